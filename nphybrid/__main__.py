@@ -1,0 +1,130 @@
+"""The command line: one short function per verb.  `nphybrid`, or `python -m nphybrid`
+
+Data goes to stdout, everything else to stderr. Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 model or
+file refused, 130 interrupted. Nothing heavy is imported before a verb needs it.
+"""
+import argparse
+import json
+import os
+import sys
+
+
+def classify(args):
+    """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
+    from .api.pipeline import pipeline
+    from .picture import PictureError
+    pipe = pipeline("image-classification", args.model, engine=args.engine, dtype=args.dtype, num_threads=args.threads)
+    rows, failed = [], 0
+    for path in args.images:
+        try:
+            row = {"path": path, "labels": pipe(path, top_k=args.top_k)}
+        except (PictureError, OSError) as error:
+            row, failed = {"path": path, "error": str(error)}, 1
+            print(f"nphybrid: {error}", file=sys.stderr)
+        rows.append(row)
+        if args.format == "text":
+            _print_labels(row, with_path=len(args.images) > 1)
+    if args.format == "json":
+        print(json.dumps(rows, indent=2))
+    return failed
+
+
+def _print_labels(row, with_path):
+    labels = row.get("labels", [])
+    width = max((len(label["label"]) for label in labels), default=0)
+    if with_path:
+        print(row["path"] if labels else f"{row['path']}: error")
+    for label in labels:
+        print(f"{'  ' if with_path else ''}{label['label']:{width}}  {label['score']:.4f}", flush=True)
+
+
+def convert(args):
+    """Turn a model into one `.h5`, and print what it holds."""
+    from . import checkpoint
+    from .api.pipeline import load_classifier
+    if not args.target.endswith(".h5"):
+        raise ValueError(f"{args.target}: the target is an .h5 file")
+    model = load_classifier(args.source, engine="reference")
+    digest = checkpoint.sha256(args.source)
+    model.save(args.target, source={"name": os.path.basename(os.path.abspath(args.source)), "sha256": digest})
+    print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
+          f"{os.path.getsize(args.target):,} bytes, source sha256 {digest}")
+    return 0
+
+
+def summary(args):
+    """Print a row per state: shape, parameters, multiply-adds of one image."""
+    from . import report
+    from .api.configs import BitConfig, ViTHybridConfig
+    from .checkpoint import default_model, read_config
+    from .config import PRESETS
+    if args.model in PRESETS:
+        sizes = PRESETS[args.model]
+    else:
+        fields = read_config(args.model or default_model())
+        face = BitConfig if fields.get("model_type") == "bit" else ViTHybridConfig
+        sizes = face.from_dict(fields).sizes()
+    rows = report.summary(sizes)
+    print(json.dumps([row._asdict() for row in rows], indent=2) if args.format == "json" else report.summary_table(rows))
+    return 0
+
+
+def _parser():
+    from . import __version__
+    parser = argparse.ArgumentParser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.")
+    parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+
+    verb = verbs.add_parser("classify", help="print the labels of pictures")
+    verb.add_argument("images", nargs="+", metavar="IMAGE")
+    verb.add_argument("--model", help="an .h5 file or a Hugging Face folder (default: the CIFAR-10 model that comes along)")
+    verb.add_argument("--top-k", type=_positive, default=5, metavar="K", help="how many labels (default 5)")
+    verb.add_argument("--engine", choices=("numba", "reference"), default="numba")
+    verb.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    verb.add_argument("--threads", type=_positive, metavar="N", help="how many threads (default: every core)")
+    verb.add_argument("--format", choices=("text", "json"), default="text")
+    verb.set_defaults(run=classify)
+
+    verb = verbs.add_parser("convert", help="turn a Hugging Face folder into one .h5 file")
+    verb.add_argument("source", metavar="SOURCE")
+    verb.add_argument("target", metavar="TARGET.h5")
+    verb.set_defaults(run=convert)
+
+    verb = verbs.add_parser("summary", help="print shapes, parameters and multiply-adds of a model or a config")
+    verb.add_argument("model", nargs="?", metavar="MODEL", help="an .h5, a folder, a config.json, or a preset such as R50+ViT-B/16")
+    verb.add_argument("--format", choices=("text", "json"), default="text")
+    verb.set_defaults(run=summary)
+    for verb in verbs.choices.values():
+        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _positive(text):
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
+    return value
+
+
+def main(argv=None):
+    """Run one verb.  -> exit code"""
+    args = _parser().parse_args(argv)
+    try:
+        code = args.run(args)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader left, as `head` does. Python would complain once more when it closes stdout.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, TypeError, OSError) as error:
+        if args.debug:
+            raise
+        print(f"nphybrid: {error}", file=sys.stderr)
+        return 3
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,291 @@
+"""`ViTHybridConfig` and `BitConfig`: the configurations as Hugging Face spells them.
+
+They keep every key they are given, known or not. `config.sizes()` turns one into the `Config` that model code
+sees, and is where every value is checked.
+"""
+import json
+from pathlib import Path
+
+from ..checkpoint import read_config
+from ..config import Config, divisible
+from ..losses import KINDS
+from ..ops.reference import ACTIVATIONS
+from ..params import Norm, mapped, shapes
+from ..tensorfile import write_json
+
+COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
+
+
+class _Face:
+    """What both configurations share: labels, unknown keys, JSON in and out."""
+    model_type = ""
+
+    def __init__(self, fields, extra):
+        self.__dict__.update({key: value for key, value in fields.items() if key not in ("self", "kwargs", "__class__")})
+        extra = {**COMMON, **extra}
+        found = extra.pop("model_type", self.model_type)
+        if found.replace("_", "-") != self.model_type:
+            raise ValueError(f"model_type is {found!r}; {type(self).__name__} describes {self.model_type!r}")
+        labels, number = extra.pop("id2label", None), extra.pop("num_labels", None)
+        self.id2label = _labels(labels, number)
+        self.label2id = extra.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
+        self.__dict__.update(extra)
+        if self.problem_type not in (None, *KINDS):
+            raise ValueError(f"problem_type is {self.problem_type!r}; expected None or one of {', '.join(KINDS)}")
+
+    @property
+    def num_labels(self):
+        """K, the number of classes: the length of id2label."""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, number):
+        self.id2label = _labels(None, number)
+        self.label2id = {name: i for i, name in self.id2label.items()}
+
+    @property
+    def use_return_dict(self):
+        """Upstream's other name for return_dict."""
+        return self.return_dict
+
+    def to_dict(self):
+        """Every key as `config.json` holds it: JSON types only, class indices as strings."""
+        fields = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+        fields["id2label"] = {str(i): name for i, name in self.id2label.items()}
+        return {**json.loads(json.dumps(fields, default=_plain)), "model_type": self.model_type}
+
+    def to_json_string(self):
+        """`to_dict` as the text of a `config.json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_dict(cls, fields, **overrides):
+        """A configuration from the keys of a `config.json`."""
+        return cls(**{**fields, **overrides})
+
+    @classmethod
+    def from_pretrained(cls, path, **overrides):
+        """Read the configuration of a model: a folder with `config.json`, that file itself, or an `.h5`."""
+        return cls.from_dict(read_config(path), **overrides)
+
+    def save_pretrained(self, folder):
+        """Write `config.json` into a folder, which is made if it is not there."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "config.json", self.to_dict())
+
+    def __eq__(self, other):
+        return type(self) is type(other) and self.to_dict() == other.to_dict()
+
+    __hash__ = None
+
+    def __repr__(self):
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+
+class BitConfig(_Face):
+    """The configuration of a BiT network, with upstream's names, order and defaults (R50x1).
+
+    num_channels, embedding_size (stem), hidden_sizes and depths (a pair per stage; the longer list is cut),
+    layer_type "preactivation" or "bottleneck", hidden_act, global_padding None, "same" or "valid" (only a
+    stem alone can be "valid"), num_groups, embedding_dynamic_padding (the pool pads as "same"), output_stride,
+    width_factor, out_features or out_indices (what a backbone returns; default the last stage). Every other
+    key is kept. Raises ValueError for a value no network can have.
+
+    >>> config = BitConfig(depths=[1, 1], out_features=["stem", "stage2"])
+    >>> config.stage_names, config.out_indices
+    (['stem', 'stage1', 'stage2'], [0, 2])
+    """
+    model_type = "bit"
+
+    def __init__(self, num_channels=3, embedding_size=64, hidden_sizes=(256, 512, 1024, 2048), depths=(3, 4, 6, 3),
+                 layer_type="preactivation", hidden_act="relu", global_padding=None, num_groups=32,
+                 drop_path_rate=0.0, embedding_dynamic_padding=False, output_stride=32, width_factor=1,
+                 out_features=None, out_indices=None, **kwargs):
+        if isinstance(global_padding, str):
+            global_padding = global_padding.upper()
+        hidden_sizes, depths = _list("hidden_sizes", hidden_sizes), _list("depths", depths)
+        kwargs.pop("stage_names", None)
+        super().__init__(dict(locals()), kwargs)
+        self.stage_names = ["stem"] + [f"stage{s + 1}" for s in range(len(depths))]
+        self.out_features, self.out_indices = _aligned(out_features, out_indices, self.stage_names)
+        self.sizes()
+
+    def sizes(self):
+        """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
+        _choice("layer_type", self.layer_type, ("preactivation", "bottleneck"))
+        _choice("global_padding", self.global_padding, (None, "SAME", "VALID"))
+        _choice("hidden_act", self.hidden_act, tuple(ACTIVATIONS))
+        for key in ("num_channels", "embedding_size", "num_groups", "output_stride"):
+            _positive(key, getattr(self, key))
+        for key in ("depths", "hidden_sizes"):
+            for value in getattr(self, key):
+                _positive(f"an entry of {key}", value)
+        if len(self.hidden_sizes) < len(self.depths):
+            raise ValueError(f"{len(self.depths)} depths, but only {len(self.hidden_sizes)} hidden_sizes")
+        if not isinstance(self.width_factor, (int, float)) or not self.width_factor > 0:
+            raise ValueError(f"width_factor is {self.width_factor!r}; expected a number above 0")
+        if self.global_padding == "VALID" and self.depths:
+            raise ValueError('global_padding "VALID" shrinks a 3x3 convolution below its shortcut: '
+                             "only a stem alone (depths = []) can have it")
+        sizes = Config(
+            channels=self.num_channels, stem=self.embedding_size, depths=tuple(self.depths),
+            widths=tuple(divisible(w * self.width_factor) for w in self.hidden_sizes[:len(self.depths)]),
+            groups=self.num_groups, unit=self.layer_type, output_stride=self.output_stride,
+            padding={None: "symmetric", "SAME": "same", "VALID": "valid"}[self.global_padding],
+            pool_padding="same" if self.embedding_dynamic_padding else "valid",
+            backbone_activation=self.hidden_act, classes=self.num_labels,
+            image=(224, 224), width=0, blocks=0, heads=0, hidden=0)
+        _check_groups(sizes)
+        return sizes
+
+
+class ViTHybridConfig(_Face):
+    """The configuration of a ViT Hybrid, with upstream's names and order.
+
+    Defaults are the published base model, at 224 pixels as upstream's. image_size and patch_size (in cells of
+    the feature map) are an int or, the former, a pair (height, width). backbone_featmap_shape [1, C, H, W]
+    follows from image_size and the backbone, and if it is stated all the same it has to agree; upstream's default
+    states 24 x 24 cells beside an image of 14 x 14 and crashes. Every other key is kept. Raises ValueError for a value
+    no network can have.
+
+    >>> config = ViTHybridConfig(image_size=384)
+    >>> config.backbone_featmap_shape, config.backbone_config.depths, config.num_labels
+    ([1, 1024, 24, 24], [3, 4, 9], 2)
+    """
+    model_type = "vit-hybrid"
+
+    def __init__(self, backbone_config=None, backbone=None, use_pretrained_backbone=False, use_timm_backbone=False,
+                 backbone_kwargs=None, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
+                 intermediate_size=3072, hidden_act="gelu", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
+                 initializer_range=0.02, layer_norm_eps=1e-12, image_size=224, patch_size=1, num_channels=3,
+                 backbone_featmap_shape=None, qkv_bias=True, **kwargs):
+        fields = dict(locals())
+        for key in ("backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs"):
+            if fields[key]:
+                raise ValueError(f"{key} is {fields[key]!r}: a backbone is described by backbone_config alone here")
+        stated = fields.pop("backbone_featmap_shape")
+        super().__init__(fields, kwargs)
+        if not isinstance(backbone_config, BitConfig):
+            self.backbone_config = BitConfig.from_dict(_HYBRID_BACKBONE if backbone_config is None else backbone_config)
+        self._stated = None if stated is None else _list("backbone_featmap_shape", stated)
+        self.sizes()
+
+    @property
+    def backbone_featmap_shape(self):
+        """[1, C, H, W] of the map that becomes tokens."""
+        height, width, channels = self.sizes().feature_map
+        return [1, channels, height, width]
+
+    def sizes(self):
+        """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
+        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
+                    "num_channels"):
+            _positive(key, getattr(self, key))
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+                             f"{self.num_attention_heads}")
+        _choice("hidden_act", self.hidden_act, tuple(ACTIVATIONS))
+        _choice("qkv_bias", self.qkv_bias, (True, False))
+        if not isinstance(self.layer_norm_eps, (int, float)) or not self.layer_norm_eps >= 0:
+            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps!r}; expected a number that is not negative")
+        bit = self.backbone_config
+        if bit.num_channels != self.num_channels:
+            raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
+        sizes = Config(**{**bit.sizes().__dict__, **dict(
+            image=self._image(), feature_stage=bit.out_indices[-1], patch=self.patch_size, width=self.hidden_size,
+            blocks=self.num_hidden_layers, heads=self.num_attention_heads, hidden=self.intermediate_size,
+            qkv_bias=self.qkv_bias, classes=self.num_labels, activation=self.hidden_act,
+            ln_eps=float(self.layer_norm_eps))})
+        self._check_map(sizes)
+        return sizes
+
+    def _image(self):
+        size = self.image_size
+        pair = (size, size) if isinstance(size, int) else tuple(_list("image_size", size))
+        if len(pair) != 2:
+            raise ValueError(f"image_size is {size!r}; expected an int or a pair (height, width)")
+        for value in pair:
+            _positive("image_size", value)
+        return pair
+
+    def _check_map(self, sizes):
+        height, width, channels = sizes.feature_map
+        if min(sizes.grid) < 1:
+            raise ValueError(f"image_size {self.image_size} leaves a feature map of {height} x {width} cells, "
+                             f"in which no patch of {self.patch_size} x {self.patch_size} finds room")
+        stated, derived = self._stated, [1, channels, height, width]
+        if stated is not None and stated[1:] != derived[1:]:
+            tokens = ["x".join(map(str, shape[2:])) for shape in (stated, derived)]
+            raise ValueError(
+                f"backbone_featmap_shape says {stated}, a position table of {tokens[0]} cells, but image_size "
+                f"{self.image_size} and this backbone make {derived}, {tokens[1]} cells")
+
+
+_HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_padding": "same",
+                    "embedding_dynamic_padding": True, "out_features": ["stage3"]}
+
+
+def _labels(labels, number):
+    if labels is None:
+        number = 2 if number is None else number
+        if type(number) is not int or number < 0:
+            raise ValueError(f"num_labels is {number!r}; expected an int that is not negative")
+        return {i: f"LABEL_{i}" for i in range(number)}
+    try:
+        labels = {int(i): name for i, name in dict(labels).items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"id2label is {labels!r}; expected {{index: name}}") from None
+    missing = sorted(set(range(len(labels))) - set(labels))
+    if missing:
+        raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")
+    if number not in (None, len(labels)):
+        raise ValueError(f"num_labels is {number}, but id2label has {len(labels)} names")
+    return dict(sorted(labels.items()))
+
+
+def _aligned(features, indices, names):
+    """out_features and out_indices, each from the other; the last stage where neither is given."""
+    if features is None and indices is None:
+        return [names[-1]], [len(names) - 1]
+    if features is None:
+        indices = _list("out_indices", indices)
+        if any(type(i) is not int or not -len(names) <= i < len(names) for i in indices):
+            raise ValueError(f"out_indices is {indices}; expected indices of {names}")
+        features = [names[i] for i in indices]
+    features = _list("out_features", features)
+    ordered = [name for name in names if name in features]
+    if not features or features != ordered:
+        raise ValueError(f"out_features is {features}; expected one or more of {names}, in this order, none twice")
+    numbers = [names.index(name) for name in features]
+    if indices is not None and [i % len(names) for i in indices] != numbers:
+        raise ValueError(f"out_indices {list(indices)} and out_features {features} name different stages of {names}")
+    return features, numbers
+
+
+def _check_groups(sizes):
+    def check(name, shape):
+        if name.endswith("scale") and shape[0] % sizes.groups:
+            raise ValueError(f"num_groups is {sizes.groups}, which does not divide the {shape[0]} channels of "
+                             f"{name.removesuffix('.scale')}")
+    mapped(check, shapes(sizes))
+
+
+def _list(key, value):
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{key} is {value!r}; expected a list")
+    return list(value)
+
+
+def _positive(key, value):
+    if type(value) is not int or not 0 < value < 2 ** 24:
+        raise ValueError(f"{key} is {value!r}; expected an int from 1 to {2 ** 24 - 1}")
+
+
+def _choice(key, value, choices):
+    if value not in choices:
+        raise ValueError(f"{key} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+
+
+def _plain(value):
+    """What json does not know: a nested configuration, or a NumPy number."""
+    return value.to_dict() if hasattr(value, "to_dict") else value.item()

@@ -1,0 +1,148 @@
+"""What a model file holds, before any model is built from it: a Hugging Face folder, or one `.h5`."""
+import hashlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from .. import tensorfile
+from ..tensorfile import FormatError
+from ..tensorfile.common import parse_json
+
+FORMAT, VERSION = "nphybrid", 1
+PROCESSOR = "preprocessor_config.json"
+
+
+class Checkpoint(NamedTuple):
+    """What a model file holds, before any model is built from it."""
+    arrays: dict                          # {Hugging Face name: array}, in Hugging Face layouts
+    config: dict                          # config.json
+    processor: dict | None                # preprocessor_config.json
+    manifest: dict                        # where it comes from; {} for a folder
+    path: Path
+
+
+def read(path):
+    """Read a Hugging Face folder (config.json and model.safetensors, sharded or not) or an `.h5`.  -> Checkpoint"""
+    path = Path(path)
+    if path.is_dir():
+        config, processor = read_json(path / "config.json"), path / PROCESSOR
+        return Checkpoint(_folder_arrays(path), config, read_json(processor) if processor.exists() else None, {}, path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder; expected a Hugging Face folder or an .h5 file")
+    tensorfile.refuse_unreadable(path, "hdf5")
+    arrays, documents = tensorfile.read_h5(path)
+    _check_manifest(path, documents)
+    return Checkpoint(arrays, documents["config"], documents.get("processor"), documents["manifest"], path)
+
+
+def read_config(path):
+    """Only the config of what `read` reads.  -> dict.  A config.json itself is read too."""
+    path = Path(path)
+    if path.is_dir():
+        return read_json(path / "config.json")
+    if path.suffix == ".json":
+        return read_json(path)
+    return _documents(path)["config"]
+
+
+def read_processor(path):
+    """The image processor's options that an `.h5` carries.  -> dict"""
+    documents = _documents(path)
+    if "processor" not in documents:
+        raise FormatError(f"{path} carries no image processor")
+    return documents["processor"]
+
+
+def _documents(path):
+    tensorfile.refuse_unreadable(path, "hdf5")
+    documents = tensorfile.h5_documents(path)
+    _check_manifest(path, documents)
+    return documents
+
+
+def _check_manifest(path, documents):
+    for key in ("config", "manifest"):
+        if not isinstance(documents.get(key), dict):
+            raise FormatError(f"{path}: no JSON object /nphybrid/{key}; is this file from `nphybrid convert`?")
+    found = documents["manifest"].get("format"), documents["manifest"].get("version")
+    if found != (FORMAT, VERSION):
+        raise FormatError(f"{path}: format and version are {found}, expected {(FORMAT, VERSION)}")
+
+
+def read_json(path):
+    """One JSON object from a file.  -> dict"""
+    try:
+        document = parse_json(Path(path).read_bytes(), path, "the file")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{path}: no such file; a model folder holds config.json and model.safetensors"
+                                ) from None
+    if not isinstance(document, dict):
+        raise FormatError(f"{path} holds a JSON {type(document).__name__}, expected an object")
+    return document
+
+
+def _weights_file(folder):
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        if (folder / name).exists():
+            return folder / name
+    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+        if (folder / name).exists():
+            tensorfile.refuse_unreadable(folder / name, "safetensors")
+    found = ", ".join(sorted(child.name for child in folder.iterdir())) or "nothing"
+    raise FileNotFoundError(f"{folder} holds {found}; expected model.safetensors or model.safetensors.index.json")
+
+
+def _folder_arrays(folder):
+    path = _weights_file(folder)
+    return tensorfile.read_sharded(path) if path.suffix == ".json" else tensorfile.read_safetensors(path)
+
+
+def write_processor(folder, processor):
+    """Write the image processor's options as a folder holds them."""
+    tensorfile.write_json(Path(folder) / PROCESSOR, processor)
+
+
+def write_h5(path, state, config, processor, manifest):
+    """One file with everything: arrays under their Hugging Face names, and the documents beside them."""
+    documents = {"config": config, "manifest": {"format": FORMAT, "version": VERSION, **manifest}}
+    if processor is not None:
+        documents["processor"] = processor
+    tensorfile.write_h5(path, state, documents)
+
+
+def sha256(path):
+    """SHA-256 of a file, of a folder's weights, or, for a sharded folder, of its shards in the index's order."""
+    path = Path(path)
+    digest, files = hashlib.sha256(), [path]
+    if path.is_dir():
+        files = [_weights_file(path)]
+        if files[0].suffix == ".json":
+            files = [path / name for name in sorted(set(read_json(files[0])["weight_map"].values()))]
+    for file in files:
+        with open(file, "rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def golden_input(config):
+    """The built-in picture of a network, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
+
+    The pixel of row i, column j, channel c is (7 i + 13 j + 29 c + i j) mod 256, divided by 127.5, less 1.
+    """
+    i, j, c = np.ogrid[:config.image[0], :config.image[1], :config.channels]
+    return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None]
+
+
+DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"
+
+
+def default_model():
+    """Path of the model that comes with the package: beside the code when installed, else in the checkout."""
+    here = Path(__file__).resolve().parent.parent
+    places = [here / "weights" / DEFAULT_MODEL, here.parent / "weights" / DEFAULT_MODEL]
+    for place in places:
+        if place.exists():
+            return place
+    raise FileNotFoundError(f"the default model is neither at {places[0]} nor at {places[1]}; name one with --model")

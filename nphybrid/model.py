@@ -1,0 +1,34 @@
+"""The whole walk on one screen.
+
+`x = out["name"] = ...` names a state while walking; `out` is the notebook that keeps it or forgets it (trace.py).
+`p` is what was learned, `ops` the arithmetic: see ops/__init__.py.
+"""
+from .backbone import backbone, norm_activate
+from .encoder import encoder
+from .tokens import tokens
+
+
+def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
+    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes), or encoded (B, T, D)"""
+    out["pixel_values"] = x                                                     # (B, 384, 384, 3)
+    x = backbone(x, p, config, ops, out)                                        # (B, 24, 24, 1024)
+    x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)  # (B, 577, 768)
+    x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                # (B, 577, 768)
+    # The class token alone is read. ViT eq. 4
+    if p.pooler is not None:
+        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")     # (B, 768)
+    if p.head is not None:
+        x = out["logits"] = ops.linear(x[:, 0], p.head)                         # (B, 1000)
+    return x
+
+
+def bit(x, p, config, ops, out):
+    """The BiT network alone.  pixel_values (B, H, W, 3) -> logits (B, classes), or feature map (B, H, W, C)"""
+    out["pixel_values"] = x                                                     # (B, 224, 224, 3)
+    x = backbone(x, p, config, ops, out)                                        # (B, 7, 7, 2048)
+    if p.features_norm is not None:
+        x = out["features_norm"] = norm_activate(x, p.features_norm, config, ops)
+    pooled = out["pooler"] = ops.mean_pool(x)                                   # (B, 2048)
+    if p.head is not None:
+        x = out["logits"] = ops.linear(pooled, p.head)                          # (B, 1000)
+    return x

@@ -1,0 +1,30 @@
+"""One vocabulary, two arithmetics: `reference` defines the words, `kernels` speaks them fast.
+
+Model code receives one of the two modules as its argument `ops`. Both have every word below, with the
+same signature; a fusion is a word of its own, and its reference is the composition.
+"""
+
+WORDS = (
+    "prepare",                                                            # once, at load
+    "conv2d", "max_pool", "mean_pool",                                    # maps   (B, H, W, C)
+    "group_norm", "group_norm_activate", "group_norm_add_activate",
+    "layer_norm", "linear", "linear_activate", "linear_add",              # tokens (B, T, D)
+    "attention", "attention_with_weights",
+    "activate",
+)
+
+PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"))
+
+
+def arithmetic(engine, dtype, precision="highest"):
+    """The module that speaks the vocabulary for an engine.  Raises ValueError that names the valid pairs."""
+    if (engine, dtype) not in PAIRS:
+        raise ValueError(f"engine {engine!r} with dtype {dtype!r}; expected one of "
+                         + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS))
+    if precision != "highest":
+        raise ValueError(f"precision {precision!r}; expected 'highest'")
+    if engine == "reference":
+        from . import reference
+        return reference
+    from . import kernels
+    return kernels

@@ -1,0 +1,182 @@
+"""The operations, defined: plain NumPy in float32 or float64.
+
+`kernels.py` speaks the same words, fast; where the two differ, this file is right. Every function takes
+and returns arrays of one dtype, channels last. Scalars are Python floats, so that no line widens a
+float32 in passing.
+"""
+import math
+
+import numpy as np
+
+from ..params import mapped
+
+
+def prepare(params, config, dtype=np.float32):
+    """What is done once, at load: every array in `dtype`, the convolutions standardized.  Params -> Params"""
+    def ready(name, array):
+        array = np.asarray(array, dtype)
+        return standardize(array, config.ws_eps) if array.ndim == 4 else array
+    return mapped(ready, params)
+
+
+def standardize(kernel, eps):
+    """Each output channel of a kernel gets mean 0 and variance 1.  (KH, KW, C, O) -> (KH, KW, C, O)
+
+    The variance divides by n = KH * KW * C, and eps stands inside the root. Qiao et al. 2019, section 3.
+    """
+    taps = tuple(range(kernel.ndim - 1))
+    mean = kernel.mean(taps, keepdims=True)
+    variance = np.square(kernel - mean).mean(taps, keepdims=True)
+    return (kernel - mean) / np.sqrt(variance + eps)
+
+
+def conv2d(x, kernel, stride, dilation, padding):
+    """Slide a kernel over zero-padded maps.  x (B, H, W, C), kernel (KH, KW, C, O) -> (B, H', W', O)
+
+    padding is ((top, bottom), (left, right)).
+    """
+    KH, KW, C, O = kernel.shape
+    x = np.pad(x, ((0, 0), *padding, (0, 0)))
+    B, H, W, _ = x.shape
+    rows, columns = ((n - dilation * (k - 1) - 1) // stride + 1 for n, k in ((H, KH), (W, KW)))
+    y = np.zeros((B, rows, columns, O), x.dtype)
+    for u in range(KH):
+        for v in range(KW):
+            i, j = u * dilation, v * dilation
+            y += x[:, i:i + stride * rows:stride, j:j + stride * columns:stride][:, :rows, :columns] @ kernel[u, v]
+    return y
+
+
+def max_pool(x, padding, fill):
+    """The largest of each 3x3 window, stride 2.  (B, H, W, C) -> (B, H', W', C)
+
+    Cells of the padding count as `fill`.
+    """
+    x = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
+    rows, columns = ((n - 3) // 2 + 1 for n in x.shape[1:3])
+    windows = [x[:, u:u + 2 * rows:2, v:v + 2 * columns:2][:, :rows, :columns] for u in range(3) for v in range(3)]
+    return np.maximum.reduce(windows)
+
+
+def mean_pool(x):
+    """The mean over each map.  (B, H, W, C) -> (B, C)"""
+    return x.mean((1, 2))
+
+
+def group_norm(x, norm, groups, eps):
+    """Normalize each image over each group of neighbouring channels.  (B, H, W, C) -> (B, H, W, C)
+
+    Mean and variance over (H, W, C / G); the variance divides by their number. Wu & He 2018, section 3.1.
+    """
+    B, H, W, C = x.shape
+    x = x.reshape(B, H, W, groups, C // groups)
+    mean = x.mean((1, 2, 4), keepdims=True)
+    variance = np.square(x - mean).mean((1, 2, 4), keepdims=True)
+    return ((x - mean) / np.sqrt(variance + eps)).reshape(B, H, W, C) * norm.scale + norm.bias
+
+
+def group_norm_activate(x, norm, groups, eps, activation):
+    """activation(group_norm(x)).  (B, H, W, C) -> (B, H, W, C)"""
+    return activate(group_norm(x, norm, groups, eps), activation)
+
+
+def group_norm_add_activate(x, norm, groups, eps, shortcut, activation):
+    """activation(group_norm(x) + shortcut).  x, shortcut (B, H, W, C) -> (B, H, W, C)"""
+    return activate(group_norm(x, norm, groups, eps) + shortcut, activation)
+
+
+def layer_norm(x, norm, eps):
+    """Normalize each token over its width.  (B, T, D) -> (B, T, D)   Ba et al. 2016, eq. 4"""
+    mean = x.mean(-1, keepdims=True)
+    variance = np.square(x - mean).mean(-1, keepdims=True)
+    return (x - mean) / np.sqrt(variance + eps) * norm.scale + norm.bias
+
+
+def linear(x, p):
+    """x @ kernel + bias.  x (..., C), kernel (C, O) -> (..., O)"""
+    y = x @ p.kernel
+    return y if p.bias is None else y + p.bias
+
+
+def linear_activate(x, p, activation):
+    """activation(linear(x)).  (..., C) -> (..., O)"""
+    return activate(linear(x, p), activation)
+
+
+def linear_add(x, p, residual):
+    """linear(x) + residual.  x (..., C), residual (..., O) -> (..., O)"""
+    return linear(x, p) + residual
+
+
+def attention(query, key, value, heads):
+    """Each head mixes the values by softmax(query @ key / sqrt(K)).  three (B, T, D) -> (B, T, D)   ViT eq. 6-8"""
+    return attention_with_weights(query, key, value, heads)[0]
+
+
+def attention_with_weights(query, key, value, heads):
+    """The same, and what each token looked at.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)"""
+    B, T, D = query.shape
+    q, k, v = (x.reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
+    weights = softmax(q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads))
+    return (weights @ v).transpose(0, 2, 1, 3).reshape(B, T, D), weights
+
+
+def softmax(x):
+    """exp(x) / sum(exp(x)) along the last axis, which exp cannot overflow.  (..., T) -> (..., T)"""
+    x = np.exp(x - x.max(-1, keepdims=True))
+    return x / x.sum(-1, keepdims=True)
+
+
+def activate(x, activation):
+    """Apply one of ACTIVATIONS by name, elementwise.  (...) -> (...)"""
+    return ACTIVATIONS[activation](x)
+
+
+def relu(x):
+    """max(0, x)"""
+    return np.maximum(x, 0)
+
+
+def gelu(x):
+    """x * Phi(x), Phi the normal distribution.  Hendrycks & Gimpel 2016, eq. 1"""
+    return _erfc(-x / math.sqrt(2)) * x / 2
+
+
+def gelu_tanh(x):
+    """The tanh approximation of GELU.  Hendrycks & Gimpel 2016, section 2"""
+    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
+
+
+def quick_gelu(x):
+    """x * sigmoid(1.702 x).  Hendrycks & Gimpel 2016, section 2"""
+    return x * sigmoid(1.702 * x)
+
+
+def selu(x):
+    """Scaled exponential unit: fixed point of mean 0 and variance 1.  Klambauer et al. 2017, eq. 2"""
+    scale, alpha = 1.0507009873554804934, 1.6732632423543772848
+    return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def silu(x):
+    """x * sigmoid(x)"""
+    return x * sigmoid(x)
+
+
+def sigmoid(x):
+    """1 / (1 + exp(-x)), by tanh, which cannot overflow"""
+    return 0.5 * (1 + np.tanh(0.5 * x))
+
+
+# NumPy has no erfc; math.erfc is correct to the last bits in float64.
+_erfc_float64 = np.frompyfunc(math.erfc, 1, 1)
+
+
+def _erfc(x):
+    return _erfc_float64(x.astype(np.float64)).astype(np.float64).astype(x.dtype)
+
+
+ACTIVATIONS = {
+    "gelu": gelu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh, "quick_gelu": quick_gelu,
+    "relu": relu, "selu": selu, "silu": silu, "tanh": np.tanh, "sigmoid": sigmoid,
+}
