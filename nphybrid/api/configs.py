@@ -4,6 +4,7 @@ They keep every key they are given, known or not. `config.sizes()` turns one int
 sees, and is where every value is checked.
 """
 import json
+import sys
 from pathlib import Path
 
 from ..checkpoint import read_config
@@ -24,8 +25,11 @@ class _Face:
         self.__dict__.update({key: value for key, value in fields.items() if key not in ("self", "kwargs", "__class__")})
         extra = {**COMMON, **extra}
         found = extra.pop("model_type", self.model_type)
-        if found.replace("_", "-") != self.model_type:
+        if not isinstance(found, str) or found.replace("_", "-") != self.model_type:
             raise ValueError(f"model_type is {found!r}; {type(self).__name__} describes {self.model_type!r}")
+        for key in extra:
+            if callable(getattr(type(self), key, None)):
+                raise ValueError(f"{key} is {extra[key]!r}; a key of this name would hide a method of {type(self).__name__}")
         labels, number = extra.pop("id2label", None), extra.pop("num_labels", None)
         self.id2label = _labels(labels, number)
         self.label2id = extra.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
@@ -50,7 +54,7 @@ class _Face:
 
     def to_dict(self):
         """Every key as `config.json` holds it: JSON types only, class indices as strings."""
-        fields = {key: value for key, value in self.__dict__.items() if not key.startswith("_")}
+        fields = {key: value for key, value in self.__dict__.items() if key != "_stated"}
         fields["id2label"] = {str(i): name for i, name in self.id2label.items()}
         return {**json.loads(json.dumps(fields, default=_plain)), "model_type": self.model_type}
 
@@ -122,7 +126,9 @@ class BitConfig(_Face):
                 _positive(f"an entry of {key}", value)
         if len(self.hidden_sizes) < len(self.depths):
             raise ValueError(f"{len(self.depths)} depths, but only {len(self.hidden_sizes)} hidden_sizes")
-        if not isinstance(self.width_factor, (int, float)) or not self.width_factor > 0:
+        _choice("embedding_dynamic_padding", self.embedding_dynamic_padding, (True, False))
+        _number("width_factor", self.width_factor)
+        if not self.width_factor > 0:
             raise ValueError(f"width_factor is {self.width_factor!r}; expected a number above 0")
         if self.global_padding == "VALID" and self.depths:
             raise ValueError('global_padding "VALID" shrinks a 3x3 convolution below its shortcut: '
@@ -165,6 +171,8 @@ class ViTHybridConfig(_Face):
                 raise ValueError(f"{key} is {fields[key]!r}: a backbone is described by backbone_config alone here")
         stated = fields.pop("backbone_featmap_shape")
         super().__init__(fields, kwargs)
+        if not isinstance(backbone_config, (BitConfig, dict, type(None))):
+            raise ValueError(f"backbone_config is {backbone_config!r}; expected a BitConfig or its keys as a dict")
         if not isinstance(backbone_config, BitConfig):
             self.backbone_config = BitConfig.from_dict(_HYBRID_BACKBONE if backbone_config is None else backbone_config)
         self._stated = None if stated is None else _list("backbone_featmap_shape", stated)
@@ -176,6 +184,10 @@ class ViTHybridConfig(_Face):
         height, width, channels = self.sizes().feature_map
         return [1, channels, height, width]
 
+    def to_dict(self):
+        """Every key as `config.json` holds it, the feature map's derived shape too, which upstream needs stated."""
+        return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
+
     def sizes(self):
         """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
         for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
@@ -186,8 +198,8 @@ class ViTHybridConfig(_Face):
                              f"{self.num_attention_heads}")
         _choice("hidden_act", self.hidden_act, tuple(ACTIVATIONS))
         _choice("qkv_bias", self.qkv_bias, (True, False))
-        if not isinstance(self.layer_norm_eps, (int, float)) or not self.layer_norm_eps >= 0:
-            raise ValueError(f"layer_norm_eps is {self.layer_norm_eps!r}; expected a number that is not negative")
+        _number("layer_norm_eps", self.layer_norm_eps)
+        _number("initializer_range", self.initializer_range)
         bit = self.backbone_config
         if bit.num_channels != self.num_channels:
             raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
@@ -201,12 +213,12 @@ class ViTHybridConfig(_Face):
 
     def _image(self):
         size = self.image_size
-        pair = (size, size) if isinstance(size, int) else tuple(_list("image_size", size))
-        if len(pair) != 2:
+        pair = (size, size) if isinstance(size, int) else size
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
             raise ValueError(f"image_size is {size!r}; expected an int or a pair (height, width)")
         for value in pair:
             _positive("image_size", value)
-        return pair
+        return tuple(pair)
 
     def _check_map(self, sizes):
         height, width, channels = sizes.feature_map
@@ -231,10 +243,14 @@ def _labels(labels, number):
         if type(number) is not int or number < 0:
             raise ValueError(f"num_labels is {number!r}; expected an int that is not negative")
         return {i: f"LABEL_{i}" for i in range(number)}
+    if not isinstance(labels, dict) or any(not isinstance(i, (int, str)) for i in labels):
+        raise ValueError(f"id2label is {labels!r}; expected {{index: name}}")
     try:
-        labels = {int(i): name for i, name in dict(labels).items()}
-    except (TypeError, ValueError):
+        given, labels = labels, {int(i): name for i, name in labels.items()}
+    except ValueError:
         raise ValueError(f"id2label is {labels!r}; expected {{index: name}}") from None
+    if len(labels) < len(given):
+        raise ValueError(f"id2label is {given!r}; a class is named twice")
     missing = sorted(set(range(len(labels))) - set(labels))
     if missing:
         raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")
@@ -247,10 +263,11 @@ def _aligned(features, indices, names):
     """out_features and out_indices, each from the other; the last stage where neither is given."""
     if features is None and indices is None:
         return [names[-1]], [len(names) - 1]
-    if features is None:
+    if indices is not None:
         indices = _list("out_indices", indices)
         if any(type(i) is not int or not -len(names) <= i < len(names) for i in indices):
             raise ValueError(f"out_indices is {indices}; expected indices of {names}")
+    if features is None:
         features = [names[i] for i in indices]
     features = _list("out_features", features)
     ordered = [name for name in names if name in features]
@@ -258,7 +275,7 @@ def _aligned(features, indices, names):
         raise ValueError(f"out_features is {features}; expected one or more of {names}, in this order, none twice")
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
-        raise ValueError(f"out_indices {list(indices)} and out_features {features} name different stages of {names}")
+        raise ValueError(f"out_indices {indices} and out_features {features} name different stages of {names}")
     return features, numbers
 
 
@@ -281,11 +298,16 @@ def _positive(key, value):
         raise ValueError(f"{key} is {value!r}; expected an int from 1 to {2 ** 24 - 1}")
 
 
+def _number(key, value):
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
+        raise ValueError(f"{key} is {value!r}; expected a finite number that is not negative")
+
+
 def _choice(key, value, choices):
     if value not in choices:
         raise ValueError(f"{key} is {value!r}; expected one of {', '.join(map(repr, choices))}")
 
 
 def _plain(value):
-    """What json does not know: a nested configuration, or a NumPy number."""
-    return value.to_dict() if hasattr(value, "to_dict") else value.item()
+    """What json does not know: a nested configuration, or a NumPy number or array."""
+    return value.to_dict() if hasattr(value, "to_dict") else value.tolist()

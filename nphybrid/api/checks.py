@@ -1,0 +1,70 @@
+"""The border: what users hand in is checked here, once, and turned to what the walk expects."""
+import numpy as np
+
+from ..trace import NonFiniteError
+
+
+def pixels(pixel_values, channels, dtype, size=None):
+    """(B, C, H, W) floats, as Hugging Face has them -> (B, H, W, C) of `dtype`, contiguous.
+
+    size (H, W) is demanded where it is given. Raises ValueError or TypeError, which name what was found and what
+    was expected, and NonFiniteError for a pixel that is NaN or infinite.
+    """
+    if pixel_values is None:
+        raise ValueError("pixel_values is missing: give what the image processor returned, (B, C, H, W)")
+    x = np.asarray(pixel_values)
+    if x.dtype.kind != "f":
+        raise TypeError(f"pixel_values are {x.dtype}; expected floats (B, {channels}, H, W): "
+                        "pictures become that by the image processor")
+    if x.ndim != 4:
+        hint = "; one picture is pixel_values[None]" if x.ndim == 3 else ""
+        raise ValueError(f"pixel_values have shape {x.shape}; expected (B, {channels}, H, W){hint}")
+    if x.shape[1] != channels:
+        hint = "; are the channels last? x.transpose(0, 3, 1, 2)" if x.shape[3] == channels else ""
+        raise ValueError(f"pixel_values have {x.shape[1]} channels (shape {x.shape}); expected {channels}{hint}")
+    if size is not None and x.shape[2:] != tuple(size):
+        raise ValueError(f"pixel_values are {x.shape[2]} x {x.shape[3]} pixels; this model expects {size[0]} x {size[1]} "
+                         "(interpolate_pos_encoding=True resizes its positions)")
+    if 0 in x.shape:
+        raise ValueError(f"pixel_values are empty: shape {x.shape}")
+    with np.errstate(over="ignore"):
+        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1), dtype)
+    finite(x, "pixel_values")
+    return x
+
+
+def finite(x, name):
+    """x, if every number in it is finite; else NonFiniteError with the place of the first that is not."""
+    if not np.isfinite(x).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+        raise NonFiniteError(f"{name} holds {x[where]} at {list(where)} of shape {list(x.shape)}; expected finite numbers")
+    return x
+
+
+def head_mask(mask, blocks, heads, dtype):
+    """(A,) or (L, A) numbers -> (L, A) of `dtype`; None stays None."""
+    if mask is None:
+        return None
+    mask = np.asarray(mask)
+    if mask.dtype.kind not in "biuf" or mask.shape not in ((heads,), (blocks, heads)):
+        raise ValueError(f"head_mask is {mask.dtype} of shape {mask.shape}; expected numbers ({heads},) or ({blocks}, {heads})")
+    return finite(np.broadcast_to(mask, (blocks, heads)).astype(dtype), "head_mask")
+
+
+def masked_patches(mask, mask_token, images, patches):
+    """bool_masked_pos, bools or 0 and 1 of (B, N) -> bool (B, N); None stays None."""
+    if mask is None:
+        return None
+    if mask_token is None:
+        raise ValueError("bool_masked_pos needs a mask token, and this model has none: build it with use_mask_token=True")
+    mask = np.asarray(mask)
+    if mask.shape != (images, patches) or not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"bool_masked_pos is {mask.dtype} of shape {mask.shape}; expected bools ({images}, {patches})")
+    return mask.astype(bool)
+
+
+def threads(number):
+    """A number of threads, or None for every core."""
+    if number is not None and (type(number) is not int or number < 1):
+        raise ValueError(f"num_threads is {number!r}; expected an int of 1 or more, or None")
+    return number

@@ -1,0 +1,163 @@
+"""Is it the same network?  Random small networks that cover every pair of options, held against transformers.
+
+Each case runs three times: both sides in float64, where any wrong constant shows, then both in float32, where
+nphybrid's kernels may not be less accurate than PyTorch's own float32 by more than a stated factor.
+"""
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from parity_with_torch import error, telling_weights, twin, twin_states  # noqa: E402
+
+from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,  # noqa: E402
+                      ViTHybridForImageClassification, ViTHybridModel)
+
+KINDS = {"classifier": ViTHybridForImageClassification, "model": ViTHybridModel,
+         "backbone": BitBackbone, "bit": BitForImageClassification}
+# "selu" is documented upstream, but its table of activations has no such row: see test_upstream_crashes.py.
+ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "tanh", "sigmoid")
+BACKBONE = {
+    "kind": tuple(KINDS), "unit": ("bottleneck", "preactivation"), "padding": ("SAME", None), "dynamic": (True, False),
+    "depths": ((), (1,), (2, 1), (1, 1, 2), (1, 2, 1, 2)), "output_stride": (32, 16, 8, 4), "groups": (1, 2, 8),
+    "image": ((48, 48), (61, 61), (65, 38)), "batch": (1, 3), "act": ACTIVATIONS, "tap": ("last", "first", "all"),
+}
+ENCODER = {"patch": (1, 2), "qkv_bias": (True, False), "hidden_act": ACTIVATIONS, "mask": ("none", "heads", "layers", "patches")}
+OPTIONS = {**BACKBONE, **ENCODER}
+
+
+def pairs(case):
+    """The pairs of options that a case really exercises; a BiT has no encoder options."""
+    used = OPTIONS if case["kind"] in ("classifier", "model") else BACKBONE
+    return set(itertools.combinations([(name, case[name]) for name in used], 2))
+
+
+def possible(case):
+    """Only the bare model has a mask token; a stem alone has one feature to tap and no stride to trade."""
+    hybrid = case["kind"] in ("classifier", "model")
+    if case["mask"] == "patches" and case["kind"] != "model" or not hybrid and case["mask"] != "none":
+        return False
+    # A 2 x 2 patch needs two cells, and the fourth stage leaves one or two of 38 pixels.
+    return not (hybrid and case["patch"] == 2 and len(case["depths"]) == 4 and case["tap"] != "first"
+                and case["image"] == (65, 38) and case["output_stride"] == 32)
+
+
+def all_pairs(seed):
+    """Cases that together exercise every pair of options that any possible case exercises."""
+    draw, cases, wanted = random.Random(seed), [], set()
+    pool = [c for c in ({name: draw.choice(values) for name, values in OPTIONS.items()} for _ in range(20000)) if possible(c)]
+    for case in pool:
+        wanted |= pairs(case)
+    while wanted:
+        best = max(draw.sample(pool, 300), key=lambda case: len(pairs(case) & wanted))
+        if pairs(best) & wanted:
+            cases.append(best)
+            wanted -= pairs(best)
+    return cases
+
+
+CASES = all_pairs(seed=7)
+
+
+def build(case, seed, **options):
+    """The model of a case with testing weights."""
+    stem, widths = 16, (32, 48, 64, 40)[:len(case["depths"])]
+    names = ["stem", *(f"stage{s + 1}" for s in range(len(widths)))]
+    bit = BitConfig(
+        embedding_size=stem, hidden_sizes=list(widths) or [stem], depths=list(case["depths"]), layer_type=case["unit"],
+        hidden_act=case["act"], global_padding=case["padding"], num_groups=case["groups"], num_labels=5,
+        embedding_dynamic_padding=case["dynamic"], output_stride=case["output_stride"],
+        out_features={"last": names[-1:], "first": names[:1], "all": names}[case["tap"]])
+    kind, parts = KINDS[case["kind"]], {}
+    if case["kind"] in ("backbone", "bit"):
+        config = bit
+    else:
+        config = ViTHybridConfig(
+            backbone_config=bit.to_dict(), image_size=list(case["image"]), patch_size=case["patch"], hidden_size=24,
+            num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, hidden_act=case["hidden_act"],
+            qkv_bias=case["qkv_bias"], num_labels=5)
+    if case["kind"] == "model":
+        parts = {"use_mask_token": case["mask"] == "patches"}
+    fresh = kind(config, **parts, engine="reference")
+    return kind(config, **parts, state_dict=telling_weights(fresh, seed), **options)
+
+
+def inputs(case, model, seed):
+    """pixel_values float32, and the masks as keywords for us and for upstream."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((case["batch"], 3, *case["image"]), np.float32)
+    if case["mask"] in ("heads", "layers"):
+        mask = rng.uniform(0, 1, (3,) if case["mask"] == "heads" else (2, 3)).round(2)
+        return x, {"head_mask": mask}
+    if case["mask"] == "patches":
+        return x, {"bool_masked_pos": rng.random((case["batch"], model.sizes.tokens - 1)) < 0.4}
+    return x, {}
+
+
+def for_torch(arrays, dtype):
+    """Our keywords as tensors: factors in the network's dtype, patch masks as bools."""
+    return {name: torch.from_numpy(array) if array.dtype == bool else torch.from_numpy(array).to(dtype)
+            for name, array in arrays.items()}
+
+
+def label(case):
+    return "-".join(str(case[name]).replace(" ", "") for name in ("kind", "unit", "padding", "depths", "tap", "mask"))
+
+
+def distance(a, b):
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+# Not modules of upstream: the input, and the mask token's turn, which the state "tokens" contains.
+OURS_ALONE = {"pixel_values", "tokens.masked"}
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[label(case) for case in CASES])
+def test_same_network(number, tolerance):
+    case = CASES[number]
+    model = build(case, number, engine="reference", dtype="float64")
+    x, masks = inputs(case, model, number)
+    hybrid = case["kind"] in ("classifier", "model")
+    eager = "eager" if hybrid else None
+    asked = {"output_attentions": True, "output_hidden_states": True} if hybrid else {"output_hidden_states": True}
+    theirs, answer = twin_states(twin(model, torch.float64, eager), model, x, **for_torch(masks, torch.float64), **asked)
+    truth = model.trace(x, **masks)
+
+    assert set(truth) - set(theirs) <= OURS_ALONE
+    for name in truth.keys() & theirs.keys():
+        assert truth[name].dtype == np.float64
+        assert distance(truth[name], theirs[name].reshape(truth[name].shape)) <= tolerance["same network, float64"], name
+    ours = model(x, **masks, **asked)
+    assert list(ours) == [key for key, value in answer.items() if value is not None]
+    for a, b in zip(flat(ours.to_tuple()), flat(answer.to_tuple()), strict=True):
+        assert a.shape == tuple(b.shape) and distance(a, b.numpy()) <= tolerance["same network, float64"]
+
+    fast = build(case, number).trace(x, **masks)
+    float32, _ = twin_states(twin(model, torch.float32, eager), model, x, **for_torch(masks, torch.float32))
+    assert list(fast) == list(truth)
+    for name in fast.keys() & float32.keys():
+        assert fast[name].dtype == np.float32, name
+        own = error(float32[name].reshape(truth[name].shape), truth[name])
+        assert error(fast[name], truth[name]) <= tolerance["float32 state, ratio"] * max(own, 2e-7), name
+    if hybrid and truth["blocks.0.weights"].shape[-1] > 8 and case["mask"] not in ("heads", "layers"):
+        assert 0.2 < entropy(truth["blocks.0.weights"]) < 0.95
+
+
+def entropy(weights):
+    """Mean entropy of attention rows as a share of the uniform row's: 0 is one-hot, 1 is uniform."""
+    return float(-(weights * np.log(weights)).sum(-1).mean() / np.log(weights.shape[-1]))
+
+
+def flat(values):
+    """Arrays or tensors of nested tuples, in order."""
+    return [x for value in values for x in (flat(value) if isinstance(value, tuple) else [value])]
+
+
+def test_enough_cases():
+    assert len(CASES) >= 40
+    assert set().union(*map(pairs, CASES)) >= {(("unit", "preactivation"), ("padding", "SAME")),
+                                               (("kind", "model"), ("mask", "patches"))}
