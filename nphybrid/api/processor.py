@@ -1,0 +1,417 @@
+"""The image processor as Hugging Face users know it: options by name, pictures of every kind, saved as JSON.
+
+What happens to the pixels is in image.py; here options are resolved and checked, and arrays become (H, W, C).
+"""
+
+import copy
+import json
+import math
+import operator
+import os
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from .. import image
+
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
+FILE_NAMES = ("preprocessor_config.json", "processor_config.json")
+LAYOUTS = ("channels_first", "channels_last")
+SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
+             {"max_height", "max_width"})
+OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+           "do_normalize", "image_mean", "image_std", "do_convert_rgb")
+# Of one picture, resized or cropped: 1 x 65,500 with its short side at 384 would be 384 x 25,152,000 pixels.
+MAX_PIXELS = 64_000_000
+# The published preprocessor_config.json has 430.
+MAX_JSON_BYTES = 1 << 20
+
+Size = dict[str, int] | tuple[int, int] | int
+Numbers = list[float] | float
+
+
+class BatchFeature(dict):
+    """A dictionary whose keys are attributes too.
+
+    >>> inputs = BatchFeature(pixel_values=[1, 2])
+    >>> inputs.pixel_values is inputs["pixel_values"]
+    True
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self:
+            return self[name]
+        raise AttributeError(f"{type(self).__name__} has no {name!r}; it holds {', '.join(map(repr, self))}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self[name] = value
+
+
+class ViTHybridImageProcessor:
+    """Turns pictures into `pixel_values`, bit for bit as transformers' class of this name on the same Pillow.
+
+    A picture is converted to RGB, resized, cropped from the centre (padded with zeros where it is too small),
+    multiplied by `rescale_factor` and normalized. The defaults are those of the original class; a checkpoint
+    brings its own (the published hybrid: 384 pixels, mean and std 0.5).
+
+    Args:
+        do_resize: whether to resize.
+        size: `{"shortest_edge": n}` or n keeps the ratio of the sides (a `longest_edge` beside it is ignored,
+            as in the original); `{"height": h, "width": w}` or `(h, w)` does not. Pixels. Default 224.
+        resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic (default), 4 box, 5 Hamming,
+            and what newer versions add.
+        do_center_crop: whether to crop.
+        crop_size: `{"height": h, "width": w}`, `(h, w)` or n for both. Pixels. Default 224.
+        do_rescale: whether to multiply by `rescale_factor`.
+        rescale_factor: default 1/255, which turns bytes into fractions.
+        do_normalize: whether to subtract `image_mean` and divide by `image_std`.
+        image_mean, image_std: a number, or one per channel. Default: those of CLIP.
+        do_convert_rgb: whether Pillow pictures of another mode become RGB. Alpha is dropped, 16-bit grey cut
+            off at 255; `nphybrid.picture.open_picture` reads such files better. Arrays are left as they are.
+        **kwargs: any other key of a `preprocessor_config.json`; kept and saved as it is.
+
+    >>> processor = ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)
+    >>> inputs = processor(np.zeros((480, 640, 3), np.uint8), return_tensors="np")
+    >>> inputs.pixel_values.shape, inputs.pixel_values.dtype, float(inputs.pixel_values.min())
+    ((1, 3, 384, 384), dtype('float32'), -1.0)
+    """
+
+    model_input_names = ["pixel_values"]
+
+    def __init__(self, do_resize: bool = True, size: Size | None = None,
+                 resample: int = Image.Resampling.BICUBIC, do_center_crop: bool = True,
+                 crop_size: Size | None = None, do_rescale: bool = True, rescale_factor: float = 1 / 255,
+                 do_normalize: bool = True, image_mean: Numbers | None = None,
+                 image_std: Numbers | None = None, do_convert_rgb: bool = True, **kwargs: Any) -> None:
+        self.do_resize = do_resize
+        self.size = _size_dict({"shortest_edge": 224} if size is None else size, "size", square=False)
+        self.resample = resample
+        self.do_center_crop = do_center_crop
+        self.crop_size = _size_dict(224 if crop_size is None else crop_size, "crop_size", square=True)
+        self.do_rescale = do_rescale
+        self.rescale_factor = rescale_factor
+        self.do_normalize = do_normalize
+        self.image_mean = list(CLIP_MEAN) if image_mean is None else image_mean
+        self.image_std = list(CLIP_STD) if image_std is None else image_std
+        self.do_convert_rgb = do_convert_rgb
+        # Files of older versions of transformers hold these three, and it does not write them back either.
+        for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
+            kwargs.pop(name, None)
+        for name, value in kwargs.items():
+            if hasattr(type(self), name):
+                raise ValueError(f"the key {name!r} would hide a method or attribute of that name")
+            setattr(self, name, value)
+
+    def preprocess(self, images: Any, do_resize: bool | None = None, size: Size | None = None,
+                   resample: int | None = None, do_center_crop: bool | None = None,
+                   crop_size: Size | None = None, do_rescale: bool | None = None,
+                   rescale_factor: float | None = None, do_normalize: bool | None = None,
+                   image_mean: Numbers | None = None, image_std: Numbers | None = None,
+                   do_convert_rgb: bool | None = None,
+                   return_tensors: str | None = None, data_format: str | None = "channels_first",
+                   input_data_format: str | None = None, *, max_pixels: int = MAX_PIXELS) -> BatchFeature:
+        """Pictures to `pixel_values`.
+
+        Args:
+            images: a Pillow picture; an array (H, W, C), (C, H, W) or (H, W); a batch (B, H, W, C) or
+                (B, C, H, W); or a list of any of these. Pixels are 0..255, or fractions in 0..1 (then pass
+                `do_rescale=False`). A tensor of PyTorch is read as an array.
+            do_resize ... do_convert_rgb: take the place of the processor's own option, in this call.
+            return_tensors: "np" for one array (B, C, H, W); None for a list of B arrays (C, H, W).
+            data_format: of the result: "channels_first", "channels_last", or None for the first picture's.
+            input_data_format: of the arrays: "channels_first", "channels_last", or None: channels are the
+                first axis if it is 1 or 3 long, else the last; the first picture decides for all. An array
+                (H, W) has no channel axis, and neither has its result.
+            max_pixels: the largest picture after resizing or cropping, rows times columns.
+
+        Returns:
+            A dictionary with the key and attribute `pixel_values`: float32. Where nothing is rescaled, arrays
+            of other floating-point types keep theirs, and bytes that are not normalized either stay bytes.
+
+        Raises:
+            TypeError: something in `images` is not a picture.
+            ValueError: an option or a picture cannot be used; says what was found and what is expected.
+        """
+        if return_tensors not in (None, "np"):
+            raise ValueError(f"return_tensors={_value(return_tensors)!r}: nphybrid's arrays are NumPy; use "
+                             "return_tensors=\"np\" and, for PyTorch, torch.from_numpy(inputs.pixel_values)")
+        for name, layout in (("data_format", data_format), ("input_data_format", input_data_format)):
+            if layout is not None and layout not in LAYOUTS:
+                raise ValueError(f"{name} must be {LAYOUTS[0]!r}, {LAYOUTS[1]!r} or None; "
+                                 f"found {_value(layout)!r}")
+        given = (do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor,
+                 do_normalize, image_mean, image_std, do_convert_rgb)
+        options = {name: getattr(self, name) if x is None else x for name, x in zip(OPTIONS, given)}
+        steps = _steps(**options)
+
+        pictures = list(_flat(images))
+        arrays = [_array(x, _switch("do_convert_rgb", options["do_convert_rgb"])) for x in pictures]
+        if not arrays:
+            raise ValueError("images holds no picture")
+        first = arrays[0]
+        if steps.factor is not None and first.dtype != np.uint8 and first.min() >= 0 and first.max() <= 1:
+            warnings.warn("pixels within 0..1 are rescaled; pass do_rescale=False for them", stacklevel=3)
+        layout = input_data_format or _layout(pictures, arrays)
+        layouts = [LAYOUTS[1] if isinstance(x, Image.Image) else layout for x in pictures]
+        results = [_prepare(x, b, steps, layouts[b], data_format or layouts[0], max_pixels)
+                   for b, x in enumerate(arrays)]
+        if return_tensors == "np":
+            shapes = {x.shape for x in results}
+            if len(shapes) > 1:
+                raise ValueError("return_tensors=\"np\" needs results of one shape; crop, or use "
+                                 f"return_tensors=None; found {sorted(shapes)}")
+            # Not np.stack, which would leave the channels interleaved in memory.
+            results = np.array(results)
+        return BatchFeature(pixel_values=results)
+
+    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
+        """`preprocess`, with the options by name.
+
+        >>> processor = ViTHybridImageProcessor(crop_size=32)
+        >>> processor(Image.new("L", (64, 48)), return_tensors="np").pixel_values.shape
+        (1, 3, 32, 32)
+        """
+        return self.preprocess(images, **kwargs)
+
+    @classmethod
+    def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
+        """A processor from a dictionary like `preprocessor_config.json`; `kwargs` replace options of it.
+
+        >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
+        {'shortest_edge': 384}
+        """
+        if not isinstance(image_processor_dict, Mapping):
+            raise TypeError(f"expected a dictionary of options; found {_kind(image_processor_dict)}")
+        unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
+        if unknown:
+            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
+        return cls(**{**copy.deepcopy(dict(image_processor_dict)), **kwargs})
+
+    @classmethod
+    def from_pretrained(cls, path: str | os.PathLike, **kwargs: Any) -> "ViTHybridImageProcessor":
+        """A processor from a folder with a `preprocessor_config.json`, such a file, or an `.h5` file.
+
+        `kwargs` replace options of the file. Nothing is downloaded. Raises FileNotFoundError if there is no
+        such file, ValueError if it does not hold a processor's options.
+        """
+        path = Path(path)
+        if path.suffix.lower() == ".h5":
+            from ..checkpoint import read_processor
+
+            return cls.from_dict(read_processor(path), **kwargs)
+        files = [path / name for name in FILE_NAMES] if path.is_dir() else [path]
+        for file in files:
+            if file.exists():
+                return cls.from_dict(_read_json(file), **kwargs)
+        raise FileNotFoundError(f"no image processor at {files[0]}: expected a folder with {FILE_NAMES[0]}, "
+                                "a .json file or an .h5 file on this computer; nothing is downloaded")
+
+    def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
+        """Write `preprocessor_config.json` into a folder, made if it is missing; the file's path, in a list.
+
+        The file appears whole or not at all.
+        """
+        folder = Path(save_directory)
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / FILE_NAMES[0]
+        partial = folder / f"{file.name}.{os.getpid()}.tmp"
+        try:
+            partial.write_text(self.to_json_string(), encoding="utf-8")
+            os.replace(partial, file)
+        finally:
+            partial.unlink(missing_ok=True)
+        return [str(file)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every option, every other key it was made with, and the class under `image_processor_type`."""
+        return {**copy.deepcopy(vars(self)), "image_processor_type": type(self).__name__}
+
+    def to_json_string(self) -> str:
+        """`to_dict` as JSON, sorted by key: the text of `preprocessor_config.json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=lambda x: x.tolist()) + "\n"
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+
+def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
+           image_mean, image_std, do_convert_rgb):
+    """Options -> Steps, checked.  What is switched off may be missing."""
+    size, crop_size = _size_dict(size, "size", square=False), _size_dict(crop_size, "crop_size", square=True)
+    steps = image.Steps(None, 0, None, None, None, None)
+    if _switch("do_resize", do_resize):
+        if isinstance(resample, bool) or resample not in list(Image.Resampling):
+            filters = ", ".join(f"{x} {x.name.lower()}" for x in Image.Resampling)
+            raise ValueError(f"resample must be one of Pillow's filters, {filters}; found {resample!r}")
+        if "shortest_edge" not in size and "height" not in size:
+            raise ValueError(f"size must hold 'shortest_edge', or 'height' and 'width'; found {size}")
+        edges = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
+        steps = steps._replace(size=edges, resample=int(resample))
+    if _switch("do_center_crop", do_center_crop):
+        if "height" not in crop_size:
+            raise ValueError(f"crop_size must hold 'height' and 'width'; found {crop_size}")
+        steps = steps._replace(crop=(crop_size["height"], crop_size["width"]))
+    if _switch("do_rescale", do_rescale):
+        factor = _numbers(rescale_factor, "rescale_factor")
+        if np.ndim(factor):
+            raise ValueError(f"rescale_factor must be one number; found {rescale_factor!r}")
+        steps = steps._replace(factor=factor)
+    if _switch("do_normalize", do_normalize):
+        steps = steps._replace(mean=_numbers(image_mean, "image_mean"), std=_numbers(image_std, "image_std"))
+        if not np.all(steps.std):
+            raise ValueError(f"image_std must not be zero; found {image_std!r}")
+    return steps
+
+
+def _switch(name, value):
+    """A do_... option -> bool.  None, a null in a file, is no."""
+    if value is None or isinstance(value, (bool, np.bool_)) or value in (0, 1):
+        return bool(value)
+    raise ValueError(f"{name} must be True or False; found {value!r}")
+
+
+def _size_dict(size, name, square):
+    """Any spelling of a size -> a new dictionary of ints."""
+    if isinstance(size, (list, tuple)):
+        if len(size) != 2:
+            raise ValueError(f"{name} as a sequence must be (height, width); found {size!r}")
+        size = {"height": size[0], "width": size[1]}
+    elif not isinstance(size, Mapping):
+        size = {"height": size, "width": size} if square else {"shortest_edge": size}
+    if set(size) not in SIZE_KEYS:
+        raise ValueError(f"{name} must be n, {{'shortest_edge': n}} or {{'height': h, 'width': w}}; "
+                         f"found {size!r}")
+    return {key: _edge(value, f"{name}[{key!r}]") for key, value in size.items()}
+
+
+def _edge(value, name):
+    """A length in pixels -> int.  A JSON file may say 384.0."""
+    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+    try:
+        # 2**31 is where Pillow's sizes end.
+        if isinstance(value, bool) or not 1 <= operator.index(whole) < 2**31:
+            raise TypeError
+    except TypeError:
+        raise ValueError(f"{name} must be a whole number of pixels, at least 1; found {value!r}") from None
+    return operator.index(whole)
+
+
+def _numbers(value, name):
+    """A finite number, or one per channel -> float, or (C,)"""
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind in "iuf" and array.ndim <= 1 and np.isfinite(array).all():
+            return float(array) if array.ndim == 0 else array
+    except ValueError:
+        pass
+    raise ValueError(f"{name} must be finite, a number or a list of numbers; found {value!r}")
+
+
+def _flat(images):
+    """A picture, a batch, or a list of either -> one after the other, Pillow's or an array of 2 or 3 axes."""
+    if isinstance(images, Image.Image):
+        yield images
+    elif isinstance(images, (list, tuple)):
+        for item in images:
+            yield from _flat(item)
+    elif hasattr(images, "__array__"):
+        # A tensor that asks for gradients does not turn into an array by itself.
+        array = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
+        if array.ndim not in (2, 3, 4):
+            raise ValueError(f"a picture has 2 or 3 axes, a batch 4; found shape {array.shape}")
+        yield from array if array.ndim == 4 else (array,)
+    else:
+        raise TypeError(f"expected a Pillow picture, an array or a list of them; found {_kind(images)} "
+                        "(files are opened by nphybrid.picture.open_picture)")
+
+
+def _array(picture, convert):
+    """A picture or an array -> (H, W, C), (C, H, W) or (H, W), with something in it."""
+    if not isinstance(picture, Image.Image):
+        array = picture
+    elif convert:
+        try:
+            array = image.rgb(picture)
+        except ValueError as error:
+            raise ValueError(f"Pillow cannot turn mode {picture.mode} into RGB: {error}") from error
+    elif picture.mode in ("P", "PA"):
+        raise ValueError(f"mode {picture.mode} holds palette indices, not colours; use do_convert_rgb=True")
+    else:
+        array = np.array(picture)
+    if array.dtype.kind not in "buif":
+        raise ValueError(f"pixels must be integers or floating-point numbers; found dtype {array.dtype}")
+    if 0 in array.shape:
+        raise ValueError(f"a picture must have pixels; found shape {array.shape}")
+    return array
+
+
+def _layout(pictures, arrays):
+    """Which axis of the arrays holds the channels, as the first picture has it."""
+    # Pillow's pictures are always channels last; the original takes one of 3 rows for channels first.
+    if isinstance(pictures[0], Image.Image):
+        return LAYOUTS[1]
+    shape = next((x.shape for x in arrays if x.ndim == 3), (1, 1))
+    first, last = shape[0] in (1, 3), shape[-1] in (1, 3)
+    if not first and not last:
+        raise ValueError(f"cannot tell where the channels of shape {shape} are: neither the first nor the "
+                         f"last axis is 1 or 3 long; pass input_data_format={LAYOUTS[0]!r} or {LAYOUTS[1]!r}")
+    if first and last and len(shape) == 3:
+        warnings.warn(f"shape {shape} is taken as channels first; pass input_data_format", stacklevel=4)
+    return LAYOUTS[0] if first else LAYOUTS[1]
+
+
+def _prepare(x, b, steps, layout, data_format, max_pixels):
+    """One array of the batch through the steps, from its layout to that of the result."""
+    flat = x.ndim == 2
+    if flat:
+        x = x[:, :, None]
+    elif layout == "channels_first":
+        x = x.transpose(1, 2, 0)
+    H, W, C = x.shape
+    if steps.size is not None and C > 4:
+        raise ValueError(f"picture {b}: Pillow resizes 1 to 4 channels; taken as {layout}, it has {C}")
+    for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
+        if np.ndim(numbers) and len(numbers) != C:
+            raise ValueError(f"picture {b}: {name} has {len(numbers)} numbers, the picture {C} channels "
+                             f"(taken as {'grey' if flat else layout})")
+    for h, w in filter(None, [steps.size and image.resized_size(H, W, steps.size), steps.crop]):
+        if h * w > max_pixels:
+            raise ValueError(f"picture {b}: {H} x {W} pixels would become {h} x {w}, more than max_pixels, "
+                             f"{max_pixels:,}")
+    x = image.prepare(x, steps)
+    if flat:
+        return x[:, :, 0]
+    return x.transpose(2, 0, 1) if data_format == "channels_first" else x
+
+
+def _read_json(file):
+    """A JSON file that holds a dictionary -> the dictionary."""
+    with open(file, "rb") as stream:
+        text = stream.read(MAX_JSON_BYTES + 1)
+    if len(text) > MAX_JSON_BYTES:
+        raise ValueError(f"{file}: larger than {MAX_JSON_BYTES:,} bytes, so not an image processor's options")
+    try:
+        options = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file}: not JSON ({error}); it begins with {text[:40]!r}") from None
+    # A processor_config.json keeps the options one level down.
+    if isinstance(options, dict):
+        options = options.get("image_processor", options)
+    if not isinstance(options, dict):
+        raise ValueError(f"{file}: expected a dictionary of options; found {_kind(options)}")
+    return options
+
+
+def _value(option):
+    """An option as the user wrote it: the text of an enumeration's member."""
+    return getattr(option, "value", option)
+
+
+def _kind(thing):
+    """What something is, for an error.  str -> 'str', None -> 'None'"""
+    return "None" if thing is None else type(thing).__name__
