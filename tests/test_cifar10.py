@@ -1,0 +1,59 @@
+"""The bundled network on 1,000 pictures it never saw: both engines, and PyTorch where it is installed."""
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model
+
+RIGHT = 851                               # of 1,000, as weights/README.md says
+
+
+@pytest.fixture(scope="module")
+def pictures(root):
+    with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
+        processor = ViTHybridImageProcessor.from_pretrained(default_model())
+        images = [Image.fromarray(image) for image in data["images"]]
+        return processor(images, return_tensors="np").pixel_values, data["labels"]
+
+
+def logits_of(model, pixel_values):
+    return np.concatenate([model(pixel_values[i:i + 50]).logits for i in range(0, len(pixel_values), 50)])
+
+
+@pytest.fixture(scope="module")
+def logits(pictures):
+    return {engine: logits_of(ViTHybridForImageClassification.from_pretrained(default_model(), engine=engine), pictures[0])
+            for engine in ("numba", "reference")}
+
+
+@pytest.mark.parametrize("engine", ["numba", "reference"])
+def test_right_labels(engine, logits, pictures):
+    assert (logits[engine].argmax(-1) == pictures[1]).sum() == RIGHT
+
+
+def test_engines_agree_on_every_image(logits):
+    a, b = (logits[engine] for engine in ("numba", "reference"))
+    assert undecided(a) == [] and (a.argmax(-1) == b.argmax(-1)).all()
+    assert np.abs(a - b).max() < 2e-5     # observed 6.2e-6, logits up to 5.1
+
+
+def test_torch_agrees_on_every_image(logits, pictures):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    import torch
+    from parity_with_torch import twin
+    peer = twin(ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference"))
+    with torch.inference_mode():
+        theirs = np.concatenate([peer(torch.from_numpy(x)).logits.numpy() for x in np.split(pictures[0], 20)])
+    assert "torch" in sys.modules and undecided(theirs) == []
+    for engine, ours in logits.items():
+        assert (ours.argmax(-1) == theirs.argmax(-1)).all(), engine
+        assert np.abs(ours - theirs).max() < 2e-5, engine   # observed 5.3e-6
+
+
+def undecided(logits):
+    """The images whose two top logits lie within 1e-5: none may hide a disagreement."""
+    best = np.sort(logits, -1)[:, -2:]
+    return np.flatnonzero(best[:, 1] - best[:, 0] < 1e-5).tolist()
