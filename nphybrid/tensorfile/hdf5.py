@@ -1,0 +1,329 @@
+"""HDF5 as nphybrid uses it: a flat, checksummed corner of a very large format.
+
+    /                                                  the root group: arrays, and one group
+    |-- vit.embeddings.cls_token                       one array: contiguous, little-endian, C order
+    |       sha256 = "9f86d0..."                       of its bytes: 64 hex digits, fixed-length string
+    |-- classifier.bias, ...                           names contain dots, never slashes
+    `-- nphybrid/
+        |-- config                                     one document: UTF-8 JSON in a 1-d uint8 dataset
+        |       sha256 = "2c26b4..."
+        `-- manifest, ...
+
+Everything else that HDF5 can do is refused: links that leave the tree (soft, external, user-defined), virtual
+datasets, external raw storage, chunks and filters, strings, references, compounds, a second name for one
+object, a user block.  The library h5py only finds the arrays.  Their bytes are read from the file directly,
+after every place has been checked: inside the file, overlapping no other.  So no array can come from another
+file or be larger than this one.
+
+Not promised: the C library behind h5py has had memory errors with crafted files, which no check from outside
+stops.  For weights from strangers there is safetensors; this format is for what you converted, or can trace.
+"""
+
+import hashlib
+import itertools
+import os
+import re
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import numpy as np
+
+from .common import (FormatError, brief, byte_count, json_bytes, little_endian, name_trouble, parse_json, raw,
+                     read_array, refusal, write_atomically)
+from .kinds import HDF5_MAGIC, refuse_unreadable
+
+# What h5py has been seen to raise about damaged files.
+_BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
+
+GROUP = "nphybrid"
+LAYOUT = f"arrays, and one group {GROUP!r} of documents"
+MAX_OBJECTS = 20_000
+_TYPES = [np.dtype("<" + code) for code in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
+
+
+class H5File(NamedTuple):
+    """What one file holds."""
+
+    arrays: dict       # name -> array, sorted by name
+    documents: dict    # key -> JSON value, sorted by key
+
+
+class _Place(NamedTuple):
+    """Where the bytes of one dataset lie."""
+
+    name: str
+    dtype: np.dtype
+    shape: tuple
+    offset: int     # first byte, counted from the start of the file; 0 where there are none
+    size: int       # bytes
+    sha256: str
+
+
+def read_h5(path):
+    """Every array and document of an HDF5 file in the layout above: H5File(arrays, documents).
+
+    Arrays are native-endian and own their memory; the checksum of each is verified.
+    Raises FormatError for a file that breaks a rule or a checksum, ImportError without h5py, OSError if the
+    file cannot be opened.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_h5(folder + "/m.h5", {"head.bias": np.float32([1, 2])}, {"config": {"depth": 12}})
+    ...     read_h5(folder + "/m.h5")
+    H5File(arrays={'head.bias': array([1., 2.], dtype=float32)}, documents={'config': {'depth': 12}})
+    """
+    arrays, documents = _places(path)
+    with open(path, "rb") as file:
+        return H5File({place.name: _array(file, place, path) for place in arrays},
+                      {place.name: _document(file, place, path) for place in documents})
+
+
+def h5_documents(path):
+    """The documents alone, {key: JSON value}: every place in the file is checked, no array is read.
+
+    Raises what `read_h5` raises.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_h5(folder + "/m.h5", {"head.bias": np.float32([1, 2])}, {"manifest": {"version": 1}})
+    ...     h5_documents(folder + "/m.h5")
+    {'manifest': {'version': 1}}
+    """
+    _, documents = _places(path)
+    with open(path, "rb") as file:
+        return {place.name: _document(file, place, path) for place in documents}
+
+
+def write_h5(path, arrays, documents):
+    """Writes {name: array} and {key: JSON value} in the layout above, all or nothing; same input, same bytes.
+
+    Arrays: float16/32/64, (u)int8..64, of any layout and byte order.  Documents: what JSON can hold.
+    Raises FormatError for a name, dtype or document that the layout cannot hold, ImportError without h5py,
+    OSError if the file cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_h5(folder + "/m.h5", {"a/b": np.zeros(3)}, {})    # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    nphybrid.tensorfile.common.FormatError: .../m.h5: tensor 'a/b': name is not allowed in this layout
+    """
+    _refuse_crowd(path, len(arrays) + 1 + len(documents))
+    for name in (*arrays, *documents):
+        _refuse_name(path, name)
+    if GROUP in arrays:
+        raise refusal(path, "is the name of the documents' group", tensor=GROUP)
+    stored = {name: _storable(array, path, name) for name, array in arrays.items()}
+    texts = {key: _text(document, path, key) for key, document in documents.items()}
+    with write_atomically(path) as temporary, _created(temporary) as file:
+        for name in sorted(stored):
+            _add(file, name, stored[name])
+        group = file.create_group(GROUP)
+        for key in sorted(texts):
+            _add(group, key, np.frombuffer(texts[key], np.uint8))
+
+
+# ---------------------------------------------------------------- writing
+
+@contextmanager
+def _created(path):
+    """A new HDF5 file, closed at the end."""
+    h5py = _h5py()
+    try:
+        # v110: its object headers carry checksums, so that a flipped bit in a name or a shape is noticed too.
+        with h5py.File(path, "w", libver=("v110", "v110")) as file:
+            yield file
+    # On a full disk h5py fails a second time, in close, with this.
+    except RuntimeError as error:
+        raise OSError(f"{os.fspath(path)}: could not be written: {error}") from error
+
+
+def _storable(array, path, name):
+    """An array as the file holds it, refused if its type is not one of the layout's."""
+    array = little_endian(array, path, name)
+    if array.dtype not in _TYPES:
+        raise refusal(path, "cannot store this dtype", str(array.dtype), "a float or an integer", name)
+    return array
+
+
+def _text(document, path, key):
+    """A document as JSON that this module's reader accepts."""
+    try:
+        text = json_bytes(document)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise refusal(path, f"document {key!r} cannot be JSON ({error})") from None
+    parse_json(text, path, f"document {key!r}")
+    return text
+
+
+def _add(group, name, array):
+    """Adds one dataset and its checksum."""
+    dataset = group.create_dataset(name, data=array)
+    # bytes_, not str: h5py stores a str as a variable-length string, which lives in a heap of its own.
+    dataset.attrs.create("sha256", np.bytes_(hashlib.sha256(raw(array)).hexdigest()))
+
+
+# ---------------------------------------------------------------- reading
+
+def _h5py():
+    """The module h5py, imported when the first HDF5 file is met."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise ImportError("HDF5 files need h5py: pip install h5py") from error
+    return h5py
+
+
+@contextmanager
+def _opened(path):
+    """The file, opened by h5py; whatever h5py raises about broken content becomes a FormatError."""
+    refuse_unreadable(path, "hdf5")
+    with open(path, "rb") as file:
+        magic = file.read(len(HDF5_MAGIC))
+    # The library would go on to look at bytes 512, 1024, 2048 ...: a file may hide behind another.
+    if magic != HDF5_MAGIC:
+        rule = "does not begin with HDF5's signature: not an HDF5 file?"
+        raise refusal(path, rule, magic, brief(HDF5_MAGIC))
+    h5py = _h5py()
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except FormatError:
+        raise
+    except _BROKEN as error:
+        raise refusal(path, f"is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
+
+
+def _places(path):
+    """Where every array and every document lies, checked: (arrays, documents).  Reads none of them."""
+    with _opened(path) as file:
+        root = _members(file, path)
+        group = root.pop(GROUP, None)
+        if not hasattr(group, "keys"):
+            raise refusal(path, f"has no group {GROUP!r}: not a file of this layout", expected=LAYOUT)
+        inner = _members(group, path)
+        _refuse_crowd(path, len(root) + 1 + len(inner))
+        # A second name of one object, or a group within itself.
+        objects = [file, group, *root.values(), *inner.values()]
+        if len({_address(item) for item in objects}) < len(objects):
+            raise refusal(path, "one object has two names", expected="one name each")
+        arrays = [_place(item, path, name) for name, item in root.items()]
+        documents = [_place(item, path, key) for key, item in inner.items()]
+    _refuse_overlap(arrays + documents, path, os.path.getsize(path))
+    return arrays, documents
+
+
+def _address(item):
+    """The byte where an object's header stands: its identity."""
+    return _h5py().h5o.get_info(item.id).addr
+
+
+def _members(group, path):
+    """The objects of one group, {name: object}; each reached over one hard link, never over a path."""
+    h5py = _h5py()
+    members = {}
+    names = list(itertools.islice(group, MAX_OBJECTS + 1))
+    _refuse_crowd(path, len(names))
+    for name in names:
+        _refuse_name(path, name)
+        link = group.get(name, getlink=True)
+        if not isinstance(link, h5py.HardLink):
+            raise refusal(path, "is a link to elsewhere", type(link).__name__, "a hard link", name)
+        members[name] = group[name]
+    return members
+
+
+def _refuse_crowd(path, count):
+    """Refuses more objects than any model has."""
+    if count > MAX_OBJECTS:
+        raise refusal(path, "holds too many objects", count, f"at most {MAX_OBJECTS}")
+
+
+def _refuse_name(path, name):
+    """Refuses a name that is no text, empty, or a path."""
+    path_like = not name_trouble(name) and (name in ("", ".") or "/" in name or "\0" in name)
+    trouble = "name is not allowed in this layout" if path_like else name_trouble(name)
+    if trouble:
+        raise refusal(path, trouble, tensor=name)
+
+
+def _place(dataset, path, name):
+    """Where one dataset lies, after every check that its own header allows."""
+    h5py = _h5py()
+    if not isinstance(dataset, h5py.Dataset):
+        raise refusal(path, "is no dataset", type(dataset).__name__, f"only the group {GROUP!r}", name)
+    # The layout comes first: to ask a virtual dataset for its shape can open other files.
+    plan = dataset.id.get_create_plist()
+    if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters():
+        raise refusal(path, "is compact, chunked or virtual", expected="one contiguous run", tensor=name)
+    if plan.get_external_count():
+        raise refusal(path, "keeps its bytes in another file", plan.get_external(0)[0], "none", name)
+    dtype, shape = _dtype(dataset, path, name), dataset.shape
+    if shape is None:
+        raise refusal(path, "has no shape", "an empty dataspace", "counts along each axis", name)
+    size, offset = byte_count(shape, dtype, path, name), dataset.id.get_offset()
+    # The library would fill unwritten bytes with zeros, at any size.
+    if size and offset is None:
+        raise refusal(path, "declares bytes that were never written", size, "bytes in the file", name)
+    return _Place(name, dtype, shape, offset if size else 0, size, _checksum(dataset, path, name))
+
+
+def _dtype(dataset, path, name):
+    """The NumPy type of a dataset: compared with the few that are allowed, never built from what it says."""
+    h5py = _h5py()
+    stored = dataset.id.get_type()
+    for dtype in _TYPES:
+        if stored == h5py.h5t.py_create(dtype):
+            return dtype
+    wanted = "little-endian " + ", ".join(dtype.name for dtype in _TYPES)
+    raise refusal(path, "has a type outside this layout", type(stored).__name__, wanted, name)
+
+
+def _checksum(dataset, path, name):
+    """The hex digits in the attribute sha256, which must be the only attribute."""
+    h5py = _h5py()
+    count = h5py.h5a.get_num_attrs(dataset.id)
+    if count != 1 or not h5py.h5a.exists(dataset.id, b"sha256"):
+        raise refusal(path, "has other attributes", f"{count} attributes", "exactly sha256", name)
+    attribute = h5py.h5a.open(dataset.id, b"sha256")
+    stored = attribute.get_type()
+    scalar = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
+    # A string of variable length has the size of its pointer.
+    if not isinstance(stored, h5py.h5t.TypeStringID) or stored.get_size() != 64 or not scalar:
+        raise refusal(path, "sha256 is no string of fixed length 64", expected="64 hex digits", tensor=name)
+    digits = np.zeros((), "S64")
+    attribute.read(digits)
+    text = digits.item().decode("latin-1")
+    if not re.fullmatch("[0-9a-f]{64}", text):
+        raise refusal(path, "sha256 is no SHA-256", text, "64 hex digits, lower case", name)
+    return text
+
+
+def _refuse_overlap(places, path, size):
+    """Refuses places outside the file or on top of each other: together they are no larger than the file."""
+    end, last = 0, None
+    for place in sorted((place for place in places if place.size), key=lambda place: place.offset):
+        if place.offset + place.size > size:
+            found = f"bytes up to {place.offset + place.size}"
+            raise refusal(path, "lies outside the file: truncated?", found, f"at most {size}", place.name)
+        if place.offset < end:
+            found = f"offset {place.offset}"
+            raise refusal(path, f"shares bytes with {brief(last)}", found, f"at least {end}", place.name)
+        end, last = place.offset + place.size, place.name
+
+
+def _array(file, place, path):
+    """The array at a place, refused unless its bytes are the ones that were written."""
+    array = read_array(file, place.offset, place.shape, place.dtype, path, place.name)
+    found = hashlib.sha256(raw(np.asarray(array, dtype=place.dtype))).hexdigest()
+    if found != place.sha256:
+        raise refusal(path, "checksum does not match: damaged bytes", found, place.sha256, place.name)
+    return array
+
+
+def _document(file, place, path):
+    """The JSON value at a place."""
+    if place.dtype != np.uint8 or len(place.shape) != 1:
+        found = f"{place.dtype.name} {place.shape}"
+        raise refusal(path, "document is no text", found, "1-d uint8", place.name)
+    return parse_json(bytes(_array(file, place, path)), path, f"document {place.name!r}")

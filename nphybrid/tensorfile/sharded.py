@@ -1,0 +1,93 @@
+"""Sharded safetensors: several files and an index that says which array lies in which.
+
+    model.safetensors.index.json    {"metadata": {"total_size": 12345, ...},
+                                     "weight_map": {"head.bias": "model-00002-of-00002.safetensors", ...}}
+    model-00001-of-00002.safetensors
+    model-00002-of-00002.safetensors
+
+The index and the shards must agree exactly: what one names, the other has, once.  `metadata` is not used:
+writers have put wrong and fractional sizes there.
+"""
+
+import os
+from pathlib import Path
+
+from .common import listed, parse_json, refusal
+from .kinds import refuse_unreadable
+from .safetensors import MAX_HEADER, read_safetensors, safetensors_header
+
+
+def read_sharded(index_path):
+    """Every array of a sharded model, shard by shard: {name: array}.
+
+    All headers are checked against the index before the first array is read.
+    Raises FormatError if the index or a shard is malformed, if they disagree, or if a shard lies elsewhere
+    than beside the index; OSError if the index cannot be opened.
+
+    >>> import tempfile, numpy as np
+    >>> from nphybrid.tensorfile import write_json, write_safetensors
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_safetensors(folder + "/one.safetensors", {"a": np.float32(1)})
+    ...     write_safetensors(folder + "/two.safetensors", {"b": np.float32(2)})
+    ...     write_json(folder + "/i.json", {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}})
+    ...     read_sharded(folder + "/i.json")
+    {'a': array(1., dtype=float32), 'b': array(2., dtype=float32)}
+    """
+    weight_map = _weight_map(index_path)
+    shards = {shard: _beside(index_path, shard) for shard in sorted(set(weight_map.values()))}
+    held = {shard: set(safetensors_header(path)[0]) for shard, path in shards.items()}
+    _compare(index_path, weight_map, held)
+    arrays = {}
+    for path in shards.values():
+        arrays |= read_safetensors(path)
+    return arrays
+
+
+def _weight_map(path):
+    """The checked part of the index: tensor name -> shard name."""
+    refuse_unreadable(path, "json")
+    size = os.path.getsize(path)
+    if size > MAX_HEADER:
+        raise refusal(path, "is too long for an index", f"{size} bytes", f"at most {MAX_HEADER}")
+    document = parse_json(Path(path).read_bytes(), path, "index")
+    weight_map = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise refusal(path, "is JSON, but no index of shards", document, "an object with a weight_map")
+    for tensor, shard in weight_map.items():
+        if not isinstance(shard, str):
+            raise refusal(path, "shard is no file name", shard, "a string", tensor)
+    return weight_map
+
+
+def _beside(index_path, shard):
+    """The path of a shard: a plain file name in the index's folder, or a link to where a linked index lies.
+
+    The second is the cache of the Hugging Face hub: index and shards are links into one folder of blobs.
+    """
+    if set(shard) & set("/\\:") or not shard.isprintable() or not shard.endswith(".safetensors"):
+        raise refusal(index_path, "shard is no plain file name", shard, "model-00001-of-00002.safetensors")
+    index_path = Path(index_path)
+    path = index_path.parent / shard
+    homes = {os.path.realpath(index_path.parent), os.path.dirname(os.path.realpath(index_path))}
+    if os.path.dirname(os.path.realpath(path)) not in homes:
+        raise refusal(index_path, "shard is a link out of the folder", shard, "a file beside the index")
+    if not path.is_file():
+        raise refusal(index_path, "shard is missing", shard, "a file beside the index")
+    return path
+
+
+def _compare(index_path, weight_map, held):
+    """Refuses an index and shards that do not name the same arrays, each once."""
+    shards_of = {}
+    for shard, names in held.items():
+        for name in names:
+            shards_of.setdefault(name, []).append(shard)
+    strays = {name for name, among in shards_of.items() if weight_map.get(name) not in among}
+    for rule, names in {
+        "the index promises what no shard holds": weight_map.keys() - shards_of.keys(),
+        "shards hold what the index does not name": shards_of.keys() - weight_map.keys(),
+        "the same array is in several shards": {name for name, among in shards_of.items() if len(among) > 1},
+        "the index names the wrong shard": strays,
+    }.items():
+        if names:
+            raise refusal(index_path, f"{rule} ({len(names)}): {listed(names)}")
