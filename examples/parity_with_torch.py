@@ -65,8 +65,9 @@ def twin(model, dtype=torch.float32, attention=None):
     # A fresh upstream classifier crashes while it initializes the mask token it has not (transformers 4.51 to 4.57).
     with no_init_weights():
         network = PAIRS[type(model)](config, **parts)
+    network = network.to(dtype)
     network.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
-    return network.to(dtype).eval()
+    return network.eval()
 
 
 def twin_states(network, model, pixel_values, **inputs):

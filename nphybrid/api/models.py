@@ -11,7 +11,7 @@ import numpy as np
 from .. import checkpoint, model, ops, params
 from ..losses import loss
 from ..positions import resized
-from ..tensorfile import write_safetensors
+from ..tensorfile import write_json, write_safetensors
 from ..trace import FirstBad, Trace
 from . import checks
 from .configs import BitConfig, ViTHybridConfig
@@ -87,7 +87,8 @@ class _Model:
 
     def save_pretrained(self, folder):
         """Write `config.json` and `model.safetensors` (and the image processor, if one came along) into a folder."""
-        self.config.save_pretrained(folder)
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "config.json", self._config_document())
         write_safetensors(Path(folder) / "model.safetensors", self.state_dict(), {"format": "pt"})
         if self.processor is not None:
             checkpoint.write_processor(folder, self.processor)
@@ -95,8 +96,11 @@ class _Model:
     def save(self, path, **manifest):
         """Write one `.h5`: arrays with checksums, configuration, image processor, and the float64 logits of a built-in
         input, by which any reader can tell that it reads the same network."""
-        config = {**self.config.to_dict(), "architectures": [type(self).__name__]}
-        checkpoint.write_h5(path, self.state_dict(), config, self.processor, {"golden": self._golden(), **manifest})
+        checkpoint.write_h5(path, self.state_dict(), self._config_document(), self.processor,
+                            {"golden": self._golden(), **manifest})
+
+    def _config_document(self):
+        return {**self.config.to_dict(), "architectures": [type(self).__name__]}
 
     def _golden(self):
         exact = ops.arithmetic("reference", "float64")
@@ -266,7 +270,10 @@ class _Bit(_Model):
         return checkpoint.bit_names(self.prefix)
 
     def _checked(self, pixel_values):
-        return checks.pixels(pixel_values, self.sizes.channels, self.dtype), self._ready, self.sizes, {}
+        x = checks.pixels(pixel_values, self.sizes.channels, self.dtype)
+        if min(replace(self.sizes, image=x.shape[1:3]).feature_map) < 1:
+            raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
+        return x, self._ready, self.sizes, {}
 
     @property
     def _stages(self):

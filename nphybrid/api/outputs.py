@@ -11,12 +11,17 @@ class ModelOutput(dict):
     fields = ()
 
     def __init__(self, **values):
+        if unknown := values.keys() - set(self.fields):
+            raise TypeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {', '.join(sorted(unknown))}")
         super().__init__((name, values[name]) for name in self.fields if values.get(name) is not None)
 
     def __getattr__(self, name):
         if name in type(self).fields:
             return self.get(name)
         raise AttributeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {name!r}")
+
+    def __setattr__(self, name, value):
+        self[name] = value
 
     def __getitem__(self, key):
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]

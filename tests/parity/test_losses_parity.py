@@ -44,14 +44,15 @@ def test_loss_is_upstreams(rng, K, labels, problem_type, dtype, tolerance):
     labels = labels.astype(dtype) if labels.dtype.kind == "f" else labels
     ours = loss(logits, labels, problem_type)
     assert ours.dtype == dtype
-    assert ours == pytest.approx(float(theirs(logits, labels, problem_type)), rel=tolerance, abs=1e-30, nan_ok=True)
+    assert ours == pytest.approx(float(theirs(logits, labels, problem_type)), rel=tolerance, abs=1e-30,
+                                 nan_ok=True)
 
 
 @pytest.mark.parametrize("scale", [50, 1e4])
 @pytest.mark.parametrize("labels", [np.array([0, 3, 1]), np.eye(3, 4)], ids=["single", "multi"])
 def test_far_logits(rng, scale, labels):
     logits = rng.normal(0, scale, (3, 4))
-    assert loss(logits, labels) == pytest.approx(float(theirs(logits, labels)), rel=1e-14)       # observed 2e-16
+    assert loss(logits, labels) == pytest.approx(float(theirs(logits, labels)), rel=1e-14)  # observed 2e-16
 
 
 def test_one_picture_and_one_class():

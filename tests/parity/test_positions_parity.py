@@ -7,7 +7,8 @@ from nphybrid.positions import bicubic, resized
 torch = pytest.importorskip("torch")
 
 GRIDS = [((14, 14), (24, 24)), ((24, 24), (14, 14)), ((24, 24), (7, 31)), ((4, 6), (9, 5)), ((5, 5), (1, 1)),
-         ((1, 3), (4, 2)), ((12, 12), (13, 12)), ((28, 28), (14, 14)), ((48, 48), (24, 20)), ((7, 7), (50, 3))]
+         ((1, 3), (4, 2)), ((12, 12), (13, 12)), ((28, 28), (14, 14)), ((48, 48), (24, 20)),
+         ((7, 7), (50, 3))]
 
 
 def interpolated(table, old, new, **options):
@@ -24,7 +25,7 @@ def table_of(old, seed=20260406):
 @pytest.mark.parametrize("old, new", GRIDS)
 def test_resized_is_torchs_interpolation(old, new):
     table = table_of(old)
-    assert np.abs(resized(table, old, new) - interpolated(table, old, new)).max() < 1e-12        # observed 4e-14
+    assert np.abs(resized(table, old, new) - interpolated(table, old, new)).max() < 1e-12  # observed 4e-14
 
 
 def test_every_pair_of_lengths():

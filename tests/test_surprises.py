@@ -1,0 +1,280 @@
+"""Each known surprise, got wrong on purpose: the walk must then leave the tolerance of "the same network".
+
+The README lists them. A wrong variant is the right walk with one thing changed, so that what is shown is that
+comparing in float64 at 1e-9 would notice exactly this mistake.
+"""
+import functools
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nphybrid import backbone, config, encoder, model, params, tokens
+from nphybrid.ops import reference
+from nphybrid.trace import Trace
+
+SIZES = config.Config(image=(63, 63), stem=16, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=24, blocks=2, heads=3,
+                      hidden=40, classes=5)
+BIT = replace(SIZES, unit="preactivation", padding="symmetric", pool_padding="valid", width=0, blocks=0, heads=0, hidden=0)
+
+
+class Changed:
+    """The reference vocabulary with some words replaced."""
+
+    def __init__(self, **words):
+        self.__dict__.update(words)
+
+    def __getattr__(self, word):
+        return getattr(reference, word)
+
+
+def telling(sizes, seed=0):
+    """float64 parameters in which every number matters: norms 1 +- 0.3, biases 0.3, convolutions with a mean."""
+    rng = np.random.default_rng(seed)
+
+    def draw(name, shape):
+        x = rng.standard_normal(shape)
+        if name.endswith("scale"):
+            return 1 + 0.3 * x
+        if len(shape) == 1 or name.endswith("positions"):
+            return 0.3 * x
+        return x + 0.5 if len(shape) == 4 else x * np.sqrt(2 / shape[0])
+    return params.mapped(draw, params.shapes(sizes))
+
+
+PIXELS = np.random.default_rng(5).standard_normal((2, 63, 63, 3))
+
+
+def logits(sizes=SIZES, ops=reference, p=None):
+    p = telling(sizes) if p is None else p
+    out = Trace(keep={"logits"})
+    (model.hybrid if sizes.blocks else model.bit)(PIXELS, ops.prepare(p, sizes, np.float64), sizes, ops, out)
+    return out["logits"]
+
+
+@functools.cache
+def truth():
+    """The logits of the right walk."""
+    return logits()
+
+
+def differs(wrong, right=None):
+    """max|wrong - right| / max|right| lies far outside the tolerance of 1e-9."""
+    right = truth() if right is None else right
+    return np.abs(wrong - right).max() / np.abs(right).max() > 1e-8
+
+
+def test_the_right_walk_does_not_differ():
+    assert not differs(logits())
+
+
+# ------------------------------------------------------------------ the backbone
+
+def test_units_activate_after_the_norm():
+    """The hybrid's unit is that of ResNet v1, not BiT's pre-activation unit."""
+    shared = replace(SIZES, widths=(64, 64), stem=16)
+    p = telling(shared)
+
+    def before(x, q, move, *rest):
+        narrow = q._replace(norm1=_cut(q.norm1, x.shape[-1]), norm3=_cut(q.norm3, 16), norm2=_cut(q.norm2, 16))
+        return backbone.preactivation(x, narrow, move, *rest)
+    right = logits(shared, p=p)
+    with swapped(backbone, bottleneck=before):
+        assert differs(logits(shared, p=p), right)
+
+
+def _cut(norm, width):
+    return params.Norm(*(np.resize(array, width) for array in norm))
+
+
+def test_same_padding_puts_the_odd_pixel_last():
+    def first(rule, n, kernel, stride, dilation=1):
+        return config.pads(rule, n, kernel, stride, dilation)[::-1]
+    even = replace(SIZES, image=(64, 64))
+    x = np.random.default_rng(1).standard_normal((1, 64, 64, 3))
+    p = reference.prepare(telling(even), even, np.float64)
+    right = backbone.backbone(x, p, even, reference, Trace())
+    with swapped(backbone, pads=first):
+        assert differs(backbone.backbone(x, p, even, reference, Trace()), right)
+
+
+def test_stride_sits_on_the_3x3():
+    def on_the_first(x, p, move, c, ops, out):
+        y = backbone.norm_activate(backbone.conv(x, p.conv1, 1, c, ops, move.stride), p.norm1, c, ops)
+        y = backbone.norm_activate(backbone.conv(y, p.conv2, 3, c, ops), p.norm2, c, ops)
+        y = backbone.conv(y, p.conv3, 1, c, ops)
+        shortcut = x if p.proj is None else ops.group_norm(backbone.conv(x, p.proj, 1, c, ops, move.stride), p.norm_proj,
+                                                           c.groups, c.gn_eps)
+        return ops.group_norm_add_activate(y, p.norm3, c.groups, c.gn_eps, shortcut, "relu")
+    with swapped(backbone, bottleneck=on_the_first):
+        assert differs(logits())
+
+
+def test_every_stage_projects_its_first_shortcut():
+    """Also where the widths agree: unlike the first stage of a plain ResNet."""
+    level = replace(SIZES, widths=(16, 48), stem=16, groups=4)
+    p = telling(level)
+    bare = p._replace(stages=((p.stages[0][0]._replace(proj=np.eye(16)[None, None]),), p.stages[1]))
+    assert differs(logits(level, p=bare), logits(level, p=p))
+
+
+def test_variance_of_a_kernel_divides_by_n():
+    def standardize(kernel, eps):
+        axes = (0, 1, 2)
+        centred = kernel - kernel.mean(axes, keepdims=True)
+        return centred / np.sqrt(kernel.var(axes, ddof=1, keepdims=True) + eps)
+    assert differs(logits(ops=prepared_by(standardize)))
+
+
+@pytest.mark.parametrize("eps, power", [(1e-8, 1), (1e-6, 0.5), (1e-10, 0.5), (1e-5, 1)],
+                         ids=["outside the root", "class default", "BiT", "JAX"])
+def test_eps_of_the_standardization(eps, power):
+    def standardize(kernel, _):
+        centred = kernel - kernel.mean((0, 1, 2), keepdims=True)
+        variance = np.square(centred).mean((0, 1, 2), keepdims=True)
+        return centred / (np.sqrt(variance) + eps if power == 1 else np.sqrt(variance + eps))
+    # Kernels of small spread, as trained ones have, are where eps tells.
+    small = params.mapped(lambda name, a: a * 0.02 if a.ndim == 4 else a, telling(SIZES))
+    assert differs(logits(ops=prepared_by(standardize), p=small), logits(p=small))
+
+
+def prepared_by(standardize):
+    return Changed(prepare=lambda p, c, dtype: params.mapped(
+        lambda name, a: standardize(a, c.ws_eps) if a.ndim == 4 else a, p))
+
+
+def test_kernels_are_standardized_over_all_inputs_of_an_output():
+    def standardize(kernel, eps):
+        return (kernel - kernel.mean((0, 1), keepdims=True)) / np.sqrt(kernel.var((0, 1), keepdims=True) + eps)
+    assert differs(logits(ops=prepared_by(standardize)))
+
+
+def test_groups_are_neighbouring_channels():
+    def strided(x, norm, groups, eps):
+        order = np.arange(x.shape[-1]).reshape(-1, groups).T.ravel()
+        back = np.argsort(order)
+        one = params.Norm(np.ones_like(norm.scale), np.zeros_like(norm.bias))
+        return reference.group_norm(x[..., order], one, groups, eps)[..., back] * norm.scale + norm.bias
+    ops = Changed(group_norm=strided, group_norm_activate=lambda x, n, g, e, a: reference.relu(strided(x, n, g, e)))
+    assert differs(logits(ops=ops))
+
+
+@pytest.mark.parametrize("wrong", [dict(gn_eps=1e-6), dict(ln_eps=1e-6), dict(activation="gelu_tanh")], ids=str)
+def test_constants(wrong):
+    """Group norm's eps, layer norm's, and the form of GELU: what other dialects of this network have."""
+    wrong = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in wrong.items()}
+    assert differs(logits(replace(SIZES, **wrong)))
+
+
+def test_a_bit_stem_pads_its_pool_with_zeros():
+    """Raw convolution outputs may be negative, so -inf is another network; after a ReLU it would be the same."""
+    def with_infinity(x, padding, fill):
+        return reference.max_pool(x[:, 1:-1, 1:-1], ((1, 1), (1, 1)), -np.inf)
+    assert differs(logits(BIT, Changed(max_pool=with_infinity)), logits(BIT))
+
+
+def test_symmetric_padding_joins_before_the_norm():
+    """With symmetric padding the ring of zeros counts in the statistics of the stem's norm."""
+    ring = replace(SIZES, padding="symmetric", pool_padding="valid")
+
+    def after(x, p, c, ops, out):
+        y = backbone.norm_activate(backbone.conv(x, p.conv, 7, c, ops, 2), p.norm, c, ops)
+        return ops.max_pool(y, ((1, 1), (1, 1)), 0.0)
+    right = logits(ring)
+    with swapped(backbone, stem=after):
+        assert differs(logits(ring), right)
+
+
+def test_bit_projects_the_activated_map():
+    right_unit = backbone.preactivation
+
+    def raw(x, p, move, c, ops, out):
+        y = right_unit(x, p, move, c, ops, out)
+        if p.proj is not None:
+            activated = backbone.norm_activate(x, p.norm1, c, ops)
+            y = y + backbone.conv(x - activated, p.proj, 1, c, ops, move.stride)
+        return y
+    right = logits(BIT)
+    with swapped(backbone, preactivation=raw):
+        assert differs(logits(BIT), right)
+
+
+# ------------------------------------------------------------------ tokens and encoder
+
+def test_class_token_comes_first():
+    walk = tokens.tokens
+
+    def last(x, p, c, ops, out, masked=None):
+        y = walk(x, p._replace(positions=0 * p.positions), c, ops, out)
+        return np.concatenate([y[:, 1:], y[:, :1]], 1) + p.positions
+    with swapped(model, tokens=last):
+        assert differs(logits())
+
+
+def test_positions_join_after_the_class_token():
+    walk = tokens.tokens
+
+    def before(x, p, c, ops, out, masked=None):
+        return walk(x, p._replace(positions=np.concatenate([0 * p.positions[:1], p.positions[1:]])), c, ops, out)
+    with swapped(model, tokens=before):
+        assert differs(logits())
+
+
+def test_tokens_run_row_by_row():
+    by_rows = tokens.patches
+
+    def columns(x, P):
+        return by_rows(x.transpose(0, 2, 1, 3), P)
+    with swapped(tokens, patches=columns):
+        assert differs(logits())
+
+
+def test_queries_and_keys_are_not_interchangeable():
+    p = telling(SIZES)
+    swap = tuple(b._replace(query=b.key, key=b.query) for b in p.blocks)
+    assert differs(logits(p=p._replace(blocks=swap)))
+
+
+def test_a_square_matrix_hides_its_transposition():
+    p = telling(SIZES)
+    for part in ("query", "key", "value", "out"):
+        turned = tuple(b._replace(**{part: getattr(b, part)._replace(kernel=getattr(b, part).kernel.T)}) for b in p.blocks)
+        assert differs(logits(p=p._replace(blocks=turned))), part
+
+
+def test_scores_are_divided_by_the_root_of_the_head_width():
+    def by_model_width(q, k, v, heads):
+        return reference.attention(q * math.sqrt(1 / heads), k, v, heads)
+    assert differs(logits(ops=Changed(attention=by_model_width)))
+
+
+def test_norm_comes_before_attention():
+    def post(x, p, c, ops, out, head_mask=None):
+        x = ops.layer_norm(ops.linear_add(encoder.attention(x, p, c, ops, out), p.out, x), p.norm1, c.ln_eps)
+        return ops.layer_norm(ops.linear_add(ops.linear_activate(x, p.fc1, c.activation), p.fc2, x), p.norm2, c.ln_eps)
+    with swapped(encoder, block=post):
+        assert differs(logits())
+
+
+def test_head_reads_the_class_token_after_the_last_norm():
+    p = telling(SIZES)
+    prepared, out = reference.prepare(p, SIZES, np.float64), Trace()
+    model.hybrid(PIXELS, prepared, SIZES, reference, out)
+    for wrong in out["norm"].mean(1), out["norm"][:, 1], out["blocks.1"][:, 0]:
+        assert differs(reference.linear(wrong, prepared.head))
+
+
+class swapped:
+    """Within the block, a module has other functions under some of its names."""
+
+    def __init__(self, module, **names):
+        self.module, self.names = module, names
+
+    def __enter__(self):
+        truth()                           # while nothing is wrong yet
+        self.kept = {name: getattr(self.module, name) for name in self.names}
+        self.module.__dict__.update(self.names)
+
+    def __exit__(self, *_):
+        self.module.__dict__.update(self.kept)
