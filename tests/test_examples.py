@@ -1,0 +1,51 @@
+"""Every example runs, prints what it shows, and the one page equals the package."""
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model, open_picture
+
+
+def run(root, name, *args):
+    done = subprocess.run([sys.executable, root / "examples" / name, *args], capture_output=True, text=True, timeout=300,
+                          cwd=root, env={**__import__("os").environ, "PYTHONPATH": str(root)})
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_classify_an_image(root):
+    printed = run(root, "classify_an_image.py")
+    assert "pixel_values (1, 3, 64, 64) float32" in printed and printed.split()[-2:] == ["label", "cat"]
+
+
+def test_one_page_prints_the_label(root):
+    assert run(root, "one_page.py").split()[:4] == ["cat", "0.7997", "frog", "0.0894"]
+
+
+def test_one_page_equals_the_package(root):
+    """In float64, on the photograph and on noise, to the last digits."""
+    import one_page
+    model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference", dtype="float64")
+    p, config = one_page.load(default_model())
+    photograph = one_page.pixels(root / "examples" / "images" / "cat.png", config["image_size"])
+    processor = ViTHybridImageProcessor.from_pretrained(default_model())
+    ours = processor(open_picture(root / "examples" / "images" / "cat.png"), return_tensors="np").pixel_values
+    assert np.abs(photograph.transpose(0, 3, 1, 2) - ours).max() < 1e-7      # observed 6e-8: float32 and float64
+    for x in photograph, np.random.default_rng(0).standard_normal((2, 64, 64, 3)):
+        expected = model(x.transpose(0, 3, 1, 2)).logits
+        assert np.abs(one_page.hybrid(x, p, config) - expected).max() < 1e-12      # observed 9e-15
+
+
+def test_one_page_stands_alone(root):
+    text = (root / "examples" / "one_page.py").read_text()
+    assert "nphybrid" not in text.replace("nphybrid/config", "").replace('"nphybrid"', "")
+    assert len(text.splitlines()) <= 135
+
+
+def test_parity_with_torch(root):
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    printed = run(root, "parity_with_torch.py")
+    assert printed.splitlines()[-1] == "same label: yes" and "blocks.3" in printed
