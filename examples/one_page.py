@@ -64,7 +64,8 @@ def softmax(x):
 def bottleneck(x, p, name, stride, G):
     shortcut = x
     if name + ".downsample.conv.weight" in p:
-        shortcut = group_norm(conv(x, p[name + ".downsample.conv.weight"], stride), p, name + ".downsample.norm", G)
+        shortcut = conv(x, p[name + ".downsample.conv.weight"], stride)
+        shortcut = group_norm(shortcut, p, name + ".downsample.norm", G)
     y = relu(group_norm(conv(x, p[name + ".conv1.weight"]), p, name + ".norm1", G))
     y = relu(group_norm(conv(y, p[name + ".conv2.weight"], stride), p, name + ".norm2", G))
     return relu(group_norm(conv(y, p[name + ".conv3.weight"]), p, name + ".norm3", G) + shortcut)
@@ -93,9 +94,10 @@ def hybrid(x, p, config):
     name, eps = "vit.embeddings.", config["layer_norm_eps"]
     x = backbone(x, p, config["backbone_config"])                           # (B, 8, 8, 256)
     w = p[name + "patch_embeddings.projection.weight"][:, :, 0, 0]          # patches of one cell
-    x = x.reshape(len(x), -1, x.shape[-1]) @ w.T + p[name + "patch_embeddings.projection.bias"]     # (B, 64, 192)
-    x = np.concatenate([np.repeat(p[name + "cls_token"], len(x), 0), x], 1) + p[name + "position_embeddings"]
-    for l in range(config["num_hidden_layers"]):                            # (B, 65, 192)
+    x = x.reshape(len(x), -1, x.shape[-1]) @ w.T + p[name + "patch_embeddings.projection.bias"]
+    cls = np.repeat(p[name + "cls_token"], len(x), 0)
+    x = np.concatenate([cls, x], 1) + p[name + "position_embeddings"]       # (B, 65, 192)
+    for l in range(config["num_hidden_layers"]):
         block = f"vit.encoder.layer.{l}."
         x = x + attention(layer_norm(x, p, block + "layernorm_before", eps), p, block + "attention",
                           config["num_attention_heads"])

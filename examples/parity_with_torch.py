@@ -22,10 +22,11 @@ from transformers.models.deprecated.vit_hybrid import modeling_vit_hybrid as ups
 from transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid import ViTHybridConfig as TorchConfig
 
 import nphybrid
-from nphybrid import BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification
-from nphybrid import ViTHybridModel
+from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
+                      ViTHybridForImageClassification, ViTHybridModel)
 
-PAIRS = {ViTHybridForImageClassification: upstream.ViTHybridForImageClassification, ViTHybridModel: upstream.ViTHybridModel,
+PAIRS = {ViTHybridForImageClassification: upstream.ViTHybridForImageClassification,
+         ViTHybridModel: upstream.ViTHybridModel,
          BitForImageClassification: TorchBit, BitBackbone: TorchBackbone}
 
 
@@ -102,15 +103,15 @@ def _modules(network, model):
     hybrid, modules = isinstance(model.config, ViTHybridConfig), dict(network.named_modules())
     body = model.prefix
     bit = f"{body}embeddings.patch_embeddings.backbone.bit." if hybrid else body
-    found = {"stem.conv": f"{bit}embedder.convolution", "stem.border": f"{bit}embedder.pad", "stem.norm": f"{bit}embedder.norm",
-             "stem": f"{bit}embedder"}
+    found = {"stem.conv": f"{bit}embedder.convolution", "stem.border": f"{bit}embedder.pad",
+             "stem.norm": f"{bit}embedder.norm", "stem": f"{bit}embedder"}
     for s, depth in enumerate(model.sizes.depths):
         for u in range(depth):
             here = f"{bit}encoder.stages.{s}.layers.{u}"
             found |= {f"stages.{s}.{u}.{part}": f"{here}.{part}" for part in
                       ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3")}
-            found |= {f"stages.{s}.{u}.proj": f"{here}.downsample.conv", f"stages.{s}.{u}.norm_proj": f"{here}.downsample.norm",
-                      f"stages.{s}.{u}": here}
+            found |= {f"stages.{s}.{u}.proj": f"{here}.downsample.conv",
+                      f"stages.{s}.{u}.norm_proj": f"{here}.downsample.norm", f"stages.{s}.{u}": here}
     found["features_norm"] = f"{bit}norm"
     if not hybrid:
         found["pooler"] = f"{bit}pooler"
@@ -120,10 +121,13 @@ def _modules(network, model):
                   "norm": (f"{body}layernorm", False)}
         for l in range(model.sizes.blocks):
             here, ours = f"{body}encoder.layer.{l}", f"blocks.{l}"
-            found |= {f"{ours}.norm1": (f"{here}.layernorm_before", False), f"{ours}.out": (f"{here}.layernorm_after", True),
-                      f"{ours}.norm2": (f"{here}.layernorm_after", False), f"{ours}.fc1": (f"{here}.intermediate", False),
-                      f"{ours}.context": (f"{here}.attention.attention", False), ours: (here, False)}
-            found |= {f"{ours}.{part}": (f"{here}.attention.attention.{part}", False) for part in ("query", "key", "value")}
+            inner = f"{here}.attention.attention"
+            found |= {f"{ours}.norm1": (f"{here}.layernorm_before", False),
+                      f"{ours}.out": (f"{here}.layernorm_after", True),
+                      f"{ours}.norm2": (f"{here}.layernorm_after", False),
+                      f"{ours}.fc1": (f"{here}.intermediate", False),
+                      f"{ours}.context": (inner, False), ours: (here, False)}
+            found |= {f"{ours}.{part}": (f"{inner}.{part}", False) for part in ("query", "key", "value")}
     return {name: (path, of_input) for name, (path, of_input) in found.items() if path in modules}
 
 
@@ -142,8 +146,9 @@ def network(name, seed, **options):
     if name not in nphybrid.PRESETS:
         return ViTHybridForImageClassification.from_pretrained(name, **options)
     sizes = nphybrid.PRESETS[name]
-    bit = dict(model_type="bit", depths=list(sizes.depths), hidden_sizes=list(sizes.widths), embedding_size=sizes.stem,
-               num_groups=sizes.groups, layer_type=sizes.unit, embedding_dynamic_padding=sizes.pool_padding == "same",
+    bit = dict(model_type="bit", depths=list(sizes.depths), hidden_sizes=list(sizes.widths),
+               embedding_size=sizes.stem, num_groups=sizes.groups, layer_type=sizes.unit,
+               embedding_dynamic_padding=sizes.pool_padding == "same",
                global_padding={"same": "SAME", "symmetric": None}[sizes.padding])
     if not sizes.blocks:
         return _with_weights(BitForImageClassification, BitConfig(**bit, num_labels=1000), seed, options)
@@ -169,11 +174,12 @@ def picture(size):
 def parity(name, seed):
     """Print the error of each stage's state: nphybrid's float32, PyTorch's float32, and their ratio."""
     exact = network(name, seed, engine="reference", dtype="float64")
-    x = picture(exact.sizes.image) if hasattr(exact.sizes, "image") else None
+    x = picture(exact.sizes.image)
     truth = exact.trace(x)
     ours = type(exact)(exact.config, state_dict=exact.state_dict()).trace(x)
     torchs, _ = twin_states(twin(exact, attention="eager"), exact, x)
-    print(f"{name}, seed {seed}, photograph at {exact.sizes.image[0]} x {exact.sizes.image[1]}; error = max|x - truth| / std(truth)")
+    height, width = exact.sizes.image
+    print(f"{name}, seed {seed}, photograph at {height} x {width}; error = max|x - truth| / std(truth)")
     print(f"{'state':24}  {'nphybrid':>9}  {'PyTorch':>9}  ratio")
     main_states = [n for n in truth if n in torchs and (n.count(".") <= (2 if n.startswith("stages") else 1))]
     for state in main_states:
@@ -200,7 +206,8 @@ def times(name, seed, threads, runs):
             start = time.perf_counter()
             run()
             spent[label].append(time.perf_counter() - start)
-    print(f"{name}, float32, batch 1, {threads} threads (PyTorch {torch.get_num_threads()}), median of {runs} after 2, in turn")
+    print(f"{name}, float32, batch 1, {threads} threads (PyTorch {torch.get_num_threads()}), "
+          f"median of {runs} after 2, in turn")
     medians = {label: statistics.median(seconds[2:]) for label, seconds in spent.items()}
     for label, seconds in spent.items():
         spread = sorted(seconds[2:])

@@ -65,7 +65,10 @@ def summary(args):
         face = BitConfig if fields.get("model_type") == "bit" else ViTHybridConfig
         sizes = face.from_dict(fields).sizes()
     rows = report.summary(sizes)
-    print(json.dumps([row._asdict() for row in rows], indent=2) if args.format == "json" else report.summary_table(rows))
+    if args.format == "json":
+        print(json.dumps([row._asdict() for row in rows], indent=2))
+    else:
+        print(report.summary_table(rows))
     return 0
 
 
@@ -77,7 +80,7 @@ def _parser():
 
     verb = verbs.add_parser("classify", help="print the labels of pictures")
     verb.add_argument("images", nargs="+", metavar="IMAGE")
-    verb.add_argument("--model", help="an .h5 file or a Hugging Face folder (default: the CIFAR-10 model that comes along)")
+    verb.add_argument("--model", help="an .h5 or a Hugging Face folder (default: the CIFAR-10 model that comes along)")
     verb.add_argument("--top-k", type=_positive, default=5, metavar="K", help="how many labels (default 5)")
     verb.add_argument("--engine", choices=("numba", "reference"), default="numba")
     verb.add_argument("--dtype", choices=("float32", "float64"), default="float32")
@@ -91,7 +94,8 @@ def _parser():
     verb.set_defaults(run=convert)
 
     verb = verbs.add_parser("summary", help="print shapes, parameters and multiply-adds of a model or a config")
-    verb.add_argument("model", nargs="?", metavar="MODEL", help="an .h5, a folder, a config.json, or a preset such as R50+ViT-B/16")
+    verb.add_argument("model", nargs="?", metavar="MODEL",
+                      help="an .h5, a folder, a config.json, or a preset such as R50+ViT-B/16")
     verb.add_argument("--format", choices=("text", "json"), default="text")
     verb.set_defaults(run=summary)
     for verb in verbs.choices.values():

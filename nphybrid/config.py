@@ -139,7 +139,8 @@ _BIT = Config(image=(224, 224), unit="preactivation", padding="symmetric", pool_
 
 
 def _bit(depths, factor):
-    return replace(_BIT, stem=64 * factor, depths=depths, widths=tuple(w * factor for w in (256, 512, 1024, 2048)))
+    widths = tuple(width * factor for width in (256, 512, 1024, 2048))
+    return replace(_BIT, stem=64 * factor, depths=depths, widths=widths)
 
 
 _FOUR = dict(widths=(256, 512, 1024, 2048))

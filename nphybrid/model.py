@@ -1,7 +1,7 @@
 """The whole walk on one screen.
 
-`x = out["name"] = ...` names a state while walking; `out` is the notebook that keeps it or forgets it (trace.py).
-`p` is what was learned, `ops` the arithmetic: see ops/__init__.py.
+`x = out["name"] = ...` names a state while walking; `out` is the notebook that keeps or forgets it (trace.py).
+`p` is what was learned, `ops` the arithmetic (ops/__init__.py).
 """
 from .backbone import backbone, norm_activate
 from .encoder import encoder

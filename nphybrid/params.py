@@ -129,7 +129,8 @@ def mapped(function, tree, name=""):
     if tree is None:
         return None
     if hasattr(tree, "_fields"):
-        return type(tree)(*(mapped(function, getattr(tree, f), f"{name}.{f}" if name else f) for f in tree._fields))
+        dot = f"{name}." if name else ""
+        return type(tree)(*(mapped(function, child, dot + field) for field, child in tree._asdict().items()))
     if type(tree) is tuple:
         return tuple(mapped(function, child, f"{name}.{i}") for i, child in enumerate(tree))
     return function(name, tree)

@@ -32,8 +32,8 @@ def summary(config):
     """
     tree, ops = shapes(config), Counting()
     ledger = Ledger(ops)
-    (hybrid if config.blocks else bit)(_blank((1, *config.image, config.channels)), ops.prepare(tree, config), config,
-                                       ops, ledger)
+    walk = hybrid if config.blocks else bit
+    walk(_blank((1, *config.image, config.channels)), ops.prepare(tree, config), config, ops, ledger)
     owned = dict.fromkeys(ledger, 0)
     for name, shape in named(tree).items():
         owned[_owner(name, ledger)] += math.prod(shape)
@@ -43,14 +43,15 @@ def summary(config):
 def _owner(name, states):
     """The state that a learned array goes into: the one of its own path, or of the nearest path around it."""
     name = name.replace("head.", "logits.")
-    while name not in states:
+    while name and name not in states:
         name = name.rpartition(".")[0]
     return name
 
 
 def summary_table(rows):
     """Rows of `summary` as text, with their sums."""
-    cells = [(row.name, "x".join(map(str, row.shape[1:])), f"{row.parameters:,}", f"{row.multiply_adds:,}") for row in rows]
+    cells = [(row.name, "x".join(map(str, row.shape[1:])), f"{row.parameters:,}", f"{row.multiply_adds:,}")
+             for row in rows]
     total = ("total", "", f"{sum(row.parameters for row in rows):,}", f"{sum(row.multiply_adds for row in rows):,}")
     return table([("state", "shape", "parameters", "multiply-adds"), *cells, total], "<<>>")
 

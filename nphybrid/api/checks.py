@@ -23,8 +23,8 @@ def pixels(pixel_values, channels, dtype, size=None):
         hint = "; are the channels last? x.transpose(0, 3, 1, 2)" if x.shape[3] == channels else ""
         raise ValueError(f"pixel_values have {x.shape[1]} channels (shape {x.shape}); expected {channels}{hint}")
     if size is not None and x.shape[2:] != tuple(size):
-        raise ValueError(f"pixel_values are {x.shape[2]} x {x.shape[3]} pixels; this model expects {size[0]} x {size[1]} "
-                         "(interpolate_pos_encoding=True resizes its positions)")
+        raise ValueError(f"pixel_values are {x.shape[2]} x {x.shape[3]} pixels; this model expects "
+                         f"{size[0]} x {size[1]} (interpolate_pos_encoding=True resizes its positions)")
     if 0 in x.shape:
         raise ValueError(f"pixel_values are empty: shape {x.shape}")
     with np.errstate(over="ignore"):
@@ -37,7 +37,8 @@ def finite(x, name):
     """x, if every number in it is finite; else NonFiniteError with the place of the first that is not."""
     if not np.isfinite(x).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
-        raise NonFiniteError(f"{name} holds {x[where]} at {list(where)} of shape {list(x.shape)}; expected finite numbers")
+        raise NonFiniteError(f"{name} holds {x[where]} at {list(where)} of shape {list(x.shape)}; "
+                             "expected finite numbers")
     return x
 
 
@@ -47,7 +48,8 @@ def head_mask(mask, blocks, heads, dtype):
         return None
     mask = np.asarray(mask)
     if mask.dtype.kind not in "biuf" or mask.shape not in ((heads,), (blocks, heads)):
-        raise ValueError(f"head_mask is {mask.dtype} of shape {mask.shape}; expected numbers ({heads},) or ({blocks}, {heads})")
+        raise ValueError(f"head_mask is {mask.dtype} of shape {mask.shape}; "
+                         f"expected numbers ({heads},) or ({blocks}, {heads})")
     return finite(np.broadcast_to(mask, (blocks, heads)).astype(dtype), "head_mask")
 
 
@@ -56,10 +58,12 @@ def masked_patches(mask, mask_token, images, patches):
     if mask is None:
         return None
     if mask_token is None:
-        raise ValueError("bool_masked_pos needs a mask token, and this model has none: build it with use_mask_token=True")
+        raise ValueError("bool_masked_pos needs a mask token, and this model has none: "
+                         "build it with use_mask_token=True")
     mask = np.asarray(mask)
     if mask.shape != (images, patches) or not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"bool_masked_pos is {mask.dtype} of shape {mask.shape}; expected bools ({images}, {patches})")
+        raise ValueError(f"bool_masked_pos is {mask.dtype} of shape {mask.shape}; "
+                         f"expected bools ({images}, {patches})")
     return mask.astype(bool)
 
 

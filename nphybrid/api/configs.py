@@ -11,8 +11,11 @@ from ..checkpoint import read_config
 from ..config import Config, divisible
 from ..losses import KINDS
 from ..ops.reference import ACTIVATIONS
-from ..params import Norm, mapped, shapes
+from ..params import mapped, shapes
 from ..tensorfile import write_json
+
+# Reading a configuration builds a tree of this depth, so a hostile one may not ask for millions. Published: 51.
+MOST_BLOCKS = 1024
 
 COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
 
@@ -22,7 +25,8 @@ class _Face:
     model_type = ""
 
     def __init__(self, fields, extra):
-        self.__dict__.update({key: value for key, value in fields.items() if key not in ("self", "kwargs", "__class__")})
+        own = {"self", "kwargs", "__class__"}
+        self.__dict__.update({key: value for key, value in fields.items() if key not in own})
         extra = {**COMMON, **extra}
         found = extra.pop("model_type", self.model_type)
         if not isinstance(found, str) or found.replace("_", "-") != self.model_type:
@@ -124,12 +128,14 @@ class BitConfig(_Face):
         for key in ("depths", "hidden_sizes"):
             for value in getattr(self, key):
                 _positive(f"an entry of {key}", value)
+        if sum(self.depths) > MOST_BLOCKS:
+            raise ValueError(f"depths {self.depths} are {sum(self.depths)} units; expected at most {MOST_BLOCKS}")
         if len(self.hidden_sizes) < len(self.depths):
             raise ValueError(f"{len(self.depths)} depths, but only {len(self.hidden_sizes)} hidden_sizes")
         _choice("embedding_dynamic_padding", self.embedding_dynamic_padding, (True, False))
         _number("width_factor", self.width_factor)
-        if not self.width_factor > 0:
-            raise ValueError(f"width_factor is {self.width_factor!r}; expected a number above 0")
+        if not 0 < self.width_factor <= 64:
+            raise ValueError(f"width_factor is {self.width_factor!r}; expected a number above 0, at most 64")
         if self.global_padding == "VALID" and self.depths:
             raise ValueError('global_padding "VALID" shrinks a 3x3 convolution below its shortcut: '
                              "only a stem alone (depths = []) can have it")
@@ -174,7 +180,8 @@ class ViTHybridConfig(_Face):
         if not isinstance(backbone_config, (BitConfig, dict, type(None))):
             raise ValueError(f"backbone_config is {backbone_config!r}; expected a BitConfig or its keys as a dict")
         if not isinstance(backbone_config, BitConfig):
-            self.backbone_config = BitConfig.from_dict(_HYBRID_BACKBONE if backbone_config is None else backbone_config)
+            fields = _HYBRID_BACKBONE if backbone_config is None else backbone_config
+            self.backbone_config = BitConfig.from_dict(fields)
         self._stated = None if stated is None else _list("backbone_featmap_shape", stated)
         self.sizes()
 
@@ -193,6 +200,7 @@ class ViTHybridConfig(_Face):
         for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
                     "num_channels"):
             _positive(key, getattr(self, key))
+        _positive("num_hidden_layers", self.num_hidden_layers, MOST_BLOCKS)
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
                              f"{self.num_attention_heads}")
@@ -293,9 +301,9 @@ def _list(key, value):
     return list(value)
 
 
-def _positive(key, value):
-    if type(value) is not int or not 0 < value < 2 ** 24:
-        raise ValueError(f"{key} is {value!r}; expected an int from 1 to {2 ** 24 - 1}")
+def _positive(key, value, most=2 ** 24 - 1):
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"{key} is {value!r}; expected an int from 1 to {most}")
 
 
 def _number(key, value):

@@ -30,7 +30,7 @@ class _Model:
                  num_threads=None, **parts):
         if not isinstance(config, self.config_class):
             raise TypeError(f"config is {type(config).__name__}; expected {self.config_class.__name__}")
-        self.config, self.engine, self.precision, self.num_threads = config, engine, precision, checks.threads(num_threads)
+        self.config, self.engine, self.num_threads = config, engine, checks.threads(num_threads)
         self.ops, self.dtype = ops.arithmetic(engine, dtype, precision), np.dtype(dtype)
         self.sizes = config.sizes() if self.has_head else replace(config.sizes(), classes=0)
         self.processor = None             # the image processor's options, where the file held them
@@ -132,7 +132,7 @@ class _Model:
     def _run(self, pixel_values, out, **inputs):
         """Check what was handed in, walk, and check what came out; the states are in `out`."""
         x, tree, sizes, inputs = self._checked(pixel_values, **inputs)
-        with self._threads():
+        with self._threads(), np.errstate(all="ignore"):
             last = self._walk(x, tree, sizes, self.ops, out, **inputs)
             if not np.isfinite(last).all():
                 self._walk(x, tree, sizes, self.ops, FirstBad(), **inputs)
@@ -163,7 +163,8 @@ class _ViTHybrid(_Model):
         if x.shape[1:3] != sizes.image:
             sizes = replace(sizes, image=x.shape[1:3])
             if min(sizes.grid) < 1:
-                raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no patch of {sizes.patch} x {sizes.patch} cells")
+                raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no patch of "
+                                 f"{sizes.patch} x {sizes.patch} cells")
             table = resized(tree.tokens.positions, self.sizes.grid, sizes.grid)
             tree = tree._replace(tokens=tree.tokens._replace(positions=table))
         return x, tree, sizes, dict(
@@ -174,7 +175,8 @@ class _ViTHybrid(_Model):
         """The names of the states that make `hidden_states` and `attentions`; None where they are not asked for."""
         blocks = [f"blocks.{l}" for l in range(self.sizes.blocks)]
         hidden = ["tokens", *blocks] if _chosen(output_hidden_states, self.config.output_hidden_states) else None
-        weights = [f"{b}.weights" for b in blocks] if _chosen(output_attentions, self.config.output_attentions) else None
+        asked = _chosen(output_attentions, self.config.output_attentions)
+        weights = [f"{block}.weights" for block in blocks] if asked else None
         return hidden, weights
 
 
@@ -333,7 +335,8 @@ class BitBackbone(_Bit):
     """The BiT network as a backbone: the feature maps that `config.out_features` names, as the stages leave them.
 
     >>> from nphybrid import BitBackbone, BitConfig
-    >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4, out_features=["stem", "stage1"])
+    >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4,
+    ...                    out_features=["stem", "stage1"])
     >>> [map.shape for map in BitBackbone(config)(np.zeros((1, 3, 64, 64), np.float32)).feature_maps]
     [(1, 8, 16, 16), (1, 32, 16, 16)]
     """
@@ -343,8 +346,8 @@ class BitBackbone(_Bit):
         """pixel_values: floats (B, C, H, W) of any size.  Returns BackboneOutput: feature_maps, one (B, C, H, W) per
         out_features; hidden_states: stem and stages."""
         _, maps, hidden = self._outputs(pixel_values, output_hidden_states)
-        return _answer(BackboneOutput(feature_maps=tuple(maps[i] for i in self.config.out_indices), hidden_states=hidden),
-                       return_dict, self.config)
+        chosen = tuple(maps[i] for i in self.config.out_indices)
+        return _answer(BackboneOutput(feature_maps=chosen, hidden_states=hidden), return_dict, self.config)
 
 
 def _chosen(argument, default):

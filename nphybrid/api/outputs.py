@@ -32,7 +32,8 @@ class ModelOutput(dict):
 
 
 class BaseModelOutputWithPooling(ModelOutput):
-    """last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of (B, T, D), attentions L of (B, A, T, T)"""
+    """last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of (B, T, D),
+    attentions L of (B, A, T, T)"""
     fields = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
 
 

@@ -19,7 +19,8 @@ def load_classifier(path, **options):
     source = read(path)
     kind = str(source.config.get("model_type")).replace("_", "-")
     if kind not in CLASSIFIERS:
-        raise ValueError(f"{path}: model_type is {source.config.get('model_type')!r}; expected one of {', '.join(CLASSIFIERS)}")
+        raise ValueError(f"{path}: model_type is {source.config.get('model_type')!r}; "
+                         f"expected one of {', '.join(CLASSIFIERS)}")
     return CLASSIFIERS[kind]._from_checkpoint(source, **options)
 
 

@@ -164,8 +164,9 @@ def silu(x):
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)), by tanh, which cannot overflow"""
-    return 0.5 * (1 + np.tanh(0.5 * x))
+    """1 / (1 + exp(-x)), in the form that cannot overflow on either side"""
+    small = np.exp(-np.abs(x))
+    return np.where(x >= 0, 1, small) / (1 + small)
 
 
 # NumPy has no erfc; math.erfc is correct to the last bits in float64.

@@ -9,9 +9,9 @@ from nphybrid.config import feature_size, plan
 
 pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
-their_hybrid = pytest.importorskip("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid").ViTHybridConfig
+hybrid = pytest.importorskip("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid")
 
-KINDS = [(BitConfig, transformers.BitConfig), (ViTHybridConfig, their_hybrid)]
+KINDS = [(BitConfig, transformers.BitConfig), (ViTHybridConfig, hybrid.ViTHybridConfig)]
 
 BITS = [
     dict(), dict(num_channels=1, embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=4),
@@ -22,10 +22,9 @@ BITS = [
     dict(output_stride=8, hidden_act="silu", problem_type="regression", output_hidden_states=True, note=5),
 ]
 HYBRIDS = [
-    dict(image_size=384), dict(image_size=64, backbone_featmap_shape=[1, 1024, 4, 4], hidden_size=32,
-                               patch_size=2,
-                               num_attention_heads=4, num_hidden_layers=2, intermediate_size=37,
-                               qkv_bias=False),
+    dict(image_size=384),
+    dict(image_size=64, backbone_featmap_shape=[1, 1024, 4, 4], hidden_size=32, patch_size=2,
+         num_attention_heads=4, num_hidden_layers=2, intermediate_size=37, qkv_bias=False),
     dict(image_size=384, num_labels=3, layer_norm_eps=1e-6, hidden_act="gelu_new", output_attentions=True),
     dict(image_size=224, backbone_featmap_shape=[1, 512, 28, 28], backbone_config=dict(
         model_type="bit", depths=[1, 1], layer_type="bottleneck", global_padding="same",
@@ -100,8 +99,7 @@ def test_what_upstream_refuses_is_refused(given):
 @pytest.mark.parametrize("output_stride", [4, 8, 16, 32, 64])
 def test_the_plan_is_the_one_upstream_builds(layer_type, output_stride):
     given = dict(embedding_size=8, hidden_sizes=[16, 16, 16, 16], depths=[2, 1, 3, 2], num_groups=2,
-                 layer_type=layer_type,
-                 output_stride=output_stride)
+                 layer_type=layer_type, output_stride=output_stride)
     stages = transformers.BitBackbone(transformers.BitConfig(**given)).bit.encoder.stages
     theirs = [[(unit.conv2.stride[0], unit.conv2.dilation[0], unit.downsample is not None)
                for unit in stage.layers]
@@ -116,9 +114,9 @@ def test_maps_are_as_large_as_upstreams(global_padding, dynamic, output_stride):
     import torch
     given = dict(embedding_size=4, hidden_sizes=[8, 8], depths=[2, 2], num_groups=2, layer_type="bottleneck",
                  global_padding=global_padding, embedding_dynamic_padding=dynamic,
-                 output_stride=output_stride,
-                 out_features=["stem", "stage1", "stage2"])
-    backbone, sizes = transformers.BitBackbone(transformers.BitConfig(**given)).eval(), BitConfig(**given).sizes()
+                 output_stride=output_stride, out_features=["stem", "stage1", "stage2"])
+    backbone = transformers.BitBackbone(transformers.BitConfig(**given)).eval()
+    sizes = BitConfig(**given).sizes()
     for n, m in [(32, 33), (41, 47), (64, 95)]:
         with torch.no_grad():
             theirs = [tuple(x.shape[2:]) for x in backbone(torch.zeros(1, 3, n, m)).feature_maps]

@@ -1,0 +1,435 @@
+"""The configurations as Hugging Face spells them: defaults, round trips, labels, and what is refused."""
+import inspect
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nphybrid import BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification
+from nphybrid.config import PRESETS, Config
+
+BIT_DEFAULTS = dict(
+    num_channels=3, embedding_size=64, hidden_sizes=[256, 512, 1024, 2048], depths=[3, 4, 6, 3],
+    layer_type="preactivation", hidden_act="relu", global_padding=None, num_groups=32, drop_path_rate=0.0,
+    embedding_dynamic_padding=False, output_stride=32, width_factor=1, out_features=["stage4"],
+    out_indices=[4])
+
+HYBRID_DEFAULTS = dict(
+    backbone=None, use_pretrained_backbone=False, use_timm_backbone=False, backbone_kwargs=None,
+    hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072, hidden_act="gelu",
+    hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.02, layer_norm_eps=1e-12,
+    image_size=224, patch_size=1, num_channels=3, qkv_bias=True)
+
+COMMON_DEFAULTS = dict(output_attentions=False, output_hidden_states=False, return_dict=True,
+                       use_return_dict=True, problem_type=None, num_labels=2,
+                       id2label={0: "LABEL_0", 1: "LABEL_1"}, label2id={"LABEL_0": 0, "LABEL_1": 1})
+
+# A config.json as transformers 4.57.6 writes it for a network of its own tests.
+WRITTEN = {
+    "architectures": ["ViTHybridForImageClassification"],
+    "attention_probs_dropout_prob": 0.0,
+    "backbone": None,
+    "backbone_config": {
+        "_name_or_path": "", "add_cross_attention": False, "architectures": None, "bad_words_ids": None,
+        "begin_suppress_tokens": None, "bos_token_id": None, "chunk_size_feed_forward": 0,
+        "cross_attention_hidden_size": None, "decoder_start_token_id": None, "depths": [3, 4, 9],
+        "diversity_penalty": 0.0, "do_sample": False, "drop_path_rate": 0.0, "dtype": None,
+        "early_stopping": False, "embedding_dynamic_padding": True, "embedding_size": 64,
+        "encoder_no_repeat_ngram_size": 0, "eos_token_id": None, "exponential_decay_length_penalty": None,
+        "finetuning_task": None, "forced_bos_token_id": None, "forced_eos_token_id": None,
+        "global_padding": "SAME", "hidden_act": "relu", "hidden_sizes": [4, 8, 16, 32],
+        "id2label": {"0": "LABEL_0", "1": "LABEL_1"}, "is_decoder": False, "is_encoder_decoder": False,
+        "label2id": {"LABEL_0": 0, "LABEL_1": 1}, "layer_type": "bottleneck", "length_penalty": 1.0,
+        "max_length": 20, "min_length": 0, "model_type": "bit", "no_repeat_ngram_size": 0,
+        "num_beam_groups": 1, "num_beams": 1, "num_channels": 3, "num_groups": 2, "num_return_sequences": 1,
+        "out_features": ["stage3"], "out_indices": [3], "output_attentions": False,
+        "output_hidden_states": False, "output_scores": False, "output_stride": 32, "pad_token_id": None,
+        "prefix": None, "problem_type": None, "pruned_heads": {}, "remove_invalid_values": False,
+        "repetition_penalty": 1.0, "return_dict": True, "return_dict_in_generate": False,
+        "sep_token_id": None, "stage_names": ["stem", "stage1", "stage2", "stage3"], "suppress_tokens": None,
+        "task_specific_params": None, "temperature": 1.0, "tf_legacy_loss": False,
+        "tie_encoder_decoder": False, "tie_word_embeddings": True, "tokenizer_class": None, "top_k": 50,
+        "top_p": 1.0, "torchscript": False, "typical_p": 1.0, "use_bfloat16": False, "width_factor": 1,
+    },
+    "backbone_featmap_shape": [1, 16, 4, 4],
+    "backbone_kwargs": None,
+    "dtype": "float32",
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.0,
+    "hidden_size": 32,
+    "id2label": {"0": "cat", "1": "dog", "2": "eel"},
+    "image_size": 64,
+    "initializer_range": 0.02,
+    "intermediate_size": 37,
+    "label2id": {"cat": 0, "dog": 1, "eel": 2},
+    "layer_norm_eps": 1e-12,
+    "model_type": "vit-hybrid",
+    "num_attention_heads": 4,
+    "num_channels": 3,
+    "num_hidden_layers": 2,
+    "patch_size": 1,
+    "qkv_bias": True,
+    "transformers_version": "4.57.6",
+    "use_pretrained_backbone": False,
+    "use_timm_backbone": False,
+}
+
+
+# -- defaults --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("kind, defaults", [(BitConfig, BIT_DEFAULTS), (ViTHybridConfig, HYBRID_DEFAULTS)])
+def test_defaults_are_upstreams(kind, defaults):
+    config = kind()
+    for key, value in {**defaults, **COMMON_DEFAULTS}.items():
+        assert getattr(config, key) == value, key
+
+
+@pytest.mark.parametrize("kind, names", [
+    (BitConfig, list(BIT_DEFAULTS)),
+    (ViTHybridConfig, ["backbone_config", *list(HYBRID_DEFAULTS)[:-1], "backbone_featmap_shape", "qkv_bias"]),
+])
+def test_arguments_come_in_upstreams_order(kind, names):
+    assert list(inspect.signature(kind).parameters) == [*names, "kwargs"]
+
+
+def test_the_default_hybrid_builds():
+    """Upstream's default states 24 x 24 cells beside a picture of 14 x 14, and crashes."""
+    config = ViTHybridConfig()
+    assert config.backbone_featmap_shape == [1, 1024, 14, 14]
+    assert config.sizes().tokens == 197
+    assert config.backbone_config.out_features == ["stage3"]
+    assert config.backbone_config.depths == [3, 4, 9]
+
+
+def test_the_faces_of_the_published_networks():
+    hybrid = ViTHybridConfig(image_size=384, num_labels=1000).sizes()
+    assert replace(hybrid, feature_stage=-1) == PRESETS["R50+ViT-B/16"]                  # 3 is the last
+    assert hybrid.feature_map == PRESETS["R50+ViT-B/16"].feature_map
+    assert BitConfig(num_labels=1000).sizes() == PRESETS["BiT-R50x1"]
+
+
+def test_two_configurations_share_no_list():
+    BitConfig().depths.append(5)
+    assert BitConfig().depths == [3, 4, 6, 3]
+    assert ViTHybridConfig().backbone_config is not ViTHybridConfig().backbone_config
+
+
+# -- to Config -------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("given, expected", [
+    (dict(num_channels=1), dict(channels=1)),
+    (dict(embedding_size=32), dict(stem=32)),
+    (dict(depths=[1, 2], hidden_sizes=[64, 128], num_groups=8), dict(depths=(1, 2), widths=(64, 128))),
+    (dict(depths=[1, 2]), dict(depths=(1, 2), widths=(256, 512))),
+    (dict(hidden_sizes=[4, 8, 16, 32], num_groups=2), dict(widths=(8, 8, 16, 32), groups=2)),
+    (dict(width_factor=2), dict(widths=(512, 1024, 2048, 4096), stem=64)),
+    (dict(width_factor=0.5), dict(widths=(128, 256, 512, 1024))),
+    (dict(layer_type="bottleneck"), dict(unit="bottleneck")),
+    (dict(global_padding="same"), dict(padding="same")),
+    (dict(global_padding="Same"), dict(padding="same")),
+    (dict(global_padding=None), dict(padding="symmetric")),
+    (dict(global_padding="valid", depths=[]), dict(padding="valid", depths=(), widths=())),
+    (dict(embedding_dynamic_padding=True), dict(pool_padding="same")),
+    (dict(output_stride=8), dict(output_stride=8)),
+    (dict(hidden_act="silu"), dict(backbone_activation="silu", activation="gelu")),
+    (dict(num_labels=7), dict(classes=7)),
+    (dict(num_labels=0), dict(classes=0)),
+])
+def test_each_key_of_a_bit_reaches_its_size(given, expected):
+    sizes = BitConfig(**given).sizes()
+    assert {key: getattr(sizes, key) for key in expected} == expected
+
+
+@pytest.mark.parametrize("given, expected", [
+    (dict(hidden_size=36, num_attention_heads=3), dict(width=36, heads=3, head_width=12)),
+    (dict(num_hidden_layers=5), dict(blocks=5)),
+    (dict(intermediate_size=7), dict(hidden=7)),
+    (dict(hidden_act="gelu_new"), dict(activation="gelu_new", backbone_activation="relu")),
+    (dict(layer_norm_eps=0), dict(ln_eps=0.0)),
+    (dict(layer_norm_eps=1e-6), dict(ln_eps=1e-6, gn_eps=1e-5)),
+    (dict(image_size=97), dict(image=(97, 97), grid=(7, 7))),
+    (dict(image_size=[64, 97]), dict(image=(64, 97), grid=(4, 7))),
+    (dict(image_size=(64, 97), patch_size=3), dict(patch=3, grid=(1, 2))),
+    (dict(qkv_bias=False), dict(qkv_bias=False)),
+    (dict(num_labels=9), dict(classes=9)),
+    (dict(backbone_featmap_shape=(1, 1024, 14, 14)), dict(feature_map=(14, 14, 1024))),
+    (dict(backbone_featmap_shape=[8, 1024, 14, 14]), dict(feature_map=(14, 14, 1024))),
+    (dict(backbone_config=dict(depths=[1, 1])),
+     dict(unit="preactivation", padding="symmetric", feature_stage=2)),
+    (dict(backbone_config=dict(depths=[1, 1], out_features=["stage1"])),
+     dict(feature_stage=1, feature_map=(56, 56, 256))),
+    (dict(backbone_config=BitConfig(depths=[], out_features=["stem"], global_padding="same",
+                                    embedding_dynamic_padding=True), patch_size=8),
+     dict(feature_map=(56, 56, 64), grid=(7, 7), depths=())),
+])
+def test_each_key_of_a_hybrid_reaches_its_size(given, expected):
+    sizes = ViTHybridConfig(**given).sizes()
+    assert {key: getattr(sizes, key) for key in expected} == expected
+
+
+def test_every_size_comes_from_the_face():
+    """A size that a face forgot would keep the default of Config; here none may."""
+    face = ViTHybridConfig(
+        image_size=(95, 97), hidden_size=30, num_hidden_layers=2, num_attention_heads=5, intermediate_size=7,
+        hidden_act="tanh", layer_norm_eps=1e-3, patch_size=2, num_channels=1, qkv_bias=False, num_labels=3,
+        backbone_config=dict(num_channels=1, embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2],
+                             num_groups=4, hidden_act="selu", output_stride=8, out_features=["stage1"]))
+    numerics = {"ws_eps", "gn_eps", "pool_fill"}
+    same = {key for key, value in vars(face.sizes()).items() if value == getattr(Config(), key)}
+    assert same == numerics
+
+
+def test_a_changed_face_changes_its_sizes():
+    config = ViTHybridConfig()
+    config.image_size = 384
+    assert config.backbone_featmap_shape == [1, 1024, 24, 24]
+    config.hidden_size = 5
+    with pytest.raises(ValueError, match="hidden_size 5"):
+        config.sizes()
+
+
+# -- round trips -----------------------------------------------------------------------------------
+
+def test_what_transformers_writes_loads():
+    config = ViTHybridConfig.from_dict(WRITTEN)
+    sizes = config.sizes()
+    assert (sizes.widths, sizes.feature_map, sizes.tokens, sizes.classes) == ((8, 8, 16), (4, 4, 16), 17, 3)
+    assert config.id2label == {0: "cat", 1: "dog", 2: "eel"}
+
+
+def test_what_transformers_writes_comes_back_key_by_key():
+    written = json.loads(json.dumps(WRITTEN))
+    again = ViTHybridConfig.from_dict(written).to_dict()
+    assert written == WRITTEN  # reading leaves the caller's dict alone
+    assert {key: again[key] for key in WRITTEN if key != "backbone_config"} == {
+        key: value for key, value in WRITTEN.items() if key != "backbone_config"}
+    assert again["backbone_config"] == WRITTEN["backbone_config"]
+    assert set(again) - set(WRITTEN) == {
+        "output_attentions", "output_hidden_states", "return_dict", "problem_type"}
+
+
+CONFIGS = [
+    BitConfig(),
+    BitConfig(depths=[1, 2], out_features=["stem", "stage2"], global_padding="same", num_labels=0),
+    BitConfig(id2label={0: "a", 1: "b", 2: "c"}, problem_type="regression"),
+    ViTHybridConfig(), ViTHybridConfig(image_size=(64, 97), num_labels=1000, output_attentions=True),
+    ViTHybridConfig(backbone_config=BitConfig(depths=[2], layer_type="bottleneck"), qkv_bias=False),
+    ViTHybridConfig.from_dict(WRITTEN),
+]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=range(len(CONFIGS)))
+def test_json_there_and_back(config, tmp_path):
+    again = type(config).from_dict(json.loads(config.to_json_string()))
+    assert again == config
+    assert again.sizes() == config.sizes()
+    config.save_pretrained(tmp_path / "new" / "folder")
+    for path in (tmp_path / "new" / "folder", tmp_path / "new" / "folder" / "config.json"):
+        assert type(config).from_pretrained(path) == config
+
+
+def test_equality_looks_at_every_key():
+    assert BitConfig(note=1) != BitConfig(note=2)
+    assert BitConfig(num_labels=3) != BitConfig()
+    assert BitConfig() != ViTHybridConfig()
+
+
+def test_overrides_win(tmp_path):
+    ViTHybridConfig().save_pretrained(tmp_path)
+    config = ViTHybridConfig.from_pretrained(tmp_path, backbone_featmap_shape=None, image_size=384)
+    assert config.sizes().tokens == 577
+
+
+UNKNOWN = {"_name_or_path": "google/vit-hybrid-base-bit-384", "torch_dtype": "float32",
+           "note": {"a": [1, None, 2.5]}, "transformers_version": "4.26.0.dev0", "architectures": ["X"],
+           "pruned_heads": {}, "dtype": None, "_x": "y"}
+
+
+@pytest.mark.parametrize("kind", [BitConfig, ViTHybridConfig])
+def test_unknown_keys_are_kept_as_they_are(kind):
+    config = kind(**UNKNOWN)
+    for key, value in UNKNOWN.items():
+        assert getattr(config, key) == config.to_dict()[key] == value
+    assert kind.from_dict(config.to_dict()).to_dict() == config.to_dict()
+
+
+def test_numpy_values_are_written_as_json():
+    fields = BitConfig(note=np.float32(0.5), more=np.arange(3)).to_dict()
+    assert (fields["note"], fields["more"]) == (0.5, [0, 1, 2])
+
+
+def test_model_type_may_have_a_hyphen_or_an_underscore():
+    for model_type in ("vit_hybrid", "vit-hybrid"):
+        assert ViTHybridConfig(model_type=model_type) == ViTHybridConfig()
+    assert ViTHybridConfig(backbone_config={"depths": [1]}).backbone_config.model_type == "bit"
+
+
+# -- labels ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("given, names", [
+    (dict(), ["LABEL_0", "LABEL_1"]),
+    (dict(num_labels=3), ["LABEL_0", "LABEL_1", "LABEL_2"]),
+    (dict(num_labels=0), []),
+    (dict(id2label={0: "a", 1: "b", 2: "c"}), ["a", "b", "c"]),
+    (dict(id2label={"1": "b", "0": "a"}), ["a", "b"]),
+    (dict(id2label={str(i): str(i) for i in reversed(range(12))}), [str(i) for i in range(12)]),
+    (dict(id2label={"0": "a"}, num_labels=1), ["a"]),
+    (dict(id2label={}), []),
+])
+def test_labels(given, names):
+    config = BitConfig(**given)
+    assert list(config.id2label.items()) == list(enumerate(names))
+    assert config.num_labels == config.sizes().classes == len(names)
+    assert config.to_dict()["id2label"] == {str(i): name for i, name in enumerate(names)}
+
+
+def test_a_name_that_occurs_twice_keeps_both_classes():
+    config = BitConfig(id2label={0: "crane", 1: "dog", 2: "crane"})
+    assert config.num_labels == 3
+    assert config.label2id == {"crane": 2, "dog": 1}
+
+
+def test_a_stated_label2id_is_kept():
+    assert BitConfig(id2label={0: "crane", 1: "crane"}, label2id={"crane": 0}).label2id == {"crane": 0}
+
+
+def test_setting_num_labels_renames_them():
+    config = BitConfig(id2label={0: "a"})
+    config.num_labels = 3
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert config.label2id == {"LABEL_0": 0, "LABEL_1": 1, "LABEL_2": 2}
+
+
+def test_problem_type_is_not_written_back():
+    config = BitConfig(embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2, num_labels=3)
+    before = config.to_dict()
+    classifier = BitForImageClassification(config, engine="reference")
+    x = np.zeros((2, 3, 8, 8))
+    for labels in ([0, 1], np.zeros((2, 3)), [2, 2]):
+        assert classifier(x, labels=labels).loss > 0
+    assert config.problem_type is None
+    assert config.to_dict() == before
+
+
+def test_a_hybrids_problem_type_is_not_written_back_either():
+    config = ViTHybridConfig.from_dict(WRITTEN)
+    classifier = ViTHybridForImageClassification(config, engine="reference")
+    for labels in ([0, -100], np.ones((2, 3))):
+        assert classifier(np.zeros((2, 3, 64, 64)), labels=labels).loss > 0
+    assert config == ViTHybridConfig.from_dict(WRITTEN)
+
+
+# -- what a backbone returns -----------------------------------------------------------------------
+
+@pytest.mark.parametrize("given, features, indices", [
+    (dict(), ["stage4"], [4]),
+    (dict(out_features=["stem", "stage2"]), ["stem", "stage2"], [0, 2]),
+    (dict(out_indices=[0, 2]), ["stem", "stage2"], [0, 2]),
+    (dict(out_indices=(1, 3)), ["stage1", "stage3"], [1, 3]),
+    (dict(out_indices=[-1]), ["stage4"], [4]),
+    (dict(out_indices=[-5, -2]), ["stem", "stage3"], [0, 3]),
+    (dict(out_features=["stage1", "stage4"], out_indices=[1, -1]), ["stage1", "stage4"], [1, 4]),
+    (dict(depths=[1, 1]), ["stage2"], [2]),
+    (dict(depths=[]), ["stem"], [0]),
+    (dict(depths=[1], stage_names=["anything"]), ["stage1"], [1]),
+])
+def test_features_and_indices_follow_from_each_other(given, features, indices):
+    config = BitConfig(**given)
+    assert (config.out_features, config.out_indices) == (features, indices)
+    assert config.stage_names == ["stem", "stage1", "stage2", "stage3", "stage4"][:len(config.depths) + 1]
+
+
+# -- refused ---------------------------------------------------------------------------------------
+
+NAN, INF = float("nan"), float("inf")
+NO_COUNT = [0, -1, 1.0, 2.5, "3", None, True, [3], NAN, 2 ** 24]
+
+
+def bad(kind, key, values, **rest):
+    return [(kind, {**rest, key: value}, [key, repr(value)]) for value in values]
+
+
+BAD = [
+    *bad(BitConfig, "num_channels", NO_COUNT),
+    *bad(BitConfig, "embedding_size", NO_COUNT),
+    *bad(BitConfig, "num_groups", [*NO_COUNT, 3, 5, 33]),
+    *bad(BitConfig, "output_stride", NO_COUNT),
+    *bad(BitConfig, "depths", [3, "3463", None, {"0": 3}, NAN, [1025], [600, 600], [2 ** 23]]),
+    *[(BitConfig, {"depths": [3, value, 2]}, ["depths", repr(value)]) for value in NO_COUNT],
+    *bad(BitConfig, "hidden_sizes", [256, "256", None, {256}]),
+    *[(BitConfig, {"hidden_sizes": [256, value, 1024, 2048]}, ["hidden_sizes", repr(value)])
+      for value in NO_COUNT],
+    (BitConfig, {"depths": [1, 1, 1], "hidden_sizes": [256, 512]}, ["3 depths", "2 hidden_sizes"]),
+    *bad(BitConfig, "layer_type", ["basic", "Bottleneck", None, 1, ["bottleneck"]]),
+    *bad(BitConfig, "hidden_act", ["swish", "RELU", None, 1, {}]),
+    *[(BitConfig, {"global_padding": value}, ["global_padding", said])
+      for value, said in [("reflect", "REFLECT"), ("valid", "VALID"), ("", "''"), (1, "1"), ([2], "[2]")]],
+    *bad(BitConfig, "embedding_dynamic_padding", ["yes", None, 2]),
+    *bad(BitConfig, "width_factor", [0, -1, "2", None, NAN, INF, True, 10 ** 400, 1e30]),
+    *bad(BitConfig, "out_features", ["stage4", [], ["stage5"], ["stage2", "stage1"], ["stem"] * 2, [4], 4]),
+    *bad(BitConfig, "out_indices", [[5], [-6], ["4"], [1.0], [True], 4]),
+    *[(BitConfig, {"out_indices": value}, ["out_features", said])
+      for value, said in [([], "[]"), ([2, 1], "['stage2', 'stage1']"), ([4, -1], "['stage4', 'stage4']")]],
+    *[(BitConfig, {"out_features": ["stage4"], "out_indices": value}, ["out_indices", repr(value)])
+      for value in ([3], [9], [4, 4], ["a"], 4, [3, 4])],
+    *bad(BitConfig, "problem_type", ["ranking", "", 1, ["regression"]]),
+    *bad(BitConfig, "model_type", ["resnet", "vit-hybrid", "", 5, None]),
+    *bad(BitConfig, "num_labels", [-1, 1.0, "2", True]),
+    *bad(BitConfig, "id2label", [["a", "b"], "ab", 5, {"one": "a"}, {0.5: "a"}, {None: "a"},
+                                 {0: "a", "0": "b"}]),
+    (BitConfig, {"id2label": {0: "a", 2: "c"}}, ["id2label", "2 names", "none for class 1"]),
+    (BitConfig, {"id2label": {1: "a", 2: "b"}}, ["id2label", "none for class 0"]),
+    (BitConfig, {"id2label": {-1: "a", 0: "b"}}, ["id2label", "none for class 1"]),
+    (BitConfig, {"id2label": {0: "a"}, "num_labels": 3}, ["num_labels is 3", "id2label has 1"]),
+    *[(BitConfig, {key: 3}, [key, "3", "hide a method"])
+      for key in ("sizes", "to_dict", "from_dict", "save_pretrained")],
+    *[case for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
+                       "patch_size", "num_channels") for case in bad(ViTHybridConfig, key, NO_COUNT)],
+    *bad(ViTHybridConfig, "num_hidden_layers", [1025, 2 ** 23]),
+    (ViTHybridConfig, {"hidden_size": 770}, ["hidden_size 770", "num_attention_heads 12"]),
+    (ViTHybridConfig, {"num_attention_heads": 7}, ["hidden_size 768", "num_attention_heads 7"]),
+    (ViTHybridConfig, {"num_channels": 1}, ["num_channels is 1", "backbone_config says 3"]),
+    *bad(ViTHybridConfig, "hidden_act", ["gelu_python", "GELU", None, 1, []]),
+    *bad(ViTHybridConfig, "qkv_bias", ["true", None, 2]),
+    *bad(ViTHybridConfig, "layer_norm_eps", [-1e-12, "1e-12", None, NAN, INF, True, [1e-6]]),
+    *bad(ViTHybridConfig, "initializer_range", [-0.02, "0.02", None, NAN, INF]),
+    *bad(ViTHybridConfig, "image_size", [(224,), [224, 224, 3], "224", 3.5, None, {"height": 224}]),
+    *[(ViTHybridConfig, {"image_size": value}, ["image_size", said])
+      for value, said in [(0, "0"), (-224, "-224"), (True, "True"), ([224, 0], "0"), ([224, 2.5], "2.5"),
+                          ((1, "2"), "'2'")]],
+    (ViTHybridConfig, {"image_size": 8, "patch_size": 2}, ["image_size 8", "1 x 1", "2 x 2"]),
+    (ViTHybridConfig, {"patch_size": 15}, ["14 x 14", "15 x 15"]),
+    *bad(ViTHybridConfig, "backbone_config", [5, "bit", [3, 4, 9]]),
+    *bad(ViTHybridConfig, "backbone", ["resnet50"]), *bad(ViTHybridConfig, "use_timm_backbone", [True]),
+    *bad(ViTHybridConfig, "use_pretrained_backbone", [True]),
+    *bad(ViTHybridConfig, "backbone_kwargs", [{"a": 1}]),
+    (ViTHybridConfig, {"backbone_config": {"model_type": "swin"}}, ["model_type", "'swin'", "'bit'"]),
+    (ViTHybridConfig, {"backbone_config": {"depths": [0]}}, ["depths", "0"]),
+    *bad(ViTHybridConfig, "backbone_featmap_shape", [5, "24"]),
+    (ViTHybridConfig, {"backbone_featmap_shape": [1024, 14, 14]}, ["[1024, 14, 14]", "[1, 1024, 14, 14]"]),
+    (ViTHybridConfig, {"backbone_featmap_shape": [1, 512, 14, 14]},
+     ["[1, 512, 14, 14]", "[1, 1024, 14, 14]"]),
+    *bad(ViTHybridConfig, "model_type", ["vit", "bit", 5]),
+    *bad(ViTHybridConfig, "problem_type", ["ranking"]),
+]
+
+
+@pytest.mark.parametrize("kind, given, said", BAD, ids=range(len(BAD)))
+def test_a_value_no_network_can_have_is_refused(kind, given, said):
+    with pytest.raises(ValueError) as refused:
+        kind(**given)
+    assert all(words in str(refused.value) for words in said), str(refused.value)
+
+
+def test_a_feature_map_that_disagrees_is_refused_with_both_numbers():
+    with pytest.raises(ValueError) as refused:
+        ViTHybridConfig(image_size=224, backbone_featmap_shape=[1, 1024, 24, 24])
+    for words in ("[1, 1024, 24, 24]", "24x24", "image_size 224", "[1, 1024, 14, 14]", "14x14"):
+        assert words in str(refused.value)
+    assert ViTHybridConfig(image_size=384, backbone_featmap_shape=[1, 1024, 24, 24]).sizes().tokens == 577
+
+
+def test_a_feature_map_cannot_be_set():
+    with pytest.raises(AttributeError):
+        ViTHybridConfig().backbone_featmap_shape = [1, 1024, 24, 24]

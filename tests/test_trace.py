@@ -1,0 +1,80 @@
+"""The notebook of a walk: what it keeps, what it is asked for, and the first bad number."""
+import time
+
+import numpy as np
+import pytest
+
+from nphybrid.trace import Discard, FirstBad, NonFiniteError, Trace
+
+
+def walk(out):
+    """Three states, one of them in a scope in a scope."""
+    x = out["stem"] = np.ones(2)
+    inner = out.at("stages.2")
+    x = inner.at("8")["conv1"] = x + 1
+    x = inner["8"] = x + 1
+    return x
+
+
+def test_a_trace_keeps_every_state_in_the_order_of_the_walk():
+    out = Trace()
+    last = walk(out)
+    assert list(out) == ["stem", "stages.2.8.conv1", "stages.2.8"]
+    assert out["stages.2.8"] is last
+
+
+@pytest.mark.parametrize("keep", [set(), {"stem"}, ["stages.2.8.conv1"], {"stem", "stages.2.8", "nothing"}])
+def test_a_trace_keeps_what_it_was_told_to(keep):
+    out = Trace(keep)
+    walk(out)
+    assert set(out) == set(keep) - {"nothing"}
+    assert set(out.seconds) == set(out)
+
+
+def test_discard_keeps_nothing_and_wants_nothing():
+    out = Discard()
+    assert walk(out).tolist() == [3, 3]
+    assert dict(out) == {}
+    assert not out.wants("stem")
+
+
+@pytest.mark.parametrize("keep, wanted", [
+    (None, True), ({"blocks.0.weights"}, True), ({"weights"}, False), ((), False)])
+def test_a_scope_asks_by_the_full_name(keep, wanted):
+    out = Trace(keep)
+    assert out.wants("blocks.0.weights") is wanted
+    assert out.at("blocks").at("0").wants("weights") is wanted
+
+
+def test_seconds_count_from_the_state_before_kept_or_not():
+    out = Trace(keep={"first", "third"})
+    time.sleep(0.02)
+    out["first"] = 1
+    time.sleep(0.02)
+    out["second"] = 2
+    out["third"] = 3
+    assert out.seconds["first"] >= 0.02
+    assert out.seconds["third"] < out.seconds["first"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_first_bad_names_the_state_the_number_and_its_place(bad):
+    state = np.zeros((2, 3, 4))
+    state[1, 2, 0] = state[1, 2, 3] = bad
+    out = FirstBad()
+    walk(out)
+    with pytest.raises(NonFiniteError) as error:
+        out.at("blocks.3")["fc1"] = state
+    assert str(error.value).startswith("blocks.3.fc1 is the first state")
+    assert f"{bad} at [1, 2, 0] of shape [2, 3, 4]" in str(error.value)
+
+
+def test_first_bad_keeps_nothing_and_lets_large_numbers_pass():
+    out = FirstBad()
+    out["stem"] = np.full(3, np.finfo(np.float32).max)
+    assert dict(out) == {}
+    assert not out.wants("weights")
+
+
+def test_a_number_that_is_not_finite_is_a_bad_value():
+    assert issubclass(NonFiniteError, ValueError)
