@@ -1,0 +1,110 @@
+"""The one decorator, the instruction set it compiles for, and the folder that keeps what it compiled."""
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numba
+from numba import config
+
+# The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV accumulators,
+# NV vectors of B and one broadcast of A have to fit the 32, 16 or 32 vector registers.
+TILES = {"avx512": (14, 2, 16), "avx2": (6, 2, 8), "neon": (8, 3, 4), "plain": (4, 2, 4)}
+
+
+def _target():
+    """(triple, CPU, features) that Numba compiles for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are in it."""
+    from numba.core.registry import cpu_target
+    return cpu_target.target_context.codegen().magic_tuple()
+
+
+def available(target):
+    """The instruction sets of a target, best first."""
+    triple, _, features = target
+    features = set(features.split(","))
+    found = ["avx512"] if {"+avx512f", "+avx512vl"} <= features else []
+    found += ["avx2"] if {"+avx2", "+fma"} <= features else []
+    found += ["neon"] if triple.startswith(("aarch64", "arm64")) else []
+    return [*found, "plain"]
+
+
+def _choose(wanted, target):
+    """The best instruction set, or the wanted one.  An instruction the CPU lacks would end the process."""
+    there = ["plain"] if config.DISABLE_JIT else available(target)
+    if wanted and wanted not in there:
+        raise ValueError(f"NPHYBRID_ISA={wanted}: this machine has {', '.join(there)}")
+    return wanted or there[0]
+
+
+def _user_cache():
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _name(isa, target):
+    """A folder name that changes with all that Numba's own key does not see: callees, globals, CPU, tile."""
+    facts = isa, TILES[isa], target, numba.__version__, platform.python_version()
+    seen = hashlib.sha256(repr(facts).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        seen.update(source.read_bytes())
+    return f"{isa}-{seen.hexdigest()[:16]}"
+
+
+def _private_temporary():
+    """A folder for this user alone: whoever may write here may run code as us, for a cache holds pickles."""
+    if not hasattr(os, "getuid"):
+        return Path(tempfile.gettempdir()) / "nphybrid"
+    folder = Path(tempfile.gettempdir()) / f"nphybrid-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    state = os.lstat(folder)
+    if state.st_uid != os.getuid() or state.st_mode & 0o170077 != 0o040000:
+        raise PermissionError(f"{folder} belongs to someone else")
+    return folder
+
+
+def _cache_folder(name):
+    """The first folder that can be written, or None: a kernel that cannot be kept is compiled anew."""
+    chosen = config.CACHE_DIR
+    for place in (lambda: Path(chosen) if chosen else _user_cache(), _private_temporary):
+        try:
+            folder = place() / "nphybrid" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+            return folder
+        except (OSError, RuntimeError) as error:          # RuntimeError: there is no home
+            reason = error
+    warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles them anew. "
+                  "NUMBA_CACHE_DIR names a folder that can be written.", RuntimeWarning, stacklevel=2)
+    return None
+
+
+TARGET = _target()
+ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
+MR, NV, LANES = TILES[ISA]
+NR = NV * LANES
+CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
+
+
+def jit(function):
+    """Compile at the first call.
+
+    cache: a second process speaks its first words after 0.3 s instead of 16.
+    nogil: several Python threads run kernels at once (threads.py).
+    fastmath=False: the order of summation is a promise, and NaN has to pass.
+    error_model="numpy": 1 / 0 is infinite, as in NumPy; a check in each division keeps LLVM from vectorizing.
+    Numba reads its cache folder here and nowhere else, so the user's own setting is put back.
+    """
+    before = config.CACHE_DIR
+    try:
+        config.CACHE_DIR = str(CACHE or before)
+        return numba.njit(cache=CACHE is not None, nogil=True, fastmath=False, error_model="numpy")(function)
+    finally:
+        config.CACHE_DIR = before

@@ -1,0 +1,113 @@
+"""The decorator's folder: the user's choice, a read-only home, nothing left behind; what is imported when."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nphybrid.ops import jit
+
+ROOT = str(Path(jit.__file__).parents[2])
+TINY = """
+import numpy as np
+from nphybrid.ops import kernels, jit
+y = kernels.mean_pool(np.ones((1, 2, 2, 3), np.float32))
+assert (y == 1).all()
+"""
+no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
+
+
+def python(code, **environment):
+    """Run code in a fresh interpreter; a variable set to None is removed."""
+    env = {**os.environ, "PYTHONPATH": ROOT, **environment}
+    env = {name: str(value) for name, value in env.items() if value is not None}
+    command = [sys.executable, "-W", "always", "-c", code]
+    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+
+
+def test_the_reference_needs_no_numba():
+    code = "import sys, nphybrid.ops.reference, nphybrid.ops; assert 'numba' not in sys.modules"
+    done = python(code)
+    assert done.returncode == 0, done.stderr
+
+
+def test_numbas_setting_is_left_as_found():
+    code = f"import numba\nbefore = numba.config.CACHE_DIR\n{TINY}\nassert numba.config.CACHE_DIR == before\n"
+    for chosen in ("", None):
+        done = python(code, NUMBA_CACHE_DIR=chosen)
+        assert done.returncode == 0, done.stderr
+
+
+@no_jit
+def test_the_users_folder_is_honoured(tmp_path):
+    done = python(TINY + "print(jit.CACHE)", NUMBA_CACHE_DIR=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).parent.parent == tmp_path
+    assert list(tmp_path.rglob("*.nbi"))
+
+
+@no_jit
+def test_the_home_folder_is_used_otherwise(tmp_path):
+    places = dict(NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=tmp_path, LOCALAPPDATA=tmp_path)
+    done = python(TINY + "print(jit.CACHE)", **places)
+    assert done.returncode == 0, done.stderr
+    if sys.platform != "darwin":
+        assert Path(done.stdout.strip()).parent == tmp_path / "nphybrid"
+
+
+@no_jit
+def test_a_home_that_cannot_be_written(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("a file where a folder should be: not even root can write into it")
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    places = dict(NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=blocked, HOME=blocked, LOCALAPPDATA=blocked)
+    done = python(TINY + "print(jit.CACHE)", **places, TMPDIR=temporary)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(temporary)) and "Warning" not in done.stderr
+    if os.name == "posix":
+        private = next(temporary.iterdir())
+        assert private.stat().st_mode & 0o077 == 0
+        private.chmod(0o777)                              # someone else could have put code there
+        done = python(TINY + "print(jit.CACHE)", **places, TMPDIR=temporary)
+        assert done.returncode == 0 and done.stdout == "None\n", done.stderr
+        assert done.stderr.count("cannot be kept") == 1
+
+
+@no_jit
+def test_the_folders_name_sees_what_numbas_key_does_not(tmp_path):
+    name = jit._name("avx2", ("x", "y", "z"))
+    assert name == jit._name("avx2", ("x", "y", "z")) != jit._name("plain", ("x", "y", "z"))
+    assert name != jit._name("avx2", ("x", "y", "+more"))
+
+
+def test_instruction_sets_come_from_the_target():
+    x86 = "x86_64-unknown-linux-gnu", "some"
+    assert jit.available((*x86, "+avx512f,+avx512vl,+avx2,+fma")) == ["avx512", "avx2", "plain"]
+    assert jit.available((*x86, "+avx2,+fma,-avx512f")) == ["avx2", "plain"]
+    assert jit.available((*x86, "")) == ["plain"]
+    assert jit.available(("aarch64-unknown-linux-gnu", "generic", "")) == ["neon", "plain"]
+    assert jit.available(("arm64-apple-darwin", "apple-m1", "")) == ["neon", "plain"]
+
+
+@pytest.mark.parametrize("wanted", ["neon" if jit.TARGET[0].startswith("x86") else "avx2", "amx", "nonsense"])
+def test_forcing_a_lacking_instruction_set_is_an_error(wanted):
+    done = python("import nphybrid.ops.kernels", NPHYBRID_ISA=wanted)
+    assert done.returncode == 1
+    assert f"ValueError: NPHYBRID_ISA={wanted}: this machine has" in done.stderr and "plain" in done.stderr
+
+
+def test_plain_without_jit():
+    done = python(TINY + "print(jit.ISA, jit.CACHE)", NUMBA_DISABLE_JIT=1, NPHYBRID_ISA=None)
+    assert done.stdout == "plain None\n", done.stderr
+
+
+@no_jit
+def test_numbas_own_settings_choose_too():
+    """A CPU named to Numba has no AVX-512 here, whatever the machine has."""
+    if "avx2" not in jit.available(jit.TARGET):
+        pytest.skip("this machine has no AVX2")
+    done = python("from nphybrid.ops import jit; print(jit.ISA)", NPHYBRID_ISA=None, NUMBA_CPU_NAME="haswell",
+                  NUMBA_CPU_FEATURES="+avx,+avx2,+fma,+sse4.2,+popcnt")
+    assert done.stdout == "avx2\n", done.stderr
