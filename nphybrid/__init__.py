@@ -13,7 +13,8 @@ The letters, in docstrings, comments and errors:
     A   heads                   K   width of a head, D = A K   M       width inside a bottleneck
     L   encoder blocks          F   hidden width of the MLP    MR NR MC KC NC  tile and cache blocks
 
-The papers call the number of heads k and their width D_h. Where K counts classes, the text says so.
+The papers call the number of heads k and their width D_h. Where K counts classes, the text says so. "Upstream" is Hugging
+Face transformers 4.57.6; a trace (trace.py) is the notebook in which a walk's states are kept by name.
 """
 import importlib
 
@@ -22,8 +23,8 @@ __version__ = "0.1.0"
 _HOME = {
     "ViTHybridConfig": "api.configs", "BitConfig": "api.configs",
     "ViTHybridImageProcessor": "api.processor", "BatchFeature": "api.processor",
-    "ViTHybridModel": "api.models", "ViTHybridForImageClassification": "api.models",
-    "BitModel": "api.models", "BitBackbone": "api.models", "BitForImageClassification": "api.models",
+    "ViTHybridModel": "api.vit_hybrid", "ViTHybridForImageClassification": "api.vit_hybrid",
+    "BitModel": "api.bit", "BitBackbone": "api.bit", "BitForImageClassification": "api.bit",
     "pipeline": "api.pipeline",
     "Config": "config", "PRESETS": "config", "Trace": "trace", "NonFiniteError": "trace",
     "FormatError": "tensorfile", "PictureError": "picture", "open_picture": "picture",

@@ -7,18 +7,18 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 
 
 def classify(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
     from .api.pipeline import pipeline
-    from .picture import PictureError
     pipe = pipeline("image-classification", args.model, engine=args.engine, dtype=args.dtype, num_threads=args.threads)
     rows, failed = [], 0
     for path in args.images:
         try:
             row = {"path": path, "labels": pipe(path, top_k=args.top_k)}
-        except (PictureError, OSError) as error:
+        except (ValueError, OSError) as error:
             row, failed = {"path": path, "error": str(error)}, 1
             print(f"nphybrid: {error}", file=sys.stderr)
         rows.append(row)
@@ -41,10 +41,10 @@ def _print_labels(row, with_path):
 def convert(args):
     """Turn a model into one `.h5`, and print what it holds."""
     from . import checkpoint
-    from .api.pipeline import load_classifier
+    from .api.pipeline import load
     if not args.target.endswith(".h5"):
         raise ValueError(f"{args.target}: the target is an .h5 file")
-    model = load_classifier(args.source, engine="reference")
+    model = load(args.source, engine="reference")
     digest = checkpoint.sha256(args.source)
     model.save(args.target, source={"name": os.path.basename(os.path.abspath(args.source)), "sha256": digest})
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
@@ -55,15 +55,19 @@ def convert(args):
 def summary(args):
     """Print a row per state: shape, parameters, multiply-adds of one image."""
     from . import report
-    from .api.configs import BitConfig, ViTHybridConfig
+    from .api.pipeline import class_of
     from .checkpoint import default_model, read_config
     from .config import PRESETS
     if args.model in PRESETS:
         sizes = PRESETS[args.model]
     else:
-        fields = read_config(args.model or default_model())
-        face = BitConfig if fields.get("model_type") == "bit" else ViTHybridConfig
-        sizes = face.from_dict(fields).sizes()
+        path = args.model or default_model()
+        if not os.path.exists(path):
+            raise FileNotFoundError(f"{path} is no file or folder, and no preset; those are {', '.join(PRESETS)}")
+        fields = read_config(path)
+        kind = class_of(fields, path)
+        sizes = kind.config_class.from_dict(fields).sizes()
+        sizes = sizes if kind.has_head else replace(sizes, classes=0)
     rows = report.summary(sizes)
     if args.format == "json":
         print(json.dumps([row._asdict() for row in rows], indent=2))
@@ -104,10 +108,9 @@ def _parser():
 
 
 def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not 1 or more")
-    return value
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of 1 or more")
+    return int(text)
 
 
 def main(argv=None):

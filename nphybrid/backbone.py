@@ -14,9 +14,10 @@ def backbone(x, p, config, ops, out):
     x = out["stem"] = stem(x, p.stem, config, ops, out.at("stem"))                  # (B, 96, 96, 64)
     unit = {"bottleneck": bottleneck, "preactivation": preactivation}[config.unit]
     maps = [x]
-    for s, moves in enumerate(plan(config)):                                        # (B, 96, 96, 256)
-        for u, move in enumerate(moves):                                            # (B, 48, 48, 512)
-            name = f"stages.{s}.{u}"                                                # (B, 24, 24, 1024)
+    # Stage by stage: (B, 96, 96, 256), (B, 48, 48, 512), (B, 24, 24, 1024)
+    for s, moves in enumerate(plan(config)):
+        for u, move in enumerate(moves):
+            name = f"stages.{s}.{u}"
             x = out[name] = unit(x, p.stages[s][u], move, config, ops, out.at(name))
         maps.append(x)
     return maps[config.feature_stage]

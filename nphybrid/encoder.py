@@ -10,10 +10,9 @@ def encoder(x, p, config, ops, out, head_mask=None):
 
     `head_mask` (L, A) weighs each head of each block.
     """
-    for l, q in enumerate(p.blocks):
-        name = f"blocks.{l}"
-        mask = None if head_mask is None else head_mask[l]
-        x = out[name] = block(x, q, config, ops, out.at(name), mask)    # (B, 577, 768)
+    for l, learned in enumerate(p.blocks):
+        name, mask = f"blocks.{l}", None if head_mask is None else head_mask[l]
+        x = out[name] = block(x, learned, config, ops, out.at(name), mask)  # (B, 577, 768)
     return ops.layer_norm(x, p.norm, config.ln_eps)
 
 
@@ -30,7 +29,7 @@ def block(x, p, config, ops, out, head_mask=None):
 def attention(x, p, config, ops, out, head_mask=None):
     """Multi-head self-attention before its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
 
-    The (A, T, T) weights exist only where the notebook wants them. A head's mask scales what it says.
+    The (A, T, T) weights are kept only where the trace wants them. A head's mask scales what it says.
     """
     q = out["query"] = ops.linear(x, p.query)                           # (B, 577, 12 * 64)
     k = out["key"] = ops.linear(x, p.key)

@@ -7,7 +7,7 @@ KINDS = ("regression", "single_label_classification", "multi_label_classificatio
 
 
 def loss(logits, labels, problem_type=None):
-    """How far logits (B, K) are from labels, as one number of the logits' dtype.
+    """How far logits (B, K) are from labels, as one number of the logits' dtype.  K counts classes here.
 
     problem_type None decides by what is given: one class means regression, integer labels single label,
     float labels multi label. The decision is this call's own and is remembered nowhere.

@@ -86,12 +86,12 @@ def shapes(config, pooler=False, mask_token=False):
         stages.append(tuple(_unit(width if u == 0 else out, inner_width(out), out, u == 0, post)
                             for u in range(depth)))
         width = out
-    D, features = config.width, config.feature_map[2] if config.blocks else width
+    D = config.width
     return Params(
         stem=Stem(Shape((7, 7, config.channels, config.stem)), _norm(config.stem) if post else None),
         stages=tuple(stages),
         features_norm=None if post else _norm(width),
-        tokens=_tokens(config, features, mask_token) if config.blocks else None,
+        tokens=_tokens(config, config.feature_map[2], mask_token) if config.blocks else None,
         blocks=tuple(_block(D, config.hidden, config.qkv_bias) for _ in range(config.blocks)),
         norm=_norm(D) if config.blocks else None,
         pooler=_linear(D, D) if pooler else None,

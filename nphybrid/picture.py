@@ -66,6 +66,8 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
         if isinstance(data, str):
             raise PictureError(f"{name}: opened as text; open it in mode 'rb'")
         return _read(io.BytesIO(data), name, max_pixels)
+    if not isinstance(source, (str, os.PathLike)):
+        raise TypeError(f"a picture is a path, bytes, a file object or a Pillow picture; found {type(source).__name__}")
     if not stat.S_ISREG(os.stat(source).st_mode):
         raise PictureError(f"{os.fspath(source)}: is a folder or a device, not a file")
     with open(source, "rb") as file:

@@ -11,6 +11,12 @@ class NonFiniteError(ValueError):
     """A number that is NaN or infinite, where none may be."""
 
 
+def first_non_finite(x):
+    """The index of the first NaN or infinity in an array of one axis or more; None if there is none."""
+    bad = ~np.isfinite(x)
+    return tuple(int(i) for i in np.unravel_index(bad.argmax(), x.shape)) if bad.any() else None
+
+
 class Trace(dict):
     """{name: state} in the order of the walk.
 
@@ -55,8 +61,7 @@ class FirstBad(Discard):
     """Raises NonFiniteError at the first state that holds NaN or infinity, by its name."""
 
     def __setitem__(self, name, state):
-        if not np.isfinite(state).all():
-            where = tuple(int(i) for i in np.argwhere(~np.isfinite(state))[0])
+        if where := first_non_finite(state):
             raise NonFiniteError(f"{name} is the first state with a number that is not finite: "
                                  f"{state[where]} at {list(where)} of shape {list(state.shape)}")
 

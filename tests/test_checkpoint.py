@@ -1,12 +1,15 @@
 """Names, layouts, and files: what is written comes back, and what does not fit is refused with every name."""
+import copy
 import json
+import pickle
 import shutil
 
 import numpy as np
 import pytest
 
-from nphybrid import (BitConfig, BitForImageClassification, BitModel, FormatError, ViTHybridConfig,
-                      ViTHybridForImageClassification, ViTHybridModel, checkpoint, default_model)
+from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitModel, FormatError, ViTHybridConfig,
+                      ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel, checkpoint,
+                      default_model)
 from nphybrid.tensorfile import h5_documents, read_h5, write_h5, write_safetensors
 
 CONFIG = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[32, 48], embedding_size=16,
@@ -40,14 +43,66 @@ def test_layouts_by_hand(model):
     assert ours.tokens.positions[4, 2] == theirs["vit.embeddings.position_embeddings"][0, 4, 2]
 
 
-def test_state_dict_round_trip(model):
-    other = ViTHybridForImageClassification(CONFIG, engine="reference", seed=2)
-    assert logits(other) != logits(model)
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_state_dict_round_trip(engine):
+    model, other = (ViTHybridForImageClassification(CONFIG, engine=engine, seed=seed) for seed in (1, 2))
+    before = logits(model)
+    assert logits(other) != before
     other.load_state_dict(model.state_dict())
-    assert logits(other) == logits(model)
-    state = model.state_dict()
-    state["classifier.bias"][:] = 99
-    assert logits(other) == logits(model), "a state dict is a copy"
+    assert logits(other) == before
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_a_state_dict_shares_no_memory(engine):
+    """Neither the one that comes out nor the one that goes in, as a training loop that goes on would find out."""
+    model = ViTHybridForImageClassification(CONFIG, engine=engine, seed=1)
+    before, state = logits(model), model.state_dict()
+    kept = {name: array.copy() for name, array in state.items()}
+    other = ViTHybridForImageClassification(CONFIG, engine=engine, state_dict=state)
+    for array in state.values():
+        array[...] = 7
+    for built in model, other:
+        assert logits(built) == before
+        assert all(np.array_equal(array, kept[name]) for name, array in built.state_dict().items())
+
+
+def test_pickle_and_deepcopy(model):
+    for again in pickle.loads(pickle.dumps(model)), copy.deepcopy(model):
+        assert logits(again) == logits(model)
+
+
+def test_configuration_overrides_and_unknown_keywords(tmp_path):
+    BitForImageClassification(BIT, engine="reference").save_pretrained(tmp_path)
+    backbone = BitBackbone.from_pretrained(tmp_path, out_features=["stem", "stage2"], engine="reference")
+    assert [m.shape[1] for m in backbone(X).feature_maps] == backbone.channels == [16, 48]
+    assert BitBackbone.from_pretrained(tmp_path, out_indices=[1], engine="reference").out_features == ["stage1"]
+    with pytest.raises(TypeError, match="BitConfig has no torch_dtype; it has .*out_features"):
+        BitBackbone.from_pretrained(tmp_path, torch_dtype="auto")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'pooler'"):
+        ViTHybridForImageClassification(CONFIG, pooler=True)
+
+
+def test_a_changed_configuration_is_not_saved(model, tmp_path):
+    config = ViTHybridConfig.from_dict(CONFIG.to_dict())
+    changed = ViTHybridForImageClassification(config, engine="reference")
+    changed.config.num_labels = 5
+    with pytest.raises(ValueError, match="no longer describes it"):
+        changed.save(tmp_path / "m.h5")
+    assert not (tmp_path / "m.h5").exists()
+
+
+def test_any_spelling_of_a_dtype():
+    for dtype in "float64", np.float64, np.dtype("float64"):
+        assert ViTHybridForImageClassification(CONFIG, engine="reference", dtype=dtype).dtype == np.float64
+    with pytest.raises(ValueError, match="expected one of"):
+        ViTHybridForImageClassification(CONFIG, dtype="double precision")
+
+
+def test_the_processor_travels_with_the_model(model, tmp_path):
+    model.processor = ViTHybridImageProcessor(size=33)
+    model.save(tmp_path / "m.h5")
+    assert ViTHybridImageProcessor.from_pretrained(tmp_path / "m.h5").size == {"shortest_edge": 33}
+    assert ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5").processor == model.processor
 
 
 @pytest.mark.parametrize("write", [lambda model, path: model.save(path / "m.h5") or path / "m.h5",
@@ -57,7 +112,8 @@ def test_files_round_trip(write, model, tmp_path):
     path = write(model, tmp_path)
     back = ViTHybridForImageClassification.from_pretrained(path, engine="reference")
     assert logits(back) == logits(model)
-    assert back.config.to_dict() == {**CONFIG.to_dict(), "architectures": ["ViTHybridForImageClassification"]}
+    assert back.config == model.config
+    assert back.config.architectures == ["ViTHybridForImageClassification"]
     assert back.processor == model.processor
 
 

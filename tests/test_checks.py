@@ -73,7 +73,7 @@ def test_a_pixel_that_is_not_finite_is_named_with_its_place(bad, found):
     x = np.zeros((2, 3, 5, 7))
     x[1, 2, 3, 4] = x[1, 2, 4, 0] = bad
     message = said_by(checks.pixels, x, 3, np.float32, kind=NonFiniteError)
-    assert message.startswith(f"pixel_values holds {found} at [1, 3, 4, 2] of shape [2, 5, 7, 3]; expected")
+    assert message.startswith(f"pixel_values holds {found} at [1, 2, 3, 4] of shape [2, 3, 5, 7]; expected")
 
 
 def test_a_large_number_is_finite_in_float64():

@@ -41,16 +41,19 @@ def test_classify_json(cat, capsys):
 
 
 def test_a_bad_picture_costs_its_own_row(cat, tmp_path, capsys):
-    broken = tmp_path / "broken.png"
+    broken, strip = tmp_path / "broken.png", tmp_path / "strip.png"
     broken.write_bytes(cat.read_bytes()[:5000])
-    paths = [str(cat), str(broken), str(tmp_path / "missing.png"), str(cat)]
+    Image.new("RGB", (65_500, 1)).save(strip)
+    paths = [str(cat), str(broken), str(strip), str(cat)]
     assert main(["classify", *paths, "--format", "json"]) == 1
     printed = capsys.readouterr()
     rows = json.loads(printed.out)
     assert [row["path"] for row in rows] == paths
     assert ["labels" in row for row in rows] == [True, False, False, True] and rows[0]["labels"] == rows[3]["labels"]
-    assert "broken.png" in rows[1]["error"] and "missing.png" in rows[2]["error"]
-    assert "broken.png" in printed.err and "missing.png" in printed.err
+    assert "broken.png" in rows[1]["error"] and "1 x 65500 pixels would become" in rows[2]["error"]
+    assert "broken.png" in printed.err and "1 x 65500 pixels would become" in printed.err
+    assert main(["classify", str(tmp_path / "missing.png")]) == 1
+    assert "missing.png" in capsys.readouterr().err
 
     assert main(["classify", *paths]) == 1
     text = capsys.readouterr().out.splitlines()
@@ -94,7 +97,8 @@ def test_summary_of_files_configs_and_presets(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("args, told", [
-    (["classify", "x.png", "--model", "nowhere"], "nowhere: no such file or folder"),
+    (["classify", "x.png", "--model", "nowhere"], "nowhere: no such file or folder on this computer"),
+    (["summary", "R50+ViT-B/17"], "those are R+ViT-Ti/16, R26+ViT-S/32"),
     (["classify", "x.png", "--model", "page.html"], "web page"),
     (["convert", "nowhere", "m.h5"], "nowhere: no such file or folder"),
     (["convert", ".", "m.safetensors"], "the target is an .h5 file"),
@@ -143,7 +147,7 @@ def test_interrupt(root, tmp_path):
 
 
 @pytest.mark.parametrize("args, unwanted", [
-    (["-c", "import nphybrid"], "numba h5py PIL nphybrid.api.models"),
+    (["-c", "import nphybrid"], "numba h5py PIL nphybrid.api.base"),
     (["-m", "nphybrid", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "--version"], "numba h5py PIL numpy"),
     (["-c", "import nphybrid; nphybrid.ViTHybridConfig(); nphybrid.ViTHybridImageProcessor()"], "numba h5py"),

@@ -72,20 +72,21 @@ def test_the_right_walk_does_not_differ():
 # ------------------------------------------------------------------ the backbone
 
 def test_units_activate_after_the_norm():
-    """The hybrid's unit is that of ResNet v1, not BiT's pre-activation unit."""
-    shared = replace(SIZES, widths=(64, 64), stem=16)
-    p = telling(shared)
-
-    def before(x, q, move, *rest):
-        narrow = q._replace(norm1=_cut(q.norm1, x.shape[-1]), norm3=_cut(q.norm3, 16), norm2=_cut(q.norm2, 16))
-        return backbone.preactivation(x, narrow, move, *rest)
-    right = logits(shared, p=p)
+    """The hybrid's unit is that of ResNet v1: moving each activation to before its convolution is another network."""
+    def before(x, p, move, c, ops, out):
+        norm = functools.partial(ops.group_norm, groups=c.groups, eps=c.gn_eps)
+        shortcut = x if p.proj is None else norm(backbone.conv(x, p.proj, 1, c, ops, move.stride), p.norm_proj)
+        y = norm(backbone.conv(ops.activate(x, "relu"), p.conv1, 1, c, ops), p.norm1)
+        y = norm(backbone.conv(ops.activate(y, "relu"), p.conv2, 3, c, ops, move.stride), p.norm2)
+        return norm(backbone.conv(ops.activate(y, "relu"), p.conv3, 1, c, ops), p.norm3) + shortcut
     with swapped(backbone, bottleneck=before):
-        assert differs(logits(shared, p=p), right)
+        assert differs(logits())
 
 
-def _cut(norm, width):
-    return params.Norm(*(np.resize(array, width) for array in norm))
+def test_the_last_activation_comes_after_the_sum():
+    def before(x, norm, groups, eps, shortcut, activation):
+        return reference.group_norm_activate(x, norm, groups, eps, activation) + shortcut
+    assert differs(logits(ops=Changed(group_norm_add_activate=before)))
 
 
 def test_same_padding_puts_the_odd_pixel_last():

@@ -462,7 +462,7 @@ def damaged_bytes(draw):
         elif operation == "insert":
             data[at:at] = draw(st.binary(max_size=9))
         elif operation == "length":
-            data[:8] = struct.pack("<Q", draw(st.sampled_from([0, 1, len(data) - 8, 2**32, 2**63, 10**8])))
+            data[:8] = struct.pack("<Q", draw(st.sampled_from([0, 1, max(len(data) - 8, 0), 2**32, 2**63, 10**8])))
     return bytes(data)
 
 

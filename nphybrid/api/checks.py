@@ -1,7 +1,18 @@
 """The border: what users hand in is checked here, once, and turned to what the walk expects."""
 import numpy as np
 
-from ..trace import NonFiniteError
+from ..trace import NonFiniteError, first_non_finite
+
+
+def as_array(x):
+    """Anything that NumPy takes for an array; of a torch tensor its values, on the CPU and without gradients."""
+    if hasattr(x, "detach"):
+        x = x.detach().cpu()
+        x = x.float() if str(x.dtype) == "torch.bfloat16" else x
+    try:
+        return np.asarray(x)
+    except ValueError:
+        raise ValueError(f"expected an array, or lists of one shape; found {type(x).__name__} of mixed shapes") from None
 
 
 def pixels(pixel_values, channels, dtype, size=None):
@@ -12,7 +23,7 @@ def pixels(pixel_values, channels, dtype, size=None):
     """
     if pixel_values is None:
         raise ValueError("pixel_values is missing: give what the image processor returned, (B, C, H, W)")
-    x = np.asarray(pixel_values)
+    x = as_array(pixel_values)
     if x.dtype.kind != "f":
         raise TypeError(f"pixel_values are {x.dtype}; expected floats (B, {channels}, H, W): "
                         "pictures become that by the image processor")
@@ -28,15 +39,13 @@ def pixels(pixel_values, channels, dtype, size=None):
     if 0 in x.shape:
         raise ValueError(f"pixel_values are empty: shape {x.shape}")
     with np.errstate(over="ignore"):
-        x = np.ascontiguousarray(x.transpose(0, 2, 3, 1), dtype)
-    finite(x, "pixel_values")
-    return x
+        x = finite(x.astype(dtype, copy=False), "pixel_values")
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
 
 def finite(x, name):
     """x, if every number in it is finite; else NonFiniteError with the place of the first that is not."""
-    if not np.isfinite(x).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(x))[0])
+    if where := first_non_finite(x):
         raise NonFiniteError(f"{name} holds {x[where]} at {list(where)} of shape {list(x.shape)}; "
                              "expected finite numbers")
     return x
@@ -46,7 +55,7 @@ def head_mask(mask, blocks, heads, dtype):
     """(A,) or (L, A) numbers -> (L, A) of `dtype`; None stays None."""
     if mask is None:
         return None
-    mask = np.asarray(mask)
+    mask = as_array(mask)
     if mask.dtype.kind not in "biuf" or mask.shape not in ((heads,), (blocks, heads)):
         raise ValueError(f"head_mask is {mask.dtype} of shape {mask.shape}; "
                          f"expected numbers ({heads},) or ({blocks}, {heads})")
@@ -60,7 +69,7 @@ def masked_patches(mask, mask_token, images, patches):
     if mask_token is None:
         raise ValueError("bool_masked_pos needs a mask token, and this model has none: "
                          "build it with use_mask_token=True")
-    mask = np.asarray(mask)
+    mask = as_array(mask)
     if mask.shape != (images, patches) or not np.isin(mask, (0, 1)).all():
         raise ValueError(f"bool_masked_pos is {mask.dtype} of shape {mask.shape}; "
                          f"expected bools ({images}, {patches})")

@@ -3,6 +3,7 @@
 They keep every key they are given, known or not. `config.sizes()` turns one into the `Config` that model code
 sees, and is where every value is checked.
 """
+import inspect
 import json
 import sys
 from pathlib import Path
@@ -68,7 +69,14 @@ class _Face:
 
     @classmethod
     def from_dict(cls, fields, **overrides):
-        """A configuration from the keys of a `config.json`."""
+        """A configuration from the keys of a `config.json`.  overrides replace keys that are known or in it."""
+        known = {*inspect.signature(cls).parameters, *COMMON, "id2label", "label2id", "num_labels", *fields}
+        if unknown := [key for key in overrides if key not in known]:
+            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(sorted(known - {'kwargs'}))}")
+        # Each of the two follows from the other.
+        for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
+            if key in overrides:
+                fields = {name: value for name, value in fields.items() if name != other}
         return cls(**{**fields, **overrides})
 
     @classmethod

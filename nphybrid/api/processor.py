@@ -5,7 +5,6 @@ What happens to the pixels is in image.py; here options are resolved and checked
 
 import copy
 import json
-import math
 import operator
 import os
 import warnings
@@ -17,10 +16,10 @@ import numpy as np
 from PIL import Image
 
 from .. import image
+from .checks import as_array
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
 CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
-FILE_NAMES = ("preprocessor_config.json", "processor_config.json")
 LAYOUTS = ("channels_first", "channels_last")
 SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
              {"max_height", "max_width"})
@@ -29,7 +28,6 @@ OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_r
 # Of one picture, resized or cropped: 1 x 65,500 with its short side at 384 would be 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
 # The published preprocessor_config.json has 430.
-MAX_JSON_BYTES = 1 << 20
 
 Size = dict[str, int] | tuple[int, int] | int
 Numbers = list[float] | float
@@ -72,7 +70,7 @@ class ViTHybridImageProcessor:
         do_normalize: whether to subtract `image_mean` and divide by `image_std`.
         image_mean, image_std: a number, or one per channel. Default: those of CLIP.
         do_convert_rgb: whether Pillow pictures of another mode become RGB. Alpha is dropped, 16-bit grey cut
-            off at 255; `nphybrid.picture.open_picture` reads such files better. Arrays are left as they are.
+            off at 255; `nphybrid.open_picture` reads such files better. Arrays are left as they are.
         **kwargs: any other key of a `preprocessor_config.json`; kept and saved as it is.
 
     >>> processor = ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)
@@ -199,32 +197,21 @@ class ViTHybridImageProcessor:
         `kwargs` replace options of the file. Nothing is downloaded. Raises FileNotFoundError if there is no
         such file, ValueError if it does not hold a processor's options.
         """
-        path = Path(path)
-        if path.suffix.lower() == ".h5":
-            from ..checkpoint import read_processor
+        from ..checkpoint import read_processor
 
-            return cls.from_dict(read_processor(path), **kwargs)
-        files = [path / name for name in FILE_NAMES] if path.is_dir() else [path]
-        for file in files:
-            if file.exists():
-                return cls.from_dict(_read_json(file), **kwargs)
-        raise FileNotFoundError(f"no image processor at {files[0]}: expected a folder with {FILE_NAMES[0]}, "
-                                "a .json file or an .h5 file on this computer; nothing is downloaded")
+        return cls.from_dict(read_processor(path), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
         """Write `preprocessor_config.json` into a folder, made if it is missing; the file's path, in a list.
 
         The file appears whole or not at all.
         """
-        folder = Path(save_directory)
-        folder.mkdir(parents=True, exist_ok=True)
-        file = folder / FILE_NAMES[0]
-        partial = folder / f"{file.name}.{os.getpid()}.tmp"
-        try:
+        from ..tensorfile import write_atomically
+
+        file = Path(save_directory) / "preprocessor_config.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with write_atomically(file) as partial:
             partial.write_text(self.to_json_string(), encoding="utf-8")
-            os.replace(partial, file)
-        finally:
-            partial.unlink(missing_ok=True)
         return [str(file)]
 
     def to_dict(self) -> dict[str, Any]:
@@ -320,14 +307,13 @@ def _flat(images):
         for item in images:
             yield from _flat(item)
     elif hasattr(images, "__array__"):
-        # A tensor that asks for gradients does not turn into an array by itself.
-        array = np.asarray(images.detach().cpu() if hasattr(images, "detach") else images)
+        array = as_array(images)
         if array.ndim not in (2, 3, 4):
             raise ValueError(f"a picture has 2 or 3 axes, a batch 4; found shape {array.shape}")
         yield from array if array.ndim == 4 else (array,)
     else:
         raise TypeError(f"expected a Pillow picture, an array or a list of them; found {_kind(images)} "
-                        "(files are opened by nphybrid.picture.open_picture)")
+                        "(files are opened by nphybrid.open_picture)")
 
 
 def _array(picture, convert):
@@ -387,24 +373,6 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
     if flat:
         return x[:, :, 0]
     return x.transpose(2, 0, 1) if data_format == "channels_first" else x
-
-
-def _read_json(file):
-    """A JSON file that holds a dictionary -> the dictionary."""
-    with open(file, "rb") as stream:
-        text = stream.read(MAX_JSON_BYTES + 1)
-    if len(text) > MAX_JSON_BYTES:
-        raise ValueError(f"{file}: larger than {MAX_JSON_BYTES:,} bytes, so not an image processor's options")
-    try:
-        options = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file}: not JSON ({error}); it begins with {text[:40]!r}") from None
-    # A processor_config.json keeps the options one level down.
-    if isinstance(options, dict):
-        options = options.get("image_processor", options)
-    if not isinstance(options, dict):
-        raise ValueError(f"{file}: expected a dictionary of options; found {_kind(options)}")
-    return options
 
 
 def _value(option):

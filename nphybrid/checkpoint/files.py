@@ -10,7 +10,7 @@ from ..tensorfile import FormatError
 from ..tensorfile.common import parse_json
 
 FORMAT, VERSION = "nphybrid", 1
-PROCESSOR = "preprocessor_config.json"
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 
 class Checkpoint(NamedTuple):
@@ -26,11 +26,9 @@ def read(path):
     """Read a Hugging Face folder (config.json and model.safetensors, sharded or not) or an `.h5`.  -> Checkpoint"""
     path = Path(path)
     if path.is_dir():
-        config, processor = read_json(path / "config.json"), path / PROCESSOR
-        return Checkpoint(_folder_arrays(path), config, read_json(processor) if processor.exists() else None, {}, path)
-    if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder; expected a Hugging Face folder or an .h5 file")
-    tensorfile.refuse_unreadable(path, "hdf5")
+        config = read_json(path / "config.json")
+        return Checkpoint(_folder_arrays(path), config, _folder_processor(path), {}, path)
+    _check_file(path)
     arrays, documents = tensorfile.read_h5(path)
     _check_manifest(path, documents)
     return Checkpoint(arrays, documents["config"], documents.get("processor"), documents["manifest"], path)
@@ -41,21 +39,56 @@ def read_config(path):
     path = Path(path)
     if path.is_dir():
         return read_json(path / "config.json")
-    if path.suffix == ".json":
+    _check_there(path)
+    if tensorfile.sniff(path) == "json":
         return read_json(path)
     return _documents(path)["config"]
 
 
 def read_processor(path):
-    """The image processor's options that an `.h5` carries.  -> dict"""
-    documents = _documents(path)
-    if "processor" not in documents:
-        raise FormatError(f"{path} carries no image processor")
-    return documents["processor"]
+    """The image processor's options that a folder, a JSON file or an `.h5` holds.  -> dict"""
+    path = Path(path)
+    _check_there(path)
+    if path.is_dir():
+        options = _folder_processor(path)
+    elif tensorfile.sniff(path) == "json":
+        options = _unwrapped(path)
+    else:
+        options = _documents(path).get("processor")
+    if options is None:
+        raise FileNotFoundError(f"{path} holds no image processor, that is, no {PROCESSORS[0]}")
+    return options
+
+
+def _folder_processor(folder):
+    files = [folder / name for name in PROCESSORS if (folder / name).exists()]
+    return _unwrapped(files[0]) if files else None
+
+
+def _unwrapped(file):
+    """The options in a file; a processor_config.json keeps them one level down."""
+    options = read_json(file)
+    options = options.get("image_processor", options)
+    if not isinstance(options, dict):
+        raise FormatError(f"{file}: image_processor is {options!r}; expected an object of options")
+    return options
+
+
+def _check_there(path):
+    if not path.exists():
+        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder or an "
+                                f".h5 file, and nothing is downloaded (`hf download {path} --local-dir DIR` does that)")
+
+
+def _check_file(path):
+    _check_there(path)
+    if tensorfile.sniff(path) in ("safetensors", "json"):
+        raise FormatError(f"{path} is a part of a model; expected its folder, {path.parent}, or an .h5 file")
+    tensorfile.refuse_unreadable(path, "hdf5")
 
 
 def _documents(path):
-    tensorfile.refuse_unreadable(path, "hdf5")
+    _check_file(path)
     documents = tensorfile.h5_documents(path)
     _check_manifest(path, documents)
     return documents
@@ -73,6 +106,7 @@ def _check_manifest(path, documents):
 def read_json(path):
     """One JSON object from a file.  -> dict"""
     try:
+        tensorfile.refuse_unreadable(path, "json")
         document = parse_json(Path(path).read_bytes(), path, "the file")
     except FileNotFoundError:
         raise FileNotFoundError(f"{path}: no such file; a model folder holds config.json and model.safetensors"
@@ -99,13 +133,14 @@ def _folder_arrays(folder):
 
 
 def write_processor(folder, processor):
-    """Write the image processor's options as a folder holds them."""
-    tensorfile.write_json(Path(folder) / PROCESSOR, processor)
+    """Write the image processor's options as a folder holds them.  -> Path of the file"""
+    tensorfile.write_json(Path(folder) / PROCESSORS[0], processor)
+    return Path(folder) / PROCESSORS[0]
 
 
 def write_h5(path, state, config, processor, manifest):
     """One file with everything: arrays under their Hugging Face names, and the documents beside them."""
-    documents = {"config": config, "manifest": {"format": FORMAT, "version": VERSION, **manifest}}
+    documents = {"config": config, "manifest": {**manifest, "format": FORMAT, "version": VERSION}}
     if processor is not None:
         documents["processor"] = processor
     tensorfile.write_h5(path, state, documents)
@@ -145,4 +180,4 @@ def default_model():
     for place in places:
         if place.exists():
             return place
-    raise FileNotFoundError(f"the default model is neither at {places[0]} nor at {places[1]}; name one with --model")
+    raise FileNotFoundError(f"the default model is neither at {places[0]} nor at {places[1]}; name another (--model)")

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..params import mapped, named
 from ..tensorfile import FormatError
+from ..trace import first_non_finite
 
 
 class Layout(NamedTuple):
@@ -22,12 +23,12 @@ class Layout(NamedTuple):
         return tuple(split[axis] for axis in self.order)
 
     def theirs(self, array, P):
-        """Our array in their layout."""
-        return np.ascontiguousarray(array.reshape(self.split(array.shape, P)).transpose(self.order))
+        """Our array in their layout, a copy."""
+        return np.array(array.reshape(self.split(array.shape, P)).transpose(self.order), order="C")
 
     def ours(self, array, shape):
-        """Their array in our layout."""
-        return np.ascontiguousarray(array.transpose(np.argsort(self.order)).reshape(shape))
+        """Their array in our layout, a copy."""
+        return np.array(array.transpose(np.argsort(self.order)).reshape(shape), order="C")
 
 
 SAME = Layout(lambda shape, P: shape, (0,))
@@ -112,7 +113,7 @@ def spelled(params, table, P):
     return state
 
 
-def filled(shapes, arrays, table, P, source="the state dict", ignore=(), dtype=np.float32):
+def filled(shapes, arrays, table, P, ignore=(), dtype=np.float32):
     """Params of `dtype` from their arrays: each of ours filled exactly once, each of theirs used exactly once.
 
     Names that begin with one of `ignore` may be left over. Raises FormatError, which lists every missing,
@@ -128,9 +129,10 @@ def filled(shapes, arrays, table, P, source="the state dict", ignore=(), dtype=n
                for name, shape in expected.items() if name in arrays and arrays[name].shape != tuple(shape)]
     faults += [f"{name} is {array.dtype}, expected a float type" for name, array in arrays.items()
                if name in expected and array.dtype.kind != "f"]
-    faults = faults or [f"{name} holds {fault}" for name in expected if (fault := _non_finite(arrays[name], dtype))]
+    faults = faults or [f"{name} holds {fault}" for name in expected
+                        if (fault := _non_finite(arrays[name], dtype))]
     if faults:
-        raise FormatError(f"{source} does not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))
+        raise FormatError(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))
 
     def ours(name, shape):
         theirs, layout = rows[name]
@@ -139,10 +141,7 @@ def filled(shapes, arrays, table, P, source="the state dict", ignore=(), dtype=n
 
 
 def _non_finite(array, dtype):
-    """The first number of an array that is not finite in `dtype`, and its place; "" if there is none."""
+    """What is not finite in `dtype` about an array, and where; "" if nothing."""
     with np.errstate(over="ignore"):
-        good = np.isfinite(array.astype(dtype, copy=False))
-    if good.all():
-        return ""
-    where = tuple(int(i) for i in np.argwhere(~good)[0])
-    return f"{array[where]} at {list(where)}, which is no finite {np.dtype(dtype)}"
+        where = first_non_finite(array.astype(dtype, copy=False))
+    return where and f"{array[where]} at {list(where)}, which is no finite {np.dtype(dtype)}"

@@ -3,6 +3,7 @@
 Model code receives one of the two modules as its argument `ops`. Both have every word below, with the
 same signature; a fusion is a word of its own, and its reference is the composition.
 """
+import numpy as np
 
 WORDS = (
     "prepare",                                                            # once, at load
@@ -18,6 +19,10 @@ PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"
 
 def arithmetic(engine, dtype, precision="highest"):
     """The module that speaks the vocabulary for an engine.  Raises ValueError that names the valid pairs."""
+    try:
+        dtype = np.dtype(dtype).name
+    except TypeError:
+        pass
     if (engine, dtype) not in PAIRS:
         raise ValueError(f"engine {engine!r} with dtype {dtype!r}; expected one of "
                          + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS))

@@ -1,0 +1,183 @@
+"""What the models share: loading, saving, and the walk's safety net."""
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from .. import checkpoint, ops, params
+from ..losses import loss
+from ..tensorfile import FormatError, write_json, write_safetensors
+from ..trace import FirstBad, Trace
+from . import checks
+
+
+class Model:
+    """A network with its weights.  Each class says what it is made of: configuration, table of names, walk.
+
+    Attributes: config, as given; engine, dtype, num_threads; processor, the image processor's options as a dict, or
+    None; assign a ViTHybridImageProcessor or such a dict, and `save` keeps it.
+    """
+    config_class = None
+    family = ""                           # what stands in front of the body's names under a classifier
+    prefix = ""                           # what stands there in this class: the family's, or nothing
+    ignored = ()                          # names that a file may hold beyond this class's own
+    has_head = False
+    parts = {}                            # which optional parameters there are: pooler, mask_token
+
+    def __init__(self, config, *, state_dict=None, seed=0, engine="numba", dtype="float32", precision="highest",
+                 num_threads=None):
+        if not isinstance(config, self.config_class):
+            raise TypeError(f"config is {type(config).__name__}; expected {self.config_class.__name__}")
+        ops.arithmetic(engine, dtype, precision)
+        self.config, self.engine, self.num_threads = config, engine, checks.threads(num_threads)
+        self.dtype, self.sizes, self._processor = np.dtype(dtype), self._sizes_of(config), None
+        self._shapes = params.shapes(self.sizes, **self.parts)
+        if state_dict is None:
+            self._set(params.random(self._shapes, seed, getattr(config, "initializer_range", 0.02)))
+        else:
+            self.load_state_dict(state_dict)
+
+    def _sizes_of(self, config):
+        return config.sizes() if self.has_head else replace(config.sizes(), classes=0)
+
+    def _set(self, tree):
+        tree = params.mapped(lambda name, array: array.astype(self.dtype, copy=False), tree)
+        self._params, self._ready = tree, self.ops.prepare(tree, self.sizes, self.dtype)
+
+    @property
+    def ops(self):
+        """The module that computes: ops.reference or ops.kernels."""
+        return ops.arithmetic(self.engine, self.dtype)
+
+    @property
+    def processor(self):
+        """The image processor's options, as `preprocessor_config.json` holds them; None if none came along."""
+        return self._processor
+
+    @processor.setter
+    def processor(self, options):
+        self._processor = options.to_dict() if hasattr(options, "to_dict") else options
+
+    @classmethod
+    def from_pretrained(cls, path, *, engine="numba", dtype="float32", precision="highest", num_threads=None,
+                        **overrides):
+        """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not) or an `.h5`.
+
+        engine, dtype: ("numba", "float32"), ("reference", "float32") or ("reference", "float64"). precision: "highest".
+        num_threads: None is every core this process may use. overrides: keys of the configuration, such as
+        out_features; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
+        file holds. Nothing is downloaded. Raises FormatError for a file that breaks a rule of its format, or that
+        does not fill every parameter exactly once; FileNotFoundError; ValueError for a bad configuration.
+        """
+        return cls._from_checkpoint(checkpoint.read(path), overrides, engine=engine, dtype=dtype,
+                                    precision=precision, num_threads=num_threads)
+
+    @classmethod
+    def _from_checkpoint(cls, source, overrides=None, **options):
+        config = cls.config_class.from_dict(source.config, **(overrides or {}))
+        try:
+            model = cls(config, state_dict=cls._with_prefix(source.arrays), **options)
+        except FormatError as error:
+            raise FormatError(f"{source.path}: {error}") from None
+        model.processor = source.processor
+        return model
+
+    @classmethod
+    def _with_prefix(cls, arrays):
+        """A classifier's file serves the bare model, and the other way round: only the body's prefix differs."""
+        if any(name.startswith(cls.family) for name in arrays) == bool(cls.prefix):
+            return arrays
+        if cls.prefix:
+            return {name if name.startswith("classifier.") else cls.prefix + name: a for name, a in arrays.items()}
+        return {name.removeprefix(cls.family): array for name, array in arrays.items()}
+
+    def state_dict(self):
+        """{Hugging Face name: array} in Hugging Face layouts (OIHW), copies; a torch twin loads it as it is."""
+        return checkpoint.spelled(self._params, self._table(), self.sizes.patch)
+
+    def load_state_dict(self, state_dict):
+        """Take every parameter from {Hugging Face name: array}, by copy.  Raises FormatError that lists every missing,
+        unexpected, mis-shaped or non-finite array; the model then stays as it was."""
+        arrays = {name: checks.as_array(array) for name, array in state_dict.items()}
+        self._set(checkpoint.filled(self._shapes, arrays, self._table(), self.sizes.patch, self.ignored, self.dtype))
+
+    def save_pretrained(self, folder):
+        """Write `config.json` and `model.safetensors` (and the image processor, if one came along) into a folder."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "config.json", self._config_document())
+        write_safetensors(Path(folder) / "model.safetensors", self.state_dict(), {"format": "pt"})
+        if self.processor is not None:
+            checkpoint.write_processor(folder, self.processor)
+
+    def save(self, path, source=None):
+        """Write one `.h5`: arrays with checksums, configuration, image processor, and the float64 logits of a built-in
+        input, by which any reader can tell that it reads the same network.  source: a dict that says where the weights
+        come from, kept in the file."""
+        manifest = {"golden": self._golden()} | ({} if source is None else {"source": source})
+        checkpoint.write_h5(path, self.state_dict(), self._config_document(), self.processor, manifest)
+
+    def _config_document(self):
+        if self._sizes_of(self.config) != self.sizes:
+            raise ValueError("the configuration was changed after the model was built, and no longer describes it")
+        self.config.architectures = [type(self).__name__]
+        return self.config.to_dict()
+
+    def _golden(self):
+        exact = ops.arithmetic("reference", "float64")
+        tree = exact.prepare(self._params, self.sizes, np.float64)
+        out = Trace(keep={"logits", "pooler", "norm"})
+        self._walk(checkpoint.golden_input(self.sizes), tree, self.sizes, exact, out)
+        state = next(name for name in ("logits", "norm", "pooler") if name in out)
+        return {"state": state, "values": out[state].reshape(-1)[:4096].tolist()}
+
+    def num_parameters(self):
+        """How many numbers the model learned."""
+        return params.count(self._shapes)
+
+    def eval(self):
+        """The model itself: it knows no training mode.  For code that was written for PyTorch."""
+        return self
+
+    def _trace(self, pixel_values, **inputs):
+        out = Trace()
+        self._run(pixel_values, out, **inputs)
+        return out
+
+    def _run(self, pixel_values, out, **inputs):
+        """Check what was handed in, walk, and check what came out; the states are in `out`."""
+        x, tree, sizes, inputs = self._checked(pixel_values, **inputs)
+        from ..ops import threads
+        with threads.using(self.num_threads), np.errstate(all="ignore"):
+            last = self._walk(x, tree, sizes, self.ops, out, **inputs)
+            if not np.isfinite(last).all():
+                self._walk(x, tree, sizes, self.ops, FirstBad(), **inputs)
+                checks.finite(last, "the output")
+
+    def _loss(self, logits, labels):
+        if labels is None:
+            return None
+        if not self.sizes.classes:
+            raise ValueError("labels were given, but this model has no classes (num_labels is 0)")
+        return loss(logits, checks.as_array(labels), self.config.problem_type)
+
+    def __call__(self, *args, **kwargs):
+        return self.forward(*args, **kwargs)
+
+    def __repr__(self):
+        return (f"{type(self).__name__}({self.num_parameters():,} parameters, engine={self.engine!r}, "
+                f"dtype={self.dtype.name!r})")
+
+
+def chosen(argument, default):
+    """The argument, or the configuration's default where it is None."""
+    return default if argument is None else argument
+
+
+def picked(out, names):
+    """The named states as a tuple; None for None."""
+    return None if names is None else tuple(out[name] for name in names)
+
+
+def answer(output, return_dict, config):
+    """The output, or its tuple where no dict is wanted."""
+    return output if chosen(return_dict, config.return_dict) else output.to_tuple()

@@ -1,0 +1,139 @@
+"""`ViTHybridModel` and `ViTHybridForImageClassification`."""
+from dataclasses import replace
+
+from .. import checkpoint, model
+from ..positions import resized
+from ..trace import Trace
+from . import checks
+from .base import Model, answer, chosen, picked
+from .configs import ViTHybridConfig
+from .outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+
+
+class ViTHybrid(Model):
+    """What both hybrids are made of."""
+    config_class, family = ViTHybridConfig, "vit."
+    _walk = staticmethod(model.hybrid)
+
+    def _table(self):
+        return checkpoint.hybrid_names(self.prefix)
+
+    def _checked(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
+        sizes, tree = self.sizes, self._ready
+        x = checks.pixels(pixel_values, sizes.channels, self.dtype, None if interpolate_pos_encoding else sizes.image)
+        if x.shape[1:3] != sizes.image:
+            sizes = replace(sizes, image=x.shape[1:3])
+            if min(sizes.grid) < 1:
+                raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no patch of "
+                                 f"{sizes.patch} x {sizes.patch} cells")
+            table = resized(tree.tokens.positions, self.sizes.grid, sizes.grid)
+            tree = tree._replace(tokens=tree.tokens._replace(positions=table))
+        return x, tree, sizes, dict(
+            head_mask=checks.head_mask(head_mask, sizes.blocks, sizes.heads, self.dtype),
+            masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), sizes.tokens - 1))
+
+    def trace(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
+        """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
+
+        The arguments are those of the forward that change what is computed.
+
+        >>> import numpy as np
+    >>> from nphybrid import ViTHybridModel, default_model
+        >>> trace = ViTHybridModel.from_pretrained(default_model()).trace(np.zeros((1, 3, 64, 64), np.float32))
+        >>> trace["stages.1.1"].shape, trace["blocks.3.weights"].shape
+        ((1, 8, 8, 256), (1, 3, 65, 65))
+        """
+        return self._trace(pixel_values, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
+                           interpolate_pos_encoding=interpolate_pos_encoding)
+
+    def _states(self, output_attentions, output_hidden_states):
+        """The names of the states that make `hidden_states` and `attentions`; None where they are not asked for."""
+        blocks = [f"blocks.{l}" for l in range(self.sizes.blocks)]
+        hidden = ["tokens", *blocks] if chosen(output_hidden_states, self.config.output_hidden_states) else None
+        asked = chosen(output_attentions, self.config.output_attentions)
+        weights = [f"{block}.weights" for block in blocks] if asked else None
+        return hidden, weights
+
+
+class ViTHybridModel(ViTHybrid):
+    """The bare ViT Hybrid: pictures become encoded tokens.
+
+    config is a ViTHybridConfig. add_pooling_layer gives it the pooler (a linear layer and tanh on the class token),
+    use_mask_token the token that stands for masked patches. Weights are drawn from `seed`, or taken from `state_dict`.
+    engine, dtype, precision, num_threads: see `from_pretrained`.
+
+    >>> import numpy as np
+    >>> from nphybrid import ViTHybridModel, default_model
+    >>> model = ViTHybridModel.from_pretrained(default_model())
+    >>> model(np.zeros((1, 3, 64, 64), np.float32)).last_hidden_state.shape
+    (1, 65, 192)
+    """
+    ignored = ("classifier.",)
+
+    def __init__(self, config, add_pooling_layer=True, use_mask_token=False, **options):
+        self.parts = {"pooler": bool(add_pooling_layer), "mask_token": bool(use_mask_token)}
+        super().__init__(config, **options)
+
+    @classmethod
+    def _from_checkpoint(cls, source, overrides=None, **options):
+        """A classifier's file has no pooler: unless it is demanded, the model then has none either."""
+        names, overrides = cls._with_prefix(source.arrays), dict(overrides or {})
+        parts = {"add_pooling_layer": "pooler.dense.weight" in names, "use_mask_token": "embeddings.mask_token" in names}
+        parts |= {key: overrides.pop(key) for key in parts if overrides.get(key) is not None}
+        return super()._from_checkpoint(source, overrides, **parts, **options)
+
+    def forward(self, pixel_values=None, bool_masked_pos=None, head_mask=None, output_attentions=None,
+                output_hidden_states=None, interpolate_pos_encoding=None, return_dict=None):
+        """Encode pictures.
+
+        pixel_values: floats (B, C, H, W), as the image processor returns them. bool_masked_pos: bool (B, N), patches that
+        the mask token replaces. head_mask: (A,) or (L, A), a factor on each head. output_attentions,
+        output_hidden_states: return each block's attention weights (after the head mask) and output.
+        interpolate_pos_encoding: accept another size than the config's and resize the positions to its grid.
+        return_dict False returns a tuple.
+
+        Returns BaseModelOutputWithPooling: last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of
+        (B, T, D), attentions L of (B, A, T, T), in the model's dtype. Raises ValueError, TypeError, NonFiniteError.
+        """
+        hidden, weights = self._states(output_attentions, output_hidden_states)
+        out = Trace(keep={"norm", "pooler", *(hidden or ()), *(weights or ())})
+        self._run(pixel_values, out, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
+                  interpolate_pos_encoding=interpolate_pos_encoding)
+        return answer(BaseModelOutputWithPooling(
+            last_hidden_state=out["norm"], pooler_output=out.get("pooler"), hidden_states=picked(out, hidden),
+            attentions=picked(out, weights)), return_dict, self.config)
+
+
+class ViTHybridForImageClassification(ViTHybrid):
+    """The ViT Hybrid with its classifier: pictures become logits.
+
+    config is a ViTHybridConfig; weights are drawn from `seed`, or taken from `state_dict`. engine, dtype, precision,
+    num_threads: see `from_pretrained`.
+
+    >>> import numpy as np
+    >>> from nphybrid import ViTHybridForImageClassification, default_model
+    >>> model = ViTHybridForImageClassification.from_pretrained(default_model())
+    >>> logits = model(np.zeros((1, 3, 64, 64), np.float32)).logits
+    >>> logits.shape, logits.dtype
+    ((1, 10), dtype('float32'))
+    """
+    prefix, has_head = "vit.", True
+
+    def forward(self, pixel_values=None, head_mask=None, labels=None, output_attentions=None,
+                output_hidden_states=None, interpolate_pos_encoding=None, return_dict=None):
+        """Classify pictures.
+
+        labels: int (B,), -100 not counted, for the cross-entropy; floats (B, K) for several labels at once; floats (B,)
+        for a regression where the model has one class. `config.problem_type` overrides that choice. The other arguments
+        are those of ViTHybridModel.forward.
+
+        Returns ImageClassifierOutput: loss (), logits (B, classes), hidden_states, attentions. Raises ValueError,
+        TypeError, NonFiniteError.
+        """
+        hidden, weights = self._states(output_attentions, output_hidden_states)
+        out = Trace(keep={"norm", "logits", *(hidden or ()), *(weights or ())})
+        self._run(pixel_values, out, head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
+        logits = out["logits"] if "logits" in out else out["norm"][:, 0]
+        return answer(ImageClassifierOutput(
+            loss=self._loss(logits, labels), logits=logits,
+            hidden_states=picked(out, hidden), attentions=picked(out, weights)), return_dict, self.config)
