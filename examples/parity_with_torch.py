@@ -154,7 +154,8 @@ def network(name, seed, **options):
         return _with_weights(BitForImageClassification, BitConfig(**bit, num_labels=1000), seed, options)
     config = ViTHybridConfig(
         backbone_config=bit, image_size=sizes.image[0], patch_size=sizes.patch, hidden_size=sizes.width,
-        num_hidden_layers=sizes.blocks, num_attention_heads=sizes.heads, intermediate_size=sizes.hidden, num_labels=1000)
+        num_hidden_layers=sizes.blocks, num_attention_heads=sizes.heads, intermediate_size=sizes.hidden,
+        num_labels=1000)
     return _with_weights(ViTHybridForImageClassification, config, seed, options)
 
 

@@ -13,8 +13,8 @@ The letters, in docstrings, comments and errors:
     A   heads                   K   width of a head, D = A K   M       width inside a bottleneck
     L   encoder blocks          F   hidden width of the MLP    MR NR MC KC NC  tile and cache blocks
 
-The papers call the number of heads k and their width D_h. Where K counts classes, the text says so. "Upstream" is Hugging
-Face transformers 4.57.6; a trace (trace.py) is the notebook in which a walk's states are kept by name.
+The papers call the number of heads k and their width D_h. Where K counts classes, the text says so. "Upstream" is
+Hugging Face transformers 4.57.6; a trace (trace.py) is the notebook in which a walk's states are kept by name.
 """
 import importlib
 

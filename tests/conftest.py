@@ -9,12 +9,12 @@ sys.path.insert(0, str(ROOT / "examples"))
 
 # What is compared                                    bound         largest observed
 TOLERANCE = {
-    # max|a - b| / max|b|, reference engine against PyTorch, both float64, every state of 84 networks
+    # max|a - b| / max|b|, reference engine against PyTorch, both float64, every state of 83 networks
     "same network, float64":                            1e-9,       # 3.1e-14
     # error(nphybrid float32) / max(error(PyTorch float32), 2e-7), every state of the same networks
-    "float32 state, ratio":                             3.0,        # 2.5
+    "float32 state, ratio":                             3.0,        # 2.6
     # error(nphybrid float32) / error(PyTorch float32), logits of R50+ViT-B/16 at 384, median of 10
-    "float32 base logits, ratio":                       1.5,        # 0.9
+    "float32 base logits, ratio":                       1.5,        # 0.85
 }
 
 

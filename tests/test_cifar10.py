@@ -22,8 +22,8 @@ def logits_of(model, pixel_values):
 
 @pytest.fixture(scope="module")
 def logits(pictures):
-    return {engine: logits_of(ViTHybridForImageClassification.from_pretrained(default_model(), engine=engine), pictures[0])
-            for engine in ("numba", "reference")}
+    load = ViTHybridForImageClassification.from_pretrained
+    return {engine: logits_of(load(default_model(), engine=engine), pictures[0]) for engine in ("numba", "reference")}
 
 
 @pytest.mark.parametrize("engine", ["numba", "reference"])

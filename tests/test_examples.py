@@ -1,4 +1,5 @@
 """Every example runs, prints what it shows, and the one page equals the package."""
+import os
 import subprocess
 import sys
 
@@ -9,8 +10,8 @@ from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, d
 
 
 def run(root, name, *args):
-    done = subprocess.run([sys.executable, root / "examples" / name, *args], capture_output=True, text=True, timeout=300,
-                          cwd=root, env={**__import__("os").environ, "PYTHONPATH": str(root)})
+    done = subprocess.run([sys.executable, root / "examples" / name, *args], capture_output=True, text=True,
+                          timeout=300, cwd=root, env={**os.environ, "PYTHONPATH": str(root)})
     assert done.returncode == 0, done.stderr
     return done.stdout
 

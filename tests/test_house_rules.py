@@ -9,7 +9,8 @@ from nphybrid import PRESETS, report
 from nphybrid.config import inner_width
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = {str(path.relative_to(ROOT / "nphybrid")): path.read_text("utf-8") for path in (ROOT / "nphybrid").rglob("*.py")}
+SOURCES = {str(path.relative_to(ROOT / "nphybrid")): path.read_text("utf-8")
+           for path in (ROOT / "nphybrid").rglob("*.py")}
 WALK = ("backbone.py", "tokens.py", "encoder.py", "model.py")
 
 

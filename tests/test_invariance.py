@@ -5,9 +5,9 @@ import pytest
 from nphybrid import (BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification,
                       default_model)
 
-ODD = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[72, 136], embedding_size=24,
-                                           num_groups=4, global_padding="SAME", embedding_dynamic_padding=True,
-                                           out_features=["stage2"]),
+ODD = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[72, 136],
+                                           embedding_size=24, num_groups=4, global_padding="SAME",
+                                           embedding_dynamic_padding=True, out_features=["stage2"]),
                       image_size=[121, 99], hidden_size=104, num_hidden_layers=2, num_attention_heads=4,
                       intermediate_size=203, num_labels=7)
 BIT = BitConfig(embedding_size=24, hidden_sizes=[72, 136], depths=[1, 2], num_groups=4, num_labels=7)

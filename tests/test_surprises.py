@@ -14,9 +14,10 @@ from nphybrid import backbone, config, encoder, model, params, tokens
 from nphybrid.ops import reference
 from nphybrid.trace import Trace
 
-SIZES = config.Config(image=(63, 63), stem=16, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=24, blocks=2, heads=3,
-                      hidden=40, classes=5)
-BIT = replace(SIZES, unit="preactivation", padding="symmetric", pool_padding="valid", width=0, blocks=0, heads=0, hidden=0)
+SIZES = config.Config(image=(63, 63), stem=16, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=24,
+                      blocks=2, heads=3, hidden=40, classes=5)
+BIT = replace(SIZES, unit="preactivation", padding="symmetric", pool_padding="valid",
+              width=0, blocks=0, heads=0, hidden=0)
 
 
 class Changed:
@@ -105,8 +106,10 @@ def test_stride_sits_on_the_3x3():
         y = backbone.norm_activate(backbone.conv(x, p.conv1, 1, c, ops, move.stride), p.norm1, c, ops)
         y = backbone.norm_activate(backbone.conv(y, p.conv2, 3, c, ops), p.norm2, c, ops)
         y = backbone.conv(y, p.conv3, 1, c, ops)
-        shortcut = x if p.proj is None else ops.group_norm(backbone.conv(x, p.proj, 1, c, ops, move.stride), p.norm_proj,
-                                                           c.groups, c.gn_eps)
+        shortcut = x
+        if move.project:
+            shortcut = backbone.conv(x, p.proj, 1, c, ops, move.stride)
+            shortcut = ops.group_norm(shortcut, p.norm_proj, c.groups, c.gn_eps)
         return ops.group_norm_add_activate(y, p.norm3, c.groups, c.gn_eps, shortcut, "relu")
     with swapped(backbone, bottleneck=on_the_first):
         assert differs(logits())
@@ -240,7 +243,8 @@ def test_queries_and_keys_are_not_interchangeable():
 def test_a_square_matrix_hides_its_transposition():
     p = telling(SIZES)
     for part in ("query", "key", "value", "out"):
-        turned = tuple(b._replace(**{part: getattr(b, part)._replace(kernel=getattr(b, part).kernel.T)}) for b in p.blocks)
+        turned = tuple(block._replace(**{part: params.Linear(getattr(block, part).kernel.T, getattr(block, part).bias)})
+                       for block in p.blocks)
         assert differs(logits(p=p._replace(blocks=turned))), part
 
 

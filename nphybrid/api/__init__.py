@@ -1,1 +1,1 @@
-"""The Hugging Face-shaped face: configurations, image processor, models, outputs, pipeline; the checks at the border."""
+"""The Hugging Face-shaped face: configurations, image processor, models, outputs, pipeline; checks at the border."""

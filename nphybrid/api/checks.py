@@ -12,7 +12,8 @@ def as_array(x):
     try:
         return np.asarray(x)
     except ValueError:
-        raise ValueError(f"expected an array, or lists of one shape; found {type(x).__name__} of mixed shapes") from None
+        raise ValueError(f"expected an array, or lists of one shape; found a {type(x).__name__} of mixed shapes"
+                         ) from None
 
 
 def pixels(pixel_values, channels, dtype, size=None):

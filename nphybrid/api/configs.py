@@ -34,7 +34,8 @@ class _Face:
             raise ValueError(f"model_type is {found!r}; {type(self).__name__} describes {self.model_type!r}")
         for key in extra:
             if callable(getattr(type(self), key, None)):
-                raise ValueError(f"{key} is {extra[key]!r}; a key of this name would hide a method of {type(self).__name__}")
+                raise ValueError(f"{key} is {extra[key]!r}; a key of this name would hide a method of "
+                                 f"{type(self).__name__}")
         labels, number = extra.pop("id2label", None), extra.pop("num_labels", None)
         self.id2label = _labels(labels, number)
         self.label2id = extra.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
@@ -72,7 +73,8 @@ class _Face:
         """A configuration from the keys of a `config.json`.  overrides replace keys that are known or in it."""
         known = {*inspect.signature(cls).parameters, *COMMON, "id2label", "label2id", "num_labels", *fields}
         if unknown := [key for key in overrides if key not in known]:
-            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has {', '.join(sorted(known - {'kwargs'}))}")
+            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has "
+                            + ", ".join(sorted(known - {"kwargs"})))
         # Each of the two follows from the other.
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
             if key in overrides:

@@ -1,7 +1,7 @@
 """`pipeline("image-classification", model)(path)`, with the answer of transformers' pipeline: labels and scores.
 
-Pictures are opened by `open_picture`, whose rules are safer than upstream's: EXIF is honoured, alpha is composited on white,
-16 bits are scaled.
+Pictures are opened by `open_picture`, whose rules are safer than upstream's: EXIF is honoured, alpha is composited on
+white, 16 bits are scaled.
 """
 import operator
 import os
@@ -25,7 +25,8 @@ def class_of(fields, where):
     named = fields.get("architectures") or [None]
     kind = str(fields.get("model_type")).replace("_", "-")
     if kind not in CLASSIFIERS:
-        raise ValueError(f"{where}: model_type is {fields.get('model_type')!r}; expected one of {', '.join(CLASSIFIERS)}")
+        raise ValueError(f"{where}: model_type is {fields.get('model_type')!r}; "
+                         f"expected one of {', '.join(CLASSIFIERS)}")
     return CLASSES.get(named[0], CLASSIFIERS[kind]) if isinstance(named, list) else CLASSIFIERS[kind]
 
 
@@ -75,9 +76,10 @@ class ImageClassificationPipeline:
     def __call__(self, inputs, top_k=5, function_to_apply=None, batch_size=1):
         """inputs: a picture (path, bytes, or PIL image), or a list of them, which gives a list of answers.
 
-        top_k: how many labels, at most as many as there are; None for all (upstream's None means 5). function_to_apply:
-        "softmax", "sigmoid" or "none"; None is softmax, or sigmoid for a multi-label model or a single class. batch_size:
-        how many pictures are computed at once. Raises PictureError for a picture that cannot be read.
+        top_k: how many labels, at most as many as there are; None for all (upstream's None means 5).
+        function_to_apply: "softmax", "sigmoid" or "none"; None is softmax, or sigmoid for a multi-label model or a
+        single class. batch_size: how many pictures are computed at once. Raises PictureError for a picture that
+        cannot be read, ValueError for one that cannot be resized.
         """
         if not isinstance(inputs, (list, tuple)):
             return self([inputs], top_k, function_to_apply)[0]

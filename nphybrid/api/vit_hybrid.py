@@ -78,7 +78,8 @@ class ViTHybridModel(ViTHybrid):
     def _from_checkpoint(cls, source, overrides=None, **options):
         """A classifier's file has no pooler: unless it is demanded, the model then has none either."""
         names, overrides = cls._with_prefix(source.arrays), dict(overrides or {})
-        parts = {"add_pooling_layer": "pooler.dense.weight" in names, "use_mask_token": "embeddings.mask_token" in names}
+        parts = {"add_pooling_layer": "pooler.dense.weight" in names,
+                 "use_mask_token": "embeddings.mask_token" in names}
         parts |= {key: overrides.pop(key) for key in parts if overrides.get(key) is not None}
         return super()._from_checkpoint(source, overrides, **parts, **options)
 
@@ -86,8 +87,8 @@ class ViTHybridModel(ViTHybrid):
                 output_hidden_states=None, interpolate_pos_encoding=None, return_dict=None):
         """Encode pictures.
 
-        pixel_values: floats (B, C, H, W), as the image processor returns them. bool_masked_pos: bool (B, N), patches that
-        the mask token replaces. head_mask: (A,) or (L, A), a factor on each head. output_attentions,
+        pixel_values: floats (B, C, H, W), as the image processor returns them. bool_masked_pos: bool (B, N), patches
+        that the mask token replaces. head_mask: (A,) or (L, A), a factor on each head. output_attentions,
         output_hidden_states: return each block's attention weights (after the head mask) and output.
         interpolate_pos_encoding: accept another size than the config's and resize the positions to its grid.
         return_dict False returns a tuple.

@@ -76,8 +76,8 @@ def _unwrapped(file):
 
 def _check_there(path):
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder or an "
-                                f".h5 file, and nothing is downloaded (`hf download {path} --local-dir DIR` does that)")
+        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder or "
+                                "an .h5 file, and nothing is downloaded (`hf download NAME --local-dir FOLDER` does it)")
 
 
 def _check_file(path):

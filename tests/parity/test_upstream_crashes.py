@@ -32,8 +32,9 @@ from transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid import V
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,  # noqa: E402
                       ViTHybridForImageClassification, ViTHybridModel)
 
-TINY = dict(backbone_config=dict(layer_type="bottleneck", depths=[1, 1], hidden_sizes=[32, 48], embedding_size=16, num_groups=4,
-                                 global_padding="SAME", embedding_dynamic_padding=True, out_features=["stage2"]),
+TINY = dict(backbone_config=dict(layer_type="bottleneck", depths=[1, 1], hidden_sizes=[32, 48], embedding_size=16,
+                                 num_groups=4, global_padding="SAME", embedding_dynamic_padding=True,
+                                 out_features=["stage2"]),
             hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, num_labels=3)
 BIT = dict(depths=[1, 1], hidden_sizes=[32, 48], embedding_size=16, num_groups=4, num_labels=3)
 EXACT = dict(engine="reference", dtype="float64")
@@ -120,7 +121,8 @@ def test_width_factor():
     model, x = told(BitForImageClassification, BitConfig(**BIT, width_factor=2)), pixels(1, 3, 40, 40)
     with pytest.raises(RuntimeError), no_init_weights():
         run(TorchBit(TorchBitConfig(**BIT, width_factor=2)), x.astype(np.float32))
-    wide = BitForImageClassification(BitConfig(**{**BIT, "hidden_sizes": [64, 96]}), state_dict=model.state_dict(), **EXACT)
+    wide = BitConfig(**{**BIT, "hidden_sizes": [64, 96]})
+    wide = BitForImageClassification(wide, state_dict=model.state_dict(), **EXACT)
     assert close(model(x).logits, run(twin(wide, torch.float64), x).logits)
 
 
@@ -138,7 +140,8 @@ def test_preactivation_stem_alone():
     with pytest.raises(IndexError):
         TorchBit(TorchBitConfig(**alone))
     model = told(BitForImageClassification, BitConfig(**alone))
-    stated = BitForImageClassification(BitConfig(**{**alone, "hidden_sizes": [16]}), state_dict=model.state_dict(), **EXACT)
+    stated = BitConfig(**{**alone, "hidden_sizes": [16]})
+    stated = BitForImageClassification(stated, state_dict=model.state_dict(), **EXACT)
     assert close(model(x).logits, run(twin(stated, torch.float64), x).logits)
 
 
