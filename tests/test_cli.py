@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import ViTHybridConfig, ViTHybridForImageClassification, default_model
+from nphybrid import BitBackbone, BitConfig, ViTHybridConfig, ViTHybridForImageClassification, default_model
 from nphybrid.__main__ import main
 
 
@@ -83,6 +83,18 @@ def test_convert_and_use(tmp_path, cat, capsys):
     again = (tmp_path / "m.h5").read_bytes()
     assert main(["convert", str(tmp_path / "folder"), str(tmp_path / "m.h5")]) == 0
     assert (tmp_path / "m.h5").read_bytes() == again, "the same source gives the same bytes"
+
+
+def test_convert_any_class(tmp_path, capsys):
+    """The class that wrote a folder is the class that reads it; a backbone has no classifier, and classify says so."""
+    config = BitConfig(embedding_size=16, hidden_sizes=[32, 48], depths=[1, 2], num_groups=4)
+    BitBackbone(config, engine="reference").save_pretrained(tmp_path / "folder")
+    assert main(["convert", str(tmp_path / "folder"), str(tmp_path / "m.h5")]) == 0
+    assert "BitBackbone, " in capsys.readouterr().out
+    assert main(["summary", str(tmp_path / "m.h5"), "--format", "json"]) == 0
+    assert "logits" not in [row["name"] for row in json.loads(capsys.readouterr().out)]
+    assert main(["classify", "x.png", "--model", str(tmp_path / "m.h5")]) == 3
+    assert "a BitBackbone has no classifier" in capsys.readouterr().err
 
 
 def test_summary_of_files_configs_and_presets(tmp_path, capsys):

@@ -9,6 +9,7 @@ import warnings
 import zlib
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageFile
 
@@ -205,7 +206,13 @@ def test_mode_ycbcr():
     expected = np.stack([Y + 1.402 * Cr, Y - 0.344136 * Cb - 0.714136 * Cr, Y + 1.772 * Cb], axis=2)
     picture = Image.fromarray(values, mode="YCbCr")
     assert np.abs(np.asarray(to_rgb(picture)) - expected).max() <= 1.01
-    assert np.abs(pixels(encode(picture, "TIFF", compression=None)) - expected).max() <= 1.01
+    stored = encode(picture, "TIFF", compression=None)
+    if int(PIL.__version__.split(".")[0]) < 13:
+        # Pillow before 13 cannot read the YCbCr TIFF that it writes.
+        with pytest.raises(PictureError, match="truncated"):
+            pixels(stored)
+    else:
+        assert np.abs(pixels(stored) - expected).max() <= 1.01
 
 
 def test_mode_hsv():
@@ -232,7 +239,9 @@ EIGHT = np.array([[0, 0, 1, 1, 4, 128, 254, 255]])
 @pytest.mark.parametrize("format", ["PNG", "TIFF", "JPEG2000", "PPM"])
 def test_mode_i16(format):
     extra = {"irreversible": False} if format == "JPEG2000" else {}
-    data = encode(Image.fromarray(SIXTEEN), format, **extra)
+    # Written by hand, because Pillow before 11 reads a PGM of 16 bits, but writes none.
+    data = (b"P5 8 1 65535 " + SIXTEEN.astype(">u2").tobytes() if format == "PPM"
+            else encode(Image.fromarray(SIXTEEN), format, **extra))
     # Nearest to v / 257, so that 8-bit grey v * 257 comes back exactly; not white, as Pillow makes it.
     assert np.array_equal(np.rint(SIXTEEN / 257), EIGHT)
     assert np.array_equal(pixels(data), grey(EIGHT))
