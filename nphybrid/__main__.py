@@ -13,6 +13,7 @@ from dataclasses import replace
 def classify(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
     from .api.pipeline import pipeline
+    _announce_compilation(args.engine)
     pipe = pipeline("image-classification", args.model, engine=args.engine, dtype=args.dtype, num_threads=args.threads)
     rows, failed = [], 0
     for path in args.images:
@@ -27,6 +28,14 @@ def classify(args):
     if args.format == "json":
         print(json.dumps(rows, indent=2))
     return failed
+
+
+def _announce_compilation(engine):
+    """Tell why the first run takes longer."""
+    if engine == "numba":
+        from .ops import jit
+        if jit.cold():
+            print("nphybrid: compiling the kernels, this once (about 20 seconds) …", file=sys.stderr, flush=True)
 
 
 def _print_labels(row, with_path):

@@ -1,4 +1,4 @@
-"""One seeded set of arguments for every word of the vocabulary, for tests and benchmarks.
+"""One seeded set of arguments for every word of the vocabulary.
 
 `CASES[word]` is a list of `Case`; `call(ops, word, case.arguments(), dtype)` speaks the word in either
 arithmetic.

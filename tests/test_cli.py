@@ -28,9 +28,17 @@ def cat(root):
 
 
 def test_classify_prints_the_label_first(cat, root):
+    nphybrid("classify", cat, cwd=root)   # compiles, where nothing is cached yet
     done = nphybrid("classify", cat, cwd=root)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.split() == "cat 0.7997 frog 0.0894 dog 0.0520 deer 0.0174 bird 0.0165".split()
+
+
+def test_the_first_run_says_that_it_compiles(cat, root, tmp_path, monkeypatch):
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    done = nphybrid("classify", cat, "--top-k", "1", cwd=root)
+    assert done.returncode == 0 and done.stdout.split()[0] == "cat"
+    assert "compiling the kernels, this once" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
 def test_classify_json(cat, capsys):

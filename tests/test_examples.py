@@ -45,6 +45,12 @@ def test_one_page_stands_alone(root):
     assert len(text.splitlines()) <= 135
 
 
+def test_time_kernels(root):
+    """Its check against the reference runs; its figures are the machine's."""
+    printed = run(root, "time_kernels.py", "--seconds", "0.01")
+    assert "GFLOP/s" in printed and printed.splitlines()[-1].startswith("first calls: ")
+
+
 def test_parity_with_torch(root):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")

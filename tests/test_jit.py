@@ -76,10 +76,48 @@ def test_a_home_that_cannot_be_written(tmp_path):
 
 
 @no_jit
-def test_the_folders_name_sees_what_numbas_key_does_not(tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files")
+def test_a_full_disk(tmp_path):
+    """An empty file can be made, a kernel cannot be kept: found out before the first word."""
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+    done = python(limit + TINY + "print(jit.CACHE)", NUMBA_CACHE_DIR=tmp_path, TMPDIR=tmp_path)
+    assert done.returncode == 0 and done.stdout == "None\n", done.stderr
+    assert done.stderr.count("cannot be kept") == 1 and not list(tmp_path.rglob("*.nb?"))
+
+
+@no_jit
+def test_a_relative_folder_stays_where_it_was(tmp_path):
+    code = f"import os; os.chdir({str(tmp_path)!r})\nfrom nphybrid.ops import jit\nos.chdir('/')\n"
+    done = python(code + TINY + "print(jit.CACHE)", NUMBA_CACHE_DIR="here")
+    assert done.returncode == 0, done.stderr
+    assert Path(done.stdout.strip()).parent.parent == tmp_path / "here" and list(tmp_path.rglob("*.nbi"))
+
+
+@no_jit
+def test_the_folders_name_sees_what_numbas_key_does_not(monkeypatch):
     name = jit._name("avx2", ("x", "y", "z"))
     assert name == jit._name("avx2", ("x", "y", "z")) != jit._name("plain", ("x", "y", "z"))
-    assert name != jit._name("avx2", ("x", "y", "+more"))
+    names = {name, jit._name("avx2", ("x", "y", "+more"))}
+    for setting, value in (("OPT", 1), ("BOUNDSCHECK", 1), ("LOOP_VECTORIZE", 0), ("SLP_VECTORIZE", 1)):
+        with monkeypatch.context() as patch:
+            patch.setattr(jit.config, setting, value)
+            names.add(jit._name("avx2", ("x", "y", "z")))
+    monkeypatch.setattr(sys.modules["llvmlite"], "__version__", "0.0")
+    names.add(jit._name("avx2", ("x", "y", "z")))
+    assert len(names) == 7
+
+
+@no_jit
+def test_cold_is_a_folder_without_kernels(tmp_path):
+    code = "from nphybrid.ops import jit\nprint(jit.cold())\n" + TINY + "print(jit.cold())"
+    for expected in ("True\nFalse\n", "False\nFalse\n"):
+        done = python(code, NUMBA_CACHE_DIR=tmp_path)
+        assert done.stdout == expected, done.stderr
+
+
+def test_nothing_is_cold_where_nothing_is_kept(monkeypatch):
+    monkeypatch.setattr(jit, "CACHE", None)
+    assert jit.cold() is False
 
 
 def test_instruction_sets_come_from_the_target():

@@ -1,13 +1,16 @@
 """Every word in both arithmetics: the same signature, the same numbers, the same bits in any company."""
 import inspect
+import os
+import pickle
+import subprocess
+import sys
 
 import cases
 import numpy as np
 import pytest
 from cases import ALL, CASES, NAMES, SLOW, call
 
-from nphybrid.ops import WORDS, kernels, reference, threads
-from nphybrid.ops.jit import NR
+from nphybrid.ops import WORDS, jit, kernels, matmul, reference, threads
 from nphybrid.params import Linear, Norm
 
 each_case = pytest.mark.parametrize("word, case", ALL, ids=NAMES)
@@ -135,6 +138,39 @@ def test_wrong_shapes_are_refused():
         kernels.attention(*[cases.normal(0, 1, 3, 10)] * 3, 3)
     with pytest.raises(ValueError, match="key"):
         kernels.attention(cases.normal(0, 1, 3, 4), *[cases.normal(0, 1, 2, 4)] * 2, 2)
+    with pytest.raises(ValueError, match="2 x 9 cells is smaller than its kernel, which spans 5 x 5"):
+        kernel = kernels.prepare(cases.normal(0, 3, 3, 4, 5), cases.CONFIG)
+        kernels.conv2d(cases.normal(0, 1, 2, 7, 4), kernel, 1, 2, ((0, 0), (1, 1)))
+    with pytest.raises(ValueError, match="no weights"):
+        kernels.prepare(cases.dense(0, 1, 4)._replace(kernel=cases.normal(0, 0, 4)), cases.CONFIG)
+
+
+def test_a_wrong_bias_is_refused():
+    """A short one would be read beyond its end."""
+    x, p = cases.normal(0, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
+    with pytest.raises(ValueError, match="bias must have shape"):
+        kernels.linear(x, p._replace(bias=p.bias[:3]))
+    with pytest.raises(TypeError, match="bias must be a float32 array, got float64"):
+        kernels.linear_activate(x, p._replace(bias=p.bias.astype(np.float64)), "relu")
+
+
+def test_an_unknown_activation_is_named():
+    x, p = cases.normal(0, 1, 2, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
+    for speak in (lambda: kernels.activate(x, "mish"), lambda: kernels.linear_activate(x, p, "mish"),
+                  lambda: kernels.group_norm_activate(x, cases.norm(0, 6), 2, 1e-5, "mish")):
+        with pytest.raises(ValueError, match="'mish'; expected one of gelu, "):
+            speak()
+
+
+@one_case
+def test_no_image_at_all(word, case):
+    first, *rest = case.arguments()
+    if word == "linear_add":
+        rest[-1] = rest[-1][:0]
+    x = first[:0]
+    got = outputs(call(kernels, word, [x, *(a[:0] if isinstance(a, np.ndarray) else a for a in rest)]))
+    whole = outputs(call(kernels, word, case.arguments()))
+    assert [y.shape for y in got] == [(0, *y.shape[1:]) for y in whole]
 
 
 def test_prepare_keeps_the_tree_and_refuses_other_dtypes():
@@ -153,15 +189,43 @@ def test_unpacking_gives_the_kernel_back(K, N):
     kernel = cases.normal(0, K, N)
     packed = kernels.prepare(Linear(kernel, None), cases.CONFIG).kernel
     assert packed.panels.ctypes.data % 64 == 0
-    at, rows = 0, []
-    columns = packed.panels.size // K
-    for k in range(0, K, packed.kc):
-        kc = min(packed.kc, K - k)
-        block = packed.panels[at:at + kc * columns].reshape(-1, kc, NR)
-        rows.append(block.transpose(1, 0, 2).reshape(kc, columns))
-        at += kc * columns
-    unpacked = np.concatenate(rows)
-    assert np.array_equal(unpacked[:, :N], kernel) and not unpacked[:, N:].any()
+    assert np.array_equal(packed.unpacked(), kernel)
+    assert np.count_nonzero(packed.panels) == np.count_nonzero(kernel)
+
+
+def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
+    """Written under another layout, read under this one."""
+    kernel = cases.normal(0, 3, 3, 100, 45)
+    here = matmul.Packed(kernel)
+    for NR, LANES, KC in ((matmul.NR, matmul.LANES, matmul.KC), (7, 3, 99)):
+        with monkeypatch.context() as patch:
+            patch.setattr(matmul, "NR", NR)
+            patch.setattr(matmul, "LANES", LANES)
+            patch.setattr(matmul, "KC", KC)
+            there = matmul.Packed(kernel)
+            written = pickle.dumps(there)
+        again = pickle.loads(written)
+        assert again.kc == here.kc and again.shape == here.shape and again.dtype == here.dtype
+        assert again.panels.tobytes() == here.panels.tobytes() and again.panels.ctypes.data % 64 == 0
+    assert there.panels.size != here.panels.size
+
+
+@pytest.mark.parametrize("isa", jit.available(jit.TARGET))
+def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
+    x, p = cases.normal(0, 3, 300), kernels.prepare(cases.dense(1, 300, 45), cases.CONFIG)
+    (tmp_path / "pickle").write_bytes(pickle.dumps((x, p)))
+    code = ("import pickle, sys; from nphybrid.ops import kernels, jit\n"
+            f"x, p = pickle.load(open({str(tmp_path / 'pickle')!r}, 'rb'))\n"
+            f"print(jit.ISA)\nkernels.linear(x, p).tofile({str(tmp_path / 'result')!r})")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= {} if jit.config.DISABLE_JIT else {"NPHYBRID_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr
+    if not jit.config.DISABLE_JIT:
+        assert done.stdout == isa + "\n"
+    truth = reference.linear(x.astype(np.float64), Linear(p.kernel.unpacked().astype(np.float64), p.bias))
+    assert error(np.fromfile(tmp_path / "result", np.float32).reshape(3, 45), truth) <= FLOOR
 
 
 BATCHED = {w: [c for c in cs if c.arguments()[0].ndim >= 3][:3 if SLOW else None] for w, cs in CASES.items()}
@@ -182,6 +246,16 @@ def test_bits_do_not_depend_on_company(word, case, monkeypatch):
                 for i in range(size):
                     pairs = zip(got, alone[first + i], strict=True)
                     assert all(np.array_equal(a[i:i + 1], b) for a, b in pairs)
+
+
+@one_case
+def test_bits_do_not_depend_on_what_is_small(word, case, monkeypatch):
+    results = []
+    for small in (0, 10 ** 18):
+        monkeypatch.setattr(threads, "SMALL", small)
+        with threads.using(3):
+            results.append(outputs(call(kernels, word, case.arguments())))
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
 def five_images(arguments):

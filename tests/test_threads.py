@@ -1,11 +1,14 @@
 """Python threads over serial kernels: each task once, errors arrive, nothing hangs, children compute."""
 import contextvars
+import gc
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import cases
 import numpy as np
@@ -17,6 +20,11 @@ from nphybrid.ops import kernels, threads
 @pytest.fixture(autouse=True)
 def no_work_is_small(monkeypatch):
     monkeypatch.setattr(threads, "SMALL", 0)
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, None])
@@ -44,16 +52,19 @@ def test_small_work_stays_here(monkeypatch):
 
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_an_exception_arrives_and_stops_the_rest(n):
-    begun = []
+    begun, raising = [], threading.Event()
 
     def task(i):
         begun.append(i)
-        time.sleep(0.001)
         if i == 3:
+            raising.set()
             raise KeyError("three")
+        if i > 3:
+            raising.wait(20)
+            time.sleep(0.01)
     with threads.using(n), pytest.raises(KeyError, match="three"):
         threads.run(500, task)
-    assert len(begun) < 100
+    assert len(begun) < 500
     threads.run(3, begun.append)
 
 
@@ -63,6 +74,108 @@ def test_keyboard_interrupt_arrives():
             raise KeyboardInterrupt
     with threads.using(3), pytest.raises(KeyboardInterrupt):
         threads.run(20, task)
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+from nphybrid.ops import threads
+ended = []
+def task(i):
+    time.sleep(0.002)
+    ended.append(i)
+def interrupt():
+    time.sleep(0.05)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+for round in range(20):
+    threading.Thread(target=interrupt).start()
+    try:
+        with threads.using(4): threads.run(10**6, task, work=10**9)
+    except KeyboardInterrupt:
+        after = len(ended)
+        time.sleep(0.01)
+        assert len(ended) == after, "the workers go on"
+    else:
+        raise AssertionError("no interrupt")
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
+def test_a_real_interrupt_stops_the_workers():
+    done = python(INTERRUPTED)
+    assert done.stdout == "done\n" and done.returncode == 0, done.stderr
+
+
+WAITING = """
+import signal, threading, time
+from nphybrid.ops import threads
+main, inside, ended = threading.get_ident(), threading.Event(), []
+def task(i):                                      # the caller has nothing to do, and waits for the worker
+    if threading.get_ident() == main:
+        return inside.wait(20)
+    inside.set()
+    time.sleep(0.1)
+    signal.pthread_kill(main, signal.SIGINT)
+    time.sleep(0.1)
+    ended.append(i)
+try:
+    with threads.using(2): threads.run(2, task, work=10**9)
+except KeyboardInterrupt:
+    print("done", len(ended))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
+def test_an_interrupt_while_waiting_lets_tasks_end():
+    done = python(WAITING)
+    assert done.stdout == "done 1\n" and done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("who", ["caller", "worker"])
+def test_an_error_lets_go_of_the_arrays(who):
+    caller, other = threading.get_ident(), threading.Event()
+
+    def attempt():
+        array = np.zeros(5)
+
+        def task(i):
+            if (threading.get_ident() == caller) == (who == "caller"):
+                other.set()
+                raise KeyError(array.size)
+            other.wait(20)
+        with threads.using(2):
+            try:
+                threads.run(20, task)
+            except KeyError:
+                return weakref.ref(array)
+    gc.disable()
+    try:
+        left = attempt()
+        until = time.monotonic() + 5                      # the worker is still on its way out
+        while left() is not None and time.monotonic() < until:
+            time.sleep(0.001)
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_no_more_threads_to_be_had(monkeypatch):
+    threads._fresh()
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+    seen = []
+    with monkeypatch.context() as patch, threads.using(4):
+        patch.setattr(threading.Thread, "start", refuse)
+        threads.run(20, seen.append)
+        assert sorted(seen) == list(range(20)) and not threads._workers and threads._idle.empty()
+    test_two_threads_take_part()
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_less_than_one_thread_is_refused(n):
+    with pytest.raises(ValueError, match="at least 1"), threads.using(n):
+        pass
 
 
 def test_nested():
@@ -123,10 +236,8 @@ def test_a_child_computes_the_same(method):
 
 
 def test_the_interpreter_ends_while_workers_wait():
-    code = ("from nphybrid.ops import threads\n"
-            "with threads.using(4): threads.run(8, lambda i: None, work=10**9)\nprint('done')")
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+    done = python("from nphybrid.ops import threads\n"
+                  "with threads.using(4): threads.run(8, lambda i: None, work=10**9)\nprint('done')")
     assert done.stdout == "done\n" and done.returncode == 0, done.stderr
 
 

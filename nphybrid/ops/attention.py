@@ -43,14 +43,15 @@ def _attention(query, key, value, heads, keep):
     weights = np.empty((B, heads, T, T), np.float32) if keep else NO_WEIGHTS
     scale = np.float32(1 / math.sqrt(D // heads))
     blocks = -(-T // NR)
-    parts = min(blocks, -(-2 * threads.number() // max(B * heads, 1)))
+    work = 2 * B * T * T * D
+    parts = min(blocks, -(-2 * threads.worth(work) // max(B * heads, 1)))
 
     def task(i):
         i, part = divmod(i, parts)
         b, h = divmod(i, heads)
         first, last = blocks * part // parts, blocks * (part + 1) // parts
         _attend_into(context, weights, query, key, value, b, h, heads, scale, first, last)
-    threads.run(B * heads * parts, task, 2 * B * T * T * D)
+    threads.run(B * heads * parts, task, work)
     return context, weights
 
 
@@ -61,16 +62,16 @@ def _attend_into(context, weights, query, key, value, b, h, heads, scale, first,
     K = D // heads
     at = b * T * D + h * K
     tiles = (T + MR - 1) // MR
-    zeros, rows = np.zeros(max(K, NR), np.float32), np.empty(NR, np.int64)
+    zeros, starts = np.zeros(max(K, NR), np.float32), np.empty(NR, np.int64)
     keys, queries = aligned((tiles + 1) * MR * K), aligned((max(K, NR) + LANES) * NR)
     scores, mixed = aligned((tiles * MR + STEP) * NR), aligned((K // MR + 1) * MR * NR)
     for t in range(tiles):
-        _rows_into(rows, at, t * MR, MR, T, D)
-        pack(key.reshape(key.size), rows, K, zeros, keys, t * MR * K, MR)
+        _starts_into(starts, at, t * MR, MR, T, D)
+        pack(key.reshape(key.size), starts, K, zeros, keys, t * MR * K, MR)
     values = _pack_values(value, b, h, K)
     for p in range(first, last):
-        _rows_into(rows, at, p * NR, NR, T, D)
-        pack(query.reshape(query.size), rows, K, zeros, queries, 0, NR)
+        _starts_into(starts, at, p * NR, NR, T, D)
+        pack(query.reshape(query.size), starts, K, zeros, queries, 0, NR)
         for t in range(tiles):
             tile(keys, t * MR * K, queries, 0, scores, t * MR * NR, NR, K, scores, 0, 0, 0, scores, 0, 0, 0)
         _exp_in(scores, T, scale)
@@ -78,16 +79,16 @@ def _attend_into(context, weights, query, key, value, b, h, heads, scale, first,
             for k in range(0, K + 1, MR):
                 tile(values, k * T + t * MR, scores, t * NR, mixed, k * NR, NR, min(TC, T - t),
                      mixed, k * NR, NR, t, mixed, 0, 0, 0)
-        _context_into(context, mixed, rows, zeros, queries, b, h * K, K, p * NR)
+        _context_into(context, mixed, starts, zeros, queries, b, h * K, K, p * NR)
         if weights.size:
             _weights_into(weights, scores, mixed, b, h, K, p * NR)
 
 
 @jit
-def _rows_into(rows, at, first, count, T, D):
+def _starts_into(starts, at, first, count, T, D):
     """Where `count` tokens from `first` on begin; -1 beyond the last."""
     for i in range(count):
-        rows[i] = at + (first + i) * D if first + i < T else -1
+        starts[i] = at + (first + i) * D if first + i < T else -1
 
 
 @jit
@@ -113,7 +114,7 @@ def _exp_in(scores, T, scale):
     """scores = exp(scale (scores - largest)), each query in its lane; a NaN or infinity makes its query NaN.
 
     STEP rows at a time: of a loop over 32 lanes LLVM makes 32 scalar instructions, of one over 256 vectors.
-    Largest, difference and exp take 1.6 cycles per score; with a loop per row they took 4.0.
+    0.7 ns per score (Ice Lake, 2 virtual cores; middle of five runs of examples/time_kernels.py).
     """
     wide()
     size = STEP * NR
@@ -138,14 +139,14 @@ def _exp_in(scores, T, scale):
 
 
 @jit
-def _context_into(context, mixed, rows, zeros, turned, b, d, K, first):
+def _context_into(context, mixed, starts, zeros, turned, b, d, K, first):
     """Each query's K sums, divided by the sum of its weights, to where they belong."""
     T = context.shape[1]
     for k in range(0, K, NR):
         n = min(NR, K - k)
         for i in range(NR):
-            rows[i] = (k + i) * NR if i < n else -1
-        pack(mixed, rows, NR, zeros, turned, 0, NR)
+            starts[i] = (k + i) * NR if i < n else -1
+        pack(mixed, starts, NR, zeros, turned, 0, NR)
         for j in range(min(NR, T - first)):
             share = np.float32(1) / mixed[K * NR + j]
             row, to = turned[j * NR:j * NR + n], context[b, first + j, d + k:d + k + n]

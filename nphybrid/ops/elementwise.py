@@ -18,6 +18,14 @@ from .tile import fma, wide
 CODES = {"": 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "quick_gelu": 3, "relu": 4, "selu": 5,
          "silu": 6, "tanh": 7, "sigmoid": 8}
 
+
+def code_of(activation):
+    """The number by which the jitted loops know an activation; "" is none."""
+    if activation not in CODES:
+        raise ValueError(f"activation {activation!r}; expected one of {', '.join(filter(None, CODES))}")
+    return CODES[activation]
+
+
 f32 = np.float32
 ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
 

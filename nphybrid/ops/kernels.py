@@ -7,7 +7,7 @@ import numpy as np
 
 from . import threads
 from .attention import attention, attention_with_weights  # noqa: F401
-from .elementwise import CODES, activate_in
+from .elementwise import activate_in, code_of
 from .jit import jit
 from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare  # noqa: F401
 from .tile import wide
@@ -25,18 +25,18 @@ def group_norm(x, norm, groups, eps):
 
 
 def group_norm_activate(x, norm, groups, eps, activation):
-    """The activation meets each row while it is in L1."""
+    """The activation runs over each chunk while that is in L2."""
     return _group_norm(x, norm, groups, eps, None, activation)
 
 
 def group_norm_add_activate(x, norm, groups, eps, shortcut, activation):
-    """The shortcut likewise."""
+    """The shortcut is added row by row, while the row is in L1."""
     return _group_norm(x, norm, groups, eps, shortcut, activation)
 
 
 def _group_norm(x, norm, groups, eps, shortcut, activation):
     B, H, W, C = np.shape(x)
-    x = floats(x).reshape(B, H * W, C)
+    x, code = floats(x).reshape(B, H * W, C), code_of(activation)
     if C % groups:
         raise ValueError(f"{groups} groups do not divide {C} channels")
     scale, bias = floats(norm.scale, "scale", (C,)), floats(norm.bias, "bias", (C,))
@@ -48,8 +48,8 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     sums, y = np.empty((B, chunks, 2, C)), np.empty_like(x)
     threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, rows, *divmod(i, chunks)), x.size)
     line = _lines(sums.sum(1), scale, bias, groups, H * W * C // groups, eps)
-    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, line, added, rows, *divmod(i, chunks),
-                                                        CODES[activation]), x.size)
+    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, line, added, rows, *divmod(i, chunks), code),
+                x.size)
     return y.reshape(B, H, W, C)
 
 
@@ -61,7 +61,7 @@ def _lines(sums, scale, bias, groups, n, eps):
     """
     B, _, C = sums.shape
     with np.errstate(all="ignore"):
-        mean, square = (sums.reshape(B, 2, groups, -1).sum(-1) / n).transpose(1, 0, 2)
+        mean, square = (sums.reshape(B, 2, groups, C // groups).sum(-1) / n).transpose(1, 0, 2)
         root = np.sqrt(np.maximum(square - mean * mean, 0) + eps)
         mean, root = (np.repeat(a, C // groups, axis=1) for a in (mean, root))
         centre = mean.astype(np.float32)
@@ -104,7 +104,7 @@ def _write_chunk_into(y, x, line, added, rows, b, chunk, code):
 
 
 def layer_norm(x, norm, eps):
-    """Two readings of a token, both from L1."""
+    """Five passes over a token: the first reads memory, the others L1."""
     x = floats(x)
     D = x.shape[-1]
     scale, bias = floats(norm.scale, "scale", (D,)), floats(norm.bias, "bias", (D,))
@@ -204,7 +204,7 @@ def mean_pool(x):
 
 def activate(x, activation):
     """One of reference.ACTIVATIONS."""
-    x, code = floats(x), CODES[activation]
+    x, code = floats(x), code_of(activation)
     flat, y = x.reshape(-1), np.empty(x.size, np.float32)
     parts = -(-x.size // CHUNK)
 

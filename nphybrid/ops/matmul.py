@@ -3,32 +3,29 @@
 The names are those of BLIS (Van Zee & van de Geijn 2015, section 3).
 
 A linear layer is a 1x1 convolution; a convolution is a matmul whose rows are gathered while they are
-packed (implicit im2col). MR, NR: the tile. KC: a panel of B (KC, NR), 48 KB. MC: a block of A (MC, KC),
-500 KB, stays in L2. NC: all columns, unless there are more threads than blocks of rows.
+packed (implicit im2col). MR, NR: the tile. KC: a panel of B (KC, NR) has 48 KB, the whole L1 of an Ice Lake,
+so it comes from L2 for every tile of A. MC: a block of A (MC, KC), 500 KB, stays in L2. NC: all columns,
+unless there are more threads than blocks of rows.
 
 Every element of the result is summed over K in one order, which depends on K alone: the bits do not depend on
 the number of rows, the place of a row, or the number of threads.
 
-The ladder: speed in hundredths of PyTorch 2.13's, one thread of an Ice Lake server, each version taken in
-turn with it on a busy machine. The last version did 106 to 121 GFLOP/s in the linear layers there (PyTorch
-112 to 134), 69 to 115 in the 3x3 convolutions (63 to 80); the tile alone does 156 out of L1.
+Speed in GFLOP/s, one thread of an Ice Lake with 2 virtual cores, on a busy machine: the middle one of five
+runs of examples/time_kernels.py, and the slowest and fastest. The tile alone, out of L1: 127 (109 to 142).
 
-                                 1 bias, GELU,      2 bias and residual   3 KC = 384
-                                 residual by rows   in the tile           instead of 256
-    577 x 768 -> 768                  78                 84                    94
-    577 x 768 -> 768, residual        79                 90                    92
-    577 x 768 -> 3072, GELU           66                 81                    93
-    577 x 3072 -> 768, residual       87                 85                    87
-    96 x 96, 3x3, 64 -> 64           119                135                   113
-    24 x 24, 3x3, 256 -> 256         140                156                   144
+    577 x 768 -> 768               89 (79 to 116)      384 x 384, 7x7/2, 3 -> 64    46 (40 to 68)
+    577 x 768 -> 768, residual     87 (74 to 109)      96 x 96, 1x1, 64 -> 256      52 (49 to 77)
+    577 x 768 -> 3072, GELU       100 (77 to 116)      96 x 96, 3x3, 64 -> 64       82 (69 to 104)
+    577 x 3072 -> 768, residual   104 (88 to 115)      24 x 24, 3x3, 256 -> 256     93 (84 to 121)
 """
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from . import reference, threads
 from ..params import mapped
-from .elementwise import CODES, activate_in
+from .elementwise import activate_in, code_of
 from .jit import LANES, MR, NR, jit
 from .tile import aligned, pack, tile, wide
 
@@ -38,27 +35,45 @@ NOTHING = np.zeros(0, np.float32)
 
 
 class Packed:
-    """A kernel (KH, KW, C, O) or (C, O) as the tile reads it: per kc rows, per NR columns, (kc, NR)."""
+    """A kernel (KH, KW, C, O) or (C, O) as the tile reads it: per kc rows, per NR columns, (kc, NR).
+
+    The layout is the instruction set's: a pickle holds the kernel itself, which is packed where it is read.
+    """
 
     def __init__(self, kernel):
+        if not kernel.size:
+            raise ValueError(f"a kernel of shape {kernel.shape} has no weights")
         self.shape, self.ndim, self.dtype = kernel.shape, kernel.ndim, kernel.dtype
         N = kernel.shape[-1]
         kernel = kernel.reshape(-1, N)
-        K, P = len(kernel), -(-N // NR)
-        self.kc = depth(K)
-        self.panels = aligned(K * P * NR)
-        for k in range(0, K, self.kc):
-            block = np.zeros((min(self.kc, K - k), P * NR), np.float32)
+        self.kc = depth(len(kernel))
+        self.panels = aligned(len(kernel) * -(-N // NR) * NR)
+        for k, panels in self._blocks():
+            block = np.zeros((panels.shape[1], len(panels) * NR), np.float32)
             block[:, :N] = kernel[k:k + self.kc]
-            panels = self.panels[k * P * NR:k * P * NR + block.size].reshape(P, len(block), NR)
-            panels[...] = block.reshape(len(block), P, NR).transpose(1, 0, 2)
+            panels[...] = block.reshape(len(block), -1, NR).transpose(1, 0, 2)
+
+    def _blocks(self):
+        """For every kc rows the first of them, and a view (P, kc, NR) of their panels."""
+        K, P = math.prod(self.shape[:-1]), -(-self.shape[-1] // NR)
+        for k in range(0, K, self.kc):
+            kc = min(self.kc, K - k)
+            yield k, self.panels[k * P * NR:(k + kc) * P * NR].reshape(P, kc, NR)
+
+    def unpacked(self):
+        """The kernel, bit for bit."""
+        rows = [panels.transpose(1, 0, 2).reshape(panels.shape[1], -1) for _, panels in self._blocks()]
+        return np.concatenate(rows)[:, :self.shape[-1]].reshape(self.shape)
+
+    def __reduce__(self):
+        return Packed, (self.unpacked(),)
 
     def __repr__(self):
         return f"Packed{self.shape}"
 
 
 class Walk(NamedTuple):
-    """How the rows of A lie in the maps: a row per output cell, `taps` runs of `run` neighbours each."""
+    """How the rows of A lie in the maps: a row per output cell, runs of `run` neighbours each."""
     H: int
     W: int
     C: int
@@ -68,8 +83,7 @@ class Walk(NamedTuple):
     dilation: int
     top: int
     left: int
-    KW: int
-    taps: int
+    across: int                           # runs in a row of the kernel
     run: int
     K: int
     kc: int
@@ -122,59 +136,62 @@ def linear_add(x, p, residual):
 
 def _linear(x, p, residual, activation):
     C, O = p.kernel.shape
-    x = floats(x, shape=(*np.shape(x)[:-1], C))
+    x, code = floats(x, shape=(*np.shape(x)[:-1], C)), code_of(activation)
     M = x.size // C
-    walk = Walk(M, 1, C, M, 1, 1, 1, 0, 0, 1, 1, C, C, p.kernel.kc)
-    bias = NOTHING if p.bias is None else p.bias
-    return _multiply(x, p.kernel, walk, 1, bias, residual, CODES[activation]).reshape(*x.shape[:-1], O)
+    walk = Walk(H=M, W=1, C=C, rows=M, columns=1, stride=1, dilation=1, top=0, left=0, across=1, run=C, K=C,
+                kc=p.kernel.kc)
+    bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
+    return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
     """Columns are never stored. Kernels of few channels run over rows of KW * C neighbours at once."""
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
+    reach = dilation * (KH - 1) + 1, dilation * (KW - 1) + 1
     if dilation == 1 and 1 < KW and KW * C <= KC // 4:
         x, padding, run = np.pad(x, ((0, 0), *padding, (0, 0))), ((0, 0), (0, 0)), KW * C
     else:
         run = C
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
-    rows = (H + top + bottom - dilation * (KH - 1) - 1) // stride + 1
-    columns = (W + left + right - dilation * (KW - 1) - 1) // stride + 1
-    across = KW * C // run
-    walk = Walk(H, W, C, rows, columns, stride, dilation, top, left, across, KH * across, run, KH * KW * C,
-                kernel.kc)
+    rows, columns = ((n - r) // stride + 1 for n, r in zip((H + top + bottom, W + left + right), reach))
+    if rows < 1 or columns < 1:
+        raise ValueError(f"a padded map of {H + top + bottom} x {W + left + right} cells is smaller than its "
+                         f"kernel, which spans {reach[0]} x {reach[1]}")
+    walk = Walk(H=H, W=W, C=C, rows=rows, columns=columns, stride=stride, dilation=dilation, top=top,
+                left=left, across=KW * C // run, run=run, K=KH * KW * C, kc=kernel.kc)
     return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, rows, columns, O)
 
 
 def _multiply(x, kernel, walk, B, bias, residual, code):
     """Loops 5 and 3: NC columns x MC rows of the result are one task."""
     M, N = B * walk.rows * walk.columns, kernel.shape[-1]
-    out, x = np.empty(M * N, np.float32), x.reshape(-1)
+    out, x, work = np.empty(M * N, np.float32), x.reshape(-1), M * N * walk.K
     tiles, panels = -(-M // MR), -(-N // NR)
-    down, across = _split(tiles, panels, threads.number())
+    down, beside = _split(tiles, panels, threads.worth(work))
 
     def task(i):
-        i, j = divmod(i, across)
-        rows = tiles * i // down * MR, min(tiles * (i + 1) // down * MR, M)
-        columns = panels * j // across, panels * (j + 1) // across
-        _multiply_into(out, x, kernel.panels, bias, residual, walk, N, rows, columns, code)
-    threads.run(down * across, task, M * N * walk.K)
+        i, j = divmod(i, beside)
+        m_range = tiles * i // down * MR, min(tiles * (i + 1) // down * MR, M)
+        panel_range = panels * j // beside, panels * (j + 1) // beside
+        _multiply_into(out, x, kernel.panels, bias, residual, walk, N, m_range, panel_range, code)
+    threads.run(down * beside, task, work)
     return out
 
 
 def _split(tiles, panels, n):
     """Blocks of rows and of columns for n threads: of 8 tiles or more, so that a panel of B is used often."""
     down = max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, tiles // 8))
-    across = min(n // down, panels)
-    return min(down * -(-tiles * MR // (down * MC)), max(tiles, 1)), max(across, 1)
+    beside = min(n // down, panels)
+    return min(down * -(-tiles * MR // (down * MC)), max(tiles, 1)), max(beside, 1)
 
 
 @jit
-def _multiply_into(out, x, panels, bias, residual, walk, N, rows, columns, code):
-    """out[rows, columns of panels] = activation(gathered x @ kernel + bias) + residual; all arrays flat."""
+def _multiply_into(out, x, panels, bias, residual, walk, N, m_range, panel_range, code):
+    """out[rows m, columns of panels] = activation(gathered x @ kernel + bias) + residual; all arrays flat."""
     wide()
-    (m0, m1), (p0, p1) = rows, columns
+    (m0, m1), (p0, p1) = m_range, panel_range
     P, tiles = (N + NR - 1) // NR, (m1 - m0 + MR - 1) // MR
     a, block = aligned((tiles + 1) * walk.kc * MR), aligned(MR * NR)
     zeros, starts = np.zeros(walk.kc, np.float32), np.empty(MR, np.int64)
@@ -183,7 +200,7 @@ def _multiply_into(out, x, panels, bias, residual, walk, N, rows, columns, code)
         first, last = k0 == 0, k0 + kc == walk.K
         for t in range(tiles):
             _gather_tile_into(a, t * kc * MR, starts, x, zeros, walk, m0 + t * MR, m1, k0, kc)
-        for p in range(p0, p1):                                       # loop 2: NR; the panel of B goes to L1
+        for p in range(p0, p1):                                       # loop 2: NR; a panel of B, from L2
             b_at, n0, n = (k0 * P + p * kc) * NR, p * NR, min(NR, N - p * NR)
             d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, n0, N, 1)
             adds_e = residual.size if last else 0
@@ -204,22 +221,22 @@ def _multiply_into(out, x, panels, bias, residual, walk, N, rows, columns, code)
 
 
 @jit
-def _settle(out, block, bias, residual, at, N, rows, n0, n, first, last, code):
-    """A tile at an edge: it lies in `block`, with MR - rows rows and NR - n columns too many."""
-    for i in range(rows):
+def _settle(out, block, bias, residual, at, N, height, n0, n, first, last, code):
+    """A tile at an edge: it lies in `block`, with MR - height rows and NR - n columns too many."""
+    for i in range(height):
         for j in range(n):
             if not first:
                 block[i * NR + j] += out[at + i * N + j]
             elif bias.size:
                 block[i * NR + j] += bias[n0 + j]
     if last and code:
-        activate_in(block[:rows * NR], code)
-    _copy_rows(out, block, residual if last else residual[:0], at, N, rows, n)
+        activate_in(block[:height * NR], code)
+    _copy_rows(out, block, residual if last else residual[:0], at, N, height, n)
 
 
 @jit
-def _copy_rows(out, block, residual, at, N, rows, n):
-    for i in range(rows):
+def _copy_rows(out, block, residual, at, N, height, n):
+    for i in range(height):
         y, to = block[i * NR:i * NR + n], out[at + i * N:at + i * N + n]
         if residual.size:
             r = residual[at + i * N:at + i * N + n]
@@ -239,7 +256,7 @@ def _gather_tile_into(a, at, starts, x, zeros, walk, m0, m1, k0, kc):
     k = 0
     while k < kc:
         length = min(walk.run - c, kc - k)
-        u, v = divmod(tap, walk.KW)
+        u, v = divmod(tap, walk.across)
         b, row, column = image, first_row, first_column
         for i in range(MR):
             h = row * walk.stride + u * walk.dilation - walk.top

@@ -21,6 +21,8 @@ _threads = contextvars.ContextVar("threads", default=None)
 @contextlib.contextmanager
 def using(n):
     """Within the block kernels run on n threads; None means one per core that the process may use."""
+    if n is not None and n < 1:
+        raise ValueError(f"{n} threads; expected at least 1, or None for one per core")
     token = _threads.set(n)
     try:
         yield
@@ -35,55 +37,83 @@ def number():
     return _threads.get() or os.cpu_count() or 1
 
 
+def worth(work):
+    """How many threads a kernel should use here for so many multiply-adds."""
+    return number() if work >= SMALL else 1
+
+
 def run(count, task, work=SMALL):
     """task(i) for each i in range(count), in any order, on several threads if the work is worth it.
 
-    The first exception stops what has not begun and is raised here. Warnings of NumPy's scalars are
-    silent, because kernels pass NaN and infinity on without a word.
+    The first exception, an interrupt too, stops what has not begun, and is raised here once no task is
+    running. Warnings of NumPy's scalars are silent, because kernels pass NaN and infinity on without a word.
     """
-    helpers = min(number(), count) - 1 if work >= SMALL else 0
+    helpers = min(worth(work), count) - 1
     with np.errstate(all="ignore"):
         if helpers <= 0:
             for i in range(count):
                 task(i)
             return
         job = _Job(count, task)
-        for _ in range(helpers):
-            _submit(contextvars.copy_context(), job.drain)
-        job.drain()
-        job.finished.acquire()
-    if job.error is not None:
-        raise job.error
+        try:
+            for _ in range(helpers):
+                _submit(contextvars.copy_context(), job.help)
+            job.drain()
+            job.wait()
+            error = job.error
+        except BaseException:                             # an interrupt may strike between any two steps
+            job.count = 0
+            job.wait()
+            raise
+        finally:
+            job.task = job.error = None
+    try:
+        if error is not None:
+            raise error
+    finally:
+        del error                         # error -> traceback -> this frame -> error: arrays would live on
 
 
 class _Job:
-    """`count` tasks, handed out one by one to whoever asks."""
+    """`count` tasks, handed out one by one to whoever asks; none any more once count is 0."""
 
     def __init__(self, count, task):
         self.count, self.task, self.error = count, task, None
-        self.begun, self.ended = itertools.count(), itertools.count(1)
-        self.finished = threading.Lock()
-        self.finished.acquire()
+        self.begun = itertools.count()    # the GIL makes next() of it one step: no number goes out twice
+        self.lock, self.inside, self.left = threading.Lock(), 0, queue.SimpleQueue()
 
     def drain(self):
         while (i := next(self.begun)) < self.count:
-            try:
-                if self.error is None:
-                    self.task(i)
-            except BaseException as error:                # raised by run, in the caller's thread
-                self.error = error
-            if next(self.ended) == self.count:
-                self.task = None
-                self.finished.release()
+            self.task(i)
+
+    def help(self):
+        """A worker's share.  One that comes too late finds nothing to do."""
+        with self.lock:
+            self.inside += 1
+        try:
+            self.drain()
+        except BaseException as error:                    # raised by run, in the caller's thread
+            self.error, self.count = self.error or error, 0
+        with self.lock:
+            self.inside -= 1
+        self.left.put(None)
+
+    def wait(self):
+        """Until no worker is inside.  May be interrupted and repeated: who is inside has yet to put."""
+        while self.inside:
+            self.left.get()
 
 
 def _submit(context, function):
+    """Hand the function to a worker; where no thread can be had, the caller does it all."""
     with _lock:
-        _idle.put((context, function))
         if len(_workers) < number() - 1:
             worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
-            _workers.append(worker)
-            worker.start()
+            with contextlib.suppress(RuntimeError):
+                worker.start()
+                _workers.append(worker)
+        if _workers:
+            _idle.put((context, function))
 
 
 def _work(jobs):

@@ -1,0 +1,120 @@
+"""How fast the kernels are in the shapes of R50+ViT-B/16 at 384 pixels, after a check against the reference.
+
+    python examples/time_kernels.py [--threads N] [--seconds S]
+
+A multiply-add counts as two operations. Figures are medians over S seconds each. The last line is the time
+of all first calls; with NUMBA_CACHE_DIR=EMPTY_FOLDER they compile.
+"""
+import argparse
+import time
+
+import numpy as np
+
+from nphybrid import PRESETS
+from nphybrid.ops import attention, jit, kernels, reference, threads, tile
+from nphybrid.ops.elementwise import exp
+from nphybrid.params import Linear, Norm
+
+CONFIG = PRESETS["R50+ViT-B/16"]
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape, np.float32)
+
+
+def words():
+    """(name, word, arguments, multiply-adds or None for an elementwise word)"""
+    T, D, F = 577, 768, 3072
+    for C, O, word, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
+                              (D, F, "linear_activate", "gelu"), (F, D, "linear_add", normal(1, T, D))):
+        p = Linear(normal(C, O) / np.float32(C ** 0.5), normal(O))
+        yield f"{word} {T} x {C} -> {O}", word, (normal(1, T, C), p, *more), T * C * O
+    yield f"attention {T} x {D}, 12 heads", "attention", (*normal(3, 1, T, D), 12), 2 * T * T * D
+    for n, k, C, O, stride in ((384, 7, 3, 64, 2), (96, 1, 64, 64, 1), (96, 3, 64, 64, 1),
+                               (96, 1, 64, 256, 1), (48, 3, 128, 128, 1), (48, 1, 512, 128, 1),
+                               (24, 3, 256, 256, 1), (24, 1, 256, 1024, 1)):
+        total = k - stride if k > 1 else 0
+        around = ((total // 2, total - total // 2),) * 2
+        yield (f"conv {n} x {n}, {k}x{k}/{stride}, {C} -> {O}", "conv2d",
+               (normal(1, n, n, C), normal(k, k, C, O), stride, 1, around),
+               (n // stride) ** 2 * k * k * C * O)
+    x, norm = normal(1, 96, 96, 256), Norm(normal(256), normal(256))
+    yield "group norm 96 x 96 x 256, relu", "group_norm_activate", (x, norm, 32, 1e-5, "relu"), None
+    yield "the same, + shortcut", "group_norm_add_activate", (x, norm, 32, 1e-5, x, "relu"), None
+    yield f"layer norm {T} x {D}", "layer_norm", (normal(1, T, D), Norm(normal(D), normal(D)), 1e-12), None
+    yield "max pool 192 x 192 x 64", "max_pool", (normal(1, 192, 192, 64), ((0, 1), (0, 1)), 0.0), None
+    for name in ("gelu", "tanh", "silu"):
+        yield f"{name} {T} x {F}", "activate", (normal(1, T, F), name), None
+
+
+@jit.jit
+def exp_512(x, y):
+    tile.wide()
+    for i in range(x.size):
+        y[i] = exp(x[i])
+
+
+@jit.jit
+def exp_256(x, y):
+    for i in range(x.size):
+        y[i] = exp(x[i])
+
+
+@jit.jit
+def tiles(a, b, c, k_len, times):
+    for _ in range(times):
+        tile.tile(a, 0, b, 0, c, 0, jit.NR, k_len, c, 0, 0, 0, c, 0, 0, 0)
+
+
+def inner():
+    """(name, function, elements or None, multiply-adds or None) of the loops inside, on one thread."""
+    x, y, scores, K = normal(4096), np.empty(4096, np.float32), normal(584 * jit.NR), 128
+    a, b, c = (normal(n) for n in (2 * K * jit.MR, K * jit.NR, jit.MR * jit.NR))
+    yield "  tile, from L1", lambda: tiles(a, b, c, K, 1000), None, 1000 * K * jit.MR * jit.NR
+    yield "  exp, as compiled with wide()", lambda: exp_512(x, y), x.size, None
+    yield "  exp, as compiled without", lambda: exp_256(x, y), x.size, None
+    yield "  softmax but for its sum", lambda: attention._exp_in(scores, 577, 0.125), 577 * jit.NR, None
+
+
+def spoken(ops, word, arguments):
+    """A function that speaks the word; what is learned is prepared before."""
+    ready = [ops.prepare(a, CONFIG) if isinstance(a, Linear) or (word, i) == ("conv2d", 1) else a
+             for i, a in enumerate(arguments)]
+    return lambda: getattr(ops, word)(*ready)
+
+
+def median(function, seconds):
+    times, end = [], time.perf_counter() + seconds
+    while len(times) < 5 or time.perf_counter() < end:
+        start = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - start)
+    return sorted(times)[len(times) // 2]
+
+
+def row(name, seconds, elements, adds):
+    rate = 2e-9 * adds / seconds if adds else 1e9 * seconds / elements
+    print(f"{name:42}{seconds * 1e3:9.3f} ms{rate:9.2f} {'GFLOP/s' if adds else 'ns per element'}", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1, help="threads of the kernels (1)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="how long each is timed (0.5)")
+    options, cold, first = parser.parse_args(), jit.cold(), 0.0
+    print(f"{jit.TARGET[1]}, {jit.ISA}, tile {jit.MR} x {jit.NR}, threads: {options.threads}")
+    with threads.using(options.threads), np.errstate(all="ignore"):
+        for name, word, arguments, multiply_adds in words():
+            truth, speak = spoken(reference, word, arguments)(), spoken(kernels, word, arguments)
+            start = time.perf_counter()
+            y, first = speak(), first + time.perf_counter() - start
+            assert np.abs(y - truth).max() <= 2e-5 * truth.std(), name
+            row(name, median(speak, options.seconds), y.size, multiply_adds)
+        for name, function, elements, multiply_adds in inner():
+            row(name, median(function, options.seconds), elements, multiply_adds)
+    print(f"first calls: {first:.1f} s" + (", for the kernels were compiled" if cold else ""))
+
+
+if __name__ == "__main__":
+    main()
