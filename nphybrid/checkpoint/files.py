@@ -77,7 +77,7 @@ def _unwrapped(file):
 def _check_there(path):
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder or "
-                                "an .h5 file, and nothing is downloaded (`hf download NAME --local-dir FOLDER` does it)")
+                                "an .h5 file, and nothing is downloaded (`hf download NAME --local-dir FOLDER` does)")
 
 
 def _check_file(path):
