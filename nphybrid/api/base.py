@@ -92,7 +92,7 @@ class Model:
         return {name.removeprefix(cls.family): array for name, array in arrays.items()}
 
     def state_dict(self):
-        """{Hugging Face name: array} in Hugging Face layouts (OIHW), copies; a torch twin loads it as it is."""
+        """{Hugging Face name: array} in Hugging Face layouts (OIHW), copies; a torch twin loads it."""
         return checkpoint.spelled(self._params, self._table(), self.sizes.patch)
 
     def load_state_dict(self, state_dict):
