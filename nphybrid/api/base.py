@@ -6,6 +6,7 @@ import numpy as np
 
 from .. import checkpoint, ops, params
 from ..losses import loss
+from ..ops import threads
 from ..tensorfile import FormatError, write_json, write_safetensors
 from ..trace import FirstBad, Trace
 from . import checks
@@ -146,7 +147,6 @@ class Model:
     def _run(self, pixel_values, out, **inputs):
         """Check what was handed in, walk, and check what came out; the states are in `out`."""
         x, tree, sizes, inputs = self._checked(pixel_values, **inputs)
-        from ..ops import threads
         with threads.using(self.num_threads), np.errstate(all="ignore"):
             last = self._walk(x, tree, sizes, self.ops, out, **inputs)
             if not np.isfinite(last).all():

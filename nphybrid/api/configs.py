@@ -164,8 +164,12 @@ class BitConfig(_Face):
 class ViTHybridConfig(_Face):
     """The configuration of a ViT Hybrid, with upstream's names and order.
 
-    Defaults are the published base model, at 224 pixels as upstream's. image_size and patch_size (in cells of
-    the feature map) are an int or, the former, a pair (height, width). backbone_featmap_shape [1, C, H, W]
+    Defaults are the published base model, at 224 pixels as upstream's. backbone_config: a BitConfig, or its keys as a
+    dict. hidden_size D, num_hidden_layers L, num_attention_heads A (divides D), intermediate_size F. hidden_act: one of
+    gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, selu, silu, tanh, sigmoid. layer_norm_eps; qkv_bias: whether
+    queries, keys and values have one. image_size: pixels, an int or (height, width); patch_size: cells of the feature
+    map, an int. initializer_range: the spread of fresh weights. The dropout keys are kept and have no effect, as there
+    is no training; backbone and the three keys after it have to stay unset. backbone_featmap_shape [1, C, H, W]
     follows from image_size and the backbone, and if it is stated all the same it has to agree; upstream's default
     states 24 x 24 cells beside an image of 14 x 14 and crashes. Every other key is kept. Raises ValueError for a value
     no network can have.

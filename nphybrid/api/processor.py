@@ -27,7 +27,6 @@ OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_r
            "do_normalize", "image_mean", "image_std", "do_convert_rgb")
 # Of one picture, resized or cropped: 1 x 65,500 with its short side at 384 would be 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
-# The published preprocessor_config.json has 430.
 
 Size = dict[str, int] | tuple[int, int] | int
 Numbers = list[float] | float

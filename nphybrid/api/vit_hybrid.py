@@ -38,7 +38,7 @@ class ViTHybrid(Model):
         The arguments are those of the forward that change what is computed.
 
         >>> import numpy as np
-    >>> from nphybrid import ViTHybridModel, default_model
+        >>> from nphybrid import ViTHybridModel, default_model
         >>> trace = ViTHybridModel.from_pretrained(default_model()).trace(np.zeros((1, 3, 64, 64), np.float32))
         >>> trace["stages.1.1"].shape, trace["blocks.3.weights"].shape
         ((1, 8, 8, 256), (1, 3, 65, 65))

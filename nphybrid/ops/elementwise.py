@@ -27,7 +27,7 @@ def code_of(activation):
 
 
 f32 = np.float32
-ZERO, HALF, ONE, TWO = f32(0), f32(0.5), f32(1), f32(2)
+ZERO, HALF, ONE = f32(0), f32(0.5), f32(1)
 
 # Adding 1.5 * 2**23 leaves the nearest integer in the last bits; float -> int would be undefined for NaN.
 MAGIC = f32(12582912)
