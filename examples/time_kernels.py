@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from nphybrid import PRESETS
-from nphybrid.ops import attention, jit, kernels, reference, threads, tile
+from nphybrid.ops import attention, emit, jit, kernels, reference, threads, tile
 from nphybrid.ops.elementwise import exp
 from nphybrid.params import Linear, Norm
 
@@ -50,7 +50,7 @@ def words():
 
 @jit.jit
 def exp_512(x, y):
-    tile.wide()
+    emit.wide()
     for i in range(x.size):
         y[i] = exp(x[i])
 
@@ -62,19 +62,20 @@ def exp_256(x, y):
 
 
 @jit.jit
-def tiles(a, b, c, k_len, times):
+def tiles(a, starts, b, c, k_len, times):
     for _ in range(times):
-        tile.tile(a, 0, b, 0, c, 0, jit.NR, k_len, c, 0, 0, 0, c, 0, 0, 0)
+        tile.tile(a, starts, a, 1, k_len, b, 0, c, 0, jit.NR, c, 0, 0, 0, c, 0, 0, 0)
 
 
 def inner():
     """(name, function, elements or None, multiply-adds or None) of the loops inside, on one thread."""
-    x, y, scores, K = normal(4096), np.empty(4096, np.float32), normal(584 * jit.NR), 128
-    a, b, c = (normal(n) for n in (2 * K * jit.MR, K * jit.NR, jit.MR * jit.NR))
-    yield "  tile, from L1", lambda: tiles(a, b, c, K, 1000), None, 1000 * K * jit.MR * jit.NR
+    x, y, scores, K = normal(4096), np.empty(4096, np.float32), normal(577), 128
+    a, b, c = (emit.aligned(n) for n in (K * jit.MR, K * jit.NR, jit.MR * jit.NR))
+    a[:], b[:], starts = normal(a.size), normal(b.size), np.arange(jit.MR) * K
+    yield "  tile, from L1", lambda: tiles(a, starts, b, c, K, 1000), None, 1000 * K * jit.MR * jit.NR
     yield "  exp, as compiled with wide()", lambda: exp_512(x, y), x.size, None
     yield "  exp, as compiled without", lambda: exp_256(x, y), x.size, None
-    yield "  softmax but for its sum", lambda: attention._exp_in(scores, 577, 0.125), 577 * jit.NR, None
+    yield "  softmax but for its division", lambda: attention._softmax_in(scores, 0.125), 577, None
 
 
 def spoken(ops, word, arguments):

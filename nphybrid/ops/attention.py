@@ -1,12 +1,10 @@
-"""Attention without the (A, T, T) array: NR queries of one head at a time meet all keys.
+"""Attention without the (A, T, T) array: MR queries of one head at a time meet all keys.
 
-Scores lie transposed, (T, NR): a query is a lane. So the softmax runs down the rows in whole vectors, and its
-result is already the panel of B that the tile reads for the second product:
+    scores (MR, T) = queries (MR, K) @ keys' (K, T)        softmax along the rows, in L1
+    context (MR, K) = scores (MR, T) @ values (T, K)       its rows are divided by their sums last, on K instead of T
 
-    scores (T, NR) = keys (T, K) @ queries (K, NR)      context (K, NR) = values' (K, T) @ exp(scores) (T, NR)
-
-The sum of exp(scores) comes out of the same product, from a value that is 1 for every token; the division
-by it comes last, on K rows instead of T.
+Both products are the register tile's. It reads the queries where they lie; the keys, transposed, and the values
+are packed into panels once per head.
 """
 import math
 
@@ -14,17 +12,16 @@ import numpy as np
 
 from . import threads
 from .elementwise import exp_negative
-from .jit import LANES, MR, NR, jit
+from .jit import MR, NR, jit
 from .matmul import floats
-from .tile import aligned, pack, tile, wide
+from .tile import tile
+from .emit import aligned, largest, pack, total, wide
 
-TC = 256                                  # tokens per panel of exp(scores): (TC, NR) fills two thirds of L1
-STEP = 8                                  # rows of scores that one vector loop takes
 NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
 
 def attention(query, key, value, heads):
-    """Weights live in cache for NR queries at a time."""
+    """Weights live in cache for MR queries at a time."""
     return _attention(query, key, value, heads, False)[0]
 
 
@@ -42,14 +39,14 @@ def _attention(query, key, value, heads, keep):
     context = np.empty((B, T, D), np.float32)
     weights = np.empty((B, heads, T, T), np.float32) if keep else NO_WEIGHTS
     scale = np.float32(1 / math.sqrt(D // heads))
-    blocks = -(-T // NR)
+    tiles = -(-T // MR)
     work = 2 * B * T * T * D
-    parts = min(blocks, -(-2 * threads.worth(work) // max(B * heads, 1)))
+    parts = min(tiles, -(-2 * threads.worth(work) // max(B * heads, 1)))
 
     def task(i):
         i, part = divmod(i, parts)
         b, h = divmod(i, heads)
-        first, last = blocks * part // parts, blocks * (part + 1) // parts
+        first, last = tiles * part // parts, tiles * (part + 1) // parts
         _attend_into(context, weights, query, key, value, b, h, heads, scale, first, last)
     threads.run(B * heads * parts, task, work)
     return context, weights
@@ -57,31 +54,33 @@ def _attention(query, key, value, heads, keep):
 
 @jit
 def _attend_into(context, weights, query, key, value, b, h, heads, scale, first, last):
-    """One head of one image, blocks first..last of NR queries."""
+    """One head of one image, tiles first..last of MR queries."""
     B, T, D = query.shape
     K = D // heads
-    at = b * T * D + h * K
-    tiles = (T + MR - 1) // MR
-    zeros, starts = np.zeros(max(K, NR), np.float32), np.empty(NR, np.int64)
-    keys, queries = aligned((tiles + 1) * MR * K), aligned((max(K, NR) + LANES) * NR)
-    scores, mixed = aligned((tiles * MR + STEP) * NR), aligned((K // MR + 1) * MR * NR)
-    for t in range(tiles):
-        _starts_into(starts, at, t * MR, MR, T, D)
-        pack(key.reshape(key.size), starts, K, zeros, keys, t * MR * K, MR)
-    values = _pack_values(value, b, h, K)
-    for p in range(first, last):
-        _starts_into(starts, at, p * NR, NR, T, D)
-        pack(query.reshape(query.size), starts, K, zeros, queries, 0, NR)
-        for t in range(tiles):
-            tile(keys, t * MR * K, queries, 0, scores, t * MR * NR, NR, K, scores, 0, 0, 0, scores, 0, 0, 0)
-        _exp_in(scores, T, scale)
-        for t in range(0, T, TC):
-            for k in range(0, K + 1, MR):
-                tile(values, k * T + t * MR, scores, t * NR, mixed, k * NR, NR, min(TC, T - t),
-                     mixed, k * NR, NR, t, mixed, 0, 0, 0)
-        _context_into(context, mixed, starts, zeros, queries, b, h * K, K, p * NR)
+    at, width, columns = b * T * D + h * K, (T + NR - 1) // NR * NR, (K + NR - 1) // NR * NR
+    zeros, starts, rows = np.zeros(max(K, T), np.float32), np.empty(NR, np.int64), np.arange(MR) * width
+    keys, values, scores = aligned(K * width), aligned(T * columns), aligned(MR * width)
+    mixed, sums = aligned(MR * NR), np.empty(MR, np.float32)
+    for p in range(0, T, NR):
+        _starts_into(starts, at, p, NR, T, D)
+        pack(key.reshape(key.size), starts, K, zeros, keys, p * K)
+    _pack_values_into(values, value, b, h, K)
+    x = query.reshape(query.size)
+    for t in range(first, last):
+        m, n = t * MR, min(MR, T - t * MR)
+        _starts_into(starts, at, m, MR, T, D)
+        for p in range(0, width, NR):
+            tile(x, starts, zeros, 1, K, keys, p * K, scores, p, width, scores, 0, 0, 0, scores, 0, 0, 0)
+        for i in range(n):
+            sums[i] = _softmax_in(scores[i * width:i * width + T], scale)
+        for p in range(0, columns, NR):
+            tile(scores, rows, zeros, 1, T, values, p * T, mixed, 0, NR, mixed, 0, 0, 0, mixed, 0, 0, 0)
+            for i in range(n):
+                to = context[b, m + i, h * K + p:h * K + min(p + NR, K)]
+                _scale_into(to, mixed[i * NR:(i + 1) * NR], np.float32(1) / sums[i])
         if weights.size:
-            _weights_into(weights, scores, mixed, b, h, K, p * NR)
+            for i in range(n):
+                _scale_into(weights[b, h, m + i], scores[i * width:(i + 1) * width], np.float32(1) / sums[i])
 
 
 @jit
@@ -92,73 +91,29 @@ def _starts_into(starts, at, first, count, T, D):
 
 
 @jit
-def _pack_values(value, b, h, K):
-    """Blocks of MR columns, token-major.  Column K is 1: its product with exp(scores) is their sum."""
+def _pack_values_into(values, value, b, h, K):
+    """Panels (T, NR) of NR columns; what lies beyond the last column is mixed too, but goes nowhere."""
     T = value.shape[1]
-    tiles = K // MR + 1
-    packed = np.zeros((tiles + 1) * T * MR, np.float32)
-    for k in range(tiles):
-        n = min(MR, K - k * MR)
+    for p in range(0, K, NR):
+        n = min(NR, K - p)
         for t in range(T):
-            at = (k * T + t) * MR
-            to, row = packed[at:at + n], value[b, t, h * K + k * MR:h * K + k * MR + n]
+            to, row = values[p * T + t * NR:p * T + t * NR + NR], value[b, t, h * K + p:h * K + p + n]
             for i in range(n):
                 to[i] = row[i]
-    for t in range(T):
-        packed[(K // MR * T + t) * MR + K % MR] = np.float32(1)
-    return packed
+            to[n:] = np.float32(0)
 
 
 @jit
-def _exp_in(scores, T, scale):
-    """scores = exp(scale (scores - largest)), each query in its lane; a NaN or infinity makes its query NaN.
-
-    STEP rows at a time: of a loop over 32 lanes LLVM makes 32 scalar instructions, of one over 256 vectors.
-    0.7 ns per score (Ice Lake, 2 virtual cores; middle of five runs of examples/time_kernels.py).
-    """
+def _softmax_in(row, scale):
+    """row = exp(scale (row - largest)); returns their sum.  A NaN or infinity makes the sum NaN."""
     wide()
-    size = STEP * NR
-    blocks = (T + STEP - 1) // STEP
-    scores[T * NR:blocks * size] = np.float32(-np.inf)
-    largest = aligned(size)
-    largest[:] = np.float32(-np.inf)
-    for t in range(blocks):
-        part = scores[t * size:(t + 1) * size]
-        for j in range(size):
-            largest[j] = part[j] if part[j] > largest[j] else largest[j]
-    for j in range(NR):
-        for s in range(1, STEP):
-            largest[j] = largest[s * NR + j] if largest[s * NR + j] > largest[j] else largest[j]
-    for s in range(1, STEP):
-        for j in range(NR):
-            largest[s * NR + j] = largest[j]
-    for t in range(blocks):
-        part = scores[t * size:(t + 1) * size]
-        for j in range(size):
-            part[j] = exp_negative(scale * (part[j] - largest[j]))
+    shift = largest(row)
+    for j in range(row.size):
+        row[j] = exp_negative(scale * (row[j] - shift))
+    return total(row)
 
 
 @jit
-def _context_into(context, mixed, starts, zeros, turned, b, d, K, first):
-    """Each query's K sums, divided by the sum of its weights, to where they belong."""
-    T = context.shape[1]
-    for k in range(0, K, NR):
-        n = min(NR, K - k)
-        for i in range(NR):
-            starts[i] = (k + i) * NR if i < n else -1
-        pack(mixed, starts, NR, zeros, turned, 0, NR)
-        for j in range(min(NR, T - first)):
-            share = np.float32(1) / mixed[K * NR + j]
-            row, to = turned[j * NR:j * NR + n], context[b, first + j, d + k:d + k + n]
-            for i in range(n):
-                to[i] = row[i] * share
-
-
-@jit
-def _weights_into(weights, scores, mixed, b, h, K, first):
-    T = weights.shape[2]
-    for j in range(min(NR, T - first)):
-        share = np.float32(1) / mixed[K * NR + j]
-        row = weights[b, h, first + j]
-        for t in range(T):
-            row[t] = scores[t * NR + j] * share
+def _scale_into(to, x, factor):
+    for i in range(to.size):
+        to[i] = x[i] * factor

@@ -13,7 +13,7 @@ GELU left of -1 is within 0.92 * 2**-22 max(1, |x|). tests/test_elementwise.py m
 import numpy as np
 
 from .jit import jit
-from .tile import fma, wide
+from .emit import fma, wide
 
 CODES = {"": 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "quick_gelu": 3, "relu": 4, "selu": 5,
          "silu": 6, "tanh": 7, "sigmoid": 8}

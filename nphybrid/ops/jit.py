@@ -13,9 +13,9 @@ from numba import config
 
 from .. import __version__
 
-# The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV accumulators,
-# NV vectors of B and one broadcast of A have to fit the 32, 16 or 32 vector registers.
-TILES = {"avx512": (14, 2, 16), "avx2": (6, 2, 8), "neon": (8, 3, 4), "plain": (4, 2, 4)}
+# The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV sums, NV vectors of b
+# and one element of x in every lane have to fit the 32 vector registers, 16 on AVX2.
+TILES = {"avx512": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
 # Numba's settings that change the machine code, but not the key under which Numba keeps it.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
@@ -99,10 +99,19 @@ def _cache_folder(name):
     return None
 
 
+def _level2():
+    """Bytes of a core's L2 cache where Linux tells, else 512 KB.  It decides about speed alone, not about bits."""
+    try:
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().rstrip("K\n")) * 1024
+    except (OSError, ValueError):
+        return 1 << 19
+
+
 TARGET = _target()
 ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
 MR, NV, LANES = TILES[ISA]
 NR = NV * LANES
+L2 = _level2()
 CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 

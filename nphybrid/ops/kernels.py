@@ -10,10 +10,10 @@ from .attention import attention, attention_with_weights  # noqa: F401
 from .elementwise import activate_in, code_of
 from .jit import jit
 from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare  # noqa: F401
-from .tile import wide
+from .emit import moments, wide
 
-CHUNK = 32768                             # elements that one task sums or writes: 128 KB, a tenth of L2
-SUMS = 128                                # partial sums per token: LLVM may not reorder a single one
+CHUNK = 65536                             # elements that one task sums or writes: 256 KB, a fifth of L2
+LONG = 256                                # loops over fewer channels take several cells at once
 
 
 def group_norm(x, norm, groups, eps):
@@ -36,135 +36,113 @@ def group_norm_add_activate(x, norm, groups, eps, shortcut, activation):
 
 def _group_norm(x, norm, groups, eps, shortcut, activation):
     B, H, W, C = np.shape(x)
-    x, code = floats(x).reshape(B, H * W, C), code_of(activation)
+    x, code = floats(x).reshape(B, H * W * C), code_of(activation)
     if C % groups:
         raise ValueError(f"{groups} groups do not divide {C} channels")
     scale, bias = floats(norm.scale, "scale", (C,)), floats(norm.bias, "bias", (C,))
-    added = np.zeros((0, 0, 0), np.float32)
+    added = np.zeros((0, 0), np.float32)
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
-    rows = max(1, CHUNK // C)             # of the shape alone: the order of the sums is a promise
-    chunks = -(-H * W // rows)
-    sums, y = np.empty((B, chunks, 2, C)), np.empty_like(x)
-    threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, rows, *divmod(i, chunks)), x.size)
-    line = _lines(sums.sum(1), scale, bias, groups, H * W * C // groups, eps)
-    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, line, added, rows, *divmod(i, chunks), code),
-                x.size)
+    width = C * max(1, LONG // C)
+    chunk = width * max(1, CHUNK // width)        # of the shape alone: the order of the sums is a promise
+    chunks = -(-H * W * C // chunk)
+    sums, y = np.empty((B, chunks, 2, width)), np.empty_like(x)
+    lines = np.empty((B, 3, width), np.float32)
+    threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), x.size)
+    for b in range(B):
+        _lines_into(lines, sums, scale, bias, groups, H * W * C // groups, eps, b)
+    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code), x.size)
     return y.reshape(B, H, W, C)
 
 
-def _lines(sums, scale, bias, groups, n, eps):
-    """(B, 2, C) sums -> (B, 3, C): centre, slope and offset of y = (x - centre) slope + offset.
-
-    The centre is the mean rounded to float32, so that x - centre is exact near the mean; what the rounding
-    left over goes into the offset.
-    """
-    B, _, C = sums.shape
-    with np.errstate(all="ignore"):
-        mean, square = (sums.reshape(B, 2, groups, C // groups).sum(-1) / n).transpose(1, 0, 2)
-        root = np.sqrt(np.maximum(square - mean * mean, 0) + eps)
-        mean, root = (np.repeat(a, C // groups, axis=1) for a in (mean, root))
-        centre = mean.astype(np.float32)
-        return np.stack([centre, scale / root, bias - (mean - centre) * (scale / root)], 1).astype(np.float32)
-
-
 @jit
-def _sum_chunk_into(sums, x, rows, b, chunk):
-    """sums[b, chunk] = sums of x and x^2 over the chunk's rows, per channel."""
+def _sum_chunk_into(sums, x, chunk, b, i):
+    """sums[b, i] = sums of x and x^2 over a chunk, per channel of several neighbouring cells."""
     wide()
-    N, C = x.shape[1:]
-    total, square = sums[b, chunk, 0], sums[b, chunk, 1]
+    width = sums.shape[3]
+    total, square = sums[b, i, 0], sums[b, i, 1]
     total[:] = 0.0
     square[:] = 0.0
-    for n in range(chunk * rows, min(N, (chunk + 1) * rows)):
-        row = x[b, n]
-        for c in range(C):
+    part = x[b, i * chunk:(i + 1) * chunk]
+    for n in range(0, part.size, width):
+        row = part[n:n + width]
+        for c in range(row.size):
             value = np.float64(row[c])
             total[c] += value
             square[c] += value * value
 
 
 @jit
-def _write_chunk_into(y, x, line, added, rows, b, chunk, code):
-    """y = activation((x - centre) slope + offset + added), row by row."""
+def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
+    """lines[b] = centre, slope and offset of y = (x - centre) slope + offset, per channel of several cells.
+
+    The centre is the mean rounded to float32, so that x - centre is exact near the mean; what the rounding
+    left over goes into the offset.
+    """
+    chunks, _, width = sums.shape[1:]
+    C = scale.size
+    size = C // groups
+    for g in range(groups):
+        total, square = 0.0, 0.0
+        for i in range(chunks):
+            for cell in range(g * size, width, C):
+                for c in range(cell, cell + size):
+                    total += sums[b, i, 0, c]
+                    square += sums[b, i, 1, c]
+        mean = total / n
+        variance = square / n - mean * mean
+        root = np.sqrt((0.0 if variance < 0.0 else variance) + eps)
+        centre = np.float32(mean)
+        for cell in range(g * size, width, C):
+            for c in range(size):
+                slope = scale[g * size + c] / root
+                lines[b, 0, cell + c], lines[b, 1, cell + c] = centre, slope
+                lines[b, 2, cell + c] = bias[g * size + c] - (mean - centre) * slope
+
+
+@jit
+def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
+    """y = activation((x - centre) slope + offset + added), a line at a time: the activation finds it in L1."""
     wide()
-    N, C = x.shape[1:]
-    centre, slope, offset = line[b, 0], line[b, 1], line[b, 2]
-    last = min(N, (chunk + 1) * rows)
-    for n in range(chunk * rows, last):
-        row, out = x[b, n], y[b, n]
-        for c in range(C):
+    centre, slope, offset = lines[b, 0], lines[b, 1], lines[b, 2]
+    width, first = centre.size, i * chunk
+    for n in range(first, min(first + chunk, x.shape[1]), width):
+        row, out = x[b, n:n + width], y[b, n:n + width]
+        for c in range(row.size):
             out[c] = (row[c] - centre[c]) * slope[c] + offset[c]
         if added.size:
-            more = added[b, n]
-            for c in range(C):
+            more = added[b, n:n + width]
+            for c in range(more.size):
                 out[c] += more[c]
-    if code:
-        activate_in(y[b, chunk * rows:last].reshape((last - chunk * rows) * C), code)
+        if code:
+            activate_in(out, code)
 
 
 def layer_norm(x, norm, eps):
-    """Five passes over a token: the first reads memory, the others L1."""
+    """One reading: sums of x and x^2 in float64, like group norm's."""
     x = floats(x)
     D = x.shape[-1]
     scale, bias = floats(norm.scale, "scale", (D,)), floats(norm.bias, "bias", (D,))
     flat = x.reshape(-1, D)
     y, rows = np.empty_like(flat), max(1, CHUNK // D)
-    threads.run(-(-len(flat) // rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows),
-                2 * x.size)
+    threads.run(-(-len(flat) // rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows), x.size)
     return y.reshape(x.shape)
 
 
 @jit
 def _layer_norm_into(y, x, scale, bias, eps, first, rows):
-    """The mean is taken twice: what float32 lost of a large one is the mean of what is left."""
+    """As in group norm, the mean is taken off in two steps: rounded to float32, then the rest."""
     wide()
     D = x.shape[1]
-    sums = np.empty(SUMS, np.float32)
     for n in range(first, min(first + rows, x.shape[0])):
         row, out = x[n], y[n]
-        mean = np.float32(_sum(row, sums) / D)
+        first_moment, second_moment = moments(row)
+        mean = first_moment / D
+        variance = second_moment / D - mean * mean
+        slope = np.float32(1 / np.sqrt((0.0 if variance < 0.0 else variance) + eps))
+        centre, rest = np.float32(mean), np.float32(mean - np.float32(mean))
         for i in range(D):
-            out[i] = row[i] - mean
-        rest = _sum(out, sums) / D
-        variance = _sum_squares(out, sums) / D - rest * rest
-        slope, rest = np.float32(1 / np.sqrt(variance + eps)), np.float32(rest)
-        for i in range(D):
-            out[i] = (out[i] - rest) * slope * scale[i] + bias[i]
-
-
-@jit
-def _sum(x, sums):
-    """Every SUMS-th element has its own float32 sum; those are added in float64."""
-    wide()
-    whole = x.size // SUMS * SUMS
-    sums[:] = np.float32(0)
-    for i in range(0, whole, SUMS):
-        part = x[i:i + SUMS]
-        for s in range(SUMS):
-            sums[s] += part[s]
-    return _total(sums) + _total(x[whole:])
-
-
-@jit
-def _sum_squares(x, sums):
-    wide()
-    whole = x.size // SUMS * SUMS
-    sums[:] = np.float32(0)
-    for i in range(0, whole, SUMS):
-        part = x[i:i + SUMS]
-        for s in range(SUMS):
-            sums[s] += part[s] * part[s]
-    rest = x[whole:]
-    return _total(sums) + _total(rest * rest)
-
-
-@jit
-def _total(x):
-    total = 0.0
-    for i in range(x.size):
-        total += x[i]
-    return total
+            out[i] = (row[i] - centre - rest) * slope * scale[i] + bias[i]
 
 
 def max_pool(x, padding, fill):
@@ -196,9 +174,9 @@ def _max_pool_row_into(y, x, top, left, fill, b, i):
 def mean_pool(x):
     """Sums in float64."""
     B, H, W, C = np.shape(x)
-    x = floats(x).reshape(B, H * W, C)
+    x = floats(x).reshape(B, H * W * C)
     sums = np.empty((B, 1, 2, C))
-    threads.run(B, lambda b: _sum_chunk_into(sums, x, H * W, b, 0), x.size)
+    threads.run(B, lambda b: _sum_chunk_into(sums, x, H * W * C, b, 0), x.size)
     return (sums[:, 0, 0] / (H * W)).astype(np.float32)
 
 

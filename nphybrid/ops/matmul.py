@@ -1,22 +1,11 @@
-"""Linear layers and convolutions: packing, and the five loops around the register tile.
+"""Linear layers and convolutions: the loops around the register tile.
 
-The names are those of BLIS (Van Zee & van de Geijn 2015, section 3).
-
-A linear layer is a 1x1 convolution; a convolution is a matmul whose rows are gathered while they are
-packed (implicit im2col). MR, NR: the tile. KC: a panel of B (KC, NR) has 48 KB, the whole L1 of an Ice Lake,
-so it comes from L2 for every tile of A. MC: a block of A (MC, KC), 500 KB, stays in L2. NC: all columns,
-unless there are more threads than blocks of rows.
+A linear layer is a 1x1 convolution; a convolution is a matmul whose left rows are found by their starts. The
+weights alone are packed, at load: panels of NR columns, k-major. A panel's KC rows, 96 KB, come from L2 once for
+every tile, at a third of what L2 delivers; x is read in place.
 
 Every element of the result is summed over K in one order, which depends on K alone: the bits do not depend on
 the number of rows, the place of a row, or the number of threads.
-
-Speed in GFLOP/s, one thread of an Ice Lake with 2 virtual cores, on a busy machine: the middle one of five
-runs of examples/time_kernels.py, and the slowest and fastest. The tile alone, out of L1: 127 (109 to 142).
-
-    577 x 768 -> 768               89 (79 to 116)      384 x 384, 7x7/2, 3 -> 64    46 (40 to 68)
-    577 x 768 -> 768, residual     87 (74 to 109)      96 x 96, 1x1, 64 -> 256      52 (49 to 77)
-    577 x 768 -> 3072, GELU       100 (77 to 116)      96 x 96, 3x3, 64 -> 64       82 (69 to 104)
-    577 x 3072 -> 768, residual   104 (88 to 115)      24 x 24, 3x3, 256 -> 256     93 (84 to 121)
 """
 import math
 from typing import NamedTuple
@@ -26,16 +15,17 @@ import numpy as np
 from . import reference, threads
 from ..params import mapped
 from .elementwise import activate_in, code_of
-from .jit import LANES, MR, NR, jit
-from .tile import aligned, pack, tile, wide
+from .emit import aligned, wide
+from .jit import L2, MR, NR, jit
+from .tile import tile
 
-KC = 384
-MC = 24 * MR
+KC = 384                                  # depth of a panel's block: 768 is 3 % faster, and a third less accurate
+FEW = 32                                  # channels; with fewer, a row of the kernel is one run
 NOTHING = np.zeros(0, np.float32)
 
 
 class Packed:
-    """A kernel (KH, KW, C, O) or (C, O) as the tile reads it: per kc rows, per NR columns, (kc, NR).
+    """A kernel (KH, KW, C, O) or (C, O) as the tile reads it: panels (P, K, NR) of NR columns, zeros beyond the last.
 
     The layout is the instruction set's: a pickle holds the kernel itself, which is packed where it is read.
     """
@@ -46,24 +36,20 @@ class Packed:
         self.shape, self.ndim, self.dtype = kernel.shape, kernel.ndim, kernel.dtype
         N = kernel.shape[-1]
         kernel = kernel.reshape(-1, N)
-        self.kc = depth(len(kernel))
-        self.panels = aligned(len(kernel) * -(-N // NR) * NR)
-        for k, panels in self._blocks():
-            block = np.zeros((panels.shape[1], len(panels) * NR), np.float32)
-            block[:, :N] = kernel[k:k + self.kc]
-            panels[...] = block.reshape(len(block), -1, NR).transpose(1, 0, 2)
+        self.panels = aligned(-(-N // NR) * len(kernel) * NR)
+        for p, panel in enumerate(self._panels()):
+            n = min(NR, N - p * NR)
+            panel[:, :n] = kernel[:, p * NR:p * NR + n]
+            panel[:, n:] = 0
 
-    def _blocks(self):
-        """For every kc rows the first of them, and a view (P, kc, NR) of their panels."""
-        K, P = math.prod(self.shape[:-1]), -(-self.shape[-1] // NR)
-        for k in range(0, K, self.kc):
-            kc = min(self.kc, K - k)
-            yield k, self.panels[k * P * NR:(k + kc) * P * NR].reshape(P, kc, NR)
+    def _panels(self):
+        """A view (P, K, NR)."""
+        return self.panels.reshape(-1, math.prod(self.shape[:-1]), NR)
 
     def unpacked(self):
         """The kernel, bit for bit."""
-        rows = [panels.transpose(1, 0, 2).reshape(panels.shape[1], -1) for _, panels in self._blocks()]
-        return np.concatenate(rows)[:, :self.shape[-1]].reshape(self.shape)
+        K, N = math.prod(self.shape[:-1]), self.shape[-1]
+        return self._panels().transpose(1, 0, 2).reshape(K, -1)[:, :N].reshape(self.shape)
 
     def __reduce__(self):
         return Packed, (self.unpacked(),)
@@ -73,7 +59,7 @@ class Packed:
 
 
 class Walk(NamedTuple):
-    """How the rows of A lie in the maps: a row per output cell, runs of `run` neighbours each."""
+    """How the left rows lie in the maps: a row per output cell, made of runs of `run` neighbours, a run per tap."""
     H: int
     W: int
     C: int
@@ -86,13 +72,6 @@ class Walk(NamedTuple):
     across: int                           # runs in a row of the kernel
     run: int
     K: int
-    kc: int
-
-
-def depth(K):
-    """K in blocks of equal depth, at most KC: a multiple of LANES, so that packing moves whole vectors."""
-    blocks = -(-K // KC)
-    return -(-K // (blocks * LANES)) * LANES
 
 
 def prepare(params, config, dtype=np.float32):
@@ -138,18 +117,17 @@ def _linear(x, p, residual, activation):
     C, O = p.kernel.shape
     x, code = floats(x, shape=(*np.shape(x)[:-1], C)), code_of(activation)
     M = x.size // C
-    walk = Walk(H=M, W=1, C=C, rows=M, columns=1, stride=1, dilation=1, top=0, left=0, across=1, run=C, K=C,
-                kc=p.kernel.kc)
+    walk = Walk(H=M, W=1, C=C, rows=M, columns=1, stride=1, dilation=1, top=0, left=0, across=1, run=C, K=C)
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
     return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
-    """Columns are never stored. Kernels of few channels run over rows of KW * C neighbours at once."""
+    """Columns are never stored. Kernels of few channels see runs of KW * C neighbours, in a map padded first."""
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
     reach = dilation * (KH - 1) + 1, dilation * (KW - 1) + 1
-    if dilation == 1 and 1 < KW and KW * C <= KC // 4:
+    if dilation == 1 and 1 < KW and C < FEW:
         x, padding, run = np.pad(x, ((0, 0), *padding, (0, 0))), ((0, 0), (0, 0)), KW * C
     else:
         run = C
@@ -160,85 +138,80 @@ def conv2d(x, kernel, stride, dilation, padding):
         raise ValueError(f"a padded map of {H + top + bottom} x {W + left + right} cells is smaller than its "
                          f"kernel, which spans {reach[0]} x {reach[1]}")
     walk = Walk(H=H, W=W, C=C, rows=rows, columns=columns, stride=stride, dilation=dilation, top=top,
-                left=left, across=KW * C // run, run=run, K=KH * KW * C, kc=kernel.kc)
+                left=left, across=KW * C // run, run=run, K=KH * KW * C)
     return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, rows, columns, O)
 
 
 def _multiply(x, kernel, walk, B, bias, residual, code):
-    """Loops 5 and 3: NC columns x MC rows of the result are one task."""
+    """Tasks are blocks of rows and columns of the result."""
     M, N = B * walk.rows * walk.columns, kernel.shape[-1]
     out, x, work = np.empty(M * N, np.float32), x.reshape(-1), M * N * walk.K
     tiles, panels = -(-M // MR), -(-N // NR)
-    down, beside = _split(tiles, panels, threads.worth(work))
+    down, across = _split(tiles, panels, x.size, kernel.panels.size, threads.worth(work))
+    beside = max(1, L2 // 3 // (min(KC, walk.K) * NR * 4))
 
     def task(i):
-        i, j = divmod(i, beside)
-        m_range = tiles * i // down * MR, min(tiles * (i + 1) // down * MR, M)
-        panel_range = panels * j // beside, panels * (j + 1) // beside
-        _multiply_into(out, x, kernel.panels, bias, residual, walk, N, m_range, panel_range, code)
-    threads.run(down * beside, task, work)
+        i, j = divmod(i, across)
+        rows = tiles * i // down, tiles * (i + 1) // down
+        columns = panels * j // across, panels * (j + 1) // across
+        _multiply_into(out, x, kernel.panels, bias, residual, walk, N, rows, columns, beside, code)
+    threads.run(down * across, task, work)
     return out
 
 
-def _split(tiles, panels, n):
-    """Blocks of rows and of columns for n threads: of 8 tiles or more, so that a panel of B is used often."""
-    down = max(d for d in range(1, n + 1) if n % d == 0 and d <= max(1, tiles // 8))
-    beside = min(n // down, panels)
-    return min(down * -(-tiles * MR // (down * MC)), max(tiles, 1)), max(beside, 1)
+def _split(tiles, panels, x_size, b_size, n):
+    """Parts of the rows and of the columns: four tasks for each of n threads, so that none waits long for the last.
+
+    A part of the rows reads all of b, a part of the columns all of x: the least reading is chosen.
+    """
+    tasks = 4 * n if n > 1 else 1
+    ways = [(min(tiles, -(-tasks // beside)), beside) for beside in range(1, min(tasks, panels) + 1)]
+    return min(ways, key=lambda way: way[0] * b_size + way[1] * x_size, default=(0, 0))
 
 
 @jit
-def _multiply_into(out, x, panels, bias, residual, walk, N, m_range, panel_range, code):
-    """out[rows m, columns of panels] = activation(gathered x @ kernel + bias) + residual; all arrays flat."""
+def _multiply_into(out, x, panels, bias, residual, walk, N, rows, columns, beside, code):
+    """out[tiles of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat."""
     wide()
-    (m0, m1), (p0, p1) = m_range, panel_range
-    P, tiles = (N + NR - 1) // NR, (m1 - m0 + MR - 1) // MR
-    a, block = aligned((tiles + 1) * walk.kc * MR), aligned(MR * NR)
-    zeros, starts = np.zeros(walk.kc, np.float32), np.empty(MR, np.int64)
-    for k0 in range(0, walk.K, walk.kc):                              # loop 4: KC; the block of A goes to L2
-        kc = min(walk.kc, walk.K - k0)
-        first, last = k0 == 0, k0 + kc == walk.K
-        for t in range(tiles):
-            _gather_tile_into(a, t * kc * MR, starts, x, zeros, walk, m0 + t * MR, m1, k0, kc)
-        for p in range(p0, p1):                                       # loop 2: NR; a panel of B, from L2
-            b_at, n0, n = (k0 * P + p * kc) * NR, p * NR, min(NR, N - p * NR)
-            d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, n0, N, 1)
-            adds_e = residual.size if last else 0
-            for t in range(tiles):                                    # loop 1: MR; a tile of A through L1
-                m = m0 + t * MR
-                at = m * N + n0
-                if n < NR or m + MR > m1:
-                    tile(a, t * kc * MR, panels, b_at, block, 0, NR, kc, block, 0, 0, 0, block, 0, 0, 0)
-                    _settle(out, block, bias, residual, at, N, min(MR, m1 - m), n0, n, first, last, code)
-                elif last and code:
-                    tile(a, t * kc * MR, panels, b_at, block, 0, NR, kc, d, d_at + m * ldd, ldd, adds,
-                         residual, 0, 0, 0)
-                    activate_in(block, code)
-                    _copy_rows(out, block, residual, at, N, MR, NR)
-                else:
-                    tile(a, t * kc * MR, panels, b_at, out, at, N, kc, d, d_at + m * ldd, ldd, adds,
-                         residual, at, N, adds_e)
+    M, depth = out.size // N, min(KC, walk.K)
+    block, zeros, starts = aligned(MR * NR), np.zeros(depth, np.float32), np.empty(depth * MR, np.int64)
+    for p0 in range(columns[0], columns[1], beside):          # panels that share L2
+        k = 0
+        while k < walk.K:                                     # a block of at most KC: runs, or a part of one
+            tap, c = divmod(k, walk.run)
+            length = min(walk.run - c, KC)
+            taps = max(1, min(KC // walk.run, walk.K // walk.run - tap))
+            first, last = k == 0, k + taps * length == walk.K
+            for t in range(rows[0], rows[1]):                 # a row of tiles: x comes to L1 once
+                m = t * MR
+                _starts_into(starts, walk, m, M, tap, taps, c)
+                for p in range(p0, min(p0 + beside, columns[1])):
+                    n0, n = p * NR, min(NR, N - p * NR)
+                    at, whole = m * N + n0, n == NR and m + MR <= M
+                    inplace = whole and not (last and code)
+                    to, to_at, ldc = (out, at, N) if inplace else (block, 0, NR)
+                    d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, at, N, 1)
+                    tile(x, starts, zeros, taps, length, panels, (p * walk.K + k) * NR, to, to_at, ldc,
+                         d, d_at, ldd, adds if whole else 0, residual, at, N, residual.size if inplace and last else 0)
+                    if not inplace:
+                        _finish(out, block, bias, residual, at, N, min(MR, M - m), n0, n, first, last, whole, code)
+            k += taps * length
 
 
 @jit
-def _settle(out, block, bias, residual, at, N, height, n0, n, first, last, code):
-    """A tile at an edge: it lies in `block`, with MR - height rows and NR - n columns too many."""
-    for i in range(height):
+def _finish(out, block, bias, residual, at, N, height, n0, n, first, last, whole, code):
+    """What the tile could not: a tile at an edge, and the activation. It lies in `block`, of which height x n count."""
+    for i in range(0 if whole else height):
         for j in range(n):
             if not first:
                 block[i * NR + j] += out[at + i * N + j]
             elif bias.size:
                 block[i * NR + j] += bias[n0 + j]
     if last and code:
-        activate_in(block[:height * NR], code)
-    _copy_rows(out, block, residual if last else residual[:0], at, N, height, n)
-
-
-@jit
-def _copy_rows(out, block, residual, at, N, height, n):
+        activate_in(block, code)
     for i in range(height):
         y, to = block[i * NR:i * NR + n], out[at + i * N:at + i * N + n]
-        if residual.size:
+        if last and residual.size:
             r = residual[at + i * N:at + i * N + n]
             for j in range(n):
                 to[j] = y[j] + r[j]
@@ -248,25 +221,23 @@ def _copy_rows(out, block, residual, at, N, height, n):
 
 
 @jit
-def _gather_tile_into(a, at, starts, x, zeros, walk, m0, m1, k0, kc):
-    """a[k, i] = the k-th of the cells that output cell m0 + i looks at, for kc of them from k0 on."""
-    image, first = divmod(m0, walk.rows * walk.columns)
-    first_row, first_column = divmod(first, walk.columns)
-    tap, c = divmod(k0, walk.run)
-    k = 0
-    while k < kc:
-        length = min(walk.run - c, kc - k)
-        u, v = divmod(tap, walk.across)
-        b, row, column = image, first_row, first_column
-        for i in range(MR):
+def _starts_into(starts, walk, m, M, tap, taps, c):
+    """Where in x the runs of MR output cells begin, from cell m and tap on; -1 outside the map."""
+    image, cell = divmod(m, walk.rows * walk.columns)
+    row, column = divmod(cell, walk.columns)
+    first_u, first_v = divmod(tap, walk.across)
+    for i in range(MR):
+        u, v = first_u, first_v
+        for t in range(taps):
             h = row * walk.stride + u * walk.dilation - walk.top
             w = column * walk.stride + v * walk.dilation - walk.left
-            inside = m0 + i < m1 and 0 <= h < walk.H and 0 <= w < walk.W
-            starts[i] = ((b * walk.H + h) * walk.W + w) * walk.C + c if inside else -1
-            column += 1
-            if column == walk.columns:
-                column, row = 0, row + 1
-            if row == walk.rows:
-                row, b = 0, b + 1
-        pack(x, starts, length, zeros, a, at + k * MR, MR)
-        k, tap, c = k + length, tap + 1, 0
+            inside = m + i < M and 0 <= h < walk.H and 0 <= w < walk.W
+            starts[t * MR + i] = ((image * walk.H + h) * walk.W + w) * walk.C + c if inside else -1
+            v += 1
+            if v == walk.across:
+                u, v = u + 1, 0
+        column += 1
+        if column == walk.columns:
+            column, row = 0, row + 1
+        if row == walk.rows:
+            row, image = 0, image + 1

@@ -1,0 +1,273 @@
+"""How fast are PyTorch, ONNX Runtime and OpenVINO beside nphybrid?  The same network, one process each, in turn.
+
+    pip install ".[bench]"
+    python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
+    python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
+    python examples/benchmark_against.py --start               # from the start of a process to the printed label
+
+Every engine first answers for its logits: max|x - truth| / std(truth), where the truth is nphybrid's reference engine
+in float64, is at most 1e-3 in float32 and 0.3 in bfloat16, or it is not timed. Then each runs once a round, while the
+others wait; the order rotates, and two rounds do not count. ratio is the median over the rounds of engine / nphybrid
+(the first row): above 1, nphybrid is faster. Within a round both met the same machine, however its speed drifts.
+
+PyTorch runs transformers as it comes. ONNX Runtime and OpenVINO read one ONNX file, exported from it after the kernels
+of the convolutions were standardized. peak is the most memory that a process held until its first logits, of --start
+until its end. Exit code 1: a row that was asked for has no figures; stderr says why.
+"""
+import argparse
+import contextlib
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+from benchmark_engines import ENGINES, architecture, peak
+
+# The error above which an engine is not timed. PyTorch's own in R50+ViT-B/16: 1e-5 and 0.17.
+BOUND = {"float32": 1e-3, "bfloat16": 0.3}
+WARM, PAUSE = 2, 0.1              # rounds that do not count; seconds in which an engine's idle threads stop spinning
+TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+READ_ONNX = "onnxruntime", "openvino"
+CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
+PHOTOGRAPH = Path(__file__).parent / "images" / "cat.png"
+
+
+@contextlib.contextmanager
+def started(*command):
+    """A process that ends with the block."""
+    with tempfile.TemporaryFile("w+") as log:
+        process = subprocess.Popen(list(map(str, command)), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                   stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
+        process.log = log
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.communicate()
+
+
+def answer_of(process):
+    """A child's next answer; a "problem" if it has ended."""
+    return json.loads(line) if (line := process.stdout.readline()) else ended(process)
+
+
+def ended(process):
+    """How a process ended, and the last that it said."""
+    code = process.wait()
+    process.log.seek(0)
+    return {"problem": f"ended with {code}: {''.join(process.log.read().strip().splitlines()[-1:])}"}
+
+
+def once_more(row):
+    """The seconds of one more call of a row's engine."""
+    with contextlib.suppress(BrokenPipeError):
+        print(file=row["process"].stdin, flush=True)
+    return answer_of(row["process"])
+
+
+def done(*job):
+    """The first answer of a child that then ends."""
+    with started(*CHILD, *job) as process:
+        return answer_of(process)
+
+
+def prepare(args, folder):
+    """Have a child write the network, or exit."""
+    say(f"preparing {args.model} …")
+    if problem := done("prepare", folder, args.model, args.seed, args.batch).get("problem"):
+        sys.exit(f"{args.model}: {problem}")
+
+
+def check(logits, truth, dtype):
+    """The error of logits, and what is wrong with them if anything.  -> fields of a row"""
+    if np.shape(logits) != truth.shape:
+        return {"problem": f"refused: logits of shape {np.shape(logits)}, not {truth.shape}"}
+    error = float(np.abs(np.asarray(logits) - truth).max() / truth.std())
+    return {"error": error} | ({} if error <= BOUND[dtype] else {
+        "problem": f"refused: the error {error:.1e} of its logits is above {BOUND[dtype]:g}"})
+
+
+def against(args, folder):
+    """A row per engine: what it is, how far from the truth, how fast."""
+    rows = engines(args)
+    prepare(args, folder)
+    onnx = done("export", folder) if any(row["engine"] in READ_ONNX for row in rows) else {}
+    truth = np.load(folder / "truth.npy")
+    with contextlib.ExitStack() as stack:
+        for row in rows:
+            wanted = row["dtype"]
+            job = row["engine"], folder, wanted, row["precision"], args.threads
+            if row["engine"] == "nphybrid":               # once for nothing: it may have to compile its kernels
+                done(*job)
+            row |= onnx if row["engine"] in READ_ONNX else {}
+            if "problem" not in row:
+                row["process"] = stack.enter_context(started(*CHILD, *job))
+                row |= answer_of(row["process"])
+            if "logits" in row:
+                row |= check(row.pop("logits"), truth, wanted)
+            say(f"{TITLES[row['engine']]} {wanted}: {'no figures' if 'problem' in row else 'ready'}")
+        return in_turn(rows, args.runs, once_more)
+
+
+def engines(args):
+    """The rows that the command line asks for."""
+    rows = [("nphybrid", *spec.partition(":")[::2]) for spec in args.ours.split(",")]
+    rows += [(*spec.partition("-")[::2], "") for spec in args.peers.split(",") if spec]
+    rows = [dict(engine=engine, dtype=dtype or "float32", precision=precision) for engine, dtype, precision in rows]
+    for row in rows:
+        if row["engine"] not in ENGINES or row["dtype"] not in BOUND:
+            sys.exit(f"{row['engine']} in {row['dtype']}? There are {', '.join(ENGINES)} in {', '.join(BOUND)}")
+    return rows
+
+
+# What a user of transformers writes for the five best labels of a picture.
+UPSTREAM = """
+import sys
+import torch
+from PIL import Image
+from transformers import ViTHybridImageProcessor, {kind}
+folder, picture, threads = sys.argv[1:]
+torch.set_num_threads(int(threads))
+processor, model = ViTHybridImageProcessor.from_pretrained(folder), {kind}.from_pretrained(folder).eval()
+with torch.inference_mode():
+    scores = model(**processor(Image.open(picture).convert("RGB"), return_tensors="pt")).logits[0].softmax(-1)
+for score, label in zip(*scores.topk(5)):
+    print(model.config.id2label[label.item()], score.item())
+"""
+
+
+def from_the_start(args, folder):
+    """A row per way to label a picture: a whole process, with weights and compiled kernels on disk."""
+    prepare(args, folder)
+    with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
+        process.wait()
+    ours = sys.executable, "-m", "nphybrid", "classify", PHOTOGRAPH, "--threads", args.threads, "--model"
+    peers = sys.executable, "-c", UPSTREAM.format(kind=architecture(folder)), folder / "model", PHOTOGRAPH, args.threads
+    rows = [dict(engine="nphybrid", reads=".h5", command=(*ours, folder / "model.h5")),
+            dict(engine="nphybrid", reads="folder", command=(*ours, folder / "model")),
+            dict(engine="torch", reads="folder", command=peers)]
+    rows = in_turn(rows, args.runs, to_its_end)
+    for row in rows:
+        if row.get("label") not in (None, rows[0].get("label")):
+            row["problem"] = f"its label is {row['label']}, not {rows[0].get('label')}"
+    return rows
+
+
+def to_its_end(row):
+    """Run a row's command.  -> the seconds until it ended, its label, the most memory it held"""
+    start = time.perf_counter()
+    with started(*row["command"]) as process:
+        printed = process.stdout.readlines()
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
+        return ended(process) if process.returncode else {
+            "seconds": seconds, "label": printed[0].rpartition(" ")[0].strip(), "peak": peak(usage)}
+
+
+def in_turn(rows, runs, run):
+    """Run each row once a round, in rotating order; who fails drops out.  -> the rows with their figures"""
+    seconds = [[] for _ in rows]
+    for first in range(WARM + runs):
+        for i in ((first + j) % len(rows) for j in range(len(rows))):
+            if "problem" not in rows[i]:
+                time.sleep(PAUSE)
+                rows[i] |= run(rows[i])
+                seconds[i].append(rows[i].pop("seconds", None))
+    for row, s in zip(rows, seconds):
+        row.pop("process", row.pop("command", None))
+        if "problem" not in row:
+            s, ratios = s[WARM:], [b / a for a, b in zip(seconds[0], s) if a][WARM:]
+            row |= dict(seconds=s, median=statistics.median(s), spread=(min(s), max(s)),
+                        ratio=None if "problem" in rows[0] else statistics.median(ratios))
+    return rows
+
+
+# title, the field that it shows, how
+COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
+           ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
+           ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
+           ("peak MB", "peak", lambda n: f"{n / 1e6:,.0f}"), ("label", "label", str),
+           ("error", "error", "{:.1e}".format), ("ratio", "ratio", lambda r: "-" if r is None else f"{r:.2f}"))
+
+
+def table(report, style):
+    """A line about the measurement, and a row per engine that has figures."""
+    rows = [row for row in report["rows"] if "problem" not in row]
+    columns = [column for column in COLUMNS if any(row.get(column[1], "") != "" for row in rows)]
+    cells = [[title for title, _, _ in columns]] + [[show(row[field]) for _, field, show in columns] for row in rows]
+    about = "{model}, {height} x {width}, batch {batch}; {cpu}; {date}; {runs} runs in turn".format(**report)
+    if style == "markdown":
+        lines = [f"| {' | '.join(line)} |" for line in [cells[0], ["---"] * len(columns), *cells[1:]]]
+        return "\n".join([about, "", *lines])
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    return "\n".join([about, *("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)])
+
+
+def between_marks(path, mark, text=None):
+    """Put the text, if there is one, between the marks of a file; there must be such marks."""
+    before = path.read_text("utf-8")
+    found = re.search(f"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", before, re.DOTALL)
+    if not found:
+        sys.exit(f"{path}: no lines <!-- {mark} --> and <!-- /{mark} -->")
+    if text is not None:
+        path.write_text(f"{before[:found.start()]}{text}\n{before[found.end():]}", "utf-8")
+
+
+def cpu():
+    """What the processor calls itself, as far as the system tells."""
+    with contextlib.suppress(OSError, TypeError):
+        return re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
+    return platform.processor() or platform.machine()
+
+
+def say(text):
+    """Progress and complaints, beside what is printed."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def main():
+    """Parse the command line, measure, print.  -> exit code"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="R50+ViT-B/16", help="a preset's name, with random weights, or a path")
+    for name, default in ("batch", 1), ("threads", 2), ("runs", 11):
+        parser.add_argument(f"--{name}", default=default, type=lambda text: max(1, int(text)))
+    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
+    parser.add_argument("--ours", default="float32", help="dtype[:precision], several with commas")
+    parser.add_argument("--peers", default="torch,onnxruntime,openvino", help="engine[-bfloat16], several with commas")
+    parser.add_argument("--start", action="store_true", help="time whole processes that label a photograph")
+    parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
+    parser.add_argument("--readme", type=Path, help="a file: the table goes between its marks <!-- benchmark --> and "
+                        "<!-- /benchmark -->, or, of --start, <!-- start --> and <!-- /start -->")
+    args = parser.parse_args()
+    mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
+    if args.readme:
+        between_marks(args.readme, mark)
+    with tempfile.TemporaryDirectory(prefix="nphybrid-") as folder:
+        rows = measure(args, Path(folder))
+        height, width = np.load(Path(folder) / "x.npy").shape[2:]
+    report = dict(model=Path(args.model).name if os.path.exists(args.model) else args.model, height=height, width=width,
+                  batch=args.batch, cpu=cpu(), date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
+    print(json.dumps(report, indent=2) if args.format == "json" else table(report, args.format))
+    problems = [f"{TITLES[row['engine']]} {row.get('dtype', '')}: {row['problem']}" for row in rows if "problem" in row]
+    for problem in problems:
+        say(problem)
+    if args.readme and not problems:
+        between_marks(args.readme, mark, table(report, "markdown"))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

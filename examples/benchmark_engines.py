@@ -1,0 +1,148 @@
+"""The processes that benchmark_against.py starts: one prepares the network, each of the others loads one engine.
+
+Nothing heavy is imported before a process knows which engine it is: its memory is that engine's alone.
+"""
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+
+def prepare(folder, name, seed, batch):
+    """Write what the engines read: the network as a Hugging Face folder, pictures, and their true logits."""
+    from parity_with_torch import network, picture
+
+    from nphybrid import ViTHybridImageProcessor
+    model = network(name, int(seed), engine="reference")
+    height, width = model.sizes.image
+    if model.processor is None:
+        model.processor = ViTHybridImageProcessor(size={"height": height, "width": width}, do_center_crop=False,
+                                                  image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    model.save_pretrained(folder / "model")
+    x = np.concatenate([np.roll(picture((height, width)), 16 * i, axis=-1) for i in range(int(batch))])
+    exact = type(model)(model.config, state_dict=model.state_dict(), engine="reference", dtype="float64")
+    np.save(folder / "x.npy", x)
+    np.save(folder / "truth.npy", exact(x).logits)
+
+
+def export(folder):
+    """Write the network as ONNX, every weight-standardized convolution as the plain one that it amounts to."""
+    import onnx  # noqa: F401, for torch.onnx names it less clearly where it is missing
+    import torch
+    import transformers
+    from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
+    network = getattr(transformers, architecture(folder)).from_pretrained(folder / "model", return_dict=False)
+    for name, conv in list(network.named_modules()):
+        if isinstance(conv, WeightStandardizedConv2d):
+            weight = conv.weight.detach().double()
+            variance, mean = torch.var_mean(weight, (1, 2, 3), correction=0, keepdim=True)
+            plain = torch.nn.Conv2d(conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding,
+                                    conv.dilation, conv.groups, bias=conv.bias is not None)
+            plain.load_state_dict(conv.state_dict() | {"weight": (weight - mean) / torch.sqrt(variance + conv.eps)})
+            network.set_submodule(name, torch.nn.Sequential(conv.pad or torch.nn.Identity(), plain))
+    x = torch.from_numpy(np.load(folder / "x.npy"))
+    torch.onnx.export(network.eval(), (x,), folder / "model.onnx", dynamo=False, opset_version=20,
+                      input_names=["pixel_values"], output_names=["logits"])
+
+
+def ours(folder, x, dtype, precision, threads):
+    """Load an engine.  -> version, threads and dtype in use, a function that returns logits"""
+    import nphybrid
+    model = getattr(nphybrid, architecture(folder)).from_pretrained(
+        folder / "model", dtype=dtype, num_threads=threads, **({"precision": precision} if precision else {}))
+    return nphybrid.__version__, model.num_threads, model.dtype.name, lambda: model(x).logits
+
+
+def pytorch(folder, x, dtype, precision, threads):
+    """The same of transformers' model, with its default attention."""
+    import torch
+    import transformers
+    torch.set_num_threads(threads)
+    model = getattr(transformers, architecture(folder)).from_pretrained(folder / "model")
+    model, tensor = model.to(getattr(torch, dtype)).eval(), torch.from_numpy(x).to(getattr(torch, dtype))
+
+    def call():
+        with torch.inference_mode():
+            return model(tensor).logits.float().numpy()
+    return torch.__version__.split("+")[0], torch.get_num_threads(), str(model.dtype).removeprefix("torch."), call
+
+
+def onnx_runtime(folder, x, dtype, precision, threads):
+    """The same of ONNX Runtime's CPU provider, with every optimization of the graph."""
+    import onnxruntime
+    if dtype != "float32":
+        raise ValueError(f"the ONNX file holds float32, not {dtype}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    return (onnxruntime.__version__, session.get_session_options().intra_op_num_threads, dtype,
+            lambda: session.run(None, {"pixel_values": x})[0])
+
+
+def open_vino(folder, x, dtype, precision, threads):
+    """The same of OpenVINO's CPU plugin, asked for latency."""
+    import openvino
+    kinds = {"float32": "f32", "bfloat16": "bf16"}
+    model = openvino.Core().compile_model(folder / "model.onnx", "CPU", {
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": kinds[dtype]})
+    used = model.get_property("INFERENCE_PRECISION_HINT").to_string()
+    return (openvino.__version__.split("-")[0], model.get_property("INFERENCE_NUM_THREADS"),
+            {short: long for long, short in kinds.items()}.get(used, used), lambda: model([x])[0])
+
+
+def architecture(folder):
+    """The name of the class of the network in the folder."""
+    return json.loads((folder / "model" / "config.json").read_text())["architectures"][0]
+
+
+JOBS = {"prepare": prepare, "export": export}
+ENGINES = {"nphybrid": ours, "torch": pytorch, "onnxruntime": onnx_runtime, "openvino": open_vino}
+
+
+def child(answer, job, folder, *arguments):
+    """Do a job, or load an engine and answer with its facts and first logits, then with seconds for every line read."""
+    folder, start = Path(folder), time.perf_counter()
+    if job in JOBS:
+        return answer(JOBS[job](folder, *arguments) or {})
+    x, (dtype, precision, threads) = np.load(folder / "x.npy"), arguments
+    version, threads, dtype, call = ENGINES[job](folder, x, dtype, precision, int(threads))
+    loaded = time.perf_counter()
+    logits, first = call(), time.perf_counter() - loaded
+    answer(dict(version=version, threads=threads, dtype=dtype, load=loaded - start, first=first,
+                peak=peak(resource.getrusage(resource.RUSAGE_SELF)), logits=logits.astype(float).tolist()))
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        call()
+        answer({"seconds": time.perf_counter() - start})
+
+
+def main(*arguments):
+    """Be a child whose answers go to stdout, one line each; what its libraries print goes to stderr."""
+    stdout = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def answer(fields):
+        print(json.dumps(fields), file=stdout, flush=True)
+    try:
+        child(answer, *arguments)
+    except ModuleNotFoundError as error:
+        answer({"problem": f'{error.name} is not installed: pip install ".[bench]"'})
+    except Exception as error:
+        answer({"problem": f"{type(error).__name__}: {error}"})
+
+
+def peak(usage):
+    """The most memory that a process held, in bytes; macOS counts so too, the others in kilobytes.
+
+    Linux lets a process begin with its parent's figure: the parent should be small.
+    """
+    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,99 @@
+"""The benchmark runs to its end, times nobody whose logits are wrong, and says what is missing."""
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("transformers")
+
+from benchmark_against import check, in_turn, table  # noqa: E402
+
+TRUTH = np.random.default_rng(0).standard_normal((2, 10))
+
+
+def run(root, *args, path=""):
+    """The benchmark of the bundled model in two runs.  -> the finished process"""
+    return subprocess.run(
+        [sys.executable, root / "examples" / "benchmark_against.py", "--runs", "2", "--format", "json",
+         *args, "--model", root / "weights" / "vit-hybrid-tiny-cifar10.h5"],
+        capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{root}"})
+
+
+def test_against_torch(root, tmp_path):
+    """Figures as JSON, and the same as a table between the marks of a file."""
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+    done = run(root, "--peers", "torch", "--batch", "2", "--readme", readme)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["height"], report["width"], report["batch"], report["runs"]) == (64, 64, 2, 2)
+    ours, torchs = report["rows"]
+    assert (ours["engine"], torchs["engine"], ours["ratio"]) == ("nphybrid", "torch", 1)
+    for row in ours, torchs:
+        assert (row["dtype"], row["threads"], len(row["seconds"])) == ("float32", 2, 2)
+        assert 0 < row["error"] < 1e-5 and row["peak"] > 5e7 and row["load"] > 0 and row["first"] > 0
+        assert 0 < row["spread"][0] <= row["median"] <= row["spread"][1]
+    before, *_, last, _, after, end = readme.read_text().split("\n")
+    assert (before, after, end) == ("before", "after", "") and last.startswith(
+        f"| PyTorch | {torchs['version']} | float32 | 2 |")
+
+
+def test_from_the_start(root):
+    """Whole processes that agree about the cat."""
+    done = run(root, "--start", "--runs", "1")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)["rows"]
+    assert [(row["engine"], row["reads"], row["label"]) for row in rows] == [
+        ("nphybrid", ".h5", "cat"), ("nphybrid", "folder", "cat"), ("torch", "folder", "cat")]
+    assert all(row["peak"] > 5e7 and row["median"] > 0.1 for row in rows)
+
+
+@pytest.mark.parametrize("library", ["openvino", "onnx"])
+def test_a_missing_library_costs_its_own_row(root, tmp_path, library):
+    if library == "openvino":
+        pytest.importorskip("onnx")
+    (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError('gone', name='{library}')")
+    done = run(root, "--peers", "openvino", path=tmp_path)
+    ours, peer = json.loads(done.stdout)["rows"]
+    assert done.returncode == 1 and ours["median"] > 0 and "median" not in peer
+    assert f'OpenVINO float32: {library} is not installed: pip install ".[bench]"' in done.stderr
+
+
+def test_an_unknown_engine_is_named(root):
+    done = run(root, "--peers", "abacus")
+    assert done.returncode == 1 and "abacus" in done.stderr and done.stdout == ""
+
+
+@pytest.mark.parametrize("dtype, amount, passes", [
+    ("float32", 1e-5, True), ("float32", 1e-2, False), ("bfloat16", 1e-2, True), ("bfloat16", 0.5, False),
+    ("float32", np.nan, False)])
+def test_wrong_logits_are_refused(dtype, amount, passes):
+    logits = TRUTH.copy()
+    logits[1, 3] += amount * TRUTH.std()
+    row = check(logits.tolist(), TRUTH, dtype)
+    assert row["error"] == pytest.approx(amount, nan_ok=True)
+    assert ("problem" not in row) == passes
+
+
+def test_logits_of_another_shape_are_refused():
+    assert "shape" in check(TRUTH[:1].tolist(), TRUTH, "float32")["problem"]
+
+
+def test_who_is_refused_is_not_timed():
+    """Nor does it stand in the table; who fails in the middle leaves."""
+    calls = []
+
+    def call(row):
+        calls.append(row["engine"])
+        gone = row["engine"] == "openvino" and calls.count("openvino") == 2
+        return {"problem": "gone"} if gone else {"seconds": len(row["engine"])}
+    rows = [dict(engine="nphybrid"), dict(engine="torch", problem="refused"), dict(engine="openvino"),
+            dict(engine="onnxruntime")]
+    report = dict(model="m", height=1, width=1, batch=1, cpu="c", date="2000-01", runs=3, rows=in_turn(rows, 3, call))
+    assert [calls.count(row["engine"]) for row in rows] == [5, 0, 2, 5]
+    lines = table(report, "text").splitlines()
+    assert [line.split()[0] for line in lines[2:]] == ["nphybrid", "ONNX"] and lines[-1].endswith(f"{11 / 8:.2f}")
