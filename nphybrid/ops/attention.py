@@ -15,7 +15,7 @@ from .elementwise import exp_negative
 from .jit import MR, NR, jit
 from .matmul import floats
 from .tile import tile
-from .emit import aligned, largest, pack, total, wide
+from .emit import aligned, empty, largest, pack, total, wide
 
 NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
@@ -36,7 +36,7 @@ def _attention(query, key, value, heads, keep):
                          for x, name in ((query, "query"), (key, "key"), (value, "value")))
     if D % heads:
         raise ValueError(f"{heads} heads do not divide a width of {D}")
-    context = np.empty((B, T, D), np.float32)
+    context = empty(B, T, D)
     weights = np.empty((B, heads, T, T), np.float32) if keep else NO_WEIGHTS
     scale = np.float32(1 / math.sqrt(D // heads))
     tiles = -(-T // MR)

@@ -10,7 +10,7 @@ from .attention import attention, attention_with_weights  # noqa: F401
 from .elementwise import activate_in, code_of
 from .jit import jit
 from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare  # noqa: F401
-from .emit import moments, wide
+from .emit import aligned, empty, moments, wide
 
 CHUNK = 65536                             # elements that one task sums or writes: 256 KB, a fifth of L2
 LONG = 256                                # loops over fewer channels take several cells at once
@@ -46,7 +46,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     width = C * max(1, LONG // C)
     chunk = width * max(1, CHUNK // width)        # of the shape alone: the order of the sums is a promise
     chunks = -(-H * W * C // chunk)
-    sums, y = np.empty((B, chunks, 2, width)), np.empty_like(x)
+    sums, y = np.empty((B, chunks, 2, width)), empty(*x.shape)
     lines = np.empty((B, 3, width), np.float32)
     threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), x.size)
     for b in range(B):
@@ -60,9 +60,9 @@ def _sum_chunk_into(sums, x, chunk, b, i):
     """sums[b, i] = sums of x and x^2 over a chunk, per channel of several neighbouring cells."""
     wide()
     width = sums.shape[3]
-    total, square = sums[b, i, 0], sums[b, i, 1]
-    total[:] = 0.0
-    square[:] = 0.0
+    both = aligned(4 * width).view(np.float64)
+    total, square = both[:width], both[width:]
+    both[:] = 0.0
     part = x[b, i * chunk:(i + 1) * chunk]
     for n in range(0, part.size, width):
         row = part[n:n + width]
@@ -70,6 +70,7 @@ def _sum_chunk_into(sums, x, chunk, b, i):
             value = np.float64(row[c])
             total[c] += value
             square[c] += value * value
+    sums[b, i, 0], sums[b, i, 1] = total, square
 
 
 @jit
@@ -124,7 +125,7 @@ def layer_norm(x, norm, eps):
     D = x.shape[-1]
     scale, bias = floats(norm.scale, "scale", (D,)), floats(norm.bias, "bias", (D,))
     flat = x.reshape(-1, D)
-    y, rows = np.empty_like(flat), max(1, CHUNK // D)
+    y, rows = empty(*flat.shape), max(1, CHUNK // D)
     threads.run(-(-len(flat) // rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows), x.size)
     return y.reshape(x.shape)
 
@@ -149,7 +150,7 @@ def max_pool(x, padding, fill):
     """Nothing is padded: a window that leaves the map begins with `fill`."""
     B, H, W, C = np.shape(x)
     x, ((top, bottom), (left, right)) = floats(x), padding
-    y = np.empty((B, (H + top + bottom - 3) // 2 + 1, (W + left + right - 3) // 2 + 1, C), np.float32)
+    y = empty(B, (H + top + bottom - 3) // 2 + 1, (W + left + right - 3) // 2 + 1, C)
     rows = y.shape[1]
     fill = np.float32(fill)
     threads.run(B * rows, lambda i: _max_pool_row_into(y, x, top, left, fill, *divmod(i, rows)), 9 * y.size)

@@ -7,6 +7,7 @@ every tile, at a third of what L2 delivers; x is read in place.
 Every element of the result is summed over K in one order, which depends on K alone: the bits do not depend on
 the number of rows, the place of a row, or the number of threads.
 """
+import functools
 import math
 from typing import NamedTuple
 
@@ -15,47 +16,72 @@ import numpy as np
 from . import reference, threads
 from ..params import mapped
 from .elementwise import activate_in, code_of
-from .emit import aligned, wide
+from .emit import aligned, empty, wide
 from .jit import L2, MR, NR, jit
 from .tile import tile
 
 KC = 384                                  # depth of a panel's block: 768 is 3 % faster, and a third less accurate
 FEW = 32                                  # channels; with fewer, a row of the kernel is one run
-NOTHING = np.zeros(0, np.float32)
+NOTHING, NO_HALVES = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O) as the tile reads it: panels (P, K, NR) of NR columns, zeros beyond the last.
 
-    The layout is the instruction set's: a pickle holds the kernel itself, which is packed where it is read.
+    narrow: bfloat16, in half the memory. The layout is the instruction set's: a pickle holds the kernel itself,
+    which is packed where it is read.
     """
 
-    def __init__(self, kernel):
+    def __init__(self, kernel, narrow=False):
         if not kernel.size:
             raise ValueError(f"a kernel of shape {kernel.shape} has no weights")
         self.shape, self.ndim, self.dtype = kernel.shape, kernel.ndim, kernel.dtype
         N = kernel.shape[-1]
         kernel = kernel.reshape(-1, N)
-        self.panels = aligned(-(-N // NR) * len(kernel) * NR)
+        size = -(-N // NR) * len(kernel) * NR
+        self.panels = aligned(-(-size // 2)).view(np.uint16)[:size] if narrow else aligned(size)
         for p, panel in enumerate(self._panels()):
             n = min(NR, N - p * NR)
-            panel[:, :n] = kernel[:, p * NR:p * NR + n]
+            columns = kernel[:, p * NR:p * NR + n]
+            panel[:, :n] = narrowed(columns) if narrow else columns
             panel[:, n:] = 0
+
+    @property
+    def narrow(self):
+        """Whether the panels hold bfloat16."""
+        return self.panels.dtype == np.uint16
 
     def _panels(self):
         """A view (P, K, NR)."""
         return self.panels.reshape(-1, math.prod(self.shape[:-1]), NR)
 
     def unpacked(self):
-        """The kernel, bit for bit."""
+        """The kernel, bit for bit; a narrow one's values as float32."""
         K, N = math.prod(self.shape[:-1]), self.shape[-1]
-        return self._panels().transpose(1, 0, 2).reshape(K, -1)[:, :N].reshape(self.shape)
+        kernel = self._panels().transpose(1, 0, 2).reshape(K, -1)[:, :N].reshape(self.shape)
+        return widened(kernel) if self.narrow else kernel
 
     def __reduce__(self):
-        return Packed, (self.unpacked(),)
+        return Packed, (self.unpacked(), self.narrow)
 
     def __repr__(self):
         return f"Packed{self.shape}"
+
+
+def narrowed(x):
+    """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even.  Raises ValueError for what would become
+    infinite."""
+    bits = np.ascontiguousarray(x).view(np.uint32)
+    halves = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
+    if (halves & 0x7F80 == 0x7F80).any():
+        raise ValueError(f"{np.abs(x).max()} is no finite bfloat16; those end at 3.3895e38")
+    return halves
+
+
+def widened(halves):
+    """bfloat16 -> float32, exactly."""
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 class Walk(NamedTuple):
@@ -94,7 +120,7 @@ def floats(x, name="x", shape=None):
         raise TypeError(f"{name} must be a float32 array, got {getattr(x, 'dtype', type(x).__name__)}")
     if shape is not None and x.shape != tuple(shape):
         raise ValueError(f"{name} must have shape {tuple(shape)}, got {x.shape}")
-    return np.require(x, requirements="CWA")
+    return x if x.flags.carray else np.require(x, requirements="CWA")
 
 
 def linear(x, p):
@@ -116,72 +142,90 @@ def linear_add(x, p, residual):
 def _linear(x, p, residual, activation):
     C, O = p.kernel.shape
     x, code = floats(x, shape=(*np.shape(x)[:-1], C)), code_of(activation)
-    M = x.size // C
-    walk = Walk(H=M, W=1, C=C, rows=M, columns=1, stride=1, dilation=1, top=0, left=0, across=1, run=C, K=C)
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
+    walk = _walk(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
     return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
     """Columns are never stored. Kernels of few channels see runs of KW * C neighbours, in a map padded first."""
     KH, KW, C, O = kernel.shape
-    x = floats(x, shape=(*np.shape(x)[:3], C))
-    reach = dilation * (KH - 1) + 1, dilation * (KW - 1) + 1
+    x, run = floats(x, shape=(*np.shape(x)[:3], C)), C
     if dilation == 1 and 1 < KW and C < FEW:
-        x, padding, run = np.pad(x, ((0, 0), *padding, (0, 0))), ((0, 0), (0, 0)), KW * C
-    else:
-        run = C
+        x, padding, run = _padded(x, padding), NOWHERE, KW * C
+    B, H, W, _ = x.shape
+    walk = _walk(H, W, C, KH, KW, run, stride, dilation, padding)
+    return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, walk.rows, walk.columns, O)
+
+
+def _padded(x, padding):
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
-    rows, columns = ((n - r) // stride + 1 for n, r in zip((H + top + bottom, W + left + right), reach))
-    if rows < 1 or columns < 1:
-        raise ValueError(f"a padded map of {H + top + bottom} x {W + left + right} cells is smaller than its "
-                         f"kernel, which spans {reach[0]} x {reach[1]}")
-    walk = Walk(H=H, W=W, C=C, rows=rows, columns=columns, stride=stride, dilation=dilation, top=top,
-                left=left, across=KW * C // run, run=run, K=KH * KW * C)
-    return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, rows, columns, O)
+    y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)
+    y[:, top:top + H, left:left + W] = x
+    return y
+
+
+@functools.lru_cache(4096)
+def _walk(H, W, C, KH, KW, run, stride, dilation, padding):
+    (top, bottom), (left, right) = padding
+    reach, whole = (dilation * (KH - 1) + 1, dilation * (KW - 1) + 1), (top + H + bottom, left + W + right)
+    rows, columns = ((n - r) // stride + 1 for n, r in zip(whole, reach))
+    if H and (rows < 1 or columns < 1):
+        raise ValueError(f"a padded map of {whole[0]} x {whole[1]} cells is smaller than its kernel, which spans "
+                         f"{reach[0]} x {reach[1]}")
+    return Walk(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
 
 
 def _multiply(x, kernel, walk, B, bias, residual, code):
     """Tasks are blocks of rows and columns of the result."""
     M, N = B * walk.rows * walk.columns, kernel.shape[-1]
-    out, x, work = np.empty(M * N, np.float32), x.reshape(-1), M * N * walk.K
-    tiles, panels = -(-M // MR), -(-N // NR)
-    down, across = _split(tiles, panels, x.size, kernel.panels.size, threads.worth(work))
+    out, x, work = empty(M * N), x.reshape(-1), M * N * walk.K
+    tiles, strips = -(-M // MR), -(-N // NR)
+    down, across = _split(tiles, strips, x.size, kernel.panels.size, threads.worth(work))
     beside = max(1, L2 // 3 // (min(KC, walk.K) * NR * 4))
+    panels, halves = (NOTHING, kernel.panels) if kernel.narrow else (kernel.panels, NO_HALVES)
 
     def task(i):
         i, j = divmod(i, across)
         rows = tiles * i // down, tiles * (i + 1) // down
-        columns = panels * j // across, panels * (j + 1) // across
-        _multiply_into(out, x, kernel.panels, bias, residual, walk, N, rows, columns, beside, code)
+        columns = strips * j // across, strips * (j + 1) // across
+        _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, beside, code)
     threads.run(down * across, task, work)
     return out
 
 
-def _split(tiles, panels, x_size, b_size, n):
+@functools.lru_cache(4096)
+def _split(tiles, strips, x_size, b_size, n):
     """Parts of the rows and of the columns: four tasks for each of n threads, so that none waits long for the last.
 
     A part of the rows reads all of b, a part of the columns all of x: the least reading is chosen.
     """
     tasks = 4 * n if n > 1 else 1
-    ways = [(min(tiles, -(-tasks // beside)), beside) for beside in range(1, min(tasks, panels) + 1)]
+    ways = [(min(tiles, -(-tasks // beside)), beside) for beside in range(1, min(tasks, strips) + 1)]
     return min(ways, key=lambda way: way[0] * b_size + way[1] * x_size, default=(0, 0))
 
 
 @jit
-def _multiply_into(out, x, panels, bias, residual, walk, N, rows, columns, beside, code):
-    """out[tiles of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat."""
+def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, beside, code):
+    """out[tiles of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat.
+
+    Panels are float32, or halves of it, which are widened in L2 for all rows at once.
+    """
     wide()
     M, depth = out.size // N, min(KC, walk.K)
     block, zeros, starts = aligned(MR * NR), np.zeros(depth, np.float32), np.empty(depth * MR, np.int64)
+    wider = aligned(min(beside, columns[1] - columns[0]) * depth * NR if halves.size else 0)
     for p0 in range(columns[0], columns[1], beside):          # panels that share L2
         k = 0
         while k < walk.K:                                     # a block of at most KC: runs, or a part of one
             tap, c = divmod(k, walk.run)
             length = min(walk.run - c, KC)
             taps = max(1, min(KC // walk.run, walk.K // walk.run - tap))
-            first, last = k == 0, k + taps * length == walk.K
+            deep = taps * length
+            first, last = k == 0, k + deep == walk.K
+            for p in range(p0, min(p0 + beside, columns[1]) if halves.size else p0):
+                _widen_into(wider[(p - p0) * deep * NR:], halves, (p * walk.K + k) * NR, deep * NR)
             for t in range(rows[0], rows[1]):                 # a row of tiles: x comes to L1 once
                 m = t * MR
                 _starts_into(starts, walk, m, M, tap, taps, c)
@@ -191,11 +235,21 @@ def _multiply_into(out, x, panels, bias, residual, walk, N, rows, columns, besid
                     inplace = whole and not (last and code)
                     to, to_at, ldc = (out, at, N) if inplace else (block, 0, NR)
                     d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, at, N, 1)
-                    tile(x, starts, zeros, taps, length, panels, (p * walk.K + k) * NR, to, to_at, ldc,
+                    b, b_at = (wider, (p - p0) * deep * NR) if halves.size else (panels, (p * walk.K + k) * NR)
+                    tile(x, starts, zeros, taps, length, b, b_at, to, to_at, ldc,
                          d, d_at, ldd, adds if whole else 0, residual, at, N, residual.size if inplace and last else 0)
                     if not inplace:
                         _finish(out, block, bias, residual, at, N, min(MR, M - m), n0, n, first, last, whole, code)
-            k += taps * length
+            k += deep
+
+
+@jit
+def _widen_into(out, halves, at, n):
+    wide()
+    part = halves[at:at + n]
+    for i in range(n):
+        bits = np.uint32(part[i]) << np.uint32(16)
+        out[i] = np.uint32(bits).view(np.float32)
 
 
 @jit
