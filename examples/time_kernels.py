@@ -11,7 +11,7 @@ import time
 import numpy as np
 
 from nphybrid import PRESETS
-from nphybrid.ops import attention, emit, jit, kernels, reference, threads, tile
+from nphybrid.ops import attention, emit, jit, kernels, limits, reference, threads
 from nphybrid.ops.elementwise import exp
 from nphybrid.params import Linear, Norm
 
@@ -61,18 +61,11 @@ def exp_256(x, y):
         y[i] = exp(x[i])
 
 
-@jit.jit
-def tiles(a, starts, b, c, k_len, times):
-    for _ in range(times):
-        tile.tile(a, starts, a, 1, k_len, b, 0, c, 0, jit.NR, c, 0, 0, 0, c, 0, 0, 0)
-
-
 def inner():
     """(name, function, elements or None, multiply-adds or None) of the loops inside, on one thread."""
-    x, y, scores, K = normal(4096), np.empty(4096, np.float32), normal(577), 128
-    a, b, c = (emit.aligned(n) for n in (K * jit.MR, K * jit.NR, jit.MR * jit.NR))
-    a[:], b[:], starts = normal(a.size), normal(b.size), np.arange(jit.MR) * K
-    yield "  tile, from L1", lambda: tiles(a, starts, b, c, K, 1000), None, 1000 * K * jit.MR * jit.NR
+    x, y, scores = normal(4096), np.empty(4096, np.float32), normal(577)
+    for name, (loop, work) in ("fma, in registers", limits.register_loop()), ("tile, from L1", limits.tile_loop()):
+        yield f"  {name}", lambda loop=loop: loop(1000), None, 1000 * work
     yield "  exp, as compiled with wide()", lambda: exp_512(x, y), x.size, None
     yield "  exp, as compiled without", lambda: exp_256(x, y), x.size, None
     yield "  softmax but for its division", lambda: attention._softmax_in(scores, 0.125), 577, None

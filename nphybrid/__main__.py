@@ -1,7 +1,7 @@
 """The command line: one short function per verb.  `nphybrid`, or `python -m nphybrid`
 
-Data goes to stdout, everything else to stderr. Exit codes: 0 all good, 1 some inputs failed, 2 usage, 3 model or
-file refused, 130 interrupted. Nothing heavy is imported before a verb needs it.
+Data goes to stdout, everything else to stderr. Exit codes: 0 all good, 1 some inputs failed or the doctor found
+something, 2 usage, 3 model or file refused, 130 interrupted. Nothing heavy is imported before a verb needs it.
 """
 import argparse
 import json
@@ -85,41 +85,134 @@ def summary(args):
     return 0
 
 
+def bench(args):
+    """Print a row per combination of dtype, threads and batch; one whose process is killed costs its own row only."""
+    from .bench import combinations, row, shown, surroundings
+    from .ops import threads
+    wanted = combinations(args.model, args.engine, args.dtype, args.precision,
+                          args.threads or sorted({1, threads.number()}), args.batch, args.runs, args.profile)
+    here, rows = surroundings(), []
+    for i, combination in enumerate(wanted):
+        if sys.stderr.isatty():
+            print(f"{i + 1} of {len(wanted)} …", end="\r", file=sys.stderr, flush=True)
+        rows.append(row(combination))
+    print(shown(here, rows, args.format))
+    return int(any("error" in each for each in rows))
+
+
+def doctor(args):
+    """Print what is installed and chosen here, and every problem with its remedy."""
+    from .doctor import examine, shown
+    found = examine()
+    print(json.dumps(found, indent=2) if args.format == "json" else shown(found))
+    return int(bool(found["problems"]))
+
+
+def warmup(args):
+    """Compile every kernel now; with --prune, delete what other versions have left behind."""
+    from .ops import jit
+    from .warmup import kept, prune, warm
+    if jit.CACHE is None:
+        print("nphybrid: nothing to warm up, for no kernel can be kept: see `nphybrid doctor`", file=sys.stderr)
+        return 1
+    _announce_compilation("numba")
+    compiled, seconds = warm()
+    folder, done = kept(), f"compiled {compiled}" if compiled else "warm already"
+    print(f"{done}, {seconds:.1f} s: {folder.kernels} kernels, {folder.bytes / 1e6:.1f} MB, in {jit.CACHE}")
+    for gone in prune() if args.prune else ():
+        print(f"deleted {gone.path}, {gone.bytes / 1e6:.1f} MB")
+    return 0
+
+
+ENGINES, DTYPES = ("numba", "reference"), ("float32", "float64")
+
+
 def _parser():
     from . import __version__
     parser = argparse.ArgumentParser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.")
     parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    for add, run in ((_add_classify, classify), (_add_convert, convert), (_add_summary, summary), (_add_bench, bench),
+                     (_add_doctor, doctor), (_add_warmup, warmup)):
+        verb = add(verbs)
+        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        verb.set_defaults(run=run)
+    return parser
 
+
+def _add_classify(verbs):
     verb = verbs.add_parser("classify", help="print the labels of pictures")
     verb.add_argument("images", nargs="+", metavar="IMAGE")
     verb.add_argument("--model", help="an .h5 or a Hugging Face folder (default: the CIFAR-10 model that comes along)")
     verb.add_argument("--top-k", type=_positive, default=5, metavar="K", help="how many labels (default 5)")
-    verb.add_argument("--engine", choices=("numba", "reference"), default="numba")
-    verb.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    verb.add_argument("--engine", choices=ENGINES, default="numba")
+    verb.add_argument("--dtype", choices=DTYPES, default="float32")
     verb.add_argument("--threads", type=_positive, metavar="N", help="how many threads (default: every core)")
     verb.add_argument("--format", choices=("text", "json"), default="text")
-    verb.set_defaults(run=classify)
+    return verb
 
+
+def _add_convert(verbs):
     verb = verbs.add_parser("convert", help="turn a Hugging Face folder into one .h5 file")
     verb.add_argument("source", metavar="SOURCE")
     verb.add_argument("target", metavar="TARGET.h5")
-    verb.set_defaults(run=convert)
+    return verb
 
+
+def _add_summary(verbs):
     verb = verbs.add_parser("summary", help="print shapes, parameters and multiply-adds of a model or a config")
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help="an .h5, a folder, a config.json, or a preset such as R50+ViT-B/16")
     verb.add_argument("--format", choices=("text", "json"), default="text")
-    verb.set_defaults(run=summary)
-    for verb in verbs.choices.values():
-        verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return parser
+    return verb
+
+
+def _add_bench(verbs):
+    verb = verbs.add_parser("bench", help="measure load, first and steady calls, and memory of a model",
+                            description="Options with N,M take several values; each combination is measured by itself.")
+    verb.add_argument("model", nargs="?", metavar="MODEL",
+                      help="an .h5, a folder, or a preset such as R50+ViT-B/16 (default: the model that comes along)")
+    verb.add_argument("--threads", type=_several(_positive), metavar="N,M", help="(default: 1, and every core)")
+    verb.add_argument("--batch", type=_several(_positive), default=[1], metavar="N,M", help="images a call (default 1)")
+    verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
+                      help=f"of {', '.join(DTYPES)} (default float32)")
+    verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B", help="(default highest)")
+    verb.add_argument("--engine", choices=ENGINES, default="numba")
+    verb.add_argument("--runs", type=_positive, default=11, metavar="N", help="calls that count (default 11)")
+    verb.add_argument("--profile", action="store_true", help="tell the time of each stage of the walk too")
+    verb.add_argument("--format", choices=("text", "json", "markdown"), default="text")
+    return verb
+
+
+def _add_doctor(verbs):
+    verb = verbs.add_parser("doctor", help="tell what is installed and chosen here, and what is wrong")
+    verb.add_argument("--format", choices=("text", "json"), default="text")
+    return verb
+
+
+def _add_warmup(verbs):
+    verb = verbs.add_parser("warmup", help="compile every kernel now")
+    verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions")
+    return verb
 
 
 def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no whole number of 1 or more")
     return int(text)
+
+
+def _several(kind):
+    """Values with commas between them."""
+    return lambda text: [kind(value) for value in text.split(",")]
+
+
+def _one_of(choices):
+    def choice(text):
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r}; expected one of {', '.join(choices)}")
+        return text
+    return choice
 
 
 def main(argv=None):

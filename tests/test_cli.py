@@ -135,7 +135,8 @@ def test_refusals_exit_with_3(args, told, tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "m.h5").exists()
 
 
-@pytest.mark.parametrize("line", ["", "classify", "classify x.png --top-k 0", "invent", "convert a"])
+@pytest.mark.parametrize("line", ["", "classify", "classify x.png --top-k 0", "invent", "convert a", "doctor x",
+                                  "warmup x"])
 def test_wrong_usage_exits_with_2(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
@@ -170,9 +171,13 @@ def test_interrupt(root, tmp_path):
     (["-c", "import nphybrid"], "numba h5py PIL nphybrid.api.base"),
     (["-m", "nphybrid", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "--version"], "numba h5py PIL numpy"),
+    (["-m", "nphybrid", "classify", "--help"], "numba h5py PIL numpy"),
+    (["-m", "nphybrid", "bench", "--help"], "numba h5py PIL numpy"),
+    (["-m", "nphybrid", "doctor", "--help"], "numba h5py PIL numpy"),
+    (["-m", "nphybrid", "warmup", "--help"], "numba h5py PIL numpy"),
     (["-c", "import nphybrid; nphybrid.ViTHybridConfig(); nphybrid.ViTHybridImageProcessor()"], "numba h5py"),
     (["-c", "import nphybrid; nphybrid.ViTHybridModel; from nphybrid.ops import reference"], "numba"),
-], ids=["import", "--help", "--version", "faces", "reference"])
+], ids=["import", "--help", "--version", "classify", "bench", "doctor", "warmup", "faces", "reference"])
 def test_light_imports(args, unwanted, root):
     done = subprocess.run([sys.executable, "-X", "importtime", *args], cwd=root, capture_output=True, text=True,
                           timeout=60)

@@ -120,6 +120,24 @@ def test_nothing_is_cold_where_nothing_is_kept(monkeypatch):
     assert jit.cold() is False
 
 
+NAMES = """
+import collections
+from nphybrid.ops import attention, elementwise, emit, kernels, limits, matmul, tile
+jitted = {id(value): value for module in (attention, elementwise, emit, kernels, limits, matmul, tile)
+          for value in vars(module).values() if hasattr(value, "py_func")}
+names = collections.Counter((each.py_func.__module__, each.py_func.__qualname__) for each in jitted.values())
+print(len(names) > 20, [name for name, times in names.items() if times > 1])
+"""
+
+
+@no_jit
+@pytest.mark.parametrize("isa", jit.available(jit.TARGET))
+def test_no_two_kernels_have_one_name(isa):
+    """Numba's machine code of two that do can be mixed up when two processes compile at once; it stays in the cache."""
+    done = python(NAMES, NPHYBRID_ISA=isa)
+    assert done.stdout == "True []\n", done.stderr
+
+
 def test_instruction_sets_come_from_the_target():
     x86 = "x86_64-unknown-linux-gnu", "some"
     assert jit.available((*x86, "+avx512f,+avx512vl,+avx2,+fma")) == ["avx512", "avx2", "plain"]

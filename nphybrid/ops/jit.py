@@ -22,6 +22,9 @@ SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "D
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 1 MB
 
+# What `available` and `_choose` do, for those who ask (nphybrid doctor).
+RULE = f"the first of {', '.join(TILES)} whose features Numba compiles for; NPHYBRID_ISA names another of them"
+
 
 def _target():
     """(triple, CPU, features) that Numba compiles for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are in it."""
@@ -115,6 +118,11 @@ L2 = _level2()
 CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 
+def llvm():
+    """The version of the LLVM that compiles."""
+    return ".".join(map(str, sys.modules["llvmlite"].binding.llvm_version_info))
+
+
 def cold():
     """Whether the folder is there and holds no compiled kernel yet: the first words will take their time."""
     return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None
@@ -129,6 +137,8 @@ def jit(function):
     fastmath=False: the order of summation is a promise, and NaN has to pass.
     error_model="numpy": 1 / 0 is infinite, as in NumPy; a check in each division keeps LLVM from vectorizing.
     Numba reads its cache folder here and nowhere else, so the user's own setting is put back.
+    No two kernels may have one name, so none is a closure: Numba names machine code by function, kinds of arguments
+    and a number that each process counts for itself, and could mix up what two processes compiled.
     """
     before = config.CACHE_DIR
     try:

@@ -70,8 +70,10 @@ class Packed:
 
 
 def narrowed(x):
-    """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even.  Raises ValueError for what would become
-    infinite."""
+    """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even.
+
+    Raises ValueError for what would become infinite.
+    """
     bits = np.ascontiguousarray(x).view(np.uint32)
     halves = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
     if (halves & 0x7F80 == 0x7F80).any():
