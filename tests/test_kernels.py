@@ -208,6 +208,46 @@ def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
     assert there.panels.size != here.panels.size
 
 
+def test_narrowed_is_the_nearest_bfloat16():
+    """Against the definition: of the two neighbours the nearer, of two equally near ones the even."""
+    rng = np.random.default_rng(0)
+    bits = np.concatenate([rng.integers(0, 0x7F7F8000, 20000, np.uint32), np.arange(0x3F800000, 0x3F830000, 0x800)])
+    x = bits.astype(np.uint32).view(np.float32) * rng.choice(np.float32([-1, 1]), len(bits))
+    below = x.view(np.uint32) >> 16
+    near = matmul.widened(np.stack([below, below + 1]).astype(np.uint16)).astype(np.float64)
+    far = np.abs(near - x)
+    upper = (far[1] < far[0]) | ((far[1] == far[0]) & (below % 2 == 1))
+    assert (far[1] == far[0]).sum() > 40
+    assert np.array_equal(matmul.widened(matmul.narrowed(x)), np.where(upper, near[1], near[0]))
+
+
+@pytest.mark.parametrize("beyond", [3.4e38, -3.4e38, np.inf, np.nan])
+def test_narrowed_refuses_what_is_no_finite_bfloat16(beyond):
+    assert matmul.narrowed(np.float32([3.3895e38])).item() == 0x7F7F
+    with pytest.raises(ValueError, match="no finite bfloat16"):
+        matmul.narrowed(np.float32([1, beyond]))
+
+
+@pytest.mark.parametrize("M, K, N", [(1, 1, 1), (7, 37, 45), (50, 500, 130), (13, 1000, 65)])
+def test_narrow_kernels_are_the_rounded_ones(M, K, N):
+    """Bit for bit, in half the memory."""
+    x, p = cases.normal(0, M, K), cases.dense(1, K, N)
+    narrow = matmul.Packed(p.kernel, narrow=True)
+    whole = matmul.Packed(matmul.widened(matmul.narrowed(p.kernel)))
+    assert narrow.panels.nbytes * 2 == whole.panels.nbytes and np.array_equal(narrow.unpacked(), whole.unpacked())
+    assert not np.array_equal(whole.unpacked(), p.kernel)
+    again = pickle.loads(pickle.dumps(narrow))
+    results = [kernels.linear_activate(x, Linear(kernel, p.bias), "gelu") for kernel in (narrow, whole, again)]
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+def test_narrow_convolutions_are_the_rounded_ones():
+    x, kernel = cases.normal(0, 2, 9, 8, 70), cases.normal(1, 3, 3, 70, 66)
+    whole = matmul.Packed(matmul.widened(matmul.narrowed(kernel)))
+    results = [kernels.conv2d(x, k, 1, 1, ((1, 1), (1, 1))) for k in (matmul.Packed(kernel, narrow=True), whole)]
+    assert np.array_equal(*results)
+
+
 @pytest.mark.parametrize("isa", jit.available(jit.TARGET))
 def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
     x, p = cases.normal(0, 3, 300), kernels.prepare(cases.dense(1, 300, 45), cases.CONFIG)
