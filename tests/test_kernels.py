@@ -211,7 +211,7 @@ def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
 def test_narrowed_is_the_nearest_bfloat16():
     """Against the definition: of the two neighbours the nearer, of two equally near ones the even."""
     rng = np.random.default_rng(0)
-    bits = np.concatenate([rng.integers(0, 0x7F7F8000, 20000, np.uint32), np.arange(0x3F800000, 0x3F830000, 0x800)])
+    bits = np.concatenate([rng.integers(0, 0x7F7F8000, 20000, np.uint32), 0x3F808000 + 0x10000 * np.arange(100)])
     x = bits.astype(np.uint32).view(np.float32) * rng.choice(np.float32([-1, 1]), len(bits))
     below = x.view(np.uint32) >> 16
     near = matmul.widened(np.stack([below, below + 1]).astype(np.uint16)).astype(np.float64)
