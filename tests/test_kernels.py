@@ -306,3 +306,25 @@ def five_images(arguments):
 
 def some(arguments, first, size):
     return tuple(a[first:first + size] if isinstance(a, np.ndarray) else a for a in arguments)
+
+
+@pytest.mark.parametrize("word, case", [(w, c) for w, c in ALL if w == "conv2d" or w.startswith("linear")],
+                         ids=[n for n in NAMES if n.startswith(("conv2d", "linear"))])
+def test_bits_do_not_depend_on_the_cache(word, case, monkeypatch):
+    """How many panels share L2, and how deep they are, decides about speed alone."""
+    results = []
+    for size in (0, 1 << 17, 1 << 30):
+        monkeypatch.setattr(matmul, "L2", size)
+        results.append(call(kernels, word, case.arguments()))
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+@pytest.mark.parametrize("word, case", [(w, c) for w, c in ALL if w == "conv2d" or w.startswith("linear")],
+                         ids=[n for n in NAMES if n.startswith(("conv2d", "linear"))])
+def test_bits_do_not_depend_on_the_cache(word, case, monkeypatch):
+    """How many panels share L2 decides about speed alone."""
+    results = []
+    for size in (0, 1 << 17, 1 << 30):
+        monkeypatch.setattr(matmul, "L2", size)
+        results.append(call(kernels, word, case.arguments()))
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])

@@ -12,7 +12,8 @@ from .jit import jit
 from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare  # noqa: F401
 from .emit import aligned, empty, moments, wide
 
-CHUNK = 65536                             # elements that one task sums or writes: 256 KB, a fifth of L2
+CHUNK = 65536                             # elements that one task sums or writes, at most: 256 KB, a fifth of L2
+EVEN = 4                                  # larger maps come in a multiple of so many chunks: threads share evenly
 LONG = 256                                # loops over fewer channels take several cells at once
 
 
@@ -44,15 +45,22 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
     width = C * max(1, LONG // C)
-    chunk = width * max(1, CHUNK // width)        # of the shape alone: the order of the sums is a promise
+    chunk = width * _share(-(-H * W * C // width), width)  # of the shape alone: the order of the sums is a promise
     chunks = -(-H * W * C // chunk)
     sums, y = np.empty((B, chunks, 2, width)), empty(*x.shape)
     lines = np.empty((B, 3, width), np.float32)
-    threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), x.size)
+    work = threads.ELEMENT * x.size
+    threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), work)
     for b in range(B):
         _lines_into(lines, sums, scale, bias, groups, H * W * C // groups, eps, b)
-    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code), x.size)
+    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code), work)
     return y.reshape(B, H, W, C)
+
+
+def _share(rows, width):
+    """How many rows are a task."""
+    tasks = -(-rows * width // CHUNK)
+    return max(1, -(-rows // (-(-tasks // EVEN) * EVEN if tasks > 1 else 1)))
 
 
 @jit
@@ -125,8 +133,9 @@ def layer_norm(x, norm, eps):
     D = x.shape[-1]
     scale, bias = floats(norm.scale, "scale", (D,)), floats(norm.bias, "bias", (D,))
     flat = x.reshape(-1, D)
-    y, rows = empty(*flat.shape), max(1, CHUNK // D)
-    threads.run(-(-len(flat) // rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows), x.size)
+    y, rows = empty(*flat.shape), _share(len(flat), D)
+    threads.run(-(-len(flat) // rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows),
+                threads.ELEMENT * x.size)
     return y.reshape(x.shape)
 
 
@@ -151,25 +160,27 @@ def max_pool(x, padding, fill):
     B, H, W, C = np.shape(x)
     x, ((top, bottom), (left, right)) = floats(x), padding
     y = empty(B, (H + top + bottom - 3) // 2 + 1, (W + left + right - 3) // 2 + 1, C)
-    rows = y.shape[1]
-    fill = np.float32(fill)
-    threads.run(B * rows, lambda i: _max_pool_row_into(y, x, top, left, fill, *divmod(i, rows)), 9 * y.size)
+    rows, fill = _share(B * y.shape[1], y.shape[2] * C), np.float32(fill)
+    threads.run(-(-B * y.shape[1] // rows), lambda i: _max_pool_into(y, x, top, left, fill, i * rows, rows),
+                threads.ELEMENT * x.size)
     return y
 
 
 @jit
-def _max_pool_row_into(y, x, top, left, fill, b, i):
-    """A NaN wins against everything, as in np.maximum."""
+def _max_pool_into(y, x, top, left, fill, first, rows):
+    """Some rows of the maps one below the other.  A NaN wins against everything, as in np.maximum."""
     B, H, W, C = x.shape
-    for j in range(y.shape[2]):
-        h, w, out = 2 * i - top, 2 * j - left, y[b, i, j]
-        inside = 0 <= h and h + 3 <= H and 0 <= w and w + 3 <= W
-        out[:] = np.float32(-np.inf) if inside else fill
-        for u in range(max(h, 0), min(h + 3, H)):
-            for v in range(max(w, 0), min(w + 3, W)):
-                cell = x[b, u, v]
-                for c in range(C):
-                    out[c] = cell[c] if (cell[c] > out[c]) | (cell[c] != cell[c]) else out[c]
+    for row in range(first, min(first + rows, B * y.shape[1])):
+        b, i = divmod(row, y.shape[1])
+        for j in range(y.shape[2]):
+            h, w, out = 2 * i - top, 2 * j - left, y[b, i, j]
+            inside = 0 <= h and h + 3 <= H and 0 <= w and w + 3 <= W
+            out[:] = np.float32(-np.inf) if inside else fill
+            for u in range(max(h, 0), min(h + 3, H)):
+                for v in range(max(w, 0), min(w + 3, W)):
+                    cell = x[b, u, v]
+                    for c in range(C):
+                        out[c] = cell[c] if (cell[c] > out[c]) | (cell[c] != cell[c]) else out[c]
 
 
 def mean_pool(x):
@@ -177,7 +188,7 @@ def mean_pool(x):
     B, H, W, C = np.shape(x)
     x = floats(x).reshape(B, H * W * C)
     sums = np.empty((B, 1, 2, C))
-    threads.run(B, lambda b: _sum_chunk_into(sums, x, H * W * C, b, 0), x.size)
+    threads.run(B, lambda b: _sum_chunk_into(sums, x, H * W * C, b, 0), threads.ELEMENT * x.size)
     return (sums[:, 0, 0] / (H * W)).astype(np.float32)
 
 
@@ -191,5 +202,5 @@ def activate(x, activation):
         part = slice(i * CHUNK, (i + 1) * CHUNK)
         y[part] = flat[part]
         activate_in(y[part], code)
-    threads.run(parts, task, 8 * x.size)
+    threads.run(parts, task, threads.ELEMENT * x.size)
     return y.reshape(x.shape)
