@@ -54,7 +54,7 @@ def ours(folder, x, dtype, precision, threads):
     import nphybrid
     model = getattr(nphybrid, architecture(folder)).from_pretrained(
         folder / "model", dtype=dtype, num_threads=threads, **({"precision": precision} if precision else {}))
-    return nphybrid.__version__, model.num_threads, model.dtype.name, lambda: model(x).logits
+    return nphybrid.__version__, model.num_threads, model.dtype, lambda: model(x).logits
 
 
 def pytorch(folder, x, dtype, precision, threads):

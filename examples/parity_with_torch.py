@@ -62,7 +62,7 @@ def twin(model, dtype=torch.float32, attention=None):
     if attention is not None:
         config._attn_implementation = attention
     parts = {} if type(model) is not ViTHybridModel else dict(
-        add_pooling_layer=model._params.pooler is not None, use_mask_token=model._params.tokens.mask is not None)
+        add_pooling_layer=model.parts["pooler"], use_mask_token=model.parts["mask_token"])
     # A fresh upstream classifier crashes while it initializes the mask token it has not (transformers 4.51 to 4.57).
     with no_init_weights():
         network = PAIRS[type(model)](config, **parts)

@@ -127,17 +127,19 @@ def _identify(file):
 
     Image.open does the same, but warns above a limit of the whole process, and fails at twice that.
     """
-    Image.init()
     head = file.read(16)
-    for factory, accept in (Image.OPEN[name] for name in FORMATS if name in Image.OPEN):
-        # A string says why a build of Pillow cannot read a format it knows.
-        if accept is None or accept(head) is not True:
-            continue
-        file.seek(0)
-        try:
-            return factory(file, "")
-        except (SyntaxError, IndexError, TypeError, struct.error):
-            continue
+    # The five commonest formats, then all: 10 and 80 ms for those who open their first picture.
+    for learn_formats in Image.preinit, Image.init:
+        learn_formats()
+        for factory, accept in (Image.OPEN[name] for name in FORMATS if name in Image.OPEN):
+            # A string says why a build of Pillow cannot read a format it knows.
+            if accept is None or accept(head) is not True:
+                continue
+            file.seek(0)
+            try:
+                return factory(file, "")
+            except (SyntaxError, IndexError, TypeError, struct.error):
+                continue
     return None
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from . import model, params
 from .config import Config
-from .ops import PAIRS, arithmetic, jit, kernels
+from .ops import PAIRS, arithmetic, floats_of, jit, kernels
 from .tensorfile import write_json
 from .trace import Discard, Trace
 
@@ -37,12 +37,13 @@ class Folder(NamedTuple):
 
 def speak(ops, dtype=np.float32):
     """Walk both tiny networks, once with the attention weights and once without."""
+    floats = floats_of(dtype)
     for config, walk in (HYBRID, model.hybrid), (BIT, model.bit):
         shapes = params.shapes(config, pooler=bool(config.blocks))
-        tree = params.mapped(lambda name, array: array.astype(dtype), params.random(shapes, seed=0))
+        tree = params.mapped(lambda name, array: array.astype(floats), params.random(shapes, seed=0))
         tree = ops.prepare(tree, config, dtype)
         for out in Trace(), Discard():
-            walk(np.zeros((1, *config.image, 3), dtype), tree, config, ops, out)
+            walk(np.zeros((1, *config.image, 3), floats), tree, config, ops, out)
 
 
 def warm():

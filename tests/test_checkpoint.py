@@ -1,8 +1,12 @@
 """Names, layouts, and files: what is written comes back, and what does not fit is refused with every name."""
 import copy
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +14,9 @@ import pytest
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitModel, FormatError, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel, checkpoint,
                       default_model)
-from nphybrid.tensorfile import h5_documents, read_h5, write_h5, write_safetensors
+from nphybrid.ops import matmul, threads
+from nphybrid.params import named
+from nphybrid.tensorfile import Stored, h5_documents, read_h5, read_safetensors, write_h5, write_safetensors
 
 CONFIG = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[32, 48],
                                               embedding_size=16, num_groups=4, global_padding="SAME",
@@ -32,7 +38,8 @@ def logits(model):
 
 def test_layouts_by_hand(model):
     """A patch projection, a convolution and a linear layer, index by index."""
-    ours, theirs = model._params, model.state_dict()
+    theirs = model.state_dict()
+    ours, _ = checkpoint.filled(model._shapes, theirs, model._table(), 2, ready=lambda name, array: array)
     patch = theirs["vit.embeddings.patch_embeddings.projection.weight"]                # (D, C, P, P)
     assert patch.shape == (24, 48, 2, 2)
     # Row (u * P + v) * C + c of ours is cell (u, v), channel c.
@@ -93,7 +100,7 @@ def test_a_changed_configuration_is_not_saved(model, tmp_path):
 
 def test_any_spelling_of_a_dtype():
     for dtype in "float64", np.float64, np.dtype("float64"):
-        assert ViTHybridForImageClassification(CONFIG, engine="reference", dtype=dtype).dtype == np.float64
+        assert ViTHybridForImageClassification(CONFIG, engine="reference", dtype=dtype).dtype == "float64"
     with pytest.raises(ValueError, match="expected one of"):
         ViTHybridForImageClassification(CONFIG, dtype="double precision")
 
@@ -141,7 +148,7 @@ def test_prefix_is_added_and_stripped(model, tmp_path):
 def test_bare_model_sees_what_the_classifier_sees(model, tmp_path):
     model.save(tmp_path / "m.h5")
     bare = ViTHybridModel.from_pretrained(tmp_path / "m.h5", engine="reference")
-    last, head = bare(X).last_hidden_state, model._params.head
+    last, head = bare(X).last_hidden_state, model._ready.head
     np.testing.assert_allclose(last[:, 0] @ head.kernel + head.bias, model(X).logits, rtol=1e-5, atol=1e-6)
 
 
@@ -179,17 +186,203 @@ def test_a_double_beyond_float32_is_refused(model):
     assert exact(X).logits[0, 1] > 9e38
 
 
-def test_sharded_folder(model, tmp_path):
-    model.save_pretrained(tmp_path)
+def save_sharded(model, folder):
+    """A folder whose arrays lie in two shards by turns."""
+    model.save_pretrained(folder)
     names = sorted(state := model.state_dict())
     shards = {f"model-0000{i + 1}-of-00002.safetensors": names[i::2] for i in range(2)}
     for shard, held in shards.items():
-        write_safetensors(tmp_path / shard, {name: state[name] for name in held})
-    (tmp_path / "model.safetensors").unlink()
+        write_safetensors(folder / shard, {name: state[name] for name in held})
+    (folder / "model.safetensors").unlink()
     index = {"metadata": {}, "weight_map": {name: shard for shard, held in shards.items() for name in held}}
-    (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def test_sharded_folder(model, tmp_path):
+    save_sharded(model, tmp_path)
     assert logits(ViTHybridForImageClassification.from_pretrained(tmp_path, engine="reference")) == logits(model)
-    assert checkpoint.sha256(tmp_path) != checkpoint.sha256(tmp_path / sorted(shards)[0])
+    assert checkpoint.sha256(tmp_path) != checkpoint.sha256(tmp_path / "model-00001-of-00002.safetensors")
+
+
+# ------------------------------------------------------------------ one array at a time, one form of each
+
+KINDS = {"h5": lambda model, path: model.save(path / "m.h5") or path / "m.h5",
+         "folder": lambda model, path: model.save_pretrained(path / "m") or path / "m",
+         "sharded": lambda model, path: save_sharded(model, path / "m") or path / "m"}
+
+
+@pytest.fixture(params=KINDS)
+def path(request, model, tmp_path):
+    """The model in a file of each kind."""
+    return KINDS[request.param](model, tmp_path)
+
+
+def weights(path):
+    """The files that hold arrays."""
+    return sorted(path.glob("*.safetensors")) if path.is_dir() else [path]
+
+
+def same_state(model, state):
+    mine = model.state_dict()
+    return list(mine) == list(state) and all(
+        a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in zip(mine.values(), state.values()))
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_the_state_dict_is_the_files_bit_for_bit(engine, path, model):
+    back = ViTHybridForImageClassification.from_pretrained(path, engine=engine)
+    assert same_state(back, model.state_dict())
+    assert all(array.flags.c_contiguous and array.flags.writeable for array in back.state_dict().values())
+
+
+def test_each_weight_is_held_once(path):
+    """Convolution kernels have an original beside them: in the file, or where there is none, in memory."""
+    back = ViTHybridForImageClassification.from_pretrained(path)
+    leaves, kernels = named(back._ready), [name for name, shape in named(back._shapes).items() if len(shape) == 4]
+    assert all(isinstance(leaves[name], matmul.Packed) for name in leaves if name in kernels or "kernel" in name)
+    assert len(back._originals) == len(kernels) == 12
+    assert all(type(original) is Stored for original in back._originals.values())
+    fresh = ViTHybridForImageClassification(CONFIG)
+    assert all(type(original) is np.ndarray for original in fresh._originals.values())
+
+
+def test_a_file_that_is_gone_is_named(path, model):
+    back = ViTHybridForImageClassification.from_pretrained(path)
+    before, twin = logits(back), copy.deepcopy(back)
+    for file in weights(path):
+        file.unlink()
+    assert logits(back) == before
+    with pytest.raises(FormatError, match=r"no longer holds the vit\.[\w.]+\.weight that was loaded.*No such file"):
+        back.state_dict()
+    with pytest.raises(FormatError, match="no longer holds"):
+        back.save_pretrained(path.parent / "new")
+    assert not (path.parent / "new").exists()
+    assert same_state(twin, model.state_dict()), "a copy holds everything itself"
+
+
+def test_a_file_that_has_changed_is_named(path, model):
+    back = ViTHybridForImageClassification.from_pretrained(path)
+    state = model.state_dict()
+    name = "vit.embeddings.patch_embeddings.backbone.bit.encoder.stages.1.layers.0.conv2.weight"
+    state[name][0, 0, 0, 0] += 1
+    other = ViTHybridForImageClassification(CONFIG, engine="reference", state_dict=state)
+    KINDS["h5" if path.suffix else "sharded" if len(weights(path)) == 2 else "folder"](other, path.parent)
+    with pytest.raises(FormatError, match=f"no longer holds the {name} that was loaded: found [0-9a-f]{{64}}"):
+        back.state_dict()
+    with pytest.raises(FormatError, match="no longer holds"):
+        pickle.dumps(back)
+    back.load_state_dict(state)
+    assert same_state(back, state)
+
+
+def test_a_model_may_be_saved_over_its_own_file(path, model):
+    """What counts are the bytes of an array, not where in the file they lie."""
+    back = ViTHybridForImageClassification.from_pretrained(path, engine="reference")
+    for _ in range(2):
+        if path.is_dir():
+            write_safetensors(weights(path)[0], read_safetensors(weights(path)[0]), {"a longer": "header " * 50})
+        else:
+            back.save(path, source={"a longer": "manifest " * 50})
+        assert same_state(back, model.state_dict())
+
+
+def test_the_way_back_does_not_depend_on_the_working_folder(path, model, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    back = ViTHybridForImageClassification.from_pretrained(path.name)
+    monkeypatch.chdir("/")
+    assert same_state(back, model.state_dict())
+
+
+def test_a_file_that_changes_while_it_is_read_is_refused(path):
+    source = checkpoint.read(path)
+    for file in weights(path):
+        os.utime(file, ns=(1, 1))
+    with pytest.raises(FormatError, match="was replaced or written to while it was read") as refused:
+        ViTHybridForImageClassification._from_checkpoint(source)
+    assert str(refused.value).count(str(path)) == 1
+
+
+def test_bfloat16_and_float16_files(model, tmp_path):
+    """Widened exactly; the kernels are read again in the file's type."""
+    model.save_pretrained(tmp_path)
+    state = {name: array.astype(np.float16) for name, array in model.state_dict().items()}
+    write_safetensors(tmp_path / "model.safetensors", state)
+    wide = {name: array.astype(np.float32) for name, array in state.items()}
+    assert same_state(ViTHybridForImageClassification.from_pretrained(tmp_path), wide)
+
+    upper = {name: (array.view(np.uint32) >> 16).astype(np.uint16) for name, array in model.state_dict().items()}
+    write_safetensors(tmp_path / "model.safetensors", upper)
+    data = (tmp_path / "model.safetensors").read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = data[8:start].replace(b'"U16"', b'"BF16"')
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + data[start:])
+    wide = {name: (array.astype(np.uint32) << 16).view(np.float32) for name, array in upper.items()}
+    assert same_state(ViTHybridForImageClassification.from_pretrained(tmp_path), wide)
+
+
+def test_a_bfloat16_model_tells_its_rounded_kernels(path, model):
+    """Those of linear layers; convolution kernels, norms, biases, positions and tokens are what was loaded."""
+    back, expected = ViTHybridForImageClassification.from_pretrained(path, dtype="bfloat16"), model.state_dict()
+    assert back.dtype == "bfloat16" and back(X).logits.dtype == np.float32
+    linear = [ours for ours in named(back._shapes) if ours.endswith("kernel")]
+    for name in (checkpoint.names.row(ours, back._table())[0] for ours in linear):
+        bits = expected[name].view(np.uint32)
+        expected[name] = (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).view(np.float32)
+    assert len(linear) == 2 * 6 + 2 and same_state(back, expected)
+
+
+def test_faults_of_a_file_are_all_told(path, model):
+    """Not only the first: every array is looked at before the model is refused."""
+    source, state = checkpoint.read(path), model.state_dict()
+    bad = "vit.encoder.layer.0.output.dense.bias", "vit.layernorm.weight", "classifier.bias"
+    for name in bad:
+        state[name][2] = np.nan
+    with pytest.raises(FormatError) as refused:
+        ViTHybridForImageClassification._from_checkpoint(source._replace(arrays={**source.arrays, **{
+            name: state[name] for name in bad}}))
+    assert str(refused.value).startswith(f"{path}: these arrays do not fit this network, 3 fault(s):")
+    assert [line.split()[0] for line in str(refused.value).splitlines()[1:]] == list(bad)
+
+
+def test_several_threads_fill(model):
+    both = threading.Barrier(2, timeout=20)
+
+    def ready(name, array):
+        if name in ("blocks.0.fc1.kernel", "blocks.1.fc1.kernel"):
+            both.wait()
+    with threads.using(2):
+        checkpoint.filled(model._shapes, model.state_dict(), model._table(), 2, ready)
+
+
+MEMORY = """
+import sys, numpy as np
+from nphybrid import ViTHybridForImageClassification, default_model
+def told(key):
+    return next(int(line.split()[1]) * 1024 for line in open("/proc/self/status") if line.startswith(key))
+ViTHybridForImageClassification.from_pretrained(default_model())
+before = told("VmRSS")
+model = ViTHybridForImageClassification.from_pretrained(sys.argv[1], num_threads=2)
+print((told("VmHWM") - before) / (4 * model.num_parameters()), (told("VmRSS") - before) / (4 * model.num_parameters()))
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no way to tell a process's memory")
+@pytest.mark.parametrize("kind", KINDS)
+def test_loading_takes_little_more_memory_than_the_weights(kind, tmp_path):
+    """114 MB of them. Observed: 1.05 times as much at most."""
+    config = ViTHybridConfig.from_dict(CONFIG.to_dict(), hidden_size=768, intermediate_size=3072, num_hidden_layers=4,
+                                       num_attention_heads=12)
+    model = ViTHybridForImageClassification(config, engine="reference")
+    if kind == "h5":
+        path = tmp_path / "m.h5"
+        checkpoint.write_h5(path, model.state_dict(), config.to_dict(), None, {})
+    else:
+        path = KINDS[kind](model, tmp_path)
+    done = subprocess.run([sys.executable, "-c", MEMORY, path], capture_output=True, text=True, timeout=120,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+    assert done.returncode == 0, done.stderr
+    peak, after = map(float, done.stdout.split())
+    assert peak < 1.6 and after < 1.3
 
 
 def test_wrong_places_are_told(tmp_path):

@@ -32,7 +32,7 @@ def error(x, truth):
 
 
 def test_both_engines_speak_all_words():
-    for word in WORDS:
+    for word in (*WORDS, "ready"):
         ours, theirs = (inspect.signature(getattr(ops, word)) for ops in (kernels, reference))
         assert ours == theirs, word
     assert set(CASES) == set(WORDS) - {"prepare"}
@@ -184,6 +184,36 @@ def test_prepare_keeps_the_tree_and_refuses_other_dtypes():
         kernels.prepare(tree, cases.CONFIG, np.float64)
 
 
+def test_prepared_arrays_share_no_memory():
+    """Nor do they depend on how the array lies in memory."""
+    for ops in kernels, reference:
+        for name, array in (("bias", cases.normal(0, 64)), ("positions", cases.normal(1, 5, 64)),
+                            ("kernel", cases.normal(2, 5, 64)), ("conv", cases.normal(3, 3, 3, 4, 8))):
+            expected = np.asarray(ops.ready(name, array, cases.CONFIG)).tobytes()
+            for arranged in (array, np.asfortranarray(array), strided(array), array.astype(np.float64)):
+                ready = ops.ready(name, arranged, cases.CONFIG)
+                assert np.asarray(ready).tobytes() == expected
+                assert not np.shares_memory(getattr(ready, "panels", ready), arranged)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_bfloat16_narrows_kernels_alone(dtype, monkeypatch):
+    monkeypatch.setattr(matmul, "Packed", lambda kernel, narrow=False: (kernel.dtype, narrow))
+    for name, shape, packed in (("stem.conv", (7, 7, 3, 8), True), ("head.kernel", (8, 5), True),
+                                ("head.bias", (5,), False), ("tokens.positions", (5, 8), False),
+                                ("tokens.cls", (8,), False), ("norm.scale", (8,), False)):
+        ready = kernels.ready(name, cases.normal(0, *shape), cases.CONFIG, dtype)
+        assert ready == (np.float32, dtype == "bfloat16") if packed else ready.dtype == np.float32
+
+
+@pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
+def test_a_packed_kernel_is_an_array_where_one_is_wanted(K, N):
+    kernel = cases.normal(0, K, N)
+    packed = matmul.Packed(kernel.T.copy().T)
+    assert np.array_equal(np.asarray(packed), kernel) and np.asarray(packed, np.float64).dtype == np.float64
+    assert not np.shares_memory(np.array(packed), packed.panels)
+
+
 @pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
 def test_unpacking_gives_the_kernel_back(K, N):
     kernel = cases.normal(0, K, N)
@@ -306,17 +336,6 @@ def five_images(arguments):
 
 def some(arguments, first, size):
     return tuple(a[first:first + size] if isinstance(a, np.ndarray) else a for a in arguments)
-
-
-@pytest.mark.parametrize("word, case", [(w, c) for w, c in ALL if w == "conv2d" or w.startswith("linear")],
-                         ids=[n for n in NAMES if n.startswith(("conv2d", "linear"))])
-def test_bits_do_not_depend_on_the_cache(word, case, monkeypatch):
-    """How many panels share L2, and how deep they are, decides about speed alone."""
-    results = []
-    for size in (0, 1 << 17, 1 << 30):
-        monkeypatch.setattr(matmul, "L2", size)
-        results.append(call(kernels, word, case.arguments()))
-    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
 
 
 @pytest.mark.parametrize("word, case", [(w, c) for w, c in ALL if w == "conv2d" or w.startswith("linear")],

@@ -25,8 +25,9 @@ from hypothesis import strategies as st
 
 from nphybrid import tensorfile
 from nphybrid.tensorfile import (FormatError, h5_documents, read, read_h5, read_safetensors, read_sharded,
-                                 refuse_unreadable, safetensors_header, sniff, write_atomically, write_h5,
-                                 write_json, write_safetensors)
+                                 refuse_unreadable, safetensors_header, sniff, stored, stored_h5,
+                                 stored_safetensors, stored_sharded, write_atomically, write_h5, write_json,
+                                 write_safetensors)
 
 PACKAGE = Path(tensorfile.__file__).parent
 ROOT = PACKAGE.parent.parent
@@ -362,6 +363,85 @@ def test_reading_needs_one_copy(tmp_path):
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert held and peak < 1.2 * 32 * 2**20, f"{name}: {peak} bytes for 32 MiB"
+
+
+# ---------------------------------------------------------------- arrays that stay in their file
+
+@pytest.fixture(params=["safetensors", "h5", "sharded"])
+def kept(request, tmp_path):
+    """A file of each kind, its arrays, and its reader that leaves them there."""
+    arrays = zoo()
+    if request.param == "h5":
+        write_h5(tmp_path / "m", arrays, {})
+        return tmp_path / "m", arrays, lambda path: stored_h5(path).arrays
+    if request.param == "safetensors":
+        write_safetensors(tmp_path / "m", arrays)
+        return tmp_path / "m", arrays, stored_safetensors
+    names = {f"{i}.safetensors": list(arrays)[i::2] for i in range(2)}
+    for shard, held in names.items():
+        write_safetensors(tmp_path / shard, {name: arrays[name] for name in held})
+    write_json(tmp_path / "i.json", {"weight_map": {name: shard for shard, held in names.items() for name in held}})
+    return tmp_path / "i.json", arrays, stored_sharded
+
+
+def test_stored_arrays_know_what_they_will_be(kept):
+    path, arrays, reader = kept
+    lazy, eager = reader(path), read(path)
+    assert list(lazy) == list(eager) == list(stored(path)) and same({k: lazy[k].read() for k in eager}, eager)
+    for name, array in lazy.items():
+        assert (array.name, array.shape, array.dtype) == (name, eager[name].shape, eager[name].dtype)
+        assert array.sha256 in (None, hashlib.sha256(eager[name].tobytes()).hexdigest())
+        assert np.asarray(array).tobytes() == eager[name].tobytes()
+        assert not np.shares_memory(np.asarray(array), np.asarray(array))
+    assert np.asarray(lazy["type.f4"], np.float64).dtype == np.float64
+    assert same(eager, {name: expected_of(arrays)[name] for name in eager})
+
+
+def test_bfloat16_is_float32_before_it_is_read(tmp_path):
+    (tmp_path / "m").write_bytes(blob({"w": entry("BF16", (2, 1))}, bytes([0x80, 0x3F, 0x49, 0xC0])))
+    array = stored_safetensors(tmp_path / "m")["w"]
+    assert (array.shape, array.dtype) == ((2, 1), np.float32) and array.read().tolist() == [[1], [-3.140625]]
+
+
+def test_a_file_that_changes_between_header_and_array_is_refused(kept):
+    """Replaced by an equal one, written to, cut, taken away."""
+    path, _, reader = kept
+    name = "type.f4"
+    file = Path(reader(path)[name].path)
+    data = file.read_bytes()
+
+    def replace():
+        (file.parent / "other").write_bytes(data)
+        os.replace(file.parent / "other", file)
+
+    def touch():
+        os.utime(file, ns=(1, 1))
+    for change in (replace, touch, lambda: file.write_bytes(data + b"x"), lambda: file.write_bytes(data[:-1])):
+        file.write_bytes(data)
+        array = reader(path)[name]
+        assert array.read().shape == (2, 3)
+        change()
+        with pytest.raises(FormatError, match="was replaced or written to while it was read"):
+            array.read()
+    file.unlink()
+    with pytest.raises(FileNotFoundError):
+        np.asarray(array)
+
+
+def test_what_stays_in_the_file_takes_no_memory(tmp_path):
+    tracemalloc = importlib.import_module("tracemalloc")
+    arrays = {str(i): np.ones(2**20, "f4") for i in range(8)}
+    write_safetensors(tmp_path / "s", arrays)
+    write_h5(tmp_path / "h", arrays, {})
+    for reader, name in (stored_safetensors, "s"), (stored_h5, "h"):
+        reader(tmp_path / name)
+        tracemalloc.start()
+        held = reader(tmp_path / name)
+        for array in getattr(held, "arrays", held).values():
+            array.read()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.2 * 4 * 2**20, f"{name}: {peak} bytes for arrays of 4 MiB"
 
 
 # ---------------------------------------------------------------- safetensors: against the original

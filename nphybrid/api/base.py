@@ -1,5 +1,6 @@
 """What the models share: loading, saving, and the walk's safety net."""
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import numpy as np
 from .. import checkpoint, ops, params
 from ..losses import loss
 from ..ops import threads
-from ..tensorfile import FormatError, write_json, write_safetensors
+from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import FirstBad, Trace
 from . import checks
 
@@ -15,8 +16,11 @@ from . import checks
 class Model:
     """A network with its weights.  Each class says what it is made of: configuration, table of names, walk.
 
-    Attributes: config, as given; engine, dtype, num_threads; processor, the image processor's options as a dict, or
-    None; assign a ViTHybridImageProcessor or such a dict, and `save` keeps it.
+    Attributes: config, as given; engine, dtype (a name), num_threads; processor, the image processor's options as a
+    dict, or None; assign a ViTHybridImageProcessor or such a dict, and `save` keeps it.
+
+    Every weight is held once, as its engine reads it. Convolution kernels, which are standardized there, have an
+    original beside them; that of a model from a file stays in the file.
     """
     config_class = None
     family = ""                           # what stands in front of the body's names under a classifier
@@ -31,19 +35,16 @@ class Model:
             raise TypeError(f"config is {type(config).__name__}; expected {self.config_class.__name__}")
         ops.arithmetic(engine, dtype, precision)
         self.config, self.engine, self.num_threads = config, engine, checks.threads(num_threads)
-        self.dtype, self.sizes, self._processor = np.dtype(dtype), self._sizes_of(config), None
+        self.dtype, self.sizes, self._processor = ops.dtype_name(dtype), self._sizes_of(config), None
+        self._floats = ops.floats_of(self.dtype)
         self._shapes = params.shapes(self.sizes, **self.parts)
         if state_dict is None:
-            self._set(params.random(self._shapes, seed, getattr(config, "initializer_range", 0.02)))
-        else:
-            self.load_state_dict(state_dict)
+            fresh = params.random(self._shapes, seed, getattr(config, "initializer_range", 0.02))
+            state_dict = checkpoint.spelled(fresh, self._table(), self.sizes.patch)
+        self.load_state_dict(state_dict)
 
     def _sizes_of(self, config):
         return config.sizes() if self.has_head else replace(config.sizes(), classes=0)
-
-    def _set(self, tree):
-        tree = params.mapped(lambda name, array: array.astype(self.dtype, copy=False), tree)
-        self._params, self._ready = tree, self.ops.prepare(tree, self.sizes, self.dtype)
 
     @property
     def ops(self):
@@ -64,11 +65,13 @@ class Model:
                         **overrides):
         """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not) or an `.h5`.
 
-        engine, dtype: ("numba", "float32"), ("reference", "float32") or ("reference", "float64"). precision: "highest".
-        num_threads: None is every core this process may use. overrides: keys of the configuration, such as
+        engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
+        "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32. precision:
+        "highest". num_threads: None is every core this process may use. overrides: keys of the configuration, such as
         out_features; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
-        file holds. Nothing is downloaded. Raises FormatError for a file that breaks a rule of its format, or that
-        does not fill every parameter exactly once; FileNotFoundError; ValueError for a bad configuration.
+        file holds. Nothing is downloaded. `state_dict`, and so saving and pickling, need the file once more. Raises
+        FormatError for a file that breaks a rule of its format, or that does not fill every parameter exactly once;
+        FileNotFoundError; ValueError for a bad configuration.
         """
         return cls._from_checkpoint(checkpoint.read(path), overrides, engine=engine, dtype=dtype,
                                     precision=precision, num_threads=num_threads)
@@ -78,7 +81,7 @@ class Model:
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
         try:
             model = cls(config, state_dict=cls._with_prefix(source.arrays), **options)
-        except FormatError as error:
+        except checkpoint.Misfit as error:
             raise FormatError(f"{source.path}: {error}") from None
         model.processor = source.processor
         return model
@@ -93,20 +96,38 @@ class Model:
         return {name.removeprefix(cls.family): array for name, array in arrays.items()}
 
     def state_dict(self):
-        """{Hugging Face name: array} in Hugging Face layouts (OIHW), copies; a torch twin loads it."""
-        return checkpoint.spelled(self._params, self._table(), self.sizes.patch)
+        """{Hugging Face name: array} in Hugging Face layouts (OIHW), copies; a torch twin loads it.
+
+        Bit for bit what was loaded, in the model's dtype; in bfloat16 float32 arrays, those of linear kernels rounded.
+        Convolution kernels of a model from a file are read there again: FormatError if it is gone or has changed.
+        """
+        state = checkpoint.spelled(self._ready, self._table(), self.sizes.patch, checkpoint.again(self._originals))
+        return {name: np.array(array, self._floats, order="C") for name, array in state.items()}
 
     def load_state_dict(self, state_dict):
         """Take every parameter from {Hugging Face name: array}, by copy.  Raises FormatError that lists every missing,
         unexpected, mis-shaped or non-finite array; the model then stays as it was."""
-        arrays = {name: checks.as_array(array) for name, array in state_dict.items()}
-        self._set(checkpoint.filled(self._shapes, arrays, self._table(), self.sizes.patch, self.ignored, self.dtype))
+        arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
+                  for name, array in state_dict.items()}
+        self._ready, self._originals = self._filled(arrays, self.engine, self.dtype)
+
+    def _filled(self, arrays, engine, dtype):
+        """The tree as an engine reads it, and the originals of its convolution kernels."""
+        ready = partial(ops.arithmetic(engine, dtype).ready, config=self.sizes, dtype=dtype)
+        with threads.using(self.num_threads):
+            return checkpoint.filled(self._shapes, arrays, self._table(), self.sizes.patch, ready,
+                                     self.ignored, ops.floats_of(dtype))
+
+    def __getstate__(self):
+        """A pickle holds all that was learned, and needs no file."""
+        return {**self.__dict__, "_originals": checkpoint.again(self._originals)}
 
     def save_pretrained(self, folder):
         """Write `config.json` and `model.safetensors` (and the image processor, if one came along) into a folder."""
+        state, config = self.state_dict(), self._config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
-        write_json(Path(folder) / "config.json", self._config_document())
-        write_safetensors(Path(folder) / "model.safetensors", self.state_dict(), {"format": "pt"})
+        write_json(Path(folder) / "config.json", config)
+        write_safetensors(Path(folder) / "model.safetensors", state, {"format": "pt"})
         if self.processor is not None:
             checkpoint.write_processor(folder, self.processor)
 
@@ -114,8 +135,9 @@ class Model:
         """Write one `.h5`: arrays with checksums, configuration, image processor, and the float64 logits of a built-in
         input, by which any reader can tell that it reads the same network.  source: a dict that says where the weights
         come from, kept in the file."""
-        manifest = {"golden": self._golden()} | ({} if source is None else {"source": source})
-        checkpoint.write_h5(path, self.state_dict(), self._config_document(), self.processor, manifest)
+        state = self.state_dict()
+        manifest = {"golden": self._golden(state)} | ({} if source is None else {"source": source})
+        checkpoint.write_h5(path, state, self._config_document(), self.processor, manifest)
 
     def _config_document(self):
         if self._sizes_of(self.config) != self.sizes:
@@ -123,9 +145,9 @@ class Model:
         self.config.architectures = [type(self).__name__]
         return self.config.to_dict()
 
-    def _golden(self):
+    def _golden(self, state):
         exact = ops.arithmetic("reference", "float64")
-        tree = exact.prepare(self._params, self.sizes, np.float64)
+        tree, _ = self._filled(state, "reference", "float64")
         out = Trace(keep={"logits", "pooler", "norm"})
         self._walk(checkpoint.golden_input(self.sizes), tree, self.sizes, exact, out)
         state = next(name for name in ("logits", "norm", "pooler") if name in out)
@@ -165,7 +187,7 @@ class Model:
 
     def __repr__(self):
         return (f"{type(self).__name__}({self.num_parameters():,} parameters, engine={self.engine!r}, "
-                f"dtype={self.dtype.name!r})")
+                f"dtype={self.dtype!r})")
 
 
 def chosen(argument, default):

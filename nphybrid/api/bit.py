@@ -20,7 +20,7 @@ class Bit(Model):
         return checkpoint.bit_names(self.prefix)
 
     def _checked(self, pixel_values):
-        x = checks.pixels(pixel_values, self.sizes.channels, self.dtype)
+        x = checks.pixels(pixel_values, self.sizes.channels, self._floats)
         if min(replace(self.sizes, image=x.shape[1:3]).feature_map) < 1:
             raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
         return x, self._ready, self.sizes, {}

@@ -20,7 +20,7 @@ class ViTHybrid(Model):
 
     def _checked(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
         sizes, tree = self.sizes, self._ready
-        x = checks.pixels(pixel_values, sizes.channels, self.dtype, None if interpolate_pos_encoding else sizes.image)
+        x = checks.pixels(pixel_values, sizes.channels, self._floats, None if interpolate_pos_encoding else sizes.image)
         if x.shape[1:3] != sizes.image:
             sizes = replace(sizes, image=x.shape[1:3])
             if min(sizes.grid) < 1:
@@ -29,7 +29,7 @@ class ViTHybrid(Model):
             table = resized(tree.tokens.positions, self.sizes.grid, sizes.grid)
             tree = tree._replace(tokens=tree.tokens._replace(positions=table))
         return x, tree, sizes, dict(
-            head_mask=checks.head_mask(head_mask, sizes.blocks, sizes.heads, self.dtype),
+            head_mask=checks.head_mask(head_mask, sizes.blocks, sizes.heads, self._floats),
             masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), sizes.tokens - 1))
 
     def trace(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
@@ -94,7 +94,8 @@ class ViTHybridModel(ViTHybrid):
         return_dict False returns a tuple.
 
         Returns BaseModelOutputWithPooling: last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of
-        (B, T, D), attentions L of (B, A, T, T), in the model's dtype. Raises ValueError, TypeError, NonFiniteError.
+        (B, T, D), attentions L of (B, A, T, T), in the model's dtype, or float32 where that is bfloat16. Raises
+        ValueError, TypeError, NonFiniteError.
         """
         hidden, weights = self._states(output_attentions, output_hidden_states)
         out = Trace(keep={"norm", "pooler", *(hidden or ()), *(weights or ())})

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import tensorfile
-from ..tensorfile import FormatError
+from ..tensorfile import FormatError, Stored
 from ..tensorfile.common import parse_json
 
 FORMAT, VERSION = "nphybrid", 1
@@ -15,7 +15,7 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 class Checkpoint(NamedTuple):
     """What a model file holds, before any model is built from it."""
-    arrays: dict                          # {Hugging Face name: array}, in Hugging Face layouts
+    arrays: dict                          # {Hugging Face name: Stored}, in Hugging Face layouts
     config: dict                          # config.json
     processor: dict | None                # preprocessor_config.json
     manifest: dict                        # where it comes from; {} for a folder
@@ -23,13 +23,16 @@ class Checkpoint(NamedTuple):
 
 
 def read(path):
-    """Read a Hugging Face folder (config.json and model.safetensors, sharded or not) or an `.h5`.  -> Checkpoint"""
+    """Read a Hugging Face folder (config.json and model.safetensors, sharded or not) or an `.h5`.  -> Checkpoint
+
+    Its arrays are checked, but stay in the file until np.asarray reads them, one at a time.
+    """
     path = Path(path)
     if path.is_dir():
         config = read_json(path / "config.json")
         return Checkpoint(_folder_arrays(path), config, _folder_processor(path), {}, path)
     _check_file(path)
-    arrays, documents = tensorfile.read_h5(path)
+    arrays, documents = tensorfile.stored_h5(path)
     _check_manifest(path, documents)
     return Checkpoint(arrays, documents["config"], documents.get("processor"), documents["manifest"], path)
 
@@ -129,7 +132,25 @@ def _weights_file(folder):
 
 def _folder_arrays(folder):
     path = _weights_file(folder)
-    return tensorfile.read_sharded(path) if path.suffix == ".json" else tensorfile.read_safetensors(path)
+    return tensorfile.stored_sharded(path) if path.suffix == ".json" else tensorfile.stored_safetensors(path)
+
+
+def again(originals):
+    """{name: array} of arrays, and of Stored ones, whose file must still hold the bytes of their SHA-256."""
+    files, arrays = {}, dict(originals)
+    for name, left in originals.items():
+        if isinstance(left, Stored):
+            try:
+                files[left.path] = files.get(left.path) or tensorfile.stored(left.path)
+                arrays[name] = files[left.path][left.name].read()
+                found = tensorfile.digest(arrays[name])
+            except (OSError, LookupError, FormatError) as error:
+                found = error
+            if found != left.sha256:
+                raise FormatError(f"{left.path} no longer holds the {left.name} that was loaded: found {found}, "
+                                  f"expected SHA-256 {left.sha256}. A model leaves its convolution kernels in its "
+                                  "file: put that back, or load the model again")
+    return arrays
 
 
 def write_processor(folder, processor):

@@ -3,13 +3,24 @@
 We walk over our own names and ask the file, then report every name that is missing, unexpected or of another
 shape, and stop. Nothing is matched by pattern until it fits, and nothing is reshaped until it fits.
 """
+import math
+import os
+from dataclasses import replace
 from typing import Callable, NamedTuple
 
 import numpy as np
 
+from ..ops import threads
 from ..params import mapped, named
-from ..tensorfile import FormatError
+from ..tensorfile import FormatError, Stored, digest
 from ..trace import first_non_finite
+
+
+READERS = 8                               # arrays in flight; each is in memory twice for as long
+
+
+class Misfit(FormatError):
+    """Arrays that do not fill a network, or not with finite numbers."""
 
 
 class Layout(NamedTuple):
@@ -23,12 +34,12 @@ class Layout(NamedTuple):
         return tuple(split[axis] for axis in self.order)
 
     def theirs(self, array, P):
-        """Our array in their layout, a copy."""
-        return np.array(array.reshape(self.split(array.shape, P)).transpose(self.order), order="C")
+        """Our array in their layout, a view."""
+        return array.reshape(self.split(array.shape, P)).transpose(self.order)
 
     def ours(self, array, shape):
-        """Their array in our layout, a copy."""
-        return np.array(array.transpose(np.argsort(self.order)).reshape(shape), order="C")
+        """Their array in our layout, a view but for patches of several cells."""
+        return array.transpose(np.argsort(self.order)).reshape(shape)
 
 
 SAME = Layout(lambda shape, P: shape, (0,))
@@ -104,24 +115,52 @@ def row(name, table):
     return theirs.format(*(part for part in parts if part.isdigit())), layout
 
 
-def spelled(params, table, P):
-    """Our arrays under their names, in their layouts: a state dict.  -> {name: array}"""
-    state = {}
-    for name, array in named(params).items():
+def spelled(params, table, P, originals=None):
+    """Our arrays under their names, in their layouts, views: a state dict.  -> {name: array}
+
+    What stands in `originals` already, under their name, is taken from there.
+    """
+    state, originals = {}, originals or {}
+    for name, leaf in named(params).items():
         theirs, layout = row(name, table)
-        state[theirs] = layout.theirs(array, P)
+        state[theirs] = originals[theirs] if theirs in originals else layout.theirs(np.asarray(leaf), P)
     return state
 
 
-def filled(shapes, arrays, table, P, ignore=(), dtype=np.float32):
-    """Params of `dtype` from their arrays: each of ours filled exactly once, each of theirs used exactly once.
+def filled(shapes, arrays, table, P, ready, ignore=(), dtype=np.float32):
+    """Params from their arrays: each of ours filled exactly once, each of theirs used exactly once.
 
-    Names that begin with one of `ignore` may be left over. Raises FormatError, which lists every missing,
-    unexpected, mis-shaped and non-finite array.
+    An array is read (where it is Stored), checked, laid out and made ready before its thread takes the next one:
+    ready(name, array) receives it in `dtype`, perhaps a view of what the caller gave, and returns the leaf. Second
+    result: {their name: original} of the convolution kernels, which no engine can give back. Names that begin with
+    one of `ignore` may be left over. Raises Misfit, which lists every missing, unexpected, mis-shaped and non-finite
+    array.
     """
-    rows = {name: row(name, table) for name in named(shapes)}
-    expected = {theirs: layout.their_shape(shape, P)
-                for (theirs, layout), shape in zip(rows.values(), named(shapes).values())}
+    rows = [(name, *row(name, table), shape) for name, shape in named(shapes).items()]
+    _refuse_misfits({theirs: layout.their_shape(shape, P) for _, theirs, layout, shape in rows}, arrays, ignore)
+    leaves, originals, faults = {}, {}, {}
+
+    def fill(i):
+        name, theirs, layout, shape = rows[i]
+        source = arrays[theirs]
+        found = np.asarray(source)
+        array = found.astype(dtype, copy=False)
+        if where := first_non_finite(array):
+            faults[i] = f"{theirs} holds {found[where]} at {list(where)}, which is no finite {np.dtype(dtype)}"
+        if not faults:
+            leaves[name] = ready(name, layout.ours(array, shape))
+            if len(shape) == 4:
+                originals[theirs] = _original(source, found, dtype)
+    # The largest first: the memory that reading it took does for all others.
+    order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i][3]))
+    with threads.using(min(threads.number(), READERS)):
+        threads.run(len(rows), lambda i: fill(order[i]))
+    _refuse([faults[i] for i in sorted(faults)])
+    return mapped(lambda name, shape: leaves[name], shapes), originals
+
+
+def _refuse_misfits(expected, arrays, ignore):
+    """Raise Misfit unless names, shapes and kinds are as expected, {name: shape}."""
     faults = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in arrays]
     faults += [f"unexpected: {name} {list(array.shape)}" for name, array in arrays.items()
                if name not in expected and not name.startswith(tuple(ignore))]
@@ -129,19 +168,16 @@ def filled(shapes, arrays, table, P, ignore=(), dtype=np.float32):
                for name, shape in expected.items() if name in arrays and arrays[name].shape != tuple(shape)]
     faults += [f"{name} is {array.dtype}, expected a float type" for name, array in arrays.items()
                if name in expected and array.dtype.kind != "f"]
-    faults = faults or [f"{name} holds {fault}" for name in expected
-                        if (fault := _non_finite(arrays[name], dtype))]
+    _refuse(faults)
+
+
+def _refuse(faults):
     if faults:
-        raise FormatError(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))
-
-    def ours(name, shape):
-        theirs, layout = rows[name]
-        return layout.ours(np.asarray(arrays[theirs], dtype), shape)
-    return mapped(ours, shapes)
+        raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))
 
 
-def _non_finite(array, dtype):
-    """What is not finite in `dtype` about an array, and where; "" if nothing."""
-    with np.errstate(over="ignore"):
-        where = first_non_finite(array.astype(dtype, copy=False))
-    return where and f"{array[where]} at {list(where)}, which is no finite {np.dtype(dtype)}"
+def _original(source, found, dtype):
+    """What brings an array back in `dtype`: a copy; or of one in a file the way to it, and its SHA-256."""
+    if isinstance(source, Stored):
+        return replace(source, path=os.path.abspath(source.path), sha256=source.sha256 or digest(found))
+    return np.array(found, dtype, order="C")

@@ -6,7 +6,7 @@ same signature; a fusion is a word of its own, and its reference is the composit
 import numpy as np
 
 WORDS = (
-    "prepare",                                                            # once, at load
+    "prepare",                                                            # once, at load; `ready` for one array
     "conv2d", "max_pool", "mean_pool",                                    # maps   (B, H, W, C)
     "group_norm", "group_norm_activate", "group_norm_add_activate",
     "layer_norm", "linear", "linear_activate", "linear_add",              # tokens (B, T, D)
@@ -14,15 +14,25 @@ WORDS = (
     "activate",
 )
 
-PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"))
+PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"), ("numba", "bfloat16"))
+
+
+def dtype_name(dtype):
+    """A dtype by its name, however it is spelled.  NumPy does not know bfloat16, which therefore is always a name."""
+    try:
+        return np.dtype(dtype).name
+    except TypeError:
+        return dtype
+
+
+def floats_of(dtype):
+    """The NumPy dtype of the arrays that flow in a model of a dtype: bfloat16 is a matter of its weights alone."""
+    return np.dtype("float32" if dtype == "bfloat16" else dtype)
 
 
 def arithmetic(engine, dtype, precision="highest"):
     """The module that speaks the vocabulary for an engine.  Raises ValueError that names the valid pairs."""
-    try:
-        dtype = np.dtype(dtype).name
-    except TypeError:
-        pass
+    dtype = dtype_name(dtype)
     if (engine, dtype) not in PAIRS:
         raise ValueError(f"engine {engine!r} with dtype {dtype!r}; expected one of "
                          + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS))

@@ -9,7 +9,7 @@ from . import threads
 from .attention import attention, attention_with_weights  # noqa: F401
 from .elementwise import activate_in, code_of
 from .jit import jit
-from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare  # noqa: F401
+from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare, ready  # noqa: F401
 from .emit import aligned, empty, moments, wide
 
 CHUNK = 65536                             # elements that one task sums or writes, at most: 256 KB, a fifth of L2

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import reference, threads
+from . import dtype_name, reference, threads
 from ..params import mapped
 from .elementwise import activate_in, code_of
 from .emit import aligned, empty, wide
@@ -63,6 +63,9 @@ class Packed:
         kernel = self._panels().transpose(1, 0, 2).reshape(K, -1)[:, :N].reshape(self.shape)
         return widened(kernel) if self.narrow else kernel
 
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.unpacked(), dtype, copy=copy)
+
     def __reduce__(self):
         return Packed, (self.unpacked(), self.narrow)
 
@@ -103,18 +106,21 @@ class Walk(NamedTuple):
     K: int
 
 
-def prepare(params, config, dtype=np.float32):
-    """Kernels become Packed. Standardized in float64: each weight carries one rounding."""
-    if np.dtype(dtype) != np.float32:
-        raise TypeError(f"the kernels compute in float32, not {np.dtype(dtype)}: see engine='reference'")
+def ready(name, array, config, dtype=np.float32):
+    """Kernels become Packed, in bfloat16 narrow ones. Standardized in float64: each weight carries one rounding."""
+    dtype = dtype_name(dtype)
+    if dtype not in ("float32", "bfloat16"):
+        raise TypeError(f"the kernels compute in float32 or bfloat16, not {dtype}: see engine='reference'")
+    if array.ndim == 4:
+        array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps)
+    elif array.ndim != 2 or not name.endswith("kernel"):
+        return np.array(array, np.float32, order="C")
+    return Packed(array.astype(np.float32, copy=False), narrow=dtype == "bfloat16")
 
-    def ready(name, array):
-        if array.ndim == 4:
-            kernel = reference.standardize(np.asarray(array, np.float64), config.ws_eps)
-            return Packed(kernel.astype(np.float32))
-        array = np.array(array, np.float32, order="C")
-        return Packed(array) if array.ndim == 2 and name.endswith("kernel") else array
-    return mapped(ready, params)
+
+def prepare(params, config, dtype=np.float32):
+    """`ready` for every array."""
+    return mapped(lambda name, array: ready(name, array, config, dtype), params)
 
 
 def floats(x, name="x", shape=None):

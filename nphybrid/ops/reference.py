@@ -11,12 +11,15 @@ import numpy as np
 from ..params import mapped
 
 
+def ready(name, array, config, dtype=np.float32):
+    """What is done to a learned array once, at load: a copy in `dtype`, a convolution's kernel standardized"""
+    array = np.array(array, dtype, order="C")
+    return standardize(array, config.ws_eps) if array.ndim == 4 else array
+
+
 def prepare(params, config, dtype=np.float32):
-    """What is done once, at load: every array in `dtype`, the convolutions standardized.  Params -> Params"""
-    def ready(name, array):
-        array = np.asarray(array, dtype)
-        return standardize(array, config.ws_eps) if array.ndim == 4 else array
-    return mapped(ready, params)
+    """`ready` for every array of a tree.  Params -> Params"""
+    return mapped(lambda name, array: ready(name, array, config, dtype), params)
 
 
 def standardize(kernel, eps):
@@ -25,9 +28,9 @@ def standardize(kernel, eps):
     The variance divides by n = KH * KW * C, and eps stands inside the root. Qiao et al. 2019, section 3.
     """
     taps = tuple(range(kernel.ndim - 1))
-    mean = kernel.mean(taps, keepdims=True)
-    variance = np.square(kernel - mean).mean(taps, keepdims=True)
-    return (kernel - mean) / np.sqrt(variance + eps)
+    kernel = kernel - kernel.mean(taps, keepdims=True)
+    variance = np.square(kernel).mean(taps, keepdims=True)
+    return kernel / np.sqrt(variance + eps)
 
 
 def conv2d(x, kernel, stride, dilation, padding):

@@ -10,22 +10,23 @@ Each reader is also the description of its format: the drawing stands on top of 
 the order in which the bytes are met.  Weights are untrusted input, therefore
 
 - what a file is, its first bytes say, never its extension (`sniff`);
-- every size is checked against the bytes that exist before anything is allocated;
+- every size is checked against the bytes that exist before anything is allocated; the `stored` readers stop there,
+  and leave each array in its file until it is asked for;
 - what breaks a rule is a `FormatError`: file, tensor, rule, what was found, what was expected;
 - pickles are never opened.  The message says how to convert one, once, where torch is installed.
 
 Not promised: that values are finite, or that the names mean anything.  Those are the caller's questions.
 """
 
-from .common import FormatError, write_atomically, write_json
-from .hdf5 import H5File, h5_documents, read_h5, write_h5
+from .common import FormatError, Stored, digest, read_all, write_atomically, write_json
+from .hdf5 import H5File, h5_documents, read_h5, stored_h5, write_h5
 from .kinds import refuse_unreadable, sniff
-from .safetensors import Entry, read_safetensors, safetensors_header, write_safetensors
-from .sharded import read_sharded
+from .safetensors import Entry, read_safetensors, safetensors_header, stored_safetensors, write_safetensors
+from .sharded import read_sharded, stored_sharded
 
-__all__ = ["Entry", "FormatError", "H5File", "h5_documents", "read", "read_h5", "read_safetensors",
-           "read_sharded", "refuse_unreadable", "safetensors_header", "sniff", "write_atomically", "write_h5",
-           "write_json", "write_safetensors"]
+__all__ = ["Entry", "FormatError", "H5File", "Stored", "digest", "h5_documents", "read", "read_h5", "read_safetensors",
+           "read_sharded", "refuse_unreadable", "safetensors_header", "sniff", "stored", "stored_h5",
+           "stored_safetensors", "stored_sharded", "write_atomically", "write_h5", "write_json", "write_safetensors"]
 
 
 def read(path):
@@ -42,9 +43,14 @@ def read(path):
     ...     read(path)
     {'head.bias': array([1., 2.], dtype=float32)}
     """
+    return read_all(stored(path))
+
+
+def stored(path):
+    """The same with no array read yet: {name: Stored}."""
     kind = sniff(path)
     if kind == "hdf5":
-        return read_h5(path).arrays
+        return stored_h5(path).arrays
     if kind == "json":
-        return read_sharded(path)
-    return read_safetensors(path)
+        return stored_sharded(path)
+    return stored_safetensors(path)

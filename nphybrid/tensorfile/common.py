@@ -1,5 +1,6 @@
 """What every format needs: the error, strict JSON, little-endian bytes, and writing all or nothing."""
 
+import hashlib
 import json
 import math
 import os
@@ -8,7 +9,9 @@ import reprlib
 import secrets
 import stat
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Callable
 
 import numpy as np
 
@@ -145,6 +148,50 @@ def read_array(file, offset, shape, dtype, path, tensor):
     if count < memory.size:
         raise refusal(path, "the file ends inside the array", count, f"{memory.size} bytes", tensor)
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+@dataclass(frozen=True)
+class Stored:
+    """An array that lies in a file: its place is checked, its bytes are not read yet.
+
+    `read` and np.asarray read them, each time anew, into memory of their own; any thread may. Both raise
+    FormatError for bytes that break a rule, or if the file was replaced or written to in the meantime.
+    """
+
+    path: str
+    name: str
+    shape: tuple
+    dtype: np.dtype           # of what is read: native, BF16 widened
+    read: Callable            # () -> array
+    sha256: str | None        # of the bytes, where the file tells
+
+    def __array__(self, dtype=None, copy=None):
+        return np.asarray(self.read(), dtype)
+
+
+def read_all(stored):
+    """{name: Stored} -> {name: array}"""
+    return {name: array.read() for name, array in stored.items()}
+
+
+def identity(file):
+    """What tells an open file from the one that stood at its path before, or from itself before it was written to."""
+    state = os.fstat(file.fileno())
+    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
+
+
+@contextmanager
+def reopened(path, known):
+    """The file at a path, open, refused unless it is still the one of this identity."""
+    with open(path, "rb") as file:
+        if identity(file) != known:
+            raise refusal(path, "was replaced or written to while it was read")
+        yield file
+
+
+def digest(array):
+    """SHA-256 of an array's bytes as files hold them, in hex."""
+    return hashlib.sha256(raw(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))).hexdigest()
 
 
 def little_endian(array, path, tensor):

@@ -19,17 +19,17 @@ Not promised: the C library behind h5py has had memory errors with crafted files
 stops.  For weights from strangers there is safetensors; this format is for what you converted, or can trace.
 """
 
-import hashlib
 import itertools
 import os
 import re
 from contextlib import contextmanager
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from .common import (FormatError, brief, byte_count, json_bytes, little_endian, name_trouble, parse_json, raw,
-                     read_array, refusal, write_atomically)
+from .common import (FormatError, Stored, brief, byte_count, digest, identity, json_bytes, little_endian, name_trouble,
+                     parse_json, read_all, read_array, refusal, reopened, write_atomically)
 from .kinds import HDF5_MAGIC, refuse_unreadable
 
 # What h5py has been seen to raise about damaged files.
@@ -44,7 +44,7 @@ _TYPES = [np.dtype("<" + code) for code in ("f4", "f8", "f2", "i1", "i2", "i4", 
 class H5File(NamedTuple):
     """What one file holds."""
 
-    arrays: dict       # name -> array, sorted by name
+    arrays: dict       # name -> array, or Stored; sorted by name
     documents: dict    # key -> JSON value, sorted by key
 
 
@@ -72,10 +72,16 @@ def read_h5(path):
     ...     read_h5(folder + "/m.h5")
     H5File(arrays={'head.bias': array([1., 2.], dtype=float32)}, documents={'config': {'depth': 12}})
     """
-    arrays, documents = _places(path)
-    with open(path, "rb") as file:
-        return H5File({place.name: _array(file, place, path) for place in arrays},
-                      {place.name: _document(file, place, path) for place in documents})
+    stored, documents = stored_h5(path)
+    return H5File(read_all(stored), documents)
+
+
+def stored_h5(path):
+    """The same with no array read yet: H5File({name: Stored}, documents)."""
+    arrays, documents, known = _places(path)
+    stored = {place.name: Stored(path, place.name, place.shape, place.dtype.newbyteorder("="),
+                                 partial(_read, path, place, known), place.sha256) for place in arrays}
+    return H5File(stored, {place.name: _document(path, place, known) for place in documents})
 
 
 def h5_documents(path):
@@ -89,9 +95,7 @@ def h5_documents(path):
     ...     h5_documents(folder + "/m.h5")
     {'manifest': {'version': 1}}
     """
-    _, documents = _places(path)
-    with open(path, "rb") as file:
-        return {place.name: _document(file, place, path) for place in documents}
+    return stored_h5(path).documents
 
 
 def write_h5(path, arrays, documents):
@@ -160,7 +164,7 @@ def _add(group, name, array):
     """Adds one dataset and its checksum."""
     dataset = group.create_dataset(name, data=array)
     # bytes_, not str: h5py stores a str as a variable-length string, which lives in a heap of its own.
-    dataset.attrs.create("sha256", np.bytes_(hashlib.sha256(raw(array)).hexdigest()))
+    dataset.attrs.create("sha256", np.bytes_(digest(array)))
 
 
 # ---------------------------------------------------------------- reading
@@ -176,10 +180,10 @@ def _h5py():
 
 @contextmanager
 def _opened(path):
-    """The file, opened by h5py; whatever h5py raises about broken content becomes a FormatError."""
+    """The file, opened by h5py, and its identity; what h5py raises about broken content becomes a FormatError."""
     refuse_unreadable(path, "hdf5")
     with open(path, "rb") as file:
-        magic = file.read(len(HDF5_MAGIC))
+        magic, known = file.read(len(HDF5_MAGIC)), identity(file)
     # The library would go on to look at bytes 512, 1024, 2048 ...: a file may hide behind another.
     if magic != HDF5_MAGIC:
         rule = "does not begin with HDF5's signature: not an HDF5 file?"
@@ -187,7 +191,7 @@ def _opened(path):
     h5py = _h5py()
     try:
         with h5py.File(path, "r") as file:
-            yield file
+            yield file, known
     except FormatError:
         raise
     except _BROKEN as error:
@@ -195,8 +199,8 @@ def _opened(path):
 
 
 def _places(path):
-    """Where every array and every document lies, checked: (arrays, documents).  Reads none of them."""
-    with _opened(path) as file:
+    """Where every array and every document lies, checked: (arrays, documents, identity of the file).  Reads none."""
+    with _opened(path) as (file, known):
         root = _members(file, path)
         group = root.pop(GROUP, None)
         if not hasattr(group, "keys"):
@@ -210,7 +214,7 @@ def _places(path):
         arrays = [_place(item, path, name) for name, item in root.items()]
         documents = [_place(item, path, key) for key, item in inner.items()]
     _refuse_overlap(arrays + documents, path, os.path.getsize(path))
-    return arrays, documents
+    return arrays, documents, known
 
 
 def _address(item):
@@ -312,18 +316,19 @@ def _refuse_overlap(places, path, size):
         end, last = place.offset + place.size, place.name
 
 
-def _array(file, place, path):
-    """The array at a place, refused unless its bytes are the ones that were written."""
-    array = read_array(file, place.offset, place.shape, place.dtype, path, place.name)
-    found = hashlib.sha256(raw(np.asarray(array, dtype=place.dtype))).hexdigest()
+def _read(path, place, known):
+    """The array at a place in the file of a known identity, refused unless its bytes are the ones that were written."""
+    with reopened(path, known) as file:
+        array = read_array(file, place.offset, place.shape, place.dtype, path, place.name)
+    found = digest(array)
     if found != place.sha256:
         raise refusal(path, "checksum does not match: damaged bytes", found, place.sha256, place.name)
     return array
 
 
-def _document(file, place, path):
+def _document(path, place, known):
     """The JSON value at a place."""
     if place.dtype != np.uint8 or len(place.shape) != 1:
         found = f"{place.dtype.name} {place.shape}"
         raise refusal(path, "document is no text", found, "1-d uint8", place.name)
-    return parse_json(bytes(_array(file, place, path)), path, f"document {place.name!r}")
+    return parse_json(bytes(_read(path, place, known)), path, f"document {place.name!r}")

@@ -21,12 +21,13 @@ Source: the README of huggingface/safetensors, section "Format".
 
 import os
 import struct
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from .common import (byte_count, json_bytes, little_endian, name_trouble, parse_json, raw, read_array,
-                     refusal, write_atomically)
+from .common import (Stored, byte_count, identity, json_bytes, little_endian, name_trouble, parse_json, raw, read_all,
+                     read_array, refusal, reopened, write_atomically)
 from .kinds import refuse_unreadable
 
 MAX_HEADER = 100_000_000
@@ -60,10 +61,25 @@ def read_safetensors(path):
     ...     read_safetensors(folder + "/m.safetensors")
     {'bias': array([1., 2.]), 'scale': array(2., dtype=float32)}
     """
+    return read_all(stored_safetensors(path))
+
+
+def stored_safetensors(path):
+    """The same with no array read yet: {name: Stored}.  Every rule is checked, but for the bytes of a BOOL.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_safetensors(folder + "/m.safetensors", {"w": np.float32([[1, 2]])})
+    ...     stored = stored_safetensors(folder + "/m.safetensors")
+    ...     stored["w"].shape, stored["w"].read()
+    ((1, 2), array([[1., 2.]], dtype=float32))
+    """
     refuse_unreadable(path, "safetensors")
     with open(path, "rb") as file:
         entries, _ = _header(file, path)
-        return {name: _array(file, entry, path, name) for name, entry in entries.items()}
+        known = identity(file)
+    return {name: Stored(path, name, entry.shape, _native(entry), partial(_read, path, name, entry, known), None)
+            for name, entry in entries.items()}
 
 
 def safetensors_header(path):
@@ -150,9 +166,15 @@ def _in_file_order(entries, path, start, size):
     return entries
 
 
-def _array(file, entry, path, name):
-    """The array that an entry describes; side effect: moves the file's position."""
-    stored = read_array(file, entry.begin, entry.shape, _TYPES[entry.dtype], path, name)
+def _native(entry):
+    """The type that an entry's items are read as."""
+    return np.dtype(np.float32) if entry.dtype == "BF16" else _TYPES[entry.dtype].newbyteorder("=")
+
+
+def _read(path, name, entry, known):
+    """The array that an entry describes, from the file of a known identity."""
+    with reopened(path, known) as file:
+        stored = read_array(file, entry.begin, entry.shape, _TYPES[entry.dtype], path, name)
     if entry.dtype == "BF16":
         # A bfloat16 is the upper half of a float32.
         return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -12,9 +12,9 @@ writers have put wrong and fractional sizes there.
 import os
 from pathlib import Path
 
-from .common import listed, parse_json, refusal
+from .common import listed, parse_json, read_all, refusal
 from .kinds import refuse_unreadable
-from .safetensors import MAX_HEADER, read_safetensors, safetensors_header
+from .safetensors import MAX_HEADER, stored_safetensors
 
 
 def read_sharded(index_path):
@@ -33,14 +33,16 @@ def read_sharded(index_path):
     ...     read_sharded(folder + "/i.json")
     {'a': array(1., dtype=float32), 'b': array(2., dtype=float32)}
     """
+    return read_all(stored_sharded(index_path))
+
+
+def stored_sharded(index_path):
+    """The same with no array read yet: {name: Stored}."""
     weight_map = _weight_map(index_path)
     shards = {shard: _beside(index_path, shard) for shard in sorted(set(weight_map.values()))}
-    held = {shard: set(safetensors_header(path)[0]) for shard, path in shards.items()}
+    held = {shard: stored_safetensors(path) for shard, path in shards.items()}
     _compare(index_path, weight_map, held)
-    arrays = {}
-    for path in shards.values():
-        arrays |= read_safetensors(path)
-    return arrays
+    return {name: array for arrays in held.values() for name, array in arrays.items()}
 
 
 def _weight_map(path):
