@@ -41,7 +41,8 @@ def _attention(query, key, value, heads, keep):
     scale = np.float32(1 / math.sqrt(D // heads))
     tiles = -(-T // MR)
     work = 2 * B * T * T * D
-    parts = min(tiles, -(-2 * threads.worth(work) // max(B * heads, 1)))
+    n = threads.worth(work)
+    parts = min(tiles, -(-16 * n // max(B * heads, 1))) if n > 1 else 1      # no thread waits long for the last
 
     def task(i):
         i, part = divmod(i, parts)
