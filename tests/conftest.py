@@ -14,7 +14,9 @@ TOLERANCE = {
     # error(nphybrid float32) / max(error(PyTorch float32), 2e-7), every state of the same networks
     "float32 state, ratio":                             3.0,        # 2.6
     # error(nphybrid float32) / error(PyTorch float32), logits of R50+ViT-B/16 at 384, median of 10
-    "float32 base logits, ratio":                       1.5,        # 0.85
+    "float32 base logits, ratio":                       1.5,        # 0.94
+    # error(nphybrid bfloat16) / error(PyTorch bfloat16), the same
+    "bfloat16 base logits, ratio":                      1.0,        # 0.36
 }
 
 
