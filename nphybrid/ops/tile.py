@@ -16,13 +16,14 @@ Algorithm"). Only b is packed, k-major (k_len, NR). Every element of c is one ch
 k; then d is added (what c held so far, or a bias, whose rows are 0 elements apart), then e (a residual).
 All arrays are flat; `_at` says where in them the tile begins.
 
-The ladder, as shares of what the cores' FMA units can do (Ice Lake, 1 thread, quartile of 12 to 25 runs in turn):
+The ladder: 577 x 768 -> 3072 in GFLOP/s, and as a share of what the FMA unit can do (Ice Lake, AVX-512, one thread,
+upper quartile of 12 to 25 runs in turn):
 
-    14 x 2 x 16, x packed k-major               57 %     577 x 768 -> 3072; 16 loads for 28 multiply-adds
-    14 x 2 x 16, rows in place                  57 %
-     8 x 3 x 16, rows in place                  82 %     11 loads for 24; but 64 channels need 96 columns
-     6 x 4 x 16, rows in place                  85 %     10 loads for 24
-     6 x 4 x 16, the next row's x prefetched    73 %     dropped, like prefetching b (82 %)
+    14 x 2 x 16, x packed k-major              105   57 %     16 loads for 28 multiply-adds
+    14 x 2 x 16, rows in place                 105   57 %
+     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24; but 64 channels need 96 columns
+     6 x 4 x 16, rows in place                 155   85 %     10 loads for 24
+     6 x 4 x 16, the next rows prefetched      133   73 %     dropped, like prefetching b: 150
 """
 import numpy as np
 from numba import types
