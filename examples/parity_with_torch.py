@@ -1,15 +1,12 @@
-"""How close is nphybrid to PyTorch, and how fast?  Prints the parity table; with --time the times.
+"""How close is nphybrid to PyTorch?  Prints the parity table.  How fast: benchmark_against.py.
 
     pip install ".[parity]"
     python examples/parity_with_torch.py                             # the CIFAR-10 model that comes along
     python examples/parity_with_torch.py --model R50+ViT-B/16        # random weights that test something
-    python examples/parity_with_torch.py --model R50+ViT-B/16 --time
 
 The truth is nphybrid's reference engine in float64. error(x) = max|x - truth| / std(truth), per state of the walk.
 """
 import argparse
-import statistics
-import time
 from pathlib import Path
 
 import numpy as np
@@ -190,45 +187,13 @@ def parity(name, seed):
     print(f"same label: {'yes' if same else 'NO'}")
 
 
-def times(name, seed, threads, runs):
-    """Print the median time of both, run in turn, in float32 at batch 1."""
-    model = network(name, seed, num_threads=threads)
-    torch.set_num_threads(threads)
-    peer, x = twin(model), picture(model.sizes.image)
-    tensor = torch.from_numpy(x)
-
-    def run_torch():
-        with torch.inference_mode():
-            return peer(tensor).logits.numpy()
-    spent = {"nphybrid": [], "PyTorch": []}
-    for _ in range(runs + 2):
-        for label, run in ("PyTorch", run_torch), ("nphybrid", lambda: model(x).logits):
-            time.sleep(0.1)               # lets the other's idle threads stop spinning
-            start = time.perf_counter()
-            run()
-            spent[label].append(time.perf_counter() - start)
-    print(f"{name}, float32, batch 1, {threads} threads (PyTorch {torch.get_num_threads()}), "
-          f"median of {runs} after 2, in turn")
-    medians = {label: statistics.median(seconds[2:]) for label, seconds in spent.items()}
-    for label, seconds in spent.items():
-        spread = sorted(seconds[2:])
-        print(f"{label:9} {medians[label]:7.4f} s   ({spread[0]:.4f} to {spread[-1]:.4f})")
-    print(f"ratio nphybrid / PyTorch: {medians['nphybrid'] / medians['PyTorch']:.2f}")
-
-
 def main():
     """Parse the command line and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(nphybrid.default_model()), help="a preset's name or a path")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--time", action="store_true")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--runs", type=int, default=7)
     args = parser.parse_args()
-    if args.time:
-        times(args.model, args.seed, args.threads, args.runs)
-    else:
-        parity(args.model, args.seed)
+    parity(args.model, args.seed)
 
 
 if __name__ == "__main__":

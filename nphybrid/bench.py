@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import machine
+from .ops import floats_of
 from .report import summary, table
 
 # How the BLAS libraries under NumPy are told a number of threads: the reference engine computes with one of them.
@@ -141,7 +142,7 @@ def _kernels(wanted):
 def _pictures(model, batch):
     """Noise in the shape and dtype that the model takes: (B, C, H, W)"""
     shape = batch, model.sizes.channels, *model.sizes.image
-    return np.random.default_rng(0).standard_normal(shape, np.float32).astype(model.dtype)
+    return np.random.default_rng(0).standard_normal(shape, np.float32).astype(floats_of(model.dtype), copy=False)
 
 
 def _seconds(model, x):

@@ -1,4 +1,4 @@
-"""Every kernel compiled ahead of its first use, and the folders of other versions cleared away.
+"""Every kernel of a model compiled ahead of its first use, and the folders of other versions cleared away.
 
 Two tiny networks speak every word of the vocabulary. That is enough, for a kernel is compiled for the kinds of its
 arguments, never for their sizes. Several processes may do it at once: Numba writes each file beside its place and

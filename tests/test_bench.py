@@ -107,10 +107,13 @@ def test_the_states_add_up_to_the_call():
     model = load(BUNDLED, num_threads=1)
     x = np.zeros((8, 3, 64, 64), np.float32)
     model(x)
-    start = time.perf_counter()
-    seconds = timed(lambda out: model._run(x, out))
-    assert sum(seconds.values()) == pytest.approx(time.perf_counter() - start, rel=0.03)
-    assert min(seconds.values()) >= 0
+    apart = []                            # the least of five: a process may be held up between two looks at the clock
+    for _ in range(5):
+        start = time.perf_counter()
+        seconds = timed(lambda out: model._run(x, out))
+        apart.append(abs(sum(seconds.values()) / (time.perf_counter() - start) - 1))
+        assert min(seconds.values()) >= 0
+    assert min(apart) <= 0.03
 
 
 def test_laps_by_hand():
@@ -150,16 +153,23 @@ def test_a_stopwatch_stamps_each_state():
 @pytest.mark.parametrize("n", [1, 2])
 def test_a_speed_is_work_by_time(n):
     """A loop that takes a millisecond a round has a known speed, and two of them at once have twice that."""
+    rounds = []
+
     def loop():
-        return lambda rounds: time.sleep(0.001 * rounds), 1e6
-    assert limits.speed(loop, n, 0.1) == pytest.approx(2 * n, rel=0.4)
+        return lambda count: (time.sleep(0.001 * count), rounds.append(count)), 1e6
+    start = time.perf_counter()
+    speed = limits.speed(loop, n, 0.1)
+    assert 0.1 <= time.perf_counter() - start
+    # All rounds, less those that find out how many make a slice, took at least the 0.1 s.
+    assert 0 < speed <= 2e-9 * 1e6 * sum(rounds) / 0.1
+    assert speed <= 2 * n * 1.01
 
 
 @pytest.mark.skipif(limits.ISA == "plain", reason="its limit is its tile")
 def test_the_registers_really_multiply_and_add():
-    x = np.full(MR * NR, 3, np.float32)
+    x = np.full((MR * limits.NV + 1) * limits.LANES, 3, np.float32)
     limits._multiply_add(x, 5)
-    assert (x == 5 * 9).all()
+    assert (x.reshape(-1, limits.LANES).T == [3, *(i + 5 * 9 for i in range(MR * limits.NV))]).all()
     assert limits.register_loop()[1] == MR * NR
 
 

@@ -148,7 +148,10 @@ def filled(shapes, arrays, table, P, ready, ignore=(), dtype=np.float32):
         if where := first_non_finite(array):
             faults[i] = f"{theirs} holds {found[where]} at {list(where)}, which is no finite {np.dtype(dtype)}"
         if not faults:
-            leaves[name] = ready(name, layout.ours(array, shape))
+            try:
+                leaves[name] = ready(name, layout.ours(array, shape))
+            except ValueError as error:                       # beyond what the engine's dtype can hold
+                faults[i] = f"{theirs}: {error}"
             if len(shape) == 4:
                 originals[theirs] = _original(source, found, dtype)
     # The largest first: the memory that reading it took does for all others.

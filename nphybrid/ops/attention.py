@@ -4,7 +4,7 @@
     context (MR, K) = scores (MR, T) @ values (T, K)       its rows are divided by their sums last, on K instead of T
 
 Both products are the register tile's. It reads the queries where they lie; the keys, transposed, and the values
-are packed into panels once per head.
+are packed into panels for each head, and again for each part of its queries that is a task.
 """
 import math
 
@@ -42,7 +42,8 @@ def _attention(query, key, value, heads, keep):
     tiles = -(-T // MR)
     work = 2 * B * T * T * D
     n = threads.worth(work)
-    parts = min(tiles, -(-16 * n // max(B * heads, 1))) if n > 1 else 1      # no thread waits long for the last
+    # Parts enough that no thread waits long for the last, but of at least 8 tiles, for each packs its head anew.
+    parts = max(1, min(tiles // 8, -(-16 * n // max(B * heads, 1)))) if n > 1 else 1
 
     def task(i):
         i, part = divmod(i, parts)
@@ -63,13 +64,13 @@ def _attend_into(context, weights, query, key, value, b, h, heads, scale, first,
     keys, values, scores = aligned(K * width), aligned(T * columns), aligned(MR * width)
     mixed, sums = aligned(MR * NR), np.empty(MR, np.float32)
     for p in range(0, T, NR):
-        _starts_into(starts, at, p, NR, T, D)
+        _tokens_into(starts, at, p, NR, T, D)
         pack(key.reshape(key.size), starts, K, zeros, keys, p * K)
     _pack_values_into(values, value, b, h, K)
     x = query.reshape(query.size)
     for t in range(first, last):
         m, n = t * MR, min(MR, T - t * MR)
-        _starts_into(starts, at, m, MR, T, D)
+        _tokens_into(starts, at, m, MR, T, D)
         for p in range(0, width, NR):
             tile(x, starts, zeros, 1, K, keys, p * K, scores, p, width, scores, 0, 0, 0, scores, 0, 0, 0)
         for i in range(n):
@@ -85,7 +86,7 @@ def _attend_into(context, weights, query, key, value, b, h, heads, scale, first,
 
 
 @jit
-def _starts_into(starts, at, first, count, T, D):
+def _tokens_into(starts, at, first, count, T, D):
     """Where `count` tokens from `first` on begin; -1 beyond the last."""
     for i in range(count):
         starts[i] = at + (first + i) * D if first + i < T else -1
@@ -106,7 +107,7 @@ def _pack_values_into(values, value, b, h, K):
 
 @jit
 def _softmax_in(row, scale):
-    """row = exp(scale (row - largest)); returns their sum.  A NaN or infinity makes the sum NaN."""
+    """row = exp(scale (row - largest)); returns their sum.  A NaN or +infinity makes the sum NaN."""
     wide()
     shift = largest(row)
     for j in range(row.size):

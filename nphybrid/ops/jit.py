@@ -20,7 +20,7 @@ TILES = {"avx512": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6
 # Numba's settings that change the machine code, but not the key under which Numba keeps it.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
-ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 1 MB
+ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 2 MB
 
 # What `available` and `_choose` do, for those who ask (nphybrid doctor).
 RULE = f"the first of {', '.join(TILES)} whose features Numba compiles for; NPHYBRID_ISA names another of them"

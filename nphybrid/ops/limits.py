@@ -6,6 +6,7 @@ matmul gets of it when memory costs nothing. `plain` has no vectors to fill: its
 import time
 
 import numpy as np
+from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
@@ -21,14 +22,17 @@ DEPTH = 128                               # rows of the panel: 32 KB, which L1 h
 
 @intrinsic
 def _registers(typing, x, n):
-    """n times: each of MR * NV sums += factor * factor.  The factor is x's first vector, the sums go to x."""
+    """n times: each of MR * NV sums += factor * factor.  The factor is x's first vector; the sums go behind it.
+
+    They begin with different numbers, or LLVM might make one sum of them.
+    """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)
         emit = Emit(build, LANES)
         factor = emit.load(x)
-        sums = emit.loop(I64(0), n, 1, [emit.zero] * (MR * NV),
-                         lambda i, sums: [emit.fma(factor, factor, value) for value in sums])
-        for i, value in enumerate(sums):
+        first = [ir.Constant(emit.vector, [float(i)] * LANES) for i in range(MR * NV)]
+        sums = emit.loop(I64(0), n, 1, first, lambda i, sums: [emit.fma(factor, factor, value) for value in sums])
+        for i, value in enumerate(sums, 1):
             emit.store(value, emit.at(x, I64(i * LANES)))
         return context.get_dummy_value()
     return types.void(x, types.int64), codegen
@@ -56,7 +60,7 @@ def register_loop():
     """(function, work): function(n) multiplies and adds n times in every register of the tile."""
     if ISA == "plain":
         return tile_loop()
-    x = np.ones(MR * NR, np.float32)
+    x = np.full((MR * NV + 1) * LANES, 1e-3, np.float32)
     return lambda n: _multiply_add(x, n), MR * NR
 
 

@@ -7,7 +7,8 @@ a third of L2 and stay there while tile after tile reads them; x and the result 
 Every element of the result is summed over K in one order, which depends on K alone: the bits do not depend on
 the number of rows, the place of a row, the number of threads, or the size of L2.
 
-The ladder (Ice Lake, 2 virtual cores, AVX-512; one thread unless said otherwise):
+The ladder (Ice Lake, 2 virtual cores, AVX-512; one thread unless said otherwise; examples/time_kernels.py times what
+was kept, what was dropped is no longer there):
 
     one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: the result in strips of 256 bytes
     panels side by side in L2, row by row    63             the same
@@ -90,7 +91,7 @@ def narrowed(x):
     """
     bits = np.ascontiguousarray(x).view(np.uint32)
     halves = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-    if (halves & 0x7F80 == 0x7F80).any():
+    if not np.isfinite(x).all() or (halves & 0x7F80 == 0x7F80).any():
         raise ValueError(f"{np.abs(x).max()} is no finite bfloat16; those end at 3.3895e38")
     return halves
 
@@ -162,6 +163,8 @@ def _linear(x, p, residual, activation):
     C, O = p.kernel.shape
     x, code = floats(x, shape=(*np.shape(x)[:-1], C)), code_of(activation)
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
+    if not x.size:
+        return empty(*x.shape[:-1], O)
     walk = _walk(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
     return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
@@ -190,7 +193,7 @@ def _walk(H, W, C, KH, KW, run, stride, dilation, padding):
     (top, bottom), (left, right) = padding
     reach, whole = (dilation * (KH - 1) + 1, dilation * (KW - 1) + 1), (top + H + bottom, left + W + right)
     rows, columns = ((n - r) // stride + 1 for n, r in zip(whole, reach))
-    if H and (rows < 1 or columns < 1):
+    if rows < 1 or columns < 1:
         raise ValueError(f"a padded map of {whole[0]} x {whole[1]} cells is smaller than its kernel, which spans "
                          f"{reach[0]} x {reach[1]}")
     return Walk(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
@@ -203,23 +206,16 @@ def _multiply(x, kernel, walk, B, bias, residual, code):
     tiles, strips = -(-M // MR), -(-N // NR)
     down, across = _split(tiles, strips, MR * NR * walk.K, x.size, kernel.panels.size,
                           threads.worth(work))
-    span, beside = _share(walk.K)
+    beside = max(1, L2 // 3 // (min(KC, walk.K) * NR * 4))
     panels, halves = (NOTHING, kernel.panels) if kernel.narrow else (kernel.panels, NO_HALVES)
 
     def task(i):
         i, j = divmod(i, across)
         rows = tiles * i // down, tiles * (i + 1) // down
         columns = strips * j // across, strips * (j + 1) // across
-        _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, span, beside, code)
+        _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, beside, code)
     threads.run(down * across, task, work)
     return out
-
-
-def _share(K):
-    """How deep, and how many side by side, the panels are that take half of L2."""
-    room = max(KC, L2 // 2 // (NR * 4))
-    parts = -(-K // room)
-    return -(-K // (parts * KC)) * KC if parts > 1 else K, max(1, room // K)
 
 
 @functools.lru_cache(4096)
@@ -241,69 +237,40 @@ def _split(tiles, strips, tile_work, x_size, b_size, n):
 
 
 @jit
-def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, span, beside, code):
+def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, beside, code):
     """out[tiles of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat.
 
     Panels are float32, or halves of it, which are widened in L2 for all rows at once.
     """
     wide()
     M, depth = out.size // N, min(KC, walk.K)
-    block, zeros, starts = aligned(beside * MR * NR), np.zeros(depth, np.float32), np.empty(depth * MR, np.int64)
-    wider = aligned(beside * span * NR if halves.size else 0)
-    for p0 in range(columns[0], columns[1], beside):          # panels that share L2 ...
-        p1 = min(p0 + beside, columns[1])
-        for k0 in range(0, walk.K, span):                     # ... as deep as they may be
-            k1 = min(k0 + span, walk.K)
-            for p in range(p0, p1 if halves.size else p0):
-                _widen_into(wider[(p - p0) * span * NR:], halves, (p * walk.K + k0) * NR, (k1 - k0) * NR)
+    block, zeros, starts = aligned(MR * NR), np.zeros(depth, np.float32), np.empty(depth * MR, np.int64)
+    wider = aligned(min(beside, columns[1] - columns[0]) * depth * NR if halves.size else 0)
+    for p0 in range(columns[0], columns[1], beside):          # panels that share L2
+        k = 0
+        while k < walk.K:                                     # a block of at most KC: runs, or a part of one
+            tap, c = divmod(k, walk.run)
+            length = min(walk.run - c, KC)
+            taps = max(1, min(KC // walk.run, walk.K // walk.run - tap))
+            deep = taps * length
+            first, last = k == 0, k + deep == walk.K
+            for p in range(p0, min(p0 + beside, columns[1]) if halves.size else p0):
+                _widen_into(wider[(p - p0) * deep * NR:], halves, (p * walk.K + k) * NR, deep * NR)
             for t in range(rows[0], rows[1]):                 # a row of tiles: x comes to L1 once
-                m, height, k = t * MR, min(MR, M - t * MR), k0
-                while k < k1:                                 # a chain of at most KC: runs, or a part of one
-                    tap, c = divmod(k, walk.run)
-                    length = min(walk.run - c, KC)
-                    taps = max(1, min(KC // walk.run, walk.K // walk.run - tap))
-                    after = k + taps * length
-                    _starts_into(starts, walk, m, M, tap, taps, c)
-                    for p in range(p0, p1):
-                        n0, n, spot = p * NR, min(NR, N - p * NR), (p - p0) * MR * NR
-                        at, whole, ends = m * N + n0, height == MR and N - n0 >= NR, after == walk.K
-                        # What it adds to: nothing or the bias, then what lies in out, then what lies in block.
-                        adds = 1 if k > 0 else bias.size
-                        d, d_at, ldd = (bias, min(n0, bias.size), 0) if k == 0 else (out, at, N)
-                        if k > k0 or not whole:
-                            if k == k0 and adds:
-                                _copy_into(block, spot, NR, d, d_at, ldd, height, n)
-                            d, d_at, ldd = block, spot, NR
-                        inplace = whole and after == k1 and not (ends and code)
-                        to, to_at, ldc = (out, at, N) if inplace else (block, spot, NR)
-                        b, b_at = (wider, ((p - p0) * span + k - k0) * NR) if halves.size else (
-                            panels, (p * walk.K + k) * NR)
-                        tile(x, starts, zeros, taps, length, b, b_at, to, to_at, ldc, d, d_at, ldd, adds,
-                             residual, at, N, residual.size if inplace and ends else 0)
-                        if after == k1 and not inplace:
-                            if ends and code:
-                                activate_in(block[spot:spot + MR * NR], code)
-                            if ends and residual.size:
-                                _add_into(block, spot, residual, at, N, height, n)
-                            _copy_into(out, at, N, block, spot, NR, height, n)
-                    k = after
-
-
-@jit
-def _copy_into(to, to_at, ldt, x, x_at, ldx, height, n):
-    """height rows of n elements; ld says how far apart the rows are."""
-    for i in range(height):
-        row, source = to[to_at + i * ldt:to_at + i * ldt + n], x[x_at + i * ldx:x_at + i * ldx + n]
-        for j in range(n):
-            row[j] = source[j]
-
-
-@jit
-def _add_into(block, spot, residual, at, N, height, n):
-    for i in range(height):
-        row, more = block[spot + i * NR:spot + i * NR + n], residual[at + i * N:at + i * N + n]
-        for j in range(n):
-            row[j] += more[j]
+                m = t * MR
+                _starts_into(starts, walk, m, M, tap, taps, c)
+                for p in range(p0, min(p0 + beside, columns[1])):
+                    n0, n = p * NR, min(NR, N - p * NR)
+                    at, whole = m * N + n0, n == NR and m + MR <= M
+                    inplace = whole and not (last and code)
+                    to, to_at, ldc = (out, at, N) if inplace else (block, 0, NR)
+                    d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, at, N, 1)
+                    b, b_at = (wider, (p - p0) * deep * NR) if halves.size else (panels, (p * walk.K + k) * NR)
+                    tile(x, starts, zeros, taps, length, b, b_at, to, to_at, ldc,
+                         d, d_at, ldd, adds if whole else 0, residual, at, N, residual.size if inplace and last else 0)
+                    if not inplace:
+                        _finish(out, block, bias, residual, at, N, min(MR, M - m), n0, n, first, last, whole, code)
+            k += deep
 
 
 @jit
@@ -313,6 +280,28 @@ def _widen_into(out, halves, at, n):
     for i in range(n):
         bits = np.uint32(part[i]) << np.uint32(16)
         out[i] = np.uint32(bits).view(np.float32)
+
+
+@jit
+def _finish(out, block, bias, residual, at, N, height, n0, n, first, last, whole, code):
+    """What the tile could not: a tile at an edge, and the activation. It lies in `block`, of which height x n count."""
+    for i in range(0 if whole else height):
+        for j in range(n):
+            if not first:
+                block[i * NR + j] += out[at + i * N + j]
+            elif bias.size:
+                block[i * NR + j] += bias[n0 + j]
+    if last and code:
+        activate_in(block, code)
+    for i in range(height):
+        y, to = block[i * NR:i * NR + n], out[at + i * N:at + i * N + n]
+        if last and residual.size:
+            r = residual[at + i * N:at + i * N + n]
+            for j in range(n):
+                to[j] = y[j] + r[j]
+        else:
+            for j in range(n):
+                to[j] = y[j]
 
 
 @jit

@@ -187,6 +187,8 @@ def reopened(path, known):
         if identity(file) != known:
             raise refusal(path, "was replaced or written to while it was read")
         yield file
+        if identity(file) != known:
+            raise refusal(path, "was written to while it was read")
 
 
 def digest(array):
