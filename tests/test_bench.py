@@ -12,7 +12,7 @@ from statistics import median
 import numpy as np
 import pytest
 
-from nphybrid import PRESETS, bench, default_model, report
+from nphybrid import PRESETS, bench, default_model, ops, report
 from nphybrid.__main__ import main
 from nphybrid.api.pipeline import load
 from nphybrid.api.presets import configuration, fresh
@@ -66,6 +66,11 @@ def test_runs_are_the_calls_that_count(monkeypatch):
     found = measured(Combination(BUNDLED, engine="reference", dtype="float64", runs=3))
     assert [found[key] for key in ("first", "fastest", "median", "slowest")] == [9, 1, 2, 3]
     assert found["limit"] is found["share"] is None and found["compiled"] == 0
+
+
+@pytest.mark.parametrize("engine, dtype", ops.PAIRS)
+def test_every_pair_is_measured(engine, dtype):
+    assert measured(Combination(BUNDLED, engine, dtype, runs=1))["median"] > 0
 
 
 def test_a_preset_has_random_weights():
