@@ -18,7 +18,6 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import re
 import statistics
 import subprocess
@@ -30,6 +29,8 @@ from pathlib import Path
 
 import numpy as np
 from benchmark_engines import ENGINES, architecture, peak
+
+from nphybrid.machine import cpu_name
 
 # The error above which an engine is not timed. PyTorch's own in R50+ViT-B/16: 1e-5 and 0.17.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}
@@ -221,15 +222,6 @@ def between_marks(path, mark, text=None):
         path.write_text(f"{before[:found.start()]}{text}\n{before[found.end():]}", "utf-8")
 
 
-def cpu():
-    """What the processor calls itself, as far as the system tells."""
-    with contextlib.suppress(OSError, TypeError):
-        return re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())[1]
-    with contextlib.suppress(OSError, subprocess.CalledProcessError):
-        return subprocess.check_output(["sysctl", "-n", "machdep.cpu.brand_string"], text=True).strip()
-    return platform.processor() or platform.machine()
-
-
 def say(text):
     """Progress and complaints, beside what is printed."""
     print(text, file=sys.stderr, flush=True)
@@ -256,7 +248,7 @@ def main():
         rows = measure(args, Path(folder))
         height, width = np.load(Path(folder) / "x.npy").shape[2:]
     report = dict(model=Path(args.model).name if os.path.exists(args.model) else args.model, height=height, width=width,
-                  batch=args.batch, cpu=cpu(), date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
+                  batch=args.batch, cpu=cpu_name(), date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
     print(json.dumps(report, indent=2) if args.format == "json" else table(report, args.format))
     problems = [f"{TITLES[row['engine']]} {row.get('dtype', '')}: {row['problem']}" for row in rows if "problem" in row]
     for problem in problems:
