@@ -149,7 +149,8 @@ def from_the_start(args, folder):
     """A row per way to label a picture: a whole process, with weights and compiled kernels on disk."""
     prepare(args, folder)
     with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
-        process.wait()
+        if process.wait():
+            sys.exit(ended(process)["problem"])
     ours = sys.executable, "-m", "nphybrid", "classify", PHOTOGRAPH, "--threads", args.threads, "--model"
     peers = sys.executable, "-c", UPSTREAM.format(kind=architecture(folder)), folder / "model", PHOTOGRAPH, args.threads
     rows = [dict(engine="nphybrid", reads=".h5", command=(*ours, folder / "model.h5")),

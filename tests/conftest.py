@@ -1,4 +1,8 @@
 """The one table of tolerances, and what several test files share."""
+import os
+import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -30,3 +34,21 @@ def tolerance():
 def root():
     """The checkout."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def amx_environment(tmp_path_factory):
+    """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""
+    from nphybrid.ops import jit
+    sets, (_, cpu, features) = jit.available(jit.TARGET), jit.TARGET
+    environment = {**os.environ, "NPHYBRID_ISA": "amx", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    if "amx" in sets:
+        return environment
+    compiler = shutil.which("cc")
+    if jit.config.DISABLE_JIT or "avx512" not in sets or sys.platform != "linux" or not compiler:
+        pytest.skip("needs AMX, or Linux with AVX-512 and a C compiler")
+    library = tmp_path_factory.mktemp("amx") / "amx_traps.so"
+    subprocess.run([compiler, "-O3", "-mavx512f", "-shared", "-fPIC", "-o", library,
+                    Path(__file__).with_name("amx_traps.c"), "-ldl"], check=True)
+    features = re.sub(r",?[+-]amx-(tile|bf16)\b", "", features) + ",+amx-tile,+amx-bf16"
+    return {**environment, "LD_PRELOAD": str(library), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}

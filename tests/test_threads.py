@@ -87,8 +87,8 @@ def interrupt():
     time.sleep(0.05)
     signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
 for round in range(20):
-    threading.Thread(target=interrupt).start()
     try:
+        threading.Thread(target=interrupt).start()
         with threads.using(4): threads.run(10**6, task, work=10**9)
     except KeyboardInterrupt:
         after = len(ended)

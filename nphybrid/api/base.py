@@ -16,8 +16,8 @@ from . import checks
 class Model:
     """A network with its weights.  Each class says what it is made of: configuration, table of names, walk.
 
-    Attributes: config, as given; engine, dtype (a name), num_threads; processor, the image processor's options as a
-    dict, or None; assign a ViTHybridImageProcessor or such a dict, and `save` keeps it.
+    Attributes: config, as given; engine, dtype (a name), precision, num_threads; processor, the image processor's
+    options as a dict, or None; assign a ViTHybridImageProcessor or such a dict, and `save` keeps it.
 
     Every weight is held once, as its engine reads it. Convolution kernels, which are standardized there, have an
     original beside them; that of a model from a file stays in the file.
@@ -36,6 +36,7 @@ class Model:
         ops.arithmetic(engine, dtype, precision)
         self.config, self.engine, self.num_threads = config, engine, checks.threads(num_threads)
         self.dtype, self.sizes, self._processor = ops.dtype_name(dtype), self._sizes_of(config), None
+        self.precision = precision
         self._floats = ops.floats_of(self.dtype)
         self._shapes = params.shapes(self.sizes, **self.parts)
         if state_dict is None:
@@ -67,7 +68,8 @@ class Model:
 
         engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
         "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32. precision:
-        "highest". num_threads: None is every core this process may use. overrides: keys of the configuration, such as
+        "highest", or "high", which permits float32 products of 16 instead of 24 bits where they are faster: on AMX.
+        num_threads: None is every core this process may use. overrides: keys of the configuration, such as
         out_features; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
         file holds. Nothing is downloaded. `state_dict`, and so saving and pickling, need the file once more. Raises
         FormatError for a file that breaks a rule of its format, or that does not fill every parameter exactly once;
@@ -109,11 +111,12 @@ class Model:
         unexpected, mis-shaped or non-finite array; the model then stays as it was."""
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}
-        self._ready, self._originals = self._filled(arrays, self.engine, self.dtype)
+        self._ready, self._originals = self._filled(arrays, self.engine, self.dtype, self.precision)
 
-    def _filled(self, arrays, engine, dtype):
+    def _filled(self, arrays, engine, dtype, precision="highest"):
         """The tree as an engine reads it, and the originals of its convolution kernels."""
-        ready = partial(ops.arithmetic(engine, dtype).ready, config=self.sizes, dtype=dtype)
+        ready = partial(ops.arithmetic(engine, dtype).ready, config=self.sizes, dtype=dtype,
+                        precision=precision)
         with threads.using(self.num_threads):
             return checkpoint.filled(self._shapes, arrays, self._table(), self.sizes.patch, ready,
                                      self.ignored, ops.floats_of(dtype))

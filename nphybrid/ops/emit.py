@@ -113,7 +113,7 @@ def _narrow():
 # First line of a function whose loops LLVM should turn into vectors of 512 bits; by itself it takes 256 on
 # Ice Lake. exp over an array in L1: 0.79 ns per element with 256 bits, 0.62 with 512 (Ice Lake, 2 virtual
 # cores; middle of five runs of examples/time_kernels.py).
-wide = _wide if ISA == "avx512" else _narrow
+wide = _wide if LANES == 16 else _narrow
 
 
 def emit_fold(build, x, n, lanes, start, parts, combine):

@@ -1,5 +1,6 @@
 """The one decorator, the instruction set it compiles for, and the folder that keeps what it compiled."""
 import contextlib
+import ctypes
 import hashlib
 import os
 import platform
@@ -15,7 +16,8 @@ from .. import __version__
 
 # The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV sums, NV vectors of b
 # and one element of x in every lane have to fit the 32 vector registers, 16 on AVX2.
-TILES = {"avx512": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
+# AMX multiplies in tiles of its own (amx.py); attention is AVX-512's there too.
+TILES = {"amx": (6, 4, 16), "avx512": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
 # Numba's settings that change the machine code, but not the key under which Numba keeps it.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
@@ -23,7 +25,8 @@ SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "D
 ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 2 MB
 
 # What `available` and `_choose` do, for those who ask (nphybrid doctor).
-RULE = f"the first of {', '.join(TILES)} whose features Numba compiles for; NPHYBRID_ISA names another of them"
+RULE = (f"the first of {', '.join(TILES)} whose features Numba compiles for, AMX if the kernel permits it; "
+        "NPHYBRID_ISA names another of them")
 
 
 def _target():
@@ -32,11 +35,20 @@ def _target():
     return cpu_target.target_context.codegen().magic_tuple()
 
 
+def _amx_allowed():
+    """Whether Linux lets this process and its children use AMX.  It wants to be asked: their stacks must hold tiles."""
+    if sys.platform != "linux":
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+
+
 def available(target):
     """The instruction sets of a target, best first."""
     triple, _, features = target
     features = set(features.split(","))
     found = ["avx512"] if {"+avx512f", "+avx512vl"} <= features else []
+    found = ["amx", *found] if found and {"+amx-tile", "+amx-bf16"} <= features and _amx_allowed() else found
     found += ["avx2"] if {"+avx2", "+fma"} <= features else []
     found += ["neon"] if triple.startswith(("aarch64", "arm64")) else []
     return [*found, "plain"]

@@ -20,80 +20,86 @@ was kept, what was dropped is no longer there):
 """
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
-from . import dtype_name, reference, threads
+from . import amx, dtype_name, reference, threads
 from ..params import mapped
-from .elementwise import activate_in, code_of
+from .elementwise import code_of
 from .emit import aligned, empty, wide
-from .jit import L2, MR, NR, jit
+from .jit import ISA, L2, MR, NR, jit
+from .rows import NOWHERE, finish, padded, starts_into, walk_of
 from .tile import tile
 
+AMX = ISA == "amx"
 KC = 384                                  # depth of a chain; for 768 see the ladder
 READING = 4                               # multiply-adds in the time that it takes to read one float32 from L3
 FEW = 32                                  # channels; with fewer, a row of the kernel is one run
+# How many bfloat16 may stand for a weight. Without AMX more than one is a float32.
+PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
+BEYOND = np.uint32(0x7F7F8000).view(np.float32)         # halfway to the bfloat16 that there is no more
 NOTHING, NO_HALVES = np.zeros(0, np.float32), np.zeros(0, np.uint16)
-NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
 class Packed:
-    """A kernel (KH, KW, C, O) or (C, O) as the tile reads it: panels (P, K, NR) of NR columns, zeros beyond the last.
+    """A kernel (KH, KW, C, O) or (C, O) as the loops read it: panels of columns, zeros beyond the last.
 
-    narrow: bfloat16, in half the memory. The layout is the instruction set's: a pickle holds the kernel itself,
-    which is packed where it is read.
+    parts: see PARTS; one is bfloat16, in half the memory. Panels are (P, K, NR), or AMX's (`amx.packed`). The layout is
+    the instruction set's: a pickle holds the kernel itself, which is packed where it is read.
+
+    Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where its panels cannot give it back.
     """
 
-    def __init__(self, kernel, narrow=False):
+    def __init__(self, kernel, parts=3):
         if not kernel.size:
             raise ValueError(f"a kernel of shape {kernel.shape} has no weights")
-        self.shape, self.ndim, self.dtype = kernel.shape, kernel.ndim, kernel.dtype
-        N = kernel.shape[-1]
-        kernel = kernel.reshape(-1, N)
-        size = -(-N // NR) * len(kernel) * NR
-        self.panels = aligned(-(-size // 2)).view(np.uint16)[:size] if narrow else aligned(size)
-        for p, panel in enumerate(self._panels()):
-            n = min(NR, N - p * NR)
-            columns = kernel[:, p * NR:p * NR + n]
-            panel[:, :n] = narrowed(columns) if narrow else columns
-            panel[:, n:] = 0
-
-    @property
-    def narrow(self):
-        """Whether the panels hold bfloat16."""
-        return self.panels.dtype == np.uint16
-
-    def _panels(self):
-        """A view (P, K, NR)."""
-        return self.panels.reshape(-1, math.prod(self.shape[:-1]), NR)
+        self.shape, self.ndim, self.dtype, self.parts = kernel.shape, kernel.ndim, kernel.dtype, parts
+        kernel = kernel.reshape(-1, kernel.shape[-1])
+        if parts == 1 and not (largest := np.abs(kernel).max()) < BEYOND:
+            raise ValueError(f"{largest} is no finite bfloat16; those end at 3.3895e38")
+        self.panels, exact = (amx.packed if AMX else _packed)(kernel, parts)
+        self.kept = None if exact or parts < 3 else np.array(kernel)
 
     def unpacked(self):
-        """The kernel, bit for bit; a narrow one's values as float32."""
+        """The kernel, bit for bit; as float32 the values of one that has fewer parts than a float32."""
+        if self.kept is not None:
+            return self.kept.reshape(self.shape)
         K, N = math.prod(self.shape[:-1]), self.shape[-1]
-        kernel = self._panels().transpose(1, 0, 2).reshape(K, -1)[:, :N].reshape(self.shape)
-        return widened(kernel) if self.narrow else kernel
+        return (amx.unpacked if AMX else _unpacked)(self.panels, K, N).reshape(self.shape)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.unpacked(), dtype, copy=copy)
 
     def __reduce__(self):
-        return Packed, (self.unpacked(), self.narrow)
+        return Packed, (self.unpacked(), self.parts)
 
     def __repr__(self):
         return f"Packed{self.shape}"
 
 
-def narrowed(x):
-    """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even.
+def _packed(kernel, parts):
+    """(K, N) -> the panels, and whether they give the kernel back bit for bit."""
+    K, N = kernel.shape
+    shape, narrow = (-(-N // NR), K, NR), parts == 1
+    size = math.prod(shape)
+    panels = (aligned(-(-size // 2)).view(np.uint16)[:size] if narrow else aligned(size)).reshape(shape)
+    for p, panel in enumerate(panels):
+        n = min(NR, N - p * NR)
+        columns = kernel[:, p * NR:p * NR + n]
+        panel[:, :n] = narrowed(columns) if narrow else columns
+        panel[:, n:] = 0
+    return panels, not narrow
 
-    Raises ValueError for what would become infinite.
-    """
+
+def _unpacked(panels, K, N):
+    kernel = panels.transpose(1, 0, 2).reshape(K, -1)[:, :N]
+    return widened(kernel) if panels.dtype == np.uint16 else kernel
+
+
+def narrowed(x):
+    """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even."""
     bits = np.ascontiguousarray(x).view(np.uint32)
-    halves = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-    if not np.isfinite(x).all() or (halves & 0x7F80 == 0x7F80).any():
-        raise ValueError(f"{np.abs(x).max()} is no finite bfloat16; those end at 3.3895e38")
-    return halves
+    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def widened(halves):
@@ -101,37 +107,21 @@ def widened(halves):
     return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
-class Walk(NamedTuple):
-    """How the left rows lie in the maps: a row per output cell, made of runs of `run` neighbours, a run per tap."""
-    H: int
-    W: int
-    C: int
-    rows: int
-    columns: int
-    stride: int
-    dilation: int
-    top: int
-    left: int
-    across: int                           # runs in a row of the kernel
-    run: int
-    K: int
-
-
-def ready(name, array, config, dtype=np.float32):
-    """Kernels become Packed, in bfloat16 narrow ones. Standardized in float64: each weight carries one rounding."""
+def ready(name, array, config, dtype=np.float32, precision="highest"):
+    """Kernels become Packed. Standardized in float64: each weight carries one rounding."""
     dtype = dtype_name(dtype)
-    if dtype not in ("float32", "bfloat16"):
+    if (dtype, precision) not in PARTS:
         raise TypeError(f"the kernels compute in float32 or bfloat16, not {dtype}: see engine='reference'")
     if array.ndim == 4:
         array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps)
     elif array.ndim != 2 or not name.endswith("kernel"):
         return np.array(array, np.float32, order="C")
-    return Packed(array.astype(np.float32, copy=False), narrow=dtype == "bfloat16")
+    return Packed(array.astype(np.float32, copy=False), PARTS[dtype, precision])
 
 
-def prepare(params, config, dtype=np.float32):
+def prepare(params, config, dtype=np.float32, precision="highest"):
     """`ready` for every array."""
-    return mapped(lambda name, array: ready(name, array, config, dtype), params)
+    return mapped(lambda name, array: ready(name, array, config, dtype, precision), params)
 
 
 def floats(x, name="x", shape=None):
@@ -165,7 +155,7 @@ def _linear(x, p, residual, activation):
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
     if not x.size:
         return empty(*x.shape[:-1], O)
-    walk = _walk(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
+    walk = walk_of(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
     return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
@@ -174,48 +164,36 @@ def conv2d(x, kernel, stride, dilation, padding):
     KH, KW, C, O = kernel.shape
     x, run = floats(x, shape=(*np.shape(x)[:3], C)), C
     if dilation == 1 and 1 < KW and C < FEW:
-        x, padding, run = _padded(x, padding), NOWHERE, KW * C
+        x, padding, run = padded(x, padding), NOWHERE, KW * C
     B, H, W, _ = x.shape
-    walk = _walk(H, W, C, KH, KW, run, stride, dilation, padding)
+    walk = walk_of(H, W, C, KH, KW, run, stride, dilation, padding)
     return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, walk.rows, walk.columns, O)
-
-
-def _padded(x, padding):
-    B, H, W, C = x.shape
-    (top, bottom), (left, right) = padding
-    y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)
-    y[:, top:top + H, left:left + W] = x
-    return y
-
-
-@functools.lru_cache(4096)
-def _walk(H, W, C, KH, KW, run, stride, dilation, padding):
-    (top, bottom), (left, right) = padding
-    reach, whole = (dilation * (KH - 1) + 1, dilation * (KW - 1) + 1), (top + H + bottom, left + W + right)
-    rows, columns = ((n - r) // stride + 1 for n, r in zip(whole, reach))
-    if rows < 1 or columns < 1:
-        raise ValueError(f"a padded map of {whole[0]} x {whole[1]} cells is smaller than its kernel, which spans "
-                         f"{reach[0]} x {reach[1]}")
-    return Walk(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
 
 
 def _multiply(x, kernel, walk, B, bias, residual, code):
     """Tasks are blocks of rows and columns of the result."""
     M, N = B * walk.rows * walk.columns, kernel.shape[-1]
     out, x, work = empty(M * N), x.reshape(-1), M * N * walk.K
-    tiles, strips = -(-M // MR), -(-N // NR)
-    down, across = _split(tiles, strips, MR * NR * walk.K, x.size, kernel.panels.size,
-                          threads.worth(work))
-    beside = max(1, L2 // 3 // (min(KC, walk.K) * NR * 4))
-    panels, halves = (NOTHING, kernel.panels) if kernel.narrow else (kernel.panels, NO_HALVES)
+    height, width, beside, into, weights = _loops(kernel, walk.K)
+    tiles, strips = -(-M // height), -(-N // width)
+    down, across = _split(tiles, strips, height * width * walk.K, x.size, kernel.panels.size, threads.worth(work))
 
     def task(i):
         i, j = divmod(i, across)
         rows = tiles * i // down, tiles * (i + 1) // down
         columns = strips * j // across, strips * (j + 1) // across
-        _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, beside, code)
+        into(out, x, *weights, bias, residual, walk, N, rows, columns, beside, code)
     threads.run(down * across, task, work)
     return out
+
+
+def _loops(kernel, K):
+    """Height and width of a block, how many panels share L2, the function that multiplies, what it reads."""
+    panels = kernel.panels.reshape(-1)
+    if AMX:
+        return amx.SIDE, amx.SIDE, amx.beside(K, kernel.parts, L2), amx.multiply_into, (panels, kernel.parts)
+    beside = max(1, L2 // 3 // (min(KC, K) * NR * 4))
+    return MR, NR, beside, _multiply_into, (NOTHING, panels) if kernel.parts == 1 else (panels, NO_HALVES)
 
 
 @functools.lru_cache(4096)
@@ -245,6 +223,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, column
     wide()
     M, depth = out.size // N, min(KC, walk.K)
     block, zeros, starts = aligned(MR * NR), np.zeros(depth, np.float32), np.empty(depth * MR, np.int64)
+    square = block.reshape(MR, NR)
     wider = aligned(min(beside, columns[1] - columns[0]) * depth * NR if halves.size else 0)
     for p0 in range(columns[0], columns[1], beside):          # panels that share L2
         k = 0
@@ -258,10 +237,10 @@ def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, column
                 _widen_into(wider[(p - p0) * deep * NR:], halves, (p * walk.K + k) * NR, deep * NR)
             for t in range(rows[0], rows[1]):                 # a row of tiles: x comes to L1 once
                 m = t * MR
-                _starts_into(starts, walk, m, M, tap, taps, c)
+                starts_into(starts, MR, walk, m, M, tap, taps, c)
                 for p in range(p0, min(p0 + beside, columns[1])):
-                    n0, n = p * NR, min(NR, N - p * NR)
-                    at, whole = m * N + n0, n == NR and m + MR <= M
+                    n0 = p * NR
+                    at, whole = m * N + n0, n0 + NR <= N and m + MR <= M
                     inplace = whole and not (last and code)
                     to, to_at, ldc = (out, at, N) if inplace else (block, 0, NR)
                     d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, at, N, 1)
@@ -269,7 +248,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, column
                     tile(x, starts, zeros, taps, length, b, b_at, to, to_at, ldc,
                          d, d_at, ldd, adds if whole else 0, residual, at, N, residual.size if inplace and last else 0)
                     if not inplace:
-                        _finish(out, block, bias, residual, at, N, min(MR, M - m), n0, n, first, last, whole, code)
+                        finish(out, N, m, n0, square, bias, residual, first, last, whole, code)
             k += deep
 
 
@@ -280,48 +259,3 @@ def _widen_into(out, halves, at, n):
     for i in range(n):
         bits = np.uint32(part[i]) << np.uint32(16)
         out[i] = np.uint32(bits).view(np.float32)
-
-
-@jit
-def _finish(out, block, bias, residual, at, N, height, n0, n, first, last, whole, code):
-    """What the tile could not: a tile at an edge, and the activation. It lies in `block`, of which height x n count."""
-    for i in range(0 if whole else height):
-        for j in range(n):
-            if not first:
-                block[i * NR + j] += out[at + i * N + j]
-            elif bias.size:
-                block[i * NR + j] += bias[n0 + j]
-    if last and code:
-        activate_in(block, code)
-    for i in range(height):
-        y, to = block[i * NR:i * NR + n], out[at + i * N:at + i * N + n]
-        if last and residual.size:
-            r = residual[at + i * N:at + i * N + n]
-            for j in range(n):
-                to[j] = y[j] + r[j]
-        else:
-            for j in range(n):
-                to[j] = y[j]
-
-
-@jit
-def _starts_into(starts, walk, m, M, tap, taps, c):
-    """Where in x the runs of MR output cells begin, from cell m and tap on; -1 outside the map."""
-    image, cell = divmod(m, walk.rows * walk.columns)
-    row, column = divmod(cell, walk.columns)
-    first_u, first_v = divmod(tap, walk.across)
-    for i in range(MR):
-        u, v = first_u, first_v
-        for t in range(taps):
-            h = row * walk.stride + u * walk.dilation - walk.top
-            w = column * walk.stride + v * walk.dilation - walk.left
-            inside = m + i < M and 0 <= h < walk.H and 0 <= w < walk.W
-            starts[t * MR + i] = ((image * walk.H + h) * walk.W + w) * walk.C + c if inside else -1
-            v += 1
-            if v == walk.across:
-                u, v = u + 1, 0
-        column += 1
-        if column == walk.columns:
-            column, row = 0, row + 1
-        if row == walk.rows:
-            row, image = 0, image + 1

@@ -11,13 +11,13 @@ import numpy as np
 from ..params import mapped
 
 
-def ready(name, array, config, dtype=np.float32):
+def ready(name, array, config, dtype=np.float32, precision="highest"):
     """What is done to a learned array once, at load: a copy in `dtype`, a convolution's kernel standardized"""
     array = np.array(array, dtype, order="C")
     return standardize(array, config.ws_eps) if array.ndim == 4 else array
 
 
-def prepare(params, config, dtype=np.float32):
+def prepare(params, config, dtype=np.float32, precision="highest"):
     """`ready` for every array of a tree.  Params -> Params"""
     return mapped(lambda name, array: ready(name, array, config, dtype), params)
 

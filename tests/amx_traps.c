@@ -1,0 +1,151 @@
+/* AMX for a processor that has none: there each of its instructions raises SIGILL, and the handler below does what the
+   instruction would have done.  So the compiled kernels run as they are, in real threads, only slowly.
+
+       cc -O3 -march=native -shared -fPIC -o amx_traps.so amx_traps.c -ldl
+       LD_PRELOAD=./amx_traps.so NUMBA_CPU_FEATURES=…,+amx-tile,+amx-bf16 python …
+
+   What no processor would let pass ends the process: a tile used before its thread loaded a configuration, one that is
+   not 16 rows of 64 bytes, an instruction not listed.  Written from Intel's Software Developer's Manual, volume 2:
+   products of bfloat16 are summed with fused multiply-adds, denormals are zero, the order of k is kept. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <immintrin.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+enum { TILES = 8, ROWS = 16, BYTES = 64, PAIRS = BYTES / 4 };
+enum { ARCH_PRCTL = 158, ARCH_REQ_XCOMP_PERM = 0x1023 };
+
+static __thread int configured __attribute__((tls_model("initial-exec")));
+static __thread uint8_t tile[TILES][ROWS][BYTES] __attribute__((tls_model("initial-exec"), aligned(64)));
+
+static void refuse(const char *why)
+{
+    write(2, "amx_traps: ", 11);
+    write(2, why, strlen(why));
+    write(2, "\n", 1);
+    _exit(70);
+}
+
+static const int order[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                              REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+/* One instruction: C4, two bytes of VEX prefix, opcode, ModRM and perhaps an address. */
+struct instruction { int high_index, high_base, map, third, prefix, opcode, mode, reg, rm, length; int64_t address, stride; };
+
+static struct instruction decode(const uint8_t *code, const greg_t *registers)
+{
+    struct instruction i = {.length = 5};
+    if (code[0] != 0xC4)
+        refuse("not an instruction of AMX");
+    i.high_index = !(code[1] & 0x40) << 3, i.high_base = !(code[1] & 0x20) << 3, i.map = code[1] & 31;
+    i.third = ~code[2] >> 3 & 15, i.prefix = code[2] & 0x87, i.opcode = code[3];
+    i.mode = code[4] >> 6, i.reg = code[4] >> 3 & 7, i.rm = code[4] & 7;
+    if (i.map != 2)
+        refuse("not an instruction of AMX");
+    if (i.mode == 3)
+        return i;
+    int base = i.rm, relative = i.mode == 0 && i.rm == 5;
+    if (i.rm == 4) {
+        int sib = code[i.length++], index = (sib >> 3 & 7) | i.high_index;
+        base = sib & 7;
+        i.stride = index == 4 ? 0 : (int64_t)((uint64_t)registers[order[index]] << (sib >> 6));
+    }
+    if (!relative && !(i.mode == 0 && base == 5))
+        i.address = registers[order[base | i.high_base]];
+    if (i.mode == 1)
+        i.address += (int8_t)code[i.length++];
+    else if (i.mode == 2 || relative || (i.mode == 0 && base == 5)) {
+        int32_t displacement;
+        memcpy(&displacement, code + i.length, 4);
+        i.address += displacement, i.length += 4;
+    }
+    if (relative)
+        i.address += (int64_t)(code + i.length);
+    return i;
+}
+
+/* tile[to] += tile[left] @ tile[right]: row m of the left holds pairs of k, row k of the right the same pairs of each n. */
+static void multiply(float (*to)[PAIRS], uint16_t (*left)[2 * PAIRS], uint16_t (*right)[2 * PAIRS])
+{
+    __m512i upper = _mm512_set1_epi32(0xFFFF0000);
+    for (int m = 0; m < ROWS; m++) {
+        __m512 sum = _mm512_setzero_ps();
+        for (int k = 0; k < PAIRS; k++) {
+            __m512i pairs = _mm512_loadu_si512(right[k]);
+            __m512 first = _mm512_castsi512_ps(_mm512_set1_epi32((int)((uint32_t)left[m][2 * k] << 16)));
+            __m512 second = _mm512_castsi512_ps(_mm512_set1_epi32((int)((uint32_t)left[m][2 * k + 1] << 16)));
+            sum = _mm512_fmadd_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), sum);
+            sum = _mm512_fmadd_ps(second, _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)), sum);
+        }
+        _mm512_storeu_ps(to[m], _mm512_add_ps(_mm512_loadu_ps(to[m]), sum));
+    }
+}
+
+static void configure(const uint8_t *wanted)
+{
+    if (wanted[0] != 1 || wanted[1] != 0)
+        refuse("a palette or a start row that is not the usual one");
+    for (int t = 0; t < TILES; t++)
+        if (wanted[48 + t] != ROWS || wanted[16 + 2 * t] != BYTES || wanted[17 + 2 * t] != 0)
+            refuse("a tile that is not 16 rows of 64 bytes");
+    configured = 1;
+    memset(tile, 0, sizeof tile);
+}
+
+enum { NONE = 0x00, P66 = 0x01, PF3 = 0x02, PF2 = 0x03 };
+
+static void trapped(int signal, siginfo_t *info, void *context)
+{
+    (void)signal, (void)info;
+    greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
+    struct instruction i = decode((const uint8_t *)registers[REG_RIP], registers);
+    _mm_setcsr(0x1F80 | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);       /* the kernel puts back what was there */
+    if (!configured && !(i.opcode == 0x49 && i.prefix == NONE))
+        refuse("a tile before its configuration");
+    if (i.opcode == 0x49 && i.prefix == NONE && i.mode == 3)
+        configured = 0;                                                   /* tilerelease */
+    else if (i.opcode == 0x49 && i.prefix == NONE)
+        configure((const uint8_t *)i.address);
+    else if (i.opcode == 0x49 && i.prefix == PF2)
+        memset(tile[i.reg], 0, sizeof tile[i.reg]);
+    else if (i.opcode == 0x4B && (i.prefix == PF2 || i.prefix == P66))
+        for (int m = 0; m < ROWS; m++)
+            memcpy(tile[i.reg][m], (const void *)(i.address + m * i.stride), BYTES);
+    else if (i.opcode == 0x4B && i.prefix == PF3)
+        for (int m = 0; m < ROWS; m++)
+            memcpy((void *)(i.address + m * i.stride), tile[i.reg][m], BYTES);
+    else if (i.opcode == 0x5C && i.prefix == PF3)
+        multiply((void *)tile[i.reg], (void *)tile[i.rm], (void *)tile[i.third]);
+    else
+        refuse("an instruction that is not listed here");
+    registers[REG_RIP] += i.length;
+}
+
+/* The permission that the kernel is asked for; any other call goes its way. */
+long syscall(long number, ...)
+{
+    static long (*real)(long, ...);
+    va_list more;
+    long a[6];
+    va_start(more, number);
+    for (int i = 0; i < 6; i++)
+        a[i] = va_arg(more, long);
+    va_end(more);
+    if (number == ARCH_PRCTL && a[0] == ARCH_REQ_XCOMP_PERM)
+        return 0;
+    if (!real)
+        real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
+    return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
+__attribute__((constructor)) static void install(void)
+{
+    struct sigaction action = {.sa_sigaction = trapped, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigaction(SIGILL, &action, 0);
+}
