@@ -1,4 +1,4 @@
-"""Float32 out of bfloat16 tiles.  Without AMX a child process runs these tests, in which its instructions are trapped."""
+"""Float32 out of bfloat16 tiles.  Without AMX these tests run in a child process that has its instructions trapped."""
 import re
 import subprocess
 import sys

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .elementwise import activate_in
+from .emit import wide
 from .jit import jit
 
 NOWHERE = (0, 0), (0, 0)                  # no padding
@@ -80,6 +81,7 @@ def finish(out, N, m, n0, block, bias, residual, first, last, added, code):
     Unless it is `added` already, what `out` holds of the products before is added, or the bias if these are the
     `first`; after the `last` come activation and residual. `bias` and `residual` may be empty.
     """
+    wide()
     height, n, at = min(block.shape[0], out.size // N - m), min(block.shape[1], N - n0), m * N + n0
     for i in range(0 if added else height):
         y = block[i]
