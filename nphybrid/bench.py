@@ -152,9 +152,9 @@ def _seconds(model, x):
 
 
 def _limit(wanted):
-    if wanted.dtype == "float64":         # the loop knows float32 only
+    from .ops import jit, limits
+    if wanted.dtype == "float64" or jit.ISA == "amx":     # the loop knows float32 in AVX-512 only
         return None
-    from .ops import limits
     return limits.speed(limits.register_loop, wanted.threads)
 
 

@@ -1,12 +1,13 @@
 /* AMX for a processor that has none: there each of its instructions raises SIGILL, and the handler below does what the
    instruction would have done.  So the compiled kernels run as they are, in real threads, only slowly.
 
-       cc -O3 -march=native -shared -fPIC -o amx_traps.so amx_traps.c -ldl
+       cc -O3 -mavx512f -shared -fPIC -o amx_traps.so amx_traps.c -ldl
        LD_PRELOAD=./amx_traps.so NUMBA_CPU_FEATURES=…,+amx-tile,+amx-bf16 python …
 
-   What no processor would let pass ends the process: a tile used before its thread loaded a configuration, one that is
-   not 16 rows of 64 bytes, an instruction not listed.  Written from Intel's Software Developer's Manual, volume 2:
-   products of bfloat16 are summed with fused multiply-adds, denormals are zero, the order of k is kept. */
+   It ends the process where a tile is used before its thread loaded a configuration, or before Linux was asked, and at
+   what these kernels do not need: tiles that are not 16 rows of 64 bytes, instructions that are not listed.  Written from
+   Intel's Software Developer's Manual, volume 2: even and odd k are summed apart, with fused multiply-adds; denormals
+   are zero. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <immintrin.h>
@@ -19,7 +20,9 @@
 #include <unistd.h>
 
 enum { TILES = 8, ROWS = 16, BYTES = 64, PAIRS = BYTES / 4 };
-enum { ARCH_PRCTL = 158, ARCH_REQ_XCOMP_PERM = 0x1023 };
+enum { ARCH_PRCTL = 158, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
+
+static int permitted;
 
 static __thread int configured __attribute__((tls_model("initial-exec")));
 static __thread uint8_t tile[TILES][ROWS][BYTES] __attribute__((tls_model("initial-exec"), aligned(64)));
@@ -75,15 +78,15 @@ static void multiply(float (*to)[PAIRS], uint16_t (*left)[2 * PAIRS], uint16_t (
 {
     __m512i upper = _mm512_set1_epi32(0xFFFF0000);
     for (int m = 0; m < ROWS; m++) {
-        __m512 sum = _mm512_setzero_ps();
+        __m512 even = _mm512_setzero_ps(), odd = even;
         for (int k = 0; k < PAIRS; k++) {
             __m512i pairs = _mm512_loadu_si512(right[k]);
             __m512 first = _mm512_castsi512_ps(_mm512_set1_epi32((int)((uint32_t)left[m][2 * k] << 16)));
             __m512 second = _mm512_castsi512_ps(_mm512_set1_epi32((int)((uint32_t)left[m][2 * k + 1] << 16)));
-            sum = _mm512_fmadd_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), sum);
-            sum = _mm512_fmadd_ps(second, _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)), sum);
+            even = _mm512_fmadd_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), even);
+            odd = _mm512_fmadd_ps(second, _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)), odd);
         }
-        _mm512_storeu_ps(to[m], _mm512_add_ps(_mm512_loadu_ps(to[m]), sum));
+        _mm512_storeu_ps(to[m], _mm512_add_ps(_mm512_loadu_ps(to[m]), _mm512_add_ps(even, odd)));
     }
 }
 
@@ -106,6 +109,8 @@ static void trapped(int signal, siginfo_t *info, void *context)
     greg_t *registers = ((ucontext_t *)context)->uc_mcontext.gregs;
     struct instruction i = decode((const uint8_t *)registers[REG_RIP], registers);
     _mm_setcsr(0x1F80 | _MM_FLUSH_ZERO_ON | _MM_DENORMALS_ZERO_ON);       /* the kernel puts back what was there */
+    if (!permitted)
+        refuse("a tile before Linux was asked");
     if (!configured && !(i.opcode == 0x49 && i.prefix == NONE))
         refuse("a tile before its configuration");
     if (i.opcode == 0x49 && i.prefix == NONE && i.mode == 3)
@@ -137,8 +142,8 @@ long syscall(long number, ...)
     for (int i = 0; i < 6; i++)
         a[i] = va_arg(more, long);
     va_end(more);
-    if (number == ARCH_PRCTL && a[0] == ARCH_REQ_XCOMP_PERM)
-        return 0;
+    if (number == ARCH_PRCTL && a[0] == ARCH_REQ_XCOMP_PERM && a[1] == XFEATURE_XTILEDATA)
+        return permitted = 1, 0;
     if (!real)
         real = (long (*)(long, ...))dlsym(RTLD_NEXT, "syscall");
     return real(number, a[0], a[1], a[2], a[3], a[4], a[5]);

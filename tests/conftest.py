@@ -42,7 +42,7 @@ def amx_environment(tmp_path_factory):
     from nphybrid.ops import jit
     sets, (_, cpu, features) = jit.available(jit.TARGET), jit.TARGET
     environment = {**os.environ, "NPHYBRID_ISA": "amx", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    if "amx" in sets:
+    if "amx" in sets and not jit.config.DISABLE_JIT:
         return environment
     compiler = shutil.which("cc")
     if jit.config.DISABLE_JIT or "avx512" not in sets or sys.platform != "linux" or not compiler:

@@ -122,8 +122,8 @@ def test_nothing_is_cold_where_nothing_is_kept(monkeypatch):
 
 NAMES = """
 import collections
-from nphybrid.ops import attention, elementwise, emit, kernels, limits, matmul, tile
-jitted = {id(value): value for module in (attention, elementwise, emit, kernels, limits, matmul, tile)
+from nphybrid.ops import amx, attention, elementwise, emit, kernels, limits, matmul, rows, tile
+jitted = {id(value): value for module in (amx, attention, elementwise, emit, kernels, limits, matmul, rows, tile)
           for value in vars(module).values() if hasattr(value, "py_func")}
 names = collections.Counter((each.py_func.__module__, each.py_func.__qualname__) for each in jitted.values())
 print(len(names) > 20, [name for name, times in names.items() if times > 1])
@@ -138,6 +138,16 @@ def test_no_two_kernels_have_one_name(isa):
     assert done.stdout == "True []\n", done.stderr
 
 
+def test_linux_is_asked_for_amx(monkeypatch):
+    asked, features = [], ("x86_64-unknown-linux-gnu", "some", "+avx512f,+avx512vl,+amx-tile,+amx-bf16")
+    for allowed in True, False:
+        monkeypatch.setattr(jit, "_amx_allowed", lambda: asked.append(1) or allowed)
+        assert jit.available(features) == ["avx512", *(["amx"] if allowed else []), "plain"]
+    assert len(asked) == 2 and jit._choose(None, features) == "avx512" and len(asked) == 2
+    with pytest.raises(ValueError, match="NPHYBRID_ISA=amx: this machine has avx512, plain"):
+        jit._choose("amx", features)
+
+
 def test_instruction_sets_come_from_the_target():
     x86 = "x86_64-unknown-linux-gnu", "some"
     assert jit.available((*x86, "+avx512f,+avx512vl,+avx2,+fma")) == ["avx512", "avx2", "plain"]
@@ -147,7 +157,7 @@ def test_instruction_sets_come_from_the_target():
     assert jit.available(("arm64-apple-darwin", "apple-m1", "")) == ["neon", "plain"]
 
 
-@pytest.mark.parametrize("wanted", ["neon" if jit.TARGET[0].startswith("x86") else "avx2", "amx", "nonsense"])
+@pytest.mark.parametrize("wanted", ["neon" if jit.TARGET[0].startswith("x86") else "avx2", "nonsense"])
 def test_forcing_a_lacking_instruction_set_is_an_error(wanted):
     done = python("import nphybrid.ops.kernels", NPHYBRID_ISA=wanted)
     assert done.returncode == 1

@@ -21,10 +21,11 @@ One step multiplies 32 rows by 32 columns over 32 k, for every product of parts,
     tile 5      16 more  |  sums 2             |  sums 3       |
                          +---------------------+---------------+
 
-What is not finite: an infinite or NaN element of x makes its row's results NaN (in one part, as in float32). The
-largest float32, above 3.3895e38, have no nearest bfloat16: their first part is the largest below, and still the
-three parts are exact. Where parts of a weight are so small that bfloat16 has no bits for them (below 2**-110), the
-kernel is kept beside its parts.
+At the ends. Denormals are 0 in this unit, so the table holds where x, w and their products are above 2**-102; below,
+the smaller parts vanish, one after the other: at x = w = 2**-60 the error is 2.5e-3. A weight below 2**-110 cannot be
+had back from its parts, and is kept beside them. The largest float32, beyond 3.396e38, have no nearest bfloat16: their
+first part is the largest there is, and the three are still exact; but a product of parts may be infinite where that of
+the numbers is not quite. An infinite or NaN element of x makes its row's results NaN (in one part: infinite or NaN).
 
 The loops are those of `matmul`, but a block of rows is split into its parts, which stay in L1, before it meets the
 panels. The processors at hand had no AMX: tests/test_amx.py runs this machine code with its instructions trapped, so
@@ -80,8 +81,13 @@ def split_into(out, at, apart, x, parts):
             x[j] -= np.uint32(part).view(np.float32)
 
 
+def held(parts):
+    """How many parts of a weight are held to multiply so many: a float32 keeps its three, to be had back."""
+    return 1 if parts == 1 else 3
+
+
 def packed(kernel, parts):
-    """A kernel (K, N) as the tiles read it: panels of SIDE columns, in each step the parts, in each part two tiles.
+    """A kernel (K, N) float32 as the tiles read it: panels of SIDE columns, in each step the parts, in each two tiles.
 
     -> uint16 (panels, steps, parts, 2, 16, 16, 2), and whether the parts give the kernel back bit for bit
     """
@@ -125,16 +131,19 @@ class _Tiles(Emit):
         self.do(name, I8(tile), self.build.bitcast(pointer, BYTES), I64(stride))
 
 
-def emit_block(build, a, b, c, steps, products):
-    """c (32, 32) = sum over steps, and over products (i, j), of part i of a @ part j of b."""
-    tiles, parts = _Tiles(build, 16), 1 + max(i for i, _ in products)
+def emit_block(build, a, b, c, steps, products, held):
+    """c (32, 32) = sum over steps, and over products (i, j), of part i of a @ part j of b.
+
+    a and b are uint16; of each step a holds as many parts as there are i, b as many as `held`.
+    """
+    tiles, parts = _Tiles(build, 1), (1 + max(i for i, _ in products), held)
     for t in range(4):
         tiles.do("tilezero", I8(t))
 
     def step(s, _):
-        first, there = build.mul(s, I64(parts * STEP)), [None, None]
+        firsts, there = [build.mul(s, I64(each * STEP)) for each in parts], [None, None]
         for product in products:
-            for factor, (part, x) in enumerate(zip(product, (a, b))):
+            for factor, (part, x, first) in enumerate(zip(product, (a, b), firsts)):
                 if there[factor] != part:
                     for half in 0, 1:
                         at = tiles.at(x, build.add(first, I64(part * STEP + half * STEP // 2)))
@@ -149,18 +158,18 @@ def emit_block(build, a, b, c, steps, products):
         tiles.move("tilestored64", t, tiles.at(c, I64(16 * (row * SIDE + column))), 4 * SIDE)
 
 
-def _block_of(products):
+def _block_of(products, held):
     @intrinsic
     def block(typing, a, b, b_at, c, steps):
         def codegen(context, build, sig, args):
             a, b, b_at, c, steps = pointers(context, build, sig, args)
-            emit_block(build, a, build.gep(b, [b_at]), c, steps, products)
+            emit_block(build, a, build.gep(b, [b_at]), c, steps, products, held)
             return context.get_dummy_value()
         return types.void(a, b, types.int64, c, types.int64), codegen
     return block
 
 
-_one, _three, _six = (_block_of(PRODUCTS[parts]) for parts in (1, 2, 3))
+_one, _three, _six = _block_of(PRODUCTS[1], 1), _block_of(PRODUCTS[2], 3), _block_of(PRODUCTS[3], 3)
 
 
 @intrinsic
@@ -184,25 +193,29 @@ def _release(typing):
 
 def beside(K, parts, cache):
     """How many panels, as deep as they are multiplied at once, take half of a cache."""
-    return max(1, cache // 2 // (2 * SIDE * min(DEPTH, parts * -(-K // SIDE) * SIDE)))
+    deep = min(DEPTH // parts, -(-K // SIDE) * SIDE)
+    return max(1, cache // 2 // (2 * SIDE * deep * held(parts)))
 
 
 @jit
-def multiply_into(out, x, weights, parts, bias, residual, walk, N, rows, columns, beside, code):
-    """out[blocks of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat."""
+def multiply_into(out, x, weights, parts, bias, residual, walk, N, rows, columns, abreast, code):
+    """out[blocks of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat.
+
+    weights: `packed`, uint16. rows, columns: (first, end), in blocks of SIDE. abreast: how many panels share L2.
+    """
     wide()
     config, M, depth = CONFIG.copy(), out.size // N, min(DEPTH // parts, (walk.K + SIDE - 1) // SIDE * SIDE)
     deepest, block = (walk.K + SIDE - 1) // SIDE, aligned(SIDE * SIDE).reshape(SIDE, SIDE)
     a, row = aligned(depth * SIDE * parts // 2).view(np.uint16), aligned(depth)
-    starts = np.empty((depth // walk.run + 2) * SIDE, np.int64)
+    starts, step = np.empty((depth // walk.run + 2) * SIDE, np.int64), (1 if parts == 1 else 3) * STEP
     _configure(config)                    # of this thread
-    for p0 in range(columns[0], columns[1], beside):          # panels that share L2
+    for p0 in range(columns[0], columns[1], abreast):
         for k in range(0, walk.K, depth):
             steps, last = (min(depth, walk.K - k) + SIDE - 1) // SIDE, k + depth >= walk.K
             for t in range(rows[0], rows[1]):
                 _rows_into(a, row, starts, x, walk, t * SIDE, M, k, min(depth, walk.K - k), parts)
-                for p in range(p0, min(p0 + beside, columns[1])):
-                    at = (p * deepest + k // SIDE) * parts * STEP
+                for p in range(p0, min(p0 + abreast, columns[1])):
+                    at = (p * deepest + k // SIDE) * step
                     if parts == 3:
                         _six(a, weights, at, block, steps)
                     elif parts == 2:

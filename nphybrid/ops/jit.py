@@ -17,7 +17,7 @@ from .. import __version__
 # The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV sums, NV vectors of b
 # and one element of x in every lane have to fit the 32 vector registers, 16 on AVX2.
 # AMX multiplies in tiles of its own (amx.py); attention is AVX-512's there too.
-TILES = {"amx": (6, 4, 16), "avx512": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
+TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
 # Numba's settings that change the machine code, but not the key under which Numba keeps it.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
@@ -25,8 +25,8 @@ SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "D
 ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 2 MB
 
 # What `available` and `_choose` do, for those who ask (nphybrid doctor).
-RULE = (f"the first of {', '.join(TILES)} whose features Numba compiles for, AMX if the kernel permits it; "
-        "NPHYBRID_ISA names another of them")
+RULE = ("the first of avx512, avx2, neon, plain whose features Numba compiles for; NPHYBRID_ISA names another, or "
+        "amx, which has only been run emulated")
 
 
 def _target():
@@ -36,7 +36,7 @@ def _target():
 
 
 def _amx_allowed():
-    """Whether Linux lets this process and its children use AMX.  It wants to be asked: their stacks must hold tiles."""
+    """Whether Linux lets this process and those it forks use AMX.  Asked once, for good: signal stacks grow by it."""
     if sys.platform != "linux":
         return False
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18
@@ -44,22 +44,31 @@ def _amx_allowed():
 
 
 def available(target):
-    """The instruction sets of a target, best first."""
+    """The instruction sets of a target, that which is chosen first."""
+    return list(_available(target))
+
+
+def _available(target):
+    """One by one: whoever takes the first does not ask Linux for AMX."""
     triple, _, features = target
     features = set(features.split(","))
-    found = ["avx512"] if {"+avx512f", "+avx512vl"} <= features else []
-    found = ["amx", *found] if found and {"+amx-tile", "+amx-bf16"} <= features and _amx_allowed() else found
-    found += ["avx2"] if {"+avx2", "+fma"} <= features else []
-    found += ["neon"] if triple.startswith(("aarch64", "arm64")) else []
-    return [*found, "plain"]
+    if {"+avx512f", "+avx512vl"} <= features:
+        yield "avx512"
+        if {"+amx-tile", "+amx-bf16"} <= features and _amx_allowed():
+            yield "amx"
+    if {"+avx2", "+fma"} <= features:
+        yield "avx2"
+    if triple.startswith(("aarch64", "arm64")):
+        yield "neon"
+    yield "plain"
 
 
 def _choose(wanted, target):
-    """The best instruction set, or the wanted one.  An instruction the CPU lacks would end the process."""
-    there = ["plain"] if config.DISABLE_JIT else available(target)
-    if wanted and wanted not in there:
-        raise ValueError(f"NPHYBRID_ISA={wanted}: this machine has {', '.join(there)}")
-    return wanted or there[0]
+    """The first instruction set, or the wanted one.  An instruction the CPU lacks would end the process."""
+    there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
+    if wanted and wanted not in (found := list(there)):
+        raise ValueError(f"NPHYBRID_ISA={wanted}: this machine has {', '.join(found)}")
+    return wanted or next(there)
 
 
 def _user_cache():
