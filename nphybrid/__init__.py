@@ -23,6 +23,7 @@ __version__ = "0.1.0"
 _HOME = {
     "ViTHybridConfig": "api.configs", "BitConfig": "api.configs",
     "ViTHybridImageProcessor": "api.processor", "BatchFeature": "api.processor",
+    "ViTConfig": "api.configs", "ViTModel": "api.vit_hybrid", "ViTForImageClassification": "api.vit_hybrid",
     "ViTHybridModel": "api.vit_hybrid", "ViTHybridForImageClassification": "api.vit_hybrid",
     "BitModel": "api.bit", "BitBackbone": "api.bit", "BitForImageClassification": "api.bit",
     "pipeline": "api.pipeline",

@@ -14,7 +14,7 @@ class Config:
     image: tuple = (384, 384)             # H, W in pixels
     channels: int = 3
     # the backbone
-    stem: int = 64                        # channels after the 7x7 convolution
+    stem: int = 64                        # channels after the 7x7 convolution; 0: no backbone, a plain ViT
     depths: tuple = (3, 4, 9)             # units per stage; () leaves the stem alone
     widths: tuple = (256, 512, 1024)      # O of each stage
     groups: int = 32                      # G of every group norm
@@ -30,15 +30,21 @@ class Config:
     heads: int = 12                       # A
     hidden: int = 3072                    # F
     qkv_bias: bool = True
-    # the head; 0 leaves it out
+    class_token: bool = True
+    # the head; 0 classes leave it out
+    pool: str = "token"                   # what it reads: the class "token", or the "mean" of the patches
+    norm_pooled: bool = False             # the last norm follows the pooling
+    pre_logits: int = 0                   # width of a layer with tanh in front of it; 0 leaves that out
     classes: int = 1000
     # numerics: a dialect brings its own
     backbone_activation: str = "relu"
     activation: str = "gelu"
-    ws_eps: float = 1e-8                  # inside the root
+    ws_form: str = "variance"             # what eps is added to: or the "deviation", outside the root
+    ws_eps: float = 1e-8
     gn_eps: float = 1e-5
     ln_eps: float = 1e-12
     pool_fill: float = 0.0                # what a border cell of the pool counts as
+    resampling: str = "bicubic"           # of positions to another grid: or "antialiased", "linear"
 
     @property
     def head_width(self):
@@ -47,7 +53,9 @@ class Config:
 
     @property
     def feature_map(self):
-        """(H, W, C) of the map that becomes tokens."""
+        """(H, W, C) of the map that becomes tokens; without a backbone it is the picture."""
+        if not self.stem:
+            return (*self.image, self.channels)
         stages = plan(self)
         last = self.feature_stage % (len(stages) + 1)
         return (*(feature_size(self, n, stages[:last]) for n in self.image), (self.stem, *self.widths)[last])
@@ -61,7 +69,7 @@ class Config:
     @property
     def tokens(self):
         """T, the class token counted in."""
-        return 1 + self.grid[0] * self.grid[1]
+        return self.class_token + self.grid[0] * self.grid[1]
 
 
 class UnitPlan(NamedTuple):

@@ -6,14 +6,14 @@ import numpy as np
 
 
 def encoder(x, p, config, ops, out, head_mask=None):
-    """L blocks and a last layer norm.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
+    """L blocks and a last layer norm, unless that follows the pooling.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
 
     `head_mask` (L, A) weighs each head of each block.
     """
     for l, learned in enumerate(p.blocks):
         name, mask = f"blocks.{l}", None if head_mask is None else head_mask[l]
         x = out[name] = block(x, learned, config, ops, out.at(name), mask)  # (B, 577, 768)
-    return ops.layer_norm(x, p.norm, config.ln_eps)
+    return x if p.norm is None else ops.layer_norm(x, p.norm, config.ln_eps)
 
 
 def block(x, p, config, ops, out, head_mask=None):

@@ -9,16 +9,29 @@ from .tokens import tokens
 
 
 def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
-    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes), or encoded (B, T, D)"""
+    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes), or encoded (B, T, D)
+
+    A plain Vision Transformer is the same without a backbone: its patches are cut from the picture itself.
+    """
     out["pixel_values"] = x                                                     # (B, 384, 384, 3)
-    x = backbone(x, p, config, ops, out)                                        # (B, 24, 24, 1024)
+    if p.stem is not None:
+        x = backbone(x, p, config, ops, out)                                    # (B, 24, 24, 1024)
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)  # (B, 577, 768)
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                # (B, 577, 768)
-    # The class token alone is read. ViT eq. 4
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")     # (B, 768)
     if p.head is not None:
-        x = out["logits"] = ops.linear(x[:, 0], p.head)                         # (B, 1000)
+        x = out["logits"] = ops.linear(pooled(x, p, config, ops, out), p.head)  # (B, 1000)
+    return x
+
+
+def pooled(x, p, config, ops, out):
+    """What the head reads: the class token alone, or the mean of the others.  (B, T, D) -> (B, D)   ViT eq. 4"""
+    x = x[:, 0] if config.pool == "token" else ops.mean_pool(x[:, None, config.class_token:])
+    if p.pool_norm is not None:
+        x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)
+    if p.pre_logits is not None:
+        x = out["pre_logits"] = ops.activate(ops.linear(x, p.pre_logits), "tanh")
     return x
 
 

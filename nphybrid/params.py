@@ -49,7 +49,7 @@ class Unit(NamedTuple):
 class Tokens(NamedTuple):
     """From feature map to tokens."""
     proj: Linear                          # (P * P * C, D)
-    cls: Array                            # (D,)
+    cls: Array | None                     # (D,)
     positions: Array                      # (T, D)
     mask: Array | None                    # (D,), for masked image modelling
 
@@ -68,18 +68,20 @@ class Block(NamedTuple):
 
 class Params(NamedTuple):
     """The whole network, in the order of the walk.  `stages[2][8].conv1` is named "stages.2.8.conv1"."""
-    stem: Stem
+    stem: Stem | None
     stages: tuple                         # of tuples of Unit
     features_norm: Norm | None            # after the last stage of a pre-activation backbone
     tokens: Tokens | None
     blocks: tuple                         # of Block
     norm: Norm | None                     # after the last block
     pooler: Linear | None                 # (D, D)
+    pool_norm: Norm | None                # D
+    pre_logits: Linear | None             # (D, D)
     head: Linear | None                   # (D, classes)
 
 
 def shapes(config, pooler=False, mask_token=False):
-    """The tree of every learned array's shape.  -> Params of Shape"""
+    """The tree of every learned array's shape.  pooler: True, or its width if that is not D.  -> Params of Shape"""
     post = config.unit == "bottleneck"
     stages, width = [], config.stem
     for depth, out in zip(config.depths, config.widths):
@@ -88,14 +90,20 @@ def shapes(config, pooler=False, mask_token=False):
         width = out
     D = config.width
     return Params(
-        stem=Stem(Shape((7, 7, config.channels, config.stem)), _norm(config.stem) if post else None),
+        stem=_stem(config, post) if config.stem else None,
         stages=tuple(stages),
         features_norm=None if post else _norm(width),
         tokens=_tokens(config, config.feature_map[2], mask_token) if config.blocks else None,
         blocks=tuple(_block(D, config.hidden, config.qkv_bias) for _ in range(config.blocks)),
-        norm=_norm(D) if config.blocks else None,
-        pooler=_linear(D, D) if pooler else None,
-        head=_linear(D or width, config.classes) if config.classes else None)
+        norm=_norm(D) if config.blocks and not config.norm_pooled else None,
+        pooler=_linear(D, D if pooler is True else pooler) if pooler else None,
+        pool_norm=_norm(D) if config.norm_pooled else None,
+        pre_logits=_linear(D, config.pre_logits) if config.pre_logits else None,
+        head=_linear(config.pre_logits or D or width, config.classes) if config.classes else None)
+
+
+def _stem(config, post):
+    return Stem(Shape((7, 7, config.channels, config.stem)), _norm(config.stem) if post else None)
 
 
 def _unit(C, M, O, first, post):
@@ -107,8 +115,8 @@ def _unit(C, M, O, first, post):
 
 def _tokens(config, C, mask_token):
     D = config.width
-    return Tokens(_linear(config.patch ** 2 * C, D), Shape((D,)), Shape((config.tokens, D)),
-                  Shape((D,)) if mask_token else None)
+    return Tokens(_linear(config.patch ** 2 * C, D), Shape((D,)) if config.class_token else None,
+                  Shape((config.tokens, D)), Shape((D,)) if mask_token else None)
 
 
 def _block(D, F, qkv_bias):

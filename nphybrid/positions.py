@@ -1,22 +1,29 @@
 """A position table at another resolution, by the rule of its dialect.
 
-Hugging Face resizes the grid of positions by bicubic interpolation: Keys' kernel with a = -0.75, cells as
-areas (half-pixel centres), no antialiasing, the border cell repeated; the class token's row stays. Upstream
-asks for a grid of the image's *pixels* when the model is a hybrid and stops; here it is the true token grid.
+    "bicubic"       Hugging Face: Keys' kernel with a = -0.75, cells as areas (half-pixel centres), the border cell
+                    repeated. Upstream asks for a grid of the image's *pixels* when the model is a hybrid, and stops;
+                    here it is the true token grid.
+    "antialiased"   timm: Keys' kernel with a = -0.5, widened where the grid shrinks, as Pillow does.
+    "linear"        Google's JAX: cells as points, the corners stay where they are (scipy.ndimage.zoom, order 1; its
+                    zeros at the last row and column of some sizes, a rounding error, are not copied).
+
+The class token's row, where there is one, stays.
 """
 import numpy as np
 
-A = -0.75                                 # of Keys 1981, eq. 4; PyTorch's choice, Pillow takes -0.5
 
+def resized(positions, old, new, rule="bicubic"):
+    """A table for a grid of `new` (rows, columns) from one for `old`.  (1 + h * w, D) -> (1 + h' * w', D)
 
-def resized(positions, old, new):
-    """A table for a grid of `new` (rows, columns) from one for `old`.  (1 + h * w, D) -> (1 + h' * w', D)"""
+    What stands before the grid, the class token's row or nothing, stays.
+    """
     if tuple(old) == tuple(new):
         return positions
-    grid = positions[1:].reshape(*old, -1).astype(np.float64)
-    rows, columns = (bicubic(n, m) for n, m in zip(old, new))
+    first = len(positions) - old[0] * old[1]
+    grid = positions[first:].reshape(*old, -1).astype(np.float64)
+    rows, columns = (RULES[rule](n, m) for n, m in zip(old, new))
     grid = np.einsum("ij,jkd,lk->ild", rows, grid, columns, optimize=True).reshape(new[0] * new[1], -1)
-    return np.concatenate([positions[:1], grid.astype(positions.dtype)])
+    return np.concatenate([positions[:first], grid.astype(positions.dtype)])
 
 
 def bicubic(n, m):
@@ -26,12 +33,31 @@ def bicubic(n, m):
     matrix = np.zeros((m, n))
     for tap in range(-1, 3):
         cell = np.clip(first + tap, 0, n - 1)
-        np.add.at(matrix, (np.arange(m), cell), keys(np.abs(centre - first - tap)))
+        np.add.at(matrix, (np.arange(m), cell), keys(np.abs(centre - first - tap), -0.75))
     return matrix
 
 
-def keys(t):
-    """Keys' cubic kernel at distance t >= 0.  Keys 1981, eq. 4 with A free"""
-    near = ((A + 2) * t - (A + 3)) * t * t + 1
-    far = ((A * t - 5 * A) * t + 8 * A) * t - 4 * A
+def antialiased(n, m):
+    """The same as Pillow does it: cells beyond the border do not count, the others are weighed anew."""
+    scale = max(n / m, 1)
+    centre = (np.arange(m)[:, None] + 0.5) * (n / m)
+    cells = np.arange(n)
+    first, end = np.trunc(centre - 2 * scale + 0.5), np.trunc(centre + 2 * scale + 0.5)
+    weights = keys(np.abs(cells + 0.5 - centre) / scale, -0.5) * ((cells >= first) & (cells < end))
+    return weights / weights.sum(1, keepdims=True)
+
+
+def linear(n, m):
+    """The same between points, the first on the first and the last on the last."""
+    places = np.linspace(0, n - 1, m) if m > 1 else np.zeros(1)
+    return np.maximum(1 - np.abs(places[:, None] - np.arange(n)), 0)
+
+
+def keys(t, a):
+    """Keys' cubic kernel at distance t >= 0.  Keys 1981, eq. 4 with a free"""
+    near = ((a + 2) * t - (a + 3)) * t * t + 1
+    far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0))
+
+
+RULES = {"bicubic": bicubic, "antialiased": antialiased, "linear": linear}

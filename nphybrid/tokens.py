@@ -15,8 +15,9 @@ def tokens(x, p, config, ops, out, masked=None):
     x = out["proj"] = ops.linear(x, p.proj)                             # (B, 576, 768)
     if masked is not None:
         x = out["masked"] = np.where(masked[:, :, None], p.mask, x)
-    cls = np.broadcast_to(p.cls, (len(x), 1, config.width))
-    x = np.concatenate([cls, x], axis=1)                                # (B, 577, 768)
+    if p.cls is not None:
+        cls = np.broadcast_to(p.cls, (len(x), 1, config.width))
+        x = np.concatenate([cls, x], axis=1)                            # (B, 577, 768)
     return x + p.positions
 
 

@@ -2,8 +2,8 @@
 import numpy as np
 import pytest
 
-from nphybrid import (BitConfig, BitModel, NonFiniteError, ViTHybridConfig, ViTHybridForImageClassification,
-                      ViTHybridModel)
+from nphybrid import (BitConfig, BitModel, NonFiniteError, ViTConfig, ViTHybridConfig, ViTHybridForImageClassification,
+                      ViTHybridModel, ViTModel)
 from nphybrid.api import checks
 from nphybrid.trace import Trace
 
@@ -215,8 +215,16 @@ def test_a_model_checks_what_it_is_handed(call, kind, said):
 def test_a_picture_in_which_no_patch_finds_room():
     config = ViTHybridConfig(**{**TOY, "patch_size": 3, "image_size": 64})
     message = said_by(model(config=config), np.zeros((1, 3, 64, 16)), interpolate_pos_encoding=True)
-    assert "64 x 16 pixels" in message
-    assert "3 x 3 cells" in message
+    assert message.startswith("64 x 16 pixels make a map of 8 x 2 cells, which patches of 3 x 3 do not fill; the nearest "
+                              "sizes that do: 48 or 65 x 17")
+
+
+def test_a_picture_that_patches_do_not_fill():
+    plain = model(ViTModel, ViTConfig(image_size=32, patch_size=8, hidden_size=8, num_hidden_layers=1,
+                                      num_attention_heads=2, intermediate_size=8))
+    message = said_by(plain, np.zeros((1, 3, 41, 24)), interpolate_pos_encoding=True)
+    assert message.endswith("the nearest sizes that do: 40 or 48 x 24")
+    assert plain(np.zeros((1, 3, 48, 24)), interpolate_pos_encoding=True).last_hidden_state.shape == (1, 19, 8)
 
 
 def test_a_picture_that_leaves_no_feature_map():

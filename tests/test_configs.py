@@ -1,12 +1,14 @@
 """The configurations as Hugging Face spells them: defaults, round trips, labels, and what is refused."""
 import inspect
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from nphybrid import BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification
+from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTHybridConfig,
+                      ViTHybridForImageClassification)
 from nphybrid.config import PRESETS, Config
 
 BIT_DEFAULTS = dict(
@@ -174,10 +176,32 @@ def test_every_size_comes_from_the_face():
         image_size=(95, 97), hidden_size=30, num_hidden_layers=2, num_attention_heads=5, intermediate_size=7,
         hidden_act="tanh", layer_norm_eps=1e-3, patch_size=2, num_channels=1, qkv_bias=False, num_labels=3,
         backbone_config=dict(num_channels=1, embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2],
-                             num_groups=4, hidden_act="selu", output_stride=8, out_features=["stage1"]))
-    numerics = {"ws_eps", "gn_eps", "pool_fill"}
+                             num_groups=4, hidden_act="selu", output_stride=8, out_features=["stage1"]),
+        dialect=dict(name="JAX", ws_form="deviation", ws_eps=0.1, gn_eps=0.2, class_token=False, pool="mean",
+                     norm_pooled=True, pre_logits=9, resampling="linear"))
     same = {key for key, value in vars(face.sizes()).items() if value == getattr(Config(), key)}
-    assert same == numerics
+    assert same == {"pool_fill"}
+
+
+@pytest.mark.parametrize("dialect, told", [
+    ("timm", "dialect is 'timm'; expected a dict"), ({"gn-eps": 1}, "expected a dict with keys of name, ws_form"),
+    ({"name": "tim"}, "name of dialect is 'tim'"), ({"ws_form": "std"}, "ws_form of dialect is 'std'"),
+    ({"gn_eps": -1}, "gn_eps of dialect is -1"), ({"ws_eps": float("nan")}, "ws_eps of dialect is nan"),
+    ({"pre_logits": 0}, "pre_logits of dialect is 0"), ({"class_token": False}, "pool has to be 'mean'"),
+    ({"pool": "max"}, "pool of dialect is 'max'"), ({"resampling": "cubic"}, "resampling of dialect is 'cubic'")])
+def test_a_dialect_no_network_has(dialect, told):
+    for kind in ViTHybridConfig, ViTConfig:
+        with pytest.raises(ValueError, match=re.escape(told)):
+            kind(dialect=dialect)
+
+
+def test_plain_sizes():
+    sizes = ViTConfig(image_size=(48, 32), patch_size=8, num_channels=1, num_labels=3).sizes()
+    assert (sizes.stem, sizes.feature_map, sizes.grid, sizes.tokens) == (0, (48, 32, 1), (6, 4), 25)
+    with pytest.raises(ValueError, match="pooler_act is 'relu'"):
+        ViTConfig(pooler_act="relu")
+    with pytest.raises(ValueError, match="image_size 15 leaves a feature map of 15 x 15 cells"):
+        ViTConfig(image_size=15)
 
 
 def test_a_changed_face_changes_its_sizes():

@@ -41,7 +41,7 @@ class Model:
         self._shapes = params.shapes(self.sizes, **self.parts)
         if state_dict is None:
             fresh = params.random(self._shapes, seed, getattr(config, "initializer_range", 0.02))
-            state_dict = checkpoint.spelled(fresh, self._table(), self.sizes.patch)
+            state_dict = checkpoint.spelled(fresh, self._table(), self.sizes)
         self.load_state_dict(state_dict)
 
     def _sizes_of(self, config):
@@ -67,8 +67,9 @@ class Model:
         """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not) or an `.h5`.
 
         engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
-        "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32. precision:
-        "highest", or "high", which permits float32 products of 16 instead of 24 bits where they are faster: on AMX.
+        "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32, but AMX
+        rounds what it multiplies with them. precision: "highest", or "high", which permits products of 16 instead of
+        24 bits where they are faster: on AMX.
         num_threads: None is every core this process may use. overrides: keys of the configuration, such as
         out_features; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
         file holds. Nothing is downloaded. `state_dict`, and so saving and pickling, need the file once more. Raises
@@ -80,13 +81,29 @@ class Model:
 
     @classmethod
     def _from_checkpoint(cls, source, overrides=None, **options):
-        config = cls.config_class.from_dict(source.config, **(overrides or {}))
+        config, source = cls.config_class.from_dict(source.config, **(overrides or {})), cls._spelled(source)
         try:
             model = cls(config, state_dict=cls._with_prefix(source.arrays), **options)
         except checkpoint.Misfit as error:
             raise FormatError(f"{source.path}: {error}") from None
         model.processor = source.processor
         return model
+
+    @classmethod
+    def _spelled(cls, source):
+        """The Checkpoint with Hugging Face's names, as a classifier has them."""
+        if source.dialect is None:
+            return source
+        sizes = cls.config_class.from_dict(source.config).sizes()
+        table, spelling = checkpoint.TABLES[source.dialect](sizes), cls._names(cls.family)
+        try:
+            arrays = checkpoint.translated(source.arrays, params.shapes(sizes), table, spelling, sizes)
+        except checkpoint.Misfit as error:
+            raise FormatError(f"{source.path}: {error}") from None
+        return source._replace(arrays=arrays, dialect=None)
+
+    def _table(self):
+        return self._names(self.prefix)
 
     @classmethod
     def _with_prefix(cls, arrays):
@@ -103,7 +120,7 @@ class Model:
         Bit for bit what was loaded, in the model's dtype; in bfloat16 float32 arrays, those of linear kernels rounded.
         Convolution kernels of a model from a file are read there again: FormatError if it is gone or has changed.
         """
-        state = checkpoint.spelled(self._ready, self._table(), self.sizes.patch, checkpoint.again(self._originals))
+        state = checkpoint.spelled(self._ready, self._table(), self.sizes, checkpoint.again(self._originals))
         return {name: np.array(array, self._floats, order="C") for name, array in state.items()}
 
     def load_state_dict(self, state_dict):
@@ -118,7 +135,7 @@ class Model:
         ready = partial(ops.arithmetic(engine, dtype).ready, config=self.sizes, dtype=dtype,
                         precision=precision)
         with threads.using(self.num_threads):
-            return checkpoint.filled(self._shapes, arrays, self._table(), self.sizes.patch, ready,
+            return checkpoint.filled(self._shapes, arrays, self._table(), self.sizes, ready,
                                      self.ignored, ops.floats_of(dtype))
 
     def __getstate__(self):

@@ -14,10 +14,7 @@ from .outputs import BackboneOutput, BaseModelOutputWithPoolingAndNoAttention, I
 class Bit(Model):
     """What the three BiT classes are made of."""
     config_class, family = BitConfig, "bit."
-    _walk = staticmethod(model.bit)
-
-    def _table(self):
-        return checkpoint.bit_names(self.prefix)
+    _walk, _names = staticmethod(model.bit), staticmethod(checkpoint.bit_names)
 
     def _checked(self, pixel_values):
         x = checks.pixels(pixel_values, self.sizes.channels, self._floats)

@@ -1,4 +1,7 @@
 """The border: what users hand in is checked here, once, and turned to what the walk expects."""
+import itertools
+from dataclasses import replace
+
 import numpy as np
 
 from ..trace import NonFiniteError, first_non_finite
@@ -82,3 +85,26 @@ def threads(number):
     if number is not None and (type(number) is not int or number < 1):
         raise ValueError(f"num_threads is {number!r}; expected an int of 1 or more, or None")
     return number
+
+
+def fits(sizes):
+    """Raises ValueError for a picture whose map is not filled by whole patches, with the nearest sizes that do."""
+    short = [axis for axis, cells in enumerate(sizes.feature_map[:2]) if cells < sizes.patch or cells % sizes.patch]
+    if short:
+        near = " x ".join(" or ".join(map(str, _nearest(sizes, axis))) for axis in (0, 1))
+        height, width, _ = sizes.feature_map
+        raise ValueError(f"{sizes.image[0]} x {sizes.image[1]} pixels make a map of {height} x {width} cells, which "
+                         f"patches of {sizes.patch} x {sizes.patch} do not fill; the nearest sizes that do: {near}")
+
+
+def _nearest(sizes, axis):
+    """The nearest lengths of an axis in pixels that patches fill: itself, or the next below and above."""
+    def cells(n):
+        return replace(sizes, image=(n, n)).feature_map[0]
+
+    def good(n):
+        return cells(n) >= sizes.patch and cells(n) % sizes.patch == 0
+    n = sizes.image[axis]
+    below = next((k for k in range(n, 0, -1) if good(k)), None)
+    above = next(k for k in itertools.count(n) if good(k))
+    return [above] if below in (None, above) else [below, above]

@@ -1,11 +1,13 @@
-"""`ViTHybridConfig` and `BitConfig`: the configurations as Hugging Face spells them.
+"""`ViTHybridConfig`, `ViTConfig` and `BitConfig`: the configurations as Hugging Face spells them.
 
 They keep every key they are given, known or not. `config.sizes()` turns one into the `Config` that model code
-sees, and is where every value is checked.
+sees, and is where every value is checked. What Hugging Face has no key for, because its networks do not differ in it,
+stands under one key of ours, `dialect`.
 """
 import inspect
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import read_config
@@ -13,10 +15,16 @@ from ..config import Config, divisible
 from ..losses import KINDS
 from ..ops.reference import ACTIVATIONS
 from ..params import mapped, shapes
+from ..positions import RULES
 from ..tensorfile import write_json
 
 # Reading a configuration builds a tree of this depth, so a hostile one may not ask for millions. Published: 51.
 MOST_BLOCKS = 1024
+
+# The keys of `dialect`: fields of `Config`, and what each may be. "name" says where a network comes from.
+DIALECT = {"name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance", "deviation"), "ws_eps": float,
+           "gn_eps": float, "class_token": (True, False), "pool": ("token", "mean"), "norm_pooled": (True, False),
+           "pre_logits": int, "resampling": tuple(RULES)}
 
 COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
 
@@ -36,6 +44,7 @@ class _Face:
             if callable(getattr(type(self), key, None)):
                 raise ValueError(f"{key} is {extra[key]!r}; a key of this name would hide a method of "
                                  f"{type(self).__name__}")
+        self.dialect = extra.pop("dialect", None) or {}
         labels, number = extra.pop("id2label", None), extra.pop("num_labels", None)
         self.id2label = _labels(labels, number)
         self.label2id = extra.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
@@ -62,6 +71,8 @@ class _Face:
         """Every key as `config.json` holds it: JSON types only, class indices as strings."""
         fields = {key: value for key, value in self.__dict__.items() if key != "_stated"}
         fields["id2label"] = {str(i): name for i, name in self.id2label.items()}
+        if not self.dialect:
+            del fields["dialect"]
         return {**json.loads(json.dumps(fields, default=_plain)), "model_type": self.model_type}
 
     def to_json_string(self):
@@ -71,7 +82,7 @@ class _Face:
     @classmethod
     def from_dict(cls, fields, **overrides):
         """A configuration from the keys of a `config.json`.  overrides replace keys that are known or in it."""
-        known = {*inspect.signature(cls).parameters, *COMMON, "id2label", "label2id", "num_labels", *fields}
+        known = {*inspect.signature(cls).parameters, *COMMON, "dialect", "id2label", "label2id", "num_labels", *fields}
         if unknown := [key for key in overrides if key not in known]:
             raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has "
                             + ", ".join(sorted(known - {"kwargs"})))
@@ -157,11 +168,80 @@ class BitConfig(_Face):
             pool_padding="same" if self.embedding_dynamic_padding else "valid",
             backbone_activation=self.hidden_act, classes=self.num_labels,
             image=(224, 224), width=0, blocks=0, heads=0, hidden=0)
+        sizes = _in_dialect(sizes, self.dialect)
         _check_groups(sizes)
         return sizes
 
 
-class ViTHybridConfig(_Face):
+class _Encoder(_Face):
+    """What the configurations of a ViT and of a hybrid share: the encoder and the picture."""
+
+    def _encoder(self):
+        """The fields of `Config` that describe the encoder, the head and the picture."""
+        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
+                    "num_channels"):
+            _positive(key, getattr(self, key))
+        _positive("num_hidden_layers", self.num_hidden_layers, MOST_BLOCKS)
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+                             f"{self.num_attention_heads}")
+        _choice("hidden_act", self.hidden_act, tuple(ACTIVATIONS))
+        _choice("qkv_bias", self.qkv_bias, (True, False))
+        _number("layer_norm_eps", self.layer_norm_eps)
+        _number("initializer_range", self.initializer_range)
+        return dict(image=self._image(), patch=self.patch_size, width=self.hidden_size,
+                    blocks=self.num_hidden_layers, heads=self.num_attention_heads, hidden=self.intermediate_size,
+                    qkv_bias=self.qkv_bias, classes=self.num_labels, activation=self.hidden_act,
+                    ln_eps=float(self.layer_norm_eps))
+
+    def _image(self):
+        size = self.image_size
+        pair = (size, size) if isinstance(size, int) else size
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f"image_size is {size!r}; expected an int or a pair (height, width)")
+        for value in pair:
+            _positive("image_size", value)
+        return tuple(pair)
+
+    def _check_grid(self, sizes):
+        height, width, _ = sizes.feature_map
+        if min(sizes.grid) < 1:
+            raise ValueError(f"image_size {self.image_size} leaves a feature map of {height} x {width} cells, "
+                             f"in which no patch of {self.patch_size} x {self.patch_size} finds room")
+
+
+class ViTConfig(_Encoder):
+    """The configuration of a plain Vision Transformer, with upstream's names, order and defaults (ViT-B/16 at 224).
+
+    patch_size: pixels, an int. pooler_output_size: the width of ViTModel's pooler, by default hidden_size; its
+    activation is tanh. encoder_stride is kept and has no effect. The other keys are ViTHybridConfig's. Raises
+    ValueError for a value no network can have.
+
+    >>> ViTConfig(image_size=32, patch_size=8).sizes().tokens
+    17
+    """
+    model_type = "vit"
+
+    def __init__(self, hidden_size=768, num_hidden_layers=12, num_attention_heads=12, intermediate_size=3072,
+                 hidden_act="gelu", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, initializer_range=0.02,
+                 layer_norm_eps=1e-12, image_size=224, patch_size=16, num_channels=3, qkv_bias=True, encoder_stride=16,
+                 pooler_output_size=None, pooler_act="tanh", **kwargs):
+        fields = dict(locals())
+        fields["pooler_output_size"] = hidden_size if pooler_output_size is None else pooler_output_size
+        super().__init__(fields, kwargs)
+        self.sizes()
+
+    def sizes(self):
+        """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
+        _positive("pooler_output_size", self.pooler_output_size)
+        _choice("pooler_act", self.pooler_act, ("tanh",))
+        sizes = _in_dialect(Config(**self._encoder(), stem=0, depths=(), widths=(), channels=self.num_channels),
+                            self.dialect)
+        self._check_grid(sizes)
+        return sizes
+
+
+class ViTHybridConfig(_Encoder):
     """The configuration of a ViT Hybrid, with upstream's names and order.
 
     Defaults are the published base model, at 224 pixels as upstream's. backbone_config: a BitConfig, or its keys as a
@@ -211,42 +291,17 @@ class ViTHybridConfig(_Face):
 
     def sizes(self):
         """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
-        for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "patch_size",
-                    "num_channels"):
-            _positive(key, getattr(self, key))
-        _positive("num_hidden_layers", self.num_hidden_layers, MOST_BLOCKS)
-        if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
-                             f"{self.num_attention_heads}")
-        _choice("hidden_act", self.hidden_act, tuple(ACTIVATIONS))
-        _choice("qkv_bias", self.qkv_bias, (True, False))
-        _number("layer_norm_eps", self.layer_norm_eps)
-        _number("initializer_range", self.initializer_range)
-        bit = self.backbone_config
+        encoder, bit = self._encoder(), self.backbone_config
         if bit.num_channels != self.num_channels:
             raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
-        sizes = Config(**{**bit.sizes().__dict__, **dict(
-            image=self._image(), feature_stage=bit.out_indices[-1], patch=self.patch_size, width=self.hidden_size,
-            blocks=self.num_hidden_layers, heads=self.num_attention_heads, hidden=self.intermediate_size,
-            qkv_bias=self.qkv_bias, classes=self.num_labels, activation=self.hidden_act,
-            ln_eps=float(self.layer_norm_eps))})
+        sizes = replace(bit.sizes(), **encoder, feature_stage=bit.out_indices[-1])
+        sizes = _in_dialect(sizes, self.dialect)
+        self._check_grid(sizes)
         self._check_map(sizes)
         return sizes
 
-    def _image(self):
-        size = self.image_size
-        pair = (size, size) if isinstance(size, int) else size
-        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"image_size is {size!r}; expected an int or a pair (height, width)")
-        for value in pair:
-            _positive("image_size", value)
-        return tuple(pair)
-
     def _check_map(self, sizes):
         height, width, channels = sizes.feature_map
-        if min(sizes.grid) < 1:
-            raise ValueError(f"image_size {self.image_size} leaves a feature map of {height} x {width} cells, "
-                             f"in which no patch of {self.patch_size} x {self.patch_size} finds room")
         stated, derived = self._stated, [1, channels, height, width]
         if stated is not None and stated[1:] != derived[1:]:
             tokens = ["x".join(map(str, shape[2:])) for shape in (stated, derived)]
@@ -257,6 +312,22 @@ class ViTHybridConfig(_Face):
 
 _HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_padding": "same",
                     "embedding_dynamic_padding": True, "out_features": ["stage3"]}
+
+
+def _in_dialect(sizes, dialect):
+    """The Config with what the key `dialect` states.  Raises ValueError."""
+    if not isinstance(dialect, dict) or (unknown := [key for key in dialect if key not in DIALECT]):
+        raise ValueError(f"dialect is {dialect!r}; expected a dict with keys of {', '.join(DIALECT)}")
+    for key, value in dialect.items():
+        if DIALECT[key] is float:
+            _number(f"{key} of dialect", value)
+        elif DIALECT[key] is int:
+            _positive(f"{key} of dialect", value)
+        else:
+            _choice(f"{key} of dialect", value, DIALECT[key])
+    if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
+        raise ValueError("dialect has no class_token, so pool has to be 'mean'")
+    return replace(sizes, **{key: value for key, value in dialect.items() if key != "name"})
 
 
 def _labels(labels, number):

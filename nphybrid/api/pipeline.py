@@ -13,10 +13,11 @@ from ..ops.reference import sigmoid, softmax
 from ..picture import open_picture
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .processor import ViTHybridImageProcessor
-from .vit_hybrid import ViTHybridForImageClassification, ViTHybridModel
+from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
 
-CLASSIFIERS = {"vit-hybrid": ViTHybridForImageClassification, "bit": BitForImageClassification}
-CLASSES = {kind.__name__: kind for kind in (*CLASSIFIERS.values(), ViTHybridModel, BitModel, BitBackbone)}
+CLASSIFIERS = {"vit-hybrid": ViTHybridForImageClassification, "vit": ViTForImageClassification,
+               "bit": BitForImageClassification}
+CLASSES = {kind.__name__: kind for kind in (*CLASSIFIERS.values(), ViTHybridModel, ViTModel, BitModel, BitBackbone)}
 SCORES = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 

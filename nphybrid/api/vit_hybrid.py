@@ -1,36 +1,47 @@
-"""`ViTHybridModel` and `ViTHybridForImageClassification`."""
+"""`ViTHybridModel` and `ViTHybridForImageClassification`, and the plain `ViTModel` and `ViTForImageClassification`."""
 from dataclasses import replace
+
+import numpy as np
 
 from .. import checkpoint, model
 from ..positions import resized
 from ..trace import Trace
 from . import checks
 from .base import Model, answer, chosen, picked
-from .configs import ViTHybridConfig
+from .configs import ViTConfig, ViTHybridConfig
 from .outputs import BaseModelOutputWithPooling, ImageClassifierOutput
 
 
 class ViTHybrid(Model):
     """What both hybrids are made of."""
     config_class, family = ViTHybridConfig, "vit."
-    _walk = staticmethod(model.hybrid)
+    _walk, _names = staticmethod(model.hybrid), staticmethod(checkpoint.hybrid_names)
 
-    def _table(self):
-        return checkpoint.hybrid_names(self.prefix)
+    @classmethod
+    def _from_checkpoint(cls, source, overrides=None, **options):
+        """Another image_size than the file's resizes its position table."""
+        source, resize = cls._spelled(source), (overrides or {}).get("image_size")
+        if resize is not None:
+            old = cls.config_class.from_dict(source.config).sizes()
+            new = cls.config_class.from_dict(source.config, **overrides).sizes()
+            name = next(name for name in source.arrays if name.endswith("embeddings.position_embeddings"))
+            if old.grid != new.grid:
+                checks.fits(new)
+                table = resized(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
+                source = source._replace(arrays={**source.arrays, name: table})
+        return super()._from_checkpoint(source, overrides, **options)
 
     def _checked(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
         sizes, tree = self.sizes, self._ready
         x = checks.pixels(pixel_values, sizes.channels, self._floats, None if interpolate_pos_encoding else sizes.image)
         if x.shape[1:3] != sizes.image:
             sizes = replace(sizes, image=x.shape[1:3])
-            if min(sizes.grid) < 1:
-                raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no patch of "
-                                 f"{sizes.patch} x {sizes.patch} cells")
-            table = resized(tree.tokens.positions, self.sizes.grid, sizes.grid)
+            checks.fits(sizes)
+            table = resized(tree.tokens.positions, self.sizes.grid, sizes.grid, sizes.resampling)
             tree = tree._replace(tokens=tree.tokens._replace(positions=table))
         return x, tree, sizes, dict(
             head_mask=checks.head_mask(head_mask, sizes.blocks, sizes.heads, self._floats),
-            masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), sizes.tokens - 1))
+            masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), sizes.tokens - sizes.class_token))
 
     def trace(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
         """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
@@ -71,13 +82,15 @@ class ViTHybridModel(ViTHybrid):
     ignored = ("classifier.",)
 
     def __init__(self, config, add_pooling_layer=True, use_mask_token=False, **options):
-        self.parts = {"pooler": bool(add_pooling_layer), "mask_token": bool(use_mask_token)}
+        pooler = getattr(config, "pooler_output_size", True) if add_pooling_layer else False
+        self.parts = {"pooler": pooler, "mask_token": bool(use_mask_token)}
         super().__init__(config, **options)
 
     @classmethod
     def _from_checkpoint(cls, source, overrides=None, **options):
         """A classifier's file has no pooler: unless it is demanded, the model then has none either."""
-        names, overrides = cls._with_prefix(source.arrays), dict(overrides or {})
+        source, overrides = cls._spelled(source), dict(overrides or {})
+        names = cls._with_prefix(source.arrays)
         parts = {"add_pooling_layer": "pooler.dense.weight" in names,
                  "use_mask_token": "embeddings.mask_token" in names}
         parts |= {key: overrides.pop(key) for key in parts if overrides.get(key) is not None}
@@ -139,3 +152,32 @@ class ViTHybridForImageClassification(ViTHybrid):
         return answer(ImageClassifierOutput(
             loss=self._loss(logits, labels), logits=logits,
             hidden_states=picked(out, hidden), attentions=picked(out, weights)), return_dict, self.config)
+
+
+class ViTModel(ViTHybridModel):
+    """The bare plain ViT: the hybrid without its backbone, so that patches are cut from the picture itself.
+
+    config is a ViTConfig; everything else is ViTHybridModel's.
+
+    >>> import numpy as np
+    >>> from nphybrid import ViTConfig, ViTModel
+    >>> sizes = dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=3, intermediate_size=96)
+    >>> ViTModel(ViTConfig(image_size=32, **sizes))(np.zeros((1, 3, 32, 32), np.float32)).pooler_output.shape
+    (1, 48)
+    """
+    config_class = ViTConfig
+
+
+class ViTForImageClassification(ViTHybridForImageClassification):
+    """The plain ViT with its classifier.
+
+    config is a ViTConfig; everything else is ViTHybridForImageClassification's.
+
+    >>> import numpy as np
+    >>> from nphybrid import ViTConfig, ViTForImageClassification
+    >>> sizes = dict(hidden_size=48, num_hidden_layers=1, num_attention_heads=3, intermediate_size=96)
+    >>> model = ViTForImageClassification(ViTConfig(image_size=32, num_labels=5, **sizes))
+    >>> model(np.zeros((2, 3, 32, 32), np.float32)).logits.shape
+    (2, 5)
+    """
+    config_class = ViTConfig

@@ -5,9 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import tensorfile
+from .. import labels, tensorfile
 from ..tensorfile import FormatError, Stored
 from ..tensorfile.common import parse_json
+from .dialects import bare, one_numbering
+from .guess import guess
+from .infer import bit_config, jax_config, processor_of, timm_config
 
 FORMAT, VERSION = "nphybrid", 1
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -15,46 +18,94 @@ PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 
 class Checkpoint(NamedTuple):
     """What a model file holds, before any model is built from it."""
-    arrays: dict                          # {Hugging Face name: Stored}, in Hugging Face layouts
-    config: dict                          # config.json
-    processor: dict | None                # preprocessor_config.json
+    arrays: dict                          # {name: Stored}, as the dialect spells and lays them out
+    config: dict                          # config.json, or what names and shapes tell, as Hugging Face spells it
+    processor: dict | None                # preprocessor_config.json, or the dialect's
     manifest: dict                        # where it comes from; {} for a folder
     path: Path
+    dialect: str | None = None            # of `dialects.TABLES`; None is Hugging Face's
 
 
 def read(path):
-    """Read a Hugging Face folder (config.json and model.safetensors, sharded or not) or an `.h5`.  -> Checkpoint
+    """Read a folder (config.json and model.safetensors, sharded or not, of Hugging Face or timm), an `.h5`, a timm
+    `.safetensors`, or a Google `.npz`.  -> Checkpoint
 
     Its arrays are checked, but stay in the file until np.asarray reads them, one at a time.
     """
     path = Path(path)
     if path.is_dir():
-        config = read_json(path / "config.json")
-        return Checkpoint(_folder_arrays(path), config, _folder_processor(path), {}, path)
+        card = _card(path)
+        if card and "model_type" in card:
+            return Checkpoint(_folder_arrays(path), card, _folder_processor(path), {}, path)
+        return _foreign(path, _folder_arrays(path), card)
+    _check_there(path)
+    if tensorfile.sniff(path) in ("safetensors", "npz"):
+        return _foreign(path, tensorfile.stored(path), _card(path.parent))
     _check_file(path)
     arrays, documents = tensorfile.stored_h5(path)
     _check_manifest(path, documents)
     return Checkpoint(arrays, documents["config"], documents.get("processor"), documents["manifest"], path)
 
 
+def _card(folder):
+    """The config.json of a folder, {} if there is none."""
+    return read_json(folder / "config.json") if (folder / "config.json").exists() else {}
+
+
+def _foreign(path, arrays, card):
+    """The Checkpoint of a file whose names are not Hugging Face's; what those say, its config has to say."""
+    dialect, anchor = guess(arrays)
+    if dialect is None:
+        raise FormatError(f"{path}: names of no known dialect, for example {', '.join(list(arrays)[:3])}; expected those "
+                          "of Hugging Face, timm or Google's JAX")
+    if dialect.startswith("huggingface"):
+        where = path if path.is_dir() else path.parent
+        raise FormatError(f"{path} has Hugging Face's names ({anchor}), and {where / 'config.json'} with the model_type "
+                          "that goes with them is missing" + ("" if path.is_dir() else "; if it is there, name the folder"))
+    arrays = bare(arrays)
+    if dialect.startswith("jax"):
+        arrays = one_numbering(arrays)
+    shapes = {name: array.shape for name, array in arrays.items()}
+    card = {} if "model_type" in card else card
+    try:
+        if dialect.startswith("timm"):
+            config = timm_config(shapes, card)
+        else:
+            config = bit_config(shapes) if dialect == "google bit" else jax_config(shapes)
+    except (KeyError, IndexError, ValueError, TypeError) as error:
+        raise FormatError(f"{path}: looks like {dialect}, by {anchor}, but {_unknown(error)}") from None
+    if names := labels.names(config["num_labels"]):
+        config["id2label"] = dict(enumerate(names))
+    return Checkpoint(arrays, config, processor_of(config, card), {}, path, config["dialect"]["name"])
+
+
+def _unknown(error):
+    return f"{error} is missing" if isinstance(error, KeyError) else f"its shapes are not: {error}"
+
+
 def read_config(path):
     """Only the config of what `read` reads.  -> dict.  A config.json itself is read too."""
     path = Path(path)
-    if path.is_dir():
-        return read_json(path / "config.json")
     _check_there(path)
-    if tensorfile.sniff(path) == "json":
+    if path.is_dir():
+        if "model_type" in (card := read_json(path / "config.json")):
+            return card
+        return read(path).config
+    kind = tensorfile.sniff(path)
+    if kind == "json":
         return read_json(path)
-    return _documents(path)["config"]
+    return read(path).config if kind in ("safetensors", "npz") else _documents(path)["config"]
 
 
 def read_processor(path):
     """The image processor's options that a folder, a JSON file or an `.h5` holds.  -> dict"""
     path = Path(path)
     _check_there(path)
-    if path.is_dir():
-        options = _folder_processor(path)
-    elif tensorfile.sniff(path) == "json":
+    if path.is_dir() and (options := _folder_processor(path)):
+        pass
+    elif path.is_dir() or (kind := tensorfile.sniff(path)) in ("safetensors", "npz"):
+        options = read(path).processor
+    elif kind == "json":
         options = _unwrapped(path)
     else:
         options = _documents(path).get("processor")
@@ -85,7 +136,7 @@ def _check_there(path):
 
 def _check_file(path):
     _check_there(path)
-    if tensorfile.sniff(path) in ("safetensors", "json"):
+    if tensorfile.sniff(path) == "json":
         raise FormatError(f"{path} is a part of a model; expected its folder, {path.parent}, or an .h5 file")
     tensorfile.refuse_unreadable(path, "hdf5")
 
@@ -142,7 +193,8 @@ def again(originals):
         if isinstance(left, Stored):
             try:
                 files[left.path] = files.get(left.path) or tensorfile.stored(left.path)
-                arrays[name] = files[left.path][left.name].read()
+                # What was translated has another name there.
+                arrays[name] = files[left.path].get(left.name, left).read()
                 found = tensorfile.digest(arrays[name])
             except (OSError, LookupError, FormatError) as error:
                 found = error

@@ -1,4 +1,4 @@
-"""The Hugging Face dialect: one table from our names to theirs, with the layout change beside it.
+"""The Hugging Face dialect, which every other one is led to: a table from our names to theirs, with the layout change.
 
 We walk over our own names and ask the file, then report every name that is missing, unexpected or of another
 shape, and stop. Nothing is matched by pattern until it fits, and nothing is reshaped until it fits.
@@ -24,30 +24,38 @@ class Misfit(FormatError):
 
 
 class Layout(NamedTuple):
-    """How an array of ours becomes theirs: reshape to `split(shape, P)`, then transpose by `order`."""
+    """How an array of ours becomes theirs: reshape to `split(shape, config)`, then transpose by `order`."""
     split: Callable
     order: tuple
 
-    def their_shape(self, shape, P):
+    def their_shape(self, shape, config):
         """The shape that the file must hold for an array of ours."""
-        split = self.split(shape, P)
+        split = self.split(shape, config)
         return tuple(split[axis] for axis in self.order)
 
-    def theirs(self, array, P):
+    def theirs(self, array, config):
         """Our array in their layout, a view."""
-        return array.reshape(self.split(array.shape, P)).transpose(self.order)
+        return array.reshape(self.split(array.shape, config)).transpose(self.order)
 
     def ours(self, array, shape):
         """Their array in our layout, a view but for patches of several cells."""
         return array.transpose(np.argsort(self.order)).reshape(shape)
 
 
-SAME = Layout(lambda shape, P: shape, (0,))
-ROW = Layout(lambda shape, P: (1, 1, *shape), (0, 1, 2))                # (D,)         <-> (1, 1, D)
-TABLE = Layout(lambda shape, P: (1, *shape), (0, 1, 2))                 # (T, D)       <-> (1, T, D)
-LINEAR = Layout(lambda shape, P: shape, (1, 0))                         # (C, O)       <-> (O, C)
-CONV = Layout(lambda shape, P: shape, (3, 2, 0, 1))                     # (KH,KW,C,O)  <-> (O, C, KH, KW)
-PATCH = Layout(lambda shape, P: (P, P, shape[0] // P ** 2, shape[1]), (3, 2, 0, 1))  # (P*P*C, D) <-> (D, C, P, P)
+SAME = Layout(lambda shape, config: shape, (0,))
+ROW = Layout(lambda shape, config: (1, 1, *shape), (0, 1, 2))           # (D,)         <-> (1, 1, D)
+TABLE = Layout(lambda shape, config: (1, *shape), (0, 1, 2))            # (T, D)       <-> (1, T, D)
+LINEAR = Layout(lambda shape, config: shape, (1, 0))                    # (C, O)       <-> (O, C)
+CONV = Layout(lambda shape, config: shape, (3, 2, 0, 1))                # (KH,KW,C,O)  <-> (O, C, KH, KW)
+
+
+def cut(shape, config):
+    """(P * P * C, D) -> (P, P, C, D)"""
+    P = config.patch
+    return P, P, shape[0] // P ** 2, shape[1]
+
+
+PATCH = Layout(cut, (3, 2, 0, 1))                                       # (P*P*C, D)   <-> (D, C, P, P)
 
 
 def _norm(ours, theirs):
@@ -90,6 +98,9 @@ VIT = {
     **_linear("blocks.*.fc2", f"{_BLOCK}.output.dense"),
     **_norm("norm", "layernorm"),
     **_linear("pooler", "pooler.dense"),
+    # What upstream's ViT has no name for, under ours.
+    **_norm("pool_norm", "pool_norm"),
+    **_linear("pre_logits", "pre_logits"),
 }
 
 
@@ -108,26 +119,35 @@ def _prefixed(prefix, table):
     return {ours: (prefix + theirs, layout) for ours, (theirs, layout) in table.items()}
 
 
+class _Index(int):
+    """An index of ours in a name of theirs: {} as it is, {:1} counted from one, {:01} that in two digits."""
+
+    def __format__(self, spec):
+        return f"{self + 1:02}" if spec == "01" else str(self + (spec == "1"))
+
+
 def row(name, table):
     """Their name and the layout change for one of our names, its indices put in place."""
     parts = name.split(".")
     theirs, layout = table[".".join("*" if part.isdigit() else part for part in parts)]
-    return theirs.format(*(part for part in parts if part.isdigit())), layout
+    return theirs.format(*(_Index(part) for part in parts if part.isdigit())), layout
 
 
-def spelled(params, table, P, originals=None):
+def spelled(params, table, config, originals=None):
     """Our arrays under their names, in their layouts, views: a state dict.  -> {name: array}
 
-    What stands in `originals` already, under their name, is taken from there.
+    What stands in `originals` already, under their name, is taken from there. Rows of one name are put one behind the
+    other along its first axis.
     """
     state, originals = {}, originals or {}
     for name, leaf in named(params).items():
         theirs, layout = row(name, table)
-        state[theirs] = originals[theirs] if theirs in originals else layout.theirs(np.asarray(leaf), P)
+        array = originals[theirs] if theirs in originals else layout.theirs(np.asarray(leaf), config)
+        state[theirs] = np.concatenate([state[theirs], array]) if theirs in state else array
     return state
 
 
-def filled(shapes, arrays, table, P, ready, ignore=(), dtype=np.float32):
+def filled(shapes, arrays, table, config, ready, ignore=(), dtype=np.float32):
     """Params from their arrays: each of ours filled exactly once, each of theirs used exactly once.
 
     An array is read (where it is Stored), checked, laid out and made ready before its thread takes the next one:
@@ -137,7 +157,7 @@ def filled(shapes, arrays, table, P, ready, ignore=(), dtype=np.float32):
     array.
     """
     rows = [(name, *row(name, table), shape) for name, shape in named(shapes).items()]
-    _refuse_misfits({theirs: layout.their_shape(shape, P) for _, theirs, layout, shape in rows}, arrays, ignore)
+    refuse_misfits({theirs: layout.their_shape(shape, config) for _, theirs, layout, shape in rows}, arrays, ignore)
     leaves, originals, faults = {}, {}, {}
 
     def fill(i):
@@ -162,7 +182,7 @@ def filled(shapes, arrays, table, P, ready, ignore=(), dtype=np.float32):
     return mapped(lambda name, shape: leaves[name], shapes), originals
 
 
-def _refuse_misfits(expected, arrays, ignore):
+def refuse_misfits(expected, arrays, ignore):
     """Raise Misfit unless names, shapes and kinds are as expected, {name: shape}."""
     faults = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in arrays]
     faults += [f"unexpected: {name} {list(array.shape)}" for name, array in arrays.items()

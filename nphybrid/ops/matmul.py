@@ -35,7 +35,7 @@ AMX = ISA == "amx"
 KC = 384                                  # depth of a chain; for 768 see the ladder
 READING = 4                               # multiply-adds in the time that it takes to read one float32 from L3
 FEW = 32                                  # channels; with fewer, a row of the kernel is one run
-# How many bfloat16 may stand for a weight. Without AMX more than one is a float32.
+# How many bfloat16 stand for a weight where it is multiplied. Without AMX more than one is a float32.
 PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
 BEYOND = np.uint32(0x7F7F8000).view(np.float32)         # halfway to the bfloat16 that there is no more
 NOTHING, NO_HALVES = np.zeros(0, np.float32), np.zeros(0, np.uint16)
@@ -44,7 +44,7 @@ NOTHING, NO_HALVES = np.zeros(0, np.float32), np.zeros(0, np.uint16)
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O) as the loops read it: panels of columns, zeros beyond the last.
 
-    parts: see PARTS; one is bfloat16, in half the memory. Panels are (P, K, NR), or AMX's (`amx.packed`). The layout is
+    parts: see PARTS; one is bfloat16, in half the memory, where AMX rounds what it meets as well. Panels are (P, K, NR), or AMX's (`amx.packed`). The layout is
     the instruction set's: a pickle holds the kernel itself, which is packed where it is read.
 
     Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where its panels cannot give it back.
@@ -57,11 +57,11 @@ class Packed:
         kernel = kernel.reshape(-1, kernel.shape[-1])
         if parts == 1 and not (largest := np.abs(kernel).max()) < BEYOND:
             raise ValueError(f"{largest} is no finite bfloat16; those end at 3.3895e38")
-        self.panels, exact = (amx.packed if AMX else _packed)(kernel, parts)
-        self.kept = None if exact or parts < 3 else np.array(kernel)
+        self.panels, exact = amx.packed(kernel, amx.held(parts)) if AMX else _packed(kernel, parts)
+        self.kept = None if exact or parts == 1 else np.array(kernel)
 
     def unpacked(self):
-        """The kernel, bit for bit; as float32 the values of one that has fewer parts than a float32."""
+        """The kernel, bit for bit; of a bfloat16 one the values, as float32."""
         if self.kept is not None:
             return self.kept.reshape(self.shape)
         K, N = math.prod(self.shape[:-1]), self.shape[-1]
@@ -113,7 +113,7 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
     if (dtype, precision) not in PARTS:
         raise TypeError(f"the kernels compute in float32 or bfloat16, not {dtype}: see engine='reference'")
     if array.ndim == 4:
-        array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps)
+        array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):
         return np.array(array, np.float32, order="C")
     return Packed(array.astype(np.float32, copy=False), PARTS[dtype, precision])

@@ -14,7 +14,7 @@ from ..params import mapped
 def ready(name, array, config, dtype=np.float32, precision="highest"):
     """What is done to a learned array once, at load: a copy in `dtype`, a convolution's kernel standardized"""
     array = np.array(array, dtype, order="C")
-    return standardize(array, config.ws_eps) if array.ndim == 4 else array
+    return standardize(array, config.ws_eps, config.ws_form) if array.ndim == 4 else array
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
@@ -22,15 +22,16 @@ def prepare(params, config, dtype=np.float32, precision="highest"):
     return mapped(lambda name, array: ready(name, array, config, dtype), params)
 
 
-def standardize(kernel, eps):
+def standardize(kernel, eps, form="variance"):
     """Each output channel of a kernel gets mean 0 and variance 1.  (KH, KW, C, O) -> (KH, KW, C, O)
 
-    The variance divides by n = KH * KW * C, and eps stands inside the root. Qiao et al. 2019, section 3.
+    The variance divides by n = KH * KW * C. form: eps is added to the "variance", inside the root, or to the
+    "deviation", which is the root. Qiao et al. 2019, section 3; vit_jax/models_resnet.py.
     """
     taps = tuple(range(kernel.ndim - 1))
     kernel = kernel - kernel.mean(taps, keepdims=True)
     variance = np.square(kernel).mean(taps, keepdims=True)
-    return kernel / np.sqrt(variance + eps)
+    return kernel / (np.sqrt(variance) + eps if form == "deviation" else np.sqrt(variance + eps))
 
 
 def conv2d(x, kernel, stride, dilation, padding):

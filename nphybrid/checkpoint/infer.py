@@ -1,0 +1,127 @@
+"""What network a file of another dialect holds: its configuration, as Hugging Face would spell it, from names and shapes.
+
+Whatever a shape tells is not asked for. Not told are the number of heads in timm's files (heads of 64 are assumed, as
+in every published network) and a picture that is not square; for these there are overrides. What the dialects compute
+differently comes along: epsilons, the form of the weight standardization, GELU, the rule that resizes positions.
+"""
+import math
+import re
+
+from ..tensorfile import FormatError
+from . import preprocessing
+
+HEAD = 64                                 # width of a head in every published network
+TIMM = {"name": "timm", "resampling": "antialiased"}
+JAX = {"name": "JAX", "resampling": "linear", "gn_eps": 1e-6, "ws_form": "deviation", "ws_eps": 1e-5}
+
+
+def timm_config(shapes, card):
+    """The configuration of a timm file.  shapes: {name: shape}; card: its config.json, or {}.  -> dict"""
+    if "pos_embed" not in shapes:
+        return _bit(_stages(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight"), shapes["stem.conv.weight"],
+                    shapes.get("head.fc.weight", (0,))[0], {"name": "timm"})
+    D, token = shapes["pos_embed"][-1], "cls_token" in shapes
+    dialect = {**TIMM, **({} if token else {"class_token": False, "pool": "mean"})}
+    if (card.get("global_pool") or ("avg" if "fc_norm.weight" in shapes else "token")) == "avg":
+        dialect["pool"] = "mean"
+    if "fc_norm.weight" in shapes:
+        dialect["norm_pooled"] = True
+    if "pre_logits.fc.weight" in shapes:
+        dialect["pre_logits"] = shapes["pre_logits.fc.weight"][0]
+    heads = (card.get("model_args") or {}).get("num_heads") or max(1, D // HEAD)
+    fields = dict(hidden_size=D, num_hidden_layers=_count(shapes, r"blocks\.(\d+)\."), num_attention_heads=heads,
+                  intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0], hidden_act="gelu", layer_norm_eps=1e-6,
+                  qkv_bias="blocks.0.attn.qkv.bias" in shapes, num_labels=shapes.get("head.weight", (0,))[0],
+                  dialect=dialect)
+    patches = shapes["pos_embed"][-2] - token
+    size = ((card.get("pretrained_cfg") or {}).get("input_size") or (None,))[1:]
+    stem = shapes.get("patch_embed.backbone.stem.conv.weight", shapes.get("patch_embed.backbone.conv.weight"))
+    stages = _stages(shapes, r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight")
+    patch = shapes["patch_embed.proj.weight"]
+    if len(patch) == 2:                   # an old file holds the kernel flat, (D, C * P * P)
+        patch = patch[0], 3, math.isqrt(patch[1] // 3), 0
+    channels, side = (stem or patch)[1], patch[2]
+    return _vit(fields, patches, side, stages, stem and stem[0], channels, size)
+
+
+def jax_config(shapes):
+    """The configuration of a vision_transformer file.  shapes: {name as before Linen: shape}  -> dict"""
+    token, block = "cls" in shapes, "Transformer/encoderblock_"
+    D, heads, _ = shapes[f"{block}0/MultiHeadDotProductAttention_1/query/kernel"]
+    dialect = {**JAX, **({} if token else {"class_token": False, "pool": "mean"})}
+    if "pre_logits/kernel" in shapes:
+        dialect["pre_logits"] = shapes["pre_logits/kernel"][1]
+    fields = dict(hidden_size=D, num_hidden_layers=_count(shapes, block + r"(\d+)/"), num_attention_heads=heads,
+                  intermediate_size=shapes[f"{block}0/MlpBlock_3/Dense_0/kernel"][1], hidden_act="gelu_new",
+                  layer_norm_eps=1e-6, num_labels=shapes.get("head/kernel", (0, 0))[1], dialect=dialect)
+    stem, patch = shapes.get("conv_root/kernel"), shapes["embedding/kernel"]
+    stages = _stages(shapes, r"block(\d+)/unit(\d+)/conv3/kernel", -1)
+    patches = shapes["Transformer/posembed_input/pos_embedding"][-2] - token
+    if not stem:                          # without convolutions nothing is standardized
+        fields["dialect"] = {key: value for key, value in dialect.items() if key not in ("gn_eps", "ws_form", "ws_eps")}
+    return _vit(fields, patches, patch[0], stages, stem and stem[3], (stem or patch)[2], ())
+
+
+def bit_config(shapes):
+    """The configuration of a big_transfer file.  shapes: {name: shape}  -> dict"""
+    stages = _stages(shapes, r"resnet/block(\d+)/unit(\d+)/c/standardized_conv2d/kernel", -1)
+    stem = shapes["resnet/root_block/standardized_conv2d/kernel"]
+    return _bit(stages, stem[::-1], shapes.get("resnet/head/conv2d/kernel", (0,))[-1], {"name": "BiT", "ws_eps": 1e-10})
+
+
+def _bit(stages, stem, classes, dialect):
+    """stem: the shape of its kernel, output and input channels first."""
+    return dict(model_type="bit", architectures=["BitForImageClassification" if classes else "BitModel"],
+                embedding_size=stem[0], num_channels=stem[1], depths=[depth for depth, _ in stages],
+                hidden_sizes=[width for _, width in stages], layer_type="preactivation", num_labels=classes,
+                dialect=dialect)
+
+
+def _vit(fields, patches, side, stages, stem, channels, size):
+    """The rest of a ViT's configuration.  side: of a patch, in cells; stem: its channels, None for a plain ViT; size:
+    (height, width) where it is known."""
+    hybrid = stem is not None
+    stride = side * (4 * 2 ** max(len(stages) - 1, 0) if hybrid else 1)
+    size = list(size) if size and math.prod(-(-n // stride) for n in size) == patches else _square(patches, stride)
+    kind = ("ViTHybrid" if hybrid else "ViT") + ("ForImageClassification" if fields["num_labels"] else "Model")
+    fields |= dict(model_type="vit-hybrid" if hybrid else "vit", architectures=[kind], num_channels=channels,
+                   image_size=size if size[0] != size[1] else size[0], patch_size=side)
+    if hybrid:
+        fields["backbone_config"] = dict(
+            model_type="bit", layer_type="bottleneck", global_padding="SAME", embedding_dynamic_padding=True,
+            embedding_size=stem, num_channels=channels, depths=[depth for depth, _ in stages],
+            hidden_sizes=[width for _, width in stages], out_features=[f"stage{len(stages)}" if stages else "stem"])
+    return fields
+
+
+def _square(patches, stride):
+    grid = math.isqrt(patches)
+    if grid * grid != patches:
+        raise FormatError(f"a position table for {patches} patches is no square grid, and no config.json beside it has "
+                          "the input_size that says which it is (a table that lacks the class token is not supported)")
+    return [grid * stride] * 2
+
+
+def _stages(shapes, pattern, axis=0):
+    """[(units, output channels)] of the stages, by the kernels of the units' last convolutions."""
+    found = {}
+    for name, shape in shapes.items():
+        if match := re.fullmatch(pattern, name):
+            depth, _ = found.get(int(match[1]), (0, 0))
+            found[int(match[1])] = max(depth, int(match[2]) + (axis == 0)), shape[axis]
+    return [found[stage] for stage in sorted(found)]
+
+
+def _count(shapes, pattern):
+    return 1 + max((int(match[1]) for name in shapes if (match := re.match(pattern, name))), default=-1)
+
+
+def processor_of(fields, card):
+    """How pictures are prepared for a network of another dialect.  fields: its configuration  -> dict of options"""
+    size, dialect = fields.get("image_size", 448), fields["dialect"]["name"]
+    height, width = (size, size) if isinstance(size, int) else size
+    if dialect == "timm":
+        usual = {"input_size": [3, height, width], "interpolation": "bilinear" if fields["model_type"] == "bit" else "bicubic",
+                 "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3}
+        return preprocessing.for_timm({**usual, **(card.get("pretrained_cfg") or {})})
+    return preprocessing.for_bit((height, width)) if dialect == "BiT" else preprocessing.for_jax((height, width))

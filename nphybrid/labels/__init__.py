@@ -1,0 +1,74 @@
+"""What the classes of a head are called: two lists that come along (README.md beside them), and those of a file."""
+from pathlib import Path
+
+from ..tensorfile.common import parse_json, refusal
+
+FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
+# The longest list that comes along takes 0.5 MB.
+MOST_BYTES = 2 ** 24
+
+
+def names(count):
+    """The names of the published heads of this many classes, in their order; None for another number.
+
+    1,000 are those of ILSVRC 2012, 21,843 those of Google's ImageNet-21k. A name may occur more than once.
+
+    >>> names(1000)[281], names(21843)[0], names(10)
+    ('tabby, tabby cat', 'organism, being', None)
+    """
+    return from_file(Path(__file__).with_name(FILES[count])) if count in FILES else None
+
+
+def from_file(path):
+    """The names that a file holds, in the order of the classes.  -> list of str
+
+    One name a line, or JSON: a list of names, or an object {"0": name, "1": name, …} with every class once. UTF-8.
+    A name may occur more than once. Raises FormatError that names the line (or class) and what is wrong with it;
+    OSError if the file cannot be read.
+
+    >>> import os, tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "labels.json")
+    ...     _ = Path(path).write_text('{"1": "dog", "0": "cat"}')
+    ...     from_file(path)
+    ['cat', 'dog']
+    """
+    with open(path, "rb") as file:
+        data = file.read(MOST_BYTES + 1).removeprefix(b"\xef\xbb\xbf")
+    if len(data) > MOST_BYTES:
+        raise refusal(path, "is too long for a list of labels", expected=f"at most {MOST_BYTES} bytes")
+    if data.lstrip()[:1] in (b"[", b"{"):
+        return _checked(path, _in_order(path, parse_json(data, path, "the file")), "class", 0)
+    return _checked(path, _lines(path, data), "line", 1)
+
+
+def _lines(path, data):
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise refusal(path, f"line {line} is not valid UTF-8", data[error.start:error.end], "UTF-8 text") from None
+    # Not splitlines, which takes a form feed or U+2028 for the end of a line.
+    lines = text.replace("\r\n", "\n").split("\n")
+    return lines if lines[-1] else lines[:-1]
+
+
+def _in_order(path, document):
+    """The values of a JSON object by its keys "0", "1", …; a list as it is."""
+    if isinstance(document, list):
+        return document
+    for i in range(len(document)):
+        if str(i) not in document:
+            raise refusal(path, f"has no label for class {i}", list(document), f'the keys "0" to "{len(document) - 1}"')
+    return [document[str(i)] for i in range(len(document))]
+
+
+def _checked(path, labels, unit, first):
+    if not labels:
+        raise refusal(path, "holds no labels", expected="one a line, or a JSON list or object")
+    for number, label in enumerate(labels, first):
+        if not isinstance(label, str) or not label.strip():
+            raise refusal(path, f"{unit} {number} is no label", label, "a name")
+        if not label.isprintable():
+            raise refusal(path, f"{unit} {number} holds characters that cannot be printed", label, "a name")
+    return labels
