@@ -18,6 +18,8 @@ def classify(args):
     _announce_compilation(args.engine)
     pipe = pipeline("image-classification", args.model, engine=args.engine, dtype=args.dtype, precision=args.precision,
                     num_threads=args.threads)
+    if args.labels:
+        _relabel(pipe.model, args.labels)
     rows, failed = [], 0
     for path in args.images:
         try:
@@ -50,6 +52,16 @@ def _print_labels(row, with_path):
         print(f"{'  ' if with_path else ''}{label['label']:{width}}  {label['score']:.4f}", flush=True)
 
 
+def _relabel(model, path):
+    """Call the model's classes what a file calls them."""
+    from .labels import from_file
+    labels = from_file(path)
+    if len(labels) != model.sizes.classes:
+        raise ValueError(f"{path} holds {len(labels):,} labels, but the model has {model.sizes.classes:,} classes")
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+
+
 def convert(args):
     """Turn a model into one `.h5`, and print what it holds."""
     from . import checkpoint
@@ -57,6 +69,8 @@ def convert(args):
     if not args.target.endswith(".h5"):
         raise ValueError(f"{args.target}: the target is an .h5 file")
     model = load(args.source, engine="reference")
+    if args.labels:
+        _relabel(model, args.labels)
     digest = checkpoint.sha256(args.source)
     model.save(args.target, source={"name": os.path.basename(os.path.abspath(args.source)), "sha256": digest})
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
@@ -147,6 +161,7 @@ def _add_classify(verbs):
     verb = verbs.add_parser("classify", help="print the labels of pictures")
     verb.add_argument("images", nargs="+", metavar="IMAGE")
     verb.add_argument("--model", help="an .h5 or a Hugging Face folder (default: the CIFAR-10 model that comes along)")
+    _add_labels(verb)
     verb.add_argument("--top-k", type=_positive, default=5, metavar="K", help="how many labels (default 5)")
     verb.add_argument("--engine", choices=ENGINES, default="numba")
     verb.add_argument("--dtype", choices=DTYPES, default="float32")
@@ -161,7 +176,13 @@ def _add_convert(verbs):
     verb = verbs.add_parser("convert", help="turn a Hugging Face folder into one .h5 file")
     verb.add_argument("source", metavar="SOURCE")
     verb.add_argument("target", metavar="TARGET.h5")
+    _add_labels(verb)
     return verb
+
+
+def _add_labels(verb):
+    verb.add_argument("--labels", metavar="FILE", help="what to call the classes: one name a line, or a JSON list or "
+                                                       "object (default: the model's own names)")
 
 
 def _add_summary(verbs):

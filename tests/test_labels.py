@@ -1,0 +1,110 @@
+"""The names of the classes: the two lists that come along, and a file's."""
+import json
+from collections import Counter
+
+import pytest
+
+from nphybrid import ViTHybridForImageClassification, checkpoint, default_model, labels
+from nphybrid.__main__ import main
+from nphybrid.tensorfile import FormatError
+
+CIFAR10 = [f"class {i}" for i in range(9)] + ["class 3"]           # a name twice, as in both lists
+
+
+@pytest.mark.parametrize("count, distinct, some", [
+    (1000, 999, {0: "tench, Tinca tinca", 134: "crane", 207: "golden retriever", 281: "tabby, tabby cat",
+                 517: "crane", 817: "sports car, sport car", 850: "teddy, teddy bear",
+                 999: "toilet tissue, toilet paper, bathroom tissue"}),
+    (21843, 21240, {0: "organism, being", 1: "benthos", 21842: "knothole"}),
+])
+def test_names(count, distinct, some):
+    names = labels.names(count)
+    assert (len(names), len(set(names))) == (count, distinct)
+    assert {i: names[i] for i in some} == some
+
+
+def test_both_lists_have_one_order():
+    """Both follow the numbers of the synsets, so that the shorter is a part of the longer, but for the teddy bear."""
+    whole = iter(labels.names(21843))
+    part = [name for name in labels.names(1000) if name != "teddy, teddy bear"]
+    assert len(part) == 999 and all(name in whole for name in part)
+
+
+def test_no_other_number_has_names():
+    assert [labels.names(count) for count in (0, 10, 999, 21841)] == [None] * 4
+
+
+def test_only_the_crane_is_twice():
+    assert [name for name, times in Counter(labels.names(1000)).items() if times > 1] == ["crane"]
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("cat\ndog", ["cat", "dog"]), ("cat\ndog\n", ["cat", "dog"]), ("cat\r\ndog\r\n", ["cat", "dog"]),
+    ("\ufeffchat, félin\n犬\n", ["chat, félin", "犬"]), ("crane\ncrane\n", ["crane", "crane"]),
+    ('["cat", "dog"]', ["cat", "dog"]), (' {"1": "dog", "0": "cat"}\n', ["cat", "dog"]),
+    (json.dumps({str(i): f"c{i}" for i in reversed(range(11))}), [f"c{i}" for i in range(11)]),
+])
+def test_files(text, expected, tmp_path):
+    (tmp_path / "labels").write_bytes(text.encode())
+    assert labels.from_file(tmp_path / "labels") == expected
+
+
+@pytest.mark.parametrize("data, message", [
+    (b"", "holds no labels"), (b"[]", "holds no labels"), (b"{}", "holds no labels"),
+    (b"cat\n\ndog\n", "line 2 is no label: found ''"), (b"cat\n  \n", "line 2 is no label: found '  '"),
+    (b"cat\ndog\nc\xe9t\n", r"line 3 is not valid UTF-8: found b'\\xe9'"),
+    (b"cat\nn2\tdog\n", r"line 2 holds characters that cannot be printed: found 'n2\\tdog'"),
+    (b"cat\x0cdog\n", "line 1 holds characters"), (b"cat\rdog\r", "line 1 holds characters"),
+    (b'["cat", 2]', "class 1 is no label: found 2, expected a name"), (b'["cat", ""]', "class 1 is no label"),
+    (b'["cat", "a\\nb"]', "class 1 holds characters"), (b'["cat"', "is not valid JSON"),
+    (b'{"0": "cat", "2": "dog"}', """has no label for class 1: found ['0', '2'], expected the keys "0" to "1"$"""),
+    (b'{"0": "cat", "0": "dog"}', "duplicate key"), (b'{"00": "cat"}', "has no label for class 0"),
+    (b'{"cat": 0}', "has no label for class 0"), (b"x" * (labels.MOST_BYTES + 1), "is too long"),
+], ids=lambda value: repr(value[:20]))
+def test_faults_of_a_file_are_named(data, message, tmp_path):
+    (tmp_path / "labels").write_bytes(data)
+    with pytest.raises(FormatError, match=message.replace("[", r"\[")) as refused:
+        labels.from_file(tmp_path / "labels")
+    assert str(refused.value).startswith(str(tmp_path / "labels")) and len(str(refused.value)) < 400
+
+
+def test_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="nowhere.txt"):
+        labels.from_file(tmp_path / "nowhere.txt")
+
+
+# ------------------------------------------------------------------ --labels
+
+@pytest.fixture
+def names(tmp_path):
+    """A file with names for the ten classes of the default model."""
+    (tmp_path / "names.txt").write_text("\n".join(CIFAR10))
+    return tmp_path / "names.txt"
+
+
+def test_classify_with_other_labels(names, root, capsys):
+    cat = root / "examples" / "images" / "cat.png"
+    shown = []
+    for more in ([], ["--labels", str(names)]):
+        assert main(["classify", str(cat), "--engine", "reference", "--format", "json", *more]) == 0
+        shown.append(json.loads(capsys.readouterr().out)[0]["labels"])
+    before, after = shown
+    own = checkpoint.read_config(default_model())["label2id"]
+    assert [label["label"] for label in after] == [CIFAR10[own[label["label"]]] for label in before]
+    assert [label["score"] for label in after] == [label["score"] for label in before]
+
+
+def test_convert_with_other_labels(names, tmp_path):
+    target = tmp_path / "m.h5"
+    assert main(["convert", str(default_model()), str(target), "--labels", str(names)]) == 0
+    config = ViTHybridForImageClassification.from_pretrained(target, engine="reference").config
+    assert list(config.id2label.values()) == CIFAR10 and config.label2id["class 3"] == 9 and len(config.label2id) == 9
+
+
+@pytest.mark.parametrize("verb", ["classify x.png --engine reference", f"convert {default_model()} m.h5"])
+def test_a_wrong_number_of_labels_is_refused(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nine.txt").write_text("\n".join(CIFAR10[:9]))
+    assert main([*verb.split(), "--labels", "nine.txt"]) == 3
+    assert capsys.readouterr().err == "nphybrid: nine.txt holds 9 labels, but the model has 10 classes\n"
+    assert not (tmp_path / "m.h5").exists()
