@@ -63,19 +63,28 @@ def _relabel(model, path):
 
 
 def convert(args):
-    """Turn a model into one `.h5`, and print what it holds."""
-    from . import checkpoint
+    """Write a model in another format, and print what it holds and what was lost."""
+    from . import checkpoint, conversion
     from .api.pipeline import load
-    if not args.target.endswith(".h5"):
-        raise ValueError(f"{args.target}: the target is an .h5 file")
+    conversion.format_of(args.target, args.to)
     model = load(args.source, engine="reference")
     if args.labels:
         _relabel(model, args.labels)
     digest = checkpoint.sha256(args.source)
-    model.save(args.target, source={"name": os.path.basename(os.path.abspath(args.source)), "sha256": digest})
+    source = {"name": os.path.basename(os.path.abspath(args.source)), "sha256": digest}
+    lost, moved = conversion.convert(model, args.target, args.to, args.lossy, source)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
-          f"{os.path.getsize(args.target):,} bytes, source sha256 {digest}")
+          f"{_size(args.target):,} bytes, source sha256 {digest}")
+    if lost:
+        print(f"lost:\n{conversion.listed(lost)}\nthe golden logits move by {moved:.2g} of their standard deviation",
+              file=sys.stderr)
     return 0
+
+
+def _size(path):
+    """Bytes of a file, or of the files of a folder."""
+    return sum(map(os.path.getsize, [os.path.join(path, name) for name in os.listdir(path)])
+               if os.path.isdir(path) else [os.path.getsize(path)])
 
 
 def summary(args):
@@ -173,9 +182,12 @@ def _add_classify(verbs):
 
 
 def _add_convert(verbs):
-    verb = verbs.add_parser("convert", help="turn a Hugging Face folder into one .h5 file")
+    verb = verbs.add_parser("convert", help="write a model in another format")
     verb.add_argument("source", metavar="SOURCE")
-    verb.add_argument("target", metavar="TARGET.h5")
+    verb.add_argument("target", metavar="TARGET", help="a .h5, which loses nothing; a .npz with Google's names; or a folder")
+    verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
+                      help="what the target's name does not tell: a folder of timm (default huggingface)")
+    verb.add_argument("--lossy", action="store_true", help="write what the target can hold, and list what is lost")
     _add_labels(verb)
     return verb
 

@@ -19,15 +19,15 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)  # (B, 577, 768)
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                # (B, 577, 768)
     if p.pooler is not None:
-        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")     # (B, 768)
+        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")    # (B, 768)
     if p.head is not None:
         x = out["logits"] = ops.linear(pooled(x, p, config, ops, out), p.head)  # (B, 1000)
     return x
 
 
 def pooled(x, p, config, ops, out):
-    """What the head reads: the class token alone, or the mean of the others.  (B, T, D) -> (B, D)   ViT eq. 4"""
-    x = x[:, 0] if config.pool == "token" else ops.mean_pool(x[:, None, config.class_token:])
+    """What the head reads: the class token, or the mean of the others.  (B, T, D) -> (B, D)   ViT eq. 4"""
+    x = x[:, 0] if config.pool == "token" else ops.mean_pool(x[:, None, config.class_token:])  # (B, 768)
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)
     if p.pre_logits is not None:

@@ -81,7 +81,7 @@ class Params(NamedTuple):
 
 
 def shapes(config, pooler=False, mask_token=False):
-    """The tree of every learned array's shape.  pooler: True, or its width if that is not D.  -> Params of Shape"""
+    """The tree of every learned array's shape.  -> Params of Shape   pooler: True, or its width if not D"""
     post = config.unit == "bottleneck"
     stages, width = [], config.stem
     for depth, out in zip(config.depths, config.widths):

@@ -74,7 +74,7 @@ def _foreign(path, arrays, card):
             config = bit_config(shapes) if dialect == "google bit" else jax_config(shapes)
     except (KeyError, IndexError, ValueError, TypeError) as error:
         raise FormatError(f"{path}: looks like {dialect}, by {anchor}, but {_unknown(error)}") from None
-    if names := labels.names(config["num_labels"]):
+    if names := card.get("label_names") or labels.names(config["num_labels"]):
         config["id2label"] = dict(enumerate(names))
     return Checkpoint(arrays, config, processor_of(config, card), {}, path, config["dialect"]["name"])
 
