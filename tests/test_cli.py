@@ -121,7 +121,7 @@ def test_summary_of_files_configs_and_presets(tmp_path, capsys):
     (["summary", "R50+ViT-B/17"], "those are R+ViT-Ti/16, R26+ViT-S/32"),
     (["classify", "x.png", "--model", "page.html"], "web page"),
     (["convert", "nowhere", "m.h5"], "nowhere: no such file or folder"),
-    (["convert", ".", "m.safetensors"], "the target is an .h5 file"),
+    (["convert", ".", "m.safetensors"], "the target of format huggingface is a folder"),
     (["summary", "bad.json"], "hidden_size is -1"),
     (["classify", "x.png", "--dtype", "float64"], "expected one of ('reference', 'float32')"),
     (["classify", "x.png", "--engine", "reference", "--dtype", "bfloat16"], "('numba', 'bfloat16')"),

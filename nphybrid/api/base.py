@@ -64,14 +64,15 @@ class Model:
     @classmethod
     def from_pretrained(cls, path, *, engine="numba", dtype="float32", precision="highest", num_threads=None,
                         **overrides):
-        """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not) or an `.h5`.
+        """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not), an `.h5`, a timm
+        folder or `.safetensors`, or a Google `.npz`.
 
         engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
         "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32, but AMX
         rounds what it multiplies with them. precision: "highest", or "high", which permits products of 16 instead of
         24 bits where they are faster: on AMX.
         num_threads: None is every core this process may use. overrides: keys of the configuration, such as
-        out_features; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
+        out_features, or image_size, to which positions are then resized; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
         file holds. Nothing is downloaded. `state_dict`, and so saving and pickling, need the file once more. Raises
         FormatError for a file that breaks a rule of its format, or that does not fill every parameter exactly once;
         FileNotFoundError; ValueError for a bad configuration.
@@ -143,7 +144,11 @@ class Model:
         return {**self.__dict__, "_originals": checkpoint.again(self._originals)}
 
     def save_pretrained(self, folder):
-        """Write `config.json` and `model.safetensors` (and the image processor, if one came along) into a folder."""
+        """Write `config.json` and `model.safetensors` (and the image processor, if one came along) into a folder.
+
+        The key `dialect` of a network that is not Hugging Face's own is read here only: upstream computes without it.
+        `nphybrid convert` refuses to write such a folder.
+        """
         state, config = self.state_dict(), self._config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
