@@ -5,11 +5,15 @@ What Pillow leaves to its caller is decided here, once:
     EXIF orientation   applied
     alpha              composited on white, whether a channel, a palette's or a transparent colour
     16-bit grey        scaled by 257; Pillow's own conversion cuts off at 255, which makes the picture white
+    16-bit colour      its high byte, less than one level from scaled; with a transparent colour refused
     CMYK, YCbCr, HSV   Pillow's conversion; embedded colour profiles are not applied
     LAB                D50, by way of Little CMS
-    F; I of a TIFF     refused: 32-bit numbers do not say which of them is white
-    several frames     the first
+    F; I of a TIFF     refused: 32-bit and signed numbers do not say which of them is white
+    palettes           refused if a pixel has no colour in them
+    several frames     the first; white where a GIF's leaves its canvas empty
     truncated          refused
+    damaged            refused where the format lets it be seen: a PNG by its checksums, a TIFF by missing strips.
+                       A JPEG that lost its middle and kept its end cannot be told from a grey picture
     too many pixels    refused before they are decoded
 """
 
@@ -17,6 +21,7 @@ import io
 import os
 import stat
 import struct
+import zlib
 from typing import IO
 
 import numpy as np
@@ -84,8 +89,12 @@ def to_rgb(picture: Image.Image) -> Image.Image:
     """
     mode = picture.mode
     if mode == "F" or mode == "I" and picture.format not in ("PNG", "PPM"):
-        raise PictureError(f"pixels of 32 bits (mode {mode}) do not say which number is white; save the "
-                           "picture with 8 or 16 bits")
+        raise PictureError(f"pixels of 32 bits or with a sign (mode {mode}) do not say which number is white; save "
+                           "the picture with 8 or 16 bits")
+    if mode in ("P", "PA"):
+        _check_palette(picture)
+    if mode == "La":
+        picture = picture.convert("LA")
     if mode.startswith("I"):
         picture = _eight_bits(picture)
     if picture.has_transparency_data:
@@ -105,42 +114,127 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 def _read(source, name, max_pixels):
     """An open, seekable file, or a Pillow picture -> an RGB picture."""
     try:
-        picture = source if isinstance(source, Image.Image) else _identify(source)
-        if picture is None:
-            raise PictureError(_what_is(source))
-        width, height = picture.size
-        if width * height > max_pixels:
-            raise PictureError(f"{height} x {width} pixels, more than the {max_pixels:,} of max_pixels")
-        picture.load()
+        ours = not isinstance(source, Image.Image)
+        picture = _identify(source) if ours else source
+        _check_size(picture, max_pixels)
+        if ours and picture.format == "PNG":
+            _check_sums(source)
+        picture = _decoded(picture)
         upright = UPRIGHT.get(_orientation(picture))
         rgb = to_rgb(picture)
         return rgb if upright is None else rgb.transpose(upright)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from None
+    except Image.DecompressionBombError as error:
+        raise PictureError(f"{name}: more pixels than Pillow decodes ({error})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
         raise PictureError(f"{name}: truncated or damaged ({type(error).__name__}: {error})") from error
 
 
 def _identify(file):
-    """The picture a file begins with, its pixels not yet decoded; None if it is none of FORMATS.
+    """The picture a file begins with, its pixels not yet decoded.
 
     Image.open does the same, but warns above a limit of the whole process, and fails at twice that.
     """
-    head = file.read(16)
+    head, why = file.read(16), ""
     # The five commonest formats, then all: 10 and 80 ms for those who open their first picture.
     for learn_formats in Image.preinit, Image.init:
         learn_formats()
-        for factory, accept in (Image.OPEN[name] for name in FORMATS if name in Image.OPEN):
-            # A string says why a build of Pillow cannot read a format it knows.
-            if accept is None or accept(head) is not True:
+        for name in FORMATS:
+            factory, accept = Image.OPEN.get(name, (None, None))
+            accepted = factory and (accept is None or accept(head))
+            # A string says why this build of Pillow cannot read a format it knows.
+            if not accepted or isinstance(accepted, str):
+                why = accepted or why
                 continue
             file.seek(0)
             try:
                 return factory(file, "")
-            except (SyntaxError, IndexError, TypeError, struct.error):
-                continue
-    return None
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:
+                why = f"begins like {name}, but is damaged, or of a kind that Pillow does not read ({error})"
+    raise PictureError(why or _what_is(file))
+
+
+def _check_size(picture, max_pixels):
+    """Refuse what would take too much memory to decode."""
+    sizes = {"": picture.size}
+    if picture.format == "TIFF":
+        # TIFF 6.0, tags 322 and 323: a tile is decoded whole, however little of it is seen.
+        sizes["tiles of "] = picture.tag_v2.get(322, 0), picture.tag_v2.get(323, 0)
+    for what, (width, height) in sizes.items():
+        if width * height > max_pixels:
+            raise PictureError(f"{what}{height} x {width} pixels, more than the {max_pixels:,} of max_pixels")
+
+
+def _check_sums(file):
+    """Refuse a PNG whose pixels, palette or transparency do not have their checksum, which Pillow does not look at."""
+    back, name = file.tell(), b""
+    file.seek(8)
+    while name != b"IEND" and len(head := file.read(8)) == 8:
+        left, name = struct.unpack(">I4s", head)
+        found = zlib.crc32(name)
+        while left and (block := file.read(min(left, 1 << 20))):
+            found, left = zlib.crc32(block, found), left - len(block)
+        stored = file.read(4)
+        if name in (b"PLTE", b"tRNS", b"IDAT") and stored != struct.pack(">I", found):
+            raise PictureError(f"truncated or damaged: the checksum of a chunk {name.decode()} is wrong")
+    file.seek(back)
+
+
+def _decoded(picture):
+    """The same picture with its pixels, where Pillow alone would get them wrong another one, or a refusal."""
+    # Known only until the pixels are there: which decoder fills which box, and its arguments.
+    tiles = list(getattr(picture, "tile", ()))
+    picture.load()
+    if not tiles:
+        return picture
+    _, box, _, arguments = tiles[0]
+    if picture.format == "TIFF":
+        _check_tiff(picture, tiles)
+    if picture.format == "PNG" and "transparency" in picture.info:
+        return _with_transparency_of_eight_bits(picture, arguments)
+    if picture.format == "GIF" and box != (0, 0, *picture.size):
+        # Pillow fills the rest of the canvas with the first colour of the palette.
+        canvas = Image.new("RGBA", picture.size)
+        canvas.paste(picture.convert("RGBA").crop(box), box)
+        return canvas
+    return picture
+
+
+def _check_tiff(picture, tiles):
+    """TIFF 6.0, tags 284 and 339: refuse missing strips or tiles, which would be black, and signed samples."""
+    width, height = picture.size
+    separate = tiles[0][0] == "raw" and picture.tag_v2.get(284) == 2
+    expected = width * height * (len(picture.getbands()) if separate else 1)
+    filled = sum((right - left) * (bottom - top) for _, (left, top, right, bottom), _, _ in tiles)
+    if filled < expected:
+        raise PictureError(f"truncated or damaged: its strips or tiles fill {filled:,} of {expected:,} pixels")
+    if 2 in picture.tag_v2.get(339, ()) and picture.mode != "I":
+        raise PictureError(f"samples with a sign (mode {picture.mode}) do not say which number is white; save the "
+                           "picture without")
+
+
+def _with_transparency_of_eight_bits(picture, rawmode):
+    """A PNG's transparent colour in the scale of its decoded pixels.  PNG (Second Edition), 11.3.2.1"""
+    if rawmode == "RGB;16B":
+        raise PictureError("a transparent colour of 16 bits cannot be found among pixels of 8; save the picture with "
+                           "an alpha channel")
+    if rawmode not in ("L;2", "L;4"):
+        return picture
+    # A copy: the caller's own picture stays as it is.
+    picture = picture.copy()
+    picture.info["transparency"] *= {"L;2": 85, "L;4": 17}[rawmode]
+    return picture
+
+
+def _check_palette(picture):
+    """Refuse a picture with an index beyond its palette, which Pillow shows black."""
+    palette = picture.palette
+    colours = len(palette.palette) // len(palette.mode) if palette else 0
+    largest = picture.getextrema()[1] if picture.mode == "P" else picture.getextrema()[0][1]
+    if largest >= colours:
+        raise PictureError(f"a pixel of colour {largest}, of a palette with {colours} colours")
 
 
 def _orientation(picture):
