@@ -92,6 +92,11 @@ def adam7(x):
     return b"".join(b"\0" + row.tobytes() for part in parts if part.size for row in part)
 
 
+def noise(seed, *shape):
+    """shape -> uint8"""
+    return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
 # -- what is expected ----------------------------------------------------------------------------------------
 
 def grey(values):
@@ -115,7 +120,7 @@ VIEW = {1: lambda x: x,                                    # top, left
         7: lambda x: x.transpose(1, 0, 2)[::-1, ::-1],     # right, bottom
         8: lambda x: x.transpose(1, 0, 2)[::-1]}           # left, bottom
 
-NOISE = np.random.default_rng(20261122).integers(0, 256, (9, 11, 4)).astype(np.uint8)
+NOISE = noise(20261122, 9, 11, 4)
 SIXTEEN = np.array([[0, 128, 129, 257, 1000, 32768, 65278, 65535]], np.uint16)
 EIGHT = np.array([[0, 0, 1, 1, 4, 128, 254, 255]])                  # nearest to SIXTEEN / 257
 PALETTE = bytes([10, 20, 30, 40, 50, 60, 70, 80, 90])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import image
+from .. import image, resample as resampling
 from .checks import as_array
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -24,7 +24,7 @@ LAYOUTS = ("channels_first", "channels_last")
 SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
              {"max_height", "max_width"})
 OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
-           "do_normalize", "image_mean", "image_std", "do_convert_rgb")
+           "do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_rounding")
 # Of one picture, resized or cropped: 1 x 65,500 with its short side at 384 would be 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
 
@@ -61,7 +61,8 @@ class ViTHybridImageProcessor:
         size: `{"shortest_edge": n}` or n keeps the ratio of the sides (a `longest_edge` beside it is ignored,
             as in the original); `{"height": h, "width": w}` or `(h, w)` does not. Pixels. Default 224.
         resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic (default), 4 box, 5 Hamming,
-            and what newer versions add.
+            and what newer versions add; or "tf-bilinear", the float32 interpolation of Google's JAX code, for
+            which pixels are 0..255 and not rescaled.
         do_center_crop: whether to crop.
         crop_size: `{"height": h, "width": w}`, `(h, w)` or n for both. Pixels. Default 224.
         do_rescale: whether to multiply by `rescale_factor`.
@@ -70,6 +71,8 @@ class ViTHybridImageProcessor:
         image_mean, image_std: a number, or one per channel. Default: those of CLIP.
         do_convert_rgb: whether Pillow pictures of another mode become RGB. Alpha is dropped, 16-bit grey cut
             off at 255; `nphybrid.open_picture` reads such files better. Arrays are left as they are.
+        crop_rounding: of half a row too many in front of the crop: "floor" (default), or "half_even" as in timm.
+            It is saved only where it is not the default, so that files stay those of the original.
         **kwargs: any other key of a `preprocessor_config.json`; kept and saved as it is.
 
     >>> processor = ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)
@@ -79,12 +82,14 @@ class ViTHybridImageProcessor:
     """
 
     model_input_names = ["pixel_values"]
+    crop_rounding = "floor"
 
     def __init__(self, do_resize: bool = True, size: Size | None = None,
-                 resample: int = Image.Resampling.BICUBIC, do_center_crop: bool = True,
+                 resample: int | str = Image.Resampling.BICUBIC, do_center_crop: bool = True,
                  crop_size: Size | None = None, do_rescale: bool = True, rescale_factor: float = 1 / 255,
                  do_normalize: bool = True, image_mean: Numbers | None = None,
-                 image_std: Numbers | None = None, do_convert_rgb: bool = True, **kwargs: Any) -> None:
+                 image_std: Numbers | None = None, do_convert_rgb: bool = True,
+                 crop_rounding: str = "floor", **kwargs: Any) -> None:
         self.do_resize = do_resize
         self.size = _size_dict({"shortest_edge": 224} if size is None else size, "size", square=False)
         self.resample = resample
@@ -96,6 +101,8 @@ class ViTHybridImageProcessor:
         self.image_mean = list(CLIP_MEAN) if image_mean is None else image_mean
         self.image_std = list(CLIP_STD) if image_std is None else image_std
         self.do_convert_rgb = do_convert_rgb
+        if crop_rounding != type(self).crop_rounding:
+            self.crop_rounding = crop_rounding
         # Files of older versions of transformers hold these three, and it does not write them back either.
         for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
             kwargs.pop(name, None)
@@ -105,20 +112,21 @@ class ViTHybridImageProcessor:
             setattr(self, name, value)
 
     def preprocess(self, images: Any, do_resize: bool | None = None, size: Size | None = None,
-                   resample: int | None = None, do_center_crop: bool | None = None,
+                   resample: int | str | None = None, do_center_crop: bool | None = None,
                    crop_size: Size | None = None, do_rescale: bool | None = None,
                    rescale_factor: float | None = None, do_normalize: bool | None = None,
                    image_mean: Numbers | None = None, image_std: Numbers | None = None,
                    do_convert_rgb: bool | None = None,
                    return_tensors: str | None = None, data_format: str | None = "channels_first",
-                   input_data_format: str | None = None, *, max_pixels: int = MAX_PIXELS) -> BatchFeature:
+                   input_data_format: str | None = None, *, crop_rounding: str | None = None,
+                   max_pixels: int = MAX_PIXELS) -> BatchFeature:
         """Pictures to `pixel_values`.
 
         Args:
             images: a Pillow picture; an array (H, W, C), (C, H, W) or (H, W); a batch (B, H, W, C) or
                 (B, C, H, W); or a list of any of these. Pixels are 0..255, or fractions in 0..1 (then pass
                 `do_rescale=False`). A tensor of PyTorch is read as an array.
-            do_resize ... do_convert_rgb: take the place of the processor's own option, in this call.
+            do_resize ... do_convert_rgb, crop_rounding: take the place of the processor's own option, in this call.
             return_tensors: "np" for one array (B, C, H, W); None for a list of B arrays (C, H, W).
             data_format: of the result: "channels_first", "channels_last", or None for the first picture's.
             input_data_format: of the arrays: "channels_first", "channels_last", or None: channels are the
@@ -142,7 +150,7 @@ class ViTHybridImageProcessor:
                 raise ValueError(f"{name} must be {LAYOUTS[0]!r}, {LAYOUTS[1]!r} or None; "
                                  f"found {_value(layout)!r}")
         given = (do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor,
-                 do_normalize, image_mean, image_std, do_convert_rgb)
+                 do_normalize, image_mean, image_std, do_convert_rgb, crop_rounding)
         options = {name: getattr(self, name) if x is None else x for name, x in zip(OPTIONS, given)}
         steps = _steps(**options)
 
@@ -155,7 +163,7 @@ class ViTHybridImageProcessor:
             warnings.warn("pixels within 0..1 are rescaled; pass do_rescale=False for them", stacklevel=3)
         layout = input_data_format or _layout(pictures, arrays)
         layouts = [LAYOUTS[1] if isinstance(x, Image.Image) else layout for x in pictures]
-        results = [_prepare(x, b, steps, layouts[b], data_format or layouts[0], max_pixels)
+        results = [_prepare(x, b, steps, options["crop_rounding"], layouts[b], data_format or layouts[0], max_pixels)
                    for b, x in enumerate(arrays)]
         if return_tensors == "np":
             shapes = {x.shape for x in results}
@@ -226,21 +234,25 @@ class ViTHybridImageProcessor:
 
 
 def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
-           image_mean, image_std, do_convert_rgb):
+           image_mean, image_std, do_convert_rgb, crop_rounding):
     """Options -> Steps, checked.  What is switched off may be missing."""
     size, crop_size = _size_dict(size, "size", square=False), _size_dict(crop_size, "crop_size", square=True)
     steps = image.Steps(None, 0, None, None, None, None)
     if _switch("do_resize", do_resize):
-        if isinstance(resample, bool) or resample not in list(Image.Resampling):
+        if isinstance(resample, bool) or resample not in (*Image.Resampling, resampling.TF_BILINEAR):
             filters = ", ".join(f"{x} {x.name.lower()}" for x in Image.Resampling)
-            raise ValueError(f"resample must be one of Pillow's filters, {filters}; found {resample!r}")
+            raise ValueError(f"resample must be one of Pillow's filters, {filters}, or "
+                             f"{resampling.TF_BILINEAR!r}; found {resample!r}")
         if "shortest_edge" not in size and "height" not in size:
             raise ValueError(f"size must hold 'shortest_edge', or 'height' and 'width'; found {size}")
         edges = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
-        steps = steps._replace(size=edges, resample=int(resample))
+        steps = steps._replace(size=edges, resample=resample if isinstance(resample, str) else int(resample))
     if _switch("do_center_crop", do_center_crop):
         if "height" not in crop_size:
             raise ValueError(f"crop_size must hold 'height' and 'width'; found {crop_size}")
+        if crop_rounding not in resampling.CROP_ROUNDINGS:
+            raise ValueError(f"crop_rounding must be {' or '.join(map(repr, resampling.CROP_ROUNDINGS))}; "
+                             f"found {crop_rounding!r}")
         steps = steps._replace(crop=(crop_size["height"], crop_size["width"]))
     if _switch("do_rescale", do_rescale):
         factor = _numbers(rescale_factor, "rescale_factor")
@@ -350,7 +362,7 @@ def _layout(pictures, arrays):
     return LAYOUTS[0] if first else LAYOUTS[1]
 
 
-def _prepare(x, b, steps, layout, data_format, max_pixels):
+def _prepare(x, b, steps, crop_rounding, layout, data_format, max_pixels):
     """One array of the batch through the steps, from its layout to that of the result."""
     flat = x.ndim == 2
     if flat:
@@ -358,7 +370,7 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
     elif layout == "channels_first":
         x = x.transpose(1, 2, 0)
     H, W, C = x.shape
-    if steps.size is not None and C > 4:
+    if steps.size is not None and steps.resample != resampling.TF_BILINEAR and C > 4:
         raise ValueError(f"picture {b}: Pillow resizes 1 to 4 channels; taken as {layout}, it has {C}")
     for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
         if np.ndim(numbers) and len(numbers) != C:
@@ -368,7 +380,7 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
         if h * w > max_pixels:
             raise ValueError(f"picture {b}: {H} x {W} pixels would become {h} x {w}, more than max_pixels, "
                              f"{max_pixels:,}")
-    x = image.prepare(x, steps)
+    x = resampling.prepare(x, steps, crop_rounding)
     if flat:
         return x[:, :, 0]
     return x.transpose(2, 0, 1) if data_format == "channels_first" else x
