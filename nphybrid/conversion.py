@@ -127,8 +127,9 @@ def _hugging_face(model, tree):
              if not ours.startswith(("pool_norm", "pre_logits"))}
     arrays, left_out = _spelled(tree, table, model.sizes)
     config = {key: value for key, value in model._config_document().items() if key != "dialect"}
+    # Of these two options upstream's processor knows one value each, or a number.
     processor = model.processor and {key: value for key, value in model.processor.items()
-                                     if key != "crop_rounding" and not isinstance(value, str) or key.endswith("_type")}
+                                     if key != "crop_rounding" and (key, type(value)) != ("resample", str)}
     documents = {"config.json": config} | ({"preprocessor_config.json": processor} if processor else {})
     return Written(arrays, documents, config, processor, left_out)
 
@@ -201,11 +202,17 @@ def _losses(model, tree, written):
     if model.sizes.classes and mine != theirs:
         i = next((i for i, pair in enumerate(zip(mine, theirs)) if pair[0] != pair[1]), min(len(mine), len(theirs)))
         lost.append(Loss("the labels", repr(mine[i]) if i < len(mine) else "nothing", repr(theirs[i:i + 1])))
-    mine, theirs = model.processor, written.processor
-    if mine is not None:
-        lost += [Loss(f"the processor's {key}", repr(mine.get(key)), repr((theirs or {}).get(key)))
-                 for key in sorted({*mine, *(theirs or {})}) if mine.get(key) != (theirs or {}).get(key)]
+    mine, theirs = _options(model.processor), _options(written.processor)
+    if mine:
+        lost += [Loss(f"the processor's {key}", repr(mine.get(key)), repr(theirs.get(key)))
+                 for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
     return lost
+
+
+def _options(processor):
+    """A processor's options with every default stated."""
+    from .api.processor import ViTHybridImageProcessor
+    return ViTHybridImageProcessor.from_dict(processor).to_dict() if processor else {}
 
 
 def _config(model, written):

@@ -9,6 +9,8 @@ from nphybrid import BitConfig, BitForImageClassification, ViTConfig, ViTForImag
 from nphybrid import ViTHybridForImageClassification, ViTHybridModel
 from nphybrid.__main__ import main
 from nphybrid.api.pipeline import load
+from nphybrid.api.processor import ViTHybridImageProcessor
+from nphybrid.checkpoint.preprocessing import for_timm
 from nphybrid.conversion import convert, format_of
 
 ENCODER = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, num_labels=7,
@@ -106,6 +108,19 @@ def load_exact(model):
 def golden(model):
     i, j, c = np.ogrid[:model.sizes.image[0], :model.sizes.image[1], :3]
     return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None].transpose(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("target, losses", [("timm", []), ("huggingface", ["crop_rounding"]),
+                                            ("google", ["crop_rounding", "crop_size", "do_center_crop"])])
+def test_preprocessing_is_kept_or_told(target, losses, tmp_path):
+    cfg = {"input_size": [3, 64, 64], "interpolation": "bicubic", "crop_pct": 0.9, "mean": [0.5] * 3, "std": [0.25] * 3}
+    model = hybrid(TIMM, layer_norm_eps=1e-6)
+    model.processor = for_timm(cfg)
+    lost, _ = convert(model, tmp_path / TARGETS[target], target, lossy=True)
+    told = {loss.what.removeprefix("the processor's ") for loss in lost if "processor" in loss.what}
+    assert set(losses) <= told and bool(told) == bool(losses)
+    again = load(tmp_path / TARGETS[target], engine="reference").processor
+    assert ViTHybridImageProcessor.from_dict(again).crop_rounding == ("floor" if losses else "half_even")
 
 
 def test_labels_are_kept_or_told(tmp_path):

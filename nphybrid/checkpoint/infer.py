@@ -117,11 +117,19 @@ def _count(shapes, pattern):
 
 
 def processor_of(fields, card):
-    """How pictures are prepared for a network of another dialect.  fields: its configuration  -> dict of options"""
-    size, dialect = fields.get("image_size", 448), fields["dialect"]["name"]
+    """How pictures are prepared for a network of another dialect.  -> dict of the image processor's options
+
+    fields: its configuration; card: timm's config.json, or {}. Raises ValueError for one that cannot be used.
+    """
+    dialect, bit = fields["dialect"]["name"], fields["model_type"] == "bit"
+    if dialect == "BiT":
+        return preprocessing.for_bit()
+    size = fields.get("image_size", 448)
+    if dialect == "JAX":
+        return preprocessing.for_jax(size)
     height, width = (size, size) if isinstance(size, int) else size
-    if dialect == "timm":
-        usual = {"input_size": [3, height, width], "interpolation": "bilinear" if fields["model_type"] == "bit" else "bicubic",
-                 "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3}
-        return preprocessing.for_timm({**usual, **(card.get("pretrained_cfg") or {})})
-    return preprocessing.for_bit((height, width)) if dialect == "BiT" else preprocessing.for_jax((height, width))
+    # What timm's own list of networks says of most, where no config.json does.
+    usual = {"input_size": [3, height, width], "interpolation": "bilinear" if bit else "bicubic",
+             "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center" if height == width else "squash",
+             "mean": [0.5] * 3, "std": [0.5] * 3}
+    return preprocessing.for_timm({**usual, **(card.get("pretrained_cfg") or {})})

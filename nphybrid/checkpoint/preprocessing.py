@@ -56,6 +56,26 @@ def for_timm(pretrained_cfg: Mapping) -> dict:
             "image_mean": _three(pretrained_cfg, "mean"), "image_std": _three(pretrained_cfg, "std")}
 
 
+def to_timm(options: Mapping | None) -> dict:
+    """What a `pretrained_cfg` can say of options of the image processor; `for_timm` tells whether that is all of it.
+
+    >>> cfg = {"interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.25] * 3}
+    >>> said = to_timm(for_timm({**cfg, "input_size": [3, 224, 224]}))
+    >>> said["crop_mode"], said["crop_pct"], said["std"]
+    ('center', 0.903, [0.25, 0.25, 0.25])
+    """
+    if options is None:
+        return {}
+    size, crop = options.get("size") or {}, options.get("crop_size") or {}
+    names = {number: name for name, number in INTERPOLATIONS.items()}
+    edge, wanted = size.get("shortest_edge", size.get("height")), crop.get("height", size.get("height"))
+    # 224 of 248 is what timm calls 0.9; with three digits the quotient leads back to 248.
+    parts = [part for part in (round(wanted / edge, 3), wanted / edge) if part and math.floor(wanted / part) == edge]
+    return {"interpolation": names.get(options.get("resample"), "bicubic"), "crop_pct": parts[0] if parts else 1.0,
+            "crop_mode": "center" if "shortest_edge" in size else "squash",
+            "mean": list(options.get("image_mean") or [0.5] * 3), "std": list(options.get("image_std") or [0.5] * 3)}
+
+
 def for_jax(size: int) -> dict:
     """Options of the image processor for a checkpoint of Google's JAX code.
 
