@@ -54,7 +54,7 @@ def convert(model, target, to=None, lossy=False, source=None):
     """Write a model.  -> list of Loss, empty where nothing is lost, and how far that moves the golden logits
 
     to: one of FORMATS, by default told by the target's name. source: a dict that an `.h5` keeps. Raises ValueError that
-    lists what the target cannot hold, unless `lossy`; nothing is written then. The second result is the largest
+    lists what the target cannot hold, unless `lossy`; FileExistsError for a folder that holds something; nothing is written then. The second result is the largest
     difference of the golden logits over their standard deviation, 0.0 where nothing is lost.
     """
     form = format_of(target, to)
@@ -73,11 +73,10 @@ def convert(model, target, to=None, lossy=False, source=None):
     if form == "google":
         tensorfile.write_npz(target, written.arrays)
         return lost, moved
-    folder = Path(target)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, document in written.documents.items():
-        tensorfile.write_json(folder / name, document)
-    tensorfile.write_safetensors(folder / "model.safetensors", written.arrays, {"format": "pt"})
+    with tensorfile.write_folder_atomically(target) as folder:
+        for name, document in written.documents.items():
+            tensorfile.write_json(folder / name, document)
+        tensorfile.write_safetensors(folder / "model.safetensors", written.arrays, {"format": "pt"})
     return lost, moved
 
 

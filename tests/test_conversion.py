@@ -123,6 +123,16 @@ def test_preprocessing_is_kept_or_told(target, losses, tmp_path):
     assert ViTHybridImageProcessor.from_dict(again).crop_rounding == ("floor" if losses else "half_even")
 
 
+def test_a_folder_is_new_or_refused(tmp_path):
+    (tmp_path / "folder").mkdir()
+    convert(MODELS["plain"], tmp_path / "folder")
+    before = {file.name: file.read_bytes() for file in (tmp_path / "folder").iterdir()}
+    with pytest.raises(FileExistsError, match="expected the name of a new folder"):
+        convert(MODELS["plain"], tmp_path / "folder")
+    assert {file.name: file.read_bytes() for file in (tmp_path / "folder").iterdir()} == before
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
+
+
 def test_labels_are_kept_or_told(tmp_path):
     model = hybrid(TIMM, layer_norm_eps=1e-6, id2label={i: f"kind {i}" for i in range(7)}, num_labels=None)
     convert(model, tmp_path / "card", "timm")

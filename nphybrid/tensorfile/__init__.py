@@ -18,7 +18,7 @@ the order in which the bytes are met.  Weights are untrusted input, therefore
 Not promised: that values are finite, or that the names mean anything.  Those are the caller's questions.
 """
 
-from .common import FormatError, Stored, digest, read_all, write_atomically, write_json
+from .common import FormatError, Stored, digest, read_all, write_atomically, write_folder_atomically, write_json
 from .hdf5 import H5File, h5_documents, read_h5, stored_h5, write_h5
 from .kinds import refuse_unreadable, sniff
 from .safetensors import Entry, read_safetensors, safetensors_header, stored_safetensors, write_safetensors
@@ -26,7 +26,7 @@ from .sharded import read_sharded, stored_sharded
 
 __all__ = ["Entry", "FormatError", "H5File", "Stored", "digest", "h5_documents", "read", "read_h5", "read_safetensors",
            "read_sharded", "refuse_unreadable", "safetensors_header", "sniff", "stored", "stored_h5",
-           "stored_safetensors", "stored_sharded", "write_atomically", "write_h5", "write_json", "write_safetensors"]
+           "stored_safetensors", "stored_sharded", "write_atomically", "write_folder_atomically", "write_h5", "write_json", "write_safetensors"]
 
 
 def read(path):

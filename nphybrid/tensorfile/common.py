@@ -7,6 +7,7 @@ import os
 import platform
 import reprlib
 import secrets
+import shutil
 import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -242,9 +243,7 @@ def write_atomically(path):
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{os.fspath(path)}: cannot be replaced: not a regular file")
-    prefix = f".{target.name}.{platform.node()}-"
-    _sweep(target.parent, prefix)
-    temporary = target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    temporary = _beside(target)
     # os.open, not tempfile: a new file gets the user's usual permissions, not 0600.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
@@ -260,6 +259,45 @@ def write_atomically(path):
         _flush(target.parent, os.O_RDONLY)
 
 
+@contextmanager
+def write_folder_atomically(path):
+    """The path of a new, empty folder beside `path`; when the block ends well, it becomes `path`.
+
+    As in `write_atomically`, a reader sees nothing or the whole folder. Raises FileExistsError if `path` is there and
+    not an empty folder: files of two models in one folder are neither.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with write_folder_atomically(folder + "/model") as temporary:
+    ...         _ = (temporary / "config.json").write_text("{}")
+    ...     os.listdir(folder + "/model")
+    ['config.json']
+    """
+    target = Path(path)
+    if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"{os.fspath(path)} is there already; expected the name of a new folder, or an empty one")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _beside(target)
+    temporary.mkdir()
+    try:
+        yield temporary
+        if os.name == "nt" and target.exists():           # there a folder takes no other's place
+            target.rmdir()
+        os.replace(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    if os.name == "posix":
+        _flush(target.parent, os.O_RDONLY)
+
+
+def _beside(target):
+    """A new name beside the target, for this process alone; what dead processes left there under such names goes."""
+    prefix = f".{target.name}.{platform.node()}-"
+    _sweep(target.parent, prefix)
+    return target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
 def _flush(path, flags):
     """Asks the system to have a file's bytes, or a folder's entries, on the disk before going on."""
     handle = os.open(path, flags)
@@ -270,7 +308,7 @@ def _flush(path, flags):
 
 
 def _sweep(folder, prefix):
-    """Removes temporary files of this machine's dead processes."""
+    """Removes temporary files and folders of this machine's dead processes."""
     # On Windows os.kill(pid, 0) does not ask: it ends the process.
     if os.name != "posix":
         return
@@ -280,6 +318,9 @@ def _sweep(folder, prefix):
             try:
                 os.kill(int(pid), 0)
             except ProcessLookupError:
-                (folder / entry).unlink(missing_ok=True)
+                if (folder / entry).is_dir():
+                    shutil.rmtree(folder / entry, ignore_errors=True)
+                else:
+                    (folder / entry).unlink(missing_ok=True)
             except (PermissionError, OverflowError):
                 pass
