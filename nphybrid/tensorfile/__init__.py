@@ -3,6 +3,7 @@
     file                           becomes                               is written by
     model.safetensors              {name: array}, metadata               write_safetensors
     model.safetensors.index.json   {name: array}, from several shards    -
+    *.npz                          {name: array}                         write_npz
     weights/*.h5                   {name: array}, JSON documents         write_h5
     *.json                         -                                     write_json
 
@@ -21,18 +22,20 @@ Not promised: that values are finite, or that the names mean anything.  Those ar
 from .common import FormatError, Stored, digest, read_all, write_atomically, write_folder_atomically, write_json
 from .hdf5 import H5File, h5_documents, read_h5, stored_h5, write_h5
 from .kinds import refuse_unreadable, sniff
+from .npz import Member, npz_header, read_npz, stored_npz, write_npz
 from .safetensors import Entry, read_safetensors, safetensors_header, stored_safetensors, write_safetensors
 from .sharded import read_sharded, stored_sharded
 
-__all__ = ["Entry", "FormatError", "H5File", "Stored", "digest", "h5_documents", "read", "read_h5", "read_safetensors",
-           "read_sharded", "refuse_unreadable", "safetensors_header", "sniff", "stored", "stored_h5",
-           "stored_safetensors", "stored_sharded", "write_atomically", "write_folder_atomically", "write_h5", "write_json", "write_safetensors"]
+__all__ = ["Entry", "FormatError", "H5File", "Member", "Stored", "digest", "h5_documents", "npz_header", "read",
+           "read_h5", "read_npz", "read_safetensors", "read_sharded", "refuse_unreadable", "safetensors_header",
+           "sniff", "stored", "stored_h5", "stored_npz", "stored_safetensors", "stored_sharded", "write_atomically",
+           "write_folder_atomically", "write_h5", "write_json", "write_npz", "write_safetensors"]
 
 
 def read(path):
     """Every array of a file of any readable kind, chosen by content: {name: array}.
 
-    Reads a safetensors file, the index of a sharded one, or an HDF5 file (its documents: `read_h5`).
+    Reads a safetensors file, the index of a sharded one, an npz, or an HDF5 file (its documents: `read_h5`).
     Raises FormatError for everything else and for a file that breaks a rule of its format; OSError if it
     cannot be opened.
 
@@ -51,6 +54,8 @@ def stored(path):
     kind = sniff(path)
     if kind == "hdf5":
         return stored_h5(path).arrays
+    if kind == "npz":
+        return stored_npz(path)
     if kind == "json":
         return stored_sharded(path)
     return stored_safetensors(path)

@@ -151,6 +151,22 @@ def read_array(file, offset, shape, dtype, path, tensor):
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
+def widened(halves):
+    """bfloat16, as uint16 of any byte order, -> float32, exactly: it is the upper half of one."""
+    wide = halves.astype(np.uint32)
+    # In place: an operator would make a scalar of a 0-d array.
+    wide <<= 16
+    return wide.view(np.float32)
+
+
+def refuse_no_bool(array, path, tensor):
+    """Refuses bytes other than 0 and 1 in a bool array: undefined behaviour, NumPy counts them as themselves here and
+    there.
+    """
+    if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
+        raise refusal(path, "a BOOL is neither 0 nor 1", int(array.view(np.uint8).max()), "0 or 1", tensor)
+
+
 @dataclass(frozen=True)
 class Stored:
     """An array that lies in a file: its place is checked, its bytes are not read yet.

@@ -24,6 +24,8 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")
 _OLD_PICKLE = re.compile(rb"\x80[\x02-\x05]|[}\]]q\x00|\([dl]p\d+\n|\(?c[\w.]+\n[\w.]+\n(p\d|[(q)}\]])")
+# A header or directory entry of a zip, and in the name behind it: data.pkl.  Elsewhere these bytes mean nothing.
+_ZIPPED_PICKLE = re.compile(rb"PK(\x03\x04.{26}|\x01\x02.{42})[^\0-\x1f]{0,255}?data\.pkl(?!\.npy)", re.DOTALL)
 # The names of a zip's members stand in front of each member and again in the directory at the end.
 _ENDS = 1 << 16
 
@@ -47,7 +49,8 @@ def sniff(path):
     if head.startswith(HDF5_MAGIC):
         return "hdf5"
     if head.startswith((b"PK\x03\x04", b"PK\x05\x06")):
-        return "pickle-zip" if b"data.pkl" in head + tail else "npz" if b".npy" in head + tail else "zip"
+        ends = head + tail
+        return "pickle-zip" if _ZIPPED_PICKLE.search(ends) else "npz" if b".npy" in ends else "zip"
     if _OLD_PICKLE.match(head):
         return "pickle"
     if head.startswith(b"version https://git-lfs"):

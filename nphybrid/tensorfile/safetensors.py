@@ -27,7 +27,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .common import (Stored, byte_count, identity, json_bytes, little_endian, name_trouble, parse_json, raw, read_all,
-                     read_array, refusal, reopened, write_atomically)
+                     read_array, refusal, refuse_no_bool, reopened, widened, write_atomically)
 from .kinds import refuse_unreadable
 
 MAX_HEADER = 100_000_000
@@ -175,13 +175,8 @@ def _read(path, name, entry, known):
     """The array that an entry describes, from the file of a known identity."""
     with reopened(path, known) as file:
         stored = read_array(file, entry.begin, entry.shape, _TYPES[entry.dtype], path, name)
-    if entry.dtype == "BF16":
-        # A bfloat16 is the upper half of a float32.
-        return (stored.astype(np.uint32) << np.uint32(16)).view(np.float32)
-    # Any other byte in a bool array is undefined behaviour: NumPy counts it as itself in some places.
-    if entry.dtype == "BOOL" and stored.view(np.uint8).max(initial=0) > 1:
-        raise refusal(path, "a BOOL is neither 0 nor 1", int(stored.view(np.uint8).max()), "0 or 1", name)
-    return stored
+    refuse_no_bool(stored, path, name)
+    return widened(stored) if entry.dtype == "BF16" else stored
 
 
 def write_safetensors(path, arrays, metadata=None):
