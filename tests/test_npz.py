@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 import tracemalloc
-import zipfile
 import zlib
 from pathlib import Path
 
@@ -129,6 +128,17 @@ def test_bfloat16_of_ml_dtypes(tmp_path):
     got = read_npz(tmp_path / "m.npz")
     assert same(got, {"w": halves.astype(np.float32), "scalar": np.array(1.5, "f4")})
     assert all(type(array) is np.ndarray for array in got.values())
+
+
+def test_deflates_own_limit_is_no_bomb(tmp_path):
+    np.savez_compressed(tmp_path / "m.npz", w=np.zeros(2**22, "f4"))
+    assert 2**24 / os.path.getsize(tmp_path / "m.npz") > 1000
+    assert not read_npz(tmp_path / "m.npz")["w"].any()
+
+
+def test_pictures_of_cifar10(root):
+    path = root / "tests" / "data" / "cifar10_test_1000.npz"
+    assert same(read_npz(path), numpy_arrays(path.read_bytes()))
 
 
 def test_any_archiver_will_do(tmp_path):
@@ -285,6 +295,7 @@ REFUSED = {  # name -> (bytes, a part of the message)
     "zip64 twice": (both(extra=zip64() + zip64()), "extra fields are broken"),
     "extra field too long": (both(extra=b"UT\5\0abc"), "extra fields are broken"),
     "extra field too short": (both(extra=b"UT\0"), "extra fields are broken"),
+    "a long name, and another": (both(name="x" * 60_000, local={"name": b"y" * 60_000}), "disagree on name"),
     "a second name": (both(extra=b"up\2\0ab"), "has a second name"),
     "zip64 end records disagree": (archive(GOOD, end64={"count": 2}), "end record and zip64 end record disagree"),
     "zip64 end record elsewhere": (archive(GOOD, end64={}, locator={"at": 0}), "has another place or length"),

@@ -11,11 +11,11 @@
 
 An archive says most things twice, and readers differ in which of the two they believe.  The rules, in the order in
 which they are checked, leave nothing to believe: the file ends in the end record, without a comment, and in front of
-it stands the directory; an entry has a name of its own that is no path out of a folder, no password, one disk, and is
-plain (method 0) or deflated (method 8); where an offset or a size needs 64 bits (zip64), the short field is all ones;
-the members fill the file from its first byte to the directory: no gap, no overlap; each local header repeats its
-entry; a plain member is as long as it is stored, a deflated one at most 1,100 times as long (deflate ends at 1,032).
-When a member is read, it is inflated to just the length that it claims.
+it stands the directory; an entry has a name that is no path out of a folder, no password, one disk, and is plain
+(method 0) or deflated (method 8); where an offset or a size needs 64 bits (zip64), the short field is all ones; a
+plain member is as long as it is stored, a deflated one at most 1,100 times as long (deflate ends at 1,032); each name
+is there once; the members fill the file from its first byte to the directory: no gap, no overlap; each local header
+repeats its entry.  When a member is read, it is inflated to just the length that it claims.
 
 Not promised: the CRC-32, which is the reader's to compare once all of a member went by; and that members are about as
 large as the file.  Zeros deflate to a thousandth.
@@ -28,7 +28,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from .common import name_trouble, refusal
+from .common import brief, name_trouble, refusal
 
 MAX_MEMBERS = 20_000
 MAX_RATIO = 1100
@@ -287,7 +287,7 @@ def _local(file, entry, path):
     found, expected = [file.read(name), flags, method], [entry.name.encode(), entry.flags, entry.method]
     if found != expected or needed > _VERSION:
         rule = "local header and directory disagree on name, flags or method"
-        raise refusal(path, rule, [*found, needed], f"{expected}, version at most {_VERSION}", entry.name)
+        raise refusal(path, rule, [*found, needed], f"{brief(expected)}, version at most {_VERSION}", entry.name)
     size_full, stored_full = _full([size, stored], file.read(extra), path, entry.name)
     behind = (_BEHIND64 if _ONES in (size, stored) else _BEHIND) if flags & _STREAMED else None
     _refuse_other(entry._replace(crc=0, stored=0, size=0) if behind else entry, (crc, stored_full, size_full), path)
