@@ -64,14 +64,18 @@ def _relabel(model, path):
 
 def convert(args):
     """Write a model in another format, and print what it holds and what was lost."""
-    from . import checkpoint, conversion
+    from . import checkpoint, conversion, hub
     from .api.pipeline import load
     conversion.format_of(args.target, args.to)
-    model = load(args.source, engine="reference")
+    path = hub.located(args.source)
+    model = load(path, engine="reference")
     if args.labels:
         _relabel(model, args.labels)
-    digest = checkpoint.sha256(args.source)
-    source = {"name": os.path.basename(os.path.abspath(args.source)), "sha256": digest}
+    # The folder of a model that was fetched is named after its commit.
+    here = os.path.basename(os.path.abspath(path))
+    name = here if os.path.exists(args.source) else f"{args.source.partition('@')[0]}@{here}"
+    digest = checkpoint.sha256(path)
+    source = {"name": name, "sha256": digest}
     lost, moved = conversion.convert(model, args.target, args.to, args.lossy, source)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {digest}")
@@ -89,7 +93,7 @@ def _size(path):
 
 def summary(args):
     """Print a row per state: shape, parameters, multiply-adds of one image."""
-    from . import report
+    from . import hub, report
     from .api.pipeline import class_of
     from .checkpoint import default_model, read_config
     from .config import PRESETS
@@ -97,7 +101,7 @@ def summary(args):
         sizes = PRESETS[args.model]
     else:
         path = args.model or default_model()
-        if not os.path.exists(path):
+        if not (os.path.exists(path) or hub.is_name(path)):
             raise FileNotFoundError(f"{path} is no file or folder, and no preset; those are {', '.join(PRESETS)}")
         fields = read_config(path)
         kind = class_of(fields, path)
@@ -169,7 +173,8 @@ def _parser():
 def _add_classify(verbs):
     verb = verbs.add_parser("classify", help="print the labels of pictures")
     verb.add_argument("images", nargs="+", metavar="IMAGE")
-    verb.add_argument("--model", help="an .h5 or a Hugging Face folder (default: the CIFAR-10 model that comes along)")
+    verb.add_argument("--model", help="an .h5, a Hugging Face folder, or owner/name on the hub (default: the CIFAR-10 "
+                                      "model that comes along)")
     _add_labels(verb)
     verb.add_argument("--top-k", type=_positive, default=5, metavar="K", help="how many labels (default 5)")
     verb.add_argument("--engine", choices=ENGINES, default="numba")
@@ -183,7 +188,7 @@ def _add_classify(verbs):
 
 def _add_convert(verbs):
     verb = verbs.add_parser("convert", help="write a model in another format")
-    verb.add_argument("source", metavar="SOURCE")
+    verb.add_argument("source", metavar="SOURCE", help="a file or folder, or owner/name[@revision] on the hub")
     verb.add_argument("target", metavar="TARGET", help="a .h5, which loses nothing; a .npz with Google's names; or a folder")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
                       help="what the target's name does not tell: a folder of timm (default huggingface)")
@@ -200,7 +205,8 @@ def _add_labels(verb):
 def _add_summary(verbs):
     verb = verbs.add_parser("summary", help="print shapes, parameters and multiply-adds of a model or a config")
     verb.add_argument("model", nargs="?", metavar="MODEL",
-                      help="an .h5, a folder, a config.json, or a preset such as R50+ViT-B/16")
+                      help="an .h5, a folder, a config.json, owner/name on the hub, or a preset such as "
+                           "R50+ViT-B/16")
     verb.add_argument("--format", choices=("text", "json"), default="text")
     return verb
 

@@ -33,6 +33,7 @@ def test_who_imports_what():
     assert all(name.startswith("ops/") for name in users("numba") | users("llvmlite"))
     assert users("llvmlite") == {"ops/amx.py", "ops/emit.py", "ops/limits.py"}
     assert users("h5py") == {"tensorfile/hdf5.py"}
+    assert users("huggingface_hub") == {"hub.py"}
     assert users("PIL") == {"image.py", "picture.py", "api/processor.py"}
     for foreign in "torch transformers timm safetensors scipy jax tensorflow requests pickle".split():
         assert users(foreign) == set(), foreign

@@ -394,9 +394,8 @@ def test_bad_files(tmp_path, text, message):
 def test_missing_files(tmp_path):
     with pytest.raises(FileNotFoundError, match="no preprocessor_config.json"):
         ViTHybridImageProcessor.from_pretrained(tmp_path)
-    for path in (tmp_path / "x.json", "google/vit-hybrid-base-bit-384"):
-        with pytest.raises(FileNotFoundError, match="nothing is downloaded"):
-            ViTHybridImageProcessor.from_pretrained(path)
+    with pytest.raises(FileNotFoundError, match="x.json: no such file or folder on this computer"):
+        ViTHybridImageProcessor.from_pretrained(tmp_path / "x.json")
     with pytest.raises(TypeError, match="unknown option do_resise; the options are do_resize"):
         ViTHybridImageProcessor.from_dict({}, do_resise=False)
     with pytest.raises(TypeError, match="found list"):

@@ -62,22 +62,25 @@ class Model:
         self._processor = options.to_dict() if hasattr(options, "to_dict") else options
 
     @classmethod
-    def from_pretrained(cls, path, *, engine="numba", dtype="float32", precision="highest", num_threads=None,
-                        **overrides):
+    def from_pretrained(cls, path, *, revision=None, engine="numba", dtype="float32", precision="highest",
+                        num_threads=None, **overrides):
         """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not), an `.h5`, a timm
         folder or `.safetensors`, or a Google `.npz`.
 
+        path: where nothing lies there, "owner/name" or "owner/name@revision" is fetched from the Hugging Face hub, or
+        from its cache (hub.py says what is fetched; needs `nphybrid[hub]`). revision: a branch, tag or commit there.
         engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
         "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32, but AMX
         rounds what it multiplies with them. precision: "highest", or "high", which permits products of 16 instead of
         24 bits where they are faster: on AMX.
         num_threads: None is every core this process may use. overrides: keys of the configuration, such as
-        out_features, or image_size, to which positions are then resized; for ViTHybridModel also add_pooling_layer and use_mask_token, which by default are what the
-        file holds. Nothing is downloaded. `state_dict`, and so saving and pickling, need the file once more. Raises
-        FormatError for a file that breaks a rule of its format, or that does not fill every parameter exactly once;
-        FileNotFoundError; ValueError for a bad configuration.
+        out_features, or image_size, to which positions are then resized; for ViTHybridModel also add_pooling_layer and
+        use_mask_token, which by default are what the file holds. `state_dict`, and so saving and pickling, need the
+        file once more. Raises FormatError for a file that breaks a rule of its format, or that does not fill every
+        parameter exactly once; FileNotFoundError, or another OSError where the hub cannot be reached; ValueError for a
+        bad configuration.
         """
-        return cls._from_checkpoint(checkpoint.read(path), overrides, engine=engine, dtype=dtype,
+        return cls._from_checkpoint(checkpoint.read(path, revision), overrides, engine=engine, dtype=dtype,
                                     precision=precision, num_threads=num_threads)
 
     @classmethod

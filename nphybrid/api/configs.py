@@ -93,9 +93,10 @@ class _Face:
         return cls(**{**fields, **overrides})
 
     @classmethod
-    def from_pretrained(cls, path, **overrides):
-        """Read the configuration of a model: a folder with `config.json`, that file itself, or an `.h5`."""
-        return cls.from_dict(read_config(path), **overrides)
+    def from_pretrained(cls, path, *, revision=None, **overrides):
+        """Read the configuration of a model: a folder with `config.json`, that file itself, an `.h5`, or the name of a
+        model on the hub, there of a branch, tag or commit (revision)."""
+        return cls.from_dict(read_config(path, revision), **overrides)
 
     def save_pretrained(self, folder):
         """Write `config.json` into a folder, which is made if it is not there."""

@@ -31,19 +31,19 @@ def class_of(fields, where):
     return CLASSES.get(named[0], CLASSIFIERS[kind]) if isinstance(named, list) else CLASSIFIERS[kind]
 
 
-def load(path, **options):
-    """The model that a file or folder holds, of the class its configuration names.  options: those of
+def load(path, revision=None, **options):
+    """The model that a file, a folder or the hub holds, of the class its configuration names.  options: those of
     `from_pretrained`, which says what is raised."""
-    source = read(path)
+    source = read(path, revision)
     return class_of(source.config, path)._from_checkpoint(source, **options)
 
 
 def pipeline(task, model=None, image_processor=None, **options):
     """A function from pictures to labels.
 
-    task: "image-classification". model: a classifier, or the path of one (default: the model that comes with the
-    package). image_processor: one, or a path; default: the one that came with the model. options: engine, dtype,
-    precision, num_threads of `from_pretrained`, when model is a path.
+    task: "image-classification". model: a classifier, or the path or hub's name of one (default: the model that comes
+    with the package). image_processor: one, or a path or name; default: the one that came with the model. options:
+    revision, engine, dtype, precision, num_threads of `from_pretrained`, when model is a path or a name.
 
     >>> classify = pipeline("image-classification")
     >>> classify("examples/images/cat.png", top_k=1)[0]["label"]

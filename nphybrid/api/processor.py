@@ -198,15 +198,17 @@ class ViTHybridImageProcessor:
         return cls(**{**copy.deepcopy(dict(image_processor_dict)), **kwargs})
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, **kwargs: Any) -> "ViTHybridImageProcessor":
-        """A processor from a folder with a `preprocessor_config.json`, such a file, or an `.h5` file.
+    def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,
+                        **kwargs: Any) -> "ViTHybridImageProcessor":
+        """A processor from a folder with a `preprocessor_config.json`, such a file, an `.h5` file, or the name of a
+        model on the hub, there of a branch, tag or commit (`revision`).
 
-        `kwargs` replace options of the file. Nothing is downloaded. Raises FileNotFoundError if there is no
-        such file, ValueError if it does not hold a processor's options.
+        `kwargs` replace options of the file. Raises FileNotFoundError if there is no such file, OSError if the hub
+        cannot be reached, ValueError if the file does not hold a processor's options.
         """
         from ..checkpoint import read_processor
 
-        return cls.from_dict(read_processor(path), **kwargs)
+        return cls.from_dict(read_processor(path, revision), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
         """Write `preprocessor_config.json` into a folder, made if it is missing; the file's path, in a list.

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import labels, tensorfile
+from .. import hub, labels, tensorfile
 from ..tensorfile import FormatError, Stored
 from ..tensorfile.common import parse_json
 from .dialects import bare, one_numbering
@@ -26,13 +26,14 @@ class Checkpoint(NamedTuple):
     dialect: str | None = None            # of `dialects.TABLES`; None is Hugging Face's
 
 
-def read(path):
+def read(path, revision=None):
     """Read a folder (config.json and model.safetensors, sharded or not, of Hugging Face or timm), an `.h5`, a timm
     `.safetensors`, or a Google `.npz`.  -> Checkpoint
 
-    Its arrays are checked, but stay in the file until np.asarray reads them, one at a time.
+    path: where there is nothing, owner/name is that of a model on the hub, and revision one of that. The arrays are
+    checked, but stay in the file until np.asarray reads them, one at a time.
     """
-    path = Path(path)
+    path = hub.located(path, revision)
     if path.is_dir():
         card = _card(path)
         if card and "model_type" in card:
@@ -83,27 +84,28 @@ def _unknown(error):
     return f"{error} is missing" if isinstance(error, KeyError) else f"its shapes are not: {error}"
 
 
-def read_config(path):
+def read_config(path, revision=None):
     """Only the config of what `read` reads.  -> dict.  A config.json itself is read too."""
-    path = Path(path)
+    name, path = path, hub.located(path, revision, weights=False)
     _check_there(path)
     if path.is_dir():
-        if "model_type" in (card := read_json(path / "config.json")):
-            return card
-        return read(path).config
+        card = _card(path)
+        return card if "model_type" in card else read(name, revision).config
     kind = tensorfile.sniff(path)
     if kind == "json":
         return read_json(path)
     return read(path).config if kind in ("safetensors", "npz") else _documents(path)["config"]
 
 
-def read_processor(path):
-    """The image processor's options that a folder, a JSON file or an `.h5` holds.  -> dict"""
-    path = Path(path)
+def read_processor(path, revision=None):
+    """The image processor's options of what `read` reads, or of a JSON file.  -> dict"""
+    name, path = path, hub.located(path, revision, weights=False)
     _check_there(path)
-    if path.is_dir() and (options := _folder_processor(path)):
-        pass
-    elif path.is_dir() or (kind := tensorfile.sniff(path)) in ("safetensors", "npz"):
+    if path.is_dir():
+        options = _folder_processor(path)
+        if options is None and "model_type" not in _card(path):
+            options = read(name, revision).processor
+    elif (kind := tensorfile.sniff(path)) in ("safetensors", "npz"):
         options = read(path).processor
     elif kind == "json":
         options = _unwrapped(path)
@@ -130,8 +132,8 @@ def _unwrapped(file):
 
 def _check_there(path):
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder or "
-                                "an .h5 file, and nothing is downloaded (`hf download NAME --local-dir FOLDER` does)")
+        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder, an "
+                                ".h5 file, or owner/name of a model on the Hugging Face hub")
 
 
 def _check_file(path):

@@ -45,6 +45,14 @@ def stored_sharded(index_path):
     return {name: array for arrays in held.values() for name, array in arrays.items()}
 
 
+def shard_names(index_path):
+    """The names of the files that have to lie beside an index, each once.  -> sorted list
+
+    Raises FormatError for a malformed index, and for a name with a folder in it or of another ending.
+    """
+    return sorted(set(_weight_map(index_path).values()))
+
+
 def _weight_map(path):
     """The checked part of the index: tensor name -> shard name."""
     refuse_unreadable(path, "json")
@@ -58,20 +66,22 @@ def _weight_map(path):
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str):
             raise refusal(path, "shard is no file name", shard, "a string", tensor)
+        if set(shard) & set("/\\:") or not shard.isprintable() or not shard.endswith(".safetensors"):
+            raise refusal(path, "shard is no plain file name", shard, "model-00001-of-00002.safetensors")
     return weight_map
 
 
 def _beside(index_path, shard):
-    """The path of a shard: a plain file name in the index's folder, or a link to where a linked index lies.
+    """The path of a shard: a file in the index's folder, or a link to where a linked index lies.
 
-    The second is the cache of the Hugging Face hub: index and shards are links into one folder of blobs.
+    The second is the cache of the Hugging Face hub: index and shards are links into one folder, blobs, where a blob may
+    itself be a link, to one that several models share: blobs/ab/HASH three folders up.
     """
-    if set(shard) & set("/\\:") or not shard.isprintable() or not shard.endswith(".safetensors"):
-        raise refusal(index_path, "shard is no plain file name", shard, "model-00001-of-00002.safetensors")
     index_path = Path(index_path)
-    path = index_path.parent / shard
-    homes = {os.path.realpath(index_path.parent), os.path.dirname(os.path.realpath(index_path))}
-    if os.path.dirname(os.path.realpath(path)) not in homes:
+    path, target = index_path.parent / shard, Path(os.path.realpath(index_path)).parent
+    home = Path(os.path.realpath(path)).parent
+    shared = target.name == "blobs" and home.parent == target.parent.parent / "blobs"
+    if home not in (Path(os.path.realpath(index_path.parent)), target) and not shared:
         raise refusal(index_path, "shard is a link out of the folder", shard, "a file beside the index")
     if not path.is_file():
         raise refusal(index_path, "shard is missing", shard, "a file beside the index")
