@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -206,8 +207,12 @@ def test_shards(served, files, logits_of, tmp_path):
         **{name: files[1][name] for name in ("config.json", "pytorch_model.bin")},
         **{shard: (tmp_path / shard).read_bytes() for shard in shards}, "model-00003-of-00003.safetensors": b"stray",
         "model.safetensors.index.json": json.dumps(index).encode()}
-    for environment in {}, {"HF_HUB_OFFLINE": "1"}, {"HF_ENDPOINT": "http://127.0.0.1:9"}:
+    for environment in {}, {"HF_ENDPOINT": "http://127.0.0.1:9"}:
         assert logits_of(NAME, **environment) == [logits(model(1))]
+    # A cache that `hf download` filled does not remember what there is not.
+    (remembered,) = tmp_path.glob("home/hub/models--*/.no_exist")
+    shutil.rmtree(remembered)
+    assert logits_of(NAME, HF_HUB_OFFLINE="1") == [logits(model(1))]
     assert got(served) == ["config.json", *shards, "model.safetensors.index.json"]
 
 

@@ -48,7 +48,7 @@ def test_converted(tmp_path):
 
 
 def test_the_last_of_a_name_is_its_class(tmp_path):
-    """label2id as upstream makes it: {name: i} in the order of the classes."""
+    """Two classes may bear one name; label2id leads from it to the later one, in a file too."""
     assert [i for i, name in enumerate(NAMES) if name == "crane"] == [1932, 6017]
     model = hybrid(NAMES)
     back = type(model).from_pretrained(saved(model, "folder", tmp_path), engine="reference")
