@@ -11,7 +11,6 @@ import pickle
 import random
 import shlex
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from specimens import F4, GOOD, blob, entry
 
 from nphybrid import tensorfile
 from nphybrid.tensorfile import (FormatError, h5_documents, read, read_h5, read_safetensors, read_sharded,
@@ -31,16 +31,6 @@ from nphybrid.tensorfile import (FormatError, h5_documents, read, read_h5, read_
 
 PACKAGE = Path(tensorfile.__file__).parent
 ROOT = PACKAGE.parent.parent
-
-
-def blob(header, data=b"", length=None):
-    """The bytes of a safetensors file with this header (JSON value or raw bytes), however wrong."""
-    header = header if isinstance(header, bytes) else json.dumps(header).encode()
-    return struct.pack("<Q", len(header) if length is None else length) + header + data
-
-
-def entry(dtype="F32", shape=(1,), begin=0, end=4, **more):
-    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end], **more}
 
 
 def child(code, *arguments, **options):
@@ -151,6 +141,17 @@ def test_file_order_is_the_order_of_the_bytes(tmp_path):
     assert list(read_safetensors(tmp_path / "m")) == ["m", "z", "a"]
 
 
+def test_original_reads_what_is_written_and_writes_the_same_bytes(tmp_path):
+    original = pytest.importorskip("safetensors.numpy")
+    arrays = expected_of(zoo() | {"bool": np.array([True, False])})
+    write_safetensors(tmp_path / "m", arrays, {"format": "pt"})
+    assert (tmp_path / "m").read_bytes() == original.save(arrays, {"format": "pt"})
+    theirs = original.load_file(tmp_path / "m")
+    assert same(dict(sorted(theirs.items())), dict(sorted(arrays.items())))
+    (tmp_path / "t").write_bytes(original.save(arrays))
+    assert same(dict(sorted(read_safetensors(tmp_path / "t").items())), dict(sorted(arrays.items())))
+
+
 @pytest.mark.parametrize("write", [write_safetensors, lambda p, a: write_h5(p, a, {})])
 @pytest.mark.parametrize("name, array, message", [
     ("w", np.array([1j]), "cannot store this dtype"), ("w", np.array([object()]), "cannot store this dtype"),
@@ -187,157 +188,7 @@ def test_writers_refuse_their_own_rules(tmp_path, call, message):
     assert os.listdir(tmp_path) == []
 
 
-# ---------------------------------------------------------------- safetensors: the table of verdicts
-
-F4 = bytes(4)
-GOOD = {"w": entry()}
-TABLE = {  # name -> (bytes, None if accepted, else a part of the message)
-    "good": (blob(GOOD, F4), None),
-    "good with metadata": (blob({"__metadata__": {"format": "pt"}, **GOOD}, F4), None),
-    "no arrays": (blob({}), None),
-    "only metadata": (blob({"__metadata__": {}}), None),
-    "0-d": (blob({"w": entry(shape=())}, F4), None),
-    "zero size": (blob({"w": entry(shape=(0, 5), end=0)}), None),
-    "zero size between": (blob({"a": entry(), "b": entry(begin=4, end=8),
-                                "z": entry(shape=(0,), begin=4, end=4)}, F4 * 2), None),
-    "NaN values": (blob(GOOD, np.float32([np.nan]).tobytes()), None),
-    "bfloat16": (blob({"w": entry("BF16", (2,))}, F4), None),
-    "bool": (blob({"w": entry("BOOL", (4,))}, b"\0\1\1\0"), None),
-    "empty name": (blob({"": entry()}, F4), None),
-    "NUL in a name": (blob({"a\0b": entry()}, F4), None),
-    "slashes in a name": (blob({"../../etc/passwd": entry()}, F4), None),
-    "trailing spaces": (blob(json.dumps(GOOD).encode() + b"   ", F4), None),
-    "trailing newline": (blob(json.dumps(GOOD).encode() + b"\n", F4), None),
-    "header of 640 bytes, a pickle's first two": (blob(json.dumps(GOOD).encode().ljust(640), F4), None),
-    "header of 123 bytes, JSON's first": (blob(json.dumps(GOOD).encode().ljust(123), F4), None),
-
-    "nothing": (b"", "empty (0 bytes)"),
-    "seven bytes": (bytes(7), "too short"),
-    "only a length": (struct.pack("<Q", 0), "does not begin with '{'"),
-    "header of no bytes": (blob(b"", F4), "does not begin with '{'"),
-    "length beyond the file": (blob(GOOD, F4, length=1000), "ends inside its header"),
-    "length one too long": (blob({}, length=3), "ends inside its header"),
-    "length one too short": (blob(b'{"a":1}', length=6), "not valid JSON"),
-    "length 100 MB and one": (blob(GOOD, F4, length=100_000_001), "limit: not a safetensors file?"),
-    "length 2^32": (blob(GOOD, F4, length=2**32), "over the format's limit"),
-    "length 2^63": (blob(GOOD, F4, length=2**63), "over the format's limit"),
-    "length 2^64 - 1": (blob(GOOD, F4, length=2**64 - 1), "over the format's limit"),
-    "leading space": (blob(b" " + json.dumps(GOOD).encode(), F4), "does not begin with '{'"),
-    "byte order mark": (blob(b"\xef\xbb\xbf" + json.dumps(GOOD).encode(), F4), "does not begin with '{'"),
-    "a list": (blob([GOOD], F4), "does not begin with '{'"),
-    "broken JSON": (blob(b'{"w": ', F4), "not valid JSON"),
-    "two values": (blob(b"{}{}"), "not valid JSON"),
-    "NUL padding": (blob(json.dumps(GOOD).encode() + b"\0\0", F4), "not valid JSON"),
-    "single quotes": (blob(b"{'w': 1}"), "not valid JSON"),
-    "control character": (blob(b'{"a\x01": 1}'), "not valid JSON"),
-    "not UTF-8": (blob(b'{"\xff\xfe": 1}'), "not valid UTF-8"),
-    "overlong UTF-8": (blob(b'{"\xc0\xaf": 1}'), "not valid UTF-8"),
-    "surrogate in UTF-8": (blob(b'{"\xed\xa0\x80": 1}'), "not valid UTF-8"),
-    "lone surrogate escape": (blob(b'{"\\ud800": %s}' % json.dumps(entry()).encode(), F4), "not valid UTF-8"),
-    "200,000 levels": (blob(b'{"a":' + b"[" * 200_000), "nested too deeply"),
-    "200,000 closed levels": (blob(b'{"a":' + b"[" * 200_000 + b"]" * 200_000 + b"}"), "nested too deeply"),
-    "NaN in JSON": (blob(b'{"a": NaN}'), "not valid JSON"),
-    "integer of a million digits": (blob(b'{"w": {"dtype": "F32", "shape": [%s]}}' % (b"9" * 10**6)),
-                                    "the number"),
-    "float beyond range": (blob(b'{"w": {"dtype": "F32", "shape": [1e999]}}'), "the number"),
-
-    "duplicate tensor": (blob(b'{"w": %s, "w": %s}' % ((json.dumps(entry()).encode(),) * 2), F4),
-                         "duplicate key"),
-    "duplicate field": (blob(b'{"w": {"dtype": "F64", "dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}',
-                             F4), "duplicate key"),
-    "duplicate metadata": (blob(b'{"__metadata__": {}, "__metadata__": {}}'), "duplicate key"),
-    "duplicate in metadata": (blob(b'{"__metadata__": {"a": "1", "a": "2"}}'), "duplicate key"),
-    "duplicate by escape": (blob(b'{"__metadata__": {"a": "1", "\\u0061": "2"}}'), "duplicate key"),
-    "metadata a number": (blob({"__metadata__": 1}), "no map of strings"),
-    "metadata null": (blob({"__metadata__": None}), "no map of strings"),
-    "metadata with a number": (blob({"__metadata__": {"a": 1}}), "no map of strings"),
-    "metadata with a map": (blob({"__metadata__": {"a": {}}}), "no map of strings"),
-    "metadata an entry": (blob({"__metadata__": entry()}, F4), "no map of strings"),
-
-    "entry a number": (blob({"w": 1}, F4), "other fields"),
-    "entry a list": (blob({"w": ["F32", [1], [0, 4]]}, F4), "other fields"),
-    "entry null": (blob({"w": None}), "other fields"),
-    "no dtype": (blob({"w": {"shape": [1], "data_offsets": [0, 4]}}, F4), "other fields"),
-    "no shape": (blob({"w": {"dtype": "F32", "data_offsets": [0, 4]}}, F4), "other fields"),
-    "no offsets": (blob({"w": {"dtype": "F32", "shape": [1]}}, F4), "other fields"),
-    "extra field": (blob({"w": entry(strides=[4])}, F4), "other fields"),
-    "old field name": (blob({"w": {"dtype": "F32", "shape": [1], "offsets": [0, 4]}}, F4), "other fields"),
-
-    "float8": (blob({"w": entry("F8_E4M3", (4,))}, F4), "'F8_E4M3', expected one of U64"),
-    "four bits": (blob({"w": entry("F4", (8,))}, F4), "dtype is not supported"),
-    "complex": (blob({"w": entry("C64", (1,), 0, 8)}, bytes(8)), "dtype is not supported"),
-    "lower case": (blob({"w": entry("f32")}, F4), "dtype is not supported"),
-    "NumPy's name": (blob({"w": entry("float32")}, F4), "dtype is not supported"),
-    "invented": (blob({"w": entry("F128")}, F4), "dtype is not supported"),
-    "dtype null": (blob({"w": entry(None)}, F4), "dtype is not supported"),
-    "dtype a list": (blob({"w": entry(["F32"])}, F4), "dtype is not supported"),
-    "bool of two": (blob({"w": entry("BOOL", (4,))}, b"\0\1\2\0"), "neither 0 nor 1"),
-
-    "shape a number": (blob({"w": {**entry(), "shape": 1}}, F4), "shape is no list"),
-    "shape null": (blob({"w": {**entry(), "shape": None}}, F4), "shape is no list"),
-    "shape negative": (blob({"w": entry(shape=(-1,))}, F4), "shape is no list"),
-    "shape minus zero": (blob(b'{"w": {"dtype": "F32", "shape": [-0], "data_offsets": [0, 0]}}'),
-                         "the number"),
-    "shape negative twice": (blob({"w": entry(shape=(-1, -1))}, F4), "shape is no list"),
-    "shape float": (blob({"w": entry(shape=(1.0,))}, F4), "shape is no list"),
-    "shape true": (blob({"w": entry(shape=(True,))}, F4), "shape is no list"),
-    "shape string": (blob({"w": entry(shape=("1",))}, F4), "shape is no list"),
-    "shape null inside": (blob({"w": entry(shape=(None,))}, F4), "shape is no list"),
-    "shape nested": (blob({"w": entry(shape=([1],))}, F4), "shape is no list"),
-    "shape wraps at 2^64": (blob({"w": entry(shape=(2**62 + 1,))}, F4), "too large for an array"),
-    "shape wraps at 2^32": (blob({"w": entry(shape=(2**16, 2**16, 1))}, b""), "shape disagree"),
-    "shape wraps to zero": (blob({"w": entry(shape=(2**32, 2**32), end=0)}), "too large for an array"),
-    "huge beside zero": (blob({"w": entry(shape=(0, 2**63), end=0)}), "too large for an array"),
-    "65 axes": (blob({"w": entry(shape=(1,) * 65)}, F4), "too large for an array"),
-    "a million axes": (blob({"w": entry(shape=(10**19,) * 10**5)}, F4), "too large for an array"),
-    "petabytes": (blob({"w": entry(shape=(2**50,), end=2**52)}, F4), "ends inside its arrays"),
-
-    "offsets null": (blob({"w": {**entry(), "data_offsets": None}}, F4), "no pair of counts"),
-    "one offset": (blob({"w": {**entry(), "data_offsets": [4]}}, F4), "no pair of counts"),
-    "three offsets": (blob({"w": {**entry(), "data_offsets": [0, 4, 8]}}, F4), "no pair of counts"),
-    "offset float": (blob({"w": entry(begin=0.0)}, F4), "no pair of counts"),
-    "offset false": (blob({"w": entry(begin=False)}, F4), "no pair of counts"),
-    "offset negative": (blob({"w": entry(begin=-4, end=0)}, F4), "no pair of counts"),
-    "offset over 64 bits": (blob({"w": entry(end=10**30)}, F4), "the number"),
-    "offsets reversed": (blob({"w": entry(begin=4, end=0)}, F4), "shape disagree"),
-    "span too long": (blob({"w": entry(end=8)}, F4 * 2),
-                      "found '[0, 8], 8 bytes', expected 4 bytes for F32 [1]"),
-    "span too short": (blob({"w": entry(shape=(2,))}, F4), "shape disagree"),
-    "span for the wrong type": (blob({"w": entry("F64")}, F4), "shape disagree"),
-    "gap before": (blob({"w": entry(begin=4, end=8)}, F4 * 2), "leaves a gap"),
-    "gap between": (blob({"a": entry(), "b": entry(begin=8, end=12)}, F4 * 3), "leaves a gap"),
-    "gap of an empty array": (blob({"w": entry(shape=(0,), begin=4, end=4)}, F4), "leaves a gap"),
-    "overlap by a byte": (blob({"a": entry(), "b": entry(begin=3, end=7)}, bytes(7)), "overlaps"),
-    "aliases": (blob({"k": entry(), "v": entry()}, F4), "tensor 'v': overlaps"),
-    "empty array inside another": (blob({"a": entry(), "z": entry(shape=(0,), begin=2, end=2)}, F4),
-                                   "overlaps"),
-    "byte missing": (blob(GOOD, bytes(3)), "ends inside its arrays: truncated?"),
-    "data missing": (blob(GOOD), "ends inside its arrays"),
-    "byte too many": (blob(GOOD, bytes(5)), "bytes behind the last array"),
-    "bytes behind nothing": (blob({}, b"x"), "bytes behind the last array"),
-    "zip behind": (blob(GOOD, F4 + b"PK\x05\x06" + bytes(18)), "bytes behind the last array"),
-}
-
-
-def test_the_table_is_long_enough():
-    assert len(TABLE) >= 100 and sum(message is not None for _, message in TABLE.values()) >= 80
-
-
-@pytest.mark.parametrize("case", TABLE)
-def test_verdict(tmp_path, case):
-    data, message = TABLE[case]
-    path = tmp_path / "m.safetensors"
-    path.write_bytes(data)
-    if message is None:
-        assert list(read_safetensors(path)) == list(safetensors_header(path)[0])
-        return
-    for reader in (read_safetensors, safetensors_header) if case != "bool of two" else (read_safetensors,):
-        with pytest.raises(FormatError) as refused:
-            reader(path)
-        text = str(refused.value)
-        assert message in text and text.startswith(str(path)) and len(text) < 900 + len(str(path))
-        assert text.isprintable()
-
+# ---------------------------------------------------------------- no more memory than needed
 
 def test_refusing_allocates_nothing(tmp_path):
     tracemalloc = importlib.import_module("tracemalloc")
@@ -450,369 +301,19 @@ def test_what_stays_in_the_file_takes_no_memory(tmp_path):
         assert peak < 1.2 * 4 * 2**20, f"{name}: {peak} bytes for arrays of 4 MiB"
 
 
-# ---------------------------------------------------------------- safetensors: against the original
+# ---------------------------------------------------------------- damage
 
-# Where this reader is stricter, by the words of its message.  "too large" is NumPy's limit, not the format's;
-# the last two are headers that begin with a space, refused anyway, behind a length like another kind's.
-STRICTER = ("duplicate key", "other fields", "dtype is not supported", "does not begin with '{'",
-            "no map of strings", "neither 0 nor 1", "too large for an array", "is a pickle",
-            "is of another kind")
-
-
-def compare_with_original(path, data):
-    """Both verdicts must agree, or ours be one of the stricter; both must see the same bytes."""
-    original = pytest.importorskip("safetensors")
-    path.write_bytes(data)
-    try:
-        theirs = dict(original.deserialize(data))
-    except original.SafetensorError:
-        theirs = None
-    try:
-        ours, entries = read_safetensors(path), safetensors_header(path)[0]
-    except FormatError as error:
-        assert theirs is None or any(words in str(error) for words in STRICTER), f"{error}\n{data!r}"
-        return
-    assert theirs is not None, f"accepted only here: {data!r}"
-    assert set(ours) == set(theirs)
-    for name, e in entries.items():
-        assert tuple(theirs[name]["shape"]) == ours[name].shape and theirs[name]["dtype"] == e.dtype
-        assert bytes(theirs[name]["data"]) == data[e.begin:e.end]
-        if e.dtype != "BF16":
-            assert ours[name].astype(ours[name].dtype.newbyteorder("<")).tobytes() == data[e.begin:e.end]
-
-
-@pytest.mark.parametrize("case", TABLE)
-def test_verdict_is_the_originals(tmp_path, case):
-    compare_with_original(tmp_path / "m", TABLE[case][0])
-
-
-def test_original_reads_what_is_written_and_writes_the_same_bytes(tmp_path):
-    original = pytest.importorskip("safetensors.numpy")
-    arrays = expected_of(zoo() | {"bool": np.array([True, False])})
-    write_safetensors(tmp_path / "m", arrays, {"format": "pt"})
-    assert (tmp_path / "m").read_bytes() == original.save(arrays, {"format": "pt"})
-    theirs = original.load_file(tmp_path / "m")
-    assert same(dict(sorted(theirs.items())), dict(sorted(arrays.items())))
-    (tmp_path / "t").write_bytes(original.save(arrays))
-    assert same(dict(sorted(read_safetensors(tmp_path / "t").items())), dict(sorted(arrays.items())))
-
-
-def specimen():
-    header = {"__metadata__": {"format": "pt"}, "a": entry("F64", (2,), 0, 16),
-              "b": entry("F32", (3, 2), 16, 40), "c": entry("BF16", (2,), 40, 44),
-              "d": entry("U8", (4,), 44, 48), "e": entry("F16", (0, 2), 48, 48)}
-    return header, bytes(range(48))
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 50) | st.sampled_from([2**31, 2**62, 2**63, 2**64, 10**25])
-    | st.floats() | st.sampled_from(["F32", "F64", "BF16", "U8", "BOOL", "F8_E4M3", "", "é", "\0"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(
-        ["dtype", "shape", "data_offsets", "x"]), inner, max_size=3), max_leaves=6)
-
-
-@st.composite
-def malformed_headers(draw):
-    """The specimen with one to three values of its header replaced, removed or added."""
-    header, data = specimen()
-    for _ in range(draw(st.integers(1, 3))):
-        name = draw(st.sampled_from([*specimen()[0], "new"]))
-        field = draw(st.sampled_from(["dtype", "shape", "data_offsets", "x", None]))
-        if field is None or not isinstance(header.get(name), dict):
-            header[name] = draw(json_values)
-        elif draw(st.booleans()):
-            header[name][field] = draw(json_values)
-        else:
-            header[name].pop(field, None)
-    return blob(header, data[:draw(st.sampled_from([48, 48, 48, 47, 0]))])
-
-
-@st.composite
-def damaged_bytes(draw):
-    """The specimen with bytes flipped, spliced, removed, inserted or cut."""
-    header, body = specimen()
-    data = bytearray(blob(header, body))
-    for _ in range(draw(st.integers(1, 4))):
-        at, other = draw(st.integers(0, len(data))), draw(st.integers(0, len(data)))
-        operation = draw(st.sampled_from(["flip", "put", "splice", "cut", "drop", "insert", "length"]))
-        if operation == "flip" and at < len(data):
-            data[at] ^= 1 << draw(st.integers(0, 7))
-        elif operation == "put" and at < len(data):
-            data[at] = draw(st.sampled_from(b'\0\xff{}[]",:0159-e\\u '))
-        elif operation == "splice":
-            data[at:at + 8] = data[other:other + 8]
-        elif operation == "cut":
-            del data[at:]
-        elif operation == "drop":
-            del data[at:at + 3]
-        elif operation == "insert":
-            data[at:at] = draw(st.binary(max_size=9))
-        elif operation == "length":
-            data[:8] = struct.pack("<Q", draw(st.sampled_from([0, 1, max(len(data) - 8, 0), 2**32, 2**63, 10**8])))
-    return bytes(data)
-
-
-@pytest.fixture(scope="module")
-def scratch(tmp_path_factory):
-    return tmp_path_factory.mktemp("scratch") / "m.safetensors"
-
-
-mutations = settings(max_examples=300, derandomize=True, deadline=None, database=None,
-                     suppress_health_check=[HealthCheck.function_scoped_fixture])
-
-
-@mutations
-@given(data=damaged_bytes() | malformed_headers())
-def test_only_format_errors_escape_from_damaged_safetensors(scratch, data):
-    compare_with_original(scratch, data)
-
-
-@mutations
+@settings(max_examples=300, derandomize=True, deadline=None, database=None,
+          suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(head=st.sampled_from([b"", b"PK\x03\x04", b"\x80\x02", b"\x89HDF\r\n\x1a\n", b"<",
                              b"version https://git-lfs", b"{", b'{"weight_map": {', bytes(8)]),
        tail=st.binary(max_size=200))
-def test_only_format_errors_escape_from_any_bytes(scratch, head, tail):
-    scratch.write_bytes(head + tail)
+def test_only_format_errors_escape_from_any_bytes(tmp_path, head, tail):
+    path = tmp_path / "m"
+    path.write_bytes(head + tail)
     for reader in (read, read_safetensors, read_h5, read_sharded):
         with pytest.raises(FormatError):
-            reader(scratch)
-
-
-def test_every_truncation_is_noticed(scratch):
-    header, body = specimen()
-    data = blob(header, body)
-    for length in range(len(data)):
-        scratch.write_bytes(data[:length])
-        with pytest.raises(FormatError):
-            read_safetensors(scratch)
-
-
-# ---------------------------------------------------------------- HDF5: hostile files
-
-SECRET = b"root:x:0:0:secret secret secret secret secret!!!"
-
-
-def checked(h5py, group, name, array):
-    """A dataset as write_h5 makes it, for files that are wrong in one other place only."""
-    dataset = group.create_dataset(name, data=array)
-    dataset.attrs.create("sha256", np.bytes_(hashlib.sha256(np.asarray(array).tobytes()).hexdigest()))
-    return dataset
-
-
-def sign(dataset, digits="0" * 64):
-    dataset.attrs.create("sha256", np.bytes_(digits))
-
-
-def linked(make_link, at):
-    """A link to another file's dataset: as an array, as a document, or as the group of documents."""
-    def build(h5py, file, folder):
-        with h5py.File(folder / "other.h5", "w") as other:
-            checked(h5py, other, "w", np.frombuffer(SECRET, np.uint8))
-            checked(h5py, other.create_group("g"), "config", np.frombuffer(b'"secret"', np.uint8))
-        checked(h5py, file, "real", np.frombuffer(SECRET, np.uint8))
-        if at == "group":
-            del file["nphybrid"]
-        place = {"array": "w", "document": "nphybrid/config", "group": "nphybrid", "parent": "deep"}[at]
-        file[place] = make_link(h5py, folder, "/g" if at in ("group", "parent") else "/w")
-    return build
-
-
-def soft(h5py, folder, target):
-    return h5py.SoftLink("/real")
-
-
-def external(h5py, folder, target):
-    return h5py.ExternalLink(str(folder / "other.h5"), target)
-
-
-def dangling(h5py, folder, target):
-    return h5py.ExternalLink("/no/such/file", "/w")
-
-
-def virtual(h5py, file, folder):
-    with h5py.File(folder / "other.h5", "w") as other:
-        other["w"] = np.frombuffer(SECRET, np.uint8)
-    layout = h5py.VirtualLayout((len(SECRET),), "u1")
-    layout[:] = h5py.VirtualSource(folder / "other.h5", "w", (len(SECRET),))
-    sign(file.create_virtual_dataset("w", layout))
-
-
-def raw_storage(h5py, file, folder):
-    (folder / "passwd").write_bytes(SECRET)
-    sign(file.create_dataset("w", (len(SECRET),), "u1", external=[(str(folder / "passwd"), 0, len(SECRET))]),
-         hashlib.sha256(SECRET).hexdigest())
-
-
-def dataset_of(*arguments, **options):
-    def build(h5py, file, folder):
-        sign(file.create_dataset("w", *arguments, **options))
-    return build
-
-
-def special(kind):
-    def build(h5py, file, folder):
-        dtype = {"object": h5py.string_dtype(), "vlen": h5py.vlen_dtype(np.dtype("f4")),
-                 "reference": h5py.ref_dtype, "enum": h5py.enum_dtype({"A": 1}), "bytes": np.dtype("S8"),
-                 "opaque": h5py.opaque_dtype(np.dtype("M8[s]")), "compound": np.dtype([("a", "f4")]),
-                 "array": np.dtype(("f4", (2,)))}[kind]
-        sign(file.create_dataset("w", (2,), dtype))
-    return build
-
-
-def early(h5py, file, folder):
-    plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    plan.set_layout(h5py.h5d.COMPACT)
-    space = h5py.h5s.create_simple((4,))
-    sign(h5py.Dataset(h5py.h5d.create(file.id, b"w", h5py.h5t.IEEE_F32LE, space, plan)))
-
-
-def attribute(value, **options):
-    def build(h5py, file, folder):
-        file["w"] = np.zeros(4, "f4")
-        file["w"].attrs.create("sha256", value, **options)
-    return build
-
-
-ZEROS = hashlib.sha256(bytes(16)).hexdigest()
-
-
-def alias(h5py, file, folder):
-    checked(h5py, file, "w", np.zeros(4, "f4"))
-    file["v"] = file["w"]
-
-
-def empty_alias(h5py, file, folder):
-    checked(h5py, file, "w", np.zeros(0, "f4"))
-    file["v"] = file["w"]
-
-
-def cycle(h5py, file, folder):
-    file["nphybrid"]["again"] = file["nphybrid"]
-
-
-def root_cycle(h5py, file, folder):
-    del file["nphybrid"]
-    file["nphybrid"] = file["/"]
-
-
-def extra_attribute(h5py, file, folder):
-    checked(h5py, file, "w", np.zeros(4, "f4")).attrs["x"] = 1
-
-
-def group_among_arrays(h5py, file, folder):
-    checked(h5py, file.create_group("layer"), "w", np.zeros(4, "f4"))
-
-
-def group_among_documents(h5py, file, folder):
-    file.create_group("nphybrid/deep")
-
-
-def named_type(h5py, file, folder):
-    file["w"] = np.dtype("f4")
-
-
-def no_group(h5py, file, folder):
-    del file["nphybrid"]
-
-
-def group_a_dataset(h5py, file, folder):
-    del file["nphybrid"]
-    checked(h5py, file, "nphybrid", np.zeros(4, "f4"))
-
-
-def document(array):
-    def build(h5py, file, folder):
-        checked(h5py, file["nphybrid"], "config", array)
-    return build
-
-
-def text(string):
-    return document(np.frombuffer(string, np.uint8))
-
-
-def crowd(h5py, file, folder):
-    shared = file.create_dataset("0", data=np.zeros(0, "f4"))
-    for i in range(1, 20_002):
-        file[str(i)] = shared
-
-
-HOSTILE = {
-    **{f"{link.__name__} link as {at}": (linked(link, at), "is a link to elsewhere")
-       for link in (soft, external, dangling) for at in ("array", "document", "group", "parent")},
-    "virtual dataset": (virtual, "compact, chunked or virtual"),
-    "external raw storage": (raw_storage, "keeps its bytes in another file"),
-    "chunked": (dataset_of((4,), "f4", chunks=(2,)), "compact, chunked or virtual"),
-    "resizable": (dataset_of((4,), "f4", maxshape=(None,)), "compact, chunked or virtual"),
-    "gzip bomb": (dataset_of((2**40, 2**10), "f4", chunks=(2**10, 2**10), compression="gzip"), "chunked"),
-    "shuffle": (dataset_of((4,), "f4", chunks=(4,), shuffle=True), "chunked"),
-    "fletcher32": (dataset_of((4,), "f4", chunks=(4,), fletcher32=True), "chunked"),
-    "compact": (early, "compact, chunked or virtual"),
-    "never written": (dataset_of((2**40, 2**10), "f4"), "never written"),
-    "too large for an array": (dataset_of((0, 2**62), "f8"), "too large for an array"),
-    "no dataspace": (lambda h5py, file, folder: sign(file.create_dataset("w", data=h5py.Empty("f4"))),
-                     "no shape"),
-    **{kind: (special(kind), "type outside this layout")
-       for kind in ("object", "vlen", "reference", "enum", "opaque", "bytes", "compound", "array")},
-    "big-endian": (dataset_of(data=np.zeros(4, ">f4")), "type outside this layout"),
-    "bool": (dataset_of(data=np.zeros(4, bool)), "type outside this layout"),
-    "complex": (dataset_of(data=np.zeros(4, "c8")), "type outside this layout"),
-    "long double": (dataset_of(data=np.zeros(4, "g")), "type outside this layout"),
-    "no checksum": (lambda h5py, file, folder: file.create_dataset("w", data=np.zeros(4)), "exactly sha256"),
-    "another attribute": (extra_attribute, "exactly sha256"),
-    "checksum of variable length": (attribute(ZEROS), "fixed length 64"),
-    "checksum too short": (attribute(np.bytes_(ZEROS[:63])), "fixed length 64"),
-    "checksum too long": (attribute(np.bytes_(ZEROS + "0")), "fixed length 64"),
-    "checksum in a list": (attribute(np.array([ZEROS], "S64")), "fixed length 64"),
-    "checksum a number": (attribute(3), "fixed length 64"),
-    "checksum in capitals": (attribute(np.bytes_(ZEROS.upper())), "no SHA-256"),
-    "checksum of another array": (attribute(np.bytes_("0" * 64)), "checksum does not match"),
-    "two names": (alias, "one object has two names"),
-    "two names of nothing": (empty_alias, "one object has two names"),
-    "group in itself": (cycle, "one object has two names"),
-    "root in itself": (root_cycle, "one object has two names"),
-    "group among arrays": (group_among_arrays, "is no dataset"),
-    "group among documents": (group_among_documents, "is no dataset"),
-    "named type": (named_type, "is no dataset"),
-    "no group": (no_group, "has no group 'nphybrid'"),
-    "group a dataset": (group_a_dataset, "has no group 'nphybrid'"),
-    "20,002 objects": (crowd, "too many objects"),
-    "document of floats": (document(np.zeros(4, "f4")), "document is no text"),
-    "document in 2-d": (document(np.zeros((2, 2), "u1")), "document is no text"),
-    "document empty": (text(b""), "not valid JSON"),
-    "document not UTF-8": (text(b'"\xff"'), "not valid UTF-8"),
-    "document not JSON": (text(b"{'a': 1}"), "not valid JSON"),
-    "document with NaN": (text(b"[NaN]"), "not valid JSON"),
-    "document with a duplicate": (text(b'{"a": {"b": 1, "b": 2}}'), "duplicate key"),
-    "document too deep": (text(b"[" * 200_000), "nested too deeply"),
-}
-
-
-@pytest.mark.parametrize("case", HOSTILE)
-def test_hostile_h5_is_refused(tmp_path, case):
-    h5py = pytest.importorskip("h5py")
-    build, message = HOSTILE[case]
-    with h5py.File(tmp_path / "m.h5", "w", libver=("v110", "v110")) as file:
-        file.create_group("nphybrid")
-        build(h5py, file, tmp_path)
-    with pytest.raises(FormatError) as refused:
-        read_h5(tmp_path / "m.h5")
-    assert message in str(refused.value) and "secret" not in str(refused.value)
-    if "checksum of another" not in case:
-        with pytest.raises(FormatError):
-            h5_documents(tmp_path / "m.h5")
-
-
-@pytest.mark.parametrize("front, message", [(bytes(8), "HDF5's signature"), (b"\x89HDF\r\n\x1a\n", "broken")])
-def test_a_file_behind_other_bytes_is_refused(tmp_path, front, message):
-    h5py = pytest.importorskip("h5py")
-    with h5py.File(tmp_path / "m.h5", "w", userblock_size=512) as file:
-        file.create_group("nphybrid")
-    with open(tmp_path / "m.h5", "r+b") as file:
-        file.write(front)
-    with h5py.File(tmp_path / "m.h5") if not any(front) else open(os.devnull) as file:
-        assert file
-    with pytest.raises(FormatError, match=message):
-        read_h5(tmp_path / "m.h5")
+            reader(path)
 
 
 @pytest.fixture(scope="module")
@@ -829,7 +330,7 @@ def model(tmp_path_factory):
 def test_overlapping_arrays_are_refused(tmp_path):
     # One array's place is given to another: the checksum would pass, as both hold the same bytes.
     hdf5 = importlib.import_module("nphybrid.tensorfile.hdf5")
-    place = hdf5._Place("a", np.dtype("<f4"), (4,), 100, 16, ZEROS)
+    place = hdf5._Place("a", np.dtype("<f4"), (4,), 100, 16, "0" * 64)
     for offset, message in ((100, "shares bytes with 'a'"), (115, "shares bytes with 'a'"), (990, "outside")):
         with pytest.raises(FormatError, match=message):
             hdf5._refuse_overlap([place, place._replace(name="b", offset=offset)], tmp_path, 1000)

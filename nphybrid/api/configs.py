@@ -17,9 +17,12 @@ from ..ops.reference import ACTIVATIONS
 from ..params import mapped, shapes
 from ..positions import RULES
 from ..tensorfile import write_json
+from ..tensorfile.common import brief
 
 # Reading a configuration builds a tree of this depth, so a hostile one may not ask for millions. Published: 51.
 MOST_BLOCKS = 1024
+# And it invents this many names where it holds none, 25 MB of them. Published: 21,843.
+MOST_UNNAMED = 100_000
 
 # The keys of `dialect`: fields of `Config`, and what each may be. "name" says where a network comes from.
 DIALECT = {"name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance", "deviation"), "ws_eps": float,
@@ -39,10 +42,10 @@ class _Face:
         extra = {**COMMON, **extra}
         found = extra.pop("model_type", self.model_type)
         if not isinstance(found, str) or found.replace("_", "-") != self.model_type:
-            raise ValueError(f"model_type is {found!r}; {type(self).__name__} describes {self.model_type!r}")
+            raise ValueError(f"model_type is {brief(found)}; {type(self).__name__} describes {self.model_type!r}")
         for key in extra:
             if callable(getattr(type(self), key, None)):
-                raise ValueError(f"{key} is {extra[key]!r}; a key of this name would hide a method of "
+                raise ValueError(f"{key} is {brief(extra[key])}; a key of this name would hide a method of "
                                  f"{type(self).__name__}")
         self.dialect = extra.pop("dialect", None) or {}
         labels, number = extra.pop("id2label", None), extra.pop("num_labels", None)
@@ -50,7 +53,7 @@ class _Face:
         self.label2id = extra.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
         self.__dict__.update(extra)
         if self.problem_type not in (None, *KINDS):
-            raise ValueError(f"problem_type is {self.problem_type!r}; expected None or one of {', '.join(KINDS)}")
+            raise ValueError(f"problem_type is {brief(self.problem_type)}; expected None or one of {', '.join(KINDS)}")
 
     @property
     def num_labels(self):
@@ -127,9 +130,9 @@ class BitConfig(_Face):
     """
     model_type = "bit"
 
-    def __init__(self, num_channels=3, embedding_size=64, hidden_sizes=(256, 512, 1024, 2048), depths=(3, 4, 6, 3),
-                 layer_type="preactivation", hidden_act="relu", global_padding=None, num_groups=32,
-                 drop_path_rate=0.0, embedding_dynamic_padding=False, output_stride=32, width_factor=1,
+    def __init__(self, /, num_channels=3, embedding_size=64, hidden_sizes=(256, 512, 1024, 2048),
+                 depths=(3, 4, 6, 3), layer_type="preactivation", hidden_act="relu", global_padding=None,
+                 num_groups=32, drop_path_rate=0.0, embedding_dynamic_padding=False, output_stride=32, width_factor=1,
                  out_features=None, out_indices=None, **kwargs):
         if isinstance(global_padding, str):
             global_padding = global_padding.upper()
@@ -151,13 +154,14 @@ class BitConfig(_Face):
             for value in getattr(self, key):
                 _positive(f"an entry of {key}", value)
         if sum(self.depths) > MOST_BLOCKS:
-            raise ValueError(f"depths {self.depths} are {sum(self.depths)} units; expected at most {MOST_BLOCKS}")
+            raise ValueError(f"depths {brief(self.depths)} are {sum(self.depths)} units; "
+                             f"expected at most {MOST_BLOCKS}")
         if len(self.hidden_sizes) < len(self.depths):
             raise ValueError(f"{len(self.depths)} depths, but only {len(self.hidden_sizes)} hidden_sizes")
         _choice("embedding_dynamic_padding", self.embedding_dynamic_padding, (True, False))
         _number("width_factor", self.width_factor)
         if not 0 < self.width_factor <= 64:
-            raise ValueError(f"width_factor is {self.width_factor!r}; expected a number above 0, at most 64")
+            raise ValueError(f"width_factor is {brief(self.width_factor)}; expected a number above 0, at most 64")
         if self.global_padding == "VALID" and self.depths:
             raise ValueError('global_padding "VALID" shrinks a 3x3 convolution below its shortcut: '
                              "only a stem alone (depths = []) can have it")
@@ -199,7 +203,7 @@ class _Encoder(_Face):
         size = self.image_size
         pair = (size, size) if isinstance(size, int) else size
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"image_size is {size!r}; expected an int or a pair (height, width)")
+            raise ValueError(f"image_size is {brief(size)}; expected an int or a pair (height, width)")
         for value in pair:
             _positive("image_size", value)
         return tuple(pair)
@@ -261,19 +265,20 @@ class ViTHybridConfig(_Encoder):
     """
     model_type = "vit-hybrid"
 
-    def __init__(self, backbone_config=None, backbone=None, use_pretrained_backbone=False, use_timm_backbone=False,
-                 backbone_kwargs=None, hidden_size=768, num_hidden_layers=12, num_attention_heads=12,
-                 intermediate_size=3072, hidden_act="gelu", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0,
-                 initializer_range=0.02, layer_norm_eps=1e-12, image_size=224, patch_size=1, num_channels=3,
-                 backbone_featmap_shape=None, qkv_bias=True, **kwargs):
+    def __init__(self, /, backbone_config=None, backbone=None, use_pretrained_backbone=False,
+                 use_timm_backbone=False, backbone_kwargs=None, hidden_size=768, num_hidden_layers=12,
+                 num_attention_heads=12, intermediate_size=3072, hidden_act="gelu", hidden_dropout_prob=0.0,
+                 attention_probs_dropout_prob=0.0, initializer_range=0.02, layer_norm_eps=1e-12, image_size=224,
+                 patch_size=1, num_channels=3, backbone_featmap_shape=None, qkv_bias=True, **kwargs):
         fields = dict(locals())
         for key in ("backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs"):
             if fields[key]:
-                raise ValueError(f"{key} is {fields[key]!r}: a backbone is described by backbone_config alone here")
+                raise ValueError(f"{key} is {brief(fields[key])}: a backbone is described by backbone_config "
+                                 "alone here")
         stated = fields.pop("backbone_featmap_shape")
         super().__init__(fields, kwargs)
         if not isinstance(backbone_config, (BitConfig, dict, type(None))):
-            raise ValueError(f"backbone_config is {backbone_config!r}; expected a BitConfig or its keys as a dict")
+            raise ValueError(f"backbone_config is {brief(backbone_config)}; expected a BitConfig or its keys as a dict")
         if not isinstance(backbone_config, BitConfig):
             fields = _HYBRID_BACKBONE if backbone_config is None else backbone_config
             self.backbone_config = BitConfig.from_dict(fields)
@@ -304,10 +309,12 @@ class ViTHybridConfig(_Encoder):
     def _check_map(self, sizes):
         height, width, channels = sizes.feature_map
         stated, derived = self._stated, [1, channels, height, width]
+        if stated is not None and (len(stated) != 4 or any(type(n) is not int for n in stated)):
+            raise ValueError(f"backbone_featmap_shape is {brief(stated)}; expected [1, C, H, W], here {derived}")
         if stated is not None and stated[1:] != derived[1:]:
             tokens = ["x".join(map(str, shape[2:])) for shape in (stated, derived)]
             raise ValueError(
-                f"backbone_featmap_shape says {stated}, a position table of {tokens[0]} cells, but image_size "
+                f"backbone_featmap_shape says {brief(stated)}, a position table of {tokens[0]} cells, but image_size "
                 f"{self.image_size} and this backbone make {derived}, {tokens[1]} cells")
 
 
@@ -318,7 +325,7 @@ _HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_pad
 def _in_dialect(sizes, dialect):
     """The Config with what the key `dialect` states.  Raises ValueError."""
     if not isinstance(dialect, dict) or (unknown := [key for key in dialect if key not in DIALECT]):
-        raise ValueError(f"dialect is {dialect!r}; expected a dict with keys of {', '.join(DIALECT)}")
+        raise ValueError(f"dialect is {brief(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
     for key, value in dialect.items():
         if DIALECT[key] is float:
             _number(f"{key} of dialect", value)
@@ -334,22 +341,26 @@ def _in_dialect(sizes, dialect):
 def _labels(labels, number):
     if labels is None:
         number = 2 if number is None else number
-        if type(number) is not int or number < 0:
-            raise ValueError(f"num_labels is {number!r}; expected an int that is not negative")
+        if type(number) is not int or not 0 <= number <= MOST_UNNAMED:
+            raise ValueError(f"num_labels is {brief(number)}; expected an int from 0 to {MOST_UNNAMED}, "
+                             "or an id2label that names them")
         return {i: f"LABEL_{i}" for i in range(number)}
     if not isinstance(labels, dict) or any(not isinstance(i, (int, str)) for i in labels):
-        raise ValueError(f"id2label is {labels!r}; expected {{index: name}}")
+        raise ValueError(f"id2label is {brief(labels)}; expected {{index: name}}")
     try:
         given, labels = labels, {int(i): name for i, name in labels.items()}
     except ValueError:
-        raise ValueError(f"id2label is {labels!r}; expected {{index: name}}") from None
+        raise ValueError(f"id2label is {brief(labels)}; expected {{index: name}}") from None
     if len(labels) < len(given):
-        raise ValueError(f"id2label is {given!r}; a class is named twice")
+        raise ValueError(f"id2label is {brief(given)}; a class is named twice")
     missing = sorted(set(range(len(labels))) - set(labels))
     if missing:
         raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")
     if number not in (None, len(labels)):
-        raise ValueError(f"num_labels is {number}, but id2label has {len(labels)} names")
+        raise ValueError(f"num_labels is {brief(number)}, but id2label has {len(labels)} names")
+    for i, name in labels.items():
+        if not isinstance(name, str):
+            raise ValueError(f"id2label names class {i} {brief(name)}; expected a string")
     return dict(sorted(labels.items()))
 
 
@@ -360,16 +371,18 @@ def _aligned(features, indices, names):
     if indices is not None:
         indices = _list("out_indices", indices)
         if any(type(i) is not int or not -len(names) <= i < len(names) for i in indices):
-            raise ValueError(f"out_indices is {indices}; expected indices of {names}")
+            raise ValueError(f"out_indices is {brief(indices)}; expected indices of {brief(names)}")
     if features is None:
         features = [names[i] for i in indices]
     features = _list("out_features", features)
     ordered = [name for name in names if name in features]
     if not features or features != ordered:
-        raise ValueError(f"out_features is {features}; expected one or more of {names}, in this order, none twice")
+        raise ValueError(f"out_features is {brief(features)}; expected one or more of {brief(names)}, "
+                         "in this order, none twice")
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
-        raise ValueError(f"out_indices {indices} and out_features {features} name different stages of {names}")
+        raise ValueError(f"out_indices {brief(indices)} and out_features {brief(features)} name different "
+                         f"stages of {brief(names)}")
     return features, numbers
 
 
@@ -383,23 +396,23 @@ def _check_groups(sizes):
 
 def _list(key, value):
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{key} is {value!r}; expected a list")
+        raise ValueError(f"{key} is {brief(value)}; expected a list")
     return list(value)
 
 
 def _positive(key, value, most=2 ** 24 - 1):
     if type(value) is not int or not 0 < value <= most:
-        raise ValueError(f"{key} is {value!r}; expected an int from 1 to {most}")
+        raise ValueError(f"{key} is {brief(value)}; expected an int from 1 to {most}")
 
 
 def _number(key, value):
     if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
-        raise ValueError(f"{key} is {value!r}; expected a finite number that is not negative")
+        raise ValueError(f"{key} is {brief(value)}; expected a finite number that is not negative")
 
 
 def _choice(key, value, choices):
     if value not in choices:
-        raise ValueError(f"{key} is {value!r}; expected one of {', '.join(map(repr, choices))}")
+        raise ValueError(f"{key} is {brief(value)}; expected one of {', '.join(map(repr, choices))}")
 
 
 def _plain(value):

@@ -28,8 +28,8 @@ from .sharded import read_sharded, shard_names, stored_sharded
 
 __all__ = ["Entry", "FormatError", "H5File", "Member", "Stored", "digest", "h5_documents", "npz_header", "read",
            "read_h5", "read_npz", "read_safetensors", "read_sharded", "refuse_unreadable", "safetensors_header",
-           "shard_names", "sniff", "stored", "stored_h5", "stored_npz", "stored_safetensors", "stored_sharded", "write_atomically",
-           "write_folder_atomically", "write_h5", "write_json", "write_npz", "write_safetensors"]
+           "shard_names", "sniff", "stored", "stored_h5", "stored_npz", "stored_safetensors", "stored_sharded",
+           "write_atomically", "write_folder_atomically", "write_h5", "write_json", "write_npz", "write_safetensors"]
 
 
 def read(path):

@@ -19,6 +19,8 @@ import numpy as np
 # NumPy's own limits: more axes, or more bytes than a signed 64-bit address reaches, cannot be an array.
 MAX_AXES = 64
 MAX_BYTES = 2**63 - 1
+# Of a JSON document; Python's own limit depends on how deep the caller stands. Seen in model files: 5.
+MAX_LEVELS = 64
 
 
 class FormatError(ValueError):
@@ -62,7 +64,7 @@ def parse_json(data, path, what):
     """UTF-8 bytes -> JSON value; refuses duplicate keys, lone surrogates, and numbers that are not JSON's.
 
     Surprise: `json` keeps the last of two equal keys, accepts NaN, reads 1e999 as infinity and -0 as 0, and
-    takes quadratic time for an integer of many digits.
+    takes quadratic time for an integer of many digits.  What it can just read, nested, it may be unable to write.
     """
     def unique(pairs):
         document = dict(pairs)
@@ -87,15 +89,26 @@ def parse_json(data, path, what):
         # Half of a surrogate pair can only be written as an escape; it would fail later, in another place.
         if b"\\u" in data:
             json_bytes(value)
+        if _levels(value) > MAX_LEVELS:
+            raise RecursionError
         return value
     except FormatError:
         raise
     except UnicodeError as error:
         raise refusal(path, f"{what} is not valid UTF-8 ({error.reason})", data, "UTF-8 text") from None
     except RecursionError:
-        raise refusal(path, f"{what} is nested too deeply", data, "a few levels") from None
+        raise refusal(path, f"{what} is nested too deeply", data, f"at most {MAX_LEVELS} levels") from None
     except ValueError as error:
         raise refusal(path, f"{what} is not valid JSON ({error})", data, "one JSON value") from None
+
+
+def _levels(value):
+    """How deep a JSON value is nested; one more than MAX_LEVELS is deep enough to know."""
+    level, count = [value], 0
+    while count <= MAX_LEVELS and (level := [node for node in level if isinstance(node, (dict, list))]):
+        level = [item for node in level for item in (node.values() if isinstance(node, dict) else node)]
+        count += 1
+    return count
 
 
 def json_bytes(value):
