@@ -1,0 +1,92 @@
+"""5,000 mutants of each format find nothing; and each fuzzer finds the bug that was planted for it."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's limits and counts of memory")
+
+# The fuzzer's process computes nothing before it forks, so it is not this one.
+CHILD = """
+import sys
+import fuzz
+from nphybrid.api import configs
+from nphybrid.tensorfile import hdf5, safetensors
+{}
+sys.exit(fuzz.main(sys.argv[1:]))
+"""
+
+
+def fuzz(*arguments, planted=""):
+    """Runs tests/fuzz.py, with a line of code in front that plants a bug in every child."""
+    pytest.importorskip("safetensors")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run([sys.executable, "-c", CHILD.format(planted), *map(str, arguments)], env=environment,
+                          text=True, capture_output=True, timeout=600)
+
+
+@pytest.mark.parametrize("format, least", [("safetensors", 600), ("h5", 1000), ("config", 1000)])
+def test_nothing_is_found(format, least):
+    done = fuzz("--format", format, "--count", 5000)
+    assert done.returncode == 0 and "0 findings" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    refused, accepted = (int(done.stdout.split(f" {word}")[0].split()[-1]) for word in ("refused", "accepted"))
+    assert refused + accepted == 5000 and refused > 2000 and accepted > least
+    print(done.stdout, end="")
+
+
+IN_ORDER = "lambda entries, *_: dict(sorted(entries.items(), key=lambda item: item[1].begin))"
+PLANTED = {  # what is taken away -> (format, the line that does it, what is found)
+    "offsets that fill the file": ("safetensors", f"safetensors._in_file_order = {IN_ORDER}", "accepted only here"),
+    "span against shape": ("safetensors", "safetensors.byte_count = lambda shape, *_: Any()", "accepted only here"),
+    "type of an offset": ("safetensors", "safetensors._counts = lambda value: True", "TypeError"),
+    "a BFLOAT16 is the upper half": ("safetensors", "safetensors._native = lambda entry: None; "
+                                     "safetensors._TYPES['BF16'] = safetensors._TYPES['F16']", "AssertionError"),
+    "checksums": ("h5", "hdf5.digest = lambda array: Any()", "AssertionError"),
+    "hard links": ("h5", "import h5py; h5py.HardLink = (h5py.HardLink, h5py.ExternalLink)", "AssertionError"),
+    "the library's errors": ("h5", "hdf5._BROKEN = ()", "Error"),
+    "the documents' JSON": ("h5", "hdf5.parse_json = lambda data, *_: fuzz.json.loads(data)", "Error"),
+    "counts": ("config", "configs._positive = lambda *_: None", "Error"),
+    "how many names": ("config", "configs.MOST_UNNAMED = 2**63", ("takes", "computes", "MemoryError")),
+    "short messages": ("config", "configs.brief = repr", "characters"),
+    "safe messages": ("config", "configs.brief = str", "upsets a terminal"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug, tmp_path):
+    format, line, found = PLANTED[bug]
+    planted = "class Any(int):\n    __eq__ = __ne__ = lambda *_: False\n" + line
+    done = fuzz("--format", format, "--count", 800 if bug == "checksums" else 300 if format == "h5" else 1500, "--keep", tmp_path, planted=planted)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert any(words in done.stdout for words in (found if isinstance(found, tuple) else (found,))), done.stdout
+    kept = sorted(tmp_path.iterdir())
+    assert len(kept) == done.stdout.count("FINDING")
+
+
+@pytest.mark.parametrize("line, found", [
+    ("fuzz.os.kill(fuzz.os.getpid(), 11)", "killed by SIGSEGV"), ("while True: pass", "computes for more than 2 s"),
+    ("bytearray(100 << 20)", "takes 100 MB"), ("bytearray(1 << 40)", "MemoryError")])
+def test_death_hang_and_memory_are_told(line, found, tmp_path):
+    """One mutant costs itself: those before and behind it are judged."""
+    planted = f"""
+def planted(path, data):
+    if fuzz.zlib.crc32(data) % 50 == 0:
+        {line}
+    return "accepted"
+fuzz.FORMATS["config"] = fuzz.FORMATS["config"]._replace(verdict=planted)"""
+    done = fuzz("--format", "config", "--count", 150, planted="import zlib; fuzz.zlib = zlib" + planted)
+    findings = done.stdout.count("FINDING")
+    assert 1 <= findings < 15 and done.stdout.count(found) == findings, done.stdout + done.stderr
+    assert f"0 refused, {150 - findings} accepted, {findings} findings" in done.stdout
+
+
+def test_a_run_goes_on_where_it_stopped_and_comes_out_the_same(tmp_path):
+    whole = fuzz("--format", "safetensors", "--count", 700, "--seed", 3)
+    for count in 250, 700:
+        parts = fuzz("--format", "safetensors", "--count", count, "--seed", 3, "--resume", tmp_path / "state")
+        assert json.loads((tmp_path / "state").read_text())["next"] == count
+    assert parts.stdout.split("findings")[0] == whole.stdout.split("findings")[0]
+    other = fuzz("--format", "safetensors", "--count", 900, "--seed", 4, "--resume", tmp_path / "state")
+    assert other.returncode == 1 and "seed 3, not safetensors and 4" in other.stderr
