@@ -160,6 +160,15 @@ def test_a_pipe_does_not_hang(tmp_path):
         open_picture(tmp_path / "pipe")
 
 
+def test_a_format_that_this_pillow_lacks(monkeypatch):
+    Image.init()
+    why = "WEBP support is not installed"
+    monkeypatch.setitem(Image.OPEN, "WEBP", (Image.OPEN["WEBP"][0], lambda head: head[8:12] == b"WEBP" and why))
+    with pytest.raises(PictureError, match=f"picture from bytes: {why}"):
+        open_picture(PICTURES["WEBP RGB"][0])
+    assert np.array_equal(pixels(PICTURES["PNG RGB"][0]), PICTURES["PNG RGB"][1])
+
+
 def test_doctests():
     assert doctest.testmod(nphybrid.picture).failed == 0
 

@@ -57,6 +57,11 @@ def test_tf_bilinear_keeps_what_needs_no_resizing():
     assert np.array_equal(tf_bilinear(fractions, 6, 5), fractions.astype(np.float32))
 
 
+def test_an_infinite_neighbour_does_not_spread():
+    x = np.array([1, 2, np.inf])[None, :, None]
+    assert tf_bilinear(x, 1, 1).item() == 2
+
+
 def test_tf_bilinear_is_not_pillows():
     x = noise(3, 64, 48, 1)
     ours = tf_bilinear(x, 16, 12)[:, :, 0]
