@@ -2,13 +2,14 @@
 
     python tests/fuzz.py --format h5 --count 200000 --seed 0 --resume STATE --keep FOLDER
 
-Each mutant follows from format, seed and index alone.  It begins as a valid file and is changed by somebody who knows
-the format: numbers become interesting ones, keys are doubled, removed and renamed, arrays are laid out anew, checksums
-are made to fit again; then perhaps by somebody who does not: bits flipped, pieces spliced, inserted and cut.
+(with the package installed, or PYTHONPATH=. in front).  Each mutant follows from format, seed and index alone.  It
+begins as a valid file and is changed by somebody who knows the format: numbers become interesting ones, keys are
+doubled, removed and renamed, arrays are laid out anew, checksums are made to fit again; then perhaps by somebody who
+does not: bits flipped, pieces spliced, inserted and cut.
 
 A mutant may be refused, or accepted and read right.  Findings are: a signal; more than 2 s of computing; another
 exception than the one the reader's docstring states; memory beyond 64 MB and three times the file; a file in which an
-independent reader sees something else; a refusal that says nothing or that would upset a terminal.
+independent reader sees something else; a refusal that names neither file nor key, is long, or would upset a terminal.
 
 The parent has imported the readers and computed nothing.  It forks a child per batch; what kills the child costs one
 mutant, and the next child goes on behind it.  With --resume a run can be stopped at any moment.

@@ -21,8 +21,8 @@ from ..tensorfile.common import brief
 
 # Reading a configuration builds a tree of this depth, so a hostile one may not ask for millions. Published: 51.
 MOST_BLOCKS = 1024
-# And it invents this many names where it holds none, 25 MB of them. Published: 21,843.
-MOST_UNNAMED = 100_000
+# And it makes a name for each class where it holds none. Published: 21,843.
+MOST_UNNAMED = 2 ** 15
 
 # The keys of `dialect`: fields of `Config`, and what each may be. "name" says where a network comes from.
 DIALECT = {"name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance", "deviation"), "ws_eps": float,

@@ -15,8 +15,10 @@ object, a user block.  The library h5py only finds the arrays.  Their bytes are 
 after every place has been checked: inside the file, overlapping no other.  So no array can come from another
 file or be larger than this one.
 
-Not promised: the C library behind h5py has had memory errors with crafted files, which no check from outside
-stops.  For weights from strangers there is safetensors; this format is for what you converted, or can trace.
+Not promised: the C library behind h5py has memory errors with crafted files, which no check from outside stops:
+`tests/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit, and of its
+first 5,000 files 22 killed libhdf5 2.0.  Damage alone was not seen to: such checksums notice it.
+For weights from strangers there is safetensors; this format is for what you converted, or can trace.
 """
 
 import itertools
