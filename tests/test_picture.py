@@ -103,6 +103,17 @@ def test_mode_lab():
     assert np.abs(x - expected).max() <= 6
 
 
+@pytest.mark.skipif("AVIF" not in Image.registered_extensions().values(), reason="a Pillow without AVIF")
+@pytest.mark.parametrize("orientation", VIEW)
+def test_avif(orientation):
+    x = corners()
+    found = pixels(oriented(Image.fromarray(x), "AVIF", orientation, quality=100, subsampling="4:4:4"))
+    assert np.abs(found - VIEW[orientation](x)).max() <= 8
+    alpha = np.full(x.shape[:2], 128, np.uint8)
+    found = pixels(encode(Image.fromarray(np.dstack([x, alpha])), "AVIF", quality=100, subsampling="4:4:4"))
+    assert np.abs(found - on_white(x, alpha)).max() <= 8
+
+
 def test_every_16_bit_value():
     values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
     assert np.array_equal(pixels(encode(Image.fromarray(values), "PNG")), grey(np.rint(values / 257)))
@@ -252,7 +263,8 @@ def test_bombs(tmp_path):
     # The first finds the formats and the decoders.
     small = tmp_path / "small"
     small.write_bytes(encode(Image.new("L", (3, 2)), "TIFF", compression="tiff_lzw"))
-    done = subprocess.run([sys.executable, "-c", CHILD, small, *paths], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", CHILD, small, *paths], capture_output=True, text=True, check=True,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     (warm, _, _), *rows = map(json.loads, done.stdout.splitlines())
     assert warm is None and len(rows) == len(made) == 35
     for (name, _, words), (refusal, seconds, kilobytes) in zip(made, rows):
