@@ -7,7 +7,9 @@ model mentions none of it.
 from .files import (Checkpoint, again, default_model, golden_input, read, read_config, read_processor, sha256, write_h5,
                     write_processor)
 from .dialects import TABLES, translated
+from .guess import guess, numbering, without_prefix
 from .names import Misfit, bit_names, filled, hybrid_names, spelled
 
-__all__ = ["TABLES", "Checkpoint", "Misfit", "again", "bit_names", "default_model", "filled", "golden_input", "hybrid_names",
-           "read", "read_config", "read_processor", "sha256", "spelled", "translated", "write_h5", "write_processor"]
+__all__ = ["TABLES", "Checkpoint", "Misfit", "again", "bit_names", "default_model", "filled", "golden_input", "guess",
+           "hybrid_names", "numbering", "read", "read_config", "read_processor", "sha256", "spelled", "translated",
+           "without_prefix", "write_h5", "write_processor"]
