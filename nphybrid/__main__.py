@@ -115,6 +115,14 @@ def summary(args):
     return 0
 
 
+def inspect(args):
+    """Print what a file holds, by its header."""
+    from .inspection import inspected, shown
+    found = inspected(args.path)
+    print(json.dumps(found, indent=2) if args.format == "json" else shown(found))
+    return 0
+
+
 def bench(args):
     """Print a row per combination of dtype, threads and batch; one whose process is killed costs its own row only."""
     from .bench import combinations, row, shown, surroundings
@@ -162,7 +170,8 @@ def _parser():
     parser = argparse.ArgumentParser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.")
     parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
-    for add, run in ((_add_classify, classify), (_add_convert, convert), (_add_summary, summary), (_add_bench, bench),
+    for add, run in ((_add_classify, classify), (_add_convert, convert), (_add_summary, summary),
+                     (_add_inspect, inspect), (_add_bench, bench),
                      (_add_doctor, doctor), (_add_warmup, warmup)):
         verb = add(verbs)
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -207,6 +216,13 @@ def _add_summary(verbs):
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help="an .h5, a folder, a config.json, owner/name on the hub, or a preset such as "
                            "R50+ViT-B/16")
+    verb.add_argument("--format", choices=("text", "json"), default="text")
+    return verb
+
+
+def _add_inspect(verbs):
+    verb = verbs.add_parser("inspect", help="print what a model file holds: tensors, checksums, whose names")
+    verb.add_argument("path", metavar="PATH", help="a weight file, the index of shards, a config.json, or a folder")
     verb.add_argument("--format", choices=("text", "json"), default="text")
     return verb
 

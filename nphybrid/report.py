@@ -11,6 +11,7 @@ import numpy as np
 from .config import steps
 from .model import bit, hybrid
 from .params import Shape, mapped, named, shapes
+from .tensorfile.common import brief
 from .trace import Trace
 
 
@@ -61,6 +62,11 @@ def table(cells, align):
     widths = [max(map(len, column)) for column in zip(*cells)]
     return "\n".join("  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths)).rstrip()
                      for row in cells)
+
+
+def printable(text, limit=200):
+    """A text from a file as one line that is safe on a terminal: as it is, or escaped and shortened."""
+    return text if len(text) <= limit and text.isprintable() else brief(text)
 
 
 class Ledger(Trace):

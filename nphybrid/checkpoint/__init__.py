@@ -4,12 +4,13 @@
 `infer` what network it holds, `files` what a model file is made of. Bytes are read and written by `tensorfile`; the
 model mentions none of it.
 """
-from .files import (Checkpoint, again, default_model, golden_input, read, read_config, read_processor, sha256, write_h5,
-                    write_processor)
+from .files import (PROCESSORS, Checkpoint, again, default_model, golden_input, golden_state, read, read_config,
+                    read_json, read_processor, sha256, weights_file, write_h5, write_processor)
 from .dialects import TABLES, translated
 from .guess import guess, numbering, without_prefix
 from .names import Misfit, bit_names, filled, hybrid_names, spelled
 
-__all__ = ["TABLES", "Checkpoint", "Misfit", "again", "bit_names", "default_model", "filled", "golden_input", "guess",
-           "hybrid_names", "numbering", "read", "read_config", "read_processor", "sha256", "spelled", "translated",
-           "without_prefix", "write_h5", "write_processor"]
+__all__ = ["PROCESSORS", "TABLES", "Checkpoint", "Misfit", "again", "bit_names", "default_model", "filled",
+           "golden_input", "golden_state", "guess", "hybrid_names", "numbering", "read", "read_config", "read_json",
+           "read_processor", "sha256", "spelled", "translated", "weights_file", "without_prefix", "write_h5",
+           "write_processor"]

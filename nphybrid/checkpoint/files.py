@@ -7,7 +7,7 @@ import numpy as np
 
 from .. import hub, labels, tensorfile
 from ..tensorfile import FormatError, Stored
-from ..tensorfile.common import parse_json
+from ..tensorfile.common import brief, parse_json
 from .dialects import bare, one_numbering
 from .guess import guess
 from .infer import bit_config, jax_config, processor_of, timm_config
@@ -172,7 +172,8 @@ def read_json(path):
     return document
 
 
-def _weights_file(folder):
+def weights_file(folder):
+    """The file of a folder that holds its arrays, or the index of those that do.  -> Path"""
     for name in ("model.safetensors", "model.safetensors.index.json"):
         if (folder / name).exists():
             return folder / name
@@ -184,7 +185,7 @@ def _weights_file(folder):
 
 
 def _folder_arrays(folder):
-    path = _weights_file(folder)
+    path = weights_file(folder)
     return tensorfile.stored_sharded(path) if path.suffix == ".json" else tensorfile.stored_safetensors(path)
 
 
@@ -226,7 +227,7 @@ def sha256(path):
     path = Path(path)
     digest, files = hashlib.sha256(), [path]
     if path.is_dir():
-        files = [_weights_file(path)]
+        files = [weights_file(path)]
         if files[0].suffix == ".json":
             files = [path / name for name in sorted(set(read_json(files[0])["weight_map"].values()))]
     for file in files:
@@ -243,6 +244,21 @@ def golden_input(config):
     """
     i, j, c = np.ogrid[:config.image[0], :config.image[1], :config.channels]
     return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None]
+
+
+def golden_state(manifest, path):
+    """What a manifest keeps of the walk over the golden input.  -> (name of a state, float64 values), or None
+
+    Raises FormatError for anything else than a name and finite numbers.
+    """
+    golden = manifest.get("golden")
+    if golden is None:
+        return None
+    state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
+    numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
+    if not isinstance(state, str) or not numbers:
+        raise FormatError(f"{path}: golden is {brief(golden)}; expected a state's name and its values, all numbers")
+    return state, np.array(values, np.float64)
 
 
 DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"
