@@ -123,6 +123,16 @@ def inspect(args):
     return 0
 
 
+def verify(args):
+    """Print whether an `.h5` still is, and is computed as, what was converted."""
+    from .checkpoint import default_model
+    from .verification import shown, verified
+    _announce_compilation(args.engine)
+    checks = verified(args.model or default_model(), args.engine, args.dtype, args.precision, args.image)
+    print(json.dumps([check._asdict() for check in checks], indent=2) if args.format == "json" else shown(checks))
+    return int(not all(check.ok for check in checks))
+
+
 def bench(args):
     """Print a row per combination of dtype, threads and batch; one whose process is killed costs its own row only."""
     from .bench import combinations, row, shown, surroundings
@@ -171,7 +181,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add, run in ((_add_classify, classify), (_add_convert, convert), (_add_summary, summary),
-                     (_add_inspect, inspect), (_add_bench, bench),
+                     (_add_inspect, inspect), (_add_verify, verify), (_add_bench, bench),
                      (_add_doctor, doctor), (_add_warmup, warmup)):
         verb = add(verbs)
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -223,6 +233,18 @@ def _add_summary(verbs):
 def _add_inspect(verbs):
     verb = verbs.add_parser("inspect", help="print what a model file holds: tensors, checksums, whose names")
     verb.add_argument("path", metavar="PATH", help="a weight file, the index of shards, a config.json, or a folder")
+    verb.add_argument("--format", choices=("text", "json"), default="text")
+    return verb
+
+
+def _add_verify(verbs):
+    verb = verbs.add_parser("verify", help="recompute the checksums and the logits that an .h5 keeps")
+    verb.add_argument("model", nargs="?", metavar="MODEL.h5", help="(default: the model that comes along)")
+    verb.add_argument("--engine", choices=ENGINES, default="numba", help="verified beside the reference in float64")
+    verb.add_argument("--dtype", choices=DTYPES, default="float32")
+    verb.add_argument("--precision", choices=("highest", "high"), default="highest")
+    verb.add_argument("--image", metavar="CATS.jpg",
+                      help="000000039769.jpg of COCO val2017: its published logits, for google/vit-hybrid-base-bit-384")
     verb.add_argument("--format", choices=("text", "json"), default="text")
     return verb
 
