@@ -133,6 +133,14 @@ def verify(args):
     return int(not all(check.ok for check in checks))
 
 
+def compare(args):
+    """Print where two models or two traces part, state by state."""
+    from .comparison import as_json, compared, shown
+    rows = compared(args.a, args.b, args.tolerance, args.image)
+    print(json.dumps(as_json(rows), indent=2) if args.format == "json" else shown(rows))
+    return int(not all(row.ok for row in rows))
+
+
 def bench(args):
     """Print a row per combination of dtype, threads and batch; one whose process is killed costs its own row only."""
     from .bench import combinations, row, shown, surroundings
@@ -181,7 +189,7 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     for add, run in ((_add_classify, classify), (_add_convert, convert), (_add_summary, summary),
-                     (_add_inspect, inspect), (_add_verify, verify), (_add_bench, bench),
+                     (_add_inspect, inspect), (_add_verify, verify), (_add_compare, compare), (_add_bench, bench),
                      (_add_doctor, doctor), (_add_warmup, warmup)):
         verb = add(verbs)
         verb.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -249,6 +257,17 @@ def _add_verify(verbs):
     return verb
 
 
+def _add_compare(verbs):
+    verb = verbs.add_parser("compare", help="tell where two models or two traces part")
+    verb.add_argument("a", metavar="A", help="an .h5 or a folder; or a trace: an .npz or .safetensors of states")
+    verb.add_argument("b", metavar="B", help="another of the same kind")
+    verb.add_argument("--tolerance", type=_tolerance, metavar="X",
+                      help="of max|a - b| / max|b| per state (default 1e-9 in float64, else 3e-4)")
+    verb.add_argument("--image", help="the picture that both models look at (default: a built-in one)")
+    verb.add_argument("--format", choices=("text", "json"), default="text")
+    return verb
+
+
 def _add_bench(verbs):
     verb = verbs.add_parser("bench", help="measure load, first and steady calls, and memory of a model",
                             description="Options with N,M take several values; each combination is measured by itself.")
@@ -283,6 +302,15 @@ def _positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is no whole number of 1 or more")
     return int(text)
+
+
+def _tolerance(text):
+    try:
+        if float(text) >= 0:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text} is no number of 0 or more")
 
 
 def _several(kind):
