@@ -105,7 +105,7 @@ def _told(path):
         return {name: {"dtype": "bfloat16", "bytes": entry.end - entry.begin}
                 for name, entry in tensorfile.safetensors_header(path)[0].items() if entry.dtype == "BF16"}
     if kind == "npz":
-        return {name: {"crc32": f"{member.crc:08x}"} | (
+        return {name: {"crc32": f"{member.entry.crc:08x}"} | (
             {"dtype": "bfloat16", "bytes": 2 * math.prod(member.shape)} if member.dtype.endswith("V2") else {})
             for name, member in tensorfile.npz_header(path).items()}
     return {}

@@ -1,11 +1,13 @@
 """`nphybrid inspect`: what a file holds, told without reading an array; against the bytes themselves."""
 import hashlib
+import io
 import json
 import math
 import os
 import struct
 import subprocess
 import sys
+import zipfile
 
 import numpy as np
 import pytest
@@ -145,6 +147,14 @@ def test_an_npz_tells_its_crc_and_its_numbering(tmp_path):
 
 # ---------------------------------------------------------------- what is not read, and what is refused
 
+def zipped(name):
+    """A zip archive with one member."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr(name, b"\x80\x02}q\x00.")
+    return file.getvalue()
+
+
 def test_no_array_is_read(weights, monkeypatch):
     def refuse(*_):
         raise AssertionError("an array was read")
@@ -165,10 +175,11 @@ def test_a_damaged_array_is_told_all_the_same(tmp_path):
 @pytest.mark.parametrize("data, told", [
     (b"", "the file is empty"), (b"<!DOCTYPE html><title>Sign in</title>", "is a web page"),
     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\x80\x02}q\x00.", "never opened here"),
-    (b"PK\x03\x04" + bytes(30) + b"archive/data.pkl", "is a pickle"), (b"[1, 2]", "a JSON list, expected an object"),
+    (zipped("archive/data.pkl"), "is a pickle"), (zipped("notes.txt"), "is of another kind"),
+    (b"[1, 2]", "a JSON list, expected an object"),
     (b"\x89HDF\r\n\x1a\n" + bytes(100), "broken or truncated"), (b"nothing of the kind", "not a safetensors file"),
     (struct.pack("<Q", 50) + b'{"w": ', "ends inside its header"),
-], ids=["empty", "page", "git-lfs", "pickle", "torch", "list", "hdf5", "text", "truncated"])
+], ids=["empty", "page", "git-lfs", "pickle", "torch", "zip", "list", "hdf5", "text", "truncated"])
 def test_refusals(data, told, tmp_path, capsys):
     (tmp_path / "w.bin").write_bytes(data)
     assert main(["inspect", str(tmp_path / "w.bin")]) == 3
