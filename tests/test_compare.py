@@ -236,6 +236,12 @@ def test_float64_is_held_closer(dtype, ok, trace):
     assert row.ok == ok and row.verdict == ("within" if ok else "DIFFERS")
 
 
+@pytest.mark.parametrize("tolerance, verdict", [(0.25, "within"), (np.nextafter(0.25, 0), "DIFFERS")])
+def test_a_tolerance_includes_itself(tolerance, verdict, trace):
+    a, b = (trace(f"{x}.safetensors", norm=np.array([1.0, x])) for x in (2.5, 2))
+    assert next(row for row in compared(a, b, tolerance) if row.name == "norm").verdict == verdict
+
+
 def test_nan_is_equal_to_nan_alone(states, trace, capsys):
     bad = states["norm"].copy()
     bad[0, 2, 3] = np.nan

@@ -83,7 +83,25 @@ def test_one_class(tmp_path):
     assert failed(verified(tmp_path / "m.h5", engine="reference")) == []
 
 
+def test_every_option_reaches_the_model(monkeypatch):
+    seen, load = [], verification.load
+    monkeypatch.setattr(verification, "load", lambda path, **options: seen.append(options) or load(path, **options))
+    verified(default_model(), "numba", "float32", precision="high")
+    assert seen == [dict(engine="reference", dtype="float64"),
+                    dict(engine="numba", dtype="float32", precision="high")]
+
+
 # ---------------------------------------------------------------- what does not
+
+def test_what_an_error_is_measured_by(original, rewrite):
+    """In float64 the largest value, in float32 the spread of all."""
+    golden = original.documents["manifest"]["golden"]
+    values = np.array(golden["values"])
+    values[4] += 0.01
+    _, exact, rounded = verified(rewrite(golden={**golden, "values": values.tolist()}), engine="reference")
+    assert exact.found == pytest.approx(0.01 / np.abs(values).max(), rel=1e-9)
+    assert rounded.found == pytest.approx(0.01 / np.sqrt(np.mean((values - values.mean()) ** 2)), rel=1e-3)
+
 
 @pytest.mark.parametrize("name, index, change", [
     ("classifier.bias", 3, 1e-6), ("vit.encoder.layer.1.attention.attention.value.bias", 7, 1e-4),
