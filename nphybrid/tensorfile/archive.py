@@ -317,6 +317,7 @@ def _inflated(blocks, path, name):
             while piece := stream.decompress(block, _STEP):
                 yield piece
                 block = stream.unconsumed_tail
+            # zlib would gather all that follows, each block with a copy of those before.
             if stream.eof:
                 break
     except zlib.error as error:
