@@ -14,7 +14,7 @@ def test_every_promise_names_its_tests(root):
 
 
 def test_the_count_of_pictures_is_true(root):
-    assert f"{len(PICTURES)} files" in (root / "SECURITY.md").read_text("utf-8")
+    assert f"{len(PICTURES)} pictures" in (root / "SECURITY.md").read_text("utf-8")
 
 
 def test_no_code_opens_a_connection():
