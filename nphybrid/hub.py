@@ -38,6 +38,9 @@ def located(path, revision=None, weights=True):
 
     revision: a branch, tag or commit of that model. weights: whether more than its configuration is wanted. Raises
     ValueError for the revision of a path, and what `fetched` raises.
+
+    >>> located("examples/images").name
+    'images'
     """
     if not Path(path).exists() and is_name(path):
         return fetched(path, revision, weights)
@@ -49,9 +52,9 @@ def located(path, revision=None, weights=True):
 def fetched(name, revision=None, weights=True):
     """Fetch a model from the hub, as far as it is not in the cache.  -> Path of the folder, whose name is the commit
 
-    name: owner/name, or owner/name@revision. Raises FileNotFoundError if huggingface_hub is not installed, if there is
-    no such model or revision, or if it has no safetensors; PermissionError for a gated model; OSError if the hub cannot
-    be reached and the cache does not hold it all.
+    name: owner/name or owner/name@revision, as `is_name` knows it. Raises FileNotFoundError if huggingface_hub is not
+    installed, if there is no such model or revision, or if it has no safetensors; PermissionError for a gated model;
+    OSError if the hub cannot be reached and the cache does not hold it all.
     """
     repository, within = NAME.fullmatch(name).group("repository", "revision")
     if None not in (within, revision) and within != revision:
