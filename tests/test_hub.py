@@ -16,6 +16,7 @@ import pytest
 
 from nphybrid import (FormatError, ViTHybridConfig, ViTHybridForImageClassification, ViTHybridImageProcessor,
                       checkpoint, default_model, hub)
+from nphybrid.conversion import convert
 from nphybrid.tensorfile import h5_documents, read_sharded, write_safetensors
 
 needs_client = pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is None, reason="needs nphybrid[hub]")
@@ -239,6 +240,29 @@ print(json.dumps([ViTHybridConfig.from_pretrained("{NAME}").to_dict(),
     assert "model.safetensors" not in dict(served.asked).values() and "model.safetensors" not in got(served, "HEAD")
 
 
+@needs_client
+def test_a_model_of_timm(served, python, tmp_path):
+    """Its card lacks what a Hugging Face configuration has, and comes without an image processor's file."""
+    dialect = {"name": "timm", "resampling": "antialiased"}
+    backbone = dict(layer_type="bottleneck", depths=[1, 1], hidden_sizes=[128, 256], embedding_size=32,
+                    global_padding="SAME", embedding_dynamic_padding=True)
+    made = ViTHybridForImageClassification(ViTHybridConfig(
+        backbone, image_size=32, hidden_size=64, num_hidden_layers=1, num_attention_heads=1, intermediate_size=9,
+        layer_norm_eps=1e-6, num_labels=3, dialect=dialect), engine="reference", seed=3)
+    convert(made, tmp_path / "card", "timm")
+    served.models["timm/tiny_r2_s8_32.v1"] = {"main": {path.name: path.read_bytes()
+                                                       for path in (tmp_path / "card").iterdir()}}
+    done = python("-c", f"""import numpy as np
+from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor
+name = "hf-hub:timm/tiny_r2_s8_32.v1"
+model = ViTHybridForImageClassification.from_pretrained(name, engine="reference")
+print(model({X}).logits.tobytes().hex())
+processor = ViTHybridImageProcessor.from_pretrained(name)
+print(processor.to_dict() == ViTHybridImageProcessor.from_dict(model.processor).to_dict())""")
+    assert done.stdout.split() == [logits(made), "True"], done.stderr
+    assert got(served) == ["config.json", "model.safetensors"]
+
+
 # ------------------------------------------------------------------ the command line and the pipeline
 
 @needs_client
@@ -299,8 +323,8 @@ print([main(["convert", name, "m.h5"]) for name in {list(SENTENCES)}])""")
      "config.json is not in the cache, and http://127.0.0.1:9 does not give it: .*refused"),
 ])
 def test_without_a_network(environment, told, served, python, logits_of):
-    convert = IMPATIENT + "from nphybrid.__main__ import main; sys.exit(main())"
-    done = python("-c", convert, "convert", NAME, "m.h5", **environment)
+    command = IMPATIENT + "from nphybrid.__main__ import main; sys.exit(main())"
+    done = python("-c", command, "convert", NAME, "m.h5", **environment)
     assert done.returncode == 3 and re.match(f"nphybrid: {NAME}:? {told}", done.stderr.splitlines()[-1])
     logits_of(NAME)
     served.asked.clear()
