@@ -216,7 +216,8 @@ def _add_classify(verbs):
 def _add_convert(verbs):
     verb = verbs.add_parser("convert", help="write a model in another format")
     verb.add_argument("source", metavar="SOURCE", help="a file or folder, or owner/name[@revision] on the hub")
-    verb.add_argument("target", metavar="TARGET", help="a .h5, which loses nothing; a .npz with Google's names; or a folder")
+    verb.add_argument("target", metavar="TARGET",
+                      help="a .h5, which loses nothing; a .npz with Google's names; or a folder")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
                       help="what the target's name does not tell: a folder of timm (default huggingface)")
     verb.add_argument("--lossy", action="store_true", help="write what the target can hold, and list what is lost")

@@ -54,8 +54,9 @@ def convert(model, target, to=None, lossy=False, source=None):
     """Write a model.  -> list of Loss, empty where nothing is lost, and how far that moves the golden logits
 
     to: one of FORMATS, by default told by the target's name. source: a dict that an `.h5` keeps. Raises ValueError that
-    lists what the target cannot hold, unless `lossy`; FileExistsError for a folder that holds something; nothing is written then. The second result is the largest
-    difference of the golden logits over their standard deviation, 0.0 where nothing is lost.
+    lists what the target cannot hold, unless `lossy`; FileExistsError for a folder that holds something; nothing is
+    written then. The second result is the largest difference of the golden logits over their standard deviation, 0.0
+    where nothing is lost.
     """
     form = format_of(target, to)
     if form == "h5":
@@ -68,8 +69,8 @@ def convert(model, target, to=None, lossy=False, source=None):
     lost = _losses(model, tree, written)
     moved = _moved(model, tree, written) if lost else 0.0
     if lost and not lossy:
-        raise ValueError(f"{target}: the format {form} cannot hold\n{listed(lost)}\n--lossy writes it all the same; the "
-                         f"golden logits then move by {moved:.2g} of their standard deviation")
+        raise ValueError(f"{target}: the format {form} cannot hold\n{listed(lost)}\n--lossy writes it all the same; "
+                         f"the golden logits then move by {moved:.2g} of their standard deviation")
     if form == "google":
         tensorfile.write_npz(target, written.arrays)
         return lost, moved
@@ -166,8 +167,9 @@ def _named(config, names):
 
 
 # timm's names of the published networks, by what tells them apart.
-_TIMM = {((), 192): "vit_tiny_r_s16_p8", ((2, 2, 2, 2), 384): "vit_small_r26_s32", ((2, 2, 2, 2), 768): "vit_base_r26_s32",
-         ((3, 4, 9), 768): "vit_base_r50_s16", ((3, 4, 6, 3), 1024): "vit_large_r50_s32"}
+_TIMM = {((), 192): "vit_tiny_r_s16_p8", ((2, 2, 2, 2), 384): "vit_small_r26_s32",
+         ((2, 2, 2, 2), 768): "vit_base_r26_s32", ((3, 4, 9), 768): "vit_base_r50_s16",
+         ((3, 4, 6, 3), 1024): "vit_large_r50_s32"}
 _WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
 
 

@@ -9,8 +9,8 @@
 import numpy as np
 
 from . import image
+from .checkpoint.preprocessing import TF_BILINEAR
 
-TF_BILINEAR = "tf-bilinear"                              # beside Pillow's numbers for its filters
 CROP_ROUNDINGS = ("floor", "half_even")
 
 

@@ -204,7 +204,8 @@ def test_an_infinite_row_is_nan(value):
 
 
 @on_amx
-@pytest.mark.parametrize("x", [LARGEST, -LARGEST, 3.3895e38, matmul.BEYOND, np.nextafter(matmul.BEYOND, 0), 2.0 ** -102])
+@pytest.mark.parametrize("x", [LARGEST, -LARGEST, 3.3895e38, matmul.BEYOND, np.nextafter(matmul.BEYOND, 0),
+                               2.0 ** -102])
 def test_the_largest_come_out_as_they_went_in(x):
     x = np.float32(x)
     assert linear(np.array([[x]]), np.float32([[1]]), 3).item() == x
@@ -222,7 +223,8 @@ SCALES = {(0, 0): (2e-7, 1.14e-7), (-100, 0): (2e-7, 1.14e-7), (-50, -50): (2e-7
 @on_amx
 @pytest.mark.parametrize("scale", SCALES)
 def test_errors_of_small_numbers(scale):
-    x, kernel = (cases.normal(i, *shape) * np.float32(2.0 ** scale[i]) for i, shape in enumerate(((50, 768), (768, 70))))
+    shapes = (50, 768), (768, 70)
+    x, kernel = (cases.normal(i, *shape) * np.float32(2.0 ** scale[i]) for i, shape in enumerate(shapes))
     truth = x.astype(np.float64) @ kernel
     found = np.sqrt(np.square(linear(x, kernel, 3) - truth).mean()) / truth.std()
     print(scale, found)

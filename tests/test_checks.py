@@ -215,8 +215,8 @@ def test_a_model_checks_what_it_is_handed(call, kind, said):
 def test_a_picture_in_which_no_patch_finds_room():
     config = ViTHybridConfig(**{**TOY, "patch_size": 3, "image_size": 64})
     message = said_by(model(config=config), np.zeros((1, 3, 64, 16)), interpolate_pos_encoding=True)
-    assert message.startswith("64 x 16 pixels make a map of 8 x 2 cells, which patches of 3 x 3 do not fill; the nearest "
-                              "sizes that do: 48 or 65 x 17")
+    assert message.startswith("64 x 16 pixels make a map of 8 x 2 cells, which patches of 3 x 3 do not fill; the "
+                              "nearest sizes that do: 48 or 65 x 17")
 
 
 def test_a_picture_that_patches_do_not_fill():

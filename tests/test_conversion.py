@@ -148,8 +148,8 @@ def test_a_network_that_could_not_be_read_back_is_refused(tmp_path):
 
 
 def test_a_pooler_and_a_mask_token_are_lost_to_timm(tmp_path):
-    model = ViTHybridModel(ViTHybridConfig(backbone_config=BACKBONE, image_size=64, dialect=TIMM,
-                                           **{**ENCODER, "layer_norm_eps": 1e-6}), use_mask_token=True, engine="reference")
+    config = ViTHybridConfig(backbone_config=BACKBONE, image_size=64, dialect=TIMM, layer_norm_eps=1e-6, **ENCODER)
+    model = ViTHybridModel(config, use_mask_token=True, engine="reference")
     with pytest.raises(ValueError) as refusal:
         convert(model, tmp_path / "card", "timm")
     assert all(f"the array {name}: kept becomes nothing" in str(refusal.value)

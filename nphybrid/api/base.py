@@ -64,8 +64,8 @@ class Model:
     @classmethod
     def from_pretrained(cls, path, *, revision=None, engine="numba", dtype="float32", precision="highest",
                         num_threads=None, **overrides):
-        """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not), an `.h5`, a timm
-        folder or `.safetensors`, or a Google `.npz`.
+        """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not), an `.h5`, a
+        timm folder or `.safetensors`, or a Google `.npz`.
 
         path: where nothing lies there, "owner/name" or "owner/name@revision" is fetched from the Hugging Face hub, or
         from its cache (hub.py says what is fetched; needs `nphybrid[hub]`). revision: a branch, tag or commit there.

@@ -324,7 +324,7 @@ _HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_pad
 
 def _in_dialect(sizes, dialect):
     """The Config with what the key `dialect` states.  Raises ValueError."""
-    if not isinstance(dialect, dict) or (unknown := [key for key in dialect if key not in DIALECT]):
+    if not isinstance(dialect, dict) or not dialect.keys() <= DIALECT.keys():
         raise ValueError(f"dialect is {brief(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
     for key, value in dialect.items():
         if DIALECT[key] is float:

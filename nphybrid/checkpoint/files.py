@@ -57,12 +57,12 @@ def _foreign(path, arrays, card):
     """The Checkpoint of a file whose names are not Hugging Face's; what those say, its config has to say."""
     dialect, anchor = guess(arrays)
     if dialect is None:
-        raise FormatError(f"{path}: names of no known dialect, for example {', '.join(list(arrays)[:3])}; expected those "
-                          "of Hugging Face, timm or Google's JAX")
+        raise FormatError(f"{path}: names of no known dialect, for example {', '.join(list(arrays)[:3])}; expected "
+                          "those of Hugging Face, timm or Google's JAX")
     if dialect.startswith("huggingface"):
-        where = path if path.is_dir() else path.parent
-        raise FormatError(f"{path} has Hugging Face's names ({anchor}), and {where / 'config.json'} with the model_type "
-                          "that goes with them is missing" + ("" if path.is_dir() else "; if it is there, name the folder"))
+        if path.is_dir():
+            raise FormatError(f"{path} has Hugging Face's names ({anchor}), but no config.json with a model_type")
+        raise FormatError(f"{path} is a part of a model; expected its folder, {path.parent}, or an .h5 file")
     arrays = bare(arrays)
     if dialect.startswith("jax"):
         arrays = one_numbering(arrays)

@@ -1,4 +1,4 @@
-"""What network a file of another dialect holds: its configuration, as Hugging Face would spell it, from names and shapes.
+"""What network a file of another dialect holds: its configuration, spelled as Hugging Face does, from names and shapes.
 
 Whatever a shape tells is not asked for. Not told are the number of heads in timm's files (heads of 64 are assumed, as
 in every published network) and a picture that is not square; for these there are overrides. What the dialects compute

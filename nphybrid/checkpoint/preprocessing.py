@@ -9,8 +9,7 @@ A Hugging Face checkpoint says it itself, in preprocessor_config.json.
 import math
 from collections.abc import Mapping
 
-from ..resample import TF_BILINEAR
-
+TF_BILINEAR = "tf-bilinear"               # TensorFlow's filter, beside Pillow's numbers for its own
 # timm's names of Pillow's filters, and Pillow's numbers for them.
 INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 FRAMEWORKS = ("jax", "torch")

@@ -28,7 +28,7 @@ def dtype_name(dtype):
 
 
 def floats_of(dtype):
-    """The NumPy dtype of the arrays that flow in a model of a dtype: bfloat16 is a matter of its weights, and of AMX."""
+    """The NumPy dtype of the arrays that flow in a model of a dtype: bfloat16 is a matter of weights (and of AMX)."""
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
 
 

@@ -44,8 +44,9 @@ NOTHING, NO_HALVES = np.zeros(0, np.float32), np.zeros(0, np.uint16)
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O) as the loops read it: panels of columns, zeros beyond the last.
 
-    parts: see PARTS; one is bfloat16, in half the memory, where AMX rounds what it meets as well. Panels are (P, K, NR), or AMX's (`amx.packed`). The layout is
-    the instruction set's: a pickle holds the kernel itself, which is packed where it is read.
+    parts: see PARTS; one is bfloat16, in half the memory, where AMX rounds what it meets as well. Panels are
+    (P, K, NR), or AMX's (`amx.packed`). The layout is the instruction set's: a pickle holds the kernel itself, which is
+    packed where it is read.
 
     Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where its panels cannot give it back.
     """
