@@ -260,7 +260,7 @@ def _add_verify(verbs):
 
 def _add_compare(verbs):
     verb = verbs.add_parser("compare", help="tell where two models or two traces part")
-    verb.add_argument("a", metavar="A", help="an .h5 or a folder; or a trace: an .npz or .safetensors of states")
+    verb.add_argument("a", metavar="A", help="a model of any format; or a trace, an .npz or .safetensors of states")
     verb.add_argument("b", metavar="B", help="another of the same kind")
     verb.add_argument("--tolerance", type=_tolerance, metavar="X",
                       help="of max|a - b| / max|b| per state (default 1e-9 in float64, else 3e-4)")

@@ -19,7 +19,8 @@ from .trace import Discard, Trace
 EXACT, ROUNDED = 1e-9, 3e-4
 
 # The order of the walk. What is inside a part comes before the part itself.
-_PARTS = ("pixel_values", "stem", "stages", "features_norm", "tokens", "blocks", "norm", "pooler", "logits")
+_PARTS = ("pixel_values", "stem", "stages", "features_norm", "tokens", "blocks", "norm", "pooler", "pool_norm",
+          "pre_logits", "logits")
 _INSIDE = {
     "stem": ("conv", "border", "norm"),
     "bottleneck": ("proj", "norm_proj", "conv1", "norm1", "conv2", "norm2", "conv3"),
@@ -47,7 +48,7 @@ class Row(NamedTuple):
 def compared(a, b, tolerance=None, image=None):
     """Every state of two models or two traces, in the order of the walk.  -> list of Row
 
-    a, b: paths, of two model files (an `.h5`, a folder) or of two traces (`.npz`, `.safetensors`). tolerance: of
+    a, b: paths, of two models, in any format that is read, or of two traces (`.npz`, `.safetensors`). tolerance: of
     max|a - b| / max|b|, the default is EXACT between two float64 arrays and ROUNDED between others. image: the path
     of a picture, which each model sees through its own image processor; default: the built-in input. NaN is equal to
     NaN alone. Raises ValueError for a model beside a trace, and what reading them raises.
