@@ -241,7 +241,8 @@ def _add_summary(verbs):
 
 def _add_inspect(verbs):
     verb = verbs.add_parser("inspect", help="print what a model file holds: tensors, checksums, whose names")
-    verb.add_argument("path", metavar="PATH", help="a weight file, the index of shards, a config.json, or a folder")
+    verb.add_argument("path", metavar="PATH",
+                      help="a weight file, an index of shards, a config.json, a folder, or owner/name on the hub")
     verb.add_argument("--format", choices=("text", "json"), default="text")
     return verb
 

@@ -4,12 +4,11 @@ A trace is a file {state: array}, as `numpy.savez("a.npz", **model.trace(pixel_v
 walked here, by the reference engine in float64, so that whatever differs lies in the files.
 """
 import math
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from . import checkpoint, tensorfile
+from . import checkpoint, hub, tensorfile
 from .report import printable, table
 from .trace import Discard, Trace
 
@@ -48,8 +47,8 @@ class Row(NamedTuple):
 def compared(a, b, tolerance=None, image=None):
     """Every state of two models or two traces, in the order of the walk.  -> list of Row
 
-    a, b: paths, of two models, in any format that is read, or of two traces (`.npz`, `.safetensors`). tolerance: of
-    max|a - b| / max|b|, the default is EXACT between two float64 arrays and ROUNDED between others. image: the path
+    a, b: two models of any format, by path or by name on the hub, or two traces (`.npz`, `.safetensors`). tolerance:
+    of max|a - b| / max|b|, the default is EXACT between two float64 arrays and ROUNDED between others. image: the path
     of a picture, which each model sees through its own image processor; default: the built-in input. NaN is equal to
     NaN alone. Raises ValueError for a model beside a trace, and what reading them raises.
 
@@ -58,6 +57,7 @@ def compared(a, b, tolerance=None, image=None):
     >>> rows[0].name, rows[-1].name, {row.verdict for row in rows}
     ('pixel_values', 'logits', {'equal'})
     """
+    a, b = hub.located(a), hub.located(b)
     kinds = [_kind(path) for path in (a, b)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{a} is a {kinds[0]} and {b} a {kinds[1]}; expected two models or two traces")
@@ -72,7 +72,7 @@ def compared(a, b, tolerance=None, image=None):
 
 def _kind(path):
     """Models are folders, `.h5` files, and files whose names are those of weights."""
-    if Path(path).is_dir() or tensorfile.sniff(path) == "hdf5":
+    if path.is_dir() or tensorfile.sniff(path) == "hdf5":
         return "model"
     return "trace" if checkpoint.guess(tensorfile.stored(path))[0] is None else "model"
 

@@ -6,7 +6,7 @@ import math
 import os
 from pathlib import Path
 
-from . import checkpoint, tensorfile
+from . import checkpoint, hub, tensorfile
 from .report import printable, table
 from .tensorfile.common import brief
 
@@ -15,7 +15,7 @@ NAMING = ("architectures", "model_type", "architecture")
 
 
 def inspected(path):
-    """What a file or a folder holds.  -> dict that JSON can hold
+    """What a file, a folder or a model on the hub holds.  -> dict that JSON can hold
 
     files: [{"path", "kind", "bytes", "sha256"}]. model: what its configuration calls itself. dialect, anchor: whose
     names the tensors have, and the name that told it; numbering: of a JAX file. metadata: of a safetensors header or
@@ -28,7 +28,7 @@ def inspected(path):
     >>> found["dialect"], found["totals"]["parameters"], found["manifest"]["golden"]
     ('huggingface hybrid', 1469834, {'state': 'logits', 'count': 10})
     """
-    files, stored, documents = _opened(Path(path))
+    files, stored, documents = _opened(hub.located(path))
     tensors = _tensors(stored)
     dialect, anchor = checkpoint.guess(stored)
     config, metadata = documents.get("config") or {}, documents.get("metadata")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from nphybrid import (PRESETS, BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification,
-                      ViTHybridModel, default_model, tensorfile)
+                      ViTHybridModel, default_model, hub, tensorfile)
 from nphybrid.__main__ import main
 from nphybrid.comparison import Row, compared, difference, first_difference, in_order
 from nphybrid.report import summary
@@ -190,6 +190,12 @@ def test_a_model_equals_its_copy_in_another_dialect(saved, tmp_path):
     path = saved("m.h5", ViTHybridForImageClassification(config, engine="reference", seed=5))
     assert main(["convert", path, str(tmp_path / "timm"), "--to", "timm", "--lossy"]) == 0
     assert verdicts(compared(path, tmp_path / "timm", tolerance=0)) == {}
+
+
+def test_a_model_on_the_hub_is_the_folder_that_was_fetched(saved, model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path / "folder")
+    monkeypatch.setattr(hub, "fetched", lambda *_: tmp_path / "folder")
+    assert verdicts(compared("owner/name", saved("m.h5"))) == {}
 
 
 def test_a_picture_through_each_models_own_processor(root, tmp_path):

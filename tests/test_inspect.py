@@ -12,7 +12,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from nphybrid import FormatError, ViTHybridForImageClassification, default_model, tensorfile
+from nphybrid import FormatError, ViTHybridForImageClassification, default_model, hub, tensorfile
 from nphybrid.__main__ import main
 from nphybrid.inspection import inspected, shown
 from nphybrid.tensorfile import read_h5, write_h5, write_json, write_safetensors
@@ -109,6 +109,12 @@ def test_a_folder_tells_its_files(model, tmp_path):
         str(tmp_path / name) for name in ("config.json", "preprocessor_config.json", "model.safetensors")]
     assert all(each["sha256"] == sha256(tmp_path / each["path"]) for each in found["files"])
     assert found["model"]["model_type"] == "vit-hybrid" and found["dialect"] == "huggingface hybrid"
+
+
+def test_a_model_on_the_hub_is_the_folder_that_was_fetched(model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path)
+    monkeypatch.setattr(hub, "fetched", lambda name, *_: tmp_path if name == "owner/name" else pytest.fail(name))
+    assert inspected("owner/name") == inspected(tmp_path)
 
 
 @pytest.mark.parametrize("of", ["index", "folder"])
