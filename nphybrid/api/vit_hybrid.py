@@ -25,8 +25,9 @@ class ViTHybrid(Model):
             old = cls.config_class.from_dict(source.config).sizes()
             new = cls.config_class.from_dict(source.config, **overrides).sizes()
             name = next(name for name in source.arrays if name.endswith("embeddings.position_embeddings"))
-            if old.grid != new.grid:
+            if old.image != new.image:
                 checks.fits(new)
+            if old.grid != new.grid:
                 table = resized(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
                 source = source._replace(arrays={**source.arrays, name: table})
         return super()._from_checkpoint(source, overrides, **options)
