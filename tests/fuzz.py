@@ -445,20 +445,23 @@ def batch(name, seed, first, last, folder):
     pid = os.fork()
     if not pid:
         try:
-            os.close(reader)
             confined()
             for index in range(first, last):
                 said = judged(name, mutant(name, seed, index), Path(folder, "mutant"))
                 os.write(writer, (json.dumps(said) + "\n").encode())
                 if said[0] == "finding":
                     break
-        finally:
             os._exit(0)
+        finally:
+            traceback.print_exc()
+            os._exit(1)
     os.close(writer)
     with os.fdopen(reader) as pipe:
         verdicts = [json.loads(line) for line in pipe]
     code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     hangs = {-signal.SIGPROF: f"computes for more than {SECONDS} s", -signal.SIGALRM: f"waits for {PATIENCE} s"}
+    if code > 0:
+        raise RuntimeError(f"{name}, seed {seed}, index {first + len(verdicts)}: the fuzzer itself failed, see above")
     if code:
         verdicts.append([fault(name), hangs.get(code) or f"killed by {signal.Signals(-code).name}"])
     return verdicts

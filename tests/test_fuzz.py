@@ -80,6 +80,11 @@ fuzz.FORMATS["config"] = fuzz.FORMATS["config"]._replace(verdict=planted)"""
     assert f"0 refused, {150 - findings} accepted, {findings} findings" in done.stdout
 
 
+def test_a_fault_of_the_fuzzer_itself_is_told():
+    done = fuzz("--format", "config", "--count", 10, planted="fuzz.judged = None")
+    assert done.returncode == 1 and "the fuzzer itself failed" in done.stderr and "TypeError" in done.stderr
+
+
 def test_a_run_goes_on_where_it_stopped_and_comes_out_the_same(tmp_path):
     whole = fuzz("--format", "safetensors", "--count", 700, "--seed", 3)
     for count in 250, 700:

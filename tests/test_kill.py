@@ -58,7 +58,7 @@ print(json.dumps([ends, strays()]))
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="SIGKILL and fork")
+@pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitid")
 def test_fifty_killed_conversions(tmp_path):
     config = ViTHybridConfig(
         backbone_config=dict(layer_type="bottleneck", depths=[1], hidden_sizes=[16], embedding_size=8, num_groups=2,
