@@ -164,7 +164,7 @@ def test_golden_values_of_another_make(golden, told, rewrite):
 def test_refusals_exit_with_3(tmp_path, capsys):
     ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference").save_pretrained(tmp_path)
     for path, told in ((tmp_path, "nphybrid convert SOURCE TARGET.h5"), (tmp_path / "nowhere", "no such file"),
-                       (tmp_path / "model.safetensors", "name the folder")):
+                       (tmp_path / "model.safetensors", "is a part of a model")):
         assert main(["verify", str(path), "--engine", "reference"]) == 3
         printed = capsys.readouterr()
         assert told in printed.err and printed.out == ""
