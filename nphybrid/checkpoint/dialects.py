@@ -19,7 +19,7 @@ import numpy as np
 from ..params import named
 from ..tensorfile import Stored
 from . import guess
-from .names import CONV, LINEAR, PATCH, ROW, SAME, TABLE, Layout, cut, refuse_misfits, row
+from .names import CONV, PATCH, ROW, SAME, TABLE, Layout, cut, linear_rows, norm_rows, refuse_misfits, row
 
 AS_OURS = Layout(lambda shape, config: shape, (0, 1))
 HWIO = Layout(lambda shape, config: shape, (0, 1, 2, 3))
@@ -33,40 +33,32 @@ HEAD_HWIO = Layout(lambda shape, config: (1, 1, *shape), (0, 1, 2, 3))          
 
 # ---------------------------------------------------------------- timm
 
-def _timm(ours, theirs, layout=LINEAR):
-    return {f"{ours}.kernel": (f"{theirs}.weight", layout), f"{ours}.bias": (f"{theirs}.bias", SAME)}
-
-
-def _timm_norm(ours, theirs):
-    return {f"{ours}.scale": (f"{theirs}.weight", SAME), f"{ours}.bias": (f"{theirs}.bias", SAME)}
-
-
 def _timm_backbone(stem, unit):
-    table = {"stem.conv": (f"{stem}conv.weight", CONV), **_timm_norm("stem.norm", f"{stem}norm")}
+    table = {"stem.conv": (f"{stem}conv.weight", CONV), **norm_rows("stem.norm", f"{stem}norm")}
     for i in 1, 2, 3:
         table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}.weight", CONV
-        table |= _timm_norm(f"stages.*.*.norm{i}", f"{unit}norm{i}")
+        table |= norm_rows(f"stages.*.*.norm{i}", f"{unit}norm{i}")
     table["stages.*.*.proj"] = f"{unit}downsample.conv.weight", CONV
-    return table | _timm_norm("stages.*.*.norm_proj", f"{unit}downsample.norm")
+    return table | norm_rows("stages.*.*.norm_proj", f"{unit}downsample.norm")
 
 
 def timm_names(config):
     """timm's table: a hybrid, a plain ViT, or, without blocks, a resnetv2 BiT."""
     if not config.blocks:
-        return (_timm_backbone("stem.", "stages.{}.blocks.{}.") | _timm_norm("features_norm", "norm")
-                | _timm("head", "head.fc", HEAD_CONV))
+        return (_timm_backbone("stem.", "stages.{}.blocks.{}.") | norm_rows("features_norm", "norm")
+                | linear_rows("head", "head.fc", HEAD_CONV))
     backbone, block = "patch_embed.backbone.", "blocks.{}."
     return {
         **_timm_backbone(f"{backbone}stem." if config.depths else backbone, f"{backbone}stages.{{}}.blocks.{{}}."),
-        **_timm("tokens.proj", "patch_embed.proj", PATCH),
+        **linear_rows("tokens.proj", "patch_embed.proj", PATCH),
         "tokens.cls": ("cls_token", ROW), "tokens.positions": ("pos_embed", TABLE),
-        **_timm_norm("blocks.*.norm1", f"{block}norm1"), **_timm_norm("blocks.*.norm2", f"{block}norm2"),
+        **norm_rows("blocks.*.norm1", f"{block}norm1"), **norm_rows("blocks.*.norm2", f"{block}norm2"),
         # Of one array: the rows of the queries, of the keys, of the values.
-        **_timm("blocks.*.query", f"{block}attn.qkv"), **_timm("blocks.*.key", f"{block}attn.qkv"),
-        **_timm("blocks.*.value", f"{block}attn.qkv"), **_timm("blocks.*.out", f"{block}attn.proj"),
-        **_timm("blocks.*.fc1", f"{block}mlp.fc1"), **_timm("blocks.*.fc2", f"{block}mlp.fc2"),
-        **_timm_norm("norm", "norm"), **_timm_norm("pool_norm", "fc_norm"),
-        **_timm("pre_logits", "pre_logits.fc"), **_timm("head", "head"),
+        **linear_rows("blocks.*.query", f"{block}attn.qkv"), **linear_rows("blocks.*.key", f"{block}attn.qkv"),
+        **linear_rows("blocks.*.value", f"{block}attn.qkv"), **linear_rows("blocks.*.out", f"{block}attn.proj"),
+        **linear_rows("blocks.*.fc1", f"{block}mlp.fc1"), **linear_rows("blocks.*.fc2", f"{block}mlp.fc2"),
+        **norm_rows("norm", "norm"), **norm_rows("pool_norm", "fc_norm"),
+        **linear_rows("pre_logits", "pre_logits.fc"), **linear_rows("head", "head"),
     }
 
 

@@ -73,15 +73,13 @@ def _foreign(path, arrays, card):
             config = timm_config(shapes, card)
         else:
             config = bit_config(shapes) if dialect == "google bit" else jax_config(shapes)
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise FormatError(f"{path}: looks like {dialect}, by {anchor}, but {_unknown(error)}") from None
-    if names := card.get("label_names") or labels.names(config["num_labels"]):
-        config["id2label"] = dict(enumerate(names))
-    return Checkpoint(arrays, config, processor_of(config, card), {}, path, config["dialect"]["name"])
-
-
-def _unknown(error):
-    return f"{error} is missing" if isinstance(error, KeyError) else f"its shapes are not: {error}"
+        processor = processor_of(config, card)
+        if names := card.get("label_names") or labels.names(config["num_labels"]):
+            config["id2label"] = dict(enumerate(names))
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise FormatError(f"{path}: looks like {dialect}, by {anchor}, but {reason}") from None
+    return Checkpoint(arrays, config, processor, {}, path, config["dialect"]["name"])
 
 
 def read_config(path, revision=None):

@@ -1,8 +1,8 @@
 """What network a file of another dialect holds: its configuration, spelled as Hugging Face does, from names and shapes.
 
-Whatever a shape tells is not asked for. Not told are the number of heads in timm's files (heads of 64 are assumed, as
-in every published network) and a picture that is not square; for these there are overrides. What the dialects compute
-differently comes along: epsilons, the form of the weight standardization, GELU, the rule that resizes positions.
+Whatever a shape tells is not asked for. Not told are the number of heads in timm's files, for which there is a rule and
+an override, and a picture that is not square, which config.json has to tell. What the dialects compute differently comes
+along: epsilons, the form of the weight standardization, GELU, the rule that resizes positions.
 """
 import math
 import re
@@ -10,25 +10,37 @@ import re
 from ..tensorfile import FormatError
 from . import preprocessing
 
-HEAD = 64                                 # width of a head in every published network
+# How many heads there are in timm's networks whose heads are not 64 wide, by D: so400m, huge, giant, gigantic.
+HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+# What timm's config.json may say of a network that shapes tell as well, or that does not matter here.
+TOLD = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans", "qkv_bias",
+        "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate", "layers"}
 TIMM = {"name": "timm", "resampling": "antialiased"}
 JAX = {"name": "JAX", "resampling": "linear", "gn_eps": 1e-6, "ws_form": "deviation", "ws_eps": 1e-5}
 
 
 def timm_config(shapes, card):
-    """The configuration of a timm file.  shapes: {name: shape}; card: its config.json, or {}.  -> dict"""
+    """The configuration of a timm file.  shapes: {name: shape}; card: its config.json, or {}.  -> dict
+
+    Raises FormatError for what its config.json says and this package cannot do.
+    """
+    pool, arguments = card.get("global_pool"), card.get("model_args") or {}
+    if unknown := sorted(arguments.keys() - TOLD):
+        raise FormatError(f"its config.json builds the network with {', '.join(unknown)}, which is not supported")
+    if pool not in (None, "token", "avg"):
+        raise FormatError(f"its config.json says global_pool {pool!r}; expected 'token' or 'avg'")
     if "pos_embed" not in shapes:
         return _bit(_stages(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight"), shapes["stem.conv.weight"],
                     shapes.get("head.fc.weight", (0,))[0], {"name": "timm"})
     D, token = shapes["pos_embed"][-1], "cls_token" in shapes
     dialect = {**TIMM, **({} if token else {"class_token": False, "pool": "mean"})}
-    if (card.get("global_pool") or ("avg" if "fc_norm.weight" in shapes else "token")) == "avg":
+    if (pool or ("avg" if "fc_norm.weight" in shapes else "token")) == "avg":
         dialect["pool"] = "mean"
     if "fc_norm.weight" in shapes:
         dialect["norm_pooled"] = True
     if "pre_logits.fc.weight" in shapes:
         dialect["pre_logits"] = shapes["pre_logits.fc.weight"][0]
-    heads = (card.get("model_args") or {}).get("num_heads") or max(1, D // HEAD)
+    heads = arguments.get("num_heads") or HEADS.get(D) or max(1, D // 64)
     fields = dict(hidden_size=D, num_hidden_layers=_count(shapes, r"blocks\.(\d+)\."), num_attention_heads=heads,
                   intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0], hidden_act="gelu", layer_norm_eps=1e-6,
                   qkv_bias="blocks.0.attn.qkv.bias" in shapes, num_labels=shapes.get("head.weight", (0,))[0],

@@ -58,11 +58,11 @@ def cut(shape, config):
 PATCH = Layout(cut, (3, 2, 0, 1))                                       # (P*P*C, D)   <-> (D, C, P, P)
 
 
-def _norm(ours, theirs):
+def norm_rows(ours, theirs):
     return {f"{ours}.scale": (f"{theirs}.weight", SAME), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
-def _linear(ours, theirs, layout=LINEAR):
+def linear_rows(ours, theirs, layout=LINEAR):
     return {f"{ours}.kernel": (f"{theirs}.weight", layout), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
@@ -71,48 +71,48 @@ _BLOCK = "encoder.layer.{}"
 
 BIT = {
     "stem.conv": ("embedder.convolution.weight", CONV),
-    **_norm("stem.norm", "embedder.norm"),
+    **norm_rows("stem.norm", "embedder.norm"),
     "stages.*.*.conv1": (f"{_UNIT}.conv1.weight", CONV),
-    **_norm("stages.*.*.norm1", f"{_UNIT}.norm1"),
+    **norm_rows("stages.*.*.norm1", f"{_UNIT}.norm1"),
     "stages.*.*.conv2": (f"{_UNIT}.conv2.weight", CONV),
-    **_norm("stages.*.*.norm2", f"{_UNIT}.norm2"),
+    **norm_rows("stages.*.*.norm2", f"{_UNIT}.norm2"),
     "stages.*.*.conv3": (f"{_UNIT}.conv3.weight", CONV),
-    **_norm("stages.*.*.norm3", f"{_UNIT}.norm3"),
+    **norm_rows("stages.*.*.norm3", f"{_UNIT}.norm3"),
     "stages.*.*.proj": (f"{_UNIT}.downsample.conv.weight", CONV),
-    **_norm("stages.*.*.norm_proj", f"{_UNIT}.downsample.norm"),
-    **_norm("features_norm", "norm"),
+    **norm_rows("stages.*.*.norm_proj", f"{_UNIT}.downsample.norm"),
+    **norm_rows("features_norm", "norm"),
 }
 
 VIT = {
-    **_linear("tokens.proj", "embeddings.patch_embeddings.projection", PATCH),
+    **linear_rows("tokens.proj", "embeddings.patch_embeddings.projection", PATCH),
     "tokens.cls": ("embeddings.cls_token", ROW),
     "tokens.positions": ("embeddings.position_embeddings", TABLE),
     "tokens.mask": ("embeddings.mask_token", ROW),
-    **_norm("blocks.*.norm1", f"{_BLOCK}.layernorm_before"),
-    **_linear("blocks.*.query", f"{_BLOCK}.attention.attention.query"),
-    **_linear("blocks.*.key", f"{_BLOCK}.attention.attention.key"),
-    **_linear("blocks.*.value", f"{_BLOCK}.attention.attention.value"),
-    **_linear("blocks.*.out", f"{_BLOCK}.attention.output.dense"),
-    **_norm("blocks.*.norm2", f"{_BLOCK}.layernorm_after"),
-    **_linear("blocks.*.fc1", f"{_BLOCK}.intermediate.dense"),
-    **_linear("blocks.*.fc2", f"{_BLOCK}.output.dense"),
-    **_norm("norm", "layernorm"),
-    **_linear("pooler", "pooler.dense"),
+    **norm_rows("blocks.*.norm1", f"{_BLOCK}.layernorm_before"),
+    **linear_rows("blocks.*.query", f"{_BLOCK}.attention.attention.query"),
+    **linear_rows("blocks.*.key", f"{_BLOCK}.attention.attention.key"),
+    **linear_rows("blocks.*.value", f"{_BLOCK}.attention.attention.value"),
+    **linear_rows("blocks.*.out", f"{_BLOCK}.attention.output.dense"),
+    **norm_rows("blocks.*.norm2", f"{_BLOCK}.layernorm_after"),
+    **linear_rows("blocks.*.fc1", f"{_BLOCK}.intermediate.dense"),
+    **linear_rows("blocks.*.fc2", f"{_BLOCK}.output.dense"),
+    **norm_rows("norm", "layernorm"),
+    **linear_rows("pooler", "pooler.dense"),
     # What upstream's ViT has no name for, under ours.
-    **_norm("pool_norm", "pool_norm"),
-    **_linear("pre_logits", "pre_logits"),
+    **norm_rows("pool_norm", "pool_norm"),
+    **linear_rows("pre_logits", "pre_logits"),
 }
 
 
 def hybrid_names(prefix):
     """The table of a ViT Hybrid.  prefix is "vit." under a classifier, "" for the bare model."""
     backbone = f"{prefix}embeddings.patch_embeddings.backbone.bit."
-    return {**_prefixed(backbone, BIT), **_prefixed(prefix, VIT), **_linear("head", "classifier")}
+    return {**_prefixed(backbone, BIT), **_prefixed(prefix, VIT), **linear_rows("head", "classifier")}
 
 
 def bit_names(prefix):
     """The table of a BiT.  prefix is "bit." under a classifier or backbone, "" for the bare model."""
-    return {**_prefixed(prefix, BIT), **_linear("head", "classifier.1")}
+    return {**_prefixed(prefix, BIT), **linear_rows("head", "classifier.1")}
 
 
 def _prefixed(prefix, table):

@@ -1,0 +1,80 @@
+"""What names and shapes tell of a network, and what is refused because they do not."""
+import json
+
+import cases
+import numpy as np
+import pytest
+
+from nphybrid import FormatError
+from nphybrid.api.pipeline import load
+from nphybrid.checkpoint.infer import timm_config
+from nphybrid.tensorfile import write_safetensors
+
+# Of vit_huge_patch14_224: what the configuration is read from.
+HUGE = {"cls_token": (1, 1, 1280), "pos_embed": (1, 257, 1280), "patch_embed.proj.weight": (1280, 3, 14, 14),
+        "blocks.31.norm1.weight": (1280,), "blocks.0.mlp.fc1.weight": (5120, 1280), "blocks.0.attn.qkv.bias": (3840,),
+        "norm.weight": (1280,), "head.weight": (1000, 1280)}
+
+
+def test_heads_that_are_not_64_wide():
+    """80 wide in the huge network, and whatever config.json says in another."""
+    found = timm_config(HUGE, {})
+    assert (found["num_attention_heads"], found["hidden_size"], found["num_hidden_layers"]) == (16, 1280, 32)
+    assert (found["image_size"], found["patch_size"], found["num_labels"]) == (224, 14, 1000)
+    assert timm_config(HUGE, {"model_args": {"num_heads": 20}})["num_attention_heads"] == 20
+    base = {name: tuple(768 if n == 1280 else n for n in shape) for name, shape in HUGE.items()}
+    assert timm_config(base, {})["num_attention_heads"] == 12
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A function that writes a small plain ViT with timm's names, and a config.json of its kind."""
+    def write(card, **changes):
+        D = 64
+        arrays = {"cls_token": (1, 1, D), "pos_embed": (1, 5, D), "patch_embed.proj.weight": (D, 3, 4, 4),
+                  "patch_embed.proj.bias": (D,), "norm.weight": (D,), "norm.bias": (D,), "head.weight": (3, D),
+                  "head.bias": (3,)}
+        for name, shape in {"norm1.weight": (D,), "norm1.bias": (D,), "attn.qkv.weight": (3 * D, D),
+                            "attn.qkv.bias": (3 * D,), "attn.proj.weight": (D, D), "attn.proj.bias": (D,),
+                            "norm2.weight": (D,), "norm2.bias": (D,), "mlp.fc1.weight": (96, D), "mlp.fc1.bias": (96,),
+                            "mlp.fc2.weight": (D, 96), "mlp.fc2.bias": (D,)}.items():
+            arrays[f"blocks.0.{name}"] = shape
+        arrays = {name: shape for name, shape in {**arrays, **changes}.items() if shape is not None}
+        write_safetensors(tmp_path / "model.safetensors", {name: cases.normal(0, *shape) for name, shape in arrays.items()})
+        if card is not None:
+            (tmp_path / "config.json").write_text(json.dumps(card))
+        return tmp_path
+    return write
+
+
+def test_the_small_network_loads(folder):
+    model = load(folder({"architecture": "vit", "label_names": ["a", "b", "c"]}), engine="reference")
+    assert model(np.zeros((1, 3, 8, 8), np.float32)).logits.shape == (1, 3)
+    assert list(model.config.id2label.values()) == ["a", "b", "c"] and model.processor["crop_size"]["height"] == 8
+
+
+@pytest.mark.parametrize("card, told", [
+    ({"global_pool": "map"}, "global_pool 'map'; expected 'token' or 'avg'"),
+    ({"global_pool": ""}, "global_pool ''"),
+    ({"model_args": {"qk_norm": True, "num_heads": 1}}, "builds the network with qk_norm, which is not supported"),
+    ({"model_args": [1]}, "looks like timm vit"), ({"pretrained_cfg": "x"}, "looks like timm vit"),
+    ({"pretrained_cfg": {"crop_pct": 7}}, "crop_pct must be a number above 0"),
+    ({"pretrained_cfg": {"interpolation": "random"}}, "interpolation must be one of"),
+    ({"label_names": 3}, "looks like timm vit"),
+    ({"label_names": ["a", "b"]}, "num_labels is 3, but id2label has 2 names")])
+def test_a_card_that_cannot_be_right(folder, card, told):
+    with pytest.raises(ValueError, match=told):
+        load(folder(card), engine="reference")
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"pos_embed": (1, 4, 64)}, "3 patches is no square grid"),                  # a table without the class token
+    ({"blocks.0.ls1.gamma": (64,)}, "unexpected: blocks.0.ls1.gamma"),           # layer scale
+    ({"dist_token": (1, 1, 64)}, "unexpected: dist_token"), ({"norm_pre.weight": (64,)}, "unexpected: norm_pre.weight"),
+    ({"blocks.0.mlp.fc2.bias": None}, r"missing: blocks.0.mlp.fc2.bias \[64\]"),
+    ({"blocks.0.mlp.fc1.weight": None}, "'blocks.0.mlp.fc1.weight' is missing"),
+    ({"head.weight": (3, 32)}, r"head.weight has shape \[3, 32\], expected \[3, 64\]"),
+    ({"blocks.0.attn.qkv.weight": (128, 64)}, r"blocks.0.attn.qkv.weight has shape \[128, 64\], expected \[192, 64\]")])
+def test_arrays_that_are_of_another_network(folder, changes, told):
+    with pytest.raises(FormatError, match=told):
+        load(folder(None, **changes), engine="reference")
