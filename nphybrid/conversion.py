@@ -9,6 +9,7 @@
 Nobody keeps a list of what a format cannot hold: what is about to be written is read back, as any reader would, and
 compared with the model.
 """
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -201,8 +202,8 @@ def _losses(model, tree, written):
             lost.append(Loss(f"the network's {field}", repr(value), repr(other)))
     mine, theirs = _labels(model), list(_config(model, written).id2label.values())
     if model.sizes.classes and mine != theirs:
-        i = next((i for i, pair in enumerate(zip(mine, theirs)) if pair[0] != pair[1]), min(len(mine), len(theirs)))
-        lost.append(Loss("the labels", repr(mine[i]) if i < len(mine) else "nothing", repr(theirs[i:i + 1])))
+        had, becomes = next(pair for pair in itertools.zip_longest(mine, theirs) if pair[0] != pair[1])
+        lost.append(Loss("the labels", repr(had), repr(becomes)))
     mine, theirs = _options(model.processor), _options(written.processor)
     if mine:
         lost += [Loss(f"the processor's {key}", repr(mine.get(key)), repr(theirs.get(key)))

@@ -137,7 +137,7 @@ def test_labels_are_kept_or_told(tmp_path):
     model = hybrid(TIMM, layer_norm_eps=1e-6, id2label={i: f"kind {i}" for i in range(7)}, num_labels=None)
     convert(model, tmp_path / "card", "timm")
     assert load(tmp_path / "card", engine="reference").config.id2label == model.config.id2label
-    with pytest.raises(ValueError, match="the labels: 'kind 0' becomes \\['LABEL_0'\\]"):
+    with pytest.raises(ValueError, match="the labels: 'kind 0' becomes 'LABEL_0'"):
         convert(model, tmp_path / "model.npz")
 
 
