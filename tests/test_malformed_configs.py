@@ -141,7 +141,7 @@ def test_a_document_that_is_no_configuration_is_refused(data, tmp_path):
 
 def test_a_document_may_be_nested_as_deep_as_the_limit(tmp_path):
     for levels in 62, 63:
-        (tmp_path / "config.json").write_bytes(b'{"note": ' + b"[" * levels + b"]" * levels + b"}")
+        (tmp_path / "config.json").write_bytes(b'{"model_type": "bit", "note": ' + b"[" * levels + b"]" * levels + b"}")
         config = BitConfig.from_pretrained(tmp_path)
         config.save_pretrained(tmp_path)
         assert BitConfig.from_pretrained(tmp_path) == config
