@@ -33,6 +33,7 @@ from functools import cache
 from pathlib import Path
 from typing import Callable, NamedTuple
 
+import fuzz_npz
 import h5py
 import numpy as np
 import safetensors
@@ -420,12 +421,25 @@ def config_verdict(path, data):
     return "accepted"
 
 
+# ---------------------------------------------------------------- npz
+
+def npz_mutant(rng):
+    """A zip archive of .npy files, wrong in a place or two."""
+    return next(fuzz_npz.mutants(rng.getrandbits(64), 1))
+
+
+def npz_verdict(path, data):
+    """NumPy reads what we read."""
+    return "accepted" if fuzz_npz.verdict(data) else "refused"
+
+
 FORMATS = {
     "safetensors": Format(safetensors_mutant, safetensors_verdict),
     "h5": Format(h5_mutant, h5_verdict),
     # No check from outside stops the library's own errors: this row measures what is not promised.
     "h5-crafted": Format(h5_crafted, h5_verdict, trusted=False),
     "config": Format(config_mutant, config_verdict),
+    "npz": Format(npz_mutant, npz_verdict),
 }
 
 

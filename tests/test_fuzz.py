@@ -27,7 +27,7 @@ def fuzz(*arguments, planted=""):
                           text=True, capture_output=True, timeout=600)
 
 
-@pytest.mark.parametrize("format, least", [("safetensors", 600), ("h5", 1000), ("config", 1000)])
+@pytest.mark.parametrize("format, least", [("safetensors", 600), ("h5", 1000), ("config", 1000), ("npz", 600)])
 def test_nothing_is_found(format, least):
     done = fuzz("--format", format, "--count", 5000)
     assert done.returncode == 0 and "0 findings" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
@@ -50,6 +50,8 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
     "counts": ("config", 500, "configs._positive = lambda *_: None", "Error"),
     "how many names": ("config", 1500, "configs.MOST_UNNAMED = 2**63", "FINDING"),
     "short messages": ("config", 500, "configs.brief = repr", "characters"),
+    "CRC-32": ("npz", 1000, "import zlib; from types import SimpleNamespace; from nphybrid.tensorfile import npz; "
+               "npz.zlib = SimpleNamespace(**{**vars(zlib), 'crc32': lambda *_: Any()})", "AssertionError"),
     "safe messages": ("config", 1000, "configs.brief = str", "upsets a terminal"),
 }
 
