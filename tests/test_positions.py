@@ -1,11 +1,11 @@
-"""Position tables at another resolution, against a cubic written as loops over single cells."""
+"""Position tables at another resolution, against each rule written as loops over single cells."""
 import math
 from itertools import product
 
 import numpy as np
 import pytest
 
-from nphybrid.positions import bicubic, keys, resized
+from nphybrid.positions import antialiased, bicubic, keys, linear, resized
 
 A = -0.75                                 # of Keys' kernel
 
@@ -33,21 +33,67 @@ def taps(n, m):
                for j in range(math.floor(centre) - 1, math.floor(centre) + 3)]
 
 
-def resized_by_loop(table, old, new):
+def pillows_cubic(t):
+    """The same with a = -1/2."""
+    t, a = abs(t), -0.5
+    if t <= 1:
+        return (a + 2) * t ** 3 - (a + 3) * t ** 2 + 1
+    return a * t ** 3 - 5 * a * t ** 2 + 8 * a * t - 4 * a if t < 2 else 0.0
+
+
+def antialiased_taps(n, m):
+    """For each of m new cells the old ones under the cubic, stretched where the grid shrinks; none beyond the border."""
+    scale = n / m
+    wide = max(scale, 1)
+    for i in range(m):
+        centre = (i + 0.5) * scale
+        cells = range(max(int(centre - 2 * wide + 0.5), 0), min(int(centre + 2 * wide + 0.5), n))
+        weights = [pillows_cubic((j + 0.5 - centre) / wide) for j in cells]
+        yield [(j, weight / sum(weights)) for j, weight in zip(cells, weights)]
+
+
+def linear_taps(n, m):
+    """For each of m new points i * (n - 1) / (m - 1) the old point before it and the one after."""
+    for i in range(m):
+        place = i * (n - 1) / (m - 1) if m > 1 else 0
+        before = min(int(place), n - 1)
+        after = min(before + 1, n - 1)
+        yield [(before, 1 - (place - before)), (after, place - before)]
+
+
+TAPS = {"bicubic": taps, "antialiased": antialiased_taps, "linear": linear_taps}
+
+
+def resized_by_loop(table, old, new, rule="bicubic"):
     """(1 + h * w, D) -> (1 + h' * w', D)"""
     grid, rows = table[1:].reshape(*old, -1), [table[0]]
-    for row, column in product(taps(old[0], new[0]), taps(old[1], new[1])):
+    for row, column in product(TAPS[rule](old[0], new[0]), TAPS[rule](old[1], new[1])):
         rows.append(sum(a * b * grid[i, j] for i, a in row for j, b in column))
     return np.array(rows)
 
 
-@pytest.mark.parametrize("new", [(5, 7), (9, 4), (3, 3), (1, 1), (4, 6), (13, 2)])
-def test_resized_is_its_definition(rng, new):
+@pytest.mark.parametrize("rule", TAPS)
+@pytest.mark.parametrize("new", [(5, 7), (9, 4), (3, 3), (1, 1), (4, 6), (13, 2), (2, 31)])
+def test_resized_is_its_definition(rng, new, rule):
     old = 4, 6
     table = rng.normal(size=(25, 3))
-    actual = resized(table, old, new)
+    actual = resized(table, old, new, rule)
     assert actual.shape == (1 + new[0] * new[1], 3)
-    assert np.abs(actual - resized_by_loop(table, old, new)).max() < 1e-14               # observed 2e-15
+    assert np.abs(actual - resized_by_loop(table, old, new, rule)).max() < 1e-14         # observed 2e-15
+
+
+@pytest.mark.parametrize("rule", TAPS)
+def test_a_table_without_a_class_token(rng, rule):
+    table = rng.normal(size=(25, 3))
+    whole, grid = resized(table, (4, 6), (5, 3), rule), resized(table[1:], (4, 6), (5, 3), rule)
+    assert grid.shape == (15, 3) and np.array_equal(grid, whole[1:])
+
+
+@pytest.mark.parametrize("new", [(5, 7), (2, 2), (9, 4)])
+def test_the_rules_are_three(rng, new):
+    table = rng.normal(size=(25, 3))
+    a, b, c = (resized(table, (4, 6), new, rule) for rule in TAPS)
+    assert min(np.abs(a - b).max(), np.abs(b - c).max(), np.abs(a - c).max()) > 0.05
 
 
 def test_rows_and_columns_are_not_exchanged():
@@ -127,3 +173,33 @@ def test_the_kernel_is_its_definition():
     assert np.abs(keys(t, -0.75) - [cubic(x) for x in t]).max() < 1e-14                         # observed 1.8e-15
     assert A == -0.75
     assert keys(np.array([0.0, 1, 2, 2.5]), -0.75).tolist() == [1, 0, 0, 0]
+
+
+# -- antialiased and linear ------------------------------------------------------------------------
+
+@pytest.mark.parametrize("matrix", [antialiased, linear])
+@pytest.mark.parametrize("n, m", SIZES)
+def test_constants_and_symmetry_of_the_other_rules(n, m, matrix):
+    assert matrix(n, m).shape == (m, n)
+    assert np.abs(matrix(n, m).sum(1) - 1).max() < 2e-15                                 # observed 7e-16
+    if m > 1:                             # a lone new point lies on the first old one, not in the middle
+        assert np.abs(matrix(n, m) - matrix(n, m)[::-1, ::-1]).max() < 1e-14             # observed 3e-15
+    assert np.array_equal(matrix(n, n), np.eye(n))
+
+
+def test_antialiasing_reads_every_cell():
+    """Of 16 cells, each of two new ones reads all but the far end; without antialiasing it reads 4."""
+    assert (antialiased(16, 2) != 0).any(0).all() and (antialiased(16, 2) != 0).sum(1).min() > 8
+
+
+@pytest.mark.parametrize("n, m", [(24, 22), (28, 14), (32, 16), (48, 24), (16, 30), (8, 26), (7, 12), (14, 24)])
+def test_linear_keeps_both_corners(n, m):
+    """Also at lengths whose last cell scipy.ndimage.zoom makes 0, by a rounding error."""
+    matrix = linear(n, m)
+    assert matrix[0].tolist() == np.eye(n)[0].tolist() and matrix[-1].tolist() == np.eye(n)[-1].tolist()
+
+
+def test_linear_by_hand():
+    """Seven points from four: every other one lies on an old one, the rest halfway."""
+    expected = [[2, 0, 0, 0], [1, 1, 0, 0], [0, 2, 0, 0], [0, 1, 1, 0], [0, 0, 2, 0], [0, 0, 1, 1], [0, 0, 0, 2]]
+    assert (2 * linear(4, 7)).tolist() == expected
