@@ -309,7 +309,9 @@ PICTURES = {
 
 
 def prepared(**options):
-    return ViTHybridImageProcessor(**(OPTIONS | options))(PICTURE, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
+    """The package's pixel values, channels last."""
+    processor = ViTHybridImageProcessor(**(OPTIONS | options))
+    return processor(PICTURE, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
 
 
 def test_the_right_pictures_agree():

@@ -14,6 +14,7 @@ from originals import (GOOGLE_BIT, JAX, TIMM, TIMM_BIT, google_bit_logits, jax_l
 from published import PUBLISHED, google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit
 
 from nphybrid import ViTConfig, ViTForImageClassification, ViTHybridConfig, ViTHybridForImageClassification, params
+from nphybrid.api.pipeline import load
 
 
 def widened(arrays):
@@ -244,6 +245,38 @@ def test_jax_bfloat16(tmp_path, tolerance):
     wide = {name: (half.astype(np.uint32) << 16).view(np.float32) for name, half in halves.items()}
     path = npz_file(tmp_path, {name: half.view("V2") for name, half in halves.items()})
     same(path, x, jax_answer(wide, x), tolerance)
+
+
+# ------------------------------------------------------------------ kept, and fast
+
+FILES = {
+    "timm, a mean": lambda folder: timm_file(folder, telling(timm_vit(last="fc_norm."))),
+    "timm's BiT": lambda folder: timm_file(folder, telling(timm_bit())),
+    "JAX, pre_logits": lambda folder: npz_file(folder, telling(jax_vit(pre_logits=20))),
+    "JAX, a mean": lambda folder: npz_file(folder, telling(jax_vit(token=False))),
+    "big_vision": lambda folder: npz_file(folder, stacked(big_vision(telling(jax_vit(**PLAIN))))),
+    "Google's BiT": lambda folder: npz_file(folder, telling(google_bit())),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_what_is_saved_answers_the_same(tmp_path, name):
+    """As one .h5 and as a folder with Hugging Face's names: the dialect's numerics travel in the configuration."""
+    model, x = opened(FILES[name](tmp_path)), pixels().transpose(0, 3, 1, 2)
+    model.save(tmp_path / "model.h5")
+    model.save_pretrained(tmp_path / "folder")
+    for path in tmp_path / "model.h5", tmp_path / "folder":
+        again = opened(path)
+        assert again.sizes == model.sizes and np.array_equal(again(x).logits, model(x).logits)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_fast(tmp_path, name):
+    """The kernels in float32 compute the same network."""
+    path, x = FILES[name](tmp_path), pixels().transpose(0, 3, 1, 2).astype(np.float32)
+    ours, truth = load(path)(x).logits, opened(path)(x).logits
+    assert ours.dtype == np.float32
+    assert np.abs(ours - truth).max() < 1e-4 * np.abs(truth).max()                       # observed 1e-5
 
 
 # ------------------------------------------------------------------ other sizes
