@@ -51,7 +51,8 @@ def timm_config(shapes, card):
     stages = _stages(shapes, r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight")
     patch = shapes["patch_embed.proj.weight"]
     if len(patch) == 2:                   # an old file holds the kernel flat, (D, C * P * P)
-        patch = patch[0], 3, math.isqrt(patch[1] // 3), 0
+        C = stages[-1][1] if stages else stem[0] if stem else 3
+        patch = patch[0], C, math.isqrt(patch[1] // C), 0
     channels, side = (stem or patch)[1], patch[2]
     return _vit(fields, patches, side, stages, stem and stem[0], channels, size)
 
