@@ -22,6 +22,8 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")    # (B, 768)
     if p.head is not None:
         x = out["logits"] = ops.linear(pooled(x, p, config, ops, out), p.head)  # (B, 1000)
+    elif config.pool == "mean" or p.pre_logits is not None:
+        out["pooler"] = pooled(x, p, config, ops, out)
     return x
 
 

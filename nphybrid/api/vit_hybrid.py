@@ -108,8 +108,9 @@ class ViTHybridModel(ViTHybrid):
         return_dict False returns a tuple.
 
         Returns BaseModelOutputWithPooling: last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of
-        (B, T, D), attentions L of (B, A, T, T), in the model's dtype, or float32 where that is bfloat16. Raises
-        ValueError, TypeError, NonFiniteError.
+        (B, T, D), attentions L of (B, A, T, T), in the model's dtype, or float32 where that is bfloat16. pooler_output
+        is the pooler's; of a timm or JAX network that pools a mean or has pre_logits what its head would read; else
+        None. Raises ValueError, TypeError, NonFiniteError.
         """
         hidden, weights = self._states(output_attentions, output_hidden_states)
         out = Trace(keep={"norm", "pooler", *(hidden or ()), *(weights or ())})
