@@ -42,16 +42,21 @@ max|a - b| / max|b| of the logits, as `pytest -rP tests/test_dialect_errors.py` 
     heads of 32                                      0.4       -             -             -
     the mean of the patches pooled                     1       -             -             -
 
-and of pixel values, from -1 to 1 (bound of the right ones 1e-6, observed 6e-8):
+and max|a - b| of pixel values, which go from -1 to 1 (bound of the right ones 1e-6, observed 6e-8):
 
-    squashed, not cropped                              2
-    crop one column off                                2
-    bilinear, not bicubic                            0.3
-    CLIP's mean                                      0.2
-    CLIP's deviation                                 0.9
-    x / 128 - 1                                     8e-3
-    values from 0 to 1                                 1
-    blue first                                         2
+    mistake                                         timm     JAX
+    squashed, not cropped                              2       -
+    cropped, not squashed                              -       2
+    resized to the crop itself                         2       -
+    the half pixel of the crop down                    2       -
+    bilinear, not bicubic                            0.3       -
+    antialiased                                        -     0.6
+    corners in place                                   -     0.4
+    CLIP's mean                                      0.2       -
+    CLIP's deviation                                 0.9       -
+    x / 128 - 1                                        -    8e-3
+    values from 0 to 1                                 -       1
+    blue first                                         2       2
 """
 from typing import Callable, NamedTuple
 
@@ -283,45 +288,78 @@ def test_the_pools_border_is_no_mistake_in_a_hybrid(tmp_path, tolerance):
 # ------------------------------------------------------------------ pictures
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (61, 90, 3), np.uint8))
-OPTIONS = dict(size={"shortest_edge": 48}, crop_size={"height": 48, "width": 48}, resample=3, image_mean=[0.5] * 3,
-               image_std=[0.5] * 3)
+CARD = {"architecture": "vit", "num_classes": 7,
+        "pretrained_cfg": {"input_size": [3, 64, 64], "interpolation": "bicubic", "crop_pct": 0.9,
+                           "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3}}
 
 
-def cropped(resample=Image.Resampling.BICUBIC):
-    """Shortest edge 48, so 48 x 70, of which the 48 columns in the middle."""
-    return np.asarray(PICTURE.resize((70, 48), resample))[:, 11:59] / 255
+def timm_picture(edge=71, top=4, left=20, resample=Image.Resampling.BICUBIC, mean=0.5, std=0.5):
+    """Shortest edge floor(64 / 0.9), so 71 x 104, then the middle: 3.5 and 20 pixels in, the half to the even one."""
+    resized = PICTURE.resize((edge * 90 // 61, edge), resample)
+    return (np.asarray(resized)[top:top + 64, left:left + 64] / 255 - mean) / std
 
 
-def squashed():
-    return np.asarray(PICTURE.resize((48, 48), Image.Resampling.BICUBIC)) / 255
+def between(n, m, corners=False):
+    """The m rows that are read between n: (before, after, share of after).  Cells are areas, or, by corners, points."""
+    place = np.linspace(0, n - 1, m) if corners else np.clip((np.arange(m) + 0.5) * n / m - 0.5, 0, n - 1)
+    before = np.minimum(place.astype(int), n - 2)
+    return before, before + 1, place - before
+
+
+def jax_picture(corners=False, shift=127.5, scale=127.5):
+    """Squashed to 64 x 64 without antialiasing or rounding, to -1 and 1."""
+    x = np.asarray(PICTURE, np.float64)
+    top, bottom, y = between(61, 64, corners)
+    left, right, z = between(90, 64, corners)
+    x = x[top] * (1 - y)[:, None, None] + x[bottom] * y[:, None, None]
+    return (x[:, left] * (1 - z)[:, None] + x[:, right] * z[:, None] - shift) / scale
+
+
+def squashed(resample):
+    return np.asarray(PICTURE.resize((64, 64), resample)) / 127.5 - 1
 
 
 PICTURES = {
-    "squashed, not cropped": lambda: (squashed() - 0.5) / 0.5,
-    "crop one column off": lambda: np.roll((cropped() - 0.5) / 0.5, 1, 1),
-    "bilinear, not bicubic": lambda: (cropped(Image.Resampling.BILINEAR) - 0.5) / 0.5,
-    "CLIP's mean": lambda: (cropped() - [0.48145466, 0.4578275, 0.40821073]) / 0.5,
-    "CLIP's deviation": lambda: (cropped() - 0.5) / [0.26862954, 0.26130258, 0.27577711],
-    "x / 128 - 1": lambda: cropped() * 255 / 128 - 1,
-    "values from 0 to 1": cropped,
-    "blue first": lambda: ((cropped() - 0.5) / 0.5)[..., ::-1],
+    "timm": (timm_picture, {
+        "squashed, not cropped": lambda: squashed(Image.Resampling.BICUBIC),
+        "resized to the crop itself": lambda: timm_picture(64, 0, 15),
+        "the half pixel of the crop down": lambda: timm_picture(top=3),
+        "bilinear, not bicubic": lambda: timm_picture(resample=Image.Resampling.BILINEAR),
+        "CLIP's mean": lambda: timm_picture(mean=np.array([0.48145466, 0.4578275, 0.40821073])),
+        "CLIP's deviation": lambda: timm_picture(std=np.array([0.26862954, 0.26130258, 0.27577711])),
+        "blue first": lambda: timm_picture()[..., ::-1],
+    }),
+    "JAX": (jax_picture, {
+        "cropped, not squashed": timm_picture,
+        "antialiased": lambda: squashed(Image.Resampling.BILINEAR),
+        "corners in place": lambda: jax_picture(corners=True),
+        "x / 128 - 1": lambda: jax_picture(shift=128, scale=128),
+        "values from 0 to 1": lambda: jax_picture(shift=0, scale=255),
+        "blue first": lambda: jax_picture()[..., ::-1],
+    }),
 }
 
 
-def prepared(**options):
-    """The package's pixel values, channels last."""
-    processor = ViTHybridImageProcessor(**(OPTIONS | options))
-    return processor(PICTURE, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
+@pytest.fixture
+def prepared(tmp_path):
+    """A function from a dialect to the pixel values of the picture by its file's own processor, channels last."""
+    def prepare(dialect):
+        if dialect == "timm":
+            path = timm_file(tmp_path, DIALECTS["timm"].arrays, CARD)
+        else:
+            path = npz_file(tmp_path, DIALECTS["JAX"].arrays)
+        processor = ViTHybridImageProcessor.from_pretrained(path)
+        return processor(PICTURE, return_tensors="np").pixel_values[0].transpose(1, 2, 0)
+    return prepare
 
 
-def test_the_right_pictures_agree():
-    assert np.abs(prepared() - (cropped() - 0.5) / 0.5).max() < 1e-6                     # observed 6e-8
-    squash = prepared(size={"height": 48, "width": 48}, do_center_crop=False)
-    assert np.abs(squash - (squashed() - 0.5) / 0.5).max() < 1e-6                        # observed 6e-8
+@pytest.mark.parametrize("dialect", PICTURES)
+def test_the_right_pictures_agree(prepared, dialect):
+    assert np.abs(prepared(dialect) - PICTURES[dialect][0]()).max() < 1e-6               # observed 6e-8
 
 
-@pytest.mark.parametrize("mistake", PICTURES)
-def test_wrong_pictures(mistake):
-    apart = np.abs(PICTURES[mistake]() - prepared()).max()
-    print(f"{mistake:45} {'pixels':12} {apart:.0e}")
+@pytest.mark.parametrize("dialect, mistake", [(d, mistake) for d, (_, table) in PICTURES.items() for mistake in table])
+def test_wrong_pictures(prepared, dialect, mistake):
+    apart = np.abs(PICTURES[dialect][1][mistake]() - prepared(dialect)).max()
+    print(f"{mistake:45} {dialect + ', pixels':12} {apart:.0e}")
     assert apart > 100 * 1e-6

@@ -39,7 +39,7 @@ def same(path, x, theirs, tolerance, **options):
 
 # ------------------------------------------------------------------ the published five
 
-def written_header(path, shapes):
+def write_zeros(path, shapes):
     """A safetensors file of zeros that takes no room on the disk."""
     entries, end = {}, 0
     for name, shape in shapes.items():
@@ -60,7 +60,7 @@ def test_published_timm(tmp_path, name, size):
     shapes = timm_vit(D, L, F, 1000, 1 + side ** 2, patch, depths, widths)
     count = counts[size == 384] or 101_456_936                                # the one that was never published at 384
     assert sum(map(math.prod, shapes.values())) == count
-    written_header(tmp_path / "model.safetensors", shapes)
+    write_zeros(tmp_path / "model.safetensors", shapes)
     config = ViTHybridConfig.from_pretrained(tmp_path / "model.safetensors")
     sizes = config.sizes()
     assert params.count(params.shapes(sizes)) == count
@@ -79,7 +79,7 @@ def test_published_jax(tmp_path):
     sizes = model.sizes
     assert (model.num_parameters(), sizes.image, sizes.tokens, sizes.heads) == (6_355_944, (384, 384), 145, 3)
     assert (sizes.ws_form, sizes.ws_eps, sizes.gn_eps, sizes.ln_eps) == ("deviation", 1e-5, 1e-6, 1e-6)
-    assert (sizes.activation, sizes.resampling) == ("gelu_new", "linear") or sizes.activation == "gelu_pytorch_tanh"
+    assert sizes.activation in ("gelu_new", "gelu_pytorch_tanh") and sizes.resampling == "linear"
     assert model.config.id2label[281] == "tabby, tabby cat"
 
 
@@ -336,7 +336,7 @@ def test_image_size_at_load_resizes_the_table(tmp_path, dialect):
     model = kind.from_pretrained(path, engine="reference", dtype="float64", image_size=(48, 80))
     ours, theirs = model(x).logits, opened(path)(x, interpolate_pos_encoding=True).logits
     assert model.config.sizes().grid == (6, 10)
-    assert 0 < np.abs(ours - theirs).max() < 1e-6 * np.abs(theirs).max()                 # observed 4e-8
+    assert np.abs(ours - theirs).max() < 1e-7 * np.abs(theirs).max()                     # observed 7e-9
     with pytest.raises(ValueError, match="expects 48 x 80"):
         model(pixels().transpose(0, 3, 1, 2))
 
