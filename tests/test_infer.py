@@ -22,6 +22,10 @@ def test_heads_that_are_not_64_wide():
     assert (found["num_attention_heads"], found["hidden_size"], found["num_hidden_layers"]) == (16, 1280, 32)
     assert (found["image_size"], found["patch_size"], found["num_labels"]) == (224, 14, 1000)
     assert timm_config(HUGE, {"model_args": {"num_heads": 20}})["num_attention_heads"] == 20
+    odd = {name: tuple(100 if n == 1280 else n for n in shape) for name, shape in HUGE.items()}
+    with pytest.raises(FormatError, match="tokens are 100 wide"):
+        timm_config(odd, {})
+    assert timm_config(odd, {"model_args": {"num_heads": 5}})["num_attention_heads"] == 5
     base = {name: tuple(768 if n == 1280 else n for n in shape) for name, shape in HUGE.items()}
     assert timm_config(base, {})["num_attention_heads"] == 12
 
@@ -40,7 +44,8 @@ def folder(tmp_path):
                             "mlp.fc2.weight": (D, 96), "mlp.fc2.bias": (D,)}.items():
             arrays[f"blocks.0.{name}"] = shape
         arrays = {name: shape for name, shape in {**arrays, **changes}.items() if shape is not None}
-        write_safetensors(tmp_path / "model.safetensors", {name: cases.normal(0, *shape) for name, shape in arrays.items()})
+        write_safetensors(tmp_path / "model.safetensors",
+                          {name: cases.normal(0, *shape) for name, shape in arrays.items()})
         if card is not None:
             (tmp_path / "config.json").write_text(json.dumps(card))
         return tmp_path

@@ -1,8 +1,8 @@
 """What network a file of another dialect holds: its configuration, spelled as Hugging Face does, from names and shapes.
 
-Whatever a shape tells is not asked for. Not told are the number of heads in timm's files, for which there is a rule and
-an override, and a picture that is not square, which config.json has to tell. What the dialects compute differently comes
-along: epsilons, the form of the weight standardization, GELU, the rule that resizes positions.
+Whatever a shape tells is not asked for. Not told are the number of heads in timm's files, for which there is a rule, and
+a picture that is not square: config.json may tell both. What the dialects compute differently comes along: epsilons, the
+form of the weight standardization, GELU, the rule that resizes positions.
 """
 import math
 import re
@@ -40,7 +40,10 @@ def timm_config(shapes, card):
         dialect["norm_pooled"] = True
     if "pre_logits.fc.weight" in shapes:
         dialect["pre_logits"] = shapes["pre_logits.fc.weight"][0]
-    heads = arguments.get("num_heads") or HEADS.get(D) or max(1, D // 64)
+    heads = arguments.get("num_heads") or HEADS.get(D) or D // 64
+    if not arguments.get("num_heads") and D not in HEADS and D % 64:
+        raise FormatError(f"tokens are {D} wide, no multiple of 64: a config.json has to say {{\"model_args\": "
+                          "{\"num_heads\": …}}")
     fields = dict(hidden_size=D, num_hidden_layers=_count(shapes, r"blocks\.(\d+)\."), num_attention_heads=heads,
                   intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0], hidden_act="gelu", layer_norm_eps=1e-6,
                   qkv_bias="blocks.0.attn.qkv.bias" in shapes, num_labels=shapes.get("head.weight", (0,))[0],

@@ -59,10 +59,12 @@ PATCH = Layout(cut, (3, 2, 0, 1))                                       # (P*P*C
 
 
 def norm_rows(ours, theirs):
+    """The rows of a norm in a table of torch's names."""
     return {f"{ours}.scale": (f"{theirs}.weight", SAME), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
 def linear_rows(ours, theirs, layout=LINEAR):
+    """The rows of a linear layer in a table of torch's names."""
     return {f"{ours}.kernel": (f"{theirs}.weight", layout), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
