@@ -1,8 +1,8 @@
 """What network a file of another dialect holds: its configuration, spelled as Hugging Face does, from names and shapes.
 
-Whatever a shape tells is not asked for. Not told are the number of heads in timm's files, for which there is a rule, and
-a picture that is not square: config.json may tell both. What the dialects compute differently comes along: epsilons, the
-form of the weight standardization, GELU, the rule that resizes positions.
+Whatever a shape tells is not asked for. Not told are the number of heads in timm's files, for which there is a rule,
+and a picture that is not square: config.json may tell both. What dialects compute differently comes along: epsilons,
+the form of the weight standardization, GELU, the rule that resizes positions.
 """
 import math
 import re
