@@ -138,9 +138,9 @@ def _hugging_face(model, tree):
 def _timm(model, tree):
     sizes, names = model.sizes, _labels(model)
     arrays, left_out = _spelled(tree, dialects.timm_names(sizes), sizes)
-    card = {"architecture": _architecture(sizes), "num_classes": sizes.classes, "label_names": names,
+    card = {**_architecture(sizes), "num_classes": sizes.classes, "label_names": names,
             "global_pool": "avg" if sizes.pool == "mean" or not sizes.blocks else "token",
-            "pretrained_cfg": {"input_size": [sizes.channels, *sizes.image], "num_classes": sizes.classes,
+            "pretrained_cfg": {"input_size": [sizes.channels, *_input(model)], "num_classes": sizes.classes,
                                **preprocessing.to_timm(model.processor)}}
     if sizes.blocks:
         card["model_args"] = {"num_heads": sizes.heads}
@@ -171,15 +171,25 @@ def _named(config, names):
 _TIMM = {((), 192): "vit_tiny_r_s16_p8", ((2, 2, 2, 2), 384): "vit_small_r26_s32",
          ((2, 2, 2, 2), 768): "vit_base_r26_s32", ((3, 4, 9), 768): "vit_base_r50_s16",
          ((3, 4, 6, 3), 1024): "vit_large_r50_s32"}
-_WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large"}
+_PLAIN = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
 
 
 def _architecture(sizes):
+    """{"architecture": timm's name}; a network of which timm has no name gets none, and timm cannot build it."""
     if not sizes.blocks:
-        return f"resnetv2_{3 * sum(sizes.depths) + 2}x{sizes.stem // 64}_bit"
-    if sizes.stem:
-        return _TIMM.get((sizes.depths, sizes.width), "vit_hybrid") + f"_{sizes.image[0]}"
-    return f"vit_{_WIDTHS.get(sizes.width, sizes.width)}_patch{sizes.patch}_{sizes.image[0]}"
+        return {"architecture": f"resnetv2_{3 * sum(sizes.depths) + 2}x{sizes.stem // 64}_bit"}
+    name = _TIMM.get((sizes.depths, sizes.width)) if sizes.stem else _PLAIN.get((sizes.width, sizes.blocks))
+    if name is None:
+        return {}
+    return {"architecture": f"{name if sizes.stem else f'vit_{name}_patch{sizes.patch}'}_{sizes.image[0]}"}
+
+
+def _input(model):
+    """The picture of a network, (H, W); a BiT takes any, and its processor says which it is used to."""
+    crop = (model.processor or {}).get("crop_size")
+    if model.sizes.blocks or not isinstance(crop, dict):
+        return model.sizes.image
+    return crop["height"], crop["width"]
 
 
 # ---------------------------------------------------------------- what is lost

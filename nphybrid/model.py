@@ -19,11 +19,11 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)  # (B, 577, 768)
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                # (B, 577, 768)
     if p.pooler is not None:
-        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")    # (B, 768)
+        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")     # (B, 768)
+    elif p.head is None and (config.pool, p.pool_norm, p.pre_logits) != ("token", None, None):
+        out["pooler"] = pooled(x, p, config, ops, out)
     if p.head is not None:
         x = out["logits"] = ops.linear(pooled(x, p, config, ops, out), p.head)  # (B, 1000)
-    elif config.pool == "mean" or p.pre_logits is not None:
-        out["pooler"] = pooled(x, p, config, ops, out)
     return x
 
 

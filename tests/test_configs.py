@@ -195,6 +195,20 @@ def test_a_dialect_no_network_has(dialect, told):
             kind(dialect=dialect)
 
 
+@pytest.mark.parametrize("dialect, told", [
+    ({"norm_pooled": True}, "dialect has norm_pooled, which a network without an encoder has not"),
+    ({"pre_logits": 10}, "dialect has pre_logits"), ({"ws_form": 1}, "ws_form of dialect is 1")])
+def test_a_dialect_no_bit_has(dialect, told):
+    with pytest.raises(ValueError, match=told):
+        BitConfig(dialect=dialect)
+    assert BitConfig(dialect={"name": "BiT", "ws_eps": 1e-10}).sizes().ws_eps == 1e-10
+
+
+def test_a_number_is_no_switch():
+    with pytest.raises(ValueError, match="class_token of dialect is 1.0; expected a bool"):
+        ViTConfig(dialect={"class_token": 1.0})
+
+
 def test_plain_sizes():
     sizes = ViTConfig(image_size=(48, 32), patch_size=8, num_channels=1, num_labels=3).sizes()
     assert (sizes.stem, sizes.feature_map, sizes.grid, sizes.tokens) == (0, (48, 32, 1), (6, 4), 25)

@@ -123,6 +123,15 @@ def test_preprocessing_is_kept_or_told(target, losses, tmp_path):
     assert ViTHybridImageProcessor.from_dict(again).crop_rounding == ("floor" if losses else "half_even")
 
 
+def test_a_bit_of_another_size_goes_through_timm(tmp_path):
+    """It takes pictures of any size; its processor says of which."""
+    model = bit({"name": "timm"})
+    model.processor = for_timm({"input_size": [3, 448, 448], "interpolation": "bilinear", "crop_pct": 1.0,
+                                "mean": [0.5] * 3, "std": [0.5] * 3})
+    assert convert(model, tmp_path / "card", "timm") == ([], 0.0)
+    assert load(tmp_path / "card", engine="reference").processor["crop_size"] == {"height": 448, "width": 448}
+
+
 def test_a_folder_is_new_or_refused(tmp_path):
     (tmp_path / "folder").mkdir()
     convert(MODELS["plain"], tmp_path / "folder")

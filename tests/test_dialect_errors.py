@@ -288,7 +288,7 @@ def test_the_pools_border_is_no_mistake_in_a_hybrid(tmp_path, tolerance):
 # ------------------------------------------------------------------ pictures
 
 PICTURE = Image.fromarray(np.random.default_rng(3).integers(0, 256, (61, 90, 3), np.uint8))
-CARD = {"architecture": "vit", "num_classes": 7,
+CARD = {"architecture": "vit_tiny_patch16_224", "num_classes": 7,
         "pretrained_cfg": {"input_size": [3, 64, 64], "interpolation": "bicubic", "crop_pct": 0.9,
                            "crop_mode": "center", "mean": [0.5] * 3, "std": [0.5] * 3}}
 

@@ -29,6 +29,8 @@ DIALECT = {"name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance
            "gn_eps": float, "class_token": (True, False), "pool": ("token", "mean"), "norm_pooled": (True, False),
            "pre_logits": int, "resampling": tuple(RULES)}
 
+ENCODER_DIALECT = DIALECT.keys() - {"name", "ws_form", "ws_eps", "gn_eps"}
+
 COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
 
 
@@ -93,6 +95,8 @@ class _Face:
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
+        if isinstance(overrides.get("dialect"), dict) and isinstance(fields.get("dialect"), dict):
+            overrides["dialect"] = {**fields["dialect"], **overrides["dialect"]}
         return cls(**{**fields, **overrides})
 
     @classmethod
@@ -173,6 +177,8 @@ class BitConfig(_Face):
             pool_padding="same" if self.embedding_dynamic_padding else "valid",
             backbone_activation=self.hidden_act, classes=self.num_labels,
             image=(224, 224), width=0, blocks=0, heads=0, hidden=0)
+        if isinstance(self.dialect, dict) and (other := self.dialect.keys() & ENCODER_DIALECT):
+            raise ValueError(f"dialect has {', '.join(sorted(other))}, which a network without an encoder has not")
         sizes = _in_dialect(sizes, self.dialect)
         _check_groups(sizes)
         return sizes
@@ -333,6 +339,8 @@ def _in_dialect(sizes, dialect):
             _positive(f"{key} of dialect", value)
         else:
             _choice(f"{key} of dialect", value, DIALECT[key])
+            if type(value) is not type(DIALECT[key][0]):          # 1 is no True
+                raise ValueError(f"{key} of dialect is {brief(value)}; expected a {type(DIALECT[key][0]).__name__}")
     if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
         raise ValueError("dialect has no class_token, so pool has to be 'mean'")
     return replace(sizes, **{key: value for key, value in dialect.items() if key != "name"})

@@ -28,7 +28,8 @@ def class_of(fields, where):
     if kind not in CLASSIFIERS:
         raise ValueError(f"{where}: model_type is {fields.get('model_type')!r}; "
                          f"expected one of {', '.join(CLASSIFIERS)}")
-    return CLASSES.get(named[0], CLASSIFIERS[kind]) if isinstance(named, list) else CLASSIFIERS[kind]
+    first = named[0] if isinstance(named, list) else None
+    return CLASSES.get(first, CLASSIFIERS[kind]) if isinstance(first, str) else CLASSIFIERS[kind]
 
 
 def load(path, revision=None, **options):

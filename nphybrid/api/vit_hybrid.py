@@ -24,10 +24,12 @@ class ViTHybrid(Model):
         if resize is not None:
             old = cls.config_class.from_dict(source.config).sizes()
             new = cls.config_class.from_dict(source.config, **overrides).sizes()
-            name = next(name for name in source.arrays if name.endswith("embeddings.position_embeddings"))
             if old.image != new.image:
                 checks.fits(new)
-            if old.grid != new.grid:
+                source = source._replace(processor=checkpoint.for_image(source.processor, old.image, new.image))
+            # A file without the table, or with another, is refused where all of them are.
+            name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
+            if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
                 table = resized(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
                 source = source._replace(arrays={**source.arrays, name: table})
         return super()._from_checkpoint(source, overrides, **options)
@@ -148,9 +150,10 @@ class ViTHybridForImageClassification(ViTHybrid):
         TypeError, NonFiniteError.
         """
         hidden, weights = self._states(output_attentions, output_hidden_states)
-        out = Trace(keep={"norm", "logits", *(hidden or ()), *(weights or ())})
+        out = Trace(keep={"norm", "pooler", "logits", *(hidden or ()), *(weights or ())})
         self._run(pixel_values, out, head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
-        logits = out["logits"] if "logits" in out else out["norm"][:, 0]
+        # Without a head it is what one would read.
+        logits = out["logits"] if "logits" in out else out["pooler"] if "pooler" in out else out["norm"][:, 0]
         return answer(ImageClassifierOutput(
             loss=self._loss(logits, labels), logits=logits,
             hidden_states=picked(out, hidden), attentions=picked(out, weights)), return_dict, self.config)

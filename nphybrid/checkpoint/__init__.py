@@ -9,8 +9,9 @@ from .files import (PROCESSORS, Checkpoint, again, default_model, golden_input, 
 from .dialects import TABLES, translated
 from .guess import guess, numbering, without_prefix
 from .names import Misfit, bit_names, filled, hybrid_names, spelled
+from .preprocessing import for_image
 
-__all__ = ["PROCESSORS", "TABLES", "Checkpoint", "Misfit", "again", "bit_names", "default_model", "filled",
+__all__ = ["PROCESSORS", "TABLES", "Checkpoint", "Misfit", "again", "bit_names", "default_model", "filled", "for_image",
            "golden_input", "golden_state", "guess", "hybrid_names", "numbering", "read", "read_config", "read_json",
            "read_processor", "sha256", "spelled", "translated", "weights_file", "without_prefix", "write_h5",
            "write_processor"]

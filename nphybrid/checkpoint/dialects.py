@@ -17,9 +17,11 @@ import re
 import numpy as np
 
 from ..params import named
-from ..tensorfile import Stored
+from ..tensorfile import FormatError, Stored
 from . import guess
 from .names import CONV, PATCH, ROW, SAME, TABLE, Layout, cut, linear_rows, norm_rows, refuse_misfits, row
+
+MOST_BLOCKS = 1024                        # a hostile file may not ask for millions; published: 48
 
 AS_OURS = Layout(lambda shape, config: shape, (0, 1))
 HWIO = Layout(lambda shape, config: shape, (0, 1, 2, 3))
@@ -117,20 +119,31 @@ TABLES = {"timm": timm_names, "JAX": jax_names, "BiT": jax_names}
 # ---------------------------------------------------------------- a file's own habits
 
 def bare(arrays):
-    """{name: array} without what training put in front of every name, and without what it kept for itself."""
-    return {name: array for name, array in zip(guess.without_prefix(arrays), arrays.values())
-            if not name.startswith("opt/")}
+    """{name: array} without what training put in front of every name, and without what it kept for itself.
+
+    Raises FormatError for an array that is there with and without that.
+    """
+    result = {}
+    for full, name in zip(arrays, guess.without_prefix(arrays)):
+        if name in result:
+            raise FormatError(f"{name} is there twice, once as {full}")
+        if not name.startswith("opt/"):
+            result[name] = arrays[full]
+    return result
 
 
 def one_numbering(arrays):
     """JAX names as before Linen: there the children of a block count on, in Linen each kind counts by itself.
 
-    Big_vision's habits go with it: the position table at the root, and blocks stacked along a first axis.
+    Big_vision's habits go with it: the position table at the root, and blocks stacked along a first axis. Raises
+    FormatError for a stack of no number of blocks.
     """
     result = {}
     for name, array in arrays.items():
         name = re.sub(r"^pos_embedding$", "Transformer/posembed_input/pos_embedding", name)
         if stacked := re.match(r"Transformer/encoderblock/(.*)", name):
+            if not array.shape or not 0 < array.shape[0] <= MOST_BLOCKS:
+                raise FormatError(f"{array.name} has shape {list(array.shape)}; expected at most {MOST_BLOCKS} blocks")
             for i in range(array.shape[0]):
                 result[f"Transformer/encoderblock_{i}/{_renumbered(stacked[1])}"] = _layer(array, i)
         elif block := re.match(r"(Transformer/encoderblock_\d+)/(.*)", name):

@@ -1,4 +1,5 @@
 """What a model file holds, before any model is built from it: a Hugging Face folder, or one `.h5`."""
+import contextlib
 import hashlib
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from ..tensorfile.common import brief, parse_json
 from .dialects import bare, one_numbering
 from .guess import guess
 from .infer import bit_config, jax_config, processor_of, timm_config
+from .preprocessing import for_vit
 
 FORMAT, VERSION = "nphybrid", 1
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -37,11 +39,12 @@ def read(path, revision=None):
     if path.is_dir():
         card = _card(path)
         if card and "model_type" in card:
-            return Checkpoint(_folder_arrays(path), card, _folder_processor(path), {}, path)
+            return Checkpoint(_folder_arrays(path), card, _folder_processor(path, card), {}, path)
         return _foreign(path, _folder_arrays(path), card)
     _check_there(path)
     if tensorfile.sniff(path) in ("safetensors", "npz"):
-        return _foreign(path, tensorfile.stored(path), _card(path.parent))
+        # The name says that the config.json beside it, if there is one, is this file's.
+        return _foreign(path, tensorfile.stored(path), _card(path.parent) if path.name == "model.safetensors" else {})
     _check_file(path)
     arrays, documents = tensorfile.stored_h5(path)
     _check_manifest(path, documents)
@@ -63,20 +66,23 @@ def _foreign(path, arrays, card):
         if path.is_dir():
             raise FormatError(f"{path} has Hugging Face's names ({anchor}), but no config.json with a model_type")
         raise FormatError(f"{path} is a part of a model; expected its folder, {path.parent}, or an .h5 file")
-    arrays = bare(arrays)
-    if dialect.startswith("jax"):
-        arrays = one_numbering(arrays)
-    shapes = {name: array.shape for name, array in arrays.items()}
     card = {} if "model_type" in card else card
     try:
+        arrays = bare(arrays)
+        if dialect.startswith("jax"):
+            arrays = one_numbering(arrays)
+        shapes = {name: array.shape for name, array in arrays.items()}
         if dialect.startswith("timm"):
             config = timm_config(shapes, card)
         else:
             config = bit_config(shapes) if dialect == "google bit" else jax_config(shapes)
         processor = processor_of(config, card)
-        if names := card.get("label_names") or labels.names(config["num_labels"]):
+        names = card.get("label_names") or labels.names(config["num_labels"])
+        if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
+            raise FormatError("label_names of its config.json is no list of strings")
+        if names:
             config["id2label"] = dict(enumerate(names))
-    except (KeyError, IndexError, ValueError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise FormatError(f"{path}: looks like {dialect}, by {anchor}, but {reason}") from None
     return Checkpoint(arrays, config, processor, {}, path, config["dialect"]["name"])
@@ -100,9 +106,11 @@ def read_processor(path, revision=None):
     name, path = path, hub.located(path, revision, weights=False)
     _check_there(path)
     if path.is_dir():
-        options = _folder_processor(path)
-        if options is None and "model_type" not in _card(path):
-            options = read(name, revision).processor
+        card = _card(path)
+        options = _folder_processor(path, card)
+        if options is None and "model_type" not in card:
+            with contextlib.suppress(FileNotFoundError):      # of weights; told below
+                options = read(name, revision).processor
     elif (kind := tensorfile.sniff(path)) in ("safetensors", "npz"):
         options = read(path).processor
     elif kind == "json":
@@ -114,9 +122,9 @@ def read_processor(path, revision=None):
     return options
 
 
-def _folder_processor(folder):
+def _folder_processor(folder, card):
     files = [folder / name for name in PROCESSORS if (folder / name).exists()]
-    return _unwrapped(files[0]) if files else None
+    return for_vit(_unwrapped(files[0]), card.get("model_type")) if files else None
 
 
 def _unwrapped(file):

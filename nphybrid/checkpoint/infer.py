@@ -12,6 +12,10 @@ from . import preprocessing
 
 # How many heads there are in timm's networks whose heads are not 64 wide, by D: so400m, huge, giant, gigantic.
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+# timm's networks of this kind. Others have the same names and shapes, and compute otherwise: residual post-norm (rpn),
+# the tanh form of GELU (siglip).
+KNOWN = re.compile(r"(vit|deit)_(tiny|small|medium|base|large|huge|giant|gigantic)_(r\d*_s\d+(_p\d+)?|patch\d+)(_\d+)?"
+                   r"|resnetv2_\d+x\d+_bit(_\w+)?")
 # What timm's config.json may say of a network that shapes tell as well, or that does not matter here.
 TOLD = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans", "qkv_bias",
         "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate", "layers"}
@@ -24,15 +28,14 @@ def timm_config(shapes, card):
 
     Raises FormatError for what its config.json says and this package cannot do.
     """
-    pool, arguments = card.get("global_pool"), card.get("model_args") or {}
-    if unknown := sorted(arguments.keys() - TOLD):
-        raise FormatError(f"its config.json builds the network with {', '.join(unknown)}, which is not supported")
-    if pool not in (None, "token", "avg"):
-        raise FormatError(f"its config.json says global_pool {pool!r}; expected 'token' or 'avg'")
+    arguments = _arguments(card)
+    pool = card.get("global_pool") or arguments.get("global_pool")
     if "pos_embed" not in shapes:
         return _bit(_stages(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight"), shapes["stem.conv.weight"],
                     shapes.get("head.fc.weight", (0,))[0], {"name": "timm"})
     D, token = shapes["pos_embed"][-1], "cls_token" in shapes
+    if (pool == "token" and not token) or arguments.get("class_token", token) != token:
+        raise FormatError(f"its config.json contradicts its arrays, which have {'a' if token else 'no'} cls_token")
     dialect = {**TIMM, **({} if token else {"class_token": False, "pool": "mean"})}
     if (pool or ("avg" if "fc_norm.weight" in shapes else "token")) == "avg":
         dialect["pool"] = "mean"
@@ -58,6 +61,20 @@ def timm_config(shapes, card):
         patch = patch[0], C, math.isqrt(patch[1] // C), 0
     channels, side = (stem or patch)[1], patch[2]
     return _vit(fields, patches, side, stages, stem and stem[0], channels, size)
+
+
+def _arguments(card):
+    """The model_args of timm's config.json, if all that it says of the network is supported."""
+    arguments, architecture = card.get("model_args") or {}, card.get("architecture")
+    if architecture is not None and not KNOWN.fullmatch(architecture):
+        raise FormatError(f"its config.json says architecture {architecture!r}; expected a plain ViT, vit_SIZE_patchP, "
+                          "a hybrid, vit_SIZE_rN_sS, or a BiT, resnetv2_NxW_bit")
+    if unknown := sorted(arguments.keys() - TOLD):
+        raise FormatError(f"its config.json builds the network with {', '.join(unknown)}, which is not supported")
+    for pool in card.get("global_pool"), arguments.get("global_pool"):
+        if pool not in (None, "token", "avg"):
+            raise FormatError(f"its config.json says global_pool {pool!r}; expected 'token' or 'avg'")
+    return arguments
 
 
 def jax_config(shapes):
@@ -148,4 +165,5 @@ def processor_of(fields, card):
     usual = {"input_size": [3, height, width], "interpolation": "bilinear" if bit else "bicubic",
              "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center" if height == width else "squash",
              "mean": [0.5] * 3, "std": [0.5] * 3}
-    return preprocessing.for_timm({**usual, **(card.get("pretrained_cfg") or {})})
+    own = {} if bit else {"input_size": [3, height, width]}       # not that of the network it was fine-tuned from
+    return preprocessing.for_timm({**usual, **(card.get("pretrained_cfg") or {}), **own})

@@ -4,7 +4,8 @@
     JAX, BiT       both sides to the size, ratio not kept; TensorFlow's bilinear; (x - 127.5) / 127.5
     BiT (PyTorch)  both sides to the size; Pillow's bilinear; mean and std 0.5
 
-A Hugging Face checkpoint says it itself, in preprocessor_config.json.
+A Hugging Face checkpoint says it itself, in preprocessor_config.json; what a plain ViT's leaves unsaid is not what a
+hybrid's does.
 """
 import math
 from collections.abc import Mapping
@@ -53,6 +54,46 @@ def for_timm(pretrained_cfg: Mapping) -> dict:
             "do_center_crop": True, "crop_size": {"height": height, "width": width}, "crop_rounding": "half_even",
             "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True, "do_normalize": True,
             "image_mean": _three(pretrained_cfg, "mean"), "image_std": _three(pretrained_cfg, "std")}
+
+
+VIT = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": False,
+       "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
+       "image_std": [0.5] * 3, "do_convert_rgb": False}
+
+
+def for_vit(options: dict, model_type: str | None) -> dict:
+    """The options of a preprocessor_config.json, with ViTImageProcessor's own defaults where that wrote it.
+
+    It resizes both sides, by Pillow's bilinear filter, and does not crop. model_type tells where the file does not.
+
+    >>> for_vit({"image_processor_type": "ViTImageProcessor", "size": 384}, "vit")["size"]
+    {'height': 384, 'width': 384}
+    """
+    kind = options.get("image_processor_type") or options.get("feature_extractor_type")
+    if not (str(kind).startswith(("ViTImageProcessor", "ViTFeatureExtractor")) if kind else model_type == "vit"):
+        return options
+    size = options.get("size")
+    square = {"size": {"height": size, "width": size}} if type(size) is int else {}
+    return {**VIT, **{key: value for key, value in options.items() if value is not None}, **square}
+
+
+def for_image(options: dict | None, old: tuple, new: tuple) -> dict | None:
+    """The options for a network whose picture, (H, W) in pixels, became another.  A crop or size of the old goes along.
+    """
+    if options is None:
+        return None
+    changed, size = dict(options), options.get("size")
+    if options.get("crop_size") in (_sides(old), old[0] if old[0] == old[1] else None):
+        changed["crop_size"] = _sides(new)
+    if size in (_sides(old), old[0] if old[0] == old[1] else None):
+        changed["size"] = _sides(new)
+    elif isinstance(size, Mapping) and type(size.get("shortest_edge")) is int:
+        changed["size"] = {"shortest_edge": round(size["shortest_edge"] * min(new) / min(old))}
+    return changed
+
+
+def _sides(image):
+    return {"height": image[0], "width": image[1]}
 
 
 def to_timm(options: Mapping | None) -> dict:
