@@ -200,7 +200,7 @@ def _parser():
 def _add_classify(verbs):
     verb = verbs.add_parser("classify", help="print the labels of pictures")
     verb.add_argument("images", nargs="+", metavar="IMAGE")
-    verb.add_argument("--model", help="an .h5, a Hugging Face folder, or owner/name on the hub (default: the CIFAR-10 "
+    verb.add_argument("--model", help="a file or folder, or owner/name on the hub (default: the CIFAR-10 "
                                       "model that comes along)")
     _add_labels(verb)
     verb.add_argument("--top-k", type=_positive, default=5, metavar="K", help="how many labels (default 5)")
@@ -233,7 +233,7 @@ def _add_labels(verb):
 def _add_summary(verbs):
     verb = verbs.add_parser("summary", help="print shapes, parameters and multiply-adds of a model or a config")
     verb.add_argument("model", nargs="?", metavar="MODEL",
-                      help="an .h5, a folder, a config.json, owner/name on the hub, or a preset such as "
+                      help="a file, a folder, a config.json, owner/name on the hub, or a preset such as "
                            "R50+ViT-B/16")
     verb.add_argument("--format", choices=("text", "json"), default="text")
     return verb
@@ -274,7 +274,7 @@ def _add_bench(verbs):
     verb = verbs.add_parser("bench", help="measure load, first and steady calls, and memory of a model",
                             description="Options with N,M take several values; each combination is measured by itself.")
     verb.add_argument("model", nargs="?", metavar="MODEL",
-                      help="an .h5, a folder, or a preset such as R50+ViT-B/16 (default: the model that comes along)")
+                      help="a file, a folder, or a preset such as R50+ViT-B/16 (default: the model that comes along)")
     verb.add_argument("--threads", type=_several(_positive), metavar="N,M", help="(default: 1, and every core)")
     verb.add_argument("--batch", type=_several(_positive), default=[1], metavar="N,M", help="images a call (default 1)")
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",

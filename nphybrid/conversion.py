@@ -141,7 +141,7 @@ def _timm(model, tree):
     card = {**_architecture(sizes), "num_classes": sizes.classes, "label_names": names,
             "global_pool": "avg" if sizes.pool == "mean" or not sizes.blocks else "token",
             "pretrained_cfg": {"input_size": [sizes.channels, *_input(model)], "num_classes": sizes.classes,
-                               **preprocessing.to_timm(model.processor)}}
+                               **preprocessing.to_timm(_options(model.processor) or None)}}
     if sizes.blocks:
         card["model_args"] = {"num_heads": sizes.heads}
     config = infer.timm_config(_shapes(arrays), card)
@@ -214,6 +214,9 @@ def _losses(model, tree, written):
     if model.sizes.classes and mine != theirs:
         had, becomes = next(pair for pair in itertools.zip_longest(mine, theirs) if pair[0] != pair[1])
         lost.append(Loss("the labels", repr(had), repr(becomes)))
+    kind = written.config.get("problem_type")
+    if model.sizes.classes and model.config.problem_type != kind:
+        lost.append(Loss("the problem_type", repr(model.config.problem_type), repr(kind)))
     mine, theirs = _options(model.processor), _options(written.processor)
     if mine:
         lost += [Loss(f"the processor's {key}", repr(mine.get(key)), repr(theirs.get(key)))

@@ -2,7 +2,7 @@
 
 A walk reads the arrays of a file (published.py) under their published names, and is handed its arithmetic: `Numpy`
 here, with the constants in which the originals differ; PyTorch's and Flax's own layers in
-tests/parity/test_dialects.py. Nothing is taken from the package. Everything that flows is channels last.
+tests/parity/test_dialects_parity.py. Nothing is taken from the package. Everything that flows is channels last.
 """
 import math
 import re

@@ -204,6 +204,11 @@ def test_a_dialect_no_bit_has(dialect, told):
     assert BitConfig(dialect={"name": "BiT", "ws_eps": 1e-10}).sizes().ws_eps == 1e-10
 
 
+def test_a_backbone_has_no_dialect_of_its_own():
+    with pytest.raises(ValueError, match="expected it beside backbone_config"):
+        ViTHybridConfig(backbone_config={"layer_type": "bottleneck", "dialect": {"gn_eps": 1e-3}})
+
+
 def test_a_number_is_no_switch():
     with pytest.raises(ValueError, match="class_token of dialect is 1.0; expected a bool"):
         ViTConfig(dialect={"class_token": 1.0})

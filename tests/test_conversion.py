@@ -156,6 +156,22 @@ def test_a_network_that_could_not_be_read_back_is_refused(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+def test_several_labels_at_once_are_told(tmp_path):
+    model = hybrid(TIMM, layer_norm_eps=1e-6, problem_type="multi_label_classification")
+    with pytest.raises(ValueError, match="the problem_type: 'multi_label_classification' becomes None"):
+        convert(model, tmp_path / "card", "timm")
+    assert convert(hybrid({}, problem_type="multi_label_classification"), tmp_path / "folder") == ([], 0.0)
+
+
+def test_a_timm_file_is_left_where_it_is(tmp_path, monkeypatch):
+    """Convolution kernels are read there again, from wherever the process is by then."""
+    convert(MODELS["timm"], tmp_path / "card", "timm")
+    monkeypatch.chdir(tmp_path)
+    model = load("card", engine="reference")
+    monkeypatch.chdir("/")
+    same_arrays(model, MODELS["timm"])
+
+
 def test_a_pooler_and_a_mask_token_are_lost_to_timm(tmp_path):
     config = ViTHybridConfig(backbone_config=BACKBONE, image_size=64, dialect=TIMM, layer_norm_eps=1e-6, **ENCODER)
     model = ViTHybridModel(config, use_mask_token=True, engine="reference")

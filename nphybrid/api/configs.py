@@ -306,6 +306,8 @@ class ViTHybridConfig(_Encoder):
         encoder, bit = self._encoder(), self.backbone_config
         if bit.num_channels != self.num_channels:
             raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
+        if bit.dialect:
+            raise ValueError(f"backbone_config has a dialect, {brief(bit.dialect)}; expected it beside backbone_config")
         sizes = replace(bit.sizes(), **encoder, feature_stage=bit.out_indices[-1])
         sizes = _in_dialect(sizes, self.dialect)
         self._check_grid(sizes)

@@ -1,4 +1,4 @@
-"""What a model file holds, before any model is built from it: a Hugging Face folder, or one `.h5`."""
+"""What a model file holds, before any model is built from it: a folder, an `.h5`, or a file of another dialect."""
 import contextlib
 import hashlib
 from pathlib import Path
@@ -40,11 +40,12 @@ def read(path, revision=None):
         card = _card(path)
         if card and "model_type" in card:
             return Checkpoint(_folder_arrays(path), card, _folder_processor(path, card), {}, path)
-        return _foreign(path, _folder_arrays(path), card)
+        return _foreign(path, _folder_arrays(path.absolute()), card)
     _check_there(path)
     if tensorfile.sniff(path) in ("safetensors", "npz"):
         # The name says that the config.json beside it, if there is one, is this file's.
-        return _foreign(path, tensorfile.stored(path), _card(path.parent) if path.name == "model.safetensors" else {})
+        card = _card(path.parent) if path.name == "model.safetensors" else {}
+        return _foreign(path, tensorfile.stored(path.absolute()), card)
     _check_file(path)
     arrays, documents = tensorfile.stored_h5(path)
     _check_manifest(path, documents)
@@ -138,7 +139,7 @@ def _unwrapped(file):
 
 def _check_there(path):
     if not path.exists():
-        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a Hugging Face folder, an "
+        raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a folder, an "
                                 ".h5 file, or owner/name of a model on the Hugging Face hub")
 
 

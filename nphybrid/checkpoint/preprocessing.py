@@ -107,10 +107,14 @@ def to_timm(options: Mapping | None) -> dict:
     if options is None:
         return {}
     size, crop = options.get("size") or {}, options.get("crop_size") or {}
+    if not options.get("do_center_crop", True):
+        crop = {}
     names = {number: name for name, number in INTERPOLATIONS.items()}
-    edge, wanted = size.get("shortest_edge", size.get("height")), crop.get("height", size.get("height"))
+    edge = size.get("shortest_edge", size.get("height"))
+    wanted = crop.get("height", edge)
     # 224 of 248 is what timm calls 0.9; with three digits the quotient leads back to 248.
-    parts = [part for part in (round(wanted / edge, 3), wanted / edge) if part and math.floor(wanted / part) == edge]
+    parts = [part for part in (round(wanted / edge, 3), wanted / edge)
+             if 0 < part <= 1 and math.floor(wanted / part) == edge]
     return {"interpolation": names.get(options.get("resample"), "bicubic"), "crop_pct": parts[0] if parts else 1.0,
             "crop_mode": "center" if "shortest_edge" in size else "squash",
             "mean": list(options.get("image_mean") or [0.5] * 3), "std": list(options.get("image_std") or [0.5] * 3)}
