@@ -142,8 +142,10 @@ def _timm(model, tree):
             "global_pool": "avg" if sizes.pool == "mean" or not sizes.blocks else "token",
             "pretrained_cfg": {"input_size": [sizes.channels, *_input(model)], "num_classes": sizes.classes,
                                **preprocessing.to_timm(_options(model.processor) or None)}}
-    if sizes.blocks:
-        card["model_args"] = {"num_heads": sizes.heads}
+    if sizes.blocks:                      # what timm would not build by itself
+        card["model_args"] = ({"num_heads": sizes.heads}
+                              | ({"fc_norm": sizes.norm_pooled} if sizes.pool == "mean" else {})
+                              | ({} if sizes.class_token else {"class_token": False}))
     config = infer.timm_config(_shapes(arrays), card)
     return Written(arrays, {"config.json": card}, _named(config, names), infer.processor_of(config, card), left_out)
 

@@ -142,6 +142,18 @@ def test_a_folder_is_new_or_refused(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["folder"]
 
 
+def test_a_timm_card_says_what_timm_would_build_otherwise(tmp_path):
+    for name, expected in (("timm", {"num_heads": 2}), ("mean", {"num_heads": 2, "fc_norm": True})):
+        convert(MODELS[name], tmp_path / name, "timm")
+        card = json.loads((tmp_path / name / "config.json").read_text())
+        assert card["model_args"] == expected and "architecture" not in card
+    model = plain({**TIMM, "pool": "mean", "class_token": False}, layer_norm_eps=1e-6)
+    convert(model, tmp_path / "card", "timm")
+    card = json.loads((tmp_path / "card" / "config.json").read_text())
+    assert card["model_args"] == {"num_heads": 2, "fc_norm": False, "class_token": False}
+    assert load(tmp_path / "card", engine="reference").sizes == model.sizes
+
+
 def test_labels_are_kept_or_told(tmp_path):
     model = hybrid(TIMM, layer_norm_eps=1e-6, id2label={i: f"kind {i}" for i in range(7)}, num_labels=None)
     convert(model, tmp_path / "card", "timm")

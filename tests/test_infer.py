@@ -7,8 +7,9 @@ import pytest
 
 from nphybrid import FormatError, ViTForImageClassification, ViTModel
 from nphybrid.api.pipeline import load
+from nphybrid.checkpoint.dialects import one_numbering
 from nphybrid.checkpoint.infer import timm_config
-from nphybrid.tensorfile import write_npz, write_safetensors
+from nphybrid.tensorfile import Stored, write_npz, write_safetensors
 
 # Of vit_huge_patch14_224: what the configuration is read from.
 HUGE = {"cls_token": (1, 1, 1280), "pos_embed": (1, 257, 1280), "patch_embed.proj.weight": (1280, 3, 14, 14),
@@ -146,3 +147,13 @@ def test_a_card_that_cannot_be_right(folder, card, told):
 def test_arrays_that_are_of_another_network(folder, changes, told):
     with pytest.raises(FormatError, match=told):
         load(folder(None, **changes), engine="reference")
+
+
+def test_a_stack_of_blocks_is_read_once():
+    """Each block is a slice of one array."""
+    reads, whole = [], cases.normal(0, 3, 4)
+    stack = Stored("x.npz", "Transformer/encoderblock/LayerNorm_0/scale", (3, 4), whole.dtype,
+                   lambda: reads.append(1) or whole, None)
+    blocks = one_numbering({stack.name: stack})
+    assert list(blocks) == [f"Transformer/encoderblock_{i}/LayerNorm_0/scale" for i in range(3)]
+    assert all(np.array_equal(block.read(), row) for block, row in zip(blocks.values(), whole)) and len(reads) == 1

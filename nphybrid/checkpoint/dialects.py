@@ -13,6 +13,7 @@ knows one dialect; `names.spelled` with one of these tables goes the other way. 
 """
 import math
 import re
+import threading
 
 import numpy as np
 
@@ -144,8 +145,9 @@ def one_numbering(arrays):
         if stacked := re.match(r"Transformer/encoderblock/(.*)", name):
             if not array.shape or not 0 < array.shape[0] <= MOST_BLOCKS:
                 raise FormatError(f"{array.name} has shape {list(array.shape)}; expected at most {MOST_BLOCKS} blocks")
+            whole = _once(array.read)
             for i in range(array.shape[0]):
-                result[f"Transformer/encoderblock_{i}/{_renumbered(stacked[1])}"] = _layer(array, i)
+                result[f"Transformer/encoderblock_{i}/{_renumbered(stacked[1])}"] = _layer(array, i, whole)
         elif block := re.match(r"(Transformer/encoderblock_\d+)/(.*)", name):
             result[f"{block[1]}/{_renumbered(block[2])}"] = array
         else:
@@ -164,8 +166,19 @@ def _renumbered(name):
     return f"{kind}/{rest}"
 
 
-def _layer(array, i):
-    return _derived(array, array.name, array.shape[1:], lambda: array.read()[i])
+def _layer(array, i, whole):
+    return _derived(array, array.name, array.shape[1:], lambda: whole()[i])
+
+
+def _once(read):
+    """A function that reads at the first call and remembers, for any thread."""
+    lock, found = threading.Lock(), []
+
+    def whole():
+        with lock:
+            found[:] = found or [read()]
+            return found[0]
+    return whole
 
 
 def _derived(array, name, shape, read):

@@ -13,9 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from originals import jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
+from originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
 from parity_with_torch import telling_weights  # noqa: E402
-from published import jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402
+from published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 WORST = {}
@@ -167,6 +167,27 @@ def test_timm_bit(tmp_path, tolerance, size):
     theirs = in_torch(timm_bit_logits, arrays, x, Torch(same=False))
     ours = opened(timm_file(tmp_path, arrays))(x.transpose(0, 3, 1, 2))
     assert_same(ours.logits, theirs, tolerance, "timm's BiT")
+
+
+class BigTransfer(Torch):
+    """The layers that big_transfer's PyTorch code calls, on the kernels of its files: (KH, KW, C, O) and (C, K)."""
+
+    def conv(self, x, kernel, stride):
+        kernel = kernel.permute(3, 2, 0, 1)
+        variance, mean = torch.var_mean(kernel, (1, 2, 3), keepdim=True, correction=0)
+        x = self._padded(x, kernel.shape[-1], stride, 0.0)
+        return functional.conv2d(x, (kernel - mean) / torch.sqrt(variance + 1e-10), stride=stride).permute(0, 2, 3, 1)
+
+    def dense(self, x, kernel, bias):
+        return functional.linear(x, kernel.T, bias)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (61, 50)])
+def test_google_bit(tmp_path, tolerance, size):
+    arrays, x = telling(google_bit()), pixels(*size)
+    theirs = in_torch(google_bit_logits, arrays, x, BigTransfer(same=False))
+    ours = opened(npz_file(tmp_path, arrays))(x.transpose(0, 3, 1, 2))
+    assert_same(ours.logits, theirs, tolerance, "Google's BiT")
 
 
 @pytest.mark.parametrize("size", [(96, 64), (48, 80), (30, 121)])
