@@ -65,7 +65,7 @@ def row(wanted):
     if wanted.engine == "reference":
         environment |= dict.fromkeys(BLAS, str(wanted.threads))
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode == 130:
+    if done.returncode in (130, -signal.SIGINT):          # the second: before it could say so
         raise KeyboardInterrupt
     sys.stderr.write(done.stderr)
     try:
