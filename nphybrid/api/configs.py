@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import read_config
+from ..checkpoint.dialects import MOST_BLOCKS
 from ..config import Config, divisible
 from ..losses import KINDS
 from ..ops.reference import ACTIVATIONS
@@ -19,9 +20,7 @@ from ..positions import RULES
 from ..tensorfile import write_json
 from ..tensorfile.common import brief
 
-# Reading a configuration builds a tree of this depth, so a hostile one may not ask for millions. Published: 51.
-MOST_BLOCKS = 1024
-# And it makes a name for each class where it holds none. Published: 21,843.
+# Reading a configuration makes a name for each class where it holds none. Published: 21,843.
 MOST_UNNAMED = 2 ** 15
 
 # The keys of `dialect`: fields of `Config`, and what each may be. "name" says where a network comes from.

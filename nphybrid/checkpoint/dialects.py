@@ -22,7 +22,7 @@ from ..tensorfile import FormatError, Stored
 from . import guess
 from .names import CONV, PATCH, ROW, SAME, TABLE, Layout, cut, linear_rows, norm_rows, refuse_misfits, row
 
-MOST_BLOCKS = 1024                        # a hostile file may not ask for millions; published: 48
+MOST_BLOCKS = 1024                        # of an encoder, or units of a backbone; published: 51
 
 AS_OURS = Layout(lambda shape, config: shape, (0, 1))
 HWIO = Layout(lambda shape, config: shape, (0, 1, 2, 3))

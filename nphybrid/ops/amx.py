@@ -81,6 +81,11 @@ def split_into(out, at, apart, x, parts):
             x[j] -= np.uint32(part).view(np.float32)
 
 
+def widened(halves):
+    """bfloat16 -> float32, exactly."""
+    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+
+
 def held(parts):
     """How many parts of a weight are held to multiply so many: a float32 keeps its three, to be had back."""
     return 1 if parts == 1 else 3
@@ -110,7 +115,7 @@ def unpacked(panels, K, N):
     """The sum of the parts, smallest first: (K, N) in float32."""
     strips, steps, parts = panels.shape[:3]
     halves = panels.transpose(2, 1, 4, 6, 0, 3, 5).reshape(parts, steps * SIDE, strips * SIDE)[:, :K, :N]
-    values = (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
+    values = widened(halves)
     total = values[-1]
     for part in values[-2::-1]:
         total = total + part

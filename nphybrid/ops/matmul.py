@@ -25,6 +25,7 @@ import numpy as np
 
 from . import amx, dtype_name, reference, threads
 from ..params import mapped
+from .amx import widened
 from .elementwise import code_of
 from .emit import aligned, empty, wide
 from .jit import ISA, L2, MR, NR, jit
@@ -101,11 +102,6 @@ def narrowed(x):
     """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even."""
     bits = np.ascontiguousarray(x).view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def widened(halves):
-    """bfloat16 -> float32, exactly."""
-    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
