@@ -28,7 +28,13 @@ def conversion():
     return pid
 
 def strays():
-    return [name for name in os.listdir(os.path.dirname(target)) if name.endswith(".tmp")]
+    return {name for name in os.listdir(os.path.dirname(target)) if name.endswith(".tmp")}
+
+def contents():
+    return open(target, "rb").read() if os.path.exists(target) else None
+
+def running(pid):
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 read_h5(old)
 os.waitpid(conversion(), 0)
@@ -40,21 +46,22 @@ for kill in range(int(kills)):
         os.remove(target)
     if kill % 2:
         os.link(old, target)
-    before = open(target, "rb").read() if kill % 2 else None
+    before, waste, delay = contents(), strays(), seconds * rng.random()
     pid = conversion()
-    # Every other moment falls behind the first byte of the new file.
-    deadline = time.perf_counter() + 1.1 * seconds * rng.random()
-    if kill % 4 > 1:
-        while not strays() and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-            time.sleep(0.0005)
-        deadline = time.perf_counter() + 0.2 * seconds * rng.random()
-    time.sleep(max(0, deadline - time.perf_counter()))
+    # A third fall anywhere, a third behind the first byte of the new file, a third behind its taking the target's place.
+    moment = ("anywhere", "written", "replaced")[kill // 2 % 3]
+    while moment == "written" and not strays() - waste and running(pid):
+        pass
+    while moment == "replaced" and contents() in (None, before) and running(pid):
+        pass
+    delay *= {"anywhere": 1, "written": 0.1, "replaced": 0}[moment]
+    time.sleep(delay)
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
-    now = open(target, "rb").read() if os.path.exists(target) else None
-    ends.append(["complete" if now == whole else "as before" if now == before else "broken", len(strays())])
+    now = contents()
+    ends.append([moment, "complete" if now == whole else "as before" if now == before else "broken", len(strays() - waste)])
 assert os.waitpid(conversion(), 0)[1] == 0
-print(json.dumps([ends, strays()]))
+print(json.dumps([ends, sorted(strays())]))
 """
 
 
@@ -73,9 +80,10 @@ def test_fifty_killed_conversions(tmp_path):
                           env=environment, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     ends, strays = json.loads(done.stdout)
-    told = {word: sum(end == word for end, _ in ends) for word in ("as before", "complete", "broken")}
-    in_the_write = sum(left > 0 for _, left in ends)
+    told = {word: sum(end == word for _, end, _ in ends) for word in ("as before", "complete", "broken")}
+    in_the_write = sum(left > 0 for _, _, left in ends)
     print(f"{len(ends)} kills: {told}, {in_the_write} of them while the new file was being written")
-    assert len(ends) == KILLS and told["broken"] == 0 and told["as before"] > 5 and told["complete"] > 1
-    assert in_the_write > 5 and strays == []
+    assert len(ends) == KILLS and told["broken"] == 0 and told["as before"] > 5 and in_the_write > 5 and strays == []
+    replaced = [end for moment, end, _ in ends if moment == "replaced"]
+    assert replaced == ["complete"] * len(replaced) and len(replaced) == 16
     assert sorted(os.listdir(tmp_path / "out")) == ["m.h5"] and len(read(target)) > 50
