@@ -2,7 +2,9 @@
 
 BiT (Kolesnikov et al. 2019): a ResNet whose convolutions are weight-standardized and whose norms are group
 norms. The hybrid keeps that recipe with the bottleneck of ResNet v1, which activates after each norm; the BiT
-networks themselves use the pre-activation unit. The kernels arrive standardized: `ops.prepare` did it.
+networks themselves use the pre-activation unit. The kernels arrive standardized by `ops.prepare`: each output
+channel's weights, over all inputs and taps, have mean 0 and variance 1 (Qiao et al. 2019, eq. 6). A group norm does
+the same to each image's G runs of neighbouring channels, over all positions, then scales and shifts each channel.
 """
 import numpy as np
 

@@ -39,10 +39,10 @@ class Config:
     # numerics: a dialect brings its own
     backbone_activation: str = "relu"
     activation: str = "gelu"
-    ws_form: str = "variance"             # what eps is added to: or the "deviation", outside the root
-    ws_eps: float = 1e-8
-    gn_eps: float = 1e-5
-    ln_eps: float = 1e-12
+    ws_form: str = "variance"             # what ws_eps is added to: or the "deviation", outside the root
+    ws_eps: float = 1e-8                  # of the weights; a variance divides by n, never by n - 1
+    gn_eps: float = 1e-5                  # of group norms, inside the root
+    ln_eps: float = 1e-12                 # of layer norms, which are over D, inside the root
     pool_fill: float = 0.0                # what a border cell of the pool counts as
     resampling: str = "bicubic"           # of positions to another grid: or "antialiased", "linear"
 

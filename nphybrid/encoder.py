@@ -29,6 +29,7 @@ def block(x, p, config, ops, out, head_mask=None):
 def attention(x, p, config, ops, out, head_mask=None):
     """Multi-head self-attention before its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
 
+    Head a reads columns a K to (a + 1) K: softmax(q k^T / sqrt(K)) v, whose rows, one a query, sum to 1.
     The (A, T, T) weights are kept only where the trace wants them. A head's mask scales what it says.
     """
     q = out["query"] = ops.linear(x, p.query)                           # (B, 577, 12 * 64)
