@@ -146,6 +146,17 @@ class Model:
         """A pickle holds all that was learned, and needs no file."""
         return {**self.__dict__, "_originals": checkpoint.again(self._originals)}
 
+    def learned(self):
+        """The tree of what was learned, as `ops.reference` reads it: a Params of NumPy arrays, convolution kernels
+        standardized; float32, or the model's float64.  Raises what `state_dict` raises.
+
+        >>> from nphybrid import ViTHybridModel, default_model
+        >>> stem = ViTHybridModel.from_pretrained(default_model()).learned().stem
+        >>> stem.conv.shape, bool(abs(stem.conv[..., 0].mean()) < 1e-7)
+        ((7, 7, 3, 64), True)
+        """
+        return self._filled(self.state_dict(), "reference", np.dtype(self._floats).name)[0]
+
     def save_pretrained(self, folder):
         """Write `config.json` and `model.safetensors` (and the image processor, if one came along) into a folder.
 

@@ -96,15 +96,20 @@ class ImageClassificationPipeline:
 
 def ranked(logits, config, top_k=5, function_to_apply=None):
     """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]"""
+    scores = scored(logits, config, function_to_apply)
+    best = np.argsort(-scores, kind="stable")[:None if top_k is None else _count("top_k", top_k)]
+    return [{"label": config.id2label[int(i)], "score": float(scores[i])} for i in best]
+
+
+def scored(logits, config, function_to_apply=None):
+    """What a pipeline makes of logits: softmax, or, for several labels at once or one class, sigmoid.  (C,) -> (C,)"""
     if function_to_apply is None:
         several = config.problem_type == "multi_label_classification" or config.num_labels == 1
         function_to_apply = "sigmoid" if several else "softmax"
     name = str(function_to_apply).lower()
     if name not in SCORES:
         raise ValueError(f"function_to_apply is {function_to_apply!r}; expected one of {', '.join(SCORES)}")
-    scores = SCORES[name](logits)
-    best = np.argsort(-scores, kind="stable")[:None if top_k is None else _count("top_k", top_k)]
-    return [{"label": config.id2label[int(i)], "score": float(scores[i])} for i in best]
+    return SCORES[name](logits)
 
 
 def _count(name, value):

@@ -42,8 +42,9 @@ def attention_distance(weights, grid, cell):
     array([[8.]])
     """
     N = grid[0] * grid[1]
-    among = weights[:, :, -N:, -N:].astype(np.float64)
-    return ((among * distances(grid, cell)).sum(-1) / among.sum(-1)).mean(-1)
+    among = weights[:, :, -N:, -N:]
+    weighted = np.einsum("laqk,qk->laq", among, distances(grid, cell))
+    return (weighted / among.sum(-1, dtype=np.float64)).mean(-1)
 
 
 def distances(grid, cell):
