@@ -30,9 +30,16 @@ async function loaded(name) {
 // pixel_values, as the network gets them, channels last.
 let pixelValues;
 function normalized() {
-  const { factor, mean, std, shape: [height, width, channels] } = there.photograph;
-  return Float32Array.from({ length: height * width * channels },
-    (_, i) => (numbers.pixels.at(i) * factor - mean[i % channels]) / std[i % channels]);
+  const {
+    factor,
+    mean,
+    std,
+    shape: [height, width, channels],
+  } = there.photograph;
+  return Float32Array.from(
+    { length: height * width * channels },
+    (_, i) => (numbers.pixels.at(i) * factor - mean[i % channels]) / std[i % channels],
+  );
 }
 const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 const shown = (value, digits = 3) => {
@@ -68,10 +75,17 @@ function raster(rows, columns, rgb) {
   return canvas;
 }
 
+// Pixels stay pixels where there is room for them, and are averaged where there is none.
+function put(context, image, x, y, width, height) {
+  context.imageSmoothingEnabled = image.width > width;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(image, x, y, width, height);
+}
+
 const heat = (values, rows, columns, [low, high, scale] = range(values)) =>
   raster(rows, columns, (i) => colour(values[i], low, high, scale));
 
-let photo;                                // the picture as the model sees it, pixel for pixel
+let photo; // the picture as the model sees it, pixel for pixel
 const photograph = () => {
   const [rows, columns, channels] = there.photograph.shape;
   const byte = (i, k) => numbers.pixels.at(i * channels + Math.min(k, channels - 1));
@@ -81,7 +95,19 @@ const photograph = () => {
 // ---------------------------------------------------------------- what is chosen
 
 // One choice for the whole page: whoever changes it, everyone draws it.
-const chosen = { pixel: 0, channel: 0, at: 0, stage: 0, map: 0, place: 0, token: 0, key: 0, layer: 0, head: 0, depth: 0 };
+const chosen = {
+  pixel: 0,
+  channel: 0,
+  at: 0,
+  stage: 0,
+  map: 0,
+  place: 0,
+  token: 0,
+  key: 0,
+  layer: 0,
+  head: 0,
+  depth: 0,
+};
 const views = [];
 let waiting = false;
 function choose(change) {
@@ -128,7 +154,6 @@ function board(canvas, { cells, aspect = cells()[1] / cells()[0], paint, touch, 
     const height = width / aspect;
     context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
     context.clearRect(0, 0, width, height);
-    context.imageSmoothingEnabled = false;
     const [rows, columns] = cells();
     paint(context, width, height, [height / rows, width / columns]);
   };
@@ -143,8 +168,10 @@ function board(canvas, { cells, aspect = cells()[1] / cells()[0], paint, touch, 
   const within = (n, most) => Math.min(Math.max(n, 0), most - 1);
   const point = (event) => {
     const [box, [rows, columns]] = [canvas.getBoundingClientRect(), cells()];
-    touch(within(Math.floor(((event.clientY - box.top) / box.height) * rows), rows),
-          within(Math.floor(((event.clientX - box.left) / box.width) * columns), columns));
+    touch(
+      within(Math.floor(((event.clientY - box.top) / box.height) * rows), rows),
+      within(Math.floor(((event.clientX - box.left) / box.width) * columns), columns),
+    );
   };
   canvas.tabIndex = 0;
   canvas.addEventListener("pointermove", point);
@@ -168,7 +195,10 @@ function arrows(target, move) {
 function frame(context, row, column, cell, ink = "#ffffff") {
   const [height, width] = cell.map((side) => Math.max(side, 5));
   const [top, left] = [(row + 0.5) * cell[0] - height / 2, (column + 0.5) * cell[1] - width / 2];
-  for (const [line, colour] of [[4, "#000000"], [2, ink]]) {
+  for (const [line, colour] of [
+    [4, "#000000"],
+    [2, ink],
+  ]) {
     context.lineWidth = line;
     context.strokeStyle = colour;
     context.strokeRect(left, top, width, height);
@@ -177,7 +207,7 @@ function frame(context, row, column, cell, ink = "#ffffff") {
 
 // The photograph under a veil that is lifted where the values are large.
 function veiled(context, width, height, values, rows, columns, most = largest(values)) {
-  context.drawImage(photo, 0, 0, width, height);
+  put(context, photo, 0, 0, width, height);
   const [h, w] = [height / rows, width / columns];
   values.forEach((value, i) => {
     context.fillStyle = `rgba(12, 10, 8, ${0.9 * (1 - value / (most || 1))})`;
@@ -189,10 +219,12 @@ function veiled(context, width, height, values, rows, columns, most = largest(va
 function tiles(canvas, { count, across, aspect = 1, tile, touch, chosenTile, alt }) {
   const rows = Math.ceil(count / across);
   board(canvas, {
-    cells: () => [rows, across], aspect: (across / rows) * aspect, alt,
+    cells: () => [rows, across],
+    aspect: (across / rows) * aspect,
+    alt,
     paint(context, width, height, [h, w]) {
       for (let i = 0; i < count; i++) {
-        context.drawImage(tile(i), (i % across) * w + 1, Math.floor(i / across) * h + 1, w - 2, h - 2);
+        put(context, tile(i), (i % across) * w + 1, Math.floor(i / across) * h + 1, w - 2, h - 2);
       }
       frame(context, Math.floor(chosenTile() / across), chosenTile() % across, [h, w]);
     },
@@ -214,13 +246,15 @@ function legend(node, ends, unit = (value) => shown(value)) {
 
 // What is touched, in words.  `text` may mark a number as <b>; it holds nothing that comes from a file.
 function tell(node, text) {
-  views.push(() => { node.innerHTML = text(); });
+  views.push(() => {
+    node.innerHTML = text();
+  });
 }
 
 // ---------------------------------------------------------------- tokens, cells, regions
 
 const grid = there.tokens ? there.tokens.grid : [1, 1];
-const first = there.tokens ? there.tokens.class : 0;       // the index of the first cell's token
+const first = there.tokens ? there.tokens.class : 0; // the index of the first cell's token
 const cellOf = (token) => [Math.floor((token - first) / grid[1]), (token - first) % grid[1]];
 const tokenAt = (row, column) => first + row * grid[1] + column;
 const nameOf = (token) => {
@@ -252,7 +286,7 @@ function sheets(count, size, front) {
       context.lineWidth = 0.75;
       context.strokeStyle = "#8a8375";
       context.strokeRect(x, y, side, side);
-      if (i === 0) context.drawImage(front(), x, y, side, side);
+      if (i === 0) put(context, front(), x, y, side, side);
     }
   };
 }
@@ -261,38 +295,61 @@ function overview() {
   const shape = (numbers) => numbers.join(" \u00d7 ");
   const [rows, columns] = there.photograph.shape;
   const share = (n) => 0.26 + 0.74 * (Math.log2(n + 1) / Math.log2(rows + 1));
-  card("photograph", "photograph", shape(there.photograph.shape), sheets(1, 1, () => photo));
+  card(
+    "photograph",
+    "photograph",
+    shape(there.photograph.shape),
+    sheets(1, 1, () => photo),
+  );
   if (there.stem) {
-    card("stem", "stem", shape(there.stem.shape), sheets(Math.log2(there.stem.shape[2]), share(there.stem.shape[0]),
-      () => filters().picture(chosen.channel)));
+    card(
+      "stem",
+      "stem",
+      shape(there.stem.shape),
+      sheets(Math.log2(there.stem.shape[2]), share(there.stem.shape[0]), () => filters().picture(chosen.channel)),
+    );
   }
   (there.stages || []).forEach(({ name, shape: size }, s) => {
-    card("stages", `stage ${s}`, shape(size), sheets(Math.log2(size[2]), share(size[0]),
-      () => heat(numbers[name].row(s === chosen.stage ? chosen.map : 0), size[0], size[1])));
+    card(
+      "stages",
+      `stage ${s}`,
+      shape(size),
+      sheets(Math.log2(size[2]), share(size[0]), () =>
+        heat(numbers[name].row(s === chosen.stage ? chosen.map : 0), size[0], size[1]),
+      ),
+    );
   });
   if (there.tokens) {
     const [tokens, width] = there.tokens.shape;
     const values = Array.from({ length: tokens * width }, (_, i) => numbers.contents.at(i) + numbers.positions.at(i));
     const bars = heat(values, tokens, width, range(values, largest(values) / 3));
-    card("tokens", "tokens", shape(there.tokens.shape), (context, w, h) => context.drawImage(bars, 0, 0.3 * h, 0.92 * w, 0.7 * h));
+    card("tokens", "tokens", shape(there.tokens.shape), (context, w, h) =>
+      put(context, bars, 0, 0.3 * h, 0.92 * w, 0.7 * h),
+    );
   }
   if (there.rollout) {
     card("attention", `${there.attention.blocks} blocks`, shape(there.tokens.shape), (context, w, h) => {
       const last = there.attention.blocks - 1;
-      const values = Array.from({ length: grid[0] * grid[1] },
-        (_, i) => numbers.rollout.at(last * there.tokens.shape[0] + first + i));
+      const values = Array.from({ length: grid[0] * grid[1] }, (_, i) =>
+        numbers.rollout.at(last * there.tokens.shape[0] + first + i),
+      );
       const [high, wide] = [rows, columns].map((side) => (0.69 * w * side) / Math.max(rows, columns));
       context.translate(0, h - high);
       veiled(context, wide, high, values, ...grid);
     });
   }
   if (there.answer) {
-    card("answer", there.answer.labels[0].label, `1 of ${there.answer.classes.toLocaleString("en")}`, (context, w, h) => {
-      there.answer.labels.forEach(({ score }, i) => {
-        context.fillStyle = i ? "#b9b2a3" : "#00578a";
-        context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * score * w), 0.1 * h);
-      });
-    });
+    card(
+      "answer",
+      there.answer.labels[0].label,
+      `1 of ${there.answer.classes.toLocaleString("en")}`,
+      (context, w, h) => {
+        there.answer.labels.forEach(({ score }, i) => {
+          context.fillStyle = i ? "#b9b2a3" : "#00578a";
+          context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * score * w), 0.1 * h);
+        });
+      },
+    );
   }
 }
 
@@ -300,21 +357,23 @@ async function start() {
   for (const name of Object.keys(facts.arrays)) numbers[name] = await loaded(name);
   photo = photograph();
   pixelValues = normalized();
-  const [height, width, channels] = there.photograph.shape;
-  if (there.tokens) Object.assign(chosen, { token: there.rollout.brightest, key: there.rollout.brightest,
-    layer: there.attention.blocks - 1, depth: there.attention.blocks });
+  const [height, width] = there.photograph.shape;
+  if (there.tokens)
+    Object.assign(chosen, {
+      token: there.rollout.brightest,
+      key: there.rollout.brightest,
+      layer: there.attention.blocks - 1,
+      depth: there.attention.blocks,
+    });
   chosen.pixel = Math.floor(height / 2) * width + Math.floor(width / 2);
-  const answer = there.answer ? ` It answers \u201c${there.answer.labels[0].label}\u201d, with a score of `
-    + `${there.answer.labels[0].score.toFixed(3)}.` : "";
-  document.getElementById("lead").textContent =
-    `${facts.name} walks through a network of ${facts.parameters.toLocaleString("en")} learned numbers: `
-    + `${channels} colours of ${height} \u00d7 ${width} pixels become maps, maps become tokens, tokens look at each other.${answer}`;
   overview();
   for (const [name, step] of Object.entries(steps)) step(document.getElementById(name));
   views.forEach((view) => view());
   // Beside a long text the picture stays in sight, down to its lower edge.
   for (const shows of document.querySelectorAll(".shows")) {
-    new ResizeObserver(() => { shows.style.top = `${Math.min(24, innerHeight - shows.offsetHeight - 24)}px`; }).observe(shows);
+    new ResizeObserver(() => {
+      shows.style.top = `${Math.min(24, innerHeight - shows.offsetHeight - 24)}px`;
+    }).observe(shows);
   }
   document.documentElement.dataset.ready = "true";
 }

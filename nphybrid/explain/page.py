@@ -40,10 +40,11 @@ def page(model, picture, name="picture"):
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES}}
     facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
                        for key, array in arrays.items()}
-    facts["words"] = words(model, facts["steps"])
+    facts["words"] = words(model, facts)
     there = [step for step in STEPS if step in facts["steps"]]
     parts = {
-        "name": html.escape(name), "poster": poster(picture), "style": text("page.css"),
+        "name": html.escape(name), "lead": html.escape(lead(facts)), "made": facts["words"]["made"],
+        "poster": poster(picture), "style": text("page.css"),
         "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(there)),
         "facts": json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
@@ -51,17 +52,20 @@ def page(model, picture, name="picture"):
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text("page.html"))
 
 
-def words(model, steps):
+def words(model, facts):
     """What the texts say differently from network to network."""
-    config, processor, said = model.sizes, model.processor, {}
+    config, processor, steps, said = model.sizes, model.processor, facts["steps"], {}
     done = [(processor.get("do_resize", True), "resized"), (processor.get("do_center_crop", True), "cut to its middle")]
     said["prepared"] = " and ".join(word for does, word in done if does) or "taken as it is"
-    said["unit"], said["products"] = config.unit, 49 * config.channels
+    said["made"] = " and ".join(["convolutions"] * ("stem" in steps) + ["attention"] * ("tokens" in steps))
+    said["photograph"] = "{} × {} pixels".format(*facts["picture"])
+    said["unit"], said["filters"], said["products"] = config.unit, config.stem, 49 * config.channels
     said["walk"] = "pooled" if config.blocks else "bit"
     said["joins"] = ", and a learned class token, which stands for no place, goes first" if config.class_token else ""
     said["last"] = config.blocks - 1
     if "attention" in steps:
-        side = steps["attention"]["side"]
+        (said["tokens"], said["width"]), side = steps["tokens"]["shape"], steps["attention"]["side"]
+        said["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         keys = "" if side == 1 else f" The keys of {side} × {side} cells are added up and shown as one."
         said["stored"] = ("The weights are kept in 8 bits: each is off by at most 0.2 % of the largest in its row." + keys)
     if "answer" in steps:
@@ -73,6 +77,17 @@ def words(model, steps):
                            "The softmax turns logits into scores that add up to 1: a logit that is larger by one means a "
                            "score that is 2.7 times as large.")
     return said
+
+
+def lead(facts):
+    """The page in two sentences."""
+    steps, (height, width, channels) = facts["steps"], facts["steps"]["photograph"]["shape"]
+    becomes = [f"{height} × {width} pixels"] + ["maps"] * ("stem" in steps) + ["tokens"] * ("tokens" in steps)
+    path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
+    looks = ", and tokens look at each other" if "tokens" in steps else ""
+    best = steps["answer"]["labels"][0] if "answer" in steps else None
+    answer = f" It answers “{best['label']}”, with a score of {best['score']:.3f}." if best else ""
+    return f"{facts['name']} walks through a network of {facts['parameters']:,} learned numbers: {path}{looks}.{answer}"
 
 
 def text(name):
@@ -104,13 +119,13 @@ def step_html(step, number, facts):
 
 
 def fact(facts, path, number):
-    """A fact by its path, "steps.tokens.grid.0"; one of the words; or "number", that of the step."""
+    """A fact by its path, "steps.tokens.grid"; one of the words; or "number", that of the step."""
     if path == "number":
         return number
     facts = {**facts, **facts["words"]}
     for key in path.split("."):
         facts = facts[int(key) if key.isdecimal() else key]
-    return f"{facts:,}" if isinstance(facts, int) else facts
+    return ", ".join(map(str, facts)) if isinstance(facts, list) else facts
 
 
 def source_html(path):

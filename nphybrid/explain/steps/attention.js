@@ -18,12 +18,14 @@ steps.attention = () => {
   views.push(() => button.setAttribute("aria-pressed", String(chosen.token < first)));
 
   board(document.getElementById("attention-query"), {
-    cells: () => grid, aspect, where: () => cellOf(Math.max(chosen.token, first)),
+    cells: () => grid,
+    aspect,
+    where: () => cellOf(Math.max(chosen.token, first)),
     alt: () => `the picture, lit where ${nameOf(chosen.token)} looks in block ${chosen.layer}, head ${chosen.head}`,
     touch: (r, c) => choose({ token: tokenAt(r, c) }),
     paint(context, w, h, cell) {
       spread(context, w, h, (wide, high) => {
-        context.drawImage(photo, 0, 0, w, h);
+        put(context, photo, 0, 0, w, h);
         const values = now();
         const most = largest(values) || 1;
         const [high1, wide1] = [high / keys[0], wide / keys[1]];
@@ -36,38 +38,61 @@ steps.attention = () => {
     },
   });
   board(document.getElementById("attention-keys"), {
-    cells: () => grid, aspect, where: () => cellOf(Math.max(chosen.key, first)),
-    alt: () => `attention weights of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
+    cells: () => grid,
+    aspect,
+    where: () => cellOf(Math.max(chosen.key, first)),
+    alt: () =>
+      `attention weights of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
     touch: (r, c) => choose({ key: tokenAt(r, c) }),
     paint(context, w, h, cell) {
       const values = now();
-      spread(context, w, h, (wide, high) => context.drawImage(heat(values, ...keys, [0, largest(values), scales.sequential]), 0, 0, wide, high));
-      frame(context, ...keyCell(), cell.map((n) => n * side), "#ffd166");
+      spread(context, w, h, (wide, high) =>
+        put(context, heat(values, ...keys, [0, largest(values), scales.sequential]), 0, 0, wide, high),
+      );
+      frame(
+        context,
+        ...keyCell(),
+        cell.map((n) => n * side),
+        "#ffd166",
+      );
     },
   });
   legend(document.getElementById("attention-legend"), () => [0, largest(now()), scales.sequential], percent);
   tell(document.getElementById("attention-says"), () => {
     const weights = row(chosen.layer, chosen.head, chosen.token);
     const [r, c] = keyCell();
-    const key = side === 1 ? nameOf(Math.max(chosen.key, first)) : `the ${side} \u00d7 ${side} cells around ${nameOf(Math.max(chosen.key, first))}`;
+    const key =
+      side === 1
+        ? nameOf(Math.max(chosen.key, first))
+        : `the ${side} \u00d7 ${side} cells around ${nameOf(Math.max(chosen.key, first))}`;
     const ofClass = first ? `; ${percent(weights[0])} from the class token` : "";
-    return `Block ${chosen.layer}, head ${chosen.head}: ${nameOf(chosen.token)} takes `
-      + `<b>${percent(weights[first + r * keys[1] + c])}</b> from ${key}${ofClass}`;
+    return (
+      `Block ${chosen.layer}, head ${chosen.head}: ${nameOf(chosen.token)} takes ` +
+      `<b>${percent(weights[first + r * keys[1] + c])}</b> from ${key}${ofClass}`
+    );
   });
 
   // The table of all heads. Up and down is another block, left and right another head.
   const canvas = document.getElementById("attention-heads");
   canvas.style.maxWidth = `${heads * 120}px`;
   board(canvas, {
-    cells: () => [blocks, heads], aspect: (heads / blocks) * aspect, where: () => [chosen.layer, chosen.head],
+    cells: () => [blocks, heads],
+    aspect: (heads / blocks) * aspect,
+    where: () => [chosen.layer, chosen.head],
     alt: () => `${blocks} blocks of ${heads} heads; block ${chosen.layer}, head ${chosen.head} is chosen`,
     touch: (layer, head) => choose({ layer, head }),
     paint(context, w, h, [high, wide]) {
       for (let layer = 0; layer < blocks; layer++) {
         for (let head = 0; head < heads; head++) {
           const values = cells(layer, head);
-          context.drawImage(heat(values, ...keys, [0, largest(values), scales.sequential]),
-                            head * wide + 1.5, layer * high + 1.5, wide - 3, high - 3);
+          put(
+            context,
+            heat(values, ...keys, [0, largest(values), scales.sequential]),
+            head * wide + 1.5,
+            layer * high + 1.5,
+            wide - 3,
+            high - 3,
+          );
         }
       }
       frame(context, chosen.layer, chosen.head, [high, wide]);

@@ -15,27 +15,51 @@ steps.distance = () => {
     chart.replaceChildren();
     const step = [1, 2, 5, 10, 20, 50, 100, 200].find((size) => top / size <= 6) || 500;
     for (let tick = 0; tick <= top; tick += step) {
-      chart.append(svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), stroke: "#e4dfd4" }),
-                   svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick));
+      chart.append(
+        svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), stroke: "#e4dfd4" }),
+        svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick),
+      );
     }
     for (let layer = 0; layer < blocks; layer++) {
       chart.append(svg("text", { x: x(layer), y: height - lower + 18, "text-anchor": "middle" }, layer));
     }
     chart.append(svg("text", { x: (left + width - right) / 2, y: height - 6, "text-anchor": "middle" }, "block"));
-    chart.append(svg("line", { x1: left, x2: width - right, y1: y(uniform), y2: y(uniform), stroke: "#5d5952",
-                               "stroke-dasharray": "5 4" }));
-    dots = distance.flatMap((row, layer) => row.map((pixels, head) => {
-      // Heads of a block stand a little apart, in their order, so that none hides another.
-      const apart = ((head - (heads - 1) / 2) / heads) * Math.min(((width - left - right) / blocks) * 0.6, 60);
-      return { layer, head, cx: x(layer) + apart, cy: y(pixels) };
-    }));
+    chart.append(
+      svg("line", {
+        x1: left,
+        x2: width - right,
+        y1: y(uniform),
+        y2: y(uniform),
+        stroke: "#5d5952",
+        "stroke-dasharray": "5 4",
+      }),
+    );
+    dots = distance.flatMap((row, layer) =>
+      row.map((pixels, head) => {
+        // Heads of a block stand a little apart, in their order, so that none hides another.
+        const apart = ((head - (heads - 1) / 2) / heads) * Math.min(((width - left - right) / blocks) * 0.6, 60);
+        return { layer, head, cx: x(layer) + apart, cy: y(pixels) };
+      }),
+    );
     for (const { layer, head, cx, cy } of dots) {
       const here = layer === chosen.layer && head === chosen.head;
-      chart.append(svg("circle", { cx, cy, r: here ? 7.5 : 5, fill: here ? "#b34a00" : "#00578a", stroke: "#ffffff",
-                                   "stroke-width": 1.5, "data-head": `${layer} ${head}` }));
+      chart.append(
+        svg("circle", {
+          cx,
+          cy,
+          r: here ? 7.5 : 5,
+          fill: here ? "#b34a00" : "#00578a",
+          stroke: "#ffffff",
+          "stroke-width": 1.5,
+          "data-head": `${layer} ${head}`,
+        }),
+      );
     }
-    chart.setAttribute("aria-label", `mean attention distance of ${heads} heads in each of ${blocks} blocks; `
-      + `block ${chosen.layer}, head ${chosen.head}: ${distance[chosen.layer][chosen.head]} pixels`);
+    chart.setAttribute(
+      "aria-label",
+      `mean attention distance of ${heads} heads in each of ${blocks} blocks; ` +
+        `block ${chosen.layer}, head ${chosen.head}: ${distance[chosen.layer][chosen.head]} pixels`,
+    );
   };
   new ResizeObserver(draw).observe(chart);
   views.push(draw);
@@ -47,9 +71,16 @@ steps.distance = () => {
   };
   chart.addEventListener("pointermove", nearest);
   chart.addEventListener("pointerdown", nearest);
-  arrows(chart, (down, right) => choose({
-    layer: clamp(chosen.layer + right, 0, blocks - 1), head: clamp(chosen.head + down, 0, heads - 1),
-  }));
-  tell(document.getElementById("distance-says"), () => `Block ${chosen.layer}, head ${chosen.head} looks `
-    + `<b>${distance[chosen.layer][chosen.head].toFixed(1)} pixels</b> far on average`);
+  arrows(chart, (down, right) =>
+    choose({
+      layer: clamp(chosen.layer + right, 0, blocks - 1),
+      head: clamp(chosen.head + down, 0, heads - 1),
+    }),
+  );
+  tell(
+    document.getElementById("distance-says"),
+    () =>
+      `Block ${chosen.layer}, head ${chosen.head} looks ` +
+      `<b>${distance[chosen.layer][chosen.head].toFixed(1)} pixels</b> far on average`,
+  );
 };

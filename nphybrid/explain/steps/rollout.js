@@ -16,10 +16,16 @@ steps.rollout = () => {
   });
   for (const [id, paint] of [
     ["rollout-photo", (context, w, h) => veiled(context, w, h, values(), ...grid)],
-    ["rollout-map", (context, w, h) => context.drawImage(heat(values(), ...grid, [0, largest(values()), scales.sequential]), 0, 0, w, h)],
+    [
+      "rollout-map",
+      (context, w, h) => put(context, heat(values(), ...grid, [0, largest(values()), scales.sequential]), 0, 0, w, h),
+    ],
   ]) {
     board(document.getElementById(id), {
-      cells: () => grid, aspect, where: () => cellOf(key()), touch: (row, column) => choose({ key: tokenAt(row, column) }),
+      cells: () => grid,
+      aspect,
+      where: () => cellOf(key()),
+      touch: (row, column) => choose({ key: tokenAt(row, column) }),
       alt: () => `how much of each cell is in ${reader} after block ${layer()}`,
       paint(context, w, h, cell) {
         paint(context, w, h);
@@ -28,6 +34,10 @@ steps.rollout = () => {
     });
   }
   legend(document.getElementById("rollout-legend"), () => [0, largest(values()), scales.sequential], percent);
-  tell(document.getElementById("rollout-says"), () => `After block ${layer()}, <b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}`
-    + (first ? `, and ${percent(at(0))} from the class token's own beginning` : ""));
+  tell(
+    document.getElementById("rollout-says"),
+    () =>
+      `After block ${layer()}, <b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}` +
+      (first ? `, and ${percent(at(0))} from the class token's own beginning` : ""),
+  );
 };

@@ -32,7 +32,8 @@ function filters() {
   };
   const [maps, pictures] = [{}, {}];
   const whole = (filter) => (maps[filter] ||= map(filter));
-  const picture = (filter) => (pictures[filter] ||= heat(whole(filter), rows, columns, range([-1], largest(whole(filter)))));
+  const picture = (filter) =>
+    (pictures[filter] ||= heat(whole(filter), rows, columns, range([-1], largest(whole(filter)))));
   convolution = { count, taps, channels, rows, columns, size, weights, pixel, response, map, whole, picture };
   return convolution;
 }
@@ -42,7 +43,8 @@ steps.stem = () => {
   const across = Math.ceil(Math.sqrt(count));
   const tapPictures = Array.from({ length: count }, (_, filter) => {
     const most = largest(weights.subarray(filter * size, (filter + 1) * size));
-    const byte = (tap, c) => 127.5 + (127.5 * weights[filter * size + tap * channels + Math.min(c, channels - 1)]) / most;
+    const byte = (tap, c) =>
+      127.5 + (127.5 * weights[filter * size + tap * channels + Math.min(c, channels - 1)]) / most;
     return raster(taps, taps, (tap) => [0, 1, 2].map((c) => Math.round(byte(tap, c))));
   });
   const step = Math.ceil(Math.max(rows, columns) / 48);
@@ -56,37 +58,48 @@ steps.stem = () => {
 
   const pick = { count, across, touch: (channel) => choose({ channel }), chosenTile: () => chosen.channel };
   tiles(document.getElementById("stem-filters"), {
-    ...pick, tile: (i) => tapPictures[i], alt: () => `${count} filters of ${taps} by ${taps} taps; filter ${chosen.channel} is chosen`,
+    ...pick,
+    tile: (i) => tapPictures[i],
+    alt: () => `${count} filters of ${taps} by ${taps} taps; filter ${chosen.channel} is chosen`,
   });
   tiles(document.getElementById("stem-responses"), {
-    ...pick, aspect: columns / rows, tile: (i) => small[i],
+    ...pick,
+    aspect: columns / rows,
+    tile: (i) => small[i],
     alt: () => `${count} maps of responses; that of filter ${chosen.channel} is chosen`,
   });
 
   board(document.getElementById("stem-patch"), {
-    cells: () => [taps, taps], alt: () => `the ${taps} by ${taps} pixels under the filter at row ${at()[0]}, column ${at()[1]}`,
+    cells: () => [taps, taps],
+    alt: () => `the ${taps} by ${taps} pixels under the filter at row ${at()[0]}, column ${at()[1]}`,
     paint(context, w, h) {
       const byte = (i, c) => numbers.pixels.at(i + Math.min(c, channels - 1));
       const patch = raster(taps, taps, (tap) => {
         const i = pixel(...at(), tap);
         return i === null ? [128, 128, 128] : [0, 1, 2].map((c) => byte(i, c));
       });
-      context.drawImage(patch, 0, 0, w, h);
+      put(context, patch, 0, 0, w, h);
     },
   });
   board(document.getElementById("stem-filter"), {
-    cells: () => [taps, taps], alt: () => `filter ${chosen.channel}`,
-    paint: (context, w, h) => context.drawImage(tapPictures[chosen.channel], 0, 0, w, h),
+    cells: () => [taps, taps],
+    alt: () => `filter ${chosen.channel}`,
+    paint: (context, w, h) => put(context, tapPictures[chosen.channel], 0, 0, w, h),
   });
   board(document.getElementById("stem-response"), {
-    cells: () => [rows, columns], where: at, touch: (row, column) => choose({ at: row * columns + column }),
+    cells: () => [rows, columns],
+    where: at,
+    touch: (row, column) => choose({ at: row * columns + column }),
     alt: () => `responses of filter ${chosen.channel}; row ${at()[0]}, column ${at()[1]} is chosen`,
     paint(context, w, h, cell) {
-      context.drawImage(picture(chosen.channel), 0, 0, w, h);
+      put(context, picture(chosen.channel), 0, 0, w, h);
       frame(context, ...at(), cell);
     },
   });
   legend(document.getElementById("stem-legend"), () => range([-1], largest(whole(chosen.channel))));
-  tell(document.getElementById("stem-says"), () => `Filter ${chosen.channel} at row ${at()[0]}, column ${at()[1]}: `
-    + `${size} pixel values times ${size} weights add up to <b id="stem-value">${shown(response(chosen.channel, ...at()))}</b>`);
+  tell(document.getElementById("stem-says"), () => {
+    const sum = shown(response(chosen.channel, ...at()));
+    const where = `Filter ${chosen.channel} at row ${at()[0]}, column ${at()[1]}`;
+    return `${where}: ${size} pixel values times ${size} weights add up to <b id="stem-value">${sum}</b>`;
+  });
 };

@@ -9,11 +9,13 @@ steps.tokens = () => {
     for (let column = 1; column < grid[1]; column++) context.strokeRect(column * wide, -2, 0, h + 4);
   };
   board(document.getElementById("tokens-grid"), {
-    cells: () => grid, aspect: columns / rows, where: () => cellOf(Math.max(chosen.token, first)),
+    cells: () => grid,
+    aspect: columns / rows,
+    where: () => cellOf(Math.max(chosen.token, first)),
     alt: () => `the picture as ${grid[0]} by ${grid[1]} cells; ${nameOf(chosen.token)} is chosen`,
     touch: (row, column) => choose({ token: tokenAt(row, column) }),
     paint(context, w, h, cell) {
-      context.drawImage(photo, 0, 0, w, h);
+      put(context, photo, 0, 0, w, h);
       gridlines(context, w, h, cell);
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },
@@ -23,11 +25,13 @@ steps.tokens = () => {
   const most = largest(sum) / 2;
   const all = heat(sum, count, width, range(sum, most));
   board(document.getElementById("tokens-all"), {
-    cells: () => [count, 1], aspect: columns / rows, where: () => [chosen.token, 0],
+    cells: () => [count, 1],
+    aspect: columns / rows,
+    where: () => [chosen.token, 0],
     alt: () => `${count} tokens of ${width} numbers; ${nameOf(chosen.token)} is chosen`,
     touch: (row) => choose({ token: row }),
     paint(context, w, h, cell) {
-      context.drawImage(all, 0, 0, w, h);
+      put(context, all, 0, 0, w, h);
       frame(context, chosen.token, 0, cell);
     },
   });
@@ -36,20 +40,26 @@ steps.tokens = () => {
   const lines = Math.ceil(width / 192);
   const across = Math.ceil(width / lines);
   const parts = {
-    "tokens-content": (i) => numbers.contents.at(i), "tokens-position": (i) => numbers.positions.at(i), "tokens-sum": (i) => sum[i],
+    "tokens-content": (i) => numbers.contents.at(i),
+    "tokens-position": (i) => numbers.positions.at(i),
+    "tokens-sum": (i) => sum[i],
   };
   const ends = () => range([-1], most);
   for (const [id, part] of Object.entries(parts)) {
     board(document.getElementById(id), {
-      cells: () => [lines, across], aspect: 18 / Math.min(lines, 3), where: () => [Math.floor(dimension / across), dimension % across],
+      cells: () => [lines, across],
+      aspect: 18 / Math.min(lines, 3),
+      where: () => [Math.floor(dimension / across), dimension % across],
       alt: () => `${width} numbers of ${nameOf(chosen.token)}`,
       touch: (row, column) => {
         dimension = Math.min(row * across + column, width - 1);
         choose({});
       },
       paint(context, w, h, cell) {
-        const values = Array.from({ length: lines * across }, (_, i) => (i < width ? part(chosen.token * width + i) : 0));
-        context.drawImage(heat(values, lines, across, ends()), 0, 0, w, h);
+        const values = Array.from({ length: lines * across }, (_, i) =>
+          i < width ? part(chosen.token * width + i) : 0,
+        );
+        put(context, heat(values, lines, across, ends()), 0, 0, w, h);
         frame(context, Math.floor(dimension / across), dimension % across, cell);
       },
     });
