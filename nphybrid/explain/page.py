@@ -19,7 +19,7 @@ from . import colours
 from .scene import scene
 
 HERE = Path(__file__).parent
-STEPS = ("photograph", "stem", "stages", "tokens", "positions", "attention", "distance", "rollout", "road", "answer")
+STEPS = ("photograph", "stem", "stages", "tokens", "positions", "attention", "weight", "distance", "rollout", "road", "answer")
 POSTER = 640                              # pixels of the longest side of the original picture, as the page shows it
 
 
@@ -66,8 +66,9 @@ def words(model, facts):
     if "attention" in steps:
         (said["tokens"], said["width"]), side = steps["tokens"]["shape"], steps["attention"]["side"]
         said["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
-        keys = "" if side == 1 else f" The keys of {side} × {side} cells are added up and shown as one."
-        said["stored"] = ("The weights are kept in 8 bits: each is off by at most 0.2 % of the largest in its row." + keys)
+        said["stored"] = "The weights are kept in 16 bits." if side == 1 else (
+            f"The weights on {side} × {side} cells are added up and shown as one. They are kept in 8 bits: each is off by at "
+            "most 0.2 % of the largest in its row.")
     if "answer" in steps:
         said["reads"] = ("the class token" if config.pool == "token" else "the mean of the tokens") \
             if config.blocks else "the mean of the last map"

@@ -62,7 +62,7 @@ def scene(model, picture):
     steps = {"photograph": {"shape": list(trace["pixel_values"].shape[1:]),
                             **normalization(processor, model.sizes.channels)}}
     arrays = {"pixels": exact(seen(picture, processor))}
-    for step in (stem, stages, tokens, positions, attention, distance, rollout, road, answer):
+    for step in (stem, stages, tokens, positions, attention, weight, distance, rollout, road, answer):
         if found := step(model, trace, p):
             steps[step.__name__], more = found
             arrays |= more
@@ -130,13 +130,22 @@ def positions(model, trace, p):
 
 
 def attention(model, trace, p):
-    """Every row of every head."""
+    """Every row of every head, in 16 bits, or with fewer keys in 8."""
     config = model.sizes
     if not config.blocks:
         return None
     weights, side = measures.attention(trace, config.blocks), 2 if config.tokens > MOST_TOKENS else 1
     return {"blocks": config.blocks, "heads": config.heads, "side": side, "keys": [-(-n // side) for n in config.grid]}, {
-        "attention": packed(pooled_keys(weights, config.grid, side), axes=1)}
+        "attention": packed(pooled_keys(weights, config.grid, side), axes=1, bits=16 // side)}
+
+
+def weight(model, trace, p):
+    """Queries and keys, from which one weight can be worked out by hand; left out where the page would grow too large."""
+    config = model.sizes
+    if not config.blocks or config.tokens > MOST_TOKENS:
+        return None
+    learned = {name: np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]) for name in ("query", "key")}
+    return {"width": config.head_width}, {name: packed(x, axes=1, bits=16) for name, x in learned.items()}
 
 
 def pooled_keys(weights, grid, side):

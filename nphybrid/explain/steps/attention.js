@@ -12,6 +12,9 @@ steps.attention = () => {
   const extent = [(keys[0] * side) / grid[0], (keys[1] * side) / grid[1]];
   const spread = (context, w, h, draw) => draw(w * extent[1], h * extent[0]);
 
+  const brightest = now().indexOf(largest(now()));
+  chosen.key = tokenAt(Math.floor(brightest / keys[1]) * side, (brightest % keys[1]) * side);
+
   const button = document.getElementById("attention-class");
   button.hidden = !first;
   button.addEventListener("click", () => choose({ token: 0 }));
