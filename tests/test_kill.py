@@ -48,7 +48,7 @@ for kill in range(int(kills)):
         os.link(old, target)
     before, waste, delay = contents(), strays(), seconds * rng.random()
     pid = conversion()
-    # A third fall anywhere, a third behind the first byte of the new file, a third behind its taking the target's place.
+    # A third fall anywhere, a third behind the first byte of the new file, a third once it took the target's place.
     moment = ("anywhere", "written", "replaced")[kill // 2 % 3]
     while moment == "written" and not strays() - waste and running(pid):
         pass
@@ -59,7 +59,8 @@ for kill in range(int(kills)):
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     now = contents()
-    ends.append([moment, "complete" if now == whole else "as before" if now == before else "broken", len(strays() - waste)])
+    end = "complete" if now == whole else "as before" if now == before else "broken"
+    ends.append([moment, end, len(strays() - waste)])
 assert os.waitpid(conversion(), 0)[1] == 0
 print(json.dumps([ends, sorted(strays())]))
 """

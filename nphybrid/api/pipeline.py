@@ -102,14 +102,17 @@ def ranked(logits, config, top_k=5, function_to_apply=None):
 
 
 def scored(logits, config, function_to_apply=None):
-    """What a pipeline makes of logits: softmax, or, for several labels at once or one class, sigmoid.  (C,) -> (C,)"""
-    if function_to_apply is None:
-        several = config.problem_type == "multi_label_classification" or config.num_labels == 1
-        function_to_apply = "sigmoid" if several else "softmax"
-    name = str(function_to_apply).lower()
+    """What a pipeline makes of the logits of one picture.  (classes,) -> (classes,)"""
+    name = str(scoring(config) if function_to_apply is None else function_to_apply).lower()
     if name not in SCORES:
         raise ValueError(f"function_to_apply is {function_to_apply!r}; expected one of {', '.join(SCORES)}")
     return SCORES[name](logits)
+
+
+def scoring(config):
+    """The function a pipeline applies by itself: "sigmoid" for several labels at once or a single class."""
+    several = config.problem_type == "multi_label_classification" or config.num_labels == 1
+    return "sigmoid" if several else "softmax"
 
 
 def _count(name, value):

@@ -135,17 +135,17 @@ def attention(model, trace, p):
     if not config.blocks:
         return None
     weights, side = measures.attention(trace, config.blocks), 2 if config.tokens > MOST_TOKENS else 1
-    return {"blocks": config.blocks, "heads": config.heads, "side": side, "keys": [-(-n // side) for n in config.grid]}, {
-        "attention": packed(pooled_keys(weights, config.grid, side), axes=1, bits=16 // side)}
+    told = {"blocks": config.blocks, "heads": config.heads, "side": side, "keys": [-(-n // side) for n in config.grid]}
+    return told, {"attention": packed(pooled_keys(weights, config.grid, side), axes=1, bits=16 // side)}
 
 
 def weight(model, trace, p):
-    """Queries and keys, from which one weight can be worked out by hand; left out where the page would grow too large."""
+    """Queries and keys, from which one weight can be worked out; left out where the page would grow too large."""
     config = model.sizes
     if not config.blocks or config.tokens > MOST_TOKENS:
         return None
-    learned = {name: np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]) for name in ("query", "key")}
-    return {"width": config.head_width}, {name: packed(x, axes=1, bits=16) for name, x in learned.items()}
+    kept = {name: np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]) for name in ("query", "key")}
+    return {"width": config.head_width}, {name: packed(x, axes=1, bits=16) for name, x in kept.items()}
 
 
 def pooled_keys(weights, grid, side):
@@ -175,7 +175,8 @@ def rollout(model, trace, p):
         return None
     rolled, N = measures.rollout(measures.attention(trace, config.blocks)), config.grid[0] * config.grid[1]
     read = rolled[:, 0] if config.pool == "token" else rolled[:, -N:].mean(1)   # (L, T)
-    return {"reads": config.pool, "brightest": int(read[-1, -N:].argmax()) + config.tokens - N}, {"rollout": exact(read)}
+    brightest = int(read[-1, -N:].argmax()) + config.tokens - N
+    return {"reads": config.pool, "brightest": brightest}, {"rollout": exact(read)}
 
 
 def road(model, trace, p):
