@@ -1,0 +1,71 @@
+"""What several verbs share: options, the types of their values, and what is done with them."""
+import argparse
+import json
+import sys
+
+ENGINES, DTYPES, PRECISIONS = ("numba", "reference"), ("float32", "float64", "bfloat16"), ("highest", "high")
+
+
+# ---------------------------------------------------------------- options
+
+def add_model(verb):
+    """--model, of the verbs that look at pictures."""
+    verb.add_argument("--model", help="a file or folder, or owner/name on the hub (default: the CIFAR-10 "
+                                      "model that comes along)")
+
+
+def add_arithmetic(verb):
+    """How to compute: `arithmetic` has the answers."""
+    verb.add_argument("--engine", choices=ENGINES, default="numba")
+    verb.add_argument("--dtype", choices=DTYPES, default="float32")
+    verb.add_argument("--precision", choices=PRECISIONS, default="highest",
+                      help="high: less of float32 where that is faster, on AMX (default highest)")
+    verb.add_argument("--threads", type=positive, metavar="N", help="how many threads (default: every core)")
+
+
+def add_labels(verb):
+    """--labels, for `relabel`."""
+    verb.add_argument("--labels", metavar="FILE", help="what to call the classes: one name a line, or a JSON list or "
+                                                       "object (default: the model's own names)")
+
+
+def add_format(verb, *more):
+    """--format, for `show`; more: what a verb knows beyond text and JSON."""
+    verb.add_argument("--format", choices=("text", "json", *more), default="text")
+
+
+def positive(text):
+    """A type of argparse: an int of 1 or more."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of 1 or more")
+    return int(text)
+
+
+# ---------------------------------------------------------------- what is done with them
+
+def arithmetic(args):
+    """The options of `add_arithmetic`, as `from_pretrained` calls them."""
+    return dict(engine=args.engine, dtype=args.dtype, precision=args.precision, num_threads=args.threads)
+
+
+def announce_compilation(engine):
+    """Tell why the first run takes longer."""
+    if engine == "numba":
+        from ..ops import jit
+        if jit.cold():
+            print("nphybrid: compiling the kernels, this once (about 20 seconds) …", file=sys.stderr, flush=True)
+
+
+def relabel(model, path):
+    """Call the model's classes what a file calls them."""
+    from ..labels import from_file
+    labels = from_file(path)
+    if len(labels) != model.sizes.classes:
+        raise ValueError(f"{path} holds {len(labels):,} labels, but the model has {model.sizes.classes:,} classes")
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+
+
+def show(args, document, text):
+    """Print what was found in the format that was asked for: as JSON, or as a text."""
+    print(json.dumps(document, indent=2) if args.format == "json" else text)
