@@ -1,7 +1,7 @@
 """Where two networks, or two implementations of one, part: every state of the walk beside its twin.
 
-A trace is a file {state: array}, as `numpy.savez("a.npz", **model.trace(pixel_values))` writes it. Two model files are
-walked here, by the reference engine in float64, so that whatever differs lies in the files.
+A trace is a file {state: array}, as `nphybrid trace --save a.npz` and `numpy.savez("a.npz", **model.trace(x))` write.
+Two model files are walked here, by the reference engine in float64, so that whatever differs lies in the files.
 """
 import math
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import checkpoint, hub, tensorfile
-from .report import printable, table
+from .report import dimensions, json_number, printable, table
 from .trace import Discard, Trace
 
 # max|a - b| / max|b| up to which a state is the same: between float64 arrays, and between others. Observed: 3.1e-14
@@ -79,17 +79,12 @@ def _kind(path):
 
 def _walked(path, image, out):
     """Walk a model, its states going to a notebook.  -> the notebook"""
-    from .api.pipeline import load
+    from .api.pipeline import load, prepared
     model = load(path, engine="reference", dtype="float64")
     if image is None:
         x = checkpoint.golden_input(model.sizes).transpose(0, 3, 1, 2)
-    elif model.processor is None:
-        raise ValueError(f"{path} came without an image processor; image: cannot be prepared for it")
     else:
-        from .api.processor import ViTHybridImageProcessor
-        from .picture import open_picture
-        processor = ViTHybridImageProcessor.from_dict(model.processor)
-        x = processor(open_picture(image), return_tensors="np").pixel_values
+        x = prepared(model, image, path)
     model._run(x, out)
     return out
 
@@ -197,8 +192,7 @@ def _error(error):
 
 
 def _shape(shapes):
-    texts = ["x".join(map(str, shape)) or "()" for shape in shapes if shape is not None]
-    return " / ".join(dict.fromkeys(texts))
+    return " / ".join(dict.fromkeys(dimensions(shape) for shape in shapes if shape is not None))
 
 
 def _conclusion(rows):
@@ -213,12 +207,8 @@ def _conclusion(rows):
 
 
 def as_json(rows):
-    """What `json` can hold; an infinity or NaN is a string there."""
+    """What `json` can hold."""
     first = first_difference(rows)
     return {"equal": first is None, "first": first and first.name, "states": [
-        {**row._asdict(), "error": _number(row.error), "values": row.values and [*map(_number, row.values)]}
+        {**row._asdict(), "error": json_number(row.error), "values": row.values and [*map(json_number, row.values)]}
         for row in rows]}
-
-
-def _number(value):
-    return value if value is None or math.isfinite(value) else str(value)

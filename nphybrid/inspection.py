@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from . import checkpoint, hub, tensorfile
-from .report import printable, table
+from .report import dimensions, printable, table
 from .tensorfile.common import brief
 
 # What a config.json says about the network as a whole: Hugging Face's keys, and timm's.
@@ -143,7 +143,7 @@ def _dialect(found):
 def _cells(tensors):
     """Rows of the table; of a SHA-256 the first digits."""
     checksum = next((key for key in ("sha256", "crc32") if key in tensors[0]), "")
-    rows = [(printable(each["name"]), each["dtype"], "x".join(map(str, each["shape"])) or "()", f"{each['bytes']:,}",
+    rows = [(printable(each["name"]), each["dtype"], dimensions(each["shape"]), f"{each['bytes']:,}",
              each.get(checksum, "")[:16]) for each in tensors]
     return [("tensor", "dtype", "shape", "bytes", checksum), *rows]
 

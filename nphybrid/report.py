@@ -1,7 +1,7 @@
 """What a walk shows, as tables.
 
 `summary` walks the one network with a third arithmetic, which knows shapes and counts multiply-adds but computes
-nothing, so that its rows cannot disagree with the model.
+nothing, so that its rows cannot disagree with the model. `states` says what a real walk computed, and how long it took.
 """
 import math
 from typing import NamedTuple
@@ -51,10 +51,57 @@ def _owner(name, states):
 
 def summary_table(rows):
     """Rows of `summary` as text, with their sums."""
-    cells = [(row.name, "x".join(map(str, row.shape[1:])), f"{row.parameters:,}", f"{row.multiply_adds:,}")
-             for row in rows]
+    cells = [(row.name, dimensions(row.shape[1:]), f"{row.parameters:,}", f"{row.multiply_adds:,}") for row in rows]
     total = ("total", "", f"{sum(row.parameters for row in rows):,}", f"{sum(row.multiply_adds for row in rows):,}")
     return table([("state", "shape", "parameters", "multiply-adds"), *cells, total], "<<>>")
+
+
+class State(NamedTuple):
+    """One state of a walk that was computed."""
+    name: str
+    shape: tuple
+    dtype: str
+    mean: float                           # of all its numbers, in float64
+    rms: float                            # the root of the mean of their squares
+    seconds: float | None                 # since the state before it; None where it was not timed
+    share: float | None                   # of the seconds of all states
+
+
+def states(trace):
+    """A row per state of a walk.  Trace -> list of State
+
+    >>> import numpy as np
+    >>> out = Trace()
+    >>> out["stem"] = np.float32([[3, -4, 0, 0]])
+    >>> row, = states(out)
+    >>> row[:5], row.share
+    (('stem', (1, 4), 'float32', -0.25, 2.5), 1.0)
+    """
+    whole, rows = sum(trace.seconds.values()), []
+    for name, state in trace.items():
+        x, seconds = np.asarray(state), trace.seconds.get(name)
+        with np.errstate(all="ignore"):
+            mean, square = x.mean(dtype=np.float64), np.square(x, dtype=np.float64).mean()
+        rows.append(State(name, x.shape, x.dtype.name, float(mean), math.sqrt(square), seconds,
+                          seconds and seconds / whole))
+    return rows
+
+
+def walk_table(rows):
+    """Rows of `states` as text, with their time."""
+    cells = [(row.name, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}", *_timing(row.seconds, row.share))
+             for row in rows]
+    total = ("total", "", "", "", *_timing(sum(row.seconds or 0 for row in rows), sum(row.share or 0 for row in rows)))
+    return table([("state", "shape", "mean", "rms", "ms", "of time"), *cells, total], "<<>>>>")
+
+
+def state_as_json(row):
+    """A row of `states` as what `json` can hold."""
+    return {**row._asdict(), "mean": json_number(row.mean), "rms": json_number(row.rms)}
+
+
+def _timing(seconds, share):
+    return ("-", "-") if seconds is None else (f"{1e3 * seconds:.3f}", f"{share:.1%}")
 
 
 def table(cells, align):
@@ -62,6 +109,16 @@ def table(cells, align):
     widths = [max(map(len, column)) for column in zip(*cells)]
     return "\n".join("  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths)).rstrip()
                      for row in cells)
+
+
+def dimensions(shape):
+    """A shape as a table shows it: 1x64x64x3"""
+    return "x".join(map(str, shape)) or "()"
+
+
+def json_number(value):
+    """A number, or None, as JSON can hold it: an infinity or NaN is a string there."""
+    return value if value is None or math.isfinite(value) else str(value)
 
 
 def printable(text, limit=200):

@@ -60,6 +60,12 @@ def timed(call):
     return out.seconds
 
 
+def medians(call, runs):
+    """{state: seconds}, each the median of several walks `call(out)`."""
+    walks = [timed(call) for _ in range(runs)]
+    return {state: median(walk[state] for walk in walks) for state in walks[0] if state != "output"}
+
+
 def laps(walks, multiply_adds, name=stage):
     """A Lap per stage, in the order of the walk.
 

@@ -18,10 +18,11 @@ def first_non_finite(x):
 
 
 class Trace(dict):
-    """{name: state} in the order of the walk.
+    """{name: state} in the order of the walk; of a model, each an array with its shape and dtype.
 
     `keep` names the states to remember; None keeps every one, the (B, A, T, T) attention weights too.
-    `seconds` holds, per kept state, the time since the state before it (kept or not).
+    `seconds` holds, per kept state, the time since the state before it (kept or not); `model.trace(x, runs=n)` puts
+    there what walks take that keep nothing. `print` shows a table, which is `report.walk_table`.
 
     >>> out = Trace(keep={"stem", "blocks.0.weights"})
     >>> x = out["stem"] = 1
@@ -40,6 +41,13 @@ class Trace(dict):
             super().__setitem__(name, state)
             self.seconds[name] = now - self._clock
         self._clock = now
+
+    def __repr__(self):
+        return f"{type(self).__name__}({len(self)} states, {sum(self.seconds.values()):.3g} s)"
+
+    def __str__(self):
+        from .report import states, walk_table
+        return walk_table(states(self))
 
     def wants(self, name):
         """Whether a state of this name will be kept: asked before work is done for the notebook alone."""

@@ -1,4 +1,5 @@
 """The summary against a real walk, against formulas per layer, and against the published cost."""
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +9,7 @@ from nphybrid import model
 from nphybrid.config import PRESETS, Config
 from nphybrid.ops import reference
 from nphybrid.params import count, random, shapes
-from nphybrid.report import Row, summary, summary_table, table
+from nphybrid.report import Row, state_as_json, states, summary, summary_table, table, walk_table
 from nphybrid.trace import Trace
 
 TOY = Config(image=(39, 50), stem=8, depths=(1, 2), widths=(16, 24), groups=2, width=12, blocks=2, heads=3,
@@ -160,3 +161,44 @@ def test_the_summary_as_text_ends_with_the_sums():
         "logits  5                7              1",
         "total                1,007      2,000,001",
     ]
+
+
+# -- states that were computed ---------------------------------------------------------------------
+
+def noted(seconds=None, **arrays):
+    """A Trace that holds these states, and took so long."""
+    out = Trace()
+    for name, array in arrays.items():
+        out[name] = array
+    out.seconds = dict.fromkeys(arrays, 0.25) if seconds is None else seconds
+    return out
+
+
+def test_mean_and_rms_are_summed_in_float64():
+    """In float32 the sum of 2^24 + 3 ones stops at 2^24."""
+    ones = np.broadcast_to(np.float32(1), (2**24 + 3, 1))
+    large = np.float32([1e30, -1e30, 1e30])
+    x, y = states(noted(x=ones, y=large))
+    assert (x.mean, x.rms) == (1, 1)
+    assert y.mean == pytest.approx(float(large[0]) / 3, rel=1e-12)
+    assert y.rms == pytest.approx(float(large[0]), rel=1e-12)
+
+
+def test_a_state_that_was_not_timed_has_no_share():
+    rows = states(noted({"a": 0.75, "c": 0.25}, a=np.ones((1, 2)), b=np.zeros((1, 3, 1)), c=np.float32(-2)))
+    assert [(row.seconds, row.share) for row in rows] == [(0.75, 0.75), (None, None), (0.25, 0.25)]
+    assert walk_table(rows).splitlines() == [
+        "state  shape  mean  rms        ms  of time",
+        "a      1x2       1    1   750.000    75.0%",
+        "b      1x3x1     0    0         -        -",
+        "c      ()       -2    2   250.000    25.0%",
+        "total                    1000.000   100.0%"]
+
+
+@pytest.mark.parametrize("numbers, mean, rms", [([np.inf, 1], "inf", "inf"), ([np.inf, -np.inf], "nan", "inf"),
+                                                ([np.nan, 1], "nan", "nan"), ([3, -3], 0, 3)])
+def test_what_is_not_finite_is_a_string_in_json(numbers, mean, rms):
+    row, = states(noted(x=np.float32(numbers)))
+    told = json.loads(json.dumps(state_as_json(row)), parse_constant=pytest.fail)
+    assert told == {"name": "x", "shape": [2], "dtype": "float32", "mean": mean, "rms": rms, "seconds": 0.25,
+                    "share": 1}

@@ -57,6 +57,19 @@ def test_seconds_count_from_the_state_before_kept_or_not():
     assert out.seconds["third"] < out.seconds["first"]
 
 
+def test_a_trace_is_one_line_and_prints_a_table():
+    out = Trace()
+    walk(out)
+    out.seconds = {"stem": 0.001, "stages.2.8.conv1": 0.0125, "stages.2.8": 0.0365}
+    assert repr(out) == "Trace(3 states, 0.05 s)" and repr(Discard()) == "Discard(0 states, 0 s)"
+    assert str(out).splitlines() == [
+        "state             shape  mean  rms      ms  of time",
+        "stem              2         1    1   1.000     2.0%",
+        "stages.2.8.conv1  2         2    2  12.500    25.0%",
+        "stages.2.8        2         3    3  36.500    73.0%",
+        "total                               50.000   100.0%"]
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_first_bad_names_the_state_the_number_and_its_place(bad):
     state = np.zeros((2, 3, 4))

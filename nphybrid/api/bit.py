@@ -22,15 +22,19 @@ class Bit(Model):
             raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
         return x, self._ready, self.sizes, {}
 
-    def trace(self, pixel_values):
+    def trace(self, pixel_values, runs=0):
         """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
+
+        `runs` is for `trace.seconds`, where the time goes. 0 takes the times of the walk that keeps the states, each in
+        fresh memory, and that compiles or loads the kernels if it is the first of a process. With runs = n the network
+        is walked n times more, keeping nothing, and each time is a median of those.
 
         >>> from nphybrid import BitBackbone, BitConfig
         >>> backbone = BitBackbone(BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4))
         >>> list(backbone.trace(np.zeros((1, 3, 32, 32))))[:3]
         ['pixel_values', 'stem.conv', 'stem.border']
         """
-        return self._trace(pixel_values)
+        return self._trace(pixel_values, runs)
 
     @property
     def _stages(self):

@@ -39,6 +39,18 @@ def load(path, revision=None, **options):
     return class_of(source.config, path)._from_checkpoint(source, **options)
 
 
+def prepared(model, picture, where):
+    """A picture as a model sees it, through the image processor that came with it.  -> pixel_values (1, C, H, W)
+
+    picture: as `open_picture` takes it. where: what the model is from, for the message of the ValueError if it has
+    none. Raises PictureError for a picture that cannot be read.
+    """
+    if model.processor is None:
+        raise ValueError(f"{where} came without an image processor; image: cannot be prepared for it")
+    processor = ViTHybridImageProcessor.from_dict(model.processor)
+    return processor(open_picture(picture), return_tensors="np").pixel_values
+
+
 def pipeline(task, model=None, image_processor=None, **options):
     """A function from pictures to labels.
 
