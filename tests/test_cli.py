@@ -1,6 +1,7 @@
 """The command line, as a process: what it prints where, its exit codes, and what it does not import."""
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -11,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import BitBackbone, BitConfig, ViTHybridConfig, ViTHybridForImageClassification, default_model
+from nphybrid import BitBackbone, BitConfig, ViTHybridConfig, ViTHybridForImageClassification, cli, default_model, ops
 from nphybrid.__main__ import main
+from nphybrid.cli import common
 
 
 def nphybrid(*args, cwd, **options):
@@ -142,6 +144,20 @@ def test_wrong_usage_exits_with_2(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
     assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+def test_every_verb_of_the_folder_is_offered(root, capsys):
+    """A verb's file has its name, and stands in VERBS."""
+    files = {path.stem for path in (root / "nphybrid" / "cli").glob("*.py")} - {"__init__", "common"}
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    offered = re.findall(r"^    (\w+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert offered == [module.__name__.rpartition(".")[2] for module in cli.VERBS] and set(offered) == files
+
+
+def test_the_choices_are_those_of_the_engines():
+    engines, dtypes = map(set, zip(*ops.PAIRS))
+    assert (set(common.ENGINES), set(common.DTYPES), common.PRECISIONS) == (engines, dtypes, ops.PRECISIONS)
 
 
 def test_a_reader_that_leaves_is_no_error(root, cat):

@@ -1,5 +1,6 @@
 """What keeps the house in order: who imports what, one decorator, and shapes in comments that are true."""
 import ast
+import configparser
 import re
 from pathlib import Path
 
@@ -65,6 +66,14 @@ def test_no_code_from_data(word):
 
 def test_no_pickles():
     assert not [name for name, source in SOURCES.items() if "allow_pickle=True" in source]
+
+
+def test_every_package_is_installed():
+    """setup.cfg lists them; the weights are a folder of the checkout."""
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", "utf-8")
+    packages = {".".join(("nphybrid", *Path(name).parent.parts)) for name in SOURCES}
+    assert set(setup["options"]["packages"].split()) == packages | {"nphybrid.weights"}
 
 
 def test_public_names_are_documented():

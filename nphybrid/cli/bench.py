@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from .common import DTYPES, ENGINES, add_format, positive
+from .common import DTYPES, ENGINES, PRECISIONS, add_format, positive
 
 
 def add(verbs):
@@ -16,7 +16,7 @@ def add(verbs):
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
                       help=f"of {', '.join(DTYPES)} (default float32)")
     verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",
-                      help="of highest, high (default highest)")
+                      help=f"of {', '.join(PRECISIONS)} (default highest)")
     verb.add_argument("--engine", choices=ENGINES, default="numba")
     verb.add_argument("--runs", type=positive, default=11, metavar="N", help="calls that count (default 11)")
     verb.add_argument("--profile", action="store_true", help="tell the time of each stage of the walk too")

@@ -3,6 +3,7 @@ import argparse
 import json
 import sys
 
+# Those of ops, which would import NumPy.
 ENGINES, DTYPES, PRECISIONS = ("numba", "reference"), ("float32", "float64", "bfloat16"), ("highest", "high")
 
 
