@@ -2,8 +2,7 @@
 import json
 import sys
 
-from .common import (add_arithmetic, add_format, add_labels, add_model, announce_compilation, arithmetic, positive,
-                     relabel)
+from .common import add_arithmetic, add_format, add_labels, add_model, load_model, positive, relabel
 
 
 def add(verbs):
@@ -21,8 +20,7 @@ def add(verbs):
 def run(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
     from ..api.pipeline import pipeline
-    announce_compilation(args.engine)
-    pipe = pipeline("image-classification", args.model, **arithmetic(args))
+    pipe = pipeline("image-classification", load_model(args))
     if args.labels:
         relabel(pipe.model, args.labels)
     rows, failed = [], 0

@@ -10,13 +10,13 @@ ENGINES, DTYPES, PRECISIONS = ("numba", "reference"), ("float32", "float64", "bf
 # ---------------------------------------------------------------- options
 
 def add_model(verb):
-    """--model, of the verbs that look at pictures."""
+    """--model, of the verbs that look at pictures, for `load_model`."""
     verb.add_argument("--model", help="a file or folder, or owner/name on the hub (default: the CIFAR-10 "
                                       "model that comes along)")
 
 
 def add_arithmetic(verb):
-    """How to compute: `arithmetic` has the answers."""
+    """How to compute, for `load_model`."""
     verb.add_argument("--engine", choices=ENGINES, default="numba")
     verb.add_argument("--dtype", choices=DTYPES, default="float32")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
@@ -44,9 +44,13 @@ def positive(text):
 
 # ---------------------------------------------------------------- what is done with them
 
-def arithmetic(args):
-    """The options of `add_arithmetic`, as `from_pretrained` calls them."""
-    return dict(engine=args.engine, dtype=args.dtype, precision=args.precision, num_threads=args.threads)
+def load_model(args):
+    """The model that `add_model` and `add_arithmetic` ask for."""
+    from ..api.pipeline import load
+    from ..checkpoint import default_model
+    announce_compilation(args.engine)
+    return load(args.model or default_model(), engine=args.engine, dtype=args.dtype, precision=args.precision,
+                num_threads=args.threads)
 
 
 def announce_compilation(engine):

@@ -1,7 +1,7 @@
 """What a network computes on its way: every state of the walk, and its share of the time."""
 import os
 
-from .common import add_arithmetic, add_format, add_model, announce_compilation, arithmetic, show
+from .common import add_arithmetic, add_format, add_model, load_model, show
 
 # Of a state of the bundled model, the share of the time varied by half and more between 11 walks.
 RUNS = 5
@@ -12,9 +12,9 @@ def add(verbs):
     verb = verbs.add_parser("trace", help="print every state of the walk of a picture: mean, rms, share of time",
                             description="Print a row per state of the walk, by the names of `nphybrid summary`, which "
                             "are those of both engines: shape, mean, root of the mean square, and time. Keeping states "
-                            "takes time of its own, and attention whose weights are kept is computed another way; so "
-                            f"the states are of one walk, and the times the medians of {RUNS} more that keep nothing, "
-                            "in which the weights are no state.")
+                            "takes time of its own, most of all the attention weights, which otherwise never leave the "
+                            f"cache; so the states are of one walk, and the times the medians of {RUNS} more that keep "
+                            "nothing, in which the weights are no state.")
     verb.add_argument("image", metavar="IMAGE")
     add_model(verb)
     add_arithmetic(verb)
@@ -27,15 +27,12 @@ def add(verbs):
 def run(args):
     """Print a row per state; with --save, write the states first."""
     from .. import report
-    from ..api.pipeline import load, prepared
-    from ..checkpoint import default_model
+    from ..api.pipeline import prepared
     from ..tensorfile import write_npz
     if args.save is not None:
         _refuse(args.save)
-    path = args.model or default_model()
-    announce_compilation(args.engine)
-    model = load(path, **arithmetic(args))
-    trace = model.trace(prepared(model, args.image, path), runs=RUNS)
+    model = load_model(args)
+    trace = model.trace(prepared(model, args.image, args.model), runs=RUNS)
     if args.save is not None:
         write_npz(args.save, trace)
     rows = report.states(trace)
