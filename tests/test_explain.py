@@ -2,6 +2,7 @@
 import html
 import inspect
 import json
+import os
 import re
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 
 import sights
 from nphybrid import ViTHybridImageProcessor, default_model, encoder, open_picture
+from nphybrid.__main__ import main
 from nphybrid.api.pipeline import load
 from nphybrid.api.presets import configuration
 from nphybrid.config import PRESETS
@@ -194,6 +196,35 @@ def test_a_model_without_an_image_processor_is_refused(cat):
     model.processor = None
     with pytest.raises(ValueError, match="without an image processor"):
         pages.page(model, cat)
+
+
+# ------------------------------------------------------------------ the verb
+
+def test_the_verb_writes_the_page(cat, tmp_path, capsys):
+    picture, target = tmp_path / os.fsdecode(b"a \xff<b>.png"), tmp_path / "page.html"
+    cat.save(picture)
+    target.write_text("old")
+    line = ["explain", str(picture), "-o", str(target), "--engine", "reference"]
+    assert main(line) == 0
+    assert capsys.readouterr().out == f"{target}: {target.stat().st_size:,} bytes\n"
+    assert "<title>a ?&lt;b&gt;.png: a walk" in target.read_text("utf-8")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"label {i}" for i in range(10)))
+    assert main([*line, "--labels", str(labels)]) == 0
+    assert "It answers “label 3”" in target.read_text("utf-8")
+
+
+@pytest.mark.parametrize("picture, target, told", [
+    ("cat.png", "page.png", "ends in .html"), ("cat.png", "nowhere/page.html", "there is no folder"),
+    ("broken.png", "page.html", "broken.png"), ("missing.png", "page.html", "missing.png")])
+def test_the_verb_refuses_and_leaves_what_is_there(picture, target, told, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cat.save("cat.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    (tmp_path / "page.html").write_text("old")
+    assert main(["explain", picture, "-o", target, "--engine", "reference"]) == 3
+    assert told in capsys.readouterr().err and (tmp_path / "page.html").read_text() == "old"
+    assert sorted(os.listdir()) == ["broken.png", "cat.png", "page.html"]
 
 
 # ------------------------------------------------------------------ source

@@ -173,19 +173,20 @@ def test_compare_reads_what_was_saved(model, cat, root, traced, tmp_path, capsys
 # ---------------------------------------------------------------- refusals
 
 @pytest.mark.parametrize("target, told", [
-    ("old.npz", "old.npz is there already; expected the name of a new file"),
-    ("folder.npz", "folder.npz is there already"), ("dangling.npz", "dangling.npz is there already"),
+    ("folder.npz", "folder.npz cannot be replaced: it is no regular file"),
+    ("dangling.npz", "dangling.npz: there is no folder "),
     ("nowhere/t.npz", "nowhere/t.npz: there is no folder "), ("old.npz/t.npz", "old.npz/t.npz: there is no folder "),
-    ("t.safetensors", "t.safetensors: a trace is saved as an .npz"), ("", "a trace is saved as an .npz"),
+    ("t.safetensors", "'t.safetensors' is no name for what is written here; expected one that ends in .npz"),
+    ("", "'' is no name for what is written here"),
     ("locked/t.npz", "locked/t.npz: nothing may be written in "),
-], ids=["file", "folder", "link", "no folder", "file as folder", "name", "no name", "locked"])
+], ids=["folder", "link", "no folder", "file as folder", "name", "no name", "locked"])
 def test_a_place_that_cannot_be_written_is_refused_first(target, told, tmp_path, monkeypatch, capsys):
     """Before the model is looked for, which is not there either."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "old.npz").write_bytes(b"old")
     (tmp_path / "folder.npz").mkdir()
     (tmp_path / "locked").mkdir()
-    (tmp_path / "dangling.npz").symlink_to("nothing")
+    (tmp_path / "dangling.npz").symlink_to("nothing/t.npz")
     # The superuser may write in any folder, whatever its mode.
     monkeypatch.setattr(os, "access", lambda path, mode: os.path.basename(path) != "locked")
     before = sorted(os.listdir(tmp_path))

@@ -1,6 +1,7 @@
 """What several verbs share: options, the types of their values, and what is done with them."""
 import argparse
 import json
+import os
 import sys
 
 # Those of ops, which would import NumPy.
@@ -51,6 +52,19 @@ def load_model(args):
     announce_compilation(args.engine)
     return load(args.model or default_model(), engine=args.engine, dtype=args.dtype, precision=args.precision,
                 num_threads=args.threads)
+
+
+def check_target(path, suffix):
+    """Raise what is wrong with the place of a file that is to be written, before anything is computed."""
+    folder = os.path.dirname(os.path.realpath(path))
+    if not path.endswith(suffix):
+        raise ValueError(f"{path!r} is no name for what is written here; expected one that ends in {suffix}")
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"{path}: there is no folder {folder}")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{path} cannot be replaced: it is no regular file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{path}: nothing may be written in {folder}")
 
 
 def announce_compilation(engine):

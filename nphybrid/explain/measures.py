@@ -19,8 +19,9 @@ def rollout(weights):
 
     Heads are averaged, the shortcut counts as much as attention, and block follows block:
     R_l = (mean over A of W_l + I) / 2 @ R_(l-1).  Abnar and Zuidema 2020, section 3; ViT, figure 6.
+    Two blocks of one head, which swaps two tokens:
 
-    >>> swap = np.array([[[[0., 1], [1, 0]]]])                # one block, one head, two tokens
+    >>> swap = np.array([[[[0., 1], [1, 0]]]])
     >>> rollout(np.concatenate([swap, swap]))[-1]
     array([[0.5, 0.5],
            [0.5, 0.5]])
