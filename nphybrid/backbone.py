@@ -3,8 +3,9 @@
 BiT (Kolesnikov et al. 2019): a ResNet whose convolutions are weight-standardized and whose norms are group
 norms. The hybrid keeps that recipe with the bottleneck of ResNet v1, which activates after each norm; the BiT
 networks themselves use the pre-activation unit. The kernels arrive standardized by `ops.prepare`: each output
-channel's weights, over all inputs and taps, have mean 0 and variance 1 (Qiao et al. 2019, eq. 6). A group norm does
-the same to each image's G runs of neighbouring channels, over all positions, then scales and shifts each channel.
+channel's weights, over all inputs and taps, have mean 0 and variance 1 (Qiao et al. 2019, eq. 6). A group norm cuts
+the channels of each image into G runs of neighbours, brings each run, over its channels and all positions, to mean 0
+and variance 1, then scales and shifts each channel (Wu and He 2018).
 """
 import numpy as np
 
@@ -12,7 +13,7 @@ from .config import pads, plan, stem_border
 
 
 def backbone(x, p, config, ops, out):
-    """Stem and stages.  pixel_values (B, H, W, 3) -> feature map (B, H/16, W/16, 1024)"""
+    """Stem and stages.  pixel_values (B, H, W, 3) -> feature map (B, H/16, W/16, 1024) in R50+ViT-B/16"""
     x = out["stem"] = stem(x, p.stem, config, ops, out.at("stem"))                  # (B, 96, 96, 64)
     unit = {"bottleneck": bottleneck, "preactivation": preactivation}[config.unit]
     maps = [x]
@@ -29,7 +30,7 @@ def stem(x, p, config, ops, out):
     """A 7x7 convolution and a 3x3 pool, each of stride 2.  (B, H, W, 3) -> (B, H/4, W/4, 64)"""
     x = out["conv"] = conv(x, p.conv, 7, config, ops, stride=2)                     # (B, 192, 192, 64)
     if border := stem_border(config):
-        # Where padding is symmetric, a ring of zeros joins before the norm, and so counts in its statistics.
+        # Unless padding is "same", a ring of zeros joins before the norm, and so counts in its statistics.
         x = out["border"] = np.pad(x, ((0, 0), (border, border), (border, border), (0, 0)))
     if p.norm is not None:
         x = out["norm"] = norm_activate(x, p.norm, config, ops)
@@ -38,10 +39,11 @@ def stem(x, p, config, ops, out):
 
 
 def bottleneck(x, p, move, config, ops, out):
-    """1x1 down, 3x3, 1x1 up, around a shortcut; norm and activation follow each convolution.
+    """1x1 to M channels, 3x3, 1x1 to O, around a shortcut.  (B, H, W, C) -> (B, H/stride, W/stride, O)
 
-    (B, H, W, C) -> (B, H/stride, W/stride, O)   The stride sits on the 3x3, not on the first 1x1 as in
-    He et al. 2015; the last activation comes after the sum. vit_jax/models_resnet.py, ResidualUnit.
+    A norm follows each convolution, the shortcut's too, and an activation the first two norms; the third
+    activation comes after the sum. The stride sits on the 3x3, not on the first 1x1 as in He et al. 2015.
+    Source: vit_jax/models_resnet.py, ResidualUnit.
     """
     shortcut = x
     if move.project:
@@ -57,10 +59,10 @@ def bottleneck(x, p, move, config, ops, out):
 
 
 def preactivation(x, p, move, config, ops, out):
-    """The same convolutions, each preceded by norm and activation; the sum stays raw.
+    """The same convolutions, each preceded by norm and activation.  (B, H, W, C) -> (B, H/stride, W/stride, O)
 
-    (B, H, W, C) -> (B, H/stride, W/stride, O)   The shortcut's projection reads the activated map and has
-    no norm of its own. He et al. 2016, figure 4e; Kolesnikov et al. 2019.
+    The sum stays raw. A shortcut's projection reads the activated map, and has no norm of its own.
+    Source: He et al. 2016, figure 4e; Kolesnikov et al. 2019.
     """
     y = out["norm1"] = norm_activate(x, p.norm1, config, ops)
     shortcut = x

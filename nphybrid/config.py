@@ -1,7 +1,8 @@
 """The sizes and numerics of one network, the published ones, and the plan of its backbone.
 
 A `Config` states what cannot be derived. Whatever follows from it (feature map, grid, number of
-tokens, width of a head) is a property, because upstream's copies of such facts contradict each other.
+tokens, width of a head) is a property, because copies of such facts contradict each other: those of upstream,
+Hugging Face transformers, do. The letters (O, G, P, D, L, A, F, …) are explained in `help(nphybrid)`.
 """
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,14 +15,14 @@ class Config:
     image: tuple = (384, 384)             # H, W in pixels
     channels: int = 3
     # the backbone
-    stem: int = 64                        # channels after the 7x7 convolution; 0: no backbone, a plain ViT
+    stem: int = 64                        # channels after the 7x7 convolution; 0, with depths (): a plain ViT
     depths: tuple = (3, 4, 9)             # units per stage; () leaves the stem alone
     widths: tuple = (256, 512, 1024)      # O of each stage
     groups: int = 32                      # G of every group norm
     unit: str = "bottleneck"              # or "preactivation": the unit of the BiT paper
-    padding: str = "same"                 # of convolutions: "same", "symmetric", or "valid"
+    padding: str = "same"                 # of convolutions: "same", "symmetric", or, for a lone stem, "valid"
     pool_padding: str = "same"            # of the stem's pool: "same" or "valid"
-    output_stride: int = 32               # beyond it, strides become dilations
+    output_stride: int = 32               # where it is reached, conv2 dilates and strides no further
     feature_stage: int = -1               # which output becomes tokens: 0 the stem, s stage s, -1 the last
     # the encoder; blocks = 0 and width = 0 leave the backbone alone
     patch: int = 1                        # P, in cells of the feature map
@@ -36,15 +37,15 @@ class Config:
     norm_pooled: bool = False             # the last norm follows the pooling
     pre_logits: int = 0                   # width of a layer with tanh in front of it; 0 leaves that out
     classes: int = 1000
-    # numerics: a dialect brings its own
+    # numerics: each family of checkpoints brings its own. Every variance divides by n, none by n - 1.
     backbone_activation: str = "relu"
-    activation: str = "gelu"
-    ws_form: str = "variance"             # what ws_eps is added to: or the "deviation", outside the root
-    ws_eps: float = 1e-8                  # of the weights; a variance divides by n, never by n - 1
-    gn_eps: float = 1e-5                  # of group norms, inside the root
-    ln_eps: float = 1e-12                 # of layer norms, which are over D, inside the root
-    pool_fill: float = 0.0                # what a border cell of the pool counts as
-    resampling: str = "bicubic"           # of positions to another grid: or "antialiased", "linear"
+    activation: str = "gelu"              # the exact one, of erf
+    ws_form: str = "variance"             # standardized by sqrt(variance + eps); "deviation": sqrt(variance) + eps
+    ws_eps: float = 1e-8                  # in the weight standardization
+    gn_eps: float = 1e-5                  # in group norms: sqrt(variance + eps)
+    ln_eps: float = 1e-12                 # in layer norms, which are over D: sqrt(variance + eps)
+    pool_fill: float = 0.0                # of the pool's padding: not -inf, which in BiT, before any norm, would differ
+    resampling: str = "bicubic"           # how positions.py resizes a table; "antialiased", "linear"
 
     @property
     def head_width(self):
@@ -80,11 +81,11 @@ class UnitPlan(NamedTuple):
 
 
 def plan(config):
-    """Per stage, per unit: stride, dilation, projection.  Every quirk of the backbone ends here.
+    """Per stage, per unit: stride, dilation, projection.  `backbone` has no rule of its own about them.
 
-    From the stem's stride of 4 each later stage doubles the stride, until `output_stride` is reached:
-    then the taps of conv2 spread instead. Upstream's pre-activation unit forgets to spread them, and
-    the first unit of a dilated stage spreads less than the others. transformers, modeling_bit.py.
+    The first stage keeps the stem's stride of 4, each later one doubles it, until `output_stride` is reached:
+    from there conv2 dilates instead. Two oddities of the original, modeling_bit.py of transformers, are kept:
+    its pre-activation unit never dilates, and the first unit of a dilated stage dilates less than the others.
     """
     stages, stride, dilation = [], 4, 1
     for s, depth in enumerate(config.depths):
@@ -93,16 +94,19 @@ def plan(config):
             dilation, step = dilation * step, 1
         stride *= step
         first = 1 if dilation in (1, 2) else 2
-        spread = [first] + [dilation] * (depth - 1) if config.unit == "bottleneck" else [1] * depth
-        stages.append(tuple(UnitPlan(step if u == 0 else 1, spread[u], u == 0) for u in range(depth)))
+        dilations = ([first] + [dilation] * (depth - 1)) if config.unit == "bottleneck" else [1] * depth
+        stages.append(tuple(UnitPlan(step if u == 0 else 1, dilations[u], u == 0) for u in range(depth)))
     return tuple(stages)
 
 
 def pads(rule, n, kernel, stride, dilation=1):
     """Cells added before and after an axis of n cells.
 
-    "same" is TensorFlow's rule: n / stride cells come out, rounded up, and where the padding is odd its
-    larger half goes to the end. "symmetric" is PyTorch's habit. They differ wherever the stride is 2.
+    "same" is TensorFlow's rule: n / stride cells come out, rounded up, and of an odd padding the larger half
+    goes to the end. "symmetric" is PyTorch's habit. They differ where a stride of 2 meets an even axis:
+
+    >>> pads("same", 384, 7, 2), pads("symmetric", 384, 7, 2)
+    ((2, 3), (3, 3))
     """
     if rule == "same":
         total = max((-(-n // stride) - 1) * stride + dilation * (kernel - 1) + 1 - n, 0)
@@ -127,12 +131,12 @@ def feature_size(config, n, stages):
 
 
 def stem_border(config):
-    """Zero cells that the stem puts around its convolution's output, before norm and pool."""
+    """Rings of zeros that the stem puts around its convolution's output: upstream pads there, not in the pool."""
     return 0 if config.padding == "same" else 1
 
 
 def inner_width(width):
-    """M, the width inside a bottleneck: a quarter, rounded to a multiple of 8 and never much below."""
+    """M, the width inside a bottleneck: a quarter of its output's, rounded to a multiple of 8."""
     return divisible(width * 0.25)
 
 

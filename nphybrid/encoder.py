@@ -8,7 +8,7 @@ import numpy as np
 def encoder(x, p, config, ops, out, head_mask=None):
     """L blocks and a last layer norm, unless that follows the pooling.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
 
-    `head_mask` (L, A) weighs each head of each block.
+    `head_mask` (L, A) is a factor on the context of each head of each block.
     """
     for l, learned in enumerate(p.blocks):
         name, mask = f"blocks.{l}", None if head_mask is None else head_mask[l]
@@ -27,10 +27,11 @@ def block(x, p, config, ops, out, head_mask=None):
 
 
 def attention(x, p, config, ops, out, head_mask=None):
-    """Multi-head self-attention before its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
+    """Multi-head self-attention before its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-7
 
-    Head a reads columns a K to (a + 1) K: softmax(q k^T / sqrt(K)) v, whose rows, one a query, sum to 1.
-    The (A, T, T) weights are kept only where the trace wants them. A head's mask scales what it says.
+    A head has K = D / A columns of q, k and v, head 0 the first K. Its weights are softmax(q @ k.T / sqrt(K)) over
+    the keys, so that those of a query sum to 1, and its context is weights @ v. The (A, T, T) weights are kept only
+    where the trace wants them.
     """
     q = out["query"] = ops.linear(x, p.query)                           # (B, 577, 12 * 64)
     k = out["key"] = ops.linear(x, p.key)

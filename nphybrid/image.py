@@ -27,7 +27,7 @@ class Steps(NamedTuple):
     crop: tuple[int, int] | None = (384, 384)
     factor: float | None = 1 / 255
     mean: float | list[float] | None = (0.5, 0.5, 0.5)
-    std: float | list[float] | None = (0.5, 0.5, 0.5)
+    std: float | list[float] | None = (0.5, 0.5, 0.5)       # left out with mean
 
 
 def pixel_values(pictures, steps=Steps()):
@@ -53,7 +53,8 @@ def prepare(image, steps):
 def rgb(picture):
     """A Pillow picture's pixels.  mode (H, W) -> (H, W, 3) uint8
 
-    Pillow's rules: alpha is dropped, not composited, and 16 bits are cut off at 255. picture.py does better.
+    Pillow's rules: alpha is dropped, not composited, and 16 bits are clipped at 255. Files come through
+    `open_picture`, which composites and scales, and are RGB when they get here.
     """
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
@@ -62,7 +63,7 @@ def resized_size(height, width, size):
     """Rows and columns after resizing.  H, W -> h, w"""
     if not isinstance(size, int):
         return size
-    # The long side is cut off, not rounded: 384 * 640 / 427 = 575.5 gives 575.
+    # The long side is rounded down: 384 * 640 / 427 = 575.6 gives 575.
     if height < width:
         return size, int(size * width / height)
     return int(size * height / width), size
@@ -71,11 +72,11 @@ def resized_size(height, width, size):
 def resize(image, height, width, resample):
     """Pillow's resampling, on bytes.  (H, W, C) -> (h, w, C)
 
-    Fractions in 0..1 come back as float32 fractions; everything else comes back as uint8.
+    Fractions in 0..1 come back as float32 fractions, whole numbers in 0..255 as uint8.
     """
     C = image.shape[2]
     pixels, fractions = as_bytes(image)
-    # Two channels are LA and four RGBA to Pillow, which then weighs the colours with their alpha.
+    # As upstream: two channels are LA and four RGBA to Pillow, which then weighs the colours with their alpha.
     picture = Image.fromarray(pixels[:, :, 0] if C == 1 else pixels)
     resized = np.array(picture.resize((width, height), resample)).reshape(height, width, C)
     return rescale(resized, 1 / 255) if fractions else resized
@@ -86,11 +87,11 @@ def as_bytes(image):
     if image.dtype == np.uint8:
         return image, False
     low, high = image.min(), image.max()
-    # A mask of 0 and 1 counts as whole numbers and stays black. Up to 1e-5 of itself above one is whole, too.
+    # np.allclose, as upstream: what exceeds a whole number by 1e-5 of it counts as whole, and a mask of 0 and 1, too.
     if 0 <= low and high <= 255 and np.allclose(image, image.astype(int)):
         return image.astype(np.uint8), False
     if 0 <= low and high <= 1:
-        # In float32 before it is cut off: 0.99999999 is 255, not 254.
+        # In float32 before it is rounded down: 0.99999999 is 255, not 254.
         return rescale(image, 255).astype(np.uint8), True
     raise ValueError("to be resized, pixels must be whole numbers in 0..255 or fractions in 0..1; "
                      f"found {image.dtype} from {low} to {high}")

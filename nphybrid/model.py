@@ -1,7 +1,8 @@
 """The whole walk on one screen.
 
-`x = out["name"] = ...` names a state while walking; `out` is the notebook that keeps or forgets it (trace.py).
-`p` is what was learned, `ops` the arithmetic (ops/__init__.py).
+`x = out["name"] = ...` names a state while walking; `out` is the notebook that keeps or forgets it (trace.py), and
+`out.at(...)` the same one, a level down. `p` is what was learned, as `ops.prepare` made it ready, or the part that a
+function needs; `ops` is the arithmetic (ops/__init__.py). Channels come last: (B, C, H, W) is transposed outside.
 """
 from .backbone import backbone, norm_activate
 from .encoder import encoder
@@ -18,6 +19,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
         x = backbone(x, p, config, ops, out)                                    # (B, 24, 24, 1024)
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)  # (B, 577, 768)
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                # (B, 577, 768)
+    # A bare model's other answer: its pooler's, or what a head would read where that is not just the class token.
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")     # (B, 768)
     elif p.head is None and (config.pool, p.pool_norm, p.pre_logits) != ("token", None, None):
@@ -29,6 +31,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
 
 def pooled(x, p, config, ops, out):
     """What the head reads: the class token, or the mean of the others.  (B, T, D) -> (B, D)   ViT eq. 4"""
+    # mean_pool is over rows and columns: the patches lie in one row.
     x = x[:, 0] if config.pool == "token" else ops.mean_pool(x[:, None, config.class_token:])  # (B, 768)
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)
@@ -43,7 +46,7 @@ def bit(x, p, config, ops, out):
     x = backbone(x, p, config, ops, out)                                        # (B, 7, 7, 2048)
     if p.features_norm is not None:
         x = out["features_norm"] = norm_activate(x, p.features_norm, config, ops)
-    pooled = out["pooler"] = ops.mean_pool(x)                                   # (B, 2048)
+    mean = out["pooler"] = ops.mean_pool(x)                                     # (B, 2048)
     if p.head is not None:
-        x = out["logits"] = ops.linear(pooled, p.head)                          # (B, 1000)
+        x = out["logits"] = ops.linear(mean, p.head)                            # (B, 1000)
     return x

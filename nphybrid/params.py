@@ -70,18 +70,22 @@ class Params(NamedTuple):
     """The whole network, in the order of the walk.  `stages[2][8].conv1` is named "stages.2.8.conv1"."""
     stem: Stem | None
     stages: tuple                         # of tuples of Unit
-    features_norm: Norm | None            # after the last stage of a pre-activation backbone
+    features_norm: Norm | None            # of a pre-activation backbone; `bit` reads it, a hybrid only has it
     tokens: Tokens | None
     blocks: tuple                         # of Block
     norm: Norm | None                     # after the last block
     pooler: Linear | None                 # (D, D)
     pool_norm: Norm | None                # D
-    pre_logits: Linear | None             # (D, D)
-    head: Linear | None                   # (D, classes)
+    pre_logits: Linear | None             # (D, config.pre_logits)
+    head: Linear | None                   # (D, classes), or from what pre_logits or a lone backbone gives
 
 
 def shapes(config, pooler=False, mask_token=False):
-    """The tree of every learned array's shape.  -> Params of Shape   pooler: True, or its width if not D"""
+    """The tree of every learned array's shape.  Config -> Params of Shape
+
+    pooler and mask_token are no part of a Config, since the same network is built with and without them.
+    pooler: True, or its width where that is not D.
+    """
     post = config.unit == "bottleneck"
     stages, width = [], config.stem
     for depth, out in zip(config.depths, config.widths):
@@ -152,13 +156,13 @@ def named(tree):
 
 
 def count(tree):
-    """How many numbers the network learned."""
+    """How many numbers the network learned, from its tree of shapes."""
     return sum(int(np.prod(shape)) for shape in named(tree).values())
 
 
 def random(tree, seed, std=0.02):
-    """Fresh float32 arrays for a tree of shapes: norms at identity, convolutions as He et al. 2015, the rest
-    normal with the given standard deviation; biases and the mask token are 0."""
+    """Fresh float32 arrays for a tree of shapes: norms at identity, convolutions by He initialization (fan-out),
+    the rest normal with the given standard deviation; biases and the mask token are 0."""
     rng = np.random.default_rng(seed)
 
     def draw(name, shape):

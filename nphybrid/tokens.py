@@ -9,7 +9,7 @@ import numpy as np
 def tokens(x, p, config, ops, out, masked=None):
     """Project, prepend the class token, add positions.  (B, H, W, C) -> (B, T, D)   ViT eq. 1
 
-    `masked`, bool (B, N), puts the learned mask token in the place of some patches, before positions join.
+    `masked`, bool (B, N) for N patches, puts the learned mask token in the place of some, before positions join.
     """
     x = patches(x, config.patch)                                        # (B, 576, 1024)
     x = out["proj"] = ops.linear(x, p.proj)                             # (B, 576, 768)
@@ -24,7 +24,7 @@ def tokens(x, p, config, ops, out, masked=None):
 def patches(x, P):
     """Cut a map into P x P patches, row by row.  (B, H, W, C) -> (B, H/P * W/P, P * P * C)
 
-    A rest smaller than a patch is dropped. A convolution of size and stride P is this, then a linear layer.
+    A rest smaller than a patch is dropped. This and a linear layer are a convolution of size P and stride P.
     """
     B, H, W, C = x.shape
     h, w = H // P, W // P

@@ -7,9 +7,9 @@ from .common import add_arithmetic, add_labels, add_model, check_target, load_mo
 def add(verbs):
     """A picture, a model, how to compute it, and where the page goes."""
     verb = verbs.add_parser("explain", help="write an interactive page about the walk of a picture",
-                            description="Write one HTML file, which needs no other and no network: the filters and what "
-                            "they respond, the feature maps, tokens, positions, the attention of every block and head, "
-                            "rollout, and the road to the answer, each beside the function that computes it.")
+                            description="Write one HTML file, which needs no other and no network: the filters and "
+                            "what they respond, the feature maps, tokens, positions, the attention of every block and "
+                            "head, rollout, and the road to the answer, each beside the function that computes it.")
     verb.add_argument("image", metavar="IMAGE")
     verb.add_argument("-o", "--output", required=True, metavar="PAGE.html", help="what to write; replaced if it exists")
     add_model(verb)

@@ -27,8 +27,8 @@ def words(model, facts):
 
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
-    "softmax": "The softmax turns logits into scores that add up to 1: a logit that is larger by one means a score that "
-               "is 2.7 times as large.",
+    "softmax": "The softmax turns logits into scores that add up to 1: a logit that is larger by one means a score "
+               "that is 2.7 times as large.",
     "sigmoid": "The sigmoid turns each logit into a score between 0 and 1, and 0 into one half.",
 }
 
