@@ -98,7 +98,8 @@ def press(browser, element, *keys):
 
 
 def says(browser, element):
-    return browser.find_element("id", element).get_attribute("textContent").replace("\u2212", "-").replace("\u202f", " ")
+    told = browser.find_element("id", element).get_attribute("textContent")
+    return told.replace("\u2212", "-").replace("\u202f", " ")
 
 
 def drawn(browser, canvas, rows, columns, corner=0.25):
@@ -150,13 +151,15 @@ def test_nothing_scrolls_sideways_and_nothing_overlaps(browser, files, kind, wid
         const shown = (node) => node.checkVisibility() && node.getBoundingClientRect().width > 0;
         const boxes = [];
         const add = (name, box) => boxes.push([name, box.left, box.top, box.right, box.bottom]);
-        for (const node of document.querySelectorAll("canvas, button, input")) if (shown(node)) add(node.id || node.tagName,
-            node.getBoundingClientRect());
+        for (const node of document.querySelectorAll("canvas, button, input")) {
+            if (shown(node)) add(node.id || node.tagName, node.getBoundingClientRect());
+        }
         const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
         while (texts.nextNode()) {
             const node = texts.currentNode;
-            if (!node.data.trim() || !node.parentElement.checkVisibility() || /SCRIPT|STYLE/.test(node.parentElement.tagName)
-                || node.parentElement.closest("button, sub, sup, noscript")) continue;
+            const parent = node.parentElement;
+            if (!node.data.trim() || !parent.checkVisibility()
+                || parent.closest("script, style, button, sub, sup, noscript")) continue;
             const range = document.createRange();
             range.selectNodeContents(node);
             for (const box of range.getClientRects()) if (box.width > 1) add(node.data.trim().slice(0, 30), box);
@@ -212,7 +215,8 @@ def test_every_picture_has_a_text(browser, files):
     opened(browser, files["tiny"])
     texts = browser.execute_script("""return [...document.querySelectorAll("main canvas, main svg")].map((node) =>
         [node.id, node.getAttribute("aria-label"), node.getAttribute("role")])""")
-    assert len(texts) > 20 and all(label and len(label) > 7 and role in ("img", "application") for _, label, role in texts)
+    assert len(texts) > 20
+    assert all(label and len(label) > 7 and role in ("img", "application") for _, label, role in texts)
     reached = browser.execute_script("""return [...document.querySelectorAll("[role=application]")].every(
         (node) => node.tabIndex === 0)""")
     assert reached
@@ -360,8 +364,8 @@ def test_where_keys_were_added_up_a_cell_tells_their_sum(browser, cat, tmp_path,
     (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
     x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
     looks = measures.attention(model.trace(x), 3)[2, 0, 1 + 7]
-    sums = [[looks[1 + np.add.outer(np.arange(i, min(i + 2, 3)) * 5, np.arange(j, min(j + 2, 5)))].sum() for j in (0, 2, 4)]
-            for i in (0, 2)]
+    cells = looks[1:].reshape(3, 5)
+    sums = [[cells[i:i + 2, j:j + 2].sum() for j in (0, 2, 4)] for i in (0, 2)]
     opened(browser, (tmp_path / "page.html").as_uri())
     hover(browser, "attention-query", 1, 2, 3, 5)
     found = drawn(browser, "attention-keys", 3, 5, corner=0.3)

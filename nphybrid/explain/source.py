@@ -1,4 +1,4 @@
-"""Python source as HTML, line by line."""
+"""Python source as HTML, a statement a line: what the file breaks at its right margin, the page breaks at its own."""
 import html
 import importlib
 import inspect
@@ -9,9 +9,9 @@ import tokenize
 
 
 def source_html(path):
-    """A function's own source, line by line; the shapes in its right column stand apart."""
+    """A function's own source, with its name and file.  path: "nphybrid.backbone.stem" """
     module, _, name = path.rpartition(".")
-    source = inspect.getsource(getattr(importlib.import_module(module), name)).rstrip()
+    source = inspect.getsource(getattr(importlib.import_module(module), name))
     where = f'{module.replace(".", "/")}.py'
     return (f'<figure class="source"><figcaption>{name} <span>in {where}</span></figcaption>'
             f'<pre tabindex="0" aria-label="source of {name}"><code>{highlighted(source)}</code></pre></figure>')
@@ -23,23 +23,45 @@ def highlighted(source):
     >>> highlighted("x = tokens(x)    # (B, T, D)")
     '<span class="line"><span style="...">x = tokens(x)</span><span class="shape">(B, T, D)</span></span>'
     """
-    lines = [[""] for _ in source.splitlines()]
-    end = (1, 0)
-    for token in tokenize.generate_tokens(io.StringIO(source + "\n").readline):
-        (row, column), before = token.start, source.splitlines()[token.start[0] - 1:token.start[0]]
-        if token.type in (tokenize.NEWLINE, tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER):
-            continue
-        gap = before[0][end[1] if end[0] == row else 0:column]
-        end = token.end
-        if token.type == tokenize.COMMENT and before[0][:column].strip():
-            lines[row - 1].append(html.escape(token.string.lstrip("# ")))
-            continue
-        kind = {tokenize.STRING: "string", tokenize.COMMENT: "comment"}.get(token.type)
-        kind = "keyword" if keyword.iskeyword(token.string) else kind
-        for i, part in enumerate(token.string.split("\n")):
-            marked = f'<i class="{kind}">{html.escape(part)}</i>' if kind else html.escape(part)
-            lines[row - 1 + i][0] += (html.escape(gap) if i == 0 else "") + marked
-    return "".join(line_html(*line) for line in lines)
+    lines, line, shape, depth, end = [], "", None, 0, (0, 0)
+    for kind, text, start, stop, _ in tokenize.generate_tokens(io.StringIO(source).readline):
+        if kind == tokenize.NEWLINE or (kind == tokenize.NL and not depth):
+            lines.append(line_html(line, shape))
+            line, shape = "", None
+        elif kind == tokenize.COMMENT and line:
+            shape = html.escape(text.lstrip("# "))
+        elif text.strip():
+            line += " " * (start[1] if not line else start[1] - end[1] if start[0] == end[0] else line[-1] not in "([{")
+            first, *others = paragraphs(text) if kind == tokenize.STRING else [text]
+            line += marked(kind, first)
+            for paragraph in others:
+                lines.append(line_html(line))
+                line = marked(kind, paragraph)
+            depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
+        end = stop
+    return "".join(lines)
+
+
+def paragraphs(text):
+    """The lines of a string: those of a paragraph become one, those of an example stay as they are.
+
+    >>> paragraphs("One\\n  two.\\n\\n  >>> f(1)\\n  2")
+    ['One two.', '', '  >>> f(1)', '  2']
+    """
+    lines, example = [], False
+    for line in text.split("\n"):
+        example = bool(line.strip()) and (example or line.lstrip().startswith(">>>"))
+        if not lines or not line.strip() or not lines[-1].strip() or example or set(line.strip()) <= set("\"'"):
+            lines.append(line if line.strip() else "")
+        else:
+            lines[-1] += " " + line.strip()
+    return lines
+
+
+def marked(kind, text):
+    """A token as HTML."""
+    name = {tokenize.STRING: "string", tokenize.COMMENT: "comment"}.get(kind, "keyword" * keyword.iskeyword(text))
+    return f'<i class="{name}">{html.escape(text)}</i>' if name else html.escape(text)
 
 
 def line_html(code, shape=None):
@@ -47,6 +69,6 @@ def line_html(code, shape=None):
     plain = re.sub("<[^>]*>", "", code)
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))
     begins = len(plain) - len(plain.lstrip(" ")) + (0 if prose else 4)
-    beside = f'<span class="shape">{shape}</span>' if shape else ""
     style = f"padding-left: {begins}ch; text-indent: -{begins}ch"
+    beside = f'<span class="shape">{shape}</span>' if shape else ""
     return f'<span class="line"><span style="{style}">{code.rstrip()}</span>{beside}</span>'
