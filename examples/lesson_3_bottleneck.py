@@ -88,5 +88,6 @@ show(y := np.maximum(y + shortcut, 0))
 out = Trace()
 package = bottleneck(x[None], p, UnitPlan(stride=2, dilation=1, project=True), Config(groups=G), reference, out)
 assert np.allclose(y, package[0], rtol=0, atol=1e-12) and np.allclose(shortcut, out["norm_proj"], rtol=0, atol=1e-12)
+assert all(np.abs(state - np.rint(state)).max() < 6e-6 for state in out.values())
 print("\nnphybrid.backbone.bottleneck gives the same numbers. (For eps, 1e-5 in each\n"
       "root, they are up to 6 millionths off what is printed.)")

@@ -71,12 +71,13 @@ unit = positions[1:] / np.linalg.norm(positions[1:], axis=1, keepdims=True)
 alike = 100 * unit @ unit.T                                             # (64, 64)
 print("\n".join("    " + line for line in grid([round(x) for x in alike[t - 1]])))
 
-by_cell = alike.reshape(8, 8, 8, 8)                                     # row, column; row, column
-r, c = np.indices((8, 8))
-print(f"""
-It was told no geometry, and found it. On average over the grid:
-
-    neighbours in a row         {by_cell[r[:, 1:], c[:, 1:], r[:, 1:], c[:, 1:] - 1].mean():4.0f}
-    neighbours in a column      {by_cell[r[1:], c[1:], r[1:] - 1, c[1:]].mean():4.0f}
-    columns c and 7 - c         {by_cell[r, c, r, 7 - c].mean():4.0f}    it was trained on mirror images too
-    any two cells               {alike[~np.eye(64, dtype=bool)].mean():4.0f}""")
+pairs = {"neighbours in a row": [(i, i + 1) for i in range(64) if i % 8 < 7],
+         "neighbours in a column": [(i, i + 8) for i in range(56)],
+         "columns c and 7 - c": [(i, i // 8 * 8 + 7 - i % 8) for i in range(64)],
+         "any two cells": [(i, j) for i in range(64) for j in range(i)]}
+print("""
+It was told no geometry, and found it; mirror images are alike, for it was
+trained on both. On average over the grid:
+""")
+for kind, cells in pairs.items():
+    print(f"    {kind:24}{np.mean([alike[i, j] for i, j in cells]):4.0f}")
