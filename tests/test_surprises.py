@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nphybrid import backbone, config, encoder, model, params, tokens
+from nphybrid import backbone, config, encoder, image, model, params, tokens
 from nphybrid.ops import reference
 from nphybrid.trace import Trace
 
@@ -115,6 +115,25 @@ def test_stride_sits_on_the_3x3():
         assert differs(logits())
 
 
+def test_a_projected_shortcut_is_normed_and_not_activated():
+    p = telling(SIZES)
+
+    def wrong(bare):
+        def unit(x, p, move, c, ops, out):
+            y = backbone.norm_activate(backbone.conv(x, p.conv1, 1, c, ops), p.norm1, c, ops)
+            y = backbone.norm_activate(backbone.conv(y, p.conv2, 3, c, ops, move.stride), p.norm2, c, ops)
+            shortcut = x
+            if move.project:
+                shortcut = backbone.conv(x, p.proj, 1, c, ops, move.stride)
+                shortcut = shortcut if bare else backbone.norm_activate(shortcut, p.norm_proj, c, ops)
+            y = backbone.conv(y, p.conv3, 1, c, ops)
+            return ops.group_norm_add_activate(y, p.norm3, c.groups, c.gn_eps, shortcut, "relu")
+        return unit
+    for bare in (True, False):
+        with swapped(backbone, bottleneck=wrong(bare)):
+            assert differs(logits(p=p))
+
+
 def test_every_stage_projects_its_first_shortcut():
     """Also where the widths agree: unlike the first stage of a plain ResNet."""
     level = replace(SIZES, widths=(16, 48), stem=16, groups=4)
@@ -152,6 +171,21 @@ def test_kernels_are_standardized_over_all_inputs_of_an_output():
     def standardize(kernel, eps):
         return (kernel - kernel.mean((0, 1), keepdims=True)) / np.sqrt(kernel.var((0, 1), keepdims=True) + eps)
     assert differs(logits(ops=prepared_by(standardize)))
+
+
+def test_a_group_norm_is_over_all_positions_of_one_image():
+    """Over the batch as well, or at each position alone, it would be another norm."""
+    def normed(axes):
+        def group_norm(x, norm, groups, eps):
+            y = x.reshape(*x.shape[:3], groups, -1)
+            y = (y - y.mean(axes, keepdims=True)) / np.sqrt(y.var(axes, keepdims=True) + eps)
+            return y.reshape(x.shape) * norm.scale + norm.bias
+        return Changed(group_norm=group_norm, group_norm_activate=lambda x, n, g, e, a: reference.relu(
+            group_norm(x, n, g, e)), group_norm_add_activate=lambda x, n, g, e, s, a: reference.relu(
+            group_norm(x, n, g, e) + s))
+    assert not differs(logits(ops=normed((1, 2, 4))))
+    for axes in ((0, 1, 2, 4), (4,), (1, 2)):
+        assert differs(logits(ops=normed(axes))), axes
 
 
 def test_groups_are_neighbouring_channels():
@@ -248,6 +282,16 @@ def test_a_square_matrix_hides_its_transposition():
         assert differs(logits(p=p._replace(blocks=turned))), part
 
 
+def test_the_softmax_is_over_the_keys():
+    """Over the queries, the sums of what each key gives would be 1, and not of what each query takes."""
+    def over_queries(query, key, value, heads):
+        B, T, D = query.shape
+        q, k, v = (x.reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
+        weights = reference.softmax(k @ q.transpose(0, 1, 3, 2) / math.sqrt(D // heads)).transpose(0, 1, 3, 2)
+        return (weights @ v).transpose(0, 2, 1, 3).reshape(B, T, D)
+    assert differs(logits(ops=Changed(attention=over_queries)))
+
+
 def test_scores_are_divided_by_the_root_of_the_head_width():
     def by_model_width(q, k, v, heads):
         return reference.attention(q * math.sqrt(1 / heads), k, v, heads)
@@ -268,6 +312,23 @@ def test_head_reads_the_class_token_after_the_last_norm():
     model.hybrid(PIXELS, prepared, SIZES, reference, out)
     for wrong in out["norm"].mean(1), out["norm"][:, 1], out["blocks.1"][:, 0]:
         assert differs(reference.linear(wrong, prepared.head))
+
+
+# ------------------------------------------------------------------ the picture
+
+def test_the_long_side_is_rounded_down_and_the_middle_cut_out():
+    """Rounding up the width of a resized 427 x 640 photograph, or cropping one pixel beside the middle, is another
+    picture."""
+    photograph = np.random.default_rng(3).integers(0, 256, (427, 640, 3), np.uint8)
+    assert image.resized_size(427, 640, 384) == (384, 575)                 # 575.55
+    right = image.prepare(photograph, image.Steps())
+    assert right.shape == (384, 384, 3) and right.dtype == np.float32 and -1 <= right.min() < -0.5 < 0.5 < right.max()
+    wider = image.resize(photograph, 384, 576, 3)
+    exact = image.resize(photograph, 384, 575, 3)
+    for wrong in image.centre_crop(wider, 384, 384), exact[:, 96:480], exact[:, :384]:
+        assert np.abs(image.normalize(image.rescale(wrong, 1 / 255), [0.5] * 3, [0.5] * 3) - right).max() > 0.1
+    middle = image.normalize(image.rescale(exact[:, 95:479], 1 / 255), [0.5] * 3, [0.5] * 3)
+    assert np.array_equal(middle, right)
 
 
 class swapped:
