@@ -41,19 +41,16 @@ steps.distance = () => {
         return { layer, head, cx: x(layer) + apart, cy: y(pixels) };
       }),
     );
-    for (const { layer, head, cx, cy } of dots) {
-      const here = layer === chosen.layer && head === chosen.head;
-      chart.append(
-        svg("circle", {
-          cx,
-          cy,
-          r: here ? 7.5 : 5,
-          fill: here ? "#b34a00" : "#00578a",
-          stroke: "#ffffff",
-          "stroke-width": 1.5,
-          "data-head": `${layer} ${head}`,
-        }),
-      );
+    const here = ({ layer, head }) => layer === chosen.layer && head === chosen.head;
+    for (const dot of [...dots.filter((other) => !here(other)), dots.find(here)]) {
+      const r = here(dot) ? 7.5 : heads > 6 ? 3.5 : 5;
+      const look = {
+        r,
+        fill: here(dot) ? "#b34a00" : "#00578a",
+        stroke: "#ffffff",
+        "stroke-width": heads > 6 ? 1 : 1.5,
+      };
+      chart.append(svg("circle", { cx: dot.cx, cy: dot.cy, ...look, "data-head": `${dot.layer} ${dot.head}` }));
     }
     chart.setAttribute(
       "aria-label",
