@@ -1,0 +1,258 @@
+"""Drawing for print with Pillow alone: sheets, text, maps, colour bars and axes, at 300 dots per inch.
+
+Places are (x, y), boxes (left, top, right, bottom), in dots from the upper left corner of a sheet; the row `bottom` and
+the column `right` are the first outside. Sizes of text are in dots too: 36 are 8.6 points.
+"""
+import functools
+import unicodedata
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from .colours import SEQUENTIAL, coloured
+
+DPI = 300
+MARGIN = 70
+TITLE, TEXT, SMALL = 56, 36, 30
+INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
+
+
+class Scale(NamedTuple):
+    """From numbers to colours: low gets the first colour, high the last.
+
+    A power below 1 spreads the small numbers: a number's share of the way from low to high is raised to it.
+    """
+    low: float
+    high: float
+    colours: tuple = SEQUENTIAL
+    power: float = 1.0
+
+
+def painted(x, scale):
+    """Numbers in the colours of a scale.  (...) -> (..., 3) uint8
+
+    >>> painted(np.array([0, 0.25, 1]), Scale(0, 1, ("000000", "ffffff"), power=0.5)).tolist()
+    [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
+    """
+    share = np.clip((x - scale.low) / (scale.high - scale.low), 0, 1)
+    return coloured(share ** scale.power, 0, 1, scale.colours)
+
+
+def rounded_up(x):
+    """The end of a scale: the next number above x whose half and quarter are short to write; 1 for 0.
+
+    >>> [rounded_up(x) for x in (0, 0.0181, 0.41, 7, 96)]
+    [1.0, 0.02, 0.5, 7.0, 100.0]
+    """
+    if x <= 0:
+        return 1.0
+    power = int(np.floor(np.log10(x)))
+    ends = (float(f"{step}e{power}") for step in (1, 1.2, 1.6, 2, 2.4, 2.8, 3.2, 3.6, 4, 5, 6, 7, 8, 10, 12))
+    return next(end for end in ends if end >= x)
+
+
+# ---------------------------------------------------------------- sheets and text
+
+def sheet(title, caption, width, height):
+    """A white page: a title, a caption, and room of at most `height` below them.  -> picture, y of that room"""
+    head, below = (wrapped(words, size, width - 2 * MARGIN) for words, size in ((title, TITLE), (caption, TEXT)))
+    top = MARGIN + 75 * len(head) + 50 * len(below) + 65
+    page = Image.new("RGB", (width, top + height), "white")
+    for i, line in enumerate(head):
+        write(page, MARGIN, MARGIN + 75 * i, line, TITLE)
+    for i, line in enumerate(below):
+        write(page, MARGIN, top - 40 - 50 * (len(below) - i), line, TEXT, QUIET)
+    return page, top
+
+
+def trimmed(page):
+    """The page, cut off below what was drawn on it."""
+    inked = (np.asarray(page) < 255).any(axis=(1, 2))
+    return page.crop((0, 0, page.width, int(inked.nonzero()[0][-1]) + 1 + MARGIN))
+
+
+@functools.cache
+def font(size):
+    """Aileron, which comes with Pillow.  Raises ImportError where Pillow was built without FreeType."""
+    return ImageFont.load_default(size)
+
+
+@functools.cache
+def glyphs():
+    """The characters that the font can draw: it is a small part of Aileron, and shows a box for all others."""
+    box = bytes(font(40).getmask("\U0010fffd"))
+    return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
+
+
+def drawable(words):
+    """The same words in characters of the font: letters without their accents, "?" where there is none.
+
+    >>> drawable("Café, 8 × 8 – 猫")
+    'Cafe, 8 x 8 - ?'
+    """
+    words = words.translate(str.maketrans({"×": "x", "–": "-", "−": "-", "ß": "ss"}))
+    plain = (c if c in glyphs() else unicodedata.normalize("NFKD", c)[0] for c in words)
+    return "".join(c if c in glyphs() else "?" for c in plain)
+
+
+def write(page, x, y, words, size=TEXT, colour=INK, anchor="la"):
+    """One line of text; the anchor is Pillow's: its first letter l, m, r across, its second a, m, s down."""
+    ImageDraw.Draw(page).text((x, y), drawable(words), colour, font(size), anchor)
+
+
+def write_upwards(page, x, y, words, size=TEXT, colour=INK):
+    """One line of text that runs from below to above, its middle at (x, y)."""
+    words = drawable(words)
+    left, top, right, bottom = font(size).getbbox(words)
+    mask = Image.new("L", (right - left, bottom - top))
+    ImageDraw.Draw(mask).text((-left, -top), words, 255, font(size))
+    mask = mask.transpose(Image.Transpose.ROTATE_90)
+    page.paste(colour, (round(x - mask.width / 2), round(y - mask.height / 2)), mask)
+
+
+def length(words, size):
+    """How wide a line of text is, in dots."""
+    return font(size).getlength(drawable(words))
+
+
+def wrapped(words, size, width):
+    """Words in lines that are no wider than `width`.
+
+    >>> wrapped("the class token looks at cells", 36, 300)
+    ['the class token', 'looks at cells']
+    """
+    lines = [""]
+    for word in words.split():
+        longer = f"{lines[-1]} {word}".strip()
+        lines = [*lines[:-1], longer] if length(longer, size) <= width or not lines[-1] else [*lines, word]
+    return lines
+
+
+# ---------------------------------------------------------------- maps and pictures
+
+def whole_factor(cells, room):
+    """By how much (rows, columns) of cells can be enlarged to fit into (height, width); at least 1."""
+    return max(min(n // m for n, m in zip(room, cells)), 1)
+
+
+def fitted(size, room):
+    """The largest (height, width) of the same shape as `size` in a room (height, width)."""
+    factor = min(room[0] / size[0], room[1] / size[1])
+    return tuple(max(round(n * factor), 1) for n in size)
+
+
+def placed(left, top, size):
+    """The box of a size (height, width) with its upper left corner there."""
+    return left, top, left + size[1], top + size[0]
+
+
+def grid(page, left, top, down, across, size, gap=10):
+    """Boxes of one size (height, width) with numbers beside the rows and above the columns.
+
+    down, across: what is counted, and its numbers: ("layer", range(12)). -> {(row's number, column's number): box}
+    """
+    left, top, (height, width) = left + 110, top + (100 if across[0] else 50), size
+    boxes = {(row, column): placed(left + j * (width + gap), top + i * (height + gap), size)
+             for i, row in enumerate(down[1]) for j, column in enumerate(across[1])}
+    # Where boxes are small, only every so many have a number, so that numbers stay apart.
+    for row in down[1][::-(-40 // (height + gap))]:
+        box = boxes[row, across[1][0]]
+        write(page, left - 18, (box[1] + box[3]) // 2, str(row), SMALL, INK, "rm")
+    for column in across[1][::-(-75 // (width + gap))]:
+        box = boxes[down[1][0], column]
+        write(page, (box[0] + box[2]) // 2, top - 14, str(column), SMALL, INK, "ms")
+    right, bottom = boxes[down[1][-1], across[1][-1]][2:]
+    if across[0]:
+        write(page, (left + right) // 2, top - 100, across[0], TEXT, INK, "ma")
+    write_upwards(page, left - 92, (top + bottom) // 2, down[0])
+    return boxes
+
+
+def show(page, colours, box):
+    """Fill a box with pixels, each a sharp rectangle; pictures finer than a quarter of it are smoothed.  (H, W, 3)"""
+    width, height = box[2] - box[0], box[3] - box[1]
+    sharp = width >= 4 * colours.shape[1]
+    method = Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS
+    page.paste(Image.fromarray(colours).resize((width, height), method), box[:2])
+
+
+def show_map(page, x, scale, box):
+    """Fill a box with numbers in the colours of a scale, inside a thin frame.  (rows, columns)"""
+    frame(page, box)
+    width, height = box[2] - box[0], box[3] - box[1]
+    page.paste(Image.fromarray(painted(x, scale)).resize((width, height), Image.Resampling.NEAREST), box[:2])
+
+
+def frame(page, box, colour=RULE, width=2):
+    """A line around a box, outside it."""
+    left, top, right, bottom = box
+    ImageDraw.Draw(page).rectangle((left - width, top - width, right + width - 1, bottom + width - 1), None, colour,
+                                   width)
+
+
+def outlined(page, box):
+    """Mark a part of a picture, light or dark: white around orange."""
+    frame(page, box, "white", 7)
+    frame(page, box, "#d55e00", 4)
+
+
+def colour_bar(page, box, scale, words, unit=""):
+    """A bar from low to high, three numbers below it and words above."""
+    left, top, right, bottom = box
+    write(page, left, top - 14, words, SMALL, INK, "ls")
+    shares = (np.arange(right - left) + 0.5) / (right - left)
+    values = scale.low + (scale.high - scale.low) * shares ** (1 / scale.power)
+    show_map(page, values[None], scale, box)
+    for share, anchor in (0, "la"), (0.5, "ma"), (1, "ra"):
+        x = left + share * (right - left - 1)
+        value = scale.low + (scale.high - scale.low) * share ** (1 / scale.power)
+        ImageDraw.Draw(page).line((x, bottom, x, bottom + 9), INK, 2)
+        write(page, x, bottom + 16, f"{value:.4g}{unit}", SMALL, INK, anchor)
+
+
+# ---------------------------------------------------------------- axes
+
+def ticks(high, most=7):
+    """Round numbers from 0 up to `high`, in no more than `most` steps.
+
+    >>> ticks(34.5), ticks(3)
+    ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
+    """
+    power = 10.0 ** np.floor(np.log10(high / most))
+    step = next(power * m for m in (1, 2, 5, 10) if power * m * most >= high)
+    return [float(step * i) for i in range(int(high / step + 1e-9) + 1)]
+
+
+def axes(page, plot, up, along, up_words, along_words):
+    """Two axes of a plot with ticks, light level lines, and words.  up, along: [(number, y)] and [(number, x)]"""
+    left, top, right, bottom = plot
+    draw = ImageDraw.Draw(page)
+    for number, y in up:
+        draw.line((left, y, right, y), RULE, 2)
+        write(page, left - 18, y, number, SMALL, INK, "rm")
+    draw.line((left, bottom, right, bottom), INK, 3)
+    for number, x in along:
+        draw.line((x, bottom, x, bottom + 10), INK, 3)
+        write(page, x, bottom + 20, number, SMALL, INK, "ma")
+    write_upwards(page, left - 120, (top + bottom) // 2, up_words)
+    write(page, (left + right) // 2, bottom + 74, along_words, TEXT, INK, "ma")
+
+
+def dot(page, x, y, radius, colour="#0072b2"):
+    """A disc with a smooth edge and a thin white rim, so that discs on one place stay apart.  -> its box"""
+    reach = radius + 4
+    side = np.arange(-reach, reach + 1)
+    away = np.hypot(side[:, None], side)
+    corner = round(x) - reach, round(y) - reach
+    for edge, ink in (radius + 3, "white"), (radius, colour):
+        mask = Image.fromarray((np.clip(edge + 0.5 - away, 0, 1) * 255).astype(np.uint8))
+        page.paste(ink, corner, mask)
+    return placed(*corner, (2 * reach + 1, 2 * reach + 1))
+
+
+def level(page, left, right, y, colour=INK, dash=None):
+    """A level line, in dashes of that length or whole."""
+    left, right, y = round(left), round(right), round(y)
+    for x in range(left, right, dash * 2 if dash else right - left):
+        ImageDraw.Draw(page).line((x, y, min(x + dash, right) if dash else right, y), colour, 4)
