@@ -8,9 +8,9 @@ NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attenti
 def add(verbs):
     """Which figure, of what, where it goes, and how to compute it."""
     verb = verbs.add_parser("figures", help="draw one figure at print quality",
-                            description="Write one figure as a PNG of 300 dots per inch. filters and position-similarity "
-                            "show weights; all others need an IMAGE. Layers, which are the encoder's blocks, heads, rows "
-                            "and columns are counted from 0.")
+                            description="Write one figure as a PNG of 300 dots per inch. filters and "
+                            "position-similarity show weights; all others need an IMAGE. Layers, which are the "
+                            "encoder's blocks, heads, rows and columns are counted from 0.")
     verb.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     verb.add_argument("image", nargs="?", metavar="IMAGE")
     verb.add_argument("-o", "--output", required=True, metavar="FILE.png", help="what to write; replaced if it exists")

@@ -14,6 +14,7 @@ from .colours import SEQUENTIAL, coloured
 
 DPI = 300
 MARGIN = 70
+SIDE, GUTTER, COLUMN = 440, 80, 700       # a photograph beside a figure, between columns, one of three columns
 TITLE, TEXT, SMALL = 56, 36, 30
 INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
 
@@ -197,7 +198,7 @@ def outlined(page, box):
     frame(page, box, "#d55e00", 4)
 
 
-def colour_bar(page, box, scale, words, unit=""):
+def colour_bar(page, box, scale, words):
     """A bar from low to high, three numbers below it and words above."""
     left, top, right, bottom = box
     write(page, left, top - 14, words, SMALL, INK, "ls")
@@ -208,7 +209,39 @@ def colour_bar(page, box, scale, words, unit=""):
         x = left + share * (right - left - 1)
         value = scale.low + (scale.high - scale.low) * share ** (1 / scale.power)
         ImageDraw.Draw(page).line((x, bottom, x, bottom + 9), INK, 2)
-        write(page, x, bottom + 16, f"{value:.4g}{unit}", SMALL, INK, anchor)
+        write(page, x, bottom + 16, f"{value:.4g}", SMALL, INK, anchor)
+
+
+def below(box, width):
+    """The box of a colour bar below another one."""
+    return placed(box[0], box[3] + 80, (36, width))
+
+
+def beside(page, top, photograph, place=None, side=None):
+    """Draw a photograph left of a figure; of its grid of cells, `side` pixels each, the one at `place` is outlined.
+    (H, W, 3) -> its box, y below the words about it"""
+    H, W, _ = photograph.shape
+    box = placed(MARGIN, top, fitted((H, W), (2 * SIDE, SIDE)))
+    show(page, photograph, box)
+    if place is not None:
+        factor = side * (box[2] - box[0]) / W
+        left, top = round(box[0] + place[1] * factor), round(box[1] + place[0] * factor)
+        outlined(page, (left, top, min(round(left + factor), box[2]), min(round(top + factor), box[3])))
+    write(page, MARGIN, box[3] + 20, "as the network sees it,", SMALL, QUIET)
+    write(page, MARGIN, box[3] + 60, f"{H} x {W} pixels", SMALL, QUIET)
+    return box, box[3] + 100
+
+
+def three(title, caption, size, words):
+    """A sheet with room for three pictures of one size (H, W) side by side.  words: {name: what is said above it}
+    -> page, {name: box}"""
+    height, width = fitted(size, (1400, COLUMN))
+    page, top = sheet(title, caption, 3 * COLUMN + 2 * (GUTTER + MARGIN), height + 300)
+    boxes = {}
+    for k, (name, about) in enumerate(words.items()):
+        boxes[name] = placed(MARGIN + k * (COLUMN + GUTTER), top + 56, (height, width))
+        write(page, boxes[name][0], top, about, SMALL)
+    return page, boxes
 
 
 # ---------------------------------------------------------------- axes

@@ -23,15 +23,12 @@ from ..report import printable
 from ..tensorfile import write_atomically
 from . import drawing, measures
 from .colours import DIVERGING
-from .drawing import INK, MARGIN, QUIET, SMALL, Scale
+from .drawing import COLUMN, GUTTER, INK, MARGIN, QUIET, SIDE, SMALL, Scale
 from .reading import attention_weights, chosen_token, looked_at, over_picture, walked
 from .scene import cell
 
 FILTERS, MAPS = 64, 16                    # at most, of the stem and of each stage
 PLACES = 144                              # of the grey square, at most
-SIDE = 440                                # dots across the photograph beside a figure
-GUTTER = 80                               # dots between columns
-COLUMN = 700                              # dots across each of three pictures side by side
 
 
 class Figure(NamedTuple):
@@ -162,7 +159,7 @@ def feature_maps(model, picture):
     left = MARGIN + SIDE + GUTTER
     page, top = drawing.sheet(title, caption, left + 8 * _across(tile) - 14 + MARGIN,
                               max(len(states) * (2 * tile[0] + 350), 1200))
-    boxes, found = {"photograph": _photograph(page, top, picture)[0]}, []
+    boxes, found = {"photograph": drawing.beside(page, top, picture.photograph)[0]}, []
     for stage, name in states.items():
         x = out[name][0]
         varied = np.argsort(-x.var(axis=(0, 1), dtype=np.float64), kind="stable")[:MAPS].tolist()
@@ -215,7 +212,7 @@ def attention(model, picture, token=None, layer=None, head=None):
     places = drawing.grid(page, left, top, ("layer", layers), ("head", heads), (rows * factor, columns * factor))
     for (l, a), box in places.items():
         drawing.show_map(page, maps[l - layers.start, a - heads.start], scale, box)
-    box, below = _photograph(page, top + 100, picture, token.cell, cell(config)[0])
+    box, below = drawing.beside(page, top + 100, picture.photograph, token.cell, cell(config)[0])
     drawing.colour_bar(page, drawing.placed(MARGIN, below + 70, (36, SIDE)), scale, "weight")
     l, a, i, j = np.unravel_index(maps.argmax(), maps.shape)
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)} by the square root. The most, "
@@ -242,7 +239,7 @@ def attention_distance(model, picture):
     caption = (f"For each head the mean distance between a cell and the cells it takes from, weighted by how much: "
                f"{rows} x {columns} cells of {height} x {width} pixels.")
     page, top = drawing.sheet(title, caption, 2260, 1400)
-    photograph, _ = _photograph(page, top, picture)
+    photograph, _ = drawing.beside(page, top, picture.photograph)
     plot = MARGIN + SIDE + GUTTER + 130, top + 80, 2260 - MARGIN, top + 1080
     boxes = {"photograph": photograph} | _heads(page, plot, far, uniform)
     near, wide = (np.unravel_index(index, far.shape) for index in (far.argmin(), far.argmax()))
@@ -287,13 +284,13 @@ def rollout(model, picture, token=None, layer=None):
     title = f"Attention rollout of {token.words}"
     caption = (f"Each cell's share in it after layer {layer}: heads averaged, shortcuts counted as attention."
                + (f" The class token's own share is {reached[0]:.2g}." if config.class_token else ""))
-    page, boxes = _three(title, caption, size, {
+    page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels", "veil": "the picture times the rollout",
         "rollout": f"the rollout, {rows} x {columns} cells"})
     drawing.show(page, picture.photograph, boxes["photograph"])
     drawing.show(page, np.rint(picture.photograph * veil[..., None]).astype(np.uint8), boxes["veil"])
     drawing.show_map(page, over_picture(cells, cell(config)[0], size), scale, boxes["rollout"])
-    _bar_below(page, boxes["rollout"], scale, "share of a cell")
+    drawing.colour_bar(page, drawing.below(boxes["rollout"], COLUMN), scale, "share of a cell")
     i, j = np.unravel_index(cells.argmax(), cells.shape)
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}; over the picture, black "
                   f"at 0 and clear at the most. The most, {cells.max():.2g}, is of row {i}, column {j}.", boxes)
@@ -319,14 +316,14 @@ def occlusion(model, picture):
     scale, title = Scale(-end, end, DIVERGING), f"Occlusion: what “{label}” rests on"
     caption = (f"The fall of its probability, {whole:.3g}, where a square of {window} x {window} pixels set to 0 hides "
                f"the picture: {fall.shape[0]} x {fall.shape[1]} places of its centre, {step} pixels apart.")
-    page, boxes = _three(title, caption, size, {
+    page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
         "hidden": f"hidden where it counts most: probability {whole - fall[i, j]:.3g}",
         "fall": "the fall at each place"})
     drawing.show(page, picture.photograph, boxes["photograph"])
     drawing.show(page, hidden, boxes["hidden"])
     drawing.show_map(page, _around_places(fall, step, size), scale, boxes["fall"])
-    _bar_below(page, boxes["fall"], scale, "fall of the probability")
+    drawing.colour_bar(page, drawing.below(boxes["fall"], COLUMN), scale, "fall of the probability")
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}: brown where it falls, blue "
                   f"where it rises. It falls most, to {whole - fall[i, j]:.3g}, with the square's centre at pixel row "
                   f"{i * step}, column {j * step}.", boxes)
@@ -350,38 +347,6 @@ def _around_places(fall, step, size):
     """
     rows, columns = (np.minimum((np.arange(n) + step // 2) // step, m - 1) for n, m in zip(size, fall.shape))
     return fall[rows[:, None], columns]
-
-
-# ---------------------------------------------------------------- parts of a sheet
-
-def _photograph(page, top, picture, place=None, side=None):
-    """Draw the picture beside a figure, one cell of its grid outlined.  -> its box, y below its words"""
-    H, W, _ = picture.photograph.shape
-    box = drawing.placed(MARGIN, top, drawing.fitted((H, W), (2 * SIDE, SIDE)))
-    drawing.show(page, picture.photograph, box)
-    if place is not None:
-        factor = side * (box[2] - box[0]) / W
-        left, top = round(box[0] + place[1] * factor), round(box[1] + place[0] * factor)
-        drawing.outlined(page, (left, top, min(round(left + factor), box[2]), min(round(top + factor), box[3])))
-    drawing.write(page, MARGIN, box[3] + 20, "as the network sees it,", SMALL, QUIET)
-    drawing.write(page, MARGIN, box[3] + 60, f"{H} x {W} pixels", SMALL, QUIET)
-    return box, box[3] + 100
-
-
-def _three(title, caption, size, words):
-    """A sheet with room for three pictures of one size side by side.  -> page, {name: box}"""
-    height, width = drawing.fitted(size, (1400, COLUMN))
-    page, top = drawing.sheet(title, caption, 2400, height + 300)
-    boxes = {}
-    for k, (name, about) in enumerate(words.items()):
-        boxes[name] = drawing.placed(MARGIN + k * (COLUMN + GUTTER), top + 56, (height, width))
-        drawing.write(page, boxes[name][0], top, about, SMALL, INK)
-    return page, boxes
-
-
-def _bar_below(page, box, scale, words):
-    """A colour bar below one of three pictures."""
-    drawing.colour_bar(page, drawing.placed(box[0], box[3] + 80, (36, COLUMN)), scale, words)
 
 
 def _colours(scale):

@@ -37,9 +37,9 @@ def looked_at(model, image):
         raise ValueError(f"this {type(model).__name__} came without an image processor, which prepares the picture; "
                          "expected a preprocessor_config.json beside it, or model.processor")
     processor, picture = ViTHybridImageProcessor.from_dict(model.processor), open_picture(image)
-    said = normalization(processor, model.sizes.channels)
-    return Seen(processor(picture, return_tensors="np").pixel_values, _bytes(seen(picture, processor)),
-                _bytes(np.divide(said["mean"], said["factor"])))
+    x = processor(picture, return_tensors="np").pixel_values
+    said = normalization(processor, x.shape[1])
+    return Seen(x, _bytes(seen(picture, processor)), _bytes(np.divide(said["mean"], said["factor"])))
 
 
 def _bytes(x):
