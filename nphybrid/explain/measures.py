@@ -63,7 +63,8 @@ def position_similarity(positions, grid):
            [-1.,  0.,  1.]])
     """
     cells = positions[-grid[0] * grid[1]:].astype(np.float64)
-    cells = cells / np.linalg.norm(cells, axis=1, keepdims=True)
+    lengths = np.linalg.norm(cells, axis=1, keepdims=True)
+    cells = cells / np.where(lengths, lengths, 1)                # a table of zeros is like nothing: 0
     return cells @ cells.T
 
 

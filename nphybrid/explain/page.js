@@ -246,8 +246,10 @@ function legend(node, ends, unit = (value) => shown(value)) {
 
 // What is touched, in words.  `text` may mark a number as <b>; it holds nothing that comes from a file.
 function tell(node, text) {
+  let told = "";
   views.push(() => {
-    node.innerHTML = text();
+    const now = text();
+    if (now !== told) node.innerHTML = told = now; // what says the same is not read out again
   });
 }
 
@@ -275,7 +277,8 @@ function card(step, name, shape, paint) {
 }
 
 // A stack of sheets, one for every doubling of the channels; the front one shows a map.
-function sheets(count, size, front) {
+function sheets(channels, size, front) {
+  const count = Math.max(1, Math.round(Math.log2(channels)));
   return (context, width, height) => {
     const shift = width / 36;
     const side = size * (width - 11 * shift);
@@ -299,14 +302,14 @@ function overview() {
     "photograph",
     "photograph",
     shape(there.photograph.shape),
-    sheets(1, 1, () => photo),
+    sheets(2, 1, () => photo),
   );
   if (there.stem) {
     card(
       "stem",
       "stem",
       shape(there.stem.shape),
-      sheets(Math.log2(there.stem.shape[2]), share(there.stem.shape[0]), () => filters().picture(chosen.channel)),
+      sheets(there.stem.shape[2], share(there.stem.shape[0]), () => filters().picture(chosen.channel)),
     );
   }
   (there.stages || []).forEach(({ name, shape: size }, s) => {
@@ -314,7 +317,7 @@ function overview() {
       "stages",
       `stage ${s}`,
       shape(size),
-      sheets(Math.log2(size[2]), share(size[0]), () =>
+      sheets(size[2], share(size[0]), () =>
         heat(numbers[name].row(s === chosen.stage ? chosen.map : 0), size[0], size[1]),
       ),
     );

@@ -14,7 +14,7 @@ def source_html(path):
     source = inspect.getsource(getattr(importlib.import_module(module), name))
     where = f'{module.replace(".", "/")}.py'
     return (f'<figure class="source"><figcaption>{name} <span>in {where}</span></figcaption>'
-            f'<pre tabindex="0" aria-label="source of {name}"><code>{highlighted(source)}</code></pre></figure>')
+            f'<pre><code>{highlighted(source)}</code></pre></figure>')
 
 
 def highlighted(source):

@@ -10,7 +10,7 @@ def words(model, facts):
         "made": " and ".join(["convolutions"] * ("stem" in steps) + ["attention"] * ("tokens" in steps)),
         "photograph": "{} × {} pixels".format(*facts["picture"]),
         "prepared": " and ".join(word for does, word in done if does) or "taken as it is",
-        "unit": config.unit, "filters": config.stem, "products": 49 * config.channels,
+        "follows": FOLLOWS[config.unit], "unit": config.unit, "filters": config.stem, "products": 49 * config.channels,
         "joins": ", and a learned class token, which stands for no place, goes first" if config.class_token else "",
         "last": config.blocks - 1, "walk": "pooled" if config.blocks else "bit",
     }
@@ -21,10 +21,14 @@ def words(model, facts):
     if "answer" in steps:
         said["score"] = scoring(model.config)
         said["scoring"] = SCORING[said["score"]]
+        said["reading"] = "; ViT, equation 4 is what it reads" if config.pool == "token" and config.blocks else ""
         said["reads"] = READS[config.pool] if config.blocks else "the mean of the last map"
     return said
 
 
+# A BiT network's own stem has no norm: its first unit begins with one.
+FOLLOWS = {"bottleneck": "norm, activation and a 3 × 3 pool, again in steps of two, follow",
+           "preactivation": "a 3 × 3 pool, again in steps of two, follows"}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
     "softmax": "The softmax turns logits into scores that add up to 1: a logit that is larger by one means a score "

@@ -2,7 +2,7 @@ steps.distance = () => {
   const { distance, uniform } = there.distance;
   const [blocks, heads] = [distance.length, distance[0].length];
   const chart = document.getElementById("distance-chart");
-  const top = 1.08 * Math.max(uniform, ...distance.flat());
+  const top = 1.08 * Math.max(uniform, ...distance.flat()) || 1; // one cell looks nowhere else: 0 pixels
   let dots = [];
   const draw = () => {
     const [width, height] = [chart.clientWidth, Math.min(360, Math.max(240, chart.clientWidth * 0.62))];
