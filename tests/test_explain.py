@@ -13,7 +13,7 @@ from nphybrid import ViTHybridImageProcessor, default_model, encoder, open_pictu
 from nphybrid.__main__ import main
 from nphybrid.api.pipeline import load
 from nphybrid.api.presets import configuration
-from nphybrid.config import PRESETS
+from nphybrid.config import PRESETS, Config
 from nphybrid.explain import page as pages
 from nphybrid.explain import scene as scenes
 from nphybrid.explain.source import highlighted, source_html
@@ -71,14 +71,17 @@ def test_the_scene_holds_the_states(seen):
     assert np.abs(values - trace["pixel_values"][0]).max() < 1e-6            # observed 2e-7
     for told in facts["steps"].get("stages", []):
         x = trace[told["name"]][0].transpose(2, 0, 1)
-        close(arrays[told["name"]], x[told["channels"]], 8)
+        close(arrays[told["name"]], x[told["channels"]], 16)
         spread = x.reshape(len(x), -1).std(1)
         assert spread[told["channels"]].min() >= np.delete(spread, told["channels"]).max(initial=0)
     if config.blocks:
         close(arrays["positions"], p.tokens.positions, 16)
         assert np.abs(numbers(arrays["contents"]) + numbers(arrays["positions"]) - trace["tokens"][0]).max() < 1e-3
         weights = np.stack([trace[f"blocks.{l}.weights"][0] for l in range(config.blocks)])
-        close(arrays["attention"], weights, 16)
+        close(arrays["attention"], weights[..., int(config.class_token):], 16)
+        assert ("to_class" in arrays) == config.class_token
+        if config.class_token:
+            close(arrays["to_class"], weights[..., :1], 16)
         for name in ("query", "key"):
             close(arrays[name], np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]), 16)
 
@@ -135,13 +138,13 @@ def test_keys_are_added_up_two_by_two(grid, cls):
     weights = np.random.default_rng(0).random((2, 3, T, T))
     pooled = scenes.pooled_keys(weights, grid, 2)
     keys = (-(-grid[0] // 2), -(-grid[1] // 2))
-    assert pooled.shape == (2, 3, T, cls + keys[0] * keys[1])
+    assert pooled.shape == (2, 3, T, keys[0] * keys[1])
     expected = np.zeros(pooled.shape)
-    expected[..., :cls] = weights[..., :cls]
     for i in range(grid[0]):
         for j in range(grid[1]):
-            expected[..., cls + i // 2 * keys[1] + j // 2] += weights[..., cls + i * grid[1] + j]
+            expected[..., i // 2 * keys[1] + j // 2] += weights[..., cls + i * grid[1] + j]
     assert np.abs(pooled - expected).max() < 1e-12
+    assert np.array_equal(scenes.pooled_keys(weights, grid, 1), weights[..., cls:])
 
 
 @pytest.mark.parametrize("name, pixels", [("R50+ViT-B/16", 16), ("R+ViT-Ti/16", 32), ("R26+ViT-S/32", 32)])
@@ -151,14 +154,34 @@ def test_cells_are_as_wide_as_the_strides_say(name, pixels):
 
 
 def test_many_tokens_are_kept_in_fewer_numbers(cat, monkeypatch):
-    monkeypatch.setattr(scenes, "MOST_TOKENS", 20)
+    monkeypatch.setattr(scenes, "EXACT", 0)
+    monkeypatch.setattr(scenes, "MOST", 3 * 2 * 26 * 10)
     model = sights.network("hybrid")
     facts, arrays = scenes.scene(model, cat)
     assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
     assert "weight" not in facts["steps"]
-    assert arrays["attention"].codes.shape == (3, 2, 26, 10) and arrays["attention"].codes.dtype == np.uint8
-    assert np.abs(numbers(arrays["attention"]).sum(-1) - 1).max() < 10 / 510
+    assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
+    rows = numbers(arrays["attention"]).sum(-1) + numbers(arrays["to_class"])[..., 0]
+    assert np.abs(rows - 1).max() < 9 / 510
     assert "2 × 2 cells are added up" in pages.page(model, cat)
+
+
+@pytest.mark.parametrize("sizes, side, bits", [
+    (dict(), 2, 8), (dict(width=1024, blocks=24, heads=16), 4, 8),                   # R50+ViT-B/16 and ViT-L/16 at 384
+    (dict(image=(224, 224), stem=0, depths=(), widths=(), patch=16), 1, 8),           # ViT-B/16 at 224
+    (dict(depths=(3, 4, 6, 3), widths=(256, 512, 1024, 2048), width=1024, blocks=24, heads=16), 1, 8),    # R50+ViT-L/32
+    (dict(depths=(), widths=(), patch=8, width=192, heads=3, image=(224, 224)), 1, 16),                    # R+ViT-Ti/16
+])
+def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
+    """At worst, where nothing can be compressed: everything that is large, as base64, is 21.1 MB for R50+ViT-B/16, whose
+    page takes 17.6 MB."""
+    config = Config(**sizes)
+    assert scenes.kept(config) == (side, bits)
+    L, A, T, D = config.blocks, config.heads, config.tokens, config.width
+    keys = -(-config.grid[0] // side) * -(-config.grid[1] // side)
+    bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T + (2 * 2 * L * T * D if bits == 16 else 0)
+    maps = 16 * 2 * sum(n * n for n in (96, 48, 24, 12)) + 64 * 147 * 4 + 384 * 384 * 3
+    assert (bytes_ + maps) * 4 / 3 + 5e5 < 21.2e6
 
 
 # ------------------------------------------------------------------ the file

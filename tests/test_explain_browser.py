@@ -1,14 +1,16 @@
 """The page in a browser: it touches nothing but itself, and what is chosen is what is shown."""
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
 
 import sights
-from nphybrid import ViTHybridImageProcessor, default_model, open_picture
+from nphybrid import (ViTConfig, ViTForImageClassification, ViTHybridImageProcessor, default_model,
+                      open_picture)
 from nphybrid.api.pipeline import load
-from nphybrid.explain import colours, measures
+from nphybrid.explain import colours, measures, scene
 from nphybrid.explain.page import page
 
 selenium = pytest.importorskip("selenium.webdriver")
@@ -75,19 +77,33 @@ def opened(browser, address, width=1280):
 
 
 def settled(browser):
-    """What was chosen has been drawn."""
-    browser.execute_async_script("const done = arguments[0]; requestAnimationFrame(() => requestAnimationFrame(done));")
+    """What was chosen has been drawn, and what came into sight."""
+    browser.execute_async_script("""const done = arguments[0];
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done), 0)));""")
 
 
-def hover(browser, canvas, row, column, rows, columns):
+def hover(browser, canvas, row, column, rows, columns, click=False):
     """Move the pointer into the middle of a cell."""
-    element = browser.find_element("id", canvas)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    element = shown(browser, canvas)
     box = element.rect
     across, down = ((at + 0.5) / n - 0.5 for at, n in ((column, columns), (row, rows)))
-    selenium.ActionChains(browser).move_to_element_with_offset(
-        element, int(across * box["width"]), int(down * box["height"])).perform()
+    actions = selenium.ActionChains(browser).move_to_element_with_offset(
+        element, int(across * box["width"]), int(down * box["height"]))
+    (actions.click() if click else actions).perform()
     settled(browser)
+
+
+def click(*place):
+    """Choose a cell."""
+    hover(*place, click=True)
+
+
+def shown(browser, name):
+    """Scroll to an element, so that it is drawn."""
+    element = browser.find_element("id", name)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    settled(browser)
+    return element
 
 
 def press(browser, element, *keys):
@@ -104,6 +120,7 @@ def says(browser, element):
 
 def drawn(browser, canvas, rows, columns, corner=0.25):
     """The colours in the cells of a canvas, next to their upper left corners but inside frames.  (rows, columns, 3)"""
+    shown(browser, canvas)
     return np.array(browser.execute_script("""
         const [id, rows, columns, corner] = arguments;
         const canvas = document.getElementById(id);
@@ -234,9 +251,26 @@ def test_hovering_a_token_shows_its_row(browser, files, weights):
         assert f"{100 * looks[0]:.2f} % from the class token" in says(browser, "attention-says")
 
 
+def test_the_pointer_previews_and_a_click_keeps(browser, files):
+    """On its way from a chosen token to a head, the pointer crosses other tokens."""
+    opened(browser, files["tiny"])
+    click(browser, "attention-query", 1, 2, 8, 8)
+    assert "token 11 (row 1, column 2)" in says(browser, "attention-says")
+    hover(browser, "attention-query", 5, 5, 8, 8)
+    assert "token 46 (row 5, column 5)" in says(browser, "attention-says")
+    for row in (6, 7):
+        hover(browser, "attention-query", row, 2, 8, 8)
+    click(browser, "attention-heads", 1, 2, 4, 3)
+    assert "Block 1, head 2: token 11 (row 1, column 2)" in says(browser, "attention-says")
+    shown(browser, "top")
+    selenium.ActionChains(browser).move_to_element(browser.find_element("tag name", "h1")).perform()
+    settled(browser)
+    assert "Block 1, head 2: token 11 (row 1, column 2)" in says(browser, "attention-says")
+
+
 def test_keys_go_through_blocks_and_heads(browser, files, weights):
     opened(browser, files["tiny"])
-    hover(browser, "attention-query", 2, 5, 8, 8)
+    click(browser, "attention-query", 2, 5, 8, 8)
     layer, head = 3, 0
     for keys, layer, head in ((["arrow_up"], 2, 0), (["arrow_right", "arrow_right"], 2, 2), (["arrow_up"] * 5, 0, 2),
                               (["arrow_left", "arrow_down"], 1, 1)):
@@ -255,7 +289,7 @@ def test_keys_go_through_blocks_and_heads(browser, files, weights):
 
 def test_the_table_of_heads_shows_every_head(browser, files, weights):
     opened(browser, files["tiny"])
-    hover(browser, "attention-query", 0, 3, 8, 8)
+    click(browser, "attention-query", 0, 3, 8, 8)
     found = drawn(browser, "attention-heads", 32, 24, corner=0.5).reshape(4, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
     for layer in range(4):
         for head in range(3):
@@ -265,16 +299,16 @@ def test_the_table_of_heads_shows_every_head(browser, files, weights):
 
 def test_a_chosen_cell_is_chosen_everywhere(browser, files):
     opened(browser, files["tiny"])
-    hover(browser, "positions-all", 6, 2, 8, 8)
+    click(browser, "positions-all", 6, 2, 8, 8)
     for element in ("tokens-says", "positions-says", "attention-says"):
         assert "token 51 (row 6, column 2)" in says(browser, element)
 
 
 def test_the_stem_is_computed(browser, files, tiny):
     opened(browser, files["tiny"])
-    hover(browser, "stem-filters", 5, 3, 8, 8)
+    click(browser, "stem-filters", 5, 3, 8, 8)
     for row, column in ((0, 0), (31, 31), (12, 20)):
-        hover(browser, "stem-response", row, column, 32, 32)
+        click(browser, "stem-response", row, column, 32, 32)
         told = float(says(browser, "stem-value"))
         assert abs(told - tiny[1]["stem.conv"][0, row, column, 5 * 8 + 3]) < 6e-4
     found = tiny[1]["stem.conv"][0, :, :, 43]
@@ -289,32 +323,32 @@ def test_the_stem_is_computed(browser, files, tiny):
 def test_stages_tokens_and_positions_tell_the_numbers(browser, files, tiny):
     _, trace, p = tiny
     opened(browser, files["tiny"])
-    hover(browser, "stages-1", 1, 2, 2, 8)
-    hover(browser, "stages-map", 3, 6, 8, 8)
+    click(browser, "stages-1", 1, 2, 2, 8)
+    click(browser, "stages-map", 3, 6, 8, 8)
     channel = np.argsort(-trace["stages.1.1"][0].var((0, 1)), kind="stable")[10]
     said = says(browser, "stages-says")
     assert said.startswith(f"Stage 1, channel {channel}, row 3, column 6: ")
     state = trace["stages.1.1"][0, :, :, channel]
     assert abs(float(said.split(": ")[1]) - state[3, 6]) < state.max() / 500 + 6e-4
 
-    hover(browser, "tokens-grid", 1, 1, 8, 8)
-    hover(browser, "tokens-sum", 0, 100, 1, 192)
+    click(browser, "tokens-grid", 1, 1, 8, 8)
+    click(browser, "tokens-sum", 0, 100, 1, 192)
     said = says(browser, "tokens-says")
     assert said.startswith("Number 100 of token 10 (row 1, column 1): ")
     a, b, c = map(float, said.split(": ")[1].replace("=", "+").split(" + "))
     assert abs(c - trace["tokens"][0, 10, 100]) < 2e-3 and abs(b - p.tokens.positions[10, 100]) < 2e-3
     assert abs(a + b - c) < 2e-3
 
-    hover(browser, "positions-one", 7, 7, 8, 8)
+    click(browser, "positions-one", 7, 7, 8, 8)
     alike = measures.position_similarity(p.tokens.positions, (8, 8))
     assert abs(float(says(browser, "positions-says").split("cosine ")[1]) - alike[9, 63]) < 0.011
 
 
 def test_one_weight_by_hand_is_the_weight(browser, files, weights):
     opened(browser, files["tiny"])
-    hover(browser, "attention-query", 5, 5, 8, 8)
+    click(browser, "attention-query", 5, 5, 8, 8)
     press(browser, "attention-heads", "arrow_up", "arrow_right")
-    hover(browser, "weight-key", 2, 3, 8, 8)
+    click(browser, "weight-key", 2, 3, 8, 8)
     told = float(says(browser, "weight-sum").split("ratio")[1].rstrip(" %")) / 100
     assert abs(told - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
     assert f"takes {100 * weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
@@ -324,7 +358,8 @@ def test_distance_rollout_and_road(browser, files, tiny, weights):
     model, trace, p = tiny
     opened(browser, files["tiny"])
     far = measures.attention_distance(weights, (8, 8), (8, 8))
-    press(browser, "distance-chart", "arrow_left", "arrow_down")
+    shown(browser, "distance-chart")
+    press(browser, "distance-chart", "arrow_left", "arrow_left")
     assert says(browser, "distance-says") == f"Block 2, head 1 looks {far[2, 1]:.1f} pixels far on average"
     dots = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
         [dot.dataset.head, Number(dot.getAttribute("cy"))])""")
@@ -333,45 +368,165 @@ def test_distance_rollout_and_road(browser, files, tiny, weights):
     assert sorted(name for name, _ in dots) == [f"{l} {h}" for l in range(4) for h in range(3)]
     assert np.corrcoef(heights, far.reshape(-1))[0, 1] < -0.99999
 
-    rolled = measures.rollout(weights)[:, 0]
-    for depth in (3, 2, 1):
-        press(browser, "road-chart", *(["arrow_left"] if depth < 3 else []))
-        values = rolled[depth, 1:].reshape(8, 8)
-        assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
-        hover(browser, "rollout-map", 2, 7, 8, 8)
-        assert says(browser, "rollout-says").startswith(f"After block {depth}, {100 * rolled[depth, 24]:.2f} %")
-        states = [trace["tokens"]] + [trace[f"blocks.{l}"] for l in range(4)]
-        lens = measures.logit_lens(states, p, model.sizes, model.ops)[depth + 1, 0]
-        score = np.exp(lens.max()) / np.exp(lens).sum()
-        assert says(browser, "road-says") == (f"After block {depth} the best of 10 labels is "
-                                              f"{model.config.id2label[int(lens.argmax())]}, with {score:.4f}")
-    press(browser, "rollout-depth", "arrow_left")
-    assert says(browser, "rollout-says").startswith("After block 0, ")
+    uniform = measures.distances((8, 8), (8, 8)).mean()
+    level = float(browser.find_element("css selector", "#distance-chart .uniform").get_attribute("y1"))
+    slope = (heights[1] - heights[0]) / (far[0, 1] - far[0, 0])
+    assert abs(heights[0] + slope * (uniform - far[0, 0]) - level) < 0.2
+
+    states = [trace["tokens"]] + [trace[f"blocks.{l}"] for l in range(4)]
+    lens = measures.logit_lens(states, p, model.sizes, model.ops)[:, 0].astype(np.float64)
+    scores = np.exp(lens) / np.exp(lens).sum(1, keepdims=True)
+    best = np.argsort(-scores[-1])[:5]
+    shown(browser, "road-chart")
+    lines = browser.execute_script("""return [...document.querySelectorAll("#road-chart polyline")].map((line) =>
+        [...line.points].map(({ y }) => y))""")
+    levels = browser.find_elements("css selector", "#road-chart line")
+    bottom, top = (float(levels[i].get_attribute("y1")) for i in (0, 4))
+    assert np.abs((bottom - np.array(lines)) / (bottom - top) - scores[:, best].T).max() < 1e-4
+
+    rolled = np.concatenate([np.eye(65)[:1], measures.rollout(weights)[:, 0]])
+    for depth in (4, 3, 2, 0):
+        press(browser, "road-chart", *["arrow_left"] * (4 - depth and 1 + (depth == 0)))
+        values, when = rolled[depth, 1:].reshape(8, 8), f"After {depth} blocks" if depth else "Before the first block"
+        if depth:
+            assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
+        click(browser, "rollout-map", 2, 7, 8, 8)
+        assert says(browser, "rollout-says").startswith(f"{when}, {100 * rolled[depth, 24]:.2f} %")
+        assert says(browser, "road-says") == (f"{when} the best of 10 labels is "
+                                              f"{model.config.id2label[int(scores[depth].argmax())]}, "
+                                              f"with {scores[depth].max():.4f}")
+        shown(browser, "road-bars")
+        bars = browser.execute_script("""return [...document.querySelectorAll("#road-bars rect")].map((bar) =>
+            Number(bar.getAttribute("width")))""")
+        assert np.allclose(np.array(bars) / bars[0], scores[depth, best] / scores[depth, best[0]], atol=0.01)
+    press(browser, "rollout-depth", "arrow_right")
+    assert says(browser, "rollout-says").startswith("After 1 block, ")
+    widths = browser.execute_script("""return [...document.querySelectorAll(".answer i")].map((bar) =>
+        bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width)""")
+    assert np.allclose(widths, np.maximum(scores[-1, best], 0.004), atol=2e-3)
 
 
 def test_a_pixel_tells_its_numbers(browser, files, tiny):
     opened(browser, files["tiny"])
-    hover(browser, "photograph-seen", 10, 50, 64, 64)
+    click(browser, "photograph-seen", 10, 50, 64, 64)
     said = says(browser, "photograph-says")
-    values = [float(part.split("\u2192 ")[1]) for part in said.split(": ")[1].split(", ")]
-    assert said.startswith("Row 10, column 50: red")
-    assert np.abs(np.array(values) - tiny[1]["pixel_values"][0, 10, 50]).max() < 6e-4
+    sums = re.findall(r"\((\d+) / 255 - 0\.5\) / 0\.5 = (-?[\d.]+)", said)
+    assert said.startswith("Row 10, column 50") and len(sums) == 3
+    truth = tiny[1]["pixel_values"][0, 10, 50]
+    assert np.abs(np.array([float(value) for _, value in sums]) - truth).max() < 6e-4
+    assert np.abs((np.array([int(byte) for byte, _ in sums]) / 255 - 0.5) / 0.5 - truth).max() < 1e-6
+
+
+def opened_wide(browser, cat, tmp_path):
+    """A network whose grid is 3 x 5; its page.  -> walk of the cat, learned tree"""
+    model = sights.network("wide")
+    (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
+    opened(browser, (tmp_path / "page.html").as_uri())
+    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
+    return model.trace(x), model.learned()
 
 
 def test_where_keys_were_added_up_a_cell_tells_their_sum(browser, cat, tmp_path, monkeypatch):
-    from nphybrid.explain import scene
-    monkeypatch.setattr(scene, "MOST_TOKENS", 10)
-    model = sights.network("wide")                                # 3 x 5 cells: 2 x 3 sums, the last of them of fewer
-    (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
-    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
-    looks = measures.attention(model.trace(x), 3)[2, 0, 1 + 7]
-    cells = looks[1:].reshape(3, 5)
+    monkeypatch.setattr(scene, "EXACT", 0)
+    monkeypatch.setattr(scene, "MOST", 3 * 2 * 16 * 6)            # 2 x 3 sums, the last of them of fewer
+    trace, _ = opened_wide(browser, cat, tmp_path)
+    cells = measures.attention(trace, 3)[2, 0, 1 + 7, 1:].reshape(3, 5)
     sums = [[cells[i:i + 2, j:j + 2].sum() for j in (0, 2, 4)] for i in (0, 2)]
-    opened(browser, (tmp_path / "page.html").as_uri())
-    hover(browser, "attention-query", 1, 2, 3, 5)
+    click(browser, "attention-query", 1, 2, 3, 5)
     found = drawn(browser, "attention-keys", 3, 5, corner=0.3)
     expected = np.repeat(np.repeat(sums, 2, 0), 2, 1)[:3, :5]
     assert same_colours(found, expected, 0, np.max(sums))
-    hover(browser, "attention-keys", 2, 4, 3, 5)
+    click(browser, "attention-keys", 2, 4, 3, 5)
     told = float(says(browser, "attention-says").split("takes ")[1].split(" %")[0]) / 100
     assert abs(told - sums[1][2]) < np.max(sums) / 510 + 6e-4
+
+
+def test_the_pictures_of_a_wide_network(browser, cat, tmp_path):
+    """Rows are not columns: what is drawn, read back where a grid is 3 x 5 and the picture 24 x 40."""
+    trace, p = opened_wide(browser, cat, tmp_path)
+    weights = measures.attention(trace, 3)
+    picture = ViTHybridImageProcessor.from_dict(sights.network("wide").processor)(
+        cat, do_rescale=False, do_normalize=False, return_tensors="np").pixel_values[0].transpose(1, 2, 0).astype(int)
+
+    found = drawn(browser, "photograph-seen", 24, 40, corner=0.5)
+    away = np.ones((24, 40), bool)
+    away[10:15, 18:23] = False                                    # the frame around the pixel in the middle
+    assert np.abs(found - picture)[away].max() <= 1 and np.ptp(picture) > 150
+
+    click(browser, "attention-query", 2, 1, 3, 5)
+    looks = weights[2, 0, 1 + 11, 1:].reshape(3, 5)
+    assert same_colours(drawn(browser, "attention-keys", 3, 5, corner=0.3), looks, 0, looks.max())
+    found = drawn(browser, "attention-query", 24, 40, corner=0.5)
+    veil = 0.9 * (1 - np.kron(looks, np.ones((8, 8))) / looks.max())[:, :, None]
+    expected = picture * (1 - veil) + np.array([12, 10, 8]) * veil
+    away = np.ones((24, 40), bool)
+    away[15:, 7:17] = False
+    assert np.abs(found - expected)[away].max() <= 3
+
+    alike = measures.position_similarity(p.tokens.positions, (3, 5))
+    most = np.abs(alike[~np.eye(15, dtype=bool)]).max()
+    found = drawn(browser, "positions-one", 3, 5, corner=0.3)
+    expected = colours.coloured(alike[11].reshape(3, 5), -most, most, colours.DIVERGING).astype(int)
+    assert np.abs(found - expected).max() <= 6                    # cosines are kept in 8 bits
+    small = drawn(browser, "positions-all", 9, 25, corner=0.5).reshape(3, 3, 5, 5, 3).transpose(0, 2, 1, 3, 4)
+    middles = colours.coloured(alike[:, 7].reshape(3, 5), -most, most, colours.DIVERGING).astype(int)
+    assert np.abs(small[:, :, 1, 2] - middles).max() <= 6         # of each small map the cell in the middle
+
+    rolled = measures.rollout(weights)[-1, 0, 1:].reshape(3, 5)
+    assert same_colours(drawn(browser, "rollout-map", 3, 5, corner=0.3), rolled, 0, rolled.max())
+
+    click(browser, "stages-1", 0, 6, 2, 8)
+    state = trace["stages.1.1"][0]
+    channel = state[:, :, np.argsort(-state.var((0, 1)), kind="stable")[6]]
+    assert same_colours(drawn(browser, "stages-map", *channel.shape, corner=0.3), channel, 0, channel.max())
+    click(browser, "stages-photo", 2, 3, *channel.shape)
+    assert says(browser, "stages-says").split(": ")[0].endswith("row 2, column 3")
+
+
+def test_filters_and_small_responses(browser, files, tiny):
+    """Every seventh of them: the filter's taps, and its responses."""
+    opened(browser, files["tiny"])
+    taps, found = tiny[2].stem.conv, drawn(browser, "stem-filters", 8, 8, corner=0.5)
+    for i in range(1, 64, 7):                                     # the frame is around filter 0
+        kernel = taps[3, 3, :, i] / np.abs(taps[..., i]).max()
+        assert np.abs(found[i // 8, i % 8] - (127.5 + 127.5 * kernel)).max() <= 1.01, i
+    responses = tiny[1]["stem.conv"][0]
+    found = drawn(browser, "stem-responses", 8, 8, corner=0.5)
+    for i in range(1, 64, 7):
+        around = responses[15:17, 15:17, i].reshape(-1)           # the middle of a map lies between four cells
+        most = np.abs(responses[..., i]).max()
+        colour, here = colours.coloured(around, -most, most, colours.DIVERGING).astype(int), found[i // 8, i % 8]
+        assert (colour.min(0) - 3 <= here).all() and (here <= colour.max(0) + 3).all(), i
+
+
+def test_strips_and_legends(browser, files, tiny):
+    _, trace, p = tiny
+    opened(browser, files["tiny"])
+    click(browser, "tokens-all", 40, 0, 65, 1)
+    for name, values in (("sum", trace["tokens"][0, 40]), ("position", p.tokens.positions[40])):
+        found = drawn(browser, f"tokens-{name}", 1, 192, corner=0.5)[0, 4:]
+        most = np.abs(values).max()
+        expected = colours.coloured(values, -most, most, colours.DIVERGING).astype(int)[4:]
+        assert np.median(np.abs(found - expected)) <= 1 and np.abs(found - expected[::-1]).max() > 100
+        assert says(browser, f"tokens-{name}-most") == f"\u00b1 {most:.2f}"
+    weights = measures.attention(trace, 4)[3, 0, 40, 1:]
+    low, high = (node.text.replace("\u202f", " ") for node in
+                 browser.find_elements("css selector", "#attention-legend span"))
+    assert (low, high) == ("0.00 %", f"{100 * weights.max():.2f} %")
+    gradient = browser.find_element("css selector", "#attention-legend i").value_of_css_property("background-image")
+    ends = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+), (\d+), (\d+)\)", gradient)]
+    assert ends == [colours.rgb(colour) for colour in colours.SEQUENTIAL]
+
+
+def test_a_rest_that_no_patch_covers_is_not_looked_at(browser, cat, tmp_path):
+    """In 50 x 61 pixels lie 6 x 7 patches of 8: cells are 8 pixels wide on the page as well."""
+    config = ViTConfig(image_size=[50, 61], patch_size=8, hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
+                       intermediate_size=32)
+    model = ViTForImageClassification(config, engine="reference")
+    model.processor = ViTHybridImageProcessor(size={"height": 50, "width": 61}, do_center_crop=False)
+    (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
+    opened(browser, (tmp_path / "page.html").as_uri())
+    click(browser, "attention-query", 44, 30, 50, 61)             # a pixel of row 44, column 30
+    assert "row 5, column 3" in says(browser, "attention-says")
+    found = drawn(browser, "attention-keys", 50, 61, corner=0.5)
+    assert (found[:48, :56].sum(-1) > 0).all() and (found[49:] == 0).all() and (found[:, 57:] == 0).all()

@@ -9,8 +9,8 @@ SEQUENTIAL = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a88
               "fde725")
 DIVERGING = ("023858", "0a5a94", "0072b2", "56a5d3", "a9d2ea", "ffffff", "f8cf9f", "ec9d52", "d55e00", "a04400",
              "6b2c00")
-# Okabe and Ito 2008: apart for every kind of sight. Yellow, which no paper shows, is left out.
-CATEGORIES = ("0072b2", "d55e00", "009e73", "cc79a7", "56b4e9", "e69f00", "000000")
+# After Okabe and Ito 2008, apart for every kind of sight; each at least 3 : 1 on white.
+CATEGORIES = ("0072b2", "d55e00", "00875f", "aa4499", "555555")
 
 
 def rgb(colour):

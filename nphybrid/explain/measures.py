@@ -55,7 +55,9 @@ def distances(grid, cell):
 
 
 def position_similarity(positions, grid):
-    """The cosine between the learned positions of all cells.  (T, D) -> (N, N)   ViT, figure 7, centre
+    """The cosine between the learned positions of all cells; 0 where one is 0.  (T, D) -> (N, N)
+
+    ViT, figure 7, centre.
 
     >>> position_similarity(np.array([[9., 9], [1, 0], [0, 2], [-3, 0]]), grid=(1, 3))
     array([[ 1.,  0., -1.],
@@ -64,7 +66,7 @@ def position_similarity(positions, grid):
     """
     cells = positions[-grid[0] * grid[1]:].astype(np.float64)
     lengths = np.linalg.norm(cells, axis=1, keepdims=True)
-    cells = cells / np.where(lengths, lengths, 1)                # a table of zeros is like nothing: 0
+    cells = cells / np.where(lengths, lengths, 1)
     return cells @ cells.T
 
 

@@ -42,9 +42,10 @@ def page(model, picture, name="picture"):
         "name": html.escape(name), "lead": html.escape(lead(facts)), "made": facts["words"]["made"],
         "poster": poster(picture), "style": text("page.css"),
         "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
-        "facts": json.dumps(facts, ensure_ascii=False).replace("<", "\\u003c"),
+        "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
-        "script": "\n".join([text("page.js"), *(text(f"steps/{step}.js") for step in facts["steps"]), "start();"])}
+        "script": "\n".join(map(text, ["page.js", "convolution.js", "overview.js",
+                                       *(f"steps/{step}.js" for step in facts["steps"])]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text("page.html"))
 
 

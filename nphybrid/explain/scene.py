@@ -1,18 +1,19 @@
 """Everything that the page shows, out of one walk: facts, which become JSON, and arrays, most of them as bytes."""
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import __version__
-from ..api.pipeline import ranked, scored
+from ..api.pipeline import scored
 from ..api.processor import ViTHybridImageProcessor
 from ..config import pads, plan
 from ..ops import reference
 from . import measures
 
-# Above this many tokens the page would grow too large: the keys of 2 x 2 cells are then added up, and shown as one.
-MOST_TOKENS = 300
+# Bytes of attention up to which every weight is kept, in 16 bits; and up to which 8 bits hold the keys of 1 x 1 cells,
+# or of 2 x 2, 4 x 4 ... added up. Queries and keys are kept in the first case alone.
+EXACT, MOST = 2 ** 21, 12.5e6
 # So many maps of each stage are shown: those that vary most over the picture.
 MAPS = 16
 LABELS = 5
@@ -52,26 +53,65 @@ def exact(x):
     return Packed(x if x.dtype == np.uint8 else x.astype(np.float32), None, 1)
 
 
+class Walk(NamedTuple):
+    """What the steps are made from."""
+    model: Any
+    config: Any                           # the sizes of the network
+    p: Any                                # what was learned, as the reference reads it
+    trace: dict
+    weights: np.ndarray | None            # (L, A, T, T) of the picture
+
+
 def scene(model, picture):
     """Walk once, and keep what can be shown.  model: a hybrid, a plain ViT or a BiT network; picture: Pillow's, RGB."""
     if model.processor is None:
         raise ValueError("this model came without an image processor")
     processor = ViTHybridImageProcessor.from_dict(model.processor)
-    trace, p = model.trace(processor(picture, return_tensors="np").pixel_values), model.learned()
+    trace = model.trace(processor(picture, return_tensors="np").pixel_values)
+    walk = Walk(model, model.sizes, model.learned(), trace,
+                measures.attention(trace, model.sizes.blocks) if model.sizes.blocks else None)
+    told, pixels = photograph(picture, processor)
+    steps, arrays = {"photograph": told}, {"pixels": pixels}
+    for step in steps_of(walk):
+        steps[step.__name__], more = step(walk)
+        arrays |= more
     facts = {"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters()}
-    steps = {"photograph": {"shape": list(trace["pixel_values"].shape[1:]),
-                            **normalization(processor, model.sizes.channels)}}
-    arrays = {"pixels": exact(seen(picture, processor))}
-    for step in (stem, stages, tokens, positions, attention, weight, distance, rollout, road, answer):
-        if found := step(model, trace, p):
-            steps[step.__name__], more = found
-            arrays |= more
     return Scene({**facts, "steps": steps}, arrays)
 
 
-def seen(picture, processor):
+def steps_of(walk):
+    """The steps behind the photograph that this network has."""
+    config, head = walk.config, walk.p.head is not None
+    found = [stem] * bool(config.stem) + [stages] * bool(config.stem and used_stages(config))
+    if config.blocks:
+        _, bits = kept(config)
+        found += [tokens, positions, attention] + [weight] * (bits == 16) + [distance, rollout] + [road] * head
+    return found + [answer] * head
+
+
+def kept(config):
+    """How attention is kept: the side of the square of keys that is added up, and the bits of what comes out."""
+    L, A, T, (rows, columns) = config.blocks, config.heads, config.tokens, config.grid
+    if 2 * L * A * T * T <= EXACT:
+        return 1, 16
+    side = 1
+    while L * A * T * -(-rows // side) * -(-columns // side) > MOST:
+        side *= 2
+    return side, 8
+
+
+def photograph(picture, processor):
+    """The picture after resizing and cropping, and how its values become those of pixel_values.
+
+    That is (value * factor - mean) / std, channel by channel.
+    """
+    x, whole = seen(picture, processor), seen(picture, processor, do_center_crop=False)
+    return {"shape": list(x.shape), "resized": list(whole.shape), **normalization(processor, x.shape[2])}, exact(x)
+
+
+def seen(picture, processor, **options):
     """The picture after resizing and cropping, before it is scaled.  -> (H, W, C)"""
-    x = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np").pixel_values[0]
+    x = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np", **options).pixel_values[0]
     return x.transpose(1, 2, 0)
 
 
@@ -82,122 +122,120 @@ def normalization(processor, channels):
             "mean": np.broadcast_to(mean, channels).tolist(), "std": np.broadcast_to(std, channels).tolist()}
 
 
-def stem(model, trace, p):
+def stem(walk):
     """The filters, exactly: what they respond is not kept, for the page itself multiplies pixels and filters."""
-    if p.stem is None:
-        return None
-    config, size = model.sizes, trace["pixel_values"].shape[1:3]
-    return {"shape": list(trace["stem"].shape[1:]), "map": list(trace["stem.conv"].shape[1:]),
-            "padding": [pads(config.padding, n, 7, 2)[0] for n in size]}, {
-        "filters": exact(p.stem.conv.transpose(3, 0, 1, 2))}
+    H, W = walk.trace["pixel_values"].shape[1:3]
+    return {"shape": list(walk.trace["stem"].shape[1:]), "map": list(walk.trace["stem.conv"].shape[1:]),
+            "padding": [pads(walk.config.padding, n, 7, 2)[0] for n in (H, W)]}, {
+        "filters": exact(walk.p.stem.conv.transpose(3, 0, 1, 2))}
 
 
-def stages(model, trace, p):
+def used_stages(config):
+    """How many stages lie before the tokens."""
+    return config.feature_stage % (len(config.depths) + 1)
+
+
+def stages(walk):
     """Some maps after each stage."""
     shown, maps = [], {}
-    for s, depth in enumerate(model.sizes.depths if p.stem else ()):
+    for s, depth in enumerate(walk.config.depths[:used_stages(walk.config)]):
         name = f"stages.{s}.{depth - 1}"
-        x = trace[name][0]                                                      # (H, W, C)
+        x = walk.trace[name][0]                                                 # (H, W, C)
         most = np.argsort(-x.var((0, 1)), kind="stable")[:MAPS]
-        maps[name] = packed(x[:, :, most].transpose(2, 0, 1), axes=2)
-        shown.append({"name": name, "shape": list(x.shape), "units": depth, "channels": most.tolist()})
-    return (shown, maps) if shown else None
+        maps[name] = packed(x[:, :, most].transpose(2, 0, 1), axes=2, bits=16)
+        shown.append({"name": name, "shape": list(x.shape), "units": depth, "channels": most.tolist(),
+                      "cell": _stride(walk.config, s + 1)})
+    return shown, maps
 
 
-def tokens(model, trace, p):
-    """What each token holds before its position joins, and the position."""
-    config = model.sizes
-    if not config.blocks:
-        return None
-    return {"shape": list(trace["tokens"].shape[1:]), "map": list(config.feature_map), "grid": list(config.grid),
-            "cell": cell(config), "class": int(config.class_token)}, {
-        "contents": packed(trace["tokens"][0] - p.tokens.positions, axes=1, bits=16),
-        "positions": packed(p.tokens.positions, axes=1, bits=16)}
+def _stride(config, stages):
+    """Pixels from cell to cell after so many stages."""
+    return 4 * math.prod(unit.stride for stage in plan(config)[:stages] for unit in stage)
 
 
 def cell(config):
     """(height, width) in pixels of what a token stands for."""
-    units = [unit for stage in plan(config)[:config.feature_stage % (len(config.depths) + 1)] for unit in stage]
-    return [config.patch * (4 * math.prod(unit.stride for unit in units) if config.stem else 1)] * 2
+    return [config.patch * (_stride(config, used_stages(config)) if config.stem else 1)] * 2
 
 
-def positions(model, trace, p):
+def tokens(walk):
+    """What each token holds before its position joins, and the position."""
+    config, learned = walk.config, walk.p.tokens
+    contents = walk.trace["tokens.proj"][0]
+    if config.class_token:
+        contents = np.concatenate([learned.cls.reshape(1, -1), contents])       # (T, D)
+    return {"shape": list(contents.shape), "map": list(config.feature_map), "grid": list(config.grid),
+            "cell": cell(config), "class": int(config.class_token)}, {
+        "contents": packed(contents, axes=1, bits=16), "positions": packed(learned.positions, axes=1, bits=16)}
+
+
+def positions(walk):
     """How alike the learned positions are."""
-    if not model.sizes.blocks:
-        return None
-    alike = measures.position_similarity(p.tokens.positions, model.sizes.grid)
+    alike = measures.position_similarity(walk.p.tokens.positions, walk.config.grid)
     return {}, {"similarity": packed(alike, axes=2)}
 
 
-def attention(model, trace, p):
-    """Every row of every head, in 16 bits, or with fewer keys in 8."""
-    config = model.sizes
-    if not config.blocks:
-        return None
-    weights, side = measures.attention(trace, config.blocks), 2 if config.tokens > MOST_TOKENS else 1
-    told = {"blocks": config.blocks, "heads": config.heads, "side": side, "keys": [-(-n // side) for n in config.grid]}
-    return told, {"attention": packed(pooled_keys(weights, config.grid, side), axes=1, bits=16 // side)}
-
-
-def weight(model, trace, p):
-    """Queries and keys, from which one weight can be worked out; left out where the page would grow too large."""
-    config = model.sizes
-    if not config.blocks or config.tokens > MOST_TOKENS:
-        return None
-    kept = {name: np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]) for name in ("query", "key")}
-    return {"width": config.head_width}, {name: packed(x, axes=1, bits=16) for name, x in kept.items()}
+def attention(walk):
+    """Every row of every head; what goes to the class token stands apart."""
+    config, (side, bits) = walk.config, kept(walk.config)
+    N = config.grid[0] * config.grid[1]
+    told = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
+            "keys": [-(-n // side) for n in config.grid]}
+    arrays = {"attention": packed(pooled_keys(walk.weights, config.grid, side), axes=1, bits=bits)}
+    if config.class_token:
+        arrays["to_class"] = packed(walk.weights[..., :-N], axes=2, bits=16)
+    return told, arrays
 
 
 def pooled_keys(weights, grid, side):
-    """The weights of side x side keys added up, the class token's kept.  (L, A, T, T) -> (L, A, T, 1 + fewer)"""
-    L, A, T, _ = weights.shape
-    N = grid[0] * grid[1]
-    cells = weights[..., -N:].reshape(L, A, T, *grid)
-    for axis in (3, 4):
+    """The weights of side x side cells added up; the class token is left out.  (L, A, T, T) -> (L, A, T, fewer)"""
+    cells = weights[..., -grid[0] * grid[1]:].reshape(*weights.shape[:3], *grid)
+    for axis in (3, 4) if side > 1 else ():
         cells = np.add.reduceat(cells, np.arange(0, cells.shape[axis], side), axis)
-    return np.concatenate([weights[..., :-N], cells.reshape(L, A, T, -1)], axis=-1)
+    return cells.reshape(*weights.shape[:3], -1)
 
 
-def distance(model, trace, p):
+def weight(walk):
+    """Queries and keys, from which one weight can be worked out."""
+    kept = {name: np.stack([walk.trace[f"blocks.{l}.{name}"][0] for l in range(walk.config.blocks)])
+            for name in ("query", "key")}
+    return {"width": walk.config.head_width}, {name: packed(x, axes=1, bits=16) for name, x in kept.items()}
+
+
+def distance(walk):
     """How far each head looks, and how far one would that looks everywhere alike."""
-    config = model.sizes
-    if not config.blocks:
-        return None
-    weights = measures.attention(trace, config.blocks)
-    return {"distance": measures.attention_distance(weights, config.grid, cell(config)).round(2).tolist(),
-            "uniform": round(float(measures.distances(config.grid, cell(config)).mean()), 2)}, {}
+    grid, pixels = walk.config.grid, cell(walk.config)
+    return {"distance": measures.attention_distance(walk.weights, grid, pixels).round(2).tolist(),
+            "uniform": round(float(measures.distances(grid, pixels).mean()), 2)}, {}
 
 
-def rollout(model, trace, p):
-    """Out of which tokens that is made which the head reads, after each block; and the cell that gives most."""
-    config = model.sizes
-    if not config.blocks:
-        return None
-    rolled, N = measures.rollout(measures.attention(trace, config.blocks)), config.grid[0] * config.grid[1]
-    read = rolled[:, 0] if config.pool == "token" else rolled[:, -N:].mean(1)   # (L, T)
+def rollout(walk):
+    """Out of which tokens that is made which the head reads, before the first block and after each."""
+    config, N = walk.config, walk.config.grid[0] * walk.config.grid[1]
+    rolled = np.concatenate([np.eye(config.tokens)[None], measures.rollout(walk.weights)])      # (L + 1, T, T)
+    read = rolled[:, 0] if config.pool == "token" else rolled[:, -N:].mean(1)   # (L + 1, T)
     brightest = int(read[-1, -N:].argmax()) + config.tokens - N
     return {"reads": config.pool, "brightest": brightest}, {"rollout": exact(read)}
 
 
-def road(model, trace, p):
-    """The head's answer after each block, for the labels that win in the end."""
-    config = model.sizes
-    if not config.blocks or p.head is None:
-        return None
-    states = [trace["tokens"]] + [trace[f"blocks.{l}"] for l in range(config.blocks)]
-    lens = measures.logit_lens(states, p, config, reference)[:, 0]              # (L + 1, classes)
-    scores = np.stack([scored(row, model.config) for row in lens])
-    best, leaders = np.argsort(-scores[-1], kind="stable")[:LABELS], scores.argmax(-1)
-    return {"scores": scores[:, best].round(6).tolist(),
-            "leaders": [{"label": model.config.id2label[int(i)], "score": round(float(row[i]), 6)}
-                        for i, row in zip(leaders, scores)]}, {}
+def _best(walk):
+    """The labels that win.  -> indices"""
+    return np.argsort(-scored(walk.trace["logits"][0], walk.model.config), kind="stable")[:LABELS]
 
 
-def answer(model, trace, p):
+def road(walk):
+    """The head's answer before the first block and after each, for the labels that win in the end."""
+    states = [walk.trace["tokens"]] + [walk.trace[f"blocks.{l}"] for l in range(walk.config.blocks)]
+    lens = measures.logit_lens(states, walk.p, walk.config, reference)[:, 0]    # (L + 1, classes)
+    scores = np.stack([scored(row, walk.model.config) for row in lens])
+    names = walk.model.config.id2label
+    return {"scores": scores[:, _best(walk)].round(6).tolist(),
+            "leaders": [{"label": names[int(row.argmax())], "score": round(float(row.max()), 6)} for row in scores]}, {}
+
+
+def answer(walk):
     """The best labels, with their logits."""
-    if p.head is None:
-        return None
-    logits = trace["logits"][0]
-    best = np.argsort(-scored(logits, model.config), kind="stable")[:LABELS]
-    labels = [{**row, "logit": float(logits[i])} for i, row in zip(best, ranked(logits, model.config, LABELS))]
-    return {"classes": len(logits), "labels": labels}, {}
+    logits, names = walk.trace["logits"][0], walk.model.config.id2label
+    scores = scored(logits, walk.model.config)
+    return {"classes": len(logits), "labels": [
+        {"label": names[int(i)], "score": float(scores[i]), "logit": float(logits[i])} for i in _best(walk)]}, {}

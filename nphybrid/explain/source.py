@@ -13,8 +13,8 @@ def source_html(path):
     module, _, name = path.rpartition(".")
     source = inspect.getsource(getattr(importlib.import_module(module), name))
     where = f'{module.replace(".", "/")}.py'
-    return (f'<figure class="source"><figcaption>{name} <span>in {where}</span></figcaption>'
-            f'<pre><code>{highlighted(source)}</code></pre></figure>')
+    return (f'<details class="source" open><summary>{name} <span>in {where}</span></summary>'
+            f'<pre><code>{highlighted(source)}</code></pre></details>')
 
 
 def highlighted(source):

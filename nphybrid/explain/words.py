@@ -1,34 +1,10 @@
 """What the page says differently from network to network."""
 from ..api.pipeline import scoring
 
-
-def words(model, facts):
-    """Phrases for the steps' texts, by the name that stands there in braces."""
-    config, processor, steps = model.sizes, model.processor, facts["steps"]
-    done = [(processor.get("do_resize", True), "resized"), (processor.get("do_center_crop", True), "cut to its middle")]
-    said = {
-        "made": " and ".join(["convolutions"] * ("stem" in steps) + ["attention"] * ("tokens" in steps)),
-        "photograph": "{} × {} pixels".format(*facts["picture"]),
-        "prepared": " and ".join(word for does, word in done if does) or "taken as it is",
-        "follows": FOLLOWS[config.unit], "unit": config.unit, "filters": config.stem, "products": 49 * config.channels,
-        "joins": ", and a learned class token, which stands for no place, goes first" if config.class_token else "",
-        "last": config.blocks - 1, "walk": "pooled" if config.blocks else "bit",
-    }
-    if "tokens" in steps:
-        said["tokens"], said["width"] = steps["tokens"]["shape"]
-        said["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
-        said["stored"] = _stored(steps["attention"]["side"])
-    if "answer" in steps:
-        said["score"] = scoring(model.config)
-        said["scoring"] = SCORING[said["score"]]
-        said["reading"] = "; ViT, equation 4 is what it reads" if config.pool == "token" and config.blocks else ""
-        said["reads"] = READS[config.pool] if config.blocks else "the mean of the last map"
-    return said
-
-
 # A BiT network's own stem has no norm: its first unit begins with one.
 FOLLOWS = {"bottleneck": "norm, activation and a 3 × 3 pool, again in steps of two, follow",
            "preactivation": "a 3 × 3 pool, again in steps of two, follows"}
+STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
     "softmax": "The softmax turns logits into scores that add up to 1: a logit that is larger by one means a score "
@@ -37,11 +13,51 @@ SCORING = {
 }
 
 
-def _stored(side):
-    if side == 1:
-        return "The weights are kept in 16 bits."
-    return (f"The weights on {side} × {side} cells are added up and shown as one. They are kept in 8 bits: each is off "
-            "by at most 0.2 % of the largest in its row.")
+def words(model, facts):
+    """Phrases for the steps' texts, by the name that stands there in braces."""
+    config, steps = model.sizes, facts["steps"]
+    said = {
+        "made": " and ".join(["convolutions"] * ("stem" in steps) + ["attention"] * ("tokens" in steps)),
+        "photograph": "{} × {} pixels".format(*facts["picture"]), **_photograph(model.processor, steps["photograph"]),
+        "follows": FOLLOWS[config.unit], "standardized": STANDARDIZED[config.ws_form], "unit": config.unit,
+        "filters": config.stem, "products": 49 * config.channels,
+        "joins": ", and a learned class token, which stands for no place, goes first" if config.class_token else "",
+        "walk": "pooled" if config.blocks else "bit",
+    }
+    if "tokens" in steps:
+        said["tokens"], said["width"] = steps["tokens"]["shape"]
+        said["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
+        said["reader"], said["stored"] = READS[config.pool], _stored(**steps["attention"])
+    if "answer" in steps:
+        classes = steps["answer"]["classes"]
+        said["logits"] = f"{classes:,} logit" + "s" * (classes != 1)
+        said["score"] = scoring(model.config)
+        said["scoring"] = SCORING[said["score"]]
+        said["reading"] = "; ViT, equation 4 is what it reads" if config.pool == "token" and config.blocks else ""
+        said["reads"] = READS[config.pool] if config.blocks else "the mean of the last map"
+        said["reads"] += ", through a layer with tanh" * bool(config.pre_logits)
+    return said
+
+
+def _photograph(processor, told):
+    """What happened to the picture before it was one."""
+    (height, width, _), resized = told["shape"], told["resized"]
+    done = ["resized"] * processor.get("do_resize", True)
+    done += ["cut to its middle"] * (height < resized[0] or width < resized[1])
+    done += ["framed with zeros"] * (height > resized[0] or width > resized[1])
+    cut = height < resized[0] or width < resized[1]
+    if any(told["mean"]) or set(told["std"]) != {1}:
+        scaled = "every colour value is shifted and scaled"
+    else:
+        scaled = "its colour values stay as they are" if told["factor"] == 1 else "every colour value is scaled"
+    return {"prepared": " and ".join(done) or "taken as it is", "scaled": scaled,
+            "framed": "; the frame is what the model sees" * cut}
+
+
+def _stored(side, bits, **_):
+    added = "" if side == 1 else f"The weights of {side} × {side} cells are added up and shown as one. "
+    off = "." if bits == 16 else ": each is off by at most 0.2 % of the largest in its map."
+    return f"{added}The weights are kept in {bits} bits{off}"
 
 
 def lead(facts):

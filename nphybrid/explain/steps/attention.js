@@ -1,16 +1,14 @@
 steps.attention = () => {
   const { blocks, heads, side, keys } = there.attention;
   const tokens = there.tokens.shape[0];
-  const aspect = there.photograph.shape[1] / there.photograph.shape[0];
-  // One row: what the chosen token takes from the class token, where there is one, and from each cell or 2 x 2 cells.
-  const row = (layer, head, token) => numbers.attention.row((layer * heads + head) * tokens + token);
-  const cells = (layer, head) => row(layer, head, chosen.token).slice(first);
+  // What the chosen token takes from each cell, or from each side x side of them, and from the class token.
+  const row = (layer, head) => (layer * heads + head) * tokens + chosen.token;
+  const cells = (layer, head) => numbers.attention.row(row(layer, head));
   const now = () => cells(chosen.layer, chosen.head);
-  const place = (token) => cellOf(token).map((at) => Math.floor(at / side));
-  const keyCell = () => place(Math.max(chosen.key, first));
-  // A key cell in the corner of the grid may be cut: its share of the board is that of whole cells.
-  const extent = [(keys[0] * side) / grid[0], (keys[1] * side) / grid[1]];
-  const spread = (context, w, h, draw) => draw(w * extent[1], h * extent[0]);
+  const toClass = () => numbers.to_class.at(row(chosen.layer, chosen.head));
+  const ends = () => magnitudes(now());
+  const squares = (cell) => cell.map((n) => n * side);
+  const place = () => cellOf(Math.max(chosen.key, first)).map((n) => Math.floor(n / side));
 
   const brightest = now().indexOf(largest(now()));
   chosen.key = tokenAt(Math.floor(brightest / keys[1]) * side, (brightest % keys[1]) * side);
@@ -20,59 +18,36 @@ steps.attention = () => {
   button.addEventListener("click", () => choose({ token: 0 }));
   views.push(() => button.setAttribute("aria-pressed", String(chosen.token < first)));
 
-  board(document.getElementById("attention-query"), {
-    cells: () => grid,
-    aspect,
-    where: () => cellOf(Math.max(chosen.token, first)),
+  cellBoard(document.getElementById("attention-query"), "token", {
     alt: () => `the picture, lit where ${nameOf(chosen.token)} looks in block ${chosen.layer}, head ${chosen.head}`,
-    touch: (r, c) => choose({ token: tokenAt(r, c) }),
     paint(context, w, h, cell) {
-      spread(context, w, h, (wide, high) => {
-        put(context, photo, 0, 0, w, h);
-        const values = now();
-        const most = largest(values) || 1;
-        const [high1, wide1] = [high / keys[0], wide / keys[1]];
-        values.forEach((value, i) => {
-          context.fillStyle = `rgba(12, 10, 8, ${0.9 * (1 - value / most)})`;
-          context.fillRect((i % keys[1]) * wide1, Math.floor(i / keys[1]) * high1, wide1, high1);
-        });
-      });
+      veiled(context, w, h, now(), keys[1], squares(cell));
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },
   });
-  board(document.getElementById("attention-keys"), {
-    cells: () => grid,
-    aspect,
-    where: () => cellOf(Math.max(chosen.key, first)),
-    alt: () =>
-      `attention weights of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
-    touch: (r, c) => choose({ key: tokenAt(r, c) }),
+  cellBoard(document.getElementById("attention-keys"), "key", {
+    alt: () => `attention of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
     paint(context, w, h, cell) {
-      const values = now();
-      spread(context, w, h, (wide, high) =>
-        put(context, heat(values, ...keys, [0, largest(values), scales.sequential]), 0, 0, wide, high),
-      );
-      frame(
-        context,
-        ...keyCell(),
-        cell.map((n) => n * side),
-        "#ffd166",
-      );
+      lay(context, heat(now(), ...keys, ends()), squares(cell));
+      frame(context, ...place(), squares(cell), KEY);
     },
   });
-  legend(document.getElementById("attention-legend"), () => [0, largest(now()), scales.sequential], percent);
+  legend(document.getElementById("attention-legend"), ends, percent);
+  const swatch = document.getElementById("attention-swatch");
+  swatch.parentElement.hidden = !first;
+  if (first) {
+    views.push(() => {
+      swatch.style.background = `rgb(${colour(toClass(), ...ends())})`;
+      swatch.nextElementSibling.textContent = `the class token, ${percent(toClass())}`;
+    });
+  }
   tell(document.getElementById("attention-says"), () => {
-    const weights = row(chosen.layer, chosen.head, chosen.token);
-    const [r, c] = keyCell();
-    const key =
-      side === 1
-        ? nameOf(Math.max(chosen.key, first))
-        : `the ${side} \u00d7 ${side} cells around ${nameOf(Math.max(chosen.key, first))}`;
-    const ofClass = first ? `; ${percent(weights[0])} from the class token` : "";
-    return (
-      `Block ${chosen.layer}, head ${chosen.head}: ${nameOf(chosen.token)} takes ` +
-      `<b>${percent(weights[first + r * keys[1] + c])}</b> from ${key}${ofClass}`
-    );
+    const [r, c] = place();
+    const key = nameOf(Math.max(chosen.key, first));
+    const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that hold ${key}`;
+    const takes = `${nameOf(chosen.token)} takes <b>${percent(now()[r * keys[1] + c])}</b> from ${from}`;
+    const more = first ? `; ${percent(toClass())} from the class token` : "";
+    return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });
 
   // The table of all heads. Up and down is another block, left and right another head.
@@ -80,7 +55,7 @@ steps.attention = () => {
   canvas.style.maxWidth = `${heads * 120}px`;
   board(canvas, {
     cells: () => [blocks, heads],
-    aspect: (heads / blocks) * aspect,
+    aspect: ((heads / blocks) * keys[1]) / keys[0],
     where: () => [chosen.layer, chosen.head],
     alt: () => `${blocks} blocks of ${heads} heads; block ${chosen.layer}, head ${chosen.head} is chosen`,
     touch: (layer, head) => choose({ layer, head }),
@@ -88,14 +63,8 @@ steps.attention = () => {
       for (let layer = 0; layer < blocks; layer++) {
         for (let head = 0; head < heads; head++) {
           const values = cells(layer, head);
-          put(
-            context,
-            heat(values, ...keys, [0, largest(values), scales.sequential]),
-            head * wide + 1.5,
-            layer * high + 1.5,
-            wide - 3,
-            high - 3,
-          );
+          const picture = heat(values, ...keys, magnitudes(values));
+          put(context, picture, head * wide + 1.5, layer * high + 1.5, wide - 3, high - 3);
         }
       }
       frame(context, chosen.layer, chosen.head, [high, wide]);

@@ -1,13 +1,24 @@
 steps.photograph = () => {
-  const [rows, columns, channels] = there.photograph.shape;
+  const {
+    shape: [rows, columns, channels],
+    resized,
+    factor,
+    mean,
+    std,
+  } = there.photograph;
   const poster = document.getElementById("poster");
   const [width, height] = facts.picture;
+  // The part of the original that is left after the crop.
+  const part = [Math.min(rows / resized[0], 1), Math.min(columns / resized[1], 1)];
   board(document.getElementById("photograph-whole"), {
     cells: () => [1, 1],
     aspect: width / height,
-    alt: () => `the picture, ${width} by ${height} pixels`,
+    alt: () => `the picture, ${width} by ${height} pixels; a frame marks what the model sees of it`,
     paint(context, w, h) {
       put(context, poster, 0, 0, w, h);
+      const [high, wide] = [h * part[0], w * part[1]];
+      context.translate((w - wide) / 2, (h - high) / 2);
+      if (part[0] < 1 || part[1] < 1) frame(context, 0, 0, [high, wide]);
     },
   });
   poster.decode().then(() => choose({}));
@@ -26,11 +37,15 @@ steps.photograph = () => {
 
   const names =
     channels === 3 ? ["red", "green", "blue"] : Array.from({ length: channels }, (_, c) => `channel ${c}`);
+  const plain = (value) => String(Number(value.toFixed(3))).replace("-", "\u2212");
+  const times = Number.isInteger(1 / factor) && factor < 1 ? `/ ${1 / factor}` : `\u00b7 ${plain(factor)}`;
   tell(document.getElementById("photograph-says"), () => {
-    const values = names.map((name, c) => {
+    const lines = names.map((name, c) => {
       const i = chosen.pixel * channels + c;
-      return `${name} ${numbers.pixels.at(i)} \u2192 <b>${shown(pixelValues[i])}</b>`;
+      const v = plain(numbers.pixels.at(i));
+      const sum = `(${v} ${times} \u2212 ${plain(mean[c])}) / ${plain(std[c])}`;
+      return `${name}: ${sum} = <b>${shown(pixelValues[i])}</b>`;
     });
-    return `Row ${where()[0]}, column ${where()[1]}: ${values.join(", ")}`;
+    return [`Row ${where()[0]}, column ${where()[1]}`, ...lines].join("<br>");
   });
 };

@@ -1,43 +1,41 @@
+// How much of each cell is in what the head reads, after so many blocks.
+function rolled(depth) {
+  const start = depth * there.tokens.shape[0] + first;
+  return Array.from({ length: grid[0] * grid[1] }, (_, i) => numbers.rollout.at(start + i));
+}
+
+const after = (depth) => (depth ? `after ${plural(depth, "block")}` : "before the first block");
+
 steps.rollout = () => {
-  const tokens = there.tokens.shape[0];
-  const count = grid[0] * grid[1];
-  const aspect = there.photograph.shape[1] / there.photograph.shape[0];
-  const layer = () => Math.max(chosen.depth - 1, 0);
-  const at = (token) => numbers.rollout.at(layer() * tokens + token);
-  const values = () => Array.from({ length: count }, (_, i) => at(first + i));
+  const at = (token) => numbers.rollout.at(chosen.depth * there.tokens.shape[0] + token);
+  const values = () => rolled(chosen.depth);
   const key = () => Math.max(chosen.key, first);
   const reader = there.rollout.reads === "token" ? "the class token" : "the mean of the tokens";
 
   const slider = document.getElementById("rollout-depth");
-  slider.addEventListener("input", () => choose({ depth: Number(slider.value) + 1 }));
+  slider.addEventListener("input", () => choose({ depth: Number(slider.value) }));
   views.push(() => {
-    slider.value = String(layer());
-    document.getElementById("rollout-block").textContent = String(layer());
+    slider.value = String(chosen.depth);
+    slider.setAttribute("aria-valuetext", after(chosen.depth));
+    document.getElementById("rollout-block").textContent = after(chosen.depth);
   });
   for (const [id, paint] of [
-    ["rollout-photo", (context, w, h) => veiled(context, w, h, values(), ...grid)],
-    [
-      "rollout-map",
-      (context, w, h) => put(context, heat(values(), ...grid, [0, largest(values()), scales.sequential]), 0, 0, w, h),
-    ],
+    ["rollout-photo", (context, w, h, cell) => veiled(context, w, h, values(), grid[1], cell)],
+    ["rollout-map", (context, w, h, cell) => lay(context, heat(values(), ...grid, magnitudes(values())), cell)],
   ]) {
-    board(document.getElementById(id), {
-      cells: () => grid,
-      aspect,
-      where: () => cellOf(key()),
-      touch: (row, column) => choose({ key: tokenAt(row, column) }),
-      alt: () => `how much of each cell is in ${reader} after block ${layer()}`,
+    cellBoard(document.getElementById(id), "key", {
+      alt: () => `how much of each cell is in ${reader} ${after(chosen.depth)}`,
       paint(context, w, h, cell) {
-        paint(context, w, h);
-        frame(context, ...cellOf(key()), cell, "#ffd166");
+        paint(context, w, h, cell);
+        frame(context, ...cellOf(key()), cell, KEY);
       },
     });
   }
-  legend(document.getElementById("rollout-legend"), () => [0, largest(values()), scales.sequential], percent);
-  tell(
-    document.getElementById("rollout-says"),
-    () =>
-      `After block ${layer()}, <b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}` +
-      (first ? `, and ${percent(at(0))} from the class token's own beginning` : ""),
-  );
+  legend(document.getElementById("rollout-legend"), () => magnitudes(values()), percent);
+  tell(document.getElementById("rollout-says"), () => {
+    const when = after(chosen.depth);
+    const own = first ? `, and ${percent(at(0))} from the class token's own beginning` : "";
+    const told = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}`;
+    return `${when[0].toUpperCase()}${when.slice(1)}, ${told}`;
+  });
 };

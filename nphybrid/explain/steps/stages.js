@@ -1,62 +1,58 @@
 steps.stages = () => {
-  const shape = (numbers) => `(${numbers.join(", ")})`;
   const maps = there.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i)));
   const pictures = there.stages.map(({ shape: [rows, columns] }, s) =>
-    maps[s].map((map) => heat(map, rows, columns, range(map))),
+    maps[s].map((map) => heat(map, rows, columns)),
   );
-  document.getElementById("stages-shapes").textContent =
-    `(H, W, C) = ${[there.stem, ...there.stages].map(({ shape: size }) => shape(size)).join(" \u2192 ")}`;
+  const shapes = [there.stem, ...there.stages].map(({ shape }) => `(${shape.join(", ")})`);
+  document.getElementById("stages-shapes").textContent = `(H, W, C) = ${shapes.join(" \u2192 ")}`;
 
   there.stages.forEach(({ shape: [rows, columns, count], units, channels }, s) => {
-    const label = element("span", { class: "label" });
-    const told = `${units} units; ${channels.length} of ${count} maps of ${rows} \u00d7 ${columns} cells`;
-    label.append(element("b", {}, `Stage ${s}`), `: ${told}`);
+    const told = `${plural(units, "unit")}; ${channels.length} of ${count} maps of ${rows} \u00d7 ${columns} cells`;
+    const label = element("span", { class: "label" }, element("b", {}, `Stage ${s}`), `: ${told}`);
     const canvas = element("canvas", { id: `stages-${s}` });
     document.getElementById("stages-tiles").append(element("div", { class: "panel" }, label, canvas));
+    const here = () => chosen.stage === s;
     tiles(canvas, {
       count: channels.length,
       across: 8,
       aspect: columns / rows,
       tile: (i) => pictures[s][i],
       touch: (map) => choose({ stage: s, map }),
-      chosenTile: () => (chosen.stage === s ? chosen.map : -8),
-      alt: () =>
-        `stage ${s}: ${channels.length} maps` +
-        (chosen.stage === s ? `; channel ${channels[chosen.map]} is chosen` : ""),
+      chosenTile: () => (here() ? chosen.map : -1),
+      alt: () => `stage ${s}: ${told}${here() ? `; channel ${channels[chosen.map]} is chosen` : ""}`,
     });
   });
 
-  // The chosen place is kept as a share of the picture, so that it stays where it is from stage to stage.
-  chosen.place = [0.5, 0.5];
+  // The chosen place is a share of the picture, so that it stays where it is from stage to stage.
   const now = () => there.stages[chosen.stage];
-  const at = () =>
-    chosen.place.map((share, axis) => Math.min(Math.floor(share * now().shape[axis]), now().shape[axis] - 1));
-  for (const [id, picture, what] of [
-    ["stages-photo", () => photo, "the picture"],
-    ["stages-map", () => pictures[chosen.stage][chosen.map], "the map"],
+  const size = () => now().shape.slice(0, 2);
+  const span = () => covers(size(), [now().cell, now().cell]);
+  const at = () => [0, 1].map((i) => clamp(Math.floor((chosen.place[i] * size()[i]) / span()[i]), 0, size()[i] - 1));
+  const picture = () => pictures[chosen.stage][chosen.map];
+  for (const [id, what, paint] of [
+    ["stages-photo", "the picture", (context, w, h) => put(context, photo, 0, 0, w, h)],
+    ["stages-map", "the map", (context, w, h, cell) => lay(context, picture(), cell)],
   ]) {
     board(document.getElementById(id), {
-      cells: () => now().shape.slice(0, 2),
+      cells: size,
+      span,
+      aspect: there.photograph.shape[1] / there.photograph.shape[0],
       where: at,
       alt: () => `${what}; row ${at()[0]}, column ${at()[1]} of stage ${chosen.stage} is chosen`,
-      touch: (row, column) => choose({ place: [(row + 0.5) / now().shape[0], (column + 0.5) / now().shape[1]] }),
+      touch: (...place) => choose({ place: place.map((n, i) => ((n + 0.5) / size()[i]) * span()[i]) }),
       paint(context, w, h, cell) {
-        put(context, picture(), 0, 0, w, h);
+        paint(context, w, h, cell);
         frame(context, ...at(), cell);
       },
     });
   }
   const map = () => maps[chosen.stage][chosen.map];
+  const channel = () => now().channels[chosen.map];
   legend(document.getElementById("stages-legend"), () => range(map()));
-  tell(
-    document.getElementById("stages-name"),
-    () => `<b>Channel ${now().channels[chosen.map]}</b> of stage ${chosen.stage}`,
-  );
+  tell(document.getElementById("stages-name"), () => `<b>Channel ${channel()}</b> of stage ${chosen.stage}`);
   tell(document.getElementById("stages-says"), () => {
     const [row, column] = at();
-    return (
-      `Stage ${chosen.stage}, channel ${now().channels[chosen.map]}, row ${row}, column ${column}: ` +
-      `<b>${shown(map()[row * now().shape[1] + column])}</b>`
-    );
+    const value = shown(map()[row * size()[1] + column]);
+    return `Stage ${chosen.stage}, channel ${channel()}, row ${row}, column ${column}: <b>${value}</b>`;
   });
 };

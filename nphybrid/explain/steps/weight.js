@@ -2,8 +2,6 @@ steps.weight = () => {
   const { heads } = there.attention;
   const { width } = there.weight;
   const tokens = there.tokens.shape[0];
-  const aspect = there.photograph.shape[1] / there.photograph.shape[0];
-  let number = 0;
   // What a head sees of a token: its own columns of the block's queries or keys.
   const vector = (name, token) => {
     const start = ((chosen.layer * tokens + token) * heads + chosen.head) * width;
@@ -17,16 +15,16 @@ steps.weight = () => {
     return query().map((value, i) => value * k[i]);
   };
 
-  board(document.getElementById("weight-key"), {
-    cells: () => grid,
-    aspect,
-    where: () => cellOf(Math.max(chosen.key, first)),
+  const button = document.getElementById("weight-class");
+  button.hidden = !first;
+  button.addEventListener("click", () => choose({ key: 0 }));
+  views.push(() => button.setAttribute("aria-pressed", String(chosen.key < first)));
+  cellBoard(document.getElementById("weight-key"), "key", {
     alt: () => `the picture; ${nameOf(chosen.token)} looks at ${nameOf(chosen.key)}`,
-    touch: (row, column) => choose({ key: tokenAt(row, column) }),
     paint(context, w, h, cell) {
       put(context, photo, 0, 0, w, h);
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
-      if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, "#ffd166");
+      if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, KEY);
     },
   });
   for (const [id, name, values] of [
@@ -34,22 +32,11 @@ steps.weight = () => {
     ["weight-k", `key of ${width} numbers`, key],
     ["weight-products", `${width} products`, products],
   ]) {
-    board(document.getElementById(id), {
-      cells: () => [1, width],
-      aspect: 20,
-      where: () => [0, number],
-      alt: () => name,
-      touch: (row, column) => {
-        number = column;
-        choose({});
-      },
-      paint(context, w, h, cell) {
-        put(context, heat(values(), 1, width, range([-1], largest(values()))), 0, 0, w, h);
-        frame(context, 0, number, cell);
-      },
-    });
+    strip(document.getElementById(id), { length: width, values, choice: "number", alt: () => name });
+    tell(document.getElementById(`${id}-most`), () => `\u00b1\u202f${shown(largest(values()), 2)}`);
   }
-  views.push(() => {
+  const table = document.getElementById("weight-sum");
+  seenOf(table, () => {
     const q = query();
     const scores = Array.from({ length: tokens }, (_, token) => dot(q, vector("key", token)) / Math.sqrt(width));
     const most = Math.max(...scores);
@@ -63,12 +50,11 @@ steps.weight = () => {
       [`the same of all ${tokens}, added`, shown(sum)],
       ["the weight: their ratio", percent(Math.exp(score - most) / sum)],
     ];
-    document
-      .getElementById("weight-sum")
-      .replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
+    table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
   });
   tell(document.getElementById("weight-says"), () => {
-    const [q, k] = [query()[number], key()[number]];
-    return `Number ${number} of ${width} in block ${chosen.layer}, head ${chosen.head}: ${shown(q)} \u00b7 ${shown(k)} = <b>${shown(q * k)}</b>`;
+    const [q, k] = [query()[chosen.number], key()[chosen.number]];
+    const where = `Number ${chosen.number} of ${width} in block ${chosen.layer}, head ${chosen.head}`;
+    return `${where}: ${shown(q)} \u00b7 ${shown(k)} = <b>${shown(q * k)}</b>`;
   });
 };

@@ -1,0 +1,55 @@
+// The first convolution, computed in the page from the pixels and the standardized filters.
+let computed;
+function convolution() {
+  if (computed) return computed;
+  const [count, taps, , channels] = facts.arrays.filters.shape;
+  const [rows, columns] = there.stem.map;
+  const [height, width] = there.photograph.shape;
+  const size = taps * taps * channels;
+  const weights = Float32Array.from({ length: count * size }, (_, i) => numbers.filters.at(i));
+
+  // Where in pixelValues a tap lies when the filter stands at a cell; null in the padding, which counts as 0.
+  const pixel = (row, column, tap) => {
+    const y = 2 * row - there.stem.padding[0] + Math.floor(tap / taps);
+    const x = 2 * column - there.stem.padding[1] + (tap % taps);
+    return y >= 0 && y < height && x >= 0 && x < width ? (y * width + x) * channels : null;
+  };
+  const response = (filter, row, column) => {
+    let sum = 0;
+    for (let tap = 0; tap < taps * taps; tap++) {
+      const from = pixel(row, column, tap);
+      if (from === null) continue;
+      for (let c = 0; c < channels; c++) sum += pixelValues[from + c] * weights[filter * size + tap * channels + c];
+    }
+    return sum;
+  };
+  // The map of a filter, or one cell of every step x step.
+  const map = (filter, step) => {
+    const values = [];
+    for (let row = 0; row < rows; row += step) {
+      for (let column = 0; column < columns; column += step) values.push(response(filter, row, column));
+    }
+    return values;
+  };
+
+  const [maps, pictures] = [{}, {}];
+  const whole = (filter) => (maps[filter] ||= map(filter, 1));
+  const picture = (filter) =>
+    (pictures[filter] ||= heat(whole(filter), rows, columns, signed(largest(whole(filter)))));
+  const step = Math.ceil(Math.max(rows, columns) / 48);
+  const small = (filter) => {
+    const values = map(filter, step);
+    return heat(values, Math.ceil(rows / step), Math.ceil(columns / step), signed(largest(values)));
+  };
+  // A filter itself: grey is 0, and its largest weight reaches black or full colour.
+  const filter = (i) => {
+    const most = largest(weights.subarray(i * size, (i + 1) * size));
+    const byte = (tap, c) => {
+      const weight = weights[i * size + tap * channels + Math.min(c, channels - 1)];
+      return Math.round(127.5 + (127.5 * weight) / most);
+    };
+    return raster(taps, taps, (tap) => packed([byte(tap, 0), byte(tap, 1), byte(tap, 2)]));
+  };
+  computed = { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter };
+  return computed;
+}
