@@ -17,6 +17,7 @@ What Pillow leaves to its caller is decided here, once:
     too many pixels    refused before they are decoded
 """
 
+import contextlib
 import io
 import os
 import stat
@@ -77,6 +78,17 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
         raise PictureError(f"{os.fspath(source)}: is a folder or a device, not a file")
     with open(source, "rb") as file:
         return _read(file, os.fspath(source), max_pixels)
+
+
+def begins_as_picture(data: bytes) -> bool:
+    r"""Whether the bytes of a file are a picture, perhaps a damaged one, rather than a text such as a list of names.
+
+    >>> begins_as_picture(b"\x89PNG\r\n\x1a\n"), begins_as_picture(b"BMW.jpg\nP6.png\n")
+    (True, False)
+    """
+    with contextlib.suppress(Exception):
+        return bool(_identify(io.BytesIO(data)))
+    return data.startswith((b"\xff\xd8", b"\0")) or bool(set(data[:16]) & (set(range(32)) - set(b"\0\t\n\r")))
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:

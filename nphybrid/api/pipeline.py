@@ -108,9 +108,15 @@ class ImageClassificationPipeline:
 
 def ranked(logits, config, top_k=5, function_to_apply=None):
     """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]"""
+    chosen = best(logits, config, top_k, function_to_apply)
+    return [{"label": config.id2label[i], "score": score} for i, score in chosen]
+
+
+def best(logits, config, top_k=5, function_to_apply=None):
+    """The best classes of one picture and their scores.  logits (classes,) -> [(int, float), …]"""
     scores = scored(logits, config, function_to_apply)
-    best = np.argsort(-scores, kind="stable")[:None if top_k is None else _count("top_k", top_k)]
-    return [{"label": config.id2label[int(i)], "score": float(scores[i])} for i in best]
+    order = np.argsort(-scores, kind="stable")[:None if top_k is None else _count("top_k", top_k)]
+    return [(int(i), float(scores[i])) for i in order]
 
 
 def scored(logits, config, function_to_apply=None):

@@ -1,47 +1,64 @@
 """The labels of pictures."""
+import hashlib
 import json
 import sys
 
-from .common import add_arithmetic, add_format, add_labels, add_model, load_model, positive, relabel
+from .common import (add_arithmetic, add_format, add_labels, add_model, add_pictures, check_target, load_model,
+                     model_hash, pictures, positive, relabel)
 
 
 def add(verbs):
-    """Pictures, a model, and how to compute it."""
-    verb = verbs.add_parser("classify", help="print the labels of pictures")
-    verb.add_argument("images", nargs="+", metavar="IMAGE")
+    """Pictures, a model, how to compute it, and where the rows go."""
+    verb = verbs.add_parser("classify", help="print the labels of pictures",
+                            description="Print the labels of pictures, in the order in which they were given, each as "
+                            "soon as it is known. Of a folder, the files are taken whose names end as those of "
+                            "pictures do, in the byte order of their paths. A picture that cannot be read costs its "
+                            "own row, and the exit code is then 1.")
+    add_pictures(verb)
     add_model(verb)
     add_labels(verb)
     verb.add_argument("--top-k", type=positive, default=5, metavar="K", help="how many labels (default 5)")
+    verb.add_argument("-o", "--output", metavar="FILE", help="where the rows go (default: stdout); replaced if it "
+                                                             "exists, unless --resume")
     add_arithmetic(verb)
-    add_format(verb)
+    add_format(verb, "jsonl", "csv")
     return verb
 
 
 def run(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
     from ..api.pipeline import pipeline
+    from ..apps import progress, resume, rows
+    from ..apps import run as engine
+    from ..apps.inputs import named
+    if args.resume and (args.output is None or args.format not in resume.FORMATS):
+        print("usage: --resume goes on with --output FILE of --format jsonl or csv", file=sys.stderr)
+        return 2
+    if args.output is not None:
+        check_target(args.output, "")
     pipe = pipeline("image-classification", load_model(args))
+    model = pipe.model
     if args.labels:
-        relabel(pipe.model, args.labels)
-    rows, failed = [], 0
-    for path in args.images:
-        try:
-            row = {"path": path, "labels": pipe(path, top_k=args.top_k)}
-        except (ValueError, OSError) as error:
-            row, failed = {"path": path, "error": str(error)}, 1
-            print(f"nphybrid: {error}", file=sys.stderr)
-        rows.append(row)
-        if args.format == "text":
-            _print_labels(row, with_path=len(args.images) > 1)
-    if args.format == "json":
-        print(json.dumps(rows, indent=2))
-    return failed
+        relabel(model, args.labels)
+    sources = pictures(args)
+    done, start, failed = _begun(args, sources, model)
+    alone = len(args.images) == len(sources) == 1 and named(sources[0]) == args.images[0]
+    found = engine.rows(sources[done:], engine.preparer(pipe.image_processor), lambda x: model(x).logits, args.batch,
+                        done)
+    on_terminal = args.output is None and sys.stdout.isatty()
+    with rows.writer(args.output, args.format, alone, start) as write:
+        for row in progress.watched(found, len(sources), done, not on_terminal, args.quiet):
+            write(rows.labelled(row, model.config, args.top_k))
+            failed += row.error is not None
+    return min(failed, 1)
 
 
-def _print_labels(row, with_path):
-    labels = row.get("labels", [])
-    width = max((len(label["label"]) for label in labels), default=0)
-    if with_path:
-        print(row["path"] if labels else f"{row['path']}: error")
-    for label in labels:
-        print(f"{'  ' if with_path else ''}{label['label']:{width}}  {label['score']:.4f}", flush=True)
+def _begun(args, sources, model):
+    """Where an output goes on: pictures, bytes, failures."""
+    from ..apps import resume
+    if args.output is None or args.format not in resume.FORMATS:
+        return 0, 0, 0
+    labels = hashlib.sha256(json.dumps(list(model.config.id2label.values())).encode()).hexdigest()
+    run = resume.identity(sources, model_hash(args), rows=args.format, top_k=args.top_k, labels=labels,
+                          engine=args.engine, dtype=args.dtype, precision=args.precision)
+    return resume.begun(args.output, run, args.format, args.resume)

@@ -43,7 +43,30 @@ def positive(text):
     return int(text)
 
 
+def add_pictures(verb):
+    """Which pictures, and how they are gone through, for `pictures` and `apps.run`."""
+    verb.add_argument("images", nargs="+", metavar="IMAGE",
+                      help="a file, a folder, a glob, or - for a picture or a list of names on stdin")
+    verb.add_argument("-r", "--recursive", action="store_true", help="also the folders in a folder")
+    verb.add_argument("--batch", type=positive, default=8, metavar="N",
+                      help="how many pictures are computed at once (default 8); no row depends on it")
+    verb.add_argument("--resume", action="store_true", help="go on with what an interrupted run has written")
+    verb.add_argument("--quiet", action="store_true", help="no progress and no errors on stderr")
+
+
 # ---------------------------------------------------------------- what is done with them
+
+def pictures(args):
+    """The list that `add_pictures` asks for.  -> list of paths, or bytes for a picture on stdin"""
+    from ..apps.inputs import listed
+    return listed(args.images, args.recursive, sys.stdin.buffer)
+
+
+def model_hash(args):
+    """SHA-256 of the file of `load_model`."""
+    from .. import checkpoint, hub
+    return checkpoint.sha256(hub.located(args.model or checkpoint.default_model()))
+
 
 def load_model(args):
     """The model that `add_model` and `add_arithmetic` ask for."""

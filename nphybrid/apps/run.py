@@ -1,0 +1,129 @@
+"""The engine-room: pictures in, a row for each out, in order.
+
+    sources -> opened and prepared, on threads that work ahead -> batches of one shape -> computed -> rows
+
+Nothing is held but the pictures on their way, so that a list of any length takes the memory of a short one. A picture's
+row has the same bits whatever stands beside it: each is prepared alone, and a model's numbers do not depend on the
+batch. A picture that cannot be read, prepared or computed costs its own row.
+"""
+import contextlib
+import itertools
+import queue
+import threading
+from collections import deque
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..api.processor import ViTHybridImageProcessor
+from ..ops import threads
+from .inputs import opened
+
+# What a picture may do wrong: PictureError, NonFiniteError and the processor's errors are ValueErrors.
+BAD = (ValueError, OSError)
+
+
+class Row(NamedTuple):
+    """What became of one picture: a result, or the error that it cost."""
+    position: int                         # in the list, from 0
+    source: Any                           # as it stands in the list
+    result: Any
+    error: Exception | None
+
+
+def rows(sources, prepare, compute, batch=8, start=0, decoders=None):
+    """A Row for each source, in order, as soon as its batch is computed.  -> iterator of Row
+
+    sources: an iterable, of which only what is on its way is taken. prepare: source -> pixel_values (C, H, W), called
+    on several threads. compute: pixel_values (B, C, H, W) -> B results. Both may raise ValueError and OSError, which
+    become rows; whatever else they raise ends the run. batch: how many sources are taken at once, and computed together
+    where they have one shape. start: the position of the first source. decoders: how many threads prepare (default: one
+    per core).
+
+    >>> def half(number):
+    ...     return np.full((1, 1, 1), number / 2)
+    >>> [float(row.result) for row in rows([1, 2, 3], half, lambda x: x.sum((1, 2, 3)), batch=2)]
+    [0.5, 1.0, 1.5]
+    """
+    with contextlib.closing(_ahead(sources, prepare, decoders or threads.number(), 2 * batch)) as ready:
+        for first in itertools.count(start, batch):
+            some = list(itertools.islice(ready, batch))
+            if not some:
+                return
+            results = _results([pixels for _, pixels, error in some if error is None], compute)
+            for position, (source, _, error) in enumerate(some, first):
+                result = next(results) if error is None else None
+                if isinstance(result, BAD):
+                    result, error = None, result
+                yield Row(position, source, result, error)
+
+
+def preparer(processor):
+    """What `rows` needs to prepare pictures: source -> pixel_values (C, H, W).
+
+    processor: a ViTHybridImageProcessor, or its options as a dict. A source is what `inputs.listed` gives, whatever
+    else `open_picture` takes, or an array, which the processor takes as it is.
+    """
+    processor = ViTHybridImageProcessor.from_dict(processor) if isinstance(processor, dict) else processor
+
+    def prepare(source):
+        picture = source if isinstance(source, np.ndarray) else opened(source)
+        return processor(picture, return_tensors="np").pixel_values[0]
+    return prepare
+
+
+def _results(pictures, compute):
+    """A result or an error for each (C, H, W); where pictures cannot be computed together, one by one."""
+    for _, group in itertools.groupby(pictures, np.shape):
+        together = list(group)
+        try:
+            yield from compute(np.stack(together))
+        except BAD as error:
+            if len(together) == 1:
+                yield error
+            else:
+                for picture in together:
+                    yield from _results([picture], compute)
+
+
+# ---------------------------------------------------------------- ahead
+
+def _ahead(items, function, workers, room):
+    """(item, its value or None, None or its error) in order, while threads work on up to `room` items more.
+
+    Daemons: what they decode when a run is interrupted keeps no process alive.
+    """
+    jobs, pending = queue.SimpleQueue(), deque()
+    for _ in range(workers):
+        threading.Thread(target=_work, args=(function, jobs), name="nphybrid pictures", daemon=True).start()
+    try:
+        for item in items:
+            pending.append((item, queue.SimpleQueue()))
+            jobs.put(pending[-1])
+            if len(pending) > room:
+                yield _finished(*pending.popleft())
+        while pending:
+            yield _finished(*pending.popleft())
+    finally:
+        with contextlib.suppress(queue.Empty):
+            while True:
+                jobs.get_nowait()
+        for _ in range(workers):
+            jobs.put(None)
+
+
+def _finished(item, answer):
+    value, error = answer.get()
+    if error is not None and not isinstance(error, BAD):
+        raise error
+    return item, value, error
+
+
+def _work(function, jobs):
+    while (job := jobs.get()) is not None:
+        item, answer = job
+        try:
+            answer.put((function(item), None))
+        except BaseException as error:
+            answer.put((None, error))
+        del job, item, answer             # lets go of the picture while waiting
