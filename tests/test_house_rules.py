@@ -35,6 +35,7 @@ def test_who_imports_what():
     assert users("llvmlite") == {"ops/amx.py", "ops/emit.py", "ops/limits.py"}
     assert users("h5py") == {"tensorfile/hdf5.py"}
     assert users("huggingface_hub") == {"hub.py"}
+    assert users("pyarrow") == {"apps/parquet.py"}
     assert users("PIL") == {"image.py", "picture.py", "api/processor.py", "explain/drawing.py",
                             "explain/figures.py", "explain/reading.py"}
     for foreign in "torch transformers timm safetensors scipy jax tensorflow requests pickle".split():

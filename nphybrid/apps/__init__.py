@@ -6,5 +6,6 @@
     resume      an interrupted output                 -> the picture to go on with
     progress    how many are done                     -> a bar on a terminal
     states      a model, the name of a state          -> a function that computes features
-    features    features                              <- .h5, .npy, .parquet
+    embedding   features, picture by picture          -> a file, resumable
+    features    a file of features                    -> Features; parquet is the part that needs pyarrow
 """

@@ -59,22 +59,22 @@ def writer(path, format, alone=False, start=0):
     0,"a ""b"".png",3,cat,0.75,
     """
     with contextlib.ExitStack() as stack:
-        put = _to_stdout if path is None else partial(_put, stack.enter_context(_at(path, start)))
+        send = _to_stdout if path is None else partial(put, stack.enter_context(_at(path, start)))
         between = b"[\n" if format == "json" else b""
 
         def write(row):
             nonlocal between
             data = between + encoded(row, format, alone)
             between = b",\n" if format == "json" else b""
-            put(data)
+            send(data)
 
         if format == "csv" and not start:
-            put(_record(COLUMNS))
+            send(_record(COLUMNS))
         try:
             yield write
         finally:
             if format == "json":
-                put(b"[]\n" if between == b"[\n" else b"\n]\n")
+                send(b"[]\n" if between == b"[\n" else b"\n]\n")
 
 
 def encoded(row, format, alone=False):
@@ -141,11 +141,12 @@ def _to_stdout(data):
     # In a notebook stdout takes text only.
     if hasattr(sys.stdout, "buffer"):
         sys.stdout.flush()
-        _put(sys.stdout.buffer, data)
+        put(sys.stdout.buffer, data)
     else:
         print(data.decode("utf-8", "backslashreplace"), end="", flush=True)
 
 
-def _put(file, data):
+def put(file, data):
+    """Write bytes, at once."""
     file.write(data)
     file.flush()

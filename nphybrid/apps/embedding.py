@@ -1,0 +1,109 @@
+"""The features of a list of pictures, on their way to a file.
+
+While it runs, they lie in a folder beside that file, x.h5.part:
+
+    features          float32, one picture after the other
+    rows.jsonl        a row for each picture, written after its features: what it says is there
+    rows.jsonl.run.json
+
+A process that is killed leaves whole rows there, and `resume` goes on. At the end the file is written at once, and the
+folder goes.
+"""
+import json
+import os
+import shutil
+from contextlib import contextmanager
+
+import numpy as np
+
+from . import features, resume, rows
+from .run import Row
+
+
+def run_of(sources, model, extractor, processor, **options):
+    """What the features depend on, as `resume.identity`.  model: its SHA-256; processor: its options"""
+    return resume.identity(sources, model, state=extractor.state, pool=extractor.pool, shape=list(extractor.shape),
+                           processor=processor, **options)
+
+
+def complete(path, run):
+    """The Contents of a file that this very run has already written; None if there is no such file."""
+    if os.path.exists(part(path)) or not os.path.exists(path):
+        return None
+    found = features.contents(path)
+    return found if found.manifest.get("run") == run else None
+
+
+def part(path):
+    """The folder of what is not yet done."""
+    return f"{path}.part"
+
+
+def begun(path, run, again=False):
+    """Begin the folder, or with `again` find out where to go on.  -> how many pictures are done, how many failed"""
+    folder = part(path)
+    if not again:
+        shutil.rmtree(folder, ignore_errors=True)
+    os.makedirs(folder, exist_ok=True)
+    done, size, failed = resume.begun(f"{folder}/rows.jsonl", run, "jsonl", again)
+    # Behind the last whole row may lie features whose row is torn.
+    for name, length in (("rows.jsonl", size), ("features", (done - failed) * _bytes(run))):
+        with open(f"{folder}/{name}", "ab") as file:
+            if file.tell() < length:
+                raise ValueError(f"{folder}/{name} has {file.tell():,} bytes; expected at least {length:,}")
+            file.truncate(length)
+    return done, failed
+
+
+def seed(path, found):
+    """Put what a file holds into the folder that was just begun, so that a longer list goes on from there."""
+    good = iter(found.values)
+    with writer(path, found.values.shape[1:]) as write:
+        for i, name in enumerate(found.names):
+            error = ValueError(found.errors[i]) if i in found.errors else None
+            write(Row(i, name, None if error else next(good), error))
+    return len(found.names), len(found.errors)
+
+
+@contextmanager
+def writer(path, shape):
+    """A function that keeps a Row, whose result is features of one shape; an error where they have another."""
+    with open(f"{part(path)}/features", "ab") as values, open(f"{part(path)}/rows.jsonl", "ab") as log:
+        def write(row):
+            row = checked(row, shape)
+            if row.error is None:
+                rows.put(values, np.ascontiguousarray(row.result, "<f4").tobytes())
+            rows.put(log, rows.encoded(rows.identified(row), "jsonl"))
+            return row
+        yield write
+
+
+def checked(row, shape):
+    """The row, or one with an error where its features have another shape."""
+    if row.error is not None or row.result.shape == shape:
+        return row
+    error = ValueError(f"{rows.named(row.source)}: its features have the shape {row.result.shape}, others {shape}: "
+                       "pictures of other sizes; pool them")
+    return row._replace(result=None, error=error)
+
+
+def finish(path, run, manifest):
+    """Write the file, and remove the folder.  -> Contents"""
+    folder, names, errors = part(path), [], {}
+    with open(f"{folder}/rows.jsonl", encoding="ascii") as file:
+        for row in map(json.loads, file):
+            names.append(row["path"])
+            if "error" in row:
+                errors[row["position"]] = row["error"]
+    positions = np.array([i for i in range(len(names)) if i not in errors], np.int64)
+    shape = (len(positions), *run["shape"])
+    # A file without bytes cannot be mapped.
+    values = np.memmap(f"{folder}/features", "<f4", "r", shape=shape) if len(positions) else np.zeros(shape, np.float32)
+    found = features.Contents(values, positions, names, errors, {**manifest, "run": run})
+    features.write(path, found)
+    shutil.rmtree(folder)
+    return found
+
+
+def _bytes(run):
+    return 4 * int(np.prod(run["shape"]))

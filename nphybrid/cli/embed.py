@@ -1,0 +1,77 @@
+"""The features of pictures."""
+import os
+
+from .common import add_arithmetic, add_model, add_pictures, check_target, load_model, model_hash, pictures
+
+
+def add(verbs):
+    """Pictures, a model, which features, and where they go."""
+    verb = verbs.add_parser("embed", help="write the features of pictures to a file",
+                            description="Write one state of the walk of each picture, pooled, to a file of features: "
+                            "what the head reads, the class token or the mean of any layer, or a whole state. While it "
+                            "runs, they are kept in FEATURES.part, from where --resume goes on.")
+    add_pictures(verb)
+    verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
+                      help="a .h5, .npy or .parquet (which needs pyarrow); replaced if it exists")
+    verb.add_argument("--append", action="store_true", help="add to the pictures that the file holds")
+    verb.add_argument("--state", metavar="NAME", help="the name of a state, as `nphybrid summary` lists them, such as "
+                                                      "blocks.3 or stages.1 (default: what the head reads)")
+    verb.add_argument("--pool", choices=("token", "mean", "none"),
+                      help="what is kept of the state: its class token, the mean of its patches or map, or all of it")
+    add_model(verb)
+    add_arithmetic(verb)
+    return verb
+
+
+def run(args):
+    """Write the features; a picture that cannot be read costs its own row only."""
+    import numpy as np
+
+    from ..apps import embedding, features, progress, states
+    from ..apps import run as engine
+    check_target(args.output, features.suffix(args.output))
+    model = load_model(args)
+    if model.processor is None:
+        raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
+    prepare = engine.preparer(model.processor)
+    extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
+    digest, sources = model_hash(args), pictures(args)
+    manifest = {"model": digest, "state": extractor.state, "pool": extractor.pool, "processor": model.processor}
+    held = _held(args, manifest)
+    sources = [*(held.names if held else ()), *sources]
+    identity = embedding.run_of(sources, digest, extractor, model.processor, engine=args.engine, dtype=args.dtype,
+                                precision=args.precision)
+    found = embedding.complete(args.output, identity) if args.resume else None
+    if found is None:
+        done = _begun(args, identity, held)
+        rows = engine.rows(sources[done:], prepare, extractor.compute, args.batch, done)
+        with embedding.writer(args.output, extractor.shape) as write:
+            for _ in progress.watched(map(write, rows), len(sources), done, True, args.quiet):
+                pass
+        found = embedding.finish(args.output, identity, manifest)
+    shape = "x".join(map(str, found.values.shape))
+    print(f"{args.output}: {shape} float32, {extractor.state}, pool {extractor.pool}; {len(found.errors):,} of "
+          f"{len(found.names):,} pictures failed")
+    return min(len(found.errors), 1)
+
+
+def _held(args, manifest):
+    """What the file holds that is to be added to; refused where other features were computed."""
+    from ..apps import features
+    if not args.append or not os.path.exists(args.output):
+        return None
+    held = features.contents(args.output)
+    other = [key for key in manifest if held.manifest.get(key) != manifest[key]]
+    if other:
+        raise ValueError(f"{args.output} holds features of another {', '.join(other)}; it cannot be added to")
+    return held
+
+
+def _begun(args, identity, held):
+    """How many pictures are done."""
+    from ..apps import embedding
+    again = args.resume or args.append and os.path.exists(embedding.part(args.output))
+    done, _ = embedding.begun(args.output, identity, again)
+    if held and not again:
+        done, _ = embedding.seed(args.output, held)
+    return done
