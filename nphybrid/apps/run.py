@@ -38,14 +38,16 @@ def rows(sources, prepare, compute, batch=8, start=0, decoders=None):
     on several threads. compute: pixel_values (B, C, H, W) -> B results. Both may raise ValueError and OSError, which
     become rows; whatever else they raise ends the run. batch: how many sources are taken at once, and computed together
     where they have one shape. start: the position of the first source. decoders: how many threads prepare (default: one
-    per core).
+    per core); 0 is the caller's own, which takes a source only when it is due, as a generator that reuses its memory
+    wants it.
 
     >>> def half(number):
     ...     return np.full((1, 1, 1), number / 2)
     >>> [float(row.result) for row in rows([1, 2, 3], half, lambda x: x.sum((1, 2, 3)), batch=2)]
     [0.5, 1.0, 1.5]
     """
-    with contextlib.closing(_ahead(sources, prepare, decoders or threads.number(), 2 * batch)) as ready:
+    workers = threads.number() if decoders is None else decoders
+    with contextlib.closing(_ahead(sources, prepare, workers, 2 * batch)) as ready:
         for first in itertools.count(start, batch):
             some = list(itertools.islice(ready, batch))
             if not some:
@@ -58,17 +60,20 @@ def rows(sources, prepare, compute, batch=8, start=0, decoders=None):
                 yield Row(position, source, result, error)
 
 
-def preparer(processor):
+def preparer(processor, **options):
     """What `rows` needs to prepare pictures: source -> pixel_values (C, H, W).
 
-    processor: a ViTHybridImageProcessor, or its options as a dict. A source is what `inputs.listed` gives, whatever
-    else `open_picture` takes, or an array, which the processor takes as it is.
+    processor: a ViTHybridImageProcessor, or its options as a dict; options: of its call. A source is what
+    `inputs.listed` gives, whatever else `open_picture` takes, or an array, which the processor takes as it is.
     """
     processor = ViTHybridImageProcessor.from_dict(processor) if isinstance(processor, dict) else processor
 
     def prepare(source):
-        picture = source if isinstance(source, np.ndarray) else opened(source)
-        return processor(picture, return_tensors="np").pixel_values[0]
+        array = isinstance(source, np.ndarray)
+        if array and source.ndim > 3:
+            raise ValueError(f"a picture is an array of 2 or 3 axes; found the shape {source.shape}: give a list")
+        picture = source if array else opened(source)
+        return processor(picture, return_tensors="np", **options).pixel_values[0]
     return prepare
 
 
@@ -93,6 +98,10 @@ def _ahead(items, function, workers, room):
 
     Daemons: what they decode when a run is interrupted keeps no process alive.
     """
+    if not workers:
+        for item in items:
+            yield _finished(item, _tried(function, item))
+        return
     jobs, pending = queue.SimpleQueue(), deque()
     for _ in range(workers):
         threading.Thread(target=_work, args=(function, jobs), name="nphybrid pictures", daemon=True).start()
@@ -101,9 +110,11 @@ def _ahead(items, function, workers, room):
             pending.append((item, queue.SimpleQueue()))
             jobs.put(pending[-1])
             if len(pending) > room:
-                yield _finished(*pending.popleft())
+                item, answer = pending.popleft()
+                yield _finished(item, answer.get())
         while pending:
-            yield _finished(*pending.popleft())
+            item, answer = pending.popleft()
+            yield _finished(item, answer.get())
     finally:
         with contextlib.suppress(queue.Empty):
             while True:
@@ -113,7 +124,7 @@ def _ahead(items, function, workers, room):
 
 
 def _finished(item, answer):
-    value, error = answer.get()
+    value, error = answer
     if error is not None and not isinstance(error, BAD):
         raise error
     return item, value, error
@@ -122,8 +133,12 @@ def _finished(item, answer):
 def _work(function, jobs):
     while (job := jobs.get()) is not None:
         item, answer = job
-        try:
-            answer.put((function(item), None))
-        except BaseException as error:
-            answer.put((None, error))
+        answer.put(_tried(function, item))
         del job, item, answer             # lets go of the picture while waiting
+
+
+def _tried(function, item):
+    try:
+        return function(item), None
+    except BaseException as error:
+        return None, error
