@@ -132,8 +132,9 @@ def _field(value):
 def _at(path, start):
     """A file open for writing at a byte, with nothing behind it."""
     file = open(path, "r+b" if start else "wb")
-    file.truncate(start)
-    file.seek(start)
+    if start:
+        file.truncate(start)
+        file.seek(start)
     return file
 
 
