@@ -1,11 +1,18 @@
-"""A folder of pictures of which some are broken, for tests; and the measurements of the README at full size.
+"""A folder of pictures of which some are broken, for tests; and what they show, at full size.
 
-    python tests/folders.py [FOLDER] [--base]
-
-writes 5,000 CIFAR-10 pictures as PNG and JPEG, breaks 500, and prints what a run over them costs: rows, order, exit
-code, memory, throughput beside the model's own. --base does the throughput with R50+ViT-B/16 on 24 photographs.
+    python tests/folders.py rows      5,000 pictures, 500 of them broken, in batches of 1, 3 and 8, beside single runs
+    python tests/folders.py kills     killed at 20 random moments and resumed
+    python tests/folders.py memory    the peak after 50 and after 5,000 pictures
+    python tests/folders.py speed     pictures a second, of the folder and of the model alone, in turn
+    python tests/folders.py base      the same with R50+ViT-B/16 at 384, on photographs
 """
+import json
 import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +110,86 @@ with rows.writer("/dev/null", "jsonl") as write:
             first = peak()
 print(json.dumps({"pictures": row.position + 1, "first": first, "last": peak()}))
 """
+
+
+def rows(folder):
+    """The rows of every batch size against those of each picture alone."""
+    from nphybrid import pipeline
+    paths, bad = written(folder, 5000, 500)
+    classify = pipeline("image-classification")
+    alone = [None if i in bad else [(x["label"], x["score"]) for x in classify(path)] for i, path in enumerate(paths)]
+    for batch in 1, 3, 8:
+        command = ["-m", "nphybrid", "classify", folder, "--format", "jsonl", "--batch", str(batch), "--quiet"]
+        done = subprocess.run([sys.executable, *command], capture_output=True)
+        found = [json.loads(line) for line in done.stdout.splitlines()]
+        labels = [[(x["label"], x["score"]) for x in row["labels"]] if "labels" in row else None for row in found]
+        yield (f"batch {batch}: {len(found):,} rows, {labels.count(None):,} errors, exit {done.returncode}, in order "
+               f"{[row['path'] for row in found] == paths}, bit for bit those of single runs {labels == alone}")
+
+
+def kills(folder):
+    """The bytes of a file that was made in 21 pieces, beside one that was not."""
+    written(folder, 1000, 100)
+    for verb, name in ("classify", "x.jsonl"), ("classify", "x.csv"), ("embed", "x.h5"), ("embed", "x.npy"):
+        with tempfile.TemporaryDirectory() as target:
+            command = [sys.executable, "-c", KILLER, verb, folder, f"{target}/{name}", "20"]
+            yield f"{verb} -o {name}: {subprocess.run(command, capture_output=True, text=True).stdout.strip()}"
+
+
+def memory(folder):
+    """The peaks of one process, in KiB."""
+    written(folder, 5000, 500)
+    yield subprocess.run([sys.executable, "-c", MEMORY, folder, "1"], capture_output=True, text=True).stdout.strip()
+
+
+def speed(folder):
+    """Of the bundled model, on pictures of 32 x 32."""
+    from nphybrid import default_model
+    from nphybrid.api.pipeline import load
+    yield from measured(load(default_model()), written(folder, 1000)[0], 8, 7)
+
+
+def base(folder):
+    """Of R50+ViT-B/16 with random weights, on photographs of 480 x 640."""
+    from nphybrid import ViTHybridConfig, ViTHybridForImageClassification
+    model = ViTHybridForImageClassification(ViTHybridConfig(num_labels=1000))
+    model.processor = {"size": 384, "crop_size": 384}
+    rng, paths = np.random.default_rng(0), []
+    for i in range(16):
+        paths.append(f"{folder}/{i}.jpg")
+        small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
+        small.resize((640, 480), Image.Resampling.BICUBIC).save(paths[-1])
+    yield from measured(model, paths, 4, 3)
+
+
+def measured(model, paths, batch, rounds):
+    """Wall and processor time of the model alone and of the folder, in turn, and the medians of their ratios."""
+    from nphybrid.apps import rows, run
+    prepare, compute, ratios = run.preparer(model.processor), lambda x: model(x).logits, []
+    x = np.stack([prepare(path) for path in paths])
+
+    def alone():
+        for i in range(0, len(x), batch):
+            compute(x[i:i + batch])
+
+    def folder():
+        with rows.writer(paths[0] + ".csv", "csv") as write:
+            for row in run.rows(paths, prepare, compute, batch):
+                write(rows.labelled(row, model.config))
+    for _ in range(rounds + 1):
+        times = []
+        for walk in alone, folder:
+            wall, cpu = time.perf_counter(), time.process_time()
+            walk()
+            times.append((time.perf_counter() - wall, time.process_time() - cpu))
+        ratios.append((times[0][0] / times[1][0], times[0][1] / times[1][1]))
+        yield "  ".join(f"{name} {len(paths) / wall:.1f} a second, {1e3 * cpu / len(paths):.2f} ms of processor each"
+                        for name, (wall, cpu) in zip(("model", "folder"), times))
+    wall, cpu = (statistics.median(column) for column in zip(*ratios[1:]))
+    yield f"the folder's speed is {wall:.0%} of the model's own; by processor time {cpu:.0%}"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as place:
+        for said in {part.__name__: part for part in (rows, kills, memory, speed, base)}[sys.argv[1]](place):
+            print(said, flush=True)
