@@ -196,7 +196,8 @@ def test_interrupt(root, tmp_path):
     (["-m", "nphybrid", "warmup", "--help"], "numba h5py PIL numpy"),
     (["-c", "import nphybrid; nphybrid.ViTHybridConfig(); nphybrid.ViTHybridImageProcessor()"], "numba h5py"),
     (["-c", "import nphybrid; nphybrid.ViTHybridModel; from nphybrid.ops import reference"], "numba"),
-], ids=["import", "--help", "--version", "classify", "embed", "trace", "bench", "doctor", "warmup", "faces", "reference"])
+], ids=["import", "--help", "--version", "classify", "embed", "trace", "bench", "doctor", "warmup", "faces",
+        "reference"])
 def test_light_imports(args, unwanted, root):
     done = subprocess.run([sys.executable, "-X", "importtime", *args], cwd=root, capture_output=True, text=True,
                           timeout=60)
