@@ -151,21 +151,21 @@ def test_rows_of_others_are_refused(format, foreign, tmp_path):
 
 def test_the_identity_tells_lists_apart():
     lists = [["ab", "c"], ["a", "bc"], ["c", "ab"], ["ab", "c", "c"], [b"ab", "c"], ["ab"], [], [os.fsdecode(b"\xff")]]
-    digests = {resume.identity(sources, "m")["list"] for sources in lists}
+    digests = {resume.identity(sources, model="m")["list"] for sources in lists}
     assert len(digests) == len(lists)
 
 
 def test_another_list_model_or_option_is_refused(tmp_path):
     path = tmp_path / "rows.csv"
-    run = resume.identity(["a", "b"], "m", top_k=5)
+    run = resume.identity(["a", "b"], model="m", top_k=5)
     assert resume.begun(path, run, "csv") == (0, 0, 0)
     assert resume.begun(path, run, "csv", resume=True) == (0, 0, 0), "killed before the first row"
     written(path, "csv", example("ab"))
     assert resume.begun(path, run, "csv", resume=True)[0] == 1
-    for other, named in ((resume.identity(["a", "c"], "m", top_k=5), "list"),
-                         (resume.identity(["a", "b"], "n", top_k=5), "model"),
-                         (resume.identity(["a", "b"], "m", top_k=6), "top_k"),
-                         (resume.identity(["a", "b"], "m"), "top_k")):
+    for other, named in ((resume.identity(["a", "c"], model="m", top_k=5), "list"),
+                         (resume.identity(["a", "b"], model="n", top_k=5), "model"),
+                         (resume.identity(["a", "b"], model="m", top_k=6), "top_k"),
+                         (resume.identity(["a", "b"], model="m"), "top_k")):
         with pytest.raises(ValueError, match=f"another.*{named}"):
             resume.begun(path, other, "csv", resume=True)
     os.remove(f"{path}.run.json")

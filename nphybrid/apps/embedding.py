@@ -20,12 +20,6 @@ from . import features, resume, rows
 from .run import Row
 
 
-def run_of(sources, model, extractor, processor, **options):
-    """What the features depend on, as `resume.identity`.  model: its SHA-256; processor: its options"""
-    return resume.identity(sources, model, state=extractor.state, pool=extractor.pool, shape=list(extractor.shape),
-                           processor=processor, **options)
-
-
 def complete(path, run):
     """The Contents of a file that this very run has already written; None if there is no such file."""
     if os.path.exists(part(path)) or not os.path.exists(path):
@@ -40,7 +34,10 @@ def part(path):
 
 
 def begun(path, run, again=False):
-    """Begin the folder, or with `again` find out where to go on.  -> how many pictures are done, how many failed"""
+    """Begin the folder, or with `again` find out where to go on.  -> how many pictures are done, how many failed
+
+    run: its `resume.identity`, in which `shape` is that of a picture's features.
+    """
     folder = part(path)
     if not again:
         shutil.rmtree(folder, ignore_errors=True)

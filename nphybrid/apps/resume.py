@@ -17,17 +17,17 @@ from .rows import COLUMNS
 FORMATS = ("jsonl", "csv")
 
 
-def identity(sources, model, **options):
+def identity(sources, **options):
     """What rows depend on, as FILE.run.json holds it.  -> dict
 
-    sources: the list. model: the SHA-256 of the model's file. options: what else changes a row, as JSON holds it.
+    sources: the list. options: what else changes a row, as JSON holds it: first of all the SHA-256 of the model's file.
     """
     digest = hashlib.sha256()
     for source in sources:
         data = hashlib.sha256(source).digest() if isinstance(source, bytes) else os.fsencode(source)
         digest.update((b"-" if isinstance(source, bytes) else b"/") + data + b"\0")
     return {"format": "nphybrid run", "version": 1, "pictures": len(sources), "list": digest.hexdigest(),
-            "model": model, **options}
+            **options}
 
 
 def begun(path, run, format, resume=False):

@@ -1,10 +1,8 @@
 """The labels of pictures."""
-import hashlib
-import json
 import sys
 
 from .common import (add_arithmetic, add_format, add_labels, add_model, add_pictures, check_target, load_model,
-                     model_hash, pictures, positive, relabel)
+                     pictures, positive, relabel, what_computes)
 
 
 def add(verbs):
@@ -44,7 +42,7 @@ def run(args):
     done, start, failed = _begun(args, sources, model)
     alone = len(args.images) == len(sources) == 1 and named(sources[0]) == args.images[0]
     found = engine.rows(sources[done:], engine.preparer(pipe.image_processor), lambda x: model(x).logits, args.batch,
-                        done)
+                        done, args.threads)
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start) as write:
         for row in progress.watched(found, len(sources), done, not on_terminal, args.quiet):
@@ -58,7 +56,5 @@ def _begun(args, sources, model):
     from ..apps import resume
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
-    labels = hashlib.sha256(json.dumps(list(model.config.id2label.values())).encode()).hexdigest()
-    run = resume.identity(sources, model_hash(args), rows=args.format, top_k=args.top_k, labels=labels,
-                          engine=args.engine, dtype=args.dtype, precision=args.precision)
+    run = resume.identity(sources, rows=args.format, top_k=args.top_k, **what_computes(args, model))
     return resume.begun(args.output, run, args.format, args.resume)

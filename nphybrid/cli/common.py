@@ -1,5 +1,6 @@
 """What several verbs share: options, the types of their values, and what is done with them."""
 import argparse
+import hashlib
 import json
 import os
 import sys
@@ -59,13 +60,20 @@ def add_pictures(verb):
 def pictures(args):
     """The list that `add_pictures` asks for.  -> list of paths, or bytes for a picture on stdin"""
     from ..apps.inputs import listed
-    return listed(args.images, args.recursive, sys.stdin.buffer)
+    return listed(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
 
 
-def model_hash(args):
-    """SHA-256 of the file of `load_model`."""
+def what_computes(args, model):
+    """What the answers of `load_model` depend on, for `apps.resume.identity`.  -> dict
+
+    model is the SHA-256 of its file, config that of configuration (labels too) and image processor, which a folder
+    keeps in other files.
+    """
     from .. import checkpoint, hub
-    return checkpoint.sha256(hub.located(args.model or checkpoint.default_model()))
+    settings = json.dumps([model.config.to_dict(), model.processor], sort_keys=True).encode()
+    return {"model": checkpoint.sha256(hub.located(args.model or checkpoint.default_model())),
+            "config": hashlib.sha256(settings).hexdigest(), "engine": args.engine, "dtype": args.dtype,
+            "precision": args.precision}
 
 
 def load_model(args):

@@ -1,7 +1,7 @@
 """The features of pictures."""
 import os
 
-from .common import add_arithmetic, add_model, add_pictures, check_target, load_model, model_hash, pictures
+from .common import add_arithmetic, add_model, add_pictures, check_target, load_model, pictures, what_computes
 
 
 def add(verbs):
@@ -27,7 +27,7 @@ def run(args):
     """Write the features; a picture that cannot be read costs its own row only."""
     import numpy as np
 
-    from ..apps import embedding, features, progress, states
+    from ..apps import embedding, features, progress, resume, states
     from ..apps import run as engine
     check_target(args.output, features.suffix(args.output))
     model = load_model(args)
@@ -35,16 +35,17 @@ def run(args):
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
     prepare = engine.preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
-    digest, sources = model_hash(args), pictures(args)
-    manifest = {"model": digest, "state": extractor.state, "pool": extractor.pool, "processor": model.processor}
+    sources, depends = pictures(args), what_computes(args, model)
+    manifest = {"model": depends["model"], "state": extractor.state, "pool": extractor.pool,
+                "processor": model.processor}
     held = _held(args, manifest)
     sources = [*(held.names if held else ()), *sources]
-    identity = embedding.run_of(sources, digest, extractor, model.processor, engine=args.engine, dtype=args.dtype,
-                                precision=args.precision)
+    identity = resume.identity(sources, state=extractor.state, pool=extractor.pool, shape=list(extractor.shape),
+                               **depends)
     found = embedding.complete(args.output, identity) if args.resume else None
     if found is None:
         done = _begun(args, identity, held)
-        rows = engine.rows(sources[done:], prepare, extractor.compute, args.batch, done)
+        rows = engine.rows(sources[done:], prepare, extractor.compute, args.batch, done, args.threads)
         with embedding.writer(args.output, extractor.shape) as write:
             for _ in progress.watched(map(write, rows), len(sources), done, True, args.quiet):
                 pass
