@@ -146,16 +146,16 @@ def speed(folder):
     """Of the bundled model, on pictures of 32 x 32."""
     from nphybrid import default_model
     from nphybrid.api.pipeline import load
-    yield from measured(load(default_model()), written(folder, 1000)[0], 8, 7)
+    yield from measured(load(default_model()), written(folder, 300)[0], 8, 9)
 
 
 def base(folder):
     """Of R50+ViT-B/16 with random weights, on photographs of 480 x 640."""
     from nphybrid import ViTHybridConfig, ViTHybridForImageClassification
-    model = ViTHybridForImageClassification(ViTHybridConfig(num_labels=1000))
+    model = ViTHybridForImageClassification(ViTHybridConfig(image_size=384, num_labels=1000))
     model.processor = {"size": 384, "crop_size": 384}
     rng, paths = np.random.default_rng(0), []
-    for i in range(16):
+    for i in range(8):
         paths.append(f"{folder}/{i}.jpg")
         small = Image.fromarray(rng.integers(0, 256, (12, 16, 3), np.uint8))
         small.resize((640, 480), Image.Resampling.BICUBIC).save(paths[-1])
