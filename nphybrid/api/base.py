@@ -63,7 +63,7 @@ class Model:
 
     @classmethod
     def from_pretrained(cls, path, *, revision=None, engine="numba", dtype="float32", precision="highest",
-                        num_threads=None, **overrides):
+                        num_threads=None, head=None, **overrides):
         """Load a model from a Hugging Face folder (`config.json`, `model.safetensors`, sharded or not), an `.h5`, a
         timm folder or `.safetensors`, or a Google `.npz`.
 
@@ -73,19 +73,23 @@ class Model:
         "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32, but AMX
         rounds what it multiplies with them. precision: "highest", or "high", which permits products of 16 instead of
         24 bits where they are faster: on AMX.
-        num_threads: None is every core this process may use. overrides: keys of the configuration, such as
-        out_features, or image_size, to which positions are then resized; for ViTHybridModel also add_pooling_layer and
-        use_mask_token, which by default are what the file holds. `state_dict`, and so saving and pickling, need the
-        file once more. Raises FormatError for a file that breaks a rule of its format, or that does not fill every
+        num_threads: None is every core this process may use. head: a file that `nphybrid probe fit` wrote, or a
+        `checkpoint.Head`, which takes the place of the classifier, labels and all. overrides: keys of the configuration,
+        such as out_features, or image_size, to which positions are then resized; for ViTHybridModel also
+        add_pooling_layer and use_mask_token, which by default are what the file holds. `state_dict`, and so saving and
+        pickling, need the file once more. Raises FormatError for a file that breaks a rule of its format, or that does not fill every
         parameter exactly once; FileNotFoundError, or another OSError where the hub cannot be reached; ValueError for a
-        bad configuration.
+        bad configuration, or a head of another model.
         """
         return cls._from_checkpoint(checkpoint.read(path, revision), overrides, engine=engine, dtype=dtype,
-                                    precision=precision, num_threads=num_threads)
+                                    precision=precision, num_threads=num_threads, head=head)
 
     @classmethod
-    def _from_checkpoint(cls, source, overrides=None, **options):
-        config, source = cls.config_class.from_dict(source.config, **(overrides or {})), cls._spelled(source)
+    def _from_checkpoint(cls, source, overrides=None, head=None, **options):
+        source = cls._spelled(source)
+        if head is not None:
+            source = cls._with_head(source, head)
+        config = cls.config_class.from_dict(source.config, **(overrides or {}))
         try:
             model = cls(config, state_dict=cls._with_prefix(source.arrays), **options)
         except checkpoint.Misfit as error:
@@ -105,6 +109,15 @@ class Model:
         except checkpoint.Misfit as error:
             raise FormatError(f"{source.path}: {error}") from None
         return source._replace(arrays=arrays, dialect=None)
+
+    @classmethod
+    def _with_head(cls, source, head):
+        """The Checkpoint with a head, or the file of one, in the place of its classifier."""
+        if not cls.has_head:
+            raise ValueError(f"a {cls.__name__} has no classifier whose place a head could take")
+        head = head if isinstance(head, checkpoint.Head) else checkpoint.read_head(head)
+        name = cls._names(cls.prefix)["head.kernel"][0].removesuffix(".weight")
+        return checkpoint.with_head(source, head, cls.config_class.from_dict(source.config).sizes(), name)
 
     def _table(self):
         return self._names(self.prefix)

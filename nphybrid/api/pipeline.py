@@ -35,14 +35,14 @@ def class_of(fields, where):
     return CLASSES.get(first, CLASSIFIERS[kind]) if isinstance(first, str) else CLASSIFIERS[kind]
 
 
-def load(path, revision=None, bare=False, **options):
+def load(path, revision=None, bare=False, head=None, **options):
     """The model that a file, a folder or the hub holds, of the class its configuration names, or of its bare one,
-    without a head.  options: those of `from_pretrained`, which says what is raised."""
+    without a head, or with a head its classifier.  options: those of `from_pretrained`, which says what is raised."""
     source = read(path, revision)
     kind = class_of(source.config, path)
-    if bare:
-        kind = BARE[kind.config_class.model_type]
-    return kind._from_checkpoint(source, **options)
+    if bare or head is not None:
+        kind = (BARE if bare else CLASSIFIERS)[kind.config_class.model_type]
+    return kind._from_checkpoint(source, head=head, **options)
 
 
 def prepared(model, picture, where):

@@ -11,6 +11,7 @@ from typing import Callable, NamedTuple
 
 import numpy as np
 
+from ..checkpoint import read_by_head
 from ..trace import Discard, Trace
 
 POOLS = ("token", "mean", "none")
@@ -39,7 +40,7 @@ def extractor(model, pixel_values, state=None, pool=None):
     walk = Shapes()
     model._run(pixel_values, walk)
     if state is None:
-        state, read = read_by_head(model)
+        state, read = read_by_head(model.sizes)
         pool = pool or read
     state = named(state, walk.shapes)
     shape, sizes = walk.shapes[state], model.sizes
@@ -67,17 +68,6 @@ def pooled(x, pool, token, ops):
         # As in `model.pooled`: the patches lie in one row.
         x = ops.mean_pool(x[:, None, token:] if x.ndim == 3 else x)
     return np.array(x, np.float32, order="C")
-
-
-def read_by_head(model):
-    """The state that a classifier's head reads, and how.  -> state, pool"""
-    learned, sizes = model._shapes, model.sizes
-    if not sizes.blocks:
-        return "pooler", "none"
-    for state in ("pre_logits", "pool_norm"):
-        if getattr(learned, state) is not None:
-            return state, "none"
-    return "norm", sizes.pool
 
 
 def named(state, shapes):
