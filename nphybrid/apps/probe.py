@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..params import Linear
+from ..tensorfile.common import listed
 from .logistic import logistic as _solved
 
 
@@ -55,8 +56,8 @@ def answered(features, head):
     return (features @ head.kernel + head.bias).argmax(1)
 
 
-def checked(features, classes, K):
-    """Features in float64.  Raises ValueError for what cannot be fitted."""
+def checked(features, classes, K, names=None):
+    """Features in float64.  Raises ValueError for what cannot be fitted.  names: what to call the classes"""
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or features.shape[:1] != np.shape(classes):
         raise ValueError(f"features have shape {list(features.shape)} and classes {list(np.shape(classes))}; expected "
@@ -65,8 +66,8 @@ def checked(features, classes, K):
         raise ValueError(f"the features of row {bad[0]} are not finite, and of {len(bad)} rows in all")
     few = np.flatnonzero(np.bincount(classes, minlength=K) < 2).tolist()
     if K < 2 or few:
-        raise ValueError(f"{K} classes" + (f", of which {len(few)}, first class {few[0]}, have fewer than two pictures"
-                         if few else "") + "; expected two classes or more of two pictures or more each")
+        raise ValueError(f"{K} classes, fewer than two pictures of {listed(str(names[k] if names else k) for k in few)}"
+                         "; expected two classes or more, and two pictures or more of each")
     return features
 
 

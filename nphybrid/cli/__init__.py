@@ -13,10 +13,11 @@ import os
 import sys
 
 from .. import __version__
-from . import (bench, classify, compare, convert, doctor, embed, explain, figures, inspect, summary, trace, verify,
-               warmup)
+from . import (bench, classify, compare, convert, doctor, embed, evaluate, explain, figures, inspect, probe, summary,
+               trace, verify, warmup)
 
-VERBS = (classify, embed, explain, figures, trace, convert, summary, inspect, verify, compare, bench, doctor, warmup)
+VERBS = (classify, embed, probe, evaluate, explain, figures, trace, convert, summary, inspect, verify, compare, bench,
+         doctor, warmup)
 
 
 def main(argv=None):

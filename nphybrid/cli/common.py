@@ -76,13 +76,13 @@ def what_computes(args, model):
             "precision": args.precision}
 
 
-def load_model(args):
-    """The model that `add_model` and `add_arithmetic` ask for."""
+def load_model(args, head=None):
+    """The model that `add_model` and `add_arithmetic` ask for, with its own head or another."""
     from ..api.pipeline import load
     from ..checkpoint import default_model
     announce_compilation(args.engine)
     return load(args.model or default_model(), engine=args.engine, dtype=args.dtype, precision=args.precision,
-                num_threads=args.threads)
+                num_threads=args.threads, head=head)
 
 
 def check_target(path, suffix):

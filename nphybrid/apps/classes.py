@@ -1,0 +1,109 @@
+"""Which class a picture is of: told by the folder that it lies in, or by a file of labels.
+
+    a folder of folders     the class is the name of the folder in it, at whatever depth the picture lies there
+    labels.csv              a row `path,label` per picture, in any order, with or without that header; a path is taken
+                            as it stands, else from the folder of labels.csv. Or a row `label` per picture, in their
+                            order. UTF-8; bytes of a path that are none are kept
+"""
+import csv
+import os
+
+from ..tensorfile import FormatError
+from ..tensorfile.common import listed as several
+from .inputs import listed
+
+
+def of_folders(folders):
+    """The pictures in folders of folders, and their classes.  -> list of path, list of str
+
+    Raises ValueError for a folder that holds pictures beside its folders, or none; OSError.
+    """
+    sources, classes = [], []
+    for root in folders:
+        if not os.path.isdir(root):
+            raise NotADirectoryError(f"{root} is no folder of folders, a folder per class; for single pictures and "
+                                     "features, give --labels")
+        inside = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
+                        key=os.fsencode)
+        found = [(path, os.path.basename(folder)) for folder in inside
+                 for path in listed([folder], recursive=True) if path != folder]
+        loose = [path for path in listed([root]) if path != root]
+        if loose or not found:
+            raise ValueError(f"{root} holds {len(loose):,} pictures beside its folders and {len(found):,} in them; "
+                             "expected a folder per class, and pictures only there")
+        sources += [path for path, _ in found]
+        classes += [name for _, name in found]
+    return sources, classes
+
+
+def of_file(path, sources):
+    """The classes of pictures by a file of labels.  -> list of str, one for each of the sources
+
+    Raises FormatError for a file that breaks a rule, ValueError for pictures that it has no label for, OSError.
+    """
+    rows = _rows(path)
+    if all(len(row) == 1 for row in rows):
+        if len(rows) != len(sources):
+            raise ValueError(f"{path} holds {len(rows):,} labels for {len(sources):,} pictures")
+        return [row[0] for row in rows]
+    folder, labels = os.path.dirname(os.path.abspath(path)), {}
+    for name, label in rows:
+        if labels.setdefault(os.path.abspath(os.path.join(folder, name)), label) != label:
+            raise FormatError(f"{path}: {name!r} is both {labels[os.path.abspath(os.path.join(folder, name))]!r} and "
+                              f"{label!r}")
+    labels |= {os.path.abspath(name): label for name, label in rows}
+    places = [source if isinstance(source, bytes) else os.path.abspath(source) for source in sources]
+    if missing := [source for source, place in zip(sources, places) if place not in labels]:
+        raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: "
+                         f"{several(map(repr, missing))}")
+    return [labels[place] for place in places]
+
+
+def _rows(path):
+    """The rows of a file of labels, without its header, all of one or of two fields."""
+    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
+        rows = [row for row in csv.reader(file) if row]
+    rows = rows[1:] if rows[:1] in (["path", "label"], ["label"]) else rows
+    wide = len(rows[0]) if rows else 0
+    for number, row in enumerate(rows, 1):
+        if len(row) not in (1, 2) or len(row) != wide or not row[-1].strip():
+            raise FormatError(f"{path}: row {number} is {row!r}; expected path,label or label, as in every other row")
+    if not rows:
+        raise FormatError(f"{path} holds no labels")
+    return rows
+
+
+def in_order(names):
+    """The names of the classes: whole numbers by their value, then the others by the alphabet.  -> list of str
+
+    >>> in_order(["10", "9", "cat", "9"])
+    ['9', '10', 'cat']
+    """
+    return sorted({*names}, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+
+
+def numbered(names, labels):
+    """The model's number for each name of a class: that of the label of this name, else the name as a number.
+
+    names: list of str; labels: the model's, in order. -> list of int. Raises ValueError that lists every name which no
+    label has, or more than one.
+
+    >>> numbered(["cat", "0", "cat"], ["bird", "cat"])
+    [1, 0, 1]
+    """
+    numbers, unknown, unclear = {}, [], []
+    for name in {*names}:
+        found = [k for k, label in enumerate(labels) if label == name]
+        if len(found) > 1:
+            unclear.append(name)
+        elif found or name.isdecimal() and int(name) < len(labels):
+            numbers[name] = found[0] if found else int(name)
+        else:
+            unknown.append(name)
+    if unknown:
+        raise ValueError(f"the model has no label for {len(unknown)} of {len({*names})} classes: "
+                         f"{several(map(repr, unknown), 50)}; it has {several(map(repr, labels))}. A class may also be "
+                         f"called by its number, 0 to {len(labels) - 1}")
+    if unclear:
+        raise ValueError(f"more than one label of the model is {several(map(repr, unclear))}; call these by number")
+    return [numbers[name] for name in names]

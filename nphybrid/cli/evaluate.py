@@ -1,0 +1,57 @@
+"""How many pictures of known classes a model gets right."""
+from .common import add_arithmetic, add_format, add_model, check_target, load_model, positive, show
+
+
+def add(verbs):
+    """Pictures, what they are of, a model, and how to compute it."""
+    verb = verbs.add_parser("evaluate", help="count how many pictures of known classes a model gets right",
+                            description="Print top-1 and top-5 accuracy with their 95 % intervals (Wilson's), of all "
+                            "pictures and of each class. A class is called by a label of the model, or by its number.")
+    add_known(verb)
+    add_model(verb)
+    verb.add_argument("--head", metavar="HEAD.h5", help="a head of `nphybrid probe fit` in the place of the model's")
+    add_arithmetic(verb)
+    add_format(verb)
+    return verb
+
+
+def add_known(verb):
+    """Pictures whose classes are known, for `apps.classes`."""
+    verb.add_argument("images", nargs="+", metavar="FOLDER",
+                      help="a folder of folders, one per class; with --labels any files, folders and globs")
+    verb.add_argument("--labels", metavar="LABELS.csv", help="rows path,label, or a label per picture in their order")
+    verb.add_argument("--confusion", metavar="MATRIX.png", help="draw what was taken for what")
+    verb.add_argument("--batch", type=positive, default=8, metavar="N",
+                      help="how many pictures are computed at once (default 8); no answer depends on it")
+    verb.add_argument("--quiet", action="store_true", help="no progress and no errors on stderr")
+
+
+def run(args):
+    """Print the accuracy; a picture that cannot be read is counted and listed, and is neither right nor wrong."""
+    from ..api.pipeline import CLASSIFIERS
+    from ..apps import classes, evaluate, progress, scores
+    if args.confusion is not None:
+        check_target(args.confusion, ".png")
+    sources, names = known(args)
+    model = load_model(args, head=args.head)
+    if not isinstance(model, tuple(CLASSIFIERS.values())) or not model.sizes.classes:
+        raise ValueError(f"a {type(model).__name__} without a classifier has no accuracy; give a --head")
+    if model.processor is None:
+        raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
+    numbers = classes.numbered(names, list(model.config.id2label.values()))
+    found = evaluate.evaluated(model, model.processor, sources, numbers, args.batch,
+                               lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
+    if args.confusion is not None:
+        matrix = scores.confusion(found.classes, found.answers[:, 0], len(found.labels))
+        scores.save_picture(scores.confusion_picture(matrix, found.labels, "What was taken for what"), args.confusion)
+    show(args, evaluate.document(found), evaluate.text(found))
+    return int(bool(found.errors))
+
+
+def known(args):
+    """The pictures of `add_known`, and the names of their classes."""
+    from ..apps import classes, inputs
+    if args.labels is None:
+        return classes.of_folders(args.images)
+    sources = inputs.listed(args.images, recursive=True)
+    return sources, classes.of_file(args.labels, sources)
