@@ -35,7 +35,8 @@ def logistic(X, y, K, strengths, tolerance=1e-8):
     U, solutions = np.zeros((Z.shape[1], K)), []
     for C in strengths:
         U = _optimum(Z, Y, U, _penalty(X, K, C), tolerance)
-        solutions.append((U[:-1], U[-1]))
+        # A number added to every bias changes no answer; without a mean there is one optimum.
+        solutions.append((U[:-1], U[-1] - U[-1].mean()))
     return solutions
 
 

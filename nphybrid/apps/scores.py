@@ -80,12 +80,12 @@ def confusion_picture(matrix, names, title):
     side, left = K * size, MARGIN + 60 + reach
     page, top = drawing.sheet(title, f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} right: "
                               f"{told(int(np.trace(matrix)), int(matrix.sum()))}. Each row is one class, and shows "
-                              "what its pictures were taken for.", max(left + side + 2 * MARGIN, 1100), side + reach + 330)
-    box = left, top + reach, left + side, top + reach + side
+                              "what its pictures were taken for.", max(left + side + 2 * MARGIN, 1100), side + reach + 360)
+    box = left, top + reach + 60, left + side, top + reach + 60 + side
     shares, scale = matrix / np.maximum(counts, 1), Scale(0, 1, power=0.5)
     drawing.show_map(page, shares, scale, box)
     drawing.write_upwards(page, MARGIN + 10, (box[1] + box[3]) // 2, "what it is")
-    drawing.write(page, (box[0] + box[2]) // 2, top - 60, "the answer", anchor="ma")
+    drawing.write(page, (box[0] + box[2]) // 2, top - 20, "the answer", anchor="ma")
     for k in range(K if named else 0):
         middle = k * size + size // 2
         drawing.write(page, left - 18, box[1] + middle, names[k], SMALL, INK, "rm")
@@ -101,7 +101,7 @@ def _write_shares(page, shares, box, size):
     for i, row in enumerate(shares):
         for j, share in enumerate(row):
             if share:
-                text = f"{100 * share:.0f}" if share >= 0.005 else "<1"
+                text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
                 drawing.write(page, box[0] + j * size + size // 2, box[1] + i * size + size // 2, text, SMALL,
                               "white" if share < 0.4 else INK, "mm")
 

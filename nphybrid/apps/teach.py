@@ -65,7 +65,7 @@ def text(report):
     edge = ", the end of those that were tried" if report["strength"] in (tried[0], tried[-1]) else ""
     return "\n".join([
         f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features; each "
-        f"answered by the {report['folds']}-fold classifier that was not fitted to it",
+        f"answered by a classifier that was fitted to the other of {report['folds']} folds",
         f"{report['method']:20}  {scores.told(right['right'], right['count'])}  C = {report['strength']:g}, of "
         f"{tried[0]:g} to {tried[-1]:g}{edge}",
         f"{near['k']:2} nearest neighbours  {scores.told(near['right'], near['count'])}", "",
