@@ -55,7 +55,7 @@ def of_file(path, sources):
     places = [source if isinstance(source, bytes) else os.path.abspath(source) for source in sources]
     if missing := [source for source, place in zip(sources, places) if place not in labels]:
         raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: "
-                         f"{several(map(repr, missing))}")
+                         f"{several(map(str, missing))}")
     return [labels[place] for place in places]
 
 
@@ -63,7 +63,7 @@ def _rows(path):
     """The rows of a file of labels, without its header, all of one or of two fields."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.reader(file) if row]
-    rows = rows[1:] if rows[:1] in (["path", "label"], ["label"]) else rows
+    rows = rows[1:] if rows and rows[0] in (["path", "label"], ["label"]) else rows
     wide = len(rows[0]) if rows else 0
     for number, row in enumerate(rows, 1):
         if len(row) not in (1, 2) or len(row) != wide or not row[-1].strip():
@@ -102,8 +102,8 @@ def numbered(names, labels):
             unknown.append(name)
     if unknown:
         raise ValueError(f"the model has no label for {len(unknown)} of {len({*names})} classes: "
-                         f"{several(map(repr, unknown), 50)}; it has {several(map(repr, labels))}. A class may also be "
+                         f"{several(unknown, 50)}; it has {several(labels)}. A class may also be "
                          f"called by its number, 0 to {len(labels) - 1}")
     if unclear:
-        raise ValueError(f"more than one label of the model is {several(map(repr, unclear))}; call these by number")
+        raise ValueError(f"more than one label of the model is {several(unclear)}; call these by number")
     return [numbers[name] for name in names]

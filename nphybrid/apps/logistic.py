@@ -28,15 +28,16 @@ def logistic(X, y, K, strengths, tolerance=1e-8):
 
     >>> (kernel, bias), = logistic(np.array([[0.], [1], [2], [3]]), np.array([0, 1, 0, 1]), 2, [1.0])
     >>> kernel.round(4), bias.round(4)
-    (array([[-0.2351,  0.2351]]), array([ 0.3527, -0.3527]))
+    (array([[-0.2264,  0.2264]]), array([ 0.3397, -0.3397]))
     """
-    Z = np.column_stack([X, np.ones(len(X))]).astype(np.float64)                # (n, D + 1)
-    Y = np.eye(K)[y]                                                            # (n, K)
+    # W is a sum of rows of X; where these are few, it has as many numbers in axes of their own.
+    axes = np.linalg.qr(X.T)[0] if len(X) < X.shape[1] else np.eye(X.shape[1])  # (D, R)
+    Z, Y = np.column_stack([X @ axes, np.ones(len(X))]), np.eye(K)[y]           # (n, R + 1), (n, K)
     U, solutions = np.zeros((Z.shape[1], K)), []
     for C in strengths:
-        U = _optimum(Z, Y, U, _penalty(X, K, C), tolerance)
+        U = _optimum(Z, Y, U, _penalty(Z, K, C), tolerance)
         # A number added to every bias changes no answer; without a mean there is one optimum.
-        solutions.append((U[:-1], U[-1] - U[-1].mean()))
+        solutions.append((axes @ U[:-1], U[-1] - U[-1].mean()))
     return solutions
 
 
@@ -47,12 +48,12 @@ def loss(X, y, kernel, bias, C):
     1.098612
     """
     Z, U = np.column_stack([X, np.ones(len(X))]), np.vstack([kernel, bias])
-    return _value(Z, np.eye(len(bias))[y], U, _penalty(X, len(bias), C))[0]
+    return _value(Z, np.eye(len(bias))[y], U, _penalty(Z, len(bias), C))[0]
 
 
-def _penalty(X, K, C):
-    """The factor of half the square of each row of W and b.  -> (D + 1, 1)"""
-    return np.append(np.full(X.shape[1], (2 if K == 2 else 1) / (C * len(X))), 0.0)[:, None]
+def _penalty(Z, K, C):
+    """The factor of half the square of each row of W and, the last, of b.  -> (D + 1, 1)"""
+    return np.append(np.full(Z.shape[1] - 1, (2 if K == 2 else 1) / (C * len(Z))), 0.0)[:, None]
 
 
 def _optimum(Z, Y, U, penalty, tolerance):

@@ -76,8 +76,9 @@ def dealt(classes, count, seed=0):
 
     So folds differ by one picture at most, and so do the pictures that they have of a class.
 
-    >>> dealt(np.array([0, 0, 0, 1, 1]), 2)
-    array([0, 1, 0, 1, 0])
+    >>> fold = dealt(np.repeat([0, 1], [6, 4]), 5)
+    >>> np.bincount(fold), np.bincount(fold[6:])
+    (array([2, 2, 2, 2, 2]), array([0, 1, 1, 1, 1]))
     """
     if count < 2:
         raise ValueError(f"{count} folds; expected two or more")

@@ -113,7 +113,9 @@ def with_head(source, head, sizes, name):
     if head.model is not None and head.model != (found := sha256(source.path)):
         raise ValueError(f"the head was fitted to features of the model with SHA-256 {head.model}, but {source.path} "
                          f"has {found}. If they are the same network in two files, give head=head._replace(model=None)")
-    arrays = {key: array for key, array in source.arrays.items() if not key.startswith("classifier.")}
+    # A bare model's pooler goes too: no classifier has one.
+    arrays = {key: array for key, array in source.arrays.items()
+              if not key.startswith("classifier.") and "pooler." not in key}
     arrays |= {f"{name}.weight": np.ascontiguousarray(head.kernel.T), f"{name}.bias": head.bias}
     config = {key: value for key, value in source.config.items() if key != "num_labels"}
     config |= {"id2label": dict(enumerate(head.labels)), "label2id": {name: k for k, name in enumerate(head.labels)},
