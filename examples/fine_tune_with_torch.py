@@ -1,0 +1,84 @@
+"""Fine-tune in PyTorch, and come back: one epoch on the shapes of teach_your_own_classes.py.
+
+    pip install ".[parity]"
+    python examples/fine_tune_with_torch.py
+
+First a head is fitted to the features as they are, then the whole network is trained with it (Kumar et al. 2022: a
+fresh head would distort what it stands on). `state_dict()` goes out to Hugging Face's own network and comes back.
+"""
+import tempfile
+
+import numpy as np
+import torch
+from parity_with_torch import twin
+from teach_your_own_classes import draw_into, halves
+
+from nphybrid import ViTHybridForImageClassification, default_model
+from nphybrid.apps import classes, run, scores, teach
+from nphybrid.checkpoint import sha256
+
+BATCH, RATE = 20, 3e-5
+
+
+def with_fitted_head(pictures):
+    """The bundled network with a head for pictures, a list of (path, name)."""
+    network = ViTHybridForImageClassification.from_pretrained(default_model())
+    features, _ = teach.features_of(network, sha256(default_model()), [path for path, _ in pictures])
+    head, _ = teach.taught(features, [name for _, name in pictures])
+    return ViTHybridForImageClassification.from_pretrained(default_model(), head=head)
+
+
+def prepared(model, pictures):
+    """pixel_values (n, 3, 64, 64), and the model's number of each class (n,)"""
+    prepare = run.preparer(model.processor)
+    return np.stack([prepare(path) for path, _ in pictures]), np.array(
+        [model.config.label2id[name] for _, name in pictures])
+
+
+def epoch(network, pixel_values, labels, seed=0):
+    """Train a PyTorch network on every picture once.  -> the mean loss of each batch"""
+    optimizer, losses = torch.optim.AdamW(network.parameters(), RATE), []
+    network.train()
+    for rows in np.array_split(np.random.default_rng(seed).permutation(len(labels)), -(-len(labels) // BATCH)):
+        loss = network(torch.from_numpy(pixel_values[rows]), labels=torch.from_numpy(labels[rows])).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    network.eval()
+    return losses
+
+
+def back(model, network):
+    """Give a model what its twin has learned: the same names, the same layouts, the same bits."""
+    model.load_state_dict({name: tensor.numpy() for name, tensor in network.state_dict().items()})
+
+
+def accuracy(model, pixel_values, labels):
+    """How many of the labels a model finds, as text."""
+    logits = np.concatenate([model(x).logits for x in np.array_split(pixel_values, -(-len(labels) // BATCH))])
+    return scores.told(int((logits.argmax(1) == labels).sum()), len(labels))
+
+
+def main(folder):
+    """Fit a head, train, come back, and count."""
+    known, new = halves(*classes.of_folders([folder]))
+    model = with_fitted_head(known)
+    (pixel_values, labels), unseen = prepared(model, known), prepared(model, new)
+    print(f"a fitted head        {accuracy(model, *unseen)} of {len(new)} new pictures right")
+    network = twin(model)
+    losses = epoch(network, pixel_values, labels)
+    print(f"one epoch, PyTorch   loss {losses[0]:.3f} -> {losses[-1]:.3f}")
+    back(model, network)
+    print(f"back in nphybrid     {accuracy(model, *unseen)} of {len(new)} new pictures right")
+    with torch.inference_mode():
+        theirs = network(torch.from_numpy(unseen[0][:BATCH])).logits.numpy()
+    print(f"PyTorch and nphybrid differ by {np.abs(model(unseen[0][:BATCH]).logits - theirs).max():.1e} at most in the "
+          f"logits of {BATCH} pictures")
+    model.save(f"{folder}.h5", source={"fine-tuned": "one epoch on drawn shapes"})
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as work:
+        draw_into(f"{work}/shapes")
+        main(f"{work}/shapes")
