@@ -45,6 +45,19 @@ def test_one_page_stands_alone(root):
     assert len(text.splitlines()) <= 135
 
 
+def test_teach_your_own_classes(root, tmp_path):
+    """Six classes that the network never saw, from 180 pictures; and a folder of one's own."""
+    right, of = run(root, "teach_your_own_classes.py").splitlines()[-1].split()[0:3:2]
+    assert of == "180" and int(right) > 150                  # observed 156; by chance 30
+    import teach_your_own_classes as example
+    rng = np.random.default_rng(1)
+    for shape in ("ring", "star"):
+        (tmp_path / shape).mkdir()
+        for i in range(6):
+            example.drawn(shape, rng).save(tmp_path / shape / f"{i}.png")
+    assert "6 pictures of 2 classes" in run(root, "teach_your_own_classes.py", str(tmp_path))
+
+
 def test_time_kernels(root):
     """Its check against the reference runs; its figures are the machine's."""
     printed = run(root, "time_kernels.py", "--seconds", "0.01")

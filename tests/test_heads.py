@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 from sights import KINDS, network
 
-from nphybrid import (BitForImageClassification, FormatError, ViTForImageClassification, ViTHybridForImageClassification,
-                      ViTHybridModel, checkpoint, tensorfile)
+from nphybrid import (BitForImageClassification, FormatError, ViTForImageClassification,
+                      ViTHybridForImageClassification, ViTHybridModel, checkpoint, tensorfile)
 from nphybrid.api.pipeline import load
 from nphybrid.apps import states
 from nphybrid.checkpoint import Head, read_head, write_head

@@ -172,7 +172,7 @@ def test_what_cannot_be_fitted_is_refused():
 
 @pytest.mark.parametrize("right, count", [(0, 7), (3, 9), (8536, 10_000), (12, 12), (1, 1000)])
 def test_the_interval_holds_every_share_that_the_count_does_not_contradict(right, count):
-    """Wilson's ends are the shares p from which right / count lies 1.96 standard deviations, sqrt(p (1 - p) / count)."""
+    """Wilson's ends are the shares p that lie 1.96 deviations, sqrt(p (1 - p) / count), from right / count."""
     low, high = scores.interval(right, count)
     assert 0 <= low <= right / count <= high <= 1
     for end in (low, high):

@@ -73,13 +73,13 @@ class Model:
         "float64"). bfloat16 rounds the kernels of convolutions and linear layers; what flows stays float32, but AMX
         rounds what it multiplies with them. precision: "highest", or "high", which permits products of 16 instead of
         24 bits where they are faster: on AMX.
-        num_threads: None is every core this process may use. head: a file that `nphybrid probe fit` wrote, or a
-        `checkpoint.Head`, which takes the place of the classifier, labels and all. overrides: keys of the configuration,
+        num_threads: None is every core this process may use. head: a file of `nphybrid probe fit`, or a
+        `checkpoint.Head`, that takes the place of the classifier, labels and all. overrides: keys of the configuration,
         such as out_features, or image_size, to which positions are then resized; for ViTHybridModel also
         add_pooling_layer and use_mask_token, which by default are what the file holds. `state_dict`, and so saving and
-        pickling, need the file once more. Raises FormatError for a file that breaks a rule of its format, or that does not fill every
-        parameter exactly once; FileNotFoundError, or another OSError where the hub cannot be reached; ValueError for a
-        bad configuration, or a head of another model.
+        pickling, need the file once more. Raises FormatError for a file that breaks a rule of its format, or that does
+        not fill every parameter exactly once; FileNotFoundError, or another OSError where the hub cannot be reached;
+        ValueError for a bad configuration, or a head of another model, width or state.
         """
         return cls._from_checkpoint(checkpoint.read(path, revision), overrides, engine=engine, dtype=dtype,
                                     precision=precision, num_threads=num_threads, head=head)

@@ -22,8 +22,8 @@ def evaluated(model, processor, sources, classes, batch=8, watched=lambda rows: 
     """A model's answers for pictures.  -> Evaluation
 
     model: a classifier. processor: its image processor, or the options of one. sources: as `inputs.listed` gives them.
-    classes: the model's number for each. watched: what shows progress, from rows to rows. Of equal logits the class with
-    the smaller number comes first.
+    classes: the model's number for each. watched: what shows progress, from rows to rows. Of equal logits the
+    class with the smaller number comes first.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
@@ -64,7 +64,8 @@ def document(found):
 def text(found):
     """An Evaluation as a text: the whole, then a row per class."""
     tops = _tops(found)
-    lines = [f"{len(found.classes):,} pictures" + (f", {len(found.errors):,} more could not be read" * bool(found.errors))]
+    more = f", {len(found.errors):,} more could not be read" if found.errors else ""
+    lines = [f"{len(found.classes):,} pictures{more}"]
     lines += [f"top-{top}  {right(found, top)[0]:,} right  {scores.told(*right(found, top))}" for top in tops]
     cells = [("class", "pictures", *(f"top-{top}" for top in tops), "taken for")]
     for k in np.unique(found.classes):

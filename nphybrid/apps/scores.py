@@ -4,13 +4,14 @@ import math
 import numpy as np
 
 from ..explain import drawing
-from ..explain.drawing import INK, MARGIN, QUIET, SMALL, Scale
+from ..explain.drawing import INK, MARGIN, SMALL, Scale
 from ..report import printable, table
 from ..tensorfile import write_atomically
 
 # Of the normal distribution: 95 % lie within so many standard deviations.
 Z95 = 1.959963984540054
 MOST_IN_TEXT, MOST_NAMED = 12, 60         # classes of a matrix in a terminal, and with their names in a picture
+CELL = 88                                 # dots of a cell that has room for a number
 
 
 def interval(right, count):
@@ -72,38 +73,36 @@ def confusion_table(matrix, names):
 
 def confusion_picture(matrix, names, title):
     """A matrix as a sheet at 300 dots per inch: each row in shares of its class.  -> Pillow picture"""
-    K, named = len(names), len(names) <= MOST_NAMED
-    names = [drawing.drawable(printable(name, 24)) for name in names]
-    counts = matrix.sum(1, keepdims=True)
-    size = max(1400 // K, 4) if K > 24 else 88
-    reach = int(max(drawing.length(name, SMALL) for name in names)) + 30 if named else 60
-    side, left = K * size, MARGIN + 60 + reach
-    page, top = drawing.sheet(title, f"{int(np.trace(matrix)):,} of {int(matrix.sum()):,} right: "
-                              f"{told(int(np.trace(matrix)), int(matrix.sum()))}. Each row is one class, and shows "
-                              "what its pictures were taken for.", max(left + side + 2 * MARGIN, 1100), side + reach + 360)
-    box = left, top + reach + 60, left + side, top + reach + 60 + side
-    shares, scale = matrix / np.maximum(counts, 1), Scale(0, 1, power=0.5)
+    K, right, count = len(names), int(np.trace(matrix)), int(matrix.sum())
+    names = [printable(name, 24) for name in names] if K <= MOST_NAMED else [""] * K
+    cell = CELL if K <= 24 else max(24 * CELL // K, 4)
+    room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # of the longest name
+    left, side = MARGIN + 60 + room, K * cell
+    caption = (f"{right:,} of {count:,} right: {told(right, count)}. Each row is one class, and shows what its pictures "
+               "were taken for.")
+    page, top = drawing.sheet(title, caption, max(left + side + 2 * MARGIN, 1100), side + room + 360)
+    box = drawing.placed(left, top + room + 60, (side, side))
+    shares, scale = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), Scale(0, 1, power=0.5)
     drawing.show_map(page, shares, scale, box)
-    drawing.write_upwards(page, MARGIN + 10, (box[1] + box[3]) // 2, "what it is")
-    drawing.write(page, (box[0] + box[2]) // 2, top - 20, "the answer", anchor="ma")
-    for k in range(K if named else 0):
-        middle = k * size + size // 2
-        drawing.write(page, left - 18, box[1] + middle, names[k], SMALL, INK, "rm")
-        drawing.write_upwards(page, left + middle, box[1] - 18 - drawing.length(names[k], SMALL) / 2, names[k], SMALL)
-    if size == 88:
-        _write_shares(page, shares, box, size)
+    drawing.write_upwards(page, MARGIN + 10, box[1] + side // 2, "what it is")
+    drawing.write(page, left + side // 2, top - 20, "the answer", anchor="ma")
+    for k, name in enumerate(names):
+        middle = k * cell + cell // 2
+        drawing.write(page, left - 18, box[1] + middle, name, SMALL, INK, "rm")
+        if name:
+            drawing.write_upwards(page, left + middle, box[1] - 18 - drawing.length(name, SMALL) / 2, name, SMALL)
+    if cell == CELL:
+        _write_shares(page, shares, box)
     drawing.colour_bar(page, (left, box[3] + 120, left + min(side, 700), box[3] + 150), scale, "share of the class")
     return drawing.trimmed(page)
 
 
-def _write_shares(page, shares, box, size):
+def _write_shares(page, shares, box):
     """Per cent in each cell that has any; dark on light and light on dark."""
-    for i, row in enumerate(shares):
-        for j, share in enumerate(row):
-            if share:
-                text = f"{100 * share:.0f}" if share >= 0.01 else "<1"
-                drawing.write(page, box[0] + j * size + size // 2, box[1] + i * size + size // 2, text, SMALL,
-                              "white" if share < 0.4 else INK, "mm")
+    for i, j in zip(*np.nonzero(shares)):
+        text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
+        drawing.write(page, box[0] + j * CELL + CELL // 2, box[1] + i * CELL + CELL // 2, text, SMALL,
+                      "white" if shares[i, j] < 0.4 else INK, "mm")
 
 
 def save_picture(page, path):

@@ -1,8 +1,8 @@
 """{name: array} <-> parameters.
 
 `names` speaks Hugging Face's dialect and `dialects` the others, a table each; `guess` tells which one a file speaks,
-`infer` what network it holds, `files` what a model file is made of, `heads` classifiers of your own. Bytes are read and written by `tensorfile`; the
-model mentions none of it.
+`infer` what network it holds, `files` what a model file is made of, `heads` classifiers of your own. Bytes are read and
+written by `tensorfile`; the model mentions none of it.
 """
 from .files import (PROCESSORS, Checkpoint, again, default_model, golden_input, golden_state, read, read_config,
                     read_json, read_processor, sha256, weights_file, write_h5, write_processor)
