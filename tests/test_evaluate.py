@@ -103,7 +103,8 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
 @pytest.mark.parametrize("labels, told", [
     ("a.png,cat\n", "has no label for 120 of 120 pictures"), ("cat\ndog\n", "holds 2 labels for 120 pictures"),
     ("", "holds no labels"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
-    ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"), ("a,\n", "row 1 is"),
+    ("\"" + "a" * 200_000 + "\"\n", "is no CSV"), ("a,\n", "row 1 is"),
+    ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"),
 ])
 def test_files_of_labels_that_do_not_fit(labels, told, cifar, tmp_path, capsys):
     (tmp_path / "labels.csv").write_text(labels)

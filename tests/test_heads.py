@@ -15,7 +15,7 @@ CLASSES = {"bit": BitForImageClassification, "vit": ViTForImageClassification, "
 def head_for(model, path, K=3, seed=0):
     """A head of random numbers that goes with a model in a file."""
     rng = np.random.default_rng(seed)
-    state, pool = checkpoint.read_by_head(model.sizes)
+    state, pool = checkpoint.head_reads(model.sizes)
     width = model.sizes.width or model.sizes.widths[-1]
     return Head(rng.standard_normal((width, K)).astype(np.float32), rng.standard_normal(K).astype(np.float32),
                 [f"mine {k}" for k in range(K)], checkpoint.sha256(path), state, pool, {"method": "by hand"})

@@ -63,7 +63,7 @@ def pipeline(task, model=None, image_processor=None, **options):
     task: "image-classification" or "image-feature-extraction". model: a model, or the path or hub's name of one
     (default: the model that comes with the package), which for features is loaded without its head. image_processor:
     one, or a path or name; default: the one that came with the model. options: revision, engine, dtype, precision,
-    num_threads of `from_pretrained`, when model is a path or a name.
+    num_threads, head of `from_pretrained`, when model is a path or a name.
 
     >>> classify = pipeline("image-classification")
     >>> classify("examples/images/cat.png", top_k=1)[0]["label"]

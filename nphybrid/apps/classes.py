@@ -62,7 +62,10 @@ def of_file(path, sources):
 def _rows(path):
     """The rows of a file of labels, without its header, all of one or of two fields."""
     with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+        try:
+            rows = [row for row in csv.reader(file) if row]
+        except csv.Error as error:
+            raise FormatError(f"{path} is no CSV: {error}") from None
     rows = rows[1:] if rows and rows[0] in (["path", "label"], ["label"]) else rows
     wide = len(rows[0]) if rows else 0
     for number, row in enumerate(rows, 1):

@@ -78,8 +78,8 @@ def confusion_picture(matrix, names, title):
     cell = CELL if K <= 24 else max(24 * CELL // K, 4)
     room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # of the longest name
     left, side = MARGIN + 60 + room, K * cell
-    caption = (f"{right:,} of {count:,} right: {told(right, count)}. Each row is one class, and shows what its pictures "
-               "were taken for.")
+    caption = (f"{right:,} of {count:,} right: {told(right, count)}. Each row is one class, and shows what its "
+               "pictures were taken for.")
     page, top = drawing.sheet(title, caption, max(left + side + 2 * MARGIN, 1100), side + room + 360)
     box = drawing.placed(left, top + room + 60, (side, side))
     shares, scale = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), Scale(0, 1, power=0.5)

@@ -83,11 +83,11 @@ def _checked(path, arrays, documents):
 
 # ---------------------------------------------------------------- in the place of a classifier
 
-def read_by_head(sizes):
+def head_reads(sizes):
     """The state that a network's classifier reads, and how it is pooled.  Config -> state, pool
 
     >>> from nphybrid import PRESETS
-    >>> read_by_head(PRESETS["R50+ViT-B/16"]), read_by_head(PRESETS["BiT-R50x1"])
+    >>> head_reads(PRESETS["R50+ViT-B/16"]), head_reads(PRESETS["BiT-R50x1"])
     (('norm', 'token'), ('pooler', 'none'))
     """
     if not sizes.blocks:
@@ -103,7 +103,7 @@ def with_head(source, head, sizes, name):
     sizes: the network's Config; name: what its classifier is called, such as "classifier". Raises ValueError for a
     head of another model, width or state.
     """
-    reads = read_by_head(sizes)
+    reads = head_reads(sizes)
     if (head.state, head.pool) != reads:
         raise ValueError(f"the head reads the state {head.state} with pool {head.pool}, but the classifier of "
                          f"{source.path} stands behind {reads[0]} with pool {reads[1]}: fit it to features of those")

@@ -1,4 +1,6 @@
 """How many pictures of known classes a model gets right."""
+import sys
+
 from .common import add_arithmetic, add_format, add_model, check_target, load_model, positive, show
 
 
@@ -53,5 +55,5 @@ def known(args):
     from ..apps import classes, inputs
     if args.labels is None:
         return classes.of_folders(args.images)
-    sources = inputs.listed(args.images, recursive=True)
+    sources = inputs.listed(args.images, recursive=True, stdin=sys.stdin.buffer)
     return sources, classes.of_file(args.labels, sources)
