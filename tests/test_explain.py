@@ -173,8 +173,8 @@ def test_many_tokens_are_kept_in_fewer_numbers(cat, monkeypatch):
     (dict(depths=(), widths=(), patch=8, width=192, heads=3, image=(224, 224)), 1, 16),                    # R+ViT-Ti/16
 ])
 def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
-    """At worst, where nothing can be compressed: everything that is large, as base64, is 21.1 MB for R50+ViT-B/16, whose
-    page takes 17.6 MB."""
+    """At worst, where nothing can be compressed: everything that is large, as base64, is 21.1 MB for R50+ViT-B/16,
+    whose page takes 17.4 MB."""
     config = Config(**sizes)
     assert scenes.kept(config) == (side, bits)
     L, A, T, D = config.blocks, config.heads, config.tokens, config.width

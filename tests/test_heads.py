@@ -1,11 +1,14 @@
 """Heads: their files, and what becomes of a model that takes one."""
+import json
+
 import numpy as np
 import pytest
 from sights import KINDS, network
 
 from nphybrid import (BitForImageClassification, FormatError, ViTForImageClassification,
                       ViTHybridForImageClassification, ViTHybridModel, checkpoint, tensorfile)
-from nphybrid.api.pipeline import load
+from nphybrid.__main__ import main
+from nphybrid.api.pipeline import load, prepared
 from nphybrid.apps import states
 from nphybrid.checkpoint import Head, read_head, write_head
 
@@ -129,3 +132,22 @@ def test_heads_of_something_else_are_refused(change, told, tmp_path):
         ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5", head=head)
     if "model" in change:                                   # the way out that the message names
         ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5", head=head._replace(model=None))
+
+
+def test_classify_answers_with_a_head_and_resumes_with_no_other(tmp_path, root, capsys):
+    model = network("hybrid")
+    model.save(tmp_path / "m.h5")
+    for seed in (0, 1):
+        write_head(tmp_path / f"head{seed}.h5", head_for(model, tmp_path / "m.h5", seed=seed))
+    cat, out = str(root / "examples" / "images" / "cat.png"), str(tmp_path / "rows.jsonl")
+    line = ["classify", cat, "--model", str(tmp_path / "m.h5"), "--engine", "reference", "--format", "jsonl"]
+    assert main([*line, "--head", str(tmp_path / "head0.h5"), "-o", out]) == 0
+    row, = map(json.loads, (tmp_path / "rows.jsonl").read_text().splitlines())
+    taught = load(tmp_path / "m.h5", head=tmp_path / "head0.h5", engine="reference")
+    logits = taught(prepared(taught, cat, "m.h5")).logits[0].astype(np.float64)
+    shares = np.exp(logits) / np.exp(logits).sum()
+    assert [label["label"] for label in row["labels"]] == [f"mine {k}" for k in np.argsort(-logits)]
+    assert np.allclose([label["score"] for label in row["labels"]], np.sort(shares)[::-1], atol=1e-6)
+    capsys.readouterr()
+    assert main([*line, "--head", str(tmp_path / "head1.h5"), "-o", out, "--resume"]) == 3
+    assert "it was made with another head" in capsys.readouterr().err

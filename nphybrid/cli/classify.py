@@ -1,8 +1,8 @@
 """The labels of pictures."""
 import sys
 
-from .common import (add_arithmetic, add_format, add_labels, add_model, add_pictures, check_target, load_model,
-                     pictures, positive, relabel, what_computes)
+from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_target,
+                     load_model, pictures, positive, relabel, what_computes)
 
 
 def add(verbs):
@@ -14,6 +14,7 @@ def add(verbs):
                             "own row, and the exit code is then 1.")
     add_pictures(verb)
     add_model(verb)
+    add_head(verb)
     add_labels(verb)
     verb.add_argument("--top-k", type=positive, default=5, metavar="K", help="how many labels (default 5)")
     verb.add_argument("-o", "--output", metavar="FILE", help="where the rows go (default: stdout); replaced if it "
@@ -34,7 +35,7 @@ def run(args):
         return 2
     if args.output is not None:
         check_target(args.output, "")
-    pipe = pipeline("image-classification", load_model(args))
+    pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
     if args.labels:
         relabel(model, args.labels)
@@ -56,5 +57,5 @@ def _begun(args, sources, model):
     from ..apps import resume
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
-    run = resume.identity(sources, rows=args.format, top_k=args.top_k, **what_computes(args, model))
+    run = resume.identity(sources, rows=args.format, top_k=args.top_k, **what_computes(args, model, args.head))
     return resume.begun(args.output, run, args.format, args.resume)

@@ -17,6 +17,11 @@ def add_model(verb):
                                       "model that comes along)")
 
 
+def add_head(verb):
+    """--head, for `load_model`."""
+    verb.add_argument("--head", metavar="HEAD.h5", help="a head of `nphybrid probe fit` in the place of the model's")
+
+
 def add_arithmetic(verb):
     """How to compute, for `load_model`."""
     verb.add_argument("--engine", choices=ENGINES, default="numba")
@@ -63,7 +68,7 @@ def pictures(args):
     return listed(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
 
 
-def what_computes(args, model):
+def what_computes(args, model, head=None):
     """What the answers of `load_model` depend on, for `apps.resume.identity`.  -> dict
 
     model is the SHA-256 of its file, config that of configuration (labels too) and image processor, which a folder
@@ -73,7 +78,7 @@ def what_computes(args, model):
     settings = json.dumps([model.config.to_dict(), model.processor], sort_keys=True).encode()
     return {"model": checkpoint.sha256(hub.located(args.model or checkpoint.default_model())),
             "config": hashlib.sha256(settings).hexdigest(), "engine": args.engine, "dtype": args.dtype,
-            "precision": args.precision}
+            "precision": args.precision, "head": head and checkpoint.sha256(head)}
 
 
 def load_model(args, head=None):

@@ -1,7 +1,7 @@
 """How many pictures of known classes a model gets right."""
 import sys
 
-from .common import add_arithmetic, add_format, add_model, check_target, load_model, positive, show
+from .common import add_arithmetic, add_format, add_head, add_model, check_target, load_model, positive, show
 
 
 def add(verbs):
@@ -11,7 +11,7 @@ def add(verbs):
                             "pictures and of each class. A class is called by a label of the model, or by its number.")
     add_known(verb)
     add_model(verb)
-    verb.add_argument("--head", metavar="HEAD.h5", help="a head of `nphybrid probe fit` in the place of the model's")
+    add_head(verb)
     add_arithmetic(verb)
     add_format(verb)
     return verb
