@@ -68,17 +68,22 @@ def pictures(args):
     return listed(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
 
 
+def model_hash(args):
+    """The SHA-256 of the file of the model that `add_model` asks for."""
+    from .. import checkpoint, hub
+    return checkpoint.sha256(hub.located(args.model or checkpoint.default_model()))
+
+
 def what_computes(args, model, head=None):
     """What the answers of `load_model` depend on, for `apps.resume.identity`.  -> dict
 
-    model is the SHA-256 of its file, config that of configuration (labels too) and image processor, which a folder
-    keeps in other files.
+    model and head are the SHA-256 of their files, config that of configuration (labels too) and image processor, which
+    a folder keeps in other files.
     """
-    from .. import checkpoint, hub
+    from ..checkpoint import sha256
     settings = json.dumps([model.config.to_dict(), model.processor], sort_keys=True).encode()
-    return {"model": checkpoint.sha256(hub.located(args.model or checkpoint.default_model())),
-            "config": hashlib.sha256(settings).hexdigest(), "engine": args.engine, "dtype": args.dtype,
-            "precision": args.precision, "head": head and checkpoint.sha256(head)}
+    return {"model": model_hash(args), "head": head and sha256(head), "config": hashlib.sha256(settings).hexdigest(),
+            "engine": args.engine, "dtype": args.dtype, "precision": args.precision}
 
 
 def load_model(args, head=None):
