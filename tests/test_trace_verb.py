@@ -113,7 +113,7 @@ def test_the_bundled_model_is_the_default_and_is_computed_as_asked(cat, monkeypa
     asked, load = [], pipeline.load
     monkeypatch.setattr(pipeline, "load", lambda path, **options: (asked.append(options), load(path, **options))[1])
     assert main(["trace", cat, "--threads", "1", "--dtype", "bfloat16", "--precision", "high"]) == 0
-    assert asked == [dict(engine="numba", dtype="bfloat16", precision="high", num_threads=1)]
+    assert asked == [dict(engine="numba", dtype="bfloat16", precision="high", num_threads=1, head=None)]
     lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert lines["stages.1.1"][0] == "1x8x8x256" and lines["blocks.3.weights"][:2] == ["1x3x65x65", "0.01538"]
 

@@ -27,7 +27,7 @@ def listed(inputs, recursive=False, stdin=None):
     inputs: names, as above. stdin: an open binary file, read to its end where a name is "-".
 
     >>> listed(["examples/images", "nothing.png", "examples/images/c*"])
-    ['examples/images/cat.png', 'nothing.png', 'examples/images/cat.png']
+    ['examples/images/cat.png', 'examples/images/explain.png', 'nothing.png', 'examples/images/cat.png']
     >>> import io
     >>> listed(["-"], stdin=io.BytesIO(b"b.png\\na.png\\n"))
     ['b.png', 'a.png']
