@@ -36,6 +36,7 @@ def test_who_imports_what():
     assert users("h5py") == {"tensorfile/hdf5.py"}
     assert users("huggingface_hub") == {"hub.py"}
     assert users("pyarrow") == {"apps/parquet.py"}
+    assert users("distributed") == {"apps/cluster.py"} and users("dask") == set()
     assert users("PIL") == {"image.py", "picture.py", "api/processor.py", "explain/drawing.py",
                             "explain/figures.py", "explain/reading.py"}
     for foreign in "torch transformers timm safetensors scipy jax tensorflow requests pickle".split():

@@ -2,6 +2,7 @@
 
     inputs      files, folders, globs, stdin          -> a list of pictures
     run         a list, a model                       -> a row per picture, in order, in bounded memory
+    cluster     the same rows, from the workers of a Dask cluster
     rows        a row                                 -> text, JSON, JSON Lines, CSV
     resume      an interrupted output                 -> the picture to go on with
     progress    how many are done                     -> a bar on a terminal

@@ -1,7 +1,7 @@
 """The labels of pictures."""
 import sys
 
-from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_target,
+from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_target, computed,
                      load_model, pictures, positive, relabel, what_computes)
 
 
@@ -28,8 +28,8 @@ def run(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
     from ..api.pipeline import pipeline
     from ..apps import progress, resume, rows
-    from ..apps import run as engine
     from ..apps.inputs import named
+    from ..apps.run import preparer
     if args.resume and (args.output is None or args.format not in resume.FORMATS):
         print("usage: --resume goes on with --output FILE of --format jsonl or csv", file=sys.stderr)
         return 2
@@ -42,8 +42,7 @@ def run(args):
     sources = pictures(args)
     done, start, failed = _begun(args, sources, model)
     alone = len(args.images) == len(sources) == 1 and named(sources[0]) == args.images[0]
-    found = engine.rows(sources[done:], engine.preparer(pipe.image_processor), lambda x: model(x).logits, args.batch,
-                        done, args.threads)
+    found = computed(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits")
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start) as write:
         for row in progress.watched(found, len(sources), done, not on_terminal, args.quiet):

@@ -57,6 +57,8 @@ def add_pictures(verb):
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="how many pictures are computed at once (default 8); no row depends on it")
     verb.add_argument("--resume", action="store_true", help="go on with what an interrupted run has written")
+    verb.add_argument("--scheduler", metavar="ADDRESS", help="let the workers of this Dask cluster compute; they must "
+                                                             "see the same files")
     verb.add_argument("--quiet", action="store_true", help="no progress and no errors on stderr")
 
 
@@ -72,6 +74,21 @@ def model_hash(args):
     """The SHA-256 of the file of the model that `add_model` asks for."""
     from .. import checkpoint, hub
     return checkpoint.sha256(hub.located(args.model or checkpoint.default_model()))
+
+
+def computed(args, sources, done, prepare, compute, state, pool=None):
+    """The rows of the pictures from `done` on, computed here or by the workers of --scheduler.  -> iterator of Row"""
+    from ..apps import run
+    if args.scheduler is None:
+        yield from run.rows(sources[done:], prepare, compute, args.batch, done, args.threads)
+        return
+    from ..apps import cluster
+    job = cluster.job(args.model, state, pool, args.batch, engine=args.engine, dtype=args.dtype,
+                      precision=args.precision, num_threads=args.threads or 1)
+    with cluster.connected(args.scheduler) as client:
+        if not client.nthreads():
+            print(f"nphybrid: {args.scheduler} has no workers yet; waiting …", file=sys.stderr, flush=True)
+        yield from cluster.rows(client, sources, job, done)
 
 
 def what_computes(args, model, head=None):

@@ -1,7 +1,8 @@
 """The features of pictures."""
 import os
 
-from .common import add_arithmetic, add_model, add_pictures, check_target, load_model, pictures, what_computes
+from .common import (add_arithmetic, add_model, add_pictures, check_target, computed, load_model, pictures,
+                     what_computes)
 
 
 def add(verbs):
@@ -28,12 +29,12 @@ def run(args):
     import numpy as np
 
     from ..apps import embedding, features, progress, resume, states
-    from ..apps import run as engine
+    from ..apps.run import preparer
     check_target(args.output, features.suffix(args.output))
     model = load_model(args)
     if model.processor is None:
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
-    prepare = engine.preparer(model.processor)
+    prepare = preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
     sources, depends = pictures(args), what_computes(args, model)
     manifest = {"model": depends["model"], "state": extractor.state, "pool": extractor.pool,
@@ -45,7 +46,7 @@ def run(args):
     found = embedding.complete(args.output, identity) if args.resume else None
     if found is None:
         done = _begun(args, identity, held)
-        rows = engine.rows(sources[done:], prepare, extractor.compute, args.batch, done, args.threads)
+        rows = computed(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
         with embedding.writer(args.output, extractor.shape) as write:
             for _ in progress.watched(map(write, rows), len(sources), done, True, args.quiet):
                 pass
