@@ -62,7 +62,7 @@ def of_a_picture_alone(job, sources):
 
 def on_a_cluster(job, sources, part):
     """CPU seconds of a picture on a worker, of a picture here, of a worker until it is ready."""
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as workers, \
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers, \
             Client(workers) as client, rows.writer("/dev/null", "jsonl") as write:
         def seconds():
             return client.run(time.process_time).values()

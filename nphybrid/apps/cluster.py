@@ -21,7 +21,9 @@ where the worker was started.
 import contextlib
 import ctypes
 import functools
+import hashlib
 import itertools
+import json
 import logging
 import os
 import threading
@@ -44,7 +46,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
 class Job(NamedTuple):
     """What is computed, and by what a worker is known that can."""
     model: str | None                     # a path, or owner/name on the hub; None is the one that comes along
-    sha256: str                           # of its file
+    digests: tuple                        # SHA-256 of its weights, and of its configuration and image processor
     state: str                            # "logits", or as in `states`
     pool: str | None
     batch: int
@@ -59,13 +61,15 @@ def job(model=None, state="logits", pool=None, batch=8, **options):
     model: as in `pipeline`. state: "logits" for a classifier's, or a state of the walk, which is pooled; see `states`.
     batch: how many pictures are computed at once; no row depends on it. options: engine, dtype, precision, num_threads.
 
+    Raises what `checkpoint.read` raises.
+
     >>> job(state="norm", num_threads=2)[2:]
     ('norm', None, 8, (('num_threads', 2),), '0.1.0', None)
     """
-    file = hub.located(model or checkpoint.default_model())
-    if model is not None and not hub.is_name(model):
+    digests = _digests(model or checkpoint.default_model())
+    if model is not None and os.path.exists(model):
         model = os.path.abspath(model)
-    return Job(model, checkpoint.sha256(file), state, pool, batch, tuple({"num_threads": 1, **options}.items()))
+    return Job(model, digests, state, pool, batch, tuple({"num_threads": 1, **options}.items()))
 
 
 # ---------------------------------------------------------------- where the list is
@@ -167,9 +171,10 @@ def trouble(job):
     """Why this process cannot do a job.  -> str, or None if it can"""
     if job.version != __version__:
         return f"it has nphybrid {__version__}; expected {job.version}, as here"
-    for what, path in (("model", job.model), ("pictures", job.witness)):
-        if path is not None and not hub.is_name(path) and not os.path.exists(path):
-            return f"it does not see the {what}: there is no {path} (it was started in {os.getcwd()})"
+    on_the_hub = job.model is not None and not os.path.isabs(job.model)
+    for what, path in (("model", None if on_the_hub else job.model), ("pictures", job.witness)):
+        if path is not None and not os.path.exists(path):
+            return f"it does not see the {what}: there is no {path} (it works in {os.getcwd()})"
     return None
 
 
@@ -188,8 +193,9 @@ def _load(job):
         raise OSError(told)
     _usual_malloc()
     name = job.model or checkpoint.default_model()
-    if (found := checkpoint.sha256(hub.located(name))) != job.sha256:
-        raise ValueError(f"{name} is another model: its SHA-256 is {found}; expected {job.sha256}")
+    if (found := _digests(name)) != job.digests:
+        raise ValueError(f"{name} is another model: the SHA-256 of weights and settings are {found}; expected "
+                         f"{job.digests}")
     model = load(name, **dict(job.options))
     if model.processor is None:
         raise ValueError(f"{name} came without an image processor; pictures cannot be prepared for it")
@@ -198,6 +204,14 @@ def _load(job):
         return prepare, lambda x: model(x).logits
     blank = prepare(np.zeros((64, 64, 3), np.uint8))[None]
     return prepare, states.extractor(model, blank, job.state, job.pool).compute
+
+
+def _digests(name):
+    """SHA-256 of a model's weights, and of its configuration and image processor, which may lie in other files."""
+    path = hub.located(name)
+    found = checkpoint.read(path)
+    settings = json.dumps([found.config, found.processor], sort_keys=True).encode()
+    return checkpoint.sha256(path), hashlib.sha256(settings).hexdigest()
 
 
 def _usual_malloc():
