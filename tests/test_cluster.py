@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from folders import written
 
@@ -14,6 +15,7 @@ from nphybrid import default_model
 from nphybrid.__main__ import main
 from nphybrid.api.pipeline import load
 from nphybrid.apps import cluster, run
+from nphybrid.checkpoint import Head, write_head
 
 distributed = pytest.importorskip("distributed")
 
@@ -42,6 +44,14 @@ def scheduler():
     with distributed.LocalCluster(n_workers=0, protocol="tcp", dashboard_address=":0") as workers, \
             distributed.Client(workers) as client:
         yield client
+
+
+@pytest.fixture
+def head(tmp_path):
+    """The path of a head for the model that comes along."""
+    kernel = np.random.default_rng(0).standard_normal((192, 2)).astype(np.float32)
+    write_head(tmp_path / "head.h5", Head(kernel, np.zeros(2, np.float32), ["left", "right"], None, "norm", "token", {}))
+    return str(tmp_path / "head.h5")
 
 
 @pytest.fixture(autouse=True)
@@ -119,6 +129,14 @@ def test_one_worker_is_killed_and_the_file_is_the_same(verb, name, client, folde
         assert (tmp_path / "far" / made.name).read_bytes() == made.read_bytes()
 
 
+def test_a_head_goes_with_the_model(client, folder, head, tmp_path):
+    command = ["classify", folder[1][0], "--head", head, "--format", "csv", "-o"]
+    assert main([*command, str(tmp_path / "here.csv")]) == 0
+    assert main([*command, str(tmp_path / "there.csv"), "--scheduler", client.scheduler.address]) == 0
+    assert (tmp_path / "there.csv").read_bytes() == (tmp_path / "here.csv").read_bytes()
+    assert b"left" in (tmp_path / "here.csv").read_bytes()
+
+
 def test_begun_here_and_continued_there(client, folder, tmp_path):
     out = tmp_path / "x.jsonl"
     command = ["classify", str(folder[0]), "--quiet", "--format", "jsonl", "-o", str(out)]
@@ -174,18 +192,20 @@ def test_what_fails_is_computed_elsewhere(client, lost, monkeypatch):
     assert told(cluster.rows(client, lost[1], cluster.job(), part=PART)) == told(here(lost[1]))
 
 
-def test_what_fails_everywhere_ends_the_run(client, folder, tmp_path, monkeypatch):
+def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
     path = tmp_path / "x.h5"
     path.write_bytes(default_model().read_bytes())
-    job = cluster.job(str(path))
-    for digests in (("0" * 64, job.digests[1]), (job.digests[0], "0" * 64)):
+    job = cluster.job(str(path), head=head)
+    for i in range(3):
+        other = job._replace(digests=(*job.digests[:i], "0" * 64, *job.digests[i + 1:]))
         with pytest.raises(OSError, match="another model: .* expected .*0{64}"):
-            next(cluster.rows(client, folder[1], job._replace(digests=digests)))
+            next(cluster.rows(client, folder[1], other))
     with pytest.raises(OSError, match=r"it has nphybrid .*; expected 7\.0, as here"):
         next(cluster.rows(client, folder[1], job._replace(version="7.0")))
-    path.unlink()
-    with pytest.raises(OSError, match="does not see the model: there is no .*x.h5"):
-        next(cluster.rows(client, folder[1], job))
+    for what, lost in ("head", head), ("model", path):
+        os.unlink(lost)
+        with pytest.raises(OSError, match=f"does not see the {what}: there is no {lost}"):
+            next(cluster.rows(client, folder[1], job))
 
 
 @pytest.mark.parametrize("lacks", ["nphybrid", "numba"])

@@ -46,7 +46,8 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
 class Job(NamedTuple):
     """What is computed, and by what a worker is known that can."""
     model: str | None                     # a path, or owner/name on the hub; None is the one that comes along
-    digests: tuple                        # SHA-256 of its weights, and of its configuration and image processor
+    head: str | None                      # the file of one that takes the place of its own
+    digests: tuple                        # SHA-256 of weights, of configuration and image processor, of the head
     state: str                            # "logits", or as in `states`
     pool: str | None
     batch: int
@@ -55,21 +56,23 @@ class Job(NamedTuple):
     witness: str | None = None            # a file of the list, which every worker must see
 
 
-def job(model=None, state="logits", pool=None, batch=8, **options):
+def job(model=None, state="logits", pool=None, batch=8, head=None, **options):
     """What `rows` lets workers compute.  -> Job
 
     model: as in `pipeline`. state: "logits" for a classifier's, or a state of the walk, which is pooled; see `states`.
-    batch: how many pictures are computed at once; no row depends on it. options: engine, dtype, precision, num_threads.
+    batch: how many pictures are computed at once; no row depends on it. head: a file of `nphybrid probe fit`. options:
+    engine, dtype, precision, num_threads.
 
     Raises what `checkpoint.read` raises.
 
-    >>> job(state="norm", num_threads=2)[2:]
+    >>> job(state="norm", num_threads=2)[3:]
     ('norm', None, 8, (('num_threads', 2),), '0.1.0', None)
     """
-    digests = _digests(model or checkpoint.default_model())
+    digests = _digests(model, head)
     if model is not None and os.path.exists(model):
         model = os.path.abspath(model)
-    return Job(model, digests, state, pool, batch, tuple({"num_threads": 1, **options}.items()))
+    return Job(model, head and os.path.abspath(head), digests, state, pool, batch,
+               tuple({"num_threads": 1, **options}.items()))
 
 
 # ---------------------------------------------------------------- where the list is
@@ -172,7 +175,7 @@ def trouble(job):
     if job.version != __version__:
         return f"it has nphybrid {__version__}; expected {job.version}, as here"
     on_the_hub = job.model is not None and not os.path.isabs(job.model)
-    for what, path in (("model", None if on_the_hub else job.model), ("pictures", job.witness)):
+    for what, path in (("model", None if on_the_hub else job.model), ("head", job.head), ("pictures", job.witness)):
         if path is not None and not os.path.exists(path):
             return f"it does not see the {what}: there is no {path} (it works in {os.getcwd()})"
     return None
@@ -193,10 +196,10 @@ def _load(job):
         raise OSError(told)
     _usual_malloc()
     name = job.model or checkpoint.default_model()
-    if (found := _digests(name)) != job.digests:
-        raise ValueError(f"{name} is another model: the SHA-256 of weights and settings are {found}; expected "
+    if (found := _digests(job.model, job.head)) != job.digests:
+        raise ValueError(f"{name} is another model: the SHA-256 of weights, settings and head are {found}; expected "
                          f"{job.digests}")
-    model = load(name, **dict(job.options))
+    model = load(name, head=job.head, **dict(job.options))
     if model.processor is None:
         raise ValueError(f"{name} came without an image processor; pictures cannot be prepared for it")
     prepare = run.preparer(model.processor)
@@ -206,12 +209,12 @@ def _load(job):
     return prepare, states.extractor(model, blank, job.state, job.pool).compute
 
 
-def _digests(name):
-    """SHA-256 of a model's weights, and of its configuration and image processor, which may lie in other files."""
-    path = hub.located(name)
+def _digests(model, head):
+    """SHA-256 of the weights, of configuration and image processor, which may lie in other files, and of a head."""
+    path = hub.located(model or checkpoint.default_model())
     found = checkpoint.read(path)
     settings = json.dumps([found.config, found.processor], sort_keys=True).encode()
-    return checkpoint.sha256(path), hashlib.sha256(settings).hexdigest()
+    return checkpoint.sha256(path), hashlib.sha256(settings).hexdigest(), head and checkpoint.sha256(head)
 
 
 def _usual_malloc():

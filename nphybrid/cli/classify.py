@@ -42,7 +42,8 @@ def run(args):
     sources = pictures(args)
     done, start, failed = _begun(args, sources, model)
     alone = len(args.images) == len(sources) == 1 and named(sources[0]) == args.images[0]
-    found = computed(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits")
+    found = computed(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits",
+                     head=args.head)
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start) as write:
         for row in progress.watched(found, len(sources), done, not on_terminal, args.quiet):

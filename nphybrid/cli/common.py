@@ -76,14 +76,14 @@ def model_hash(args):
     return checkpoint.sha256(hub.located(args.model or checkpoint.default_model()))
 
 
-def computed(args, sources, done, prepare, compute, state, pool=None):
+def computed(args, sources, done, prepare, compute, state, pool=None, head=None):
     """The rows of the pictures from `done` on, computed here or by the workers of --scheduler.  -> iterator of Row"""
     from ..apps import run
     if args.scheduler is None:
         yield from run.rows(sources[done:], prepare, compute, args.batch, done, args.threads)
         return
     from ..apps import cluster
-    job = cluster.job(args.model, state, pool, args.batch, engine=args.engine, dtype=args.dtype,
+    job = cluster.job(args.model, state, pool, args.batch, head, engine=args.engine, dtype=args.dtype,
                       precision=args.precision, num_threads=args.threads or 1)
     with cluster.connected(args.scheduler) as client:
         if not client.nthreads():
