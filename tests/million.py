@@ -56,7 +56,7 @@ def of_a_picture_alone(job, sources):
     prepare, compute = cluster._loaded(job)
     list(run.rows(sources[:4], prepare, compute, job.batch))
     start = time.process_time()
-    list(run.rows(sources, prepare, compute, job.batch, decoders=1))
+    list(run.rows(sources, prepare, compute, job.batch, workers=1))
     return (time.process_time() - start) / len(sources)
 
 

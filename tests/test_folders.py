@@ -20,6 +20,7 @@ from PIL import Image
 from nphybrid import pipeline
 from nphybrid.__main__ import main
 from nphybrid.apps import features, run
+from nphybrid.ops import threads
 
 COUNT, BROKEN = 150, 15
 
@@ -62,8 +63,9 @@ def test_every_picture_has_its_row_and_bad_ones_cost_their_own(batch, folder, al
     assert printed.err.count("\n") == BROKEN + 1 and f"{BROKEN} of {COUNT} pictures failed" in printed.err
 
 
+@pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("batch", [1, 3, 8])
-def test_pictures_of_other_shapes_share_no_batch(batch):
+def test_pictures_of_other_shapes_share_no_batch(batch, workers):
     """Rows come in order, each computed with its like; what one costs, its neighbours do not notice."""
     sides = [1, 1, 2, 2, 1, 3, 3, 3, 3, 0, 3, 2] * 3
     computed = []
@@ -79,12 +81,25 @@ def test_pictures_of_other_shapes_share_no_batch(batch):
             raise ValueError("two")
         return x.sum((1, 2, 3))
 
-    found = list(run.rows(sides, prepare, compute, batch, start=5))
+    found = list(run.rows(sides, prepare, compute, batch, start=5, workers=workers))
     assert [row.position for row in found] == list(range(5, 5 + len(sides))) and [row.source for row in found] == sides
     for row in found:
         told = None if row.source not in (0, 2) else {0: "no picture", 2: "two"}[row.source]
         assert (str(row.error) if row.error else None) == told and (told or row.result == row.source ** 3)
-    assert max(computed) <= batch and (batch < 8 or max(computed) >= 4)
+    assert max(computed) <= batch and (batch < 8 or max(computed) >= (3 if workers == 3 else 4))
+
+
+@pytest.mark.parametrize("count, workers, computed", [
+    (16, 2, [(4, 1)] * 4), (5, 2, [(3, 1), (2, 1)]), (1, 4, [(1, 4)]), (2, 4, [(1, 2)] * 2), (3, 4, [(1, 1)] * 3),
+    (11, 0, [(8, threads.number()), (3, threads.number())]), (0, 2, [])])
+def test_a_core_computes_a_share_of_a_batch_alone_and_several_a_lone_picture(count, workers, computed):
+    seen = []
+
+    def compute(x):
+        seen.append((len(x), threads.number()))
+        return x.sum((1, 2, 3))
+    found = list(run.rows(range(count), lambda i: np.full((1, 1, 1), i), compute, workers=workers))
+    assert [row.result for row in found] == list(range(count)) and sorted(seen) == sorted(computed)
 
 
 def test_what_is_no_picture_s_fault_ends_the_run():
@@ -96,17 +111,17 @@ def test_what_is_no_picture_s_fault_ends_the_run():
         list(run.rows([1, 2], lambda _: np.zeros((1, 1, 1)), broken))
 
 
-@pytest.mark.parametrize("decoders, most", [(0, 4), (1, 13), (3, 13)])
-def test_no_more_is_taken_than_is_on_its_way(decoders, most):
+@pytest.mark.parametrize("workers, most", [(0, 4), (1, 17), (3, 17)])
+def test_no_more_is_taken_than_is_on_its_way(workers, most):
     taken = 0
 
     def sources():
         nonlocal taken
         for taken in range(1, 1000):
             yield taken
-    found = run.rows(sources(), lambda i: np.full((1, 1, 1), i), lambda x: x.sum((1, 2, 3)), 4, decoders=decoders)
+    found = run.rows(sources(), lambda i: np.full((1, 1, 1), i), lambda x: x.sum((1, 2, 3)), 4, workers=workers)
     for given, row in enumerate(found):
-        assert row.result == row.source and taken <= given // 4 * 4 + most, given
+        assert row.result == row.source and taken <= given + most, given
 
 
 def test_names_from_a_list_on_stdin(root, folder, tmp_path):

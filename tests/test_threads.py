@@ -189,11 +189,14 @@ def test_the_number_is_the_callers_and_comes_back():
     before = threads.number()
     with threads.using(2):
         assert threads.number() == 2
-        with threads.using(5):
-            assert threads.number() == 5
-            numbers = []
-            threads.run(8, lambda i: numbers.append(threads.number()))
-            assert set(numbers) == {5}
+        for more in (5, None):
+            with threads.using(more):
+                assert threads.number() == 2
+        with threads.using(1):
+            assert threads.number() == 1
+        numbers = []
+        threads.run(8, lambda i: numbers.append(threads.number()))
+        assert set(numbers) == {2}
         with pytest.raises(RuntimeError), threads.using(3):
             raise RuntimeError
         assert threads.number() == 2

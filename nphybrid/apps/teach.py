@@ -20,7 +20,7 @@ def features_of(model, digest, sources, batch=8, watched=lambda rows: rows):
     prepare = run.preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None])
     good, errors = [], {}
-    for row in watched(run.rows(sources, prepare, extractor.compute, batch)):
+    for row in watched(run.rows(sources, prepare, extractor.compute, batch, workers=model.num_threads)):
         if row.error is None:
             good.append(row)
         else:
