@@ -1,4 +1,5 @@
-"""What a model file holds, told by its header.  No array is read; the file is, once, for its SHA-256.
+"""What a file of a model, of features or of a head holds, told by its header.  No array is read; the file is, once, for
+its SHA-256.
 
 Everything shown comes from a file that may be hostile: it is checked by the readers, and printed escaped.
 """
@@ -7,11 +8,14 @@ import os
 from pathlib import Path
 
 from . import checkpoint, hub, tensorfile
+from .apps import features
+from .checkpoint import heads
 from .report import dimensions, printable, table
 from .tensorfile.common import brief
 
 # What a config.json says about the network as a whole: Hugging Face's keys, and timm's.
 NAMING = ("architectures", "model_type", "architecture")
+NO_MODELS = (heads.FORMAT, features.FORMAT)
 
 
 def inspected(path):
@@ -19,7 +23,7 @@ def inspected(path):
 
     files: [{"path", "kind", "bytes", "sha256"}]. model: what its configuration calls itself. dialect, anchor: whose
     names the tensors have, and the name that told it; numbering: of a JAX file. metadata: of a safetensors header or
-    index. manifest: of an `.h5`, its golden logits counted. totals: tensors, parameters, bytes. tensors: [{"name",
+    index. manifest: of an `.h5`, its golden logits and errors counted. totals: tensors, parameters, bytes. tensors: [{"name",
     "dtype", "shape", "bytes"}], as stored; with "sha256" from an `.h5`, "crc32" from an `.npz`.
     Raises FormatError for a file that breaks a rule of its format or is none of these; OSError.
 
@@ -57,12 +61,22 @@ def _opened(path):
 def _opened_file(path):
     kind = tensorfile.sniff(path)
     if kind == "hdf5":
-        source = checkpoint.read(path)
-        return [path], source.arrays, {"config": source.config, "manifest": _counted(source.manifest, path)}
+        return _opened_h5(path)
     if kind == "json":
         return _opened_json(path)
     stored = tensorfile.stored(path)
     return [path], stored, {"metadata": tensorfile.safetensors_header(path)[1]} if kind == "safetensors" else {}
+
+
+def _opened_h5(path):
+    """A model, or a head or features, which have no configuration."""
+    arrays, documents = tensorfile.stored_h5(path)
+    told = documents.get("head") or documents.get("manifest")
+    if isinstance(told, dict) and told.get("format") in NO_MODELS:
+        errors = {"errors": len(documents["errors"])} if isinstance(documents.get("errors"), list) else {}
+        return [path], arrays, {"manifest": {**told, **errors}}
+    source = checkpoint.read(path)
+    return [path], source.arrays, {"config": source.config, "manifest": _counted(source.manifest, path)}
 
 
 def _opened_json(path):
@@ -117,7 +131,8 @@ def shown(found):
     """The same as a text: what the file is, then a row per tensor."""
     lines = [line for file in found["files"] for line in _tell_file(file)]
     lines += [(key, _plain(value)) for key, value in found["model"].items()]
-    lines += [("dialect", _dialect(found))] if found["tensors"] else []
+    if found["tensors"] and found["manifest"].get("format") not in NO_MODELS:
+        lines.append(("dialect", _dialect(found)))
     lines += [(printable(key), _plain(value)) for told in (found["metadata"], found["manifest"])
               for key, value in told.items()]
     parts = [table(lines, "<<")]

@@ -190,14 +190,16 @@ def test_interrupt(root, tmp_path):
     (["-m", "nphybrid", "--version"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "classify", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "embed", "--help"], "numba h5py PIL numpy"),
+    (["-m", "nphybrid", "probe", "--help"], "numba h5py PIL numpy"),
+    (["-m", "nphybrid", "evaluate", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "trace", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "bench", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "doctor", "--help"], "numba h5py PIL numpy"),
     (["-m", "nphybrid", "warmup", "--help"], "numba h5py PIL numpy"),
     (["-c", "import nphybrid; nphybrid.ViTHybridConfig(); nphybrid.ViTHybridImageProcessor()"], "numba h5py"),
     (["-c", "import nphybrid; nphybrid.ViTHybridModel; from nphybrid.ops import reference"], "numba"),
-], ids=["import", "--help", "--version", "classify", "embed", "trace", "bench", "doctor", "warmup", "faces",
-        "reference"])
+], ids=["import", "--help", "--version", "classify", "embed", "probe", "evaluate", "trace", "bench", "doctor", "warmup",
+        "faces", "reference"])
 def test_light_imports(args, unwanted, root):
     done = subprocess.run([sys.executable, "-X", "importtime", *args], cwd=root, capture_output=True, text=True,
                           timeout=60)

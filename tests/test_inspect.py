@@ -14,6 +14,8 @@ import pytest
 
 from nphybrid import FormatError, ViTHybridForImageClassification, default_model, hub, tensorfile
 from nphybrid.__main__ import main
+from nphybrid.apps import features
+from nphybrid.checkpoint import Head, write_head
 from nphybrid.inspection import inspected, shown
 from nphybrid.tensorfile import read_h5, write_h5, write_json, write_safetensors
 
@@ -100,6 +102,21 @@ def test_an_h5_tells_its_checksums_and_its_manifest():
         "convolution.weight" in text
     assert text[-1] == "117 tensors, 1,469,834 parameters, 5,879,336 bytes"
     assert f" {found['tensors'][0]['sha256'][:16]}" in shown(found)
+
+
+def test_features_and_heads_tell_how_they_were_made(tmp_path):
+    manifest = {"model": "ab", "state": "norm", "pool": "token"}
+    features.write(str(tmp_path / "x.h5"), features.Contents(np.ones((1, 5)), np.array([1]), ["a", "b"], {0: "is empty"},
+                                                             manifest))
+    found = inspected(tmp_path / "x.h5")
+    assert found["manifest"] == {**manifest, "format": "nphybrid features", "version": 1, "errors": 1}
+    assert [(row["name"], row["shape"]) for row in found["tensors"]] == [("features", [1, 5]), ("paths", [4]),
+                                                                         ("positions", [1])]
+    write_head(tmp_path / "head.h5", Head(np.ones((2, 3)), np.ones(3), ["a", "b", "c"], None, "norm", "token",
+                                          {"by": "hand"}))
+    found = inspected(tmp_path / "head.h5")
+    assert found["manifest"]["labels"] == ["a", "b", "c"] and found["totals"]["parameters"] == 9
+    assert "dialect" not in shown(found) and "made     by hand\n" in shown(found)
 
 
 def test_a_folder_tells_its_files(model, tmp_path):
