@@ -1,6 +1,9 @@
 """Features: the state that is asked for, in every format, interrupted or added to."""
+import itertools
 import json
 import os
+import shutil
+import sys
 from types import SimpleNamespace
 
 import h5py
@@ -11,6 +14,7 @@ from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitMode
                       ViTForImageClassification, ViTHybridConfig, ViTHybridForImageClassification, ViTHybridModel,
                       checkpoint, default_model, params)
 from nphybrid.__main__ import main
+from nphybrid.api import pipeline
 from nphybrid.apps import embedding, features
 from nphybrid.apps.run import Row
 from nphybrid.apps.states import extractor, read_by_head
@@ -264,7 +268,131 @@ def test_what_is_complete_is_not_computed_again(cat, tmp_path, monkeypatch, caps
     before = os.stat(path)
     assert embed(cat, "nothing.png", "-o", path, "--resume") == 1
     assert os.stat(path).st_mtime_ns == before.st_mtime_ns and capsys.readouterr().out.count("1x192") == 2
-    assert embed(cat, "-o", path, "--resume") == 0 and features.contents(path).names == [str(cat)]
+    for other, told in (([cat], "another list"), ([cat, "nothing.png", "--state", "blocks.2"], "another state"),
+                        ([cat, "nothing.png", "--pool", "mean"], "another pool"),
+                        ([cat, "nothing.png", "--dtype", "float64", "--engine", "reference"], "another dtype")):
+        assert embed(*other, "-o", path, "--resume") == 3
+        assert told.removeprefix("another ") in capsys.readouterr().err
+    assert features.contents(path).names == [str(cat), "nothing.png"]
+
+
+# ---------------------------------------------------------------- added to, and interrupted
+
+class Killed(BaseException):
+    """What stands for a SIGKILL: nothing that was to be done afterwards is done."""
+
+
+@pytest.fixture
+def begun(path, cat, tmp_path):
+    """A file of features of three pictures, two of which are gone, and one that is to be added."""
+    pictures = [str(tmp_path / f"{i}.png") for i in range(4)]
+    for picture in pictures:
+        shutil.copy(cat, picture)
+    assert embed(*pictures[:3], "-o", path) == 0
+    for picture in pictures[1:3]:
+        os.remove(picture)
+    return path, pictures, features.contents(path).values.tobytes()
+
+
+def holds_all(path, pictures, before):
+    found = features.contents(path)
+    return (found.names == pictures and not found.errors and found.values[:3].tobytes() == before
+            and not os.path.exists(f"{path}.part"))
+
+
+@pytest.mark.parametrize("place", ["seeding", "computing", "writing", "written", "removing"])
+def test_killed_while_it_adds_it_loses_nothing(place, begun, monkeypatch):
+    """The features of pictures that are gone; and what was added is not added once more."""
+    path, pictures, before = begun
+
+    def killed(*args):
+        raise Killed
+
+    def after(function, count):
+        """The function, until it was called so often."""
+        calls = itertools.count()
+        return lambda *args: function(*args) if next(calls) < count else killed()
+    if place == "seeding":
+        monkeypatch.setattr(embedding, "checked", after(embedding.checked, 2))
+    if place == "computing":
+        monkeypatch.setattr(embedding, "checked", after(embedding.checked, 3))
+    if place == "writing":
+        monkeypatch.setattr(features, "write", killed)
+    if place == "written":
+        monkeypatch.setattr(os, "rename", killed)
+    if place == "removing":
+        remove = shutil.rmtree
+
+        def half(folder, **options):
+            if os.path.exists(f"{folder}/manifest.json"):
+                os.remove(f"{folder}/rows.jsonl.run.json")
+                killed()
+            remove(folder, **options)
+        monkeypatch.setattr(shutil, "rmtree", half)
+    with pytest.raises(Killed):
+        embed(pictures[3], "-o", path, "--append")
+    monkeypatch.undo()
+    if place == "removing":               # the last step: all is there, and would be added once more
+        assert holds_all(path, pictures, before)
+        return
+    assert embed(pictures[3], "-o", path, "--append") == 0
+    assert holds_all(path, pictures, before)
+    assert embed(pictures[3], "-o", path, "--append") == 0
+    assert holds_all(path, [*pictures, pictures[3]], before)
+
+
+def test_another_list_is_added_after_a_kill(begun, monkeypatch):
+    path, pictures, before = begun
+    monkeypatch.setattr(features, "write", lambda *args: (_ for _ in ()).throw(Killed))
+    with pytest.raises(Killed):
+        embed(pictures[3], "-o", path, "--append")
+    monkeypatch.undo()
+    assert embed(pictures[0], pictures[0], "-o", path, "--append") == 0
+    assert holds_all(path, [*pictures, pictures[0], pictures[0]], before)
+
+
+def test_a_full_disk_costs_no_features(begun, monkeypatch, capsys):
+    """Where the new file cannot be written, the old one stands, and nothing has to be computed again."""
+    path, pictures, before = begun
+    fsync, writes = os.fsync, []
+
+    def full(file):
+        writes.append(file)
+        raise OSError(28, "No space left on device")
+    monkeypatch.setattr(os, "fsync", full)
+    assert embed(pictures[3], "-o", path, "--append") == 3 and writes
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert "No space left" in capsys.readouterr().err
+    if os.path.exists(path):
+        assert features.contents(path).names == pictures[:3]
+    shutil.rmtree(path, ignore_errors=True)
+    assert embed(pictures[3], "-o", path, "--append") == 0
+    assert holds_all(path, pictures, before)
+
+
+@pytest.mark.parametrize("key, value", [("dtype", "float64"), ("precision", "high"), ("engine", "reference"),
+                                        ("config", "0" * 64), ("processor", {"size": 32}), ("model", "0" * 64)])
+def test_features_of_another_kind_are_not_added_to(key, value, cat, tmp_path, capsys):
+    path = str(tmp_path / "x.h5")
+    assert embed(cat, "-o", path) == 0
+    found = features.contents(path)
+    features.write(path, found._replace(manifest={**found.manifest, key: value}))
+    before = open(path, "rb").read()
+    assert embed(cat, "-o", path, "--append") == 3
+    assert f"features of another {key}; it cannot be added to" in capsys.readouterr().err
+    assert open(path, "rb").read() == before and not os.path.exists(f"{path}.part")
+
+
+def test_parquet_without_its_package_is_refused_before_anything_is_computed(cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    monkeypatch.setattr(pipeline, "load", None)
+    assert embed(cat, "-o", tmp_path / "x.parquet") == 3
+    assert "pip install pyarrow" in capsys.readouterr().err
+
+
+def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
+    assert embed(cat, "-o", tmp_path / "x.h5", "--append", "--resume") == 2
+    assert "--append goes on" in capsys.readouterr().err and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("args, told", [

@@ -25,6 +25,7 @@ import hashlib
 import itertools
 import json
 import logging
+import math
 import os
 import threading
 import uuid
@@ -37,7 +38,7 @@ from .. import __version__, checkpoint, hub
 from ..api.pipeline import load
 from . import run, states
 
-PART = 64                                 # pictures of a task
+PART = 64                                 # pictures of a task, or fewer, so that every thread gets AHEAD of them
 AHEAD = 4                                 # tasks on their way, for each thread of the cluster
 RETRIES = 3                               # of a part that fails, each on another worker
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
@@ -77,18 +78,21 @@ def job(model=None, state="logits", pool=None, batch=8, head=None, **options):
 
 # ---------------------------------------------------------------- where the list is
 
-def rows(client, sources, job, start=0, part=PART):
+def rows(client, sources, job, start=0, part=None):
     """A Row for each source from `start` on, in order, as soon as its part and those before it are computed.
 
-    client: a distributed.Client. sources: a list. part: how many of it are one task. Only so many tasks are on their
+    client: a distributed.Client. sources: as of `run.rows`; a list is made of it. part: how many are one task. Only so many tasks are on their
     way that every thread has AHEAD of them; what is left of them when the caller stops is cancelled. An error in a Row
     is a ValueError with the text that it has on one machine.
     Raises OSError for a worker that cannot do the job, and for a part that fails RETRIES times or loses as many
     workers as Dask allows (its setting distributed.scheduler.allowed-failures).
     """
+    sources = list(sources)
     witness = next((name for name in sources if isinstance(name, str) and os.path.isfile(name)), None)
     job = job._replace(witness=witness)
     check(client, job)
+    threads = max(sum(client.nthreads().values()), 1)
+    part = part or min(PART, max(math.ceil((len(sources) - start) / (AHEAD * threads)), 1))
     name, starts, pending = f"nphybrid-{uuid.uuid4().hex}", iter(range(start, len(sources), part)), deque()
 
     def submit(first, avoided=()):
@@ -114,13 +118,22 @@ def rows(client, sources, job, start=0, part=PART):
 def connected(address):
     """A client of the scheduler at an address.  Raises ImportError without distributed, OSError where none answers."""
     distributed = _distributed()
-    # All that it logs here ends in an exception.
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
     try:
-        with distributed.Client(address, set_as_default=False) as client:
+        with _silent(), distributed.Client(address, set_as_default=False) as client:
             yield client
     except distributed.comm.CommClosedError as error:
         raise OSError(f"{address}: the connection to the scheduler is lost: {error}") from error
+
+
+@contextlib.contextmanager
+def _silent():
+    """Without what distributed logs: all of it that matters here ends in an exception."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
 
 
 def check(client, job):

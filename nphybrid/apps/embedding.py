@@ -2,12 +2,13 @@
 
 While it runs, they lie in a folder beside that file, x.h5.part:
 
-    features          float32, one picture after the other
-    rows.jsonl        a row for each picture, written after its features: what it says is there
-    rows.jsonl.run.json
+    features                float32, one picture after the other
+    rows.jsonl              a row for each picture, written after its features: what it says is there
+    rows.jsonl.run.json     what made them
+    manifest.json           appears when every picture has its row: the file is to be written
 
 A process that is killed leaves whole rows there, and `resume` goes on. At the end the file is written at once, and the
-folder goes.
+folder goes; `finished` does what is left of that where a process died in the middle of it.
 """
 import json
 import os
@@ -16,21 +17,34 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from ..checkpoint import read_json
+from ..tensorfile import write_json
 from . import features, resume, rows
+from .inputs import named
 from .run import Row
 
 
 def complete(path, run):
-    """The Contents of a file that this very run has already written; None if there is no such file."""
+    """The Contents of a file that this very run has already written; None where it has yet to.
+
+    Raises ValueError for a file that another run has written.
+    """
     if os.path.exists(part(path)) or not os.path.exists(path):
         return None
     found = features.contents(path)
-    return found if found.manifest.get("run") == run else None
+    resume.refuse_other(path, found.manifest.get("run", {}), run)
+    return found
 
 
 def part(path):
     """The folder of what is not yet done."""
     return f"{path}.part"
+
+
+def holds(path, run):
+    """Whether the folder was begun by this very run."""
+    name = f"{part(path)}/rows.jsonl.run.json"
+    return os.path.exists(name) and read_json(name) == run
 
 
 def begun(path, run, again=False):
@@ -40,7 +54,7 @@ def begun(path, run, again=False):
     """
     folder = part(path)
     if not again:
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove(folder)
     os.makedirs(folder, exist_ok=True)
     done, size, failed = resume.begun(f"{folder}/rows.jsonl", run, "jsonl", again)
     # Behind the last whole row may lie features whose row is torn.
@@ -53,7 +67,8 @@ def begun(path, run, again=False):
 
 
 def seed(path, found):
-    """Put what a file holds into the folder that was just begun, so that a longer list goes on from there."""
+    """Put what a file holds into the folder that was just begun, so that a longer list goes on from there.  -> how many
+    pictures are done, how many failed"""
     good = iter(found.values)
     with writer(path, found.values.shape[1:]) as write:
         for i, name in enumerate(found.names):
@@ -79,27 +94,46 @@ def checked(row, shape):
     """The row, or one with an error where its features have another shape."""
     if row.error is not None or row.result.shape == shape:
         return row
-    error = ValueError(f"{rows.named(row.source)}: its features have the shape {row.result.shape}, others {shape}: "
+    error = ValueError(f"{named(row.source)}: its features have the shape {row.result.shape}, others {shape}: "
                        "pictures of other sizes; pool them")
     return row._replace(result=None, error=error)
 
 
 def finish(path, run, manifest):
     """Write the file, and remove the folder.  -> Contents"""
+    write_json(f"{part(path)}/manifest.json", {**manifest, "run": run})
+    return finished(path)
+
+
+def finished(path):
+    """Write the file of a folder in which every picture has its row, and remove the folder.  -> Contents; None where no
+    such folder is left"""
     folder, names, errors = part(path), [], {}
+    if not os.path.exists(f"{folder}/manifest.json"):
+        return None
+    manifest = read_json(f"{folder}/manifest.json")
     with open(f"{folder}/rows.jsonl", encoding="ascii") as file:
         for row in map(json.loads, file):
             names.append(row["path"])
             if "error" in row:
                 errors[row["position"]] = row["error"]
     positions = np.array([i for i in range(len(names)) if i not in errors], np.int64)
-    shape = (len(positions), *run["shape"])
+    shape = (len(positions), *manifest["run"]["shape"])
     # A file without bytes cannot be mapped.
     values = np.memmap(f"{folder}/features", "<f4", "r", shape=shape) if len(positions) else np.zeros(shape, np.float32)
-    found = features.Contents(values, positions, names, errors, {**manifest, "run": run})
+    found = features.Contents(values, positions, names, errors, manifest)
     features.write(path, found)
-    shutil.rmtree(folder)
+    _remove(folder)
     return found
+
+
+def _remove(folder):
+    """Remove a folder, under another name: what is half removed must not be taken for what is half done."""
+    gone = f"{folder}.gone"
+    shutil.rmtree(gone, ignore_errors=True)
+    if os.path.exists(folder):
+        os.rename(folder, gone)
+        shutil.rmtree(gone)
 
 
 def _bytes(run):

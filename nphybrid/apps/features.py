@@ -11,7 +11,8 @@
                 the value of "nphybrid" in the metadata. Needs pyarrow
 
 The manifest says by what they were computed: the SHA-256 of the model's file, state, pool, shape, image processor.
-Each is written whole or not at all; x.npy appears last.
+Each is written whole or not at all. The three files of .npy take their places one after the other, x.npy last, and an
+old one goes first: where there is an x.npy, what stands beside it is its own.
 """
 import json
 import os
@@ -80,6 +81,13 @@ def suffix(path):
     return end
 
 
+def check(path):
+    """Raise what hinders writing such a file, before anything is computed: ValueError, ImportError."""
+    if suffix(path) == ".parquet":
+        from . import parquet
+        parquet.modules()
+
+
 def _format(path):
     end = suffix(path)
     if end == ".parquet":
@@ -135,15 +143,16 @@ def _h5_contents(path):
 # ---------------------------------------------------------------- .npy
 
 def _write_npy(path, found):
-    if os.path.exists(path):
-        os.remove(path)
-    write_json(f"{path}.run.json", found.manifest)
-    with write_atomically(f"{path}.jsonl") as temporary, open(temporary, "w", encoding="ascii") as file:
-        for i, name in enumerate(found.names):
-            error = {"error": found.errors[i]} if i in found.errors else {}
-            file.write(json.dumps({"position": i, "path": name, **error}) + "\n")
-    with write_atomically(path) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.asarray(found.values, np.float32), allow_pickle=False)
+    with write_atomically(path) as values, write_atomically(f"{path}.jsonl") as names:
+        with open(values, "wb") as file:
+            np.save(file, np.asarray(found.values, np.float32), allow_pickle=False)
+        with open(names, "w", encoding="ascii") as file:
+            for i, name in enumerate(found.names):
+                error = {"error": found.errors[i]} if i in found.errors else {}
+                file.write(json.dumps({"position": i, "path": name, **error}) + "\n")
+        if os.path.exists(path):
+            os.remove(os.path.realpath(path))
+        write_json(f"{path}.run.json", found.manifest)
 
 
 def _npy_contents(path):

@@ -11,6 +11,7 @@
 The order is that of the inputs, and what is named twice is there twice. An input that gives no picture (a path where
 nothing is, an empty folder, a glob without a match) stands in the list itself, so that it becomes a row with an error.
 """
+import codecs
 import glob
 import os
 from itertools import chain
@@ -66,9 +67,9 @@ def _pictures(name, recursive, stdin):
 def _of_stdin(data, recursive):
     if not data or begins_as_picture(data):
         return [data]
-    separator = next((ends for ends in (b"\0", b"\r\n") if ends in data), b"\n")
-    names = [os.fsdecode(name) for name in data.split(separator) if name]
-    return list(chain.from_iterable(_of_path(name, recursive) for name in names))
+    data = data.removeprefix(codecs.BOM_UTF8)
+    names = data.split(b"\0") if b"\0" in data else [line.removesuffix(b"\r") for line in data.split(b"\n")]
+    return list(chain.from_iterable(_of_path(os.fsdecode(name), recursive) for name in names if name))
 
 
 def _of_path(path, recursive):

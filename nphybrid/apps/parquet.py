@@ -14,7 +14,7 @@ ROWS = 4096                               # of a row group
 
 def write(path, found):
     """Write Contents, in bounded memory; a state of several axes is flattened, its shape is in the manifest."""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = modules()
     size = math.prod(found.values.shape[1:])
     schema = arrow.schema(
         [("position", arrow.int64()), ("path", arrow.binary()), ("features", arrow.list_(arrow.float32(), size)),
@@ -38,7 +38,7 @@ def write(path, found):
 
 def contents(path):
     """What `write` wrote.  -> Contents"""
-    arrow, parquet = _pyarrow()
+    arrow, parquet = modules()
     table = parquet.read_table(path)
     if KEY not in (table.schema.metadata or {}):
         raise FormatError(f"{path}: its metadata has no key {KEY.decode()!r}: no file of features")
@@ -50,7 +50,8 @@ def contents(path):
     return Contents(values.reshape(len(positions), *manifest["shape"]), positions, names, errors, manifest)
 
 
-def _pyarrow():
+def modules():
+    """pyarrow and pyarrow.parquet.  Raises ImportError that says what to install."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -1,4 +1,6 @@
 """How many pictures are done: a line on a terminal, and nothing elsewhere."""
+import contextlib
+import shutil
 import sys
 import time
 
@@ -8,18 +10,18 @@ EVERY = 0.1                               # seconds between two looks of the lin
 CLEAR = "\r\x1b[K"                        # to the first column, and erase the line: ECMA-48, EL
 
 
-def watched(rows, total, done=0, line=True, quiet=False):
+def watched(rows, total, done=0, failed=0, line=True, quiet=False):
     """The same rows; meanwhile each error goes to stderr, and on a terminal a line says how far they are.
 
-    rows: an iterator of Row. total: how many there are with the `done` that are not among them. line: False where the
-    rows themselves appear on the terminal. quiet: no word at all.
+    rows: an iterator of Row. total: how many there are with the `done` that are not among them, `failed` of which
+    failed. line: False where the rows themselves appear on the terminal. quiet: no word at all.
     """
-    start, last, new, failed = time.monotonic(), 0, 0, 0
-    drawn = line and not quiet and sys.stderr.isatty()
+    start, last, new = time.monotonic(), 0, 0
+    drawn = line and not quiet and sys.stderr is not None and sys.stderr.isatty()
     try:
         for row in rows:
             if row.error and not quiet:
-                print(f"{CLEAR if drawn else ''}nphybrid: {shown(str(row.error))}", file=sys.stderr, flush=True)
+                _say(f"{CLEAR if drawn else ''}nphybrid: {shown(str(row.error))}\n")
             yield row
             new, failed, now = new + 1, failed + bool(row.error), time.monotonic()
             if drawn and now - last >= EVERY:
@@ -29,7 +31,7 @@ def watched(rows, total, done=0, line=True, quiet=False):
         if drawn:
             _draw("")
     if failed and total > 1 and not quiet:
-        print(f"nphybrid: {failed:,} of {done + new:,} pictures failed", file=sys.stderr)
+        _say(f"nphybrid: {failed:,} of {done + new:,} pictures failed\n")
 
 
 def told(done, total, rate, failed=0):
@@ -47,5 +49,13 @@ def told(done, total, rate, failed=0):
 
 
 def _draw(text):
-    sys.stderr.write(CLEAR + text)
-    sys.stderr.flush()
+    # A line that wraps would not be erased.
+    _say(CLEAR + text[:shutil.get_terminal_size().columns - 1])
+
+
+def _say(text):
+    # Who no longer reads what failed shall not stop the rows.
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError):
+            sys.stderr.write(text)
+            sys.stderr.flush()

@@ -38,8 +38,8 @@ def begun(path, run, format, resume=False):
     if resume and os.path.exists(path):
         check(path, run)
         return whole(path, format)
-    if os.path.exists(path):
-        os.remove(path)
+    # Emptied before its identity changes, so that old rows are never continued; a link stays one.
+    open(path, "wb").close()
     write_json(f"{path}.run.json", run)
     return 0, 0, 0
 
@@ -51,6 +51,11 @@ def check(path, run):
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} cannot be continued: there is no {path}.run.json, which says what made it"
                                 ) from None
+    refuse_other(path, found, run)
+
+
+def refuse_other(path, found, run):
+    """Raise ValueError that names what differs in two identities, of a file and of the run that is to go on."""
     other = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
     if other:
         raise ValueError(f"{path} cannot be continued: it was made with another " + ", ".join(
@@ -88,6 +93,13 @@ def _jsonl(file, path):
         start += len(line)
 
 
+def _fields(record):
+    try:
+        return tuple(next(csv.reader([record.decode("utf-8", "surrogateescape")])))
+    except csv.Error:                     # of more than 131,072 characters is no field
+        return ()
+
+
 def _csv(file, path):
     start, record, header = 0, b"", True
     for line in file:
@@ -95,7 +107,7 @@ def _csv(file, path):
         # Quotes come in pairs, unless a field goes on in the next line.
         if record.count(b'"') % 2 or not record.endswith(b"\n"):
             continue
-        fields = tuple(next(csv.reader([record.decode("utf-8", "surrogateescape")])))
+        fields = _fields(record)
         if not (fields == COLUMNS if header else len(fields) == len(COLUMNS) and fields[0].isdecimal()):
             raise FormatError(f"{path}: at byte {start:,} is no row of ours")
         if not header:

@@ -6,11 +6,15 @@ code. VERBS lists them as --help does; what several share is in common.py.
 Data goes to stdout, everything else to stderr. Exit codes: 0 all good, 1 some inputs failed or the doctor found
 something, 2 usage, 3 model or file refused, 130 interrupted. Nothing heavy is imported before a verb runs.
 """
+import _thread
 import argparse
 import atexit
+import contextlib
 import gc
 import os
+import select
 import sys
+import threading
 
 from .. import __version__
 from . import (bench, classify, compare, convert, doctor, embed, evaluate, explain, figures, inspect, probe, summary,
@@ -22,24 +26,64 @@ VERBS = (classify, embed, probe, evaluate, explain, figures, trace, convert, sum
 
 def main(argv=None):
     """Run one verb.  -> exit code"""
+    _open_what_is_closed()
     args = _parser().parse_args(argv)
     # Python would take all of Numba apart before it ends, which takes 0.25 s.
     atexit.register(gc.freeze)
     try:
-        code = args.run(args)
-        sys.stdout.flush()
-        return code
+        with _every_interrupt_counts():
+            code = args.run(args)
+            sys.stdout.flush()
+            return code
     except KeyboardInterrupt:
         return 130
-    except BrokenPipeError:
-        # The reader left, as `head` does. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, TypeError, OSError) as error:
+    except (ValueError, TypeError, OSError, ImportError) as error:
+        if isinstance(error, BrokenPipeError) and _reader_left():
+            return 0
         if args.debug:
             raise
-        print(f"nphybrid: {error}", file=sys.stderr)
+        with contextlib.suppress(OSError):
+            print(f"nphybrid: {error}", file=sys.stderr)
         return 3
+
+
+def _reader_left():
+    """Whether it is stdout that nobody reads any more, as after `| head`; then it leads nowhere from here on."""
+    stdout = sys.stdout.fileno()
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(stdout, select.POLLOUT)
+        if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            return False
+    # Python would complain once more when it closes stdout.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    return True
+
+
+def _open_what_is_closed():
+    """Standard streams that the caller closed, which Python leaves None: empty to read from, for errors a sink; what is
+    written to stdout must not get lost, and is an error: io.UnsupportedOperation."""
+    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))
+
+
+@contextlib.contextmanager
+def _every_interrupt_counts():
+    """Ctrl-C that fell into a callback or a __del__, where Python prints and forgets it, comes once more."""
+    hook = sys.unraisablehook
+
+    def again(found):
+        if issubclass(found.exc_type, KeyboardInterrupt):
+            # At once it would fall into the same callback.
+            threading.Timer(0.02, _thread.interrupt_main).start()
+        else:
+            hook(found)
+    sys.unraisablehook = again
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 def _parser():

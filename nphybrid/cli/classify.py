@@ -1,8 +1,9 @@
 """The labels of pictures."""
+import os
 import sys
 
-from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_target, computed,
-                     load_model, pictures, positive, relabel, what_computes)
+from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_scheduler,
+                     check_target, computed, load_model, pictures, positive, relabel, what_computes)
 
 
 def add(verbs):
@@ -34,7 +35,10 @@ def run(args):
         print("usage: --resume goes on with --output FILE of --format jsonl or csv", file=sys.stderr)
         return 2
     if args.output is not None:
-        check_target(args.output, "")
+        check_target(args.output, "", args.images)
+        refuse_picture(args.output)
+        args.output = os.path.realpath(args.output)
+    check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
     if args.labels:
@@ -46,10 +50,19 @@ def run(args):
                      head=args.head)
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start) as write:
-        for row in progress.watched(found, len(sources), done, not on_terminal, args.quiet):
+        for row in progress.watched(found, len(sources), done, failed, not on_terminal, args.quiet):
             write(rows.labelled(row, model.config, args.top_k))
             failed += row.error is not None
     return min(failed, 1)
+
+
+def refuse_picture(path):
+    """Raise ValueError where rows would take the place of a picture, such as one of the folder that is gone through."""
+    from ..picture import begins_as_picture
+    if os.path.exists(path):
+        with open(path, "rb") as file:
+            if begins_as_picture(file.read(4096)):
+                raise ValueError(f"{path} cannot be replaced by rows: it is a picture, or another file that is no text")
 
 
 def _begun(args, sources, model):

@@ -44,8 +44,8 @@ def add_format(verb, *more):
 
 def positive(text):
     """A type of argparse: an int of 1 or more."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is no whole number of 1 or more")
+    if not text.isdecimal() or not 1 <= int(text) < 2**31:
+        raise argparse.ArgumentTypeError(f"{text} is no whole number of 1 or more, below 2**31")
     return int(text)
 
 
@@ -112,8 +112,19 @@ def load_model(args, head=None):
                 num_threads=args.threads, head=head)
 
 
-def check_target(path, suffix):
-    """Raise what is wrong with the place of a file that is to be written, before anything is computed."""
+def check_scheduler(args):
+    """Raise what is wrong with --scheduler, before anything is written."""
+    if args.scheduler is not None:
+        from ..apps import cluster
+        with cluster.connected(args.scheduler):
+            pass
+
+
+def check_target(path, suffix, inputs=()):
+    """Raise what is wrong with the place of a file that is to be written, before anything is computed.
+
+    inputs: names of what is read, which may be anything else.
+    """
     folder = os.path.dirname(os.path.realpath(path))
     if not path.endswith(suffix):
         raise ValueError(f"{path!r} is no name for what is written here; expected one that ends in {suffix}")
@@ -121,6 +132,8 @@ def check_target(path, suffix):
         raise FileNotFoundError(f"{path}: there is no folder {folder}")
     if os.path.exists(path) and not os.path.isfile(path):
         raise ValueError(f"{path} cannot be replaced: it is no regular file")
+    if os.path.exists(path) and any(os.path.exists(name) and os.path.samefile(path, name) for name in inputs):
+        raise ValueError(f"{path} cannot be replaced: it is what is read")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(f"{path}: nothing may be written in {folder}")
 

@@ -1,8 +1,9 @@
 """The features of pictures."""
 import os
+import sys
 
-from .common import (add_arithmetic, add_model, add_pictures, check_target, computed, load_model, pictures,
-                     what_computes)
+from .common import (add_arithmetic, add_model, add_pictures, check_scheduler, check_target, computed, load_model,
+                     pictures, what_computes)
 
 
 def add(verbs):
@@ -29,26 +30,35 @@ def run(args):
     import numpy as np
 
     from ..apps import embedding, features, progress, resume, states
+    from ..apps.inputs import named
     from ..apps.run import preparer
-    check_target(args.output, features.suffix(args.output))
+    if args.append and args.resume:
+        print("usage: --append goes on with what it began by itself; --resume with what was begun without it",
+              file=sys.stderr)
+        return 2
+    check_target(args.output, features.suffix(args.output), args.images)
+    features.check(args.output)
     model = load_model(args)
     if model.processor is None:
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
     prepare = preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
-    sources, depends = pictures(args), what_computes(args, model)
-    manifest = {"model": depends["model"], "state": extractor.state, "pool": extractor.pool,
-                "processor": model.processor}
+    check_scheduler(args)
+    sources, depends = pictures(args), {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model)}
+    manifest = {**depends, "processor": model.processor}
+    interrupted = embedding.finished(args.output) if args.append or args.resume else None
     held = _held(args, manifest)
-    sources = [*(held.names if held else ()), *sources]
-    identity = resume.identity(sources, state=extractor.state, pool=extractor.pool, shape=list(extractor.shape),
-                               **depends)
-    found = embedding.complete(args.output, identity) if args.resume else None
+    whole = [*(held.names if held else ()), *sources]
+    identity = resume.identity(whole, shape=list(extractor.shape), **depends)
+    if args.resume:
+        found = embedding.complete(args.output, identity)
+    else:
+        found = interrupted if interrupted and interrupted.names[-len(sources):] == list(map(named, sources)) else None
     if found is None:
-        done = _begun(args, identity, held)
-        rows = computed(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
+        done, failed = _begun(args, identity, held)
+        rows = computed(args, whole, done, prepare, extractor.compute, extractor.state, extractor.pool)
         with embedding.writer(args.output, extractor.shape) as write:
-            for _ in progress.watched(map(write, rows), len(sources), done, True, args.quiet):
+            for _ in progress.watched(map(write, rows), len(whole), done, failed, quiet=args.quiet):
                 pass
         found = embedding.finish(args.output, identity, manifest)
     shape = "x".join(map(str, found.values.shape))
@@ -70,10 +80,13 @@ def _held(args, manifest):
 
 
 def _begun(args, identity, held):
-    """How many pictures are done."""
+    """How many pictures are done, how many of them failed."""
     from ..apps import embedding
-    again = args.resume or args.append and os.path.exists(embedding.part(args.output))
-    done, _ = embedding.begun(args.output, identity, again)
-    if held and not again:
-        done, _ = embedding.seed(args.output, held)
-    return done
+    # What was begun for another list is resumed by nobody: --resume refuses it, --append begins again.
+    again = args.resume or args.append and embedding.holds(args.output, identity)
+    done, failed = embedding.begun(args.output, identity, again)
+    # What the file holds is copied whole: its pictures may be gone by now.
+    if held and done < len(held.names):
+        embedding.begun(args.output, identity)
+        done, failed = embedding.seed(args.output, held)
+    return done, failed
