@@ -72,20 +72,27 @@ def rows():
     log = Path(target if verb == "classify" else target + ".part/rows.jsonl")
     return log.read_bytes().count(b"\\n") if log.exists() else 0
 
+def ended(pid):
+    return os.waitpid(pid, os.WNOHANG)[0]
+
 undisturbed = str(Path(target).with_name("undisturbed" + Path(target).suffix))
 stdout = os.dup(1)
 os.dup2(2, 1)
 run(undisturbed)
-start = time.monotonic()
-run(undisturbed)
-seconds, rng, reached = time.monotonic() - start, random.Random(0), []
-for kill in range(int(kills)):
+lines = Path(undisturbed).read_bytes().count(b"\\n") if verb == "classify" else len(os.listdir(folder))
+rng, reached = random.Random(0), []
+goals = sorted(rng.randrange(lines) for _ in range(int(kills)))
+for goal in goals:
     pid = begin()
-    # A child needs some 0.2 s to its first row. Most kills fall before the end, some behind it.
-    time.sleep(rng.random() * (0.4 + 3 * seconds / int(kills)))
-    os.kill(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    reached.append(rows())
+    # A goal that is reached already is killed while it starts, which takes some 0.2 s.
+    wait = time.monotonic() + 0.3 * rng.random() if rows() >= goal else None
+    while not ended(pid):
+        if time.monotonic() > wait if wait else rows() >= goal:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            reached.append(rows())
+            break
+        time.sleep(0.0005)
 code = os.waitstatus_to_exitcode(os.waitpid(begin(), 0)[1])
 os.dup2(stdout, 1)
 print(json.dumps({"same": contents(target) == contents(undisturbed), "kills": len(reached), "exit": code,

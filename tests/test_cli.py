@@ -170,6 +170,28 @@ def test_a_reader_that_leaves_is_no_error(root, cat):
     assert process.stderr.read() == b"" and process.wait(60) == 0
 
 
+def test_a_broken_pipe_that_is_not_stdout_is_an_error(monkeypatch, capfd):
+    def broken(args):
+        raise BrokenPipeError("a connection")
+    monkeypatch.setattr(cli.summary, "run", broken)
+    assert main(["summary"]) == 3 and capfd.readouterr().err == "nphybrid: a connection\n"
+
+
+def test_an_interrupt_in_a_destructor_counts(monkeypatch):
+    """Python prints and forgets what is raised there."""
+    class Interrupted:
+        def __del__(self):
+            raise KeyboardInterrupt
+
+    def run(args):
+        Interrupted()
+        for _ in range(1000):
+            time.sleep(0.01)
+    monkeypatch.setattr(cli.summary, "run", run)
+    hook, start = sys.unraisablehook, time.monotonic()
+    assert main(["summary"]) == 130 and time.monotonic() - start < 5 and sys.unraisablehook is hook
+
+
 def test_interrupt(root, tmp_path):
     """Ctrl-C ends a long run with 130."""
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "x.png")

@@ -89,6 +89,17 @@ def test_rows_are_those_of_one_process_and_each_worker_loads_once(client, folder
     assert list(client.run(lambda: cluster._load.cache_info().misses).values()) == [1, 1]
 
 
+def test_every_thread_gets_something_of_a_short_list(client, folder, monkeypatch):
+    parts, submit = [], client.submit
+    monkeypatch.setattr(client, "submit", lambda function, part, *args, **options: (
+        parts.append(len(part)), submit(function, part, *args, **options))[1])
+    for sources, expected in ((iter(folder[1]), [10] * 8), (folder[1][:3], [1] * 3), ([], []),
+                              (folder[1][:1] * 1000, [64] * 15 + [40])):
+        assert len(list(cluster.rows(client, sources, cluster.job()))) == sum(expected)
+        assert parts == expected
+        parts.clear()
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt of glibc, getrusage")
 def test_a_worker_keeps_the_memory_of_arrays(client, folder):
     """1,000 pages are cleared for each picture where Dask's setting of malloc stands, 1 where it is undone."""
@@ -221,6 +232,26 @@ def test_a_worker_that_lacks_a_package(lacks, scheduler, folder):
         worker.kill()
         worker.wait()
         until(lambda: not scheduler.nthreads())
+
+
+def test_a_scheduler_that_dies(folder, tmp_path):
+    """One line that says so, and whole rows."""
+    out = tmp_path / "x.jsonl"
+    start = ("from distributed import LocalCluster; import time; c = LocalCluster(n_workers=1, protocol='tcp', "
+             "processes=False, dashboard_address=':0'); print(c.scheduler_address, flush=True); time.sleep(600)")
+    scheduler = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    try:
+        address = scheduler.stdout.readline().strip()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nphybrid", "classify", *folder[1] * 50, "--format", "jsonl", "-o", out, "--quiet",
+             "--scheduler", address], stderr=subprocess.PIPE, env=ENVIRONMENT, text=True)
+        until(lambda: out.exists() and out.stat().st_size or process.poll() is not None)
+    finally:
+        scheduler.kill()
+        scheduler.wait()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 3 and err.startswith("nphybrid: ") and err.count("\n") == 1, err
+    assert out.read_bytes().endswith(b"\n")
 
 
 def test_a_scheduler_that_is_not_there(folder, capsys):

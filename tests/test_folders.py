@@ -7,6 +7,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -185,8 +186,9 @@ def test_killed_and_resumed(verb, name, kills, folder, tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     print(f"{name}: {found}")
-    assert found["same"] and found["kills"] == kills and found["exit"] == 1
-    assert len(set(found["rows"])) > kills // 4, "the kills fell at different rows"
+    assert found["same"] and found["exit"] == 1
+    # Where the last rows come faster than one looks, a run ends before it is killed.
+    assert kills // 2 <= found["kills"] <= kills and len(set(found["rows"])) > kills // 4
     assert not os.path.exists(tmp_path / f"{name}.part")
 
 
@@ -198,6 +200,66 @@ def test_a_reader_that_leaves_is_no_error(format, root, folder):
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait(60) == 0
 
+
+def test_a_reader_of_errors_that_leaves_costs_no_row(root, folder, tmp_path):
+    """`nphybrid classify FOLDER -o rows.jsonl 2>&1 | head -1`"""
+    out = tmp_path / "rows.jsonl"
+    process = command(root, "classify", folder[0], "--format", "jsonl", "-o", out)
+    assert process.stderr.readline()
+    process.stderr.close()
+    assert process.stdout.read() == b"" and process.wait(120) == 1
+    assert out.read_bytes().count(b"\n") == COUNT
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a shell")
+@pytest.mark.parametrize("closed, code", [("<&-", 0), ("2>&-", 0), (">&-", 3)])
+def test_streams_that_the_caller_closed(closed, code, root, cat, tmp_path):
+    """Without stdout its rows cannot go anywhere, which is an error; a file can still be written."""
+    done = subprocess.run(f"{sys.executable} -m nphybrid classify {cat} {closed}", shell=True, capture_output=True,
+                          env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path, text=True)
+    assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
+    assert ("cat" in done.stdout) == (code == 0)
+    done = subprocess.run(f"{sys.executable} -m nphybrid classify {cat} -o x.txt {closed}", shell=True,
+                          env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path)
+    assert done.returncode == 0 and (tmp_path / "x.txt").read_text().startswith("cat ")
+
+
+# ---------------------------------------------------------------- where the rows go
+
+def test_a_link_stays_one(cat, tmp_path):
+    link, target = tmp_path / "link.jsonl", tmp_path / "target.jsonl"
+    target.write_text("old")
+    link.symlink_to(target)
+    for resumed in ([], ["--resume"]):
+        assert main(["classify", str(cat), "--format", "jsonl", "-o", str(link), *resumed]) == 0
+        assert link.is_symlink() and json.loads(target.read_text())["labels"][0]["label"] == "cat"
+
+
+@pytest.mark.parametrize("target", ["a.png", "hard.png", "other.png", "list"])
+def test_what_is_read_is_not_written_over(target, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.png", "other.png"):
+        shutil.copy(cat, name)
+    os.link("a.png", "hard.png")
+    with open("list", "w") as file:
+        file.write("a.png\n")
+    before = {name: open(name, "rb").read() for name in os.listdir()}
+    command = ["list", "a.png"] if target == "list" else ["a.png"]
+    for format in "text", "jsonl":
+        assert main(["classify", *command, "--format", format, "-o", target]) == 3
+        assert f"{target} cannot be replaced" in capsys.readouterr().err
+    assert {name: open(name, "rb").read() for name in os.listdir()} == before
+
+
+def test_a_cluster_that_is_not_there_costs_no_rows(cat, tmp_path, capsys):
+    pytest.importorskip("distributed")
+    out = tmp_path / "rows.jsonl"
+    out.write_text("old")
+    assert main(["classify", str(cat), "--format", "jsonl", "-o", str(out), "--scheduler", "nonsense"]) == 3
+    assert out.read_text() == "old" and capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- interrupted
 
 @pytest.mark.parametrize("format", ["jsonl", "csv", "json"])
 def test_interrupt(format, root, folder, tmp_path):

@@ -73,11 +73,14 @@ def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):
     (b"b.png\r\na.png", ["b.png", "a.png"]),
     (b"b\n.png\0a\r\n.png\0\xff.png\0", ["b\n.png", "a\r\n.png", os.fsdecode(b"\xff.png")]),
     (b"\nb.png\n\n", ["b.png"]),
+    (b"b.png\r\na.png\nc.png\n", ["b.png", "a.png", "c.png"]),
+    (b"\xef\xbb\xbfb.png\n", ["b.png"]),
     (b"BMW.jpg\nP6.png\nGIF89a.gif\n", ["BMW.jpg", "P6.png", "GIF89a.gif"]),
     (b"P1 2 3.pbm\n", ["P1 2 3.pbm"]),
     (b"*.png\n-\n", ["*.png", "-"]),
     (b"c\n", ["c/a.bmp"]),
-], ids=["lines", "CRLF", "NUL", "empty lines", "names like signatures", "names like a header", "no globs", "folder"])
+], ids=["lines", "CRLF", "NUL", "empty lines", "mixed ends", "BOM",
+        "names like signatures", "names like a header", "no globs", "folder"])
 def test_a_list_on_stdin(tree, data, names):
     assert listed(["-"], stdin=io.BytesIO(data)) == names
 

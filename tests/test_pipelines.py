@@ -22,11 +22,8 @@ def pipe(request):
     return pipeline(request.param)
 
 
-
-
 def test_one_picture_of_every_kind(pipe, paths):
     """A path, a Path, bytes, an open file, a Pillow picture and an array are the same picture."""
-
     expected = pipe(paths[0])
     picture = open_picture(paths[0])
     with open(paths[0], "rb") as file:

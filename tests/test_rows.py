@@ -1,4 +1,5 @@
 """Rows: what is written comes back, an interrupted file goes on, and a terminal sees how far it is."""
+import contextlib
 import csv
 import io
 import json
@@ -184,19 +185,49 @@ def watched(stderr, monkeypatch, **options):
 
 
 def terminal():
-    """A terminal, and what appeared on it."""
+    """A terminal, and a function that closes it and tells what appeared on it."""
     controller, worker = pty.openpty()
-    return open(worker, "w"), lambda: os.read(controller, 10_000).decode()
+    file = open(worker, "w")
+
+    def seen():
+        file.close()
+        text = b""
+        with contextlib.suppress(OSError):            # EIO at the end
+            while data := os.read(controller, 10_000):
+                text += data
+        return text.decode()
+    return file, seen
 
 
 def test_a_bar_on_a_terminal(monkeypatch):
     stderr, seen = terminal()
-    watched(stderr, monkeypatch)
-    stderr.flush()
+    watched(stderr, monkeypatch, failed=2)
     text = seen()
-    assert "8 of 10   80 % [################....]" in text and "/s   " in text and "left   1 failed" in text
+    assert "8 of 10   80 % [################....]" in text and "/s   " in text and "left   3 failed" in text
     assert text.count("\r\x1b[K") >= 5 and "$'b\\n.png: is empty'" in text
-    assert text.rsplit("\r\x1b[K")[-1].strip() == "nphybrid: 1 of 10 pictures failed"
+    assert text.rsplit("\r\x1b[K")[-1].strip() == "nphybrid: 3 of 10 pictures failed"
+
+
+def test_the_rate_is_of_this_run_and_a_line_does_not_wrap(monkeypatch):
+    stderr, seen = terminal()
+    monkeypatch.setenv("COLUMNS", "55")
+    monkeypatch.setattr(progress.time, "monotonic", iter(range(0, 100, 2)).__next__)
+    watched(stderr, monkeypatch)
+    text = seen()
+    assert "8 of 10   80 % [################....]   0.5/s   0:04 l\r" in text, "a picture in 2 s, and 54 columns"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is full")
+def test_a_full_disk_is_named():
+    with open("/dev/full", "wb") as file:
+        with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+            rows.put(file, b"x")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+
+
+@pytest.mark.parametrize("stderr", [None, "/dev/full"])
+def test_who_does_not_read_errors_stops_no_rows(stderr, monkeypatch):
+    watched(stderr and open(stderr, "w"), monkeypatch)
 
 
 def test_no_bar_elsewhere(monkeypatch):

@@ -66,8 +66,8 @@ def job(model=None, state="logits", pool=None, batch=8, head=None, **options):
 
     Raises what `checkpoint.read` raises.
 
-    >>> job(state="norm", num_threads=2)[3:]
-    ('norm', None, 8, (('num_threads', 2),), '0.1.0', None)
+    >>> job(state="norm", num_threads=2)[3:7]
+    ('norm', None, 8, (('num_threads', 2),))
     """
     digests = _digests(model, head)
     if model is not None and os.path.exists(model):
@@ -116,7 +116,8 @@ def rows(client, sources, job, start=0, part=None):
 
 @contextlib.contextmanager
 def connected(address):
-    """A client of the scheduler at an address.  Raises ImportError without distributed, OSError where none answers."""
+    """A client of the scheduler at an address, for a command: nothing is logged meanwhile.  Raises ImportError without
+    distributed, OSError where none answers."""
     distributed = _distributed()
     try:
         with _silent(), distributed.Client(address, set_as_default=False) as client:

@@ -148,6 +148,10 @@ def _to_stdout(data):
 
 
 def put(file, data):
-    """Write bytes, at once."""
-    file.write(data)
-    file.flush()
+    """Write bytes, at once.  An OSError says where."""
+    try:
+        file.write(data)
+        file.flush()
+    except OSError as error:
+        error.filename = file.name
+        raise

@@ -70,5 +70,5 @@ def _begun(args, sources, model):
     from ..apps import resume
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
-    run = resume.identity(sources, rows=args.format, top_k=args.top_k, **what_computes(args, model, args.head))
+    run = resume.identity(sources, row_format=args.format, top_k=args.top_k, **what_computes(args, model, args.head))
     return resume.begun(args.output, run, args.format, args.resume)
