@@ -36,7 +36,7 @@ def run(args):
         return 2
     if args.output is not None:
         check_target(args.output, "", args.images)
-        refuse_picture(args.output)
+        _refuse_picture(args.output)
         args.output = os.path.realpath(args.output)
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
@@ -56,7 +56,7 @@ def run(args):
     return min(failed, 1)
 
 
-def refuse_picture(path):
+def _refuse_picture(path):
     """Raise ValueError where rows would take the place of a picture, such as one of the folder that is gone through."""
     from ..picture import begins_as_picture
     if os.path.exists(path):

@@ -30,7 +30,6 @@ def run(args):
     import numpy as np
 
     from ..apps import embedding, features, progress, resume, states
-    from ..apps.inputs import named
     from ..apps.run import preparer
     if args.append and args.resume:
         print("usage: --append goes on with what it began by itself; --resume with what was begun without it",
@@ -44,21 +43,18 @@ def run(args):
     prepare = preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
     check_scheduler(args)
-    sources, depends = pictures(args), {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model)}
-    manifest = {**depends, "processor": model.processor}
+    depends = {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model)}
+    manifest, new = {**depends, "processor": model.processor}, pictures(args)
     interrupted = embedding.finished(args.output) if args.append or args.resume else None
     held = _held(args, manifest)
-    whole = [*(held.names if held else ()), *sources]
-    identity = resume.identity(whole, shape=list(extractor.shape), **depends)
-    if args.resume:
-        found = embedding.complete(args.output, identity)
-    else:
-        found = interrupted if interrupted and interrupted.names[-len(sources):] == list(map(named, sources)) else None
+    sources = [*(held.names if held else ()), *new]
+    identity = resume.identity(sources, shape=list(extractor.shape), **depends)
+    found = _written(args, identity, interrupted, new)
     if found is None:
         done, failed = _begun(args, identity, held)
-        rows = computed(args, whole, done, prepare, extractor.compute, extractor.state, extractor.pool)
+        rows = computed(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
         with embedding.writer(args.output, extractor.shape) as write:
-            for _ in progress.watched(map(write, rows), len(whole), done, failed, quiet=args.quiet):
+            for _ in progress.watched(map(write, rows), len(sources), done, failed, quiet=args.quiet):
                 pass
         found = embedding.finish(args.output, identity, manifest)
     shape = "x".join(map(str, found.values.shape))
@@ -77,6 +73,18 @@ def _held(args, manifest):
     if other:
         raise ValueError(f"{args.output} holds features of another {', '.join(other)}; it cannot be added to")
     return held
+
+
+def _written(args, identity, interrupted, new):
+    """What an earlier run has written, if it is what this one would write."""
+    from ..apps import embedding
+    from ..apps.inputs import named
+    if args.resume:
+        return embedding.complete(args.output, identity)
+    # What was killed in its last step has added the new pictures already.
+    if interrupted and interrupted.names[-len(new):] == [named(source) for source in new]:
+        return interrupted
+    return None
 
 
 def _begun(args, identity, held):
