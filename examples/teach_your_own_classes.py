@@ -73,19 +73,25 @@ def main(folder, head_file):
     known, new = halves(*classes.of_folders([folder]))
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, errors = teach.features_of(network, sha256(default_model()), [path for path, _ in known])
-    names = [name for i, (_, name) in enumerate(known) if i not in errors]
-    head, report = teach.taught(features, names)
+    head, report = teach.taught(features, teach.remaining([name for _, name in known], errors))
     print(teach.text(report))
     write_head(head_file, head)
 
     classify = pipeline("image-classification", default_model(), head=head_file)
-    answers = [answer[0] for answer in classify([path for path, _ in new], top_k=1, batch_size=8)]
+    answers, unreadable = [], list(errors.values())
+    for path, name in new:
+        try:
+            answers.append((path, name, *classify(path, top_k=1)))
+        except (OSError, ValueError) as error:
+            unreadable.append(error)
     print("\nnew pictures")
-    for (path, name), answer in list(zip(new, answers))[::max(len(new) // 8, 1)]:
+    for path, name, answer in answers[::max(len(answers) // 8, 1)]:
         print(f"  {os.path.relpath(path, folder):20}  {answer['label']:10} {answer['score']:.2f}"
               f"{'' if answer['label'] == name else '   wrong'}")
-    right = sum(answer["label"] == name for (_, name), answer in zip(new, answers))
-    print(f"{right} of {len(new)} new pictures right: {scores.told(right, len(new))}")
+    for error in unreadable:
+        print(f"not read: {error}")
+    right = sum(answer["label"] == name for _, name, answer in answers)
+    print(f"{right} of {len(answers)} new pictures right: {scores.told(right, len(answers))}")
 
 
 if __name__ == "__main__":

@@ -1,15 +1,20 @@
 """`probe fit` and `evaluate` on CIFAR-10 pictures as files: what they count, write, list and refuse."""
+import errno
+import io
 import json
 import os
 import shutil
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
+from sights import network
 
 from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model, pipeline
 from nphybrid.__main__ import main
-from nphybrid.apps import classes, evaluate, features
+from nphybrid.apps import classes, evaluate, features, teach
 from nphybrid.checkpoint import read_head, sha256
 
 NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -104,12 +109,41 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
     ("a.png,cat\n", "has no label for 120 of 120 pictures"), ("cat\ndog\n", "holds 2 labels for 120 pictures"),
     ("", "holds no labels"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
     ("\"" + "a" * 200_000 + "\"\n", "is no CSV"), ("a,\n", "row 1 is"),
-    ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"),
+    ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"), ("a, \n", "row 1 is"),
+    ("path;label\na.png;cat\n", "one field with ';' in it, the first 'path;label'; expected a comma"),
+    ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"), ("a,cat\n".encode("utf-16"), "as UTF-16 does"),
 ])
 def test_files_of_labels_that_do_not_fit(labels, told, cifar, tmp_path, capsys):
-    (tmp_path / "labels.csv").write_text(labels)
+    (tmp_path / "labels.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
     assert main(["evaluate", str(cifar[0]), "--labels", str(tmp_path / "labels.csv")]) == 3
     assert told in capsys.readouterr().err
+
+
+def test_white_space_around_a_label_is_none_of_it(tmp_path):
+    (tmp_path / "labels.csv").write_text("path, label\n b.png,\tcat \na.png, big cat\n")
+    assert classes.of_file(tmp_path / "labels.csv", [str(tmp_path / " b.png"), str(tmp_path / "a.png")]) == [
+        "cat", "big cat"]
+    (tmp_path / "labels.csv").write_text("label\ncat; kitten\n dog\n")
+    assert classes.of_file(tmp_path / "labels.csv", ["a", "b"]) == ["cat; kitten", "dog"]
+
+
+def test_a_picture_on_stdin_has_a_label_too(cifar, tmp_path, capsys, monkeypatch):
+    path, k = next(iter(cifar[1].items()))
+    with open(path, "rb") as file:
+        data = file.read()
+    for label, code in ("a.png,cat", 3), (f"-,{k}", 0), (f"{k}", 0):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+        (tmp_path / "labels.csv").write_text(f"{label}\n")
+        assert main(["evaluate", "-", "--labels", str(tmp_path / "labels.csv")]) == code
+        printed = capsys.readouterr()
+        assert printed.err.endswith("1 of 1 pictures: '-'\n") if code else printed.out.startswith("1 pictures\n")
+
+
+def test_without_a_dash_stdin_is_left_alone(cifar, tmp_path, capsys, monkeypatch):
+    (tmp_path / "labels.csv").write_text("3\n")
+    monkeypatch.setattr(sys, "stdin", None)                 # as in a program without a terminal
+    found, code = documents(capsys, "evaluate", next(iter(cifar[1])), "--labels", tmp_path / "labels.csv")
+    assert code == 0 and found["top1"]["count"] == 1
 
 
 def test_names_that_are_no_text_have_labels_too(tmp_path):
@@ -124,10 +158,58 @@ def test_names_that_are_no_text_have_labels_too(tmp_path):
 
 def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
     assert main(["evaluate", str(cifar[0] / "dog")]) == 3
-    assert "pictures beside its folders and 0 in them" in capsys.readouterr().err
+    assert "holds 0 folders and 9 pictures beside them" in capsys.readouterr().err
     assert main(["evaluate", next(iter(cifar[1]))]) == 3
     assert "give --labels" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path)]) == 3
+    assert "holds 0 folders and 0 pictures" in capsys.readouterr().err
+
+
+def folders(root, **counts):
+    """A folder of folders: so many pictures of noise in each."""
+    rng = np.random.default_rng(4)
+    for name, count in counts.items():
+        (root / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)).save(root / name / f"{i}.png")
+    return root
+
+
+def test_hidden_folders_are_no_classes_and_folders_in_a_class_are_none(tmp_path):
+    folders(tmp_path, **{"dog": 1, "cat": 1, ".cache": 2, "dog/old": 1})
+    sources, names = classes.of_folders([tmp_path])
+    assert [os.path.relpath(path, tmp_path) for path in sources] == ["cat/0.png", "dog/0.png", "dog/old/0.png"]
+    assert names == ["cat", "dog", "dog"]
+
+
+@pytest.mark.parametrize("verb", [["evaluate"], ["probe", "fit", "-o", "head.h5"]])
+def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monkeypatch):
+    """An empty folder, one whose pictures have other names, and one that may not be read."""
+    monkeypatch.chdir(tmp_path)
+    folders(tmp_path / "mine", cat=2, dog=2, owl=0, bee=0)
+    (tmp_path / "mine" / "bee" / "notes.txt").write_text("none yet")
+    assert main([*verb, "mine"]) == 3
+    assert "no picture in 2 folders of classes: 'mine/bee', 'mine/owl'" in capsys.readouterr().err
+    opened = os.scandir
+
+    def scandir(path):
+        if os.fspath(path).endswith("dog"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return opened(path)
+    monkeypatch.setattr(os, "scandir", scandir)             # for root no folder is forbidden
+    assert main([*verb, "mine"]) == 3
+    assert "Permission denied: 'mine/dog'" in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(teach, "features_of", lambda *_: pytest.fail("computed"))
+    folders(tmp_path / "mine", **{"cat": 2, os.fsdecode(b"\xff\xfe"): 2})
+    for path in classes.listed([str(tmp_path / "mine")], recursive=True):
+        with open(tmp_path / "labels.csv", "ab") as file:
+            file.write(os.fsencode(f"{path},{os.path.basename(os.path.dirname(path))}\n"))
+    for more in [], ["--labels", str(tmp_path / "labels.csv")]:
+        assert main(["probe", "fit", str(tmp_path / "mine"), *more, "-o", str(tmp_path / "head.h5")]) == 3
+        assert r"the names of 1 classes are no UTF-8: '\udcff\udcfe'" in capsys.readouterr().err
 
 
 def test_a_label_that_the_model_has_twice_is_unclear():
@@ -180,6 +262,66 @@ def test_probe_fit_goes_on_without_a_broken_picture(cifar, tmp_path, capsys):
     assert {**report, "failed": 0, "head": ""} == {**whole, "head": ""}
 
 
+def test_probe_fit_tells_that_it_takes_features(capsys):
+    with pytest.raises(SystemExit):
+        main(["probe", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "FOLDER_OR_FEATURES [FOLDER_OR_FEATURES ...]" in told and "nphybrid embed` wrote (.h5, .npy" in told
+
+
+def test_probe_fit_does_not_lose_a_class(tmp_path, capsys):
+    """One whose pictures are all broken, and all classes."""
+    folders(tmp_path / "mine", cat=2, dog=2, owl=2)
+    for names, told in (["owl"], "'owl'"), (["cat", "dog"], "'cat', 'dog', 'owl'"):
+        for name in names:
+            for i in range(2):
+                (tmp_path / "mine" / name / f"{i}.png").write_bytes(b"GIF89a")
+        assert main(["probe", "fit", str(tmp_path / "mine"), "-o", str(tmp_path / "head.h5")]) == 3
+        assert f"fewer than two pictures of {told} could be read; expected" in capsys.readouterr().err
+        assert not (tmp_path / "head.h5").exists()
+
+
+def test_features_of_no_picture_have_their_width(tmp_path):
+    model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    found, errors = teach.features_of(model, "", [str(tmp_path / "a.png"), str(tmp_path / "b.png")])
+    assert found.values.shape == (0, 192) and found.values.dtype == np.float32 and sorted(errors) == [0, 1]
+
+
+@pytest.mark.parametrize("suffix", [".h5", ".npy"])
+def test_probe_fit_from_features_of_which_some_failed(suffix, cifar, tmp_path, capsys):
+    """The labels are those of the whole list, by path or in its order, as of a folder of the same pictures."""
+    for name in ("cat", "ship"):
+        shutil.copytree(cifar[0] / name, tmp_path / "mine" / name)
+    (tmp_path / "mine" / "cat" / "000.png").write_bytes(b"GIF89a")
+    x, paths = tmp_path / f"x{suffix}", sorted(map(str, (tmp_path / "mine").rglob("*.png")))
+    names = [os.path.basename(os.path.dirname(path)) for path in paths]
+    assert main(["embed", "-r", str(tmp_path / "mine"), "-o", str(x), "--quiet"]) == 1
+    capsys.readouterr()
+    expected, code = documents(capsys, "probe", "fit", tmp_path / "mine", "-o", tmp_path / "a.h5")
+    assert code == 1 and expected["failed"] == 1
+    for rows in names, map(",".join, zip(paths, names)):
+        (tmp_path / "labels.csv").write_text("\n".join(rows))
+        found, code = documents(capsys, "probe", "fit", x, "--labels", tmp_path / "labels.csv", "-o", tmp_path / "b.h5")
+        assert code == 1 and {**found, "head": ""} == {**expected, "head": ""}
+        assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+
+
+def test_a_file_of_features_must_be_there_and_of_the_model(cifar, tmp_path, capsys):
+    (tmp_path / "labels.csv").write_text("".join(f"{path},{k}\n" for path, k in cifar[1].items()))
+    line = ["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"), "--method", "ridge",
+            "-o", str(tmp_path / "head.h5")]
+    assert main(line) == 3
+    assert f"{tmp_path / 'x.h5'}: there is no such file of features" in capsys.readouterr().err
+    assert main(["embed", "-r", str(cifar[0]), "-o", str(tmp_path / "x.h5"), "--quiet"]) == 0
+    assert main([*line, "--model", str(tmp_path / "nothing")]) == 3
+    assert str(tmp_path / "nothing") in capsys.readouterr().err
+    network("vit").save(tmp_path / "other.h5")
+    assert main([*line, "--model", str(tmp_path / "other.h5")]) == 3
+    assert f"holds features of the model with SHA-256 {sha256(default_model())}, but" in capsys.readouterr().err
+    assert not (tmp_path / "head.h5").exists()
+    assert main([*line, "--model", str(default_model())]) == 0
+
+
 def test_probe_fit_refuses(cifar, tmp_path, capsys):
     os.makedirs(tmp_path / "mine" / "one")
     shutil.copytree(cifar[0] / "dog", tmp_path / "mine" / "dog")
@@ -191,7 +333,8 @@ def test_probe_fit_refuses(cifar, tmp_path, capsys):
     main(["embed", str(cifar[0] / "dog"), "-o", str(tmp_path / "x.h5"), "--state", "stem", "--pool", "none", "--quiet"])
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "-o", str(tmp_path / "head.h5")]) == 3
     assert "--labels for its pictures" in capsys.readouterr().err
-    (tmp_path / "labels.csv").write_text("dog\n" * len(os.listdir(cifar[0] / "dog")))
+    names = [f"c{i % 2}\n" for i in range(len(os.listdir(cifar[0] / "dog")))]
+    (tmp_path / "labels.csv").write_text("".join(names))
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"),
                  "-o", str(tmp_path / "head.h5")]) == 3
     assert "one vector per picture" in capsys.readouterr().err
@@ -207,7 +350,19 @@ def test_a_head_of_another_state_says_why_it_cannot_be_a_models(cifar, tmp_path,
     assert "reads the state stages.1.1 with pool mean" in capsys.readouterr().err
 
 
-def test_equal_logits_are_answered_by_the_smaller_number():
+def test_equal_logits_are_answered_by_the_smaller_number(root):
+    """Of 40 classes, so many that a sort may leave equals in any order."""
+    logits = np.repeat(np.float32([0, 2, 1, 2]), 10)[None]
+
+    def model(_):
+        return SimpleNamespace(logits=logits)
+    model.num_threads, model.config = 1, SimpleNamespace(id2label={k: str(k) for k in range(40)})
+    found = evaluate.evaluated(model, ViTHybridImageProcessor.from_pretrained(default_model()),
+                               [str(root / "examples" / "images" / "cat.png")], [13])
+    assert found.answers.tolist() == [[10, 11, 12, 13, 14]]
+
+
+def test_right_counts_those_among_the_best():
     found = evaluate.Evaluation(["a", "b", "c"], np.array([1, 2]), np.array([[1, 0, 2], [0, 1, 2]]), [])
     assert evaluate.right(found, 1) == (1, 2) and evaluate.right(found, 1, 2) == (0, 1)
     assert evaluate.right(found, 5, 2) == (1, 1)

@@ -46,7 +46,7 @@ def test_one_page_stands_alone(root):
 
 
 def test_teach_your_own_classes(root, tmp_path):
-    """Six classes that the network never saw, from 180 pictures; and a folder of one's own."""
+    """Six classes that the network never saw, from 180 pictures; and a folder of one's own, two pictures broken."""
     right, of = run(root, "teach_your_own_classes.py").splitlines()[-1].split()[0:3:2]
     assert of == "180" and int(right) > 150                  # observed 156; by chance 30
     import teach_your_own_classes as example
@@ -55,7 +55,11 @@ def test_teach_your_own_classes(root, tmp_path):
         (tmp_path / shape).mkdir()
         for i in range(6):
             example.drawn(shape, rng).save(tmp_path / shape / f"{i}.png")
-    assert "6 pictures of 2 classes" in run(root, "teach_your_own_classes.py", str(tmp_path))
+    for name in ("star/0.png", "ring/00.png"):              # of the half that is fitted, and of the other
+        (tmp_path / name).write_bytes(b"GIF89a")
+    printed = run(root, "teach_your_own_classes.py", str(tmp_path))
+    assert "6 pictures of 2 classes" in printed and "of 5 new pictures right" in printed
+    assert [name in printed for name in (f"read: {tmp_path}/star/0.png", f"read: {tmp_path}/ring/00.png")] == [True] * 2
 
 
 def test_time_kernels(root):

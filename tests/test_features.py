@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import sys
-from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -12,12 +11,12 @@ import pytest
 
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitModel, FormatError, ViTConfig,
                       ViTForImageClassification, ViTHybridConfig, ViTHybridForImageClassification, ViTHybridModel,
-                      checkpoint, default_model, params)
+                      checkpoint, default_model)
 from nphybrid.__main__ import main
 from nphybrid.api import pipeline
 from nphybrid.apps import embedding, features
 from nphybrid.apps.run import Row
-from nphybrid.apps.states import extractor, read_by_head
+from nphybrid.apps.states import extractor
 from nphybrid.config import Config
 
 SMALL = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, num_labels=5)
@@ -79,7 +78,7 @@ def test_by_default_it_is_what_the_head_reads(name):
     ("token", False, 24, ("pre_logits", "none")), ("token", False, 0, ("norm", "token"))])
 def test_what_heads_of_other_dialects_read(pool, norm_pooled, pre_logits, expected):
     sizes = Config(pool=pool, norm_pooled=norm_pooled, pre_logits=pre_logits)
-    assert read_by_head(SimpleNamespace(sizes=sizes, _shapes=params.shapes(sizes))) == expected
+    assert checkpoint.head_reads(sizes) == expected
 
 
 def test_stages_by_their_number():

@@ -6,7 +6,7 @@ import pytest
 from sights import KINDS, network
 
 from nphybrid import (BitForImageClassification, FormatError, ViTForImageClassification,
-                      ViTHybridForImageClassification, ViTHybridModel, checkpoint, tensorfile)
+                      ViTHybridForImageClassification, ViTHybridModel, checkpoint, pipeline, tensorfile)
 from nphybrid.__main__ import main
 from nphybrid.api.pipeline import load, prepared
 from nphybrid.apps import states
@@ -103,6 +103,19 @@ def test_the_whole_is_saved_and_loaded(taught, tmp_path):
         assert type(again) is kind and again.config.id2label == model.config.id2label
         assert (again(x.astype(np.float32)).logits == model(x.astype(np.float32)).logits).all()
         assert again.processor == model.processor
+
+
+def test_one_class_is_right_whatever_the_model_was_trained_for(tmp_path):
+    """A model of many labels at once answers with sigmoids; the classes of a head exclude each other."""
+    model = network("vit")
+    model.config.problem_type = "multi_label_classification"
+    model.save(tmp_path / "m.h5")
+    picture = np.random.default_rng(1).integers(0, 256, (48, 48, 3)).astype(np.uint8)
+    own, taught = (pipeline("image-classification", load(tmp_path / "m.h5", head=head, engine="reference"))
+                   for head in (None, head_for(model, tmp_path / "m.h5")))
+    assert own.model.config.problem_type == "multi_label_classification" and taught.model.config.problem_type is None
+    shares = [sum(answer["score"] for answer in pipe(picture)) for pipe in (own, taught)]
+    assert abs(shares[0] - 1) > 0.01 and shares[1] == pytest.approx(1, abs=1e-6)
 
 
 def test_a_bare_model_becomes_a_classifier(tmp_path):

@@ -1,10 +1,12 @@
 """The probes, each against its definition: loops, normal equations, and an optimum that no small step improves."""
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
 
-from nphybrid.apps import probe, scores
+from nphybrid.apps import features, probe, scores, teach
+from nphybrid.apps import logistic as newton
 from nphybrid.apps.logistic import logistic, loss
 
 
@@ -153,19 +155,81 @@ def test_neighbours_by_loops():
         assert np.delete(answers, 7).tolist() == np.delete(expected, 7).tolist(), k
 
 
+def test_neighbours_of_many_pictures_are_searched_in_bounded_memory(monkeypatch):
+    X, y = blobs(2500, 3, 4)
+    fold = probe.dealt(y, 2)
+    whole = probe.neighbours(X, y, 4, fold)                 # 1,250 x 1,250: one block
+    monkeypatch.setattr(probe, "MOST_BYTES", 1 << 20)
+    tracemalloc.start()
+    answers = probe.neighbours(X, y, 4, fold)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert (answers == whole).all() and peak < 2 << 20      # observed 1.4 MB; 26 MB in one block
+
+
+def test_blocks_of_the_hessian_are_held_once():
+    """In float32, beside what one class takes in float64."""
+    K, D = 40, 63
+    Z = np.random.default_rng(0).standard_normal((100, D + 1)).astype(np.float32)
+    P = np.full((100, K), 1 / K)
+    tracemalloc.start()
+    inverses = newton._inverse_blocks(Z, P, np.ones((D + 1, 1)))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    weight = (1 / K) * (1 - 1 / K) / 100
+    expected = np.linalg.inv(weight * Z.T.astype(np.float64) @ Z + np.eye(D + 1))
+    assert inverses.dtype == np.float32 and np.abs(inverses - expected).max() < 1e-6
+    assert peak < 1.6 * inverses.nbytes                     # observed 1.3; five times with a list of float64
+
+
 def test_what_cannot_be_fitted_is_refused():
     X, y = blobs(20, 3, 2)
     with pytest.raises(ValueError, match=r"fewer than two pictures of '1';"):
         probe.fitted(X, np.r_[1, np.zeros(19, int)], 2)
-    with pytest.raises(ValueError, match="two classes or more"):
+    with pytest.raises(ValueError, match="^the only class is '0'; expected two classes or more$"):
         probe.fitted(X, np.zeros(20, int), 1)
+    with pytest.raises(ValueError, match="there is no class"):
+        probe.fitted(X[:0], y[:0], 0)
     with pytest.raises(ValueError, match=r"shape \[20, 3\] and classes \[19\]"):
         probe.fitted(X, y[1:], 2)
     with pytest.raises(ValueError, match="1 folds"):
         probe.fitted(X, y, 2, folds=1)
+    with pytest.raises(ValueError, match="method is 'svm'; expected one of ridge, logistic"):
+        probe.fitted(X, y, 2, "svm")
+    for strengths in ([], [1.0, 0.0], [-1.0], [np.inf], [np.nan]):
+        with pytest.raises(ValueError, match="strengths are .*; expected finite numbers above 0, one or more"):
+            probe.fitted(X, y, 2, "ridge", strengths=strengths)
     X[13, 1] = np.inf
     with pytest.raises(ValueError, match="row 13 are not finite"):
         probe.fitted(X, y, 2)
+
+
+def test_classes_called_by_numbers_come_in_their_order():
+    X, y = blobs(30, 4, 3, apart=5)
+    found = features.Features(X.astype(np.float32), [str(i) for i in range(30)], "", "norm", "token")
+    head, report = teach.taught(found, [("10", "9", "a")[k] for k in y], "ridge", 3)
+    assert head.labels == report["labels"] == ["9", "10", "a"]
+    assert ((X @ head.kernel + head.bias).argmax(1) == np.array([1, 0, 2])[y]).mean() > 0.9
+
+
+@pytest.mark.parametrize("folds, told", [(3, 3), (1000, 11)])
+def test_the_report_says_how_many_folds_there_are(folds, told):
+    X, y = blobs(11, 4, 2, seed=3)
+    found = features.Features(X.astype(np.float32), [str(i) for i in range(11)], "", "norm", "token")
+    head, report = teach.taught(found, [f"c{k}" for k in y], "ridge", folds)
+    assert report["folds"] == head.made["folds"] == told
+    assert f"fitted to the other folds of {told}\n" in teach.text(report)
+
+
+def test_classes_are_those_of_the_pictures_that_could_be_read():
+    names = ["owl", "cat", "owl", "cat", "dog", "dog", "dog"]
+    assert teach.remaining(names, {4: "is empty"}) == ["owl", "cat", "owl", "cat", "dog", "dog"]
+    with pytest.raises(ValueError, match="fewer than two pictures of 'dog', 'owl' could be read"):
+        teach.remaining(names, {0: "", 2: "", 4: "", 5: ""})
+    with pytest.raises(ValueError, match="fewer than two pictures of 'owl'; expected"):
+        teach.remaining(names[1:])
+    with pytest.raises(ValueError, match="the only class is 'dog'; expected two classes or more"):
+        teach.remaining(names[4:])
 
 
 # ------------------------------------------------------------------ scores

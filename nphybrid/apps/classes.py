@@ -2,37 +2,47 @@
 
     a folder of folders     the class is the name of the folder in it, at whatever depth the picture lies there
     labels.csv              a row `path,label` per picture, in any order, with or without that header; a path is taken
-                            as it stands, else from the folder of labels.csv. Or a row `label` per picture, in their
-                            order. UTF-8; bytes of a path that are none are kept
+                            as it stands, else from the folder of labels.csv; - is a picture on stdin. Or a row `label`
+                            per picture, in their order. UTF-8; bytes of a path that are none are kept. White space
+                            around a label is none of it
+
+The name of a class is text, since a head keeps it in JSON: bytes that are no UTF-8 are refused.
 """
 import csv
+import io
 import os
 
 from ..tensorfile import FormatError
 from ..tensorfile.common import listed as several
-from .inputs import listed
+from .inputs import listed, named
 
 
 def of_folders(folders):
     """The pictures in folders of folders, and their classes.  -> list of path, list of str
 
-    Raises ValueError for a folder that holds pictures beside its folders, or none; OSError.
+    Raises ValueError for a folder that holds pictures beside its folders, or no folder, for classes without a picture
+    and for names that are no UTF-8; OSError.
     """
-    sources, classes = [], []
+    sources, classes, empty = [], [], []
     for root in map(os.fspath, folders):
         if not os.path.isdir(root):
             raise NotADirectoryError(f"{root} is no folder of folders, a folder per class; for single pictures and "
                                      "features, give --labels")
         inside = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                         key=os.fsencode)
-        found = [(path, os.path.basename(folder)) for folder in inside
-                 for path in listed([folder], recursive=True) if path != folder]
         loose = [path for path in listed([root]) if path != root]
-        if loose or not found:
-            raise ValueError(f"{root} holds {len(loose):,} pictures beside its folders and {len(found):,} in them; "
-                             "expected a folder per class, and pictures only there")
-        sources += [path for path, _ in found]
-        classes += [name for _, name in found]
+        if loose or not inside:
+            raise ValueError(f"{root} holds {len(inside):,} folders and {len(loose):,} pictures beside them; expected "
+                             "a folder per class, and pictures only there")
+        _check_text(map(os.path.basename, inside), root)
+        for folder in inside:
+            os.scandir(folder).close()                      # raises for one that may not be read, which `listed` passes
+            found = [path for path in listed([folder], recursive=True) if path != folder]
+            empty += [] if found else [folder]
+            sources += found
+            classes += [os.path.basename(folder)] * len(found)
+    if empty:
+        raise ValueError(f"no picture in {len(empty):,} folders of classes: {several(empty)}")
     return sources, classes
 
 
@@ -44,7 +54,8 @@ def of_file(path, sources):
     rows = _rows(path)
     if all(len(row) == 1 for row in rows):
         if len(rows) != len(sources):
-            raise ValueError(f"{path} holds {len(rows):,} labels for {len(sources):,} pictures")
+            raise ValueError(f"{path} holds {len(rows):,} labels for {len(sources):,} pictures; expected one each, or "
+                             "rows path,label")
         return [row[0] for row in rows]
     folder, labels = os.path.dirname(os.path.abspath(path)), {}
     for name, label in rows:
@@ -52,28 +63,42 @@ def of_file(path, sources):
             raise FormatError(f"{path}: {name!r} is both {labels[os.path.abspath(os.path.join(folder, name))]!r} and "
                               f"{label!r}")
     labels |= {os.path.abspath(name): label for name, label in rows}
-    places = [source if isinstance(source, bytes) else os.path.abspath(source) for source in sources]
-    if missing := [source for source, place in zip(sources, places) if place not in labels]:
-        raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: "
-                         f"{several(map(str, missing))}")
+    places = [os.path.abspath(named(source)) for source in sources]
+    if missing := [named(source) for source, place in zip(sources, places) if place not in labels]:
+        raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: {several(missing)}")
     return [labels[place] for place in places]
 
 
 def _rows(path):
     """The rows of a file of labels, without its header, all of one or of two fields."""
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        try:
-            rows = [row for row in csv.reader(file) if row]
-        except csv.Error as error:
-            raise FormatError(f"{path} is no CSV: {error}") from None
+    with open(path, "rb") as file:
+        data = file.read()
+    if b"\0" in data:
+        raise FormatError(f"{path} holds NUL bytes, as UTF-16 does; expected UTF-8")
+    text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
+    try:
+        rows = [[*row[:-1], row[-1].strip()] for row in csv.reader(text) if row]
+    except csv.Error as error:
+        raise FormatError(f"{path} is no CSV: {error}") from None
     rows = rows[1:] if rows and rows[0] in (["path", "label"], ["label"]) else rows
     wide = len(rows[0]) if rows else 0
     for number, row in enumerate(rows, 1):
-        if len(row) not in (1, 2) or len(row) != wide or not row[-1].strip():
+        if len(row) not in (1, 2) or len(row) != wide or not row[-1]:
             raise FormatError(f"{path}: row {number} is {row!r}; expected path,label or label, as in every other row")
     if not rows:
         raise FormatError(f"{path} holds no labels")
+    for mark in ";\t":
+        if all(len(row) == 1 and mark in row[0] for row in rows):
+            raise FormatError(f"{path}: each row is one field with {mark!r} in it, the first {rows[0][0]!r}; expected "
+                              "a comma between path and label")
+    _check_text((row[-1] for row in rows), path)
     return rows
+
+
+def _check_text(names, where):
+    """Raise ValueError for names that are no text: `os.fsdecode` makes surrogates of bytes that are no UTF-8."""
+    if bad := {name for name in names if any("\ud800" <= c <= "\udfff" for c in name)}:
+        raise ValueError(f"{where}: the names of {len(bad):,} classes are no UTF-8: {several(bad)}")
 
 
 def in_order(names):

@@ -114,14 +114,14 @@ def _newton_step(Z, P, gradient, penalty, inverses):
 
 def _inverse_blocks(Z, P, penalty):
     """The inverse of each class's own block of the Hessian, float32.  -> (K, D + 1, D + 1)"""
-    blocks = []
-    for p in P.T:
+    inverses = np.empty((P.shape[1], Z.shape[1], Z.shape[1]), np.float32)
+    for k, p in enumerate(P.T):
         weighted = Z * np.sqrt(p * (1 - p) / len(Z), dtype=np.float32)[:, None]
         block = (weighted.T @ weighted).astype(np.float64)
         # Where every row is sure about a class, its b has hardly any curvature of its own.
         block[np.diag_indices_from(block)] += penalty[:, 0] + 1e-9
-        blocks.append(np.linalg.inv(block))
-    return np.stack(blocks).astype(np.float32)
+        inverses[k] = np.linalg.inv(block)
+    return inverses
 
 
 def _times(blocks, x):

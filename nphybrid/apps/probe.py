@@ -30,17 +30,18 @@ def fitted(features, classes, K, method="logistic", folds=5, strengths=None, see
 
     features: floats (n, D); classes: int (n,) in 0 .. K-1; method: of METHODS; folds: how many, or the fold of each
     picture, int (n,); strengths: the C to choose from, by default the method's own; standardize: False takes features
-    as they are. Of strengths that do equally well the smallest is taken. Raises ValueError for features that are
-    not finite, and where a class has fewer than two pictures.
+    as they are. Of strengths that do equally well the smallest is taken. Raises ValueError for a method that there is
+    not, strengths that are no finite numbers above 0, features that are not finite, and where a class has fewer than
+    two pictures.
 
     >>> features = np.array([[0., 1], [1, 1], [2, 0], [8, 1], [9, 0], [7, 0]])
     >>> found = fitted(features, np.array([0, 0, 0, 1, 1, 1]), 2, "ridge", folds=3)
     >>> found.answers, (features @ found.head.kernel + found.head.bias).argmax(1)
     (array([0, 0, 0, 1, 1, 1]), array([0, 0, 0, 1, 1, 1]))
     """
-    features, (fit, usual) = checked(features, classes, K), METHODS[method]
+    fit, strengths = _chosen(method, strengths)
+    features = checked(features, classes, K)
     fold = dealt(classes, folds, seed) if np.ndim(folds) == 0 else folds
-    strengths = sorted(usual if strengths is None else strengths)
     answers = np.empty((len(strengths), len(classes)), int)
     for f in np.unique(fold):
         heads = fit(features[fold != f], classes[fold != f], K, strengths, standardize)
@@ -56,6 +57,17 @@ def answered(features, head):
     return (features @ head.kernel + head.bias).argmax(1)
 
 
+def _chosen(method, strengths):
+    """What fits, and the strengths to try, in order."""
+    if method not in METHODS:
+        raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
+    fit, usual = METHODS[method]
+    strengths = sorted(usual if strengths is None else strengths)
+    if not strengths or not all(0 < C < np.inf for C in strengths):
+        raise ValueError(f"strengths are {strengths}; expected finite numbers above 0, one or more")
+    return fit, strengths
+
+
 def checked(features, classes, K, names=None):
     """Features in float64.  Raises ValueError for what cannot be fitted.  names: what to call the classes"""
     features = np.asarray(features, np.float64)
@@ -64,17 +76,28 @@ def checked(features, classes, K, names=None):
                          "[n, D] and [n]: one vector per picture")
     if bad := np.flatnonzero(~np.isfinite(features).all(1)).tolist():
         raise ValueError(f"the features of row {bad[0]} are not finite, and of {len(bad)} rows in all")
-    few = np.flatnonzero(np.bincount(classes, minlength=K) < 2).tolist()
-    if K < 2 or few:
-        raise ValueError(f"{K} classes, fewer than two pictures of {listed(str(names[k] if names else k) for k in few)}"
-                         "; expected two classes or more, and two pictures or more of each")
+    check_counts(np.bincount(np.asarray(classes, int), minlength=K).tolist(), names or range(K))
     return features
+
+
+def check_counts(counts, names, failed=0):
+    """Raise ValueError for classes that cannot be told apart.
+
+    counts: how many pictures there are of each; names: what to call them; failed: how many more could not be read.
+    """
+    if len(counts) < 2:
+        only = f"the only class is {listed(map(str, names))}" if counts else "there is no class"
+        raise ValueError(f"{only}; expected two classes or more")
+    if few := [str(name) for name, count in zip(names, counts) if count < 2]:
+        raise ValueError(f"fewer than two pictures of {listed(few)}{' could be read' if failed else ''}; expected two "
+                         "or more of each class")
 
 
 def dealt(classes, count, seed=0):
     """The fold of each picture: every class is shuffled, and dealt like cards, one class after the other.  -> int (n,)
 
-    So folds differ by one picture at most, and so do the pictures that they have of a class.
+    So folds differ by one picture at most, and so do the pictures that they have of a class. Of fewer pictures than
+    folds each has one of its own.
 
     >>> fold = dealt(np.repeat([0, 1], [6, 4]), 5)
     >>> np.bincount(fold), np.bincount(fold[6:])
@@ -141,6 +164,9 @@ def _led_back(kernel, bias, mean, deviation):
 
 # ---------------------------------------------------------------- the baseline
 
+MOST_BYTES = 1 << 26                      # of a block of cosines and of the places that sort it, 8 bytes each
+
+
 def neighbours(features, classes, K, fold, k=5):
     """What the k nearest pictures of other folds are, by cosine: a baseline that fits nothing.  -> int (n,)
 
@@ -155,7 +181,8 @@ def neighbours(features, classes, K, fold, k=5):
     answers = np.empty(len(classes), int)
     for f in np.unique(fold):
         others, known = unit[fold != f], classes[fold != f]
-        for rows in np.array_split(np.flatnonzero(fold == f), -(-(fold == f).sum() // 1024)):
+        of_fold, at_once = np.flatnonzero(fold == f), max(MOST_BYTES // (16 * len(known)), 1)
+        for rows in np.split(of_fold, range(at_once, len(of_fold), at_once)):
             nearest = _largest(unit[rows] @ others.T, min(k, len(others)))
             votes = np.eye(K, dtype=int)[known[nearest]].sum(1)                 # (rows, K)
             tied = np.take_along_axis(votes, known[nearest], 1) == votes.max(1, keepdims=True)
@@ -165,6 +192,6 @@ def neighbours(features, classes, K, fold, k=5):
 
 def _largest(x, k):
     """The places of the k largest numbers of each row, the largest first.  (n, m) -> int (n, k)"""
-    places = np.argpartition(-x, k - 1, axis=1)[:, :k]
+    places = np.argpartition(x, -k, axis=1)[:, -k:]
     order = np.argsort(-np.take_along_axis(x, places, 1), axis=1, kind="stable")
     return np.take_along_axis(places, order, 1)

@@ -40,7 +40,7 @@ def extractor(model, pixel_values, state=None, pool=None):
     walk = Shapes()
     model._run(pixel_values, walk)
     if state is None:
-        state, read = read_by_head(model)
+        state, read = head_reads(model.sizes)
         pool = pool or read
     state = named(state, walk.shapes)
     shape, sizes = walk.shapes[state], model.sizes
@@ -68,11 +68,6 @@ def pooled(x, pool, token, ops):
         # As in `model.pooled`: the patches lie in one row.
         x = ops.mean_pool(x[:, None, token:] if x.ndim == 3 else x)
     return np.array(x, np.float32, order="C")
-
-
-def read_by_head(model):
-    """The state that a classifier's head reads, and how.  -> state, pool"""
-    return head_reads(model.sizes)
 
 
 def named(state, shapes):

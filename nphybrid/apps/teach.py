@@ -1,4 +1,6 @@
 """Your own classes: from pictures or features with labels to a head, and a report of how good it is."""
+from collections import Counter
+
 import numpy as np
 
 from ..checkpoint import Head
@@ -25,8 +27,22 @@ def features_of(model, digest, sources, batch=8, watched=lambda rows: rows):
             good.append(row)
         else:
             errors[row.position] = row.error
-    values = np.array([row.result for row in good], np.float32).reshape(len(good), -1)
+    values = np.array([row.result for row in good], np.float32).reshape(len(good), *extractor.shape)
     return Features(values, [named(row.source) for row in good], digest, extractor.state, extractor.pool), errors
+
+
+def remaining(names, errors=()):
+    """The classes of the pictures that could be read.  names: of each class; errors: positions.  -> list of str
+
+    Raises ValueError where there is one class alone, and for classes of which fewer than two pictures could be read.
+
+    >>> remaining(["cat", "cat", "dog", "cat", "dog"], {1: "is empty"})
+    ['cat', 'dog', 'cat', 'dog']
+    """
+    left, labels = [name for i, name in enumerate(names) if i not in errors], in_order(names)
+    counts = Counter(left)
+    probe.check_counts([counts[label] for label in labels], labels, len(errors))
+    return left
 
 
 def taught(features, names, method="logistic", folds=5, seed=0, neighbours=5):
@@ -34,8 +50,9 @@ def taught(features, names, method="logistic", folds=5, seed=0, neighbours=5):
 
     features: Features of one vector per picture. names: the class of each, str. method: "logistic" or "ridge". The
     report's accuracy is that of cross-validation, in which every picture is answered by a classifier that was not
-    fitted to it; the strength was chosen by it too, which flatters it a little. neighbours: how many the baseline asks.
-    Raises ValueError for features that are no vectors, and for classes of fewer than two pictures.
+    fitted to it; the strength was chosen by it too, which flatters it a little. folds: at most one per picture.
+    neighbours: how many the baseline asks. Raises ValueError for features that are no vectors, and for classes of fewer
+    than two pictures.
 
     >>> values = np.random.default_rng(0).normal(size=(20, 3)) + 4 * np.eye(3)[np.arange(20) % 2]
     >>> head, report = taught(Features(values, list("abcdefghijklmnopqrst"), "", "norm", "token"), ["cat", "dog"] * 10)
@@ -48,8 +65,9 @@ def taught(features, names, method="logistic", folds=5, seed=0, neighbours=5):
     fold = probe.dealt(classes, folds, seed)
     found = probe.fitted(values, classes, K, method, fold)
     near = probe.neighbours(values, classes, K, fold, neighbours)
-    made = {"method": method, "strength": found.strength, "pictures": len(names), "folds": folds, "seed": seed,
-            "accuracy": scores.scored((found.answers == classes).sum(), len(classes))}
+    made = {"method": method, "strength": found.strength, "pictures": len(names), "folds": int(fold.max()) + 1,
+            "seed": seed,
+ "accuracy": scores.scored((found.answers == classes).sum(), len(classes))}
     head = Head(found.head.kernel.astype(np.float32), found.head.bias.astype(np.float32), labels,
                 features.model or None, features.state, features.pool, made)
     tried = [{"strength": C, "accuracy": share} for C, share in found.accuracies.items()]
@@ -65,7 +83,7 @@ def text(report):
     edge = ", the end of those that were tried" if report["strength"] in (tried[0], tried[-1]) else ""
     return "\n".join([
         f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features; each "
-        f"answered by a classifier that was fitted to the other of {report['folds']} folds",
+        f"answered by a classifier that was fitted to the other folds of {report['folds']}",
         f"{report['method']:20}  {scores.told(right['right'], right['count'])}  C = {report['strength']:g}, of "
         f"{tried[0]:g} to {tried[-1]:g}{edge}",
         f"{near['k']:2} nearest neighbours  {scores.told(near['right'], near['count'])}", "",

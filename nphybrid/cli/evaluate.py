@@ -1,7 +1,6 @@
 """How many pictures of known classes a model gets right."""
-import sys
-
-from .common import add_arithmetic, add_format, add_head, add_model, check_target, load_model, positive, show
+from .common import (add_arithmetic, add_format, add_head, add_model, check_target, load_model, pictures, positive,
+                     show)
 
 
 def add(verbs):
@@ -17,10 +16,11 @@ def add(verbs):
     return verb
 
 
-def add_known(verb):
-    """Pictures whose classes are known, for `apps.classes`."""
-    verb.add_argument("images", nargs="+", metavar="FOLDER",
-                      help="a folder of folders, one per class; with --labels any files, folders and globs")
+def add_known(verb, metavar="FOLDER", more=""):
+    """Pictures whose classes are known, for `known`; more: what else a verb takes in their place."""
+    verb.add_argument("images", nargs="+", metavar=metavar,
+                      help=f"a folder of folders, one per class; with --labels any files, folders and globs{more}")
+    verb.set_defaults(recursive=True)
     verb.add_argument("--labels", metavar="LABELS.csv", help="rows path,label, or a label per picture in their order")
     verb.add_argument("--confusion", metavar="MATRIX.png", help="draw what was taken for what")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
@@ -52,8 +52,8 @@ def run(args):
 
 def known(args):
     """The pictures of `add_known`, and the names of their classes."""
-    from ..apps import classes, inputs
+    from ..apps import classes
     if args.labels is None:
         return classes.of_folders(args.images)
-    sources = inputs.listed(args.images, recursive=True, stdin=sys.stdin.buffer)
+    sources = pictures(args)
     return sources, classes.of_file(args.labels, sources)

@@ -12,12 +12,14 @@ def add(verbs):
                             "by cross-validation, and print its accuracy on pictures that it was not fitted to. The "
                             "head takes the place of the model's own: from_pretrained(…, head=HEAD.h5).")
     verb.add_argument("action", choices=("fit",), metavar="fit")
-    add_known(verb)
+    add_known(verb, "FOLDER_OR_FEATURES",
+              "; or one file that `nphybrid embed` wrote (.h5, .npy, .parquet), with --labels for its pictures")
     verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="where the head goes")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
                       help="logistic regression, or least squares onto -1 and 1, which is the ViT paper's (default "
                            "logistic)")
-    verb.add_argument("--folds", type=positive, default=5, metavar="N", help="of cross-validation (default 5)")
+    verb.add_argument("--folds", type=positive, default=5, metavar="N",
+                      help="of cross-validation (default 5, at most one per picture)")
     verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of folds (default 0)")
     add_model(verb)
     add_arithmetic(verb)
@@ -32,28 +34,48 @@ def run(args):
     check_target(args.output, ".h5")
     if args.confusion is not None:
         check_target(args.confusion, ".png")
-    features, names, failed = _features(args)
+    features, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
+    names = teach.remaining(names, errors)
     head, report = teach.taught(features, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
         page = scores.confusion_picture(_matrix(report), report["labels"], "What was taken for what")
         scores.save_picture(page, args.confusion)
-    show(args, {**report, "failed": failed, "head": args.output}, teach.text(report))
-    return int(bool(failed))
+    show(args, {**report, "failed": len(errors), "head": args.output}, teach.text(report))
+    return int(bool(errors))
 
 
-def _features(args):
-    """Features with the names of their classes, and how many pictures failed."""
-    from ..apps import classes, features, progress, teach
-    if os.path.isfile(args.images[0]) and args.images[0].endswith(features.SUFFIXES):
-        if len(args.images) > 1 or args.labels is None:
-            raise ValueError(f"{args.images[0]}: expected one file of features, and --labels for its pictures")
-        found = features.read(args.images[0])
-        return found, classes.of_file(args.labels, found.paths), 0
+def _is_file_of_features(path):
+    from ..apps.features import SUFFIXES
+    return path.endswith(SUFFIXES) and not os.path.isdir(path)
+
+
+def _of_file(args):
+    """Features that `nphybrid embed` wrote, the classes of its whole list, and the errors of those that failed."""
+    from ..apps import classes, features
+    path = args.images[0]
+    if len(args.images) > 1 or args.labels is None:
+        raise ValueError(f"{path}: expected one file of features, and --labels for its pictures")
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: there is no such file of features")
+    found = features.contents(path)
+    made = found.manifest
+    if args.model is not None and model_hash(args) != made["model"]:
+        raise ValueError(f"{path} holds features of the model with SHA-256 {made['model']}, but {args.model} has "
+                         f"{model_hash(args)}")
+    paths = [found.names[i] for i in found.positions]
+    values = features.Features(found.values, paths, made["model"], made["state"], made["pool"])
+    return values, classes.of_file(args.labels, found.names), found.errors
+
+
+def _of_pictures(args):
+    """The features of pictures, the classes of all of them, and the errors of those that failed."""
+    from ..apps import progress, teach
     sources, names = known(args)
-    found, errors = teach.features_of(load_model(args), model_hash(args), sources, args.batch,
-                                      lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
-    return found, [name for i, name in enumerate(names) if i not in errors], len(errors)
+    teach.remaining(names)                # raises what could be known before anything is computed
+    values, errors = teach.features_of(load_model(args), model_hash(args), sources, args.batch,
+                                       lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
+    return values, names, errors
 
 
 def _matrix(report):
