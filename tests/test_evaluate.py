@@ -212,6 +212,12 @@ def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path,
         assert r"the names of 1 classes are no UTF-8: '\udcff\udcfe'" in capsys.readouterr().err
 
 
+def test_a_class_of_one_picture_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(teach, "features_of", lambda *_: pytest.fail("computed"))
+    assert main(["probe", "fit", str(folders(tmp_path / "mine", cat=2, dog=1)), "-o", str(tmp_path / "head.h5")]) == 3
+    assert "fewer than two pictures of 'dog'; expected" in capsys.readouterr().err
+
+
 def test_a_label_that_the_model_has_twice_is_unclear():
     with pytest.raises(ValueError, match="more than one label of the model is 'crane'"):
         classes.numbered(["crane", "dog"], ["crane", "dog", "crane"])
@@ -253,11 +259,13 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
 
 
 def test_probe_fit_goes_on_without_a_broken_picture(cifar, tmp_path, capsys):
+    """In a folder, whatever its name ends in."""
+    mine = tmp_path / "mine.h5"
     for name in ("cat", "ship"):
-        shutil.copytree(cifar[0] / name, tmp_path / "mine" / name)
-    whole, _ = documents(capsys, "probe", "fit", tmp_path / "mine", "-o", tmp_path / "head.h5")
-    (tmp_path / "mine" / "cat" / "broken.png").write_bytes(b"GIF89a")
-    report, code = documents(capsys, "probe", "fit", tmp_path / "mine", "-o", tmp_path / "again.h5")
+        shutil.copytree(cifar[0] / name, mine / name)
+    whole, _ = documents(capsys, "probe", "fit", mine, "-o", tmp_path / "head.h5")
+    (mine / "cat" / "broken.png").write_bytes(b"GIF89a")
+    report, code = documents(capsys, "probe", "fit", mine, "-o", tmp_path / "again.h5")
     assert code == 1 and report["failed"] == 1 and whole["failed"] == 0
     assert {**report, "failed": 0, "head": ""} == {**whole, "head": ""}
 
