@@ -36,13 +36,14 @@ def of_folders(folders):
                              "a folder per class, and pictures only there")
         _check_text(map(os.path.basename, inside), root)
         for folder in inside:
-            os.scandir(folder).close()                      # raises for one that may not be read, which `listed` passes
+            # Raises for one that may not be read; `listed` gives its own path then.
+            os.scandir(folder).close()
             found = [path for path in listed([folder], recursive=True) if path != folder]
             empty += [] if found else [folder]
             sources += found
             classes += [os.path.basename(folder)] * len(found)
     if empty:
-        raise ValueError(f"no picture in {len(empty):,} folders of classes: {several(empty)}")
+        raise ValueError(f"classes without a picture: {several(empty)}")
     return sources, classes
 
 
@@ -98,7 +99,7 @@ def _rows(path):
 def _check_text(names, where):
     """Raise ValueError for names that are no text: `os.fsdecode` makes surrogates of bytes that are no UTF-8."""
     if bad := {name for name in names if any("\ud800" <= c <= "\udfff" for c in name)}:
-        raise ValueError(f"{where}: the names of {len(bad):,} classes are no UTF-8: {several(bad)}")
+        raise ValueError(f"{where}: names of classes that are no UTF-8: {several(bad)}")
 
 
 def in_order(names):

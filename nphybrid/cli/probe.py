@@ -72,7 +72,8 @@ def _of_pictures(args):
     """The features of pictures, the classes of all of them, and the errors of those that failed."""
     from ..apps import progress, teach
     sources, names = known(args)
-    teach.remaining(names)                # raises what could be known before anything is computed
+    # Raises what is wrong with the classes before anything is computed.
+    teach.remaining(names)
     values, errors = teach.features_of(load_model(args), model_hash(args), sources, args.batch,
                                        lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
     return values, names, errors
