@@ -23,8 +23,8 @@ def inspected(path):
 
     files: [{"path", "kind", "bytes", "sha256"}]. model: what its configuration calls itself. dialect, anchor: whose
     names the tensors have, and the name that told it; numbering: of a JAX file. metadata: of a safetensors header or
-    index. manifest: of an `.h5`, its golden logits and errors counted. totals: tensors, parameters, bytes. tensors: [{"name",
-    "dtype", "shape", "bytes"}], as stored; with "sha256" from an `.h5`, "crc32" from an `.npz`.
+    index. manifest: of an `.h5`, its golden logits and errors counted. totals: tensors, parameters, bytes. tensors:
+    [{"name", "dtype", "shape", "bytes"}], as stored; with "sha256" from an `.h5`, "crc32" from an `.npz`.
     Raises FormatError for a file that breaks a rule of its format or is none of these; OSError.
 
     >>> from nphybrid import default_model

@@ -50,8 +50,9 @@ def scheduler():
 def head(tmp_path):
     """The path of a head for the model that comes along."""
     kernel = np.random.default_rng(0).standard_normal((192, 2)).astype(np.float32)
-    write_head(tmp_path / "head.h5", Head(kernel, np.zeros(2, np.float32), ["left", "right"], None, "norm", "token", {}))
-    return str(tmp_path / "head.h5")
+    path, bias = tmp_path / "head.h5", np.zeros(2, np.float32)
+    write_head(path, Head(kernel, bias, ["left", "right"], None, "norm", "token", {}))
+    return str(path)
 
 
 @pytest.fixture(autouse=True)

@@ -346,6 +346,10 @@ def test_probe_fit_refuses(cifar, tmp_path, capsys):
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"),
                  "-o", str(tmp_path / "head.h5")]) == 3
     assert "one vector per picture" in capsys.readouterr().err
+    before = (tmp_path / "x.h5").read_bytes()
+    assert main(["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"),
+                 "-o", str(tmp_path / "x.h5")]) == 3
+    assert "it is what is read" in capsys.readouterr().err and (tmp_path / "x.h5").read_bytes() == before
 
 
 def test_a_head_of_another_state_says_why_it_cannot_be_a_models(cifar, tmp_path, capsys):

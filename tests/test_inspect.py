@@ -106,8 +106,8 @@ def test_an_h5_tells_its_checksums_and_its_manifest():
 
 def test_features_and_heads_tell_how_they_were_made(tmp_path):
     manifest = {"model": "ab", "state": "norm", "pool": "token"}
-    features.write(str(tmp_path / "x.h5"), features.Contents(np.ones((1, 5)), np.array([1]), ["a", "b"], {0: "is empty"},
-                                                             manifest))
+    contents = features.Contents(np.ones((1, 5)), np.array([1]), ["a", "b"], {0: "is empty"}, manifest)
+    features.write(str(tmp_path / "x.h5"), contents)
     found = inspected(tmp_path / "x.h5")
     assert found["manifest"] == {**manifest, "format": "nphybrid features", "version": 1, "errors": 1}
     assert [(row["name"], row["shape"]) for row in found["tensors"]] == [("features", [1, 5]), ("paths", [4]),

@@ -81,9 +81,9 @@ def job(model=None, state="logits", pool=None, batch=8, head=None, **options):
 def rows(client, sources, job, start=0, part=None):
     """A Row for each source from `start` on, in order, as soon as its part and those before it are computed.
 
-    client: a distributed.Client. sources: as of `run.rows`; a list is made of it. part: how many are one task. Only so many tasks are on their
-    way that every thread has AHEAD of them; what is left of them when the caller stops is cancelled. An error in a Row
-    is a ValueError with the text that it has on one machine.
+    client: a distributed.Client. sources: as of `run.rows`; a list is made of it. part: how many are one task (default:
+    PART, or fewer). Only so many tasks are on their way that every thread has AHEAD of them; what is left of them when
+    the caller stops is cancelled. An error in a Row is a ValueError with the text that it has on one machine.
     Raises OSError for a worker that cannot do the job, and for a part that fails RETRIES times or loses as many
     workers as Dask allows (its setting distributed.scheduler.allowed-failures).
     """

@@ -66,8 +66,7 @@ def taught(features, names, method="logistic", folds=5, seed=0, neighbours=5):
     found = probe.fitted(values, classes, K, method, fold)
     near = probe.neighbours(values, classes, K, fold, neighbours)
     made = {"method": method, "strength": found.strength, "pictures": len(names), "folds": int(fold.max()) + 1,
-            "seed": seed,
- "accuracy": scores.scored((found.answers == classes).sum(), len(classes))}
+            "seed": seed, "accuracy": scores.scored((found.answers == classes).sum(), len(classes))}
     head = Head(found.head.kernel.astype(np.float32), found.head.bias.astype(np.float32), labels,
                 features.model or None, features.state, features.pool, made)
     tried = [{"strength": C, "accuracy": share} for C, share in found.accuracies.items()]

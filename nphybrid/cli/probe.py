@@ -31,7 +31,7 @@ def run(args):
     """Write the head, and print the report."""
     from ..apps import scores, teach
     from ..checkpoint import write_head
-    check_target(args.output, ".h5")
+    check_target(args.output, ".h5", filter(None, [*args.images, args.labels]))
     if args.confusion is not None:
         check_target(args.confusion, ".png")
     features, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
