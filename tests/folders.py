@@ -70,7 +70,7 @@ def contents(output):
 
 def rows():
     log = Path(target if verb == "classify" else target + ".part/rows.jsonl")
-    return log.read_bytes().count(b"\\n") if log.exists() else 0
+    return log.read_bytes().count(b"\\n") if log.exists() else lines if os.path.exists(target) else 0
 
 def ended(pid):
     return os.waitpid(pid, os.WNOHANG)[0]

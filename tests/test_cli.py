@@ -1,4 +1,5 @@
 """The command line, as a process: what it prints where, its exit codes, and what it does not import."""
+import io
 import json
 import os
 import re
@@ -170,22 +171,33 @@ def test_a_reader_that_leaves_is_no_error(root, cat):
     assert process.stderr.read() == b"" and process.wait(60) == 0
 
 
-def test_a_broken_pipe_that_is_not_stdout_is_an_error(monkeypatch, capfd):
+@pytest.mark.parametrize("stdout", ["a file", "a notebook's"])
+def test_a_broken_pipe_that_is_not_stdout_is_an_error(stdout, monkeypatch, capfd):
     def broken(args):
         raise BrokenPipeError("a connection")
     monkeypatch.setattr(cli.summary, "run", broken)
+    if stdout == "a notebook's":
+        monkeypatch.setattr(sys, "stdout", io.StringIO())
     assert main(["summary"]) == 3 and capfd.readouterr().err == "nphybrid: a connection\n"
 
 
-def test_an_interrupt_in_a_destructor_counts(monkeypatch):
-    """Python prints and forgets what is raised there."""
+def test_streams_that_are_closed_stay_closed(monkeypatch):
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(sys, name, None)
+    assert main(["summary"]) == 3
+    assert sys.stdin is sys.stdout is sys.stderr is None
+
+
+@pytest.mark.parametrize("seconds", [0, 10])
+def test_an_interrupt_in_a_destructor_counts(seconds, monkeypatch):
+    """Python prints and forgets what is raised there; at the very end of a verb, too."""
     class Interrupted:
         def __del__(self):
             raise KeyboardInterrupt
 
     def run(args):
         Interrupted()
-        for _ in range(1000):
+        for _ in range(100 * seconds):
             time.sleep(0.01)
     monkeypatch.setattr(cli.summary, "run", run)
     hook, start = sys.unraisablehook, time.monotonic()

@@ -5,6 +5,7 @@ import platform
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -90,12 +91,23 @@ def test_rows_are_those_of_one_process_and_each_worker_loads_once(client, folder
     assert list(client.run(lambda: cluster._load.cache_info().misses).values()) == [1, 1]
 
 
+def test_a_task_computes_on_as_many_threads_as_the_job_says(folder, monkeypatch):
+    both = threading.Barrier(2, timeout=60)
+
+    def compute(x):
+        both.wait()
+        return x
+    monkeypatch.setattr(cluster, "_loaded", lambda job: (lambda source: np.zeros((1, 1, 1)), compute))
+    assert len(cluster.computed(folder[1][:16], cluster.job(num_threads=2))) == 16
+
+
 def test_every_thread_gets_something_of_a_short_list(client, folder, monkeypatch):
     parts, submit = [], client.submit
     monkeypatch.setattr(client, "submit", lambda function, part, *args, **options: (
         parts.append(len(part)), submit(function, part, *args, **options))[1])
-    for sources, expected in ((iter(folder[1]), [10] * 8), (folder[1][:3], [1] * 3), ([], []),
-                              (folder[1][:1] * 1000, [64] * 15 + [40])):
+    monkeypatch.setattr(cluster, "PART", 9)
+    for sources, expected in ((iter(folder[1][:40]), [5] * 8), (folder[1][:3], [1] * 3), ([], []),
+                              (folder[1], [9] * 8 + [8])):
         assert len(list(cluster.rows(client, sources, cluster.job()))) == sum(expected)
         assert parts == expected
         parts.clear()

@@ -110,6 +110,7 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
     ("", "holds no labels"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
     ("\"" + "a" * 200_000 + "\"\n", "is no CSV"), ("a,\n", "row 1 is"),
     ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"), ("a, \n", "row 1 is"),
+    ('a.png, "cat, big"\n', "expected path,label or label"), ('a.png, "cat"\n', "a quote stands behind white space"),
     ("path;label\na.png;cat\n", "one field with ';' in it, the first 'path;label'; expected a comma"),
     ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"), ("a,cat\n".encode("utf-16"), "as UTF-16 does"),
 ])

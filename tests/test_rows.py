@@ -174,6 +174,15 @@ def test_another_list_model_or_option_is_refused(tmp_path):
         resume.begun(path, run, "csv", resume=True)
 
 
+def test_killed_before_it_said_what_it_is(tmp_path, monkeypatch):
+    path = str(tmp_path / "x.csv")
+    with monkeypatch.context() as patch:
+        patch.setattr(resume, "write_json", None)
+        with pytest.raises(TypeError):
+            resume.begun(path, {"list": 1}, "csv")
+    assert resume.begun(path, {"list": 1}, "csv", resume=True) == (0, 0, 0)
+
+
 # ---------------------------------------------------------------- progress
 
 def watched(stderr, monkeypatch, **options):
@@ -211,7 +220,7 @@ def test_a_bar_on_a_terminal(monkeypatch):
 def test_the_rate_is_of_this_run_and_a_line_does_not_wrap(monkeypatch):
     stderr, seen = terminal()
     monkeypatch.setenv("COLUMNS", "55")
-    monkeypatch.setattr(progress.time, "monotonic", iter(range(0, 100, 2)).__next__)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=iter(range(0, 100, 2)).__next__))
     watched(stderr, monkeypatch)
     text = seen()
     assert "8 of 10   80 % [################....]   0.5/s   0:04 l\r" in text, "a picture in 2 s, and 54 columns"
@@ -219,10 +228,9 @@ def test_the_rate_is_of_this_run_and_a_line_does_not_wrap(monkeypatch):
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is full")
 def test_a_full_disk_is_named():
-    with open("/dev/full", "wb") as file:
-        with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
-            rows.put(file, b"x")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), file.fileno())
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        with rows.writer("/dev/full", "jsonl") as write:
+            write({"position": 0, "path": "a.png", "error": "is empty"})
 
 
 @pytest.mark.parametrize("stderr", [None, "/dev/full"])

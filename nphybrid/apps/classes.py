@@ -60,9 +60,9 @@ def of_file(path, sources):
         return [row[0] for row in rows]
     folder, labels = os.path.dirname(os.path.abspath(path)), {}
     for name, label in rows:
-        if labels.setdefault(os.path.abspath(os.path.join(folder, name)), label) != label:
-            raise FormatError(f"{path}: {name!r} is both {labels[os.path.abspath(os.path.join(folder, name))]!r} and "
-                              f"{label!r}")
+        place = os.path.abspath(os.path.join(folder, name))
+        if labels.setdefault(place, label) != label:
+            raise FormatError(f"{path}: {name!r} is both {labels[place]!r} and {label!r}")
     labels |= {os.path.abspath(name): label for name, label in rows}
     places = [os.path.abspath(named(source)) for source in sources]
     if missing := [named(source) for source, place in zip(sources, places) if place not in labels]:
@@ -78,9 +78,13 @@ def _rows(path):
         raise FormatError(f"{path} holds NUL bytes, as UTF-16 does; expected UTF-8")
     text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
     try:
-        rows = [[*row[:-1], row[-1].strip()] for row in csv.reader(text) if row]
+        rows = [row for row in csv.reader(text) if row]
     except csv.Error as error:
         raise FormatError(f"{path} is no CSV: {error}") from None
+    if quoted := [row[-1] for row in rows if row[-1][:1].isspace() and row[-1].lstrip().startswith('"')]:
+        raise FormatError(f"{path}: a quote stands behind white space in {quoted[0]!r}, where CSV takes it for a "
+                          "letter; expected the quote behind the comma")
+    rows = [[*row[:-1], row[-1].strip()] for row in rows]
     rows = rows[1:] if rows and rows[0] in (["path", "label"], ["label"]) else rows
     wide = len(rows[0]) if rows else 0
     for number, row in enumerate(rows, 1):
@@ -91,7 +95,7 @@ def _rows(path):
     for mark in ";\t":
         if all(len(row) == 1 and mark in row[0] for row in rows):
             raise FormatError(f"{path}: each row is one field with {mark!r} in it, the first {rows[0][0]!r}; expected "
-                              "a comma between path and label")
+                              "a comma between path and label, also where labels hold such marks")
     _check_text((row[-1] for row in rows), path)
     return rows
 

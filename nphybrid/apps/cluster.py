@@ -128,7 +128,7 @@ def connected(address):
 
 @contextlib.contextmanager
 def _silent():
-    """Without what distributed logs: all of it that matters here ends in an exception."""
+    """Without any log, the rest of the process's too: what distributed tells in it ends in an exception here."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -174,7 +174,7 @@ def computed(sources, job, start=0):
     """
     try:
         prepare, compute = _loaded(job)
-        found = list(run.rows(sources, prepare, compute, job.batch, start, workers=1))
+        found = list(run.rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
         # A worker that has lost its disk shall not say that the pictures are missing.
         if any(isinstance(row.error, OSError) for row in found) and (told := trouble(job)):
             raise OSError(told)

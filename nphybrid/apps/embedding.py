@@ -61,7 +61,8 @@ def begun(path, run, again=False):
     for name, length in (("rows.jsonl", size), ("features", (done - failed) * _bytes(run))):
         with open(f"{folder}/{name}", "ab") as file:
             if file.tell() < length:
-                raise ValueError(f"{folder}/{name} has {file.tell():,} bytes; expected at least {length:,}")
+                raise ValueError(f"{folder}/{name} has {file.tell():,} bytes; expected at least {length:,}; remove "
+                                 f"{folder} to begin again")
             file.truncate(length)
     return done, failed
 
@@ -80,7 +81,8 @@ def seed(path, found):
 @contextmanager
 def writer(path, shape):
     """A function that keeps a Row, whose result is features of one shape; an error where they have another."""
-    with open(f"{part(path)}/features", "ab") as values, open(f"{part(path)}/rows.jsonl", "ab") as log:
+    names = f"{part(path)}/features", f"{part(path)}/rows.jsonl"
+    with rows.told_where(part(path)), open(names[0], "ab") as values, open(names[1], "ab") as log:
         def write(row):
             row = checked(row, shape)
             if row.error is None:

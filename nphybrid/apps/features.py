@@ -57,9 +57,13 @@ def read(path):
     ...     read(folder + "/x.h5")
     Features(values=array([[1., 1.]], dtype=float32), paths=['b'], model='ab', state='norm', pool='token')
     """
-    values, positions, names, _, manifest = contents(path)
-    return Features(np.asarray(values), [names[i] for i in positions],
-                    *(manifest[key] for key in ("model", "state", "pool")))
+    return of(contents(path))
+
+
+def of(found):
+    """Contents -> Features"""
+    return Features(np.asarray(found.values), [found.names[i] for i in found.positions],
+                    *(found.manifest[key] for key in ("model", "state", "pool")))
 
 
 def contents(path):

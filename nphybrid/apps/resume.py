@@ -35,7 +35,8 @@ def begun(path, run, format, resume=False):
 
     run: its identity, which is written before the first row. Raises ValueError for a file that something else made.
     """
-    if resume and os.path.exists(path):
+    # An empty file has no row to go on with; its run may have been killed before it said what it is.
+    if resume and os.path.exists(path) and os.path.getsize(path):
         check(path, run)
         return whole(path, format)
     # Emptied before its identity changes, so that old rows are never continued; a link stays one.

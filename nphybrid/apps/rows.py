@@ -129,13 +129,26 @@ def _field(value):
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
 
 
+@contextlib.contextmanager
+def told_where(path):
+    """An OSError of the block, such as that of a full disk, names the path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = path
+        raise
+
+
+@contextlib.contextmanager
 def _at(path, start):
     """A file open for writing at a byte, with nothing behind it."""
-    file = open(path, "r+b" if start else "wb")
-    if start:
-        file.truncate(start)
-        file.seek(start)
-    return file
+    # Where a write failed, closing fails once more.
+    with told_where(path), open(path, "r+b" if start else "wb") as file:
+        if start:
+            file.truncate(start)
+            file.seek(start)
+        yield file
 
 
 def _to_stdout(data):
@@ -148,10 +161,6 @@ def _to_stdout(data):
 
 
 def put(file, data):
-    """Write bytes, at once.  An OSError says where."""
-    try:
-        file.write(data)
-        file.flush()
-    except OSError as error:
-        error.filename = file.name
-        raise
+    """Write bytes, at once."""
+    file.write(data)
+    file.flush()

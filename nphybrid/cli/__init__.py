@@ -11,6 +11,7 @@ import argparse
 import atexit
 import contextlib
 import gc
+import io
 import os
 import select
 import sys
@@ -26,30 +27,34 @@ VERBS = (classify, embed, probe, evaluate, explain, figures, trace, convert, sum
 
 def main(argv=None):
     """Run one verb.  -> exit code"""
-    _open_what_is_closed()
-    args = _parser().parse_args(argv)
-    # Python would take all of Numba apart before it ends, which takes 0.25 s.
-    atexit.register(gc.freeze)
-    try:
-        with _every_interrupt_counts():
-            code = args.run(args)
-            sys.stdout.flush()
-            return code
-    except KeyboardInterrupt:
-        return 130
-    except (ValueError, TypeError, OSError, ImportError) as error:
-        if isinstance(error, BrokenPipeError) and _reader_left():
-            return 0
-        if args.debug:
-            raise
-        with contextlib.suppress(OSError):
-            print(f"nphybrid: {error}", file=sys.stderr)
-        return 3
+    with _closed_streams_open():
+        args = _parser().parse_args(argv)
+        # Python would take all of Numba apart before it ends, which takes 0.25 s.
+        atexit.register(gc.freeze)
+        try:
+            with _every_interrupt_counts():
+                code = args.run(args)
+                sys.stdout.flush()
+                return code
+        except KeyboardInterrupt:
+            return 130
+        except (ValueError, TypeError, OSError, ImportError) as error:
+            if isinstance(error, BrokenPipeError) and _reader_left():
+                return 0
+            if args.debug:
+                raise
+            lost = isinstance(error, io.UnsupportedOperation) and not sys.stdout.writable()
+            with contextlib.suppress(OSError):
+                print(f"nphybrid: {'stdout is closed' if lost else error}", file=sys.stderr)
+            return 3
 
 
 def _reader_left():
     """Whether it is stdout that nobody reads any more, as after `| head`; then it leads nowhere from here on."""
-    stdout = sys.stdout.fileno()
+    try:
+        stdout = sys.stdout.fileno()
+    except (OSError, ValueError):                           # a notebook's is no file
+        return False
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(stdout, select.POLLOUT)
@@ -60,23 +65,30 @@ def _reader_left():
     return True
 
 
-def _open_what_is_closed():
-    """Standard streams that the caller closed, which Python leaves None: empty to read from, for errors a sink; what is
-    written to stdout must not get lost, and is an error: io.UnsupportedOperation."""
-    for name, mode in (("stdin", "r"), ("stdout", "r"), ("stderr", "w")):
-        if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, mode))
+@contextlib.contextmanager
+def _closed_streams_open():
+    """Standard streams that the caller closed, and Python left None, are open in the block: empty to read from, for
+    errors a sink; what is written to stdout must not get lost, and is an error: io.UnsupportedOperation."""
+    closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
+    for name in closed:
+        setattr(sys, name, open(os.devnull, "w" if name == "stderr" else "r"))
+    try:
+        yield
+    finally:
+        for name in closed:
+            setattr(sys, name, None)
 
 
 @contextlib.contextmanager
 def _every_interrupt_counts():
     """Ctrl-C that fell into a callback or a __del__, where Python prints and forgets it, comes once more."""
-    hook = sys.unraisablehook
+    hook, timers = sys.unraisablehook, []
 
     def again(found):
         if issubclass(found.exc_type, KeyboardInterrupt):
             # At once it would fall into the same callback.
-            threading.Timer(0.02, _thread.interrupt_main).start()
+            timers.append(threading.Timer(0.02, _thread.interrupt_main))
+            timers[-1].start()
         else:
             hook(found)
     sys.unraisablehook = again
@@ -84,6 +96,10 @@ def _every_interrupt_counts():
         yield
     finally:
         sys.unraisablehook = hook
+        if any(timer.is_alive() for timer in timers):
+            for timer in timers:
+                timer.cancel()
+            raise KeyboardInterrupt
 
 
 def _parser():

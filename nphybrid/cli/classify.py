@@ -3,7 +3,8 @@ import os
 import sys
 
 from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_scheduler,
-                     check_target, computed, load_model, pictures, positive, relabel, what_computes)
+                     check_target, computed, load_model, pictures, positive, refuse_what_is_read, relabel,
+                     what_computes)
 
 
 def add(verbs):
@@ -35,8 +36,7 @@ def run(args):
         print("usage: --resume goes on with --output FILE of --format jsonl or csv", file=sys.stderr)
         return 2
     if args.output is not None:
-        check_target(args.output, "", args.images)
-        _refuse_picture(args.output)
+        check_target(args, args.output, "")
         args.output = os.path.realpath(args.output)
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
@@ -44,6 +44,8 @@ def run(args):
     if args.labels:
         relabel(model, args.labels)
     sources = pictures(args)
+    if args.output is not None:
+        refuse_what_is_read(args.output, sources)
     done, start, failed = _begun(args, sources, model)
     alone = len(args.images) == len(sources) == 1 and named(sources[0]) == args.images[0]
     found = computed(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits",
@@ -54,15 +56,6 @@ def run(args):
             write(rows.labelled(row, model.config, args.top_k))
             failed += row.error is not None
     return min(failed, 1)
-
-
-def _refuse_picture(path):
-    """Raise ValueError where rows would take the place of a picture, such as one of the folder that is gone through."""
-    from ..picture import begins_as_picture
-    if os.path.exists(path):
-        with open(path, "rb") as file:
-            if begins_as_picture(file.read(4096)):
-                raise ValueError(f"{path} cannot be replaced by rows: it is a picture, or another file that is no text")
 
 
 def _begun(args, sources, model):

@@ -1,9 +1,10 @@
 """The features of pictures."""
 import os
 import sys
+from functools import partial
 
 from .common import (add_arithmetic, add_model, add_pictures, check_scheduler, check_target, computed, load_model,
-                     pictures, what_computes)
+                     pictures, refuse_what_is_read, what_computes)
 
 
 def add(verbs):
@@ -32,10 +33,10 @@ def run(args):
     from ..apps import embedding, features, progress, resume, states
     from ..apps.run import preparer
     if args.append and args.resume:
-        print("usage: --append goes on with what it began by itself; --resume with what was begun without it",
+        print("usage: --append and --resume exclude each other: an interrupted --append goes on when it is given again",
               file=sys.stderr)
         return 2
-    check_target(args.output, features.suffix(args.output), args.images)
+    check_target(args, args.output, features.suffix(args.output))
     features.check(args.output)
     model = load_model(args)
     if model.processor is None:
@@ -43,20 +44,25 @@ def run(args):
     prepare = preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
     check_scheduler(args)
+    new = pictures(args)
+    refuse_what_is_read(args.output, new)
     depends = {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model)}
-    manifest, new = {**depends, "processor": model.processor}, pictures(args)
+    manifest = {**depends, "processor": model.processor}
+    identity = partial(resume.identity, shape=list(extractor.shape), **depends)
     interrupted = embedding.finished(args.output) if args.append or args.resume else None
     held = _held(args, manifest)
     sources = [*(held.names if held else ()), *new]
-    identity = resume.identity(sources, shape=list(extractor.shape), **depends)
-    found = _written(args, identity, interrupted, new)
+    if args.resume:
+        found = embedding.complete(args.output, identity(sources))
+    else:
+        found = _added(interrupted, new, identity)
     if found is None:
-        done, failed = _begun(args, identity, held)
+        done, failed = _begun(args, identity(sources), held)
         rows = computed(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
         with embedding.writer(args.output, extractor.shape) as write:
             for _ in progress.watched(map(write, rows), len(sources), done, failed, quiet=args.quiet):
                 pass
-        found = embedding.finish(args.output, identity, manifest)
+        found = embedding.finish(args.output, identity(sources), manifest)
     shape = "x".join(map(str, found.values.shape))
     print(f"{args.output}: {shape} float32, {extractor.state}, pool {extractor.pool}; {len(found.errors):,} of "
           f"{len(found.names):,} pictures failed")
@@ -75,23 +81,20 @@ def _held(args, manifest):
     return held
 
 
-def _written(args, identity, interrupted, new):
-    """What an earlier run has written, if it is what this one would write."""
-    from ..apps import embedding
-    from ..apps.inputs import named
-    if args.resume:
-        return embedding.complete(args.output, identity)
-    # What was killed in its last step has added the new pictures already.
-    if interrupted and interrupted.names[-len(new):] == [named(source) for source in new]:
-        return interrupted
-    return None
+def _added(interrupted, new, identity):
+    """What an --append wrote that was killed in its last step, if it is now given again."""
+    if interrupted is None:
+        return None
+    before = interrupted.names[:len(interrupted.names) - len(new)]
+    return interrupted if identity([*before, *new]) == interrupted.manifest["run"] else None
 
 
 def _begun(args, identity, held):
     """How many pictures are done, how many of them failed."""
     from ..apps import embedding
-    # What was begun for another list is resumed by nobody: --resume refuses it, --append begins again.
     again = args.resume or args.append and embedding.holds(args.output, identity)
+    if args.append and not again and os.path.exists(embedding.part(args.output)) and not args.quiet:
+        print(f"nphybrid: {embedding.part(args.output)} was of another run, and is begun again", file=sys.stderr)
     done, failed = embedding.begun(args.output, identity, again)
     # What the file holds is copied whole: its pictures may be gone by now.
     if held and done < len(held.names):

@@ -1,6 +1,6 @@
 """How many pictures of known classes a model gets right."""
 from .common import (add_arithmetic, add_format, add_head, add_model, check_target, load_model, pictures, positive,
-                     show)
+                     refuse_what_is_read, show)
 
 
 def add(verbs):
@@ -33,7 +33,7 @@ def run(args):
     from ..api.pipeline import CLASSIFIERS
     from ..apps import classes, evaluate, progress, scores
     if args.confusion is not None:
-        check_target(args.confusion, ".png")
+        check_target(args, args.confusion, ".png")
     sources, names = known(args)
     model = load_model(args, head=args.head)
     if not isinstance(model, tuple(CLASSIFIERS.values())) or not model.sizes.classes:
@@ -54,6 +54,10 @@ def known(args):
     """The pictures of `add_known`, and the names of their classes."""
     from ..apps import classes
     if args.labels is None:
-        return classes.of_folders(args.images)
-    sources = pictures(args)
-    return sources, classes.of_file(args.labels, sources)
+        sources, names = classes.of_folders(args.images)
+    else:
+        sources = pictures(args)
+        names = classes.of_file(args.labels, sources)
+    if args.confusion is not None:
+        refuse_what_is_read(args.confusion, sources)
+    return sources, names

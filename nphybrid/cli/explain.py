@@ -23,7 +23,7 @@ def run(args):
     from ..explain.page import page
     from ..picture import open_picture
     from ..tensorfile import write_atomically
-    check_target(args.output, ".html")
+    check_target(args, args.output, ".html")
     picture, model = open_picture(args.image), load_model(args)
     if args.labels:
         relabel(model, args.labels)

@@ -34,7 +34,7 @@ def run(args):
         checked(args.name, args.image, options)
     except ValueError as error:
         args.refuse(str(error))
-    check_target(args.output, ".png")
+    check_target(args, args.output, ".png")
     model = load_model(args)
     if args.labels:
         relabel(model, args.labels)

@@ -31,9 +31,9 @@ def run(args):
     """Write the head, and print the report."""
     from ..apps import scores, teach
     from ..checkpoint import write_head
-    check_target(args.output, ".h5", filter(None, [*args.images, args.labels]))
+    check_target(args, args.output, ".h5")
     if args.confusion is not None:
-        check_target(args.confusion, ".png")
+        check_target(args, args.confusion, ".png")
     features, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
     names = teach.remaining(names, errors)
     head, report = teach.taught(features, names, args.method, args.folds, args.seed)
@@ -59,12 +59,10 @@ def _of_file(args):
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file of features")
     found = features.contents(path)
-    made = found.manifest
-    if args.model is not None and model_hash(args) != made["model"]:
-        raise ValueError(f"{path} holds features of the model with SHA-256 {made['model']}, but {args.model} has "
+    values = features.of(found)
+    if args.model is not None and model_hash(args) != values.model:
+        raise ValueError(f"{path} holds features of the model with SHA-256 {values.model}, but {args.model} has "
                          f"{model_hash(args)}")
-    paths = [found.names[i] for i in found.positions]
-    values = features.Features(found.values, paths, made["model"], made["state"], made["pool"])
     return values, classes.of_file(args.labels, found.names), found.errors
 
 

@@ -28,7 +28,7 @@ def run(args):
     from ..api.pipeline import prepared
     from ..tensorfile import write_npz
     if args.save is not None:
-        check_target(args.save, ".npz")
+        check_target(args, args.save, ".npz")
     model = load_model(args)
     trace = model.trace(prepared(model, args.image, args.model), runs=RUNS)
     if args.save is not None:

@@ -21,8 +21,8 @@ _threads = contextvars.ContextVar("threads", default=None)
 
 @contextlib.contextmanager
 def using(n):
-    """Within the block kernels run on n threads, or on those of a block around it, if they are fewer; None means one
-    per core that the process may use."""
+    """Within the block kernels run on n threads at most; None adds no limit to that of a block around it, which without
+    any is one per core that the process may use."""
     if n is not None and n < 1:
         raise ValueError(f"{n} threads; expected at least 1, or None for one per core")
     token = _threads.set(min((m for m in (n, _threads.get()) if m is not None), default=None))
