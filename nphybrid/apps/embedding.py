@@ -10,7 +10,6 @@ While it runs, they lie in a folder beside that file, x.h5.part:
 A process that is killed leaves whole rows there, and `resume` goes on. At the end the file is written at once, and the
 folder goes; `finished` does what is left of that where a process died in the middle of it.
 """
-import json
 import os
 import shutil
 from contextlib import contextmanager
@@ -110,16 +109,12 @@ def finish(path, run, manifest):
 def finished(path):
     """Write the file of a folder in which every picture has its row, and remove the folder.  -> Contents; None where no
     such folder is left"""
-    folder, names, errors = part(path), [], {}
+    folder = part(path)
     if not os.path.exists(f"{folder}/manifest.json"):
         return None
     manifest = read_json(f"{folder}/manifest.json")
-    with open(f"{folder}/rows.jsonl", encoding="ascii") as file:
-        for row in map(json.loads, file):
-            names.append(row["path"])
-            if "error" in row:
-                errors[row["position"]] = row["error"]
-    positions = np.array([i for i in range(len(names)) if i not in errors], np.int64)
+    names, errors = features.names_and_errors(f"{folder}/rows.jsonl")
+    positions = features.good(names, errors)
     shape = (len(positions), *manifest["run"]["shape"])
     # A file without bytes cannot be mapped.
     values = np.memmap(f"{folder}/features", "<f4", "r", shape=shape) if len(positions) else np.zeros(shape, np.float32)

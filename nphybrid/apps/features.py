@@ -160,11 +160,21 @@ def _write_npy(path, found):
 
 
 def _npy_contents(path):
-    manifest, names, errors = read_json(f"{path}.run.json"), [], {}
-    with open(f"{path}.jsonl", encoding="ascii") as file:
+    manifest, (names, errors) = read_json(f"{path}.run.json"), names_and_errors(f"{path}.jsonl")
+    return Contents(np.load(path, mmap_mode="r", allow_pickle=False), good(names, errors), names, errors, manifest)
+
+
+def names_and_errors(path):
+    """What rows of JSON Lines say of a list.  -> list of str, {position: message}"""
+    names, errors = [], {}
+    with open(path, encoding="ascii") as file:
         for row in map(json.loads, file):
             names.append(row["path"])
             if "error" in row:
                 errors[row["position"]] = row["error"]
-    positions = np.array([i for i in range(len(names)) if i not in errors], np.int64)
-    return Contents(np.load(path, mmap_mode="r", allow_pickle=False), positions, names, errors, manifest)
+    return names, errors
+
+
+def good(names, errors):
+    """The positions of the pictures that could be read.  -> int64 (N,)"""
+    return np.array([i for i in range(len(names)) if i not in errors], np.int64)

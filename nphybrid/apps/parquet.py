@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from ..tensorfile import FormatError, write_atomically
-from .features import Contents
+from .features import Contents, good
 
 KEY = b"nphybrid"
 ROWS = 4096                               # of a row group
@@ -46,7 +46,7 @@ def contents(path):
     names = [os.fsdecode(name) for name in table["path"].to_pylist()]
     errors = {i: text for i, text in enumerate(table["error"].to_pylist()) if text is not None}
     values = table["features"].drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    positions = np.array([i for i in range(len(names)) if i not in errors], np.int64)
+    positions = good(names, errors)
     return Contents(values.reshape(len(positions), *manifest["shape"]), positions, names, errors, manifest)
 
 
