@@ -30,7 +30,7 @@ from pathlib import Path
 import numpy as np
 from benchmark_engines import ENGINES, architecture, peak
 
-from nphybrid.machine import cpu_name
+from nphybrid.machine.computer import cpu_name
 
 # The error above which an engine is not timed. PyTorch's own in R50+ViT-B/16: 1e-5 and 0.17.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}

@@ -18,7 +18,7 @@ def prepare(folder, name, seed, batch):
 
     from nphybrid import ViTHybridImageProcessor
     model = network(name, int(seed), engine="reference")
-    height, width = model.sizes.image
+    height, width = model.network_config.image
     if model.processor is None:
         model.processor = ViTHybridImageProcessor(size={"height": height, "width": width}, do_center_crop=False,
                                                   image_mean=[0.5] * 3, image_std=[0.5] * 3)

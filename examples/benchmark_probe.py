@@ -18,8 +18,10 @@ from sklearn.linear_model import LogisticRegressionCV
 from threadpoolctl import threadpool_limits
 
 from nphybrid import ViTHybridForImageClassification, default_model
-from nphybrid.apps import probe, run, states
-from nphybrid.apps.logistic import loss
+from nphybrid.api import extractor
+from nphybrid.batch import run
+from nphybrid.classifier import probe
+from nphybrid.classifier.logistic import loss
 
 TOLERANCE, FOLDS = 1e-6, 5
 STRENGTHS = probe.METHODS["logistic"][1]
@@ -44,7 +46,7 @@ def features(images):
     """What the head of the bundled network reads.  (n, H, W, 3) -> float64 (n, 192)"""
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     prepare = run.preparer(model.processor)
-    compute = states.extractor(model, prepare(images[0])[None]).compute
+    compute = extractor.extractor(model, prepare(images[0])[None]).compute
     return np.array([row.result for row in run.rows(images, prepare, compute)], np.float64)
 
 

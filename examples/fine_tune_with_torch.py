@@ -14,8 +14,9 @@ from parity_with_torch import twin
 from teach_your_own_classes import draw_into, halves
 
 from nphybrid import ViTHybridForImageClassification, default_model
-from nphybrid.apps import classes, run, scores, teach
+from nphybrid.batch import run
 from nphybrid.checkpoint import sha256
+from nphybrid.classifier import classes, scores, teach
 
 BATCH, RATE = 20, 3e-5
 

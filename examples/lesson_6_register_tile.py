@@ -11,8 +11,8 @@ from collections import Counter
 
 import numpy as np
 
-from nphybrid.ops.jit import ISA, LANES, MR, NR, NV, TILES
-from nphybrid.ops.matmul import Packed
+from nphybrid.ops.packed import Packed
+from nphybrid.ops.target import ISA, LANES, MR, NR, NV, TILES
 
 REGISTERS = {"avx512": 32, "avx2": 16, "neon": 32, "plain": 16}         # "plain" counted as SSE would have it
 CHOSEN = "avx512" if ISA == "amx" else ISA                              # lesson 7 is about what AMX does

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import BitBackbone as TorchBackbone
-from transformers import BitConfig as TorchBitConfig
-from transformers import BitForImageClassification as TorchBit
+from transformers import (BitBackbone as TorchBackbone, BitConfig as TorchBitConfig,
+                          BitForImageClassification as TorchBit)
 from transformers.modeling_utils import no_init_weights
 from transformers.models.deprecated.vit_hybrid import modeling_vit_hybrid as upstream
 from transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid import ViTHybridConfig as TorchConfig
@@ -102,7 +101,7 @@ def _modules(network, model):
     bit = f"{body}embeddings.patch_embeddings.backbone.bit." if hybrid else body
     found = {"stem.conv": f"{bit}embedder.convolution", "stem.border": f"{bit}embedder.pad",
              "stem.norm": f"{bit}embedder.norm", "stem": f"{bit}embedder"}
-    for s, depth in enumerate(model.sizes.depths):
+    for s, depth in enumerate(model.network_config.depths):
         for u in range(depth):
             here = f"{bit}encoder.stages.{s}.layers.{u}"
             found |= {f"stages.{s}.{u}.{part}": f"{here}.{part}" for part in
@@ -116,7 +115,7 @@ def _modules(network, model):
     if hybrid:
         found |= {"tokens.proj": (f"{body}embeddings.patch_embeddings", False), "tokens": (f"{body}embeddings", False),
                   "norm": (f"{body}layernorm", False)}
-        for l in range(model.sizes.blocks):
+        for l in range(model.network_config.blocks):
             here, ours = f"{body}encoder.layer.{l}", f"blocks.{l}"
             inner = f"{here}.attention.attention"
             found |= {f"{ours}.norm1": (f"{here}.layernorm_before", False),
@@ -172,11 +171,11 @@ def picture(size):
 def parity(name, seed):
     """Print the error of each stage's state: nphybrid's float32, PyTorch's float32, and their ratio."""
     exact = network(name, seed, engine="reference", dtype="float64")
-    x = picture(exact.sizes.image)
+    x = picture(exact.network_config.image)
     truth = exact.trace(x)
     ours = type(exact)(exact.config, state_dict=exact.state_dict()).trace(x)
     torchs, _ = twin_states(twin(exact, attention="eager"), exact, x)
-    height, width = exact.sizes.image
+    height, width = exact.network_config.image
     print(f"{name}, seed {seed}, photograph at {height} x {width}; error = max|x - truth| / std(truth)")
     print(f"{'state':24}  {'nphybrid':>9}  {'PyTorch':>9}  ratio")
     main_states = [n for n in truth if n in torchs and (n.count(".") <= (2 if n.startswith("stages") else 1))]

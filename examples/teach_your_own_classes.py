@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from nphybrid import ViTHybridForImageClassification, default_model, pipeline
-from nphybrid.apps import classes, scores, teach
 from nphybrid.checkpoint import sha256, write_head
+from nphybrid.classifier import classes, scores, teach
 
 CORNERS = {"triangle": 3, "square": 4, "hexagon": 6}
 SHAPES = *CORNERS, "star", "ring", "cross"

@@ -11,7 +11,8 @@ import time
 import numpy as np
 
 from nphybrid import PRESETS
-from nphybrid.ops import attention, emit, jit, kernels, limits, reference, threads
+from nphybrid.machine import limits
+from nphybrid.ops import attention, cache, emit, jit, kernels, reference, target, threads
 from nphybrid.ops.elementwise import exp
 from nphybrid.params import Linear, Norm
 
@@ -96,8 +97,8 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="threads of the kernels (1)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each is timed (0.5)")
-    options, cold, first = parser.parse_args(), jit.cold(), 0.0
-    print(f"{jit.TARGET[1]}, {jit.ISA}, tile {jit.MR} x {jit.NR}, threads: {options.threads}")
+    options, cold, first = parser.parse_args(), cache.cold(), 0.0
+    print(f"{target.TARGET[1]}, {target.ISA}, tile {target.MR} x {target.NR}, threads: {options.threads}")
     with threads.using(options.threads), np.errstate(all="ignore"):
         for name, word, arguments, multiply_adds in words():
             truth, speak = spoken(reference, word, arguments)(), spoken(kernels, word, arguments)

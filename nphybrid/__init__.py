@@ -26,9 +26,9 @@ _HOME = {
     "ViTConfig": "api.configs", "ViTModel": "api.vit_hybrid", "ViTForImageClassification": "api.vit_hybrid",
     "ViTHybridModel": "api.vit_hybrid", "ViTHybridForImageClassification": "api.vit_hybrid",
     "BitModel": "api.bit", "BitBackbone": "api.bit", "BitForImageClassification": "api.bit",
-    "pipeline": "api.pipeline",
+    "pipeline": "batch.pipeline",
     "Config": "config", "PRESETS": "config", "Trace": "trace", "NonFiniteError": "trace",
-    "FormatError": "tensorfile", "PictureError": "picture", "open_picture": "picture",
+    "FormatError": "tensorfile", "PictureError": "pictures.decode", "open_picture": "pictures.decode",
     "default_model": "checkpoint",
 }
 

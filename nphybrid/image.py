@@ -18,22 +18,21 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from .pictures.resample import TF_BILINEAR, tf_bilinear
+
+CROP_ROUNDINGS = ("floor", "half_even")
+
 
 class Steps(NamedTuple):
     """What is done to a picture; None leaves a step out.  Defaults: those of the published checkpoint."""
 
     size: int | tuple[int, int] | None = 384                # the short side, or (height, width)
-    resample: int = Image.Resampling.BICUBIC
+    resample: int | str = Image.Resampling.BICUBIC          # or TF_BILINEAR, Google's
     crop: tuple[int, int] | None = (384, 384)
+    crop_rounding: str = "floor"                            # "half_even" is timm's
     factor: float | None = 1 / 255
     mean: float | list[float] | None = (0.5, 0.5, 0.5)
     std: float | list[float] | None = (0.5, 0.5, 0.5)       # left out with mean
-
-
-def pixel_values(pictures, steps=Steps()):
-    """The whole way.  B pictures -> (B, C, H, W)"""
-    images = [prepare(rgb(picture), steps) for picture in pictures]
-    return np.stack([image.transpose(2, 0, 1) for image in images])
 
 
 def prepare(image, steps):
@@ -42,7 +41,7 @@ def prepare(image, steps):
     if steps.size is not None:
         x = resize(x, *resized_size(*x.shape[:2], steps.size), steps.resample)  # (384, 512, C) from 480 x 640
     if steps.crop is not None:
-        x = centre_crop(x, *steps.crop)                                         # (384, 384, C)
+        x = centre_crop(x, *steps.crop, steps.crop_rounding)                    # (384, 384, C)
     if steps.factor is not None:
         x = rescale(x, steps.factor)
     if steps.mean is not None:
@@ -70,10 +69,12 @@ def resized_size(height, width, size):
 
 
 def resize(image, height, width, resample):
-    """Pillow's resampling, on bytes.  (H, W, C) -> (h, w, C)
+    """Pillow's resampling, on bytes; with TF_BILINEAR that of TensorFlow, in float32.  (H, W, C) -> (h, w, C)
 
-    Fractions in 0..1 come back as float32 fractions, whole numbers in 0..255 as uint8.
+    To Pillow, fractions in 0..1 give float32 fractions, whole numbers in 0..255 uint8.
     """
+    if resample == TF_BILINEAR:
+        return tf_bilinear(image, height, width)
     C = image.shape[2]
     pixels, fractions = as_bytes(image)
     # As upstream: two channels are LA and four RGBA to Pillow, which then weighs the colours with their alpha.
@@ -97,15 +98,26 @@ def as_bytes(image):
                      f"found {image.dtype} from {low} to {high}")
 
 
-def centre_crop(image, height, width):
+def centre_crop(image, height, width, rounding="floor"):
     """The middle of an image; zeros where it is too small.  (H, W, C) -> (h, w, C)"""
     H, W, C = image.shape
-    # Floor, also below zero: an odd row too many is lost at the bottom, an odd row too few is added on top.
-    top, left = (H - height) // 2, (W - width) // 2
+    top, left = surplus_before(H - height, rounding), surplus_before(W - width, rounding)
     cropped = np.zeros((height, width, C), image.dtype)
     middle = image[max(top, 0):top + height, max(left, 0):left + width]
     cropped[max(-top, 0):H - top, max(-left, 0):W - left] = middle
     return cropped
+
+
+def surplus_before(surplus, rounding):
+    """How many of the surplus rows are cut off before the crop; a negative number is added there.
+
+    >>> [surplus_before(n, "floor") for n in (-3, 1, 3)], [surplus_before(n, "half_even") for n in (-3, 1, 3)]
+    ([-2, 0, 1], [-1, 0, 2])
+    """
+    if rounding == "floor":
+        return surplus // 2
+    # torchvision, which timm calls: Python rounds a half to the even neighbour; missing rows are halved by floor.
+    return round(surplus / 2) if surplus > 0 else -(-surplus // 2)
 
 
 def rescale(image, factor):

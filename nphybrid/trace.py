@@ -2,9 +2,14 @@
 
 Model code writes `x = out["stem"] = …` and `out.at("stages.2.8")`; what becomes of it is decided here.
 """
+import math
 import time
+from statistics import median
+from typing import NamedTuple
 
 import numpy as np
+
+from .text import dimensions, json_number, table
 
 
 class NonFiniteError(ValueError):
@@ -46,7 +51,7 @@ class Trace(dict):
         return f"{type(self).__name__}({len(self)} states, {sum(self.seconds.values()):.3g} s)"
 
     def __str__(self):
-        from .report import states, walk_table
+        from .trace import states, walk_table
         return walk_table(states(self))
 
     def wants(self, name):
@@ -86,3 +91,79 @@ class _Scope:
 
     def at(self, scope):
         return _Scope(self.trace, f"{self.scope}.{scope}")
+
+
+class State(NamedTuple):
+    """One state of a walk that was computed."""
+    name: str
+    shape: tuple
+    dtype: str
+    mean: float                           # of all its numbers, in float64
+    rms: float                            # the root of the mean of their squares
+    seconds: float | None                 # since the state before it; None where it was not timed
+    share: float | None                   # of the seconds of all states
+
+
+def states(trace):
+    """A row per state of a walk.  Trace -> list of State
+
+    >>> import numpy as np
+    >>> out = Trace()
+    >>> out["stem"] = np.float32([[3, -4, 0, 0]])
+    >>> row, = states(out)
+    >>> row[:5], row.share
+    (('stem', (1, 4), 'float32', -0.25, 2.5), 1.0)
+    """
+    whole, rows = sum(trace.seconds.values()), []
+    for name, state in trace.items():
+        x, seconds = np.asarray(state), trace.seconds.get(name)
+        with np.errstate(all="ignore"):
+            mean, square = x.mean(dtype=np.float64), np.square(x, dtype=np.float64).mean()
+        rows.append(State(name, x.shape, x.dtype.name, float(mean), math.sqrt(square), seconds,
+                          seconds and seconds / whole))
+    return rows
+
+
+def walk_table(rows):
+    """Rows of `states` as text, with their time."""
+    cells = [(row.name, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}", *_timing(row.seconds, row.share))
+             for row in rows]
+    total = ("total", "", "", "", *_timing(sum(row.seconds or 0 for row in rows), sum(row.share or 0 for row in rows)))
+    return table([("state", "shape", "mean", "rms", "ms", "of time"), *cells, total], "<<>>>>")
+
+
+def state_as_json(row):
+    """A row of `states` as what `json` can hold."""
+    return {**row._asdict(), "mean": json_number(row.mean), "rms": json_number(row.rms)}
+
+
+def _timing(seconds, share):
+    return ("-", "-") if seconds is None else (f"{1e3 * seconds:.3f}", f"{share:.1%}")
+
+
+class Stopwatch(Discard):
+    """Forgets every state, and notes in `seconds` how long each took since the one before it.
+
+    >>> out = Stopwatch()
+    >>> x = out["stem"] = 1
+    >>> list(out), list(out.seconds)
+    ([], ['stem'])
+    """
+
+    def __setitem__(self, name, state):
+        now = time.perf_counter()
+        self.seconds[name], self._clock = now - self._clock, now
+
+
+def timed(call):
+    """{state: seconds} of one `call(out)`: the states of its walk, and "output" for what comes after the last."""
+    out = Stopwatch()
+    call(out)
+    out["output"] = None
+    return out.seconds
+
+
+def medians(call, runs):
+    """{state: seconds}, each the median of several walks `call(out)`."""
+    walks = [timed(call) for _ in range(runs)]
+    return {state: median(walk[state] for walk in walks) for state in walks[0] if state != "output"}

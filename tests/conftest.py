@@ -39,8 +39,8 @@ def root():
 @pytest.fixture(scope="session")
 def amx_environment(tmp_path_factory):
     """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""
-    from nphybrid.ops import jit
-    sets, (_, cpu, features) = jit.available(jit.TARGET), jit.TARGET
+    from nphybrid.ops import jit, target
+    sets, (_, cpu, features) = target.available(target.TARGET), target.TARGET
     environment = {**os.environ, "NPHYBRID_ISA": "amx", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     if "amx" in sets and not jit.config.DISABLE_JIT:
         return environment
@@ -49,6 +49,6 @@ def amx_environment(tmp_path_factory):
         pytest.skip("needs AMX, or Linux with AVX-512 and a C compiler")
     library = tmp_path_factory.mktemp("amx") / "amx_traps.so"
     subprocess.run([compiler, "-O3", "-mavx512f", "-shared", "-fPIC", "-o", library,
-                    Path(__file__).with_name("amx_traps.c"), "-ldl"], check=True)
+                    Path(__file__).with_name("ops") / "amx_traps.c", "-ldl"], check=True)
     features = re.sub(r",?[+-]amx-(tile|bf16)\b", "", features) + ",+amx-tile,+amx-bf16"
     return {**environment, "LD_PRELOAD": str(library), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 
 from .. import checkpoint, ops, params
-from ..losses import loss
+from ..dialects.layout import Misfit
 from ..ops import threads
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
-from ..trace import FirstBad, Trace
+from ..trace import FirstBad, Trace, medians
 from . import checks
+from .losses import loss
+from .source import in_hugging_face_names, with_head, with_prefix
 
 
 class Model:
@@ -27,6 +29,7 @@ class Model:
     prefix = ""                           # what stands there in this class: the family's, or nothing
     ignored = ()                          # names that a file may hold beyond this class's own
     has_head = False
+    name_or_path = ""                     # where the weights were read
     parts = {}                            # which optional parameters there are: pooler, mask_token
 
     def __init__(self, config, *, state_dict=None, seed=0, engine="numba", dtype="float32", precision="highest",
@@ -35,17 +38,19 @@ class Model:
             raise TypeError(f"config is {type(config).__name__}; expected {self.config_class.__name__}")
         ops.arithmetic(engine, dtype, precision)
         self.config, self.engine, self.num_threads = config, engine, checks.threads(num_threads)
-        self.dtype, self.sizes, self._processor = ops.dtype_name(dtype), self._sizes_of(config), None
+        self.dtype, self._processor = ops.dtype_name(dtype), None
+        self.network_config = self._network_config_of(config)
         self.precision = precision
         self._floats = ops.floats_of(self.dtype)
-        self._shapes = params.shapes(self.sizes, **self.parts)
+        self.shapes = params.shapes(self.network_config, **self.parts)
         if state_dict is None:
-            fresh = params.random(self._shapes, seed, getattr(config, "initializer_range", 0.02))
-            state_dict = checkpoint.spelled(fresh, self._table(), self.sizes)
+            fresh = params.random(self.shapes, seed, getattr(config, "initializer_range", 0.02))
+            state_dict = checkpoint.spelled(fresh, self.table, self.network_config)
         self.load_state_dict(state_dict)
 
-    def _sizes_of(self, config):
-        return config.sizes() if self.has_head else replace(config.sizes(), classes=0)
+    def _network_config_of(self, config):
+        found = config.network_config()
+        return found if self.has_head else replace(found, classes=0)
 
     @property
     def ops(self):
@@ -81,55 +86,28 @@ class Model:
         not fill every parameter exactly once; FileNotFoundError, or another OSError where the hub cannot be reached;
         ValueError for a bad configuration, or a head of another model, width or state.
         """
-        return cls._from_checkpoint(checkpoint.read(path, revision), overrides, engine=engine, dtype=dtype,
+        return cls.from_checkpoint(checkpoint.read(path, revision), overrides, engine=engine, dtype=dtype,
                                     precision=precision, num_threads=num_threads, head=head)
 
     @classmethod
-    def _from_checkpoint(cls, source, overrides=None, head=None, **options):
-        source = cls._spelled(source)
+    def from_checkpoint(cls, source, overrides=None, head=None, **options):
+        """The model of a `checkpoint.Checkpoint`.  overrides: keys of the configuration; the rest as in
+        `from_pretrained`."""
+        source = in_hugging_face_names(source, cls)
         if head is not None:
-            source = cls._with_head(source, head)
+            source = with_head(source, head, cls)
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
         try:
-            model = cls(config, state_dict=cls._with_prefix(source.arrays), **options)
-        except checkpoint.Misfit as error:
+            model = cls(config, state_dict=with_prefix(source.arrays, cls), **options)
+        except Misfit as error:
             raise FormatError(f"{source.path}: {error}") from None
-        model.processor = source.processor
+        model.processor, model.name_or_path = source.processor, str(source.path)
         return model
 
-    @classmethod
-    def _spelled(cls, source):
-        """The Checkpoint with Hugging Face's names, as a classifier has them."""
-        if source.dialect is None:
-            return source
-        sizes = cls.config_class.from_dict(source.config).sizes()
-        table, spelling = checkpoint.TABLES[source.dialect](sizes), cls._names(cls.family)
-        try:
-            arrays = checkpoint.translated(source.arrays, params.shapes(sizes), table, spelling, sizes)
-        except checkpoint.Misfit as error:
-            raise FormatError(f"{source.path}: {error}") from None
-        return source._replace(arrays=arrays, dialect=None)
-
-    @classmethod
-    def _with_head(cls, source, head):
-        """The Checkpoint with a head, or the file of one, in the place of its classifier."""
-        if not cls.has_head:
-            raise ValueError(f"a {cls.__name__} has no classifier whose place a head could take")
-        head = head if isinstance(head, checkpoint.Head) else checkpoint.read_head(head)
-        name = cls._names(cls.prefix)["head.kernel"][0].removesuffix(".weight")
-        return checkpoint.with_head(source, head, cls.config_class.from_dict(source.config).sizes(), name)
-
-    def _table(self):
-        return self._names(self.prefix)
-
-    @classmethod
-    def _with_prefix(cls, arrays):
-        """A classifier's file serves the bare model, and the other way round: only the body's prefix differs."""
-        if any(name.startswith(cls.family) for name in arrays) == bool(cls.prefix):
-            return arrays
-        if cls.prefix:
-            return {name if name.startswith("classifier.") else cls.prefix + name: a for name, a in arrays.items()}
-        return {name.removeprefix(cls.family): array for name, array in arrays.items()}
+    @property
+    def table(self):
+        """{our name: (Hugging Face's name, Layout)} of every learned array."""
+        return self.table_of(self.prefix)
 
     def state_dict(self):
         """{Hugging Face name: array} in Hugging Face layouts (OIHW), copies; a torch twin loads it.
@@ -137,7 +115,7 @@ class Model:
         Bit for bit what was loaded, in the model's dtype; in bfloat16 float32 arrays, those of linear kernels rounded.
         Convolution kernels of a model from a file are read there again: FormatError if it is gone or has changed.
         """
-        state = checkpoint.spelled(self._ready, self._table(), self.sizes, checkpoint.again(self._originals))
+        state = checkpoint.spelled(self._ready, self.table, self.network_config, checkpoint.again(self._originals))
         return {name: np.array(array, self._floats, order="C") for name, array in state.items()}
 
     def load_state_dict(self, state_dict):
@@ -149,10 +127,10 @@ class Model:
 
     def _filled(self, arrays, engine, dtype, precision="highest"):
         """The tree as an engine reads it, and the originals of its convolution kernels."""
-        ready = partial(ops.arithmetic(engine, dtype).ready, config=self.sizes, dtype=dtype,
+        ready = partial(ops.arithmetic(engine, dtype).ready, config=self.network_config, dtype=dtype,
                         precision=precision)
         with threads.using(self.num_threads):
-            return checkpoint.filled(self._shapes, arrays, self._table(), self.sizes, ready,
+            return checkpoint.filled(self.shapes, arrays, self.table, self.network_config, ready,
                                      self.ignored, ops.floats_of(dtype))
 
     def __getstate__(self):
@@ -192,7 +170,7 @@ class Model:
         checkpoint.write_h5(path, state, self._config_document(), self.processor, manifest)
 
     def _config_document(self):
-        if self._sizes_of(self.config) != self.sizes:
+        if self._network_config_of(self.config) != self.network_config:
             raise ValueError("the configuration was changed after the model was built, and no longer describes it")
         self.config.architectures = [type(self).__name__]
         return self.config.to_dict()
@@ -201,39 +179,73 @@ class Model:
         exact = ops.arithmetic("reference", "float64")
         tree, _ = self._filled(state, "reference", "float64")
         out = Trace(keep={"logits", "pooler", "norm"})
-        self._walk(checkpoint.golden_input(self.sizes), tree, self.sizes, exact, out)
+        self.network(checkpoint.golden_input(self.network_config), tree, self.network_config, exact, out)
         state = next(name for name in ("logits", "norm", "pooler") if name in out)
         return {"state": state, "values": out[state].reshape(-1)[:4096].tolist()}
 
     def num_parameters(self):
         """How many numbers the model learned."""
-        return params.count(self._shapes)
+        return params.count(self.shapes)
 
     def eval(self):
         """The model itself: it knows no training mode.  For code that was written for PyTorch."""
         return self
 
+    def image_processor(self):
+        """The ViTHybridImageProcessor that came with the model.  Raises ValueError if none came."""
+        if self.processor is None:
+            raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor, "
+                             "which prepares pictures; expected a preprocessor_config.json beside its weights, or "
+                             "model.processor set")
+        from .processor import ViTHybridImageProcessor
+        return ViTHybridImageProcessor.from_dict(self.processor)
+
+    def prepared(self, picture):
+        """A picture as the model reads it, through the image processor that came with it.  -> pixel_values (1, C, H, W)
+
+        picture: a path, the bytes of a file, an open file, or a Pillow picture, as `open_picture` takes it. Raises
+        PictureError for a picture that cannot be read, ValueError for a model without an image processor.
+
+        >>> from nphybrid import ViTHybridForImageClassification, default_model
+        >>> model = ViTHybridForImageClassification.from_pretrained(default_model())
+        >>> model.prepared("examples/images/cat.png").shape
+        (1, 3, 64, 64)
+        """
+        from ..pictures.decode import open_picture
+        return self.image_processor()(open_picture(picture), return_tensors="np").pixel_values
+
+    def run_into(self, trace, pixel_values, **inputs):
+        """One forward pass whose states are put into `trace`, a `Trace`, which keeps those that it wants.
+
+        pixel_values: floats (B, C, H, W). inputs: the other arguments of `trace()` that change what is computed. The
+        last state is checked: raises NonFiniteError that names the first state that is not finite. Raises ValueError
+        and TypeError for arguments that do not fit the model.
+
+        >>> import numpy as np
+        >>> from nphybrid import Trace, ViTHybridModel, default_model
+        >>> model, trace = ViTHybridModel.from_pretrained(default_model()), Trace(keep={"stem"})
+        >>> model.run_into(trace, np.zeros((1, 3, 64, 64), np.float32))
+        >>> trace["stem"].shape
+        (1, 16, 16, 64)
+        """
+        x, tree, config, inputs = self._checked(pixel_values, **inputs)
+        with threads.using(self.num_threads), np.errstate(all="ignore"):
+            last = self.network(x, tree, config, self.ops, trace, **inputs)
+            if not np.isfinite(last).all():
+                self.network(x, tree, config, self.ops, FirstBad(), **inputs)
+                checks.finite(last, "the output")
+
     def _trace(self, pixel_values, runs, **inputs):
         out = Trace()
-        self._run(pixel_values, out, **inputs)
+        self.run_into(out, pixel_values, **inputs)
         if runs:
-            from ..stopwatch import medians
-            out.seconds = medians(lambda watch: self._run(pixel_values, watch, **inputs), runs)
+            out.seconds = medians(lambda watch: self.run_into(watch, pixel_values, **inputs), runs)
         return out
-
-    def _run(self, pixel_values, out, **inputs):
-        """Check what was handed in, walk, and check what came out; the states are in `out`."""
-        x, tree, sizes, inputs = self._checked(pixel_values, **inputs)
-        with threads.using(self.num_threads), np.errstate(all="ignore"):
-            last = self._walk(x, tree, sizes, self.ops, out, **inputs)
-            if not np.isfinite(last).all():
-                self._walk(x, tree, sizes, self.ops, FirstBad(), **inputs)
-                checks.finite(last, "the output")
 
     def _loss(self, logits, labels):
         if labels is None:
             return None
-        if not self.sizes.classes:
+        if not self.network_config.classes:
             raise ValueError("labels were given, but this model has no classes (num_labels is 0)")
         return loss(logits, checks.as_array(labels), self.config.problem_type)
 

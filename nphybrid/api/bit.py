@@ -3,7 +3,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from .. import checkpoint, model
+from .. import model
+from ..dialects.huggingface import bit_names
 from ..trace import Trace
 from . import checks
 from .base import Model, answer, chosen
@@ -14,13 +15,13 @@ from .outputs import BackboneOutput, BaseModelOutputWithPoolingAndNoAttention, I
 class Bit(Model):
     """What the three BiT classes are made of."""
     config_class, family = BitConfig, "bit."
-    _walk, _names = staticmethod(model.bit), staticmethod(checkpoint.bit_names)
+    network, table_of = staticmethod(model.bit), staticmethod(bit_names)
 
     def _checked(self, pixel_values):
-        x = checks.pixels(pixel_values, self.sizes.channels, self._floats)
-        if min(replace(self.sizes, image=x.shape[1:3]).feature_map) < 1:
+        x = checks.pixels(pixel_values, self.network_config.channels, self._floats)
+        if min(replace(self.network_config, image=x.shape[1:3]).feature_map) < 1:
             raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
-        return x, self._ready, self.sizes, {}
+        return x, self._ready, self.network_config, {}
 
     def trace(self, pixel_values, runs=0):
         """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
@@ -39,12 +40,12 @@ class Bit(Model):
     @property
     def _stages(self):
         """The names of the states that are `hidden_states`: the stem, then the last unit of each stage."""
-        return ["stem"] + [f"stages.{s}.{depth - 1}" for s, depth in enumerate(self.sizes.depths)]
+        return ["stem"] + [f"stages.{s}.{depth - 1}" for s, depth in enumerate(self.network_config.depths)]
 
     def _outputs(self, pixel_values, output_hidden_states):
         asked = chosen(output_hidden_states, self.config.output_hidden_states)
         out = Trace(keep={"features_norm", "pooler", "logits", *self._stages})
-        self._run(pixel_values, out)
+        self.run_into(out, pixel_values)
         maps = tuple(channels_first(out[name]) for name in self._stages)
         return out, maps, maps if asked else None
 
@@ -114,7 +115,7 @@ class BitBackbone(Bit):
     @property
     def channels(self):
         """How many channels each returned feature map has."""
-        widths = (self.sizes.stem, *self.sizes.widths)
+        widths = (self.network_config.stem, *self.network_config.widths)
         return [widths[i] for i in self.config.out_indices]
 
     def forward(self, pixel_values, output_hidden_states=None, return_dict=None):

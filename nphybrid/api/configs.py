@@ -1,6 +1,6 @@
 """`ViTHybridConfig`, `ViTConfig` and `BitConfig`: the configurations as Hugging Face spells them.
 
-They keep every key they are given, known or not. `config.sizes()` turns one into the `Config` that model code
+They keep every key they are given, known or not. `config.network_config()` turns one into the `Config` that model code
 sees, and is where every value is checked. What Hugging Face has no key for, because its networks do not differ in it,
 stands under one key of ours, `dialect`.
 """
@@ -11,14 +11,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from ..checkpoint import read_config
-from ..checkpoint.dialects import MOST_BLOCKS
 from ..config import Config, divisible
-from ..losses import KINDS
+from ..dialects.layout import MOST_BLOCKS
+from ..dialects.positions import RULES
 from ..ops.reference import ACTIVATIONS
 from ..params import mapped, shapes
-from ..positions import RULES
 from ..tensorfile import write_json
-from ..tensorfile.common import brief
+from ..text import brief
+from .losses import KINDS
 
 # Reading a configuration makes a name for each class where it holds none. Published: 21,843.
 MOST_UNNAMED = 2 ** 15
@@ -78,6 +78,10 @@ class _Face:
         if not self.dialect:
             del fields["dialect"]
         return {**json.loads(json.dumps(fields, default=_plain)), "model_type": self.model_type}
+
+    def sizes(self):
+        """`network_config` under its earlier name."""
+        return self.network_config()
 
     def to_json_string(self):
         """`to_dict` as the text of a `config.json`."""
@@ -144,9 +148,9 @@ class BitConfig(_Face):
         super().__init__(dict(locals()), kwargs)
         self.stage_names = ["stem"] + [f"stage{s + 1}" for s in range(len(depths))]
         self.out_features, self.out_indices = _aligned(out_features, out_indices, self.stage_names)
-        self.sizes()
+        self.network_config()
 
-    def sizes(self):
+    def network_config(self):
         """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
         _choice("layer_type", self.layer_type, ("preactivation", "bottleneck"))
         _choice("global_padding", self.global_padding, (None, "SAME", "VALID"))
@@ -227,7 +231,7 @@ class ViTConfig(_Encoder):
     activation is tanh. encoder_stride is kept and has no effect. The other keys are ViTHybridConfig's. Raises
     ValueError for a value no network can have.
 
-    >>> ViTConfig(image_size=32, patch_size=8).sizes().tokens
+    >>> ViTConfig(image_size=32, patch_size=8).network_config().tokens
     17
     """
     model_type = "vit"
@@ -239,9 +243,9 @@ class ViTConfig(_Encoder):
         fields = dict(locals())
         fields["pooler_output_size"] = hidden_size if pooler_output_size is None else pooler_output_size
         super().__init__(fields, kwargs)
-        self.sizes()
+        self.network_config()
 
-    def sizes(self):
+    def network_config(self):
         """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
         _positive("pooler_output_size", self.pooler_output_size)
         _choice("pooler_act", self.pooler_act, ("tanh",))
@@ -288,26 +292,26 @@ class ViTHybridConfig(_Encoder):
             fields = _HYBRID_BACKBONE if backbone_config is None else backbone_config
             self.backbone_config = BitConfig.from_dict(fields)
         self._stated = None if stated is None else _list("backbone_featmap_shape", stated)
-        self.sizes()
+        self.network_config()
 
     @property
     def backbone_featmap_shape(self):
         """[1, C, H, W] of the map that becomes tokens."""
-        height, width, channels = self.sizes().feature_map
+        height, width, channels = self.network_config().feature_map
         return [1, channels, height, width]
 
     def to_dict(self):
         """Every key as `config.json` holds it, the feature map's derived shape too, which upstream needs stated."""
         return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
 
-    def sizes(self):
+    def network_config(self):
         """The `Config` of this network.  Raises ValueError that names the key, the value and what is expected."""
         encoder, bit = self._encoder(), self.backbone_config
         if bit.num_channels != self.num_channels:
             raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
         if bit.dialect:
             raise ValueError(f"backbone_config has a dialect, {brief(bit.dialect)}; expected it beside backbone_config")
-        sizes = replace(bit.sizes(), **encoder, feature_stage=bit.out_indices[-1])
+        sizes = replace(bit.network_config(), **encoder, feature_stage=bit.out_indices[-1])
         sizes = _in_dialect(sizes, self.dialect)
         self._check_grid(sizes)
         self._check_map(sizes)

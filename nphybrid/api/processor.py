@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from .. import image, resample as resampling
+from .. import image
+from ..pictures.resample import TF_BILINEAR
 from .checks import as_array
 
 CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
@@ -163,7 +164,7 @@ class ViTHybridImageProcessor:
             warnings.warn("pixels within 0..1 are rescaled; pass do_rescale=False for them", stacklevel=3)
         layout = input_data_format or _layout(pictures, arrays)
         layouts = [LAYOUTS[1] if isinstance(x, Image.Image) else layout for x in pictures]
-        results = [_prepare(x, b, steps, options["crop_rounding"], layouts[b], data_format or layouts[0], max_pixels)
+        results = [_prepare(x, b, steps, layouts[b], data_format or layouts[0], max_pixels)
                    for b, x in enumerate(arrays)]
         if return_tensors == "np":
             shapes = {x.shape for x in results}
@@ -239,12 +240,12 @@ def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, res
            image_mean, image_std, do_convert_rgb, crop_rounding):
     """Options -> Steps, checked.  What is switched off may be missing."""
     size, crop_size = _size_dict(size, "size", square=False), _size_dict(crop_size, "crop_size", square=True)
-    steps = image.Steps(None, 0, None, None, None, None)
+    steps = image.Steps(size=None, crop=None, factor=None, mean=None, std=None)
     if _switch("do_resize", do_resize):
-        if isinstance(resample, bool) or resample not in (*Image.Resampling, resampling.TF_BILINEAR):
+        if isinstance(resample, bool) or resample not in (*Image.Resampling, TF_BILINEAR):
             filters = ", ".join(f"{x} {x.name.lower()}" for x in Image.Resampling)
             raise ValueError(f"resample must be one of Pillow's filters, {filters}, or "
-                             f"{resampling.TF_BILINEAR!r}; found {resample!r}")
+                             f"{TF_BILINEAR!r}; found {resample!r}")
         if "shortest_edge" not in size and "height" not in size:
             raise ValueError(f"size must hold 'shortest_edge', or 'height' and 'width'; found {size}")
         edges = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
@@ -252,10 +253,10 @@ def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, res
     if _switch("do_center_crop", do_center_crop):
         if "height" not in crop_size:
             raise ValueError(f"crop_size must hold 'height' and 'width'; found {crop_size}")
-        if crop_rounding not in resampling.CROP_ROUNDINGS:
-            raise ValueError(f"crop_rounding must be {' or '.join(map(repr, resampling.CROP_ROUNDINGS))}; "
+        if crop_rounding not in image.CROP_ROUNDINGS:
+            raise ValueError(f"crop_rounding must be {' or '.join(map(repr, image.CROP_ROUNDINGS))}; "
                              f"found {crop_rounding!r}")
-        steps = steps._replace(crop=(crop_size["height"], crop_size["width"]))
+        steps = steps._replace(crop=(crop_size["height"], crop_size["width"]), crop_rounding=crop_rounding)
     if _switch("do_rescale", do_rescale):
         factor = _numbers(rescale_factor, "rescale_factor")
         if np.ndim(factor):
@@ -364,7 +365,7 @@ def _layout(pictures, arrays):
     return LAYOUTS[0] if first else LAYOUTS[1]
 
 
-def _prepare(x, b, steps, crop_rounding, layout, data_format, max_pixels):
+def _prepare(x, b, steps, layout, data_format, max_pixels):
     """One array of the batch through the steps, from its layout to that of the result."""
     flat = x.ndim == 2
     if flat:
@@ -372,7 +373,7 @@ def _prepare(x, b, steps, crop_rounding, layout, data_format, max_pixels):
     elif layout == "channels_first":
         x = x.transpose(1, 2, 0)
     H, W, C = x.shape
-    if steps.size is not None and steps.resample != resampling.TF_BILINEAR and C > 4:
+    if steps.size is not None and steps.resample != TF_BILINEAR and C > 4:
         raise ValueError(f"picture {b}: Pillow resizes 1 to 4 channels; taken as {layout}, it has {C}")
     for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
         if np.ndim(numbers) and len(numbers) != C:
@@ -382,7 +383,7 @@ def _prepare(x, b, steps, crop_rounding, layout, data_format, max_pixels):
         if h * w > max_pixels:
             raise ValueError(f"picture {b}: {H} x {W} pixels would become {h} x {w}, more than max_pixels, "
                              f"{max_pixels:,}")
-    x = resampling.prepare(x, steps, crop_rounding)
+    x = image.prepare(x, steps)
     if flat:
         return x[:, :, 0]
     return x.transpose(2, 0, 1) if data_format == "channels_first" else x

@@ -1,50 +1,40 @@
 """`ViTHybridModel` and `ViTHybridForImageClassification`, and the plain `ViTModel` and `ViTForImageClassification`."""
 from dataclasses import replace
 
-import numpy as np
 
-from .. import checkpoint, model
-from ..positions import resized
+from .. import model
+from ..dialects.huggingface import hybrid_names
+from ..dialects.positions import resized
 from ..trace import Trace
 from . import checks
 from .base import Model, answer, chosen, picked
 from .configs import ViTConfig, ViTHybridConfig
 from .outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from .source import for_image_size, in_hugging_face_names, with_prefix
 
 
 class ViTHybrid(Model):
     """What both hybrids are made of."""
     config_class, family = ViTHybridConfig, "vit."
-    _walk, _names = staticmethod(model.hybrid), staticmethod(checkpoint.hybrid_names)
+    network, table_of = staticmethod(model.hybrid), staticmethod(hybrid_names)
 
     @classmethod
-    def _from_checkpoint(cls, source, overrides=None, **options):
-        """Another image_size than the file's resizes its position table."""
-        source, resize = cls._spelled(source), (overrides or {}).get("image_size")
-        if resize is not None:
-            old = cls.config_class.from_dict(source.config).sizes()
-            new = cls.config_class.from_dict(source.config, **overrides).sizes()
-            if old.image != new.image:
-                checks.fits(new)
-                source = source._replace(processor=checkpoint.for_image(source.processor, old.image, new.image))
-            # A file without the table, or with another, is refused where all of them are.
-            name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
-            if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
-                table = resized(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
-                source = source._replace(arrays={**source.arrays, name: table})
-        return super()._from_checkpoint(source, overrides, **options)
+    def from_checkpoint(cls, source, overrides=None, **options):
+        """As `Model.from_checkpoint`; for another image_size than the file's the position table is resized."""
+        source = for_image_size(in_hugging_face_names(source, cls), cls, overrides or {})
+        return super().from_checkpoint(source, overrides, **options)
 
     def _checked(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
-        sizes, tree = self.sizes, self._ready
-        x = checks.pixels(pixel_values, sizes.channels, self._floats, None if interpolate_pos_encoding else sizes.image)
-        if x.shape[1:3] != sizes.image:
-            sizes = replace(sizes, image=x.shape[1:3])
-            checks.fits(sizes)
-            table = resized(tree.tokens.positions, self.sizes.grid, sizes.grid, sizes.resampling)
+        config, tree = self.network_config, self._ready
+        x = checks.pixels(pixel_values, config.channels, self._floats, None if interpolate_pos_encoding else config.image)
+        if x.shape[1:3] != config.image:
+            config = replace(config, image=x.shape[1:3])
+            checks.fits(config)
+            table = resized(tree.tokens.positions, self.network_config.grid, config.grid, config.resampling)
             tree = tree._replace(tokens=tree.tokens._replace(positions=table))
-        return x, tree, sizes, dict(
-            head_mask=checks.head_mask(head_mask, sizes.blocks, sizes.heads, self._floats),
-            masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), sizes.tokens - sizes.class_token))
+        return x, tree, config, dict(
+            head_mask=checks.head_mask(head_mask, config.blocks, config.heads, self._floats),
+            masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), config.tokens - config.class_token))
 
     def trace(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None, runs=0):
         """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
@@ -73,7 +63,7 @@ class ViTHybrid(Model):
 
     def _states(self, output_attentions, output_hidden_states):
         """The names of the states that make `hidden_states` and `attentions`; None where they are not asked for."""
-        blocks = [f"blocks.{l}" for l in range(self.sizes.blocks)]
+        blocks = [f"blocks.{l}" for l in range(self.network_config.blocks)]
         hidden = ["tokens", *blocks] if chosen(output_hidden_states, self.config.output_hidden_states) else None
         asked = chosen(output_attentions, self.config.output_attentions)
         weights = [f"{block}.weights" for block in blocks] if asked else None
@@ -101,14 +91,15 @@ class ViTHybridModel(ViTHybrid):
         super().__init__(config, **options)
 
     @classmethod
-    def _from_checkpoint(cls, source, overrides=None, **options):
-        """A classifier's file has no pooler: unless it is demanded, the model then has none either."""
-        source, overrides = cls._spelled(source), dict(overrides or {})
-        names = cls._with_prefix(source.arrays)
+    def from_checkpoint(cls, source, overrides=None, **options):
+        """As `Model.from_checkpoint`; the model has a pooler and a mask token where the file has them, unless the
+        overrides say otherwise."""
+        source, overrides = in_hugging_face_names(source, cls), dict(overrides or {})
+        names = with_prefix(source.arrays, cls)
         parts = {"add_pooling_layer": "pooler.dense.weight" in names,
                  "use_mask_token": "embeddings.mask_token" in names}
         parts |= {key: overrides.pop(key) for key in parts if overrides.get(key) is not None}
-        return super()._from_checkpoint(source, overrides, **parts, **options)
+        return super().from_checkpoint(source, overrides, **parts, **options)
 
     def forward(self, pixel_values=None, bool_masked_pos=None, head_mask=None, output_attentions=None,
                 output_hidden_states=None, interpolate_pos_encoding=None, return_dict=None):
@@ -127,7 +118,7 @@ class ViTHybridModel(ViTHybrid):
         """
         hidden, weights = self._states(output_attentions, output_hidden_states)
         out = Trace(keep={"norm", "pooler", *(hidden or ()), *(weights or ())})
-        self._run(pixel_values, out, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
+        self.run_into(out, pixel_values, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
                   interpolate_pos_encoding=interpolate_pos_encoding)
         return answer(BaseModelOutputWithPooling(
             last_hidden_state=out["norm"], pooler_output=out.get("pooler"), hidden_states=picked(out, hidden),
@@ -162,7 +153,7 @@ class ViTHybridForImageClassification(ViTHybrid):
         """
         hidden, weights = self._states(output_attentions, output_hidden_states)
         out = Trace(keep={"norm", "pooler", "logits", *(hidden or ()), *(weights or ())})
-        self._run(pixel_values, out, head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
+        self.run_into(out, pixel_values, head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
         # Without a head it is what one would read.
         logits = out["logits"] if "logits" in out else out["pooler"] if "pooler" in out else out["norm"][:, 0]
         return answer(ImageClassifierOutput(

@@ -4,15 +4,15 @@ import hashlib
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
-from .. import hub, labels, tensorfile
+from .. import labels, tensorfile
+from ..dialects.google import bit_config, jax_config, one_numbering
+from ..dialects.guess import guess
+from ..dialects.huggingface import for_vit
+from ..dialects.timm import timm_config
+from ..dialects.translate import bare, processor_of
 from ..tensorfile import FormatError, Stored
-from ..tensorfile.common import brief, parse_json
-from .dialects import bare, one_numbering
-from .guess import guess
-from .infer import bit_config, jax_config, processor_of, timm_config
-from .preprocessing import for_vit
+from ..tensorfile.documents import parse_json
+from . import hub
 
 FORMAT, VERSION = "nphybrid", 1
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -242,30 +242,6 @@ def sha256(path):
             while block := stream.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
-
-
-def golden_input(config):
-    """The built-in picture of a network, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
-
-    The pixel of row i, column j, channel c is (7 i + 13 j + 29 c + i j) mod 256, divided by 127.5, less 1.
-    """
-    i, j, c = np.ogrid[:config.image[0], :config.image[1], :config.channels]
-    return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None]
-
-
-def golden_state(manifest, path):
-    """What a manifest keeps of the walk over the golden input.  -> (name of a state, float64 values), or None
-
-    Raises FormatError for anything else than a name and finite numbers.
-    """
-    golden = manifest.get("golden")
-    if golden is None:
-        return None
-    state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
-    numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
-    if not isinstance(state, str) or not numbers:
-        raise FormatError(f"{path}: golden is {brief(golden)}; expected a state's name and its values, all numbers")
-    return state, np.array(values, np.float64)
 
 
 DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"

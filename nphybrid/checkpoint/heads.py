@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import tensorfile
 from ..tensorfile import FormatError
-from ..tensorfile.common import brief
+from ..text import brief
 from ..trace import first_non_finite
 from .files import sha256
 

@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-from .common import DTYPES, ENGINES, PRECISIONS, add_format, positive
+from .options import DTYPES, ENGINES, PRECISIONS, add_format, positive
 
 
 def add(verbs):
@@ -26,7 +26,7 @@ def add(verbs):
 
 def run(args):
     """Print a row per combination of dtype, threads and batch; one whose process is killed costs its own row only."""
-    from ..bench import combinations, row, shown, surroundings
+    from ..machine.bench import combinations, row, shown, surroundings
     from ..ops import threads
     wanted = combinations(args.model, args.engine, args.dtype, args.precision,
                           args.threads or sorted({1, threads.number()}), args.batch, args.runs, args.profile)

@@ -2,9 +2,9 @@
 import os
 import sys
 
-from .common import (add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, check_scheduler,
-                     check_target, computed, load_model, pictures, positive, refuse_what_is_read, relabel,
-                     what_computes)
+from .loading import check_scheduler, computed, load_model, relabel, what_computes
+from .options import add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, pictures, positive
+from .targets import check_target, refuse_what_is_read
 
 
 def add(verbs):
@@ -28,10 +28,10 @@ def add(verbs):
 
 def run(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
-    from ..api.pipeline import pipeline
-    from ..apps import progress, resume, rows
-    from ..apps.inputs import named
-    from ..apps.run import preparer
+    from ..batch import progress, resume, rows
+    from ..batch.inputs import named
+    from ..batch.pipeline import pipeline
+    from ..batch.run import preparer
     if args.resume and (args.output is None or args.format not in resume.FORMATS):
         print("usage: --resume goes on with --output FILE of --format jsonl or csv", file=sys.stderr)
         return 2
@@ -60,7 +60,7 @@ def run(args):
 
 def _begun(args, sources, model):
     """Where an output goes on: pictures, bytes, failures."""
-    from ..apps import resume
+    from ..batch import resume
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
     run = resume.identity(sources, row_format=args.format, top_k=args.top_k, **what_computes(args, model, args.head))

@@ -1,7 +1,7 @@
 """Where two models or two traces part."""
 import argparse
 
-from .common import add_format, show
+from .options import add_format, show
 
 
 def add(verbs):
@@ -18,7 +18,7 @@ def add(verbs):
 
 def run(args):
     """Print where two models or two traces part, state by state."""
-    from ..comparison import as_json, compared, shown
+    from ..modelfile.compare import as_json, compared, shown
     rows = compared(args.a, args.b, args.tolerance, args.image)
     show(args, as_json(rows), shown(rows))
     return int(not all(row.ok for row in rows))

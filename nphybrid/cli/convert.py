@@ -2,7 +2,8 @@
 import os
 import sys
 
-from .common import add_labels, relabel
+from .loading import relabel
+from .options import add_labels
 
 
 def add(verbs):
@@ -20,9 +21,11 @@ def add(verbs):
 
 def run(args):
     """Write a model in another format, and print what it holds and what was lost."""
-    from .. import checkpoint, conversion, hub
-    from ..api.pipeline import load
-    conversion.format_of(args.target, args.to)
+    from .. import checkpoint
+    from ..api.load import load
+    from ..checkpoint import hub
+    from ..modelfile import convert
+    convert.format_of(args.target, args.to)
     path = hub.located(args.source)
     model = load(path, engine="reference")
     if args.labels:
@@ -32,11 +35,11 @@ def run(args):
     name = here if os.path.exists(args.source) else f"{args.source.partition('@')[0]}@{here}"
     digest = checkpoint.sha256(path)
     source = {"name": name, "sha256": digest}
-    lost, moved = conversion.convert(model, args.target, args.to, args.lossy, source)
+    lost, moved = convert.convert(model, args.target, args.to, args.lossy, source)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {digest}")
     if lost:
-        print(f"lost:\n{conversion.listed(lost)}\nthe golden logits move by {moved:.2g} of their standard deviation",
+        print(f"lost:\n{convert.listed(lost)}\nthe golden logits move by {moved:.2g} of their standard deviation",
               file=sys.stderr)
     return 0
 

@@ -1,5 +1,5 @@
 """What is installed and chosen here, and what is wrong."""
-from .common import add_format, show
+from .options import add_format, show
 
 
 def add(verbs):
@@ -11,7 +11,7 @@ def add(verbs):
 
 def run(args):
     """Print what is installed and chosen here, and every problem with its remedy."""
-    from ..doctor import examine, shown
+    from ..machine.doctor import examine, shown
     found = examine()
     show(args, found, shown(found))
     return int(bool(found["problems"]))

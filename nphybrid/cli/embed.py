@@ -3,8 +3,9 @@ import os
 import sys
 from functools import partial
 
-from .common import (add_arithmetic, add_model, add_pictures, check_scheduler, check_target, computed, load_model,
-                     pictures, refuse_what_is_read, what_computes)
+from .loading import check_scheduler, computed, load_model, what_computes
+from .options import add_arithmetic, add_model, add_pictures, pictures
+from .targets import check_target, refuse_what_is_read
 
 
 def add(verbs):
@@ -30,14 +31,16 @@ def run(args):
     """Write the features; a picture that cannot be read costs its own row only."""
     import numpy as np
 
-    from ..apps import embedding, features, progress, resume, states
-    from ..apps.run import preparer
+    from ..api import extractor as states
+    from ..batch import progress, resume
+    from ..batch.run import preparer
+    from ..features import files, writer
     if args.append and args.resume:
         print("usage: --append and --resume exclude each other: an interrupted --append goes on when it is given again",
               file=sys.stderr)
         return 2
-    check_target(args, args.output, features.suffix(args.output))
-    features.check(args.output)
+    check_target(args, args.output, files.suffix(args.output))
+    files.check(args.output)
     model = load_model(args)
     if model.processor is None:
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
@@ -49,20 +52,20 @@ def run(args):
     depends = {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model)}
     manifest = {**depends, "processor": model.processor}
     identity = partial(resume.identity, shape=list(extractor.shape), **depends)
-    interrupted = embedding.finished(args.output) if args.append or args.resume else None
+    interrupted = writer.finished(args.output) if args.append or args.resume else None
     held = _held(args, manifest)
     sources = [*(held.names if held else ()), *new]
     if args.resume:
-        found = embedding.complete(args.output, identity(sources))
+        found = writer.complete(args.output, identity(sources))
     else:
         found = _added(interrupted, new, identity)
     if found is None:
         done, failed = _begun(args, identity(sources), held)
         rows = computed(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
-        with embedding.writer(args.output, extractor.shape) as write:
+        with writer.writer(args.output, extractor.shape) as write:
             for _ in progress.watched(map(write, rows), len(sources), done, failed, quiet=args.quiet):
                 pass
-        found = embedding.finish(args.output, identity(sources), manifest)
+        found = writer.finish(args.output, identity(sources), manifest)
     shape = "x".join(map(str, found.values.shape))
     print(f"{args.output}: {shape} float32, {extractor.state}, pool {extractor.pool}; {len(found.errors):,} of "
           f"{len(found.names):,} pictures failed")
@@ -71,10 +74,10 @@ def run(args):
 
 def _held(args, manifest):
     """What the file holds that is to be added to; refused where other features were computed."""
-    from ..apps import features
+    from ..features import files
     if not args.append or not os.path.exists(args.output):
         return None
-    held = features.contents(args.output)
+    held = files.contents(args.output)
     other = [key for key in manifest if held.manifest.get(key) != manifest[key]]
     if other:
         raise ValueError(f"{args.output} holds features of another {', '.join(other)}; it cannot be added to")
@@ -91,13 +94,13 @@ def _added(interrupted, new, identity):
 
 def _begun(args, identity, held):
     """How many pictures are done, how many of them failed."""
-    from ..apps import embedding
-    again = args.resume or args.append and embedding.holds(args.output, identity)
-    if args.append and not again and os.path.exists(embedding.part(args.output)) and not args.quiet:
-        print(f"nphybrid: {embedding.part(args.output)} was of another run, and is begun again", file=sys.stderr)
-    done, failed = embedding.begun(args.output, identity, again)
+    from ..features import writer
+    again = args.resume or args.append and writer.holds(args.output, identity)
+    if args.append and not again and os.path.exists(writer.part(args.output)) and not args.quiet:
+        print(f"nphybrid: {writer.part(args.output)} was of another run, and is begun again", file=sys.stderr)
+    done, failed = writer.begun(args.output, identity, again)
     # What the file holds is copied whole: its pictures may be gone by now.
     if held and done < len(held.names):
-        embedding.begun(args.output, identity)
-        done, failed = embedding.seed(args.output, held)
+        writer.begun(args.output, identity)
+        done, failed = writer.seed(args.output, held)
     return done, failed

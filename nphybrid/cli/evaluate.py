@@ -1,6 +1,7 @@
 """How many pictures of known classes a model gets right."""
-from .common import (add_arithmetic, add_format, add_head, add_model, check_target, load_model, pictures, positive,
-                     refuse_what_is_read, show)
+from .loading import load_model
+from .options import add_arithmetic, add_format, add_head, add_model, pictures, positive, show
+from .targets import check_target, refuse_what_is_read
 
 
 def add(verbs):
@@ -30,13 +31,14 @@ def add_known(verb, metavar="FOLDER", more=""):
 
 def run(args):
     """Print the accuracy; a picture that cannot be read is counted and listed, and is neither right nor wrong."""
-    from ..api.pipeline import CLASSIFIERS
-    from ..apps import classes, evaluate, progress, scores
+    from ..api.load import CLASSIFIERS
+    from ..batch import progress
+    from ..classifier import classes, evaluate, scores
     if args.confusion is not None:
         check_target(args, args.confusion, ".png")
     sources, names = known(args)
     model = load_model(args, head=args.head)
-    if not isinstance(model, tuple(CLASSIFIERS.values())) or not model.sizes.classes:
+    if not isinstance(model, tuple(CLASSIFIERS.values())) or not model.network_config.classes:
         raise ValueError(f"a {type(model).__name__} without a classifier has no accuracy; give a --head")
     if model.processor is None:
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
@@ -52,7 +54,7 @@ def run(args):
 
 def known(args):
     """The pictures of `add_known`, and the names of their classes."""
-    from ..apps import classes
+    from ..classifier import classes
     if args.labels is None:
         sources, names = classes.of_folders(args.images)
     else:

@@ -1,7 +1,9 @@
 """The walk of one picture as a page."""
 import os
 
-from .common import add_arithmetic, add_labels, add_model, check_target, load_model, relabel
+from .loading import load_model, relabel
+from .options import add_arithmetic, add_labels, add_model
+from .targets import check_target
 
 
 def add(verbs):
@@ -21,7 +23,7 @@ def add(verbs):
 def run(args):
     """Write the page, and print its name and size."""
     from ..explain.page import page
-    from ..picture import open_picture
+    from ..pictures.decode import open_picture
     from ..tensorfile import write_atomically
     check_target(args, args.output, ".html")
     picture, model = open_picture(args.image), load_model(args)

@@ -1,5 +1,7 @@
 """One figure of a network at print quality."""
-from .common import add_arithmetic, add_labels, add_model, check_target, load_model, relabel
+from .loading import load_model, relabel
+from .options import add_arithmetic, add_labels, add_model
+from .targets import check_target
 
 # Those of explain.figures, which would import NumPy.
 NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")

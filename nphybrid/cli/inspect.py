@@ -1,5 +1,5 @@
 """What a file holds, by its header."""
-from .common import add_format, show
+from .options import add_format, show
 
 
 def add(verbs):
@@ -13,7 +13,7 @@ def add(verbs):
 
 def run(args):
     """Print what a file holds, by its header."""
-    from ..inspection import inspected, shown
+    from ..modelfile.inspect import inspected, shown
     found = inspected(args.path)
     show(args, found, shown(found))
     return 0

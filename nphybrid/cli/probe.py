@@ -1,8 +1,10 @@
 """Your own classes: a head from pictures or features with labels."""
 import os
 
-from .common import add_arithmetic, add_format, add_model, check_target, load_model, model_hash, positive, show
 from .evaluate import add_known, known
+from .loading import load_model, model_hash
+from .options import add_arithmetic, add_format, add_model, positive, show
+from .targets import check_target
 
 
 def add(verbs):
@@ -29,14 +31,14 @@ def add(verbs):
 
 def run(args):
     """Write the head, and print the report."""
-    from ..apps import scores, teach
     from ..checkpoint import write_head
+    from ..classifier import scores, teach
     check_target(args, args.output, ".h5")
     if args.confusion is not None:
         check_target(args, args.confusion, ".png")
-    features, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
+    files, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
     names = teach.remaining(names, errors)
-    head, report = teach.taught(features, names, args.method, args.folds, args.seed)
+    head, report = teach.taught(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
         page = scores.confusion_picture(_matrix(report), report["labels"], "What was taken for what")
@@ -46,20 +48,21 @@ def run(args):
 
 
 def _is_file_of_features(path):
-    from ..apps.features import SUFFIXES
+    from ..features.files import SUFFIXES
     return path.endswith(SUFFIXES) and not os.path.isdir(path)
 
 
 def _of_file(args):
     """Features that `nphybrid embed` wrote, the classes of its whole list, and the errors of those that failed."""
-    from ..apps import classes, features
+    from ..classifier import classes
+    from ..features import files
     path = args.images[0]
     if len(args.images) > 1 or args.labels is None:
         raise ValueError(f"{path}: expected one file of features, and --labels for its pictures")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file of features")
-    found = features.contents(path)
-    values = features.of(found)
+    found = files.contents(path)
+    values = files.of(found)
     if args.model is not None and model_hash(args) != values.model:
         raise ValueError(f"{path} holds features of the model with SHA-256 {values.model}, but {args.model} has "
                          f"{model_hash(args)}")
@@ -68,7 +71,8 @@ def _of_file(args):
 
 def _of_pictures(args):
     """The features of pictures, the classes of all of them, and the errors of those that failed."""
-    from ..apps import progress, teach
+    from ..batch import progress
+    from ..classifier import teach
     sources, names = known(args)
     # Raises what is wrong with the classes before anything is computed.
     teach.remaining(names)

@@ -2,7 +2,7 @@
 import os
 from dataclasses import replace
 
-from .common import add_format, show
+from .options import add_format, show
 
 
 def add(verbs):
@@ -17,17 +17,16 @@ def add(verbs):
 
 def run(args):
     """Print a row per state: shape, parameters, multiply-adds of one image."""
-    from .. import report
-    rows = report.summary(_sizes(args.model))
-    show(args, [row._asdict() for row in rows], report.summary_table(rows))
+    from ..modelfile import summary
+    rows = summary.summary(_sizes(args.model))
+    show(args, [row._asdict() for row in rows], summary.summary_table(rows))
     return 0
 
 
 def _sizes(model):
     """The `Config` of a preset, or of what lies at a path."""
-    from .. import hub
-    from ..api.pipeline import class_of
-    from ..checkpoint import default_model, read_config
+    from ..api.load import class_of
+    from ..checkpoint import default_model, hub, read_config
     from ..config import PRESETS
     if model in PRESETS:
         return PRESETS[model]
@@ -36,5 +35,5 @@ def _sizes(model):
         raise FileNotFoundError(f"{path} is no file or folder, and no preset; those are {', '.join(PRESETS)}")
     fields = read_config(path)
     kind = class_of(fields, path)
-    sizes = kind.config_class.from_dict(fields).sizes()
+    sizes = kind.config_class.from_dict(fields).network_config()
     return sizes if kind.has_head else replace(sizes, classes=0)

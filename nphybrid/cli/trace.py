@@ -1,5 +1,7 @@
 """What a network computes on its way: every state of the walk, and its share of the time."""
-from .common import add_arithmetic, add_format, add_model, check_target, load_model, show
+from .loading import load_model
+from .options import add_arithmetic, add_format, add_model, show
+from .targets import check_target
 
 # Of a state of the bundled model, the share of the time varied by half and more between 11 walks.
 RUNS = 5
@@ -24,15 +26,14 @@ def add(verbs):
 
 def run(args):
     """Print a row per state; with --save, write the states first."""
-    from .. import report
-    from ..api.pipeline import prepared
     from ..tensorfile import write_npz
+    from ..trace import state_as_json, states, walk_table
     if args.save is not None:
         check_target(args, args.save, ".npz")
     model = load_model(args)
-    trace = model.trace(prepared(model, args.image, args.model), runs=RUNS)
+    trace = model.trace(model.prepared(args.image), runs=RUNS)
     if args.save is not None:
         write_npz(args.save, trace)
-    rows = report.states(trace)
-    show(args, [report.state_as_json(row) for row in rows], report.walk_table(rows))
+    rows = states(trace)
+    show(args, [state_as_json(row) for row in rows], walk_table(rows))
     return 0

@@ -1,5 +1,6 @@
 """Whether an `.h5` still is, and is computed as, what was converted."""
-from .common import DTYPES, ENGINES, PRECISIONS, add_format, announce_compilation, show
+from .loading import announce_compilation
+from .options import DTYPES, ENGINES, PRECISIONS, add_format, show
 
 
 def add(verbs):
@@ -18,7 +19,7 @@ def add(verbs):
 def run(args):
     """Print every check, its bound and what was found."""
     from ..checkpoint import default_model
-    from ..verification import shown, verified
+    from ..modelfile.verify import shown, verified
     announce_compilation(args.engine)
     checks = verified(args.model or default_model(), args.engine, args.dtype, args.precision, args.image)
     show(args, [check._asdict() for check in checks], shown(checks))

@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from .. import __version__
-from ..api.pipeline import scored
-from ..report import printable
+from ..api.scores import scored
 from ..tensorfile import write_atomically
+from ..text import printable
 from . import drawing, measures
 from .colours import DIVERGING
 from .drawing import COLUMN, GUTTER, INK, MARGIN, QUIET, SIDE, SMALL, Scale
@@ -95,7 +95,7 @@ def _demand(there, name, model, needs):
 
 def filters(model):
     """The stem's kernels as small colour pictures."""
-    _demand(model.sizes.stem, "filters", model, "the convolution of a hybrid's or a BiT's stem")
+    _demand(model.network_config.stem, "filters", model, "the convolution of a hybrid's or a BiT's stem")
     kernels = model.learned().stem.conv.transpose(3, 0, 1, 2)
     if kernels.shape[-1] != 3:
         raise ValueError(f"the figure filters shows red, green and blue; this stem reads {kernels.shape[-1]} channels")
@@ -118,7 +118,7 @@ def filters(model):
 
 def position_similarity(model):
     """For each cell of the grid a map of cosines."""
-    config, title = model.sizes, "Similarity of the learned positions"
+    config, title = model.network_config, "Similarity of the learned positions"
     _demand(config.blocks, "position-similarity", model, "the tokens of a transformer")
     (rows, columns), positions = config.grid, model.learned().tokens.positions
     if not positions.any(axis=1).all():
@@ -147,7 +147,7 @@ def position_similarity(model):
 
 def feature_maps(model, picture):
     """Per stage the maps that vary most over the picture."""
-    config, title = model.sizes, "Feature maps of the backbone"
+    config, title = model.network_config, "Feature maps of the backbone"
     _demand(config.stem, "feature-maps", model, "the convolutions of a hybrid's or a BiT's backbone")
     states = {"stem": "stem"} | {f"stage {s}": f"stages.{s}.{depth - 1}" for s, depth in enumerate(config.depths)}
     out = walked(model, picture, states.values())
@@ -196,7 +196,7 @@ def _across(tile):
 
 def attention(model, picture, token=None, layer=None, head=None):
     """A token's row of the weights, as maps."""
-    config = model.sizes
+    config = model.network_config
     _demand(config.blocks, "attention", model, "the tokens of a transformer")
     layers, heads = _numbers("layer", layer, config.blocks), _numbers("head", head, config.heads)
     token, (rows, columns) = chosen_token(config, token), config.grid
@@ -231,7 +231,7 @@ def _numbers(what, chosen, count):
 
 def attention_distance(model, picture):
     """The mean distance of each head, in pixels, against depth."""
-    config, title = model.sizes, "Attention distance"
+    config, title = model.network_config, "Attention distance"
     _demand(config.blocks, "attention-distance", model, "the tokens of a transformer")
     (rows, columns), (height, width) = config.grid, cell(config)
     far = measures.attention_distance(attention_weights(model, picture), (rows, columns), (height, width))
@@ -274,7 +274,7 @@ def _heads(page, plot, far, uniform):
 
 def rollout(model, picture, token=None, layer=None):
     """What reaches a token of a layer's output, as a map and as a veil over the picture."""
-    config = model.sizes
+    config = model.network_config
     _demand(config.blocks, "rollout", model, "the tokens of a transformer")
     layer, token = _numbers("layer", layer, config.blocks)[-1], chosen_token(config, token)
     reached, (rows, columns) = token.row @ measures.rollout(attention_weights(model, picture))[layer], config.grid
@@ -298,7 +298,7 @@ def rollout(model, picture, token=None, layer=None):
 
 def occlusion(model, picture):
     """How far the answer's probability falls where a grey square hides the picture."""
-    _demand(model.has_head and model.sizes.classes, "occlusion", model, "a classifier")
+    _demand(model.has_head and model.network_config.classes, "occlusion", model, "a classifier")
     logits, size = model(picture.pixel_values).logits, picture.photograph.shape[:2]
     best, step = int(logits[0].argmax()), _step(*size)
     window = 2 * step

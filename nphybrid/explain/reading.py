@@ -5,7 +5,7 @@ import numpy as np
 from PIL import Image
 
 from ..api.processor import ViTHybridImageProcessor
-from ..picture import open_picture
+from ..pictures.decode import open_picture
 from ..trace import Trace
 from . import measures
 from .scene import normalization, seen
@@ -49,13 +49,13 @@ def _bytes(x):
 def walked(model, picture, states):
     """The named states of a picture's walk.  -> Trace"""
     out = Trace(keep=set(states))
-    model._run(picture.pixel_values, out)
+    model.run_into(out, picture.pixel_values)
     return out
 
 
 def attention_weights(model, picture):
     """Who looks at whom.  -> (L, A, T, T)"""
-    blocks = model.sizes.blocks
+    blocks = model.network_config.blocks
     return measures.attention(walked(model, picture, [f"blocks.{l}.weights" for l in range(blocks)]), blocks)
 
 

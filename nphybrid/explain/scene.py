@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import __version__
-from ..api.pipeline import scored
 from ..api.processor import ViTHybridImageProcessor
+from ..api.scores import scored
 from ..config import pads, plan
 from ..ops import reference
 from . import measures
@@ -68,8 +68,8 @@ def scene(model, picture):
         raise ValueError("this model came without an image processor")
     processor = ViTHybridImageProcessor.from_dict(model.processor)
     trace = model.trace(processor(picture, return_tensors="np").pixel_values)
-    walk = Walk(model, model.sizes, model.learned(), trace,
-                measures.attention(trace, model.sizes.blocks) if model.sizes.blocks else None)
+    walk = Walk(model, model.network_config, model.learned(), trace,
+                measures.attention(trace, model.network_config.blocks) if model.network_config.blocks else None)
     told, pixels = photograph(picture, processor)
     steps, arrays = {"photograph": told}, {"pixels": pixels}
     for step in steps_of(walk):

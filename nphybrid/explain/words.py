@@ -1,5 +1,5 @@
 """What the page says differently from network to network."""
-from ..api.pipeline import scoring
+from ..api.scores import scoring
 
 # A BiT network's own stem has no norm: its first unit begins with one.
 FOLLOWS = {"bottleneck": "norm, activation and a 3 × 3 pool, again in steps of two, follow",
@@ -15,7 +15,7 @@ SCORING = {
 
 def words(model, facts):
     """Phrases for the steps' texts, by the name that stands there in braces."""
-    config, steps = model.sizes, facts["steps"]
+    config, steps = model.network_config, facts["steps"]
     said = {
         "made": " and ".join(["convolutions"] * ("stem" in steps) + ["attention"] * ("tokens" in steps)),
         "photograph": "{} × {} pixels".format(*facts["picture"]), **_photograph(model.processor, steps["photograph"]),

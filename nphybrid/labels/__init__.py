@@ -1,7 +1,8 @@
 """What the classes of a head are called: two lists that come along (README.md beside them), and those of a file."""
 from pathlib import Path
 
-from ..tensorfile.common import parse_json, refusal
+from ..tensorfile.documents import parse_json
+from ..tensorfile.stored import refusal
 
 FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
 # The longest list that comes along takes 0.5 MB.

@@ -5,6 +5,8 @@ same signature; a fusion is a word of its own, and its reference is the composit
 """
 import numpy as np
 
+from .checks import dtype_name
+
 WORDS = (
     "prepare",                                                            # once, at load; `ready` for one array
     "conv2d", "max_pool", "mean_pool",                                    # maps   (B, H, W, C)
@@ -17,14 +19,6 @@ WORDS = (
 # "high" permits products of 16 bits instead of 24 where they are faster: float32 kernels on AMX.
 PRECISIONS = "highest", "high"
 PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"), ("numba", "bfloat16"))
-
-
-def dtype_name(dtype):
-    """A dtype by its name, however it is spelled.  NumPy does not know bfloat16, which therefore is always a name."""
-    try:
-        return np.dtype(dtype).name
-    except TypeError:
-        return dtype
 
 
 def floats_of(dtype):

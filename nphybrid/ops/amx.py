@@ -28,7 +28,7 @@ first part is the largest there is, and the three are still exact; but a product
 the numbers is not quite. An infinite or NaN element of x makes its row's results NaN (in one part: infinite or NaN).
 
 The loops are those of `matmul`, but a block of rows is split into its parts, which stay in L1, before it meets the
-panels. The processors at hand had no AMX: tests/test_amx.py runs this machine code with its instructions trapped, so
+panels. The processors at hand had no AMX: tests/ops/test_amx.py runs this machine code with its instructions trapped, so
 the numbers are known, and the speed is not.
 """
 import numpy as np
@@ -37,9 +37,10 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from .emit import I64, Emit, aligned, pointers, wide
+from .emit import I64, Emit, pointers, wide
 from .jit import jit
-from .rows import finish, starts_into
+from .memory import aligned
+from .windows import finish, starts_into
 
 SIDE = 32                                 # rows and columns of a block, and k of a step
 STEP = SIDE * SIDE                        # elements of one part in a step

@@ -11,11 +11,15 @@ import math
 import numpy as np
 
 from . import threads
+from .checks import floats
 from .elementwise import exp_negative
-from .jit import MR, NR, jit
-from .matmul import floats
+from .emit import wide
+from .folds import largest, total
+from .jit import jit
+from .memory import aligned, empty
+from .pack import pack
+from .target import MR, NR
 from .tile import tile
-from .emit import aligned, empty, largest, pack, total, wide
 
 NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 

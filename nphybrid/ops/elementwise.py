@@ -8,12 +8,12 @@ of [-12, 12] (exp: all of its range) against float64, in ULP, with fused multipl
     everywhere        exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
                       selu 1.9 / 2.0    tanh 4.7 / 6.0
 
-GELU left of -1 is within 0.92 * 2**-22 max(1, |x|). tests/test_elementwise.py measures all of it again.
+GELU left of -1 is within 0.92 * 2**-22 max(1, |x|). tests/ops/test_elementwise.py measures all of it again.
 """
 import numpy as np
 
-from .jit import jit
 from .emit import fma, wide
+from .jit import jit
 
 CODES = {"": 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "quick_gelu": 3, "relu": 4, "selu": 5,
          "silu": 6, "tanh": 7, "sigmoid": 8}

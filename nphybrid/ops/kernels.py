@@ -6,11 +6,19 @@ loop without checks.
 import numpy as np
 
 from . import threads
-from .attention import attention, attention_with_weights  # noqa: F401
+from .attention import attention, attention_with_weights
+from .checks import floats
 from .elementwise import activate_in, code_of
+from .emit import wide
+from .folds import moments
 from .jit import jit
-from .matmul import conv2d, floats, linear, linear_activate, linear_add, prepare, ready  # noqa: F401
-from .emit import aligned, empty, moments, wide
+from .matmul import conv2d, linear, linear_activate, linear_add
+from .memory import aligned, empty
+from .packed import prepare, ready
+
+__all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
+           "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
+           "prepare", "ready"]
 
 CHUNK = 65536                             # elements that one task sums or writes, at most: 256 KB, a fifth of L2
 EVEN = 4                                  # larger maps come in a multiple of so many chunks: threads share evenly

@@ -30,7 +30,8 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emit import I64, Emit, pointers
-from .jit import ISA, LANES, MR, NR, NV, jit
+from .jit import jit
+from .target import ISA, LANES, MR, NR, NV
 
 UNROLL = 4
 

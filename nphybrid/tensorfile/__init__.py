@@ -19,12 +19,14 @@ the order in which the bytes are met.  Weights are untrusted input, therefore
 Not promised: that values are finite, or that the names mean anything.  Those are the caller's questions.
 """
 
-from .common import FormatError, Stored, digest, read_all, write_atomically, write_folder_atomically, write_json
+from .atomic import write_atomically, write_folder_atomically
+from .documents import write_json
 from .hdf5 import H5File, h5_documents, read_h5, stored_h5, write_h5
 from .kinds import refuse_unreadable, sniff
 from .npz import Member, npz_header, read_npz, stored_npz, write_npz
 from .safetensors import Entry, read_safetensors, safetensors_header, stored_safetensors, write_safetensors
 from .sharded import read_sharded, shard_names, stored_sharded
+from .stored import FormatError, Stored, digest, read_all
 
 __all__ = ["Entry", "FormatError", "H5File", "Member", "Stored", "digest", "h5_documents", "npz_header", "read",
            "read_h5", "read_npz", "read_safetensors", "read_sharded", "refuse_unreadable", "safetensors_header",

@@ -28,7 +28,8 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from .common import brief, name_trouble, refusal
+from ..text import brief
+from .stored import name_trouble, refusal
 
 MAX_MEMBERS = 20_000
 MAX_RATIO = 1100
@@ -127,7 +128,7 @@ def refuse_name(path, name):
     >>> refuse_name("m.npz", "../w.npy")
     Traceback (most recent call last):
     ...
-    nphybrid.tensorfile.common.FormatError: m.npz: tensor '../w.npy': name is a path out of its folder
+    nphybrid.tensorfile.stored.FormatError: m.npz: tensor '../w.npy': name is a path out of its folder
     """
     trouble = name_trouble(name)
     if not trouble and (re.search(r"^/|^[A-Za-z]:|\\|\0", name) or ".." in name.split("/")):

@@ -16,7 +16,7 @@ after every place has been checked: inside the file, overlapping no other.  So n
 file or be larger than this one.
 
 Not promised: the C library behind h5py has memory errors with crafted files, which no check from outside stops:
-`tests/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit, and of its
+`tests/tools/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit, and of its
 first 5,000 files 22 killed libhdf5 2.0.  Damage alone was not seen to: such checksums notice it.
 For weights from strangers there is safetensors; this format is for what you converted, or can trace.
 """
@@ -30,9 +30,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .common import (FormatError, Stored, brief, byte_count, digest, identity, json_bytes, little_endian, name_trouble,
-                     parse_json, read_all, read_array, refusal, reopened, write_atomically)
+from ..text import brief
+from .atomic import write_atomically
+from .documents import json_bytes, parse_json
 from .kinds import HDF5_MAGIC, refuse_unreadable
+from .stored import (FormatError, Stored, byte_count, digest, identity, little_endian, name_trouble, read_all,
+                     read_array, refusal, reopened)
 
 # What h5py has been seen to raise about damaged files.
 _BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
@@ -112,7 +115,7 @@ def write_h5(path, arrays, documents):
     ...     write_h5(folder + "/m.h5", {"a/b": np.zeros(3)}, {})    # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    nphybrid.tensorfile.common.FormatError: .../m.h5: tensor 'a/b': name is not allowed in this layout
+    nphybrid.tensorfile.stored.FormatError: .../m.h5: tensor 'a/b': name is not allowed in this layout
     """
     _refuse_crowd(path, len(arrays) + 1 + len(documents))
     for name in (*arrays, *documents):

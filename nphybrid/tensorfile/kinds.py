@@ -18,7 +18,7 @@ import shlex
 import stat
 from pathlib import Path
 
-from .common import refusal
+from .stored import refusal
 
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
@@ -73,7 +73,7 @@ def refuse_unreadable(path, expected):
     ...     refuse_unreadable(folder + "/model.safetensors", "safetensors")    # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    nphybrid.tensorfile.common.FormatError: .../model.safetensors: the file is empty (0 bytes): ...
+    nphybrid.tensorfile.stored.FormatError: .../model.safetensors: the file is empty (0 bytes): ...
     """
     kind = sniff(path)
     if kind in (expected, "unknown"):

@@ -32,9 +32,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .archive import MAX_MEMBERS, Entry, contents, entries, refuse_name
-from .common import (Stored, byte_count, identity, little_endian, raw, read_all, refusal, refuse_no_bool, reopened,
-                     widened, write_atomically)
+from .atomic import write_atomically
 from .kinds import refuse_unreadable, sniff
+from .stored import (Stored, byte_count, identity, little_endian, raw, read_all, refusal, refuse_no_bool, reopened,
+                     widened)
 
 # NumPy's own limit on the text of a header.
 MAX_HEADER = 10_000

@@ -26,9 +26,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .common import (Stored, byte_count, identity, json_bytes, little_endian, name_trouble, parse_json, raw, read_all,
-                     read_array, refusal, refuse_no_bool, reopened, widened, write_atomically)
+from .atomic import write_atomically
+from .documents import json_bytes, parse_json
 from .kinds import refuse_unreadable
+from .stored import (Stored, byte_count, identity, little_endian, name_trouble, raw, read_all, read_array, refusal,
+                     refuse_no_bool, reopened, widened)
 
 MAX_HEADER = 100_000_000
 

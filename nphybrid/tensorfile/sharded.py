@@ -12,9 +12,11 @@ writers have put wrong and fractional sizes there.
 import os
 from pathlib import Path
 
-from .common import listed, parse_json, read_all, refusal
+from ..text import listed
+from .documents import parse_json
 from .kinds import refuse_unreadable
 from .safetensors import MAX_HEADER, stored_safetensors
+from .stored import read_all, refusal
 
 
 def read_sharded(index_path):

@@ -76,7 +76,7 @@ def test_a_negative_index_is_counted_from_the_front():
 def test_either_reads_what_the_other_writes(ours, theirs, given, tmp_path):
     theirs(**given).save_pretrained(tmp_path / "theirs")
     ours(**given).save_pretrained(tmp_path / "ours")
-    assert ours.from_pretrained(tmp_path / "theirs").sizes() == ours(**given).sizes()
+    assert ours.from_pretrained(tmp_path / "theirs").network_config() == ours(**given).network_config()
     back = written(theirs.from_pretrained(tmp_path / "ours"))
     mine = ours(**given).to_dict()
     assert shared(mine, back) == mine
@@ -104,7 +104,7 @@ def test_the_plan_is_the_one_upstream_builds(layer_type, output_stride):
     theirs = [[(unit.conv2.stride[0], unit.conv2.dilation[0], unit.downsample is not None)
                for unit in stage.layers]
               for stage in stages]
-    assert [[tuple(unit) for unit in stage] for stage in plan(BitConfig(**given).sizes())] == theirs
+    assert [[tuple(unit) for unit in stage] for stage in plan(BitConfig(**given).network_config())] == theirs
 
 
 @pytest.mark.parametrize("global_padding", [None, "same"])
@@ -116,7 +116,7 @@ def test_maps_are_as_large_as_upstreams(global_padding, dynamic, output_stride):
                  global_padding=global_padding, embedding_dynamic_padding=dynamic,
                  output_stride=output_stride, out_features=["stem", "stage1", "stage2"])
     backbone = transformers.BitBackbone(transformers.BitConfig(**given)).eval()
-    sizes = BitConfig(**given).sizes()
+    sizes = BitConfig(**given).network_config()
     for n, m in [(32, 33), (41, 47), (64, 95)]:
         with torch.no_grad():
             theirs = [tuple(x.shape[2:]) for x in backbone(torch.zeros(1, 3, n, m)).feature_maps]

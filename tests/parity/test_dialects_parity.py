@@ -3,7 +3,7 @@
 transformers runs as it is. For the others the walks are those of originals.py, which reads the published names, and the
 layers PyTorch's functions as timm calls them, and Flax's modules at their defaults. Both sides compute in float64 on
 the same float32 file; `pytest -rP tests/parity/test_dialects_parity.py` prints the largest distance. How the same names
-are spelled in other files, tests/test_dialects.py shows.
+are spelled in other files, tests/dialects/test_dialects.py shows.
 """
 import math
 
@@ -13,10 +13,11 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
 from parity_with_torch import telling_weights  # noqa: E402
-from published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402
 from torch.nn import functional  # noqa: E402
+
+from oracles.originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
+from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402
 
 WORST = {}
 

@@ -9,8 +9,9 @@ import fine_tune_with_torch as example  # noqa: E402
 import teach_your_own_classes as shapes  # noqa: E402
 from parity_with_torch import twin  # noqa: E402
 
-from nphybrid import ViTHybridForImageClassification, default_model  # noqa: E402
-from nphybrid.apps import classes  # noqa: E402
+from nphybrid import ViTHybridForImageClassification  # noqa: E402
+from nphybrid import default_model
+from nphybrid.classifier import classes  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from nphybrid.losses import loss
+from nphybrid.api.losses import loss
 
 torch = pytest.importorskip("torch")
 upstream = pytest.importorskip("transformers.loss.loss_utils").ForSequenceClassificationLoss

@@ -15,7 +15,7 @@ pytest.importorskip("transformers")
 
 from parity_with_torch import error, telling_weights, twin, twin_states  # noqa: E402
 
-from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,  # noqa: E402
+from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
 
 KINDS = {"classifier": ViTHybridForImageClassification, "model": ViTHybridModel,
@@ -97,7 +97,7 @@ def inputs(case, model, seed):
         mask = rng.uniform(0, 1, (3,) if case["mask"] == "heads" else (2, 3)).round(2)
         return x, {"head_mask": mask}
     if case["mask"] == "patches":
-        return x, {"bool_masked_pos": rng.random((case["batch"], model.sizes.tokens - 1)) < 0.4}
+        return x, {"bool_masked_pos": rng.random((case["batch"], model.network_config.tokens - 1)) < 0.4}
     return x, {}
 
 

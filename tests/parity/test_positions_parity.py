@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from nphybrid.positions import antialiased, bicubic, linear, resized
+from nphybrid.dialects.positions import antialiased, bicubic, linear, resized
 
 torch = pytest.importorskip("torch")
 

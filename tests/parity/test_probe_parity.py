@@ -6,14 +6,18 @@ import pytest
 
 pytest.importorskip("sklearn")
 from sklearn.datasets import load_digits  # noqa: E402
-from sklearn.linear_model import LogisticRegression, LogisticRegressionCV, Ridge  # noqa: E402
+from sklearn.linear_model import LogisticRegression  # noqa: E402
+from sklearn.linear_model import LogisticRegressionCV, Ridge
 from sklearn.metrics import confusion_matrix  # noqa: E402
 from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
 from threadpoolctl import threadpool_limits  # noqa: E402
 
-from nphybrid import ViTHybridForImageClassification, default_model  # noqa: E402
-from nphybrid.apps import probe, run, scores, states  # noqa: E402
-from nphybrid.apps.logistic import logistic, loss  # noqa: E402
+from nphybrid import ViTHybridForImageClassification  # noqa: E402
+from nphybrid import default_model
+from nphybrid.api import extractor  # noqa: E402
+from nphybrid.batch import run
+from nphybrid.classifier import probe, scores
+from nphybrid.classifier.logistic import logistic, loss  # noqa: E402
 
 STRENGTHS, TOLERANCE, COUNT = (1e-4, 1e-2, 1.0), 1e-6, 400
 
@@ -33,7 +37,7 @@ def digits():
     prepare = run.preparer(model.processor)
     grey = np.round(data.images[:COUNT] * (255 / 16)).astype(np.uint8)
     x = np.stack([prepare(np.repeat(image[..., None], 3, -1)) for image in grey])
-    compute = states.extractor(model, x[:1]).compute
+    compute = extractor.extractor(model, x[:1]).compute
     features = np.concatenate([compute(x[i:i + 50]) for i in range(0, COUNT, 50)]).astype(np.float64)
     return probe.standardized(features)[0], data.target[:COUNT]
 

@@ -4,11 +4,12 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from pictures import noise
-
 from nphybrid.api.processor import ViTHybridImageProcessor
-from nphybrid.checkpoint.preprocessing import for_jax, for_timm
-from nphybrid.resample import tf_bilinear
+from nphybrid.dialects.google import for_jax
+from nphybrid.dialects.timm import for_timm
+from nphybrid.pictures.resample import tf_bilinear
+
+from oracles.pictures import noise
 
 
 def torchs(x, height, width):

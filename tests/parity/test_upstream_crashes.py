@@ -23,13 +23,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from parity_with_torch import telling_weights, twin, upstream  # noqa: E402
-from transformers import BitConfig as TorchBitConfig  # noqa: E402
-from transformers import BitForImageClassification as TorchBit  # noqa: E402
+from transformers import BitConfig as TorchBitConfig, BitForImageClassification as TorchBit  # noqa: E402
 from transformers.activations import ACT2CLS  # noqa: E402
 from transformers.modeling_utils import no_init_weights  # noqa: E402
-from transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid import ViTHybridConfig as TorchConfig  # noqa: E402
+from transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid import \
+    ViTHybridConfig as TorchConfig  # noqa: E402
 
-from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,  # noqa: E402
+from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
 
 TINY = dict(backbone_config=dict(layer_type="bottleneck", depths=[1, 1], hidden_sizes=[32, 48], embedding_size=16,
@@ -75,7 +75,7 @@ def test_default_configuration_runs():
         network = upstream.ViTHybridModel(TorchConfig(**small))
     with pytest.raises(RuntimeError, match="197.*577|577.*197"):
         run(network, pixels(1, 3, 224, 224).astype(np.float32))
-    assert ViTHybridConfig().sizes().grid == (14, 14)
+    assert ViTHybridConfig().network_config().grid == (14, 14)
     model = ViTHybridModel(ViTHybridConfig(**small), engine="reference")
     assert model(pixels(1, 3, 224, 224)).last_hidden_state.shape == (1, 197, 24)
 
@@ -96,7 +96,7 @@ def test_other_resolution(size):
     name = "vit.embeddings.position_embeddings"
     state = model.state_dict()
     grid = torch.from_numpy(state[name][:, 1:].reshape(1, 4, 4, 24)).permute(0, 3, 1, 2)
-    grid = torch.nn.functional.interpolate(grid, size=larger.sizes().grid, mode="bicubic", align_corners=False)
+    grid = torch.nn.functional.interpolate(grid, size=larger.network_config().grid, mode="bicubic", align_corners=False)
     state[name] = np.concatenate([state[name][:, :1], grid.permute(0, 2, 3, 1).reshape(1, -1, 24).numpy()], 1)
     definition = twin(ViTHybridForImageClassification(larger, state_dict=state, **EXACT), torch.float64)
     assert close(model(x, interpolate_pos_encoding=True).logits, run(definition, x).logits)

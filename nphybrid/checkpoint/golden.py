@@ -1,0 +1,30 @@
+"""The built-in input of every network, and the state that a file keeps of its forward pass."""
+
+import numpy as np
+
+from ..tensorfile import FormatError
+from ..text import brief
+
+
+def golden_input(config):
+    """The built-in picture of a network, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
+
+    The pixel of row i, column j, channel c is (7 i + 13 j + 29 c + i j) mod 256, divided by 127.5, less 1.
+    """
+    i, j, c = np.ogrid[:config.image[0], :config.image[1], :config.channels]
+    return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None]
+
+
+def golden_state(manifest, path):
+    """What a manifest keeps of the walk over the golden input.  -> (name of a state, float64 values), or None
+
+    Raises FormatError for anything else than a name and finite numbers.
+    """
+    golden = manifest.get("golden")
+    if golden is None:
+        return None
+    state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
+    numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
+    if not isinstance(state, str) or not numbers:
+        raise FormatError(f"{path}: golden is {brief(golden)}; expected a state's name and its values, all numbers")
+    return state, np.array(values, np.float64)

@@ -1,0 +1,1 @@
+"""A file per family of checkpoints: their names, their configurations, their preparation of pictures."""

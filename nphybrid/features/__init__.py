@@ -1,0 +1,1 @@
+"""Files of features: what `nphybrid embed` writes."""

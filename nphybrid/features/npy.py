@@ -1,0 +1,29 @@
+"""Features in a .npy file, with two files beside it."""
+import json
+import os
+
+import numpy as np
+
+from ..checkpoint import read_json
+from ..tensorfile import write_atomically, write_json
+from .contents import Contents, good, names_and_errors
+
+
+def write(path, found):
+    """Write Contents: three files."""
+    with write_atomically(path) as values, write_atomically(f"{path}.jsonl") as names:
+        with open(values, "wb") as file:
+            np.save(file, np.asarray(found.values, np.float32), allow_pickle=False)
+        with open(names, "w", encoding="ascii") as file:
+            for i, name in enumerate(found.names):
+                error = {"error": found.errors[i]} if i in found.errors else {}
+                file.write(json.dumps({"position": i, "path": name, **error}) + "\n")
+        if os.path.exists(path):
+            os.remove(os.path.realpath(path))
+        write_json(f"{path}.run.json", found.manifest)
+
+
+def contents(path):
+    """What `write` wrote.  -> Contents"""
+    manifest, (names, errors) = read_json(f"{path}.run.json"), names_and_errors(f"{path}.jsonl")
+    return Contents(np.load(path, mmap_mode="r", allow_pickle=False), good(names, errors), names, errors, manifest)

@@ -1,0 +1,1 @@
+"""What is asked of a computer: what it has, how fast it is, what is compiled."""

@@ -1,0 +1,98 @@
+"""What the machine can do at most, so that a speed can be told as a share of it.
+
+The limit is fused multiply-adds whose sums never leave the registers; the register tile out of L1 is what a
+matmul gets of it when memory costs nothing. `plain` has no vectors to fill: its limit is its tile.
+"""
+import time
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from ..ops import threads
+from ..ops.emit import I64, Emit, pointers
+from ..ops.jit import jit
+from ..ops.memory import aligned
+from ..ops.target import ISA, LANES, MR, NR, NV
+from ..ops.tile import tile
+
+SECONDS = 0.2                             # that a measurement takes
+SLICE = 0.002                             # seconds between two looks at the clock
+DEPTH = 128                               # rows of the panel: 32 KB, which L1 holds
+
+
+@intrinsic
+def _registers(typing, x, n):
+    """n times: each of MR * NV sums += factor * factor.  The factor is x's first vector; the sums go behind it.
+
+    They begin with different numbers, or LLVM might make one sum of them.
+    """
+    def codegen(context, build, sig, args):
+        x, n = pointers(context, build, sig, args)
+        emit = Emit(build, LANES)
+        factor = emit.load(x)
+        first = [ir.Constant(emit.vector, [float(i)] * LANES) for i in range(MR * NV)]
+        sums = emit.loop(I64(0), n, 1, first, lambda i, sums: [emit.fma(factor, factor, value) for value in sums])
+        for i, value in enumerate(sums, 1):
+            emit.store(value, emit.at(x, I64(i * LANES)))
+        return context.get_dummy_value()
+    return types.void(x, types.int64), codegen
+
+
+@jit
+def _multiply_add(x, n):
+    _registers(x, n)
+
+
+@jit
+def _tiles(x, starts, b, c, times):
+    for _ in range(times):
+        tile(x, starts, x, 1, DEPTH, b, 0, c, 0, NR, c, 0, 0, 0, c, 0, 0, 0)
+
+
+def tile_loop():
+    """(function, work): function(n) computes n tiles out of L1, of `work` multiply-adds each."""
+    x, b, c = (aligned(size) for size in (DEPTH * MR, DEPTH * NR, MR * NR))
+    x[:], b[:], starts = 0.5, 0.5, np.arange(MR) * DEPTH
+    return lambda n: _tiles(x, starts, b, c, n), DEPTH * MR * NR
+
+
+def register_loop():
+    """(function, work): function(n) multiplies and adds n times in every register of the tile."""
+    if ISA == "plain":
+        return tile_loop()
+    x = np.full((MR * NV + 1) * LANES, 1e-3, np.float32)
+    return lambda n: _multiply_add(x, n), MR * NR
+
+
+def speed(loop, n=1, seconds=SECONDS):
+    """GFLOP/s of n threads together, each with a loop of its own; a multiply-add counts as two.
+
+    >>> from nphybrid.machine import limits
+    >>> limits.speed(limits.tile_loop, seconds=0.01) > 0
+    True
+    """
+    loops, done = [loop() for _ in range(n)], [0] * n
+    slices = _slices(loops[0][0])
+
+    def task(i):
+        function, work = loops[i]
+        while time.perf_counter() < start + seconds:
+            function(slices)
+            done[i] += slices * work
+    with threads.using(n):
+        start = time.perf_counter()
+        threads.run(n, task, float("inf"))
+        return 2e-9 * sum(done) / (time.perf_counter() - start)
+
+
+def _slices(function):
+    """How many rounds fill SLICE."""
+    function(1)                           # compiles
+    n, start = 1, time.perf_counter()
+    function(1)
+    while time.perf_counter() - start < SLICE:
+        n, start = 2 * n, time.perf_counter()
+        function(n)
+    return n

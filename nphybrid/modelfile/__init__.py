@@ -1,0 +1,1 @@
+"""What is done with a model file: the verbs convert, inspect, verify, compare and summary."""

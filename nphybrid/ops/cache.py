@@ -1,0 +1,81 @@
+"""The folder that keeps the compiled kernels."""
+import contextlib
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import warnings
+from pathlib import Path
+
+import numba
+from numba import config
+
+from .. import __version__
+from .target import ISA, TARGET, TILES
+
+# Numba's settings that change the machine code, but not the key under which Numba keeps it.
+SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
+            "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
+
+ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 2 MB
+
+
+def _user_cache():
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Caches"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _name(isa, target):
+    """A folder name that changes with all that Numba's own key does not see: callees, globals, CPU, tile."""
+    settings = [str(getattr(config, name, None)) for name in SETTINGS]
+    versions = __version__, numba.__version__, sys.modules["llvmlite"].__version__, platform.python_version()
+    seen = hashlib.sha256(repr((isa, TILES[isa], target, settings, versions)).encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        seen.update(source.read_bytes())
+    return f"{isa}-{seen.hexdigest()[:16]}"
+
+
+def _private_temporary():
+    """A folder for this user alone: whoever may write here may run code as us, for a cache holds pickles."""
+    if not hasattr(os, "getuid"):
+        return Path(tempfile.gettempdir()) / "nphybrid"
+    folder = Path(tempfile.gettempdir()) / f"nphybrid-{os.getuid()}"
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    state = os.lstat(folder)
+    if state.st_uid != os.getuid() or state.st_mode & 0o170077 != 0o040000:
+        raise PermissionError(f"{folder} belongs to someone else")
+    return folder
+
+
+def _cache_folder(name):
+    """The first folder with room to write in, or None: a kernel that cannot be kept is compiled anew.
+
+    A full disk still takes an empty file, and Numba would fail later, inside a word: ROOM bytes are tried.
+    """
+    chosen = config.CACHE_DIR
+    for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):
+        try:
+            folder = place() / "nphybrid" / name
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder) as trial:
+                trial.write(bytes(ROOM))
+                trial.flush()
+            return folder
+        except (OSError, RuntimeError) as error:          # RuntimeError: there is no home
+            reason = error
+    warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles them anew. "
+                  "NUMBA_CACHE_DIR names a folder that can be written.", RuntimeWarning, stacklevel=2)
+    return None
+
+
+CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
+
+
+def cold():
+    """Whether the folder is there and holds no compiled kernel yet: the first words will take their time."""
+    return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None

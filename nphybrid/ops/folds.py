@@ -1,0 +1,126 @@
+"""Sums and maxima of a vector, in an order that depends on its length alone."""
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .emit import F32, F64, I32, I64, Emit, pointers
+from .jit import jit
+from .target import ISA, LANES
+
+CHAINS = 4                                # independent sums in a fold, for an addition takes four cycles
+
+
+def emit_fold(build, x, n, lanes, start, parts, combine):
+    """Fold x[:n], n a multiple of lanes, into one value for each of parts(emit, vector), in an order of n alone."""
+    emit = Emit(build, lanes)
+    count = len(start)
+
+    def folded(i, sums):
+        sums = list(sums)
+        for s in range(0, len(sums), count):
+            vector = emit.load(emit.at(x, build.add(i, I64(s // count * lanes))))
+            sums[s:s + count] = [combine(build, a, b) for a, b in zip(sums[s:s + count], parts(emit, vector))]
+        return sums
+    step = CHAINS * lanes
+    whole = build.mul(build.sdiv(n, I64(step)), I64(step))
+    sums = emit.loop(I64(0), whole, step, [ir.Constant(ir.VectorType(value.type, lanes), [value.constant] * lanes)
+                                           for value in start] * CHAINS, folded)
+    for s in range(count, len(sums)):
+        sums[s % count] = combine(build, sums[s % count], sums[s])
+    sums = emit.loop(whole, n, lanes, sums[:count], folded)
+    for width in (1 << bit for bit in reversed(range(lanes.bit_length() - 1))):
+        sums = [combine(build, a, emit.shuffle(a, a, [(l + width) % lanes for l in range(lanes)])) for a in sums]
+    return [build.extract_element(a, I32(0)) for a in sums]
+
+
+def _itself(emit, vector):
+    return [vector]
+
+
+def _with_square(emit, vector):
+    vector = emit.build.fpext(vector, ir.VectorType(F64, emit.lanes))
+    return [vector, emit.build.fmul(vector, vector)]
+
+
+def _sum(build, a, b):
+    return build.fadd(a, b)
+
+
+def _larger(build, a, b):
+    return build.select(build.fcmp_ordered(">", b, a), b, a)
+
+
+def _folder(start, parts, combine, kind):
+    @intrinsic
+    def fold(typing, x, n):
+        def codegen(context, build, sig, args):
+            x, n = pointers(context, build, sig, args)
+            folded = emit_fold(build, x, n, LANES, start, parts, combine)
+            return folded[0] if len(folded) == 1 else context.make_tuple(build, sig.return_type, folded)
+        return kind(x, types.int64), codegen
+    return fold
+
+
+def _plain_total(x, n):
+    total = np.float32(0)
+    for i in range(n):
+        total += x[i]
+    return total
+
+
+def _plain_largest(x, n):
+    largest = np.float32(-np.inf)
+    for i in range(n):
+        largest = x[i] if x[i] > largest else largest
+    return largest
+
+
+def _plain_moments(x, n):
+    total, square = 0.0, 0.0
+    for i in range(n):
+        value = np.float64(x[i])
+        total += value
+        square += value * value
+    return total, square
+
+
+if ISA == "plain":
+    _total, _largest, _moments = jit(_plain_total), jit(_plain_largest), jit(_plain_moments)
+else:
+    _total = _folder([ir.Constant(F32, 0.0)], _itself, _sum, types.float32)
+    _largest = _folder([ir.Constant(F32, float("-inf"))], _itself, _larger, types.float32)
+    _moments = _folder([ir.Constant(F64, 0.0)] * 2, _with_square, _sum, types.UniTuple(types.float64, 2))
+
+
+@jit
+def total(x):
+    """The sum of x."""
+    whole = x.size // LANES * LANES
+    result = _total(x, whole)
+    for i in range(whole, x.size):
+        result += x[i]
+    return result
+
+
+@jit
+def largest(x):
+    """The largest of x.  A NaN may be lost."""
+    whole = x.size // LANES * LANES
+    result = _largest(x, whole)
+    for i in range(whole, x.size):
+        result = x[i] if x[i] > result else result
+    return result
+
+
+@jit
+def moments(x):
+    """The sums of x and of x^2, in float64."""
+    whole = x.size // LANES * LANES
+    first, second = _moments(x, whole)
+    for i in range(whole, x.size):
+        value = np.float64(x[i])
+        first += value
+        second += value * value
+    return first, second

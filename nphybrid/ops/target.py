@@ -1,0 +1,78 @@
+"""The instruction set that the kernels are compiled for, and the size of its register tile."""
+import ctypes
+import os
+import sys
+from pathlib import Path
+
+from numba import config
+
+# The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV sums, NV vectors of b
+# and one element of x in every lane have to fit the 32 vector registers, 16 on AVX2.
+# AMX multiplies in tiles of its own (amx.py); attention is AVX-512's there too.
+TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
+
+# What `available` and `_choose` do, for those who ask (nphybrid doctor).
+RULE = ("the first of avx512, avx2, neon, plain whose features Numba compiles for; NPHYBRID_ISA names another, or "
+        "amx, which has only been run emulated")
+
+
+def _target():
+    """(triple, CPU, features) that Numba compiles for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are in it."""
+    from numba.core.registry import cpu_target
+    return cpu_target.target_context.codegen().magic_tuple()
+
+
+def _amx_allowed():
+    """Whether Linux lets this process and those it forks use AMX.  Asked once, for good: signal stacks grow by it."""
+    if sys.platform != "linux":
+        return False
+    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
+
+
+def available(target):
+    """The instruction sets of a target, that which is chosen first."""
+    return list(_available(target))
+
+
+def _available(target):
+    """One by one: whoever takes the first does not ask Linux for AMX."""
+    triple, _, features = target
+    features = set(features.split(","))
+    if {"+avx512f", "+avx512vl"} <= features:
+        yield "avx512"
+        if {"+amx-tile", "+amx-bf16"} <= features and _amx_allowed():
+            yield "amx"
+    if {"+avx2", "+fma"} <= features:
+        yield "avx2"
+    if triple.startswith(("aarch64", "arm64")):
+        yield "neon"
+    yield "plain"
+
+
+def _choose(wanted, target):
+    """The first instruction set, or the wanted one.  An instruction the CPU lacks would end the process."""
+    there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
+    if wanted and wanted not in (found := list(there)):
+        raise ValueError(f"NPHYBRID_ISA={wanted}: this machine has {', '.join(found)}")
+    return wanted or next(there)
+
+
+def _level2():
+    """Bytes of a core's L2 cache where Linux tells, else 512 KB.  It decides about speed alone, not about bits."""
+    try:
+        return int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().rstrip("K\n")) * 1024
+    except (OSError, ValueError):
+        return 1 << 19
+
+
+TARGET = _target()
+ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
+MR, NV, LANES = TILES[ISA]
+NR = NV * LANES
+L2 = _level2()
+
+
+def llvm():
+    """The version of the LLVM that compiles."""
+    return ".".join(map(str, sys.modules["llvmlite"].binding.llvm_version_info))

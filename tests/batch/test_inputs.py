@@ -1,0 +1,105 @@
+"""From what a command was given to its list of pictures."""
+import io
+import os
+import random
+
+import pytest
+from PIL import Image
+
+from nphybrid import PictureError
+from nphybrid.batch.inputs import listed, opened
+from nphybrid.pictures.decode import FORMATS, begins_as_picture
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
+    """A folder with what people have in folders; the current one."""
+    for name in ("b.JPG", "a.png", "B.webp", "é.tiff", "notes.txt", ".hidden.png", "c.d/z.png", "c.d/a.gif", "c/a.bmp",
+                 ".thumbnails/a.png", "empty/readme.md"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "again").symlink_to(tmp_path)
+    (tmp_path / "link.png").symlink_to(tmp_path / "a.png")
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_folder_in_the_order_of_its_bytes(tree):
+    assert listed(["."]) == ["./B.webp", "./a.png", "./b.JPG", "./link.png", "./é.tiff"]
+
+
+def test_recursive_in_the_order_of_whole_paths(tree):
+    """"c.d" comes before "c/": a dot is a smaller byte than a slash. Links to folders are not followed."""
+    expected = "B.webp a.png b.JPG c.d/a.gif c.d/z.png c/a.bmp link.png é.tiff"
+    assert listed(["."], recursive=True) == [f"./{name}" for name in expected.split()]
+
+
+def test_inputs_keep_their_order_and_come_as_often_as_they_are_named(tree):
+    assert listed(["notes.txt", "c", "a.png", "c", "again"])[:4] == ["notes.txt", "c/a.bmp", "a.png", "c/a.bmp"]
+    assert listed(["again"])[0] == "again/B.webp"
+
+
+def test_globs(tree):
+    assert listed(["*.[pt]*"]) == ["a.png", "link.png", "notes.txt", "é.tiff"]
+    assert listed(["c*"]) == ["c/a.bmp", "c.d/a.gif", "c.d/z.png"], "a folder that a glob matches is a folder"
+    os.remove("again")
+    assert listed(["**/*.png"]) == ["a.png", "c.d/z.png", "link.png"]
+    assert listed(["[x].png"]) == ["[x].png"]
+    open("[x].png", "w").close()
+    assert listed(["[x].png"]) == ["[x].png"], "a name that exists is no glob"
+
+
+def test_what_gives_no_picture_stands_in_the_list(tree):
+    names = ["empty", "nothing.png", "*.gif"]
+    assert listed(names) == names
+    for name, told in zip(names, ["a folder without a picture", "No such file", "No such file"]):
+        with pytest.raises((PictureError, OSError), match=told):
+            opened(name)
+
+
+def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):
+    scandir = os.scandir
+
+    def refused(path):
+        if path == "./c":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+    monkeypatch.setattr(os, "scandir", refused)
+    found = listed(["."], recursive=True)
+    assert "./c" in found and "./c/a.bmp" not in found and "./c.d/z.png" in found
+
+
+@pytest.mark.parametrize("data, names", [
+    (b"b.png\na.png\n", ["b.png", "a.png"]),
+    (b"b.png\r\na.png", ["b.png", "a.png"]),
+    (b"b\n.png\0a\r\n.png\0\xff.png\0", ["b\n.png", "a\r\n.png", os.fsdecode(b"\xff.png")]),
+    (b"\nb.png\n\n", ["b.png"]),
+    (b"b.png\r\na.png\nc.png\n", ["b.png", "a.png", "c.png"]),
+    (b"\xef\xbb\xbfb.png\n", ["b.png"]),
+    (b"BMW.jpg\nP6.png\nGIF89a.gif\n", ["BMW.jpg", "P6.png", "GIF89a.gif"]),
+    (b"P1 2 3.pbm\n", ["P1 2 3.pbm"]),
+    (b"*.png\n-\n", ["*.png", "-"]),
+    (b"c\n", ["c/a.bmp"]),
+], ids=["lines", "CRLF", "NUL", "empty lines", "mixed ends", "BOM",
+        "names like signatures", "names like a header", "no globs", "folder"])
+def test_a_list_on_stdin(tree, data, names):
+    assert listed(["-"], stdin=io.BytesIO(data)) == names
+
+
+def test_between_other_inputs(tree):
+    assert listed(["a.png", "-", "c"], stdin=io.BytesIO(b"x")) == ["a.png", "x", "c/a.bmp"]
+    assert listed(["-"], stdin=io.BytesIO(b"")) == [b""], "an empty stdin is a picture that cannot be read"
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read")
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_picture_on_stdin(format):
+    """Of every format, whole, and torn anywhere behind its signature."""
+    file = io.BytesIO()
+    try:
+        Image.effect_noise((33, 21), 50).convert("RGB").save(file, format)
+    except (OSError, KeyError) as error:
+        pytest.skip(f"this Pillow writes no {format}: {error}")
+    data = file.getvalue()
+    assert listed(["-"], stdin=io.BytesIO(data)) == [data]
+    if format in ("PNG", "JPEG", "TIFF", "AVIF", "JPEG2000"):
+        assert all(begins_as_picture(data[:random.Random(i).randrange(16, len(data))]) for i in range(50))

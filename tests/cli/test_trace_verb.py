@@ -1,0 +1,219 @@
+"""`nphybrid trace`: one set of names in both engines, figures against sums by hand, files bit for bit."""
+import json
+import math
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTForImageClassification, ViTHybridConfig,
+                      ViTHybridForImageClassification, ViTHybridImageProcessor, open_picture)
+from nphybrid.__main__ import main
+from nphybrid.api import load as loading
+from nphybrid.modelfile import summary
+from nphybrid.modelfile.compare import compared
+from nphybrid.trace import State, Stopwatch, Trace
+
+BIT = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=2)
+HYBRID_BIT = dict(BIT, layer_type="bottleneck", global_padding="same", embedding_dynamic_padding=True)
+ENCODER = dict(hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20, num_labels=5)
+MODELS = {
+    "hybrid": (ViTHybridForImageClassification, ViTHybridConfig(image_size=(33, 47), backbone_config=HYBRID_BIT,
+                                                                **ENCODER)),
+    "vit": (ViTForImageClassification, ViTConfig(image_size=(33, 47), patch_size=8, **ENCODER)),
+    "bit": (BitForImageClassification, BitConfig(**BIT, num_labels=5)),
+}
+SIZE = {"height": 33, "width": 47}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request, tmp_path_factory):
+    """A small network with the path of its file."""
+    kind, config = MODELS[request.param]
+    model = kind(config, engine="reference", seed=1)
+    model.processor = ViTHybridImageProcessor(size=SIZE, do_center_crop=False)
+    path = tmp_path_factory.mktemp("models") / f"{request.param}.h5"
+    model.save(path)
+    return model, str(path)
+
+
+@pytest.fixture
+def cat(root):
+    return str(root / "examples" / "images" / "cat.png")
+
+
+@pytest.fixture
+def traced(capsys):
+    """A function that runs the verb, and gives its rows."""
+    def run(*args):
+        assert main(["trace", *args, "--format", "json"]) == 0
+        return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    return run
+
+
+def pixels(model, picture):
+    return ViTHybridImageProcessor.from_dict(model.processor)(open_picture(picture), return_tensors="np").pixel_values
+
+
+# ---------------------------------------------------------------- rows
+
+def test_both_engines_give_the_same_names_and_shapes(model, cat, traced):
+    network, path = model
+    slow, fast = (traced(cat, "--model", path, "--engine", engine) for engine in ("reference", "numba"))
+    shapes = [(row["name"], row["shape"], row["dtype"]) for row in slow]
+    assert shapes == [(row["name"], row["shape"], row["dtype"]) for row in fast]
+    # The sizes of a BiT hold no size of pictures, for it takes any.
+    sizes = [(row.name, list(row.shape), "float32") for row in summary.summary(replace(network.network_config, image=(33, 47)))]
+    assert [row for row in shapes if not row[0].endswith(".weights")] == sizes
+    assert [name for name, _, _ in shapes if name.endswith(".weights")] == [
+        f"blocks.{l}.weights" for l in range(network.network_config.blocks)]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_figures_by_hand(model, cat, dtype, traced, tmp_path):
+    rows = traced(cat, "--model", model[1], "--engine", "reference", "--dtype", dtype, "--save", f"{tmp_path}/t.npz")
+    with np.load(tmp_path / "t.npz") as states:
+        assert {row["name"] for row in rows} == set(states) and len(rows) == len(states) > 20
+        for row in rows:
+            x = states[row["name"]]
+            numbers = x.astype(np.float64).ravel().tolist()
+            size = math.fsum(map(abs, numbers)) / len(numbers)
+            assert (row["shape"], row["dtype"]) == (list(x.shape), x.dtype.name) and x.dtype == dtype
+            assert row["mean"] == pytest.approx(math.fsum(numbers) / len(numbers), rel=0, abs=1e-12 * size)
+            assert row["rms"] == pytest.approx(math.sqrt(math.fsum(n * n for n in numbers) / len(numbers)), rel=1e-12)
+
+
+def test_shares_of_the_time_sum_to_one_and_the_weights_have_none(model, cat, traced):
+    rows = traced(cat, "--model", model[1])
+    timed = [row for row in rows if row["share"] is not None]
+    whole = math.fsum(row["seconds"] for row in timed)
+    assert all(row["seconds"] > 0 and row["share"] == pytest.approx(row["seconds"] / whole) for row in timed)
+    assert math.fsum(row["share"] for row in timed) == pytest.approx(1)
+    untimed = [row["name"] for row in rows if row["seconds"] is None and row["share"] is None]
+    assert len(untimed) + len(timed) == len(rows)
+    assert untimed == [f"blocks.{l}.weights" for l in range(model[0].network_config.blocks)]
+
+
+def test_the_text_has_the_same_rows(model, cat, traced, capsys):
+    rows = traced(cat, "--model", model[1], "--engine", "reference")
+    assert main(["trace", cat, "--model", model[1], "--engine", "reference"]) == 0
+    head, *lines, total = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert head == ["state", "shape", "mean", "rms", "ms", "of", "time"]
+    assert [line[:4] for line in lines] == [
+        [row["name"], "x".join(map(str, row["shape"])), f"{row['mean']:.4g}", f"{row['rms']:.4g}"] for row in rows]
+    assert all((line[4:] == ["-", "-"]) == (row["share"] is None) for line, row in zip(lines, rows))
+    shares = [float(line[5].removesuffix("%")) for line in lines if line[5] != "-"]
+    assert abs(sum(shares) - 100) <= 0.05 * len(shares)
+    assert total[0] == "total" and total[2] == "100.0%"
+    assert float(total[1]) == pytest.approx(sum(float(line[4]) for line in lines if line[4] != "-"), rel=0.02, abs=0.1)
+
+
+def test_the_bundled_model_is_the_default_and_is_computed_as_asked(cat, monkeypatch, capsys):
+    asked, load = [], loading.load
+    monkeypatch.setattr(loading, "load", lambda path, **options: (asked.append(options), load(path, **options))[1])
+    assert main(["trace", cat, "--threads", "1", "--dtype", "bfloat16", "--precision", "high"]) == 0
+    assert asked == [dict(engine="numba", dtype="bfloat16", precision="high", num_threads=1, head=None)]
+    lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
+    assert lines["stages.1.1"][0] == "1x8x8x256" and lines["blocks.3.weights"][:2] == ["1x3x65x65", "0.01538"]
+
+
+def test_json_has_no_infinity(cat, traced, monkeypatch):
+    monkeypatch.setattr("nphybrid.trace.states", lambda trace: [State("x", (1,), "float32", math.nan, math.inf, 1, 1)])
+    assert [(row["mean"], row["rms"]) for row in traced(cat)] == [("nan", "inf")]
+
+
+# ---------------------------------------------------------------- times
+
+def test_times_are_of_walks_that_keep_nothing(model, cat, monkeypatch):
+    network, notebooks = model[0], []
+    run = network.run_into
+    monkeypatch.setattr(network, "run_into", lambda out, x, **inputs: (notebooks.append(out), run(out, x, **inputs)))
+    x = pixels(network, cat)
+    kept = network.trace(x)
+    assert [type(out) for out in notebooks] == [Trace] and set(kept.seconds) == set(kept)
+    trace = network.trace(x, runs=3)
+    walks = notebooks[2:]
+    assert [type(out) for out in notebooks[1:]] == [Trace, *[Stopwatch] * 3] and not any(walks)
+    assert list(trace) == list(kept) and list(trace.seconds) == [n for n in kept if not n.endswith(".weights")]
+    for name, seconds in trace.seconds.items():
+        assert seconds == sorted(walk.seconds[name] for walk in walks)[1]
+
+
+# ---------------------------------------------------------------- files
+
+def test_a_saved_trace_comes_back_bit_for_bit(model, cat, traced, tmp_path):
+    network, path = model
+    target = tmp_path / "t.npz"
+    traced(cat, "--model", path, "--engine", "reference", "--save", str(target))
+    expected = network.trace(pixels(network, cat))
+    with np.load(target) as states:
+        assert set(states) == set(expected)
+        for name, x in expected.items():
+            assert states[name].dtype == x.dtype and states[name].shape == x.shape
+            assert states[name].tobytes() == x.tobytes()
+    assert os.listdir(tmp_path) == ["t.npz"]
+
+
+def test_compare_reads_what_was_saved(model, cat, root, traced, tmp_path, capsys):
+    path, files = model[1], [str(tmp_path / f"{name}.npz") for name in "abc"]
+    rows = traced(cat, "--model", path, "--engine", "reference", "--save", files[0])
+    traced(cat, "--model", path, "--engine", "numba", "--save", files[1])
+    other = tmp_path / "turned.png"
+    open_picture(cat).transpose(0).save(other)
+    traced(str(other), "--model", path, "--engine", "reference", "--save", files[2])
+    assert main(["compare", *files[:2]]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"no state differs, of {len(rows)}"
+    assert [row.name for row in compared(*files[:2])] == [row["name"] for row in rows]
+    assert {row.verdict for row in compared(files[0], files[0])} == {"equal"}
+    assert main(["compare", files[0], files[2]]) == 1
+    assert "differ, first pixel_values: " in capsys.readouterr().out.splitlines()[-1]
+
+
+# ---------------------------------------------------------------- refusals
+
+@pytest.mark.parametrize("target, told", [
+    ("folder.npz", "folder.npz cannot be replaced: it is no regular file"),
+    ("dangling.npz", "dangling.npz: there is no folder "),
+    ("nowhere/t.npz", "nowhere/t.npz: there is no folder "), ("old.npz/t.npz", "old.npz/t.npz: there is no folder "),
+    ("t.safetensors", "'t.safetensors' is no name for what is written here; expected one that ends in .npz"),
+    ("", "'' is no name for what is written here"),
+    ("locked/t.npz", "locked/t.npz: nothing may be written in "),
+], ids=["folder", "link", "no folder", "file as folder", "name", "no name", "locked"])
+def test_a_place_that_cannot_be_written_is_refused_first(target, told, tmp_path, monkeypatch, capsys):
+    """Before the model is looked for, which is not there either."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.npz").write_bytes(b"old")
+    (tmp_path / "folder.npz").mkdir()
+    (tmp_path / "locked").mkdir()
+    (tmp_path / "dangling.npz").symlink_to("nothing/t.npz")
+    # The superuser may write in any folder, whatever its mode.
+    monkeypatch.setattr(os, "access", lambda path, mode: os.path.basename(path) != "locked")
+    before = sorted(os.listdir(tmp_path))
+    assert main(["trace", "x.png", "--model", "nowhere.h5", "--save", target]) == 3
+    printed = capsys.readouterr()
+    assert printed.err.startswith("nphybrid: ") and told in printed.err and printed.out == ""
+    assert sorted(os.listdir(tmp_path)) == before and (tmp_path / "old.npz").read_bytes() == b"old"
+    assert os.listdir("locked") == []
+
+
+def test_pictures_and_models_that_are_refused(model, cat, tmp_path, capsys):
+    network, path = model
+    broken, bare, target = tmp_path / "broken.png", tmp_path / "bare.h5", tmp_path / "t.npz"
+    broken.write_bytes(b"\x89PNG")
+    kind, config = type(network), network.config
+    kind(config, engine="reference").save(bare)
+    for args, told in (([str(broken), "--model", path], "broken.png"),
+                       ([cat, "--model", str(bare)], f"{bare} came without an image processor"),
+                       ([cat, "--model", str(tmp_path / "nowhere")], "nowhere: no such file or folder"),
+                       ([cat, "--model", path, "--dtype", "float64"], "expected one of ('reference', 'float32')")):
+        assert main(["trace", *args, "--save", str(target)]) == 3
+        printed = capsys.readouterr()
+        assert told in printed.err and printed.out == "" and not target.exists()
+
+
+@pytest.mark.parametrize("line", ["trace", "trace a.png b.png", "trace a.png --threads 0", "trace a.png --format csv"])
+def test_wrong_usage_exits_with_2(line, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(line.split())
+    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err

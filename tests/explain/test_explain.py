@@ -1,0 +1,285 @@
+"""The page: the numbers it holds are the network's, its parts are those of the network, and nothing leaves it."""
+import html
+import inspect
+import json
+import os
+import re
+
+import numpy as np
+import pytest
+
+from nphybrid import ViTHybridImageProcessor, default_model, encoder, open_picture
+from nphybrid.__main__ import main
+from nphybrid.api.load import load
+from nphybrid.api.presets import configuration
+from nphybrid.config import PRESETS, Config
+from nphybrid.explain import page as pages, scene as scenes
+from nphybrid.explain.source import highlighted, source_html
+
+from oracles import sights
+
+
+@pytest.fixture(scope="module")
+def cat(root):
+    return open_picture(root / "examples" / "images" / "cat.png")
+
+
+@pytest.fixture(scope="module", params=sights.KINDS)
+def seen(request, cat):
+    """A network, its walk, its scene."""
+    model = sights.network(request.param)
+    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
+    return model, model.trace(x), scenes.scene(model, cat)
+
+
+def numbers(array):
+    """What the page makes of codes and scales."""
+    if array.scales is None:
+        return array.codes
+    most = {"uint8": 255, "int8": 127, "uint16": 65535, "int16": 32767}[str(array.codes.dtype)]
+    flat = array.codes.reshape(-1, array.row) * (array.scales[:, None].astype(np.float64) / most)
+    return flat.reshape(array.codes.shape)
+
+
+def close(array, truth, bits):
+    """Whether every number is as near to the truth as half a step of its row's scale."""
+    assert array.codes.shape == truth.shape
+    steps = (2 ** (bits - 1) - 1) if truth.min() < 0 else 2 ** bits - 1
+    error = np.abs(numbers(array) - truth).reshape(-1, array.row)
+    largest = np.abs(truth).reshape(-1, array.row).max(1, keepdims=True)
+    assert (error <= largest * (0.5 / steps + 1e-6)).all()
+    assert (error <= largest * 0.1 / steps).mean() < 0.9           # or far fewer bits would have done
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+@pytest.mark.parametrize("low", [-3, 0])
+def test_packed_numbers_are_off_by_half_a_step(bits, low):
+    x = np.random.default_rng(bits).uniform(low, 5, (3, 4, 5)).astype(np.float32)
+    x[1, 2] = 0
+    for axes in (1, 2, 3):
+        array = scenes.packed(x, axes, bits)
+        assert array.row == np.prod(x.shape[3 - axes:]) and array.scales.size * array.row == x.size
+        close(array, x, bits)
+    assert (numbers(scenes.packed(x, 1, bits))[1, 2] == 0).all()
+
+
+def test_the_scene_holds_the_states(seen):
+    model, trace, (facts, arrays) = seen
+    p, config = model.learned(), model.network_config
+    values = arrays["pixels"].codes * facts["steps"]["photograph"]["factor"]
+    values = (values - facts["steps"]["photograph"]["mean"]) / facts["steps"]["photograph"]["std"]
+    assert np.abs(values - trace["pixel_values"][0]).max() < 1e-6            # observed 2e-7
+    for told in facts["steps"].get("stages", []):
+        x = trace[told["name"]][0].transpose(2, 0, 1)
+        close(arrays[told["name"]], x[told["channels"]], 16)
+        spread = x.reshape(len(x), -1).std(1)
+        assert spread[told["channels"]].min() >= np.delete(spread, told["channels"]).max(initial=0)
+    if config.blocks:
+        close(arrays["positions"], p.tokens.positions, 16)
+        assert np.abs(numbers(arrays["contents"]) + numbers(arrays["positions"]) - trace["tokens"][0]).max() < 1e-3
+        weights = np.stack([trace[f"blocks.{l}.weights"][0] for l in range(config.blocks)])
+        close(arrays["attention"], weights[..., int(config.class_token):], 16)
+        assert ("to_class" in arrays) == config.class_token
+        if config.class_token:
+            close(arrays["to_class"], weights[..., :1], 16)
+        for name in ("query", "key"):
+            close(arrays[name], np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]), 16)
+
+
+def test_the_filters_give_the_responses(seen):
+    """As the page computes them: pixels times filters, by the stated padding."""
+    model, trace, (facts, arrays) = seen
+    if "stem" not in facts["steps"]:
+        return
+    x, kernels, told = trace["pixel_values"][0], arrays["filters"].codes, facts["steps"]["stem"]
+    rows, columns, count = told["map"]
+    for row, column in ((0, 0), (rows - 1, columns - 1), (rows // 2, 1)):
+        sums = np.zeros(count)
+        for u in range(7):
+            for v in range(7):
+                i, j = 2 * row - told["padding"][0] + u, 2 * column - told["padding"][1] + v
+                if 0 <= i < x.shape[0] and 0 <= j < x.shape[1]:
+                    sums += kernels[:, u, v] @ x[i, j]
+        assert np.abs(sums - trace["stem.conv"][0, row, column]).max() < 1e-4    # observed 2e-6
+
+
+def test_the_road_ends_where_the_network_does(seen):
+    model, trace, (facts, _) = seen
+    if "answer" not in facts["steps"]:
+        return
+    logits = trace["logits"][0]
+    shares = np.exp(logits) / np.exp(logits).sum()
+    order = np.argsort(-logits)
+    labels = facts["steps"]["answer"]["labels"]
+    assert [row["label"] for row in labels] == [f"LABEL_{i}" for i in order[:5]]
+    assert np.allclose([row["score"] for row in labels], shares[order[:5]], atol=1e-6)
+    if "road" in facts["steps"]:
+        road = facts["steps"]["road"]
+        assert len(road["scores"]) == model.network_config.blocks + 1
+        assert np.allclose(road["scores"][-1], shares[order[:5]], atol=2e-6)
+        assert road["leaders"][-1]["label"] == labels[0]["label"]
+        assert not np.allclose(road["scores"][0], road["scores"][-1], atol=1e-3)
+
+
+def test_a_network_has_its_own_steps(seen):
+    model, _, (facts, _) = seen
+    hybrid, encoder_steps = bool(model.network_config.stem), bool(model.network_config.blocks)
+    head, steps = model.has_head, set(facts["steps"])
+    assert ("stem" in steps) == ("stages" in steps) == hybrid
+    assert {"tokens", "positions", "attention", "weight", "distance", "rollout"} & steps == (
+        {"tokens", "positions", "attention", "weight", "distance", "rollout"} if encoder_steps else set())
+    assert ("answer" in steps) == head and ("road" in steps) == (head and encoder_steps)
+
+
+@pytest.mark.parametrize("grid", [(4, 6), (5, 3), (1, 1)])
+@pytest.mark.parametrize("cls", [0, 1])
+def test_keys_are_added_up_two_by_two(grid, cls):
+    T = cls + grid[0] * grid[1]
+    weights = np.random.default_rng(0).random((2, 3, T, T))
+    pooled = scenes.pooled_keys(weights, grid, 2)
+    keys = (-(-grid[0] // 2), -(-grid[1] // 2))
+    assert pooled.shape == (2, 3, T, keys[0] * keys[1])
+    expected = np.zeros(pooled.shape)
+    for i in range(grid[0]):
+        for j in range(grid[1]):
+            expected[..., i // 2 * keys[1] + j // 2] += weights[..., cls + i * grid[1] + j]
+    assert np.abs(pooled - expected).max() < 1e-12
+    assert np.array_equal(scenes.pooled_keys(weights, grid, 1), weights[..., cls:])
+
+
+@pytest.mark.parametrize("name, pixels", [("R50+ViT-B/16", 16), ("R+ViT-Ti/16", 32), ("R26+ViT-S/32", 32)])
+def test_cells_are_as_wide_as_the_strides_say(name, pixels):
+    assert scenes.cell(PRESETS[name]) == [pixels, pixels]
+    assert scenes.cell(configuration(PRESETS[name]).network_config()) == [pixels, pixels]
+
+
+def test_many_tokens_are_kept_in_fewer_numbers(cat, monkeypatch):
+    monkeypatch.setattr(scenes, "EXACT", 0)
+    monkeypatch.setattr(scenes, "MOST", 3 * 2 * 26 * 10)
+    model = sights.network("hybrid")
+    facts, arrays = scenes.scene(model, cat)
+    assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
+    assert "weight" not in facts["steps"]
+    assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
+    rows = numbers(arrays["attention"]).sum(-1) + numbers(arrays["to_class"])[..., 0]
+    assert np.abs(rows - 1).max() < 9 / 510
+    assert "2 × 2 cells are added up" in pages.page(model, cat)
+
+
+@pytest.mark.parametrize("sizes, side, bits", [
+    (dict(), 2, 8), (dict(width=1024, blocks=24, heads=16), 4, 8),                   # R50+ViT-B/16 and ViT-L/16 at 384
+    (dict(image=(224, 224), stem=0, depths=(), widths=(), patch=16), 1, 8),           # ViT-B/16 at 224
+    (dict(depths=(3, 4, 6, 3), widths=(256, 512, 1024, 2048), width=1024, blocks=24, heads=16), 1, 8),    # R50+ViT-L/32
+    (dict(depths=(), widths=(), patch=8, width=192, heads=3, image=(224, 224)), 1, 16),                    # R+ViT-Ti/16
+])
+def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
+    """At worst, where nothing can be compressed: everything that is large, as base64, is 21.1 MB for R50+ViT-B/16,
+    whose page takes 17.4 MB."""
+    config = Config(**sizes)
+    assert scenes.kept(config) == (side, bits)
+    L, A, T, D = config.blocks, config.heads, config.tokens, config.width
+    keys = -(-config.grid[0] // side) * -(-config.grid[1] // side)
+    bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T + (2 * 2 * L * T * D if bits == 16 else 0)
+    maps = 16 * 2 * sum(n * n for n in (96, 48, 24, 12)) + 64 * 147 * 4 + 384 * 384 * 3
+    assert (bytes_ + maps) * 4 / 3 + 5e5 < 21.2e6
+
+
+# ------------------------------------------------------------------ the file
+
+def test_the_bundled_model_takes_less_than_five_megabytes(cat):
+    text = pages.page(load(default_model()), cat, "cat.png")
+    assert 1e5 < len(text.encode()) < 5e6                                    # observed 0.66 MB
+    assert "cat.png walks through a network of 1,469,834 learned numbers" in text
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
+    assert facts["steps"]["answer"]["labels"][0]["label"] == "cat"
+
+
+def test_nothing_leads_out_of_the_file(seen, cat):
+    text = pages.page(seen[0], cat)
+    addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
+    assert addresses <= {"http://www.w3.org/2000/svg"}                       # a name, which nobody fetches
+    assert "default-src 'none'" in text
+    assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=\"(?!data:)", text)
+    assert "{" not in re.sub(r"<(script|style).*?</\1>|<pre.*?</pre>", "", text, flags=re.DOTALL)
+
+
+def test_names_and_labels_are_text(cat):
+    model = sights.network("hybrid")
+    evil = "</script><script>alert(1)</script>{{facts}}{number}&lt;"
+    model.config.id2label = {i: f"{evil} {i}" for i in range(4)}
+    text = pages.page(model, cat, evil)
+    assert "<script>alert" not in text and "</script><script>" not in text
+    facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
+    assert facts["name"] == evil and facts["steps"]["answer"]["labels"][0]["label"].startswith(evil)
+    assert html.unescape(re.search("<title>(.*?): a walk", text)[1]) == evil
+
+
+def test_a_model_without_an_image_processor_is_refused(cat):
+    model = sights.network("vit")
+    model.processor = None
+    with pytest.raises(ValueError, match="without an image processor"):
+        pages.page(model, cat)
+
+
+# ------------------------------------------------------------------ the verb
+
+def test_the_verb_writes_the_page(cat, tmp_path, capsys):
+    picture, target = tmp_path / os.fsdecode(b"a \xff<b>.png"), tmp_path / "page.html"
+    cat.save(picture)
+    target.write_text("old")
+    line = ["explain", str(picture), "-o", str(target), "--engine", "reference"]
+    assert main(line) == 0
+    assert capsys.readouterr().out == f"{target}: {target.stat().st_size:,} bytes\n"
+    assert "<title>a ?&lt;b&gt;.png: a walk" in target.read_text("utf-8")
+    labels = tmp_path / "labels.txt"
+    labels.write_text("\n".join(f"label {i}" for i in range(10)))
+    assert main([*line, "--labels", str(labels)]) == 0
+    assert "It answers “label 3”" in target.read_text("utf-8")
+
+
+@pytest.mark.parametrize("picture, target, told", [
+    ("cat.png", "page.png", "ends in .html"), ("cat.png", "nowhere/page.html", "there is no folder"),
+    ("broken.png", "page.html", "broken.png"), ("missing.png", "page.html", "missing.png")])
+def test_the_verb_refuses_and_leaves_what_is_there(picture, target, told, cat, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    cat.save("cat.png")
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    (tmp_path / "page.html").write_text("old")
+    assert main(["explain", picture, "-o", target, "--engine", "reference"]) == 3
+    assert told in capsys.readouterr().err and (tmp_path / "page.html").read_text() == "old"
+    assert sorted(os.listdir()) == ["broken.png", "cat.png", "page.html"]
+
+
+# ------------------------------------------------------------------ source
+
+STEPS = "".join(step.read_text("utf-8") for step in (pages.HERE / "steps").glob("*.html"))
+PATHS = re.findall(r'data-function="([\w.]+)"', STEPS.replace("{unit}", "preactivation").replace("{walk}", "bit"))
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_source_is_the_function_s_own(path):
+    """Every character of it but spaces, in its order; of the comments at the right all but the #."""
+    shown = re.search("<code>(.*)</code>", source_html(path), re.DOTALL)[1]
+    module, _, name = path.rpartition(".")
+    source = inspect.getsource(getattr(__import__(module, fromlist=[name]), name))
+    squeezed = re.sub(r"\s", "", html.unescape(re.sub("<[^>]*>", "", re.sub('<span class="shape">', "#", shown))))
+    assert squeezed == re.sub(r"\s", "", source)
+
+
+def test_source_keeps_its_lines_where_they_mean_something():
+    source = ('def f(x):\n    """One\n    two.\n\n    >>> f(1)\n    2\n    """\n    # Why\n'
+              '    return g(\n        x,\n        1)   # (B)\n')
+    lines = re.findall(r'<span class="line">(.*?)</span>(?:<span class="shape">(.*?)</span>)?</span>',
+                       highlighted(source))
+    plain = [html.unescape(re.sub("<[^>]*>", "", line)) for line, _ in lines]
+    assert plain == ["def f(x):", '    """One two.', "", "    >>> f(1)", "    2", '    """', "    # Why",
+                     "    return g(x, 1)"]
+    assert lines[-1][1] == "(B)" and "padding-left: 8ch; text-indent: -8ch" in lines[-1][0]
+
+
+def test_source_is_marked():
+    shown = highlighted(inspect.getsource(encoder.attention))
+    assert '<i class="keyword">def</i> attention' in shown
+    assert '<span class="shape">(B, 577, 12 * 64)</span>' in shown
+    assert '<i class="string">&quot;&quot;&quot;Multi-head self-attention' in shown
+    assert "B &lt; C" in highlighted("B < C")

@@ -1,0 +1,532 @@
+"""The page in a browser: it touches nothing but itself, and what is chosen is what is shown."""
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from nphybrid import ViTConfig, ViTForImageClassification, ViTHybridImageProcessor, default_model, open_picture
+from nphybrid.api.load import load
+from nphybrid.explain import colours, measures, scene
+from nphybrid.explain.page import page
+
+from oracles import sights
+
+selenium = pytest.importorskip("selenium.webdriver")
+wait = pytest.importorskip("selenium.webdriver.support.wait")
+CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+pytestmark = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver (Debian: "
+                                                                  "apt-get install chromium chromium-driver)")
+SWITCHES = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+            "--disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb").split()
+
+
+@pytest.fixture(scope="module")
+def browser():
+    options = selenium.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in SWITCHES:
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def cat(root):
+    return open_picture(root / "examples" / "images" / "cat.png")
+
+
+@pytest.fixture(scope="module")
+def tiny(cat):
+    """The bundled model, its walk over the cat, and the learned tree."""
+    model = load(default_model(), engine="reference")
+    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
+    return model, model.trace(x), model.learned()
+
+
+@pytest.fixture(scope="module")
+def weights(tiny):
+    return measures.attention(tiny[1], 4)
+
+
+@pytest.fixture(scope="module")
+def files(tiny, cat, tmp_path_factory):
+    """{kind: address} of a page for every kind of network."""
+    folder, found = tmp_path_factory.mktemp("pages"), {}
+    for kind in ("tiny", *sights.KINDS):
+        model = tiny[0] if kind == "tiny" else sights.network(kind)
+        name = '<img src="x" onerror="alert(1)">'
+        if model.has_head and kind != "tiny":
+            model.config.id2label = {i: f"{name} {i}" for i in model.config.id2label}
+        (folder / f"{kind}.html").write_text(page(model, cat, "cat.png" if kind == "tiny" else name), "utf-8")
+        found[kind] = (folder / f"{kind}.html").as_uri()
+    return found
+
+
+def opened(browser, address, width=1280):
+    browser.get_log("browser"), browser.get_log("performance")
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
+                            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+    browser.get(address)
+    wait.WebDriverWait(browser, 30).until(
+        lambda b: b.execute_script("return document.documentElement.dataset.ready === 'true'"))
+    settled(browser)
+
+
+def settled(browser):
+    """What was chosen has been drawn, and what came into sight."""
+    browser.execute_async_script("""const done = arguments[0];
+        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done), 0)));""")
+
+
+def hover(browser, canvas, row, column, rows, columns, click=False):
+    """Move the pointer into the middle of a cell."""
+    element = shown(browser, canvas)
+    box = element.rect
+    across, down = ((at + 0.5) / n - 0.5 for at, n in ((column, columns), (row, rows)))
+    actions = selenium.ActionChains(browser).move_to_element_with_offset(
+        element, int(across * box["width"]), int(down * box["height"]))
+    (actions.click() if click else actions).perform()
+    settled(browser)
+
+
+def click(*place):
+    """Choose a cell."""
+    hover(*place, click=True)
+
+
+def shown(browser, name):
+    """Scroll to an element, so that it is drawn."""
+    element = browser.find_element("id", name)
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
+    settled(browser)
+    return element
+
+
+def press(browser, element, *keys):
+    browser.execute_script("document.getElementById(arguments[0]).focus({preventScroll: true})", element)
+    for key in keys:
+        selenium.ActionChains(browser).send_keys(getattr(selenium.Keys, key.upper())).perform()
+    settled(browser)
+
+
+def says(browser, element):
+    told = browser.find_element("id", element).get_attribute("textContent")
+    return told.replace("\u2212", "-").replace("\u202f", " ")
+
+
+def drawn(browser, canvas, rows, columns, corner=0.25):
+    """The colours in the cells of a canvas, next to their upper left corners but inside frames.  (rows, columns, 3)"""
+    shown(browser, canvas)
+    return np.array(browser.execute_script("""
+        const [id, rows, columns, corner] = arguments;
+        const canvas = document.getElementById(id);
+        const context = canvas.getContext("2d");
+        const pick = (i) => context.getImageData(
+            Math.floor(((i % columns) + corner) * canvas.width / columns),
+            Math.floor((Math.floor(i / columns) + corner) * canvas.height / rows), 1, 1).data;
+        return Array.from({ length: rows * columns }, (_, i) => Array.from(pick(i)).slice(0, 3));
+    """, canvas, rows, columns, corner)).reshape(rows, columns, 3)
+
+
+def same_colours(found, values, low, high, scale=colours.SEQUENTIAL):
+    """Within two of 255, everywhere; and the picture is not of one colour, so that another row would differ."""
+    expected = colours.coloured(values, low, high, scale).astype(int)
+    return np.abs(found - expected).max() <= 2 and np.ptp(expected, axis=(0, 1)).max() > 60
+
+
+# ------------------------------------------------------------------ the page as a whole
+
+@pytest.mark.parametrize("kind", ["tiny", *sights.KINDS])
+def test_the_page_opens_and_asks_for_nothing(browser, files, kind):
+    opened(browser, files[kind])
+    assert browser.get_log("browser") == []
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    assert files[kind] in asked and [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert asked.count(files[kind]) == len([url for url in asked if url.startswith("file:")]) == 1
+    sections = browser.execute_script("return [...document.querySelectorAll('main > section')].map((s) => s.id)")
+    assert sections[0] == "photograph" and ("attention" in sections) == (kind != "bit")
+
+
+def test_a_request_would_be_seen(browser, files):
+    """The test above can fail: the page's policy stops a picture from elsewhere, and the log tells."""
+    opened(browser, files["tiny"])
+    browser.execute_script("document.body.append(Object.assign(new Image(), {src: 'http://localhost:9/x.png'}))")
+    settled(browser)
+    assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
+
+
+@pytest.mark.parametrize("kind", ["tiny", "wide", "bit"])
+@pytest.mark.parametrize("width", [390, 861, 1280, 1920])
+def test_nothing_scrolls_sideways_and_nothing_overlaps(browser, files, kind, width):
+    opened(browser, files[kind], width)
+    wide, boxes = browser.execute_script("""
+        const shown = (node) => node.checkVisibility() && node.getBoundingClientRect().width > 0;
+        const boxes = [];
+        const add = (name, box) => boxes.push([name, box.left, box.top, box.right, box.bottom]);
+        for (const node of document.querySelectorAll("canvas, button, input")) {
+            if (shown(node)) add(node.id || node.tagName, node.getBoundingClientRect());
+        }
+        const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+            const node = texts.currentNode;
+            const parent = node.parentElement;
+            if (!node.data.trim() || !parent.checkVisibility()
+                || parent.closest("script, style, button, sub, sup, noscript")) continue;
+            const range = document.createRange();
+            range.selectNodeContents(node);
+            for (const box of range.getClientRects()) if (box.width > 1) add(node.data.trim().slice(0, 30), box);
+        }
+        return [document.documentElement.scrollWidth, boxes];
+    """)
+    assert wide <= width and len(boxes) > 100
+    names, places = [box[0] for box in boxes], np.array([box[1:] for box in boxes])
+    assert [name for name, place in zip(names, places) if place[0] < 0 or place[2] > width + 0.5] == []
+    # Lines of text may touch: a box is as high as its line, and letters are lower.
+    left, top, right, bottom = (places + [1, 4, -1, -4]).T
+    over = ((left[:, None] < right) & (left < right[:, None]) & (top[:, None] < bottom) & (top < bottom[:, None]))
+    pairs = [(names[i], names[j]) for i, j in np.argwhere(np.triu(over, 1))]
+    assert pairs == []
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_text_stands_out(browser, files, width):
+    """A contrast of at least 4.5 between every text and what lies behind it.  WCAG 2, 1.4.3"""
+    opened(browser, files["tiny"], width)
+    found = browser.execute_script("""
+        const colour = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
+        const behind = (node) => {
+            for (; node; node = node.parentElement) {
+                const [r, g, b, a = 1] = colour(getComputedStyle(node).backgroundColor);
+                if (a === 1 && r !== undefined) return [r, g, b];
+            }
+            return [255, 255, 255];
+        };
+        const found = [];
+        const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+        while (texts.nextNode()) {
+            const parent = texts.currentNode.parentElement;
+            if (!texts.currentNode.data.trim() || !parent.checkVisibility()) continue;
+            const style = getComputedStyle(parent);
+            const ink = parent.closest("svg") ? style.fill : style.color;
+            found.push([texts.currentNode.data.trim().slice(0, 30), colour(ink).slice(0, 3), behind(parent)]);
+        }
+        return found;
+    """)
+    assert len(found) > 300
+    for text, ink, paper in found:
+        light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ink, paper)
+
+
+def luminance(rgb):
+    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(rgb) / 255]
+    return np.dot(parts, (0.2126, 0.7152, 0.0722))
+
+
+def test_every_picture_has_a_text(browser, files):
+    opened(browser, files["tiny"])
+    texts = browser.execute_script("""return [...document.querySelectorAll("main canvas, main svg")].map((node) =>
+        [node.id, node.getAttribute("aria-label"), node.getAttribute("role")])""")
+    assert len(texts) > 20
+    assert all(label and len(label) > 7 and role in ("img", "application") for _, label, role in texts)
+    reached = browser.execute_script("""return [...document.querySelectorAll("[role=application]")].every(
+        (node) => node.tabIndex === 0)""")
+    assert reached
+
+
+# ------------------------------------------------------------------ touching
+
+def test_hovering_a_token_shows_its_row(browser, files, weights):
+    opened(browser, files["tiny"])
+    for row, column in ((1, 6), (7, 0), (4, 4)):
+        hover(browser, "attention-query", row, column, 8, 8)
+        token, looks = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
+        assert f"Block 3, head 0: token {token} (row {row}, column {column}) takes" in says(browser, "attention-says")
+        assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+        assert f"{100 * looks[0]:.2f} % from the class token" in says(browser, "attention-says")
+
+
+def test_the_pointer_previews_and_a_click_keeps(browser, files):
+    """On its way from a chosen token to a head, the pointer crosses other tokens."""
+    opened(browser, files["tiny"])
+    click(browser, "attention-query", 1, 2, 8, 8)
+    assert "token 11 (row 1, column 2)" in says(browser, "attention-says")
+    hover(browser, "attention-query", 5, 5, 8, 8)
+    assert "token 46 (row 5, column 5)" in says(browser, "attention-says")
+    for row in (6, 7):
+        hover(browser, "attention-query", row, 2, 8, 8)
+    click(browser, "attention-heads", 1, 2, 4, 3)
+    assert "Block 1, head 2: token 11 (row 1, column 2)" in says(browser, "attention-says")
+    shown(browser, "top")
+    selenium.ActionChains(browser).move_to_element(browser.find_element("tag name", "h1")).perform()
+    settled(browser)
+    assert "Block 1, head 2: token 11 (row 1, column 2)" in says(browser, "attention-says")
+
+
+def test_keys_go_through_blocks_and_heads(browser, files, weights):
+    opened(browser, files["tiny"])
+    click(browser, "attention-query", 2, 5, 8, 8)
+    layer, head = 3, 0
+    for keys, layer, head in ((["arrow_up"], 2, 0), (["arrow_right", "arrow_right"], 2, 2), (["arrow_up"] * 5, 0, 2),
+                              (["arrow_left", "arrow_down"], 1, 1)):
+        press(browser, "attention-heads", *keys)
+        looks = weights[layer, head, 1 + 2 * 8 + 5]
+        assert f"Block {layer}, head {head}: token 22" in says(browser, "attention-says")
+        assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+    # The picture's own keys move the token, and the class token has its button.
+    press(browser, "attention-query", "arrow_down", "arrow_left")
+    assert "Block 1, head 1: token 29 (row 3, column 4)" in says(browser, "attention-says")
+    press(browser, "attention-class", "enter")
+    looks = weights[1, 1, 0]
+    assert "the class token takes" in says(browser, "attention-says")
+    assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+
+
+def test_the_table_of_heads_shows_every_head(browser, files, weights):
+    opened(browser, files["tiny"])
+    click(browser, "attention-query", 0, 3, 8, 8)
+    found = drawn(browser, "attention-heads", 32, 24, corner=0.5).reshape(4, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
+    for layer in range(4):
+        for head in range(3):
+            looks = weights[layer, head, 4, 1:].reshape(8, 8)
+            assert same_colours(found[layer, head][1:-1, 1:-1], looks[1:-1, 1:-1], 0, looks.max()), (layer, head)
+
+
+def test_a_chosen_cell_is_chosen_everywhere(browser, files):
+    opened(browser, files["tiny"])
+    click(browser, "positions-all", 6, 2, 8, 8)
+    for element in ("tokens-says", "positions-says", "attention-says"):
+        assert "token 51 (row 6, column 2)" in says(browser, element)
+
+
+def test_the_stem_is_computed(browser, files, tiny):
+    opened(browser, files["tiny"])
+    click(browser, "stem-filters", 5, 3, 8, 8)
+    for row, column in ((0, 0), (31, 31), (12, 20)):
+        click(browser, "stem-response", row, column, 32, 32)
+        told = float(says(browser, "stem-value"))
+        assert abs(told - tiny[1]["stem.conv"][0, row, column, 5 * 8 + 3]) < 6e-4
+    found = tiny[1]["stem.conv"][0, :, :, 43]
+    most = np.abs(found).max()
+    shown = drawn(browser, "stem-response", 32, 32, corner=0.5)
+    away = np.ones((32, 32), bool)
+    away[10:15, 18:23] = False                                    # the frame
+    expected = colours.coloured(found, -most, most, colours.DIVERGING).astype(int)
+    assert np.abs(shown - expected)[away].max() <= 2
+
+
+def test_stages_tokens_and_positions_tell_the_numbers(browser, files, tiny):
+    _, trace, p = tiny
+    opened(browser, files["tiny"])
+    click(browser, "stages-1", 1, 2, 2, 8)
+    click(browser, "stages-map", 3, 6, 8, 8)
+    channel = np.argsort(-trace["stages.1.1"][0].var((0, 1)), kind="stable")[10]
+    said = says(browser, "stages-says")
+    assert said.startswith(f"Stage 1, channel {channel}, row 3, column 6: ")
+    state = trace["stages.1.1"][0, :, :, channel]
+    assert abs(float(said.split(": ")[1]) - state[3, 6]) < state.max() / 500 + 6e-4
+
+    click(browser, "tokens-grid", 1, 1, 8, 8)
+    click(browser, "tokens-sum", 0, 100, 1, 192)
+    said = says(browser, "tokens-says")
+    assert said.startswith("Number 100 of token 10 (row 1, column 1): ")
+    a, b, c = map(float, said.split(": ")[1].replace("=", "+").split(" + "))
+    assert abs(c - trace["tokens"][0, 10, 100]) < 2e-3 and abs(b - p.tokens.positions[10, 100]) < 2e-3
+    assert abs(a + b - c) < 2e-3
+
+    click(browser, "positions-one", 7, 7, 8, 8)
+    alike = measures.position_similarity(p.tokens.positions, (8, 8))
+    assert abs(float(says(browser, "positions-says").split("cosine ")[1]) - alike[9, 63]) < 0.011
+
+
+def test_one_weight_by_hand_is_the_weight(browser, files, weights):
+    opened(browser, files["tiny"])
+    click(browser, "attention-query", 5, 5, 8, 8)
+    press(browser, "attention-heads", "arrow_up", "arrow_right")
+    click(browser, "weight-key", 2, 3, 8, 8)
+    told = float(says(browser, "weight-sum").split("ratio")[1].rstrip(" %")) / 100
+    assert abs(told - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
+    assert f"takes {100 * weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
+
+
+def test_distance_rollout_and_road(browser, files, tiny, weights):
+    model, trace, p = tiny
+    opened(browser, files["tiny"])
+    far = measures.attention_distance(weights, (8, 8), (8, 8))
+    shown(browser, "distance-chart")
+    press(browser, "distance-chart", "arrow_left", "arrow_left")
+    assert says(browser, "distance-says") == f"Block 2, head 1 looks {far[2, 1]:.1f} pixels far on average"
+    dots = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
+        [dot.dataset.head, Number(dot.getAttribute("cy"))])""")
+    assert dots[-1][0] == "2 1"                                    # on top of the others
+    heights = np.array([y for _, y in sorted(dots)])
+    assert sorted(name for name, _ in dots) == [f"{l} {h}" for l in range(4) for h in range(3)]
+    assert np.corrcoef(heights, far.reshape(-1))[0, 1] < -0.99999
+
+    uniform = measures.distances((8, 8), (8, 8)).mean()
+    level = float(browser.find_element("css selector", "#distance-chart .uniform").get_attribute("y1"))
+    slope = (heights[1] - heights[0]) / (far[0, 1] - far[0, 0])
+    assert abs(heights[0] + slope * (uniform - far[0, 0]) - level) < 0.2
+
+    states = [trace["tokens"]] + [trace[f"blocks.{l}"] for l in range(4)]
+    lens = measures.logit_lens(states, p, model.network_config, model.ops)[:, 0].astype(np.float64)
+    scores = np.exp(lens) / np.exp(lens).sum(1, keepdims=True)
+    best = np.argsort(-scores[-1])[:5]
+    shown(browser, "road-chart")
+    lines = browser.execute_script("""return [...document.querySelectorAll("#road-chart polyline")].map((line) =>
+        [...line.points].map(({ y }) => y))""")
+    levels = browser.find_elements("css selector", "#road-chart line")
+    bottom, top = (float(levels[i].get_attribute("y1")) for i in (0, 4))
+    assert np.abs((bottom - np.array(lines)) / (bottom - top) - scores[:, best].T).max() < 1e-4
+
+    rolled = np.concatenate([np.eye(65)[:1], measures.rollout(weights)[:, 0]])
+    for depth in (4, 3, 2, 0):
+        press(browser, "road-chart", *["arrow_left"] * (4 - depth and 1 + (depth == 0)))
+        values, when = rolled[depth, 1:].reshape(8, 8), f"After {depth} blocks" if depth else "Before the first block"
+        if depth:
+            assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
+        click(browser, "rollout-map", 2, 7, 8, 8)
+        assert says(browser, "rollout-says").startswith(f"{when}, {100 * rolled[depth, 24]:.2f} %")
+        assert says(browser, "road-says") == (f"{when} the best of 10 labels is "
+                                              f"{model.config.id2label[int(scores[depth].argmax())]}, "
+                                              f"with {scores[depth].max():.4f}")
+        shown(browser, "road-bars")
+        bars = browser.execute_script("""return [...document.querySelectorAll("#road-bars rect")].map((bar) =>
+            Number(bar.getAttribute("width")))""")
+        assert np.allclose(np.array(bars) / bars[0], scores[depth, best] / scores[depth, best[0]], atol=0.01)
+    press(browser, "rollout-depth", "arrow_right")
+    assert says(browser, "rollout-says").startswith("After 1 block, ")
+    widths = browser.execute_script("""return [...document.querySelectorAll(".answer i")].map((bar) =>
+        bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width)""")
+    assert np.allclose(widths, np.maximum(scores[-1, best], 0.004), atol=2e-3)
+
+
+def test_a_pixel_tells_its_numbers(browser, files, tiny):
+    opened(browser, files["tiny"])
+    click(browser, "photograph-seen", 10, 50, 64, 64)
+    said = says(browser, "photograph-says")
+    sums = re.findall(r"\((\d+) / 255 - 0\.5\) / 0\.5 = (-?[\d.]+)", said)
+    assert said.startswith("Row 10, column 50") and len(sums) == 3
+    truth = tiny[1]["pixel_values"][0, 10, 50]
+    assert np.abs(np.array([float(value) for _, value in sums]) - truth).max() < 6e-4
+    assert np.abs((np.array([int(byte) for byte, _ in sums]) / 255 - 0.5) / 0.5 - truth).max() < 1e-6
+
+
+def opened_wide(browser, cat, tmp_path):
+    """A network whose grid is 3 x 5; its page.  -> walk of the cat, learned tree"""
+    model = sights.network("wide")
+    (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
+    opened(browser, (tmp_path / "page.html").as_uri())
+    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
+    return model.trace(x), model.learned()
+
+
+def test_where_keys_were_added_up_a_cell_tells_their_sum(browser, cat, tmp_path, monkeypatch):
+    monkeypatch.setattr(scene, "EXACT", 0)
+    monkeypatch.setattr(scene, "MOST", 3 * 2 * 16 * 6)            # 2 x 3 sums, the last of them of fewer
+    trace, _ = opened_wide(browser, cat, tmp_path)
+    cells = measures.attention(trace, 3)[2, 0, 1 + 7, 1:].reshape(3, 5)
+    sums = [[cells[i:i + 2, j:j + 2].sum() for j in (0, 2, 4)] for i in (0, 2)]
+    click(browser, "attention-query", 1, 2, 3, 5)
+    found = drawn(browser, "attention-keys", 3, 5, corner=0.3)
+    expected = np.repeat(np.repeat(sums, 2, 0), 2, 1)[:3, :5]
+    assert same_colours(found, expected, 0, np.max(sums))
+    click(browser, "attention-keys", 2, 4, 3, 5)
+    told = float(says(browser, "attention-says").split("takes ")[1].split(" %")[0]) / 100
+    assert abs(told - sums[1][2]) < np.max(sums) / 510 + 6e-4
+
+
+def test_the_pictures_of_a_wide_network(browser, cat, tmp_path):
+    """Rows are not columns: what is drawn, read back where a grid is 3 x 5 and the picture 24 x 40."""
+    trace, p = opened_wide(browser, cat, tmp_path)
+    weights = measures.attention(trace, 3)
+    picture = ViTHybridImageProcessor.from_dict(sights.network("wide").processor)(
+        cat, do_rescale=False, do_normalize=False, return_tensors="np").pixel_values[0].transpose(1, 2, 0).astype(int)
+
+    found = drawn(browser, "photograph-seen", 24, 40, corner=0.5)
+    away = np.ones((24, 40), bool)
+    away[10:15, 18:23] = False                                    # the frame around the pixel in the middle
+    assert np.abs(found - picture)[away].max() <= 1 and np.ptp(picture) > 150
+
+    click(browser, "attention-query", 2, 1, 3, 5)
+    looks = weights[2, 0, 1 + 11, 1:].reshape(3, 5)
+    assert same_colours(drawn(browser, "attention-keys", 3, 5, corner=0.3), looks, 0, looks.max())
+    found = drawn(browser, "attention-query", 24, 40, corner=0.5)
+    veil = 0.9 * (1 - np.kron(looks, np.ones((8, 8))) / looks.max())[:, :, None]
+    expected = picture * (1 - veil) + np.array([12, 10, 8]) * veil
+    away = np.ones((24, 40), bool)
+    away[15:, 7:17] = False
+    assert np.abs(found - expected)[away].max() <= 3
+
+    alike = measures.position_similarity(p.tokens.positions, (3, 5))
+    most = np.abs(alike[~np.eye(15, dtype=bool)]).max()
+    found = drawn(browser, "positions-one", 3, 5, corner=0.3)
+    expected = colours.coloured(alike[11].reshape(3, 5), -most, most, colours.DIVERGING).astype(int)
+    assert np.abs(found - expected).max() <= 6                    # cosines are kept in 8 bits
+    small = drawn(browser, "positions-all", 9, 25, corner=0.5).reshape(3, 3, 5, 5, 3).transpose(0, 2, 1, 3, 4)
+    middles = colours.coloured(alike[:, 7].reshape(3, 5), -most, most, colours.DIVERGING).astype(int)
+    assert np.abs(small[:, :, 1, 2] - middles).max() <= 6         # of each small map the cell in the middle
+
+    rolled = measures.rollout(weights)[-1, 0, 1:].reshape(3, 5)
+    assert same_colours(drawn(browser, "rollout-map", 3, 5, corner=0.3), rolled, 0, rolled.max())
+
+    click(browser, "stages-1", 0, 6, 2, 8)
+    state = trace["stages.1.1"][0]
+    channel = state[:, :, np.argsort(-state.var((0, 1)), kind="stable")[6]]
+    assert same_colours(drawn(browser, "stages-map", *channel.shape, corner=0.3), channel, 0, channel.max())
+    click(browser, "stages-photo", 2, 3, *channel.shape)
+    assert says(browser, "stages-says").split(": ")[0].endswith("row 2, column 3")
+
+
+def test_filters_and_small_responses(browser, files, tiny):
+    """Every seventh of them: the filter's taps, and its responses."""
+    opened(browser, files["tiny"])
+    taps, found = tiny[2].stem.conv, drawn(browser, "stem-filters", 8, 8, corner=0.5)
+    for i in range(1, 64, 7):                                     # the frame is around filter 0
+        kernel = taps[3, 3, :, i] / np.abs(taps[..., i]).max()
+        assert np.abs(found[i // 8, i % 8] - (127.5 + 127.5 * kernel)).max() <= 1.01, i
+    responses = tiny[1]["stem.conv"][0]
+    found = drawn(browser, "stem-responses", 8, 8, corner=0.5)
+    for i in range(1, 64, 7):
+        around = responses[15:17, 15:17, i].reshape(-1)           # the middle of a map lies between four cells
+        most = np.abs(responses[..., i]).max()
+        colour, here = colours.coloured(around, -most, most, colours.DIVERGING).astype(int), found[i // 8, i % 8]
+        assert (colour.min(0) - 3 <= here).all() and (here <= colour.max(0) + 3).all(), i
+
+
+def test_strips_and_legends(browser, files, tiny):
+    _, trace, p = tiny
+    opened(browser, files["tiny"])
+    click(browser, "tokens-all", 40, 0, 65, 1)
+    for name, values in (("sum", trace["tokens"][0, 40]), ("position", p.tokens.positions[40])):
+        found = drawn(browser, f"tokens-{name}", 1, 192, corner=0.5)[0, 4:]
+        most = np.abs(values).max()
+        expected = colours.coloured(values, -most, most, colours.DIVERGING).astype(int)[4:]
+        assert np.median(np.abs(found - expected)) <= 1 and np.abs(found - expected[::-1]).max() > 100
+        assert says(browser, f"tokens-{name}-most") == f"\u00b1 {most:.2f}"
+    weights = measures.attention(trace, 4)[3, 0, 40, 1:]
+    low, high = (node.text.replace("\u202f", " ") for node in
+                 browser.find_elements("css selector", "#attention-legend span"))
+    assert (low, high) == ("0.00 %", f"{100 * weights.max():.2f} %")
+    gradient = browser.find_element("css selector", "#attention-legend i").value_of_css_property("background-image")
+    ends = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+), (\d+), (\d+)\)", gradient)]
+    assert ends == [colours.rgb(colour) for colour in colours.SEQUENTIAL]
+
+
+def test_a_rest_that_no_patch_covers_is_not_looked_at(browser, cat, tmp_path):
+    """In 50 x 61 pixels lie 6 x 7 patches of 8: cells are 8 pixels wide on the page as well."""
+    config = ViTConfig(image_size=[50, 61], patch_size=8, hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
+                       intermediate_size=32)
+    model = ViTForImageClassification(config, engine="reference")
+    model.processor = ViTHybridImageProcessor(size={"height": 50, "width": 61}, do_center_crop=False)
+    (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
+    opened(browser, (tmp_path / "page.html").as_uri())
+    click(browser, "attention-query", 44, 30, 50, 61)             # a pixel of row 44, column 30
+    assert "row 5, column 3" in says(browser, "attention-says")
+    found = drawn(browser, "attention-keys", 50, 61, corner=0.5)
+    assert (found[:48, :56].sum(-1) > 0).all() and (found[49:] == 0).all() and (found[:, 57:] == 0).all()

@@ -1,0 +1,436 @@
+"""The lessons run, in order, and every figure that matters is derived here a second time, in another way."""
+import ast
+import functools
+import math
+import os
+import re
+import statistics
+from fractions import Fraction
+
+import h5py
+import numpy as np
+import one_page
+import pytest
+
+from nphybrid import default_model
+from nphybrid.ops import jit, target
+from nphybrid.params import Norm
+
+from oracles import loops
+from tools.imports import imports
+from tools.process import run_example as run
+
+LESSONS = ("weight_standardization", "same_padding", "bottleneck", "grid_to_tokens", "attention_head",
+           "register_tile", "float32_from_bfloat16")
+NAMES = [f"lesson_{number}_{name}.py" for number, name in enumerate(LESSONS, 1)]
+FIGURE = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?")
+
+
+@functools.cache
+def printed(root, number, isa=os.environ.get("NPHYBRID_ISA", "")):
+    """The lines that a lesson prints."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PYTHONWARNINGS", "error::RuntimeWarning")
+        environment.setenv("NPHYBRID_ISA", isa)
+        return run(root, NAMES[number - 1]).splitlines()
+
+
+def below(lines, heading, count):
+    """The first `count` lines that are not empty, below the line with a heading."""
+    at = next(i for i, line in enumerate(lines) if heading in line)
+    return [line for line in lines[at + 1:] if line][:count]
+
+
+def figures(line):
+    return [float(figure) for figure in FIGURE.findall(line)]
+
+
+def table(lines, heading, count):
+    return [figures(line) for line in below(lines, heading, count)]
+
+
+def agree(found, expected, digits):
+    """Whether figures printed with so many digits behind the point are what is expected."""
+    return np.shape(found) == np.shape(expected) and np.allclose(found, expected, rtol=0, atol=0.51 * 10.0 ** -digits)
+
+
+def agrees(figure, expected):
+    """Whether a figure printed with two digits, as 1.2e-07, is what is expected."""
+    return agree(float(figure), expected, 1 - math.floor(math.log10(expected)) if expected else 99)
+
+
+# ------------------------------------------------------------------ all of them
+
+def test_the_list_is_complete_and_in_order(root):
+    assert sorted(path.name for path in (root / "examples").glob("lesson*")) == NAMES
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_lesson_is_short_and_says_what_it_is(root, number):
+    text = (root / "examples" / NAMES[number - 1]).read_text("utf-8")
+    told = ast.get_docstring(ast.parse(text))
+    assert len(text.splitlines()) < 100
+    assert told.startswith(f"Lesson {number}: ") and f"\n    python examples/{NAMES[number - 1]}" in told
+    sources = re.findall(r"nphybrid/[\w/]+\.py", told)
+    assert "In the package: nphybrid/" in " ".join(told.split())
+    assert all((root / source).exists() for source in sources)
+    assert imports(text) <= {"collections", "fractions", "itertools", "math", "pathlib", "numpy", "nphybrid"}
+
+
+@pytest.mark.parametrize("number", range(1, 8))
+def test_a_lesson_prints_a_page_that_fits(root, number):
+    lines = printed(root, number)
+    assert 20 <= len(lines) <= 80 and max(map(len, lines)) <= 80 and not [x for x in lines if x != x.rstrip()]
+
+
+# ------------------------------------------------------------------ 1: weight standardization
+
+WEIGHTS = [1, 1, 5, 5], [3, 9, 11, 17], [0.4999, 0.4999, 0.5001, 0.5001]
+
+
+def test_weights_are_centred_and_scaled(root):
+    lines = printed(root, 1)
+    mean, variance = ([f(weights) for weights in WEIGHTS] for f in (statistics.mean, statistics.pvariance))
+    rows = [[o, *weights, m, v, v ** 0.5] for o, (weights, m, v) in enumerate(zip(WEIGHTS, mean, variance))]
+    assert np.allclose(table(lines, "the four weights", 3), rows, rtol=1e-6)
+    inside, outside = ([[o, *((w - m) / f(v) for w in weights)]
+                        for o, (weights, m, v) in enumerate(zip(WEIGHTS, mean, variance))]
+                       for f in (lambda v: math.sqrt(v + 1e-8), lambda v: math.sqrt(v) + 1e-5))
+    assert agree(table(lines, "Standardized:", 3), inside, 4)
+    assert agree(table(lines, "JAX's original", 3), outside, 4)
+    assert abs(inside[2][4] - outside[2][4]) > 0.2
+    ratio = statistics.pstdev(WEIGHTS[1]) / statistics.stdev(WEIGHTS[1])
+    assert f" sqrt(3/4) = {ratio:.4f}." in "\n".join(lines)
+
+
+def test_what_standardization_does_to_the_output(root):
+    """A sum of independent numbers of variance 1, each times a weight, has the variance sum(weight ** 2)."""
+    ones, signs, ones_after, signs_after = table(printed(root, 1), "output                 ", 4)
+    assert agree(ones, [sum(w) for w in WEIGHTS], 3)
+    assert agree(signs[1:], [math.hypot(*w) for w in WEIGHTS], 3)
+    assert ones_after == [0, 0, 0]
+    assert agree(signs_after[1:], [2, 2, math.sqrt(2)], 3)
+
+
+# ------------------------------------------------------------------ 2: SAME padding
+
+def same(n, kernel):
+    """TensorFlow's rule at stride 2: what ceil(n / 2) windows need, the larger half of it at the end."""
+    missing = max((math.ceil(n / 2) - 1) * 2 + kernel - n, 0)
+    return missing // 2, math.ceil(missing / 2)
+
+
+def symmetric(n, kernel):
+    """torch.nn.Conv2d(padding=kernel // 2)"""
+    return kernel // 2, kernel // 2
+
+
+RULES = {"same:": same, "symmetric, PyTorch's:": symmetric}
+
+
+@pytest.mark.parametrize("n", [7, 8])
+@pytest.mark.parametrize("rule", RULES)
+def test_windows_read_what_is_drawn(root, n, rule):
+    lines = printed(root, 2)
+    at = next(i for i, line in enumerate(lines) if line.startswith(f"n = {n}: 4 windows "))
+    before, after = RULES[rule](n, 3)
+    assert figures(lines[at])[2:] == [4, 1, 2, 3, 9, sum(same(n, 3))]
+    stated, cells, *windows = below(lines[at:], f"n = {n}", 13)[slice(6) if rule == "same:" else slice(6, 12)]
+    assert stated == f"    {rule} {before} before, {after} after"
+    assert cells.split() == ["."] * before + [*"12345678"[:n]] + ["."] * after
+    for i, window in enumerate(windows):
+        left, right = window.index("["), window.index("]")
+        inside = cells[left:right + 1].replace(".", "0").split()
+        assert inside == ["0" if c == "." else c for c in cells.split()[2 * i:2 * i + 3]]
+        assert window.split()[-1] == "".join(inside)
+    assert len(windows) == math.ceil(n / 2) == 4
+
+
+def test_the_middle_of_each_window(root):
+    lines = printed(root, 2)
+    square = np.arange(1, 17).reshape(4, 4)
+    rows = table(lines, "the map ", 4)
+    assert np.array_equal([row[:4] for row in rows], square)
+    assert np.array_equal([row[4:6] for row in rows[:2]], square[1::2, 1::2])
+    assert np.array_equal([row[6:] for row in rows[:2]], square[::2, ::2])
+
+
+def test_how_far_the_layers_shift(root):
+    """Pixels walk through the layers by their numbers: each window hands on its middle one."""
+    lines = printed(root, 2)
+    seen, expected = {rule: list(range(384)) for rule in (same, symmetric)}, []
+    for kernel in 7, 3, 3, 3:
+        n, row = len(seen[same]), []
+        for rule in same, symmetric:
+            before, after = rule(n, kernel)
+            padded = [None] * before + seen[rule] + [None] * after
+            seen[rule] = padded[kernel // 2::2][:n // 2]
+            row += [before, after, seen[rule][0]]
+        expected.append([n, kernel, *row])
+    assert [row[-8:] for row in table(lines, "kernel    same", 4)] == expected
+    assert expected[-1][4] == seen[same][0] - seen[symmetric][0] == 15
+    stride = seen[same][1] - seen[same][0]
+    assert f"stands for {stride} x {stride} pixels" in lines[-3] and "look 15 pixels too far" in lines[-2]
+
+
+# ------------------------------------------------------------------ 3: the bottleneck
+
+def maps(rows, channels):
+    """Rows of maps side by side -> (1, H, W, C)"""
+    return np.array(rows).reshape(len(rows), channels, -1).transpose(0, 2, 1)[None]
+
+
+def grouped(lines, heading, x, scale, *bias):
+    """The group norm of x by loops, after its statistics were found printed below a heading."""
+    halves = np.split(x, 2, axis=3)
+    expected = [[g, statistics.mean(half.ravel()), statistics.pvariance(half.ravel())] for g, half in enumerate(halves)]
+    assert agree(table(lines, heading, 2), expected, 3)
+    return loops.group_norm(x, Norm(np.full(len(bias), scale), np.array(bias)), 2, 1e-5)
+
+
+def signs(text):
+    return [{"+": 1.0, "-": -1.0}[sign] for sign in text.split()]
+
+
+def test_the_bottleneck_step_by_step(root):
+    lines = printed(root, 3)
+    around, odd = ((0, 0), (0, 0)), ((0, 1), (0, 1))
+    x = maps(table(lines, "x: 4 channels", 4), 4)
+
+    conv1 = np.array([[1, 1, -1, -1], [1, -1, 1, -1]]).T.reshape(1, 1, 4, 2)
+    y = loops.conv2d(x, conv1, 1, 1, around)
+    assert agree(maps(table(lines, "conv1, 1x1: channels 0 + 1 - 2 - 3, and 0 - 1 + 2 - 3", 4), 2), y, 3)
+    y = np.maximum(grouped(lines, "norm1, ReLU", y, 1, 0, 0), 0)
+    assert agree(maps(table(lines, "norm1, ReLU", 6)[2:], 2), y, 3)
+
+    drawn = [re.split(" {6}", line.strip()) for line in below(lines, "Its weights are", 3)]     # a row of taps
+    conv2 = np.array([[[signs(taps) for taps in output.split("   ")] for output in row] for row in drawn])
+    conv2 = conv2.transpose(0, 3, 2, 1)                                                         # (KH, KW, C, O)
+    assert conv2.shape == (3, 3, 2, 2) and np.allclose(loops.standardize(conv2, 1e-8), conv2, atol=1e-8)
+    y = loops.conv2d(y, conv2, 2, 1, odd)
+    assert agree(maps(table(lines, "for output 0", 2), 2), y, 3)
+    y = np.maximum(grouped(lines, "norm2, ReLU", y, 5, 0, 0), 0)
+    assert agree(maps(table(lines, "norm2, ReLU; the learned scale is 5", 4)[2:], 2), y, 3)
+
+    difference = y[..., :1] - y[..., 1:]
+    y = np.concatenate([difference, -difference] * 2, axis=3)
+    assert agree(maps(table(lines, "conv3, 1x1: channels 0 - 1, and 1 - 0, twice", 2), 4), y, 3)
+    y = grouped(lines, "norm3, scale 5", y, 5, 0, 0, 1, 1)
+    assert agree(maps(table(lines, "norm3, scale 5, bias 0 0 1 1.", 4)[2:], 4), y, 3)
+
+    proj = next(line for line in lines if "every other cell: " in line).split(": ")[1].split(",")
+    shortcut = loops.conv2d(x, np.array([signs(of_output) for of_output in proj]).T.reshape(1, 1, 4, 4), 2, 1, around)
+    assert agree(maps(table(lines, "The shortcut", 2), 4), shortcut, 3)
+    alone = ", ".join(f"{statistics.pvariance(channel.ravel()):g}" for channel in shortcut[0].T)
+    assert f"its norm, scale 5. Of one channel alone the variances would be {alone}" in lines
+    shortcut = grouped(lines, "its norm", shortcut, 5, 0, 0, 0, 0)
+    assert agree(maps(table(lines, "its norm, scale 5", 4)[2:], 4), shortcut, 3)
+    assert agree(maps(table(lines, "The sum, and", 2), 4), np.maximum(y + shortcut, 0), 3)
+    assert table(lines, "The sum, and", 2) == [[0, 15, 0, 0, 0, 10, 10, 0], [0, 0, 9, 3, 0, 0, 4, 4]]
+
+
+# ------------------------------------------------------------------ 4: from grid to tokens, beside examples/one_page.py
+
+@functools.cache
+def cat(root):
+    """pixels (1, 64, 64, 3), feature map (1, 8, 8, 256) and the arrays of the bundled file."""
+    arrays, config = one_page.load(default_model())
+    pixels = one_page.pixels(root / "examples" / "images" / "cat.png", config["image_size"])
+    return pixels, one_page.backbone(pixels, arrays, config["backbone_config"]), arrays
+
+
+def test_patches_run_row_by_row(root):
+    rows = table(printed(root, 4), "A map of 4 x 4", 4)
+    square = np.arange(16).reshape(4, 4)
+    corners = [square[i:i + 2, j:j + 2].ravel() for i in (0, 2) for j in (0, 2)]
+    assert np.array_equal([row[:4] for row in rows], square) and np.array_equal([row[4:] for row in rows], corners)
+
+
+def test_shades_are_the_photograph(root):
+    pixels, _, _ = cat(root)
+    mean = [[pixels[0, 8 * i:8 * i + 8, 8 * j:8 * j + 8].mean() for j in range(8)] for i in range(8)]
+    lines = below(printed(root, 4), "How bright is each", 8)
+    shades = [[" .:-=+*#%@".index(line[4 + 2 * j]) for j in range(8)] for line in lines]
+    expected = 9 * (np.array(mean) - np.min(mean)) / (np.max(mean) - np.min(mean))
+    assert np.abs(np.array(shades) - expected).max() <= 0.501
+    assert [figure for line in lines for figure in figures(line[20:])] == [*range(1, 65)]
+
+
+def test_a_token_is_its_cell_projected_and_its_position(root):
+    _, features, arrays = cat(root)
+    name = "vit.embeddings."
+    weight, bias = (arrays[f"{name}patch_embeddings.projection.{part}"] for part in ("weight", "bias"))
+    projected = np.array([math.fsum(weight[d, :, 0, 0] * features[0, 3, 2]) + bias[d] for d in range(5)])
+    position = arrays[name + "position_embeddings"][0, 27, :5]
+    width, channels = weight.shape[:2]
+    cell, where, token = table(printed(root, 4), f"{width} numbers of the cell's {channels}. The first five", 3)
+    assert where[0] == token[0] == 1 + 8 * 3 + 2
+    assert agree([cell, where[1:], token[1:]], [projected, position, projected + position], 4)
+    assert "row 3, column 2: token 1 + 8 x 3 + 2 = 27." in "\n".join(printed(root, 4))
+
+
+def test_how_alike_positions_are(root):
+    lines = printed(root, 4)
+    with h5py.File(default_model()) as file:
+        positions = file["vit.embeddings.position_embeddings"][0, 1:].astype(np.float64)
+    cosines = {((i, j), (k, l)): 100 * positions[8 * i + j] @ positions[8 * k + l]
+               / math.sqrt(sum(positions[8 * i + j] ** 2) * sum(positions[8 * k + l] ** 2))
+               for i in range(8) for j in range(8) for k in range(8) for l in range(8)}
+    of_27 = [[cosines[(3, 2), (k, l)] for l in range(8)] for k in range(8)]
+    assert agree(table(lines, "100 times the cosine", 8), of_27, 0)
+    kinds = {"neighbours in a row": lambda i, j, k, l: i == k and abs(j - l) == 1,
+             "neighbours in a column": lambda i, j, k, l: j == l and abs(i - k) == 1,
+             "columns c and 7 - c": lambda i, j, k, l: i == k and j + l == 7,
+             "any two cells": lambda i, j, k, l: (i, j) != (k, l)}
+    for kind, chosen in kinds.items():
+        mean = statistics.mean(cosine for (a, b), cosine in cosines.items() if chosen(*a, *b))
+        line = next(line for line in lines if kind in line)
+        assert agree(figures(line.split(kind)[1])[0], mean, 0), kind
+
+
+# ------------------------------------------------------------------ 5: one attention head
+
+ASKS, KEYS, VALUES = ((1, 0), (0, 1), (1, 1)), ((1, 0), (0, 1), (0, 0)), ((4, 0), (0, 4), (8, 8))
+
+
+def heard(keys):
+    """In fractions: scores in units of ln 2, powers of 2, shares, and what each token hears."""
+    dots = [[sum(a * b for a, b in zip(query, key)) for key in keys] for query in ASKS]
+    shares = [[Fraction(2 ** dot, sum(2 ** other for other in row)) for dot in row] for row in dots]
+    context = [[sum(share * value[k] for share, value in zip(row, VALUES)) for k in (0, 1)] for row in shares]
+    return dots, shares, context
+
+
+def test_the_head_in_fractions(root):
+    lines = printed(root, 5)
+    dots, shares, context = heard(KEYS)
+    unit = f"{math.sqrt(2) * math.log(2):.3f}"
+    assert lines[0].split() == f"token query / {unit} key value {unit} = sqrt(2) ln 2".split()
+    assert table(lines, "sqrt(2) ln 2", 3) == [[t, *a, *k, *v] for t, (a, k, v) in enumerate(zip(ASKS, KEYS, VALUES))]
+    for t, line in enumerate(below(lines, "token    query . key", 3)):
+        words = line.split()
+        assert words[0] == str(t)
+        assert agree([float(word) for word in words[1:4]], np.array(dots[t]) * math.sqrt(2) * math.log(2), 3)
+        assert agree([float(word) for word in words[4:7]], np.array(dots[t]) * math.log(2), 3)
+        assert [int(word) for word in words[7:10]] == [2 ** dot for dot in dots[t]]
+        assert [Fraction(word) for word in words[10:13]] == shares[t]
+        assert [Fraction(word) for word in words[13:]] == context[t]
+
+
+def test_what_else_is_told_of_the_head(root):
+    lines = printed(root, 5)
+    ratio = 2 ** math.sqrt(2)
+    line = next(line for line in lines if line.startswith("token 0 would share out"))
+    assert agree(figures(line)[1:4], [ratio / (ratio + 2), 1 / (ratio + 2), 1 / (ratio + 2)], 3)
+    assert agree(figures(line)[6], ratio, 3)
+    largest = float(re.search(r"exp\((.*?)\)", "\n".join(lines))[1])
+    assert math.exp(largest - 0.05) < float(np.finfo(np.float32).max) < math.exp(largest + 0.05)
+    traded = heard((KEYS[1], KEYS[0], KEYS[2]))[2]
+    expected = [[t, *map(float, heard(KEYS)[2][t]), *map(float, traded[t])] for t in range(3)]
+    assert table(lines, "context of head 0", 3) == expected
+
+
+# ------------------------------------------------------------------ 6: the register tile
+
+REGISTERS = {"avx512": 32, "avx2": 16, "neon": 32, "plain": 16}
+
+
+@pytest.mark.parametrize("isa", target.available(target.TARGET) if not jit.config.DISABLE_JIT else ["plain"])
+def test_the_tile_as_drawn_and_counted(root, isa):
+    lines = printed(root, 6, isa)
+    MR, NV, LANES = target.TILES[isa]
+    name = "avx512" if isa == "amx" else isa
+    assert lines[0].startswith(f"{name}: {MR} rows x {NV} vectors of {LANES} float32 = MR x NR = {MR} x {NV * LANES} ")
+    assert re.findall(r"x\[(\d),k\]", "\n".join(lines)) == [*map(str, range(MR))]
+    assert re.findall(r"sum (\d,\d)", "\n".join(lines)) == [f"{i},{j}" for i in range(MR) for j in range(NV)]
+    assert re.findall(r"b\[k,(\d+):(\d+)\]", lines[2]) == [(str(LANES * j), str(LANES * j + LANES)) for j in range(NV)]
+    steps = 3 * 2 * 10
+    assert f"{2 * MR + 1} x 10 times 10 x {2 * NV * LANES - 3} takes 3 x 2 tiles of 10 steps" in "\n".join(lines)
+    assert [figures(line) for line in lines[-3:]] == [[steps * each, 3, 2, 10, each] for each in (NV, MR, MR * NV)]
+
+
+def test_the_budget_of_every_instruction_set(root):
+    lines = printed(root, 6)
+    for isa, registers in REGISTERS.items():
+        MR, NV, LANES = target.TILES[isa]
+        line = next(line for line in lines if re.match(rf"{isa} +\d", line))
+        *budget, ratio = figures(line.removeprefix(isa))
+        used = MR * NV + NV + 1
+        assert budget == [MR, NV, LANES, MR * NV, NV, 1, used, registers, MR + NV, MR * NV] and used <= registers
+        assert agree(ratio, MR * NV / (MR + NV), 2)
+
+
+def test_the_shapes_that_fit_32_registers(root):
+    rows = table(printed(root, 6), "registers beside 1 to 6", 6)
+    for NV, (MR, vectors, loads, adds, ratio) in enumerate(rows, 1):
+        assert vectors == NV and MR == max(m for m in range(40) if m * NV + NV + 1 <= 32)
+        assert (loads, adds) == (MR + NV, MR * NV) and agree(ratio, adds / loads, 2)
+
+
+# ------------------------------------------------------------------ 7: float32 from bfloat16
+
+def rounded(x):
+    """The number of 8 significant bits nearest to each float64: ties to even, exponents without bounds."""
+    fraction, exponent = np.frexp(x)
+    return np.ldexp(np.rint(np.ldexp(fraction, 8)), exponent - 8)
+
+
+def cut(x):
+    """Three such numbers whose sum is a float32."""
+    first = rounded(np.float64(x))
+    second = rounded(x - first)
+    return first, second, x - first - second
+
+
+PI, LN2 = np.float64(np.float32(math.pi)), np.float64(np.float32(math.log(2)))
+CHOSEN = {1: ["00"], 3: ["00", "01", "10"], 6: ["00", "01", "02", "10", "11", "20"],
+          9: [f"{i}{j}" for i in range(3) for j in range(3)]}
+
+
+def test_pi_in_parts(root):
+    lines = below(printed(root, 7), "sign, exponent, significand", 5)
+    for line, value in zip(lines, (PI, *cut(PI), PI)):
+        assert line[12:27].strip() == f"{value:.9g}"
+    for line, value in zip(lines, (PI, *cut(PI))):
+        sign, exponent, upper, lower = line[31:].split()
+        assert upper.startswith("1.")
+        significand = int("1" + upper[2:] + lower, 2)
+        assert (-1) ** int(sign) * math.ldexp(significand, int(exponent, 2) - 127 - 23) == value
+        assert value == PI or not int(lower)
+
+
+def test_the_nine_products(root):
+    lines = printed(root, 7)
+    products = {f"{i}{j}": Fraction(float(p)) * Fraction(float(q))
+                for i, p in enumerate(cut(PI)) for j, q in enumerate(cut(LN2))}
+    whole = Fraction(float(PI)) * Fraction(float(LN2))
+    assert sum(products.values()) == whole
+    for i, line in enumerate(below(lines, "ln 2, 0", 3)):
+        powers = [math.log2(abs(products[f"{i}{j}"] / whole)) for j in range(3)]
+        assert agree(figures(line)[1:], powers, 1)
+        assert [mark == "*" for mark in re.findall(r"\.\d(\*?)", line)] == [power < -24 for power in powers]
+    for line, (count, chosen) in zip(below(lines, "off by", 4), CHOSEN.items()):
+        words = line.split()
+        total = sum(products[pair] for pair in chosen)
+        assert int(words[0]) == count and (words[1:-2] == chosen or words[1:-2] == ["all"] and count == 9)
+        assert agree(float(words[-2]), float(total), 12)
+        assert agrees(words[-1], float(abs(total / whole - 1)))
+    *_, product, off = below(lines, "off by", 5)[-1].split()
+    assert agree(float(product), float(np.float32(PI * LN2)), 12)
+    assert agrees(off, abs(float(np.float32(PI * LN2)) / (PI * LN2) - 1)) and float(off) < 2 ** -24
+
+
+def test_errors_of_a_matrix_product(root):
+    _, *lines = below(printed(root, 7), "64 x 64 sums over 768 products", 5)
+    narrow = np.random.default_rng(0).standard_normal((2, 64, 768), np.float32)
+    a, b = narrow.astype(np.float64)
+    truth = np.einsum("mk,nk->mn", a, b)
+
+    def error(product):
+        return math.sqrt(np.mean((product - truth) ** 2)) / np.std(truth)
+    found = {count: error(sum(np.einsum("mk,nk->mn", cut(a)[int(i)], cut(b)[int(j)]) for i, j in chosen))
+             for count, chosen in CHOSEN.items()}
+    for line, count in zip(lines, (1, 3, 6)):
+        assert int(line.split()[0]) == count and agrees(line.split()[-1], found[count])
+    assert agrees(lines[3].split()[3], error(narrow[0] @ narrow[1].T))
+    assert found[9] < 1e-14 and found[6] < 1e-8 < 1e-7 < float(lines[3].split()[3]) < found[3] < 1e-5 < found[1]

@@ -1,0 +1,22 @@
+"""SECURITY.md: every promise has a test file that exists, and nothing here opens a network connection."""
+import re
+
+from oracles.pictures import PICTURES
+from tools.imports import users
+
+
+def test_every_promise_names_its_tests(root):
+    text = (root / "SECURITY.md").read_text("utf-8")
+    promises = [line for line in text.splitlines() if line.startswith("| ")][1:]
+    rows = [re.findall(r"\]\((tests/\w+/\w+\.py)\)", line) for line in promises if not line.startswith("| ---")]
+    assert len(rows) >= 8 and all(rows)
+    assert all((root / path).exists() for row in rows for path in row)
+
+
+def test_the_count_of_pictures_is_true(root):
+    assert f"{len(PICTURES)} pictures" in (root / "SECURITY.md").read_text("utf-8")
+
+
+def test_no_code_opens_a_connection():
+    for module in "socket ssl http urllib ftplib smtplib requests httpx aiohttp asyncio".split():
+        assert users(module) == set(), module

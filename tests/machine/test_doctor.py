@@ -1,0 +1,174 @@
+"""The doctor: what it finds on a healthy machine, and that each ailment is named, with a remedy and exit code 1."""
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import h5py
+import numba
+import numpy as np
+import PIL
+import pytest
+
+import nphybrid
+from nphybrid import default_model
+from nphybrid.__main__ import main
+from nphybrid.machine import computer, doctor
+from nphybrid.ops import PAIRS, jit, target, threads
+
+no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
+
+
+def examined(root, *args, code=None, **environment):
+    """(exit code, findings) of `nphybrid doctor --format json` in a fresh interpreter.  None removes a variable."""
+    env = {**os.environ, "PYTHONPATH": str(root), **environment}
+    env = {name: str(value) for name, value in env.items() if value is not None}
+    command = [sys.executable, *(["-c", code] if code else ["-m", "nphybrid"]), "doctor", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, cwd=root)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+@no_jit
+def test_a_healthy_machine(root, tmp_path):
+    code, found = examined(root, NUMBA_CACHE_DIR=tmp_path, NPHYBRID_ISA=None)
+    assert (code, found["problems"]) == (0, [])
+    assert found["versions"] == {"nphybrid": nphybrid.__version__, "Python": sys.version.split()[0],
+                                 "NumPy": np.__version__, "Numba": numba.__version__,
+                                 "llvmlite": sys.modules["llvmlite"].__version__, "Pillow": PIL.__version__,
+                                 "h5py": h5py.__version__}
+    kernels, best = found["kernels"], target.available(target.TARGET)[0]
+    assert kernels["available"] == target.available(target.TARGET) and kernels["isa"] == best
+    assert kernels["tile"] == [target.TILES[best][0], target.TILES[best][1] * target.TILES[best][2]]
+    assert kernels["compiles_for"] == target.TARGET[1] and kernels["rule"] == target.RULE and kernels["NPHYBRID_ISA"] is None
+    cache = found["cache"]
+    assert cache["folder"].startswith(str(tmp_path)) and os.path.isdir(cache["folder"])
+    assert (cache["warm"], cache["kernels"], cache["bytes"], cache["stale"]) == (False, 0, 0, {})
+    assert found["threads"]["number"] == threads.number() and found["threads"]["cores"] == os.cpu_count()
+    assert found["model"] == str(default_model()) and found["engines"] == [list(pair) for pair in PAIRS]
+
+
+def test_as_text(capsys):
+    healthy = not doctor.examine()["problems"]
+    assert main(["doctor"]) == (0 if healthy else 1)
+    out = capsys.readouterr().out
+    assert out.split()[:2] == ["nphybrid", nphybrid.__version__]
+    for told in (target.RULE, target.TARGET[1], str(default_model()), "reference float64, numba float32"):
+        assert told in out
+    assert ("all is well" in out) == healthy == ("PROBLEM" not in out)
+
+
+@pytest.mark.parametrize("wanted", ["nonsense", "neon" if target.TARGET[0].startswith("x86") else "avx2"])
+def test_a_wrong_instruction_set(root, wanted):
+    code, found = examined(root, NPHYBRID_ISA=wanted)
+    (problem,) = [each for each in found["problems"] if "NPHYBRID_ISA" in each["problem"]]
+    assert code == 1 and problem["problem"].startswith(f"NPHYBRID_ISA={wanted}: this machine has")
+    assert problem["remedy"] == "unset NPHYBRID_ISA, or name one of these"
+    assert found["kernels"]["isa"] is found["kernels"]["tile"] is None and found["kernels"]["NPHYBRID_ISA"] == wanted
+    assert "plain" in found["kernels"]["available"] and found["engines"] and found["model"]
+    assert "PROBLEM  NPHYBRID_ISA" in doctor.shown(found) and "all is well" not in doctor.shown(found)
+
+
+@no_jit
+def test_kernels_that_cannot_be_kept(root, tmp_path):
+    """A file where a folder should be stops even root."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    places = dict(NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=blocked, HOME=blocked, LOCALAPPDATA=blocked, TMPDIR=blocked)
+    if os.name != "posix":
+        pytest.skip("the temporary folder is not named by TMPDIR")
+    code, found = examined(root, **{**places, "NUMBA_CACHE_DIR": blocked})
+    if found["cache"]["folder"]:          # Python found another temporary folder
+        assert code == 0 and not found["cache"]["folder"].startswith(str(blocked))
+        (tmp_path / "nphybrid").mkdir()
+        limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        code, found = examined(root, code=f"{limit}import sys; from nphybrid.__main__ import main; sys.exit(main())",
+                               **places)
+    assert code == 1 and found["cache"]["folder"] is None and not found["cache"]["warm"]
+    (problem,) = found["problems"]
+    assert re.fullmatch(r"compiled kernels cannot be kept \(.+\): every process compiles them anew", problem["problem"])
+    assert problem["remedy"].startswith("set NUMBA_CACHE_DIR to a folder that can be written")
+
+
+def test_plain_python(root):
+    code, found = examined(root, NUMBA_DISABLE_JIT=1, NPHYBRID_ISA=None)
+    assert code == 1 and [each["remedy"] for each in found["problems"]] == ["unset it"]
+    assert found["kernels"]["isa"] == "plain"
+
+
+def test_a_missing_model(root, tmp_path):
+    shutil.copytree(root / "nphybrid", tmp_path / "nphybrid", ignore=shutil.ignore_patterns("__pycache__", "weights"))
+    code, found = examined(tmp_path)
+    assert code == 1 and found["model"] is None
+    assert any(str(tmp_path / "weights") in each["problem"] for each in found["problems"])
+
+
+@no_jit
+def test_what_lies_beside_the_cache(root, tmp_path):
+    stale = tmp_path / "nphybrid" / "avx2-0123456789abcdef" / "ops_x"
+    stale.mkdir(parents=True)
+    (stale / "a.nbc").write_bytes(bytes(1000))
+    for name in "avx2-0123", "mine", "avx2-0123456789abcdef.old":
+        (tmp_path / "nphybrid" / name).mkdir()
+    code, found = examined(root, NUMBA_CACHE_DIR=tmp_path)
+    assert code == 0 and found["cache"]["stale"] == {str(stale.parent): 1000}
+    assert "1, 0.0 MB; `nphybrid warmup --prune` deletes them" in doctor.shown(found)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity")
+def test_threads_follow_the_affinity(root):
+    one = min(os.sched_getaffinity(0))
+    code = f"import os, sys; os.sched_setaffinity(0, {{{one}}})\nfrom nphybrid.__main__ import main; sys.exit(main())"
+    found = examined(root, code=code)[1]["threads"]
+    assert (found["number"], found["allowed"], found["cores"]) == (1, 1, os.cpu_count())
+
+
+# -- single looks ----------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("found, problem", [
+    ({"h5py": "3.15.1"}, "h5py 3.15.1 is older than 3.16"), ({"Pillow": None}, "Pillow is not installed"),
+    ({"NumPy": "10.0", "h5py": "3.100.0rc1"}, None)])
+def test_old_and_missing_packages(found, problem, monkeypatch):
+    versions = {**computer.versions(), **found}
+    monkeypatch.setattr(computer, "versions", lambda: versions)
+    assert [each["problem"] for each in problems(doctor._versions)] == ([problem] if problem else [])
+
+
+def problems(look):
+    told = []
+    look(told)
+    return told
+
+
+def test_the_oldest_packages_are_those_of_setup_cfg(root):
+    wanted = dict(re.findall(r"^    (\w+)>=([\d.]+)$", (root / "setup.cfg").read_text(), re.MULTILINE))
+    assert doctor.LEAST == {name: wanted[name.lower()] for name in doctor.LEAST}
+
+
+def test_a_look_that_fails_is_a_finding(monkeypatch, capsys):
+    def fail(problems):
+        raise RuntimeError("lost")
+    for name in doctor.LOOKS:
+        monkeypatch.setitem(doctor.LOOKS, name, fail)
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert out.count("PROBLEM") == len(doctor.LOOKS) and "PROBLEM  threads: RuntimeError: lost" in out
+
+
+@pytest.mark.parametrize("files, cores", [
+    ({"cpu.max": "150000 100000"}, 1.5), ({"cpu.max": "max 100000"}, None), ({}, None), ({"cpu.max": "?"}, None),
+    ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, None),
+    ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4)])
+def test_quota(files, cores, tmp_path):
+    (tmp_path / "cpu").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    assert computer.quota(tmp_path) == cores
+
+
+def test_cpu_name(tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 1: 2\nflags\t: avx\n")
+    assert computer.cpu_name(tmp_path / "cpuinfo") == "Some CPU @ 1: 2"
+    assert computer.cpu_name(tmp_path / "nothing") and computer.cpu_name()

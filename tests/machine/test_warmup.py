@@ -1,0 +1,147 @@
+"""After a warm-up nothing is left to compile; two at once do no harm; pruning deletes what is ours and stale."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from nphybrid import ops
+from nphybrid.__main__ import main
+from nphybrid.machine import warmup
+from nphybrid.ops import cache, jit, reference
+
+ROOT = Path(jit.__file__).parents[2]
+no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
+
+# Every word with every kind of argument that its tests know, and whole networks of every kind.
+EVERYTHING = """
+from network import test_invariance
+from oracles import cases
+from nphybrid.ops import kernels
+for word, case in cases.ALL:
+    cases.call(kernels, word, case.arguments())
+import numpy as np
+for model in test_invariance.models(2).values():
+    x = np.zeros((2, 3, *getattr(model.network_config, "image")), np.float32)
+    model(x), model.trace(x)
+"""
+
+
+def begin(folder, *args):
+    """A Python in the checkout whose kernels are kept in the folder."""
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "NUMBA_CACHE_DIR": str(folder)}
+    return subprocess.Popen([sys.executable, *map(str, args)], cwd=ROOT, text=True, env=environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def run(folder, *args, code=0):
+    process = begin(folder, *args)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == code, err
+    return out, err
+
+
+def files(folder):
+    """{path: (size, time of the last change)} of what is in a cache."""
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory):
+    """A cache folder that two processes, begun at once, have warmed up."""
+    folder = tmp_path_factory.mktemp("cache")
+    both = [begin(folder, "-m", "nphybrid", "warmup") for _ in range(2)]
+    for process in both:
+        out, err = process.communicate(timeout=300)
+        assert process.returncode == 0 and "compiled " in out and "Traceback" not in err, err
+    return folder
+
+
+@no_jit
+def test_the_second_time_is_no_work(warm):
+    before = files(warm)
+    out, err = run(warm, "-m", "nphybrid", "warmup")
+    assert out.startswith("warm already, ") and err == "" and files(warm) == before
+    assert f" {sum(path.suffix == '.nbc' for path in before)} kernels, " in out and str(warm) in out
+
+
+@no_jit
+def test_nothing_is_left_to_compile(warm):
+    before = files(warm)
+    out, err = run(warm, "-m", "nphybrid", "classify", "examples/images/cat.png")
+    assert out.startswith("cat ") and err == ""
+    run(warm, "-c", EVERYTHING)
+    left = sorted(path.name for path in files(warm).keys() - before.keys())
+    assert files(warm) == before, f"compiled after the warm-up: {left}"
+
+
+def test_every_word_is_spoken():
+    """Also the words that are still to come: the list is the vocabulary's own."""
+    said = set()
+
+    class Listening:
+        def __getattr__(self, word):
+            said.add(word)
+            return getattr(reference, word)
+    warmup.speak(Listening())
+    assert said == set(ops.WORDS)
+
+
+@no_jit
+def test_what_went_missing_is_compiled_again(warm):
+    code = "from nphybrid.machine.warmup import is_warm; print(is_warm())"
+    assert run(warm, "-c", code)[0] == "True\n"
+    (lost,) = warm.rglob("*max_pool*.nbc")
+    lost.unlink()
+    assert run(warm, "-c", code)[0] == "False\n"
+    assert run(warm, "-m", "nphybrid", "warmup")[0].startswith("compiled 1, ")
+    assert run(warm, "-c", code)[0] == "True\n" and lost.exists()
+
+
+@no_jit
+@pytest.mark.parametrize("text", [None, "", "[", "3", '["none.nbc"]'])
+def test_a_damaged_list_is_not_warm(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(warmup, "kept", lambda: warmup.Folder(tmp_path, 0, 0))
+    if text is not None:
+        (tmp_path / warmup.LIST).write_text(text)
+    assert warmup.is_warm() is False
+
+
+@no_jit
+def test_prune(warm, tmp_path):
+    """Only folders named like ours, beside ours, that are none in use; a link is left alone."""
+    ours, elsewhere = warm / "nphybrid", tmp_path / "plain-0123456789abcdef"
+    elsewhere.mkdir()
+    (elsewhere / "precious").write_text("")
+    stale = [ours / name for name in ("avx2-0123456789abcdef", "amx-ffffffffffffffff")]
+    spared = [ours / name for name in ("avx2-0123456789abcde", "avx2-0123456789abcdeg", "avx2-0123456789abcdef.old",
+                                       "0123456789abcdef", "mine")]
+    for folder in (*stale, *spared, warm / "plain-0123456789abcdef"):
+        (folder / "ops_x").mkdir(parents=True)
+        (folder / "ops_x" / "a.nbc").write_bytes(bytes(2_000_000))
+    (ours / "neon-0123456789abcdef").write_text("a file")
+    if os.name == "posix":
+        (ours / "plain-0123456789abcdef").symlink_to(elsewhere)
+    before = files(warm)
+    assert run(warm, "-m", "nphybrid", "warmup")[0].count("deleted") == 0 and files(warm) == before
+    out = run(warm, "-m", "nphybrid", "warmup", "--prune")[0].splitlines()
+    assert out[0].startswith("warm already") and sorted(out[1:]) == sorted(f"deleted {path}, 2.0 MB" for path in stale)
+    gone = {path for path in before if any(folder in path.parents for folder in stale)}
+    assert files(warm).keys() == before.keys() - gone and len(gone) == 2 and (elsewhere / "precious").exists()
+    assert run(warm, "-m", "nphybrid", "warmup", "--prune")[0].count("deleted") == 0
+
+
+def test_nothing_can_be_kept(monkeypatch, capsys):
+    monkeypatch.setattr(cache, "CACHE", None)
+    assert main(["warmup", "--prune"]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == "" and "no kernel can be kept: see `nphybrid doctor`" in printed.err
+    assert warmup.kept() == (None, 0, 0) and warmup.stale() == [] and not warmup.is_warm()
+
+
+def test_the_tiny_networks_are_tiny():
+    """A warm-up compiles; it does not compute."""
+    from nphybrid.modelfile.summary import summary
+    for config in warmup.HYBRID, warmup.BIT:
+        assert sum(row.multiply_adds for row in summary(config)) < 1_000_000

@@ -1,0 +1,308 @@
+"""`nphybrid compare`: where two models or two traces part; the order is the walk's, the index the worst one's."""
+import json
+import math
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nphybrid import (PRESETS, BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification,
+                      ViTHybridModel, default_model, tensorfile)
+from nphybrid.__main__ import main
+from nphybrid.checkpoint import hub
+from nphybrid.modelfile.compare import Row, compared, difference, first_difference, in_order
+from nphybrid.modelfile.summary import summary
+from nphybrid.tensorfile import write_safetensors
+
+BACKBONE = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=2, layer_type="bottleneck",
+                global_padding="same", embedding_dynamic_padding=True)
+CONFIG = ViTHybridConfig(image_size=(33, 47), hidden_size=12, num_hidden_layers=2, num_attention_heads=3,
+                         intermediate_size=20, num_labels=5, backbone_config=BACKBONE)
+LAYER = "vit.encoder.layer.{}.attention.attention.{}.{}"
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small network whose attention is not idle."""
+    model = ViTHybridForImageClassification(CONFIG, engine="reference", seed=1)
+    state, rng = model.state_dict(), np.random.default_rng(1)
+    return rebuilt({name: array + rng.normal(size=array.shape, scale=0.3).astype(np.float32)
+                    for name, array in state.items()})
+
+
+def rebuilt(state, config=CONFIG):
+    return ViTHybridForImageClassification(config, engine="reference", state_dict=state)
+
+
+@pytest.fixture(scope="module")
+def states(model):
+    return dict(model.trace(np.random.default_rng(2).normal(size=(2, 3, 33, 47)).astype(np.float32)))
+
+
+@pytest.fixture
+def saved(model, tmp_path):
+    """A function that saves a model as an .h5 of a name, and gives its path."""
+    def save(name, changed=model):
+        changed.save(tmp_path / name)
+        return str(tmp_path / name)
+    return save
+
+
+@pytest.fixture
+def trace(states, tmp_path):
+    """A function that writes the states, some of them others or None, and gives the file's path."""
+    def write(name, **changed):
+        kept = {state: x for state, x in {**states, **changed}.items() if x is not None}
+        write_safetensors(tmp_path / name, kept)
+        return str(tmp_path / name)
+    return write
+
+
+def verdicts(rows):
+    return {row.name: row.verdict for row in rows if not row.ok}
+
+
+# ---------------------------------------------------------------- the measure
+
+@pytest.mark.parametrize("a, b, error, where", [
+    ([1.0, 2], [1.0, 2], 0, None), ([1.0, 2.5], [1, 2], 0.25, (1,)), ([[0, 0], [3, 0]], [[0, 0], [-1, 0]], 4, (1, 0)),
+    ([math.nan, 1], [math.nan, 1], 0, None), ([math.nan, 1], [0, 1], math.inf, (0,)),
+    ([0, 1], [math.nan, 1], math.inf, (0,)), ([math.inf, 1], [math.inf, 2], 0.5, (1,)),
+    ([math.inf, 1], [-math.inf, 1], math.inf, (0,)), ([1.0, 1e9], [1.0, math.inf], math.inf, (1,)),
+    ([0.0, 1], [0, 0], math.inf, (1,)), ([0.0, -0.0], [-0.0, 0.0], 0, None), (3.0, 4.0, 0.25, ()), ([], [], 0, None),
+    ([1e308], [-1e308], math.inf, (0,))], ids=str)
+def test_difference_by_hand(a, b, error, where):
+    assert difference(np.array(a, np.float64), np.array(b, np.float64)) == (error, where)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.int64, np.bool_])
+def test_difference_by_loops(dtype):
+    rng = np.random.default_rng(3)
+    a, b = (rng.normal(size=(3, 5, 2)).round().astype(dtype) for _ in range(2))
+    apart = {index: abs(float(a[index]) - float(b[index])) for index in np.ndindex(a.shape)}
+    error, where = difference(a, b)
+    assert apart[where] == max(apart.values())
+    assert error == pytest.approx(max(apart.values()) / max(abs(float(y)) for y in b.ravel()), rel=1e-15)
+
+
+# ---------------------------------------------------------------- the order
+
+CONFIGS = {**PRESETS, "border": replace(PRESETS["R26+ViT-S/32"], padding="symmetric", pool_padding="valid"),
+           "bottleneck BiT": replace(PRESETS["BiT-R50x1"], unit="bottleneck"),
+           "mean": replace(PRESETS["R+ViT-Ti/16"], pool="mean", norm_pooled=True, pre_logits=7)}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_order_is_the_walks(name):
+    walked = [row.name for row in summary(CONFIGS[name])]
+    shuffled = random.Random(4).sample(walked, len(walked))
+    assert in_order_of(shuffled) == walked and shuffled != walked
+
+
+def in_order_of(names):
+    return [row.name for row in in_order([Row(name, (), None, None, None, "") for name in names])]
+
+
+def test_the_order_of_weights_masks_and_poolers():
+    model = ViTHybridModel(replace_config(num_hidden_layers=11), use_mask_token=True, engine="reference")
+    walked = list(model.trace(np.zeros((1, 3, 33, 47), np.float32), bool_masked_pos=np.ones((1, 5 * 6), bool)))
+    assert {"tokens.masked", "blocks.10.weights", "pooler"} <= set(walked)
+    assert in_order_of(sorted(walked)) == walked
+
+
+def replace_config(**changes):
+    return ViTHybridConfig.from_dict(CONFIG.to_dict(), backbone_featmap_shape=None, **changes)
+
+
+def test_unknown_states_come_last_of_their_part():
+    assert in_order_of(["zeta", "blocks.1", "blocks.0.mine", "logits", "blocks.0", "alpha", "blocks.0.fc1"]) == [
+        "blocks.0.fc1", "blocks.0.mine", "blocks.0", "blocks.1", "logits", "zeta", "alpha"]
+
+
+# ---------------------------------------------------------------- models
+
+def test_a_model_equals_its_copy_in_another_format(saved, model, tmp_path, capsys):
+    model.save_pretrained(tmp_path / "folder")
+    assert main(["compare", saved("a.h5"), str(tmp_path / "folder"), "--tolerance", "0"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "no state differs, of 50" and len(lines) == 1 + 50 + 2
+    assert lines[1].split() == ["pixel_values", "1x33x47x3", "0", "equal"]
+    assert lines[-3].split() == ["logits", "1x5", "0", "equal"]
+
+
+def test_a_swapped_query_and_key(saved, model, capsys):
+    state = model.state_dict()
+    for leaf in "weight", "bias":
+        a, b = LAYER.format(1, "query", leaf), LAYER.format(1, "key", leaf)
+        state[a], state[b] = state[b], state[a]
+    rows = compared(saved("a.h5"), saved("b.h5", rebuilt(state)))
+    assert first_difference(rows).name == "blocks.1.query"
+    names = [row.name for row in rows]
+    assert list(verdicts(rows)) == [name for name in names[names.index("blocks.1.query"):] if name != "blocks.1.value"]
+    assert main(["compare", saved("a.h5"), saved("b.h5", rebuilt(state)), "--format", "json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["equal"], told["first"]) == (False, "blocks.1.query") and len(told["states"]) == len(rows)
+
+
+def test_a_changed_bias_is_found_where_it_is(saved, model):
+    state = model.state_dict()
+    state["classifier.bias"][3] += 0.5
+    (row,) = [row for row in compared(saved("a.h5"), saved("b.h5", rebuilt(state))) if not row.ok]
+    a, b = row.values
+    assert (row.name, row.where, row.verdict) == ("logits", (0, 3), "DIFFERS") and b - a == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("change, tolerance, ok", [
+    (0, 0, True), (1e-5, None, False), (1e-5, 1e-3, True), (1e-5, 0, False)])
+def test_tolerance(change, tolerance, ok, saved, model):
+    state = model.state_dict()
+    state["classifier.bias"][3] += change
+    row = compared(saved("a.h5"), saved("b.h5", rebuilt(state)), tolerance)[-1]
+    assert row.ok == ok and row.verdict == ("equal" if not change else "within" if ok else "DIFFERS")
+
+
+def test_networks_of_other_shapes(saved, capsys):
+    other = rebuilt(None, replace_config(num_hidden_layers=3, intermediate_size=21))
+    rows = compared(saved("a.h5"), saved("b.h5", other))
+    told = verdicts(rows)
+    assert told["blocks.0.fc1"] == told["blocks.1.fc1"] == "other shape"
+    assert {name for name, verdict in told.items() if verdict == "only in B"} == {
+        row.name for row in rows if row.name.startswith("blocks.2")} != set()
+    fc1 = next(row for row in rows if row.name == "blocks.0.fc1")
+    assert fc1.shapes == ((1, 31, 20), (1, 31, 21)) and fc1.error is None
+    narrow = rebuilt(None, replace_config(image_size=(33, 63)))
+    assert main(["compare", saved("a.h5"), saved("b.h5", narrow)]) == 1
+    assert "first pixel_values: shapes 1x33x47x3 / 1x33x63x3" in capsys.readouterr().out
+
+
+def test_networks_of_two_kinds(saved, tmp_path):
+    bit = BitForImageClassification(BitConfig(**BACKBONE), engine="reference")
+    bit.save(tmp_path / "bit.h5")
+    told = verdicts(compared(saved("a.h5"), tmp_path / "bit.h5"))
+    assert told["tokens"] == "only in A" and told["stem"] == "other shape"
+
+
+def test_a_model_equals_its_copy_in_another_dialect(saved, tmp_path):
+    """timm's names, its query, key and value in one array: the same walk to the last bit, where it can be the same."""
+    config = ViTHybridConfig(image_size=64, hidden_size=64, num_hidden_layers=1, num_attention_heads=1, num_labels=3,
+                             layer_norm_eps=1e-6, backbone_config=dict(
+                                 BACKBONE, embedding_size=32, hidden_sizes=[128], depths=[1], num_groups=32))
+    path = saved("m.h5", ViTHybridForImageClassification(config, engine="reference", seed=5))
+    assert main(["convert", path, str(tmp_path / "timm"), "--to", "timm", "--lossy"]) == 0
+    assert verdicts(compared(path, tmp_path / "timm", tolerance=0)) == {}
+
+
+def test_a_model_on_the_hub_is_the_folder_that_was_fetched(saved, model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path / "folder")
+    monkeypatch.setattr(hub, "fetched", lambda *_: tmp_path / "folder")
+    assert verdicts(compared("owner/name", saved("m.h5"))) == {}
+
+
+def test_a_picture_through_each_models_own_processor(root, tmp_path):
+    cat = root / "examples" / "images" / "cat.png"
+    assert verdicts(compared(default_model(), default_model(), image=cat)) == {}
+    other = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    other.processor = {**other.processor, "image_mean": [0.5, 0.5, 0.6]}
+    other.save(tmp_path / "m.h5")
+    rows = compared(default_model(), tmp_path / "m.h5", image=cat)
+    assert first_difference(rows).name == "pixel_values" and first_difference(rows).where[3] == 2
+    assert verdicts(compared(default_model(), tmp_path / "m.h5")) == {}, "the built-in input needs no processor"
+
+
+# ---------------------------------------------------------------- traces
+
+def test_text_of_two_traces(states, trace, capsys):
+    changed = states["blocks.0.key"].copy()
+    changed[1, 4, 7] = np.float32(100)
+    kept = dict.fromkeys([name for name in states if not name.startswith("blocks.0")])
+    a = trace("a.safetensors", **{**kept, "blocks.0.fc1": None, "norm": np.ones((1, 2))})
+    b = trace("b.safetensors", **{**kept, "blocks.0.key": changed, "blocks.0.out": None, "norm": np.ones((2, 1))})
+    assert main(["compare", a, b]) == 1
+    was = states["blocks.0.key"][1, 4, 7]
+    error = f"{(100 - float(was)) / 100:.1e}"
+    assert capsys.readouterr().out == f"""\
+state             shape      max|a - b| / max|b|
+blocks.0.norm1    2x31x12                      0  equal
+blocks.0.query    2x31x12                      0  equal
+blocks.0.key      2x31x12                {error}  DIFFERS
+blocks.0.value    2x31x12                      0  equal
+blocks.0.weights  2x3x31x31                    0  equal
+blocks.0.context  2x31x12                      0  equal
+blocks.0.out      2x31x12                         only in A
+blocks.0.norm2    2x31x12                      0  equal
+blocks.0.fc1      2x31x20                         only in B
+blocks.0          2x31x12                      0  equal
+norm              1x2 / 2x1                       other shape
+
+4 of 11 states differ, first blocks.0.key: {was:.9g} in A, 100 in B at [1, 4, 7], error {error}
+"""
+
+
+def test_the_first_difference_of_a_trace_is_the_walks_not_the_files(states, trace):
+    """A safetensors file sorts its names, in which blocks come before the stem."""
+    changed = {name: states[name] + np.float32(1) for name in ("blocks.0.norm1", "stem.conv", "tokens.proj")}
+    rows = compared(trace("a.safetensors"), trace("b.safetensors", **changed))
+    assert list(verdicts(rows)) == ["stem.conv", "tokens.proj", "blocks.0.norm1"]
+    assert [row.name for row in rows] == list(states)
+
+
+@pytest.mark.parametrize("dtype, ok", [(np.float32, True), (np.float64, False)])
+def test_float64_is_held_closer(dtype, ok, trace):
+    near = [trace(f"{i}.safetensors", norm=np.array([1, 1 + i * 1e-6], dtype)) for i in range(2)]
+    row = next(row for row in compared(*near) if row.name == "norm")
+    assert row.ok == ok and row.verdict == ("within" if ok else "DIFFERS")
+
+
+@pytest.mark.parametrize("tolerance, verdict", [(0.25, "within"), (np.nextafter(0.25, 0), "DIFFERS")])
+def test_a_tolerance_includes_itself(tolerance, verdict, trace):
+    a, b = (trace(f"{x}.safetensors", norm=np.array([1.0, x])) for x in (2.5, 2))
+    assert next(row for row in compared(a, b, tolerance) if row.name == "norm").verdict == verdict
+
+
+def test_nan_is_equal_to_nan_alone(states, trace, capsys):
+    bad = states["norm"].copy()
+    bad[0, 2, 3] = np.nan
+    a, b = trace("a.safetensors", norm=bad), trace("b.safetensors")
+    assert verdicts(compared(a, a)) == {}
+    for one, other, told in ((a, b, ["nan", float(states["norm"][0, 2, 3])]),
+                             (b, a, [float(states["norm"][0, 2, 3]), "nan"])):
+        assert main(["compare", one, other, "--format", "json"]) == 1
+        row = next(row for row in json.loads(capsys.readouterr().out, parse_constant=pytest.fail)["states"]
+                   if row["name"] == "norm")
+        assert (row["error"], row["where"], row["values"]) == ("inf", [0, 2, 3], told)
+
+
+@pytest.mark.skipif(not hasattr(tensorfile, "stored_npz"), reason="no reader of .npz")
+def test_a_trace_as_numpy_saves_it(states, trace, tmp_path):
+    np.savez(tmp_path / "a.npz", **states)
+    assert verdicts(compared(tmp_path / "a.npz", trace("b.safetensors"), tolerance=0)) == {}
+
+
+def test_names_from_a_stranger_cannot_command_the_terminal(trace, capsys):
+    path = trace("a.safetensors", **{"\x1b[31m": np.ones(2)})
+    assert main(["compare", path, trace("b.safetensors")]) == 1 and "\x1b" not in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- refusals
+
+def test_what_cannot_be_compared(saved, trace, model, tmp_path, capsys):
+    h5, states = saved("a.h5"), trace("t.safetensors")
+    model.save_pretrained(tmp_path / "folder")
+    (tmp_path / "x.bin").write_bytes(b"\x80\x02}q\x00.")
+    for args, told in (([h5, states], f"{h5} is a model and {states} a trace; expected two models or two traces"),
+                       ([states, states, "--image", "x.png"], "only models look at pictures"),
+                       ([h5, h5, "--image", "x.png"], "came without an image processor"),
+                       ([h5, str(tmp_path / "folder" / "model.safetensors")], "is a part of a model"),
+                       ([states, str(tmp_path / "x.bin")], "never opened here"), ([h5, "nowhere"], "nowhere")):
+        assert main(["compare", *args]) == 3
+        printed = capsys.readouterr()
+        assert told in printed.err and printed.out == ""
+
+
+@pytest.mark.parametrize("line", ["compare a", "compare a b --tolerance -1", "compare a b --tolerance nan",
+                                  "compare a b --tolerance some", "inspect", "verify a b"])
+def test_wrong_usage_exits_with_2(line, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(line.split())
+    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err

@@ -1,0 +1,205 @@
+"""The summary against a real walk, against formulas per layer, and against the published cost."""
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nphybrid import model
+from nphybrid.config import PRESETS, Config
+from nphybrid.modelfile.summary import Row, summary, summary_table
+from nphybrid.ops import reference
+from nphybrid.params import count, random, shapes
+from nphybrid.text import table
+from nphybrid.trace import Trace, state_as_json, states, walk_table
+
+TOY = Config(image=(39, 50), stem=8, depths=(1, 2), widths=(16, 24), groups=2, width=12, blocks=2, heads=3,
+             hidden=20, classes=5)
+BIT = dict(padding="symmetric", pool_padding="valid", unit="preactivation",
+           width=0, blocks=0, heads=0, hidden=0)
+TOYS = {
+    "hybrid": TOY,
+    "patch": replace(TOY, patch=2, qkv_bias=False, output_stride=4),
+    "no head": replace(TOY, classes=0),
+    "stem": replace(TOY, depths=(), widths=(), patch=3),
+    "bit": replace(TOY, **BIT),
+    "bit without head": replace(TOY, **{**BIT, "classes": 0}),
+    "bottleneck bit": replace(TOY, **{**BIT, "unit": "bottleneck"}),
+}
+
+
+@pytest.fixture(params=TOYS)
+def config(request):
+    return TOYS[request.param]
+
+
+def walked(config):
+    """Every state of one picture's walk, computed."""
+    out = Trace()
+    tree = reference.prepare(random(shapes(config), seed=1), config)
+    x = np.random.default_rng(1).normal(size=(1, *config.image, config.channels)).astype(np.float32)
+    (model.hybrid if config.blocks else model.bit)(x, tree, config, reference, out)
+    return out
+
+
+def halved(n, times):
+    for _ in range(times):
+        n = -(-n // 2)
+    return n
+
+
+def hybrid_multiply_adds(pixels, stem, depths, widths, P, D, L, F, K):
+    """Layer by layer, for a square picture and SAME padding: outputs times inputs per output."""
+    cells, C = halved(pixels, 1) ** 2, stem
+    total, cells = cells * 7 * 7 * 3 * stem, halved(pixels, 2) ** 2
+    for s, (depth, O) in enumerate(zip(depths, widths)):
+        M = O // 4
+        for u in range(depth):
+            before, cells = cells, halved(pixels, 2 + s) ** 2
+            total += before * C * M + cells * 9 * M * M + cells * M * O + (cells * C * O if u == 0 else 0)
+            C = O
+    side = halved(pixels, 2 + max(0, len(depths) - 1)) // P
+    N = side * side
+    T = N + 1
+    return total + N * P * P * C * D + L * (4 * T * D * D + 2 * T * T * D + 2 * T * D * F) + D * K
+
+
+ARCHITECTURES = {                         # depths, widths, P, D, L, F
+    "R+ViT-Ti/16": ((), (), 8, 192, 12, 768),
+    "R26+ViT-S/32": ((2, 2, 2, 2), (256, 512, 1024, 2048), 1, 384, 12, 1536),
+    "R26+ViT-B/32": ((2, 2, 2, 2), (256, 512, 1024, 2048), 1, 768, 12, 3072),
+    "R50+ViT-B/16": ((3, 4, 9), (256, 512, 1024), 1, 768, 12, 3072),
+    "R50+ViT-L/32": ((3, 4, 6, 3), (256, 512, 1024, 2048), 1, 1024, 24, 4096),
+}
+
+
+# -- rows ------------------------------------------------------------------------------------------
+
+def test_rows_are_the_states_of_a_real_walk(config):
+    states = {name: x.shape for name, x in walked(config).items() if not name.endswith(".weights")}
+    assert {row.name: row.shape for row in summary(config)} == states
+    assert [row.name for row in summary(config)] == list(states)
+
+
+def test_parameters_add_up(config):
+    assert sum(row.parameters for row in summary(config)) == count(shapes(config))
+
+
+def test_who_owns_what():
+    owned = {row.name: row.parameters for row in summary(TOY)}
+    assert owned["stem.conv"] == 7 * 7 * 3 * 8
+    assert owned["stem.norm"] == 2 * 8
+    assert owned["stages.0.0"] == 2 * 16  # norm3 ends the unit
+    assert owned["tokens.proj"] == 24 * 12 + 12
+    assert owned["tokens"] == 12 + 12 * TOY.tokens  # class token and positions
+    assert owned["blocks.1.query"] == 12 * 12 + 12
+    assert owned["blocks.1"] == 20 * 12 + 12  # fc2 ends the block
+    assert owned["logits"] == 12 * 5 + 5
+    assert owned["pixel_values"] == owned["blocks.1.context"] == 0
+
+
+def test_who_costs_what():
+    cost = {row.name: row.multiply_adds for row in summary(TOY)}
+    T, (rows, columns) = TOY.tokens, TOY.grid
+    assert (rows, columns) == (5, 7)
+    assert cost["stem.conv"] == 20 * 25 * 7 * 7 * 3 * 8
+    assert cost["stages.1.0.conv2"] == 5 * 7 * 3 * 3 * 8 * 8
+    assert cost["stages.1.0.proj"] == 5 * 7 * 16 * 24
+    assert cost["tokens.proj"] == 35 * 24 * 12
+    assert cost["blocks.0.context"] == 2 * T * T * 12
+    assert cost["blocks.0.fc1"] == cost["blocks.0"] == T * 12 * 20
+    assert cost["logits"] == 12 * 5
+    assert cost["stem.norm"] == cost["blocks.0.norm1"] == cost["pixel_values"] == 0
+
+
+# -- the published networks ------------------------------------------------------------------------
+
+def test_the_published_hybrid_costs_67_billion():
+    rows = summary(PRESETS["R50+ViT-B/16"])
+    assert sum(row.multiply_adds for row in rows) == 67_155_787_776
+    assert sum(row.parameters for row in rows) == 98_950_952
+
+
+@pytest.mark.parametrize("pixels", [224, 384, 95])
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_multiply_adds_by_formula(name, pixels):
+    rows = summary(replace(PRESETS[name], image=(pixels, pixels)))
+    expected = hybrid_multiply_adds(pixels, 64, *ARCHITECTURES[name], 1000)
+    assert sum(row.multiply_adds for row in rows) == expected
+
+
+def test_the_formula_knows_every_hybrid():
+    assert set(ARCHITECTURES) == {name for name, config in PRESETS.items() if config.blocks}
+
+
+# timm's benchmark tables, in 10^9; they leave attention's two products out and count the norms in.
+@pytest.mark.parametrize("name, pixels, billions", [
+    ("R+ViT-Ti/16", 224, 0.43), ("R+ViT-Ti/16", 384, 1.25), ("R26+ViT-S/32", 224, 3.54),
+    ("R26+ViT-S/32", 384, 10.24),
+    ("R26+ViT-B/32", 224, 6.76), ("R50+ViT-B/16", 224, 20.94), ("R50+ViT-B/16", 384, 61.29),
+    ("R50+ViT-L/32", 224, 19.45), ("R50+ViT-L/32", 384, 56.4)])
+def test_multiply_adds_of_the_benchmarks(name, pixels, billions):
+    rows = summary(replace(PRESETS[name], image=(pixels, pixels)))
+    total = sum(row.multiply_adds for row in rows if not row.name.endswith(".context"))
+    assert 0.97 < total / 1e9 / billions < 1  # observed 0.972 to 0.996
+
+
+# -- text ------------------------------------------------------------------------------------------
+
+def test_a_table_aligns_its_columns():
+    assert table([("ab", "c"), ("d", "1,000")], "<>") == "ab      c\nd   1,000"
+
+
+def test_a_table_has_no_blanks_at_its_end():
+    assert table([("ab", "cdef"), ("d", "e")], "<<") == "ab  cdef\nd   e"
+
+
+def test_the_summary_as_text_ends_with_the_sums():
+    rows = [Row("stem", (1, 2, 30, 4), 1000, 2_000_000), Row("logits", (1, 5), 7, 1)]
+    assert summary_table(rows).splitlines() == [
+        "state   shape   parameters  multiply-adds",
+        "stem    2x30x4       1,000      2,000,000",
+        "logits  5                7              1",
+        "total                1,007      2,000,001",
+    ]
+
+
+# -- states that were computed ---------------------------------------------------------------------
+
+def noted(seconds=None, **arrays):
+    """A Trace that holds these states, and took so long."""
+    out = Trace()
+    for name, array in arrays.items():
+        out[name] = array
+    out.seconds = dict.fromkeys(arrays, 0.25) if seconds is None else seconds
+    return out
+
+
+def test_mean_and_rms_are_summed_in_float64():
+    """In float32 the sum of 2^24 + 3 ones stops at 2^24."""
+    ones = np.broadcast_to(np.float32(1), (2**24 + 3, 1))
+    large = np.float32([1e30, -1e30, 1e30])
+    x, y = states(noted(x=ones, y=large))
+    assert (x.mean, x.rms) == (1, 1)
+    assert y.mean == pytest.approx(float(large[0]) / 3, rel=1e-12)
+    assert y.rms == pytest.approx(float(large[0]), rel=1e-12)
+
+
+def test_a_state_that_was_not_timed_has_no_share():
+    rows = states(noted({"a": 0.75, "c": 0.25}, a=np.ones((1, 2)), b=np.zeros((1, 3, 1)), c=np.float32(-2)))
+    assert [(row.seconds, row.share) for row in rows] == [(0.75, 0.75), (None, None), (0.25, 0.25)]
+    assert walk_table(rows).splitlines() == [
+        "state  shape  mean  rms        ms  of time",
+        "a      1x2       1    1   750.000    75.0%",
+        "b      1x3x1     0    0         -        -",
+        "c      ()       -2    2   250.000    25.0%",
+        "total                    1000.000   100.0%"]
+
+
+@pytest.mark.parametrize("numbers, mean, rms", [([np.inf, 1], "inf", "inf"), ([np.inf, -np.inf], "nan", "inf"),
+                                                ([np.nan, 1], "nan", "nan"), ([3, -3], 0, 3)])
+def test_what_is_not_finite_is_a_string_in_json(numbers, mean, rms):
+    row, = states(noted(x=np.float32(numbers)))
+    told = json.loads(json.dumps(state_as_json(row)), parse_constant=pytest.fail)
+    assert told == {"name": "x", "shape": [2], "dtype": "float32", "mean": mean, "rms": rms, "seconds": 0.25,
+                    "share": 1}

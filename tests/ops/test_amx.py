@@ -1,0 +1,291 @@
+"""Float32 out of bfloat16 tiles.  Without AMX these tests run in a child process that has its instructions trapped."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from nphybrid import ViTHybridForImageClassification, default_model
+from nphybrid.ops import amx, jit, kernels, matmul, reference, target, threads, windows
+from nphybrid.ops.amx import widened
+from nphybrid.ops.packed import BEYOND, Packed, narrowed
+from nphybrid.params import Linear
+
+from oracles import cases
+from tools.assembly import FLOATS, INT, emitted
+
+on_amx = pytest.mark.skipif(target.ISA != "amx", reason="runs in the child of test_all_of_it_on_amx")
+LARGEST = np.finfo(np.float32).max
+
+
+def test_all_of_it_on_amx(amx_environment):
+    """This file and the accuracy of every word."""
+    if target.ISA == "amx":
+        pytest.skip("this is such a process")
+    here = Path(__file__).parent
+    chosen = "test_amx or test_accuracy or infinity_pass or gives_the_kernel_back or goes_to_another"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler",
+               "--import-mode=importlib", here / "test_amx.py", here / "test_kernels.py",
+               "-k", f"({chosen}) and not traps"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=amx_environment, cwd=here)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+    passed, skipped = (int((re.search(rf"(\d+) {what}", done.stdout) or [0, 0])[1]) for what in ("passed", "skipped"))
+    assert passed > len(cases.ALL) + 60 and skipped == 1, done.stdout[-3000:]
+
+
+@pytest.mark.skipif("amx" in target.available(target.TARGET), reason="nothing is trapped where there is AMX")
+@pytest.mark.parametrize("code, reason", [
+    ("one_of_eight()", "a tile before its configuration"), ("configured(palette=2)", "a palette"),
+    ("configured(rows=8)", "a tile that is not 16 rows"), ("configured(palette=1); print('fine')", ""),
+    # Whoever multiplied has given the tiles back.
+    ("linear(cases.normal(0, 1, 5), cases.normal(1, 5, 5), 3); one_of_eight()", "a tile before its configuration")])
+def test_the_traps_catch_what_a_processor_would(code, reason, amx_environment):
+    done = subprocess.run([sys.executable, "-c", f"from ops.test_amx import *; {code}"], capture_output=True, text=True,
+                          env=amx_environment, timeout=120)
+    assert (done.returncode, done.stdout) == ((70, "") if reason else (0, "fine\n")), done.stderr
+    assert reason in done.stderr
+
+
+@jit.jit
+def _configured(config):
+    amx._configure(config)
+    amx._release()
+
+
+@jit.jit
+def _block(a, b, c):
+    amx._one(a, b, 0, c, 1)
+
+
+def configured(palette=1, rows=16):
+    config = amx.CONFIG.copy()
+    config[0], config[48:56] = palette, windows
+    _configured(config)
+
+
+def one_of_eight():
+    halves = np.zeros(amx.STEP, np.uint16)
+    _block(halves, halves, np.zeros(amx.STEP, np.float32))
+
+
+# ---------------------------------------------------------------- parts, on any machine
+
+def parts_of(x, n=3):
+    """The parts of x as float32: (n, size); and what they leave."""
+    out, rest = np.zeros((n, x.size), np.uint16), np.array(x, np.float32)
+    amx.split_into(out.reshape(-1), 0, x.size, rest, n)
+    return widened(out), rest
+
+
+def everywhere(lowest, highest):
+    """Random float32 of each exponent from 2**lowest to below 2**highest, and those beside the borders of rounding."""
+    rng, exponents = np.random.default_rng(0), np.arange(lowest + 127, highest + 127).repeat(200)
+    bits = (exponents.astype(np.uint32) << 23) | rng.integers(0, 1 << 23, exponents.size, np.uint32)
+    near = bits & np.uint32(0xFFFF0000) | rng.choice(np.uint32([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]), bits.size)
+    return np.concatenate([bits, near]).view(np.float32) * rng.choice(np.float32([-1, 1]), 2 * bits.size)
+
+
+def test_three_parts_are_the_number():
+    x = np.concatenate([everywhere(-110, 128), np.float32([0, 1, LARGEST, -LARGEST, 3.3895e38, 3.39e38])])
+    parts, rest = parts_of(x)
+    assert np.array_equal((parts[2] + parts[1]) + parts[0], x) and not rest.any()
+    first = np.abs(x.astype(np.float64) - parts[0])
+    assert np.array_equal(parts[0][np.abs(x) < 3.389e38],
+                          widened(narrowed(x[np.abs(x) < 3.389e38])))
+    assert (first <= 2.0 ** -7 * np.abs(x)).all() and np.isfinite(parts).all()
+
+
+def test_tiny_numbers_lose_their_last_parts_only():
+    x = everywhere(-126, -110)
+    parts, rest = parts_of(x)
+    assert rest.any() and np.array_equal(parts.astype(np.float64).sum(0) + rest, x.astype(np.float64))
+    assert np.abs(rest).max() < 2.0 ** -133
+
+
+def test_parts_of_what_is_not_finite():
+    parts, _ = parts_of(np.uint32([0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF]).view(np.float32))
+    assert parts[0, :2].tolist() == [np.inf, -np.inf] and np.isnan(parts[0, 2:]).all() and np.isnan(parts[1:]).all()
+
+
+@pytest.mark.parametrize("K, N", [(1, 1), (31, 33), (32, 32), (33, 31), (100, 70)])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_panels_hold_what_the_picture_says(K, N, parts):
+    kernel = cases.normal(K, K, N)
+    panels, exact = amx.packed(kernel, parts)
+    expected = parts_of(kernel.reshape(-1), parts)[0].reshape(parts, K, N)
+    for k in range(K):
+        for n in range(N):
+            found = panels[n // 32, k // 32, :, n % 32 // 16, k % 32 // 2, n % 16, k % 2]
+            assert np.array_equal(widened(found), expected[:, k, n])
+    assert np.count_nonzero(panels) == np.count_nonzero(expected) and panels.ctypes.data % 64 == 0
+    assert exact == (parts == 3)
+    assert np.array_equal(amx.unpacked(panels, K, N), expected[::-1].sum(0, dtype=np.float32))
+
+
+def test_a_kernel_comes_back_bit_for_bit(monkeypatch):
+    """Zeros of either sign, and numbers that three parts cannot hold; under any instruction set."""
+    monkeypatch.setattr("nphybrid.ops.packed.AMX", True)
+    for x in (np.float32([[0.0, -0.0, 1]]), everywhere(-120, -100)[None], cases.normal(0, 3, 3, 7, 40)):
+        packed = Packed(x)
+        assert packed.unpacked().tobytes() == x.tobytes() and (packed.kept is None) == (np.abs(x[x != 0]).min() > 1e-33)
+        assert Packed(*packed.__reduce__()[1]).unpacked().tobytes() == x.tobytes()
+
+
+@pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="LLVM is not used")
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_assembly(parts):
+    """For a processor that has it: four products each, no tile loaded twice in a row, none to the stack."""
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    module, halves = ir.Module(), ir.IntType(16).as_pointer()
+    module.triple, products = "x86_64-unknown-linux-gnu", amx.PRODUCTS[parts]
+    emitted(module, "block", [halves, halves, FLOATS, INT],
+            lambda build, *args: amx.emit_block(build, *args, products, amx.held(parts)))
+    machine = llvm.Target.from_triple(module.triple).create_target_machine(cpu="sapphirerapids", opt=3)
+    text = machine.emit_assembly(llvm.parse_assembly(str(module)))
+    loads = sum((i != a) + (j != b) for (a, b), (i, j) in zip([(None, None), *products], products))
+    assert sorted(products) == sorted((i, j) for i in range(parts) for j in range(parts) if i + j < parts)
+    for instruction, times in (("tdpbf16ps", 4 * len(products)), ("tilestored", 4), ("tilezero", 4),
+                               ("tileload", 2 * loads)):
+        assert len(re.findall(instruction, text)) == times
+    assert "(%rsp" not in text
+
+
+# ---------------------------------------------------------------- products, on AMX
+
+def linear(x, kernel, parts, bias=None):
+    return kernels.linear(x, Linear(Packed(kernel, parts), bias))
+
+
+@on_amx
+@pytest.mark.parametrize("M, K, N", [(1, 1, 1), (31, 33, 70), (33, 31, 1), (70, 577, 65), (5, 1300, 33)])
+def test_products_are_those_of_parts(M, K, N):
+    """Against the definition in float64.  What is left is the rounding of sums."""
+    x, kernel = cases.normal(0, M, K), cases.normal(1, K, N)
+    for parts in (1, 2, 3):
+        a, b = (parts_of(array.reshape(-1), parts)[0].reshape(parts, *array.shape).astype(np.float64)
+                for array in (x, kernel))
+        truth = sum(a[i] @ b[j] for i in range(parts) for j in range(parts) if i + j < parts)
+        assert np.abs(linear(x, kernel, parts) - truth).max() <= 1e-6 * K ** 0.5
+
+
+# parts: rms error / std over K = 768; bound, observed
+ERRORS = {1: (3e-3, 2.37e-3), 2: (6e-6, 4.46e-6), 3: (2e-7, 1.18e-7)}
+
+
+@on_amx
+@pytest.mark.parametrize("parts", ERRORS)
+def test_errors(parts):
+    x, kernel = cases.normal(0, 100, 768), cases.normal(1, 768, 200)
+    truth = x.astype(np.float64) @ kernel
+    found = np.sqrt(np.square(linear(x, kernel, parts) - truth).mean()) / truth.std()
+    print(f"{parts} parts: {found:.2e}")
+    assert ERRORS[parts][0] / 3 < found <= ERRORS[parts][0]
+
+
+@on_amx
+def test_three_parts_are_closer_than_float32():
+    x, kernel = cases.normal(0, 100, 768), cases.normal(1, 768, 200)
+    truth = x.astype(np.float64) @ kernel
+    assert np.abs(linear(x, kernel, 3) - truth).max() < np.abs(x @ kernel - truth).max()
+
+
+@on_amx
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_an_infinite_row_is_nan(value):
+    x, kernel = cases.normal(0, 40, 50), cases.normal(1, 50, 40)
+    x[33, 7] = value
+    for parts in (2, 3):
+        y = linear(x, kernel, parts)
+        assert np.isnan(y[33]).all() and np.isfinite(np.delete(y, 33, 0)).all()
+    one, sign = linear(x, kernel, 1), np.sign(kernel[7])
+    assert np.array_equal(one[33], sign * np.float32(value), equal_nan=True)
+
+
+@on_amx
+@pytest.mark.parametrize("x", [LARGEST, -LARGEST, 3.3895e38, BEYOND, np.nextafter(BEYOND, 0),
+                               2.0 ** -102])
+def test_the_largest_come_out_as_they_went_in(x):
+    x = np.float32(x)
+    assert linear(np.array([[x]]), np.float32([[1]]), 3).item() == x
+
+
+@on_amx
+def test_denormals_are_0():
+    assert linear(np.float32([[1e-38, 1.5e-39]]), np.float32([[0], [1]]), 3).item() == 0
+
+
+# Factors 2**first and 2**second: rms error / std; bound, observed. The smaller parts vanish below 2**-126.
+SCALES = {(0, 0): (2e-7, 1.14e-7), (-100, 0): (2e-7, 1.14e-7), (-50, -50): (2e-7, 1.14e-7), (-60, -60): (4e-3, 2.5e-3)}
+
+
+@on_amx
+@pytest.mark.parametrize("scale", SCALES)
+def test_errors_of_small_numbers(scale):
+    shapes = (50, 768), (768, 70)
+    x, kernel = (cases.normal(i, *shape) * np.float32(2.0 ** scale[i]) for i, shape in enumerate(shapes))
+    truth = x.astype(np.float64) @ kernel
+    found = np.sqrt(np.square(linear(x, kernel, 3) - truth).mean()) / truth.std()
+    print(scale, found)
+    assert SCALES[scale][0] / 3 < found <= SCALES[scale][0]
+
+
+@on_amx
+def test_high_gives_the_whole_kernel_back():
+    kernel = cases.normal(0, 50, 40)
+    assert Packed(kernel, 2).unpacked().tobytes() == kernel.tobytes()
+
+
+def test_rows_are_set_to_their_end():
+    """What lies behind the last run is 0, whatever was there: it meets zeros, and NaN times 0 is NaN."""
+    x, walk = cases.normal(0, 40 * 5), windows.walk_of(40, 1, 5, 1, 1, 5, 1, 1, windows.NOWHERE)
+    a, row = np.full(2 * amx.STEP, 0x7FC0, np.uint16), np.full(amx.SIDE, np.float32(np.nan))
+    amx._rows_into(a, row, np.empty(2 * amx.SIDE, np.int64), x, walk, 32, 40, 0, 5, 2)
+    halves = a.reshape(2, amx.SIDE, amx.SIDE)
+    assert not halves[:, :, 5:].any() and not halves[:, 8:].any() and halves[0, :8, :5].all()
+    assert np.abs(widened(halves[:, :8, :5]).sum(0) - x.reshape(40, 5)[32:]).max() < 1e-4
+
+
+@on_amx
+@pytest.mark.parametrize("parts", [1, 3])
+def test_bits_do_not_depend_on_rows_and_threads(parts, monkeypatch):
+    monkeypatch.setattr(threads, "SMALL", 0)
+    x, kernel, bias = cases.normal(0, 70, 600), cases.normal(1, 600, 100), cases.normal(2, 100)
+    results = []
+    for n, cache in ((1, 0), (2, 1 << 20), (3, 1 << 30)):
+        monkeypatch.setattr(matmul, "L2", cache)
+        with threads.using(n):
+            results.append(linear(x, kernel, parts, bias))
+    assert all(np.array_equal(results[0], result) for result in results[1:])
+    assert np.array_equal(results[0][37:41], linear(x[37:41].copy(), kernel, parts, bias))
+
+
+@on_amx
+@pytest.mark.parametrize("C, O, taps, stride, dilation", [(3, 40, 7, 2, 1), (40, 33, 3, 1, 2), (600, 35, 1, 2, 1),
+                                                          (200, 5, 3, 1, 1)])
+def test_convolutions_meet_every_border(C, O, taps, stride, dilation):
+    x, kernel = cases.normal(0, 2, 9, 8, C), cases.normal(1, taps, taps, C, O)
+    around = (dilation * taps // 2,) * 2, (dilation * taps // 2,) * 2
+    truth = reference.conv2d(x.astype(np.float64), kernel.astype(np.float64), stride, dilation, around)
+    for parts, bound in ((3, 2e-6), (2, 1e-4), (1, 0.05)):
+        found = kernels.conv2d(x, Packed(kernel, parts), stride, dilation, around)
+        assert np.abs(found - truth).max() / truth.std() <= bound
+
+
+@on_amx
+@pytest.mark.parametrize("options, bound", [({}, 1e-5), ({"precision": "high"}, 1e-4), ({"dtype": "bfloat16"}, 0.3)])
+def test_the_bundled_network(options, bound):
+    """Observed: 1.2e-06, 1.3e-05, 0.06 of the logits' standard deviation."""
+    x = cases.normal(0, 1, 3, 64, 64)
+    exact = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference", dtype="float64")
+    truth = exact(x.astype(np.float64)).logits
+    model = ViTHybridForImageClassification.from_pretrained(default_model(), **options)
+    found = np.abs(model(x).logits - truth).max() / truth.std()
+    print(options, found)
+    assert found <= bound
+    if not options:
+        assert all(np.array_equal(array, exact.state_dict()[name]) for name, array in model.state_dict().items())

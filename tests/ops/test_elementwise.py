@@ -1,0 +1,80 @@
+"""Errors of exp and the activations in units of the last place, over dense grids, against float64."""
+import math
+
+import numpy as np
+import pytest
+
+from nphybrid.ops import elementwise, kernels, reference
+from nphybrid.ops.jit import jit
+from nphybrid.ops.target import ISA
+
+from oracles.cases import SLOW
+
+STEPS = 2_000 if SLOW else 400_001
+FUSED = ISA != "plain"                    # without fused multiply-adds the last bits are a little worse
+
+
+def grid(low, high):
+    x = np.linspace(low, high, STEPS).astype(np.float32)
+    return np.concatenate([x, *(s * np.geomspace(1e-30, 1, STEPS // 10).astype(np.float32) for s in (1, -1))])
+
+
+def ulp(x, truth):
+    """|x - truth| in units of the last place of truth, and of 2**-149 below the normal numbers."""
+    return np.abs(x - truth) / np.spacing(np.maximum(np.abs(truth), 2.0 ** -126).astype(np.float32))
+
+
+@jit
+def exp_of(x, negative):
+    for i in range(x.size):
+        x[i] = elementwise.exp_negative(x[i]) if negative else elementwise.exp(x[i])
+
+
+def exps(x, negative=False):
+    y = x.copy()
+    with np.errstate(all="ignore"):
+        exp_of(y, negative)
+    return y
+
+
+def test_exp():
+    x = grid(-87.3, 88.7)
+    assert ulp(exps(x), np.exp(x.astype(np.float64))).max() <= 2           # observed 1.0
+    tail = np.linspace(-103, -87.3, 2000).astype(np.float32)
+    assert ulp(exps(tail), np.exp(tail.astype(np.float64))).max() <= 2     # observed 1.0
+    ends = np.array([np.nan, np.inf, -np.inf, 89, -110, 0], np.float32)
+    assert np.array_equal(exps(ends), np.array([np.nan, np.inf, 0, np.inf, 0, 1], np.float32), equal_nan=True)
+
+
+def test_exp_of_softmax():
+    x = grid(-86.9, 0)
+    x = x[x <= 0]
+    assert ulp(exps(x, True), np.exp(x.astype(np.float64))).max() <= 2     # observed 1.0
+    ends = np.array([np.nan, -np.inf, -88, 0], np.float32)
+    assert np.array_equal(exps(ends, True), np.array([np.nan, 0, 0, 1], np.float32), equal_nan=True)
+
+
+def test_gelu():
+    x = grid(-12, 12)
+    truth = np.array([math.erfc(-v / math.sqrt(2)) * v / 2 for v in x.astype(np.float64)])
+    y = kernels.activate(x, "gelu")
+    right = x >= -1
+    assert ulp(y, truth)[right].max() <= 4             # observed 2.6, without FMA 2.9
+    assert (np.abs(y - truth) / np.maximum(1, np.abs(x)))[~right].max() <= 2.0 ** -22
+
+
+@pytest.mark.parametrize("name, bound", [
+    ("gelu_new", 8), ("quick_gelu", 8), ("relu", 0), ("selu", 4), ("silu", 4), ("tanh", 6), ("sigmoid", 4)])
+def test_other_activations(name, bound):
+    """In ULP where the function is not in its far negative tail; there, absolutely."""
+    x = grid(-12, 12)
+    truth = reference.activate(x.astype(np.float64), name)
+    y = kernels.activate(x, name)
+    near = (x >= -1) | (name in ("selu", "tanh"))
+    assert ulp(y, truth)[near].max() <= bound
+    assert np.abs(y - truth).max() <= 2e-6
+
+
+def test_one_list_of_names():
+    assert set(elementwise.CODES) - {""} == set(reference.ACTIVATIONS)
+    assert elementwise.CODES["gelu_new"] == elementwise.CODES["gelu_pytorch_tanh"]

@@ -1,0 +1,376 @@
+"""Every word in both arithmetics: the same signature, the same numbers, the same bits in any company."""
+import inspect
+import os
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from nphybrid.ops import WORDS, jit, kernels, matmul, reference, target, threads
+from nphybrid.ops.amx import widened
+from nphybrid.ops.packed import AMX, Packed, narrowed
+from nphybrid.params import Linear, Norm
+
+from oracles import cases
+from oracles.cases import ALL, CASES, NAMES, SLOW, call
+
+each_case = pytest.mark.parametrize("word, case", ALL, ids=NAMES)
+one_case = pytest.mark.parametrize("word, case", [(w, c[0]) for w, c in CASES.items()], ids=list(CASES))
+
+# error(x) = max|x - truth| / std(truth), truth the reference in float64. A kernel may have RATIO times the
+# float32 reference's own error, or FLOOR. Largest ratio seen where the error was above the floor (AVX-512):
+#   conv2d 1.6   linear 1.0   linear_activate 1.4   linear_add 1.0   attention 1.1   mean_pool 0.1
+# Below it: the norms (at most 1.3e-6), activate (2.4e-7), max_pool (0).
+RATIO, FLOOR = 2.5, 2e-6
+
+
+def outputs(result):
+    return result if isinstance(result, tuple) else (result,)
+
+
+def error(x, truth):
+    return float(np.abs(x - truth).max() / (truth.std() or np.abs(truth).max() or 1))
+
+
+def test_both_engines_speak_all_words():
+    for word in (*WORDS, "ready"):
+        ours, theirs = (inspect.signature(getattr(ops, word)) for ops in (kernels, reference))
+        assert ours == theirs, word
+    assert set(CASES) == set(WORDS) - {"prepare"}
+
+
+@each_case
+def test_accuracy(word, case):
+    arguments = case.arguments()
+    truth = outputs(call(reference, word, arguments, np.float64))
+    plain = outputs(call(reference, word, arguments))
+    for x, y, t in zip(outputs(call(kernels, word, arguments)), plain, truth, strict=True):
+        assert x.shape == t.shape and x.dtype == np.float32 and x.flags.c_contiguous
+        assert error(x, t) <= max(RATIO * error(y, t), FLOOR)
+
+
+@pytest.mark.parametrize("mean", [0, 1e4])
+def test_norms_keep_a_large_mean(mean):
+    # Observed at 1e4: group norm 3.4e-7, layer norm 3.8e-7; the float32 reference 3e-3 and 2e-3.
+    x, p = cases.normal(1, 2, 6, 6, 64, mean=mean), cases.norm(3, 64)
+    for word, arguments in (("group_norm", (x, p, 8, 1e-5)), ("layer_norm", (x[0], p, 1e-12))):
+        assert error(call(kernels, word, arguments), call(reference, word, arguments, np.float64)) <= 1e-5
+
+
+@each_case
+def test_arguments_are_left_alone(word, case):
+    arguments = case.arguments()
+    call(kernels, word, arguments)
+    for before, after in zip(case.arguments(), arguments, strict=True):
+        for x, y in zip(leaves(before), leaves(after), strict=True):
+            assert np.array_equal(x, y)
+
+
+def leaves(argument):
+    if isinstance(argument, tuple):
+        return [leaf for child in argument for leaf in leaves(child)]
+    return [argument] if isinstance(argument, np.ndarray) else []
+
+
+PRODUCTS = "conv2d", "linear", "linear_activate", "linear_add"
+
+
+@one_case
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_pass(word, case, value):
+    x, *rest = case.arguments()
+    x[0].flat[x[0].size // 2] = value
+    with np.errstate(all="ignore"):
+        theirs = outputs(call(reference, word, (x, *rest), np.float64))
+    for a, b in zip(outputs(call(kernels, word, (x, *rest))), theirs, strict=True):
+        if AMX and word in PRODUCTS:               # in parts an infinity is NaN: infinity - infinity
+            b = np.where(np.isfinite(b), b, np.nan)
+        assert np.array_equal(np.isnan(a), np.isnan(b))
+        assert np.array_equal(np.sign(a[np.isinf(a)]), np.sign(b[np.isinf(b)]))
+        assert np.array_equal(np.isinf(a), np.isinf(b))
+
+
+@pytest.mark.parametrize("name", cases.ACTIVATIONS)
+def test_activations_at_the_ends(name):
+    x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e30, 88.8, 104, 1e-30, -1e-30], np.float32)
+    with np.errstate(all="ignore"):
+        theirs = reference.activate(x.astype(np.float64), name)
+    assert np.allclose(kernels.activate(x, name), theirs, rtol=1e-6, atol=1e-7, equal_nan=True)
+
+
+@one_case
+def test_any_layout_of_memory(word, case):
+    arguments = case.arguments()
+    expected = outputs(call(kernels, word, arguments))
+    for arranged in (np.asfortranarray, strided, read_only):
+        got = speak_unconverted(word, [arranged(a) if isinstance(a, np.ndarray) else a for a in arguments])
+        assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
+
+
+def speak_unconverted(word, arguments):
+    return outputs(getattr(kernels, word)(*(
+        a if isinstance(a, np.ndarray) else cases.ready(kernels, a, np.float32) for a in arguments)))
+
+
+def strided(x):
+    wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+    wide[..., ::2] = x
+    return wide[..., ::2]
+
+
+def read_only(x):
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+@one_case
+@pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
+def test_other_dtypes_are_refused(word, case, dtype):
+    x, *rest = case.arguments()
+    with pytest.raises(TypeError, match="float32"):
+        speak_unconverted(word, [x.astype(dtype), *rest])
+
+
+def test_wrong_shapes_are_refused():
+    p = kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
+    with pytest.raises(ValueError, match="shape"):
+        kernels.linear(cases.normal(0, 2, 5), p)
+    with pytest.raises(ValueError, match="residual"):
+        kernels.linear_add(cases.normal(0, 2, 6), p, cases.normal(0, 3, 4))
+    with pytest.raises(ValueError, match="divide"):
+        kernels.group_norm(cases.normal(0, 1, 2, 2, 6), cases.norm(0, 6), 4, 1e-5)
+    with pytest.raises(ValueError, match="divide"):
+        kernels.attention(*[cases.normal(0, 1, 3, 10)] * 3, 3)
+    with pytest.raises(ValueError, match="key"):
+        kernels.attention(cases.normal(0, 1, 3, 4), *[cases.normal(0, 1, 2, 4)] * 2, 2)
+    with pytest.raises(ValueError, match="2 x 9 cells is smaller than its kernel, which spans 5 x 5"):
+        kernel = kernels.prepare(cases.normal(0, 3, 3, 4, 5), cases.CONFIG)
+        kernels.conv2d(cases.normal(0, 1, 2, 7, 4), kernel, 1, 2, ((0, 0), (1, 1)))
+    with pytest.raises(ValueError, match="no weights"):
+        kernels.prepare(cases.dense(0, 1, 4)._replace(kernel=cases.normal(0, 0, 4)), cases.CONFIG)
+
+
+def test_a_wrong_bias_is_refused():
+    """A short one would be read beyond its end."""
+    x, p = cases.normal(0, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
+    with pytest.raises(ValueError, match="bias must have shape"):
+        kernels.linear(x, p._replace(bias=p.bias[:3]))
+    with pytest.raises(TypeError, match="bias must be a float32 array, got float64"):
+        kernels.linear_activate(x, p._replace(bias=p.bias.astype(np.float64)), "relu")
+
+
+def test_an_unknown_activation_is_named():
+    x, p = cases.normal(0, 1, 2, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
+    for speak in (lambda: kernels.activate(x, "mish"), lambda: kernels.linear_activate(x, p, "mish"),
+                  lambda: kernels.group_norm_activate(x, cases.norm(0, 6), 2, 1e-5, "mish")):
+        with pytest.raises(ValueError, match="'mish'; expected one of gelu, "):
+            speak()
+
+
+@one_case
+def test_no_image_at_all(word, case):
+    first, *rest = case.arguments()
+    if word == "linear_add":
+        rest[-1] = rest[-1][:0]
+    x = first[:0]
+    got = outputs(call(kernels, word, [x, *(a[:0] if isinstance(a, np.ndarray) else a for a in rest)]))
+    whole = outputs(call(kernels, word, case.arguments()))
+    assert [y.shape for y in got] == [(0, *y.shape[1:]) for y in whole]
+
+
+def test_prepare_keeps_the_tree_and_refuses_other_dtypes():
+    norm, linear = cases.norm(0, 4), cases.dense(1, 4, 6)
+    tree = (norm, (linear, cases.normal(2, 3, 3, 4, 5), None), cases.normal(3, 7, 4))
+    ready = kernels.prepare(tree, cases.CONFIG)
+    assert type(ready[0]) is Norm and type(ready[1][0]) is Linear and ready[1][2] is None
+    assert ready[1][0].kernel.shape == (4, 6) and ready[1][1].shape == (3, 3, 4, 5)
+    assert np.array_equal(ready[2], tree[2]) and ready[2].dtype == np.float32
+    with pytest.raises(TypeError, match="bfloat16|float64"):
+        kernels.prepare(tree, cases.CONFIG, np.float64)
+
+
+def test_prepared_arrays_share_no_memory():
+    """Nor do they depend on how the array lies in memory."""
+    for ops in kernels, reference:
+        for name, array in (("bias", cases.normal(0, 64)), ("positions", cases.normal(1, 5, 64)),
+                            ("kernel", cases.normal(2, 5, 64)), ("conv", cases.normal(3, 3, 3, 4, 8))):
+            expected = np.asarray(ops.ready(name, array, cases.CONFIG)).tobytes()
+            for arranged in (array, np.asfortranarray(array), strided(array), array.astype(np.float64)):
+                ready = ops.ready(name, arranged, cases.CONFIG)
+                assert np.asarray(ready).tobytes() == expected
+                assert not np.shares_memory(getattr(ready, "panels", ready), arranged)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+def test_bfloat16_narrows_kernels_alone(dtype, monkeypatch):
+    monkeypatch.setattr("nphybrid.ops.packed.Packed", lambda kernel, parts: (kernel.dtype, parts))
+    for name, shape, packed in (("stem.conv", (7, 7, 3, 8), True), ("head.kernel", (8, 5), True),
+                                ("head.bias", (5,), False), ("tokens.positions", (5, 8), False),
+                                ("tokens.cls", (8,), False), ("norm.scale", (8,), False)):
+        ready = kernels.ready(name, cases.normal(0, *shape), cases.CONFIG, dtype)
+        assert ready == (np.float32, 1 if dtype == "bfloat16" else 3) if packed else ready.dtype == np.float32
+
+
+@pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
+def test_a_packed_kernel_is_an_array_where_one_is_wanted(K, N):
+    kernel = cases.normal(0, K, N)
+    packed = Packed(kernel.T.copy().T)
+    assert np.array_equal(np.asarray(packed), kernel) and np.asarray(packed, np.float64).dtype == np.float64
+    assert not np.shares_memory(np.array(packed), packed.panels)
+
+
+@pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
+def test_unpacking_gives_the_kernel_back(K, N):
+    kernel = cases.normal(0, K, N)
+    packed = kernels.prepare(Linear(kernel, None), cases.CONFIG).kernel
+    assert packed.panels.ctypes.data % 64 == 0
+    assert np.array_equal(packed.unpacked(), kernel)
+    if not AMX:
+        assert np.count_nonzero(packed.panels) == np.count_nonzero(kernel)
+
+
+@pytest.mark.skipif(AMX, reason="its panels have one width")
+def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
+    """Written under another layout, read under this one."""
+    kernel = cases.normal(0, 3, 3, 100, 45)
+    here = Packed(kernel)
+    for NR in (target.NR, 7):
+        with monkeypatch.context() as patch:
+            patch.setattr("nphybrid.ops.packed.NR", NR)
+            there = Packed(kernel)
+            written = pickle.dumps(there)
+        again = pickle.loads(written)
+        assert again.shape == here.shape and again.dtype == here.dtype
+        assert again.panels.tobytes() == here.panels.tobytes() and again.panels.ctypes.data % 64 == 0
+    assert there.panels.size != here.panels.size
+
+
+def test_narrowed_is_the_nearest_bfloat16():
+    """Against the definition: of the two neighbours the nearer, of two equally near ones the even."""
+    rng = np.random.default_rng(0)
+    bits = np.concatenate([rng.integers(0, 0x7F7F8000, 20000, np.uint32), 0x3F808000 + 0x10000 * np.arange(100)])
+    x = bits.astype(np.uint32).view(np.float32) * rng.choice(np.float32([-1, 1]), len(bits))
+    below = x.view(np.uint32) >> 16
+    near = widened(np.stack([below, below + 1]).astype(np.uint16)).astype(np.float64)
+    far = np.abs(near - x)
+    upper = (far[1] < far[0]) | ((far[1] == far[0]) & (below % 2 == 1))
+    assert (far[1] == far[0]).sum() > 40
+    assert np.array_equal(widened(narrowed(x)), np.where(upper, near[1], near[0]))
+
+
+@pytest.mark.parametrize("beyond", [3.4e38, -3.4e38, np.inf, np.nan,
+                                    *np.uint32([0x7FFFFFFF, 0xFFFFFFFF]).view(np.float32)])
+def test_what_is_no_finite_bfloat16_is_refused(beyond):
+    for sign in 1, -1:
+        largest = Packed(np.float32([[1, sign * 3.3895e38]]), parts=1)
+        assert largest.unpacked()[0, 1] == sign * np.uint32(0x7F7F0000).view(np.float32)
+    with pytest.raises(ValueError, match="no finite bfloat16"):
+        Packed(np.float32([[1, beyond]]), parts=1)
+
+
+rounds_weights_alone = pytest.mark.skipif(AMX, reason="AMX rounds what is multiplied with them too")
+
+
+@rounds_weights_alone
+@pytest.mark.parametrize("M, K, N", [(1, 1, 1), (7, 37, 45), (50, 500, 130), (13, 1000, 65)])
+def test_narrow_kernels_are_the_rounded_ones(M, K, N):
+    """Bit for bit, in half the memory."""
+    x, p = cases.normal(0, M, K), cases.dense(1, K, N)
+    narrow = Packed(p.kernel, parts=1)
+    whole = Packed(widened(narrowed(p.kernel)))
+    assert narrow.panels.nbytes * 2 == whole.panels.nbytes and np.array_equal(narrow.unpacked(), whole.unpacked())
+    assert not np.array_equal(whole.unpacked(), p.kernel)
+    again = pickle.loads(pickle.dumps(narrow))
+    results = [kernels.linear_activate(x, Linear(kernel, p.bias), "gelu") for kernel in (narrow, whole, again)]
+    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
+
+
+@rounds_weights_alone
+def test_narrow_convolutions_are_the_rounded_ones():
+    x, kernel = cases.normal(0, 2, 9, 8, 70), cases.normal(1, 3, 3, 70, 66)
+    whole = Packed(widened(narrowed(kernel)))
+    results = [kernels.conv2d(x, k, 1, 1, ((1, 1), (1, 1))) for k in (Packed(kernel, parts=1), whole)]
+    assert np.array_equal(*results)
+
+
+@pytest.mark.parametrize("isa", target.available(target.TARGET))
+def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
+    x, p = cases.normal(0, 3, 300), kernels.prepare(cases.dense(1, 300, 45), cases.CONFIG)
+    (tmp_path / "pickle").write_bytes(pickle.dumps((x, p)))
+    code = ("import pickle, sys; from nphybrid.ops import kernels, jit\n"
+            f"x, p = pickle.load(open({str(tmp_path / 'pickle')!r}, 'rb'))\n"
+            f"print(jit.ISA)\nkernels.linear(x, p).tofile({str(tmp_path / 'result')!r})")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment |= {} if jit.config.DISABLE_JIT else {"NPHYBRID_ISA": isa}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,
+                          timeout=120)
+    assert done.returncode == 0, done.stderr
+    if not jit.config.DISABLE_JIT:
+        assert done.stdout == isa + "\n"
+    truth = reference.linear(x.astype(np.float64), Linear(p.kernel.unpacked().astype(np.float64), p.bias))
+    assert error(np.fromfile(tmp_path / "result", np.float32).reshape(3, 45), truth) <= FLOOR
+
+
+BATCHED = {w: [c for c in cs if c.arguments()[0].ndim >= 3][:3 if SLOW else None] for w, cs in CASES.items()}
+
+
+@pytest.mark.parametrize("word, case", [(w, c) for w, cs in BATCHED.items() for c in cs],
+                         ids=[f"{w}: {c.name}" for w, cs in BATCHED.items() for c in cs])
+def test_bits_do_not_depend_on_company(word, case, monkeypatch):
+    """Batches of 1, 2, 3 and 5, every place, 1, 2 and 3 threads."""
+    monkeypatch.setattr(threads, "SMALL", 0)
+    five = five_images(case.arguments())
+    with threads.using(1):
+        alone = [outputs(call(kernels, word, some(five, i, 1))) for i in range(5)]
+    for n, size in ((1, 5), (2, 5), (3, 5), (2, 1), (1, 2), (2, 3)):
+        with threads.using(n):
+            for first in range(0, 6 - size, size):
+                got = outputs(call(kernels, word, some(five, first, size)))
+                for i in range(size):
+                    pairs = zip(got, alone[first + i], strict=True)
+                    assert all(np.array_equal(a[i:i + 1], b) for a, b in pairs)
+
+
+@one_case
+def test_bits_do_not_depend_on_what_is_small(word, case, monkeypatch):
+    results = []
+    for small in (0, 10 ** 18):
+        monkeypatch.setattr(threads, "SMALL", small)
+        with threads.using(3):
+            results.append(outputs(call(kernels, word, case.arguments())))
+    assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
+
+
+def five_images(arguments):
+    """The same arguments with five different images in every array."""
+    def grown(x):
+        copies = -(-5 // x.shape[0])
+        return np.concatenate([x + np.float32(i) / 4 for i in range(copies)])[:5]
+    return [grown(a) if isinstance(a, np.ndarray) else a for a in arguments]
+
+
+def some(arguments, first, size):
+    return tuple(a[first:first + size] if isinstance(a, np.ndarray) else a for a in arguments)
+
+
+DEEP = {"3x3x512": (3, 512, 70), "3x3x390": (3, 390, 65), "7x7x70": (7, 70, 66), "1x1x3900": (1, 3900, 65)}
+
+
+@pytest.mark.parametrize("parts", [3, 1])
+@pytest.mark.parametrize("name", DEEP)
+def test_bits_do_not_depend_on_the_cache(name, parts, monkeypatch):
+    """How many panels share L2 decides about speed alone.  Deep kernels, several chains; what was not set is NaN."""
+    taps, C, O = DEEP[name]
+    x = cases.normal(0, 2, 5, 4, C)
+    kernel = Packed(cases.normal(1, taps, taps, C, O), parts)
+    around, results = ((taps // 2, taps // 2),) * 2, []
+    monkeypatch.setattr(matmul, "empty", lambda *shape: np.full(shape, np.float32(np.nan)))
+    for size in (0, 1 << 17, 1 << 20, 1 << 30):
+        monkeypatch.setattr(matmul, "L2", size)
+        results.append(kernels.conv2d(x, kernel, 1, 1, around))
+    assert all(np.array_equal(results[0], result) for result in results[1:])
+    truth = reference.conv2d(x.astype(np.float64), kernel.unpacked().astype(np.float64), 1, 1, around)
+    assert error(results[0], truth) <= (0.02 if parts == 1 and AMX else FLOOR * 2)

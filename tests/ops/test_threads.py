@@ -1,0 +1,250 @@
+"""Python threads over serial kernels: each task once, errors arrive, nothing hangs, children compute."""
+import contextvars
+import gc
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import weakref
+
+import numpy as np
+import pytest
+
+from nphybrid.ops import kernels, threads
+
+from oracles import cases
+
+
+@pytest.fixture(autouse=True)
+def no_work_is_small(monkeypatch):
+    monkeypatch.setattr(threads, "SMALL", 0)
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 7, None])
+@pytest.mark.parametrize("count", [0, 1, 2, 50])
+def test_every_task_once(n, count):
+    seen = []
+    with threads.using(n):
+        threads.run(count, seen.append)
+    assert sorted(seen) == list(range(count))
+
+
+def test_two_threads_take_part():
+    both = threading.Barrier(2, timeout=20)
+    with threads.using(2):
+        threads.run(2, lambda i: both.wait())
+
+
+def test_small_work_stays_here(monkeypatch):
+    monkeypatch.setattr(threads, "SMALL", 100)
+    seen = set()
+    with threads.using(4):
+        threads.run(9, lambda i: seen.add(threading.get_ident()), work=99)
+    assert seen == {threading.get_ident()}
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+def test_an_exception_arrives_and_stops_the_rest(n):
+    begun, raising = [], threading.Event()
+
+    def task(i):
+        begun.append(i)
+        if i == 3:
+            raising.set()
+            raise KeyError("three")
+        if i > 3:
+            raising.wait(20)
+            time.sleep(0.01)
+    with threads.using(n), pytest.raises(KeyError, match="three"):
+        threads.run(500, task)
+    assert len(begun) < 500
+    threads.run(3, begun.append)
+
+
+def test_keyboard_interrupt_arrives():
+    def task(i):
+        if i == 5:
+            raise KeyboardInterrupt
+    with threads.using(3), pytest.raises(KeyboardInterrupt):
+        threads.run(20, task)
+
+
+INTERRUPTED = """
+import signal, sys, threading, time
+from nphybrid.ops import threads
+ended = []
+def task(i):
+    time.sleep(0.002)
+    ended.append(i)
+def interrupt():
+    time.sleep(0.05)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+for round in range(20):
+    try:
+        threading.Thread(target=interrupt).start()
+        with threads.using(4): threads.run(10**6, task, work=10**9)
+    except KeyboardInterrupt:
+        after = len(ended)
+        time.sleep(0.01)
+        assert len(ended) == after, "the workers go on"
+    else:
+        raise AssertionError("no interrupt")
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
+def test_a_real_interrupt_stops_the_workers():
+    done = python(INTERRUPTED)
+    assert done.stdout == "done\n" and done.returncode == 0, done.stderr
+
+
+WAITING = """
+import signal, threading, time
+from nphybrid.ops import threads
+main, inside, ended = threading.get_ident(), threading.Event(), []
+def task(i):                                      # the caller has nothing to do, and waits for the worker
+    if threading.get_ident() == main:
+        return inside.wait(20)
+    inside.set()
+    time.sleep(0.1)
+    signal.pthread_kill(main, signal.SIGINT)
+    time.sleep(0.1)
+    ended.append(i)
+try:
+    with threads.using(2): threads.run(2, task, work=10**9)
+except KeyboardInterrupt:
+    print("done", len(ended))
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
+def test_an_interrupt_while_waiting_lets_tasks_end():
+    done = python(WAITING)
+    assert done.stdout == "done 1\n" and done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("who", ["caller", "worker"])
+def test_an_error_lets_go_of_the_arrays(who):
+    caller, other = threading.get_ident(), threading.Event()
+
+    def attempt():
+        array = np.zeros(5)
+
+        def task(i):
+            if (threading.get_ident() == caller) == (who == "caller"):
+                other.set()
+                raise KeyError(array.size)
+            other.wait(20)
+        with threads.using(2):
+            try:
+                threads.run(20, task)
+            except KeyError:
+                return weakref.ref(array)
+    gc.disable()
+    try:
+        left = attempt()
+        until = time.monotonic() + 5                      # the worker is still on its way out
+        while left() is not None and time.monotonic() < until:
+            time.sleep(0.001)
+        assert left() is None
+    finally:
+        gc.enable()
+
+
+def test_no_more_threads_to_be_had(monkeypatch):
+    threads._fresh()
+
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+    seen = []
+    with monkeypatch.context() as patch, threads.using(4):
+        patch.setattr(threading.Thread, "start", refuse)
+        threads.run(20, seen.append)
+        assert sorted(seen) == list(range(20)) and not threads._workers and threads._idle.empty()
+    test_two_threads_take_part()
+
+
+@pytest.mark.parametrize("n", [0, -1])
+def test_less_than_one_thread_is_refused(n):
+    with pytest.raises(ValueError, match="at least 1"), threads.using(n):
+        pass
+
+
+def test_nested():
+    seen = []
+    with threads.using(3):
+        threads.run(6, lambda i: threads.run(6, lambda j: seen.append((i, j))))
+    assert sorted(seen) == [(i, j) for i in range(6) for j in range(6)]
+
+
+def test_the_number_is_the_callers_and_comes_back():
+    before = threads.number()
+    with threads.using(2):
+        assert threads.number() == 2
+        for more in (5, None):
+            with threads.using(more):
+                assert threads.number() == 2
+        with threads.using(1):
+            assert threads.number() == 1
+        numbers = []
+        threads.run(8, lambda i: numbers.append(threads.number()))
+        assert set(numbers) == {2}
+        with pytest.raises(RuntimeError), threads.using(3):
+            raise RuntimeError
+        assert threads.number() == 2
+        assert contextvars.Context().run(threads.number) == before
+    assert threads.number() == before
+
+
+def example():
+    return cases.call(kernels, "linear", cases.CASES["linear"][0].arguments()).tobytes()
+
+
+def test_eight_python_threads_at_once():
+    expected, got = example(), []
+    callers = [threading.Thread(target=lambda: got.extend(example() for _ in range(5))) for _ in range(8)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert got == [expected] * 40
+
+
+def _child(connection):
+    threads.SMALL = 0
+    with threads.using(2):
+        connection.send((example(), len(threads._workers)))
+
+
+@pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_computes_the_same(method):
+    with threads.using(2):
+        expected = example()
+    here, there = multiprocessing.get_context(method).Pipe()
+    child = multiprocessing.get_context(method).Process(target=_child, args=(there,))
+    child.start()
+    assert here.poll(60), "the child hangs"
+    got, workers = here.recv()
+    child.join(30)
+    assert got == expected and child.exitcode == 0 and workers <= 1
+
+
+def test_the_interpreter_ends_while_workers_wait():
+    done = python("from nphybrid.ops import threads\n"
+                  "with threads.using(4): threads.run(8, lambda i: None, work=10**9)\nprint('done')")
+    assert done.stdout == "done\n" and done.returncode == 0, done.stderr
+
+
+def test_warnings_of_scalars_are_silent():
+    with np.errstate(all="raise"):
+        threads.run(1, lambda i: np.float32(1e30) * np.float32(1e30))

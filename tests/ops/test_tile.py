@@ -1,0 +1,215 @@
+"""The register tile, folds and transposes: every shape runs here, every instruction set's assembly is looked at."""
+import ctypes
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import llvmlite.binding as llvm
+import numpy as np
+import pytest
+from llvmlite import ir
+
+from nphybrid.ops import folds, jit, memory, pack, target, tile
+
+from oracles import cases
+from tools.assembly import FLOATS, INT, INTS, emitted
+
+SETS = target.available(target.TARGET)
+
+
+@jit.jit
+def tile_of(x, starts, zeros, taps, run, b, c, ldc, d, ldd, adds, e, lde, adds_e):
+    tile.tile(x, starts, zeros, taps, run, b, 0, c, 0, ldc, d, 0, ldd, adds, e, 0, lde, adds_e)
+
+
+@jit.jit
+def pack_of(x, starts, length, zeros, out):
+    pack.pack(x, starts, length, zeros, out, 0)
+
+
+def draw(rng, *shape):
+    return rng.standard_normal(shape, np.float32)
+
+
+def rows_in(x, starts, run):
+    """The left factor that the tile reads: (taps, MR) starts in flat x -> (MR, taps * run); below 0 are zeros."""
+    rows = [np.concatenate([x[s:s + run] if s >= 0 else np.zeros(run, x.dtype) for s in tap]) for tap in starts.T]
+    return np.array(rows, np.float64)
+
+
+def starts_of(rng, taps, rows, size, run):
+    """Random places, neighbours and overlaps among them, and one row that is zeros."""
+    starts = rng.integers(0, size - run + 1, (taps, rows))
+    starts[:1, 1] = -1
+    return starts
+
+
+RUNS = [(0, 5), (1, 0), (1, 1), (1, 3), (1, 4), (1, 257), (2, 8), (3, 7), (9, 16), (7, 21)]
+
+
+@pytest.mark.parametrize("taps, run", RUNS)
+@pytest.mark.parametrize("adds, adds_e", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_tile(taps, run, adds, adds_e):
+    rng, ldc, K = np.random.default_rng(run), target.NR + 3, taps * run
+    x, b, zeros = draw(rng, 900), draw(rng, max(K, 1), target.NR), np.zeros(run + 1, np.float32)
+    starts = starts_of(rng, taps, target.MR, x.size, run)
+    d, e, c = draw(rng, target.MR, ldc), draw(rng, target.MR, ldc), np.full((target.MR, ldc), np.float32(7))
+    tile_of(x, starts.ravel(), zeros, taps, run, b.ravel(), c.ravel(), ldc, d.ravel(), ldc, adds,
+            e.ravel(), ldc, adds_e)
+    expected = adds * d[:, :target.NR] + adds_e * e[:, :target.NR]
+    if K:
+        expected = expected + rows_in(x, starts, run) @ b
+    assert np.abs(c[:, :target.NR] - expected).max() <= 1e-6 * (K + 2) ** 0.5 * 4
+    assert (c[:, target.NR:] == 7).all()
+
+
+def test_a_row_of_d_for_all():
+    rng = np.random.default_rng(0)
+    a, b, bias = draw(rng, target.MR, 5), draw(rng, 5, target.NR), draw(rng, target.NR)
+    c, zeros = np.empty((target.MR, target.NR), np.float32), np.zeros(5, np.float32)
+    tile_of(a.ravel(), np.arange(target.MR) * 5, zeros, 1, 5, b.ravel(), c.ravel(), target.NR, bias, 0, 1, bias, 0, 0)
+    assert np.allclose(c, a @ b + bias, atol=1e-5)
+
+
+@pytest.mark.parametrize("length", [1, 3, 16, 17, 40, 64])
+def test_pack(length):
+    rng = np.random.default_rng(length)
+    x, zeros = draw(rng, target.NR, length + 5), np.zeros(length, np.float32)
+    starts = np.arange(target.NR) * (length + 5) + 2
+    starts[1] = -1
+    out = np.full(length * target.NR, np.float32(np.nan))
+    pack_of(x.ravel(), starts, length, zeros, out)
+    expected = x[:, 2:2 + length].T.copy()
+    expected[:, 1] = 0
+    assert np.array_equal(out.reshape(length, target.NR), expected)
+
+
+@pytest.mark.parametrize("n", [0, 1, 7, 15, 16, 17, 48, 64, 65, 127, 577, 1000])
+def test_folds(n):
+    x = draw(np.random.default_rng(n), n)
+    first, second = folds.moments(x)
+    assert abs(first - x.astype(np.float64).sum()) <= 1e-13 * (n + 1)
+    assert abs(second - np.square(x.astype(np.float64)).sum()) <= 1e-13 * (n + 1)
+    assert abs(folds.total(x) - x.astype(np.float64).sum()) <= 1e-6 * (n + 1) ** 0.5 * 4
+    assert folds.largest(x) == x.max(initial=-np.inf)
+
+
+@pytest.mark.parametrize("place", [0, 13, 17, 63, 64, 99])
+def test_folds_see_every_element(place):
+    x = np.zeros(100, np.float32)
+    x[place] = 3
+    assert (folds.largest(x), folds.total(x), folds.moments(x)) == (3, 3, (3, 9))
+    x[place] = np.nan
+    assert np.isnan(folds.total(x)) and np.isnan(folds.moments(x)).all()
+
+
+def test_aligned():
+    for n in (1, 5, 1000):
+        buffer = memory.aligned(n)
+        assert buffer.size == n and buffer.ctypes.data % 64 == 0 and buffer.dtype == np.float32
+
+
+@pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="the intrinsic tiles exist only compiled")
+@pytest.mark.parametrize("isa", [isa for isa in SETS if isa != target.ISA])
+def test_the_other_sets_of_this_machine(isa):
+    """These tests and those of accuracy, in a process that is told to use another instruction set."""
+    if os.environ.get("NPHYBRID_ISA"):
+        pytest.skip("this is such a process")
+    here = Path(__file__).parent
+    environment = {**os.environ, "NPHYBRID_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib",
+               *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise")),
+               "-k", "(test_tile or folds or test_elementwise or test_accuracy) and not other_sets and not assembly"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=here)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "skipped" not in done.stdout
+    passed = int(re.search(r"(\d+) passed", done.stdout)[1])
+    assert passed > len(cases.ALL) + 70, done.stdout[-3000:]
+
+
+def on_this_machine(module):
+    """An engine, and a way to its functions.  Vectors that this CPU lacks, LLVM splits into those it has."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    module.triple = llvm.get_default_triple()
+    machine = llvm.Target.from_default_triple().create_target_machine(
+        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+
+    def function(name, kinds):
+        types = [ctypes.c_int64 if kind == INT else ctypes.c_void_p for kind in kinds]
+        entry = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
+        return lambda *args: entry(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in args))
+    return engine, function
+
+
+@pytest.mark.parametrize("isa", target.TILES)
+def test_every_shape_computes(isa):
+    """The tile that NEON gets, and every other one, run here."""
+    (MR, NV, L), module = target.TILES[isa], ir.Module()
+    NR, rng = NV * L, np.random.default_rng(0)
+    kinds = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT, FLOATS, INT, INT, FLOATS, INT, INT]
+    emitted(module, "tile", kinds, lambda build, *args: tile.emit_tile(
+        build, *args[:8], [args[8:11], args[11:]], (MR, NV, L)))
+    engine, function = on_this_machine(module)
+    for taps, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
+        for adds, adds_e in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            x, b, (c, d, e) = draw(rng, 200), draw(rng, taps * run + 1, NR), draw(rng, 3, MR, NR + 3)
+            starts, zeros = starts_of(rng, taps, MR, x.size, run), np.zeros(run + 1, np.float32)
+            beyond = c[:, NR:].copy()
+            function("tile", kinds)(x, starts, zeros, taps, run, b, c, NR + 3, d, NR + 3, adds, e, NR + 3, adds_e)
+            truth = adds * d[:, :NR] + adds_e * e[:, :NR]
+            if taps * run:
+                truth = truth + rows_in(x, starts, run) @ b[:taps * run]
+            assert np.abs(c[:, :NR] - truth).max() <= 1e-6 * (taps * run + 2) ** 0.5 * 4
+            assert np.array_equal(c[:, NR:], beyond)
+
+
+@pytest.mark.parametrize("isa", target.TILES)
+def test_every_shape_transposes(isa):
+    (_, NV, L), module = target.TILES[isa], ir.Module()
+    width, rng, kinds = NV * L, np.random.default_rng(0), [FLOATS, INTS, INT, FLOATS, FLOATS]
+    emitted(module, "transpose", kinds, lambda build, *args: pack.emit_transpose(build, *args, width, L))
+    engine, function = on_this_machine(module)
+    x, starts = draw(rng, width, L + 4), np.arange(width) * (L + 4) + 1
+    starts[1] = -1
+    out = np.full(width * L, np.float32(np.nan))
+    function("transpose", kinds)(x, starts, 2, np.zeros(L + 2, np.float32), out)
+    truth = x[:, 3:3 + L].T.copy()
+    truth[:, 1] = 0
+    assert np.array_equal(out.reshape(L, width), truth)
+
+
+LINUX = "x86_64-unknown-linux-gnu"
+SPILL = r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+"                  # a vector to or from the stack
+TARGETS = {"avx512": (LINUX, "skylake-avx512", r"vfmadd\d+ps\s.*%zmm", SPILL),
+           "avx2": (LINUX, "haswell", r"vfmadd\d+ps\s.*%ymm", SPILL),
+           "neon": ("aarch64-unknown-linux-gnu", "generic", r"fmla\s+v\d+\.4s", r"\b[qv]\d+.*\[sp")}
+
+
+@pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="LLVM is not used")
+@pytest.mark.parametrize("isa", TARGETS)
+def test_assembly(isa):
+    """MR x NV multiply-adds per k, in whole vectors, and no sum leaves its register."""
+    triple, cpu, fma, spill = TARGETS[isa]
+    MR, NV, _ = shape = target.TILES[isa]
+    text = assembly(triple, cpu, shape)
+    assert len(re.findall(fma, text)) == MR * NV * (tile.UNROLL + 1)
+    assert not re.findall(spill, text)
+
+
+def assembly(triple, cpu, shape):
+    llvm.initialize_all_targets()
+    llvm.initialize_all_asmprinters()
+    try:
+        machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
+    except RuntimeError as error:
+        pytest.skip(f"this llvmlite does not know {triple}: {error}")
+    module = ir.Module()
+    module.triple = triple
+    emitted(module, "tile", [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT, FLOATS, INT, INT],
+            lambda build, *args: tile.emit_tile(build, *args[:8], [args[8:]], shape))
+    return machine.emit_assembly(llvm.parse_assembly(str(module)))

@@ -1,0 +1,41 @@
+"""Small networks of every kind that can be looked into, with fresh weights that show something."""
+import numpy as np
+
+from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTForImageClassification, ViTHybridConfig,
+                      ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel)
+
+_BIT = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=4, layer_type="bottleneck",
+            global_padding="same", embedding_dynamic_padding=True)
+_ENCODER = dict(hidden_size=24, num_hidden_layers=3, num_attention_heads=2, intermediate_size=32)
+
+
+def network(kind):
+    """A model of the reference engine, with an image processor of its own.
+
+    "hybrid" 5 x 5 tokens of a map of stride 8; "headless" the same without a classifier; "wide" a hybrid whose grid
+    is 3 x 5; "vit" 6 x 6 patches; "mean" a plain ViT without a class token; "bit" a BiT network.
+    """
+    options = dict(engine="reference", seed=5)
+    if kind == "bit":
+        model = BitForImageClassification(BitConfig(**{**_BIT, "layer_type": "preactivation"}, num_labels=5), **options)
+    elif kind in ("vit", "mean"):
+        pooled = {"dialect": {"pool": "mean", "class_token": False, "norm_pooled": True}} if kind == "mean" else {}
+        config = ViTConfig(image_size=48, patch_size=8, num_labels=3, **_ENCODER, **pooled)
+        model = ViTForImageClassification(config, **options)
+    else:
+        size = [24, 40] if kind == "wide" else 40
+        config = ViTHybridConfig(backbone_config=_BIT, image_size=size, patch_size=1, num_labels=4, **_ENCODER)
+        model = (ViTHybridModel if kind == "headless" else ViTHybridForImageClassification)(config, **options)
+    state = model.state_dict()
+    rng = np.random.default_rng(7)
+    for name, array in state.items():
+        if array.ndim == 2 or name.endswith(("position_embeddings", "cls_token")):
+            array += rng.standard_normal(array.shape, np.float32) * (0.4 if array.ndim == 2 else 1)
+    model.load_state_dict(state)
+    H, W = model.network_config.image if kind != "bit" else (64, 64)
+    model.processor = ViTHybridImageProcessor(size={"height": H, "width": W}, crop_size={"height": H, "width": W},
+                                              image_mean=[0.4, 0.5, 0.6], image_std=[0.5, 0.6, 0.4])
+    return model
+
+
+KINDS = "hybrid", "headless", "wide", "vit", "mean", "bit"

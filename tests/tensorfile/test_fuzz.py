@@ -1,0 +1,107 @@
+"""5,000 mutants of each format find nothing; and each fuzzer finds the bug that was planted for it."""
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's limits and counts of memory")
+
+# The fuzzer's process computes nothing before it forks, so it is not this one.
+CHILD = """
+import sys
+from tools import fuzz
+from nphybrid.api import configs
+from nphybrid.tensorfile import hdf5, safetensors
+{}
+sys.exit(fuzz.main(sys.argv[1:]))
+"""
+
+
+def fuzz(*arguments, planted=""):
+    """Runs tests/tools/fuzz.py, with a line of code in front that plants a bug in every child."""
+    pytest.importorskip("safetensors")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return subprocess.run([sys.executable, "-c", CHILD.format(planted), *map(str, arguments)], env=environment,
+                          text=True, capture_output=True, timeout=600)
+
+
+@pytest.mark.parametrize("format, least", [("safetensors", 600), ("h5", 1000), ("config", 1000), ("npz", 600)])
+def test_nothing_is_found(format, least):
+    done = fuzz("--format", format, "--count", 5000)
+    assert done.returncode == 0 and "0 findings" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
+    refused, accepted = (int(done.stdout.split(f" {word}")[0].split()[-1]) for word in ("refused", "accepted"))
+    assert refused + accepted == 5000 and refused > 2000 and accepted > least
+    print(done.stdout, end="")
+
+
+IN_ORDER = "lambda entries, *_: dict(sorted(entries.items(), key=lambda item: item[1].begin))"
+PLANTED = {  # what is taken away -> (format, mutants, the line that does it, what is found)
+    "offsets without gaps": ("safetensors", 500, f"safetensors._in_file_order = {IN_ORDER}", "accepted only here"),
+    "span against shape": ("safetensors", 1000, "safetensors.byte_count = lambda *_: Any()", "accepted only here"),
+    "type of an offset": ("safetensors", 1000, "safetensors._counts = lambda value: True", "TypeError"),
+    "BF16 is an upper half": ("safetensors", 500, "safetensors._native = lambda entry: None; "
+                              "safetensors._TYPES['BF16'] = safetensors._TYPES['F16']", "AssertionError"),
+    "checksums": ("h5", 800, "hdf5.digest = lambda array: Any()", "AssertionError"),
+    "hard links": ("h5", 300, "import h5py; h5py.HardLink = (h5py.HardLink, h5py.ExternalLink)", "AssertionError"),
+    "the library's errors": ("h5", 100, "hdf5._BROKEN = ()", "Error"),
+    "the documents' JSON": ("h5", 200, "hdf5.parse_json = lambda data, *_: fuzz.json.loads(data)", "Error"),
+    "counts": ("config", 500, "configs._positive = lambda *_: None", "Error"),
+    "how many names": ("config", 1500, "configs.MOST_UNNAMED = 2**63", "FINDING"),
+    "short messages": ("config", 500, "configs.brief = repr", "characters"),
+    "CRC-32": ("npz", 1000, "import zlib; from types import SimpleNamespace; from nphybrid.tensorfile import npz; "
+               "npz.zlib = SimpleNamespace(**{**vars(zlib), 'crc32': lambda *_: Any()})", "AssertionError"),
+    "safe messages": ("config", 1000, "configs.brief = str", "upsets a terminal"),
+}
+
+
+@pytest.mark.parametrize("bug", PLANTED)
+def test_a_planted_bug_is_found(bug, tmp_path):
+    format, count, line, found = PLANTED[bug]
+    planted = "class Any(int):\n    __eq__ = __ne__ = lambda *_: False\n" + line
+    done = fuzz("--format", format, "--count", count, "--keep", tmp_path, planted=planted)
+    assert done.returncode == 1 and found in done.stdout, done.stdout + done.stderr
+    assert len(list(tmp_path.iterdir())) == done.stdout.count("FINDING")
+
+
+@pytest.mark.parametrize("line, found", [
+    ("fuzz.os.kill(fuzz.os.getpid(), 11)", "killed by SIGSEGV"), ("while True: pass", "computes for more than 2 s"),
+    ("bytearray(100 << 20)", "takes 100 MB"), ("bytearray(1 << 40)", "MemoryError")])
+def test_death_hang_and_memory_are_told(line, found, tmp_path):
+    """One mutant costs itself: those before and behind it are judged."""
+    planted = f"""
+def planted(path, data):
+    if fuzz.zlib.crc32(data) % 50 == 0:
+        {line}
+    return "accepted"
+fuzz.FORMATS["config"] = fuzz.FORMATS["config"]._replace(verdict=planted)"""
+    done = fuzz("--format", "config", "--count", 150, planted="import zlib; fuzz.zlib = zlib" + planted)
+    findings = done.stdout.count("FINDING")
+    assert 1 <= findings < 15 and done.stdout.count(found) == findings, done.stdout + done.stderr
+    assert f"0 refused, {150 - findings} accepted, {findings} findings" in done.stdout
+
+
+def test_a_fault_of_the_fuzzer_itself_is_told():
+    done = fuzz("--format", "config", "--count", 10, planted="fuzz.judged = None")
+    assert done.returncode == 1 and "the fuzzer itself failed" in done.stderr and "TypeError" in done.stderr
+
+
+def test_a_run_goes_on_where_it_stopped_and_comes_out_the_same(tmp_path):
+    whole = fuzz("--format", "safetensors", "--count", 700, "--seed", 3)
+    for count in 250, 700:
+        parts = fuzz("--format", "safetensors", "--count", count, "--seed", 3, "--resume", tmp_path / "state")
+        assert json.loads((tmp_path / "state").read_text())["next"] == count
+    assert parts.stdout.split("findings")[0] == whole.stdout.split("findings")[0]
+    other = fuzz("--format", "safetensors", "--count", 900, "--seed", 4, "--resume", tmp_path / "state")
+    assert other.returncode == 1 and "seed 3, not safetensors and 4" in other.stderr
+
+
+def test_the_checksum_of_hdf5():
+    """Jenkins' own example; and every structure of the library in a file is found by it."""
+    module = pytest.importorskip("fuzz")
+    assert module.lookup3(b"Four score and seven years ago") == 0x17770551
+    for data, places in module.h5_seeds():
+        kinds = [data[block.start:block.start + 4] for block in places]
+        assert kinds.count(b"\x89HDF") == 1 and kinds.count(b"OHDR") == data.count(b"OHDR") > 6
+    assert {b"FRHP", b"FHDB", b"BTHD", b"BTLF"} <= set(kinds)
