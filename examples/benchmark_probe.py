@@ -47,7 +47,7 @@ def features(images):
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     prepare = run.preparer(model.processor)
     compute = extractor.extractor(model, prepare(images[0])[None]).compute
-    return np.array([row.result for row in run.rows(images, prepare, compute)], np.float64)
+    return np.array([row.result for row in run.compute_rows(images, prepare, compute)], np.float64)
 
 
 def theirs(X, y, fold):

@@ -97,7 +97,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="threads of the kernels (1)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each is timed (0.5)")
-    options, cold, first = parser.parse_args(), cache.cold(), 0.0
+    options, cold, first = parser.parse_args(), cache.is_cold(), 0.0
     print(f"{target.TARGET[1]}, {target.ISA}, tile {target.MR} x {target.NR}, threads: {options.threads}")
     with threads.using(options.threads), np.errstate(all="ignore"):
         for name, word, arguments, multiply_adds in words():

@@ -116,17 +116,17 @@ def pads(rule, n, kernel, stride, dilation=1):
     return 0, 0
 
 
-def steps(n, kernel, stride, dilation, pad):
+def window_count(n, kernel, stride, dilation, pad):
     """How many cells a window of `kernel` taps finds on a padded axis of n cells."""
     return (n + sum(pad) - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def feature_size(config, n, stages):
     """Length of an axis of n pixels after the stem and the given stages."""
-    n = steps(n, 7, 2, 1, pads(config.padding, n, 7, 2)) + 2 * stem_border(config)
-    n = steps(n, 3, 2, 1, pads(config.pool_padding, n, 3, 2))
+    n = window_count(n, 7, 2, 1, pads(config.padding, n, 7, 2)) + 2 * stem_border(config)
+    n = window_count(n, 3, 2, 1, pads(config.pool_padding, n, 3, 2))
     for stride, dilation, _ in (unit for stage in stages for unit in stage):
-        n = steps(n, 3, stride, dilation, pads(config.padding, n, 3, stride, dilation))
+        n = window_count(n, 3, stride, dilation, pads(config.padding, n, 3, stride, dilation))
     return n
 
 

@@ -136,28 +136,28 @@ def _linear(C, O, bias=True):
     return Linear(Shape((C, O)), Shape((O,)) if bias else None)
 
 
-def mapped(function, tree, name=""):
+def tree_map(function, tree, name=""):
     """The same tree with `function(name, leaf)` in the place of each leaf; None stays None."""
     if tree is None:
         return None
     if hasattr(tree, "_fields"):
         dot = f"{name}." if name else ""
-        return type(tree)(*(mapped(function, child, dot + field) for field, child in tree._asdict().items()))
+        return type(tree)(*(tree_map(function, child, dot + field) for field, child in tree._asdict().items()))
     if type(tree) is tuple:
-        return tuple(mapped(function, child, f"{name}.{i}") for i, child in enumerate(tree))
+        return tuple(tree_map(function, child, f"{name}.{i}") for i, child in enumerate(tree))
     return function(name, tree)
 
 
-def named(tree):
+def named_leaves(tree):
     """{name: leaf} of every leaf, in the order of the walk."""
     leaves = {}
-    mapped(leaves.__setitem__, tree)
+    tree_map(leaves.__setitem__, tree)
     return leaves
 
 
 def count(tree):
     """How many numbers the network learned, from its tree of shapes."""
-    return sum(int(np.prod(shape)) for shape in named(tree).values())
+    return sum(int(np.prod(shape)) for shape in named_leaves(tree).values())
 
 
 def random(tree, seed, std=0.02):
@@ -172,4 +172,4 @@ def random(tree, seed, std=0.02):
             return np.zeros(shape, np.float32)
         spread = np.sqrt(2 / np.prod(shape[:2] + shape[3:])) if len(shape) == 4 else std
         return (rng.standard_normal(shape, np.float32) * np.float32(spread))
-    return mapped(draw, tree)
+    return tree_map(draw, tree)

@@ -22,10 +22,10 @@ def json_number(value):
 
 def printable(text, limit=200):
     """A text from a file as one line that is safe on a terminal: as it is, or escaped and shortened."""
-    return text if len(text) <= limit and text.isprintable() else brief(text)
+    return text if len(text) <= limit and text.isprintable() else shortened(text)
 
 
-def brief(value, limit=120):
+def shortened(value, limit=120):
     """A value as one short line that is safe to print and cheap to make, whoever wrote it."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = shortener.maxlong = limit
@@ -35,8 +35,8 @@ def brief(value, limit=120):
     return text.encode("ascii", "backslashreplace").decode()
 
 
-def listed(names, limit=8):
+def name_list(names, limit=8):
     """Names for a message: the first few, then how many more."""
     names = sorted(names)
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
-    return ", ".join(brief(name) for name in names[:limit]) + more
+    return ", ".join(shortened(name) for name in names[:limit]) + more

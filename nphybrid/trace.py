@@ -51,8 +51,8 @@ class Trace(dict):
         return f"{type(self).__name__}({len(self)} states, {sum(self.seconds.values()):.3g} s)"
 
     def __str__(self):
-        from .trace import states, walk_table
-        return walk_table(states(self))
+        from .trace import states, states_table
+        return states_table(states(self))
 
     def wants(self, name):
         """Whether a state of this name will be kept: asked before work is done for the notebook alone."""
@@ -70,7 +70,7 @@ class Discard(Trace):
         super().__init__(keep=())
 
 
-class FirstBad(Discard):
+class FirstNonFinite(Discard):
     """Raises NonFiniteError at the first state that holds NaN or infinity, by its name."""
 
     def __setitem__(self, name, state):
@@ -124,7 +124,7 @@ def states(trace):
     return rows
 
 
-def walk_table(rows):
+def states_table(rows):
     """Rows of `states` as text, with their time."""
     cells = [(row.name, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}", *_timing(row.seconds, row.share))
              for row in rows]
@@ -155,7 +155,7 @@ class Stopwatch(Discard):
         self.seconds[name], self._clock = now - self._clock, now
 
 
-def timed(call):
+def time_states(call):
     """{state: seconds} of one `call(out)`: the states of its walk, and "output" for what comes after the last."""
     out = Stopwatch()
     call(out)
@@ -163,7 +163,7 @@ def timed(call):
     return out.seconds
 
 
-def medians(call, runs):
+def median_times(call, runs):
     """{state: seconds}, each the median of several walks `call(out)`."""
-    walks = [timed(call) for _ in range(runs)]
+    walks = [time_states(call) for _ in range(runs)]
     return {state: median(walk[state] for walk in walks) for state in walks[0] if state != "output"}

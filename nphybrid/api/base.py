@@ -9,7 +9,7 @@ from .. import checkpoint, ops, params
 from ..dialects.layout import Misfit
 from ..ops import threads
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
-from ..trace import FirstBad, Trace, medians
+from ..trace import FirstNonFinite, Trace, median_times
 from . import checks
 from .losses import loss
 from .source import in_hugging_face_names, with_head, with_prefix
@@ -36,7 +36,7 @@ class Model:
                  num_threads=None):
         if not isinstance(config, self.config_class):
             raise TypeError(f"config is {type(config).__name__}; expected {self.config_class.__name__}")
-        ops.arithmetic(engine, dtype, precision)
+        ops.implementation(engine, dtype, precision)
         self.config, self.engine, self.num_threads = config, engine, checks.threads(num_threads)
         self.dtype, self._processor = ops.dtype_name(dtype), None
         self.network_config = self._network_config_of(config)
@@ -45,7 +45,7 @@ class Model:
         self.shapes = params.shapes(self.network_config, **self.parts)
         if state_dict is None:
             fresh = params.random(self.shapes, seed, getattr(config, "initializer_range", 0.02))
-            state_dict = checkpoint.spelled(fresh, self.table, self.network_config)
+            state_dict = checkpoint.to_state_dict(fresh, self.table, self.network_config)
         self.load_state_dict(state_dict)
 
     def _network_config_of(self, config):
@@ -55,7 +55,7 @@ class Model:
     @property
     def ops(self):
         """The module that computes: ops.reference or ops.kernels."""
-        return ops.arithmetic(self.engine, self.dtype)
+        return ops.implementation(self.engine, self.dtype)
 
     @property
     def processor(self):
@@ -115,7 +115,7 @@ class Model:
         Bit for bit what was loaded, in the model's dtype; in bfloat16 float32 arrays, those of linear kernels rounded.
         Convolution kernels of a model from a file are read there again: FormatError if it is gone or has changed.
         """
-        state = checkpoint.spelled(self._ready, self.table, self.network_config, checkpoint.again(self._originals))
+        state = checkpoint.to_state_dict(self._ready, self.table, self.network_config, checkpoint.reread(self._originals))
         return {name: np.array(array, self._floats, order="C") for name, array in state.items()}
 
     def load_state_dict(self, state_dict):
@@ -127,15 +127,15 @@ class Model:
 
     def _filled(self, arrays, engine, dtype, precision="highest"):
         """The tree as an engine reads it, and the originals of its convolution kernels."""
-        ready = partial(ops.arithmetic(engine, dtype).ready, config=self.network_config, dtype=dtype,
+        ready = partial(ops.implementation(engine, dtype).ready, config=self.network_config, dtype=dtype,
                         precision=precision)
         with threads.using(self.num_threads):
-            return checkpoint.filled(self.shapes, arrays, self.table, self.network_config, ready,
+            return checkpoint.fill_parameters(self.shapes, arrays, self.table, self.network_config, ready,
                                      self.ignored, ops.floats_of(dtype))
 
     def __getstate__(self):
         """A pickle holds all that was learned, and needs no file."""
-        return {**self.__dict__, "_originals": checkpoint.again(self._originals)}
+        return {**self.__dict__, "_originals": checkpoint.reread(self._originals)}
 
     def learned(self):
         """The tree of what was learned, as `ops.reference` reads it: a Params of NumPy arrays, convolution kernels
@@ -176,7 +176,7 @@ class Model:
         return self.config.to_dict()
 
     def _golden(self, state):
-        exact = ops.arithmetic("reference", "float64")
+        exact = ops.implementation("reference", "float64")
         tree, _ = self._filled(state, "reference", "float64")
         out = Trace(keep={"logits", "pooler", "norm"})
         self.network(checkpoint.golden_input(self.network_config), tree, self.network_config, exact, out)
@@ -232,14 +232,14 @@ class Model:
         with threads.using(self.num_threads), np.errstate(all="ignore"):
             last = self.network(x, tree, config, self.ops, trace, **inputs)
             if not np.isfinite(last).all():
-                self.network(x, tree, config, self.ops, FirstBad(), **inputs)
+                self.network(x, tree, config, self.ops, FirstNonFinite(), **inputs)
                 checks.finite(last, "the output")
 
     def _trace(self, pixel_values, runs, **inputs):
         out = Trace()
         self.run_into(out, pixel_values, **inputs)
         if runs:
-            out.seconds = medians(lambda watch: self.run_into(watch, pixel_values, **inputs), runs)
+            out.seconds = median_times(lambda watch: self.run_into(watch, pixel_values, **inputs), runs)
         return out
 
     def _loss(self, logits, labels):

@@ -15,9 +15,9 @@ from ..config import Config, divisible
 from ..dialects.layout import MOST_BLOCKS
 from ..dialects.positions import RULES
 from ..ops.reference import ACTIVATIONS
-from ..params import mapped, shapes
+from ..params import tree_map, shapes
 from ..tensorfile import write_json
-from ..text import brief
+from ..text import shortened
 from .losses import KINDS
 
 # Reading a configuration makes a name for each class where it holds none. Published: 21,843.
@@ -43,10 +43,10 @@ class _Face:
         extra = {**COMMON, **extra}
         found = extra.pop("model_type", self.model_type)
         if not isinstance(found, str) or found.replace("_", "-") != self.model_type:
-            raise ValueError(f"model_type is {brief(found)}; {type(self).__name__} describes {self.model_type!r}")
+            raise ValueError(f"model_type is {shortened(found)}; {type(self).__name__} describes {self.model_type!r}")
         for key in extra:
             if callable(getattr(type(self), key, None)):
-                raise ValueError(f"{key} is {brief(extra[key])}; a key of this name would hide a method of "
+                raise ValueError(f"{key} is {shortened(extra[key])}; a key of this name would hide a method of "
                                  f"{type(self).__name__}")
         self.dialect = extra.pop("dialect", None) or {}
         labels, number = extra.pop("id2label", None), extra.pop("num_labels", None)
@@ -54,7 +54,7 @@ class _Face:
         self.label2id = extra.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
         self.__dict__.update(extra)
         if self.problem_type not in (None, *KINDS):
-            raise ValueError(f"problem_type is {brief(self.problem_type)}; expected None or one of {', '.join(KINDS)}")
+            raise ValueError(f"problem_type is {shortened(self.problem_type)}; expected None or one of {', '.join(KINDS)}")
 
     @property
     def num_labels(self):
@@ -161,14 +161,14 @@ class BitConfig(_Face):
             for value in getattr(self, key):
                 _positive(f"an entry of {key}", value)
         if sum(self.depths) > MOST_BLOCKS:
-            raise ValueError(f"depths {brief(self.depths)} are {sum(self.depths)} units; "
+            raise ValueError(f"depths {shortened(self.depths)} are {sum(self.depths)} units; "
                              f"expected at most {MOST_BLOCKS}")
         if len(self.hidden_sizes) < len(self.depths):
             raise ValueError(f"{len(self.depths)} depths, but only {len(self.hidden_sizes)} hidden_sizes")
         _choice("embedding_dynamic_padding", self.embedding_dynamic_padding, (True, False))
         _number("width_factor", self.width_factor)
         if not 0 < self.width_factor <= 64:
-            raise ValueError(f"width_factor is {brief(self.width_factor)}; expected a number above 0, at most 64")
+            raise ValueError(f"width_factor is {shortened(self.width_factor)}; expected a number above 0, at most 64")
         if self.global_padding == "VALID" and self.depths:
             raise ValueError('global_padding "VALID" shrinks a 3x3 convolution below its shortcut: '
                              "only a stem alone (depths = []) can have it")
@@ -212,7 +212,7 @@ class _Encoder(_Face):
         size = self.image_size
         pair = (size, size) if isinstance(size, int) else size
         if not isinstance(pair, (list, tuple)) or len(pair) != 2:
-            raise ValueError(f"image_size is {brief(size)}; expected an int or a pair (height, width)")
+            raise ValueError(f"image_size is {shortened(size)}; expected an int or a pair (height, width)")
         for value in pair:
             _positive("image_size", value)
         return tuple(pair)
@@ -282,12 +282,12 @@ class ViTHybridConfig(_Encoder):
         fields = dict(locals())
         for key in ("backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs"):
             if fields[key]:
-                raise ValueError(f"{key} is {brief(fields[key])}: a backbone is described by backbone_config "
+                raise ValueError(f"{key} is {shortened(fields[key])}: a backbone is described by backbone_config "
                                  "alone here")
         stated = fields.pop("backbone_featmap_shape")
         super().__init__(fields, kwargs)
         if not isinstance(backbone_config, (BitConfig, dict, type(None))):
-            raise ValueError(f"backbone_config is {brief(backbone_config)}; expected a BitConfig or its keys as a dict")
+            raise ValueError(f"backbone_config is {shortened(backbone_config)}; expected a BitConfig or its keys as a dict")
         if not isinstance(backbone_config, BitConfig):
             fields = _HYBRID_BACKBONE if backbone_config is None else backbone_config
             self.backbone_config = BitConfig.from_dict(fields)
@@ -310,7 +310,7 @@ class ViTHybridConfig(_Encoder):
         if bit.num_channels != self.num_channels:
             raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
         if bit.dialect:
-            raise ValueError(f"backbone_config has a dialect, {brief(bit.dialect)}; expected it beside backbone_config")
+            raise ValueError(f"backbone_config has a dialect, {shortened(bit.dialect)}; expected it beside backbone_config")
         sizes = replace(bit.network_config(), **encoder, feature_stage=bit.out_indices[-1])
         sizes = _in_dialect(sizes, self.dialect)
         self._check_grid(sizes)
@@ -321,11 +321,11 @@ class ViTHybridConfig(_Encoder):
         height, width, channels = sizes.feature_map
         stated, derived = self._stated, [1, channels, height, width]
         if stated is not None and (len(stated) != 4 or any(type(n) is not int for n in stated)):
-            raise ValueError(f"backbone_featmap_shape is {brief(stated)}; expected [1, C, H, W], here {derived}")
+            raise ValueError(f"backbone_featmap_shape is {shortened(stated)}; expected [1, C, H, W], here {derived}")
         if stated is not None and stated[1:] != derived[1:]:
             tokens = ["x".join(map(str, shape[2:])) for shape in (stated, derived)]
             raise ValueError(
-                f"backbone_featmap_shape says {brief(stated)}, a position table of {tokens[0]} cells, but image_size "
+                f"backbone_featmap_shape says {shortened(stated)}, a position table of {tokens[0]} cells, but image_size "
                 f"{self.image_size} and this backbone make {derived}, {tokens[1]} cells")
 
 
@@ -336,7 +336,7 @@ _HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_pad
 def _in_dialect(sizes, dialect):
     """The Config with what the key `dialect` states.  Raises ValueError."""
     if not isinstance(dialect, dict) or not dialect.keys() <= DIALECT.keys():
-        raise ValueError(f"dialect is {brief(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
+        raise ValueError(f"dialect is {shortened(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
     for key, value in dialect.items():
         if DIALECT[key] is float:
             _number(f"{key} of dialect", value)
@@ -345,7 +345,7 @@ def _in_dialect(sizes, dialect):
         else:
             _choice(f"{key} of dialect", value, DIALECT[key])
             if type(value) is not type(DIALECT[key][0]):          # 1 is no True
-                raise ValueError(f"{key} of dialect is {brief(value)}; expected a {type(DIALECT[key][0]).__name__}")
+                raise ValueError(f"{key} of dialect is {shortened(value)}; expected a {type(DIALECT[key][0]).__name__}")
     if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
         raise ValueError("dialect has no class_token, so pool has to be 'mean'")
     return replace(sizes, **{key: value for key, value in dialect.items() if key != "name"})
@@ -355,25 +355,25 @@ def _labels(labels, number):
     if labels is None:
         number = 2 if number is None else number
         if type(number) is not int or not 0 <= number <= MOST_UNNAMED:
-            raise ValueError(f"num_labels is {brief(number)}; expected an int from 0 to {MOST_UNNAMED}, "
+            raise ValueError(f"num_labels is {shortened(number)}; expected an int from 0 to {MOST_UNNAMED}, "
                              "or an id2label that names them")
         return {i: f"LABEL_{i}" for i in range(number)}
     if not isinstance(labels, dict) or any(not isinstance(i, (int, str)) for i in labels):
-        raise ValueError(f"id2label is {brief(labels)}; expected {{index: name}}")
+        raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}")
     try:
         given, labels = labels, {int(i): name for i, name in labels.items()}
     except ValueError:
-        raise ValueError(f"id2label is {brief(labels)}; expected {{index: name}}") from None
+        raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}") from None
     if len(labels) < len(given):
-        raise ValueError(f"id2label is {brief(given)}; a class is named twice")
+        raise ValueError(f"id2label is {shortened(given)}; a class is named twice")
     missing = sorted(set(range(len(labels))) - set(labels))
     if missing:
         raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")
     if number not in (None, len(labels)):
-        raise ValueError(f"num_labels is {brief(number)}, but id2label has {len(labels)} names")
+        raise ValueError(f"num_labels is {shortened(number)}, but id2label has {len(labels)} names")
     for i, name in labels.items():
         if not isinstance(name, str):
-            raise ValueError(f"id2label names class {i} {brief(name)}; expected a string")
+            raise ValueError(f"id2label names class {i} {shortened(name)}; expected a string")
     return dict(sorted(labels.items()))
 
 
@@ -384,18 +384,18 @@ def _aligned(features, indices, names):
     if indices is not None:
         indices = _list("out_indices", indices)
         if any(type(i) is not int or not -len(names) <= i < len(names) for i in indices):
-            raise ValueError(f"out_indices is {brief(indices)}; expected indices of {brief(names)}")
+            raise ValueError(f"out_indices is {shortened(indices)}; expected indices of {shortened(names)}")
     if features is None:
         features = [names[i] for i in indices]
     features = _list("out_features", features)
     ordered = [name for name in names if name in features]
     if not features or features != ordered:
-        raise ValueError(f"out_features is {brief(features)}; expected one or more of {brief(names)}, "
+        raise ValueError(f"out_features is {shortened(features)}; expected one or more of {shortened(names)}, "
                          "in this order, none twice")
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
-        raise ValueError(f"out_indices {brief(indices)} and out_features {brief(features)} name different "
-                         f"stages of {brief(names)}")
+        raise ValueError(f"out_indices {shortened(indices)} and out_features {shortened(features)} name different "
+                         f"stages of {shortened(names)}")
     return features, numbers
 
 
@@ -404,28 +404,28 @@ def _check_groups(sizes):
         if name.endswith("scale") and shape[0] % sizes.groups:
             raise ValueError(f"num_groups is {sizes.groups}, which does not divide the {shape[0]} channels of "
                              f"{name.removesuffix('.scale')}")
-    mapped(check, shapes(sizes))
+    tree_map(check, shapes(sizes))
 
 
 def _list(key, value):
     if not isinstance(value, (list, tuple)):
-        raise ValueError(f"{key} is {brief(value)}; expected a list")
+        raise ValueError(f"{key} is {shortened(value)}; expected a list")
     return list(value)
 
 
 def _positive(key, value, most=2 ** 24 - 1):
     if type(value) is not int or not 0 < value <= most:
-        raise ValueError(f"{key} is {brief(value)}; expected an int from 1 to {most}")
+        raise ValueError(f"{key} is {shortened(value)}; expected an int from 1 to {most}")
 
 
 def _number(key, value):
     if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
-        raise ValueError(f"{key} is {brief(value)}; expected a finite number that is not negative")
+        raise ValueError(f"{key} is {shortened(value)}; expected a finite number that is not negative")
 
 
 def _choice(key, value, choices):
     if value not in choices:
-        raise ValueError(f"{key} is {brief(value)}; expected one of {', '.join(map(repr, choices))}")
+        raise ValueError(f"{key} is {shortened(value)}; expected one of {', '.join(map(repr, choices))}")
 
 
 def _plain(value):

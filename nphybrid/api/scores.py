@@ -8,20 +8,20 @@ from ..ops.reference import sigmoid, softmax
 SCORES = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 
-def ranked(logits, config, top_k=5, function_to_apply=None):
+def ranked_labels(logits, config, top_k=5, function_to_apply=None):
     """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]"""
-    chosen = best(logits, config, top_k, function_to_apply)
+    chosen = best_classes(logits, config, top_k, function_to_apply)
     return [{"label": config.id2label[i], "score": score} for i, score in chosen]
 
 
-def best(logits, config, top_k=5, function_to_apply=None):
+def best_classes(logits, config, top_k=5, function_to_apply=None):
     """The best classes of one picture and their scores.  logits (classes,) -> [(int, float), …]"""
-    scores = scored(logits, config, function_to_apply)
-    order = np.argsort(-scores, kind="stable")[:None if top_k is None else _count("top_k", top_k)]
+    scores = scores_of(logits, config, function_to_apply)
+    order = np.argsort(-scores, kind="stable")[:None if top_k is None else positive_int("top_k", top_k)]
     return [(int(i), float(scores[i])) for i in order]
 
 
-def scored(logits, config, function_to_apply=None):
+def scores_of(logits, config, function_to_apply=None):
     """What a pipeline makes of the logits of one picture.  (classes,) -> (classes,)"""
     name = str(scoring(config) if function_to_apply is None else function_to_apply).lower()
     if name not in SCORES:
@@ -35,7 +35,7 @@ def scoring(config):
     return "sigmoid" if several else "softmax"
 
 
-def _count(name, value):
+def positive_int(name, value):
     try:
         if operator.index(value) >= 1 and value is not True:
             return operator.index(value)

@@ -3,9 +3,9 @@ import numpy as np
 
 from .. import checkpoint, params
 from ..dialects.layout import Misfit
-from ..dialects.positions import resized
+from ..dialects.positions import resize_positions
 from ..dialects.preprocessing import for_image
-from ..dialects.translate import TABLES, translated
+from ..dialects.translate import TABLES, to_hugging_face
 from ..tensorfile import FormatError
 from . import checks
 
@@ -20,7 +20,7 @@ def in_hugging_face_names(source, kind):
     config = kind.config_class.from_dict(source.config).network_config()
     theirs, ours = TABLES[source.dialect](config), kind.table_of(kind.family)
     try:
-        arrays = translated(source.arrays, params.shapes(config), theirs, ours, config)
+        arrays = to_hugging_face(source.arrays, params.shapes(config), theirs, ours, config)
     except Misfit as error:
         raise FormatError(f"{source.path}: {error}") from None
     return source._replace(arrays=arrays, dialect=None)
@@ -57,6 +57,6 @@ def for_image_size(source, kind, overrides):
     # A missing position table, or one of another shape, is refused later, with all other arrays that do not fit.
     name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
     if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
-        table = resized(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
+        table = resize_positions(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
         source = source._replace(arrays={**source.arrays, name: table})
     return source

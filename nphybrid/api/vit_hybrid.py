@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from .. import model
 from ..dialects.huggingface import hybrid_names
-from ..dialects.positions import resized
+from ..dialects.positions import resize_positions
 from ..trace import Trace
 from . import checks
 from .base import Model, answer, chosen, picked
@@ -30,7 +30,7 @@ class ViTHybrid(Model):
         if x.shape[1:3] != config.image:
             config = replace(config, image=x.shape[1:3])
             checks.fits(config)
-            table = resized(tree.tokens.positions, self.network_config.grid, config.grid, config.resampling)
+            table = resize_positions(tree.tokens.positions, self.network_config.grid, config.grid, config.resampling)
             tree = tree._replace(tokens=tree.tokens._replace(positions=table))
         return x, tree, config, dict(
             head_mask=checks.head_mask(head_mask, config.blocks, config.heads, self._floats),

@@ -176,7 +176,7 @@ def computed(sources, job, start=0):
     """
     try:
         prepare, compute = _loaded(job)
-        found = list(run.rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
+        found = list(run.compute_rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
         # A worker that has lost its disk shall not say that the pictures are missing.
         if any(isinstance(row.error, OSError) for row in found) and (told := trouble(job)):
             raise OSError(told)
@@ -227,7 +227,7 @@ def _load(job):
 
 def _digests(model, head):
     """SHA-256 of the weights, of configuration and image processor, which may lie in other files, and of a head."""
-    path = hub.located(model or checkpoint.default_model())
+    path = hub.resolve(model or checkpoint.default_model())
     found = checkpoint.read(path)
     settings = json.dumps([found.config, found.processor], sort_keys=True).encode()
     return checkpoint.sha256(path), hashlib.sha256(settings).hexdigest(), head and checkpoint.sha256(head)

@@ -22,7 +22,7 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", "
             ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx")
 
 
-def listed(inputs, recursive=False, stdin=None):
+def find_pictures(inputs, recursive=False, stdin=None):
     """The pictures of a command: paths, and the bytes of a picture that came on stdin.  -> list of str and bytes
 
     inputs: names, as above. stdin: an open binary file, read to its end where a name is "-".
@@ -50,7 +50,7 @@ def opened(source):
         raise
 
 
-def named(source):
+def source_name(source):
     """What a row calls a source: its path, or "-" for a picture that came on stdin."""
     return "-" if isinstance(source, bytes) else os.fspath(source)
 

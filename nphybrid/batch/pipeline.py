@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from ..api.bit import BitBackbone
 from ..api.load import CLASSIFIERS, load
 from ..api.processor import ViTHybridImageProcessor
-from ..api.scores import _count, ranked
+from ..api.scores import positive_int, ranked_labels
 from ..checkpoint import default_model
 from . import run
 
@@ -57,7 +57,7 @@ class Pipeline:
 
         compute: pixel_values (B, C, H, W) -> B results. answer: what becomes of one. options: the image processor's.
         """
-        prepare, batch = run.preparer(self.image_processor, **options), _count("batch_size", batch_size)
+        prepare, batch = run.preparer(self.image_processor, **options), positive_int("batch_size", batch_size)
         if isinstance(inputs, (list, tuple)):
             return list(_each(inputs, prepare, compute, answer, batch))
         # An open file is an iterator too.
@@ -67,7 +67,7 @@ class Pipeline:
 
 
 def _each(inputs, prepare, compute, answer, batch):
-    for row in run.rows(inputs, prepare, compute, batch, workers=0):
+    for row in run.compute_rows(inputs, prepare, compute, batch, workers=0):
         if row.error is not None:
             raise row.error
         yield answer(row.result)
@@ -94,7 +94,7 @@ class ImageClassificationPipeline(Pipeline):
         for a picture that cannot be read, ValueError for one that cannot be resized.
         """
         return self._answers(inputs, batch_size, lambda x: self.model(x).logits,
-                             lambda logits: ranked(logits, self.model.config, top_k, function_to_apply))
+                             lambda logits: ranked_labels(logits, self.model.config, top_k, function_to_apply))
 
 
 class ImageFeatureExtractionPipeline(Pipeline):

@@ -22,7 +22,7 @@ import json
 import sys
 from functools import partial
 
-from .inputs import named
+from .inputs import source_name
 
 COLUMNS = ("position", "path", "index", "label", "score", "error")
 FORMATS = ("text", "json", "jsonl", "csv")
@@ -35,15 +35,15 @@ def labelled(row, config, top_k=5):
     >>> labelled(Row(7, "a.png", None, ValueError("a.png: is empty")), None)
     {'position': 7, 'path': 'a.png', 'error': 'a.png: is empty'}
     """
-    from ..api.scores import best
+    from ..api.scores import best_classes
     answer = {} if row.error else {"labels": [
-        {"index": i, "label": config.id2label[i], "score": score} for i, score in best(row.result, config, top_k)]}
+        {"index": i, "label": config.id2label[i], "score": score} for i, score in best_classes(row.result, config, top_k)]}
     return identified(row) | answer
 
 
 def identified(row):
     """What every row has: position and path, and an error where there is one.  Row -> dict"""
-    return {"position": row.position, "path": named(row.source)} | ({"error": str(row.error)} if row.error else {})
+    return {"position": row.position, "path": source_name(row.source)} | ({"error": str(row.error)} if row.error else {})
 
 
 @contextlib.contextmanager

@@ -34,7 +34,7 @@ class Row(NamedTuple):
     error: Exception | None
 
 
-def rows(sources, prepare, compute, batch=8, start=0, workers=None):
+def compute_rows(sources, prepare, compute, batch=8, start=0, workers=None):
     """A Row for each source, in order, soon after its share is computed.  -> iterator of Row
 
     sources: an iterable, of which only what is on its way is taken. prepare: source -> pixel_values (C, H, W). compute:

@@ -9,7 +9,7 @@ from ..dialects.google import bit_config, jax_config, one_numbering
 from ..dialects.guess import guess
 from ..dialects.huggingface import for_vit
 from ..dialects.timm import timm_config
-from ..dialects.translate import bare, processor_of
+from ..dialects.translate import without_wrappers, processor_of
 from ..tensorfile import FormatError, Stored
 from ..tensorfile.documents import parse_json
 from . import hub
@@ -35,7 +35,7 @@ def read(path, revision=None):
     path: where there is nothing, owner/name is that of a model on the hub, and revision one of that. The arrays are
     checked, but stay in the file until np.asarray reads them, one at a time.
     """
-    path = hub.located(path, revision)
+    path = hub.resolve(path, revision)
     if path.is_dir():
         card = _card(path)
         if card and "model_type" in card:
@@ -69,7 +69,7 @@ def _foreign(path, arrays, card):
         raise FormatError(f"{path} is a part of a model; expected its folder, {path.parent}, or an .h5 file")
     card = {} if "model_type" in card else card
     try:
-        arrays = bare(arrays)
+        arrays = without_wrappers(arrays)
         if dialect.startswith("jax"):
             arrays = one_numbering(arrays)
         shapes = {name: array.shape for name, array in arrays.items()}
@@ -91,7 +91,7 @@ def _foreign(path, arrays, card):
 
 def read_config(path, revision=None):
     """Only the config of what `read` reads.  -> dict.  A config.json itself is read too."""
-    name, path = path, hub.located(path, revision, weights=False)
+    name, path = path, hub.resolve(path, revision, weights=False)
     _check_there(path)
     if path.is_dir():
         card = _card(path)
@@ -104,7 +104,7 @@ def read_config(path, revision=None):
 
 def read_processor(path, revision=None):
     """The image processor's options of what `read` reads, or of a JSON file.  -> dict"""
-    name, path = path, hub.located(path, revision, weights=False)
+    name, path = path, hub.resolve(path, revision, weights=False)
     _check_there(path)
     if path.is_dir():
         card = _card(path)
@@ -196,7 +196,7 @@ def _folder_arrays(folder):
     return tensorfile.stored_sharded(path) if path.suffix == ".json" else tensorfile.stored_safetensors(path)
 
 
-def again(originals):
+def reread(originals):
     """{name: array} of arrays, and of Stored ones, whose file must still hold the bytes of their SHA-256."""
     files, arrays = {}, dict(originals)
     for name, left in originals.items():

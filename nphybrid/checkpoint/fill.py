@@ -9,30 +9,30 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..dialects.layout import _refuse, refuse_misfits, row
+from ..dialects.layout import refuse, refuse_misfits, entry
 from ..ops import threads
-from ..params import mapped, named
+from ..params import tree_map, named_leaves
 from ..tensorfile import Stored, digest
 from ..trace import first_non_finite
 
 READERS = 8                               # arrays in flight; each is in memory twice for as long
 
 
-def spelled(params, table, config, originals=None):
+def to_state_dict(params, table, config, originals=None):
     """Our arrays under their names, in their layouts, views: a state dict.  -> {name: array}
 
     What stands in `originals` already, under their name, is taken from there. Rows of one name are put one behind the
     other along its first axis.
     """
     state, originals = {}, originals or {}
-    for name, leaf in named(params).items():
-        theirs, layout = row(name, table)
+    for name, leaf in named_leaves(params).items():
+        theirs, layout = entry(name, table)
         array = originals[theirs] if theirs in originals else layout.theirs(np.asarray(leaf), config)
         state[theirs] = np.concatenate([state[theirs], array]) if theirs in state else array
     return state
 
 
-def filled(shapes, arrays, table, config, ready, ignore=(), dtype=np.float32):
+def fill_parameters(shapes, arrays, table, config, ready, ignore=(), dtype=np.float32):
     """Params from their arrays: each of ours filled exactly once, each of theirs used exactly once.
 
     An array is read (where it is Stored), checked, laid out and made ready before its thread takes the next one:
@@ -41,7 +41,7 @@ def filled(shapes, arrays, table, config, ready, ignore=(), dtype=np.float32):
     one of `ignore` may be left over. Raises Misfit, which lists every missing, unexpected, mis-shaped and non-finite
     array.
     """
-    rows = [(name, *row(name, table), shape) for name, shape in named(shapes).items()]
+    rows = [(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({theirs: layout.their_shape(shape, config) for _, theirs, layout, shape in rows}, arrays, ignore)
     leaves, originals, faults = {}, {}, {}
 
@@ -63,8 +63,8 @@ def filled(shapes, arrays, table, config, ready, ignore=(), dtype=np.float32):
     order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i][3]))
     with threads.using(min(threads.number(), READERS)):
         threads.run(len(rows), lambda i: fill(order[i]))
-    _refuse([faults[i] for i in sorted(faults)])
-    return mapped(lambda name, shape: leaves[name], shapes), originals
+    refuse([faults[i] for i in sorted(faults)])
+    return tree_map(lambda name, shape: leaves[name], shapes), originals
 
 
 def _original(source, found, dtype):

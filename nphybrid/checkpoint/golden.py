@@ -3,7 +3,7 @@
 import numpy as np
 
 from ..tensorfile import FormatError
-from ..text import brief
+from ..text import shortened
 
 
 def golden_input(config):
@@ -26,5 +26,5 @@ def golden_state(manifest, path):
     state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
     numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
     if not isinstance(state, str) or not numbers:
-        raise FormatError(f"{path}: golden is {brief(golden)}; expected a state's name and its values, all numbers")
+        raise FormatError(f"{path}: golden is {shortened(golden)}; expected a state's name and its values, all numbers")
     return state, np.array(values, np.float64)

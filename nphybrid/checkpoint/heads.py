@@ -13,7 +13,7 @@ import numpy as np
 
 from .. import tensorfile
 from ..tensorfile import FormatError
-from ..text import brief
+from ..text import shortened
 from ..trace import first_non_finite
 from .files import sha256
 
@@ -56,21 +56,21 @@ def read_head(path):
 def _checked(path, arrays, documents):
     """The Head in what a file holds."""
     if sorted(arrays) != ["bias", "kernel"] or sorted(documents) != ["head"]:
-        raise FormatError(f"{path} is no head: it holds the arrays {brief(sorted(arrays))} and the documents "
-                          f"{brief(sorted(documents))}; expected bias and kernel, and head")
+        raise FormatError(f"{path} is no head: it holds the arrays {shortened(sorted(arrays))} and the documents "
+                          f"{shortened(sorted(documents))}; expected bias and kernel, and head")
     kernel, bias, told = arrays["kernel"], arrays["bias"], documents["head"]
     keys = {"format", "version", *Head._fields} - {"kernel", "bias"}
     if not isinstance(told, dict) or told.keys() != keys:
-        raise FormatError(f"{path}: head is {brief(told)}; expected an object of {', '.join(sorted(keys))}")
+        raise FormatError(f"{path}: head is {shortened(told)}; expected an object of {', '.join(sorted(keys))}")
     if (told["format"], told["version"]) != (FORMAT, VERSION):
-        raise FormatError(f"{path}: format and version are {brief((told['format'], told['version']))}; expected "
+        raise FormatError(f"{path}: format and version are {shortened((told['format'], told['version']))}; expected "
                           f"{(FORMAT, VERSION)}")
     for key, kinds in (("model", (str, type(None))), ("state", str), ("pool", str), ("made", dict), ("labels", list)):
         if not isinstance(told[key], kinds):
-            raise FormatError(f"{path}: {key} of the head is {brief(told[key])}")
+            raise FormatError(f"{path}: {key} of the head is {shortened(told[key])}")
     labels = told["labels"]
     if not all(isinstance(name, str) for name in labels) or len({*labels}) < len(labels) or not labels:
-        raise FormatError(f"{path}: labels are {brief(labels)}; expected names, none of them twice")
+        raise FormatError(f"{path}: labels are {shortened(labels)}; expected names, none of them twice")
     if kernel.ndim != 2 or kernel.shape[1:] != bias.shape or bias.shape != (len(labels),):
         raise FormatError(f"{path}: kernel {list(kernel.shape)}, bias {list(bias.shape)} and {len(labels)} labels do "
                           "not fit; expected [D, K], [K] and K")

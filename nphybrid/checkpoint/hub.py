@@ -33,7 +33,7 @@ def is_name(path):
     return isinstance(path, str) and bool(NAME.fullmatch(path)) and not FILE.fullmatch(path)
 
 
-def located(path, revision=None, weights=True):
+def resolve(path, revision=None, weights=True):
     """Where a model lies: the path itself; where nothing is there, the folder of the hub's model of this name.  -> Path
 
     revision: a branch, tag or commit of that model. weights: whether more than its configuration is wanted. Raises

@@ -12,9 +12,9 @@ import csv
 import io
 import os
 
-from ..batch.inputs import listed, named
+from ..batch.inputs import find_pictures, source_name
 from ..tensorfile import FormatError
-from ..text import listed as several
+from ..text import name_list as several
 
 
 def of_folders(folders):
@@ -30,7 +30,7 @@ def of_folders(folders):
                                      "features, give --labels")
         inside = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                         key=os.fsencode)
-        loose = [path for path in listed([root]) if path != root]
+        loose = [path for path in find_pictures([root]) if path != root]
         if loose or not inside:
             raise ValueError(f"{root} holds {len(inside):,} folders and {len(loose):,} pictures beside them; expected "
                              "a folder per class, and pictures only there")
@@ -38,7 +38,7 @@ def of_folders(folders):
         for folder in inside:
             # Raises for one that may not be read; `listed` gives its own path then.
             os.scandir(folder).close()
-            found = [path for path in listed([folder], recursive=True) if path != folder]
+            found = [path for path in find_pictures([folder], recursive=True) if path != folder]
             empty += [] if found else [folder]
             sources += found
             classes += [os.path.basename(folder)] * len(found)
@@ -64,8 +64,8 @@ def of_file(path, sources):
         if labels.setdefault(place, label) != label:
             raise FormatError(f"{path}: {name!r} is both {labels[place]!r} and {label!r}")
     labels |= {os.path.abspath(name): label for name, label in rows}
-    places = [os.path.abspath(named(source)) for source in sources]
-    if missing := [named(source) for source, place in zip(sources, places) if place not in labels]:
+    places = [os.path.abspath(source_name(source)) for source in sources]
+    if missing := [source_name(source) for source, place in zip(sources, places) if place not in labels]:
         raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: {several(missing)}")
     return [labels[place] for place in places]
 
@@ -115,7 +115,7 @@ def in_order(names):
     return sorted({*names}, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
-def numbered(names, labels):
+def class_numbers(names, labels):
     """The model's number for each name of a class: that of the label of this name, else the name as a number.
 
     names: list of str; labels: the model's, in order. -> list of int. Raises ValueError that lists every name which no

@@ -4,7 +4,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..batch import run
-from ..batch.inputs import named
+from ..batch.inputs import source_name
 from ..text import printable, table
 from . import scores
 
@@ -31,7 +31,7 @@ def evaluated(model, processor, sources, classes, batch=8, watched=lambda rows: 
     >>> evaluated(model, model.processor, ["examples/images/cat.png"], [3]).answers
     array([[3, 6, 5, 4, 2]])
     """
-    found = run.rows(sources, run.preparer(processor), lambda x: model(x).logits, batch, workers=model.num_threads)
+    found = run.compute_rows(sources, run.preparer(processor), lambda x: model(x).logits, batch, workers=model.num_threads)
     known, answers, errors = [], [], []
     for row in watched(found):
         if row.error is None:
@@ -55,7 +55,7 @@ def document(found):
     """An Evaluation as JSON: every share with its 95 % interval.  -> dict"""
     tops = _tops(found)
     return {"pictures": len(found.classes) + len(found.errors),
-            "errors": [{"path": named(row.source), "error": str(row.error)} for row in found.errors],
+            "errors": [{"path": source_name(row.source), "error": str(row.error)} for row in found.errors],
             **{f"top{top}": scores.scored(*right(found, top)) for top in tops},
             "classes": [{"index": int(k), "label": found.labels[k],
                          **{f"top{top}": scores.scored(*right(found, top, k)) for top in tops}}

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..params import Linear
-from ..text import listed
+from ..text import name_list
 from .logistic import logistic as _solved
 
 
@@ -86,10 +86,10 @@ def check_counts(counts, names, failed=0):
     counts: how many pictures there are of each; names: what to call them; failed: how many more could not be read.
     """
     if len(counts) < 2:
-        only = f"the only class is {listed(map(str, names))}" if counts else "there is no class"
+        only = f"the only class is {name_list(map(str, names))}" if counts else "there is no class"
         raise ValueError(f"{only}; expected two classes or more")
     if few := [str(name) for name, count in zip(names, counts) if count < 2]:
-        raise ValueError(f"fewer than two pictures of {listed(few)}{' could be read' if failed else ''}; expected two "
+        raise ValueError(f"fewer than two pictures of {name_list(few)}{' could be read' if failed else ''}; expected two "
                          "or more of each class")
 
 

@@ -5,7 +5,7 @@ import numpy as np
 
 from ..api import extractor as states
 from ..batch import run
-from ..batch.inputs import named
+from ..batch.inputs import source_name
 from ..checkpoint import Head
 from ..features.contents import Features
 from . import probe, scores
@@ -24,13 +24,13 @@ def features_of(model, digest, sources, batch=8, watched=lambda rows: rows):
     prepare = run.preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None])
     good, errors = [], {}
-    for row in watched(run.rows(sources, prepare, extractor.compute, batch, workers=model.num_threads)):
+    for row in watched(run.compute_rows(sources, prepare, extractor.compute, batch, workers=model.num_threads)):
         if row.error is None:
             good.append(row)
         else:
             errors[row.position] = row.error
     values = np.array([row.result for row in good], np.float32).reshape(len(good), *extractor.shape)
-    return Features(values, [named(row.source) for row in good], digest, extractor.state, extractor.pool), errors
+    return Features(values, [source_name(row.source) for row in good], digest, extractor.state, extractor.pool), errors
 
 
 def remaining(names, errors=()):

@@ -29,7 +29,7 @@ def add(verbs):
 def run(args):
     """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
     from ..batch import progress, resume, rows
-    from ..batch.inputs import named
+    from ..batch.inputs import source_name
     from ..batch.pipeline import pipeline
     from ..batch.run import preparer
     if args.resume and (args.output is None or args.format not in resume.FORMATS):
@@ -47,7 +47,7 @@ def run(args):
     if args.output is not None:
         refuse_what_is_read(args.output, sources)
     done, start, failed = _begun(args, sources, model)
-    alone = len(args.images) == len(sources) == 1 and named(sources[0]) == args.images[0]
+    alone = len(args.images) == len(sources) == 1 and source_name(sources[0]) == args.images[0]
     found = computed(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits",
                      head=args.head)
     on_terminal = args.output is None and sys.stdout.isatty()

@@ -26,7 +26,7 @@ def run(args):
     from ..checkpoint import hub
     from ..modelfile import convert
     convert.format_of(args.target, args.to)
-    path = hub.located(args.source)
+    path = hub.resolve(args.source)
     model = load(path, engine="reference")
     if args.labels:
         relabel(model, args.labels)

@@ -42,7 +42,7 @@ def run(args):
         raise ValueError(f"a {type(model).__name__} without a classifier has no accuracy; give a --head")
     if model.processor is None:
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
-    numbers = classes.numbered(names, list(model.config.id2label.values()))
+    numbers = classes.class_numbers(names, list(model.config.id2label.values()))
     found = evaluate.evaluated(model, model.processor, sources, numbers, args.batch,
                                lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
     if args.confusion is not None:

@@ -8,14 +8,14 @@ def model_hash(args):
     """The SHA-256 of the file of the model that `add_model` asks for."""
     from .. import checkpoint
     from ..checkpoint import hub
-    return checkpoint.sha256(hub.located(args.model or checkpoint.default_model()))
+    return checkpoint.sha256(hub.resolve(args.model or checkpoint.default_model()))
 
 
 def computed(args, sources, done, prepare, compute, state, pool=None, head=None):
     """The rows of the pictures from `done` on, computed here or by the workers of --scheduler.  -> iterator of Row"""
     from ..batch import run
     if args.scheduler is None:
-        yield from run.rows(sources[done:], prepare, compute, args.batch, done, args.threads)
+        yield from run.compute_rows(sources[done:], prepare, compute, args.batch, done, args.threads)
         return
     from ..batch import cluster
     job = cluster.job(args.model, state, pool, args.batch, head, engine=args.engine, dtype=args.dtype,
@@ -59,7 +59,7 @@ def announce_compilation(engine):
     """Tell why the first run takes longer."""
     if engine == "numba":
         from ..ops import cache
-        if cache.cold():
+        if cache.is_cold():
             print("nphybrid: compiling the kernels, this once (about 20 seconds) …", file=sys.stderr, flush=True)
 
 

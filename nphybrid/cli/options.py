@@ -64,8 +64,8 @@ def add_pictures(verb):
 
 def pictures(args):
     """The list that `add_pictures` asks for.  -> list of paths, or bytes for a picture on stdin"""
-    from ..batch.inputs import listed
-    return listed(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
+    from ..batch.inputs import find_pictures
+    return find_pictures(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
 
 
 def show(args, document, text):

@@ -27,7 +27,7 @@ def add(verbs):
 def run(args):
     """Print a row per state; with --save, write the states first."""
     from ..tensorfile import write_npz
-    from ..trace import state_as_json, states, walk_table
+    from ..trace import state_as_json, states, states_table
     if args.save is not None:
         check_target(args, args.save, ".npz")
     model = load_model(args)
@@ -35,5 +35,5 @@ def run(args):
     if args.save is not None:
         write_npz(args.save, trace)
     rows = states(trace)
-    show(args, [state_as_json(row) for row in rows], walk_table(rows))
+    show(args, [state_as_json(row) for row in rows], states_table(rows))
     return 0

@@ -4,7 +4,7 @@ import threading
 
 from ..pictures.resample import TF_BILINEAR
 from ..tensorfile import FormatError
-from .layout import MOST_BLOCKS, ROW, SAME, TABLE, Layout, _derived, cut
+from .layout import MOST_BLOCKS, ROW, SAME, TABLE, Layout, derived, cut
 from .preprocessing import _check
 from .shapes import _bit, _count, _stages, _vit
 from .timm import INTERPOLATIONS
@@ -105,7 +105,7 @@ def _renumbered(name):
 
 
 def _layer(array, i, whole):
-    return _derived(array, array.name, array.shape[1:], lambda: whole()[i])
+    return derived(array, array.name, array.shape[1:], lambda: whole()[i])
 
 
 def _once(read):

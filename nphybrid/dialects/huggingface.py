@@ -1,7 +1,7 @@
 """Hugging Face's dialect: its names, and the image processor of its plain ViT."""
 
 
-from .layout import CONV, PATCH, ROW, TABLE, _prefixed, linear_rows, norm_rows
+from .layout import CONV, PATCH, ROW, TABLE, prefixed, linear_entries, norm_entries
 
 _UNIT = "encoder.stages.{}.layers.{}"
 
@@ -9,48 +9,48 @@ _BLOCK = "encoder.layer.{}"
 
 BIT = {
     "stem.conv": ("embedder.convolution.weight", CONV),
-    **norm_rows("stem.norm", "embedder.norm"),
+    **norm_entries("stem.norm", "embedder.norm"),
     "stages.*.*.conv1": (f"{_UNIT}.conv1.weight", CONV),
-    **norm_rows("stages.*.*.norm1", f"{_UNIT}.norm1"),
+    **norm_entries("stages.*.*.norm1", f"{_UNIT}.norm1"),
     "stages.*.*.conv2": (f"{_UNIT}.conv2.weight", CONV),
-    **norm_rows("stages.*.*.norm2", f"{_UNIT}.norm2"),
+    **norm_entries("stages.*.*.norm2", f"{_UNIT}.norm2"),
     "stages.*.*.conv3": (f"{_UNIT}.conv3.weight", CONV),
-    **norm_rows("stages.*.*.norm3", f"{_UNIT}.norm3"),
+    **norm_entries("stages.*.*.norm3", f"{_UNIT}.norm3"),
     "stages.*.*.proj": (f"{_UNIT}.downsample.conv.weight", CONV),
-    **norm_rows("stages.*.*.norm_proj", f"{_UNIT}.downsample.norm"),
-    **norm_rows("features_norm", "norm"),
+    **norm_entries("stages.*.*.norm_proj", f"{_UNIT}.downsample.norm"),
+    **norm_entries("features_norm", "norm"),
 }
 
 VIT = {
-    **linear_rows("tokens.proj", "embeddings.patch_embeddings.projection", PATCH),
+    **linear_entries("tokens.proj", "embeddings.patch_embeddings.projection", PATCH),
     "tokens.cls": ("embeddings.cls_token", ROW),
     "tokens.positions": ("embeddings.position_embeddings", TABLE),
     "tokens.mask": ("embeddings.mask_token", ROW),
-    **norm_rows("blocks.*.norm1", f"{_BLOCK}.layernorm_before"),
-    **linear_rows("blocks.*.query", f"{_BLOCK}.attention.attention.query"),
-    **linear_rows("blocks.*.key", f"{_BLOCK}.attention.attention.key"),
-    **linear_rows("blocks.*.value", f"{_BLOCK}.attention.attention.value"),
-    **linear_rows("blocks.*.out", f"{_BLOCK}.attention.output.dense"),
-    **norm_rows("blocks.*.norm2", f"{_BLOCK}.layernorm_after"),
-    **linear_rows("blocks.*.fc1", f"{_BLOCK}.intermediate.dense"),
-    **linear_rows("blocks.*.fc2", f"{_BLOCK}.output.dense"),
-    **norm_rows("norm", "layernorm"),
-    **linear_rows("pooler", "pooler.dense"),
+    **norm_entries("blocks.*.norm1", f"{_BLOCK}.layernorm_before"),
+    **linear_entries("blocks.*.query", f"{_BLOCK}.attention.attention.query"),
+    **linear_entries("blocks.*.key", f"{_BLOCK}.attention.attention.key"),
+    **linear_entries("blocks.*.value", f"{_BLOCK}.attention.attention.value"),
+    **linear_entries("blocks.*.out", f"{_BLOCK}.attention.output.dense"),
+    **norm_entries("blocks.*.norm2", f"{_BLOCK}.layernorm_after"),
+    **linear_entries("blocks.*.fc1", f"{_BLOCK}.intermediate.dense"),
+    **linear_entries("blocks.*.fc2", f"{_BLOCK}.output.dense"),
+    **norm_entries("norm", "layernorm"),
+    **linear_entries("pooler", "pooler.dense"),
     # What upstream's ViT has no name for, under ours.
-    **norm_rows("pool_norm", "pool_norm"),
-    **linear_rows("pre_logits", "pre_logits"),
+    **norm_entries("pool_norm", "pool_norm"),
+    **linear_entries("pre_logits", "pre_logits"),
 }
 
 
 def hybrid_names(prefix):
     """The table of a ViT Hybrid.  prefix is "vit." under a classifier, "" for the bare model."""
     backbone = f"{prefix}embeddings.patch_embeddings.backbone.bit."
-    return {**_prefixed(backbone, BIT), **_prefixed(prefix, VIT), **linear_rows("head", "classifier")}
+    return {**prefixed(backbone, BIT), **prefixed(prefix, VIT), **linear_entries("head", "classifier")}
 
 
 def bit_names(prefix):
     """The table of a BiT.  prefix is "bit." under a classifier or backbone, "" for the bare model."""
-    return {**_prefixed(prefix, BIT), **linear_rows("head", "classifier.1")}
+    return {**prefixed(prefix, BIT), **linear_entries("head", "classifier.1")}
 
 
 VIT_PROCESSOR = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": False,

@@ -8,7 +8,7 @@ from ..tensorfile import FormatError, Stored
 MOST_BLOCKS = 1024                        # of an encoder, or units of a backbone; published: 51
 
 
-def _derived(array, name, shape, read):
+def derived(array, name, shape, read):
     """What becomes of a Stored array, read no earlier than itself."""
     return Stored(array.path, name, tuple(shape), array.dtype, read, None)
 
@@ -52,17 +52,17 @@ def cut(shape, config):
 PATCH = Layout(cut, (3, 2, 0, 1))                                       # (P*P*C, D)   <-> (D, C, P, P)
 
 
-def norm_rows(ours, theirs):
+def norm_entries(ours, theirs):
     """The rows of a norm in a table of torch's names."""
     return {f"{ours}.scale": (f"{theirs}.weight", SAME), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
-def linear_rows(ours, theirs, layout=LINEAR):
+def linear_entries(ours, theirs, layout=LINEAR):
     """The rows of a linear layer in a table of torch's names."""
     return {f"{ours}.kernel": (f"{theirs}.weight", layout), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
-def _prefixed(prefix, table):
+def prefixed(prefix, table):
     return {ours: (prefix + theirs, layout) for ours, (theirs, layout) in table.items()}
 
 
@@ -73,7 +73,7 @@ class _Index(int):
         return f"{self + 1:02}" if spec == "01" else str(self + (spec == "1"))
 
 
-def row(name, table):
+def entry(name, table):
     """Their name and the layout change for one of our names, its indices put in place."""
     parts = name.split(".")
     theirs, layout = table[".".join("*" if part.isdigit() else part for part in parts)]
@@ -89,9 +89,9 @@ def refuse_misfits(expected, arrays, ignore):
                for name, shape in expected.items() if name in arrays and arrays[name].shape != tuple(shape)]
     faults += [f"{name} is {array.dtype}, expected a float type" for name, array in arrays.items()
                if name in expected and array.dtype.kind != "f"]
-    _refuse(faults)
+    refuse(faults)
 
 
-def _refuse(faults):
+def refuse(faults):
     if faults:
         raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))

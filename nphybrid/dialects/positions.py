@@ -12,7 +12,7 @@ The class token's row, where there is one, stays.
 import numpy as np
 
 
-def resized(positions, old, new, rule="bicubic"):
+def resize_positions(positions, old, new, rule="bicubic"):
     """A table for a grid of `new` (rows, columns) from one for `old`.  (1 + h * w, D) -> (1 + h' * w', D)
 
     What stands before the grid, the class token's row or nothing, stays.

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 
 from ..tensorfile import FormatError
-from .layout import CONV, PATCH, ROW, TABLE, Layout, linear_rows, norm_rows
+from .layout import CONV, PATCH, ROW, TABLE, Layout, linear_entries, norm_entries
 from .preprocessing import _check, _is_number
 from .shapes import _bit, _count, _stages, _vit
 
@@ -12,31 +12,31 @@ HEAD_CONV = Layout(lambda shape, config: (1, 1, *shape), (3, 2, 0, 1))          
 
 
 def _timm_backbone(stem, unit):
-    table = {"stem.conv": (f"{stem}conv.weight", CONV), **norm_rows("stem.norm", f"{stem}norm")}
+    table = {"stem.conv": (f"{stem}conv.weight", CONV), **norm_entries("stem.norm", f"{stem}norm")}
     for i in 1, 2, 3:
         table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}.weight", CONV
-        table |= norm_rows(f"stages.*.*.norm{i}", f"{unit}norm{i}")
+        table |= norm_entries(f"stages.*.*.norm{i}", f"{unit}norm{i}")
     table["stages.*.*.proj"] = f"{unit}downsample.conv.weight", CONV
-    return table | norm_rows("stages.*.*.norm_proj", f"{unit}downsample.norm")
+    return table | norm_entries("stages.*.*.norm_proj", f"{unit}downsample.norm")
 
 
 def timm_names(config):
     """timm's table: a hybrid, a plain ViT, or, without blocks, a resnetv2 BiT."""
     if not config.blocks:
-        return (_timm_backbone("stem.", "stages.{}.blocks.{}.") | norm_rows("features_norm", "norm")
-                | linear_rows("head", "head.fc", HEAD_CONV))
+        return (_timm_backbone("stem.", "stages.{}.blocks.{}.") | norm_entries("features_norm", "norm")
+                | linear_entries("head", "head.fc", HEAD_CONV))
     backbone, block = "patch_embed.backbone.", "blocks.{}."
     return {
         **_timm_backbone(f"{backbone}stem." if config.depths else backbone, f"{backbone}stages.{{}}.blocks.{{}}."),
-        **linear_rows("tokens.proj", "patch_embed.proj", PATCH),
+        **linear_entries("tokens.proj", "patch_embed.proj", PATCH),
         "tokens.cls": ("cls_token", ROW), "tokens.positions": ("pos_embed", TABLE),
-        **norm_rows("blocks.*.norm1", f"{block}norm1"), **norm_rows("blocks.*.norm2", f"{block}norm2"),
+        **norm_entries("blocks.*.norm1", f"{block}norm1"), **norm_entries("blocks.*.norm2", f"{block}norm2"),
         # Of one array: the rows of the queries, of the keys, of the values.
-        **linear_rows("blocks.*.query", f"{block}attn.qkv"), **linear_rows("blocks.*.key", f"{block}attn.qkv"),
-        **linear_rows("blocks.*.value", f"{block}attn.qkv"), **linear_rows("blocks.*.out", f"{block}attn.proj"),
-        **linear_rows("blocks.*.fc1", f"{block}mlp.fc1"), **linear_rows("blocks.*.fc2", f"{block}mlp.fc2"),
-        **norm_rows("norm", "norm"), **norm_rows("pool_norm", "fc_norm"),
-        **linear_rows("pre_logits", "pre_logits.fc"), **linear_rows("head", "head"),
+        **linear_entries("blocks.*.query", f"{block}attn.qkv"), **linear_entries("blocks.*.key", f"{block}attn.qkv"),
+        **linear_entries("blocks.*.value", f"{block}attn.qkv"), **linear_entries("blocks.*.out", f"{block}attn.proj"),
+        **linear_entries("blocks.*.fc1", f"{block}mlp.fc1"), **linear_entries("blocks.*.fc2", f"{block}mlp.fc2"),
+        **norm_entries("norm", "norm"), **norm_entries("pool_norm", "fc_norm"),
+        **linear_entries("pre_logits", "pre_logits.fc"), **linear_entries("head", "head"),
     }
 
 

@@ -15,11 +15,11 @@ import math
 
 import numpy as np
 
-from ..params import named
+from ..params import named_leaves
 from ..tensorfile import FormatError
 from . import google, guess, timm
 from .google import jax_names
-from .layout import _derived, refuse_misfits, row
+from .layout import derived, refuse_misfits, entry
 from .timm import timm_names
 
 TABLES = {"timm": timm_names, "JAX": jax_names, "BiT": jax_names}
@@ -27,7 +27,7 @@ TABLES = {"timm": timm_names, "JAX": jax_names, "BiT": jax_names}
 
 # ---------------------------------------------------------------- a file's own habits
 
-def bare(arrays):
+def without_wrappers(arrays):
     """{name: array} without what training put in front of every name, and without what it kept for itself.
 
     Raises FormatError for an array that is there with and without that.
@@ -41,15 +41,15 @@ def bare(arrays):
     return result
 
 
-def translated(arrays, tree, table, spelling, config, ignored=()):
+def to_hugging_face(arrays, tree, table, spelling, config, ignored=()):
     """A file's arrays in Hugging Face's names and layouts, none read.  -> {name: Stored}
 
     arrays: {their name: Stored}; tree: the shapes of the network; table: theirs; spelling: Hugging Face's table.
     Raises Misfit that lists, in their names, what is missing, unexpected or of another shape.
     """
     shared, rows = {}, []
-    for name, shape in named(tree).items():
-        theirs, layout = row(name, table)
+    for name, shape in named_leaves(tree).items():
+        theirs, layout = entry(name, table)
         theirs_shape = layout.their_shape(shape, config)
         rows.append((name, shape, theirs, layout, shared.get(theirs, 0), theirs_shape[:1]))
         shared[theirs] = shared.get(theirs, 0) + (theirs_shape[0] if theirs_shape else 0)
@@ -59,14 +59,14 @@ def translated(arrays, tree, table, spelling, config, ignored=()):
     refuse_misfits(expected, arrays, ignored)
 
     def hugging_face(ours, shape, theirs, layout, first, length):
-        name, change = row(ours, spelling)
+        name, change = entry(ours, spelling)
         source = arrays[theirs]
 
         def read():
             whole = source.read()
             part = whole if whole.shape[:1] == length else whole[first:first + length[0]]
             return np.ascontiguousarray(change.theirs(layout.ours(part, shape), config))
-        return name, _derived(source, name, change.their_shape(shape, config), read)
+        return name, derived(source, name, change.their_shape(shape, config), read)
     return dict(hugging_face(*each) for each in rows)
 
 
@@ -79,7 +79,7 @@ def _squeezed(array, expected):
     patches = len(array.shape) == 2 and len(expected) == 4 and array.shape[0] == expected[0]
     if not (known or patches):
         return array
-    return _derived(array, array.name, expected, lambda: array.read().reshape(expected))
+    return derived(array, array.name, expected, lambda: array.read().reshape(expected))
 
 
 def processor_of(fields, card):

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, PngImagePlugin
 
 from .. import __version__
-from ..api.scores import scored
+from ..api.scores import scores_of
 from ..tensorfile import write_atomically
 from ..text import printable
 from . import drawing, measures
@@ -304,9 +304,9 @@ def occlusion(model, picture):
     window = 2 * step
 
     def score(x):
-        return scored(model(x).logits, model.config)[:, best]
+        return scores_of(model(x).logits, model.config)[:, best]
     fall = measures.occlusion(score, picture.pixel_values, window, step)
-    whole, label = scored(logits, model.config)[0, best], printable(model.config.id2label[best])
+    whole, label = scores_of(logits, model.config)[0, best], printable(model.config.id2label[best])
     label = label if len(label) <= 40 else label[:39] + "…"
     i, j = np.unravel_index(fall.argmax(), fall.shape)
     hidden = picture.photograph.copy()

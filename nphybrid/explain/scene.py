@@ -6,7 +6,7 @@ import numpy as np
 
 from .. import __version__
 from ..api.processor import ViTHybridImageProcessor
-from ..api.scores import scored
+from ..api.scores import scores_of
 from ..config import pads, plan
 from ..ops import reference
 from . import measures
@@ -25,14 +25,14 @@ class Scene(NamedTuple):
     arrays: dict                          # {name: Packed}
 
 
-class Packed(NamedTuple):
+class Quantized(NamedTuple):
     """Numbers as the page keeps them: codes, times the scale of their row, divided by the largest code."""
     codes: np.ndarray
     scales: np.ndarray | None             # float32, one for each row of `row` codes; None: codes are the numbers
     row: int
 
 
-def packed(x, axes, bits=8):
+def quantized(x, axes, bits=8):
     """Numbers in few bits.  `axes` last axes share a scale, their largest |x|, so that the error is at most
     scale / 2 / (2^bits - 1), or scale / (2^bits - 2) where some are negative.
 
@@ -45,12 +45,12 @@ def packed(x, axes, bits=8):
     last = tuple(range(x.ndim - axes, x.ndim))
     scales = np.abs(x).max(last, keepdims=True).astype(np.float32)
     codes = np.rint(x / np.where(scales, scales, 1) * np.iinfo(dtype).max).astype(dtype)
-    return Packed(codes, scales.reshape(-1), math.prod(x.shape[x.ndim - axes:]))
+    return Quantized(codes, scales.reshape(-1), math.prod(x.shape[x.ndim - axes:]))
 
 
 def exact(x):
     """Numbers as they are: bytes, or float32."""
-    return Packed(x if x.dtype == np.uint8 else x.astype(np.float32), None, 1)
+    return Quantized(x if x.dtype == np.uint8 else x.astype(np.float32), None, 1)
 
 
 class Walk(NamedTuple):
@@ -142,7 +142,7 @@ def stages(walk):
         name = f"stages.{s}.{depth - 1}"
         x = walk.trace[name][0]                                                 # (H, W, C)
         most = np.argsort(-x.var((0, 1)), kind="stable")[:MAPS]
-        maps[name] = packed(x[:, :, most].transpose(2, 0, 1), axes=2, bits=16)
+        maps[name] = quantized(x[:, :, most].transpose(2, 0, 1), axes=2, bits=16)
         shown.append({"name": name, "shape": list(x.shape), "units": depth, "channels": most.tolist(),
                       "cell": _stride(walk.config, s + 1)})
     return shown, maps
@@ -166,13 +166,13 @@ def tokens(walk):
         contents = np.concatenate([learned.cls.reshape(1, -1), contents])       # (T, D)
     return {"shape": list(contents.shape), "map": list(config.feature_map), "grid": list(config.grid),
             "cell": cell(config), "class": int(config.class_token)}, {
-        "contents": packed(contents, axes=1, bits=16), "positions": packed(learned.positions, axes=1, bits=16)}
+        "contents": quantized(contents, axes=1, bits=16), "positions": quantized(learned.positions, axes=1, bits=16)}
 
 
 def positions(walk):
     """How alike the learned positions are."""
     alike = measures.position_similarity(walk.p.tokens.positions, walk.config.grid)
-    return {}, {"similarity": packed(alike, axes=2)}
+    return {}, {"similarity": quantized(alike, axes=2)}
 
 
 def attention(walk):
@@ -181,9 +181,9 @@ def attention(walk):
     N = config.grid[0] * config.grid[1]
     told = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
             "keys": [-(-n // side) for n in config.grid]}
-    arrays = {"attention": packed(pooled_keys(walk.weights, config.grid, side), axes=1, bits=bits)}
+    arrays = {"attention": quantized(pooled_keys(walk.weights, config.grid, side), axes=1, bits=bits)}
     if config.class_token:
-        arrays["to_class"] = packed(walk.weights[..., :-N], axes=2, bits=16)
+        arrays["to_class"] = quantized(walk.weights[..., :-N], axes=2, bits=16)
     return told, arrays
 
 
@@ -199,7 +199,7 @@ def weight(walk):
     """Queries and keys, from which one weight can be worked out."""
     kept = {name: np.stack([walk.trace[f"blocks.{l}.{name}"][0] for l in range(walk.config.blocks)])
             for name in ("query", "key")}
-    return {"width": walk.config.head_width}, {name: packed(x, axes=1, bits=16) for name, x in kept.items()}
+    return {"width": walk.config.head_width}, {name: quantized(x, axes=1, bits=16) for name, x in kept.items()}
 
 
 def distance(walk):
@@ -220,14 +220,14 @@ def rollout(walk):
 
 def _best(walk):
     """The labels that win.  -> indices"""
-    return np.argsort(-scored(walk.trace["logits"][0], walk.model.config), kind="stable")[:LABELS]
+    return np.argsort(-scores_of(walk.trace["logits"][0], walk.model.config), kind="stable")[:LABELS]
 
 
 def road(walk):
     """The head's answer before the first block and after each, for the labels that win in the end."""
     states = [walk.trace["tokens"]] + [walk.trace[f"blocks.{l}"] for l in range(walk.config.blocks)]
     lens = measures.logit_lens(states, walk.p, walk.config, reference)[:, 0]    # (L + 1, classes)
-    scores = np.stack([scored(row, walk.model.config) for row in lens])
+    scores = np.stack([scores_of(row, walk.model.config) for row in lens])
     names = walk.model.config.id2label
     return {"scores": scores[:, _best(walk)].round(6).tolist(),
             "leaders": [{"label": names[int(row.argmax())], "score": round(float(row.max()), 6)} for row in scores]}, {}
@@ -236,6 +236,6 @@ def road(walk):
 def answer(walk):
     """The best labels, with their logits."""
     logits, names = walk.trace["logits"][0], walk.model.config.id2label
-    scores = scored(logits, walk.model.config)
+    scores = scores_of(logits, walk.model.config)
     return {"classes": len(logits), "labels": [
         {"label": names[int(i)], "score": float(scores[i]), "logit": float(logits[i])} for i in _best(walk)]}, {}

@@ -56,6 +56,6 @@ def names_and_errors(path):
     return names, errors
 
 
-def good(names, errors):
+def good_positions(names, errors):
     """The positions of the pictures that could be read.  -> int64 (N,)"""
     return np.array([i for i in range(len(names)) if i not in errors], np.int64)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..checkpoint import read_json
 from ..tensorfile import write_atomically, write_json
-from .contents import Contents, good, names_and_errors
+from .contents import Contents, good_positions, names_and_errors
 
 
 def write(path, found):
@@ -26,4 +26,4 @@ def write(path, found):
 def contents(path):
     """What `write` wrote.  -> Contents"""
     manifest, (names, errors) = read_json(f"{path}.run.json"), names_and_errors(f"{path}.jsonl")
-    return Contents(np.load(path, mmap_mode="r", allow_pickle=False), good(names, errors), names, errors, manifest)
+    return Contents(np.load(path, mmap_mode="r", allow_pickle=False), good_positions(names, errors), names, errors, manifest)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 
 from ..tensorfile import FormatError, write_atomically
-from .contents import Contents, good
+from .contents import Contents, good_positions
 
 KEY = b"nphybrid"
 ROWS = 4096                               # of a row group
@@ -20,14 +20,14 @@ def write(path, found):
         [("position", arrow.int64()), ("path", arrow.binary()), ("features", arrow.list_(arrow.float32(), size)),
          ("error", arrow.string())], {KEY: json.dumps({**found.manifest, "shape": found.values.shape[1:]})})
     with write_atomically(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
-        good = 0
+        row_start = 0
         for start in range(0, len(found.names), ROWS):
             some = range(start, min(start + ROWS, len(found.names)))
             bad = [i in found.errors for i in some]
             values = np.zeros((len(some), size), np.float32)
-            end = good + len(some) - sum(bad)
-            values[~np.array(bad)] = found.values[good:end].reshape(-1, size)
-            good = end
+            end = row_start + len(some) - sum(bad)
+            values[~np.array(bad)] = found.values[row_start:end].reshape(-1, size)
+            row_start = end
             features = arrow.FixedSizeListArray.from_arrays(arrow.array(values.reshape(-1)), size,
                                                             mask=arrow.array(bad))
             messages = [found.errors[i].encode("utf-8", "backslashreplace").decode() if i in found.errors else None
@@ -46,7 +46,7 @@ def contents(path):
     names = [os.fsdecode(name) for name in table["path"].to_pylist()]
     errors = {i: text for i, text in enumerate(table["error"].to_pylist()) if text is not None}
     values = table["features"].drop_null().combine_chunks().flatten().to_numpy(zero_copy_only=False)
-    positions = good(names, errors)
+    positions = good_positions(names, errors)
     return Contents(values.reshape(len(positions), *manifest["shape"]), positions, names, errors, manifest)
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import numpy as np
 
 from ..batch import resume, rows
-from ..batch.inputs import named
+from ..batch.inputs import source_name
 from ..batch.run import Row
 from ..checkpoint import read_json
 from ..tensorfile import write_json
@@ -96,7 +96,7 @@ def checked(row, shape):
     """The row, or one with an error where its features have another shape."""
     if row.error is not None or row.result.shape == shape:
         return row
-    error = ValueError(f"{named(row.source)}: its features have the shape {row.result.shape}, others {shape}: "
+    error = ValueError(f"{source_name(row.source)}: its features have the shape {row.result.shape}, others {shape}: "
                        "pictures of other sizes; pool them")
     return row._replace(result=None, error=error)
 
@@ -115,7 +115,7 @@ def finished(path):
         return None
     manifest = read_json(f"{folder}/manifest.json")
     names, errors = contents.names_and_errors(f"{folder}/rows.jsonl")
-    positions = contents.good(names, errors)
+    positions = contents.good_positions(names, errors)
     shape = (len(positions), *manifest["run"]["shape"])
     # A file without bytes cannot be mapped.
     values = np.memmap(f"{folder}/features", "<f4", "r", shape=shape) if len(positions) else np.zeros(shape, np.float32)

@@ -42,12 +42,12 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
     """Every combination, the batches of one number of threads together.  Raises ValueError, FileNotFoundError."""
     from ..checkpoint import default_model
     from ..config import PRESETS
-    from ..ops import arithmetic
+    from ..ops import implementation
     model = str(model or default_model())
     if model not in PRESETS and not os.path.exists(model):
         raise FileNotFoundError(f"{model} is no file or folder, and no preset; those are {', '.join(PRESETS)}")
     for dtype, precision in itertools.product(dtypes, precisions):
-        arithmetic(engine, dtype, precision)
+        implementation(engine, dtype, precision)
     return [Combination(model, engine, *choice, runs, profile)
             for choice in itertools.product(dtypes, precisions, threads, batches)]
 
@@ -127,8 +127,8 @@ def _builder(wanted):
     from ..api.load import load
     from ..api.presets import fresh
     from ..config import PRESETS
-    from ..ops import arithmetic
-    arithmetic(wanted.engine, wanted.dtype, wanted.precision)
+    from ..ops import implementation
+    implementation(wanted.engine, wanted.dtype, wanted.precision)
     return fresh if wanted.model in PRESETS else load
 
 
@@ -162,9 +162,9 @@ def _limit(wanted):
 
 def profiled(model, x, costs, runs):
     """{"seconds": median of the calls, "stages": [Lap as dict], "states": [Lap as dict]}"""
-    from ..trace import timed
+    from ..trace import time_states
     from .profile import laps
-    walks = [timed(lambda out: model.run_into(out, x)) for _ in range(runs)]
+    walks = [time_states(lambda out: model.run_into(out, x)) for _ in range(runs)]
     work = {state.name: len(x) * state.multiply_adds for state in costs}
     return {"seconds": median(sum(walk.values()) for walk in walks),
             "stages": [lap._asdict() for lap in laps(walks, work)],

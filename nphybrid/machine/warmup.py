@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import model, params
 from ..config import Config
-from ..ops import PAIRS, arithmetic, cache, floats_of, kernels
+from ..ops import PAIRS, implementation, cache, floats_of, kernels
 from ..tensorfile import write_json
 from ..trace import Discard, Trace
 
@@ -40,7 +40,7 @@ def speak(ops, dtype=np.float32):
     floats = floats_of(dtype)
     for config, walk in (HYBRID, model.hybrid), (BIT, model.bit):
         shapes = params.shapes(config, pooler=bool(config.blocks))
-        tree = params.mapped(lambda name, array: array.astype(floats), params.random(shapes, seed=0))
+        tree = params.tree_map(lambda name, array: array.astype(floats), params.random(shapes, seed=0))
         tree = ops.prepare(tree, config, dtype)
         for out in Trace(), Discard():
             walk(np.zeros((1, *config.image, 3), floats), tree, config, ops, out)
@@ -56,7 +56,7 @@ def warm():
     before, start = kept(), time.perf_counter()
     for engine, dtype in PAIRS:
         if engine == "numba":
-            speak(arithmetic(engine, dtype), dtype)
+            speak(implementation(engine, dtype), dtype)
     after = kept()
     if after.path and (not is_warm() or after.kernels > before.kernels):
         write_json(after.path / LIST, sorted(file.name for file in after.path.glob("*.nbc")))

@@ -59,7 +59,7 @@ def compared(a, b, tolerance=None, image=None):
     >>> rows[0].name, rows[-1].name, {row.verdict for row in rows}
     ('pixel_values', 'logits', {'equal'})
     """
-    a, b = hub.located(a), hub.located(b)
+    a, b = hub.resolve(a), hub.resolve(b)
     kinds = [_kind(path) for path in (a, b)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{a} is a {kinds[0]} and {b} a {kinds[1]}; expected two models or two traces")

@@ -91,16 +91,16 @@ def listed(lost):
 
 def _learned(model):
     """The tree as it was learned, kernels not standardized."""
-    tree, _ = checkpoint.filled(model.shapes, model.state_dict(), model.table, model.network_config,
+    tree, _ = checkpoint.fill_parameters(model.shapes, model.state_dict(), model.table, model.network_config,
                                 lambda name, array: array)
     return tree
 
 
 def _spelled(tree, table, config):
     """{their name: array}, and our names for which the table has none."""
-    left_out = [name for name in params.named(tree) if not _known(name, table)]
+    left_out = [name for name in params.named_leaves(tree) if not _known(name, table)]
     kept = _pruned(tree, left_out)
-    arrays = checkpoint.spelled(kept, table, config)
+    arrays = checkpoint.to_state_dict(kept, table, config)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, left_out
 
 
@@ -199,7 +199,7 @@ def _input(model):
 def _missing(model, tree, written):
     """Our names of arrays that a reader of the target would want and not find."""
     back = replace(_config(model, written).network_config(), classes=model.network_config.classes)
-    return sorted(params.named(params.shapes(back)).keys() - params.named(_pruned(tree, written.left_out)).keys())
+    return sorted(params.named_leaves(params.shapes(back)).keys() - params.named_leaves(_pruned(tree, written.left_out)).keys())
 
 
 def _losses(model, tree, written):

@@ -11,7 +11,7 @@ from .. import checkpoint, tensorfile
 from ..checkpoint import heads, hub
 from ..dialects.guess import guess, numbering
 from ..features import contents
-from ..text import brief, dimensions, printable, table
+from ..text import shortened, dimensions, printable, table
 
 # What a config.json says about the network as a whole: Hugging Face's keys, and timm's.
 NAMING = ("architectures", "model_type", "architecture")
@@ -32,7 +32,7 @@ def inspected(path):
     >>> found["dialect"], found["totals"]["parameters"], found["manifest"]["golden"]
     ('huggingface hybrid', 1469834, {'state': 'logits', 'count': 10})
     """
-    files, stored, documents = _opened(hub.located(path))
+    files, stored, documents = _opened(hub.resolve(path))
     tensors = _tensors(stored)
     dialect, anchor = guess(stored)
     config, metadata = documents.get("config") or {}, documents.get("metadata")
@@ -171,4 +171,4 @@ def _plain(value):
 
 
 def _word(value):
-    return printable(value) if isinstance(value, str) else brief(value)
+    return printable(value) if isinstance(value, str) else shortened(value)

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..config import steps
+from ..config import window_count
 from ..model import bit, hybrid
-from ..params import Shape, mapped, named, shapes
+from ..params import Shape, tree_map, named_leaves, shapes
 from ..text import dimensions, table
 from ..trace import Trace
 
@@ -36,7 +36,7 @@ def summary(config):
     walk = hybrid if config.blocks else bit
     walk(_blank((1, *config.image, config.channels)), ops.prepare(tree, config), config, ops, ledger)
     owned = dict.fromkeys(ledger, 0)
-    for name, shape in named(tree).items():
+    for name, shape in named_leaves(tree).items():
         owned[_owner(name, ledger)] += math.prod(shape)
     return [Row(name, ledger[name].shape, owned[name], ledger.costs[name]) for name in ledger]
 
@@ -79,16 +79,16 @@ class Counting:
         self.multiply_adds = 0
 
     def prepare(self, params, config, dtype=np.float32):
-        return mapped(lambda name, shape: _blank(shape), params)
+        return tree_map(lambda name, shape: _blank(shape), params)
 
     def conv2d(self, x, kernel, stride, dilation, padding):
         KH, KW, C, O = kernel.shape
-        rows, columns = (steps(n, k, stride, dilation, pad) for n, k, pad in zip(x.shape[1:3], (KH, KW), padding))
+        rows, columns = (window_count(n, k, stride, dilation, pad) for n, k, pad in zip(x.shape[1:3], (KH, KW), padding))
         self.multiply_adds += len(x) * rows * columns * KH * KW * C * O
         return _blank((len(x), rows, columns, O))
 
     def max_pool(self, x, padding, fill):
-        rows, columns = (steps(n, 3, 2, 1, pad) for n, pad in zip(x.shape[1:3], padding))
+        rows, columns = (window_count(n, 3, 2, 1, pad) for n, pad in zip(x.shape[1:3], padding))
         return _blank((len(x), rows, columns, x.shape[3]))
 
     def mean_pool(self, x):

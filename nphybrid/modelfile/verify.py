@@ -12,10 +12,10 @@ from .. import checkpoint
 from ..api.load import load
 from ..api.processor import ViTHybridImageProcessor
 from ..config import PRESETS, Config
-from ..ops import arithmetic
+from ..ops import implementation
 from ..pictures.decode import open_picture
 from ..tensorfile import FormatError
-from ..text import brief, table
+from ..text import shortened, table
 from ..trace import Trace
 
 # The bound of the golden values' error, of max|a - b| / max|b| in float64 and of max|a - b| / std(b) in the others; and
@@ -66,7 +66,7 @@ def verified(path, engine="numba", dtype="float32", precision="highest", image=N
     10 numbers of logits, reference float64: max|a - b| / max|b| True
     10 numbers of logits, reference float32: max|a - b| / std(b) True
     """
-    arithmetic(engine, dtype, precision)
+    implementation(engine, dtype, precision)
     source = checkpoint.read(path)
     golden = checkpoint.golden_state(source.manifest, path)
     if golden is None:
@@ -99,7 +99,7 @@ def _recomputed(model, state, golden, path):
     model.run_into(out, checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2))
     if state not in out or out[state].size < len(golden):
         found = f"{out[state].size} numbers" if state in out else "no state of that name"
-        raise FormatError(f"{path}: golden holds {len(golden)} numbers of {brief(state)}; this network has {found}")
+        raise FormatError(f"{path}: golden holds {len(golden)} numbers of {shortened(state)}; this network has {found}")
     apart = np.abs(out[state].reshape(-1)[:len(golden)] - golden).max()
     exact, bound = model.dtype == "float64", BOUNDS[model.engine, model.dtype]
     error = float(apart / ((0 if exact else golden.std()) or np.abs(golden).max() or 1))

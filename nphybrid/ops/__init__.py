@@ -7,7 +7,7 @@ import numpy as np
 
 from .checks import dtype_name
 
-WORDS = (
+OPERATIONS = (
     "prepare",                                                            # once, at load; `ready` for one array
     "conv2d", "max_pool", "mean_pool",                                    # maps   (B, H, W, C)
     "group_norm", "group_norm_activate", "group_norm_add_activate",
@@ -26,7 +26,7 @@ def floats_of(dtype):
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
 
 
-def arithmetic(engine, dtype, precision="highest"):
+def implementation(engine, dtype, precision="highest"):
     """The module that speaks the vocabulary for an engine.  Raises ValueError that names the valid pairs."""
     dtype = dtype_name(dtype)
     if (engine, dtype) not in PAIRS:

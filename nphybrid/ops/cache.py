@@ -76,6 +76,6 @@ def _cache_folder(name):
 CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 
-def cold():
+def is_cold():
     """Whether the folder is there and holds no compiled kernel yet: the first words will take their time."""
     return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None

@@ -31,7 +31,7 @@ from .memory import aligned, empty
 from .packed import AMX
 from .target import L2, MR, NR
 from .tile import tile
-from .windows import NOWHERE, finish, padded, starts_into, walk_of
+from .windows import NOWHERE, finish, padded, starts_into, windows_of
 
 KC = 384                                  # depth of a chain; for 768 see the ladder
 READING = 4                               # multiply-adds in the time that it takes to read one float32 from L3
@@ -61,7 +61,7 @@ def _linear(x, p, residual, activation):
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
     if not x.size:
         return empty(*x.shape[:-1], O)
-    walk = walk_of(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
+    walk = windows_of(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
     return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
@@ -72,7 +72,7 @@ def conv2d(x, kernel, stride, dilation, padding):
     if dilation == 1 and 1 < KW and C < FEW:
         x, padding, run = padded(x, padding), NOWHERE, KW * C
     B, H, W, _ = x.shape
-    walk = walk_of(H, W, C, KH, KW, run, stride, dilation, padding)
+    walk = windows_of(H, W, C, KH, KW, run, stride, dilation, padding)
     return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, walk.rows, walk.columns, O)
 
 

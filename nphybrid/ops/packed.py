@@ -3,7 +3,7 @@ import math
 
 import numpy as np
 
-from ..params import mapped
+from ..params import tree_map
 from . import amx, reference
 from .amx import widened
 from .checks import dtype_name
@@ -94,4 +94,4 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
     """`ready` for every array."""
-    return mapped(lambda name, array: ready(name, array, config, dtype, precision), params)
+    return tree_map(lambda name, array: ready(name, array, config, dtype, precision), params)

@@ -8,7 +8,7 @@ import math
 
 import numpy as np
 
-from ..params import mapped
+from ..params import tree_map
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
@@ -19,7 +19,7 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
     """`ready` for every array of a tree.  Params -> Params"""
-    return mapped(lambda name, array: ready(name, array, config, dtype), params)
+    return tree_map(lambda name, array: ready(name, array, config, dtype), params)
 
 
 def standardize(kernel, eps, form="variance"):

@@ -14,7 +14,7 @@ from .jit import jit
 NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
-class Walk(NamedTuple):
+class Windows(NamedTuple):
     """How the left rows lie in the maps: a row per output cell, made of runs of `run` neighbours, a run per tap."""
     H: int
     W: int
@@ -31,7 +31,7 @@ class Walk(NamedTuple):
 
 
 @functools.lru_cache(4096)
-def walk_of(H, W, C, KH, KW, run, stride, dilation, padding):
+def windows_of(H, W, C, KH, KW, run, stride, dilation, padding):
     """The Walk of a kernel over maps.  Raises ValueError where the kernel does not fit into them."""
     (top, bottom), (left, right) = padding
     reach, whole = (dilation * (KH - 1) + 1, dilation * (KW - 1) + 1), (top + H + bottom, left + W + right)
@@ -39,7 +39,7 @@ def walk_of(H, W, C, KH, KW, run, stride, dilation, padding):
     if rows < 1 or columns < 1:
         raise ValueError(f"a padded map of {whole[0]} x {whole[1]} cells is smaller than its kernel, which spans "
                          f"{reach[0]} x {reach[1]}")
-    return Walk(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
+    return Windows(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
 
 
 def padded(x, padding):

@@ -28,7 +28,7 @@ import struct
 import zlib
 from typing import NamedTuple
 
-from ..text import brief
+from ..text import shortened
 from .stored import name_trouble, refusal
 
 MAX_MEMBERS = 20_000
@@ -288,7 +288,7 @@ def _local(file, entry, path):
     found, expected = [file.read(name), flags, method], [entry.name.encode(), entry.flags, entry.method]
     if found != expected or needed > _VERSION:
         rule = "local header and directory disagree on name, flags or method"
-        raise refusal(path, rule, [*found, needed], f"{brief(expected)}, version at most {_VERSION}", entry.name)
+        raise refusal(path, rule, [*found, needed], f"{shortened(expected)}, version at most {_VERSION}", entry.name)
     size_full, stored_full = _full([size, stored], file.read(extra), path, entry.name)
     behind = (_BEHIND64 if _ONES in (size, stored) else _BEHIND) if flags & _STREAMED else None
     _refuse_other(entry._replace(crc=0, stored=0, size=0) if behind else entry, (crc, stored_full, size_full), path)

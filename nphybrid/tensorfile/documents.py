@@ -2,7 +2,7 @@
 import json
 import math
 
-from ..text import brief
+from ..text import shortened
 from .atomic import write_atomically
 from .stored import FormatError, refusal
 
@@ -25,7 +25,7 @@ def parse_json(data, path, what):
         return document
 
     def refused(word):
-        raise ValueError(f"the number {brief(word)}")
+        raise ValueError(f"the number {shortened(word)}")
 
     def integer(digits):
         return refused(digits) if digits == "-0" or len(digits) > 20 else int(digits)

@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..text import brief
+from ..text import shortened
 from .atomic import write_atomically
 from .documents import json_bytes, parse_json
 from .kinds import HDF5_MAGIC, refuse_unreadable
@@ -192,7 +192,7 @@ def _opened(path):
     # The library would go on to look at bytes 512, 1024, 2048 ...: a file may hide behind another.
     if magic != HDF5_MAGIC:
         rule = "does not begin with HDF5's signature: not an HDF5 file?"
-        raise refusal(path, rule, magic, brief(HDF5_MAGIC))
+        raise refusal(path, rule, magic, shortened(HDF5_MAGIC))
     h5py = _h5py()
     try:
         with h5py.File(path, "r") as file:
@@ -317,7 +317,7 @@ def _refuse_overlap(places, path, size):
             raise refusal(path, "lies outside the file: truncated?", found, f"at most {size}", place.name)
         if place.offset < end:
             found = f"offset {place.offset}"
-            raise refusal(path, f"shares bytes with {brief(last)}", found, f"at least {end}", place.name)
+            raise refusal(path, f"shares bytes with {shortened(last)}", found, f"at least {end}", place.name)
         end, last = place.offset + place.size, place.name
 
 

@@ -12,7 +12,7 @@ writers have put wrong and fractional sizes there.
 import os
 from pathlib import Path
 
-from ..text import listed
+from ..text import name_list
 from .documents import parse_json
 from .kinds import refuse_unreadable
 from .safetensors import MAX_HEADER, stored_safetensors
@@ -104,4 +104,4 @@ def _compare(index_path, weight_map, held):
         "the index names the wrong shard": strays,
     }.items():
         if names:
-            raise refusal(index_path, f"{rule} ({len(names)}): {listed(names)}")
+            raise refusal(index_path, f"{rule} ({len(names)}): {name_list(names)}")

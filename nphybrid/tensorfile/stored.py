@@ -9,7 +9,7 @@ from typing import Callable
 
 import numpy as np
 
-from ..text import brief
+from ..text import shortened
 
 # NumPy's own limits: more axes, or more bytes than a signed 64-bit address reaches, cannot be an array.
 MAX_AXES = 64
@@ -28,8 +28,8 @@ class FormatError(ValueError):
 
 def refusal(path, rule, found=None, expected=None, tensor=None):
     """The FormatError for one broken rule, ready to raise; what was found is shortened and escaped."""
-    where = f"{os.fspath(path)}: " + ("" if tensor is None else f"tensor {brief(tensor)}: ")
-    found = "" if found is None else f": found {brief(found)}"
+    where = f"{os.fspath(path)}: " + ("" if tensor is None else f"tensor {shortened(tensor)}: ")
+    found = "" if found is None else f": found {shortened(found)}"
     expected = "" if expected is None else f", expected {expected}"
     return FormatError(where + rule + found + expected)
 

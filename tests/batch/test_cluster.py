@@ -66,7 +66,7 @@ def all_there(request):
 
 def here(sources, **options):
     model = load(default_model())
-    return list(run.rows(sources, run.preparer(model.processor), lambda x: model(x).logits, **options))
+    return list(run.compute_rows(sources, run.preparer(model.processor), lambda x: model(x).logits, **options))
 
 
 def told(rows):

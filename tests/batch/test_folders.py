@@ -86,7 +86,7 @@ def test_pictures_of_other_shapes_share_no_batch(batch, workers):
             raise ValueError("two")
         return x.sum((1, 2, 3))
 
-    found = list(run.rows(sides, prepare, compute, batch, start=5, workers=workers))
+    found = list(run.compute_rows(sides, prepare, compute, batch, start=5, workers=workers))
     assert [row.position for row in found] == list(range(5, 5 + len(sides))) and [row.source for row in found] == sides
     for row in found:
         told = None if row.source not in (0, 2) else {0: "no picture", 2: "two"}[row.source]
@@ -104,7 +104,7 @@ def test_a_core_computes_a_share_of_a_batch_alone_and_several_a_lone_picture(cou
     def compute(x):
         seen.append((len(x), threads.number()))
         return x.sum((1, 2, 3))
-    found = list(run.rows(range(count), lambda i: np.full((1, 1, 1), i), compute, workers=workers))
+    found = list(run.compute_rows(range(count), lambda i: np.full((1, 1, 1), i), compute, workers=workers))
     assert [row.result for row in found] == list(range(count)) and sorted(seen) == sorted(computed)
 
 
@@ -121,7 +121,7 @@ def test_a_batch_is_the_most_that_is_computed_at_a_time(batch, workers):
         with lock:
             now -= len(x)
         return x
-    assert len(list(run.rows(range(50), lambda i: np.zeros((1, 1, 1)), compute, batch, workers=workers))) == 50
+    assert len(list(run.compute_rows(range(50), lambda i: np.zeros((1, 1, 1)), compute, batch, workers=workers))) == 50
     assert most <= batch
 
 
@@ -131,19 +131,19 @@ def test_what_compute_gives_before_it_fails_is_not_taken():
             if number == 2 and len(x) > 1:
                 raise ValueError
             yield number
-    found = run.rows([1, 2, 3, 4], lambda i: np.full((1, 1, 1), i), compute, workers=0)
+    found = run.compute_rows([1, 2, 3, 4], lambda i: np.full((1, 1, 1), i), compute, workers=0)
     assert [row.result for row in found] == [1, 2, 3, 4]
     with pytest.raises(TypeError, match="1 results for 2 pictures"):
-        list(run.rows([1, 2], lambda i: np.full((1, 1, 1), i), lambda x: x[:1], workers=0))
+        list(run.compute_rows([1, 2], lambda i: np.full((1, 1, 1), i), lambda x: x[:1], workers=0))
 
 
 def test_what_is_no_picture_s_fault_ends_the_run():
     def broken(_):
         raise ZeroDivisionError
     with pytest.raises(ZeroDivisionError):
-        list(run.rows([1, 2], broken, None))
+        list(run.compute_rows([1, 2], broken, None))
     with pytest.raises(ZeroDivisionError):
-        list(run.rows([1, 2], lambda _: np.zeros((1, 1, 1)), broken))
+        list(run.compute_rows([1, 2], lambda _: np.zeros((1, 1, 1)), broken))
 
 
 @pytest.mark.parametrize("workers, most", [(0, 4), (1, 17), (3, 17)])
@@ -154,7 +154,7 @@ def test_no_more_is_taken_than_is_on_its_way(workers, most):
         nonlocal taken
         for taken in range(1, 1000):
             yield taken
-    found = run.rows(sources(), lambda i: np.full((1, 1, 1), i), lambda x: x.sum((1, 2, 3)), 4, workers=workers)
+    found = run.compute_rows(sources(), lambda i: np.full((1, 1, 1), i), lambda x: x.sum((1, 2, 3)), 4, workers=workers)
     for given, row in enumerate(found):
         assert row.result == row.source and taken <= given + most, given
 

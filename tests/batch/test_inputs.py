@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nphybrid import PictureError
-from nphybrid.batch.inputs import listed, opened
+from nphybrid.batch.inputs import find_pictures, opened
 from nphybrid.pictures.decode import FORMATS, begins_as_picture
 
 
@@ -24,33 +24,33 @@ def tree(tmp_path, monkeypatch):
 
 
 def test_a_folder_in_the_order_of_its_bytes(tree):
-    assert listed(["."]) == ["./B.webp", "./a.png", "./b.JPG", "./link.png", "./é.tiff"]
+    assert find_pictures(["."]) == ["./B.webp", "./a.png", "./b.JPG", "./link.png", "./é.tiff"]
 
 
 def test_recursive_in_the_order_of_whole_paths(tree):
     """"c.d" comes before "c/": a dot is a smaller byte than a slash. Links to folders are not followed."""
     expected = "B.webp a.png b.JPG c.d/a.gif c.d/z.png c/a.bmp link.png é.tiff"
-    assert listed(["."], recursive=True) == [f"./{name}" for name in expected.split()]
+    assert find_pictures(["."], recursive=True) == [f"./{name}" for name in expected.split()]
 
 
 def test_inputs_keep_their_order_and_come_as_often_as_they_are_named(tree):
-    assert listed(["notes.txt", "c", "a.png", "c", "again"])[:4] == ["notes.txt", "c/a.bmp", "a.png", "c/a.bmp"]
-    assert listed(["again"])[0] == "again/B.webp"
+    assert find_pictures(["notes.txt", "c", "a.png", "c", "again"])[:4] == ["notes.txt", "c/a.bmp", "a.png", "c/a.bmp"]
+    assert find_pictures(["again"])[0] == "again/B.webp"
 
 
 def test_globs(tree):
-    assert listed(["*.[pt]*"]) == ["a.png", "link.png", "notes.txt", "é.tiff"]
-    assert listed(["c*"]) == ["c/a.bmp", "c.d/a.gif", "c.d/z.png"], "a folder that a glob matches is a folder"
+    assert find_pictures(["*.[pt]*"]) == ["a.png", "link.png", "notes.txt", "é.tiff"]
+    assert find_pictures(["c*"]) == ["c/a.bmp", "c.d/a.gif", "c.d/z.png"], "a folder that a glob matches is a folder"
     os.remove("again")
-    assert listed(["**/*.png"]) == ["a.png", "c.d/z.png", "link.png"]
-    assert listed(["[x].png"]) == ["[x].png"]
+    assert find_pictures(["**/*.png"]) == ["a.png", "c.d/z.png", "link.png"]
+    assert find_pictures(["[x].png"]) == ["[x].png"]
     open("[x].png", "w").close()
-    assert listed(["[x].png"]) == ["[x].png"], "a name that exists is no glob"
+    assert find_pictures(["[x].png"]) == ["[x].png"], "a name that exists is no glob"
 
 
 def test_what_gives_no_picture_stands_in_the_list(tree):
     names = ["empty", "nothing.png", "*.gif"]
-    assert listed(names) == names
+    assert find_pictures(names) == names
     for name, told in zip(names, ["a folder without a picture", "No such file", "No such file"]):
         with pytest.raises((PictureError, OSError), match=told):
             opened(name)
@@ -64,7 +64,7 @@ def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):
             raise PermissionError(13, "Permission denied", path)
         return scandir(path)
     monkeypatch.setattr(os, "scandir", refused)
-    found = listed(["."], recursive=True)
+    found = find_pictures(["."], recursive=True)
     assert "./c" in found and "./c/a.bmp" not in found and "./c.d/z.png" in found
 
 
@@ -82,12 +82,12 @@ def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):
 ], ids=["lines", "CRLF", "NUL", "empty lines", "mixed ends", "BOM",
         "names like signatures", "names like a header", "no globs", "folder"])
 def test_a_list_on_stdin(tree, data, names):
-    assert listed(["-"], stdin=io.BytesIO(data)) == names
+    assert find_pictures(["-"], stdin=io.BytesIO(data)) == names
 
 
 def test_between_other_inputs(tree):
-    assert listed(["a.png", "-", "c"], stdin=io.BytesIO(b"x")) == ["a.png", "x", "c/a.bmp"]
-    assert listed(["-"], stdin=io.BytesIO(b"")) == [b""], "an empty stdin is a picture that cannot be read"
+    assert find_pictures(["a.png", "-", "c"], stdin=io.BytesIO(b"x")) == ["a.png", "x", "c/a.bmp"]
+    assert find_pictures(["-"], stdin=io.BytesIO(b"")) == [b""], "an empty stdin is a picture that cannot be read"
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -100,6 +100,6 @@ def test_a_picture_on_stdin(format):
     except (OSError, KeyError) as error:
         pytest.skip(f"this Pillow writes no {format}: {error}")
     data = file.getvalue()
-    assert listed(["-"], stdin=io.BytesIO(data)) == [data]
+    assert find_pictures(["-"], stdin=io.BytesIO(data)) == [data]
     if format in ("PNG", "JPEG", "TIFF", "AVIF", "JPEG2000"):
         assert all(begins_as_picture(data[:random.Random(i).randrange(16, len(data))]) for i in range(50))

@@ -15,8 +15,8 @@ from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitMode
                       ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel, checkpoint,
                       default_model)
 from nphybrid.ops import packed, threads
-from nphybrid.dialects.layout import row
-from nphybrid.params import named
+from nphybrid.dialects.layout import entry
+from nphybrid.params import named_leaves
 from nphybrid.tensorfile import Stored, h5_documents, read_h5, read_safetensors, write_h5, write_safetensors
 
 CONFIG = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[32, 48],
@@ -40,7 +40,7 @@ def logits(model):
 def test_layouts_by_hand(model):
     """A patch projection, a convolution and a linear layer, index by index."""
     theirs = model.state_dict()
-    ours, _ = checkpoint.filled(model.shapes, theirs, model.table, model.network_config, ready=lambda name, array: array)
+    ours, _ = checkpoint.fill_parameters(model.shapes, theirs, model.table, model.network_config, ready=lambda name, array: array)
     patch = theirs["vit.embeddings.patch_embeddings.projection.weight"]                # (D, C, P, P)
     assert patch.shape == (24, 48, 2, 2)
     # Row (u * P + v) * C + c of ours is cell (u, v), channel c.
@@ -239,7 +239,7 @@ def test_the_state_dict_is_the_files_bit_for_bit(engine, path, model):
 def test_each_weight_is_held_once(path):
     """Convolution kernels have an original beside them: in the file, or where there is none, in memory."""
     back = ViTHybridForImageClassification.from_pretrained(path)
-    leaves, kernels = named(back._ready), [name for name, shape in named(back.shapes).items() if len(shape) == 4]
+    leaves, kernels = named_leaves(back._ready), [name for name, shape in named_leaves(back.shapes).items() if len(shape) == 4]
     assert all(isinstance(leaves[name], packed.Packed) for name in leaves if name in kernels or "kernel" in name)
     assert len(back._originals) == len(kernels) == 12
     assert all(type(original) is Stored for original in back._originals.values())
@@ -325,8 +325,8 @@ def test_a_bfloat16_model_tells_its_rounded_kernels(path, model):
     """Those of linear layers; convolution kernels, norms, biases, positions and tokens are what was loaded."""
     back, expected = ViTHybridForImageClassification.from_pretrained(path, dtype="bfloat16"), model.state_dict()
     assert back.dtype == "bfloat16" and back(X).logits.dtype == np.float32
-    linear = [ours for ours in named(back.shapes) if ours.endswith("kernel")]
-    for name in (row(ours, back.table)[0] for ours in linear):
+    linear = [ours for ours in named_leaves(back.shapes) if ours.endswith("kernel")]
+    for name in (entry(ours, back.table)[0] for ours in linear):
         bits = expected[name].view(np.uint32)
         expected[name] = (bits + 0x7FFF + (bits >> 16 & 1) & 0xFFFF0000).view(np.float32)
     assert len(linear) == 2 * 6 + 2 and same_state(back, expected)
@@ -352,7 +352,7 @@ def test_several_threads_fill(model):
         if name in ("blocks.0.fc1.kernel", "blocks.1.fc1.kernel"):
             both.wait()
     with threads.using(2):
-        checkpoint.filled(model.shapes, model.state_dict(), model.table, model.network_config, ready)
+        checkpoint.fill_parameters(model.shapes, model.state_dict(), model.table, model.network_config, ready)
 
 
 MEMORY = """

@@ -223,8 +223,8 @@ def test_a_class_of_one_picture_is_refused_before_anything_is_computed(tmp_path,
 
 def test_a_label_that_the_model_has_twice_is_unclear():
     with pytest.raises(ValueError, match="more than one label of the model is 'crane'"):
-        classes.numbered(["crane", "dog"], ["crane", "dog", "crane"])
-    assert classes.numbered(["2", "dog", "0"], ["crane", "dog", "crane"]) == [2, 1, 0]
+        classes.class_numbers(["crane", "dog"], ["crane", "dog", "crane"])
+    assert classes.class_numbers(["2", "dog", "0"], ["crane", "dog", "crane"]) == [2, 1, 0]
 
 
 # ------------------------------------------------------------------ probe fit

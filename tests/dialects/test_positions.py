@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from nphybrid.dialects.positions import antialiased, bicubic, keys, linear, resized
+from nphybrid.dialects.positions import antialiased, bicubic, keys, linear, resize_positions
 
 A = -0.75                                 # of Keys' kernel
 
@@ -77,7 +77,7 @@ def resized_by_loop(table, old, new, rule="bicubic"):
 def test_resized_is_its_definition(rng, new, rule):
     old = 4, 6
     table = rng.normal(size=(25, 3))
-    actual = resized(table, old, new, rule)
+    actual = resize_positions(table, old, new, rule)
     assert actual.shape == (1 + new[0] * new[1], 3)
     assert np.abs(actual - resized_by_loop(table, old, new, rule)).max() < 2e-14         # observed 6e-15
 
@@ -85,20 +85,20 @@ def test_resized_is_its_definition(rng, new, rule):
 @pytest.mark.parametrize("rule", TAPS)
 def test_a_table_without_a_class_token(rng, rule):
     table = rng.normal(size=(25, 3))
-    whole, grid = resized(table, (4, 6), (5, 3), rule), resized(table[1:], (4, 6), (5, 3), rule)
+    whole, grid = resize_positions(table, (4, 6), (5, 3), rule), resize_positions(table[1:], (4, 6), (5, 3), rule)
     assert grid.shape == (15, 3) and np.array_equal(grid, whole[1:])
 
 
 @pytest.mark.parametrize("new", [(5, 7), (2, 2), (9, 4)])
 def test_the_rules_are_three(rng, new):
     table = rng.normal(size=(25, 3))
-    a, b, c = (resized(table, (4, 6), new, rule) for rule in TAPS)
+    a, b, c = (resize_positions(table, (4, 6), new, rule) for rule in TAPS)
     assert min(np.abs(a - b).max(), np.abs(b - c).max(), np.abs(a - c).max()) > 0.05
 
 
 def test_rows_and_columns_are_not_exchanged():
     table = np.concatenate([[[0.0]], np.repeat([[1.0], [2.0]], 3, axis=0)])  # a grid of rows 1 1 1, 2 2 2
-    grid = resized(table, (2, 3), (4, 5))[1:].reshape(4, 5)
+    grid = resize_positions(table, (2, 3), (4, 5))[1:].reshape(4, 5)
     assert np.ptp(grid, axis=1).max() < 1e-14                                            # observed 1.3e-15
     assert np.ptp(grid, axis=0).min() > 0.5
 
@@ -107,26 +107,26 @@ def test_rows_and_columns_are_not_exchanged():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_class_tokens_row_is_untouched(rng, new, dtype):
     table = rng.normal(size=(25, 3)).astype(dtype)
-    actual = resized(table, (4, 6), new)
+    actual = resize_positions(table, (4, 6), new)
     assert actual.dtype == dtype
     assert np.array_equal(actual[0], table[0])
 
 
 def test_the_same_grid_keeps_the_table(rng):
     table = rng.normal(size=(25, 3))
-    assert resized(table, (4, 6), (4, 6)) is table
-    assert resized(table, [4, 6], (4, 6)) is table
+    assert resize_positions(table, (4, 6), (4, 6)) is table
+    assert resize_positions(table, [4, 6], (4, 6)) is table
 
 
 def test_as_many_cells_in_another_shape_are_not_the_same_grid(rng):
     table = rng.normal(size=(25, 3))
-    assert np.abs(resized(table, (4, 6), (6, 4)) - table).max() > 0.1
+    assert np.abs(resize_positions(table, (4, 6), (6, 4)) - table).max() > 0.1
 
 
 def test_a_float32_table_is_resized_in_float64(rng):
     table = rng.normal(size=(25, 3)).astype(np.float32)
     exact = resized_by_loop(table.astype(np.float64), (4, 6), (5, 9))
-    assert np.array_equal(resized(table, (4, 6), (5, 9)), exact.astype(np.float32))
+    assert np.array_equal(resize_positions(table, (4, 6), (5, 9)), exact.astype(np.float32))
 
 
 # -- the matrix of one axis ------------------------------------------------------------------------

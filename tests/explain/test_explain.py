@@ -57,10 +57,10 @@ def test_packed_numbers_are_off_by_half_a_step(bits, low):
     x = np.random.default_rng(bits).uniform(low, 5, (3, 4, 5)).astype(np.float32)
     x[1, 2] = 0
     for axes in (1, 2, 3):
-        array = scenes.packed(x, axes, bits)
+        array = scenes.quantized(x, axes, bits)
         assert array.row == np.prod(x.shape[3 - axes:]) and array.scales.size * array.row == x.size
         close(array, x, bits)
-    assert (numbers(scenes.packed(x, 1, bits))[1, 2] == 0).all()
+    assert (numbers(scenes.quantized(x, 1, bits))[1, 2] == 0).all()
 
 
 def test_the_scene_holds_the_states(seen):

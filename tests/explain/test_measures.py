@@ -8,7 +8,7 @@ import pytest
 from nphybrid.config import Config
 from nphybrid.explain import measures
 from nphybrid.ops import reference
-from nphybrid.params import mapped, shapes
+from nphybrid.params import tree_map, shapes
 
 GRIDS = [(3, 5), (4, 1)]
 
@@ -164,7 +164,7 @@ def answer(tokens, p, config):
 @pytest.mark.parametrize("kind", LENSES)
 def test_logit_lens(kind):
     config, rng = LENSES[kind], np.random.default_rng(8)
-    p = mapped(lambda name, shape: rng.standard_normal(shape) + (name.endswith("scale")), shapes(config))
+    p = tree_map(lambda name, shape: rng.standard_normal(shape) + (name.endswith("scale")), shapes(config))
     states = rng.standard_normal((3, 2, config.tokens, config.width)) + 0.7
     found = measures.logit_lens(list(states), p, config, reference)
     expected = np.array([[answer(tokens.tolist(), p, config) for tokens in state] for state in states])

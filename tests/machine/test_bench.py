@@ -22,7 +22,7 @@ from nphybrid.machine.profile import laps, stage
 from nphybrid.modelfile import summary
 from nphybrid.ops.target import MR, NR
 from nphybrid.params import count, shapes
-from nphybrid.trace import Stopwatch, timed
+from nphybrid.trace import Stopwatch, time_states
 
 BUNDLED = str(default_model())
 HERE = {"cpu": "Some CPU", "isa": "avx2", "tile": [6, 16], "versions": {"nphybrid": "0.1.0", "Python": "3.12.1"},
@@ -117,7 +117,7 @@ def test_the_states_add_up_to_the_call():
     apart = []                            # the least of five: a process may be held up between two looks at the clock
     for _ in range(5):
         start = time.perf_counter()
-        seconds = timed(lambda out: model.run_into(out, x))
+        seconds = time_states(lambda out: model.run_into(out, x))
         apart.append(abs(sum(seconds.values()) / (time.perf_counter() - start) - 1))
         assert min(seconds.values()) >= 0
     assert min(apart) <= 0.03
@@ -150,7 +150,7 @@ def test_a_stopwatch_stamps_each_state():
         out.at("blocks.0")["norm1"] = 1
         assert not out.wants("blocks.0.weights")
         time.sleep(0.01)
-    seconds = timed(call)
+    seconds = time_states(call)
     assert list(seconds) == ["stem", "blocks.0.norm1", "output"] and not Stopwatch()
     assert seconds["stem"] >= 0.02 and seconds["output"] >= 0.01 > seconds["blocks.0.norm1"]
 

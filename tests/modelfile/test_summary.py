@@ -11,7 +11,7 @@ from nphybrid.modelfile.summary import Row, summary, summary_table
 from nphybrid.ops import reference
 from nphybrid.params import count, random, shapes
 from nphybrid.text import table
-from nphybrid.trace import Trace, state_as_json, states, walk_table
+from nphybrid.trace import Trace, state_as_json, states, states_table
 
 TOY = Config(image=(39, 50), stem=8, depths=(1, 2), widths=(16, 24), groups=2, width=12, blocks=2, heads=3,
              hidden=20, classes=5)
@@ -188,7 +188,7 @@ def test_mean_and_rms_are_summed_in_float64():
 def test_a_state_that_was_not_timed_has_no_share():
     rows = states(noted({"a": 0.75, "c": 0.25}, a=np.ones((1, 2)), b=np.zeros((1, 3, 1)), c=np.float32(-2)))
     assert [(row.seconds, row.share) for row in rows] == [(0.75, 0.75), (None, None), (0.25, 0.25)]
-    assert walk_table(rows).splitlines() == [
+    assert states_table(rows).splitlines() == [
         "state  shape  mean  rms        ms  of time",
         "a      1x2       1    1   750.000    75.0%",
         "b      1x3x1     0    0         -        -",

@@ -5,7 +5,7 @@ from math import ceil
 
 import pytest
 
-from nphybrid.config import PRESETS, Config, divisible, feature_size, inner_width, pads, plan, stem_border, steps
+from nphybrid.config import PRESETS, Config, divisible, feature_size, inner_width, pads, plan, stem_border, window_count
 
 
 def starts(n, kernel, stride, dilation):
@@ -35,7 +35,7 @@ def test_same_padding_gives_n_over_stride_rounded_up():
     for n, kernel, stride, dilation in AXES:
         around = pads("same", n, kernel, stride, dilation)
         if kernel >= stride:
-            assert steps(n, kernel, stride, dilation, around) == ceil(n / stride)
+            assert window_count(n, kernel, stride, dilation, around) == ceil(n / stride)
 
 
 @pytest.mark.parametrize("kernel, stride, even, odd", [
@@ -70,7 +70,7 @@ def test_valid_padding_is_none():
 def test_steps_counts_the_windows_that_find_room():
     for (n, kernel, stride, dilation), pad in product(AXES, [(0, 0), (1, 1), (2, 3)]):
         found = len(starts(n + sum(pad), kernel, stride, dilation))
-        assert max(0, steps(n, kernel, stride, dilation, pad)) == found
+        assert max(0, window_count(n, kernel, stride, dilation, pad)) == found
 
 
 # -- the plan --------------------------------------------------------------------------------------

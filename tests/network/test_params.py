@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nphybrid.config import PRESETS, Config
-from nphybrid.params import Shape, count, mapped, named, random, shapes
+from nphybrid.params import Shape, count, tree_map, named_leaves, random, shapes
 
 # Name, pixels, numbers and arrays, for 1,000 classes.  The tests of google-research/vision_transformer, and
 # google-research/big_transfer; as many arrays as the published files hold (BiT: 9 per unit, and 9 more).
@@ -48,7 +48,7 @@ def tree(request):
 @pytest.mark.parametrize("name, pixels, numbers, arrays", PUBLISHED)
 def test_the_published_counts(name, pixels, numbers, arrays):
     tree = shapes(replace(PRESETS[name], image=(pixels, pixels)))
-    assert (count(tree), len(named(tree))) == (numbers, arrays)
+    assert (count(tree), len(named_leaves(tree))) == (numbers, arrays)
 
 
 def test_every_preset_is_in_the_table():
@@ -78,7 +78,7 @@ def test_what_the_preactivation_unit_costs():
 
 def test_pooler_and_mask_token_are_extra():
     plain, more = shapes(TOY), shapes(TOY, pooler=True, mask_token=True)
-    assert named(more).items() - named(plain).items() == {
+    assert named_leaves(more).items() - named_leaves(plain).items() == {
         ("pooler.kernel", (12, 12)), ("pooler.bias", (12,)), ("tokens.mask", (12,))}
 
 
@@ -110,15 +110,15 @@ def walked(tree, name):
 
 def test_a_name_is_the_path_to_its_array(tree):
     arrays = random(tree, seed=1)
-    for name, leaf in named(arrays).items():
+    for name, leaf in named_leaves(arrays).items():
         assert walked(arrays, name) is leaf
 
 
 def test_names_of_the_published_hybrid():
     tree = shapes(PRESETS["R50+ViT-B/16"])
-    assert named(tree)["stages.2.8.conv1"] is tree.stages[2][8].conv1
-    assert list(named(tree))[:4] == ["stem.conv", "stem.norm.scale", "stem.norm.bias", "stages.0.0.conv1"]
-    assert list(named(tree))[-4:] == ["norm.scale", "norm.bias", "head.kernel", "head.bias"]
+    assert named_leaves(tree)["stages.2.8.conv1"] is tree.stages[2][8].conv1
+    assert list(named_leaves(tree))[:4] == ["stem.conv", "stem.norm.scale", "stem.norm.bias", "stages.0.0.conv1"]
+    assert list(named_leaves(tree))[-4:] == ["norm.scale", "norm.bias", "head.kernel", "head.bias"]
 
 
 def leaves(branch):
@@ -131,38 +131,38 @@ def leaves(branch):
 
 
 def test_no_leaf_is_lost_and_no_name_used_twice(tree):
-    assert list(named(tree).values()) == leaves(tree)
+    assert list(named_leaves(tree).values()) == leaves(tree)
 
 
 def test_mapped_keeps_the_tree_and_sees_names_in_order(tree):
     seen = []
-    doubled = mapped(lambda name, shape: seen.append(name) or Shape(2 * n for n in shape), tree)
+    doubled = tree_map(lambda name, shape: seen.append(name) or Shape(2 * n for n in shape), tree)
     assert type(doubled) is type(tree)
-    assert seen == list(named(tree)) == list(named(doubled))
-    assert mapped(lambda name, shape: Shape(n // 2 for n in shape), doubled) == tree
+    assert seen == list(named_leaves(tree)) == list(named_leaves(doubled))
+    assert tree_map(lambda name, shape: Shape(n // 2 for n in shape), doubled) == tree
 
 
 def test_what_is_not_there_stays_none():
-    tree = mapped(lambda name, shape: 1, shapes(replace(TOY, classes=0, qkv_bias=False)))
+    tree = tree_map(lambda name, shape: 1, shapes(replace(TOY, classes=0, qkv_bias=False)))
     assert (tree.head, tree.pooler, tree.blocks[0].query.bias, tree.tokens.mask) == (None,) * 4
 
 
 # -- fresh weights ---------------------------------------------------------------------------------
 
 def test_fresh_weights_have_their_shapes_and_are_float32(tree):
-    for name, array in named(random(tree, seed=1)).items():
-        assert (array.shape, array.dtype) == (named(tree)[name], np.float32)
+    for name, array in named_leaves(random(tree, seed=1)).items():
+        assert (array.shape, array.dtype) == (named_leaves(tree)[name], np.float32)
 
 
 def test_one_seed_one_network(tree):
-    first, same, other = (named(random(tree, seed)) for seed in (7, 7, 8))
+    first, same, other = (named_leaves(random(tree, seed)) for seed in (7, 7, 8))
     drawn = [name for name in first if not name.endswith(("scale", "bias", "mask"))]
     assert all(np.array_equal(first[name], same[name]) for name in first)
     assert not any(np.array_equal(first[name], other[name]) for name in drawn)
 
 
 def test_norms_begin_at_identity_and_biases_at_zero(tree):
-    for name, array in named(random(tree, seed=1)).items():
+    for name, array in named_leaves(random(tree, seed=1)).items():
         if name.endswith(("scale", "bias", "mask")):
             assert (array == (1 if name.endswith("scale") else 0)).all()
 
@@ -170,7 +170,7 @@ def test_norms_begin_at_identity_and_biases_at_zero(tree):
 def test_convolutions_spread_as_he_et_al():
     """sqrt(2 / (KH KW O)): the fan out, as upstream's kaiming_normal_(mode="fan_out")."""
     tree = shapes(replace(TOY, stem=64, depths=(1,), widths=(256,)))
-    for name, array in named(random(tree, seed=5)).items():
+    for name, array in named_leaves(random(tree, seed=5)).items():
         if array.ndim == 4:
             KH, KW, _, O = array.shape
             # 4 standard errors of a standard deviation; observed 1.9
@@ -179,7 +179,7 @@ def test_convolutions_spread_as_he_et_al():
 
 @pytest.mark.parametrize("std", [0.02, 0.5])
 def test_everything_else_spreads_by_std(std):
-    arrays = named(random(shapes(replace(TOY, width=60, hidden=80)), seed=5, std=std))
+    arrays = named_leaves(random(shapes(replace(TOY, width=60, hidden=80)), seed=5, std=std))
     for name in ("tokens.proj.kernel", "tokens.positions", "blocks.0.query.kernel", "blocks.1.fc2.kernel"):
         array = arrays[name]
         # 4 standard errors; observed 1.9

@@ -41,7 +41,7 @@ def telling(sizes, seed=0):
         if len(shape) == 1 or name.endswith("positions"):
             return 0.3 * x
         return x + 0.5 if len(shape) == 4 else x * np.sqrt(2 / shape[0])
-    return params.mapped(draw, params.shapes(sizes))
+    return params.tree_map(draw, params.shapes(sizes))
 
 
 PIXELS = np.random.default_rng(5).standard_normal((2, 63, 63, 3))
@@ -158,12 +158,12 @@ def test_eps_of_the_standardization(eps, power):
         variance = np.square(centred).mean((0, 1, 2), keepdims=True)
         return centred / (np.sqrt(variance) + eps if power == 1 else np.sqrt(variance + eps))
     # Kernels of small spread, as trained ones have, are where eps tells.
-    small = params.mapped(lambda name, a: a * 0.02 if a.ndim == 4 else a, telling(SIZES))
+    small = params.tree_map(lambda name, a: a * 0.02 if a.ndim == 4 else a, telling(SIZES))
     assert differs(logits(ops=prepared_by(standardize), p=small), logits(p=small))
 
 
 def prepared_by(standardize):
-    return Changed(prepare=lambda p, c, dtype: params.mapped(
+    return Changed(prepare=lambda p, c, dtype: params.tree_map(
         lambda name, a: standardize(a, c.ws_eps) if a.ndim == 4 else a, p))
 
 

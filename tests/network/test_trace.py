@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from nphybrid.trace import Discard, FirstBad, NonFiniteError, Trace
+from nphybrid.trace import Discard, FirstNonFinite, NonFiniteError, Trace
 
 
 def walk(out):
@@ -74,7 +74,7 @@ def test_a_trace_is_one_line_and_prints_a_table():
 def test_first_bad_names_the_state_the_number_and_its_place(bad):
     state = np.zeros((2, 3, 4))
     state[1, 2, 0] = state[1, 2, 3] = bad
-    out = FirstBad()
+    out = FirstNonFinite()
     walk(out)
     with pytest.raises(NonFiniteError) as error:
         out.at("blocks.3")["fc1"] = state
@@ -83,7 +83,7 @@ def test_first_bad_names_the_state_the_number_and_its_place(bad):
 
 
 def test_first_bad_keeps_nothing_and_lets_large_numbers_pass():
-    out = FirstBad()
+    out = FirstNonFinite()
     out["stem"] = np.full(3, np.finfo(np.float32).max)
     assert dict(out) == {}
     assert not out.wants("weights")

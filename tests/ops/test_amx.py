@@ -242,7 +242,7 @@ def test_high_gives_the_whole_kernel_back():
 
 def test_rows_are_set_to_their_end():
     """What lies behind the last run is 0, whatever was there: it meets zeros, and NaN times 0 is NaN."""
-    x, walk = cases.normal(0, 40 * 5), windows.walk_of(40, 1, 5, 1, 1, 5, 1, 1, windows.NOWHERE)
+    x, walk = cases.normal(0, 40 * 5), windows.windows_of(40, 1, 5, 1, 1, 5, 1, 1, windows.NOWHERE)
     a, row = np.full(2 * amx.STEP, 0x7FC0, np.uint16), np.full(amx.SIDE, np.float32(np.nan))
     amx._rows_into(a, row, np.empty(2 * amx.SIDE, np.int64), x, walk, 32, 40, 0, 5, 2)
     halves = a.reshape(2, amx.SIDE, amx.SIDE)

@@ -117,7 +117,7 @@ def test_cold_is_a_folder_without_kernels(tmp_path):
 
 def test_nothing_is_cold_where_nothing_is_kept(monkeypatch):
     monkeypatch.setattr(cache, "CACHE", None)
-    assert cache.cold() is False
+    assert cache.is_cold() is False
 
 
 NAMES = """

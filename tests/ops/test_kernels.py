@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from nphybrid.ops import WORDS, jit, kernels, matmul, reference, target, threads
+from nphybrid.ops import OPERATIONS, jit, kernels, matmul, reference, target, threads
 from nphybrid.ops.amx import widened
 from nphybrid.ops.packed import AMX, Packed, narrowed
 from nphybrid.params import Linear, Norm
@@ -35,10 +35,10 @@ def error(x, truth):
 
 
 def test_both_engines_speak_all_words():
-    for word in (*WORDS, "ready"):
+    for word in (*OPERATIONS, "ready"):
         ours, theirs = (inspect.signature(getattr(ops, word)) for ops in (kernels, reference))
         assert ours == theirs, word
-    assert set(CASES) == set(WORDS) - {"prepare"}
+    assert set(CASES) == set(OPERATIONS) - {"prepare"}
 
 
 @each_case

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from nphybrid.config import Config
-from nphybrid.ops import WORDS, reference
-from nphybrid.params import Linear, Norm, named, random, shapes
+from nphybrid.ops import OPERATIONS, reference
+from nphybrid.params import Linear, Norm, named_leaves, random, shapes
 
 from oracles import loops
 from oracles.loops import ACTIVATIONS, DEFINITIONS
@@ -101,7 +101,7 @@ def arrays(answer):
 
 
 def test_every_word_has_a_definition_and_a_case():
-    assert set(DEFINITIONS) == set(WORDS) - {"prepare"} == {word for word, _ in CASES}
+    assert set(DEFINITIONS) == set(OPERATIONS) - {"prepare"} == {word for word, _ in CASES}
 
 
 def test_every_activation_has_a_definition():
@@ -255,13 +255,13 @@ def test_prepare_standardizes_convolutions_and_nothing_else():
     config = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=2, width=8, blocks=1, heads=2,
                     hidden=12, classes=3, ws_eps=0.25)
     params = random(shapes(config), seed=3, std=0.5)
-    before = {name: array.copy() for name, array in named(params).items()}
-    ready = named(reference.prepare(params, config, np.float64))
+    before = {name: array.copy() for name, array in named_leaves(params).items()}
+    ready = named_leaves(reference.prepare(params, config, np.float64))
     for name, array in before.items():
         expected = loops.standardize(array.astype(float), 0.25) if array.ndim == 4 else array
         assert ready[name].dtype == np.float64
         assert np.abs(ready[name] - expected).max() < 5e-15                              # observed 1e-15
-        assert np.array_equal(named(params)[name], array)
+        assert np.array_equal(named_leaves(params)[name], array)
     assert {ready[name].ndim for name in ready} == {1, 2, 4}
 
 

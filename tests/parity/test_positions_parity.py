@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from nphybrid.dialects.positions import antialiased, bicubic, linear, resized
+from nphybrid.dialects.positions import antialiased, bicubic, linear, resize_positions
 
 torch = pytest.importorskip("torch")
 
@@ -30,7 +30,7 @@ RULES = {"bicubic": (bicubic, {}), "antialiased": (antialiased, {"antialias": Tr
 def test_resized_is_torchs_interpolation(old, new, rule):
     table, (_, options) = table_of(old), RULES[rule]
     theirs = interpolated(table, old, new, **options)
-    assert np.abs(resized(table, old, new, rule) - theirs).max() < 1e-12                 # observed 4e-14
+    assert np.abs(resize_positions(table, old, new, rule) - theirs).max() < 1e-12                 # observed 4e-14
 
 
 @pytest.mark.parametrize("rule", RULES)
@@ -45,7 +45,7 @@ def test_every_pair_of_lengths(rule):
 def test_antialiasing_would_be_noticed():
     old, new = (24, 24), (14, 14)
     table = table_of(old)
-    assert np.abs(resized(table, old, new) - interpolated(table, old, new, antialias=True)).max() > 0.1
+    assert np.abs(resize_positions(table, old, new) - interpolated(table, old, new, antialias=True)).max() > 0.1
 
 
 def test_every_pair_of_lengths_of_scipys_zoom():

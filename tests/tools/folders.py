@@ -181,7 +181,7 @@ def measured(model, paths, batch, rounds):
 
     def folder():
         with rows.writer(paths[0] + ".csv", "csv") as write:
-            for row in run.rows(paths, prepare, compute, batch):
+            for row in run.compute_rows(paths, prepare, compute, batch):
                 write(rows.labelled(row, model.config))
     for _ in range(rounds + 1):
         times = []

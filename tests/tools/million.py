@@ -54,9 +54,9 @@ def main(base):
 def of_a_picture_alone(job, sources):
     """CPU seconds of a picture in this process."""
     prepare, compute = cluster._loaded(job)
-    list(run.rows(sources[:4], prepare, compute, job.batch))
+    list(run.compute_rows(sources[:4], prepare, compute, job.batch))
     start = time.process_time()
-    list(run.rows(sources, prepare, compute, job.batch, workers=1))
+    list(run.compute_rows(sources, prepare, compute, job.batch, workers=1))
     return (time.process_time() - start) / len(sources)
 
 
