@@ -1,7 +1,7 @@
-"""What the machine can do at most, so that a speed can be told as a share of it.
+"""The highest speed of this machine, so that other speeds can be given as a share of it.
 
-The limit is fused multiply-adds whose sums never leave the registers; the register tile out of L1 is what a
-matmul gets of it when memory costs nothing. `plain` has no vectors to fill: its limit is its tile.
+The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile, with all data
+in L1, shows what a matmul could reach if memory cost nothing. `plain` writes no vectors itself: its limit is its tile.
 """
 import time
 
@@ -15,18 +15,18 @@ from ..ops.emit import I64, Emit, pointers
 from ..ops.jit import jit
 from ..ops.memory import aligned
 from ..ops.target import ISA, LANES, MR, NR, NV
-from ..ops.tile import tile
+from ..ops.tile import Panel, Rows, Target, tile
 
-SECONDS = 0.2                             # that a measurement takes
-SLICE = 0.002                             # seconds between two looks at the clock
-DEPTH = 128                               # rows of the panel: 32 KB, which L1 holds
+SECONDS = 0.2                             # length of a measurement
+SLICE = 0.002                             # seconds between two readings of the clock
+DEPTH = 128                               # rows of the panel: 32 KB with NR = 64, which L1 holds
 
 
 @intrinsic
 def _registers(typing, x, n):
-    """n times: each of MR * NV sums += factor * factor.  The factor is x's first vector; the sums go behind it.
+    """n times: each of MR * NV sums += factor * factor.  The factor is x's first vector; the sums are written behind it.
 
-    They begin with different numbers, or LLVM might make one sum of them.
+    The sums start from different numbers. From equal ones LLVM could compute a single sum.
     """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)
@@ -47,14 +47,19 @@ def _multiply_add(x, n):
 
 @jit
 def _tiles(x, starts, b, c, times):
+    rows = Rows(x, starts, x, 1, DEPTH)
     for _ in range(times):
-        tile(x, starts, x, 1, DEPTH, b, 0, c, 0, NR, c, 0, 0, 0, c, 0, 0, 0)
+        tile(rows, Panel(b, 0), Target(c, 0, NR))
 
 
 def tile_loop():
-    """(function, work): function(n) computes n tiles out of L1, of `work` multiply-adds each."""
-    x, b, c = (aligned(size) for size in (DEPTH * MR, DEPTH * NR, MR * NR))
-    x[:], b[:], starts = 0.5, 0.5, np.arange(MR) * DEPTH
+    """(function, work): function(n) computes n tiles from L1, of `work` multiply-adds each."""
+    x = aligned(DEPTH * MR)
+    b = aligned(DEPTH * NR)
+    c = aligned(MR * NR)
+    x[:] = 0.5
+    b[:] = 0.5
+    starts = np.arange(MR) * DEPTH
     return lambda n: _tiles(x, starts, b, c, n), DEPTH * MR * NR
 
 
@@ -67,13 +72,14 @@ def register_loop():
 
 
 def speed(loop, n=1, seconds=SECONDS):
-    """GFLOP/s of n threads together, each with a loop of its own; a multiply-add counts as two.
+    """GFLOP/s of n threads together, each with its own loop; a multiply-add counts as two operations.
 
     >>> from nphybrid.machine import limits
     >>> limits.speed(limits.tile_loop, seconds=0.01) > 0
     True
     """
-    loops, done = [loop() for _ in range(n)], [0] * n
+    loops = [loop() for _ in range(n)]
+    done = [0] * n                        # multiply-adds of each thread
     slices = _slices(loops[0][0])
 
     def task(i):
@@ -90,9 +96,11 @@ def speed(loop, n=1, seconds=SECONDS):
 def _slices(function):
     """How many rounds fill SLICE."""
     function(1)                           # compiles
-    n, start = 1, time.perf_counter()
+    n = 1
+    start = time.perf_counter()
     function(1)
     while time.perf_counter() - start < SLICE:
-        n, start = 2 * n, time.perf_counter()
+        n *= 2
+        start = time.perf_counter()
         function(n)
     return n

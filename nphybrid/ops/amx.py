@@ -1,10 +1,11 @@
-"""Matrix products in AMX tiles: float32 out of a unit that multiplies bfloat16, many times as fast as float32.
+"""Matrix products in AMX tiles: float32 results from a unit that multiplies bfloat16, many times as fast as float32.
 
-A float32 has 24 bits, a bfloat16 the upper 8 of them and the same range. So a float32 is a sum of three:
+A float32 has 24 significant bits. A bfloat16 has the upper 8 of them and the same range. So a float32 is the sum of three:
 
-    x = x0 + x1 + x2                  each the bfloat16 nearest to what the ones before it left; the sum is exact
+    x = x0 + x1 + x2            x0 is the bfloat16 nearest to x, x1 to x - x0, x2 to x - x0 - x1; the sum is exact
 
-Of the products of such sums those of the parts i + j < 3 are six; the other three are below 2**-24 of the whole:
+A product of two such sums has nine products of parts. The six with i + j < 3 are computed; the other three are smaller than
+2**-24 of the whole:
 
     parts   products of parts                   rms error / std of a sum over K = 768
     3       00 01 10 11 02 20                   1.2e-7     dtype float32
@@ -12,25 +13,30 @@ Of the products of such sums those of the parts i + j < 3 are six; the other thr
     1       00                                  2.3e-3     bfloat16
             float32: register tile, NumPy       3.6e-7
 
-One step multiplies 32 rows by 32 columns over 32 k, for every product of parts, in the eight tiles there are:
+One step multiplies 32 rows by 32 columns over 32 k, for each product of parts, in the eight tiles of the unit:
 
-                            tile 6                tile 7           a tile: 16 rows of 64 bytes. Of b a row holds
+                            tile 6                tile 7           a tile: 16 rows of 64 bytes. A row of b holds
                        b  k, k+1 of 16 columns   the next 16         k and k+1 of one column after the other
                          +---------------------+---------------+
-    tile 4   a  16 rows  |  sums 0             |  sums 1       |   sums += a @ b in float32, whose denormals are 0
-    tile 5      16 more  |  sums 2             |  sums 3       |
+    tile 4   a  16 rows  |  tile 0: sums       |  tile 1: sums |   sums += a @ b in float32, with denormals as 0
+    tile 5      16 more  |  tile 2: sums       |  tile 3: sums |
                          +---------------------+---------------+
 
-At the ends. Denormals are 0 in this unit, so the table holds where x, w and their products are above 2**-102; below,
-the smaller parts vanish, one after the other: at x = w = 2**-60 the error is 2.5e-3. A weight below 2**-110 cannot be
-had back from its parts, and is kept beside them. The largest float32, beyond 3.396e38, have no nearest bfloat16: their
-first part is the largest there is, and the three are still exact; but a product of parts may be infinite where that of
-the numbers is not quite. An infinite or NaN element of x makes its row's results NaN (in one part: infinite or NaN).
+The plain definition is reference.linear on the sums of the parts (tests/ops/test_amx.py). The loops are those of
+matmul.py. The difference: the rows are split into parts first, and the parts stay in L1 while the panels are read.
 
-The loops are those of `matmul`, but a block of rows is split into its parts, which stay in L1, before it meets the
-panels. The processors at hand had no AMX: tests/ops/test_amx.py runs this machine code with its instructions trapped, so
-the numbers are known, and the speed is not.
+Very small and very large numbers. This unit reads denormals as 0, so the table holds while x, w and their products are
+above 2**-102. Below, the smaller parts vanish one after the other: at x = w = 2**-60 the error is 2.5e-3. A weight below
+2**-110 cannot be restored from its parts, so the kernel is kept beside them. A float32 beyond 3.396e38 has no nearest
+bfloat16: its first part is the largest finite one, and the sum of the three parts is still exact. But a product of parts
+may be infinite where the product of the numbers is just below infinity. An infinite or NaN element of x makes its row of
+results NaN (with one part: infinite or NaN).
+
+No processor with AMX was available: tests/ops/test_amx.py runs this machine code with its instructions emulated. So the
+results are tested, and the speed is unknown.
 """
+from typing import NamedTuple
+
 import numpy as np
 from llvmlite import ir
 from numba import types
@@ -38,21 +44,32 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .emit import I64, Emit, pointers, wide
+from .epilogue import add_before_in, place_of, write_block_into
+from .integers import ceil_div
 from .jit import jit
 from .memory import aligned
-from .windows import finish, starts_into
+from .windows import starts_into
 
 SIDE = 32                                 # rows and columns of a block, and k of a step
 STEP = SIDE * SIDE                        # elements of one part in a step
-DEPTH = 576                               # k of all parts together that are multiplied in turn: 36 KB of rows
-# Products of parts; each shares a part with the one before it, which then is in its tile.
-PRODUCTS = {1: ((0, 0),), 2: ((1, 0), (0, 0), (0, 1)), 3: ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0))}
+HALF = STEP // 2                          # of these, in one tile
+DEPTH = 576                               # k times parts of a block of rows: 36 KB
+# Products (part of a, part of b). Each shares a part with the one before it, which is in its tiles already.
+PRODUCTS = {
+    1: ((0, 0),),
+    2: ((1, 0), (0, 0), (0, 1)),
+    3: ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)),
+}
 
-# Palette 1: eight tiles of 16 rows of 64 bytes.
+# Palette 1: eight tiles of 16 rows of 64 bytes. LDTILECFG in Intel's manual, volume 2: byte 0 is the palette,
+# bytes 16 to 31 are the bytes per row of each tile (16 bits), bytes 48 to 55 the rows.
 CONFIG = np.zeros(64, np.uint8)
-CONFIG[0], CONFIG[16:32:2], CONFIG[48:56] = 1, 64, 16
+CONFIG[0] = 1
+CONFIG[16:32:2] = 64
+CONFIG[48:56] = 16
 
-I8, VOID = ir.IntType(8), ir.VoidType()
+I8 = ir.IntType(8)
+VOID = ir.VoidType()
 BYTES = I8.as_pointer()
 
 
@@ -60,7 +77,7 @@ BYTES = I8.as_pointer()
 
 @jit
 def _upper(x):
-    """The bfloat16 nearest to x, ties to even, as the bits of a float32.  The largest float32 are cut off instead."""
+    """The bfloat16 nearest to x, ties to even, as the bits of a float32.  Beyond the largest bfloat16, x is cut off."""
     bits = np.float32(x).view(np.uint32)
     if x != x:
         return np.uint32(0x7FC00000)
@@ -72,7 +89,7 @@ def _upper(x):
 
 @jit
 def split_into(out, at, apart, x, parts):
-    """out[at + i * apart:][:x.size] = part i of x; what the parts leave of x stays in it."""
+    """out[at + i * apart:][:x.size] = part i of x.  x keeps the rest: x minus its parts."""
     wide()
     for i in range(parts):
         to = out[at + i * apart:at + i * apart + x.size]
@@ -88,32 +105,36 @@ def widened(halves):
 
 
 def held(parts):
-    """How many parts of a weight are held to multiply so many: a float32 keeps its three, to be had back."""
+    """How many parts of a weight are stored to multiply with `parts`: all three of a float32, so that it can be restored."""
     return 1 if parts == 1 else 3
 
 
 def packed(kernel, parts):
-    """A kernel (K, N) float32 as the tiles read it: panels of SIDE columns, in each step the parts, in each two tiles.
+    """A kernel (K, N) float32 as panels of SIDE columns; in a panel the steps, in a step the parts, in a part two tiles.
 
-    -> uint16 (panels, steps, parts, 2, 16, 16, 2), and whether the parts give the kernel back bit for bit
+    -> uint16 (panels, steps, parts, 2, 16, 16, 2), and whether the parts restore the kernel bit for bit
     """
     K, N = kernel.shape
-    steps, strips, exact = -(-K // SIDE), -(-N // SIDE), True
+    steps = ceil_div(K, SIDE)
+    strips = ceil_div(N, SIDE)
     size = strips * steps * parts * STEP
-    panels = aligned(-(-size // 2)).view(np.uint16)[:size].reshape(strips, steps, parts, 2, 16, 16, 2)
-    columns, split = np.zeros((steps * SIDE, SIDE), np.float32), np.empty((parts, steps, 16, 2, 2, 16), np.uint16)
+    panels = aligned(ceil_div(size, 2)).view(np.uint16)[:size].reshape(strips, steps, parts, 2, 16, 16, 2)
+    columns = np.zeros((steps * SIDE, SIDE), np.float32)
+    split = np.empty((parts, steps, 16, 2, 2, 16), np.uint16)
+    exact = True
     for p, panel in enumerate(panels):
-        n = min(SIDE, N - p * SIDE)
-        columns[:K, :n] = kernel[:, p * SIDE:p * SIDE + n]
-        columns[:, n:], columns[K:] = 0, 0
+        width = min(SIDE, N - p * SIDE)
+        columns[:K, :width] = kernel[:, p * SIDE:p * SIDE + width]
+        columns[:, width:] = 0
+        columns[K:] = 0
         split_into(split.reshape(-1), 0, columns.size, columns.reshape(-1), parts)
         exact &= not columns.any()
-        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # step, part, half, pair, column, odd
+        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # step, part, tile, pair of k, column, odd k
     return panels, exact
 
 
 def unpacked(panels, K, N):
-    """The sum of the parts, smallest first: (K, N) in float32."""
+    """The kernel (K, N): the sum of the parts in float32, the smallest first."""
     strips, steps, parts = panels.shape[:3]
     halves = panels.transpose(2, 1, 4, 6, 0, 3, 5).reshape(parts, steps * SIDE, strips * SIDE)[:, :K, :N]
     values = widened(halves)
@@ -123,73 +144,94 @@ def unpacked(panels, K, N):
     return np.copysign(total, values[0])                  # -0 + 0 would be 0
 
 
-# ---------------------------------------------------------------- the block
+# ---------------------------------------------------------------- a block of 32 x 32 sums
 
 class _Tiles(Emit):
-    """The instructions, named as the hardware names them; which instruction uses which tile is fixed when compiled."""
+    """The instructions of the unit under the names of the hardware.  The tile numbers are constants in the machine code."""
 
     def do(self, name, *arguments):
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
         self.build.call(cgutils.get_or_insert_function(self.build.module, kind, f"llvm.x86.{name}"), arguments)
 
-    def move(self, name, tile, pointer, stride):
-        """tileloadd64 or tilestored64: 16 rows, `stride` bytes apart."""
-        self.do(name, I8(tile), self.build.bitcast(pointer, BYTES), I64(stride))
+    def load(self, tile, pointer):
+        """16 rows of 64 bytes, one after the other."""
+        self.do("tileloadd64", I8(tile), self.build.bitcast(pointer, BYTES), I64(64))
+
+    def store(self, tile, pointer):
+        """16 rows of 64 bytes into a block of SIDE float32 columns."""
+        self.do("tilestored64", I8(tile), self.build.bitcast(pointer, BYTES), I64(4 * SIDE))
+
+    def multiply_add(self, sums, a, b):
+        """tile `sums` += tile `a` @ tile `b`"""
+        self.do("tdpbf16ps", I8(sums), I8(a), I8(b))
 
 
 def emit_block(build, a, b, c, steps, products, held):
     """c (32, 32) = sum over steps, and over products (i, j), of part i of a @ part j of b.
 
-    a and b are uint16; of each step a holds as many parts as there are i, b as many as `held`.
+    a and b are uint16. In each step a has as many parts as the products use, b has `held` parts.
     """
-    tiles, parts = _Tiles(build, 1), (1 + max(i for i, _ in products), held)
-    for t in range(4):
-        tiles.do("tilezero", I8(t))
+    tiles = _Tiles(build, 1)
+    a_parts = 1 + max(i for i, _ in products)
+    for sums in range(4):
+        tiles.do("tilezero", I8(sums))
 
     def step(s, _):
-        firsts, there = [build.mul(s, I64(each * STEP)) for each in parts], [None, None]
-        for product in products:
-            for factor, (part, x, first) in enumerate(zip(product, (a, b), firsts)):
-                if there[factor] != part:
-                    for half in 0, 1:
-                        at = tiles.at(x, build.add(first, I64(part * STEP + half * STEP // 2)))
-                        tiles.move("tileloadd64", 4 + 2 * factor + half, at, 64)
-            there = product
-            for t in range(4):
-                tiles.do("tdpbf16ps", I8(t), I8(4 + t // 2), I8(6 + t % 2))
+        a_step = build.mul(s, I64(a_parts * STEP))
+        b_step = build.mul(s, I64(held * STEP))
+        loaded_i = loaded_j = None
+        for i, j in products:
+            if i != loaded_i:
+                tiles.load(4, tiles.at(a, build.add(a_step, I64(i * STEP))))
+                tiles.load(5, tiles.at(a, build.add(a_step, I64(i * STEP + HALF))))
+                loaded_i = i
+            if j != loaded_j:
+                tiles.load(6, tiles.at(b, build.add(b_step, I64(j * STEP))))
+                tiles.load(7, tiles.at(b, build.add(b_step, I64(j * STEP + HALF))))
+                loaded_j = j
+            tiles.multiply_add(0, 4, 6)
+            tiles.multiply_add(1, 4, 7)
+            tiles.multiply_add(2, 5, 6)
+            tiles.multiply_add(3, 5, 7)
         return []
     tiles.loop(I64(0), steps, 1, [], step)
-    for t in range(4):
-        row, column = divmod(t, 2)
-        tiles.move("tilestored64", t, tiles.at(c, I64(16 * (row * SIDE + column))), 4 * SIDE)
+    tiles.store(0, tiles.at(c, I64(0)))
+    tiles.store(1, tiles.at(c, I64(16)))
+    tiles.store(2, tiles.at(c, I64(16 * SIDE)))
+    tiles.store(3, tiles.at(c, I64(16 * SIDE + 16)))
 
 
-def _block_of(products, held):
+def _block_of(parts):
+    """block(a, b, b_at, c, steps) as `emit_block` writes it; b begins at b[b_at]."""
     @intrinsic
     def block(typing, a, b, b_at, c, steps):
-        def codegen(context, build, sig, args):
-            a, b, b_at, c, steps = pointers(context, build, sig, args)
-            emit_block(build, a, build.gep(b, [b_at]), c, steps, products, held)
+        def codegen(context, build, signature, arguments):
+            a, b, b_at, c, steps = pointers(context, build, signature, arguments)
+            emit_block(build, a, build.gep(b, [b_at]), c, steps, PRODUCTS[parts], held(parts))
             return context.get_dummy_value()
         return types.void(a, b, types.int64, c, types.int64), codegen
     return block
 
 
-_one, _three, _six = _block_of(PRODUCTS[1], 1), _block_of(PRODUCTS[2], 3), _block_of(PRODUCTS[3], 3)
+block_of_1_part = _block_of(1)
+block_of_2_parts = _block_of(2)
+block_of_3_parts = _block_of(3)
 
 
 @intrinsic
-def _configure(typing, config):
-    def codegen(context, build, sig, args):
-        (config,) = pointers(context, build, sig, args)
+def configure(typing, config):
+    """Each thread configures its tiles before their first use."""
+    def codegen(context, build, signature, arguments):
+        (config,) = pointers(context, build, signature, arguments)
         _Tiles(build, 16).do("ldtilecfg", build.bitcast(config, BYTES))
         return context.get_dummy_value()
     return types.void(config), codegen
 
 
 @intrinsic
-def _release(typing):
-    def codegen(context, build, sig, args):
+def release(typing):
+    """The tiles are no longer in use: the operating system need not save them."""
+    def codegen(context, build, signature, arguments):
         _Tiles(build, 16).do("tilerelease")
         return context.get_dummy_value()
     return types.void(), codegen
@@ -197,56 +239,89 @@ def _release(typing):
 
 # ---------------------------------------------------------------- the loops around it
 
-def beside(K, parts, cache):
-    """How many panels, as deep as they are multiplied at once, take half of a cache."""
-    deep = min(DEPTH // parts, -(-K // SIDE) * SIDE)
-    return max(1, cache // 2 // (2 * SIDE * deep * held(parts)))
+def panels_in(size, K, parts):
+    """How many panels, as deep as one pass over K, fit into `size` bytes of cache; at least 1."""
+    depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
+    return max(1, size // (2 * SIDE * depth * held(parts)))
+
+
+class RowBlock(NamedTuple):
+    """SIDE rows of the left factor from `row` on, of M, and of these the elements k to k + deep."""
+    row: int
+    M: int
+    k: int
+    deep: int
 
 
 @jit
-def multiply_into(out, x, weights, parts, bias, residual, walk, N, rows, columns, abreast, code):
-    """out[blocks of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat.
+def multiply_into(out, x, weights, parts, bias, residual, block, code):
+    """out[block] = activation(x @ kernel + bias) + residual; all arrays but `out` (M, N) are flat.
 
-    weights: `packed`, uint16. rows, columns: (first, end), in blocks of SIDE. abreast: how many panels share L2.
+    weights: the panels of `packed`, uint16. A tile row of the block has SIDE rows. The loops have the numbers of matmul.py.
     """
     wide()
-    config, M, depth = CONFIG.copy(), out.size // N, min(DEPTH // parts, (walk.K + SIDE - 1) // SIDE * SIDE)
-    deepest, block = (walk.K + SIDE - 1) // SIDE, aligned(SIDE * SIDE).reshape(SIDE, SIDE)
-    a, row = aligned(depth * SIDE * parts // 2).view(np.uint16), aligned(depth)
-    starts, step = np.empty((depth // walk.run + 2) * SIDE, np.int64), (1 if parts == 1 else 3) * STEP
-    _configure(config)                    # of this thread
-    for p0 in range(columns[0], columns[1], abreast):
-        for k in range(0, walk.K, depth):
-            steps, last = (min(depth, walk.K - k) + SIDE - 1) // SIDE, k + depth >= walk.K
-            for t in range(rows[0], rows[1]):
-                _rows_into(a, row, starts, x, walk, t * SIDE, M, k, min(depth, walk.K - k), parts)
-                for p in range(p0, min(p0 + abreast, columns[1])):
-                    at = (p * deepest + k // SIDE) * step
+    config = CONFIG.copy()
+    windows = block.windows
+    M, N = out.shape
+    K = windows.K
+    flat = out.reshape(out.size)
+    depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
+    all_steps = ceil_div(K, SIDE)
+    sums = aligned(SIDE * SIDE).reshape(SIDE, SIDE)
+    a = aligned(depth * SIDE * parts // 2).view(np.uint16)
+    one_row = aligned(depth)
+    starts = np.empty((depth // windows.run + 2) * SIDE, np.int64)
+    weights_step = (1 if parts == 1 else 3) * STEP
+    configure(config)
+    # Loop 5: panels that share L2.
+    for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
+        panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
+        # Loop 4: `depth` of K. These steps of the panels stay in L2.
+        for k in range(0, K, depth):
+            deep = min(depth, K - k)
+            steps = ceil_div(deep, SIDE)
+            first = k == 0
+            last = k + depth >= K
+            # Loop 2: tile rows. The parts of SIDE rows stay in L1.
+            for tile_row in range(block.first_tile, block.end_tile):
+                row = tile_row * SIDE
+                rows_into(a, one_row, starts, x, windows, RowBlock(row, M, k, deep), parts)
+                # Loop 1: panels.
+                for panel in range(panels_start, panels_end):
+                    weights_at = (panel * all_steps + k // SIDE) * weights_step
                     if parts == 3:
-                        _six(a, weights, at, block, steps)
+                        block_of_3_parts(a, weights, weights_at, sums, steps)
                     elif parts == 2:
-                        _three(a, weights, at, block, steps)
+                        block_of_2_parts(a, weights, weights_at, sums, steps)
                     else:
-                        _one(a, weights, at, block, steps)
-                    finish(out, N, t * SIDE, p * SIDE, block, bias, residual, k == 0, last, False, code)
-    _release()
+                        block_of_1_part(a, weights, weights_at, sums, steps)
+                    place = place_of(flat, N, row, panel * SIDE, sums)
+                    add_before_in(sums, place, flat, bias, first)
+                    write_block_into(flat, place, sums, residual, code, last)
+    release()
 
 
 @jit
-def _rows_into(a, row, starts, x, walk, m, M, k, deep, parts):
-    """Columns k to k + deep of SIDE left rows from m on, in parts, step by step."""
-    tap, c = divmod(k, walk.run)
-    taps = (c + deep + walk.run - 1) // walk.run
-    starts_into(starts, SIDE, walk, m, M, tap, taps, 0)
+def rows_into(a, one_row, starts, x, windows, rows, parts):
+    """a = the parts of a RowBlock, step by step; `one_row` and `starts` are scratch memory."""
+    k = rows.k
+    deep = rows.deep
+    run = windows.run
+    first_tap, channel = divmod(k, run)
+    taps = ceil_div(channel + deep, run)
+    starts_into(starts, SIDE, windows, rows.row, rows.M, first_tap, taps, 0)
     for i in range(SIDE):
-        for t in range(taps):             # the runs, of which the first may begin, and the last end, in the middle
-            first, end = max(t * walk.run - c, 0), min((t + 1) * walk.run - c, deep)
-            start, to = starts[t * SIDE + i], row[first:end]
+        for tap in range(taps):           # the first run may begin, and the last may end, inside a tap
+            tap_at = tap * run - channel
+            first = max(tap_at, 0)
+            end = min(tap_at + run, deep)
+            start = starts[tap * SIDE + i]
+            to = one_row[first:end]
             if start < 0:
                 to[:] = np.float32(0)
             else:
-                start += first - (t * walk.run - c)
+                start += first - tap_at
                 to[:] = x[start:start + end - first]
-        row[deep:] = np.float32(0)
-        for s in range((deep + SIDE - 1) // SIDE):
-            split_into(a, s * parts * STEP + i * SIDE, STEP, row[s * SIDE:(s + 1) * SIDE], parts)
+        one_row[deep:] = np.float32(0)    # the weights there are 0, but 0 * NaN would be NaN
+        for s in range(ceil_div(deep, SIDE)):
+            split_into(a, s * parts * STEP + i * SIDE, STEP, one_row[s * SIDE:(s + 1) * SIDE], parts)

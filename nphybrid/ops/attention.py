@@ -1,10 +1,10 @@
-"""Attention without the (A, T, T) array: MR queries of one head at a time meet all keys.
+"""Attention that never stores the scores (A, T, T): MR queries of one head are multiplied with all its keys.
 
-    scores (MR, T) = queries (MR, K) @ keys' (K, T)        softmax along the rows, in L1
-    context (MR, K) = scores (MR, T) @ values (T, K)       its rows are divided by their sums last, on K instead of T
+    scores (MR, T) = queries (MR, K) @ keys' (K, T)        softmax of each row, in L1
+    mixed (MR, K) = scores (MR, T) @ values (T, K)         rows are divided by their sums here: K numbers, not T
 
-Both products are the register tile's. It reads the queries where they lie; the keys, transposed, and the values
-are packed into panels for each head, and again for each part of its queries that is a task.
+Both products use the register tile. It reads the queries in place. Each task packs the keys, transposed, and the values of
+its head into panels. The plain definition is `attention_with_weights` of reference.py.
 """
 import math
 
@@ -15,103 +15,125 @@ from .checks import floats
 from .elementwise import exp_negative
 from .emit import wide
 from .folds import largest, total
+from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
 from .pack import pack
 from .target import MR, NR
-from .tile import tile
+from .tile import Panel, Rows, Target, tile
 
 NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
 
 def attention(query, key, value, heads):
-    """Weights live in cache for MR queries at a time."""
+    """The weights are in cache for MR queries at a time."""
     return _attention(query, key, value, heads, False)[0]
 
 
 def attention_with_weights(query, key, value, heads):
-    """The context has the same bits as attention's."""
+    """The context has the same bits as the result of `attention`."""
     return _attention(query, key, value, heads, True)
 
 
 def _attention(query, key, value, heads, keep):
     B, T, D = np.shape(query)
-    query, key, value = (floats(x, name, (B, T, D))
-                         for x, name in ((query, "query"), (key, "key"), (value, "value")))
+    query = floats(query, "query", (B, T, D))
+    key = floats(key, "key", (B, T, D))
+    value = floats(value, "value", (B, T, D))
     if D % heads:
-        raise ValueError(f"{heads} heads do not divide a width of {D}")
+        raise ValueError(f"expected a number of heads that divides the width {D}, found {heads} heads")
     context = empty(B, T, D)
     weights = np.empty((B, heads, T, T), np.float32) if keep else NO_WEIGHTS
-    scale = np.float32(1 / math.sqrt(D // heads))
-    tiles = -(-T // MR)
     work = 2 * B * T * T * D
-    n = threads.worth(work)
-    # Parts enough that no thread waits long for the last, but of at least 8 tiles, for each packs its head anew.
-    parts = max(1, min(tiles // 8, -(-16 * n // max(B * heads, 1)))) if n > 1 else 1
+    parts = _parts(B * heads, ceil_div(T, MR), threads.worth(work))
 
     def task(i):
-        i, part = divmod(i, parts)
-        b, h = divmod(i, heads)
-        first, last = tiles * part // parts, tiles * (part + 1) // parts
-        _attend_into(context, weights, query, key, value, b, h, heads, scale, first, last)
+        _attend_into(context, weights, query, key, value, heads, parts, i)
     threads.run(B * heads * parts, task, work)
     return context, weights
 
 
+def _parts(heads, tiles, n):
+    """Into how many tasks the tiles of MR queries of a head are divided, for n threads.
+
+    16 tasks per thread in all, so that no thread waits long for the last one; but a task has at least 8 tiles, because
+    each packs the keys and values of its head again.
+    """
+    if n == 1:
+        return 1
+    return max(1, min(tiles // 8, ceil_div(16 * n, max(heads, 1))))
+
+
 @jit
-def _attend_into(context, weights, query, key, value, b, h, heads, scale, first, last):
-    """One head of one image, tiles first..last of MR queries."""
+def _attend_into(context, weights, query, key, value, heads, parts, task):
+    """One of `parts` parts of the queries of one head of one image; task counts images, then heads, then parts."""
     B, T, D = query.shape
     K = D // heads
-    at, width, columns = b * T * D + h * K, (T + NR - 1) // NR * NR, (K + NR - 1) // NR * NR
-    zeros, starts, rows = np.zeros(max(K, T), np.float32), np.empty(NR, np.int64), np.arange(MR) * width
-    keys, values, scores = aligned(K * width), aligned(T * columns), aligned(MR * width)
-    mixed, sums = aligned(MR * NR), np.empty(MR, np.float32)
-    for p in range(0, T, NR):
-        _tokens_into(starts, at, p, NR, T, D)
-        pack(key.reshape(key.size), starts, K, zeros, keys, p * K)
-    _pack_values_into(values, value, b, h, K)
+    head_number, part = divmod(task, parts)
+    b, head = divmod(head_number, heads)
+    tiles = ceil_div(T, MR)
+    head_at = b * T * D + head * K        # index of the head's first element, for queries, keys and values
+    T_padded = ceil_div(T, NR) * NR
+    K_padded = ceil_div(K, NR) * NR
+    scale = np.float32(1 / math.sqrt(K))
+    zeros = np.zeros(max(K, T), np.float32)
+    starts = np.empty(NR, np.int64)
+    score_starts = np.arange(MR) * T_padded
+    keys = aligned(K * T_padded)
+    values = aligned(T * K_padded)
+    scores = aligned(MR * T_padded)
+    mixed = aligned(MR * NR)
+    sums = np.empty(MR, np.float32)
+    for first_key in range(0, T, NR):
+        _tokens_into(starts, head_at, first_key, NR, T, D)
+        pack(key.reshape(key.size), starts, K, zeros, keys, first_key * K)
+    _pack_values_into(values, value, b, head, K)
     x = query.reshape(query.size)
-    for t in range(first, last):
-        m, n = t * MR, min(MR, T - t * MR)
-        _tokens_into(starts, at, m, MR, T, D)
-        for p in range(0, width, NR):
-            tile(x, starts, zeros, 1, K, keys, p * K, scores, p, width, scores, 0, 0, 0, scores, 0, 0, 0)
-        for i in range(n):
-            sums[i] = _softmax_in(scores[i * width:i * width + T], scale)
-        for p in range(0, columns, NR):
-            tile(scores, rows, zeros, 1, T, values, p * T, mixed, 0, NR, mixed, 0, 0, 0, mixed, 0, 0, 0)
-            for i in range(n):
-                to = context[b, m + i, h * K + p:h * K + min(p + NR, K)]
+    for tile_row in range(tiles * part // parts, tiles * (part + 1) // parts):
+        first_query = tile_row * MR
+        queries = min(MR, T - first_query)
+        _tokens_into(starts, head_at, first_query, MR, T, D)
+        for first_key in range(0, T_padded, NR):
+            tile(Rows(x, starts, zeros, 1, K), Panel(keys, first_key * K), Target(scores, first_key, T_padded))
+        for i in range(queries):
+            sums[i] = _softmax_in(scores[i * T_padded:i * T_padded + T], scale)
+        for column in range(0, K_padded, NR):
+            tile(Rows(scores, score_starts, zeros, 1, T), Panel(values, column * T), Target(mixed, 0, NR))
+            for i in range(queries):
+                to = context[b, first_query + i, head * K + column:head * K + min(column + NR, K)]
                 _scale_into(to, mixed[i * NR:(i + 1) * NR], np.float32(1) / sums[i])
         if weights.size:
-            for i in range(n):
-                _scale_into(weights[b, h, m + i], scores[i * width:(i + 1) * width], np.float32(1) / sums[i])
+            for i in range(queries):
+                row = scores[i * T_padded:(i + 1) * T_padded]
+                _scale_into(weights[b, head, first_query + i], row, np.float32(1) / sums[i])
 
 
 @jit
-def _tokens_into(starts, at, first, count, T, D):
-    """Where `count` tokens from `first` on begin; -1 beyond the last."""
+def _tokens_into(starts, head_at, first, count, T, D):
+    """starts[:count] = index where each token from `first` on begins; -1 beyond the last token."""
     for i in range(count):
-        starts[i] = at + (first + i) * D if first + i < T else -1
+        starts[i] = head_at + (first + i) * D if first + i < T else -1
 
 
 @jit
-def _pack_values_into(values, value, b, h, K):
-    """Panels (T, NR) of NR columns; what lies beyond the last column is mixed too, but goes nowhere."""
+def _pack_values_into(values, value, b, head, K):
+    """Panels (T, NR) of the head's columns, with zeros beyond the last."""
     T = value.shape[1]
-    for p in range(0, K, NR):
-        n = min(NR, K - p)
+    for column in range(0, K, NR):
+        width = min(NR, K - column)
+        head_column = head * K + column
         for t in range(T):
-            to, row = values[p * T + t * NR:p * T + t * NR + NR], value[b, t, h * K + p:h * K + p + n]
-            for i in range(n):
+            row_at = column * T + t * NR
+            to = values[row_at:row_at + NR]
+            row = value[b, t, head_column:head_column + width]
+            for i in range(width):
                 to[i] = row[i]
-            to[n:] = np.float32(0)
+            to[width:] = np.float32(0)
 
 
 @jit
 def _softmax_in(row, scale):
-    """row = exp(scale (row - largest)); returns their sum.  A NaN or +infinity makes the sum NaN."""
+    """row = exp(scale (row - largest)); returns the sum.  A NaN or +infinity in the row makes the sum NaN."""
     wide()
     shift = largest(row)
     for j in range(row.size):

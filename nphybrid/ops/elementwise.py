@@ -1,45 +1,38 @@
-"""exp and the nine activations: float32 without branches, so that LLVM makes vectors of the loops.
+"""exp and the activations: float32 without branches, so that LLVM vectorizes the loops over them.
 
-Coefficients are minimax fits in float64 (weighted least squares with Lawson's weights on Chebyshev nodes;
-rationals by linearizing about the last denominator), rounded to float32. Largest errors over 440,000 points
-of [-12, 12] (exp: all of its range) against float64, in ULP, with fused multiply-adds / without:
+Their plain definitions are the functions of the same names in reference.py. The coefficients are minimax fits in float64
+(weighted least squares with Lawson's weights on Chebyshev nodes; rational functions by linearization about the last
+denominator), rounded to float32. Largest errors over 440,000 points of [-12, 12] (exp: its whole range) against
+float64, in ULP, with fused multiply-adds / without:
 
     right of -1       gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
     everywhere        exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
                       selu 1.9 / 2.0    tanh 4.7 / 6.0
 
-GELU left of -1 is within 0.92 * 2**-22 max(1, |x|). tests/ops/test_elementwise.py measures all of it again.
+The error of GELU left of -1 is at most 0.92 * 2**-22 max(1, |x|). tests/ops/test_elementwise.py measures all of these again.
+
+A new activation takes a kernel, a code, an entry in CODES and a branch in `activate_in` here, its definition in
+reference.py, and a row of bounds in tests/oracles/loops.py.
 """
 import numpy as np
 
 from .emit import fma, wide
 from .jit import jit
 
-CODES = {"": 0, "gelu": 1, "gelu_new": 2, "gelu_pytorch_tanh": 2, "quick_gelu": 3, "relu": 4, "selu": 5,
-         "silu": 6, "tanh": 7, "sigmoid": 8}
-
-
-def code_of(activation):
-    """The number by which the jitted loops know an activation; "" is none."""
-    if activation not in CODES:
-        raise ValueError(f"activation {activation!r}; expected one of {', '.join(filter(None, CODES))}")
-    return CODES[activation]
-
-
 f32 = np.float32
 ZERO, HALF, ONE = f32(0), f32(0.5), f32(1)
 
-# Adding 1.5 * 2**23 leaves the nearest integer in the last bits; float -> int would be undefined for NaN.
+# x + 1.5 * 2**23 has the integer nearest to x in its last bits; a conversion float -> int is undefined for NaN.
 MAGIC = f32(12582912)
 LOG2E = f32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = f32(0.693145751953125), f32(1.4286068203094172e-06)    # 16 bits: n * HIGH is exact
-EXP_MIN, EXP_MAX = f32(-104), f32(89)                                       # beyond: 0 and infinity
+EXP_MIN, EXP_MAX = f32(-104), f32(89)                                       # beyond them exp is 0 or infinity
 # (exp(r) - 1 - r) / r**2 for |r| <= 0.35; exp(r) to 3.3e-9
 E0, E1, E2, E3, E4 = (f32(c) for c in (
     0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.00836941134184599, 0.001381315873004496))
 
-# (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6; to 2.1e-8. Without the constant,
-# whose product with x is all but exact, the quotient's own roundings count in full: 4.2 ULP at x = -1.
+# (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6; to 2.1e-8. The product of x and the constant 5/32 is
+# almost exact. Without the constant, the roundings of the quotient count in full: 4.2 ULP at x = -1.
 PHI_MAX, PHI_SLOPE = f32(5.6), f32(0.15625)
 P0, P1, P2, P3, P4, P5 = (f32(c) for c in (
     0.24269227190984105, -0.005401570629927514, 0.00019649531813763568, -0.00012567957444284782,
@@ -57,7 +50,7 @@ T1, T2, T3, T4, T5 = (f32(c) for c in (
     0.4711485879819865, 0.027719829200443805, 0.0004198558335042008, 1.6092263830097935e-06,
     7.29902968804951e-10))
 
-GELU_TANH, GELU_CUBE = f32(2 * 0.7978845608028654), f32(0.044715)
+TWO_ROOT, GELU_CUBE = f32(2 * 0.7978845608028654), f32(0.044715)      # 2 sqrt(2 / pi)
 QUICK = f32(1.702)
 SELU_SCALE, SELU_ALPHA = f32(1.0507009873554805), f32(1.6732632423543773)
 
@@ -65,7 +58,7 @@ SELU_SCALE, SELU_ALPHA = f32(1.0507009873554805), f32(1.6732632423543773)
 @jit
 def _power(t):
     """2**n of t = n + MAGIC, for n from -126 to 127."""
-    t = np.float32(t)                     # Numba wants to see a type before .view
+    t = np.float32(t)                     # Numba needs a known type before .view
     bits = np.int32((t.view(np.int32) << 23) + 0x3F800000)
     return bits.view(np.float32)
 
@@ -85,7 +78,7 @@ def exp(x):
 
 @jit
 def exp_negative(x):
-    """exp(x) for x <= 0, as softmax needs it: below exp(-87) it is 0.  One factor less."""
+    """exp(x) for x <= 0, for softmax.  0 for x below -87, so that one factor 2**n is enough."""
     t = fma(f32(-87) if x < f32(-87) else x, LOG2E, MAGIC)
     n = t - MAGIC
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
@@ -127,7 +120,7 @@ def gelu(x):
 @jit
 def gelu_tanh(x):
     """x / 2 (1 + tanh(u)) = x sigmoid(2 u)"""
-    return x * sigmoid(GELU_TANH * fma(GELU_CUBE * x, x * x, x))
+    return x * sigmoid(TWO_ROOT * fma(GELU_CUBE * x, x * x, x))
 
 
 @jit
@@ -138,7 +131,7 @@ def quick_gelu(x):
 
 @jit
 def relu(x):
-    """max(0, x); a NaN is not below 0, so it stays."""
+    """max(0, x); a NaN is not below 0, so it is passed on."""
     return ZERO if x < ZERO else x
 
 
@@ -165,31 +158,49 @@ def tanh(x):
     return z * (p / q)
 
 
+# Jitted functions know a kernel by its code, because their branches must be explicit. Tried: one loop over a table of
+# kernels with numba.literal_unroll, which compiled to the same machine code, but only in some callers.
+GELU, GELU_TANH, QUICK_GELU, RELU, SELU, SILU, TANH, SIGMOID = range(1, 9)
+
+# The code of each activation of reference.ACTIVATIONS; "" is none.
+CODES = {
+    "": 0, "gelu": GELU, "gelu_new": GELU_TANH, "gelu_pytorch_tanh": GELU_TANH, "quick_gelu": QUICK_GELU,
+    "relu": RELU, "selu": SELU, "silu": SILU, "tanh": TANH, "sigmoid": SIGMOID,
+}
+
+
+def code_of(activation):
+    """The code of an activation.  Raises ValueError that lists the names."""
+    if activation not in CODES:
+        raise ValueError(f"activation: expected one of {', '.join(filter(None, CODES))}, found {activation!r}")
+    return CODES[activation]
+
+
 @jit
 def activate_in(x, code):
-    """x = activation(x) in place: with one array LLVM has no overlap to fear.  x is flat."""
+    """x = activation(x) in place, for flat x: with a single array, LLVM need not check for overlap."""
     wide()
-    if code == 1:
+    if code == GELU:
         for i in range(x.size):
             x[i] = gelu(x[i])
-    elif code == 2:
+    elif code == GELU_TANH:
         for i in range(x.size):
             x[i] = gelu_tanh(x[i])
-    elif code == 3:
+    elif code == QUICK_GELU:
         for i in range(x.size):
             x[i] = quick_gelu(x[i])
-    elif code == 4:
+    elif code == RELU:
         for i in range(x.size):
             x[i] = relu(x[i])
-    elif code == 5:
+    elif code == SELU:
         for i in range(x.size):
             x[i] = selu(x[i])
-    elif code == 6:
+    elif code == SILU:
         for i in range(x.size):
             x[i] = silu(x[i])
-    elif code == 7:
+    elif code == TANH:
         for i in range(x.size):
             x[i] = tanh(x[i])
-    elif code == 8:
+    elif code == SIGMOID:
         for i in range(x.size):
             x[i] = sigmoid(x[i])

@@ -71,10 +71,20 @@ class Emit:
         return phis
 
 
-def pointers(context, build, sig, args):
-    """The first elements of all array arguments."""
-    return [context.make_array(kind)(context, build, value).data if isinstance(kind, types.Array) else value
-            for kind, value in zip(sig.args, args)]
+def address(context, build, kind, value):
+    """The address of an array's first element; any other value unchanged."""
+    return context.make_array(kind)(context, build, value).data if isinstance(kind, types.Array) else value
+
+
+def pointers(context, build, signature, arguments):
+    """The arguments of an intrinsic, each array as the address of its first element."""
+    return [address(context, build, kind, value) for kind, value in zip(signature.args, arguments)]
+
+
+def fields(context, build, kind, value):
+    """The fields of a NamedTuple, each array as the address of its first element."""
+    values = cgutils.unpack_tuple(build, value, len(kind))
+    return [address(context, build, *field) for field in zip(kind.types, values)]
 
 
 @jit

@@ -1,24 +1,34 @@
 """Linear layers and convolutions: the loops around the register tile.
 
-A linear layer is a 1x1 convolution; a convolution is a matmul whose left rows are found by their starts. The
-weights alone are packed, at load: panels of NR columns, k-major. Some panels side by side, KC rows of each, take
-a third of L2 and stay there while tile after tile reads them; x and the result are read and written in place.
+A linear layer is a 1x1 convolution. A convolution is a matmul whose left rows are read in place (windows.py). In whole
+arrays both are: result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual; the plain definitions are
+`linear` and `conv2d` of reference.py. The loops are those of BLIS (Van Zee & van de Geijn 2015), with their numbers:
 
-Every element of the result is summed over K in one order, which depends on K alone: the bits do not depend on
-the number of rows, the place of a row, the number of threads, or the size of L2.
+    task     a block of the result for a thread: some tile rows, some panels of NR columns     (BLIS: loop 3)
+    loop 5   panels that share L2
+    loop 4   KC of K: KC rows of these panels, a third of L2, stay there until every tile row has read them
+    loop 2   tile rows: MR rows of x come to L1 once
+    loop 1   panels: KC x NR of a panel come from L2
+    tile     MR x NR sums in registers, over KC                                                (tile.py)
 
-The ladder (Ice Lake, 2 virtual cores, AVX-512; one thread unless said otherwise; examples/time_kernels.py times what
-was kept, what was dropped is no longer there):
+BLIS packs both factors. Here the weights alone are packed, at load (packed.py); x and the result are used in place.
 
-    one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: the result in strips of 256 bytes
-    panels side by side in L2, row by row    63             the same
-    chains of 768 instead of KC = 384        +3 %           dropped: 2.7 times the error of NumPy, 2.5 is allowed
+Every element of the result is summed over K in one order, which depends on K alone: its bits do not depend on the
+number of rows, the position of a row, the number of threads, or the size of L2.
+
+What was tried (Ice Lake, 2 virtual cores, AVX-512; one thread unless stated; examples/time_kernels.py times the versions
+that were kept; the dropped ones are no longer in the code):
+
+    one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
+    panels that share L2, row by row         63 GFLOP/s     the same convolution: kept
+    chains of 768 instead of KC = 384        +3 %           dropped: 2.7 times the error of NumPy; the bound is 2.5
     next panels fetched into L2 meanwhile    no gain        dropped
     partial sums of two chains kept in L1    no gain        dropped
     4 tasks for 2 threads                    11 % idle      R50+ViT-B/16 at 384, two threads
-    up to 32 tasks for 2 threads             6 % idle       the same
+    up to 32 tasks for 2 threads             6 % idle       the same network: kept
 """
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -26,140 +36,202 @@ from . import amx, threads
 from .checks import floats
 from .elementwise import code_of
 from .emit import wide
+from .epilogue import add_before_in, place_of, write_block_into
+from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
 from .packed import AMX
 from .target import L2, MR, NR
-from .tile import tile
-from .windows import NOWHERE, finish, padded, starts_into, windows_of
+from .tile import Addend, Panel, Rows, Target, tile_add
+from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
-KC = 384                                  # depth of a chain; for 768 see the ladder
+KC = 384                                  # length of a chain of sums; for 768 see above
 READING = 4                               # multiply-adds in the time that it takes to read one float32 from L3
-FEW = 32                                  # channels; with fewer, a row of the kernel is one run
-NOTHING, NO_HALVES = np.zeros(0, np.float32), np.zeros(0, np.uint16)
+FEW = 32                                  # channels; with fewer, a run is a row of the kernel
+NOTHING = np.zeros(0, np.float32)
+NO_HALVES = np.zeros(0, np.uint16)
 
 
 def linear(x, p):
-    """Bits do not depend on how many rows there are."""
+    """Bits do not depend on the number of rows."""
     return _linear(x, p, NOTHING, "")
 
 
 def linear_activate(x, p, activation):
-    """The activation meets each block while it is in cache."""
+    """The activation runs on each tile while its sums are in L1."""
     return _linear(x, p, NOTHING, activation)
 
 
 def linear_add(x, p, residual):
-    """The residual likewise."""
+    """The residual is added to each tile while its sums are in registers."""
     residual = floats(residual, "residual", (*np.shape(x)[:-1], p.kernel.shape[-1]))
     return _linear(x, p, residual.reshape(-1), "")
 
 
 def _linear(x, p, residual, activation):
     C, O = p.kernel.shape
-    x, code = floats(x, shape=(*np.shape(x)[:-1], C)), code_of(activation)
+    x = floats(x, shape=(*np.shape(x)[:-1], C))
+    code = code_of(activation)
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
     if not x.size:
         return empty(*x.shape[:-1], O)
-    walk = windows_of(x.size // C, 1, C, 1, 1, C, 1, 1, NOWHERE)
-    return _multiply(x, p.kernel, walk, 1, bias, residual, code).reshape(*x.shape[:-1], O)
+    windows = windows_of((x.size // C, 1, C), (1, 1), C, 1, 1, NOWHERE)
+    return _multiply(x, p.kernel, windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
-    """Columns are never stored. Kernels of few channels see runs of KW * C neighbours, in a map padded first."""
+    """The windows are never copied. Maps of few channels are padded first, so that a run is KW * C neighbours."""
     KH, KW, C, O = kernel.shape
-    x, run = floats(x, shape=(*np.shape(x)[:3], C)), C
+    x = floats(x, shape=(*np.shape(x)[:3], C))
+    run = C
     if dilation == 1 and 1 < KW and C < FEW:
-        x, padding, run = padded(x, padding), NOWHERE, KW * C
+        x = padded(x, padding)
+        padding = NOWHERE
+        run = KW * C
     B, H, W, _ = x.shape
-    walk = windows_of(H, W, C, KH, KW, run, stride, dilation, padding)
-    return _multiply(x, kernel, walk, B, NOTHING, NOTHING, 0).reshape(B, walk.rows, walk.columns, O)
+    windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
+    return _multiply(x, kernel, windows, B, NOTHING, NOTHING, 0).reshape(B, windows.rows, windows.columns, O)
 
 
-def _multiply(x, kernel, walk, B, bias, residual, code):
-    """Tasks are blocks of rows and columns of the result."""
-    M, N = B * walk.rows * walk.columns, kernel.shape[-1]
-    out, x, work = empty(M * N), x.reshape(-1), M * N * walk.K
-    height, width, beside, into, weights = _loops(kernel, walk.K)
-    tiles, strips = -(-M // height), -(-N // width)
-    down, across = _split(tiles, strips, height * width * walk.K, x.size, kernel.panels.size, threads.worth(work))
+def _multiply(x, kernel, windows, B, bias, residual, code):
+    M = B * windows.rows * windows.columns
+    N = kernel.shape[-1]
+    work = M * N * windows.K
+    out = empty(M, N)
+    x = x.reshape(-1)
+    panels = kernel.panels.reshape(-1)
+    blocks = _blocks(windows, M, N, kernel.parts, panels.size, L2, threads.worth(work))
+    if AMX:
+        multiply_into = amx.multiply_into
+        weights = panels, kernel.parts
+    else:
+        multiply_into = _multiply_into
+        weights = (NOTHING, panels) if kernel.parts == 1 else (panels, NO_HALVES)
 
     def task(i):
-        i, j = divmod(i, across)
-        rows = tiles * i // down, tiles * (i + 1) // down
-        columns = strips * j // across, strips * (j + 1) // across
-        into(out, x, *weights, bias, residual, walk, N, rows, columns, beside, code)
-    threads.run(down * across, task, work)
+        multiply_into(out, x, *weights, bias, residual, blocks[i], code)
+    threads.run(len(blocks), task, work)
     return out
 
 
-def _loops(kernel, K):
-    """Height and width of a block, how many panels share L2, the function that multiplies, what it reads."""
-    panels = kernel.panels.reshape(-1)
-    if AMX:
-        return amx.SIDE, amx.SIDE, amx.beside(K, kernel.parts, L2), amx.multiply_into, (panels, kernel.parts)
-    beside = max(1, L2 // 3 // (min(KC, K) * NR * 4))
-    return MR, NR, beside, _multiply_into, (NOTHING, panels) if kernel.parts == 1 else (panels, NO_HALVES)
+class Block(NamedTuple):
+    """A task: the block of the result with tile rows first_tile to end_tile, and panels first_panel to end_panel."""
+    windows: Windows
+    first_tile: int
+    end_tile: int
+    first_panel: int
+    end_panel: int
+    panels_in_L2: int
 
 
 @functools.lru_cache(4096)
-def _split(tiles, strips, tile_work, x_size, b_size, n):
-    """How many parts of the rows and of the columns are tasks for n threads.
+def _blocks(windows, M, N, parts, weights_size, L2, n):
+    """The Blocks of a result (M, N) for n threads."""
+    if AMX:
+        height = width = amx.SIDE
+        panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
+    else:
+        height = MR
+        width = NR
+        panels_in_L2 = max(1, L2 // 3 // (min(KC, windows.K) * NR * 4))
+    tiles = ceil_div(M, height)
+    panels = ceil_div(N, width)
+    x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
+    down, across = _split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
+    tile_starts = [tiles * i // down for i in range(down)]
+    panel_starts = [panels * j // across for j in range(across)]
+    return [Block(windows, first_tile, end_tile, first_panel, end_panel, panels_in_L2)
+            for first_tile, end_tile in zip(tile_starts, [*tile_starts[1:], tiles])
+            for first_panel, end_panel in zip(panel_starts, [*panel_starts[1:], panels])]
 
-    The slowest thread shall have little to do; the others shall not wait long for the last task, which may be held
-    up; and little shall be read: a part of the rows reads all of b, a part of the columns all of x.
+
+def _split(tiles, panels, tile_work, x_size, weights_size, n):
+    """Into how many parts tile rows and panels are divided for n threads: (down, across).
+
+    The cost counts three things. The slowest thread has the most tasks. At the end the other threads may wait for half
+    a task. Each part of the rows reads all weights, and each part of the columns reads all of x.
     """
-    def cost(way):
-        down, across = way
-        task = -(-tiles // down) * -(-strips // across)
-        slowest = -(-down * across // n) * task
-        return n * (slowest + task / 2) * tile_work + READING * (down * b_size + across * x_size)
+    def cost(split):
+        down, across = split
+        task = ceil_div(tiles, down) * ceil_div(panels, across)
+        slowest = ceil_div(down * across, n) * task
+        return n * (slowest + task / 2) * tile_work + READING * (down * weights_size + across * x_size)
     if n == 1 or not tiles:
         return min(tiles, 1), 1
-    return min(((down, across) for down in range(1, min(tiles, 16 * n) + 1)
-                for across in range(1, min(strips, 16 * n) + 1) if down * across <= 16 * n), key=cost)
+    most = 16 * n
+    splits = [(down, across) for down in range(1, min(tiles, most) + 1)
+              for across in range(1, min(panels, most) + 1) if down * across <= most]
+    return min(splits, key=cost)
 
 
 @jit
-def _multiply_into(out, x, panels, halves, bias, residual, walk, N, rows, columns, beside, code):
-    """out[tiles of rows, panels of columns] = activation(x @ kernel + bias) + residual; all arrays flat.
+def _multiply_into(out, x, panels, halves, bias, residual, block, code):
+    """out[block] = activation(x @ kernel + bias) + residual; all arrays but `out` (M, N) are flat.
 
-    Panels are float32, or halves of it, which are widened in L2 for all rows at once.
+    The kernel is in `panels`, or in `halves` if its weights are bfloat16: these are widened in L2 for all rows at once.
     """
     wide()
-    M, depth = out.size // N, min(KC, walk.K)
-    block, zeros, starts = aligned(MR * NR), np.zeros(depth, np.float32), np.empty(depth * MR, np.int64)
-    square = block.reshape(MR, NR)
-    wider = aligned(min(beside, columns[1] - columns[0]) * depth * NR if halves.size else 0)
-    for p0 in range(columns[0], columns[1], beside):          # panels that share L2
+    windows = block.windows
+    M, N = out.shape
+    K = windows.K
+    flat = out.reshape(out.size)
+    depth = min(KC, K)
+    narrow = halves.size > 0
+    sums = aligned(MR * NR)               # of a tile that is not written in place
+    square = sums.reshape(MR, NR)
+    zeros = np.zeros(depth, np.float32)
+    starts = np.empty(depth * MR, np.int64)
+    most_panels = min(block.panels_in_L2, block.end_panel - block.first_panel)
+    widened = aligned(most_panels * depth * NR if narrow else 0)
+    # Loop 5: panels that share L2.
+    for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
+        panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
         k = 0
-        while k < walk.K:                                     # a block of at most KC: runs, or a part of one
-            tap, c = divmod(k, walk.run)
-            length = min(walk.run - c, KC)
-            taps = max(1, min(KC // walk.run, walk.K // walk.run - tap))
-            deep = taps * length
-            first, last = k == 0, k + deep == walk.K
-            for p in range(p0, min(p0 + beside, columns[1]) if halves.size else p0):
-                _widen_into(wider[(p - p0) * deep * NR:], halves, (p * walk.K + k) * NR, deep * NR)
-            for t in range(rows[0], rows[1]):                 # a row of tiles: x comes to L1 once
-                m = t * MR
-                starts_into(starts, MR, walk, m, M, tap, taps, c)
-                for p in range(p0, min(p0 + beside, columns[1])):
-                    n0 = p * NR
-                    at, whole = m * N + n0, n0 + NR <= N and m + MR <= M
-                    inplace = whole and not (last and code)
-                    to, to_at, ldc = (out, at, N) if inplace else (block, 0, NR)
-                    d, d_at, ldd, adds = (bias, min(n0, bias.size), 0, bias.size) if first else (out, at, N, 1)
-                    b, b_at = (wider, (p - p0) * deep * NR) if halves.size else (panels, (p * walk.K + k) * NR)
-                    tile(x, starts, zeros, taps, length, b, b_at, to, to_at, ldc,
-                         d, d_at, ldd, adds if whole else 0, residual, at, N, residual.size if inplace and last else 0)
-                    if not inplace:
-                        finish(out, N, m, n0, square, bias, residual, first, last, whole, code)
+        # Loop 4: at most KC of K, a number of whole runs or a part of one. These rows of the panels stay in L2.
+        while k < K:
+            first_tap, channel = divmod(k, windows.run)
+            run = min(windows.run - channel, KC)
+            taps = max(1, min(KC // windows.run, K // windows.run - first_tap))
+            deep = taps * run
+            first = k == 0
+            last = k + deep == K
+            if narrow:
+                for panel in range(panels_start, panels_end):
+                    to = widened[(panel - panels_start) * deep * NR:]
+                    _widen_into(to, halves, (panel * K + k) * NR, deep * NR)
+            # Loop 2: tile rows. MR rows of x come to L1.
+            for tile_row in range(block.first_tile, block.end_tile):
+                row = tile_row * MR
+                starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
+                rows = Rows(x, starts, zeros, taps, run)
+                # Loop 1: panels. KC x NR of each come from L2.
+                for panel in range(panels_start, panels_end):
+                    column = panel * NR
+                    at = row * N + column
+                    inside = column + NR <= N and row + MR <= M
+                    in_place = inside and not (last and code)
+                    if narrow:
+                        weights = Panel(widened, (panel - panels_start) * deep * NR)
+                    else:
+                        weights = Panel(panels, (panel * K + k) * NR)
+                    target = Target(flat, at, N) if in_place else Target(sums, 0, NR)
+                    if first:
+                        before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
+                    else:
+                        before = Addend(flat, at, N, 1 if inside else 0)
+                    after = Addend(residual, at, N, residual.size if in_place and last else 0)
+                    tile_add(rows, weights, target, before, after)
+                    if not in_place:
+                        place = place_of(flat, N, row, column, square)
+                        if not inside:
+                            add_before_in(square, place, flat, bias, first)
+                        write_block_into(flat, place, square, residual, code, last)
             k += deep
 
 
 @jit
 def _widen_into(out, halves, at, n):
+    """out[:n] = the bfloat16 halves[at:at + n] as float32."""
     wide()
     part = halves[at:at + n]
     for i in range(n):

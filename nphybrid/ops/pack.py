@@ -1,5 +1,22 @@
-"""Rows become columns: panels of keys for the register tile."""
+"""Packing for the register tile at run time: NR rows of x become a panel of NR columns (the keys of attention).
 
+            x, row by row                       panel, k by k
+            k  0   1   2   3                        row 0   1   2   ...  NR-1
+    row 0    a0  a1  a2  a3  ...                k 0    a0  b0  c0   ...
+    row 1    b0  b1  b2  b3  ...      ->        k 1    a1  b1  c1   ...
+    row 2    c0  c1  c2  c3  ...                k 2    a2  b2  c2   ...
+      ...                                       k 3    a3  b3  c3   ...
+
+Row i begins at x[starts[i]]. `_plain_transpose` is the definition. The vector version transposes squares of LANES x LANES
+in registers, in log2(LANES) rounds of shuffles. The rounds for LANES = 4, of step 1 and step 2:
+
+    a0 a1 a2 a3        a0 b0 a2 b2        a0 b0 c0 d0
+    b0 b1 b2 b3   ->   a1 b1 a3 b3   ->   a1 b1 c1 d1
+    c0 c1 c2 c3        c0 d0 c2 d2        a2 b2 c2 d2
+    d0 d1 d2 d3        c1 d1 c3 d3        a3 b3 c3 d3
+
+The weights of layers are packed in NumPy, at load: packed.py.
+"""
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
@@ -9,58 +26,63 @@ from .jit import jit
 from .target import ISA, LANES, NR
 
 
-def emit_transpose(build, x, starts, k, zeros, out, width, lanes):
-    """out[l, i] = x[starts[i] + k + l] for l in range(lanes), i in range(width), a multiple of lanes.
+def _plain_transpose(x, starts, k, zeros, out, out_at):
+    """out[out_at + column * NR + i] = x[starts[i] + k + column] for LANES columns and NR rows i.
 
-    A start below 0 reads `zeros` instead. log2(lanes) rounds of shuffles turn `lanes` rows into `lanes` columns.
+    A start below 0 reads `zeros`.
     """
+    for column in range(LANES):
+        for i in range(NR):
+            value = x[starts[i] + k + column] if starts[i] >= 0 else zeros[k + column]
+            out[out_at + column * NR + i] = value
+
+
+def emit_transpose(build, x, starts, k, zeros, out, width, lanes):
+    """out[column * width + i] = x[starts[i] + k + column] for `lanes` columns, and `width` rows, a multiple of lanes."""
     emit = Emit(build, lanes)
     for first in range(0, width, lanes):
-        for l, column in enumerate(_emit_square(emit, x, starts, k, zeros, first)):
-            emit.store(column, emit.at(out, I64(l * width + first)))
+        rows = [emit.load(emit.at(emit.row(x, starts, zeros, I64(first + i)), k)) for i in range(lanes)]
+        for column, vector in enumerate(_transposed(emit, rows)):
+            emit.store(vector, emit.at(out, I64(column * width + first)))
 
 
-def _emit_square(emit, x, starts, k, zeros, first):
+def _transposed(emit, square):
+    """The columns of `lanes` vectors."""
     lanes = emit.lanes
-    square = [emit.load(emit.at(emit.row(x, starts, zeros, I64(first + i)), k)) for i in range(lanes)]
+    square = list(square)
     step = 1
     while step < lanes:
+        # Number n is lane n of the upper vector, number lanes + n is lane n of the lower.
+        even = [lanes + lane - step if lane & step else lane for lane in range(lanes)]
+        odd = [lanes + lane if lane & step else lane + step for lane in range(lanes)]
         for i in range(lanes):
             if not i & step:
-                upper, lower = square[i], square[i + step]
-                square[i] = emit.shuffle(upper, lower, [l if not l & step else lanes + l - step
-                                                        for l in range(lanes)])
-                square[i + step] = emit.shuffle(upper, lower, [l + step if not l & step else lanes + l
-                                                               for l in range(lanes)])
+                upper = square[i]
+                lower = square[i + step]
+                square[i] = emit.shuffle(upper, lower, even)
+                square[i + step] = emit.shuffle(upper, lower, odd)
         step *= 2
     return square
 
 
 @intrinsic
 def _vector_transpose(typing, x, starts, k, zeros, out, out_at):
-    def codegen(context, build, sig, args):
-        x, starts, k, zeros, out, out_at = pointers(context, build, sig, args)
+    def codegen(context, build, signature, arguments):
+        x, starts, k, zeros, out, out_at = pointers(context, build, signature, arguments)
         emit_transpose(build, x, starts, k, zeros, build.gep(out, [out_at]), NR, LANES)
         return context.get_dummy_value()
     return types.void(x, starts, types.int64, zeros, out, types.int64), codegen
 
 
-def _plain_transpose(x, starts, k, zeros, out, out_at):
-    for l in range(LANES):
-        for i in range(NR):
-            out[out_at + l * NR + i] = x[starts[i] + k + l] if starts[i] >= 0 else zeros[k + l]
-
-
 # transpose(x, starts, k, zeros, out, out_at)
-#     LANES columns of NR rows, k-major
 transpose = jit(_plain_transpose) if ISA == "plain" else _vector_transpose
 
 
 @jit
 def pack(x, starts, length, zeros, out, out_at):
-    """out[k, i] = x[starts[i] + k] for k in range(length), i in range(NR); a start below 0 is zeros.
+    """out[out_at + k * NR + i] = x[starts[i] + k] for k in range(length), i in range(NR); a start below 0 reads `zeros`.
 
-    `x` and `out` are flat, `zeros` holds at least `length`.
+    `x` and `out` are flat, `zeros` holds at least `length` zeros.
     """
     whole = length // LANES * LANES
     for k in range(0, whole, LANES):

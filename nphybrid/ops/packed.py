@@ -1,4 +1,16 @@
-"""Kernels of linear layers and convolutions as the loops read them."""
+"""The kernels of linear layers and convolutions, packed at load for the loops of `matmul`.
+
+    kernel (K, N)                              panels (P, K, NR)
+         NR columns      NR         rest
+        +-----------+-----------+------+       panel 0: row 0, row 1, ... row K - 1, each of NR neighbours in memory
+    k 0 |           |           |      |       panel 1: the same for the next NR columns
+    k 1 |  panel 0  |  panel 1  |  2   |       panel 2: the rest of the columns, and zeros up to NR
+    ... |           |           |      |
+        +-----------+-----------+------+
+
+In NumPy: panels[p, k, j] = kernel[k, p * NR + j]. So the register tile reads a panel from its first to its last byte. A
+convolution's kernel (KH, KW, C, O) is packed as (KH * KW * C, O). The panels of AMX have another layout (amx.py).
+"""
 import math
 
 import numpy as np
@@ -7,43 +19,53 @@ from ..params import tree_map
 from . import amx, reference
 from .amx import widened
 from .checks import dtype_name
+from .integers import ceil_div
 from .memory import aligned
 from .target import ISA, NR
 
 AMX = ISA == "amx"
 
-# How many bfloat16 stand for a weight where it is multiplied. Without AMX more than one is a float32.
+# How many bfloat16 stand for a weight in products on AMX, by dtype and precision. Elsewhere 2 and 3 mean a float32.
 PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
 
-BEYOND = np.uint32(0x7F7F8000).view(np.float32)         # halfway to the bfloat16 that there is no more
+# Halfway between the largest finite bfloat16 and the next power of 2: from here on the nearest bfloat16 is infinite.
+BEYOND = np.uint32(0x7F7F8000).view(np.float32)
 
 
 class Packed:
-    """A kernel (KH, KW, C, O) or (C, O) as the loops read it: panels of columns, zeros beyond the last.
+    """A kernel (KH, KW, C, O) or (C, O) in panels.
 
-    parts: see PARTS; one is bfloat16, in half the memory, where AMX rounds what it meets as well. Panels are
-    (P, K, NR), or AMX's (`amx.packed`). The layout is the instruction set's: a pickle holds the kernel itself, which is
-    packed where it is read.
+    parts: see PARTS. With 1 the weights are bfloat16, in half the memory; AMX then rounds x to bfloat16 too. The layout of
+    the panels depends on the instruction set. So a pickle holds the kernel, which is packed again when it is read.
 
-    Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where its panels cannot give it back.
+    Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where the panels cannot restore it.
     """
 
     def __init__(self, kernel, parts=3):
         if not kernel.size:
-            raise ValueError(f"a kernel of shape {kernel.shape} has no weights")
-        self.shape, self.ndim, self.dtype, self.parts = kernel.shape, kernel.ndim, kernel.dtype, parts
+            raise ValueError(f"expected a kernel with weights, found the shape {kernel.shape}: no weights")
+        self.shape = kernel.shape
+        self.ndim = kernel.ndim
+        self.dtype = kernel.dtype
+        self.parts = parts
         kernel = kernel.reshape(-1, kernel.shape[-1])
         if parts == 1 and not (largest := np.abs(kernel).max()) < BEYOND:
-            raise ValueError(f"{largest} is no finite bfloat16; those end at 3.3895e38")
-        self.panels, exact = amx.packed(kernel, amx.held(parts)) if AMX else _packed(kernel, parts)
+            raise ValueError(f"expected weights that are finite in bfloat16, at most 3.3895e38, found {largest}")
+        if AMX:
+            self.panels, exact = amx.packed(kernel, amx.held(parts))
+        else:
+            self.panels = _packed(kernel, parts)
+            exact = parts > 1
         self.kept = None if exact or parts == 1 else np.array(kernel)
 
     def unpacked(self):
-        """The kernel, bit for bit; of a bfloat16 one the values, as float32."""
+        """The kernel, bit for bit; a bfloat16 kernel as float32."""
         if self.kept is not None:
             return self.kept.reshape(self.shape)
-        K, N = math.prod(self.shape[:-1]), self.shape[-1]
-        return (amx.unpacked if AMX else _unpacked)(self.panels, K, N).reshape(self.shape)
+        K = math.prod(self.shape[:-1])
+        N = self.shape[-1]
+        kernel = amx.unpacked(self.panels, K, N) if AMX else _unpacked(self.panels, K, N)
+        return kernel.reshape(self.shape)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.unpacked(), dtype, copy=copy)
@@ -56,17 +78,20 @@ class Packed:
 
 
 def _packed(kernel, parts):
-    """(K, N) -> the panels, and whether they give the kernel back bit for bit."""
+    """(K, N) -> panels (P, K, NR), float32, or uint16 that hold bfloat16."""
     K, N = kernel.shape
-    shape, narrow = (-(-N // NR), K, NR), parts == 1
+    shape = ceil_div(N, NR), K, NR
     size = math.prod(shape)
-    panels = (aligned(-(-size // 2)).view(np.uint16)[:size] if narrow else aligned(size)).reshape(shape)
+    if parts == 1:
+        kernel = narrowed(kernel)
+        panels = aligned(ceil_div(size, 2)).view(np.uint16)[:size].reshape(shape)
+    else:
+        panels = aligned(size).reshape(shape)
     for p, panel in enumerate(panels):
-        n = min(NR, N - p * NR)
-        columns = kernel[:, p * NR:p * NR + n]
-        panel[:, :n] = narrowed(columns) if narrow else columns
-        panel[:, n:] = 0
-    return panels, not narrow
+        width = min(NR, N - p * NR)
+        panel[:, :width] = kernel[:, p * NR:p * NR + width]
+        panel[:, width:] = 0
+    return panels
 
 
 def _unpacked(panels, K, N):
@@ -75,13 +100,13 @@ def _unpacked(panels, K, N):
 
 
 def narrowed(x):
-    """float32 -> bfloat16, its upper half, as uint16: to nearest, ties to even."""
+    """float32 -> the nearest bfloat16, ties to even: the upper half of the bits, as uint16."""
     bits = np.ascontiguousarray(x).view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
-    """Kernels become Packed. Standardized in float64: each weight carries one rounding."""
+    """Kernels become Packed. Standardization is computed in float64, so that each weight is rounded once."""
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
         raise TypeError(f"the kernels compute in float32 or bfloat16, not {dtype}: see engine='reference'")
@@ -93,5 +118,5 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
-    """`ready` for every array."""
+    """`ready` for every array of a tree."""
     return tree_map(lambda name, array: ready(name, array, config, dtype, precision), params)

@@ -1,7 +1,16 @@
-"""The one way to run on several cores: Python threads over serial kernels that release the GIL.
+"""Several cores: Python threads that run serial kernels, which release the GIL.
 
-No OpenMP (its forked children die) and no Numba threading layer (`workqueue` aborts when two Python threads
-compute at once). The caller works too, so a nested call can always finish by itself.
+    run(5, task) on 3 threads
+
+    caller      task(0)   task(3)           wait          each thread takes the next number when it is free,
+    worker 1    task(1)            task(4)                until there are no more; the caller returns when
+    worker 2       task(2)                                no worker is inside a task
+
+In plain Python `run(count, task)` is `for i in range(count): task(i)`. Workers are started when they are first needed, and
+then wait for jobs in a queue. The caller takes tasks too, so a `run` inside a task can always finish without workers.
+
+Not used: OpenMP (its forked children die), and Numba's threading layers (`workqueue` aborts when two Python threads
+compute at once).
 """
 import contextlib
 import contextvars
@@ -12,20 +21,34 @@ import threading
 
 import numpy as np
 
-# Less work than this many multiply-adds stays on the caller's thread: 50 microseconds, about what it takes to wake
-# another thread and to wait for it. Work on one element of an array counts as ELEMENT of them.
-SMALL, ELEMENT = 8_000_000, 64
+# Work of fewer multiply-adds stays on the caller's thread: 50 microseconds, about the time to wake another thread and to
+# wait for it.
+SMALL = 8_000_000
+ELEMENT = 64                              # an elementwise operation on one element counts as this many multiply-adds
 
 _threads = contextvars.ContextVar("threads", default=None)
 
 
 @contextlib.contextmanager
 def using(n):
-    """Within the block kernels run on n threads at most; None adds no limit to that of a block around it, which without
-    any is one per core that the process may use."""
+    """Within the block, kernels run on at most n threads.
+
+    n: at least 1. None sets no limit. An enclosing block's limit holds too; without any limit there is one thread per core
+    that the process may use. Raises ValueError for n < 1.
+
+    >>> with using(2):
+    ...     with using(5):
+    ...         print(number())
+    2
+    """
     if n is not None and n < 1:
-        raise ValueError(f"{n} threads; expected at least 1, or None for one per core")
-    token = _threads.set(min((m for m in (n, _threads.get()) if m is not None), default=None))
+        raise ValueError(f"threads: expected at least 1, or None for one per core, found {n}")
+    limit = _threads.get()
+    if limit is None:
+        limit = n
+    elif n is not None:
+        limit = min(n, limit)
+    token = _threads.set(limit)
     try:
         yield
     finally:
@@ -40,15 +63,15 @@ def number():
 
 
 def worth(work):
-    """How many threads a kernel should use here for so many multiply-adds."""
+    """How many threads a kernel should use here for this many multiply-adds."""
     return number() if work >= SMALL else 1
 
 
 def run(count, task, work=SMALL):
-    """task(i) for each i in range(count), in any order, on several threads if the work is worth it.
+    """task(i) for each i in range(count), in any order, on several threads if `work` multiply-adds are worth it.
 
-    The first exception, an interrupt too, stops what has not begun, and is raised here once no task is
-    running. Warnings of NumPy's scalars are silent, because kernels pass NaN and infinity on without a word.
+    After the first exception (KeyboardInterrupt too) no further task begins. The exception is raised here, once no task
+    is running. NumPy's warnings are switched off, because kernels pass NaN and infinity on without a warning.
     """
     helpers = min(worth(work), count) - 1
     with np.errstate(all="ignore"):
@@ -63,7 +86,7 @@ def run(count, task, work=SMALL):
             job.drain()
             job.wait()
             error = job.error
-        except BaseException:                             # an interrupt may strike between any two steps
+        except BaseException:                             # KeyboardInterrupt may come between any two steps
             job.count = 0
             job.wait()
             raise
@@ -73,41 +96,47 @@ def run(count, task, work=SMALL):
         if error is not None:
             raise error
     finally:
-        del error                         # error -> traceback -> this frame -> error: arrays would live on
+        del error                         # breaks the circle error, traceback, this frame: it would keep arrays alive
 
 
 class _Job:
-    """`count` tasks, handed out one by one to whoever asks; none any more once count is 0."""
+    """`count` tasks, each given to one thread; a count of 0 stops the job."""
 
     def __init__(self, count, task):
-        self.count, self.task, self.error = count, task, None
-        self.begun = itertools.count()    # the GIL makes next() of it one step: no number goes out twice
-        self.lock, self.inside, self.left = threading.Lock(), 0, queue.SimpleQueue()
+        self.count = count
+        self.task = task
+        self.error = None
+        self.begun = itertools.count()    # next() is one step under the GIL: no number is taken twice
+        self.lock = threading.Lock()
+        self.inside = 0                   # workers that take tasks now
+        self.left = queue.SimpleQueue()   # gets an item whenever a worker has left
 
     def drain(self):
+        """Take tasks until there are no more."""
         while (i := next(self.begun)) < self.count:
             self.task(i)
 
     def help(self):
-        """A worker's share.  One that comes too late finds nothing to do."""
+        """A worker's share.  A worker that comes too late finds no task."""
         with self.lock:
             self.inside += 1
         try:
             self.drain()
-        except BaseException as error:                    # raised by run, in the caller's thread
-            self.error, self.count = self.error or error, 0
+        except BaseException as error:                    # `run` raises it in the caller's thread
+            self.error = self.error or error
+            self.count = 0
         with self.lock:
             self.inside -= 1
         self.left.put(None)
 
     def wait(self):
-        """Until no worker is inside.  May be interrupted and repeated: who is inside has yet to put."""
+        """Return when no worker is inside.  If interrupted, it may be called again: each worker inside has yet to put."""
         while self.inside:
             self.left.get()
 
 
 def _submit(context, function):
-    """Hand the function to a worker; where no thread can be had, the caller does it all."""
+    """Give the function to a worker.  Without any worker it is dropped, and the caller does all tasks."""
     with _lock:
         if len(_workers) < number() - 1:
             worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
@@ -119,16 +148,19 @@ def _submit(context, function):
 
 
 def _work(jobs):
+    """A worker: runs functions from the queue `jobs`, for ever."""
     while True:
         context, function = jobs.get()
         context.run(function)
-        del context, function                             # lets go of the arrays while waiting
+        del context, function                             # so that waiting workers keep no arrays alive
 
 
 def _fresh():
-    """An empty pool; a forked child has the parent's list of threads, but not the threads."""
+    """Start with no workers.  A forked child needs this: it has the parent's list of threads, but not the threads."""
     global _idle, _workers, _lock
-    _idle, _workers, _lock = queue.SimpleQueue(), [], threading.Lock()
+    _idle = queue.SimpleQueue()
+    _workers = []
+    _lock = threading.Lock()
 
 
 _fresh()

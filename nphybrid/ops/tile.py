@@ -1,123 +1,202 @@
-"""The register tile: for Numba's own loops do not keep 24 sums in registers.
+"""The register tile: a product of MR rows with a panel of NR columns whose sums stay in registers.
 
-                   b   k-th row of a panel: NV vectors of LANES
+                   panel   row k: NV vectors of LANES float32
                    +-----------+-----------+-----------+-----------+
-    x   k-th of    | b[k, 0:16]| b[k,16:32]| b[k,32:48]| b[k,48:64]|    registers, MR x NV x LANES = 6 x 4 x 16:
-    each row       +===========+===========+===========+===========+       24  sums, from the first k to the last
-      row 0 [k]    |  sum 0,0  |  sum 0,1  |  sum 0,2  |  sum 0,3  |        4  of b
-      row 1 [k]    |  sum 1,0  |  sum 1,1  |  sum 1,2  |  sum 1,3  |        1  x in every lane
+    rows  element  | b[k, 0:16]| b[k,16:32]| b[k,32:48]| b[k,48:64]|    registers for MR x NV x LANES = 6 x 4 x 16:
+          k        +===========+===========+===========+===========+       24  sums, from the first k to the last
+      row 0 [k]    |  sum 0,0  |  sum 0,1  |  sum 0,2  |  sum 0,3  |        4  vectors of b
+      row 1 [k]    |  sum 1,0  |  sum 1,1  |  sum 1,2  |  sum 1,3  |        1  element of a row, in every lane
         ...        |    ...    |    ...    |    ...    |    ...    |       --
-      row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of 32 of AVX-512
+      row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of the 32 of AVX-512
                    +-----------+-----------+-----------+-----------+   AVX2: 6 x 2 x 8, 15 of 16. NEON: 5 x 4 x 4, 25
 
-The rows of the left factor are read where they lie: `starts` says where in x each begins, so nothing has to be
-packed, and a convolution is the same loop with other starts (Dukhan 2019, "The Indirect Convolution
-Algorithm"). Only b is packed, k-major (k_len, NR). Every element of c is one chain of fused multiply-adds over
-k; then d is added (what c held so far, or a bias, whose rows are 0 elements apart), then e (a residual).
-All arrays are flat; `_at` says where in them the tile begins.
+For each k, NV vectors of the panel are loaded, and each of the MR elements is multiplied with all of them:
+sum i,j += row i [k] * b[k, vector j]. `_plain_tile` below is the definition. The vector version is written in LLVM's
+intermediate representation, because Numba's own loops do not keep 24 sums in registers.
 
-The ladder: 577 x 768 -> 3072 in GFLOP/s, and as a share of what the FMA unit can do (Ice Lake, AVX-512, one thread,
-upper quartile of 12 to 25 runs in turn; examples/time_kernels.py times the one that was kept):
+The rows are read in place: `Rows.starts` gives the index in x where each of them begins. So x is not packed, and a
+convolution runs the same code with other starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The panel is
+packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k. Then the
+addends are added, the first before the second. All arrays are flat; `at` is the index of an array's first element used.
+
+What was tried: 577 x 768 -> 3072 in GFLOP/s, and as a share of what the FMA unit can do (Ice Lake, AVX-512, one thread,
+upper quartile of 12 to 25 runs, versions in turn; examples/time_kernels.py times the version that was kept):
 
     14 x 2 x 16, x packed k-major              105   57 %     16 loads for 28 multiply-adds
     14 x 2 x 16, rows in place                 105   57 %
      8 x 3 x 16, rows in place                 151   82 %     11 loads for 24; but 64 channels need 96 columns
-     6 x 4 x 16, rows in place                 155   85 %     10 loads for 24
-     6 x 4 x 16, the next rows prefetched      133   73 %     dropped, like prefetching b: 150
+     6 x 4 x 16, rows in place                 155   85 %     10 loads for 24: kept
+     6 x 4 x 16, the next rows prefetched      133   73 %     dropped
+     6 x 4 x 16, the next b prefetched         150            dropped
 """
+from typing import NamedTuple
+
 import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .emit import I64, Emit, pointers
+from .emit import I64, Emit, fields
 from .jit import jit
 from .target import ISA, LANES, MR, NR, NV
 
-UNROLL = 4
+UNROLL = 4                                # k per pass of the inner loop
 
 
-def emit_tile(build, x, starts, zeros, taps, run, b, c, ldc, addends, shape):
-    """Write the whole tile: for every tap the rows it looks at, the loop over their `run` elements; addends; stores.
+class Rows(NamedTuple):
+    """MR rows of the left factor: for each of `taps`, `run` neighbours in x.  A row has taps * run elements.
 
-    starts[tap, i] is where row i begins in x; below 0 it is `zeros`.
+    starts[tap * MR + i] is the index in x where the run of row i begins. Below 0 the run is read from `zeros`.
+    """
+    x: np.ndarray
+    starts: np.ndarray                    # int64 (taps * MR,)
+    zeros: np.ndarray                     # at least `run` zeros
+    taps: int
+    run: int
+
+
+class Panel(NamedTuple):
+    """NR columns of the right factor, row by row: row k begins at b[at + k * NR]."""
+    b: np.ndarray
+    at: int
+
+
+class Target(NamedTuple):
+    """Where the MR x NR results go: row i begins at values[at + i * stride]."""
+    values: np.ndarray
+    at: int
+    stride: int
+
+
+class Addend(NamedTuple):
+    """MR x NR values that are added, laid out like a Target.  stride 0: one row for all.  used 0: nothing is added."""
+    values: np.ndarray
+    at: int
+    stride: int
+    used: int
+
+
+def _plain_tile(rows, panel, target):
+    """target[:MR, :NR] = sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR)
+
+    The definition. Its roundings differ from the vector version's, because products and sums are not fused.
+    """
+    sums = np.zeros((MR, NR), np.float32)
+    for tap in range(rows.taps):
+        for i in range(MR):
+            start = rows.starts[tap * MR + i]
+            for k in range(rows.run):
+                value = rows.x[start + k] if start >= 0 else rows.zeros[k]
+                panel_row = panel.at + (tap * rows.run + k) * NR
+                for j in range(NR):
+                    sums[i, j] += value * panel.b[panel_row + j]
+    for i in range(MR):
+        for j in range(NR):
+            target.values[target.at + i * target.stride + j] = sums[i, j]
+
+
+def _plain_tile_add(rows, panel, target, first, second):
+    """The tile, + first[:MR, :NR] if it is used, + second[:MR, :NR] if it is used."""
+    sums = np.zeros(MR * NR, np.float32)
+    _plain_sums(rows, panel, Target(sums, 0, NR))
+    for i in range(MR):
+        for j in range(NR):
+            total = sums[i * NR + j]
+            if first.used:
+                total += first.values[first.at + i * first.stride + j]
+            if second.used:
+                total += second.values[second.at + i * second.stride + j]
+            target.values[target.at + i * target.stride + j] = total
+
+
+def emit_tile(build, rows, panel, target, addends, shape):
+    """Write the tile into a function: the loop over taps, in it the loop over k; then the addends and the stores.
+
+    rows, panel, target and addends hold LLVM values: pointers for arrays, whose `at` must be 0, and numbers.
+    shape: (MR, NV, LANES).
     """
     MR, NV, LANES = shape
     emit = Emit(build, LANES)
-    whole = build.and_(run, I64(-UNROLL))
+    unrolled_end = build.and_(rows.run, I64(-UNROLL))
 
     def tap(t, sums):
-        rows = [emit.row(x, starts, zeros, build.add(build.mul(t, I64(MR)), I64(i))) for i in range(MR)]
-        panel = emit.at(b, build.mul(build.mul(t, run), I64(NV * LANES)))
-        sums = emit.loop(I64(0), whole, UNROLL, sums, lambda k, sums: _steps(emit, rows, panel, k, UNROLL, sums))
-        return emit.loop(whole, run, 1, sums, lambda k, sums: _steps(emit, rows, panel, k, 1, sums))
-    sums = emit.loop(I64(0), taps, 1, [emit.zero] * (MR * NV), tap)
-    for d, ldd, adds in addends:
-        sums = _addition(emit, sums, d, ldd, adds, NV)
+        first_start = build.mul(t, I64(MR))
+        runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(MR)]
+        b = emit.at(panel.b, build.mul(build.mul(t, rows.run), I64(NV * LANES)))
+        sums = emit.loop(I64(0), unrolled_end, UNROLL, sums, lambda k, sums: _steps(emit, runs, b, k, UNROLL, sums))
+        return emit.loop(unrolled_end, rows.run, 1, sums, lambda k, sums: _steps(emit, runs, b, k, 1, sums))
+    sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (MR * NV), tap)
+    for addend in addends:
+        sums = _addition(emit, sums, addend, NV)
     for s, value in enumerate(sums):
-        emit.store(value, emit.spot(c, ldc, *divmod(s, NV)))
+        i, j = divmod(s, NV)
+        emit.store(value, emit.spot(target.values, target.stride, i, j))
 
 
-def _steps(emit, rows, b, k, count, sums):
-    """sums += outer([row[k] for row in rows], b[k]), for `count` k."""
-    build, NV, after = emit.build, len(sums) // len(rows), list(sums)
-    for u in range(count):
-        ku = build.add(k, I64(u))
-        at = build.mul(ku, I64(NV * emit.lanes))
-        vectors = [emit.load(emit.at(b, build.add(at, I64(j * emit.lanes)))) for j in range(NV)]
-        for i, row in enumerate(rows):
-            scalar = emit.broadcast(emit.at(row, ku))
-            for s, vector in enumerate(vectors, i * NV):
-                after[s] = emit.fma(scalar, vector, after[s])
-    return after
+def _steps(emit, runs, b, k, count, sums):
+    """sums += outer([run[k] for run in runs], b[k]), for `count` k."""
+    build = emit.build
+    NV = len(sums) // len(runs)
+    sums = list(sums)
+    for step in range(count):
+        k_now = build.add(k, I64(step))
+        row_at = build.mul(k_now, I64(NV * emit.lanes))
+        vectors = [emit.load(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
+        for i, run in enumerate(runs):
+            element = emit.broadcast(emit.at(run, k_now))
+            for j, vector in enumerate(vectors):
+                sums[i * NV + j] = emit.fma(element, vector, sums[i * NV + j])
+    return sums
 
 
-def _addition(emit, sums, d, ldd, adds, NV):
-    """if adds: sums += d.  Returns the sums after it."""
-    build, before = emit.build, emit.build.block
-    with build.if_then(build.icmp_signed("!=", adds, I64(0))):
-        added = [build.fadd(value, emit.load(emit.spot(d, ldd, *divmod(s, NV)))) for s, value in enumerate(sums)]
+def _addition(emit, sums, addend, NV):
+    """sums + addend if it is used, else sums."""
+    build = emit.build
+    before = build.block
+    added = []
+    with build.if_then(build.icmp_signed("!=", addend.used, I64(0))):
+        for s, value in enumerate(sums):
+            i, j = divmod(s, NV)
+            added.append(build.fadd(value, emit.load(emit.spot(addend.values, addend.stride, i, j))))
         inside = build.block
     after = [build.phi(emit.vector) for _ in sums]
-    for phi, value, more in zip(after, sums, added):
-        phi.add_incoming(value, before)
-        phi.add_incoming(more, inside)
+    for phi, skipped, taken in zip(after, sums, added):
+        phi.add_incoming(skipped, before)
+        phi.add_incoming(taken, inside)
     return after
+
+
+def _emit_from(context, build, kinds, values):
+    """Write the tile for the arguments (rows, panel, target, addends) of an intrinsic."""
+    rows, panel, target, *addends = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
+    rows = Rows(*rows)
+    panel = Panel(*panel)
+    target = Target(*target)
+    addends = [Addend(*addend) for addend in addends]
+    addends = [addend._replace(values=build.gep(addend.values, [addend.at]), at=0) for addend in addends]
+    panel = Panel(build.gep(panel.b, [panel.at]), 0)
+    target = Target(build.gep(target.values, [target.at]), 0, target.stride)
+    emit_tile(build, rows, panel, target, addends, (MR, NV, LANES))
+    return context.get_dummy_value()
 
 
 @intrinsic
-def _vector_tile(typing, x, starts, zeros, taps, run, b, b_at, c, c_at, ldc, d, d_at, ldd, adds, e, e_at, lde, adds_e):
-    def codegen(context, build, sig, args):
-        (x, starts, zeros, taps, run, b, b_at, c, c_at, ldc, d, d_at, ldd, adds, e, e_at, lde, adds_e
-         ) = pointers(context, build, sig, args)
-        addends = (build.gep(d, [d_at]), ldd, adds), (build.gep(e, [e_at]), lde, adds_e)
-        b, c = build.gep(b, [b_at]), build.gep(c, [c_at])
-        emit_tile(build, x, starts, zeros, taps, run, b, c, ldc, addends, (MR, NV, LANES))
-        return context.get_dummy_value()
-    i8 = types.int64
-    return types.void(x, starts, zeros, i8, i8, b, i8, c, i8, i8, d, i8, i8, i8, e, i8, i8, i8), codegen
+def _vector_tile(typing, rows, panel, target):
+    def codegen(context, build, signature, arguments):
+        return _emit_from(context, build, signature.args, arguments)
+    return types.void(rows, panel, target), codegen
 
 
-def _plain_tile(x, starts, zeros, taps, run, b, b_at, c, c_at, ldc, d, d_at, ldd, adds, e, e_at, lde, adds_e):
-    """The same in ordinary loops: other roundings, for products and sums are not fused."""
-    sums = np.zeros((MR, NR), np.float32)
-    for tap in range(taps):
-        for i in range(MR):
-            start = starts[tap * MR + i]
-            for k in range(run):
-                value = x[start + k] if start >= 0 else zeros[k]
-                row = b_at + (tap * run + k) * NR
-                for j in range(NR):
-                    sums[i, j] += value * b[row + j]
-    for i in range(MR):
-        for j in range(NR):
-            total = sums[i, j]
-            if adds:
-                total += d[d_at + i * ldd + j]
-            if adds_e:
-                total += e[e_at + i * lde + j]
-            c[c_at + i * ldc + j] = total
+@intrinsic
+def _vector_tile_add(typing, rows, panel, target, first, second):
+    def codegen(context, build, signature, arguments):
+        return _emit_from(context, build, signature.args, arguments)
+    return types.void(rows, panel, target, first, second), codegen
 
 
-# tile(x, starts, zeros, taps, run, b, b_at, c, c_at, ldc, d, d_at, ldd, adds, e, e_at, lde, adds_e)
-#     c[:MR, :NR] = sum over taps of rows (MR, run) @ b[tap], + d[:MR, :NR] if adds, + e[:MR, :NR] if adds_e
-tile = jit(_plain_tile) if ISA == "plain" else _vector_tile
+# tile(rows, panel, target) and tile_add(rows, panel, target, first, second)
+if ISA == "plain":
+    _plain_sums = tile = jit(_plain_tile)
+    tile_add = jit(_plain_tile_add)
+else:
+    tile = _vector_tile
+    tile_add = _vector_tile_add

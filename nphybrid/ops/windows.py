@@ -1,49 +1,63 @@
-"""What a convolution is to the loops of `matmul` and `amx`: rows that lie somewhere in the maps, and blocks of results.
+"""A convolution as a matmul: row m of the left factor is the window of output cell m, read in place from the maps.
 
-A row per output cell, in which the kernel's taps stand one behind the other; the result has a column per channel.
+                 map (H, W, C), 3x3 kernel              row of the left factor, K = 9 C elements
+                 +---+---+---+---+---+                  +-------+-------+-------+--   --+-------+
+                 | 0 | 1 | 2 |   |   |                  | tap 0 | tap 1 | tap 2 |  ...  | tap 8 |
+                 +---+---+---+---+---+      ->          +-------+-------+-------+--   --+-------+
+                 | 3 | 4 | 5 |   |   |                  each tap is a run of C neighbours in memory
+                 +---+---+---+---+---+
+                 | 6 | 7 | 8 |   |   |                  padded first, C small: a run is a row of the kernel,
+                 +---+---+---+---+---+                  0 1 2 | 3 4 5 | 6 7 8, of 3 C neighbours
+
+Instead of copying the windows (im2col), `starts_into` computes the index in x where each run begins. A linear layer is
+a 1x1 convolution over a map of one column.
 """
 import functools
 from typing import NamedTuple
 
 import numpy as np
 
-from .elementwise import activate_in
-from .emit import wide
 from .jit import jit
 
 NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
 class Windows(NamedTuple):
-    """How the left rows lie in the maps: a row per output cell, made of runs of `run` neighbours, a run per tap."""
+    """How the windows lie in the maps (images, H, W, C).  A window is made of runs of `run` neighbours."""
     H: int
     W: int
     C: int
-    rows: int
+    rows: int                             # of the output
     columns: int
     stride: int
     dilation: int
-    top: int
+    top: int                              # padding
     left: int
-    across: int                           # runs in a row of the kernel
+    across: int                           # runs per kernel row
     run: int
-    K: int
+    K: int                                # elements of a window
 
 
 @functools.lru_cache(4096)
-def windows_of(H, W, C, KH, KW, run, stride, dilation, padding):
-    """The Walk of a kernel over maps.  Raises ValueError where the kernel does not fit into them."""
+def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
+    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if the kernel is larger than the map."""
+    H, W, C = map_shape
+    KH, KW = kernel_shape
     (top, bottom), (left, right) = padding
-    reach, whole = (dilation * (KH - 1) + 1, dilation * (KW - 1) + 1), (top + H + bottom, left + W + right)
-    rows, columns = ((n - r) // stride + 1 for n, r in zip(whole, reach))
-    if rows < 1 or columns < 1:
-        raise ValueError(f"a padded map of {whole[0]} x {whole[1]} cells is smaller than its kernel, which spans "
-                         f"{reach[0]} x {reach[1]}")
+    height = top + H + bottom
+    width = left + W + right
+    reach_down = dilation * (KH - 1) + 1
+    reach_right = dilation * (KW - 1) + 1
+    if height < reach_down or width < reach_right:
+        raise ValueError(f"expected a padded map of at least {reach_down} x {reach_right} cells, the reach of its kernel, "
+                         f"found {height} x {width} cells")
+    rows = (height - reach_down) // stride + 1
+    columns = (width - reach_right) // stride + 1
     return Windows(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
 
 
 def padded(x, padding):
-    """The maps with zeros around them, so that no run crosses a border."""
+    """The maps with zeros around them, so that a run never crosses the edge of a map."""
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)
@@ -52,54 +66,31 @@ def padded(x, padding):
 
 
 @jit
-def starts_into(starts, count, walk, m, M, tap, taps, c):
-    """Where in x the runs of `count` output cells begin, from cell m, tap and channel c on; -1 outside the map."""
-    image, cell = divmod(m, walk.rows * walk.columns)
-    row, column = divmod(cell, walk.columns)
-    first_u, first_v = divmod(tap, walk.across)
-    for i in range(count):
-        u, v = first_u, first_v
-        for t in range(taps):
-            h = row * walk.stride + u * walk.dilation - walk.top
-            w = column * walk.stride + v * walk.dilation - walk.left
-            inside = m + i < M and 0 <= h < walk.H and 0 <= w < walk.W
-            starts[t * count + i] = ((image * walk.H + h) * walk.W + w) * walk.C + c if inside else -1
-            v += 1
-            if v == walk.across:
-                u, v = u + 1, 0
-        column += 1
-        if column == walk.columns:
-            column, row = 0, row + 1
-        if row == walk.rows:
-            row, image = 0, image + 1
+def starts_into(starts, count, windows, first_row, M, first_tap, taps, channel):
+    """starts[tap * count + i] = index in x where a run of row first_row + i begins, or -1 outside the map.
 
-
-@jit
-def finish(out, N, m, n0, block, bias, residual, first, last, added, code):
-    """Bring a block (rows, columns) to row m and column n0 of `out` (flat, N columns), as much of it as lies within.
-
-    Unless it is `added` already, what `out` holds of the products before is added, or the bias if these are the
-    `first`; after the `last` come activation and residual. `bias` and `residual` may be empty.
+    For `count` rows of M, and `taps` runs from first_tap on; a run begins at `channel`.
     """
-    wide()
-    height, n, at = min(block.shape[0], out.size // N - m), min(block.shape[1], N - n0), m * N + n0
-    for i in range(0 if added else height):
-        y = block[i]
-        if not first:
-            d = out[at + i * N:at + i * N + n]
-            for j in range(n):
-                y[j] += d[j]
-        elif bias.size:
-            for j in range(n):
-                y[j] += bias[n0 + j]
-    if last and code:
-        activate_in(block.reshape(block.size), code)
-    for i in range(height):
-        y, to = block[i], out[at + i * N:at + i * N + n]
-        if last and residual.size:
-            r = residual[at + i * N:at + i * N + n]
-            for j in range(n):
-                to[j] = y[j] + r[j]
-        else:
-            for j in range(n):
-                to[j] = y[j]
+    image, cell = divmod(first_row, windows.rows * windows.columns)
+    row, column = divmod(cell, windows.columns)
+    first_u, first_v = divmod(first_tap, windows.across)
+    for i in range(count):
+        u = first_u
+        v = first_v
+        for tap in range(taps):
+            h = row * windows.stride + u * windows.dilation - windows.top
+            w = column * windows.stride + v * windows.dilation - windows.left
+            inside = first_row + i < M and 0 <= h < windows.H and 0 <= w < windows.W
+            start = ((image * windows.H + h) * windows.W + w) * windows.C + channel
+            starts[tap * count + i] = start if inside else -1
+            v += 1
+            if v == windows.across:
+                v = 0
+                u += 1
+        column += 1
+        if column == windows.columns:
+            column = 0
+            row += 1
+        if row == windows.rows:
+            row = 0
+            image += 1

@@ -52,18 +52,19 @@ def test_the_traps_catch_what_a_processor_would(code, reason, amx_environment):
 
 @jit.jit
 def _configured(config):
-    amx._configure(config)
-    amx._release()
+    amx.configure(config)
+    amx.release()
 
 
 @jit.jit
 def _block(a, b, c):
-    amx._one(a, b, 0, c, 1)
+    amx.block_of_1_part(a, b, 0, c, 1)
 
 
 def configured(palette=1, rows=16):
     config = amx.CONFIG.copy()
-    config[0], config[48:56] = palette, windows
+    config[0] = palette
+    config[48:56] = rows
     _configured(config)
 
 
@@ -242,9 +243,11 @@ def test_high_gives_the_whole_kernel_back():
 
 def test_rows_are_set_to_their_end():
     """What lies behind the last run is 0, whatever was there: it meets zeros, and NaN times 0 is NaN."""
-    x, walk = cases.normal(0, 40 * 5), windows.windows_of(40, 1, 5, 1, 1, 5, 1, 1, windows.NOWHERE)
-    a, row = np.full(2 * amx.STEP, 0x7FC0, np.uint16), np.full(amx.SIDE, np.float32(np.nan))
-    amx._rows_into(a, row, np.empty(2 * amx.SIDE, np.int64), x, walk, 32, 40, 0, 5, 2)
+    x = cases.normal(0, 40 * 5)
+    rows = windows.windows_of((40, 1, 5), (1, 1), 5, 1, 1, windows.NOWHERE)
+    a = np.full(2 * amx.STEP, 0x7FC0, np.uint16)
+    one_row = np.full(amx.SIDE, np.float32(np.nan))
+    amx.rows_into(a, one_row, np.empty(2 * amx.SIDE, np.int64), x, rows, amx.RowBlock(32, 40, 0, 5), 2)
     halves = a.reshape(2, amx.SIDE, amx.SIDE)
     assert not halves[:, :, 5:].any() and not halves[:, 8:].any() and halves[0, :8, :5].all()
     assert np.abs(widened(halves[:, :8, :5]).sum(0) - x.reshape(40, 5)[32:]).max() < 1e-4

@@ -92,7 +92,7 @@ def test_nan_and_infinity_pass(word, case, value):
         assert np.array_equal(np.isinf(a), np.isinf(b))
 
 
-@pytest.mark.parametrize("name", cases.ACTIVATIONS)
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
 def test_activations_at_the_ends(name):
     x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e30, 88.8, 104, 1e-30, -1e-30], np.float32)
     with np.errstate(all="ignore"):
@@ -146,7 +146,7 @@ def test_wrong_shapes_are_refused():
         kernels.attention(*[cases.normal(0, 1, 3, 10)] * 3, 3)
     with pytest.raises(ValueError, match="key"):
         kernels.attention(cases.normal(0, 1, 3, 4), *[cases.normal(0, 1, 2, 4)] * 2, 2)
-    with pytest.raises(ValueError, match="2 x 9 cells is smaller than its kernel, which spans 5 x 5"):
+    with pytest.raises(ValueError, match="at least 5 x 5 cells, the reach of its kernel, found 2 x 9 cells"):
         kernel = kernels.prepare(cases.normal(0, 3, 3, 4, 5), cases.CONFIG)
         kernels.conv2d(cases.normal(0, 1, 2, 7, 4), kernel, 1, 2, ((0, 0), (1, 1)))
     with pytest.raises(ValueError, match="no weights"):
@@ -166,7 +166,7 @@ def test_an_unknown_activation_is_named():
     x, p = cases.normal(0, 1, 2, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
     for speak in (lambda: kernels.activate(x, "mish"), lambda: kernels.linear_activate(x, p, "mish"),
                   lambda: kernels.group_norm_activate(x, cases.norm(0, 6), 2, 1e-5, "mish")):
-        with pytest.raises(ValueError, match="'mish'; expected one of gelu, "):
+        with pytest.raises(ValueError, match="expected one of gelu, .* found 'mish'"):
             speak()
 
 
@@ -263,11 +263,11 @@ def test_narrowed_is_the_nearest_bfloat16():
 
 @pytest.mark.parametrize("beyond", [3.4e38, -3.4e38, np.inf, np.nan,
                                     *np.uint32([0x7FFFFFFF, 0xFFFFFFFF]).view(np.float32)])
-def test_what_is_no_finite_bfloat16_is_refused(beyond):
+def test_weights_that_are_not_finite_in_bfloat16_are_refused(beyond):
     for sign in 1, -1:
         largest = Packed(np.float32([[1, sign * 3.3895e38]]), parts=1)
         assert largest.unpacked()[0, 1] == sign * np.uint32(0x7F7F0000).view(np.float32)
-    with pytest.raises(ValueError, match="no finite bfloat16"):
+    with pytest.raises(ValueError, match="finite in bfloat16"):
         Packed(np.float32([[1, beyond]]), parts=1)
 
 
@@ -300,9 +300,9 @@ def test_narrow_convolutions_are_the_rounded_ones():
 def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
     x, p = cases.normal(0, 3, 300), kernels.prepare(cases.dense(1, 300, 45), cases.CONFIG)
     (tmp_path / "pickle").write_bytes(pickle.dumps((x, p)))
-    code = ("import pickle, sys; from nphybrid.ops import kernels, jit\n"
+    code = ("import pickle, sys; from nphybrid.ops import kernels, target\n"
             f"x, p = pickle.load(open({str(tmp_path / 'pickle')!r}, 'rb'))\n"
-            f"print(jit.ISA)\nkernels.linear(x, p).tofile({str(tmp_path / 'result')!r})")
+            f"print(target.ISA)\nkernels.linear(x, p).tofile({str(tmp_path / 'result')!r})")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     environment |= {} if jit.config.DISABLE_JIT else {"NPHYBRID_ISA": isa}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,

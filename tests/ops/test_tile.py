@@ -1,4 +1,4 @@
-"""The register tile, folds and transposes: every shape runs here, every instruction set's assembly is looked at."""
+"""The register tile, reductions and transposes: every shape runs here; the assembly of every instruction set is checked."""
 import ctypes
 import os
 import re
@@ -20,8 +20,13 @@ SETS = target.available(target.TARGET)
 
 
 @jit.jit
-def tile_of(x, starts, zeros, taps, run, b, c, ldc, d, ldd, adds, e, lde, adds_e):
-    tile.tile(x, starts, zeros, taps, run, b, 0, c, 0, ldc, d, 0, ldd, adds, e, 0, lde, adds_e)
+def tile_add_of(rows, panel, target, first, second):
+    tile.tile_add(rows, panel, target, first, second)
+
+
+@jit.jit
+def tile_of(rows, panel, target):
+    tile.tile(rows, panel, target)
 
 
 @jit.jit
@@ -50,27 +55,56 @@ RUNS = [(0, 5), (1, 0), (1, 1), (1, 3), (1, 4), (1, 257), (2, 8), (3, 7), (9, 16
 
 
 @pytest.mark.parametrize("taps, run", RUNS)
-@pytest.mark.parametrize("adds, adds_e", [(0, 0), (1, 0), (0, 1), (1, 1)])
-def test_tile(taps, run, adds, adds_e):
-    rng, ldc, K = np.random.default_rng(run), target.NR + 3, taps * run
-    x, b, zeros = draw(rng, 900), draw(rng, max(K, 1), target.NR), np.zeros(run + 1, np.float32)
-    starts = starts_of(rng, taps, target.MR, x.size, run)
-    d, e, c = draw(rng, target.MR, ldc), draw(rng, target.MR, ldc), np.full((target.MR, ldc), np.float32(7))
-    tile_of(x, starts.ravel(), zeros, taps, run, b.ravel(), c.ravel(), ldc, d.ravel(), ldc, adds,
-            e.ravel(), ldc, adds_e)
-    expected = adds * d[:, :target.NR] + adds_e * e[:, :target.NR]
+@pytest.mark.parametrize("first_used, second_used", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_tile(taps, run, first_used, second_used):
+    """Against NumPy in float64; what lies beside the target stays; without addends the bits are the same."""
+    rng = np.random.default_rng(run)
+    MR, NR, K = target.MR, target.NR, taps * run
+    stride = NR + 3
+    x = draw(rng, 900)
+    b = draw(rng, max(K, 1), NR)
+    starts = starts_of(rng, taps, MR, x.size, run)
+    first = draw(rng, MR, stride)
+    second = draw(rng, MR, stride)
+    c = np.full((MR, stride), np.float32(7))
+    rows = tile.Rows(x, starts.ravel(), np.zeros(run + 1, np.float32), taps, run)
+    panel = tile.Panel(b.ravel(), 0)
+    tile_add_of(rows, panel, tile.Target(c.ravel(), 0, stride), tile.Addend(first.ravel(), 0, stride, first_used),
+                tile.Addend(second.ravel(), 0, stride, second_used))
+    expected = first_used * first[:, :NR] + second_used * second[:, :NR]
     if K:
         expected = expected + rows_in(x, starts, run) @ b
-    assert np.abs(c[:, :target.NR] - expected).max() <= 1e-6 * (K + 2) ** 0.5 * 4
-    assert (c[:, target.NR:] == 7).all()
+    assert np.abs(c[:, :NR] - expected).max() <= 1e-6 * (K + 2) ** 0.5 * 4
+    assert (c[:, NR:] == 7).all()
+    if not first_used and not second_used:
+        alone = np.full((MR, stride), np.float32(7))
+        tile_of(rows, panel, tile.Target(alone.ravel(), 0, stride))
+        assert alone.tobytes() == c.tobytes()
 
 
-def test_a_row_of_d_for_all():
+def test_a_tile_begins_where_at_says():
     rng = np.random.default_rng(0)
-    a, b, bias = draw(rng, target.MR, 5), draw(rng, 5, target.NR), draw(rng, target.NR)
-    c, zeros = np.empty((target.MR, target.NR), np.float32), np.zeros(5, np.float32)
-    tile_of(a.ravel(), np.arange(target.MR) * 5, zeros, 1, 5, b.ravel(), c.ravel(), target.NR, bias, 0, 1, bias, 0, 0)
-    assert np.allclose(c, a @ b + bias, atol=1e-5)
+    MR, NR = target.MR, target.NR
+    x = draw(rng, MR, 5)
+    b, first, second, c = (np.concatenate([np.full(at, np.float32(np.nan)), draw(rng, size)])
+                           for at, size in ((3, 5 * NR), (4, MR * NR), (5, MR * NR), (6, MR * NR)))
+    rows = tile.Rows(x.ravel(), np.arange(MR) * 5, np.zeros(5, np.float32), 1, 5)
+    tile_add_of(rows, tile.Panel(b, 3), tile.Target(c, 6, NR), tile.Addend(first, 4, NR, 1), tile.Addend(second, 5, NR, 1))
+    expected = x @ b[3:].reshape(5, NR) + first[4:].reshape(MR, NR) + second[5:].reshape(MR, NR)
+    assert np.isnan(c[:6]).all() and np.allclose(c[6:].reshape(MR, NR), expected, atol=1e-5)
+
+
+def test_an_addend_of_one_row_is_added_to_every_row():
+    rng = np.random.default_rng(0)
+    MR, NR = target.MR, target.NR
+    x = draw(rng, MR, 5)
+    b = draw(rng, 5, NR)
+    bias = draw(rng, NR)
+    c = np.empty((MR, NR), np.float32)
+    rows = tile.Rows(x.ravel(), np.arange(MR) * 5, np.zeros(5, np.float32), 1, 5)
+    tile_add_of(rows, tile.Panel(b.ravel(), 0), tile.Target(c.ravel(), 0, NR), tile.Addend(bias, 0, 0, 1),
+                tile.Addend(bias, 0, 0, 0))
+    assert np.allclose(c, x @ b + bias, atol=1e-5)
 
 
 @pytest.mark.parametrize("length", [1, 3, 16, 17, 40, 64])
@@ -129,8 +163,21 @@ def test_the_other_sets_of_this_machine(isa):
     assert passed > len(cases.ALL) + 70, done.stdout[-3000:]
 
 
+PRODUCT = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT]       # x, starts, zeros, taps, run; b; values, stride
+ADDEND = [FLOATS, INT, INT]                                             # values, stride, used
+
+
+def emit_tile(build, arguments, shape):
+    """A tile with as many addends as there are arguments for; every `at` is 0."""
+    x, starts, zeros, taps, run, b, c, stride, *rest = arguments
+    addends = [tile.Addend(values, 0, addend_stride, used)
+               for values, addend_stride, used in zip(rest[::3], rest[1::3], rest[2::3])]
+    tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0), tile.Target(c, 0, stride), addends,
+                   shape)
+
+
 def on_this_machine(module):
-    """An engine, and a way to its functions.  Vectors that this CPU lacks, LLVM splits into those it has."""
+    """An engine, and a way to call its functions.  LLVM splits vectors that this CPU lacks into those that it has."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     module.triple = llvm.get_default_triple()
@@ -151,9 +198,8 @@ def test_every_shape_computes(isa):
     """The tile that NEON gets, and every other one, run here."""
     (MR, NV, L), module = target.TILES[isa], ir.Module()
     NR, rng = NV * L, np.random.default_rng(0)
-    kinds = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT, FLOATS, INT, INT, FLOATS, INT, INT]
-    emitted(module, "tile", kinds, lambda build, *args: tile.emit_tile(
-        build, *args[:8], [args[8:11], args[11:]], (MR, NV, L)))
+    kinds = [*PRODUCT, *ADDEND, *ADDEND]
+    emitted(module, "tile", kinds, lambda build, *args: emit_tile(build, args, (MR, NV, L)))
     engine, function = on_this_machine(module)
     for taps, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
         for adds, adds_e in ((0, 0), (1, 0), (0, 1), (1, 1)):
@@ -210,6 +256,5 @@ def assembly(triple, cpu, shape):
         pytest.skip(f"this llvmlite does not know {triple}: {error}")
     module = ir.Module()
     module.triple = triple
-    emitted(module, "tile", [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT, FLOATS, INT, INT],
-            lambda build, *args: tile.emit_tile(build, *args[:8], [args[8:]], shape))
+    emitted(module, "tile", [*PRODUCT, *ADDEND], lambda build, *args: emit_tile(build, args, shape))
     return machine.emit_assembly(llvm.parse_assembly(str(module)))

@@ -1,7 +1,7 @@
-"""One seeded set of arguments for every word of the vocabulary.
+"""Seeded arguments for every operation.
 
-`CASES[word]` is a list of `Case`; `call(ops, word, case.arguments(), dtype)` speaks the word in either
-arithmetic.
+`CASES[operation]` is a list of `Case`. `call(ops, operation, case.arguments(), dtype)` runs the operation in either
+implementation, `reference` or `kernels`.
 """
 import os
 from typing import Callable, NamedTuple
@@ -9,6 +9,7 @@ from typing import Callable, NamedTuple
 import numpy as np
 
 from nphybrid.config import Config
+from nphybrid.ops import reference
 from nphybrid.params import Linear, Norm
 
 CONFIG = Config()
@@ -17,7 +18,7 @@ SLOW = os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0")
 
 
 class Kernel(NamedTuple):
-    """A convolution's kernel before `prepare`."""
+    """The kernel of a convolution before `prepare`."""
     array: np.ndarray
 
 
@@ -26,12 +27,13 @@ class Case(NamedTuple):
     arguments: Callable
 
 
-def call(ops, word, arguments, dtype=np.float32):
-    """Prepare what is learned, convert what flows, and speak the word."""
-    return getattr(ops, word)(*(ready(ops, a, dtype) for a in arguments))
+def call(ops, operation, arguments, dtype=np.float32):
+    """The operation's result: learned arrays are prepared first, other arrays converted to dtype."""
+    return getattr(ops, operation)(*(ready(ops, a, dtype) for a in arguments))
 
 
 def ready(ops, argument, dtype):
+    """One argument as the implementation `ops` takes it."""
     if isinstance(argument, Kernel):
         return ops.prepare(argument.array, CONFIG, dtype)
     if isinstance(argument, (Linear, Norm)):
@@ -40,7 +42,7 @@ def ready(ops, argument, dtype):
 
 
 def normal(seed, *shape, mean=0.0, std=1.0):
-    """Float32 numbers; the seed decides them all."""
+    """Normally distributed float32 numbers; the same seed gives the same numbers."""
     return (mean + std * np.random.default_rng(seed).standard_normal(shape)).astype(np.float32)
 
 
@@ -124,12 +126,8 @@ def _mean_pool():
         yield Case(f"{shape} mean {mean:g}", lambda i=i, s=shape, mean=mean: (normal(i, *s, mean=mean),))
 
 
-ACTIVATIONS = ("gelu", "gelu_new", "gelu_pytorch_tanh", "quick_gelu", "relu", "selu", "silu", "tanh",
-               "sigmoid")
-
-
 def _activate():
-    for i, name in enumerate(ACTIVATIONS):
+    for i, name in enumerate(reference.ACTIVATIONS):
         yield Case(name, lambda i=i, name=name: (normal(i, 3, 7, 11, std=3), name))
 
 
@@ -152,5 +150,5 @@ CASES = {
     "attention_with_weights": list(_attention()),
     "activate": list(_activate()),
 }
-ALL = [(word, case) for word, cases in CASES.items() for case in cases]
-NAMES = [f"{word}: {case.name}" for word, case in ALL]
+ALL = [(operation, case) for operation, cases in CASES.items() for case in cases]
+NAMES = [f"{operation}: {case.name}" for operation, case in ALL]

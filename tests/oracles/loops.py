@@ -1,6 +1,8 @@
 """Every operation defined a second time: loops over single float64 numbers."""
 import math
+from collections.abc import Callable
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 
@@ -103,34 +105,62 @@ def attention_with_weights(query, key, value, heads):
 
 
 def logistic(x):
-    """1 / (1 + exp(-x)), where Python's exp would raise too."""
-    return x if math.isnan(x) else 0.0 if x < -700 else 1 / (1 + math.exp(-x))
+    """1 / (1 + exp(-x)), also where Python's exp would raise an error."""
+    if x < -700:
+        return 0.0
+    return 1 / (1 + math.exp(-x))
 
 
 def cubic(x):
-    """x + 0.044715 x^3, where Python's power would raise too."""
-    return x if math.isnan(x) else math.copysign(math.inf, x) if abs(x) > 1e100 else x + 0.044715 * x ** 3
+    """x + 0.044715 x^3, also where Python's power would raise an error."""
+    if abs(x) > 1e100:
+        return math.copysign(math.inf, x)
+    return x + 0.044715 * x ** 3
 
 
 def gelu_tanh(x):
     return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * cubic(x)))
 
 
+class Activation(NamedTuple):
+    """An activation's definition for one float64 number, its limits, and the bounds of its float32 kernel's error.
+
+    The error is bounded twice over [-12, 12] (tests/ops/test_elementwise.py): by `ulp` units in the last place for
+    x >= `near`, where the function is not close to 0, and by `below` max(1, |x|) for x < near.
+    """
+    definition: Callable
+    at_minus_infinity: float              # x * 0 is NaN there, as in PyTorch
+    at_infinity: float
+    ulp: float
+    near: float
+    below: float
+
+
+NAN, INF = math.nan, math.inf
+SELU_LIMIT = -1.0507009873554805 * 1.6732632423543772
+
+# One row per activation of reference.ACTIVATIONS; a missing row fails tests/ops/test_reference.py.
+#                                                                                   ulp  near  below    observed: ulp, below
 ACTIVATIONS = {
-    "gelu": lambda x: x * 0.5 * math.erfc(-x / math.sqrt(2)),
-    "gelu_new": gelu_tanh,
-    "gelu_pytorch_tanh": gelu_tanh,
-    "quick_gelu": lambda x: x * logistic(1.702 * x),
-    "relu": lambda x: x if x > 0 or math.isnan(x) else 0.0,
-    "selu": lambda x: 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * math.expm1(x)),
-    "silu": lambda x: x * logistic(x),
-    "tanh": math.tanh,
-    "sigmoid": logistic,
+    "gelu":              Activation(lambda x: x * 0.5 * math.erfc(-x / math.sqrt(2)),
+                                    NAN, INF,                                         4, -1, 2.0 ** -22),    # 2.6, 1.3e-7
+    "gelu_new":          Activation(gelu_tanh, NAN, INF,                              8, -1, 2.0 ** -22),    # 2.8, 4e-8
+    "gelu_pytorch_tanh": Activation(gelu_tanh, NAN, INF,                              8, -1, 2.0 ** -22),    # 2.8, 4e-8
+    "quick_gelu":        Activation(lambda x: x * logistic(1.702 * x), NAN, INF,      8, -1, 2.0 ** -22),    # 2.3, 3e-8
+    "relu":              Activation(lambda x: x if x > 0 or math.isnan(x) else 0.0,
+                                    0, INF,                                           0, -INF, 0),           # 0
+    "selu":              Activation(lambda x: 1.0507009873554805 * (
+                                        x if x > 0 else 1.6732632423543772 * math.expm1(x)),
+                                    SELU_LIMIT, INF,                                  4, -INF, 0),           # 1.9
+    "silu":              Activation(lambda x: x * logistic(x), NAN, INF,              4, -1, 2.0 ** -22),    # 2.3, 4e-8
+    "tanh":              Activation(math.tanh, -1, 1,                                 6, -INF, 0),           # 4.7
+    "sigmoid":           Activation(logistic, 0, 1,                                   4, -1, 2.0 ** -22),    # 2.0, 2e-8
 }
 
 
 def activate(x, activation):
-    return np.reshape([ACTIVATIONS[activation](number) for number in x.ravel().tolist()], x.shape)
+    definition = ACTIVATIONS[activation].definition
+    return np.reshape([definition(number) for number in x.ravel().tolist()], x.shape)
 
 
 DEFINITIONS = {
@@ -145,6 +175,3 @@ DEFINITIONS = {
     "linear_add": lambda x, p, residual: linear(x, p) + residual,
     "attention": lambda *args: attention_with_weights(*args)[0],
 }
-
-
-# -- the cases: odd sizes, every argument away from its trivial value ------------------------------
