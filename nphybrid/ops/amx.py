@@ -1,11 +1,12 @@
 """Matrix products in AMX tiles: float32 results from a unit that multiplies bfloat16, many times as fast as float32.
 
-A float32 has 24 significant bits. A bfloat16 has the upper 8 of them and the same range. So a float32 is the sum of three:
+A float32 has 24 significant bits. A bfloat16 has the upper 8 of them and the same range. So a float32 is the sum of
+three:
 
     x = x0 + x1 + x2            x0 is the bfloat16 nearest to x, x1 to x - x0, x2 to x - x0 - x1; the sum is exact
 
-A product of two such sums has nine products of parts. The six with i + j < 3 are computed; the other three are smaller than
-2**-24 of the whole:
+A product of two such sums has nine products of parts. The six with i + j < 3 are computed; the other three are smaller
+than 2**-24 of the whole:
 
     parts   products of parts                   rms error / std of a sum over K = 768
     3       00 01 10 11 02 20                   1.2e-7     dtype float32
@@ -26,11 +27,11 @@ The plain definition is reference.linear on the sums of the parts (tests/ops/tes
 matmul.py. The difference: the rows are split into parts first, and the parts stay in L1 while the panels are read.
 
 Very small and very large numbers. This unit reads denormals as 0, so the table holds while x, w and their products are
-above 2**-102. Below, the smaller parts vanish one after the other: at x = w = 2**-60 the error is 2.5e-3. A weight below
-2**-110 cannot be restored from its parts, so the kernel is kept beside them. A float32 beyond 3.396e38 has no nearest
-bfloat16: its first part is the largest finite one, and the sum of the three parts is still exact. But a product of parts
-may be infinite where the product of the numbers is just below infinity. An infinite or NaN element of x makes its row of
-results NaN (with one part: infinite or NaN).
+above 2**-102. Below, the smaller parts vanish one after the other: at x = w = 2**-60 the error is 2.5e-3. A weight
+below 2**-110 cannot be restored from its parts, so the kernel is kept beside them. A float32 beyond 3.396e38 has no
+nearest bfloat16: its first part is the largest finite one, and the sum of the three parts is still exact. But a product
+of parts may be infinite where the product of the numbers is just below infinity. An infinite or NaN element of x makes
+its row of results NaN (with one part: infinite or NaN).
 
 No processor with AMX was available: tests/ops/test_amx.py runs this machine code with its instructions emulated. So the
 results are tested, and the speed is unknown.
@@ -105,12 +106,12 @@ def widened(halves):
 
 
 def held(parts):
-    """How many parts of a weight are stored to multiply with `parts`: all three of a float32, so that it can be restored."""
+    """How many parts of a weight are stored: of a float32 always three, so that it can be restored."""
     return 1 if parts == 1 else 3
 
 
 def packed(kernel, parts):
-    """A kernel (K, N) float32 as panels of SIDE columns; in a panel the steps, in a step the parts, in a part two tiles.
+    """A kernel (K, N) float32 as panels of SIDE columns. A panel has steps, a step has parts, a part has two tiles.
 
     -> uint16 (panels, steps, parts, 2, 16, 16, 2), and whether the parts restore the kernel bit for bit
     """
@@ -147,7 +148,7 @@ def unpacked(panels, K, N):
 # ---------------------------------------------------------------- a block of 32 x 32 sums
 
 class _Tiles(Emit):
-    """The instructions of the unit under the names of the hardware.  The tile numbers are constants in the machine code."""
+    """The instructions of the unit.  The numbers of the tiles are constants in the machine code."""
 
     def do(self, name, *arguments):
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
@@ -257,7 +258,8 @@ class RowBlock(NamedTuple):
 def multiply_into(out, x, weights, parts, bias, residual, block, code):
     """out[block] = activation(x @ kernel + bias) + residual; all arrays but `out` (M, N) are flat.
 
-    weights: the panels of `packed`, uint16. A tile row of the block has SIDE rows. The loops have the numbers of matmul.py.
+    weights: the panels of `packed`, uint16. A tile row of the block has SIDE rows. The loops have the numbers of
+    matmul.py.
     """
     wide()
     config = CONFIG.copy()

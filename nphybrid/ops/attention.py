@@ -3,8 +3,8 @@
     scores (MR, T) = queries (MR, K) @ keys' (K, T)        softmax of each row, in L1
     mixed (MR, K) = scores (MR, T) @ values (T, K)         rows are divided by their sums here: K numbers, not T
 
-Both products use the register tile. It reads the queries in place. Each task packs the keys, transposed, and the values of
-its head into panels. The plain definition is `attention_with_weights` of reference.py.
+Both products use the register tile. It reads the queries in place. Each task packs the keys, transposed, and the values
+of its head into panels. The plain definition is `attention_with_weights` of reference.py.
 """
 import math
 

@@ -14,7 +14,7 @@ from numba import config
 from .. import __version__
 from .target import ISA, TARGET, TILES
 
-# Numba's settings that change the machine code, but not the key under which Numba keeps it.
+# Numba's settings that change the machine code but not the key of Numba's cache.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 
@@ -30,7 +30,7 @@ def _user_cache():
 
 
 def _name(isa, target):
-    """A folder name that changes with all that Numba's own key does not see: callees, globals, CPU, tile."""
+    """A folder name that changes with everything that Numba's own key leaves out: callees, globals, CPU, tile."""
     settings = [str(getattr(config, name, None)) for name in SETTINGS]
     versions = __version__, numba.__version__, sys.modules["llvmlite"].__version__, platform.python_version()
     seen = hashlib.sha256(repr((isa, TILES[isa], target, settings, versions)).encode())
@@ -40,7 +40,7 @@ def _name(isa, target):
 
 
 def _private_temporary():
-    """A folder for this user alone: whoever may write here may run code as us, for a cache holds pickles."""
+    """A folder of this user alone.  A cache holds pickles: who can write here can run code with this user's rights."""
     if not hasattr(os, "getuid"):
         return Path(tempfile.gettempdir()) / "nphybrid"
     folder = Path(tempfile.gettempdir()) / f"nphybrid-{os.getuid()}"
@@ -48,14 +48,15 @@ def _private_temporary():
         folder.mkdir(mode=0o700)
     state = os.lstat(folder)
     if state.st_uid != os.getuid() or state.st_mode & 0o170077 != 0o040000:
-        raise PermissionError(f"{folder} belongs to someone else")
+        raise PermissionError(f"{folder}: expected a folder that only this user can open, found another owner or mode")
     return folder
 
 
 def _cache_folder(name):
-    """The first folder with room to write in, or None: a kernel that cannot be kept is compiled anew.
+    """The first folder that can be written, or None: then every process compiles the kernels again.
 
-    A full disk still takes an empty file, and Numba would fail later, inside a word: ROOM bytes are tried.
+    A test file of ROOM bytes is written, because a full disk still takes an empty file, and Numba would fail later,
+    inside an operation.
     """
     chosen = config.CACHE_DIR
     for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):
@@ -66,7 +67,7 @@ def _cache_folder(name):
                 trial.write(bytes(ROOM))
                 trial.flush()
             return folder
-        except (OSError, RuntimeError) as error:          # RuntimeError: there is no home
+        except (OSError, RuntimeError) as error:          # RuntimeError: this user has no home folder
             reason = error
     warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles them anew. "
                   "NUMBA_CACHE_DIR names a folder that can be written.", RuntimeWarning, stacklevel=2)
@@ -77,5 +78,5 @@ CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 
 def is_cold():
-    """Whether the folder is there and holds no compiled kernel yet: the first words will take their time."""
+    """Whether there is a folder and it holds no compiled kernel yet: the first operations will take long."""
     return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None

@@ -1,6 +1,7 @@
-"""Vectors, written in LLVM where Numba's loops do not become them: fused multiply-add, folds, transposes.
+"""Vector instructions in LLVM's intermediate representation, for loops that Numba does not vectorize.
 
-Each has a plain twin in ordinary loops, for other instruction sets and for NUMBA_DISABLE_JIT=1.
+Used by the register tile, the reductions and the transposes. Each of them has a plain definition in ordinary loops too,
+which runs with the instruction set `plain` and with NUMBA_DISABLE_JIT=1.
 """
 
 from llvmlite import ir
@@ -15,20 +16,23 @@ F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType
 
 
 class Emit:
-    """A few instructions over vectors of `lanes` float32, named as the hardware names them."""
+    """Instructions on vectors of `lanes` float32, under the names of the hardware."""
 
     def __init__(self, build, lanes):
-        self.build, self.lanes, self.vector = build, lanes, ir.VectorType(F32, lanes)
+        self.build = build
+        self.lanes = lanes
+        self.vector = ir.VectorType(F32, lanes)
         self.zero = ir.Constant(self.vector, [0.0] * lanes)
         self.undefined = ir.Constant(self.vector, ir.Undefined)
         kind = ir.FunctionType(self.vector, [self.vector] * 3)
         self.fma_function = cgutils.get_or_insert_function(build.module, kind, f"llvm.fma.v{lanes}f32")
 
     def at(self, pointer, index):
+        """The address of pointer[index]."""
         return self.build.gep(pointer, [index])
 
     def spot(self, pointer, ld, i, j):
-        """Where vector j of row i begins."""
+        """The address of vector j of row i; rows are `ld` elements apart."""
         return self.at(pointer, self.build.add(self.build.mul(ld, I64(i)), I64(j * self.lanes)))
 
     def load(self, pointer):
@@ -49,13 +53,14 @@ class Emit:
         return self.build.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, self.lanes), lanes))
 
     def row(self, x, starts, zeros, i):
-        """Where row i begins: starts[i] says it, and below 0 it is `zeros`."""
+        """The address of x[starts[i]], or `zeros` if starts[i] is below 0."""
         start = self.build.load(self.at(starts, i))
         return self.build.select(self.build.icmp_signed("<", start, I64(0)), zeros, self.at(x, start))
 
     def loop(self, start, stop, step, carried, body):
-        """for i in range(start, stop, step): carried = body(i, carried).  Returns what is carried out."""
-        build, before = self.build, self.build.block
+        """for i in range(start, stop, step): carried = body(i, carried).  Returns the last values of carried."""
+        build = self.build
+        before = build.block
         head, inside, done = (build.append_basic_block(name) for name in ("loop", "loop.body", "loop.done"))
         build.branch(head)
         build.position_at_end(head)
@@ -106,7 +111,8 @@ fma = _fma_plain if ISA == "plain" else _fma_fused
 @intrinsic
 def _wide(typing):
     def codegen(context, build, sig, args):
-        # llvmlite knows no such attribute and would refuse it, but prints it as it stands.
+        # llvmlite checks the names of attributes and lacks this one; added to the set directly, it is printed
+        # unchanged.
         set.add(build.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
     return types.void(), codegen
@@ -117,8 +123,8 @@ def _narrow():
     pass
 
 
-# First line of a function whose loops LLVM should turn into vectors of 512 bits; by itself it takes 256 on
-# Ice Lake. exp over an array in L1: 0.79 ns per element with 256 bits, 0.62 with 512 (Ice Lake, 2 virtual
-# cores; middle of five runs of examples/time_kernels.py).
+# The first line of a function whose loops LLVM should vectorize with 512 bits; without it LLVM takes 256 on Ice Lake.
+# exp over an array in L1: 0.79 ns per element with 256 bits, 0.62 with 512 (Ice Lake, 2 virtual cores; median of
+# five runs of examples/time_kernels.py).
 wide = _wide if LANES == 16 else _narrow
 

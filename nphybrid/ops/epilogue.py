@@ -6,8 +6,6 @@ them `result` holds the sums so far.
 """
 from typing import NamedTuple
 
-import numpy as np
-
 from .elementwise import activate_in
 from .emit import wide
 from .jit import jit

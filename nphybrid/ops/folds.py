@@ -1,4 +1,14 @@
-"""Sums and maxima of a vector, in an order that depends on its length alone."""
+"""Reductions of a vector: sum, maximum, sums of x and x^2. The order depends on the length alone.
+
+`_plain_total`, `_plain_largest` and `_plain_moments` define them. The vector versions keep CHAINS vectors of partial
+results:
+
+    x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
+    chain         0          1          2          3          0
+
+Chain c takes the vectors c, c + 4, c + 8, ... Then the chains are combined into one vector, and its halves are combined
+until one number is left. The elements after the last whole vector are added one by one.
+"""
 
 import numpy as np
 from llvmlite import ir
@@ -9,11 +19,14 @@ from .emit import F32, F64, I32, I64, Emit, pointers
 from .jit import jit
 from .target import ISA, LANES
 
-CHAINS = 4                                # independent sums in a fold, for an addition takes four cycles
+CHAINS = 4                                # independent chains, because an addition takes four cycles
 
 
 def emit_fold(build, x, n, lanes, start, parts, combine):
-    """Fold x[:n], n a multiple of lanes, into one value for each of parts(emit, vector), in an order of n alone."""
+    """Reduce x[:n], n a multiple of lanes, to one value for each vector of parts(emit, vector).
+
+    start: the value that a reduction begins with, for each part. combine(build, a, b): one step, for two vectors.
+    """
     emit = Emit(build, lanes)
     count = len(start)
 
@@ -52,7 +65,7 @@ def _larger(build, a, b):
     return build.select(build.fcmp_ordered(">", b, a), b, a)
 
 
-def _folder(start, parts, combine, kind):
+def _reduction(start, parts, combine, kind):
     @intrinsic
     def fold(typing, x, n):
         def codegen(context, build, sig, args):
@@ -78,7 +91,8 @@ def _plain_largest(x, n):
 
 
 def _plain_moments(x, n):
-    total, square = 0.0, 0.0
+    total = 0.0
+    square = 0.0
     for i in range(n):
         value = np.float64(x[i])
         total += value
@@ -87,11 +101,13 @@ def _plain_moments(x, n):
 
 
 if ISA == "plain":
-    _total, _largest, _moments = jit(_plain_total), jit(_plain_largest), jit(_plain_moments)
+    _total = jit(_plain_total)
+    _largest = jit(_plain_largest)
+    _moments = jit(_plain_moments)
 else:
-    _total = _folder([ir.Constant(F32, 0.0)], _itself, _sum, types.float32)
-    _largest = _folder([ir.Constant(F32, float("-inf"))], _itself, _larger, types.float32)
-    _moments = _folder([ir.Constant(F64, 0.0)] * 2, _with_square, _sum, types.UniTuple(types.float64, 2))
+    _total = _reduction([ir.Constant(F32, 0.0)], _itself, _sum, types.float32)
+    _largest = _reduction([ir.Constant(F32, float("-inf"))], _itself, _larger, types.float32)
+    _moments = _reduction([ir.Constant(F64, 0.0)] * 2, _with_square, _sum, types.UniTuple(types.float64, 2))
 
 
 @jit
@@ -106,7 +122,7 @@ def total(x):
 
 @jit
 def largest(x):
-    """The largest of x.  A NaN may be lost."""
+    """The largest of x.  A NaN may be ignored."""
     whole = x.size // LANES * LANES
     result = _largest(x, whole)
     for i in range(whole, x.size):

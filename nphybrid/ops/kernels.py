@@ -1,7 +1,7 @@
-"""The words of `reference`, fast: norms, pooling and activations here, the rest from its own files.
+"""The operations of `reference`, fast: norms, pooling and activations here; the others are imported.
 
-Each word has two storeys: a Python front that checks, allocates and hands out tasks, and below it a jitted
-loop without checks.
+Each operation has a Python wrapper and a jitted loop. The wrapper checks the arguments, allocates the result and
+divides the work into tasks. The loop computes one task, without checks. The plain definition of `f` is `reference.f`.
 """
 import numpy as np
 
@@ -11,6 +11,7 @@ from .checks import floats
 from .elementwise import activate_in, code_of
 from .emit import wide
 from .folds import moments
+from .integers import ceil_div
 from .jit import jit
 from .matmul import conv2d, linear, linear_activate, linear_add
 from .memory import aligned, empty
@@ -20,115 +21,131 @@ __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_n
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
            "prepare", "ready"]
 
-CHUNK = 65536                             # elements that one task sums or writes, at most: 256 KB, a fifth of L2
-EVEN = 4                                  # larger maps come in a multiple of so many chunks: threads share evenly
-LONG = 256                                # loops over fewer channels take several cells at once
+CHUNK = 65536                             # most elements that a task reads or writes: 256 KB, a fifth of L2
+EVEN = 4                                  # the number of tasks is a multiple of this, so that threads get equal shares
+LONG = 256                                # shortest inner loop: with fewer channels it covers several cells
 
 
 def group_norm(x, norm, groups, eps):
-    """Sums of x and x^2 in float64, so that one reading is enough.
+    """One pass over x, with sums of x and x^2 in float64.
 
-    A mean of 1e4 at a standard deviation of 1 costs 8 of float64's 16 digits; float32 keeps 7.
+    A mean of 1e4 at a standard deviation of 1 costs 8 of the 16 digits of float64. The result needs 7.
     """
     return _group_norm(x, norm, groups, eps, None, "")
 
 
 def group_norm_activate(x, norm, groups, eps, activation):
-    """The activation runs over each chunk while that is in L2."""
+    """The activation runs on each line of a chunk while the line is in L1."""
     return _group_norm(x, norm, groups, eps, None, activation)
 
 
 def group_norm_add_activate(x, norm, groups, eps, shortcut, activation):
-    """The shortcut is added row by row, while the row is in L1."""
+    """The shortcut is added to each line of a chunk while the line is in L1."""
     return _group_norm(x, norm, groups, eps, shortcut, activation)
 
 
 def _group_norm(x, norm, groups, eps, shortcut, activation):
     B, H, W, C = np.shape(x)
-    x, code = floats(x).reshape(B, H * W * C), code_of(activation)
+    size = H * W * C
+    x = floats(x).reshape(B, size)
+    code = code_of(activation)
     if C % groups:
-        raise ValueError(f"{groups} groups do not divide {C} channels")
-    scale, bias = floats(norm.scale, "scale", (C,)), floats(norm.bias, "bias", (C,))
+        raise ValueError(f"expected a number of groups that divides {C} channels, found {groups} groups")
+    scale = floats(norm.scale, "scale", (C,))
+    bias = floats(norm.bias, "bias", (C,))
     added = np.zeros((0, 0), np.float32)
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
+    # A line: the channels of several neighbouring cells. The chunk depends on the shape alone, because the order of the
+    # sums depends on it.
     width = C * max(1, LONG // C)
-    chunk = width * _share(-(-H * W * C // width), width)  # of the shape alone: the order of the sums is a promise
-    chunks = -(-H * W * C // chunk)
-    sums, y = np.empty((B, chunks, 2, width)), empty(*x.shape)
+    chunk = width * _rows_per_task(ceil_div(size, width), width)
+    chunks = ceil_div(size, chunk)
+    sums = np.empty((B, chunks, 2, width))
+    y = empty(B, size)
     lines = np.empty((B, 3, width), np.float32)
     work = threads.ELEMENT * x.size
     threads.run(B * chunks, lambda i: _sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), work)
     for b in range(B):
-        _lines_into(lines, sums, scale, bias, groups, H * W * C // groups, eps, b)
+        _lines_into(lines, sums, scale, bias, groups, size // groups, eps, b)
     threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code), work)
     return y.reshape(B, H, W, C)
 
 
-def _share(rows, width):
-    """How many rows are a task."""
-    tasks = -(-rows * width // CHUNK)
-    return max(1, -(-rows // (-(-tasks // EVEN) * EVEN if tasks > 1 else 1)))
+def _rows_per_task(rows, width):
+    """How many rows of `width` elements are a task: at most CHUNK elements, but at least one row."""
+    tasks = ceil_div(rows * width, CHUNK)
+    if tasks > 1:
+        tasks = ceil_div(tasks, EVEN) * EVEN
+    return max(1, ceil_div(rows, max(tasks, 1)))
 
 
 @jit
 def _sum_chunk_into(sums, x, chunk, b, i):
-    """sums[b, i] = sums of x and x^2 over a chunk, per channel of several neighbouring cells."""
+    """sums[b, i] = sums of x and x^2 over chunk i of image b, for each element of a line."""
     wide()
     width = sums.shape[3]
     both = aligned(4 * width).view(np.float64)
-    total, square = both[:width], both[width:]
+    total = both[:width]
+    square = both[width:]
     both[:] = 0.0
     part = x[b, i * chunk:(i + 1) * chunk]
-    for n in range(0, part.size, width):
-        row = part[n:n + width]
-        for c in range(row.size):
-            value = np.float64(row[c])
+    for line_start in range(0, part.size, width):
+        line = part[line_start:line_start + width]
+        for c in range(line.size):
+            value = np.float64(line[c])
             total[c] += value
             square[c] += value * value
-    sums[b, i, 0], sums[b, i, 1] = total, square
+    sums[b, i, 0] = total
+    sums[b, i, 1] = square
 
 
 @jit
 def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
-    """lines[b] = centre, slope and offset of y = (x - centre) slope + offset, per channel of several cells.
+    """lines[b] = centre, slope and offset of y = (x - centre) slope + offset, for each element of a line.
 
-    The centre is the mean rounded to float32, so that x - centre is exact near the mean; what the rounding
-    left over goes into the offset.
+    n: elements of a group. The centre is the mean rounded to float32, so that x - centre is exact near the mean. The
+    offset holds the rest of the mean.
     """
     chunks, _, width = sums.shape[1:]
     C = scale.size
     size = C // groups
     for g in range(groups):
-        total, square = 0.0, 0.0
+        total = 0.0
+        square = 0.0
         for i in range(chunks):
-            for cell in range(g * size, width, C):
-                for c in range(cell, cell + size):
+            for first in range(g * size, width, C):       # the group's first channel in each cell of a line
+                for c in range(first, first + size):
                     total += sums[b, i, 0, c]
                     square += sums[b, i, 1, c]
         mean = total / n
         variance = square / n - mean * mean
         root = np.sqrt((0.0 if variance < 0.0 else variance) + eps)
         centre = np.float32(mean)
-        for cell in range(g * size, width, C):
+        for first in range(g * size, width, C):
             for c in range(size):
                 slope = scale[g * size + c] / root
-                lines[b, 0, cell + c], lines[b, 1, cell + c] = centre, slope
-                lines[b, 2, cell + c] = bias[g * size + c] - (mean - centre) * slope
+                lines[b, 0, first + c] = centre
+                lines[b, 1, first + c] = slope
+                lines[b, 2, first + c] = bias[g * size + c] - (mean - centre) * slope
 
 
 @jit
 def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
-    """y = activation((x - centre) slope + offset + added), a line at a time: the activation finds it in L1."""
+    """y = activation((x - centre) slope + offset + added) for chunk i of image b, by lines.  `added` may be empty."""
     wide()
-    centre, slope, offset = lines[b, 0], lines[b, 1], lines[b, 2]
-    width, first = centre.size, i * chunk
-    for n in range(first, min(first + chunk, x.shape[1]), width):
-        row, out = x[b, n:n + width], y[b, n:n + width]
-        for c in range(row.size):
-            out[c] = (row[c] - centre[c]) * slope[c] + offset[c]
+    centre = lines[b, 0]
+    slope = lines[b, 1]
+    offset = lines[b, 2]
+    width = centre.size
+    chunk_start = i * chunk
+    for line_start in range(chunk_start, min(chunk_start + chunk, x.shape[1]), width):
+        line = x[b, line_start:line_start + width]
+        out = y[b, line_start:line_start + width]
+        for c in range(line.size):
+            out[c] = (line[c] - centre[c]) * slope[c] + offset[c]
         if added.size:
-            more = added[b, n:n + width]
+            more = added[b, line_start:line_start + width]
             for c in range(more.size):
                 out[c] += more[c]
         if code:
@@ -136,52 +153,61 @@ def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
 
 
 def layer_norm(x, norm, eps):
-    """One reading: sums of x and x^2 in float64, like group norm's."""
+    """One pass over x, with sums of x and x^2 in float64, as in `group_norm`."""
     x = floats(x)
     D = x.shape[-1]
-    scale, bias = floats(norm.scale, "scale", (D,)), floats(norm.bias, "bias", (D,))
+    scale = floats(norm.scale, "scale", (D,))
+    bias = floats(norm.bias, "bias", (D,))
     flat = x.reshape(-1, D)
-    y, rows = empty(*flat.shape), _share(len(flat), D)
-    threads.run(-(-len(flat) // rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows),
+    y = empty(*flat.shape)
+    rows = _rows_per_task(len(flat), D)
+    threads.run(ceil_div(len(flat), rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows),
                 threads.ELEMENT * x.size)
     return y.reshape(x.shape)
 
 
 @jit
-def _layer_norm_into(y, x, scale, bias, eps, first, rows):
-    """As in group norm, the mean is taken off in two steps: rounded to float32, then the rest."""
+def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
+    """As in group norm, the mean is subtracted in two steps: first rounded to float32, then its rest."""
     wide()
     D = x.shape[1]
-    for n in range(first, min(first + rows, x.shape[0])):
-        row, out = x[n], y[n]
+    for n in range(first_row, min(first_row + rows, x.shape[0])):
+        row = x[n]
+        out = y[n]
         first_moment, second_moment = moments(row)
         mean = first_moment / D
         variance = second_moment / D - mean * mean
         slope = np.float32(1 / np.sqrt((0.0 if variance < 0.0 else variance) + eps))
-        centre, rest = np.float32(mean), np.float32(mean - np.float32(mean))
+        centre = np.float32(mean)
+        rest = np.float32(mean - centre)
         for i in range(D):
             out[i] = (row[i] - centre - rest) * slope * scale[i] + bias[i]
 
 
 def max_pool(x, padding, fill):
-    """Nothing is padded: a window that leaves the map begins with `fill`."""
+    """No padded copy is made: the maximum of a window that crosses the edge starts from `fill`."""
     B, H, W, C = np.shape(x)
-    x, ((top, bottom), (left, right)) = floats(x), padding
+    x = floats(x)
+    (top, bottom), (left, right) = padding
     y = empty(B, (H + top + bottom - 3) // 2 + 1, (W + left + right - 3) // 2 + 1, C)
-    rows, fill = _share(B * y.shape[1], y.shape[2] * C), np.float32(fill)
-    threads.run(-(-B * y.shape[1] // rows), lambda i: _max_pool_into(y, x, top, left, fill, i * rows, rows),
+    map_rows = B * y.shape[1]
+    rows = _rows_per_task(map_rows, y.shape[2] * C)
+    fill = np.float32(fill)
+    threads.run(ceil_div(map_rows, rows), lambda i: _max_pool_into(y, x, top, left, fill, i * rows, rows),
                 threads.ELEMENT * x.size)
     return y
 
 
 @jit
-def _max_pool_into(y, x, top, left, fill, first, rows):
-    """Some rows of the maps one below the other.  A NaN wins against everything, as in np.maximum."""
+def _max_pool_into(y, x, top, left, fill, first_row, rows):
+    """Some rows of the output maps, counted through all images.  A NaN is the largest, as in np.maximum."""
     B, H, W, C = x.shape
-    for row in range(first, min(first + rows, B * y.shape[1])):
+    for row in range(first_row, min(first_row + rows, B * y.shape[1])):
         b, i = divmod(row, y.shape[1])
         for j in range(y.shape[2]):
-            h, w, out = 2 * i - top, 2 * j - left, y[b, i, j]
+            h = 2 * i - top
+            w = 2 * j - left
+            out = y[b, i, j]
             inside = 0 <= h and h + 3 <= H and 0 <= w and w + 3 <= W
             out[:] = np.float32(-np.inf) if inside else fill
             for u in range(max(h, 0), min(h + 3, H)):
@@ -201,14 +227,15 @@ def mean_pool(x):
 
 
 def activate(x, activation):
-    """One of reference.ACTIVATIONS."""
-    x, code = floats(x), code_of(activation)
-    flat, y = x.reshape(-1), np.empty(x.size, np.float32)
-    parts = -(-x.size // CHUNK)
+    """The activation runs in place on a copy of x."""
+    x = floats(x)
+    code = code_of(activation)
+    flat = x.reshape(-1)
+    y = np.empty(x.size, np.float32)
 
     def task(i):
         part = slice(i * CHUNK, (i + 1) * CHUNK)
         y[part] = flat[part]
         activate_in(y[part], code)
-    threads.run(parts, task, threads.ELEMENT * x.size)
+    threads.run(ceil_div(x.size, CHUNK), task, threads.ELEMENT * x.size)
     return y.reshape(x.shape)

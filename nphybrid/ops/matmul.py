@@ -16,8 +16,8 @@ BLIS packs both factors. Here the weights alone are packed, at load (packed.py);
 Every element of the result is summed over K in one order, which depends on K alone: its bits do not depend on the
 number of rows, the position of a row, the number of threads, or the size of L2.
 
-What was tried (Ice Lake, 2 virtual cores, AVX-512; one thread unless stated; examples/time_kernels.py times the versions
-that were kept; the dropped ones are no longer in the code):
+What was tried (Ice Lake, 2 virtual cores, AVX-512; one thread unless stated; examples/time_kernels.py times the
+versions that were kept; the dropped ones are no longer in the code):
 
     one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
     panels that share L2, row by row         63 GFLOP/s     the same convolution: kept

@@ -7,8 +7,8 @@
     row 2    c0  c1  c2  c3  ...                k 2    a2  b2  c2   ...
       ...                                       k 3    a3  b3  c3   ...
 
-Row i begins at x[starts[i]]. `_plain_transpose` is the definition. The vector version transposes squares of LANES x LANES
-in registers, in log2(LANES) rounds of shuffles. The rounds for LANES = 4, of step 1 and step 2:
+Row i begins at x[starts[i]]. `_plain_transpose` is the definition. The vector version transposes squares of LANES x
+LANES in registers, in log2(LANES) rounds of shuffles. The rounds for LANES = 4, of step 1 and step 2:
 
     a0 a1 a2 a3        a0 b0 a2 b2        a0 b0 c0 d0
     b0 b1 b2 b3   ->   a1 b1 a3 b3   ->   a1 b1 c1 d1
@@ -38,7 +38,7 @@ def _plain_transpose(x, starts, k, zeros, out, out_at):
 
 
 def emit_transpose(build, x, starts, k, zeros, out, width, lanes):
-    """out[column * width + i] = x[starts[i] + k + column] for `lanes` columns, and `width` rows, a multiple of lanes."""
+    """`_plain_transpose` in LLVM, for `lanes` columns and `width` rows, a multiple of lanes; out_at is 0."""
     emit = Emit(build, lanes)
     for first in range(0, width, lanes):
         rows = [emit.load(emit.at(emit.row(x, starts, zeros, I64(first + i)), k)) for i in range(lanes)]
@@ -80,9 +80,9 @@ transpose = jit(_plain_transpose) if ISA == "plain" else _vector_transpose
 
 @jit
 def pack(x, starts, length, zeros, out, out_at):
-    """out[out_at + k * NR + i] = x[starts[i] + k] for k in range(length), i in range(NR); a start below 0 reads `zeros`.
+    """out[out_at + k * NR + i] = x[starts[i] + k] for k in range(length), i in range(NR).
 
-    `x` and `out` are flat, `zeros` holds at least `length` zeros.
+    A start below 0 reads `zeros`. `x` and `out` are flat, `zeros` holds at least `length` zeros.
     """
     whole = length // LANES * LANES
     for k in range(0, whole, LANES):

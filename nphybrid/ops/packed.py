@@ -35,8 +35,8 @@ BEYOND = np.uint32(0x7F7F8000).view(np.float32)
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O) in panels.
 
-    parts: see PARTS. With 1 the weights are bfloat16, in half the memory; AMX then rounds x to bfloat16 too. The layout of
-    the panels depends on the instruction set. So a pickle holds the kernel, which is packed again when it is read.
+    parts: see PARTS. With 1 the weights are bfloat16, in half the memory; AMX then rounds x to bfloat16 too. The layout
+    of the panels depends on the instruction set. So a pickle holds the kernel, which is packed again when it is read.
 
     Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where the panels cannot restore it.
     """

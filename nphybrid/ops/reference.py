@@ -1,8 +1,8 @@
-"""The operations, defined: plain NumPy in float32 or float64.
+"""The definitions of the operations: plain NumPy in float32 or float64.
 
-`kernels.py` speaks the same words, fast; where the two differ, this file is right. Every function takes
-and returns arrays of one dtype, channels last. Scalars are Python floats, so that no line widens a
-float32 in passing.
+`kernels.py` computes the same functions fast; where the two differ, this file is right. Every function takes and
+returns arrays of one dtype, channels last. Scalars are Python floats, because a NumPy float64 would make float32 arrays
+float64.
 """
 import math
 
@@ -12,7 +12,7 @@ from ..params import tree_map
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
-    """What is done to a learned array once, at load: a copy in `dtype`, a convolution's kernel standardized"""
+    """A learned array as the operations take it: a copy in `dtype`; the kernel of a convolution is standardized."""
     array = np.array(array, dtype, order="C")
     return standardize(array, config.ws_eps, config.ws_form) if array.ndim == 4 else array
 
@@ -25,8 +25,8 @@ def prepare(params, config, dtype=np.float32, precision="highest"):
 def standardize(kernel, eps, form="variance"):
     """Each output channel of a kernel gets mean 0 and variance 1.  (KH, KW, C, O) -> (KH, KW, C, O)
 
-    The variance divides by n = KH * KW * C. form: eps is added to the "variance", inside the root, or to the
-    "deviation", which is the root. Qiao et al. 2019, section 3; vit_jax/models_resnet.py.
+    The variance divides by n = KH * KW * C. form: with "variance" eps is added to the variance, inside the root; with
+    "deviation" it is added to the root. Qiao et al. 2019, section 3; vit_jax/models_resnet.py.
     """
     taps = tuple(range(kernel.ndim - 1))
     kernel = kernel - kernel.mean(taps, keepdims=True)
@@ -118,7 +118,7 @@ def attention(query, key, value, heads):
 
 
 def attention_with_weights(query, key, value, heads):
-    """The same, and what each token looked at.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)"""
+    """`attention`, and its weights.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)"""
     B, T, D = query.shape
     q, k, v = (x.reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
     weights = softmax(q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads))
@@ -126,7 +126,7 @@ def attention_with_weights(query, key, value, heads):
 
 
 def softmax(x):
-    """exp(x) / sum(exp(x)) along the last axis, which exp cannot overflow.  (..., T) -> (..., T)"""
+    """exp(x) / sum(exp(x)) along the last axis, without overflow in exp.  (..., T) -> (..., T)"""
     x = np.exp(x - x.max(-1, keepdims=True))
     return x / x.sum(-1, keepdims=True)
 
@@ -142,7 +142,7 @@ def relu(x):
 
 
 def gelu(x):
-    """x * Phi(x), Phi the normal distribution.  Hendrycks & Gimpel 2016, eq. 1"""
+    """x * Phi(x), where Phi is the distribution function of N(0, 1).  Hendrycks & Gimpel 2016, eq. 1"""
     return _erfc(-x / math.sqrt(2)) * x / 2
 
 
@@ -157,7 +157,7 @@ def quick_gelu(x):
 
 
 def selu(x):
-    """Scaled exponential unit: fixed point of mean 0 and variance 1.  Klambauer et al. 2017, eq. 2"""
+    """scale * x, for x <= 0 scale * alpha * (exp(x) - 1).  Klambauer et al. 2017, eq. 2"""
     scale, alpha = 1.0507009873554804934, 1.6732632423543772848
     return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
@@ -168,7 +168,7 @@ def silu(x):
 
 
 def sigmoid(x):
-    """1 / (1 + exp(-x)), in the form that cannot overflow on either side"""
+    """1 / (1 + exp(-x)), without overflow for large |x|"""
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from numba import config
 
 # The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV sums, NV vectors of b
-# and one element of x in every lane have to fit the 32 vector registers, 16 on AVX2.
-# AMX multiplies in tiles of its own (amx.py); attention is AVX-512's there too.
+# and one element of x in every lane have to fit into the 32 vector registers, 16 on AVX2.
+# AMX has its own tiles for layers (amx.py); there attention uses the register tile of AVX-512.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
-# What `available` and `_choose` do, for those who ask (nphybrid doctor).
+# The rule of `available` and `_choose`, as `nphybrid doctor` prints it.
 RULE = ("the first of avx512, avx2, neon, plain whose features Numba compiles for; NPHYBRID_ISA names another, or "
         "amx, which has only been run emulated")
 
@@ -23,7 +23,7 @@ def _target():
 
 
 def _amx_allowed():
-    """Whether Linux lets this process and those it forks use AMX.  Asked once, for good: signal stacks grow by it."""
+    """Whether Linux permits AMX to this process and its forks.  A permission stays, and enlarges signal stacks."""
     if sys.platform != "linux":
         return False
     arch_prctl, request_permission, tile_data = 158, 0x1023, 18
@@ -31,12 +31,12 @@ def _amx_allowed():
 
 
 def available(target):
-    """The instruction sets of a target, that which is chosen first."""
+    """The instruction sets of a target; the first is the default."""
     return list(_available(target))
 
 
 def _available(target):
-    """One by one: whoever takes the first does not ask Linux for AMX."""
+    """The instruction sets one by one, so that a caller that takes only the first does not ask Linux for AMX."""
     triple, _, features = target
     features = set(features.split(","))
     if {"+avx512f", "+avx512vl"} <= features:
@@ -51,7 +51,10 @@ def _available(target):
 
 
 def _choose(wanted, target):
-    """The first instruction set, or the wanted one.  An instruction the CPU lacks would end the process."""
+    """The first instruction set, or the wanted one.
+
+    Raises ValueError if this machine lacks it, because an instruction that the CPU lacks ends the process.
+    """
     there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
     if wanted and wanted not in (found := list(there)):
         raise ValueError(f"NPHYBRID_ISA={wanted}: this machine has {', '.join(found)}")
@@ -59,7 +62,7 @@ def _choose(wanted, target):
 
 
 def _level2():
-    """Bytes of a core's L2 cache where Linux tells, else 512 KB.  It decides about speed alone, not about bits."""
+    """Bytes of a core's L2 cache as Linux reports them, else 512 KB.  They change the speed, not the bits."""
     try:
         return int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().rstrip("K\n")) * 1024
     except (OSError, ValueError):

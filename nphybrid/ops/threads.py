@@ -6,8 +6,9 @@
     worker 1    task(1)            task(4)                until there are no more; the caller returns when
     worker 2       task(2)                                no worker is inside a task
 
-In plain Python `run(count, task)` is `for i in range(count): task(i)`. Workers are started when they are first needed, and
-then wait for jobs in a queue. The caller takes tasks too, so a `run` inside a task can always finish without workers.
+In plain Python `run(count, task)` is `for i in range(count): task(i)`. Workers are started when they are first needed,
+and then wait for jobs in a queue. The caller takes tasks too, so a `run` inside a task can always finish without
+workers.
 
 Not used: OpenMP (its forked children die), and Numba's threading layers (`workqueue` aborts when two Python threads
 compute at once).
@@ -21,8 +22,8 @@ import threading
 
 import numpy as np
 
-# Work of fewer multiply-adds stays on the caller's thread: 50 microseconds, about the time to wake another thread and to
-# wait for it.
+# Work of fewer multiply-adds stays on the caller's thread: 50 microseconds, about the time to wake another thread and
+# to wait for it.
 SMALL = 8_000_000
 ELEMENT = 64                              # an elementwise operation on one element counts as this many multiply-adds
 
@@ -33,8 +34,8 @@ _threads = contextvars.ContextVar("threads", default=None)
 def using(n):
     """Within the block, kernels run on at most n threads.
 
-    n: at least 1. None sets no limit. An enclosing block's limit holds too; without any limit there is one thread per core
-    that the process may use. Raises ValueError for n < 1.
+    n: at least 1. None sets no limit. An enclosing block's limit holds too; without any limit there is one thread per
+    core that the process may use. Raises ValueError for n < 1.
 
     >>> with using(2):
     ...     with using(5):
@@ -130,7 +131,7 @@ class _Job:
         self.left.put(None)
 
     def wait(self):
-        """Return when no worker is inside.  If interrupted, it may be called again: each worker inside has yet to put."""
+        """Return when no worker is inside.  May be interrupted and called again: each worker inside puts an item."""
         while self.inside:
             self.left.get()
 

@@ -40,7 +40,7 @@ class Windows(NamedTuple):
 
 @functools.lru_cache(4096)
 def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
-    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if the kernel is larger than the map."""
+    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if the kernel is larger."""
     H, W, C = map_shape
     KH, KW = kernel_shape
     (top, bottom), (left, right) = padding
@@ -49,8 +49,8 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
     reach_down = dilation * (KH - 1) + 1
     reach_right = dilation * (KW - 1) + 1
     if height < reach_down or width < reach_right:
-        raise ValueError(f"expected a padded map of at least {reach_down} x {reach_right} cells, the reach of its kernel, "
-                         f"found {height} x {width} cells")
+        raise ValueError(f"expected a padded map of at least {reach_down} x {reach_right} cells, the reach of its "
+                         f"kernel, found {height} x {width} cells")
     rows = (height - reach_down) // stride + 1
     columns = (width - reach_right) // stride + 1
     return Windows(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)

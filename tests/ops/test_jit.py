@@ -1,4 +1,4 @@
-"""The decorator's folder: the user's choice, a read-only home, nothing left behind; what is imported when."""
+"""The cache folder of compiled kernels: which folder is taken, what happens if it cannot be written; lazy imports."""
 import os
 import subprocess
 import sys
@@ -40,7 +40,7 @@ def test_numbas_setting_is_left_as_found():
 
 
 @no_jit
-def test_the_users_folder_is_honoured(tmp_path):
+def test_the_users_folder_is_used(tmp_path):
     done = python(TINY + "print(cache.CACHE)", NUMBA_CACHE_DIR=tmp_path)
     assert done.returncode == 0, done.stderr
     assert Path(done.stdout.strip()).parent.parent == tmp_path
@@ -69,7 +69,7 @@ def test_a_home_that_cannot_be_written(tmp_path):
     if os.name == "posix":
         private = next(temporary.iterdir())
         assert private.stat().st_mode & 0o077 == 0
-        private.chmod(0o777)                              # someone else could have put code there
+        private.chmod(0o777)                              # another user could have put code there
         done = python(TINY + "print(cache.CACHE)", **places, TMPDIR=temporary)
         assert done.returncode == 0 and done.stdout == "None\n", done.stderr
         assert done.stderr.count("cannot be kept") == 1
@@ -78,7 +78,7 @@ def test_a_home_that_cannot_be_written(tmp_path):
 @no_jit
 @pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files")
 def test_a_full_disk(tmp_path):
-    """An empty file can be made, a kernel cannot be kept: found out before the first word."""
+    """An empty file can be made, a kernel cannot be kept: this is noticed before the first operation."""
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
     done = python(limit + TINY + "print(cache.CACHE)", NUMBA_CACHE_DIR=tmp_path, TMPDIR=tmp_path)
     assert done.returncode == 0 and done.stdout == "None\n", done.stderr
@@ -94,7 +94,7 @@ def test_a_relative_folder_stays_where_it_was(tmp_path):
 
 
 @no_jit
-def test_the_folders_name_sees_what_numbas_key_does_not(monkeypatch):
+def test_the_folders_name_depends_on_what_numbas_key_leaves_out(monkeypatch):
     name = cache._name("avx2", ("x", "y", "z"))
     assert name == cache._name("avx2", ("x", "y", "z")) != cache._name("plain", ("x", "y", "z"))
     names = {name, cache._name("avx2", ("x", "y", "+more"))}
@@ -109,7 +109,7 @@ def test_the_folders_name_sees_what_numbas_key_does_not(monkeypatch):
 
 @no_jit
 def test_cold_is_a_folder_without_kernels(tmp_path):
-    code = "from nphybrid.ops import cache\nprint(cache.cold())\n" + TINY + "print(cache.cold())"
+    code = "from nphybrid.ops import cache\nprint(cache.is_cold())\n" + TINY + "print(cache.is_cold())"
     for expected in ("True\nFalse\n", "False\nFalse\n"):
         done = python(code, NUMBA_CACHE_DIR=tmp_path)
         assert done.stdout == expected, done.stderr
@@ -126,7 +126,8 @@ import importlib
 import pkgutil
 from nphybrid import ops
 from nphybrid.machine import limits
-modules = [limits, *(importlib.import_module(f"nphybrid.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__))]
+modules = [importlib.import_module(f"nphybrid.ops.{found.name}") for found in pkgutil.iter_modules(ops.__path__)]
+modules.append(limits)
 jitted = {id(value): value for module in modules
           for value in vars(module).values() if hasattr(value, "py_func")}
 names = collections.Counter((each.py_func.__module__, each.py_func.__qualname__) for each in jitted.values())
@@ -137,7 +138,7 @@ print(len(names) > 20, [name for name, times in names.items() if times > 1])
 @no_jit
 @pytest.mark.parametrize("isa", target.available(target.TARGET))
 def test_no_two_kernels_have_one_name(isa):
-    """Numba's machine code of two that do can be mixed up when two processes compile at once; it stays in the cache."""
+    """Two processes that compile two kernels of one name at once could mix up their machine code in the cache."""
     done = python(NAMES, NPHYBRID_ISA=isa)
     assert done.stdout == "True []\n", done.stderr
 
@@ -169,13 +170,14 @@ def test_forcing_a_lacking_instruction_set_is_an_error(wanted):
 
 
 def test_plain_without_jit():
-    done = python(TINY + "from nphybrid.ops import target; print(target.ISA, cache.CACHE)", NUMBA_DISABLE_JIT=1, NPHYBRID_ISA=None)
+    code = TINY + "from nphybrid.ops import target; print(target.ISA, cache.CACHE)"
+    done = python(code, NUMBA_DISABLE_JIT=1, NPHYBRID_ISA=None)
     assert done.stdout == "plain None\n", done.stderr
 
 
 @no_jit
 def test_numbas_own_settings_choose_too():
-    """A CPU named to Numba has no AVX-512 here, whatever the machine has."""
+    """The CPU that is named to Numba has no AVX-512, even if the machine has."""
     if "avx2" not in target.available(target.TARGET):
         pytest.skip("this machine has no AVX2")
     done = python("from nphybrid.ops import target; print(target.ISA)", NPHYBRID_ISA=None, NUMBA_CPU_NAME="haswell",

@@ -156,9 +156,9 @@ def test_wrong_shapes_are_refused():
 def test_a_wrong_bias_is_refused():
     """A short one would be read beyond its end."""
     x, p = cases.normal(0, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
-    with pytest.raises(ValueError, match="bias must have shape"):
+    with pytest.raises(ValueError, match="bias: expected shape"):
         kernels.linear(x, p._replace(bias=p.bias[:3]))
-    with pytest.raises(TypeError, match="bias must be a float32 array, got float64"):
+    with pytest.raises(TypeError, match="bias: expected a float32 array, found float64"):
         kernels.linear_activate(x, p._replace(bias=p.bias.astype(np.float64)), "relu")
 
 

@@ -1,4 +1,4 @@
-"""The register tile, reductions and transposes: every shape runs here; the assembly of every instruction set is checked."""
+"""The register tile, reductions and transposes: every shape runs; every instruction set's assembly is checked."""
 import ctypes
 import os
 import re
@@ -89,7 +89,8 @@ def test_a_tile_begins_where_at_says():
     b, first, second, c = (np.concatenate([np.full(at, np.float32(np.nan)), draw(rng, size)])
                            for at, size in ((3, 5 * NR), (4, MR * NR), (5, MR * NR), (6, MR * NR)))
     rows = tile.Rows(x.ravel(), np.arange(MR) * 5, np.zeros(5, np.float32), 1, 5)
-    tile_add_of(rows, tile.Panel(b, 3), tile.Target(c, 6, NR), tile.Addend(first, 4, NR, 1), tile.Addend(second, 5, NR, 1))
+    tile_add_of(rows, tile.Panel(b, 3), tile.Target(c, 6, NR), tile.Addend(first, 4, NR, 1),
+                tile.Addend(second, 5, NR, 1))
     expected = x @ b[3:].reshape(5, NR) + first[4:].reshape(MR, NR) + second[5:].reshape(MR, NR)
     assert np.isnan(c[:6]).all() and np.allclose(c[6:].reshape(MR, NR), expected, atol=1e-5)
 

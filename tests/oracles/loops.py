@@ -118,6 +118,26 @@ def cubic(x):
     return x + 0.044715 * x ** 3
 
 
+def gelu(x):
+    return x * 0.5 * math.erfc(-x / math.sqrt(2))
+
+
+def quick_gelu(x):
+    return x * logistic(1.702 * x)
+
+
+def relu(x):
+    return x if x > 0 or math.isnan(x) else 0.0
+
+
+def selu(x):
+    return 1.0507009873554805 * (x if x > 0 else 1.6732632423543772 * math.expm1(x))
+
+
+def silu(x):
+    return x * logistic(x)
+
+
 def gelu_tanh(x):
     return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * cubic(x)))
 
@@ -139,22 +159,19 @@ class Activation(NamedTuple):
 NAN, INF = math.nan, math.inf
 SELU_LIMIT = -1.0507009873554805 * 1.6732632423543772
 
-# One row per activation of reference.ACTIVATIONS; a missing row fails tests/ops/test_reference.py.
-#                                                                                   ulp  near  below    observed: ulp, below
+TAIL = 2.0 ** -22                         # observed: gelu 1.3e-7, the others at most 4e-8
+
+# One row per activation of reference.ACTIVATIONS; without its row a new activation fails.      observed ulp
 ACTIVATIONS = {
-    "gelu":              Activation(lambda x: x * 0.5 * math.erfc(-x / math.sqrt(2)),
-                                    NAN, INF,                                         4, -1, 2.0 ** -22),    # 2.6, 1.3e-7
-    "gelu_new":          Activation(gelu_tanh, NAN, INF,                              8, -1, 2.0 ** -22),    # 2.8, 4e-8
-    "gelu_pytorch_tanh": Activation(gelu_tanh, NAN, INF,                              8, -1, 2.0 ** -22),    # 2.8, 4e-8
-    "quick_gelu":        Activation(lambda x: x * logistic(1.702 * x), NAN, INF,      8, -1, 2.0 ** -22),    # 2.3, 3e-8
-    "relu":              Activation(lambda x: x if x > 0 or math.isnan(x) else 0.0,
-                                    0, INF,                                           0, -INF, 0),           # 0
-    "selu":              Activation(lambda x: 1.0507009873554805 * (
-                                        x if x > 0 else 1.6732632423543772 * math.expm1(x)),
-                                    SELU_LIMIT, INF,                                  4, -INF, 0),           # 1.9
-    "silu":              Activation(lambda x: x * logistic(x), NAN, INF,              4, -1, 2.0 ** -22),    # 2.3, 4e-8
-    "tanh":              Activation(math.tanh, -1, 1,                                 6, -INF, 0),           # 4.7
-    "sigmoid":           Activation(logistic, 0, 1,                                   4, -1, 2.0 ** -22),    # 2.0, 2e-8
+    "gelu":              Activation(gelu, NAN, INF, ulp=4, near=-1, below=TAIL),                # 2.6
+    "gelu_new":          Activation(gelu_tanh, NAN, INF, ulp=8, near=-1, below=TAIL),           # 2.8
+    "gelu_pytorch_tanh": Activation(gelu_tanh, NAN, INF, ulp=8, near=-1, below=TAIL),           # 2.8
+    "quick_gelu":        Activation(quick_gelu, NAN, INF, ulp=8, near=-1, below=TAIL),          # 2.3
+    "relu":              Activation(relu, 0, INF, ulp=0, near=-INF, below=0),                   # 0
+    "selu":              Activation(selu, SELU_LIMIT, INF, ulp=4, near=-INF, below=0),          # 1.9
+    "silu":              Activation(silu, NAN, INF, ulp=4, near=-1, below=TAIL),                # 2.3
+    "tanh":              Activation(math.tanh, -1, 1, ulp=6, near=-INF, below=0),               # 4.7
+    "sigmoid":           Activation(logistic, 0, 1, ulp=4, near=-1, below=TAIL),                # 2.0
 }
 
 
