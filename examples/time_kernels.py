@@ -1,9 +1,9 @@
-"""How fast the kernels are in the shapes of R50+ViT-B/16 at 384 pixels, after a check against the reference.
+"""Speed of the kernels in the shapes of R50+ViT-B/16 at 384 pixels. Each result is checked against the reference first.
 
     python examples/time_kernels.py [--threads N] [--seconds S]
 
-A multiply-add counts as two operations. Figures are medians over S seconds each. The last line is the time
-of all first calls; with NUMBA_CACHE_DIR=EMPTY_FOLDER they compile.
+A multiply-add counts as two floating-point operations. Times are medians over S seconds each. The last line is the time
+of all first calls together; with NUMBA_CACHE_DIR=EMPTY_FOLDER they compile the kernels.
 """
 import argparse
 import time
@@ -24,13 +24,13 @@ def normal(*shape):
     return rng.standard_normal(shape, np.float32)
 
 
-def words():
-    """(name, word, arguments, multiply-adds or None for an elementwise word)"""
+def operations():
+    """(name, operation, arguments, multiply-adds or None for an elementwise operation)"""
     T, D, F = 577, 768, 3072
-    for C, O, word, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
+    for C, O, operation, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
                               (D, F, "linear_activate", "gelu"), (F, D, "linear_add", normal(1, T, D))):
         p = Linear(normal(C, O) / np.float32(C ** 0.5), normal(O))
-        yield f"{word} {T} x {C} -> {O}", word, (normal(1, T, C), p, *more), T * C * O
+        yield f"{operation} {T} x {C} -> {O}", operation, (normal(1, T, C), p, *more), T * C * O
     yield f"attention {T} x {D}, 12 heads", "attention", (*normal(3, 1, T, D), 12), 2 * T * T * D
     for n, k, C, O, stride in ((384, 7, 3, 64, 2), (96, 1, 64, 64, 1), (96, 3, 64, 64, 1),
                                (96, 1, 64, 256, 1), (48, 3, 128, 128, 1), (48, 1, 512, 128, 1),
@@ -62,25 +62,26 @@ def exp_256(x, y):
         y[i] = exp(x[i])
 
 
-def inner():
-    """(name, function, elements or None, multiply-adds or None) of the loops inside, on one thread."""
+def inner_loops():
+    """(name, function, elements or None, multiply-adds or None) of the innermost loops, on one thread."""
     x, y, scores = normal(4096), np.empty(4096, np.float32), normal(577)
     for name, (loop, work) in ("fma, in registers", limits.register_loop()), ("tile, from L1", limits.tile_loop()):
         yield f"  {name}", lambda loop=loop: loop(1000), None, 1000 * work
     yield "  exp, as compiled with wide()", lambda: exp_512(x, y), x.size, None
     yield "  exp, as compiled without", lambda: exp_256(x, y), x.size, None
-    yield "  softmax but for its division", lambda: attention._softmax_in(scores, 0.125), 577, None
+    yield "  softmax without its division", lambda: attention._softmax_in(scores, 0.125), 577, None
 
 
-def spoken(ops, word, arguments):
-    """A function that speaks the word; what is learned is prepared before."""
-    ready = [ops.prepare(a, CONFIG) if isinstance(a, Linear) or (word, i) == ("conv2d", 1) else a
+def prepared(ops, operation, arguments):
+    """A function that runs the operation; learned arrays are prepared before."""
+    ready = [ops.prepare(a, CONFIG) if isinstance(a, Linear) or (operation, i) == ("conv2d", 1) else a
              for i, a in enumerate(arguments)]
-    return lambda: getattr(ops, word)(*ready)
+    return lambda: getattr(ops, operation)(*ready)
 
 
 def median(function, seconds):
-    times, end = [], time.perf_counter() + seconds
+    times = []
+    end = time.perf_counter() + seconds
     while len(times) < 5 or time.perf_counter() < end:
         start = time.perf_counter()
         function()
@@ -89,26 +90,30 @@ def median(function, seconds):
 
 
 def row(name, seconds, elements, adds):
-    rate = 2e-9 * adds / seconds if adds else 1e9 * seconds / elements
-    print(f"{name:42}{seconds * 1e3:9.3f} ms{rate:9.2f} {'GFLOP/s' if adds else 'ns per element'}", flush=True)
+    rate = f"{2e-9 * adds / seconds:9.2f} GFLOP/s" if adds else f"{1e9 * seconds / elements:9.2f} ns per element"
+    print(f"{name:42}{seconds * 1e3:9.3f} ms{rate}", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="threads of the kernels (1)")
     parser.add_argument("--seconds", type=float, default=0.5, help="how long each is timed (0.5)")
-    options, cold, first = parser.parse_args(), cache.is_cold(), 0.0
+    options = parser.parse_args()
+    cold = cache.is_cold()
+    first = 0.0
     print(f"{target.TARGET[1]}, {target.ISA}, tile {target.MR} x {target.NR}, threads: {options.threads}")
     with threads.using(options.threads), np.errstate(all="ignore"):
-        for name, word, arguments, multiply_adds in words():
-            truth, speak = spoken(reference, word, arguments)(), spoken(kernels, word, arguments)
+        for name, operation, arguments, multiply_adds in operations():
+            truth = prepared(reference, operation, arguments)()
+            run = prepared(kernels, operation, arguments)
             start = time.perf_counter()
-            y, first = speak(), first + time.perf_counter() - start
+            y = run()
+            first += time.perf_counter() - start
             assert np.abs(y - truth).max() <= 2e-5 * truth.std(), name
-            row(name, median(speak, options.seconds), y.size, multiply_adds)
-        for name, function, elements, multiply_adds in inner():
+            row(name, median(run, options.seconds), y.size, multiply_adds)
+        for name, function, elements, multiply_adds in inner_loops():
             row(name, median(function, options.seconds), elements, multiply_adds)
-    print(f"first calls: {first:.1f} s" + (", for the kernels were compiled" if cold else ""))
+    print(f"first calls: {first:.1f} s" + (", because the kernels were compiled" if cold else ""))
 
 
 if __name__ == "__main__":

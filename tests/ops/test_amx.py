@@ -1,4 +1,4 @@
-"""Float32 out of bfloat16 tiles.  Without AMX these tests run in a child process that has its instructions trapped."""
+"""Float32 from bfloat16 tiles.  Without AMX these tests run in a child process that emulates its instructions."""
 import re
 import subprocess
 import sys
@@ -18,16 +18,16 @@ from nphybrid.params import Linear
 from oracles import cases
 from tools.assembly import FLOATS, INT, emitted
 
-on_amx = pytest.mark.skipif(target.ISA != "amx", reason="runs in the child of test_all_of_it_on_amx")
+on_amx = pytest.mark.skipif(target.ISA != "amx", reason="runs in the child process of test_all_of_it_on_amx")
 LARGEST = np.finfo(np.float32).max
 
 
 def test_all_of_it_on_amx(amx_environment):
-    """This file and the accuracy of every word."""
+    """This file, and the accuracy of every operation."""
     if target.ISA == "amx":
         pytest.skip("this is such a process")
     here = Path(__file__).parent
-    chosen = "test_amx or test_accuracy or infinity_pass or gives_the_kernel_back or goes_to_another"
+    chosen = "test_amx or test_accuracy or infinity_pass or restores_the_kernel or goes_to_another"
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler",
                "--import-mode=importlib", here / "test_amx.py", here / "test_kernels.py",
                "-k", f"({chosen}) and not traps"]
@@ -41,7 +41,7 @@ def test_all_of_it_on_amx(amx_environment):
 @pytest.mark.parametrize("code, reason", [
     ("one_of_eight()", "a tile before its configuration"), ("configured(palette=2)", "a palette"),
     ("configured(rows=8)", "a tile that is not 16 rows"), ("configured(palette=1); print('fine')", ""),
-    # Whoever multiplied has given the tiles back.
+    # After a product the tiles are released.
     ("linear(cases.normal(0, 1, 5), cases.normal(1, 5, 5), 3); one_of_eight()", "a tile before its configuration")])
 def test_the_traps_catch_what_a_processor_would(code, reason, amx_environment):
     done = subprocess.run([sys.executable, "-c", f"from ops.test_amx import *; {code}"], capture_output=True, text=True,
@@ -76,14 +76,14 @@ def one_of_eight():
 # ---------------------------------------------------------------- parts, on any machine
 
 def parts_of(x, n=3):
-    """The parts of x as float32: (n, size); and what they leave."""
+    """The parts of x as float32 (n, size), and the rest of x without them."""
     out, rest = np.zeros((n, x.size), np.uint16), np.array(x, np.float32)
     amx.split_into(out.reshape(-1), 0, x.size, rest, n)
     return widened(out), rest
 
 
 def everywhere(lowest, highest):
-    """Random float32 of each exponent from 2**lowest to below 2**highest, and those beside the borders of rounding."""
+    """Random float32 of each exponent from 2**lowest to below 2**highest, and numbers close to ties of rounding."""
     rng, exponents = np.random.default_rng(0), np.arange(lowest + 127, highest + 127).repeat(200)
     bits = (exponents.astype(np.uint32) << 23) | rng.integers(0, 1 << 23, exponents.size, np.uint32)
     near = bits & np.uint32(0xFFFF0000) | rng.choice(np.uint32([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]), bits.size)
@@ -114,7 +114,7 @@ def test_parts_of_what_is_not_finite():
 
 @pytest.mark.parametrize("K, N", [(1, 1), (31, 33), (32, 32), (33, 31), (100, 70)])
 @pytest.mark.parametrize("parts", [1, 2, 3])
-def test_panels_hold_what_the_picture_says(K, N, parts):
+def test_panels_have_the_layout_of_the_drawing(K, N, parts):
     kernel = cases.normal(K, K, N)
     panels, exact = amx.packed(kernel, parts)
     expected = parts_of(kernel.reshape(-1), parts)[0].reshape(parts, K, N)
@@ -128,7 +128,7 @@ def test_panels_hold_what_the_picture_says(K, N, parts):
 
 
 def test_a_kernel_comes_back_bit_for_bit(monkeypatch):
-    """Zeros of either sign, and numbers that three parts cannot hold; under any instruction set."""
+    """Zeros of both signs, and numbers that three parts cannot represent; with any instruction set."""
     monkeypatch.setattr("nphybrid.ops.packed.AMX", True)
     for x in (np.float32([[0.0, -0.0, 1]]), everywhere(-120, -100)[None], cases.normal(0, 3, 3, 7, 40)):
         packed = Packed(x)
@@ -139,7 +139,7 @@ def test_a_kernel_comes_back_bit_for_bit(monkeypatch):
 @pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="LLVM is not used")
 @pytest.mark.parametrize("parts", [1, 2, 3])
 def test_assembly(parts):
-    """For a processor that has it: four products each, no tile loaded twice in a row, none to the stack."""
+    """For a processor with AMX: four products per pair of parts, no tile loaded twice in a row, no use of the stack."""
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     module, halves = ir.Module(), ir.IntType(16).as_pointer()
@@ -165,7 +165,7 @@ def linear(x, kernel, parts, bias=None):
 @on_amx
 @pytest.mark.parametrize("M, K, N", [(1, 1, 1), (31, 33, 70), (33, 31, 1), (70, 577, 65), (5, 1300, 33)])
 def test_products_are_those_of_parts(M, K, N):
-    """Against the definition in float64.  What is left is the rounding of sums."""
+    """Against the definition in float64.  The difference is the rounding of the sums."""
     x, kernel = cases.normal(0, M, K), cases.normal(1, K, N)
     for parts in (1, 2, 3):
         a, b = (parts_of(array.reshape(-1), parts)[0].reshape(parts, *array.shape).astype(np.float64)
@@ -210,7 +210,7 @@ def test_an_infinite_row_is_nan(value):
 @on_amx
 @pytest.mark.parametrize("x", [LARGEST, -LARGEST, 3.3895e38, BEYOND, np.nextafter(BEYOND, 0),
                                2.0 ** -102])
-def test_the_largest_come_out_as_they_went_in(x):
+def test_the_largest_numbers_times_1_are_exact(x):
     x = np.float32(x)
     assert linear(np.array([[x]]), np.float32([[1]]), 3).item() == x
 
@@ -236,13 +236,13 @@ def test_errors_of_small_numbers(scale):
 
 
 @on_amx
-def test_high_gives_the_whole_kernel_back():
+def test_high_restores_the_whole_kernel():
     kernel = cases.normal(0, 50, 40)
     assert Packed(kernel, 2).unpacked().tobytes() == kernel.tobytes()
 
 
 def test_rows_are_set_to_their_end():
-    """What lies behind the last run is 0, whatever was there: it meets zeros, and NaN times 0 is NaN."""
+    """The elements behind the last run become 0. They are multiplied with zeros, and NaN times 0 would be NaN."""
     x = cases.normal(0, 40 * 5)
     rows = windows.windows_of((40, 1, 5), (1, 1), 5, 1, 1, windows.NOWHERE)
     a = np.full(2 * amx.STEP, 0x7FC0, np.uint16)
@@ -270,7 +270,7 @@ def test_bits_do_not_depend_on_rows_and_threads(parts, monkeypatch):
 @on_amx
 @pytest.mark.parametrize("C, O, taps, stride, dilation", [(3, 40, 7, 2, 1), (40, 33, 3, 1, 2), (600, 35, 1, 2, 1),
                                                           (200, 5, 3, 1, 1)])
-def test_convolutions_meet_every_border(C, O, taps, stride, dilation):
+def test_convolutions_at_every_edge(C, O, taps, stride, dilation):
     x, kernel = cases.normal(0, 2, 9, 8, C), cases.normal(1, taps, taps, C, O)
     around = (dilation * taps // 2,) * 2, (dilation * taps // 2,) * 2
     truth = reference.conv2d(x.astype(np.float64), kernel.astype(np.float64), stride, dilation, around)

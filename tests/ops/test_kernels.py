@@ -1,4 +1,4 @@
-"""Every word in both arithmetics: the same signature, the same numbers, the same bits in any company."""
+"""Every operation in both implementations: same signature, same numbers, same bits in any batch."""
 import inspect
 import os
 import pickle
@@ -16,14 +16,27 @@ from nphybrid.params import Linear, Norm
 from oracles import cases
 from oracles.cases import ALL, CASES, NAMES, SLOW, call
 
-each_case = pytest.mark.parametrize("word, case", ALL, ids=NAMES)
-one_case = pytest.mark.parametrize("word, case", [(w, c[0]) for w, c in CASES.items()], ids=list(CASES))
+each_case = pytest.mark.parametrize("operation, case", ALL, ids=NAMES)
+one_case = pytest.mark.parametrize("operation, case", [(w, c[0]) for w, c in CASES.items()], ids=list(CASES))
 
-# error(x) = max|x - truth| / std(truth), truth the reference in float64. A kernel may have RATIO times the
-# float32 reference's own error, or FLOOR. Largest ratio seen where the error was above the floor (AVX-512):
-#   conv2d 1.6   linear 1.0   linear_activate 1.4   linear_add 1.0   attention 1.1   mean_pool 0.1
-# Below it: the norms (at most 1.3e-6), activate (2.4e-7), max_pool (0).
-RATIO, FLOOR = 2.5, 2e-6
+# error(x) = max|x - truth| / std(truth); truth is the reference in float64. The error of a kernel is at most FLOOR, or
+# its bound times the error of the float32 reference. Every operation has its bound here.
+FLOOR = 2e-6
+BOUNDS = {                                # bound    largest ratio above FLOOR, or largest error below it (AVX-512)
+    "conv2d": 2.5,                        #          1.6
+    "max_pool": 2.5,                      #          error 0
+    "mean_pool": 2.5,                     #          0.1
+    "group_norm": 2.5,                    #          error 1.3e-6
+    "group_norm_activate": 2.5,           #          error 1.3e-6
+    "group_norm_add_activate": 2.5,       #          error 1.3e-6
+    "layer_norm": 2.5,                    #          error 1.3e-6
+    "linear": 2.5,                        #          1.0
+    "linear_activate": 2.5,               #          1.4
+    "linear_add": 2.5,                    #          1.0
+    "attention": 2.5,                     #          1.1
+    "attention_with_weights": 2.5,        #          1.1
+    "activate": 2.5,                      #          error 2.4e-7
+}
 
 
 def outputs(result):
@@ -34,35 +47,39 @@ def error(x, truth):
     return float(np.abs(x - truth).max() / (truth.std() or np.abs(truth).max() or 1))
 
 
-def test_both_engines_speak_all_words():
-    for word in (*OPERATIONS, "ready"):
-        ours, theirs = (inspect.signature(getattr(ops, word)) for ops in (kernels, reference))
-        assert ours == theirs, word
-    assert set(CASES) == set(OPERATIONS) - {"prepare"}
+def test_both_implementations_have_all_operations():
+    for operation in (*OPERATIONS, "ready"):
+        ours, theirs = (inspect.signature(getattr(ops, operation)) for ops in (kernels, reference))
+        assert ours == theirs, operation
+
+
+def test_every_operation_has_a_case_and_a_bound():
+    """A new operation needs cases in CASES of tests/oracles/cases.py, and a bound in BOUNDS of this file."""
+    assert set(CASES) == set(BOUNDS) == set(OPERATIONS) - {"prepare"}
 
 
 @each_case
-def test_accuracy(word, case):
+def test_accuracy(operation, case):
     arguments = case.arguments()
-    truth = outputs(call(reference, word, arguments, np.float64))
-    plain = outputs(call(reference, word, arguments))
-    for x, y, t in zip(outputs(call(kernels, word, arguments)), plain, truth, strict=True):
+    truth = outputs(call(reference, operation, arguments, np.float64))
+    plain = outputs(call(reference, operation, arguments))
+    for x, y, t in zip(outputs(call(kernels, operation, arguments)), plain, truth, strict=True):
         assert x.shape == t.shape and x.dtype == np.float32 and x.flags.c_contiguous
-        assert error(x, t) <= max(RATIO * error(y, t), FLOOR)
+        assert error(x, t) <= max(BOUNDS[operation] * error(y, t), FLOOR)
 
 
 @pytest.mark.parametrize("mean", [0, 1e4])
 def test_norms_keep_a_large_mean(mean):
     # Observed at 1e4: group norm 3.4e-7, layer norm 3.8e-7; the float32 reference 3e-3 and 2e-3.
     x, p = cases.normal(1, 2, 6, 6, 64, mean=mean), cases.norm(3, 64)
-    for word, arguments in (("group_norm", (x, p, 8, 1e-5)), ("layer_norm", (x[0], p, 1e-12))):
-        assert error(call(kernels, word, arguments), call(reference, word, arguments, np.float64)) <= 1e-5
+    for operation, arguments in (("group_norm", (x, p, 8, 1e-5)), ("layer_norm", (x[0], p, 1e-12))):
+        assert error(call(kernels, operation, arguments), call(reference, operation, arguments, np.float64)) <= 1e-5
 
 
 @each_case
-def test_arguments_are_left_alone(word, case):
+def test_arguments_are_left_alone(operation, case):
     arguments = case.arguments()
-    call(kernels, word, arguments)
+    call(kernels, operation, arguments)
     for before, after in zip(case.arguments(), arguments, strict=True):
         for x, y in zip(leaves(before), leaves(after), strict=True):
             assert np.array_equal(x, y)
@@ -79,13 +96,13 @@ PRODUCTS = "conv2d", "linear", "linear_activate", "linear_add"
 
 @one_case
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_nan_and_infinity_pass(word, case, value):
+def test_nan_and_infinity_pass(operation, case, value):
     x, *rest = case.arguments()
     x[0].flat[x[0].size // 2] = value
     with np.errstate(all="ignore"):
-        theirs = outputs(call(reference, word, (x, *rest), np.float64))
-    for a, b in zip(outputs(call(kernels, word, (x, *rest))), theirs, strict=True):
-        if AMX and word in PRODUCTS:               # in parts an infinity is NaN: infinity - infinity
+        theirs = outputs(call(reference, operation, (x, *rest), np.float64))
+    for a, b in zip(outputs(call(kernels, operation, (x, *rest))), theirs, strict=True):
+        if AMX and operation in PRODUCTS:          # an infinity in parts is NaN: infinity - infinity
             b = np.where(np.isfinite(b), b, np.nan)
         assert np.array_equal(np.isnan(a), np.isnan(b))
         assert np.array_equal(np.sign(a[np.isinf(a)]), np.sign(b[np.isinf(b)]))
@@ -101,16 +118,16 @@ def test_activations_at_the_ends(name):
 
 
 @one_case
-def test_any_layout_of_memory(word, case):
+def test_any_layout_of_memory(operation, case):
     arguments = case.arguments()
-    expected = outputs(call(kernels, word, arguments))
+    expected = outputs(call(kernels, operation, arguments))
     for arranged in (np.asfortranarray, strided, read_only):
-        got = speak_unconverted(word, [arranged(a) if isinstance(a, np.ndarray) else a for a in arguments])
+        got = run_unconverted(operation, [arranged(a) if isinstance(a, np.ndarray) else a for a in arguments])
         assert all(np.array_equal(a, b) for a, b in zip(got, expected, strict=True))
 
 
-def speak_unconverted(word, arguments):
-    return outputs(getattr(kernels, word)(*(
+def run_unconverted(operation, arguments):
+    return outputs(getattr(kernels, operation)(*(
         a if isinstance(a, np.ndarray) else cases.ready(kernels, a, np.float32) for a in arguments)))
 
 
@@ -128,10 +145,10 @@ def read_only(x):
 
 @one_case
 @pytest.mark.parametrize("dtype", [np.float64, np.float16, np.int32])
-def test_other_dtypes_are_refused(word, case, dtype):
+def test_other_dtypes_are_refused(operation, case, dtype):
     x, *rest = case.arguments()
     with pytest.raises(TypeError, match="float32"):
-        speak_unconverted(word, [x.astype(dtype), *rest])
+        run_unconverted(operation, [x.astype(dtype), *rest])
 
 
 def test_wrong_shapes_are_refused():
@@ -154,7 +171,7 @@ def test_wrong_shapes_are_refused():
 
 
 def test_a_wrong_bias_is_refused():
-    """A short one would be read beyond its end."""
+    """The loop would read a short bias beyond its end."""
     x, p = cases.normal(0, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
     with pytest.raises(ValueError, match="bias: expected shape"):
         kernels.linear(x, p._replace(bias=p.bias[:3]))
@@ -164,20 +181,20 @@ def test_a_wrong_bias_is_refused():
 
 def test_an_unknown_activation_is_named():
     x, p = cases.normal(0, 1, 2, 2, 6), kernels.prepare(cases.dense(0, 6, 4), cases.CONFIG)
-    for speak in (lambda: kernels.activate(x, "mish"), lambda: kernels.linear_activate(x, p, "mish"),
-                  lambda: kernels.group_norm_activate(x, cases.norm(0, 6), 2, 1e-5, "mish")):
-        with pytest.raises(ValueError, match="expected one of gelu, .* found 'mish'"):
-            speak()
+    for run in (lambda: kernels.activate(x, "gellu"), lambda: kernels.linear_activate(x, p, "gellu"),
+                  lambda: kernels.group_norm_activate(x, cases.norm(0, 6), 2, 1e-5, "gellu")):
+        with pytest.raises(ValueError, match="expected one of gelu, .* found 'gellu'"):
+            run()
 
 
 @one_case
-def test_no_image_at_all(word, case):
+def test_an_empty_batch(operation, case):
     first, *rest = case.arguments()
-    if word == "linear_add":
+    if operation == "linear_add":
         rest[-1] = rest[-1][:0]
     x = first[:0]
-    got = outputs(call(kernels, word, [x, *(a[:0] if isinstance(a, np.ndarray) else a for a in rest)]))
-    whole = outputs(call(kernels, word, case.arguments()))
+    got = outputs(call(kernels, operation, [x, *(a[:0] if isinstance(a, np.ndarray) else a for a in rest)]))
+    whole = outputs(call(kernels, operation, case.arguments()))
     assert [y.shape for y in got] == [(0, *y.shape[1:]) for y in whole]
 
 
@@ -193,7 +210,7 @@ def test_prepare_keeps_the_tree_and_refuses_other_dtypes():
 
 
 def test_prepared_arrays_share_no_memory():
-    """Nor do they depend on how the array lies in memory."""
+    """They do not depend on the array's layout in memory either."""
     for ops in kernels, reference:
         for name, array in (("bias", cases.normal(0, 64)), ("positions", cases.normal(1, 5, 64)),
                             ("kernel", cases.normal(2, 5, 64)), ("conv", cases.normal(3, 3, 3, 4, 8))):
@@ -215,7 +232,7 @@ def test_bfloat16_narrows_kernels_alone(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
-def test_a_packed_kernel_is_an_array_where_one_is_wanted(K, N):
+def test_a_packed_kernel_converts_to_an_array(K, N):
     kernel = cases.normal(0, K, N)
     packed = Packed(kernel.T.copy().T)
     assert np.array_equal(np.asarray(packed), kernel) and np.asarray(packed, np.float64).dtype == np.float64
@@ -223,7 +240,7 @@ def test_a_packed_kernel_is_an_array_where_one_is_wanted(K, N):
 
 
 @pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
-def test_unpacking_gives_the_kernel_back(K, N):
+def test_unpacking_restores_the_kernel(K, N):
     kernel = cases.normal(0, K, N)
     packed = kernels.prepare(Linear(kernel, None), cases.CONFIG).kernel
     assert packed.panels.ctypes.data % 64 == 0
@@ -232,9 +249,9 @@ def test_unpacking_gives_the_kernel_back(K, N):
         assert np.count_nonzero(packed.panels) == np.count_nonzero(kernel)
 
 
-@pytest.mark.skipif(AMX, reason="its panels have one width")
+@pytest.mark.skipif(AMX, reason="the panels of AMX have a single width")
 def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
-    """Written under another layout, read under this one."""
+    """Written with another layout of panels, read with this one."""
     kernel = cases.normal(0, 3, 3, 100, 45)
     here = Packed(kernel)
     for NR in (target.NR, 7):
@@ -249,7 +266,7 @@ def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
 
 
 def test_narrowed_is_the_nearest_bfloat16():
-    """Against the definition: of the two neighbours the nearer, of two equally near ones the even."""
+    """Against the definition: the nearer of the two neighbours, or the even one if both are equally near."""
     rng = np.random.default_rng(0)
     bits = np.concatenate([rng.integers(0, 0x7F7F8000, 20000, np.uint32), 0x3F808000 + 0x10000 * np.arange(100)])
     x = bits.astype(np.uint32).view(np.float32) * rng.choice(np.float32([-1, 1]), len(bits))
@@ -271,7 +288,7 @@ def test_weights_that_are_not_finite_in_bfloat16_are_refused(beyond):
         Packed(np.float32([[1, beyond]]), parts=1)
 
 
-rounds_weights_alone = pytest.mark.skipif(AMX, reason="AMX rounds what is multiplied with them too")
+rounds_weights_alone = pytest.mark.skipif(AMX, reason="AMX rounds the left factor too")
 
 
 @rounds_weights_alone
@@ -317,30 +334,30 @@ def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
 BATCHED = {w: [c for c in cs if c.arguments()[0].ndim >= 3][:3 if SLOW else None] for w, cs in CASES.items()}
 
 
-@pytest.mark.parametrize("word, case", [(w, c) for w, cs in BATCHED.items() for c in cs],
+@pytest.mark.parametrize("operation, case", [(w, c) for w, cs in BATCHED.items() for c in cs],
                          ids=[f"{w}: {c.name}" for w, cs in BATCHED.items() for c in cs])
-def test_bits_do_not_depend_on_company(word, case, monkeypatch):
-    """Batches of 1, 2, 3 and 5, every place, 1, 2 and 3 threads."""
+def test_bits_do_not_depend_on_the_batch(operation, case, monkeypatch):
+    """Batches of 1, 2, 3 and 5, every position in them, 1, 2 and 3 threads."""
     monkeypatch.setattr(threads, "SMALL", 0)
     five = five_images(case.arguments())
     with threads.using(1):
-        alone = [outputs(call(kernels, word, some(five, i, 1))) for i in range(5)]
+        alone = [outputs(call(kernels, operation, some(five, i, 1))) for i in range(5)]
     for n, size in ((1, 5), (2, 5), (3, 5), (2, 1), (1, 2), (2, 3)):
         with threads.using(n):
             for first in range(0, 6 - size, size):
-                got = outputs(call(kernels, word, some(five, first, size)))
+                got = outputs(call(kernels, operation, some(five, first, size)))
                 for i in range(size):
                     pairs = zip(got, alone[first + i], strict=True)
                     assert all(np.array_equal(a[i:i + 1], b) for a, b in pairs)
 
 
 @one_case
-def test_bits_do_not_depend_on_what_is_small(word, case, monkeypatch):
+def test_bits_do_not_depend_on_the_limit_of_small_work(operation, case, monkeypatch):
     results = []
     for small in (0, 10 ** 18):
         monkeypatch.setattr(threads, "SMALL", small)
         with threads.using(3):
-            results.append(outputs(call(kernels, word, case.arguments())))
+            results.append(outputs(call(kernels, operation, case.arguments())))
     assert all(np.array_equal(a, b) for a, b in zip(*results, strict=True))
 
 
@@ -362,7 +379,7 @@ DEEP = {"3x3x512": (3, 512, 70), "3x3x390": (3, 390, 65), "7x7x70": (7, 70, 66),
 @pytest.mark.parametrize("parts", [3, 1])
 @pytest.mark.parametrize("name", DEEP)
 def test_bits_do_not_depend_on_the_cache(name, parts, monkeypatch):
-    """How many panels share L2 decides about speed alone.  Deep kernels, several chains; what was not set is NaN."""
+    """How many panels share L2 changes the speed alone.  Deep kernels, several chains; memory not set is NaN."""
     taps, C, O = DEEP[name]
     x = cases.normal(0, 2, 5, 4, C)
     kernel = Packed(cases.normal(1, taps, taps, C, O), parts)

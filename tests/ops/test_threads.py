@@ -1,4 +1,4 @@
-"""Python threads over serial kernels: each task once, errors arrive, nothing hangs, children compute."""
+"""Threads: each task runs once, errors are raised in the caller, nothing hangs, forked children compute."""
 import contextvars
 import gc
 import multiprocessing
@@ -43,7 +43,7 @@ def test_two_threads_take_part():
         threads.run(2, lambda i: both.wait())
 
 
-def test_small_work_stays_here(monkeypatch):
+def test_small_work_stays_on_the_callers_thread(monkeypatch):
     monkeypatch.setattr(threads, "SMALL", 100)
     seen = set()
     with threads.using(4):
@@ -111,7 +111,7 @@ WAITING = """
 import signal, threading, time
 from nphybrid.ops import threads
 main, inside, ended = threading.get_ident(), threading.Event(), []
-def task(i):                                      # the caller has nothing to do, and waits for the worker
+def task(i):                                      # the caller waits for the worker
     if threading.get_ident() == main:
         return inside.wait(20)
     inside.set()
@@ -133,7 +133,7 @@ def test_an_interrupt_while_waiting_lets_tasks_end():
 
 
 @pytest.mark.parametrize("who", ["caller", "worker"])
-def test_an_error_lets_go_of_the_arrays(who):
+def test_an_error_keeps_no_arrays_alive(who):
     caller, other = threading.get_ident(), threading.Event()
 
     def attempt():
@@ -152,7 +152,7 @@ def test_an_error_lets_go_of_the_arrays(who):
     gc.disable()
     try:
         left = attempt()
-        until = time.monotonic() + 5                      # the worker is still on its way out
+        until = time.monotonic() + 5                      # the worker may still hold the frame
         while left() is not None and time.monotonic() < until:
             time.sleep(0.001)
         assert left() is None
@@ -160,7 +160,7 @@ def test_an_error_lets_go_of_the_arrays(who):
         gc.enable()
 
 
-def test_no_more_threads_to_be_had(monkeypatch):
+def test_threads_that_cannot_be_started(monkeypatch):
     threads._fresh()
 
     def refuse(self):

@@ -45,7 +45,7 @@ def rows_in(x, starts, run):
 
 
 def starts_of(rng, taps, rows, size, run):
-    """Random places, neighbours and overlaps among them, and one row that is zeros."""
+    """Random starts, some of them neighbours or overlapping, and one row of zeros."""
     starts = rng.integers(0, size - run + 1, (taps, rows))
     starts[:1, 1] = -1
     return starts
@@ -149,7 +149,7 @@ def test_aligned():
 @pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="the intrinsic tiles exist only compiled")
 @pytest.mark.parametrize("isa", [isa for isa in SETS if isa != target.ISA])
 def test_the_other_sets_of_this_machine(isa):
-    """These tests and those of accuracy, in a process that is told to use another instruction set."""
+    """These tests and the tests of accuracy, in a process with another instruction set."""
     if os.environ.get("NPHYBRID_ISA"):
         pytest.skip("this is such a process")
     here = Path(__file__).parent
@@ -196,7 +196,7 @@ def on_this_machine(module):
 
 @pytest.mark.parametrize("isa", target.TILES)
 def test_every_shape_computes(isa):
-    """The tile that NEON gets, and every other one, run here."""
+    """The tile shapes of all instruction sets, also of NEON, run on this machine."""
     (MR, NV, L), module = target.TILES[isa], ir.Module()
     NR, rng = NV * L, np.random.default_rng(0)
     kinds = [*PRODUCT, *ADDEND, *ADDEND]
