@@ -14,11 +14,11 @@ from . import threads
 from .checks import floats
 from .elementwise import exp_negative
 from .emit import wide
-from .folds import largest, total
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
 from .pack import pack
+from .reductions import largest, total
 from .target import MR, NR
 from .tile import Panel, Rows, Target, tile
 

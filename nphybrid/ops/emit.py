@@ -12,7 +12,10 @@ from numba.extending import intrinsic
 from .jit import jit
 from .target import ISA, LANES
 
-F32, F64, I32, I64 = ir.FloatType(), ir.DoubleType(), ir.IntType(32), ir.IntType(64)
+F32 = ir.FloatType()
+F64 = ir.DoubleType()
+I32 = ir.IntType(32)
+I64 = ir.IntType(64)
 
 
 class Emit:
@@ -61,7 +64,9 @@ class Emit:
         """for i in range(start, stop, step): carried = body(i, carried).  Returns the last values of carried."""
         build = self.build
         before = build.block
-        head, inside, done = (build.append_basic_block(name) for name in ("loop", "loop.body", "loop.done"))
+        head = build.append_basic_block("loop")
+        inside = build.append_basic_block("loop.body")
+        done = build.append_basic_block("loop.done")
         build.branch(head)
         build.position_at_end(head)
         i, *phis = (build.phi(value.type) for value in (start, *carried))

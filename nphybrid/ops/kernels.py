@@ -3,6 +3,8 @@
 Each operation has a Python wrapper and a jitted loop. The wrapper checks the arguments, allocates the result and
 divides the work into tasks. The loop computes one task, without checks. The plain definition of `f` is `reference.f`.
 """
+import functools
+
 import numpy as np
 
 from . import threads
@@ -10,12 +12,12 @@ from .attention import attention, attention_with_weights
 from .checks import floats
 from .elementwise import activate_in, code_of
 from .emit import wide
-from .folds import moments
 from .integers import ceil_div
 from .jit import jit
 from .matmul import conv2d, linear, linear_activate, linear_add
 from .memory import aligned, empty
 from .packed import prepare, ready
+from .reductions import moments
 
 __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
@@ -72,6 +74,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     return y.reshape(B, H, W, C)
 
 
+@functools.lru_cache(4096)
 def _rows_per_task(rows, width):
     """How many rows of `width` elements are a task: at most CHUNK elements, but at least one row."""
     tasks = ceil_div(rows * width, CHUNK)

