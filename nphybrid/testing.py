@@ -187,7 +187,8 @@ def torch_twin(model, dtype=None, attention=None):
     kind, config = _torch_class_and_config(model)
     if config.model_type != "bit":
         rounds_softmax = config.model_type == "vit" and dtype == torch.float64
-        config._attn_implementation = attention or ("sdpa" if rounds_softmax else "eager")
+        # A dict, because a hybrid's backbone refuses "sdpa".
+        config._attn_implementation = {"": attention or ("sdpa" if rounds_softmax else "eager")}
     parts = {}
     if model.parts:
         parts = {"add_pooling_layer": bool(model.parts["pooler"]), "use_mask_token": model.parts["mask_token"]}

@@ -14,7 +14,7 @@ def add(verbs):
     verb.add_argument("--common", action="store_true",
                       help="compare only the states that both have (default: a state in one of them is a difference)")
     verb.add_argument("--only", action="append", default=[], metavar="PATTERN",
-                      help="compare only the states whose names match, such as 'blocks.0.*'; may be given several times")
+                      help="compare only the states whose names match, such as 'blocks.0.*'; may be given again")
     verb.add_argument("--image", help="the picture that both models read (default: a built-in input)")
     add_format(verb)
     return verb
