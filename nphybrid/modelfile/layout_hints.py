@@ -41,7 +41,7 @@ def layout_hint(a, b, tolerance, labels):
     """The first simple change of b's layout after which max|a - b| / max|b| <= tolerance, as a text; None without one.
 
     a, b: arrays of real numbers that differ, of any two shapes. Where no change of the layout helps, the hint says
-    which elements are NaN on one side only.
+    which elements are NaN on one side only, or which transposition makes the shapes the same.
 
     >>> x = np.arange(6.0).reshape(2, 3)
     >>> layout_hint(x, x.T, 0, Labels("A", "B", "the tolerance"))
@@ -55,6 +55,9 @@ def layout_hint(a, b, tolerance, labels):
         return nan
     if a.size == b.size > 1 and _equal(np.sort(a, axis=None), np.sort(b, axis=None), tolerance):
         return f"{labels.b} has the numbers of {labels.a}, equal to {labels.bound}, in another order"
+    if a.shape != b.shape and (axes := _transpositions(a, b)):
+        error, best = min((difference(a, b.transpose(order))[0], order) for order in axes)
+        return f"same shape after transpose {best} of {labels.b}; max|a - b| / max|b| is then {error:.3g}"
     return None
 
 
@@ -62,10 +65,15 @@ def _equal(a, b, tolerance):
     return a.shape == b.shape and difference(a, b)[0] <= tolerance
 
 
-def _transposed(a, b, tolerance):
+def _transpositions(a, b):
+    """The orders of b's axes, other than its own, that give it the shape of a."""
     if a.ndim != b.ndim or a.ndim > MOST_AXES:
-        return None
-    for axes in list(permutations(range(a.ndim)))[1:]:
+        return []
+    return [axes for axes in list(permutations(range(a.ndim)))[1:] if b.transpose(axes).shape == a.shape]
+
+
+def _transposed(a, b, tolerance):
+    for axes in _transpositions(a, b):
         if _equal(a, b.transpose(axes), tolerance):
             return f"transpose {axes} of {{b}}"
     return None

@@ -56,7 +56,8 @@ def test_torch_agrees_on_every_image(logits, pictures):
     import torch
 
     from nphybrid.testing import torch_twin
-    peer = torch_twin(ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference"))
+    model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    peer = torch_twin(model, attention="sdpa")
     with torch.inference_mode():
         theirs = np.concatenate([peer(torch.from_numpy(x)).logits.numpy() for x in np.split(pictures[0], 20)])
     assert undecided(theirs) == []

@@ -24,7 +24,7 @@ def test_logits_are_as_accurate_as_pytorch(tolerance):
         truths = [exact(x).logits for x in pictures]
         for dtype in ratios:
             fast = type(exact)(exact.config, state_dict=exact.state_dict(), dtype=dtype)
-            peer = torch_twin(exact, dtype)
+            peer = torch_twin(exact, dtype, "sdpa")
             for x, truth in zip(pictures, truths):
                 with torch.inference_mode():
                     theirs = peer(torch.from_numpy(x).to(getattr(torch, dtype))).logits.float().numpy()

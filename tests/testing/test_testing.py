@@ -146,11 +146,15 @@ def test_a_transposed_square_has_the_same_shape():
     assert "max|a - b| / max|b| is" in text and "equal to rtol after transpose (0, 1, 3, 2) of states" in text
 
 
-def test_no_hint_where_the_transposed_array_differs_too(trace):
+def test_transposed_and_wrong(trace):
+    """Then the figure is that of the transposed array; one of the same shape gets no hint."""
     changed = trace["stem"].transpose(0, 3, 1, 2).copy()
     changed[1, 2, 3, 4] += 1
-    text = message(trace, {**trace, "stem": changed})
-    assert text.splitlines()[1] == "the same before it: 3 states"
+    error = 1 / np.abs(changed).max()
+    assert message(trace, {**trace, "stem": changed}).splitlines()[1] == (
+        f"  same shape after transpose (0, 2, 3, 1) of states; max|a - b| / max|b| is then {error:.3g}")
+    square = np.random.default_rng(2).standard_normal((7, 7))
+    assert "transpose" not in message({"norm": square}, {"norm": square.T + np.eye(7)})
 
 
 @pytest.mark.parametrize("change, hint", [
