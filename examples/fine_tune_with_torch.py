@@ -10,13 +10,13 @@ import tempfile
 
 import numpy as np
 import torch
-from parity_with_torch import twin
 from teach_your_own_classes import draw_into, halves
 
 from nphybrid import ViTHybridForImageClassification, default_model
 from nphybrid.batch import run
 from nphybrid.checkpoint import sha256
 from nphybrid.classifier import classes, scores, teach
+from nphybrid.testing import torch_twin
 
 BATCH, RATE = 20, 3e-5
 
@@ -67,7 +67,7 @@ def main(folder):
     model = with_fitted_head(known)
     (pixel_values, labels), unseen = prepared(model, known), prepared(model, new)
     print(f"a fitted head        {accuracy(model, *unseen)} of {len(new)} new pictures right")
-    network = twin(model)
+    network = torch_twin(model)
     losses = epoch(network, pixel_values, labels)
     print(f"one epoch, PyTorch   loss {losses[0]:.3f} -> {losses[-1]:.3f}")
     back(model, network)

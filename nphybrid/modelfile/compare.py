@@ -1,25 +1,30 @@
-"""Where two networks, or two implementations of one, part: every state of the walk beside its twin.
+"""The first state in which two models, or two implementations of one model, differ: each state of A beside that of B.
 
 A trace is a file {state: array}, as `nphybrid trace --save a.npz` and `numpy.savez("a.npz", **model.trace(x))` write.
-Two model files are walked here, by the reference engine in float64, so that whatever differs lies in the files.
+Two model files are run here by the reference engine in float64, so that every difference comes from the files.
 """
 import math
+from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 import numpy as np
 
 from .. import checkpoint, tensorfile
+from ..api.checks import as_array
 from ..checkpoint import hub
 from ..dialects.guess import guess
-from ..text import dimensions, json_number, printable, table
+from ..text import dimensions, json_number, name_list, printable, table
 from ..trace import Discard, Trace
+from .layout_hints import Labels, difference, layout_hint
 
 # max|a - b| / max|b| up to which a state is the same: between float64 arrays, and between others. Observed: 3.1e-14
 # between the reference and PyTorch in 83 networks; and in float32, of any state of the networks of verification.BOUNDS,
 # 1.2e-4 (reference) and 3.5e-5 (numba), both in BiT-R50x1. A wrong eps may be less than that, so compare in float64.
 EXACT, ROUNDED = 1e-9, 3e-4
 
-# The order of the walk. What is inside a part comes before the part itself.
+FILES = Labels("A", "B", "the tolerance")
+
+# The order of the forward pass. The states inside a part come before the state of the part itself.
 _PARTS = ("pixel_values", "stem", "stages", "features_norm", "tokens", "blocks", "norm", "pooler", "pool_norm",
           "pre_logits", "logits")
 _INSIDE = {
@@ -39,23 +44,27 @@ class Row(NamedTuple):
     where: tuple | None                   # index of the largest |a - b|
     values: tuple | None                  # of A and of B, there
     verdict: str                          # "equal", "within", "DIFFERS", "other shape", "only in A", "only in B"
+    hint: str | None = None               # of the first row that differs: how the layouts differ
 
     @property
     def ok(self):
-        """Whether it is as it should be."""
+        """Whether the state is the same on both sides."""
         return self.verdict in ("equal", "within")
 
 
-def compared(a, b, tolerance=None, image=None):
-    """Every state of two models or two traces, in the order of the walk.  -> list of Row
+# ---------------------------------------------------------------- two files
+
+def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
+    """Compare two models or two traces state by state, in the order of the forward pass.  -> list of Row
 
     a, b: two models of any format, by path or by name on the hub, or two traces (`.npz`, `.safetensors`). tolerance:
-    of max|a - b| / max|b|, the default is EXACT between two float64 arrays and ROUNDED between others. image: the path
-    of a picture, which each model sees through its own image processor; default: the built-in input. NaN is equal to
-    NaN alone. Raises ValueError for a model beside a trace, and what reading them raises.
+    bound of max|a - b| / max|b|; the default is EXACT between two float64 arrays and ROUNDED between others. image:
+    the path of a picture, which each model reads through its own image processor; default: the built-in input.
+    common, only: see `compare_states`. NaN equals only NaN. Raises ValueError for a model and a trace, and what
+    reading them and `compare_states` raise.
 
     >>> from nphybrid import default_model
-    >>> rows = compared(default_model(), default_model())
+    >>> rows = compare_files(default_model(), default_model())
     >>> rows[0].name, rows[-1].name, {row.verdict for row in rows}
     ('pixel_values', 'logits', {'equal'})
     """
@@ -63,13 +72,11 @@ def compared(a, b, tolerance=None, image=None):
     kinds = [_kind(path) for path in (a, b)]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{a} is a {kinds[0]} and {b} a {kinds[1]}; expected two models or two traces")
-    if kinds[0] == "trace":
-        if image is not None:
-            raise ValueError("image: only models look at pictures; these are traces")
-        return _rows(tensorfile.stored(a), tensorfile.stored(b), tolerance)
-    out = Twin(_walked(a, image, Trace()), tolerance)
-    _walked(b, image, out)
-    return in_order(out.rows + [_alone(name, state, None) for name, state in out.others.items()])
+    if kinds[0] == "model":
+        return _compare_models(a, b, tolerance, image, common, only)
+    if image is not None:
+        raise ValueError("image: expected two models, which read pictures; found two traces")
+    return compare_states(tensorfile.stored(a), tensorfile.stored(b), tolerance, common, only)
 
 
 def _kind(path):
@@ -79,96 +86,158 @@ def _kind(path):
     return "trace" if guess(tensorfile.stored(path))[0] is None else "model"
 
 
-def _walked(path, image, out):
-    """Walk a model, its states going to a notebook.  -> the notebook"""
+def _compare_models(a, b, tolerance, image, common, only):
+    trace = Trace()
+    _run_model(a, image, trace)
+    names = list(trace)
+    comparison = Comparison(trace, tolerance, only)
+    del trace
+    _run_model(b, image, comparison)
+    rows = comparison.rows | {name: _one_sided_row(name, x, None) for name, x in comparison.others.items()}
+    return [rows[name] for name in select_names(names, comparison.names, common, only)]
+
+
+def _run_model(path, image, trace):
+    """Load a model and put the states of one forward pass into a trace."""
     from ..api.load import load
     model = load(path, engine="reference", dtype="float64")
     if image is None:
         x = checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2)
     else:
         x = model.prepared(image)
-    model.run_into(out, x)
-    return out
+    model.run_into(trace, x)
 
 
-class Twin(Discard):
-    """Lays each state beside the one of its name in another trace, and forgets both: a large network's states are
-    held once, not twice."""
+class Comparison(Discard):
+    """A trace that compares each state with that of the same name in `others`, then drops both: the states of a large
+    network are in memory once, not twice."""
 
-    def __init__(self, others, tolerance):
+    def __init__(self, others, tolerance, only=()):
         super().__init__()
-        self.others, self.tolerance, self.rows = dict(others), tolerance, []
+        self.others, self.tolerance, self.only = dict(others), tolerance, only
+        self.names, self.rows = [], {}
 
     def wants(self, name):
-        """Everything, the attention weights too."""
+        """Every state, the attention weights too."""
         return True
 
     def __setitem__(self, name, state):
+        self.names.append(name)
         other = self.others.pop(name, None)
-        row = _alone(name, None, state) if other is None else _beside(name, other, state, self.tolerance)
-        self.rows.append(row)
+        if _matches(name, self.only):
+            explain = not any(_differs(row) for row in self.rows.values())
+            self.rows[name] = _row(name, other, state, self.tolerance, FILES, explain)
 
 
-def _rows(a, b, tolerance):
-    """Two traces {name: array or Stored}; no more than two arrays are in memory at once."""
-    rows = [_beside(name, np.asarray(a[name]), np.asarray(b[name]), tolerance) for name in a if name in b]
-    rows += [_alone(name, a[name], None) for name in a if name not in b]
-    return in_order(rows + [_alone(name, None, b[name]) for name in b if name not in a])
+# ---------------------------------------------------------------- two mappings of states
+
+def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
+    """Compare two mappings {name: array} state by state, in the order of the forward pass.  -> list of Row
+
+    a, b: arrays of any real dtype, torch tensors, or `Stored` arrays, which are read one at a time. tolerance: as in
+    `compare_files`. common: compare only the names that both have. only: shell-style patterns; compare only the names
+    that match one of them. labels: what A, B and the tolerance are called in verdicts and hints. Raises ValueError for
+    a pattern that matches no name, and with `common` where no name is in both; TypeError for an array that does not
+    hold real numbers.
+
+    >>> x = np.ones((2, 3))
+    >>> [(row.name, row.verdict) for row in compare_states({"stem": x, "norm": x}, {"norm": 2 * x})]
+    [('stem', 'only in A'), ('norm', 'DIFFERS')]
+    """
+    rows, explain = [], True
+    for name in select_names(list(a), list(b), common, only):
+        row = _row(name, a[name] if name in a else None, b[name] if name in b else None, tolerance, labels, explain)
+        explain = explain and not _differs(row)
+        rows.append(row)
+    return rows
 
 
-def _alone(name, a, b):
-    shapes = tuple(None if x is None else tuple(x.shape) for x in (a, b))
-    return Row(name, shapes, None, None, None, "only in A" if b is None else "only in B")
+def select_names(names_a, names_b, common=False, only=()):
+    """The names of states to compare, in the order of the forward pass.  Arguments and errors: `compare_states`.
+
+    >>> select_names(["stem", "norm", "logits"], ["logits", "stem"], common=True, only=["s*"])
+    ['stem']
+    """
+    names = in_forward_order(dict.fromkeys([*names_a, *names_b]))
+    if common:
+        both = set(names_a) & set(names_b)
+        names = [name for name in names if name in both]
+        if not names:
+            raise ValueError("expected a state that both have; one has "
+                             f"{name_list(names_a) or 'none'}, the other {name_list(names_b) or 'none'}")
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"only: expected a pattern that matches a state, found {pattern!r}; "
+                             f"the states are {name_list(names)}")
+    return [name for name in names if _matches(name, only)]
 
 
-def _beside(name, a, b, tolerance):
+def _matches(name, only):
+    return not only or any(fnmatchcase(name, pattern) for pattern in only)
+
+
+def _row(name, a, b, tolerance, labels, explain):
+    """The row of one state; a or b is None where that side has no such state."""
+    if a is None or b is None:
+        return _one_sided_row(name, a, b, labels)
+    a, b = _as_numbers(name, a), _as_numbers(name, b)
     shapes = tuple(a.shape), tuple(b.shape)
-    if shapes[0] != shapes[1]:
-        return Row(name, shapes, None, None, None, "other shape")
     if tolerance is None:
         tolerance = EXACT if a.dtype == b.dtype == np.float64 else ROUNDED
-    error, where = difference(a, b)
-    verdict = "equal" if error == 0 else "within" if error <= tolerance else "DIFFERS"
-    values = None if where is None else (float(a[where]), float(b[where]))
-    return Row(name, shapes, error, where, values, verdict)
+    if shapes[0] != shapes[1]:
+        row = Row(name, shapes, None, None, None, "other shape")
+    else:
+        error, where = difference(a, b)
+        values = None if where is None else (float(a[where]), float(b[where]))
+        row = Row(name, shapes, error, where, values, _verdict(error, tolerance))
+    return row._replace(hint=layout_hint(a, b, tolerance, labels)) if explain and not row.ok else row
 
 
-def difference(a, b):
-    """max|a - b| / max|b| of two arrays of one shape, and the index of the largest |a - b|; None where none differs.
+def _one_sided_row(name, a, b, labels=FILES):
+    shapes = tuple(None if x is None else np.shape(x) for x in (a, b))
+    return Row(name, shapes, None, None, None, f"only in {labels.a if b is None else labels.b}")
 
-    What is infinite or NaN in one alone, or infinite with another sign, differs infinitely.
 
-    >>> difference(np.array([1.0, np.nan, 4.0]), np.array([1.0, np.nan, 5.0]))
-    (0.2, (2,))
+def _verdict(error, tolerance):
+    if error == 0:
+        return "equal"
+    return "within" if error <= tolerance else "DIFFERS"
+
+
+def _differs(row):
+    """Whether both sides have the state and it is not the same."""
+    return not row.ok and None not in row.shapes
+
+
+def _as_numbers(name, x):
+    x = as_array(x)
+    if x.dtype.kind in "OSUcmM":
+        raise TypeError(f"{printable(name)}: expected an array of real numbers, found dtype {x.dtype}")
+    return x
+
+
+# ---------------------------------------------------------------- the order of the forward pass
+
+def in_forward_order(names):
+    """Names of states in the order of the forward pass; unknown names come last in their part.
+
+    >>> in_forward_order(["logits", "blocks.10", "blocks.2", "blocks.2.fc1", "stem"])
+    ['stem', 'blocks.2.fc1', 'blocks.2', 'blocks.10', 'logits']
     """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    with np.errstate(invalid="ignore", over="ignore"):
-        apart = np.asarray(np.abs(a - b))
-    apart[(a == b) | np.isnan(a) & np.isnan(b)] = 0
-    apart[np.isnan(apart)] = np.inf
-    if not apart.any():
-        return 0.0, None
-    where = tuple(int(i) for i in np.unravel_index(apart.argmax(), apart.shape))
-    largest = float(np.abs(b[np.isfinite(b)]).max(initial=0))
-    return float(apart[where]) / largest if largest else math.inf, where
-
-
-# ---------------------------------------------------------------- the order of the walk
-
-def in_order(rows):
-    """Rows as the walk meets their states, whatever order a file had them in; states unknown to it come last."""
-    names = [row.name for row in rows]
-    early = any(name.startswith("stages.") and name.endswith(".norm3") for name in names)
-    unit = "preactivation" if early else "bottleneck"
-    return sorted(rows, key=lambda row: _place(row.name, unit))
+    names = list(names)
+    # Only a pre-activation unit has no norm on its shortcut. transformers has a norm3 in both kinds of unit.
+    inside = [name.split(".")[-1] for name in names if name.startswith("stages.")]
+    unit = "preactivation" if "norm3" in inside and "norm_proj" not in inside else "bottleneck"
+    return sorted(names, key=lambda name: _place(name, unit))
 
 
 def _place(name, unit):
     """A key that sorts: parts in their order, numbers by value, the inside of a part before the part."""
     scope, *rest = name.split(".")
-    words, key = _INSIDE.get(unit if scope == "stages" else scope, ()), [_rank(scope, _PARTS)]
+    inside = _INSIDE.get(unit if scope == "stages" else scope, ())
+    key = [_rank(scope, _PARTS)]
     for word in rest:
-        key.append(int(word) if word.isdecimal() else _rank(word, words))
+        key.append(int(word) if word.isdecimal() else _rank(word, inside))
     return key + [math.inf]
 
 
@@ -176,24 +245,34 @@ def _rank(word, words):
     return words.index(word) if word in words else len(words)
 
 
-# ---------------------------------------------------------------- what is shown
+# ---------------------------------------------------------------- text and JSON
 
 def first_difference(rows):
-    """The first row that is not as it should be; None if all are."""
+    """The first row whose state is not the same on both sides; None if all are."""
     return next((row for row in rows if not row.ok), None)
 
 
-def shown(rows):
-    """A row per state, then where the two first part."""
-    cells = [(printable(row.name), _shape(row.shapes), _error(row.error), row.verdict) for row in rows]
-    return table([("state", "shape", "max|a - b| / max|b|", ""), *cells], "<<><") + "\n\n" + _conclusion(rows)
+def format_rows(rows):
+    """A line per state, the states that differ first; then the first difference in the order of the forward pass."""
+    cells = [("state", "shape", "max|a - b| / max|b|", "")]
+    for row in sorted(rows, key=lambda row: row.ok):
+        cells.append((printable(row.name), format_shapes(row.shapes), format_error(row.error), row.verdict))
+    return table(cells, "<<><") + "\n\n" + _conclusion(rows)
 
 
-def _error(error):
-    return "" if error is None else f"{error:.1e}" if error else "0"
+def format_error(error):
+    """An error of a Row as text."""
+    if error is None:
+        return ""
+    return f"{error:.1e}" if error else "0"
 
 
-def _shape(shapes):
+def format_shapes(shapes):
+    """The shapes of a Row as text: one where both are the same, or where one side has none.
+
+    >>> format_shapes(((1, 2), (2, 1))), format_shapes(((5,), None))
+    ('1x2 / 2x1', '5')
+    """
     return " / ".join(dict.fromkeys(dimensions(shape) for shape in shapes if shape is not None))
 
 
@@ -201,16 +280,23 @@ def _conclusion(rows):
     first = first_difference(rows)
     if first is None:
         return f"no state differs, of {len(rows)}"
-    count = f"{sum(not row.ok for row in rows)} of {len(rows)} states differ, first {printable(first.name)}: "
-    if first.error is None:
-        return count + (f"shapes {_shape(first.shapes)}" if None not in first.shapes else first.verdict)
-    a, b = first.values
-    return count + f"{a:.9g} in A, {b:.9g} in B at {list(first.where)}, error {_error(first.error)}"
+    text = f"{sum(not row.ok for row in rows)} of {len(rows)} states differ, first {printable(first.name)}: "
+    if None in first.shapes:
+        text += first.verdict
+    elif first.error is None:
+        text += f"shapes {format_shapes(first.shapes)}"
+    else:
+        a, b = first.values
+        text += f"{a:.9g} in A, {b:.9g} in B at {list(first.where)}, error {format_error(first.error)}"
+    return text if first.hint is None else f"{text}\n{first.hint}"
 
 
-def as_json(rows):
-    """What `json` can hold."""
-    first = first_difference(rows)
-    return {"equal": first is None, "first": first and first.name, "states": [
-        {**row._asdict(), "error": json_number(row.error), "values": row.values and [*map(json_number, row.values)]}
-        for row in rows]}
+def rows_to_json(rows):
+    """The rows as `json` can hold them, in the order of the forward pass."""
+    first, states = first_difference(rows), []
+    for row in rows:
+        fields = row._asdict()
+        del fields["hint"]
+        values = row.values and [*map(json_number, row.values)]
+        states.append({**fields, "error": json_number(row.error), "values": values})
+    return {"equal": first is None, "first": first and first.name, "states": states}

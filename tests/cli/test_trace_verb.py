@@ -12,7 +12,7 @@ from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTForIma
 from nphybrid.__main__ import main
 from nphybrid.api import load as loading
 from nphybrid.modelfile import summary
-from nphybrid.modelfile.compare import compared
+from nphybrid.modelfile.compare import compare_files
 from nphybrid.trace import State, Stopwatch, Trace
 
 BIT = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=2)
@@ -164,8 +164,8 @@ def test_compare_reads_what_was_saved(model, cat, root, traced, tmp_path, capsys
     traced(str(other), "--model", path, "--engine", "reference", "--save", files[2])
     assert main(["compare", *files[:2]]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"no state differs, of {len(rows)}"
-    assert [row.name for row in compared(*files[:2])] == [row["name"] for row in rows]
-    assert {row.verdict for row in compared(files[0], files[0])} == {"equal"}
+    assert [row.name for row in compare_files(*files[:2])] == [row["name"] for row in rows]
+    assert {row.verdict for row in compare_files(files[0], files[0])} == {"equal"}
     assert main(["compare", files[0], files[2]]) == 1
     assert "differ, first pixel_values: " in capsys.readouterr().out.splitlines()[-1]
 

@@ -25,7 +25,10 @@ def test_who_imports_what():
     assert users("distributed") == {"batch/cluster.py"} and users("dask") == set()
     assert users("PIL") == {"image.py", "pictures/decode.py", "api/processor.py", "explain/drawing.py",
                             "explain/figures.py", "explain/reading.py"}
-    for foreign in "torch transformers timm safetensors scipy jax tensorflow requests pickle".split():
+    # The PyTorch network for programmers who compare with it, imported inside the two functions that need it.
+    assert users("torch") == users("transformers") == {"testing.py"}
+    assert not re.search(r"^(from|import) (torch|transformers)", SOURCES["testing.py"], re.MULTILINE)
+    for foreign in "timm safetensors scipy jax tensorflow requests pickle".split():
         assert users(foreign) == set(), foreign
 
 

@@ -11,7 +11,7 @@ from nphybrid import (PRESETS, BitConfig, BitForImageClassification, ViTHybridCo
                       ViTHybridModel, default_model, tensorfile)
 from nphybrid.__main__ import main
 from nphybrid.checkpoint import hub
-from nphybrid.modelfile.compare import Row, compared, difference, first_difference, in_order
+from nphybrid.modelfile.compare import compare_files, difference, first_difference, in_forward_order, select_names
 from nphybrid.modelfile.summary import summary
 from nphybrid.tensorfile import write_safetensors
 
@@ -97,18 +97,14 @@ CONFIGS = {**PRESETS, "border": replace(PRESETS["R26+ViT-S/32"], padding="symmet
 def test_the_order_is_the_walks(name):
     walked = [row.name for row in summary(CONFIGS[name])]
     shuffled = random.Random(4).sample(walked, len(walked))
-    assert in_order_of(shuffled) == walked and shuffled != walked
-
-
-def in_order_of(names):
-    return [row.name for row in in_order([Row(name, (), None, None, None, "") for name in names])]
+    assert in_forward_order(shuffled) == walked and shuffled != walked
 
 
 def test_the_order_of_weights_masks_and_poolers():
     model = ViTHybridModel(replace_config(num_hidden_layers=11), use_mask_token=True, engine="reference")
     walked = list(model.trace(np.zeros((1, 3, 33, 47), np.float32), bool_masked_pos=np.ones((1, 5 * 6), bool)))
     assert {"tokens.masked", "blocks.10.weights", "pooler"} <= set(walked)
-    assert in_order_of(sorted(walked)) == walked
+    assert in_forward_order(sorted(walked)) == walked
 
 
 def replace_config(**changes):
@@ -116,7 +112,7 @@ def replace_config(**changes):
 
 
 def test_unknown_states_come_last_of_their_part():
-    assert in_order_of(["zeta", "blocks.1", "blocks.0.mine", "logits", "blocks.0", "alpha", "blocks.0.fc1"]) == [
+    assert in_forward_order(["zeta", "blocks.1", "blocks.0.mine", "logits", "blocks.0", "alpha", "blocks.0.fc1"]) == [
         "blocks.0.fc1", "blocks.0.mine", "blocks.0", "blocks.1", "logits", "zeta", "alpha"]
 
 
@@ -136,7 +132,7 @@ def test_a_swapped_query_and_key(saved, model, capsys):
     for leaf in "weight", "bias":
         a, b = LAYER.format(1, "query", leaf), LAYER.format(1, "key", leaf)
         state[a], state[b] = state[b], state[a]
-    rows = compared(saved("a.h5"), saved("b.h5", rebuilt(state)))
+    rows = compare_files(saved("a.h5"), saved("b.h5", rebuilt(state)))
     assert first_difference(rows).name == "blocks.1.query"
     names = [row.name for row in rows]
     assert list(verdicts(rows)) == [name for name in names[names.index("blocks.1.query"):] if name != "blocks.1.value"]
@@ -148,7 +144,7 @@ def test_a_swapped_query_and_key(saved, model, capsys):
 def test_a_changed_bias_is_found_where_it_is(saved, model):
     state = model.state_dict()
     state["classifier.bias"][3] += 0.5
-    (row,) = [row for row in compared(saved("a.h5"), saved("b.h5", rebuilt(state))) if not row.ok]
+    (row,) = [row for row in compare_files(saved("a.h5"), saved("b.h5", rebuilt(state))) if not row.ok]
     a, b = row.values
     assert (row.name, row.where, row.verdict) == ("logits", (0, 3), "DIFFERS") and b - a == pytest.approx(0.5)
 
@@ -158,13 +154,13 @@ def test_a_changed_bias_is_found_where_it_is(saved, model):
 def test_tolerance(change, tolerance, ok, saved, model):
     state = model.state_dict()
     state["classifier.bias"][3] += change
-    row = compared(saved("a.h5"), saved("b.h5", rebuilt(state)), tolerance)[-1]
+    row = compare_files(saved("a.h5"), saved("b.h5", rebuilt(state)), tolerance)[-1]
     assert row.ok == ok and row.verdict == ("equal" if not change else "within" if ok else "DIFFERS")
 
 
 def test_networks_of_other_shapes(saved, capsys):
     other = rebuilt(None, replace_config(num_hidden_layers=3, intermediate_size=21))
-    rows = compared(saved("a.h5"), saved("b.h5", other))
+    rows = compare_files(saved("a.h5"), saved("b.h5", other))
     told = verdicts(rows)
     assert told["blocks.0.fc1"] == told["blocks.1.fc1"] == "other shape"
     assert {name for name, verdict in told.items() if verdict == "only in B"} == {
@@ -179,7 +175,7 @@ def test_networks_of_other_shapes(saved, capsys):
 def test_networks_of_two_kinds(saved, tmp_path):
     bit = BitForImageClassification(BitConfig(**BACKBONE), engine="reference")
     bit.save(tmp_path / "bit.h5")
-    told = verdicts(compared(saved("a.h5"), tmp_path / "bit.h5"))
+    told = verdicts(compare_files(saved("a.h5"), tmp_path / "bit.h5"))
     assert told["tokens"] == "only in A" and told["stem"] == "other shape"
 
 
@@ -190,24 +186,24 @@ def test_a_model_equals_its_copy_in_another_dialect(saved, tmp_path):
                                  BACKBONE, embedding_size=32, hidden_sizes=[128], depths=[1], num_groups=32))
     path = saved("m.h5", ViTHybridForImageClassification(config, engine="reference", seed=5))
     assert main(["convert", path, str(tmp_path / "timm"), "--to", "timm", "--lossy"]) == 0
-    assert verdicts(compared(path, tmp_path / "timm", tolerance=0)) == {}
+    assert verdicts(compare_files(path, tmp_path / "timm", tolerance=0)) == {}
 
 
 def test_a_model_on_the_hub_is_the_folder_that_was_fetched(saved, model, tmp_path, monkeypatch):
     model.save_pretrained(tmp_path / "folder")
     monkeypatch.setattr(hub, "fetched", lambda *_: tmp_path / "folder")
-    assert verdicts(compared("owner/name", saved("m.h5"))) == {}
+    assert verdicts(compare_files("owner/name", saved("m.h5"))) == {}
 
 
 def test_a_picture_through_each_models_own_processor(root, tmp_path):
     cat = root / "examples" / "images" / "cat.png"
-    assert verdicts(compared(default_model(), default_model(), image=cat)) == {}
+    assert verdicts(compare_files(default_model(), default_model(), image=cat)) == {}
     other = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     other.processor = {**other.processor, "image_mean": [0.5, 0.5, 0.6]}
     other.save(tmp_path / "m.h5")
-    rows = compared(default_model(), tmp_path / "m.h5", image=cat)
+    rows = compare_files(default_model(), tmp_path / "m.h5", image=cat)
     assert first_difference(rows).name == "pixel_values" and first_difference(rows).where[3] == 2
-    assert verdicts(compared(default_model(), tmp_path / "m.h5")) == {}, "the built-in input needs no processor"
+    assert verdicts(compare_files(default_model(), tmp_path / "m.h5")) == {}, "the built-in input needs no processor"
 
 
 # ---------------------------------------------------------------- traces
@@ -223,17 +219,17 @@ def test_text_of_two_traces(states, trace, capsys):
     error = f"{(100 - float(was)) / 100:.1e}"
     assert capsys.readouterr().out == f"""\
 state             shape      max|a - b| / max|b|
+blocks.0.key      2x31x12                {error}  DIFFERS
+blocks.0.out      2x31x12                         only in A
+blocks.0.fc1      2x31x20                         only in B
+norm              1x2 / 2x1                       other shape
 blocks.0.norm1    2x31x12                      0  equal
 blocks.0.query    2x31x12                      0  equal
-blocks.0.key      2x31x12                {error}  DIFFERS
 blocks.0.value    2x31x12                      0  equal
 blocks.0.weights  2x3x31x31                    0  equal
 blocks.0.context  2x31x12                      0  equal
-blocks.0.out      2x31x12                         only in A
 blocks.0.norm2    2x31x12                      0  equal
-blocks.0.fc1      2x31x20                         only in B
 blocks.0          2x31x12                      0  equal
-norm              1x2 / 2x1                       other shape
 
 4 of 11 states differ, first blocks.0.key: {was:.9g} in A, 100 in B at [1, 4, 7], error {error}
 """
@@ -242,7 +238,7 @@ norm              1x2 / 2x1                       other shape
 def test_the_first_difference_of_a_trace_is_the_walks_not_the_files(states, trace):
     """A safetensors file sorts its names, in which blocks come before the stem."""
     changed = {name: states[name] + np.float32(1) for name in ("blocks.0.norm1", "stem.conv", "tokens.proj")}
-    rows = compared(trace("a.safetensors"), trace("b.safetensors", **changed))
+    rows = compare_files(trace("a.safetensors"), trace("b.safetensors", **changed))
     assert list(verdicts(rows)) == ["stem.conv", "tokens.proj", "blocks.0.norm1"]
     assert [row.name for row in rows] == list(states)
 
@@ -250,21 +246,21 @@ def test_the_first_difference_of_a_trace_is_the_walks_not_the_files(states, trac
 @pytest.mark.parametrize("dtype, ok", [(np.float32, True), (np.float64, False)])
 def test_float64_is_held_closer(dtype, ok, trace):
     near = [trace(f"{i}.safetensors", norm=np.array([1, 1 + i * 1e-6], dtype)) for i in range(2)]
-    row = next(row for row in compared(*near) if row.name == "norm")
+    row = next(row for row in compare_files(*near) if row.name == "norm")
     assert row.ok == ok and row.verdict == ("within" if ok else "DIFFERS")
 
 
 @pytest.mark.parametrize("tolerance, verdict", [(0.25, "within"), (np.nextafter(0.25, 0), "DIFFERS")])
 def test_a_tolerance_includes_itself(tolerance, verdict, trace):
     a, b = (trace(f"{x}.safetensors", norm=np.array([1.0, x])) for x in (2.5, 2))
-    assert next(row for row in compared(a, b, tolerance) if row.name == "norm").verdict == verdict
+    assert next(row for row in compare_files(a, b, tolerance) if row.name == "norm").verdict == verdict
 
 
 def test_nan_is_equal_to_nan_alone(states, trace, capsys):
     bad = states["norm"].copy()
     bad[0, 2, 3] = np.nan
     a, b = trace("a.safetensors", norm=bad), trace("b.safetensors")
-    assert verdicts(compared(a, a)) == {}
+    assert verdicts(compare_files(a, a)) == {}
     for one, other, told in ((a, b, ["nan", float(states["norm"][0, 2, 3])]),
                              (b, a, [float(states["norm"][0, 2, 3]), "nan"])):
         assert main(["compare", one, other, "--format", "json"]) == 1
@@ -276,12 +272,75 @@ def test_nan_is_equal_to_nan_alone(states, trace, capsys):
 @pytest.mark.skipif(not hasattr(tensorfile, "stored_npz"), reason="no reader of .npz")
 def test_a_trace_as_numpy_saves_it(states, trace, tmp_path):
     np.savez(tmp_path / "a.npz", **states)
-    assert verdicts(compared(tmp_path / "a.npz", trace("b.safetensors"), tolerance=0)) == {}
+    assert verdicts(compare_files(tmp_path / "a.npz", trace("b.safetensors"), tolerance=0)) == {}
 
 
 def test_names_from_a_stranger_cannot_command_the_terminal(trace, capsys):
     path = trace("a.safetensors", **{"\x1b[31m": np.ones(2)})
     assert main(["compare", path, trace("b.safetensors")]) == 1 and "\x1b" not in capsys.readouterr().out
+
+
+# ---------------------------------------------------------------- some of the states
+
+def test_common_compares_what_both_have(states, trace, capsys):
+    a, b = trace("a.safetensors", **{"blocks.0.fc1": None}), trace("b.safetensors", norm=None, mine=np.ones(2))
+    assert main(["compare", a, b]) == 1
+    assert "3 of 51 states differ, first blocks.0.fc1: only in B" in capsys.readouterr().out
+    assert main(["compare", a, b, "--common"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"no state differs, of {len(states) - 2}"
+    changed = trace("c.safetensors", norm=None, logits=states["logits"] + np.float32(1))
+    assert main(["compare", a, changed, "--common"]) == 1
+
+
+def test_common_without_a_common_state_fails(trace, states, capsys):
+    a = trace("a.safetensors", **dict.fromkeys([name for name in states if name != "norm"]))
+    b = trace("b.safetensors", norm=None)
+    assert main(["compare", a, b, "--common"]) == 3
+    assert "expected a state that both have; one has 'norm', the other 'blocks.0'" in capsys.readouterr().err
+
+
+def test_only_compares_states_by_pattern(states, trace, capsys):
+    a, b = trace("a.safetensors"), trace("b.safetensors", norm=states["norm"] + np.float32(1))
+    assert main(["compare", a, b, "--only", "blocks.*.query", "--only", "st?m"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == ["stem", "blocks.0.query", "blocks.1.query"] and len(lines) == 6
+    assert main(["compare", a, b, "--only", "norm"]) == main(["compare", a, b, "--only", "*"]) == 1
+    for pattern in "blokcs.*", "NORM":
+        capsys.readouterr()
+        assert main(["compare", a, b, "--only", "norm", "--only", pattern]) == 3
+        assert f"expected a pattern that matches a state, found '{pattern}'" in capsys.readouterr().err
+
+
+def test_only_and_common_of_models(saved, model, tmp_path, capsys):
+    state = model.state_dict()
+    state["classifier.bias"][3] += 0.5
+    a, b = saved("a.h5"), saved("b.h5", rebuilt(state))
+    assert [row.name for row in compare_files(a, b, only=["*.norm1", "logits"])] == [
+        "stages.0.0.norm1", "stages.1.0.norm1", "stages.1.1.norm1", "blocks.0.norm1", "blocks.1.norm1", "logits"]
+    assert main(["compare", a, b, "--only", "norm"]) == 0 and main(["compare", a, b, "--only", "logits"]) == 1
+    bit = BitForImageClassification(BitConfig(**BACKBONE), engine="reference")
+    bit.save(tmp_path / "bit.h5")
+    assert {row.verdict for row in compare_files(a, tmp_path / "bit.h5", common=True)} == {"other shape"}
+
+
+@pytest.mark.parametrize("unit, other", [("norm3", "proj"), ("norm_proj", "norm3")])
+def test_the_order_of_a_few_states_is_that_of_all(unit, other):
+    """In a pre-activation unit norm1 comes before the shortcut's proj; that needs the names that are not compared."""
+    names = ["stages.0.0.proj", "stages.0.0.norm1"]
+    expected = names[::-1] if unit == "norm3" else names
+    assert select_names(names, [*names, f"stages.0.0.{unit}", f"stages.0.0.{other}"], common=True) == expected
+
+
+def test_a_hint_follows_the_first_difference(trace, capsys):
+    x = np.random.default_rng(5).normal(size=(2, 5, 7, 3))
+    a, b = trace("a.safetensors", norm=x), trace("b.safetensors", norm=x.transpose(0, 3, 1, 2))
+    assert main(["compare", a, b]) == 1
+    assert capsys.readouterr().out.splitlines()[-2:] == [
+        "1 of 50 states differ, first norm: shapes 2x5x7x3 / 2x3x5x7",
+        "equal to the tolerance after transpose (0, 2, 3, 1) of B"]
+    assert main(["compare", a, b, "--format", "json"]) == 1
+    row = next(row for row in json.loads(capsys.readouterr().out)["states"] if row["name"] == "norm")
+    assert list(row) == ["name", "shapes", "error", "where", "values", "verdict"]
 
 
 # ---------------------------------------------------------------- refusals
@@ -291,7 +350,7 @@ def test_what_cannot_be_compared(saved, trace, model, tmp_path, capsys):
     model.save_pretrained(tmp_path / "folder")
     (tmp_path / "x.bin").write_bytes(b"\x80\x02}q\x00.")
     for args, told in (([h5, states], f"{h5} is a model and {states} a trace; expected two models or two traces"),
-                       ([states, states, "--image", "x.png"], "only models look at pictures"),
+                       ([states, states, "--image", "x.png"], "expected two models, which read pictures"),
                        ([h5, h5, "--image", "x.png"], "came without an image processor"),
                        ([h5, str(tmp_path / "folder" / "model.safetensors")], "is a part of a model"),
                        ([states, str(tmp_path / "x.bin")], "never opened here"), ([h5, "nowhere"], "nowhere")):

@@ -54,8 +54,10 @@ def test_torch_agrees_on_every_image(logits, pictures):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     import torch
-    from parity_with_torch import twin
-    peer = twin(ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference"))
+
+    from nphybrid.testing import torch_twin
+    model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    peer = torch_twin(model, attention="sdpa")
     with torch.inference_mode():
         theirs = np.concatenate([peer(torch.from_numpy(x)).logits.numpy() for x in np.split(pictures[0], 20)])
     assert undecided(theirs) == []

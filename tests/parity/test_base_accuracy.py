@@ -9,7 +9,9 @@ pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 import torch  # noqa: E402
-from parity_with_torch import error, network, picture, twin  # noqa: E402
+from parity_with_torch import error, network, picture  # noqa: E402
+
+from nphybrid.testing import torch_twin  # noqa: E402
 
 
 def test_logits_are_as_accurate_as_pytorch(tolerance):
@@ -22,7 +24,7 @@ def test_logits_are_as_accurate_as_pytorch(tolerance):
         truths = [exact(x).logits for x in pictures]
         for dtype in ratios:
             fast = type(exact)(exact.config, state_dict=exact.state_dict(), dtype=dtype)
-            peer = twin(exact, getattr(torch, dtype))
+            peer = torch_twin(exact, dtype, "sdpa")
             for x, truth in zip(pictures, truths):
                 with torch.inference_mode():
                     theirs = peer(torch.from_numpy(x).to(getattr(torch, dtype))).logits.float().numpy()

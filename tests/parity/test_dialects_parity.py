@@ -13,8 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from parity_with_torch import telling_weights  # noqa: E402
 from torch.nn import functional  # noqa: E402
+
+from nphybrid.testing import telling_weights  # noqa: E402
 
 from oracles.originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
 from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402

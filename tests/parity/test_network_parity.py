@@ -13,11 +13,12 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from parity_with_torch import error, telling_weights, twin, twin_states  # noqa: E402
+from parity_with_torch import error  # noqa: E402
 
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
 from nphybrid.ops import reference
+from nphybrid.testing import telling_weights, torch_states, torch_twin
 
 KINDS = {"classifier": ViTHybridForImageClassification, "model": ViTHybridModel,
          "backbone": BitBackbone, "bit": BitForImageClassification}
@@ -102,12 +103,6 @@ def inputs(case, model, seed):
     return x, {}
 
 
-def for_torch(arrays, dtype):
-    """Our keywords as tensors: factors in the network's dtype, patch masks as bools."""
-    return {name: torch.from_numpy(array) if array.dtype == bool else torch.from_numpy(array).to(dtype)
-            for name, array in arrays.items()}
-
-
 def label(case):
     return "-".join(str(case[name]).replace(" ", "") for name in ("kind", "unit", "padding", "depths", "tap", "mask"))
 
@@ -118,8 +113,8 @@ def distance(a, b):
 
 WORST = {"float64": (0, ""), "float32": (0, "")}
 
-# Not modules of upstream: the input, and the mask token's turn, which the state "tokens" contains.
-OURS_ALONE = {"pixel_values", "tokens.masked"}
+# transformers has no module that returns it; the state "tokens" contains it.
+OURS_ALONE = {"tokens.masked"}
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[label(case) for case in CASES])
@@ -128,29 +123,31 @@ def test_same_network(number, tolerance):
     model = build(case, number, engine="reference", dtype="float64")
     x, masks = inputs(case, model, number)
     hybrid = case["kind"] in ("classifier", "model")
-    eager = "eager" if hybrid else None
     asked = {"output_attentions": True, "output_hidden_states": True} if hybrid else {"output_hidden_states": True}
-    theirs, answer = twin_states(twin(model, torch.float64, eager), model, x,
-                                 **for_torch(masks, torch.float64), **asked)
-    truth = model.trace(x, **masks)
+    twin = torch_twin(model)
+    theirs, truth = torch_states(twin, x, **masks), model.trace(x, **masks)
 
-    assert set(truth) - set(theirs) <= OURS_ALONE
-    for name in truth.keys() & theirs.keys():
-        assert truth[name].dtype == np.float64
-        apart = distance(truth[name], theirs[name].reshape(truth[name].shape))
+    assert [name for name in truth if name not in OURS_ALONE] == list(theirs)
+    for name in theirs:
+        assert truth[name].dtype == theirs[name].dtype == np.float64 and truth[name].shape == theirs[name].shape
+        apart = distance(truth[name], theirs[name])
         WORST["float64"] = max(WORST["float64"], (apart, name))
         assert apart <= tolerance["same network, float64"], name
     ours = model(x, **masks, **asked)
+    with torch.inference_mode():
+        tensors = {name: torch.from_numpy(array) for name, array in masks.items()}
+        answer = twin(torch.from_numpy(x).double(), **tensors, **asked)
     assert list(ours) == [key for key, value in answer.items() if value is not None]
     for a, b in zip(flat(ours.to_tuple()), flat(answer.to_tuple()), strict=True):
         assert a.shape == tuple(b.shape) and distance(a, b.numpy()) <= tolerance["same network, float64"]
 
     fast = build(case, number).trace(x, **masks)
-    float32, _ = twin_states(twin(model, torch.float32, eager), model, x, **for_torch(masks, torch.float32))
+    float32 = torch_states(torch_twin(model, "float32"), x, **masks)
     assert list(fast) == list(truth)
-    for name in fast.keys() & float32.keys():
+    assert list(float32) == list(theirs)
+    for name in float32:
         assert fast[name].dtype == np.float32, name
-        own = max(error(float32[name].reshape(truth[name].shape), truth[name]), 2e-7)
+        own = max(error(float32[name], truth[name]), 2e-7)
         ratio = error(fast[name], truth[name]) / own
         WORST["float32"] = max(WORST["float32"], (ratio, name))
         assert ratio <= tolerance["float32 state, ratio"], name

@@ -21,9 +21,9 @@ def processors():
 
 @pytest.fixture(scope="module")
 def classifiers():
-    from parity_with_torch import twin
+    from nphybrid.testing import torch_twin
     ours = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
-    return ViTHybridForImageClassification.from_pretrained(default_model()), twin(ours)
+    return ViTHybridForImageClassification.from_pretrained(default_model()), torch_twin(ours)
 
 
 @pytest.fixture(scope="module")

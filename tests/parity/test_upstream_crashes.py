@@ -22,15 +22,16 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from parity_with_torch import telling_weights, twin, upstream  # noqa: E402
 from transformers import BitConfig as TorchBitConfig, BitForImageClassification as TorchBit  # noqa: E402
 from transformers.activations import ACT2CLS  # noqa: E402
 from transformers.modeling_utils import no_init_weights  # noqa: E402
+from transformers.models.deprecated.vit_hybrid import modeling_vit_hybrid as upstream  # noqa: E402
 from transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid import \
     ViTHybridConfig as TorchConfig  # noqa: E402
 
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
+from nphybrid.testing import telling_weights, torch_twin as twin
 
 TINY = dict(backbone_config=dict(layer_type="bottleneck", depths=[1, 1], hidden_sizes=[32, 48], embedding_size=16,
                                  num_groups=4, global_padding="SAME", embedding_dynamic_padding=True,
@@ -108,8 +109,8 @@ def test_other_resolution(size):
 def test_head_mask_and_attentions_always_work(mask):
     model, x = told(ViTHybridForImageClassification, ViTHybridConfig(**TINY, image_size=32)), pixels(2, 3, 32, 32)
     tensor = torch.tensor(mask, dtype=torch.float64)
-    plain = run(twin(model, torch.float64), x, output_attentions=True)
-    masked = run(twin(model, torch.float64), x, head_mask=tensor)
+    plain = run(twin(model, torch.float64, "sdpa"), x, output_attentions=True)
+    masked = run(twin(model, torch.float64, "sdpa"), x, head_mask=tensor)
     assert plain.attentions == (None, None) and close(plain.logits, masked.logits), "upstream's SDPA learned its flags"
     eager = run(twin(model, torch.float64, "eager"), x, head_mask=tensor, output_attentions=True)
     ours = model(x, head_mask=mask, output_attentions=True)

@@ -1,0 +1,319 @@
+"""For programmers who write this architecture in another framework and test it against nphybrid.
+
+    model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
+    model.load_state_dict(telling_weights(model, seed=0))
+    trace = model.trace(pixel_values)                       # {name: array} of every intermediate state
+    assert_states_close(trace, states_of_your_network)      # names the first state that differs
+
+`torch_twin` and `torch_states` give the same states as PyTorch computes them. Only these two import torch and
+transformers (version 4.57.6).
+"""
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from .api.load import CLASSIFIERS
+from .modelfile.compare import compare_states, format_error, format_shapes, in_forward_order
+from .modelfile.layout_hints import Labels
+from .text import printable, table
+
+LABELS = Labels("trace", "states", "rtol")
+
+# How many states before the first difference, and how many names of one side, a message lists.
+MOST_ROWS, MOST_NAMES = 12, 20
+
+
+# ---------------------------------------------------------------- comparing states
+
+def assert_states_close(trace, states, rtol=1e-9, common=True):
+    """Raise AssertionError that names the first state in which two implementations differ; return None if none does.
+
+    trace, states: mappings {name: array}, such as a `Trace`, a dict or what `numpy.load` reads from an `.npz`. Arrays
+    have any shape and any real dtype, are NumPy arrays or torch tensors, and are compared in float64. rtol: bound of
+    max|a - b| / max|b| of each state, with a in `trace` and b in `states`; it is not a bound per element. common:
+    compare only the names that both have; False demands the same names on both sides.
+
+    NaN equals only NaN. "First" is in the order of the forward pass. The message also shows the states before the
+    first difference, says whether the state is equal to rtol after a change of its layout (transposed, reshaped, cut or
+    permuted along an axis), and lists the names of one side only.
+
+    Raises AssertionError for a state that differs in shape or value, for no common name, and with common=False for a
+    name of one side only. Raises TypeError for arguments that are not mappings or arrays that do not hold real
+    numbers, ValueError for an rtol below 0.
+
+    >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
+    >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
+    >>> assert_states_close({"stem.conv": x, "stem": x}, {"stem.conv": x, "stem": x.transpose(0, 3, 1, 2)})
+    Traceback (most recent call last):
+    AssertionError: stem is the first state that differs: shape 1x2x3x4 in trace, 1x4x2x3 in states
+      equal to rtol after transpose (0, 2, 3, 1) of states
+    the same before it: 1 state
+      stem.conv  1x2x3x4  0  equal
+    the same after it: 0 of 0 states
+    """
+    __tracebackhide__ = True
+    for label, mapping in zip(LABELS, (trace, states)):
+        if not isinstance(mapping, Mapping):
+            raise TypeError(f"{label}: expected a mapping {{name: array}}, found a {type(mapping).__name__}")
+    if not rtol >= 0:
+        raise ValueError(f"rtol: expected a number of at least 0, found {rtol}")
+    rows = compare_states(trace, states, rtol, labels=LABELS)
+    both = [row for row in rows if None not in row.shapes]
+    if not both:
+        raise AssertionError("\n".join(["trace and states have no state of the same name", *_one_sided(rows)]))
+    if all(row.ok for row in both) and (common or len(both) == len(rows)):
+        return
+    raise AssertionError("\n".join([*_first_difference(both), *_one_sided(rows)]))
+
+
+def _first_difference(rows):
+    """The lines about the first state that differs, and about those before and after it."""
+    index = next((i for i, row in enumerate(rows) if not row.ok), None)
+    if index is None:
+        return [f"trace and states do not have the same names; the {_count(rows)} of both are the same"]
+    first, before, after = rows[index], rows[:index], rows[index + 1:]
+    lines = [f"{printable(first.name)} is the first state that differs: {_figure(first)}"]
+    if first.hint is not None:
+        lines.append(f"  {first.hint}")
+    lines.append(f"the same before it: {_count(before)}")
+    if len(before) > MOST_ROWS:
+        lines.append(f"  … the last {MOST_ROWS} are")
+    shown = [(f"  {printable(row.name)}", format_shapes(row.shapes), format_error(row.error), row.verdict)
+             for row in before[-MOST_ROWS:]]
+    if shown:
+        lines.append(table(shown, "<<><"))
+    lines.append(f"the same after it: {sum(row.ok for row in after)} of {_count(after)}")
+    return lines
+
+
+def _figure(row):
+    if row.error is None:
+        a, b = (format_shapes([shape]) for shape in row.shapes)
+        return f"shape {a} in trace, {b} in states"
+    a, b = row.values
+    return (f"max|a - b| / max|b| is {row.error:.3g}\n  {a:.9g} in trace, {b:.9g} in states at {list(row.where)} "
+            f"of shape {format_shapes(row.shapes)}")
+
+
+def _one_sided(rows):
+    lines = []
+    for label, side in ("trace", 0), ("states", 1):
+        names = [printable(row.name) for row in rows if row.shapes[1 - side] is None]
+        if names:
+            more = f", … and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+            lines.append(f"only in {label}: {', '.join(names[:MOST_NAMES])}{more}")
+    return lines
+
+
+def _count(rows):
+    return f"{len(rows)} state{'' if len(rows) == 1 else 's'}"
+
+
+# ---------------------------------------------------------------- weights
+
+def telling_weights(model_or_config, seed):
+    """Random weights with which a mistake in any layer changes the states.  -> {Hugging Face name: float32 array}
+
+    Norms are 1 +- 0.3, biases, positions and tokens 0 +- 0.3. The kernels of convolutions have a mean other than 0,
+    which weight standardization removes. Queries and keys are scaled so that attention is neither uniform nor one-hot.
+    With fresh weights, whose norms are 1 and biases 0, two exchanged norms or a forgotten bias change nothing.
+
+    model_or_config: a model, or any object whose `state_dict()` has arrays under Hugging Face names, such as a network
+    of transformers; or a ViTHybridConfig, ViTConfig or BitConfig, which stands for its classifier. seed: an int of at
+    least 0; the same seed gives the same bits. Raises TypeError for anything else.
+
+    >>> from nphybrid import BitConfig, BitForImageClassification
+    >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4)
+    >>> weights = telling_weights(config, seed=0)
+    >>> weights["bit.embedder.convolution.weight"].shape, weights["bit.norm.weight"].dtype
+    ((8, 3, 7, 7), dtype('float32'))
+    >>> model = BitForImageClassification(config, state_dict=weights)
+    """
+    rng = np.random.default_rng(seed)
+    return {name: _telling_array(name, array.shape, rng) for name, array in _state_dict_of(model_or_config).items()}
+
+
+def _state_dict_of(model_or_config):
+    if hasattr(model_or_config, "state_dict"):
+        return model_or_config.state_dict()
+    for kind in CLASSIFIERS.values():
+        if isinstance(model_or_config, kind.config_class):
+            return kind(model_or_config, engine="reference").state_dict()
+    raise TypeError("model_or_config: expected a model, or a ViTHybridConfig, ViTConfig or BitConfig; "
+                    f"found a {type(model_or_config).__name__}")
+
+
+def _telling_array(name, shape, rng):
+    x = rng.standard_normal(shape, np.float32)
+    fan_in = np.prod(shape[1:]) if len(shape) > 1 else 1
+    if "norm" in name and name.endswith("weight"):
+        x = 1 + 0.3 * x
+    elif name.endswith("bias") or "_token" in name or "position" in name:
+        x = 0.3 * x
+    elif ".query." in name or ".key." in name:
+        x *= np.sqrt(2.5 / fan_in)
+    elif len(shape) == 4 and "projection" not in name:
+        x = x + 0.5
+    else:
+        x *= 1 / np.sqrt(fan_in)
+    return x.astype(np.float32)
+
+
+# ---------------------------------------------------------------- PyTorch
+
+def torch_twin(model, dtype=None, attention=None):
+    """The network of transformers with the weights of a model, ready to run.  -> torch.nn.Module in eval mode
+
+    model: a ViTHybrid…, ViT… or Bit… model of nphybrid; the twin is of the class of the same name. dtype: a torch
+    dtype, or its name; default: float64 for a float64 model, else float32. attention: how transformers computes
+    attention, "eager" or "sdpa". Only "eager" gives the states `blocks.N.weights` and obeys a head mask. Default:
+    "eager", but "sdpa" for a plain ViT in float64, whose "eager" attention rounds its softmax to float32.
+
+        model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
+        assert_states_close(model.trace(x), torch_states(torch_twin(model), x))
+
+    Raises ValueError for a model whose numerics transformers does not have (`config.dialect`), ImportError without
+    torch or transformers.
+    """
+    import torch
+    from transformers.modeling_utils import no_init_weights
+    differing = sorted(model.config.dialect.keys() - {"name"})
+    if differing:
+        raise ValueError(f"torch_twin: expected a model that transformers can compute, found one whose config.dialect "
+                         f"states {', '.join(differing)}")
+    dtype = dtype or ("float64" if model.dtype == "float64" else "float32")
+    dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
+    kind, config = _torch_class_and_config(model)
+    if config.model_type != "bit":
+        rounds_softmax = config.model_type == "vit" and dtype == torch.float64
+        # A dict, because a hybrid's backbone refuses "sdpa".
+        config._attn_implementation = {"": attention or ("sdpa" if rounds_softmax else "eager")}
+    parts = {}
+    if model.parts:
+        parts = {"add_pooling_layer": bool(model.parts["pooler"]), "use_mask_token": model.parts["mask_token"]}
+    # A fresh classifier of transformers 4.51 to 4.57 crashes when it initializes the mask token that it does not have.
+    with no_init_weights():
+        twin = kind(config, **parts)
+    twin = twin.to(dtype)
+    twin.load_state_dict({name: torch.from_numpy(array) for name, array in model.state_dict().items()})
+    return twin.eval()
+
+
+def _torch_class_and_config(model):
+    """The class of transformers that has the name of the model's class, and the model's configuration for it."""
+    import transformers
+    from transformers.models.deprecated.vit_hybrid import configuration_vit_hybrid, modeling_vit_hybrid
+    fields, name = model.config.to_dict(), type(model).__name__
+    if model.config.model_type == "vit-hybrid":
+        return getattr(modeling_vit_hybrid, name), configuration_vit_hybrid.ViTHybridConfig(**fields)
+    if model.config.model_type == "vit":
+        return getattr(transformers, name), transformers.ViTConfig(**fields)
+    del fields["stage_names"]
+    return getattr(transformers, name), transformers.BitConfig(**fields)
+
+
+def torch_states(twin, pixel_values, **inputs):
+    """Every state of a forward pass of PyTorch, under the names and in the layouts of nphybrid.  -> {name: array}
+
+    twin: a network of `torch_twin`, or one of the same class of transformers. pixel_values: floats (B, C, H, W), an
+    array or a tensor. inputs: other arguments of the twin's forward, such as head_mask or bool_masked_pos, arrays or
+    tensors; floats are converted to the twin's dtype.
+
+    Arrays have the dtype of the twin (float32 where it is bfloat16); feature maps are (B, H, W, C), tokens (B, T, D),
+    attention weights (B, A, T, T). The names are those of `model.trace`, in the order of the forward pass, without
+    `tokens.masked`, and without `blocks.N.weights` unless the twin's attention is "eager".
+    """
+    import torch
+    like = next(twin.parameters())
+    x = _as_tensor(pixel_values, like)
+    inputs = {name: _as_tensor(value, like) if hasattr(value, "dtype") else value for name, value in inputs.items()}
+    if twin.config.model_type == "vit-hybrid" and twin.config._attn_implementation == "eager":
+        inputs["output_attentions"] = True
+    states = {"pixel_values": _as_state("pixel_values", x)}
+    hooks = [module.register_forward_hook(_hook_that_keeps(name, states))
+             for name, module in _modules_by_state(twin).items()]
+    try:
+        with torch.inference_mode():
+            twin(x, **inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {name: states[name] for name in in_forward_order(states)}
+
+
+def _as_tensor(x, like):
+    """A tensor on the device of another one; floats also get its dtype."""
+    import torch
+    x = x if torch.is_tensor(x) else torch.from_numpy(np.array(x))
+    return x.to(like) if x.is_floating_point() else x.to(like.device)
+
+
+def _hook_that_keeps(name, states):
+    """A forward hook that puts what a module returns into `states`; `blocks.N.out` is what its module receives."""
+    def keep(module, arguments, result):
+        if name.endswith(".out"):
+            result = arguments
+        several = result if isinstance(result, tuple) else (result,)
+        states[name] = _as_state(name, several[0])
+        if name.endswith(".context") and len(several) > 1 and several[1] is not None:
+            states[name.removesuffix("context") + "weights"] = _as_array(several[1])
+    return keep
+
+
+def _as_state(name, tensor):
+    x = _as_array(tensor)
+    if name == "pooler":
+        return x.reshape(len(x), -1)
+    return np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if x.ndim == 4 else x
+
+
+def _as_array(tensor):
+    tensor = tensor.detach().cpu()
+    return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
+
+
+# Paths of modules in transformers 4.57.6 and our names of their states; * stands for the index of a stage, unit or
+# block. Paths inside the backbone of a hybrid follow _HYBRID_BACKBONE.
+_HYBRID_BACKBONE = "embeddings.patch_embeddings.backbone.bit."
+_UNIT = "encoder.stages.*.layers.*"
+_BACKBONE_STATES = {
+    "embedder.convolution": "stem.conv", "embedder.pad": "stem.border", "embedder.norm": "stem.norm",
+    "embedder": "stem",
+    f"{_UNIT}.downsample.conv": "stages.*.*.proj", f"{_UNIT}.downsample.norm": "stages.*.*.norm_proj",
+    **{f"{_UNIT}.{part}": f"stages.*.*.{part}" for part in ("conv1", "norm1", "conv2", "norm2", "conv3", "norm3")},
+    _UNIT: "stages.*.*",
+}
+_BIT_STATES = {**_BACKBONE_STATES, "norm": "features_norm", "pooler": "pooler", "classifier": "logits"}
+_BLOCK = "encoder.layer.*"
+_VIT_STATES = {
+    **{f"{_HYBRID_BACKBONE}{path}": name for path, name in _BACKBONE_STATES.items()},
+    "embeddings.patch_embeddings": "tokens.proj", "embeddings": "tokens",
+    f"{_BLOCK}.layernorm_before": "blocks.*.norm1",
+    **{f"{_BLOCK}.attention.attention.{part}": f"blocks.*.{part}" for part in ("query", "key", "value")},
+    f"{_BLOCK}.attention.attention": "blocks.*.context", f"{_BLOCK}.layernorm_after": "blocks.*.norm2",
+    f"{_BLOCK}.intermediate": "blocks.*.fc1", _BLOCK: "blocks.*",
+    "layernorm": "norm", "pooler": "pooler", "classifier": "logits",
+}
+
+
+def _modules_by_state(twin):
+    """{our name: module}.  A module of type Identity is not a state here."""
+    names = _BIT_STATES if twin.config.model_type == "bit" else _VIT_STATES
+    bit = getattr(twin.config, "backbone_config", twin.config)
+    absent = [] if twin.config.num_labels else ["logits"]
+    if getattr(bit, "layer_type", None) == "bottleneck":
+        # nphybrid computes this norm, the sum with the shortcut and the activation as one operation.
+        absent.append("stages.*.*.norm3")
+    modules = {}
+    for path, module in twin.named_modules():
+        path = re.sub(r"^(vit|bit)\.", "", path)
+        name = names.get(re.sub(r"\.\d+(?=\.|$)", ".*", path))
+        if name is None or name in absent or type(module).__name__ == "Identity":
+            continue
+        for index in re.findall(r"\.(\d+)(?=\.|$)", path):
+            name = name.replace("*", index, 1)
+        modules[name] = module
+        if name.endswith(".norm2") and name.startswith("blocks."):
+            modules[name.removesuffix("norm2") + "out"] = module
+    return modules
