@@ -190,8 +190,8 @@ def test_the_walk_repeated_names_the_first_bad_state(rng, name, state):
 def every_state(classifier, pixel_values):
     """What a trace would hold if it did not stop at a bad number."""
     out = Trace()
-    x, tree, sizes, inputs = classifier._checked(pixel_values)
-    classifier.network(x, tree, sizes, classifier.ops, out, **inputs)
+    x, tree, config, masks = classifier.check_inputs(pixel_values)
+    classifier.network(x, tree, config, classifier.ops, out, **masks)
     return out
 
 
