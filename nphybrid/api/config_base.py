@@ -107,6 +107,7 @@ class HuggingFaceConfig:
         overrides: values that replace those of `fields`. Raises TypeError for an override that is neither a known key
         nor in `fields`, and ValueError for a value that no network can have.
 
+        >>> from nphybrid import BitConfig
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
         7
         """

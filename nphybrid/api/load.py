@@ -45,7 +45,7 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
 
     >>> from nphybrid import default_model
     >>> load(default_model())
-    ViTHybridForImageClassification(2,361,802 parameters, engine='numba', dtype='float32')
+    ViTHybridForImageClassification(1,469,834 parameters, engine='numba', dtype='float32')
     """
     source = read(path, revision)
     kind = class_of(source.config, path)

@@ -15,7 +15,7 @@ def loss(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None
 
     >>> logits = np.float32([[2, 0, 0], [0, 0, 3]])
     >>> round(float(loss(logits, np.array([0, 2]))), 4)
-    0.1675
+    0.1672
     """
     labels = np.asarray(labels)
     problem_type = problem_type or _problem_type(logits, labels)
