@@ -26,6 +26,7 @@ The terms of this project:
     dialect       the array names, layouts and numerics of a family of checkpoints: Hugging Face's, timm's, Google's
     table         (of names) for each learned array its name and layout in a dialect
     golden input  a fixed input; an .h5 file holds the float64 logits for it, which `nphybrid verify` recomputes
+    head          the classifier, `p.head`; the heads (A) are those of the attention
     head file     a classifier for your own classes, written by `nphybrid probe fit`
     upstream      Hugging Face transformers 4.57.6
 """
