@@ -1,8 +1,19 @@
-"""The whole walk on one screen.
+"""The whole network on one screen: `hybrid` and `pooled`, then `bit`, the BiT network without an encoder.
 
-`x = out["name"] = ...` names a state while walking; `out` is the notebook that keeps or forgets it (trace.py), and
-`out.at(...)` the same one, a level down. `p` is what was learned, as `ops.prepare` made it ready, or the part that a
-function needs; `ops` is the arithmetic (ops/__init__.py). Channels come last: (B, C, H, W) is transposed outside.
+Every function of the forward pass has the arguments (x, p, config, ops, out):
+
+    x        the array that flows, channels last: a map (B, H, W, C) or tokens (B, T, D)
+    p        the learned arrays, a `Params` (params.py), or the part of them that the function needs;
+             `ops.prepare` converted them once, when the model was loaded
+    config   sizes and numerics of the network, a `Config` (config.py)
+    ops      the operations: the module ops/reference.py (plain NumPy) or ops/kernels.py (fast)
+    out      the trace, which records intermediate states by name (trace.py)
+
+`x = out["stem"] = …` computes x and records it as the state "stem". The trace keeps a state or drops it.
+`out.at("stages.2.8")` is the same trace with a prefix: its "conv1" is the state "stages.2.8.conv1".
+
+The column at the right is the shape after the line, in R50+ViT-B/16 at 384 pixels; in `bit`, in BiT-R50x1 at 224.
+`help(nphybrid)` explains the letters. Users pass (B, C, H, W); api/checks.py transposes it.
 """
 from .backbone import backbone, norm_activate
 from .encoder import encoder
@@ -10,43 +21,46 @@ from .tokens import tokens
 
 
 def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
-    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes), or encoded (B, T, D)
+    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes), or encoded tokens (B, T, D)
 
-    A plain Vision Transformer is the same without a backbone: its patches are cut from the picture itself.
+    A plain Vision Transformer has no backbone (p.stem is None): its patches are cut from the picture.
     """
-    out["pixel_values"] = x                                                     # (B, 384, 384, 3)
+    out["pixel_values"] = x                                                             # (B, 384, 384, 3)
     if p.stem is not None:
-        x = backbone(x, p, config, ops, out)                                    # (B, 24, 24, 1024)
-    x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)  # (B, 577, 768)
-    x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                # (B, 577, 768)
-    # A bare model's other answer: its pooler's, or what a head would read where that is not just the class token.
+        x = backbone(x, p, config, ops, out)                                            # (B, 24, 24, 1024)
+    x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)      # (B, 577, 768)
+    x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                        # (B, 577, 768)
+    reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
     if p.pooler is not None:
-        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")     # (B, 768)
-    elif p.head is None and (config.pool, p.pool_norm, p.pre_logits) != ("token", None, None):
-        out["pooler"] = pooled(x, p, config, ops, out)
+        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
+    elif p.head is None and not reads_token:
+        out["pooler"] = pooled(x, p, config, ops, out)                                  # (B, 768)
     if p.head is not None:
-        x = out["logits"] = ops.linear(pooled(x, p, config, ops, out), p.head)  # (B, 1000)
+        x = out["logits"] = ops.linear(pooled(x, p, config, ops, out), p.head)          # (B, 1000)
     return x
 
 
 def pooled(x, p, config, ops, out):
-    """What the head reads: the class token, or the mean of the others.  (B, T, D) -> (B, D)   ViT eq. 4"""
-    # mean_pool is over rows and columns: the patches lie in one row.
-    x = x[:, 0] if config.pool == "token" else ops.mean_pool(x[:, None, config.class_token:])  # (B, 768)
+    """What the classifier reads: the class token, or the mean of the patches.  (B, T, D) -> (B, D)   ViT eq. 4"""
+    if config.pool == "token":
+        x = x[:, 0]                                                                     # (B, 768)
+    else:
+        # mean_pool expects a map: the patches become a map of one row.
+        x = ops.mean_pool(x[:, None, config.class_token:])                              # (B, 768)
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)
     if p.pre_logits is not None:
-        x = out["pre_logits"] = ops.activate(ops.linear(x, p.pre_logits), "tanh")
+        x = out["pre_logits"] = ops.activate(ops.linear(x, p.pre_logits), "tanh")       # (B, 768)
     return x
 
 
 def bit(x, p, config, ops, out):
-    """The BiT network alone.  pixel_values (B, H, W, 3) -> logits (B, classes), or feature map (B, H, W, C)"""
-    out["pixel_values"] = x                                                     # (B, 224, 224, 3)
-    x = backbone(x, p, config, ops, out)                                        # (B, 7, 7, 2048)
+    """The BiT network.  pixel_values (B, H, W, 3) -> logits (B, classes), or feature map (B, H, W, C)"""
+    out["pixel_values"] = x                                                             # (B, 224, 224, 3)
+    x = backbone(x, p, config, ops, out)                                                # (B, 7, 7, 2048)
     if p.features_norm is not None:
         x = out["features_norm"] = norm_activate(x, p.features_norm, config, ops)
-    mean = out["pooler"] = ops.mean_pool(x)                                     # (B, 2048)
+    mean = out["pooler"] = ops.mean_pool(x)                                             # (B, 2048)
     if p.head is not None:
-        x = out["logits"] = ops.linear(mean, p.head)                            # (B, 1000)
+        x = out["logits"] = ops.linear(mean, p.head)                                    # (B, 1000)
     return x

@@ -1,19 +1,19 @@
-"""Every learned array: its name and its shape.
+"""`Params`: the tree of every learned array, with names and shapes.
 
-`shapes(config)` is the one truth. Counting, random initialization, strict loading and the summary are
-loops over it. The same tree holds shapes, arrays, or what an engine made of the arrays.
+`shapes(config)` states the shape of each array, and nothing else does: counting, random initialization, loading and
+`summary` are loops over it. A tree of this form holds shapes, arrays, or the arrays as an engine reads them.
 """
-from typing import Any, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
-from .config import inner_width
+from .config import Config, inner_width
 
-Array = Any                               # a Shape, a NumPy array, or an engine's packed form
+Array = Any                               # a Shape, a NumPy array, or an array in the form of an engine
 
 
 class Shape(tuple):
-    """The shape of a learned array: a leaf of the tree, where a plain tuple is a branch."""
+    """The shape of a learned array.  It is a leaf of the tree; a plain tuple is a branch."""
 
 
 class Norm(NamedTuple):
@@ -29,13 +29,13 @@ class Linear(NamedTuple):
 
 
 class Stem(NamedTuple):
-    """The first convolution.  BiT's own stem has no norm: its first unit begins with one."""
-    conv: Array                           # (7, 7, 3, 64)
-    norm: Norm | None                     # 64
+    """The first convolution.  A BiT network has no norm here: its first unit begins with one."""
+    conv: Array                           # (7, 7, C, O); C = config.channels, O = config.stem
+    norm: Norm | None                     # O
 
 
 class Unit(NamedTuple):
-    """One bottleneck.  C channels in, M inside, O out; proj is None where the shortcut is the identity."""
+    """One residual unit: C channels in, M inside, O out.  proj is None where the shortcut is x itself."""
     conv1: Array                          # (1, 1, C, M)
     norm1: Norm                           # M; C in the pre-activation unit
     conv2: Array                          # (3, 3, M, M)
@@ -49,9 +49,9 @@ class Unit(NamedTuple):
 class Tokens(NamedTuple):
     """From feature map to tokens."""
     proj: Linear                          # (P * P * C, D)
-    cls: Array | None                     # (D,)
+    cls: Array | None                     # (D,), the class token
     positions: Array                      # (T, D)
-    mask: Array | None                    # (D,), for masked image modelling
+    mask: Array | None                    # (D,), the mask token of masked image modelling
 
 
 class Block(NamedTuple):
@@ -67,31 +67,35 @@ class Block(NamedTuple):
 
 
 class Params(NamedTuple):
-    """The whole network, in the order of the walk.  `stages[2][8].conv1` is named "stages.2.8.conv1"."""
+    """The whole network, in the order of the forward pass.  `stages[2][8].conv1` is named "stages.2.8.conv1"."""
     stem: Stem | None
-    stages: tuple                         # of tuples of Unit
-    features_norm: Norm | None            # of a pre-activation backbone; `bit` reads it, a hybrid only has it
+    stages: tuple[tuple[Unit, ...], ...]
+    features_norm: Norm | None            # O of the last stage, in a pre-activation backbone; `hybrid` does not use it
     tokens: Tokens | None
-    blocks: tuple                         # of Block
-    norm: Norm | None                     # after the last block
+    blocks: tuple[Block, ...]
+    norm: Norm | None                     # D, after the last block
     pooler: Linear | None                 # (D, D)
     pool_norm: Norm | None                # D
     pre_logits: Linear | None             # (D, config.pre_logits)
-    head: Linear | None                   # (D, classes), or from what pre_logits or a lone backbone gives
+    head: Linear | None                   # (C, classes), the classifier; C is D, pre_logits, or O of the last stage
 
 
-def shapes(config, pooler=False, mask_token=False):
-    """The tree of every learned array's shape.  Config -> Params of Shape
+def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
+    """The tree of the shapes of all learned arrays.  Config -> Params of Shape
 
-    pooler and mask_token are no part of a Config, since the same network is built with and without them.
-    pooler: True, or its width where that is not D.
+    pooler: whether there is one; an int is its width, where that is not D. mask_token: whether there is one. A Config
+    does not state these two, because the same network is built with and without them.
+
+    >>> shapes(Config()).stages[2][8].conv1
+    (1, 1, 1024, 256)
     """
-    post = config.unit == "bottleneck"
-    stages, width = [], config.stem
-    for depth, out in zip(config.depths, config.widths):
-        stages.append(tuple(_unit(width if u == 0 else out, inner_width(out), out, u == 0, post)
-                            for u in range(depth)))
-        width = out
+    post = config.unit == "bottleneck"    # norms follow the convolutions; in the pre-activation unit they precede them
+    stages = []
+    width = config.stem
+    for depth, O in zip(config.depths, config.widths):
+        M = inner_width(O)
+        stages.append(tuple(_unit(width if u == 0 else O, M, O, u == 0, post) for u in range(depth)))
+        width = O
     D = config.width
     return Params(
         stem=_stem(config, post) if config.stem else None,
@@ -112,20 +116,24 @@ def _stem(config, post):
 
 def _unit(C, M, O, first, post):
     norms = (M, M, O) if post else (C, M, M)
-    return Unit(Shape((1, 1, C, M)), _norm(norms[0]), Shape((3, 3, M, M)), _norm(norms[1]),
-                Shape((1, 1, M, O)), _norm(norms[2]),
-                Shape((1, 1, C, O)) if first else None, _norm(O) if first and post else None)
+    return Unit(
+        conv1=Shape((1, 1, C, M)), norm1=_norm(norms[0]),
+        conv2=Shape((3, 3, M, M)), norm2=_norm(norms[1]),
+        conv3=Shape((1, 1, M, O)), norm3=_norm(norms[2]),
+        proj=Shape((1, 1, C, O)) if first else None, norm_proj=_norm(O) if first and post else None)
 
 
 def _tokens(config, C, mask_token):
     D = config.width
-    return Tokens(_linear(config.patch ** 2 * C, D), Shape((D,)) if config.class_token else None,
-                  Shape((config.tokens, D)), Shape((D,)) if mask_token else None)
+    return Tokens(
+        proj=_linear(config.patch ** 2 * C, D), cls=Shape((D,)) if config.class_token else None,
+        positions=Shape((config.tokens, D)), mask=Shape((D,)) if mask_token else None)
 
 
 def _block(D, F, qkv_bias):
     qkv = _linear(D, D, qkv_bias)
-    return Block(_norm(D), qkv, qkv, qkv, _linear(D, D), _norm(D), _linear(D, F), _linear(F, D))
+    return Block(norm1=_norm(D), query=qkv, key=qkv, value=qkv, out=_linear(D, D),
+                 norm2=_norm(D), fc1=_linear(D, F), fc2=_linear(F, D))
 
 
 def _norm(C):
@@ -136,8 +144,8 @@ def _linear(C, O, bias=True):
     return Linear(Shape((C, O)), Shape((O,)) if bias else None)
 
 
-def tree_map(function, tree, name=""):
-    """The same tree with `function(name, leaf)` in the place of each leaf; None stays None."""
+def tree_map(function: Callable[[str, Any], Any], tree: Any, name: str = "") -> Any:
+    """A tree of the same form, with `function(name, leaf)` in the place of each leaf.  None stays None."""
     if tree is None:
         return None
     if hasattr(tree, "_fields"):
@@ -148,21 +156,28 @@ def tree_map(function, tree, name=""):
     return function(name, tree)
 
 
-def named_leaves(tree):
-    """{name: leaf} of every leaf, in the order of the walk."""
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """{name: leaf} of every leaf, in the order of the forward pass."""
     leaves = {}
     tree_map(leaves.__setitem__, tree)
     return leaves
 
 
-def count(tree):
-    """How many numbers the network learned, from its tree of shapes."""
+def count(tree: Params) -> int:
+    """The number of parameters, from the tree of shapes.
+
+    >>> count(shapes(Config()))
+    98950952
+    """
     return sum(int(np.prod(shape)) for shape in named_leaves(tree).values())
 
 
-def random(tree, seed, std=0.02):
-    """Fresh float32 arrays for a tree of shapes: norms at identity, convolutions by He initialization (fan-out),
-    the rest normal with the given standard deviation; biases and the mask token are 0."""
+def random(tree: Params, seed: int, std: float = 0.02) -> Params:
+    """Random float32 arrays for a tree of shapes.
+
+    The scales of norms are 1. Biases and the mask token are 0. Convolution kernels are normal with the deviation of
+    He et al. 2015 (fan-out), sqrt(2 / (KH KW O)). All other arrays are normal with the deviation `std`.
+    """
     rng = np.random.default_rng(seed)
 
     def draw(name, shape):
@@ -170,6 +185,6 @@ def random(tree, seed, std=0.02):
             return np.ones(shape, np.float32)
         if name.endswith(("bias", "mask")):
             return np.zeros(shape, np.float32)
-        spread = np.sqrt(2 / np.prod(shape[:2] + shape[3:])) if len(shape) == 4 else std
-        return (rng.standard_normal(shape, np.float32) * np.float32(spread))
+        deviation = np.sqrt(2 / np.prod(shape[:2] + shape[3:])) if len(shape) == 4 else std
+        return rng.standard_normal(shape, np.float32) * np.float32(deviation)
     return tree_map(draw, tree)

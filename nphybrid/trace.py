@@ -1,11 +1,13 @@
-"""The notebook of a walk: states by name.
+"""`Trace` records the intermediate states of a forward pass by name.
 
-Model code writes `x = out["stem"] = …` and `out.at("stages.2.8")`; what becomes of it is decided here.
+The network writes `x = out["stem"] = …` and `out.at("stages.2.8")`. The class of `out` decides what happens with a
+state: `Trace` keeps it, `Discard` drops it, `FirstNonFinite` checks it, `Stopwatch` times it.
 """
 import math
 import time
+from collections.abc import Collection, Iterable
 from statistics import median
-from typing import NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
 
@@ -13,21 +15,21 @@ from .text import dimensions, json_number, table
 
 
 class NonFiniteError(ValueError):
-    """A number that is NaN or infinite, where none may be."""
+    """An array holds NaN or infinity where only finite numbers are allowed."""
 
 
-def first_non_finite(x):
-    """The index of the first NaN or infinity in an array of one axis or more; None if there is none."""
+def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
+    """The index of the first NaN or infinity in an array with at least one axis; None if there is none."""
     bad = ~np.isfinite(x)
     return tuple(int(i) for i in np.unravel_index(bad.argmax(), x.shape)) if bad.any() else None
 
 
-class Trace(dict):
-    """{name: state} in the order of the walk; of a model, each an array with its shape and dtype.
+class Trace(dict[str, Any]):
+    """{name: state} in the order of the forward pass.  The states of a model are NumPy arrays.
 
-    `keep` names the states to remember; None keeps every one, the (B, A, T, T) attention weights too.
-    `seconds` holds, per kept state, the time since the state before it (kept or not); `model.trace(x, runs=n)` puts
-    there what walks take that keep nothing. `print` shows a table, which is `report.walk_table`.
+    keep: the names of the states to keep; None keeps all, including the (B, A, T, T) attention weights.
+    seconds: {name: seconds since the previous state} of each kept state. `model.trace(x, runs=n)` replaces these by the
+    times of forward passes that keep nothing. `print(trace)` shows a table.
 
     >>> out = Trace(keep={"stem", "blocks.0.weights"})
     >>> x = out["stem"] = 1
@@ -36,76 +38,82 @@ class Trace(dict):
     ({'stem': 1}, True)
     """
 
-    def __init__(self, keep=None):
+    def __init__(self, keep: Collection[str] | None = None):
         super().__init__()
-        self.keep, self.seconds, self._clock = keep, {}, time.perf_counter()
+        self.keep = keep
+        self.seconds: dict[str, float] = {}
+        self._previous = time.perf_counter()
 
-    def __setitem__(self, name, state):
+    def __setitem__(self, name: str, state: Any) -> None:
         now = time.perf_counter()
         if self.wants(name):
             super().__setitem__(name, state)
-            self.seconds[name] = now - self._clock
-        self._clock = now
+            self.seconds[name] = now - self._previous
+        self._previous = now
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} states, {sum(self.seconds.values()):.3g} s)"
 
-    def __str__(self):
-        from .trace import states, states_table
+    def __str__(self) -> str:
         return states_table(states(self))
 
-    def wants(self, name):
-        """Whether a state of this name will be kept: asked before work is done for the notebook alone."""
+    def wants(self, name: str) -> bool:
+        """Whether a state of this name is kept.  The network asks before it computes a state only to record it."""
         return self.keep is None or name in self.keep
 
-    def at(self, scope):
-        """The same notebook, one level down: its names get `scope` and a dot in front."""
-        return _Scope(self, scope)
+    def at(self, scope: str) -> "Scope":
+        """This trace with a prefix: its names begin with `scope` and a dot."""
+        return Scope(self, scope)
+
+
+class Scope:
+    """A Trace with a prefix, which `Trace.at` returns."""
+
+    def __init__(self, trace: Trace, scope: str):
+        self.trace = trace
+        self.scope = scope
+
+    def __setitem__(self, name: str, state: Any) -> None:
+        self.trace[f"{self.scope}.{name}"] = state
+
+    def wants(self, name: str) -> bool:
+        """`Trace.wants`, with the prefix."""
+        return self.trace.wants(f"{self.scope}.{name}")
+
+    def at(self, scope: str) -> "Scope":
+        """`Trace.at`, with this prefix before the new one."""
+        return Scope(self.trace, f"{self.scope}.{scope}")
 
 
 class Discard(Trace):
-    """Forgets every state."""
+    """Keeps no state."""
 
     def __init__(self):
         super().__init__(keep=())
 
 
 class FirstNonFinite(Discard):
-    """Raises NonFiniteError at the first state that holds NaN or infinity, by its name."""
+    """Raises NonFiniteError at the first state that holds NaN or infinity.  The message names it."""
 
-    def __setitem__(self, name, state):
+    def __setitem__(self, name: str, state: np.ndarray) -> None:
         if where := first_non_finite(state):
             raise NonFiniteError(f"{name} is the first state with a number that is not finite: "
                                  f"{state[where]} at {list(where)} of shape {list(state.shape)}")
 
 
-class _Scope:
-    def __init__(self, trace, scope):
-        self.trace, self.scope = trace, scope
-
-    def __setitem__(self, name, state):
-        self.trace[f"{self.scope}.{name}"] = state
-
-    def wants(self, name):
-        return self.trace.wants(f"{self.scope}.{name}")
-
-    def at(self, scope):
-        return _Scope(self.trace, f"{self.scope}.{scope}")
-
-
 class State(NamedTuple):
-    """One state of a walk that was computed."""
+    """One row of `states`."""
     name: str
-    shape: tuple
+    shape: tuple[int, ...]
     dtype: str
     mean: float                           # of all its numbers, in float64
     rms: float                            # the root of the mean of their squares
-    seconds: float | None                 # since the state before it; None where it was not timed
+    seconds: float | None                 # since the previous state; None if it was not timed
     share: float | None                   # of the seconds of all states
 
 
-def states(trace):
-    """A row per state of a walk.  Trace -> list of State
+def states(trace: Trace) -> list[State]:
+    """A row for each state of a trace: shape, dtype, mean, rms and time.
 
     >>> import numpy as np
     >>> out = Trace()
@@ -114,35 +122,45 @@ def states(trace):
     >>> row[:5], row.share
     (('stem', (1, 4), 'float32', -0.25, 2.5), 1.0)
     """
-    whole, rows = sum(trace.seconds.values()), []
+    total = sum(trace.seconds.values())
+    rows = []
     for name, state in trace.items():
-        x, seconds = np.asarray(state), trace.seconds.get(name)
+        x = np.asarray(state)
         with np.errstate(all="ignore"):
-            mean, square = x.mean(dtype=np.float64), np.square(x, dtype=np.float64).mean()
-        rows.append(State(name, x.shape, x.dtype.name, float(mean), math.sqrt(square), seconds,
-                          seconds and seconds / whole))
+            mean = float(x.mean(dtype=np.float64))
+            rms = math.sqrt(np.square(x, dtype=np.float64).mean())
+        seconds = trace.seconds.get(name)
+        share = seconds and seconds / total
+        rows.append(State(name, x.shape, x.dtype.name, mean, rms, seconds, share))
     return rows
 
 
-def states_table(rows):
-    """Rows of `states` as text, with their time."""
-    cells = [(row.name, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}", *_timing(row.seconds, row.share))
-             for row in rows]
-    total = ("total", "", "", "", *_timing(sum(row.seconds or 0 for row in rows), sum(row.share or 0 for row in rows)))
-    return table([("state", "shape", "mean", "rms", "ms", "of time"), *cells, total], "<<>>>>")
+def states_table(rows: Iterable[State]) -> str:
+    """Rows of `states` as a text table, with a last row of totals."""
+    rows = list(rows)
+    cells = [["state", "shape", "mean", "rms", "ms", "of time"]]
+    for row in rows:
+        cells.append([row.name, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}",
+                      *_timing(row.seconds, row.share)])
+    seconds = sum(row.seconds or 0 for row in rows)
+    share = sum(row.share or 0 for row in rows)
+    cells.append(["total", "", "", "", *_timing(seconds, share)])
+    return table(cells, "<<>>>>")
 
 
-def state_as_json(row):
-    """A row of `states` as what `json` can hold."""
+def state_as_json(row: State) -> dict[str, Any]:
+    """A row of `states` as a dict that `json` can write."""
     return {**row._asdict(), "mean": json_number(row.mean), "rms": json_number(row.rms)}
 
 
 def _timing(seconds, share):
-    return ("-", "-") if seconds is None else (f"{1e3 * seconds:.3f}", f"{share:.1%}")
+    if seconds is None:
+        return "-", "-"
+    return f"{1e3 * seconds:.3f}", f"{share:.1%}"
 
 
 class Stopwatch(Discard):
-    """Forgets every state, and notes in `seconds` how long each took since the one before it.
+    """Keeps no state; `seconds` holds, for each state, the time since the previous one.
 
     >>> out = Stopwatch()
     >>> x = out["stem"] = 1
@@ -150,20 +168,21 @@ class Stopwatch(Discard):
     ([], ['stem'])
     """
 
-    def __setitem__(self, name, state):
+    def __setitem__(self, name: str, state: Any) -> None:
         now = time.perf_counter()
-        self.seconds[name], self._clock = now - self._clock, now
+        self.seconds[name] = now - self._previous
+        self._previous = now
 
 
-def time_states(call):
-    """{state: seconds} of one `call(out)`: the states of its walk, and "output" for what comes after the last."""
+def time_states(call: Callable[[Stopwatch], Any]) -> dict[str, float]:
+    """{state: seconds} of one forward pass `call(out)`.  "output" is the time after the last state."""
     out = Stopwatch()
     call(out)
     out["output"] = None
     return out.seconds
 
 
-def median_times(call, runs):
-    """{state: seconds}, each the median of several walks `call(out)`."""
-    walks = [time_states(call) for _ in range(runs)]
-    return {state: median(walk[state] for walk in walks) for state in walks[0] if state != "output"}
+def median_times(call: Callable[[Stopwatch], Any], runs: int) -> dict[str, float]:
+    """{state: seconds}, each the median over `runs` forward passes `call(out)`."""
+    passes = [time_states(call) for _ in range(runs)]
+    return {state: median(seconds[state] for seconds in passes) for state in passes[0] if state != "output"}

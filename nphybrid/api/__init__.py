@@ -1,1 +1,6 @@
-"""The Hugging Face-shaped face: configurations, image processor, models, outputs, pipeline; checks at the border."""
+"""The classes that Hugging Face users know: configurations, image processor, models and outputs.
+
+`configs`, `processor`, `vit_hybrid`, `bit` and `outputs` have the public classes. `base` is what the models share,
+`checks` checks their inputs, `source` adapts a Checkpoint, `load` selects a class, `losses` and `scores` follow the
+logits, `extractor` computes features, `presets` builds the published networks.
+"""

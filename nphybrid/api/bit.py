@@ -1,57 +1,72 @@
 """`BitModel`, `BitForImageClassification` and `BitBackbone`."""
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from .. import model
 from ..dialects.huggingface import bit_names
 from ..trace import Trace
 from . import checks
-from .base import Model, answer, chosen
+from .base import Inputs, Model, argument_or_default, as_requested, loss_of, record_trace
 from .configs import BitConfig
-from .outputs import BackboneOutput, BaseModelOutputWithPoolingAndNoAttention, ImageClassifierOutputWithNoAttention
+from .outputs import (Arrays, BackboneOutput, BaseModelOutputWithPoolingAndNoAttention,
+                      ImageClassifierOutputWithNoAttention)
+
+
+class BitStates(NamedTuple):
+    """What the outputs of the three classes are made of."""
+    trace: Trace                          # with features_norm, pooler and logits, if the network has them
+    maps: Arrays                          # (B, C, H, W) of the stem and of each stage
+    hidden_states: Arrays | None          # the maps, if they were requested
 
 
 class Bit(Model):
-    """What the three BiT classes are made of."""
-    config_class, family = BitConfig, "bit."
-    network, table_of = staticmethod(model.bit), staticmethod(bit_names)
+    """What the three BiT classes share."""
+    config: BitConfig
+    config_class = BitConfig
+    family = "bit."
+    network = staticmethod(model.bit)
+    table_of = staticmethod(bit_names)
 
-    def _checked(self, pixel_values):
-        x = checks.pixels(pixel_values, self.network_config.channels, self._floats)
+    def check_inputs(self, pixel_values: npt.ArrayLike | None) -> Inputs:
+        """What the network receives.  Raises ValueError, TypeError, NonFiniteError for other inputs."""
+        x = checks.pixels(pixel_values, self.network_config.channels, self.float_dtype)
         if min(replace(self.network_config, image=x.shape[1:3]).feature_map) < 1:
             raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
-        return x, self._ready, self.network_config, {}
+        return Inputs(x, self.params, self.network_config, {})
 
-    def trace(self, pixel_values, runs=0):
-        """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
+    def trace(self, pixel_values: npt.ArrayLike, runs: int = 0) -> Trace:
+        """One forward pass with every state recorded, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        `runs` is for `trace.seconds`, where the time goes. 0 takes the times of the walk that keeps the states, each in
-        fresh memory, and that compiles or loads the kernels if it is the first of a process. With runs = n the network
-        is walked n times more, keeping nothing, and each time is a median of those.
+        runs: how many more forward passes measure `trace.seconds`, where each time is the median of these passes; they
+        keep no states. 0: the times are those of the recorded pass itself, which allocates memory for each state, and
+        compiles or loads the kernels if it is the first pass of a process.
 
         >>> from nphybrid import BitBackbone, BitConfig
         >>> backbone = BitBackbone(BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4))
         >>> list(backbone.trace(np.zeros((1, 3, 32, 32))))[:3]
         ['pixel_values', 'stem.conv', 'stem.border']
         """
-        return self._trace(pixel_values, runs)
+        return record_trace(self, pixel_values, runs)
 
-    @property
-    def _stages(self):
-        """The names of the states that are `hidden_states`: the stem, then the last unit of each stage."""
-        return ["stem"] + [f"stages.{s}.{depth - 1}" for s, depth in enumerate(self.network_config.depths)]
-
-    def _outputs(self, pixel_values, output_hidden_states):
-        asked = chosen(output_hidden_states, self.config.output_hidden_states)
-        out = Trace(keep={"features_norm", "pooler", "logits", *self._stages})
+    def run(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool | None) -> BitStates:
+        """One forward pass.  output_hidden_states: None is the default of the configuration"""
+        names = ["stem"]
+        for s, depth in enumerate(self.network_config.depths):
+            names.append(f"stages.{s}.{depth - 1}")
+        out = Trace(keep={"features_norm", "pooler", "logits", *names})
         self.run_into(out, pixel_values)
-        maps = tuple(channels_first(out[name]) for name in self._stages)
-        return out, maps, maps if asked else None
+        maps = tuple(channels_first(out[name]) for name in names)
+        requested = argument_or_default(output_hidden_states, self.config.output_hidden_states)
+        return BitStates(out, maps, maps if requested else None)
 
 
 class BitModel(Bit):
-    """The bare BiT network: pictures become a feature map and its mean.
+    """The BiT network without a classifier: pictures become a feature map and its mean.
+
+    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitConfig, BitModel
     >>> model = BitModel(BitConfig(embedding_size=8, hidden_sizes=[32, 64], depths=[1, 1], num_groups=4))
@@ -61,38 +76,70 @@ class BitModel(Bit):
     """
     ignored = ("classifier.",)
 
-    def forward(self, pixel_values, output_hidden_states=None, return_dict=None):
-        """pixel_values: floats (B, C, H, W) of any size.  Returns BaseModelOutputWithPoolingAndNoAttention:
-        last_hidden_state (B, C, H', W'), pooler_output (B, C, 1, 1), hidden_states: stem and stages."""
-        out, maps, hidden = self._outputs(pixel_values, output_hidden_states)
+    def forward(self, pixel_values: npt.ArrayLike, output_hidden_states: bool | None = None,
+                return_dict: bool | None = None) -> BaseModelOutputWithPoolingAndNoAttention:
+        """Compute the feature map of pictures.
+
+        pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
+        return_dict: False returns a tuple. None is the default of the configuration.
+
+        Returns BaseModelOutputWithPoolingAndNoAttention: last_hidden_state (B, C, H', W'), pooler_output (B, C, 1, 1),
+        hidden_states. Raises ValueError, TypeError, NonFiniteError.
+        """
+        out, maps, hidden_states = self.run(pixel_values, output_hidden_states)
         last = channels_first(out["features_norm"]) if "features_norm" in out else maps[-1]
-        return answer(BaseModelOutputWithPoolingAndNoAttention(
-            last_hidden_state=last, pooler_output=out["pooler"][:, :, None, None], hidden_states=hidden),
-            return_dict, self.config)
+        output = BaseModelOutputWithPoolingAndNoAttention(
+            last_hidden_state=last, pooler_output=out["pooler"][:, :, None, None], hidden_states=hidden_states)
+        return as_requested(output, return_dict, self.config)
+
+    def __call__(self, pixel_values: npt.ArrayLike, output_hidden_states: bool | None = None,
+                 return_dict: bool | None = None) -> BaseModelOutputWithPoolingAndNoAttention:
+        """`forward`."""
+        return self.forward(pixel_values, output_hidden_states, return_dict)
 
 
 class BitForImageClassification(Bit):
-    """The BiT network with its classifier on the mean of the feature map.
+    """The BiT network with a classifier, which reads the mean of the feature map.
+
+    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4, num_labels=5)
     >>> BitForImageClassification(config)(np.zeros((2, 3, 64, 64), np.float32)).logits.shape
     (2, 5)
     """
-    prefix, has_head = "bit.", True
+    prefix = "bit."
+    has_head = True
 
-    def forward(self, pixel_values=None, labels=None, output_hidden_states=None, return_dict=None):
-        """pixel_values: floats (B, C, H, W) of any size; labels as in ViTHybridForImageClassification.  Returns
-        ImageClassifierOutputWithNoAttention: loss (), logits (B, classes), hidden_states: stem and stages."""
-        out, _, hidden = self._outputs(pixel_values, output_hidden_states)
+    def forward(self, pixel_values: npt.ArrayLike | None = None, labels: npt.ArrayLike | None = None,
+                output_hidden_states: bool | None = None,
+                return_dict: bool | None = None) -> ImageClassifierOutputWithNoAttention:
+        """Classify pictures.
+
+        pixel_values: floats (B, C, H, W) of any size. labels: as in ViTHybridForImageClassification.forward.
+        output_hidden_states: return the maps of the stem and the stages. return_dict: False returns a tuple. None is
+        the default of the configuration.
+
+        Returns ImageClassifierOutputWithNoAttention: loss (), logits (B, classes), hidden_states. Without classes,
+        logits is the mean of the feature map. Raises ValueError, TypeError, NonFiniteError.
+        """
+        out, _, hidden_states = self.run(pixel_values, output_hidden_states)
         logits = out["logits"] if "logits" in out else out["pooler"]
-        return answer(ImageClassifierOutputWithNoAttention(
-            loss=self._loss(logits, labels), logits=logits,
-            hidden_states=hidden), return_dict, self.config)
+        output = ImageClassifierOutputWithNoAttention(
+            loss=loss_of(self, logits, labels), logits=logits, hidden_states=hidden_states)
+        return as_requested(output, return_dict, self.config)
+
+    def __call__(self, pixel_values: npt.ArrayLike | None = None, labels: npt.ArrayLike | None = None,
+                 output_hidden_states: bool | None = None,
+                 return_dict: bool | None = None) -> ImageClassifierOutputWithNoAttention:
+        """`forward`."""
+        return self.forward(pixel_values, labels, output_hidden_states, return_dict)
 
 
 class BitBackbone(Bit):
-    """The BiT network as a backbone: the feature maps that `config.out_features` names, as the stages leave them.
+    """The BiT network as a backbone: the feature maps that `config.out_features` names, without the last norm.
+
+    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitBackbone, BitConfig
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4,
@@ -100,32 +147,46 @@ class BitBackbone(Bit):
     >>> [map.shape for map in BitBackbone(config)(np.zeros((1, 3, 64, 64), np.float32)).feature_maps]
     [(1, 8, 16, 16), (1, 32, 16, 16)]
     """
-    prefix, ignored = "bit.", ("classifier.",)
+    prefix = "bit."
+    ignored = ("classifier.",)
 
     @property
-    def stage_names(self):
+    def stage_names(self) -> list[str]:
         """["stem", "stage1", …]"""
         return self.config.stage_names
 
     @property
-    def out_features(self):
+    def out_features(self) -> list[str]:
         """The names of the feature maps that are returned."""
         return self.config.out_features
 
     @property
-    def channels(self):
-        """How many channels each returned feature map has."""
+    def channels(self) -> list[int]:
+        """The number of channels of each feature map that is returned."""
         widths = (self.network_config.stem, *self.network_config.widths)
         return [widths[i] for i in self.config.out_indices]
 
-    def forward(self, pixel_values, output_hidden_states=None, return_dict=None):
-        """pixel_values: floats (B, C, H, W) of any size.  Returns BackboneOutput: feature_maps, one (B, C, H, W) per
-        out_features; hidden_states: stem and stages."""
-        _, maps, hidden = self._outputs(pixel_values, output_hidden_states)
-        chosen = tuple(maps[i] for i in self.config.out_indices)
-        return answer(BackboneOutput(feature_maps=chosen, hidden_states=hidden), return_dict, self.config)
+    def forward(self, pixel_values: npt.ArrayLike, output_hidden_states: bool | None = None,
+                return_dict: bool | None = None) -> BackboneOutput:
+        """Compute feature maps of pictures.
+
+        pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
+        return_dict: False returns a tuple. None is the default of the configuration.
+
+        Returns BackboneOutput: feature_maps, one (B, C, H, W) for each of config.out_features; hidden_states. Raises
+        ValueError, TypeError, NonFiniteError.
+        """
+        _, maps, hidden_states = self.run(pixel_values, output_hidden_states)
+        feature_maps = tuple(maps[i] for i in self.config.out_indices)
+        output = BackboneOutput(feature_maps=feature_maps, hidden_states=hidden_states)
+        return as_requested(output, return_dict, self.config)
+
+    def __call__(self, pixel_values: npt.ArrayLike, output_hidden_states: bool | None = None,
+                 return_dict: bool | None = None) -> BackboneOutput:
+        """`forward`."""
+        return self.forward(pixel_values, output_hidden_states, return_dict)
 
 
-def channels_first(x):
-    """(B, H, W, C) -> (B, C, H, W)"""
+def channels_first(x: np.ndarray) -> np.ndarray:
+    """(B, H, W, C) -> (B, C, H, W), contiguous"""
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))

@@ -1,57 +1,80 @@
-"""What the models return: answers by attribute, by key and by index, as transformers' outputs do."""
+"""What the models return: arrays by attribute, by key and by index, as the outputs of transformers."""
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+Arrays = tuple[np.ndarray, ...]
 
 
-class ModelOutput(dict):
-    """Named arrays in a fixed order; what was not asked for is None as an attribute and absent otherwise.
+class ModelOutput(dict[str, Any]):
+    """Named arrays in a fixed order.  A field that was not requested is None as an attribute, and is not a key.
+
+    A subclass annotates its fields, in the order of the index.
 
     >>> out = ImageClassifierOutput(logits="L", hidden_states=("a", "b"))
     >>> out.logits, out["logits"], out[0], out[:2], out.loss
     ('L', 'L', 'L', ('L', ('a', 'b')), None)
     """
-    fields = ()
+    fields: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, **values):
+    def __init_subclass__(cls) -> None:
+        cls.fields = tuple(cls.__annotations__)
+
+    def __init__(self, **values: Any):
         if unknown := values.keys() - set(self.fields):
             raise TypeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {', '.join(sorted(unknown))}")
         super().__init__((name, values[name]) for name in self.fields if values.get(name) is not None)
 
-    def __getattr__(self, name):
-        if name in type(self).fields:
-            return self.get(name)
-        raise AttributeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {name!r}")
+    if not TYPE_CHECKING:                 # else a type checker would accept every attribute
 
-    def __setattr__(self, name, value):
+        def __getattr__(self, name):
+            if name in type(self).fields:
+                return self.get(name)
+            raise AttributeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: str | int | slice) -> Any:
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
-    def to_tuple(self):
-        """The values that are there, in order."""
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values of the keys, in order."""
         return tuple(self.values())
 
 
 class BaseModelOutputWithPooling(ModelOutput):
-    """last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of (B, T, D),
-    attentions L of (B, A, T, T)"""
-    fields = ("last_hidden_state", "pooler_output", "hidden_states", "attentions")
+    """The output of ViTHybridModel and ViTModel."""
+    last_hidden_state: np.ndarray         # (B, T, D)
+    pooler_output: np.ndarray | None      # (B, D)
+    hidden_states: Arrays | None          # L + 1 of (B, T, D): the tokens, then the output of each block
+    attentions: Arrays | None             # L of (B, A, T, T)
 
 
 class ImageClassifierOutput(ModelOutput):
-    """loss (), logits (B, classes), hidden_states L + 1 of (B, T, D), attentions L of (B, A, T, T)"""
-    fields = ("loss", "logits", "hidden_states", "attentions")
+    """The output of ViTHybridForImageClassification and ViTForImageClassification."""
+    loss: np.floating | None              # ()
+    logits: np.ndarray                    # (B, classes)
+    hidden_states: Arrays | None          # L + 1 of (B, T, D): the tokens, then the output of each block
+    attentions: Arrays | None             # L of (B, A, T, T)
 
 
 class BaseModelOutputWithPoolingAndNoAttention(ModelOutput):
-    """last_hidden_state (B, C, H, W), pooler_output (B, C, 1, 1), hidden_states: stem and stages, each (B, C, H, W)"""
-    fields = ("last_hidden_state", "pooler_output", "hidden_states")
+    """The output of BitModel."""
+    last_hidden_state: np.ndarray         # (B, C, H, W)
+    pooler_output: np.ndarray             # (B, C, 1, 1)
+    hidden_states: Arrays | None          # the stem, then each stage: (B, C, H, W)
 
 
 class ImageClassifierOutputWithNoAttention(ModelOutput):
-    """loss (), logits (B, classes), hidden_states: stem and stages, each (B, C, H, W)"""
-    fields = ("loss", "logits", "hidden_states")
+    """The output of BitForImageClassification."""
+    loss: np.floating | None              # ()
+    logits: np.ndarray                    # (B, classes)
+    hidden_states: Arrays | None          # the stem, then each stage: (B, C, H, W)
 
 
 class BackboneOutput(ModelOutput):
-    """feature_maps: one (B, C, H, W) per out_features; hidden_states: stem and stages; attentions: always None"""
-    fields = ("feature_maps", "hidden_states", "attentions")
+    """The output of BitBackbone."""
+    feature_maps: Arrays                  # (B, C, H, W) for each of config.out_features
+    hidden_states: Arrays | None          # the stem, then each stage: (B, C, H, W)
+    attentions: Arrays | None             # always None

@@ -1,29 +1,41 @@
-"""The published networks as models with fresh weights: their speed and memory are those of the real ones."""
-from ..config import PRESETS
+"""The published networks as models with random weights.  Their speed and memory are those of the real ones."""
+from typing import Any
+
+from ..config import PRESETS, Config
 from .bit import BitForImageClassification
 from .configs import BitConfig, ViTHybridConfig
 from .vit_hybrid import ViTHybridForImageClassification
 
 
-def fresh(name, **options):
-    """The classifier of 1000 classes that a preset describes.  options: seed, engine, dtype, … of its class.
+def fresh(name: str, **options: Any) -> ViTHybridForImageClassification | BitForImageClassification:
+    """The classifier of 1000 classes that a preset describes, with random weights.
+
+    name: a key of PRESETS. options: seed, engine, dtype, … of the class.
 
     >>> fresh("R+ViT-Ti/16", engine="reference")
     ViTHybridForImageClassification(6,355,944 parameters, engine='reference', dtype='float32')
     """
     config = configuration(PRESETS[name])
-    kind = ViTHybridForImageClassification if isinstance(config, ViTHybridConfig) else BitForImageClassification
-    return kind(config, **options)
+    if isinstance(config, ViTHybridConfig):
+        return ViTHybridForImageClassification(config, **options)
+    return BitForImageClassification(config, **options)
 
 
-def configuration(sizes):
-    """A published `Config` as Hugging Face spells it.  -> ViTHybridConfig or BitConfig"""
-    bit = dict(depths=list(sizes.depths), hidden_sizes=list(sizes.widths), embedding_size=sizes.stem,
-               num_groups=sizes.groups, layer_type=sizes.unit, embedding_dynamic_padding=sizes.pool_padding == "same",
-               global_padding={"same": "SAME", "symmetric": None}[sizes.padding])
-    if not sizes.blocks:
-        return BitConfig(**bit, num_labels=sizes.classes)
+def configuration(network_config: Config) -> ViTHybridConfig | BitConfig:
+    """The Hugging Face configuration of a preset: a BitConfig if the network has no encoder.
+
+    >>> configuration(PRESETS["R50+ViT-L/32"]).hidden_size
+    1024
+    """
+    backbone: dict[str, Any] = dict(
+        depths=list(network_config.depths), hidden_sizes=list(network_config.widths),
+        embedding_size=network_config.stem, num_groups=network_config.groups, layer_type=network_config.unit,
+        embedding_dynamic_padding=network_config.pool_padding == "same",
+        global_padding={"same": "SAME", "symmetric": None}[network_config.padding])
+    if not network_config.blocks:
+        return BitConfig(**backbone, num_labels=network_config.classes)
     return ViTHybridConfig(
-        backbone_config=bit, image_size=sizes.image[0], patch_size=sizes.patch, hidden_size=sizes.width,
-        num_hidden_layers=sizes.blocks, num_attention_heads=sizes.heads, intermediate_size=sizes.hidden,
-        num_labels=sizes.classes)
+        backbone_config=backbone, image_size=network_config.image[0], patch_size=network_config.patch,
+        hidden_size=network_config.width, num_hidden_layers=network_config.blocks,
+        num_attention_heads=network_config.heads, intermediate_size=network_config.hidden,
+        num_labels=network_config.classes)

@@ -1,8 +1,7 @@
-"""The image processor as Hugging Face users know it: options by name, pictures of every kind, saved as JSON.
+"""`ViTHybridImageProcessor`: options by name, pictures of every kind, saved as JSON, as in Hugging Face transformers.
 
-What happens to the pixels is in image.py; here options are resolved and checked, and arrays become (H, W, C).
+This file checks options and converts every picture to an array (H, W, C). image.py computes the pixels.
 """
-
 import copy
 import json
 import operator
@@ -26,15 +25,16 @@ SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_
              {"max_height", "max_width"})
 OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
            "do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_rounding")
-# Of one picture, resized or cropped: 1 x 65,500 with its short side at 384 would be 384 x 25,152,000 pixels.
+# The most pixels of one picture after resizing or cropping. Without it, a picture of 1 x 65,500 pixels whose short side
+# becomes 384 would have 384 x 25,152,000.
 MAX_PIXELS = 64_000_000
 
 Size = dict[str, int] | tuple[int, int] | int
 Numbers = list[float] | float
 
 
-class BatchFeature(dict):
-    """A dictionary whose keys are attributes too.
+class BatchFeature(dict[str, Any]):
+    """A dictionary whose keys are also attributes.
 
     >>> inputs = BatchFeature(pixel_values=[1, 2])
     >>> inputs.pixel_values is inputs["pixel_values"]
@@ -51,30 +51,32 @@ class BatchFeature(dict):
 
 
 class ViTHybridImageProcessor:
-    """Turns pictures into `pixel_values`, bit for bit as transformers' class of this name on the same Pillow.
+    """Converts pictures to `pixel_values`, bit for bit as the class of this name in transformers, on the same Pillow.
 
-    A picture is converted to RGB, resized, cropped from the centre (padded with zeros where it is too small),
-    multiplied by `rescale_factor` and normalized. The defaults are those of the original class; a checkpoint
-    brings its own (the published hybrid: 384 pixels, mean and std 0.5).
+    A picture is converted to RGB, resized, cropped to its middle (or padded with zeros if it is too small), multiplied
+    by `rescale_factor` and normalized. The defaults are those of the original class. A checkpoint has its own options
+    (the published hybrid: 384 pixels, mean and std 0.5).
 
     Args:
         do_resize: whether to resize.
-        size: `{"shortest_edge": n}` or n keeps the ratio of the sides (a `longest_edge` beside it is ignored,
-            as in the original); `{"height": h, "width": w}` or `(h, w)` does not. Pixels. Default 224.
-        resample: Pillow's filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic (default), 4 box, 5 Hamming,
-            and what newer versions add; or "tf-bilinear", the float32 interpolation of Google's JAX code, for
-            which pixels are 0..255 and not rescaled.
+        size: in pixels. `{"shortest_edge": n}` or n keeps the ratio of the sides; a `longest_edge` beside it is
+            ignored, as in the original. `{"height": h, "width": w}` or `(h, w)` does not keep it. Default 224.
+        resample: a filter of Pillow: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic (default), 4 box, 5 Hamming, or
+            one that a newer version adds. Or "tf-bilinear", the float32 interpolation of Google's JAX code, which
+            expects pixels in 0..255 that are not rescaled.
         do_center_crop: whether to crop.
-        crop_size: `{"height": h, "width": w}`, `(h, w)` or n for both. Pixels. Default 224.
+        crop_size: in pixels. `{"height": h, "width": w}`, `(h, w)`, or n for both. Default 224.
         do_rescale: whether to multiply by `rescale_factor`.
-        rescale_factor: default 1/255, which turns bytes into fractions.
+        rescale_factor: default 1/255, which converts bytes to fractions.
         do_normalize: whether to subtract `image_mean` and divide by `image_std`.
         image_mean, image_std: a number, or one per channel. Default: those of CLIP.
-        do_convert_rgb: whether Pillow pictures of another mode become RGB. Alpha is dropped, 16-bit grey cut
-            off at 255; `nphybrid.open_picture` reads such files better. Arrays are left as they are.
-        crop_rounding: of half a row too many in front of the crop: "floor" (default), or "half_even" as in timm.
-            It is saved only where it is not the default, so that files stay those of the original.
-        **kwargs: any other key of a `preprocessor_config.json`; kept and saved as it is.
+        do_convert_rgb: whether Pillow pictures of another mode are converted to RGB. This drops alpha, and replaces
+            16-bit grey values above 255 by 255; `nphybrid.open_picture` reads such files better. Arrays are not
+            converted.
+        crop_rounding: if an odd number of rows is cut off, "floor" (default) cuts fewer before the crop than after
+            it; "half_even" rounds half of them to an even number, as timm. It is saved only if it is not the default,
+            so that the files equal those of the original class.
+        **kwargs: any other key of a `preprocessor_config.json`. It is kept and saved unchanged.
 
     >>> processor = ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)
     >>> inputs = processor(np.zeros((480, 640, 3), np.uint8), return_tensors="np")
@@ -104,7 +106,7 @@ class ViTHybridImageProcessor:
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
-        # Files of older versions of transformers hold these three, and it does not write them back either.
+        # Files of older versions of transformers have these three keys. transformers does not write them again either.
         for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
             kwargs.pop(name, None)
         for name, value in kwargs.items():
@@ -121,42 +123,45 @@ class ViTHybridImageProcessor:
                    return_tensors: str | None = None, data_format: str | None = "channels_first",
                    input_data_format: str | None = None, *, crop_rounding: str | None = None,
                    max_pixels: int = MAX_PIXELS) -> BatchFeature:
-        """Pictures to `pixel_values`.
+        """Convert pictures to `pixel_values`.
 
         Args:
             images: a Pillow picture; an array (H, W, C), (C, H, W) or (H, W); a batch (B, H, W, C) or
                 (B, C, H, W); or a list of any of these. Pixels are 0..255, or fractions in 0..1 (then pass
-                `do_rescale=False`). A tensor of PyTorch is read as an array.
-            do_resize ... do_convert_rgb, crop_rounding: take the place of the processor's own option, in this call.
-            return_tensors: "np" for one array (B, C, H, W); None for a list of B arrays (C, H, W).
-            data_format: of the result: "channels_first", "channels_last", or None for the first picture's.
-            input_data_format: of the arrays: "channels_first", "channels_last", or None: channels are the
-                first axis if it is 1 or 3 long, else the last; the first picture decides for all. An array
-                (H, W) has no channel axis, and neither has its result.
-            max_pixels: the largest picture after resizing or cropping, rows times columns.
+                `do_rescale=False`). PyTorch tensors are accepted as arrays.
+            do_resize ... do_convert_rgb, crop_rounding: replace the option of the processor in this call.
+            return_tensors: "np" returns one array (B, C, H, W); None returns a list of B arrays (C, H, W).
+            data_format: of the result: "channels_first", "channels_last", or None for that of the first picture.
+            input_data_format: of the arrays: "channels_first" or "channels_last". None: the channels are the first
+                axis if its length is 1 or 3, else the last; the first picture decides for all. An array (H, W) has no
+                channel axis, and its result has none.
+            max_pixels: the limit of rows times columns of a picture after resizing or cropping.
 
         Returns:
-            A dictionary with the key and attribute `pixel_values`: float32. Where nothing is rescaled, arrays
-            of other floating-point types keep theirs, and bytes that are not normalized either stay bytes.
+            A dictionary with the key and attribute `pixel_values`: float32. Without rescaling, arrays of other
+            floating-point types keep their type. Bytes that are neither rescaled nor normalized remain bytes.
 
         Raises:
-            TypeError: something in `images` is not a picture.
-            ValueError: an option or a picture cannot be used; says what was found and what is expected.
+            TypeError: an item of `images` is not a picture.
+            ValueError: an option or a picture cannot be used. The message has what was found and what is expected.
         """
         if return_tensors not in (None, "np"):
-            raise ValueError(f"return_tensors={_value(return_tensors)!r}: nphybrid's arrays are NumPy; use "
+            raise ValueError(f"return_tensors={_option_value(return_tensors)!r}: nphybrid returns NumPy arrays; use "
                              "return_tensors=\"np\" and, for PyTorch, torch.from_numpy(inputs.pixel_values)")
         for name, layout in (("data_format", data_format), ("input_data_format", input_data_format)):
             if layout is not None and layout not in LAYOUTS:
                 raise ValueError(f"{name} must be {LAYOUTS[0]!r}, {LAYOUTS[1]!r} or None; "
-                                 f"found {_value(layout)!r}")
-        given = (do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor,
-                 do_normalize, image_mean, image_std, do_convert_rgb, crop_rounding)
-        options = {name: getattr(self, name) if x is None else x for name, x in zip(OPTIONS, given)}
+                                 f"found {_option_value(layout)!r}")
+        given = dict(do_resize=do_resize, size=size, resample=resample, do_center_crop=do_center_crop,
+                     crop_size=crop_size, do_rescale=do_rescale, rescale_factor=rescale_factor,
+                     do_normalize=do_normalize, image_mean=image_mean, image_std=image_std,
+                     do_convert_rgb=do_convert_rgb, crop_rounding=crop_rounding)
+        options = {name: getattr(self, name) if value is None else value for name, value in given.items()}
         steps = _steps(**options)
 
-        pictures = list(_flat(images))
-        arrays = [_array(x, _switch("do_convert_rgb", options["do_convert_rgb"])) for x in pictures]
+        pictures = list(_single_pictures(images))
+        convert = _boolean("do_convert_rgb", options["do_convert_rgb"])
+        arrays = [_pixels(picture, convert) for picture in pictures]
         if not arrays:
             raise ValueError("images holds no picture")
         first = arrays[0]
@@ -171,28 +176,42 @@ class ViTHybridImageProcessor:
             if len(shapes) > 1:
                 raise ValueError("return_tensors=\"np\" needs results of one shape; crop, or use "
                                  f"return_tensors=None; found {sorted(shapes)}")
-            # Not np.stack, which would leave the channels interleaved in memory.
-            results = np.array(results)
+            # np.stack would leave the channels interleaved in memory.
+            return BatchFeature(pixel_values=np.array(results))
         return BatchFeature(pixel_values=results)
 
-    def __call__(self, images: Any, **kwargs: Any) -> BatchFeature:
+    def __call__(self, images: Any, *, do_resize: bool | None = None, size: Size | None = None,
+                 resample: int | str | None = None, do_center_crop: bool | None = None,
+                 crop_size: Size | None = None, do_rescale: bool | None = None,
+                 rescale_factor: float | None = None, do_normalize: bool | None = None,
+                 image_mean: Numbers | None = None, image_std: Numbers | None = None,
+                 do_convert_rgb: bool | None = None, return_tensors: str | None = None,
+                 data_format: str | None = "channels_first", input_data_format: str | None = None,
+                 crop_rounding: str | None = None, max_pixels: int = MAX_PIXELS) -> BatchFeature:
         """`preprocess`, with the options by name.
 
         >>> processor = ViTHybridImageProcessor(crop_size=32)
         >>> processor(Image.new("L", (64, 48)), return_tensors="np").pixel_values.shape
         (1, 3, 32, 32)
         """
-        return self.preprocess(images, **kwargs)
+        return self.preprocess(
+            images, do_resize=do_resize, size=size, resample=resample, do_center_crop=do_center_crop,
+            crop_size=crop_size, do_rescale=do_rescale, rescale_factor=rescale_factor, do_normalize=do_normalize,
+            image_mean=image_mean, image_std=image_std, do_convert_rgb=do_convert_rgb, return_tensors=return_tensors,
+            data_format=data_format, input_data_format=input_data_format, crop_rounding=crop_rounding,
+            max_pixels=max_pixels)
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
-        """A processor from a dictionary like `preprocessor_config.json`; `kwargs` replace options of it.
+        """A processor from the keys of a `preprocessor_config.json`.  kwargs: options that replace those keys.
+
+        Raises TypeError for an unknown option, ValueError for a bad value.
 
         >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
         {'shortest_edge': 384}
         """
         if not isinstance(image_processor_dict, Mapping):
-            raise TypeError(f"expected a dictionary of options; found {_kind(image_processor_dict)}")
+            raise TypeError(f"expected a dictionary of options; found {_type_name(image_processor_dict)}")
         unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
         if unknown:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
@@ -201,20 +220,21 @@ class ViTHybridImageProcessor:
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,
                         **kwargs: Any) -> "ViTHybridImageProcessor":
-        """A processor from a folder with a `preprocessor_config.json`, such a file, an `.h5` file, or the name of a
-        model on the hub, there of a branch, tag or commit (`revision`).
+        """Read a processor.
 
-        `kwargs` replace options of the file. Raises FileNotFoundError if there is no such file, OSError if the hub
-        cannot be reached, ValueError if the file does not hold a processor's options.
+        path: a folder with a `preprocessor_config.json`, that file itself, an `.h5`, or "owner/name" of a model on the
+        Hugging Face hub. revision: a branch, tag or commit on the hub. kwargs: options that replace those of the file.
+        Raises FileNotFoundError if there is no such file, OSError if the hub cannot be reached, ValueError if the file
+        does not hold the options of a processor.
         """
         from ..checkpoint import read_processor
 
         return cls.from_dict(read_processor(path, revision), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
-        """Write `preprocessor_config.json` into a folder, made if it is missing; the file's path, in a list.
+        """Write `preprocessor_config.json` into a folder, which is created if it is missing.  -> [its path]
 
-        The file appears whole or not at all.
+        The file is written completely or not at all.
         """
         from ..tensorfile import write_atomically
 
@@ -225,7 +245,7 @@ class ViTHybridImageProcessor:
         return [str(file)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Every option, every other key it was made with, and the class under `image_processor_type`."""
+        """Every option, every other key that was given, and `image_processor_type`, the name of the class."""
         return {**copy.deepcopy(vars(self)), "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
@@ -238,10 +258,11 @@ class ViTHybridImageProcessor:
 
 def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
            image_mean, image_std, do_convert_rgb, crop_rounding):
-    """Options -> Steps, checked.  What is switched off may be missing."""
-    size, crop_size = _size_dict(size, "size", square=False), _size_dict(crop_size, "crop_size", square=True)
-    steps = image.Steps(size=None, crop=None, factor=None, mean=None, std=None)
-    if _switch("do_resize", do_resize):
+    """The Steps of checked options.  An option that is not used may have any value."""
+    size = _size_dict(size, "size", square=False)
+    crop_size = _size_dict(crop_size, "crop_size", square=True)
+    steps = image.Steps(size=None, crop=None, factor=None, mean=None)
+    if _boolean("do_resize", do_resize):
         if isinstance(resample, bool) or resample not in (*Image.Resampling, TF_BILINEAR):
             filters = ", ".join(f"{x} {x.name.lower()}" for x in Image.Resampling)
             raise ValueError(f"resample must be one of Pillow's filters, {filters}, or "
@@ -250,34 +271,34 @@ def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, res
             raise ValueError(f"size must hold 'shortest_edge', or 'height' and 'width'; found {size}")
         edges = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
         steps = steps._replace(size=edges, resample=resample if isinstance(resample, str) else int(resample))
-    if _switch("do_center_crop", do_center_crop):
+    if _boolean("do_center_crop", do_center_crop):
         if "height" not in crop_size:
             raise ValueError(f"crop_size must hold 'height' and 'width'; found {crop_size}")
         if crop_rounding not in image.CROP_ROUNDINGS:
             raise ValueError(f"crop_rounding must be {' or '.join(map(repr, image.CROP_ROUNDINGS))}; "
                              f"found {crop_rounding!r}")
         steps = steps._replace(crop=(crop_size["height"], crop_size["width"]), crop_rounding=crop_rounding)
-    if _switch("do_rescale", do_rescale):
+    if _boolean("do_rescale", do_rescale):
         factor = _numbers(rescale_factor, "rescale_factor")
         if np.ndim(factor):
             raise ValueError(f"rescale_factor must be one number; found {rescale_factor!r}")
         steps = steps._replace(factor=factor)
-    if _switch("do_normalize", do_normalize):
+    if _boolean("do_normalize", do_normalize):
         steps = steps._replace(mean=_numbers(image_mean, "image_mean"), std=_numbers(image_std, "image_std"))
         if not np.all(steps.std):
             raise ValueError(f"image_std must not be zero; found {image_std!r}")
     return steps
 
 
-def _switch(name, value):
-    """A do_... option -> bool.  None, a null in a file, is no."""
+def _boolean(name, value):
+    """A do_... option as bool.  None, which is null in a file, means False."""
     if value is None or isinstance(value, (bool, np.bool_)) or value in (0, 1):
         return bool(value)
     raise ValueError(f"{name} must be True or False; found {value!r}")
 
 
 def _size_dict(size, name, square):
-    """Any spelling of a size -> a new dictionary of ints."""
+    """A size in any of its forms as a new dictionary of ints."""
     if isinstance(size, (list, tuple)):
         if len(size) != 2:
             raise ValueError(f"{name} as a sequence must be (height, width); found {size!r}")
@@ -290,11 +311,11 @@ def _size_dict(size, name, square):
     return {key: _edge(value, f"{name}[{key!r}]") for key, value in size.items()}
 
 
-def _edge(value, name):
-    """A length in pixels -> int.  A JSON file may say 384.0."""
-    whole = int(value) if isinstance(value, float) and value.is_integer() else value
+def _edge(value: Any, name: str) -> int:
+    """A length in pixels as int.  A JSON file may have 384.0."""
+    whole: Any = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
-        # 2**31 is where Pillow's sizes end.
+        # Pillow's sizes are below 2**31.
         if isinstance(value, bool) or not 1 <= operator.index(whole) < 2**31:
             raise TypeError
     except TypeError:
@@ -303,7 +324,7 @@ def _edge(value, name):
 
 
 def _numbers(value, name):
-    """A finite number, or one per channel -> float, or (C,)"""
+    """A finite number as float, or one number per channel as an array (C,)."""
     try:
         array = np.asarray(value)
         if array.dtype.kind in "iuf" and array.ndim <= 1 and np.isfinite(array).all():
@@ -313,25 +334,25 @@ def _numbers(value, name):
     raise ValueError(f"{name} must be finite, a number or a list of numbers; found {value!r}")
 
 
-def _flat(images):
-    """A picture, a batch, or a list of either -> one after the other, Pillow's or an array of 2 or 3 axes."""
+def _single_pictures(images):
+    """Each picture in a picture, a batch, or a list of them: a Pillow picture, or an array of 2 or 3 axes."""
     if isinstance(images, Image.Image):
         yield images
     elif isinstance(images, (list, tuple)):
         for item in images:
-            yield from _flat(item)
+            yield from _single_pictures(item)
     elif hasattr(images, "__array__"):
         array = as_array(images)
         if array.ndim not in (2, 3, 4):
             raise ValueError(f"a picture has 2 or 3 axes, a batch 4; found shape {array.shape}")
         yield from array if array.ndim == 4 else (array,)
     else:
-        raise TypeError(f"expected a Pillow picture, an array or a list of them; found {_kind(images)} "
+        raise TypeError(f"expected a Pillow picture, an array or a list of them; found {_type_name(images)} "
                         "(files are opened by nphybrid.open_picture)")
 
 
-def _array(picture, convert):
-    """A picture or an array -> (H, W, C), (C, H, W) or (H, W), with something in it."""
+def _pixels(picture, convert):
+    """A picture or an array as an array (H, W, C), (C, H, W) or (H, W) that is not empty."""
     if not isinstance(picture, Image.Image):
         array = picture
     elif convert:
@@ -351,8 +372,8 @@ def _array(picture, convert):
 
 
 def _layout(pictures, arrays):
-    """Which axis of the arrays holds the channels, as the first picture has it."""
-    # Pillow's pictures are always channels last; the original takes one of 3 rows for channels first.
+    """The layout of the arrays, by the shape of the first one."""
+    # Pillow pictures always have channels last. The original class takes one of 3 rows for channels first.
     if isinstance(pictures[0], Image.Image):
         return LAYOUTS[1]
     shape = next((x.shape for x in arrays if x.ndim == 3), (1, 1))
@@ -366,7 +387,7 @@ def _layout(pictures, arrays):
 
 
 def _prepare(x, b, steps, layout, data_format, max_pixels):
-    """One array of the batch through the steps, from its layout to that of the result."""
+    """Picture b of the batch through the steps, from its layout to that of the result."""
     flat = x.ndim == 2
     if flat:
         x = x[:, :, None]
@@ -375,11 +396,17 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
     H, W, C = x.shape
     if steps.size is not None and steps.resample != TF_BILINEAR and C > 4:
         raise ValueError(f"picture {b}: Pillow resizes 1 to 4 channels; taken as {layout}, it has {C}")
-    for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
-        if np.ndim(numbers) and len(numbers) != C:
-            raise ValueError(f"picture {b}: {name} has {len(numbers)} numbers, the picture {C} channels "
-                             f"(taken as {'grey' if flat else layout})")
-    for h, w in filter(None, [steps.size and image.resized_size(H, W, steps.size), steps.crop]):
+    if steps.mean is not None:
+        for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
+            if np.ndim(numbers) and np.size(numbers) != C:
+                raise ValueError(f"picture {b}: {name} has {np.size(numbers)} numbers, the picture {C} channels "
+                                 f"(taken as {'grey' if flat else layout})")
+    sizes = []
+    if steps.size is not None:
+        sizes.append(image.resized_size(H, W, steps.size))
+    if steps.crop is not None:
+        sizes.append(steps.crop)
+    for h, w in sizes:
         if h * w > max_pixels:
             raise ValueError(f"picture {b}: {H} x {W} pixels would become {h} x {w}, more than max_pixels, "
                              f"{max_pixels:,}")
@@ -389,11 +416,11 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
     return x.transpose(2, 0, 1) if data_format == "channels_first" else x
 
 
-def _value(option):
-    """An option as the user wrote it: the text of an enumeration's member."""
+def _option_value(option):
+    """An option as text: the value of an enumeration, or the option itself."""
     return getattr(option, "value", option)
 
 
-def _kind(thing):
-    """What something is, for an error.  str -> 'str', None -> 'None'"""
+def _type_name(thing):
+    """The name of a type for a message; "None" for None."""
     return "None" if thing is None else type(thing).__name__

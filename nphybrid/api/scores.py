@@ -1,5 +1,6 @@
-"""Logits become scores, and the best classes."""
+"""Logits become scores and ranked labels, as in the image-classification pipeline of transformers."""
 import operator
+from typing import Any
 
 import numpy as np
 
@@ -8,34 +9,56 @@ from ..ops.reference import sigmoid, softmax
 SCORES = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 
-def ranked_labels(logits, config, top_k=5, function_to_apply=None):
-    """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]"""
-    chosen = best_classes(logits, config, top_k, function_to_apply)
-    return [{"label": config.id2label[i], "score": score} for i, score in chosen]
+def ranked_labels(logits: np.ndarray, config: Any, top_k: int | None = 5,
+                  function_to_apply: str | None = None) -> list[dict[str, Any]]:
+    """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]
+
+    The arguments and errors are those of `best_classes`.
+
+    >>> from nphybrid import BitConfig
+    >>> ranked_labels(np.array([0.0, 0.0, 9.0]), BitConfig(num_labels=3), top_k=1, function_to_apply="none")
+    [{'label': 'LABEL_2', 'score': 9.0}]
+    """
+    best = best_classes(logits, config, top_k, function_to_apply)
+    return [{"label": config.id2label[i], "score": score} for i, score in best]
 
 
-def best_classes(logits, config, top_k=5, function_to_apply=None):
-    """The best classes of one picture and their scores.  logits (classes,) -> [(int, float), …]"""
+def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
+                 function_to_apply: str | None = None) -> list[tuple[int, float]]:
+    """The best classes of one picture and their scores, best first.  logits (classes,) -> [(class, score), …]
+
+    config: the Hugging Face configuration of the classifier. top_k: how many; None is all. function_to_apply:
+    "softmax", "sigmoid", "none", or None for the default of `scoring`. Of equal scores, the lower class comes first.
+    Raises ValueError for another top_k or function.
+    """
     scores = scores_of(logits, config, function_to_apply)
-    order = np.argsort(-scores, kind="stable")[:None if top_k is None else positive_int("top_k", top_k)]
+    order = np.argsort(-scores, kind="stable")
+    if top_k is not None:
+        order = order[:positive_int("top_k", top_k)]
     return [(int(i), float(scores[i])) for i in order]
 
 
-def scores_of(logits, config, function_to_apply=None):
-    """What a pipeline makes of the logits of one picture.  (classes,) -> (classes,)"""
+def scores_of(logits: np.ndarray, config: Any, function_to_apply: str | None = None) -> np.ndarray:
+    """The scores of one picture.  logits (classes,) -> (classes,); the arguments are those of `best_classes`"""
     name = str(scoring(config) if function_to_apply is None else function_to_apply).lower()
     if name not in SCORES:
         raise ValueError(f"function_to_apply is {function_to_apply!r}; expected one of {', '.join(SCORES)}")
     return SCORES[name](logits)
 
 
-def scoring(config):
-    """The function a pipeline applies by itself: "sigmoid" for several labels at once or a single class."""
-    several = config.problem_type == "multi_label_classification" or config.num_labels == 1
-    return "sigmoid" if several else "softmax"
+def scoring(config: Any) -> str:
+    """The default function: "sigmoid" for several labels per picture or for a single class, else "softmax"."""
+    if config.problem_type == "multi_label_classification" or config.num_labels == 1:
+        return "sigmoid"
+    return "softmax"
 
 
-def positive_int(name, value):
+def positive_int(name: str, value: Any) -> int:
+    """An int of at least 1, also from NumPy's integers.  Raises ValueError with the argument's name for others.
+
+    >>> positive_int("top_k", np.int64(3))
+    3
+    """
     try:
         if operator.index(value) >= 1 and value is not True:
             return operator.index(value)

@@ -1,4 +1,8 @@
-"""What is done to a Checkpoint before a model takes its arrays: names, prefix, another head, another picture size."""
+"""What is changed in a Checkpoint before a model takes its arrays: names, prefix, classifier, picture size."""
+import os
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from .. import checkpoint, params
@@ -10,53 +14,70 @@ from ..tensorfile import FormatError
 from . import checks
 
 
-def in_hugging_face_names(source, kind):
-    """The Checkpoint with Hugging Face's names and layouts, prefixed as those of a classifier.
+def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoint.Checkpoint:
+    """The Checkpoint with the names and layouts of a Hugging Face classifier.
 
-    source: a Checkpoint of any dialect; kind: the class of the model. Raises FormatError where arrays do not fit.
+    source: a Checkpoint of any dialect. kind: the class of the model. Raises FormatError if arrays do not fit.
     """
     if source.dialect is None:
         return source
-    config = kind.config_class.from_dict(source.config).network_config()
-    theirs, ours = TABLES[source.dialect](config), kind.table_of(kind.family)
+    network_config = kind.config_class.from_dict(source.config).network_config()
+    theirs = TABLES[source.dialect](network_config)
+    ours = kind.table_of(kind.family)
     try:
-        arrays = to_hugging_face(source.arrays, params.shapes(config), theirs, ours, config)
+        arrays = to_hugging_face(source.arrays, params.shapes(network_config), theirs, ours, network_config)
     except Misfit as error:
         raise FormatError(f"{source.path}: {error}") from None
     return source._replace(arrays=arrays, dialect=None)
 
 
-def with_head(source, head, kind):
-    """The Checkpoint with another classifier.  head: a `checkpoint.Head`, or the path of its file."""
+def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | checkpoint.Head,
+              kind: Any) -> checkpoint.Checkpoint:
+    """The Checkpoint with another classifier.
+
+    source: with Hugging Face's names. head: a `checkpoint.Head`, or the path of a head file. kind: the class of the
+    model. Raises ValueError if it has no classifier, or if the head does not fit; FormatError for a bad file.
+    """
     if not kind.has_head:
         raise ValueError(f"{kind.__name__} has no classifier that a head could replace")
-    head = head if isinstance(head, checkpoint.Head) else checkpoint.read_head(head)
+    if not isinstance(head, checkpoint.Head):
+        head = checkpoint.read_head(head)
+    network_config = kind.config_class.from_dict(source.config).network_config()
     name = kind.table_of(kind.prefix)["head.kernel"][0].removesuffix(".weight")
-    return checkpoint.with_head(source, head, kind.config_class.from_dict(source.config).network_config(), name)
+    return checkpoint.with_head(source, head, network_config, name)
 
 
-def with_prefix(arrays, kind):
-    """{name: array} as the class names them.  A classifier puts a prefix before the names of the bare model, so that
-    the file of one serves the other."""
-    if any(name.startswith(kind.family) for name in arrays) == bool(kind.prefix):
+def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
+    """{name: array} with the names of the class, from the names of any class of its family.
+
+    In a classifier, the names of the bare model have a prefix ("vit.", "bit."). In the bare model they have none.
+    """
+    has_prefix = any(name.startswith(kind.family) for name in arrays)
+    if has_prefix == bool(kind.prefix):
         return arrays
     if kind.prefix:
-        return {name if name.startswith("classifier.") else kind.prefix + name: a for name, a in arrays.items()}
+        return {name if name.startswith("classifier.") else kind.prefix + name: array
+                for name, array in arrays.items()}
     return {name.removeprefix(kind.family): array for name, array in arrays.items()}
 
 
-def for_image_size(source, kind, overrides):
-    """The Checkpoint for another `image_size` than its own: positions and image processor are resized."""
+def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any]) -> checkpoint.Checkpoint:
+    """The Checkpoint for another picture size: positions and the options of the image processor are resized.
+
+    overrides: keys of the configuration; without `image_size`, the Checkpoint is returned unchanged. Raises ValueError
+    for a size that patches do not fill.
+    """
     if overrides.get("image_size") is None:
         return source
     old = kind.config_class.from_dict(source.config).network_config()
     new = kind.config_class.from_dict(source.config, **overrides).network_config()
     if old.image != new.image:
-        checks.fits(new)
+        checks.check_patches_fill(new)
         source = source._replace(processor=for_image(source.processor, old.image, new.image))
-    # A missing position table, or one of another shape, is refused later, with all other arrays that do not fit.
     name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
+    # A missing table, or one of another shape, is not resized here. Loading reports all arrays that do not fit.
     if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
-        table = resize_positions(np.asarray(source.arrays[name])[0], old.grid, new.grid, new.resampling)[None]
-        source = source._replace(arrays={**source.arrays, name: table})
+        positions = np.asarray(source.arrays[name])[0]
+        positions = resize_positions(positions, old.grid, new.grid, new.resampling)
+        source = source._replace(arrays={**source.arrays, name: positions[None]})
     return source

@@ -1,49 +1,79 @@
 """`ViTHybridModel` and `ViTHybridForImageClassification`, and the plain `ViTModel` and `ViTForImageClassification`."""
 from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
+import numpy as np
+import numpy.typing as npt
 
 from .. import model
+from ..checkpoint import Checkpoint
 from ..dialects.huggingface import hybrid_names
 from ..dialects.positions import resize_positions
 from ..trace import Trace
 from . import checks
-from .base import Model, answer, chosen, picked
+from .base import Inputs, Model, argument_or_default, as_requested, loss_of, record_trace, select_states
 from .configs import ViTConfig, ViTHybridConfig
-from .outputs import BaseModelOutputWithPooling, ImageClassifierOutput
+from .outputs import Arrays, BaseModelOutputWithPooling, ImageClassifierOutput
 from .source import for_image_size, in_hugging_face_names, with_prefix
+
+M = TypeVar("M", bound="ViTHybrid")
+
+
+class ViTHybridStates(NamedTuple):
+    """What the outputs of the four classes are made of."""
+    trace: Trace                          # with norm, and pooler and logits, if the network has them
+    hidden_states: Arrays | None          # None if not requested
+    attentions: Arrays | None             # None if not requested
 
 
 class ViTHybrid(Model):
-    """What both hybrids are made of."""
-    config_class, family = ViTHybridConfig, "vit."
-    network, table_of = staticmethod(model.hybrid), staticmethod(hybrid_names)
+    """What the two hybrid classes and the two plain ViT classes share."""
+    config: ViTHybridConfig | ViTConfig
+    config_class = ViTHybridConfig
+    family = "vit."
+    network = staticmethod(model.hybrid)
+    table_of = staticmethod(hybrid_names)
 
     @classmethod
-    def from_checkpoint(cls, source, overrides=None, **options):
-        """As `Model.from_checkpoint`; for another image_size than the file's the position table is resized."""
+    def from_checkpoint(cls: type[M], source: Checkpoint, overrides: dict[str, Any] | None = None,
+                        head: Any = None, **options: Any) -> M:
+        """As `Model.from_checkpoint`; for another image_size than that of the file, the positions are resized."""
         source = for_image_size(in_hugging_face_names(source, cls), cls, overrides or {})
-        return super().from_checkpoint(source, overrides, **options)
+        return super().from_checkpoint(source, overrides, head, **options)
 
-    def _checked(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None):
-        config, tree = self.network_config, self._ready
-        x = checks.pixels(pixel_values, config.channels, self._floats, None if interpolate_pos_encoding else config.image)
+    def check_inputs(self, pixel_values: npt.ArrayLike | None, head_mask: npt.ArrayLike | None = None,
+                     bool_masked_pos: npt.ArrayLike | None = None,
+                     interpolate_pos_encoding: bool | None = None) -> Inputs:
+        """What the network receives; for another picture size, with resized positions.
+
+        Raises ValueError, TypeError, NonFiniteError for other inputs.
+        """
+        config = self.network_config
+        params = self.params
+        size = None if interpolate_pos_encoding else config.image
+        x = checks.pixels(pixel_values, config.channels, self.float_dtype, size)
         if x.shape[1:3] != config.image:
             config = replace(config, image=x.shape[1:3])
-            checks.fits(config)
-            table = resize_positions(tree.tokens.positions, self.network_config.grid, config.grid, config.resampling)
-            tree = tree._replace(tokens=tree.tokens._replace(positions=table))
-        return x, tree, config, dict(
-            head_mask=checks.head_mask(head_mask, config.blocks, config.heads, self._floats),
-            masked=checks.masked_patches(bool_masked_pos, tree.tokens.mask, len(x), config.tokens - config.class_token))
+            checks.check_patches_fill(config)
+            positions = resize_positions(params.tokens.positions, self.network_config.grid, config.grid,
+                                         config.resampling)
+            params = params._replace(tokens=params.tokens._replace(positions=positions))
+        patches = config.tokens - config.class_token
+        masks = {"head_mask": checks.head_mask(head_mask, config.blocks, config.heads, self.float_dtype),
+                 "masked": checks.masked_patches(bool_masked_pos, params.tokens.mask, len(x), patches)}
+        return Inputs(x, params, config, masks)
 
-    def trace(self, pixel_values, head_mask=None, bool_masked_pos=None, interpolate_pos_encoding=None, runs=0):
-        """The walk with every state kept, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
+    def trace(self, pixel_values: npt.ArrayLike, head_mask: npt.ArrayLike | None = None,
+              bool_masked_pos: npt.ArrayLike | None = None, interpolate_pos_encoding: bool | None = None,
+              runs: int = 0) -> Trace:
+        """One forward pass with every state recorded, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        The arguments are those of the forward that change what is computed, and `runs`, for `trace.seconds`: where the
-        time goes. 0 takes the times of the walk that keeps the states, which are not those of a forward: each state is
-        written to fresh memory, attention writes its weights, and the first walk of a process compiles or loads the
-        kernels. Of R50+ViT-B/16, attention so took 16 % of 0.84 s, in a forward 10 % of 0.74 s. With runs = n the
-        network is walked n times more, keeping nothing, and each time is a median of those; the weights have none.
+        pixel_values, head_mask, bool_masked_pos, interpolate_pos_encoding: as in `forward`.
+        runs: how many more forward passes measure `trace.seconds`, where each time is the median of these passes. They
+        keep no states and compute no weights, so the weights have no time. 0: the times are those of the recorded pass
+        itself, which allocates memory for each state, computes the attention weights, and compiles or loads the kernels
+        if it is the first pass of a process. In R50+ViT-B/16, attention took 16 % of 0.84 s in a recorded pass and 10 %
+        of 0.74 s in a forward pass.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridModel, default_model
@@ -58,24 +88,32 @@ class ViTHybrid(Model):
         blocks.3.weights   1x3x65x65   0.01538  ...   -      -
         ...
         """
-        return self._trace(pixel_values, runs, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
-                           interpolate_pos_encoding=interpolate_pos_encoding)
+        return record_trace(self, pixel_values, runs, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
+                            interpolate_pos_encoding=interpolate_pos_encoding)
 
-    def _states(self, output_attentions, output_hidden_states):
-        """The names of the states that make `hidden_states` and `attentions`; None where they are not asked for."""
-        blocks = [f"blocks.{l}" for l in range(self.network_config.blocks)]
-        hidden = ["tokens", *blocks] if chosen(output_hidden_states, self.config.output_hidden_states) else None
-        asked = chosen(output_attentions, self.config.output_attentions)
-        weights = [f"{block}.weights" for block in blocks] if asked else None
-        return hidden, weights
+    def run(self, pixel_values: npt.ArrayLike | None, output_attentions: bool | None,
+            output_hidden_states: bool | None, **inputs: Any) -> ViTHybridStates:
+        """One forward pass.
+
+        output_attentions, output_hidden_states: None is the default of the configuration. inputs: as in `trace`.
+        """
+        blocks = [f"blocks.{i}" for i in range(self.network_config.blocks)]
+        hidden_states = weights = None
+        if argument_or_default(output_hidden_states, self.config.output_hidden_states):
+            hidden_states = ["tokens", *blocks]
+        if argument_or_default(output_attentions, self.config.output_attentions):
+            weights = [f"{block}.weights" for block in blocks]
+        out = Trace(keep={"norm", "pooler", "logits", *(hidden_states or ()), *(weights or ())})
+        self.run_into(out, pixel_values, **inputs)
+        return ViTHybridStates(out, select_states(out, hidden_states), select_states(out, weights))
 
 
 class ViTHybridModel(ViTHybrid):
-    """The bare ViT Hybrid: pictures become encoded tokens.
+    """The ViT Hybrid without a classifier: pictures become encoded tokens.
 
-    config is a ViTHybridConfig. add_pooling_layer gives it the pooler (a linear layer and tanh on the class token),
-    use_mask_token the token that stands for masked patches. Weights are drawn from `seed`, or taken from `state_dict`.
-    engine, dtype, precision, num_threads: see `from_pretrained`.
+    config: a ViTHybridConfig. add_pooling_layer: add the pooler, a linear layer and tanh on the class token.
+    use_mask_token: add the token that replaces masked patches. options: state_dict, seed, engine, dtype, precision and
+    num_threads, as in ViTHybridForImageClassification.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridModel, default_model
@@ -85,51 +123,66 @@ class ViTHybridModel(ViTHybrid):
     """
     ignored = ("classifier.",)
 
-    def __init__(self, config, add_pooling_layer=True, use_mask_token=False, **options):
+    def __init__(self, config: ViTHybridConfig | ViTConfig, add_pooling_layer: bool = True,
+                 use_mask_token: bool = False, **options: Any):
         pooler = getattr(config, "pooler_output_size", True) if add_pooling_layer else False
         self.parts = {"pooler": pooler, "mask_token": bool(use_mask_token)}
         super().__init__(config, **options)
 
     @classmethod
-    def from_checkpoint(cls, source, overrides=None, **options):
-        """As `Model.from_checkpoint`; the model has a pooler and a mask token where the file has them, unless the
-        overrides say otherwise."""
-        source, overrides = in_hugging_face_names(source, cls), dict(overrides or {})
+    def from_checkpoint(cls: type[M], source: Checkpoint, overrides: dict[str, Any] | None = None,
+                        head: Any = None, **options: Any) -> M:
+        """As `Model.from_checkpoint`.  By default, the model has a pooler and a mask token if the file has them; the
+        overrides add_pooling_layer and use_mask_token replace that."""
+        source = in_hugging_face_names(source, cls)
+        overrides = dict(overrides or {})
         names = with_prefix(source.arrays, cls)
         parts = {"add_pooling_layer": "pooler.dense.weight" in names,
                  "use_mask_token": "embeddings.mask_token" in names}
-        parts |= {key: overrides.pop(key) for key in parts if overrides.get(key) is not None}
-        return super().from_checkpoint(source, overrides, **parts, **options)
+        for key in parts:
+            if overrides.get(key) is not None:
+                parts[key] = overrides.pop(key)
+        return super().from_checkpoint(source, overrides, head, **parts, **options)
 
-    def forward(self, pixel_values=None, bool_masked_pos=None, head_mask=None, output_attentions=None,
-                output_hidden_states=None, interpolate_pos_encoding=None, return_dict=None):
+    def forward(self, pixel_values: npt.ArrayLike | None = None, bool_masked_pos: npt.ArrayLike | None = None,
+                head_mask: npt.ArrayLike | None = None, output_attentions: bool | None = None,
+                output_hidden_states: bool | None = None, interpolate_pos_encoding: bool | None = None,
+                return_dict: bool | None = None) -> BaseModelOutputWithPooling:
         """Encode pictures.
 
-        pixel_values: floats (B, C, H, W), as the image processor returns them. bool_masked_pos: bool (B, N), patches
-        that the mask token replaces. head_mask: (A,) or (L, A), a factor on each head. output_attentions,
-        output_hidden_states: return each block's attention weights (after the head mask) and output.
-        interpolate_pos_encoding: accept another size than the config's and resize the positions to its grid.
-        return_dict False returns a tuple.
+        pixel_values: floats (B, C, H, W), as the image processor returns them. bool_masked_pos: bool (B, N); where it
+        is True, the mask token replaces the patch. head_mask: numbers (A,) or (L, A), by which each head is multiplied.
+        output_attentions: return the attention weights of each block, after the head mask. output_hidden_states:
+        return the tokens and the output of each block. interpolate_pos_encoding: accept other picture sizes than that
+        of the configuration, and resize the positions. return_dict: False returns a tuple. None is the default of the
+        configuration.
 
         Returns BaseModelOutputWithPooling: last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of
-        (B, T, D), attentions L of (B, A, T, T), in the model's dtype, or float32 where that is bfloat16. pooler_output
-        is the pooler's; of a timm or JAX network that pools a mean or has pre_logits what its head would read; else
-        None. Raises ValueError, TypeError, NonFiniteError.
+        (B, T, D), attentions L of (B, A, T, T), in the dtype of the model, or in float32 if that is bfloat16.
+        pooler_output is None without a pooler, except in networks of timm and JAX that pool the mean or have
+        pre_logits: there it is what their classifier would read. Raises ValueError, TypeError, NonFiniteError.
         """
-        hidden, weights = self._states(output_attentions, output_hidden_states)
-        out = Trace(keep={"norm", "pooler", *(hidden or ()), *(weights or ())})
-        self.run_into(out, pixel_values, head_mask=head_mask, bool_masked_pos=bool_masked_pos,
-                  interpolate_pos_encoding=interpolate_pos_encoding)
-        return answer(BaseModelOutputWithPooling(
-            last_hidden_state=out["norm"], pooler_output=out.get("pooler"), hidden_states=picked(out, hidden),
-            attentions=picked(out, weights)), return_dict, self.config)
+        out, hidden_states, attentions = self.run(
+            pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,
+            bool_masked_pos=bool_masked_pos, interpolate_pos_encoding=interpolate_pos_encoding)
+        output = BaseModelOutputWithPooling(last_hidden_state=out["norm"], pooler_output=out.get("pooler"),
+                                            hidden_states=hidden_states, attentions=attentions)
+        return as_requested(output, return_dict, self.config)
+
+    def __call__(self, pixel_values: npt.ArrayLike | None = None, bool_masked_pos: npt.ArrayLike | None = None,
+                 head_mask: npt.ArrayLike | None = None, output_attentions: bool | None = None,
+                 output_hidden_states: bool | None = None, interpolate_pos_encoding: bool | None = None,
+                 return_dict: bool | None = None) -> BaseModelOutputWithPooling:
+        """`forward`."""
+        return self.forward(pixel_values, bool_masked_pos, head_mask, output_attentions, output_hidden_states,
+                            interpolate_pos_encoding, return_dict)
 
 
 class ViTHybridForImageClassification(ViTHybrid):
-    """The ViT Hybrid with its classifier: pictures become logits.
+    """The ViT Hybrid with a classifier: pictures become logits.
 
-    config is a ViTHybridConfig; weights are drawn from `seed`, or taken from `state_dict`. engine, dtype, precision,
-    num_threads: see `from_pretrained`.
+    config: a ViTHybridConfig. state_dict: {Hugging Face name: array}, the weights; None draws random ones from `seed`.
+    engine, dtype, precision, num_threads: as in `from_pretrained`.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridForImageClassification, default_model
@@ -138,33 +191,50 @@ class ViTHybridForImageClassification(ViTHybrid):
     >>> logits.shape, logits.dtype
     ((1, 10), dtype('float32'))
     """
-    prefix, has_head = "vit.", True
+    prefix = "vit."
+    has_head = True
 
-    def forward(self, pixel_values=None, head_mask=None, labels=None, output_attentions=None,
-                output_hidden_states=None, interpolate_pos_encoding=None, return_dict=None):
+    def forward(self, pixel_values: npt.ArrayLike | None = None, head_mask: npt.ArrayLike | None = None,
+                labels: npt.ArrayLike | None = None, output_attentions: bool | None = None,
+                output_hidden_states: bool | None = None, interpolate_pos_encoding: bool | None = None,
+                return_dict: bool | None = None) -> ImageClassifierOutput:
         """Classify pictures.
 
-        labels: int (B,), -100 not counted, for the cross-entropy; floats (B, K) for several labels at once; floats (B,)
-        for a regression where the model has one class. `config.problem_type` overrides that choice. The other arguments
-        are those of ViTHybridModel.forward.
+        labels: if given, the loss is computed. Integers (B,) mean cross-entropy, where -100 is not counted; floats
+        (B, K) mean several labels per picture; floats (B,) mean a regression, if the model has one class.
+        `config.problem_type` replaces this rule. The other arguments are those of ViTHybridModel.forward.
 
-        Returns ImageClassifierOutput: loss (), logits (B, classes), hidden_states, attentions. Raises ValueError,
-        TypeError, NonFiniteError.
+        Returns ImageClassifierOutput: loss (), logits (B, classes), hidden_states, attentions. Without classes, logits
+        is what the classifier would read. Raises ValueError, TypeError, NonFiniteError.
         """
-        hidden, weights = self._states(output_attentions, output_hidden_states)
-        out = Trace(keep={"norm", "pooler", "logits", *(hidden or ()), *(weights or ())})
-        self.run_into(out, pixel_values, head_mask=head_mask, interpolate_pos_encoding=interpolate_pos_encoding)
-        # Without a head it is what one would read.
-        logits = out["logits"] if "logits" in out else out["pooler"] if "pooler" in out else out["norm"][:, 0]
-        return answer(ImageClassifierOutput(
-            loss=self._loss(logits, labels), logits=logits,
-            hidden_states=picked(out, hidden), attentions=picked(out, weights)), return_dict, self.config)
+        out, hidden_states, attentions = self.run(
+            pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,
+            interpolate_pos_encoding=interpolate_pos_encoding)
+        logits = _logits(out)
+        output = ImageClassifierOutput(loss=loss_of(self, logits, labels), logits=logits,
+                                       hidden_states=hidden_states, attentions=attentions)
+        return as_requested(output, return_dict, self.config)
+
+    def __call__(self, pixel_values: npt.ArrayLike | None = None, head_mask: npt.ArrayLike | None = None,
+                 labels: npt.ArrayLike | None = None, output_attentions: bool | None = None,
+                 output_hidden_states: bool | None = None, interpolate_pos_encoding: bool | None = None,
+                 return_dict: bool | None = None) -> ImageClassifierOutput:
+        """`forward`."""
+        return self.forward(pixel_values, head_mask, labels, output_attentions, output_hidden_states,
+                            interpolate_pos_encoding, return_dict)
+
+
+def _logits(trace: Trace) -> np.ndarray:
+    """The logits, or without a classifier what it would read."""
+    if "logits" in trace:
+        return trace["logits"]
+    return trace["pooler"] if "pooler" in trace else trace["norm"][:, 0]
 
 
 class ViTModel(ViTHybridModel):
-    """The bare plain ViT: the hybrid without its backbone, so that patches are cut from the picture itself.
+    """The plain ViT without a classifier: it has no backbone, and cuts patches from the picture.
 
-    config is a ViTConfig; everything else is ViTHybridModel's.
+    config: a ViTConfig. Everything else is as in ViTHybridModel.
 
     >>> import numpy as np
     >>> from nphybrid import ViTConfig, ViTModel
@@ -172,13 +242,14 @@ class ViTModel(ViTHybridModel):
     >>> ViTModel(ViTConfig(image_size=32, **sizes))(np.zeros((1, 3, 32, 32), np.float32)).pooler_output.shape
     (1, 48)
     """
+    config: ViTConfig
     config_class = ViTConfig
 
 
 class ViTForImageClassification(ViTHybridForImageClassification):
-    """The plain ViT with its classifier.
+    """The plain ViT with a classifier.
 
-    config is a ViTConfig; everything else is ViTHybridForImageClassification's.
+    config: a ViTConfig. Everything else is as in ViTHybridForImageClassification.
 
     >>> import numpy as np
     >>> from nphybrid import ViTConfig, ViTForImageClassification
@@ -187,4 +258,5 @@ class ViTForImageClassification(ViTHybridForImageClassification):
     >>> model(np.zeros((2, 3, 32, 32), np.float32)).logits.shape
     (2, 5)
     """
+    config: ViTConfig
     config_class = ViTConfig

@@ -1,4 +1,4 @@
-"""The border: each wrong input is refused with what was found and what was expected, and where."""
+"""Wrong inputs: the message of each has what was found, what was expected, and where."""
 import numpy as np
 import pytest
 
@@ -145,7 +145,7 @@ def test_threads(number):
     assert checks.threads(number) == number
 
 
-# -- the walk, and the walk repeated ---------------------------------------------------------------
+# -- the forward pass, and its repetition ----------------------------------------------------------
 
 def model(kind=ViTHybridModel, config=None, **options):
     return kind(config or ViTHybridConfig(**TOY), engine="reference", **options)
@@ -174,7 +174,7 @@ HUGE = [
 
 
 @pytest.mark.parametrize("name, state", HUGE)
-def test_the_walk_repeated_names_the_first_bad_state(rng, name, state):
+def test_the_repeated_forward_pass_names_the_first_bad_state(rng, name, state):
     x = pictures(rng, 32, 32)
     classifier = model(ViTHybridForImageClassification, seed=3)
     weights = classifier.state_dict()
@@ -190,8 +190,8 @@ def test_the_walk_repeated_names_the_first_bad_state(rng, name, state):
 def every_state(classifier, pixel_values):
     """What a trace would hold if it did not stop at a bad number."""
     out = Trace()
-    x, tree, sizes, inputs = classifier._checked(pixel_values)
-    classifier.network(x, tree, sizes, classifier.ops, out, **inputs)
+    x, tree, config, masks = classifier.check_inputs(pixel_values)
+    classifier.network(x, tree, config, classifier.ops, out, **masks)
     return out
 
 
@@ -207,7 +207,7 @@ def test_a_network_in_order_is_not_stopped(rng):
      ["head_mask", "(2,)", "(3,) or (2, 3)"]),
     (dict(pixel_values=np.zeros((1, 3, 32, 32)), bool_masked_pos=[[1]]), ValueError, ["use_mask_token=True"]),
 ])
-def test_a_model_checks_what_it_is_handed(call, kind, said):
+def test_a_model_checks_its_inputs(call, kind, said):
     message = said_by(model(), kind=kind, **call)
     assert all(words in message for words in said)
 

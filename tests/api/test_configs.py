@@ -1,4 +1,4 @@
-"""The configurations as Hugging Face spells them: defaults, round trips, labels, and what is refused."""
+"""The configurations with the names of Hugging Face: defaults, round trips, labels, and what is refused."""
 import inspect
 import json
 import re
@@ -138,8 +138,8 @@ def test_two_configurations_share_no_list():
     (dict(num_labels=0), dict(classes=0)),
 ])
 def test_each_key_of_a_bit_reaches_its_size(given, expected):
-    sizes = BitConfig(**given).network_config()
-    assert {key: getattr(sizes, key) for key in expected} == expected
+    network_config = BitConfig(**given).network_config()
+    assert {key: getattr(network_config, key) for key in expected} == expected
 
 
 @pytest.mark.parametrize("given, expected", [
@@ -165,40 +165,40 @@ def test_each_key_of_a_bit_reaches_its_size(given, expected):
      dict(feature_map=(56, 56, 64), grid=(7, 7), depths=())),
 ])
 def test_each_key_of_a_hybrid_reaches_its_size(given, expected):
-    sizes = ViTHybridConfig(**given).network_config()
-    assert {key: getattr(sizes, key) for key in expected} == expected
+    network_config = ViTHybridConfig(**given).network_config()
+    assert {key: getattr(network_config, key) for key in expected} == expected
 
 
-def test_every_size_comes_from_the_face():
-    """A size that a face forgot would keep the default of Config; here none may."""
-    face = ViTHybridConfig(
+def test_every_field_comes_from_the_configuration():
+    """A field that a configuration does not set would keep the default of Config; here no field may."""
+    config = ViTHybridConfig(
         image_size=(95, 97), hidden_size=30, num_hidden_layers=2, num_attention_heads=5, intermediate_size=7,
         hidden_act="tanh", layer_norm_eps=1e-3, patch_size=2, num_channels=1, qkv_bias=False, num_labels=3,
         backbone_config=dict(num_channels=1, embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2],
                              num_groups=4, hidden_act="selu", output_stride=8, out_features=["stage1"]),
         dialect=dict(name="JAX", ws_form="deviation", ws_eps=0.1, gn_eps=0.2, class_token=False, pool="mean",
                      norm_pooled=True, pre_logits=9, resampling="linear"))
-    same = {key for key, value in vars(face.network_config()).items() if value == getattr(Config(), key)}
+    same = {key for key, value in vars(config.network_config()).items() if value == getattr(Config(), key)}
     assert same == {"pool_fill"}
 
 
-@pytest.mark.parametrize("dialect, told", [
+@pytest.mark.parametrize("dialect, message", [
     ("timm", "dialect is 'timm'; expected a dict"), ({"gn-eps": 1}, "expected a dict with keys of name, ws_form"),
     ({"name": "tim"}, "name of dialect is 'tim'"), ({"ws_form": "std"}, "ws_form of dialect is 'std'"),
     ({"gn_eps": -1}, "gn_eps of dialect is -1"), ({"ws_eps": float("nan")}, "ws_eps of dialect is nan"),
     ({"pre_logits": 0}, "pre_logits of dialect is 0"), ({"class_token": False}, "pool has to be 'mean'"),
     ({"pool": "max"}, "pool of dialect is 'max'"), ({"resampling": "cubic"}, "resampling of dialect is 'cubic'")])
-def test_a_dialect_no_network_has(dialect, told):
+def test_a_dialect_no_network_has(dialect, message):
     for kind in ViTHybridConfig, ViTConfig:
-        with pytest.raises(ValueError, match=re.escape(told)):
+        with pytest.raises(ValueError, match=re.escape(message)):
             kind(dialect=dialect)
 
 
-@pytest.mark.parametrize("dialect, told", [
+@pytest.mark.parametrize("dialect, message", [
     ({"norm_pooled": True}, "dialect has norm_pooled, which a network without an encoder has not"),
     ({"pre_logits": 10}, "dialect has pre_logits"), ({"ws_form": 1}, "ws_form of dialect is 1")])
-def test_a_dialect_no_bit_has(dialect, told):
-    with pytest.raises(ValueError, match=told):
+def test_a_dialect_no_bit_has(dialect, message):
+    with pytest.raises(ValueError, match=message):
         BitConfig(dialect=dialect)
     assert BitConfig(dialect={"name": "BiT", "ws_eps": 1e-10}).network_config().ws_eps == 1e-10
 
@@ -213,16 +213,17 @@ def test_a_number_is_no_switch():
         ViTConfig(dialect={"class_token": 1.0})
 
 
-def test_plain_sizes():
-    sizes = ViTConfig(image_size=(48, 32), patch_size=8, num_channels=1, num_labels=3).network_config()
-    assert (sizes.stem, sizes.feature_map, sizes.grid, sizes.tokens) == (0, (48, 32, 1), (6, 4), 25)
+def test_the_network_of_a_plain_vit():
+    network_config = ViTConfig(image_size=(48, 32), patch_size=8, num_channels=1, num_labels=3).network_config()
+    assert (network_config.stem, network_config.feature_map) == (0, (48, 32, 1))
+    assert (network_config.grid, network_config.tokens) == ((6, 4), 25)
     with pytest.raises(ValueError, match="pooler_act is 'relu'"):
         ViTConfig(pooler_act="relu")
     with pytest.raises(ValueError, match="image_size 15 leaves a feature map of 15 x 15 cells"):
         ViTConfig(image_size=15)
 
 
-def test_a_changed_face_changes_its_sizes():
+def test_a_changed_configuration_changes_the_network():
     config = ViTHybridConfig()
     config.image_size = 384
     assert config.backbone_featmap_shape == [1, 1024, 24, 24]
@@ -235,8 +236,9 @@ def test_a_changed_face_changes_its_sizes():
 
 def test_what_transformers_writes_loads():
     config = ViTHybridConfig.from_dict(WRITTEN)
-    sizes = config.network_config()
-    assert (sizes.widths, sizes.feature_map, sizes.tokens, sizes.classes) == ((8, 8, 16), (4, 4, 16), 17, 3)
+    network_config = config.network_config()
+    assert (network_config.widths, network_config.feature_map) == ((8, 8, 16), (4, 4, 16))
+    assert (network_config.tokens, network_config.classes) == (17, 3)
     assert config.id2label == {0: "cat", 1: "dog", 2: "eel"}
 
 

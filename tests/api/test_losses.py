@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from nphybrid.api.losses import KINDS, binary_cross_entropy, cross_entropy, loss, mean_squared_error
+from nphybrid.api.losses import PROBLEM_TYPES, binary_cross_entropy, cross_entropy, loss, mean_squared_error
 
 # relative.                       observed: float64 2e-16, float32 1e-7
 TOLERANCE = {"float64": 1e-14, "float32": 1e-6}
@@ -142,7 +142,7 @@ def test_a_stated_problem_overrules_the_choice(rng, kind, chosen):
     ("single_label_classification", np.array([0.0, 1.0]), ["float64", "integers"]),
     ("multi_label_classification", np.array([0, 1]), ["(2,)", "(2, 3)"]),
     ("regression", np.array([0.0, 1.0]), ["regression", "(2,)", "(2, 3)"]),
-    ("ranking", np.array([0, 1]), ["ranking", *KINDS]),
+    ("ranking", np.array([0, 1]), ["ranking", *PROBLEM_TYPES]),
 ])
 def test_labels_that_do_not_fit_are_refused(problem_type, labels, said):
     with pytest.raises(ValueError) as refused:

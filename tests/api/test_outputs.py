@@ -1,4 +1,4 @@
-"""Outputs answer by attribute, key and index; a class written here says what transformers' own would."""
+"""Outputs give their values by attribute, key and index, as those of transformers do."""
 import copy
 import pickle
 

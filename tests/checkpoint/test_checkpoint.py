@@ -149,7 +149,7 @@ def test_prefix_is_added_and_stripped(model, tmp_path):
 def test_bare_model_sees_what_the_classifier_sees(model, tmp_path):
     model.save(tmp_path / "m.h5")
     bare = ViTHybridModel.from_pretrained(tmp_path / "m.h5", engine="reference")
-    last, head = bare(X).last_hidden_state, model._ready.head
+    last, head = bare(X).last_hidden_state, model.params.head
     np.testing.assert_allclose(last[:, 0] @ head.kernel + head.bias, model(X).logits, rtol=1e-5, atol=1e-6)
 
 
@@ -239,12 +239,12 @@ def test_the_state_dict_is_the_files_bit_for_bit(engine, path, model):
 def test_each_weight_is_held_once(path):
     """Convolution kernels have an original beside them: in the file, or where there is none, in memory."""
     back = ViTHybridForImageClassification.from_pretrained(path)
-    leaves, kernels = named_leaves(back._ready), [name for name, shape in named_leaves(back.shapes).items() if len(shape) == 4]
+    leaves, kernels = named_leaves(back.params), [name for name, shape in named_leaves(back.shapes).items() if len(shape) == 4]
     assert all(isinstance(leaves[name], packed.Packed) for name in leaves if name in kernels or "kernel" in name)
-    assert len(back._originals) == len(kernels) == 12
-    assert all(type(original) is Stored for original in back._originals.values())
+    assert len(back.originals) == len(kernels) == 12
+    assert all(type(original) is Stored for original in back.originals.values())
     fresh = ViTHybridForImageClassification(CONFIG)
-    assert all(type(original) is np.ndarray for original in fresh._originals.values())
+    assert all(type(original) is np.ndarray for original in fresh.originals.values())
 
 
 def test_a_file_that_is_gone_is_named(path, model):

@@ -1,14 +1,9 @@
-"""What keeps the house in order: who imports what, one decorator, and shapes in comments that are true."""
+"""What keeps the house in order: who imports what, and one decorator."""
 import ast
 import configparser
-import re
 from pathlib import Path
 
 import pytest
-
-from nphybrid import PRESETS
-from nphybrid.config import inner_width
-from nphybrid.modelfile import summary
 
 from tools.imports import SOURCES, imports, users
 
@@ -73,39 +68,3 @@ def test_public_names_are_documented():
                if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith("_")
                and not ast.get_docstring(node)]
     assert missing == []
-
-
-# ------------------------------------------------------------------ the aligned column at the right
-
-STATE = re.compile(r'out\["(\w+)"\] = .*#\s+\(([^)]*)\)')
-HYBRID, BIT = SOURCES["model.py"].split("def bit(")
-
-
-@pytest.mark.parametrize("source, preset, states, at_least", [
-    (SOURCES["backbone.py"], "R50+ViT-B/16", r"(stem|stages\.\d\.\d)\.{}|{}", 10),
-    (SOURCES["tokens.py"], "R50+ViT-B/16", r"tokens\.{}", 1),
-    (SOURCES["encoder.py"], "R50+ViT-B/16", r"blocks\.\d+\.{}", 3),
-    (HYBRID, "R50+ViT-B/16", "{}", 4), (BIT, "BiT-R50x1", "{}", 3),
-], ids=["backbone", "tokens", "encoder", "hybrid", "bit"])
-def test_shape_column_is_true(source, preset, states, at_least):
-    """Every shape beside a state is the shape which that state has in the published network."""
-    rows = {row.name: row.shape for row in summary.summary(PRESETS[preset])}
-    stated = [found.groups() for line in source.splitlines() if (found := STATE.search(line))]
-    checked = 0
-    for state, comment in stated:
-        for name, shape in rows.items():
-            if re.fullmatch(states.replace("{}", state), name):
-                assert symbolic(comment, name) == shape, f"{state}: ({comment}) is {shape} at {name}"
-                checked += 1
-    assert len(stated) >= at_least and checked >= len(stated) - 1      # the attention weights are not in a summary
-
-
-def symbolic(comment, name):
-    """The numbers that a comment's letters stand for, in a stage of R50+ViT-B/16 at 384 pixels."""
-    letters = {"B": 1}
-    if name.startswith("stages"):
-        s, u = map(int, name.split(".")[1:3])
-        after = 96 >> s
-        before = after * 2 if s and u == 0 else after
-        letters |= {"H": before, "W": before, "Hp": after, "Wp": after, "O": 256 << s, "M": inner_width(256 << s)}
-    return tuple(eval(part.replace("'", "p"), {}, letters) for part in comment.split(","))

@@ -1,4 +1,4 @@
-"""Preprocessing: the arithmetic against definitions written as loops, surprises, the processor's border."""
+"""Preprocessing: each step against a definition written as loops, surprises, and the checks of the processor."""
 
 import copy
 import doctest

@@ -101,8 +101,8 @@ def test_norms_of_the_two_units():
 
 # -- names -----------------------------------------------------------------------------------------
 
-def walked(tree, name):
-    """The leaf that a name spells: attributes and indices, one after the other."""
+def leaf_at(tree, name):
+    """The leaf at a name, by attributes and indices."""
     for step in name.split("."):
         tree = tree[int(step)] if step.isdigit() else getattr(tree, step)
     return tree
@@ -111,7 +111,7 @@ def walked(tree, name):
 def test_a_name_is_the_path_to_its_array(tree):
     arrays = random(tree, seed=1)
     for name, leaf in named_leaves(arrays).items():
-        assert walked(arrays, name) is leaf
+        assert leaf_at(arrays, name) is leaf
 
 
 def test_names_of_the_published_hybrid():

@@ -1,7 +1,7 @@
-"""Each known surprise, got wrong on purpose: the walk must then leave the tolerance of "the same network".
+"""Each known surprise, got wrong on purpose: the logits must then exceed the tolerance of "the same network".
 
-The README lists them. A wrong variant is the right walk with one thing changed, so that what is shown is that
-comparing in float64 at 1e-9 would notice exactly this mistake.
+The README lists them. A wrong variant changes one thing in the right forward pass. This shows that a comparison in
+float64 at 1e-9 detects exactly this mistake.
 """
 import functools
 import math
@@ -14,23 +14,23 @@ from nphybrid import backbone, config, encoder, image, model, params, tokens
 from nphybrid.ops import reference
 from nphybrid.trace import Trace
 
-SIZES = config.Config(image=(63, 63), stem=16, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=24,
-                      blocks=2, heads=3, hidden=40, classes=5)
-BIT = replace(SIZES, unit="preactivation", padding="symmetric", pool_padding="valid",
+HYBRID = config.Config(image=(63, 63), stem=16, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=24,
+                       blocks=2, heads=3, hidden=40, classes=5)
+BIT = replace(HYBRID, unit="preactivation", padding="symmetric", pool_padding="valid",
               width=0, blocks=0, heads=0, hidden=0)
 
 
 class Changed:
-    """The reference vocabulary with some words replaced."""
+    """The reference operations, some of them replaced."""
 
-    def __init__(self, **words):
-        self.__dict__.update(words)
+    def __init__(self, **operations):
+        self.__dict__.update(operations)
 
-    def __getattr__(self, word):
-        return getattr(reference, word)
+    def __getattr__(self, operation):
+        return getattr(reference, operation)
 
 
-def telling(sizes, seed=0):
+def telling(network_config, seed=0):
     """float64 parameters in which every number matters: norms 1 +- 0.3, biases 0.3, convolutions with a mean."""
     rng = np.random.default_rng(seed)
 
@@ -41,22 +41,23 @@ def telling(sizes, seed=0):
         if len(shape) == 1 or name.endswith("positions"):
             return 0.3 * x
         return x + 0.5 if len(shape) == 4 else x * np.sqrt(2 / shape[0])
-    return params.tree_map(draw, params.shapes(sizes))
+    return params.tree_map(draw, params.shapes(network_config))
 
 
 PIXELS = np.random.default_rng(5).standard_normal((2, 63, 63, 3))
 
 
-def logits(sizes=SIZES, ops=reference, p=None):
-    p = telling(sizes) if p is None else p
+def logits(network_config=HYBRID, ops=reference, p=None):
+    network = model.hybrid if network_config.blocks else model.bit
+    p = ops.prepare(telling(network_config) if p is None else p, network_config, np.float64)
     out = Trace(keep={"logits"})
-    (model.hybrid if sizes.blocks else model.bit)(PIXELS, ops.prepare(p, sizes, np.float64), sizes, ops, out)
+    network(PIXELS, p, network_config, ops, out)
     return out["logits"]
 
 
 @functools.cache
 def truth():
-    """The logits of the right walk."""
+    """The logits of the right forward pass."""
     return logits()
 
 
@@ -66,7 +67,7 @@ def differs(wrong, right=None):
     return np.abs(wrong - right).max() / np.abs(right).max() > 1e-8
 
 
-def test_the_right_walk_does_not_differ():
+def test_the_right_forward_pass_does_not_differ():
     assert not differs(logits())
 
 
@@ -93,7 +94,7 @@ def test_the_last_activation_comes_after_the_sum():
 def test_same_padding_puts_the_odd_pixel_last():
     def first(rule, n, kernel, stride, dilation=1):
         return config.pads(rule, n, kernel, stride, dilation)[::-1]
-    even = replace(SIZES, image=(64, 64))
+    even = replace(HYBRID, image=(64, 64))
     x = np.random.default_rng(1).standard_normal((1, 64, 64, 3))
     p = reference.prepare(telling(even), even, np.float64)
     right = backbone.backbone(x, p, even, reference, Trace())
@@ -116,7 +117,7 @@ def test_stride_sits_on_the_3x3():
 
 
 def test_a_projected_shortcut_is_normed_and_not_activated():
-    p = telling(SIZES)
+    p = telling(HYBRID)
 
     def wrong(bare):
         def unit(x, p, move, c, ops, out):
@@ -136,7 +137,7 @@ def test_a_projected_shortcut_is_normed_and_not_activated():
 
 def test_every_stage_projects_its_first_shortcut():
     """Also where the widths agree: unlike the first stage of a plain ResNet."""
-    level = replace(SIZES, widths=(16, 48), stem=16, groups=4)
+    level = replace(HYBRID, widths=(16, 48), stem=16, groups=4)
     p = telling(level)
     bare = p._replace(stages=((p.stages[0][0]._replace(proj=np.eye(16)[None, None]),), p.stages[1]))
     assert differs(logits(level, p=bare), logits(level, p=p))
@@ -157,8 +158,8 @@ def test_eps_of_the_standardization(eps, power):
         centred = kernel - kernel.mean((0, 1, 2), keepdims=True)
         variance = np.square(centred).mean((0, 1, 2), keepdims=True)
         return centred / (np.sqrt(variance) + eps if power == 1 else np.sqrt(variance + eps))
-    # Kernels of small spread, as trained ones have, are where eps tells.
-    small = params.tree_map(lambda name, a: a * 0.02 if a.ndim == 4 else a, telling(SIZES))
+    # eps matters for kernels of small spread, which trained kernels have.
+    small = params.tree_map(lambda name, a: a * 0.02 if a.ndim == 4 else a, telling(HYBRID))
     assert differs(logits(ops=prepared_by(standardize), p=small), logits(p=small))
 
 
@@ -202,7 +203,7 @@ def test_groups_are_neighbouring_channels():
 def test_constants(wrong):
     """Group norm's eps, layer norm's, and the form of GELU: what other dialects of this network have."""
     wrong = {key: "gelu_new" if value == "gelu_tanh" else value for key, value in wrong.items()}
-    assert differs(logits(replace(SIZES, **wrong)))
+    assert differs(logits(replace(HYBRID, **wrong)))
 
 
 def test_a_bit_stem_pads_its_pool_with_zeros():
@@ -214,7 +215,7 @@ def test_a_bit_stem_pads_its_pool_with_zeros():
 
 def test_symmetric_padding_joins_before_the_norm():
     """With symmetric padding the ring of zeros counts in the statistics of the stem's norm."""
-    ring = replace(SIZES, padding="symmetric", pool_padding="valid")
+    ring = replace(HYBRID, padding="symmetric", pool_padding="valid")
 
     def after(x, p, c, ops, out):
         y = backbone.norm_activate(backbone.conv(x, p.conv, 7, c, ops, 2), p.norm, c, ops)
@@ -241,20 +242,21 @@ def test_bit_projects_the_activated_map():
 # ------------------------------------------------------------------ tokens and encoder
 
 def test_class_token_comes_first():
-    walk = tokens.tokens
+    right_tokens = tokens.tokens
 
     def last(x, p, c, ops, out, masked=None):
-        y = walk(x, p._replace(positions=0 * p.positions), c, ops, out)
+        y = right_tokens(x, p._replace(positions=0 * p.positions), c, ops, out)
         return np.concatenate([y[:, 1:], y[:, :1]], 1) + p.positions
     with swapped(model, tokens=last):
         assert differs(logits())
 
 
 def test_positions_join_after_the_class_token():
-    walk = tokens.tokens
+    right_tokens = tokens.tokens
 
     def before(x, p, c, ops, out, masked=None):
-        return walk(x, p._replace(positions=np.concatenate([0 * p.positions[:1], p.positions[1:]])), c, ops, out)
+        positions = np.concatenate([0 * p.positions[:1], p.positions[1:]])
+        return right_tokens(x, p._replace(positions=positions), c, ops, out)
     with swapped(model, tokens=before):
         assert differs(logits())
 
@@ -269,13 +271,13 @@ def test_tokens_run_row_by_row():
 
 
 def test_queries_and_keys_are_not_interchangeable():
-    p = telling(SIZES)
+    p = telling(HYBRID)
     swap = tuple(b._replace(query=b.key, key=b.query) for b in p.blocks)
     assert differs(logits(p=p._replace(blocks=swap)))
 
 
 def test_a_square_matrix_hides_its_transposition():
-    p = telling(SIZES)
+    p = telling(HYBRID)
     for part in ("query", "key", "value", "out"):
         turned = tuple(block._replace(**{part: params.Linear(getattr(block, part).kernel.T, getattr(block, part).bias)})
                        for block in p.blocks)
@@ -307,9 +309,9 @@ def test_norm_comes_before_attention():
 
 
 def test_head_reads_the_class_token_after_the_last_norm():
-    p = telling(SIZES)
-    prepared, out = reference.prepare(p, SIZES, np.float64), Trace()
-    model.hybrid(PIXELS, prepared, SIZES, reference, out)
+    p = telling(HYBRID)
+    prepared, out = reference.prepare(p, HYBRID, np.float64), Trace()
+    model.hybrid(PIXELS, prepared, HYBRID, reference, out)
     for wrong in out["norm"].mean(1), out["norm"][:, 1], out["blocks.1"][:, 0]:
         assert differs(reference.linear(wrong, prepared.head))
 

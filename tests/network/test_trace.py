@@ -1,4 +1,4 @@
-"""The notebook of a walk: what it keeps, what it is asked for, and the first bad number."""
+"""The trace: what it keeps, what it wants, and the first number that is not finite."""
 import time
 
 import numpy as np
@@ -7,7 +7,7 @@ import pytest
 from nphybrid.trace import Discard, FirstNonFinite, NonFiniteError, Trace
 
 
-def walk(out):
+def forward(out):
     """Three states, one of them in a scope in a scope."""
     x = out["stem"] = np.ones(2)
     inner = out.at("stages.2")
@@ -16,24 +16,24 @@ def walk(out):
     return x
 
 
-def test_a_trace_keeps_every_state_in_the_order_of_the_walk():
+def test_a_trace_keeps_every_state_in_the_order_of_the_forward_pass():
     out = Trace()
-    last = walk(out)
+    last = forward(out)
     assert list(out) == ["stem", "stages.2.8.conv1", "stages.2.8"]
     assert out["stages.2.8"] is last
 
 
 @pytest.mark.parametrize("keep", [set(), {"stem"}, ["stages.2.8.conv1"], {"stem", "stages.2.8", "nothing"}])
-def test_a_trace_keeps_what_it_was_told_to(keep):
+def test_a_trace_keeps_the_states_that_keep_names(keep):
     out = Trace(keep)
-    walk(out)
+    forward(out)
     assert set(out) == set(keep) - {"nothing"}
     assert set(out.seconds) == set(out)
 
 
 def test_discard_keeps_nothing_and_wants_nothing():
     out = Discard()
-    assert walk(out).tolist() == [3, 3]
+    assert forward(out).tolist() == [3, 3]
     assert dict(out) == {}
     assert not out.wants("stem")
 
@@ -59,7 +59,7 @@ def test_seconds_count_from_the_state_before_kept_or_not():
 
 def test_a_trace_is_one_line_and_prints_a_table():
     out = Trace()
-    walk(out)
+    forward(out)
     out.seconds = {"stem": 0.001, "stages.2.8.conv1": 0.0125, "stages.2.8": 0.0365}
     assert repr(out) == "Trace(3 states, 0.05 s)" and repr(Discard()) == "Discard(0 states, 0 s)"
     assert str(out).splitlines() == [
@@ -75,7 +75,7 @@ def test_first_bad_names_the_state_the_number_and_its_place(bad):
     state = np.zeros((2, 3, 4))
     state[1, 2, 0] = state[1, 2, 3] = bad
     out = FirstNonFinite()
-    walk(out)
+    forward(out)
     with pytest.raises(NonFiniteError) as error:
         out.at("blocks.3")["fc1"] = state
     assert str(error.value).startswith("blocks.3.fc1 is the first state")

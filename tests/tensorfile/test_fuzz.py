@@ -12,7 +12,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and
 CHILD = """
 import sys
 from tools import fuzz
-from nphybrid.api import configs
+from nphybrid.api import config_base, configs
 from nphybrid.tensorfile import hdf5, safetensors
 {}
 sys.exit(fuzz.main(sys.argv[1:]))
@@ -47,12 +47,12 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
     "hard links": ("h5", 300, "import h5py; h5py.HardLink = (h5py.HardLink, h5py.ExternalLink)", "AssertionError"),
     "the library's errors": ("h5", 100, "hdf5._BROKEN = ()", "Error"),
     "the documents' JSON": ("h5", 200, "hdf5.parse_json = lambda data, *_: fuzz.json.loads(data)", "Error"),
-    "counts": ("config", 500, "configs._positive = lambda *_: None", "Error"),
-    "how many names": ("config", 1500, "configs.MOST_UNNAMED = 2**63", "FINDING"),
-    "short messages": ("config", 500, "configs.brief = repr", "characters"),
+    "counts": ("config", 500, "configs.check_positive = lambda *_: None", "Error"),
+    "how many names": ("config", 1500, "config_base.MOST_UNNAMED = 2**63", "FINDING"),
+    "short messages": ("config", 500, "config_base.shortened = repr", "characters"),
     "CRC-32": ("npz", 1000, "import zlib; from types import SimpleNamespace; from nphybrid.tensorfile import npz; "
                "npz.zlib = SimpleNamespace(**{**vars(zlib), 'crc32': lambda *_: Any()})", "AssertionError"),
-    "safe messages": ("config", 1000, "configs.brief = str", "upsets a terminal"),
+    "safe messages": ("config", 1000, "config_base.shortened = str", "upsets a terminal"),
 }
 
 

@@ -1,0 +1,226 @@
+"""`HuggingFaceConfig`, which the three configurations share, and the checks of their values."""
+import inspect
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ..checkpoint import read_config
+from ..config import Config
+from ..dialects.positions import RULES
+from ..tensorfile import write_json
+from ..text import shortened
+from .losses import PROBLEM_TYPES
+
+# A configuration without id2label makes a name for each class. The largest published number of classes is 21,843.
+MOST_UNNAMED = 2 ** 15
+
+# The keys of `dialect`, and what each may be: a tuple of choices, or a type. All are fields of `Config` except "name",
+# which states where a network comes from.
+DIALECT: dict[str, Any] = {
+    "name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance", "deviation"), "ws_eps": float,
+    "gn_eps": float, "class_token": (True, False), "pool": ("token", "mean"), "norm_pooled": (True, False),
+    "pre_logits": int, "resampling": tuple(RULES)}
+
+ENCODER_DIALECT = DIALECT.keys() - {"name", "ws_form", "ws_eps", "gn_eps"}
+
+COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
+
+C = TypeVar("C", bound="HuggingFaceConfig")
+
+
+class HuggingFaceConfig:
+    """What the three configurations share: labels, unknown keys, reading and writing JSON.
+
+    A subclass sets the attributes of its own keys, and passes all others to this class.
+    """
+    model_type = ""
+    id2label: dict[int, str]
+    label2id: dict[str, int]
+    dialect: dict[str, Any]
+    output_attentions: bool
+    output_hidden_states: bool
+    return_dict: bool
+    problem_type: str | None
+    architectures: list[str]
+
+    def __init__(self, keys: dict[str, Any]):
+        keys = {**COMMON, **keys}
+        model_type = keys.pop("model_type", self.model_type)
+        if not isinstance(model_type, str) or model_type.replace("_", "-") != self.model_type:
+            raise ValueError(f"model_type is {shortened(model_type)}; {type(self).__name__} describes "
+                             f"{self.model_type!r}")
+        for key, value in keys.items():
+            if callable(getattr(type(self), key, None)):
+                raise ValueError(f"{key} is {shortened(value)}; a key of this name would hide a method of "
+                                 f"{type(self).__name__}")
+        self.dialect = keys.pop("dialect", None) or {}
+        self.id2label = checked_labels(keys.pop("id2label", None), keys.pop("num_labels", None))
+        self.label2id = keys.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
+        self.__dict__.update(keys)
+        if self.problem_type not in (None, *PROBLEM_TYPES):
+            raise ValueError(f"problem_type is {shortened(self.problem_type)}; expected None or one of "
+                             f"{', '.join(PROBLEM_TYPES)}")
+
+    @property
+    def num_labels(self) -> int:
+        """The number of classes: the length of id2label.  Setting it replaces the labels by LABEL_0, LABEL_1, …"""
+        return len(self.id2label)
+
+    @num_labels.setter
+    def num_labels(self, number: int) -> None:
+        self.id2label = checked_labels(None, number)
+        self.label2id = {name: i for i, name in self.id2label.items()}
+
+    @property
+    def use_return_dict(self) -> bool:
+        """return_dict, under another name that transformers has for it."""
+        return self.return_dict
+
+    def network_config(self) -> Config:
+        """The `Config` of this network.  Raises ValueError with the key, the value found and what is expected."""
+        raise NotImplementedError
+
+    def sizes(self) -> Config:
+        """`network_config` under its earlier name."""
+        return self.network_config()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every key as `config.json` holds it: JSON types only, class indices as strings."""
+        keys = {key: value for key, value in self.__dict__.items() if key != "_stated_shape"}
+        keys["id2label"] = {str(i): name for i, name in self.id2label.items()}
+        if not self.dialect:
+            del keys["dialect"]
+        return {**json.loads(json.dumps(keys, default=_json_value)), "model_type": self.model_type}
+
+    def to_json_string(self) -> str:
+        """`to_dict` as the text of a `config.json`."""
+        return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
+
+    @classmethod
+    def from_dict(cls: type[C], fields: Mapping[str, Any], **overrides: Any) -> C:
+        """A configuration from the keys of a `config.json`.
+
+        overrides: values that replace those of `fields`. Raises TypeError for an override that is neither a known key
+        nor in `fields`, and ValueError for a value that no network can have.
+
+        >>> from nphybrid import BitConfig
+        >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
+        7
+        """
+        known = {*inspect.signature(cls).parameters, *COMMON, "dialect", "id2label", "label2id", "num_labels", *fields}
+        if unknown := [key for key in overrides if key not in known]:
+            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has "
+                            + ", ".join(sorted(known - {"kwargs"})))
+        # An override of one of the two replaces both, because each follows from the other.
+        for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
+            if key in overrides:
+                fields = {name: value for name, value in fields.items() if name != other}
+        if isinstance(overrides.get("dialect"), dict) and isinstance(fields.get("dialect"), dict):
+            overrides["dialect"] = {**fields["dialect"], **overrides["dialect"]}
+        return cls(**{**fields, **overrides})
+
+    @classmethod
+    def from_pretrained(cls: type[C], path: str | os.PathLike[str], *, revision: str | None = None,
+                        **overrides: Any) -> C:
+        """Read the configuration of a model.
+
+        path: a folder with `config.json`, that file itself, an `.h5`, or "owner/name" of a model on the Hugging Face
+        hub. revision: a branch, tag or commit on the hub. overrides: as in `from_dict`.
+        """
+        return cls.from_dict(read_config(path, revision), **overrides)
+
+    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
+        """Write `config.json` into a folder, which is created if it is missing."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        write_json(Path(folder) / "config.json", self.to_dict())
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, HuggingFaceConfig) and type(self) is type(other) and self.to_dict() == other.to_dict()
+
+    __hash__ = None                       # pyright: ignore[reportAssignmentType]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__} {self.to_json_string()}"
+
+
+def with_dialect(network_config: Config, dialect: Any) -> Config:
+    """The Config with the values of the key `dialect`.  Raises ValueError."""
+    if not isinstance(dialect, dict) or not dialect.keys() <= DIALECT.keys():
+        raise ValueError(f"dialect is {shortened(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
+    for key, value in dialect.items():
+        if DIALECT[key] is float:
+            check_number(f"{key} of dialect", value)
+        elif DIALECT[key] is int:
+            check_positive(f"{key} of dialect", value)
+        else:
+            check_choice(f"{key} of dialect", value, DIALECT[key])
+            kind = type(DIALECT[key][0])
+            if type(value) is not kind:                           # 1 == True
+                raise ValueError(f"{key} of dialect is {shortened(value)}; expected a {kind.__name__}")
+    if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
+        raise ValueError("dialect has no class_token, so pool has to be 'mean'")
+    return replace(network_config, **{key: value for key, value in dialect.items() if key != "name"})
+
+
+def checked_labels(labels: Any, number: Any) -> dict[int, str]:
+    """id2label with int keys in order, or, if it is None, `number` labels LABEL_0, LABEL_1, … (default 2).
+
+    Raises ValueError for labels that are not {index: name} of the indices from 0, and for another number.
+    """
+    if labels is None:
+        number = 2 if number is None else number
+        if type(number) is not int or not 0 <= number <= MOST_UNNAMED:
+            raise ValueError(f"num_labels is {shortened(number)}; expected an int from 0 to {MOST_UNNAMED}, "
+                             "or an id2label that names them")
+        return {i: f"LABEL_{i}" for i in range(number)}
+    if not isinstance(labels, dict) or any(not isinstance(i, (int, str)) for i in labels):
+        raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}")
+    try:
+        given, labels = labels, {int(i): name for i, name in labels.items()}
+    except ValueError:
+        raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}") from None
+    if len(labels) < len(given):
+        raise ValueError(f"id2label is {shortened(given)}; a class is named twice")
+    missing = sorted(set(range(len(labels))) - set(labels))
+    if missing:
+        raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")
+    if number not in (None, len(labels)):
+        raise ValueError(f"num_labels is {shortened(number)}, but id2label has {len(labels)} names")
+    for i, name in labels.items():
+        if not isinstance(name, str):
+            raise ValueError(f"id2label names class {i} {shortened(name)}; expected a string")
+    return dict(sorted(labels.items()))
+
+
+def checked_list(key: str, value: Any) -> list[Any]:
+    """A list of a list or tuple.  Raises ValueError for other values."""
+    if not isinstance(value, (list, tuple)):
+        raise ValueError(f"{key} is {shortened(value)}; expected a list")
+    return list(value)
+
+
+def check_positive(key: str, value: Any, most: int = 2 ** 24 - 1) -> None:
+    """Raises ValueError for a value that is not an int from 1 to `most`."""
+    if type(value) is not int or not 0 < value <= most:
+        raise ValueError(f"{key} is {shortened(value)}; expected an int from 1 to {most}")
+
+
+def check_number(key: str, value: Any) -> None:
+    """Raises ValueError for a value that is not an int or float, is negative, or is not finite."""
+    if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
+        raise ValueError(f"{key} is {shortened(value)}; expected a finite number that is not negative")
+
+
+def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
+    """Raises ValueError for a value that is not one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{key} is {shortened(value)}; expected one of {', '.join(map(repr, choices))}")
+
+
+def _json_value(value):
+    """A value that json cannot write, as one that it can: a nested configuration, or a NumPy number or array."""
+    return value.to_dict() if hasattr(value, "to_dict") else value.tolist()
