@@ -77,7 +77,7 @@ def _of_pictures(args):
     # Raises what is wrong with the classes before anything is computed.
     teach.remaining(names)
     values, errors = teach.features_of(load_model(args), model_hash(args), sources, args.batch,
-                                       lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
+                                       lambda rows: progress.with_progress(rows, len(sources), quiet=args.quiet))
     return values, names, errors
 
 

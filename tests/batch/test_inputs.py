@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from nphybrid import PictureError
-from nphybrid.batch.inputs import find_pictures, opened
+from nphybrid.batch.inputs import find_pictures, open_source
 from nphybrid.pictures.decode import FORMATS, begins_as_picture
 
 
@@ -53,7 +53,7 @@ def test_what_gives_no_picture_stands_in_the_list(tree):
     assert find_pictures(names) == names
     for name, told in zip(names, ["a folder without a picture", "No such file", "No such file"]):
         with pytest.raises((PictureError, OSError), match=told):
-            opened(name)
+            open_source(name)
 
 
 def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):

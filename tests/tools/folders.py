@@ -109,10 +109,10 @@ def peak():
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 
 pipe = pipeline("image-classification")
-sources = inputs.listed([sys.argv[1]] * int(sys.argv[2]))
+sources = inputs.find_pictures([sys.argv[1]] * int(sys.argv[2]))
 with rows.writer("/dev/null", "jsonl") as write:
-    for row in run.rows(sources, run.preparer(pipe.image_processor), lambda x: pipe.model(x).logits):
-        write(rows.labelled(row, pipe.model.config))
+    for row in run.compute_rows(sources, run.preparer(pipe.image_processor), lambda x: pipe.model(x).logits):
+        write(rows.labelled_fields(row, pipe.model.config))
         if row.position == 49:
             first = peak()
 print(json.dumps({"pictures": row.position + 1, "first": first, "last": peak()}))
@@ -182,7 +182,7 @@ def measured(model, paths, batch, rounds):
     def folder():
         with rows.writer(paths[0] + ".csv", "csv") as write:
             for row in run.compute_rows(paths, prepare, compute, batch):
-                write(rows.labelled(row, model.config))
+                write(rows.labelled_fields(row, model.config))
     for _ in range(rounds + 1):
         times = []
         for walk in alone, folder:

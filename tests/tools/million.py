@@ -53,7 +53,7 @@ def main(base):
 
 def of_a_picture_alone(job, sources):
     """CPU seconds of a picture in this process."""
-    prepare, compute = cluster._loaded(job)
+    prepare, compute = cluster.load_functions(job)
     list(run.compute_rows(sources[:4], prepare, compute, job.batch))
     start = time.process_time()
     list(run.compute_rows(sources, prepare, compute, job.batch, workers=1))
@@ -66,16 +66,16 @@ def on_a_cluster(job, sources, part):
             Client(workers) as client, rows.writer("/dev/null", "jsonl") as write:
         def seconds():
             return client.run(time.process_time).values()
-        list(cluster.rows(client, sources[:4], job, part=1))
+        list(cluster.compute_rows(client, sources[:4], job, part=1))
         ready = max(seconds())
         before = sum(seconds())
-        list(cluster.rows(client, sources, job, part=part))
+        list(cluster.compute_rows(client, sources, job, part=part))
         worker = (sum(seconds()) - before) / len(sources)
         config, many = load(job.model).config, sources[:1] * 64 * cluster.PART
-        with mock.patch.object(cluster, "computed", nothing):
+        with mock.patch.object(cluster, "compute_part", nothing):
             start = time.process_time()
-            for row in cluster.rows(client, many, job):
-                write(rows.labelled(row, config))
+            for row in cluster.compute_rows(client, many, job):
+                write(rows.labelled_fields(row, config))
         return worker, (time.process_time() - start) / len(many), ready
 
 
