@@ -8,13 +8,13 @@ from ..ops.reference import sigmoid, softmax
 SCORES = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 
-def ranked_labels(logits, config, top_k=5, function_to_apply=None):
+def ranked_labels(logits, config, top_k: int | None = 5, function_to_apply=None):
     """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]"""
     chosen = best_classes(logits, config, top_k, function_to_apply)
     return [{"label": config.id2label[i], "score": score} for i, score in chosen]
 
 
-def best_classes(logits, config, top_k=5, function_to_apply=None):
+def best_classes(logits, config, top_k: int | None = 5, function_to_apply=None):
     """The best classes of one picture and their scores.  logits (classes,) -> [(int, float), …]"""
     scores = scores_of(logits, config, function_to_apply)
     order = np.argsort(-scores, kind="stable")[:None if top_k is None else positive_int("top_k", top_k)]

@@ -29,7 +29,8 @@ def model_digests(model: str | os.PathLike | None, config: dict, processor: dict
     options of the image processor, as JSON holds them. head: the file of a head, or None.
     """
     settings = json.dumps([config, processor], sort_keys=True).encode()
-    return ModelDigests(model_digest(model), head and checkpoint.sha256(head), hashlib.sha256(settings).hexdigest())
+    head_digest = None if head is None else checkpoint.sha256(head)
+    return ModelDigests(model_digest(model), head_digest, hashlib.sha256(settings).hexdigest())
 
 
 def model_digest(model: str | os.PathLike | None) -> str:

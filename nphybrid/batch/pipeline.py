@@ -37,16 +37,23 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     if task not in PIPELINES:
         raise ValueError(f"task is {task!r}; expected one of {', '.join(map(repr, PIPELINES))}")
     kind = PIPELINES[task]
+    network = _loaded(model, kind.bare, options)
+    kind.check(network)
+    processor: Any = image_processor
+    if processor is None:
+        processor = network.image_processor()
+    elif not callable(processor):
+        processor = ViTHybridImageProcessor.from_pretrained(processor)
+    return kind(network, processor)
+
+
+def _loaded(model, bare, options) -> Model:
+    """The model itself, or that of a path or name; None is the bundled one."""
     if model is None or isinstance(model, (str, os.PathLike)):
-        model = load(default_model() if model is None else model, bare=kind.bare, **options)
-    elif options:
+        return load(default_model() if model is None else model, bare=bare, **options)
+    if options:
         raise TypeError(f"{', '.join(options)}: expected a model given as a path, found a {type(model).__name__}")
-    kind.check(model)
-    if image_processor is None:
-        image_processor = model.image_processor()
-    elif not callable(image_processor):
-        image_processor = ViTHybridImageProcessor.from_pretrained(image_processor)
-    return kind(model, image_processor)
+    return model
 
 
 class Pipeline:
