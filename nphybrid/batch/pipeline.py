@@ -61,7 +61,7 @@ class Pipeline:
     task: str
     bare: bool                            # whether the model is loaded without its classifier
 
-    def __init__(self, model: Model, image_processor: ViTHybridImageProcessor) -> None:
+    def __init__(self, model: Model, image_processor: Any) -> None:
         self.model = model
         self.image_processor = image_processor
 

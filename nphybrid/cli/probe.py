@@ -62,7 +62,7 @@ def _of_file(args):
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file of features")
     found = files.contents(path)
-    values = files.of(found)
+    values = files.features_of(found)
     if args.model is not None and model_hash(args) != values.model:
         raise ValueError(f"{path} holds features of the model with SHA-256 {values.model}, but {args.model} has "
                          f"{model_hash(args)}")

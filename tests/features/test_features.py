@@ -158,8 +158,8 @@ def test_npy_is_read_by_anyone(tmp_path):
 
 
 @pytest.mark.parametrize("change, told", [
-    (dict(positions=np.array([0, 2])), "for 2 pictures"), (dict(errors={}), "not one row for each"),
-    (dict(errors={2: "x"}), "not one row for each"), (dict(manifest={}), "model is None"),
+    (dict(positions=np.array([0, 2])), "for 2 pictures"), (dict(errors={}), "expected exactly one of either for each"),
+    (dict(errors={2: "x"}), "expected exactly one of either for each"), (dict(manifest={}), "model is None"),
     (dict(values=np.zeros((3,), np.float32)), "expected float32, a row each")])
 def test_contradictions_are_refused(tmp_path, change, told):
     files.write(tmp_path / "x.h5", contents()._replace(**change))
@@ -168,7 +168,7 @@ def test_contradictions_are_refused(tmp_path, change, told):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FormatError, match="no array 'features'"):
+    with pytest.raises(FormatError, match="found no array 'features'"):
         files.read(default_model())
     with pytest.raises(ValueError, match="ends in .h5, .npy, .parquet"):
         files.read(tmp_path / "x.txt")
@@ -201,7 +201,7 @@ def some(count):
 def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
     """Whatever of the two files in the folder reached the disk, as long as the features came before their row."""
     path, rows = str(tmp_path / "x.npy"), some(7)
-    writer.begun(path, RUN)
+    writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         for row in rows:
             write(row)
@@ -212,7 +212,7 @@ def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
             for name, size in (("rows.jsonl", length), ("features", 8 * good + extra)):
                 with open(f"{path}.part/{name}", "wb") as file:
                     file.write(whole[name][:size])
-            done, failed = writer.begun(path, RUN, again=True)
+            done, failed = writer.continue_folder(path, RUN)
             assert failed == sum(row.error is not None for row in rows[:done])
             with writer.writer(path, (2,)) as write:
                 for row in rows[done:]:
@@ -225,18 +225,18 @@ def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
 
 def test_features_that_were_lost_are_noticed(tmp_path):
     path = str(tmp_path / "x.npy")
-    writer.begun(path, RUN)
+    writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         for row in some(7):
             write(row)
     os.truncate(f"{path}.part/features", 16)
     with pytest.raises(ValueError, match="has 16 bytes; expected at least 32"):
-        writer.begun(path, RUN, again=True)
+        writer.continue_folder(path, RUN)
 
 
 def test_another_shape_costs_its_own_row(tmp_path):
     path = str(tmp_path / "x.npy")
-    writer.begun(path, RUN)
+    writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         row = write(Row(0, "a.png", np.zeros((3,), np.float32), None))
     assert row.result is None and "a.png: its features have the shape (3,), others (2,)" in str(row.error)
@@ -318,9 +318,9 @@ def test_killed_while_it_adds_it_loses_nothing(place, begun, monkeypatch):
     if place == "begun":
         monkeypatch.setattr(resume, "write_json", killed)
     if place == "seeding":
-        monkeypatch.setattr(writer, "checked", after(writer.checked, 2))
+        monkeypatch.setattr(writer, "with_shape", after(writer.with_shape, 2))
     if place == "computing":
-        monkeypatch.setattr(writer, "checked", after(writer.checked, 3))
+        monkeypatch.setattr(writer, "with_shape", after(writer.with_shape, 3))
     if place == "writing":
         monkeypatch.setattr(files, "write", killed)
     if place == "written":
@@ -429,7 +429,7 @@ def test_parquet_without_its_package_is_refused_before_anything_is_computed(cat,
 
 def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
     assert embed(cat, "-o", tmp_path / "x.h5", "--append", "--resume") == 2
-    assert "an interrupted --append goes on" in capsys.readouterr().err and not os.listdir(tmp_path)
+    assert "continue an interrupted --append" in capsys.readouterr().err and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("args, told", [
