@@ -13,6 +13,7 @@ from PIL import Image
 
 from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model, pipeline
 from nphybrid.__main__ import main
+from nphybrid.batch.inputs import find_pictures
 from nphybrid.checkpoint import read_head, sha256
 from nphybrid.classifier import classes, evaluate, teach
 from nphybrid.features import files
@@ -110,9 +111,9 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
 @pytest.mark.parametrize("labels, told", [
     ("a.png,cat\n", "has no label for 120 of 120 pictures"), ("cat\ndog\n", "holds 2 labels for 120 pictures"),
     ("", "holds no labels"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
-    ("\"" + "a" * 200_000 + "\"\n", "is no CSV"), ("a,\n", "row 1 is"),
-    ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"), ("a, \n", "row 1 is"),
-    ('a.png, "cat, big"\n', "expected path,label or label"), ('a.png, "cat"\n', "a quote stands behind white space"),
+    ("\"" + "a" * 200_000 + "\"\n", "is not valid CSV"), ("a,\n", "row 1 is"),
+    ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'"), ("a, \n", "row 1 is"),
+    ('a.png, "cat, big"\n', "expected path,label or label"), ('a.png, "cat"\n', "a quote follows white space"),
     ("path;label\na.png;cat\n", "one field with ';' in it, the first 'path;label'; expected a comma"),
     ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"), ("a,cat\n".encode("utf-16"), "as UTF-16 does"),
 ])
@@ -207,12 +208,12 @@ def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monke
 def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(teach, "features_of", lambda *_: pytest.fail("computed"))
     folders(tmp_path / "mine", **{"cat": 2, os.fsdecode(b"\xff\xfe"): 2})
-    for path in classes.listed([str(tmp_path / "mine")], recursive=True):
+    for path in find_pictures([str(tmp_path / "mine")], recursive=True):
         with open(tmp_path / "labels.csv", "ab") as file:
             file.write(os.fsencode(f"{path},{os.path.basename(os.path.dirname(path))}\n"))
     for more in [], ["--labels", str(tmp_path / "labels.csv")]:
         assert main(["probe", "fit", str(tmp_path / "mine"), *more, "-o", str(tmp_path / "head.h5")]) == 3
-        assert r"names of classes that are no UTF-8: '\udcff\udcfe'" in capsys.readouterr().err
+        assert r"expected names of classes in UTF-8, found '\udcff\udcfe'" in capsys.readouterr().err
 
 
 def test_a_class_of_one_picture_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch):
@@ -372,12 +373,12 @@ def test_equal_logits_are_answered_by_the_smaller_number(root):
     def model(_):
         return SimpleNamespace(logits=logits)
     model.num_threads, model.config = 1, SimpleNamespace(id2label={k: str(k) for k in range(40)})
-    found = evaluate.evaluated(model, ViTHybridImageProcessor.from_pretrained(default_model()),
+    found = evaluate.evaluate_model(model, ViTHybridImageProcessor.from_pretrained(default_model()),
                                [str(root / "examples" / "images" / "cat.png")], [13])
     assert found.answers.tolist() == [[10, 11, 12, 13, 14]]
 
 
 def test_right_counts_those_among_the_best():
     found = evaluate.Evaluation(["a", "b", "c"], np.array([1, 2]), np.array([[1, 0, 2], [0, 1, 2]]), [])
-    assert evaluate.right(found, 1) == (1, 2) and evaluate.right(found, 1, 2) == (0, 1)
-    assert evaluate.right(found, 5, 2) == (1, 1)
+    assert evaluate.count_right(found, 1) == (1, 2) and evaluate.count_right(found, 1, 2) == (0, 1)
+    assert evaluate.count_right(found, 5, 2) == (1, 1)
