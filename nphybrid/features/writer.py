@@ -198,11 +198,12 @@ def finish(path: str, run: dict, manifest: dict) -> contents.Contents:
 
 
 def finish_folder(path: str) -> contents.Contents | None:
-    """Write the file of a finished folder, and remove the folder.  -> what was written, or None without such a folder"""
+    """Write the file of a finished folder, and remove the folder.  -> what was written; None without such a folder"""
     return _write_file(path) if os.path.exists(f"{folder_of(path)}/manifest.json") else None
 
 
 def _write_file(path):
+    """Write the file from its folder, in which every picture has its row, and remove the folder.  -> Contents"""
     folder = folder_of(path)
     manifest = read_json(f"{folder}/manifest.json")
     names, errors = contents.names_and_errors(f"{folder}/rows.jsonl")

@@ -50,7 +50,7 @@ def scheduler():
 
 @pytest.fixture
 def head(tmp_path):
-    """The path of a head for the model that comes along."""
+    """The path of a head for the bundled model."""
     kernel = np.random.default_rng(0).standard_normal((192, 2)).astype(np.float32)
     path, bias = tmp_path / "head.h5", np.zeros(2, np.float32)
     write_head(path, Head(kernel, bias, ["left", "right"], None, "norm", "token", {}))
@@ -59,7 +59,7 @@ def head(tmp_path):
 
 @pytest.fixture(autouse=True)
 def all_there(request):
-    """What a test did to the two workers is over when the next begins."""
+    """Both workers run again when the next test begins."""
     if "client" in request.fixturenames:
         request.getfixturevalue("client").wait_for_workers(2, timeout=120)
 
@@ -70,12 +70,12 @@ def here(sources, **options):
 
 
 def told(rows):
-    """What rows say, to the last bit."""
+    """Rows as values that are equal only if all bits are."""
     return [(row.position, row.source, row.result.tobytes() if row.error is None else str(row.error)) for row in rows]
 
 
 def kill_one_that_computes(client):
-    """SIGKILL to a worker that has parts to do."""
+    """Send SIGKILL to a worker that computes."""
     busy = [worker for worker, tasks in client.processing().items() if tasks]
     os.kill(client.run(os.getpid, workers=busy[:1])[busy[0]], signal.SIGKILL)
 
@@ -116,7 +116,7 @@ def test_every_thread_gets_something_of_a_short_list(client, folder, monkeypatch
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt of glibc, getrusage")
 def test_a_worker_keeps_the_memory_of_arrays(client, folder):
-    """1,000 pages are cleared for each picture where Dask's setting of malloc stands, 1 where it is undone."""
+    """With Dask's setting of malloc 1,000 pages are cleared for each picture, without it 1."""
     def pages():
         return sum(client.run(lambda: __import__("resource").getrusage(0).ru_minflt).values())
     list(cluster.compute_rows(client, folder[1], cluster.job(), part=PART))
@@ -136,7 +136,7 @@ def test_in_a_graph_of_one_s_own(client, folder):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("verb, name", [("classify", "x.csv"), ("embed", "x.h5")])
 def test_one_worker_is_killed_and_the_file_is_the_same(verb, name, client, folder, tmp_path, monkeypatch):
-    """Byte for byte that of a single process."""
+    """It has the bytes that a single process writes."""
     command = [verb, str(folder[0]), "--quiet", *(["--format", name[2:]] if verb == "classify" else []), "-o"]
     assert main([*command, str(tmp_path / name)]) == 1
     killed = []
@@ -173,7 +173,7 @@ def test_begun_here_and_continued_there(client, folder, tmp_path):
 
 
 def test_interrupt(client, folder, tmp_path):
-    """Ctrl-C: 130 soon, whole rows, and the cluster is free again."""
+    """Ctrl-C: exit code 130 within seconds, complete rows, and the cluster computes nothing more."""
     out = tmp_path / "x.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-m", "nphybrid", "classify", *folder[1] * 50, "--format", "jsonl", "--output", out, "--quiet",
@@ -190,7 +190,7 @@ def test_interrupt(client, folder, tmp_path):
     until(lambda: not any(client.processing().values()))
 
 
-# ---------------------------------------------------------------- workers that cannot
+# ---------------------------------------------------------------- workers that cannot compute
 
 @pytest.fixture
 def lost(client, folder, tmp_path, monkeypatch):
@@ -212,7 +212,7 @@ def test_a_worker_that_does_not_see_the_pictures_is_refused(client, lost):
 
 
 def test_what_fails_is_computed_elsewhere(client, lost, monkeypatch):
-    """A worker that came later, or lost its disk: it says of no picture that it is missing."""
+    """A worker that joined later, or lost its disk: it does not report that pictures are missing."""
     monkeypatch.setattr(cluster, "check_workers", lambda client, job: None)
     assert told(cluster.compute_rows(client, lost[1], cluster.job(), part=PART)) == told(here(lost[1]))
 
@@ -249,7 +249,7 @@ def test_a_worker_that_lacks_a_package(lacks, scheduler, folder):
 
 
 def test_a_scheduler_that_dies(folder, tmp_path):
-    """One line that says so, and whole rows."""
+    """One line on stderr, and complete rows."""
     out = tmp_path / "x.jsonl"
     start = ("from distributed import LocalCluster; import time; c = LocalCluster(n_workers=1, protocol='tcp', "
              "processes=False, dashboard_address=':0'); print(c.scheduler_address, flush=True); time.sleep(600)")

@@ -1,4 +1,4 @@
-"""From what a command was given to its list of pictures."""
+"""The inputs of a command become its list of pictures."""
 import io
 import os
 import random
@@ -13,7 +13,7 @@ from nphybrid.pictures.decode import FORMATS, begins_as_picture
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A folder with what people have in folders; the current one."""
+    """A folder with files such as people have, as the current folder."""
     for name in ("b.JPG", "a.png", "B.webp", "é.tiff", "notes.txt", ".hidden.png", "c.d/z.png", "c.d/a.gif", "c/a.bmp",
                  ".thumbnails/a.png", "empty/readme.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -93,7 +93,7 @@ def test_between_other_inputs(tree):
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_picture_on_stdin(format):
-    """Of every format, whole, and torn anywhere behind its signature."""
+    """A picture of every format, complete, and cut off anywhere after its signature."""
     file = io.BytesIO()
     try:
         Image.effect_noise((33, 21), 50).convert("RGB").save(file, format)

@@ -1,4 +1,4 @@
-"""`pipeline`: pictures of every kind, one or many, each with the answer it gets alone."""
+"""`pipeline`: pictures of every kind, one or many, each with the answer that it has alone."""
 import types
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Rows: what is written comes back, an interrupted file goes on, and a terminal sees how far it is."""
+"""Rows: what is written is read, an interrupted file is continued, and a terminal shows progress."""
 import contextlib
 import csv
 import io
@@ -18,7 +18,7 @@ from nphybrid import FormatError
 from nphybrid.batch import identity, progress, resume, rows
 from nphybrid.batch.run import Row
 
-# What a system may call a file: any bytes but NUL and the slash.
+# Names that a file may have: any bytes except NUL and the slash.
 NAMES = st.binary(min_size=1, max_size=12).map(lambda name: os.fsdecode(name.replace(b"\0", b"\n")))
 NASTY = ["a.png", 'q"uote.png', "com,ma.png", "new\nline.png", "car\rriage.png", "crlf\r\n.png", " space ", "'", "$'x'",
          "\\n", "\t", "\x1b[31m", "é", "日本", os.fsdecode(b"\xff\xfe.png"), os.fsdecode(b"\xc3"), '"', '""\n"']
@@ -43,7 +43,7 @@ def written(path, format, some, start=0):
 
 
 def read_back(data, format):
-    """The rows in a file, by what others have: the modules csv and json."""
+    """The rows in a file, read by the modules csv and json."""
     if format != "csv":
         return json.loads(data) if format == "json" else [json.loads(line) for line in data.splitlines()]
     with io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape", newline="") as file:
@@ -81,7 +81,7 @@ def test_any_name_comes_back(names, format):
 
 @given(NAMES)
 def test_a_shell_takes_a_shown_name_back(name):
-    """Text: one line, printable; what begins with $' is read as bash reads it."""
+    """Text: one printable line; a name that begins with $' is read as bash reads it."""
     shown = rows.one_line(name)
     assert shown.isprintable()
     if shown.startswith("$'"):
@@ -121,7 +121,7 @@ def test_a_row_is_on_the_disk_when_it_was_written(tmp_path):
             assert len((tmp_path / "f").read_bytes().splitlines()) == count
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 
 @pytest.mark.parametrize("format", resume.FORMATS)
 def test_cut_at_every_byte_it_goes_on_to_the_same_file(format, tmp_path):
@@ -193,7 +193,7 @@ def watched(stderr, monkeypatch, **options):
 
 
 def terminal():
-    """A terminal, and a function that closes it and tells what appeared on it."""
+    """A terminal, and a function that closes it and returns what was printed on it."""
     controller, worker = pty.openpty()
     file = open(worker, "w")
 
@@ -253,7 +253,7 @@ def test_no_bar_where_it_would_disturb(options, told, monkeypatch):
 
 
 def test_best_labels_by_index():
-    """Two classes of one name are two rows: the index tells them apart."""
+    """Two classes of one name are two labels, with different indices."""
     config = SimpleNamespace(id2label={0: "crane", 1: "dog", 2: "crane"}, problem_type=None, num_labels=3)
     row = rows.labelled_fields(Row(4, "x", np.float32([1, 0, 2]), None), config, top_k=2)
     assert [label["index"] for label in row["labels"]] == [2, 0] and row["labels"][0]["label"] == "crane"

@@ -46,7 +46,7 @@ def logits(cifar):
 
 
 def documents(capsys, *args):
-    """What a command prints as JSON, and its exit code."""
+    """The JSON that a command prints, and its exit code."""
     code = main([*map(str, args), "--format", "json", "--quiet"])
     return json.loads(capsys.readouterr().out), code
 
@@ -151,7 +151,7 @@ def test_without_a_dash_stdin_is_left_alone(cifar, tmp_path, capsys, monkeypatch
 
 
 def test_names_that_are_no_text_have_labels_too(tmp_path):
-    """Commas, quotes, line ends, and bytes that are no UTF-8."""
+    """Commas, quotes, line ends, and bytes that are not UTF-8."""
     names = [os.fsdecode(name) for name in (b'a,"b".png', b"line\nend.png", b"\xff.png")]
     with open(tmp_path / "labels.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         import csv
@@ -170,7 +170,7 @@ def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
 
 
 def folders(root, **counts):
-    """A folder of folders: so many pictures of noise in each."""
+    """A folder of folders: {name: the number of pictures of noise in it}."""
     rng = np.random.default_rng(4)
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
@@ -200,7 +200,7 @@ def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monke
         if os.fspath(path).endswith("dog"):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return opened(path)
-    monkeypatch.setattr(os, "scandir", scandir)             # for root no folder is forbidden
+    monkeypatch.setattr(os, "scandir", scandir)             # root may read every folder
     assert main([*verb, "mine"]) == 3
     assert "Permission denied: 'mine/dog'" in capsys.readouterr().err
 
@@ -232,7 +232,7 @@ def test_a_label_that_the_model_has_twice_is_unclear():
 
 @pytest.mark.parametrize("method", ["logistic", "ridge"])
 def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, tmp_path, capsys):
-    """The head of three classes, on which the pictures it was fitted to are then evaluated."""
+    """A head of three classes; the pictures that it was fitted to are then evaluated with it."""
     for name in ("cat", "frog", "ship"):
         shutil.copytree(cifar[0] / name, tmp_path / "mine" / f"my {name}")
     paths = sorted(str(path) for path in (tmp_path / "mine").rglob("*.png"))
@@ -263,7 +263,7 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
 
 
 def test_probe_fit_goes_on_without_a_broken_picture(cifar, tmp_path, capsys):
-    """In a folder, whatever its name ends in."""
+    """The folder has a name that ends like a file of features."""
     mine = tmp_path / "mine.h5"
     for name in ("cat", "ship"):
         shutil.copytree(cifar[0] / name, mine / name)
@@ -282,7 +282,7 @@ def test_probe_fit_tells_that_it_takes_features(capsys):
 
 
 def test_probe_fit_does_not_lose_a_class(tmp_path, capsys):
-    """One whose pictures are all broken, and all classes."""
+    """If all pictures of one class are broken, or all pictures of all classes."""
     folders(tmp_path / "mine", cat=2, dog=2, owl=2)
     for names, told in (["owl"], "'owl'"), (["cat", "dog"], "'cat', 'dog', 'owl'"):
         for name in names:
@@ -367,7 +367,7 @@ def test_a_head_of_another_state_says_why_it_cannot_be_a_models(cifar, tmp_path,
 
 
 def test_equal_logits_are_answered_by_the_smaller_number(root):
-    """Of 40 classes, so many that a sort may leave equals in any order."""
+    """With 40 classes, an unstable sort may change the order of equal logits."""
     logits = np.repeat(np.float32([0, 2, 1, 2]), 10)[None]
 
     def model(_):

@@ -24,7 +24,7 @@ def loss_by_loops(X, y, W, b, C):
     for x, k in zip(X, y):
         logits = [math.fsum(x * W[:, c]) + b[c] for c in range(K)]
         total -= logits[k] - math.log(math.fsum(map(math.exp, logits)))
-    # scikit-learn: of two classes, half the square of the one direction between them
+    # scikit-learn: of two classes, half the square of the difference of the two columns
     square = 4 * math.fsum(W[:, 1] ** 2) if K == 2 else math.fsum((W ** 2).ravel())
     return total / n + square / (2 * C * n)
 
@@ -98,12 +98,12 @@ def test_a_feature_that_never_varies_counts_nothing(method):
 
 @pytest.mark.parametrize("method", probe.METHODS)
 def test_no_picture_is_answered_by_what_was_fitted_to_it(method):
-    """Noise with labels by chance: whoever looks at a picture's own label is right, the others are not."""
+    """Noise with labels by chance: a classifier that was fitted to a picture knows its label, the others do not."""
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((200, 400)), rng.integers(0, 4, 200)
     found = probe.fit_probe(X, y, 4, method, strengths=(1.0, 100.0))
     assert (probe.predict(X, found.head) == y).all()
-    assert (found.answers == y).mean() < 0.4                # by chance 0.25
+    assert (found.answers == y).mean() < 0.4                # chance is 0.25
     assert (probe.neighbours(X, y, 4, probe.stratified_folds(y, 5)) == y).mean() < 0.4
 
 

@@ -1,4 +1,4 @@
-"""Features: the state that is asked for, in every format, interrupted or added to."""
+"""Features: every state and pool, every format, interrupted runs and added pictures."""
 import io
 import itertools
 import json
@@ -47,7 +47,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_state_and_pool_by_the_trace(name):
-    """Each state of the walk, as it is, by its first token, and by its mean, computed here in float64."""
+    """Each state of the forward pass: whole, its first token, and its mean, computed here in float64."""
     model = MODELS[name]
     trace, tokens = model.trace(X), model.network_config.tokens if model.network_config.blocks else None
     for state, expected in trace.items():
@@ -69,7 +69,7 @@ def test_every_state_and_pool_by_the_trace(name):
 
 @pytest.mark.parametrize("name", ["hybrid", "plain", "BiT"])
 def test_by_default_it_is_what_the_head_reads(name):
-    """The head's own kernel and bias on the features give the logits."""
+    """The kernel and bias of the model's classifier compute the logits from the features."""
     model = MODELS[name]
     head = model.learned().head
     found = extractor(model, X[:1])
@@ -187,7 +187,7 @@ def test_damage_is_refused(tmp_path):
         files.read(path)
 
 
-# ---------------------------------------------------------------- on their way
+# ---------------------------------------------------------------- the folder of an unfinished run
 
 RUN = {"shape": [2], "list": "x"}
 
@@ -199,7 +199,7 @@ def some(count):
 
 
 def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
-    """Whatever of the two files in the folder reached the disk, as long as the features came before their row."""
+    """For every length of the two files in the folder at which the features are written before their row."""
     path, rows = str(tmp_path / "x.npy"), some(7)
     writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
@@ -282,12 +282,12 @@ def test_what_is_complete_is_not_computed_again(cat, tmp_path, monkeypatch, caps
 # ---------------------------------------------------------------- added to, and interrupted
 
 class Killed(BaseException):
-    """What stands for a SIGKILL at a certain place; tests/batch/test_folders.py sends real ones, at random."""
+    """Raised in place of a SIGKILL at a certain line; tests/batch/test_folders.py sends real ones, at random."""
 
 
 @pytest.fixture
 def begun(path, cat, tmp_path):
-    """A file of features of three pictures, two of which are gone, and one that is to be added."""
+    """A file of features of three pictures, two of which no longer exist, and one that is to be added."""
     pictures = [str(tmp_path / f"{i}.png") for i in range(4)]
     for picture in pictures:
         shutil.copy(cat, picture)
@@ -305,14 +305,14 @@ def holds_all(path, pictures, before):
 
 @pytest.mark.parametrize("place", ["begun", "seeding", "computing", "writing", "written", "removing"])
 def test_killed_while_it_adds_it_loses_nothing(place, begun, monkeypatch):
-    """The features of pictures that are gone; and what was added is not added once more."""
+    """The features of pictures that no longer exist are kept, and no picture is added twice."""
     path, pictures, before = begun
 
     def killed(*args):
         raise Killed
 
     def after(function, count):
-        """The function, until it was called so often."""
+        """The function for the first `count` calls, then `killed`."""
         calls = itertools.count()
         return lambda *args: function(*args) if next(calls) < count else killed()
     if place == "begun":
@@ -337,7 +337,7 @@ def test_killed_while_it_adds_it_loses_nothing(place, begun, monkeypatch):
     with pytest.raises(Killed):
         embed(pictures[3], "-o", path, "--append")
     monkeypatch.undo()
-    if place == "removing":               # the last step: all is there, and would be added once more
+    if place == "removing":               # the last step: the file is complete, and would be added to again
         assert holds_all(path, pictures, before)
         return
     assert embed(pictures[3], "-o", path, "--append") == 0
@@ -357,7 +357,7 @@ def test_another_list_is_added_after_a_kill(begun, monkeypatch):
 
 
 def test_another_picture_on_stdin_is_another(begun, monkeypatch):
-    """Both are called "-"."""
+    """The name of both is "-"."""
     path, pictures, before = begun
 
     def add(picture):
@@ -390,7 +390,7 @@ def test_features_that_were_lost_say_how_to_go_on(begun, monkeypatch, capsys):
 
 
 def test_a_full_disk_costs_no_features(begun, monkeypatch, capsys):
-    """Where the new file cannot be written, the old one stands, and nothing has to be computed again."""
+    """If the new file cannot be written, the old one is kept, and no feature has to be computed again."""
     path, pictures, before = begun
     fsync, writes = os.fsync, []
 
@@ -401,7 +401,7 @@ def test_a_full_disk_costs_no_features(begun, monkeypatch, capsys):
     assert embed(pictures[3], "-o", path, "--append") == 3 and writes
     monkeypatch.setattr(os, "fsync", fsync)
     assert "No space left" in capsys.readouterr().err
-    # Of the three files of .npy, the old one goes first.
+    # For .npy the old file is removed first.
     assert path.endswith(".npy") or files.contents(path).names == pictures[:3]
     assert embed(pictures[3], "-o", path, "--append") == 0
     assert holds_all(path, pictures, before)
