@@ -17,7 +17,7 @@ from nphybrid.api.load import load
 from nphybrid.batch import cluster, run
 from nphybrid.checkpoint import Head, write_head
 
-from tools.folders import written
+from tools.folders import write_pictures
 
 distributed = pytest.importorskip("distributed")
 
@@ -29,7 +29,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path
 def folder(tmp_path_factory):
     """A folder of pictures of which some are broken: its path, and theirs."""
     path = tmp_path_factory.mktemp("pictures")
-    return path, written(path, COUNT, BROKEN)[0]
+    return path, write_pictures(path, COUNT, BROKEN)[0]
 
 
 @pytest.fixture(scope="module")

@@ -25,7 +25,7 @@ from nphybrid.batch import run
 from nphybrid.features import files
 from nphybrid.ops import threads
 
-from tools.folders import KILLER, MEMORY, written
+from tools.folders import KILL_AND_RESUME, PEAK_MEMORY, write_pictures
 
 COUNT, BROKEN = 150, 15
 
@@ -34,7 +34,7 @@ COUNT, BROKEN = 150, 15
 def folder(tmp_path_factory):
     """A folder of pictures of which some are broken: its path, theirs, and the broken positions."""
     path = tmp_path_factory.mktemp("pictures")
-    return path, *written(path, COUNT, BROKEN)
+    return path, *write_pictures(path, COUNT, BROKEN)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ def test_another_list_or_model_is_not_continued(cat, tmp_path, capsys):
 def test_killed_and_resumed(verb, name, kills, folder, tmp_path):
     """The file has the bytes of an uninterrupted run."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", KILLER, verb, folder[0], tmp_path / name, str(kills)], text=True,
+    done = subprocess.run([sys.executable, KILL_AND_RESUME, verb, folder[0], tmp_path / name, str(kills)], text=True,
                           env=environment, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
@@ -352,7 +352,7 @@ def test_interrupt(format, root, folder, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM")
 def test_memory_does_not_grow_with_the_list(root, folder):
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", MEMORY, folder[0], "4"], env=environment, capture_output=True,
+    done = subprocess.run([sys.executable, PEAK_MEMORY, folder[0], "4"], env=environment, capture_output=True,
                           text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

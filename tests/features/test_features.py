@@ -22,6 +22,7 @@ from nphybrid.batch.run import Row
 from nphybrid.config import Config
 from nphybrid.features import files, writer
 from nphybrid.features.contents import Contents
+from nphybrid.tensorfile import write_json
 
 SMALL = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, num_labels=5)
 BACKBONE = dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[16, 24], embedding_size=8, num_groups=2,
@@ -240,6 +241,39 @@ def test_another_shape_costs_its_own_row(tmp_path):
     with writer.writer(path, (2,)) as write:
         row = write(Row(0, "a.png", np.zeros((3,), np.float32), None))
     assert row.result is None and "a.png: its features have the shape (3,), others (2,)" in str(row.error)
+
+
+@pytest.mark.parametrize("disk, replace, resumed, appended", [
+    ("nothing", (3, 0, False), (3, 0, False), (3, 0, False)),
+    ("a file", (3, 0, False), (3, 0, True), (6, 3, False)),
+    ("an unfinished folder", (3, 0, False), (3, 1, False), (3, 1, False)),
+    ("a finished folder", (3, 0, False), (3, 0, True), (3, 0, True))])
+def test_what_a_run_has_to_do_by_what_is_on_the_disk(disk, replace, resumed, appended, tmp_path):
+    """The table of features/writer.py, for the same run: pictures in all, pictures done, whether nothing is left.
+
+    Of an unfinished folder with two pictures the last one is computed again.
+    """
+    for mode, expected in ("replace", replace), ("resume", resumed), ("append", appended):
+        path, rows = str(tmp_path / f"{mode}.npy"), some(3)
+        sources = [row.source for row in rows]
+        if disk != "nothing":
+            begun = writer.start(path, sources, (2,), MANIFEST)
+            with writer.writer(path, (2,)) as write:
+                for row in rows[:2] if disk == "an unfinished folder" else rows:
+                    write(row)
+            if disk == "a file":
+                writer.finish(path, begun.run, MANIFEST)
+            elif disk == "a finished folder":
+                write_json(f"{path}.part/manifest.json", {**MANIFEST, "run": begun.run})
+        found = writer.start(path, sources, (2,), MANIFEST, mode)
+        assert (len(found.sources), found.done, found.finished is not None) == expected, mode
+        assert not found.discarded and found.failed == (found.done > 1)
+
+
+def test_the_folder_of_another_append_is_discarded(tmp_path):
+    path = str(tmp_path / "x.npy")
+    writer.start(path, ["a.png"], (2,), MANIFEST, "append")
+    assert writer.start(path, ["b.png"], (2,), MANIFEST, "append").discarded
 
 
 def embed(*args):
