@@ -59,12 +59,12 @@ def theirs(X, y, fold):
 
 def ours(X, y, fold):
     """The probe, fitted."""
-    return probe.fitted(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
+    return probe.fit_probe(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
 
 
 def compared(name, images, labels, runs):
     """Print a row."""
-    X, fold = probe.standardized(features(images))[0], probe.dealt(labels, FOLDS)
+    X, fold = probe.standardized(features(images))[0], probe.stratified_folds(labels, FOLDS)
     seconds = {ours: [], theirs: []}
     for _ in range(runs):
         found = {}

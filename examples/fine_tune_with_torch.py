@@ -25,7 +25,7 @@ def with_fitted_head(pictures):
     """The bundled network with a head for pictures, a list of (path, name)."""
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, _ = teach.features_of(network, sha256(default_model()), [path for path, _ in pictures])
-    head, _ = teach.taught(features, [name for _, name in pictures])
+    head, _ = teach.fit_head(features, [name for _, name in pictures])
     return ViTHybridForImageClassification.from_pretrained(default_model(), head=head)
 
 
@@ -58,7 +58,7 @@ def back(model, network):
 def accuracy(model, pixel_values, labels):
     """How many of the labels a model finds, as text."""
     logits = np.concatenate([model(x).logits for x in np.array_split(pixel_values, -(-len(labels) // BATCH))])
-    return scores.told(int((logits.argmax(1) == labels).sum()), len(labels))
+    return scores.accuracy_text(int((logits.argmax(1) == labels).sum()), len(labels))
 
 
 def main(folder):

@@ -73,7 +73,7 @@ def main(folder, head_file):
     known, new = halves(*classes.of_folders([folder]))
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, errors = teach.features_of(network, sha256(default_model()), [path for path, _ in known])
-    head, report = teach.taught(features, teach.remaining([name for _, name in known], errors))
+    head, report = teach.fit_head(features, teach.readable_names([name for _, name in known], errors))
     print(teach.text(report))
     write_head(head_file, head)
 
@@ -91,7 +91,7 @@ def main(folder, head_file):
     for error in unreadable:
         print(f"not read: {error}")
     right = sum(answer["label"] == name for _, name, answer in answers)
-    print(f"{right} of {len(answers)} new pictures right: {scores.told(right, len(answers))}")
+    print(f"{right} of {len(answers)} new pictures right: {scores.accuracy_text(right, len(answers))}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,13 @@
-"""`pipeline(task, model)(path)`, with the answer of transformers' pipelines: labels and scores, or features.
+"""`pipeline(task, model)(path)`, which returns what pipelines of transformers return: labels and scores, or features.
 
-Pictures are opened by `open_picture`, whose rules are safer than upstream's: EXIF is honoured, alpha is composited on
-white, 16 bits are scaled.
+Pictures are opened by `open_picture`, whose rules are safer than upstream's: EXIF orientation is applied, alpha is
+composited on white, 16 bits are scaled.
 """
 import os
 from collections.abc import Iterator
+from typing import Any
 
+from ..api.base import Model
 from ..api.bit import BitBackbone
 from ..api.load import CLASSIFIERS, load
 from ..api.processor import ViTHybridImageProcessor
@@ -14,13 +16,16 @@ from ..checkpoint import default_model
 from . import run
 
 
-def pipeline(task, model=None, image_processor=None, **options):
+def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_processor: Any = None,
+             **options: Any) -> "Pipeline":
     """A function from pictures to labels, or to features.
 
-    task: "image-classification" or "image-feature-extraction". model: a model, or the path or hub's name of one
-    (default: the model that comes with the package), which for features is loaded without its head. image_processor:
-    one, or a path or name; default: the one that came with the model. options: revision, engine, dtype, precision,
-    num_threads, head of `from_pretrained`, when model is a path or a name.
+    task: "image-classification" or "image-feature-extraction". model: a model, or its path or name on the hub (default:
+    the bundled model); for features it is loaded without its classifier. image_processor: an image processor, or its
+    path or name (default: the one that came with the model). options: revision, engine, dtype, precision, num_threads,
+    head of `from_pretrained`, if model is a path or a name.
+
+    Raises ValueError for an unknown task, for a model that does not fit it, and for one without an image processor.
 
     >>> classify = pipeline("image-classification")
     >>> classify("examples/images/cat.png", top_k=1)[0]["label"]
@@ -32,32 +37,51 @@ def pipeline(task, model=None, image_processor=None, **options):
     if task not in PIPELINES:
         raise ValueError(f"task is {task!r}; expected one of {', '.join(map(repr, PIPELINES))}")
     kind = PIPELINES[task]
+    network = _loaded(model, kind.bare, options)
+    kind.check(network)
+    processor: Any = image_processor
+    if processor is None:
+        processor = network.image_processor()
+    elif not callable(processor):
+        processor = ViTHybridImageProcessor.from_pretrained(processor)
+    return kind(network, processor)
+
+
+def _loaded(model, bare, options) -> Model:
+    """The model itself, or that of a path or name; None is the bundled one."""
     if model is None or isinstance(model, (str, os.PathLike)):
-        model = load(default_model() if model is None else model, bare=kind.bare, **options)
-    elif options:
-        raise TypeError(f"{', '.join(options)}: only for a model given as a path")
-    kind.check(model)
-    if image_processor is None and model.processor is None:
-        raise ValueError("this model came without an image processor; give image_processor=")
-    if image_processor is None:
-        image_processor = ViTHybridImageProcessor.from_dict(model.processor)
-    elif not callable(image_processor):
-        image_processor = ViTHybridImageProcessor.from_pretrained(image_processor)
-    return kind(model, image_processor)
+        return load(default_model() if model is None else model, bare=bare, **options)
+    if options:
+        raise TypeError(f"{', '.join(options)}: expected a model given as a path, found a {type(model).__name__}")
+    return model
 
 
 class Pipeline:
     """What the pipelines share: pictures of every kind, one or many."""
+    task: str
+    bare: bool                            # whether the model is loaded without its classifier
 
-    def __init__(self, model, image_processor):
-        self.model, self.image_processor = model, image_processor
+    def __init__(self, model: Model, image_processor: Any) -> None:
+        self.model = model
+        self.image_processor = image_processor
+
+    @staticmethod
+    def check(model: Model) -> None:
+        """Raise ValueError for a model that does not fit the task."""
+        raise NotImplementedError
+
+    def __call__(self, inputs: Any) -> Any:
+        """The answer for a picture, a list of answers for a list, a generator of answers for a generator."""
+        raise NotImplementedError
 
     def _answers(self, inputs, batch_size, compute, answer, **options):
-        """One answer, or for a list a list, for a generator a generator of them.
+        """One answer; a list of answers for a list, a generator of answers for a generator.
 
-        compute: pixel_values (B, C, H, W) -> B results. answer: what becomes of one. options: the image processor's.
+        compute: pixel_values (B, C, H, W) -> B results. answer: a result -> the answer. options: those of the image
+        processor's call.
         """
-        prepare, batch = run.preparer(self.image_processor, **options), positive_int("batch_size", batch_size)
+        prepare = run.preparer(self.image_processor, **options)
+        batch = positive_int("batch_size", batch_size)
         if isinstance(inputs, (list, tuple)):
             return list(_each(inputs, prepare, compute, answer, batch))
         # An open file is an iterator too.
@@ -74,19 +98,23 @@ def _each(inputs, prepare, compute, answer, batch):
 
 
 class ImageClassificationPipeline(Pipeline):
-    """Pictures become [{"label": str, "score": float}, …], the best first."""
-    task, bare = "image-classification", False
+    """A picture becomes [{"label": str, "score": float}, …], the best first."""
+    task = "image-classification"
+    bare = False
 
     @staticmethod
-    def check(model):
+    def check(model: Model) -> None:
         """Raise ValueError for a model without a classifier."""
         if not isinstance(model, tuple(CLASSIFIERS.values())):
             raise ValueError(f"a {type(model).__name__} has no classifier; expected one of "
                              + ", ".join(kind.__name__ for kind in CLASSIFIERS.values()))
 
-    def __call__(self, inputs, top_k=5, function_to_apply=None, batch_size=1):
-        """inputs: a picture (path, bytes, PIL image, or array as the image processor takes it); a list of them, which
-        gives a list of answers; or a generator, which gives a generator.
+    def __call__(self, inputs: Any, top_k: int | None = 5, function_to_apply: str | None = None,
+                 batch_size: int = 1) -> Any:
+        """The labels of pictures.
+
+        inputs: a picture (path, bytes, PIL image, or an array as the image processor takes it); a list of them, which
+        returns a list of answers; or a generator, which returns a generator.
 
         top_k: how many labels, at most as many as there are; None for all (upstream's None means 5).
         function_to_apply: "softmax", "sigmoid" or "none"; None is softmax, or sigmoid for a multi-label model or a
@@ -98,22 +126,24 @@ class ImageClassificationPipeline(Pipeline):
 
 
 class ImageFeatureExtractionPipeline(Pipeline):
-    """Pictures become the first output of a model, as nested lists: of a bare ViT its tokens, [1][T][D]; of a bare BiT
-    its map, [1][C][H][W]; of a classifier its logits."""
-    task, bare = "image-feature-extraction", True
+    """A picture becomes the first output of the model, as nested lists: the tokens of a bare ViT, [1][T][D]; the
+    feature map of a bare BiT, [1][C][H][W]; the logits of a classifier."""
+    task = "image-feature-extraction"
+    bare = True
 
     @staticmethod
-    def check(model):
-        """Raise ValueError for a model whose output is no array."""
+    def check(model: Model) -> None:
+        """Raise ValueError for a model whose first output is not an array."""
         if isinstance(model, BitBackbone):
-            raise ValueError("a BitBackbone gives several maps; expected a BitModel")
+            raise ValueError("a BitBackbone returns several feature maps; expected a BitModel")
 
-    def __call__(self, inputs, pool=False, return_tensors=False, batch_size=1, image_processor_kwargs=None):
-        """inputs, batch_size, errors: as in image classification.
+    def __call__(self, inputs: Any, pool: bool = False, return_tensors: bool = False, batch_size: int = 1,
+                 image_processor_kwargs: dict | None = None) -> Any:
+        """The features of pictures.  inputs, batch_size, errors: as in image classification.
 
-        pool: the pooler's output instead, [1][D], of a BiT the mean, [1][C][1][1]; ValueError for a model without one.
-        return_tensors: NumPy arrays instead of lists. image_processor_kwargs: options of the image processor's call.
-        `apps.states.extractor` gives any other state of the walk.
+        pool: True for the output of the pooler, [1][D], or of a BiT the mean, [1][C][1][1]; ValueError for a model
+        without a pooler. return_tensors: NumPy arrays instead of lists. image_processor_kwargs: options of the image
+        processor's call. For any other state of the forward pass, see `nphybrid.api.extractor`.
         """
         def compute(pixel_values):
             output = self.model(pixel_values)
@@ -123,9 +153,11 @@ class ImageFeatureExtractionPipeline(Pipeline):
                 raise ValueError("No pooled output was returned. Make sure the model has a `pooler` layer when using "
                                  "the `pool` option.")
             return output.pooler_output
-        return self._answers(inputs, batch_size, compute, lambda x: x[None] if return_tensors else [x.tolist()],
-                             **(image_processor_kwargs or {}))
+
+        def answer(x):
+            return x[None] if return_tensors else [x.tolist()]
+        return self._answers(inputs, batch_size, compute, answer, **(image_processor_kwargs or {}))
 
 
-PIPELINES = {kind.task: kind for kind in (ImageClassificationPipeline, ImageFeatureExtractionPipeline)}
-
+PIPELINES: dict[str, type[Pipeline]] = {kind.task: kind for kind in (ImageClassificationPipeline,
+                                                                     ImageFeatureExtractionPipeline)}

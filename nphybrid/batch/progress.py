@@ -1,43 +1,48 @@
-"""How many pictures are done: a line on a terminal, and nothing elsewhere."""
+"""How many pictures are done: a progress bar on a terminal, nothing elsewhere; and errors on stderr."""
 import contextlib
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Iterator
 
-from .rows import shown
+from .rows import one_line
+from .run import Row
 
-EVERY = 0.1                               # seconds between two looks of the line
+INTERVAL = 0.1                            # seconds between two updates of the bar
 CLEAR = "\r\x1b[K"                        # to the first column, and erase the line: ECMA-48, EL
 
 
-def watched(rows, total, done=0, failed=0, line=True, quiet=False):
-    """The same rows; meanwhile each error goes to stderr, and on a terminal a line says how far they are.
+def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 0, line: bool = True,
+                  quiet: bool = False) -> Iterator[Row]:
+    """The same rows; meanwhile errors are printed on stderr, and a progress bar if that is a terminal.
 
-    rows: an iterator of Row. total: how many there are with the `done` that are not among them, `failed` of which
-    failed. line: False where the rows themselves appear on the terminal. quiet: no word at all.
+    total: the number of pictures, including the `done` ones of an earlier run, of which `failed` failed. line: False
+    for no bar, because the rows themselves are printed on the terminal. quiet: True for no output at all.
     """
     start, last, new = time.monotonic(), 0, 0
     drawn = line and not quiet and sys.stderr is not None and sys.stderr.isatty()
     try:
         for row in rows:
             if row.error and not quiet:
-                _say(f"{CLEAR if drawn else ''}nphybrid: {shown(str(row.error))}\n")
+                _print(f"{CLEAR if drawn else ''}nphybrid: {one_line(str(row.error))}\n")
             yield row
-            new, failed, now = new + 1, failed + bool(row.error), time.monotonic()
-            if drawn and now - last >= EVERY:
+            now = time.monotonic()
+            new += 1
+            failed += bool(row.error)
+            if drawn and now - last >= INTERVAL:
                 last = now
-                _draw(told(done + new, total, new / max(now - start, 1e-9), failed))
+                _draw(progress_bar(done + new, total, new / max(now - start, 1e-9), failed))
     finally:
         if drawn:
             _draw("")
     if failed and total > 1 and not quiet:
-        _say(f"nphybrid: {failed:,} of {done + new:,} pictures failed\n")
+        _print(f"nphybrid: {failed:,} of {done + new:,} pictures failed\n")
 
 
-def told(done, total, rate, failed=0):
-    """The line: how many are done, at how many a second, and how long the others will take.
+def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
+    """The bar: how many pictures are done, how many a second, and how long the others will take.
 
-    >>> told(1_500, 6_000, 12.5, 3)
+    >>> progress_bar(1_500, 6_000, 12.5, 3)
     '1,500 of 6,000   25 % [#####...............]   12.5/s   6:00 left   3 failed'
     """
     filled = 20 * done // total
@@ -50,11 +55,11 @@ def told(done, total, rate, failed=0):
 
 def _draw(text):
     # A line that wraps would not be erased.
-    _say(CLEAR + text[:shutil.get_terminal_size().columns - 1])
+    _print(CLEAR + text[:shutil.get_terminal_size().columns - 1])
 
 
-def _say(text):
-    # Who no longer reads what failed shall not stop the rows.
+def _print(text):
+    # A closed or full stderr must not stop the rows.
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)

@@ -1,87 +1,78 @@
-"""Going on with an interrupted output, from the picture at which it stopped.
+"""How an interrupted file of rows is continued.
 
-A file of rows does not say what made it. That stands beside it, in FILE.run.json: the SHA-256 of the list and of the
-model, and every option on which a row depends. Rows carry their position. Whether the last picture has all of its rows
-cannot be told, so the file is cut before them, torn or not, and goes on with that picture: no position is there twice,
-and none is missing, wherever the run was killed.
+A file of rows does not contain what it was made from. That is in a file beside it, FILE.run.json: the SHA-256 of the
+list and of the model, and every option on which a row depends (see `identity`). Each row contains its position.
+
+Nothing shows whether the last picture in the file has all of its rows. So the file is cut off before the first row of
+that picture, and continues with it: whenever the run was killed, each position is there once and none is missing.
 """
 import csv
-import hashlib
 import json
 import os
+from typing import NamedTuple
 
 from ..checkpoint import read_json
 from ..tensorfile import FormatError, write_json
+from .identity import refuse_other_run
 from .rows import COLUMNS
 
 FORMATS = ("jsonl", "csv")
 
 
-def identity(sources, **options):
-    """What rows depend on, as FILE.run.json holds it.  -> dict
+class Done(NamedTuple):
+    """What an interrupted file of rows contains, without its last picture."""
+    pictures: int
+    size: int                             # bytes
+    failed: int                           # how many of the pictures have an error
 
-    sources: the list. options: what else changes a row, as JSON holds it: first of all the SHA-256 of the model's file.
+
+def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False) -> Done:
+    """Create an empty file of rows, or with `resume` continue one.
+
+    run: its identity, which is written to FILE.run.json before the first row. Raises ValueError for a file that another
+    run made, and what `complete_rows` raises.
     """
-    digest = hashlib.sha256()
-    for source in sources:
-        data = hashlib.sha256(source).digest() if isinstance(source, bytes) else os.fsencode(source)
-        digest.update((b"-" if isinstance(source, bytes) else b"/") + data + b"\0")
-    return {"format": "nphybrid run", "version": 1, "pictures": len(sources), "list": digest.hexdigest(),
-            **options}
-
-
-def begun(path, run, format, resume=False):
-    """Begin a file, or with `resume` find out where to go on.  -> pictures, their bytes, and how many of them failed
-
-    run: its identity, which is written before the first row. Raises ValueError for a file that something else made.
-    """
-    # An empty file has no row to go on with; its run may have been killed before it said what it is.
+    # An empty file has no row to continue; its run may have been killed before it wrote its identity.
     if resume and os.path.exists(path) and os.path.getsize(path):
-        check(path, run)
-        return whole(path, format)
-    # Emptied before its identity changes, so that old rows are never continued; a link stays one.
+        _check_run(path, run)
+        return complete_rows(path, format)
+    # Emptied before its identity changes, so that old rows are never continued. Opening it keeps a symbolic link.
     open(path, "wb").close()
     write_json(f"{path}.run.json", run)
-    return 0, 0, 0
+    return Done(0, 0, 0)
 
 
-def check(path, run):
-    """Refuse to go on with a file that another list, model or option made.  Raises ValueError."""
+def _check_run(path, run):
+    """Raise ValueError for a file that another list, model or option made."""
     try:
         found = read_json(f"{path}.run.json")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} cannot be continued: there is no {path}.run.json, which says what made it"
+        raise FileNotFoundError(f"{path} cannot be continued: there is no {path}.run.json, which states what made it"
                                 ) from None
-    refuse_other(path, found, run)
+    refuse_other_run(path, found, run)
 
 
-def refuse_other(path, found, run):
-    """Raise ValueError that names what differs in two identities, of a file and of the run that is to go on."""
-    other = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
-    if other:
-        raise ValueError(f"{path} cannot be continued: it was made with another " + ", ".join(
-            f"{key} ({found.get(key)!r}, not {run.get(key)!r})" for key in other))
+def complete_rows(path: str | os.PathLike, format: str) -> Done:
+    """How much of an interrupted file is certainly complete.
 
-
-def whole(path, format):
-    """What of an interrupted file can be told to be whole.  -> pictures, their bytes, and how many of them failed
-
-    Raises FormatError where the positions do not count from 0 up: such rows are not ours.
+    Raises FormatError if the positions do not count up from 0: the file is not one of ours.
     """
     count = failed = 0
-    before = 0, 0, 0
+    before = Done(0, 0, 0)
     with open(path, "rb") as file:
-        for start, position, error in (_jsonl if format == "jsonl" else _csv)(file, path):
+        for start, position, error in (_jsonl_rows if format == "jsonl" else _csv_rows)(file, path):
             if position == count:
-                before = count, start, failed
+                before = Done(count, start, failed)
                 count += 1
             elif position != count - 1:
-                raise FormatError(f"{path}: at byte {start:,} is the row of picture {position}; expected {count}")
+                raise FormatError(f"{path}: expected the row of picture {count} at byte {start:,}, found that of "
+                                  f"picture {position}")
             failed += error
     return before
 
 
-def _jsonl(file, path):
+def _jsonl_rows(file, path):
+    """The first byte, the position, and whether there is an error, of each complete row of a JSON Lines file."""
     start = 0
     for line in file:
         if not line.endswith(b"\n"):
@@ -90,27 +81,33 @@ def _jsonl(file, path):
             row = json.loads(line)
             yield start, row["position"], "error" in row
         except (ValueError, LookupError, TypeError):
-            raise FormatError(f"{path}: at byte {start:,} is no row of ours") from None
+            raise FormatError(f"{path}: expected a row of nphybrid at byte {start:,}, found something else") from None
         start += len(line)
 
 
-def _fields(record):
-    try:
-        return tuple(next(csv.reader([record.decode("utf-8", "surrogateescape")])))
-    except csv.Error:                     # of more than 131,072 characters is no field
-        return ()
-
-
-def _csv(file, path):
-    start, record, header = 0, b"", True
+def _csv_rows(file, path):
+    """The first byte, the position, and whether there is an error, of each complete row of a CSV file."""
+    start, record, is_header = 0, b"", True
     for line in file:
         record += line
-        # Quotes come in pairs, unless a field goes on in the next line.
+        # Quotes come in pairs, unless a field continues in the next line.
         if record.count(b'"') % 2 or not record.endswith(b"\n"):
             continue
-        fields = _fields(record)
-        if not (fields == COLUMNS if header else len(fields) == len(COLUMNS) and fields[0].isdecimal()):
-            raise FormatError(f"{path}: at byte {start:,} is no row of ours")
-        if not header:
+        fields = _csv_fields(record)
+        if is_header:
+            valid = fields == list(COLUMNS)
+        else:
+            valid = len(fields) == len(COLUMNS) and fields[0].isdecimal()
+        if not valid:
+            raise FormatError(f"{path}: expected a row of nphybrid at byte {start:,}, found something else")
+        if not is_header:
             yield start, int(fields[0]), bool(fields[-1])
-        start, record, header = start + len(record), b"", False
+        start += len(record)
+        record, is_header = b"", False
+
+
+def _csv_fields(record):
+    try:
+        return next(csv.reader([record.decode("utf-8", "surrogateescape")]))
+    except csv.Error:                     # a field of more than 131,072 characters
+        return []

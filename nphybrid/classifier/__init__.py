@@ -1,1 +1,9 @@
-"""Your own classes: a linear classifier on features, and how many pictures a model gets right."""
+"""Your own classes: a linear classifier of features, and how many pictures a model classifies correctly.
+
+    classes     folders of folders, labels.csv                -> the class of each picture
+    logistic    features, classes                             -> the optimum of logistic regression
+    probe       features, classes                             -> a linear classifier, cross-validated
+    scores      counts of correct answers                     -> intervals; confusion matrices as text and picture
+    teach       features, names of classes                    -> a head and its report
+    evaluate    pictures of known classes, a model            -> how many it classifies correctly
+"""

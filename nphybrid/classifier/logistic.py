@@ -1,91 +1,93 @@
-"""Multinomial logistic regression, solved to its optimum by Newton's method.
+"""Multinomial logistic regression with L2 regularization, solved to its optimum by Newton's method.
 
     minimize over W (D, K), b (K,):   mean of -log softmax(x W + b)[y]  +  |W|^2 / (2 C n)
 
-over n rows x of D features, with labels y in 0 .. K-1. C is scikit-learn's: the larger, the less W is held back; b
-never is. Of two classes scikit-learn fits the one direction between them, twice as long as either of W's, so the
-penalty is doubled for K = 2.
+over n rows x of D features, with labels y in 0 .. K-1. C is scikit-learn's inverse strength of regularization: the
+larger, the less W is regularized; b never is. For two classes scikit-learn fits the difference of the two columns of W,
+which is twice as long as either, so the penalty is doubled for K = 2.
 
-A Newton step is solved by conjugate gradients (Nocedal and Wright 2006, algorithm 7.1), which multiply with the Hessian
-and never make it: it has D K rows. What makes them few is a preconditioner, the Hessian's diagonal blocks, one for each
-class: X' diag(p (1 - p)) X / n + 1 / C n. Of many classes and features, all take the mean of these blocks. A step need
-not be exact, so it is computed in float32; the gradient, which says where the optimum is, and the loss are float64.
+This is Newton-CG with line search (Nocedal and Wright 2006, algorithm 7.1). Its parts are called as in scikit-learn's
+newton-cg: `_inner_solve` by conjugate gradients, which multiply with the Hessian without forming it (it has (D + 1) K
+rows), and `_line_search`. The preconditioner is the Hessian's diagonal blocks, one for each class:
+X' diag(p (1 - p)) X / n + 1 / C n. With many classes and features, the mean of these blocks is used for all classes. A
+step need not be exact, so it is computed in float32. The gradient, which decides where the optimum is, and the loss are
+float64.
 """
+from collections.abc import Iterable
+
 import numpy as np
 
-# A step is good enough with a twentieth of the gradient left. One that took many products asks for new blocks, which
-# cost about as much as that many: 7 strengths, 5,000 rows, 192 features, 10 classes took 3.4 s so, 18 s with the blocks
-# made once for a strength.
-ENOUGH, MANY = 0.05, 25
-# Each class has a block of its own while all of them hold no more numbers than this. 7 strengths, 3,000 rows, 64
-# features, 30 classes, some rare, took 1.0 s so, 1.9 s with one block for all; 3 strengths, 3,000 rows, 256 features,
-# 100 classes 7.5 s so, 0.6 s with one for all, and 1,000 classes of 768 features would take 2.4 GB.
+# A step is accurate enough when the residual is a twentieth of the gradient. After a step that took many products with
+# the Hessian the blocks are computed again, which costs about as much as that many products. Measured with 7 strengths,
+# 5,000 rows, 192 features, 10 classes: 3.4 s, and 18 s with the blocks computed once for a strength.
+INNER_TOLERANCE, MANY_PRODUCTS = 0.05, 25
+# Each class has its own block as long as all blocks together have no more numbers than this. Measured:
+#     strengths    rows  features  classes    a block each    one block
+#             7   3,000        64       30         1.0 s        1.9 s      some classes are rare
+#             3   3,000       256      100         7.5 s        0.6 s
+# For 1,000 classes of 768 features a block each would take 2.4 GB.
 MOST_NUMBERS = 1 << 21
-MOST_STEPS, MOST_PRODUCTS = 200, 200      # observed: 17, and 200 where C is so large that hardly anything holds W back
+MOST_STEPS, MOST_PRODUCTS = 200, 200      # observed: 17, and 200 where C is so large that W is hardly regularized
 
 
-def logistic(X, y, K, strengths, tolerance=1e-8):
-    """The optimum for each strength C, in their order, each search begun where the last one ended.
+def logistic_regression(X: np.ndarray, y: np.ndarray, K: int, strengths: Iterable[float], tolerance: float = 1e-8
+                        ) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The optimum for each C of `strengths`, in their order; each search starts at the optimum before it.
 
-    X floats (n, D), y int (n,), every class at least once -> [(kernel (D, K), bias (K,)), …] in float64. tolerance: a
-    search ends where no component of the gradient is larger. Raises ValueError where that is out of reach.
+    X: floats (n, D). y: int (n,), every class at least once. tolerance: a search ends when no component of the gradient
+    is larger. Returns [(kernel (D, K), bias (K,)), …] in float64. Raises ValueError if the tolerance is not reached.
 
-    >>> (kernel, bias), = logistic(np.array([[0.], [1], [2], [3]]), np.array([0, 1, 0, 1]), 2, [1.0])
+    >>> (kernel, bias), = logistic_regression(np.array([[0.], [1], [2], [3]]), np.array([0, 1, 0, 1]), 2, [1.0])
     >>> kernel.round(4), bias.round(4)
     (array([[-0.2264,  0.2264]]), array([ 0.3397, -0.3397]))
     """
-    # W is a sum of rows of X; where these are few, it has as many numbers in axes of their own.
+    # Each column of W is a sum of rows of X. If there are fewer rows than features, W needs only their R = n axes.
     axes = np.linalg.qr(X.T)[0] if len(X) < X.shape[1] else np.eye(X.shape[1])  # (D, R)
-    Z, Y = np.column_stack([X @ axes, np.ones(len(X))]), np.eye(K)[y]           # (n, R + 1), (n, K)
-    U, solutions = np.zeros((Z.shape[1], K)), []
+    Z = np.column_stack([X @ axes, np.ones(len(X))])                            # (n, R + 1)
+    Y = np.eye(K)[y]                                                            # (n, K)
+    U = np.zeros((Z.shape[1], K))
+    solutions = []
     for C in strengths:
-        U = _optimum(Z, Y, U, _penalty(Z, K, C), tolerance)
-        # A number added to every bias changes no answer; without a mean there is one optimum.
+        U = _newton(Z, Y, U, _penalty(Z, K, C), tolerance)
+        # A number added to every bias changes no answer. With a mean of 0 the optimum is unique.
         solutions.append((axes @ U[:-1], U[-1] - U[-1].mean()))
     return solutions
 
 
-def loss(X, y, kernel, bias, C):
-    """What `logistic` minimizes.  -> float
+def loss(X: np.ndarray, y: np.ndarray, kernel: np.ndarray, bias: np.ndarray, C: float) -> float:
+    """What `logistic_regression` minimizes.
 
     >>> round(float(loss(np.ones((3, 2)), np.array([0, 1, 2]), np.zeros((2, 3)), np.zeros(3), C=1)), 6)
     1.098612
     """
-    Z, U = np.column_stack([X, np.ones(len(X))]), np.vstack([kernel, bias])
-    return _value(Z, np.eye(len(bias))[y], U, _penalty(Z, len(bias), C))[0]
+    Z = np.column_stack([X, np.ones(len(X))])
+    return _loss_and_probabilities(Z, np.eye(len(bias))[y], np.vstack([kernel, bias]), _penalty(Z, len(bias), C))[0]
 
 
 def _penalty(Z, K, C):
-    """The factor of half the square of each row of W and, the last, of b.  -> (D + 1, 1)"""
+    """The factor of half the square of each row of W and, the last one, of b.  -> (D + 1, 1)"""
     return np.append(np.full(Z.shape[1] - 1, (2 if K == 2 else 1) / (C * len(Z))), 0.0)[:, None]
 
 
-def _optimum(Z, Y, U, penalty, tolerance):
+def _newton(Z, Y, U, penalty, tolerance):
     """Newton's method from U.  (D + 1, K) -> (D + 1, K)"""
-    value, P = _value(Z, Y, U, penalty)
-    products, narrow = MANY, Z.astype(np.float32)
+    value, P = _loss_and_probabilities(Z, Y, U, penalty)
+    Z32 = Z.astype(np.float32)
+    products, inverses, largest = MANY_PRODUCTS, None, np.inf
     for _ in range(MOST_STEPS):
         gradient = Z.T @ (P - Y) / len(Z) + penalty * U
-        size = np.abs(gradient).max()
-        if size <= tolerance:
+        largest = np.abs(gradient).max()
+        if largest <= tolerance:
             return U
-        if products >= MANY:
-            inverses = _inverse_blocks(narrow, P, penalty)
-        step, products = _newton_step(narrow, P, gradient, penalty, inverses)
-        slope, length = np.vdot(gradient, step), 1.0
-        # Nearer to the optimum than this, the value's own rounding decides.
-        rounding = 8 * np.finfo(np.float64).eps * value
-        while True:
-            found, P = _value(Z, Y, U + length * step, penalty)
-            if found <= value + 1e-4 * length * slope + rounding or length < 1e-10:
-                break
-            length /= 2
-        U, value = U + length * step, found
-    raise ValueError(f"logistic regression: after {MOST_STEPS} steps the gradient has a component of {size:.2g}; "
+        if products >= MANY_PRODUCTS:
+            inverses = inverse_blocks(Z32, P, penalty)
+        step, products = _inner_solve(Z32, P, gradient, penalty, inverses)
+        U, value, P = _line_search(Z, Y, U, penalty, value, gradient, step)
+    raise ValueError(f"logistic regression: after {MOST_STEPS} steps the gradient has a component of {largest:.2g}; "
                      f"expected at most {tolerance:g}")
 
 
-def _value(Z, Y, U, penalty):
+def _loss_and_probabilities(Z, Y, U, penalty):
     """The loss, and the probabilities (n, K)."""
     logits = Z @ U
     logits -= logits.max(1, keepdims=True)
@@ -95,29 +97,60 @@ def _value(Z, Y, U, penalty):
     return (np.log(sums).sum() - np.vdot(logits, Y)) / len(Z) + np.vdot(penalty * U, U) / 2, P
 
 
-def _newton_step(Z, P, gradient, penalty, inverses):
-    """Conjugate gradients in float32 for H step = -gradient.  -> (D + 1, K), how many products they took"""
+def _line_search(Z, Y, U, penalty, value, gradient, step):
+    """The first of U + step, U + step / 2, U + step / 4, … that lowers the loss enough: the Armijo condition.
+
+    Nocedal and Wright 2006, algorithm 3.1, with rho = 1/2 and c = 1e-4.  -> U, its loss, its probabilities
+    """
+    slope = np.vdot(gradient, step)
+    # Closer to the optimum than this, the rounding of the loss decides.
+    rounding = 8 * np.finfo(np.float64).eps * value
+    alpha = 1.0
+    while True:
+        new_value, P = _loss_and_probabilities(Z, Y, U + alpha * step, penalty)
+        if new_value <= value + 1e-4 * alpha * slope + rounding or alpha < 1e-10:
+            return U + alpha * step, new_value, P
+        alpha /= 2
+
+
+def _inner_solve(Z, P, gradient, penalty, inverses):
+    """The Newton step: H step = -gradient, solved by conjugate gradients in float32.  -> (D + 1, K), number of products
+
+    Nocedal and Wright 2006, algorithm 5.3, here with r = b - A x and the right side b scaled to length 1. z is their y.
+    """
     P, penalty = P.astype(np.float32), penalty.astype(np.float32)
-    left = (-gradient / np.linalg.norm(gradient)).astype(np.float32)
-    step, product = np.zeros_like(left), np.inf
-    towards = np.zeros_like(left)
-    for count in range(1, MOST_PRODUCTS + 1):
-        scaled = _times(inverses, left)
-        product, before = np.vdot(left, scaled), product
-        towards = scaled + product / before * towards
-        A = Z @ towards
-        A = P * (A - np.einsum("nk,nk->n", P, A)[:, None])
-        curved = Z.T @ A / len(Z) + penalty * towards
-        length = product / np.vdot(towards, curved)
-        step += length * towards
-        left -= length * curved
-        if np.linalg.norm(left) <= ENOUGH:
+    r = (-gradient / np.linalg.norm(gradient)).astype(np.float32)
+    x = np.zeros_like(r)
+    p = np.zeros_like(r)
+    rz, products = np.inf, 0
+    while products < MOST_PRODUCTS:
+        z = _times_blocks(inverses, r)                                          # 5.39d
+        previous_rz = rz
+        rz = np.vdot(r, z)
+        beta = rz / previous_rz                                                 # 5.39e; 0 in the first iteration
+        p = z + beta * p                                                        # 5.39f
+        Ap = _hessian_times(Z, P, penalty, p)
+        products += 1
+        alpha = rz / np.vdot(p, Ap)                                             # 5.39a
+        x += alpha * p                                                          # 5.39b
+        r -= alpha * Ap                                                         # 5.39c
+        if np.linalg.norm(r) <= INNER_TOLERANCE:
             break
-    return step.astype(np.float64) * np.linalg.norm(gradient), count
+    return x.astype(np.float64) * np.linalg.norm(gradient), products
 
 
-def _inverse_blocks(Z, P, penalty):
-    """The inverse of each class's own block of the Hessian, or of their mean, float32.  -> (K or 1, D + 1, D + 1)"""
+def _hessian_times(Z, P, penalty, p):
+    """The Hessian of the loss times p.  (D + 1, K) -> (D + 1, K)"""
+    Zp = Z @ p                                                                  # (n, K)
+    weighted = P * (Zp - np.einsum("nk,nk->n", P, Zp)[:, None])
+    return Z.T @ weighted / len(Z) + penalty * p
+
+
+def inverse_blocks(Z: np.ndarray, P: np.ndarray, penalty: np.ndarray) -> np.ndarray:
+    """The inverse of each class's diagonal block of the Hessian, or of their mean, float32.
+
+    Z: (n, D + 1); P: probabilities (n, K); penalty: (D + 1, 1)  -> (K or 1, D + 1, D + 1)
+    """
     weights = P * (1 - P) / len(Z)
     if P.shape[1] * Z.shape[1] ** 2 > MOST_NUMBERS:
         weights = weights.mean(1, keepdims=True)
@@ -125,13 +158,13 @@ def _inverse_blocks(Z, P, penalty):
     for k, weight in enumerate(weights.T):
         weighted = Z * np.sqrt(weight, dtype=np.float32)[:, None]
         block = (weighted.T @ weighted).astype(np.float64)
-        # Where every row is sure about a class, its b has hardly any curvature of its own.
+        # If every row is certain about a class, the block has almost no curvature in the direction of b.
         block[np.diag_indices_from(block)] += penalty[:, 0] + 1e-9
         inverses[k] = np.linalg.inv(block)
     return inverses
 
 
-def _times(blocks, x):
+def _times_blocks(blocks, x):
     """Each class's block times its column, or the one block times all.  (K or 1, D, D), (D, K) -> (D, K)"""
     if len(blocks) == 1:
         return blocks[0] @ x

@@ -1,5 +1,8 @@
-"""How many answers are right, how sure that is, and what was taken for what."""
+"""How many answers are correct, the interval of that share, and confusion matrices."""
 import math
+import os
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,16 +11,16 @@ from ..explain.drawing import INK, MARGIN, SMALL, Scale
 from ..tensorfile import write_atomically
 from ..text import printable, table
 
-# Of the normal distribution: 95 % lie within so many standard deviations.
+# 95 % of the normal distribution are within this many standard deviations.
 Z95 = 1.959963984540054
-MOST_IN_TEXT, MOST_NAMED = 12, 60         # classes of a matrix in a terminal, and with their names in a picture
+MOST_IN_TEXT, MOST_NAMED = 12, 60         # classes of a matrix as text, and of a picture with their names
 CELL = 88                                 # dots of a cell that has room for a number
 
 
-def interval(right, count):
-    """Where the share lies of which `right` of `count` were seen, with 95 % confidence.  -> (low, high)
+def interval(right: int, count: int) -> tuple[float, float]:
+    """The interval (low, high) of the share of correct answers, with 95 % confidence.  right of `count` are correct
 
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference"; holds near 0 and 1 too.
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference". It also holds near 0 and 1.
 
     >>> [round(end, 4) for end in interval(8536, 10_000)]
     [0.8465, 0.8604]
@@ -32,25 +35,27 @@ def interval(right, count):
     return (0.0 if right == 0 else centre - reach), (1.0 if right == count else centre + reach)
 
 
-def scored(right, count):
-    """A count of right answers as JSON.  -> dict"""
+def accuracy_fields(right: int, count: int) -> dict:
+    """A count of correct answers, its share and interval, as JSON."""
     low, high = interval(right, count)
     return {"right": int(right), "count": int(count), "accuracy": right / count if count else None, "low": low,
             "high": high}
 
 
-def told(right, count):
-    """A count of right answers as text.
+def accuracy_text(right: int, count: int) -> str:
+    """The share of correct answers and its interval, as text.
 
-    >>> told(8536, 10_000)
+    >>> accuracy_text(8536, 10_000)
     '85.36 % (84.65 to 86.04)'
     """
     low, high = interval(right, count)
     return f"{100 * right / count:.2f} % ({100 * low:.2f} to {100 * high:.2f})" if count else "-"
 
 
-def confusion(classes, answers, K):
-    """How many pictures of each class (row) were taken for each (column).  int (n,), (n,) -> int (K, K)
+def confusion(classes: np.ndarray, answers: np.ndarray, K: int) -> np.ndarray:
+    """The confusion matrix: how many pictures of each class (row) have each answer (column).
+
+    classes, answers: int (n,)  -> int (K, K)
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     array([[1, 1],
@@ -59,27 +64,31 @@ def confusion(classes, answers, K):
     return np.bincount(np.asarray(classes) * K + answers, minlength=K * K).reshape(K, K)
 
 
-def confusion_table(matrix, names):
-    """A matrix as text: a row per class, a column per answer; of many classes the commonest mistakes alone."""
+def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
+    """A confusion matrix as text: a row per class, a column per answer; of many classes, only the most frequent
+    mistakes."""
     names = [printable(name, 24) for name in names]
     if len(names) <= MOST_IN_TEXT:
-        cells = [["", *names], *([name, *(f"{n:,}" if n else "." for n in row)] for name, row in zip(names, matrix))]
-        return f"rows: what it is; columns: the answer\n{table(cells, '<' + '>' * len(names))}"
+        cells = [["", *names]]
+        for name, row in zip(names, matrix):
+            cells.append([name, *(f"{n:,}" if n else "." for n in row)])
+        return f"rows: the true class; columns: the answer\n{table(cells, '<' + '>' * len(names))}"
     mistakes = [(-matrix[i, j], i, j) for i, j in zip(*np.nonzero(matrix)) if i != j]
     cells = [(names[i], "for", names[j], f"{-n:,}", f"of {matrix[i].sum():,}")
              for n, i, j in sorted(mistakes)[:MOST_IN_TEXT]]
     return "most often taken\n" + table(cells, "<<<>>") if cells else "no mistakes"
 
 
-def confusion_picture(matrix, names, title):
-    """A matrix as a sheet at 300 dots per inch: each row in shares of its class.  -> Pillow picture"""
-    K, right, count = len(names), int(np.trace(matrix)), int(matrix.sum())
+def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> Any:
+    """A confusion matrix as a sheet at 300 dots per inch, each row in shares of its class.  -> Pillow picture"""
+    K = len(names)
+    right, count = int(np.trace(matrix)), int(matrix.sum())
     names = [printable(name, 24) for name in names] if K <= MOST_NAMED else [""] * K
     cell = CELL if K <= 24 else max(24 * CELL // K, 4)
-    room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # of the longest name
+    room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # for the longest name
     left, side = MARGIN + 60 + room, K * cell
-    caption = (f"{right:,} of {count:,} right: {told(right, count)}. Each row is one class, and shows what its "
-               "pictures were taken for.")
+    caption = (f"{right:,} of {count:,} right: {accuracy_text(right, count)}. Each row is one class, and shows what "
+               "its pictures were taken for.")
     page, top = drawing.sheet(title, caption, max(left + side + 2 * MARGIN, 1100), side + room + 360)
     box = drawing.placed(left, top + room + 60, (side, side))
     shares, scale = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), Scale(0, 1, power=0.5)
@@ -98,14 +107,14 @@ def confusion_picture(matrix, names, title):
 
 
 def _write_shares(page, shares, box):
-    """Per cent in each cell that has any; dark on light and light on dark."""
+    """Write the percentage into each cell that is not 0: light text on dark cells, dark text on light ones."""
     for i, j in zip(*np.nonzero(shares)):
         text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
-        drawing.write(page, box[0] + j * CELL + CELL // 2, box[1] + i * CELL + CELL // 2, text, SMALL,
-                      "white" if shares[i, j] < 0.4 else INK, "mm")
+        x, y = box[0] + j * CELL + CELL // 2, box[1] + i * CELL + CELL // 2
+        drawing.write(page, x, y, text, SMALL, "white" if shares[i, j] < 0.4 else INK, "mm")
 
 
-def save_picture(page, path):
-    """Write a sheet as a PNG, all or nothing."""
+def save_picture(page: Any, path: str | os.PathLike) -> None:
+    """Write a sheet as a PNG, completely or not at all."""
     with write_atomically(path) as temporary:
         page.save(temporary, "PNG", dpi=(drawing.DPI, drawing.DPI), optimize=True)

@@ -52,8 +52,8 @@ def run(args):
                      head=args.head)
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start) as write:
-        for row in progress.watched(found, len(sources), done, failed, not on_terminal, args.quiet):
-            write(rows.labelled(row, model.config, args.top_k))
+        for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet):
+            write(rows.labelled_fields(row, model.config, args.top_k))
             failed += row.error is not None
     return min(failed, 1)
 
@@ -61,7 +61,8 @@ def run(args):
 def _begun(args, sources, model):
     """Where an output goes on: pictures, bytes, failures."""
     from ..batch import resume
+    from ..batch.identity import run_identity
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
-    run = resume.identity(sources, row_format=args.format, top_k=args.top_k, **what_computes(args, model, args.head))
-    return resume.begun(args.output, run, args.format, args.resume)
+    run = run_identity(sources, row_format=args.format, top_k=args.top_k, **what_computes(args, model, args.head))
+    return resume.start_rows(args.output, run, args.format, args.resume)

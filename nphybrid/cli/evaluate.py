@@ -43,8 +43,8 @@ def run(args):
     if model.processor is None:
         raise ValueError(f"{args.model} came without an image processor; pictures cannot be prepared for it")
     numbers = classes.class_numbers(names, list(model.config.id2label.values()))
-    found = evaluate.evaluated(model, model.processor, sources, numbers, args.batch,
-                               lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
+    found = evaluate.evaluate_model(model, model.processor, sources, numbers, args.batch,
+                               lambda rows: progress.with_progress(rows, len(sources), quiet=args.quiet))
     if args.confusion is not None:
         matrix = scores.confusion(found.classes, found.answers[:, 0], len(found.labels))
         scores.save_picture(scores.confusion_picture(matrix, found.labels, "What was taken for what"), args.confusion)

@@ -1,14 +1,11 @@
 """The model that the options of a command ask for, and the rows that it computes."""
-import hashlib
-import json
 import sys
 
 
 def model_hash(args):
     """The SHA-256 of the file of the model that `add_model` asks for."""
-    from .. import checkpoint
-    from ..checkpoint import hub
-    return checkpoint.sha256(hub.resolve(args.model or checkpoint.default_model()))
+    from ..batch.identity import model_digest
+    return model_digest(args.model)
 
 
 def computed(args, sources, done, prepare, compute, state, pool=None, head=None):
@@ -20,22 +17,17 @@ def computed(args, sources, done, prepare, compute, state, pool=None, head=None)
     from ..batch import cluster
     job = cluster.job(args.model, state, pool, args.batch, head, engine=args.engine, dtype=args.dtype,
                       precision=args.precision, num_threads=args.threads or 1)
-    with cluster.connected(args.scheduler) as client:
+    with cluster.connect(args.scheduler) as client:
         if not client.nthreads():
             print(f"nphybrid: {args.scheduler} has no workers yet; waiting …", file=sys.stderr, flush=True)
-        yield from cluster.rows(client, sources, job, done)
+        yield from cluster.compute_rows(client, sources, job, done)
 
 
 def what_computes(args, model, head=None):
-    """What the answers of `load_model` depend on, for `apps.resume.identity`.  -> dict
-
-    model and head are the SHA-256 of their files, config that of configuration (labels too) and image processor, which
-    a folder keeps in other files.
-    """
-    from ..checkpoint import sha256
-    settings = json.dumps([model.config.to_dict(), model.processor], sort_keys=True).encode()
-    return {"model": model_hash(args), "head": head and sha256(head), "config": hashlib.sha256(settings).hexdigest(),
-            "engine": args.engine, "dtype": args.dtype, "precision": args.precision}
+    """What the results of `load_model` depend on, for `identity.run_identity`.  -> dict"""
+    from ..batch.identity import model_digests
+    digests = model_digests(args.model, model.config.to_dict(), model.processor, head)
+    return {**digests._asdict(), "engine": args.engine, "dtype": args.dtype, "precision": args.precision}
 
 
 def load_model(args, head=None):
@@ -51,7 +43,7 @@ def check_scheduler(args):
     """Raise what is wrong with --scheduler, before anything is written."""
     if args.scheduler is not None:
         from ..batch import cluster
-        with cluster.connected(args.scheduler):
+        with cluster.connect(args.scheduler):
             pass
 
 

@@ -37,8 +37,8 @@ def run(args):
     if args.confusion is not None:
         check_target(args, args.confusion, ".png")
     files, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
-    names = teach.remaining(names, errors)
-    head, report = teach.taught(files, names, args.method, args.folds, args.seed)
+    names = teach.readable_names(names, errors)
+    head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
         page = scores.confusion_picture(_matrix(report), report["labels"], "What was taken for what")
@@ -62,7 +62,7 @@ def _of_file(args):
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file of features")
     found = files.contents(path)
-    values = files.of(found)
+    values = files.features_of(found)
     if args.model is not None and model_hash(args) != values.model:
         raise ValueError(f"{path} holds features of the model with SHA-256 {values.model}, but {args.model} has "
                          f"{model_hash(args)}")
@@ -75,9 +75,9 @@ def _of_pictures(args):
     from ..classifier import teach
     sources, names = known(args)
     # Raises what is wrong with the classes before anything is computed.
-    teach.remaining(names)
+    teach.readable_names(names)
     values, errors = teach.features_of(load_model(args), model_hash(args), sources, args.batch,
-                                       lambda rows: progress.watched(rows, len(sources), quiet=args.quiet))
+                                       lambda rows: progress.with_progress(rows, len(sources), quiet=args.quiet))
     return values, names, errors
 
 

@@ -1,5 +1,7 @@
-"""What a file of features holds, whatever its format."""
+"""What a file of features contains, whatever its format."""
 import json
+import os
+from collections.abc import Container, Sized
 from typing import NamedTuple
 
 import numpy as np
@@ -10,29 +12,29 @@ FORMAT, VERSION = "nphybrid features", 1
 
 
 class Features(NamedTuple):
-    """What a file of features holds."""
+    """The features in a file, and the pictures that they belong to."""
     values: np.ndarray                    # float32 (N, D), or (N, …) of a whole state
     paths: list                           # of N str
     model: str                            # the SHA-256 of the file of the model that computed them
-    state: str                            # the name of the state of its walk
+    state: str                            # the name of a state of its forward pass
     pool: str                             # "token", "mean" or "none"
 
 
 class Contents(NamedTuple):
-    """All of it."""
+    """Everything in a file."""
     values: np.ndarray                    # float32 (N, …)
-    positions: np.ndarray                 # int64 (N,): which pictures of the list they are
+    positions: np.ndarray                 # int64 (N,): the position in the list of each picture that has features
     names: list                           # of str: the whole list
-    errors: dict                          # {position: message} of the others
+    errors: dict                          # {position: message} of the pictures without features
     manifest: dict
 
 
-def checked(found, path):
-    """The Contents that a file of features was found to hold.  Raises FormatError where they break a rule."""
+def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:
+    """The Contents that were read from a file.  Raises FormatError if they break a rule."""
     values, positions, names, errors, manifest = found
-    told = manifest.get("format"), manifest.get("version")
-    if told != (FORMAT, VERSION):
-        raise FormatError(f"{path}: format and version are {told}; expected {(FORMAT, VERSION)}")
+    version = manifest.get("format"), manifest.get("version")
+    if version != (FORMAT, VERSION):
+        raise FormatError(f"{path}: format and version are {version}; expected {(FORMAT, VERSION)}")
     for key in ("model", "state", "pool"):
         if not isinstance(manifest.get(key), str):
             raise FormatError(f"{path}: the manifest's {key} is {manifest.get(key)!r}; expected a string")
@@ -40,13 +42,13 @@ def checked(found, path):
         raise FormatError(f"{path}: features are {values.dtype} {values.shape} for {len(positions):,} pictures; "
                           "expected float32, a row each")
     if sorted([*positions.tolist(), *errors]) != list(range(len(names))):
-        raise FormatError(f"{path}: {len(positions):,} features and {len(errors):,} errors are not one row for each of "
-                          f"{len(names):,} pictures")
+        raise FormatError(f"{path}: found {len(positions):,} features and {len(errors):,} errors; expected exactly one "
+                          f"of either for each of {len(names):,} pictures")
     return found
 
 
-def names_and_errors(path):
-    """What rows of JSON Lines say of a list.  -> list of str, {position: message}"""
+def names_and_errors(path: str | os.PathLike) -> tuple[list, dict]:
+    """The list of pictures in a file of JSON Lines, and {position: message} of those that failed."""
     names, errors = [], {}
     with open(path, encoding="ascii") as file:
         for row in map(json.loads, file):
@@ -56,6 +58,6 @@ def names_and_errors(path):
     return names, errors
 
 
-def good_positions(names, errors):
-    """The positions of the pictures that could be read.  -> int64 (N,)"""
+def good_positions(names: Sized, errors: Container) -> np.ndarray:
+    """The positions of the pictures that have features.  -> int64 (N,)"""
     return np.array([i for i in range(len(names)) if i not in errors], np.int64)

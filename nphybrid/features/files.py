@@ -1,80 +1,77 @@
-"""Files of features: what `nphybrid embed` writes, and its reader.
+"""Files of features: read and written by the format of their suffix.
 
     x.h5        arrays     features   float32 (N, …)        a row for each picture that could be read
-                           positions  int64 (N,)            its place in the list
-                           paths      uint8                 the bytes of the whole list's names, a NUL behind each
+                           positions  int64 (N,)            its position in the list
+                           paths      uint8                 the bytes of all names of the list, a NUL after each
                 documents  manifest, and errors: [[position, message], …]
-                in the layout of tensorfile/hdf5.py, checksums and all
-    x.npy       the features alone; beside them x.npy.jsonl, a row for each picture of the list, and x.npy.run.json, the
+                in the layout of tensorfile/hdf5.py, with its checksums
+    x.npy       only the features; beside it x.npy.jsonl, a row for each picture of the list, and x.npy.run.json, the
                 manifest
     x.parquet   columns position, path (bytes), features (a list of float), error (null in a good row); the manifest is
                 the value of "nphybrid" in the metadata. Needs pyarrow
 
-The manifest says by what they were computed: the SHA-256 of the model's file, state, pool, shape, image processor.
-Each is written whole or not at all. The three files of .npy take their places one after the other, x.npy last, and an
-old one goes first: where there is an x.npy, what stands beside it is its own.
+The manifest states what the features were computed with: the SHA-256 of the model's file, state, pool, shape, image
+processor. Every file appears complete or not at all. The three files of .npy are replaced one after the other: the old
+x.npy is removed first and the new x.npy appears last, so where an x.npy is, the files beside it belong to it.
 """
 import os
+from types import ModuleType
 
 import numpy as np
 
-from . import h5, npy
-from .contents import FORMAT, VERSION, Features, checked
+from . import h5, npy, parquet
+from .contents import FORMAT, VERSION, Contents, Features, checked_contents
 
-SUFFIXES = (".h5", ".npy", ".parquet")
+# Each format has the functions `write` and `contents`.
+FORMATS = {".h5": h5, ".npy": npy, ".parquet": parquet}
+SUFFIXES = tuple(FORMATS)
 
 
-def read(path):
-    """The features in a file.  -> Features
+def read(path: str | os.PathLike) -> Features:
+    """The features in a file.
 
     Raises FormatError for a file that breaks a rule of its format, ImportError for a .parquet without pyarrow, OSError.
 
     >>> import tempfile
-    >>> from nphybrid.features.contents import Contents
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     manifest = {"model": "ab", "state": "norm", "pool": "token"}
     ...     write(folder + "/x.h5", Contents(np.ones((1, 2)), np.array([1]), ["a", "b"], {0: "is empty"}, manifest))
     ...     read(folder + "/x.h5")
     Features(values=array([[1., 1.]], dtype=float32), paths=['b'], model='ab', state='norm', pool='token')
     """
-    return of(contents(path))
+    return features_of(contents(path))
 
 
-def of(found):
-    """Contents -> Features"""
+def features_of(found: Contents) -> Features:
+    """The Features in the Contents of a file."""
     return Features(np.asarray(found.values), [found.names[i] for i in found.positions],
-                    *(found.manifest[key] for key in ("model", "state", "pool")))
+                    found.manifest["model"], found.manifest["state"], found.manifest["pool"])
 
 
-def contents(path):
-    """Everything in a file of features.  -> Contents"""
-    return checked(_format(path).contents(path), path)
+def contents(path: str | os.PathLike) -> Contents:
+    """Everything in a file of features.  Raises what `read` raises"""
+    return checked_contents(_format(path).contents(path), path)
 
 
-def write(path, found):
-    """Write Contents in the format of the path's name; what was there is replaced."""
+def write(path: str | os.PathLike, found: Contents) -> None:
+    """Write Contents in the format of the path's suffix.  A file that exists is replaced."""
     manifest = {**found.manifest, "format": FORMAT, "version": VERSION}
     _format(path).write(path, found._replace(manifest=manifest))
 
 
-def suffix(path):
-    """The end of a path's name, which must be one of SUFFIXES."""
+def suffix(path: str | os.PathLike) -> str:
+    """The suffix of a path.  Raises ValueError if it is not one of SUFFIXES"""
     end = os.path.splitext(path)[1]
-    if end not in SUFFIXES:
-        raise ValueError(f"{path}: features are kept in a file whose name ends in {', '.join(SUFFIXES)}")
+    if end not in FORMATS:
+        raise ValueError(f"{path}: expected a file of features, whose name ends in {', '.join(SUFFIXES)}")
     return end
 
 
-def check(path):
-    """Raise what hinders writing such a file, before anything is computed: ValueError, ImportError."""
-    if suffix(path) == ".parquet":
-        from . import parquet
-        parquet.modules()
+def check(path: str | os.PathLike) -> None:
+    """Raise ValueError or ImportError if such a file cannot be written, before anything is computed."""
+    if _format(path) is parquet:
+        parquet.import_pyarrow()
 
 
-def _format(path):
-    end = suffix(path)
-    if end == ".parquet":
-        from . import parquet
-        return parquet
-    return h5 if end == ".h5" else npy
+def _format(path) -> ModuleType:
+    return FORMATS[suffix(path)]

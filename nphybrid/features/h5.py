@@ -6,24 +6,27 @@ import numpy as np
 from ..tensorfile import FormatError, stored_h5, write_h5
 from .contents import Contents
 
+ARRAYS = ("features", "positions", "paths")
+DOCUMENTS = ("manifest", "errors")
 
-def write(path, found):
+
+def write(path: str | os.PathLike, found: Contents) -> None:
     """Write Contents."""
     names = b"".join(os.fsencode(name) + b"\0" for name in found.names)
     arrays = {"features": np.asarray(found.values, np.float32), "positions": np.asarray(found.positions, np.int64),
               "paths": np.frombuffer(names, np.uint8)}
-    # A name in a message may hold bytes that are no UTF-8, and JSON here is strict.
+    # A name in a message may contain bytes that are not UTF-8, which the JSON of an .h5 file refuses.
     errors = [[int(i), text.encode("utf-8", "backslashreplace").decode()] for i, text in found.errors.items()]
     write_h5(path, arrays, {"manifest": found.manifest, "errors": errors})
 
 
-def contents(path):
-    """What `write` wrote.  -> Contents"""
+def contents(path: str | os.PathLike) -> Contents:
+    """The Contents that `write` wrote."""
     arrays, documents = stored_h5(path)
-    for kind, has in (("array", arrays), ("document", documents)):
-        for name in {"array": ("features", "positions", "paths"), "document": ("manifest", "errors")}[kind]:
-            if name not in has:
-                raise FormatError(f"{path} has no {kind} {name!r}: no file of features")
+    for kind, expected, present in (("array", ARRAYS, arrays), ("document", DOCUMENTS, documents)):
+        for name in expected:
+            if name not in present:
+                raise FormatError(f"{path}: expected a file of features, found no {kind} {name!r}")
     names = arrays["paths"].read().tobytes().split(b"\0")[:-1]
     return Contents(arrays["features"].read(), arrays["positions"].read(), [os.fsdecode(name) for name in names],
                     dict(documents["errors"]), documents["manifest"])

@@ -1,4 +1,4 @@
-"""Features in a .npy file, with two files beside it."""
+"""Features in an .npy file, with two files beside it."""
 import json
 import os
 
@@ -9,7 +9,7 @@ from ..tensorfile import write_atomically, write_json
 from .contents import Contents, good_positions, names_and_errors
 
 
-def write(path, found):
+def write(path: str | os.PathLike, found: Contents) -> None:
     """Write Contents: three files."""
     with write_atomically(path) as values, write_atomically(f"{path}.jsonl") as names:
         with open(values, "wb") as file:
@@ -23,7 +23,9 @@ def write(path, found):
         write_json(f"{path}.run.json", found.manifest)
 
 
-def contents(path):
-    """What `write` wrote.  -> Contents"""
-    manifest, (names, errors) = read_json(f"{path}.run.json"), names_and_errors(f"{path}.jsonl")
-    return Contents(np.load(path, mmap_mode="r", allow_pickle=False), good_positions(names, errors), names, errors, manifest)
+def contents(path: str | os.PathLike) -> Contents:
+    """The Contents that `write` wrote."""
+    manifest = read_json(f"{path}.run.json")
+    names, errors = names_and_errors(f"{path}.jsonl")
+    values = np.load(path, mmap_mode="r", allow_pickle=False)
+    return Contents(values, good_positions(names, errors), names, errors, manifest)

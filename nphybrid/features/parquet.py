@@ -1,7 +1,8 @@
-"""Features as Parquet, for tables: needs `pip install "nphybrid[parquet]"`."""
+"""Features in a Parquet file, for tables: needs `pip install "nphybrid[parquet]"`."""
 import json
 import math
 import os
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +13,9 @@ KEY = b"nphybrid"
 ROWS = 4096                               # of a row group
 
 
-def write(path, found):
-    """Write Contents, in bounded memory; a state of several axes is flattened, its shape is in the manifest."""
-    arrow, parquet = modules()
+def write(path: str | os.PathLike, found: Contents) -> None:
+    """Write Contents, in bounded memory.  A state of several axes is flattened; its shape is in the manifest."""
+    arrow, parquet = import_pyarrow()
     size = math.prod(found.values.shape[1:])
     schema = arrow.schema(
         [("position", arrow.int64()), ("path", arrow.binary()), ("features", arrow.list_(arrow.float32(), size)),
@@ -22,26 +23,25 @@ def write(path, found):
     with write_atomically(path) as temporary, parquet.ParquetWriter(temporary, schema) as file:
         row_start = 0
         for start in range(0, len(found.names), ROWS):
-            some = range(start, min(start + ROWS, len(found.names)))
-            bad = [i in found.errors for i in some]
-            values = np.zeros((len(some), size), np.float32)
-            end = row_start + len(some) - sum(bad)
-            values[~np.array(bad)] = found.values[row_start:end].reshape(-1, size)
-            row_start = end
+            positions = range(start, min(start + ROWS, len(found.names)))
+            failed = [i in found.errors for i in positions]
+            row_end = row_start + len(positions) - sum(failed)
+            values = np.zeros((len(positions), size), np.float32)
+            values[~np.array(failed)] = found.values[row_start:row_end].reshape(-1, size)
+            row_start = row_end
             features = arrow.FixedSizeListArray.from_arrays(arrow.array(values.reshape(-1)), size,
-                                                            mask=arrow.array(bad))
-            messages = [found.errors[i].encode("utf-8", "backslashreplace").decode() if i in found.errors else None
-                        for i in some]
-            columns = [list(some), [os.fsencode(found.names[i]) for i in some], features, messages]
+                                                            mask=arrow.array(failed))
+            messages = [_message(found.errors[i]) if i in found.errors else None for i in positions]
+            columns = [list(positions), [os.fsencode(found.names[i]) for i in positions], features, messages]
             file.write_table(arrow.table(columns, schema=schema))
 
 
-def contents(path):
-    """What `write` wrote.  -> Contents"""
-    arrow, parquet = modules()
+def contents(path: str | os.PathLike) -> Contents:
+    """The Contents that `write` wrote."""
+    _, parquet = import_pyarrow()
     table = parquet.read_table(path)
     if KEY not in (table.schema.metadata or {}):
-        raise FormatError(f"{path}: its metadata has no key {KEY.decode()!r}: no file of features")
+        raise FormatError(f"{path}: expected a file of features, found no key {KEY.decode()!r} in its metadata")
     manifest = json.loads(table.schema.metadata[KEY])
     names = [os.fsdecode(name) for name in table["path"].to_pylist()]
     errors = {i: text for i, text in enumerate(table["error"].to_pylist()) if text is not None}
@@ -50,8 +50,13 @@ def contents(path):
     return Contents(values.reshape(len(positions), *manifest["shape"]), positions, names, errors, manifest)
 
 
-def modules():
-    """pyarrow and pyarrow.parquet.  Raises ImportError that says what to install."""
+def _message(text):
+    """A message as UTF-8: a name in it may contain bytes that are not."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def import_pyarrow() -> tuple[Any, Any]:
+    """pyarrow and pyarrow.parquet.  Raises ImportError that states what to install."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -17,7 +17,7 @@ from nphybrid.api.load import load
 from nphybrid.batch import cluster, run
 from nphybrid.checkpoint import Head, write_head
 
-from tools.folders import written
+from tools.folders import write_pictures
 
 distributed = pytest.importorskip("distributed")
 
@@ -29,7 +29,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path
 def folder(tmp_path_factory):
     """A folder of pictures of which some are broken: its path, and theirs."""
     path = tmp_path_factory.mktemp("pictures")
-    return path, written(path, COUNT, BROKEN)[0]
+    return path, write_pictures(path, COUNT, BROKEN)[0]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def scheduler():
 
 @pytest.fixture
 def head(tmp_path):
-    """The path of a head for the model that comes along."""
+    """The path of a head for the bundled model."""
     kernel = np.random.default_rng(0).standard_normal((192, 2)).astype(np.float32)
     path, bias = tmp_path / "head.h5", np.zeros(2, np.float32)
     write_head(path, Head(kernel, bias, ["left", "right"], None, "norm", "token", {}))
@@ -59,7 +59,7 @@ def head(tmp_path):
 
 @pytest.fixture(autouse=True)
 def all_there(request):
-    """What a test did to the two workers is over when the next begins."""
+    """Both workers run again when the next test begins."""
     if "client" in request.fixturenames:
         request.getfixturevalue("client").wait_for_workers(2, timeout=120)
 
@@ -70,12 +70,12 @@ def here(sources, **options):
 
 
 def told(rows):
-    """What rows say, to the last bit."""
+    """Rows as values that are equal only if all bits are."""
     return [(row.position, row.source, row.result.tobytes() if row.error is None else str(row.error)) for row in rows]
 
 
 def kill_one_that_computes(client):
-    """SIGKILL to a worker that has parts to do."""
+    """Send SIGKILL to a worker that computes."""
     busy = [worker for worker, tasks in client.processing().items() if tasks]
     os.kill(client.run(os.getpid, workers=busy[:1])[busy[0]], signal.SIGKILL)
 
@@ -86,10 +86,10 @@ def test_rows_are_those_of_one_process_and_each_worker_loads_once(client, folder
     strange = os.fsdecode(os.fsencode(tmp_path) + b"/new\nline \xff.png")
     os.symlink(folder[1][0], strange)
     sources = [*folder[1], strange, open(folder[1][2], "rb").read()]
-    found = list(cluster.rows(client, sources, cluster.job(batch=3), part=PART))
+    found = list(cluster.compute_rows(client, sources, cluster.job(batch=3), part=PART))
     assert told(found) == told(here(sources)) and sum(row.error is not None for row in found) == BROKEN
-    assert told(cluster.rows(client, sources, cluster.job(batch=3), 7, part=64)) == told(found)[7:]
-    assert list(client.run(lambda: cluster._load.cache_info().misses).values()) == [1, 1]
+    assert told(cluster.compute_rows(client, sources, cluster.job(batch=3), 7, part=64)) == told(found)[7:]
+    assert list(client.run(lambda: cluster.load_once.cache_info().misses).values()) == [1, 1]
 
 
 def test_a_task_computes_on_as_many_threads_as_the_job_says(folder, monkeypatch):
@@ -98,8 +98,8 @@ def test_a_task_computes_on_as_many_threads_as_the_job_says(folder, monkeypatch)
     def compute(x):
         both.wait()
         return x
-    monkeypatch.setattr(cluster, "_loaded", lambda job: (lambda source: np.zeros((1, 1, 1)), compute))
-    assert len(cluster.computed(folder[1][:16], cluster.job(num_threads=2))) == 16
+    monkeypatch.setattr(cluster, "load_functions", lambda job: (lambda source: np.zeros((1, 1, 1)), compute))
+    assert len(cluster.compute_part(folder[1][:16], cluster.job(num_threads=2))) == 16
 
 
 def test_every_thread_gets_something_of_a_short_list(client, folder, monkeypatch):
@@ -109,25 +109,25 @@ def test_every_thread_gets_something_of_a_short_list(client, folder, monkeypatch
     monkeypatch.setattr(cluster, "PART", 9)
     for sources, expected in ((iter(folder[1][:40]), [5] * 8), (folder[1][:3], [1] * 3), ([], []),
                               (folder[1], [9] * 8 + [8])):
-        assert len(list(cluster.rows(client, sources, cluster.job()))) == sum(expected)
+        assert len(list(cluster.compute_rows(client, sources, cluster.job()))) == sum(expected)
         assert parts == expected
         parts.clear()
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt of glibc, getrusage")
 def test_a_worker_keeps_the_memory_of_arrays(client, folder):
-    """1,000 pages are cleared for each picture where Dask's setting of malloc stands, 1 where it is undone."""
+    """With Dask's setting of malloc 1,000 pages are cleared for each picture, without it 1."""
     def pages():
         return sum(client.run(lambda: __import__("resource").getrusage(0).ru_minflt).values())
-    list(cluster.rows(client, folder[1], cluster.job(), part=PART))
+    list(cluster.compute_rows(client, folder[1], cluster.job(), part=PART))
     before = pages()
-    list(cluster.rows(client, folder[1], cluster.job(), part=PART))
+    list(cluster.compute_rows(client, folder[1], cluster.job(), part=PART))
     assert (pages() - before) / COUNT < 500
 
 
 def test_in_a_graph_of_one_s_own(client, folder):
     import dask.bag
-    bag = dask.bag.from_sequence(folder[1], partition_size=30).map_partitions(cluster.computed, cluster.job())
+    bag = dask.bag.from_sequence(folder[1], partition_size=30).map_partitions(cluster.compute_part, cluster.job())
     results = [row.result for row in client.compute(bag, sync=True)]
     assert [b"" if x is None else x.tobytes() for x in results] == \
         [b"" if row.result is None else row.result.tobytes() for row in here(folder[1])]
@@ -136,17 +136,17 @@ def test_in_a_graph_of_one_s_own(client, folder):
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL")
 @pytest.mark.parametrize("verb, name", [("classify", "x.csv"), ("embed", "x.h5")])
 def test_one_worker_is_killed_and_the_file_is_the_same(verb, name, client, folder, tmp_path, monkeypatch):
-    """Byte for byte that of a single process."""
+    """It has the bytes that a single process writes."""
     command = [verb, str(folder[0]), "--quiet", *(["--format", name[2:]] if verb == "classify" else []), "-o"]
     assert main([*command, str(tmp_path / name)]) == 1
     killed = []
 
-    def killing(*args, rows=cluster.rows):
+    def killing(*args, rows=cluster.compute_rows):
         for row in rows(*args, part=PART):
             if row.position == COUNT // 3:
                 killed.append(kill_one_that_computes(client))
             yield row
-    monkeypatch.setattr(cluster, "rows", killing)
+    monkeypatch.setattr(cluster, "compute_rows", killing)
     (tmp_path / "far").mkdir()
     assert main([*command, str(tmp_path / "far" / name), "--scheduler", client.scheduler.address]) == 1
     assert len(killed) == 1
@@ -173,7 +173,7 @@ def test_begun_here_and_continued_there(client, folder, tmp_path):
 
 
 def test_interrupt(client, folder, tmp_path):
-    """Ctrl-C: 130 soon, whole rows, and the cluster is free again."""
+    """Ctrl-C: exit code 130 within seconds, complete rows, and the cluster computes nothing more."""
     out = tmp_path / "x.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-m", "nphybrid", "classify", *folder[1] * 50, "--format", "jsonl", "--output", out, "--quiet",
@@ -190,7 +190,7 @@ def test_interrupt(client, folder, tmp_path):
     until(lambda: not any(client.processing().values()))
 
 
-# ---------------------------------------------------------------- workers that cannot
+# ---------------------------------------------------------------- workers that cannot compute
 
 @pytest.fixture
 def lost(client, folder, tmp_path, monkeypatch):
@@ -208,13 +208,13 @@ def lost(client, folder, tmp_path, monkeypatch):
 def test_a_worker_that_does_not_see_the_pictures_is_refused(client, lost):
     worker, paths = lost
     with pytest.raises(OSError, match=f"{worker} .* does not see the pictures: there is no 0000.png"):
-        next(cluster.rows(client, paths, cluster.job()))
+        next(cluster.compute_rows(client, paths, cluster.job()))
 
 
 def test_what_fails_is_computed_elsewhere(client, lost, monkeypatch):
-    """A worker that came later, or lost its disk: it says of no picture that it is missing."""
-    monkeypatch.setattr(cluster, "check", lambda client, job: None)
-    assert told(cluster.rows(client, lost[1], cluster.job(), part=PART)) == told(here(lost[1]))
+    """A worker that joined later, or lost its disk: it does not report that pictures are missing."""
+    monkeypatch.setattr(cluster, "check_workers", lambda client, job: None)
+    assert told(cluster.compute_rows(client, lost[1], cluster.job(), part=PART)) == told(here(lost[1]))
 
 
 def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
@@ -224,13 +224,13 @@ def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
     for i in range(3):
         other = job._replace(digests=(*job.digests[:i], "0" * 64, *job.digests[i + 1:]))
         with pytest.raises(OSError, match="another model: .* expected .*0{64}"):
-            next(cluster.rows(client, folder[1], other))
-    with pytest.raises(OSError, match=r"it has nphybrid .*; expected 7\.0, as here"):
-        next(cluster.rows(client, folder[1], job._replace(version="7.0")))
+            next(cluster.compute_rows(client, folder[1], other))
+    with pytest.raises(OSError, match=r"it has nphybrid .*; expected 7\.0, as on the client"):
+        next(cluster.compute_rows(client, folder[1], job._replace(version="7.0")))
     for what, lost in ("head", head), ("model", path):
         os.unlink(lost)
         with pytest.raises(OSError, match=f"does not see the {what}: there is no {lost}"):
-            next(cluster.rows(client, folder[1], job))
+            next(cluster.compute_rows(client, folder[1], job))
 
 
 @pytest.mark.parametrize("lacks", ["nphybrid", "numba"])
@@ -241,7 +241,7 @@ def test_a_worker_that_lacks_a_package(lacks, scheduler, folder):
     try:
         scheduler.wait_for_workers(1, timeout=120)
         with pytest.raises(OSError, match=lacks):
-            next(cluster.rows(scheduler, folder[1], cluster.job()))
+            next(cluster.compute_rows(scheduler, folder[1], cluster.job()))
     finally:
         worker.kill()
         worker.wait()
@@ -249,7 +249,7 @@ def test_a_worker_that_lacks_a_package(lacks, scheduler, folder):
 
 
 def test_a_scheduler_that_dies(folder, tmp_path):
-    """One line that says so, and whole rows."""
+    """One line on stderr, and complete rows."""
     out = tmp_path / "x.jsonl"
     start = ("from distributed import LocalCluster; import time; c = LocalCluster(n_workers=1, protocol='tcp', "
              "processes=False, dashboard_address=':0'); print(c.scheduler_address, flush=True); time.sleep(600)")

@@ -1,4 +1,4 @@
-"""`nphybrid classify` and `embed` over folders: no row lost, none twice, whatever breaks.
+"""`nphybrid classify` and `embed` over folders: no row is lost, none is there twice.
 
 tests/tools/folders.py runs the same at full size: 5,000 pictures, 500 of them broken.
 """
@@ -25,7 +25,7 @@ from nphybrid.batch import run
 from nphybrid.features import files
 from nphybrid.ops import threads
 
-from tools.folders import KILLER, MEMORY, written
+from tools.folders import KILL_AND_RESUME, PEAK_MEMORY, write_pictures
 
 COUNT, BROKEN = 150, 15
 
@@ -34,19 +34,19 @@ COUNT, BROKEN = 150, 15
 def folder(tmp_path_factory):
     """A folder of pictures of which some are broken: its path, theirs, and the broken positions."""
     path = tmp_path_factory.mktemp("pictures")
-    return path, *written(path, COUNT, BROKEN)
+    return path, *write_pictures(path, COUNT, BROKEN)
 
 
 @pytest.fixture(scope="module")
 def alone(folder):
-    """What each whole picture gets by itself: (label, score) of every class."""
+    """The answer for each picture that is not broken, computed alone: (label, score) of every class."""
     classify = pipeline("image-classification")
     return {i: [(label["label"], label["score"]) for label in classify(path, top_k=None)]
             for i, path in enumerate(folder[1]) if i not in folder[2]}
 
 
 def command(root, *args, **options):
-    """`python -m nphybrid` in a process of its own, with pipes."""
+    """`python -m nphybrid` in another process, with pipes."""
     return subprocess.Popen([sys.executable, "-m", "nphybrid", *map(str, args)], cwd=root, stdout=subprocess.PIPE,
                             stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}, **options)
 
@@ -71,7 +71,7 @@ def test_every_picture_has_its_row_and_bad_ones_cost_their_own(batch, folder, al
 @pytest.mark.parametrize("workers", [0, 1, 3])
 @pytest.mark.parametrize("batch", [1, 3, 8])
 def test_pictures_of_other_shapes_share_no_batch(batch, workers):
-    """Rows come in order, each computed with its like; what one costs, its neighbours do not notice."""
+    """Rows come in order; only pictures of one shape are computed together, and an error changes no other row."""
     sides = [1, 1, 2, 2, 1, 3, 3, 3, 3, 0, 3, 2] * 3
     computed = []
 
@@ -160,7 +160,7 @@ def test_no_more_is_taken_than_is_on_its_way(workers, most):
 
 
 def test_names_from_a_list_on_stdin(root, folder, tmp_path):
-    """Through a process: files with the names that break other tools, named on stdin, separated by NUL."""
+    """File names that break other tools, given to a process on stdin, separated by NUL."""
     names = [b"new\nline.png", b'q"uo,te.png', b"car\r.png", b"\xff\xfe.png", b" $'x'.png"]
     for name in names:
         os.symlink(folder[1][0], os.fsencode(tmp_path) + b"/" + name)
@@ -207,21 +207,21 @@ def test_another_list_or_model_is_not_continued(cat, tmp_path, capsys):
     assert first.startswith((tmp_path / "x.jsonl").read_bytes())
 
 
-# ---------------------------------------------------------------- what comes from outside
+# ---------------------------------------------------------------- signals, pipes and streams
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitpid")
 @pytest.mark.parametrize("verb, name, kills", [("classify", "x.jsonl", 20), ("classify", "x.csv", 10),
                                                ("embed", "x.h5", 10)])
 def test_killed_and_resumed(verb, name, kills, folder, tmp_path):
-    """The file is byte for byte that of a run that nobody disturbed."""
+    """The file has the bytes of an uninterrupted run."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    done = subprocess.run([sys.executable, "-c", KILLER, verb, folder[0], tmp_path / name, str(kills)], text=True,
+    done = subprocess.run([sys.executable, KILL_AND_RESUME, verb, folder[0], tmp_path / name, str(kills)], text=True,
                           env=environment, capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     print(f"{name}: {found}")
     assert found["same"] and found["exit"] == 1
-    # Where the last rows come faster than one looks, a run ends before it is killed.
+    # A run may end before it is killed, if the last rows come faster than the file is checked.
     assert kills // 2 <= found["kills"] <= kills and len(set(found["rows"])) > kills // 4
     assert not os.path.exists(tmp_path / f"{name}.part")
 
@@ -248,7 +248,7 @@ def test_a_reader_of_errors_that_leaves_costs_no_row(root, folder, tmp_path):
 @pytest.mark.skipif(os.name != "posix", reason="a shell")
 @pytest.mark.parametrize("closed, code", [("<&-", 0), ("2>&-", 0), (">&-", 3)])
 def test_streams_that_the_caller_closed(closed, code, root, cat, tmp_path):
-    """Without stdout its rows cannot go anywhere, which is an error; a file can still be written."""
+    """Without stdout rows cannot be printed, which is an error; a file can still be written."""
     done = subprocess.run(f"{sys.executable} -m nphybrid classify {cat} {closed}", shell=True, capture_output=True,
                           env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path, text=True)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
@@ -326,7 +326,7 @@ def test_a_cluster_that_is_not_there_costs_no_rows(cat, tmp_path, capsys):
 
 @pytest.mark.parametrize("format", ["jsonl", "csv", "json"])
 def test_interrupt(format, root, folder, tmp_path):
-    """Ctrl-C: 130 within 2 seconds, and whole rows."""
+    """Ctrl-C: exit code 130 within 2 seconds, and complete rows."""
     out = tmp_path / "rows"
     process = command(root, "classify", *folder[1] * 50, "--format", format, "--output", out)
     while not (out.exists() and out.stat().st_size > 5000):
@@ -352,7 +352,7 @@ def test_interrupt(format, root, folder, tmp_path):
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM")
 def test_memory_does_not_grow_with_the_list(root, folder):
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, "-c", MEMORY, folder[0], "4"], env=environment, capture_output=True,
+    done = subprocess.run([sys.executable, PEAK_MEMORY, folder[0], "4"], env=environment, capture_output=True,
                           text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
@@ -380,7 +380,7 @@ def test_embedded_alone_and_in_company(folder, tmp_path):
 
 
 def test_pictures_of_every_size(tmp_path, capsys):
-    """What the processor brings to one size shares a batch, and gets what it gets alone."""
+    """Pictures that the processor resizes to one size share a batch, and have the rows that they have alone."""
     rng, paths = np.random.default_rng(3), []
     for i, size in enumerate([(64, 64), (200, 90), (31, 57), (64, 65), (500, 333)]):
         paths.append(str(tmp_path / f"{i}.png"))

@@ -1,4 +1,4 @@
-"""From what a command was given to its list of pictures."""
+"""The inputs of a command become its list of pictures."""
 import io
 import os
 import random
@@ -7,13 +7,13 @@ import pytest
 from PIL import Image
 
 from nphybrid import PictureError
-from nphybrid.batch.inputs import find_pictures, opened
+from nphybrid.batch.inputs import find_pictures, open_source
 from nphybrid.pictures.decode import FORMATS, begins_as_picture
 
 
 @pytest.fixture
 def tree(tmp_path, monkeypatch):
-    """A folder with what people have in folders; the current one."""
+    """A folder with files such as people have, as the current folder."""
     for name in ("b.JPG", "a.png", "B.webp", "é.tiff", "notes.txt", ".hidden.png", "c.d/z.png", "c.d/a.gif", "c/a.bmp",
                  ".thumbnails/a.png", "empty/readme.md"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -53,7 +53,7 @@ def test_what_gives_no_picture_stands_in_the_list(tree):
     assert find_pictures(names) == names
     for name, told in zip(names, ["a folder without a picture", "No such file", "No such file"]):
         with pytest.raises((PictureError, OSError), match=told):
-            opened(name)
+            open_source(name)
 
 
 def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):
@@ -93,7 +93,7 @@ def test_between_other_inputs(tree):
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_picture_on_stdin(format):
-    """Of every format, whole, and torn anywhere behind its signature."""
+    """A picture of every format, complete, and cut off anywhere after its signature."""
     file = io.BytesIO()
     try:
         Image.effect_noise((33, 21), 50).convert("RGB").save(file, format)

@@ -1,4 +1,4 @@
-"""`pipeline`: pictures of every kind, one or many, each with the answer it gets alone."""
+"""`pipeline`: pictures of every kind, one or many, each with the answer that it has alone."""
 import types
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from PIL import Image
 
 from nphybrid import BitBackbone, BitConfig, PictureError, default_model, open_picture, pipeline
 
-from tools.folders import written
+from tools.folders import write_pictures
 
 COUNT = 7
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory):
-    return written(tmp_path_factory.mktemp("pictures"), COUNT)[0]
+    return write_pictures(tmp_path_factory.mktemp("pictures"), COUNT)[0]
 
 
 @pytest.fixture(scope="module", params=["image-classification", "image-feature-extraction"])

@@ -1,4 +1,4 @@
-"""Rows: what is written comes back, an interrupted file goes on, and a terminal sees how far it is."""
+"""Rows: what is written is read, an interrupted file is continued, and a terminal shows progress."""
 import contextlib
 import csv
 import io
@@ -15,10 +15,10 @@ import pytest
 from hypothesis import given, strategies as st
 
 from nphybrid import FormatError
-from nphybrid.batch import progress, resume, rows
+from nphybrid.batch import identity, progress, resume, rows
 from nphybrid.batch.run import Row
 
-# What a system may call a file: any bytes but NUL and the slash.
+# Names that a file may have: any bytes except NUL and the slash.
 NAMES = st.binary(min_size=1, max_size=12).map(lambda name: os.fsdecode(name.replace(b"\0", b"\n")))
 NASTY = ["a.png", 'q"uote.png', "com,ma.png", "new\nline.png", "car\rriage.png", "crlf\r\n.png", " space ", "'", "$'x'",
          "\\n", "\t", "\x1b[31m", "é", "日本", os.fsdecode(b"\xff\xfe.png"), os.fsdecode(b"\xc3"), '"', '""\n"']
@@ -43,7 +43,7 @@ def written(path, format, some, start=0):
 
 
 def read_back(data, format):
-    """The rows in a file, by what others have: the modules csv and json."""
+    """The rows in a file, read by the modules csv and json."""
     if format != "csv":
         return json.loads(data) if format == "json" else [json.loads(line) for line in data.splitlines()]
     with io.TextIOWrapper(io.BytesIO(data), "utf-8", "surrogateescape", newline="") as file:
@@ -75,14 +75,14 @@ def test_any_name_comes_back(names, format):
     expected = example(names)
     between, ends = (b",", (b"[", b"]")) if format == "json" else (b"", (b"", b""))
     header = b"position,path,index,label,score,error\n" if format == "csv" else b""
-    data = ends[0] + header + between.join(rows.encoded(row, format) for row in expected) + ends[1]
+    data = ends[0] + header + between.join(rows.encoded_row(row, format) for row in expected) + ends[1]
     assert read_back(data, format) == expected
 
 
 @given(NAMES)
 def test_a_shell_takes_a_shown_name_back(name):
-    """Text: one line, printable; what begins with $' is read as bash reads it."""
-    shown = rows.shown(name)
+    """Text: one printable line; a name that begins with $' is read as bash reads it."""
+    shown = rows.one_line(name)
     assert shown.isprintable()
     if shown.startswith("$'"):
         body = shown[2:-1].encode("utf-8")
@@ -94,8 +94,8 @@ def test_a_shell_takes_a_shown_name_back(name):
 
 def test_bash_takes_a_shown_name_back():
     name = os.fsdecode(b"a\n'\xff\t\\\x1b[31mb\xc3\xa9.png")
-    done = subprocess.run(["bash", "-c", f"printf %s {rows.shown(name)}"], capture_output=True)
-    assert done.stdout == os.fsencode(name) and shlex.quote(name) != rows.shown(name)
+    done = subprocess.run(["bash", "-c", f"printf %s {rows.one_line(name)}"], capture_output=True)
+    assert done.stdout == os.fsencode(name) and shlex.quote(name) != rows.one_line(name)
 
 
 def test_text(capsysbinary):
@@ -121,7 +121,7 @@ def test_a_row_is_on_the_disk_when_it_was_written(tmp_path):
             assert len((tmp_path / "f").read_bytes().splitlines()) == count
 
 
-# ---------------------------------------------------------------- going on
+# ---------------------------------------------------------------- resuming
 
 @pytest.mark.parametrize("format", resume.FORMATS)
 def test_cut_at_every_byte_it_goes_on_to_the_same_file(format, tmp_path):
@@ -129,7 +129,7 @@ def test_cut_at_every_byte_it_goes_on_to_the_same_file(format, tmp_path):
     data, cut = written(tmp_path / "whole", format, expected), tmp_path / "cut"
     for length in range(len(data) + 1):
         cut.write_bytes(data[:length])
-        done, start, failed = resume.whole(cut, format)
+        done, start, failed = resume.complete_rows(cut, format)
         assert start <= length and failed == sum("error" in row for row in expected[:done])
         assert written(cut, format, expected[done:], start) == data, length
     assert done == len(expected) - 1, "of a whole file one picture is computed again"
@@ -146,31 +146,31 @@ def test_cut_at_every_byte_it_goes_on_to_the_same_file(format, tmp_path):
 def test_rows_of_others_are_refused(format, foreign, tmp_path):
     (tmp_path / "f").write_bytes(foreign)
     with pytest.raises(FormatError, match="byte"):
-        resume.whole(tmp_path / "f", format)
+        resume.complete_rows(tmp_path / "f", format)
 
 
 def test_the_identity_tells_lists_apart():
     lists = [["ab", "c"], ["a", "bc"], ["c", "ab"], ["ab", "c", "c"], [b"ab", "c"], ["ab"], [], [os.fsdecode(b"\xff")]]
-    digests = {resume.identity(sources, model="m")["list"] for sources in lists}
+    digests = {identity.run_identity(sources, model="m")["list"] for sources in lists}
     assert len(digests) == len(lists)
 
 
 def test_another_list_model_or_option_is_refused(tmp_path):
     path = tmp_path / "rows.csv"
-    run = resume.identity(["a", "b"], model="m", top_k=5)
-    assert resume.begun(path, run, "csv") == (0, 0, 0)
-    assert resume.begun(path, run, "csv", resume=True) == (0, 0, 0), "killed before the first row"
+    run = identity.run_identity(["a", "b"], model="m", top_k=5)
+    assert resume.start_rows(path, run, "csv") == (0, 0, 0)
+    assert resume.start_rows(path, run, "csv", resume=True) == (0, 0, 0), "killed before the first row"
     written(path, "csv", example("ab"))
-    assert resume.begun(path, run, "csv", resume=True)[0] == 1
-    for other, named in ((resume.identity(["a", "c"], model="m", top_k=5), "list"),
-                         (resume.identity(["a", "b"], model="n", top_k=5), "model"),
-                         (resume.identity(["a", "b"], model="m", top_k=6), "top_k"),
-                         (resume.identity(["a", "b"], model="m"), "top_k")):
+    assert resume.start_rows(path, run, "csv", resume=True)[0] == 1
+    for other, named in ((identity.run_identity(["a", "c"], model="m", top_k=5), "list"),
+                         (identity.run_identity(["a", "b"], model="n", top_k=5), "model"),
+                         (identity.run_identity(["a", "b"], model="m", top_k=6), "top_k"),
+                         (identity.run_identity(["a", "b"], model="m"), "top_k")):
         with pytest.raises(ValueError, match=f"another.*{named}"):
-            resume.begun(path, other, "csv", resume=True)
+            resume.start_rows(path, other, "csv", resume=True)
     os.remove(f"{path}.run.json")
     with pytest.raises(FileNotFoundError, match="run.json"):
-        resume.begun(path, run, "csv", resume=True)
+        resume.start_rows(path, run, "csv", resume=True)
 
 
 def test_killed_before_it_said_what_it_is(tmp_path, monkeypatch):
@@ -178,22 +178,22 @@ def test_killed_before_it_said_what_it_is(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(resume, "write_json", None)
         with pytest.raises(TypeError):
-            resume.begun(path, {"list": 1}, "csv")
-    assert resume.begun(path, {"list": 1}, "csv", resume=True) == (0, 0, 0)
+            resume.start_rows(path, {"list": 1}, "csv")
+    assert resume.start_rows(path, {"list": 1}, "csv", resume=True) == (0, 0, 0)
 
 
 # ---------------------------------------------------------------- progress
 
 def watched(stderr, monkeypatch, **options):
     monkeypatch.setattr(sys, "stderr", stderr)
-    monkeypatch.setattr(progress, "EVERY", 0)
+    monkeypatch.setattr(progress, "INTERVAL", 0)
     bad = ValueError("b\n.png: is empty")
     found = [Row(0, "a", 1, None), Row(1, "b\n.png", None, bad), Row(2, "c", 1, None)]
-    assert list(progress.watched(iter(found), 10, 7, **options)) == found
+    assert list(progress.with_progress(iter(found), 10, 7, **options)) == found
 
 
 def terminal():
-    """A terminal, and a function that closes it and tells what appeared on it."""
+    """A terminal, and a function that closes it and returns what was printed on it."""
     controller, worker = pty.openpty()
     file = open(worker, "w")
 
@@ -253,8 +253,8 @@ def test_no_bar_where_it_would_disturb(options, told, monkeypatch):
 
 
 def test_best_labels_by_index():
-    """Two classes of one name are two rows: the index tells them apart."""
+    """Two classes of one name are two labels, with different indices."""
     config = SimpleNamespace(id2label={0: "crane", 1: "dog", 2: "crane"}, problem_type=None, num_labels=3)
-    row = rows.labelled(Row(4, "x", np.float32([1, 0, 2]), None), config, top_k=2)
+    row = rows.labelled_fields(Row(4, "x", np.float32([1, 0, 2]), None), config, top_k=2)
     assert [label["index"] for label in row["labels"]] == [2, 0] and row["labels"][0]["label"] == "crane"
     assert row["position"] == 4 and row["labels"][0]["score"] == pytest.approx(np.exp(2) / (np.exp([0, 1, 2]).sum()))

@@ -13,6 +13,7 @@ from PIL import Image
 
 from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model, pipeline
 from nphybrid.__main__ import main
+from nphybrid.batch.inputs import find_pictures
 from nphybrid.checkpoint import read_head, sha256
 from nphybrid.classifier import classes, evaluate, teach
 from nphybrid.features import files
@@ -45,7 +46,7 @@ def logits(cifar):
 
 
 def documents(capsys, *args):
-    """What a command prints as JSON, and its exit code."""
+    """The JSON that a command prints, and its exit code."""
     code = main([*map(str, args), "--format", "json", "--quiet"])
     return json.loads(capsys.readouterr().out), code
 
@@ -110,9 +111,9 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
 @pytest.mark.parametrize("labels, told", [
     ("a.png,cat\n", "has no label for 120 of 120 pictures"), ("cat\ndog\n", "holds 2 labels for 120 pictures"),
     ("", "holds no labels"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
-    ("\"" + "a" * 200_000 + "\"\n", "is no CSV"), ("a,\n", "row 1 is"),
-    ("a,cat\na,dog\n", "'a' is both 'cat' and 'dog'"), ("a, \n", "row 1 is"),
-    ('a.png, "cat, big"\n', "expected path,label or label"), ('a.png, "cat"\n', "a quote stands behind white space"),
+    ("\"" + "a" * 200_000 + "\"\n", "is not valid CSV"), ("a,\n", "row 1 is"),
+    ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'"), ("a, \n", "row 1 is"),
+    ('a.png, "cat, big"\n', "expected path,label or label"), ('a.png, "cat"\n', "a quote follows white space"),
     ("path;label\na.png;cat\n", "one field with ';' in it, the first 'path;label'; expected a comma"),
     ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"), ("a,cat\n".encode("utf-16"), "as UTF-16 does"),
 ])
@@ -150,7 +151,7 @@ def test_without_a_dash_stdin_is_left_alone(cifar, tmp_path, capsys, monkeypatch
 
 
 def test_names_that_are_no_text_have_labels_too(tmp_path):
-    """Commas, quotes, line ends, and bytes that are no UTF-8."""
+    """Commas, quotes, line ends, and bytes that are not UTF-8."""
     names = [os.fsdecode(name) for name in (b'a,"b".png', b"line\nend.png", b"\xff.png")]
     with open(tmp_path / "labels.csv", "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
         import csv
@@ -169,7 +170,7 @@ def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
 
 
 def folders(root, **counts):
-    """A folder of folders: so many pictures of noise in each."""
+    """A folder of folders: {name: the number of pictures of noise in it}."""
     rng = np.random.default_rng(4)
     for name, count in counts.items():
         (root / name).mkdir(parents=True)
@@ -199,7 +200,7 @@ def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monke
         if os.fspath(path).endswith("dog"):
             raise PermissionError(errno.EACCES, "Permission denied", path)
         return opened(path)
-    monkeypatch.setattr(os, "scandir", scandir)             # for root no folder is forbidden
+    monkeypatch.setattr(os, "scandir", scandir)             # root may read every folder
     assert main([*verb, "mine"]) == 3
     assert "Permission denied: 'mine/dog'" in capsys.readouterr().err
 
@@ -207,12 +208,12 @@ def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monke
 def test_a_name_that_is_no_text_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(teach, "features_of", lambda *_: pytest.fail("computed"))
     folders(tmp_path / "mine", **{"cat": 2, os.fsdecode(b"\xff\xfe"): 2})
-    for path in classes.listed([str(tmp_path / "mine")], recursive=True):
+    for path in find_pictures([str(tmp_path / "mine")], recursive=True):
         with open(tmp_path / "labels.csv", "ab") as file:
             file.write(os.fsencode(f"{path},{os.path.basename(os.path.dirname(path))}\n"))
     for more in [], ["--labels", str(tmp_path / "labels.csv")]:
         assert main(["probe", "fit", str(tmp_path / "mine"), *more, "-o", str(tmp_path / "head.h5")]) == 3
-        assert r"names of classes that are no UTF-8: '\udcff\udcfe'" in capsys.readouterr().err
+        assert r"expected names of classes in UTF-8, found '\udcff\udcfe'" in capsys.readouterr().err
 
 
 def test_a_class_of_one_picture_is_refused_before_anything_is_computed(tmp_path, capsys, monkeypatch):
@@ -231,7 +232,7 @@ def test_a_label_that_the_model_has_twice_is_unclear():
 
 @pytest.mark.parametrize("method", ["logistic", "ridge"])
 def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, tmp_path, capsys):
-    """The head of three classes, on which the pictures it was fitted to are then evaluated."""
+    """A head of three classes; the pictures that it was fitted to are then evaluated with it."""
     for name in ("cat", "frog", "ship"):
         shutil.copytree(cifar[0] / name, tmp_path / "mine" / f"my {name}")
     paths = sorted(str(path) for path in (tmp_path / "mine").rglob("*.png"))
@@ -262,7 +263,7 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
 
 
 def test_probe_fit_goes_on_without_a_broken_picture(cifar, tmp_path, capsys):
-    """In a folder, whatever its name ends in."""
+    """The folder has a name that ends like a file of features."""
     mine = tmp_path / "mine.h5"
     for name in ("cat", "ship"):
         shutil.copytree(cifar[0] / name, mine / name)
@@ -281,7 +282,7 @@ def test_probe_fit_tells_that_it_takes_features(capsys):
 
 
 def test_probe_fit_does_not_lose_a_class(tmp_path, capsys):
-    """One whose pictures are all broken, and all classes."""
+    """If all pictures of one class are broken, or all pictures of all classes."""
     folders(tmp_path / "mine", cat=2, dog=2, owl=2)
     for names, told in (["owl"], "'owl'"), (["cat", "dog"], "'cat', 'dog', 'owl'"):
         for name in names:
@@ -366,18 +367,18 @@ def test_a_head_of_another_state_says_why_it_cannot_be_a_models(cifar, tmp_path,
 
 
 def test_equal_logits_are_answered_by_the_smaller_number(root):
-    """Of 40 classes, so many that a sort may leave equals in any order."""
+    """With 40 classes, an unstable sort may change the order of equal logits."""
     logits = np.repeat(np.float32([0, 2, 1, 2]), 10)[None]
 
     def model(_):
         return SimpleNamespace(logits=logits)
     model.num_threads, model.config = 1, SimpleNamespace(id2label={k: str(k) for k in range(40)})
-    found = evaluate.evaluated(model, ViTHybridImageProcessor.from_pretrained(default_model()),
+    found = evaluate.evaluate_model(model, ViTHybridImageProcessor.from_pretrained(default_model()),
                                [str(root / "examples" / "images" / "cat.png")], [13])
     assert found.answers.tolist() == [[10, 11, 12, 13, 14]]
 
 
 def test_right_counts_those_among_the_best():
     found = evaluate.Evaluation(["a", "b", "c"], np.array([1, 2]), np.array([[1, 0, 2], [0, 1, 2]]), [])
-    assert evaluate.right(found, 1) == (1, 2) and evaluate.right(found, 1, 2) == (0, 1)
-    assert evaluate.right(found, 5, 2) == (1, 1)
+    assert evaluate.count_right(found, 1) == (1, 2) and evaluate.count_right(found, 1, 2) == (0, 1)
+    assert evaluate.count_right(found, 5, 2) == (1, 1)

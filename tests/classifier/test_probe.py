@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nphybrid.classifier import logistic as newton, probe, scores, teach
-from nphybrid.classifier.logistic import logistic, loss
+from nphybrid.classifier.logistic import logistic_regression, loss
 from nphybrid.features import contents
 
 
@@ -24,7 +24,7 @@ def loss_by_loops(X, y, W, b, C):
     for x, k in zip(X, y):
         logits = [math.fsum(x * W[:, c]) + b[c] for c in range(K)]
         total -= logits[k] - math.log(math.fsum(map(math.exp, logits)))
-    # scikit-learn: of two classes, half the square of the one direction between them
+    # scikit-learn: of two classes, half the square of the difference of the two columns
     square = 4 * math.fsum(W[:, 1] ** 2) if K == 2 else math.fsum((W ** 2).ravel())
     return total / n + square / (2 * C * n)
 
@@ -33,7 +33,7 @@ def loss_by_loops(X, y, W, b, C):
 def test_the_loss_is_its_definition_and_no_step_lowers_it(n, D, K, C):
     X, y = blobs(n, D, K)
     X = (X - X.mean(0)) / X.std(0)
-    (W, b), = logistic(X, y, K, [C], tolerance=1e-11)
+    (W, b), = logistic_regression(X, y, K, [C], tolerance=1e-11)
     best = loss_by_loops(X, y, W, b, C)
     assert loss(X, y, W, b, C) == pytest.approx(best, rel=1e-9)
     rng = np.random.default_rng(1)
@@ -49,22 +49,22 @@ def test_one_path_or_many_searches_end_at_the_same_place():
     X, y = blobs(80, 6, 3)
     X = (X - X.mean(0)) / X.std(0)
     strengths = [1e-3, 1.0, 30.0]
-    for (W, b), C in zip(logistic(X, y, 3, strengths, 1e-10), strengths):
-        (alone, bias), = logistic(X, y, 3, [C], 1e-10)
+    for (W, b), C in zip(logistic_regression(X, y, 3, strengths, 1e-10), strengths):
+        (alone, bias), = logistic_regression(X, y, 3, [C], 1e-10)
         assert np.abs(W - alone).max() < 1e-6 and np.abs(b - bias).max() < 1e-6
 
 
 def test_a_separable_set_with_hardly_any_penalty_is_still_solved():
     X, y = blobs(60, 80, 4, apart=3)
     X = (X - X.mean(0)) / X.std(0)
-    (W, b), = logistic(X, y, 4, [1e6], 1e-8)
+    (W, b), = logistic_regression(X, y, 4, [1e6], 1e-8)
     assert ((X @ W + b).argmax(1) == y).all() and loss(X, y, W, b, 1e6) < 1e-3
 
 
 def test_a_search_that_cannot_end_says_so():
     X, y = blobs(30, 4, 2)
     with pytest.raises(ValueError, match="after 200 steps .* expected at most 1e-300"):
-        logistic(X, y, 2, [1.0], tolerance=1e-300)
+        logistic_regression(X, y, 2, [1.0], tolerance=1e-300)
 
 
 @pytest.mark.parametrize("n, D, K", [(40, 6, 3), (12, 30, 4), (9, 9, 2)])
@@ -98,25 +98,25 @@ def test_a_feature_that_never_varies_counts_nothing(method):
 
 @pytest.mark.parametrize("method", probe.METHODS)
 def test_no_picture_is_answered_by_what_was_fitted_to_it(method):
-    """Noise with labels by chance: whoever looks at a picture's own label is right, the others are not."""
+    """Noise with labels by chance: a classifier that was fitted to a picture knows its label, the others do not."""
     rng = np.random.default_rng(3)
     X, y = rng.standard_normal((200, 400)), rng.integers(0, 4, 200)
-    found = probe.fitted(X, y, 4, method, strengths=(1.0, 100.0))
-    assert (probe.answered(X, found.head) == y).all()
-    assert (found.answers == y).mean() < 0.4                # by chance 0.25
-    assert (probe.neighbours(X, y, 4, probe.dealt(y, 5)) == y).mean() < 0.4
+    found = probe.fit_probe(X, y, 4, method, strengths=(1.0, 100.0))
+    assert (probe.predict(X, found.head) == y).all()
+    assert (found.answers == y).mean() < 0.4                # chance is 0.25
+    assert (probe.neighbours(X, y, 4, probe.stratified_folds(y, 5)) == y).mean() < 0.4
 
 
 def test_cross_validation_by_loops():
     X, y = blobs(50, 6, 3)
-    fold, strengths = probe.dealt(y, 4, seed=7), (1.0, 0.01, 0.1)
-    found = probe.fitted(X, y, 3, "ridge", 4, strengths, seed=7)
+    fold, strengths = probe.stratified_folds(y, 4, seed=7), (1.0, 0.01, 0.1)
+    found = probe.fit_probe(X, y, 3, "ridge", 4, strengths, seed=7)
     accuracies, answers = {}, {}
     for C in strengths:
         answers[C], shares = np.empty(50, int), []
         for f in range(4):
             head, = probe.ridge(X[fold != f], y[fold != f], 3, (C,))
-            answers[C][fold == f] = probe.answered(X[fold == f], head)
+            answers[C][fold == f] = probe.predict(X[fold == f], head)
             shares.append((answers[C] == y)[fold == f].mean())
         accuracies[C] = sum(shares) / 4
     best = min(C for C in strengths if accuracies[C] == max(accuracies.values()))
@@ -129,19 +129,19 @@ def test_cross_validation_by_loops():
 @pytest.mark.parametrize("counts, folds", [((17, 9, 31), 5), ((2, 2, 3), 4), ((2, 50), 2)])
 def test_folds_are_even_and_leave_some_of_every_class(counts, folds):
     y = np.random.default_rng(0).permutation(np.repeat(np.arange(len(counts)), counts))
-    fold = probe.dealt(y, folds)
+    fold = probe.stratified_folds(y, folds)
     sizes = np.bincount(fold, minlength=folds)
     assert sizes.max() - sizes.min() <= 1
     for k, count in enumerate(counts):
         held = np.bincount(fold[y == k], minlength=folds)
         assert held.max() - held.min() <= 1 and held.max() < count
-    assert (fold == probe.dealt(y, folds)).all() and (fold != probe.dealt(y, folds, seed=1)).any()
+    assert (fold == probe.stratified_folds(y, folds)).all() and (fold != probe.stratified_folds(y, folds, seed=1)).any()
 
 
 def test_neighbours_by_loops():
     X, y = blobs(45, 3, 4)
     X[7] = 0                                                # no direction: as far from all others
-    fold = probe.dealt(y, 3)
+    fold = probe.stratified_folds(y, 3)
     for k in (1, 2, 5, 100):
         expected = []
         for i in range(45):
@@ -157,7 +157,7 @@ def test_neighbours_by_loops():
 
 def test_neighbours_of_many_pictures_are_searched_in_bounded_memory(monkeypatch):
     X, y = blobs(2500, 3, 4)
-    fold = probe.dealt(y, 2)
+    fold = probe.stratified_folds(y, 2)
     whole = probe.neighbours(X, y, 4, fold)                 # 1,250 x 1,250: one block
     monkeypatch.setattr(probe, "MOST_BYTES", 1 << 20)
     tracemalloc.start()
@@ -174,7 +174,7 @@ def test_blocks_of_the_hessian_are_few_and_held_once(D, blocks, most):
     Z = rng.standard_normal((100, D + 1)).astype(np.float32)
     P = rng.dirichlet(np.ones(K), 100)
     tracemalloc.start()
-    inverses = newton._inverse_blocks(Z, P, np.ones((D + 1, 1)))
+    inverses = newton.inverse_blocks(Z, P, np.ones((D + 1, 1)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert inverses.shape == (blocks, D + 1, D + 1) and inverses.dtype == np.float32
@@ -188,38 +188,38 @@ def test_blocks_of_the_hessian_are_few_and_held_once(D, blocks, most):
 def test_the_optimum_is_the_same_with_one_block_for_all_classes(K, monkeypatch):
     X, y = blobs(150, 6, K)
     X = (X - X.mean(0)) / X.std(0)
-    (W, b), = logistic(X, y, K, [0.3], 1e-10)
+    (W, b), = logistic_regression(X, y, K, [0.3], 1e-10)
     monkeypatch.setattr(newton, "MOST_NUMBERS", 0)
-    (one, bias), = logistic(X, y, K, [0.3], 1e-10)
+    (one, bias), = logistic_regression(X, y, K, [0.3], 1e-10)
     assert np.abs(W - one).max() < 1e-7 and np.abs(b - bias).max() < 1e-7
 
 
 def test_what_cannot_be_fitted_is_refused():
     X, y = blobs(20, 3, 2)
     with pytest.raises(ValueError, match=r"fewer than two pictures of '1';"):
-        probe.fitted(X, np.r_[1, np.zeros(19, int)], 2)
+        probe.fit_probe(X, np.r_[1, np.zeros(19, int)], 2)
     with pytest.raises(ValueError, match="^the only class is '0'; expected two classes or more$"):
-        probe.fitted(X, np.zeros(20, int), 1)
+        probe.fit_probe(X, np.zeros(20, int), 1)
     with pytest.raises(ValueError, match="there is no class"):
-        probe.fitted(X[:0], y[:0], 0)
+        probe.fit_probe(X[:0], y[:0], 0)
     with pytest.raises(ValueError, match=r"shape \[20, 3\] and classes \[19\]"):
-        probe.fitted(X, y[1:], 2)
-    with pytest.raises(ValueError, match="1 folds"):
-        probe.fitted(X, y, 2, folds=1)
+        probe.fit_probe(X, y[1:], 2)
+    with pytest.raises(ValueError, match="expected two folds or more, found 1"):
+        probe.fit_probe(X, y, 2, folds=1)
     with pytest.raises(ValueError, match="method is 'svm'; expected one of ridge, logistic"):
-        probe.fitted(X, y, 2, "svm")
+        probe.fit_probe(X, y, 2, "svm")
     for strengths in ([], [1.0, 0.0], [-1.0], [np.inf], [np.nan]):
         with pytest.raises(ValueError, match="strengths are .*; expected finite numbers above 0, one or more"):
-            probe.fitted(X, y, 2, "ridge", strengths=strengths)
+            probe.fit_probe(X, y, 2, "ridge", strengths=strengths)
     X[13, 1] = np.inf
-    with pytest.raises(ValueError, match="row 13 are not finite"):
-        probe.fitted(X, y, 2)
+    with pytest.raises(ValueError, match="found others in 1 rows, the first of which is row 13"):
+        probe.fit_probe(X, y, 2)
 
 
 def test_classes_called_by_numbers_come_in_their_order():
     X, y = blobs(30, 4, 3, apart=5)
     found = contents.Features(X.astype(np.float32), [str(i) for i in range(30)], "", "norm", "token")
-    head, report = teach.taught(found, [("10", "9", "a")[k] for k in y], "ridge", 3)
+    head, report = teach.fit_head(found, [("10", "9", "a")[k] for k in y], "ridge", 3)
     assert head.labels == report["labels"] == ["9", "10", "a"]
     assert ((X @ head.kernel + head.bias).argmax(1) == np.array([1, 0, 2])[y]).mean() > 0.9
 
@@ -228,20 +228,20 @@ def test_classes_called_by_numbers_come_in_their_order():
 def test_the_report_says_how_many_folds_there_are(folds, told):
     X, y = blobs(11, 4, 2, seed=3)
     found = contents.Features(X.astype(np.float32), [str(i) for i in range(11)], "", "norm", "token")
-    head, report = teach.taught(found, [f"c{k}" for k in y], "ridge", folds)
+    head, report = teach.fit_head(found, [f"c{k}" for k in y], "ridge", folds)
     assert report["folds"] == head.made["folds"] == told
     assert f"fitted to the other folds of {told}\n" in teach.text(report)
 
 
 def test_classes_are_those_of_the_pictures_that_could_be_read():
     names = ["owl", "cat", "owl", "cat", "dog", "dog", "dog"]
-    assert teach.remaining(names, {4: "is empty"}) == ["owl", "cat", "owl", "cat", "dog", "dog"]
+    assert teach.readable_names(names, {4: "is empty"}) == ["owl", "cat", "owl", "cat", "dog", "dog"]
     with pytest.raises(ValueError, match="fewer than two pictures of 'dog', 'owl' could be read"):
-        teach.remaining(names, {0: "", 2: "", 4: "", 5: ""})
+        teach.readable_names(names, {0: "", 2: "", 4: "", 5: ""})
     with pytest.raises(ValueError, match="fewer than two pictures of 'owl'; expected"):
-        teach.remaining(names[1:])
+        teach.readable_names(names[1:])
     with pytest.raises(ValueError, match="the only class is 'dog'; expected two classes or more"):
-        teach.remaining(names[4:])
+        teach.readable_names(names[4:])
 
 
 # ------------------------------------------------------------------ scores

@@ -1,4 +1,4 @@
-"""Features: the state that is asked for, in every format, interrupted or added to."""
+"""Features: every state and pool, every format, interrupted runs and added pictures."""
 import io
 import itertools
 import json
@@ -22,6 +22,7 @@ from nphybrid.batch.run import Row
 from nphybrid.config import Config
 from nphybrid.features import files, writer
 from nphybrid.features.contents import Contents
+from nphybrid.tensorfile import write_json
 
 SMALL = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, num_labels=5)
 BACKBONE = dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[16, 24], embedding_size=8, num_groups=2,
@@ -47,7 +48,7 @@ MODELS = {
 
 @pytest.mark.parametrize("name", MODELS)
 def test_every_state_and_pool_by_the_trace(name):
-    """Each state of the walk, as it is, by its first token, and by its mean, computed here in float64."""
+    """Each state of the forward pass: whole, its first token, and its mean, computed here in float64."""
     model = MODELS[name]
     trace, tokens = model.trace(X), model.network_config.tokens if model.network_config.blocks else None
     for state, expected in trace.items():
@@ -69,7 +70,7 @@ def test_every_state_and_pool_by_the_trace(name):
 
 @pytest.mark.parametrize("name", ["hybrid", "plain", "BiT"])
 def test_by_default_it_is_what_the_head_reads(name):
-    """The head's own kernel and bias on the features give the logits."""
+    """The kernel and bias of the model's classifier compute the logits from the features."""
     model = MODELS[name]
     head = model.learned().head
     found = extractor(model, X[:1])
@@ -158,8 +159,8 @@ def test_npy_is_read_by_anyone(tmp_path):
 
 
 @pytest.mark.parametrize("change, told", [
-    (dict(positions=np.array([0, 2])), "for 2 pictures"), (dict(errors={}), "not one row for each"),
-    (dict(errors={2: "x"}), "not one row for each"), (dict(manifest={}), "model is None"),
+    (dict(positions=np.array([0, 2])), "for 2 pictures"), (dict(errors={}), "expected exactly one of either for each"),
+    (dict(errors={2: "x"}), "expected exactly one of either for each"), (dict(manifest={}), "model is None"),
     (dict(values=np.zeros((3,), np.float32)), "expected float32, a row each")])
 def test_contradictions_are_refused(tmp_path, change, told):
     files.write(tmp_path / "x.h5", contents()._replace(**change))
@@ -168,7 +169,7 @@ def test_contradictions_are_refused(tmp_path, change, told):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FormatError, match="no array 'features'"):
+    with pytest.raises(FormatError, match="found no array 'features'"):
         files.read(default_model())
     with pytest.raises(ValueError, match="ends in .h5, .npy, .parquet"):
         files.read(tmp_path / "x.txt")
@@ -187,7 +188,7 @@ def test_damage_is_refused(tmp_path):
         files.read(path)
 
 
-# ---------------------------------------------------------------- on their way
+# ---------------------------------------------------------------- the folder of an unfinished run
 
 RUN = {"shape": [2], "list": "x"}
 
@@ -199,9 +200,9 @@ def some(count):
 
 
 def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
-    """Whatever of the two files in the folder reached the disk, as long as the features came before their row."""
+    """For every length of the two files in the folder at which the features are written before their row."""
     path, rows = str(tmp_path / "x.npy"), some(7)
-    writer.begun(path, RUN)
+    writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         for row in rows:
             write(row)
@@ -212,7 +213,7 @@ def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
             for name, size in (("rows.jsonl", length), ("features", 8 * good + extra)):
                 with open(f"{path}.part/{name}", "wb") as file:
                     file.write(whole[name][:size])
-            done, failed = writer.begun(path, RUN, again=True)
+            done, failed = writer.continue_folder(path, RUN)
             assert failed == sum(row.error is not None for row in rows[:done])
             with writer.writer(path, (2,)) as write:
                 for row in rows[done:]:
@@ -225,21 +226,54 @@ def test_cut_at_every_byte_it_goes_on_to_the_same_file(tmp_path):
 
 def test_features_that_were_lost_are_noticed(tmp_path):
     path = str(tmp_path / "x.npy")
-    writer.begun(path, RUN)
+    writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         for row in some(7):
             write(row)
     os.truncate(f"{path}.part/features", 16)
     with pytest.raises(ValueError, match="has 16 bytes; expected at least 32"):
-        writer.begun(path, RUN, again=True)
+        writer.continue_folder(path, RUN)
 
 
 def test_another_shape_costs_its_own_row(tmp_path):
     path = str(tmp_path / "x.npy")
-    writer.begun(path, RUN)
+    writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         row = write(Row(0, "a.png", np.zeros((3,), np.float32), None))
     assert row.result is None and "a.png: its features have the shape (3,), others (2,)" in str(row.error)
+
+
+@pytest.mark.parametrize("disk, replace, resumed, appended", [
+    ("nothing", (3, 0, False), (3, 0, False), (3, 0, False)),
+    ("a file", (3, 0, False), (3, 0, True), (6, 3, False)),
+    ("an unfinished folder", (3, 0, False), (3, 1, False), (3, 1, False)),
+    ("a finished folder", (3, 0, False), (3, 0, True), (3, 0, True))])
+def test_what_a_run_has_to_do_by_what_is_on_the_disk(disk, replace, resumed, appended, tmp_path):
+    """The table of features/writer.py, for the same run: pictures in all, pictures done, whether nothing is left.
+
+    Of an unfinished folder with two pictures the last one is computed again.
+    """
+    for mode, expected in ("replace", replace), ("resume", resumed), ("append", appended):
+        path, rows = str(tmp_path / f"{mode}.npy"), some(3)
+        sources = [row.source for row in rows]
+        if disk != "nothing":
+            begun = writer.start(path, sources, (2,), MANIFEST)
+            with writer.writer(path, (2,)) as write:
+                for row in rows[:2] if disk == "an unfinished folder" else rows:
+                    write(row)
+            if disk == "a file":
+                writer.finish(path, begun.run, MANIFEST)
+            elif disk == "a finished folder":
+                write_json(f"{path}.part/manifest.json", {**MANIFEST, "run": begun.run})
+        found = writer.start(path, sources, (2,), MANIFEST, mode)
+        assert (len(found.sources), found.done, found.finished is not None) == expected, mode
+        assert not found.discarded and found.failed == (found.done > 1)
+
+
+def test_the_folder_of_another_append_is_discarded(tmp_path):
+    path = str(tmp_path / "x.npy")
+    writer.start(path, ["a.png"], (2,), MANIFEST, "append")
+    assert writer.start(path, ["b.png"], (2,), MANIFEST, "append").discarded
 
 
 def embed(*args):
@@ -282,12 +316,12 @@ def test_what_is_complete_is_not_computed_again(cat, tmp_path, monkeypatch, caps
 # ---------------------------------------------------------------- added to, and interrupted
 
 class Killed(BaseException):
-    """What stands for a SIGKILL at a certain place; tests/batch/test_folders.py sends real ones, at random."""
+    """Raised in place of a SIGKILL at a certain line; tests/batch/test_folders.py sends real ones, at random."""
 
 
 @pytest.fixture
 def begun(path, cat, tmp_path):
-    """A file of features of three pictures, two of which are gone, and one that is to be added."""
+    """A file of features of three pictures, two of which no longer exist, and one that is to be added."""
     pictures = [str(tmp_path / f"{i}.png") for i in range(4)]
     for picture in pictures:
         shutil.copy(cat, picture)
@@ -305,22 +339,22 @@ def holds_all(path, pictures, before):
 
 @pytest.mark.parametrize("place", ["begun", "seeding", "computing", "writing", "written", "removing"])
 def test_killed_while_it_adds_it_loses_nothing(place, begun, monkeypatch):
-    """The features of pictures that are gone; and what was added is not added once more."""
+    """The features of pictures that no longer exist are kept, and no picture is added twice."""
     path, pictures, before = begun
 
     def killed(*args):
         raise Killed
 
     def after(function, count):
-        """The function, until it was called so often."""
+        """The function for the first `count` calls, then `killed`."""
         calls = itertools.count()
         return lambda *args: function(*args) if next(calls) < count else killed()
     if place == "begun":
         monkeypatch.setattr(resume, "write_json", killed)
     if place == "seeding":
-        monkeypatch.setattr(writer, "checked", after(writer.checked, 2))
+        monkeypatch.setattr(writer, "with_shape", after(writer.with_shape, 2))
     if place == "computing":
-        monkeypatch.setattr(writer, "checked", after(writer.checked, 3))
+        monkeypatch.setattr(writer, "with_shape", after(writer.with_shape, 3))
     if place == "writing":
         monkeypatch.setattr(files, "write", killed)
     if place == "written":
@@ -337,7 +371,7 @@ def test_killed_while_it_adds_it_loses_nothing(place, begun, monkeypatch):
     with pytest.raises(Killed):
         embed(pictures[3], "-o", path, "--append")
     monkeypatch.undo()
-    if place == "removing":               # the last step: all is there, and would be added once more
+    if place == "removing":               # the last step: the file is complete, and would be added to again
         assert holds_all(path, pictures, before)
         return
     assert embed(pictures[3], "-o", path, "--append") == 0
@@ -357,7 +391,7 @@ def test_another_list_is_added_after_a_kill(begun, monkeypatch):
 
 
 def test_another_picture_on_stdin_is_another(begun, monkeypatch):
-    """Both are called "-"."""
+    """The name of both is "-"."""
     path, pictures, before = begun
 
     def add(picture):
@@ -390,7 +424,7 @@ def test_features_that_were_lost_say_how_to_go_on(begun, monkeypatch, capsys):
 
 
 def test_a_full_disk_costs_no_features(begun, monkeypatch, capsys):
-    """Where the new file cannot be written, the old one stands, and nothing has to be computed again."""
+    """If the new file cannot be written, the old one is kept, and no feature has to be computed again."""
     path, pictures, before = begun
     fsync, writes = os.fsync, []
 
@@ -401,7 +435,7 @@ def test_a_full_disk_costs_no_features(begun, monkeypatch, capsys):
     assert embed(pictures[3], "-o", path, "--append") == 3 and writes
     monkeypatch.setattr(os, "fsync", fsync)
     assert "No space left" in capsys.readouterr().err
-    # Of the three files of .npy, the old one goes first.
+    # For .npy the old file is removed first.
     assert path.endswith(".npy") or files.contents(path).names == pictures[:3]
     assert embed(pictures[3], "-o", path, "--append") == 0
     assert holds_all(path, pictures, before)
@@ -429,7 +463,7 @@ def test_parquet_without_its_package_is_refused_before_anything_is_computed(cat,
 
 def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
     assert embed(cat, "-o", tmp_path / "x.h5", "--append", "--resume") == 2
-    assert "an interrupted --append goes on" in capsys.readouterr().err and not os.listdir(tmp_path)
+    assert "continue an interrupted --append" in capsys.readouterr().err and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("args, told", [

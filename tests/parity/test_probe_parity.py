@@ -17,7 +17,7 @@ from nphybrid import default_model
 from nphybrid.api import extractor  # noqa: E402
 from nphybrid.batch import run
 from nphybrid.classifier import probe, scores
-from nphybrid.classifier.logistic import logistic, loss  # noqa: E402
+from nphybrid.classifier.logistic import logistic_regression, loss  # noqa: E402
 
 STRENGTHS, TOLERANCE, COUNT = (1e-4, 1e-2, 1.0), 1e-6, 400
 
@@ -45,8 +45,8 @@ def digits():
 def test_cross_validated_logistic_regression(digits):
     """Same strength, loss to 1e-6, accuracy to 0.2 points; how long either took is printed, and not asserted."""
     X, y = digits
-    fold, start = probe.dealt(y, 5), time.perf_counter()
-    ours = probe.fitted(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
+    fold, start = probe.stratified_folds(y, 5), time.perf_counter()
+    ours = probe.fit_probe(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
     seconds, start = time.perf_counter() - start, time.perf_counter()
     splits = [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(5)]
     options = {"use_legacy_attributes": False} if "use_legacy_attributes" in LogisticRegressionCV().get_params() else {}
@@ -57,7 +57,7 @@ def test_cross_validated_logistic_regression(digits):
     values = [loss(X, y, *pair, ours.strength) for pair in (ours.head, (theirs.coef_.T, theirs.intercept_))]
     assert abs(values[0] - values[1]) < 1e-6                # observed 4e-10
     assert values[0] <= values[1] + 1e-9
-    assert np.mean(probe.answered(X, ours.head) != theirs.predict(X)) <= 0.002
+    assert np.mean(probe.predict(X, ours.head) != theirs.predict(X)) <= 0.002
     grid = theirs.scores_[0] if isinstance(theirs.scores_, dict) else theirs.scores_
     assert np.abs(np.reshape(grid, (5, -1)).mean(0) - list(ours.accuracies.values())).max() <= 0.002
 
@@ -66,7 +66,7 @@ def test_cross_validated_logistic_regression(digits):
 def test_the_optimum_is_scikit_learns(digits, K):
     """Two classes too, of which scikit-learn fits one direction."""
     X, y = digits[0], digits[1] % K
-    (W, b), = logistic(X, y, K, [0.05], 1e-9)
+    (W, b), = logistic_regression(X, y, K, [0.05], 1e-9)
     theirs = LogisticRegression(C=0.05, tol=1e-9, max_iter=10_000).fit(X, y)
     W, b = (W, b) if K > 2 else (W[:, 1:] - W[:, :1], b[1:] - b[:1])
     assert np.abs(W - theirs.coef_.T).max() < 1e-5 and np.abs(b - theirs.intercept_).max() < 1e-4
@@ -81,7 +81,7 @@ def test_ridge_is_scikit_learns(digits):
 
 def test_neighbours_and_confusion_are_scikit_learns(digits):
     X, y = digits
-    fold = probe.dealt(y, 4)
+    fold = probe.stratified_folds(y, 4)
     for k in (1, 5):
         theirs = np.empty(len(y), int)
         for f in range(4):

@@ -1,17 +1,17 @@
-"""What a million pictures cost on one machine and on ten: the figures of the README, and how they are reckoned.
+"""What a million pictures cost on one machine and on ten: where the figures of the README come from.
 
     python tests/tools/million.py [--base]
 
-goes through 1,000 photographs of 500 x 375 with the bundled model, with --base through 12 with R50+ViT-B/16 at 384
-pixels, whose fresh weights cost what trained ones do. Measured are CPU seconds, on which other processes of the machine
-have the least influence:
+computes 1,000 photographs of 500 x 375 with the bundled model; with --base 12 photographs with R50+ViT-B/16 at 384
+pixels, with random weights, which take as long as trained ones. It measures CPU seconds, which depend least on other
+processes of the machine:
 
-    alone     of a picture in a process of its own, on one thread: opened, prepared, computed
-    worker    of a picture on one of two workers of a cluster, each with one thread
-    client    of a picture where the list is, scheduler included: its share of a task, its row
+    alone     per picture in one process, on one thread: open, prepare, compute
+    worker    per picture on one of two workers of a cluster, each with one thread
+    client    per picture on the client, including the scheduler: its share of a task, its row
     ready     of a worker until its first picture is done
 
-M machines of C cores need ready + N worker / (M C) seconds for N pictures; but never less than N client.
+M machines of C cores need ready + N worker / (M C) seconds for N pictures, and at least N client.
 """
 import sys
 import tempfile
@@ -33,7 +33,7 @@ N, CORES = 1_000_000, 8
 
 
 def main(base):
-    """Measure, reckon, print."""
+    """Measure, calculate, print."""
     with tempfile.TemporaryDirectory() as folder:
         path, count, part = (f"{folder}/base.h5", 12, 3) if base else (str(default_model()), 1000, cluster.PART)
         if base:
@@ -43,44 +43,44 @@ def main(base):
         photograph = f"{folder}/cat.jpg"
         Image.open(CAT).convert("RGB").resize((500, 375)).save(photograph, quality=90)
         job = cluster.job(path, batch=4)
-        alone = of_a_picture_alone(job, [photograph] * count)
-        worker, client, ready = on_a_cluster(job, [photograph] * count, part)
+        alone = seconds_alone(job, [photograph] * count)
+        worker, client, ready = seconds_on_a_cluster(job, [photograph] * count, part)
     print(f"CPU seconds: alone {alone:.4f}, worker {worker:.4f}, client {client:.5f}, ready {ready:.1f}")
     for machines in 1, 10:
         hours = max(ready + N * worker / (machines * CORES), N * client) / 3600
         print(f"{N:,} pictures on {machines} machines of {CORES} cores: {hours:.2f} hours")
 
 
-def of_a_picture_alone(job, sources):
-    """CPU seconds of a picture in this process."""
-    prepare, compute = cluster._loaded(job)
+def seconds_alone(job, sources):
+    """CPU seconds per picture in this process."""
+    prepare, compute = cluster.load_functions(job)
     list(run.compute_rows(sources[:4], prepare, compute, job.batch))
     start = time.process_time()
     list(run.compute_rows(sources, prepare, compute, job.batch, workers=1))
     return (time.process_time() - start) / len(sources)
 
 
-def on_a_cluster(job, sources, part):
-    """CPU seconds of a picture on a worker, of a picture here, of a worker until it is ready."""
+def seconds_on_a_cluster(job, sources, part):
+    """CPU seconds per picture on a worker, per picture on the client, and of a worker until it is ready."""
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as workers, \
             Client(workers) as client, rows.writer("/dev/null", "jsonl") as write:
         def seconds():
             return client.run(time.process_time).values()
-        list(cluster.rows(client, sources[:4], job, part=1))
+        list(cluster.compute_rows(client, sources[:4], job, part=1))
         ready = max(seconds())
         before = sum(seconds())
-        list(cluster.rows(client, sources, job, part=part))
+        list(cluster.compute_rows(client, sources, job, part=part))
         worker = (sum(seconds()) - before) / len(sources)
         config, many = load(job.model).config, sources[:1] * 64 * cluster.PART
-        with mock.patch.object(cluster, "computed", nothing):
+        with mock.patch.object(cluster, "compute_part", compute_nothing):
             start = time.process_time()
-            for row in cluster.rows(client, many, job):
-                write(rows.labelled(row, config))
+            for row in cluster.compute_rows(client, many, job):
+                write(rows.labelled_fields(row, config))
         return worker, (time.process_time() - start) / len(many), ready
 
 
-def nothing(sources, job, start):
-    """A task that computes nothing: its rows are logits of 1,000 classes."""
+def compute_nothing(sources, job, start):
+    """A task that computes nothing: its rows have logits of 1,000 classes."""
     return [run.Row(start + i, source, np.zeros(1000, np.float32), None) for i, source in enumerate(sources)]
 
 
