@@ -1,6 +1,4 @@
 """The model that a file, a folder or the hub holds, of the class that its configuration names."""
-
-
 from ..checkpoint import read
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
@@ -27,8 +25,12 @@ def class_of(fields, where):
 def load(path, revision=None, bare=False, head=None, **options):
     """The model that a file, a folder or the hub holds, of the class its configuration names, or of its bare one,
     without a head, or with a head its classifier.  options: those of `from_pretrained`, which says what is raised."""
-    source = read(path, revision)
-    kind = class_of(source.config, path)
+    return build_model(read(path, revision), bare, head, **options)
+
+
+def build_model(source, bare=False, head=None, **options):
+    """`load` for a `checkpoint.Checkpoint` that is already read."""
+    kind = class_of(source.config, source.path)
     if bare or head is not None:
         kind = (BARE if bare else CLASSIFIERS)[kind.config_class.model_type]
     return kind.from_checkpoint(source, head=head, **options)

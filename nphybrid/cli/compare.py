@@ -4,16 +4,15 @@ import argparse
 from .options import add_format, show
 
 
-def add(verbs):
+def add(verb):
     """A and B, and how far apart they may be."""
-    verb = verbs.add_parser("compare", help="tell where two models or two traces part")
+    verb.description = "Print which states of two models or two traces differ, state by state."
     verb.add_argument("a", metavar="A", help="a model of any format; or a trace, an .npz or .safetensors of states")
     verb.add_argument("b", metavar="B", help="another of the same kind")
     verb.add_argument("--tolerance", type=_tolerance, metavar="X",
                       help="of max|a - b| / max|b| per state (default 1e-9 in float64, else 3e-4)")
     verb.add_argument("--image", help="the picture that both models look at (default: a built-in one)")
     add_format(verb)
-    return verb
 
 
 def run(args):

@@ -3,17 +3,24 @@ import os
 import sys
 from functools import partial
 
-from .loading import check_scheduler, computed, load_model, what_computes
-from .options import add_arithmetic, add_model, add_pictures, pictures
+from .loading import check_scheduler, compute_rows, load_model, run_options
+from .options import add_engine, add_model, add_pictures, find_pictures
 from .targets import check_target, refuse_what_is_read
 
+DESCRIPTION = ("Write one state of the forward pass of each picture, pooled, to a file of features: what the classifier "
+               "reads, the class token or the mean of any layer, or a whole state. Until the file is complete, the "
+               "features are kept in FEATURES.part, which --resume continues.")
 
-def add(verbs):
+EXAMPLES = """\
+examples:
+  nphybrid embed photos -r -o features.h5
+  nphybrid embed photos -r -o features.npy --state blocks.3 --pool mean
+"""
+
+
+def add(verb):
     """Pictures, a model, which features, and where they go."""
-    verb = verbs.add_parser("embed", help="write the features of pictures to a file",
-                            description="Write one state of the walk of each picture, pooled, to a file of features: "
-                            "what the head reads, the class token or the mean of any layer, or a whole state. While it "
-                            "runs, they are kept in FEATURES.part, from where --resume goes on.")
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_pictures(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
                       help="a .h5, .npy or .parquet (which needs pyarrow); replaced if it exists")
@@ -23,8 +30,7 @@ def add(verbs):
     verb.add_argument("--pool", choices=("token", "mean", "none"),
                       help="what is kept of the state: its class token, the mean of its patches or map, or all of it")
     add_model(verb)
-    add_arithmetic(verb)
-    return verb
+    add_engine(verb)
 
 
 def run(args):
@@ -47,9 +53,9 @@ def run(args):
     prepare = preparer(model.processor)
     extractor = states.extractor(model, prepare(np.zeros((64, 64, 3), np.uint8))[None], args.state, args.pool)
     check_scheduler(args)
-    new = pictures(args)
+    new = find_pictures(args)
     refuse_what_is_read(args.output, new)
-    depends = {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model)}
+    depends = {"state": extractor.state, "pool": extractor.pool, **run_options(args, model)}
     manifest = {**depends, "processor": model.processor}
     identity = partial(resume.identity, shape=list(extractor.shape), **depends)
     interrupted = writer.finished(args.output) if args.append or args.resume else None
@@ -61,7 +67,7 @@ def run(args):
         found = _added(interrupted, new, identity)
     if found is None:
         done, failed = _begun(args, identity(sources), held)
-        rows = computed(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
+        rows = compute_rows(args, sources, done, prepare, extractor.compute, extractor.state, extractor.pool)
         with writer.writer(args.output, extractor.shape) as write:
             for _ in progress.watched(map(write, rows), len(sources), done, failed, quiet=args.quiet):
                 pass

@@ -86,7 +86,7 @@ HYBRID, BIT = SOURCES["model.py"].split("def bit(")
 ], ids=["backbone", "tokens", "encoder", "hybrid", "bit"])
 def test_shape_column_is_true(source, preset, states, at_least):
     """Every shape beside a state is the shape which that state has in the published network."""
-    rows = {row.name: row.shape for row in summary.summary(PRESETS[preset])}
+    rows = {row.name: row.shape for row in summary.summarize(PRESETS[preset])}
     stated = [found.groups() for line in source.splitlines() if (found := STATE.search(line))]
     checked = 0
     for state, comment in stated:
