@@ -18,9 +18,9 @@ def add(verb):
     verb.add_argument("--batch", type=_several(positive), default=[1], metavar="N,M",
                       help="pictures per call (default 1)")
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
-                      help=f"of {', '.join(DTYPES)} (default float32)")
+                      help=f"one or more of {', '.join(DTYPES)} (default float32)")
     verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",
-                      help=f"of {', '.join(PRECISIONS)} (default highest)")
+                      help=f"one or more of {', '.join(PRECISIONS)} (default highest)")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the implementation of the operations (default numba)")
     verb.add_argument("--runs", type=positive, default=11, metavar="N", help="how many calls are measured (default 11)")

@@ -32,8 +32,8 @@ def add_known(verb, metavar="FOLDER", more=""):
                       help="the classes of the pictures: rows path,label, or one label per picture in their order")
     verb.add_argument("--confusion", metavar="MATRIX.png", help="draw the confusion matrix into this file")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
-                      help="how many pictures are computed at once (default 8); no answer depends on it")
-    verb.add_argument("--quiet", action="store_true", help="print no progress and no errors on stderr")
+                      help="how many pictures are computed at once (default 8); the answers do not depend on it")
+    verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
 
 
 def run(args):

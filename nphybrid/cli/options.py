@@ -29,11 +29,11 @@ def add_pictures(verb):
                       help="a file, a folder, a glob, or - for one picture or a list of names on stdin")
     verb.add_argument("-r", "--recursive", action="store_true", help="also read the folders inside a folder")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
-                      help="how many pictures are computed at once (default 8); no row depends on it")
+                      help="how many pictures are computed at once (default 8); the rows do not depend on it")
     verb.add_argument("--resume", action="store_true", help="continue what an interrupted run has written")
     verb.add_argument("--scheduler", metavar="ADDRESS", help="compute on the workers of this Dask cluster, which must "
                                                              "see the same files")
-    verb.add_argument("--quiet", action="store_true", help="print no progress and no errors on stderr")
+    verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
 
 
 def add_model(verb):
@@ -53,11 +53,11 @@ def add_engine(verb):
                       help="the implementation of the operations: numba is fast, reference is plain NumPy "
                            "(default numba)")
     verb.add_argument("--dtype", choices=DTYPES, default="float32",
-                      help="of the weights and the states (default float32); float64 needs --engine reference, "
-                           "bfloat16 needs --engine numba")
+                      help="the dtype of the weights and the states (default float32); float64 needs --engine "
+                           "reference, bfloat16 needs --engine numba")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
-                      help="high multiplies with 16 bits instead of 24 where that is faster, which is on AMX only "
-                           "(default highest)")
+                      help="high allows products of 16 bits instead of 24 where they are faster, which is on AMX "
+                           "only (default highest)")
     verb.add_argument("--threads", type=positive, metavar="N", help="how many threads (default: one per core)")
 
 
@@ -70,7 +70,7 @@ def add_labels(verb):
 def add_format(verb, *more):
     """--format, for `show`.  more: the formats that a verb has beside text and JSON."""
     verb.add_argument("--format", choices=("text", "json", *more), default="text",
-                      help="of the output on stdout (default text)")
+                      help="the format of the output (default text)")
 
 
 # ---------------------------------------------------------------- what is done with their values

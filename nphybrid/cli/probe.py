@@ -30,9 +30,9 @@ def add(verb):
                       help="logistic regression, or ridge: least squares onto -1 and 1, as in the ViT paper (default "
                            "logistic)")
     verb.add_argument("--folds", type=positive, default=5, metavar="N",
-                      help="how many folds cross-validation has (default 5, at most one per picture)")
+                      help="how many folds the cross-validation has (default 5, at most one per picture)")
     verb.add_argument("--seed", type=int, default=0, metavar="N",
-                      help="of the random choice of the folds (default 0)")
+                      help="the seed of the random folds (default 0)")
     add_model(verb)
     add_engine(verb)
     add_format(verb)

@@ -12,9 +12,9 @@ def add(verb):
     verb.description = DESCRIPTION
     verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"a file (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
-                      help="verified besides the reference engine in float64 (default numba)")
-    verb.add_argument("--dtype", choices=DTYPES, default="float32", help="of that engine (default float32)")
-    verb.add_argument("--precision", choices=PRECISIONS, default="highest", help="of that engine (default highest)")
+                      help="the engine that is verified, besides reference in float64 (default numba)")
+    verb.add_argument("--dtype", choices=DTYPES, default="float32", help="the dtype of that engine (default float32)")
+    verb.add_argument("--precision", choices=PRECISIONS, default="highest", help="the precision of that engine (default highest)")
     verb.add_argument("--image", metavar="CATS.jpg",
                       help="000000039769.jpg of COCO val2017: compare its logits with the published ones, for "
                            "google/vit-hybrid-base-bit-384 only")
