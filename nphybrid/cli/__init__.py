@@ -51,7 +51,7 @@ exit codes:
 def main(argv: list[str] | None = None) -> int:
     """Run one verb.  -> exit code"""
     with streams.reopen_closed_streams():
-        args = _parser().parse_args(argv)
+        args = make_parser().parse_args(argv)
         # Without this, Python takes all of Numba apart before it ends, which takes 0.25 s.
         atexit.register(gc.freeze)
         try:
@@ -88,11 +88,13 @@ class _VerbParser(argparse.ArgumentParser):
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
         self.set_defaults(run=module.run)
         # The formatter prints descriptions and examples as they are.
-        self.description = textwrap.fill(self.description, shutil.get_terminal_size().columns - 2)
+        width = max(shutil.get_terminal_size().columns - 2, 11)
+        self.description = textwrap.fill(self.description or "", width)
         return super().parse_known_args(args, namespace)
 
 
-def _parser():
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.",
                                      epilog=EPILOG, formatter_class=raw)

@@ -4,8 +4,10 @@ import sys
 
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, positive
 
-DESCRIPTION = ("Measure the start, the load, the first and the later calls, and the memory of a model. Options with N,M "
-               "or A,B take several values; each combination is measured in a process of its own.")
+DESCRIPTION = """\
+Measure the start, the load, the first and the later calls, and the memory of a model. Options with N,M or A,B take
+several values; each combination is measured in a process of its own.
+"""
 
 
 def add(verb):

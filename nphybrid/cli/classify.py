@@ -6,9 +6,11 @@ from .loading import check_scheduler, compute_rows, load_model, relabel, run_opt
 from .options import add_engine, add_format, add_head, add_labels, add_model, add_pictures, find_pictures, positive
 from .targets import check_target, refuse_what_is_read
 
-DESCRIPTION = ("Print the labels of pictures, in the order in which they were given, each as soon as it is known. A "
-               "folder stands for the files in it whose names end like those of pictures, in the byte order of their "
-               "paths. A picture that cannot be read costs only its own row; the exit code is then 1.")
+DESCRIPTION = """\
+Print the labels of pictures, in the order in which they were given, each as soon as it is known. A folder stands
+for the files in it whose names end like those of pictures, in the byte order of their paths. A picture that cannot
+be read costs only its own row; the exit code is then 1.
+"""
 
 EXAMPLES = """\
 examples:

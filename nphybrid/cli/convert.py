@@ -5,8 +5,10 @@ import sys
 from .loading import ModelFile, relabel
 from .options import add_labels
 
-DESCRIPTION = ("Write a model in another format, and print what it holds and what was lost. What the target cannot hold "
-               "is refused, unless --lossy is given.")
+DESCRIPTION = """\
+Write a model in another format, and print what it holds and what was lost. What the target cannot hold is refused,
+unless --lossy is given.
+"""
 
 EXAMPLES = """\
 examples:
@@ -49,7 +51,7 @@ def run(args):
 
 
 def _source_name(source, path):
-    """The name of a file or folder; for a model on the hub owner/name@commit, as its folder is named after the commit."""
+    """The name of a file or folder; owner/name@commit of a model on the hub, whose folder is named after the commit."""
     name = os.path.basename(os.path.abspath(path))
     return name if os.path.exists(source) else f"{source.partition('@')[0]}@{name}"
 

@@ -1,8 +1,10 @@
 """What is installed and chosen on this computer, and every problem."""
 from .options import add_format, show
 
-DESCRIPTION = ("Print what is installed on this computer, which instruction set, cache, threads and model were chosen, "
-               "and every problem with its remedy.")
+DESCRIPTION = """\
+Print what is installed on this computer, which instruction set, cache, threads and model were chosen, and every
+problem with its remedy.
+"""
 
 
 def add(verb):

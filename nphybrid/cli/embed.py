@@ -7,9 +7,11 @@ from .loading import check_scheduler, compute_rows, load_model, run_options
 from .options import add_engine, add_model, add_pictures, find_pictures
 from .targets import check_target, refuse_what_is_read
 
-DESCRIPTION = ("Write one state of the forward pass of each picture, pooled, to a file of features: what the classifier "
-               "reads, the class token or the mean of any layer, or a whole state. Until the file is complete, the "
-               "features are kept in FEATURES.part, which --resume continues.")
+DESCRIPTION = """\
+Write one state of the forward pass of each picture, pooled, to a file of features: what the classifier reads, the
+class token or the mean of any layer, or a whole state. Until the file is complete, the features are kept in
+FEATURES.part, which --resume continues.
+"""
 
 EXAMPLES = """\
 examples:

@@ -3,8 +3,10 @@ from .loading import load_model
 from .options import add_engine, add_format, add_head, add_model, find_pictures, positive, show
 from .targets import check_target, refuse_what_is_read
 
-DESCRIPTION = ("Print the top-1 and top-5 accuracy of a model with 95 % intervals (Wilson's), of all pictures and of "
-               "each class. A class is named by a label of the model or by its number.")
+DESCRIPTION = """\
+Print the top-1 and top-5 accuracy of a model with 95 % intervals (Wilson's), of all pictures and of each class. A
+class is named by a label of the model or by its number.
+"""
 
 EXAMPLES = """\
 examples:
@@ -26,7 +28,7 @@ def add(verb):
 def add_known(verb, metavar="FOLDER", more=""):
     """The options of pictures whose classes are known, for `find_known`.  more: what else a verb takes"""
     verb.add_argument("images", nargs="+", metavar=metavar,
-                      help=f"a folder that holds one folder per class; with --labels, any files, folders and globs{more}")
+                      help=f"a folder with one folder per class; with --labels, any files, folders and globs{more}")
     verb.set_defaults(recursive=True)
     verb.add_argument("--labels", metavar="LABELS.csv",
                       help="the classes of the pictures: rows path,label, or one label per picture in their order")

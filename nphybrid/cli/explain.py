@@ -5,9 +5,11 @@ from .loading import load_model, relabel
 from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
-DESCRIPTION = ("Write one HTML file that needs no other file and no network connection. It shows the filters and their "
-               "responses, the feature maps, the tokens, the position embeddings, the attention of every block and "
-               "head, attention rollout, and the last steps to the answer, each beside the function that computes it.")
+DESCRIPTION = """\
+Write one HTML file that needs no other file and no network connection. It shows the filters and their responses,
+the feature maps, the tokens, the position embeddings, the attention of every block and head, attention rollout,
+and the last steps to the answer, each beside the function that computes it.
+"""
 
 
 def add(verb):

@@ -6,8 +6,10 @@ from .targets import check_target
 # The names of explain.figures. They are repeated here because importing it imports NumPy.
 NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")
 
-DESCRIPTION = ("Write one figure as a PNG of 300 dots per inch. filters and position-similarity show weights; all other "
-               "figures need an IMAGE. Layers (the blocks of the encoder), heads, rows and columns are counted from 0.")
+DESCRIPTION = """\
+Write one figure as a PNG of 300 dots per inch. filters and position-similarity show weights; all other figures
+need an IMAGE. Layers (the blocks of the encoder), heads, rows and columns are counted from 0.
+"""
 
 
 def add(verb):

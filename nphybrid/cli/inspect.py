@@ -1,8 +1,10 @@
 """What a file holds, according to its header."""
 from .options import add_format, show
 
-DESCRIPTION = ("Print what a file of a model, of features or of a classifier holds: SHA-256, whose names the tensors "
-               "have, and a row per tensor. No array is loaded.")
+DESCRIPTION = """\
+Print what a file of a model, of features or of a classifier holds: SHA-256, whose names the tensors have, and a
+row per tensor. No array is loaded.
+"""
 
 
 def add(verb):

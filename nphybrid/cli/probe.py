@@ -6,10 +6,11 @@ from .loading import load_model, loaded_sha256, model_file
 from .options import add_engine, add_format, add_model, positive, show
 from .targets import check_target
 
-DESCRIPTION = ("Fit a linear classifier to what the classifier of the model reads, and print its accuracy on pictures "
-               "that it was not fitted to. Cross-validation chooses the strength of the regularization. The result "
-               "replaces the model's own classifier: `nphybrid classify --head HEAD.h5`, or in Python "
-               "from_pretrained(…, head=\"HEAD.h5\").")
+DESCRIPTION = """\
+Fit a linear classifier to what the classifier of the model reads, and print its accuracy on pictures that it was
+not fitted to. Cross-validation chooses the strength of the regularization. The result replaces the model's own
+classifier: `nphybrid classify --head HEAD.h5`, or in Python from_pretrained(…, head="HEAD.h5").
+"""
 
 EXAMPLES = """\
 examples:

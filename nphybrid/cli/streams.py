@@ -47,6 +47,7 @@ def repeat_lost_interrupts():
         if issubclass(lost.exc_type, KeyboardInterrupt):
             import _thread
             import threading
+
             # At once, it would be raised in the same callback.
             timers.append(threading.Timer(0.02, _thread.interrupt_main))
             timers[-1].start()

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 from .options import BUNDLED, add_format, show
 
-DESCRIPTION = ("Print a row per state of the forward pass of one picture: its shape, the parameters that are read for "
-               "it, and the multiply-adds that it takes. A row holds only what its own state adds: the row blocks.0 is "
-               "the last linear layer of block 0, not the whole block. Nothing is computed and no weight is read.")
+DESCRIPTION = """\
+Print a row per state of the forward pass of one picture: its shape, the parameters that are read for it, and the
+multiply-adds that it takes. A row holds only what its own state adds: the row blocks.0 is the last linear layer of
+block 0, not the whole block. Nothing is computed and no weight is read.
+"""
 
 
 def add(verb):

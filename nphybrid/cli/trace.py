@@ -6,10 +6,12 @@ from .targets import check_target
 # Between 11 forward passes, the share of the time that a state of the bundled model takes varied by half and more.
 RUNS = 5
 
-DESCRIPTION = ("Print a row per state of the forward pass: shape, mean, root mean square, and time. The names are those "
-               "of `nphybrid summary`, and the same for both engines. The states are of one forward pass, which keeps "
-               f"them; the times are medians of {RUNS} more, which keep nothing, because keeping states takes time. "
-               "The attention weights have no time: a forward pass that does not keep them never stores them.")
+DESCRIPTION = f"""\
+Print a row per state of the forward pass: shape, mean, root mean square, and time. The names are those of
+`nphybrid summary`, and the same for both engines. The states are of one forward pass, which keeps them; the times
+are medians of {RUNS} more, which keep nothing, because keeping states takes time. The attention weights have no
+time: a forward pass that does not keep them never stores them.
+"""
 
 
 def add(verb):

@@ -2,9 +2,10 @@
 from .loading import announce_compilation
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, show
 
-DESCRIPTION = ("Recompute what an .h5 file stores since its conversion: a checksum per array, and the logits of a "
-               "built-in picture. The logits are computed twice: by the reference engine in float64, and by the engine "
-               "that the options name.")
+DESCRIPTION = """\
+Recompute what an .h5 file stores since its conversion: a checksum per array, and the logits of a built-in picture.
+The logits are computed twice: by the reference engine in float64, and by the engine that the options name.
+"""
 
 
 def add(verb):
@@ -14,7 +15,8 @@ def add(verb):
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the engine that is verified, besides reference in float64 (default numba)")
     verb.add_argument("--dtype", choices=DTYPES, default="float32", help="the dtype of that engine (default float32)")
-    verb.add_argument("--precision", choices=PRECISIONS, default="highest", help="the precision of that engine (default highest)")
+    verb.add_argument("--precision", choices=PRECISIONS, default="highest",
+                      help="the precision of that engine (default highest)")
     verb.add_argument("--image", metavar="CATS.jpg",
                       help="000000039769.jpg of COCO val2017: compare its logits with the published ones, for "
                            "google/vit-hybrid-base-bit-384 only")

@@ -3,7 +3,9 @@ import sys
 
 from .loading import announce_compilation
 
-DESCRIPTION = "Compile every kernel now, so that no later run has to compile."
+DESCRIPTION = """\
+Compile every kernel now, so that no later run has to compile.
+"""
 
 
 def add(verb):

@@ -35,7 +35,7 @@ class Folder(NamedTuple):
     bytes: int
 
 
-def run_tiny_networks(ops, dtype=np.float32):
+def run_tiny_networks(ops, dtype="float32"):
     """Run a forward pass of both tiny networks, with the attention weights and without.
 
     ops: an implementation of the operations. dtype: as `ops.prepare` takes it.
@@ -100,7 +100,7 @@ def prune() -> list[Folder]:
     """Delete the stale folders.  -> the folders that were deleted"""
     folders = stale_folders()
     for folder in folders:
-        shutil.rmtree(folder.path)
+        shutil.rmtree(str(folder.path))
     return folders
 
 

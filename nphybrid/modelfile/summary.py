@@ -89,7 +89,8 @@ class ShapeOperations:
 
     def conv2d(self, x, kernel, stride, dilation, padding):
         KH, KW, C, O = kernel.shape
-        rows, columns = (window_count(n, k, stride, dilation, pad) for n, k, pad in zip(x.shape[1:3], (KH, KW), padding))
+        rows, columns = (window_count(n, taps, stride, dilation, pad)
+                         for n, taps, pad in zip(x.shape[1:3], (KH, KW), padding))
         self.multiply_adds += len(x) * rows * columns * KH * KW * C * O
         return _blank((len(x), rows, columns, O))
 

@@ -67,7 +67,7 @@ def test_examples_can_be_parsed(verb, capsys):
     lines = re.findall(r"^  nphybrid (.*)$", page(capsys, verb), re.MULTILINE)
     assert any(line.startswith(verb) for line in lines)
     for line in lines:
-        assert cli._parser().parse_args(line.split()).verb == line.split()[0]
+        assert cli.make_parser().parse_args(line.split()).verb == line.split()[0]
 
 
 def test_the_first_page_lists_the_verbs_and_the_exit_codes(capsys):

@@ -64,7 +64,8 @@ def test_both_engines_give_the_same_names_and_shapes(model, cat, traced):
     shapes = [(row["name"], row["shape"], row["dtype"]) for row in slow]
     assert shapes == [(row["name"], row["shape"], row["dtype"]) for row in fast]
     # The sizes of a BiT hold no size of pictures, for it takes any.
-    sizes = [(row.name, list(row.shape), "float32") for row in summary.summarize(replace(network.network_config, image=(33, 47)))]
+    rows = summary.summarize(replace(network.network_config, image=(33, 47)))
+    sizes = [(row.name, list(row.shape), "float32") for row in rows]
     assert [row for row in shapes if not row[0].endswith(".weights")] == sizes
     assert [name for name, _, _ in shapes if name.endswith(".weights")] == [
         f"blocks.{l}.weights" for l in range(network.network_config.blocks)]

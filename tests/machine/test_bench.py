@@ -45,7 +45,8 @@ def figures():
 # -- one row ---------------------------------------------------------------------------------------
 
 def test_the_arithmetic_of_a_row(figures):
-    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(load(BUNDLED, engine="reference").network_config))
+    config = load(BUNDLED, engine="reference").network_config
+    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(config))
     assert figures["gflop"] == gflop and figures["parameters"] == 1_469_834
     assert figures["images_per_second"] == 2 / figures["median"]
     assert figures["gflops"] == pytest.approx(gflop * figures["images_per_second"])
@@ -194,7 +195,7 @@ def test_combinations():
     assert [(each.dtype, each.threads, each.batch) for each in wanted[:4]] == [
         ("float32", 1, 1), ("float32", 1, 4), ("float32", 2, 1), ("float32", 2, 4)]
     assert len(wanted) == 8 and {(each.model, each.runs, each.profile) for each in wanted} == {(BUNDLED, 3, True)}
-    with pytest.raises(FileNotFoundError, match="nowhere.h5 is not a file, a folder or a preset; the presets are R.ViT-Ti"):
+    with pytest.raises(FileNotFoundError, match="nowhere.h5 is not a file, a folder or a preset; the presets are"):
         combinations("nowhere.h5", "numba", ["float32"], ["highest"], [1], [1], 1, False)
 
 
@@ -209,6 +210,17 @@ def test_json_has_a_row_per_combination(capsys):
     assert many["images_per_second"] == 48 / many["median"]
     if sys.platform == "linux":
         assert many["peak_memory"] - one["peak_memory"] > 48 * 32 * 32 * 64 * 4, "the first feature map"
+
+
+def test_the_process_imports_this_copy_of_the_package(monkeypatch):
+    """PYTHONPATH begins with the folder that holds nphybrid, not with a folder inside it."""
+    def refuse(command, env, **options):
+        folder = Path(env["PYTHONPATH"].split(os.pathsep)[0])
+        raise ValueError(f"{folder / 'nphybrid' / 'machine' / 'bench.py'}")
+    monkeypatch.setattr(bench.subprocess, "run", refuse)
+    with pytest.raises(ValueError) as found:
+        measure_in_process(Combination(BUNDLED))
+    assert Path(str(found.value)) == Path(bench.__file__).resolve()
 
 
 def test_markdown_of_a_real_run(capsys):
@@ -274,7 +286,8 @@ def test_an_interrupt_ends_it_quietly(root):
 # -- tables ----------------------------------------------------------------------------------------
 
 def test_text():
-    lines = format_report(HERE, [ROW, {**ROW, "precision": "high", "share": None, "peak_memory": None}, FAILED]).splitlines()
+    high = {**ROW, "precision": "high", "share": None, "peak_memory": None}
+    lines = format_report(HERE, [ROW, high, FAILED]).splitlines()
     assert lines[:4] == ["Some CPU, avx2, tile 6 x 16", "nphybrid 0.1.0, Python 3.12.1",
                          "one core: 100 GFLOP/s in registers; the tile out of L1 80, 80% of that",
                          "m.h5, engine numba: 1,000 parameters, 0.5 GFLOP an image; median of 11 calls"]

@@ -166,7 +166,8 @@ def test_an_npz_tells_its_crc_and_its_numbering(tmp_path):
     assert [each["name"] for each in found["tensors"]] == [*names, "half"]
     assert found["tensors"][-1].items() >= {"dtype": "bfloat16", "bytes": 6}.items()
     assert len({each["crc32"] for each in found["tensors"]}) == 2 and len(found["tensors"][0]["crc32"]) == 8
-    assert "jax hybrid, pre-Linen numbering, by conv_root/kernel" in format_text(found) and "crc32" in format_text(found)
+    text = format_text(found)
+    assert "jax hybrid, pre-Linen numbering, by conv_root/kernel" in text and "crc32" in text
 
 
 # ---------------------------------------------------------------- what is not read, and what is refused

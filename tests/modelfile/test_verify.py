@@ -86,7 +86,8 @@ def test_one_class(tmp_path):
 
 def test_every_option_reaches_the_model(monkeypatch):
     seen, build = [], verify.build_model
-    monkeypatch.setattr(verify, "build_model", lambda source, **options: seen.append(options) or build(source, **options))
+    monkeypatch.setattr(verify, "build_model",
+                        lambda source, **options: seen.append(options) or build(source, **options))
     verify_model(default_model(), "numba", "float32", precision="high")
     assert seen == [dict(engine="reference", dtype="float64"),
                     dict(engine="numba", dtype="float32", precision="high")]
