@@ -79,7 +79,7 @@ class _VerbParser(argparse.ArgumentParser):
         super().__init__(**options)
         self.verb = verb
 
-    def parse_known_args(self, args=None, namespace=None):
+    def parse_known_args(self, *args, **options):
         """As in argparse."""
         import shutil
         import textwrap
@@ -90,7 +90,7 @@ class _VerbParser(argparse.ArgumentParser):
         # The formatter prints descriptions and examples as they are.
         width = max(shutil.get_terminal_size().columns - 2, 11)
         self.description = textwrap.fill(self.description or "", width)
-        return super().parse_known_args(args, namespace)
+        return super().parse_known_args(*args, **options)
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -48,7 +48,7 @@ def run(args):
     sources, names = find_known(args)
     model = load_model(args, head=args.head)
     if not isinstance(model, tuple(CLASSIFIERS.values())) or not model.network_config.classes:
-        raise ValueError(f"a {type(model).__name__} without a classifier has no accuracy; give a --head")
+        raise ValueError(f"expected a model with a classifier, found a {type(model).__name__}; --head gives it one")
     processor = model.image_processor()
     numbers = classes.class_numbers(names, list(model.config.id2label.values()))
     found = evaluate.evaluated(model, processor, sources, numbers, args.batch,

@@ -75,8 +75,8 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
     losses = _find_losses(model, written)
     moved = _move_of_golden(model, tree, written) if losses else 0.0
     if losses and not lossy:
-        raise ValueError(f"{target}: the format {form} cannot hold\n{format_losses(losses)}\n--lossy writes it all the "
-                         f"same; the golden logits then move by {moved:.2g} of their standard deviation")
+        raise ValueError(f"{target}: the format {form} cannot hold\n{format_losses(losses)}\n--lossy writes it "
+                         f"nevertheless; the golden logits then move by {moved:.2g} of their standard deviation")
     if form == "google":
         tensorfile.write_npz(target, written.arrays)
         return losses, moved

@@ -176,9 +176,9 @@ def _cells(tensors):
 def _one_line(value):
     """A JSON value on one line; for a list or an object, its items."""
     if isinstance(value, dict):
-        return ", ".join(f"{_word(key)} {_word(each)}" for key, each in value.items())
-    return ", ".join(map(_word, value)) if isinstance(value, list) else _word(value)
+        return ", ".join(f"{_printed(key)} {_printed(each)}" for key, each in value.items())
+    return ", ".join(map(_printed, value)) if isinstance(value, list) else _printed(value)
 
 
-def _word(value):
+def _printed(value):
     return printable(value) if isinstance(value, str) else shortened(value)
