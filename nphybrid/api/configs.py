@@ -7,7 +7,7 @@ configurations is stated under one additional key, `dialect`.
 from dataclasses import replace
 from typing import Any
 
-from ..config import Config, divisible
+from ..config import Config, divisible, inner_width
 from ..dialects.layout import MOST_BLOCKS
 from ..ops.reference import ACTIVATIONS
 from ..params import shapes, tree_map
@@ -325,6 +325,10 @@ def _aligned(features, indices, names):
 
 def _check_groups(network_config):
     groups = network_config.groups
+    # The tree of shapes is built only where a norm may not divide; every norm has one of these numbers of channels.
+    channels = (network_config.stem, *network_config.widths, *map(inner_width, network_config.widths))
+    if all(number % groups == 0 for number in channels):
+        return
 
     def check(name, shape):
         if name.endswith("scale") and shape[0] % groups:

@@ -2,7 +2,7 @@
 import os
 from typing import Any
 
-from ..checkpoint import Head, read
+from ..checkpoint import Checkpoint, Head, read
 from .base import Model
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
@@ -47,8 +47,13 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
     >>> load(default_model())
     ViTHybridForImageClassification(1,469,834 parameters, engine='numba', dtype='float32')
     """
-    source = read(path, revision)
-    kind = class_of(source.config, path)
+    return build_model(read(path, revision), bare, head, **options)
+
+
+def build_model(source: Checkpoint, bare: bool = False, head: str | os.PathLike[str] | Head | None = None,
+                **options: Any) -> Model:
+    """`load` for a `checkpoint.Checkpoint` that is already read."""
+    kind = class_of(source.config, source.path)
     if bare:
         kind = BARE[kind.config_class.model_type]
     elif head is not None:

@@ -33,9 +33,8 @@ from typing import Any, NamedTuple
 
 from .. import __version__, checkpoint
 from ..api.load import load
-from ..checkpoint import hub
 from . import run
-from .identity import model_digests
+from .identity import ModelFile, model_digests
 
 PART = 64                                 # pictures of a task; fewer if otherwise a thread got less than AHEAD tasks
 AHEAD = 4                                 # submitted tasks for each thread of the cluster
@@ -231,8 +230,9 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
 
 def _digests(model, head):
     """The ModelDigests of the files of a job, which are not loaded."""
-    source = checkpoint.read(hub.resolve(model or checkpoint.default_model()))
-    return model_digests(model, source.config, source.processor, head)
+    file = ModelFile(model)
+    source = checkpoint.read(file.path)
+    return model_digests(file, source.config, source.processor, None if head is None else ModelFile(head))
 
 
 def _restore_malloc_thresholds():

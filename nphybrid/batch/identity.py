@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from .. import checkpoint
 from ..checkpoint import hub
+from ..tensorfile import FormatError
 
 
 class ModelDigests(NamedTuple):
@@ -21,37 +22,48 @@ class ModelDigests(NamedTuple):
     config: str                           # of configuration and image processor, which may be in other files
 
 
-def model_digests(model: str | os.PathLike | None, config: dict, processor: dict | None,
-                  head: str | os.PathLike | None = None) -> ModelDigests:
-    """The SHA-256 values of a model.
+class ModelFile:
+    """A file or folder of weights that is loaded and hashed, and must not change in between.
 
-    model: a path, or owner/name on the hub; None is the bundled model. config, processor: the configuration and the
-    options of the image processor, as JSON holds them. head: the file of a head, or None.
+    path: a file or a folder; a name on the hub is downloaded; None is the bundled model.
     """
-    settings = json.dumps([config, processor], sort_keys=True).encode()
-    head_digest = None if head is None else checkpoint.sha256(head)
-    return ModelDigests(model_digest(model), head_digest, hashlib.sha256(settings).hexdigest())
 
+    def __init__(self, path: str | os.PathLike | None) -> None:
+        self.path = hub.resolve(path or checkpoint.default_model())
+        self._states = _file_states(self.path)
 
-def model_digest(model: str | os.PathLike | None) -> str:
-    """The SHA-256 of a model's weights.  model: a path, or owner/name on the hub; None is the bundled model
-
-    The file is read only once, as long as its size and its time of modification stay the same.
-    """
-    path = hub.resolve(model or checkpoint.default_model())
-    return _sha256(path, _file_states(path))
+    def sha256(self) -> str:
+        """The SHA-256 of the weights, in hex.  Raises FormatError if a file changed after this object was made."""
+        digest = _sha256(self.path, self._states)
+        if _file_states(self.path) != self._states:
+            raise FormatError(f"{self.path} was replaced or written to after it was loaded")
+        return digest
 
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path, file_states):
+    """The SHA-256 of a path; it is computed again only if one of the states of its files changed."""
     return checkpoint.sha256(path)
 
 
 def _file_states(path):
-    """Path, inode, size and time of modification of a file, or of each file in a folder."""
-    paths = sorted(entry.path for entry in os.scandir(path)) if os.path.isdir(path) else [path]
-    stats = [os.stat(name) for name in paths if os.path.exists(name)]
-    return tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+    """What changes when a file, or a file of weights or settings in a folder, is replaced or written to."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json"))
+    stats = [os.stat(file) for file in files if file.exists()]
+    return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+
+
+def model_digests(model: ModelFile, config: dict, processor: dict | None,
+                  head: ModelFile | None = None) -> ModelDigests:
+    """The SHA-256 values of a model.
+
+    model: the file of its weights. config, processor: its configuration and the options of its image processor, as
+    JSON holds them. head: the file of the head that replaces its own, or None.
+    """
+    settings = json.dumps([config, processor], sort_keys=True).encode()
+    return ModelDigests(model.sha256(), None if head is None else head.sha256(), hashlib.sha256(settings).hexdigest())
 
 
 def run_identity(sources: Sequence, **options: Any) -> dict:

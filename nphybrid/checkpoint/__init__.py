@@ -4,7 +4,7 @@
 `infer` what network it holds, `files` what a model file is made of, `heads` classifiers of your own. Bytes are read and
 written by `tensorfile`; the model mentions none of it.
 """
-from .files import (PROCESSORS, Checkpoint, reread, default_model, read, read_config, read_json, read_processor, sha256,
+from .files import (PROCESSORS, Checkpoint, default_model, read, read_config, read_json, read_processor, reread, sha256,
                     weights_file, write_h5, write_processor)
 from .fill import fill_parameters, to_state_dict
 from .golden import golden_input, golden_state

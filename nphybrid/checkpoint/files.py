@@ -9,7 +9,7 @@ from ..dialects.google import bit_config, jax_config, one_numbering
 from ..dialects.guess import guess
 from ..dialects.huggingface import for_vit
 from ..dialects.timm import timm_config
-from ..dialects.translate import without_wrappers, processor_of
+from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FormatError, Stored
 from ..tensorfile.documents import parse_json
 from . import hub

@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..dialects.layout import refuse, refuse_misfits, entry
+from ..dialects.layout import entry, refuse, refuse_misfits
 from ..ops import threads
-from ..params import tree_map, named_leaves
+from ..params import named_leaves, tree_map
 from ..tensorfile import Stored, digest
 from ..trace import first_non_finite
 

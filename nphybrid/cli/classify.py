@@ -2,38 +2,47 @@
 import os
 import sys
 
-from .loading import check_scheduler, computed, load_model, relabel, what_computes
-from .options import add_arithmetic, add_format, add_head, add_labels, add_model, add_pictures, pictures, positive
+from .loading import check_scheduler, compute_rows, load_model, relabel, run_options
+from .options import add_engine, add_format, add_head, add_labels, add_model, add_pictures, find_pictures, positive
 from .targets import check_target, refuse_what_is_read
 
+DESCRIPTION = """\
+Print the labels of pictures, in the order in which they were given, each as soon as it is known. A folder stands
+for the files in it whose names end like those of pictures, in the byte order of their paths. A picture that cannot
+be read costs only its own row; the exit code is then 1.
+"""
 
-def add(verbs):
+EXAMPLES = """\
+examples:
+  nphybrid classify cat.png
+  nphybrid classify photos -r --model google/vit-hybrid-base-bit-384
+  nphybrid classify photos -r --format csv -o labels.csv
+"""
+
+
+def add(verb):
     """Pictures, a model, how to compute it, and where the rows go."""
-    verb = verbs.add_parser("classify", help="print the labels of pictures",
-                            description="Print the labels of pictures, in the order in which they were given, each as "
-                            "soon as it is known. Of a folder, the files are taken whose names end as those of "
-                            "pictures do, in the byte order of their paths. A picture that cannot be read costs its "
-                            "own row, and the exit code is then 1.")
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_pictures(verb)
     add_model(verb)
     add_head(verb)
     add_labels(verb)
-    verb.add_argument("--top-k", type=positive, default=5, metavar="K", help="how many labels (default 5)")
-    verb.add_argument("-o", "--output", metavar="FILE", help="where the rows go (default: stdout); replaced if it "
-                                                             "exists, unless --resume")
-    add_arithmetic(verb)
+    verb.add_argument("--top-k", type=positive, default=5, metavar="K",
+                      help="how many labels of each picture are printed (default 5)")
+    verb.add_argument("-o", "--output", metavar="FILE",
+                      help="write the rows to this file, which is replaced unless --resume is given (default: stdout)")
+    add_engine(verb)
     add_format(verb, "jsonl", "csv")
-    return verb
 
 
 def run(args):
-    """Print the best labels of each picture; a picture that cannot be read costs its own row only."""
+    """Print the best labels of each picture; a picture that cannot be read costs only its own row."""
     from ..batch import progress, resume, rows
     from ..batch.inputs import source_name
     from ..batch.pipeline import pipeline
     from ..batch.run import preparer
     if args.resume and (args.output is None or args.format not in resume.FORMATS):
-        print("usage: --resume goes on with --output FILE of --format jsonl or csv", file=sys.stderr)
+        print("usage: --resume needs --output FILE and --format jsonl or csv", file=sys.stderr)
         return 2
     if args.output is not None:
         check_target(args, args.output, "")
@@ -43,13 +52,13 @@ def run(args):
     model = pipe.model
     if args.labels:
         relabel(model, args.labels)
-    sources = pictures(args)
+    sources = find_pictures(args)
     if args.output is not None:
         refuse_what_is_read(args.output, sources)
-    done, start, failed = _begun(args, sources, model)
+    done, start, failed = _begin(args, sources, model)
     alone = len(args.images) == len(sources) == 1 and source_name(sources[0]) == args.images[0]
-    found = computed(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits",
-                     head=args.head)
+    found = compute_rows(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits",
+                         head=args.head)
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start) as write:
         for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet):
@@ -58,11 +67,11 @@ def run(args):
     return min(failed, 1)
 
 
-def _begun(args, sources, model):
-    """Where an output goes on: pictures, bytes, failures."""
+def _begin(args, sources, model):
+    """Begin the output, or find where it continues.  -> pictures, their bytes, and how many of them failed"""
     from ..batch import resume
     from ..batch.identity import run_identity
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
-    run = run_identity(sources, row_format=args.format, top_k=args.top_k, **what_computes(args, model, args.head))
+    run = run_identity(sources, row_format=args.format, top_k=args.top_k, **run_options(args, model))
     return resume.start_rows(args.output, run, args.format, args.resume)

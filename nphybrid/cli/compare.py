@@ -4,9 +4,9 @@ import argparse
 from .options import add_format, show
 
 
-def add(verbs):
+def add(verb):
     """A and B, the tolerance, and which states are compared."""
-    verb = verbs.add_parser("compare", help="print the states in which two models or two traces differ")
+    verb.description = "Print which states of two models or two traces differ, state by state."
     verb.add_argument("a", metavar="A", help="a model of any format; or a trace, an .npz or .safetensors of states")
     verb.add_argument("b", metavar="B", help="another model, or another trace")
     verb.add_argument("--tolerance", type=_tolerance, metavar="X",
@@ -17,7 +17,6 @@ def add(verbs):
                       help="compare only the states whose names match, such as 'blocks.0.*'; may be given again")
     verb.add_argument("--image", help="the picture that both models read (default: a built-in input)")
     add_format(verb)
-    return verb
 
 
 def run(args):

@@ -1,17 +1,21 @@
-"""What is installed and chosen here, and what is wrong."""
+"""What is installed and chosen on this computer, and every problem."""
 from .options import add_format, show
 
+DESCRIPTION = """\
+Print what is installed on this computer, which instruction set, cache, threads and model were chosen, and every
+problem with its remedy.
+"""
 
-def add(verbs):
-    """Nothing is asked."""
-    verb = verbs.add_parser("doctor", help="tell what is installed and chosen here, and what is wrong")
+
+def add(verb):
+    """Only the format."""
+    verb.description = DESCRIPTION
     add_format(verb)
-    return verb
 
 
 def run(args):
-    """Print what is installed and chosen here, and every problem with its remedy."""
-    from ..machine.doctor import examine, shown
-    found = examine()
-    show(args, found, shown(found))
-    return int(bool(found["problems"]))
+    """Print what is installed and chosen on this computer, and every problem with its remedy."""
+    from ..machine.doctor import examine, format_text
+    report = examine()
+    show(args, report, format_text(report))
+    return int(bool(report["problems"]))

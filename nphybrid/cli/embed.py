@@ -1,18 +1,26 @@
 """The features of pictures."""
 import sys
 
-from .loading import check_scheduler, computed, load_model, what_computes
-from .options import add_arithmetic, add_model, add_pictures, pictures
+from .loading import check_scheduler, compute_rows, load_model, run_options
+from .options import add_engine, add_model, add_pictures, find_pictures
 from .targets import check_target, refuse_what_is_read
 
+DESCRIPTION = """\
+Write one state of the forward pass of each picture, pooled, to a file of features: what the classifier reads, the
+class token or the mean of any layer, or a whole state. Until the file is complete, the features are kept in
+FEATURES.part, which --resume continues.
+"""
 
-def add(verbs):
-    """Pictures, a model, which features, and the file that they are written to."""
-    verb = verbs.add_parser("embed", help="write the features of pictures to a file",
-                            description="Write one state of the forward pass of each picture, pooled, to a file of "
-                            "features: what the model's classifier reads, the class token or the mean of any layer, or "
-                            "a whole state. While the command runs, the features are kept in FEATURES.part, from where "
-                            "--resume continues.")
+EXAMPLES = """\
+examples:
+  nphybrid embed photos -r -o features.h5
+  nphybrid embed photos -r -o features.npy --state blocks.3 --pool mean
+"""
+
+
+def add(verb):
+    """Pictures, a model, which features, and where they go."""
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_pictures(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
                       help="a .h5, .npy or .parquet file (.parquet needs pyarrow); replaced if it exists")
@@ -23,8 +31,7 @@ def add(verbs):
                       help="what is kept of the state: its class token, the mean of its patches or feature map, or "
                            "all of it")
     add_model(verb)
-    add_arithmetic(verb)
-    return verb
+    add_engine(verb)
 
 
 def run(args):
@@ -41,16 +48,17 @@ def run(args):
     model = load_model(args)
     prepare, extractor = preparer_and_extractor(model, args.state, args.pool)
     check_scheduler(args)
-    new = pictures(args)
+    new = find_pictures(args)
     refuse_what_is_read(args.output, new)
-    manifest = {"state": extractor.state, "pool": extractor.pool, **what_computes(args, model),
+    manifest = {"state": extractor.state, "pool": extractor.pool, **run_options(args, model),
                 "processor": model.processor}
     begun = writer.start(args.output, new, extractor.shape, manifest, _mode(args))
     if begun.discarded and not args.quiet:
         print(f"nphybrid: {writer.folder_of(args.output)} was that of another run; it is begun again", file=sys.stderr)
     found = begun.finished
     if found is None:
-        rows = computed(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state, extractor.pool)
+        rows = compute_rows(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state,
+                            extractor.pool)
         with writer.writer(args.output, extractor.shape) as write:
             for _ in progress.with_progress(map(write, rows), len(begun.sources), begun.done, begun.failed,
                                             quiet=args.quiet):

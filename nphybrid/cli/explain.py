@@ -1,23 +1,26 @@
-"""The walk of one picture as a page."""
+"""The forward pass of one picture as a page."""
 import os
 
 from .loading import load_model, relabel
-from .options import add_arithmetic, add_labels, add_model
+from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
+DESCRIPTION = """\
+Write one HTML file that needs no other file and no network connection. It shows the filters and their responses,
+the feature maps, the tokens, the position embeddings, the attention of every block and head, attention rollout,
+and the last steps to the answer, each beside the function that computes it.
+"""
 
-def add(verbs):
+
+def add(verb):
     """A picture, a model, how to compute it, and where the page goes."""
-    verb = verbs.add_parser("explain", help="write an interactive page about the walk of a picture",
-                            description="Write one HTML file, which needs no other and no network: the filters and "
-                            "what they respond, the feature maps, tokens, positions, the attention of every block and "
-                            "head, rollout, and the road to the answer, each beside the function that computes it.")
-    verb.add_argument("image", metavar="IMAGE")
-    verb.add_argument("-o", "--output", required=True, metavar="PAGE.html", help="what to write; replaced if it exists")
+    verb.description = DESCRIPTION
+    verb.add_argument("image", metavar="IMAGE", help="a picture")
+    verb.add_argument("-o", "--output", required=True, metavar="PAGE.html",
+                      help="write the page to this file, which is replaced if it exists")
     add_model(verb)
     add_labels(verb)
-    add_arithmetic(verb)
-    return verb
+    add_engine(verb)
 
 
 def run(args):

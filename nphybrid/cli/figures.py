@@ -1,31 +1,34 @@
 """One figure of a network at print quality."""
 from .loading import load_model, relabel
-from .options import add_arithmetic, add_labels, add_model
+from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
-# Those of explain.figures, which would import NumPy.
+# The names of explain.figures. They are repeated here because importing it imports NumPy.
 NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")
 
+DESCRIPTION = """\
+Write one figure as a PNG of 300 dots per inch. filters and position-similarity show weights; all other figures
+need an IMAGE. Layers (the blocks of the encoder), heads, rows and columns are counted from 0.
+"""
 
-def add(verbs):
+
+def add(verb):
     """Which figure, of what, where it goes, and how to compute it."""
-    verb = verbs.add_parser("figures", help="draw one figure at print quality",
-                            description="Write one figure as a PNG of 300 dots per inch. filters and "
-                            "position-similarity show weights; all others need an IMAGE. Layers, which are the "
-                            "encoder's blocks, heads, rows and columns are counted from 0.")
+    verb.description = DESCRIPTION
     verb.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
-    verb.add_argument("image", nargs="?", metavar="IMAGE")
-    verb.add_argument("-o", "--output", required=True, metavar="FILE.png", help="what to write; replaced if it exists")
-    verb.add_argument("--token", metavar="TOKEN", help="whose attention or rollout: class, mean (of all cells), or "
-                                                       "ROW,COLUMN (default: what the head reads)")
-    verb.add_argument("--layer", type=int, metavar="L", help="attention of this layer alone, or rollout up to it "
-                                                             "(default: all layers)")
-    verb.add_argument("--head", type=int, metavar="A", help="attention of this head alone")
+    verb.add_argument("image", nargs="?", metavar="IMAGE", help="a picture")
+    verb.add_argument("-o", "--output", required=True, metavar="FILE.png",
+                      help="write the figure to this file, which is replaced if it exists")
+    verb.add_argument("--token", metavar="TOKEN",
+                      help="whose attention or rollout: class, mean (of all cells), or ROW,COLUMN (default: what the "
+                           "classifier reads)")
+    verb.add_argument("--layer", type=int, metavar="L",
+                      help="attention: this layer only; rollout: up to this layer (default: all layers)")
+    verb.add_argument("--head", type=int, metavar="A", help="attention: this head only (default: all heads)")
     add_model(verb)
     add_labels(verb)
-    add_arithmetic(verb)
+    add_engine(verb)
     verb.set_defaults(refuse=verb.error)
-    return verb
 
 
 def run(args):

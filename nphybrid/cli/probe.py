@@ -1,42 +1,52 @@
-"""Your own classes: a head from pictures or features with labels."""
+"""Your own classes: a classifier that is fitted to pictures or features with labels."""
 import os
 
-from .evaluate import add_known, known
-from .loading import load_model, model_hash
-from .options import add_arithmetic, add_format, add_model, positive, show
+from .evaluate import add_known, find_known
+from .loading import load_model, loaded_sha256, model_file
+from .options import add_engine, add_format, add_model, positive, show
 from .targets import check_target
 
+DESCRIPTION = """\
+Fit a linear classifier to what the classifier of the model reads, and print its accuracy on pictures that it was
+not fitted to. Cross-validation chooses the strength of the regularization. The result replaces the model's own
+classifier: `nphybrid classify --head HEAD.h5`, or in Python from_pretrained(…, head="HEAD.h5").
+"""
 
-def add(verbs):
-    """What to fit, to what, and where the head goes."""
-    verb = verbs.add_parser("probe", help="fit a classifier of your own classes to features",
-                            description="Fit a linear classifier to what the model's head reads, its strength chosen "
-                            "by cross-validation, and print its accuracy on pictures that it was not fitted to. The "
-                            "head takes the place of the model's own: from_pretrained(…, head=HEAD.h5).")
-    verb.add_argument("action", choices=("fit",), metavar="fit")
+EXAMPLES = """\
+examples:
+  nphybrid probe fit photos -o head.h5
+  nphybrid embed photos -r -o features.h5
+  nphybrid probe fit features.h5 --labels labels.csv -o head.h5
+"""
+
+
+def add(verb):
+    """What to fit, to what, and where the classifier goes."""
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
+    verb.add_argument("action", choices=("fit",), metavar="fit", help="the only action")
     add_known(verb, "FOLDER_OR_FEATURES",
               "; or one file that `nphybrid embed` wrote (.h5, .npy, .parquet), with --labels for its pictures")
-    verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="where the head goes")
+    verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="write the classifier to this file")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
-                      help="logistic regression, or least squares onto -1 and 1, which is the ViT paper's (default "
+                      help="logistic regression, or ridge: least squares onto -1 and 1, as in the ViT paper (default "
                            "logistic)")
     verb.add_argument("--folds", type=positive, default=5, metavar="N",
-                      help="of cross-validation (default 5, at most one per picture)")
-    verb.add_argument("--seed", type=int, default=0, metavar="N", help="of the choice of folds (default 0)")
+                      help="how many folds the cross-validation has (default 5, at most one per picture)")
+    verb.add_argument("--seed", type=int, default=0, metavar="N",
+                      help="the seed of the random folds (default 0)")
     add_model(verb)
-    add_arithmetic(verb)
+    add_engine(verb)
     add_format(verb)
-    return verb
 
 
 def run(args):
-    """Write the head, and print the report."""
+    """Write the classifier, and print the report."""
     from ..checkpoint import write_head
     from ..classifier import scores, teach
     check_target(args, args.output, ".h5")
     if args.confusion is not None:
         check_target(args, args.confusion, ".png")
-    files, names, errors = (_of_file if _is_file_of_features(args.images[0]) else _of_pictures)(args)
+    files, names, errors = (_read_features if _is_file_of_features(args.images[0]) else _compute_features)(args)
     names = teach.readable_names(names, errors)
     head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
@@ -52,8 +62,11 @@ def _is_file_of_features(path):
     return path.endswith(SUFFIXES) and not os.path.isdir(path)
 
 
-def _of_file(args):
-    """Features that `nphybrid embed` wrote, the classes of its whole list, and the errors of those that failed."""
+def _read_features(args):
+    """The features in the file that `nphybrid embed` wrote.
+
+    -> Features, the classes of all pictures in the file, {position: error} of those that failed
+    """
     from ..classifier import classes
     from ..features import files
     path = args.images[0]
@@ -61,24 +74,25 @@ def _of_file(args):
         raise ValueError(f"{path}: expected one file of features, and --labels for its pictures")
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file of features")
-    found = files.contents(path)
-    values = files.features_of(found)
-    if args.model is not None and model_hash(args) != values.model:
-        raise ValueError(f"{path} holds features of the model with SHA-256 {values.model}, but {args.model} has "
-                         f"{model_hash(args)}")
-    return values, classes.of_file(args.labels, found.names), found.errors
+    contents = files.contents(path)
+    features = files.features_of(contents)
+    if args.model is not None and (digest := model_file(args).sha256()) != features.model:
+        raise ValueError(f"{path} holds features of the model with SHA-256 {features.model}, but the SHA-256 of "
+                         f"{args.model} is {digest}")
+    return features, classes.of_file(args.labels, contents.names), contents.errors
 
 
-def _of_pictures(args):
-    """The features of pictures, the classes of all of them, and the errors of those that failed."""
+def _compute_features(args):
+    """The features of pictures.  -> as `_read_features`"""
     from ..batch import progress
     from ..classifier import teach
-    sources, names = known(args)
+    sources, names = find_known(args)
     # Raises what is wrong with the classes before anything is computed.
     teach.readable_names(names)
-    values, errors = teach.features_of(load_model(args), model_hash(args), sources, args.batch,
-                                       lambda rows: progress.with_progress(rows, len(sources), quiet=args.quiet))
-    return values, names, errors
+    model = load_model(args)
+    features, errors = teach.features_of(model, loaded_sha256(args), sources, args.batch,
+                                         lambda rows: progress.with_progress(rows, len(sources), quiet=args.quiet))
+    return features, names, errors
 
 
 def _matrix(report):

@@ -1,32 +1,33 @@
-"""The standard streams of the command line: closed ones, a reader that left, interrupts."""
-import _thread
+"""The standard streams of the command line: closed streams, a reader that left, interrupts."""
 import contextlib
 import os
-import select
 import sys
-import threading
 
 
-def _reader_left():
-    """Whether it is stdout that nobody reads any more, as after `| head`; then it leads nowhere from here on."""
+def stdout_reader_left():
+    """Whether nobody reads stdout any more, as after `| head`.  If so, stdout leads to the null device from then on."""
+    import select
     try:
         stdout = sys.stdout.fileno()
-    except (OSError, ValueError):                           # a notebook's is no file
+    except (OSError, ValueError):                           # in a Jupyter notebook, stdout is not a file
         return False
     if hasattr(select, "poll"):
         poll = select.poll()
         poll.register(stdout, select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return False
-    # Python would complain once more when it closes stdout.
+    # Otherwise Python reports the broken pipe again when it closes stdout.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
     return True
 
 
 @contextlib.contextmanager
-def _closed_streams_open():
-    """Standard streams that the caller closed, and Python left None, are open in the block: empty to read from, for
-    errors a sink; what is written to stdout must not get lost, and is an error: io.UnsupportedOperation."""
+def reopen_closed_streams():
+    """Open, for the block, the standard streams that the caller closed, which Python leaves None.
+
+    stdin is empty, and what is written to stderr is discarded. Writing to stdout raises io.UnsupportedOperation,
+    because data must not be lost silently.
+    """
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:
         setattr(sys, name, open(os.devnull, "w" if name == "stderr" else "r"))
@@ -38,18 +39,21 @@ def _closed_streams_open():
 
 
 @contextlib.contextmanager
-def _every_interrupt_counts():
-    """Ctrl-C that fell into a callback or a __del__, where Python prints and forgets it, comes once more."""
+def repeat_lost_interrupts():
+    """Raise KeyboardInterrupt again when it was raised in a callback or a __del__, where Python only prints it."""
     hook, timers = sys.unraisablehook, []
 
-    def again(found):
-        if issubclass(found.exc_type, KeyboardInterrupt):
-            # At once it would fall into the same callback.
+    def interrupt_again(lost):
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            import _thread
+            import threading
+
+            # At once, it would be raised in the same callback.
             timers.append(threading.Timer(0.02, _thread.interrupt_main))
             timers[-1].start()
         else:
-            hook(found)
-    sys.unraisablehook = again
+            hook(lost)
+    sys.unraisablehook = interrupt_again
     try:
         yield
     finally:

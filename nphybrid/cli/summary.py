@@ -1,30 +1,35 @@
-"""What a network is made of, and what it costs, from its sizes alone."""
+"""What a network consists of, and what one forward pass costs."""
 import os
 from dataclasses import replace
 
-from .options import add_format, show
+from .options import BUNDLED, add_format, show
+
+DESCRIPTION = """\
+Print a row per state of the forward pass of one picture: its shape, the parameters that are read for it, and the
+multiply-adds that it takes. A row holds only what its own state adds: the row blocks.0 is the last linear layer of
+block 0, not the whole block. Nothing is computed and no weight is read.
+"""
 
 
-def add(verbs):
+def add(verb):
     """A model, a configuration or a preset."""
-    verb = verbs.add_parser("summary", help="print shapes, parameters and multiply-adds of a model or a config")
+    verb.description = DESCRIPTION
     verb.add_argument("model", nargs="?", metavar="MODEL",
-                      help="a file, a folder, a config.json, owner/name on the hub, or a preset such as "
-                           "R50+ViT-B/16")
+                      help="a file, a folder, a config.json, owner/name on the Hugging Face hub, or a preset such as "
+                           f"R50+ViT-B/16 (default: {BUNDLED})")
     add_format(verb)
-    return verb
 
 
 def run(args):
-    """Print a row per state: shape, parameters, multiply-adds of one image."""
+    """Print a row per state: shape, parameters, multiply-adds of one picture."""
     from ..modelfile import summary
-    rows = summary.summary(_sizes(args.model))
-    show(args, [row._asdict() for row in rows], summary.summary_table(rows))
+    rows = summary.summarize(_network_config(args.model))
+    show(args, [row._asdict() for row in rows], summary.format_text(rows))
     return 0
 
 
-def _sizes(model):
-    """The `Config` of a preset, or of what lies at a path."""
+def _network_config(model):
+    """The `Config` of a preset, or of the model or configuration at a path."""
     from ..api.load import class_of
     from ..checkpoint import default_model, hub, read_config
     from ..config import PRESETS
@@ -32,8 +37,8 @@ def _sizes(model):
         return PRESETS[model]
     path = model or default_model()
     if not (os.path.exists(path) or hub.is_name(path)):
-        raise FileNotFoundError(f"{path} is no file or folder, and no preset; those are {', '.join(PRESETS)}")
+        raise FileNotFoundError(f"{path} is not a file, a folder or a preset; the presets are {', '.join(PRESETS)}")
     fields = read_config(path)
     kind = class_of(fields, path)
-    sizes = kind.config_class.from_dict(fields).network_config()
-    return sizes if kind.has_head else replace(sizes, classes=0)
+    network_config = kind.config_class.from_dict(fields).network_config()
+    return network_config if kind.has_head else replace(network_config, classes=0)

@@ -1,27 +1,28 @@
-"""What a network computes on its way: every state of the walk, and its share of the time."""
+"""Every state of a forward pass, and its share of the time."""
 from .loading import load_model
-from .options import add_arithmetic, add_format, add_model, show
+from .options import add_engine, add_format, add_model, show
 from .targets import check_target
 
-# Of a state of the bundled model, the share of the time varied by half and more between 11 walks.
+# Between 11 forward passes, the share of the time that a state of the bundled model takes varied by half and more.
 RUNS = 5
 
+DESCRIPTION = f"""\
+Print a row per state of the forward pass: shape, mean, root mean square, and time. The names are those of
+`nphybrid summary`, and the same for both engines. The states are of one forward pass, which keeps them; the times
+are medians of {RUNS} more, which keep nothing, because keeping states takes time. The attention weights have no
+time: a forward pass that does not keep them never stores them.
+"""
 
-def add(verbs):
-    """A picture, a model, how to compute it, and where to keep the states."""
-    verb = verbs.add_parser("trace", help="print every state of the walk of a picture: mean, rms, share of time",
-                            description="Print a row per state of the walk, by the names of `nphybrid summary`, which "
-                            "are those of both engines: shape, mean, root of the mean square, and time. Keeping states "
-                            "takes time of its own, most of all the attention weights, which otherwise never leave the "
-                            f"cache; so the states are of one walk, and the times the medians of {RUNS} more that keep "
-                            "nothing, in which the weights are no state.")
-    verb.add_argument("image", metavar="IMAGE")
+
+def add(verb):
+    """A picture, a model, how to compute it, and where the states go."""
+    verb.description = DESCRIPTION
+    verb.add_argument("image", metavar="IMAGE", help="a picture")
     add_model(verb)
-    add_arithmetic(verb)
+    add_engine(verb)
     verb.add_argument("--save", metavar="TRACE.npz",
-                      help="write every state to an .npz, two of which `nphybrid compare` lays side by side")
+                      help="write every state to this .npz file; `nphybrid compare` compares two of them")
     add_format(verb)
-    return verb
 
 
 def run(args):

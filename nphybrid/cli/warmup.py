@@ -1,27 +1,31 @@
-"""Every kernel compiled ahead."""
+"""Every kernel compiled before its first use."""
 import sys
 
 from .loading import announce_compilation
 
+DESCRIPTION = """\
+Compile every kernel now, so that no later run has to compile.
+"""
 
-def add(verbs):
-    """Whether to tidy up too."""
-    verb = verbs.add_parser("warmup", help="compile every kernel now")
+
+def add(verb):
+    """Whether to delete old kernels too."""
+    verb.description = DESCRIPTION
     verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions")
-    return verb
 
 
 def run(args):
-    """Compile every kernel now; with --prune, delete what other versions have left behind."""
-    from ..machine.warmup import kept, prune, warm
+    """Compile every kernel; with --prune, delete those of other versions."""
+    from ..machine import warmup
     from ..ops import cache
     if cache.CACHE is None:
-        print("nphybrid: nothing to warm up, for no kernel can be kept: see `nphybrid doctor`", file=sys.stderr)
+        print("nphybrid: nothing to compile, because no kernel can be kept: see `nphybrid doctor`", file=sys.stderr)
         return 1
     announce_compilation("numba")
-    compiled, seconds = warm()
-    folder, done = kept(), f"compiled {compiled}" if compiled else "warm already"
+    compiled, seconds = warmup.compile_kernels()
+    folder = warmup.kept_kernels()
+    done = f"compiled {compiled}" if compiled else "already compiled"
     print(f"{done}, {seconds:.1f} s: {folder.kernels} kernels, {folder.bytes / 1e6:.1f} MB, in {cache.CACHE}")
-    for gone in prune() if args.prune else ():
-        print(f"deleted {gone.path}, {gone.bytes / 1e6:.1f} MB")
+    for deleted in warmup.prune() if args.prune else ():
+        print(f"deleted {deleted.path}, {deleted.bytes / 1e6:.1f} MB")
     return 0

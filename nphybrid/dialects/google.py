@@ -4,7 +4,7 @@ import threading
 
 from ..pictures.resample import TF_BILINEAR
 from ..tensorfile import FormatError
-from .layout import MOST_BLOCKS, ROW, SAME, TABLE, Layout, derived, cut
+from .layout import MOST_BLOCKS, ROW, SAME, TABLE, Layout, cut, derived
 from .preprocessing import _check
 from .shapes import _bit, _count, _stages, _vit
 from .timm import INTERPOLATIONS

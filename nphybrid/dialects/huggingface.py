@@ -1,7 +1,7 @@
 """Hugging Face's dialect: its names, and the image processor of its plain ViT."""
 
 
-from .layout import CONV, PATCH, ROW, TABLE, prefixed, linear_entries, norm_entries
+from .layout import CONV, PATCH, ROW, TABLE, linear_entries, norm_entries, prefixed
 
 _UNIT = "encoder.stages.{}.layers.{}"
 

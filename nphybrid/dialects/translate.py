@@ -19,7 +19,7 @@ from ..params import named_leaves
 from ..tensorfile import FormatError
 from . import google, guess, timm
 from .google import jax_names
-from .layout import derived, refuse_misfits, entry
+from .layout import derived, entry, refuse_misfits
 from .timm import timm_names
 
 TABLES = {"timm": timm_names, "JAX": jax_names, "BiT": jax_names}

@@ -1,1 +1,1 @@
-"""What is asked of a computer: what it has, how fast it is, what is compiled."""
+"""What a computer has, how fast it is, and which kernels are compiled on it."""

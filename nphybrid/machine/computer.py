@@ -1,4 +1,4 @@
-"""The computer, as far as a measurement or a diagnosis has to name it.  Imports nothing heavy."""
+"""The computer that a measurement or a diagnosis names.  Imports only the standard library."""
 import contextlib
 import os
 import platform
@@ -12,9 +12,9 @@ from .. import __version__
 PACKAGES = ("NumPy", "Numba", "llvmlite", "Pillow", "h5py")
 
 
-def versions():
-    """{name: version} of nphybrid, Python and the packages; None for one that is not installed."""
-    found = {"nphybrid": __version__, "Python": platform.python_version()}
+def versions() -> dict[str, str | None]:
+    """{name: version} of nphybrid, Python and the packages; None for a package that is not installed."""
+    found: dict[str, str | None] = {"nphybrid": __version__, "Python": platform.python_version()}
     for name in PACKAGES:
         try:
             found[name] = metadata.version(name)
@@ -23,8 +23,8 @@ def versions():
     return found
 
 
-def cpu_name(cpuinfo="/proc/cpuinfo"):
-    """What the CPU calls itself: for display, nothing is decided by it."""
+def cpu_name(cpuinfo="/proc/cpuinfo") -> str:
+    """The model name of the CPU, for display only."""
     with contextlib.suppress(OSError):
         for line in Path(cpuinfo).read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
@@ -36,14 +36,14 @@ def cpu_name(cpuinfo="/proc/cpuinfo"):
     return platform.processor() or platform.machine()
 
 
-def allowed():
-    """How many cores this process may run on, of how many."""
+def allowed() -> tuple[int, int]:
+    """How many cores this process may run on, and how many there are."""
     cores = os.cpu_count() or 1
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores), cores
 
 
-def quota(groups="/sys/fs/cgroup"):
-    """How many cores' time the container may use, by Linux's control groups; None where there is no limit."""
+def quota(groups="/sys/fs/cgroup") -> float | None:
+    """How many cores' time a Linux container may use (cgroups); None without a limit."""
     with contextlib.suppress(OSError, ValueError):
         limit, period = Path(groups, "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -53,10 +53,10 @@ def quota(groups="/sys/fs/cgroup"):
     return None
 
 
-def peak_memory():
-    """The most bytes this process has held in memory so far; None where nobody counts them.
+def peak_memory() -> int | None:
+    """The most bytes that this process has had in memory so far; None where the system does not count them.
 
-    Linux: VmHWM, which begins anew with the program; getrusage would add what its parent had.
+    On Linux this is VmHWM, which starts anew with the program; getrusage would include the memory of the parent.
     """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()

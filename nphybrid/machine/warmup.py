@@ -1,8 +1,8 @@
-"""Every kernel of a model compiled ahead of its first use, and the folders of other versions cleared away.
+"""Compile every kernel of a model before its first use, and delete the kernels of other versions.
 
-Two tiny networks speak every word of the vocabulary. That is enough, for a kernel is compiled for the kinds of its
-arguments, never for their sizes. Several processes may do it at once: Numba writes each file beside its place and
-moves it there.
+Two tiny networks call every operation. That is enough, because a kernel is compiled for the types of its arguments,
+not for their sizes. Several processes may do this at once: Numba writes each file under a temporary name and renames
+it.
 """
 import contextlib
 import json
@@ -16,7 +16,7 @@ import numpy as np
 
 from .. import model, params
 from ..config import Config
-from ..ops import PAIRS, implementation, cache, floats_of, kernels
+from ..ops import PAIRS, cache, floats_of, implementation, kernels
 from ..tensorfile import write_json
 from ..trace import Discard, Trace
 
@@ -24,48 +24,51 @@ HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, wid
                 classes=3)
 BIT = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, unit="preactivation", padding="symmetric",
              pool_padding="valid", width=0, blocks=0, heads=0, hidden=0, classes=3)
-OURS = re.compile(r"\w+-[0-9a-f]{16}")    # how ops/jit.py names a folder
-LIST = "warm.json"                        # the names of all kernels, written once all are there
+FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # how ops/cache.py names a folder
+LIST = "warm.json"                                  # the names of all kernels, written when all are compiled
 
 
 class Folder(NamedTuple):
     """A folder of compiled kernels."""
-    path: Path
+    path: Path | None
     kernels: int
     bytes: int
 
 
-def speak(ops, dtype=np.float32):
-    """Walk both tiny networks, once with the attention weights and once without."""
+def run_tiny_networks(ops, dtype="float32"):
+    """Run a forward pass of both tiny networks, with the attention weights and without.
+
+    ops: an implementation of the operations. dtype: as `ops.prepare` takes it.
+    """
     floats = floats_of(dtype)
-    for config, walk in (HYBRID, model.hybrid), (BIT, model.bit):
+    for config, network in (HYBRID, model.hybrid), (BIT, model.bit):
         shapes = params.shapes(config, pooler=bool(config.blocks))
         tree = params.tree_map(lambda name, array: array.astype(floats), params.random(shapes, seed=0))
         tree = ops.prepare(tree, config, dtype)
-        for out in Trace(), Discard():
-            walk(np.zeros((1, *config.image, 3), floats), tree, config, ops, out)
+        for trace in Trace(), Discard():
+            network(np.zeros((1, *config.image, 3), floats), tree, config, ops, trace)
 
 
-def warm():
-    """Compile what is not yet compiled.  -> (how many kernels that were, seconds)
+def compile_kernels() -> tuple[int, float]:
+    """Compile the kernels that are not compiled yet.  -> how many those were, seconds
 
-    >>> from nphybrid.machine.warmup import warm
-    >>> warm()[0] >= 0, warm()[0]
+    >>> from nphybrid.machine.warmup import compile_kernels
+    >>> compile_kernels()[0] >= 0, compile_kernels()[0]
     (True, 0)
     """
-    before, start = kept(), time.perf_counter()
+    before, start = kept_kernels(), time.perf_counter()
     for engine, dtype in PAIRS:
         if engine == "numba":
-            speak(implementation(engine, dtype), dtype)
-    after = kept()
+            run_tiny_networks(implementation(engine, dtype), dtype)
+    after = kept_kernels()
     if after.path and (not is_warm() or after.kernels > before.kernels):
         write_json(after.path / LIST, sorted(file.name for file in after.path.glob("*.nbc")))
     return after.kernels - before.kernels, time.perf_counter() - start
 
 
-def is_warm():
-    """Whether `warm` was here, and everything it compiled is still there."""
-    path = kept().path
+def is_warm() -> bool:
+    """Whether `compile_kernels` has run, and every kernel that it compiled is still there."""
+    path = kept_kernels().path
     if path is None:
         return False
     try:
@@ -74,37 +77,38 @@ def is_warm():
         return False
 
 
-def kept():
-    """The kernels that this copy of the package has compiled so far.  -> Folder; its path is None where none is kept
+def kept_kernels() -> Folder:
+    """The kernels that this copy of the package has compiled so far.  -> Folder; its path is None if none can be kept
 
-    Numba gives each copy a folder of its own, named after where the sources lie.
+    Numba gives each copy of the package a folder that is named after the place of the sources.
     """
     if cache.CACHE is None:
         return Folder(None, 0, 0)
     path = next(value.stats.cache_path for value in vars(kernels).values() if hasattr(value, "stats"))
-    return _measured(Path(path))
+    return _measure(Path(path))
 
 
-def stale():
-    """The cache folders of other versions, sources, CPUs and instruction sets, beside the one in use.  -> [Folder]"""
+def stale_folders() -> list[Folder]:
+    """The folders beside the one in use: of other versions, sources, CPUs and instruction sets."""
     if cache.CACHE is None:
         return []
-    return [_measured(path) for path in sorted(cache.CACHE.parent.iterdir())
-            if OURS.fullmatch(path.name) and path.is_dir() and not path.is_symlink() and path != cache.CACHE]
+    return [_measure(path) for path in sorted(cache.CACHE.parent.iterdir())
+            if FOLDER_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink() and path != cache.CACHE]
 
 
-def prune():
-    """Delete the stale folders.  -> [Folder], those that are gone"""
-    gone = stale()
-    for folder in gone:
-        shutil.rmtree(folder.path)
-    return gone
+def prune() -> list[Folder]:
+    """Delete the stale folders.  -> the folders that were deleted"""
+    folders = stale_folders()
+    for folder in folders:
+        shutil.rmtree(str(folder.path))
+    return folders
 
 
-def _measured(path):
+def _measure(path):
+    """Count the kernels and the bytes in a folder.  -> Folder"""
     kernels = size = 0
     for file in path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):      # another process moved it into its place
+        with contextlib.suppress(FileNotFoundError):      # another process has just renamed it
             size += file.stat().st_size if file.is_file() else 0
             kernels += file.suffix == ".nbc"
     return Folder(path, kernels, size)

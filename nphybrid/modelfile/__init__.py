@@ -1,1 +1,1 @@
-"""What is done with a model file: the verbs convert, inspect, verify, compare and summary."""
+"""What the verbs convert, inspect, verify, compare and summary do with a model file."""

@@ -1,79 +1,85 @@
-"""What a walk shows, as tables.
+"""The states of a network: their shapes, parameters and multiply-adds.
 
-`summary` walks the one network with a third arithmetic, which knows shapes and counts multiply-adds but computes
-nothing, so that its rows cannot disagree with the model. `states` says what a real walk computed, and how long it took.
+`summarize` runs the network with a third implementation of the operations, which computes shapes and counts
+multiply-adds but computes no values. So the rows cannot disagree with the model.
 """
 import math
 from typing import NamedTuple
 
 import numpy as np
 
-from ..config import window_count
+from ..config import Config, window_count
 from ..model import bit, hybrid
-from ..params import Shape, tree_map, named_leaves, shapes
+from ..params import Shape, named_leaves, shapes, tree_map
 from ..text import dimensions, table
 from ..trace import Trace
 
 
 class Row(NamedTuple):
-    """One state of the walk: what made it, and at what cost for one image."""
+    """One state of the forward pass: its shape, and what it adds to the cost of one image."""
     name: str
     shape: tuple
     parameters: int
     multiply_adds: int
 
 
-def summary(config):
-    """A row per state of a network, for one image.  Config -> list of Row
+def summarize(config: Config) -> list[Row]:
+    """A row per state of a network, for one image.
+
+    A row counts what is read and computed after the state before it: the row of an encoder block counts only the last
+    linear layer of that block.
 
     >>> from nphybrid import PRESETS
-    >>> rows = summary(PRESETS["R50+ViT-B/16"])
+    >>> rows = summarize(PRESETS["R50+ViT-B/16"])
     >>> rows[1], sum(row.parameters for row in rows)
     (Row(name='stem.conv', shape=(1, 192, 192, 64), parameters=9408, multiply_adds=346816512), 98950952)
     """
-    tree, ops = shapes(config), Counting()
-    ledger = Ledger(ops)
-    walk = hybrid if config.blocks else bit
-    walk(_blank((1, *config.image, config.channels)), ops.prepare(tree, config), config, ops, ledger)
-    owned = dict.fromkeys(ledger, 0)
+    tree, ops = shapes(config), ShapeOperations()
+    trace = CostTrace(ops)
+    network = hybrid if config.blocks else bit
+    network(_blank((1, *config.image, config.channels)), ops.prepare(tree, config), config, ops, trace)
+    parameters = dict.fromkeys(trace, 0)
     for name, shape in named_leaves(tree).items():
-        owned[_owner(name, ledger)] += math.prod(shape)
-    return [Row(name, ledger[name].shape, owned[name], ledger.costs[name]) for name in ledger]
+        parameters[_state_of(name, trace)] += math.prod(shape)
+    return [Row(name, trace[name].shape, parameters[name], trace.costs[name]) for name in trace]
 
 
-def _owner(name, states):
-    """The state that a learned array goes into: the one of its own path, or of the nearest path around it."""
+def _state_of(name, states):
+    """The state in whose row a learned array is counted: the one named like the array, or like the closest part of the
+    network around it."""
     name = name.replace("head.", "logits.")
     while name and name not in states:
         name = name.rpartition(".")[0]
     return name
 
 
-def summary_table(rows):
-    """Rows of `summary` as text, with their sums."""
+def format_text(rows: list[Row]) -> str:
+    """The rows of `summarize` as a table, with their sums."""
     cells = [(row.name, dimensions(row.shape[1:]), f"{row.parameters:,}", f"{row.multiply_adds:,}") for row in rows]
     total = ("total", "", f"{sum(row.parameters for row in rows):,}", f"{sum(row.multiply_adds for row in rows):,}")
     return table([("state", "shape", "parameters", "multiply-adds"), *cells, total], "<<>>")
 
 
-class Ledger(Trace):
-    """A Trace that notes what each state cost."""
+class CostTrace(Trace):
+    """A Trace that also records the multiply-adds of each state."""
 
     def __init__(self, ops):
         super().__init__()
-        self.ops, self.costs = ops, {}
+        self.ops = ops
+        self.costs = {}
 
     def wants(self, name):
-        """Everything but the attention weights, which cost the same unseen."""
+        """Every state except the attention weights: attention costs the same with and without them."""
         return not name.endswith(".weights")
 
     def __setitem__(self, name, state):
         super().__setitem__(name, state)
-        self.costs[name], self.ops.multiply_adds = self.ops.multiply_adds, 0
+        self.costs[name] = self.ops.multiply_adds
+        self.ops.multiply_adds = 0
 
 
-class Counting:
-    """The vocabulary of `ops` on arrays without content: shapes come out right, multiply-adds are added up."""
+class ShapeOperations:
+    """The operations of `ops` on arrays without content: the shapes are right, and multiply-adds are added up."""
 
     def __init__(self):
         self.multiply_adds = 0
@@ -83,7 +89,8 @@ class Counting:
 
     def conv2d(self, x, kernel, stride, dilation, padding):
         KH, KW, C, O = kernel.shape
-        rows, columns = (window_count(n, k, stride, dilation, pad) for n, k, pad in zip(x.shape[1:3], (KH, KW), padding))
+        rows, columns = (window_count(n, taps, stride, dilation, pad)
+                         for n, taps, pad in zip(x.shape[1:3], (KH, KW), padding))
         self.multiply_adds += len(x) * rows * columns * KH * KW * C * O
         return _blank((len(x), rows, columns, O))
 

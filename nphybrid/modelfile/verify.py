@@ -1,7 +1,7 @@
-"""Is this file still the network that was converted, and does this machine compute it?
+"""Does a file still hold the network that was converted, and does this computer compute it?
 
-An `.h5` keeps, from its conversion, a checksum per array and the float64 logits of a built-in picture. Here both are
-recomputed: by the reference engine in float64, where next to nothing may differ, and by the engine of one's choice.
+An `.h5` file stores, since its conversion, a checksum per array and the float64 logits of a built-in picture. Both are
+recomputed here: the logits by the reference engine in float64, with almost no error allowed, and by another engine.
 """
 from dataclasses import replace
 from typing import NamedTuple
@@ -9,8 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .. import checkpoint
-from ..api.load import load
-from ..api.processor import ViTHybridImageProcessor
+from ..api.load import build_model
 from ..config import PRESETS, Config
 from ..ops import implementation
 from ..pictures.decode import open_picture
@@ -18,9 +17,9 @@ from ..tensorfile import FormatError
 from ..text import shortened, table
 from ..trace import Trace
 
-# The bound of the golden values' error, of max|a - b| / max|b| in float64 and of max|a - b| / std(b) in the others; and
-# the largest observed: the model that comes along, and, with fresh weights, R+ViT-Ti/16, R26+ViT-S/32, BiT-R50x1 and
-# R50+ViT-B/16.
+# The bound of the golden values' error: max|a - b| / max|b| in float64, max|a - b| / std(b) in the other dtypes. Beside
+# it the largest observed error: of the bundled model, and, with fresh weights, of R+ViT-Ti/16, R26+ViT-S/32, BiT-R50x1
+# and R50+ViT-B/16.
 BOUNDS = {
     ("reference", "float64"): 1e-9,       # 2e-15
     ("reference", "float32"): 3e-4,       # 5.3e-5
@@ -30,15 +29,15 @@ BOUNDS = {
 
 
 class Check(NamedTuple):
-    """One question to a file, and its answer."""
+    """One check of a file, and its result."""
     what: str
-    bound: float | str                    # of an error, or what is expected
+    bound: float | str                    # the largest error allowed, or the expected value
     found: float | str
     ok: bool
 
 
 class Published(NamedTuple):
-    """What its authors tell about a network, by which everyone can recognize it."""
+    """What the authors of a network published about one picture."""
     name: str
     network_config: Config
     picture: tuple                        # its name, its width and height in pixels
@@ -52,15 +51,15 @@ PUBLISHED = Published("google/vit-hybrid-base-bit-384", replace(PRESETS["R50+ViT
 PUBLISHED_BOUND = 1e-3                    # they are rounded to 4 digits, and were computed in float32
 
 
-def verified(path, engine="numba", dtype="float32", precision="highest", image=None):
-    """Every check of an `.h5`.  -> list of Check
+def verify_model(path, engine="numba", dtype="float32", precision="highest", image=None) -> list[Check]:
+    """Check an `.h5` file.
 
-    image: the path of the picture whose logits are published, for the published network. Where a checksum is wrong,
-    nothing is computed. Raises FormatError for a file that breaks a rule of its format or keeps no golden logits;
-    ValueError for an unknown engine, or an image that nothing is published about; OSError.
+    image: the path of the picture whose logits are published, for the published network. If a checksum is wrong,
+    nothing is computed. Raises FormatError for a file that breaks a rule of its format or stores no golden logits;
+    ValueError for an unknown engine, or for an image or network about which nothing is published; OSError.
 
     >>> from nphybrid import default_model
-    >>> for check in verified(default_model(), engine="reference"):
+    >>> for check in verify_model(default_model(), engine="reference"):
     ...     print(check.what, check.ok)
     SHA-256 of 117 arrays True
     10 numbers of logits, reference float64: max|a - b| / max|b| True
@@ -70,20 +69,23 @@ def verified(path, engine="numba", dtype="float32", precision="highest", image=N
     source = checkpoint.read(path)
     golden = checkpoint.golden_state(source.manifest, path)
     if golden is None:
-        raise FormatError(f"{path} keeps no golden logits, by which it could be verified; an .h5 that "
-                          "`nphybrid convert SOURCE TARGET.h5` writes does")
-    checks = [_checksums(source.arrays)]
+        raise FormatError(f"{path} stores no golden logits to compare with; expected an .h5 that "
+                          "`nphybrid convert SOURCE TARGET.h5` wrote")
+    checks = [_check_checksums(source.arrays)]
     if not checks[0].ok:
         return checks
-    exact = load(path, engine="reference", dtype="float64")
-    checks += [_recomputed(exact, *golden, path)]
+    exact = build_model(source, engine="reference", dtype="float64")
+    checks.append(_check_golden(exact, *golden, path))
     if (engine, dtype) != ("reference", "float64"):
-        checks += [_recomputed(load(path, engine=engine, dtype=dtype, precision=precision), *golden, path)]
-    return checks if image is None else checks + _published(exact, image)
+        model = build_model(source, engine=engine, dtype=dtype, precision=precision)
+        checks.append(_check_golden(model, *golden, path))
+    if image is not None:
+        checks += _check_published(exact, image)
+    return checks
 
 
-def _checksums(arrays):
-    """Read every array once; its reader compares the checksum."""
+def _check_checksums(arrays):
+    """Read every array; reading compares the checksum."""
     damaged = []
     for name, array in arrays.items():
         try:
@@ -93,40 +95,47 @@ def _checksums(arrays):
     return Check(f"SHA-256 of {len(arrays)} arrays", "as stored", ", ".join(damaged) or "as stored", not damaged)
 
 
-def _recomputed(model, state, golden, path):
-    """The golden values once more, by a model's engine."""
-    out = Trace(keep={state})
-    model.run_into(out, checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2))
-    if state not in out or out[state].size < len(golden):
-        found = f"{out[state].size} numbers" if state in out else "no state of that name"
+def _check_golden(model, state, golden, path):
+    """Recompute the golden values of a state with a model, and compare."""
+    trace = Trace(keep={state})
+    model.run_into(trace, checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2))
+    if state not in trace or trace[state].size < len(golden):
+        found = f"{trace[state].size} numbers" if state in trace else "no state of that name"
         raise FormatError(f"{path}: golden holds {len(golden)} numbers of {shortened(state)}; this network has {found}")
-    apart = np.abs(out[state].reshape(-1)[:len(golden)] - golden).max()
-    exact, bound = model.dtype == "float64", BOUNDS[model.engine, model.dtype]
-    error = float(apart / ((0 if exact else golden.std()) or np.abs(golden).max() or 1))
-    return Check(f"{len(golden)} numbers of {state}, {model.engine} {model.dtype}: "
-                 f"max|a - b| / {'max|b|' if exact else 'std(b)'}", bound, error, error <= bound)
+    difference = np.abs(trace[state].reshape(-1)[:len(golden)] - golden).max()
+    if model.dtype == "float64":
+        measure, size = "max|a - b| / max|b|", 0
+    else:
+        measure, size = "max|a - b| / std(b)", golden.std()
+    # A single number has no standard deviation.
+    error = float(difference / (size or np.abs(golden).max() or 1))
+    bound = BOUNDS[model.engine, model.dtype]
+    return Check(f"{len(golden)} numbers of {state}, {model.engine} {model.dtype}: {measure}", bound, error,
+                 error <= bound)
 
 
-def _published(model, image):
-    """The published logits and label, by a model of the published sizes in float64."""
-    name, sizes, (picture, *size), logits, label = PUBLISHED
-    if model.network_config != sizes:
+def _check_published(model, image):
+    """Compare the published logits and label with those of a float64 model of the published network."""
+    name, network_config, (picture, *size), logits, label = PUBLISHED
+    if model.network_config != network_config:
         raise ValueError(f"image: logits are published for {name}, and this is another network")
     opened = open_picture(image)
     if opened.size != tuple(size):
         raise ValueError(f"{image} has {opened.size[0]} x {opened.size[1]} pixels; logits are published for {picture}, "
                          f"{size[0]} x {size[1]}")
-    if model.processor is None:
-        raise ValueError("image: this file came without an image processor")
-    processor = ViTHybridImageProcessor.from_dict(model.processor)
-    found = model(processor(opened, return_tensors="np").pixel_values).logits[0]
-    error, best = float(np.abs(found[:len(logits)] - logits).max()), model.config.id2label[int(found.argmax())]
+    found = model(model.image_processor()(opened, return_tensors="np").pixel_values).logits[0]
+    error = float(np.abs(found[:len(logits)] - logits).max())
+    best = model.config.id2label[int(found.argmax())]
     return [Check(f"published logits of {name}: max|a - b|", PUBLISHED_BOUND, error, error <= PUBLISHED_BOUND),
             Check("published label", label, best, best == label)]
 
 
-def shown(checks):
-    """The checks as a text, a row each."""
-    rows = [(check.what, *(f"{each:.1e}" if isinstance(each, float) else each for each in check[1:3]),
-             "ok" if check.ok else "FAILED") for check in checks]
+def format_text(checks: list[Check]) -> str:
+    """A table with a row per check."""
+    rows = [(check.what, _format(check.bound), _format(check.found), "ok" if check.ok else "FAILED")
+            for check in checks]
     return table([("check", "bound", "found", ""), *rows], "<<<<")
+
+
+def _format(value):
+    return f"{value:.1e}" if isinstance(value, float) else value

@@ -14,8 +14,8 @@ import pytest
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitModel, FormatError, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel, checkpoint,
                       default_model)
-from nphybrid.ops import packed, threads
 from nphybrid.dialects.layout import entry
+from nphybrid.ops import packed, threads
 from nphybrid.params import named_leaves
 from nphybrid.tensorfile import Stored, h5_documents, read_h5, read_safetensors, write_h5, write_safetensors
 

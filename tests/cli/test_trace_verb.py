@@ -64,7 +64,8 @@ def test_both_engines_give_the_same_names_and_shapes(model, cat, traced):
     shapes = [(row["name"], row["shape"], row["dtype"]) for row in slow]
     assert shapes == [(row["name"], row["shape"], row["dtype"]) for row in fast]
     # The sizes of a BiT hold no size of pictures, for it takes any.
-    sizes = [(row.name, list(row.shape), "float32") for row in summary.summary(replace(network.network_config, image=(33, 47)))]
+    rows = summary.summarize(replace(network.network_config, image=(33, 47)))
+    sizes = [(row.name, list(row.shape), "float32") for row in rows]
     assert [row for row in shapes if not row[0].endswith(".weights")] == sizes
     assert [name for name, _, _ in shapes if name.endswith(".weights")] == [
         f"blocks.{l}.weights" for l in range(network.network_config.blocks)]
@@ -173,12 +174,12 @@ def test_compare_reads_what_was_saved(model, cat, root, traced, tmp_path, capsys
 # ---------------------------------------------------------------- refusals
 
 @pytest.mark.parametrize("target, told", [
-    ("folder.npz", "folder.npz cannot be replaced: it is no regular file"),
+    ("folder.npz", "folder.npz cannot be replaced: it is not a regular file"),
     ("dangling.npz", "dangling.npz: there is no folder "),
     ("nowhere/t.npz", "nowhere/t.npz: there is no folder "), ("old.npz/t.npz", "old.npz/t.npz: there is no folder "),
-    ("t.safetensors", "'t.safetensors' is no name for what is written here; expected one that ends in .npz"),
-    ("", "'' is no name for what is written here"),
-    ("locked/t.npz", "locked/t.npz: nothing may be written in "),
+    ("t.safetensors", "'t.safetensors' cannot be written: expected a name that ends in .npz"),
+    ("", "'' cannot be written: expected a name"),
+    ("locked/t.npz", "locked/t.npz: no permission to write in "),
 ], ids=["folder", "link", "no folder", "file as folder", "name", "no name", "locked"])
 def test_a_place_that_cannot_be_written_is_refused_first(target, told, tmp_path, monkeypatch, capsys):
     """Before the model is looked for, which is not there either."""

@@ -1,6 +1,7 @@
 """What keeps the house in order: who imports what, and one decorator."""
 import ast
 import configparser
+import re
 from pathlib import Path
 
 import pytest

@@ -17,7 +17,7 @@ from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.api.presets import configuration, fresh
 from nphybrid.machine import bench, limits
-from nphybrid.machine.bench import Combination, combinations, measured, row, shown
+from nphybrid.machine.bench import Combination, combinations, format_report, measure, measure_in_process
 from nphybrid.machine.profile import laps, stage
 from nphybrid.modelfile import summary
 from nphybrid.ops.target import MR, NR
@@ -39,13 +39,14 @@ FAILED = {**Combination("m.h5", threads=2)._asdict(), "error": "the process ende
 @pytest.fixture(scope="module")
 def figures():
     """What one combination gives, with a profile."""
-    return measured(Combination(BUNDLED, batch=2, runs=5, profile=True))
+    return measure(Combination(BUNDLED, batch=2, runs=5, profile=True))
 
 
 # -- one row ---------------------------------------------------------------------------------------
 
 def test_the_arithmetic_of_a_row(figures):
-    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summary(load(BUNDLED, engine="reference").network_config))
+    config = load(BUNDLED, engine="reference").network_config
+    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(config))
     assert figures["gflop"] == gflop and figures["parameters"] == 1_469_834
     assert figures["images_per_second"] == 2 / figures["median"]
     assert figures["gflops"] == pytest.approx(gflop * figures["images_per_second"])
@@ -65,20 +66,20 @@ def test_runs_are_the_calls_that_count(monkeypatch):
     """The first call is a figure of its own, the second is none, and the median is that of the rest."""
     spent = iter([9.0, 8.0, 3.0, 1.0, 2.0])
     monkeypatch.setattr(bench, "_seconds", lambda model, x: next(spent))
-    found = measured(Combination(BUNDLED, engine="reference", dtype="float64", runs=3))
+    found = measure(Combination(BUNDLED, engine="reference", dtype="float64", runs=3))
     assert [found[key] for key in ("first", "fastest", "median", "slowest")] == [9, 1, 2, 3]
     assert found["limit"] is found["share"] is None and found["compiled"] == 0
 
 
 @pytest.mark.parametrize("engine, dtype", ops.PAIRS)
 def test_every_pair_is_measured(engine, dtype):
-    assert measured(Combination(BUNDLED, engine, dtype, runs=1))["median"] > 0
+    assert measure(Combination(BUNDLED, engine, dtype, runs=1))["median"] > 0
 
 
 def test_a_preset_has_random_weights():
-    found = measured(Combination("R+ViT-Ti/16", runs=1))
+    found = measure(Combination("R+ViT-Ti/16", runs=1))
     assert found["parameters"] == count(shapes(PRESETS["R+ViT-Ti/16"]))
-    assert found["gflop"] == 2e-9 * sum(state.multiply_adds for state in summary.summary(PRESETS["R+ViT-Ti/16"]))
+    assert found["gflop"] == 2e-9 * sum(state.multiply_adds for state in summary.summarize(PRESETS["R+ViT-Ti/16"]))
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -106,7 +107,7 @@ def test_a_profile_has_every_state_and_all_its_work(figures):
     names = [lap["name"] for lap in profile["stages"]]
     assert names == ["input", "stem", "stages.0", "stages.1", "tokens", "norms", "query, key, value", "attention",
                      "out", "fc1", "fc2", "head", "output"]
-    summed = [state.name for state in summary.summary(load(BUNDLED, engine="reference").network_config)]
+    summed = [state.name for state in summary.summarize(load(BUNDLED, engine="reference").network_config)]
     assert [lap["name"] for lap in profile["states"]] == [*summed, "output"]
 
 
@@ -138,7 +139,7 @@ def test_every_state_has_a_stage():
     known = {"input", "stem", *(f"stages.{s}" for s in range(4)), "tokens", "norms", "query, key, value", "attention",
              "out", "fc1", "fc2", "head", "output"}
     for name in "R50+ViT-L/32", "BiT-R50x1":
-        assert {stage(state.name) for state in summary.summary(PRESETS[name])} <= known
+        assert {stage(state.name) for state in summary.summarize(PRESETS[name])} <= known
     assert stage("blocks.11.weights") == "attention" and stage("stages.2.0.norm1") == "stages.2"
     assert stage("something.new") == "something.new"
 
@@ -194,7 +195,7 @@ def test_combinations():
     assert [(each.dtype, each.threads, each.batch) for each in wanted[:4]] == [
         ("float32", 1, 1), ("float32", 1, 4), ("float32", 2, 1), ("float32", 2, 4)]
     assert len(wanted) == 8 and {(each.model, each.runs, each.profile) for each in wanted} == {(BUNDLED, 3, True)}
-    with pytest.raises(FileNotFoundError, match="nowhere.h5 is no file or folder, and no preset; those are R.ViT-Ti"):
+    with pytest.raises(FileNotFoundError, match="nowhere.h5 is not a file, a folder or a preset; the presets are"):
         combinations("nowhere.h5", "numba", ["float32"], ["highest"], [1], [1], 1, False)
 
 
@@ -209,6 +210,17 @@ def test_json_has_a_row_per_combination(capsys):
     assert many["images_per_second"] == 48 / many["median"]
     if sys.platform == "linux":
         assert many["peak_memory"] - one["peak_memory"] > 48 * 32 * 32 * 64 * 4, "the first feature map"
+
+
+def test_the_process_imports_this_copy_of_the_package(monkeypatch):
+    """PYTHONPATH begins with the folder that holds nphybrid, not with a folder inside it."""
+    def refuse(command, env, **options):
+        folder = Path(env["PYTHONPATH"].split(os.pathsep)[0])
+        raise ValueError(f"{folder / 'nphybrid' / 'machine' / 'bench.py'}")
+    monkeypatch.setattr(bench.subprocess, "run", refuse)
+    with pytest.raises(ValueError) as found:
+        measure_in_process(Combination(BUNDLED))
+    assert Path(str(found.value)) == Path(bench.__file__).resolve()
 
 
 def test_markdown_of_a_real_run(capsys):
@@ -237,15 +249,15 @@ def test_a_refusal_is_told_once_and_exits_with_3(tmp_path, capsys):
     printed = capsys.readouterr()
     assert printed.out == "" and printed.err.startswith("nphybrid: ") and printed.err.count("broken.h5") == 1
     with pytest.raises(ValueError, match="expected one of .'reference', 'float32'"):
-        row(Combination(BUNDLED, dtype="float64"))
+        measure_in_process(Combination(BUNDLED, dtype="float64"))
 
 
 @pytest.mark.parametrize("line, told", [
-    ("bench nowhere.h5", "no preset; those are"),
+    ("bench nowhere.h5", "is not a file, a folder or a preset"),
     ("bench --engine numba --dtype float64", "expected one of ('reference', 'float32')"),
     ("bench --precision lowest", "expected one of 'highest', 'high'")])
 def test_refusals_come_before_any_measurement(line, told, monkeypatch, capsys):
-    monkeypatch.setattr(bench, "surroundings", lambda: pytest.fail("it measured"))
+    monkeypatch.setattr(bench, "describe_machine", lambda: pytest.fail("it measured"))
     assert main(line.split()) == 3 and told in capsys.readouterr().err
 
 
@@ -274,7 +286,8 @@ def test_an_interrupt_ends_it_quietly(root):
 # -- tables ----------------------------------------------------------------------------------------
 
 def test_text():
-    lines = shown(HERE, [ROW, {**ROW, "precision": "high", "share": None, "peak_memory": None}, FAILED]).splitlines()
+    high = {**ROW, "precision": "high", "share": None, "peak_memory": None}
+    lines = format_report(HERE, [ROW, high, FAILED]).splitlines()
     assert lines[:4] == ["Some CPU, avx2, tile 6 x 16", "nphybrid 0.1.0, Python 3.12.1",
                          "one core: 100 GFLOP/s in registers; the tile out of L1 80, 80% of that",
                          "m.h5, engine numba: 1,000 parameters, 0.5 GFLOP an image; median of 11 calls"]
@@ -287,7 +300,7 @@ def test_text():
 
 
 def test_a_profile_as_text_and_the_kernels_that_were_compiled():
-    text = shown(HERE, [{**ROW, "threads": 2, "profile": PROFILE, "compiled": 7}])
+    text = format_report(HERE, [{**ROW, "threads": 2, "profile": PROFILE, "compiled": 7}])
     assert "float32, 2 threads, batch 1: load and first call compiled 7 kernels" in text
     assert text.split("\n\n")[-2:] == ["float32, 2 threads, batch 1:", "\n".join([
         "stage           ms  of time  GFLOP/s",
@@ -297,7 +310,7 @@ def test_a_profile_as_text_and_the_kernels_that_were_compiled():
 
 
 def test_markdown():
-    text = shown(HERE, [{**ROW, "profile": PROFILE}, FAILED], "markdown")
+    text = format_report(HERE, [{**ROW, "profile": PROFILE}, FAILED], "markdown")
     table, profile = [part.splitlines() for part in text.split("\n\n") if part.startswith("|")]
     for lines in table, profile:
         assert len({line.count("|") for line in lines}) == 1
@@ -307,10 +320,10 @@ def test_markdown():
 
 
 def test_json():
-    assert json.loads(shown(HERE, [ROW, FAILED], "json")) == {"machine": HERE, "rows": [ROW, FAILED]}
+    assert json.loads(format_report(HERE, [ROW, FAILED], "json")) == {"machine": HERE, "rows": [ROW, FAILED]}
 
 
 def test_the_limits_of_the_table_are_medians(monkeypatch):
     speeds = iter([10, 1, 30, 5, 20, 2, 50, 3, 40, 4])
     monkeypatch.setattr(limits, "speed", lambda loop, seconds: next(speeds))
-    assert bench.surroundings()["limits"] == {"fma": median([10, 30, 20, 50, 40]), "tile": 3, "share": 0.1}
+    assert bench.describe_machine()["limits"] == {"fma": median([10, 30, 20, 50, 40]), "tile": 3, "share": 0.1}

@@ -62,7 +62,7 @@ def warm(tmp_path_factory):
 def test_the_second_time_is_no_work(warm):
     before = files(warm)
     out, err = run(warm, "-m", "nphybrid", "warmup")
-    assert out.startswith("warm already, ") and err == "" and files(warm) == before
+    assert out.startswith("already compiled, ") and err == "" and files(warm) == before
     assert f" {sum(path.suffix == '.nbc' for path in before)} kernels, " in out and str(warm) in out
 
 
@@ -84,7 +84,7 @@ def test_every_word_is_spoken():
         def __getattr__(self, word):
             said.add(word)
             return getattr(reference, word)
-    warmup.speak(Listening())
+    warmup.run_tiny_networks(Listening())
     assert said == set(ops.OPERATIONS)
 
 
@@ -102,7 +102,7 @@ def test_what_went_missing_is_compiled_again(warm):
 @no_jit
 @pytest.mark.parametrize("text", [None, "", "[", "3", '["none.nbc"]'])
 def test_a_damaged_list_is_not_warm(text, tmp_path, monkeypatch):
-    monkeypatch.setattr(warmup, "kept", lambda: warmup.Folder(tmp_path, 0, 0))
+    monkeypatch.setattr(warmup, "kept_kernels", lambda: warmup.Folder(tmp_path, 0, 0))
     if text is not None:
         (tmp_path / warmup.LIST).write_text(text)
     assert warmup.is_warm() is False
@@ -126,7 +126,8 @@ def test_prune(warm, tmp_path):
     before = files(warm)
     assert run(warm, "-m", "nphybrid", "warmup")[0].count("deleted") == 0 and files(warm) == before
     out = run(warm, "-m", "nphybrid", "warmup", "--prune")[0].splitlines()
-    assert out[0].startswith("warm already") and sorted(out[1:]) == sorted(f"deleted {path}, 2.0 MB" for path in stale)
+    assert out[0].startswith("already compiled")
+    assert sorted(out[1:]) == sorted(f"deleted {path}, 2.0 MB" for path in stale)
     gone = {path for path in before if any(folder in path.parents for folder in stale)}
     assert files(warm).keys() == before.keys() - gone and len(gone) == 2 and (elsewhere / "precious").exists()
     assert run(warm, "-m", "nphybrid", "warmup", "--prune")[0].count("deleted") == 0
@@ -137,11 +138,11 @@ def test_nothing_can_be_kept(monkeypatch, capsys):
     assert main(["warmup", "--prune"]) == 1
     printed = capsys.readouterr()
     assert printed.out == "" and "no kernel can be kept: see `nphybrid doctor`" in printed.err
-    assert warmup.kept() == (None, 0, 0) and warmup.stale() == [] and not warmup.is_warm()
+    assert warmup.kept_kernels() == (None, 0, 0) and warmup.stale_folders() == [] and not warmup.is_warm()
 
 
 def test_the_tiny_networks_are_tiny():
     """A warm-up compiles; it does not compute."""
-    from nphybrid.modelfile.summary import summary
+    from nphybrid.modelfile.summary import summarize
     for config in warmup.HYBRID, warmup.BIT:
-        assert sum(row.multiply_adds for row in summary(config)) < 1_000_000
+        assert sum(row.multiply_adds for row in summarize(config)) < 1_000_000

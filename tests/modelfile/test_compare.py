@@ -12,7 +12,7 @@ from nphybrid import (PRESETS, BitConfig, BitForImageClassification, ViTHybridCo
 from nphybrid.__main__ import main
 from nphybrid.checkpoint import hub
 from nphybrid.modelfile.compare import compare_files, difference, first_difference, in_forward_order, select_names
-from nphybrid.modelfile.summary import summary
+from nphybrid.modelfile.summary import summarize
 from nphybrid.tensorfile import write_safetensors
 
 BACKBONE = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=2, layer_type="bottleneck",
@@ -95,7 +95,7 @@ CONFIGS = {**PRESETS, "border": replace(PRESETS["R26+ViT-S/32"], padding="symmet
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_order_is_the_walks(name):
-    walked = [row.name for row in summary(CONFIGS[name])]
+    walked = [row.name for row in summarize(CONFIGS[name])]
     shuffled = random.Random(4).sample(walked, len(walked))
     assert in_forward_order(shuffled) == walked and shuffled != walked
 

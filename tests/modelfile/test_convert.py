@@ -11,7 +11,7 @@ from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.api.processor import ViTHybridImageProcessor
 from nphybrid.dialects.timm import for_timm
-from nphybrid.modelfile.convert import convert, format_of
+from nphybrid.modelfile.convert import convert, target_format
 
 ENCODER = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, num_labels=7,
                initializer_range=0.3)
@@ -199,7 +199,7 @@ def test_a_pooler_and_a_mask_token_are_lost_to_timm(tmp_path):
     ("a.safetensors", "timm", "the target of format timm is a folder")])
 def test_targets_that_make_no_sense(target, to, told):
     with pytest.raises(ValueError, match=told):
-        format_of(target, to)
+        target_format(target, to)
 
 
 def test_the_command(tmp_path, capsys):

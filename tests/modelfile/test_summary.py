@@ -7,7 +7,7 @@ import pytest
 
 from nphybrid import model
 from nphybrid.config import PRESETS, Config
-from nphybrid.modelfile.summary import Row, summary, summary_table
+from nphybrid.modelfile.summary import Row, format_text, summarize
 from nphybrid.ops import reference
 from nphybrid.params import count, random, shapes
 from nphybrid.text import table
@@ -33,7 +33,7 @@ def config(request):
     return TOYS[request.param]
 
 
-def walked(config):
+def compute_states(config):
     """Every state of one picture's walk, computed."""
     out = Trace()
     tree = reference.prepare(random(shapes(config), seed=1), config)
@@ -76,17 +76,17 @@ ARCHITECTURES = {                         # depths, widths, P, D, L, F
 # -- rows ------------------------------------------------------------------------------------------
 
 def test_rows_are_the_states_of_a_real_walk(config):
-    states = {name: x.shape for name, x in walked(config).items() if not name.endswith(".weights")}
-    assert {row.name: row.shape for row in summary(config)} == states
-    assert [row.name for row in summary(config)] == list(states)
+    states = {name: x.shape for name, x in compute_states(config).items() if not name.endswith(".weights")}
+    assert {row.name: row.shape for row in summarize(config)} == states
+    assert [row.name for row in summarize(config)] == list(states)
 
 
 def test_parameters_add_up(config):
-    assert sum(row.parameters for row in summary(config)) == count(shapes(config))
+    assert sum(row.parameters for row in summarize(config)) == count(shapes(config))
 
 
 def test_who_owns_what():
-    owned = {row.name: row.parameters for row in summary(TOY)}
+    owned = {row.name: row.parameters for row in summarize(TOY)}
     assert owned["stem.conv"] == 7 * 7 * 3 * 8
     assert owned["stem.norm"] == 2 * 8
     assert owned["stages.0.0"] == 2 * 16  # norm3 ends the unit
@@ -99,7 +99,7 @@ def test_who_owns_what():
 
 
 def test_who_costs_what():
-    cost = {row.name: row.multiply_adds for row in summary(TOY)}
+    cost = {row.name: row.multiply_adds for row in summarize(TOY)}
     T, (rows, columns) = TOY.tokens, TOY.grid
     assert (rows, columns) == (5, 7)
     assert cost["stem.conv"] == 20 * 25 * 7 * 7 * 3 * 8
@@ -115,7 +115,7 @@ def test_who_costs_what():
 # -- the published networks ------------------------------------------------------------------------
 
 def test_the_published_hybrid_costs_67_billion():
-    rows = summary(PRESETS["R50+ViT-B/16"])
+    rows = summarize(PRESETS["R50+ViT-B/16"])
     assert sum(row.multiply_adds for row in rows) == 67_155_787_776
     assert sum(row.parameters for row in rows) == 98_950_952
 
@@ -123,7 +123,7 @@ def test_the_published_hybrid_costs_67_billion():
 @pytest.mark.parametrize("pixels", [224, 384, 95])
 @pytest.mark.parametrize("name", ARCHITECTURES)
 def test_multiply_adds_by_formula(name, pixels):
-    rows = summary(replace(PRESETS[name], image=(pixels, pixels)))
+    rows = summarize(replace(PRESETS[name], image=(pixels, pixels)))
     expected = hybrid_multiply_adds(pixels, 64, *ARCHITECTURES[name], 1000)
     assert sum(row.multiply_adds for row in rows) == expected
 
@@ -139,7 +139,7 @@ def test_the_formula_knows_every_hybrid():
     ("R26+ViT-B/32", 224, 6.76), ("R50+ViT-B/16", 224, 20.94), ("R50+ViT-B/16", 384, 61.29),
     ("R50+ViT-L/32", 224, 19.45), ("R50+ViT-L/32", 384, 56.4)])
 def test_multiply_adds_of_the_benchmarks(name, pixels, billions):
-    rows = summary(replace(PRESETS[name], image=(pixels, pixels)))
+    rows = summarize(replace(PRESETS[name], image=(pixels, pixels)))
     total = sum(row.multiply_adds for row in rows if not row.name.endswith(".context"))
     assert 0.97 < total / 1e9 / billions < 1  # observed 0.972 to 0.996
 
@@ -156,7 +156,7 @@ def test_a_table_has_no_blanks_at_its_end():
 
 def test_the_summary_as_text_ends_with_the_sums():
     rows = [Row("stem", (1, 2, 30, 4), 1000, 2_000_000), Row("logits", (1, 5), 7, 1)]
-    assert summary_table(rows).splitlines() == [
+    assert format_text(rows).splitlines() == [
         "state   shape   parameters  multiply-adds",
         "stem    2x30x4       1,000      2,000,000",
         "logits  5                7              1",

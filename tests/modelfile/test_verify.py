@@ -10,7 +10,7 @@ from nphybrid import (PRESETS, BitBackbone, BitConfig, FormatError, ViTHybridCon
                       default_model)
 from nphybrid.__main__ import main
 from nphybrid.modelfile import verify
-from nphybrid.modelfile.verify import PUBLISHED, Published, verified
+from nphybrid.modelfile.verify import PUBLISHED, Published, verify_model
 from nphybrid.ops import PAIRS, kernels
 from nphybrid.tensorfile import read_h5, write_h5
 
@@ -56,7 +56,7 @@ def test_json(capsys):
 
 @pytest.mark.parametrize("engine, dtype", PAIRS)
 def test_every_engine(engine, dtype):
-    checks = verified(default_model(), engine, dtype)
+    checks = verify_model(default_model(), engine, dtype)
     assert failed(checks) == [] and f"{engine} {dtype}" in checks[-1].what
     assert checks[-1].bound == verify.BOUNDS[engine, dtype]
     assert len(checks) == 2 + ((engine, dtype) != ("reference", "float64"))
@@ -70,7 +70,7 @@ def test_a_network_without_a_head(tmp_path):
     """Its golden values are of the last state there is, the first 4,096 of them."""
     config = BitConfig(embedding_size=16, hidden_sizes=[32, 48], depths=[1, 2], num_groups=4)
     BitBackbone(config, engine="reference", seed=3).save(tmp_path / "m.h5")
-    checks = verified(tmp_path / "m.h5", engine="reference")
+    checks = verify_model(tmp_path / "m.h5", engine="reference")
     assert failed(checks) == [] and checks[1].what.startswith("48 numbers of pooler")
 
 
@@ -81,13 +81,14 @@ def test_one_class(tmp_path):
                                  embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2, global_padding="same",
                                  layer_type="bottleneck", embedding_dynamic_padding=True))
     ViTHybridForImageClassification(config, engine="reference", seed=3).save(tmp_path / "m.h5")
-    assert failed(verified(tmp_path / "m.h5", engine="reference")) == []
+    assert failed(verify_model(tmp_path / "m.h5", engine="reference")) == []
 
 
 def test_every_option_reaches_the_model(monkeypatch):
-    seen, load = [], verify.load
-    monkeypatch.setattr(verify, "load", lambda path, **options: seen.append(options) or load(path, **options))
-    verified(default_model(), "numba", "float32", precision="high")
+    seen, build = [], verify.build_model
+    monkeypatch.setattr(verify, "build_model",
+                        lambda source, **options: seen.append(options) or build(source, **options))
+    verify_model(default_model(), "numba", "float32", precision="high")
     assert seen == [dict(engine="reference", dtype="float64"),
                     dict(engine="numba", dtype="float32", precision="high")]
 
@@ -99,7 +100,7 @@ def test_what_an_error_is_measured_by(original, rewrite):
     golden = original.documents["manifest"]["golden"]
     values = np.array(golden["values"])
     values[4] += 0.01
-    _, exact, rounded = verified(rewrite(golden={**golden, "values": values.tolist()}), engine="reference")
+    _, exact, rounded = verify_model(rewrite(golden={**golden, "values": values.tolist()}), engine="reference")
     assert exact.found == pytest.approx(0.01 / np.abs(values).max(), rel=1e-9)
     assert rounded.found == pytest.approx(0.01 / np.sqrt(np.mean((values - values.mean()) ** 2)), rel=1e-3)
 
@@ -111,7 +112,7 @@ def test_a_changed_bias_is_found(name, index, change, original, rewrite, capsys)
     array = original.arrays[name].copy()
     array[index] += change
     path = rewrite({name: array})
-    assert failed(verified(path, "reference", "float64")) == [EXACT]
+    assert failed(verify_model(path, "reference", "float64")) == [EXACT]
     assert main(["verify", str(path), "--engine", "reference"]) == 1
     assert re.search(re.escape(EXACT) + r"  1\.0e-09 +\d\.\de-\d\d +FAILED\n", capsys.readouterr().out)
 
@@ -121,7 +122,7 @@ def test_a_swapped_query_and_key_is_found(original, rewrite):
     layer = "vit.encoder.layer.2.attention.attention."
     swapped = {f"{layer}{a}.{leaf}": original.arrays[f"{layer}{b}.{leaf}"]
                for a, b in (("query", "key"), ("key", "query")) for leaf in ("weight", "bias")}
-    assert EXACT in failed(verified(rewrite(swapped), engine="reference"))
+    assert EXACT in failed(verify_model(rewrite(swapped), engine="reference"))
 
 
 def test_damaged_bytes_are_named_and_nothing_is_computed(original, rewrite, capsys):
@@ -142,14 +143,14 @@ def test_damaged_bytes_are_named_and_nothing_is_computed(original, rewrite, caps
 ], ids=["eps", "scale"])
 def test_a_wrong_kernel_is_found(word, wrong, monkeypatch):
     monkeypatch.setattr(kernels, word, wrong(getattr(kernels, word)))
-    checks = verified(default_model(), "numba", "float32")
+    checks = verify_model(default_model(), "numba", "float32")
     assert failed(checks) == ["10 numbers of logits, numba float32: max|a - b| / std(b)"]
 
 
 # ---------------------------------------------------------------- what cannot be verified
 
 @pytest.mark.parametrize("golden, told", [
-    (None, "keeps no golden logits, by which it could be verified; an .h5 that `nphybrid convert SOURCE TARGET.h5`"),
+    (None, "stores no golden logits to compare with; expected an .h5 that `nphybrid convert SOURCE TARGET.h5` wrote"),
     ("0.5", "golden is '0.5'; expected a state's name and its values, all numbers"),
     ({"state": "logits"}, "expected a state's name"), ({"state": "logits", "values": []}, "expected a state's name"),
     ({"state": 3, "values": [1.0]}, "expected a state's name"),
@@ -159,7 +160,7 @@ def test_a_wrong_kernel_is_found(word, wrong, monkeypatch):
 ], ids=str)
 def test_golden_values_of_another_make(golden, told, rewrite):
     with pytest.raises(FormatError, match=re.escape(told)):
-        verified(rewrite(golden=golden), engine="reference")
+        verify_model(rewrite(golden=golden), engine="reference")
 
 
 def test_refusals_exit_with_3(tmp_path, capsys):
@@ -205,23 +206,23 @@ def test_published_logits(stand_in, cats, capsys):
     ("label", lambda _: "dog", "published label")])
 def test_other_logits_than_the_published(field, wrong, what, stand_in, cats, monkeypatch):
     monkeypatch.setattr(verify, "PUBLISHED", stand_in._replace(**{field: wrong(getattr(stand_in, field))}))
-    assert failed(verified(default_model(), "reference", "float64", image=cats)) == [what]
+    assert failed(verify_model(default_model(), "reference", "float64", image=cats)) == [what]
 
 
 def test_pictures_and_networks_that_nothing_is_published_about(stand_in, cats, rewrite, original, monkeypatch):
     other = stand_in._replace(picture=("cats.png", 640, 480))
     monkeypatch.setattr(verify, "PUBLISHED", other)
     with pytest.raises(ValueError, match=r"cat\.png has \d+ x \d+ pixels; logits are published for cats\.png, 640 x"):
-        verified(default_model(), "reference", "float64", image=cats)
+        verify_model(default_model(), "reference", "float64", image=cats)
     monkeypatch.setattr(verify, "PUBLISHED", PUBLISHED)
     with pytest.raises(ValueError, match="published for google/vit-hybrid-base-bit-384, and this is another network"):
-        verified(default_model(), "reference", "float64", image=cats)
+        verify_model(default_model(), "reference", "float64", image=cats)
     monkeypatch.setattr(verify, "PUBLISHED", stand_in)
     documents = {key: each for key, each in original.documents.items() if key != "processor"}
     path = rewrite()
     write_h5(path, original.arrays, documents)
     with pytest.raises(ValueError, match="came without an image processor"):
-        verified(path, "reference", "float64", image=cats)
+        verify_model(path, "reference", "float64", image=cats)
 
 
 def test_the_published_network_is_recognized():

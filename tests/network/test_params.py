@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nphybrid.config import PRESETS, Config
-from nphybrid.params import Shape, count, tree_map, named_leaves, random, shapes
+from nphybrid.params import Shape, count, named_leaves, random, shapes, tree_map
 
 # Name, pixels, numbers and arrays, for 1,000 classes.  The tests of google-research/vision_transformer, and
 # google-research/big_transfer; as many arrays as the published files hold (BiT: 9 per unit, and 9 more).

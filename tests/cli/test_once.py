@@ -1,0 +1,141 @@
+"""A verb reads and checks its model once, and hashes what it loaded."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+
+import pytest
+
+from nphybrid import FormatError, ViTHybridForImageClassification, cli, default_model
+from nphybrid.batch.identity import ModelFile
+from nphybrid.checkpoint import sha256
+from nphybrid.cli import options
+from nphybrid.cli.loading import load_model, loaded_sha256, model_file
+
+# The audit hook sees every file that Python opens; `shapes` is replaced before any other module imports it.
+COUNTING = """
+import json, os, sys
+opened, called = [], []
+def count(event, args):
+    if event == "open" and isinstance(args[0], (str, bytes, os.PathLike)):
+        opened.append(os.path.basename(os.fsdecode(args[0])))
+sys.addaudithook(count)
+from nphybrid import params
+shapes = params.shapes
+def counted(*args, **options):
+    called.append(args)
+    return shapes(*args, **options)
+params.shapes = counted
+from nphybrid.cli import main
+code = main(sys.argv[2:])
+print(json.dumps([code, opened.count(sys.argv[1]), len(called)]))
+"""
+
+
+def counts(root, name, *args):
+    """How often a run opens the files of a name, and how often it builds the tree of shapes."""
+    done = subprocess.run([sys.executable, "-c", COUNTING, name, *map(str, args)], cwd=root, text=True, timeout=120,
+                          capture_output=True, env={**os.environ, "PYTHONPATH": str(root)})
+    code, opens, calls = json.loads(done.stdout.splitlines()[-1])
+    assert code == 0, done.stderr
+    return opens, calls
+
+
+@pytest.fixture
+def cat(root):
+    return root / "examples" / "images" / "cat.png"
+
+
+def arguments(path, head=None):
+    return Namespace(model=str(path), engine="reference", dtype="float32", precision="highest", threads=1, head=head)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The bundled model as a folder of Hugging Face."""
+    path = tmp_path_factory.mktemp("models") / "folder"
+    ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference").save_pretrained(path)
+    return path
+
+
+# ---------------------------------------------------------------- once
+
+@pytest.fixture(scope="module")
+def bundled(root):
+    return counts(root, default_model().name, "classify", "examples/images/cat.png")
+
+
+@pytest.fixture(scope="module")
+def from_folder(root, folder):
+    return counts(root, "model.safetensors", "classify", "examples/images/cat.png", "--model", folder)
+
+
+def test_classify_builds_the_tree_of_shapes_once(bundled, from_folder):
+    assert bundled[1] == from_folder[1] == 1
+
+
+def test_classify_opens_its_model_at_most_three_times(bundled):
+    """To see what the file is, to find the arrays, and to read them."""
+    assert bundled[0] <= 3
+
+
+def test_classify_opens_the_weights_of_a_folder_at_most_three_times(from_folder):
+    assert from_folder[0] <= 3
+
+
+def test_an_output_opens_the_model_once_more_for_its_hash(bundled, cat, root, tmp_path):
+    opens, calls = counts(root, default_model().name, "classify", cat, "-o", tmp_path / "x.csv", "--format", "csv")
+    assert opens <= 4 and calls == 1
+
+
+# ---------------------------------------------------------------- what is hashed is what was loaded
+
+def test_the_hash_is_that_of_the_file(folder):
+    for path in default_model(), folder:
+        args = arguments(path)
+        load_model(args)
+        assert loaded_sha256(args) == model_file(args).sha256() == sha256(path)
+        assert loaded_sha256(args, "head") is None
+
+
+@pytest.mark.parametrize("change", ["replaced", "written to"])
+def test_a_model_that_changed_after_it_was_loaded_is_not_hashed(change, tmp_path):
+    path = tmp_path / "model.h5"
+    shutil.copyfile(default_model(), path)
+    args = arguments(path)
+    load_model(args)
+    if change == "replaced":
+        shutil.copyfile(default_model(), tmp_path / "other")
+        os.replace(tmp_path / "other", path)
+    else:
+        with open(path, "ab") as file:
+            file.write(b"more")
+    with pytest.raises(FormatError, match="model.h5 was replaced or written to after it was loaded"):
+        loaded_sha256(args)
+
+
+def test_a_changed_shard_of_a_folder_is_noticed_and_a_new_file_is_not(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    file = ModelFile(copy)
+    (copy / "rows.jsonl").write_text("")
+    assert file.sha256() == sha256(copy)
+    os.utime(copy / "model.safetensors", ns=(0, 0))
+    with pytest.raises(FormatError, match="was replaced or written to"):
+        file.sha256()
+
+
+def test_a_run_is_not_begun_with_a_model_that_changed(cat, tmp_path, monkeypatch, capsys):
+    """Nothing is written that names another model than the one that computes."""
+    path, target = tmp_path / "model.h5", tmp_path / "rows.csv"
+    shutil.copyfile(default_model(), path)
+    find = options.find_pictures
+
+    def meanwhile(args):
+        os.utime(path, ns=(0, 0))
+        return find(args)
+    monkeypatch.setattr("nphybrid.cli.classify.find_pictures", meanwhile)
+    assert cli.main(["classify", str(cat), "--model", str(path), "-o", str(target), "--format", "csv",
+                     "--engine", "reference"]) == 3
+    assert "was replaced or written to" in capsys.readouterr().err and os.listdir(tmp_path) == ["model.h5"]

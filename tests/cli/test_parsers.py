@@ -1,0 +1,97 @@
+"""The parsers: what is imported for a page of help or a usage error, what the pages say, how values are refused."""
+import argparse
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nphybrid import cli
+from nphybrid.cli import options
+
+HEAVY = {"numpy", "numba", "h5py", "PIL"}
+ERRORS = [[], ["invent"], ["classify"], ["classify", "x.png", "--invent"], ["classify", "x.png", "--top-k", "0"]]
+PAGES = [["--help"], ["--version"], *([verb, "--help"] for verb in cli.VERBS)]
+
+CODE = """
+import sys
+from nphybrid.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    print("imported", *sys.modules)
+"""
+
+
+def modules_after(root, args):
+    """(exit code, the modules that are imported by then) of the command line in a process of its own."""
+    done = subprocess.run([sys.executable, "-c", CODE, *args], cwd=root, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "PYTHONPATH": str(root)})
+    return done.returncode, set(done.stdout.rpartition("imported ")[2].split())
+
+
+def page(capsys, *args):
+    """A page of help."""
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([*args, "--help"])
+    assert stopped.value.code == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("args", PAGES + ERRORS, ids=" ".join)
+def test_only_the_module_of_the_verb_is_imported(args, root):
+    code, modules = modules_after(root, args)
+    assert code == (0 if args in PAGES else 2)
+    assert "nphybrid.cli" in modules and not modules & HEAVY
+    verbs = {verb for verb in cli.VERBS if f"nphybrid.cli.{verb}" in modules}
+    # probe shares the options of its pictures with evaluate.
+    assert verbs <= {*args[:1], *(["evaluate"] if args[:1] == ["probe"] else [])}
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_every_page_explains_every_option(verb, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    text = page(capsys, verb)
+    assert text.startswith(f"usage: nphybrid {verb} ") and "--debug" in text
+    description = text.split("\n\n")[1]
+    assert re.match("[A-Z].*[.]$", description, re.DOTALL) and max(map(len, description.splitlines())) <= 98
+    lines = text.splitlines()
+    bare = [line for line, after in zip(lines, [*lines[1:], ""])
+            if re.match("  [-A-Z]", line) and "  " not in line.strip() and not after.startswith(" " * 10)]
+    assert bare == []
+
+
+@pytest.mark.parametrize("verb", ["classify", "embed", "probe", "evaluate", "convert"])
+def test_examples_can_be_parsed(verb, capsys):
+    lines = re.findall(r"^  nphybrid (.*)$", page(capsys, verb), re.MULTILINE)
+    assert any(line.startswith(verb) for line in lines)
+    for line in lines:
+        assert cli.make_parser().parse_args(line.split()).verb == line.split()[0]
+
+
+def test_the_first_page_lists_the_verbs_and_the_exit_codes(capsys):
+    text = page(capsys)
+    for verb, line in cli.VERBS.items():
+        assert re.search(rf"^    {verb} +{re.escape(line[:40])}", text, re.MULTILINE)
+    assert re.findall(r"^  (\d+)  ", text, re.MULTILINE) == ["0", "1", "2", "3", "130"]
+
+
+def test_an_unknown_verb_is_refused_with_the_list_of_verbs(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["invent"])
+    printed = capsys.readouterr().err
+    assert "invalid choice: 'invent'" in printed and all(verb in printed for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", "", "1_0"])
+def test_positive_refuses_what_is_not_a_whole_number_of_at_least_1(text):
+    with pytest.raises(argparse.ArgumentTypeError) as refusal:
+        options.positive(text)
+    assert str(refusal.value) == f"expected a whole number of at least 1, found {text}"
+
+
+def test_positive_refuses_more_than_31_bits():
+    assert options.positive(str(2**31 - 1)) == 2**31 - 1
+    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number below 2\*\*31, found 2147483648"):
+        options.positive(str(2**31))
