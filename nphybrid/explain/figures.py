@@ -222,10 +222,10 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
     for (l, a), box in places.items():
         drawing.show_map(page, maps[l - layers.start, a - heads.start], scale, box)
     box, below = drawing.beside(page, top + 100, picture.photograph, token.cell, cell_size(config)[0])
-    drawing.colour_bar(page, drawing.placed(MARGIN, below + 70, (36, SIDE)), scale, "weight")
+    drawing.colour_bar(page, drawing.placed(MARGIN, below + 70, (36, SIDE)), scale, "weight, square-root scale")
     l, a, i, j = np.unravel_index(maps.argmax(), maps.shape)
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}, spaced by the square root. The "
-                  f"largest weight is {maps.max():.2g}: layer {layers[l]}, head {heads[a]}, row {i}, column {j}.",
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)} by the square root. The largest "
+                  f"weight is {maps.max():.2g}: layer {layers[l]}, head {heads[a]}, row {i}, column {j}.",
                   {"photograph": box} | {f"layer {l} head {a}": box for (l, a), box in places.items()})
 
 

@@ -16,7 +16,7 @@ SCORING = {
 def sentences(model, facts: dict) -> dict:
     """Text for the placeholders of the steps' HTML files, by name."""
     config, steps = model.network_config, facts["steps"]
-    height, width = facts["picture"]
+    width, height = facts["picture"]
     text = {
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
         "follows": FOLLOWS[config.unit], "standardized": STANDARDIZED[config.ws_form], "unit": config.unit,

@@ -349,7 +349,7 @@ def test_one_weight_by_hand_is_the_weight(browser, files, weights):
     click(browser, "attention-query", 5, 5, 8, 8)
     press(browser, "attention-heads", "arrow_up", "arrow_right")
     click(browser, "weight-key", 2, 3, 8, 8)
-    value = float(says(browser, "weight-sum").split("divided by the sum")[1].rstrip(" %")) / 100
+    value = float(says(browser, "weight-sum").split("exp / sum")[1].rstrip(" %")) / 100
     assert abs(value - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
     assert f"takes {100 * weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
 

@@ -8,7 +8,7 @@ import pytest
 from nphybrid.config import Config
 from nphybrid.explain import measures
 from nphybrid.ops import reference
-from nphybrid.params import tree_map, shapes
+from nphybrid.params import shapes, tree_map
 
 GRIDS = [(3, 5), (4, 1)]
 

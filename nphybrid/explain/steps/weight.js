@@ -48,7 +48,7 @@ steps.weight = () => {
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of this over all ${tokens} keys`, formatted(sum)],
-      ["weight: exp divided by the sum", percent(Math.exp(score - most) / sum)],
+      ["weight: exp / sum", percent(Math.exp(score - most) / sum)],
     ];
     table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
   });
