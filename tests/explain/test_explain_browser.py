@@ -245,10 +245,10 @@ def test_hovering_a_token_shows_its_row(browser, files, weights):
     opened(browser, files["tiny"])
     for row, column in ((1, 6), (7, 0), (4, 4)):
         hover(browser, "attention-query", row, column, 8, 8)
-        token, looks = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
+        token, given = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
         assert f"Block 3, head 0: token {token} (row {row}, column {column}) takes" in says(browser, "attention-says")
-        assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
-        assert f"{100 * looks[0]:.2f} % from the class token" in says(browser, "attention-says")
+        assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
+        assert f"{100 * given[0]:.2f} % from the class token" in says(browser, "attention-says")
 
 
 def test_the_pointer_previews_and_a_click_keeps(browser, files):
@@ -275,16 +275,16 @@ def test_keys_go_through_blocks_and_heads(browser, files, weights):
     for keys, layer, head in ((["arrow_up"], 2, 0), (["arrow_right", "arrow_right"], 2, 2), (["arrow_up"] * 5, 0, 2),
                               (["arrow_left", "arrow_down"], 1, 1)):
         press(browser, "attention-heads", *keys)
-        looks = weights[layer, head, 1 + 2 * 8 + 5]
+        given = weights[layer, head, 1 + 2 * 8 + 5]
         assert f"Block {layer}, head {head}: token 22" in says(browser, "attention-says")
-        assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+        assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
     # The picture's own keys move the token, and the class token has its button.
     press(browser, "attention-query", "arrow_down", "arrow_left")
     assert "Block 1, head 1: token 29 (row 3, column 4)" in says(browser, "attention-says")
     press(browser, "attention-class", "enter")
-    looks = weights[1, 1, 0]
+    given = weights[1, 1, 0]
     assert "the class token takes" in says(browser, "attention-says")
-    assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+    assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
 
 
 def test_the_table_of_heads_shows_every_head(browser, files, weights):
@@ -293,8 +293,8 @@ def test_the_table_of_heads_shows_every_head(browser, files, weights):
     found = drawn(browser, "attention-heads", 32, 24, corner=0.5).reshape(4, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
     for layer in range(4):
         for head in range(3):
-            looks = weights[layer, head, 4, 1:].reshape(8, 8)
-            assert same_colours(found[layer, head][1:-1, 1:-1], looks[1:-1, 1:-1], 0, looks.max()), (layer, head)
+            given = weights[layer, head, 4, 1:].reshape(8, 8)
+            assert same_colours(found[layer, head][1:-1, 1:-1], given[1:-1, 1:-1], 0, given.max()), (layer, head)
 
 
 def test_a_chosen_cell_is_chosen_everywhere(browser, files):
@@ -408,7 +408,7 @@ def test_distance_rollout_and_logit_lens(browser, files, tiny, weights):
 
 def test_a_pixel_shows_its_numbers(browser, files, tiny):
     opened(browser, files["tiny"])
-    click(browser, "photograph-seen", 10, 50, 64, 64)
+    click(browser, "photograph-input", 10, 50, 64, 64)
     text = says(browser, "photograph-says")
     sums = re.findall(r"\((\d+) / 255 - 0\.5\) / 0\.5 = (-?[\d.]+)", text)
     assert text.startswith("Row 10, column 50") and len(sums) == 3
@@ -448,17 +448,17 @@ def test_the_pictures_of_a_wide_network(browser, cat, tmp_path):
     picture = ViTHybridImageProcessor.from_dict(sights.network("wide").processor)(
         cat, do_rescale=False, do_normalize=False, return_tensors="np").pixel_values[0].transpose(1, 2, 0).astype(int)
 
-    found = drawn(browser, "photograph-seen", 24, 40, corner=0.5)
+    found = drawn(browser, "photograph-input", 24, 40, corner=0.5)
     away = np.ones((24, 40), bool)
     away[10:15, 18:23] = False                                    # the frame around the pixel in the middle
     assert np.abs(found - picture)[away].max() <= 1 and np.ptp(picture) > 150
 
     click(browser, "attention-query", 2, 1, 3, 5)
-    looks = weights[2, 0, 1 + 11, 1:].reshape(3, 5)
-    assert same_colours(drawn(browser, "attention-keys", 3, 5, corner=0.3), looks, 0, looks.max())
+    given = weights[2, 0, 1 + 11, 1:].reshape(3, 5)
+    assert same_colours(drawn(browser, "attention-keys", 3, 5, corner=0.3), given, 0, given.max())
     found = drawn(browser, "attention-query", 24, 40, corner=0.5)
-    veil = 0.9 * (1 - np.kron(looks, np.ones((8, 8))) / looks.max())[:, :, None]
-    expected = picture * (1 - veil) + np.array([12, 10, 8]) * veil
+    darkness = 0.9 * (1 - np.kron(given, np.ones((8, 8))) / given.max())[:, :, None]
+    expected = picture * (1 - darkness) + np.array([12, 10, 8]) * darkness
     away = np.ones((24, 40), bool)
     away[15:, 7:17] = False
     assert np.abs(found - expected)[away].max() <= 3

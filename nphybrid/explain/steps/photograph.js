@@ -24,7 +24,7 @@ steps.photograph = () => {
   poster.decode().then(() => choose({}));
 
   const where = () => [Math.floor(chosen.pixel / columns), chosen.pixel % columns];
-  board(document.getElementById("photograph-seen"), {
+  board(document.getElementById("photograph-input"), {
     cells: () => [rows, columns],
     where,
     alt: () => `what the model gets, ${rows} by ${columns} pixels; row ${where()[0]}, column ${where()[1]} is chosen`,
