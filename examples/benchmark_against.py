@@ -1,18 +1,19 @@
-"""How fast are PyTorch, ONNX Runtime and OpenVINO beside nphybrid?  The same network, one process each, in turn.
+"""The speed of PyTorch, ONNX Runtime, OpenVINO and nphybrid for the same network: one process each, in turn.
 
     pip install ".[bench]"
     python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
     python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
     python examples/benchmark_against.py --start               # from the start of a process to the printed label
 
-Every engine first answers for its logits: max|x - truth| / std(truth), where the truth is nphybrid's reference engine
-in float64, is at most 1e-3 in float32 and 0.3 in bfloat16, or it is not timed. Then each runs once a round, while the
-others wait; the order rotates, and two rounds do not count. ratio is the median over the rounds of engine / nphybrid
-(the first row): above 1, nphybrid is faster. Within a round both met the same machine, however its speed drifts.
+First the logits of every engine are checked: max|x - truth| / std(truth), where the truth is nphybrid's reference
+engine in float64, must be at most 1e-3 in float32 and 0.3 in bfloat16; otherwise the engine is not timed. Then each
+engine runs once per round, while the others wait. The order rotates, and the first two rounds do not count. ratio is
+the median over the rounds of engine / nphybrid (the first row); above 1, nphybrid is faster. Both times of a ratio are
+from the same round, so a slow drift of the machine's speed does not change it.
 
-PyTorch runs transformers as it comes. ONNX Runtime and OpenVINO read one ONNX file, exported from it after the kernels
-of the convolutions were standardized. peak is the most memory that a process held until its first logits, of --start
-until its end. Exit code 1: a row that was asked for has no figures; stderr says why.
+PyTorch runs transformers' model without changes. ONNX Runtime and OpenVINO read one ONNX file, which is exported from
+it after the convolution kernels were standardized. peak is the most memory that a process used until its first logits,
+or with --start until its end. Exit code 1: a requested row could not be measured; stderr gives the reason.
 """
 import argparse
 import contextlib
@@ -43,7 +44,7 @@ PHOTOGRAPH = Path(__file__).parent / "images" / "cat.png"
 
 @contextlib.contextmanager
 def started(*command):
-    """A process that ends with the block."""
+    """A process that is killed at the end of the block."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(list(map(str, command)), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
@@ -56,39 +57,39 @@ def started(*command):
 
 
 def answer_of(process):
-    """A child's next answer; a "problem" if it has ended."""
+    """The next answer of a child process, or a "problem" if the process has ended."""
     return json.loads(line) if (line := process.stdout.readline()) else ended(process)
 
 
 def ended(process):
-    """How a process ended, and the last that it said."""
+    """The exit code of a process, and the last line that it printed to stderr."""
     code = process.wait()
     process.log.seek(0)
     return {"problem": f"ended with {code}: {''.join(process.log.read().strip().splitlines()[-1:])}"}
 
 
 def once_more(row):
-    """The seconds of one more call of a row's engine."""
+    """Time one more call of a row's engine.  -> {"seconds": …}"""
     with contextlib.suppress(BrokenPipeError):
         print(file=row["process"].stdin, flush=True)
     return answer_of(row["process"])
 
 
 def done(*job):
-    """The first answer of a child that then ends."""
+    """The first answer of a child process, which is then ended."""
     with started(*CHILD, *job) as process:
         return answer_of(process)
 
 
 def prepare(args, folder):
-    """Have a child write the network, or exit."""
+    """Write the network in a child process.  Exits if that fails."""
     say(f"preparing {args.model} …")
     if problem := done("prepare", folder, args.model, args.seed, args.batch).get("problem"):
         sys.exit(f"{args.model}: {problem}")
 
 
 def check(logits, truth, dtype):
-    """The error of logits, and what is wrong with them if anything.  -> fields of a row"""
+    """The error of logits, and a "problem" if it is too large.  -> fields of a row"""
     if np.shape(logits) != truth.shape:
         return {"problem": f"refused: logits of shape {np.shape(logits)}, not {truth.shape}"}
     error = float(np.abs(np.asarray(logits) - truth).max() / truth.std())
@@ -97,7 +98,7 @@ def check(logits, truth, dtype):
 
 
 def against(args, folder):
-    """A row per engine: what it is, how far from the truth, how fast."""
+    """One row per engine: its version and options, its error, its times."""
     rows = engines(args)
     prepare(args, folder)
     onnx = done("export", folder) if any(row["engine"] in READ_ONNX for row in rows) else {}
@@ -106,7 +107,7 @@ def against(args, folder):
         for row in rows:
             wanted = row["dtype"]
             job = row["engine"], folder, wanted, row["precision"], args.threads
-            if row["engine"] == "nphybrid":               # once for nothing: it may have to compile its kernels
+            if row["engine"] == "nphybrid":               # not timed: it may have to compile its kernels
                 done(*job)
             row |= onnx if row["engine"] in READ_ONNX else {}
             if "problem" not in row:
@@ -114,18 +115,19 @@ def against(args, folder):
                 row |= answer_of(row["process"])
             if "logits" in row:
                 row |= check(row.pop("logits"), truth, wanted)
-            say(f"{TITLES[row['engine']]} {wanted}: {'no figures' if 'problem' in row else 'ready'}")
+            say(f"{TITLES[row['engine']]} {wanted}: {'failed' if 'problem' in row else 'ready'}")
         return in_turn(rows, args.runs, once_more)
 
 
 def engines(args):
-    """The rows that the command line asks for."""
+    """The rows that the command line requests."""
     rows = [("nphybrid", *spec.partition(":")[::2]) for spec in args.ours.split(",")]
     rows += [(*spec.partition("-")[::2], "") for spec in args.peers.split(",") if spec]
     rows = [dict(engine=engine, dtype=dtype or "float32", precision=precision) for engine, dtype, precision in rows]
     for row in rows:
         if row["engine"] not in ENGINES or row["dtype"] not in BOUND:
-            sys.exit(f"{row['engine']} in {row['dtype']}? There are {', '.join(ENGINES)} in {', '.join(BOUND)}")
+            sys.exit(f"unknown engine or dtype: {row['engine']} in {row['dtype']}; expected one of "
+                     f"{', '.join(ENGINES)} in {', '.join(BOUND)}")
     return rows
 
 
@@ -146,7 +148,7 @@ for score, label in zip(*scores.topk(5)):
 
 
 def from_the_start(args, folder):
-    """A row per way to label a picture: a whole process, with weights and compiled kernels on disk."""
+    """One row per way to label a picture in a new process, with weights and compiled kernels on disk."""
     prepare(args, folder)
     with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
         if process.wait():
@@ -164,7 +166,7 @@ def from_the_start(args, folder):
 
 
 def to_its_end(row):
-    """Run a row's command.  -> the seconds until it ended, its label, the most memory it held"""
+    """Run a row's command.  -> its seconds, label and peak memory"""
     start = time.perf_counter()
     with started(*row["command"]) as process:
         printed = process.stdout.readlines()
@@ -175,7 +177,7 @@ def to_its_end(row):
 
 
 def in_turn(rows, runs, run):
-    """Run each row once a round, in rotating order; who fails drops out.  -> the rows with their figures"""
+    """Run each row once per round, in rotating order.  A row that fails is not run again.  -> the rows with times"""
     seconds = [[] for _ in rows]
     for first in range(WARM + runs):
         for i in ((first + j) % len(rows) for j in range(len(rows))):
@@ -192,7 +194,7 @@ def in_turn(rows, runs, run):
     return rows
 
 
-# title, the field that it shows, how
+# title, field of a row, format
 COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
            ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
@@ -201,7 +203,7 @@ COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version"
 
 
 def table(report, style):
-    """A line about the measurement, and a row per engine that has figures."""
+    """A line about the measurement, and one row per engine that was measured."""
     rows = [row for row in report["rows"] if "problem" not in row]
     columns = [column for column in COLUMNS if any(row.get(column[1], "") != "" for row in rows)]
     cells = [[title for title, _, _ in columns]] + [[show(row[field]) for _, field, show in columns] for row in rows]
@@ -214,17 +216,17 @@ def table(report, style):
 
 
 def between_marks(path, mark, text=None):
-    """Put the text, if there is one, between the marks of a file; there must be such marks."""
+    """Replace what is between the marks of a file by the text, if one is given.  Exits if the marks are missing."""
     before = path.read_text("utf-8")
     found = re.search(f"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", before, re.DOTALL)
     if not found:
-        sys.exit(f"{path}: no lines <!-- {mark} --> and <!-- /{mark} -->")
+        sys.exit(f"{path}: expected lines <!-- {mark} --> and <!-- /{mark} -->, found none")
     if text is not None:
         path.write_text(f"{before[:found.start()]}{text}\n{before[found.end():]}", "utf-8")
 
 
 def say(text):
-    """Progress and complaints, beside what is printed."""
+    """Print progress or a problem to stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -239,8 +241,8 @@ def main():
     parser.add_argument("--peers", default="torch,onnxruntime,openvino", help="engine[-bfloat16], several with commas")
     parser.add_argument("--start", action="store_true", help="time whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
-    parser.add_argument("--readme", type=Path, help="a file: the table goes between its marks <!-- benchmark --> and "
-                        "<!-- /benchmark -->, or, of --start, <!-- start --> and <!-- /start -->")
+    parser.add_argument("--readme", type=Path, help="write the table into this file, between <!-- benchmark --> and "
+                        "<!-- /benchmark -->, or with --start between <!-- start --> and <!-- /start -->")
     args = parser.parse_args()
     mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
     if args.readme:

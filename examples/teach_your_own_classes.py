@@ -1,10 +1,10 @@
-"""From a folder of pictures, a folder per class, to labelled new ones.
+"""Fit a classifier to pictures in one folder per class, and label new pictures with it.
 
-    python examples/teach_your_own_classes.py                 # draws six kinds of shapes, which the network never saw
-    python examples/teach_your_own_classes.py FOLDER          # your own: every second picture of a class stays unseen
+    python examples/teach_your_own_classes.py                 # six kinds of drawn shapes, which are new to the network
+    python examples/teach_your_own_classes.py FOLDER          # your own; every second picture of a class is a new one
 
-The bundled network was trained on animals and vehicles. Its features are kept as they are; only a head is fitted to
-them, in seconds. The command line has the same:
+The bundled network was trained on animals and vehicles. Its weights do not change: only a classifier is fitted to its
+features, in seconds. The command line does the same:
 
     nphybrid probe fit FOLDER -o head.h5 && nphybrid evaluate OTHER --head head.h5
 """
@@ -26,8 +26,8 @@ PIXELS, EACH = 64, 60
 
 
 def drawn(shape, rng):
-    """A shape of any colour, place and turn on a cloudy ground.  -> RGB picture"""
-    side = 4 * PIXELS                                   # drawn large and made small, so that edges are smooth
+    """A shape of random colour, place and rotation on a cloudy background.  -> RGB picture"""
+    side = 4 * PIXELS                                   # drawn large and reduced, so that edges are smooth
     ground, ink = rng.permutation([rng.integers(0, 90, 3), rng.integers(165, 256, 3)])
     clouds = (ground + rng.integers(-40, 41, (3, 3, 3))).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(clouds).resize((side, side), Image.Resampling.BICUBIC)
@@ -36,7 +36,7 @@ def drawn(shape, rng):
     ink, pen = tuple(int(c) for c in ink), ImageDraw.Draw(picture)
 
     def corners(count, *reaches):
-        """Points around the middle, their distances taken in turn."""
+        """`count` points around the centre; their distances from it alternate between `reaches`."""
         return [(x + radius * reaches[i % len(reaches)] * math.cos(turn + 2 * math.pi * i / count),
                  y + radius * reaches[i % len(reaches)] * math.sin(turn + 2 * math.pi * i / count))
                 for i in range(count)]
@@ -54,7 +54,7 @@ def drawn(shape, rng):
 
 
 def draw_into(folder, seed=0):
-    """Write EACH pictures of each shape, a folder per shape."""
+    """Write EACH pictures of each shape, one folder per shape."""
     rng = np.random.default_rng(seed)
     for shape in SHAPES:
         os.makedirs(f"{folder}/{shape}")
@@ -63,13 +63,13 @@ def draw_into(folder, seed=0):
 
 
 def halves(sources, names):
-    """Every second picture of each class, and the others.  -> two lists of (path, name)"""
+    """Every second picture of each class, and the others.  -> two lists of (path, class name)"""
     of = {name: [path for path, its in zip(sources, names) if its == name] for name in classes.in_order(names)}
     return [[(path, name) for name, paths in of.items() for path in paths[start::2]] for start in (0, 1)]
 
 
 def main(folder, head_file):
-    """Fit a head to one half of the pictures, and label the other half."""
+    """Fit a classifier to one half of the pictures, and label the other half."""
     known, new = halves(*classes.of_folders([folder]))
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, errors = teach.features_of(network, sha256(default_model()), [path for path, _ in known])

@@ -33,10 +33,10 @@ def add(verb):
 
 def run(args):
     """Draw the figure, and print its name, title and size."""
-    from ..explain.figures import checked, figure, save
+    from ..explain.figures import check_arguments, figure, save
     options = {name: value for name in ("token", "layer", "head") if (value := getattr(args, name)) is not None}
     try:
-        checked(args.name, args.image, options)
+        check_arguments(args.name, args.image, options)
     except ValueError as error:
         args.refuse(str(error))
     check_target(args, args.output, ".png")

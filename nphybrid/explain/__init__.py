@@ -1,16 +1,16 @@
-"""Looking inside: what a picture becomes on its walk through the network, as a page and as figures.
+"""What happens inside a network when it reads a picture, as an interactive page and as figures.
 
     measures      rollout, attention distance, position similarity, logit lens, occlusion
-    colours       scales that everyone can read
+    colours       colour scales that readers with a colour-vision deficiency can read
 
     page          the interactive page: `nphybrid explain`
-    scene         what it shows, out of one walk
-    words         what it says differently from network to network
-    source        Python as HTML
-    page.html, page.css, page.js, convolution.js, overview.js     the frame, and what its steps share
-    steps/        a step each: what is said (.html), what is drawn and touched (.js)
+    scene         the facts and arrays of the page, from one forward pass
+    sentences     the sentences of the page that depend on the network
+    source        Python source as HTML
+    page.html, page.css, *.js    the frame of the page, and the scripts that its steps share
+    steps/        one step each: its text (.html), and what it draws and how it reacts (.js)
 
-    figures       seven figures at print quality, a function each: `nphybrid figures`
-    drawing       sheets, text, maps, colour bars, axes, for print
-    reading       what the figures read of a picture and a walk
+    figures       seven figures at print quality, one function each: `nphybrid figures`
+    drawing       sheets, text, maps, colour bars and axes, for print
+    reading       what the figures need of a picture and of a forward pass
 """

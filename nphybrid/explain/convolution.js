@@ -1,17 +1,17 @@
-// The first convolution, computed in the page from the pixels and the standardized filters.
+// The first convolution. The page computes it from the pixels and the standardized filters.
 let computed;
 function convolution() {
   if (computed) return computed;
   const [count, taps, , channels] = facts.arrays.filters.shape;
-  const [rows, columns] = there.stem.map;
-  const [height, width] = there.photograph.shape;
+  const [rows, columns] = stepFacts.stem.map;
+  const [height, width] = stepFacts.photograph.shape;
   const size = taps * taps * channels;
   const weights = Float32Array.from({ length: count * size }, (_, i) => numbers.filters.at(i));
 
-  // Where in pixelValues a tap lies when the filter stands at a cell; null in the padding, which counts as 0.
+  // The index into pixelValues of a tap of the filter at a cell; null in the padding, which is 0.
   const pixel = (row, column, tap) => {
-    const y = 2 * row - there.stem.padding[0] + Math.floor(tap / taps);
-    const x = 2 * column - there.stem.padding[1] + (tap % taps);
+    const y = 2 * row - stepFacts.stem.padding[0] + Math.floor(tap / taps);
+    const x = 2 * column - stepFacts.stem.padding[1] + (tap % taps);
     return y >= 0 && y < height && x >= 0 && x < width ? (y * width + x) * channels : null;
   };
   const response = (filter, row, column) => {
@@ -23,7 +23,7 @@ function convolution() {
     }
     return sum;
   };
-  // The map of a filter, or one cell of every step x step.
+  // The responses of a filter at every `step`-th row and column.
   const map = (filter, step) => {
     const values = [];
     for (let row = 0; row < rows; row += step) {
@@ -35,20 +35,20 @@ function convolution() {
   const [maps, pictures] = [{}, {}];
   const whole = (filter) => (maps[filter] ||= map(filter, 1));
   const picture = (filter) =>
-    (pictures[filter] ||= heat(whole(filter), rows, columns, signed(largest(whole(filter)))));
+    (pictures[filter] ||= heatMap(whole(filter), rows, columns, signed(largest(whole(filter)))));
   const step = Math.ceil(Math.max(rows, columns) / 48);
   const small = (filter) => {
     const values = map(filter, step);
-    return heat(values, Math.ceil(rows / step), Math.ceil(columns / step), signed(largest(values)));
+    return heatMap(values, Math.ceil(rows / step), Math.ceil(columns / step), signed(largest(values)));
   };
-  // A filter itself: grey is 0, and its largest weight reaches black or full colour.
+  // The weights of a filter as a picture: grey is 0, and the largest absolute weight is 0 or 255.
   const filter = (i) => {
     const most = largest(weights.subarray(i * size, (i + 1) * size));
     const byte = (tap, c) => {
       const weight = weights[i * size + tap * channels + Math.min(c, channels - 1)];
       return Math.round(127.5 + (127.5 * weight) / most);
     };
-    return raster(taps, taps, (tap) => packed([byte(tap, 0), byte(tap, 1), byte(tap, 2)]));
+    return raster(taps, taps, (tap) => packColour([byte(tap, 0), byte(tap, 1), byte(tap, 2)]));
   };
   computed = { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter };
   return computed;

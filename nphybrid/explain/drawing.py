@@ -1,9 +1,10 @@
 """Drawing for print with Pillow alone: sheets, text, maps, colour bars and axes, at 300 dots per inch.
 
-Places are (x, y), boxes (left, top, right, bottom), in dots from the upper left corner of a sheet; the row `bottom` and
-the column `right` are the first outside. Sizes of text are in dots too: 36 are 8.6 points.
+Places are (x, y) and boxes (left, top, right, bottom), in dots from the upper left corner of a sheet. A box does not
+contain its row `bottom` and its column `right`. Sizes of text are in dots, too: 36 dots are 8.6 points.
 """
 import functools
+import math
 import unicodedata
 from typing import NamedTuple
 
@@ -14,15 +15,15 @@ from .colours import SEQUENTIAL, coloured
 
 DPI = 300
 MARGIN = 70
-SIDE, GUTTER, COLUMN = 440, 80, 700       # a photograph beside a figure, between columns, one of three columns
+SIDE, GUTTER, COLUMN = 440, 80, 700       # width of a photograph beside a figure, between columns, of three columns
 TITLE, TEXT, SMALL = 56, 36, 30
 INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
 
 
 class Scale(NamedTuple):
-    """From numbers to colours: low gets the first colour, high the last.
+    """A colour scale: low gets the first colour, high the last.
 
-    A power below 1 spreads the small numbers: a number's share of the way from low to high is raised to it.
+    The fraction of the way from low to high is raised to `power`: a power below 1 makes small numbers easier to see.
     """
     low: float
     high: float
@@ -30,8 +31,8 @@ class Scale(NamedTuple):
     power: float = 1.0
 
 
-def painted(x, scale):
-    """Numbers in the colours of a scale.  (...) -> (..., 3) uint8
+def painted(x: np.ndarray, scale: Scale) -> np.ndarray:
+    """The colours of numbers on a scale.  (...) -> (..., 3) uint8
 
     >>> painted(np.array([0, 0.25, 1]), Scale(0, 1, ("000000", "ffffff"), power=0.5)).tolist()
     [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
@@ -40,8 +41,8 @@ def painted(x, scale):
     return coloured(share ** scale.power, 0, 1, scale.colours)
 
 
-def rounded_up(x):
-    """The end of a scale: the next number above x whose half and quarter are short to write; 1 for 0.
+def rounded_up(x: float) -> float:
+    """The end of a scale: the smallest of some round numbers that is at least x; 1 for 0.
 
     >>> [rounded_up(x) for x in (0, 0.0181, 0.41, 7, 96)]
     [1.0, 0.02, 0.5, 7.0, 100.0]
@@ -56,38 +57,39 @@ def rounded_up(x):
 # ---------------------------------------------------------------- sheets and text
 
 def sheet(title, caption, width, height):
-    """A white page: a title, a caption, and room of at most `height` below them.  -> picture, y of that room"""
-    head, below = (wrapped(words, size, width - 2 * MARGIN) for words, size in ((title, TITLE), (caption, TEXT)))
-    top = MARGIN + 75 * len(head) + 50 * len(below) + 65
+    """A white page with a title, a caption, and `height` dots of space below.  -> the page, y of that space"""
+    title_lines = wrapped(title, TITLE, width - 2 * MARGIN)
+    caption_lines = wrapped(caption, TEXT, width - 2 * MARGIN)
+    top = MARGIN + 75 * len(title_lines) + 50 * len(caption_lines) + 65
     page = Image.new("RGB", (width, top + height), "white")
-    for i, line in enumerate(head):
+    for i, line in enumerate(title_lines):
         write(page, MARGIN, MARGIN + 75 * i, line, TITLE)
-    for i, line in enumerate(below):
-        write(page, MARGIN, top - 40 - 50 * (len(below) - i), line, TEXT, QUIET)
+    for i, line in enumerate(caption_lines):
+        write(page, MARGIN, top - 40 - 50 * (len(caption_lines) - i), line, TEXT, QUIET)
     return page, top
 
 
 def trimmed(page):
-    """The page, cut off below what was drawn on it."""
+    """The page without the white space below the drawing."""
     inked = (np.asarray(page) < 255).any(axis=(1, 2))
     return page.crop((0, 0, page.width, int(inked.nonzero()[0][-1]) + 1 + MARGIN))
 
 
 @functools.cache
 def font(size):
-    """Aileron, which comes with Pillow.  Raises ImportError where Pillow was built without FreeType."""
+    """Aileron, which Pillow contains.  Raises ImportError if Pillow was built without FreeType."""
     return ImageFont.load_default(size)
 
 
 @functools.cache
 def glyphs():
-    """The characters that the font can draw: it is a small part of Aileron, and shows a box for all others."""
+    """The characters that the font can draw.  Pillow contains a part of Aileron; all other characters are a box."""
     box = bytes(font(40).getmask("\U0010fffd"))
     return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
 
 
 def drawable(words):
-    """The same words in characters of the font: letters without their accents, "?" where there is none.
+    """A text in the characters of the font.  Letters lose accents that it lacks; what is still missing becomes "?".
 
     >>> drawable("Café, 8 × 8 – 猫")
     'Cafe, 8 x 8 - ?'
@@ -98,12 +100,13 @@ def drawable(words):
 
 
 def write(page, x, y, words, size=TEXT, colour=INK, anchor="la"):
-    """One line of text; the anchor is Pillow's: its first letter l, m, r across, its second a, m, s down."""
+    """Draw a line of text.  anchor: Pillow's, first l, m or r (left, middle, right), then a, m or s (top, middle,
+    baseline)."""
     ImageDraw.Draw(page).text((x, y), drawable(words), colour, font(size), anchor)
 
 
 def write_upwards(page, x, y, words, size=TEXT, colour=INK):
-    """One line of text that runs from below to above, its middle at (x, y)."""
+    """Draw a line of text that runs upwards, with its middle at (x, y)."""
     words = drawable(words)
     left, top, right, bottom = font(size).getbbox(words)
     mask = Image.new("L", (right - left, bottom - top))
@@ -113,54 +116,57 @@ def write_upwards(page, x, y, words, size=TEXT, colour=INK):
 
 
 def length(words, size):
-    """How wide a line of text is, in dots."""
+    """The width of a line of text, in dots."""
     return font(size).getlength(drawable(words))
 
 
 def wrapped(words, size, width):
-    """Words in lines that are no wider than `width`.
+    """A text in lines of at most `width` dots; a longer word is not broken.
 
-    >>> wrapped("the class token looks at cells", 36, 300)
-    ['the class token', 'looks at cells']
+    >>> wrapped("the class token reads cells", 36, 300)
+    ['the class token', 'reads cells']
     """
     lines = [""]
     for word in words.split():
         longer = f"{lines[-1]} {word}".strip()
-        lines = [*lines[:-1], longer] if length(longer, size) <= width or not lines[-1] else [*lines, word]
+        if length(longer, size) <= width or not lines[-1]:
+            lines[-1] = longer
+        else:
+            lines.append(word)
     return lines
 
 
 # ---------------------------------------------------------------- maps and pictures
 
 def whole_factor(cells, room):
-    """By how much (rows, columns) of cells can be enlarged to fit into (height, width); at least 1."""
+    """The largest whole factor by which (rows, columns) of cells still fit into (height, width); at least 1."""
     return max(min(n // m for n, m in zip(room, cells)), 1)
 
 
 def fitted(size, room):
-    """The largest (height, width) of the same shape as `size` in a room (height, width)."""
+    """The largest (height, width) with the aspect ratio of `size` that fits into `room`, (height, width)."""
     factor = min(room[0] / size[0], room[1] / size[1])
     return tuple(max(round(n * factor), 1) for n in size)
 
 
 def placed(left, top, size):
-    """The box of a size (height, width) with its upper left corner there."""
+    """The box of a size (height, width) with its upper left corner at (left, top)."""
     return left, top, left + size[1], top + size[0]
 
 
 def grid(page, left, top, down, across, size, gap=10):
-    """Boxes of one size (height, width) with numbers beside the rows and above the columns.
+    """A grid of boxes of one size (height, width), with a number beside each row and above each column.
 
-    down, across: what is counted, and its numbers: ("layer", range(12)). -> {(row's number, column's number): box}
+    down, across: the name of the rows and columns, and their numbers: ("layer", range(12)). -> {(row, column): box}
     """
     left, top, (height, width) = left + 110, top + (100 if across[0] else 50), size
     boxes = {(row, column): placed(left + j * (width + gap), top + i * (height + gap), size)
              for i, row in enumerate(down[1]) for j, column in enumerate(across[1])}
-    # Where boxes are small, only every so many have a number, so that numbers stay apart.
-    for row in down[1][::-(-40 // (height + gap))]:
+    # Small boxes do not all get a number, so that the numbers do not overlap.
+    for row in down[1][::math.ceil(40 / (height + gap))]:
         box = boxes[row, across[1][0]]
         write(page, left - 18, (box[1] + box[3]) // 2, str(row), SMALL, INK, "rm")
-    for column in across[1][::-(-75 // (width + gap))]:
+    for column in across[1][::math.ceil(75 / (width + gap))]:
         box = boxes[down[1][0], column]
         write(page, (box[0] + box[2]) // 2, top - 14, str(column), SMALL, INK, "ms")
     right, bottom = boxes[down[1][-1], across[1][-1]][2:]
@@ -171,7 +177,7 @@ def grid(page, left, top, down, across, size, gap=10):
 
 
 def show(page, colours, box):
-    """Fill a box with pixels, each a sharp rectangle; pictures finer than a quarter of it are smoothed.  (H, W, 3)"""
+    """Fill a box with a picture.  (H, W, 3)   Pixels enlarged 4 times or more are sharp rectangles, others smoothed."""
     width, height = box[2] - box[0], box[3] - box[1]
     sharp = width >= 4 * colours.shape[1]
     method = Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS
@@ -179,27 +185,27 @@ def show(page, colours, box):
 
 
 def show_map(page, x, scale, box):
-    """Fill a box with numbers in the colours of a scale, inside a thin frame.  (rows, columns)"""
+    """Fill a box with the colours of numbers, and draw a thin frame around it.  (rows, columns)"""
     frame(page, box)
     width, height = box[2] - box[0], box[3] - box[1]
     page.paste(Image.fromarray(painted(x, scale)).resize((width, height), Image.Resampling.NEAREST), box[:2])
 
 
 def frame(page, box, colour=RULE, width=2):
-    """A line around a box, outside it."""
+    """Draw a line around a box, outside it."""
     left, top, right, bottom = box
     ImageDraw.Draw(page).rectangle((left - width, top - width, right + width - 1, bottom + width - 1), None, colour,
                                    width)
 
 
 def outlined(page, box):
-    """Mark a part of a picture, light or dark: white around orange."""
+    """Mark a part of a picture in orange and white, visible on light and dark pictures."""
     frame(page, box, "white", 7)
     frame(page, box, "#d55e00", 4)
 
 
 def colour_bar(page, box, scale, words):
-    """A bar from low to high, three numbers below it and words above."""
+    """Draw the colours of a scale from low to high, with three numbers below and a text above."""
     left, top, right, bottom = box
     write(page, left, top - 14, words, SMALL, INK, "ls")
     shares = (np.arange(right - left) + 0.5) / (right - left)
@@ -218,8 +224,10 @@ def below(box, width):
 
 
 def beside(page, top, photograph, place=None, side=None):
-    """Draw a photograph left of a figure; of its grid of cells, `side` pixels each, the one at `place` is outlined.
-    (H, W, 3) -> its box, y below the words about it"""
+    """Draw a photograph left of a figure.  (H, W, 3) -> its box, y below the text under it
+
+    place: the (row, column) of a cell of `side` pixels that is outlined, or None.
+    """
     H, W, _ = photograph.shape
     box = placed(MARGIN, top, fitted((H, W), (2 * SIDE, SIDE)))
     show(page, photograph, box)
@@ -227,13 +235,13 @@ def beside(page, top, photograph, place=None, side=None):
         factor = side * (box[2] - box[0]) / W
         left, top = round(box[0] + place[1] * factor), round(box[1] + place[0] * factor)
         outlined(page, (left, top, min(round(left + factor), box[2]), min(round(top + factor), box[3])))
-    write(page, MARGIN, box[3] + 20, "as the network sees it,", SMALL, QUIET)
+    write(page, MARGIN, box[3] + 20, "the input of the network,", SMALL, QUIET)
     write(page, MARGIN, box[3] + 60, f"{H} x {W} pixels", SMALL, QUIET)
     return box, box[3] + 100
 
 
 def three(title, caption, size, words):
-    """A sheet with room for three pictures of one size (H, W) side by side.  words: {name: what is said above it}
+    """A sheet with space for three pictures of one size (H, W) side by side.  words: {name: the text above it}
     -> page, {name: box}"""
     height, width = fitted(size, (1400, COLUMN))
     page, top = sheet(title, caption, 3 * COLUMN + 2 * (GUTTER + MARGIN), height + 300)
@@ -258,7 +266,7 @@ def ticks(high, most=7):
 
 
 def axes(page, plot, up, along, up_words, along_words):
-    """Two axes of a plot with ticks, light level lines, and words.  up, along: [(number, y)] and [(number, x)]"""
+    """Draw two axes of a plot with ticks, horizontal lines and names.  up, along: [(number, y)] and [(number, x)]"""
     left, top, right, bottom = plot
     draw = ImageDraw.Draw(page)
     for number, y in up:
@@ -273,7 +281,7 @@ def axes(page, plot, up, along, up_words, along_words):
 
 
 def dot(page, x, y, radius, colour="#0072b2"):
-    """A disc with a smooth edge and a thin white rim, so that discs on one place stay apart.  -> its box"""
+    """Draw a disc with a smooth edge.  Its thin white rim separates overlapping discs.  -> its box"""
     reach = radius + 4
     side = np.arange(-reach, reach + 1)
     away = np.hypot(side[:, None], side)
@@ -285,7 +293,8 @@ def dot(page, x, y, radius, colour="#0072b2"):
 
 
 def level(page, left, right, y, colour=INK, dash=None):
-    """A level line, in dashes of that length or whole."""
+    """Draw a horizontal line.  dash: the length of its dashes; None draws it solid."""
     left, right, y = round(left), round(right), round(y)
-    for x in range(left, right, dash * 2 if dash else right - left):
-        ImageDraw.Draw(page).line((x, y, min(x + dash, right) if dash else right, y), colour, 4)
+    dash = dash or right - left
+    for x in range(left, right, 2 * dash):
+        ImageDraw.Draw(page).line((x, y, min(x + dash, right), y), colour, 4)

@@ -1,19 +1,19 @@
-// The walk at the top of the page: what the picture is at each step, as a little picture that leads there.
+// The overview at the top of the page: a small picture of the data at each step, as a link to that step.
 function overview() {
-  const [rows, columns] = there.photograph.shape;
+  const [rows, columns] = stepFacts.photograph.shape;
   const times = (shape) => shape.join(" \u00d7 ");
-  // A map's side, as a share of the photograph's: logarithmic, or the last would be dots.
+  // The side of a map as a share of the photograph's side: logarithmic, because the last would be dots.
   const share = (n) => 0.26 + 0.74 * (Math.log2(n + 1) / Math.log2(rows + 1));
 
   const card = (step, name, shape, paint) => {
     const canvas = element("canvas");
     const link = element("a", { href: `#${step}` }, canvas, element("b", {}, name), element("span", {}, shape));
-    document.getElementById("walk").append(link);
+    document.getElementById("overview").append(link);
     board(canvas, { cells: () => [1, 1], aspect: 1.08, alt: () => name, paint });
     canvas.setAttribute("aria-hidden", "true");
   };
 
-  // A stack of sheets, one for every doubling of the channels; the front one shows a map.
+  // A stack of sheets, one per doubling of the channels; the front one shows a map.
   const sheets = (channels, size, front) => (context, width, height) => {
     const shift = width / 36;
     const side = size * (width - 11 * shift);
@@ -24,47 +24,48 @@ function overview() {
       context.lineWidth = 0.75;
       context.strokeStyle = "#8a8375";
       context.strokeRect(x, y, side, side);
-      if (i === 0) put(context, front(), x, y, side, side);
+      if (i === 0) drawImage(context, front(), x, y, side, side);
     }
   };
 
   card(
     "photograph",
     "photograph",
-    times(there.photograph.shape),
-    sheets(2, 1, () => photo),
+    times(stepFacts.photograph.shape),
+    sheets(2, 1, () => photographImage),
   );
-  if (there.stem) {
+  if (stepFacts.stem) {
     const front = () => convolution().picture(chosen.channel);
-    card("stem", "stem", times(there.stem.map), sheets(there.stem.map[2], share(there.stem.map[0]), front));
+    card("stem", "stem", times(stepFacts.stem.map), sheets(stepFacts.stem.map[2], share(stepFacts.stem.map[0]), front));
   }
-  (there.stages || []).forEach(({ name, shape }, s) => {
+  (stepFacts.stages || []).forEach(({ name, shape }, s) => {
     const map = () => numbers[name].row(s === chosen.stage ? chosen.map : 0);
-    const front = () => heat(map(), shape[0], shape[1]);
+    const front = () => heatMap(map(), shape[0], shape[1]);
     card("stages", `stage ${s}`, times(shape), sheets(shape[2], share(shape[0]), front));
   });
-  if (there.tokens) {
-    const [tokens, width] = there.tokens.shape;
-    const all = sums();
-    const bars = heat(all, tokens, width, signed(largest(all) / 3));
-    const paint = (context, w, h) => put(context, bars, 0, 0.3 * h, 0.92 * w, 0.7 * h);
-    card("tokens", "tokens", times(there.tokens.shape), paint);
+  if (stepFacts.tokens) {
+    const [tokens, width] = stepFacts.tokens.shape;
+    const all = tokenValues();
+    const bars = heatMap(all, tokens, width, signed(largest(all) / 3));
+    const paint = (context, w, h) => drawImage(context, bars, 0, 0.3 * h, 0.92 * w, 0.7 * h);
+    card("tokens", "tokens", times(stepFacts.tokens.shape), paint);
 
-    const { blocks } = there.attention;
-    card("attention", plural(blocks, "block"), times(there.tokens.shape), (context, w, h) => {
+    const { blocks } = stepFacts.attention;
+    card("attention", plural(blocks, "block"), times(stepFacts.tokens.shape), (context, w, h) => {
       const [high, wide] = [rows, columns].map((side) => (0.69 * w * side) / Math.max(rows, columns));
       context.translate(0, h - high);
-      const [down, across] = covers(grid, there.tokens.cell);
-      veiled(context, wide, high, rolled(blocks), grid[1], [(high * down) / grid[0], (wide * across) / grid[1]]);
+      const [down, across] = coverage(grid, stepFacts.tokens.cell);
+      const cell = [(high * down) / grid[0], (wide * across) / grid[1]];
+      drawDimmed(context, wide, high, rolloutAfter(blocks), grid[1], cell);
     });
   }
-  if (there.answer) {
-    const { classes, labels } = there.answer;
-    const told = `${labels[0].score.toFixed(2)}, of ${plural(classes, "label")}`;
-    card("answer", labels[0].label, told, (context, w, h) => {
-      labels.forEach(({ score }, i) => {
+  if (stepFacts.answer) {
+    const { classes, labels } = stepFacts.answer;
+    const score = `${labels[0].score.toFixed(2)}, best of ${plural(classes, "label")}`;
+    card("answer", labels[0].label, score, (context, w, h) => {
+      labels.forEach((label, i) => {
         context.fillStyle = i ? "#b9b2a3" : ACCENT;
-        context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * score * w), 0.1 * h);
+        context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * label.score * w), 0.1 * h);
       });
     });
   }

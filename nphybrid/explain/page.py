@@ -1,7 +1,7 @@
 """The scene as one HTML file: a frame, the steps that the network has, their scripts, the arrays.
 
-Every step is two files of its name in `steps/`: what is said (.html) and what is drawn and touched (.js). In the HTML
-`{a.b}` is a fact, and `<pre data-function="module.name">` is filled with that function's source.
+Every step has two files in `steps/`: its text (.html), and what it draws and how it reacts (.js). In the HTML `{a.b}`
+is a fact or a sentence, and `<pre data-function="module.name">` is replaced by the source of that function.
 """
 import base64
 import html
@@ -13,23 +13,26 @@ from pathlib import Path
 
 from . import colours
 from .scene import scene
+from .sentences import lead, sentences
 from .source import source_html
-from .words import lead, words
 
 HERE = Path(__file__).parent
-POSTER = 640                              # pixels of the longest side of the original picture, as the page shows it
+POSTER = 640                              # pixels of the longest side of the original picture on the page
+# The scripts that the steps share, in the order in which the page runs them.
+SHARED = ("numbers.js", "colours.js", "choice.js", "board.js", "chart.js", "cells.js", "convolution.js", "overview.js")
 
 
-def page(model, picture, name="picture"):
-    """The interactive page of one picture's walk.  -> str, a whole HTML file that needs no other
+def page(model, picture, name: str = "picture") -> str:
+    """The interactive page about one picture's forward pass: one HTML file that needs no other file.
 
-    model: a model with an image processor; picture: a Pillow picture, as `open_picture` returns it; name: what to call
-    it. Raises ValueError for a model without an image processor, or a picture that it cannot resize.
+    model: a model with an image processor. picture: a Pillow picture, as `open_picture` returns it. name: the name of
+    the picture on the page. Raises ValueError for a model without an image processor, or a picture that the image
+    processor cannot resize.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model, open_picture
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
-    >>> text = page(model, open_picture("examples/images/cat.png"), "cat.png")
-    >>> text[:15], len(text) < 2e6
+    >>> html = page(model, open_picture("examples/images/cat.png"), "cat.png")
+    >>> html[:15], len(html) < 2e6
     ('<!doctype html>', True)
     """
     facts, arrays = scene(model, picture)
@@ -37,25 +40,24 @@ def page(model, picture, name="picture"):
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES}}
     facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
                        for key, array in arrays.items()}
-    facts["words"] = words(model, facts)
+    facts["sentences"] = sentences(model, facts)
     parts = {
-        "name": html.escape(name), "lead": html.escape(lead(facts)), "made": facts["words"]["made"],
-        "poster": poster(picture), "style": text("page.css"),
+        "name": html.escape(name), "lead": html.escape(lead(facts)), "made": facts["sentences"]["made"],
+        "poster": poster(picture), "style": file_text("page.css"),
         "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
-        "script": "\n".join(map(text, ["page.js", "convolution.js", "overview.js",
-                                       *(f"steps/{step}.js" for step in facts["steps"])]))}
-    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text("page.html"))
+        "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
 
 
-def text(name):
-    """One of the files beside this one."""
+def file_text(name):
+    """The text of a file of this folder."""
     return (HERE / name).read_text("utf-8")
 
 
 def poster(picture):
-    """The original, small, as a data URI."""
+    """The original picture, made small, as a data URI."""
     small, file = picture.copy(), io.BytesIO()
     small.thumbnail((POSTER, POSTER))
     small.save(file, "JPEG", quality=85)
@@ -63,7 +65,7 @@ def poster(picture):
 
 
 def array_html(name, array):
-    """Codes and scales, compressed, as text that HTML does not touch."""
+    """Codes and scales, compressed, in base64, which HTML leaves unchanged."""
     return "\n".join(f'<script type="application/octet-stream" id="{part}">'
                      f"{base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()}</script>"
                      for part, numbers in ((f"{name}-codes", array.codes), (f"{name}-scales", array.scales))
@@ -71,17 +73,17 @@ def array_html(name, array):
 
 
 def step_html(step, number, facts):
-    """One step's file, with its number, facts and sources filled in."""
-    filled = re.sub(r"\{([\w.]+)\}", lambda found: html.escape(str(fact(facts, found[1], number))),
-                    text(f"steps/{step}.html"))
-    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda found: source_html(found[1]), filled)
+    """The HTML of one step, with its number, facts, sentences and sources filled in."""
+    filled = re.sub(r"\{([\w.]+)\}", lambda match: html.escape(str(fact(facts, match[1], number))),
+                    file_text(f"steps/{step}.html"))
+    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1]), filled)
 
 
 def fact(facts, path, number):
-    """A fact by its path, "steps.tokens.grid"; one of the words; or "number", that of the step."""
+    """What stands for a placeholder: a fact by its path ("steps.tokens.grid"), a sentence, or the step's "number"."""
     if path == "number":
         return number
-    facts = {**facts, **facts["words"]}
+    facts = {**facts, **facts["sentences"]}
     for key in path.split("."):
         facts = facts[int(key) if key.isdecimal() else key]
     return ", ".join(map(str, facts)) if isinstance(facts, list) else facts

@@ -1,69 +1,68 @@
-"""What figures read: of a picture what the network sees, of a walk its states, of the tokens one."""
+"""What the figures need: the prepared picture, named states of a forward pass, the row of one token."""
 from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
-from ..api.processor import ViTHybridImageProcessor
+from ..config import Config
 from ..pictures.decode import open_picture
 from ..trace import Trace
 from . import measures
-from .scene import normalization, seen
+from .scene import normalization, resized_and_cropped
 
 
-class Seen(NamedTuple):
-    """A picture on its way into a network."""
+class PreparedPicture(NamedTuple):
+    """A picture as a network gets it."""
     pixel_values: np.ndarray              # (1, C, H, W)
-    photograph: np.ndarray                # (H, W, 3) uint8: the same before it is scaled
-    grey: np.ndarray                      # (3,) uint8: the colour that becomes 0
+    photograph: np.ndarray                # (H, W, 3) uint8: resized and cropped, before its values are scaled
+    grey: np.ndarray                      # (3,) uint8: the colour that becomes 0 in pixel_values
 
 
 class Token(NamedTuple):
-    """Whose attention is shown."""
-    row: np.ndarray                       # (T,): how much each row of the weights counts
-    words: str
-    cell: tuple | None                    # its (row, column) in the grid
+    """The token, or the mean of tokens, whose attention is shown."""
+    row: np.ndarray                       # (T,): the factor of each row of the weights
+    name: str
+    cell: tuple[int, int] | None          # its (row, column) in the grid
 
 
-def looked_at(model, image):
-    """A picture, as `open_picture` takes it, through the network's own image processor.  -> Seen
+def prepare_picture(model, image) -> PreparedPicture:
+    """A picture through the model's image processor.  image: what `open_picture` takes
+
+    Raises ValueError for a model without an image processor; PictureError, OSError.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> model = ViTHybridModel.from_pretrained(default_model())
-    >>> looked_at(model, Image.new("RGB", (80, 64), "#ff8000")).photograph[0, 0]
+    >>> prepare_picture(model, Image.new("RGB", (80, 64), "#ff8000")).photograph[0, 0]
     array([255, 128,   0], dtype=uint8)
     """
-    if model.processor is None:
-        raise ValueError(f"this {type(model).__name__} came without an image processor, which prepares the picture; "
-                         "expected a preprocessor_config.json beside it, or model.processor")
-    processor, picture = ViTHybridImageProcessor.from_dict(model.processor), open_picture(image)
+    processor, picture = model.image_processor(), open_picture(image)
     x = processor(picture, return_tensors="np").pixel_values
-    said = normalization(processor, x.shape[1])
-    return Seen(x, _bytes(seen(picture, processor)), _bytes(np.divide(said["mean"], said["factor"])))
+    scaling = normalization(processor, x.shape[1])
+    grey = np.divide(scaling["mean"], scaling["factor"])
+    return PreparedPicture(x, _to_bytes(resized_and_cropped(picture, processor)), _to_bytes(grey))
 
 
-def _bytes(x):
+def _to_bytes(x):
     return np.rint(np.clip(x, 0, 255)).astype(np.uint8)
 
 
-def walked(model, picture, states):
-    """The named states of a picture's walk.  -> Trace"""
-    out = Trace(keep=set(states))
-    model.run_into(out, picture.pixel_values)
-    return out
+def named_states(model, picture: PreparedPicture, names) -> Trace:
+    """The states of these names from one forward pass."""
+    trace = Trace(keep=set(names))
+    model.run_into(trace, picture.pixel_values)
+    return trace
 
 
-def attention_weights(model, picture):
-    """Who looks at whom.  -> (L, A, T, T)"""
+def attention_weights(model, picture: PreparedPicture) -> np.ndarray:
+    """The attention of all blocks and heads.  -> (L, A, T, T)"""
     blocks = model.network_config.blocks
-    return measures.attention(walked(model, picture, [f"blocks.{l}.weights" for l in range(blocks)]), blocks)
+    return measures.attention(named_states(model, picture, [f"blocks.{l}.weights" for l in range(blocks)]), blocks)
 
 
-def chosen_token(config, token=None):
-    """"class", "mean" (of all cells) or "row,column" -> Token; None is what the head reads.
+def find_token(config: Config, token: str | None = None) -> Token:
+    """The token of a name: "class", "mean" (of all cells) or "row,column".  None: what the classifier reads.
 
-    >>> from nphybrid import Config
-    >>> chosen_token(Config(), "23,0").row.nonzero(), chosen_token(Config()).words
+    >>> find_token(Config(), "23,0").row.nonzero(), find_token(Config()).name
     ((array([553]),), 'the class token')
     """
     rows, columns = config.grid
@@ -83,12 +82,13 @@ def chosen_token(config, token=None):
                      f"of {rows} rows and {columns} columns, counted from 0")
 
 
-def over_picture(cells, side, size, smooth=False):
-    """A number for every pixel, from one per cell of `side` pixels: as squares, or interpolated between their centres.
+def cells_to_pixels(cells: np.ndarray, side: int, size: tuple[int, int], smooth: bool = False) -> np.ndarray:
+    """The numbers of cells, repeated for every pixel.  (rows, columns) -> (H, W)
 
-    (rows, columns) -> (H, W)   A rest of the picture in which no cell lies gets 0: the network does not see it.
+    side: of a cell, in pixels. size: (H, W) of the picture. smooth: interpolate between the centres of the cells. The
+    pixels that no cell covers get 0: the network does not read them.
 
-    >>> over_picture(np.array([[1., 2]]), side=2, size=(2, 5))
+    >>> cells_to_pixels(np.array([[1., 2]]), side=2, size=(2, 5))
     array([[1., 1., 2., 2., 0.],
            [1., 1., 2., 2., 0.]], dtype=float32)
     """

@@ -1,43 +1,45 @@
-"""Everything that the page shows, out of one walk: facts, which become JSON, and arrays, most of them as bytes."""
+"""Everything that the page shows, from one forward pass: facts, which become JSON, and arrays, mostly quantized."""
 import math
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import __version__
-from ..api.processor import ViTHybridImageProcessor
 from ..api.scores import scores_of
-from ..config import pads, plan
+from ..config import Config, pads, plan
 from ..ops import reference
+from ..params import Params
 from . import measures
 
-# Bytes of attention up to which every weight is kept, in 16 bits; and up to which 8 bits hold the keys of 1 x 1 cells,
-# or of 2 x 2, 4 x 4 ... added up. Queries and keys are kept in the first case alone.
-EXACT, MOST = 2 ** 21, 12.5e6
-# So many maps of each stage are shown: those that vary most over the picture.
+# Attention that takes at most EXACT_BYTES in 16 bits is stored whole, and queries and keys with it. Otherwise weights
+# are stored in 8 bits, and the weights of 2 x 2, 4 x 4, ... keys are added up until they take at most MAX_BYTES.
+EXACT_BYTES = 2 ** 21
+MAX_BYTES = 12.5e6
+# The number of maps shown of each stage: those that vary most over the picture.
 MAPS = 16
 LABELS = 5
 
 
 class Scene(NamedTuple):
-    """What is told, and the arrays behind it.  A step that the network does not have is in neither."""
+    """What the page is made from.  A step that the network does not have is in neither."""
     facts: dict                           # what JSON holds
-    arrays: dict                          # {name: Packed}
+    arrays: dict                          # {name: Quantized}
 
 
 class Quantized(NamedTuple):
-    """Numbers as the page keeps them: codes, times the scale of their row, divided by the largest code."""
+    """An array as the page stores it: a number is its code times the scale of its row, divided by the largest code."""
     codes: np.ndarray
-    scales: np.ndarray | None             # float32, one for each row of `row` codes; None: codes are the numbers
+    scales: np.ndarray | None             # float32, one for each row of `row` codes; None: the codes are the numbers
     row: int
 
 
-def quantized(x, axes, bits=8):
-    """Numbers in few bits.  `axes` last axes share a scale, their largest |x|, so that the error is at most
-    scale / 2 / (2^bits - 1), or scale / (2^bits - 2) where some are negative.
+def quantize(x: np.ndarray, axes: int, bits: int = 8) -> Quantized:
+    """An array in few bits.  The numbers along the last `axes` axes share a scale: the largest |x| among them.
 
-    >>> packed(np.array([[0., 0.5, 1], [0, 0, 8]]), axes=1)
-    Packed(codes=array([[  0, 128, 255],
+    The error is at most scale / 2 / (2^bits - 1), or scale / (2^bits - 2) if x has negative numbers.
+
+    >>> quantize(np.array([[0., 0.5, 1], [0, 0, 8]]), axes=1)
+    Quantized(codes=array([[  0, 128, 255],
            [  0,   0, 255]], dtype=uint8), scales=array([1., 8.], dtype=float32), row=3)
     """
     signed = x.size > 0 and x.min() < 0
@@ -48,194 +50,218 @@ def quantized(x, axes, bits=8):
     return Quantized(codes, scales.reshape(-1), math.prod(x.shape[x.ndim - axes:]))
 
 
-def exact(x):
-    """Numbers as they are: bytes, or float32."""
+def exact(x: np.ndarray) -> Quantized:
+    """An array without quantization: uint8 as it is, everything else as float32."""
     return Quantized(x if x.dtype == np.uint8 else x.astype(np.float32), None, 1)
 
 
-class Walk(NamedTuple):
-    """What the steps are made from."""
+class ForwardPass(NamedTuple):
+    """One forward pass of one picture: what the steps are made from."""
     model: Any
-    config: Any                           # the sizes of the network
-    p: Any                                # what was learned, as the reference reads it
+    network_config: Config
+    p: Params                             # the learned arrays, as the reference engine reads them
     trace: dict
-    weights: np.ndarray | None            # (L, A, T, T) of the picture
+    weights: np.ndarray | None            # (L, A, T, T): the attention of the picture
 
 
-def scene(model, picture):
-    """Walk once, and keep what can be shown.  model: a hybrid, a plain ViT or a BiT network; picture: Pillow's, RGB."""
-    if model.processor is None:
-        raise ValueError("this model came without an image processor")
-    processor = ViTHybridImageProcessor.from_dict(model.processor)
+def scene(model, picture) -> Scene:
+    """Run the network once and collect what the page shows.
+
+    model: a hybrid, a plain ViT or a BiT network. picture: a Pillow picture, RGB. Raises ValueError for a model without
+    an image processor.
+    """
+    processor, config = model.image_processor(), model.network_config
     trace = model.trace(processor(picture, return_tensors="np").pixel_values)
-    walk = Walk(model, model.network_config, model.learned(), trace,
-                measures.attention(trace, model.network_config.blocks) if model.network_config.blocks else None)
-    told, pixels = photograph(picture, processor)
-    steps, arrays = {"photograph": told}, {"pixels": pixels}
-    for step in steps_of(walk):
-        steps[step.__name__], more = step(walk)
+    weights = measures.attention(trace, config.blocks) if config.blocks else None
+    forward = ForwardPass(model, config, model.learned(), trace, weights)
+    facts, pixels = photograph(picture, processor)
+    steps, arrays = {"photograph": facts}, {"pixels": pixels}
+    for step in steps_of(forward):
+        steps[step.__name__], more = step(forward)
         arrays |= more
-    facts = {"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters()}
-    return Scene({**facts, "steps": steps}, arrays)
+    return Scene({"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters(),
+                  "steps": steps}, arrays)
 
 
-def steps_of(walk):
-    """The steps behind the photograph that this network has."""
-    config, head = walk.config, walk.p.head is not None
-    found = [stem] * bool(config.stem) + [stages] * bool(config.stem and used_stages(config))
+def steps_of(forward):
+    """The steps that this network has, after the photograph."""
+    config, has_head = forward.network_config, forward.p.head is not None
+    steps = []
+    if config.stem:
+        steps.append(stem)
+        if used_stages(config):
+            steps.append(stages)
     if config.blocks:
-        _, bits = kept(config)
-        found += [tokens, positions, attention] + [weight] * (bits == 16) + [distance, rollout] + [road] * head
-    return found + [answer] * head
+        steps += [tokens, positions, attention]
+        if attention_storage(config).bits == 16:
+            steps.append(weight)
+        steps += [distance, rollout]
+        if has_head:
+            steps.append(logit_lens)
+    if has_head:
+        steps.append(answer)
+    return steps
 
 
-def kept(config):
-    """How attention is kept: the side of the square of keys that is added up, and the bits of what comes out."""
+class AttentionStorage(NamedTuple):
+    """How the page stores attention."""
+    side: int                             # the weights of side x side keys are added up
+    bits: int                             # of each weight
+
+
+def attention_storage(config: Config) -> AttentionStorage:
+    """How attention is stored, so that the page stays small."""
     L, A, T, (rows, columns) = config.blocks, config.heads, config.tokens, config.grid
-    if 2 * L * A * T * T <= EXACT:
-        return 1, 16
+    if 2 * L * A * T * T <= EXACT_BYTES:
+        return AttentionStorage(1, 16)
     side = 1
-    while L * A * T * -(-rows // side) * -(-columns // side) > MOST:
+    while L * A * T * math.ceil(rows / side) * math.ceil(columns / side) > MAX_BYTES:
         side *= 2
-    return side, 8
+    return AttentionStorage(side, 8)
 
 
 def photograph(picture, processor):
-    """The picture after resizing and cropping, and how its values become those of pixel_values.
+    """The picture after resizing and cropping, and how its values become those of pixel_values."""
+    x = resized_and_cropped(picture, processor)
+    before_crop = resized_and_cropped(picture, processor, do_center_crop=False)
+    facts = {"shape": list(x.shape), "resized": list(before_crop.shape), "do_resize": bool(processor.do_resize)}
+    return facts | normalization(processor, x.shape[2]), exact(x)
 
-    That is (value * factor - mean) / std, channel by channel.
-    """
-    x, whole = seen(picture, processor), seen(picture, processor, do_center_crop=False)
-    return {"shape": list(x.shape), "resized": list(whole.shape), **normalization(processor, x.shape[2])}, exact(x)
 
-
-def seen(picture, processor, **options):
-    """The picture after resizing and cropping, before it is scaled.  -> (H, W, C)"""
+def resized_and_cropped(picture, processor, **options):
+    """The picture after resizing and cropping, before its values are scaled.  -> (H, W, C)"""
     x = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np", **options).pixel_values[0]
     return x.transpose(1, 2, 0)
 
 
 def normalization(processor, channels):
-    """How a value of `seen` becomes one of pixel_values: (value * factor - mean) / std, channel by channel."""
+    """How a colour value becomes one of pixel_values: (value * factor - mean) / std, channel by channel."""
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0, 1)
     return {"factor": processor.rescale_factor if processor.do_rescale else 1,
             "mean": np.broadcast_to(mean, channels).tolist(), "std": np.broadcast_to(std, channels).tolist()}
 
 
-def stem(walk):
-    """The filters, exactly: what they respond is not kept, for the page itself multiplies pixels and filters."""
-    H, W = walk.trace["pixel_values"].shape[1:3]
-    return {"shape": list(walk.trace["stem"].shape[1:]), "map": list(walk.trace["stem.conv"].shape[1:]),
-            "padding": [pads(walk.config.padding, n, 7, 2)[0] for n in (H, W)]}, {
-        "filters": exact(walk.p.stem.conv.transpose(3, 0, 1, 2))}
+def stem(forward):
+    """The filters, exactly.  Their responses are not stored: the page computes them from pixels and filters."""
+    H, W = forward.trace["pixel_values"].shape[1:3]
+    facts = {"shape": list(forward.trace["stem"].shape[1:]), "map": list(forward.trace["stem.conv"].shape[1:]),
+             "padding": [pads(forward.network_config.padding, n, 7, 2)[0] for n in (H, W)]}
+    return facts, {"filters": exact(forward.p.stem.conv.transpose(3, 0, 1, 2))}
 
 
-def used_stages(config):
-    """How many stages lie before the tokens."""
+def used_stages(config: Config) -> int:
+    """The number of stages before the tokens."""
     return config.feature_stage % (len(config.depths) + 1)
 
 
-def stages(walk):
+def stages(forward):
     """Some maps after each stage."""
-    shown, maps = [], {}
-    for s, depth in enumerate(walk.config.depths[:used_stages(walk.config)]):
+    config, facts, maps = forward.network_config, [], {}
+    for s, depth in enumerate(config.depths[:used_stages(config)]):
         name = f"stages.{s}.{depth - 1}"
-        x = walk.trace[name][0]                                                 # (H, W, C)
-        most = np.argsort(-x.var((0, 1)), kind="stable")[:MAPS]
-        maps[name] = quantized(x[:, :, most].transpose(2, 0, 1), axes=2, bits=16)
-        shown.append({"name": name, "shape": list(x.shape), "units": depth, "channels": most.tolist(),
-                      "cell": _stride(walk.config, s + 1)})
-    return shown, maps
+        x = forward.trace[name][0]                                              # (H, W, C)
+        channels = np.argsort(-x.var((0, 1)), kind="stable")[:MAPS]
+        maps[name] = quantize(x[:, :, channels].transpose(2, 0, 1), axes=2, bits=16)
+        facts.append({"name": name, "shape": list(x.shape), "units": depth, "channels": channels.tolist(),
+                      "cell": _stride(config, s + 1)})
+    return facts, maps
 
 
 def _stride(config, stages):
-    """Pixels from cell to cell after so many stages."""
+    """The pixels between neighbouring cells after so many stages."""
     return 4 * math.prod(unit.stride for stage in plan(config)[:stages] for unit in stage)
 
 
-def cell(config):
-    """(height, width) in pixels of what a token stands for."""
-    return [config.patch * (_stride(config, used_stages(config)) if config.stem else 1)] * 2
+def cell_size(config: Config) -> list[int]:
+    """[height, width] in pixels of the part of the picture that a token stands for."""
+    stride = _stride(config, used_stages(config)) if config.stem else 1
+    return [config.patch * stride, config.patch * stride]
 
 
-def tokens(walk):
-    """What each token holds before its position joins, and the position."""
-    config, learned = walk.config, walk.p.tokens
-    contents = walk.trace["tokens.proj"][0]
+def tokens(forward):
+    """The content of each token before its position is added, and its position."""
+    config, learned = forward.network_config, forward.p.tokens
+    contents = forward.trace["tokens.proj"][0]
     if config.class_token:
         contents = np.concatenate([learned.cls.reshape(1, -1), contents])       # (T, D)
-    return {"shape": list(contents.shape), "map": list(config.feature_map), "grid": list(config.grid),
-            "cell": cell(config), "class": int(config.class_token)}, {
-        "contents": quantized(contents, axes=1, bits=16), "positions": quantized(learned.positions, axes=1, bits=16)}
+    facts = {"shape": list(contents.shape), "map": list(config.feature_map), "grid": list(config.grid),
+             "cell": cell_size(config), "class": int(config.class_token)}
+    return facts, {"contents": quantize(contents, axes=1, bits=16),
+                   "positions": quantize(learned.positions, axes=1, bits=16)}
 
 
-def positions(walk):
-    """How alike the learned positions are."""
-    alike = measures.position_similarity(walk.p.tokens.positions, walk.config.grid)
-    return {}, {"similarity": quantized(alike, axes=2)}
+def positions(forward):
+    """How similar the learned positions are."""
+    similarity = measures.position_similarity(forward.p.tokens.positions, forward.network_config.grid)
+    return {}, {"similarity": quantize(similarity, axes=2)}
 
 
-def attention(walk):
-    """Every row of every head; what goes to the class token stands apart."""
-    config, (side, bits) = walk.config, kept(walk.config)
+def attention(forward):
+    """Every row of every head; the weights of the class token are an array of their own."""
+    config, (side, bits) = forward.network_config, attention_storage(forward.network_config)
     N = config.grid[0] * config.grid[1]
-    told = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
-            "keys": [-(-n // side) for n in config.grid]}
-    arrays = {"attention": quantized(pooled_keys(walk.weights, config.grid, side), axes=1, bits=bits)}
+    facts = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
+             "keys": [math.ceil(n / side) for n in config.grid]}
+    arrays = {"attention": quantize(pooled_keys(forward.weights, config.grid, side), axes=1, bits=bits)}
     if config.class_token:
-        arrays["to_class"] = quantized(walk.weights[..., :-N], axes=2, bits=16)
-    return told, arrays
+        arrays["to_class"] = quantize(forward.weights[..., :-N], axes=2, bits=16)
+    return facts, arrays
 
 
 def pooled_keys(weights, grid, side):
-    """The weights of side x side cells added up; the class token is left out.  (L, A, T, T) -> (L, A, T, fewer)"""
+    """The weights of side x side keys added up, without the class token.  (L, A, T, T) -> (L, A, T, sums)"""
     cells = weights[..., -grid[0] * grid[1]:].reshape(*weights.shape[:3], *grid)
-    for axis in (3, 4) if side > 1 else ():
-        cells = np.add.reduceat(cells, np.arange(0, cells.shape[axis], side), axis)
+    if side > 1:
+        for axis in (3, 4):
+            cells = np.add.reduceat(cells, np.arange(0, cells.shape[axis], side), axis)
     return cells.reshape(*weights.shape[:3], -1)
 
 
-def weight(walk):
-    """Queries and keys, from which one weight can be worked out."""
-    kept = {name: np.stack([walk.trace[f"blocks.{l}.{name}"][0] for l in range(walk.config.blocks)])
-            for name in ("query", "key")}
-    return {"width": walk.config.head_width}, {name: quantized(x, axes=1, bits=16) for name, x in kept.items()}
+def weight(forward):
+    """Queries and keys, from which the page computes one weight."""
+    arrays = {}
+    for name in ("query", "key"):
+        states = [forward.trace[f"blocks.{l}.{name}"][0] for l in range(forward.network_config.blocks)]
+        arrays[name] = quantize(np.stack(states), axes=1, bits=16)
+    return {"width": forward.network_config.head_width}, arrays
 
 
-def distance(walk):
-    """How far each head looks, and how far one would that looks everywhere alike."""
-    grid, pixels = walk.config.grid, cell(walk.config)
-    return {"distance": measures.attention_distance(walk.weights, grid, pixels).round(2).tolist(),
+def distance(forward):
+    """The mean attention distance of each head, and that of uniform attention."""
+    grid, pixels = forward.network_config.grid, cell_size(forward.network_config)
+    return {"distance": measures.attention_distance(forward.weights, grid, pixels).round(2).tolist(),
             "uniform": round(float(measures.distances(grid, pixels).mean()), 2)}, {}
 
 
-def rollout(walk):
-    """Out of which tokens that is made which the head reads, before the first block and after each."""
-    config, N = walk.config, walk.config.grid[0] * walk.config.grid[1]
-    rolled = np.concatenate([np.eye(config.tokens)[None], measures.rollout(walk.weights)])      # (L + 1, T, T)
-    read = rolled[:, 0] if config.pool == "token" else rolled[:, -N:].mean(1)   # (L + 1, T)
+def rollout(forward):
+    """The share of each token in what the head reads, before the first block and after each."""
+    config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
+    shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
+    read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)
     brightest = int(read[-1, -N:].argmax()) + config.tokens - N
     return {"reads": config.pool, "brightest": brightest}, {"rollout": exact(read)}
 
 
-def _best(walk):
-    """The labels that win.  -> indices"""
-    return np.argsort(-scores_of(walk.trace["logits"][0], walk.model.config), kind="stable")[:LABELS]
+def _best_labels(forward):
+    """The indices of the labels with the highest scores."""
+    scores = scores_of(forward.trace["logits"][0], forward.model.config)
+    return np.argsort(-scores, kind="stable")[:LABELS]
 
 
-def road(walk):
-    """The head's answer before the first block and after each, for the labels that win in the end."""
-    states = [walk.trace["tokens"]] + [walk.trace[f"blocks.{l}"] for l in range(walk.config.blocks)]
-    lens = measures.logit_lens(states, walk.p, walk.config, reference)[:, 0]    # (L + 1, classes)
-    scores = np.stack([scores_of(row, walk.model.config) for row in lens])
-    names = walk.model.config.id2label
-    return {"scores": scores[:, _best(walk)].round(6).tolist(),
-            "leaders": [{"label": names[int(row.argmax())], "score": round(float(row.max()), 6)} for row in scores]}, {}
+def logit_lens(forward):
+    """The head's scores before the first block and after each, for the labels that are best after the last."""
+    blocks, hf_config = forward.network_config.blocks, forward.model.config
+    states = [forward.trace["tokens"]] + [forward.trace[f"blocks.{l}"] for l in range(blocks)]
+    logits = measures.logit_lens(states, forward.p, forward.network_config, reference)[:, 0]    # (L + 1, classes)
+    scores = np.stack([scores_of(row, hf_config) for row in logits])
+    leaders = [{"label": hf_config.id2label[int(row.argmax())], "score": round(float(row.max()), 6)} for row in scores]
+    return {"scores": scores[:, _best_labels(forward)].round(6).tolist(), "leaders": leaders}, {}
 
 
-def answer(walk):
-    """The best labels, with their logits."""
-    logits, names = walk.trace["logits"][0], walk.model.config.id2label
-    scores = scores_of(logits, walk.model.config)
-    return {"classes": len(logits), "labels": [
-        {"label": names[int(i)], "score": float(scores[i]), "logit": float(logits[i])} for i in _best(walk)]}, {}
+def answer(forward):
+    """The best labels with their scores and logits."""
+    logits, hf_config = forward.trace["logits"][0], forward.model.config
+    scores = scores_of(logits, hf_config)
+    labels = [{"label": hf_config.id2label[int(i)], "score": float(scores[i]), "logit": float(logits[i])}
+              for i in _best_labels(forward)]
+    return {"classes": len(logits), "labels": labels}, {}

@@ -1,4 +1,4 @@
-"""Python source as HTML, a statement a line: what the file breaks at its right margin, the page breaks at its own."""
+"""Python source as HTML, one line per statement.  Lines that the file breaks at its right margin are joined."""
 import html
 import importlib
 import inspect
@@ -8,8 +8,8 @@ import re
 import tokenize
 
 
-def source_html(path):
-    """A function's own source, with its name and file.  path: "nphybrid.backbone.stem" """
+def source_html(path: str) -> str:
+    """The source of a function, with its name and file.  path: "nphybrid.backbone.stem" """
     module, _, name = path.rpartition(".")
     source = inspect.getsource(getattr(importlib.import_module(module), name))
     where = f'{module.replace(".", "/")}.py'
@@ -17,10 +17,10 @@ def source_html(path):
             f'<pre><code>{highlighted(source)}</code></pre></details>')
 
 
-def highlighted(source):
-    """Python as HTML: keywords, strings and comments are marked; a comment behind code becomes the line's second half.
+def highlighted(source: str) -> str:
+    """Python as HTML: keywords, strings and comments are marked, and a comment behind code gets a column of its own.
 
-    >>> highlighted("x = tokens(x)    # (B, T, D)")
+    >>> highlighted("x = tokens(x)    # (B, T, D)")    # doctest: +ELLIPSIS
     '<span class="line"><span style="...">x = tokens(x)</span><span class="shape">(B, T, D)</span></span>'
     """
     lines, line, shape, depth, end = [], "", None, 0, (0, 0)
@@ -31,19 +31,31 @@ def highlighted(source):
         elif kind == tokenize.COMMENT and line:
             shape = html.escape(text.lstrip("# "))
         elif text.strip():
-            line += " " * (start[1] if not line else start[1] - end[1] if start[0] == end[0] else line[-1] not in "([{")
+            line += _space(line, start, end)
             first, *others = paragraphs(text) if kind == tokenize.STRING else [text]
             line += marked(kind, first)
             for paragraph in others:
                 lines.append(line_html(line))
                 line = marked(kind, paragraph)
-            depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
+            if text in ("(", "[", "{"):
+                depth += 1
+            elif text in (")", "]", "}"):
+                depth -= 1
         end = stop
     return "".join(lines)
 
 
+def _space(line, start, end):
+    """The space before a token.  start: (row, column) of the token; end: of the end of the token before it"""
+    if not line:
+        return " " * start[1]
+    if start[0] == end[0]:
+        return " " * (start[1] - end[1])
+    return "" if line[-1] in "([{" else " "
+
+
 def paragraphs(text):
-    """The lines of a string: those of a paragraph become one, those of an example stay as they are.
+    """The lines of a string.  The lines of a paragraph are joined; the lines of an example are kept.
 
     >>> paragraphs("One\\n  two.\\n\\n  >>> f(1)\\n  2")
     ['One two.', '', '  >>> f(1)', '  2']
@@ -60,12 +72,19 @@ def paragraphs(text):
 
 def marked(kind, text):
     """A token as HTML."""
-    name = {tokenize.STRING: "string", tokenize.COMMENT: "comment"}.get(kind, "keyword" * keyword.iskeyword(text))
-    return f'<i class="{name}">{html.escape(text)}</i>' if name else html.escape(text)
+    if kind == tokenize.STRING:
+        name = "string"
+    elif kind == tokenize.COMMENT:
+        name = "comment"
+    elif keyword.iskeyword(text):
+        name = "keyword"
+    else:
+        return html.escape(text)
+    return f'<i class="{name}">{html.escape(text)}</i>'
 
 
 def line_html(code, shape=None):
-    """A line that, where it does not fit, goes on under its beginning: prose there, code a little further in."""
+    """A line of the listing.  Where it is too long it continues under its beginning: prose there, code 4 spaces in."""
     plain = re.sub("<[^>]*>", "", code)
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))
     begins = len(plain) - len(plain.lstrip(" ")) + (0 if prose else 4)

@@ -1,4 +1,4 @@
-"""The page: the numbers it holds are the network's, its parts are those of the network, and nothing leaves it."""
+"""The page: it holds the numbers of the network, it has the steps of the network, and it needs no other file."""
 import html
 import inspect
 import json
@@ -25,15 +25,15 @@ def cat(root):
 
 
 @pytest.fixture(scope="module", params=sights.KINDS)
-def seen(request, cat):
-    """A network, its walk, its scene."""
+def case(request, cat):
+    """A network, its trace of the cat, its scene."""
     model = sights.network(request.param)
     x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
     return model, model.trace(x), scenes.scene(model, cat)
 
 
 def numbers(array):
-    """What the page makes of codes and scales."""
+    """The numbers that the page computes from codes and scales."""
     if array.scales is None:
         return array.codes
     most = {"uint8": 255, "int8": 127, "uint16": 65535, "int16": 32767}[str(array.codes.dtype)]
@@ -42,38 +42,38 @@ def numbers(array):
 
 
 def close(array, truth, bits):
-    """Whether every number is as near to the truth as half a step of its row's scale."""
+    """Every number is within half a step of its row's scale of the truth."""
     assert array.codes.shape == truth.shape
     steps = (2 ** (bits - 1) - 1) if truth.min() < 0 else 2 ** bits - 1
     error = np.abs(numbers(array) - truth).reshape(-1, array.row)
     largest = np.abs(truth).reshape(-1, array.row).max(1, keepdims=True)
     assert (error <= largest * (0.5 / steps + 1e-6)).all()
-    assert (error <= largest * 0.1 / steps).mean() < 0.9           # or far fewer bits would have done
+    assert (error <= largest * 0.1 / steps).mean() < 0.9           # fewer bits would not be enough
 
 
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("low", [-3, 0])
-def test_packed_numbers_are_off_by_half_a_step(bits, low):
+def test_quantized_numbers_are_off_by_half_a_step(bits, low):
     x = np.random.default_rng(bits).uniform(low, 5, (3, 4, 5)).astype(np.float32)
     x[1, 2] = 0
     for axes in (1, 2, 3):
-        array = scenes.quantized(x, axes, bits)
+        array = scenes.quantize(x, axes, bits)
         assert array.row == np.prod(x.shape[3 - axes:]) and array.scales.size * array.row == x.size
         close(array, x, bits)
-    assert (numbers(scenes.quantized(x, 1, bits))[1, 2] == 0).all()
+    assert (numbers(scenes.quantize(x, 1, bits))[1, 2] == 0).all()
 
 
-def test_the_scene_holds_the_states(seen):
-    model, trace, (facts, arrays) = seen
+def test_the_scene_holds_the_states(case):
+    model, trace, (facts, arrays) = case
     p, config = model.learned(), model.network_config
     values = arrays["pixels"].codes * facts["steps"]["photograph"]["factor"]
     values = (values - facts["steps"]["photograph"]["mean"]) / facts["steps"]["photograph"]["std"]
     assert np.abs(values - trace["pixel_values"][0]).max() < 1e-6            # observed 2e-7
-    for told in facts["steps"].get("stages", []):
-        x = trace[told["name"]][0].transpose(2, 0, 1)
-        close(arrays[told["name"]], x[told["channels"]], 16)
+    for stage in facts["steps"].get("stages", []):
+        x = trace[stage["name"]][0].transpose(2, 0, 1)
+        close(arrays[stage["name"]], x[stage["channels"]], 16)
         spread = x.reshape(len(x), -1).std(1)
-        assert spread[told["channels"]].min() >= np.delete(spread, told["channels"]).max(initial=0)
+        assert spread[stage["channels"]].min() >= np.delete(spread, stage["channels"]).max(initial=0)
     if config.blocks:
         close(arrays["positions"], p.tokens.positions, 16)
         assert np.abs(numbers(arrays["contents"]) + numbers(arrays["positions"]) - trace["tokens"][0]).max() < 1e-3
@@ -86,25 +86,25 @@ def test_the_scene_holds_the_states(seen):
             close(arrays[name], np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]), 16)
 
 
-def test_the_filters_give_the_responses(seen):
-    """As the page computes them: pixels times filters, by the stated padding."""
-    model, trace, (facts, arrays) = seen
+def test_the_filters_give_the_responses(case):
+    """As the page computes them: pixels times filters, with the padding of the facts."""
+    model, trace, (facts, arrays) = case
     if "stem" not in facts["steps"]:
         return
-    x, kernels, told = trace["pixel_values"][0], arrays["filters"].codes, facts["steps"]["stem"]
-    rows, columns, count = told["map"]
+    x, kernels, stem = trace["pixel_values"][0], arrays["filters"].codes, facts["steps"]["stem"]
+    rows, columns, count = stem["map"]
     for row, column in ((0, 0), (rows - 1, columns - 1), (rows // 2, 1)):
         sums = np.zeros(count)
         for u in range(7):
             for v in range(7):
-                i, j = 2 * row - told["padding"][0] + u, 2 * column - told["padding"][1] + v
+                i, j = 2 * row - stem["padding"][0] + u, 2 * column - stem["padding"][1] + v
                 if 0 <= i < x.shape[0] and 0 <= j < x.shape[1]:
                     sums += kernels[:, u, v] @ x[i, j]
         assert np.abs(sums - trace["stem.conv"][0, row, column]).max() < 1e-4    # observed 2e-6
 
 
-def test_the_road_ends_where_the_network_does(seen):
-    model, trace, (facts, _) = seen
+def test_the_logit_lens_ends_at_the_logits(case):
+    model, trace, (facts, _) = case
     if "answer" not in facts["steps"]:
         return
     logits = trace["logits"][0]
@@ -113,22 +113,22 @@ def test_the_road_ends_where_the_network_does(seen):
     labels = facts["steps"]["answer"]["labels"]
     assert [row["label"] for row in labels] == [f"LABEL_{i}" for i in order[:5]]
     assert np.allclose([row["score"] for row in labels], shares[order[:5]], atol=1e-6)
-    if "road" in facts["steps"]:
-        road = facts["steps"]["road"]
-        assert len(road["scores"]) == model.network_config.blocks + 1
-        assert np.allclose(road["scores"][-1], shares[order[:5]], atol=2e-6)
-        assert road["leaders"][-1]["label"] == labels[0]["label"]
-        assert not np.allclose(road["scores"][0], road["scores"][-1], atol=1e-3)
+    if "logit_lens" in facts["steps"]:
+        lens = facts["steps"]["logit_lens"]
+        assert len(lens["scores"]) == model.network_config.blocks + 1
+        assert np.allclose(lens["scores"][-1], shares[order[:5]], atol=2e-6)
+        assert lens["leaders"][-1]["label"] == labels[0]["label"]
+        assert not np.allclose(lens["scores"][0], lens["scores"][-1], atol=1e-3)
 
 
-def test_a_network_has_its_own_steps(seen):
-    model, _, (facts, _) = seen
+def test_a_network_has_its_own_steps(case):
+    model, _, (facts, _) = case
     hybrid, encoder_steps = bool(model.network_config.stem), bool(model.network_config.blocks)
     head, steps = model.has_head, set(facts["steps"])
     assert ("stem" in steps) == ("stages" in steps) == hybrid
     assert {"tokens", "positions", "attention", "weight", "distance", "rollout"} & steps == (
         {"tokens", "positions", "attention", "weight", "distance", "rollout"} if encoder_steps else set())
-    assert ("answer" in steps) == head and ("road" in steps) == (head and encoder_steps)
+    assert ("answer" in steps) == head and ("logit_lens" in steps) == (head and encoder_steps)
 
 
 @pytest.mark.parametrize("grid", [(4, 6), (5, 3), (1, 1)])
@@ -149,13 +149,13 @@ def test_keys_are_added_up_two_by_two(grid, cls):
 
 @pytest.mark.parametrize("name, pixels", [("R50+ViT-B/16", 16), ("R+ViT-Ti/16", 32), ("R26+ViT-S/32", 32)])
 def test_cells_are_as_wide_as_the_strides_say(name, pixels):
-    assert scenes.cell(PRESETS[name]) == [pixels, pixels]
-    assert scenes.cell(configuration(PRESETS[name]).network_config()) == [pixels, pixels]
+    assert scenes.cell_size(PRESETS[name]) == [pixels, pixels]
+    assert scenes.cell_size(configuration(PRESETS[name]).network_config()) == [pixels, pixels]
 
 
-def test_many_tokens_are_kept_in_fewer_numbers(cat, monkeypatch):
-    monkeypatch.setattr(scenes, "EXACT", 0)
-    monkeypatch.setattr(scenes, "MOST", 3 * 2 * 26 * 10)
+def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
+    monkeypatch.setattr(scenes, "EXACT_BYTES", 0)
+    monkeypatch.setattr(scenes, "MAX_BYTES", 3 * 2 * 26 * 10)
     model = sights.network("hybrid")
     facts, arrays = scenes.scene(model, cat)
     assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
@@ -173,10 +173,10 @@ def test_many_tokens_are_kept_in_fewer_numbers(cat, monkeypatch):
     (dict(depths=(), widths=(), patch=8, width=192, heads=3, image=(224, 224)), 1, 16),                    # R+ViT-Ti/16
 ])
 def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
-    """At worst, where nothing can be compressed: everything that is large, as base64, is 21.1 MB for R50+ViT-B/16,
-    whose page takes 17.4 MB."""
+    """The worst case, without compression: all large arrays as base64 take 21.1 MB for R50+ViT-B/16, whose page takes
+    17.4 MB."""
     config = Config(**sizes)
-    assert scenes.kept(config) == (side, bits)
+    assert scenes.attention_storage(config) == (side, bits)
     L, A, T, D = config.blocks, config.heads, config.tokens, config.width
     keys = -(-config.grid[0] // side) * -(-config.grid[1] // side)
     bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T + (2 * 2 * L * T * D if bits == 16 else 0)
@@ -189,15 +189,15 @@ def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
 def test_the_bundled_model_takes_less_than_five_megabytes(cat):
     text = pages.page(load(default_model()), cat, "cat.png")
     assert 1e5 < len(text.encode()) < 5e6                                    # observed 0.66 MB
-    assert "cat.png walks through a network of 1,469,834 learned numbers" in text
+    assert "This page follows cat.png through a network of 1,469,834 parameters" in text
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
     assert facts["steps"]["answer"]["labels"][0]["label"] == "cat"
 
 
-def test_nothing_leads_out_of_the_file(seen, cat):
-    text = pages.page(seen[0], cat)
+def test_nothing_leads_out_of_the_file(case, cat):
+    text = pages.page(case[0], cat)
     addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
-    assert addresses <= {"http://www.w3.org/2000/svg"}                       # a name, which nobody fetches
+    assert addresses <= {"http://www.w3.org/2000/svg"}                       # a name, which is never fetched
     assert "default-src 'none'" in text
     assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=\"(?!data:)", text)
     assert "{" not in re.sub(r"<(script|style).*?</\1>|<pre.*?</pre>", "", text, flags=re.DOTALL)
@@ -211,7 +211,7 @@ def test_names_and_labels_are_text(cat):
     assert "<script>alert" not in text and "</script><script>" not in text
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
     assert facts["name"] == evil and facts["steps"]["answer"]["labels"][0]["label"].startswith(evil)
-    assert html.unescape(re.search("<title>(.*?): a walk", text)[1]) == evil
+    assert html.unescape(re.search("<title>(.*?): a forward pass", text)[1]) == evil
 
 
 def test_a_model_without_an_image_processor_is_refused(cat):
@@ -230,35 +230,35 @@ def test_the_verb_writes_the_page(cat, tmp_path, capsys):
     line = ["explain", str(picture), "-o", str(target), "--engine", "reference"]
     assert main(line) == 0
     assert capsys.readouterr().out == f"{target}: {target.stat().st_size:,} bytes\n"
-    assert "<title>a ?&lt;b&gt;.png: a walk" in target.read_text("utf-8")
+    assert "<title>a ?&lt;b&gt;.png: a forward pass" in target.read_text("utf-8")
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"label {i}" for i in range(10)))
     assert main([*line, "--labels", str(labels)]) == 0
-    assert "It answers “label 3”" in target.read_text("utf-8")
+    assert "Its answer is “label 3”" in target.read_text("utf-8")
 
 
-@pytest.mark.parametrize("picture, target, told", [
+@pytest.mark.parametrize("picture, target, message", [
     ("cat.png", "page.png", "ends in .html"), ("cat.png", "nowhere/page.html", "there is no folder"),
     ("broken.png", "page.html", "broken.png"), ("missing.png", "page.html", "missing.png")])
-def test_the_verb_refuses_and_leaves_what_is_there(picture, target, told, cat, tmp_path, monkeypatch, capsys):
+def test_the_verb_refuses_and_leaves_what_is_there(picture, target, message, cat, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     cat.save("cat.png")
     (tmp_path / "broken.png").write_bytes(b"\x89PNG")
     (tmp_path / "page.html").write_text("old")
     assert main(["explain", picture, "-o", target, "--engine", "reference"]) == 3
-    assert told in capsys.readouterr().err and (tmp_path / "page.html").read_text() == "old"
+    assert message in capsys.readouterr().err and (tmp_path / "page.html").read_text() == "old"
     assert sorted(os.listdir()) == ["broken.png", "cat.png", "page.html"]
 
 
 # ------------------------------------------------------------------ source
 
 STEPS = "".join(step.read_text("utf-8") for step in (pages.HERE / "steps").glob("*.html"))
-PATHS = re.findall(r'data-function="([\w.]+)"', STEPS.replace("{unit}", "preactivation").replace("{walk}", "bit"))
+PATHS = re.findall(r'data-function="([\w.]+)"', STEPS.replace("{unit}", "preactivation").replace("{network}", "bit"))
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_source_is_the_function_s_own(path):
-    """Every character of it but spaces, in its order; of the comments at the right all but the #."""
+def test_source_is_that_of_the_function(path):
+    """Every character except spaces, in order; comments at the right lose their #."""
     shown = re.search("<code>(.*)</code>", source_html(path), re.DOTALL)[1]
     module, _, name = path.rpartition(".")
     source = inspect.getsource(getattr(__import__(module, fromlist=[name]), name))

@@ -1,4 +1,4 @@
-"""The page in a browser: it touches nothing but itself, and what is chosen is what is shown."""
+"""The page in a browser: it loads nothing, and its pictures and texts show what is chosen."""
 import json
 import re
 import shutil
@@ -41,7 +41,7 @@ def cat(root):
 
 @pytest.fixture(scope="module")
 def tiny(cat):
-    """The bundled model, its walk over the cat, and the learned tree."""
+    """The bundled model, its trace of the cat, and the learned arrays."""
     model = load(default_model(), engine="reference")
     x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
     return model, model.trace(x), model.learned()
@@ -77,7 +77,7 @@ def opened(browser, address, width=1280):
 
 
 def settled(browser):
-    """What was chosen has been drawn, and what came into sight."""
+    """Wait until the choice and what became visible are drawn."""
     browser.execute_async_script("""const done = arguments[0];
         requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done), 0)));""")
 
@@ -114,8 +114,8 @@ def press(browser, element, *keys):
 
 
 def says(browser, element):
-    told = browser.find_element("id", element).get_attribute("textContent")
-    return told.replace("\u2212", "-").replace("\u202f", " ")
+    text = browser.find_element("id", element).get_attribute("textContent")
+    return text.replace("\u2212", "-").replace("\u202f", " ")
 
 
 def drawn(browser, canvas, rows, columns, corner=0.25):
@@ -153,7 +153,7 @@ def test_the_page_opens_and_asks_for_nothing(browser, files, kind):
 
 
 def test_a_request_would_be_seen(browser, files):
-    """The test above can fail: the page's policy stops a picture from elsewhere, and the log tells."""
+    """The test above can fail: the policy of the page refuses a picture from another address, and the log shows it."""
     opened(browser, files["tiny"])
     browser.execute_script("document.body.append(Object.assign(new Image(), {src: 'http://localhost:9/x.png'}))")
     settled(browser)
@@ -245,10 +245,10 @@ def test_hovering_a_token_shows_its_row(browser, files, weights):
     opened(browser, files["tiny"])
     for row, column in ((1, 6), (7, 0), (4, 4)):
         hover(browser, "attention-query", row, column, 8, 8)
-        token, looks = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
+        token, given = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
         assert f"Block 3, head 0: token {token} (row {row}, column {column}) takes" in says(browser, "attention-says")
-        assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
-        assert f"{100 * looks[0]:.2f} % from the class token" in says(browser, "attention-says")
+        assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
+        assert f"{100 * given[0]:.2f} % from the class token" in says(browser, "attention-says")
 
 
 def test_the_pointer_previews_and_a_click_keeps(browser, files):
@@ -275,16 +275,16 @@ def test_keys_go_through_blocks_and_heads(browser, files, weights):
     for keys, layer, head in ((["arrow_up"], 2, 0), (["arrow_right", "arrow_right"], 2, 2), (["arrow_up"] * 5, 0, 2),
                               (["arrow_left", "arrow_down"], 1, 1)):
         press(browser, "attention-heads", *keys)
-        looks = weights[layer, head, 1 + 2 * 8 + 5]
+        given = weights[layer, head, 1 + 2 * 8 + 5]
         assert f"Block {layer}, head {head}: token 22" in says(browser, "attention-says")
-        assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+        assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
     # The picture's own keys move the token, and the class token has its button.
     press(browser, "attention-query", "arrow_down", "arrow_left")
     assert "Block 1, head 1: token 29 (row 3, column 4)" in says(browser, "attention-says")
     press(browser, "attention-class", "enter")
-    looks = weights[1, 1, 0]
+    given = weights[1, 1, 0]
     assert "the class token takes" in says(browser, "attention-says")
-    assert same_colours(drawn(browser, "attention-keys", 8, 8), looks[1:].reshape(8, 8), 0, looks[1:].max())
+    assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
 
 
 def test_the_table_of_heads_shows_every_head(browser, files, weights):
@@ -293,8 +293,8 @@ def test_the_table_of_heads_shows_every_head(browser, files, weights):
     found = drawn(browser, "attention-heads", 32, 24, corner=0.5).reshape(4, 8, 3, 8, 3).transpose(0, 2, 1, 3, 4)
     for layer in range(4):
         for head in range(3):
-            looks = weights[layer, head, 4, 1:].reshape(8, 8)
-            assert same_colours(found[layer, head][1:-1, 1:-1], looks[1:-1, 1:-1], 0, looks.max()), (layer, head)
+            given = weights[layer, head, 4, 1:].reshape(8, 8)
+            assert same_colours(found[layer, head][1:-1, 1:-1], given[1:-1, 1:-1], 0, given.max()), (layer, head)
 
 
 def test_a_chosen_cell_is_chosen_everywhere(browser, files):
@@ -309,8 +309,8 @@ def test_the_stem_is_computed(browser, files, tiny):
     click(browser, "stem-filters", 5, 3, 8, 8)
     for row, column in ((0, 0), (31, 31), (12, 20)):
         click(browser, "stem-response", row, column, 32, 32)
-        told = float(says(browser, "stem-value"))
-        assert abs(told - tiny[1]["stem.conv"][0, row, column, 5 * 8 + 3]) < 6e-4
+        value = float(says(browser, "stem-value"))
+        assert abs(value - tiny[1]["stem.conv"][0, row, column, 5 * 8 + 3]) < 6e-4
     found = tiny[1]["stem.conv"][0, :, :, 43]
     most = np.abs(found).max()
     shown = drawn(browser, "stem-response", 32, 32, corner=0.5)
@@ -320,22 +320,22 @@ def test_the_stem_is_computed(browser, files, tiny):
     assert np.abs(shown - expected)[away].max() <= 2
 
 
-def test_stages_tokens_and_positions_tell_the_numbers(browser, files, tiny):
+def test_stages_tokens_and_positions_show_the_numbers(browser, files, tiny):
     _, trace, p = tiny
     opened(browser, files["tiny"])
     click(browser, "stages-1", 1, 2, 2, 8)
     click(browser, "stages-map", 3, 6, 8, 8)
     channel = np.argsort(-trace["stages.1.1"][0].var((0, 1)), kind="stable")[10]
-    said = says(browser, "stages-says")
-    assert said.startswith(f"Stage 1, channel {channel}, row 3, column 6: ")
+    text = says(browser, "stages-says")
+    assert text.startswith(f"Stage 1, channel {channel}, row 3, column 6: ")
     state = trace["stages.1.1"][0, :, :, channel]
-    assert abs(float(said.split(": ")[1]) - state[3, 6]) < state.max() / 500 + 6e-4
+    assert abs(float(text.split(": ")[1]) - state[3, 6]) < state.max() / 500 + 6e-4
 
     click(browser, "tokens-grid", 1, 1, 8, 8)
     click(browser, "tokens-sum", 0, 100, 1, 192)
-    said = says(browser, "tokens-says")
-    assert said.startswith("Number 100 of token 10 (row 1, column 1): ")
-    a, b, c = map(float, said.split(": ")[1].replace("=", "+").split(" + "))
+    text = says(browser, "tokens-says")
+    assert text.startswith("Number 100 of token 10 (row 1, column 1): ")
+    a, b, c = map(float, text.split(": ")[1].replace("=", "+").split(" + "))
     assert abs(c - trace["tokens"][0, 10, 100]) < 2e-3 and abs(b - p.tokens.positions[10, 100]) < 2e-3
     assert abs(a + b - c) < 2e-3
 
@@ -349,21 +349,21 @@ def test_one_weight_by_hand_is_the_weight(browser, files, weights):
     click(browser, "attention-query", 5, 5, 8, 8)
     press(browser, "attention-heads", "arrow_up", "arrow_right")
     click(browser, "weight-key", 2, 3, 8, 8)
-    told = float(says(browser, "weight-sum").split("ratio")[1].rstrip(" %")) / 100
-    assert abs(told - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
+    value = float(says(browser, "weight-sum").split("exp / sum")[1].rstrip(" %")) / 100
+    assert abs(value - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
     assert f"takes {100 * weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
 
 
-def test_distance_rollout_and_road(browser, files, tiny, weights):
+def test_distance_rollout_and_logit_lens(browser, files, tiny, weights):
     model, trace, p = tiny
     opened(browser, files["tiny"])
     far = measures.attention_distance(weights, (8, 8), (8, 8))
     shown(browser, "distance-chart")
     press(browser, "distance-chart", "arrow_left", "arrow_left")
-    assert says(browser, "distance-says") == f"Block 2, head 1 looks {far[2, 1]:.1f} pixels far on average"
+    assert says(browser, "distance-says") == f"Block 2, head 1: mean distance {far[2, 1]:.1f} pixels"
     dots = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
         [dot.dataset.head, Number(dot.getAttribute("cy"))])""")
-    assert dots[-1][0] == "2 1"                                    # on top of the others
+    assert dots[-1][0] == "2 1"                                    # drawn over the others
     heights = np.array([y for _, y in sorted(dots)])
     assert sorted(name for name, _ in dots) == [f"{l} {h}" for l in range(4) for h in range(3)]
     assert np.corrcoef(heights, far.reshape(-1))[0, 1] < -0.99999
@@ -377,26 +377,26 @@ def test_distance_rollout_and_road(browser, files, tiny, weights):
     lens = measures.logit_lens(states, p, model.network_config, model.ops)[:, 0].astype(np.float64)
     scores = np.exp(lens) / np.exp(lens).sum(1, keepdims=True)
     best = np.argsort(-scores[-1])[:5]
-    shown(browser, "road-chart")
-    lines = browser.execute_script("""return [...document.querySelectorAll("#road-chart polyline")].map((line) =>
+    shown(browser, "logit_lens-chart")
+    lines = browser.execute_script("""return [...document.querySelectorAll("#logit_lens-chart polyline")].map((line) =>
         [...line.points].map(({ y }) => y))""")
-    levels = browser.find_elements("css selector", "#road-chart line")
+    levels = browser.find_elements("css selector", "#logit_lens-chart line")
     bottom, top = (float(levels[i].get_attribute("y1")) for i in (0, 4))
     assert np.abs((bottom - np.array(lines)) / (bottom - top) - scores[:, best].T).max() < 1e-4
 
     rolled = np.concatenate([np.eye(65)[:1], measures.rollout(weights)[:, 0]])
     for depth in (4, 3, 2, 0):
-        press(browser, "road-chart", *["arrow_left"] * (4 - depth and 1 + (depth == 0)))
+        press(browser, "logit_lens-chart", *["arrow_left"] * (4 - depth and 1 + (depth == 0)))
         values, when = rolled[depth, 1:].reshape(8, 8), f"After {depth} blocks" if depth else "Before the first block"
         if depth:
             assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
         click(browser, "rollout-map", 2, 7, 8, 8)
         assert says(browser, "rollout-says").startswith(f"{when}, {100 * rolled[depth, 24]:.2f} %")
-        assert says(browser, "road-says") == (f"{when} the best of 10 labels is "
+        assert says(browser, "logit_lens-says") == (f"{when}, the best of 10 labels is "
                                               f"{model.config.id2label[int(scores[depth].argmax())]}, "
-                                              f"with {scores[depth].max():.4f}")
-        shown(browser, "road-bars")
-        bars = browser.execute_script("""return [...document.querySelectorAll("#road-bars rect")].map((bar) =>
+                                              f"with a score of {scores[depth].max():.4f}")
+        shown(browser, "logit_lens-bars")
+        bars = browser.execute_script("""return [...document.querySelectorAll("#logit_lens-bars rect")].map((bar) =>
             Number(bar.getAttribute("width")))""")
         assert np.allclose(np.array(bars) / bars[0], scores[depth, best] / scores[depth, best[0]], atol=0.01)
     press(browser, "rollout-depth", "arrow_right")
@@ -406,19 +406,19 @@ def test_distance_rollout_and_road(browser, files, tiny, weights):
     assert np.allclose(widths, np.maximum(scores[-1, best], 0.004), atol=2e-3)
 
 
-def test_a_pixel_tells_its_numbers(browser, files, tiny):
+def test_a_pixel_shows_its_numbers(browser, files, tiny):
     opened(browser, files["tiny"])
-    click(browser, "photograph-seen", 10, 50, 64, 64)
-    said = says(browser, "photograph-says")
-    sums = re.findall(r"\((\d+) / 255 - 0\.5\) / 0\.5 = (-?[\d.]+)", said)
-    assert said.startswith("Row 10, column 50") and len(sums) == 3
+    click(browser, "photograph-input", 10, 50, 64, 64)
+    text = says(browser, "photograph-says")
+    sums = re.findall(r"\((\d+) / 255 - 0\.5\) / 0\.5 = (-?[\d.]+)", text)
+    assert text.startswith("Row 10, column 50") and len(sums) == 3
     truth = tiny[1]["pixel_values"][0, 10, 50]
     assert np.abs(np.array([float(value) for _, value in sums]) - truth).max() < 6e-4
     assert np.abs((np.array([int(byte) for byte, _ in sums]) / 255 - 0.5) / 0.5 - truth).max() < 1e-6
 
 
 def opened_wide(browser, cat, tmp_path):
-    """A network whose grid is 3 x 5; its page.  -> walk of the cat, learned tree"""
+    """A network whose grid is 3 x 5; its page.  -> trace of the cat, learned arrays"""
     model = sights.network("wide")
     (tmp_path / "page.html").write_text(page(model, cat), "utf-8")
     opened(browser, (tmp_path / "page.html").as_uri())
@@ -426,9 +426,9 @@ def opened_wide(browser, cat, tmp_path):
     return model.trace(x), model.learned()
 
 
-def test_where_keys_were_added_up_a_cell_tells_their_sum(browser, cat, tmp_path, monkeypatch):
-    monkeypatch.setattr(scene, "EXACT", 0)
-    monkeypatch.setattr(scene, "MOST", 3 * 2 * 16 * 6)            # 2 x 3 sums, the last of them of fewer
+def test_where_keys_are_added_up_a_cell_shows_their_sum(browser, cat, tmp_path, monkeypatch):
+    monkeypatch.setattr(scene, "EXACT_BYTES", 0)
+    monkeypatch.setattr(scene, "MAX_BYTES", 3 * 2 * 16 * 6)            # 2 x 3 sums, the last of them of fewer
     trace, _ = opened_wide(browser, cat, tmp_path)
     cells = measures.attention(trace, 3)[2, 0, 1 + 7, 1:].reshape(3, 5)
     sums = [[cells[i:i + 2, j:j + 2].sum() for j in (0, 2, 4)] for i in (0, 2)]
@@ -437,8 +437,8 @@ def test_where_keys_were_added_up_a_cell_tells_their_sum(browser, cat, tmp_path,
     expected = np.repeat(np.repeat(sums, 2, 0), 2, 1)[:3, :5]
     assert same_colours(found, expected, 0, np.max(sums))
     click(browser, "attention-keys", 2, 4, 3, 5)
-    told = float(says(browser, "attention-says").split("takes ")[1].split(" %")[0]) / 100
-    assert abs(told - sums[1][2]) < np.max(sums) / 510 + 6e-4
+    value = float(says(browser, "attention-says").split("takes ")[1].split(" %")[0]) / 100
+    assert abs(value - sums[1][2]) < np.max(sums) / 510 + 6e-4
 
 
 def test_the_pictures_of_a_wide_network(browser, cat, tmp_path):
@@ -448,17 +448,17 @@ def test_the_pictures_of_a_wide_network(browser, cat, tmp_path):
     picture = ViTHybridImageProcessor.from_dict(sights.network("wide").processor)(
         cat, do_rescale=False, do_normalize=False, return_tensors="np").pixel_values[0].transpose(1, 2, 0).astype(int)
 
-    found = drawn(browser, "photograph-seen", 24, 40, corner=0.5)
+    found = drawn(browser, "photograph-input", 24, 40, corner=0.5)
     away = np.ones((24, 40), bool)
     away[10:15, 18:23] = False                                    # the frame around the pixel in the middle
     assert np.abs(found - picture)[away].max() <= 1 and np.ptp(picture) > 150
 
     click(browser, "attention-query", 2, 1, 3, 5)
-    looks = weights[2, 0, 1 + 11, 1:].reshape(3, 5)
-    assert same_colours(drawn(browser, "attention-keys", 3, 5, corner=0.3), looks, 0, looks.max())
+    given = weights[2, 0, 1 + 11, 1:].reshape(3, 5)
+    assert same_colours(drawn(browser, "attention-keys", 3, 5, corner=0.3), given, 0, given.max())
     found = drawn(browser, "attention-query", 24, 40, corner=0.5)
-    veil = 0.9 * (1 - np.kron(looks, np.ones((8, 8))) / looks.max())[:, :, None]
-    expected = picture * (1 - veil) + np.array([12, 10, 8]) * veil
+    darkness = 0.9 * (1 - np.kron(given, np.ones((8, 8))) / given.max())[:, :, None]
+    expected = picture * (1 - darkness) + np.array([12, 10, 8]) * darkness
     away = np.ones((24, 40), bool)
     away[15:, 7:17] = False
     assert np.abs(found - expected)[away].max() <= 3
@@ -518,7 +518,7 @@ def test_strips_and_legends(browser, files, tiny):
     assert ends == [colours.rgb(colour) for colour in colours.SEQUENTIAL]
 
 
-def test_a_rest_that_no_patch_covers_is_not_looked_at(browser, cat, tmp_path):
+def test_pixels_that_no_patch_covers_are_not_drawn(browser, cat, tmp_path):
     """In 50 x 61 pixels lie 6 x 7 patches of 8: cells are 8 pixels wide on the page as well."""
     config = ViTConfig(image_size=[50, 61], patch_size=8, hidden_size=24, num_hidden_layers=1, num_attention_heads=2,
                        intermediate_size=32)

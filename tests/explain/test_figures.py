@@ -1,4 +1,4 @@
-"""The figures: that the colours on paper are the numbers, that words are whole and apart, and what is refused."""
+"""The figures: their colours are the numbers, their texts are complete and do not overlap, and what is refused."""
 import itertools
 import re
 
@@ -13,8 +13,8 @@ from nphybrid.cli.figures import NAMES
 from nphybrid.explain import drawing, figures, measures
 from nphybrid.explain.colours import DIVERGING, SEQUENTIAL
 from nphybrid.explain.figures import PICTURELESS, figure, save
-from nphybrid.explain.reading import chosen_token, over_picture
-from nphybrid.explain.scene import seen
+from nphybrid.explain.reading import cells_to_pixels, find_token
+from nphybrid.explain.scene import resized_and_cropped
 
 from oracles.sights import KINDS, network
 
@@ -31,7 +31,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def drawn(model, cat):
-    """Figures of the model that comes along, each drawn once."""
+    """Figures of the bundled model, each drawn once."""
     kept = {}
 
     def draw(name, **options):
@@ -44,7 +44,7 @@ def drawn(model, cat):
 
 @pytest.fixture(scope="module")
 def photograph(model, cat):
-    return seen(open_picture(cat), ViTHybridImageProcessor.from_dict(model.processor))
+    return resized_and_cropped(open_picture(cat), ViTHybridImageProcessor.from_dict(model.processor))
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def centres(drawn, what, rows, columns):
 
 
 def shares(colours, scale):
-    """Which share of the way along a scale a colour is: 0 for its first, 1 for its last, to about 0.003."""
+    """The place of each colour on a scale, from 0 for its first to 1 for its last, to about 0.003."""
     stops = np.array([[int(stop[i:i + 2], 16) for i in (0, 2, 4)] for stop in scale], float)
     along = np.linspace(0, 1, 2001)
     table = np.stack([np.interp(along * (len(stops) - 1), np.arange(len(stops)), stops[:, i]) for i in range(3)], -1)
@@ -84,7 +84,7 @@ def numbers(drawn, what, rows, columns, low, high, scale=SEQUENTIAL, power=1):
 
 
 def ends(text):
-    """The numbers at the ends of a colour bar, as the description tells them."""
+    """The numbers at the ends of a colour bar, as the description gives them."""
     return tuple(float(end) for end in re.search(r"[Cc]olours from (-?[\d.]+) to (-?[\d.]*\d)", text).groups())
 
 
@@ -183,7 +183,7 @@ def test_rollout_of_the_last_layer_and_of_another(weights, drawn):
         np.testing.assert_allclose(found, expected[1:].reshape(8, 8), atol=0.005 * high)
 
 
-def test_the_veil_dims_by_the_rollout_between_cells(weights, drawn, photograph):
+def test_the_rollout_dims_the_picture_between_cells(weights, drawn, photograph):
     cells = measures.rollout(weights)[-1, 0, 1:].reshape(8, 8)
     places = np.clip((np.arange(64) + 0.5) / 8 - 0.5, 0, 7)
     first = np.minimum(places.astype(int), 6)
@@ -298,7 +298,7 @@ def test_letters_that_the_font_lacks():
 
 # ---------------------------------------------------------------- which networks, and what is refused
 
-NEEDS = {"filters": "convolution", "feature-maps": "convolutions", "position-similarity": "tokens",
+NEEDS = {"filters": "convolution", "feature-maps": "convolutional backbone", "position-similarity": "tokens",
          "attention": "tokens", "attention-distance": "tokens", "rollout": "tokens", "occlusion": "a classifier"}
 
 
@@ -313,8 +313,8 @@ def test_each_kind_of_network(kind, refused, cat):
         if name not in refused:
             assert figure(name, model, image).boxes
             continue
-        told = f"the figure {name} needs .*{NEEDS[name]}.*; this {type(model).__name__} has none"
-        with pytest.raises(ValueError, match=told):
+        message = f"the figure {name} needs .*{NEEDS[name]}.*; this {type(model).__name__} has none"
+        with pytest.raises(ValueError, match=message):
             figure(name, model, image)
 
 
@@ -338,9 +338,9 @@ def test_what_the_head_reads_by_default(kind, first, cat):
 def test_a_head_that_reads_the_mean_reads_no_class_token():
     config = Config(image=(64, 96), pool="mean")
     assert config.class_token and config.tokens == 25
-    row, words, place = chosen_token(config)
+    row, words, place = find_token(config)
     assert (row == [0] + [1 / 24] * 24).all() and words == "all cells, on average" and place is None
-    assert chosen_token(config, "class").row[0] == 1 and chosen_token(config, "3,2").row[1 + 3 * 6 + 2] == 1
+    assert find_token(config, "class").row[0] == 1 and find_token(config, "3,2").row[1 + 3 * 6 + 2] == 1
 
 
 def test_filters_beyond_sixty_four_are_left_out(monkeypatch):
@@ -351,23 +351,24 @@ def test_filters_beyond_sixty_four_are_left_out(monkeypatch):
 
 def test_rest_of_a_picture_without_cells_is_black():
     """A plain ViT drops what is left of the picture beyond its last whole patch."""
-    spread = over_picture(np.arange(1.0, 7).reshape(2, 3), 4, (11, 13), smooth=True)
+    spread = cells_to_pixels(np.arange(1.0, 7).reshape(2, 3), 4, (11, 13), smooth=True)
     assert spread.shape == (11, 13) and (spread[8:] == 0).all() and (spread[:, 12:] == 0).all()
     assert (spread[:8, :12] >= 1).all()
-    assert (over_picture(np.arange(1.0, 7).reshape(2, 3), 4, (7, 10))[[0, 6], [0, 9]] == [1, 6]).all()
+    assert (cells_to_pixels(np.arange(1.0, 7).reshape(2, 3), 4, (7, 10))[[0, 6], [0, 9]] == [1, 6]).all()
 
 
-@pytest.mark.parametrize("name, options, told", [
+@pytest.mark.parametrize("name, options, message", [
     ("attention", {"token": "8,0"}, "no token '8,0'; expected class, mean, or row,column in a grid of 8 rows and 8 c"),
     ("attention", {"token": "-1,0"}, "no token '-1,0'"), ("rollout", {"token": "12"}, "no token '12'"),
     ("attention", {"layer": 4}, "no layer 4; this network has layers 0 to 3"),
     ("attention", {"head": -1}, "no head -1; this network has heads 0 to 2"),
-    ("rollout", {"layer": 9}, "no layer 9"), ("rollout", {"head": 1}, "the figure rollout has no head; attention has"),
-    ("occlusion", {"token": "class"}, "the figure occlusion has no token; attention, rollout has"),
-    ("attention", {"colour": 1}, "the figure attention has no colour$"),
-    ("veil", {}, "no figure 'veil'; expected one of filters, ")])
-def test_what_does_not_fit(model, cat, name, options, told):
-    with pytest.raises(ValueError, match=told):
+    ("rollout", {"layer": 9}, "no layer 9"),
+    ("rollout", {"head": 1}, "rollout has no option head; figures with this option: attention$"),
+    ("occlusion", {"token": "class"}, "has no option token; figures with this option: attention, rollout$"),
+    ("attention", {"colour": 1}, "the figure attention has no option colour$"),
+    ("veil", {}, "unknown figure 'veil'; expected one of filters, ")])
+def test_what_does_not_fit(model, cat, name, options, message):
+    with pytest.raises(ValueError, match=message):
         figure(name, model, cat, **options)
 
 
@@ -384,7 +385,7 @@ def test_models_that_cannot_be_shown(cat):
     state = model.state_dict()
     state["vit.embeddings.position_embeddings"][0, 3] = 0
     model.load_state_dict(state)
-    with pytest.raises(ValueError, match="needs positions that were learned; one of this"):
+    with pytest.raises(ValueError, match="needs learned positions; one position of this"):
         figure("position-similarity", model)
 
 
@@ -404,28 +405,29 @@ def test_the_command_line_writes_a_figure(cat, tmp_path, capsys):
         assert written.text["Title"] == "Filters of the stem"
 
 
-@pytest.mark.parametrize("arguments, told", [
-    (["rollout", "-o", "x.png"], "the figure rollout is of a picture: expected an IMAGE, found none"),
-    (["filters", "cat.png", "-o", "x.png"], "the figure filters is of weights alone: expected no IMAGE, found cat.png"),
-    (["filters", "-o", "x.png", "--layer", "1"], "the figure filters has no layer; attention, rollout has"),
+@pytest.mark.parametrize("arguments, message", [
+    (["rollout", "-o", "x.png"], "the figure rollout shows a picture: expected an IMAGE, found none"),
+    (["filters", "cat.png", "-o", "x.png"], "the figure filters shows weights only: expected no IMAGE, found cat.png"),
+    (["filters", "-o", "x.png", "--layer", "1"],
+     "the figure filters has no option layer; figures with this option: attention, rollout"),
     (["filters"], "required: -o/--output"), (["veil", "-o", "x.png"], "invalid choice: 'veil'")])
-def test_usage(arguments, told, capsys, tmp_path, monkeypatch):
+def test_usage(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as ended:
         main(["figures", *arguments])
-    assert ended.value.code == 2 and told in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert ended.value.code == 2 and message in capsys.readouterr().err and not list(tmp_path.iterdir())
 
 
 def test_what_is_refused_leaves_the_old_file(cat, tmp_path, capsys):
     target = tmp_path / "x.png"
     target.write_text("old")
     network("bit").save_pretrained(tmp_path / "bit")
-    for arguments, told in ((f"rollout {cat} -o {target} --model {tmp_path}/bit", "needs the tokens"),
+    for arguments, message in ((f"rollout {cat} -o {target} --model {tmp_path}/bit", "needs the tokens"),
                             (f"rollout {tmp_path}/no.png -o {target}", "no.png"),
                             (f"filters -o {tmp_path}/no/x.png", "x.png: there is no folder"),
                             (f"filters -o {tmp_path}/x.jpg", "expected one that ends in .png")):
         assert main(["figures", *arguments.split(), "--engine", "reference"]) == 3
-        assert told in capsys.readouterr().err
+        assert message in capsys.readouterr().err
     assert target.read_text() == "old" and sorted(path.name for path in tmp_path.iterdir()) == ["bit", "x.png"]
 
 
@@ -438,7 +440,7 @@ def test_a_disk_that_is_full_leaves_the_old_file(drawn, tmp_path, monkeypatch):
     monkeypatch.setattr(Image.Image, "save", half)
     with pytest.raises(OSError, match="no space"):
         save(drawn("filters"), tmp_path / "x.png")
-    with pytest.raises(ValueError, match="x.jpg: a figure is a PNG; expected a name that ends in .png"):
+    with pytest.raises(ValueError, match="x.jpg: a figure is written as a PNG; expected a name that ends in .png"):
         save(drawn("filters"), tmp_path / "x.jpg")
     assert (tmp_path / "x.png").read_text() == "old" and len(list(tmp_path.iterdir())) == 1
 

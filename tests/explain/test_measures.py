@@ -100,7 +100,7 @@ def test_attention_distance(class_token):
 
 
 def test_attention_distance_of_known_heads():
-    """A head that looks at itself looks 0 far, one that looks at its right neighbour, round the row, what that is."""
+    """Attention to the query itself, to its right neighbour in the row, and to all cells alike."""
     T = 8
     itself, right = np.eye(T), np.zeros((T, T))
     for t in range(T):

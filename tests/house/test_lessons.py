@@ -1,4 +1,4 @@
-"""The lessons run, in order, and every figure that matters is derived here a second time, in another way."""
+"""The lessons run, and every number that they print is computed here again, in another way."""
 import ast
 import functools
 import math
@@ -50,12 +50,12 @@ def table(lines, heading, count):
 
 
 def agree(found, expected, digits):
-    """Whether figures printed with so many digits behind the point are what is expected."""
+    """Whether numbers printed with so many digits after the point are what is expected."""
     return np.shape(found) == np.shape(expected) and np.allclose(found, expected, rtol=0, atol=0.51 * 10.0 ** -digits)
 
 
 def agrees(figure, expected):
-    """Whether a figure printed with two digits, as 1.2e-07, is what is expected."""
+    """Whether a number printed with two digits, like 1.2e-07, is what is expected."""
     return agree(float(figure), expected, 1 - math.floor(math.log10(expected)) if expected else 99)
 
 
@@ -68,11 +68,11 @@ def test_the_list_is_complete_and_in_order(root):
 @pytest.mark.parametrize("number", range(1, 8))
 def test_a_lesson_is_short_and_says_what_it_is(root, number):
     text = (root / "examples" / NAMES[number - 1]).read_text("utf-8")
-    told = ast.get_docstring(ast.parse(text))
+    docstring = ast.get_docstring(ast.parse(text))
     assert len(text.splitlines()) < 100
-    assert told.startswith(f"Lesson {number}: ") and f"\n    python examples/{NAMES[number - 1]}" in told
-    sources = re.findall(r"nphybrid/[\w/]+\.py", told)
-    assert "In the package: nphybrid/" in " ".join(told.split())
+    assert docstring.startswith(f"Lesson {number}: ") and f"\n    python examples/{NAMES[number - 1]}" in docstring
+    sources = re.findall(r"nphybrid/[\w/]+\.py", docstring)
+    assert "In the package: nphybrid/" in " ".join(docstring.split())
     assert all((root / source).exists() for source in sources)
     assert imports(text) <= {"collections", "fractions", "itertools", "math", "pathlib", "numpy", "nphybrid"}
 
@@ -156,21 +156,21 @@ def test_the_middle_of_each_window(root):
 
 
 def test_how_far_the_layers_shift(root):
-    """Pixels walk through the layers by their numbers: each window hands on its middle one."""
+    """The numbers of pixels go through the layers: each window passes on its middle one."""
     lines = printed(root, 2)
-    seen, expected = {rule: list(range(384)) for rule in (same, symmetric)}, []
+    middles, expected = {rule: list(range(384)) for rule in (same, symmetric)}, []
     for kernel in 7, 3, 3, 3:
-        n, row = len(seen[same]), []
+        n, row = len(middles[same]), []
         for rule in same, symmetric:
             before, after = rule(n, kernel)
-            padded = [None] * before + seen[rule] + [None] * after
-            seen[rule] = padded[kernel // 2::2][:n // 2]
-            row += [before, after, seen[rule][0]]
+            padded = [None] * before + middles[rule] + [None] * after
+            middles[rule] = padded[kernel // 2::2][:n // 2]
+            row += [before, after, middles[rule][0]]
         expected.append([n, kernel, *row])
     assert [row[-8:] for row in table(lines, "kernel    same", 4)] == expected
-    assert expected[-1][4] == seen[same][0] - seen[symmetric][0] == 15
-    stride = seen[same][1] - seen[same][0]
-    assert f"stands for {stride} x {stride} pixels" in lines[-3] and "look 15 pixels too far" in lines[-2]
+    assert expected[-1][4] == middles[same][0] - middles[symmetric][0] == 15
+    stride = middles[same][1] - middles[same][0]
+    assert f"stands for {stride} x {stride} pixels" in lines[-3] and "read 15 pixels too far" in lines[-2]
 
 
 # ------------------------------------------------------------------ 3: the bottleneck
@@ -181,7 +181,7 @@ def maps(rows, channels):
 
 
 def grouped(lines, heading, x, scale, *bias):
-    """The group norm of x by loops, after its statistics were found printed below a heading."""
+    """The group norm of x by loops; its statistics are checked against those printed below a heading."""
     halves = np.split(x, 2, axis=3)
     expected = [[g, statistics.mean(half.ravel()), statistics.pvariance(half.ravel())] for g, half in enumerate(halves)]
     assert agree(table(lines, heading, 2), expected, 3)
@@ -222,7 +222,7 @@ def test_the_bottleneck_step_by_step(root):
     shortcut = loops.conv2d(x, np.array([signs(of_output) for of_output in proj]).T.reshape(1, 1, 4, 4), 2, 1, around)
     assert agree(maps(table(lines, "The shortcut", 2), 4), shortcut, 3)
     alone = ", ".join(f"{statistics.pvariance(channel.ravel()):g}" for channel in shortcut[0].T)
-    assert f"its norm, scale 5. Of one channel alone the variances would be {alone}" in lines
+    assert f"its norm, scale 5. The variances of single channels are {alone}" in lines
     shortcut = grouped(lines, "its norm", shortcut, 5, 0, 0, 0, 0)
     assert agree(maps(table(lines, "its norm, scale 5", 4)[2:], 4), shortcut, 3)
     assert agree(maps(table(lines, "The sum, and", 2), 4), np.maximum(y + shortcut, 0), 3)
@@ -249,7 +249,7 @@ def test_patches_run_row_by_row(root):
 def test_shades_are_the_photograph(root):
     pixels, _, _ = cat(root)
     mean = [[pixels[0, 8 * i:8 * i + 8, 8 * j:8 * j + 8].mean() for j in range(8)] for i in range(8)]
-    lines = below(printed(root, 4), "How bright is each", 8)
+    lines = below(printed(root, 4), "Their brightness", 8)
     shades = [[" .:-=+*#%@".index(line[4 + 2 * j]) for j in range(8)] for line in lines]
     expected = 9 * (np.array(mean) - np.min(mean)) / (np.max(mean) - np.min(mean))
     assert np.abs(np.array(shades) - expected).max() <= 0.501
@@ -263,7 +263,8 @@ def test_a_token_is_its_cell_projected_and_its_position(root):
     projected = np.array([math.fsum(weight[d, :, 0, 0] * features[0, 3, 2]) + bias[d] for d in range(5)])
     position = arrays[name + "position_embeddings"][0, 27, :5]
     width, channels = weight.shape[:2]
-    cell, where, token = table(printed(root, 4), f"{width} numbers of the cell's {channels}. The first five", 3)
+    heading = f"the {channels} numbers of the cell into {width} numbers. The first five"
+    cell, where, token = table(printed(root, 4), heading, 3)
     assert where[0] == token[0] == 1 + 8 * 3 + 2
     assert agree([cell, where[1:], token[1:]], [projected, position, projected + position], 4)
     assert "row 3, column 2: token 1 + 8 x 3 + 2 = 27." in "\n".join(printed(root, 4))
@@ -290,43 +291,44 @@ def test_how_alike_positions_are(root):
 
 # ------------------------------------------------------------------ 5: one attention head
 
-ASKS, KEYS, VALUES = ((1, 0), (0, 1), (1, 1)), ((1, 0), (0, 1), (0, 0)), ((4, 0), (0, 4), (8, 8))
+QUERIES, KEYS, VALUES = ((1, 0), (0, 1), (1, 1)), ((1, 0), (0, 1), (0, 0)), ((4, 0), (0, 4), (8, 8))
 
 
-def heard(keys):
-    """In fractions: scores in units of ln 2, powers of 2, shares, and what each token hears."""
-    dots = [[sum(a * b for a, b in zip(query, key)) for key in keys] for query in ASKS]
-    shares = [[Fraction(2 ** dot, sum(2 ** other for other in row)) for dot in row] for row in dots]
-    context = [[sum(share * value[k] for share, value in zip(row, VALUES)) for k in (0, 1)] for row in shares]
-    return dots, shares, context
+def head_of(keys):
+    """In fractions: scores in units of ln 2, weights, and the context of each token."""
+    dots = [[sum(a * b for a, b in zip(query, key)) for key in keys] for query in QUERIES]
+    weights = [[Fraction(2 ** dot, sum(2 ** other for other in row)) for dot in row] for row in dots]
+    context = [[sum(weight * value[k] for weight, value in zip(row, VALUES)) for k in (0, 1)] for row in weights]
+    return dots, weights, context
 
 
 def test_the_head_in_fractions(root):
     lines = printed(root, 5)
-    dots, shares, context = heard(KEYS)
+    dots, weights, context = head_of(KEYS)
     unit = f"{math.sqrt(2) * math.log(2):.3f}"
     assert lines[0].split() == f"token query / {unit} key value {unit} = sqrt(2) ln 2".split()
-    assert table(lines, "sqrt(2) ln 2", 3) == [[t, *a, *k, *v] for t, (a, k, v) in enumerate(zip(ASKS, KEYS, VALUES))]
+    rows = [[t, *query, *key, *value] for t, (query, key, value) in enumerate(zip(QUERIES, KEYS, VALUES))]
+    assert table(lines, "sqrt(2) ln 2", 3) == rows
     for t, line in enumerate(below(lines, "token    query . key", 3)):
         words = line.split()
         assert words[0] == str(t)
         assert agree([float(word) for word in words[1:4]], np.array(dots[t]) * math.sqrt(2) * math.log(2), 3)
         assert agree([float(word) for word in words[4:7]], np.array(dots[t]) * math.log(2), 3)
         assert [int(word) for word in words[7:10]] == [2 ** dot for dot in dots[t]]
-        assert [Fraction(word) for word in words[10:13]] == shares[t]
+        assert [Fraction(word) for word in words[10:13]] == weights[t]
         assert [Fraction(word) for word in words[13:]] == context[t]
 
 
-def test_what_else_is_told_of_the_head(root):
+def test_what_else_is_printed_about_the_head(root):
     lines = printed(root, 5)
     ratio = 2 ** math.sqrt(2)
-    line = next(line for line in lines if line.startswith("token 0 would share out"))
+    line = next(line for line in lines if line.startswith("token 0 has the weights"))
     assert agree(figures(line)[1:4], [ratio / (ratio + 2), 1 / (ratio + 2), 1 / (ratio + 2)], 3)
     assert agree(figures(line)[6], ratio, 3)
     largest = float(re.search(r"exp\((.*?)\)", "\n".join(lines))[1])
     assert math.exp(largest - 0.05) < float(np.finfo(np.float32).max) < math.exp(largest + 0.05)
-    traded = heard((KEYS[1], KEYS[0], KEYS[2]))[2]
-    expected = [[t, *map(float, heard(KEYS)[2][t]), *map(float, traded[t])] for t in range(3)]
+    swapped = head_of((KEYS[1], KEYS[0], KEYS[2]))[2]
+    expected = [[t, *map(float, head_of(KEYS)[2][t]), *map(float, swapped[t])] for t in range(3)]
     assert table(lines, "context of head 0", 3) == expected
 
 
@@ -409,13 +411,13 @@ def test_the_nine_products(root):
         powers = [math.log2(abs(products[f"{i}{j}"] / whole)) for j in range(3)]
         assert agree(figures(line)[1:], powers, 1)
         assert [mark == "*" for mark in re.findall(r"\.\d(\*?)", line)] == [power < -24 for power in powers]
-    for line, (count, chosen) in zip(below(lines, "off by", 4), CHOSEN.items()):
+    for line, (count, chosen) in zip(below(lines, "products of parts  ", 4), CHOSEN.items()):
         words = line.split()
         total = sum(products[pair] for pair in chosen)
         assert int(words[0]) == count and (words[1:-2] == chosen or words[1:-2] == ["all"] and count == 9)
         assert agree(float(words[-2]), float(total), 12)
         assert agrees(words[-1], float(abs(total / whole - 1)))
-    *_, product, off = below(lines, "off by", 5)[-1].split()
+    *_, product, off = below(lines, "products of parts  ", 5)[-1].split()
     assert agree(float(product), float(np.float32(PI * LN2)), 12)
     assert agrees(off, abs(float(np.float32(PI * LN2)) / (PI * LN2) - 1)) and float(off) < 2 ** -24
 
@@ -432,5 +434,5 @@ def test_errors_of_a_matrix_product(root):
              for count, chosen in CHOSEN.items()}
     for line, count in zip(lines, (1, 3, 6)):
         assert int(line.split()[0]) == count and agrees(line.split()[-1], found[count])
-    assert agrees(lines[3].split()[3], error(narrow[0] @ narrow[1].T))
+    assert agrees(lines[3].split()[3], error(np.einsum("mk,nk->mn", *narrow)))
     assert found[9] < 1e-14 and found[6] < 1e-8 < 1e-7 < float(lines[3].split()[3]) < found[3] < 1e-5 < found[1]

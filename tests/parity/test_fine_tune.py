@@ -32,7 +32,7 @@ def test_there_and_back_changes_no_bit():
     model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     before = model.state_dict()
     network = torch_twin(model)
-    example.back(model, network)
+    example.load_from_torch(model, network)
     after = model.state_dict()
     assert list(after) == list(before) and set(after) == set(numbers(network))
     assert all(after[name].tobytes() == before[name].tobytes() for name in before)
@@ -46,7 +46,7 @@ def test_an_epoch_comes_back_whole(pictures, tmp_path):
     before, logits, network = model.state_dict(), model(pixel_values).logits, torch_twin(model)
     losses = example.epoch(network, pixel_values, labels)
     assert len(losses) == 1 and np.isfinite(losses).all()
-    example.back(model, network)
+    example.load_from_torch(model, network)
     learned, state = numbers(network), model.state_dict()
     assert all(state[name].tobytes() == learned[name].tobytes() for name in state)
     # A convolution's mean is taken off before it is used, and keys' biases cancel in the softmax.

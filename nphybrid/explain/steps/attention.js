@@ -1,7 +1,7 @@
 steps.attention = () => {
-  const { blocks, heads, side, keys } = there.attention;
-  const tokens = there.tokens.shape[0];
-  // What the chosen token takes from each cell, or from each side x side of them, and from the class token.
+  const { blocks, heads, side, keys } = stepFacts.attention;
+  const tokens = stepFacts.tokens.shape[0];
+  // The weights of the chosen token for each group of side x side cells, and for the class token.
   const row = (layer, head) => (layer * heads + head) * tokens + chosen.token;
   const cells = (layer, head) => numbers.attention.row(row(layer, head));
   const now = () => cells(chosen.layer, chosen.head);
@@ -19,16 +19,17 @@ steps.attention = () => {
   views.push(() => button.setAttribute("aria-pressed", String(chosen.token < first)));
 
   cellBoard(document.getElementById("attention-query"), "token", {
-    alt: () => `the picture, lit where ${nameOf(chosen.token)} looks in block ${chosen.layer}, head ${chosen.head}`,
+    alt: () =>
+      `the picture, bright where ${nameOf(chosen.token)} attends in block ${chosen.layer}, head ${chosen.head}`,
     paint(context, w, h, cell) {
-      veiled(context, w, h, now(), keys[1], squares(cell));
+      drawDimmed(context, w, h, now(), keys[1], squares(cell));
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },
   });
   cellBoard(document.getElementById("attention-keys"), "key", {
     alt: () => `attention of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
     paint(context, w, h, cell) {
-      lay(context, heat(now(), ...keys, ends()), squares(cell));
+      drawCells(context, heatMap(now(), ...keys, ends()), squares(cell));
       frame(context, ...place(), squares(cell), KEY);
     },
   });
@@ -41,16 +42,16 @@ steps.attention = () => {
       swatch.nextElementSibling.textContent = `the class token, ${percent(toClass())}`;
     });
   }
-  tell(document.getElementById("attention-says"), () => {
+  showText(document.getElementById("attention-says"), () => {
     const [r, c] = place();
     const key = nameOf(Math.max(chosen.key, first));
-    const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that hold ${key}`;
+    const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that contain ${key}`;
     const takes = `${nameOf(chosen.token)} takes <b>${percent(now()[r * keys[1] + c])}</b> from ${from}`;
     const more = first ? `; ${percent(toClass())} from the class token` : "";
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });
 
-  // The table of all heads. Up and down is another block, left and right another head.
+  // The table of all heads. Up and down change the block, left and right the head.
   const canvas = document.getElementById("attention-heads");
   canvas.style.maxWidth = `${heads * 120}px`;
   board(canvas, {
@@ -63,8 +64,8 @@ steps.attention = () => {
       for (let layer = 0; layer < blocks; layer++) {
         for (let head = 0; head < heads; head++) {
           const values = cells(layer, head);
-          const picture = heat(values, ...keys, magnitudes(values));
-          put(context, picture, head * wide + 1.5, layer * high + 1.5, wide - 3, high - 3);
+          const picture = heatMap(values, ...keys, magnitudes(values));
+          drawImage(context, picture, head * wide + 1.5, layer * high + 1.5, wide - 3, high - 3);
         }
       }
       frame(context, chosen.layer, chosen.head, [high, wide]);

@@ -1,8 +1,8 @@
 steps.distance = () => {
-  const { distance, uniform } = there.distance;
+  const { distance, uniform } = stepFacts.distance;
   const [blocks, heads] = [distance.length, distance[0].length];
   const node = document.getElementById("distance-chart");
-  const highest = 1.08 * Math.max(uniform, ...distance.flat()) || 1; // one cell looks nowhere else: 0 pixels
+  const highest = 1.08 * Math.max(uniform, ...distance.flat()) || 1; // with a single cell every distance is 0
   const step = [1, 2, 5, 10, 20, 50, 100, 200].find((size) => highest / size <= 6) || 500;
   let dots = [];
   chart(node, {
@@ -10,44 +10,44 @@ steps.distance = () => {
     highest,
     ticks: Array.from({ length: Math.floor(highest / step) + 1 }, (_, i) => i * step),
     count: blocks,
-    first: 0.5,
-    along: "block",
+    offset: 0.5,
+    axisName: "block",
     strong: () => chosen.layer,
     content(x, y, [left, right]) {
       const even = { x1: left, x2: right, y1: y(uniform), y2: y(uniform), stroke: MUTED, "stroke-dasharray": "5 4" };
       node.append(svg("line", { ...even, class: "uniform" }));
       dots = distance.flatMap((row, layer) =>
         row.map((pixels, head) => {
-          // Heads of a block stand a little apart, in their order, so that none hides another.
-          const apart = ((head - (heads - 1) / 2) / heads) * Math.min(((right - left) / blocks) * 0.6, 60);
-          return { layer, head, cx: x(layer) + apart, cy: y(pixels) };
+          // The heads of a block stand side by side, in their order, so that none hides another.
+          const shift = ((head - (heads - 1) / 2) / heads) * Math.min(((right - left) / blocks) * 0.6, 60);
+          return { layer, head, cx: x(layer) + shift, cy: y(pixels) };
         }),
       );
       const here = ({ layer, head }) => layer === chosen.layer && head === chosen.head;
       for (const dot of [...dots.filter((other) => !here(other)), dots.find(here)]) {
         const r = here(dot) ? 7.5 : heads > 6 ? 3.5 : 5;
-        const look = { r, fill: here(dot) ? MARK : ACCENT, stroke: "#ffffff", "stroke-width": heads > 6 ? 1 : 1.5 };
-        node.append(svg("circle", { cx: dot.cx, cy: dot.cy, ...look, "data-head": `${dot.layer} ${dot.head}` }));
+        const style = { r, fill: here(dot) ? MARK : ACCENT, stroke: "#ffffff", "stroke-width": heads > 6 ? 1 : 1.5 };
+        node.append(svg("circle", { cx: dot.cx, cy: dot.cy, ...style, "data-head": `${dot.layer} ${dot.head}` }));
       }
-      const told = `block ${chosen.layer}, head ${chosen.head}: ${distance[chosen.layer][chosen.head]} pixels`;
-      node.setAttribute("aria-label", `mean distance of ${heads} heads in each of ${blocks} blocks; ${told}`);
+      const current = `block ${chosen.layer}, head ${chosen.head}: ${distance[chosen.layer][chosen.head]} pixels`;
+      node.setAttribute("aria-label", `mean distance of ${heads} heads in each of ${blocks} blocks; ${current}`);
     },
   });
-  touchable(node, (event) => {
+  onPointer(node, (event) => {
     const box = node.getBoundingClientRect();
-    const far = ({ cx, cy }) => Math.hypot(event.clientX - box.left - cx, event.clientY - box.top - cy);
-    const best = dots.reduce((near, dot) => (far(dot) < far(near) ? dot : near));
-    if (far(best) < 24) choose({ layer: best.layer, head: best.head });
+    const away = ({ cx, cy }) => Math.hypot(event.clientX - box.left - cx, event.clientY - box.top - cy);
+    const hit = dots.reduce((nearest, dot) => (away(dot) < away(nearest) ? dot : nearest));
+    if (away(hit) < 24) choose({ layer: hit.layer, head: hit.head });
   });
-  // Left and right go from dot to dot, up and down from block to block.
-  arrows(node, (down, right) => {
+  // Left and right change the head, up and down the block.
+  onArrowKeys(node, (down, right) => {
     const next = clamp(chosen.layer * heads + chosen.head + right + down * heads, 0, blocks * heads - 1);
     choose({ layer: Math.floor(next / heads), head: next % heads });
   });
-  tell(
+  showText(
     document.getElementById("distance-says"),
     () =>
-      `Block ${chosen.layer}, head ${chosen.head} looks ` +
-      `<b>${distance[chosen.layer][chosen.head].toFixed(1)} pixels</b> far on average`,
+      `Block ${chosen.layer}, head ${chosen.head}: mean distance ` +
+      `<b>${distance[chosen.layer][chosen.head].toFixed(1)} pixels</b>`,
   );
 };

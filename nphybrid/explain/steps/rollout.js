@@ -1,30 +1,31 @@
-// How much of each cell is in what the head reads, after so many blocks.
-function rolled(depth) {
-  const start = depth * there.tokens.shape[0] + first;
+// The share of each cell in what the classifier reads, after `depth` blocks.
+function rolloutAfter(depth) {
+  const start = depth * stepFacts.tokens.shape[0] + first;
   return Array.from({ length: grid[0] * grid[1] }, (_, i) => numbers.rollout.at(start + i));
 }
 
-const after = (depth) => (depth ? `after ${plural(depth, "block")}` : "before the first block");
+const afterBlocks = (depth) => (depth ? `after ${plural(depth, "block")}` : "before the first block");
 
 steps.rollout = () => {
-  const at = (token) => numbers.rollout.at(chosen.depth * there.tokens.shape[0] + token);
-  const values = () => rolled(chosen.depth);
+  const at = (token) => numbers.rollout.at(chosen.depth * stepFacts.tokens.shape[0] + token);
+  const values = () => rolloutAfter(chosen.depth);
+  const picture = () => heatMap(values(), ...grid, magnitudes(values()));
   const key = () => Math.max(chosen.key, first);
-  const reader = there.rollout.reads === "token" ? "the class token" : "the mean of the tokens";
+  const reader = stepFacts.rollout.reads === "token" ? "the class token" : "the mean of the tokens";
 
   const slider = document.getElementById("rollout-depth");
   slider.addEventListener("input", () => choose({ depth: Number(slider.value) }));
   views.push(() => {
     slider.value = String(chosen.depth);
-    slider.setAttribute("aria-valuetext", after(chosen.depth));
-    document.getElementById("rollout-block").textContent = after(chosen.depth);
+    slider.setAttribute("aria-valuetext", afterBlocks(chosen.depth));
+    document.getElementById("rollout-block").textContent = afterBlocks(chosen.depth);
   });
   for (const [id, paint] of [
-    ["rollout-photo", (context, w, h, cell) => veiled(context, w, h, values(), grid[1], cell)],
-    ["rollout-map", (context, w, h, cell) => lay(context, heat(values(), ...grid, magnitudes(values())), cell)],
+    ["rollout-photo", (context, w, h, cell) => drawDimmed(context, w, h, values(), grid[1], cell)],
+    ["rollout-map", (context, w, h, cell) => drawCells(context, picture(), cell)],
   ]) {
     cellBoard(document.getElementById(id), "key", {
-      alt: () => `how much of each cell is in ${reader} ${after(chosen.depth)}`,
+      alt: () => `the share of each cell in ${reader} ${afterBlocks(chosen.depth)}`,
       paint(context, w, h, cell) {
         paint(context, w, h, cell);
         frame(context, ...cellOf(key()), cell, KEY);
@@ -32,10 +33,9 @@ steps.rollout = () => {
     });
   }
   legend(document.getElementById("rollout-legend"), () => magnitudes(values()), percent);
-  tell(document.getElementById("rollout-says"), () => {
-    const when = after(chosen.depth);
-    const own = first ? `, and ${percent(at(0))} from the class token's own beginning` : "";
-    const told = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}`;
-    return `${when[0].toUpperCase()}${when.slice(1)}, ${told}`;
+  showText(document.getElementById("rollout-says"), () => {
+    const own = first ? `, and ${percent(at(0))} from the initial class token` : "";
+    const share = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}`;
+    return `${capitalized(afterBlocks(chosen.depth))}, ${share}`;
   });
 };

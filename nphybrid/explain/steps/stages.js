@@ -1,14 +1,14 @@
 steps.stages = () => {
-  const maps = there.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i)));
-  const pictures = there.stages.map(({ shape: [rows, columns] }, s) =>
-    maps[s].map((map) => heat(map, rows, columns)),
+  const maps = stepFacts.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i)));
+  const pictures = stepFacts.stages.map(({ shape: [rows, columns] }, s) =>
+    maps[s].map((map) => heatMap(map, rows, columns)),
   );
-  const shapes = [there.stem, ...there.stages].map(({ shape }) => `(${shape.join(", ")})`);
+  const shapes = [stepFacts.stem, ...stepFacts.stages].map(({ shape }) => `(${shape.join(", ")})`);
   document.getElementById("stages-shapes").textContent = `(H, W, C) = ${shapes.join(" \u2192 ")}`;
 
-  there.stages.forEach(({ shape: [rows, columns, count], units, channels }, s) => {
-    const told = `${plural(units, "unit")}; ${channels.length} of ${count} maps of ${rows} \u00d7 ${columns} cells`;
-    const label = element("span", { class: "label" }, element("b", {}, `Stage ${s}`), `: ${told}`);
+  stepFacts.stages.forEach(({ shape: [rows, columns, count], units, channels }, s) => {
+    const content = `${plural(units, "unit")}; ${channels.length} of ${count} maps of ${rows} \u00d7 ${columns} cells`;
+    const label = element("span", { class: "label" }, element("b", {}, `Stage ${s}`), `: ${content}`);
     const canvas = element("canvas", { id: `stages-${s}` });
     document.getElementById("stages-tiles").append(element("div", { class: "panel" }, label, canvas));
     const here = () => chosen.stage === s;
@@ -19,24 +19,24 @@ steps.stages = () => {
       tile: (i) => pictures[s][i],
       touch: (map) => choose({ stage: s, map }),
       chosenTile: () => (here() ? chosen.map : -1),
-      alt: () => `stage ${s}: ${told}${here() ? `; channel ${channels[chosen.map]} is chosen` : ""}`,
+      alt: () => `stage ${s}: ${content}${here() ? `; channel ${channels[chosen.map]} is chosen` : ""}`,
     });
   });
 
-  // The chosen place is a share of the picture, so that it stays where it is from stage to stage.
-  const now = () => there.stages[chosen.stage];
+  // The chosen place is a fraction of the picture, so it is the same in all stages.
+  const now = () => stepFacts.stages[chosen.stage];
   const size = () => now().shape.slice(0, 2);
-  const span = () => covers(size(), [now().cell, now().cell]);
+  const span = () => coverage(size(), [now().cell, now().cell]);
   const at = () => [0, 1].map((i) => clamp(Math.floor((chosen.place[i] * size()[i]) / span()[i]), 0, size()[i] - 1));
   const picture = () => pictures[chosen.stage][chosen.map];
   for (const [id, what, paint] of [
-    ["stages-photo", "the picture", (context, w, h) => put(context, photo, 0, 0, w, h)],
-    ["stages-map", "the map", (context, w, h, cell) => lay(context, picture(), cell)],
+    ["stages-photo", "the picture", (context, w, h) => drawImage(context, photographImage, 0, 0, w, h)],
+    ["stages-map", "the map", (context, w, h, cell) => drawCells(context, picture(), cell)],
   ]) {
     board(document.getElementById(id), {
       cells: size,
       span,
-      aspect: there.photograph.shape[1] / there.photograph.shape[0],
+      aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
       where: at,
       alt: () => `${what}; row ${at()[0]}, column ${at()[1]} of stage ${chosen.stage} is chosen`,
       touch: (...place) => choose({ place: place.map((n, i) => ((n + 0.5) / size()[i]) * span()[i]) }),
@@ -49,10 +49,10 @@ steps.stages = () => {
   const map = () => maps[chosen.stage][chosen.map];
   const channel = () => now().channels[chosen.map];
   legend(document.getElementById("stages-legend"), () => range(map()));
-  tell(document.getElementById("stages-name"), () => `<b>Channel ${channel()}</b> of stage ${chosen.stage}`);
-  tell(document.getElementById("stages-says"), () => {
+  showText(document.getElementById("stages-name"), () => `<b>Channel ${channel()}</b> of stage ${chosen.stage}`);
+  showText(document.getElementById("stages-says"), () => {
     const [row, column] = at();
-    const value = shown(map()[row * size()[1] + column]);
+    const value = formatted(map()[row * size()[1] + column]);
     return `Stage ${chosen.stage}, channel ${channel()}, row ${row}, column ${column}: <b>${value}</b>`;
   });
 };

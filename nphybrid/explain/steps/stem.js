@@ -17,7 +17,7 @@ steps.stem = () => {
     ...pick,
     aspect: columns / rows,
     tile: (i) => responses[i],
-    alt: () => `${count} maps of responses; that of filter ${chosen.channel} is chosen`,
+    alt: () => `${count} response maps; the map of filter ${chosen.channel} is chosen`,
   });
 
   board(document.getElementById("stem-patch"), {
@@ -27,15 +27,15 @@ steps.stem = () => {
       const byte = (i, c) => numbers.pixels.at(i + Math.min(c, channels - 1));
       const patch = raster(taps, taps, (tap) => {
         const i = pixel(...at(), tap);
-        return packed(i === null ? [128, 128, 128] : [byte(i, 0), byte(i, 1), byte(i, 2)]);
+        return packColour(i === null ? [128, 128, 128] : [byte(i, 0), byte(i, 1), byte(i, 2)]);
       });
-      put(context, patch, 0, 0, w, h);
+      drawImage(context, patch, 0, 0, w, h);
     },
   });
   board(document.getElementById("stem-filter"), {
     cells: () => [taps, taps],
     alt: () => `filter ${chosen.channel}`,
-    paint: (context, w, h) => put(context, filters[chosen.channel], 0, 0, w, h),
+    paint: (context, w, h) => drawImage(context, filters[chosen.channel], 0, 0, w, h),
   });
   board(document.getElementById("stem-response"), {
     cells: () => [rows, columns],
@@ -43,14 +43,14 @@ steps.stem = () => {
     touch: (row, column) => choose({ at: row * columns + column }),
     alt: () => `responses of filter ${chosen.channel}; row ${at()[0]}, column ${at()[1]} is chosen`,
     paint(context, w, h, cell) {
-      put(context, picture(chosen.channel), 0, 0, w, h);
+      drawImage(context, picture(chosen.channel), 0, 0, w, h);
       frame(context, ...at(), cell);
     },
   });
   legend(document.getElementById("stem-legend"), () => signed(largest(whole(chosen.channel))));
-  tell(document.getElementById("stem-says"), () => {
-    const sum = shown(response(chosen.channel, ...at()));
+  showText(document.getElementById("stem-says"), () => {
+    const sum = formatted(response(chosen.channel, ...at()));
     const where = `Filter ${chosen.channel} at row ${at()[0]}, column ${at()[1]}`;
-    return `${where}: ${size} pixel values times ${size} weights add up to <b id="stem-value">${sum}</b>`;
+    return `${where}: the sum of ${size} products is <b id="stem-value">${sum}</b>`;
   });
 };

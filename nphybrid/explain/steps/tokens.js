@@ -1,15 +1,15 @@
-// Every token as it enters the first block: what its cell holds, and its position.
-function sums() {
-  const [count, width] = there.tokens.shape;
+// The input of the first block: for each token its content plus its position.
+function tokenValues() {
+  const [count, width] = stepFacts.tokens.shape;
   return Array.from({ length: count * width }, (_, i) => numbers.contents.at(i) + numbers.positions.at(i));
 }
 
 steps.tokens = () => {
-  const [count, width] = there.tokens.shape;
+  const [count, width] = stepFacts.tokens.shape;
   cellBoard(document.getElementById("tokens-grid"), "token", {
     alt: () => `the picture as ${grid[0]} by ${grid[1]} cells; ${nameOf(chosen.token)} is chosen`,
     paint(context, w, h, cell) {
-      put(context, photo, 0, 0, w, h);
+      drawImage(context, photographImage, 0, 0, w, h);
       context.strokeStyle = "rgba(255, 255, 255, 0.55)";
       context.lineWidth = 1;
       for (let row = 0; row <= grid[0]; row++) context.strokeRect(0, row * cell[0], grid[1] * cell[1], 0);
@@ -18,16 +18,16 @@ steps.tokens = () => {
     },
   });
 
-  const all = sums();
-  const lines = heat(all, count, width, signed(largest(all) / 2));
+  const all = tokenValues();
+  const lines = heatMap(all, count, width, signed(largest(all) / 2));
   board(document.getElementById("tokens-all"), {
     cells: () => [count, 1],
-    aspect: there.photograph.shape[1] / there.photograph.shape[0],
+    aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
     where: () => [chosen.token, 0],
     alt: () => `${count} tokens of ${width} numbers; ${nameOf(chosen.token)} is chosen`,
     touch: (row) => choose({ token: row }),
     paint(context, w, h, cell) {
-      put(context, lines, 0, 0, w, h);
+      drawImage(context, lines, 0, 0, w, h);
       frame(context, chosen.token, 0, cell);
     },
   });
@@ -46,10 +46,10 @@ steps.tokens = () => {
       choice: "dimension",
       alt: () => `${name}: ${width} numbers of ${nameOf(chosen.token)}`,
     });
-    tell(document.getElementById(`tokens-${name}-most`), () => `\u00b1\u202f${shown(largest(values()), 2)}`);
+    showText(document.getElementById(`tokens-${name}-most`), () => `\u00b1\u202f${formatted(largest(values()), 2)}`);
   }
-  tell(document.getElementById("tokens-says"), () => {
-    const [a, b, c] = Object.values(parts).map((part) => shown(part(chosen.token * width + chosen.dimension)));
+  showText(document.getElementById("tokens-says"), () => {
+    const [a, b, c] = Object.values(parts).map((part) => formatted(part(chosen.token * width + chosen.dimension)));
     return `Number ${chosen.dimension} of ${nameOf(chosen.token)}: ${a} + ${b} = <b>${c}</b>`;
   });
 };

@@ -1,8 +1,8 @@
 steps.weight = () => {
-  const { heads } = there.attention;
-  const { width } = there.weight;
-  const tokens = there.tokens.shape[0];
-  // What a head sees of a token: its own columns of the block's queries or keys.
+  const { heads } = stepFacts.attention;
+  const { width } = stepFacts.weight;
+  const tokens = stepFacts.tokens.shape[0];
+  // The columns of one head in a block's queries or keys.
   const vector = (name, token) => {
     const start = ((chosen.layer * tokens + token) * heads + chosen.head) * width;
     return Array.from({ length: width }, (_, i) => numbers[name].at(start + i));
@@ -20,9 +20,9 @@ steps.weight = () => {
   button.addEventListener("click", () => choose({ key: 0 }));
   views.push(() => button.setAttribute("aria-pressed", String(chosen.key < first)));
   cellBoard(document.getElementById("weight-key"), "key", {
-    alt: () => `the picture; ${nameOf(chosen.token)} looks at ${nameOf(chosen.key)}`,
+    alt: () => `the picture; the query is ${nameOf(chosen.token)}, the key is ${nameOf(chosen.key)}`,
     paint(context, w, h, cell) {
-      put(context, photo, 0, 0, w, h);
+      drawImage(context, photographImage, 0, 0, w, h);
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
       if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, KEY);
     },
@@ -33,28 +33,28 @@ steps.weight = () => {
     ["weight-products", `${width} products`, products],
   ]) {
     strip(document.getElementById(id), { length: width, values, choice: "number", alt: () => name });
-    tell(document.getElementById(`${id}-most`), () => `\u00b1\u202f${shown(largest(values()), 2)}`);
+    showText(document.getElementById(`${id}-most`), () => `\u00b1\u202f${formatted(largest(values()), 2)}`);
   }
   const table = document.getElementById("weight-sum");
-  seenOf(table, () => {
+  drawWhenVisible(table, () => {
     const q = query();
     const scores = Array.from({ length: tokens }, (_, token) => dot(q, vector("key", token)) / Math.sqrt(width));
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
     const score = scores[chosen.key];
     const lines = [
-      ["q \u00b7 k", shown(score * Math.sqrt(width))],
-      [`score: divided by \u221a${width}`, shown(score)],
-      ["largest score of this query", shown(most)],
-      ["exp(score \u2212 largest)", shown(Math.exp(score - most), 4)],
-      [`the same of all ${tokens}, added`, shown(sum)],
-      ["the weight: their ratio", percent(Math.exp(score - most) / sum)],
+      ["q \u00b7 k", formatted(score * Math.sqrt(width))],
+      [`score: divided by \u221a${width}`, formatted(score)],
+      ["largest score of this query", formatted(most)],
+      ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
+      [`sum of this over all ${tokens} keys`, formatted(sum)],
+      ["weight: exp / sum", percent(Math.exp(score - most) / sum)],
     ];
     table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
   });
-  tell(document.getElementById("weight-says"), () => {
+  showText(document.getElementById("weight-says"), () => {
     const [q, k] = [query()[chosen.number], key()[chosen.number]];
     const where = `Number ${chosen.number} of ${width} in block ${chosen.layer}, head ${chosen.head}`;
-    return `${where}: ${shown(q)} \u00b7 ${shown(k)} = <b>${shown(q * k)}</b>`;
+    return `${where}: ${formatted(q)} \u00b7 ${formatted(k)} = <b>${formatted(q * k)}</b>`;
   });
 };

@@ -1,19 +1,19 @@
-steps.road = () => {
-  const { scores, leaders } = there.road;
-  const labels = there.answer.labels.map(({ label }) => label);
+steps.logit_lens = () => {
+  const { scores, leaders } = stepFacts.logit_lens;
+  const labels = stepFacts.answer.labels.map(({ label }) => label);
   const inks = facts.colours.categories.map((hex) => `#${hex}`);
   const dashes = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
-  const look = (i) => ({ stroke: inks[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
+  const style = (i) => ({ stroke: inks[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
   const last = scores.length - 1;
-  const node = document.getElementById("road-chart");
+  const node = document.getElementById("logit_lens-chart");
   let edges = [0, 1];
   chart(node, {
     ratio: 0.5,
     highest: 1,
     ticks: [0, 0.25, 0.5, 0.75, 1],
     count: last + 1,
-    first: 0,
-    along: "after so many blocks",
+    offset: 0,
+    axisName: "number of blocks",
     strong: () => chosen.depth,
     content(x, y, [left, right, upper, lower]) {
       edges = [left, right];
@@ -22,20 +22,20 @@ steps.road = () => {
       labels.forEach((_, i) => {
         const points = scores.map((row, depth) => `${x(depth)},${y(row[i])}`).join(" ");
         const dot = { cx: now, cy: y(scores[chosen.depth][i]), r: 4.5, fill: inks[i], stroke: "#ffffff" };
-        node.append(svg("polyline", { points, fill: "none", ...look(i) }), svg("circle", dot));
+        node.append(svg("polyline", { points, fill: "none", ...style(i) }), svg("circle", dot));
       });
-      const told = `scores of ${labels.join(", ")} after 0 to ${plural(last, "block")}`;
-      node.setAttribute("aria-label", `${told}; ${chosen.depth} are chosen`);
+      const content = `scores of ${labels.join(", ")} after 0 to ${plural(last, "block")}`;
+      node.setAttribute("aria-label", `${content}; a line marks the scores ${afterBlocks(chosen.depth)}`);
     },
   });
-  touchable(node, (event) => {
+  onPointer(node, (event) => {
     const place = event.clientX - node.getBoundingClientRect().left;
     choose({ depth: clamp(Math.round(((place - edges[0]) / (edges[1] - edges[0])) * last), 0, last) });
   });
-  arrows(node, (down, right) => choose({ depth: clamp(chosen.depth + right - down, 0, last) }));
+  onArrowKeys(node, (down, right) => choose({ depth: clamp(chosen.depth + right - down, 0, last) }));
 
-  // The same labels as bars, which are the legend of the lines, too.
-  const bars = document.getElementById("road-bars");
+  // The scores at the chosen depth as bars; they are the legend of the lines, too.
+  const bars = document.getElementById("logit_lens-bars");
   const draw = () => {
     const [width, line] = [bars.clientWidth, 26];
     const now = scores[chosen.depth];
@@ -46,7 +46,7 @@ steps.road = () => {
       const [y, from, to] = [i * line + line / 2, Math.min(190, 0.45 * width), width - 62];
       const short = label.length > 22 ? `${label.slice(0, 21)}\u2026` : label;
       return [
-        svg("line", { x1: 0, x2: 26, y1: y, y2: y, ...look(i) }),
+        svg("line", { x1: 0, x2: 26, y1: y, y2: y, ...style(i) }),
         svg("text", { x: 36, y: y + 4, class: "strong" }, short),
         svg("rect", { x: from, y: y - 6, height: 12, width: Math.max(1, now[i] * (to - from)), fill: inks[i] }),
         svg("text", { x: width, y: y + 4, "text-anchor": "end" }, now[i].toFixed(4)),
@@ -55,21 +55,22 @@ steps.road = () => {
     bars.replaceChildren(...labels.flatMap(row));
   };
   new ResizeObserver(draw).observe(bars);
-  seenOf(bars, draw);
+  drawWhenVisible(bars, draw);
 
-  // A label is from a file, and goes where no markup is read.
-  const says = document.getElementById("road-says");
+  // A label comes from a file, so it is set as text, not as HTML.
+  const says = document.getElementById("logit_lens-says");
   const [when, best, rest] = [element("span"), element("b"), element("span")];
   says.append(when, best, rest);
   views.push(() => {
     const { label, score } = leaders[chosen.depth];
-    const told = after(chosen.depth);
-    const classes = plural(there.answer.classes, "label");
+    const classes = plural(stepFacts.answer.classes, "label");
     const parts = [
-      `${told[0].toUpperCase()}${told.slice(1)} the best of ${classes} is `,
+      `${capitalized(afterBlocks(chosen.depth))}, the best of ${classes} is `,
       label,
-      `, with ${score.toFixed(4)}`,
+      `, with a score of ${score.toFixed(4)}`,
     ];
-    [when, best, rest].forEach((span, i) => span.textContent !== parts[i] && (span.textContent = parts[i]));
+    [when, best, rest].forEach((span, i) => {
+      if (span.textContent !== parts[i]) span.textContent = parts[i];
+    });
   });
 };

@@ -1,0 +1,31 @@
+// Tokens and the cells of the picture that they stand for.
+const grid = stepFacts.tokens ? stepFacts.tokens.grid : [1, 1];
+const first = stepFacts.tokens ? stepFacts.tokens.class : 0; // the index of the first cell's token
+const cellOf = (token) => [Math.floor((token - first) / grid[1]), (token - first) % grid[1]];
+const tokenAt = (row, column) => first + row * grid[1] + column;
+const nameOf = (token) => {
+  if (token < first) return "the class token";
+  const [row, column] = cellOf(token);
+  return `token ${token} (row ${row}, column ${column})`;
+};
+
+// The share of the picture that rows x columns of cells cover. It is below 1 if no cell covers the last pixels, and
+// above 1 if the last cells reach into the padding.
+const coverage = ([rows, columns], [height, width]) => [
+  (rows * height) / stepFacts.photograph.shape[0],
+  (columns * width) / stepFacts.photograph.shape[1],
+];
+
+// A board of all cells over the picture; chosen[choice] is the token of the chosen cell.
+function cellBoard(canvas, choice, { paint, alt }) {
+  const at = () => cellOf(Math.max(chosen[choice], first));
+  board(canvas, {
+    cells: () => grid,
+    span: () => coverage(grid, stepFacts.tokens.cell),
+    aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
+    where: at,
+    touch: (row, column) => choose({ [choice]: tokenAt(row, column) }),
+    paint,
+    alt,
+  });
+}

@@ -1,0 +1,44 @@
+// Axes for the charts.
+const SVG = "http://www.w3.org/2000/svg";
+const svg = (tag, attributes = {}, content = "") => {
+  const node = document.createElementNS(SVG, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.textContent = content;
+  return node;
+};
+
+// Axes in an <svg>, drawn again when its width changes.
+//   ratio                 height / width
+//   highest               the value at the top
+//   ticks                 values that get a line and a number
+//   count                 the number of steps on the horizontal axis
+//   offset                where the first step is: 0 at the edge, 0.5 half a step from it
+//   axisName              the text below the horizontal axis
+//   strong()              the step whose number is bold
+//   content(x, y, edges)  draws into the axes; edges = [left, right, upper, lower]
+function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, content }) {
+  const draw = () => {
+    const width = node.clientWidth;
+    const height = clamp(width * ratio, 230, 360);
+    if (!width) return;
+    const [left, right, upper, lower] = [40, 12, 12, 44];
+    const x = (step) => left + ((step + offset) / (count - 1 + 2 * offset || 1)) * (width - left - right);
+    const y = (value) => height - lower - (value / highest) * (height - upper - lower);
+    node.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    node.style.height = `${height}px`;
+    node.replaceChildren();
+    for (const tick of ticks) {
+      const level = { x1: left, x2: width - right, y1: y(tick), y2: y(tick), stroke: LINE };
+      node.append(svg("line", level), svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick));
+    }
+    for (let step = 0; step < count; step++) {
+      const place = { x: x(step), y: height - lower + 18, "text-anchor": "middle" };
+      node.append(svg("text", { ...place, class: strong() === step ? "strong" : "" }, step));
+    }
+    const below = { x: (left + width - right) / 2, y: height - 5, "text-anchor": "middle" };
+    node.append(svg("text", below, axisName));
+    content(x, y, [left, width - right, upper, height - lower]);
+  };
+  new ResizeObserver(draw).observe(node);
+  drawWhenVisible(node, draw);
+}

@@ -1,0 +1,58 @@
+// Colour scales, and small pictures made of numbers.
+const [INK, PAPER, MUTED, LINE, ACCENT, MARK] = ["ink", "paper", "muted", "line", "accent", "mark"].map((name) =>
+  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(),
+);
+const KEY = "#ffd166"; // the frame of the key; the frame of the query is white
+
+const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
+const scales = { sequential: stops("sequential"), diverging: stops("diverging") };
+
+// As colours.coloured in Python: linear between stops. Numbers beyond low and high get the colours of the ends.
+function colour(value, low, high, scale) {
+  const place = clamp((value - low) / (high - low || 1), 0, 1) * (scale.length - 1);
+  const i = Math.min(Math.floor(place), scale.length - 2);
+  return scale[i].map((c, k) => Math.round(c + (place - i) * (scale[i + 1][k] - c)));
+}
+
+// For whole maps: the colours of a scale in a table of 1,024, four bytes each.
+const tables = new Map();
+const packColour = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
+function tableOf(scale) {
+  if (!tables.has(scale)) {
+    tables.set(
+      scale,
+      Int32Array.from({ length: 1024 }, (_, i) => packColour(colour(i, 0, 1023, scale))),
+    );
+  }
+  return tables.get(scale);
+}
+
+// [low, high, scale]. Magnitudes go from dark to light, signed numbers from blue over white to orange.
+// Both scales end at the largest absolute value.
+const magnitudes = (values) => [0, largest(values), scales.sequential];
+const signed = (most) => [-most, most, scales.diverging];
+const range = (values) => (values.some((value) => value < 0) ? signed(largest(values)) : magnitudes(values));
+
+// A canvas with one pixel per number; `colourAt(i)` is the packed colour of the i-th.
+function raster(rows, columns, colourAt) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [columns, rows];
+  const image = new ImageData(columns, rows);
+  const pixels = new Int32Array(image.data.buffer);
+  for (let i = 0; i < pixels.length; i++) pixels[i] = colourAt(i);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return canvas;
+}
+
+function heatMap(values, rows, columns, [low, high, scale] = range(values)) {
+  const table = tableOf(scale);
+  const factor = 1023 / (high - low || 1);
+  return raster(rows, columns, (i) => table[clamp(Math.round((values[i] - low) * factor), 0, 1023)]);
+}
+
+let photographImage; // the picture that the model gets, pixel for pixel
+function drawPhotograph() {
+  const [rows, columns, channels] = stepFacts.photograph.shape;
+  const byte = (i, k) => clamp(Math.round(numbers.pixels.at(i * channels + Math.min(k, channels - 1))), 0, 255);
+  return raster(rows, columns, (i) => packColour([byte(i, 0), byte(i, 1), byte(i, 2)]));
+}

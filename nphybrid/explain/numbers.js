@@ -1,0 +1,48 @@
+// The facts and arrays of the page, and numbers as text. The page runs these files one after another as one script.
+"use strict";
+
+const facts = JSON.parse(document.getElementById("facts").textContent);
+const stepFacts = facts.steps; // {step: its facts}
+const numbers = {}; // {name: an array, as loadArray returns it}
+const steps = {}; // {step: the function that sets it up}
+
+async function decompress(id, type) {
+  const text = atob(document.getElementById(id).textContent);
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  const kinds = { uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, float32: Float32Array };
+  return new kinds[type](await new Response(stream).arrayBuffer());
+}
+
+// An array of the page: `at(i)` is its i-th number, `row(i)` is the i-th group of numbers that share a scale.
+async function loadArray(name) {
+  const { shape, type, row } = facts.arrays[name];
+  const codes = await decompress(`${name}-codes`, type);
+  const exact = !document.getElementById(`${name}-scales`);
+  const scales = exact ? null : await decompress(`${name}-scales`, "float32");
+  const most = { uint8: 255, int8: 127, uint16: 65535, int16: 32767 }[type];
+  const at = exact ? (i) => codes[i] : (i) => (codes[i] * scales[Math.floor(i / row)]) / most;
+  return { shape, at, row: (i) => Array.from({ length: row }, (_, j) => at(i * row + j)) };
+}
+
+let pixelValues; // what the network gets, channels last
+function normalize() {
+  const { factor, mean, std, shape } = stepFacts.photograph;
+  const values = new Float32Array(shape[0] * shape[1] * shape[2]);
+  for (let i = 0; i < values.length; i++) {
+    const channel = i % shape[2];
+    values[i] = (numbers.pixels.at(i) * factor - mean[channel]) / std[channel];
+  }
+  return values;
+}
+
+const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
+const formatted = (value, digits = 3) => {
+  const text = Math.abs(value) >= 0.0005 || value === 0 ? value.toFixed(digits) : value.toExponential(1);
+  return text.replace("-", "\u2212");
+};
+const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 2 : 1)}\u202f%`;
+const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
+const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;

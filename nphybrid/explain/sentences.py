@@ -1,0 +1,108 @@
+"""The sentences and phrases of the page that depend on the network and the picture."""
+from ..api.scores import scoring
+
+# A BiT network's own stem has no norm: its first unit begins with one.
+FOLLOWS = {"bottleneck": "A norm, an activation and a 3 × 3 max pool with stride 2 follow.",
+           "preactivation": "A 3 × 3 max pool with stride 2 follows."}
+STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
+READS = {"token": "the class token", "mean": "the mean of the tokens"}
+SCORING = {
+    "softmax": "The softmax turns the logits into scores that add up to 1. A logit that is larger by 1 means a score "
+               "that is 2.7 times as large.",
+    "sigmoid": "The sigmoid turns each logit into a score between 0 and 1. A logit of 0 means a score of one half.",
+}
+
+
+def sentences(model, facts: dict) -> dict:
+    """Text for the placeholders of the steps' HTML files, by name."""
+    config, steps = model.network_config, facts["steps"]
+    width, height = facts["picture"]
+    text = {
+        "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
+        "follows": FOLLOWS[config.unit], "standardized": STANDARDIZED[config.ws_form], "unit": config.unit,
+        "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
+        "class_token": "",
+    }
+    if config.class_token:
+        text["class_token"] = " A learned class token, which stands for no cell, is put first."
+    if "tokens" in steps:
+        text["tokens"], text["width"] = steps["tokens"]["shape"]
+        text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
+        text["reader"] = READS[config.pool]
+        text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
+    if "answer" in steps:
+        text |= _answer(model, steps["answer"])
+    return text
+
+
+def kind_of_network(steps):
+    """What the network is made of: convolutions, attention, or both."""
+    parts = []
+    if "stem" in steps:
+        parts.append("convolutions")
+    if "tokens" in steps:
+        parts.append("attention")
+    return " and ".join(parts)
+
+
+def _photograph(facts):
+    """What the image processor did to the picture."""
+    (height, width, _), resized = facts["shape"], facts["resized"]
+    cropped = height < resized[0] or width < resized[1]
+    done = []
+    if facts["do_resize"]:
+        done.append("resized")
+    if cropped:
+        done.append("cropped to its centre")
+    if height > resized[0] or width > resized[1]:
+        done.append("padded with zeros")
+    if any(facts["mean"]) or set(facts["std"]) != {1}:
+        scaled = "Every colour value is shifted and scaled."
+    elif facts["factor"] != 1:
+        scaled = "Every colour value is scaled."
+    else:
+        scaled = "The colour values stay as they are."
+    return {"prepared": " and ".join(done) or "used at its own size", "scaled": scaled,
+            "framed": "; the frame marks what the model gets" if cropped else ""}
+
+
+def _stored(side, bits):
+    """How precisely the page stores attention weights."""
+    text = f"This page stores the weights in {bits} bits."
+    if bits != 16:
+        text += " The error of each is at most 0.2 % of the largest weight in its map."
+    if side > 1:
+        text = f"The weights of {side} × {side} cells are added up and shown as one. {text}"
+    return text
+
+
+def _answer(model, facts):
+    """What the classifier reads, and how logits become scores."""
+    config, score = model.network_config, scoring(model.config)
+    equation, reads = "", "the mean of the last map"
+    if config.blocks:
+        reads = READS[config.pool]
+        if config.pool == "token":
+            equation = "; its input is ViT, equation 4"
+    if config.pre_logits:
+        reads += ", through a layer with tanh"
+    return {"logits": f"{facts['classes']:,} {'logit' if facts['classes'] == 1 else 'logits'}", "score": score,
+            "scoring": SCORING[score], "reading": equation, "reads": reads}
+
+
+def lead(facts: dict) -> str:
+    """The first sentences of the page."""
+    steps, (height, width, _) = facts["steps"], facts["steps"]["photograph"]["shape"]
+    becomes = [f"{height} × {width} pixels"]
+    if "stem" in steps:
+        becomes.append("feature maps")
+    if "tokens" in steps:
+        becomes.append("tokens")
+    path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
+    if "tokens" in steps:
+        path += ", and the tokens attend to each other"
+    text = f"This page follows {facts['name']} through a network of {facts['parameters']:,} parameters: {path}."
+    if "answer" in steps:
+        best = steps["answer"]["labels"][0]
+        text += f" Its answer is “{best['label']}”, with a score of {best['score']:.3f}."
+    return text

@@ -1,0 +1,32 @@
+// Loads the arrays, sets up all steps, and draws them.
+async function start() {
+  for (const name of Object.keys(facts.arrays)) numbers[name] = await loadArray(name);
+  photographImage = drawPhotograph();
+  pixelValues = normalize();
+  const [height, width] = stepFacts.photograph.shape;
+  chosen.pixel = Math.floor(height / 2) * width + Math.floor(width / 2);
+  if (stepFacts.tokens) {
+    chosen.token = chosen.key = stepFacts.rollout.brightest;
+    chosen.layer = stepFacts.attention.blocks - 1;
+    chosen.depth = stepFacts.attention.blocks;
+  }
+  overview();
+  for (const step of Object.values(steps)) step();
+  Object.assign(committed, chosen);
+  views.forEach((view) => view());
+  // The picture stays visible beside a long text, down to its lower edge.
+  for (const shows of document.querySelectorAll(".shows")) {
+    new ResizeObserver(() => {
+      shows.style.top = `${Math.min(24, innerHeight - shows.offsetHeight - 24)}px`;
+    }).observe(shows);
+  }
+  // In a single column the source is closed at first.
+  if (innerWidth < 861) document.querySelectorAll("details").forEach((node) => node.removeAttribute("open"));
+  // A screen reader reads only the output of the step in use.
+  document.addEventListener("focusin", ({ target }) => {
+    for (const output of document.querySelectorAll("output")) {
+      output.setAttribute("aria-live", output.closest("section") === target.closest("section") ? "polite" : "off");
+    }
+  });
+  document.documentElement.dataset.ready = "true";
+}
