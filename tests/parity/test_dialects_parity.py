@@ -10,14 +10,12 @@ import math
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from oracles.originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits
+from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit
+from tools.on_demand import on_demand
 
-from parity_with_torch import telling_weights  # noqa: E402
-from torch.nn import functional  # noqa: E402
-
-from oracles.originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
-from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402
+parity, transformers = on_demand("parity_with_torch"), on_demand("transformers")
+torch, functional = on_demand("torch"), on_demand("torch.nn.functional")
 
 WORST = {}
 
@@ -38,7 +36,7 @@ VIT = dict(image_size=32, patch_size=8, hidden_size=48, num_hidden_layers=2, num
 def vit(folder, kind, attention="sdpa", **options):
     """A small random network, saved by transformers itself, then widened to float64."""
     network = kind(transformers.ViTConfig(**VIT, **options, attn_implementation=attention)).eval()
-    network.load_state_dict({name: torch.from_numpy(x) for name, x in telling_weights(network, 3).items()})
+    network.load_state_dict({name: torch.from_numpy(x) for name, x in parity.telling_weights(network, 3).items()})
     network.save_pretrained(folder)
     return network.double()
 
@@ -97,10 +95,9 @@ def test_transformers_other_sizes(tmp_path, tolerance, size):
 
 class Torch:
     """The layers that timm calls.  same: TensorFlow's padding; else BiT's, 3 and 1 on each side, of zeros."""
-    concatenate, tanh, relu, gelu = map(staticmethod, (torch.cat, torch.tanh, functional.relu, functional.gelu))
-
     def __init__(self, same=True):
         self.same = same
+        self.concatenate, self.tanh, self.relu, self.gelu = torch.cat, torch.tanh, functional.relu, functional.gelu
 
     def _padded(self, x, taps, stride, value):
         """(B, H, W, C) -> (B, C, H + ..., W + ...)"""

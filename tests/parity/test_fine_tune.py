@@ -2,16 +2,14 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+import teach_your_own_classes as shapes
 
-import fine_tune_with_torch as example  # noqa: E402
-import teach_your_own_classes as shapes  # noqa: E402
-from parity_with_torch import twin  # noqa: E402
+from nphybrid import ViTHybridForImageClassification, default_model
+from nphybrid.classifier import classes
 
-from nphybrid import ViTHybridForImageClassification  # noqa: E402
-from nphybrid import default_model
-from nphybrid.classifier import classes  # noqa: E402
+from tools.on_demand import on_demand
+
+torch, parity, example = on_demand("torch"), on_demand("parity_with_torch"), on_demand("fine_tune_with_torch")
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def numbers(network):
 def test_there_and_back_changes_no_bit():
     model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     before = model.state_dict()
-    network = twin(model)
+    network = parity.twin(model)
     example.back(model, network)
     after = model.state_dict()
     assert list(after) == list(before) and set(after) == set(numbers(network))
@@ -43,7 +41,7 @@ def test_an_epoch_comes_back_whole(pictures, tmp_path):
     known, _ = pictures
     model = example.with_fitted_head(known)
     pixel_values, labels = example.prepared(model, known)
-    before, logits, network = model.state_dict(), model(pixel_values).logits, twin(model)
+    before, logits, network = model.state_dict(), model(pixel_values).logits, parity.twin(model)
     losses = example.epoch(network, pixel_values, labels)
     assert len(losses) == 1 and np.isfinite(losses).all()
     example.back(model, network)

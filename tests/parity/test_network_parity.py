@@ -10,13 +10,12 @@ import random
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from parity_with_torch import error, telling_weights, twin, twin_states  # noqa: E402
-
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
+
+from tools.on_demand import on_demand
+
+torch, parity = on_demand("torch"), on_demand("parity_with_torch")
 
 KINDS = {"classifier": ViTHybridForImageClassification, "model": ViTHybridModel,
          "backbone": BitBackbone, "bit": BitForImageClassification}
@@ -50,16 +49,17 @@ def possible(case):
 
 def all_pairs(seed):
     """Cases that together exercise every pair of options that any possible case exercises."""
-    draw, cases, wanted = random.Random(seed), [], set()
+    draw, cases = random.Random(seed), []
     pool = [{name: draw.choice(values) for name, values in OPTIONS.items()} for _ in range(20000)]
     pool = [case for case in pool if possible(case)]
-    for case in pool:
-        wanted |= pairs(case)
+    bits = {}                                             # {pair: its bit}: a set of pairs is an integer
+    exercised = [sum(bits.setdefault(pair, 1 << len(bits)) for pair in pairs(case)) for case in pool]
+    wanted = (1 << len(bits)) - 1
     while wanted:
-        best = max(draw.sample(pool, 300), key=lambda case: len(pairs(case) & wanted))
-        if pairs(best) & wanted:
-            cases.append(best)
-            wanted -= pairs(best)
+        best = max(draw.sample(range(len(pool)), 300), key=lambda i: (exercised[i] & wanted).bit_count())
+        if exercised[best] & wanted:
+            cases.append(pool[best])
+            wanted &= ~exercised[best]
     return cases
 
 
@@ -86,7 +86,7 @@ def build(case, seed, **options):
     if case["kind"] == "model":
         parts = {"use_mask_token": case["mask"] == "patches"}
     fresh = kind(config, **parts, engine="reference")
-    return kind(config, **parts, state_dict=telling_weights(fresh, seed), **options)
+    return kind(config, **parts, state_dict=parity.telling_weights(fresh, seed), **options)
 
 
 def inputs(case, model, seed):
@@ -129,7 +129,7 @@ def test_same_network(number, tolerance):
     hybrid = case["kind"] in ("classifier", "model")
     eager = "eager" if hybrid else None
     asked = {"output_attentions": True, "output_hidden_states": True} if hybrid else {"output_hidden_states": True}
-    theirs, answer = twin_states(twin(model, torch.float64, eager), model, x,
+    theirs, answer = parity.twin_states(parity.twin(model, torch.float64, eager), model, x,
                                  **for_torch(masks, torch.float64), **asked)
     truth = model.trace(x, **masks)
 
@@ -145,12 +145,13 @@ def test_same_network(number, tolerance):
         assert a.shape == tuple(b.shape) and distance(a, b.numpy()) <= tolerance["same network, float64"]
 
     fast = build(case, number).trace(x, **masks)
-    float32, _ = twin_states(twin(model, torch.float32, eager), model, x, **for_torch(masks, torch.float32))
+    peer = parity.twin(model, torch.float32, eager)
+    float32, _ = parity.twin_states(peer, model, x, **for_torch(masks, torch.float32))
     assert list(fast) == list(truth)
     for name in fast.keys() & float32.keys():
         assert fast[name].dtype == np.float32, name
-        own = max(error(float32[name].reshape(truth[name].shape), truth[name]), 2e-7)
-        ratio = error(fast[name], truth[name]) / own
+        own = max(parity.error(float32[name].reshape(truth[name].shape), truth[name]), 2e-7)
+        ratio = parity.error(fast[name], truth[name]) / own
         WORST["float32"] = max(WORST["float32"], (ratio, name))
         assert ratio <= tolerance["float32 state, ratio"], name
     if hybrid and truth["blocks.0.weights"].shape[-1] > 8 and case["mask"] not in ("heads", "layers"):

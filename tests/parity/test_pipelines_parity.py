@@ -8,8 +8,9 @@ from PIL import Image
 from nphybrid import (BitConfig, BitModel, ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel,
                       default_model, pipeline)
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from tools.on_demand import on_demand
+
+torch, transformers, parity = on_demand("torch"), on_demand("transformers"), on_demand("parity_with_torch")
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +22,8 @@ def processors():
 
 @pytest.fixture(scope="module")
 def classifiers():
-    from parity_with_torch import twin
     ours = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
-    return ViTHybridForImageClassification.from_pretrained(default_model()), twin(ours)
+    return ViTHybridForImageClassification.from_pretrained(default_model()), parity.twin(ours)
 
 
 @pytest.fixture(scope="module")
