@@ -36,6 +36,7 @@ def scoring(config):
 
 
 def positive_int(name, value):
+    """The value as an int; ValueError, with the argument's name, if it is not an integer of at least 1."""
     try:
         if operator.index(value) >= 1 and value is not True:
             return operator.index(value)

@@ -9,7 +9,7 @@ class Module:
         self._name = name
 
     def __getattr__(self, attribute):
-        if attribute.startswith(("__", "pytest_")):       # pytest and doctest look these up in every object
+        if attribute.startswith(("_", "pytest_")):        # pytest and doctest look these up in every object
             raise AttributeError(attribute)
         return getattr(pytest.importorskip(self._name), attribute)
 
