@@ -1,4 +1,7 @@
-"""The one table of tolerances, and what several test files share."""
+"""What all tests share: workers, tiers, fixtures, and the tolerances of the parity with PyTorch.
+
+A tolerance that one file alone needs stands beside its assertion, with the largest value observed.
+"""
 import os
 import re
 import shutil
@@ -11,17 +14,52 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
+MOST_WORKERS = 4                          # a worker that has imported PyTorch and JAX holds 1 GB
+
 # What is compared                                    bound         largest observed
 TOLERANCE = {
     # max|a - b| / max|b|, reference engine against PyTorch, both float64, every state of 83 networks
     "same network, float64":                            1e-9,       # 3.1e-14
     # error(nphybrid float32) / max(error(PyTorch float32), 2e-7), every state of the same networks
     "float32 state, ratio":                             3.0,        # 2.5
-    # error(nphybrid float32) / error(PyTorch float32), logits of R50+ViT-B/16 at 384, median of 10
+    # error(nphybrid float32) / error(PyTorch float32), logits of R50+ViT-B/16 at 384, median of 5 seeds x 2 pictures
     "float32 base logits, ratio":                       1.5,        # 0.94
     # error(nphybrid bfloat16) / error(PyTorch bfloat16), the same
     "bfloat16 base logits, ratio":                      1.0,        # 0.36
 }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """A worker per core, each taking whole files. Without -n only, and not where single files are asked for."""
+    option, cores = config.option, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    folders = any(".py" not in argument for argument in config.args)
+    if getattr(option, "numprocesses", 0) is None and folders and cores > 1 and not option.usepdb:
+        option.numprocesses, option.loadscopereorder = min(cores, MOST_WORKERS), False
+        if option.dist == "no":
+            option.dist = "loadscope"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out the exhaustive tests; begin with the files of slow tests, for which the others would have to wait."""
+    if "exhaustive" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("exhaustive")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in set(left_out)]
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_kernels():
+    """The first worker compiles every kernel before its first test, which takes 20 s where none is kept.
+
+    The others do not wait: a process that needs a kernel meanwhile compiles it too.
+    """
+    if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
+        from nphybrid.machine import warmup
+        if not warmup.is_warm():
+            warmup.warm()
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +75,29 @@ def root():
 
 
 @pytest.fixture(scope="session")
+def cat(root):
+    """The path of a photograph of a cat."""
+    return root / "examples" / "images" / "cat.png"
+
+
+@pytest.fixture(scope="session")
+def bundled_models():
+    """The bundled classifier by engine, loaded once: tests do not change it."""
+    from nphybrid import ViTHybridForImageClassification, default_model
+    load = ViTHybridForImageClassification.from_pretrained
+    return {engine: load(default_model(), engine=engine) for engine in ("numba", "reference")}
+
+
+@pytest.fixture(scope="session")
 def amx_environment(tmp_path_factory):
     """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""
     from nphybrid.ops import jit, target
+
+    from tools.process import environment
     sets, (_, cpu, features) = target.available(target.TARGET), target.TARGET
-    environment = {**os.environ, "NPHYBRID_ISA": "amx", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    variables = environment(NPHYBRID_ISA="amx")
     if "amx" in sets and not jit.config.DISABLE_JIT:
-        return environment
+        return variables
     compiler = shutil.which("cc")
     if jit.config.DISABLE_JIT or "avx512" not in sets or sys.platform != "linux" or not compiler:
         pytest.skip("needs AMX, or Linux with AVX-512 and a C compiler")
@@ -51,4 +105,4 @@ def amx_environment(tmp_path_factory):
     subprocess.run([compiler, "-O3", "-mavx512f", "-shared", "-fPIC", "-o", library,
                     Path(__file__).with_name("ops") / "amx_traps.c", "-ldl"], check=True)
     features = re.sub(r",?[+-]amx-(tile|bf16)\b", "", features) + ",+amx-tile,+amx-bf16"
-    return {**environment, "LD_PRELOAD": str(library), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}
+    return {**variables, "LD_PRELOAD": str(library), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}

@@ -63,6 +63,7 @@ def linear_entries(ours, theirs, layout=LINEAR):
 
 
 def prefixed(prefix, table):
+    """A table of names with a prefix before each name of the file."""
     return {ours: (prefix + theirs, layout) for ours, (theirs, layout) in table.items()}
 
 
@@ -93,5 +94,6 @@ def refuse_misfits(expected, arrays, ignore):
 
 
 def refuse(faults):
+    """Raise Misfit if there are faults, each a line of its message."""
     if faults:
         raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))

@@ -6,11 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from benchmark_against import check, in_turn, table  # noqa: E402
+from benchmark_against import check, in_turn, table
 
 TRUTH = np.random.default_rng(0).standard_normal((2, 10))
 

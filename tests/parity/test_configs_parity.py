@@ -7,11 +7,13 @@ import pytest
 from nphybrid import BitConfig, ViTHybridConfig
 from nphybrid.config import feature_size, plan
 
-pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
-hybrid = pytest.importorskip("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid")
+from tools.on_demand import on_demand
 
-KINDS = [(BitConfig, transformers.BitConfig), (ViTHybridConfig, hybrid.ViTHybridConfig)]
+torch, transformers = on_demand("torch"), on_demand("transformers")
+hybrid = on_demand("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid")
+
+# Our class, and the module and name of the original.
+KINDS = {"bit": (BitConfig, transformers, "BitConfig"), "hybrid": (ViTHybridConfig, hybrid, "ViTHybridConfig")}
 
 BITS = [
     dict(), dict(num_channels=1, embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=4),
@@ -30,7 +32,20 @@ HYBRIDS = [
         model_type="bit", depths=[1, 1], layer_type="bottleneck", global_padding="same",
         embedding_dynamic_padding=True)),
 ]
-CASES = [(*KINDS[0], given) for given in BITS] + [(*KINDS[1], given) for given in HYBRIDS]
+CASES = [("bit", given) for given in BITS] + [("hybrid", given) for given in HYBRIDS]
+
+
+@pytest.fixture
+def ours(kind):
+    """Our class of a kind of configuration."""
+    return KINDS[kind][0]
+
+
+@pytest.fixture
+def theirs(kind):
+    """The class of transformers."""
+    _, module, name = KINDS[kind]
+    return getattr(module, name)
 
 
 def written(config):
@@ -46,7 +61,7 @@ def shared(ours, theirs):
     return theirs
 
 
-@pytest.mark.parametrize("ours, theirs", KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_the_signature_is_upstreams(ours, theirs):
     def arguments(kind):
         return {name: p.default for name, p in inspect.signature(kind.__init__).parameters.items()
@@ -58,7 +73,7 @@ def test_the_signature_is_upstreams(ours, theirs):
             assert (list(mine) if isinstance(mine, tuple) else mine) == default, name
 
 
-@pytest.mark.parametrize("ours, theirs, given", CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("kind, given", CASES, ids=range(len(CASES)))
 def test_every_key_we_write_has_upstreams_value(ours, theirs, given):
     mine, other = ours(**given).to_dict(), written(theirs(**given))
     assert set(mine) <= set(other)
@@ -72,7 +87,7 @@ def test_a_negative_index_is_counted_from_the_front():
     assert BitConfig(out_indices=[-1]).out_features == transformers.BitConfig(out_indices=[-1]).out_features
 
 
-@pytest.mark.parametrize("ours, theirs, given", CASES, ids=range(len(CASES)))
+@pytest.mark.parametrize("kind, given", CASES, ids=range(len(CASES)))
 def test_either_reads_what_the_other_writes(ours, theirs, given, tmp_path):
     theirs(**given).save_pretrained(tmp_path / "theirs")
     ours(**given).save_pretrained(tmp_path / "ours")
@@ -111,7 +126,6 @@ def test_the_plan_is_the_one_upstream_builds(layer_type, output_stride):
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize("output_stride", [4, 32])
 def test_maps_are_as_large_as_upstreams(global_padding, dynamic, output_stride):
-    import torch
     given = dict(embedding_size=4, hidden_sizes=[8, 8], depths=[2, 2], num_groups=2, layer_type="bottleneck",
                  global_padding=global_padding, embedding_dynamic_padding=dynamic,
                  output_stride=output_stride, out_features=["stem", "stage1", "stage2"])

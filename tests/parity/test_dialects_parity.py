@@ -10,15 +10,14 @@ import math
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from nphybrid.testing import telling_weights
 
-from torch.nn import functional  # noqa: E402
+from oracles.originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits
+from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit
+from tools.on_demand import on_demand
 
-from nphybrid.testing import telling_weights  # noqa: E402
-
-from oracles.originals import google_bit_logits, jax_logits, opened, pixels, timm_bit_logits, timm_logits  # noqa: E402
-from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit  # noqa: E402
+transformers = on_demand("transformers")
+torch, functional = on_demand("torch"), on_demand("torch.nn.functional")
 
 WORST = {}
 
@@ -98,10 +97,9 @@ def test_transformers_other_sizes(tmp_path, tolerance, size):
 
 class Torch:
     """The layers that timm calls.  same: TensorFlow's padding; else BiT's, 3 and 1 on each side, of zeros."""
-    concatenate, tanh, relu, gelu = map(staticmethod, (torch.cat, torch.tanh, functional.relu, functional.gelu))
-
     def __init__(self, same=True):
         self.same = same
+        self.concatenate, self.tanh, self.relu, self.gelu = torch.cat, torch.tanh, functional.relu, functional.gelu
 
     def _padded(self, x, taps, stride, value):
         """(B, H, W, C) -> (B, C, H + ..., W + ...)"""

@@ -10,12 +10,13 @@ import re
 
 import pytest
 
-pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+import nphybrid
 
-from transformers.models.deprecated.vit_hybrid import configuration_vit_hybrid, modeling_vit_hybrid  # noqa: E402
+from tools.on_demand import on_demand
 
-import nphybrid  # noqa: E402
+transformers = on_demand("transformers")
+configuration_vit_hybrid = on_demand("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid")
+modeling_vit_hybrid = on_demand("transformers.models.deprecated.vit_hybrid.modeling_vit_hybrid")
 
 BIT = dict(embedding_size=16, hidden_sizes=[32, 48], depths=[1, 1], num_groups=4, num_labels=3)
 

@@ -1,17 +1,15 @@
 """Out to PyTorch, through an epoch, and back: examples/fine_tune_with_torch.py."""
 import numpy as np
 import pytest
+import teach_your_own_classes as shapes
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
+from nphybrid import ViTHybridForImageClassification, default_model
+from nphybrid.classifier import classes
+from nphybrid.testing import torch_twin
 
-import fine_tune_with_torch as example  # noqa: E402
-import teach_your_own_classes as shapes  # noqa: E402
+from tools.on_demand import on_demand
 
-from nphybrid import ViTHybridForImageClassification  # noqa: E402
-from nphybrid import default_model
-from nphybrid.classifier import classes  # noqa: E402
-from nphybrid.testing import torch_twin  # noqa: E402
+torch, example = on_demand("torch"), on_demand("fine_tune_with_torch")
 
 
 @pytest.fixture(scope="module")

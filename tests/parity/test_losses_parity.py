@@ -6,8 +6,9 @@ import pytest
 
 from nphybrid.api.losses import loss
 
-torch = pytest.importorskip("torch")
-upstream = pytest.importorskip("transformers.loss.loss_utils").ForSequenceClassificationLoss
+from tools.on_demand import on_demand
+
+torch, upstream = on_demand("torch"), on_demand("transformers.loss.loss_utils")
 
 
 @pytest.fixture
@@ -17,7 +18,7 @@ def rng():
 
 def theirs(logits, labels, problem_type=None):
     config = SimpleNamespace(num_labels=logits.shape[1], problem_type=problem_type)
-    return upstream(torch.from_numpy(labels), torch.from_numpy(logits), config).numpy()
+    return upstream.ForSequenceClassificationLoss(torch.from_numpy(labels), torch.from_numpy(logits), config).numpy()
 
 
 CASES = [

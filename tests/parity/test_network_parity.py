@@ -10,15 +10,14 @@ import random
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-pytest.importorskip("transformers")
-
-from parity_with_torch import error  # noqa: E402
-
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
 from nphybrid.ops import reference
 from nphybrid.testing import telling_weights, torch_states, torch_twin
+
+from tools.on_demand import on_demand
+
+torch, parity = on_demand("torch"), on_demand("parity_with_torch")
 
 KINDS = {"classifier": ViTHybridForImageClassification, "model": ViTHybridModel,
          "backbone": BitBackbone, "bit": BitForImageClassification}
@@ -52,16 +51,17 @@ def possible(case):
 
 def all_pairs(seed):
     """Cases that together exercise every pair of options that any possible case exercises."""
-    draw, cases, wanted = random.Random(seed), [], set()
+    draw, cases = random.Random(seed), []
     pool = [{name: draw.choice(values) for name, values in OPTIONS.items()} for _ in range(20000)]
     pool = [case for case in pool if possible(case)]
-    for case in pool:
-        wanted |= pairs(case)
+    bits = {}                                             # {pair: its bit}: a set of pairs is an integer
+    exercised = [sum(bits.setdefault(pair, 1 << len(bits)) for pair in pairs(case)) for case in pool]
+    wanted = (1 << len(bits)) - 1
     while wanted:
-        best = max(draw.sample(pool, 300), key=lambda case: len(pairs(case) & wanted))
-        if pairs(best) & wanted:
-            cases.append(best)
-            wanted -= pairs(best)
+        best = max(draw.sample(range(len(pool)), 300), key=lambda i: (exercised[i] & wanted).bit_count())
+        if exercised[best] & wanted:
+            cases.append(pool[best])
+            wanted &= ~exercised[best]
     return cases
 
 
@@ -147,8 +147,8 @@ def test_same_network(number, tolerance):
     assert list(float32) == list(theirs)
     for name in float32:
         assert fast[name].dtype == np.float32, name
-        own = max(error(float32[name], truth[name]), 2e-7)
-        ratio = error(fast[name], truth[name]) / own
+        own = max(parity.error(float32[name], truth[name]), 2e-7)
+        ratio = parity.error(fast[name], truth[name]) / own
         WORST["float32"] = max(WORST["float32"], (ratio, name))
         assert ratio <= tolerance["float32 state, ratio"], name
     if hybrid and truth["blocks.0.weights"].shape[-1] > 8 and case["mask"] not in ("heads", "layers"):

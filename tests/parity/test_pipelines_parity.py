@@ -7,9 +7,11 @@ from PIL import Image
 
 from nphybrid import (BitConfig, BitModel, ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel,
                       default_model, pipeline)
+from nphybrid.testing import torch_twin
 
-torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+from tools.on_demand import on_demand
+
+torch, transformers = on_demand("torch"), on_demand("transformers")
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +23,6 @@ def processors():
 
 @pytest.fixture(scope="module")
 def classifiers():
-    from nphybrid.testing import torch_twin
     ours = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     return ViTHybridForImageClassification.from_pretrained(default_model()), torch_twin(ours)
 

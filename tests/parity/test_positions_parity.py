@@ -4,7 +4,9 @@ import pytest
 
 from nphybrid.dialects.positions import antialiased, bicubic, linear, resize_positions
 
-torch = pytest.importorskip("torch")
+from tools.on_demand import on_demand
+
+torch = on_demand("torch")
 
 GRIDS = [((14, 14), (24, 24)), ((24, 24), (14, 14)), ((24, 24), (7, 31)), ((4, 6), (9, 5)), ((5, 5), (1, 1)),
          ((1, 3), (4, 2)), ((12, 12), (13, 12)), ((28, 28), (14, 14)), ((48, 48), (24, 20)),

@@ -4,20 +4,16 @@ import time
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn")
-from sklearn.datasets import load_digits  # noqa: E402
-from sklearn.linear_model import LogisticRegression  # noqa: E402
-from sklearn.linear_model import LogisticRegressionCV, Ridge
-from sklearn.metrics import confusion_matrix  # noqa: E402
-from sklearn.neighbors import KNeighborsClassifier  # noqa: E402
-from threadpoolctl import threadpool_limits  # noqa: E402
-
-from nphybrid import ViTHybridForImageClassification  # noqa: E402
-from nphybrid import default_model
-from nphybrid.api import extractor  # noqa: E402
+from nphybrid import ViTHybridForImageClassification, default_model
+from nphybrid.api import extractor
 from nphybrid.batch import run
 from nphybrid.classifier import probe, scores
-from nphybrid.classifier.logistic import logistic_regression, loss  # noqa: E402
+from nphybrid.classifier.logistic import logistic_regression, loss
+
+from tools.on_demand import on_demand
+
+datasets, linear_model, metrics = (on_demand(f"sklearn.{name}") for name in ("datasets", "linear_model", "metrics"))
+neighbors, threadpoolctl = on_demand("sklearn.neighbors"), on_demand("threadpoolctl")
 
 STRENGTHS, TOLERANCE, COUNT = (1e-4, 1e-2, 1.0), 1e-6, 400
 
@@ -25,14 +21,14 @@ STRENGTHS, TOLERANCE, COUNT = (1e-4, 1e-2, 1.0), 1e-6, 400
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
     """Small matrices on many threads take longer, and far longer where the cores have other work."""
-    with threadpool_limits(1):
+    with threadpoolctl.threadpool_limits(1):
         yield
 
 
 @pytest.fixture(scope="module")
 def digits():
     """What the bundled network makes of 400 handwritten digits, a set it never saw, standardized.  -> X, y"""
-    data = load_digits()
+    data = datasets.load_digits()
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     prepare = run.preparer(model.processor)
     grey = np.round(data.images[:COUNT] * (255 / 16)).astype(np.uint8)
@@ -49,9 +45,10 @@ def test_cross_validated_logistic_regression(digits):
     ours = probe.fit_probe(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
     seconds, start = time.perf_counter() - start, time.perf_counter()
     splits = [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(5)]
-    options = {"use_legacy_attributes": False} if "use_legacy_attributes" in LogisticRegressionCV().get_params() else {}
-    theirs = LogisticRegressionCV(Cs=STRENGTHS, cv=splits, tol=TOLERANCE, max_iter=10_000, scoring="accuracy",
-                                  l1_ratios=(0,), **options).fit(X, y)
+    options = dict(Cs=STRENGTHS, cv=splits, tol=TOLERANCE, max_iter=10_000, scoring="accuracy", l1_ratios=(0,))
+    if "use_legacy_attributes" in linear_model.LogisticRegressionCV().get_params():
+        options["use_legacy_attributes"] = False
+    theirs = linear_model.LogisticRegressionCV(**options).fit(X, y)
     print(f"nphybrid {seconds:.2f} s, scikit-learn {time.perf_counter() - start:.2f} s")
     assert np.ravel(theirs.C_)[0] == ours.strength
     values = [loss(X, y, *pair, ours.strength) for pair in (ours.head, (theirs.coef_.T, theirs.intercept_))]
@@ -67,7 +64,7 @@ def test_the_optimum_is_scikit_learns(digits, K):
     """Two classes too, of which scikit-learn fits one direction."""
     X, y = digits[0], digits[1] % K
     (W, b), = logistic_regression(X, y, K, [0.05], 1e-9)
-    theirs = LogisticRegression(C=0.05, tol=1e-9, max_iter=10_000).fit(X, y)
+    theirs = linear_model.LogisticRegression(C=0.05, tol=1e-9, max_iter=10_000).fit(X, y)
     W, b = (W, b) if K > 2 else (W[:, 1:] - W[:, :1], b[1:] - b[:1])
     assert np.abs(W - theirs.coef_.T).max() < 1e-5 and np.abs(b - theirs.intercept_).max() < 1e-4
 
@@ -75,7 +72,7 @@ def test_the_optimum_is_scikit_learns(digits, K):
 def test_ridge_is_scikit_learns(digits):
     X, y = digits
     for C, head in zip((0.01, 1.0), probe.ridge(X, y, 10, (0.01, 1.0))):
-        theirs = Ridge(alpha=1 / C, solver="cholesky").fit(X, np.where(np.eye(10)[y] > 0, 1.0, -1.0))
+        theirs = linear_model.Ridge(alpha=1 / C, solver="cholesky").fit(X, np.where(np.eye(10)[y] > 0, 1.0, -1.0))
         assert np.abs(X @ head.kernel + head.bias - theirs.predict(X)).max() < 1e-8
 
 
@@ -85,9 +82,9 @@ def test_neighbours_and_confusion_are_scikit_learns(digits):
     for k in (1, 5):
         theirs = np.empty(len(y), int)
         for f in range(4):
-            peer = KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(X[fold != f], y[fold != f])
+            peer = neighbors.KNeighborsClassifier(k, metric="cosine", algorithm="brute").fit(X[fold != f], y[fold != f])
             theirs[fold == f] = peer.predict(X[fold == f])
         ours = probe.neighbours(X, y, 10, fold, k)
         # Of several classes with equally many of the five, scikit-learn takes the smallest, and we the nearest.
         assert np.mean(ours != theirs) <= (0 if k == 1 else 0.06)
-        assert (scores.confusion(y, ours, 10) == confusion_matrix(y, ours)).all()
+        assert (scores.confusion(y, ours, 10) == metrics.confusion_matrix(y, ours)).all()

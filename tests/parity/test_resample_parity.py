@@ -2,14 +2,15 @@
 import numpy as np
 import pytest
 
-torch = pytest.importorskip("torch")
-
 from nphybrid.api.processor import ViTHybridImageProcessor
 from nphybrid.dialects.google import for_jax
 from nphybrid.dialects.timm import for_timm
 from nphybrid.pictures.resample import tf_bilinear
 
 from oracles.pictures import noise
+from tools.on_demand import on_demand
+
+torch = on_demand("torch")
 
 
 def torchs(x, height, width):

@@ -1,6 +1,7 @@
 """5,000 mutants of each format find nothing; and each fuzzer finds the bug that was planted for it."""
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -67,7 +68,7 @@ def test_a_planted_bug_is_found(bug, tmp_path):
 
 @pytest.mark.parametrize("line, found", [
     ("fuzz.os.kill(fuzz.os.getpid(), 11)", "killed by SIGSEGV"), ("while True: pass", "computes for more than 2 s"),
-    ("bytearray(100 << 20)", "takes 100 MB"), ("bytearray(1 << 40)", "MemoryError")])
+    ("bytearray(300 << 20)", r"takes [23]\d\d MB"), ("bytearray(1 << 40)", "MemoryError")])
 def test_death_hang_and_memory_are_told(line, found, tmp_path):
     """One mutant costs itself: those before and behind it are judged."""
     planted = f"""
@@ -78,7 +79,7 @@ def planted(path, data):
 fuzz.FORMATS["config"] = fuzz.FORMATS["config"]._replace(verdict=planted)"""
     done = fuzz("--format", "config", "--count", 150, planted="import zlib; fuzz.zlib = zlib" + planted)
     findings = done.stdout.count("FINDING")
-    assert 1 <= findings < 15 and done.stdout.count(found) == findings, done.stdout + done.stderr
+    assert 1 <= findings < 15 and len(re.findall(found, done.stdout)) == findings, done.stdout + done.stderr
     assert f"0 refused, {150 - findings} accepted, {findings} findings" in done.stdout
 
 
@@ -99,7 +100,7 @@ def test_a_run_goes_on_where_it_stopped_and_comes_out_the_same(tmp_path):
 
 def test_the_checksum_of_hdf5():
     """Jenkins' own example; and every structure of the library in a file is found by it."""
-    module = pytest.importorskip("fuzz")
+    module = pytest.importorskip("tools.fuzz")
     assert module.lookup3(b"Four score and seven years ago") == 0x17770551
     for data, places in module.h5_seeds():
         kinds = [data[block.start:block.start + 4] for block in places]

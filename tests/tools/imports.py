@@ -1,5 +1,6 @@
 """What the files of the package import, read from their source: imports inside functions count too."""
 import ast
+from functools import cache
 from pathlib import Path
 
 import nphybrid
@@ -20,10 +21,17 @@ def module_name(file):
 MODULES = {module_name(file) for file in SOURCES}
 
 
+@cache
+def nodes(source):
+    """The nodes of a file's syntax tree; parsed once, because many tests ask."""
+    return list(ast.walk(ast.parse(source)))
+
+
+@cache
 def imports(source):
     """The top-level packages that a file imports, relative ones as ".name"."""
     names = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             names |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -42,7 +50,7 @@ def imported_modules(file):
     if not file.endswith("__init__.py"):
         package = package[:-1]
     modules = set()
-    for node in ast.walk(ast.parse(SOURCES[file])):
+    for node in nodes(SOURCES[file]):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[:len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
             for alias in node.names:

@@ -1,7 +1,8 @@
-"""Python processes as a user starts them: they see the checkout and what this process sees."""
+"""Python processes as a user starts them: they see the checkout, the tests, and what this process sees."""
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,9 +15,47 @@ def environment(**variables):
     return {name: value for name, value in found.items() if value is not None}
 
 
+def run_python(*args, env=None, text=True, timeout=300, **options):
+    """A Python that has ended.  -> subprocess.CompletedProcess, its output captured
+
+    env: of the process, see `environment`. options: of subprocess.run.
+
+    >>> run_python("-c", "print(6 * 7)").stdout
+    '42\\n'
+    """
+    return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=text, timeout=timeout,
+                          env=env or environment(), **options)
+
+
+def begin_python(*args, env=None, text=True, **options):
+    """A Python that runs, its outputs piped.  -> subprocess.Popen"""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+    return subprocess.Popen([sys.executable, *map(str, args)], text=text, env=env or environment(), **options)
+
+
+def nphybrid(*args, **options):
+    """The command line in a process of its own.  -> subprocess.CompletedProcess
+
+    >>> nphybrid("inspect", "nowhere.h5").returncode
+    3
+    """
+    return run_python("-m", "nphybrid", *args, **options)
+
+
 def run_example(root, name, *args):
     """What an example prints."""
-    done = subprocess.run([sys.executable, root / "examples" / name, *args], capture_output=True, text=True,
-                          timeout=300, cwd=root, env=environment())
+    done = run_python(root / "examples" / name, *args, cwd=root)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def wait_until(condition, timeout=60, pause=0.01):
+    """Return once condition() is true; TimeoutError after `timeout` seconds.
+
+    >>> wait_until(lambda: True)
+    """
+    end = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"not within {timeout} s: {condition}")
+        time.sleep(pause)
