@@ -86,8 +86,9 @@ class Model:
         not fill every parameter exactly once; FileNotFoundError, or another OSError where the hub cannot be reached;
         ValueError for a bad configuration, or a head of another model, width or state.
         """
-        return cls.from_checkpoint(checkpoint.read(path, revision), overrides, engine=engine, dtype=dtype,
-                                    precision=precision, num_threads=num_threads, head=head)
+        with checkpoint.opened(path, revision) as source:
+            return cls.from_checkpoint(source, overrides, engine=engine, dtype=dtype, precision=precision,
+                                       num_threads=num_threads, head=head)
 
     @classmethod
     def from_checkpoint(cls, source, overrides=None, head=None, **options):

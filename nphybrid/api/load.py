@@ -1,7 +1,7 @@
 """The model that a file, a folder or the hub holds, of the class that its configuration names."""
 
 
-from ..checkpoint import read
+from ..checkpoint import opened
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
 
@@ -27,8 +27,8 @@ def class_of(fields, where):
 def load(path, revision=None, bare=False, head=None, **options):
     """The model that a file, a folder or the hub holds, of the class its configuration names, or of its bare one,
     without a head, or with a head its classifier.  options: those of `from_pretrained`, which says what is raised."""
-    source = read(path, revision)
-    kind = class_of(source.config, path)
-    if bare or head is not None:
-        kind = (BARE if bare else CLASSIFIERS)[kind.config_class.model_type]
-    return kind.from_checkpoint(source, head=head, **options)
+    with opened(path, revision) as source:
+        kind = class_of(source.config, path)
+        if bare or head is not None:
+            kind = (BARE if bare else CLASSIFIERS)[kind.config_class.model_type]
+        return kind.from_checkpoint(source, head=head, **options)

@@ -2,10 +2,11 @@
 import numpy as np
 
 from .. import checkpoint, params
+from ..dialects import DIALECTS
 from ..dialects.layout import Misfit
 from ..dialects.positions import resize_positions
 from ..dialects.preprocessing import for_image
-from ..dialects.translate import TABLES, to_hugging_face
+from ..dialects.translate import to_hugging_face
 from ..tensorfile import FormatError
 from . import checks
 
@@ -18,7 +19,7 @@ def in_hugging_face_names(source, kind):
     if source.dialect is None:
         return source
     config = kind.config_class.from_dict(source.config).network_config()
-    theirs, ours = TABLES[source.dialect](config), kind.table_of(kind.family)
+    theirs, ours = DIALECTS[source.dialect].names(config), kind.table_of(kind.family)
     try:
         arrays = to_hugging_face(source.arrays, params.shapes(config), theirs, ours, config)
     except Misfit as error:

@@ -33,11 +33,11 @@ from .safetensors import Entry, read_safetensors, safetensors_header, stored_saf
 from .sharded import read_sharded, shard_names, stored_sharded
 from .stored import SharedFile, Stored, kept_open, read_all, shared
 
-__all__ = ["Entry", "FormatError", "H5File", "Member", "SharedFile", "Stored", "digest", "h5_documents", "kept_open",
-           "npz_header", "read", "read_h5", "read_npz", "read_safetensors", "read_sharded", "refuse_unreadable",
-           "safetensors_header", "shard_names", "sniff", "stored", "stored_h5", "stored_npz", "stored_safetensors",
-           "stored_sharded", "write_atomically", "write_folder_atomically", "write_h5", "write_json", "write_npz",
-           "write_safetensors"]
+__all__ = ["Entry", "FilePath", "FormatError", "H5File", "Member", "SharedFile", "Stored", "digest", "h5_documents",
+           "kept_open", "npz_header", "read", "read_h5", "read_npz", "read_safetensors", "read_sharded",
+           "refuse_unreadable", "safetensors_header", "shard_names", "shared", "sniff", "stored", "stored_h5",
+           "stored_npz", "stored_safetensors", "stored_sharded", "write_atomically", "write_folder_atomically",
+           "write_h5", "write_json", "write_npz", "write_safetensors"]
 
 
 def read(path: FilePath) -> dict[str, np.ndarray]:

@@ -41,7 +41,7 @@ MAX_RATIO = 1100
 PLAIN, DEFLATED = 0, 8
 
 _STEP = 1 << 16
-# Flags: sizes and CRC-32 stand after the member, as in an archive that was written to a pipe; the name is UTF-8; and two
+# Flags: sizes and CRC-32 stand after the member, as in an archive that was written to a pipe; the name is UTF-8; two
 # bits for the level of compression.
 _STREAMED, _UTF8, _EFFORT = 1 << 3, 1 << 11, 0b110
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
@@ -134,7 +134,8 @@ def contents(file: Seekable, entry: Entry, path: FilePath) -> Iterator[bytes]:
     for piece in _inflated(blocks, path, entry.name) if entry.method == DEFLATED else blocks:
         left -= len(piece)
         if left < 0:
-            raise refusal(path, "inflates to more than its entry states", expected=f"{entry.size} bytes", tensor=entry.name)
+            rule = "inflates to more than its entry states"
+            raise refusal(path, rule, expected=f"{entry.size} bytes", tensor=entry.name)
         yield piece
     if left:
         raise refusal(path, "holds less than its entry states", f"{entry.size - left} bytes", entry.size, entry.name)

@@ -16,7 +16,7 @@ MAX_BYTES = 2**63 - 1
 # ---------------------------------------------------------------- bytes -> arrays
 
 def byte_count(shape: Iterable[int], dtype: np.dtype, path: FilePath, tensor: str) -> int:
-    """Bytes of an array of this shape, refused beyond NumPy's limits; an axis of length 0 does not excuse a huge one."""
+    """Bytes of an array of this shape, refused beyond NumPy's limits, even if one axis has length 0."""
     shape = list(shape)
     # The number of axes first: the product of very many long integers takes very long.
     nonzero = math.prod(n for n in shape if n) * dtype.itemsize if len(shape) <= MAX_AXES else MAX_BYTES + 1

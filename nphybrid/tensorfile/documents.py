@@ -8,7 +8,7 @@ from ..text import shortened
 from .atomic import write_atomically
 from .errors import FilePath, FormatError, refusal
 
-# Nested levels of a document; model files have at most 5. Python's own limit depends on the depth of the caller's stack.
+# Nested levels of a document; model files have at most 5. Python's own limit depends on how deep the caller is.
 MAX_LEVELS = 64
 
 

@@ -201,7 +201,7 @@ def _opened(file: SharedFile) -> Iterator[Any]:
     h5py = _h5py()
     try:
         # By its path, not as a Python file object: h5py warns of crashes and deadlocks with those.
-        with h5py.File(file.path, "r") as root:
+        with h5py.File(file.absolute, "r") as root:
             yield root
     except FormatError:
         raise

@@ -1,4 +1,4 @@
-"""npz: a zip archive with one .npy file for each array, as written by np.savez; the format of Google's published weights.
+"""npz: a zip archive with one .npy file for each array, as np.savez writes it; Google publishes weights so.
 
     w.npz = a zip archive, see archive.py, of     a/b.npy  c.npy  ...     plain, or deflated (np.savez_compressed)
 

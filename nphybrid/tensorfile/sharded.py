@@ -43,7 +43,9 @@ def read_sharded(index_path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_sharded(index_path: FilePath) -> dict[str, Stored]:
-    """Every array of a sharded model, none read yet, shard by shard: {name: Stored}.  Raises what `read_sharded` raises.
+    """Every array of a sharded model, none read yet, shard by shard: {name: Stored}.
+
+    Raises what `read_sharded` raises.
     """
     weight_map = _weight_map(index_path)
     shards = {shard: _beside(index_path, shard) for shard in sorted(set(weight_map.values()))}

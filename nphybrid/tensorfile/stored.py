@@ -43,7 +43,8 @@ class SharedFile:
     """
 
     def __init__(self, path: FilePath):
-        self.path = os.fspath(path)
+        self.path = os.fspath(path)                        # as it was given, for messages
+        self.absolute = os.path.abspath(self.path)         # so that a change of the working folder does not matter
         self.kind: str | None = None           # set by `kinds.sniff`
         self._first: tuple | None = None       # what `_state` returned when the file was opened first
         self._file: IO[bytes] | None = None
@@ -51,6 +52,9 @@ class SharedFile:
         self._lock = threading.Lock()
 
     def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
         return self.path
 
     @contextmanager
@@ -62,8 +66,8 @@ class SharedFile:
         """
         with self._lock:
             if self._file is None:
-                refuse_irregular(self.path)
-                self._file = open(self.path, "rb")
+                _refuse_irregular(self)
+                self._file = open(self.absolute, "rb")
             self._users += 1
         try:
             self._refuse_changed()
@@ -79,7 +83,7 @@ class SharedFile:
     def _refuse_changed(self) -> None:
         """Refuses a file that is not the first one, unchanged.  The open file and the path are each compared."""
         assert self._file is not None
-        state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.path))
+        state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.absolute))
         with self._lock:
             self._first = self._first or state
         if state != self._first:
@@ -104,7 +108,7 @@ class Reader:
         return self._position
 
     def readinto(self, memory: memoryview) -> int:
-        """Fills writable memory from the position on.  -> bytes read; fewer than asked for only at the end of the file"""
+        """Fills writable memory from the position on.  -> bytes read: fewer only at the end of the file"""
         count = 0
         # Linux reads at most 2 GiB in one call.
         while count < len(memory) and (read := self._read_once_into(memory[count:])):
@@ -131,11 +135,11 @@ def shared(path: FilePath) -> SharedFile:
     return path if isinstance(path, SharedFile) else SharedFile(path)
 
 
-def refuse_irregular(path: FilePath) -> None:
-    """Refuses a folder, a pipe or a device: to open a pipe would wait for ever."""
-    mode = os.stat(path).st_mode
+def _refuse_irregular(file: SharedFile) -> None:
+    """Refuses a folder, a pipe or a device.  (Opening a pipe could wait for ever.)"""
+    mode = os.stat(file.absolute).st_mode
     if not stat.S_ISREG(mode):
-        raise refusal(path, "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a regular file")
+        raise refusal(file, "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a regular file")
 
 
 def _identity(status: os.stat_result) -> tuple:
@@ -157,7 +161,7 @@ class Stored:
     dtype: np.dtype                         # of the result of `read`: native byte order; float32 where BF16 is stored
     read: Callable[[], np.ndarray]
     sha256: str | None                      # of the bytes, where the file states it
-    file: SharedFile | None = None        # what `kept_open` opens
+    file: SharedFile | None = None          # what `kept_open` opens
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self.read(), dtype)
