@@ -137,8 +137,9 @@ class Model:
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
         'reference'
         """
-        return cls.from_checkpoint(checkpoint.read(path, revision), overrides, head, engine=engine, dtype=dtype,
-                                   precision=precision, num_threads=num_threads)
+        with checkpoint.opened(path, revision) as source:
+            return cls.from_checkpoint(source, overrides, head, engine=engine, dtype=dtype, precision=precision,
+                                       num_threads=num_threads)
 
     @classmethod
     def from_checkpoint(cls: type[M], source: checkpoint.Checkpoint, overrides: dict[str, Any] | None = None,

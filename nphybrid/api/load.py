@@ -2,7 +2,7 @@
 import os
 from typing import Any
 
-from ..checkpoint import Checkpoint, Head, read
+from ..checkpoint import Checkpoint, Head, opened
 from .base import Model
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
@@ -47,7 +47,8 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
     >>> load(default_model())
     ViTHybridForImageClassification(1,469,834 parameters, engine='numba', dtype='float32')
     """
-    return build_model(read(path, revision), bare, head, **options)
+    with opened(path, revision) as source:
+        return build_model(source, bare, head, **options)
 
 
 def build_model(source: Checkpoint, bare: bool = False, head: str | os.PathLike[str] | Head | None = None,

@@ -6,10 +6,11 @@ from typing import Any
 import numpy as np
 
 from .. import checkpoint, params
+from ..dialects import DIALECTS
 from ..dialects.layout import Misfit
 from ..dialects.positions import resize_positions
 from ..dialects.preprocessing import for_image
-from ..dialects.translate import TABLES, to_hugging_face
+from ..dialects.translate import to_hugging_face
 from ..tensorfile import FormatError
 from . import checks
 
@@ -22,7 +23,7 @@ def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoin
     if source.dialect is None:
         return source
     network_config = kind.config_class.from_dict(source.config).network_config()
-    theirs = TABLES[source.dialect](network_config)
+    theirs = DIALECTS[source.dialect].names(network_config)
     ours = kind.table_of(kind.family)
     try:
         arrays = to_hugging_face(source.arrays, params.shapes(network_config), theirs, ours, network_config)

@@ -1,30 +1,45 @@
-"""The Hugging Face dialect, which every other one is led to: a table from our names to theirs, with the layout change.
+"""Arrays under Hugging Face's names <-> parameters.
 
-We walk over our own names and ask the file, then report every name that is missing, unexpected or of another
-shape, and stop. Nothing is matched by pattern until it fits, and nothing is reshaped until it fits.
+The names of the parameters decide: for each of them the array in the file is looked up, and every array that is
+missing, unexpected or of another shape is reported.  No name is matched by a pattern, and no array is reshaped to make
+it fit.
 """
+
 import math
 import os
 from dataclasses import replace
+from typing import Any, Callable, Iterable, Mapping, NamedTuple
 
 import numpy as np
 
-from ..dialects.layout import entry, refuse, refuse_misfits
+from ..dialects.layout import Layout, Shape, Table, entry, refuse, refuse_misfits
 from ..ops import threads
-from ..params import named_leaves, tree_map
-from ..tensorfile import Stored, digest
+from ..params import Params, named_leaves, tree_map
+from ..tensorfile import Stored, digest, kept_open
 from ..trace import first_non_finite
 
-READERS = 8                               # arrays in flight; each is in memory twice for as long
+# Arrays that are read at the same time; each is in memory twice until it is ready.
+READERS = 8
 
 
-def to_state_dict(params, table, config, originals=None):
-    """Our arrays under their names, in their layouts, views: a state dict.  -> {name: array}
+class _Row(NamedTuple):
+    """One of our arrays and its place in the file."""
 
-    What stands in `originals` already, under their name, is taken from there. Rows of one name are put one behind the
-    other along its first axis.
+    ours: str
+    theirs: str
+    layout: Layout
+    shape: Shape
+
+
+def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[str, np.ndarray] | None = None
+                  ) -> dict[str, np.ndarray]:
+    """The parameters under the names and in the layouts of a table, as views.
+
+    An array in `originals`, {their name: array}, is taken from there instead. Arrays of one name are concatenated along
+    the first axis.
     """
-    state, originals = {}, originals or {}
+    state: dict[str, np.ndarray] = {}
+    originals = originals or {}
     for name, leaf in named_leaves(params).items():
         theirs, layout = entry(name, table)
         array = originals[theirs] if theirs in originals else layout.theirs(np.asarray(leaf), config)
@@ -32,43 +47,52 @@ def to_state_dict(params, table, config, originals=None):
     return state
 
 
-def fill_parameters(shapes, arrays, table, config, ready, ignore=(), dtype=np.float32):
-    """Params from their arrays: each of ours filled exactly once, each of theirs used exactly once.
+def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config: Any,
+                    ready: Callable[[str, np.ndarray], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
+                    ) -> tuple[Any, dict[str, Any]]:
+    """The tree of shapes, filled: each parameter exactly once, from arrays that are each used exactly once.
 
-    An array is read (where it is Stored), checked, laid out and made ready before its thread takes the next one:
-    ready(name, array) receives it in `dtype`, perhaps a view of what the caller gave, and returns the leaf. Second
-    result: {their name: original} of the convolution kernels, which no engine can give back. Names that begin with
-    one of `ignore` may be left over. Raises Misfit, which lists every missing, unexpected, mis-shaped and non-finite
-    array.
+    A thread reads an array (if it is Stored), checks that it is finite in `dtype`, changes its layout and prepares it,
+    before it takes the next one. ready(name, array) receives it, perhaps as a view of the caller's array, and returns
+    the leaf. Each file is opened once. Names that begin with one of `ignore` may be left over.
+
+    Second result: {their name: original} of the convolution kernels, because an engine keeps them standardized, and the
+    original cannot be computed from that. Raises Misfit, which lists every missing, unexpected, mis-shaped and
+    non-finite array.
     """
-    rows = [(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
-    refuse_misfits({theirs: layout.their_shape(shape, config) for _, theirs, layout, shape in rows}, arrays, ignore)
-    leaves, originals, faults = {}, {}, {}
+    rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
+    refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)
+    leaves: dict[str, Any] = {}
+    originals: dict[str, Any] = {}
+    faults: dict[int, str] = {}
 
-    def fill(i):
-        name, theirs, layout, shape = rows[i]
-        source = arrays[theirs]
-        found = np.asarray(source)
-        array = found.astype(dtype, copy=False)
+    def fill(i: int) -> None:
+        row = rows[i]
+        source = arrays[row.theirs]
+        stored = np.asarray(source)
+        array = stored.astype(dtype, copy=False)
         if where := first_non_finite(array):
-            faults[i] = f"{theirs} holds {found[where]} at {list(where)}, which is no finite {np.dtype(dtype)}"
-        if not faults:
-            try:
-                leaves[name] = ready(name, layout.ours(array, shape))
-            except ValueError as error:                       # beyond what the engine's dtype can hold
-                faults[i] = f"{theirs}: {error}"
-            if len(shape) == 4:
-                originals[theirs] = _original(source, found, dtype)
-    # The largest first: the memory that reading it took does for all others.
-    order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i][3]))
-    with threads.using(min(threads.number(), READERS)):
+            faults[i] = (f"{row.theirs} holds {stored[where]} at {list(where)}, which is not a finite number in "
+                         f"{np.dtype(dtype)}")
+        if faults:
+            return
+        try:
+            leaves[row.ours] = ready(row.ours, row.layout.ours(array, row.shape))
+        except ValueError as error:                           # beyond the range of the engine's dtype
+            faults[i] = f"{row.theirs}: {error}"
+        if len(row.shape) == 4:
+            originals[row.theirs] = _original(source, stored, dtype)
+
+    # The largest first: their memory is then used again for the others.
+    order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i].shape))
+    with kept_open(arrays.values()), threads.using(min(threads.number(), READERS)):
         threads.run(len(rows), lambda i: fill(order[i]))
     refuse([faults[i] for i in sorted(faults)])
     return tree_map(lambda name, shape: leaves[name], shapes), originals
 
 
-def _original(source, found, dtype):
-    """What brings an array back in `dtype`: a copy; or of one in a file the way to it, and its SHA-256."""
+def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
+    """What restores an array: a copy in `dtype`; or, for an array in a file, its place there and its SHA-256."""
     if isinstance(source, Stored):
-        return replace(source, path=os.path.abspath(source.path), sha256=source.sha256 or digest(found))
-    return np.array(found, dtype, order="C")
+        return replace(source, path=os.path.abspath(source.path), sha256=source.sha256 or digest(stored))
+    return np.array(stored, dtype, order="C")

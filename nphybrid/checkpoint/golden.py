@@ -1,24 +1,29 @@
-"""The built-in input of every network, and the state that a file keeps of its forward pass."""
+"""The built-in input of every network, and the state of its forward pass that a file keeps.
+
+A reader of the file that computes the same values computes the same network.
+"""
+
+from typing import Any, Mapping
 
 import numpy as np
 
-from ..tensorfile import FormatError
+from ..tensorfile import FilePath, FormatError
 from ..text import shortened
 
 
-def golden_input(config):
+def golden_input(config: Any) -> np.ndarray:
     """The built-in picture of a network, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
 
-    The pixel of row i, column j, channel c is (7 i + 13 j + 29 c + i j) mod 256, divided by 127.5, less 1.
+    The pixel of row i, column j, channel c is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1.
     """
     i, j, c = np.ogrid[:config.image[0], :config.image[1], :config.channels]
     return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None]
 
 
-def golden_state(manifest, path):
-    """What a manifest keeps of the walk over the golden input.  -> (name of a state, float64 values), or None
+def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.ndarray] | None:
+    """The state of the golden input in a manifest.  -> (name of the state, float64 values), or None
 
-    Raises FormatError for anything else than a name and finite numbers.
+    Raises FormatError for anything else than a name and numbers.
     """
     golden = manifest.get("golden")
     if golden is None:
@@ -26,5 +31,6 @@ def golden_state(manifest, path):
     state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
     numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
     if not isinstance(state, str) or not numbers:
-        raise FormatError(f"{path}: golden is {shortened(golden)}; expected a state's name and its values, all numbers")
+        raise FormatError(f"{path}: golden is {shortened(golden)}; expected the name of a state and its values, a "
+                          "list of numbers")
     return state, np.array(values, np.float64)

@@ -1,156 +1,191 @@
 """Google's dialects: the .npz files of vision_transformer (JAX) and of big_transfer (BiT)."""
+
 import re
 import threading
+from typing import Any, Callable, Mapping
+
+import numpy as np
 
 from ..pictures.resample import TF_BILINEAR
-from ..tensorfile import FormatError
-from .layout import MOST_BLOCKS, ROW, SAME, TABLE, Layout, cut, derived
-from .preprocessing import _check
-from .shapes import _bit, _count, _stages, _vit
-from .timm import INTERPOLATIONS
+from ..tensorfile import FormatError, Stored
+from .layout import MOST_BLOCKS, ROW, SAME, TABLE, Layout, Mark, Shape, Table, derived, patch_axes, unsplit
+from .preprocessing import INTERPOLATIONS, check_option
+from .shapes import block_count, hf_bit_config, hf_vit_config, stages_in
 
-AS_OURS = Layout(lambda shape, config: shape, (0, 1))
+JAX_MARKS = (
+    Mark("jax hybrid", ("conv_root/kernel", "embedding/kernel")),
+    Mark("jax vit", ("embedding/kernel", "Transformer/encoder_norm/scale")),
+)
+BIT_MARKS = (Mark("google bit", ("resnet/root_block/standardized_conv2d/kernel",)),)
 
-HWIO = Layout(lambda shape, config: shape, (0, 1, 2, 3))
+# What these families compute differently; "name" is a key of DIALECTS.
+JAX = {"name": "JAX", "resampling": "linear", "gn_eps": 1e-6, "ws_form": "deviation", "ws_eps": 1e-5}
+BIT = {"name": "BiT", "ws_eps": 1e-10}
 
-CUT = Layout(cut, (0, 1, 2, 3))                                                       # (P*P*C, D) <-> (P, P, C, D)
+FRAMEWORKS = ("jax", "torch")             # of BiT's published code
 
+MATRIX = Layout(unsplit, (0, 1))
+HWIO = Layout(unsplit, (0, 1, 2, 3))
+HWIO_PATCH = Layout(patch_axes, (0, 1, 2, 3))                                         # (P*P*C, D) <-> (P, P, C, D)
+HWIO_HEAD = Layout(lambda shape, config: (1, 1, *shape), (0, 1, 2, 3))                # (C, O)     <-> (1, 1, C, O)
+# (C, D) <-> (C, A, K);  (D,) <-> (A, K);  (D, O) <-> (A, K, O)
 TO_HEADS = Layout(lambda shape, config: (shape[0], config.heads, config.head_width), (0, 1, 2))
-
-OF_HEADS = Layout(lambda shape, config: (config.heads, config.head_width), (0, 1))    # (D,)       <-> (A, K)
-
+OF_HEADS = Layout(lambda shape, config: (config.heads, config.head_width), (0, 1))
 FROM_HEADS = Layout(lambda shape, config: (config.heads, config.head_width, shape[1]), (0, 1, 2))
 
-HEAD_HWIO = Layout(lambda shape, config: (1, 1, *shape), (0, 1, 2, 3))                # (C, O)     <-> (1, 1, C, O)
+
+# ---------------------------------------------------------------- names and layouts
+
+def jax_names(config: Any) -> Table:
+    """The table of vision_transformer, with the names of its published files; without blocks, that of big_transfer.
+
+    The names are those from before Flax's Linen: the layers of a block are numbered in the order of calls.
+    """
+    if not config.blocks:
+        return _bit_names()
+    unit, block = "block{stage_from_1}/unit{unit_from_1}/", "Transformer/encoderblock_{block}/"
+    attention, mlp = f"{block}MultiHeadDotProductAttention_1/", f"{block}MlpBlock_3/"
+    table = {"stem.conv": ("conv_root/kernel", HWIO), **_norm_entries("stem.norm", "gn_root")}
+    for i in 1, 2, 3:
+        table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}/kernel", HWIO
+        table |= _norm_entries(f"stages.*.*.norm{i}", f"{unit}gn{i}")
+    return {
+        **table,
+        "stages.*.*.proj": (f"{unit}conv_proj/kernel", HWIO),
+        **_norm_entries("stages.*.*.norm_proj", f"{unit}gn_proj"),
+        **_linear_entries("tokens.proj", "embedding", HWIO_PATCH),
+        "tokens.cls": ("cls", ROW),
+        "tokens.positions": ("Transformer/posembed_input/pos_embedding", TABLE),
+        **_norm_entries("blocks.*.norm1", f"{block}LayerNorm_0"),
+        **_norm_entries("blocks.*.norm2", f"{block}LayerNorm_2"),
+        **_linear_entries("blocks.*.query", f"{attention}query", TO_HEADS, OF_HEADS),
+        **_linear_entries("blocks.*.key", f"{attention}key", TO_HEADS, OF_HEADS),
+        **_linear_entries("blocks.*.value", f"{attention}value", TO_HEADS, OF_HEADS),
+        **_linear_entries("blocks.*.out", f"{attention}out", FROM_HEADS),
+        **_linear_entries("blocks.*.fc1", f"{mlp}Dense_0"),
+        **_linear_entries("blocks.*.fc2", f"{mlp}Dense_1"),
+        **_norm_entries("norm", "Transformer/encoder_norm"),
+        **_linear_entries("pre_logits", "pre_logits"),
+        **_linear_entries("head", "head"),
+    }
 
 
-def _jax(ours, theirs, layout=AS_OURS, bias=SAME):
+def _bit_names() -> Table:
+    """The table of big_transfer."""
+    unit = "resnet/block{stage_from_1}/unit{unit_from_01}/"
+    table: Table = {"stem.conv": ("resnet/root_block/standardized_conv2d/kernel", HWIO)}
+    for letter, i in ("a", 1), ("b", 2), ("c", 3):
+        table[f"stages.*.*.conv{i}"] = f"{unit}{letter}/standardized_conv2d/kernel", HWIO
+        table |= _norm_entries(f"stages.*.*.norm{i}", f"{unit}{letter}/group_norm", "gamma", "beta")
+    return {
+        **table,
+        "stages.*.*.proj": (f"{unit}a/proj/standardized_conv2d/kernel", HWIO),
+        **_norm_entries("features_norm", "resnet/group_norm", "gamma", "beta"),
+        **_linear_entries("head", "resnet/head/conv2d", HWIO_HEAD),
+    }
+
+
+def _linear_entries(ours: str, theirs: str, layout: Layout = MATRIX, bias: Layout = SAME) -> Table:
+    """The entries of a linear layer in a table of Flax's names."""
     return {f"{ours}.kernel": (f"{theirs}/kernel", layout), f"{ours}.bias": (f"{theirs}/bias", bias)}
 
 
-def _jax_norm(ours, theirs, scale="scale", bias="bias"):
+def _norm_entries(ours: str, theirs: str, scale: str = "scale", bias: str = "bias") -> Table:
+    """The entries of a norm in a table of Flax's names."""
     return {f"{ours}.scale": (f"{theirs}/{scale}", SAME), f"{ours}.bias": (f"{theirs}/{bias}", SAME)}
 
 
-def jax_names(config):
-    """vision_transformer's table as its published files spell it, from before Linen; without blocks, BiT's."""
-    if not config.blocks:
-        return _bit_names()
-    unit, block = "block{:1}/unit{:1}/", "Transformer/encoderblock_{}/"
-    attention, mlp = f"{block}MultiHeadDotProductAttention_1/", f"{block}MlpBlock_3/"
-    table = {"stem.conv": ("conv_root/kernel", HWIO), **_jax_norm("stem.norm", "gn_root")}
-    for i in 1, 2, 3:
-        table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}/kernel", HWIO
-        table |= _jax_norm(f"stages.*.*.norm{i}", f"{unit}gn{i}")
-    return {
-        **table,
-        "stages.*.*.proj": (f"{unit}conv_proj/kernel", HWIO), **_jax_norm("stages.*.*.norm_proj", f"{unit}gn_proj"),
-        **_jax("tokens.proj", "embedding", CUT),
-        "tokens.cls": ("cls", ROW), "tokens.positions": ("Transformer/posembed_input/pos_embedding", TABLE),
-        **_jax_norm("blocks.*.norm1", f"{block}LayerNorm_0"), **_jax_norm("blocks.*.norm2", f"{block}LayerNorm_2"),
-        **_jax("blocks.*.query", f"{attention}query", TO_HEADS, OF_HEADS),
-        **_jax("blocks.*.key", f"{attention}key", TO_HEADS, OF_HEADS),
-        **_jax("blocks.*.value", f"{attention}value", TO_HEADS, OF_HEADS),
-        **_jax("blocks.*.out", f"{attention}out", FROM_HEADS),
-        **_jax("blocks.*.fc1", f"{mlp}Dense_0"), **_jax("blocks.*.fc2", f"{mlp}Dense_1"),
-        **_jax_norm("norm", "Transformer/encoder_norm"),
-        **_jax("pre_logits", "pre_logits"), **_jax("head", "head"),
-    }
+def one_numbering(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
+    """The arrays of a JAX file under the names of the published files, from before Linen.
 
-
-def _bit_names():
-    unit, table = "resnet/block{:1}/unit{:01}/", {}
-    for letter, i in ("a", 1), ("b", 2), ("c", 3):
-        table[f"stages.*.*.conv{i}"] = f"{unit}{letter}/standardized_conv2d/kernel", HWIO
-        table |= _jax_norm(f"stages.*.*.norm{i}", f"{unit}{letter}/group_norm", "gamma", "beta")
-    return {
-        "stem.conv": ("resnet/root_block/standardized_conv2d/kernel", HWIO), **table,
-        "stages.*.*.proj": (f"{unit}a/proj/standardized_conv2d/kernel", HWIO),
-        **_jax_norm("features_norm", "resnet/group_norm", "gamma", "beta"),
-        **_jax("head", "resnet/head/conv2d", HEAD_HWIO),
-    }
-
-
-def one_numbering(arrays):
-    """JAX names as before Linen: there the children of a block count on, in Linen each kind counts by itself.
-
-    Big_vision's habits go with it: the position table at the root, and blocks stacked along a first axis. Raises
-    FormatError for a stack of no number of blocks.
+    Those number the layers of a block in the order of calls; Linen numbers each class of layers from 0. Two variants
+    of big_vision are converted too: the position table outside of "Transformer", and the blocks in one array, stacked
+    along the first axis. Raises FormatError for a stack of 0 or of too many blocks.
     """
     result = {}
     for name, array in arrays.items():
         name = re.sub(r"^pos_embedding$", "Transformer/posembed_input/pos_embedding", name)
         if stacked := re.match(r"Transformer/encoderblock/(.*)", name):
             if not array.shape or not 0 < array.shape[0] <= MOST_BLOCKS:
-                raise FormatError(f"{array.name} has shape {list(array.shape)}; expected at most {MOST_BLOCKS} blocks")
-            whole = _once(array.read)
+                raise FormatError(f"{array.name} has shape {list(array.shape)}; expected 1 to {MOST_BLOCKS} blocks "
+                                  "along the first axis")
+            whole = _read_once(array.read)
             for i in range(array.shape[0]):
-                result[f"Transformer/encoderblock_{i}/{_renumbered(stacked[1])}"] = _layer(array, i, whole)
+                result[f"Transformer/encoderblock_{i}/{_before_linen(stacked[1])}"] = _layer(array, i, whole)
         elif block := re.match(r"(Transformer/encoderblock_\d+)/(.*)", name):
-            result[f"{block[1]}/{_renumbered(block[2])}"] = array
+            result[f"{block[1]}/{_before_linen(block[2])}"] = array
         else:
             result[name] = array
     return result
 
 
-def _renumbered(name):
-    kind, _, rest = name.partition("/")
-    if kind.startswith("MultiHeadDotProductAttention"):
-        kind = "MultiHeadDotProductAttention_1"
-    elif kind.startswith("MlpBlock"):
-        kind = "MlpBlock_3"
-    elif kind == "LayerNorm_1":
-        kind = "LayerNorm_2"
-    return f"{kind}/{rest}"
+def _before_linen(name: str) -> str:
+    """The name of an array within a block as before Linen."""
+    layer, _, rest = name.partition("/")
+    if layer.startswith("MultiHeadDotProductAttention"):
+        layer = "MultiHeadDotProductAttention_1"
+    elif layer.startswith("MlpBlock"):
+        layer = "MlpBlock_3"
+    elif layer == "LayerNorm_1":
+        layer = "LayerNorm_2"
+    return f"{layer}/{rest}"
 
 
-def _layer(array, i, whole):
-    return derived(array, array.name, array.shape[1:], lambda: whole()[i])
+def _layer(stack: Stored, i: int, whole: Callable[[], np.ndarray]) -> Stored:
+    """Row i of a stack of blocks."""
+    return derived(stack, stack.name, stack.shape[1:], lambda: whole()[i])
 
 
-def _once(read):
-    """A function that reads at the first call and remembers, for any thread."""
-    lock, found = threading.Lock(), []
+def _read_once(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
+    """A function that reads at its first call and keeps the array; any thread may call it."""
+    lock = threading.Lock()
+    arrays: list[np.ndarray] = []
 
     def whole():
         with lock:
-            found[:] = found or [read()]
-            return found[0]
+            if not arrays:
+                arrays.append(read())
+            return arrays[0]
     return whole
 
 
-JAX = {"name": "JAX", "resampling": "linear", "gn_eps": 1e-6, "ws_form": "deviation", "ws_eps": 1e-5}
+# ---------------------------------------------------------------- configuration
 
-
-def jax_config(shapes):
-    """The configuration of a vision_transformer file.  shapes: {name as before Linen: shape}  -> dict"""
-    token, block = "cls" in shapes, "Transformer/encoderblock_"
+def jax_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """The configuration of a vision_transformer file.  shapes: {name as before Linen: shape}"""
+    block = "Transformer/encoderblock_"
+    class_token = "cls" in shapes
     D, heads, _ = shapes[f"{block}0/MultiHeadDotProductAttention_1/query/kernel"]
-    dialect = {**JAX, **({} if token else {"class_token": False, "pool": "mean"})}
+    dialect: dict[str, Any] = dict(JAX)
+    if not class_token:
+        dialect |= {"class_token": False, "pool": "mean"}
     if "pre_logits/kernel" in shapes:
         dialect["pre_logits"] = shapes["pre_logits/kernel"][1]
-    fields = dict(hidden_size=D, num_hidden_layers=_count(shapes, block + r"(\d+)/"), num_attention_heads=heads,
+    stem, patch = shapes.get("conv_root/kernel"), shapes["embedding/kernel"]
+    if not stem:                          # without convolutions nothing is standardized
+        for key in "gn_eps", "ws_form", "ws_eps":
+            del dialect[key]
+    fields = dict(hidden_size=D, num_hidden_layers=block_count(shapes, block + r"(\d+)/"), num_attention_heads=heads,
                   intermediate_size=shapes[f"{block}0/MlpBlock_3/Dense_0/kernel"][1], hidden_act="gelu_new",
                   layer_norm_eps=1e-6, num_labels=shapes.get("head/kernel", (0, 0))[1], dialect=dialect)
-    stem, patch = shapes.get("conv_root/kernel"), shapes["embedding/kernel"]
-    stages = _stages(shapes, r"block(\d+)/unit(\d+)/conv3/kernel", -1)
-    patches = shapes["Transformer/posembed_input/pos_embedding"][-2] - token
-    if not stem:                          # without convolutions nothing is standardized
-        fields["dialect"] = {key: value for key, value in dialect.items() if key not in ("gn_eps", "ws_form", "ws_eps")}
-    return _vit(fields, patches, patch[0], stages, stem and stem[3], (stem or patch)[2], ())
+    return hf_vit_config(
+        fields, patches=shapes["Transformer/posembed_input/pos_embedding"][-2] - class_token, patch_size=patch[0],
+        stages=stages_in(shapes, r"block(\d+)/unit(\d+)/conv3/kernel", width_axis=-1, first_unit=1),
+        stem=stem[3] if stem else None, channels=(stem or patch)[2])
 
 
-def bit_config(shapes):
-    """The configuration of a big_transfer file.  shapes: {name: shape}  -> dict"""
-    stages = _stages(shapes, r"resnet/block(\d+)/unit(\d+)/c/standardized_conv2d/kernel", -1)
+def bit_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
+    """The configuration of a big_transfer file.  shapes: {name: shape}"""
+    last_convolution = r"resnet/block(\d+)/unit(\d+)/c/standardized_conv2d/kernel"
     stem = shapes["resnet/root_block/standardized_conv2d/kernel"]
-    return _bit(stages, stem[::-1], shapes.get("resnet/head/conv2d/kernel", (0,))[-1], {"name": "BiT", "ws_eps": 1e-10})
+    classes = shapes.get("resnet/head/conv2d/kernel", (0,))[-1]
+    stages = stages_in(shapes, last_convolution, width_axis=-1, first_unit=1)
+    return hf_bit_config(stages, stem[::-1], classes, dict(BIT))
 
 
-FRAMEWORKS = ("jax", "torch")
+# ---------------------------------------------------------------- preparation of pictures
 
-
-def for_jax(size: int) -> dict:
+def for_jax(size: int) -> dict[str, Any]:
     """Options of the image processor for a checkpoint of Google's JAX code.
 
     Args:
@@ -166,11 +201,11 @@ def for_jax(size: int) -> dict:
     >>> options["size"], options["resample"], options["image_mean"]
     ({'height': 384, 'width': 384}, 'tf-bilinear', [127.5, 127.5, 127.5])
     """
-    return {**_squashed(size), "resample": TF_BILINEAR, "do_rescale": False, "image_mean": [127.5] * 3,
+    return {**_both_sides(size), "resample": TF_BILINEAR, "do_rescale": False, "image_mean": [127.5] * 3,
             "image_std": [127.5] * 3}
 
 
-def for_bit(size: int = 480, framework: str = "jax") -> dict:
+def for_bit(size: int = 480, framework: str = "jax") -> dict[str, Any]:
     """Options of the image processor for a checkpoint of Google's BiT code.
 
     Args:
@@ -183,20 +218,20 @@ def for_bit(size: int = 480, framework: str = "jax") -> dict:
         A dictionary for `ViTHybridImageProcessor(**options)`.
 
     Raises:
-        ValueError: `size` is not a number of pixels, or there is no such framework.
+        ValueError: `size` is not a number of pixels, or `framework` is another one.
 
     >>> for_bit(128)["resample"], for_bit(128, framework="torch")["resample"]
     ('tf-bilinear', 2)
     """
-    _check(framework in FRAMEWORKS, "framework", framework, " or ".join(map(repr, FRAMEWORKS)))
+    check_option(framework in FRAMEWORKS, "framework", framework, " or ".join(map(repr, FRAMEWORKS)))
     if framework == "jax":
         return for_jax(size)
-    return {**_squashed(size), "resample": INTERPOLATIONS["bilinear"], "do_rescale": True,
+    return {**_both_sides(size), "resample": INTERPOLATIONS["bilinear"], "do_rescale": True,
             "image_mean": [0.5] * 3, "image_std": [0.5] * 3}
 
 
-def _squashed(size):
-    """What the dialects of Google have in common."""
-    _check(isinstance(size, int) and not isinstance(size, bool) and size > 0, "size", size, "a number of pixels")
+def _both_sides(size: int) -> dict[str, Any]:
+    """The options that all of Google's dialects share: both sides are resized, the ratio is not kept."""
+    check_option(isinstance(size, int) and not isinstance(size, bool) and size > 0, "size", size, "a number of pixels")
     return {"do_resize": True, "size": {"height": size, "width": size}, "do_center_crop": False,
             "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True}

@@ -1,13 +1,29 @@
 """Hugging Face's dialect: its names, and the image processor of its plain ViT."""
 
+from typing import Any, Mapping
 
-from .layout import CONV, PATCH, ROW, TABLE, linear_entries, norm_entries, prefixed
+from .layout import CONV, PATCH, ROW, TABLE, Mark, Table, linear_entries, norm_entries, prefixed
 
-_UNIT = "encoder.stages.{}.layers.{}"
+MARKS = (
+    Mark("huggingface hybrid", ("vit.embeddings.patch_embeddings.backbone.bit.embedder.convolution.weight",)),
+    Mark("huggingface hybrid", ("embeddings.patch_embeddings.backbone.bit.embedder.convolution.weight",)),
+    Mark("huggingface vit", ("vit.embeddings.patch_embeddings.projection.weight",),
+         lacks="vit.embeddings.patch_embeddings.backbone."),
+    Mark("huggingface vit", ("embeddings.patch_embeddings.projection.weight",),
+         lacks="embeddings.patch_embeddings.backbone."),
+    Mark("huggingface bit", ("bit.embedder.convolution.weight",)),
+    Mark("huggingface bit", ("embedder.convolution.weight",)),
+)
 
-_BLOCK = "encoder.layer.{}"
+# ViTImageProcessor's own defaults; 2 is Pillow's bilinear filter.
+VIT_PROCESSOR = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": False,
+                 "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
+                 "image_std": [0.5] * 3, "do_convert_rgb": False}
 
-BIT = {
+_UNIT = "encoder.stages.{stage}.layers.{unit}"
+_BLOCK = "encoder.layer.{block}"
+
+BIT: Table = {
     "stem.conv": ("embedder.convolution.weight", CONV),
     **norm_entries("stem.norm", "embedder.norm"),
     "stages.*.*.conv1": (f"{_UNIT}.conv1.weight", CONV),
@@ -21,7 +37,7 @@ BIT = {
     **norm_entries("features_norm", "norm"),
 }
 
-VIT = {
+VIT: Table = {
     **linear_entries("tokens.proj", "embeddings.patch_embeddings.projection", PATCH),
     "tokens.cls": ("embeddings.cls_token", ROW),
     "tokens.positions": ("embeddings.position_embeddings", TABLE),
@@ -36,39 +52,40 @@ VIT = {
     **linear_entries("blocks.*.fc2", f"{_BLOCK}.output.dense"),
     **norm_entries("norm", "layernorm"),
     **linear_entries("pooler", "pooler.dense"),
-    # What upstream's ViT has no name for, under ours.
+    # Hugging Face's ViT does not have these layers; their names are ours.
     **norm_entries("pool_norm", "pool_norm"),
     **linear_entries("pre_logits", "pre_logits"),
 }
 
 
-def hybrid_names(prefix):
-    """The table of a ViT Hybrid.  prefix is "vit." under a classifier, "" for the bare model."""
+def hybrid_names(prefix: str) -> Table:
+    """The table of a ViT Hybrid or a plain ViT.  prefix is "vit." under a classifier, "" for the bare model."""
     backbone = f"{prefix}embeddings.patch_embeddings.backbone.bit."
     return {**prefixed(backbone, BIT), **prefixed(prefix, VIT), **linear_entries("head", "classifier")}
 
 
-def bit_names(prefix):
+def bit_names(prefix: str) -> Table:
     """The table of a BiT.  prefix is "bit." under a classifier or backbone, "" for the bare model."""
     return {**prefixed(prefix, BIT), **linear_entries("head", "classifier.1")}
 
 
-VIT_PROCESSOR = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": False,
-       "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
-       "image_std": [0.5] * 3, "do_convert_rgb": False}
+def for_vit(options: Mapping[str, Any], model_type: str | None) -> Mapping[str, Any]:
+    """The options of a preprocessor_config.json; if ViTImageProcessor wrote it, with the defaults of that class.
 
-
-def for_vit(options: dict, model_type: str | None) -> dict:
-    """The options of a preprocessor_config.json, with ViTImageProcessor's own defaults where that wrote it.
-
-    It resizes both sides, by Pillow's bilinear filter, and does not crop. model_type tells where the file does not.
+    ViTImageProcessor resizes both sides, by Pillow's bilinear filter, and does not crop. model_type, of config.json,
+    decides where the file does not name its class.
 
     >>> for_vit({"image_processor_type": "ViTImageProcessor", "size": 384}, "vit")["size"]
     {'height': 384, 'width': 384}
     """
     kind = options.get("image_processor_type") or options.get("feature_extractor_type")
-    if not (str(kind).startswith(("ViTImageProcessor", "ViTFeatureExtractor")) if kind else model_type == "vit"):
+    if kind:
+        is_vit = str(kind).startswith(("ViTImageProcessor", "ViTFeatureExtractor"))
+    else:
+        is_vit = model_type == "vit"
+    if not is_vit:
         return options
-    size = options.get("size")
-    square = {"size": {"height": size, "width": size}} if type(size) is int else {}
-    return {**VIT_PROCESSOR, **{key: value for key, value in options.items() if value is not None}, **square}
+    given = {key: value for key, value in options.items() if value is not None}
+    if type(options.get("size")) is int:
+        given["size"] = {"height": options["size"], "width": options["size"]}
+    return {**VIT_PROCESSOR, **given}

@@ -1,17 +1,76 @@
 """timm's dialect: its names, its config.json, its preparation of pictures."""
+
 import math
 import re
 from collections.abc import Mapping
+from typing import Any
 
 from ..tensorfile import FormatError
-from .layout import CONV, PATCH, ROW, TABLE, Layout, linear_entries, norm_entries
-from .preprocessing import _check, _is_number
-from .shapes import _bit, _count, _stages, _vit
+from .layout import CONV, PATCH, ROW, TABLE, Layout, Mark, Shape, Table, linear_entries, norm_entries
+from .preprocessing import INTERPOLATIONS, check_option, is_finite_number
+from .shapes import block_count, hf_bit_config, hf_vit_config, stages_in
 
-HEAD_CONV = Layout(lambda shape, config: (1, 1, *shape), (3, 2, 0, 1))                # (C, O)     <-> (O, C, 1, 1)
+MARKS = (
+    Mark("timm hybrid", ("patch_embed.backbone.stem.conv.weight", "blocks.0.attn.qkv.weight")),
+    Mark("timm hybrid", ("patch_embed.backbone.conv.weight", "blocks.0.attn.qkv.weight")),    # no stage: R+ViT-Ti/16
+    Mark("timm vit", ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"), lacks="patch_embed.backbone."),
+    # timm's other ResNets of version 2 have batch norms.
+    Mark("timm bit", ("stem.conv.weight", "stages.0.blocks.0.norm1.weight"),
+         lacks="stages.0.blocks.0.norm1.running_mean"),
+)
+
+# What timm's ViTs compute differently; "name" is a key of DIALECTS.
+TIMM = {"name": "timm", "resampling": "antialiased"}
+
+# The number of heads by D, for the networks of timm whose heads are not 64 wide: so400m, huge, giant, gigantic.
+HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
+
+# timm's networks of this kind. Others have the same names and shapes, but compute something else: residual post-norm
+# (rpn), the tanh form of GELU (siglip).
+KNOWN = re.compile(r"(vit|deit)_(tiny|small|medium|base|large|huge|giant|gigantic)_(r\d*_s\d+(_p\d+)?|patch\d+)(_\d+)?"
+                   r"|resnetv2_\d+x\d+_bit(_\w+)?")
+
+# The keys of model_args that are accepted: those that are read below, and those that shapes state too or that do not
+# change what is computed.
+ACCEPTED = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans",
+            "qkv_bias", "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate",
+            "layers"}
+
+CONV_HEAD = Layout(lambda shape, config: (1, 1, *shape), (3, 2, 0, 1))                # (C, O)     <-> (O, C, 1, 1)
 
 
-def _timm_backbone(stem, unit):
+# ---------------------------------------------------------------- names and layouts
+
+def timm_names(config: Any) -> Table:
+    """timm's table: of a hybrid, of a plain ViT, or, without blocks, of a BiT (resnetv2)."""
+    if not config.blocks:
+        return (_backbone_names("stem.", "stages.{stage}.blocks.{unit}.") | norm_entries("features_norm", "norm")
+                | linear_entries("head", "head.fc", CONV_HEAD))
+    backbone, block = "patch_embed.backbone.", "blocks.{block}."
+    stem = f"{backbone}stem." if config.depths else backbone
+    return {
+        **_backbone_names(stem, backbone + "stages.{stage}.blocks.{unit}."),
+        **linear_entries("tokens.proj", "patch_embed.proj", PATCH),
+        "tokens.cls": ("cls_token", ROW),
+        "tokens.positions": ("pos_embed", TABLE),
+        **norm_entries("blocks.*.norm1", f"{block}norm1"),
+        **norm_entries("blocks.*.norm2", f"{block}norm2"),
+        # One array: the rows of the queries, then of the keys, then of the values.
+        **linear_entries("blocks.*.query", f"{block}attn.qkv"),
+        **linear_entries("blocks.*.key", f"{block}attn.qkv"),
+        **linear_entries("blocks.*.value", f"{block}attn.qkv"),
+        **linear_entries("blocks.*.out", f"{block}attn.proj"),
+        **linear_entries("blocks.*.fc1", f"{block}mlp.fc1"),
+        **linear_entries("blocks.*.fc2", f"{block}mlp.fc2"),
+        **norm_entries("norm", "norm"),
+        **norm_entries("pool_norm", "fc_norm"),
+        **linear_entries("pre_logits", "pre_logits.fc"),
+        **linear_entries("head", "head"),
+    }
+
+
+def _backbone_names(stem: str, unit: str) -> Table:
+    """The table of a backbone.  stem, unit: what stands before the names of the stem and of a unit"""
     table = {"stem.conv": (f"{stem}conv.weight", CONV), **norm_entries("stem.norm", f"{stem}norm")}
     for i in 1, 2, 3:
         table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}.weight", CONV
@@ -20,113 +79,113 @@ def _timm_backbone(stem, unit):
     return table | norm_entries("stages.*.*.norm_proj", f"{unit}downsample.norm")
 
 
-def timm_names(config):
-    """timm's table: a hybrid, a plain ViT, or, without blocks, a resnetv2 BiT."""
-    if not config.blocks:
-        return (_timm_backbone("stem.", "stages.{}.blocks.{}.") | norm_entries("features_norm", "norm")
-                | linear_entries("head", "head.fc", HEAD_CONV))
-    backbone, block = "patch_embed.backbone.", "blocks.{}."
-    return {
-        **_timm_backbone(f"{backbone}stem." if config.depths else backbone, f"{backbone}stages.{{}}.blocks.{{}}."),
-        **linear_entries("tokens.proj", "patch_embed.proj", PATCH),
-        "tokens.cls": ("cls_token", ROW), "tokens.positions": ("pos_embed", TABLE),
-        **norm_entries("blocks.*.norm1", f"{block}norm1"), **norm_entries("blocks.*.norm2", f"{block}norm2"),
-        # Of one array: the rows of the queries, of the keys, of the values.
-        **linear_entries("blocks.*.query", f"{block}attn.qkv"), **linear_entries("blocks.*.key", f"{block}attn.qkv"),
-        **linear_entries("blocks.*.value", f"{block}attn.qkv"), **linear_entries("blocks.*.out", f"{block}attn.proj"),
-        **linear_entries("blocks.*.fc1", f"{block}mlp.fc1"), **linear_entries("blocks.*.fc2", f"{block}mlp.fc2"),
-        **norm_entries("norm", "norm"), **norm_entries("pool_norm", "fc_norm"),
-        **linear_entries("pre_logits", "pre_logits.fc"), **linear_entries("head", "head"),
-    }
+# ---------------------------------------------------------------- configuration
 
+def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of a timm file.  shapes: {name: shape}; card: its config.json, or {}
 
-# How many heads there are in timm's networks whose heads are not 64 wide, by D: so400m, huge, giant, gigantic.
-HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
-
-# timm's networks of this kind. Others have the same names and shapes, and compute otherwise: residual post-norm (rpn),
-# the tanh form of GELU (siglip).
-KNOWN = re.compile(r"(vit|deit)_(tiny|small|medium|base|large|huge|giant|gigantic)_(r\d*_s\d+(_p\d+)?|patch\d+)(_\d+)?"
-                   r"|resnetv2_\d+x\d+_bit(_\w+)?")
-
-# What timm's config.json may say of a network that shapes tell as well, or that does not matter here.
-TOLD = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans", "qkv_bias",
-        "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate", "layers"}
-
-TIMM = {"name": "timm", "resampling": "antialiased"}
-
-
-def timm_config(shapes, card):
-    """The configuration of a timm file.  shapes: {name: shape}; card: its config.json, or {}.  -> dict
-
-    Raises FormatError for what its config.json says and this package cannot do.
+    Raises FormatError for a config.json that describes a network which this package does not implement.
     """
-    arguments = _arguments(card)
-    pool = card.get("global_pool") or arguments.get("global_pool")
+    arguments = _model_args(card)
     if "pos_embed" not in shapes:
-        return _bit(_stages(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight"), shapes["stem.conv.weight"],
-                    shapes.get("head.fc.weight", (0,))[0], {"name": "timm"})
-    D, token = shapes["pos_embed"][-1], "cls_token" in shapes
-    if (pool == "token" and not token) or arguments.get("class_token", token) != token:
-        raise FormatError(f"its config.json contradicts its arrays, which have {'a' if token else 'no'} cls_token")
-    dialect = {**TIMM, **({} if token else {"class_token": False, "pool": "mean"})}
-    if (pool or ("avg" if "fc_norm.weight" in shapes else "token")) == "avg":
-        dialect["pool"] = "mean"
-    if "fc_norm.weight" in shapes:
-        dialect["norm_pooled"] = True
-    if "pre_logits.fc.weight" in shapes:
-        dialect["pre_logits"] = shapes["pre_logits.fc.weight"][0]
-    heads = arguments.get("num_heads") or HEADS.get(D) or D // 64
-    if not arguments.get("num_heads") and D not in HEADS and D % 64:
-        raise FormatError(f"tokens are {D} wide, no multiple of 64: a config.json has to say {{\"model_args\": "
-                          "{\"num_heads\": …}}")
-    fields = dict(hidden_size=D, num_hidden_layers=_count(shapes, r"blocks\.(\d+)\."), num_attention_heads=heads,
-                  intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0], hidden_act="gelu", layer_norm_eps=1e-6,
-                  qkv_bias="blocks.0.attn.qkv.bias" in shapes, num_labels=shapes.get("head.weight", (0,))[0],
-                  dialect=dialect)
-    patches = shapes["pos_embed"][-2] - token
-    size = ((card.get("pretrained_cfg") or {}).get("input_size") or (None,))[1:]
+        stages = stages_in(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight", width_axis=0, first_unit=0)
+        classes = shapes.get("head.fc.weight", (0,))[0]
+        return hf_bit_config(stages, shapes["stem.conv.weight"], classes, {"name": "timm"})
+    D, class_token = shapes["pos_embed"][-1], "cls_token" in shapes
+    dialect = _vit_dialect(shapes, card, arguments)
+    fields = dict(hidden_size=D, num_hidden_layers=block_count(shapes, r"blocks\.(\d+)\."),
+                  num_attention_heads=_heads(D, arguments), intermediate_size=shapes["blocks.0.mlp.fc1.weight"][0],
+                  hidden_act="gelu", layer_norm_eps=1e-6, qkv_bias="blocks.0.attn.qkv.bias" in shapes,
+                  num_labels=shapes.get("head.weight", (0,))[0], dialect=dialect)
     stem = shapes.get("patch_embed.backbone.stem.conv.weight", shapes.get("patch_embed.backbone.conv.weight"))
-    stages = _stages(shapes, r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight")
+    stages = stages_in(shapes, r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight", width_axis=0,
+                       first_unit=0)
     patch = shapes["patch_embed.proj.weight"]
-    if len(patch) == 2:                   # an old file holds the kernel flat, (D, C * P * P)
-        C = stages[-1][1] if stages else stem[0] if stem else 3
+    if len(patch) == 2:                   # old files hold the kernel flat, (D, C * P * P)
+        C = stem[0] if stem else 3
+        if stages:
+            C = stages[-1].width
         patch = patch[0], C, math.isqrt(patch[1] // C), 0
-    channels, side = (stem or patch)[1], patch[2]
-    return _vit(fields, patches, side, stages, stem and stem[0], channels, size)
+    size = ((card.get("pretrained_cfg") or {}).get("input_size") or (None,))[1:]
+    return hf_vit_config(fields, patches=shapes["pos_embed"][-2] - class_token, patch_size=patch[2], stages=stages,
+                         stem=stem[0] if stem else None, channels=(stem or patch)[1], image_size=size)
 
 
-def _arguments(card):
-    """The model_args of timm's config.json, if all that it says of the network is supported."""
+def _model_args(card: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The model_args of timm's config.json.  Raises FormatError for a network that is not supported."""
     arguments, architecture = card.get("model_args") or {}, card.get("architecture")
     if architecture is not None and not KNOWN.fullmatch(architecture):
-        raise FormatError(f"its config.json says architecture {architecture!r}; expected a plain ViT, vit_SIZE_patchP, "
+        raise FormatError(f"its config.json has architecture {architecture!r}; expected a plain ViT, vit_SIZE_patchP, "
                           "a hybrid, vit_SIZE_rN_sS, or a BiT, resnetv2_NxW_bit")
-    if unknown := sorted(arguments.keys() - TOLD):
-        raise FormatError(f"its config.json builds the network with {', '.join(unknown)}, which is not supported")
+    if unknown := sorted(arguments.keys() - ACCEPTED):
+        raise FormatError(f"its config.json has the model_args {', '.join(unknown)}, which are not supported")
     for pool in card.get("global_pool"), arguments.get("global_pool"):
         if pool not in (None, "token", "avg"):
-            raise FormatError(f"its config.json says global_pool {pool!r}; expected 'token' or 'avg'")
+            raise FormatError(f"its config.json has global_pool {pool!r}; expected 'token' or 'avg'")
     return arguments
 
 
-# timm's names of Pillow's filters, and Pillow's numbers for them.
-INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
+def _heads(D: int, arguments: Mapping[str, Any]) -> int:
+    """The number of heads for tokens of width D."""
+    if arguments.get("num_heads"):
+        return arguments["num_heads"]
+    if D not in HEADS and D % 64:
+        raise FormatError(f"tokens are {D} wide, which is not a multiple of 64; expected a config.json with "
+                          "{\"model_args\": {\"num_heads\": …}}")
+    return HEADS.get(D) or D // 64
 
 
-def for_timm(pretrained_cfg: Mapping) -> dict:
+def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What a ViT or a hybrid of timm computes differently."""
+    class_token = "cls_token" in shapes
+    pool = card.get("global_pool") or arguments.get("global_pool")
+    if (pool == "token" and not class_token) or arguments.get("class_token", class_token) != class_token:
+        count = "a" if class_token else "no"
+        raise FormatError(f"its config.json contradicts its arrays, which have {count} cls_token")
+    dialect: dict[str, Any] = dict(TIMM)
+    if not class_token:
+        dialect |= {"class_token": False, "pool": "mean"}
+    pool_norm = "fc_norm.weight" in shapes
+    if pool == "avg" or (not pool and pool_norm):
+        dialect["pool"] = "mean"
+    if pool_norm:
+        dialect["norm_pooled"] = True
+    if "pre_logits.fc.weight" in shapes:
+        dialect["pre_logits"] = shapes["pre_logits.fc.weight"][0]
+    return dialect
+
+
+# ---------------------------------------------------------------- preparation of pictures
+
+def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of the image processor.  config: the configuration of the network; card: its config.json, or {}
+
+    What config.json does not state has the value that most networks have in timm's own list.
+    """
+    bit = config["model_type"] == "bit"
+    size = config.get("image_size", 448)
+    height, width = (size, size) if isinstance(size, int) else size
+    usual = {"input_size": [3, height, width], "interpolation": "bilinear" if bit else "bicubic",
+             "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center" if height == width else "squash",
+             "mean": [0.5] * 3, "std": [0.5] * 3}
+    # The position table decides the size of a ViT's picture, not config.json, which may be that of another network.
+    own = {} if bit else {"input_size": [3, height, width]}
+    return for_timm({**usual, **(card.get("pretrained_cfg") or {}), **own})
+
+
+def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Options of the image processor from the `pretrained_cfg` of a timm checkpoint.
 
     Args:
         pretrained_cfg: with the keys `input_size` (3, H, W), `interpolation`, `crop_pct` in (0, 1], `mean` and `std`
-            (3 numbers each); `crop_mode` is "center", which it is without this key too, or "squash". Other keys say
-            nothing about pictures.
+            (3 numbers each); `crop_mode` is "center" (the default) or "squash". Other keys are ignored.
 
     Returns:
-        A dictionary for `ViTHybridImageProcessor(**options)`. Resizing, cropping and their roundings are
-        `timm.data.transforms_factory.transforms_imagenet_eval`'s.
+        A dictionary for `ViTHybridImageProcessor(**options)`. Resizing, cropping and their roundings are those of
+        `timm.data.transforms_factory.transforms_imagenet_eval`.
 
     Raises:
-        ValueError: a key is missing, or has a value that cannot be used; names it, what was found and expected.
+        ValueError: a key is missing, or has a value that cannot be used; the message names the key.
 
     >>> options = for_timm({"input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.9,
     ...                     "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]})
@@ -137,13 +196,13 @@ def for_timm(pretrained_cfg: Mapping) -> dict:
     height, width = _input_size(pretrained_cfg["input_size"])
     interpolation, part = pretrained_cfg["interpolation"], pretrained_cfg["crop_pct"]
     mode = pretrained_cfg.get("crop_mode") or "center"
-    _check(mode in ("center", "squash"), "crop_mode", mode, "'center' or 'squash'")
-    # With two sides timm rounds the resized long one by another rule.
-    _check(mode == "squash" or height == width, "input_size", pretrained_cfg["input_size"],
+    check_option(mode in ("center", "squash"), "crop_mode", mode, "'center' or 'squash'")
+    # For a target that is not square, timm rounds the long side by another rule.
+    check_option(mode == "squash" or height == width, "input_size", pretrained_cfg["input_size"],
            "as many rows as columns, or crop_mode 'squash'")
-    _check(isinstance(interpolation, str) and interpolation in INTERPOLATIONS, "interpolation", interpolation,
+    check_option(isinstance(interpolation, str) and interpolation in INTERPOLATIONS, "interpolation", interpolation,
            f"one of {', '.join(INTERPOLATIONS)}")
-    _check(_is_number(part) and 0 < part <= 1, "crop_pct", part, "a number above 0, at most 1")
+    check_option(is_finite_number(part) and 0 < part <= 1, "crop_pct", part, "a number above 0, at most 1")
     size = {"height": math.floor(height / part), "width": math.floor(width / part)}
     if mode == "center":
         size = {"shortest_edge": size["height"]}
@@ -153,12 +212,14 @@ def for_timm(pretrained_cfg: Mapping) -> dict:
             "image_mean": _three(pretrained_cfg, "mean"), "image_std": _three(pretrained_cfg, "std")}
 
 
-def to_timm(options: Mapping | None) -> dict:
-    """What a `pretrained_cfg` can say of options of the image processor; `for_timm` tells whether that is all of it.
+def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The keys of a `pretrained_cfg` for options of the image processor.
+
+    A `pretrained_cfg` cannot express all options: compare `for_timm` of the result with them.
 
     >>> cfg = {"interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.25] * 3}
-    >>> said = to_timm(for_timm({**cfg, "input_size": [3, 224, 224]}))
-    >>> said["crop_mode"], said["crop_pct"], said["std"]
+    >>> result = to_timm(for_timm({**cfg, "input_size": [3, 224, 224]}))
+    >>> result["crop_mode"], result["crop_pct"], result["std"]
     ('center', 0.903, [0.25, 0.25, 0.25])
     """
     if options is None:
@@ -166,34 +227,34 @@ def to_timm(options: Mapping | None) -> dict:
     size, crop = options.get("size") or {}, options.get("crop_size") or {}
     if not options.get("do_center_crop", True):
         crop = {}
-    names = {number: name for name, number in INTERPOLATIONS.items()}
-    edge = size.get("shortest_edge", size.get("height"))
-    wanted = crop.get("height", edge)
-    # 224 of 248 is what timm calls 0.9; with three digits the quotient leads back to 248.
-    parts = [part for part in (round(wanted / edge, 3), wanted / edge)
-             if 0 < part <= 1 and math.floor(wanted / part) == edge]
+    names: dict[Any, str] = {number: name for name, number in INTERPOLATIONS.items()}
+    edge: Any = size.get("shortest_edge", size.get("height"))
+    height = crop.get("height", edge)
+    # timm writes 0.9 for 224 of 248; the quotient, rounded to three digits, gives 248 again.
+    parts = [part for part in (round(height / edge, 3), height / edge)
+             if 0 < part <= 1 and math.floor(height / part) == edge]
     return {"interpolation": names.get(options.get("resample"), "bicubic"), "crop_pct": parts[0] if parts else 1.0,
             "crop_mode": "center" if "shortest_edge" in size else "squash",
             "mean": list(options.get("image_mean") or [0.5] * 3), "std": list(options.get("image_std") or [0.5] * 3)}
 
 
-def _check_keys(pretrained_cfg, names):
-    _check(isinstance(pretrained_cfg, Mapping), "pretrained_cfg", pretrained_cfg, "a dictionary")
+def _check_keys(pretrained_cfg: Any, names: tuple[str, ...]) -> None:
+    check_option(isinstance(pretrained_cfg, Mapping), "pretrained_cfg", pretrained_cfg, "a dictionary")
     missing = [name for name in names if name not in pretrained_cfg]
     if missing:
         raise ValueError(f"pretrained_cfg lacks {', '.join(missing)}; it holds {', '.join(map(str, pretrained_cfg))}")
 
 
-def _input_size(value):
+def _input_size(value: Any) -> tuple[int, int]:
     """[3, H, W] -> H, W"""
-    _check(isinstance(value, (list, tuple)) and len(value) == 3 and value[0] == 3
+    check_option(isinstance(value, (list, tuple)) and len(value) == 3 and value[0] == 3
            and all(type(n) is int and n > 0 for n in value), "input_size", value, "[3, rows, columns]")
-    return value[1:]
+    return value[1], value[2]
 
 
-def _three(pretrained_cfg, name):
+def _three(pretrained_cfg: Mapping[str, Any], name: str) -> list[float]:
     value = pretrained_cfg[name]
-    _check(isinstance(value, (list, tuple)) and len(value) == 3 and all(map(_is_number, value)), name, value,
-           "3 finite numbers")
-    _check(name != "std" or all(value), name, value, "without zero")
+    numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(map(is_finite_number, value))
+    check_option(numbers, name, value, "3 finite numbers")
+    check_option(name != "std" or all(value), name, value, "without zero")
     return list(value)

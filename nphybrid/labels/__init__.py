@@ -2,7 +2,7 @@
 from pathlib import Path
 
 from ..tensorfile.documents import parse_json
-from ..tensorfile.stored import refusal
+from ..tensorfile.errors import refusal
 
 FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
 # The longest list that comes along takes 0.5 MB.

@@ -1,4 +1,9 @@
-"""A file or a folder is written whole or not at all."""
+"""A file or a folder is written whole or not at all.
+
+    .NAME.HOST-PID-RANDOM.tmp     written beside the target, then flushed to the disk
+    NAME                          the target: replaced by a rename, which the system does in one step
+"""
+
 import os
 import platform
 import secrets
@@ -6,15 +11,18 @@ import shutil
 import stat
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Iterator
+
+from .errors import FilePath
 
 
 @contextmanager
-def write_atomically(path):
-    """The path of a new, empty file beside `path`; when the block ends well, it takes the place of `path`.
+def write_atomically(path: FilePath) -> Iterator[Path]:
+    """The path of a new, empty file beside `path`; if the block ends without an exception, it replaces `path`.
 
     A reader sees the old file or the whole new one, never a part.  If the block raises, the new file is
-    removed and the old one untouched.  A symbolic link stays a link: the file it points to is replaced.
-    What a killed process left behind is removed by the next write of the same name.
+    removed and the old one stays as it was.  A symbolic link stays a link: the file it points to is replaced.
+    A file that a killed process left behind is removed by the next write of the same name.
     Raises OSError (no such folder, no permission, disk full), ValueError if `path` is not a regular file.
 
     >>> import tempfile
@@ -44,11 +52,11 @@ def write_atomically(path):
 
 
 @contextmanager
-def write_folder_atomically(path):
-    """The path of a new, empty folder beside `path`; when the block ends well, it becomes `path`.
+def write_folder_atomically(path: FilePath) -> Iterator[Path]:
+    """The path of a new, empty folder beside `path`; if the block ends without an exception, it becomes `path`.
 
-    As in `write_atomically`, a reader sees nothing or the whole folder. Raises FileExistsError if `path` is there and
-    not an empty folder: files of two models in one folder are neither.
+    A reader sees nothing or the whole folder. Raises FileExistsError if `path` exists and is not an empty folder:
+    the files of two models do not mix.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +73,7 @@ def write_folder_atomically(path):
     temporary.mkdir()
     try:
         yield temporary
-        if os.name == "nt" and target.exists():           # there a folder takes no other's place
+        if os.name == "nt" and target.exists():           # Windows does not replace a folder, not even an empty one
             target.rmdir()
         os.replace(temporary, target)
     except BaseException:
@@ -75,15 +83,15 @@ def write_folder_atomically(path):
         _flush(target.parent, os.O_RDONLY)
 
 
-def _beside(target):
-    """A new name beside the target, for this process alone; what dead processes left there under such names goes."""
+def _beside(target: Path) -> Path:
+    """A new name beside the target, for this process only; such files of dead processes are removed."""
     prefix = f".{target.name}.{platform.node()}-"
     _sweep(target.parent, prefix)
     return target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
-def _flush(path, flags):
-    """Asks the system to have a file's bytes, or a folder's entries, on the disk before going on."""
+def _flush(path: Path, flags: int) -> None:
+    """Waits until the bytes of a file, or the entries of a folder, are on the disk."""
     handle = os.open(path, flags)
     try:
         os.fsync(handle)
@@ -91,9 +99,9 @@ def _flush(path, flags):
         os.close(handle)
 
 
-def _sweep(folder, prefix):
-    """Removes temporary files and folders of this machine's dead processes."""
-    # On Windows os.kill(pid, 0) does not ask: it ends the process.
+def _sweep(folder: Path, prefix: str) -> None:
+    """Removes temporary files and folders of dead processes of this computer."""
+    # On Windows os.kill(pid, 0) ends the process.
     if os.name != "posix":
         return
     for entry in os.listdir(folder):

@@ -1,4 +1,4 @@
-"""HDF5 as nphybrid uses it: a flat, checksummed corner of a very large format.
+"""HDF5 as nphybrid uses it: a small part of a very large format, flat and with checksums.
 
     /                                                  the root group: arrays, and one group
     |-- vit.embeddings.cls_token                       one array: contiguous, little-endian, C order
@@ -11,14 +11,14 @@
 
 Everything else that HDF5 can do is refused: links that leave the tree (soft, external, user-defined), virtual
 datasets, external raw storage, chunks and filters, strings, references, compounds, a second name for one
-object, a user block.  The library h5py only finds the arrays.  Their bytes are read from the file directly,
-after every place has been checked: inside the file, overlapping no other.  So no array can come from another
-file or be larger than this one.
+object, a user block.  The library h5py only finds the places of the arrays.  Their bytes are read from the file
+directly, after every place was checked: it lies inside the file and overlaps no other.  So no array can come from
+another file or be larger than this one.
 
-Not promised: the C library behind h5py has memory errors with crafted files, which no check from outside stops:
-`tests/tools/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit, and of its
-first 5,000 files 22 killed libhdf5 2.0.  Damage alone was not seen to: such checksums notice it.
-For weights from strangers there is safetensors; this format is for what you converted, or can trace.
+Not promised: the C library behind h5py has memory errors with crafted files, which no check in Python can prevent.
+`tests/tools/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit; of its
+first 5,000 files 22 killed libhdf5 2.0.  Damage alone killed it in no test: the checksums of its structures detect it.
+Prefer safetensors for weights from strangers; this format is for files that you converted or whose source you know.
 """
 
 import itertools
@@ -26,31 +26,31 @@ import os
 import re
 from contextlib import contextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Iterator, Mapping, NamedTuple
 
 import numpy as np
 
 from ..text import shortened
+from .arrays import byte_count, digest, little_endian
 from .atomic import write_atomically
 from .documents import json_bytes, parse_json
+from .errors import FilePath, FormatError, name_trouble, refusal
 from .kinds import HDF5_MAGIC, refuse_unreadable
-from .stored import (FormatError, Stored, byte_count, digest, identity, little_endian, name_trouble, read_all,
-                     read_array, refusal, reopened)
-
-# What h5py has been seen to raise about damaged files.
-_BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
+from .stored import SharedFile, Stored, read_all, read_array, shared
 
 GROUP = "nphybrid"
 LAYOUT = f"arrays, and one group {GROUP!r} of documents"
 MAX_OBJECTS = 20_000
+# The exceptions that h5py raises for damaged files.
+_BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
 _TYPES = [np.dtype("<" + code) for code in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
 
 
 class H5File(NamedTuple):
-    """What one file holds."""
+    """The contents of one file."""
 
-    arrays: dict       # name -> array, or Stored; sorted by name
-    documents: dict    # key -> JSON value, sorted by key
+    arrays: dict[str, Any]       # name -> array, or Stored; sorted by name
+    documents: dict[str, Any]    # key -> JSON value, sorted by key
 
 
 class _Place(NamedTuple):
@@ -58,16 +58,16 @@ class _Place(NamedTuple):
 
     name: str
     dtype: np.dtype
-    shape: tuple
-    offset: int     # first byte, counted from the start of the file; 0 where there are none
+    shape: tuple[int, ...]
+    offset: int     # first byte, counted from the start of the file; 0 for an array without bytes
     size: int       # bytes
     sha256: str
 
 
-def read_h5(path):
+def read_h5(path: FilePath) -> H5File:
     """Every array and document of an HDF5 file in the layout above: H5File(arrays, documents).
 
-    Arrays are native-endian and own their memory; the checksum of each is verified.
+    Arrays are in native byte order and own their memory; the checksum of each is verified.
     Raises FormatError for a file that breaks a rule or a checksum, ImportError without h5py, OSError if the
     file cannot be opened.
 
@@ -81,15 +81,20 @@ def read_h5(path):
     return H5File(read_all(stored), documents)
 
 
-def stored_h5(path):
-    """The same with no array read yet: H5File({name: Stored}, documents)."""
-    arrays, documents, known = _places(path)
-    stored = {place.name: Stored(path, place.name, place.shape, place.dtype.newbyteorder("="),
-                                 partial(_read, path, place, known), place.sha256) for place in arrays}
-    return H5File(stored, {place.name: _document(path, place, known) for place in documents})
+def stored_h5(path: FilePath) -> H5File:
+    """Every array of an HDF5 file, none read yet, and every document: H5File({name: Stored}, documents).
+
+    Raises what `read_h5` raises, for an array's checksum when it is read.
+    """
+    file = shared(path)
+    with file.opened():
+        arrays, documents = _places(file)
+        stored = {place.name: Stored(file.path, place.name, place.shape, place.dtype.newbyteorder("="),
+                                     partial(_read, file, place), place.sha256, file) for place in arrays}
+        return H5File(stored, {place.name: _document(file, place) for place in documents})
 
 
-def h5_documents(path):
+def h5_documents(path: FilePath) -> dict[str, Any]:
     """The documents alone, {key: JSON value}: every place in the file is checked, no array is read.
 
     Raises what `read_h5` raises.
@@ -103,8 +108,8 @@ def h5_documents(path):
     return stored_h5(path).documents
 
 
-def write_h5(path, arrays, documents):
-    """Writes {name: array} and {key: JSON value} in the layout above, all or nothing; same input, same bytes.
+def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
+    """Writes {name: array} and {key: JSON value} in the layout above, whole or not at all; same input, same bytes.
 
     Arrays: float16/32/64, (u)int8..64, of any layout and byte order.  Documents: what JSON can hold.
     Raises FormatError for a name, dtype or document that the layout cannot hold, ImportError without h5py,
@@ -115,13 +120,13 @@ def write_h5(path, arrays, documents):
     ...     write_h5(folder + "/m.h5", {"a/b": np.zeros(3)}, {})    # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    nphybrid.tensorfile.stored.FormatError: .../m.h5: tensor 'a/b': name is not allowed in this layout
+    nphybrid.tensorfile.errors.FormatError: .../m.h5: tensor 'a/b': name is not allowed in this layout
     """
-    _refuse_crowd(path, len(arrays) + 1 + len(documents))
+    _refuse_too_many(path, len(arrays) + 1 + len(documents))
     for name in (*arrays, *documents):
         _refuse_name(path, name)
     if GROUP in arrays:
-        raise refusal(path, "is the name of the documents' group", tensor=GROUP)
+        raise refusal(path, "is the name of the group of documents", tensor=GROUP)
     stored = {name: _storable(array, path, name) for name, array in arrays.items()}
     texts = {key: _text(document, path, key) for key, document in documents.items()}
     with write_atomically(path) as temporary, _created(temporary) as file:
@@ -135,11 +140,11 @@ def write_h5(path, arrays, documents):
 # ---------------------------------------------------------------- writing
 
 @contextmanager
-def _created(path):
+def _created(path: FilePath) -> Iterator[Any]:
     """A new HDF5 file, closed at the end."""
     h5py = _h5py()
     try:
-        # v110: its object headers carry checksums, so that a flipped bit in a name or a shape is noticed too.
+        # v110: its object headers have checksums, which detect a flipped bit in a name or a shape too.
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
             yield file
     # On a full disk h5py fails a second time, in close, with this.
@@ -147,16 +152,16 @@ def _created(path):
         raise OSError(f"{os.fspath(path)}: could not be written: {error}") from error
 
 
-def _storable(array, path, name):
-    """An array as the file holds it, refused if its type is not one of the layout's."""
+def _storable(array: Any, path: FilePath, name: str) -> np.ndarray:
+    """An array as the file holds it, refused if its type is not one of this layout."""
     array = little_endian(array, path, name)
     if array.dtype not in _TYPES:
         raise refusal(path, "cannot store this dtype", str(array.dtype), "a float or an integer", name)
     return array
 
 
-def _text(document, path, key):
-    """A document as JSON that this module's reader accepts."""
+def _text(document: Any, path: FilePath, key: str) -> bytes:
+    """A document as JSON that the reader of this module accepts."""
     try:
         text = json_bytes(document)
     except (TypeError, ValueError, RecursionError) as error:
@@ -165,17 +170,17 @@ def _text(document, path, key):
     return text
 
 
-def _add(group, name, array):
+def _add(group: Any, name: str, array: np.ndarray) -> None:
     """Adds one dataset and its checksum."""
     dataset = group.create_dataset(name, data=array)
-    # bytes_, not str: h5py stores a str as a variable-length string, which lives in a heap of its own.
+    # bytes_, not str: h5py stores a str as a string of variable length, in another place (a heap).
     dataset.attrs.create("sha256", np.bytes_(digest(array)))
 
 
 # ---------------------------------------------------------------- reading
 
-def _h5py():
-    """The module h5py, imported when the first HDF5 file is met."""
+def _h5py() -> Any:
+    """The module h5py, imported at the first HDF5 file."""
     try:
         import h5py
     except ImportError as error:
@@ -184,111 +189,117 @@ def _h5py():
 
 
 @contextmanager
-def _opened(path):
-    """The file, opened by h5py, and its identity; what h5py raises about broken content becomes a FormatError."""
-    refuse_unreadable(path, "hdf5")
-    with open(path, "rb") as file:
-        magic, known = file.read(len(HDF5_MAGIC)), identity(file)
-    # The library would go on to look at bytes 512, 1024, 2048 ...: a file may hide behind another.
+def _opened(file: SharedFile) -> Iterator[Any]:
+    """The file, opened by h5py; an exception of h5py about broken content becomes a FormatError."""
+    refuse_unreadable(file, "hdf5")
+    with file.opened() as reader:
+        magic = reader.read(len(HDF5_MAGIC))
+    # The library also looks for its signature at bytes 512, 1024, 2048 ..., behind the beginning of another file.
     if magic != HDF5_MAGIC:
         rule = "does not begin with HDF5's signature: not an HDF5 file?"
-        raise refusal(path, rule, magic, shortened(HDF5_MAGIC))
+        raise refusal(file, rule, magic, shortened(HDF5_MAGIC))
     h5py = _h5py()
     try:
-        with h5py.File(path, "r") as file:
-            yield file, known
+        # By its path, not as a Python file object: h5py warns of crashes and deadlocks with those.
+        with h5py.File(file.absolute, "r") as root:
+            yield root
     except FormatError:
         raise
     except _BROKEN as error:
-        raise refusal(path, f"is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
+        raise refusal(file, f"is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
 
 
-def _places(path):
-    """Where every array and every document lies, checked: (arrays, documents, identity of the file).  Reads none."""
-    with _opened(path) as (file, known):
-        root = _members(file, path)
+def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:
+    """Where every array and every document lies, checked.  -> arrays, documents; none is read"""
+    path = file.path
+    with _opened(file) as tree:
+        root = _members(tree, path)
         group = root.pop(GROUP, None)
         if not hasattr(group, "keys"):
             raise refusal(path, f"has no group {GROUP!r}: not a file of this layout", expected=LAYOUT)
         inner = _members(group, path)
-        _refuse_crowd(path, len(root) + 1 + len(inner))
+        _refuse_too_many(path, len(root) + 1 + len(inner))
         # A second name of one object, or a group within itself.
-        objects = [file, group, *root.values(), *inner.values()]
+        objects = [tree, group, *root.values(), *inner.values()]
         if len({_address(item) for item in objects}) < len(objects):
             raise refusal(path, "one object has two names", expected="one name each")
         arrays = [_place(item, path, name) for name, item in root.items()]
         documents = [_place(item, path, key) for key, item in inner.items()]
-    _refuse_overlap(arrays + documents, path, os.path.getsize(path))
-    return arrays, documents, known
+    with file.opened() as reader:
+        _refuse_overlap(arrays + documents, path, reader.size())
+    return arrays, documents
 
 
-def _address(item):
-    """The byte where an object's header stands: its identity."""
+def _address(item: Any) -> int:
+    """The byte where an object's header stands; no two objects have the same."""
     return _h5py().h5o.get_info(item.id).addr
 
 
-def _members(group, path):
-    """The objects of one group, {name: object}; each reached over one hard link, never over a path."""
+def _members(group: Any, path: FilePath) -> dict[str, Any]:
+    """The objects of one group, {name: object}; each is reached by one hard link, never by a path."""
     h5py = _h5py()
     members = {}
     names = list(itertools.islice(group, MAX_OBJECTS + 1))
-    _refuse_crowd(path, len(names))
+    _refuse_too_many(path, len(names))
     for name in names:
         _refuse_name(path, name)
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise refusal(path, "is a link to elsewhere", type(link).__name__, "a hard link", name)
+            raise refusal(path, "is a link to another place", type(link).__name__, "a hard link", name)
         members[name] = group[name]
     return members
 
 
-def _refuse_crowd(path, count):
+def _refuse_too_many(path: FilePath, count: int) -> None:
     """Refuses more objects than any model has."""
     if count > MAX_OBJECTS:
         raise refusal(path, "holds too many objects", count, f"at most {MAX_OBJECTS}")
 
 
-def _refuse_name(path, name):
-    """Refuses a name that is no text, empty, or a path."""
-    path_like = not name_trouble(name) and (name in ("", ".") or "/" in name or "\0" in name)
-    trouble = "name is not allowed in this layout" if path_like else name_trouble(name)
+def _refuse_name(path: FilePath, name: Any) -> None:
+    """Refuses a name that is not text, is empty, or is a path."""
+    trouble = name_trouble(name)
+    if not trouble and (name in ("", ".") or "/" in name or "\0" in name):
+        trouble = "name is not allowed in this layout"
     if trouble:
         raise refusal(path, trouble, tensor=name)
 
 
-def _place(dataset, path, name):
+def _place(dataset: Any, path: FilePath, name: str) -> _Place:
     """Where one dataset lies, after every check that its own header allows."""
     h5py = _h5py()
     if not isinstance(dataset, h5py.Dataset):
-        raise refusal(path, "is no dataset", type(dataset).__name__, f"only the group {GROUP!r}", name)
-    # The layout comes first: to ask a virtual dataset for its shape can open other files.
+        raise refusal(path, "is not a dataset", type(dataset).__name__, f"only the group {GROUP!r}", name)
+    # The layout comes first: asking a virtual dataset for its shape can open other files.
     plan = dataset.id.get_create_plist()
     if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters():
         raise refusal(path, "is compact, chunked or virtual", expected="one contiguous run", tensor=name)
     if plan.get_external_count():
         raise refusal(path, "keeps its bytes in another file", plan.get_external(0)[0], "none", name)
-    dtype, shape = _dtype(dataset, path, name), dataset.shape
+    dtype = _dtype(dataset, path, name)
+    shape = dataset.shape
     if shape is None:
         raise refusal(path, "has no shape", "an empty dataspace", "counts along each axis", name)
-    size, offset = byte_count(shape, dtype, path, name), dataset.id.get_offset()
-    # The library would fill unwritten bytes with zeros, at any size.
+    size = byte_count(shape, dtype, path, name)
+    offset = dataset.id.get_offset()
+    # The library would return zeros for bytes that were never written, as many as the shape needs.
     if size and offset is None:
         raise refusal(path, "declares bytes that were never written", size, "bytes in the file", name)
     return _Place(name, dtype, shape, offset if size else 0, size, _checksum(dataset, path, name))
 
 
-def _dtype(dataset, path, name):
-    """The NumPy type of a dataset: compared with the few that are allowed, never built from what it says."""
+def _dtype(dataset: Any, path: FilePath, name: str) -> np.dtype:
+    """The NumPy type of a dataset: one of the few that are allowed, never built from the type in the file."""
     h5py = _h5py()
     stored = dataset.id.get_type()
     for dtype in _TYPES:
         if stored == h5py.h5t.py_create(dtype):
             return dtype
-    wanted = "little-endian " + ", ".join(dtype.name for dtype in _TYPES)
-    raise refusal(path, "has a type outside this layout", type(stored).__name__, wanted, name)
+    expected = "little-endian " + ", ".join(dtype.name for dtype in _TYPES)
+    raise refusal(path, "has a type outside this layout", type(stored).__name__, expected, name)
 
 
-def _checksum(dataset, path, name):
+def _checksum(dataset: Any, path: FilePath, name: str) -> str:
     """The hex digits in the attribute sha256, which must be the only attribute."""
     h5py = _h5py()
     count = h5py.h5a.get_num_attrs(dataset.id)
@@ -299,18 +310,18 @@ def _checksum(dataset, path, name):
     scalar = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
     # A string of variable length has the size of its pointer.
     if not isinstance(stored, h5py.h5t.TypeStringID) or stored.get_size() != 64 or not scalar:
-        raise refusal(path, "sha256 is no string of fixed length 64", expected="64 hex digits", tensor=name)
+        raise refusal(path, "sha256 is not a string of fixed length 64", expected="64 hex digits", tensor=name)
     digits = np.zeros((), "S64")
     attribute.read(digits)
     text = digits.item().decode("latin-1")
     if not re.fullmatch("[0-9a-f]{64}", text):
-        raise refusal(path, "sha256 is no SHA-256", text, "64 hex digits, lower case", name)
+        raise refusal(path, "sha256 is not a SHA-256", text, "64 hex digits, lower case", name)
     return text
 
 
-def _refuse_overlap(places, path, size):
-    """Refuses places outside the file or on top of each other: together they are no larger than the file."""
-    end, last = 0, None
+def _refuse_overlap(places: list[_Place], path: FilePath, size: int) -> None:
+    """Refuses places outside the file, or that share bytes: so together they are no larger than the file."""
+    end, last = 0, ""
     for place in sorted((place for place in places if place.size), key=lambda place: place.offset):
         if place.offset + place.size > size:
             found = f"bytes up to {place.offset + place.size}"
@@ -321,19 +332,19 @@ def _refuse_overlap(places, path, size):
         end, last = place.offset + place.size, place.name
 
 
-def _read(path, place, known):
-    """The array at a place in the file of a known identity, refused unless its bytes are the ones that were written."""
-    with reopened(path, known) as file:
-        array = read_array(file, place.offset, place.shape, place.dtype, path, place.name)
+def _read(file: SharedFile, place: _Place) -> np.ndarray:
+    """The array at a place, refused unless its bytes have the checksum with which they were written."""
+    with file.opened() as reader:
+        array = read_array(reader, place.offset, place.shape, place.dtype, file, place.name)
     found = digest(array)
     if found != place.sha256:
-        raise refusal(path, "checksum does not match: damaged bytes", found, place.sha256, place.name)
+        raise refusal(file, "checksum does not match: damaged bytes", found, place.sha256, place.name)
     return array
 
 
-def _document(path, place, known):
+def _document(file: SharedFile, place: _Place) -> Any:
     """The JSON value at a place."""
     if place.dtype != np.uint8 or len(place.shape) != 1:
         found = f"{place.dtype.name} {place.shape}"
-        raise refusal(path, "document is no text", found, "1-d uint8", place.name)
-    return parse_json(bytes(_read(path, place, known)), path, f"document {place.name!r}")
+        raise refusal(file, "document is not text", found, "1-d uint8", place.name)
+    return parse_json(bytes(_read(file, place)), file, f"document {place.name!r}")

@@ -1,4 +1,4 @@
-"""npz: a zip archive with one .npy file for each array, as np.savez and Google's published weights have it.
+"""npz: a zip archive with one .npy file for each array, as np.savez writes it; Google publishes weights so.
 
     w.npz = a zip archive, see archive.py, of     a/b.npy  c.npy  ...     plain, or deflated (np.savez_compressed)
 
@@ -9,16 +9,20 @@
     +-----------+---------+-----------+------------------------------------------------+--- ---+-------+
                   2 or 3    uint32      Python's notation: type of the items, order, items along each axis
 
-The rules, in the order in which they are checked: those of the archive; a member's name ends in .npy, and what stands
-before is the array's; N fits the member and 10,000 bytes; the header is a dictionary of exactly these three keys; the
-items are numbers or bools, of either byte order, and as long as type and shape say, they are all the rest.  When they
-are read, the CRC-32 of the whole member must be the archive's.
+The rules, in the order in which they are checked:
 
-Two bytes without a meaning, V2, are read as bfloat16, which NumPy does not know and so writes.  Items of Python's
-objects are pickles in a member, and refused like all other types.
+1. Those of the archive (archive.py).
+2. The name of a member ends in .npy; what stands before it is the name of the array.
+3. N is at most 10,000 bytes, and the member holds N bytes of header.
+4. The header is a dictionary of exactly these three keys.
+5. The items are numbers or bools, of either byte order; as many as the shape needs fill the rest of the member.
+6. When a member is read, its CRC-32 is that of the archive.
 
-Not promised: that the arrays are about as large as the file, because zeros deflate to a thousandth.  Whoever reads a
-stranger's file compares its shapes (`npz_header`) with what is expected, and then reads.
+Items of two bytes without a type, V2, are read as bfloat16: NumPy does not know bfloat16 and writes it so.  Items that
+are Python objects are pickles inside a member; they are refused like all other types.
+
+Not promised: that the arrays are about as large as the file: zeros deflate to a thousandth.  Before you read a
+stranger's file, compare its shapes (`npz_header`) with those that you expect.
 Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
 """
 
@@ -27,15 +31,16 @@ import struct
 import zipfile
 import zlib
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple
 
 import numpy as np
 
 from .archive import MAX_MEMBERS, Entry, contents, entries, refuse_name
+from .arrays import bfloat16_to_float32, byte_count, little_endian, raw, refuse_invalid_bool
 from .atomic import write_atomically
+from .errors import FilePath, refusal
 from .kinds import refuse_unreadable, sniff
-from .stored import (Stored, byte_count, identity, little_endian, raw, read_all, refusal, refuse_no_bool, reopened,
-                     widened)
+from .stored import Reader, SharedFile, Stored, read_all, shared
 
 # NumPy's own limit on the text of a header.
 MAX_HEADER = 10_000
@@ -56,17 +61,17 @@ _EXAMPLE = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } and so o
 class Member(NamedTuple):
     """One array of an npz file."""
 
-    dtype: str             # the header's name of the item type, e.g. "<f4"
-    shape: tuple           # items along each axis
-    fortran_order: bool    # whether the first axis runs fastest, not the last
-    header: int            # bytes before the first item
-    entry: Entry           # its place in the archive; entry.size counts header and items
+    dtype: str                 # the header's name of the item type, e.g. "<f4"
+    shape: tuple[int, ...]     # items along each axis
+    fortran_order: bool        # whether the first axis runs fastest, not the last
+    header: int                # bytes before the first item
+    entry: Entry               # its place in the archive; entry.size counts header and items
 
 
-def read_npz(path):
+def read_npz(path: FilePath) -> dict[str, np.ndarray]:
     """Every array of an npz file, in file order: {name: array}.
 
-    Arrays are native-endian, in C order, and own their memory; bfloat16 (V2) is widened to float32, exactly.
+    Arrays are in native byte order, in C order, and own their memory; bfloat16 (V2) becomes float32, exactly.
     Raises FormatError for a file that breaks a rule or a checksum; OSError if it cannot be opened.
 
     >>> import tempfile
@@ -78,8 +83,11 @@ def read_npz(path):
     return read_all(stored_npz(path))
 
 
-def stored_npz(path):
-    """The same with no array read yet: {name: Stored}.  Every rule is checked, but for checksums and bytes of bools.
+def stored_npz(path: FilePath) -> dict[str, Stored]:
+    """Every array of an npz file, none read yet, in file order: {name: Stored}.
+
+    Every rule is checked.  Only checksums, and the bytes of bools, are checked later, when they are read.
+    Raises what `read_npz` raises.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -88,13 +96,13 @@ def stored_npz(path):
     ...     stored["w"].shape, stored["w"].read()
     ((1, 2), array([[1., 2.]], dtype=float32))
     """
-    members, known = _members(path)
-    return {name: Stored(path, name, member.shape, _native(member), partial(_read, path, name, member, known), None)
-            for name, member in members.items()}
+    file = shared(path)
+    return {name: Stored(file.path, name, member.shape, _native(member), partial(_read, file, name, member), None, file)
+            for name, member in npz_header(file).items()}
 
 
-def npz_header(path):
-    """What an npz file holds, in file order: {name: Member}.  Checks what `stored_npz` checks.
+def npz_header(path: FilePath) -> dict[str, Member]:
+    """The type, shape and place of every array, in file order: {name: Member}.  Checks what `stored_npz` checks.
 
     Raises FormatError for a file that breaks a rule; OSError if it cannot be opened.
 
@@ -105,91 +113,27 @@ def npz_header(path):
     ...     member.dtype, member.shape, member.header, member.entry.size
     ('<f4', (3, 2), 128, 152)
     """
-    return _members(path)[0]
-
-
-def _members(path):
-    """Every array's member, checked, and the identity of the file."""
-    # An archive of no arrays has no name by which to be known as an npz.
-    if sniff(path) != "zip":
-        refuse_unreadable(path, "npz")
-    with open(path, "rb") as file:
+    file = shared(path)
+    with file.opened() as reader:
+        # An archive without arrays has no member by which it could be recognized as an npz.
+        if sniff(file) != "zip":
+            refuse_unreadable(file, "npz")
         members = {}
-        for entry in entries(file, path):
+        for entry in entries(reader, file):
             if not entry.name.endswith(SUFFIX):
-                raise refusal(path, "member is no array", expected=f"a name that ends in {SUFFIX}", tensor=entry.name)
+                expected = f"a name that ends in {SUFFIX}"
+                raise refusal(path, "member is not an array", expected=expected, tensor=entry.name)
             name = entry.name[:-len(SUFFIX)]
             refuse_name(path, name)
-            members[name] = _member(file, entry, path, name)
-        return members, identity(file)
+            members[name] = _member(reader, entry, file, name)
+        return members
 
 
-def _member(file, entry, path, name):
-    """A member, after every check that its header allows."""
-    start = b""
-    for piece in contents(file, entry, path):
-        start += piece
-        if len(start) >= 12 + MAX_HEADER:
-            break
-    dtype, fortran_order, shape, header = _header(start, path, name)
-    needed = header + byte_count(shape, _TYPES[dtype], path, name)
-    if needed != entry.size:
-        expected = f"{needed} bytes: a header of {header}, then {dtype} {list(shape)}"
-        raise refusal(path, "member and shape disagree", f"{entry.size} bytes", expected, name)
-    return Member(dtype, shape, fortran_order, header, entry)
-
-
-def _header(start, path, name):
-    """The header at the start of an .npy file: item type, Fortran order, shape, and bytes before the first item."""
-    if start[:8] not in _LENGTH:
-        rule = "is no .npy file of version 1.0, 2.0 or 3.0"
-        raise refusal(path, rule, start[:8], "b'\\x93NUMPY' and the version", name)
-    begin = 8 + _LENGTH[start[:8]]
-    length = int.from_bytes(start[8:begin], "little")
-    text = start[begin:begin + min(length, MAX_HEADER)]
-    if len(text) < length:
-        expected = f"at most {MAX_HEADER}, all in the member"
-        raise refusal(path, "npy header is too long", f"{length} bytes", expected, name)
-    found = _HEADER.fullmatch(text.decode("latin-1"))
-    pairs = dict(zip(found.groups()[::2], found.groups()[1::2])) if found else {}
-    dtype, order, shape = (pairs.get(key, "") for key in ("descr", "fortran_order", "shape"))
-    if not dtype.startswith("'") or order not in ("True", "False") or not shape.startswith("("):
-        raise refusal(path, "npy header is not as NumPy writes it", text, _EXAMPLE, name)
-    if dtype[1:-1] not in _TYPES:
-        raise refusal(path, "dtype is not supported", dtype[1:-1], "one of " + ", ".join(_TYPES), name)
-    return dtype[1:-1], order == "True", tuple(map(int, re.findall("[0-9]+", shape))), begin + length
-
-
-def _native(member):
-    """The type that a member's items are read as."""
-    return np.dtype(np.float32) if member.dtype in _BFLOAT16 else _TYPES[member.dtype].newbyteorder("=")
-
-
-def _read(path, name, member, known):
-    """The array in a member, from the file of a known identity, refused unless its CRC-32 is the archive's."""
-    # An array in Fortran order lies in the file as its transpose does in C order.
-    stored = np.empty(member.shape[::-1] if member.fortran_order else member.shape, _TYPES[member.dtype])
-    memory, at, crc = raw(stored), -member.header, 0
-    with reopened(path, known) as file:
-        for piece in contents(file, member.entry, path):
-            crc = zlib.crc32(piece, crc)
-            items = memoryview(piece)[max(-at, 0):]
-            memory[max(at, 0):max(at, 0) + len(items)] = items
-            at += len(piece)
-    if crc != member.entry.crc:
-        found, expected = f"{crc:08x}", f"{member.entry.crc:08x}"
-        raise refusal(path, "checksum does not match: damaged bytes", found, expected, name)
-    if member.dtype in _BFLOAT16:
-        stored = widened(stored)
-    refuse_no_bool(stored, path, name)
-    return np.asarray(stored.T if member.fortran_order else stored, _native(member), order="C")
-
-
-def write_npz(path, arrays):
-    """Writes {name: array} as an npz file that np.load reads, all or nothing; the same input gives the same bytes.
+def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
+    """Writes {name: array} as an npz file that np.load reads, whole or not at all; the same input gives the same bytes.
 
     Arrays: float16/32/64, (u)int8..64, bool, any layout and byte order; they are stored plain, little-endian, in C
-    order, sorted by name.  A name may have slashes, but be no path out of a folder.
+    order, sorted by name.  A name may have slashes, but must not be a path out of a folder.
     Raises FormatError for a name or dtype that the format cannot hold; OSError if it cannot be written.
 
     >>> import tempfile
@@ -208,15 +152,81 @@ def write_npz(path, arrays):
     with write_atomically(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in stored.items():
             header = _header_bytes(array)
-            # No date, and Unix: the defaults would tell when and where.
+            # A fixed date, and Unix: the defaults depend on the time and on the system.
             member = zipfile.ZipInfo(name + SUFFIX, (1980, 1, 1, 0, 0, 0))
-            member.create_system, member.file_size = 3, len(header) + array.nbytes
+            member.create_system = 3
+            member.file_size = len(header) + array.nbytes
             with archive.open(member, "w") as file:
                 file.write(header)
                 file.write(raw(array))
 
 
-def _header_bytes(array):
+def _member(reader: Reader, entry: Entry, path: FilePath, name: str) -> Member:
+    """A member, after every check that its header allows."""
+    start = b""
+    for piece in contents(reader, entry, path):
+        start += piece
+        if len(start) >= 12 + MAX_HEADER:
+            break
+    dtype, fortran_order, shape, header = _header(start, path, name)
+    needed = header + byte_count(shape, _TYPES[dtype], path, name)
+    if needed != entry.size:
+        expected = f"{needed} bytes: a header of {header}, then {dtype} {list(shape)}"
+        raise refusal(path, "member and shape disagree", f"{entry.size} bytes", expected, name)
+    return Member(dtype, shape, fortran_order, header, entry)
+
+
+def _header(start: bytes, path: FilePath, name: str) -> tuple[str, bool, tuple[int, ...], int]:
+    """The header at the start of an .npy file.  -> item type, Fortran order, shape, bytes before the first item"""
+    if start[:8] not in _LENGTH:
+        rule = "is not an .npy file of version 1.0, 2.0 or 3.0"
+        raise refusal(path, rule, start[:8], "b'\\x93NUMPY' and the version", name)
+    begin = 8 + _LENGTH[start[:8]]
+    length = int.from_bytes(start[8:begin], "little")
+    text = start[begin:begin + min(length, MAX_HEADER)]
+    if len(text) < length:
+        expected = f"at most {MAX_HEADER}, all in the member"
+        raise refusal(path, "npy header is too long", f"{length} bytes", expected, name)
+    found = _HEADER.fullmatch(text.decode("latin-1"))
+    pairs = dict(zip(found.groups()[::2], found.groups()[1::2])) if found else {}
+    dtype, order, shape = (pairs.get(key, "") for key in ("descr", "fortran_order", "shape"))
+    if not dtype.startswith("'") or order not in ("True", "False") or not shape.startswith("("):
+        raise refusal(path, "npy header is not as NumPy writes it", text, _EXAMPLE, name)
+    if dtype[1:-1] not in _TYPES:
+        raise refusal(path, "dtype is not supported", dtype[1:-1], "one of " + ", ".join(_TYPES), name)
+    return dtype[1:-1], order == "True", tuple(map(int, re.findall("[0-9]+", shape))), begin + length
+
+
+def _native(member: Member) -> np.dtype:
+    """The NumPy type of a member's array after it was read."""
+    return np.dtype(np.float32) if member.dtype in _BFLOAT16 else _TYPES[member.dtype].newbyteorder("=")
+
+
+def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
+    """The array in a member, refused unless its CRC-32 is that of the archive."""
+    # An array in Fortran order lies in the file as its transpose does in C order.
+    stored = np.empty(member.shape[::-1] if member.fortran_order else member.shape, _TYPES[member.dtype])
+    crc = 0
+    header = member.header                     # bytes of the header that are still to be skipped
+    filled = 0                                 # bytes of the array that are read
+    memory = raw(stored)
+    with file.opened() as reader:
+        for piece in contents(reader, member.entry, file):
+            crc = zlib.crc32(piece, crc)
+            items = piece[header:]
+            header -= len(piece) - len(items)
+            memory[filled:filled + len(items)] = items
+            filled += len(items)
+    if crc != member.entry.crc:
+        found, expected = f"{crc:08x}", f"{member.entry.crc:08x}"
+        raise refusal(file, "checksum does not match: damaged bytes", found, expected, name)
+    if member.dtype in _BFLOAT16:
+        stored = bfloat16_to_float32(stored)
+    refuse_invalid_bool(stored, file, name)
+    return np.asarray(stored.T if member.fortran_order else stored, _native(member), order="C")
+
+
+def _header_bytes(array: np.ndarray) -> bytes:
     """The header of an array, padded so that its items begin at a multiple of 64 bytes."""
     text = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     text += " " * (-(10 + len(text) + 1) % 64) + "\n"

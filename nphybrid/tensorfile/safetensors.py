@@ -12,25 +12,29 @@
                             "shape": [1000],                  items along each axis, C order; [] is 0-d
                             "data_offsets": [0, 4000]}, ...}  bytes from the start of the buffer
 
-The rules, in the order in which they are checked: N fits the file and 100 MB; the header begins with "{" and
-is UTF-8 JSON, each key once; an entry has exactly its three fields; the span is as long as shape and type
-say; sorted by begin, the arrays fill the buffer from its first byte to the file's last: no gap, no overlap,
-nothing behind.
+The rules, in the order in which they are checked:
+
+1. N is at most 100 MB, and the file holds N bytes of header.
+2. The header begins with "{" and is UTF-8 JSON, each key once.
+3. An entry has exactly its three fields.
+4. data_offsets span as many bytes as shape and dtype need.
+5. Sorted by begin, the arrays fill the buffer from its first byte to the last byte of the file: no gap, no overlap.
+
 Source: the README of huggingface/safetensors, section "Format".
 """
 
-import os
 import struct
 from functools import partial
-from typing import NamedTuple
+from typing import Any, Mapping, NamedTuple, TypeGuard
 
 import numpy as np
 
+from .arrays import bfloat16_to_float32, byte_count, little_endian, raw, refuse_invalid_bool
 from .atomic import write_atomically
 from .documents import json_bytes, parse_json
+from .errors import FilePath, name_trouble, refusal
 from .kinds import refuse_unreadable
-from .stored import (Stored, byte_count, identity, little_endian, name_trouble, raw, read_all, read_array, refusal,
-                     refuse_no_bool, reopened, widened)
+from .stored import Reader, SharedFile, Stored, read_all, read_array, shared
 
 MAX_HEADER = 100_000_000
 
@@ -44,16 +48,16 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items() if name != "BF16"}
 class Entry(NamedTuple):
     """One line of the table of contents."""
 
-    dtype: str      # the format's name of the item type, e.g. "BF16"
-    shape: tuple    # items along each axis
-    begin: int      # first byte, counted from the start of the file
-    end: int        # the byte after the last
+    dtype: str                 # the format's name of the item type, e.g. "BF16"
+    shape: tuple[int, ...]     # items along each axis
+    begin: int                 # first byte, counted from the start of the file
+    end: int                   # the byte after the last
 
 
-def read_safetensors(path):
+def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
     """Every array of a safetensors file, in file order: {name: array}.
 
-    Arrays are native-endian and own their memory; BF16 is widened to float32, exactly.
+    Arrays are in native byte order and own their memory; BF16 becomes float32, exactly.
     Raises FormatError for a file that breaks a rule, before any array is allocated; OSError if it cannot be
     opened.
 
@@ -66,8 +70,11 @@ def read_safetensors(path):
     return read_all(stored_safetensors(path))
 
 
-def stored_safetensors(path):
-    """The same with no array read yet: {name: Stored}.  Every rule is checked, but for the bytes of a BOOL.
+def stored_safetensors(path: FilePath) -> dict[str, Stored]:
+    """Every array of a safetensors file, none read yet, in file order: {name: Stored}.
+
+    Every rule is checked.  Only the bytes of a BOOL, 0 or 1, are checked later, when they are read.
+    Raises what `read_safetensors` raises.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -76,15 +83,13 @@ def stored_safetensors(path):
     ...     stored["w"].shape, stored["w"].read()
     ((1, 2), array([[1., 2.]], dtype=float32))
     """
-    refuse_unreadable(path, "safetensors")
-    with open(path, "rb") as file:
-        entries, _ = _header(file, path)
-        known = identity(file)
-    return {name: Stored(path, name, entry.shape, _native(entry), partial(_read, path, name, entry, known), None)
+    file = shared(path)
+    entries, _ = safetensors_header(file)
+    return {name: Stored(file.path, name, entry.shape, _native(entry), partial(_read, file, name, entry), None, file)
             for name, entry in entries.items()}
 
 
-def safetensors_header(path):
+def safetensors_header(path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:
     """The table of contents, in file order, and the metadata: ({name: Entry}, {string: string}).
 
     Checks every rule of the format, as `read_safetensors` does, and reads no array.
@@ -96,93 +101,14 @@ def safetensors_header(path):
     ...     safetensors_header(folder + "/m.safetensors")
     ({'w': Entry(dtype='F32', shape=(3, 2), begin=96, end=120)}, {'format': 'pt'})
     """
-    refuse_unreadable(path, "safetensors")
-    with open(path, "rb") as file:
-        return _header(file, path)
+    file = shared(path)
+    with file.opened() as reader:
+        refuse_unreadable(file, "safetensors")
+        return _header(reader, file)
 
 
-def _header(file, path):
-    """Reads and checks an open file from its first byte to its first array."""
-    size = os.fstat(file.fileno()).st_size
-    if size < 8:
-        raise refusal(path, "is too short for a safetensors file", f"{size} bytes", "at least 8")
-    (length,) = struct.unpack("<Q", file.read(8))
-    if length > MAX_HEADER:
-        rule = "header length is over the format's limit: not a safetensors file?"
-        raise refusal(path, rule, length, f"at most {MAX_HEADER} bytes")
-    if 8 + length > size:
-        raise refusal(path, "ends inside its header: truncated?", f"{size} bytes", f"at least {8 + length}")
-    text = file.read(length)
-    if not text.startswith(b"{"):
-        raise refusal(path, "header does not begin with '{': not a safetensors file?", text[:16], "b'{'")
-    document = parse_json(text, path, "header")
-    metadata = _metadata(document.pop("__metadata__", {}), path)
-    entries = {name: _entry(value, path, name, 8 + length) for name, value in document.items()}
-    return _in_file_order(entries, path, 8 + length, size), metadata
-
-
-def _metadata(value, path):
-    """The optional free-form notes, a flat map of strings."""
-    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
-        raise refusal(path, "__metadata__ is no map of strings", value, "string -> string")
-    return value
-
-
-def _entry(value, path, name, start):
-    """One checked entry; `start` is the buffer's first byte."""
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        found = list(value) if isinstance(value, dict) else value
-        raise refusal(path, "entry has other fields", found, "exactly dtype, shape, data_offsets", name)
-    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(dtype, str) or dtype not in _TYPES:
-        raise refusal(path, "dtype is not supported", dtype, "one of " + ", ".join(_TYPES), name)
-    if not _counts(shape):
-        raise refusal(path, "shape is no list of counts", shape, "non-negative integers", name)
-    if not _counts(offsets) or len(offsets) != 2:
-        raise refusal(path, "data_offsets is no pair of counts", offsets, "[begin, end]", name)
-    begin, end = offsets
-    needed = byte_count(shape, _TYPES[dtype], path, name)
-    if end - begin != needed:
-        found, expected = f"{offsets}, {end - begin} bytes", f"{needed} bytes for {dtype} {shape}"
-        raise refusal(path, "data_offsets and shape disagree", found, expected, name)
-    return Entry(dtype, tuple(shape), start + begin, start + end)
-
-
-def _counts(value):
-    """Whether this is a list of non-negative integers; Python counts True among them, the format does not."""
-    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
-
-
-def _in_file_order(entries, path, start, size):
-    """The entries sorted by place, refused unless they fill the file from `start` to `size`."""
-    entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
-    filled = start
-    for name, entry in entries.items():
-        if entry.begin != filled:
-            rule = "leaves a gap" if entry.begin > filled else "overlaps the array before it"
-            raise refusal(path, rule, f"begin {entry.begin - start}", f"begin {filled - start}", name)
-        filled = entry.end
-    if filled != size:
-        rule = "ends inside its arrays: truncated?" if filled > size else "has bytes behind the last array"
-        raise refusal(path, rule, f"{size} bytes", f"{filled}")
-    return entries
-
-
-def _native(entry):
-    """The type that an entry's items are read as."""
-    return np.dtype(np.float32) if entry.dtype == "BF16" else _TYPES[entry.dtype].newbyteorder("=")
-
-
-def _read(path, name, entry, known):
-    """The array that an entry describes, from the file of a known identity."""
-    with reopened(path, known) as file:
-        stored = read_array(file, entry.begin, entry.shape, _TYPES[entry.dtype], path, name)
-    refuse_no_bool(stored, path, name)
-    return widened(stored) if entry.dtype == "BF16" else stored
-
-
-def write_safetensors(path, arrays, metadata=None):
-    """Writes {name: array} as a safetensors file, all or nothing; the same input gives the same bytes.
+def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
+    """Writes {name: array} as a safetensors file, whole or not at all; the same input gives the same bytes.
 
     `metadata` maps strings to strings.  Arrays: float16/32/64, (u)int8..64, bool, any layout and byte order.
     Raises FormatError for a name, dtype or metadata that the format cannot hold; OSError if it cannot be
@@ -208,11 +134,91 @@ def write_safetensors(path, arrays, metadata=None):
             file.write(raw(stored[name]))
 
 
-def _header_bytes(arrays, metadata, path):
-    """The header of arrays in this order, padded with spaces so that the buffer begins at a multiple of 8."""
+def _header(reader: Reader, path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:
+    """Reads and checks a file from its first byte to its first array."""
+    size = reader.size()
+    if size < 8:
+        raise refusal(path, "is too short for a safetensors file", f"{size} bytes", "at least 8")
+    (length,) = struct.unpack("<Q", reader.read(8))
+    if length > MAX_HEADER:
+        rule = "header length is over the format's limit: not a safetensors file?"
+        raise refusal(path, rule, length, f"at most {MAX_HEADER} bytes")
+    if 8 + length > size:
+        raise refusal(path, "ends inside its header: truncated?", f"{size} bytes", f"at least {8 + length}")
+    text = reader.read(length)
+    if not text.startswith(b"{"):
+        raise refusal(path, "header does not begin with '{': not a safetensors file?", text[:16], "b'{'")
+    document = parse_json(text, path, "header")
+    metadata = _metadata(document.pop("__metadata__", {}), path)
+    entries = {name: _entry(value, path, name, 8 + length) for name, value in document.items()}
+    return _in_file_order(entries, path, 8 + length, size), metadata
+
+
+def _metadata(value: Any, path: FilePath) -> dict[str, str]:
+    """The optional metadata, an object of strings."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise refusal(path, "__metadata__ is not an object of strings", value, "string -> string")
+    return value
+
+
+def _entry(value: Any, path: FilePath, name: str, start: int) -> Entry:
+    """One checked entry; `start` is the first byte of the buffer."""
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        found = list(value) if isinstance(value, dict) else value
+        raise refusal(path, "entry has other fields", found, "exactly dtype, shape, data_offsets", name)
+    dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _TYPES:
+        raise refusal(path, "dtype is not supported", dtype, "one of " + ", ".join(_TYPES), name)
+    if not _counts(shape):
+        raise refusal(path, "shape is not a list of counts", shape, "non-negative integers", name)
+    if not _counts(offsets) or len(offsets) != 2:
+        raise refusal(path, "data_offsets is not a pair of counts", offsets, "[begin, end]", name)
+    begin, end = offsets
+    needed = byte_count(shape, _TYPES[dtype], path, name)
+    if end - begin != needed:
+        found, expected = f"{offsets}, {end - begin} bytes", f"{needed} bytes for {dtype} {shape}"
+        raise refusal(path, "data_offsets and shape disagree", found, expected, name)
+    return Entry(dtype, tuple(shape), start + begin, start + end)
+
+
+def _counts(value: Any) -> TypeGuard[list[int]]:
+    """Whether this is a list of non-negative integers.  True is an int in Python, but not in the format."""
+    return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
+
+
+def _in_file_order(entries: dict[str, Entry], path: FilePath, start: int, size: int) -> dict[str, Entry]:
+    """The entries sorted by place, refused unless they fill the file from byte `start` to `size`."""
+    entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
+    filled = start
+    for name, entry in entries.items():
+        if entry.begin != filled:
+            rule = "leaves a gap" if entry.begin > filled else "overlaps the array before it"
+            raise refusal(path, rule, f"begin {entry.begin - start}", f"begin {filled - start}", name)
+        filled = entry.end
+    if filled != size:
+        rule = "ends inside its arrays: truncated?" if filled > size else "has bytes after the last array"
+        raise refusal(path, rule, f"{size} bytes", f"{filled}")
+    return entries
+
+
+def _native(entry: Entry) -> np.dtype:
+    """The NumPy type of an entry's array after it was read."""
+    return np.dtype(np.float32) if entry.dtype == "BF16" else _TYPES[entry.dtype].newbyteorder("=")
+
+
+def _read(file: SharedFile, name: str, entry: Entry) -> np.ndarray:
+    """The array that an entry describes."""
+    with file.opened() as reader:
+        array = read_array(reader, entry.begin, entry.shape, _TYPES[entry.dtype], file, name)
+    refuse_invalid_bool(array, file, name)
+    return bfloat16_to_float32(array) if entry.dtype == "BF16" else array
+
+
+def _header_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: FilePath) -> bytes:
+    """The header of arrays in this order, padded with spaces so that the buffer begins at a multiple of 8 bytes."""
     if any(name_trouble(text) for pair in metadata.items() for text in pair):
-        raise refusal(path, "__metadata__ is no map of strings", metadata, "string -> string")
-    document = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+        raise refusal(path, "__metadata__ is not an object of strings", metadata, "string -> string")
+    document: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     begin = 0
     for name, array in arrays.items():
         offsets = [begin, begin + array.nbytes]

@@ -5,28 +5,32 @@
     model-00001-of-00002.safetensors
     model-00002-of-00002.safetensors
 
-The index and the shards must agree exactly: what one names, the other has, once.  `metadata` is not used:
-writers have put wrong and fractional sizes there.
+The index and the shards must agree exactly: every array that the index names lies in the shard that it names, and
+the shards hold no other.  `metadata` is not used: some writers put wrong or fractional sizes there.
 """
 
 import os
 from pathlib import Path
+from typing import Mapping
+
+import numpy as np
 
 from ..text import name_list
 from .documents import parse_json
+from .errors import FilePath, refusal
 from .kinds import refuse_unreadable
 from .safetensors import MAX_HEADER, stored_safetensors
-from .stored import read_all, refusal
+from .stored import Stored, read_all, shared
 
 
-def read_sharded(index_path):
+def read_sharded(index_path: FilePath) -> dict[str, np.ndarray]:
     """Every array of a sharded model, shard by shard: {name: array}.
 
     All headers are checked against the index before the first array is read.
-    Raises FormatError if the index or a shard is malformed, if they disagree, or if a shard lies elsewhere
-    than beside the index; OSError if the index cannot be opened.
+    Raises FormatError if the index or a shard is malformed, if they disagree, or if a shard does not lie beside the
+    index; OSError if the index cannot be opened.
 
-    >>> import tempfile, numpy as np
+    >>> import tempfile
     >>> from nphybrid.tensorfile import write_json, write_safetensors
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_safetensors(folder + "/one.safetensors", {"a": np.float32(1)})
@@ -38,48 +42,52 @@ def read_sharded(index_path):
     return read_all(stored_sharded(index_path))
 
 
-def stored_sharded(index_path):
-    """The same with no array read yet: {name: Stored}."""
+def stored_sharded(index_path: FilePath) -> dict[str, Stored]:
+    """Every array of a sharded model, none read yet, shard by shard: {name: Stored}.
+
+    Raises what `read_sharded` raises.
+    """
     weight_map = _weight_map(index_path)
     shards = {shard: _beside(index_path, shard) for shard in sorted(set(weight_map.values()))}
-    held = {shard: stored_safetensors(path) for shard, path in shards.items()}
-    _compare(index_path, weight_map, held)
-    return {name: array for arrays in held.values() for name, array in arrays.items()}
+    arrays_of = {shard: stored_safetensors(path) for shard, path in shards.items()}
+    _refuse_disagreement(index_path, weight_map, arrays_of)
+    return {name: array for arrays in arrays_of.values() for name, array in arrays.items()}
 
 
-def shard_names(index_path):
-    """The names of the files that have to lie beside an index, each once.  -> sorted list
+def shard_names(index_path: FilePath) -> list[str]:
+    """The names of the files that have to lie beside an index, each once, sorted.
 
-    Raises FormatError for a malformed index, and for a name with a folder in it or of another ending.
+    Raises FormatError for a malformed index, and for a name that is a path or does not end in .safetensors.
     """
     return sorted(set(_weight_map(index_path).values()))
 
 
-def _weight_map(path):
+def _weight_map(path: FilePath) -> dict[str, str]:
     """The checked part of the index: tensor name -> shard name."""
-    refuse_unreadable(path, "json")
-    size = os.path.getsize(path)
-    if size > MAX_HEADER:
-        raise refusal(path, "is too long for an index", f"{size} bytes", f"at most {MAX_HEADER}")
-    document = parse_json(Path(path).read_bytes(), path, "index")
+    file = shared(path)
+    with file.opened() as reader:
+        refuse_unreadable(file, "json")
+        if reader.size() > MAX_HEADER:
+            raise refusal(path, "is too long for an index", f"{reader.size()} bytes", f"at most {MAX_HEADER}")
+        document = parse_json(reader.read(MAX_HEADER), path, "index")
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise refusal(path, "is JSON, but no index of shards", document, "an object with a weight_map")
+        raise refusal(path, "is JSON, but not an index of shards", document, "an object with a weight_map")
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str):
-            raise refusal(path, "shard is no file name", shard, "a string", tensor)
+            raise refusal(path, "shard is not a file name", shard, "a string", tensor)
         if set(shard) & set("/\\:") or not shard.isprintable() or not shard.endswith(".safetensors"):
-            raise refusal(path, "shard is no plain file name", shard, "model-00001-of-00002.safetensors")
+            raise refusal(path, "shard is not a plain file name", shard, "model-00001-of-00002.safetensors")
     return weight_map
 
 
-def _beside(index_path, shard):
-    """The path of a shard: a file in the index's folder, or a link to where a linked index lies.
+def _beside(index: FilePath, shard: str) -> Path:
+    """The path of a shard: a file in the index's folder, or a link to the folder that a linked index lies in.
 
-    The second is the cache of the Hugging Face hub: index and shards are links into one folder, blobs, where a blob may
-    itself be a link, to one that several models share: blobs/ab/HASH three folders up.
+    Such links are how the cache of the Hugging Face hub looks: index and shards are links into one folder, blobs. A
+    blob may itself be a link, to one that several models share: blobs/ab/HASH, three folders up.
     """
-    index_path = Path(index_path)
+    index_path = Path(index)
     path, target = index_path.parent / shard, Path(os.path.realpath(index_path)).parent
     home = Path(os.path.realpath(path)).parent
     shared = target.name == "blobs" and home.parent == target.parent.parent / "blobs"
@@ -90,18 +98,19 @@ def _beside(index_path, shard):
     return path
 
 
-def _compare(index_path, weight_map, held):
+def _refuse_disagreement(index_path: FilePath, weight_map: dict[str, str],
+                         arrays_of: Mapping[str, Mapping[str, Stored]]) -> None:
     """Refuses an index and shards that do not name the same arrays, each once."""
-    shards_of = {}
-    for shard, names in held.items():
+    shards_of: dict[str, list[str]] = {}
+    for shard, names in arrays_of.items():
         for name in names:
             shards_of.setdefault(name, []).append(shard)
-    strays = {name for name, among in shards_of.items() if weight_map.get(name) not in among}
+    elsewhere = {name for name, among in shards_of.items() if weight_map.get(name) not in among}
     for rule, names in {
-        "the index promises what no shard holds": weight_map.keys() - shards_of.keys(),
-        "shards hold what the index does not name": shards_of.keys() - weight_map.keys(),
+        "the index names arrays that no shard holds": weight_map.keys() - shards_of.keys(),
+        "the shards hold arrays that the index does not name": shards_of.keys() - weight_map.keys(),
         "the same array is in several shards": {name for name, among in shards_of.items() if len(among) > 1},
-        "the index names the wrong shard": strays,
+        "the index names the wrong shard": elsewhere,
     }.items():
         if names:
             raise refusal(index_path, f"{rule} ({len(names)}): {name_list(names)}")

@@ -1,153 +1,203 @@
-"""What every format needs: the error, strict JSON, little-endian bytes, and writing all or nothing."""
+"""Arrays that stay in their file until they are read, and the file, opened once for all who read from it.
 
-import hashlib
-import math
+    file = SharedFile("model.h5")
+    with file.opened() as reader:          opens the file
+        with file.opened() as second:      the same handle, a position of its own
+            ...
+    with file.opened() as reader:          opens it again: is it still the file of the first time?
+
+Every time a block begins or ends, the file is compared with the one that was opened first: device, inode, size, and the
+time of the last change.  A file that was replaced or written to in between is refused with a FormatError.
+"""
+
 import os
-from contextlib import contextmanager
+import stat
+import threading
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Callable
+from typing import IO, Any, Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
-from ..text import shortened
+from .arrays import raw
+from .errors import FilePath, refusal
 
-# NumPy's own limits: more axes, or more bytes than a signed 64-bit address reaches, cannot be an array.
-MAX_AXES = 64
-MAX_BYTES = 2**63 - 1
+# Of systems without `preadv`: one reader at a time moves the position of a file and reads.
+_NO_PREADV = threading.Lock()
 
 
-class FormatError(ValueError):
-    """A file that breaks a rule of its format, or that is no weight file at all.
+class SharedFile:
+    """A file at a path.  It is open as long as at least one `opened` block runs, in any thread.
 
-    The message names the file, the tensor where there is one, the rule, what was found and what was expected.
+    Every function of this package that takes a path also takes a SharedFile.
 
-    >>> print(refusal("model.safetensors", "does not fill its bytes", 12, 16, tensor="head.bias"))
-    model.safetensors: tensor 'head.bias': does not fill its bytes: found 12, expected 16
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = os.path.join(folder, "answer.txt")
+    ...     with open(path, "w") as file:
+    ...         _ = file.write("42, of course")
+    ...     shared = SharedFile(path)
+    ...     with shared.opened() as one, shared.opened() as other:
+    ...         one.read(4), other.read(2), one.read(9)
+    (b'42, ', b'42', b'of course')
     """
 
+    def __init__(self, path: FilePath):
+        self.path = os.fspath(path)                        # as it was given, for messages
+        self.absolute = os.path.abspath(self.path)         # so that a change of the working folder does not matter
+        self.kind: str | None = None           # set by `kinds.sniff`
+        self._first: tuple | None = None       # what `_state` returned when the file was opened first
+        self._file: IO[bytes] | None = None
+        self._users = 0
+        self._lock = threading.Lock()
 
-def refusal(path, rule, found=None, expected=None, tensor=None):
-    """The FormatError for one broken rule, ready to raise; what was found is shortened and escaped."""
-    where = f"{os.fspath(path)}: " + ("" if tensor is None else f"tensor {shortened(tensor)}: ")
-    found = "" if found is None else f": found {shortened(found)}"
-    expected = "" if expected is None else f", expected {expected}"
-    return FormatError(where + rule + found + expected)
+    def __fspath__(self) -> str:
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+    @contextmanager
+    def opened(self) -> Iterator["Reader"]:
+        """A Reader at the first byte of the open file.
+
+        Raises OSError if the file cannot be opened; FormatError if it is not a regular file, or is not the one that
+        was opened first, or was written to since then.
+        """
+        with self._lock:
+            if self._file is None:
+                _refuse_irregular(self)
+                self._file = open(self.absolute, "rb")
+            self._users += 1
+        try:
+            self._refuse_changed()
+            yield Reader(self._file)
+            self._refuse_changed()
+        finally:
+            with self._lock:
+                self._users -= 1
+                if not self._users:
+                    self._file.close()
+                    self._file = None
+
+    def _refuse_changed(self) -> None:
+        """Refuses a file that is not the first one, unchanged.  The open file and the path are each compared."""
+        assert self._file is not None
+        state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.absolute))
+        with self._lock:
+            self._first = self._first or state
+        if state != self._first:
+            raise refusal(self.path, "was replaced or written to while it was read")
 
 
-# ---------------------------------------------------------------- JSON
+class Reader:
+    """A position in an open file.  Several readers of one file may be used at once, each in its own thread."""
 
-# ---------------------------------------------------------------- arrays and bytes
+    def __init__(self, file: IO[bytes]):
+        self._file = file
+        self._position = 0
 
-def byte_count(shape, dtype, path, tensor):
-    """Bytes of an array of this shape, refused beyond NumPy's limits; a zero does not excuse a huge axis."""
-    # The axes first: a product of many long integers takes for ever.
-    nonzero = math.prod(n for n in shape if n) * dtype.itemsize if len(shape) <= MAX_AXES else MAX_BYTES + 1
-    if nonzero > MAX_BYTES:
-        limits = f"at most {MAX_AXES} axes and 2**63 - 1 bytes"
-        raise refusal(path, "shape is too large for an array", list(shape), limits, tensor)
-    return 0 if 0 in shape else nonzero
+    def size(self) -> int:
+        """The size of the file in bytes."""
+        return os.fstat(self._file.fileno()).st_size
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the position, as the method of a file does."""
+        start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size()}[whence]
+        self._position = start + offset
+        return self._position
+
+    def readinto(self, memory: memoryview) -> int:
+        """Fills writable memory from the position on.  -> bytes read: fewer only at the end of the file"""
+        count = 0
+        # Linux reads at most 2 GiB in one call.
+        while count < len(memory) and (read := self._read_once_into(memory[count:])):
+            count += read
+            self._position += read
+        return count
+
+    def read(self, count: int) -> bytes:
+        """The next bytes, as many as asked for or as the file has."""
+        memory = bytearray(max(0, min(count, self.size() - self._position)))
+        return bytes(memoryview(memory)[:self.readinto(memoryview(memory))])
+
+    def _read_once_into(self, memory: memoryview) -> int:
+        """One system call that does not move the file's own position; where there is none, one reader at a time."""
+        if hasattr(os, "preadv"):
+            return os.preadv(self._file.fileno(), [memory], self._position)
+        with _NO_PREADV:
+            self._file.seek(self._position)
+            return self._file.readinto(memory)       # type: ignore[attr-defined]
 
 
-def read_array(file, offset, shape, dtype, path, tensor):
-    """The array stored at `offset` of an open file, in native byte order and memory of its own.
-
-    Side effect: moves the file's position.  The caller has checked that the bytes exist; a file that was cut
-    since then is still noticed here.
-    """
-    array = np.empty(shape, dtype)
-    memory = array.reshape(-1).view(np.uint8)
-    file.seek(offset)
-    count = file.readinto(memory.data) if memory.size else 0
-    if count < memory.size:
-        raise refusal(path, "the file ends inside the array", count, f"{memory.size} bytes", tensor)
-    return array.astype(dtype.newbyteorder("="), copy=False)
+def shared(path: FilePath) -> SharedFile:
+    """The SharedFile of a path, or the SharedFile itself."""
+    return path if isinstance(path, SharedFile) else SharedFile(path)
 
 
-def widened(halves):
-    """bfloat16, as uint16 of any byte order, -> float32, exactly: it is the upper half of one."""
-    wide = halves.astype(np.uint32)
-    # In place: an operator would make a scalar of a 0-d array.
-    wide <<= 16
-    return wide.view(np.float32)
+def _refuse_irregular(file: SharedFile) -> None:
+    """Refuses a folder, a pipe or a device.  (Opening a pipe could wait for ever.)"""
+    mode = os.stat(file.absolute).st_mode
+    if not stat.S_ISREG(mode):
+        raise refusal(file, "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a regular file")
 
 
-def refuse_no_bool(array, path, tensor):
-    """Refuses bytes other than 0 and 1 in a bool array: undefined behaviour, NumPy counts them as themselves here and
-    there.
-    """
-    if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
-        raise refusal(path, "a BOOL is neither 0 nor 1", int(array.view(np.uint8).max()), "0 or 1", tensor)
+def _identity(status: os.stat_result) -> tuple:
+    """What differs between a file and one that replaced it, or itself after it was written to."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
 class Stored:
     """An array that lies in a file: its place is checked, its bytes are not read yet.
 
-    `read` and np.asarray read them, each time anew, into memory of their own; any thread may. Both raise
-    FormatError for bytes that break a rule, or if the file was replaced or written to in the meantime.
+    `read` and np.asarray read the bytes, again at every call, into new memory; any thread may call them. Both raise
+    FormatError for bytes that break a rule, or if the file was replaced or written to since it was checked.
     """
 
     path: str
     name: str
-    shape: tuple
-    dtype: np.dtype           # of what is read: native, BF16 widened
-    read: Callable            # () -> array
-    sha256: str | None        # of the bytes, where the file tells
+    shape: tuple[int, ...]
+    dtype: np.dtype                         # of the result of `read`: native byte order; float32 where BF16 is stored
+    read: Callable[[], np.ndarray]
+    sha256: str | None                      # of the bytes, where the file states it
+    file: SharedFile | None = None          # what `kept_open` opens
 
-    def __array__(self, dtype=None, copy=None):
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self.read(), dtype)
 
 
-def read_all(stored):
-    """{name: Stored} -> {name: array}"""
-    return {name: array.read() for name, array in stored.items()}
-
-
-def identity(file):
-    """What tells an open file from the one that stood at its path before, or from itself before it was written to."""
-    state = os.fstat(file.fileno())
-    return state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns
-
-
 @contextmanager
-def reopened(path, known):
-    """The file at a path, open, refused unless it is still the one of this identity."""
-    with open(path, "rb") as file:
-        if identity(file) != known:
-            raise refusal(path, "was replaced or written to while it was read")
-        yield file
-        if identity(file) != known:
-            raise refusal(path, "was written to while it was read")
+def kept_open(arrays: Iterable[Any]) -> Iterator[None]:
+    """Until the block ends, the files of these arrays stay open: each is opened once, not once for every array.
+
+    Arrays that are not Stored are ignored. Raises what `SharedFile.opened` raises.
+    """
+    files = dict.fromkeys(array.file for array in arrays if isinstance(array, Stored))
+    with ExitStack() as blocks:
+        for file in files:
+            if file is not None:
+                blocks.enter_context(file.opened())
+        yield
 
 
-def digest(array):
-    """SHA-256 of an array's bytes as files hold them, in hex."""
-    return hashlib.sha256(raw(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))).hexdigest()
+def read_all(stored: Mapping[str, Stored]) -> dict[str, np.ndarray]:
+    """{name: Stored} -> {name: array}"""
+    with kept_open(stored.values()):
+        return {name: array.read() for name, array in stored.items()}
 
 
-def little_endian(array, path, tensor):
-    """An array as files hold it: little-endian, C order, same shape."""
-    array = np.asarray(array)
-    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
-        raise refusal(path, "cannot store this dtype", str(array.dtype), "a float, integer or bool", tensor)
-    # np.ascontiguousarray would make a 0-d array 1-d.
-    return np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+def read_array(reader: Reader, offset: int, shape: tuple[int, ...], dtype: np.dtype, path: FilePath,
+               tensor: str) -> np.ndarray:
+    """The array stored at `offset` of an open file, in native byte order and new memory.
 
-
-def raw(array):
-    """The bytes of a C-contiguous array, without a copy (a memoryview cannot cast a zero-size array)."""
-    return array.reshape(-1).view(np.uint8).data
-
-
-def name_trouble(name):
-    """Why a string cannot name an array in any format, or None."""
-    if not isinstance(name, str):
-        return "a name must be a string"
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return "a name must be valid Unicode"
-    return None
-
-
-# ---------------------------------------------------------------- all or nothing
+    Side effect: moves the reader's position.  The caller has checked that the bytes exist; a file that was cut
+    since then is still refused here.
+    """
+    array = np.empty(shape, dtype)
+    memory = raw(array)
+    reader.seek(offset)
+    count = reader.readinto(memory)
+    if count < len(memory):
+        raise refusal(path, "the file ends inside the array", count, f"{len(memory)} bytes", tensor)
+    return array.astype(dtype.newbyteorder("="), copy=False)

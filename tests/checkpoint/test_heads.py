@@ -58,7 +58,7 @@ KERNEL, BIAS = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
     ({"state": None}, "state of the head"), ({"made": []}, "made of the head"), ({"more": 1}, "expected an object of"),
     ({"kernel": np.zeros((3, 3), np.float32)}, "do not fit"), ({"bias": np.zeros((1, 2), np.float32)}, "do not fit"),
     ({"kernel": np.zeros(6, np.float32)}, "do not fit"), ({"bias": np.zeros(2)}, "bias is float64"),
-    ({"kernel": np.float32([[0, 1], [np.nan, 0], [0, 0]])}, "not finite"), ({"extra": BIAS}, "is no head: it holds"),
+    ({"kernel": np.float32([[0, 1], [np.nan, 0], [0, 0]])}, "not finite"), ({"extra": BIAS}, "is not a head: it holds"),
 ])
 def test_files_that_break_a_rule_are_refused(change, told, tmp_path):
     arrays = {"kernel": KERNEL, "bias": BIAS} | {k: v for k, v in change.items() if isinstance(v, np.ndarray)}
@@ -71,7 +71,7 @@ def test_files_that_break_a_rule_are_refused(change, told, tmp_path):
 
 def test_a_model_is_no_head_and_a_bad_head_is_not_written(tmp_path):
     network("vit").save(tmp_path / "m.h5")
-    with pytest.raises(FormatError, match="is no head"):
+    with pytest.raises(FormatError, match="is not a head"):
         read_head(tmp_path / "m.h5")
     with pytest.raises(FormatError, match="none of them twice"):
         write_head(tmp_path / "head.h5", Head(KERNEL, BIAS, ["a", "a"], None, "norm", "token", {}))

@@ -224,7 +224,7 @@ def test_an_index_that_reaches_out_of_its_folder_is_refused(served, files, pytho
     served.models[NAME]["main"] = {"config.json": files[1]["config.json"],
                                    "model.safetensors.index.json": json.dumps(index).encode()}
     done = python("-m", "nphybrid", "convert", NAME, "m.h5")
-    assert done.returncode == 3 and "shard is no plain file name: found '../../../x.safetensors'" in done.stderr
+    assert done.returncode == 3 and "shard is not a plain file name: found '../../../x.safetensors'" in done.stderr
     assert got(served) == ["config.json", "model.safetensors.index.json"]
 
 

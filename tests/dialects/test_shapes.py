@@ -123,14 +123,14 @@ def test_an_array_with_and_without_a_prefix(tmp_path):
     ({"architecture": "test_vit"}, "expected a plain ViT"),
     ({"model_args": {"global_pool": "max"}}, "global_pool 'max'"),
     ({"model_args": {"class_token": False}}, "which have a cls_token"),
-    ({"label_names": "abc"}, "label_names of its config.json is no list of strings"),
+    ({"label_names": "abc"}, "label_names of its config.json is not a list of strings"),
     ({"global_pool": "map"}, "global_pool 'map'; expected 'token' or 'avg'"),
     ({"global_pool": ""}, "global_pool ''"),
-    ({"model_args": {"qk_norm": True, "num_heads": 1}}, "builds the network with qk_norm, which is not supported"),
+    ({"model_args": {"qk_norm": True, "num_heads": 1}}, "has the model_args qk_norm, which are not supported"),
     ({"model_args": [1]}, "looks like timm vit"), ({"pretrained_cfg": "x"}, "looks like timm vit"),
     ({"pretrained_cfg": {"crop_pct": 7}}, "crop_pct must be a number above 0"),
     ({"pretrained_cfg": {"interpolation": "random"}}, "interpolation must be one of"),
-    ({"label_names": 3}, "no list of strings"),
+    ({"label_names": 3}, "not a list of strings"),
     ({"label_names": ["a", "b"]}, "num_labels is 3, but id2label has 2 names")])
 def test_a_card_that_cannot_be_right(folder, card, told):
     with pytest.raises(ValueError, match=told):
@@ -138,7 +138,7 @@ def test_a_card_that_cannot_be_right(folder, card, told):
 
 
 @pytest.mark.parametrize("changes, told", [
-    ({"pos_embed": (1, 4, 64)}, "3 patches is no square grid"),                  # a table without the class token
+    ({"pos_embed": (1, 4, 64)}, "3 patches, which is not a square grid"),                  # a table without the class token
     ({"blocks.0.ls1.gamma": (64,)}, "unexpected: blocks.0.ls1.gamma"),           # layer scale
     ({"dist_token": (1, 1, 64)}, "unexpected: dist_token"), ({"norm_pre.weight": (64,)}, "unexpected: norm_pre.weight"),
     ({"blocks.0.mlp.fc2.bias": None}, r"missing: blocks.0.mlp.fc2.bias \[64\]"),

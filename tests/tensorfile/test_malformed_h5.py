@@ -147,7 +147,7 @@ def crowd(file, folder):
 
 
 HOSTILE = {
-    **{f"{link.__name__} link as {at}": (linked(link, at), "is a link to elsewhere")
+    **{f"{link.__name__} link as {at}": (linked(link, at), "is a link to another place")
        for link in (soft, external, dangling) for at in ("array", "document", "group", "parent")},
     "virtual dataset": (virtual, "compact, chunked or virtual"),
     "external raw storage": (raw_storage, "keeps its bytes in another file"),
@@ -174,20 +174,20 @@ HOSTILE = {
     "checksum too long": (attribute(np.bytes_(ZEROS + "0")), "fixed length 64"),
     "checksum in a list": (attribute(np.array([ZEROS], "S64")), "fixed length 64"),
     "checksum a number": (attribute(3), "fixed length 64"),
-    "checksum in capitals": (attribute(np.bytes_(ZEROS.upper())), "no SHA-256"),
+    "checksum in capitals": (attribute(np.bytes_(ZEROS.upper())), "not a SHA-256"),
     "checksum of another array": (attribute(np.bytes_("0" * 64)), "checksum does not match"),
     "two names": (alias, "one object has two names"),
     "two names of nothing": (empty_alias, "one object has two names"),
     "group in itself": (cycle, "one object has two names"),
     "root in itself": (root_cycle, "one object has two names"),
-    "group among arrays": (group_among_arrays, "is no dataset"),
-    "group among documents": (group_among_documents, "is no dataset"),
-    "named type": (named_type, "is no dataset"),
+    "group among arrays": (group_among_arrays, "is not a dataset"),
+    "group among documents": (group_among_documents, "is not a dataset"),
+    "named type": (named_type, "is not a dataset"),
     "no group": (no_group, "has no group 'nphybrid'"),
     "group a dataset": (group_a_dataset, "has no group 'nphybrid'"),
     "20,002 objects": (crowd, "too many objects"),
-    "document of floats": (document(np.zeros(4, "f4")), "document is no text"),
-    "document in 2-d": (document(np.zeros((2, 2), "u1")), "document is no text"),
+    "document of floats": (document(np.zeros(4, "f4")), "document is not text"),
+    "document in 2-d": (document(np.zeros((2, 2), "u1")), "document is not text"),
     "document empty": (text(b""), "not valid JSON"),
     "document not UTF-8": (text(b'"\xff"'), "not valid UTF-8"),
     "document not JSON": (text(b"{'a': 1}"), "not valid JSON"),

@@ -243,7 +243,7 @@ def test_accepted(tmp_path, case):
 
 REFUSED = {  # name -> (bytes, a part of the message)
     "nothing": (b"", "empty (0 bytes)"),
-    "only a signature": (b"PK\3\4", "has no end record where one belongs: truncated?"),
+    "only a signature": (b"PK\3\4", "has no end record where one is needed: truncated?"),
     "cut in its last byte": (archive(GOOD)[:-1], "has no end record"),
     "cut in a member": (archive(GOOD)[:60], "has no end record"),
     "no end record": (archive(GOOD)[:-22], "has no end record"),
@@ -258,7 +258,7 @@ REFUSED = {  # name -> (bytes, a part of the message)
     "a member's other disk": (both(entry={"disk": 1}), "disk 1"),
     "entries on another disk": (archive(GOOD, end={"count": 2}), "1 of 2 entries"),
     "an entry too many": (archive(GOOD, end={"count": 2, "here": 2}), "has no directory entry"),
-    "an entry too few": (archive(GOOD, member("v"), end={"count": 1, "here": 1}), "not all of the directory"),
+    "an entry too few": (archive(GOOD, member("v"), end={"count": 1, "here": 1}), "do not fill the directory"),
     "65,535 entries": (archive(GOOD, end={"count": 0xFFFF, "here": 0xFFFF}), "too many members"),
     "2^63 entries": (archive(GOOD, end64={"count": 2**63, "here": 2**63}, end={"count": 0xFFFF, "here": 0xFFFF}),
                      "too many members"),
@@ -308,8 +308,8 @@ REFUSED = {  # name -> (bytes, a part of the message)
     "encrypted": (both(flags=1), "is encrypted"),
     "strongly encrypted": (both(flags=1 << 6), "is encrypted"),
     "encrypted directory": (both(flags=1 << 13), "is encrypted"),
-    "patched": (both(flags=1 << 5), "needs what is not read here"),
-    "effort of no deflate": (both(flags=2), "needs what is not read here"),
+    "patched": (both(flags=1 << 5), "needs a feature that is not supported"),
+    "effort of no deflate": (both(flags=2), "needs a feature that is not supported"),
     "a later version": (both(needed=46), "version 46"),
     "a later local version": (both(local={"needed": 63}), "version at most 45"),
     **{f"method {method}": (both(method=method, data=npy()), "another method")
@@ -317,8 +317,8 @@ REFUSED = {  # name -> (bytes, a part of the message)
 
     **{f"name {name!r}": (both(name=name, flags=1 << 11), "out of its folder")
        for name in ("../w", "a/../w", "..", "a/..", "/w", "C:/w", "c:w", "a\\b", "a\0b")},
-    "no array": (archive(GOOD, member(b"a.txt")), "member is no array"),
-    "a folder": (archive(GOOD, member(b"a/", b"")), "member is no array"),
+    "no array": (archive(GOOD, member(b"a.txt")), "member is not an array"),
+    "a folder": (archive(GOOD, member(b"a/", b"")), "member is not an array"),
     "a pickle": (archive(GOOD, member(b"data.pkl", b"")), "is a pickle"),
     "a pickle of torch": (archive(GOOD, member(b"archive/data.pkl", b"")), "is a pickle"),
     "a name not in UTF-8": (both(name=b"\xff.npy", flags=1 << 11), "name cannot be read"),
@@ -326,15 +326,15 @@ REFUSED = {  # name -> (bytes, a part of the message)
     "one name twice": (archive(GOOD, GOOD), "two members of one name"),
     "a Unicode name twice": (archive(member("w", flags=1 << 11), GOOD), "two members of one name"),
 
-    "plain, of another size": (both(stored=SIZE - 1), "another size than its bytes can hold"),
-    "1,101 times its size": (both(method=8, data=b"x", size=1101), "another size than its bytes can hold"),
+    "plain, of another size": (both(stored=SIZE - 1), "a size that its bytes cannot hold"),
+    "1,101 times its size": (both(method=8, data=b"x", size=1101), "a size that its bytes cannot hold"),
     "2^40 bytes in 60": (both(method=8, size=ONES, entry={"extra": zip64(2**40)}), "at most 1100 x"),
-    "deflates to more": (both(method=8, data=deflated(npy() + b"x"), content=npy()), "inflates to more than it claims"),
-    "deflates to less": (both(method=8, data=deflated(npy()[:-1]), content=npy()), "holds less than it claims"),
-    "deflates to nothing": (both(method=8, data=deflated(b"")), "holds less than it claims"),
+    "deflates to more": (both(method=8, data=deflated(npy() + b"x"), content=npy()), "inflates to more than its entry states"),
+    "deflates to less": (both(method=8, data=deflated(npy()[:-1]), content=npy()), "holds less than its entry states"),
+    "deflates to nothing": (both(method=8, data=deflated(b"")), "holds less than its entry states"),
     "stream without an end": (both(method=8, data=deflated(npy())[:-2]), "with its member: found 'no end'"),
-    "stream and more": (both(method=8, data=deflated(npy()) + b"\0"), "found 'bytes behind it'"),
-    "two streams": (both(method=8, data=deflated(npy()) * 2), "found 'bytes behind it'"),
+    "stream and more": (both(method=8, data=deflated(npy()) + b"\0"), "found 'bytes after its end'"),
+    "two streams": (both(method=8, data=deflated(npy()) * 2), "found 'bytes after its end'"),
     "no stream": (both(method=8, data=npy()), "deflate stream"),
     "zlib's wrapping": (both(method=8, data=zlib.compress(npy())), "deflate stream is broken"),
     "another CRC-32": (both(crc=0), "checksum does not match: damaged bytes: found"),
@@ -342,8 +342,8 @@ REFUSED = {  # name -> (bytes, a part of the message)
     "a flipped item, deflated": (both(method=8, data=deflated(npy()[:-1] + b"\1")), "checksum does not match"),
     "another shape of as many bytes": (both(data=npy(shape=(1, 2))), "checksum does not match"),
 
-    "no npy": (both(content=b""), "is no .npy file"),
-    "text": (both(content=b"some text"), "is no .npy file"),
+    "no npy": (both(content=b""), "is not an .npy file"),
+    "text": (both(content=b"some text"), "is not an .npy file"),
     "npy 0.0": (typed("<f4", version=(0, 0)), "version 1.0, 2.0 or 3.0"),
     "npy 1.1": (typed("<f4", version=(1, 1)), "version 1.0, 2.0 or 3.0"),
     "npy 4.0": (typed("<f4", version=(4, 0)), "version 1.0, 2.0 or 3.0"),
@@ -575,7 +575,7 @@ BUGS = {  # name -> (module, what it says, what a bug would say)
     "big-endian read as little": ("npz", '{dtype.str: dtype for dtype in _NUMBERS}',
                                   '{dtype.str: dtype.newbyteorder("<") for dtype in _NUMBERS}'),
     "objects read as numbers": ("npz", "| _BFLOAT16\n", '| _BFLOAT16 | {"|O": np.dtype("<u8")}\n'),
-    "bfloat16 shifted by 15 bits": ("common", "wide <<= 16", "wide <<= 15"),
+    "bfloat16 shifted by 15 bits": ("arrays", "wide <<= 16", "wide <<= 15"),
     "names not compared": ("archive", "if found != expected or needed > _VERSION:", "if False:"),
     "names not checked": ("archive", "    if trouble:\n", "    if False:\n"),
     "expansion not bounded": ("archive", "limit = MAX_RATIO * stored", "limit = 2**62"),
@@ -596,9 +596,11 @@ def test_the_fuzzer_finds_planted_bugs(tmp_path, monkeypatch, bug):
 def planted(folder, monkeypatch, module, line, wrong):
     """The package tensorfile, with one piece of its source replaced."""
     name = f"planted_{abs(hash((module, line, wrong)))}"
-    shutil.copytree(PACKAGE, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    source = (folder / name / f"{module}.py").read_text("utf-8")
+    shutil.copytree(PACKAGE, folder / name / "tensorfile", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PACKAGE.parent / "text.py", folder / name)
+    (folder / name / "__init__.py").touch()
+    source = (folder / name / "tensorfile" / f"{module}.py").read_text("utf-8")
     assert source.count(line) == 1
-    (folder / name / f"{module}.py").write_text(source.replace(line, wrong), "utf-8")
+    (folder / name / "tensorfile" / f"{module}.py").write_text(source.replace(line, wrong), "utf-8")
     monkeypatch.syspath_prepend(folder)
-    return importlib.import_module(name)
+    return importlib.import_module(f"{name}.tensorfile")

@@ -168,14 +168,14 @@ def test_writers_refuse_what_readers_would(tmp_path, write, name, array, message
 
 @pytest.mark.parametrize("call, message", [
     (lambda p: write_safetensors(p, {"__metadata__": np.zeros(1)}), "metadata's name"),
-    (lambda p: write_safetensors(p, {}, {"a": 1}), "no map of strings"),
-    (lambda p: write_safetensors(p, {}, {"a": "\udc80"}), "no map of strings"),
+    (lambda p: write_safetensors(p, {}, {"a": 1}), "not an object of strings"),
+    (lambda p: write_safetensors(p, {}, {"a": "\udc80"}), "not an object of strings"),
     (lambda p: write_h5(p, {"a/b": np.zeros(1)}, {}), "name is not allowed"),
     (lambda p: write_h5(p, {"": np.zeros(1)}, {}), "name is not allowed"),
     (lambda p: write_h5(p, {".": np.zeros(1)}, {}), "name is not allowed"),
     (lambda p: write_h5(p, {"a\0b": np.zeros(1)}, {}), "name is not allowed"),
     (lambda p: write_h5(p, {}, {"a/b": 1}), "name is not allowed"),
-    (lambda p: write_h5(p, {"nphybrid": np.zeros(1)}, {}), "documents' group"),
+    (lambda p: write_h5(p, {"nphybrid": np.zeros(1)}, {}), "the group of documents"),
     (lambda p: write_h5(p, {"w": np.zeros(1, bool)}, {}), "cannot store this dtype"),
     (lambda p: write_h5(p, {}, {"c": {1: "a", "1": "b"}}), "duplicate key"),
     (lambda p: write_h5(p, {}, {"c": float("nan")}), "cannot be JSON"),
@@ -421,7 +421,7 @@ def test_shards_are_joined(tmp_path):
 
 
 @pytest.mark.parametrize("shards, weight_map, parts", [
-    ({"one": "a"}, {"a": "one", "b": "one", "z": "one"}, ["promises what no shard holds (2): 'b', 'z'"]),
+    ({"one": "a"}, {"a": "one", "b": "one", "z": "one"}, ["names arrays that no shard holds (2): 'b', 'z'"]),
     ({"one": "abc"}, {"a": "one"}, ["does not name (2): 'b', 'c'"]),
     ({"one": "ab", "two": "bc"}, {"a": "one", "b": "one", "c": "two"}, ["in several shards (1): 'b'"]),
     ({"one": "a", "two": "b"}, {"a": "two", "b": "one"}, ["names the wrong shard (2): 'a', 'b'"]),
@@ -440,14 +440,14 @@ def test_index_and_shards_must_agree(tmp_path, shards, weight_map, parts):
 def test_shard_names_with_paths_are_refused(tmp_path, shard):
     index = sharded(tmp_path / "in", {"a": shard}, one="a")
     write_safetensors(tmp_path / "one.safetensors", {"a": np.float32([1])})
-    with pytest.raises(FormatError, match="shard is no plain file name"):
+    with pytest.raises(FormatError, match="shard is not a plain file name"):
         read_sharded(index)
 
 
 @pytest.mark.parametrize("content, message", [
-    ("{}", "no index of shards"), ("[]", "no index of shards"), ('{"weight_map": {}}', "no index of shards"),
-    ('{"weight_map": ["a"]}', "no index of shards"), ('{"model_type": "vit-hybrid"}', "no index of shards"),
-    ('{"weight_map": {"a": 1}}', "no file name"), ('{"weight_map": {"a": "x", "a": "x"}}', "duplicate key"),
+    ("{}", "not an index of shards"), ("[]", "not an index of shards"), ('{"weight_map": {}}', "not an index of shards"),
+    ('{"weight_map": ["a"]}', "not an index of shards"), ('{"model_type": "vit-hybrid"}', "not an index of shards"),
+    ('{"weight_map": {"a": 1}}', "not a file name"), ('{"weight_map": {"a": "x", "a": "x"}}', "duplicate key"),
     ('{"weight_map": ', "not valid JSON"), ('{"a": "\udcff"}', "not valid UTF-8"), ("", "empty"),
     ("\ufeff{}", "not valid JSON")])
 def test_broken_indexes_are_refused(tmp_path, content, message):

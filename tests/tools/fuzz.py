@@ -190,7 +190,7 @@ STRICTER = {
     "other fields": "the package ignores what it does not know; here each of the three fields, and nothing else",
     "dtype is not supported": "NumPy has no number of this type",
     "does not begin with '{'": "the format's README demands it; the package lets spaces stand in front",
-    "no map of strings": "the package takes null for no metadata",
+    "not an object of strings": "the package takes null for no metadata",
     "neither 0 nor 1": "the package looks at no array; such a bool means different things to different operations",
     "too large for an array": "NumPy has at most 64 axes and 2**63 - 1 bytes, zeros left out",
     "is a pickle": "spaces in front, behind a length that looks like a pickle's first bytes",
