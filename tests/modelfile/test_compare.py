@@ -180,7 +180,7 @@ def test_networks_of_two_kinds(saved, tmp_path):
 
 
 def test_a_model_equals_its_copy_in_another_dialect(saved, tmp_path):
-    """timm's names, its query, key and value in one array: the same states to the last bit, for a network that both can state."""
+    """timm's names, its query, key and value in one array: the same states to the last bit."""
     config = ViTHybridConfig(image_size=64, hidden_size=64, num_hidden_layers=1, num_attention_heads=1, num_labels=3,
                              layer_norm_eps=1e-6, backbone_config=dict(
                                  BACKBONE, embedding_size=32, hidden_sizes=[128], depths=[1], num_groups=32))
