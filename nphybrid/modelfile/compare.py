@@ -288,7 +288,7 @@ def _conclusion(rows):
     else:
         a, b = first.values
         text += f"{a:.9g} in A, {b:.9g} in B at {list(first.where)}, error {format_error(first.error)}"
-    return text if first.hint is None else f"{text}\n{first.hint}"
+    return text if first.hint is None else f"{text}; {first.hint}"
 
 
 def rows_to_json(rows):

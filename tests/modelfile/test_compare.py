@@ -1,4 +1,4 @@
-"""`nphybrid compare`: where two models or two traces part; the order is the walk's, the index the worst one's."""
+"""`nphybrid compare`: the states in which two models or two traces differ, in the order of the forward pass."""
 import json
 import math
 import random
@@ -94,17 +94,17 @@ CONFIGS = {**PRESETS, "border": replace(PRESETS["R26+ViT-S/32"], padding="symmet
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_order_is_the_walks(name):
-    walked = [row.name for row in summarize(CONFIGS[name])]
-    shuffled = random.Random(4).sample(walked, len(walked))
-    assert in_forward_order(shuffled) == walked and shuffled != walked
+def test_the_order_is_that_of_the_forward_pass(name):
+    ordered = [row.name for row in summarize(CONFIGS[name])]
+    shuffled = random.Random(4).sample(ordered, len(ordered))
+    assert in_forward_order(shuffled) == ordered and shuffled != ordered
 
 
 def test_the_order_of_weights_masks_and_poolers():
     model = ViTHybridModel(replace_config(num_hidden_layers=11), use_mask_token=True, engine="reference")
-    walked = list(model.trace(np.zeros((1, 3, 33, 47), np.float32), bool_masked_pos=np.ones((1, 5 * 6), bool)))
-    assert {"tokens.masked", "blocks.10.weights", "pooler"} <= set(walked)
-    assert in_forward_order(sorted(walked)) == walked
+    ordered = list(model.trace(np.zeros((1, 3, 33, 47), np.float32), bool_masked_pos=np.ones((1, 5 * 6), bool)))
+    assert {"tokens.masked", "blocks.10.weights", "pooler"} <= set(ordered)
+    assert in_forward_order(sorted(ordered)) == ordered
 
 
 def replace_config(**changes):
@@ -180,7 +180,7 @@ def test_networks_of_two_kinds(saved, tmp_path):
 
 
 def test_a_model_equals_its_copy_in_another_dialect(saved, tmp_path):
-    """timm's names, its query, key and value in one array: the same walk to the last bit, where it can be the same."""
+    """timm's names, its query, key and value in one array: the same states to the last bit."""
     config = ViTHybridConfig(image_size=64, hidden_size=64, num_hidden_layers=1, num_attention_heads=1, num_labels=3,
                              layer_norm_eps=1e-6, backbone_config=dict(
                                  BACKBONE, embedding_size=32, hidden_sizes=[128], depths=[1], num_groups=32))
@@ -235,7 +235,7 @@ blocks.0          2x31x12                      0  equal
 """
 
 
-def test_the_first_difference_of_a_trace_is_the_walks_not_the_files(states, trace):
+def test_the_first_difference_is_in_the_order_of_the_forward_pass_not_of_the_file(states, trace):
     """A safetensors file sorts its names, in which blocks come before the stem."""
     changed = {name: states[name] + np.float32(1) for name in ("blocks.0.norm1", "stem.conv", "tokens.proj")}
     rows = compare_files(trace("a.safetensors"), trace("b.safetensors", **changed))
@@ -335,9 +335,9 @@ def test_a_hint_follows_the_first_difference(trace, capsys):
     x = np.random.default_rng(5).normal(size=(2, 5, 7, 3))
     a, b = trace("a.safetensors", norm=x), trace("b.safetensors", norm=x.transpose(0, 3, 1, 2))
     assert main(["compare", a, b]) == 1
-    assert capsys.readouterr().out.splitlines()[-2:] == [
-        "1 of 50 states differ, first norm: shapes 2x5x7x3 / 2x3x5x7",
-        "equal to the tolerance after transpose (0, 2, 3, 1) of B"]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "1 of 50 states differ, first norm: shapes 2x5x7x3 / 2x3x5x7; "
+        "equal to the tolerance after transpose (0, 2, 3, 1) of B")
     assert main(["compare", a, b, "--format", "json"]) == 1
     row = next(row for row in json.loads(capsys.readouterr().out)["states"] if row["name"] == "norm")
     assert list(row) == ["name", "shapes", "error", "where", "values", "verdict"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from nphybrid import PRESETS, backbone, encoder, image, model, tokens
-from nphybrid.modelfile.summary import Counting
+from nphybrid.modelfile.summary import ShapeOperations
 from nphybrid.params import shapes
 from nphybrid.trace import Trace
 
@@ -137,7 +137,7 @@ def arrays(frame):
 
 def seen_in(function, config, only=None, parts=(), **inputs):
     """What the statements did in one run of `hybrid` or `bit`.  -> list of Seen"""
-    ops, watch = Counting(), Watch(only)
+    ops, watch = ShapeOperations(), Watch(only)
     p = ops.prepare(shapes(config, **dict.fromkeys(parts, True)), config)
     x = np.broadcast_to(np.float32(0), (1, *config.image, 3))
     traced(watch, function, x, p, config, ops, LastState(), **inputs)
@@ -167,7 +167,7 @@ def seen():
 
         def wants(self, name):
             return False
-    ops = Counting()
+    ops = ShapeOperations()
     x = np.broadcast_to(np.float32(0), (1, 384, 384, 3))
     traced(watch, model.hybrid, x, ops.prepare(shapes(r50), r50), r50, ops, Forgetful())
     return [*watch.seen,
