@@ -257,7 +257,7 @@ def test_return_tensors():
     x = np.zeros((20, 20, 3), np.uint8)
     assert isinstance(ViTHybridImageProcessor()(x).pixel_values, list)
     assert ViTHybridImageProcessor()(x, return_tensors="np").pixel_values.flags.c_contiguous
-    message = "arrays are NumPy; use return_tensors=\"np\" and.*torch.from_numpy"
+    message = "returns NumPy arrays; use return_tensors=\"np\" and.*torch.from_numpy"
     for framework in ("pt", "tf", "jax", "mlx"):
         with pytest.raises(ValueError, match=message) as caught:
             ViTHybridImageProcessor()(x, return_tensors=framework)
