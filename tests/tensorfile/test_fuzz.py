@@ -49,10 +49,10 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
     "the documents' JSON": ("h5", 200, "hdf5.parse_json = lambda data, *_: fuzz.json.loads(data)", "Error"),
     "counts": ("config", 500, "configs._positive = lambda *_: None", "Error"),
     "how many names": ("config", 1500, "configs.MOST_UNNAMED = 2**63", "FINDING"),
-    "short messages": ("config", 500, "configs.brief = repr", "characters"),
+    "short messages": ("config", 500, "configs.shortened = repr", "characters"),
     "CRC-32": ("npz", 1000, "import zlib; from types import SimpleNamespace; from nphybrid.tensorfile import npz; "
                "npz.zlib = SimpleNamespace(**{**vars(zlib), 'crc32': lambda *_: Any()})", "AssertionError"),
-    "safe messages": ("config", 1000, "configs.brief = str", "upsets a terminal"),
+    "safe messages": ("config", 1000, "configs.shortened = str", "upsets a terminal"),
 }
 
 
