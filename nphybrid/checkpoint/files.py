@@ -154,8 +154,8 @@ def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
                 found = error
             if found != original.sha256:
                 raise FormatError(f"{original.path} no longer holds the {original.name} that was loaded: found "
-                                  f"{found}, expected SHA-256 {original.sha256}. A model leaves its convolution kernels in "
-                                  "its file: restore the file, or load the model again")
+                                  f"{found}, expected SHA-256 {original.sha256}. A model leaves its convolution "
+                                  "kernels in its file: restore the file, or load the model again")
     return arrays
 
 

@@ -1,21 +1,23 @@
 """A position table at another resolution, by the rule of its dialect.
 
     "bicubic"       Hugging Face: Keys' kernel with a = -0.75, cells as areas (half-pixel centres), the border cell
-                    repeated. Upstream asks for a grid of the image's *pixels* when the model is a hybrid, and stops;
-                    here it is the true token grid.
-    "antialiased"   timm: Keys' kernel with a = -0.5, widened where the grid shrinks, as Pillow does.
-    "linear"        Google's JAX: cells as points, the corners stay where they are (scipy.ndimage.zoom, order 1; its
+                    repeated. For a hybrid upstream asks for a grid of the image's *pixels*, and stops with an error;
+                    here the grid is that of the tokens.
+    "antialiased"   timm: Keys' kernel with a = -0.5, made wider where the grid shrinks, as in Pillow.
+    "linear"        Google's JAX: cells as points, the corners keep their places (scipy.ndimage.zoom, order 1; its
                     zeros at the last row and column of some sizes, a rounding error, are not copied).
 
-The class token's row, where there is one, stays.
+The row of the class token, if there is one, is not changed.
 """
+
 import numpy as np
 
 
-def resize_positions(positions, old, new, rule="bicubic"):
+def resize_positions(positions: np.ndarray, old: tuple[int, ...], new: tuple[int, ...], rule: str = "bicubic"
+                     ) -> np.ndarray:
     """A table for a grid of `new` (rows, columns) from one for `old`.  (1 + h * w, D) -> (1 + h' * w', D)
 
-    What stands before the grid, the class token's row or nothing, stays.
+    The rows before the grid, of the class token or none, are not changed.
     """
     if tuple(old) == tuple(new):
         return positions
@@ -26,7 +28,7 @@ def resize_positions(positions, old, new, rule="bicubic"):
     return np.concatenate([positions[:first], grid.astype(positions.dtype)])
 
 
-def bicubic(n, m):
+def bicubic(n: int, m: int) -> np.ndarray:
     """The matrix that resamples n cells to m.  -> float64 (m, n), rows sum to 1"""
     centre = (np.arange(m) + 0.5) * (n / m) - 0.5
     first = np.floor(centre).astype(int)
@@ -37,8 +39,11 @@ def bicubic(n, m):
     return matrix
 
 
-def antialiased(n, m):
-    """The same as Pillow does it: cells beyond the border do not count, the others are weighed anew."""
+def antialiased(n: int, m: int) -> np.ndarray:
+    """The matrix of Pillow's bicubic filter.  -> float64 (m, n)
+
+    Cells beyond the border have no weight, and each row of weights is divided by its sum.
+    """
     scale = max(n / m, 1)
     centre = (np.arange(m)[:, None] + 0.5) * (n / m)
     cells = np.arange(n)
@@ -47,13 +52,13 @@ def antialiased(n, m):
     return weights / weights.sum(1, keepdims=True)
 
 
-def linear(n, m):
-    """The same between points, the first on the first and the last on the last."""
+def linear(n: int, m: int) -> np.ndarray:
+    """The matrix that interpolates between n points at m, the ends on the ends.  -> float64 (m, n)"""
     places = np.linspace(0, n - 1, m) if m > 1 else np.zeros(1)
     return np.maximum(1 - np.abs(places[:, None] - np.arange(n)), 0)
 
 
-def keys(t, a):
+def keys(t: np.ndarray, a: float) -> np.ndarray:
     """Keys' cubic kernel at distance t >= 0.  Keys 1981, eq. 4 with a free"""
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a

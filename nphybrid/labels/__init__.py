@@ -1,16 +1,18 @@
-"""What the classes of a head are called: two lists that come along (README.md beside them), and those of a file."""
+"""The names of classes: two lists that come with the package (README.md beside them), and lists in files of users."""
+
 from pathlib import Path
+from typing import Any
 
 from ..tensorfile.documents import parse_json
-from ..tensorfile.errors import refusal
+from ..tensorfile.errors import FilePath, refusal
 
 FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
-# The longest list that comes along takes 0.5 MB.
+# The longest list of this package has 0.5 MB.
 MOST_BYTES = 2 ** 24
 
 
-def names(count):
-    """The names of the published heads of this many classes, in their order; None for another number.
+def names(count: int) -> list[str] | None:
+    """The names of the classes of published models with so many classes, in their order; None for another number.
 
     1,000 are those of ILSVRC 2012, 21,843 those of Google's ImageNet-21k. A name may occur more than once.
 
@@ -20,8 +22,8 @@ def names(count):
     return from_file(Path(__file__).with_name(FILES[count])) if count in FILES else None
 
 
-def from_file(path):
-    """The names that a file holds, in the order of the classes.  -> list of str
+def from_file(path: FilePath) -> list[str]:
+    """The names in a file, in the order of the classes.
 
     One name a line, or JSON: a list of names, or an object {"0": name, "1": name, …} with every class once. UTF-8.
     A name may occur more than once. Raises FormatError that names the line (or class) and what is wrong with it;
@@ -43,19 +45,20 @@ def from_file(path):
     return _checked(path, _lines(path, data), "line", 1)
 
 
-def _lines(path, data):
+def _lines(path: FilePath, data: bytes) -> list[str]:
+    """The lines of a text."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise refusal(path, f"line {line} is not valid UTF-8", data[error.start:error.end], "UTF-8 text") from None
-    # Not splitlines, which takes a form feed or U+2028 for the end of a line.
+    # Not splitlines, which also splits at a form feed or U+2028.
     lines = text.replace("\r\n", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 
 
-def _in_order(path, document):
-    """The values of a JSON object by its keys "0", "1", …; a list as it is."""
+def _in_order(path: FilePath, document: Any) -> list:
+    """The values of a JSON object in the order of its keys "0", "1", …; a list unchanged."""
     if isinstance(document, list):
         return document
     for i in range(len(document)):
@@ -64,12 +67,13 @@ def _in_order(path, document):
     return [document[str(i)] for i in range(len(document))]
 
 
-def _checked(path, labels, unit, first):
+def _checked(path: FilePath, labels: list, unit: str, first: int) -> list[str]:
+    """The labels, refused unless each is a name.  unit, first: how messages count them"""
     if not labels:
         raise refusal(path, "holds no labels", expected="one a line, or a JSON list or object")
     for number, label in enumerate(labels, first):
         if not isinstance(label, str) or not label.strip():
-            raise refusal(path, f"{unit} {number} is no label", label, "a name")
+            raise refusal(path, f"{unit} {number} is not a label", label, "a name")
         if not label.isprintable():
             raise refusal(path, f"{unit} {number} holds characters that cannot be printed", label, "a name")
     return labels

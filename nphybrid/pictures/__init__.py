@@ -1,1 +1,1 @@
-"""A file becomes an RGB picture; the resampling filters that are not Pillow's."""
+"""A file becomes an RGB picture (`decode`), and TensorFlow's bilinear resampling, which Pillow lacks (`resample`)."""

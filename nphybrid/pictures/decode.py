@@ -1,19 +1,19 @@
 """A file, or its bytes, -> an RGB picture: upright, opaque, 8 bits per channel, and never silently wrong.
 
-What Pillow leaves to its caller is decided here, once:
+Pillow leaves these decisions to its caller:
 
     EXIF orientation   applied
     alpha              composited on white, whether a channel, a palette's or a transparent colour
     16-bit grey        scaled by 257; Pillow's own conversion cuts off at 255, which makes the picture white
-    16-bit colour      its high byte, less than one level from scaled; with a transparent colour refused
+    16-bit colour      the high byte, less than one level from scaled; refused with a transparent colour
     CMYK, YCbCr, HSV   Pillow's conversion; embedded colour profiles are not applied
-    LAB                D50, by way of Little CMS
-    F; I of a TIFF     refused: 32-bit and signed numbers do not say which of them is white
+    LAB                D50, converted by Little CMS
+    F; I of a TIFF     refused: for 32-bit and signed numbers it is not known which one is white
     palettes           refused if a pixel has no colour in them
-    several frames     the first; white where a GIF's leaves its canvas empty
+    several frames     the first; white where the first frame of a GIF does not cover its canvas
     truncated          refused
-    damaged            refused where the format lets it be seen: a PNG by its checksums, a TIFF by missing strips.
-                       A JPEG that lost its middle and kept its end cannot be told from a grey picture
+    damaged            refused where the format can show it: a PNG by its checksums, a TIFF by missing strips.
+                       A JPEG without its middle but with its end looks like a picture with grey in it
     too many pixels    refused before they are decoded
 """
 
@@ -23,23 +23,23 @@ import os
 import stat
 import struct
 import zlib
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
-# Pillow knows more formats, among them PostScript, which it would have Ghostscript execute.
+# Pillow reads more formats, among them PostScript, which it passes to Ghostscript to be executed.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 64_000_000
 
-# EXIF 2.32, tag 0x0112: what turns the stored picture upright.
+# EXIF 2.32, tag 0x0112: the transposition that turns the stored picture upright.
 TURN = Image.Transpose
 UPRIGHT = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM, 5: TURN.TRANSPOSE,
            6: TURN.ROTATE_270, 7: TURN.TRANSVERSE, 8: TURN.ROTATE_90}
 
 
 class PictureError(ValueError):
-    """A file is no picture, or none that can be read without guessing; names it and what was found."""
+    """A file that is not a picture, or cannot be read without guessing; the message names it and what was found."""
 
 
 def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
@@ -48,14 +48,14 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
 
     Args:
         source: a path, the bytes of a file, an open binary file, which is read to its end, or a Pillow
-            picture, which is left as it is.
+            picture, which is not changed.
         max_pixels: the largest picture that is decoded, rows times columns.
 
     Returns:
         A Pillow picture of mode RGB that no longer needs the file; `numpy.asarray` makes it (H, W, 3) uint8.
 
     Raises:
-        PictureError: the file is empty, truncated, damaged, too large, or no picture.
+        PictureError: the file is empty, truncated, damaged, too large, or not a picture.
         OSError: the file cannot be opened; FileNotFoundError if there is none.
 
     >>> file = io.BytesIO()
@@ -67,8 +67,9 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
         return _read(source, getattr(source, "filename", "") or "Pillow picture", max_pixels)
     if isinstance(source, (bytes, bytearray, memoryview)):
         return _read(io.BytesIO(source), "picture from bytes", max_pixels)
-    if hasattr(source, "read"):
-        data, name = source.read(), str(getattr(source, "name", "picture from a file object"))
+    if not isinstance(source, (str, os.PathLike)) and hasattr(source, "read"):
+        data: Any = source.read()
+        name = str(getattr(source, "name", "picture from a file object"))
         if isinstance(data, str):
             raise PictureError(f"{name}: opened as text; open it in mode 'rb'")
         return _read(io.BytesIO(data), name, max_pixels)
@@ -92,7 +93,7 @@ def begins_as_picture(data: bytes) -> bool:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """A Pillow picture of any mode, by the rules above.  mode (W, H) -> RGB (W, H)
+    """A Pillow picture of any mode, converted by the rules above.  mode (W, H) -> RGB (W, H)
 
     Mode I, 32-bit integers, is read only from a PNG or PGM file, where it holds 16 bits. Raises PictureError.
 
@@ -118,7 +119,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         rgb = _lab_to_rgb(picture)
     else:
         rgb = picture.convert("RGB")
-    # So that nobody turns it a second time.
+    # The EXIF orientation is applied; without it nobody turns the picture a second time.
     rgb.info = {}
     return rgb
 
@@ -145,18 +146,18 @@ def _read(source, name, max_pixels):
 
 
 def _identify(file):
-    """The picture a file begins with, its pixels not yet decoded.
+    """The picture at the beginning of a file, its pixels not yet decoded.
 
-    Image.open does the same, but warns above a limit of the whole process, and fails at twice that.
+    Unlike Image.open it does not depend on the limit of pixels that is set for the whole process.
     """
     head, why = file.read(16), ""
-    # The five commonest formats, then all: 10 and 80 ms for those who open their first picture.
+    # The five commonest formats, then all: for the first picture of a process that takes 10 or 80 ms.
     for learn_formats in Image.preinit, Image.init:
         learn_formats()
         for name in filter(Image.OPEN.get, FORMATS):
             factory, accept = Image.OPEN[name]
             accepted = accept is None or accept(head)
-            # A string says why this build of Pillow cannot read a format it knows.
+            # A string is the reason why this build of Pillow cannot read the format.
             if not accepted or isinstance(accepted, str):
                 why = accepted or why
                 continue
@@ -169,10 +170,10 @@ def _identify(file):
 
 
 def _check_size(picture, max_pixels):
-    """Refuse what would take too much memory to decode."""
+    """Refuse a picture that needs too much memory to decode."""
     sizes = {"": picture.size}
     if picture.format == "TIFF":
-        # TIFF 6.0, tags 322 and 323: a tile is decoded whole, however little of it is seen.
+        # TIFF 6.0, tags 322 and 323: a tile is decoded whole, even if the picture shows only a part of it.
         sizes["tiles of "] = picture.tag_v2.get(322, 0), picture.tag_v2.get(323, 0)
     for what, (width, height) in sizes.items():
         if width * height > max_pixels:
@@ -180,8 +181,8 @@ def _check_size(picture, max_pixels):
 
 
 def _check_sums(file):
-    """Refuse a PNG whose pixels do not have their checksum.  Pillow looks at those of the other chunks."""
-    back, name = file.tell(), b""
+    """Refuse a PNG whose pixels do not have their checksum.  Pillow checks those of the other chunks."""
+    position, name = file.tell(), b""
     file.seek(8)
     while name != b"IEND" and len(head := file.read(8)) == 8:
         left, name = struct.unpack(">I4s", head)
@@ -191,13 +192,13 @@ def _check_sums(file):
         stored = file.read(4)
         if name == b"IDAT" and stored != struct.pack(">I", found):
             raise PictureError("truncated or damaged: the checksum of a chunk IDAT is wrong")
-    file.seek(back)
+    file.seek(position)
 
 
 def _decoded(picture):
-    """The same picture with its pixels, where Pillow alone would get them wrong another one, or a refusal."""
-    # Known only until the pixels are there: which decoder fills which box, and its arguments.
-    tiles = list(getattr(picture, "tile", ()))
+    """The picture with its pixels; corrected or refused where Pillow decodes them wrong."""
+    # Pillow forgets this when the pixels are decoded: which decoder fills which box, and its arguments.
+    tiles: list[Any] = list(getattr(picture, "tile", ()))
     picture.load()
     if not tiles:
         return picture
@@ -234,7 +235,7 @@ def _with_transparency_of_eight_bits(picture, rawmode):
                            "an alpha channel")
     if rawmode not in ("L;2", "L;4"):
         return picture
-    # A copy: the caller's own picture stays as it is.
+    # A copy, because the picture may be the caller's own.
     picture = picture.copy()
     picture.info["transparency"] *= {"L;2": 85, "L;4": 17}[rawmode]
     return picture
@@ -264,7 +265,7 @@ def _eight_bits(picture):
     tags = picture.tag_v2 if picture.format == "TIFF" else {}
     white = 2 ** tags.get(258, (16,))[0] - 1
     nearest = (np.arange(white + 1) * 255 + white // 2) // white
-    # Looked up, 64 million pixels take 440 MB and 2.5 s with their decoding; computed one by one, 880 MB and 7 s.
+    # With this table 64 million pixels take 440 MB and 2.5 s, decoding included; computed one by one, 880 MB and 7 s.
     grey = nearest.astype(np.uint8)[values]
     if tags.get(262) == 0:
         grey = 255 - grey
@@ -281,11 +282,13 @@ def _lab_to_rgb(picture):
         lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     except ImportError as error:
         raise PictureError(f"mode LAB needs a Pillow with Little CMS ({error})") from error
-    return ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    rgb = ImageCms.profileToProfile(picture, lab, srgb, outputMode="RGB")
+    assert rgb is not None        # it is None only with inPlace=True
+    return rgb
 
 
 def _what_is(file):
-    """What a file that is no picture seems to be, in words."""
+    """What a file that is not a picture seems to be, for a message."""
     file.seek(0)
     head = file.read(512)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()

@@ -1,14 +1,15 @@
-"""TensorFlow's bilinear resampling, which Google's JAX code applies where the others call Pillow."""
+"""TensorFlow's bilinear resampling, which Google's JAX code uses; all other published code calls Pillow."""
+
 import numpy as np
 
-TF_BILINEAR = "tf-bilinear"               # the name of this filter, beside Pillow's numbers for its own
+TF_BILINEAR = "tf-bilinear"               # the name of this filter; Pillow's filters have numbers
 
 
-def tf_bilinear(x, height, width):
+def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """`tf.image.resize`: half-pixel centres, no antialiasing, no rounding.  (H, W, C) -> (h, w, C) float32
 
-    TensorFlow's order of operations in float32 (`resize_bilinear_op.cc`): along the rows, then between them. It
-    interpolates between neighbours however much a picture shrinks, where Pillow averages all that a pixel covers.
+    The operations, in float32, have TensorFlow's order (`resize_bilinear_op.cc`): along the rows, then between them. It
+    uses two neighbours per axis however much a picture shrinks; Pillow averages all cells that a pixel covers.
 
     >>> tf_bilinear(np.array([[0, 100]], np.uint8)[:, :, None], 1, 4).ravel().tolist()
     [0.0, 25.0, 75.0, 100.0]
@@ -24,8 +25,9 @@ def tf_bilinear(x, height, width):
     return top + (bottom - top) * down
 
 
-def neighbours(n, m):
-    """Between which of n cells each of m new ones falls, and how far from the first.  -> int, int, float32 (m,)"""
+def neighbours(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """For each of m new cells its two neighbours among n, and the distance from the first.  -> int, int, float32 (m,)
+    """
     scale = np.float32(n) / np.float32(m)
     centre = (np.arange(m, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)
     first = np.floor(centre)

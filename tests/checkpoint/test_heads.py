@@ -133,7 +133,7 @@ def test_a_bare_model_becomes_a_classifier(tmp_path):
 
 
 @pytest.mark.parametrize("change, told", [
-    (dict(state="blocks.1"), "reads the state blocks.1 with pool token, but the classifier .* behind norm with pool"),
+    (dict(state="blocks.1"), "reads the state blocks.1 with pool token, but the classifier .* reads norm with pool"),
     (dict(pool="mean"), "reads the state norm with pool mean"),
     (dict(model="00" * 32), "fitted to features of the model with SHA-256 0000"),
     (dict(kernel=np.zeros((25, 3), np.float32)), "reads 25 features, but .* has 24"),

@@ -51,11 +51,11 @@ def test_files(text, expected, tmp_path):
 
 @pytest.mark.parametrize("data, message", [
     (b"", "holds no labels"), (b"[]", "holds no labels"), (b"{}", "holds no labels"),
-    (b"cat\n\ndog\n", "line 2 is no label: found ''"), (b"cat\n  \n", "line 2 is no label: found '  '"),
+    (b"cat\n\ndog\n", "line 2 is not a label: found ''"), (b"cat\n  \n", "line 2 is not a label: found '  '"),
     (b"cat\ndog\nc\xe9t\n", r"line 3 is not valid UTF-8: found b'\\xe9'"),
     (b"cat\nn2\tdog\n", r"line 2 holds characters that cannot be printed: found 'n2\\tdog'"),
     (b"cat\x0cdog\n", "line 1 holds characters"), (b"cat\rdog\r", "line 1 holds characters"),
-    (b'["cat", 2]', "class 1 is no label: found 2, expected a name"), (b'["cat", ""]', "class 1 is no label"),
+    (b'["cat", 2]', "class 1 is not a label: found 2, expected a name"), (b'["cat", ""]', "class 1 is not a label"),
     (b'["cat", "a\\nb"]', "class 1 holds characters"), (b'["cat"', "is not valid JSON"),
     (b'{"0": "cat", "2": "dog"}', """has no label for class 1: found ['0', '2'], expected the keys "0" to "1"$"""),
     (b'{"0": "cat", "0": "dog"}', "duplicate key"), (b'{"00": "cat"}', "has no label for class 0"),
