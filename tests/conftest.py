@@ -14,8 +14,6 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 
-MOST_WORKERS = 4                          # a worker that has imported PyTorch and JAX holds 1 GB
-
 # What is compared                                    bound         largest observed
 TOLERANCE = {
     # max|a - b| / max|b|, reference engine against PyTorch, both float64, every state of 83 networks
@@ -27,17 +25,6 @@ TOLERANCE = {
     # error(nphybrid bfloat16) / error(PyTorch bfloat16), the same
     "bfloat16 base logits, ratio":                      1.0,        # 0.36
 }
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_cmdline_main(config):
-    """A worker per core, each taking whole files. Without -n only, and not where single files are asked for."""
-    option, cores = config.option, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    folders = any(".py" not in argument for argument in config.args)
-    if getattr(option, "numprocesses", 0) is None and folders and cores > 1 and not option.usepdb:
-        option.numprocesses, option.loadscopereorder = min(cores, MOST_WORKERS), False
-        if option.dist == "no":
-            option.dist = "loadscope"
 
 
 def pytest_collection_modifyitems(config, items):
@@ -59,7 +46,7 @@ def compiled_kernels():
     if os.environ.get("PYTEST_XDIST_WORKER", "gw0") == "gw0":
         from nphybrid.machine import warmup
         if not warmup.is_warm():
-            warmup.warm()
+            warmup.compile_kernels()
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ def test_all_of_it_on_amx(amx_environment):
         pytest.skip("this is such a process")
     here = Path(__file__).parent
     chosen = "test_amx or test_accuracy or infinity_pass or restores_the_kernel or goes_to_another"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler",
+    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:faulthandler",
                "--import-mode=importlib", here / "test_amx.py", here / "test_kernels.py",
                "-k", f"({chosen}) and not traps"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=amx_environment, cwd=here)
