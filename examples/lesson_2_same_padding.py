@@ -58,7 +58,7 @@ wide as those before. In a picture of 384 pixels, where is the middle of the
 first window?
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
-n, step, places = 384, 1, {rule: 0 for rule in NAMES}
+n, step, places = 384, 1, dict.fromkeys(NAMES, 0)
 for layer, kernel in ("stem conv", 7), ("stem pool", 3), ("stages.1", 3), ("stages.2", 3):
     around = {rule: pads(rule, n, kernel, 2) for rule in NAMES}
     for rule in NAMES:

@@ -3,7 +3,8 @@
 `shapes(config)` states the shape of each array, and nothing else does: counting, random initialization, loading and
 `summary` are loops over it. A tree of this form holds shapes, arrays, or the arrays as an engine reads them.
 """
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 

@@ -7,7 +7,8 @@ import math
 import time
 from collections.abc import Collection, Iterable
 from statistics import median
-from typing import Any, Callable, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 

@@ -316,6 +316,10 @@ class Model:
         """The model itself.  There is no training mode; the method exists for code that was written for PyTorch."""
         return self
 
+    def __call__(self, pixel_values: Any = None) -> Any:
+        """One forward pass.  Each class states its own arguments and output."""
+        raise NotImplementedError
+
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.num_parameters():,} parameters, engine={self.engine!r}, "
                 f"dtype={self.dtype!r})")

@@ -9,7 +9,8 @@
                 token, else mean; for a vector none
 """
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, Callable, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 

@@ -83,6 +83,6 @@ def _pictures_at(path, recursive):
     # A folder that may not be read is put into the list, like a folder without pictures.
     for folder, folders, files in os.walk(path, onerror=lambda error: found.append(error.filename)):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
-        found += [os.path.join(folder, name) for name in files
-                  if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+        found.extend(os.path.join(folder, name) for name in files
+                     if name.lower().endswith(SUFFIXES) and not name.startswith("."))
     return sorted(found, key=os.fsencode) or [path]

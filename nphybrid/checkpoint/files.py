@@ -13,7 +13,8 @@ import contextlib
 import hashlib
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 

@@ -8,7 +8,8 @@ it fit.
 import math
 import os
 from dataclasses import replace
-from typing import Any, Callable, Iterable, Mapping, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 

@@ -3,7 +3,8 @@
 A reader of the file that computes the same values computes the same network.
 """
 
-from typing import Any, Mapping
+from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 

@@ -4,7 +4,7 @@ The result chooses a table and is printed in reports.  Whether the arrays fill a
 """
 
 import re
-from typing import Iterable
+from collections.abc import Iterable
 
 from . import DIALECTS, huggingface
 

@@ -1,7 +1,8 @@
 """A file of another dialect gets Hugging Face's names and layouts, without being read."""
 
 import math
-from typing import Any, Iterable, Mapping, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 

@@ -2,7 +2,8 @@
 
 import hashlib
 import math
-from typing import Any, Iterable
+from typing import Any
+from collections.abc import Iterable
 
 import numpy as np
 

@@ -26,7 +26,8 @@ import os
 import re
 from contextlib import contextmanager
 from functools import partial
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 

@@ -31,7 +31,8 @@ import struct
 import zipfile
 import zlib
 from functools import partial
-from typing import Any, Mapping, NamedTuple
+from typing import Any, NamedTuple
+from collections.abc import Mapping
 
 import numpy as np
 

@@ -25,7 +25,8 @@ Source: the README of huggingface/safetensors, section "Format".
 
 import struct
 from functools import partial
-from typing import Any, Mapping, NamedTuple, TypeGuard
+from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Mapping
 
 import numpy as np
 

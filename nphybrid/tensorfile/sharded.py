@@ -11,7 +11,7 @@ the shards hold no other.  `metadata` is not used: some writers put wrong or fra
 
 import os
 from pathlib import Path
-from typing import Mapping
+from collections.abc import Mapping
 
 import numpy as np
 

@@ -15,7 +15,8 @@ import stat
 import threading
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO, Any, Callable, Iterable, Iterator, Mapping
+from typing import IO, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 

@@ -98,7 +98,8 @@ def test_the_whole_is_saved_and_loaded(taught, tmp_path):
     model = kind.from_pretrained(tmp_path / "m.h5", head=head, engine="reference")
     model.save(tmp_path / "whole.h5")
     model.save_pretrained(tmp_path / "whole")
-    x = np.random.default_rng(1).standard_normal((1, 3, *(model.network_config.image if model.network_config.blocks else (64, 64))))
+    image = model.network_config.image if model.network_config.blocks else (64, 64)
+    x = np.random.default_rng(1).standard_normal((1, 3, *image))
     for path in (tmp_path / "whole.h5", tmp_path / "whole"):
         again = load(path, engine="reference")
         assert type(again) is kind and again.config.id2label == model.config.id2label

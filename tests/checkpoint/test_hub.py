@@ -269,12 +269,13 @@ print(processor.to_dict() == ViTHybridImageProcessor.from_dict(model.processor).
 @needs_client
 def test_classify_and_convert(served, python, root, tmp_path):
     cat = root / "examples" / "images" / "cat.png"
-    done = python("-m", "nphybrid", "classify", cat, "--model", NAME, "--engine", "reference", "--format", "json")
+    command = ["-m", "nphybrid", "classify", cat, "--model", NAME, "--engine", "reference", "--format", "json"]
+    done = python(*command)
     assert done.returncode == 0, done.stderr
     converted = python("-m", "nphybrid", "convert", f"{NAME}@main", "m.h5")
     assert converted.returncode == 0, converted.stderr
     target = tmp_path / "work" / "m.h5"
-    again = python("-m", "nphybrid", "classify", cat, "--model", target, "--engine", "reference", "--format", "json")
+    again = python(*command[:5], target, *command[6:])
     assert json.loads(again.stdout) == json.loads(done.stdout)
     assert h5_documents(target)["manifest"]["source"] == {
         "name": f"{NAME}@{commit('main')}", "sha256": hashlib.sha256(served.models[NAME]["main"]["model.safetensors"]

@@ -239,10 +239,10 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
     (tmp_path / "labels.csv").write_text("".join(f"{p},{os.path.basename(os.path.dirname(p))}\n" for p in paths[::-1]))
     assert main(["embed", "-r", str(tmp_path / "mine"), "-o", str(tmp_path / "x.h5"), "--quiet"]) == 0
     capsys.readouterr()
-    report, code = documents(capsys, "probe", "fit", tmp_path / "mine", "-o", tmp_path / "a.h5", "--method", method,
-                             "--confusion", tmp_path / "matrix.png")
-    other, _ = documents(capsys, "probe", "fit", tmp_path / "x.h5", "--labels", tmp_path / "labels.csv", "--method",
-                         method, "-o", tmp_path / "b.h5")
+    fit = ["probe", "fit", "--method", method]
+    report, code = documents(capsys, *fit, tmp_path / "mine", "-o", tmp_path / "a.h5", "--confusion",
+                             tmp_path / "matrix.png")
+    other, _ = documents(capsys, *fit, tmp_path / "x.h5", "--labels", tmp_path / "labels.csv", "-o", tmp_path / "b.h5")
     assert code == 0 and {**other, "head": ""} == {**report, "head": ""}
     assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
     head = read_head(tmp_path / "a.h5")

@@ -73,7 +73,8 @@ def test_both_engines_give_the_same_names_and_shapes(model, cat, traced):
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_figures_by_hand(model, cat, dtype, traced, tmp_path):
-    rows = traced(cat, "--model", model[1], "--engine", "reference", "--dtype", dtype, "--save", f"{tmp_path}/t.npz")
+    options = ["--model", model[1], "--engine", "reference", "--dtype", dtype, "--save", f"{tmp_path}/t.npz"]
+    rows = traced(cat, *options)
     with np.load(tmp_path / "t.npz") as states:
         assert {row["name"] for row in rows} == set(states) and len(rows) == len(states) > 20
         for row in rows:

@@ -75,7 +75,7 @@ def test_published_timm(tmp_path, name, size):
 
 def test_published_jax(tmp_path):
     """R_Ti_16 at 384 pixels, the smallest, as a whole file."""
-    shapes = jax_vit(192, 12, 3, 768, 1000, 144, 8, (), ())
+    shapes = jax_vit(192, 12, 3, 768, 1000, 144, 8, depths=(), widths=())
     model = opened(npz_file(tmp_path, {name: np.zeros(shape, np.float32) for name, shape in shapes.items()}))
     sizes = model.network_config
     assert (model.num_parameters(), sizes.image, sizes.tokens, sizes.heads) == (6_355_944, (384, 384), 145, 3)
@@ -87,7 +87,7 @@ def test_published_jax(tmp_path):
 def test_the_lists_have_as_many_names_as_the_files():
     """Counted in the originals: tensors of timm's state dicts, arrays of Google's files."""
     counted = {name: (len(timm_vit(D, L, F, 1000, 50, patch, depths, widths)),
-                      len(jax_vit(D, L, D // 64, F, 1000, 49, patch, depths, widths)))
+                      len(jax_vit(D, L, D // 64, F, 1000, 49, patch, depths=depths, widths=widths)))
                for name, (depths, patch, D, L, F, *_) in PUBLISHED.items()
                for widths in [(256, 512, 1024, 2048)[:len(depths)]]}
     assert counted == {"vit_tiny_r_s16_p8": (155, 203), "vit_small_r26_s32": (239, 287),

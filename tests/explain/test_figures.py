@@ -260,7 +260,7 @@ def test_words_are_whole_and_apart(kind, cat, words):
     if kind == "tall":
         model.processor |= dict(size={"height": 400, "width": 24}, crop_size={"height": 400, "width": 24})
     if kind == "long label":
-        model.config.id2label = {i: "W" * 300 for i in range(3)}
+        model.config.id2label = dict.fromkeys(range(3), "W" * 300)
     made = 0
     for name in NAMES:
         words.clear()

@@ -48,7 +48,8 @@ def test_no_import_goes_in_a_circle():
     TopologicalSorter(graph).prepare()
 
 
-@pytest.mark.parametrize("line, file", [("from ..cli import main", "ops/tile.py"), ("from . import kernels", "ops/jit.py")])
+@pytest.mark.parametrize("line, file", [("from ..cli import main", "ops/tile.py"),
+                                        ("from . import kernels", "ops/jit.py")])
 def test_a_wrong_import_is_noticed(table, line, file, monkeypatch):
     """One that goes up, and one in a circle; both inside a function."""
     monkeypatch.setitem(SOURCES, file, f"{SOURCES[file]}\n\ndef late():\n    {line}\n")

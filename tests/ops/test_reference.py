@@ -37,7 +37,9 @@ def dense(rng, C, O, bias=True):
     return Linear(draw(rng, C, O), draw(rng, O) if bias else None)
 
 
-def conv_case(H, W, C, O, KH, KW, stride, dilation, padding, B=1):
+def conv_case(size, taps, stride, dilation, padding, B=1):
+    H, W, C, O = size
+    KH, KW = taps
     return lambda rng: (draw(rng, B, H, W, C), draw(rng, KH, KW, C, O, mean=0.4), stride, dilation, padding)
 
 
@@ -51,14 +53,14 @@ def norm_case(B, H, W, C, groups, eps, *rest):
 
 
 CASES = [
-    ("conv2d", conv_case(7, 5, 3, 4, 3, 3, 1, 1, ((1, 1), (1, 1)), B=2)),
-    ("conv2d", conv_case(7, 6, 2, 3, 3, 3, 2, 1, ((0, 1), (2, 0)))),
-    ("conv2d", conv_case(9, 11, 2, 3, 3, 3, 1, 2, ((2, 2), (1, 3)))),
-    ("conv2d", conv_case(9, 8, 2, 2, 3, 3, 2, 3, ((3, 3), (3, 2)))),
-    ("conv2d", conv_case(13, 10, 3, 2, 7, 7, 2, 1, ((2, 3), (3, 3)))),
-    ("conv2d", conv_case(5, 4, 3, 5, 1, 1, 2, 1, ((0, 0), (0, 0)), B=3)),
-    ("conv2d", conv_case(6, 7, 2, 2, 2, 3, 3, 1, ((0, 0), (1, 0)))),
-    ("conv2d", conv_case(1, 1, 1, 1, 3, 3, 1, 1, ((1, 1), (1, 1)))),
+    ("conv2d", conv_case((7, 5, 3, 4), (3, 3), 1, 1, ((1, 1), (1, 1)), B=2)),
+    ("conv2d", conv_case((7, 6, 2, 3), (3, 3), 2, 1, ((0, 1), (2, 0)))),
+    ("conv2d", conv_case((9, 11, 2, 3), (3, 3), 1, 2, ((2, 2), (1, 3)))),
+    ("conv2d", conv_case((9, 8, 2, 2), (3, 3), 2, 3, ((3, 3), (3, 2)))),
+    ("conv2d", conv_case((13, 10, 3, 2), (7, 7), 2, 1, ((2, 3), (3, 3)))),
+    ("conv2d", conv_case((5, 4, 3, 5), (1, 1), 2, 1, ((0, 0), (0, 0)), B=3)),
+    ("conv2d", conv_case((6, 7, 2, 2), (2, 3), 3, 1, ((0, 0), (1, 0)))),
+    ("conv2d", conv_case((1, 1, 1, 1), (3, 3), 1, 1, ((1, 1), (1, 1)))),
     *[("max_pool", lambda rng, n=n, padding=padding, fill=fill: (draw(rng, 2, *n, 3, mean=-2), padding, fill))
       for n, padding, fill in [((7, 6), ((0, 1), (1, 1)), 0.0), ((6, 5), ((0, 1), (1, 0)), -math.inf),
                                ((5, 8), ((0, 0), (0, 0)), 0.0), ((1, 1), ((1, 1), (1, 1)), 0.0)]],

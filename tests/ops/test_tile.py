@@ -207,7 +207,8 @@ def test_every_shape_computes(isa):
             x, b, (c, d, e) = draw(rng, 200), draw(rng, taps * run + 1, NR), draw(rng, 3, MR, NR + 3)
             starts, zeros = starts_of(rng, taps, MR, x.size, run), np.zeros(run + 1, np.float32)
             beyond = c[:, NR:].copy()
-            function("tile", kinds)(x, starts, zeros, taps, run, b, c, NR + 3, d, NR + 3, adds, e, NR + 3, adds_e)
+            arguments = [x, starts, zeros, taps, run, b, c, NR + 3, d, NR + 3, adds, e, NR + 3, adds_e]
+            function("tile", kinds)(*arguments)
             truth = adds * d[:, :NR] + adds_e * e[:, :NR]
             if taps * run:
                 truth = truth + rows_in(x, starts, run) @ b[:taps * run]

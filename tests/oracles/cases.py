@@ -4,7 +4,8 @@
 implementation, `reference` or `kernels`.
 """
 import os
-from typing import Callable, NamedTuple
+from typing import NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 

@@ -73,9 +73,9 @@ def gif(size, box, codes, palette=b"\xff\0\0\0\0\xff", extension=b""):
 def bmp(width, height, bits, data, palette=b"", compression=0, masks=b""):
     """A BMP; a negative height runs from the top."""
     start = 54 + len(masks) + len(palette)
+    header = [40, width, height, 1, bits, compression, len(data), 0, 0, len(palette) // 4, 0]
     return (b"BM" + struct.pack("<IHHI", start + len(data), 0, 0, start)
-            + struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, compression, len(data), 0, 0,
-                          len(palette) // 4, 0) + masks + palette + data)
+            + struct.pack("<IiiHHIIiiII", *header) + masks + palette + data)
 
 
 def oriented(picture, format, orientation, **kwargs):

@@ -127,7 +127,7 @@ def test_filters(resample, shape):
                                  ("do_resize", "do_normalize")])
 def test_dtypes(dtype, off):
     x = (noise(6, 30, 41, 3) // 2).astype(dtype)
-    check(x, {"size": 21, "crop_size": 19}, **{name: False for name in off})
+    check(x, {"size": 21, "crop_size": 19}, **dict.fromkeys(off, False))
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])

@@ -445,7 +445,8 @@ def test_shard_names_with_paths_are_refused(tmp_path, shard):
 
 
 @pytest.mark.parametrize("content, message", [
-    ("{}", "not an index of shards"), ("[]", "not an index of shards"), ('{"weight_map": {}}', "not an index of shards"),
+    ("{}", "not an index of shards"), ("[]", "not an index of shards"),
+    ('{"weight_map": {}}', "not an index of shards"),
     ('{"weight_map": ["a"]}', "not an index of shards"), ('{"model_type": "vit-hybrid"}', "not an index of shards"),
     ('{"weight_map": {"a": 1}}', "not a file name"), ('{"weight_map": {"a": "x", "a": "x"}}', "duplicate key"),
     ('{"weight_map": ', "not valid JSON"), ('{"a": "\udcff"}', "not valid UTF-8"), ("", "empty"),
@@ -600,12 +601,11 @@ class Interrupted(BaseException):
 def test_failure_leaves_the_old_file(tmp_path, error):
     path = tmp_path / "m"
     path.write_text("old")
-    with pytest.raises(error):
-        with write_atomically(path) as temporary:
-            assert temporary.parent == tmp_path and temporary != path
-            temporary.write_text("half of the new")
-            assert path.read_text() == "old"
-            raise error
+    with pytest.raises(error), write_atomically(path) as temporary:
+        assert temporary.parent == tmp_path and temporary != path
+        temporary.write_text("half of the new")
+        assert path.read_text() == "old"
+        raise error
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["m"]
 
 

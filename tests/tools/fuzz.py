@@ -31,7 +31,8 @@ import time
 import traceback
 from functools import cache
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import NamedTuple
+from collections.abc import Callable
 
 import h5py
 import numpy as np

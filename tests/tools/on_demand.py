@@ -3,7 +3,7 @@ import pytest
 
 
 class Module:
-    """A module that is imported when one of its attributes is read. Where it is missing, the running test is skipped."""
+    """A module that is imported when one of its attributes is read. If it is missing, the running test is skipped."""
 
     def __init__(self, name):
         self._name = name
