@@ -1,12 +1,14 @@
 """The convolutional backbone: pixels become a feature map.
 
 BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. A standardized kernel has mean 0
-and variance 1 in each output channel, over all inputs and taps (Qiao et al. 2019, eq. 6); `ops.prepare` standardizes
-when a model is loaded. A group norm divides the channels of each image into G groups of neighbours. It gives each
-group, over its channels and all positions, mean 0 and variance 1, then scales and shifts each channel (Wu and He
-2018). The hybrid has the bottleneck unit of ResNet v1; the BiT networks have the pre-activation unit.
+and variance 1 in each output channel, over all input channels and kernel positions (Qiao et al. 2019, eq. 6);
+`ops.prepare` standardizes when a model is loaded. A group norm divides the channels of each image into G groups of
+neighbouring channels. It gives each group, over its channels and all positions, mean 0 and variance 1, then scales and
+shifts each channel (Wu and He 2018). The hybrid has the bottleneck unit of ResNet v1, but with the stride in the 3x3
+convolution; the BiT networks have the pre-activation unit.
 
-H' and W' are the rows and columns after a unit's stride.
+H' and W' are the rows and columns after a unit's stride. Where a norm is followed by an activation, the state with the
+name of the norm ("norm1") is recorded after the activation.
 """
 import numpy as np
 
@@ -30,24 +32,28 @@ def backbone(x, p, config, ops, out):
 
 
 def stem(x, p, config, ops, out):
-    """A 7x7 convolution and a 3x3 pool, each of stride 2.  (B, H, W, 3) -> (B, H/4, W/4, 64)"""
+    """A 7x7 convolution and a 3x3 max pool, each of stride 2.  (B, H, W, 3) -> (B, H/4, W/4, 64)
+
+    Between them: a group norm and an activation. BiT has none.
+    """
     x = out["conv"] = conv(x, p.conv, 7, config, ops, stride=2)                         # (B, 192, 192, 64)
     border = stem_border(config)
     if border:
-        # These zeros are added before the norm, so they count in its mean and variance.
-        around = ((0, 0), (border, border), (border, border), (0, 0))
-        x = out["border"] = np.pad(x, around)                                           # (B, 194, 194, 64)
+        # If a norm follows, these zeros count in its mean and variance. R50+ViT-B/16 has no border; the shape is that
+        # of a copy of it with padding="symmetric". In BiT-R50x1 it is (B, 114, 114, 64).
+        zeros = (border, border)
+        x = out["border"] = np.pad(x, ((0, 0), zeros, zeros, (0, 0)))                   # (B, 194, 194, 64)
     if p.norm is not None:
         x = out["norm"] = norm_activate(x, p.norm, config, ops)
-    around = tuple(pads(config.pool_padding, n, 3, 2) for n in x.shape[1:3])
-    return ops.max_pool(x, around, config.pool_fill)                                    # (B, 96, 96, 64)
+    padding = tuple(pads(config.pool_padding, n, 3, 2) for n in x.shape[1:3])
+    return ops.max_pool(x, padding, config.pool_fill)                                   # (B, 96, 96, 64)
 
 
 def bottleneck(x, p, unit, config, ops, out):
-    """1x1 to M channels, 3x3, 1x1 to O, around a shortcut.  (B, H, W, C) -> (B, H', W', O)
+    """1x1 to M channels, 3x3, 1x1 to O, with a shortcut around them.  (B, H, W, C) -> (B, H', W', O)
 
-    Each convolution is followed by a norm, also that of the shortcut. An activation follows the first two norms; the
-    third activation follows the sum. The 3x3 has the stride; in He et al. 2015 the first 1x1 has it.
+    Each convolution is followed by a norm, also that of the shortcut. An activation follows norm1, norm2 and the sum;
+    norm3 and norm_proj have none. The 3x3 has the stride; in He et al. 2015 the first 1x1 has it.
     Source: vit_jax/models_resnet.py, ResidualUnit.
     """
     shortcut = x
@@ -81,10 +87,10 @@ def preactivation(x, p, unit, config, ops, out):
     return y + shortcut
 
 
-def conv(x, kernel, taps, config, ops, stride=1, dilation=1):
-    """A convolution with the padding rule of the config.  (B, H, W, C) -> (B, H', W', O)"""
-    around = tuple(pads(config.padding, n, taps, stride, dilation) for n in x.shape[1:3])
-    return ops.conv2d(x, kernel, stride, dilation, around)                              # (B, H', W', O)
+def conv(x, kernel, size, config, ops, stride=1, dilation=1):
+    """A size x size convolution with the padding rule of the config.  (B, H, W, C) -> (B, H', W', O)"""
+    padding = tuple(pads(config.padding, n, size, stride, dilation) for n in x.shape[1:3])
+    return ops.conv2d(x, kernel, stride, dilation, padding)                             # (B, H', W', O)
 
 
 def norm_activate(x, norm, config, ops):

@@ -24,11 +24,11 @@ class Config:
     depths: tuple[int, ...] = (3, 4, 9)   # units of each stage; (): the backbone is only the stem
     widths: tuple[int, ...] = (256, 512, 1024)  # O of each stage
     groups: int = 32                      # G of every group norm
-    unit: str = "bottleneck"              # or "preactivation": the unit of the BiT paper
-    padding: str = "same"                 # of convolutions: "same" or "symmetric"; "valid" if depths is ()
-    pool_padding: str = "same"            # of the pool in the stem: "same" or "valid"
+    unit: str = "bottleneck"              # or "preactivation", BiT's: norm and activation before each convolution
+    padding: str = "same"                 # of convolutions: "same", "symmetric"; "valid" only if depths is ()
+    pool_padding: str = "same"            # of the stem's max pool: "same" or "valid"
     output_stride: int = 32               # stages after this total stride dilate conv2 and have stride 1
-    feature_stage: int = -1               # which map becomes tokens: 0 the stem's, s that of stage s, -1 the last
+    feature_stage: int = -1               # which map becomes tokens: 0 the stem's, s + 1 that of stages.s, -1 the last
     # the encoder; blocks = 0 and width = 0: no encoder
     patch: int = 1                        # P, in cells of the feature map
     width: int = 768                      # D
@@ -38,18 +38,20 @@ class Config:
     qkv_bias: bool = True
     class_token: bool = True
     # the classifier; 0 classes: none
-    pool: str = "token"                   # what it reads: the class "token", or the "mean" of the patches
+    pool: str = "token"                   # what the classifier reads: the class "token", or the "mean" of the patches
     norm_pooled: bool = False             # the last layer norm follows the pooling
     pre_logits: int = 0                   # width of a linear layer with tanh before the classifier; 0: none
     classes: int = 1000
     # numerics, which differ between families of checkpoints. Every variance divides by n, none by n - 1.
     backbone_activation: str = "relu"
     activation: str = "gelu"              # of the MLP; "gelu" is the exact form, with erf
-    ws_form: str = "variance"             # a kernel's divisor: sqrt(variance + eps); "deviation": sqrt(variance) + eps
+    ws_form: str = "variance"             # a kernel is divided, "variance": by sqrt(variance + eps);
+                                          # "deviation": by sqrt(variance) + eps
     ws_eps: float = 1e-8                  # in the weight standardization
     gn_eps: float = 1e-5                  # in group norms: sqrt(variance + eps)
     ln_eps: float = 1e-12                 # in layer norms, over D: sqrt(variance + eps)
-    pool_fill: float = 0.0                # pads the pool. Not -inf: BiT pools before any norm, also negative values
+    pool_fill: float = 0.0                # pads the stem's max pool if pool_padding is "same". -inf would differ only
+                                          # where the pool reads negative values: no norm and relu before it
     resampling: str = "bicubic"           # resizes a position table: "bicubic", "antialiased" or "linear"
 
     @property
@@ -90,9 +92,9 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
     """The UnitPlan of each unit of each stage: plan(config)[stage][unit].
 
     The stem has stride 4. The first stage keeps it. Each later stage doubles it, in its first unit, until
-    `output_stride` is reached; from there on conv2 dilates and has stride 1. Two surprises of the original,
-    modeling_bit.py of transformers: its pre-activation unit never dilates, and the first unit of a dilated stage
-    dilates less than the others.
+    `output_stride` is reached; from there on conv2 dilates and has stride 1. Two oddities are copied from
+    modeling_bit.py of transformers. A pre-activation unit never dilates. The first unit of a dilated stage dilates
+    less: by 1 if the other units dilate by 2, and by 2 if they dilate by 4 or more.
 
     >>> [stage[0].stride for stage in plan(Config())], [stage[0].stride for stage in plan(Config(output_stride=8))]
     ([1, 2, 2], [1, 2, 1])
@@ -122,7 +124,8 @@ def pads(rule: str, n: int, kernel: int, stride: int, dilation: int = 1) -> tupl
     ((2, 3), (3, 3))
     """
     if rule == "same":
-        total = max((-(-n // stride) - 1) * stride + dilation * (kernel - 1) + 1 - n, 0)
+        windows = -(-n // stride)         # n / stride, rounded up
+        total = max((windows - 1) * stride + dilation * (kernel - 1) + 1 - n, 0)
         return total // 2, total - total // 2
     if rule == "symmetric":
         half = (stride - 1 + dilation * (kernel - 1)) // 2
@@ -131,7 +134,7 @@ def pads(rule: str, n: int, kernel: int, stride: int, dilation: int = 1) -> tupl
 
 
 def window_count(n: int, kernel: int, stride: int, dilation: int, pad: tuple[int, int]) -> int:
-    """How many windows of `kernel` taps fit on an axis of n cells, padded by `pad` (before, after)."""
+    """How many windows of `kernel` cells fit on an axis of n cells, padded by `pad` (before, after)."""
     return (n + sum(pad) - dilation * (kernel - 1) - 1) // stride + 1
 
 
@@ -146,19 +149,19 @@ def feature_size(config: Config, n: int, stages: tuple) -> int:
 
 
 def stem_border(config: Config) -> int:
-    """How many rows and columns of zeros are added on each side of the stem's convolution.
+    """How many rows and columns of zeros are added on each side of the result of the stem's convolution.
 
-    With the other paddings than "same", transformers pads there, before the norm, and not in the pool.
+    With every padding but "same", transformers adds these zeros here, before the norm, and not in the pool.
     """
     return 0 if config.padding == "same" else 1
 
 
 def inner_width(width: int) -> int:
     """M, the width inside a bottleneck: a quarter of its output width, rounded to a multiple of 8."""
-    return divisible(width * 0.25)
+    return nearest_multiple_of_8(width * 0.25)
 
 
-def divisible(value: float) -> int:
+def nearest_multiple_of_8(value: float) -> int:
     """The multiple of 8 nearest to value, but at least 8 and at least 0.9 value."""
     rounded = max(8, int(value + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * value else rounded

@@ -2,15 +2,15 @@
 
     picture            (H, W)             of any mode that Pillow converts to RGB
     rgb                (H, W, 3)          uint8
-    resize             (h, w, 3)          uint8, the short side becomes 384
-    centre_crop        (384, 384, 3)      uint8
+    resize             (h, w, 3)          uint8 if the input is uint8; the short side becomes 384
+    centre_crop        (384, 384, 3)      the same dtype
     rescale            (384, 384, 3)      float32, 0 to 1
     normalize          (384, 384, 3)      float32, -1 to 1
-    pixel_values       (B, 3, 384, 384)   float32
+    pixel_values       (B, 3, 384, 384)   float32; the image processor (api/processor.py) transposes and stacks
 
 The result equals that of ViTHybridImageProcessor in transformers bit for bit, with the same version of Pillow, which
-resizes. Since 13.0, Pillow resizes a picture that shrinks much more in height than in width vertically first; its
-result differs from that of 12.x by up to 20 levels of 255.
+resizes. Since 13.0, if a picture shrinks much more in height than in width, Pillow resizes it vertically first. Its
+result then differs from that of 12.x by up to 20 levels of 255.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,9 +27,9 @@ Numbers = float | Sequence[float] | np.ndarray
 class Steps(NamedTuple):
     """What is done to a picture.  None omits a step.  The defaults are those of the published checkpoint."""
     size: int | tuple[int, int] | None = 384                # the short side, or (height, width)
-    resample: int | str = Image.Resampling.BICUBIC          # or TF_BILINEAR, Google's
+    resample: int | str = Image.Resampling.BICUBIC          # or TF_BILINEAR, as in Google's code
     crop: tuple[int, int] | None = (384, 384)               # height, width
-    crop_rounding: str = "floor"                            # or "half_even", timm's
+    crop_rounding: str = "floor"                            # or "half_even", as in timm
     factor: float | None = 1 / 255
     mean: Numbers | None = (0.5, 0.5, 0.5)                  # one number, or one per channel
     std: Numbers = (0.5, 0.5, 0.5)                          # not used if mean is None
@@ -77,8 +77,9 @@ def resized_size(height: int, width: int, size: int | tuple[int, int]) -> tuple[
 def resize(image: np.ndarray, height: int, width: int, resample: int | str) -> np.ndarray:
     """Resample with Pillow, or with TF_BILINEAR as TensorFlow does.  (H, W, C) -> (h, w, C)
 
-    Pillow resamples bytes: whole numbers in 0..255 become uint8, fractions in 0..1 become float32 fractions.
-    TF_BILINEAR computes in float32. Raises ValueError for other numbers.
+    Pillow resamples bytes. Whole numbers in 0..255 return as uint8. Fractions in 0..1 are cut to 256 levels, resized,
+    and return as float32 in 0..1. With Pillow, other numbers raise ValueError. TF_BILINEAR takes all numbers and
+    returns float32.
     """
     if resample == TF_BILINEAR:
         return tf_bilinear(image, height, width)
@@ -96,7 +97,8 @@ def as_bytes(image: np.ndarray) -> tuple[np.ndarray, bool]:
     if image.dtype == np.uint8:
         return image, False
     low, high = image.min(), image.max()
-    # As in transformers: np.allclose takes 100.0009 as whole, and also a picture of only 0.0 and 1.0.
+    # As in transformers. np.allclose is tolerant: 100.0009 counts as whole. A picture of only 0.0 and 1.0 counts as
+    # whole numbers, not as fractions.
     if 0 <= low and high <= 255 and np.allclose(image, image.astype(int)):
         return image.astype(np.uint8), False
     if 0 <= low and high <= 1:
@@ -112,26 +114,30 @@ def centre_crop(image: np.ndarray, height: int, width: int, rounding: str = "flo
     top = surplus_before(H - height, rounding)
     left = surplus_before(W - width, rounding)
     cropped = np.zeros((height, width, C), image.dtype)
+    # A slice that reaches beyond the end of an array is clipped there.
     middle = image[max(top, 0):top + height, max(left, 0):left + width]
     cropped[max(-top, 0):H - top, max(-left, 0):W - left] = middle
     return cropped
 
 
 def surplus_before(surplus: int, rounding: str) -> int:
-    """How many of `surplus` rows are cut off before the crop.  A negative number of rows is added there.
+    """How many of `surplus` rows are cut off before the crop.
+
+    If `surplus` is negative, rows are missing. Then a result of -2 means that 2 rows of zeros are added before.
 
     >>> [surplus_before(n, "floor") for n in (-3, 1, 3)], [surplus_before(n, "half_even") for n in (-3, 1, 3)]
     ([-2, 0, 1], [-1, 0, 2])
     """
     if rounding == "floor":
         return surplus // 2
-    # timm calls torchvision, which uses Python's round (a half goes to the even number), and floor for missing rows.
+    # timm calls torchvision. It uses Python's round, where a half goes to the even number. Of missing rows, half of
+    # them, rounded down, are added before.
     return round(surplus / 2) if surplus > 0 else -(-surplus // 2)
 
 
 def rescale(image: np.ndarray, factor: float) -> np.ndarray:
     """image * factor.  (H, W, C) -> (H, W, C) float32"""
-    # Computed in float64 and rounded once. In float32, 126 of the 256 bytes times 1/255 would differ.
+    # Computed in float64 and rounded once. In float32, the result would differ for 126 of the 256 byte values.
     return (image.astype(np.float64) * factor).astype(np.float32)
 
 

@@ -1,6 +1,6 @@
 """The whole network on one screen: `hybrid` and `pooled`, then `bit`, the BiT network without an encoder.
 
-Every function of the forward pass has the arguments (x, p, config, ops, out):
+Most functions of the forward pass have the arguments (x, p, config, ops, out). Some have one more, helpers fewer:
 
     x        the array that flows, channels last: a map (B, H, W, C) or tokens (B, T, D)
     p        the learned arrays, a `Params` (params.py), or the part of them that the function needs;
@@ -9,11 +9,14 @@ Every function of the forward pass has the arguments (x, p, config, ops, out):
     ops      the operations: the module ops/reference.py (plain NumPy) or ops/kernels.py (fast)
     out      the trace, which records intermediate states by name (trace.py)
 
-`x = out["stem"] = …` computes x and records it as the state "stem". The trace keeps a state or drops it.
+B images, H rows, W columns, C channels, T tokens, D the width of a token. `help(nphybrid)` explains all letters.
+
+`x = out["stem"] = …` computes x and records it as the state "stem". The trace keeps the states that were asked for and
+drops the rest.
 `out.at("stages.2.8")` is the same trace with a prefix: its "conv1" is the state "stages.2.8.conv1".
 
-The column at the right is the shape after the line, in R50+ViT-B/16 at 384 pixels; in `bit`, in BiT-R50x1 at 224.
-`help(nphybrid)` explains the letters. Users pass (B, C, H, W); api/checks.py transposes it.
+The column at the right is the shape after the line: of R50+ViT-B/16 at 384 pixels, and in `bit` of BiT-R50x1 at 224.
+Users pass pixel_values as (B, C, H, W); api/checks.py transposes them to (B, H, W, C).
 """
 from .backbone import backbone, norm_activate
 from .encoder import encoder
@@ -29,8 +32,11 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     if p.stem is not None:
         x = backbone(x, p, config, ops, out)                                            # (B, 24, 24, 1024)
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)      # (B, 577, 768)
+    # Recorded as "norm" also where no norm follows the last block (p.norm is None).
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                        # (B, 577, 768)
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
+    # The state "pooler" is only recorded: nothing below reads it. Without a classifier it is the pooled vector, unless
+    # that is simply the class token.
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
     elif p.head is None and not reads_token:
@@ -41,11 +47,14 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
 
 
 def pooled(x, p, config, ops, out):
-    """What the classifier reads: the class token, or the mean of the patches.  (B, T, D) -> (B, D)   ViT eq. 4"""
+    """What the classifier reads.  (B, T, D) -> (B, D)   ViT eq. 4
+
+    The class token or the mean of the patches, then an optional layer norm and an optional linear layer with tanh.
+    """
     if config.pool == "token":
         x = x[:, 0]                                                                     # (B, 768)
     else:
-        # mean_pool expects a map: the patches become a map of one row.
+        # mean_pool expects a map: the patches become a map of one row. class_token: True skips token 0.
         x = ops.mean_pool(x[:, None, config.class_token:])                              # (B, 768)
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)

@@ -1,7 +1,8 @@
 """`Params`: the tree of every learned array, with names and shapes.
 
 `shapes(config)` states the shape of each array, and nothing else does: counting, random initialization, loading and
-`summary` are loops over it. A tree of this form holds shapes, arrays, or the arrays as an engine reads them.
+`summary` are loops over it. A tree of this form holds shapes, arrays, or the arrays in the form that `ops.prepare`
+makes.
 """
 from typing import Any, NamedTuple
 from collections.abc import Callable
@@ -10,7 +11,7 @@ import numpy as np
 
 from .config import Config, inner_width
 
-Array = Any                               # a Shape, a NumPy array, or an array in the form of an engine
+Array = Any                               # a Shape, a NumPy array, or an array in the form that `ops.prepare` makes
 
 
 class Shape(tuple):
@@ -32,19 +33,19 @@ class Linear(NamedTuple):
 class Stem(NamedTuple):
     """The first convolution.  A BiT network has no norm here: its first unit begins with one."""
     conv: Array                           # (7, 7, C, O); C = config.channels, O = config.stem
-    norm: Norm | None                     # O
+    norm: Norm | None                     # of O channels
 
 
 class Unit(NamedTuple):
     """One residual unit: C channels in, M inside, O out.  proj is None where the shortcut is x itself."""
     conv1: Array                          # (1, 1, C, M)
-    norm1: Norm                           # M; C in the pre-activation unit
+    norm1: Norm                           # of M channels; of C in the pre-activation unit
     conv2: Array                          # (3, 3, M, M)
-    norm2: Norm                           # M
+    norm2: Norm                           # of M channels
     conv3: Array                          # (1, 1, M, O)
-    norm3: Norm                           # O; M in the pre-activation unit
+    norm3: Norm                           # of O channels; of M in the pre-activation unit
     proj: Array | None                    # (1, 1, C, O)
-    norm_proj: Norm | None                # O; None in the pre-activation unit
+    norm_proj: Norm | None                # of O channels; None in the pre-activation unit
 
 
 class Tokens(NamedTuple):
@@ -57,12 +58,12 @@ class Tokens(NamedTuple):
 
 class Block(NamedTuple):
     """One encoder block."""
-    norm1: Norm                           # D
+    norm1: Norm                           # of width D
     query: Linear                         # (D, D)
     key: Linear                           # (D, D)
     value: Linear                         # (D, D)
     out: Linear                           # (D, D)
-    norm2: Norm                           # D
+    norm2: Norm                           # of width D
     fc1: Linear                           # (D, F)
     fc2: Linear                           # (F, D)
 
@@ -71,12 +72,12 @@ class Params(NamedTuple):
     """The whole network, in the order of the forward pass.  `stages[2][8].conv1` is named "stages.2.8.conv1"."""
     stem: Stem | None
     stages: tuple[tuple[Unit, ...], ...]
-    features_norm: Norm | None            # O of the last stage, in a pre-activation backbone; `hybrid` does not use it
+    features_norm: Norm | None            # pre-activation only: O channels of the last stage; not used in `hybrid`
     tokens: Tokens | None
     blocks: tuple[Block, ...]
-    norm: Norm | None                     # D, after the last block
-    pooler: Linear | None                 # (D, D)
-    pool_norm: Norm | None                # D
+    norm: Norm | None                     # of width D, after the last block
+    pooler: Linear | None                 # (D, D), or (D, width of the pooler)
+    pool_norm: Norm | None                # of width D
     pre_logits: Linear | None             # (D, config.pre_logits)
     head: Linear | None                   # (C, classes), the classifier; C is D, pre_logits, or O of the last stage
 
@@ -84,7 +85,7 @@ class Params(NamedTuple):
 def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
     """The tree of the shapes of all learned arrays.  Config -> Params of Shape
 
-    pooler: whether there is one; an int is its width, where that is not D. mask_token: whether there is one. A Config
+    pooler: whether there is one. True: of width D; an int: of that width. mask_token: whether there is one. A Config
     does not state these two, because the same network is built with and without them.
 
     >>> shapes(Config()).stages[2][8].conv1

@@ -9,7 +9,8 @@ import numpy as np
 def tokens(x, p, config, ops, out, masked=None):
     """Project the patches, prepend the class token, add the positions.  (B, H, W, C) -> (B, T, D)   ViT eq. 1
 
-    masked: bool (B, N), or None. Where it is True, the learned mask token replaces the projected patch.
+    masked: bool (B, N), or None; N = T without the class token. Where it is True, the learned mask token replaces the
+    projected patch.
     """
     x = patches(x, config.patch)                                                        # (B, 576, 1024)
     x = out["proj"] = ops.linear(x, p.proj)                                             # (B, 576, 768)
@@ -22,10 +23,11 @@ def tokens(x, p, config, ops, out, masked=None):
 
 
 def patches(x, P):
-    """Cut a map into P x P patches, row by row.  (B, H, W, C) -> (B, H/P * W/P, P * P * C)
+    """Cut a map into P x P patches.  (B, H, W, C) -> (B, H/P * W/P, P * P * C)
 
-    Rows and columns that do not fill a patch are dropped. `patches` and then a linear layer equal a convolution with
-    a P x P kernel and stride P.
+    The patches are in the order of the rows; in each patch the cells are, too, channels last. Rows and columns that do
+    not fill a patch are dropped. `patches` and then a linear layer equal a convolution with a P x P kernel and stride
+    P.
     """
     B, H, W, C = x.shape
     h, w = H // P, W // P

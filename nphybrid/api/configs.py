@@ -7,7 +7,7 @@ configurations is stated under one additional key, `dialect`.
 from dataclasses import replace
 from typing import Any
 
-from ..config import Config, divisible, inner_width
+from ..config import Config, inner_width, nearest_multiple_of_8
 from ..dialects.layout import MOST_BLOCKS
 from ..ops.reference import ACTIVATIONS
 from ..params import shapes, tree_map
@@ -62,7 +62,8 @@ class BitConfig(HuggingFaceConfig):
     def network_config(self) -> Config:
         """The `Config` of this network.  Raises ValueError with the key, the value found and what is expected."""
         self._check()
-        widths = tuple(divisible(width * self.width_factor) for width in self.hidden_sizes[:len(self.depths)])
+        widths = tuple(nearest_multiple_of_8(width * self.width_factor)
+                       for width in self.hidden_sizes[:len(self.depths)])
         network_config = Config(
             channels=self.num_channels, stem=self.embedding_size, depths=tuple(self.depths), widths=widths,
             groups=self.num_groups, unit=self.layer_type, output_stride=self.output_stride,

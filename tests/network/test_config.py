@@ -5,7 +5,8 @@ from math import ceil
 
 import pytest
 
-from nphybrid.config import PRESETS, Config, divisible, feature_size, inner_width, pads, plan, stem_border, window_count
+from nphybrid.config import (PRESETS, Config, feature_size, inner_width, nearest_multiple_of_8, pads, plan, stem_border,
+                             window_count)
 
 
 def starts(n, kernel, stride, dilation):
@@ -187,26 +188,26 @@ def test_any_stage_can_become_tokens(stage, expected):
 
 # -- widths ----------------------------------------------------------------------------------------
 
-def test_divisible_is_the_nearest_multiple_of_8_that_does_not_lose_a_tenth():
+def test_nearest_multiple_of_8_is_the_nearest_that_does_not_lose_a_tenth():
     for value in range(1, 3000):
         nearest = min((m for m in range(8, 3016, 8)), key=lambda m: (abs(m - value), -m))
-        assert divisible(value) == (nearest if nearest >= 0.9 * value else nearest + 8)
+        assert nearest_multiple_of_8(value) == (nearest if nearest >= 0.9 * value else nearest + 8)
 
 
 @pytest.mark.parametrize("value, expected", [
     (2.5, 8), (4, 8), (8, 8), (11, 16), (12, 16), (16, 16), (19, 24), (20, 24), (32, 32), (35, 32), (36, 40),
     (59.9, 56), (83, 80), (91, 88)])
-def test_divisible(value, expected):
-    assert divisible(value) == expected
+def test_nearest_multiple_of_8(value, expected):
+    assert nearest_multiple_of_8(value) == expected
 
 
-def test_divisible_would_lose_a_tenth_without_its_last_step():
+def test_nearest_multiple_of_8_would_lose_a_tenth_without_its_last_step():
     assert (11 + 4) // 8 * 8 == 8 < 0.9 * 11
-    assert divisible(11) == 16
+    assert nearest_multiple_of_8(11) == 16
 
 
 def test_the_tiny_test_model_is_not_as_narrow_as_it_says():
-    assert [divisible(width) for width in (4, 8, 16, 32)] == [8, 8, 16, 32]
+    assert [nearest_multiple_of_8(width) for width in (4, 8, 16, 32)] == [8, 8, 16, 32]
 
 
 @pytest.mark.parametrize("width, inner", [
