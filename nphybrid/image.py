@@ -130,7 +130,7 @@ def surplus_before(surplus: int, rounding: str) -> int:
     """
     if rounding == "floor":
         return surplus // 2
-    # timm calls torchvision. It uses Python's round, where a half goes to the even number. Of missing rows, half of
+    # timm calls torchvision. It uses Python's round, where a half goes to the even number. If rows are missing, half of
     # them, rounded down, are added before.
     return round(surplus / 2) if surplus > 0 else -(-surplus // 2)
 

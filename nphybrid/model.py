@@ -1,6 +1,6 @@
 """The whole network on one screen: `hybrid` and `pooled`, then `bit`, the BiT network without an encoder.
 
-Most functions of the forward pass have the arguments (x, p, config, ops, out). Some have one more, helpers fewer:
+Most functions of the forward pass have the arguments (x, p, config, ops, out). Some have more, helpers fewer:
 
     x        the array that flows, channels last: a map (B, H, W, C) or tokens (B, T, D)
     p        the learned arrays, a `Params` (params.py), or the part of them that the function needs;

@@ -282,7 +282,10 @@ class Model:
         return batch.pixel_values
 
     def check_inputs(self, pixel_values: Any, **inputs: Any) -> Inputs:
-        """What the network receives.  Raises ValueError, TypeError, NonFiniteError for other inputs."""
+        """What the network receives.
+
+        Raises ValueError, TypeError, NonFiniteError for inputs that the network cannot take.
+        """
         raise NotImplementedError
 
     def run_into(self, trace: Trace, pixel_values: Any, **inputs: Any) -> None:
@@ -344,7 +347,7 @@ def loss_of(model: Model, logits: np.ndarray, labels: Any) -> np.floating | None
 
 
 def argument_or_default(argument: T | None, default: T) -> T:
-    """The argument of a call, or the default of the configuration if the argument is None."""
+    """The argument of a call.  An argument that is None has the value in the configuration, `default`."""
     return default if argument is None else argument
 
 
@@ -354,7 +357,7 @@ def select_states(trace: Trace, names: list[str] | None) -> tuple[np.ndarray, ..
 
 
 def as_requested(output: Output, return_dict: bool | None, config: Any) -> Output:
-    """The output, or its tuple if return_dict is False.  None is the default of the configuration."""
+    """The output, or its tuple if return_dict is False.  If it is None, the value in the configuration decides."""
     if argument_or_default(return_dict, config.return_dict):
         return output
     return output.to_tuple()              # pyright: ignore[reportReturnType]

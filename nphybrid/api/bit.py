@@ -31,7 +31,10 @@ class Bit(Model):
     table_of = staticmethod(bit_names)
 
     def check_inputs(self, pixel_values: npt.ArrayLike | None) -> Inputs:
-        """What the network receives.  Raises ValueError, TypeError, NonFiniteError for other inputs."""
+        """What the network receives.
+
+        Raises ValueError, TypeError, NonFiniteError for inputs that the network cannot take.
+        """
         x = checks.pixels(pixel_values, self.network_config.channels, self.float_dtype)
         if min(replace(self.network_config, image=x.shape[1:3]).feature_map) < 1:
             raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
@@ -52,7 +55,7 @@ class Bit(Model):
         return record_trace(self, pixel_values, runs)
 
     def run(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool | None) -> BitStates:
-        """One forward pass.  output_hidden_states: None is the default of the configuration"""
+        """One forward pass.  output_hidden_states: if it is None, the value in the configuration"""
         names = ["stem"]
         for s, depth in enumerate(self.network_config.depths):
             names.append(f"stages.{s}.{depth - 1}")
@@ -81,7 +84,7 @@ class BitModel(Bit):
         """Compute the feature map of pictures.
 
         pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
-        return_dict: False returns a tuple. None is the default of the configuration.
+        return_dict: False returns a tuple. An argument that is None has the value in the configuration.
 
         Returns BaseModelOutputWithPoolingAndNoAttention: last_hidden_state (B, C, H', W'), pooler_output (B, C, 1, 1),
         hidden_states. Raises ValueError, TypeError, NonFiniteError.
@@ -117,8 +120,8 @@ class BitForImageClassification(Bit):
         """Classify pictures.
 
         pixel_values: floats (B, C, H, W) of any size. labels: as in ViTHybridForImageClassification.forward.
-        output_hidden_states: return the maps of the stem and the stages. return_dict: False returns a tuple. None is
-        the default of the configuration.
+        output_hidden_states: return the maps of the stem and the stages. return_dict: False returns a tuple. An
+        argument that is None has the value in the configuration.
 
         Returns ImageClassifierOutputWithNoAttention: loss (), logits (B, classes), hidden_states. Without classes,
         logits is the mean of the feature map. Raises ValueError, TypeError, NonFiniteError.
@@ -171,7 +174,7 @@ class BitBackbone(Bit):
         """Compute feature maps of pictures.
 
         pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
-        return_dict: False returns a tuple. None is the default of the configuration.
+        return_dict: False returns a tuple. An argument that is None has the value in the configuration.
 
         Returns BackboneOutput: feature_maps, one (B, C, H, W) for each of config.out_features; hidden_states. Raises
         ValueError, TypeError, NonFiniteError.

@@ -27,7 +27,7 @@ def pixels(pixel_values: npt.ArrayLike | None, channels: int, dtype: npt.DTypeLi
     """pixel_values, floats (B, C, H, W), as a contiguous array (B, H, W, C) of `dtype`.
 
     channels: the expected C. size: the expected (H, W); None accepts every size. Raises ValueError or TypeError for
-    other inputs, and NonFiniteError for NaN or infinity.
+    inputs that the network cannot take, and NonFiniteError for NaN or infinity.
     """
     if pixel_values is None:
         raise ValueError("pixel_values is missing; expected the output of the image processor, (B, C, H, W)")

@@ -184,7 +184,7 @@ def checked_labels(labels: Any, number: Any) -> dict[int, str]:
     except ValueError:
         raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}") from None
     if len(labels) < len(given):
-        raise ValueError(f"id2label is {shortened(given)}; a class is named twice")
+        raise ValueError(f"id2label is {shortened(given)}; two of its keys mean the same class")
     missing = sorted(set(range(len(labels))) - set(labels))
     if missing:
         raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")

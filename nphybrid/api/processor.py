@@ -331,7 +331,7 @@ def _numbers(value, name):
             return float(array) if array.ndim == 0 else array
     except ValueError:
         pass
-    raise ValueError(f"{name} must be finite, a number or a list of numbers; found {value!r}")
+    raise ValueError(f"{name} must be a finite number or a list of finite numbers; found {value!r}")
 
 
 def _single_pictures(images):

@@ -46,7 +46,7 @@ class ViTHybrid(Model):
                      interpolate_pos_encoding: bool | None = None) -> Inputs:
         """What the network receives; for another picture size, with resized positions.
 
-        Raises ValueError, TypeError, NonFiniteError for other inputs.
+        Raises ValueError, TypeError, NonFiniteError for inputs that the network cannot take.
         """
         config = self.network_config
         params = self.params
@@ -95,7 +95,8 @@ class ViTHybrid(Model):
             output_hidden_states: bool | None, **inputs: Any) -> ViTHybridStates:
         """One forward pass.
 
-        output_attentions, output_hidden_states: None is the default of the configuration. inputs: as in `trace`.
+        output_attentions, output_hidden_states: an argument that is None has the value in the configuration. inputs: as
+        in `trace`.
         """
         blocks = [f"blocks.{i}" for i in range(self.network_config.blocks)]
         hidden_states = weights = None

@@ -84,8 +84,8 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
     client: a distributed.Client. sources: as in `run.compute_rows`; they are made a list. part: the number of pictures
     of a task (default: PART, or fewer). At any time AHEAD tasks are submitted for each thread; when the caller stops,
     those that are left are cancelled. An error in a Row is a ValueError with the text that it has on one machine.
-    Raises OSError for a worker that cannot do the job, and for a part that fails RETRIES times or loses as many
-    workers as Dask allows (its setting distributed.scheduler.allowed-failures).
+    Raises OSError for a worker that cannot do the job, and for a part that fails RETRIES times or loses more
+    workers than Dask allows (its setting distributed.scheduler.allowed-failures).
     """
     sources = list(sources)
     witness = next((name for name in sources if isinstance(name, str) and os.path.isfile(name)), None)

@@ -81,7 +81,8 @@ def _jsonl_rows(file, path):
             row = json.loads(line)
             yield start, row["position"], "error" in row
         except (ValueError, LookupError, TypeError):
-            raise FormatError(f"{path}: expected a row of nphybrid at byte {start:,}, found something else") from None
+            raise FormatError(f"{path}: expected at byte {start:,} a row that nphybrid wrote, found something else"
+                              ) from None
         start += len(line)
 
 
@@ -99,7 +100,7 @@ def _csv_rows(file, path):
         else:
             valid = len(fields) == len(COLUMNS) and fields[0].isdecimal()
         if not valid:
-            raise FormatError(f"{path}: expected a row of nphybrid at byte {start:,}, found something else")
+            raise FormatError(f"{path}: expected at byte {start:,} a row that nphybrid wrote, found something else")
         if not is_header:
             yield start, int(fields[0]), bool(fields[-1])
         start += len(record)

@@ -45,7 +45,7 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
                  workers: int | None = None) -> Iterator[Row]:
     """A Row for each source, in order, soon after its share of a batch is computed.
 
-    sources: an iterable; only as many items are taken as are in progress. prepare: source -> pixel_values (C, H, W).
+    sources: an iterable; its items are taken only when they are needed. prepare: source -> pixel_values (C, H, W).
     compute: pixel_values (B, C, H, W) -> B results. Both are called on several threads. A ValueError or OSError of
     either becomes a row; any other exception ends the run. batch: the largest number of pictures that are computed at
     a time. A batch is divided into shares, one per thread; the pictures of a share that have one shape are computed

@@ -281,7 +281,7 @@ def _config_json(folder: Path) -> dict[str, Any]:
 
 
 def _folder_processor(folder: Path, card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The image processor's options in a folder of Hugging Face.  card: its config.json"""
+    """The image processor's options in a folder of Hugging Face.  card: the config.json in it"""
     for name in PROCESSORS:
         if (folder / name).exists():
             return dict(for_vit(_processor_options(folder / name), card.get("model_type")))

@@ -1,6 +1,7 @@
-"""The built-in input of every network, and the state of its forward pass that a file keeps.
+"""The golden input, a built-in picture for every network, and the golden values, a state of its forward pass.
 
-A reader of the file that computes the same values computes the same network.
+An `.h5` file stores the golden values. A program that reads the file and computes the same values from the golden input
+computes the same network.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from ..text import shortened
 
 
 def golden_input(config: Any) -> np.ndarray:
-    """The built-in picture of a network, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
+    """The golden input of a network: a picture, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
 
     The pixel of row i, column j, channel c is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1.
     """
@@ -22,7 +23,7 @@ def golden_input(config: Any) -> np.ndarray:
 
 
 def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.ndarray] | None:
-    """The state of the golden input in a manifest.  -> (name of the state, float64 values), or None
+    """The golden values in a manifest.  -> (name of their state, float64 values), or None
 
     Raises FormatError for anything else than a name and numbers.
     """

@@ -1,8 +1,9 @@
-"""The command line: a file per verb.  `nphybrid`, or `python -m nphybrid`
+"""The command line: `nphybrid VERB …`, or `python -m nphybrid VERB …`.
 
-The module of a verb has two functions. `add(verb)` gives the verb's parser its description, options and examples;
-`run(args)` does the work and returns the exit code. A module is imported only when its verb is parsed, and it imports
-NumPy, Numba, h5py and Pillow only in `run`. What several verbs share is in options, loading, targets and streams.
+VERB is a subcommand, such as `classify`, and has a module here with two functions. `add(verb)` gives the verb's parser
+its description, options and examples; `run(args)` does the work and returns the exit code. A module is imported only
+when its verb is parsed, and it imports NumPy, Numba, h5py and Pillow only in `run`. What several verbs share is in
+options, loading, targets and streams.
 
 Data goes to stdout, everything else to stderr.
 """

@@ -42,11 +42,11 @@ def run(args):
     if args.labels:
         relabel(model, args.labels)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
-    losses, moved = convert.convert(model, args.target, args.to, args.lossy, source)
+    losses, change = convert.convert(model, args.target, args.to, args.lossy, source)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:
-        print(f"lost:\n{convert.format_losses(losses)}\nthe golden logits move by {moved:.2g} of their standard "
+        print(f"lost:\n{convert.format_losses(losses)}\nthe golden logits change by {change:.2g} of their standard "
               "deviation", file=sys.stderr)
     return 0
 

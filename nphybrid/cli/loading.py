@@ -35,7 +35,10 @@ def run_options(args, model) -> dict:
 
 
 def relabel(model, path):
-    """Give the classes of a model the names in a file.  Raises ValueError if their number differs."""
+    """Replace the names of a model's classes by those in a file.
+
+    Raises ValueError if the file does not have one name for each class.
+    """
     from ..labels import from_file
     labels, classes = from_file(path), model.network_config.classes
     if len(labels) != classes:

@@ -26,7 +26,7 @@ def positive(text: str) -> int:
 def add_pictures(verb):
     """The options of the verbs that process many pictures, for `find_pictures` and `loading.compute_rows`."""
     verb.add_argument("images", nargs="+", metavar="IMAGE",
-                      help="a file, a folder, a glob, or - for one picture or a list of names on stdin")
+                      help="a file, a folder, a glob, or - to read stdin, which holds one picture or a list of names")
     verb.add_argument("-r", "--recursive", action="store_true", help="also read the folders inside a folder")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="how many pictures are computed at once (default 8); the rows do not depend on it")

@@ -82,7 +82,7 @@ def _backbone_names(stem: str, unit: str) -> Table:
 # ---------------------------------------------------------------- configuration
 
 def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a timm file.  shapes: {name: shape}; card: its config.json, or {}
+    """The configuration of a timm file.  shapes: {name: shape}; card: timm's config.json, or {}
 
     Raises FormatError for a config.json that describes a network which this package does not implement.
     """
@@ -158,7 +158,7 @@ def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments
 # ---------------------------------------------------------------- preparation of pictures
 
 def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the image processor.  config: the configuration of the network; card: its config.json, or {}
+    """The options of the image processor.  config: the configuration of the network; card: timm's config.json, or {}
 
     What config.json does not state has the value that most networks have in timm's own list.
     """

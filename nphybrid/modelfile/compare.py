@@ -137,8 +137,8 @@ def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
     a, b: arrays of any real dtype, torch tensors, or `Stored` arrays, which are read one at a time. tolerance: as in
     `compare_files`. common: compare only the names that both have. only: shell-style patterns; compare only the names
     that match one of them. labels: what A, B and the tolerance are called in verdicts and hints. Raises ValueError for
-    a pattern that matches no name, and with `common` where no name is in both; TypeError for an array that does not
-    hold real numbers.
+    a pattern that matches no name, and, if `common` is True, for mappings that have no name in common; TypeError for
+    an array that does not hold real numbers.
 
     >>> x = np.ones((2, 3))
     >>> [(row.name, row.verdict) for row in compare_states({"stem": x, "norm": x}, {"norm": 2 * x})]

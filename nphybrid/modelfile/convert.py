@@ -25,7 +25,7 @@ FORMATS = "h5", "huggingface", "timm", "google"
 
 
 class Loss(NamedTuple):
-    """What the target cannot hold."""
+    """One thing that the target cannot hold."""
     what: str
     had: str
     becomes: str
@@ -57,7 +57,7 @@ def target_format(target, wanted=None) -> str:
 
 
 def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss], float]:
-    """Write a model.  -> the losses, and how far they move the golden logits
+    """Write a model.  -> a Loss for each thing that the target cannot hold, and how much the golden logits change
 
     to: one of FORMATS; None: by the target's name. source: a dict that an `.h5` keeps. Raises ValueError that lists
     what the target cannot hold, unless `lossy`; FileExistsError for a folder that is not empty; in both cases nothing
@@ -73,22 +73,22 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
     if missing := _find_missing(model, tree, written):
         raise ValueError(f"{target}: the format {form} cannot hold this network: it would lack {', '.join(missing)}")
     losses = _find_losses(model, written)
-    moved = _move_of_golden(model, tree, written) if losses else 0.0
+    change = _change_of_golden(model, tree, written) if losses else 0.0
     if losses and not lossy:
         raise ValueError(f"{target}: the format {form} cannot hold\n{format_losses(losses)}\n--lossy writes it "
-                         f"nevertheless; the golden logits then move by {moved:.2g} of their standard deviation")
+                         f"nevertheless; the golden logits then change by {change:.2g} of their standard deviation")
     if form == "google":
         tensorfile.write_npz(target, written.arrays)
-        return losses, moved
+        return losses, change
     with tensorfile.write_folder_atomically(target) as folder:
         for name, document in written.documents.items():
             tensorfile.write_json(folder / name, document)
         tensorfile.write_safetensors(folder / "model.safetensors", written.arrays, {"format": "pt"})
-    return losses, moved
+    return losses, change
 
 
 def format_losses(losses: list[Loss]) -> str:
-    """A line per loss."""
+    """One line for each Loss."""
     return "\n".join(f"  {loss.what}: {loss.had} becomes {loss.becomes}" for loss in losses)
 
 
@@ -280,7 +280,7 @@ def _read_back(model, written):
     return type(model.config).from_dict({**written.config, "architectures": None})
 
 
-def _move_of_golden(model, tree, written):
+def _change_of_golden(model, tree, written):
     """max|a - b| / std(b) of the golden outputs in float64: a of the network as the target is read, b of the model."""
     back = _read_back(model, written).network_config()
     read = _golden_output(model, back, _without(tree, written.left_out))

@@ -181,7 +181,7 @@ def _check_size(picture, max_pixels):
 
 
 def _check_sums(file):
-    """Refuse a PNG whose pixels do not have their checksum.  Pillow checks those of the other chunks."""
+    """Refuse a PNG with a wrong checksum in a chunk of pixels (IDAT).  Pillow checks the other chunks."""
     position, name = file.tell(), b""
     file.seek(8)
     while name != b"IEND" and len(head := file.read(8)) == 8:
@@ -191,7 +191,7 @@ def _check_sums(file):
             found, left = zlib.crc32(block, found), left - len(block)
         stored = file.read(4)
         if name == b"IDAT" and stored != struct.pack(">I", found):
-            raise PictureError("truncated or damaged: the checksum of a chunk IDAT is wrong")
+            raise PictureError("truncated or damaged: wrong checksum in a chunk of pixels (IDAT)")
     file.seek(position)
 
 

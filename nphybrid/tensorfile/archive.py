@@ -13,7 +13,8 @@ An archive states most things twice, in the directory and in the local headers, 
 they use.  Here both must agree.  The rules, in the order in which they are checked:
 
 1. The file ends in the end record, without a comment, and the directory stands right before it.
-2. An entry has a name that is not a path out of a folder, no password, one disk, and method 0 (plain) or 8 (deflated).
+2. An entry has a name that does not lead out of the folder in which the archive is unpacked, no password, one disk, and
+   method 0 (plain) or 8 (deflated).
 3. Where an offset or a size needs 64 bits (zip64), its field of 32 bits is all ones.
 4. A plain member is as long as its contents; the contents of a deflated one are at most 1,100 times as long (deflate
    reaches 1,032).
@@ -22,8 +23,8 @@ they use.  Here both must agree.  The rules, in the order in which they are chec
 7. Each local header repeats its entry.
 8. When a member is read, it inflates to exactly the length that its entry states.
 
-Not promised: the CRC-32, which the reader of a member compares after the last byte; and that the contents are about as
-large as the file: zeros deflate to a thousandth.
+Not checked here: the CRC-32 of a member. The reader of the member compares it after the last byte.
+Not promised: that the contents are about as large as the file. Zeros deflate to a thousandth.
 Source: PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5.
 """
 
@@ -143,16 +144,17 @@ def contents(file: Seekable, entry: Entry, path: FilePath) -> Iterator[bytes]:
 
 
 def refuse_name(path: FilePath, name: str) -> None:
-    """Refuses a name that is not text, or that is a path out of the folder in which the archive is unpacked.
+    """Refuses a name that is not text, or that leads out of the folder in which the archive is unpacked.
 
     >>> refuse_name("m.npz", "../w.npy")
     Traceback (most recent call last):
     ...
-    nphybrid.tensorfile.errors.FormatError: m.npz: tensor '../w.npy': name is a path out of its folder
+    nphybrid.tensorfile.errors.FormatError: m.npz: tensor '../w.npy': name leads out of the folder in which the archive
+    is unpacked
     """
     trouble = name_trouble(name)
     if not trouble and (re.search(r"^/|^[A-Za-z]:|\\|\0", name) or ".." in name.split("/")):
-        trouble = "name is a path out of its folder"
+        trouble = "name leads out of the folder in which the archive is unpacked"
     if not trouble and len(name.encode()) > 0xFFFF:
         trouble = "name is longer than 65,535 bytes"
     if trouble:

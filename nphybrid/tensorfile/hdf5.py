@@ -85,7 +85,7 @@ def read_h5(path: FilePath) -> H5File:
 def stored_h5(path: FilePath) -> H5File:
     """Every array of an HDF5 file, none read yet, and every document: H5File({name: Stored}, documents).
 
-    Raises what `read_h5` raises, for an array's checksum when it is read.
+    Raises what `read_h5` raises. The checksum of an array is checked later, when the array is read.
     """
     file = shared(path)
     with file.opened():

@@ -16,7 +16,7 @@ The rules, in the order in which they are checked:
 3. N is at most 10,000 bytes, and the member holds N bytes of header.
 4. The header is a dictionary of exactly these three keys.
 5. The items are numbers or bools, of either byte order; as many as the shape needs fill the rest of the member.
-6. When a member is read, its CRC-32 is that of the archive.
+6. When a member is read, its CRC-32 is that of the archive, and every byte of a bool is 0 or 1.
 
 Items of two bytes without a type, V2, are read as bfloat16: NumPy does not know bfloat16 and writes it so.  Items that
 are Python objects are pickles inside a member; they are refused like all other types.
@@ -87,7 +87,8 @@ def read_npz(path: FilePath) -> dict[str, np.ndarray]:
 def stored_npz(path: FilePath) -> dict[str, Stored]:
     """Every array of an npz file, none read yet, in file order: {name: Stored}.
 
-    Every rule is checked.  Only checksums, and the bytes of bools, are checked later, when they are read.
+    Every rule is checked, except three that are checked when an array is read: the inflated length, its CRC-32, and
+    that every byte of a bool is 0 or 1.
     Raises what `read_npz` raises.
 
     >>> import tempfile
@@ -134,7 +135,8 @@ def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
     """Writes {name: array} as an npz file that np.load reads, whole or not at all; the same input gives the same bytes.
 
     Arrays: float16/32/64, (u)int8..64, bool, any layout and byte order; they are stored plain, little-endian, in C
-    order, sorted by name.  A name may have slashes, but must not be a path out of a folder.
+    order, sorted by name.  A name may have slashes, but must not lead out of the folder in which
+    the archive is unpacked.
     Raises FormatError for a name or dtype that the format cannot hold; OSError if it cannot be written.
 
     >>> import tempfile

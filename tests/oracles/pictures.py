@@ -360,7 +360,7 @@ def no_pictures():
     yield "PPM 0 wide", b"P6 0 1 255\n", "damaged"
     for name in (b"IHDR", b"IDAT"):
         yield f"PNG, checksum of its {name.decode()}", damaged(good, name), "checksum"
-    yield "PNG, one bit of a pixel", damaged(good, b"IDAT", 5), "checksum of a chunk IDAT"
+    yield "PNG, one bit of a pixel", damaged(good, b"IDAT", 5), "wrong checksum in a chunk of pixels"
     clear = chunk(b"tRNS", bytes(3))
     yield "PNG, checksum of its PLTE", damaged(coloured(short, clear), b"PLTE"), "checksum"
     yield "PNG, checksum of its tRNS", damaged(coloured(short, clear), b"tRNS"), "checksum"

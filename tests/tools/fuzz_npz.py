@@ -279,7 +279,7 @@ def verdict(data, library=tensorfile):
 
 
 def check_against_numpy(arrays, data):
-    """The same names, each once and no path out of a folder; the same arrays, bit for bit."""
+    """The same names, each once and none that leads out of the folder; the same arrays, bit for bit."""
     with zipfile.ZipFile(io.BytesIO(data)) as held:
         names = held.namelist()
     assert sorted(names) == sorted(f"{name}.npy" for name in arrays)
