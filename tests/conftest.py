@@ -11,6 +11,10 @@ from pathlib import Path
 
 import pytest
 
+# Before NumPy and PyTorch are imported: with a worker per core, threads of BLAS and OpenMP only wait for each other.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "examples"))
 

@@ -17,7 +17,7 @@ from . import run
 
 
 def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_processor: Any = None,
-             **options: Any) -> "Pipeline":
+             **options: Any) -> "ImageClassificationPipeline | ImageFeatureExtractionPipeline":
     """A function from pictures to labels, or to features.
 
     task: "image-classification" or "image-feature-extraction". model: a model, or its path or name on the hub (default:
@@ -159,5 +159,5 @@ class ImageFeatureExtractionPipeline(Pipeline):
         return self._answers(inputs, batch_size, compute, answer, **(image_processor_kwargs or {}))
 
 
-PIPELINES: dict[str, type[Pipeline]] = {kind.task: kind for kind in (ImageClassificationPipeline,
+PIPELINES: dict[str, type[ImageClassificationPipeline] | type[ImageFeatureExtractionPipeline]] = {kind.task: kind for kind in (ImageClassificationPipeline,
                                                                      ImageFeatureExtractionPipeline)}

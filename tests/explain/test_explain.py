@@ -280,6 +280,6 @@ def test_source_keeps_its_lines_where_they_mean_something():
 def test_source_is_marked():
     shown = highlighted(inspect.getsource(encoder.attention))
     assert '<i class="keyword">def</i> attention' in shown
-    assert '<span class="shape">(B, 577, 12 * 64)</span>' in shown
+    assert '<span class="shape">(B, 577, 768)</span>' in shown
     assert '<i class="string">&quot;&quot;&quot;Multi-head self-attention' in shown
     assert "B &lt; C" in highlighted("B < C")

@@ -425,7 +425,7 @@ def test_what_is_refused_leaves_the_old_file(cat, tmp_path, capsys):
     for arguments, message in ((f"rollout {cat} -o {target} --model {tmp_path}/bit", "needs the tokens"),
                             (f"rollout {tmp_path}/no.png -o {target}", "no.png"),
                             (f"filters -o {tmp_path}/no/x.png", "x.png: there is no folder"),
-                            (f"filters -o {tmp_path}/x.jpg", "expected one that ends in .png")):
+                            (f"filters -o {tmp_path}/x.jpg", "expected a name that ends in .png")):
         assert main(["figures", *arguments.split(), "--engine", "reference"]) == 3
         assert message in capsys.readouterr().err
     assert target.read_text() == "old" and sorted(path.name for path in tmp_path.iterdir()) == ["bit", "x.png"]

@@ -50,10 +50,10 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
     "the documents' JSON": ("h5", 200, "hdf5.parse_json = lambda data, *_: fuzz.json.loads(data)", "Error"),
     "counts": ("config", 500, "configs.check_positive = lambda *_: None", "Error"),
     "how many names": ("config", 1500, "config_base.MOST_UNNAMED = 2**63", "FINDING"),
-    "short messages": ("config", 500, "config_base.shortened = repr", "characters"),
+    "short messages": ("config", 500, "configs.shortened = config_base.shortened = repr", "characters"),
     "CRC-32": ("npz", 1000, "import zlib; from types import SimpleNamespace; from nphybrid.tensorfile import npz; "
                "npz.zlib = SimpleNamespace(**{**vars(zlib), 'crc32': lambda *_: Any()})", "AssertionError"),
-    "safe messages": ("config", 1000, "config_base.shortened = str", "upsets a terminal"),
+    "safe messages": ("config", 1000, "configs.shortened = config_base.shortened = str", "upsets a terminal"),
 }
 
 
