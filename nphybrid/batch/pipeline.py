@@ -159,5 +159,5 @@ class ImageFeatureExtractionPipeline(Pipeline):
         return self._answers(inputs, batch_size, compute, answer, **(image_processor_kwargs or {}))
 
 
-PIPELINES: dict[str, type[ImageClassificationPipeline] | type[ImageFeatureExtractionPipeline]] = {kind.task: kind for kind in (ImageClassificationPipeline,
-                                                                     ImageFeatureExtractionPipeline)}
+PIPELINES: dict[str, type[ImageClassificationPipeline] | type[ImageFeatureExtractionPipeline]] = {
+    kind.task: kind for kind in (ImageClassificationPipeline, ImageFeatureExtractionPipeline)}

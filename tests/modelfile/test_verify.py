@@ -152,9 +152,11 @@ def test_a_wrong_kernel_is_found(word, wrong, monkeypatch):
 @pytest.mark.parametrize("golden, told", [
     (None, "stores no golden logits to compare with; expected an .h5 that `nphybrid convert SOURCE TARGET.h5` wrote"),
     ("0.5", "golden is '0.5'; expected the name of a state and its values, a list of numbers"),
-    ({"state": "logits"}, "expected the name of a state"), ({"state": "logits", "values": []}, "expected the name of a state"),
+    ({"state": "logits"}, "expected the name of a state"),
+    ({"state": "logits", "values": []}, "expected the name of a state"),
     ({"state": 3, "values": [1.0]}, "expected the name of a state"),
-    ({"state": "logits", "values": [1.0, True]}, "a list of numbers"), ({"state": "logits", "values": ["1"]}, "a list of numbers"),
+    ({"state": "logits", "values": [1.0, True]}, "a list of numbers"),
+    ({"state": "logits", "values": ["1"]}, "a list of numbers"),
     ({"state": "logits", "values": [0.5] * 11}, "golden holds 11 numbers of 'logits'; this network has 10 numbers"),
     ({"state": "soul", "values": [0.5]}, "1 numbers of 'soul'; this network has no state of that name"),
 ], ids=str)
