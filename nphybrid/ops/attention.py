@@ -66,7 +66,10 @@ def _parts(heads, tiles, n):
 
 @jit
 def _attend_into(context, weights, query, key, value, heads, parts, task):
-    """One of `parts` parts of the queries of one head of one image; task counts images, then heads, then parts."""
+    """One task: the context, and the weights if they are kept, of a part of the queries of one head of one image.
+
+    The queries of each head are divided into `parts` parts: task = (image * heads + head) * parts + part.
+    """
     B, T, D = query.shape
     K = D // heads
     head_number, part = divmod(task, parts)

@@ -135,7 +135,10 @@ def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
 
 @jit
 def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
-    """y = activation((x - centre) slope + offset + added) for chunk i of image b, by lines.  `added` may be empty."""
+    """y = activation((x - centre) slope + offset + added) for chunk i of image b.
+
+    It is computed line by line. A line is the channels of one or more neighbouring cells. `added` may be empty.
+    """
     wide()
     centre = lines[b, 0]
     slope = lines[b, 1]

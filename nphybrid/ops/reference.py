@@ -12,13 +12,16 @@ from ..params import tree_map
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
-    """A learned array as the operations take it: a copy in `dtype`; the kernel of a convolution is standardized."""
+    """A learned array as the operations take it: a copy in `dtype`; the kernel of a convolution is standardized.
+
+    Only kernels.py uses `precision`.
+    """
     array = np.array(array, dtype, order="C")
     return standardize(array, config.ws_eps, config.ws_form) if array.ndim == 4 else array
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
-    """`ready` for every array of a tree.  Params -> Params"""
+    """`ready` for every array of a tree.  Params -> Params.  Only kernels.py uses `precision`."""
     return tree_map(lambda name, array: ready(name, array, config, dtype), params)
 
 
@@ -26,11 +29,11 @@ def standardize(kernel, eps, form="variance"):
     """Each output channel of a kernel gets mean 0 and variance 1.  (KH, KW, C, O) -> (KH, KW, C, O)
 
     The variance divides by n = KH * KW * C. form: with "variance" eps is added to the variance, inside the root; with
-    "deviation" it is added to the root. Qiao et al. 2019, section 3; vit_jax/models_resnet.py.
+    "deviation" it is added to the root. Qiao et al. 2019, eq. 6; vit_jax/models_resnet.py.
     """
-    taps = tuple(range(kernel.ndim - 1))
-    kernel = kernel - kernel.mean(taps, keepdims=True)
-    variance = np.square(kernel).mean(taps, keepdims=True)
+    axes = tuple(range(kernel.ndim - 1))  # all but O
+    kernel = kernel - kernel.mean(axes, keepdims=True)
+    variance = np.square(kernel).mean(axes, keepdims=True)
     return kernel / (np.sqrt(variance) + eps if form == "deviation" else np.sqrt(variance + eps))
 
 
@@ -47,7 +50,7 @@ def conv2d(x, kernel, stride, dilation, padding):
     for u in range(KH):
         for v in range(KW):
             i, j = u * dilation, v * dilation
-            y += x[:, i:i + stride * rows:stride, j:j + stride * columns:stride][:, :rows, :columns] @ kernel[u, v]
+            y += x[:, i:i + stride * rows:stride, j:j + stride * columns:stride] @ kernel[u, v]
     return y
 
 
@@ -58,7 +61,7 @@ def max_pool(x, padding, fill):
     """
     x = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
     rows, columns = ((n - 3) // 2 + 1 for n in x.shape[1:3])
-    windows = [x[:, u:u + 2 * rows:2, v:v + 2 * columns:2][:, :rows, :columns] for u in range(3) for v in range(3)]
+    windows = [x[:, u:u + 2 * rows:2, v:v + 2 * columns:2] for u in range(3) for v in range(3)]
     return np.maximum.reduce(windows)
 
 
@@ -70,7 +73,7 @@ def mean_pool(x):
 def group_norm(x, norm, groups, eps):
     """Normalize each image over each group of neighbouring channels.  (B, H, W, C) -> (B, H, W, C)
 
-    Mean and variance over (H, W, C / G); the variance divides by their number. Wu & He 2018, section 3.1.
+    Mean and variance over (H, W, C / G); the variance divides by the number of these values. Wu & He 2018, section 3.1.
     """
     B, H, W, C = x.shape
     x = x.reshape(B, H, W, groups, C // groups)
@@ -113,7 +116,10 @@ def linear_add(x, p, residual):
 
 
 def attention(query, key, value, heads):
-    """Each head mixes the values by softmax(query @ key / sqrt(K)).  three (B, T, D) -> (B, T, D)   ViT eq. 6-8"""
+    """In each head, softmax(query @ key.T / sqrt(K)) @ value.  three (B, T, D) -> (B, T, D)   ViT eq. 6-8
+
+    Equation 8 joins the heads; its projection is not done here.
+    """
     return attention_with_weights(query, key, value, heads)[0]
 
 
@@ -157,7 +163,7 @@ def quick_gelu(x):
 
 
 def selu(x):
-    """scale * x, for x <= 0 scale * alpha * (exp(x) - 1).  Klambauer et al. 2017, eq. 2"""
+    """scale * x if x > 0, else scale * alpha * (exp(x) - 1).  Klambauer et al. 2017, eq. 2"""
     scale, alpha = 1.0507009873554804934, 1.6732632423543772848
     return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
 
