@@ -34,7 +34,7 @@ def backbone(x, p, config, ops, out):
 def stem(x, p, config, ops, out):
     """A 7x7 convolution and a 3x3 max pool, each of stride 2.  (B, H, W, 3) -> (B, H/4, W/4, 64)
 
-    Between them: a group norm and an activation. BiT has none.
+    Between them: a group norm and an activation. BiT has neither.
     """
     x = out["conv"] = conv(x, p.conv, 7, config, ops, stride=2)                         # (B, 192, 192, 64)
     border = stem_border(config)

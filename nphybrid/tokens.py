@@ -25,9 +25,8 @@ def tokens(x, p, config, ops, out, masked=None):
 def patches(x, P):
     """Cut a map into P x P patches.  (B, H, W, C) -> (B, H/P * W/P, P * P * C)
 
-    The patches are in the order of the rows; in each patch the cells are, too, channels last. Rows and columns that do
-    not fill a patch are dropped. `patches` and then a linear layer equal a convolution with a P x P kernel and stride
-    P.
+    The patches come row by row, and in each patch the cells row by row, channels last. Rows and columns that do not
+    fill a patch are dropped. `patches` and then a linear layer equal a convolution with a P x P kernel and stride P.
     """
     B, H, W, C = x.shape
     h, w = H // P, W // P
