@@ -25,7 +25,7 @@ class Config:
     widths: tuple[int, ...] = (256, 512, 1024)  # O of each stage
     groups: int = 32                      # G of every group norm
     unit: str = "bottleneck"              # or "preactivation", BiT's: norm and activation before each convolution
-    padding: str = "same"                 # of convolutions: "same", "symmetric"; "valid" only if depths is ()
+    padding: str = "same"                 # of convolutions: "same" or "symmetric"; "valid" only if depths is ()
     pool_padding: str = "same"            # of the stem's max pool: "same" or "valid"
     output_stride: int = 32               # stages after this total stride dilate conv2 and have stride 1
     feature_stage: int = -1               # which map becomes tokens: 0 the stem's, s + 1 that of stages.s, -1 the last
@@ -45,8 +45,8 @@ class Config:
     # numerics, which differ between families of checkpoints. Every variance divides by n, none by n - 1.
     backbone_activation: str = "relu"
     activation: str = "gelu"              # of the MLP; "gelu" is the exact form, with erf
-    ws_form: str = "variance"             # a kernel is divided, "variance": by sqrt(variance + eps);
-                                          # "deviation": by sqrt(variance) + eps
+    ws_form: str = "variance"             # the divisor of a kernel. "variance": sqrt(variance + eps);
+                                          # "deviation": sqrt(variance) + eps
     ws_eps: float = 1e-8                  # in the weight standardization
     gn_eps: float = 1e-5                  # in group norms: sqrt(variance + eps)
     ln_eps: float = 1e-12                 # in layer norms, over D: sqrt(variance + eps)
