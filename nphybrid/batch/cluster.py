@@ -10,10 +10,10 @@
 
 or in your own graph: `dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
 
-A worker loads the model once, for its first part, and keeps it. Each of its threads computes a part on one core, unless
-the job sets num_threads. A part whose worker is lost, and a part that fails, are computed by another worker. The rows
-have the same bits and the same order as on one machine of the same instruction set. So the files written from them are
-equal, and a run that was started on one machine can be continued on a cluster.
+A worker loads the model once, for its first part, and keeps it. Each thread of the worker computes one part at a time,
+on one core, unless the job sets num_threads. A part whose worker is lost, and a part that fails, are computed by
+another worker. The rows have the same bits and the same order as on one machine of the same instruction set. So the
+files written from them are equal, and a run that was started on one machine can be continued on a cluster.
 
 Workers open the files themselves. A path must lead to the same file on every worker as on the client; a relative path
 starts in the folder in which the worker was started.
@@ -29,6 +29,7 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__, checkpoint
@@ -230,9 +231,10 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
 
 def _digests(model, head):
     """The ModelDigests of the files of a job, which are not loaded."""
-    file = ModelFile(model)
+    file = ModelFile(model or None)
     source = checkpoint.read(file.path)
-    return model_digests(file, source.config, source.processor, None if head is None else ModelFile(head))
+    # A str could also be a name on the hub; a head is always a file.
+    return model_digests(file, source.config, source.processor, ModelFile(Path(head)) if head else None)
 
 
 def _restore_malloc_thresholds():

@@ -29,21 +29,28 @@ class ModelFile:
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
-        self.path = hub.resolve(path or checkpoint.default_model())
+        self.path = hub.resolve(checkpoint.default_model() if path is None else path)
         self._states = _file_states(self.path)
 
     def sha256(self) -> str:
         """The SHA-256 of the weights, in hex.  Raises FormatError if a file changed after this object was made."""
         digest = _sha256(self.path, self._states)
-        if _file_states(self.path) != self._states:
-            raise FormatError(f"{self.path} was replaced or written to after it was loaded")
+        _refuse_changed(self.path, self._states)
         return digest
 
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path, file_states):
-    """The SHA-256 of a path; it is computed again only if one of the states of its files changed."""
-    return checkpoint.sha256(path)
+    """The SHA-256 of a path whose files are in these states; it is computed again only for other states."""
+    digest = checkpoint.sha256(path)
+    # Also here: the digest of other bytes must not be kept.
+    _refuse_changed(path, file_states)
+    return digest
+
+
+def _refuse_changed(path, file_states):
+    if _file_states(path) != file_states:
+        raise FormatError(f"{path} was replaced or written to after it was loaded")
 
 
 def _file_states(path):

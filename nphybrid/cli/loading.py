@@ -5,7 +5,7 @@ import sys
 def model_file(args):
     """The `identity.ModelFile` that --model names, by default that of the model that comes with nphybrid."""
     from ..batch.identity import ModelFile
-    return ModelFile(args.model)
+    return ModelFile(args.model or None)
 
 
 def load_model(args, head=None):
@@ -13,10 +13,13 @@ def load_model(args, head=None):
 
     The files are kept in args.files, where `loaded_sha256` finds them.
     """
+    from pathlib import Path
+
     from ..api.load import load
     from ..batch.identity import ModelFile
     announce_compilation(args.engine)
-    args.files = {"model": model_file(args), "head": head and ModelFile(head)}
+    # A str could also be a name on the hub; a head is always a file.
+    args.files = {"model": model_file(args), "head": head and ModelFile(Path(head))}
     return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                 num_threads=args.threads, head=head)
 
