@@ -167,7 +167,7 @@ def sha256(path: FilePath) -> str:
     if path.is_dir():
         files = [weights_file(path)]
         if files[0].suffix == ".json":
-            files = [path / name for name in sorted(set(read_json(files[0])["weight_map"].values()))]
+            files = [path / name for name in tensorfile.shard_names(files[0])]
     for file in files:
         with open(file, "rb") as stream:
             while block := stream.read(1 << 20):
@@ -249,7 +249,7 @@ def _h5_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
 
 
 def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -> Checkpoint:
-    """The Checkpoint of arrays in another dialect.  card: the config.json beside them, or {}"""
+    """The Checkpoint of arrays with the names of timm or Google.  card: the content of their config.json, or {}"""
     kind, anchor = guess(arrays)
     if kind is None:
         raise FormatError(f"{path}: names of no known dialect, for example {', '.join(list(arrays)[:3])}; expected "

@@ -51,7 +51,7 @@ def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[
 def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config: Any,
                     ready: Callable[[str, np.ndarray], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
                     ) -> tuple[Any, dict[str, Any]]:
-    """The tree of shapes, filled: each parameter exactly once, from arrays that are each used exactly once.
+    """The tree of shapes, filled with arrays.  Each shape gets exactly one array, and each array is used exactly once.
 
     A thread reads an array (if it is Stored), checks that it is finite in `dtype`, changes its layout and prepares it,
     before it takes the next one. ready(name, array) receives it, perhaps as a view of the caller's array, and returns
@@ -95,5 +95,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
     """What restores an array: a copy in `dtype`; or, for an array in a file, its place there and its SHA-256."""
     if isinstance(source, Stored):
-        return replace(source, path=os.path.abspath(source.path), sha256=source.sha256 or digest(stored))
+        # `absolute` is from when the file was first named: the working folder may have changed since then.
+        path = os.path.abspath(source.path) if source.file is None else source.file.absolute
+        return replace(source, path=path, sha256=source.sha256 or digest(stored))
     return np.array(stored, dtype, order="C")

@@ -90,8 +90,8 @@ def _beside(index: FilePath, shard: str) -> Path:
     index_path = Path(index)
     path, target = index_path.parent / shard, Path(os.path.realpath(index_path)).parent
     home = Path(os.path.realpath(path)).parent
-    shared = target.name == "blobs" and home.parent == target.parent.parent / "blobs"
-    if home not in (Path(os.path.realpath(index_path.parent)), target) and not shared:
+    among_shared_blobs = target.name == "blobs" and home.parent == target.parent.parent / "blobs"
+    if home not in (Path(os.path.realpath(index_path.parent)), target) and not among_shared_blobs:
         raise refusal(index_path, "shard is a link out of the folder", shard, "a file beside the index")
     if not path.is_file():
         raise refusal(index_path, "shard is missing", shard, "a file beside the index")

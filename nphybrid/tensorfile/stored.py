@@ -26,6 +26,9 @@ from .errors import FilePath, refusal
 # Of systems without `preadv`: one reader at a time moves the position of a file and reads.
 _NO_PREADV = threading.Lock()
 
+# Bytes of one system call: Linux reads at most 2 GiB, macOS refuses to read more.
+_MOST_AT_ONCE = 1 << 30
+
 
 class SharedFile:
     """A file at a path.  It is open as long as at least one `opened` block runs, in any thread.
@@ -82,7 +85,7 @@ class SharedFile:
                     self._file = None
 
     def _refuse_changed(self) -> None:
-        """Refuses a file that is not the first one, unchanged.  The open file and the path are each compared."""
+        """Raises FormatError if the open file or the file at the path differs from that at the first read."""
         assert self._file is not None
         state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.absolute))
         with self._lock:
@@ -111,8 +114,7 @@ class Reader:
     def readinto(self, memory: memoryview) -> int:
         """Fills writable memory from the position on.  -> bytes read: fewer only at the end of the file"""
         count = 0
-        # Linux reads at most 2 GiB in one call.
-        while count < len(memory) and (read := self._read_once_into(memory[count:])):
+        while count < len(memory) and (read := self._read_once_into(memory[count:count + _MOST_AT_ONCE])):
             count += read
             self._position += read
         return count
