@@ -222,7 +222,7 @@ class Model:
         such a folder.
         """
         state = self.state_dict()
-        config = self._config_document()
+        config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
         write_safetensors(Path(folder) / "model.safetensors", state, {"format": "pt"})
@@ -239,9 +239,13 @@ class Model:
         manifest = {"golden": self._golden(state)}
         if source is not None:
             manifest["source"] = source
-        checkpoint.write_h5(path, state, self._config_document(), self.processor, manifest)
+        checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
-    def _config_document(self):
+    def config_document(self) -> dict[str, Any]:
+        """The configuration as `config.json` holds it.
+
+        Raises ValueError if it was changed after the model was built, and no longer describes the network.
+        """
         if self._network_config_of(self.config) != self.network_config:
             raise ValueError("the configuration was changed after the model was built, and no longer describes it")
         self.config.architectures = [type(self).__name__]
@@ -347,7 +351,7 @@ def loss_of(model: Model, logits: np.ndarray, labels: Any) -> np.floating | None
 
 
 def argument_or_default(argument: T | None, default: T) -> T:
-    """The argument of a call.  An argument that is None has the value in the configuration, `default`."""
+    """The argument of a call.  If it is None: the value in the configuration, `default`."""
     return default if argument is None else argument
 
 

@@ -102,7 +102,7 @@ def _learned_arrays(model):
 
 
 def _rename(tree, table, network_config):
-    """The arrays in the names and layouts of a table.  -> {their name: array}, our names that the table lacks"""
+    """The arrays with the names and layouts of a table.  -> {name in the table: array}, [our names that it lacks]"""
     left_out = [name for name in params.named_leaves(tree) if not _is_in(table, name)]
     arrays = checkpoint.to_state_dict(_without(tree, left_out), table, network_config)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, left_out
@@ -132,7 +132,7 @@ def _is_in(table, name):
 def _write_hugging_face(model, tree):
     table = {ours: entry for ours, entry in model.table.items() if not ours.startswith(("pool_norm", "pre_logits"))}
     arrays, left_out = _rename(tree, table, model.network_config)
-    config = {key: value for key, value in model._config_document().items() if key != "dialect"}
+    config = {key: value for key, value in model.config_document().items() if key != "dialect"}
     processor = model.processor
     if processor:
         # Upstream's processor does not know crop_rounding, and takes resample as a number only.
