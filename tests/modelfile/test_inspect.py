@@ -156,7 +156,6 @@ def test_a_configuration_alone(model, tmp_path, capsys):
     assert "model_type     vit-hybrid" in text and "tensor" not in text and "dialect" not in text
 
 
-@pytest.mark.skipif(not hasattr(tensorfile, "npz_header"), reason="no reader of .npz")
 def test_an_npz_tells_its_crc_and_its_numbering(tmp_path):
     names = ["embedding/kernel", "Transformer/encoder_norm/scale", "conv_root/kernel",
              "Transformer/encoderblock_0/MultiHeadDotProductAttention_1/out/bias"]
