@@ -72,14 +72,6 @@ def cat(root):
 
 
 @pytest.fixture(scope="session")
-def bundled_models():
-    """The bundled classifier by engine, loaded once: tests do not change it."""
-    from nphybrid import ViTHybridForImageClassification, default_model
-    load = ViTHybridForImageClassification.from_pretrained
-    return {engine: load(default_model(), engine=engine) for engine in ("numba", "reference")}
-
-
-@pytest.fixture(scope="session")
 def amx_environment(tmp_path_factory):
     """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""
     from nphybrid.ops import jit, target

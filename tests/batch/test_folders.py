@@ -181,11 +181,6 @@ def test_a_picture_on_stdin_has_no_path(root, cat):
     assert done.communicate(cat.read_bytes(), 120)[0].split() == [b"cat", b"0.7997"]
 
 
-@pytest.fixture
-def cat(root):
-    return root / "examples" / "images" / "cat.png"
-
-
 @pytest.mark.parametrize("line", ["classify x.png --resume", "classify x.png --resume --format csv",
                                   "classify x.png --resume --output x"])
 def test_wrong_usage(line, capsys):

@@ -25,11 +25,6 @@ def nphybrid(*args, cwd, **options):
                           capture_output=True, timeout=120, **options)
 
 
-@pytest.fixture
-def cat(root):
-    return root / "examples" / "images" / "cat.png"
-
-
 def test_classify_prints_the_label_first(cat, root):
     nphybrid("classify", cat, cwd=root)   # compiles, where nothing is cached yet
     done = nphybrid("classify", cat, cwd=root)

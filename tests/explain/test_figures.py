@@ -20,11 +20,6 @@ from oracles.sights import KINDS, network
 
 
 @pytest.fixture(scope="module")
-def cat(root):
-    return root / "examples" / "images" / "cat.png"
-
-
-@pytest.fixture(scope="module")
 def model():
     return ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
 

@@ -280,11 +280,6 @@ def embed(*args):
     return main(["embed", *map(str, args), "--quiet"])
 
 
-@pytest.fixture
-def cat(root):
-    return root / "examples" / "images" / "cat.png"
-
-
 def test_embed_and_add(path, cat, tmp_path, capsys):
     assert embed(cat, "nothing.png", "-o", path) == 1
     assert capsys.readouterr().out == f"{path}: 1x192 float32, norm, pool token; 1 of 2 pictures failed\n"

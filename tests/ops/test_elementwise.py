@@ -4,13 +4,11 @@ import pytest
 
 from nphybrid.ops import elementwise, kernels, reference
 from nphybrid.ops.jit import jit
-from nphybrid.ops.target import ISA
 
 from oracles.cases import SLOW
 from oracles.loops import ACTIVATIONS
 
 STEPS = 2_000 if SLOW else 400_001
-FUSED = ISA != "plain"                    # without fused multiply-adds the last bits are a little worse
 
 
 def grid(low, high):

@@ -2,7 +2,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,12 +26,6 @@ def run_python(*args, env=None, text=True, timeout=300, **options):
                           env=env or environment(), **options)
 
 
-def begin_python(*args, env=None, text=True, **options):
-    """A Python that runs, its outputs piped.  -> subprocess.Popen"""
-    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen([sys.executable, *map(str, args)], text=text, env=env or environment(), **options)
-
-
 def nphybrid(*args, **options):
     """The command line in a process of its own.  -> subprocess.CompletedProcess
 
@@ -47,15 +40,3 @@ def run_example(root, name, *args):
     done = run_python(root / "examples" / name, *args, cwd=root)
     assert done.returncode == 0, done.stderr
     return done.stdout
-
-
-def wait_until(condition, timeout=60, pause=0.01):
-    """Return once condition() is true; TimeoutError after `timeout` seconds.
-
-    >>> wait_until(lambda: True)
-    """
-    end = time.monotonic() + timeout
-    while not condition():
-        if time.monotonic() > end:
-            raise TimeoutError(f"not within {timeout} s: {condition}")
-        time.sleep(pause)
