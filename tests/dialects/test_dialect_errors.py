@@ -78,8 +78,8 @@ X = 0.05 * pixels()
 class Dialect(NamedTuple):
     """What makes a file of a dialect, and what defines its answer."""
     shapes: dict
-    walk: Callable
-    words: Numpy
+    network: Callable                     # of originals.py
+    layers: Numpy
     file: Callable
     rest: tuple = ()
 
@@ -90,7 +90,7 @@ class Dialect(NamedTuple):
     def defined(self, **constants):
         """The definition's answer, some of its constants changed."""
         wide = {name: array.astype(np.float64) for name, array in self.arrays.items()}
-        return self.walk(wide, X, self.words._replace(**constants), *self.rest)
+        return self.network(wide, X, self.layers._replace(**constants), *self.rest)
 
     def found(self, folder, change=lambda arrays: {}):
         """The package's answer for a file, some of its arrays changed."""

@@ -1,4 +1,4 @@
-"""Every published dialect loads and equals its definition (originals.py), however its names are spelled.
+"""Every published dialect loads and equals its definition (originals.py), in each form of its names.
 
 Files are written with the names and shapes of published.py and read by the package in float64. That the definitions
 are the originals', tests/parity/test_dialects_parity.py shows with the originals' own layers.

@@ -1,4 +1,4 @@
-"""What keeps the house in order: who imports what, and one decorator."""
+"""Rules of the source: which files import which packages, one decorator, documented names."""
 import ast
 import configparser
 import re
@@ -9,7 +9,7 @@ import pytest
 from tools.imports import SOURCES, imports, nodes, users
 
 ROOT = Path(__file__).resolve().parents[2]
-WALK = ("backbone.py", "tokens.py", "encoder.py", "model.py")
+FORWARD_PASS = ("backbone.py", "tokens.py", "encoder.py", "model.py")
 
 
 def test_who_imports_what():
@@ -28,10 +28,15 @@ def test_who_imports_what():
         assert users(foreign) == set(), foreign
 
 
-def test_the_walk_knows_only_its_own():
-    """Model code sees sizes, arrays and NumPy: no engine, no dialect, no file."""
+def test_the_package_imports_itself_relatively():
+    """`imported_modules`, which test_rooms.py reads, sees relative imports alone."""
+    assert users("nphybrid") == set()
+
+
+def test_the_forward_pass_imports_only_its_own_files():
+    """It imports NumPy, the Config and itself: no implementation of the operations, no dialect, no file format."""
     allowed = {"numpy", ".config", ".backbone", ".encoder", ".tokens"}
-    assert all(imports(SOURCES[name]) <= allowed for name in WALK)
+    assert all(imports(SOURCES[name]) <= allowed for name in FORWARD_PASS)
 
 
 def test_the_reference_needs_no_numba():
@@ -39,7 +44,7 @@ def test_the_reference_needs_no_numba():
 
 
 def test_one_decorator():
-    """Only ops/jit.py says njit; everyone else says @jit, bare."""
+    """Only ops/jit.py contains njit; all other files use @jit, without arguments."""
     assert {name for name, source in SOURCES.items() if "njit" in source} == {"ops/jit.py"}
     for name, source in SOURCES.items():
         assert "@jit(" not in source and "prange" not in source, name

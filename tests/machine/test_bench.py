@@ -126,13 +126,13 @@ def test_the_states_add_up_to_the_call():
 
 def test_laps_by_hand():
     """Three calls: a stage's time is the median of its sums, not the sum of its medians."""
-    walks = [{"stem.conv": 1.0, "stem": 5.0, "blocks.0": 2.0, "blocks.1": 2.0},
+    calls = [{"stem.conv": 1.0, "stem": 5.0, "blocks.0": 2.0, "blocks.1": 2.0},
              {"stem.conv": 3.0, "stem": 1.0, "blocks.0": 2.0, "blocks.1": 2.0},
              {"stem.conv": 2.0, "stem": 3.0, "blocks.0": 1.0, "blocks.1": 6.0}]
-    stem, fc2 = laps(walks, {"stem.conv": 5e9, "blocks.1": 1e9})
+    stem, fc2 = laps(calls, {"stem.conv": 5e9, "blocks.1": 1e9})
     assert stem == ("stem", 5.0, 5 / 9, 2.0) and fc2 == ("fc2", 4.0, 4 / 9, 0.5)
-    assert [lap.seconds for lap in laps(walks, {}, str)] == [2.0, 3.0, 2.0, 2.0]
-    assert {lap.gflops for lap in laps(walks, {})} == {None}
+    assert [lap.seconds for lap in laps(calls, {}, str)] == [2.0, 3.0, 2.0, 2.0]
+    assert {lap.gflops for lap in laps(calls, {})} == {None}
 
 
 def test_every_state_has_a_stage():

@@ -14,13 +14,13 @@ from nphybrid.ops import cache, jit, reference
 ROOT = Path(jit.__file__).parents[2]
 no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
 
-# Every word with every kind of argument that its tests know, and whole networks of every kind.
+# Every operation with every kind of argument of its tests, and whole networks of every kind.
 EVERYTHING = """
 from network import test_invariance
 from oracles import cases
 from nphybrid.ops import kernels
-for word, case in cases.ALL:
-    cases.call(kernels, word, case.arguments())
+for operation, case in cases.ALL:
+    cases.call(kernels, operation, case.arguments())
 import numpy as np
 for model in test_invariance.models(2).values():
     x = np.zeros((2, 3, *getattr(model.network_config, "image")), np.float32)
@@ -76,16 +76,16 @@ def test_nothing_is_left_to_compile(warm):
     assert files(warm) == before, f"compiled after the warm-up: {left}"
 
 
-def test_every_word_is_spoken():
-    """Also the words that are still to come: the list is the vocabulary's own."""
-    said = set()
+def test_every_operation_is_called():
+    """A new operation in OPERATIONS that the tiny networks do not call fails here."""
+    called = set()
 
-    class Listening:
-        def __getattr__(self, word):
-            said.add(word)
-            return getattr(reference, word)
-    warmup.run_tiny_networks(Listening())
-    assert said == set(ops.OPERATIONS)
+    class Recorder:
+        def __getattr__(self, operation):
+            called.add(operation)
+            return getattr(reference, operation)
+    warmup.run_tiny_networks(Recorder())
+    assert called == set(ops.OPERATIONS)
 
 
 @no_jit

@@ -1,4 +1,4 @@
-"""The summary against a real walk, against formulas per layer, and against the published cost."""
+"""The summary against a real forward pass, against formulas per layer, and against the published cost."""
 import json
 from dataclasses import replace
 
@@ -34,7 +34,7 @@ def config(request):
 
 
 def compute_states(config):
-    """Every state of one picture's walk, computed."""
+    """Every state of a forward pass of one picture."""
     out = Trace()
     tree = reference.prepare(random(shapes(config), seed=1), config)
     x = np.random.default_rng(1).normal(size=(1, *config.image, config.channels)).astype(np.float32)

@@ -137,12 +137,12 @@ def test_damaged_bytes_are_named_and_nothing_is_computed(original, rewrite, caps
                                          "FAILED", lines[1])
 
 
-@pytest.mark.parametrize("word, wrong", [
+@pytest.mark.parametrize("operation, wrong", [
     ("layer_norm", lambda right: lambda x, p, eps: right(x, p, 1e-2)),
     ("linear", lambda right: lambda x, p: right(x, p) * np.float32(1.001)),
 ], ids=["eps", "scale"])
-def test_a_wrong_kernel_is_found(word, wrong, monkeypatch):
-    monkeypatch.setattr(kernels, word, wrong(getattr(kernels, word)))
+def test_a_wrong_kernel_is_found(operation, wrong, monkeypatch):
+    monkeypatch.setattr(kernels, operation, wrong(getattr(kernels, operation)))
     checks = verify_model(default_model(), "numba", "float32")
     assert failed(checks) == ["10 numbers of logits, numba float32: max|a - b| / std(b)"]
 

@@ -1,8 +1,8 @@
-"""The published networks, defined a second time: the arithmetic of each original, and its walk.
+"""The published networks, defined a second time: the layers of each original, and its forward pass.
 
-A walk reads the arrays of a file (published.py) under their published names, and is handed its arithmetic: `Numpy`
-here, with the constants in which the originals differ; PyTorch's and Flax's own layers in
-tests/parity/test_dialects_parity.py. Nothing is taken from the package. Everything that flows is channels last.
+A forward pass reads the arrays of a file (published.py) under their published names. It receives the layers as an
+argument: `Numpy` here, with the constants in which the originals differ, or PyTorch's and Flax's own layers in
+tests/parity/test_dialects_parity.py. No definition uses the package. All maps and tokens are channels last.
 """
 import math
 import re
@@ -23,10 +23,10 @@ def opened(path):
     return load(path, engine="reference", dtype="float64")
 
 
-# ------------------------------------------------------------------ arithmetic
+# ------------------------------------------------------------------ layers
 
 class Numpy(NamedTuple):
-    """Arithmetic in NumPy, and the constants in which the originals differ."""
+    """The layers in NumPy, and the constants in which the originals differ."""
     layout: str                           # of kernels: "HWIO", and matrices (in, out); or "OIHW" and (out, in)
     ws_form: str                          # eps beside the "variance", in the root, or the "deviation", outside
     ws_eps: float
@@ -111,7 +111,7 @@ TIMM_BIT = Numpy("OIHW", "variance", 1e-8, padding="symmetric", pool_fill=0.0)
 GOOGLE_BIT = Numpy("HWIO", "variance", 1e-10, padding="symmetric", pool_fill=0.0)
 
 
-# ------------------------------------------------------------------ walks
+# ------------------------------------------------------------------ forward passes
 
 def part(p, prefix):
     """The arrays whose names begin so, without that beginning."""
@@ -123,143 +123,143 @@ def numbered(p, pattern):
     return sorted({int(found.group(1)) for name in p if (found := re.match(pattern, name))})
 
 
-def unit(x, words, norms, convs, proj, stride):
+def unit(x, layers, norms, convs, proj, stride):
     """A bottleneck of the hybrids.  norms: functions of x; convs: kernels; proj: (kernel, norm) or None."""
-    y = words.relu(norms[0](words.conv(x, convs[0], 1)))
-    y = words.relu(norms[1](words.conv(y, convs[1], stride)))
-    y = norms[2](words.conv(y, convs[2], 1))
-    return words.relu(y + (x if proj is None else proj[1](words.conv(x, proj[0], stride))))
+    y = layers.relu(norms[0](layers.conv(x, convs[0], 1)))
+    y = layers.relu(norms[1](layers.conv(y, convs[1], stride)))
+    y = norms[2](layers.conv(y, convs[2], 1))
+    return layers.relu(y + (x if proj is None else proj[1](layers.conv(x, proj[0], stride))))
 
 
-def preactivation_unit(x, words, norms, convs, proj, stride):
+def preactivation_unit(x, layers, norms, convs, proj, stride):
     """A bottleneck of BiT.  proj: a kernel or None"""
-    active = words.relu(norms[0](x))
-    y = words.relu(norms[1](words.conv(active, convs[0], 1)))
-    y = words.relu(norms[2](words.conv(y, convs[1], stride)))
-    return words.conv(y, convs[2], 1) + (x if proj is None else words.conv(active, proj, stride))
+    active = layers.relu(norms[0](x))
+    y = layers.relu(norms[1](layers.conv(active, convs[0], 1)))
+    y = layers.relu(norms[2](layers.conv(y, convs[1], stride)))
+    return layers.conv(y, convs[2], 1) + (x if proj is None else layers.conv(active, proj, stride))
 
 
-def norm_of(p, name, words, kind="group_norm", first="weight", second="bias"):
+def norm_of(p, name, layers, kind="group_norm", first="weight", second="bias"):
     """A norm as a function of x alone."""
-    return lambda x: getattr(words, kind)(x, p[name + first], p[name + second])
+    return lambda x: getattr(layers, kind)(x, p[name + first], p[name + second])
 
 
-def timm_units(p, x, words, unit_of, projected):
+def timm_units(p, x, layers, unit_of, projected):
     """All units of a `resnetv2` whose names are `p`'s."""
     for s in numbered(p, r"stages\.(\d+)\."):
         stage = part(p, f"stages.{s}.blocks.")
         for u in numbered(stage, r"(\d+)\."):
             q = part(stage, f"{u}.")
-            x = unit_of(x, words, [norm_of(q, f"norm{i}.", words) for i in (1, 2, 3)],
+            x = unit_of(x, layers, [norm_of(q, f"norm{i}.", layers) for i in (1, 2, 3)],
                         [q[f"conv{i}.weight"] for i in (1, 2, 3)], projected(q), 2 if s and u == 0 else 1)
     return x
 
 
-def timm_features(p, x, words):
+def timm_features(p, x, layers):
     """The backbone of timm's hybrids.  (B, H, W, 3) -> (B, H', W', C)"""
     stem = "stem." if "stem.conv.weight" in p else ""
-    x = words.conv(x, p[f"{stem}conv.weight"], 2)
-    x = words.max_pool(words.relu(norm_of(p, f"{stem}norm.", words)(x)))
+    x = layers.conv(x, p[f"{stem}conv.weight"], 2)
+    x = layers.max_pool(layers.relu(norm_of(p, f"{stem}norm.", layers)(x)))
 
     def projected(q):
         kernel = q.get("downsample.conv.weight")
-        return None if kernel is None else (kernel, norm_of(q, "downsample.norm.", words))
-    return timm_units(p, x, words, unit, projected)
+        return None if kernel is None else (kernel, norm_of(q, "downsample.norm.", layers))
+    return timm_units(p, x, layers, unit, projected)
 
 
-def timm_logits(p, x, words, heads, pool="token"):
+def timm_logits(p, x, layers, heads, pool="token"):
     """timm's hybrids and plain ViTs.  x (B, H, W, 3) -> (B, classes), or what a head would read
 
     pool: the class "token", or "avg", the mean of the patches.
     """
     backbone = part(p, "patch_embed.backbone.")
-    x = timm_features(backbone, x, words) if backbone else x
-    x = words.patches(x, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"])
+    x = timm_features(backbone, x, layers) if backbone else x
+    x = layers.patches(x, p["patch_embed.proj.weight"], p["patch_embed.proj.bias"])
     x = x.reshape(len(x), -1, x.shape[-1])
     B, N, D = x.shape
     if "cls_token" in p:
-        x = words.concatenate([0 * x[:, :1] + p["cls_token"], x], 1)
+        x = layers.concatenate([0 * x[:, :1] + p["cls_token"], x], 1)
     x = x + p["pos_embed"]
     for l in numbered(p, r"blocks\.(\d+)\."):
         q = part(p, f"blocks.{l}.")
-        qkv = words.dense(norm_of(q, "norm1.", words, "layer_norm")(x), q["attn.qkv.weight"], q["attn.qkv.bias"])
+        qkv = layers.dense(norm_of(q, "norm1.", layers, "layer_norm")(x), q["attn.qkv.weight"], q["attn.qkv.bias"])
         qkv = qkv.reshape(B, -1, 3, heads, D // heads)
-        y = words.attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(B, -1, D)
-        x = x + words.dense(y, q["attn.proj.weight"], q["attn.proj.bias"])
-        y = words.dense(norm_of(q, "norm2.", words, "layer_norm")(x), q["mlp.fc1.weight"], q["mlp.fc1.bias"])
-        x = x + words.dense(words.gelu(y), q["mlp.fc2.weight"], q["mlp.fc2.bias"])
+        y = layers.attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2]).reshape(B, -1, D)
+        x = x + layers.dense(y, q["attn.proj.weight"], q["attn.proj.bias"])
+        y = layers.dense(norm_of(q, "norm2.", layers, "layer_norm")(x), q["mlp.fc1.weight"], q["mlp.fc1.bias"])
+        x = x + layers.dense(layers.gelu(y), q["mlp.fc2.weight"], q["mlp.fc2.bias"])
     if "norm.weight" in p:
-        x = norm_of(p, "norm.", words, "layer_norm")(x)
+        x = norm_of(p, "norm.", layers, "layer_norm")(x)
     x = x[:, 0] if pool == "token" else x[:, -N:].mean(1)
     if "fc_norm.weight" in p:
-        x = norm_of(p, "fc_norm.", words, "layer_norm")(x)
+        x = norm_of(p, "fc_norm.", layers, "layer_norm")(x)
     if "pre_logits.fc.weight" in p:
-        x = words.tanh(words.dense(x, p["pre_logits.fc.weight"], p["pre_logits.fc.bias"]))
-    return words.dense(x, p["head.weight"], p["head.bias"]) if "head.weight" in p else x
+        x = layers.tanh(layers.dense(x, p["pre_logits.fc.weight"], p["pre_logits.fc.bias"]))
+    return layers.dense(x, p["head.weight"], p["head.bias"]) if "head.weight" in p else x
 
 
-def timm_bit_logits(p, x, words):
+def timm_bit_logits(p, x, layers):
     """timm's BiT.  x (B, H, W, 3) -> (B, classes)"""
-    x = words.max_pool(words.conv(x, p["stem.conv.weight"], 2))
-    x = timm_units(p, x, words, preactivation_unit, lambda q: q.get("downsample.conv.weight"))
-    x = words.relu(norm_of(p, "norm.", words)(x)).mean((1, 2))
-    return words.dense(x, p["head.fc.weight"][:, :, 0, 0], p["head.fc.bias"])
+    x = layers.max_pool(layers.conv(x, p["stem.conv.weight"], 2))
+    x = timm_units(p, x, layers, preactivation_unit, lambda q: q.get("downsample.conv.weight"))
+    x = layers.relu(norm_of(p, "norm.", layers)(x)).mean((1, 2))
+    return layers.dense(x, p["head.fc.weight"][:, :, 0, 0], p["head.fc.bias"])
 
 
-def jax_features(p, x, words):
+def jax_features(p, x, layers):
     """The backbone of Google's hybrids.  (B, H, W, 3) -> (B, H', W', C)"""
     def norm(q, name):
-        return norm_of(q, f"{name}/", words, first="scale")
-    x = words.max_pool(words.relu(norm(p, "gn_root")(words.conv(x, p["conv_root/kernel"], 2))))
+        return norm_of(q, f"{name}/", layers, first="scale")
+    x = layers.max_pool(layers.relu(norm(p, "gn_root")(layers.conv(x, p["conv_root/kernel"], 2))))
     for s in numbered(p, r"block(\d+)/"):
         stage = part(p, f"block{s}/")
         for u in numbered(stage, r"unit(\d+)/"):
             q = part(stage, f"unit{u}/")
             proj = (q["conv_proj/kernel"], norm(q, "gn_proj")) if "conv_proj/kernel" in q else None
-            x = unit(x, words, [norm(q, f"gn{i}") for i in (1, 2, 3)], [q[f"conv{i}/kernel"] for i in (1, 2, 3)],
+            x = unit(x, layers, [norm(q, f"gn{i}") for i in (1, 2, 3)], [q[f"conv{i}/kernel"] for i in (1, 2, 3)],
                      proj, 2 if s > 1 and u == 1 else 1)
     return x
 
 
-def jax_logits(p, x, words):
+def jax_logits(p, x, layers):
     """Google's hybrids and plain ViTs.  x (B, H, W, 3) -> (B, classes), or what a head would read
 
     Without a class token the head reads the mean of the tokens.
     """
     def dense(x, name, p=p):
-        return words.dense(x, p[f"{name}/kernel"], p[f"{name}/bias"])
+        return layers.dense(x, p[f"{name}/kernel"], p[f"{name}/bias"])
 
     def norm(x, name, p=p):
-        return words.layer_norm(x, p[f"{name}/scale"], p[f"{name}/bias"])
-    x = jax_features(p, x, words) if "conv_root/kernel" in p else x
-    x = words.patches(x, p["embedding/kernel"], p["embedding/bias"])
+        return layers.layer_norm(x, p[f"{name}/scale"], p[f"{name}/bias"])
+    x = jax_features(p, x, layers) if "conv_root/kernel" in p else x
+    x = layers.patches(x, p["embedding/kernel"], p["embedding/bias"])
     x = x.reshape(len(x), -1, x.shape[-1])
     if "cls" in p:
-        x = words.concatenate([0 * x[:, :1] + p["cls"], x], 1)
+        x = layers.concatenate([0 * x[:, :1] + p["cls"], x], 1)
     x = x + p["Transformer/posembed_input/pos_embedding"]
     for l in numbered(p, r"Transformer/encoderblock_(\d+)/"):
         q = part(p, f"Transformer/encoderblock_{l}/")
-        x = x + words.self_attention(norm(x, "LayerNorm_0", q), part(q, "MultiHeadDotProductAttention_1/"))
-        y = words.gelu(dense(norm(x, "LayerNorm_2", q), "MlpBlock_3/Dense_0", q))
+        x = x + layers.self_attention(norm(x, "LayerNorm_0", q), part(q, "MultiHeadDotProductAttention_1/"))
+        y = layers.gelu(dense(norm(x, "LayerNorm_2", q), "MlpBlock_3/Dense_0", q))
         x = x + dense(y, "MlpBlock_3/Dense_1", q)
     x = norm(x, "Transformer/encoder_norm")
     x = x[:, 0] if "cls" in p else x.mean(1)
-    x = words.tanh(dense(x, "pre_logits")) if "pre_logits/kernel" in p else x
+    x = layers.tanh(dense(x, "pre_logits")) if "pre_logits/kernel" in p else x
     return dense(x, "head") if "head/kernel" in p else x
 
 
-def google_bit_logits(p, x, words):
+def google_bit_logits(p, x, layers):
     """big_transfer's networks.  x (B, H, W, 3) -> (B, classes)"""
     p, conv = part(p, "resnet/"), "standardized_conv2d/kernel"
 
     def norm(q, name):
-        return norm_of(q, f"{name}group_norm/", words, first="gamma", second="beta")
-    x = words.max_pool(words.conv(x, p[f"root_block/{conv}"], 2))
+        return norm_of(q, f"{name}group_norm/", layers, first="gamma", second="beta")
+    x = layers.max_pool(layers.conv(x, p[f"root_block/{conv}"], 2))
     for s in numbered(p, r"block(\d+)/"):
         stage = part(p, f"block{s}/")
         for u in numbered(stage, r"unit(\d+)/"):
             q = part(stage, f"unit{u:02}/")
-            x = preactivation_unit(x, words, [norm(q, f"{i}/") for i in "abc"], [q[f"{i}/{conv}"] for i in "abc"],
+            x = preactivation_unit(x, layers, [norm(q, f"{i}/") for i in "abc"], [q[f"{i}/{conv}"] for i in "abc"],
                                    q.get(f"a/proj/{conv}"), 2 if s > 1 and u == 1 else 1)
-    x = words.relu(norm(p, "")(x)).mean((1, 2))
-    return words.dense(x, p["head/conv2d/kernel"][0, 0], p["head/conv2d/bias"])
+    x = layers.relu(norm(p, "")(x)).mean((1, 2))
+    return layers.dense(x, p["head/conv2d/kernel"][0, 0], p["head/conv2d/bias"])

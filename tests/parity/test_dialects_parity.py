@@ -1,9 +1,9 @@
 """Every published dialect against its original's own layers: transformers, timm in PyTorch, Google's in Flax.
 
-transformers runs as it is. For the others the walks are those of originals.py, which reads the published names, and the
-layers PyTorch's functions as timm calls them, and Flax's modules at their defaults. Both sides compute in float64 on
-the same float32 file; `pytest -rP tests/parity/test_dialects_parity.py` prints the largest distance. How the same names
-are spelled in other files, tests/dialects/test_dialects.py shows.
+transformers itself runs. For the others the forward passes are those of originals.py, which reads the published names.
+Their layers are PyTorch's functions as timm calls them, and Flax's modules at their defaults. Both sides compute in
+float64 on the same float32 file; `pytest -rP tests/parity/test_dialects_parity.py` prints the largest distance. Files
+that write the same names differently are in tests/dialects/test_dialects.py.
 """
 import math
 
@@ -139,11 +139,11 @@ class Torch:
         return functional.scaled_dot_product_attention(*heads).transpose(1, 2)
 
 
-def in_torch(walk, arrays, x, words, *rest):
-    """A walk's answer as float64 NumPy."""
+def in_torch(network, arrays, x, layers, *rest):
+    """The logits of one of the networks in originals.py, as float64 NumPy."""
     tensors = {name: torch.from_numpy(array.astype(np.float64)) for name, array in arrays.items()}
     with torch.inference_mode():
-        return walk(tensors, torch.from_numpy(x), words, *rest).numpy()
+        return network(tensors, torch.from_numpy(x), layers, *rest).numpy()
 
 
 TIMM = {
