@@ -50,7 +50,7 @@ class SharedFile:
         self.path = os.fspath(path)                        # as it was given, for messages
         self.absolute = os.path.abspath(self.path)         # so that a change of the working folder does not matter
         self.kind: str | None = None           # set by `kinds.sniff`
-        self._first: tuple | None = None       # what `_state` returned when the file was opened first
+        self._first: tuple | None = None       # the identities of the open file and of the path, at the first opening
         self._file: IO[bytes] | None = None
         self._users = 0
         self._lock = threading.Lock()
@@ -70,8 +70,10 @@ class SharedFile:
         """
         with self._lock:
             if self._file is None:
-                _refuse_irregular(self)
+                # The path's status is from before: a file that replaces it while it is opened is noticed too.
+                status = _regular_status(self)
                 self._file = open(self.absolute, "rb")
+                self._first = self._first or (_identity(os.fstat(self._file.fileno())), _identity(status))
             self._users += 1
         try:
             self._refuse_changed()
@@ -85,11 +87,9 @@ class SharedFile:
                     self._file = None
 
     def _refuse_changed(self) -> None:
-        """Raises FormatError if the open file or the file at the path differs from that at the first read."""
+        """Raises FormatError if the open file or the file at the path differs from the one that was opened first."""
         assert self._file is not None
         state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.absolute))
-        with self._lock:
-            self._first = self._first or state
         if state != self._first:
             raise refusal(self.path, "was replaced or written to while it was read")
 
@@ -138,11 +138,15 @@ def shared(path: FilePath) -> SharedFile:
     return path if isinstance(path, SharedFile) else SharedFile(path)
 
 
-def _refuse_irregular(file: SharedFile) -> None:
-    """Refuses a folder, a pipe or a device.  (Opening a pipe could wait for ever.)"""
-    mode = os.stat(file.absolute).st_mode
-    if not stat.S_ISREG(mode):
-        raise refusal(file, "is a folder, not a file" if stat.S_ISDIR(mode) else "is not a regular file")
+def _regular_status(file: SharedFile) -> os.stat_result:
+    """The status of the file at the path.
+
+    Raises FormatError for a folder, a pipe or a device, before it is opened. (Opening a pipe could wait for ever.)
+    """
+    status = os.stat(file.absolute)
+    if not stat.S_ISREG(status.st_mode):
+        raise refusal(file, "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+    return status
 
 
 def _identity(status: os.stat_result) -> tuple:
