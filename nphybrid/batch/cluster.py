@@ -218,15 +218,23 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
     if problem := find_problem(job):
         raise OSError(problem)
     _restore_malloc_thresholds()
-    name = job.model or checkpoint.default_model()
-    if (found := _digests(job.model, job.head)) != job.digests:
-        raise ValueError(f"{name} is another model: the SHA-256 of weights, head and settings are {tuple(found)}; "
-                         f"expected {tuple(job.digests)}")
-    model = load(name, head=job.head, **dict(job.options))
+    _refuse_other_model(job)
+    model = load(job.model or checkpoint.default_model(), head=job.head, **dict(job.options))
+    # Again, because a file may have been replaced before it was loaded.
+    _refuse_other_model(job)
     if job.state == "logits":
         return run.preparer(model.image_processor()), lambda x: model(x).logits
     prepare, extractor = run.preparer_and_extractor(model, job.state, job.pool)
     return prepare, extractor.compute
+
+
+def _refuse_other_model(job):
+    """Raise ValueError unless the files of a job have the SHA-256 values that they have on the client."""
+    found = _digests(job.model, job.head)
+    if found != job.digests:
+        name = job.model or checkpoint.default_model()
+        raise ValueError(f"{name} is another model: the SHA-256 of weights, head and settings are {tuple(found)}; "
+                         f"expected {tuple(job.digests)}")
 
 
 def _digests(model, head):
