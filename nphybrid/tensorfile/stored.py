@@ -55,6 +55,14 @@ class SharedFile:
         self._users = 0
         self._lock = threading.Lock()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """A copy or a pickle is closed, and refuses every file that is not the one that was opened first."""
+        return {**self.__dict__, "_file": None, "_users": 0, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
     def __fspath__(self) -> str:
         return self.path
 
