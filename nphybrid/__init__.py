@@ -13,7 +13,7 @@ The letters, in docstrings, comments and errors:
     A   attention heads         K   width of a head, D = A K   M       width inside a bottleneck
     L   encoder blocks          F   hidden width of the MLP    MR NR MC KC NC  tile and cache blocks
 
-The papers call the number of heads k and their width D_h. Where K counts classes, the text says so.
+The papers call the number of heads k and their width D_h. Where K is the number of classes, the text states it.
 
 The terms of this project:
 

@@ -1,7 +1,7 @@
 """`Config`: the sizes and numerics of one network. Also the published networks, and the plan of a backbone.
 
-A `Config` states what cannot be derived. What follows from it (feature map, grid, number of tokens, width of a head)
-is a property: a second copy could contradict the first, as it does in Hugging Face transformers.
+A `Config` holds only values that cannot be derived. Values that follow from these (feature map, grid, number of tokens,
+width of a head) are properties. As separate values they could contradict the others, as in Hugging Face transformers.
 `help(nphybrid)` explains the letters (O, G, P, D, L, A, F, …).
 """
 from dataclasses import dataclass, replace

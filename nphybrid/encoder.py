@@ -35,7 +35,7 @@ def attention(x, p, config, ops, out, head_mask=None):
     Equation 5 makes q, k and v, 6 the weights, 7 the context; 8 joins the heads (its projection is in `block`). Head a,
     counted from 0, owns the columns a K to (a + 1) K - 1 of q, k and v, where K = D / A. With its columns of q, k and
     v: weights = softmax(q @ k.T / sqrt(K)); the weights of one query, over all keys, sum to 1; context = weights @ v.
-    The (B, A, T, T) weights are stored only if the trace wants them.
+    The (B, A, T, T) weights are stored only if `out.wants("weights")`.
     """
     q = out["query"] = ops.linear(x, p.query)                                           # (B, 577, 768)
     k = out["key"] = ops.linear(x, p.key)                                               # (B, 577, 768)

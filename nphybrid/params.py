@@ -85,8 +85,8 @@ class Params(NamedTuple):
 def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
     """The tree of the shapes of all learned arrays.  Config -> Params of Shape
 
-    pooler: whether there is one. True: of width D; an int: of that width. mask_token: whether there is one. A Config
-    does not state these two, because the same network is built with and without them.
+    pooler: True for a pooler of width D, an int for a pooler of that width. mask_token: whether the network has a mask
+    token. A Config does not state these two, because the same network is built with and without them.
 
     >>> shapes(Config()).stages[2][8].conv1
     (1, 1, 1024, 256)

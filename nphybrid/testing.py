@@ -216,9 +216,9 @@ def _torch_class_and_config(model):
 def torch_states(twin, pixel_values, **inputs):
     """Every state of a forward pass of PyTorch, under the names and in the layouts of nphybrid.  -> {name: array}
 
-    twin: a network of `torch_twin`, or one of the same class of transformers. pixel_values: floats (B, C, H, W), an
-    array or a tensor. inputs: other arguments of the twin's forward, such as head_mask or bool_masked_pos, arrays or
-    tensors; floats are converted to the twin's dtype.
+    twin: the PyTorch network, from `torch_twin` or from the same class of transformers. pixel_values: floats
+    (B, C, H, W), an array or a tensor. inputs: other arguments of `twin.forward`, such as head_mask or bool_masked_pos,
+    arrays or tensors; floats are converted to the dtype of `twin`.
 
     Arrays have the dtype of the twin (float32 where it is bfloat16); feature maps are (B, H, W, C), tokens (B, T, D),
     attention weights (B, A, T, T). The names are those of `model.trace`, in the order of the forward pass, without
@@ -250,7 +250,7 @@ def _as_tensor(x, like):
 
 
 def _hook_that_keeps(name, states):
-    """A forward hook that puts what a module returns into `states`; `blocks.N.out` is what its module receives."""
+    """A forward hook that stores the output of a module in `states`; for `blocks.N.out`, the input of the module."""
     def keep(module, arguments, result):
         if name.endswith(".out"):
             result = arguments

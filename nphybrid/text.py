@@ -1,4 +1,4 @@
-"""Text for people: aligned tables, shapes, and text from files as one safe line."""
+"""Text for people: aligned tables, shapes, and text from files as one line that is safe on a terminal."""
 import math
 import reprlib
 from collections.abc import Iterable, Sequence

@@ -29,8 +29,8 @@ class Trace(dict[str, Any]):
     """{name: state} in the order of the forward pass.  The states of a model are NumPy arrays.
 
     keep: the names of the states to keep; None keeps all, including the (B, A, T, T) attention weights.
-    seconds: {name: seconds since the previous state} of each kept state. `model.trace(x, runs=n)` replaces these by the
-    times of forward passes that keep nothing. `print(trace)` shows a table.
+    seconds: {name: seconds since the previous state} of each kept state. `model.trace(x, runs=n)` measures n more
+    forward passes, which keep no state, and returns the medians of their times here. `print(trace)` shows a table.
 
     >>> out = Trace(keep={"stem", "blocks.0.weights"})
     >>> x = out["stem"] = 1
@@ -63,12 +63,12 @@ class Trace(dict[str, Any]):
         return self.keep is None or name in self.keep
 
     def at(self, scope: str) -> "Scope":
-        """This trace with a prefix: its names begin with `scope` and a dot."""
+        """A view of this trace in which every name gets the prefix `scope` and a dot."""
         return Scope(self, scope)
 
 
 class Scope:
-    """A Trace with a prefix, which `Trace.at` returns."""
+    """A view of a Trace that adds a prefix to every name; `Trace.at` returns it."""
 
     def __init__(self, trace: Trace, scope: str):
         self.trace = trace

@@ -1,4 +1,4 @@
-"""`Model`: what all model classes share. Loading, saving, checked forward passes."""
+"""`Model`, the base class of all models: loading, saving, and forward passes that check their input."""
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -244,7 +244,7 @@ class Model:
     def config_document(self) -> dict[str, Any]:
         """The configuration as `config.json` holds it.
 
-        Raises ValueError if it was changed after the model was built, and no longer describes the network.
+        Raises ValueError if the configuration was changed after the model was built, and no longer describes the model.
         """
         if self._network_config_of(self.config) != self.network_config:
             raise ValueError("the configuration was changed after the model was built, and no longer describes it")
@@ -262,7 +262,7 @@ class Model:
     # -- pictures and forward passes ---------------------------------------------------------------
 
     def image_processor(self) -> "ViTHybridImageProcessor":
-        """The image processor with the options `processor`.  Raises ValueError if there are none."""
+        """The image processor with the options `self.processor`.  Raises ValueError if that is None."""
         if self.processor is None:
             raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor, "
                              "which prepares pictures; expected a preprocessor_config.json beside its weights, or "

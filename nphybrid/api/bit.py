@@ -84,7 +84,7 @@ class BitModel(Bit):
         """Compute the feature map of pictures.
 
         pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
-        return_dict: False returns a tuple. An argument that is None has the value in the configuration.
+        return_dict: False returns a tuple. None means the value in the configuration.
 
         Returns BaseModelOutputWithPoolingAndNoAttention: last_hidden_state (B, C, H', W'), pooler_output (B, C, 1, 1),
         hidden_states. Raises ValueError, TypeError, NonFiniteError.
@@ -120,8 +120,8 @@ class BitForImageClassification(Bit):
         """Classify pictures.
 
         pixel_values: floats (B, C, H, W) of any size. labels: as in ViTHybridForImageClassification.forward.
-        output_hidden_states: return the maps of the stem and the stages. return_dict: False returns a tuple. An
-        argument that is None has the value in the configuration.
+        output_hidden_states: return the maps of the stem and the stages. return_dict: False returns a tuple. None
+        means the value in the configuration.
 
         Returns ImageClassifierOutputWithNoAttention: loss (), logits (B, classes), hidden_states. Without classes,
         logits is the mean of the feature map. Raises ValueError, TypeError, NonFiniteError.
@@ -174,7 +174,7 @@ class BitBackbone(Bit):
         """Compute feature maps of pictures.
 
         pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
-        return_dict: False returns a tuple. An argument that is None has the value in the configuration.
+        return_dict: False returns a tuple. None means the value in the configuration.
 
         Returns BackboneOutput: feature_maps, one (B, C, H, W) for each of config.out_features; hidden_states. Raises
         ValueError, TypeError, NonFiniteError.

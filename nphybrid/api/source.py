@@ -18,7 +18,8 @@ from . import checks
 def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoint.Checkpoint:
     """The Checkpoint with the names and layouts of a Hugging Face classifier.
 
-    source: a Checkpoint of any dialect. kind: the class of the model. Raises FormatError if arrays do not fit.
+    source: a Checkpoint of any dialect. kind: the class of the model. Raises FormatError if arrays do
+    not fit the network.
     """
     if source.dialect is None:
         return source

@@ -70,10 +70,10 @@ class ViTHybrid(Model):
 
         pixel_values, head_mask, bool_masked_pos, interpolate_pos_encoding: as in `forward`.
         runs: how many more forward passes measure `trace.seconds`, where each time is the median of these passes. They
-        keep no states and compute no weights, so the weights have no time. 0: the times are those of the recorded pass
-        itself, which allocates memory for each state, computes the attention weights, and compiles or loads the kernels
-        if it is the first pass of a process. In R50+ViT-B/16, attention took 16 % of 0.84 s in a recorded pass and 10 %
-        of 0.74 s in a forward pass.
+        keep no states and do not compute the attention weights, so `trace.seconds` has no time for the weights. With
+        runs=0 the times are those of the recorded pass. It allocates memory for each state and computes the attention
+        weights. If it is the first pass of a process, it also compiles or loads the kernels. In R50+ViT-B/16, attention
+        took 16 % of 0.84 s in a recorded pass and 10 % of 0.74 s in a forward pass.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridModel, default_model
@@ -95,8 +95,7 @@ class ViTHybrid(Model):
             output_hidden_states: bool | None, **inputs: Any) -> ViTHybridStates:
         """One forward pass.
 
-        output_attentions, output_hidden_states: an argument that is None has the value in the configuration. inputs: as
-        in `trace`.
+        output_attentions, output_hidden_states: None means the value in the configuration. inputs: as in `trace`.
         """
         blocks = [f"blocks.{i}" for i in range(self.network_config.blocks)]
         hidden_states = weights = None
@@ -226,7 +225,7 @@ class ViTHybridForImageClassification(ViTHybrid):
 
 
 def _logits(trace: Trace) -> np.ndarray:
-    """The logits, or without a classifier what it would read."""
+    """The logits (B, classes).  Without a classifier: the pooler's output, else the first token after the last norm."""
     if "logits" in trace:
         return trace["logits"]
     return trace["pooler"] if "pooler" in trace else trace["norm"][:, 0]

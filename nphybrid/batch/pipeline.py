@@ -75,7 +75,7 @@ class Pipeline:
         raise NotImplementedError
 
     def _answers(self, inputs, batch_size, compute, answer, **options):
-        """One answer; a list of answers for a list, a generator of answers for a generator.
+        """The answer for a picture, a list of answers for a list, a generator of answers for a generator.
 
         compute: pixel_values (B, C, H, W) -> B results. answer: a result -> the answer. options: those of the image
         processor's call.
@@ -116,7 +116,8 @@ class ImageClassificationPipeline(Pipeline):
         inputs: a picture (path, bytes, PIL image, or an array as the image processor takes it); a list of them, which
         returns a list of answers; or a generator, which returns a generator.
 
-        top_k: how many labels, at most as many as there are; None for all (upstream's None means 5).
+        top_k: the number of labels in an answer; None for all (in transformers, None means 5). A larger number than the
+        model has means all.
         function_to_apply: "softmax", "sigmoid" or "none"; None is softmax, or sigmoid for a multi-label model or a
         single class. batch_size: how many pictures are computed at once; no answer depends on it. Raises PictureError
         for a picture that cannot be read, ValueError for one that cannot be resized.

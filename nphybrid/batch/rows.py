@@ -142,7 +142,7 @@ def _csv_field(value):
 
 @contextlib.contextmanager
 def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
-    """A context whose OSErrors, such as that of a full disk, contain the path."""
+    """A context that adds the path to an OSError without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:

@@ -46,12 +46,13 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
     """A Row for each source, in order, soon after its share of a batch is computed.
 
     sources: an iterable; its items are taken only when they are needed. prepare: source -> pixel_values (C, H, W).
-    compute: pixel_values (B, C, H, W) -> B results. Both are called on several threads. A ValueError or OSError of
-    either becomes a row; any other exception ends the run. batch: the largest number of pictures that are computed at
-    a time. A batch is divided into shares, one per thread; the pictures of a share that have one shape are computed
-    together. start: the position of the first source. workers: how many threads prepare, and how many compute
-    (default: one per core). With 0 the caller's thread does both, and no source is taken before its batch is due,
-    as a generator that reuses its memory requires.
+    compute: pixel_values (B, C, H, W) -> B results. Both are called on several threads. If one of them raises
+    ValueError or OSError, the picture becomes a row with the error. Any other exception ends the run. batch: the
+    largest number of pictures that are computed at a time. A batch is divided into shares, one per thread. The pictures
+    of a share that have one shape are computed together. start: the position of the first source.
+    workers: the number of threads that prepare, and the number of threads that compute (default: one per core). With 0
+    the caller's thread does both, and no source is taken before its batch is needed; a generator that reuses its
+    memory requires this.
 
     >>> def half(number):
     ...     return np.full((1, 1, 1), number / 2)

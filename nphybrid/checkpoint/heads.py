@@ -123,10 +123,11 @@ def _check_document(path: FilePath, document: Any) -> None:
     found = document["format"], document["version"]
     if found != (FORMAT, VERSION):
         raise FormatError(f"{path}: format and version are {shortened(found)}; expected {(FORMAT, VERSION)}")
-    kinds = {"model": (str, type(None)), "state": str, "pool": str, "made": dict, "labels": list}
-    for key, kind in kinds.items():
+    kinds = {"model": ((str, type(None)), "a string or null"), "state": (str, "a string"), "pool": (str, "a string"),
+             "made": (dict, "an object"), "labels": (list, "an array")}
+    for key, (kind, expected) in kinds.items():
         if not isinstance(document[key], kind):
-            raise FormatError(f"{path}: {key} of the head is {shortened(document[key])}")
+            raise FormatError(f"{path}: {key} of the head is {shortened(document[key])}; expected {expected}")
     labels = document["labels"]
     if not labels or not all(isinstance(name, str) for name in labels) or len(set(labels)) < len(labels):
         raise FormatError(f"{path}: labels are {shortened(labels)}; expected names, none of them twice")

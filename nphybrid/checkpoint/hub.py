@@ -36,7 +36,9 @@ def is_name(path: Any) -> bool:
 
 
 def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -> Path:
-    """The path itself; or, if nothing is there and it is a name on the hub, the folder into which that was fetched.
+    """The path itself, or the folder of a model that is fetched from the hub.
+
+    A model is fetched if `path` is the name of a model on the hub and no file or folder has this path.
 
     revision: a branch, tag or commit of that model. weights: whether to fetch more than its configuration. Raises
     ValueError for the revision of a path, and what `fetched` raises.
@@ -52,7 +54,7 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -
 
 
 def fetched(name: str, revision: str | None = None, weights: bool = True) -> Path:
-    """The folder of a model of the hub, its files fetched unless they are in the cache; its name is the commit.
+    """The folder of a model from the hub, named after the commit.  Files that are not in the cache are fetched.
 
     name: owner/name or owner/name@revision, for which `is_name` is true. Raises FileNotFoundError if huggingface_hub is
     not installed, if there is no such model or revision, or if it has no safetensors; PermissionError for a gated

@@ -13,7 +13,7 @@ TOP = 5
 
 
 class Evaluation(NamedTuple):
-    """The answers of a model for pictures whose classes are known."""
+    """The predictions of a model (answers) for pictures whose classes are known."""
     labels: list                          # the model's, in order
     classes: np.ndarray                   # int (n,), the true class of each picture that could be read
     answers: np.ndarray                   # int (n, 5 or all classes), the best first
@@ -22,11 +22,11 @@ class Evaluation(NamedTuple):
 
 def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Sequence[int], batch: int = 8,
                    watched: Callable[[Iterable[run.Row]], Iterable[run.Row]] = lambda rows: rows) -> Evaluation:
-    """The answers of a model for pictures.
+    """The classes that a model predicts for pictures.
 
     model: a classifier. processor: its image processor, or the options of one. sources: as from `find_pictures`.
-    classes: the model's number of the class of each. watched: a function from rows to the same rows, for progress. Of
-    equal logits the class with the smaller number comes first.
+    classes: the index of the true class of each picture, as in the model's labels. watched: a function from rows to the
+    same rows, which may show progress. Of equal logits the class with the smaller index comes first.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")

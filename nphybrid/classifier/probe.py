@@ -179,9 +179,10 @@ MOST_BYTES = 1 << 26                      # of a block of cosines and of the ind
 
 
 def neighbours(features: np.ndarray, classes: np.ndarray, K: int, fold: np.ndarray, k: int = 5) -> np.ndarray:
-    """The class of the k nearest neighbours in the other folds, by cosine: a baseline without fitting.  -> int (n,)
+    """The class predicted by the k nearest neighbours in the other folds, by cosine similarity.  -> int (n,)
 
-    The class of most of the k neighbours; of several such classes, that of the nearest neighbour.
+    A baseline that needs no fitting. The result is the most frequent class among the k neighbours. If several classes
+    are equally frequent, it is the one of them whose neighbour is nearest.
 
     >>> features = np.array([[1., 0], [2, 0.1], [0, 1], [0.1, 3]])
     >>> neighbours(features, np.array([0, 0, 1, 1]), 2, fold=np.arange(4), k=1)

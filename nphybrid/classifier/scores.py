@@ -36,7 +36,7 @@ def interval(right: int, count: int) -> tuple[float, float]:
 
 
 def accuracy_fields(right: int, count: int) -> dict:
-    """A count of correct answers, its share and interval, as JSON."""
+    """The fields in JSON of `right` correct answers out of `count`: both numbers, the accuracy and its interval."""
     low, high = interval(right, count)
     return {"right": int(right), "count": int(count), "accuracy": right / count if count else None, "low": low,
             "high": high}
@@ -53,9 +53,9 @@ def accuracy_text(right: int, count: int) -> str:
 
 
 def confusion(classes: np.ndarray, answers: np.ndarray, K: int) -> np.ndarray:
-    """The confusion matrix: how many pictures of each class (row) have each answer (column).
+    """The confusion matrix.  Row i, column j: the number of pictures of class i for which the model answered j.
 
-    classes, answers: int (n,)  -> int (K, K)
+    classes, answers: int (n,); K: the number of classes.  -> int (K, K)
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     array([[1, 1],

@@ -1,4 +1,4 @@
-"""The model that the options of a verb name, and the rows that it computes."""
+"""Loads the model that the options of a verb name, and computes its rows."""
 import sys
 
 
@@ -31,7 +31,7 @@ def loaded_sha256(args, what="model") -> str | None:
 
 
 def run_options(args, model) -> dict:
-    """What the rows of a model that `load_model` loaded depend on, for `identity.run_identity`.  -> dict"""
+    """The options and files on which the rows of a loaded model depend, for `identity.run_identity`.  -> dict"""
     from ..batch.identity import model_digests
     digests = model_digests(args.files["model"], model.config.to_dict(), model.processor, args.files["head"])
     return {**digests._asdict(), "engine": args.engine, "dtype": args.dtype, "precision": args.precision}

@@ -1,4 +1,4 @@
-"""Every kernel compiled before its first use."""
+"""Compiles every kernel before its first use."""
 import sys
 
 from .loading import announce_compilation
@@ -9,7 +9,7 @@ Compile every kernel now, so that no later run has to compile.
 
 
 def add(verb):
-    """Whether to delete old kernels too."""
+    """The option --prune."""
     verb.description = DESCRIPTION
     verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions")
 

@@ -133,7 +133,7 @@ def _before_linen(name: str) -> str:
 
 
 def _layer(stack: Stored, i: int, whole: Callable[[], np.ndarray]) -> Stored:
-    """Row i of a stack of blocks."""
+    """The array of block i, which is row i of the stacked array of all blocks.  whole: a function that reads it"""
     return derived(stack, stack.name, stack.shape[1:], lambda: whole()[i])
 
 

@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 
 class Layout(NamedTuple):
-    """How our array becomes theirs: reshape to `split(shape, config)`, then transpose by `order`."""
+    """How our array is converted to the file's layout: reshape to `split(shape, config)`, then transpose by `order`."""
     split: Callable[[Shape, Any], Shape]
     order: Shape
 

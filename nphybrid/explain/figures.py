@@ -360,7 +360,7 @@ def _around_places(fall, step, size):
 
 
 def _colours(scale):
-    """The ends of a colour scale, as text."""
+    """The lowest and the highest number of a colour scale, as text."""
     return f"Colours from {scale.low:.4g} to {scale.high:.4g}"
 
 

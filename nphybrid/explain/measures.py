@@ -10,7 +10,7 @@ from ..trace import Discard
 
 
 def attention(trace, blocks: int) -> np.ndarray:
-    """The attention of the first picture of a trace.  -> (L, A, T, T)"""
+    """The attention weights of the first picture in a trace, for all blocks.  -> (L, A, T, T)"""
     return np.stack([trace[f"blocks.{l}.weights"][0] for l in range(blocks)])
 
 

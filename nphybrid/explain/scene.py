@@ -21,7 +21,7 @@ LABELS = 5
 
 
 class Scene(NamedTuple):
-    """What the page is made from.  A step that the network does not have is in neither."""
+    """The data of the page.  Neither dict has an entry for a step that the network does not have."""
     facts: dict                           # what JSON holds
     arrays: dict                          # {name: Quantized}
 
@@ -150,12 +150,12 @@ def stem(forward):
 
 
 def used_stages(config: Config) -> int:
-    """The number of stages before the tokens."""
+    """The number of backbone stages that run before the tokens are made."""
     return config.feature_stage % (len(config.depths) + 1)
 
 
 def stages(forward):
-    """Some maps after each stage."""
+    """Of each stage before the tokens: the MAPS output channels that vary most over the picture."""
     config, facts, maps = forward.network_config, [], {}
     for s, depth in enumerate(config.depths[:used_stages(config)]):
         name = f"stages.{s}.{depth - 1}"

@@ -55,7 +55,7 @@ def _space(line, start, end):
 
 
 def paragraphs(text):
-    """The lines of a string.  The lines of a paragraph are joined; the lines of an example are kept.
+    """A docstring as lines: each paragraph becomes one line, and the lines of an example stay separate.
 
     >>> paragraphs("One\\n  two.\\n\\n  >>> f(1)\\n  2")
     ['One two.', '', '  >>> f(1)', '  2']

@@ -24,7 +24,7 @@ DEPTH = 128                               # rows of the panel: 32 KB with NR = 6
 
 @intrinsic
 def _registers(typing, x, n):
-    """n times: each of MR * NV sums += factor * factor.  The factor is x's first vector; the sums go behind it.
+    """Adds factor * factor to MR * NV sums, n times.  x begins with the vector `factor`; the sums are stored after it.
 
     The sums start from different numbers. From equal ones LLVM could compute a single sum.
     """

@@ -163,8 +163,8 @@ def select_names(names_a, names_b, common=False, only=()):
         both = set(names_a) & set(names_b)
         names = [name for name in names if name in both]
         if not names:
-            raise ValueError("expected a state that both have; one has "
-                             f"{name_list(names_a) or 'none'}, the other {name_list(names_b) or 'none'}")
+            raise ValueError("expected a state that both A and B have; A has "
+                             f"{name_list(names_a) or 'none'}, B has {name_list(names_b) or 'none'}")
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"only: expected a pattern that matches a state, found {pattern!r}; "

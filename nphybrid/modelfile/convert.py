@@ -240,7 +240,7 @@ def _find_losses(model, written):
 
 
 def _lost_fields(mine, back):
-    """The fields of two Configs that differ."""
+    """The fields in which two Configs differ: that of the model, and that of the written file.  -> [Loss]"""
     losses = []
     for field, value in vars(mine).items():
         other = getattr(back, field)

@@ -40,8 +40,8 @@ def difference(a, b):
 def layout_hint(a, b, tolerance, labels):
     """The first simple change of b's layout after which max|a - b| / max|b| <= tolerance, as a text; None without one.
 
-    a, b: arrays of real numbers that differ, of any two shapes. Where no change of the layout helps, the hint says
-    which elements are NaN on one side only, or which transposition makes the shapes the same.
+    a, b: two arrays of real numbers that are not equal, of equal or different shapes. If no change of the layout helps,
+    the hint states which elements are NaN in only one of them, or which transposition makes the shapes the same.
 
     >>> x = np.arange(6.0).reshape(2, 3)
     >>> layout_hint(x, x.T, 0, Labels("A", "B", "the tolerance"))

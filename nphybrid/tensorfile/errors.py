@@ -19,7 +19,7 @@ class FormatError(ValueError):
 
 
 def refusal(path: FilePath, rule: str, found: Any = None, expected: Any = None, tensor: Any = None) -> FormatError:
-    """The FormatError for one broken rule, ready to raise; what was found is shortened and escaped."""
+    """A new FormatError for one broken rule; the value found is shortened and escaped.  The caller raises it."""
     where = f"{os.fspath(path)}: " + ("" if tensor is None else f"tensor {shortened(tensor)}: ")
     found = "" if found is None else f": found {shortened(found)}"
     expected = "" if expected is None else f", expected {expected}"

@@ -12,10 +12,11 @@
 Everything else that HDF5 can do is refused: links that leave the tree (soft, external, user-defined), virtual
 datasets, external raw storage, chunks and filters, strings, references, compounds, a second name for one
 object, a user block.  The library h5py only finds the places of the arrays.  Their bytes are read from the file
-directly, after every place was checked: it lies inside the file and overlaps no other.  So no array can come from
+directly, after a check that every place is inside the file and overlaps no other place.  So no array can come from
 another file or be larger than this one.
 
-Not promised: the C library behind h5py has memory errors with crafted files, which no check in Python can prevent.
+Safety against crafted files is not promised.  Such a file can cause memory errors in the C library behind h5py, and no
+check in Python can prevent them.
 `tests/tools/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit; of its
 first 5,000 files 22 killed libhdf5 2.0.  Damage alone killed it in no test: the checksums of its structures detect it.
 Prefer safetensors for weights from strangers; this format is for files that you converted or whose source you know.

@@ -59,9 +59,10 @@ def sniff(path: FilePath) -> str:
 
 
 def refuse_unreadable(path: FilePath, expected: str) -> None:
-    """Raises FormatError, which says what to do, if the file is recognizably not of the expected kind.
+    """Raises FormatError if the first and last bytes show that the file is of another kind than expected.
 
-    A file of unknown kind passes: the reader of the expected format then names the rule that it breaks.
+    The message explains what to do. A file of unknown kind passes. The reader of the expected format then names the
+    rule that the file breaks.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -53,8 +53,8 @@ KERNEL, BIAS = np.zeros((3, 2), np.float32), np.zeros(2, np.float32)
 @pytest.mark.parametrize("change, told", [
     ({"version": 2}, "format and version are"), ({"format": "x"}, "format and version are"),
     ({"labels": ["a", "a"]}, "none of them twice"), ({"labels": []}, "none of them twice"),
-    ({"labels": ["a", 1]}, "none of them twice"), ({"labels": "ab"}, "labels of the head is 'ab'"),
-    ({"labels": ["a", "b", "c"]}, "and 3 labels do not fit"), ({"model": 3}, "model of the head is 3"),
+    ({"labels": ["a", 1]}, "none of them twice"), ({"labels": "ab"}, "the head is 'ab'; expected an array"),
+    ({"labels": ["a", "b", "c"]}, "and 3 labels do not fit"), ({"model": 3}, "is 3; expected a string or null"),
     ({"state": None}, "state of the head"), ({"made": []}, "made of the head"), ({"more": 1}, "expected an object of"),
     ({"kernel": np.zeros((3, 3), np.float32)}, "do not fit"), ({"bias": np.zeros((1, 2), np.float32)}, "do not fit"),
     ({"kernel": np.zeros(6, np.float32)}, "do not fit"), ({"bias": np.zeros(2)}, "bias is float64"),
