@@ -14,8 +14,8 @@ def blobs(n, D, K, seed=0, apart=1.0):
     """Features of K overlapping classes on very different scales, and their classes."""
     rng = np.random.default_rng(seed)
     classes = np.concatenate([np.arange(K), rng.integers(0, K, n - K)])
-    files = rng.standard_normal((n, D)) + apart * rng.standard_normal((K, D))[classes]
-    return files * np.exp(rng.uniform(-3, 3, D)) + 10 * rng.standard_normal(D), classes
+    features = rng.standard_normal((n, D)) + apart * rng.standard_normal((K, D))[classes]
+    return features * np.exp(rng.uniform(-3, 3, D)) + 10 * rng.standard_normal(D), classes
 
 
 def loss_by_loops(X, y, W, b, C):
