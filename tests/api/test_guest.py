@@ -15,6 +15,8 @@ import pytest
 
 from nphybrid import ViTHybridForImageClassification, default_model
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 IMAGES = 50
 

@@ -12,6 +12,8 @@ import nphybrid
 from nphybrid import (BitBackbone, BitForImageClassification, BitModel, ViTForImageClassification,
                       ViTHybridForImageClassification, ViTHybridModel, ViTModel)
 
+pytestmark = pytest.mark.slow
+
 CLASSES = [BitBackbone, BitForImageClassification, BitModel, ViTForImageClassification,
            ViTHybridForImageClassification, ViTHybridModel, ViTModel]
 

@@ -19,6 +19,8 @@ from nphybrid.checkpoint import Head, write_head
 
 from tools.folders import write_pictures
 
+pytestmark = pytest.mark.slow
+
 distributed = pytest.importorskip("distributed")
 
 COUNT, BROKEN, PART = 80, 8, 4

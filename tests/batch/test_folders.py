@@ -27,6 +27,8 @@ from nphybrid.ops import threads
 
 from tools.folders import KILL_AND_RESUME, PEAK_MEMORY, write_pictures
 
+pytestmark = pytest.mark.slow
+
 COUNT, BROKEN = 150, 15
 
 

@@ -369,6 +369,7 @@ print((told("VmHWM") - before) / (4 * model.num_parameters()), (told("VmRSS") - 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/status"), reason="no way to tell a process's memory")
 @pytest.mark.parametrize("kind", KINDS)
 def test_loading_takes_little_more_memory_than_the_weights(kind, tmp_path):

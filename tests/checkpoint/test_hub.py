@@ -20,6 +20,8 @@ from nphybrid.checkpoint import hub
 from nphybrid.modelfile.convert import convert
 from nphybrid.tensorfile import h5_documents, read_sharded, write_safetensors
 
+pytestmark = pytest.mark.slow
+
 needs_client = pytest.mark.skipif(importlib.util.find_spec("huggingface_hub") is None, reason="needs nphybrid[hub]")
 NAME = "owner/tiny-hybrid.v1"
 CONFIG = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 1], hidden_sizes=[8, 12],

@@ -73,6 +73,7 @@ def test_evaluate_as_text(cifar, logits, capsys):
     assert [line.split()[0] for line in lines[5:]] == NAMES
 
 
+@pytest.mark.slow
 def test_labels_in_a_file_by_path_or_in_order_by_name_or_number(cifar, tmp_path, capsys):
     folder, known = cifar
     expected, _ = documents(capsys, "evaluate", folder)
@@ -86,6 +87,7 @@ def test_labels_in_a_file_by_path_or_in_order_by_name_or_number(cifar, tmp_path,
     (folder / "labels.csv").unlink()
 
 
+@pytest.mark.slow
 def test_a_broken_picture_is_counted_and_listed(cifar, tmp_path, capsys):
     shutil.copytree(cifar[0], tmp_path / "pictures")
     broken = tmp_path / "pictures" / "dog" / "broken.png"

@@ -32,6 +32,7 @@ def test_classify_prints_the_label_first(cat, root):
     assert done.stdout.split() == "cat 0.7997 frog 0.0894 dog 0.0520 deer 0.0174 bird 0.0165".split()
 
 
+@pytest.mark.slow
 def test_the_first_run_says_that_it_compiles(cat, root, tmp_path, monkeypatch):
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
     done = nphybrid("classify", cat, "--top-k", "1", cwd=root)
@@ -200,6 +201,7 @@ def test_an_interrupt_in_a_destructor_counts(seconds, monkeypatch):
     assert main(["summary"]) == 130 and time.monotonic() - start < 5 and sys.unraisablehook is hook
 
 
+@pytest.mark.slow
 def test_interrupt(root, tmp_path):
     """Ctrl-C ends a long run with 130."""
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "x.png")

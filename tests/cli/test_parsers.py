@@ -10,6 +10,8 @@ import pytest
 from nphybrid import cli
 from nphybrid.cli import options
 
+pytestmark = pytest.mark.slow
+
 HEAVY = {"numpy", "numba", "h5py", "PIL"}
 ERRORS = [[], ["invent"], ["classify"], ["classify", "x.png", "--invent"], ["classify", "x.png", "--top-k", "0"]]
 PAGES = [["--help"], ["--version"], *([verb, "--help"] for verb in cli.VERBS)]

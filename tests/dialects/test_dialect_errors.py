@@ -58,8 +58,8 @@ and max|a - b| of pixel values, which go from -1 to 1 (bound of the right ones 1
     values from 0 to 1                                 -       1
     blue first                                         2       2
 """
-from typing import NamedTuple
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import pytest

@@ -190,6 +190,7 @@ def test_the_rollout_dims_the_picture_between_cells(weights, drawn, photograph):
     assert (centres(drawn("rollout"), "photograph", 64, 64) == photograph).all()
 
 
+@pytest.mark.slow
 def test_occlusion_shows_what_is_lost(model, trace, drawn, photograph):
     shown = drawn("occlusion")
     low, high = ends(shown.description)

@@ -7,6 +7,8 @@ from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, d
 
 from tools.process import run_example as run
 
+pytestmark = pytest.mark.slow
+
 
 def test_classify_an_image(root):
     printed = run(root, "classify_an_image.py")

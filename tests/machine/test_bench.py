@@ -24,6 +24,8 @@ from nphybrid.ops.target import MR, NR
 from nphybrid.params import count, shapes
 from nphybrid.trace import Stopwatch, time_states
 
+pytestmark = pytest.mark.slow
+
 BUNDLED = str(default_model())
 HERE = {"cpu": "Some CPU", "isa": "avx2", "tile": [6, 16], "versions": {"nphybrid": "0.1.0", "Python": "3.12.1"},
         "limits": {"fma": 100.0, "tile": 80.0, "share": 0.8}}

@@ -18,6 +18,8 @@ from nphybrid.__main__ import main
 from nphybrid.machine import computer, doctor
 from nphybrid.ops import PAIRS, jit, target, threads
 
+pytestmark = pytest.mark.slow
+
 no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
 
 

@@ -11,6 +11,8 @@ from nphybrid.__main__ import main
 from nphybrid.machine import warmup
 from nphybrid.ops import cache, jit, reference
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(jit.__file__).parents[2]
 no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
 

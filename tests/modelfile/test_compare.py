@@ -195,6 +195,7 @@ def test_a_model_on_the_hub_is_the_folder_that_was_fetched(saved, model, tmp_pat
     assert verdicts(compare_files("owner/name", saved("m.h5"))) == {}
 
 
+@pytest.mark.slow
 def test_a_picture_through_each_models_own_processor(root, tmp_path):
     cat = root / "examples" / "images" / "cat.png"
     assert verdicts(compare_files(default_model(), default_model(), image=cat)) == {}

@@ -5,6 +5,8 @@ from PIL import Image
 
 from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model
 
+pytestmark = pytest.mark.slow
+
 RIGHT = 851                               # of 1,000, as weights/README.md says
 
 

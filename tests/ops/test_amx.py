@@ -18,6 +18,8 @@ from nphybrid.params import Linear
 from oracles import cases
 from tools.assembly import FLOATS, INT, emitted
 
+pytestmark = pytest.mark.slow
+
 on_amx = pytest.mark.skipif(target.ISA != "amx", reason="runs in the child process of test_all_of_it_on_amx")
 LARGEST = np.finfo(np.float32).max
 

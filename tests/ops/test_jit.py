@@ -8,6 +8,8 @@ import pytest
 
 from nphybrid.ops import cache, jit, target
 
+pytestmark = pytest.mark.slow
+
 ROOT = str(Path(jit.__file__).parents[2])
 TINY = """
 import numpy as np

@@ -313,6 +313,7 @@ def test_narrow_convolutions_are_the_rounded_ones():
     assert np.array_equal(*results)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("isa", target.available(target.TARGET))
 def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
     x, p = cases.normal(0, 3, 300), kernels.prepare(cases.dense(1, 300, 45), cases.CONFIG)

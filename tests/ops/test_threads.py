@@ -225,6 +225,7 @@ def _child(connection):
         connection.send((example(), len(threads._workers)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_child_computes_the_same(method):

@@ -146,6 +146,7 @@ def test_aligned():
         assert buffer.size == n and buffer.ctypes.data % 64 == 0 and buffer.dtype == np.float32
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="the intrinsic tiles exist only compiled")
 @pytest.mark.parametrize("isa", [isa for isa in SETS if isa != target.ISA])
 def test_the_other_sets_of_this_machine(isa):

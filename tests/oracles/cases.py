@@ -4,8 +4,8 @@
 implementation, `reference` or `kernels`.
 """
 import os
-from typing import NamedTuple
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from benchmark_against import check, in_turn, table
 
+pytestmark = pytest.mark.slow
+
 TRUTH = np.random.default_rng(0).standard_normal((2, 10))
 
 

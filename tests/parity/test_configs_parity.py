@@ -9,6 +9,8 @@ from nphybrid.config import feature_size, plan
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 torch, transformers = on_demand("torch"), on_demand("transformers")
 hybrid = on_demand("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid")
 

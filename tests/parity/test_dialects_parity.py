@@ -16,6 +16,8 @@ from oracles.originals import google_bit_logits, jax_logits, opened, pixels, tim
 from oracles.published import google_bit, jax_vit, npz_file, telling, timm_bit, timm_file, timm_vit
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 transformers = on_demand("transformers")
 torch, functional = on_demand("torch"), on_demand("torch.nn.functional")
 

@@ -14,6 +14,8 @@ import nphybrid
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 transformers = on_demand("transformers")
 configuration_vit_hybrid = on_demand("transformers.models.deprecated.vit_hybrid.configuration_vit_hybrid")
 modeling_vit_hybrid = on_demand("transformers.models.deprecated.vit_hybrid.modeling_vit_hybrid")

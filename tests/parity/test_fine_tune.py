@@ -9,6 +9,8 @@ from nphybrid.testing import torch_twin
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 torch, example = on_demand("torch"), on_demand("fine_tune_with_torch")
 
 

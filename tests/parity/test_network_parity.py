@@ -17,6 +17,8 @@ from nphybrid.testing import telling_weights, torch_states, torch_twin
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 torch, parity = on_demand("torch"), on_demand("parity_with_torch")
 
 KINDS = {"classifier": ViTHybridForImageClassification, "model": ViTHybridModel,

@@ -11,6 +11,8 @@ from nphybrid.testing import torch_twin
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 torch, transformers = on_demand("torch"), on_demand("transformers")
 
 

@@ -12,6 +12,8 @@ from nphybrid.classifier.logistic import logistic_regression, loss
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 datasets, linear_model, metrics = (on_demand(f"sklearn.{name}") for name in ("datasets", "linear_model", "metrics"))
 neighbors, threadpoolctl = on_demand("sklearn.neighbors"), on_demand("threadpoolctl")
 

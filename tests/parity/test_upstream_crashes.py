@@ -25,6 +25,8 @@ from nphybrid.testing import telling_weights, torch_twin
 
 from tools.on_demand import on_demand
 
+pytestmark = pytest.mark.slow
+
 torch, transformers = on_demand("torch"), on_demand("transformers")
 upstream = on_demand("transformers.models.deprecated.vit_hybrid.modeling_vit_hybrid")
 activations, modeling_utils = on_demand("transformers.activations"), on_demand("transformers.modeling_utils")

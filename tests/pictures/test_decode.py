@@ -252,6 +252,7 @@ for path in sys.argv[1:]:
 """
 
 
+@pytest.mark.slow
 def test_bombs(tmp_path):
     """In a process of its own, in which nothing else has needed memory before."""
     if sys.platform != "linux":

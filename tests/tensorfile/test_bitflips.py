@@ -2,9 +2,12 @@
 import random
 
 import numpy as np
+import pytest
 
 from nphybrid import FormatError, ViTHybridConfig, ViTHybridForImageClassification, checkpoint
 from nphybrid.tensorfile import h5_documents
+
+pytestmark = pytest.mark.slow
 
 FLIPS = 1000
 # So small that half of its file is the library's own structures.

@@ -7,7 +7,8 @@ import sys
 
 import pytest
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs fork, and Linux's limits and counts of memory")
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(
+    sys.platform != "linux", reason="needs fork, and Linux's limits and counts of memory")]
 
 # The fuzzer's process computes nothing before it forks, so it is not this one.
 CHILD = """

@@ -10,6 +10,8 @@ import pytest
 from nphybrid import ViTHybridConfig, ViTHybridForImageClassification
 from nphybrid.tensorfile import read, write_h5
 
+pytestmark = pytest.mark.slow
+
 KILLS = 50
 
 # The parent imports what a conversion needs, and forks a warm child for each.

@@ -560,6 +560,7 @@ def test_a_pickle_is_known_by_a_name_not_by_items(tmp_path):
 
 # ---------------------------------------------------------------- the fuzzer
 
+@pytest.mark.slow
 def test_mutants_are_refused_or_read_as_numpy_reads_them():
     read = [verdict(data) for data in mutants(3, 800)]
     assert 100 < sum(read) < 400

@@ -337,6 +337,7 @@ def test_overlapping_arrays_are_refused(tmp_path):
     hdf5._refuse_overlap([place, place._replace(name="b", offset=116)], tmp_path, 132)
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_data_is_noticed(model, tmp_path):
     h5py = pytest.importorskip("h5py")
     path, held = model

@@ -29,10 +29,10 @@ import sys
 import tempfile
 import time
 import traceback
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
-from collections.abc import Callable
 
 import h5py
 import numpy as np
