@@ -1,7 +1,7 @@
 """`Config`: the sizes and numerics of one network. Also the published networks, and the plan of a backbone.
 
 A `Config` holds only values that cannot be derived. Values that follow from these (feature map, grid, number of tokens,
-width of a head) are properties. As separate values they could contradict the others, as in Hugging Face transformers.
+width of a head) are properties. If they were stored too, they could contradict the others, as they can in Hugging Face.
 `help(nphybrid)` explains the letters (O, G, P, D, L, A, F, …).
 """
 from dataclasses import dataclass, replace

@@ -16,7 +16,7 @@ from .outputs import (Arrays, BackboneOutput, BaseModelOutputWithPoolingAndNoAtt
 
 
 class BitStates(NamedTuple):
-    """What the outputs of the three classes are made of."""
+    """The states from which the outputs of the three BiT classes are built."""
     trace: Trace                          # with features_norm, pooler and logits, if the network has them
     maps: Arrays                          # (B, C, H, W) of the stem and of each stage
     hidden_states: Arrays | None          # the maps, if they were requested

@@ -1,4 +1,4 @@
-"""`ViTHybridImageProcessor`: options by name, pictures of every kind, saved as JSON, as in Hugging Face transformers.
+"""`ViTHybridImageProcessor`: has the options, the inputs and the JSON file of the class of Hugging Face transformers.
 
 This file checks options and converts every picture to an array (H, W, C). image.py computes the pixels.
 """

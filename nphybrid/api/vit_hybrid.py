@@ -20,7 +20,7 @@ M = TypeVar("M", bound="ViTHybrid")
 
 
 class ViTHybridStates(NamedTuple):
-    """What the outputs of the four classes are made of."""
+    """The states from which the outputs of the four classes are built."""
     trace: Trace                          # with norm, and pooler and logits, if the network has them
     hidden_states: Arrays | None          # None if not requested
     attentions: Arrays | None             # None if not requested

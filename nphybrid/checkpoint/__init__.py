@@ -1,4 +1,4 @@
-"""A path becomes filled parameters, and parameters become files.
+"""Reads parameters from the files at a path, and writes parameters to files.
 
     files     what a model file contains: arrays, configuration, image processor
     hub       models by their name on the Hugging Face hub
@@ -6,7 +6,7 @@
     golden    the built-in input, and the state of it that a file keeps
     heads     classifiers of your own classes, in files of their own
 
-`dialects` knows the names of the arrays, `tensorfile` reads and writes the bytes.  The model uses none of them.
+`dialects` converts the names of the arrays, `tensorfile` reads and writes the bytes.  model.py imports none of them.
 """
 
 from .files import (PROCESSORS, Checkpoint, default_model, opened, read, read_config, read_json, read_processor, reread,

@@ -127,7 +127,8 @@ def in_order(names: Iterable[str]) -> list[str]:
 def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
     """The model's number for each name of a class: that of the label of this name, or else the name as a number.
 
-    labels: the model's, in order. Raises ValueError that lists every name that no label has, or more than one.
+    labels: the model's, in order. Raises ValueError that lists every name that is neither a label nor a
+    number of a class, or every name that is a label of several classes.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])
     [1, 0, 1]

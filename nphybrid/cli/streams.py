@@ -1,4 +1,4 @@
-"""The standard streams of the command line: closed streams, a reader that left, interrupts."""
+"""The standard streams of the command line: closed streams, closed pipes, interrupts."""
 import contextlib
 import os
 import sys

@@ -1,4 +1,4 @@
-"""What the tables of all dialects are made of: for each of our names the name in the file, and the change of layout.
+"""The entries of the tables of all dialects: for each of our names, the name in the file and the change of layout.
 
     "stages.*.*.conv1": ("encoder.stages.{stage}.layers.{unit}.conv1.weight", CONV)
 

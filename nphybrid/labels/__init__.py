@@ -12,7 +12,7 @@ MOST_BYTES = 2 ** 24
 
 
 def names(count: int) -> list[str] | None:
-    """The names of the classes of published models with so many classes, in their order; None for another number.
+    """The class names of the published models with `count` classes, in order; None if no published model has `count`.
 
     1,000 are those of ILSVRC 2012, 21,843 those of Google's ImageNet-21k. A name may occur more than once.
 
