@@ -69,7 +69,8 @@ def test_a_planted_bug_is_found(bug, tmp_path):
 
 @pytest.mark.parametrize("line, found", [
     ("fuzz.os.kill(fuzz.os.getpid(), 11)", "killed by SIGSEGV"), ("while True: pass", "computes for more than 2 s"),
-    ("bytearray(300 << 20)", r"takes [23]\d\d MB"), ("bytearray(1 << 40)", "MemoryError")])
+    ("bytearray(100 << 20)", r"takes (9\d|100) MB"),        # Linux counts resident pages with a delay: 99 was observed
+    ("bytearray(1 << 40)", "MemoryError")])
 def test_death_hang_and_memory_are_told(line, found, tmp_path):
     """One mutant costs itself: those before and behind it are judged."""
     planted = f"""
