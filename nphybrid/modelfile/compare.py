@@ -18,7 +18,7 @@ from ..trace import Discard, Trace
 from .layout_hints import Labels, difference, layout_hint
 
 # max|a - b| / max|b| up to which a state is the same: between float64 arrays, and between others. Observed: 3.1e-14
-# between the reference and PyTorch in 83 networks; and in float32, of any state of the networks of verification.BOUNDS,
+# between the reference and PyTorch in 83 networks; and in float32, of any state of the networks of verify.BOUNDS,
 # 1.2e-4 (reference) and 3.5e-5 (numba), both in BiT-R50x1. A wrong eps may be less than that, so compare in float64.
 EXACT, ROUNDED = 1e-9, 3e-4
 
