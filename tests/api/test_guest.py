@@ -152,7 +152,7 @@ refused(lambda: model(bad), NonFiniteError, "pixel_values")
 refused(lambda: model(good[0]), ValueError, "shape")
 refused(lambda: broken(good), NonFiniteError, "is the first state")
 conv2d, convolutions = kernels.conv2d, iter(range(100))
-def failing(*args):                                                # inside a word, in a worker
+def failing(*args):                                                # inside an operation, in a worker
     if next(convolutions) == 2:
         both, caller = threading.Barrier(2), threading.current_thread()
         def task(i):

@@ -127,19 +127,19 @@ def test_json_has_no_infinity(cat, traced, monkeypatch):
 
 # ---------------------------------------------------------------- times
 
-def test_times_are_of_walks_that_keep_nothing(model, cat, monkeypatch):
-    network, notebooks = model[0], []
+def test_times_are_of_forward_passes_that_keep_nothing(model, cat, monkeypatch):
+    network, traces = model[0], []
     run = network.run_into
-    monkeypatch.setattr(network, "run_into", lambda out, x, **inputs: (notebooks.append(out), run(out, x, **inputs)))
+    monkeypatch.setattr(network, "run_into", lambda out, x, **inputs: (traces.append(out), run(out, x, **inputs)))
     x = pixels(network, cat)
     kept = network.trace(x)
-    assert [type(out) for out in notebooks] == [Trace] and set(kept.seconds) == set(kept)
+    assert [type(out) for out in traces] == [Trace] and set(kept.seconds) == set(kept)
     trace = network.trace(x, runs=3)
-    walks = notebooks[2:]
-    assert [type(out) for out in notebooks[1:]] == [Trace, *[Stopwatch] * 3] and not any(walks)
+    timed = traces[2:]
+    assert [type(out) for out in traces[1:]] == [Trace, *[Stopwatch] * 3] and not any(timed)
     assert list(trace) == list(kept) and list(trace.seconds) == [n for n in kept if not n.endswith(".weights")]
     for name, seconds in trace.seconds.items():
-        assert seconds == sorted(walk.seconds[name] for walk in walks)[1]
+        assert seconds == sorted(stopwatch.seconds[name] for stopwatch in timed)[1]
 
 
 # ---------------------------------------------------------------- files

@@ -1,4 +1,4 @@
-"""The bench: its arithmetic, its tables, its exit codes.  How fast anything is, no test asks."""
+"""`nphybrid bench`: its calculations, tables and exit codes.  No test asserts a speed."""
 import json
 import os
 import signal
