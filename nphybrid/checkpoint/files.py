@@ -28,7 +28,7 @@ from ..tensorfile.documents import parse_json
 from . import hub
 
 FORMAT, VERSION = "nphybrid", 1
-PROCESSORS = ("preprocessor_config.json", "processor_config.json")
+PROCESSORS = hub.PROCESSORS
 DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"
 
 
@@ -58,7 +58,10 @@ def read(path: FilePath, revision: str | None = None) -> Checkpoint:
 
 @contextmanager
 def opened(path: FilePath, revision: str | None = None) -> Iterator[Checkpoint]:
-    """What `read` returns; until the block ends the file stays open, so that reading its arrays does not open it again.
+    """What `read` returns.
+
+    Until the block ends the file stays open, so that reading its arrays does not open it again. Of a sharded model this
+    is the index; `fill_parameters` opens each shard once.
     """
     with ExitStack() as files:
         yield _checkpoint(hub.resolve(path, revision), files)
@@ -125,7 +128,7 @@ def read_json(path: FilePath) -> dict[str, Any]:
 
 def weights_file(folder: Path) -> Path:
     """The file in a folder that holds its arrays, or the index of the files that do."""
-    for name in ("model.safetensors", "model.safetensors.index.json"):
+    for name in hub.WEIGHTS:
         if (folder / name).exists():
             return folder / name
     for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):

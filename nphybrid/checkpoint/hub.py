@@ -17,7 +17,7 @@ from .. import __version__
 from ..tensorfile import FilePath, shard_names
 
 # Of each tuple, the first file that exists is fetched.
-PROCESSOR = ("preprocessor_config.json", "processor_config.json")
+PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 # owner/name, or hf-hub:owner/name as timm writes it, and perhaps a branch, tag or commit after an @.
@@ -72,7 +72,7 @@ def fetched(name: str, revision: str | None = None, weights: bool = True) -> Pat
         raise _missing(repository, wanted, "config.json")
     # All other files are fetched from the commit of the configuration, even if the branch moves meanwhile.
     commit = config.parent.name
-    _download_first(repository, PROCESSOR, commit)
+    _download_first(repository, PROCESSORS, commit)
     if weights:
         file = _download_first(repository, WEIGHTS, commit)
         if file is None:
