@@ -4,8 +4,8 @@
 `summary` are loops over it. A tree of this form holds shapes, arrays, or the arrays in the form that `ops.prepare`
 makes.
 """
-from typing import Any, NamedTuple
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -5,10 +5,9 @@ state: `Trace` keeps it, `Discard` drops it, `FirstNonFinite` checks it, `Stopwa
 """
 import math
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from statistics import median
 from typing import Any, NamedTuple
-from collections.abc import Callable
 
 import numpy as np
 

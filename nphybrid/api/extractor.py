@@ -8,9 +8,8 @@
                 default: as the classifier pools; for another state than the classifier's, token if there is a class
                 token, else mean; for a vector none
 """
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
-from collections.abc import Callable
 
 import numpy as np
 

@@ -11,10 +11,10 @@ A folder may also hold model.safetensors.index.json and the shards that it names
 
 import contextlib
 import hashlib
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 

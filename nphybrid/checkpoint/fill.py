@@ -7,9 +7,9 @@ it fit.
 
 import math
 import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
-from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 

@@ -4,8 +4,8 @@ An `.h5` file stores the golden values. A program that reads the file and comput
 computes the same network.
 """
 
-from typing import Any
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 

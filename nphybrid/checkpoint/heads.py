@@ -8,8 +8,8 @@
 It replaces the classifier of a model that reads the same features: `from_pretrained(path, head="head.h5")`.
 """
 
-from typing import Any, NamedTuple
 from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -16,8 +16,8 @@ A new dialect is one file like `timm`, and one row of DIALECTS.  Sources of name
 google-research/vision_transformer, google-research/big_transfer.
 """
 
-from typing import Any, NamedTuple
 from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from ..tensorfile import Stored
 from . import google, timm

@@ -2,8 +2,8 @@
 
 import re
 import threading
-from typing import Any
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 

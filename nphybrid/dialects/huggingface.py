@@ -1,7 +1,7 @@
 """Hugging Face's dialect: its names, and the image processor of its plain ViT."""
 
-from typing import Any
 from collections.abc import Mapping
+from typing import Any
 
 from .layout import CONV, PATCH, ROW, TABLE, Mark, Table, linear_entries, norm_entries, prefixed
 

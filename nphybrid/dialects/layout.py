@@ -11,8 +11,8 @@
 In all tables `ours` is this package's name, array or shape, and `theirs` is the file's.
 """
 
-from typing import Any, NamedTuple
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -1,8 +1,8 @@
 """A file of another dialect gets Hugging Face's names and layouts, without being read."""
 
 import math
-from typing import Any, NamedTuple
 from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 

@@ -32,8 +32,8 @@ import os
 import re
 import struct
 import zlib
-from typing import Any, NamedTuple, Protocol
 from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 from ..text import shortened
 from .errors import FilePath, name_trouble, refusal

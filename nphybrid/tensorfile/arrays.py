@@ -2,8 +2,8 @@
 
 import hashlib
 import math
-from typing import Any
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 

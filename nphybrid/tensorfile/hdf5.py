@@ -25,10 +25,10 @@ Prefer safetensors for weights from strangers; this format is for files that you
 import itertools
 import os
 import re
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from typing import Any, NamedTuple
-from collections.abc import Iterator, Mapping
 
 import numpy as np
 

@@ -30,9 +30,9 @@ import re
 import struct
 import zipfile
 import zlib
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
-from collections.abc import Mapping
 
 import numpy as np
 

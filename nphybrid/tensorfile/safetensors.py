@@ -24,9 +24,9 @@ Source: the README of huggingface/safetensors, section "Format".
 """
 
 import struct
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple, TypeGuard
-from collections.abc import Mapping
 
 import numpy as np
 

@@ -10,8 +10,8 @@ the shards hold no other.  `metadata` is not used: some writers put wrong or fra
 """
 
 import os
-from pathlib import Path
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 

@@ -13,10 +13,10 @@ time of the last change.  A file that was replaced or written to in between is r
 import os
 import stat
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, Any
-from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import numpy as np
 
