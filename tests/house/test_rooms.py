@@ -4,7 +4,7 @@ from graphlib import TopologicalSorter
 
 import pytest
 
-from tools.imports import SOURCES, imported_modules, module_name
+from tools.imports import MODULES, SOURCES, imported_modules, imported_names, module_name
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,12 @@ def test_no_import_goes_up(table):
             others = {room_of(module) for module in imported_modules(file)} - {room}
             wrong += [f"{file} imports {other}" for other in others - allowed(table, room)]
     assert wrong == []
+
+
+def test_the_package_itself_gives_only_modules_and_the_version():
+    """`from .. import pipeline` would import batch/pipeline.py, and no row of the table would show it."""
+    names = {name for file in SOURCES for module, name in imported_names(file) if module == ""}
+    assert names - MODULES == {"__version__"}
 
 
 def test_no_import_goes_in_a_circle():

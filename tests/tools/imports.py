@@ -44,16 +44,23 @@ def users(package):
     return {name for name, source in SOURCES.items() if package in imports(source)}
 
 
-def imported_modules(file):
-    """The modules of the package that a file of it imports, without the package itself."""
+def imported_names(file):
+    """(module, name) of each relative import of a file: `from .ops import amx` is ("ops", "amx"), whatever amx is."""
     package = module_name(file).split(".") if module_name(file) else []
     if not file.endswith("__init__.py"):
         package = package[:-1]
-    modules = set()
+    found = set()
     for node in nodes(SOURCES[file]):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[:len(package) - node.level + 1] + (node.module.split(".") if node.module else [])
-            for alias in node.names:
-                inner = ".".join([*base, alias.name])
-                modules.add(inner if inner in MODULES else ".".join(base))
+            found |= {(".".join(base), alias.name) for alias in node.names}
+    return found
+
+
+def imported_modules(file):
+    """The modules of the package that a file of it imports, without the package itself."""
+    modules = set()
+    for base, name in imported_names(file):
+        inner = f"{base}.{name}" if base else name
+        modules.add(inner if inner in MODULES else base)
     return modules - {"", module_name(file)}
