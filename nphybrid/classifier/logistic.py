@@ -73,7 +73,8 @@ def _newton(Z, Y, U, penalty, tolerance):
     """Newton's method from U.  (D + 1, K) -> (D + 1, K)"""
     value, P = _loss_and_probabilities(Z, Y, U, penalty)
     Z32 = Z.astype(np.float32)
-    products, inverses, largest = MANY_PRODUCTS, None, np.inf
+    products = MANY_PRODUCTS              # so that the first step computes the blocks
+    inverses, largest = None, np.inf
     for _ in range(MOST_STEPS):
         gradient = Z.T @ (P - Y) / len(Z) + penalty * U
         largest = np.abs(gradient).max()

@@ -114,7 +114,8 @@ class Comparison(Discard):
 
     def __init__(self, others, tolerance, only=()):
         super().__init__()
-        self.others, self.tolerance, self.only = dict(others), tolerance, only
+        self.others = dict(others)
+        self.tolerance, self.only = tolerance, only
         self.names, self.rows = [], {}
 
     def wants(self, name):

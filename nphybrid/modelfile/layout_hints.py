@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Longer axes and lists are cut in a hint. Arrays of more axes have too many orders of their axes to try.
-MOST_LISTED, MOST_OFFSETS, MOST_AXES = 8, 8, 5
+MOST_LISTED = 8                           # entries of a permutation that a hint lists
+MOST_OFFSETS = 8                          # places where a cut may begin, beside the last one
+MOST_AXES = 5                             # arrays of more axes have too many orders of their axes to try
 
 
 class Labels(NamedTuple):
