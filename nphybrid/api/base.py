@@ -161,6 +161,11 @@ class Model:
         return model
 
     @property
+    def sizes(self) -> Config:
+        """`network_config` under its earlier name."""
+        return self.network_config
+
+    @property
     def table(self) -> dict[str, Any]:
         """The table of names: {name: (Hugging Face name, Layout)} of every learned array."""
         return self.table_of(self.prefix)
