@@ -20,6 +20,8 @@ from nphybrid.features import files
 
 from oracles.sights import network
 
+pytestmark = pytest.mark.slow
+
 NAMES = "airplane automobile bird cat deer dog frog horse ship truck".split()
 
 

@@ -18,6 +18,8 @@ from nphybrid.explain.scene import resized_and_cropped
 
 from oracles.sights import KINDS, network
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def model():

@@ -24,6 +24,8 @@ from nphybrid.features import files, writer
 from nphybrid.features.contents import Contents
 from nphybrid.tensorfile import write_json
 
+pytestmark = pytest.mark.slow
+
 SMALL = dict(hidden_size=48, num_hidden_layers=2, num_attention_heads=3, intermediate_size=96, num_labels=5)
 BACKBONE = dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[16, 24], embedding_size=8, num_groups=2,
                 global_padding="same", embedding_dynamic_padding=True, out_features=["stage2"])

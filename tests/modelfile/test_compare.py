@@ -15,6 +15,8 @@ from nphybrid.modelfile.compare import compare_files, difference, first_differen
 from nphybrid.modelfile.summary import summarize
 from nphybrid.tensorfile import write_safetensors
 
+pytestmark = pytest.mark.slow
+
 BACKBONE = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=2, layer_type="bottleneck",
                 global_padding="same", embedding_dynamic_padding=True)
 CONFIG = ViTHybridConfig(image_size=(33, 47), hidden_size=12, num_hidden_layers=2, num_attention_heads=3,

@@ -13,6 +13,8 @@ from nphybrid.api.processor import ViTHybridImageProcessor
 from nphybrid.dialects.timm import for_timm
 from nphybrid.modelfile.convert import convert, target_format
 
+pytestmark = pytest.mark.slow
+
 ENCODER = dict(hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=48, num_labels=7,
                initializer_range=0.3)
 BACKBONE = dict(layer_type="bottleneck", global_padding="SAME", embedding_dynamic_padding=True, embedding_size=32,

@@ -5,6 +5,8 @@ import pytest
 from nphybrid import (BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification,
                       default_model)
 
+pytestmark = pytest.mark.slow
+
 ODD = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1, 2], hidden_sizes=[72, 136],
                                            embedding_size=24, num_groups=4, global_padding="SAME",
                                            embedding_dynamic_padding=True, out_features=["stage2"]),

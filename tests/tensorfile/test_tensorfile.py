@@ -734,7 +734,8 @@ MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 @pytest.mark.parametrize("module", MODULES)
 def test_examples_in_docstrings(module):
     name = "nphybrid.tensorfile" + ("" if module == "__init__" else f".{module}")
-    result = doctest.testmod(importlib.import_module(name))
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    result = doctest.testmod(importlib.import_module(name), optionflags=flags)
     assert result.failed == 0 and result.attempted > 0
 
 
