@@ -72,5 +72,6 @@ def test_one_list_of_names():
 
 
 def test_an_activation_without_a_kernel_is_named():
-    with pytest.raises(ValueError, match="expected one of gelu, .*, found 'gellu'"):
+    names = ", ".join(filter(None, elementwise.CODES))
+    with pytest.raises(ValueError, match=f"expected one of {names}, found 'gellu'"):
         elementwise.code_of("gellu")
