@@ -1,22 +1,28 @@
 """Mutation testing: small faults are put into the source one at a time, and the tests have to fail.
 
-    python tests/tools/mutate.py RESULTS.jsonl                                 every mutant of every pair below
-    python tests/tools/mutate.py RESULTS.jsonl --sample 50 --seed 1 tokens.py  50 mutants of one file, drawn at random
+    python tests/tools/mutate.py RESULTS.jsonl                                 every mutant of every file of the table
+    python tests/tools/mutate.py RESULTS.jsonl --sample 50 --seed 1 tokens.py  50 mutants of a file, drawn at random
     python tests/tools/mutate.py RESULTS.jsonl --report                        the score of each file; the survivors
 
 A mutant is a copy of the checkout in a temporary folder with one change. It is "killed" if its tests fail, "timeout" if
 they take too long, "survived" if they pass. Each result is one JSON line of RESULTS; a second call skips the mutants
 that stand there already. Some survivors are equivalent to the original: those need eyes.
+
+The tests of a mutant run in a forked process. Its parent has imported the libraries, which takes longer than most of
+these tests, and nothing of nphybrid.
 """
 import argparse
 import ast
+import contextlib
+import importlib
 import json
 import os
 import random
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -24,17 +30,31 @@ ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("nphybrid", "tests", "examples", "weights", "setup.cfg", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 TIMEOUT = 600                             # seconds of the tests of one mutant
 
-NETWORK = ["network", "ops/test_reference.py", "parity/test_network_parity.py"]
-OPS = ["ops", "network/test_invariance.py"]
+NETWORK = ["network/test_trace.py", "network/test_shape_column.py", "network/test_surprises.py",
+           "parity/test_network_parity.py", "network/test_image.py", "ops/test_reference.py"]
+KERNELS = ["ops/test_kernels.py", "ops/test_tile.py", "ops/test_threads.py", "network/test_invariance.py"]
+DIALECTS = ["dialects", "parity/test_positions_parity.py", "parity/test_dialects_parity.py"]
 TESTS = {                                 # source file or folder of nphybrid -> folders and files of tests
     "config.py": ["network/test_config.py", "network/test_params.py", "api/test_configs.py"],
     "params.py": ["network/test_params.py", "checkpoint/test_checkpoint.py"],
     "image.py": ["network/test_image.py", "parity/test_image_parity.py"],
     "backbone.py": NETWORK, "tokens.py": NETWORK, "encoder.py": NETWORK, "model.py": NETWORK,
     "api/losses.py": ["api/test_losses.py", "parity/test_losses_parity.py"],
-    "ops": OPS,
-    "dialects": ["dialects", "parity/test_dialects_parity.py", "parity/test_positions_parity.py"],
+    "dialects": DIALECTS,
+    "ops/reference.py": ["ops/test_reference.py", "parity/test_network_parity.py", "ops/test_kernels.py"],
+    "ops/elementwise.py": ["ops/test_elementwise.py", *KERNELS],
+    "ops/target.py": ["ops/test_jit.py", *KERNELS],
+    "ops/cache.py": ["ops/test_jit.py"],
+    "ops/jit.py": ["ops/test_jit.py"],
+    "ops/threads.py": ["ops/test_threads.py", "ops/test_kernels.py"],
+    "ops/amx.py": ["ops/test_amx.py"],
+    "ops": KERNELS,
 }
+# What the parent imports for all test processes, where it is installed.
+LIBRARIES = ("h5py", "hypothesis", "jax", "numba", "PIL.Image", "pytest", "scipy.ndimage", "torch.nn.functional",
+             "transformers.models.bit.modeling_bit",
+             "transformers.models.deprecated.vit_hybrid.image_processing_vit_hybrid",
+             "transformers.models.deprecated.vit_hybrid.modeling_vit_hybrid")
 
 SWAPS = {
     ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Mult,
@@ -119,26 +139,50 @@ def tests_of(file):
     return [f"tests/{name}" for name in TESTS.get(file) or TESTS[file.split("/")[0]]]
 
 
+def import_libraries(folder):
+    """Import LIBRARIES. Compiled kernels are kept in the folder of the copies."""
+    # The name of a worker that compiles no kernel before it needs one; see tests/conftest.py.
+    os.environ.update(NUMBA_CACHE_DIR=str(folder / "kernels"), PYTHONDONTWRITEBYTECODE="1", PYTHONPATH=str(folder),
+                      PYTEST_XDIST_WORKER="mutant", OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+    sys.dont_write_bytecode = True
+    for name in LIBRARIES:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    if "nphybrid" in sys.modules:
+        sys.exit("nphybrid was imported before it was changed")
+
+
 def run_tests(folder, tests):
     """What the tests of a copy say: "survived", "killed" or "timeout"."""
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests]
-    environment = {**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1",
-                   "NUMBA_CACHE_DIR": str(folder / "kernels")}
-    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.DEVNULL,
-                               stderr=subprocess.DEVNULL, start_new_session=True)
-    try:
-        return "survived" if process.wait(TIMEOUT) == 0 else "killed"
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, 9)
-        process.wait()
-        return "timeout"
+    pid = os.fork()
+    if not pid:
+        try:
+            os.setsid()
+            os.chdir(folder)
+            sys.path[0] = str(folder)
+            silence = os.open(os.devnull, os.O_RDWR)
+            for stream in 0, 1, 2:
+                os.dup2(silence, stream)
+            code = sys.modules["pytest"].main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests])
+            os._exit(int(code))
+        finally:
+            os._exit(70)
+    deadline = time.monotonic() + TIMEOUT
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(pid, os.WNOHANG)
+        if ended:
+            return "survived" if status == 0 else "killed"
+        time.sleep(0.02)
+    os.killpg(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    return "timeout"
 
 
 def all_mutants(files):
     """(file, number, line, before, after, source) of every mutant of some files, or of every file of the table."""
     chosen = [path.relative_to(ROOT / "nphybrid").as_posix() for name in files or TESTS
               for path in sorted((ROOT / "nphybrid" / name).glob("*.py")) or [ROOT / "nphybrid" / name]]
-    for file in chosen:
+    for file in dict.fromkeys(chosen):
         source = (ROOT / "nphybrid" / file).read_text("utf-8")
         for number, mutant in enumerate(mutants(source)):
             yield (file, number, *mutant)
@@ -154,29 +198,42 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path, help="a file of JSON lines")
     parser.add_argument("files", nargs="*", help="source files or folders of nphybrid; default: the whole table")
-    parser.add_argument("--sample", type=int, help="how many mutants are drawn; default: all")
+    parser.add_argument("--sample", type=int, help="how many mutants of each file are drawn; default: all")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument("--report", action="store_true", help="print the results so far and run nothing")
     args = parser.parse_args(arguments)
     if args.report:
         return report(read(args.results))
-    wanted = list(all_mutants(args.files))
-    if args.sample is not None:
-        wanted = random.Random(args.seed).sample(wanted, min(args.sample, len(wanted)))
-    done = {(result["file"], result["line"], result["before"], result["after"], result["number"])
-            for result in read(args.results)}
     with tempfile.TemporaryDirectory() as folder:
+        import_libraries(Path(folder))
         copy_checkout(Path(folder))
-        for file in dict.fromkeys(file for file, *_ in wanted):
-            if run_tests(Path(folder), tests_of(file)) != "survived":
-                sys.exit(f"{file}: its tests fail without any change")
-        for file, number, line, before, after, source in wanted:
-            if (file, line, before, after, number) not in done:
-                outcome = run_mutant(Path(folder), file, source)
-                result = dict(file=file, line=line, before=before, after=after, number=number, outcome=outcome)
-                with args.results.open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(result, ensure_ascii=False) + "\n")
-                print(f"{outcome:8}  {file}:{line}: {before} -> {after}", flush=True)
+        for file, mutants_of_file in drawn(args.files, args.sample, args.seed).items():
+            run_file(Path(folder), file, mutants_of_file, args.results)
+
+
+def drawn(files, sample, seed):
+    """{file: its mutants}, at most `sample` of each."""
+    by_file = {}
+    for mutant in all_mutants(files):
+        by_file.setdefault(mutant[0], []).append(mutant)
+    if sample is None:
+        return by_file
+    return {file: random.Random(f"{file} {seed}").sample(found, min(sample, len(found)))
+            for file, found in by_file.items()}
+
+
+def run_file(folder, file, mutants_of_file, results):
+    """Run the mutants of a file that have no result yet."""
+    done = {tuple(result[key] for key in ("file", "number", "line", "before", "after")) for result in read(results)}
+    left = [mutant for mutant in mutants_of_file if mutant[:5] not in done]
+    if left and run_tests(folder, tests_of(file)) != "survived":
+        sys.exit(f"{file}: its tests fail without any change")
+    for file, number, line, before, after, source in left:
+        outcome = run_mutant(folder, file, source)
+        result = dict(file=file, line=line, before=before, after=after, number=number, outcome=outcome)
+        with results.open("a", encoding="utf-8") as log:
+            log.write(json.dumps(result, ensure_ascii=False) + "\n")
+        print(f"{outcome:8}  {file}:{line}: {before} -> {after}", flush=True)
 
 
 def copy_checkout(folder):
