@@ -32,13 +32,17 @@ TOLERANCE = {
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave out the exhaustive tests; begin with the files of slow tests, for which the others would have to wait."""
+    """Leave out the exhaustive tests, and choose the order of the files.
+
+    Files with slow tests come first, so that no worker is left with one at the end. The first of them compute nothing:
+    the first worker compiles the kernels meanwhile.
+    """
     if "exhaustive" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("exhaustive")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in set(left_out)]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in slow, item.path.parent.name != "tensorfile"))
 
 
 @pytest.fixture(scope="session", autouse=True)

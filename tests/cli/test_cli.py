@@ -32,14 +32,6 @@ def test_classify_prints_the_label_first(cat, root):
     assert done.stdout.split() == "cat 0.7997 frog 0.0894 dog 0.0520 deer 0.0174 bird 0.0165".split()
 
 
-@pytest.mark.slow
-def test_the_first_run_says_that_it_compiles(cat, root, tmp_path, monkeypatch):
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    done = nphybrid("classify", cat, "--top-k", "1", cwd=root)
-    assert done.returncode == 0 and done.stdout.split()[0] == "cat"
-    assert "compiling the kernels, this once" in done.stderr and len(done.stderr.splitlines()) == 1
-
-
 def test_classify_json(cat, capsys):
     assert main(["classify", str(cat), *"--top-k 2 --format json --engine reference --dtype float64".split()]) == 0
     (row,) = json.loads(capsys.readouterr().out)

@@ -1,5 +1,7 @@
-"""After a warm-up nothing is left to compile; two at once do no harm; pruning deletes what is ours and stale."""
+"""The first run says that it compiles; after a warm-up nothing is left to compile; pruning deletes stale folders."""
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -51,13 +53,46 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """A cache folder that two processes, begun at once, have warmed up."""
+    """A cache folder that one warm-up has filled."""
     folder = tmp_path_factory.mktemp("cache")
+    out, err = run(folder, "-m", "nphybrid", "warmup")
+    assert out.startswith("compiled ") and "Traceback" not in err, err
+    return folder
+
+
+@no_jit
+def test_the_first_run_says_that_it_compiles(tmp_path):
+    process = begin(tmp_path, "-m", "nphybrid", "classify", "examples/images/cat.png")
+    try:
+        assert "compiling the kernels, this once" in process.stderr.readline()
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_that_compiles_prints_one_line_more(cat, monkeypatch, capsys):
+    for cold, lines in (True, 1), (False, 0):
+        monkeypatch.setattr(cache, "is_cold", lambda: cold)
+        assert main(["classify", str(cat), "--top-k", "1"]) == 0
+        printed = capsys.readouterr()
+        assert printed.out.split()[0] == "cat" and len(printed.err.splitlines()) == lines
+
+
+@no_jit
+def test_two_warmups_at_once(warm, tmp_path):
+    """Both compile the kernels that are missing, and both end well."""
+    folder = tmp_path / "cache"
+    shutil.copytree(warm, folder)
+    missing = [path for path in folder.rglob("*.nb?") if re.search("max_pool|layer_norm|aligned", path.name)]
+    assert len(missing) == 6, missing     # an index and the machine code of three kernels
+    for path in missing:
+        path.unlink()
     both = [begin(folder, "-m", "nphybrid", "warmup") for _ in range(2)]
     for process in both:
         out, err = process.communicate(timeout=300)
-        assert process.returncode == 0 and "compiled " in out and "Traceback" not in err, err
-    return folder
+        assert process.returncode == 0 and out.startswith("compiled ") and "Traceback" not in err, err
+    assert all(path.exists() for path in missing)
+    assert run(folder, "-m", "nphybrid", "warmup")[0].startswith("already compiled, ")
 
 
 @no_jit

@@ -11,11 +11,11 @@ from nphybrid.ops import cache, jit, target
 pytestmark = pytest.mark.slow
 
 ROOT = str(Path(jit.__file__).parents[2])
+# A kernel that compiles in less than half a second.
 TINY = """
 import numpy as np
-from nphybrid.ops import cache, kernels
-y = kernels.mean_pool(np.ones((1, 2, 2, 3), np.float32))
-assert (y == 1).all()
+from nphybrid.ops import cache, elementwise
+assert elementwise.relu(np.float32(-1)) == 0
 """
 no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
 

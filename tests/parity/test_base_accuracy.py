@@ -1,59 +1,65 @@
 """R50+ViT-B/16 at 384 x 384: are float32 and bfloat16 as accurate as PyTorch's?
 
-The truth is PyTorch's float64: where nphybrid computed another network, its error would grow, not PyTorch's.
-`pytest -rP tests/parity/test_base_accuracy.py` prints the figures of one seed, with `-m exhaustive` those of five.
+The truth is PyTorch's float64. If nphybrid computed another network, its error would be large and PyTorch's not.
+PyTorch's logits and errors are read from a file, because PyTorch takes minutes without bfloat16 instructions:
+tests/tools/base_logits.py computes them, and `pytest -m exhaustive` computes them again and compares.
+`pytest -n 0 -rP tests/parity/test_base_accuracy.py` prints the ratios.
 """
 import numpy as np
 import pytest
 
-from nphybrid.testing import torch_twin
+from nphybrid.testing import telling_weights
 
+from tools import base_logits
 from tools.on_demand import on_demand
 
-torch, parity = on_demand("torch"), on_demand("parity_with_torch")
+parity = on_demand("parity_with_torch")
+
+pytestmark = pytest.mark.slow
 
 
-def torch_logits(peer, pictures, dtype):
-    """PyTorch's logits of each picture as NumPy arrays."""
-    peer = peer.to(dtype)
-    with torch.inference_mode():
-        logits = [peer(torch.from_numpy(x).to(dtype)).logits for x in pictures]
-    return [x.numpy() if dtype == torch.float64 else x.float().numpy() for x in logits]
+@pytest.fixture(scope="module")
+def recorded():
+    """The arrays of the file by name."""
+    with np.load(base_logits.FILE) as data:
+        return dict(data)
 
 
-def ratios_of(seed):
-    """nphybrid's error / PyTorch's, of a photograph and of noise.  -> {dtype: [two ratios]}"""
-    model = parity.network("R50+ViT-B/16", seed, engine="reference")
+@pytest.fixture(scope="module")
+def model():
+    """R50+ViT-B/16 on the reference engine."""
+    model = base_logits.base_model()
     assert model.num_parameters() == 98_950_952
-    noise = np.random.default_rng(seed).standard_normal((1, 3, 384, 384), np.float32)
-    pictures = [parity.picture((384, 384)), noise]
-    peer = torch_twin(model, torch.float64)              # of float32 weights: narrowing it again loses nothing
-    truths = torch_logits(peer, pictures, torch.float64)
-    ratios = {}
-    for dtype in ("float32", "bfloat16"):
-        theirs = torch_logits(peer, pictures, getattr(torch, dtype))
-        fast = type(model)(model.config, state_dict=model.state_dict(), dtype=dtype)
-        ratios[dtype] = [parity.error(fast(x).logits, truth) / parity.error(y, truth)
-                         for x, y, truth in zip(pictures, theirs, truths)]
-    return ratios
+    return model
 
 
-@pytest.mark.parametrize("seeds", [
-    pytest.param([0], marks=pytest.mark.slow, id="one seed"),
-    pytest.param([0, 1, 2, 3, 4], marks=pytest.mark.exhaustive, id="five seeds")])
-def test_logits_are_as_accurate_as_pytorch(seeds, tolerance):
-    found = [ratios_of(seed) for seed in seeds]
-    for dtype in ("float32", "bfloat16"):
-        ratios = [ratio for of_seed in found for ratio in of_seed[dtype]]
-        print(f"{dtype}: median ratio {np.median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}")
-        assert np.median(ratios) <= tolerance[f"{dtype} base logits, ratio"], ratios
+def test_logits_are_as_accurate_as_pytorch(model, recorded, tolerance):
+    ratios = {dtype: [] for dtype in base_logits.DTYPES}
+    for seed in base_logits.SEEDS:
+        weights = telling_weights(model, seed)
+        for dtype in base_logits.DTYPES:
+            fast = type(model)(model.config, state_dict=weights, dtype=dtype)
+            for number, x in enumerate(base_logits.pictures(seed)):
+                error = parity.error(fast(x).logits, recorded["truth"][seed, number])
+                ratios[dtype].append(error / recorded[dtype][seed, number])
+    for dtype, found in ratios.items():
+        print(f"{dtype}: median ratio {np.median(found):.2f}, from {min(found):.2f} to {max(found):.2f}")
+        assert np.median(found) <= tolerance[f"{dtype} base logits, ratio"], found
+
+
+def test_the_reference_is_the_same_network(model, recorded, tolerance):
+    exact = type(model)(model.config, state_dict=telling_weights(model, 0), engine="reference", dtype="float64")
+    truth = recorded["truth"][0, 0]
+    apart = np.abs(exact(base_logits.pictures(0)[0]).logits - truth).max() / np.abs(truth).max()
+    assert apart <= tolerance["same network, float64"]    # observed 1.8e-14
 
 
 @pytest.mark.exhaustive
-def test_the_reference_is_the_same_network(tolerance):
-    """The reference engine in float64 takes half a minute for the picture."""
-    model = parity.network("R50+ViT-B/16", 0, engine="reference", dtype="float64")
-    photograph = parity.picture((384, 384))
-    (theirs,) = torch_logits(torch_twin(model, torch.float64), [photograph], torch.float64)
-    apart = np.abs(model(photograph).logits - theirs).max() / np.abs(theirs).max()
-    assert apart <= tolerance["same network, float64"]    # observed 1.8e-14
+@pytest.mark.parametrize("seed", base_logits.SEEDS)
+def test_the_file_is_what_pytorch_computes(seed, model, recorded, tolerance):
+    found = base_logits.pytorch_results(model, seed)
+    truth = recorded["truth"][seed]
+    assert np.abs(found["truth"] - truth).max() <= tolerance["same network, float64"] * np.abs(truth).max()
+    for dtype in base_logits.DTYPES:
+        # Another processor sums in another order; seeds and pictures differ by a factor of 3.
+        assert found[dtype] == pytest.approx(recorded[dtype][seed], rel=1)
