@@ -1,4 +1,4 @@
-"""What happens inside a network when it reads a picture, as an interactive page and as figures.
+"""The inside of a network that reads a picture, as an interactive page and as figures.
 
     measures      rollout, attention distance, position similarity, logit lens, occlusion
     colours       colour scales that readers with a colour-vision deficiency can read
@@ -7,10 +7,10 @@
     scene         the facts and arrays of the page, from one forward pass
     sentences     the sentences of the page that depend on the network
     source        Python source as HTML
-    page.html, page.css, *.js    the frame of the page, and the scripts that its steps share
-    steps/        one step each: its text (.html), and what it draws and how it reacts (.js)
+    page.html, page.css, *.js    the frame and the style of the page, and the scripts that all steps share
+    steps/        two files per step: the text (.html) and the script (.js)
 
     figures       seven figures at print quality, one function each: `nphybrid figures`
     drawing       sheets, text, maps, colour bars and axes, for print
-    reading       what the figures need of a picture and of a forward pass
+    reading       the prepared picture, the states and the token that the figures show
 """
