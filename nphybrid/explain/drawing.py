@@ -87,7 +87,10 @@ def font(size):
 
 @functools.cache
 def glyphs():
-    """The characters that the font can draw.  Pillow contains only a part of Aileron, and draws all other characters as a box."""
+    """The characters that the font can draw.
+
+    Pillow contains only a part of Aileron. Pillow draws every other character as a box.
+    """
     box = bytes(font(40).getmask("\U0010fffd"))
     return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
 
@@ -150,8 +153,7 @@ def wrapped(words, size, width):
 def whole_factor(cells, room):
     """The largest whole number of dots per cell at which all cells fit into `room`.
 
-    `cells` is (rows, columns), and `room` is (height, width) in dots. The result is at least 1, even if the cells do not
-    fit.
+    `cells` is (rows, columns), and `room` is (height, width) in dots. If the cells do not fit at all, the result is 1.
     """
     return max(min(n // m for n, m in zip(room, cells)), 1)
 

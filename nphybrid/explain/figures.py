@@ -106,7 +106,8 @@ def filters(model):
     _require(model.network_config.stem, "filters", model, "the stem convolution of a hybrid or a BiT network")
     kernels = model.learned().stem.conv.transpose(3, 0, 1, 2)
     if kernels.shape[-1] != 3:
-        raise ValueError(f"the figure filters needs a stem with 3 input channels; the stem of this model has {kernels.shape[-1]}")
+        raise ValueError("the figure filters needs a stem with 3 input channels; the stem of this "
+                         f"{type(model).__name__} has {kernels.shape[-1]}")
     shown, title = kernels[:FILTERS], "Filters of the stem"
     count = f"{len(shown)}" if len(shown) == len(kernels) else f"The first {len(shown)} of {len(kernels)}"
     caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue. Each kernel is standardized to mean 0 and "
@@ -216,8 +217,8 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
     maps = weights[:, heads.start:heads.stop, -rows * columns:].reshape(len(layers), len(heads), rows, columns)
     scale = Scale(0, drawing.rounded_up(float(maps.max())), power=0.5)
     title = f"Attention of {token.name}"
-    caption = (f"Each map shows the attention weights of the {rows} x {columns} cells in one layer and head. The weights "
-               "are rows of the softmax.")
+    caption = (f"Each map shows the attention weights of the {rows} x {columns} cells in one layer and head. The "
+               "weights are rows of the softmax.")
     factor = drawing.whole_factor(config.grid, (1700 // len(layers) - 10, 1640 // len(heads) - 10))
     left = MARGIN + SIDE + GUTTER
     page, top = drawing.sheet(title, caption, max(2000, left + 100 + len(heads) * (columns * factor + 10) + MARGIN),
@@ -299,8 +300,8 @@ def rollout(model, picture: PreparedPicture, token=None, layer=None):
     scale, size = Scale(0, drawing.rounded_up(float(cells.max()))), picture.photograph.shape[:2]
     brightness = cells_to_pixels(cells / cells.max(), cell_size(config)[0], size, smooth=True)
     title = f"Attention rollout of {token.name}"
-    caption = (f"The share of each cell in {token.name}, after layer {layer}. The heads are averaged, and each shortcut "
-               "counts as much as the attention.")
+    caption = (f"The share of each cell in {token.name}, after layer {layer}. The heads are averaged, and each "
+               "shortcut counts as much as the attention.")
     if config.class_token:
         caption += f" The share of the initial class token is {shares[0]:.2g}."
     page, boxes = drawing.three(title, caption, size, {
@@ -333,8 +334,9 @@ def occlusion(model, picture: PreparedPicture):
     hidden[square] = picture.grey
     end = drawing.rounded_up(float(np.abs(fall).max()))
     scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
-    caption = (f"The fall of this score, which is {whole:.3g}, when a square of {window} x {window} pixels is set to 0. "
-               f"The centre of the square has {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels apart.")
+    caption = (f"The fall of this score, which is {whole:.3g}, when a square of {window} x {window} pixels is set to "
+               f"0. The centre of the square has {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels "
+               "apart.")
     page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
         "hidden": f"the square at the lowest score, {whole - fall[i, j]:.3g}",

@@ -38,8 +38,8 @@ def rollout(weights: np.ndarray) -> np.ndarray:
 def attention_distance(weights: np.ndarray, grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
     """The mean distance in pixels from a query cell to the key cells, weighted by attention.  (L, A, T, T) -> (L, A)
 
-    `grid` is the (rows, columns) of the cells. `cell` is the (height, width) of a cell in pixels. The class token is left
-    out. The weights of a query for all other keys are divided by their sum.  ViT, figure 7, right; appendix D.7
+    `grid` is the (rows, columns) of the cells. `cell` is the (height, width) of a cell in pixels. The class token is
+    left out. The weights of a query for all other keys are divided by their sum.  ViT, figure 7, right; appendix D.7
 
     >>> attention_distance(np.full((1, 1, 2, 2), 0.5), grid=(1, 2), cell=(16, 16))
     array([[8.]])

@@ -101,7 +101,8 @@ def lead(facts: dict) -> str:
     path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
     if "tokens" in steps:
         path += ", and the tokens attend to each other"
-    text = f"This page follows {facts['name']} through a network of {facts['parameters']:,} parameters. In the network, {path}."
+    text = (f"This page follows {facts['name']} through a network of {facts['parameters']:,} parameters. In the "
+            f"network, {path}.")
     if "answer" in steps:
         best = steps["answer"]["labels"][0]
         text += f" The answer is “{best['label']}”, with a score of {best['score']:.3f}."

@@ -23,7 +23,7 @@ steps.stages = () => {
     });
   });
 
-  // The chosen place is a fraction of the picture, so it is the same in all stages.
+  // The chosen place is a fraction of the height and the width, so all stages can use the same numbers.
   const now = () => stepFacts.stages[chosen.stage];
   const size = () => now().shape.slice(0, 2);
   const span = () => coverage(size(), [now().cell, now().cell]);
