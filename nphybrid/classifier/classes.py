@@ -1,14 +1,14 @@
 """The class of each picture, from the name of a folder or from a file of labels.
 
-A folder of folders has one folder per class. The name of this folder is the class of all pictures in the folder and in
-its subfolders. A file of labels, such as labels.csv, has rows of one of two forms:
+A folder of folders contains one folder per class. The pictures inside such a folder, at any depth, have the name of the
+folder as their class. The rows of a file of labels, such as labels.csv, have one of two forms:
 
     path,label      one row per picture, in any order
     label           one row per picture, in the order of the pictures
 
 The first row may be the header `path,label` or `label`. A path is relative to the current folder, or else to the folder
-of labels.csv. The path - is a picture on stdin. The file is in UTF-8. Only paths may contain other bytes. White space
-around a label is removed.
+of labels.csv. The path - is a picture on stdin. A file of labels is in UTF-8, but paths may also contain other bytes.
+White space around a label is removed.
 
 The name of a class must be UTF-8, because a head stores the name as JSON.
 """
@@ -33,7 +33,8 @@ def of_folders(folders: Iterable[str | os.PathLike]) -> tuple[list[str], list[st
     sources, classes, empty = [], [], []
     for root in folders:
         for folder in _class_folders(os.fspath(root)):
-            # Raise OSError if the folder cannot be read. `find_pictures` would return such a folder as a picture.
+            # Raise OSError if the folder cannot be read.
+            # `find_pictures` would return an unreadable folder as a picture.
             os.scandir(folder).close()
             found = [path for path in find_pictures([folder], recursive=True) if path != folder]
             if not found:
@@ -41,7 +42,7 @@ def of_folders(folders: Iterable[str | os.PathLike]) -> tuple[list[str], list[st
             sources += found
             classes += [os.path.basename(folder)] * len(found)
     if empty:
-        raise ValueError(f"classes without a picture: {name_list(empty)}; expected at least one in each folder")
+        raise ValueError(f"classes without a picture: {name_list(empty)}; expected at least one picture per class")
     return sources, classes
 
 
@@ -77,7 +78,8 @@ def of_file(path: str | os.PathLike, sources: Sequence[Any]) -> list[str]:
     for name, label in rows:
         place = os.path.abspath(os.path.join(folder, name))
         if labels.setdefault(place, label) != label:
-            raise FormatError(f"{path}: {name!r} has two labels, {labels[place]!r} and {label!r}; expected one")
+            raise FormatError(f"{path}: {name!r} has two labels, {labels[place]!r} and {label!r}; expected one label "
+                              "per path")
     labels |= {os.path.abspath(name): label for name, label in rows}
     places = [os.path.abspath(source_name(source)) for source in sources]
     if missing := [source_name(source) for source, place in zip(sources, places) if place not in labels]:
@@ -117,7 +119,7 @@ def _rows(path):
 
 
 def _check_utf8(names, where):
-    """Raise ValueError for names with bytes that are not UTF-8.  `os.fsdecode` turns these bytes into surrogates."""
+    """Raise ValueError for names with surrogates, into which `os.fsdecode` turns bytes that are not UTF-8."""
     if bad := {name for name in names if any("\ud800" <= c <= "\udfff" for c in name)}:
         raise ValueError(f"{where}: expected names of classes in UTF-8, found {name_list(bad)}")
 
@@ -134,11 +136,11 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """The number of each class in the model.
+    """Find the number that the model gives to each class.
 
     A name that is a label of the model has the number of this label. Any other name must be the number of a class.
     `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a number of
-    a class, and for names that are a label of several classes. The message lists all these names.
+    a class. Raises ValueError also for names that are a label of several classes. The message lists all wrong names.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])
     [1, 0, 1]

@@ -51,7 +51,8 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
 def count_right(found: Evaluation, top: int, k: int | None = None) -> tuple[int, int]:
     """Count the pictures whose true class is among the `top` best answers.
 
-    Returns this count, and the number of all pictures. If `k` is given, only the pictures of class k are counted.
+    Returns the number of correct pictures, and the number of all pictures. If `k` is given, only the pictures of class
+    k are counted.
     """
     selected = slice(None) if k is None else found.classes == k
     hits = (found.answers[selected, :top] == found.classes[selected, None]).any(1)

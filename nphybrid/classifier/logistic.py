@@ -1,16 +1,16 @@
-"""Multinomial logistic regression with L2 regularization, solved to its optimum by Newton's method.
+"""Find the optimum of multinomial logistic regression with L2 regularization by Newton's method.
 
     minimize over W (D, K), b (K,):   mean of -log softmax(x W + b)[y]  +  |W|^2 / (2 C n)
 
 The mean is over n rows x of D features, with labels y in 0 .. K-1. C is the inverse strength of the regularization, as
 in scikit-learn. A larger C regularizes W less. The bias b is not regularized. For two classes, scikit-learn fits only
-the difference of the two columns of W. This difference is twice as long as each column, so the penalty is doubled for
-K = 2.
+the difference of the two columns of W. The difference of the columns is twice as long as each column, so the penalty is
+doubled for K = 2.
 
 The method is Newton-CG with line search (Nocedal and Wright 2006, algorithm 7.1). The functions `_inner_solve` and
-`_line_search` have the same names as in scikit-learn's newton-cg. `_inner_solve` uses conjugate gradients, which
-multiply with the Hessian but do not store the Hessian with its (D + 1) K rows. The preconditioner consists of the
-diagonal blocks of the Hessian, with one block per class: X' diag(p (1 - p)) X / n + 1 / C n. With many classes and
+`_line_search` have the same names as in scikit-learn's newton-cg. `_inner_solve` uses conjugate gradients.
+Conjugate gradients multiply with the Hessian, but do not store its (D + 1) K rows. The preconditioner consists of the
+diagonal blocks of the Hessian. Each class has one block: X' diag(p (1 - p)) X / n + 1 / C n. With many classes and
 features, all classes use the mean of the blocks. A step need not be exact, so each step is computed in float32. The
 loss and the gradient decide where the optimum is, so both are computed in float64.
 """
@@ -19,10 +19,10 @@ from collections.abc import Iterable
 import numpy as np
 
 # A step is accurate enough when the residual is INNER_TOLERANCE times the gradient, or smaller.
-# The blocks are computed again after a step with MANY_PRODUCTS products with the Hessian.
+# The blocks are computed again after a step that multiplied with the Hessian MANY_PRODUCTS times or more.
 # Computing the blocks costs about as much as MANY_PRODUCTS products.
 # Measured with 7 strengths, 5,000 rows, 192 features and 10 classes: 3.4 s.
-# If the blocks are computed only one time per strength: 18 s.
+# With blocks that are computed only one time per strength, the measurement took 18 s.
 INNER_TOLERANCE, MANY_PRODUCTS = 0.05, 25
 # Each class has its own block if all blocks together have at most MOST_NUMBERS numbers. Measured:
 #     strengths    rows  features  classes     own blocks     one block
@@ -72,7 +72,7 @@ def loss(X: np.ndarray, y: np.ndarray, kernel: np.ndarray, bias: np.ndarray, C: 
 def _penalty(Z, K, C):
     """The strength of the regularization of each row of W, and 0 for b.  -> (D + 1, 1)
 
-    The loss contains half of each strength times the square of the row.
+    Each strength, times half the square of its row, is a term of the loss.
     """
     return np.append(np.full(Z.shape[1] - 1, (2 if K == 2 else 1) / (C * len(Z))), 0.0)[:, None]
 
@@ -109,8 +109,8 @@ def _loss_and_probabilities(Z, Y, U, penalty):
 def _line_search(Z, Y, U, penalty, value, gradient, step):
     """Find the first of U + step, U + step / 2, U + step / 4, … that lowers the loss enough.
 
-    The Armijo condition defines how much is enough: Nocedal and Wright 2006, algorithm 3.1, with rho = 1/2 and
-    c = 1e-4. Returns the new U, its loss and its probabilities.
+    The Armijo condition decides whether the loss is low enough. This is algorithm 3.1 of Nocedal and Wright 2006, with
+    rho = 1/2 and c = 1e-4. Returns the new U, its loss and its probabilities.
     """
     slope = np.vdot(gradient, step)
     # Very near the optimum, the loss falls by less than its rounding error.
@@ -160,8 +160,8 @@ def _hessian_times(Z, P, penalty, p):
 def inverse_blocks(Z: np.ndarray, P: np.ndarray, penalty: np.ndarray) -> np.ndarray:
     """Invert the diagonal blocks of the Hessian in float32.  -> (K or 1, D + 1, D + 1)
 
-    There is one block per class. If these blocks are too large, only their mean is inverted. `Z` is (n, D + 1). `P` are
-    the probabilities, (n, K). `penalty` is (D + 1, 1).
+    There is one block per class. If the blocks are too large, only the mean of the blocks is inverted. `Z` is
+    (n, D + 1). `P` are the probabilities, (n, K). `penalty` is (D + 1, 1).
     """
     weights = P * (1 - P) / len(Z)
     if P.shape[1] * Z.shape[1] ** 2 > MOST_NUMBERS:

@@ -80,7 +80,7 @@ def checked_features(features: Any, classes: Any, K: int, names: Sequence | None
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or features.shape[:1] != np.shape(classes):
         raise ValueError(f"features have shape {list(features.shape)} and classes {list(np.shape(classes))}; expected "
-                         "[n, D] and [n]: one vector per picture")
+                         "[n, D] and [n], with one vector per picture")
     if bad := np.flatnonzero(~np.isfinite(features).all(1)).tolist():
         raise ValueError(f"features are not finite in {len(bad)} rows, the first is row {bad[0]}; expected finite "
                          "numbers")
@@ -181,15 +181,15 @@ def _rescaled(kernel, bias, mean, deviation):
 
 # ---------------------------------------------------------------- the baseline
 
-MOST_BYTES = 1 << 26                      # memory of one block of cosines and their sorting indices
+MOST_BYTES = 1 << 26                      # the memory for one block of cosines and their sorting indices
 
 
 def neighbours(features: np.ndarray, classes: np.ndarray, K: int, fold: np.ndarray, k: int = 5) -> np.ndarray:
     """Predict the class of each picture from its k nearest neighbours in the other folds.  -> int (n,)
 
-    This baseline needs no fit. The nearest neighbours have the largest cosine similarity. The predicted class is the
-    most frequent class among the k neighbours. If several classes are equally frequent, the class with the nearest
-    neighbour is taken.
+    The prediction is a baseline that needs no fit. The nearest neighbours are the pictures with the largest cosine
+    similarity. The predicted class is the most frequent class among the k neighbours. If several classes are equally
+    frequent, the class with the nearest neighbour is taken.
 
     >>> features = np.array([[1., 0], [2, 0.1], [0, 1], [0.1, 3]])
     >>> neighbours(features, np.array([0, 0, 1, 1]), 2, fold=np.arange(4), k=1)

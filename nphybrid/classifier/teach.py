@@ -58,7 +58,7 @@ def fit_head(features: Features, names: Sequence[str], method: str = "logistic",
     the random folds. `neighbours` is the number of neighbours in the baseline. Raises ValueError for features that are
     not vectors, and for a class with fewer than two pictures.
 
-    The report contains the accuracy of the cross-validation: each picture is classified by a classifier that was fitted
+    The report contains the accuracy of the cross-validation. Each picture is classified by a classifier that was fitted
     without this picture. The strength of the regularization is chosen for the best accuracy. Therefore the reported
     accuracy is slightly too high.
 
@@ -92,7 +92,7 @@ def text(report: dict) -> str:
     """The report of `fit_head` as text."""
     right, nearest = report["accuracy"], report["neighbours"]
     tried = [row["strength"] for row in report["strengths"]]
-    edge = ", the end of the range" if report["strength"] in (tried[0], tried[-1]) else ""
+    edge = ", an end of the range" if report["strength"] in (tried[0], tried[-1]) else ""
     return "\n".join([
         f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features. "
         f"Cross-validation with {report['folds']} folds: each fold is classified by a classifier that was fitted to "

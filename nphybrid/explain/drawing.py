@@ -23,7 +23,7 @@ INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
 class Scale(NamedTuple):
     """A colour scale from the number `low` (first colour) to the number `high` (last colour).
 
-    A number's fraction of the way from `low` to `high` is raised to `power`. A power below 1 makes small numbers easier
+    The position of a number on the scale, from 0 to 1, is raised to `power`. A power below 1 makes small numbers easier
     to see.
     """
     low: float
@@ -43,7 +43,7 @@ def painted(x: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def rounded_up(x: float) -> float:
-    """The end of a scale for numbers up to x: the smallest round number that is at least x.  For x = 0 the end is 1.
+    """The smallest round number that is at least x, for the end of a scale.  For x = 0 the result is 1.
 
     >>> [rounded_up(x) for x in (0, 0.0181, 0.41, 7, 96)]
     [1.0, 0.02, 0.5, 7.0, 100.0]
@@ -60,7 +60,7 @@ def rounded_up(x: float) -> float:
 def sheet(title, caption, width, height):
     """Make a white page with a title, a caption, and `height` dots of space below the caption.
 
-    Returns the page, and the y at which the space begins.
+    Returns the page, and the y at which the space below the caption begins.
     """
     title_lines = wrapped(title, TITLE, width - 2 * MARGIN)
     caption_lines = wrapped(caption, TEXT, width - 2 * MARGIN)
@@ -81,7 +81,7 @@ def trimmed(page):
 
 @functools.cache
 def font(size):
-    """Aileron, which Pillow contains.  Raises ImportError if Pillow was built without FreeType."""
+    """The font Aileron from Pillow, in the given size.  Raises ImportError if Pillow was built without FreeType."""
     return ImageFont.load_default(size)
 
 
@@ -89,14 +89,14 @@ def font(size):
 def glyphs():
     """The characters that the font can draw.
 
-    Pillow contains only a part of Aileron. Pillow draws every other character as a box.
+    Pillow contains only a part of the font Aileron. Pillow draws every other character as a box.
     """
     box = bytes(font(40).getmask("\U0010fffd"))
     return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
 
 
 def drawable(words):
-    """A text with only those characters that the font has.
+    """Replace the characters of a text that the font lacks.
 
     A letter with an accent that the font lacks becomes the plain letter. Every other missing character becomes "?".
 
@@ -168,7 +168,7 @@ def fitted(size, room):
 
 
 def placed(left, top, size):
-    """The box of the given size (height, width) whose upper left corner is (left, top)."""
+    """The box with the upper left corner (left, top) and the size (height, width)."""
     return left, top, left + size[1], top + size[0]
 
 
@@ -221,13 +221,13 @@ def frame(page, box, colour=RULE, width=2):
 
 
 def outlined(page, box):
-    """Draw an orange and white line around a box, which is visible on light and dark pictures."""
+    """Draw an orange and white line around a box.  The line is visible on light and dark pictures."""
     frame(page, box, "white", 7)
     frame(page, box, "#d55e00", 4)
 
 
 def colour_bar(page, box, scale, words):
-    """Draw a colour bar: the colours of a scale, three numbers below them, and a text above them."""
+    """Draw a colour bar, with three numbers below the bar and a text above the bar."""
     left, top, right, bottom = box
     write(page, left, top - 14, words, SMALL, INK, "ls")
     shares = (np.arange(right - left) + 0.5) / (right - left)
@@ -248,8 +248,8 @@ def below(box, width):
 def beside(page, top, photograph, place=None, side=None):
     """Draw a photograph (H, W, 3) to the left of a figure, and a text below the photograph.
 
-    `place` is the (row, column) of a cell of `side` pixels, which gets an outline. None draws no outline. Returns the
-    box of the photograph, and the y below the text.
+    `place` is the (row, column) of a cell that gets an outline, or None. The cell has `side` x `side` pixels. Returns
+    the box of the photograph, and the y below the text.
     """
     H, W, _ = photograph.shape
     box = placed(MARGIN, top, fitted((H, W), (2 * SIDE, SIDE)))
@@ -280,7 +280,7 @@ def three(title, caption, size, words):
 # ---------------------------------------------------------------- axes
 
 def ticks(high, most=7):
-    """Round numbers from 0 to `high` for an axis with at most `most` steps.
+    """The round numbers from 0 to `high` for an axis with at most `most` steps.
 
     >>> ticks(34.5), ticks(3)
     ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
@@ -324,7 +324,7 @@ def dot(page, x, y, radius, colour="#0072b2"):
 
 
 def level(page, left, right, y, colour=INK, dash=None):
-    """Draw a horizontal line.  `dash` is the length of a dash; None draws a solid line."""
+    """Draw a horizontal line.  `dash` is the length of a dash, or None for a solid line."""
     left, right, y = round(left), round(right), round(y)
     dash = dash or right - left
     for x in range(left, right, 2 * dash):

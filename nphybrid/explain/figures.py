@@ -1,4 +1,4 @@
-"""Figures at print quality: a table of names, and one function per figure.
+"""Figures at print quality, with one function per figure.
 
     filters              the kernels of the stem
     feature-maps         the outputs of the stem and of each stage
@@ -43,13 +43,13 @@ class Figure(NamedTuple):
 def figure(name: str, model, image=None, **options) -> Figure:
     """Draw the figure with this name.
 
-    `name` is a key of FIGURES. `model` may have any model class of the package. `image` is a picture, as `open_picture`
-    takes it; it is None for the figures filters and position-similarity. The options of the figure attention are token,
+    `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is a picture, as `open_picture`
+    takes it. The figures filters and position-similarity take no image. The options of the figure attention are token,
     layer and head. The options of the figure rollout are token and layer. A token is "class", "mean" (of all cells) or
-    "row,column". By default, the token is the one that the classifier reads.
+    "row,column". By default, the figure shows the token that the classifier reads.
 
-    Raises ValueError for a network without the parts that the figure shows, and for options that the figure does not
-    have. Raises PictureError or OSError if the picture cannot be read.
+    Raises ValueError for a network that lacks the parts for the figure, and for an unknown option. Raises PictureError
+    or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> drawn = figure("position-similarity", ViTHybridModel.from_pretrained(default_model()))
@@ -121,8 +121,8 @@ def filters(model):
         drawing.show(page, drawing.painted(kernel / (np.abs(kernel).max() or 1), scale)[..., 0], box)
     drawing.colour_bar(page, drawing.placed(MARGIN + 110, box[3] + 110, (36, 700)), scale,
                        "weight / largest absolute weight of the filter")
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} The darkest colour is minus the "
-                  "largest absolute weight of a kernel, and the brightest colour is plus this weight.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} Dark colours mean negative weights, and "
+                  "bright colours mean positive weights. Each scale ends at the largest absolute weight of the kernel.", boxes)
 
 
 def position_similarity(model):
@@ -203,7 +203,7 @@ def _draw_channels(page, left, top, maps, scale, tile):
 
 
 def _pitch(tile):
-    """The dots from the left edge of a map to the left edge of the next map, at least enough for a channel number."""
+    """The dots between the left edges of two neighbouring maps, enough for a channel number above a map."""
     return max(tile[1], 160) + 14
 
 
@@ -235,7 +235,7 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
 
 
 def _chosen(what, chosen, count):
-    """The range of the chosen layer or head.  If none is chosen, the range contains all layers or heads."""
+    """The range of the chosen layers or heads.  If `chosen` is None, the range contains all layers or heads."""
     if chosen is None:
         return range(count)
     if chosen not in range(count):
@@ -291,7 +291,7 @@ def _draw_heads(page, plot, far, uniform):
 
 
 def rollout(model, picture: PreparedPicture, token=None, layer=None):
-    """The share of each cell in a token after a layer, as a map and as the brightness of the picture."""
+    """The share of each cell in a token after a given layer, as a map and as the brightness of the picture."""
     config = model.network_config
     _require(config.blocks, "rollout", model, "the tokens of a transformer")
     layer, token = _chosen("layer", layer, config.blocks)[-1], find_token(config, token)
@@ -317,7 +317,7 @@ def rollout(model, picture: PreparedPicture, token=None, layer=None):
 
 
 def occlusion(model, picture: PreparedPicture):
-    """How much the score of the best label falls when a grey square hides a part of the picture."""
+    """Show how much the score of the best label falls when a grey square hides a part of the picture."""
     _require(model.has_head and model.network_config.classes, "occlusion", model, "a classifier")
     logits, size = model(picture.pixel_values).logits, picture.photograph.shape[:2]
     best, step = int(logits[0].argmax()), _step(*size)
@@ -334,12 +334,12 @@ def occlusion(model, picture: PreparedPicture):
     hidden[square] = picture.grey
     end = drawing.rounded_up(float(np.abs(fall).max()))
     scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
-    caption = (f"The fall of this score, which is {whole:.3g}, when a square of {window} x {window} pixels is set to "
-               f"0. The centre of the square has {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels "
-               "apart.")
+    caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when a square of "
+               f"{window} x {window} pixels is set to 0. The centre of the square has {fall.shape[0]} x "
+               f"{fall.shape[1]} places, which are {step} pixels apart.")
     page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
-        "hidden": f"the square at the lowest score, {whole - fall[i, j]:.3g}",
+        "hidden": f"the square that gives the lowest score, {whole - fall[i, j]:.3g}",
         "fall": "the fall of the score at each place"})
     drawing.show(page, picture.photograph, boxes["photograph"])
     drawing.show(page, hidden, boxes["hidden"])

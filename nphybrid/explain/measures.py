@@ -1,6 +1,6 @@
-"""Measures of the inside of a network, from the ViT paper and later papers.
+"""Functions that measure what happens inside a network, from the ViT paper and later papers.
 
-Each measure is a plain NumPy function of the states of a trace. `weights` are the attention weights of one picture,
+Each function is plain NumPy and takes the states of a trace. `weights` are the attention weights of one picture,
 (L, A, T, T). Row t of a head holds the weights that query t gives to the keys. The last N tokens represent the N cells
 of a grid. A network with a class token has T = 1 + N tokens. A network without a class token has T = N tokens.
 """
@@ -19,10 +19,11 @@ def rollout(weights: np.ndarray) -> np.ndarray:
     """The share of each input token in each token after each block.  (L, A, T, T) -> (L, T, T)
 
     The heads are averaged, and the shortcut counts as much as the attention. Then the matrices of all blocks are
-    multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). Each row of the result has the sum 1.
-    Abnar and Zuidema 2020, section 3; ViT, figure 6.
+    multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). R_l are the shares after block l. W_l are the attention
+    weights of block l, and I is the identity matrix. Each row of the result has the sum 1.  Abnar and Zuidema 2020,
+    section 3; ViT, figure 6.
 
-    The example has two blocks with one head, which swaps two tokens:
+    In the example, each of two blocks has one head, which swaps two tokens:
 
     >>> swap = np.array([[[[0., 1], [1, 0]]]])
     >>> rollout(np.concatenate([swap, swap]))[-1]
@@ -39,7 +40,7 @@ def attention_distance(weights: np.ndarray, grid: tuple[int, int], cell: tuple[i
     """The mean distance in pixels from a query cell to the key cells, weighted by attention.  (L, A, T, T) -> (L, A)
 
     `grid` is the (rows, columns) of the cells. `cell` is the (height, width) of a cell in pixels. The class token is
-    left out. The weights of a query for all other keys are divided by their sum.  ViT, figure 7, right; appendix D.7
+    left out, and the remaining weights of each query are divided by their sum.  ViT, figure 7, right; appendix D.7
 
     >>> attention_distance(np.full((1, 1, 2, 2), 0.5), grid=(1, 2), cell=(16, 16))
     array([[8.]])

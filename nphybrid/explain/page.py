@@ -83,8 +83,8 @@ def step_html(step, number, facts):
 def fact(facts, path, number):
     """The value of a placeholder.
 
-    A placeholder is the path of a fact ("steps.tokens.grid"), the name of a sentence, or "number" for the number of the
-    step.
+    A placeholder is the path of a fact ("steps.tokens.grid"), or the name of a sentence. The placeholder "number" is
+    the number of the step.
     """
     if path == "number":
         return number

@@ -14,7 +14,7 @@ from .scene import normalization, resized_and_cropped
 class PreparedPicture(NamedTuple):
     """A picture that is prepared for a network."""
     pixel_values: np.ndarray              # (1, C, H, W)
-    photograph: np.ndarray                # (H, W, 3) uint8: resized and cropped, before its values are scaled
+    photograph: np.ndarray                # (H, W, 3) uint8: the picture after resizing and cropping
     grey: np.ndarray                      # (3,) uint8: the colour whose pixel_values are 0
 
 

@@ -14,7 +14,7 @@ from ..ops import reference
 from ..params import Params
 from . import measures
 
-# If all attention weights take at most EXACT_BYTES in 16 bits, the page stores them, all queries and all keys.
+# If all attention weights take at most EXACT_BYTES in 16 bits, the page stores all weights, queries and keys.
 # Otherwise the page stores attention weights in 8 bits.
 # Then the weights of 2 x 2, 4 x 4, ... keys are added up until the sums take at most MAX_BYTES.
 EXACT_BYTES = 2 ** 21
@@ -25,7 +25,7 @@ LABELS = 5
 
 
 class Scene(NamedTuple):
-    """The data of the page, only for the steps that the network has."""
+    """The data of the page, for all steps that the network has."""
     facts: dict                           # written as JSON
     arrays: dict                          # {name: Quantized}
 
@@ -36,8 +36,8 @@ class Quantized(NamedTuple):
     Each number of the array is a code, times the scale of its row, divided by the largest possible code.
     """
     codes: np.ndarray
-    scales: np.ndarray | None             # float32, one per `row` codes; None if the codes are the numbers
-    row: int
+    scales: np.ndarray | None             # float32: one scale per row, or None if the codes are the numbers
+    row: int                              # the number of codes in a row
 
 
 def quantize(x: np.ndarray, axes: int, bits: int = 8) -> Quantized:
@@ -64,7 +64,7 @@ def exact(x: np.ndarray) -> Quantized:
 
 
 class ForwardPass(NamedTuple):
-    """The data of one forward pass, from which the steps are made."""
+    """The data of one forward pass.  All steps of the page use these data."""
     model: Any
     network_config: Config
     p: Params                             # the learned arrays, as the reference engine reads them
@@ -129,7 +129,7 @@ def attention_storage(config: Config) -> AttentionStorage:
 
 
 def photograph(picture, processor):
-    """The picture after resizing and cropping, and the factor, mean and std that turn it into pixel_values."""
+    """The facts and the pixels of the photograph, after resizing and cropping."""
     x = resized_and_cropped(picture, processor)
     before_crop = resized_and_cropped(picture, processor, do_center_crop=False)
     facts = {"shape": list(x.shape), "resized": list(before_crop.shape), "do_resize": bool(processor.do_resize)}
@@ -137,7 +137,7 @@ def photograph(picture, processor):
 
 
 def resized_and_cropped(picture, processor, **options):
-    """The picture after resizing and cropping, before its values are scaled.  -> (H, W, C)"""
+    """The resized and cropped picture, with colour values that are not scaled.  -> (H, W, C)"""
     x = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np", **options).pixel_values[0]
     return x.transpose(1, 2, 0)
 

@@ -113,10 +113,13 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
 
 
 @pytest.mark.parametrize("labels, told", [
-    ("a.png,cat\n", "has no label for 120 of 120 pictures"), ("cat\ndog\n", "holds 2 labels for 120 pictures; expected one label per"),
-    ("", "holds no labels; expected one row per picture"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
+    ("a.png,cat\n", "has no label for 120 of 120 pictures"),
+    ("cat\ndog\n", "holds 2 labels for 120 pictures; expected one label per picture, or rows path,label"),
+    ("", "holds no labels; expected one row per picture"),
+    ("path,label\n", "holds no labels; expected one row per picture"),
+    ("a,cat\nb\n", "row 2 is ['b']; expected path,label in every row, or label in every row"), ("a,b,c\n", "row 1 is"),
     ("\"" + "a" * 200_000 + "\"\n", "is not valid CSV"), ("a,\n", "row 1 is"),
-    ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'; expected one"), ("a, \n", "row 1 is"),
+    ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'; expected one label per path"), ("a, \n", "row 1 is"),
     ('a.png, "cat, big"\n', "expected path,label in every row, or label in every row"),
     ('a.png, "cat"\n', "so the quote is a part of the label; expected the quote directly after the comma"),
     ("path;label\na.png;cat\n", "one field with ';' in it, the first row 'path;label'; expected a comma"),
@@ -169,8 +172,8 @@ def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
     assert main(["evaluate", str(cifar[0] / "dog")]) == 3
     assert "holds 0 folders and 9 pictures beside them" in capsys.readouterr().err
     assert main(["evaluate", next(iter(cifar[1]))]) == 3
-    assert ("is not a folder; expected a folder that contains one folder per class. For single pictures or features, give "
-            "--labels") in capsys.readouterr().err
+    assert ("is not a folder; expected a folder that contains one folder per class. For single pictures or features, "
+            "give --labels") in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path)]) == 3
     assert "holds 0 folders and 0 pictures" in capsys.readouterr().err
 
@@ -200,7 +203,7 @@ def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monke
     (tmp_path / "mine" / "bee" / "notes.txt").write_text("none yet")
     assert main([*verb, "mine"]) == 3
     told = capsys.readouterr().err
-    assert "classes without a picture: 'mine/bee', 'mine/owl'; expected at least one in each folder" in told
+    assert "classes without a picture: 'mine/bee', 'mine/owl'; expected at least one picture per class" in told
     opened = os.scandir
 
     def scandir(path):
@@ -230,7 +233,7 @@ def test_a_class_of_one_picture_is_refused_before_anything_is_computed(tmp_path,
 
 
 def test_a_label_that_the_model_has_twice_is_unclear():
-    with pytest.raises(ValueError, match="classes of the model share a label: 'crane'; give the numbers of these classes"):
+    with pytest.raises(ValueError, match="classes of the model share a label: 'crane'; give the numbers of these"):
         classes.class_numbers(["crane", "dog"], ["crane", "dog", "crane"])
     assert classes.class_numbers(["2", "dog", "0"], ["crane", "dog", "crane"]) == [2, 1, 0]
 
