@@ -1,14 +1,10 @@
 """The class of each picture, from the name of a folder or from a file of labels.
 
 A folder of folders contains one folder per class. The pictures inside such a folder, at any depth, have the name of the
-folder as their class. The rows of a file of labels, such as labels.csv, have one of two forms:
-
-    path,label      one row per picture, in any order
-    label           one row per picture, in the order of the pictures
-
-The first row may be the header `path,label` or `label`. A path is relative to the current folder, or else to the folder
-of labels.csv. The path - is a picture on stdin. A file of labels is in UTF-8, but paths may also contain other bytes.
-White space around a label is removed.
+folder as their class. A file of labels, such as labels.csv, has one row per picture. Each row is `path,label`, in any
+order, or each row is `label`, in the order of the pictures. The first row may be the header `path,label` or `label`. A
+path is relative to the current folder, or else to the folder of labels.csv. The path - is a picture on stdin. A file of
+labels is in UTF-8, but paths may also contain other bytes. White space around a label is removed.
 
 The name of a class must be UTF-8, because a head stores the name as JSON.
 """

@@ -25,9 +25,9 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
     """Predict the classes of pictures.
 
     `model` is a classifier. `processor` is the image processor of the model, or the options of an image processor.
-    `sources` are pictures, as `find_pictures` returns them. `classes` holds the index of the true class of each picture
-    in the labels of the model. `watched` is a function that returns the rows unchanged, and may show progress. If two
-    logits are equal, the class with the smaller index comes first.
+    `sources` are pictures, as `find_pictures` returns them. `classes` holds the true class of each picture, as an
+    index into the labels of the model. `watched` is a function that returns the rows unchanged, and may show progress.
+    If two logits are equal, the class with the smaller index comes first.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")

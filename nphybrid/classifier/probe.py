@@ -1,7 +1,7 @@
 """Fit linear classifiers to features, and measure their accuracy on pictures that were not used for the fit.
 
-    ridge      least squares with the targets +1 (the class) and -1 (all others)   ViT, section 4.1: the few-shot probe
-    logistic   multinomial logistic regression
+`ridge` is least squares with the target +1 for the class of a picture and -1 for all other classes. This method is the
+few-shot probe of the ViT paper (section 4.1). `logistic` is multinomial logistic regression.
 
 Each feature is first standardized to mean 0 and standard deviation 1 over the pictures of the fit. The kernel W is then
 rescaled, so that a head takes the original features. Both methods have L2 regularization with the inverse strength C.
@@ -30,10 +30,10 @@ def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logisti
               strengths: Sequence[float] | None = None, seed: int = 0, standardize: bool = True) -> FittedProbe:
     """Fit a linear classifier with the strength C that is best in cross-validation.
 
-    `features` is floats (n, D). `classes` is int (n,) in 0 .. K-1. `method` is a key of METHODS. `folds` is the number
-    of folds, or the fold of each picture, int (n,). `strengths` are the values of C to choose from. By default, METHODS
-    defines the strengths. If several strengths are equally good, the smallest is taken. If `standardize` is False, the
-    features are not rescaled.
+    `features` is a float array (n, D). `classes` is an int array (n,) with the numbers 0 to K-1. `method` is a key of
+    METHODS. `folds` is the number of folds, or an int array (n,) with the fold of each picture. `strengths` are the
+    values of C to choose from. By default, METHODS defines the strengths. If several strengths are equally good, the
+    smallest is taken. If `standardize` is False, the features are not rescaled.
 
     Raises ValueError for an unknown method, and for strengths that are not finite numbers above 0. Raises ValueError
     also for features that are not finite, and for a class with fewer than two pictures.
@@ -106,9 +106,10 @@ def check_counts(counts: Sequence[int], names: Sequence, failed: int = 0) -> Non
 def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
     """Assign each picture to a fold, stratified by class.  -> int (n,)
 
-    The pictures are sorted by class, and shuffled within each class. Then the pictures are assigned to the folds
-    0, 1, …, count - 1, 0, 1, … in turn. So two folds differ by at most one picture in total, and by at most one picture
-    in each class. With fewer pictures than folds, each picture is a fold. Raises ValueError for fewer than two folds.
+    The pictures are sorted by class, and shuffled within each class. Then the pictures are assigned to the folds 0, 1,
+    …, count - 1, 0, 1, … in turn. So two folds differ by at most one picture in total, and by at most one picture in
+    each class. If there are fewer pictures than folds, each fold contains one picture. Raises ValueError for fewer than
+    two folds.
 
     >>> fold = stratified_folds(np.repeat([0, 1], [6, 4]), 5)
     >>> np.bincount(fold), np.bincount(fold[6:])

@@ -57,7 +57,7 @@ def confusion(classes: np.ndarray, answers: np.ndarray, K: int) -> np.ndarray:
     """The confusion matrix of answers.  -> int (K, K)
 
     Row i, column j is the number of pictures of class i for which the model answered j. `classes` and `answers` are
-    int (n,). `K` is the number of classes.
+    int arrays (n,). `K` is the number of classes.
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     array([[1, 1],

@@ -15,7 +15,7 @@ from .colours import SEQUENTIAL, coloured
 
 DPI = 300
 MARGIN = 70
-SIDE, GUTTER, COLUMN = 440, 80, 700       # widths: a photograph beside a figure, a gap, one of three columns
+SIDE, GUTTER, COLUMN = 440, 80, 700       # widths of a photograph, of a gap and of a column
 TITLE, TEXT, SMALL = 56, 36, 30
 INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
 

@@ -1,12 +1,12 @@
 """Figures at print quality, with one function per figure.
 
-    filters              the kernels of the stem
-    feature-maps         the outputs of the stem and of each stage
-    position-similarity  the cosines between the learned positions             ViT, figure 7, centre
-    attention            the weights of one query in every layer and head
-    attention-distance   the mean distance of each head                        ViT, figure 7, right
-    rollout              the share of each cell in a token after all layers    ViT, figure 6
-    occlusion            the fall of the score when a square hides a part of the picture
+`filters` shows the kernels of the stem.
+`feature-maps` shows the outputs of the stem and of each stage.
+`position-similarity` shows the cosines between the learned positions (ViT, figure 7, centre).
+`attention` shows the attention weights of one query in every layer and head.
+`attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
+`rollout` shows the share of each cell in a token after all layers (ViT, figure 6).
+`occlusion` shows how much the score falls when a square hides a part of the picture.
 
 A layer is a block of the encoder. Layers, heads, rows and columns are counted from 0.
 """
@@ -121,8 +121,9 @@ def filters(model):
         drawing.show(page, drawing.painted(kernel / (np.abs(kernel).max() or 1), scale)[..., 0], box)
     drawing.colour_bar(page, drawing.placed(MARGIN + 110, box[3] + 110, (36, 700)), scale,
                        "weight / largest absolute weight of the filter")
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} Dark colours mean negative weights, and "
-                  "bright colours mean positive weights. Each scale ends at the largest absolute weight of the kernel.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} Dark colours mean negative weights, "
+                  "and bright colours mean positive weights. Each scale ends at the largest absolute weight of the "
+                  "kernel.", boxes)
 
 
 def position_similarity(model):
@@ -250,8 +251,8 @@ def attention_distance(model, picture: PreparedPicture):
     (rows, columns), (height, width) = config.grid, cell_size(config)
     far = measures.attention_distance(attention_weights(model, picture), (rows, columns), (height, width))
     uniform = measures.distances((rows, columns), (height, width)).mean()
-    caption = (f"The mean distance between query and key cells, weighted by the attention, for each head. The grid has "
-               f"{rows} x {columns} cells of {height} x {width} pixels.")
+    caption = (f"Each dot shows the mean distance between query and key cells for one head. The mean is weighted by "
+               f"the attention. The grid has {rows} x {columns} cells of {height} x {width} pixels.")
     page, top = drawing.sheet(title, caption, 2260, 1400)
     photograph, _ = drawing.beside(page, top, picture.photograph)
     plot = MARGIN + SIDE + GUTTER + 130, top + 80, 2260 - MARGIN, top + 1080

@@ -81,7 +81,7 @@ def step_html(step, number, facts):
 
 
 def fact(facts, path, number):
-    """The value of a placeholder.
+    """The value of a placeholder in the text of a step.
 
     A placeholder is the path of a fact ("steps.tokens.grid"), or the name of a sentence. The placeholder "number" is
     the number of the step.

@@ -63,7 +63,7 @@ def attention_weights(model, picture: PreparedPicture) -> np.ndarray:
 def find_token(config: Config, token: str | None = None) -> Token:
     """Find a token by its name: "class", "mean" (of all cells) or "row,column".
 
-    If `token` is None, the result is the token, or the mean of tokens, that the classifier reads.
+    If `token` is None, the result is the input of the classifier.
 
     >>> find_token(Config(), "23,0").row.nonzero(), find_token(Config()).name
     ((array([553]),), 'the class token')

@@ -1,4 +1,4 @@
-"""Everything that the page shows, from one forward pass.
+"""Collect the facts and arrays that the page shows, in one forward pass.
 
 Facts are written as JSON. Arrays are written in binary form, and most arrays are quantized.
 """
@@ -33,7 +33,7 @@ class Scene(NamedTuple):
 class Quantized(NamedTuple):
     """An array as the page stores it.
 
-    Each number of the array is a code, times the scale of its row, divided by the largest possible code.
+    Each number of the array is code * scale of the row / largest possible code.
     """
     codes: np.ndarray
     scales: np.ndarray | None             # float32: one scale per row, or None if the codes are the numbers

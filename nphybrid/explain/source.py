@@ -94,8 +94,8 @@ def marked(kind, text):
 def line_html(code, shape=None):
     """A line of the listing as HTML.
 
-    The browser breaks a long line. Broken prose continues below its beginning. Broken code continues 4 spaces further
-    to the right.
+    The browser wraps a long line. Wrapped prose continues below the first character of the line. Wrapped code continues
+    4 spaces further to the right.
     """
     plain = re.sub("<[^>]*>", "", code)
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))

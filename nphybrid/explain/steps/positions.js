@@ -11,7 +11,7 @@ steps.positions = () => {
   const [here, other] = [() => Math.max(chosen.token, first), () => Math.max(chosen.key, first)];
 
   cellBoard(document.getElementById("positions-all"), "token", {
-    alt: () => `${count} maps, one for each cell, at the place of the cell; ${nameOf(here())} is chosen`,
+    alt: () => `${count} maps, with one map at the place of each cell; ${nameOf(here())} is chosen`,
     paint(context, w, h, cell) {
       const gap = Math.min(2, cell[1] / 8);
       maps.forEach((map, i) => {
