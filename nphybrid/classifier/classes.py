@@ -1,8 +1,8 @@
 """The class of each picture, from the name of a folder or from a file of labels.
 
-A folder of folders contains one folder per class. The pictures inside such a folder, at any depth, have the name of the
-folder as their class. A file of labels, such as labels.csv, has one row per picture. Each row is `path,label`, in any
-order, or each row is `label`, in the order of the pictures. The first row may be the header `path,label` or `label`. A
+A folder of folders contains one folder per class. All pictures inside a class folder, at any depth, belong to the class
+with the name of this folder. A file of labels, such as labels.csv, has one row per picture. Rows `path,label` may be in
+any order. Rows `label` must be in the order of the pictures. The first row may be the header `path,label` or `label`. A
 path is relative to the current folder, or else to the folder of labels.csv. The path - is a picture on stdin. A file of
 labels is in UTF-8, but paths may also contain other bytes. White space around a label is removed.
 
@@ -88,7 +88,7 @@ def _rows(path):
     with open(path, "rb") as file:
         data = file.read()
     if b"\0" in data:
-        raise FormatError(f"{path} holds NUL bytes, as UTF-16 does; expected UTF-8")
+        raise FormatError(f"{path} contains NUL bytes, which are typical of UTF-16; expected UTF-8")
     text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
     try:
         rows = [row for row in csv.reader(text) if row]
@@ -108,14 +108,17 @@ def _rows(path):
                               "in every row")
     for mark in ";\t":
         if all(len(row) == 1 and mark in row[0] for row in rows):
-            raise FormatError(f"{path}: each row is one field with {mark!r} in it, the first row {rows[0][0]!r}; "
+            raise FormatError(f"{path}: each row is one field with {mark!r} in it, for example {rows[0][0]!r}; "
                               f"expected a comma between path and label, also if the labels contain {mark!r}")
     _check_utf8((row[-1] for row in rows), path)
     return rows
 
 
 def _check_utf8(names, where):
-    """Raise ValueError for names with surrogates, into which `os.fsdecode` turns bytes that are not UTF-8."""
+    """Raise ValueError for names that contain surrogates.
+
+    `os.fsdecode` returns a surrogate for each byte that is not UTF-8.
+    """
     if bad := {name for name in names if any("\ud800" <= c <= "\udfff" for c in name)}:
         raise ValueError(f"{where}: expected names of classes in UTF-8, found {name_list(bad)}")
 
@@ -123,7 +126,8 @@ def _check_utf8(names, where):
 def in_order(names: Iterable[str]) -> list[str]:
     """Sort the names of classes, and remove repeated names.
 
-    Names that are whole numbers come first, in the order of the numbers. All other names follow in alphabetical order.
+    Names that are whole numbers come first, in the order of the numbers. Names that are not numbers follow in
+    alphabetical order.
 
     >>> in_order(["10", "9", "cat", "9"])
     ['9', '10', 'cat']
@@ -134,9 +138,10 @@ def in_order(names: Iterable[str]) -> list[str]:
 def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
     """Find the number that the model gives to each class.
 
-    A name that is a label of the model has the number of this label. Any other name must be the number of a class.
-    `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a number of
-    a class. Raises ValueError also for names that are a label of several classes. The message lists all wrong names.
+    A name that is a label of the model has the number of this label. A name that is not a label must be the number of a
+    class. `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a
+    number of a class. Raises ValueError also for names that are a label of several classes. The message lists all wrong
+    names.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])
     [1, 0, 1]

@@ -87,7 +87,7 @@ def text(found: Evaluation) -> str:
 
 
 def _tops(found):
-    """The top accuracies that are counted.  For five classes or fewer, top-5 is always 100 % and is left out."""
+    """The values of k for which top-k is counted.  For five classes or fewer, top-5 is always 100 % and is left out."""
     return (1, TOP) if len(found.labels) > TOP else (1,)
 
 

@@ -54,7 +54,7 @@ def logistic_regression(X: np.ndarray, y: np.ndarray, K: int, strengths: Iterabl
     solutions = []
     for C in strengths:
         U = _newton(Z, Y, U, _penalty(Z, K, C), tolerance)
-        # The same number added to all biases changes no answer. Biases with the mean 0 make the optimum unique.
+        # Adding the same number to all biases changes no answer. Biases with the mean 0 make the optimum unique.
         solutions.append((axes @ U[:-1], U[-1] - U[-1].mean()))
     return solutions
 

@@ -1,6 +1,6 @@
 """Fit linear classifiers to features, and measure their accuracy on pictures that were not used for the fit.
 
-`ridge` is least squares with the target +1 for the class of a picture and -1 for all other classes. This method is the
+`ridge` is least squares with the target +1 for the class of a picture and -1 for all other classes. `ridge` is the
 few-shot probe of the ViT paper (section 4.1). `logistic` is multinomial logistic regression.
 
 Each feature is first standardized to mean 0 and standard deviation 1 over the pictures of the fit. The kernel W is then
@@ -32,7 +32,7 @@ def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logisti
 
     `features` is a float array (n, D). `classes` is an int array (n,) with the numbers 0 to K-1. `method` is a key of
     METHODS. `folds` is the number of folds, or an int array (n,) with the fold of each picture. `strengths` are the
-    values of C to choose from. By default, METHODS defines the strengths. If several strengths are equally good, the
+    values of C to choose from. The default strengths are in METHODS. If several strengths are equally good, the
     smallest is taken. If `standardize` is False, the features are not rescaled.
 
     Raises ValueError for an unknown method, and for strengths that are not finite numbers above 0. Raises ValueError
@@ -92,7 +92,7 @@ def check_counts(counts: Sequence[int], names: Sequence, failed: int = 0) -> Non
     """Raise ValueError for fewer than two classes, and for a class with fewer than two pictures.
 
     `counts` is the number of pictures of each class. `names` are the names of the classes in messages. `failed` is the
-    number of other pictures that could not be read.
+    number of pictures that could not be read.
     """
     if len(counts) < 2:
         only = f"the only class is {name_list(map(str, names))}" if counts else "there is no class"

@@ -59,8 +59,8 @@ def fit_head(features: Features, names: Sequence[str], method: str = "logistic",
     not vectors, and for a class with fewer than two pictures.
 
     The report contains the accuracy of the cross-validation. Each picture is classified by a classifier that was fitted
-    without this picture. The strength of the regularization is chosen for the best accuracy. Therefore the reported
-    accuracy is slightly too high.
+    without this picture. The strength of the regularization is chosen for the best accuracy, so the reported accuracy
+    is slightly too high.
 
     >>> values = np.random.default_rng(0).normal(size=(20, 3)) + 4 * np.eye(3)[np.arange(20) % 2]
     >>> features = Features(values, list("abcdefghijklmnopqrst"), "", "norm", "token")

@@ -17,7 +17,7 @@ const coverage = ([rows, columns], [height, width]) => [
   (columns * width) / stepFacts.photograph.shape[1],
 ];
 
-// A board with all cells over the picture. `chosen[choice]` is the token of the chosen cell.
+// Makes a board of all cells, on top of the picture. `chosen[choice]` is the token of the chosen cell.
 function cellBoard(canvas, choice, { paint, alt }) {
   const at = () => cellOf(Math.max(chosen[choice], first));
   board(canvas, {

@@ -89,16 +89,17 @@ def font(size):
 def glyphs():
     """The characters that the font can draw.
 
-    Pillow contains only a part of the font Aileron. Pillow draws every other character as a box.
+    Pillow contains only a part of the font Aileron. Pillow draws each missing character as a box.
     """
     box = bytes(font(40).getmask("\U0010fffd"))
     return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
 
 
 def drawable(words):
-    """Replace the characters of a text that the font lacks.
+    """Replace all characters that the font lacks.
 
-    A letter with an accent that the font lacks becomes the plain letter. Every other missing character becomes "?".
+    A letter with an accent that the font lacks becomes the plain letter. A missing character without a plain letter
+    becomes "?".
 
     >>> drawable("Café, 8 × 8 – 猫")
     'Cafe, 8 x 8 - ?'
@@ -198,7 +199,8 @@ def grid(page, left, top, down, across, size, gap=10):
 def show(page, colours, box):
     """Fill a box with a picture (H, W, 3).
 
-    A picture that is enlarged 4 times or more shows its pixels as sharp rectangles. All other pictures are smoothed.
+    A picture that is enlarged 4 times or more shows its pixels as sharp rectangles. A picture that is enlarged less is
+    smoothed.
     """
     width, height = box[2] - box[0], box[3] - box[1]
     sharp = width >= 4 * colours.shape[1]
@@ -293,7 +295,8 @@ def ticks(high, most=7):
 def axes(page, plot, up, along, up_words, along_words):
     """Draw the two axes of a plot with ticks, horizontal lines and names.
 
-    `up` is [(number, y)] of the vertical axis. `along` is [(number, x)] of the horizontal axis.
+    `up` has one (number, y) for each tick of the vertical axis. `along` has one (number, x) for each tick of the
+    horizontal axis.
     """
     left, top, right, bottom = plot
     draw = ImageDraw.Draw(page)

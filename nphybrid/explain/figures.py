@@ -41,7 +41,7 @@ class Figure(NamedTuple):
 
 
 def figure(name: str, model, image=None, **options) -> Figure:
-    """Draw the figure with this name.
+    """Draw the figure `name`.
 
     `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is a picture, as `open_picture`
     takes it. The figures filters and position-similarity take no image. The options of the figure attention are token,
@@ -188,8 +188,8 @@ def feature_maps(model, picture: PreparedPicture):
         boxes |= {f"{stage} channel {c}": box for c, box in places.items()}
         top = max(bottom for *_, bottom in places.values()) + 70
         summaries.append(f"{stage}: {_colours(scale).lower()}, channels {', '.join(map(str, varied))}")
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} This text lists the channels with the "
-                  f"largest variance first. {'; '.join(summaries)}.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} In this text, channels with a larger "
+                  f"variance come first. {'; '.join(summaries)}.", boxes)
 
 
 def _draw_channels(page, left, top, maps, scale, tile):

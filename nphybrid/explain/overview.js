@@ -1,4 +1,4 @@
-// The overview at the top of the page. Each step has a small picture of its data, which is a link to the step.
+// The overview at the top of the page. Each small picture shows the data of one step, and is a link to this step.
 function overview() {
   const [rows, columns] = stepFacts.photograph.shape;
   const times = (shape) => shape.join(" \u00d7 ");

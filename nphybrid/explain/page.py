@@ -2,7 +2,7 @@
 
 Every step has two files in `steps/`: a text (.html) and a script (.js). The script draws the pictures of the step and
 reacts to the reader. In the text, `{a.b}` is the placeholder of a fact or a sentence. The element
-`<pre data-function="module.name">` is replaced by the source of this function.
+`<pre data-function="module.name">` is replaced by the source of the function `module.name`.
 """
 import base64
 import html

@@ -15,8 +15,8 @@ from ..params import Params
 from . import measures
 
 # If all attention weights take at most EXACT_BYTES in 16 bits, the page stores all weights, queries and keys.
-# Otherwise the page stores attention weights in 8 bits.
-# Then the weights of 2 x 2, 4 x 4, ... keys are added up until the sums take at most MAX_BYTES.
+# If the weights take more than EXACT_BYTES, the page stores them in 8 bits, without queries and keys.
+# Weights in 8 bits are added up over 2 x 2, 4 x 4, ... keys until the sums take at most MAX_BYTES.
 EXACT_BYTES = 2 ** 21
 MAX_BYTES = 12.5e6
 # The page shows at most MAPS maps of each stage: the maps that vary most over the picture.
@@ -31,7 +31,7 @@ class Scene(NamedTuple):
 
 
 class Quantized(NamedTuple):
-    """An array as the page stores it.
+    """A stored array of the page.
 
     Each number of the array is code * scale of the row / largest possible code.
     """
@@ -44,7 +44,8 @@ def quantize(x: np.ndarray, axes: int, bits: int = 8) -> Quantized:
     """Store an array in few bits.
 
     The numbers along the last `axes` axes share a scale, which is the largest |x| among these numbers. The error is at
-    most scale / 2 / (2^bits - 1) if x has no negative number. Otherwise the error is at most scale / (2^bits - 2).
+    most scale / 2 / (2^bits - 1) if x has no negative number. The error is at most scale / (2^bits - 2) if x has
+    negative numbers.
 
     >>> quantize(np.array([[0., 0.5, 1], [0, 0, 8]]), axes=1)
     Quantized(codes=array([[  0, 128, 255],
@@ -73,7 +74,7 @@ class ForwardPass(NamedTuple):
 
 
 def scene(model, picture) -> Scene:
-    """Run the network once and collect what the page shows.
+    """Run the network for one picture, and collect the data of the page.
 
     `model` is a hybrid, a plain ViT or a BiT network. `picture` is a Pillow picture in RGB. Raises ValueError for a
     model without an image processor.
@@ -92,7 +93,7 @@ def scene(model, picture) -> Scene:
 
 
 def steps_of(forward):
-    """The functions of the steps that this network has, without the photograph."""
+    """The functions that make the steps of this network after the photograph."""
     config, has_head = forward.network_config, forward.p.head is not None
     steps = []
     if config.stem:
@@ -112,7 +113,7 @@ def steps_of(forward):
 
 
 class AttentionStorage(NamedTuple):
-    """How the page stores attention weights."""
+    """The format in which the page stores attention weights."""
     side: int                             # the weights of side x side keys are added up
     bits: int                             # the number of bits of each weight
 
@@ -187,7 +188,7 @@ def cell_size(config: Config) -> list[int]:
 
 
 def tokens(forward):
-    """The content and the position of each token, before both are added."""
+    """The content and the position of each token, as separate arrays."""
     config, learned = forward.network_config, forward.p.tokens
     contents = forward.trace["tokens.proj"][0]
     if config.class_token:

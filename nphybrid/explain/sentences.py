@@ -2,8 +2,8 @@
 from ..api.scores import scoring
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
-FOLLOWS = {"bottleneck": "A norm, an activation and a 3 × 3 max pool with stride 2 follow.",
-           "preactivation": "A 3 × 3 max pool with stride 2 follows."}
+FOLLOWS = {"bottleneck": "The next operations are a norm, an activation and a 3 × 3 max pool with stride 2.",
+           "preactivation": "The next operation is a 3 × 3 max pool with stride 2."}
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {

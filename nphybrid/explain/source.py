@@ -94,8 +94,8 @@ def marked(kind, text):
 def line_html(code, shape=None):
     """A line of the listing as HTML.
 
-    The browser wraps a long line. Wrapped prose continues below the first character of the line. Wrapped code continues
-    4 spaces further to the right.
+    The browser wraps a long line. Wrapped prose keeps the indentation of the line. Wrapped code is indented by 4 more
+    spaces.
     """
     plain = re.sub("<[^>]*>", "", code)
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))

@@ -122,8 +122,9 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
     ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'; expected one label per path"), ("a, \n", "row 1 is"),
     ('a.png, "cat, big"\n', "expected path,label in every row, or label in every row"),
     ('a.png, "cat"\n', "so the quote is a part of the label; expected the quote directly after the comma"),
-    ("path;label\na.png;cat\n", "one field with ';' in it, the first row 'path;label'; expected a comma"),
-    ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"), ("a,cat\n".encode("utf-16"), "as UTF-16 does"),
+    ("path;label\na.png;cat\n", "one field with ';' in it, for example 'path;label'; expected a comma"),
+    ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"),
+    ("a,cat\n".encode("utf-16"), "contains NUL bytes, which are typical of UTF-16; expected UTF-8"),
 ])
 def test_files_of_labels_that_do_not_fit(labels, told, cifar, tmp_path, capsys):
     (tmp_path / "labels.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
