@@ -92,7 +92,7 @@ def text(report: dict) -> str:
     """The report of `fit_head` as text."""
     right, nearest = report["accuracy"], report["neighbours"]
     tried = [row["strength"] for row in report["strengths"]]
-    edge = ", an end of the range" if report["strength"] in (tried[0], tried[-1]) else ""
+    edge = "; C is at an end of this range" if report["strength"] in (tried[0], tried[-1]) else ""
     return "\n".join([
         f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features. "
         f"Cross-validation with {report['folds']} folds: each fold is classified by a classifier that was fitted to "

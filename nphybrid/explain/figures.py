@@ -204,7 +204,10 @@ def _draw_channels(page, left, top, maps, scale, tile):
 
 
 def _pitch(tile):
-    """The dots between the left edges of two neighbouring maps, enough for a channel number above a map."""
+    """The distance in dots between the left edges of two neighbouring maps.
+
+    The distance is large enough for a channel number above each map.
+    """
     return max(tile[1], 160) + 14
 
 
@@ -292,7 +295,7 @@ def _draw_heads(page, plot, far, uniform):
 
 
 def rollout(model, picture: PreparedPicture, token=None, layer=None):
-    """The share of each cell in a token after a given layer, as a map and as the brightness of the picture."""
+    """Show the share of each cell in a token after a layer, as a map and as the brightness of the picture."""
     config = model.network_config
     _require(config.blocks, "rollout", model, "the tokens of a transformer")
     layer, token = _chosen("layer", layer, config.blocks)[-1], find_token(config, token)

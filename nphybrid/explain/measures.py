@@ -16,7 +16,7 @@ def attention(trace, blocks: int) -> np.ndarray:
 
 
 def rollout(weights: np.ndarray) -> np.ndarray:
-    """The share of each input token in each token after each block.  (L, A, T, T) -> (L, T, T)
+    """The shares of the input tokens in the tokens after each block.  (L, A, T, T) -> (L, T, T)
 
     The heads are averaged, and the shortcut counts as much as the attention. Then the matrices of all blocks are
     multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). R_l are the shares after block l. W_l are the attention
