@@ -1,12 +1,12 @@
-"""The class of each picture: given by the folder that it is in, or by a file of labels.
+"""The class of each picture, from the name of a folder or from a file of labels.
 
-    a folder of folders     the class is the name of the folder in it, however deep in that the picture is
-    labels.csv              one row `path,label` per picture, in any order, with or without that header; a path is taken
-                            as it is written, or else as relative to the folder of labels.csv; - is a picture on stdin.
-                            Or one row `label` per picture, in the order of the pictures. UTF-8, except that paths may
-                            have other bytes. White space around a label is not part of it
+A folder of folders contains one folder per class. All pictures inside a class folder, at any depth, belong to the class
+with the name of this folder. A file of labels, such as labels.csv, has one row per picture. Rows `path,label` may be in
+any order. Rows `label` must be in the order of the pictures. The first row may be the header `path,label` or `label`. A
+path is relative to the current folder, or else to the folder of labels.csv. The path - is a picture on stdin. A file of
+labels is in UTF-8, but paths may also contain other bytes. White space around a label is removed.
 
-The name of a class is text, because a head keeps it in JSON: names with bytes that are not UTF-8 are refused.
+The name of a class must be UTF-8, because a head stores the name as JSON.
 """
 import csv
 import io
@@ -20,15 +20,17 @@ from ..text import name_list
 
 
 def of_folders(folders: Iterable[str | os.PathLike]) -> tuple[list[str], list[str]]:
-    """The pictures in folders of folders, and the class of each.
+    """Find the pictures in folders of folders.  Returns the pictures, and the class of each picture.
 
-    Raises ValueError for a folder that has pictures beside its folders, or no folder, for classes without a picture
-    and for names that are not UTF-8; OSError.
+    Raises ValueError for a folder that contains pictures beside its folders, and for a folder that contains no folder.
+    Raises ValueError also for a class without a picture, and for a name that is not UTF-8. Raises OSError for a folder
+    that cannot be read.
     """
     sources, classes, empty = [], [], []
     for root in folders:
         for folder in _class_folders(os.fspath(root)):
-            # Raises for a folder that may not be read, which `find_pictures` would return as a picture.
+            # Raise OSError if the folder cannot be read.
+            # `find_pictures` would return an unreadable folder as a picture.
             os.scandir(folder).close()
             found = [path for path in find_pictures([folder], recursive=True) if path != folder]
             if not found:
@@ -36,42 +38,44 @@ def of_folders(folders: Iterable[str | os.PathLike]) -> tuple[list[str], list[st
             sources += found
             classes += [os.path.basename(folder)] * len(found)
     if empty:
-        raise ValueError(f"classes without a picture: {name_list(empty)}")
+        raise ValueError(f"classes without a picture: {name_list(empty)}; expected at least one picture per class")
     return sources, classes
 
 
 def _class_folders(root):
-    """The folders in a folder of folders, in the byte order of their paths."""
+    """The folders of the classes in `root`, in the byte order of their paths."""
     if not os.path.isdir(root):
-        raise NotADirectoryError(f"{root}: expected a folder that holds a folder per class; for single pictures and "
-                                 "features, give --labels")
+        raise NotADirectoryError(f"{root} is not a folder; expected a folder that contains one folder per class. For "
+                                 "single pictures or features, give --labels")
     folders = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                      key=os.fsencode)
     loose = [path for path in find_pictures([root]) if path != root]
     if loose or not folders:
         raise ValueError(f"{root} holds {len(folders):,} folders and {len(loose):,} pictures beside them; expected "
-                         "a folder per class, and pictures only in these")
+                         "one folder per class, and pictures only in these folders")
     _check_utf8(map(os.path.basename, folders), root)
     return folders
 
 
 def of_file(path: str | os.PathLike, sources: Sequence[Any]) -> list[str]:
-    """The class of each of the sources, from a file of labels.
+    """Read the class of each source from a file of labels.
 
-    Raises FormatError for a file that breaks a rule, ValueError for pictures without a label in it, OSError.
+    Raises FormatError for a file in a wrong format, and ValueError for pictures that have no label in the file. Raises
+    OSError if the file cannot be read.
     """
     rows = _rows(path)
     if all(len(row) == 1 for row in rows):
         if len(rows) != len(sources):
-            raise ValueError(f"{path} holds {len(rows):,} labels for {len(sources):,} pictures; expected one each, or "
-                             "rows path,label")
+            raise ValueError(f"{path} holds {len(rows):,} labels for {len(sources):,} pictures; expected one label "
+                             "per picture, or rows path,label")
         return [row[0] for row in rows]
     folder = os.path.dirname(os.path.abspath(path))
     labels = {}
     for name, label in rows:
         place = os.path.abspath(os.path.join(folder, name))
         if labels.setdefault(place, label) != label:
-            raise FormatError(f"{path}: {name!r} has two labels, {labels[place]!r} and {label!r}")
+            raise FormatError(f"{path}: {name!r} has two labels, {labels[place]!r} and {label!r}; expected one label "
+                              "per path")
     labels |= {os.path.abspath(name): label for name, label in rows}
     places = [os.path.abspath(source_name(source)) for source in sources]
     if missing := [source_name(source) for source, place in zip(sources, places) if place not in labels]:
@@ -80,43 +84,50 @@ def of_file(path: str | os.PathLike, sources: Sequence[Any]) -> list[str]:
 
 
 def _rows(path):
-    """The rows of a file of labels without its header, all of one field or all of two."""
+    """Read the rows of a file of labels, without the header.  All rows have one field, or all rows have two fields."""
     with open(path, "rb") as file:
         data = file.read()
     if b"\0" in data:
-        raise FormatError(f"{path} holds NUL bytes, as UTF-16 does; expected UTF-8")
+        raise FormatError(f"{path} contains NUL bytes, which are typical of UTF-16; expected UTF-8")
     text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
     try:
         rows = [row for row in csv.reader(text) if row]
     except csv.Error as error:
         raise FormatError(f"{path} is not valid CSV: {error}") from None
     if quoted := [row[-1] for row in rows if row[-1][:1].isspace() and row[-1].lstrip().startswith('"')]:
-        raise FormatError(f"{path}: a quote follows white space in {quoted[0]!r}, where it is an ordinary character of "
-                          "CSV; expected the quote directly after the comma")
+        raise FormatError(f"{path}: a quote follows white space in {quoted[0]!r}, so the quote is a part of the label; "
+                          "expected the quote directly after the comma")
     rows = [[*row[:-1], row[-1].strip()] for row in rows]
     if rows and rows[0] in (["path", "label"], ["label"]):
         rows = rows[1:]
     if not rows:
-        raise FormatError(f"{path} holds no labels")
+        raise FormatError(f"{path} holds no labels; expected one row per picture")
     for number, row in enumerate(rows, 1):
         if len(row) not in (1, 2) or len(row) != len(rows[0]) or not row[-1]:
-            raise FormatError(f"{path}: row {number} is {row!r}; expected path,label or label, as in every other row")
+            raise FormatError(f"{path}: row {number} is {row!r}; expected path,label in every row, or label "
+                              "in every row")
     for mark in ";\t":
         if all(len(row) == 1 and mark in row[0] for row in rows):
-            raise FormatError(f"{path}: each row is one field with {mark!r} in it, the first {rows[0][0]!r}; expected "
-                              "a comma between path and label, also where labels hold such marks")
+            raise FormatError(f"{path}: each row is one field with {mark!r} in it, for example {rows[0][0]!r}; "
+                              f"expected a comma between path and label, also if the labels contain {mark!r}")
     _check_utf8((row[-1] for row in rows), path)
     return rows
 
 
 def _check_utf8(names, where):
-    """Raise ValueError for names with bytes that are not UTF-8, which `os.fsdecode` turns into surrogates."""
+    """Raise ValueError for names that contain surrogates.
+
+    `os.fsdecode` returns a surrogate for each byte that is not UTF-8.
+    """
     if bad := {name for name in names if any("\ud800" <= c <= "\udfff" for c in name)}:
         raise ValueError(f"{where}: expected names of classes in UTF-8, found {name_list(bad)}")
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """The names of the classes, each once: whole numbers by their value, then the others by the alphabet.
+    """Sort the names of classes, and remove repeated names.
+
+    Names that are whole numbers come first, in the order of the numbers. Names that are not numbers follow in
+    alphabetical order.
 
     >>> in_order(["10", "9", "cat", "9"])
     ['9', '10', 'cat']
@@ -125,10 +136,12 @@ def in_order(names: Iterable[str]) -> list[str]:
 
 
 def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
-    """The model's number for each name of a class: that of the label of this name, or else the name as a number.
+    """Find the number that the model gives to each class.
 
-    labels: the model's, in order. Raises ValueError that lists every name that is neither a label nor a
-    number of a class, or every name that is a label of several classes.
+    A name that is a label of the model has the number of this label. A name that is not a label must be the number of a
+    class. `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a
+    number of a class. Raises ValueError also for names that are a label of several classes. The message lists all wrong
+    names.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])
     [1, 0, 1]
@@ -146,8 +159,9 @@ def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
             unknown.append(name)
     if unknown:
         raise ValueError(f"the model has no label for {len(unknown)} of {len({*names})} classes: "
-                         f"{name_list(unknown, 50)}; it has {name_list(labels)}. A class may also be given by its "
-                         f"number, 0 to {len(labels) - 1}")
+                         f"{name_list(unknown, 50)}; the labels are {name_list(labels)}. A class may also be given by "
+                         f"its number, 0 to {len(labels) - 1}")
     if unclear:
-        raise ValueError(f"more than one label of the model is {name_list(unclear)}; give these classes by number")
+        raise ValueError(f"several classes of the model share a label: {name_list(unclear)}; give the numbers of these "
+                         "classes")
     return [numbers[name] for name in names]

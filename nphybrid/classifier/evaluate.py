@@ -1,4 +1,4 @@
-"""How many pictures of known classes a model classifies correctly."""
+"""Count the pictures of known classes that a model classifies correctly."""
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -13,20 +13,21 @@ TOP = 5
 
 
 class Evaluation(NamedTuple):
-    """The predictions of a model (answers) for pictures whose classes are known."""
-    labels: list                          # the model's, in order
+    """The answers of a model for pictures of known classes."""
+    labels: list                          # the labels of the model, in order
     classes: np.ndarray                   # int (n,), the true class of each picture that could be read
-    answers: np.ndarray                   # int (n, 5 or all classes), the best first
-    errors: list                          # a run.Row for each of the other pictures
+    answers: np.ndarray                   # int (n, 5 or all classes), with the best answer first
+    errors: list                          # a run.Row for each picture that could not be read
 
 
 def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Sequence[int], batch: int = 8,
                    watched: Callable[[Iterable[run.Row]], Iterable[run.Row]] = lambda rows: rows) -> Evaluation:
-    """The classes that a model predicts for pictures.
+    """Predict the classes of pictures.
 
-    model: a classifier. processor: its image processor, or the options of one. sources: as from `find_pictures`.
-    classes: the index of the true class of each picture, as in the model's labels. watched: a function from rows to the
-    same rows, which may show progress. Of equal logits the class with the smaller index comes first.
+    `model` is a classifier. `processor` is the image processor of the model, or the options of an image processor.
+    `sources` are pictures, as `find_pictures` returns them. `classes` holds the true class of each picture, as an
+    index into the labels of the model. `watched` is a function that returns the rows unchanged, and may show progress.
+    If two logits are equal, the class with the smaller index comes first.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
@@ -48,9 +49,10 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
 
 
 def count_right(found: Evaluation, top: int, k: int | None = None) -> tuple[int, int]:
-    """The number of pictures whose true class is among the `top` best answers, and the number of all pictures.
+    """Count the pictures whose true class is among the `top` best answers.
 
-    k: only pictures of this class.
+    Returns the number of correct pictures, and the number of all pictures. If `k` is given, only the pictures of class
+    k are counted.
     """
     selected = slice(None) if k is None else found.classes == k
     hits = (found.answers[selected, :top] == found.classes[selected, None]).any(1)
@@ -58,7 +60,7 @@ def count_right(found: Evaluation, top: int, k: int | None = None) -> tuple[int,
 
 
 def document(found: Evaluation) -> dict:
-    """An Evaluation as JSON: every accuracy with its 95 % interval."""
+    """An Evaluation as JSON, with a 95 % interval for every accuracy."""
     tops = _tops(found)
     return {"pictures": len(found.classes) + len(found.errors),
             "errors": [{"path": source_name(row.source), "error": str(row.error)} for row in found.errors],
@@ -69,7 +71,7 @@ def document(found: Evaluation) -> dict:
 
 
 def text(found: Evaluation) -> str:
-    """An Evaluation as text: the total, then a row per class."""
+    """An Evaluation as text, with the total first and then one row per class."""
     tops = _tops(found)
     more = f", {len(found.errors):,} more could not be read" if found.errors else ""
     lines = [f"{len(found.classes):,} pictures{more}"]
@@ -85,12 +87,12 @@ def text(found: Evaluation) -> str:
 
 
 def _tops(found):
-    """Which top accuracies are counted: top-5 is always 100 % for five classes or fewer."""
+    """The values of k for which top-k is counted.  For five classes or fewer, top-5 is always 100 % and is left out."""
     return (1, TOP) if len(found.labels) > TOP else (1,)
 
 
 def _mistake(found, k, count):
-    """The most frequent wrong answer for pictures of a class, and its share."""
+    """The most frequent wrong answer for the pictures of a class, and the share of this answer."""
     wrong = found.answers[(found.classes == k) & (found.answers[:, 0] != k), 0]
     if not len(wrong):
         return ""

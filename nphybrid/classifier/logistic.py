@@ -1,47 +1,52 @@
-"""Multinomial logistic regression with L2 regularization, solved to its optimum by Newton's method.
+"""Find the optimum of multinomial logistic regression with L2 regularization by Newton's method.
 
     minimize over W (D, K), b (K,):   mean of -log softmax(x W + b)[y]  +  |W|^2 / (2 C n)
 
-over n rows x of D features, with labels y in 0 .. K-1. C is scikit-learn's inverse strength of regularization: the
-larger, the less W is regularized; b never is. For two classes scikit-learn fits the difference of the two columns of W,
-which is twice as long as either, so the penalty is doubled for K = 2.
+The mean is over n rows x of D features, with labels y in 0 .. K-1. C is the inverse strength of the regularization, as
+in scikit-learn. A larger C regularizes W less. The bias b is not regularized. For two classes, scikit-learn fits only
+the difference of the two columns of W. The difference of the columns is twice as long as each column, so the penalty is
+doubled for K = 2.
 
-This is Newton-CG with line search (Nocedal and Wright 2006, algorithm 7.1). Its parts are called as in scikit-learn's
-newton-cg: `_inner_solve` by conjugate gradients, which multiply with the Hessian without forming it (it has (D + 1) K
-rows), and `_line_search`. The preconditioner is the Hessian's diagonal blocks, one for each class:
-X' diag(p (1 - p)) X / n + 1 / C n. With many classes and features, the mean of these blocks is used for all classes. A
-step need not be exact, so it is computed in float32. The gradient, which decides where the optimum is, and the loss are
-float64.
+The method is Newton-CG with line search (Nocedal and Wright 2006, algorithm 7.1). The functions `_inner_solve` and
+`_line_search` have the same names as in scikit-learn's newton-cg. `_inner_solve` uses conjugate gradients.
+Conjugate gradients multiply with the Hessian, but do not store its (D + 1) K rows. The preconditioner consists of the
+diagonal blocks of the Hessian. Each class has one block: X' diag(p (1 - p)) X / n + 1 / C n. With many classes and
+features, all classes use the mean of the blocks. A step need not be exact, so each step is computed in float32. The
+loss and the gradient decide where the optimum is, so both are computed in float64.
 """
 from collections.abc import Iterable
 
 import numpy as np
 
-# A step is accurate enough when the residual is a twentieth of the gradient. After a step that took many products with
-# the Hessian the blocks are computed again, which costs about as much as that many products. Measured with 7 strengths,
-# 5,000 rows, 192 features, 10 classes: 3.4 s, and 18 s with the blocks computed once for a strength.
+# A step is accurate enough when the residual is at most INNER_TOLERANCE times the gradient.
+# The blocks are computed again after a step that multiplied with the Hessian MANY_PRODUCTS times or more.
+# Computing the blocks costs about as much as MANY_PRODUCTS products.
+# Measured with 7 strengths, 5,000 rows, 192 features and 10 classes: 3.4 s.
+# With blocks that are computed only one time per strength, the measurement took 18 s.
 INNER_TOLERANCE, MANY_PRODUCTS = 0.05, 25
-# Each class has its own block as long as all blocks together have no more numbers than this. Measured:
-#     strengths    rows  features  classes    a block each    one block
+# Each class has its own block if all blocks together have at most MOST_NUMBERS numbers. Measured:
+#     strengths    rows  features  classes     own blocks     one block
 #             7   3,000        64       30         1.0 s        1.9 s      some classes are rare
 #             3   3,000       256      100         7.5 s        0.6 s
-# For 1,000 classes of 768 features a block each would take 2.4 GB.
+# For 1,000 classes and 768 features, the blocks of all classes would take 2.4 GB.
 MOST_NUMBERS = 1 << 21
-MOST_STEPS, MOST_PRODUCTS = 200, 200      # observed: 17, and 200 where C is so large that W is hardly regularized
+MOST_STEPS, MOST_PRODUCTS = 200, 200      # observed: 17 steps, and 200 products if C is very large
 
 
 def logistic_regression(X: np.ndarray, y: np.ndarray, K: int, strengths: Iterable[float], tolerance: float = 1e-8
                         ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """The optimum for each C of `strengths`, in their order; each search starts at the optimum before it.
+    """Find the optimum for each C of `strengths`, in order.  Each search starts at the previous optimum.
 
-    X: floats (n, D). y: int (n,), every class at least once. tolerance: a search ends when no component of the gradient
-    is larger. Returns [(kernel (D, K), bias (K,)), …] in float64. Raises ValueError if the tolerance is not reached.
+    `X` is a float array (n, D). `y` is an int array (n,) that contains every class. A search ends when no component of
+    the gradient is larger than `tolerance`. Returns [(kernel (D, K), bias (K,)), …] in float64. Raises ValueError if a
+    search does not reach the tolerance.
 
     >>> (kernel, bias), = logistic_regression(np.array([[0.], [1], [2], [3]]), np.array([0, 1, 0, 1]), 2, [1.0])
     >>> kernel.round(4), bias.round(4)
     (array([[-0.2264,  0.2264]]), array([ 0.3397, -0.3397]))
     """
-    # Each column of W is a sum of rows of X. If there are fewer rows than features, W needs only their R = n axes.
+    # Each column of W is a weighted sum of rows of X.
+    # If there are fewer rows than features, the R = n axes of the rows are enough for W.
     axes = np.linalg.qr(X.T)[0] if len(X) < X.shape[1] else np.eye(X.shape[1])  # (D, R)
     Z = np.column_stack([X @ axes, np.ones(len(X))])                            # (n, R + 1)
     Y = np.eye(K)[y]                                                            # (n, K)
@@ -49,13 +54,13 @@ def logistic_regression(X: np.ndarray, y: np.ndarray, K: int, strengths: Iterabl
     solutions = []
     for C in strengths:
         U = _newton(Z, Y, U, _penalty(Z, K, C), tolerance)
-        # A number added to every bias changes no answer. With a mean of 0 the optimum is unique.
+        # Adding the same number to all biases changes no answer. Biases with the mean 0 make the optimum unique.
         solutions.append((axes @ U[:-1], U[-1] - U[-1].mean()))
     return solutions
 
 
 def loss(X: np.ndarray, y: np.ndarray, kernel: np.ndarray, bias: np.ndarray, C: float) -> float:
-    """What `logistic_regression` minimizes.
+    """The loss that `logistic_regression` minimizes.
 
     >>> round(float(loss(np.ones((3, 2)), np.array([0, 1, 2]), np.zeros((2, 3)), np.zeros(3), C=1)), 6)
     1.098612
@@ -65,12 +70,15 @@ def loss(X: np.ndarray, y: np.ndarray, kernel: np.ndarray, bias: np.ndarray, C: 
 
 
 def _penalty(Z, K, C):
-    """The factor of half the square of each row of W and, the last one, of b.  -> (D + 1, 1)"""
+    """The regularization strength of each row of W, and 0 for b.  -> (D + 1, 1)
+
+    Each strength, times half the square of its row, is a term of the loss.
+    """
     return np.append(np.full(Z.shape[1] - 1, (2 if K == 2 else 1) / (C * len(Z))), 0.0)[:, None]
 
 
 def _newton(Z, Y, U, penalty, tolerance):
-    """Newton's method from U.  (D + 1, K) -> (D + 1, K)"""
+    """Run Newton's method from the start U to the optimum.  (D + 1, K) -> (D + 1, K)"""
     value, P = _loss_and_probabilities(Z, Y, U, penalty)
     Z32 = Z.astype(np.float32)
     products = MANY_PRODUCTS              # so that the first step computes the blocks
@@ -89,7 +97,7 @@ def _newton(Z, Y, U, penalty, tolerance):
 
 
 def _loss_and_probabilities(Z, Y, U, penalty):
-    """The loss, and the probabilities (n, K)."""
+    """The loss, and the probabilities (n, K) of the classes."""
     logits = Z @ U
     logits -= logits.max(1, keepdims=True)
     P = np.exp(logits)
@@ -99,12 +107,13 @@ def _loss_and_probabilities(Z, Y, U, penalty):
 
 
 def _line_search(Z, Y, U, penalty, value, gradient, step):
-    """The first of U + step, U + step / 2, U + step / 4, … that lowers the loss enough: the Armijo condition.
+    """Find the first of U + step, U + step / 2, U + step / 4, … that lowers the loss enough.
 
-    Nocedal and Wright 2006, algorithm 3.1, with rho = 1/2 and c = 1e-4.  -> U, its loss, its probabilities
+    The Armijo condition decides whether the loss is low enough. The method is algorithm 3.1 of Nocedal and Wright 2006,
+    with rho = 1/2 and c = 1e-4. Returns the new U, its loss and its probabilities.
     """
     slope = np.vdot(gradient, step)
-    # Closer to the optimum than this, the rounding of the loss decides.
+    # Very near the optimum, the loss falls by less than its rounding error.
     rounding = 8 * np.finfo(np.float64).eps * value
     alpha = 1.0
     while True:
@@ -115,9 +124,10 @@ def _line_search(Z, Y, U, penalty, value, gradient, step):
 
 
 def _inner_solve(Z, P, gradient, penalty, inverses):
-    """The Newton step: H step = -gradient, solved by conjugate gradients in float32.  -> (D + 1, K), number of products
+    """Solve H step = -gradient by conjugate gradients in float32.  -> step (D + 1, K), number of products
 
-    Nocedal and Wright 2006, algorithm 5.3, here with r = b - A x and the right side b scaled to length 1. z is their y.
+    The method is algorithm 5.3 of Nocedal and Wright 2006. Here the residual is r = b - A x, and the right side b is
+    scaled to length 1. The vector y of the book is called z here.
     """
     P, penalty = P.astype(np.float32), penalty.astype(np.float32)
     r = (-gradient / np.linalg.norm(gradient)).astype(np.float32)
@@ -148,9 +158,10 @@ def _hessian_times(Z, P, penalty, p):
 
 
 def inverse_blocks(Z: np.ndarray, P: np.ndarray, penalty: np.ndarray) -> np.ndarray:
-    """The inverse of each class's diagonal block of the Hessian, or of their mean, float32.
+    """Invert the diagonal blocks of the Hessian in float32.  -> (K or 1, D + 1, D + 1)
 
-    Z: (n, D + 1); P: probabilities (n, K); penalty: (D + 1, 1)  -> (K or 1, D + 1, D + 1)
+    There is one block per class. If the blocks are too large, only the mean of the blocks is inverted. `Z` is
+    (n, D + 1). `P` are the probabilities, (n, K). `penalty` is (D + 1, 1).
     """
     weights = P * (1 - P) / len(Z)
     if P.shape[1] * Z.shape[1] ** 2 > MOST_NUMBERS:
@@ -159,14 +170,14 @@ def inverse_blocks(Z: np.ndarray, P: np.ndarray, penalty: np.ndarray) -> np.ndar
     for k, weight in enumerate(weights.T):
         weighted = Z * np.sqrt(weight, dtype=np.float32)[:, None]
         block = (weighted.T @ weighted).astype(np.float64)
-        # If every row is certain about a class, the block has almost no curvature in the direction of b.
+        # If all probabilities of a class are near 0 or 1, the block has almost no curvature in the direction of b.
         block[np.diag_indices_from(block)] += penalty[:, 0] + 1e-9
         inverses[k] = np.linalg.inv(block)
     return inverses
 
 
 def _times_blocks(blocks, x):
-    """Each class's block times its column, or the one block times all.  (K or 1, D, D), (D, K) -> (D, K)"""
+    """Multiply each column with the block of its class, or with the only block.  (K or 1, D, D), (D, K) -> (D, K)"""
     if len(blocks) == 1:
         return blocks[0] @ x
     return (blocks @ x.T[:, :, None])[:, :, 0].T

@@ -1,12 +1,12 @@
-"""Linear classifiers of features: how they are fitted, and how accurate they are on pictures they were not fitted to.
+"""Fit linear classifiers to features, and measure their accuracy on pictures that were not used for the fit.
 
-    ridge      least squares onto +1 for a picture's class and -1 for the others   ViT, section 4.1: the few-shot probe
-    logistic   multinomial logistic regression
+`ridge` is least squares with the target +1 for the class of a picture and -1 for all other classes. `ridge` is the
+few-shot probe of the ViT paper (section 4.1). `logistic` is multinomial logistic regression.
 
-Features are first standardized: each to mean 0 and standard deviation 1 over the pictures that are fitted. The kernel
-is then rescaled, so that a head takes the features as they are. Both methods have L2 regularization of the inverse
-strength C: the squared kernel has the factor 1 / C beside the sum of squares (ridge), and half of it beside the sum of
-logarithms (logistic). The bias is never regularized.
+Each feature is first standardized to mean 0 and standard deviation 1 over the pictures of the fit. The kernel W is then
+rescaled, so that a head takes the original features. Both methods have L2 regularization with the inverse strength C.
+Ridge minimizes the sum of squared errors plus |W|^2 / C. Logistic regression minimizes the sum of the negative
+log-probabilities plus |W|^2 / (2 C). The bias is never regularized.
 """
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -19,22 +19,24 @@ from .logistic import logistic_regression
 
 
 class FittedProbe(NamedTuple):
-    """A classifier, and its predictions for pictures that it was not fitted to."""
+    """A fitted classifier, and the results of the cross-validation."""
     head: Linear                          # kernel (D, K), bias (K,), float64, fitted to every picture
     strength: float                       # C
-    answers: np.ndarray                   # int (n,): each predicted by a classifier that was not fitted to its fold
-    accuracies: dict                      # {strength: mean over folds of the share of correct predictions}
+    answers: np.ndarray                   # int (n,): the class that cross-validation predicts for each picture
+    accuracies: dict                      # {strength: the mean accuracy over the folds}
 
 
 def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logistic", folds: int | np.ndarray = 5,
               strengths: Sequence[float] | None = None, seed: int = 0, standardize: bool = True) -> FittedProbe:
-    """Fit a linear classifier, with the strength C that is best in cross-validation.
+    """Fit a linear classifier with the strength C that is best in cross-validation.
 
-    features: floats (n, D). classes: int (n,) in 0 .. K-1. method: a key of METHODS. folds: how many, or the fold of
-    each picture, int (n,). strengths: the values of C to choose from (default: those of the method); of several that
-    are equally good the smallest is taken. standardize: False takes the features as they are. Raises ValueError for an
-    unknown method, for strengths that are not finite numbers above 0, for features that are not finite, and for a class
-    of fewer than two pictures.
+    `features` is a float array (n, D). `classes` is an int array (n,) with the numbers 0 to K-1. `method` is a key of
+    METHODS. `folds` is the number of folds, or an int array (n,) with the fold of each picture. `strengths` are the
+    values of C to choose from. The default strengths are in METHODS. If several strengths are equally good, the
+    smallest is taken. If `standardize` is False, the features are not rescaled.
+
+    Raises ValueError for an unknown method, and for strengths that are not finite numbers above 0. Raises ValueError
+    also for features that are not finite, and for a class with fewer than two pictures.
 
     >>> features = np.array([[0., 1], [1, 1], [2, 0], [8, 1], [9, 0], [7, 0]])
     >>> found = fit_probe(features, np.array([0, 0, 0, 1, 1, 1]), 2, "ridge", folds=3)
@@ -60,49 +62,54 @@ def predict(features: np.ndarray, head: Linear) -> np.ndarray:
 
 
 def _method(method, strengths):
-    """The function that fits, and the strengths to try, in order."""
+    """The function of a method, and the strengths to try, in ascending order."""
     if method not in METHODS:
         raise ValueError(f"method is {method!r}; expected one of {', '.join(METHODS)}")
     fit, default_strengths = METHODS[method]
     strengths = sorted(default_strengths if strengths is None else strengths)
     if not strengths or not all(0 < C < np.inf for C in strengths):
-        raise ValueError(f"strengths are {strengths}; expected finite numbers above 0, one or more")
+        raise ValueError(f"strengths are {strengths}; expected one or more finite numbers above 0")
     return fit, strengths
 
 
 def checked_features(features: Any, classes: Any, K: int, names: Sequence | None = None) -> np.ndarray:
-    """Features in float64.  Raises ValueError if they cannot be fitted.  names: what messages call the classes"""
+    """Convert features to float64.  Raises ValueError for features that cannot be fitted.
+
+    `names` are the names of the classes in messages.
+    """
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or features.shape[:1] != np.shape(classes):
         raise ValueError(f"features have shape {list(features.shape)} and classes {list(np.shape(classes))}; expected "
-                         "[n, D] and [n]: one vector per picture")
+                         "[n, D] and [n], with one vector per picture")
     if bad := np.flatnonzero(~np.isfinite(features).all(1)).tolist():
-        raise ValueError(f"expected finite features, found others in {len(bad)} rows, the first of which is row "
-                         f"{bad[0]}")
+        raise ValueError(f"features are not finite in {len(bad)} rows, the first is row {bad[0]}; expected finite "
+                         "numbers")
     check_counts(np.bincount(np.asarray(classes, int), minlength=K).tolist(), names or range(K))
     return features
 
 
 def check_counts(counts: Sequence[int], names: Sequence, failed: int = 0) -> None:
-    """Raise ValueError unless there are two classes or more, each of two pictures or more.
+    """Raise ValueError for fewer than two classes, and for a class with fewer than two pictures.
 
-    counts: how many pictures each class has. names: what messages call the classes. failed: how many other pictures
-    could not be read.
+    `counts` is the number of pictures of each class. `names` are the names of the classes in messages. `failed` is the
+    number of pictures that could not be read.
     """
     if len(counts) < 2:
         only = f"the only class is {name_list(map(str, names))}" if counts else "there is no class"
         raise ValueError(f"{only}; expected two classes or more")
     if few := [str(name) for name, count in zip(names, counts) if count < 2]:
         read = " could be read" if failed else ""
-        raise ValueError(f"fewer than two pictures of {name_list(few)}{read}; expected two or more of each class")
+        raise ValueError(f"fewer than two pictures of {name_list(few)}{read}; expected two or more pictures of each "
+                         "class")
 
 
 def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """The fold of each picture, stratified by class.  -> int (n,)
+    """Assign each picture to a fold, stratified by class.  -> int (n,)
 
-    The pictures are sorted by class, shuffled within each class, and assigned to the folds 0, 1, …, count - 1, 0, 1, …
-    in turn. So the sizes of two folds differ by at most one picture, and so do their numbers of pictures of one class.
-    With fewer pictures than folds, each picture is a fold. Raises ValueError for fewer than two folds.
+    The pictures are sorted by class, and shuffled within each class. Then the pictures are assigned to the folds 0, 1,
+    …, count - 1, 0, 1, … in turn. So two folds differ by at most one picture in total, and by at most one picture in
+    each class. If there are fewer pictures than folds, each fold contains one picture. Raises ValueError for fewer than
+    two folds.
 
     >>> fold = stratified_folds(np.repeat([0, 1], [6, 4]), 5)
     >>> np.bincount(fold), np.bincount(fold[6:])
@@ -121,7 +128,7 @@ def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarr
 
 def ridge(features: np.ndarray, classes: np.ndarray, K: int, strengths: Sequence[float], standardize: bool = True
           ) -> list[Linear]:
-    """The few-shot probe in closed form: W = (X'X + 1/C)^-1 X'Y, Y in {-1, 1}.  -> [Linear, …], one per strength"""
+    """The few-shot probe in closed form: W = (X'X + 1/C)^-1 X'Y, Y in {-1, 1}.  -> [one Linear per strength]"""
     X, mean, deviation = standardized(features, standardize)
     Y = 2 * np.eye(K)[classes] - 1                                              # (n, K)
     axes, squares = principal_axes(X)
@@ -131,35 +138,35 @@ def ridge(features: np.ndarray, classes: np.ndarray, K: int, strengths: Sequence
 
 def logistic(features: np.ndarray, classes: np.ndarray, K: int, strengths: Sequence[float], standardize: bool = True,
              tolerance: float = 1e-6) -> list[Linear]:
-    """Multinomial logistic regression.  -> [Linear, …], one per strength"""
+    """Fit multinomial logistic regression.  -> [one Linear per strength]"""
     X, mean, deviation = standardized(features, standardize)
     return [_rescaled(kernel, bias, mean, deviation)
             for kernel, bias in logistic_regression(X, classes, K, strengths, tolerance)]
 
 
-# Each method with the strengths to choose from; the best one should not be the first or the last.
+# {method: (function, strengths to choose from)}. The best strength should be neither the first nor the last.
 METHODS: dict[str, tuple[Callable[..., list[Linear]], tuple]] = {
     "ridge": (ridge, tuple(10.0 ** e for e in range(-6, 5))),
     "logistic": (logistic, tuple(10.0 ** e for e in range(-4, 3)))}
 
 
 def standardized(features: np.ndarray, standardize: bool = True) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """(n, D) -> features with mean 0 and standard deviation 1 (0 where one never varies), means (D,), deviations (D,)
+    """Standardize each feature to mean 0 and standard deviation 1.  (n, D) -> features, means (D,), deviations (D,)
 
-    With standardize False only the means are subtracted, which changes no prediction, because the bias is not
-    regularized.
+    A constant feature becomes 0. If `standardize` is False, only the means are subtracted. The subtraction changes no
+    prediction, because the bias is not regularized.
     """
     mean = features.mean(0)
     deviation = features.std(0) if standardize else np.ones(features.shape[1])
-    # A feature that varies only by rounding counts as one that never varies.
+    # A feature that varies only by rounding errors counts as constant.
     deviation[deviation <= 1e-12 * np.abs(mean)] = np.inf
     return (features - mean) / deviation, mean, deviation
 
 
 def principal_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The principal axes of rows.  (n, D) -> axes (D, R) with orthonormal columns, squared lengths (R,)
+    """The principal axes of the rows of X.  (n, D) -> axes (D, R) with orthonormal columns, squared lengths (R,)
 
-    R is the smaller of n and D. The columns of X @ axes are orthogonal, and X @ axes @ axes' is X.
+    R is the smaller of n and D. The columns of X @ axes are orthogonal. X @ axes @ axes' is equal to X.
     """
     rows = np.linalg.qr(X.T)[0] if len(X) < X.shape[1] else None                # (D, n)
     Z = X if rows is None else X @ rows
@@ -168,21 +175,22 @@ def principal_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _rescaled(kernel, bias, mean, deviation):
-    """The Linear that computes from features what kernel and bias compute from standardized ones."""
+    """Convert the kernel and the bias for standardized features to a Linear for the original features."""
     kernel = kernel / deviation[:, None]
     return Linear(kernel, bias - mean @ kernel)
 
 
 # ---------------------------------------------------------------- the baseline
 
-MOST_BYTES = 1 << 26                      # of a block of cosines and of the indices that sort it, 8 bytes each
+MOST_BYTES = 1 << 26                      # the memory for one block of cosines and their sorting indices
 
 
 def neighbours(features: np.ndarray, classes: np.ndarray, K: int, fold: np.ndarray, k: int = 5) -> np.ndarray:
-    """The class predicted by the k nearest neighbours in the other folds, by cosine similarity.  -> int (n,)
+    """Predict the class of each picture from its k nearest neighbours in the other folds.  -> int (n,)
 
-    A baseline that needs no fitting. The result is the most frequent class among the k neighbours. If several classes
-    are equally frequent, it is the one of them whose neighbour is nearest.
+    The prediction is a baseline that needs no fit. The nearest neighbours are the pictures with the largest cosine
+    similarity. The predicted class is the most frequent class among the k neighbours. If several classes are equally
+    frequent, the class with the nearest neighbour is taken.
 
     >>> features = np.array([[1., 0], [2, 0.1], [0, 1], [0.1, 3]])
     >>> neighbours(features, np.array([0, 0, 1, 1]), 2, fold=np.arange(4), k=1)
@@ -204,7 +212,7 @@ def neighbours(features: np.ndarray, classes: np.ndarray, K: int, fold: np.ndarr
 
 
 def _largest(x, k):
-    """The indices of the k largest numbers of each row, the largest first.  (n, m) -> int (n, k)"""
+    """The indices of the k largest numbers in each row, with the largest number first.  (n, m) -> int (n, k)"""
     indices = np.argpartition(x, -k, axis=1)[:, -k:]
     order = np.argsort(-np.take_along_axis(x, indices, 1), axis=1, kind="stable")
     return np.take_along_axis(indices, order, 1)

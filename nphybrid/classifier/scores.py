@@ -1,4 +1,4 @@
-"""How many answers are correct, the interval of that share, and confusion matrices."""
+"""The accuracy of answers, the interval of an accuracy, and confusion matrices."""
 import math
 import os
 from collections.abc import Sequence
@@ -11,16 +11,17 @@ from ..explain.drawing import INK, MARGIN, SMALL, Scale
 from ..tensorfile import write_atomically
 from ..text import printable, table
 
-# 95 % of the normal distribution are within this many standard deviations.
+# 95 % of a normal distribution is within Z95 standard deviations of the mean.
 Z95 = 1.959963984540054
-MOST_IN_TEXT, MOST_NAMED = 12, 60         # classes of a matrix as text, and of a picture with their names
-CELL = 88                                 # dots of a cell that has room for a number
+MOST_IN_TEXT, MOST_NAMED = 12, 60         # the most classes in a table, and in a picture with names
+CELL = 88                                 # the side of a cell with space for a number, in dots
 
 
 def interval(right: int, count: int) -> tuple[float, float]:
-    """The interval (low, high) of the share of correct answers, with 95 % confidence.  right of `count` are correct
+    """The 95 % confidence interval (low, high) of an accuracy: `right` of `count` answers are correct.
 
-    Wilson 1927, "Probable inference, the law of succession, and statistical inference". It also holds near 0 and 1.
+    Wilson 1927, "Probable inference, the law of succession, and statistical inference". The interval is also valid for
+    an accuracy near 0 or 1.
 
     >>> [round(end, 4) for end in interval(8536, 10_000)]
     [0.8465, 0.8604]
@@ -36,14 +37,14 @@ def interval(right: int, count: int) -> tuple[float, float]:
 
 
 def accuracy_fields(right: int, count: int) -> dict:
-    """The fields in JSON of `right` correct answers out of `count`: both numbers, the accuracy and its interval."""
+    """The JSON fields of an accuracy: `right` correct answers, `count` answers, their quotient, and its interval."""
     low, high = interval(right, count)
     return {"right": int(right), "count": int(count), "accuracy": right / count if count else None, "low": low,
             "high": high}
 
 
 def accuracy_text(right: int, count: int) -> str:
-    """The share of correct answers and its interval, as text.
+    """A text with the share of correct answers and its interval, in percent.
 
     >>> accuracy_text(8536, 10_000)
     '85.36 % (84.65 to 86.04)'
@@ -53,9 +54,10 @@ def accuracy_text(right: int, count: int) -> str:
 
 
 def confusion(classes: np.ndarray, answers: np.ndarray, K: int) -> np.ndarray:
-    """The confusion matrix.  Row i, column j: the number of pictures of class i for which the model answered j.
+    """The confusion matrix of answers.  -> int (K, K)
 
-    classes, answers: int (n,); K: the number of classes.  -> int (K, K)
+    Row i, column j is the number of pictures of class i for which the model answered j. `classes` and `answers` are
+    int arrays (n,). `K` is the number of classes.
 
     >>> confusion(np.array([0, 0, 1]), np.array([0, 1, 1]), 2)
     array([[1, 1],
@@ -65,35 +67,40 @@ def confusion(classes: np.ndarray, answers: np.ndarray, K: int) -> np.ndarray:
 
 
 def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
-    """A confusion matrix as text: a row per class, a column per answer; of many classes, only the most frequent
-    mistakes."""
+    """A confusion matrix as text, with a row per class and a column per answer.
+
+    If there are many classes, the text lists only the most frequent mistakes.
+    """
     names = [printable(name, 24) for name in names]
     if len(names) <= MOST_IN_TEXT:
         cells = [["", *names]]
         for name, row in zip(names, matrix):
             cells.append([name, *(f"{n:,}" if n else "." for n in row)])
-        return f"rows: the true class; columns: the answer\n{table(cells, '<' + '>' * len(names))}"
+        return f"Each row is a true class. Each column is an answer.\n{table(cells, '<' + '>' * len(names))}"
     mistakes = [(-matrix[i, j], i, j) for i, j in zip(*np.nonzero(matrix)) if i != j]
-    cells = [(names[i], "for", names[j], f"{-n:,}", f"of {matrix[i].sum():,}")
+    cells = [(names[i], "taken for", names[j], f"{-n:,}", f"of {matrix[i].sum():,}")
              for n, i, j in sorted(mistakes)[:MOST_IN_TEXT]]
-    return "most often taken\n" + table(cells, "<<<>>") if cells else "no mistakes"
+    return "The most frequent mistakes:\n" + table(cells, "<<<>>") if cells else "no mistakes"
 
 
 def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> Any:
-    """A confusion matrix as a sheet at 300 dots per inch, each row in shares of its class.  -> Pillow picture"""
+    """Draw a confusion matrix as a sheet at 300 dots per inch.  -> Pillow picture
+
+    Each row shows the answers for one class, as shares of the class.
+    """
     K = len(names)
     right, count = int(np.trace(matrix)), int(matrix.sum())
     names = [printable(name, 24) for name in names] if K <= MOST_NAMED else [""] * K
     cell = CELL if K <= 24 else max(24 * CELL // K, 4)
-    room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # for the longest name
+    room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # dots for the longest name
     left, side = MARGIN + 60 + room, K * cell
-    caption = (f"{right:,} of {count:,} right: {accuracy_text(right, count)}. Each row is one class, and shows what "
-               "its pictures were taken for.")
+    caption = (f"{right:,} of {count:,} pictures are classified correctly: {accuracy_text(right, count)}. Each row "
+               "shows the answers for the pictures of one class.")
     page, top = drawing.sheet(title, caption, max(left + side + 2 * MARGIN, 1100), side + room + 360)
     box = drawing.placed(left, top + room + 60, (side, side))
     shares, scale = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), Scale(0, 1, power=0.5)
     drawing.show_map(page, shares, scale, box)
-    drawing.write_upwards(page, MARGIN + 10, box[1] + side // 2, "what it is")
+    drawing.write_upwards(page, MARGIN + 10, box[1] + side // 2, "the true class")
     drawing.write(page, left + side // 2, top - 20, "the answer", anchor="ma")
     for k, name in enumerate(names):
         middle = k * cell + cell // 2
@@ -107,7 +114,7 @@ def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> A
 
 
 def _write_shares(page, shares, box):
-    """Write the percentage into each cell that is not 0: light text on dark cells, dark text on light ones."""
+    """Write the percentage into each cell that is not 0, with light text on dark cells and dark text on light cells."""
     for i, j in zip(*np.nonzero(shares)):
         text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
         x, y = box[0] + j * CELL + CELL // 2, box[1] + i * CELL + CELL // 2

@@ -1,4 +1,4 @@
-"""Your own classes: from pictures or features with labels to a head, and a report of its accuracy."""
+"""Fit a head for your own classes to pictures or features with labels, and report the accuracy."""
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 
@@ -16,11 +16,12 @@ from .classes import in_order
 def features_of(model: Model, digest: str, sources: Iterable, batch: int = 8,
                 watched: Callable[[Iterable[run.Row]], Iterable[run.Row]] = lambda rows: rows
                 ) -> tuple[Features, dict]:
-    """The features that a model's classifier reads.  -> Features of the pictures that could be read, {position: error}
+    """Compute the features that the classifier of a model reads.
 
-    digest: SHA-256 of the model's file, `checkpoint.sha256`, which a head keeps. sources: as from `find_pictures`.
-    watched: a function from rows to the same rows, for progress. Raises ValueError for a model without an image
-    processor.
+    `digest` is the SHA-256 of the model's file, from `checkpoint.sha256`. A head stores this digest. `sources` are
+    pictures, as `find_pictures` returns them. `watched` is a function that returns the rows unchanged, and may show
+    progress. Returns the Features of the pictures that could be read, and {position: error} of all other pictures.
+    Raises ValueError for a model without an image processor.
     """
     prepare, extractor = run.preparer_and_extractor(model)
     good, errors = [], {}
@@ -34,9 +35,10 @@ def features_of(model: Model, digest: str, sources: Iterable, batch: int = 8,
 
 
 def readable_names(names: Sequence[str], errors: Container[int] = ()) -> list[str]:
-    """The classes of the pictures that could be read.  names: that of each picture; errors: positions of the others
+    """The classes of the pictures that could be read.
 
-    Raises ValueError if there is only one class, and for classes of which fewer than two pictures could be read.
+    `names` holds the class of each picture. `errors` holds the positions of the pictures that could not be read. Raises
+    ValueError if there is only one class, and for a class with fewer than two pictures that could be read.
 
     >>> readable_names(["cat", "cat", "dog", "cat", "dog"], {1: "is empty"})
     ['cat', 'dog', 'cat', 'dog']
@@ -49,14 +51,16 @@ def readable_names(names: Sequence[str], errors: Container[int] = ()) -> list[st
 
 def fit_head(features: Features, names: Sequence[str], method: str = "logistic", folds: int = 5, seed: int = 0,
              neighbours: int = 5) -> tuple[Head, dict]:
-    """A head for features of pictures whose classes are known, and its report as JSON.
+    """Fit a head to the features of pictures with known classes.  Returns the head, and a report as JSON.
 
-    features: one vector per picture. names: the class of each. method: "logistic" or "ridge". folds: of
-    cross-validation, at most one per picture. neighbours: how many the baseline uses. Raises ValueError for features
-    that are not vectors, and for classes of fewer than two pictures.
+    `features` holds one vector per picture. `names` holds the class of each picture. `method` is "logistic" or "ridge".
+    `folds` is the number of folds of the cross-validation. There is at most one fold per picture. `seed` is the seed of
+    the random folds. `neighbours` is the number of neighbours in the baseline. Raises ValueError for features that are
+    not vectors, and for a class with fewer than two pictures.
 
-    The report's accuracy is that of cross-validation: each picture is classified by a classifier that was not fitted
-    to it. The strength is chosen by the same accuracy, which makes it slightly optimistic.
+    The report contains the accuracy of the cross-validation. Each picture is classified by a classifier that was fitted
+    without this picture. The strength of the regularization is chosen for the best accuracy, so the reported accuracy
+    is slightly too high.
 
     >>> values = np.random.default_rng(0).normal(size=(20, 3)) + 4 * np.eye(3)[np.arange(20) % 2]
     >>> features = Features(values, list("abcdefghijklmnopqrst"), "", "norm", "token")
@@ -85,14 +89,15 @@ def _accuracy(answers, classes):
 
 
 def text(report: dict) -> str:
-    """A report of `fit_head` as text."""
+    """The report of `fit_head` as text."""
     right, nearest = report["accuracy"], report["neighbours"]
     tried = [row["strength"] for row in report["strengths"]]
-    edge = ", the end of those that were tried" if report["strength"] in (tried[0], tried[-1]) else ""
+    edge = "; C is at an end of this range" if report["strength"] in (tried[0], tried[-1]) else ""
     return "\n".join([
-        f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features; each "
-        f"classified by a classifier that was fitted to the other folds of {report['folds']}",
+        f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features. "
+        f"Cross-validation with {report['folds']} folds: each fold is classified by a classifier that was fitted to "
+        "the other folds.",
         f"{report['method']:20}  {scores.accuracy_text(right['right'], right['count'])}  C = {report['strength']:g}, "
-        f"of {tried[0]:g} to {tried[-1]:g}{edge}",
+        f"chosen from {tried[0]:g} to {tried[-1]:g}{edge}",
         f"{nearest['k']:2} nearest neighbours  {scores.accuracy_text(nearest['right'], nearest['count'])}", "",
         scores.confusion_table(np.array(report["confusion"]), report["labels"])])

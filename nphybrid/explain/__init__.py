@@ -1,16 +1,17 @@
-"""What happens inside a network when it reads a picture, as an interactive page and as figures.
+"""Shows the inside of a network that reads a picture, as an interactive page and as figures.
 
-    measures      rollout, attention distance, position similarity, logit lens, occlusion
-    colours       colour scales that readers with a colour-vision deficiency can read
+`measures` computes rollout, attention distance, position similarity, the logit lens and occlusion.
+`colours` has colour scales that readers with a colour-vision deficiency can read.
 
-    page          the interactive page: `nphybrid explain`
-    scene         the facts and arrays of the page, from one forward pass
-    sentences     the sentences of the page that depend on the network
-    source        Python source as HTML
-    page.html, page.css, *.js    the frame of the page, and the scripts that its steps share
-    steps/        one step each: its text (.html), and what it draws and how it reacts (.js)
+`page` writes the interactive page of `nphybrid explain`.
+`scene` collects the facts and arrays of the page in one forward pass.
+`sentences` writes the sentences of the page that depend on the network.
+`source` shows Python source as HTML.
+`page.html` and `page.css` are the frame and the style of the page.
+`*.js` are scripts that all steps of the page share.
+`steps` has two files for each step of the page: the text (.html) and the script (.js).
 
-    figures       seven figures at print quality, one function each: `nphybrid figures`
-    drawing       sheets, text, maps, colour bars and axes, for print
-    reading       what the figures need of a picture and of a forward pass
+`figures` draws the seven figures of `nphybrid figures` at print quality.
+`drawing` draws sheets, text, maps, colour bars and axes for print.
+`reading` prepares the picture, the states and the token that a figure shows.
 """

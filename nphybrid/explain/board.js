@@ -6,7 +6,8 @@ const element = (tag, attributes = {}, ...children) => {
   return node;
 };
 
-// Draws a node again after each choice. A node that is not visible is drawn when it becomes visible, or is printed.
+// Draws a node again after each choice.
+// A node outside the window is drawn when it becomes visible, or when the page is printed.
 const onVisibility = new Map();
 const observer = new IntersectionObserver(
   (entries) => entries.forEach(({ target, isIntersecting }) => onVisibility.get(target)(isIntersecting)),
@@ -27,12 +28,12 @@ function drawWhenVisible(node, draw) {
   addEventListener("beforeprint", draw);
 }
 
-// A canvas divided into cells. Its height follows from its width and aspect.
+// A canvas that is divided into cells. The height of the canvas is its width divided by `aspect`.
 //   cells()                               [rows, columns]
-//   span()                                [down, across]: the share of the canvas that the cells cover; more than 1
-//                                         if the canvas cuts the last ones
-//   paint(context, width, height, cell)   draws, in CSS pixels; cell = [height, width] of one
-//   touch(row, column)                    is called for a cell that the pointer or a key reaches
+//   span()                                [down, across]: the shares of the canvas that the cells cover
+//                                         A share above 1 means that the canvas cuts the last cells.
+//   paint(context, width, height, cell)   draws in CSS pixels; `cell` is the [height, width] of a cell
+//   touch(row, column)                    is called when the pointer or a key reaches a cell
 //   where()                               [row, column] of the chosen cell
 //   alt()                                 the alternative text
 function board(canvas, { cells, span = () => [1, 1], aspect = cells()[1] / cells()[0], paint, touch, where, alt }) {
@@ -71,18 +72,19 @@ function board(canvas, { cells, span = () => [1, 1], aspect = cells()[1] / cells
   });
 }
 
-// An enlarged image shows its pixels as squares; a reduced one is averaged.
+// An enlarged image shows its pixels as squares. The pixels of a reduced image are averaged.
 function drawImage(context, image, x, y, width, height) {
   context.imageSmoothingEnabled = image.width > width;
   context.imageSmoothingQuality = "high";
   context.drawImage(image, x, y, width, height);
 }
 
-// An image of one pixel per cell, drawn over the cells.
+// Draws an image over the cells, with one pixel of the image for each cell.
 const drawCells = (context, image, [height, width]) =>
   drawImage(context, image, 0, 0, image.width * width, image.height * height);
 
-// A frame around a cell, at least 5 pixels wide and high. White frames are solid, all others dashed.
+// Draws a frame around a cell. The frame is at least 5 pixels wide and high.
+// A white frame has solid lines. A frame in any other colour has dashed lines.
 function frame(context, row, column, cell, ink = "#ffffff") {
   const [height, width] = cell.map((side) => Math.max(side, 5));
   const [top, left] = [(row + 0.5) * cell[0] - height / 2, (column + 0.5) * cell[1] - width / 2];
@@ -96,7 +98,8 @@ function frame(context, row, column, cell, ink = "#ffffff") {
   context.setLineDash([]);
 }
 
-// The photograph, darkened: the smaller the value of a cell, the darker. The largest is not darkened.
+// Draws the photograph, and darkens the cells that have small values.
+// The cell with the largest value is not darkened.
 function drawDimmed(context, width, height, values, columns, cell) {
   drawImage(context, photographImage, 0, 0, width, height);
   const most = largest(values) || 1;
@@ -106,7 +109,8 @@ function drawDimmed(context, width, height, values, columns, cell) {
   });
 }
 
-// Many small pictures in one canvas, `across` in a row. chosenTile() is the index of the chosen one, or -1.
+// Many small pictures in one canvas, with `across` pictures in each row.
+// `chosenTile()` is the index of the chosen picture, or -1 if no picture is chosen.
 function tiles(canvas, { count, across, aspect = 1, tile, touch, chosenTile, alt }) {
   const rows = Math.ceil(count / across);
   const place = (i) => [Math.floor(i / across), i % across];
@@ -126,7 +130,7 @@ function tiles(canvas, { count, across, aspect = 1, tile, touch, chosenTile, alt
   });
 }
 
-// Numbers as a strip of colours. chosen[choice] is the index of the chosen one.
+// Numbers as a strip of colours. `chosen[choice]` is the index of the chosen number.
 function strip(canvas, { length, lines = 1, values, ends = () => signed(largest(values())), choice, alt }) {
   const across = Math.ceil(length / lines);
   const place = () => [Math.floor(chosen[choice] / across), chosen[choice] % across];
@@ -145,7 +149,7 @@ function strip(canvas, { length, lines = 1, values, ends = () => signed(largest(
   });
 }
 
-// A colour bar with the numbers of its ends; ends() returns [low, high, scale].
+// A colour bar with a number at each end. `ends()` returns [low, high, scale].
 function legend(node, ends, unit = (value) => formatted(value)) {
   const [left, bar, right] = [element("span"), element("i"), element("span")];
   node.append(left, bar, right);
@@ -156,12 +160,13 @@ function legend(node, ends, unit = (value) => formatted(value)) {
   });
 }
 
-// Keeps a node's text current.  text() returns HTML, so it must not contain anything that comes from a file.
+// Updates the text of a node after each choice.
+// `text()` returns HTML, so the result must not contain text from a file.
 function showText(node, text) {
   let current = "";
   views.push(() => {
     const next = text();
-    if (next === current) return; // a screen reader would read the same text again
+    if (next === current) return; // otherwise a screen reader reads an unchanged text again
     node.innerHTML = current = next;
   });
 }

@@ -1,4 +1,4 @@
-// Tokens and the cells of the picture that they stand for.
+// Tokens, and the cells of the picture that the tokens represent.
 const grid = stepFacts.tokens ? stepFacts.tokens.grid : [1, 1];
 const first = stepFacts.tokens ? stepFacts.tokens.class : 0; // the index of the first cell's token
 const cellOf = (token) => [Math.floor((token - first) / grid[1]), (token - first) % grid[1]];
@@ -9,14 +9,15 @@ const nameOf = (token) => {
   return `token ${token} (row ${row}, column ${column})`;
 };
 
-// The share of the picture that rows x columns of cells cover. It is below 1 if no cell covers the last pixels, and
-// above 1 if the last cells reach into the padding.
+// The [down, across] shares of the picture that rows x columns of cells cover.
+// A share is below 1 if no cell covers the last pixels.
+// A share is above 1 if the last cells reach into the padding.
 const coverage = ([rows, columns], [height, width]) => [
   (rows * height) / stepFacts.photograph.shape[0],
   (columns * width) / stepFacts.photograph.shape[1],
 ];
 
-// A board of all cells over the picture; chosen[choice] is the token of the chosen cell.
+// Makes a board of all cells, on top of the picture. `chosen[choice]` is the token of the chosen cell.
 function cellBoard(canvas, choice, { paint, alt }) {
   const at = () => cellOf(Math.max(chosen[choice], first));
   board(canvas, {

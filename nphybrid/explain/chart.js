@@ -7,15 +7,15 @@ const svg = (tag, attributes = {}, content = "") => {
   return node;
 };
 
-// Axes in an <svg>, drawn again when its width changes.
+// Draws axes in an <svg>, and draws the axes again when the width of the <svg> changes.
 //   ratio                 height / width
 //   highest               the value at the top
 //   ticks                 values that get a line and a number
 //   count                 the number of steps on the horizontal axis
-//   offset                where the first step is: 0 at the edge, 0.5 half a step from it
+//   offset                the distance between the edge and the first step, in steps
 //   axisName              the text below the horizontal axis
 //   strong()              the step whose number is bold
-//   content(x, y, edges)  draws into the axes; edges = [left, right, upper, lower]
+//   content(x, y, edges)  draws between the axes; `edges` are [left, right, upper, lower]
 function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, content }) {
   const draw = () => {
     const width = node.clientWidth;

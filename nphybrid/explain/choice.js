@@ -1,5 +1,6 @@
-// What the reader has chosen. There is one choice for the whole page: when one picture changes it, all are drawn again.
-// A pointer that moves over a picture previews a choice; a click, a tap or a key makes it.
+// The current choice of the reader. All pictures of the page share this choice.
+// When one picture changes the choice, all pictures are drawn again.
+// A pointer that moves over a picture previews a choice. A click, a tap or a key makes a choice.
 const chosen = { pixel: 0, channel: 0, at: 0, stage: 0, map: 0, place: [0.5, 0.5], dimension: 0, number: 0 };
 Object.assign(chosen, { token: 0, key: 0, layer: 0, head: 0, depth: 0 });
 const committed = { ...chosen };
@@ -22,7 +23,7 @@ function redraw() {
   });
 }
 
-// `point(event)` chooses what lies under the pointer.
+// `point(event)` makes a choice at the place of the pointer.
 function onPointer(node, point) {
   const preview = (event) => {
     previewing = true;
@@ -38,7 +39,7 @@ function onPointer(node, point) {
   node.addEventListener("click", point);
 }
 
-// `move(down, right)` is called for an arrow key, Home or End.
+// `move(down, right)` is called when the reader presses an arrow key, Home or End.
 function onArrowKeys(target, move) {
   const moves = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] };
   Object.assign(moves, { Home: [0, -Infinity], End: [0, Infinity] });

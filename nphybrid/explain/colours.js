@@ -7,14 +7,15 @@ const KEY = "#ffd166"; // the frame of the key; the frame of the query is white
 const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 const scales = { sequential: stops("sequential"), diverging: stops("diverging") };
 
-// As colours.coloured in Python: linear between stops. Numbers beyond low and high get the colours of the ends.
+// The colour of a number, as in colours.py. Between two stops of the scale, the colour is interpolated.
+// A number below `low` gets the first colour of the scale. A number above `high` gets the last colour.
 function colour(value, low, high, scale) {
   const place = clamp((value - low) / (high - low || 1), 0, 1) * (scale.length - 1);
   const i = Math.min(Math.floor(place), scale.length - 2);
   return scale[i].map((c, k) => Math.round(c + (place - i) * (scale[i + 1][k] - c)));
 }
 
-// For whole maps: the colours of a scale in a table of 1,024, four bytes each.
+// A table with 1,024 colours of a scale, for whole maps. Each colour takes four bytes.
 const tables = new Map();
 const packColour = ([red, green, blue]) => (255 << 24) | (blue << 16) | (green << 8) | red;
 function tableOf(scale) {
@@ -27,13 +28,13 @@ function tableOf(scale) {
   return tables.get(scale);
 }
 
-// [low, high, scale]. Magnitudes go from dark to light, signed numbers from blue over white to orange.
-// Both scales end at the largest absolute value.
+// Each function returns [low, high, scale]. The scale ends at the largest absolute value.
+// Magnitudes get colours from dark to light. Signed numbers get colours from blue over white to orange.
 const magnitudes = (values) => [0, largest(values), scales.sequential];
 const signed = (most) => [-most, most, scales.diverging];
 const range = (values) => (values.some((value) => value < 0) ? signed(largest(values)) : magnitudes(values));
 
-// A canvas with one pixel per number; `colourAt(i)` is the packed colour of the i-th.
+// A canvas with one pixel per number. `colourAt(i)` is the packed colour of number i.
 function raster(rows, columns, colourAt) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [columns, rows];

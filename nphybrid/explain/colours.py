@@ -1,8 +1,8 @@
 """Two colour scales and a palette that readers with a colour-vision deficiency can read, also in print.
 
-`SEQUENTIAL`, for magnitudes, goes from dark to light: viridis, by Stéfan van der Walt and Nathaniel Smith (CC0).
-`DIVERGING`, for signed numbers, goes from blue (negative) over white to orange (positive): the hues of Okabe and
-Ito's palette, darker at the ends.
+`SEQUENTIAL` is for magnitudes and goes from dark to light. `SEQUENTIAL` is viridis, by Stéfan van der Walt and
+Nathaniel Smith (CC0). `DIVERGING` is for signed numbers and goes from blue (negative) over white to orange (positive).
+`DIVERGING` has the hues of Okabe and Ito's palette, and darker ends.
 """
 import numpy as np
 
@@ -10,17 +10,19 @@ SEQUENTIAL = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a88
               "fde725")
 DIVERGING = ("023858", "0a5a94", "0072b2", "56a5d3", "a9d2ea", "ffffff", "f8cf9f", "ec9d52", "d55e00", "a04400",
              "6b2c00")
-# After Okabe and Ito 2008; each has a contrast of at least 3 : 1 on white.
+# Based on the palette of Okabe and Ito (2008). Each colour has a contrast of at least 3 : 1 on white.
 CATEGORIES = ("0072b2", "d55e00", "00875f", "aa4499", "555555")
 
 
 def rgb(colour: str) -> tuple[int, ...]:
-    """"ff8000" -> (255, 128, 0)"""
+    """The red, green and blue of a colour with six hexadecimal digits.  "ff8000" -> (255, 128, 0)"""
     return tuple(bytes.fromhex(colour))
 
 
 def coloured(x: np.ndarray, low: float, high: float, scale: tuple = SEQUENTIAL) -> np.ndarray:
-    """Numbers as colours; numbers beyond low and high get the colours of the ends.  (...) -> (..., 3) uint8
+    """The colours of numbers on a scale from `low` to `high`.  (...) -> (..., 3) uint8
+
+    A number below `low` gets the first colour of the scale. A number above `high` gets the last colour.
 
     >>> coloured(np.array([-1., 0, 1]), -1, 1, DIVERGING).tolist()
     [[2, 56, 88], [255, 255, 255], [107, 44, 0]]

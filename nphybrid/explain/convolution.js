@@ -1,4 +1,4 @@
-// The first convolution. The page computes it from the pixels and the standardized filters.
+// The first convolution. The page computes the responses from the pixels and the standardized filters.
 let computed;
 function convolution() {
   if (computed) return computed;
@@ -8,7 +8,8 @@ function convolution() {
   const size = taps * taps * channels;
   const weights = Float32Array.from({ length: count * size }, (_, i) => numbers.filters.at(i));
 
-  // The index into pixelValues of a tap of the filter at a cell; null in the padding, which is 0.
+  // The index into pixelValues for one tap of a filter at one cell.
+  // The index is null in the padding, where all values are 0.
   const pixel = (row, column, tap) => {
     const y = 2 * row - stepFacts.stem.padding[0] + Math.floor(tap / taps);
     const x = 2 * column - stepFacts.stem.padding[1] + (tap % taps);
@@ -41,7 +42,8 @@ function convolution() {
     const values = map(filter, step);
     return heatMap(values, Math.ceil(rows / step), Math.ceil(columns / step), signed(largest(values)));
   };
-  // The weights of a filter as a picture: grey is 0, and the largest absolute weight is 0 or 255.
+  // The weights of a filter as a picture. A weight of 0 is grey.
+  // The largest absolute weight gets the byte 0 or 255.
   const filter = (i) => {
     const most = largest(weights.subarray(i * size, (i + 1) * size));
     const byte = (tap, c) => {

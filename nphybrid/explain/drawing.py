@@ -1,7 +1,7 @@
-"""Drawing for print with Pillow alone: sheets, text, maps, colour bars and axes, at 300 dots per inch.
+"""Draw sheets, text, maps, colour bars and axes for print, at 300 dots per inch, with Pillow alone.
 
-Places are (x, y) and boxes (left, top, right, bottom), in dots from the upper left corner of a sheet. A box does not
-contain its row `bottom` and its column `right`. Sizes of text are in dots, too: 36 dots are 8.6 points.
+A place is (x, y), and a box is (left, top, right, bottom). All coordinates are dots from the upper left corner of a
+sheet. A box does not contain the row `bottom` and the column `right`. Text sizes are in dots: 36 dots are 8.6 points.
 """
 import functools
 import math
@@ -15,15 +15,16 @@ from .colours import SEQUENTIAL, coloured
 
 DPI = 300
 MARGIN = 70
-SIDE, GUTTER, COLUMN = 440, 80, 700       # width of a photograph beside a figure, between columns, of three columns
+SIDE, GUTTER, COLUMN = 440, 80, 700       # widths of a photograph, of a gap and of a column
 TITLE, TEXT, SMALL = 56, 36, 30
 INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
 
 
 class Scale(NamedTuple):
-    """A colour scale: low gets the first colour, high the last.
+    """A colour scale from the number `low` (first colour) to the number `high` (last colour).
 
-    The fraction of the way from low to high is raised to `power`: a power below 1 makes small numbers easier to see.
+    The position of a number on the scale, from 0 to 1, is raised to `power`. A power below 1 makes small numbers easier
+    to see.
     """
     low: float
     high: float
@@ -42,7 +43,7 @@ def painted(x: np.ndarray, scale: Scale) -> np.ndarray:
 
 
 def rounded_up(x: float) -> float:
-    """The end of a scale: the smallest of some round numbers that is at least x; 1 for 0.
+    """The smallest round number that is at least x, for the end of a scale.  For x = 0 the result is 1.
 
     >>> [rounded_up(x) for x in (0, 0.0181, 0.41, 7, 96)]
     [1.0, 0.02, 0.5, 7.0, 100.0]
@@ -57,7 +58,10 @@ def rounded_up(x: float) -> float:
 # ---------------------------------------------------------------- sheets and text
 
 def sheet(title, caption, width, height):
-    """A white page with a title, a caption, and `height` dots of space below.  -> the page, y of that space"""
+    """Make a white page with a title, a caption, and `height` dots of space below the caption.
+
+    Returns the page, and the y at which the space below the caption begins.
+    """
     title_lines = wrapped(title, TITLE, width - 2 * MARGIN)
     caption_lines = wrapped(caption, TEXT, width - 2 * MARGIN)
     top = MARGIN + 75 * len(title_lines) + 50 * len(caption_lines) + 65
@@ -77,19 +81,25 @@ def trimmed(page):
 
 @functools.cache
 def font(size):
-    """Aileron, which Pillow contains.  Raises ImportError if Pillow was built without FreeType."""
+    """The font Aileron from Pillow, in the given size.  Raises ImportError if Pillow was built without FreeType."""
     return ImageFont.load_default(size)
 
 
 @functools.cache
 def glyphs():
-    """The characters that the font can draw.  Pillow contains a part of Aileron; all other characters are a box."""
+    """The characters that the font can draw.
+
+    Pillow contains only a part of the font Aileron. Pillow draws each missing character as a box.
+    """
     box = bytes(font(40).getmask("\U0010fffd"))
     return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
 
 
 def drawable(words):
-    """A text in the characters of the font.  Letters lose accents that it lacks; what is still missing becomes "?".
+    """Replace all characters that the font lacks.
+
+    A letter with an accent that the font lacks becomes the plain letter. A missing character without a plain letter
+    becomes "?".
 
     >>> drawable("Café, 8 × 8 – 猫")
     'Cafe, 8 x 8 - ?'
@@ -100,13 +110,16 @@ def drawable(words):
 
 
 def write(page, x, y, words, size=TEXT, colour=INK, anchor="la"):
-    """Draw a line of text.  anchor: Pillow's, first l, m or r (left, middle, right), then a, m or s (top, middle,
-    baseline)."""
+    """Draw a line of text.
+
+    `anchor` has two letters, as in Pillow. The first letter is l, m or r for the left, the middle or the right. The
+    second letter is a, m or s for the top, the middle or the baseline.
+    """
     ImageDraw.Draw(page).text((x, y), drawable(words), colour, font(size), anchor)
 
 
 def write_upwards(page, x, y, words, size=TEXT, colour=INK):
-    """Draw a line of text that runs upwards, with its middle at (x, y)."""
+    """Draw a line of text that runs upwards and has its middle at (x, y)."""
     words = drawable(words)
     left, top, right, bottom = font(size).getbbox(words)
     mask = Image.new("L", (right - left, bottom - top))
@@ -121,7 +134,7 @@ def length(words, size):
 
 
 def wrapped(words, size, width):
-    """A text in lines of at most `width` dots; a longer word is not broken.
+    """Break a text into lines of at most `width` dots.  A word that is longer than `width` gets a line of its own.
 
     >>> wrapped("the class token reads cells", 36, 300)
     ['the class token', 'reads cells']
@@ -139,30 +152,37 @@ def wrapped(words, size, width):
 # ---------------------------------------------------------------- maps and pictures
 
 def whole_factor(cells, room):
-    """The largest whole factor by which (rows, columns) of cells still fit into (height, width); at least 1."""
+    """The largest whole number of dots per cell at which all cells fit into `room`.
+
+    `cells` is (rows, columns), and `room` is (height, width) in dots. If the cells do not fit at all, the result is 1.
+    """
     return max(min(n // m for n, m in zip(room, cells)), 1)
 
 
 def fitted(size, room):
-    """The largest (height, width) with the aspect ratio of `size` that fits into `room`, (height, width)."""
+    """The largest (height, width) that fits into `room` and has the aspect ratio of `size`.
+
+    `size` and `room` are (height, width).
+    """
     factor = min(room[0] / size[0], room[1] / size[1])
     return tuple(max(round(n * factor), 1) for n in size)
 
 
 def placed(left, top, size):
-    """The box of a size (height, width) with its upper left corner at (left, top)."""
+    """The box with the upper left corner (left, top) and the size (height, width)."""
     return left, top, left + size[1], top + size[0]
 
 
 def grid(page, left, top, down, across, size, gap=10):
-    """A grid of boxes of one size (height, width), with a number beside each row and above each column.
+    """Make a grid of equal boxes, and write a number beside each row and above each column.
 
-    down, across: the name of the rows and columns, and their numbers: ("layer", range(12)). -> {(row, column): box}
+    `size` is the (height, width) of each box. `down` is the name of the rows and their numbers, such as
+    ("layer", range(12)). `across` is the name of the columns and their numbers. Returns {(row, column): box}.
     """
     left, top, (height, width) = left + 110, top + (100 if across[0] else 50), size
     boxes = {(row, column): placed(left + j * (width + gap), top + i * (height + gap), size)
              for i, row in enumerate(down[1]) for j, column in enumerate(across[1])}
-    # Small boxes do not all get a number, so that the numbers do not overlap.
+    # If the boxes are small, only some rows and columns get a number, so that the numbers do not overlap.
     for row in down[1][::math.ceil(40 / (height + gap))]:
         box = boxes[row, across[1][0]]
         write(page, left - 18, (box[1] + box[3]) // 2, str(row), SMALL, INK, "rm")
@@ -177,7 +197,11 @@ def grid(page, left, top, down, across, size, gap=10):
 
 
 def show(page, colours, box):
-    """Fill a box with a picture.  (H, W, 3)   Pixels enlarged 4 times or more are sharp rectangles, others smoothed."""
+    """Fill a box with a picture (H, W, 3).
+
+    A picture that is enlarged 4 times or more shows its pixels as sharp rectangles. A picture that is enlarged less is
+    smoothed.
+    """
     width, height = box[2] - box[0], box[3] - box[1]
     sharp = width >= 4 * colours.shape[1]
     method = Image.Resampling.NEAREST if sharp else Image.Resampling.LANCZOS
@@ -185,27 +209,27 @@ def show(page, colours, box):
 
 
 def show_map(page, x, scale, box):
-    """Fill a box with the colours of numbers, and draw a thin frame around it.  (rows, columns)"""
+    """Fill a box with the colours of numbers (rows, columns), and draw a thin frame around the box."""
     frame(page, box)
     width, height = box[2] - box[0], box[3] - box[1]
     page.paste(Image.fromarray(painted(x, scale)).resize((width, height), Image.Resampling.NEAREST), box[:2])
 
 
 def frame(page, box, colour=RULE, width=2):
-    """Draw a line around a box, outside it."""
+    """Draw a line around the outside of a box."""
     left, top, right, bottom = box
     ImageDraw.Draw(page).rectangle((left - width, top - width, right + width - 1, bottom + width - 1), None, colour,
                                    width)
 
 
 def outlined(page, box):
-    """Mark a part of a picture in orange and white, visible on light and dark pictures."""
+    """Draw an orange and white line around a box.  The line is visible on light and dark pictures."""
     frame(page, box, "white", 7)
     frame(page, box, "#d55e00", 4)
 
 
 def colour_bar(page, box, scale, words):
-    """Draw the colours of a scale from low to high, with three numbers below and a text above."""
+    """Draw a colour bar, with three numbers below the bar and a text above the bar."""
     left, top, right, bottom = box
     write(page, left, top - 14, words, SMALL, INK, "ls")
     shares = (np.arange(right - left) + 0.5) / (right - left)
@@ -219,14 +243,15 @@ def colour_bar(page, box, scale, words):
 
 
 def below(box, width):
-    """The box of a colour bar below another one."""
+    """The box of a colour bar below another box."""
     return placed(box[0], box[3] + 80, (36, width))
 
 
 def beside(page, top, photograph, place=None, side=None):
-    """Draw a photograph left of a figure.  (H, W, 3) -> its box, y below the text under it
+    """Draw a photograph (H, W, 3) to the left of a figure, and a text below the photograph.
 
-    place: the (row, column) of a cell of `side` pixels that is outlined, or None.
+    `place` is the (row, column) of a cell that gets an outline, or None. The cell has `side` x `side` pixels. Returns
+    the box of the photograph, and the y below the text.
     """
     H, W, _ = photograph.shape
     box = placed(MARGIN, top, fitted((H, W), (2 * SIDE, SIDE)))
@@ -241,8 +266,10 @@ def beside(page, top, photograph, place=None, side=None):
 
 
 def three(title, caption, size, words):
-    """A sheet with space for three pictures of one size (H, W) side by side.  words: {name: the text above it}
-    -> page, {name: box}"""
+    """Make a sheet with space for three pictures of the size (H, W), side by side.
+
+    `words` is {name of a picture: text above the picture}. Returns the page, and {name of a picture: box}.
+    """
     height, width = fitted(size, (1400, COLUMN))
     page, top = sheet(title, caption, 3 * COLUMN + 2 * (GUTTER + MARGIN), height + 300)
     boxes = {}
@@ -255,7 +282,7 @@ def three(title, caption, size, words):
 # ---------------------------------------------------------------- axes
 
 def ticks(high, most=7):
-    """Round numbers from 0 up to `high`, in no more than `most` steps.
+    """The round numbers from 0 to `high` for an axis with at most `most` steps.
 
     >>> ticks(34.5), ticks(3)
     ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
@@ -266,7 +293,11 @@ def ticks(high, most=7):
 
 
 def axes(page, plot, up, along, up_words, along_words):
-    """Draw two axes of a plot with ticks, horizontal lines and names.  up, along: [(number, y)] and [(number, x)]"""
+    """Draw the two axes of a plot with ticks, horizontal lines and names.
+
+    `up` has one (number, y) for each tick of the vertical axis. `along` has one (number, x) for each tick of the
+    horizontal axis.
+    """
     left, top, right, bottom = plot
     draw = ImageDraw.Draw(page)
     for number, y in up:
@@ -281,7 +312,10 @@ def axes(page, plot, up, along, up_words, along_words):
 
 
 def dot(page, x, y, radius, colour="#0072b2"):
-    """Draw a disc with a smooth edge.  Its thin white rim separates overlapping discs.  -> its box"""
+    """Draw a disc with a smooth edge and a thin white rim, which separates overlapping discs.
+
+    Returns the box of the disc.
+    """
     reach = radius + 4
     side = np.arange(-reach, reach + 1)
     away = np.hypot(side[:, None], side)
@@ -293,7 +327,7 @@ def dot(page, x, y, radius, colour="#0072b2"):
 
 
 def level(page, left, right, y, colour=INK, dash=None):
-    """Draw a horizontal line.  dash: the length of its dashes; None draws it solid."""
+    """Draw a horizontal line.  `dash` is the length of a dash, or None for a solid line."""
     left, right, y = round(left), round(right), round(y)
     dash = dash or right - left
     for x in range(left, right, 2 * dash):

@@ -1,14 +1,14 @@
-"""Figures at print quality: a table of names, and one function per figure.
+"""Figures at print quality, with one function per figure.
 
-    filters              the kernels of the stem
-    feature-maps         the outputs of the stem and of each stage
-    position-similarity  the cosines between the learned positions             ViT, figure 7, centre
-    attention            the weights of one query in every layer and head
-    attention-distance   the mean distance of each head                        ViT, figure 7, right
-    rollout              the share of each cell in a token after all layers    ViT, figure 6
-    occlusion            the fall of the score when a square hides the picture
+`filters` shows the kernels of the stem.
+`feature-maps` shows the outputs of the stem and of each stage.
+`position-similarity` shows the cosines between the learned positions (ViT, figure 7, centre).
+`attention` shows the attention weights of one query in every layer and head.
+`attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
+`rollout` shows the share of each cell in a token after all layers (ViT, figure 6).
+`occlusion` shows how much the score falls when a square hides a part of the picture.
 
-Layers are the encoder's blocks. Layers, heads, rows and columns are counted from 0.
+A layer is a block of the encoder. Layers, heads, rows and columns are counted from 0.
 """
 import math
 import os
@@ -28,26 +28,28 @@ from .drawing import COLUMN, GUTTER, INK, MARGIN, QUIET, SIDE, SMALL, Scale
 from .reading import PreparedPicture, attention_weights, cells_to_pixels, find_token, named_states, prepare_picture
 from .scene import cell_size
 
-FILTERS, MAPS = 64, 16                    # the most filters of the stem, and maps of each stage, that are shown
-PLACES = 144                              # the most places of the grey square
+FILTERS, MAPS = 64, 16                    # the largest numbers of filters, and of maps per stage, in a figure
+PLACES = 144                              # the largest number of places of the grey square
 
 
 class Figure(NamedTuple):
-    """One figure, to be printed at 300 dots per inch."""
+    """One figure for print at 300 dots per inch."""
     image: Image.Image                    # RGB
     title: str
     description: str                      # the alternative text
-    boxes: dict                           # {name: (left, top, right, bottom)} of each part of the sheet, in dots
+    boxes: dict                           # {name of a part: (left, top, right, bottom)} on the sheet, in dots
 
 
 def figure(name: str, model, image=None, **options) -> Figure:
-    """Draw a figure.
+    """Draw the figure `name`.
 
-    name: one of FIGURES. model: of any of the package's classes. image: a picture, as `open_picture` takes it; None for
-    filters and position-similarity. options: token, layer and head for attention, token and layer for rollout. A token
-    is "class", "mean" (of all cells) or "row,column"; the default is what the classifier reads. Raises ValueError for a
-    network without the parts that the figure shows, and for options that the figure does not have; PictureError,
-    OSError.
+    `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is a picture, as `open_picture`
+    takes it. The figures filters and position-similarity take no image. The options of the figure attention are token,
+    layer and head. The options of the figure rollout are token and layer. A token is "class", "mean" (of all cells) or
+    "row,column". By default, the figure shows the token that the classifier reads.
+
+    Raises ValueError for a network that lacks the parts for the figure, and for an unknown option. Raises PictureError
+    or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> drawn = figure("position-similarity", ViTHybridModel.from_pretrained(default_model()))
@@ -61,11 +63,11 @@ def figure(name: str, model, image=None, **options) -> Figure:
 
 
 def check_arguments(name: str, image, options) -> None:
-    """Raise ValueError unless the figure exists, has these options, and has an image if it needs one."""
+    """Raise ValueError for an unknown figure, an unknown option, a missing image, or an image that is not needed."""
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}; expected one of {', '.join(FIGURES)}")
     if name in PICTURELESS and image is not None:
-        raise ValueError(f"the figure {name} shows weights only: expected no IMAGE, found {image}")
+        raise ValueError(f"the figure {name} shows only weights: expected no IMAGE, found {image}")
     if name not in PICTURELESS and image is None:
         raise ValueError(f"the figure {name} shows a picture: expected an IMAGE, found none")
     for option in options:
@@ -76,10 +78,10 @@ def check_arguments(name: str, image, options) -> None:
 
 
 def save(figure: Figure, path) -> None:
-    """Write a Figure as a PNG of 300 dots per inch, whole or not at all.
+    """Write a Figure as a PNG of 300 dots per inch, completely or not at all.
 
-    The PNG's text chunks Title and Description hold those of the figure. Raises ValueError for a name that does not end
-    in .png, OSError.
+    The text chunks Title and Description of the PNG hold the title and the description of the figure. Raises ValueError
+    for a name that does not end in .png, and OSError if the file cannot be written.
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{os.fspath(path)}: a figure is written as a PNG; expected a name that ends in .png")
@@ -92,23 +94,24 @@ def save(figure: Figure, path) -> None:
 
 
 def _require(part, name, model, needs):
-    """Raise ValueError unless the network has the part that a figure shows."""
+    """Raise ValueError if the network lacks the part that a figure shows."""
     if not part:
         raise ValueError(f"the figure {name} needs {needs}; this {type(model).__name__} has none")
 
 
-# ---------------------------------------------------------------- of weights
+# ---------------------------------------------------------------- figures of weights
 
 def filters(model):
     """The kernels of the stem as small colour pictures."""
     _require(model.network_config.stem, "filters", model, "the stem convolution of a hybrid or a BiT network")
     kernels = model.learned().stem.conv.transpose(3, 0, 1, 2)
     if kernels.shape[-1] != 3:
-        raise ValueError(f"the figure filters needs a stem with 3 input channels; this one has {kernels.shape[-1]}")
+        raise ValueError("the figure filters needs a stem with 3 input channels; the stem of this "
+                         f"{type(model).__name__} has {kernels.shape[-1]}")
     shown, title = kernels[:FILTERS], "Filters of the stem"
     count = f"{len(shown)}" if len(shown) == len(kernels) else f"The first {len(shown)} of {len(kernels)}"
-    caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue, each standardized to mean 0 and variance 1. "
-               "Grey is 0; each filter has its own scale.")
+    caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue. Each kernel is standardized to mean 0 and "
+               "variance 1. Each kernel has its own scale, on which grey is 0.")
     page, top = drawing.sheet(title, caption, 2260, 1200)
     places = drawing.grid(page, MARGIN, top, ("filter", range(0, len(shown), 16)),
                           ("", [f"+{i}" for i in range(min(16, len(shown)))]), (112, 112), gap=14)
@@ -118,8 +121,9 @@ def filters(model):
         drawing.show(page, drawing.painted(kernel / (np.abs(kernel).max() or 1), scale)[..., 0], box)
     drawing.colour_bar(page, drawing.placed(MARGIN + 110, box[3] + 110, (36, 700)), scale,
                        "weight / largest absolute weight of the filter")
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} A colour is darkest at minus the largest "
-                  "absolute weight of its filter, and brightest at plus this weight.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} Dark colours mean negative weights, "
+                  "and bright colours mean positive weights. Each scale ends at the largest absolute weight of the "
+                  "kernel.", boxes)
 
 
 def position_similarity(model):
@@ -129,10 +133,11 @@ def position_similarity(model):
     (rows, columns), positions = config.grid, model.learned().tokens.positions
     if not positions.any(axis=1).all():
         raise ValueError("the figure position-similarity needs learned positions; one position of this "
-                         f"{type(model).__name__} is 0 everywhere, so it has no cosine")
+                         f"{type(model).__name__} is a vector of zeros, which has no cosine")
     similar = measures.position_similarity(positions, config.grid)
-    caption = (f"One map for each of the {rows} x {columns} cells: the cosine between its position embedding, of width "
-               f"{config.width}, and the position embedding of every cell.")
+    caption = (f"One map for each of the {rows} x {columns} cells. Each map shows the cosines between the position "
+               f"embedding of one cell and the position embeddings of all cells. The embeddings have {config.width} "
+               "numbers.")
     factor = drawing.whole_factor(config.grid, (2000 // rows - 10, 2100 // columns - 10))
     page, top = drawing.sheet(title, caption, max(2000, 2 * MARGIN + 100 + columns * (columns * factor + 10)),
                               rows * (rows * factor + 10) + 500)
@@ -144,14 +149,14 @@ def position_similarity(model):
     drawing.colour_bar(page, drawing.placed(MARGIN + 110, box[3] + 110, (36, 700)), scale, "cosine")
     distances = measures.distances(config.grid, (1, 1))
     means = ""
-    for pairs, which in ("neighbours", distances == 1), ("different cells", distances > 0):
+    for pairs, which in ("neighbouring cells", distances == 1), ("different cells", distances > 0):
         if which.any():
             means += f" The mean cosine of {pairs} is {similar[which].mean():.2g}."
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} Colours from -1, blue, over 0, white, to 1, "
-                  f"brown.{means}", {f"row {i} column {j}": box for (i, j), box in places.items()})
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} Colours from -1 to 1: -1 is blue, 0 is white "
+                  f"and 1 is brown.{means}", {f"row {i} column {j}": box for (i, j), box in places.items()})
 
 
-# ---------------------------------------------------------------- of a picture
+# ---------------------------------------------------------------- figures of a picture
 
 def feature_maps(model, picture: PreparedPicture):
     """The maps of each stage that vary most over the picture."""
@@ -159,8 +164,8 @@ def feature_maps(model, picture: PreparedPicture):
     _require(config.stem, "feature-maps", model, "the convolutional backbone of a hybrid or a BiT network")
     states = {"stem": "stem"} | {f"stage {s}": f"stages.{s}.{depth - 1}" for s, depth in enumerate(config.depths)}
     trace = named_states(model, picture, states.values())
-    caption = ("The output of the stem and of each stage, at its own resolution: the channels that vary most over this "
-               "picture.")
+    caption = ("The outputs of the stem and of each stage, each at its own resolution. The figure shows the channels "
+               "that vary most over this picture.")
     tile = trace["stem"].shape[1:3]
     factor = drawing.whole_factor(tile, (200, 200))
     tile = tile[0] * factor, tile[1] * factor
@@ -183,12 +188,12 @@ def feature_maps(model, picture: PreparedPicture):
         boxes |= {f"{stage} channel {c}": box for c, box in places.items()}
         top = max(bottom for *_, bottom in places.values()) + 70
         summaries.append(f"{stage}: {_colours(scale).lower()}, channels {', '.join(map(str, varied))}")
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} The channels with the largest variance come "
-                  f"first here. {'; '.join(summaries)}.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} In this text, channels with a larger "
+                  f"variance come first. {'; '.join(summaries)}.", boxes)
 
 
 def _draw_channels(page, left, top, maps, scale, tile):
-    """Draw maps in rows of eight, each with its number above it.  {channel: map} -> {channel: box}"""
+    """Draw maps in rows of eight, and write the channel number above each map.  {channel: map} -> {channel: box}"""
     boxes = {}
     for k, (c, x) in enumerate(maps.items()):
         y = top + k // 8 * (tile[0] + 60) + 44
@@ -199,12 +204,15 @@ def _draw_channels(page, left, top, maps, scale, tile):
 
 
 def _pitch(tile):
-    """The dots from the left edge of a map to that of the next: at least enough for the number above it."""
+    """The distance in dots between the left edges of two neighbouring maps.
+
+    The distance is large enough for a channel number above each map.
+    """
     return max(tile[1], 160) + 14
 
 
 def attention(model, picture: PreparedPicture, token=None, layer=None, head=None):
-    """The weights of one query, as maps."""
+    """The attention weights of one query, as maps."""
     config = model.network_config
     _require(config.blocks, "attention", model, "the tokens of a transformer")
     layers, heads = _chosen("layer", layer, config.blocks), _chosen("head", head, config.heads)
@@ -213,7 +221,8 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
     maps = weights[:, heads.start:heads.stop, -rows * columns:].reshape(len(layers), len(heads), rows, columns)
     scale = Scale(0, drawing.rounded_up(float(maps.max())), power=0.5)
     title = f"Attention of {token.name}"
-    caption = f"The attention weight of each of the {rows} x {columns} cells, per layer and head: rows of the softmax."
+    caption = (f"Each map shows the attention weights of the {rows} x {columns} cells in one layer and head. The "
+               "weights are rows of the softmax.")
     factor = drawing.whole_factor(config.grid, (1700 // len(layers) - 10, 1640 // len(heads) - 10))
     left = MARGIN + SIDE + GUTTER
     page, top = drawing.sheet(title, caption, max(2000, left + 100 + len(heads) * (columns * factor + 10) + MARGIN),
@@ -224,13 +233,13 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
     box, below = drawing.beside(page, top + 100, picture.photograph, token.cell, cell_size(config)[0])
     drawing.colour_bar(page, drawing.placed(MARGIN, below + 70, (36, SIDE)), scale, "weight, square-root scale")
     l, a, i, j = np.unravel_index(maps.argmax(), maps.shape)
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)} by the square root. The largest "
-                  f"weight is {maps.max():.2g}: layer {layers[l]}, head {heads[a]}, row {i}, column {j}.",
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)} on a square-root scale. The "
+                  f"largest weight is {maps.max():.2g}, in layer {layers[l]}, head {heads[a]}, row {i}, column {j}.",
                   {"photograph": box} | {f"layer {l} head {a}": box for (l, a), box in places.items()})
 
 
 def _chosen(what, chosen, count):
-    """The chosen layer or head of a network, or all of them.  -> range"""
+    """The range of the chosen layers or heads.  If `chosen` is None, the range contains all layers or heads."""
     if chosen is None:
         return range(count)
     if chosen not in range(count):
@@ -239,26 +248,30 @@ def _chosen(what, chosen, count):
 
 
 def attention_distance(model, picture: PreparedPicture):
-    """The mean distance of each head, in pixels, layer by layer."""
+    """The mean attention distance of each head in pixels."""
     config, title = model.network_config, "Attention distance"
     _require(config.blocks, "attention-distance", model, "the tokens of a transformer")
     (rows, columns), (height, width) = config.grid, cell_size(config)
     far = measures.attention_distance(attention_weights(model, picture), (rows, columns), (height, width))
     uniform = measures.distances((rows, columns), (height, width)).mean()
-    caption = (f"For each head the mean distance between query and key cells, weighted by the attention: "
-               f"{rows} x {columns} cells of {height} x {width} pixels.")
+    caption = (f"Each dot shows the mean distance between query and key cells for one head. The mean is weighted by "
+               f"the attention. The grid has {rows} x {columns} cells of {height} x {width} pixels.")
     page, top = drawing.sheet(title, caption, 2260, 1400)
     photograph, _ = drawing.beside(page, top, picture.photograph)
     plot = MARGIN + SIDE + GUTTER + 130, top + 80, 2260 - MARGIN, top + 1080
     boxes = {"photograph": photograph} | _draw_heads(page, plot, far, uniform)
     near, wide = (np.unravel_index(index, far.shape) for index in (far.argmin(), far.argmax()))
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} The smallest is {far[near]:.1f} pixels (layer "
-                  f"{near[0]}, head {near[1]}), the largest {far[wide]:.1f} (layer {wide[0]}, head {wide[1]}); uniform "
-                  f"attention has {uniform:.1f}.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} The smallest mean distance is "
+                  f"{far[near]:.1f} pixels (layer {near[0]}, head {near[1]}). The largest mean distance is "
+                  f"{far[wide]:.1f} pixels (layer {wide[0]}, head {wide[1]}). Uniform attention has a mean distance of "
+                  f"{uniform:.1f} pixels.", boxes)
 
 
 def _draw_heads(page, plot, far, uniform):
-    """Draw a dot per head, a line per layer's mean, and the line of uniform attention.  far: (L, A) -> boxes of dots"""
+    """Draw a dot for each head, a line for the mean of each layer, and a line for uniform attention.
+
+    `far` holds the mean distances of the heads, (L, A). Returns {name of a head: box of the dot}.
+    """
     left, top, right, bottom = plot
     (layers, heads), end = far.shape, 1.06 * max(far.max(), uniform, 1e-9)
     boxes, step = {}, (right - left) / layers
@@ -282,7 +295,7 @@ def _draw_heads(page, plot, far, uniform):
 
 
 def rollout(model, picture: PreparedPicture, token=None, layer=None):
-    """The share of each cell in a token after a layer, as a map and over the picture."""
+    """Show the share of each cell in a token after a layer, as a map and as the brightness of the picture."""
     config = model.network_config
     _require(config.blocks, "rollout", model, "the tokens of a transformer")
     layer, token = _chosen("layer", layer, config.blocks)[-1], find_token(config, token)
@@ -291,7 +304,8 @@ def rollout(model, picture: PreparedPicture, token=None, layer=None):
     scale, size = Scale(0, drawing.rounded_up(float(cells.max()))), picture.photograph.shape[:2]
     brightness = cells_to_pixels(cells / cells.max(), cell_size(config)[0], size, smooth=True)
     title = f"Attention rollout of {token.name}"
-    caption = f"The share of each cell in it after layer {layer}: heads averaged, shortcuts counted as attention."
+    caption = (f"The share of each cell in {token.name}, after layer {layer}. The heads are averaged, and each "
+               "shortcut counts as much as the attention.")
     if config.class_token:
         caption += f" The share of the initial class token is {shares[0]:.2g}."
     page, boxes = drawing.three(title, caption, size, {
@@ -302,12 +316,12 @@ def rollout(model, picture: PreparedPicture, token=None, layer=None):
     drawing.show_map(page, cells_to_pixels(cells, cell_size(config)[0], size), scale, boxes["rollout"])
     drawing.colour_bar(page, drawing.below(boxes["rollout"], COLUMN), scale, "share of a cell")
     i, j = np.unravel_index(cells.argmax(), cells.shape)
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}; the picture is black where "
-                  f"the share is 0. The largest share is {cells.max():.2g}: row {i}, column {j}.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}. The picture is black where "
+                  f"the share is 0. The largest share is {cells.max():.2g}, in row {i}, column {j}.", boxes)
 
 
 def occlusion(model, picture: PreparedPicture):
-    """The fall of the best label's score when a grey square hides a part of the picture."""
+    """Show how much the score of the best label falls when a grey square hides a part of the picture."""
     _require(model.has_head and model.network_config.classes, "occlusion", model, "a classifier")
     logits, size = model(picture.pixel_values).logits, picture.photograph.shape[:2]
     best, step = int(logits[0].argmax()), _step(*size)
@@ -324,23 +338,26 @@ def occlusion(model, picture: PreparedPicture):
     hidden[square] = picture.grey
     end = drawing.rounded_up(float(np.abs(fall).max()))
     scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
-    caption = (f"The fall of this score, {whole:.3g}, when a square of {window} x {window} pixels is set to 0: "
-               f"{fall.shape[0]} x {fall.shape[1]} places of the square's centre, {step} pixels apart.")
+    caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when a square of "
+               f"{window} x {window} pixels is set to 0. The centre of the square has {fall.shape[0]} x "
+               f"{fall.shape[1]} places, which are {step} pixels apart.")
     page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
-        "hidden": f"the square with the lowest score, {whole - fall[i, j]:.3g}",
-        "fall": "the fall at each place"})
+        "hidden": f"the square that gives the lowest score, {whole - fall[i, j]:.3g}",
+        "fall": "the fall of the score at each place"})
     drawing.show(page, picture.photograph, boxes["photograph"])
     drawing.show(page, hidden, boxes["hidden"])
     drawing.show_map(page, _around_places(fall, step, size), scale, boxes["fall"])
     drawing.colour_bar(page, drawing.below(boxes["fall"], COLUMN), scale, "fall of the score")
-    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}: brown where the score "
-                  f"falls, blue where it rises. It is lowest, {whole - fall[i, j]:.3g}, with the square's centre at "
-                  f"pixel row {i * step}, column {j * step}.", boxes)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}. Brown means that the score "
+                  f"falls, and blue means that the score rises. The lowest score is {whole - fall[i, j]:.3g}, with the "
+                  f"centre of the square at pixel row {i * step}, column {j * step}.", boxes)
 
 
 def _step(H, W):
-    """The pixels between two places of the square: at most PLACES places, if possible from edge to edge.
+    """The number of pixels between neighbouring places of the square, on a picture of H x W pixels.
+
+    The square has at most PLACES places. If possible, the first and the last place are at the edges of the picture.
 
     >>> _step(64, 64), _step(384, 384), _step(39, 50)
     (8, 48, 5)
@@ -350,7 +367,7 @@ def _step(H, W):
 
 
 def _around_places(fall, step, size):
-    """The number of the place nearest to each pixel.  (rows, columns) -> (H, W)
+    """Give each pixel the number of the nearest place of the square.  (rows, columns) -> (H, W)
 
     >>> _around_places(np.array([[1, 2, 3]]), 2, (1, 4)).tolist()
     [[1, 2, 2, 3]]
@@ -360,7 +377,7 @@ def _around_places(fall, step, size):
 
 
 def _colours(scale):
-    """The lowest and the highest number of a colour scale, as text."""
+    """A text with the lowest and the highest number of a colour scale."""
     return f"Colours from {scale.low:.4g} to {scale.high:.4g}"
 
 

@@ -1,7 +1,8 @@
-"""Measures of the inside of a network, from the ViT paper and later work: plain NumPy on the states of a trace.
+"""Functions that measure what happens inside a network, from the ViT paper and later papers.
 
-`weights` is the attention of one picture, (L, A, T, T): row t of a head holds the weights that query t gives to each
-key. The tokens of the N cells of a grid come last, after the class token if there is one: T = N or 1 + N.
+Each function is plain NumPy and takes the states of a trace. `weights` are the attention weights of one picture,
+(L, A, T, T). Row t of a head holds the weights that query t gives to the keys. The last N tokens represent the N cells
+of a grid. A network with a class token has T = 1 + N tokens. A network without a class token has T = N tokens.
 """
 import numpy as np
 
@@ -15,11 +16,14 @@ def attention(trace, blocks: int) -> np.ndarray:
 
 
 def rollout(weights: np.ndarray) -> np.ndarray:
-    """The share of each input token in each token after each block.  (L, A, T, T) -> (L, T, T), rows sum to 1
+    """The shares of the input tokens in the tokens after each block.  (L, A, T, T) -> (L, T, T)
 
-    Heads are averaged, the shortcut counts as much as the attention, and the matrices of all blocks are multiplied:
-    R_l = (mean over A of W_l + I) / 2 @ R_(l-1).  Abnar and Zuidema 2020, section 3; ViT, figure 6.
-    Two blocks of one head, which swaps two tokens:
+    The heads are averaged, and the shortcut counts as much as the attention. Then the matrices of all blocks are
+    multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). R_l are the shares after block l. W_l are the attention
+    weights of block l, and I is the identity matrix. Each row of the result has the sum 1.  Abnar and Zuidema 2020,
+    section 3; ViT, figure 6.
+
+    In the example, each of two blocks has one head, which swaps two tokens:
 
     >>> swap = np.array([[[[0., 1], [1, 0]]]])
     >>> rollout(np.concatenate([swap, swap]))[-1]
@@ -35,8 +39,8 @@ def rollout(weights: np.ndarray) -> np.ndarray:
 def attention_distance(weights: np.ndarray, grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
     """The mean distance in pixels from a query cell to the key cells, weighted by attention.  (L, A, T, T) -> (L, A)
 
-    grid: (rows, columns) of cells. cell: (height, width) of one, in pixels. The class token is left out: the weights of
-    the other keys in a row are divided by their sum.  ViT, figure 7, right; appendix D.7
+    `grid` is the (rows, columns) of the cells. `cell` is the (height, width) of a cell in pixels. The class token is
+    left out, and the remaining weights of each query are divided by their sum.  ViT, figure 7, right; appendix D.7
 
     >>> attention_distance(np.full((1, 1, 2, 2), 0.5), grid=(1, 2), cell=(16, 16))
     array([[8.]])
@@ -48,15 +52,15 @@ def attention_distance(weights: np.ndarray, grid: tuple[int, int], cell: tuple[i
 
 
 def distances(grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
-    """The distances between the centres of all cells, in pixels.  -> (N, N)"""
+    """The distance in pixels between the centres of each pair of cells.  -> (N, N)"""
     places = np.indices(grid).reshape(2, -1).T * np.asarray(cell, np.float64)
     return np.sqrt(np.square(places[:, None] - places).sum(-1))
 
 
 def position_similarity(positions: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """The cosines between the learned positions of all cells; 0 where a position is 0.  (T, D) -> (N, N)
+    """The cosine between the learned positions of each pair of cells.  (T, D) -> (N, N)
 
-    ViT, figure 7, centre.
+    A cosine is 0 if a position is a vector of zeros.  ViT, figure 7, centre.
 
     >>> position_similarity(np.array([[9., 9], [1, 0], [0, 2], [-3, 0]]), grid=(1, 3))
     array([[ 1.,  0., -1.],
@@ -70,10 +74,10 @@ def position_similarity(positions: np.ndarray, grid: tuple[int, int]) -> np.ndar
 
 
 def logit_lens(states, p, config, ops) -> np.ndarray:
-    """The logits if the encoder ended with each of the states.  S times (B, T, D) -> (S, B, classes)
+    """Compute logits from each state, as if the encoder ended at this state.  S times (B, T, D) -> (S, B, classes)
 
-    The last norm, the pooling and the classifier of the network are applied to each state.  nostalgebraist 2020,
-    "interpreting GPT: the logit lens".
+    The last norm, the pooling and the classifier of the network are applied to each state. The method is the logit lens
+    of nostalgebraist (2020, "interpreting GPT: the logit lens").
     """
     logits = []
     for x in states:
@@ -84,11 +88,11 @@ def logit_lens(states, p, config, ops) -> np.ndarray:
 
 
 def occlusion(score, x: np.ndarray, window: int, step: int) -> np.ndarray:
-    """How much a score falls when a grey square hides a part of the picture.  -> (rows, columns)
+    """Measure how much a score falls when a grey square hides a part of the picture.  -> (rows, columns)
 
-    score: a function from pixel_values (B, C, H, W) to (B,). x: one picture, (1, C, H, W), in which 0 is grey. window:
-    the side of the square in pixels. step: the pixels between its places; its centre moves from edge to edge.  Zeiler
-    and Fergus 2014, section 4.2.
+    `score` is a function from pixel_values (B, C, H, W) to scores (B,). `x` is one picture, (1, C, H, W), in which 0 is
+    grey. `window` is the side of the square in pixels. The centre of the square moves from edge to edge, in steps of
+    `step` pixels.  Zeiler and Fergus 2014, section 4.2.
 
     >>> occlusion(lambda x: x.sum((1, 2, 3)), np.ones((1, 1, 4, 4)), window=2, step=2)
     array([[1., 2., 1.],

@@ -1,10 +1,10 @@
-// The facts and arrays of the page, and numbers as text. The page runs these files one after another as one script.
+// The facts and arrays of the page, and numbers as text. The page joins all .js files to one script.
 "use strict";
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
-const stepFacts = facts.steps; // {step: its facts}
-const numbers = {}; // {name: an array, as loadArray returns it}
-const steps = {}; // {step: the function that sets it up}
+const stepFacts = facts.steps; // {step: the facts of the step}
+const numbers = {}; // {name: an array from loadArray}
+const steps = {}; // {step: the function that sets up the step}
 
 async function decompress(id, type) {
   const text = atob(document.getElementById(id).textContent);
@@ -15,7 +15,7 @@ async function decompress(id, type) {
   return new kinds[type](await new Response(stream).arrayBuffer());
 }
 
-// An array of the page: `at(i)` is its i-th number, `row(i)` is the i-th group of numbers that share a scale.
+// An array of the page. `at(i)` is number i of the array. `row(i)` is group i of the numbers that share a scale.
 async function loadArray(name) {
   const { shape, type, row } = facts.arrays[name];
   const codes = await decompress(`${name}-codes`, type);

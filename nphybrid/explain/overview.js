@@ -1,8 +1,9 @@
-// The overview at the top of the page: a small picture of the data at each step, as a link to that step.
+// The overview at the top of the page. Each small picture shows the data of one step, and is a link to this step.
 function overview() {
   const [rows, columns] = stepFacts.photograph.shape;
   const times = (shape) => shape.join(" \u00d7 ");
-  // The side of a map as a share of the photograph's side: logarithmic, because the last would be dots.
+  // The side of a map as a share of the side of the photograph.
+  // The shares are logarithmic, because the last maps would be too small otherwise.
   const share = (n) => 0.26 + 0.74 * (Math.log2(n + 1) / Math.log2(rows + 1));
 
   const card = (step, name, shape, paint) => {
@@ -13,7 +14,7 @@ function overview() {
     canvas.setAttribute("aria-hidden", "true");
   };
 
-  // A stack of sheets, one per doubling of the channels; the front one shows a map.
+  // A stack of sheets, with one sheet for each doubling of the channels. The front sheet shows a map.
   const sheets = (channels, size, front) => (context, width, height) => {
     const shift = width / 36;
     const side = size * (width - 11 * shift);

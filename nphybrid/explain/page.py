@@ -1,7 +1,8 @@
-"""The scene as one HTML file: a frame, the steps that the network has, their scripts, the arrays.
+"""Write a scene as one HTML file with the steps of the network, the scripts and the arrays.
 
-Every step has two files in `steps/`: its text (.html), and what it draws and how it reacts (.js). In the HTML `{a.b}`
-is a fact or a sentence, and `<pre data-function="module.name">` is replaced by the source of that function.
+Every step has two files in `steps/`: a text (.html) and a script (.js). The script draws the pictures of the step and
+reacts to the reader. In the text, `{a.b}` is the placeholder of a fact or a sentence. The element
+`<pre data-function="module.name">` is replaced by the source of the function `module.name`.
 """
 import base64
 import html
@@ -17,17 +18,17 @@ from .sentences import lead, sentences
 from .source import source_html
 
 HERE = Path(__file__).parent
-POSTER = 640                              # pixels of the longest side of the original picture on the page
+POSTER = 640                              # the longest side of the original picture on the page, in pixels
 # The scripts that the steps share, in the order in which the page runs them.
 SHARED = ("numbers.js", "colours.js", "choice.js", "board.js", "chart.js", "cells.js", "convolution.js", "overview.js")
 
 
 def page(model, picture, name: str = "picture") -> str:
-    """The interactive page about one picture's forward pass: one HTML file that needs no other file.
+    """The interactive page about the forward pass of one picture, as HTML that needs no other file.
 
-    model: a model with an image processor. picture: a Pillow picture, as `open_picture` returns it. name: the name of
-    the picture on the page. Raises ValueError for a model without an image processor, or a picture that the image
-    processor cannot resize.
+    `model` is a model with an image processor. `picture` is a Pillow picture, as `open_picture` returns it. `name` is
+    the name of the picture on the page. Raises ValueError for a model without an image processor, and for a picture
+    that the image processor cannot resize.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model, open_picture
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
@@ -52,12 +53,12 @@ def page(model, picture, name: str = "picture") -> str:
 
 
 def file_text(name):
-    """The text of a file of this folder."""
+    """The text of a file in the folder of this module."""
     return (HERE / name).read_text("utf-8")
 
 
 def poster(picture):
-    """The original picture, made small, as a data URI."""
+    """A small copy of the original picture, as a data URI."""
     small, file = picture.copy(), io.BytesIO()
     small.thumbnail((POSTER, POSTER))
     small.save(file, "JPEG", quality=85)
@@ -65,7 +66,7 @@ def poster(picture):
 
 
 def array_html(name, array):
-    """Codes and scales, compressed, in base64, which HTML leaves unchanged."""
+    """The compressed codes and scales of an array in base64, as HTML elements."""
     return "\n".join(f'<script type="application/octet-stream" id="{part}">'
                      f"{base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()}</script>"
                      for part, numbers in ((f"{name}-codes", array.codes), (f"{name}-scales", array.scales))
@@ -73,14 +74,18 @@ def array_html(name, array):
 
 
 def step_html(step, number, facts):
-    """The HTML of one step, with its number, facts, sentences and sources filled in."""
+    """The HTML of one step, in which facts, sentences and sources replace the placeholders."""
     filled = re.sub(r"\{([\w.]+)\}", lambda match: html.escape(str(fact(facts, match[1], number))),
                     file_text(f"steps/{step}.html"))
     return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1]), filled)
 
 
 def fact(facts, path, number):
-    """What stands for a placeholder: a fact by its path ("steps.tokens.grid"), a sentence, or the step's "number"."""
+    """The value of a placeholder in the text of a step.
+
+    A placeholder is the path of a fact ("steps.tokens.grid"), or the name of a sentence. The placeholder "number" is
+    the number of the step.
+    """
     if path == "number":
         return number
     facts = {**facts, **facts["sentences"]}

@@ -1,4 +1,4 @@
-"""What the figures need: the prepared picture, named states of a forward pass, the row of one token."""
+"""Prepare the picture, the states and the token that the figures show."""
 from typing import NamedTuple
 
 import numpy as np
@@ -12,23 +12,24 @@ from .scene import normalization, resized_and_cropped
 
 
 class PreparedPicture(NamedTuple):
-    """A picture as a network gets it."""
+    """A picture that is prepared for a network."""
     pixel_values: np.ndarray              # (1, C, H, W)
-    photograph: np.ndarray                # (H, W, 3) uint8: resized and cropped, before its values are scaled
-    grey: np.ndarray                      # (3,) uint8: the colour that becomes 0 in pixel_values
+    photograph: np.ndarray                # (H, W, 3) uint8: the picture after resizing and cropping
+    grey: np.ndarray                      # (3,) uint8: the colour whose pixel_values are 0
 
 
 class Token(NamedTuple):
-    """The token, or the mean of tokens, whose attention is shown."""
-    row: np.ndarray                       # (T,): the factor of each row of the weights
+    """The token, or the mean of several tokens, whose attention a figure shows."""
+    row: np.ndarray                       # (T,): the factor of each row of the attention weights
     name: str
-    cell: tuple[int, int] | None          # its (row, column) in the grid
+    cell: tuple[int, int] | None          # the (row, column) of the token's cell in the grid
 
 
 def prepare_picture(model, image) -> PreparedPicture:
-    """A picture through the model's image processor.  image: what `open_picture` takes
+    """Prepare a picture with the image processor of a model.
 
-    Raises ValueError for a model without an image processor; PictureError, OSError.
+    `image` is a picture, as `open_picture` takes it. Raises ValueError for a model without an image processor. Raises
+    PictureError or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> model = ViTHybridModel.from_pretrained(default_model())
@@ -47,20 +48,22 @@ def _to_bytes(x):
 
 
 def named_states(model, picture: PreparedPicture, names) -> Trace:
-    """The states of these names from one forward pass."""
+    """Run one forward pass, and keep the states with the given names."""
     trace = Trace(keep=set(names))
     model.run_into(trace, picture.pixel_values)
     return trace
 
 
 def attention_weights(model, picture: PreparedPicture) -> np.ndarray:
-    """The attention of all blocks and heads.  -> (L, A, T, T)"""
+    """The attention weights of all blocks and heads for one picture.  -> (L, A, T, T)"""
     blocks = model.network_config.blocks
     return measures.attention(named_states(model, picture, [f"blocks.{l}.weights" for l in range(blocks)]), blocks)
 
 
 def find_token(config: Config, token: str | None = None) -> Token:
-    """The token of a name: "class", "mean" (of all cells) or "row,column".  None: what the classifier reads.
+    """Find a token by its name: "class", "mean" (of all cells) or "row,column".
+
+    If `token` is None, the result is the input of the classifier.
 
     >>> find_token(Config(), "23,0").row.nonzero(), find_token(Config()).name
     ((array([553]),), 'the class token')
@@ -83,10 +86,11 @@ def find_token(config: Config, token: str | None = None) -> Token:
 
 
 def cells_to_pixels(cells: np.ndarray, side: int, size: tuple[int, int], smooth: bool = False) -> np.ndarray:
-    """The numbers of cells, repeated for every pixel.  (rows, columns) -> (H, W)
+    """Repeat the number of each cell for every pixel of the cell.  (rows, columns) -> (H, W)
 
-    side: of a cell, in pixels. size: (H, W) of the picture. smooth: interpolate between the centres of the cells. The
-    pixels that no cell covers get 0: the network does not read them.
+    `side` is the side of a cell in pixels. `size` is the (H, W) of the picture. If `smooth` is True, the numbers are
+    interpolated between the centres of the cells. A pixel that no cell covers gets 0, because the network does not read
+    this pixel.
 
     >>> cells_to_pixels(np.array([[1., 2]]), side=2, size=(2, 5))
     array([[1., 1., 2., 2., 0.],

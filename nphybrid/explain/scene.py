@@ -1,4 +1,7 @@
-"""Everything that the page shows, from one forward pass: facts, which become JSON, and arrays, mostly quantized."""
+"""Collect the facts and arrays that the page shows, in one forward pass.
+
+Facts are written as JSON. Arrays are written in binary form, and most arrays are quantized.
+"""
 import math
 from typing import Any, NamedTuple
 
@@ -11,32 +14,38 @@ from ..ops import reference
 from ..params import Params
 from . import measures
 
-# Attention that takes at most EXACT_BYTES in 16 bits is stored whole, and queries and keys with it. Otherwise weights
-# are stored in 8 bits, and the weights of 2 x 2, 4 x 4, ... keys are added up until they take at most MAX_BYTES.
+# If all attention weights take at most EXACT_BYTES in 16 bits, the page stores all weights, queries and keys.
+# If the weights take more than EXACT_BYTES, the page stores them in 8 bits, without queries and keys.
+# Weights in 8 bits are added up over 2 x 2, 4 x 4, ... keys until the sums take at most MAX_BYTES.
 EXACT_BYTES = 2 ** 21
 MAX_BYTES = 12.5e6
-# The number of maps shown of each stage: those that vary most over the picture.
+# The page shows at most MAPS maps of each stage: the maps that vary most over the picture.
 MAPS = 16
 LABELS = 5
 
 
 class Scene(NamedTuple):
-    """The data of the page.  Neither dict has an entry for a step that the network does not have."""
-    facts: dict                           # what JSON holds
+    """The data of the page, for all steps that the network has."""
+    facts: dict                           # written as JSON
     arrays: dict                          # {name: Quantized}
 
 
 class Quantized(NamedTuple):
-    """An array as the page stores it: a number is its code times the scale of its row, divided by the largest code."""
+    """A stored array of the page.
+
+    Each number of the array is code * scale of the row / largest possible code.
+    """
     codes: np.ndarray
-    scales: np.ndarray | None             # float32, one for each row of `row` codes; None: the codes are the numbers
-    row: int
+    scales: np.ndarray | None             # float32: one scale per row, or None if the codes are the numbers
+    row: int                              # the number of codes in a row
 
 
 def quantize(x: np.ndarray, axes: int, bits: int = 8) -> Quantized:
-    """An array in few bits.  The numbers along the last `axes` axes share a scale: the largest |x| among them.
+    """Store an array in few bits.
 
-    The error is at most scale / 2 / (2^bits - 1), or scale / (2^bits - 2) if x has negative numbers.
+    The numbers along the last `axes` axes share a scale, which is the largest |x| among these numbers. The error is at
+    most scale / 2 / (2^bits - 1) if x has no negative number. The error is at most scale / (2^bits - 2) if x has
+    negative numbers.
 
     >>> quantize(np.array([[0., 0.5, 1], [0, 0, 8]]), axes=1)
     Quantized(codes=array([[  0, 128, 255],
@@ -51,24 +60,24 @@ def quantize(x: np.ndarray, axes: int, bits: int = 8) -> Quantized:
 
 
 def exact(x: np.ndarray) -> Quantized:
-    """An array without quantization: uint8 as it is, everything else as float32."""
+    """Store an array without quantization.  A uint8 array keeps its type, and all other arrays become float32."""
     return Quantized(x if x.dtype == np.uint8 else x.astype(np.float32), None, 1)
 
 
 class ForwardPass(NamedTuple):
-    """One forward pass of one picture: what the steps are made from."""
+    """The data of one forward pass.  All steps of the page use these data."""
     model: Any
     network_config: Config
     p: Params                             # the learned arrays, as the reference engine reads them
     trace: dict
-    weights: np.ndarray | None            # (L, A, T, T): the attention of the picture
+    weights: np.ndarray | None            # (L, A, T, T): the attention weights
 
 
 def scene(model, picture) -> Scene:
-    """Run the network once and collect what the page shows.
+    """Run the network for one picture, and collect the data of the page.
 
-    model: a hybrid, a plain ViT or a BiT network. picture: a Pillow picture, RGB. Raises ValueError for a model without
-    an image processor.
+    `model` is a hybrid, a plain ViT or a BiT network. `picture` is a Pillow picture in RGB. Raises ValueError for a
+    model without an image processor.
     """
     processor, config = model.image_processor(), model.network_config
     trace = model.trace(processor(picture, return_tensors="np").pixel_values)
@@ -84,7 +93,7 @@ def scene(model, picture) -> Scene:
 
 
 def steps_of(forward):
-    """The steps that this network has, after the photograph."""
+    """The functions that make the steps of this network after the photograph."""
     config, has_head = forward.network_config, forward.p.head is not None
     steps = []
     if config.stem:
@@ -104,13 +113,13 @@ def steps_of(forward):
 
 
 class AttentionStorage(NamedTuple):
-    """How the page stores attention."""
+    """The format in which the page stores attention weights."""
     side: int                             # the weights of side x side keys are added up
-    bits: int                             # of each weight
+    bits: int                             # the number of bits of each weight
 
 
 def attention_storage(config: Config) -> AttentionStorage:
-    """How attention is stored, so that the page stays small."""
+    """Choose how attention weights are stored, so that the page stays small."""
     L, A, T, (rows, columns) = config.blocks, config.heads, config.tokens, config.grid
     if 2 * L * A * T * T <= EXACT_BYTES:
         return AttentionStorage(1, 16)
@@ -121,7 +130,7 @@ def attention_storage(config: Config) -> AttentionStorage:
 
 
 def photograph(picture, processor):
-    """The picture after resizing and cropping, and how its values become those of pixel_values."""
+    """The facts and the pixels of the photograph, after resizing and cropping."""
     x = resized_and_cropped(picture, processor)
     before_crop = resized_and_cropped(picture, processor, do_center_crop=False)
     facts = {"shape": list(x.shape), "resized": list(before_crop.shape), "do_resize": bool(processor.do_resize)}
@@ -129,20 +138,20 @@ def photograph(picture, processor):
 
 
 def resized_and_cropped(picture, processor, **options):
-    """The picture after resizing and cropping, before its values are scaled.  -> (H, W, C)"""
+    """The resized and cropped picture, with colour values that are not scaled.  -> (H, W, C)"""
     x = processor(picture, do_rescale=False, do_normalize=False, return_tensors="np", **options).pixel_values[0]
     return x.transpose(1, 2, 0)
 
 
 def normalization(processor, channels):
-    """How a colour value becomes one of pixel_values: (value * factor - mean) / std, channel by channel."""
+    """The factor, mean and std of each channel: pixel_values are (colour value * factor - mean) / std."""
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0, 1)
     return {"factor": processor.rescale_factor if processor.do_rescale else 1,
             "mean": np.broadcast_to(mean, channels).tolist(), "std": np.broadcast_to(std, channels).tolist()}
 
 
 def stem(forward):
-    """The filters, exactly.  Their responses are not stored: the page computes them from pixels and filters."""
+    """The filters without quantization.  The page itself computes the responses from the pixels and the filters."""
     H, W = forward.trace["pixel_values"].shape[1:3]
     facts = {"shape": list(forward.trace["stem"].shape[1:]), "map": list(forward.trace["stem.conv"].shape[1:]),
              "padding": [pads(forward.network_config.padding, n, 7, 2)[0] for n in (H, W)]}
@@ -150,12 +159,12 @@ def stem(forward):
 
 
 def used_stages(config: Config) -> int:
-    """The number of backbone stages that run before the tokens are made."""
+    """The number of backbone stages before the tokens."""
     return config.feature_stage % (len(config.depths) + 1)
 
 
 def stages(forward):
-    """Of each stage before the tokens: the MAPS output channels that vary most over the picture."""
+    """The MAPS output channels that vary most over the picture, for each stage before the tokens."""
     config, facts, maps = forward.network_config, [], {}
     for s, depth in enumerate(config.depths[:used_stages(config)]):
         name = f"stages.{s}.{depth - 1}"
@@ -168,18 +177,18 @@ def stages(forward):
 
 
 def _stride(config, stages):
-    """The pixels between neighbouring cells after so many stages."""
+    """The number of pixels between neighbouring cells after the first `stages` stages."""
     return 4 * math.prod(unit.stride for stage in plan(config)[:stages] for unit in stage)
 
 
 def cell_size(config: Config) -> list[int]:
-    """[height, width] in pixels of the part of the picture that a token stands for."""
+    """The [height, width] in pixels of the cell that a token represents."""
     stride = _stride(config, used_stages(config)) if config.stem else 1
     return [config.patch * stride, config.patch * stride]
 
 
 def tokens(forward):
-    """The content of each token before its position is added, and its position."""
+    """The content and the position of each token, as separate arrays."""
     config, learned = forward.network_config, forward.p.tokens
     contents = forward.trace["tokens.proj"][0]
     if config.class_token:
@@ -191,13 +200,13 @@ def tokens(forward):
 
 
 def positions(forward):
-    """How similar the learned positions are."""
+    """The cosines between the learned positions of all cells."""
     similarity = measures.position_similarity(forward.p.tokens.positions, forward.network_config.grid)
     return {}, {"similarity": quantize(similarity, axes=2)}
 
 
 def attention(forward):
-    """Every row of every head; the weights of the class token are an array of their own."""
+    """The attention weights of all heads.  The weights of the class token are a separate array."""
     config, (side, bits) = forward.network_config, attention_storage(forward.network_config)
     N = config.grid[0] * config.grid[1]
     facts = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
@@ -209,7 +218,7 @@ def attention(forward):
 
 
 def pooled_keys(weights, grid, side):
-    """The weights of side x side keys added up, without the class token.  (L, A, T, T) -> (L, A, T, sums)"""
+    """Add up the weights of side x side keys, without the class token.  (L, A, T, T) -> (L, A, T, sums)"""
     cells = weights[..., -grid[0] * grid[1]:].reshape(*weights.shape[:3], *grid)
     if side > 1:
         for axis in (3, 4):
@@ -218,7 +227,7 @@ def pooled_keys(weights, grid, side):
 
 
 def weight(forward):
-    """Queries and keys, from which the page computes one weight."""
+    """The queries and the keys from which the page computes one attention weight."""
     arrays = {}
     for name in ("query", "key"):
         states = [forward.trace[f"blocks.{l}.{name}"][0] for l in range(forward.network_config.blocks)]
@@ -227,14 +236,14 @@ def weight(forward):
 
 
 def distance(forward):
-    """The mean attention distance of each head, and that of uniform attention."""
+    """The mean attention distance of each head, and the mean distance of uniform attention."""
     grid, pixels = forward.network_config.grid, cell_size(forward.network_config)
     return {"distance": measures.attention_distance(forward.weights, grid, pixels).round(2).tolist(),
             "uniform": round(float(measures.distances(grid, pixels).mean()), 2)}, {}
 
 
 def rollout(forward):
-    """The share of each token in what the head reads, before the first block and after each."""
+    """The share of each token in the input of the classifier, before the first block and after each block."""
     config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
     shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
     read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)
@@ -249,7 +258,7 @@ def _best_labels(forward):
 
 
 def logit_lens(forward):
-    """The head's scores before the first block and after each, for the labels that are best after the last."""
+    """The scores of the network's best labels, before the first block and after each block."""
     blocks, hf_config = forward.network_config.blocks, forward.model.config
     states = [forward.trace["tokens"]] + [forward.trace[f"blocks.{l}"] for l in range(blocks)]
     logits = measures.logit_lens(states, forward.p, forward.network_config, reference)[:, 0]    # (L + 1, classes)

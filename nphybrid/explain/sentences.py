@@ -1,20 +1,20 @@
 """The sentences and phrases of the page that depend on the network and the picture."""
 from ..api.scores import scoring
 
-# A BiT network's own stem has no norm: its first unit begins with one.
-FOLLOWS = {"bottleneck": "A norm, an activation and a 3 × 3 max pool with stride 2 follow.",
-           "preactivation": "A 3 × 3 max pool with stride 2 follows."}
+# The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
+FOLLOWS = {"bottleneck": "The next operations are a norm, an activation and a 3 × 3 max pool with stride 2.",
+           "preactivation": "The next operation is a 3 × 3 max pool with stride 2."}
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
-    "softmax": "The softmax turns the logits into scores that add up to 1. A logit that is larger by 1 means a score "
+    "softmax": "The softmax turns the logits into scores that add up to 1. A logit that is larger by 1 gives a score "
                "that is 2.7 times as large.",
-    "sigmoid": "The sigmoid turns each logit into a score between 0 and 1. A logit of 0 means a score of one half.",
+    "sigmoid": "The sigmoid turns each logit into a score between 0 and 1. A logit of 0 gives a score of 0.5.",
 }
 
 
 def sentences(model, facts: dict) -> dict:
-    """Text for the placeholders of the steps' HTML files, by name."""
+    """The texts of the placeholders in the HTML files of the steps.  -> {name: text}"""
     config, steps = model.network_config, facts["steps"]
     width, height = facts["picture"]
     text = {
@@ -24,7 +24,7 @@ def sentences(model, facts: dict) -> dict:
         "class_token": "",
     }
     if config.class_token:
-        text["class_token"] = " A learned class token, which stands for no cell, is put first."
+        text["class_token"] = " A learned class token, which represents no cell, becomes the first token."
     if "tokens" in steps:
         text["tokens"], text["width"] = steps["tokens"]["shape"]
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
@@ -36,7 +36,7 @@ def sentences(model, facts: dict) -> dict:
 
 
 def kind_of_network(steps):
-    """What the network is made of: convolutions, attention, or both."""
+    """The operations of the network: convolutions, attention, or both."""
     parts = []
     if "stem" in steps:
         parts.append("convolutions")
@@ -46,7 +46,7 @@ def kind_of_network(steps):
 
 
 def _photograph(facts):
-    """What the image processor did to the picture."""
+    """Phrases about the changes that the image processor made to the picture."""
     (height, width, _), resized = facts["shape"], facts["resized"]
     cropped = height < resized[0] or width < resized[1]
     done = []
@@ -61,29 +61,29 @@ def _photograph(facts):
     elif facts["factor"] != 1:
         scaled = "Every colour value is scaled."
     else:
-        scaled = "The colour values stay as they are."
+        scaled = "The colour values are not changed."
     return {"prepared": " and ".join(done) or "used at its own size", "scaled": scaled,
-            "framed": "; the frame marks what the model gets" if cropped else ""}
+            "framed": ". The frame marks the input of the model" if cropped else ""}
 
 
 def _stored(side, bits):
-    """How precisely the page stores attention weights."""
-    text = f"This page stores the weights in {bits} bits."
+    """Sentences about the precision of the stored attention weights."""
+    text = f"This page stores each weight in {bits} bits."
     if bits != 16:
-        text += " The error of each is at most 0.2 % of the largest weight in its map."
+        text += " The error of a weight is at most 0.2 % of the largest weight in its map."
     if side > 1:
-        text = f"The weights of {side} × {side} cells are added up and shown as one. {text}"
+        text = f"The weights of {side} × {side} cells are added up and shown as one weight. {text}"
     return text
 
 
 def _answer(model, facts):
-    """What the classifier reads, and how logits become scores."""
+    """Phrases about the input of the classifier, and about the scores."""
     config, score = model.network_config, scoring(model.config)
     equation, reads = "", "the mean of the last map"
     if config.blocks:
         reads = READS[config.pool]
         if config.pool == "token":
-            equation = "; its input is ViT, equation 4"
+            equation = ", whose input ViT defines in equation 4"
     if config.pre_logits:
         reads += ", through a layer with tanh"
     return {"logits": f"{facts['classes']:,} {'logit' if facts['classes'] == 1 else 'logits'}", "score": score,
@@ -101,8 +101,9 @@ def lead(facts: dict) -> str:
     path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
     if "tokens" in steps:
         path += ", and the tokens attend to each other"
-    text = f"This page follows {facts['name']} through a network of {facts['parameters']:,} parameters: {path}."
+    text = (f"This page follows {facts['name']} through a network of {facts['parameters']:,} parameters. In the "
+            f"network, {path}.")
     if "answer" in steps:
         best = steps["answer"]["labels"][0]
-        text += f" Its answer is “{best['label']}”, with a score of {best['score']:.3f}."
+        text += f" The answer is “{best['label']}”, with a score of {best['score']:.3f}."
     return text

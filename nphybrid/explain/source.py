@@ -1,4 +1,4 @@
-"""Python source as HTML, one line per statement.  Lines that the file breaks at its right margin are joined."""
+"""Show Python source as HTML, with one line per statement.  The lines of a long statement are joined."""
 import html
 import importlib
 import inspect
@@ -9,7 +9,10 @@ import tokenize
 
 
 def source_html(path: str) -> str:
-    """The source of a function, with its name and file.  path: "nphybrid.backbone.stem" """
+    """The source of a function as HTML, with its name and file.
+
+    `path` is the full name of the function, such as "nphybrid.backbone.stem".
+    """
     module, _, name = path.rpartition(".")
     source = inspect.getsource(getattr(importlib.import_module(module), name))
     where = f'{module.replace(".", "/")}.py'
@@ -18,7 +21,9 @@ def source_html(path: str) -> str:
 
 
 def highlighted(source: str) -> str:
-    """Python as HTML: keywords, strings and comments are marked, and a comment behind code gets a column of its own.
+    """Python source as HTML, in which keywords, strings and comments are marked.
+
+    A comment behind code gets a separate column.
 
     >>> highlighted("x = tokens(x)    # (B, T, D)")    # doctest: +ELLIPSIS
     '<span class="line"><span style="...">x = tokens(x)</span><span class="shape">(B, T, D)</span></span>'
@@ -46,7 +51,10 @@ def highlighted(source: str) -> str:
 
 
 def _space(line, start, end):
-    """The space before a token.  start: (row, column) of the token; end: of the end of the token before it"""
+    """The space before a token.
+
+    `start` is the (row, column) at which the token begins. `end` is the (row, column) at which the previous token ends.
+    """
     if not line:
         return " " * start[1]
     if start[0] == end[0]:
@@ -55,7 +63,7 @@ def _space(line, start, end):
 
 
 def paragraphs(text):
-    """A docstring as lines: each paragraph becomes one line, and the lines of an example stay separate.
+    """Split a docstring into lines.  Each paragraph becomes one line, and the lines of an example stay separate.
 
     >>> paragraphs("One\\n  two.\\n\\n  >>> f(1)\\n  2")
     ['One two.', '', '  >>> f(1)', '  2']
@@ -84,7 +92,11 @@ def marked(kind, text):
 
 
 def line_html(code, shape=None):
-    """A line of the listing.  Where it is too long it continues under its beginning: prose there, code 4 spaces in."""
+    """A line of the listing as HTML.
+
+    The browser wraps a long line. Wrapped prose keeps the indentation of the line. Wrapped code is indented by 4 more
+    spaces.
+    """
     plain = re.sub("<[^>]*>", "", code)
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))
     begins = len(plain) - len(plain.lstrip(" ")) + (0 if prose else 4)

@@ -1,4 +1,4 @@
-// Loads the arrays, sets up all steps, and draws them.
+// Loads the arrays, sets up all steps, and draws all pictures.
 async function start() {
   for (const name of Object.keys(facts.arrays)) numbers[name] = await loadArray(name);
   photographImage = drawPhotograph();
@@ -14,15 +14,16 @@ async function start() {
   for (const step of Object.values(steps)) step();
   Object.assign(committed, chosen);
   views.forEach((view) => view());
-  // The picture stays visible beside a long text, down to its lower edge.
+  // The pictures of a step stay visible beside a long text.
+  // If the pictures are higher than the window, their lower edge stays visible.
   for (const shows of document.querySelectorAll(".shows")) {
     new ResizeObserver(() => {
       shows.style.top = `${Math.min(24, innerHeight - shows.offsetHeight - 24)}px`;
     }).observe(shows);
   }
-  // In a single column the source is closed at first.
+  // If the page has a single column, the source is closed at first.
   if (innerWidth < 861) document.querySelectorAll("details").forEach((node) => node.removeAttribute("open"));
-  // A screen reader reads only the output of the step in use.
+  // A screen reader reads only the output of the step that has the focus.
   document.addEventListener("focusin", ({ target }) => {
     for (const output of document.querySelectorAll("output")) {
       output.setAttribute("aria-live", output.closest("section") === target.closest("section") ? "polite" : "off");

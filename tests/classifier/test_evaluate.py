@@ -113,13 +113,18 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
 
 
 @pytest.mark.parametrize("labels, told", [
-    ("a.png,cat\n", "has no label for 120 of 120 pictures"), ("cat\ndog\n", "holds 2 labels for 120 pictures"),
-    ("", "holds no labels"), ("path,label\n", "holds no labels"), ("a,cat\nb\n", "row 2 is"), ("a,b,c\n", "row 1 is"),
+    ("a.png,cat\n", "has no label for 120 of 120 pictures"),
+    ("cat\ndog\n", "holds 2 labels for 120 pictures; expected one label per picture, or rows path,label"),
+    ("", "holds no labels; expected one row per picture"),
+    ("path,label\n", "holds no labels; expected one row per picture"),
+    ("a,cat\nb\n", "row 2 is ['b']; expected path,label in every row, or label in every row"), ("a,b,c\n", "row 1 is"),
     ("\"" + "a" * 200_000 + "\"\n", "is not valid CSV"), ("a,\n", "row 1 is"),
-    ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'"), ("a, \n", "row 1 is"),
-    ('a.png, "cat, big"\n', "expected path,label or label"), ('a.png, "cat"\n', "a quote follows white space"),
-    ("path;label\na.png;cat\n", "one field with ';' in it, the first 'path;label'; expected a comma"),
-    ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"), ("a,cat\n".encode("utf-16"), "as UTF-16 does"),
+    ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'; expected one label per path"), ("a, \n", "row 1 is"),
+    ('a.png, "cat, big"\n', "expected path,label in every row, or label in every row"),
+    ('a.png, "cat"\n', "so the quote is a part of the label; expected the quote directly after the comma"),
+    ("path;label\na.png;cat\n", "one field with ';' in it, for example 'path;label'; expected a comma"),
+    ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"),
+    ("a,cat\n".encode("utf-16"), "contains NUL bytes, which are typical of UTF-16; expected UTF-8"),
 ])
 def test_files_of_labels_that_do_not_fit(labels, told, cifar, tmp_path, capsys):
     (tmp_path / "labels.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
@@ -168,7 +173,8 @@ def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
     assert main(["evaluate", str(cifar[0] / "dog")]) == 3
     assert "holds 0 folders and 9 pictures beside them" in capsys.readouterr().err
     assert main(["evaluate", next(iter(cifar[1]))]) == 3
-    assert "give --labels" in capsys.readouterr().err
+    assert ("is not a folder; expected a folder that contains one folder per class. For single pictures or features, "
+            "give --labels") in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path)]) == 3
     assert "holds 0 folders and 0 pictures" in capsys.readouterr().err
 
@@ -197,7 +203,8 @@ def test_a_class_without_a_picture_does_not_vanish(verb, tmp_path, capsys, monke
     folders(tmp_path / "mine", cat=2, dog=2, owl=0, bee=0)
     (tmp_path / "mine" / "bee" / "notes.txt").write_text("none yet")
     assert main([*verb, "mine"]) == 3
-    assert "classes without a picture: 'mine/bee', 'mine/owl'" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "classes without a picture: 'mine/bee', 'mine/owl'; expected at least one picture per class" in told
     opened = os.scandir
 
     def scandir(path):
@@ -227,7 +234,7 @@ def test_a_class_of_one_picture_is_refused_before_anything_is_computed(tmp_path,
 
 
 def test_a_label_that_the_model_has_twice_is_unclear():
-    with pytest.raises(ValueError, match="more than one label of the model is 'crane'"):
+    with pytest.raises(ValueError, match="classes of the model share a label: 'crane'; give the numbers of these"):
         classes.class_numbers(["crane", "dog"], ["crane", "dog", "crane"])
     assert classes.class_numbers(["2", "dog", "0"], ["crane", "dog", "crane"]) == [2, 1, 0]
 

@@ -209,10 +209,10 @@ def test_what_cannot_be_fitted_is_refused():
     with pytest.raises(ValueError, match="method is 'svm'; expected one of ridge, logistic"):
         probe.fit_probe(X, y, 2, "svm")
     for strengths in ([], [1.0, 0.0], [-1.0], [np.inf], [np.nan]):
-        with pytest.raises(ValueError, match="strengths are .*; expected finite numbers above 0, one or more"):
+        with pytest.raises(ValueError, match="strengths are .*; expected one or more finite numbers above 0"):
             probe.fit_probe(X, y, 2, "ridge", strengths=strengths)
     X[13, 1] = np.inf
-    with pytest.raises(ValueError, match="found others in 1 rows, the first of which is row 13"):
+    with pytest.raises(ValueError, match="not finite in 1 rows, the first is row 13; expected finite numbers"):
         probe.fit_probe(X, y, 2)
 
 
@@ -230,7 +230,7 @@ def test_the_report_says_how_many_folds_there_are(folds, told):
     found = contents.Features(X.astype(np.float32), [str(i) for i in range(11)], "", "norm", "token")
     head, report = teach.fit_head(found, [f"c{k}" for k in y], "ridge", folds)
     assert report["folds"] == head.made["folds"] == told
-    assert f"fitted to the other folds of {told}\n" in teach.text(report)
+    assert f" features. Cross-validation with {told} folds: each fold is classified by " in teach.text(report)
 
 
 def test_classes_are_those_of_the_pictures_that_could_be_read():
@@ -271,7 +271,7 @@ def test_the_matrix_as_text():
     matrix[2, 5], matrix[7, 1], matrix[3, 3] = 4, 9, 1000
     names = [f"c{k}" for k in range(13)]
     assert scores.confusion_table(matrix, names).split() == (
-        "most often taken c7 for c1 9 of 9 c2 for c5 4 of 4".split())
+        "The most frequent mistakes: c7 taken for c1 9 of 9 c2 taken for c5 4 of 4".split())
     small = scores.confusion_table(matrix[:4, :4], names[:4]).splitlines()
     assert small[1].split() == names[:4] and small[-1].split() == ["c3", ".", ".", ".", "1,000"]
 

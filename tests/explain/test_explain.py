@@ -163,7 +163,7 @@ def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
     assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
     rows = numbers(arrays["attention"]).sum(-1) + numbers(arrays["to_class"])[..., 0]
     assert np.abs(rows - 1).max() < 9 / 510
-    assert "2 × 2 cells are added up" in pages.page(model, cat)
+    assert "The weights of 2 × 2 cells are added up and shown as one weight." in pages.page(model, cat)
 
 
 @pytest.mark.parametrize("sizes, side, bits", [
@@ -234,7 +234,7 @@ def test_the_verb_writes_the_page(cat, tmp_path, capsys):
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"label {i}" for i in range(10)))
     assert main([*line, "--labels", str(labels)]) == 0
-    assert "Its answer is “label 3”" in target.read_text("utf-8")
+    assert "The answer is “label 3”" in target.read_text("utf-8")
 
 
 @pytest.mark.parametrize("picture, target, message", [

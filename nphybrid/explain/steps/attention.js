@@ -20,14 +20,14 @@ steps.attention = () => {
 
   cellBoard(document.getElementById("attention-query"), "token", {
     alt: () =>
-      `the picture, bright where ${nameOf(chosen.token)} attends in block ${chosen.layer}, head ${chosen.head}`,
+      `the picture; ${nameOf(chosen.token)} attends to bright cells in block ${chosen.layer}, head ${chosen.head}`,
     paint(context, w, h, cell) {
       drawDimmed(context, w, h, now(), keys[1], squares(cell));
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },
   });
   cellBoard(document.getElementById("attention-keys"), "key", {
-    alt: () => `attention of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
+    alt: () => `attention weights of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
     paint(context, w, h, cell) {
       drawCells(context, heatMap(now(), ...keys, ends()), squares(cell));
       frame(context, ...place(), squares(cell), KEY);
@@ -47,11 +47,11 @@ steps.attention = () => {
     const key = nameOf(Math.max(chosen.key, first));
     const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that contain ${key}`;
     const takes = `${nameOf(chosen.token)} takes <b>${percent(now()[r * keys[1] + c])}</b> from ${from}`;
-    const more = first ? `; ${percent(toClass())} from the class token` : "";
+    const more = first ? `, and ${percent(toClass())} from the class token` : "";
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });
 
-  // The table of all heads. Up and down change the block, left and right the head.
+  // The table of all heads. The keys Up and Down change the block. The keys Left and Right change the head.
   const canvas = document.getElementById("attention-heads");
   canvas.style.maxWidth = `${heads * 120}px`;
   board(canvas, {

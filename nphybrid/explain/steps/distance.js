@@ -2,7 +2,7 @@ steps.distance = () => {
   const { distance, uniform } = stepFacts.distance;
   const [blocks, heads] = [distance.length, distance[0].length];
   const node = document.getElementById("distance-chart");
-  const highest = 1.08 * Math.max(uniform, ...distance.flat()) || 1; // with a single cell every distance is 0
+  const highest = 1.08 * Math.max(uniform, ...distance.flat()) || 1; // with a single cell, every distance is 0
   const step = [1, 2, 5, 10, 20, 50, 100, 200].find((size) => highest / size <= 6) || 500;
   let dots = [];
   chart(node, {
@@ -18,7 +18,7 @@ steps.distance = () => {
       node.append(svg("line", { ...even, class: "uniform" }));
       dots = distance.flatMap((row, layer) =>
         row.map((pixels, head) => {
-          // The heads of a block stand side by side, in their order, so that none hides another.
+          // The dots of a block are side by side, in the order of the heads, so that no dot hides another dot.
           const shift = ((head - (heads - 1) / 2) / heads) * Math.min(((right - left) / blocks) * 0.6, 60);
           return { layer, head, cx: x(layer) + shift, cy: y(pixels) };
         }),
@@ -39,7 +39,7 @@ steps.distance = () => {
     const hit = dots.reduce((nearest, dot) => (away(dot) < away(nearest) ? dot : nearest));
     if (away(hit) < 24) choose({ layer: hit.layer, head: hit.head });
   });
-  // Left and right change the head, up and down the block.
+  // The keys Left and Right change the head. The keys Up and Down change the block.
   onArrowKeys(node, (down, right) => {
     const next = clamp(chosen.layer * heads + chosen.head + right + down * heads, 0, blocks * heads - 1);
     choose({ layer: Math.floor(next / heads), head: next % heads });

@@ -34,7 +34,7 @@ steps.logit_lens = () => {
   });
   onArrowKeys(node, (down, right) => choose({ depth: clamp(chosen.depth + right - down, 0, last) }));
 
-  // The scores at the chosen depth as bars; they are the legend of the lines, too.
+  // The bars show the scores at the chosen depth. The bars are also the legend of the lines.
   const bars = document.getElementById("logit_lens-bars");
   const draw = () => {
     const [width, line] = [bars.clientWidth, 26];
@@ -57,7 +57,7 @@ steps.logit_lens = () => {
   new ResizeObserver(draw).observe(bars);
   drawWhenVisible(bars, draw);
 
-  // A label comes from a file, so it is set as text, not as HTML.
+  // A label comes from a file, so the page inserts the label as text and not as HTML.
   const says = document.getElementById("logit_lens-says");
   const [when, best, rest] = [element("span"), element("b"), element("span")];
   says.append(when, best, rest);

@@ -8,12 +8,12 @@ steps.photograph = () => {
   } = stepFacts.photograph;
   const poster = document.getElementById("poster");
   const [width, height] = facts.picture;
-  // The part of the original that is left after the crop.
+  // The shares of the original height and width that remain after the crop.
   const part = [Math.min(rows / resized[0], 1), Math.min(columns / resized[1], 1)];
   board(document.getElementById("photograph-whole"), {
     cells: () => [1, 1],
     aspect: width / height,
-    alt: () => `the picture, ${width} by ${height} pixels; a frame marks what the model gets`,
+    alt: () => `the picture, ${width} by ${height} pixels; a frame marks the input of the model`,
     paint(context, w, h) {
       drawImage(context, poster, 0, 0, w, h);
       const [high, wide] = [h * part[0], w * part[1]];
@@ -27,7 +27,8 @@ steps.photograph = () => {
   board(document.getElementById("photograph-input"), {
     cells: () => [rows, columns],
     where,
-    alt: () => `what the model gets, ${rows} by ${columns} pixels; row ${where()[0]}, column ${where()[1]} is chosen`,
+    alt: () =>
+      `the input of the model, ${rows} by ${columns} pixels; row ${where()[0]}, column ${where()[1]} is chosen`,
     touch: (row, column) => choose({ pixel: row * columns + column }),
     paint(context, w, h, cell) {
       drawImage(context, photographImage, 0, 0, w, h);

@@ -1,7 +1,8 @@
 steps.positions = () => {
   const count = grid[0] * grid[1];
   const between = (i, j) => numbers.similarity.at(i * count + j);
-  // The scale ends at the largest cosine of two different cells: 1, that of a cell with itself, would hide the others.
+  // The scale ends at the largest cosine of two different cells.
+  // The cosine of a cell with itself is 1. A scale that ends at 1 would hide the smaller cosines.
   let most = 0;
   for (let i = 0; i < count; i++) for (let j = 0; j < i; j++) most = Math.max(most, Math.abs(between(i, j)));
   const ends = signed(most || 1);
@@ -10,7 +11,7 @@ steps.positions = () => {
   const [here, other] = [() => Math.max(chosen.token, first), () => Math.max(chosen.key, first)];
 
   cellBoard(document.getElementById("positions-all"), "token", {
-    alt: () => `${count} maps, one for each cell, in the places of the cells; ${nameOf(here())} is chosen`,
+    alt: () => `${count} maps, with one map at the place of each cell; ${nameOf(here())} is chosen`,
     paint(context, w, h, cell) {
       const gap = Math.min(2, cell[1] / 8);
       maps.forEach((map, i) => {
@@ -35,6 +36,6 @@ steps.positions = () => {
   );
   showText(document.getElementById("positions-says"), () => {
     const cosine = formatted(between(here() - first, other() - first), 2);
-    return `The positions of ${nameOf(here())} and of ${nameOf(other())}: cosine <b>${cosine}</b>`;
+    return `The positions of ${nameOf(here())} and of ${nameOf(other())} have the cosine <b>${cosine}</b>`;
   });
 };

@@ -1,4 +1,4 @@
-// The share of each cell in what the classifier reads, after `depth` blocks.
+// The share of each cell in the input of the classifier, after `depth` blocks.
 function rolloutAfter(depth) {
   const start = depth * stepFacts.tokens.shape[0] + first;
   return Array.from({ length: grid[0] * grid[1] }, (_, i) => numbers.rollout.at(start + i));

@@ -7,7 +7,8 @@ steps.stages = () => {
   document.getElementById("stages-shapes").textContent = `(H, W, C) = ${shapes.join(" \u2192 ")}`;
 
   stepFacts.stages.forEach(({ shape: [rows, columns, count], units, channels }, s) => {
-    const content = `${plural(units, "unit")}; ${channels.length} of ${count} maps of ${rows} \u00d7 ${columns} cells`;
+    const content =
+      `${plural(units, "unit")}; ${channels.length} of ${count} maps, with ${rows} \u00d7 ${columns} cells`;
     const label = element("span", { class: "label" }, element("b", {}, `Stage ${s}`), `: ${content}`);
     const canvas = element("canvas", { id: `stages-${s}` });
     document.getElementById("stages-tiles").append(element("div", { class: "panel" }, label, canvas));
@@ -23,7 +24,7 @@ steps.stages = () => {
     });
   });
 
-  // The chosen place is a fraction of the picture, so it is the same in all stages.
+  // The chosen place is a fraction of the height and the width, so the place is valid for all stages.
   const now = () => stepFacts.stages[chosen.stage];
   const size = () => now().shape.slice(0, 2);
   const span = () => coverage(size(), [now().cell, now().cell]);

@@ -1,4 +1,4 @@
-// The input of the first block: for each token its content plus its position.
+// The input of the first block: the content of each token plus the position of the token.
 function tokenValues() {
   const [count, width] = stepFacts.tokens.shape;
   return Array.from({ length: count * width }, (_, i) => numbers.contents.at(i) + numbers.positions.at(i));

@@ -2,7 +2,7 @@ steps.weight = () => {
   const { heads } = stepFacts.attention;
   const { width } = stepFacts.weight;
   const tokens = stepFacts.tokens.shape[0];
-  // The columns of one head in a block's queries or keys.
+  // The query or the key of a token in the chosen block and head.
   const vector = (name, token) => {
     const start = ((chosen.layer * tokens + token) * heads + chosen.head) * width;
     return Array.from({ length: width }, (_, i) => numbers[name].at(start + i));
@@ -47,7 +47,7 @@ steps.weight = () => {
       [`score: divided by \u221a${width}`, formatted(score)],
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
-      [`sum of this over all ${tokens} keys`, formatted(sum)],
+      [`sum of exp over all ${tokens} keys`, formatted(sum)],
       ["weight: exp / sum", percent(Math.exp(score - most) / sum)],
     ];
     table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
