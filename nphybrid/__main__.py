@@ -1,4 +1,4 @@
-"""`python -m nphybrid`: the command line, which is cli/."""
+"""Runs the command line for `python -m nphybrid`.  The folder cli/ contains its code."""
 import sys
 
 from .cli import main
