@@ -6,9 +6,10 @@ from .options import add_engine, add_model, add_pictures, find_pictures
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
-Write the features of pictures to a file. The features are one state of the forward pass: by default, the state that
-the classifier reads. --state selects another state. --pool selects the class token, the mean or the whole state. Until
-the file is complete, the features are in the folder FEATURES.part. --resume continues this folder.
+Write the features of pictures to a file. The features are one state of the forward pass. A state is a named
+intermediate array. By default, the features are the state that the classifier reads. --state selects another state.
+--pool selects the class token, the mean or the whole state. An unfinished run keeps its features in the folder
+FEATURES.part. --resume continues this run.
 """
 
 EXAMPLES = """\

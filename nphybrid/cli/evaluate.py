@@ -64,7 +64,7 @@ def run(args):
                                     lambda rows: progress.with_progress(rows, len(sources), quiet=args.quiet))
     if args.confusion is not None:
         matrix = scores.confusion(found.classes, found.answers[:, 0], len(found.labels))
-        scores.save_picture(scores.confusion_picture(matrix, found.labels, "Confusion matrix of all pictures"), args.confusion)
+        scores.save_picture(scores.confusion_picture(matrix, found.labels, "Confusion matrix"), args.confusion)
     show(args, evaluate.document(found), evaluate.text(found))
     return int(bool(found.errors))
 

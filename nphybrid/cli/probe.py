@@ -9,7 +9,7 @@ from .targets import check_target
 DESCRIPTION = """\
 Fit a linear classifier to the features that the classifier of the model reads. Cross-validation chooses the strength
 of the regularization. The printed accuracy is measured on pictures that were not used for the fit. The new classifier
-replaces the classifier of the model: `nphybrid classify --head HEAD.h5`, or in Python from_pretrained(…,
+replaces the classifier of the model in `nphybrid classify --head HEAD.h5`, and in Python with from_pretrained(…,
 head="HEAD.h5").
 """
 
@@ -26,14 +26,14 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("action", choices=("fit",), metavar="fit", help="the only action")
     add_known(verb, "FOLDER_OR_FEATURES",
-              " Or one file that `nphybrid embed` wrote (.h5, .npy, .parquet), with --labels.")
+              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, with --labels.")
     verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="write the classifier to this file")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
                       help="logistic regression or ridge regression (default logistic). As in the ViT paper, ridge "
                            "regression fits the targets -1 and 1 by least squares.")
     verb.add_argument("--folds", type=positive, default=5, metavar="N",
-                      help="the number of folds of the cross-validation (default 5). It is at most the number of "
-                           "pictures.")
+                      help="the number of folds of the cross-validation (default 5). With fewer pictures, each picture "
+                           "is a fold.")
     verb.add_argument("--seed", type=int, default=0, metavar="N",
                       help="the seed of the random division into folds (default 0)")
     add_model(verb)
@@ -53,7 +53,7 @@ def run(args):
     head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
-        page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix of all pictures")
+        page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix")
         scores.save_picture(page, args.confusion)
     show(args, {**report, "failed": len(errors), "head": args.output}, teach.text(report))
     return int(bool(errors))
@@ -67,17 +67,17 @@ def _is_file_of_features(path):
 def _read_features(args):
     """Read the features from a file that `nphybrid embed` wrote.
 
-    Returns the Features, the list of the classes of all pictures in the file, and a dict {position: error} of the
-    pictures that failed.
+    Returns three values: the Features, the class of every picture in the file, and a dict {position: error}. The dict
+    contains the pictures that failed.
     """
     from ..classifier import classes
     from ..features import files
     path = args.images[0]
     if len(args.images) > 1 or args.labels is None:
-        raise ValueError(f"{path} is a file of features; expected no other input, and --labels with the classes of its "
+        raise ValueError(f"{path} is a feature file; expected only one input, and --labels with the classes of the "
                          "pictures")
     if not os.path.exists(path):
-        raise FileNotFoundError(f"the file of features {path} does not exist")
+        raise FileNotFoundError(f"the feature file {path} does not exist")
     contents = files.contents(path)
     features = files.features_of(contents)
     if args.model is not None and (digest := model_file(args).sha256()) != features.model:
