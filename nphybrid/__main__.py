@@ -1,4 +1,4 @@
-"""Runs the command line for `python -m nphybrid`.  The folder cli/ contains its code."""
+"""Runs the command line for `python -m nphybrid`.  The folder nphybrid/cli contains the code of the command line."""
 import sys
 
 from .cli import main

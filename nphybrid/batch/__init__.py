@@ -4,7 +4,7 @@
 `run` computes a Row for each picture of the list.
 `rows` writes a Row as text, JSON, JSON Lines or CSV.
 `progress` prints errors on stderr, and draws a progress bar on a terminal.
-`identity` computes the SHA-256 values that identify a run: its model, its list and its options.
+`identity` computes the SHA-256 values that identify the model and the list of a run.
 `resume` finds the picture at which an interrupted file of rows continues.
 `cluster` computes the same Rows on the workers of a Dask cluster.
 `pipeline` returns functions that work like the pipelines of transformers.

@@ -1,7 +1,7 @@
 """Computes the rows of `run.compute_rows` on a Dask cluster: `pip install "nphybrid[distributed]"`.
 
 The list of pictures is divided into parts. Each part is one task of Dask. A worker opens, prepares and computes the
-pictures of the part. The rows of all parts are returned in the order of the list:
+pictures of a part. The rows of all parts are returned in the order of the list:
 
     from distributed import Client
     from nphybrid.batch import cluster
@@ -13,11 +13,11 @@ pictures of the part. The rows of all parts are returned in the order of the lis
 `dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
 
 A worker loads the model for its first part, and keeps the model for all later parts. Each thread of a worker computes
-one part at a time. By default, a thread uses one core. The option num_threads of the job changes this number.
+one part at a time. By default, a thread uses one core. The option num_threads of a job sets the number of cores.
 If a part fails, or if its worker is lost, another worker computes the part again.
 
-On computers with the same instruction set, a cluster and a single computer compute identical rows. Therefore the
-written files are identical, and a cluster can continue a run that a single computer started.
+On computers with the same instruction set, a cluster and a single computer compute identical rows. The result
+files are also identical. Therefore a cluster can continue a run that a single computer started.
 
 Each worker opens the picture files itself. A path must lead to the same file on the client and on every worker. A
 relative path begins at the working folder of the worker.
@@ -43,7 +43,7 @@ from .identity import ModelFile, model_digests
 
 PART = 64                                 # the largest number of pictures in a task; a short list has smaller tasks
 AHEAD = 4                                 # how many tasks are submitted for each thread of the cluster
-RETRIES = 3                               # how often a failed part is computed again, each time on another worker
+RETRIES = 3                               # how many times a failed part is computed again, always on another worker
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
 
 
@@ -91,14 +91,14 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 
     A Row is returned as soon as its part and all earlier parts are computed.
     `client` is a distributed.Client.
-    `sources` are the same as in `run.compute_rows`. This function converts them to a list.
-    `part` is the number of pictures in a task. The default is PART, or less for a short list.
+    `sources` are the same as in `run.compute_rows`. All sources are put into a list first.
+    `part` is the number of pictures in a task. The default of `part` is PART, or less for a short list.
 
     At any time, AHEAD tasks are submitted for each thread. If the caller stops early, all unfinished tasks are
-    cancelled. The error in a Row is a ValueError. Its text is the text of the error on a single computer.
+    cancelled. The error in a Row is a ValueError with the same text as on a single computer.
 
-    Raises OSError if a worker cannot compute the job. Raises OSError if a part fails more than RETRIES times, or if it
-    loses more workers than Dask allows. The Dask setting distributed.scheduler.allowed-failures is this limit.
+    Raises OSError if a worker cannot compute the job. Raises OSError if a part fails more than RETRIES times. Raises
+    OSError if a part loses more workers than the Dask setting distributed.scheduler.allowed-failures allows.
     """
     sources = list(sources)
     witness = next((name for name in sources if isinstance(name, str) and os.path.isfile(name)), None)
@@ -137,7 +137,7 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 def connect(address: str) -> Iterator[Any]:
     """Return a context manager that connects a client to the scheduler at an address.
 
-    Commands of the command line use this function. Logging is off during the `with` block.
+    The command line uses `connect`. Logging is off during the `with` block.
     Raises ImportError if the package distributed is not installed. Raises OSError if no scheduler answers.
     """
     distributed = _distributed()
@@ -160,7 +160,7 @@ def _without_logging():
 
 
 def check_workers(client: Any, job: Job) -> None:
-    """Raise OSError if a worker cannot compute a job.  This check runs before the workers receive any part."""
+    """Raise OSError if a worker cannot compute a job.  The workers are checked before they receive any part."""
     for address, problem in client.run(find_problem, job, on_error="return").items():
         if problem is not None:
             raise OSError(f"the worker {address} cannot compute the job: {problem}")
@@ -180,7 +180,7 @@ def _part_rows(first, future, submit):
 
 
 class PartError(Exception):
-    """A part failed on a worker.  The arguments are the address of the worker and the reason."""
+    """Raised if a part fails on a worker.  A PartError contains the address of the worker and the reason."""
 
     def __str__(self):
         return f"{self.args[0]}: {self.args[1]}"
@@ -197,17 +197,17 @@ def compute_part(sources: list, job: Job, start: int = 0) -> list[run.Row]:
     try:
         prepare, compute = load_functions(job)
         found = list(run.compute_rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
-        # If the worker has lost its disk, the part must fail. Otherwise every picture would be reported as missing.
+        # If the worker has lost its disk, the part must fail, so that no picture is reported as missing.
         if any(isinstance(row.error, OSError) for row in found) and (problem := find_problem(job)):
             raise OSError(problem)
     except Exception as error:
         raise PartError(_address(), f"{type(error).__name__}: {error}") from None
-    # Some exceptions cannot be sent to another process. Their text can always be sent.
+    # Some exceptions cannot be sent to another process, but their texts can be sent.
     return [row if row.error is None else row._replace(error=ValueError(str(row.error))) for row in found]
 
 
 def find_problem(job: Job) -> str | None:
-    """Return the reason why this process cannot compute a job, or None if there is no reason."""
+    """Return the reason why this process cannot compute a job, or None if the process can compute the job."""
     if job.version != __version__:
         return f"nphybrid {__version__} is installed; expected {job.version}, the version of the client"
     is_path = job.model is not None and os.path.isabs(job.model)
@@ -267,7 +267,7 @@ def _restore_malloc_thresholds():
 
     With the setting of Dask, glibc returns the memory of every large array to the system. For the next array, the
     system must clear new memory. With the bundled model, one picture takes 20 ms on one core with the setting of Dask,
-    and 12 ms without it. The new values are the values that glibc would reach without the setting of Dask.
+    and 12 ms without it. The values in this function are the values that glibc reaches without the setting of Dask.
     """
     if "MALLOC_TRIM_THRESHOLD_" in os.environ:
         with contextlib.suppress(OSError, AttributeError):      # the C library is not glibc

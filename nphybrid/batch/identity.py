@@ -1,5 +1,7 @@
-"""Computes the identity of a run: the SHA-256 values of its model files and of its list of pictures, and its options.
+"""Computes the identity of a run.
 
+The identity contains the SHA-256 values of the model, the SHA-256 of the list of pictures, and the options that change
+a row.
 Results of two processes belong together only if the identities of their runs are equal. `resume` compares the
 identities before a file is continued. `cluster` compares the SHA-256 values of the model before a worker computes a
 part.
@@ -26,7 +28,8 @@ class ModelDigests(NamedTuple):
 class ModelFile:
     """A file or folder of weights.  The weights must not change between loading and hashing.
 
-    `path` is a file, a folder, or owner/name on the Hugging Face hub, which is downloaded. None is the bundled model.
+    `path` is a file, a folder, or owner/name on the Hugging Face hub, which is downloaded.
+    If `path` is None, the bundled model is used.
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
@@ -42,9 +45,9 @@ class ModelFile:
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path, file_states):
-    """Return the SHA-256 of the weights at a path.  It is computed again only if `file_states` changed."""
+    """Return the SHA-256 of the weights at a path.  The SHA-256 is computed again only if `file_states` changed."""
     digest = checkpoint.sha256(path)
-    # This check is also needed here, because the cache must not store the SHA-256 of a changed file.
+    # The files are checked here too, because the cache must not store the SHA-256 of a changed file.
     _refuse_changed(path, file_states)
     return digest
 
@@ -55,9 +58,9 @@ def _refuse_changed(path, file_states):
 
 
 def _file_states(path):
-    """Return values that change when a file of weights or settings is changed or replaced.
+    """Compute numbers that change if a file of weights or settings is changed or replaced.
 
-    If `path` is a folder, all .safetensors and .json files in the folder are observed.
+    If `path` is a folder, the numbers describe all .safetensors and .json files in the folder.
     """
     files = [path]
     if path.is_dir():

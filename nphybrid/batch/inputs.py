@@ -1,21 +1,21 @@
 """Makes a list of pictures from the inputs of a command.
 
-An input that is a file is one picture. The name of the file does not matter.
+An input that is a file is one picture. A file with any name is accepted.
 
 An input that is a folder is replaced by the pictures in it, sorted by the bytes of their paths. A file in a folder is
 a picture if its name has one of SUFFIXES, in upper or lower case. With `recursive`, the folders inside a folder are
 searched too. Files and folders whose names begin with a dot are ignored. Symbolic links to folders are not followed.
 
 An input that is a glob is replaced by its matches, sorted by their bytes. In a glob, `**` matches any number of
-folders. Each match is treated like an input. If a file has the name of the glob, the input is this file.
+folders. Each match of a glob is treated like an input. If a file has the name of the glob, the input is this file.
 
-The input `-` is replaced by stdin. stdin contains one picture, or the names of files and folders. The names are
-separated by NUL or by line ends.
+The input `-` is replaced by stdin. stdin contains one picture, or the names of files and folders. The names on
+stdin are separated by NUL or by line ends.
 
-The list keeps the order of the inputs. If two inputs name the same picture, the list contains it twice.
+The list keeps the order of the inputs. If two inputs name the same picture, the list contains the picture twice.
 
-If an input has no picture, the input itself is put into the list, and its row will contain an error. Examples are a
-path without a file, an empty folder, and a glob without a match.
+If an input has no picture, the input itself is put into the list, and its row will contain an error. Examples of an
+input without a picture are a path without a file, an empty folder, and a glob without a match.
 """
 import codecs
 import glob
@@ -35,7 +35,7 @@ def find_pictures(inputs: Iterable[str], recursive: bool = False, stdin: IO[byte
 
     Each item of the list is a path, or the bytes of a picture from stdin.
     `inputs` are names as described at the top of this file.
-    `stdin` is an open binary file. If an input is "-", this file is read to its end.
+    `stdin` is an open binary file. If an input is "-", `stdin` is read to its end.
 
     >>> find_pictures(["examples/images", "nothing.png", "examples/images/c*"])
     ['examples/images/cat.png', 'examples/images/explain.png', 'nothing.png', 'examples/images/cat.png']

@@ -1,7 +1,7 @@
-"""Defines `pipeline`, whose functions return the same labels, scores and features as the pipelines of transformers.
+"""Defines pipelines that return the same labels, scores and features as the pipelines of transformers.
 
-`open_picture` opens the pictures. Its rules are safer than the rules of transformers: the EXIF orientation is applied,
-transparent pixels are drawn on white, and 16-bit values are scaled.
+`open_picture` opens the pictures. The rules of `open_picture` are safer than the rules of transformers. The EXIF
+orientation is applied, transparent pixels are drawn on white, and 16-bit values are scaled.
 """
 import os
 from collections.abc import Iterator
@@ -21,8 +21,8 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     """Return a function that computes the labels or the features of pictures.
 
     `task` is "image-classification" or "image-feature-extraction".
-    `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, a
-    path or a name is loaded without its classifier.
+    `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, the
+    model at a path or a name is loaded without its classifier.
     `image_processor` is an image processor, a path or a name (default: the image processor of the model).
     `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. Options
     are allowed only if `model` is a path or a name.
@@ -51,7 +51,7 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
 
 
 def _loaded(model, bare, options) -> Model:
-    """Return a given model, or load the model at a path.  None loads the bundled model."""
+    """Return a given model, or load the model at a path.  If `model` is None, load the bundled model."""
     if model is None or isinstance(model, (str, os.PathLike)):
         return load(default_model() if model is None else model, bare=bare, **options)
     if options:
@@ -89,7 +89,7 @@ class Pipeline:
         batch = positive_int("batch_size", batch_size)
         if isinstance(inputs, (list, tuple)):
             return list(_each(inputs, prepare, compute, answer, batch))
-        # An open file is an iterator. But it contains one picture.
+        # An open file is an iterator, but it contains a single picture.
         if isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             return _each(inputs, prepare, compute, answer, batch)
         return answer(compute(prepare(inputs)[None])[0])
@@ -121,10 +121,10 @@ class ImageClassificationPipeline(Pipeline):
         `inputs` is a picture, a list of pictures or a generator of pictures. A picture is a path, the bytes of a file,
         a PIL image, or an array that the image processor accepts. A list returns a list of answers. A generator
         returns a generator of answers.
-        `top_k` is the largest number of labels in an answer. None returns all labels. In transformers, None returns 5
-        labels.
-        `function_to_apply` is "softmax", "sigmoid", "none" or None. None applies the sigmoid to multi-label models and
-        to models with a single class. None applies the softmax to all other models.
+        `top_k` is the largest number of labels in an answer. If `top_k` is None, all labels are returned. In
+        transformers, `top_k=None` returns 5 labels.
+        `function_to_apply` is "softmax", "sigmoid", "none" or None. With None, the sigmoid is applied for multi-label
+        models and for models with a single class. With None, the softmax is applied for all other models.
         `batch_size` is the number of pictures that are computed together. The answers do not depend on `batch_size`.
 
         Raises PictureError if a picture cannot be read. Raises ValueError if a picture cannot be resized.
@@ -153,8 +153,9 @@ class ImageFeatureExtractionPipeline(Pipeline):
         """Return the features of pictures.
 
         `inputs`, `batch_size` and the errors are the same as in ImageClassificationPipeline.
-        `pool` is True for the output of the pooler. The output of a ViT is [1][D]. The output of a BiT is the mean,
-        [1][C][1][1]. Raises ValueError if the model has no pooler.
+        If `pool` is True, the output of the pooler is returned. The pooler output of a ViT is [1][D]. The pooler output
+        of a BiT is the mean over the feature map, [1][C][1][1]. If `pool` is True and the model has no pooler,
+        ValueError is raised.
         `return_tensors` is True for NumPy arrays instead of lists.
         `image_processor_kwargs` are options for each call of the image processor.
 

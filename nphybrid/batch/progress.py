@@ -14,13 +14,15 @@ CLEAR = "\r\x1b[K"                        # move to the first column, and erase 
 
 def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 0, line: bool = True,
                   quiet: bool = False) -> Iterator[Row]:
-    """Yield the given rows unchanged.  Print their errors on stderr, and draw a progress bar if stderr is a terminal.
+    """Yield the given rows unchanged.  Print the errors of the rows on stderr.
+
+    If stderr is a terminal, a progress bar is also drawn.
 
     `total` is the number of all pictures, including the pictures of an earlier run.
     `done` is the number of pictures that an earlier run computed.
     `failed` is the number of pictures that failed in an earlier run.
-    `line` is False if no bar is drawn, because the rows themselves are printed on the terminal.
-    `quiet` is True if nothing is printed.
+    If `line` is False, no bar is drawn, because the rows themselves are printed on the terminal.
+    If `quiet` is True, nothing is printed.
     """
     start, last, new = time.monotonic(), 0, 0
     drawn = line and not quiet and sys.stderr is not None and sys.stderr.isatty()
@@ -64,7 +66,7 @@ def _draw(text):
 
 
 def _print(text):
-    # A closed or full stderr must not stop the rows.
+    # If stderr is closed or full, the rows must still be computed.
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)

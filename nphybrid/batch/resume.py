@@ -1,11 +1,12 @@
 """Continues a file of rows after an interrupted run.
 
-A file of rows does not contain the settings of its run. The settings are in a second file, FILE.run.json: the SHA-256
-of the list of pictures, the SHA-256 of the model, and every option on which a row depends (see `identity`).
+A file of rows does not contain the settings of its run. The settings are in a second file, FILE.run.json.
+FILE.run.json contains the identity of the run, which `identity` defines.
 Each row contains the position of its picture.
 
 An interrupted file may lack some rows of its last picture. Therefore all rows of the last picture are deleted, and the
-run continues with this picture. After that, the file contains every position exactly once, even if the run was killed.
+run continues with this picture. The continued file contains every position exactly once, even if the first run was
+killed.
 """
 import csv
 import json
@@ -30,7 +31,7 @@ class Done(NamedTuple):
 def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False) -> Done:
     """Create an empty file of rows.  With `resume`, an existing file is continued.
 
-    `run` is the identity of the run. It is written to FILE.run.json before the first row.
+    `run` is the identity of the run, which is written to FILE.run.json before the first row.
     Raises ValueError if another run wrote the file. Raises the same errors as `complete_rows`.
     """
     # An empty file is written again, because its run may have been killed before FILE.run.json was written.
@@ -57,7 +58,8 @@ def _check_run(path, run):
 def complete_rows(path: str | os.PathLike, format: str) -> Done:
     """Find the pictures of an interrupted file that are certainly complete.
 
-    Raises FormatError if the positions in the file are not 0, 1, 2 and so on. nphybrid did not write such a file.
+    Raises FormatError if the positions in the file are not 0, 1, 2 and so on. A file of nphybrid always has these
+    positions.
     """
     count = failed = 0
     before = Done(0, 0, 0)
@@ -74,9 +76,9 @@ def complete_rows(path: str | os.PathLike, format: str) -> Done:
 
 
 def _jsonl_rows(file, path):
-    """Yield three values for each complete row of a JSON Lines file.
+    """Yield (offset, position, failed) for each complete row of a JSON Lines file.
 
-    The values are the first byte of the row, the position of the picture, and True if the row contains an error.
+    `offset` is the first byte of the row. `failed` is True if the row contains an error.
     """
     start = 0
     for line in file:
@@ -91,9 +93,9 @@ def _jsonl_rows(file, path):
 
 
 def _csv_rows(file, path):
-    """Yield three values for each complete row of a CSV file.
+    """Yield (offset, position, failed) for each complete row of a CSV file.
 
-    The values are the first byte of the row, the position of the picture, and True if the row contains an error.
+    `offset` is the first byte of the row. `failed` is True if the row contains an error.
     """
     start, record, is_header = 0, b"", True
     for line in file:

@@ -1,26 +1,26 @@
 r"""Writes the row of a picture as text, JSON, JSON Lines or CSV.  Each row is written as soon as it is computed.
 
-`text` is a format for people. A line contains a label and its score. With several pictures, the path of a picture is
-printed above its labels. If a picture failed, `path: error` is printed. A path with line ends, control characters or
-bytes that are not UTF-8 is printed as $'…'. The command `ls` prints such paths in the same form, and a shell can read
-this form.
+`text` is a format for people. A line of `text` contains a label and its score. If there are several pictures, the path
+of each picture is printed above its labels. If a picture failed, `path: error` is printed. A path with line ends,
+control characters or bytes that are not UTF-8 is printed as $'…'. The command `ls` also prints $'…'. A shell reads $'…'
+as the original path.
 
 `jsonl` writes one JSON object on each line:
 
     {"position": 0, "path": "a.jpg", "labels": [{"index": 3, "label": "cat", "score": 0.8}]}
     {"position": 1, "path": "b.jpg", "error": "…"}
 
-`json` writes the same objects as one JSON array. The array is also complete after an interrupted run.
+`json` writes the objects of `jsonl` as one JSON array. The array is also complete after an interrupted run.
 
-`csv` follows RFC 4180, with "\n" at the end of each line. The header is position,path,index,label,score,error.
-A picture has one row for each label, or one row with an error.
+`csv` follows RFC 4180, with "\n" at the end of each line. The CSV header is position,path,index,label,score,error.
+In CSV, a picture has one row for each label, or one row with an error.
 
 `position` is the position of a picture in the list, counted from 0. `index` is the number of the class.
 
 The bytes of a path are preserved in JSON and CSV. JSON files are ASCII. A byte that is not UTF-8 is written as \udcXX
 (PEP 383). In Python, `os.fsencode(json.loads(line)["path"])` returns the bytes of the path. CSV files contain the bytes
 of the path unchanged. To read a CSV file with the module csv, open the file with encoding="utf-8",
-errors="surrogateescape", newline="". Then `os.fsencode` returns the bytes of the path.
+errors="surrogateescape", newline="". After that, `os.fsencode(path)` returns the bytes of a path from the file.
 
 A row depends neither on the other pictures nor on the batch size.
 """
@@ -71,7 +71,7 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
 
     `path` is the output file, or None for stdout.
     `alone` is True for a single picture. The format text does not print the path of a single picture.
-    `start` is the byte at which an existing file is continued. Everything after this byte is deleted.
+    `start` is the byte at which an existing file is continued. Everything after byte `start` is deleted.
 
     >>> with writer(None, "csv") as write:
     ...     write({"position": 0, "path": 'a "b".png', "labels": [{"index": 3, "label": "cat", "score": 0.75}]})
@@ -144,7 +144,7 @@ def _text(row, alone):
 def _csv_record(fields):
     """Return a CSV row as bytes.
 
-    The module csv is not used, because it writes a single carriage return without quotes and then cannot read it.
+    The module csv is not used, because its reader fails on a carriage return that its writer wrote.
     """
     return (",".join(_csv_field(field) for field in fields) + "\n").encode("utf-8", "surrogateescape")
 
@@ -171,7 +171,7 @@ def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
 @contextlib.contextmanager
 def _open_at(path, start):
     """Return a context manager that opens a file for writing at byte `start`.  Everything after `start` is deleted."""
-    # After a failed write, closing the file also fails. Both errors get the path.
+    # After a failed write, closing the file also fails. The path is added to both errors.
     with path_in_errors(path), open(path, "r+b" if start else "wb") as file:
         if start:
             file.truncate(start)

@@ -3,8 +3,8 @@
 Threads open and prepare the pictures of later batches. A batch is divided into shares. Other threads compute the
 shares, one thread for each share.
 
-Each core computes its own pictures. The alternative is that all cores compute one picture together. With the bundled
-model, separate pictures are 1.3 to 1.6 times as fast. With R50+ViT-B/16, both ways are equally fast.
+Each core computes its own pictures. With the bundled model, separate pictures on all cores are computed 1.3 to 1.6
+times as fast as one picture on all cores. With R50+ViT-B/16, the two methods are equally fast.
 
 The bits of a row do not depend on the other pictures of the batch. Each picture is prepared separately. The results of
 a model depend neither on the size of the batch nor on the number of threads.
@@ -47,15 +47,16 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
                  workers: int | None = None) -> Iterator[Row]:
     """Yield a Row for each source, in the order of the sources.
 
-    `sources` is an iterable. An item is taken only when it is needed.
+    `sources` is an iterable. An item of `sources` is taken only when it is needed.
     `prepare` is a function: source -> pixel_values (C, H, W).
     `compute` is a function: pixel_values (B, C, H, W) -> B results.
     `batch` is the largest number of pictures in a batch. A batch is divided into shares, one share for each thread. In
     a share, pictures of equal shape are computed together.
     `start` is the position of the first source.
-    `workers` is the number of threads that prepare pictures. The same number of other threads compute them. The default
-    is the number of cores. With 0, the calling thread prepares and computes. Then no source is taken before its batch
-    is needed. Generators that reuse their memory need `workers=0`.
+    `workers` is the number of threads that prepare pictures, and also the number of threads that compute pictures. The
+    default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and computes all
+    pictures. With `workers=0`, no source is taken before its batch is needed. A generator that reuses the memory of its
+    items needs `workers=0`.
 
     Several threads call `prepare` and `compute`. If one of these functions raises ValueError or OSError, the row of the
     picture contains the error. Any other exception stops the run.
@@ -101,7 +102,7 @@ def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepa
         is_array = isinstance(source, np.ndarray)
         if is_array and source.ndim > 3:
             raise ValueError(f"found an array of shape {source.shape}; expected a picture with 2 or 3 axes. Several "
-                             "pictures must be a list.")
+                             "pictures must be given as a list.")
         picture = source if is_array else open_source(source)
         return processor(picture, return_tensors="np", **options).pixel_values[0]
     return prepare
@@ -121,7 +122,7 @@ def preparer_and_extractor(model: Model, state: str | None = None, pool: str | N
     return prepare, extractor.extractor(model, blank, state, pool)
 
 
-# ---------------------------------------------------------------- shares of a batch
+# ---------------------------------------------------------------- functions that compute the shares of a batch
 
 def _chunks(items, size):
     """Yield lists of `size` items.  The last list may be shorter."""
@@ -155,7 +156,7 @@ def _results(pictures, compute):
                     yield from _results([picture], compute)
 
 
-# ---------------------------------------------------------------- threads that work ahead
+# ---------------------------------------------------------------- functions that run on several threads
 
 class Outcome(NamedTuple):
     """An item, and the value that a function returned or the error that it raised."""
@@ -172,8 +173,8 @@ class _Job(NamedTuple):
 def _map_ahead(function, items, *, workers, ahead):
     """Yield an Outcome for each item, in order.  Threads call the function for up to `ahead` later items.
 
-    `workers` is the number of threads. With 0, the calling thread calls the function.
-    The threads are daemons. Therefore a process can end while a thread still decodes a picture.
+    `workers` is the number of threads. With `workers=0`, the calling thread calls the function.
+    The threads are daemons. Therefore the process can end while a thread still decodes a picture.
     """
     if not workers:
         for item in items:
@@ -211,7 +212,7 @@ def _outcome(item, value, error):
 
 
 def _work(function, jobs):
-    """Do the jobs of a queue until the queue returns None.  Each thread runs this function."""
+    """Do the jobs of a queue until the queue returns None.  Each thread runs `_work`."""
     while (job := jobs.get()) is not None:
         job.answer.put(_call(function, job.item))
         del job                           # frees the memory of the picture before the thread waits

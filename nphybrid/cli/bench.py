@@ -21,9 +21,9 @@ def add(verb):
     verb.add_argument("--batch", type=_several(positive), default=[1], metavar="N,M",
                       help="the number of pictures in each call (default 1)")
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
-                      help=f"one or more of {', '.join(DTYPES)} (default float32)")
+                      help=f"one or more of the dtypes {', '.join(DTYPES)} (default float32)")
     verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",
-                      help=f"one or more of {', '.join(PRECISIONS)} (default highest)")
+                      help=f"one or more of the precisions {', '.join(PRECISIONS)} (default highest)")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the implementation of the operations (default numba)")
     verb.add_argument("--runs", type=positive, default=11, metavar="N",
@@ -35,7 +35,8 @@ def add(verb):
 def run(args):
     """Measure each combination of dtype, precision, threads and batch, and print a row for each.
 
-    If the process of a combination is killed, its row contains an error. All other rows are complete.
+    If the process of a combination is killed, its row contains an error. The rows of all other combinations are
+    complete.
     """
     from ..machine import bench
     from ..ops import threads
@@ -45,14 +46,14 @@ def run(args):
     machine, rows = bench.describe_machine(), []
     for i, combination in enumerate(wanted):
         if sys.stderr.isatty():
-            print(f"{i + 1} of {len(wanted)} …", end="\r", file=sys.stderr, flush=True)
+            print(f"measuring combination {i + 1} of {len(wanted)} …", end="\r", file=sys.stderr, flush=True)
         rows.append(bench.measure_in_process(combination))
     print(bench.format_report(machine, rows, args.format))
     return int(any("error" in row for row in rows))
 
 
 def _several(kind):
-    """Return an argparse type for several values, separated by commas.  `kind` converts each value."""
+    """Return an argparse type for several values, separated by commas.  The function `kind` converts each value."""
     return lambda text: [kind(value) for value in text.split(",")]
 
 

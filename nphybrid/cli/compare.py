@@ -7,7 +7,7 @@ from .options import add_format, show
 def add(verb):
     """Add the options of `compare` to the parser."""
     verb.description = ("Compare two models or two traces, state by state. A state is a named intermediate "
-                        "array of the forward pass. A trace is a file that contains such states.")
+                        "array of the forward pass. A trace is a file of states.")
     verb.add_argument("a", metavar="A",
                       help="a model in any format, or a trace (an .npz or .safetensors file of states)")
     verb.add_argument("b", metavar="B", help="a second model, or a second trace")
@@ -18,8 +18,8 @@ def add(verb):
                       help="compare only the states that are in both A and B (default: a missing state is a "
                            "difference)")
     verb.add_argument("--only", action="append", default=[], metavar="PATTERN",
-                      help="compare only the states whose names match PATTERN, for example 'blocks.0.*'. This option "
-                           "can be repeated.")
+                      help="compare only the states whose names match PATTERN, for example 'blocks.0.*'. --only can be "
+                           "repeated.")
     verb.add_argument("--image", help="the picture on which both models are compared (default: a built-in picture)")
     add_format(verb)
 

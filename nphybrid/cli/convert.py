@@ -7,8 +7,8 @@ from .options import add_labels
 
 DESCRIPTION = """\
 Write a model in another format, and print a summary of the written file. Some formats cannot store every property of a
-model. By default, a conversion that loses properties is refused. With --lossy, the conversion is done, and the lost
-properties are printed.
+model. By default, a conversion that loses properties is refused. With --lossy, the conversion may lose properties, and
+the lost properties are printed.
 """
 
 EXAMPLES = """\
@@ -23,7 +23,7 @@ def add(verb):
     """Add the options of `convert` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("source", metavar="SOURCE",
-                      help="a file, a folder, or owner/name[@revision] on the Hugging Face hub")
+                      help="a file, a folder, or owner/name or owner/name@revision on the Hugging Face hub")
     verb.add_argument("target", metavar="TARGET",
                       help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
                            "folder. Only an .h5 file can store every property of a model.")
@@ -49,8 +49,8 @@ def run(args):
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:
-        print(f"lost:\n{convert.format_losses(losses)}\nthe logits of the golden input change by {change:.2g} of "
-              "their standard deviation", file=sys.stderr)
+        print(f"lost properties:\n{convert.format_losses(losses)}\nthe logits of the golden input change by "
+              f"{change:.2g} of their standard deviation", file=sys.stderr)
     return 0
 
 

@@ -31,8 +31,8 @@ def add(verb):
                       help="the name of a state, for example blocks.3 or stages.1 (default: the state that the "
                            "classifier reads). `nphybrid summary` lists the names.")
     verb.add_argument("--pool", choices=("token", "mean", "none"),
-                      help="what the features contain. token: the class token of the state. mean: the mean over the "
-                           "patches or over the feature map. none: the whole state.")
+                      help="the pooling of the state. --pool token keeps the class token. --pool mean computes the "
+                           "mean over the patches or over the feature map. --pool none keeps the whole state.")
     add_model(verb)
     add_engine(verb)
 
@@ -43,7 +43,8 @@ def run(args):
     from ..batch.run import preparer_and_extractor
     from ..features import files, writer
     if args.append and args.resume:
-        print("usage: --append and --resume cannot be combined. To continue an interrupted --append, run it again.",
+        print("usage: --append and --resume cannot be combined. To continue an interrupted --append, repeat its "
+              "command.",
               file=sys.stderr)
         return 2
     check_target(args, args.output, files.suffix(args.output))
@@ -57,7 +58,8 @@ def run(args):
                 "processor": model.processor}
     begun = writer.start(args.output, new, extractor.shape, manifest, _mode(args))
     if begun.discarded and not args.quiet:
-        print(f"nphybrid: {writer.folder_of(args.output)} belonged to another run and was removed", file=sys.stderr)
+        print(f"nphybrid: the folder {writer.folder_of(args.output)} belonged to another run and was "
+              "removed", file=sys.stderr)
     found = begun.finished
     if found is None:
         rows = compute_rows(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state,

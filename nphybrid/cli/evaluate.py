@@ -5,7 +5,7 @@ from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
 Print the top-1 and top-5 accuracy of a model. The accuracy of all pictures and of each class is printed, with 95 %
-Wilson intervals. A class is named by a label of the model or by its number.
+Wilson intervals. The known class of a picture is a label of the model, or the number of a class.
 """
 
 EXAMPLES = """\
@@ -28,26 +28,26 @@ def add(verb):
 def add_known(verb, metavar="FOLDER", more=""):
     """Add the options that `find_known` reads: pictures and their classes.
 
-    `metavar` is the name of the inputs in the help text. `more` is a text that is added to their help.
+    `metavar` is the name of the inputs in the help text. `more` is a text at the end of the help for the inputs.
     """
     verb.add_argument("images", nargs="+", metavar=metavar,
-                      help="a folder that contains one folder for each class. With --labels: any files, folders and "
-                           f"globs.{more}")
+                      help="a folder that contains one folder for each class. With --labels, the inputs can be any "
+                           f"files, folders and globs.{more}")
     verb.set_defaults(recursive=True)
     verb.add_argument("--labels", metavar="LABELS.csv",
                       help="a file with the classes of the pictures. Each line is path,label or only a label. Lines "
                            "without a path have the order of the pictures.")
-    verb.add_argument("--confusion", metavar="MATRIX.png", help="draw the confusion matrix, and write it to this file")
+    verb.add_argument("--confusion", metavar="MATRIX.png", help="write a picture of the confusion matrix to this file")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8). The answers do not depend "
-                           "on this number.")
+                           "on --batch.")
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
 
 
 def run(args):
     """Print the accuracy.
 
-    Pictures that cannot be read are counted and listed. They do not change the accuracy.
+    Pictures that cannot be read are counted and listed, but they do not change the accuracy.
     """
     from ..api.load import CLASSIFIERS
     from ..batch import progress

@@ -7,9 +7,9 @@ from .targets import check_target
 
 DESCRIPTION = """\
 Write one HTML file that needs no other file and no network connection. The page shows the forward pass of one picture:
-filters, responses of the filters, feature maps, tokens and position embeddings. It shows the attention of every block
-and head, and the attention rollout. It also shows how the last layers compute the answer. Beside each result, the page
-shows the function that computes this result.
+filters, responses of the filters, feature maps, tokens and position embeddings. The page also shows the attention of
+every block and head, the attention rollout, and the last layers. Beside each result, the page shows the function that
+computes the result.
 """
 
 

@@ -21,7 +21,7 @@ def add(verb):
                       help="write the figure to this file. An existing file is replaced.")
     verb.add_argument("--token", metavar="TOKEN",
                       help="the token whose attention or rollout is drawn: class, mean, or ROW,COLUMN (default: the "
-                           "token that the classifier reads). mean draws the mean over all patches.")
+                           "token that the classifier reads). The token mean is the mean over all patches.")
     verb.add_argument("--layer", type=int, metavar="L",
                       help="the layer of the figure attention, or the last layer of the figure rollout (default: all "
                            "layers)")

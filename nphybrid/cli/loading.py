@@ -3,7 +3,7 @@ import sys
 
 
 def model_file(args):
-    """Return the `identity.ModelFile` of the model that --model names.  The default is the bundled model."""
+    """Return the `identity.ModelFile` of the model that --model names.  Without --model, the bundled model is used."""
     from ..batch.identity import ModelFile
     return ModelFile(args.model or None)
 
@@ -35,7 +35,7 @@ def loaded_sha256(args, what="model") -> str | None:
 
 
 def run_options(args, model) -> dict:
-    """Return the options and the SHA-256 values on which the rows depend.  `identity.run_identity` reads this dict."""
+    """Return the options and the SHA-256 values on which the rows depend.  `identity.run_identity` needs them."""
     from ..batch.identity import model_digests
     digests = model_digests(args.files["model"], model.config.to_dict(), model.processor, args.files["head"])
     return {**digests._asdict(), "engine": args.engine, "dtype": args.dtype, "precision": args.precision}

@@ -13,7 +13,7 @@ BUNDLED = "the CIFAR-10 model that comes with nphybrid"
 # ---------------------------------------------------------------- types
 
 def positive(text: str) -> int:
-    """Convert a text to a whole number from 1 to 2**31 - 1.  This function is an argparse type."""
+    """Convert a text to a whole number from 1 to 2**31 - 1.  argparse uses `positive` as a type."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"found {text}; expected a whole number that is 1 or larger")
     if int(text) >= 2**31:
@@ -33,11 +33,11 @@ def add_pictures(verb):
     verb.add_argument("-r", "--recursive", action="store_true", help="also search the folders inside a folder")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8). The rows do not depend on "
-                           "this number.")
-    verb.add_argument("--resume", action="store_true", help="continue the output of an interrupted run")
+                           "--batch.")
+    verb.add_argument("--resume", action="store_true", help="continue the output file of an interrupted run")
     verb.add_argument("--scheduler", metavar="ADDRESS",
-                      help="compute on the workers of the Dask cluster whose scheduler has this address. The workers "
-                           "must be able to read the same files.")
+                      help="the address of a Dask scheduler. The workers of the scheduler compute the pictures. Each "
+                           "worker must be able to read the picture files and the model.")
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
 
 
@@ -49,22 +49,22 @@ def add_model(verb):
 def add_head(verb):
     """Add the option --head, which `loading.load_model` reads."""
     verb.add_argument("--head", metavar="HEAD.h5",
-                      help="a file that `nphybrid probe fit` wrote. Its classifier replaces the classifier of the "
-                           "model.")
+                      help="a file that `nphybrid probe fit` wrote. The classifier in HEAD.h5 replaces the classifier "
+                           "of the model.")
 
 
 def add_engine(verb):
     """Add the options --engine, --dtype, --precision and --threads, which `loading.load_model` reads."""
     verb.add_argument("--engine", choices=ENGINES, default="numba",
-                      help="the implementation of the operations (default numba). numba is fast. reference is written "
-                           "in plain NumPy.")
+                      help="the implementation of the operations (default numba). The engine numba is fast. The engine "
+                           "reference is written in plain NumPy.")
     verb.add_argument("--dtype", choices=DTYPES, default="float32",
                       help="the dtype of the weights and the states (default float32). The dtype float64 needs "
                            "--engine reference. The dtype bfloat16 needs --engine numba.")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
-                      help="the precision of matrix products (default highest). highest multiplies numbers with 24 "
-                           "significant bits. On processors with AMX, high multiplies numbers with 16 significant "
-                           "bits, which is faster.")
+                      help="the precision of matrix products (default highest). The precision highest multiplies "
+                           "numbers with 24 significant bits. On processors with AMX, the precision high multiplies "
+                           "numbers with 16 significant bits, which is faster.")
     verb.add_argument("--threads", type=positive, metavar="N",
                       help="the number of threads (default: the number of cores)")
 
@@ -77,7 +77,7 @@ def add_labels(verb):
 
 
 def add_format(verb, *more):
-    """Add the option --format, which `show` reads.  `more` contains the formats beside text and JSON."""
+    """Add the option --format, which `show` reads.  `more` lists further formats beside text and JSON."""
     verb.add_argument("--format", choices=("text", "json", *more), default="text",
                       help="the format of the output (default text)")
 
@@ -94,6 +94,6 @@ def find_pictures(args) -> list:
 
 
 def show(args, document, text: str):
-    """Print `document` as JSON if --format is json.  Otherwise print `text`."""
+    """Print `document` as JSON if --format is json, otherwise print `text`."""
     import json
     print(json.dumps(document, indent=2) if args.format == "json" else text)

@@ -32,8 +32,8 @@ def add(verb):
                       help="logistic regression or ridge regression (default logistic). As in the ViT paper, ridge "
                            "regression fits the targets -1 and 1 by least squares.")
     verb.add_argument("--folds", type=positive, default=5, metavar="N",
-                      help="the number of folds of the cross-validation (default 5). With fewer pictures, each picture "
-                           "is a fold.")
+                      help="the number of folds of the cross-validation (default 5). If there are fewer than N "
+                           "pictures, each picture is one fold.")
     verb.add_argument("--seed", type=int, default=0, metavar="N",
                       help="the seed of the random division into folds (default 0)")
     add_model(verb)
@@ -67,8 +67,7 @@ def _is_file_of_features(path):
 def _read_features(args):
     """Read the features from a file that `nphybrid embed` wrote.
 
-    Returns three values: the Features, the class of every picture in the file, and a dict {position: error}. The dict
-    contains the pictures that failed.
+    Returns three values: the Features, the class of every picture in the file, and the errors as {position: error}.
     """
     from ..classifier import classes
     from ..features import files

@@ -7,7 +7,7 @@ import sys
 def stdout_reader_left():
     """Return True if the process that reads stdout has ended, for example `head` in a pipe.
 
-    In this case, stdout is redirected to the null device.
+    If the reading process has ended, stdout is redirected to the null device.
     """
     import select
     try:
@@ -19,14 +19,14 @@ def stdout_reader_left():
         poll.register(stdout, select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return False
-    # Without this redirection, Python reports the broken pipe again when it closes stdout.
+    # Without the null device, Python reports the broken pipe again when it closes stdout.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
     return True
 
 
 @contextlib.contextmanager
 def reopen_closed_streams():
-    """Replace the standard streams that the calling program closed, during a `with` block.
+    """Replace the standard streams that the calling program closed.  The replacement lasts for a `with` block.
 
     Python sets a closed standard stream to None. The replacement of stdin is empty. The replacement of stderr discards
     all text. Writing to the replacement of stdout raises io.UnsupportedOperation, because results must not be lost.
@@ -43,9 +43,9 @@ def reopen_closed_streams():
 
 @contextlib.contextmanager
 def repeat_lost_interrupts():
-    """Raise a KeyboardInterrupt again that Python raised inside a callback or a __del__.
+    """Raise a lost KeyboardInterrupt again, during a `with` block.
 
-    At these places, Python prints the exception and continues. This function is used in a `with` statement.
+    A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python only prints the exception there.
     """
     hook, timers = sys.unraisablehook, []
 

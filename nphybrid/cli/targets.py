@@ -6,7 +6,8 @@ import os
 def check_target(args, path: str, suffix: str):
     """Raise ValueError or OSError if the file at a path cannot be written.
 
-    The name must have the right suffix. The folder must exist and be writable. No input file may be overwritten.
+    The name of the file must end in `suffix`. The folder of the file must exist and be writable. The output file must
+    not be an input file.
     """
     folder = os.path.dirname(os.path.realpath(path))
     if not path.endswith(suffix):

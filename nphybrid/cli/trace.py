@@ -1,4 +1,4 @@
-"""The verb `trace` prints every state of a forward pass, and the time that the state takes."""
+"""The verb `trace` prints statistics and the time of every state of a forward pass."""
 from .loading import load_model
 from .options import add_engine, add_format, add_model, show
 from .targets import check_target

@@ -5,7 +5,8 @@ from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, show
 DESCRIPTION = """\
 Check that an .h5 file is unchanged since its conversion, and that this computer computes the right logits. The file
 stores a checksum for each array, and the logits of the golden input, which is a built-in picture. All checksums are
-recomputed. The logits are recomputed twice: by the reference engine in float64, and by the engine of the options.
+recomputed. The logits are recomputed twice: by the reference engine in float64, and by the engine that
+--engine names.
 """
 
 
@@ -14,14 +15,14 @@ def add(verb):
     verb.description = DESCRIPTION
     verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"a file (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
-                      help="the engine to verify, in addition to reference in float64 (default numba)")
+                      help="the engine to verify (default numba). The engine reference is always verified in float64.")
     verb.add_argument("--dtype", choices=DTYPES, default="float32",
                       help="the dtype of the engine to verify (default float32)")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
                       help="the precision of the engine to verify (default highest)")
     verb.add_argument("--image", metavar="CATS.jpg",
-                      help="the picture 000000039769.jpg of COCO val2017. Its logits are compared with published "
-                           "logits. This needs the model google/vit-hybrid-base-bit-384.")
+                      help="the picture 000000039769.jpg of COCO val2017. The logits of the picture are compared with "
+                           "published logits. --image needs the model google/vit-hybrid-base-bit-384.")
     add_format(verb)
 
 

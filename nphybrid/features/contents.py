@@ -13,7 +13,7 @@ FORMAT, VERSION = "nphybrid features", 1
 
 class Features(NamedTuple):
     """The features in a file, and the paths of their pictures."""
-    values: np.ndarray                    # float32 (N, D), or (N, …) if a feature is a whole state
+    values: np.ndarray                    # float32 (N, D), or (N, …) for whole states
     paths: list                           # N strings
     model: str                            # the SHA-256 of the model file
     state: str                            # the name of the state from which the features were computed

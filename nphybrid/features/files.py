@@ -1,21 +1,20 @@
 """Reads and writes feature files.  The suffix of a file names its format.
 
-`x.h5` contains three arrays and two JSON documents, in the layout of tensorfile/hdf5.py, with checksums:
-
-    features   float32 (N, …)        a row for each picture that could be read
-    positions  int64 (N,)            the positions of these pictures in the list
-    paths      uint8                 the bytes of all names in the list, with a NUL after each name
-    manifest   JSON
-    errors     JSON                  [[position, message], …]
+`x.h5` contains three arrays and two JSON documents, in the layout of tensorfile/hdf5.py, with checksums.
+`features` is a float32 array (N, …) with one row for each picture that could be read.
+`positions` is an int64 array (N,) with the list position of each row of `features`.
+`paths` is a uint8 array with the bytes of all names in the list. A NUL follows each name.
+`manifest` is the JSON document of the manifest.
+`errors` is a JSON document with the errors of the failed pictures: [[position, message], …].
 
 `x.npy` contains only the features. The file x.npy.jsonl contains a row for each picture of the list. The file
 x.npy.run.json contains the manifest.
 
 `x.parquet` has the columns position, path (bytes), features (a list of float) and error (null in a row with features).
-The manifest is the value of "nphybrid" in the metadata. This format needs pyarrow.
+The manifest of `x.parquet` is the value of "nphybrid" in the metadata. The .parquet format needs the package pyarrow.
 
-The manifest states how the features were computed: the SHA-256 of the model file, the state, the pool, the shape and
-the image processor.
+The manifest states how the features were computed. It contains the SHA-256 of the model file, the state, the pool, the
+shape, and the options of the image processor.
 
 A feature file is either complete or absent. The three files of the .npy format are replaced one after the other. First,
 the old x.npy is deleted. Last, the new x.npy is written. Therefore an existing x.npy always belongs to its two
@@ -77,7 +76,7 @@ def suffix(path: str | os.PathLike) -> str:
 
 
 def check(path: str | os.PathLike) -> None:
-    """Raise ValueError or ImportError if the format of a path cannot be written.  The file itself is not opened."""
+    """Raise ValueError or ImportError if the format of a path cannot be written.  `check` does not open the file."""
     if _format(path) is parquet:
         parquet.import_pyarrow()
 

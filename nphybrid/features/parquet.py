@@ -16,7 +16,7 @@ ROWS = 4096                               # the number of rows in a row group
 def write(path: str | os.PathLike, found: Contents) -> None:
     """Write Contents to a .parquet file.  The memory use is bounded.
 
-    A feature with several axes is flattened. Its shape is stored in the manifest.
+    A feature with several axes is flattened. The shape of a feature is stored in the manifest.
     """
     arrow, parquet = import_pyarrow()
     size = math.prod(found.values.shape[1:])
@@ -60,7 +60,7 @@ def _message(text):
 
 
 def import_pyarrow() -> tuple[Any, Any]:
-    """Return pyarrow and pyarrow.parquet.  The ImportError of a missing package states how to install it."""
+    """Return pyarrow and pyarrow.parquet.  If pyarrow is missing, the ImportError states how to install pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet

@@ -1,34 +1,28 @@
 """Writes a feature file picture by picture.  An interrupted run can be continued.
 
-While a run computes, its features are in the folder x.h5.part beside the file x.h5. The folder contains four files:
+While a run computes, its features are in the folder x.h5.part beside the file x.h5. The folder contains four files.
+`features` contains float32 values, one picture after the other.
+`rows.jsonl` contains a row for each picture. A row is written after the features of its picture.
+`rows.jsonl.run.json` contains the identity of the run.
+`manifest.json` contains the manifest, and is written when every picture has a row.
 
-    features                float32, one picture after the other
-    rows.jsonl              a row for each picture, written after the features of the picture
-    rows.jsonl.run.json     the identity of the run
-    manifest.json           the manifest, written when every picture has a row
+A folder with a manifest.json is finished. The feature file is written from a finished folder. After that, the folder is
+removed.
 
-When manifest.json is written, the folder is finished. Then the feature file is written and the folder is removed.
+The function `start` looks at the disk and decides how a run begins. There are three modes: replace, resume and append.
+If neither a file nor a folder exists, all pictures are computed.
 
-The function `start` looks at the disk and decides how a run begins. The mode is replace, resume or append.
+In the mode `replace`, all pictures are computed, even if a file or a folder exists.
 
-If there is neither a file nor a folder, all pictures are computed.
+In the mode `resume`, an unfinished folder of the same run is continued. A finished folder is written to the file. If
+the file is from the same run, nothing is computed. A file or folder of another run raises ValueError.
 
-In the mode replace, all pictures are computed in every case.
+In the mode `append`, the rows of an existing file are copied, and the new pictures are computed. A file whose features
+were computed with another manifest raises ValueError. An unfinished folder of the same run is continued. An unfinished
+folder of another run is removed. A finished folder is first written to the file. If the finished folder is from the
+same run, nothing is computed. If the finished folder is from another run, the new pictures are added to the file.
 
-In the mode resume, the following rules apply. Only the same run can be continued. A different run raises ValueError.
-
-    a file                  Nothing is left to compute.
-    an unfinished folder    The remaining pictures are computed.
-    a finished folder       The file is written from the folder. Then the rule of "a file" applies.
-
-In the mode append, the following rules apply. If the features of the file depend on other things, ValueError is raised.
-
-    a file                  The rows of the file are copied. The new pictures are computed.
-    an unfinished folder    For the same run, the remaining pictures are computed. Otherwise the folder is removed.
-    a finished folder       The file is written from the folder. For the same run, nothing is left to compute.
-                            Otherwise the rule of "a file" applies.
-
-If a folder exists, its rule applies first. An interrupted append leaves both the file and an unfinished folder.
+A folder is examined before a file. An interrupted append leaves both the file and an unfinished folder.
 """
 import functools
 import os
@@ -67,7 +61,8 @@ def start(path: str, sources: list, shape: tuple, manifest: dict, mode: str = "r
     `shape` is the shape of the features of one picture.
     `manifest` contains everything on which the features depend.
     `mode` is one of MODES.
-    Raises ValueError if the run cannot continue the existing file or folder. Raises OSError if the disk fails.
+    Raises ValueError if the run cannot continue the existing file or folder. Raises OSError if the folder cannot be
+    written.
     """
     depends = {key: value for key, value in manifest.items() if key != "processor"}
     identity = functools.partial(run_identity, shape=list(shape), **depends)
@@ -91,7 +86,7 @@ def _start_resume(path, sources, run):
 def _start_append(path, sources, identity, manifest):
     just_written = finish_folder(path)
     if just_written is not None:
-        # An interrupted append may already have computed all pictures. If the same append is run again, it is finished.
+        # If an append was interrupted in its last step, the same append has nothing left to compute.
         before = just_written.names[:len(just_written.names) - len(sources)]
         if identity([*before, *sources]) == just_written.manifest["run"]:
             return Start([*before, *sources], just_written.manifest["run"], finished=just_written)
@@ -103,7 +98,7 @@ def _start_append(path, sources, identity, manifest):
     discarded = not same and os.path.exists(folder_of(path))
     done, failed = continue_folder(path, run) if same else begin_folder(path, run)
     if old is not None and done < len(old.names):
-        # All rows of the file are copied again and not computed, because the pictures may no longer exist.
+        # All rows of the file are copied again instead of computed, because the pictures may no longer exist.
         begin_folder(path, run)
         done, failed = _copy_rows(path, old)
     return Start(sources, run, done, failed, discarded=discarded)
@@ -149,9 +144,10 @@ def _is_folder_of(path, run):
 
 
 def begin_folder(path: str, run: dict) -> tuple[int, int]:
-    """Create an empty folder.  An existing folder is removed.  Returns (0, 0), as `continue_folder` does without rows.
+    """Create an empty folder.  An existing folder is removed.
 
-    `run` is the identity of the run. Its value `shape` is the shape of the features of one picture.
+    Returns (0, 0): no picture has a row, and no picture failed.
+    `run` is the identity of the run. `run["shape"]` is the shape of the features of one picture.
     """
     _remove(folder_of(path))
     return _open_folder(path, run, resume_rows=False)
@@ -170,7 +166,7 @@ def _open_folder(path, run, resume_rows):
     folder = folder_of(path)
     os.makedirs(folder, exist_ok=True)
     done = resume.start_rows(f"{folder}/rows.jsonl", run, "jsonl", resume_rows)
-    # The file may contain features whose row is incomplete. They are deleted.
+    # Features without a complete row are deleted from the file.
     feature_bytes = (done.pictures - done.failed) * 4 * int(np.prod(run["shape"]))
     for name, size in (("rows.jsonl", done.size), ("features", feature_bytes)):
         with open(f"{folder}/{name}", "ab") as file:
@@ -200,7 +196,7 @@ def writer(path: str, shape: tuple) -> Iterator[Callable[[Row], Row]]:
 
 
 def with_shape(row: Row, shape: tuple) -> Row:
-    """Return the Row.  If its features have another shape, return a Row with an error instead."""
+    """Return the Row if its features have the given shape, otherwise return a Row with an error."""
     if row.error is not None or row.result.shape == shape:
         return row
     error = ValueError(f"{source_name(row.source)}: the features have the shape {row.result.shape}; expected {shape}. "
