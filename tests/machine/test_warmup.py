@@ -139,7 +139,9 @@ def test_nothing_can_be_kept(monkeypatch, capsys):
     monkeypatch.setattr(cache, "CACHE", None)
     assert main(["warmup", "--prune"]) == 1
     printed = capsys.readouterr()
-    assert printed.out == "" and "no kernel can be kept: see `nphybrid doctor`" in printed.err
+    assert printed.out == "" and printed.err == (
+        "nphybrid: no kernel was compiled, because there is no folder for compiled kernels. "
+        "`nphybrid doctor` shows the reason.\n")
     assert warmup.kept_kernels() == (None, 0, 0) and warmup.stale_folders() == [] and not warmup.is_warm()
 
 
