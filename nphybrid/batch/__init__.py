@@ -1,4 +1,6 @@
-"""Computes a row for each picture of a list.  The rows keep the order of the list, and the memory use is bounded.
+"""Computes a row for each picture of a list.  The rows keep the order of the list.
+
+The memory use does not depend on the length of the list.
 
 `inputs` makes a list of pictures from files, folders, globs and stdin.
 `run` computes a Row for each picture of the list.

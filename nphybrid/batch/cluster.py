@@ -16,8 +16,8 @@ A worker loads the model for its first part, and keeps the model for all later p
 one part at a time. By default, a thread uses one core. The option num_threads of a job sets the number of cores.
 If a part fails, or if its worker is lost, another worker computes the part again.
 
-On computers with the same instruction set, a cluster and a single computer compute identical rows. The result
-files are also identical. Therefore a cluster can continue a run that a single computer started.
+On computers with the same instruction set, a cluster and a single computer compute identical rows. A
+cluster and a single computer write identical files. A cluster can continue a run that a single computer started.
 
 Each worker opens the picture files itself. A path must lead to the same file on the client and on every worker. A
 relative path begins at the working folder of the worker.
@@ -48,7 +48,7 @@ M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
 
 
 class Job(NamedTuple):
-    """Describes what a worker computes, and which files and which version the worker needs."""
+    """Describes what a worker computes.  A Job also names the files that the worker needs."""
     model: str | None                     # a path or owner/name on the Hugging Face hub; None is the bundled model
     head: str | None                      # the file of a classifier that replaces the classifier of the model
     digests: tuple                        # identity.ModelDigests: the SHA-256 values of the model
@@ -197,7 +197,7 @@ def compute_part(sources: list, job: Job, start: int = 0) -> list[run.Row]:
     try:
         prepare, compute = load_functions(job)
         found = list(run.compute_rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
-        # If the worker has lost its disk, the part must fail, so that no picture is reported as missing.
+        # If the worker has lost its disk, an error is raised. The pictures must not be reported as missing.
         if any(isinstance(row.error, OSError) for row in found) and (problem := find_problem(job)):
             raise OSError(problem)
     except Exception as error:
@@ -228,7 +228,7 @@ def load_functions(job: Job) -> tuple[run.Prepare, run.Compute]:
 
 @functools.lru_cache(maxsize=1)
 def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
-    """Load the model of a job without a witness, and return `prepare` and `compute`.
+    """Load the model of a job whose `witness` is None, and return `prepare` and `compute`.
 
     Raises ValueError if the model differs from the model of the client.
     """
@@ -263,7 +263,7 @@ def _digests(model, head):
 
 
 def _restore_malloc_thresholds():
-    """Undo a memory setting that the nanny process of Dask makes for glibc.
+    """Undo a memory setting of glibc that Dask changes.
 
     With the setting of Dask, glibc returns the memory of every large array to the system. For the next array, the
     system must clear new memory. With the bundled model, one picture takes 20 ms on one core with the setting of Dask,

@@ -1,7 +1,6 @@
 """Computes the identity of a run.
 
-The identity contains the SHA-256 values of the model, the SHA-256 of the list of pictures, and the options that change
-a row.
+The identity contains the SHA-256 values of the model, the SHA-256 of the list, and the options that change a row.
 Results of two processes belong together only if the identities of their runs are equal. `resume` compares the
 identities before a file is continued. `cluster` compares the SHA-256 values of the model before a worker computes a
 part.

@@ -7,10 +7,11 @@ a picture if its name has one of SUFFIXES, in upper or lower case. With `recursi
 searched too. Files and folders whose names begin with a dot are ignored. Symbolic links to folders are not followed.
 
 An input that is a glob is replaced by its matches, sorted by their bytes. In a glob, `**` matches any number of
-folders. Each match of a glob is treated like an input. If a file has the name of the glob, the input is this file.
+folders. Each match of a glob is treated like an input. If a file with the name of the glob exists, the
+input is treated as a file.
 
-The input `-` is replaced by stdin. stdin contains one picture, or the names of files and folders. The names on
-stdin are separated by NUL or by line ends.
+The input `-` means stdin. stdin contains one picture, or the names of files and folders. The names on stdin are
+separated by NUL or by line ends.
 
 The list keeps the order of the inputs. If two inputs name the same picture, the list contains the picture twice.
 
@@ -63,7 +64,7 @@ def open_source(source: Any) -> Any:
 
 
 def source_name(source: Any) -> str:
-    """Return the path of a source for its row.  For a picture from stdin, the path is "-"."""
+    """Return the path that is written into the row of a source.  For a picture from stdin, the path is "-"."""
     return "-" if isinstance(source, bytes) else os.fspath(source)
 
 

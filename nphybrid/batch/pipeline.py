@@ -27,8 +27,8 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. Options
     are allowed only if `model` is a path or a name.
 
-    Raises ValueError if the task is unknown, if the model does not fit the task, or if the model has no image
-    processor.
+    Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if the model has
+    no image processor.
 
     >>> classify = pipeline("image-classification")
     >>> classify("examples/images/cat.png", top_k=1)[0]["label"]
@@ -56,7 +56,7 @@ def _loaded(model, bare, options) -> Model:
         return load(default_model() if model is None else model, bare=bare, **options)
     if options:
         raise TypeError(f"found a {type(model).__name__} and the options {', '.join(options)}; expected the path of a "
-                        "model, because options are used only to load a model")
+                        "model. A loaded model accepts no options.")
     return model
 
 
@@ -156,7 +156,7 @@ class ImageFeatureExtractionPipeline(Pipeline):
         If `pool` is True, the output of the pooler is returned. The pooler output of a ViT is [1][D]. The pooler output
         of a BiT is the mean over the feature map, [1][C][1][1]. If `pool` is True and the model has no pooler,
         ValueError is raised.
-        `return_tensors` is True for NumPy arrays instead of lists.
+        If `return_tensors` is True, NumPy arrays are returned instead of lists.
         `image_processor_kwargs` are options for each call of the image processor.
 
         `nphybrid.api.extractor` computes the features of all other states of the forward pass.

@@ -4,8 +4,8 @@ A file of rows does not contain the settings of its run. The settings are in a s
 FILE.run.json contains the identity of the run, which `identity` defines.
 Each row contains the position of its picture.
 
-An interrupted file may lack some rows of its last picture. Therefore all rows of the last picture are deleted, and the
-run continues with this picture. The continued file contains every position exactly once, even if the first run was
+An interrupted file may lack some rows of its last picture. To be safe, all rows of the last picture are deleted, and
+the run continues with this picture. The continued file contains every position exactly once, even if the first run was
 killed.
 """
 import csv

@@ -10,7 +10,7 @@ as the original path.
     {"position": 0, "path": "a.jpg", "labels": [{"index": 3, "label": "cat", "score": 0.8}]}
     {"position": 1, "path": "b.jpg", "error": "…"}
 
-`json` writes the objects of `jsonl` as one JSON array. The array is also complete after an interrupted run.
+`json` writes the objects of `jsonl` as one JSON array. The JSON array is also complete after an interrupted run.
 
 `csv` follows RFC 4180, with "\n" at the end of each line. The CSV header is position,path,index,label,score,error.
 In CSV, a picture has one row for each label, or one row with an error.
@@ -20,7 +20,7 @@ In CSV, a picture has one row for each label, or one row with an error.
 The bytes of a path are preserved in JSON and CSV. JSON files are ASCII. A byte that is not UTF-8 is written as \udcXX
 (PEP 383). In Python, `os.fsencode(json.loads(line)["path"])` returns the bytes of the path. CSV files contain the bytes
 of the path unchanged. To read a CSV file with the module csv, open the file with encoding="utf-8",
-errors="surrogateescape", newline="". After that, `os.fsencode(path)` returns the bytes of a path from the file.
+errors="surrogateescape", newline="". For a path from the CSV file, `os.fsencode(path)` returns the original bytes.
 
 A row depends neither on the other pictures nor on the batch size.
 """
@@ -171,7 +171,7 @@ def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
 @contextlib.contextmanager
 def _open_at(path, start):
     """Return a context manager that opens a file for writing at byte `start`.  Everything after `start` is deleted."""
-    # After a failed write, closing the file also fails. The path is added to both errors.
+    # After a failed write, closing the file raises a second error. The path is added to every error.
     with path_in_errors(path), open(path, "r+b" if start else "wb") as file:
         if start:
             file.truncate(start)

@@ -1,16 +1,16 @@
 """Computes a row for each picture of a list.  All cores are used, and the rows keep the order of the list.
 
-Threads open and prepare the pictures of later batches. A batch is divided into shares. Other threads compute the
-shares, one thread for each share.
+Threads open and prepare the pictures of later batches. A batch is divided into shares. Each share is
+computed by one thread.
 
-Each core computes its own pictures. With the bundled model, separate pictures on all cores are computed 1.3 to 1.6
-times as fast as one picture on all cores. With R50+ViT-B/16, the two methods are equally fast.
+Each core computes its own pictures. For the bundled model, one picture per core is 1.3 to 1.6 times as fast as one
+picture on all cores. For R50+ViT-B/16, one picture per core is as fast as one picture on all cores.
 
 The bits of a row do not depend on the other pictures of the batch. Each picture is prepared separately. The results of
 a model depend neither on the size of the batch nor on the number of threads.
 
 If a picture cannot be read, prepared or computed, its row contains an error. Only the pictures in progress are in
-memory. Therefore a long list needs no more memory than a short list.
+memory. A long list needs no more memory than a short list.
 """
 import contextlib
 import itertools
@@ -174,7 +174,7 @@ def _map_ahead(function, items, *, workers, ahead):
     """Yield an Outcome for each item, in order.  Threads call the function for up to `ahead` later items.
 
     `workers` is the number of threads. With `workers=0`, the calling thread calls the function.
-    The threads are daemons. Therefore the process can end while a thread still decodes a picture.
+    The threads are daemons, so the process can end while a thread still decodes a picture.
     """
     if not workers:
         for item in items:
@@ -215,7 +215,7 @@ def _work(function, jobs):
     """Do the jobs of a queue until the queue returns None.  Each thread runs `_work`."""
     while (job := jobs.get()) is not None:
         job.answer.put(_call(function, job.item))
-        del job                           # frees the memory of the picture before the thread waits
+        del job                           # free the memory of the picture before the thread waits
 
 
 def _call(function, item):

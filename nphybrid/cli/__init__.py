@@ -1,6 +1,6 @@
 """The command line of nphybrid: `nphybrid VERB …` or `python -m nphybrid VERB …`.
 
-VERB is a subcommand, for example `classify`. Each verb has its own module in this folder, with two functions.
+VERB is a subcommand, for example `classify`. Each verb has a module in this folder, with the functions `add` and `run`.
 `add(verb)` adds the description, the options and the examples to the parser of the verb.
 `run(args)` does the work of the verb and returns the exit code.
 
@@ -90,7 +90,7 @@ class _VerbParser(argparse.ArgumentParser):
         module.add(self)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
         self.set_defaults(run=module.run)
-        # The formatter keeps the line breaks of a text, so the lines of the description are filled here.
+        # The formatter does not wrap the description, so the description is wrapped here.
         width = max(shutil.get_terminal_size().columns - 2, 11)
         self.description = textwrap.fill(self.description or "", width)
         return super().parse_known_args(*args, **options)

@@ -17,9 +17,9 @@ def add(verb):
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help=f"a file, a folder, or a preset such as R50+ViT-B/16 (default: {BUNDLED})")
     verb.add_argument("--threads", type=_several(positive), metavar="N,M",
-                      help="the number of threads (default: 1 and the number of cores)")
+                      help="one or more numbers of threads (default: 1 and the number of cores)")
     verb.add_argument("--batch", type=_several(positive), default=[1], metavar="N,M",
-                      help="the number of pictures in each call (default 1)")
+                      help="one or more numbers of pictures in each call (default 1)")
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
                       help=f"one or more of the dtypes {', '.join(DTYPES)} (default float32)")
     verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",

@@ -45,7 +45,7 @@ def reopen_closed_streams():
 def repeat_lost_interrupts():
     """Raise a lost KeyboardInterrupt again, during a `with` block.
 
-    A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python only prints the exception there.
+    A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python only prints a lost exception.
     """
     hook, timers = sys.unraisablehook, []
 

@@ -13,7 +13,7 @@ recomputed. The logits are recomputed twice: by the reference engine in float64,
 def add(verb):
     """Add the options of `verify` to the parser."""
     verb.description = DESCRIPTION
-    verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"a file (default: {BUNDLED})")
+    verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"an .h5 file of a model (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the engine to verify (default numba). The engine reference is always verified in float64.")
     verb.add_argument("--dtype", choices=DTYPES, default="float32",

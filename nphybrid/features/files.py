@@ -13,12 +13,12 @@ x.npy.run.json contains the manifest.
 `x.parquet` has the columns position, path (bytes), features (a list of float) and error (null in a row with features).
 The manifest of `x.parquet` is the value of "nphybrid" in the metadata. The .parquet format needs the package pyarrow.
 
-The manifest states how the features were computed. It contains the SHA-256 of the model file, the state, the pool, the
-shape, and the options of the image processor.
+The manifest states how the features were computed. The manifest contains the SHA-256 of the model file, the state, the
+pool, the shape, and the options of the image processor.
 
-A feature file is either complete or absent. The three files of the .npy format are replaced one after the other. First,
-the old x.npy is deleted. Last, the new x.npy is written. Therefore an existing x.npy always belongs to its two
-companion files.
+A feature file is either complete or absent. The three files of the .npy format are replaced one after the other. When
+features are written, the old x.npy is deleted first, and the new x.npy is written last. An existing x.npy always
+belongs to its two companion files.
 """
 import os
 from types import ModuleType

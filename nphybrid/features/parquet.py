@@ -14,7 +14,7 @@ ROWS = 4096                               # the number of rows in a row group
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:
-    """Write Contents to a .parquet file.  The memory use is bounded.
+    """Write Contents to a .parquet file.  The memory use does not depend on the number of pictures.
 
     A feature with several axes is flattened. The shape of a feature is stored in the manifest.
     """

@@ -6,11 +6,12 @@ While a run computes, its features are in the folder x.h5.part beside the file x
 `rows.jsonl.run.json` contains the identity of the run.
 `manifest.json` contains the manifest, and is written when every picture has a row.
 
-A folder with a manifest.json is finished. The feature file is written from a finished folder. After that, the folder is
-removed.
+A folder with a manifest.json is finished. The feature file is written from a finished folder. The folder is
+removed when the feature file is complete.
 
 The function `start` looks at the disk and decides how a run begins. There are three modes: replace, resume and append.
-If neither a file nor a folder exists, all pictures are computed.
+Two runs are the same run if their identities are equal. If neither a file nor a folder exists, all pictures are
+computed.
 
 In the mode `replace`, all pictures are computed, even if a file or a folder exists.
 
@@ -86,7 +87,7 @@ def _start_resume(path, sources, run):
 def _start_append(path, sources, identity, manifest):
     just_written = finish_folder(path)
     if just_written is not None:
-        # If an append was interrupted in its last step, the same append has nothing left to compute.
+        # If an append was interrupted in its last step, a repeated append computes nothing.
         before = just_written.names[:len(just_written.names) - len(sources)]
         if identity([*before, *sources]) == just_written.manifest["run"]:
             return Start([*before, *sources], just_written.manifest["run"], finished=just_written)
@@ -200,7 +201,7 @@ def with_shape(row: Row, shape: tuple) -> Row:
     if row.error is not None or row.result.shape == shape:
         return row
     error = ValueError(f"{source_name(row.source)}: the features have the shape {row.result.shape}; expected {shape}. "
-                       "Pictures of different sizes need the pool token or mean.")
+                       "Pictures of different sizes need pool='token' or pool='mean'.")
     return row._replace(result=None, error=error)
 
 
@@ -234,7 +235,7 @@ def _write_file(path):
 
 
 def _remove(folder):
-    """Rename a folder, then remove it.  If the removal is interrupted, no partly removed folder keeps the old name."""
+    """Rename a folder, then remove it.  If the removal is interrupted, the incomplete folder has the new name."""
     gone = f"{folder}.gone"
     shutil.rmtree(gone, ignore_errors=True)
     if os.path.exists(folder):

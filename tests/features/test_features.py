@@ -249,8 +249,8 @@ def test_another_shape_costs_its_own_row(tmp_path):
     with writer.writer(path, (2,)) as write:
         row = write(Row(0, "a.png", np.zeros((3,), np.float32), None))
     assert row.result is None and str(row.error) == (
-        "a.png: the features have the shape (3,); expected (2,). Pictures of different sizes need the pool token or "
-        "mean.")
+        "a.png: the features have the shape (3,); expected (2,). Pictures of different sizes need pool='token' or "
+        "pool='mean'.")
 
 
 @pytest.mark.parametrize("disk, replace, resumed, appended", [
