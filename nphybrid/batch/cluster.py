@@ -9,7 +9,7 @@ pictures of a part. The rows of all parts are returned in the order of the list:
         for row in cluster.compute_rows(client, paths, cluster.job("model.h5", "norm")):
             …
 
-`compute_part` is also the function for a Dask graph of your own:
+In a Dask graph of your own, use `compute_part`:
 `dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
 
 A worker loads the model for its first part, and keeps the model for all later parts. Each thread of a worker computes

@@ -115,7 +115,7 @@ def encoded_row(row: dict, format: str, alone: bool = False) -> bytes:
 def one_line(text: str) -> str:
     r"""Return a text as one line without control characters.
 
-    If necessary, the text is quoted in the form $'…', which a shell can read.
+    A text with other characters is quoted in the form $'…', which a shell can read.
 
     >>> print(one_line("a, b.png"), one_line("a\nb.png"), one_line("\udcff.png"))
     a, b.png $'a\nb.png' $'\xff.png'

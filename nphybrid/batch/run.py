@@ -1,7 +1,7 @@
 """Computes a row for each picture of a list.  All cores are used, and the rows keep the order of the list.
 
-Threads open and prepare the pictures of later batches. A batch is divided into shares. Each share is
-computed by one thread.
+Threads open and prepare the pictures of later batches. A batch is divided into shares. Each share is computed by
+one thread.
 
 Each core computes its own pictures. For the bundled model, one picture per core is 1.3 to 1.6 times as fast as one
 picture on all cores. For R50+ViT-B/16, one picture per core is as fast as one picture on all cores.

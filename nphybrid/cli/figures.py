@@ -3,7 +3,7 @@ from .loading import load_model, relabel
 from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
-# The names of the figures in explain.figures. The names are repeated here, because explain.figures imports NumPy.
+# The names of the figures in explain.figures. The names are repeated here, so that --help does not import NumPy.
 NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")
 
 DESCRIPTION = """\

@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-# The values that ops accepts. The values are repeated here, because ops imports NumPy.
+# The values that ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")
 DTYPES = ("float32", "float64", "bfloat16")
 PRECISIONS = ("highest", "high")
