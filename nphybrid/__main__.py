@@ -1,4 +1,4 @@
-"""`python -m nphybrid`: the command line, which is cli/."""
+"""Runs the command line for `python -m nphybrid`.  The folder nphybrid/cli contains the code of the command line."""
 import sys
 
 from .cli import main

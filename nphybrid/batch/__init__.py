@@ -1,13 +1,15 @@
-"""Many pictures: a list of them in, a row for each out, in order and in bounded memory.
+"""Computes a row for each picture of a list.  The rows keep the order of the list.
 
-    inputs      files, folders, globs, stdin                  -> the list of pictures
-    run         a list, functions that prepare and compute    -> a Row for each picture
-    rows        a Row                                         -> text, JSON, JSON Lines, CSV
-    progress    rows                                          -> a progress bar on a terminal, errors on stderr
-    identity    a model, a list, options                      -> the SHA-256 values by which a run is recognized
-    resume      an interrupted file of rows                   -> the picture to continue with
-    cluster     a list, a Dask cluster                        -> the same Rows, computed by its workers
-    pipeline    a task, a model                               -> a function like transformers' pipelines
+The memory use does not depend on the length of the list.
 
-A module imports only those above it.
+`inputs` makes a list of pictures from files, folders, globs and stdin.
+`run` computes a Row for each picture of the list.
+`rows` writes a Row as text, JSON, JSON Lines or CSV.
+`progress` prints errors on stderr, and draws a progress bar on a terminal.
+`identity` computes the SHA-256 values that identify the model and the list of a run.
+`resume` finds the picture at which an interrupted file of rows continues.
+`cluster` computes the same Rows on the workers of a Dask cluster.
+`pipeline` returns functions that work like the pipelines of transformers.
+
+A module imports only modules that are listed before it.
 """

@@ -1,6 +1,7 @@
-"""The rows of `run.compute_rows`, computed by the workers of a Dask cluster: `pip install "nphybrid[distributed]"`.
+"""Computes the rows of `run.compute_rows` on a Dask cluster: `pip install "nphybrid[distributed]"`.
 
-    list -> parts, a task each -> a worker opens, prepares, computes -> the rows of all parts, in the order of the list
+The list of pictures is divided into parts. Each part is one task of Dask. A worker opens, prepares and computes the
+pictures of a part. The rows of all parts are returned in the order of the list:
 
     from distributed import Client
     from nphybrid.batch import cluster
@@ -8,15 +9,18 @@
         for row in cluster.compute_rows(client, paths, cluster.job("model.h5", "norm")):
             …
 
-or in your own graph: `dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
+In a Dask graph of your own, use `compute_part`:
+`dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
 
-A worker loads the model once, for its first part, and keeps it. Each thread of the worker computes one part at a time,
-on one core, unless the job sets num_threads. A part whose worker is lost, and a part that fails, are computed by
-another worker. The rows have the same bits and the same order as on one machine of the same instruction set. So the
-files written from them are equal, and a run that was started on one machine can be continued on a cluster.
+A worker loads the model for its first part, and keeps the model for all later parts. Each thread of a worker computes
+one part at a time. By default, a thread uses one core. The option num_threads of a job sets the number of cores.
+If a part fails, or if its worker is lost, another worker computes the part again.
 
-Workers open the files themselves. A path must lead to the same file on every worker as on the client; a relative path
-starts in the folder in which the worker was started.
+On computers with the same instruction set, a cluster and a single computer compute identical rows. A
+cluster and a single computer write identical files. A cluster can continue a run that a single computer started.
+
+Each worker opens the picture files itself. A path must lead to the same file on the client and on every worker. A
+relative path begins at the working folder of the worker.
 """
 import contextlib
 import ctypes
@@ -37,34 +41,37 @@ from ..api.load import load
 from . import run
 from .identity import ModelFile, model_digests
 
-PART = 64                                 # pictures of a task; fewer if otherwise a thread got less than AHEAD tasks
-AHEAD = 4                                 # submitted tasks for each thread of the cluster
-RETRIES = 3                               # of a part that fails, each on another worker
+PART = 64                                 # the largest number of pictures in a task; a short list has smaller tasks
+AHEAD = 4                                 # how many tasks are submitted for each thread of the cluster
+RETRIES = 3                               # how many times a failed part is computed again, always on another worker
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
 
 
 class Job(NamedTuple):
-    """What is computed, and what a worker must have to compute it."""
-    model: str | None                     # a path, or owner/name on the hub; None is the bundled model
-    head: str | None                      # the file of a head that replaces the model's own
-    digests: tuple                        # identity.ModelDigests: the SHA-256 of weights, head, configuration
-    state: str                            # "logits", or a state as in `api.extractor`
+    """Describes what a worker computes.  A Job also names the files that the worker needs."""
+    model: str | None                     # a path or owner/name on the Hugging Face hub; None is the bundled model
+    head: str | None                      # the file of a classifier that replaces the classifier of the model
+    digests: tuple                        # identity.ModelDigests: the SHA-256 values of the model
+    state: str                            # "logits", or the name of a state; see `api.extractor`
     pool: str | None
     batch: int
-    options: tuple                        # ((name, value), …) of from_pretrained
-    version: str = __version__            # of nphybrid
-    witness: str | None = None            # a file of the list, which every worker must be able to see
+    options: tuple                        # the options of from_pretrained as ((name, value), …)
+    version: str = __version__            # the version of nphybrid on the client
+    witness: str | None = None            # a path from the list, which must exist on every worker
 
 
 def job(model: str | None = None, state: str = "logits", pool: str | None = None, batch: int = 8,
         head: str | None = None, **options: Any) -> Job:
-    """What `compute_rows` lets workers compute.
+    """Return the Job that `compute_rows` gives to the workers.
 
-    model: as in `pipeline`. state: "logits" for those of a classifier, or a state of the forward pass, which is pooled;
-    see `api.extractor`. batch: how many pictures are computed at once; no row depends on it. head: a file of
-    `nphybrid probe fit`. options: engine, dtype, precision, num_threads.
+    `model` has the same meaning as in `pipeline`.
+    `state` is "logits" for a classifier, or the name of a state whose pooled features are computed.
+    `pool` is the pooling of the state; see `api.extractor`.
+    `batch` is the number of pictures that are computed together. The rows do not depend on `batch`.
+    `head` is a file that `nphybrid probe fit` wrote.
+    `options` are engine, dtype, precision and num_threads.
 
-    Raises what `checkpoint.read` raises.
+    Raises the same errors as `checkpoint.read`.
 
     >>> job(state="norm", num_threads=2)[3:7]
     ('norm', None, 8, (('num_threads', 2),))
@@ -76,17 +83,22 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
                tuple({"num_threads": 1, **options}.items()))
 
 
-# ---------------------------------------------------------------- on the client
+# ---------------------------------------------------------------- functions that run on the client
 
 def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, part: int | None = None
                  ) -> Iterator[run.Row]:
-    """A Row for each source from `start` on, in order, as soon as its part and all parts before it are computed.
+    """Yield a Row for each source from position `start` on, in the order of the sources.
 
-    client: a distributed.Client. sources: as in `run.compute_rows`; they are made a list. part: the number of pictures
-    of a task (default: PART, or fewer). At any time AHEAD tasks are submitted for each thread; when the caller stops,
-    those that are left are cancelled. An error in a Row is a ValueError with the text that it has on one machine.
-    Raises OSError for a worker that cannot do the job, and for a part that fails RETRIES times or loses more
-    workers than Dask allows (its setting distributed.scheduler.allowed-failures).
+    A Row is returned as soon as its part and all earlier parts are computed.
+    `client` is a distributed.Client.
+    `sources` are the same as in `run.compute_rows`. All sources are put into a list first.
+    `part` is the number of pictures in a task. The default of `part` is PART, or less for a short list.
+
+    At any time, AHEAD tasks are submitted for each thread. If the caller stops early, all unfinished tasks are
+    cancelled. The error in a Row is a ValueError with the same text as on a single computer.
+
+    Raises OSError if a worker cannot compute the job. Raises OSError if a part fails more than RETRIES times. Raises
+    OSError if a part loses more workers than the Dask setting distributed.scheduler.allowed-failures allows.
     """
     sources = list(sources)
     witness = next((name for name in sources if isinstance(name, str) and os.path.isfile(name)), None)
@@ -101,7 +113,7 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
     def submit(first, avoided=()):
         where = {}
         if avoided:
-            # If no other worker is left, Dask takes one that should be avoided.
+            # If there is no other worker, Dask uses one of the avoided workers.
             where = {"workers": [worker for worker in client.nthreads() if worker not in avoided],
                      "allow_other_workers": True}
         return client.submit(compute_part, sources[first:first + part], job, first, pure=False,
@@ -109,7 +121,7 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 
     try:
         while True:
-            # Threads come and go, so more tasks may be submitted than there should be.
+            # The cluster may have lost threads, so there may be too many submitted tasks already.
             room = max(AHEAD * sum(client.nthreads().values()), 1) - len(pending)
             for first in itertools.islice(starts, max(room, 0)):
                 pending.append((first, submit(first)))
@@ -123,21 +135,22 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 
 @contextlib.contextmanager
 def connect(address: str) -> Iterator[Any]:
-    """A context with a client of the scheduler at an address, for a command: meanwhile nothing is logged.
+    """Return a context manager that connects a client to the scheduler at an address.
 
-    Raises ImportError without the package distributed, OSError if no scheduler answers.
+    The command line uses `connect`. Logging is off during the `with` block.
+    Raises ImportError if the package distributed is not installed. Raises OSError if no scheduler answers.
     """
     distributed = _distributed()
     try:
         with _without_logging(), distributed.Client(address, set_as_default=False) as client:
             yield client
     except distributed.comm.CommClosedError as error:
-        raise OSError(f"{address}: the connection to the scheduler is lost: {error}") from error
+        raise OSError(f"the connection to the scheduler {address} was lost: {error}") from error
 
 
 @contextlib.contextmanager
 def _without_logging():
-    """Logging of the whole process is off: what distributed logs, it also raises here."""
+    """Turn off logging in this process.  The package distributed raises every error that it logs."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -147,59 +160,60 @@ def _without_logging():
 
 
 def check_workers(client: Any, job: Job) -> None:
-    """Raise OSError if a worker cannot do a job, before it gets any part."""
+    """Raise OSError if a worker cannot compute a job.  The workers are checked before they receive any part."""
     for address, problem in client.run(find_problem, job, on_error="return").items():
         if problem is not None:
-            raise OSError(f"the worker {address} cannot do this: {problem}")
+            raise OSError(f"the worker {address} cannot compute the job: {problem}")
 
 
 def _part_rows(first, future, submit):
-    """The rows of a part; if it fails, those of another try."""
+    """Return the rows of a part.  A part that fails is computed again, up to RETRIES times."""
     avoided = []
     while True:
         try:
             return future.result()
         except Exception as error:
             if not isinstance(error, PartError) or len(avoided) == RETRIES:
-                raise OSError(f"the part from picture {first:,} on could not be computed: {error}") from error
+                raise OSError(f"the part that begins at picture {first:,} could not be computed: {error}") from error
             avoided.append(error.args[0])
             future = submit(first, avoided)
 
 
 class PartError(Exception):
-    """The address of the worker on which a part failed, and the reason."""
+    """Raised if a part fails on a worker.  A PartError contains the address of the worker and the reason."""
 
     def __str__(self):
         return f"{self.args[0]}: {self.args[1]}"
 
 
-# ---------------------------------------------------------------- on a worker
+# ---------------------------------------------------------------- functions that run on a worker
 
 def compute_part(sources: list, job: Job, start: int = 0) -> list[run.Row]:
-    """What a task does: the rows of a part of the list.  start: the position of its first picture
+    """Compute the rows of a part of the list.  Each task of Dask calls this function.
 
-    Raises PartError for every error that is not a picture's fault.
+    `start` is the position of the first picture of the part.
+    An error of a single picture becomes a row. Every other error is raised as a PartError.
     """
     try:
         prepare, compute = load_functions(job)
         found = list(run.compute_rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
-        # A worker that has lost its disk must not report that the pictures are missing.
+        # If the worker has lost its disk, an error is raised. The pictures must not be reported as missing.
         if any(isinstance(row.error, OSError) for row in found) and (problem := find_problem(job)):
             raise OSError(problem)
     except Exception as error:
         raise PartError(_address(), f"{type(error).__name__}: {error}") from None
-    # Not every exception can be sent to another process; its text can.
+    # Some exceptions cannot be sent to another process, but their texts can be sent.
     return [row if row.error is None else row._replace(error=ValueError(str(row.error))) for row in found]
 
 
 def find_problem(job: Job) -> str | None:
-    """Why this process cannot do a job, or None if it can."""
+    """Return the reason why this process cannot compute a job, or None if the process can compute the job."""
     if job.version != __version__:
-        return f"it has nphybrid {__version__}; expected {job.version}, as on the client"
+        return f"nphybrid {__version__} is installed; expected {job.version}, the version of the client"
     is_path = job.model is not None and os.path.isabs(job.model)
     for what, path in (("model", job.model if is_path else None), ("head", job.head), ("pictures", job.witness)):
         if path is not None and not os.path.exists(path):
-            return f"it does not see the {what}: there is no {path} (it works in {os.getcwd()})"
+            return f"the path {path} of the {what} does not exist; the working folder is {os.getcwd()}"
     return None
 
 
@@ -207,20 +221,23 @@ _loading = threading.Lock()
 
 
 def load_functions(job: Job) -> tuple[run.Prepare, run.Compute]:
-    """`prepare` and `compute` of `run.compute_rows`, with a model that this process loads only once."""
+    """Return `prepare` and `compute` for `run.compute_rows`.  The process loads the model only for the first call."""
     with _loading:
         return load_once(job._replace(witness=None))
 
 
 @functools.lru_cache(maxsize=1)
 def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
-    """`prepare` and `compute` of a job without a witness.  Raises ValueError for another model than the client's"""
+    """Load the model of a job whose `witness` is None, and return `prepare` and `compute`.
+
+    Raises ValueError if the model differs from the model of the client.
+    """
     if problem := find_problem(job):
         raise OSError(problem)
     _restore_malloc_thresholds()
     _refuse_other_model(job)
     model = load(job.model or checkpoint.default_model(), head=job.head, **dict(job.options))
-    # Again, because a file may have been replaced before it was loaded.
+    # The check is repeated, because a file may have been replaced before the model was loaded.
     _refuse_other_model(job)
     if job.state == "logits":
         return run.preparer(model.image_processor()), lambda x: model(x).logits
@@ -229,30 +246,31 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
 
 
 def _refuse_other_model(job):
-    """Raise ValueError unless the files of a job have the SHA-256 values that they have on the client."""
+    """Raise ValueError if the files of a job have other SHA-256 values than the files on the client."""
     found = _digests(job.model, job.head)
     if found != job.digests:
         name = job.model or checkpoint.default_model()
-        raise ValueError(f"{name} is another model: the SHA-256 of weights, head and settings are {tuple(found)}; "
-                         f"expected {tuple(job.digests)}")
+        raise ValueError(f"{name} differs from the model of the client. The SHA-256 values of weights, head and "
+                         f"settings are {tuple(found)}; expected {tuple(job.digests)}")
 
 
 def _digests(model, head):
-    """The ModelDigests of the files of a job, which are not loaded."""
+    """Return the ModelDigests of a job.  The files of the model are hashed, and no model is loaded."""
     file = ModelFile(model or None)
     source = checkpoint.read(file.path)
-    # A str could also be a name on the hub; a head is always a file.
+    # ModelFile would accept a str as a name on the hub. A Path is always a file.
     return model_digests(file, source.config, source.processor, ModelFile(Path(head)) if head else None)
 
 
 def _restore_malloc_thresholds():
-    """Undo a setting of Dask's nanny, which makes glibc return the memory of every large array to the system.
+    """Undo a memory setting of glibc that Dask changes.
 
-    The system then clears that memory page by page for the next array. With the bundled model a picture takes 20 ms of
-    a core with that setting, 12 ms without it. The values are those that glibc itself would reach.
+    With the setting of Dask, glibc returns the memory of every large array to the system. For the next array, the
+    system must clear new memory. With the bundled model, one picture takes 20 ms on one core with the setting of Dask,
+    and 12 ms without it. The values in this function are the values that glibc reaches without the setting of Dask.
     """
     if "MALLOC_TRIM_THRESHOLD_" in os.environ:
-        with contextlib.suppress(OSError, AttributeError):      # another C library
+        with contextlib.suppress(OSError, AttributeError):      # the C library is not glibc
             mallopt = ctypes.CDLL(None).mallopt
             mallopt(M_MMAP_THRESHOLD, 32 << 20)
             mallopt(M_TRIM_THRESHOLD, 64 << 20)
@@ -261,7 +279,7 @@ def _restore_malloc_thresholds():
 def _address():
     try:
         return _distributed().get_worker().address
-    except (ImportError, ValueError):     # in a graph that another scheduler of Dask runs
+    except (ImportError, ValueError):     # another scheduler of Dask called this function
         return f"process {os.getpid()}"
 
 
@@ -269,5 +287,5 @@ def _distributed() -> Any:
     try:
         import distributed
     except ImportError as error:
-        raise ImportError("a cluster needs Dask: pip install distributed") from error
+        raise ImportError("a Dask cluster needs the package distributed: pip install distributed") from error
     return distributed

@@ -1,7 +1,9 @@
-"""By what a run is recognized: the SHA-256 of the model's files, of the list of pictures, and the options.
+"""Computes the identity of a run.
 
-Results that were computed by different processes belong together only if all of these are equal: `resume` compares them
-before it continues a file, and `cluster` before a worker computes anything.
+The identity contains the SHA-256 values of the model, the SHA-256 of the list, and the options that change a row.
+Results of two processes belong together only if the identities of their runs are equal. `resume` compares the
+identities before a file is continued. `cluster` compares the SHA-256 values of the model before a worker computes a
+part.
 """
 import functools
 import hashlib
@@ -16,16 +18,17 @@ from ..tensorfile import FormatError
 
 
 class ModelDigests(NamedTuple):
-    """The SHA-256 of everything in files that the results of a model depend on."""
-    model: str                            # of the weights
-    head: str | None                      # of the file of a head that replaces the model's own
-    config: str                           # of configuration and image processor, which may be in other files
+    """The SHA-256 values of all files on which the results of a model depend."""
+    model: str                            # the SHA-256 of the weights
+    head: str | None                      # the SHA-256 of the head file, if there is one
+    config: str                           # the SHA-256 of the configuration and the image processor
 
 
 class ModelFile:
-    """A file or folder of weights that is loaded and hashed, and must not change in between.
+    """A file or folder of weights.  The weights must not change between loading and hashing.
 
-    path: a file or a folder; a name on the hub is downloaded; None is the bundled model.
+    `path` is a file, a folder, or owner/name on the Hugging Face hub, which is downloaded.
+    If `path` is None, the bundled model is used.
     """
 
     def __init__(self, path: str | os.PathLike | None) -> None:
@@ -33,7 +36,7 @@ class ModelFile:
         self._states = _file_states(self.path)
 
     def sha256(self) -> str:
-        """The SHA-256 of the weights, in hex.  Raises FormatError if a file changed after this object was made."""
+        """Return the SHA-256 of the weights in hex.  Raises FormatError if a file was changed after `__init__`."""
         digest = _sha256(self.path, self._states)
         _refuse_changed(self.path, self._states)
         return digest
@@ -41,20 +44,23 @@ class ModelFile:
 
 @functools.lru_cache(maxsize=8)
 def _sha256(path, file_states):
-    """The SHA-256 of a path whose files are in these states; it is computed again only for other states."""
+    """Return the SHA-256 of the weights at a path.  The SHA-256 is computed again only if `file_states` changed."""
     digest = checkpoint.sha256(path)
-    # Also here: the digest of other bytes must not be kept.
+    # The files are checked here too, because the cache must not store the SHA-256 of a changed file.
     _refuse_changed(path, file_states)
     return digest
 
 
 def _refuse_changed(path, file_states):
     if _file_states(path) != file_states:
-        raise FormatError(f"{path} was replaced or written to after it was loaded")
+        raise FormatError(f"{path} was changed or replaced after it was loaded")
 
 
 def _file_states(path):
-    """What changes when a file, or a file of weights or settings in a folder, is replaced or written to."""
+    """Compute numbers that change if a file of weights or settings is changed or replaced.
+
+    If `path` is a folder, the numbers describe all .safetensors and .json files in the folder.
+    """
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json"))
@@ -64,20 +70,23 @@ def _file_states(path):
 
 def model_digests(model: ModelFile, config: dict, processor: dict | None,
                   head: ModelFile | None = None) -> ModelDigests:
-    """The SHA-256 values of a model.
+    """Return the SHA-256 values of a model.
 
-    model: the file of its weights. config, processor: its configuration and the options of its image processor, as
-    JSON holds them. head: the file of the head that replaces its own, or None.
+    `model` is the file of the weights.
+    `config` is the configuration of the model as JSON.
+    `processor` contains the options of the image processor as JSON.
+    `head` is the file of a classifier that replaces the classifier of the model, or None.
     """
     settings = json.dumps([config, processor], sort_keys=True).encode()
     return ModelDigests(model.sha256(), None if head is None else head.sha256(), hashlib.sha256(settings).hexdigest())
 
 
 def run_identity(sources: Sequence, **options: Any) -> dict:
-    """What the rows of a run depend on, as it is written into FILE.run.json.
+    """Return the identity of a run, which is written to FILE.run.json.
 
-    sources: the list of pictures. options: everything else that changes a row, as JSON holds it: the values of
-    `model_digests`, the engine, and so on.
+    `sources` is the list of pictures.
+    `options` contains everything else that changes a row, for example the engine and the values of `model_digests`.
+    All values of `options` must be values that JSON can store.
     """
     digest = hashlib.sha256()
     for source in sources:
@@ -88,11 +97,13 @@ def run_identity(sources: Sequence, **options: Any) -> dict:
 
 
 def refuse_other_run(path: str, found: dict, run: dict) -> None:
-    """Raise ValueError unless the identity of a file and that of the run that is to continue it are equal.
+    """Raise ValueError if the identity of a file differs from the identity of the run that will continue the file.
 
-    path: the file, for the message. found: its identity. run: that of the run.
+    `path` is the name of the file in the message.
+    `found` is the identity of the file.
+    `run` is the identity of the run.
     """
     other = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
     if other:
-        raise ValueError(f"{path} cannot be continued: it was made with another " + ", ".join(
+        raise ValueError(f"{path} cannot be continued, because it was computed with another " + ", ".join(
             f"{key} (found {found.get(key)!r}, expected {run.get(key)!r})" for key in other))

@@ -1,16 +1,22 @@
-"""The inputs of a command -> the list of its pictures.
+"""Makes a list of pictures from the inputs of a command.
 
-    a file        the file itself, whatever its name
-    a folder      the files in it whose names end like those of pictures (SUFFIXES, in upper or lower case) and do not
-                  begin with a dot, in the byte order of their paths; with `recursive`, also those in its folders,
-                  except folders whose names begin with a dot and symbolic links
-    a glob        its matches (`**` is any number of folders) in byte order, each treated as if it were given; a name
-                  that exists is not a glob
-    -             stdin: one picture, or names of files and folders, separated by NUL or by line ends
+An input that is a file is one picture. A file with any name is accepted.
 
-The list keeps the order of the inputs, and a picture that is named twice is in it twice. An input without a picture
-(a path where no file is, an empty folder, a glob without a match) is itself put into the list, so that it becomes a row
-with an error.
+An input that is a folder is replaced by the pictures in it, sorted by the bytes of their paths. A file in a folder is
+a picture if its name has one of SUFFIXES, in upper or lower case. With `recursive`, the folders inside a folder are
+searched too. Files and folders whose names begin with a dot are ignored. Symbolic links to folders are not followed.
+
+An input that is a glob is replaced by its matches, sorted by their bytes. In a glob, `**` matches any number of
+folders. Each match of a glob is treated like an input. If a file with the name of the glob exists, the
+input is treated as a file.
+
+The input `-` means stdin. stdin contains one picture, or the names of files and folders. The names on stdin are
+separated by NUL or by line ends.
+
+The list keeps the order of the inputs. If two inputs name the same picture, the list contains the picture twice.
+
+If an input has no picture, the input itself is put into the list, and its row will contain an error. Examples of an
+input without a picture are a path without a file, an empty folder, and a glob without a match.
 """
 import codecs
 import glob
@@ -26,9 +32,11 @@ SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", "
 
 
 def find_pictures(inputs: Iterable[str], recursive: bool = False, stdin: IO[bytes] | None = None) -> list[str | bytes]:
-    """The pictures of a command: paths, and the bytes of a picture that came on stdin.
+    """Return the list of pictures of a command.
 
-    inputs: names, as above. stdin: an open binary file, which is read to its end for the name "-".
+    Each item of the list is a path, or the bytes of a picture from stdin.
+    `inputs` are names as described at the top of this file.
+    `stdin` is an open binary file. If an input is "-", `stdin` is read to its end.
 
     >>> find_pictures(["examples/images", "nothing.png", "examples/images/c*"])
     ['examples/images/cat.png', 'examples/images/explain.png', 'nothing.png', 'examples/images/cat.png']
@@ -40,21 +48,23 @@ def find_pictures(inputs: Iterable[str], recursive: bool = False, stdin: IO[byte
 
 
 def open_source(source: Any) -> Any:
-    """The RGB picture (a Pillow image) of a source: a path, the bytes of a file, or whatever `open_picture` takes.
+    """Open a source, and return an RGB picture as a Pillow image.
 
-    Raises PictureError and OSError.
+    `source` is a path, the bytes of a file, or any other argument that `open_picture` accepts.
+    Raises PictureError or OSError if the source cannot be read.
     """
     try:
         return open_picture(source)
     except PictureError:
         if isinstance(source, str) and os.path.isdir(source):
-            raise PictureError(f"{source}: a folder without a picture; expected names that end in {SUFFIXES[0]}, "
-                               f"{SUFFIXES[4]}, … (-r also reads the folders in it)") from None
+            raise PictureError(f"the folder {source} contains no picture; expected files whose names end in "
+                               f"{SUFFIXES[0]}, {SUFFIXES[4]}, … The option -r also searches the folders inside a "
+                               "folder.") from None
         raise
 
 
 def source_name(source: Any) -> str:
-    """The path of a source as a row shows it, or "-" for a picture that came on stdin."""
+    """Return the path that is written into the row of a source.  For a picture from stdin, the path is "-"."""
     return "-" if isinstance(source, bytes) else os.fspath(source)
 
 
@@ -76,11 +86,11 @@ def _pictures_on_stdin(data, recursive):
 
 
 def _pictures_at(path, recursive):
-    """The pictures of a file or folder."""
+    """Return the pictures at the path of a file or folder."""
     if not os.path.isdir(path):
         return [path]
     found = []
-    # A folder that may not be read is put into the list, like a folder without pictures.
+    # A folder without read permission is put into the list, so that its row contains an error.
     for folder, folders, files in os.walk(path, onerror=lambda error: found.append(error.filename)):
         folders[:] = [name for name in folders if recursive and not name.startswith(".")]
         found.extend(os.path.join(folder, name) for name in files

@@ -1,7 +1,7 @@
-"""`pipeline(task, model)(path)`, which returns what pipelines of transformers return: labels and scores, or features.
+"""Defines pipelines that return the same labels, scores and features as the pipelines of transformers.
 
-Pictures are opened by `open_picture`, whose rules are safer than upstream's: EXIF orientation is applied, alpha is
-composited on white, 16 bits are scaled.
+`open_picture` opens the pictures. The rules of `open_picture` are safer than the rules of transformers. The EXIF
+orientation is applied, transparent pixels are drawn on white, and 16-bit values are scaled.
 """
 import os
 from collections.abc import Iterator
@@ -18,14 +18,17 @@ from . import run
 
 def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_processor: Any = None,
              **options: Any) -> "ImageClassificationPipeline | ImageFeatureExtractionPipeline":
-    """A function from pictures to labels, or to features.
+    """Return a function that computes the labels or the features of pictures.
 
-    task: "image-classification" or "image-feature-extraction". model: a model, or its path or name on the hub (default:
-    the bundled model); for features it is loaded without its classifier. image_processor: an image processor, or its
-    path or name (default: the one that came with the model). options: revision, engine, dtype, precision, num_threads,
-    head of `from_pretrained`, if model is a path or a name.
+    `task` is "image-classification" or "image-feature-extraction".
+    `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, the
+    model at a path or a name is loaded without its classifier.
+    `image_processor` is an image processor, a path or a name (default: the image processor of the model).
+    `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. Options
+    are allowed only if `model` is a path or a name.
 
-    Raises ValueError for an unknown task, for a model that does not fit it, and for one without an image processor.
+    Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if the model has
+    no image processor.
 
     >>> classify = pipeline("image-classification")
     >>> classify("examples/images/cat.png", top_k=1)[0]["label"]
@@ -48,18 +51,19 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
 
 
 def _loaded(model, bare, options) -> Model:
-    """The model itself, or that of a path or name; None is the bundled one."""
+    """Return a given model, or load the model at a path.  If `model` is None, load the bundled model."""
     if model is None or isinstance(model, (str, os.PathLike)):
         return load(default_model() if model is None else model, bare=bare, **options)
     if options:
-        raise TypeError(f"{', '.join(options)}: expected a model given as a path, found a {type(model).__name__}")
+        raise TypeError(f"found a {type(model).__name__} and the options {', '.join(options)}; expected the path of a "
+                        "model. A loaded model accepts no options.")
     return model
 
 
 class Pipeline:
-    """What the pipelines share: pictures of every kind, one or many."""
+    """The base class of the pipelines.  A pipeline accepts one picture, a list of pictures or a generator."""
     task: str
-    bare: bool                            # whether the model is loaded without its classifier
+    bare: bool                            # True if the model is loaded without its classifier
 
     def __init__(self, model: Model, image_processor: Any) -> None:
         self.model = model
@@ -71,20 +75,21 @@ class Pipeline:
         raise NotImplementedError
 
     def __call__(self, inputs: Any) -> Any:
-        """The answer for a picture, a list of answers for a list, a generator of answers for a generator."""
+        """Return one answer for a picture, a list of answers for a list, or a generator of answers for a generator."""
         raise NotImplementedError
 
     def _answers(self, inputs, batch_size, compute, answer, **options):
-        """The answer for a picture, a list of answers for a list, a generator of answers for a generator.
+        """Return one answer for a picture, a list of answers for a list, or a generator of answers for a generator.
 
-        compute: pixel_values (B, C, H, W) -> B results. answer: a result -> the answer. options: those of the image
-        processor's call.
+        `compute` is a function: pixel_values (B, C, H, W) -> B results.
+        `answer` is a function that converts a result to an answer.
+        `options` are given to each call of the image processor.
         """
         prepare = run.preparer(self.image_processor, **options)
         batch = positive_int("batch_size", batch_size)
         if isinstance(inputs, (list, tuple)):
             return list(_each(inputs, prepare, compute, answer, batch))
-        # An open file is an iterator too.
+        # An open file is an iterator, but it contains a single picture.
         if isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             return _each(inputs, prepare, compute, answer, batch)
         return answer(compute(prepare(inputs)[None])[0])
@@ -98,7 +103,7 @@ def _each(inputs, prepare, compute, answer, batch):
 
 
 class ImageClassificationPipeline(Pipeline):
-    """A picture becomes [{"label": str, "score": float}, …], the best first."""
+    """Returns [{"label": str, "score": float}, …] for each picture.  The label with the highest score is the first."""
     task = "image-classification"
     bare = False
 
@@ -106,29 +111,34 @@ class ImageClassificationPipeline(Pipeline):
     def check(model: Model) -> None:
         """Raise ValueError for a model without a classifier."""
         if not isinstance(model, tuple(CLASSIFIERS.values())):
-            raise ValueError(f"a {type(model).__name__} has no classifier; expected one of "
+            raise ValueError(f"found a {type(model).__name__}, which has no classifier; expected one of "
                              + ", ".join(kind.__name__ for kind in CLASSIFIERS.values()))
 
     def __call__(self, inputs: Any, top_k: int | None = 5, function_to_apply: str | None = None,
                  batch_size: int = 1) -> Any:
-        """The labels of pictures.
+        """Return the labels of pictures.
 
-        inputs: a picture (path, bytes, PIL image, or an array as the image processor takes it); a list of them, which
-        returns a list of answers; or a generator, which returns a generator.
+        `inputs` is a picture, a list of pictures or a generator of pictures. A picture is a path, the bytes of a file,
+        a PIL image, or an array that the image processor accepts. A list returns a list of answers. A generator
+        returns a generator of answers.
+        `top_k` is the largest number of labels in an answer. If `top_k` is None, all labels are returned. In
+        transformers, `top_k=None` returns 5 labels.
+        `function_to_apply` is "softmax", "sigmoid", "none" or None. With None, the sigmoid is applied for multi-label
+        models and for models with a single class. With None, the softmax is applied for all other models.
+        `batch_size` is the number of pictures that are computed together. The answers do not depend on `batch_size`.
 
-        top_k: the number of labels in an answer; None for all (in transformers, None means 5). A larger number than the
-        model has means all.
-        function_to_apply: "softmax", "sigmoid" or "none"; None is softmax, or sigmoid for a multi-label model or a
-        single class. batch_size: how many pictures are computed at once; no answer depends on it. Raises PictureError
-        for a picture that cannot be read, ValueError for one that cannot be resized.
+        Raises PictureError if a picture cannot be read. Raises ValueError if a picture cannot be resized.
         """
         return self._answers(inputs, batch_size, lambda x: self.model(x).logits,
                              lambda logits: ranked_labels(logits, self.model.config, top_k, function_to_apply))
 
 
 class ImageFeatureExtractionPipeline(Pipeline):
-    """A picture becomes the first output of the model, as nested lists: the tokens of a bare ViT, [1][T][D]; the
-    feature map of a bare BiT, [1][C][H][W]; the logits of a classifier."""
+    """Returns the first output of the model for each picture, as nested lists.
+
+    The first output of a ViT without a classifier is its tokens, [1][T][D]. The first output of a BiT without a
+    classifier is its feature map, [1][C][H][W]. The first output of a classifier is its logits.
+    """
     task = "image-feature-extraction"
     bare = True
 
@@ -136,15 +146,20 @@ class ImageFeatureExtractionPipeline(Pipeline):
     def check(model: Model) -> None:
         """Raise ValueError for a model whose first output is not an array."""
         if isinstance(model, BitBackbone):
-            raise ValueError("a BitBackbone returns several feature maps; expected a BitModel")
+            raise ValueError("found a BitBackbone, which returns several feature maps; expected a BitModel")
 
     def __call__(self, inputs: Any, pool: bool = False, return_tensors: bool = False, batch_size: int = 1,
                  image_processor_kwargs: dict | None = None) -> Any:
-        """The features of pictures.  inputs, batch_size, errors: as in image classification.
+        """Return the features of pictures.
 
-        pool: True for the output of the pooler, [1][D], or of a BiT the mean, [1][C][1][1]; ValueError for a model
-        without a pooler. return_tensors: NumPy arrays instead of lists. image_processor_kwargs: options of the image
-        processor's call. For any other state of the forward pass, see `nphybrid.api.extractor`.
+        `inputs`, `batch_size` and the errors are the same as in ImageClassificationPipeline.
+        If `pool` is True, the output of the pooler is returned. The pooler output of a ViT is [1][D]. The pooler output
+        of a BiT is the mean over the feature map, [1][C][1][1]. If `pool` is True and the model has no pooler,
+        ValueError is raised.
+        If `return_tensors` is True, NumPy arrays are returned instead of lists.
+        `image_processor_kwargs` are options for each call of the image processor.
+
+        `nphybrid.api.extractor` computes the features of all other states of the forward pass.
         """
         def compute(pixel_values):
             output = self.model(pixel_values)

@@ -1,4 +1,4 @@
-"""How many pictures are done: a progress bar on a terminal, nothing elsewhere; and errors on stderr."""
+"""Prints the errors of pictures on stderr.  If stderr is a terminal, a progress bar is also drawn."""
 import contextlib
 import shutil
 import sys
@@ -9,15 +9,20 @@ from .rows import one_line
 from .run import Row
 
 INTERVAL = 0.1                            # seconds between two updates of the bar
-CLEAR = "\r\x1b[K"                        # to the first column, and erase the line: ECMA-48, EL
+CLEAR = "\r\x1b[K"                        # move to the first column, and erase the line (ECMA-48, EL)
 
 
 def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 0, line: bool = True,
                   quiet: bool = False) -> Iterator[Row]:
-    """The same rows; meanwhile errors are printed on stderr, and a progress bar if that is a terminal.
+    """Yield the given rows unchanged.  Print the errors of the rows on stderr.
 
-    total: the number of pictures, including the `done` ones of an earlier run, of which `failed` failed. line: False
-    for no bar, because the rows themselves are printed on the terminal. quiet: True for no output at all.
+    If stderr is a terminal, a progress bar is also drawn.
+
+    `total` is the number of all pictures, including the pictures of an earlier run.
+    `done` is the number of pictures that an earlier run computed.
+    `failed` is the number of pictures that failed in an earlier run.
+    If `line` is False, no bar is drawn, because the rows themselves are printed on the terminal.
+    If `quiet` is True, nothing is printed.
     """
     start, last, new = time.monotonic(), 0, 0
     drawn = line and not quiet and sys.stderr is not None and sys.stderr.isatty()
@@ -40,7 +45,9 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
 
 
 def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
-    """The bar: how many pictures are done, how many a second, and how long the others will take.
+    """Return the text of the progress bar.
+
+    The bar shows the finished pictures, the pictures per second, the remaining time and the failed pictures.
 
     >>> progress_bar(1_500, 6_000, 12.5, 3)
     '1,500 of 6,000   25 % [#####...............]   12.5/s   6:00 left   3 failed'
@@ -54,12 +61,12 @@ def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
 
 
 def _draw(text):
-    # A line that wraps would not be erased.
+    # The bar must fit on one line, because only one line is erased.
     _print(CLEAR + text[:shutil.get_terminal_size().columns - 1])
 
 
 def _print(text):
-    # A closed or full stderr must not stop the rows.
+    # If stderr is closed or full, the rows must still be computed.
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)

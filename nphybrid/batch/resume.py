@@ -1,10 +1,12 @@
-"""How an interrupted file of rows is continued.
+"""Continues a file of rows after an interrupted run.
 
-A file of rows does not contain what it was made from. That is in a file beside it, FILE.run.json: the SHA-256 of the
-list and of the model, and every option on which a row depends (see `identity`). Each row contains its position.
+A file of rows does not contain the settings of its run. The settings are in a second file, FILE.run.json.
+FILE.run.json contains the identity of the run, which `identity` defines.
+Each row contains the position of its picture.
 
-Nothing shows whether the last picture in the file has all of its rows. So the file is cut off before the first row of
-that picture, and continues with it: whenever the run was killed, each position is there once and none is missing.
+An interrupted file may lack some rows of its last picture. To be safe, all rows of the last picture are deleted, and
+the run continues with this picture. The continued file contains every position exactly once, even if the first run was
+killed.
 """
 import csv
 import json
@@ -20,42 +22,44 @@ FORMATS = ("jsonl", "csv")
 
 
 class Done(NamedTuple):
-    """What an interrupted file of rows contains, without its last picture."""
+    """Describes the rows of an interrupted file, without the rows of its last picture."""
     pictures: int
     size: int                             # bytes
-    failed: int                           # how many of the pictures have an error
+    failed: int                           # the number of pictures that have an error
 
 
 def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False) -> Done:
-    """Create an empty file of rows, or with `resume` continue one.
+    """Create an empty file of rows.  With `resume`, an existing file is continued.
 
-    run: its identity, which is written to FILE.run.json before the first row. Raises ValueError for a file that another
-    run made, and what `complete_rows` raises.
+    `run` is the identity of the run, which is written to FILE.run.json before the first row.
+    Raises ValueError if another run wrote the file. Raises the same errors as `complete_rows`.
     """
-    # An empty file has no row to continue; its run may have been killed before it wrote its identity.
+    # An empty file is written again, because its run may have been killed before FILE.run.json was written.
     if resume and os.path.exists(path) and os.path.getsize(path):
         _check_run(path, run)
         return complete_rows(path, format)
-    # Emptied before its identity changes, so that old rows are never continued. Opening it keeps a symbolic link.
+    # The file is emptied before FILE.run.json changes, so that old rows are never continued.
+    # If the path is a symbolic link, `open` keeps the link.
     open(path, "wb").close()
     write_json(f"{path}.run.json", run)
     return Done(0, 0, 0)
 
 
 def _check_run(path, run):
-    """Raise ValueError for a file that another list, model or option made."""
+    """Raise ValueError if the file was written for another list, with another model or with other options."""
     try:
         found = read_json(f"{path}.run.json")
     except FileNotFoundError:
-        raise FileNotFoundError(f"{path} cannot be continued: there is no {path}.run.json, which states what made it"
-                                ) from None
+        raise FileNotFoundError(f"{path} cannot be continued, because its settings file {path}.run.json does not "
+                                "exist") from None
     refuse_other_run(path, found, run)
 
 
 def complete_rows(path: str | os.PathLike, format: str) -> Done:
-    """How much of an interrupted file is certainly complete.
+    """Find the pictures of an interrupted file that are certainly complete.
 
-    Raises FormatError if the positions do not count up from 0: the file is not one of ours.
+    Raises FormatError if the positions in the file are not 0, 1, 2 and so on. A file of nphybrid always has these
+    positions.
     """
     count = failed = 0
     before = Done(0, 0, 0)
@@ -65,14 +69,17 @@ def complete_rows(path: str | os.PathLike, format: str) -> Done:
                 before = Done(count, start, failed)
                 count += 1
             elif position != count - 1:
-                raise FormatError(f"{path}: expected the row of picture {count} at byte {start:,}, found that of "
-                                  f"picture {position}")
+                raise FormatError(f"{path}: found a row of picture {position} at byte {start:,}; expected a row of "
+                                  f"picture {count}")
             failed += error
     return before
 
 
 def _jsonl_rows(file, path):
-    """The first byte, the position, and whether there is an error, of each complete row of a JSON Lines file."""
+    """Yield (offset, position, failed) for each complete row of a JSON Lines file.
+
+    `offset` is the first byte of the row. `failed` is True if the row contains an error.
+    """
     start = 0
     for line in file:
         if not line.endswith(b"\n"):
@@ -81,17 +88,19 @@ def _jsonl_rows(file, path):
             row = json.loads(line)
             yield start, row["position"], "error" in row
         except (ValueError, LookupError, TypeError):
-            raise FormatError(f"{path}: expected at byte {start:,} a row that nphybrid wrote, found something else"
-                              ) from None
+            raise FormatError(f"{path}: the row at byte {start:,} is not a row that nphybrid writes") from None
         start += len(line)
 
 
 def _csv_rows(file, path):
-    """The first byte, the position, and whether there is an error, of each complete row of a CSV file."""
+    """Yield (offset, position, failed) for each complete row of a CSV file.
+
+    `offset` is the first byte of the row. `failed` is True if the row contains an error.
+    """
     start, record, is_header = 0, b"", True
     for line in file:
         record += line
-        # Quotes come in pairs, unless a field continues in the next line.
+        # If the number of quotes is odd, a field continues on the next line.
         if record.count(b'"') % 2 or not record.endswith(b"\n"):
             continue
         fields = _csv_fields(record)
@@ -100,7 +109,7 @@ def _csv_rows(file, path):
         else:
             valid = len(fields) == len(COLUMNS) and fields[0].isdecimal()
         if not valid:
-            raise FormatError(f"{path}: expected at byte {start:,} a row that nphybrid wrote, found something else")
+            raise FormatError(f"{path}: the row at byte {start:,} is not a row that nphybrid writes")
         if not is_header:
             yield start, int(fields[0]), bool(fields[-1])
         start += len(record)
@@ -110,5 +119,5 @@ def _csv_rows(file, path):
 def _csv_fields(record):
     try:
         return next(csv.reader([record.decode("utf-8", "surrogateescape")]))
-    except csv.Error:                     # a field of more than 131,072 characters
+    except csv.Error:                     # a field has more than 131,072 characters
         return []

@@ -1,21 +1,28 @@
-r"""The row of a picture as text, JSON, JSON Lines or CSV: written as soon as it is known, and flushed.
+r"""Writes the row of a picture as text, JSON, JSON Lines or CSV.  Each row is written as soon as it is computed.
 
-    text    one picture: a line `label  score` for each label; several pictures: the path, or `path: error`, and below
-            it the labels. For people. A name with line ends, control characters or bytes that are not UTF-8 is printed
-            as $'…', like `ls` prints it, which a shell reads as the same name
-    jsonl   an object a line: {"position": 0, "path": "a.jpg", "labels": [{"index": 3, "label": "cat", "score": 0.8}]}
-            or {"position": 1, "path": "b.jpg", "error": "…"}
-    json    the same objects as one array, which is complete even when the run is interrupted
-    csv     RFC 4180 with line ends "\n", and a header: position,path,index,label,score,error. A row per label, or one
-            row with the error
+`text` is a format for people. A line of `text` contains a label and its score. If there are several pictures, the path
+of each picture is printed above its labels. If a picture failed, `path: error` is printed. A path with line ends,
+control characters or bytes that are not UTF-8 is printed as $'…'. The command `ls` also prints $'…'. A shell reads $'…'
+as the original path.
 
-`position` counts from 0 in the list of pictures, `index` is the number of the class. The bytes of a path are preserved:
+`jsonl` writes one JSON object on each line:
 
-    JSON    is ASCII; a byte that is not UTF-8 is written \udcXX (PEP 383): os.fsencode(json.loads(line)["path"])
-    CSV     contains the byte itself: os.fsencode of what the module csv reads from a file that is opened with
-            encoding="utf-8", errors="surrogateescape", newline=""
+    {"position": 0, "path": "a.jpg", "labels": [{"index": 3, "label": "cat", "score": 0.8}]}
+    {"position": 1, "path": "b.jpg", "error": "…"}
 
-A row does not depend on the other pictures, nor on the batch size.
+`json` writes the objects of `jsonl` as one JSON array. The JSON array is also complete after an interrupted run.
+
+`csv` follows RFC 4180, with "\n" at the end of each line. The CSV header is position,path,index,label,score,error.
+In CSV, a picture has one row for each label, or one row with an error.
+
+`position` is the position of a picture in the list, counted from 0. `index` is the number of the class.
+
+The bytes of a path are preserved in JSON and CSV. JSON files are ASCII. A byte that is not UTF-8 is written as \udcXX
+(PEP 383). In Python, `os.fsencode(json.loads(line)["path"])` returns the bytes of the path. CSV files contain the bytes
+of the path unchanged. To read a CSV file with the module csv, open the file with encoding="utf-8",
+errors="surrogateescape", newline="". For a path from the CSV file, `os.fsencode(path)` returns the original bytes.
+
+A row depends neither on the other pictures nor on the batch size.
 """
 import contextlib
 import json
@@ -32,9 +39,10 @@ FORMATS = ("text", "json", "jsonl", "csv")
 
 
 def labelled_fields(row: Any, config: Any, top_k: int = 5) -> dict:
-    """What the formats write of a Row: the fields of `row_fields`, and labels unless there is an error.
+    """Return the fields of a Row as a dict: the fields of `row_fields`, and the labels if there is no error.
 
-    row: a `run.Row` whose result is logits (classes,). config: the model's configuration.
+    `row` is a `run.Row` whose result contains the logits, with shape (classes,).
+    `config` is the configuration of the model.
 
     >>> from nphybrid.batch.run import Row
     >>> labelled_fields(Row(7, "a.png", None, ValueError("a.png: is empty")), None)
@@ -49,7 +57,7 @@ def labelled_fields(row: Any, config: Any, top_k: int = 5) -> dict:
 
 
 def row_fields(row: Any) -> dict:
-    """The fields of every `run.Row`: position and path, and the error if there is one."""
+    """Return the position and the path of a `run.Row`, and its error if there is one."""
     fields = {"position": row.position, "path": source_name(row.source)}
     if row.error:
         fields["error"] = str(row.error)
@@ -59,10 +67,11 @@ def row_fields(row: Any) -> dict:
 @contextlib.contextmanager
 def writer(path: str | os.PathLike | None, format: str, alone: bool = False, start: int = 0
            ) -> Iterator[Callable[[dict], None]]:
-    """A context with a function that writes the fields of a row, and flushes them.
+    """Return a context manager with a function that writes and flushes the fields of a row.
 
-    path: a file, or None for stdout. alone: True for a single picture, whose path is left out of the text. start: the
-    byte at which a file is continued; everything after it is cut off.
+    `path` is the output file, or None for stdout.
+    `alone` is True for a single picture. The format text does not print the path of a single picture.
+    `start` is the byte at which an existing file is continued. Everything after byte `start` is deleted.
 
     >>> with writer(None, "csv") as write:
     ...     write({"position": 0, "path": 'a "b".png', "labels": [{"index": 3, "label": "cat", "score": 0.75}]})
@@ -89,7 +98,7 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
 
 
 def encoded_row(row: dict, format: str, alone: bool = False) -> bytes:
-    """The fields of a row as the bytes of a format."""
+    """Return the fields of a row as bytes in a format."""
     if format == "text":
         return _text(row, alone).encode("utf-8", "backslashreplace")
     if format == "json":
@@ -104,7 +113,9 @@ def encoded_row(row: dict, format: str, alone: bool = False) -> bytes:
 
 
 def one_line(text: str) -> str:
-    r"""Text as one line without control characters: unchanged if possible, otherwise quoted as a shell does.
+    r"""Return a text as one line without control characters.
+
+    A text with other characters is quoted in the form $'…', which a shell can read.
 
     >>> print(one_line("a, b.png"), one_line("a\nb.png"), one_line("\udcff.png"))
     a, b.png $'a\nb.png' $'\xff.png'
@@ -131,7 +142,10 @@ def _text(row, alone):
 
 
 def _csv_record(fields):
-    """A row of CSV.  The module csv leaves a lone carriage return unquoted, and its reader then fails on it."""
+    """Return a CSV row as bytes.
+
+    The module csv is not used, because its reader fails on a carriage return that its writer wrote.
+    """
     return (",".join(_csv_field(field) for field in fields) + "\n").encode("utf-8", "surrogateescape")
 
 
@@ -142,7 +156,10 @@ def _csv_field(value):
 
 @contextlib.contextmanager
 def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
-    """A context that adds the path to an OSError without one, such as that of a full disk."""
+    """Return a context manager that adds the path to an OSError without a path.
+
+    For example, the OSError of a full disk contains no path.
+    """
     try:
         yield
     except OSError as error:
@@ -153,8 +170,8 @@ def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open_at(path, start):
-    """A file open for writing at a byte; everything after it is cut off."""
-    # Where a write failed, closing fails once more.
+    """Return a context manager that opens a file for writing at byte `start`.  Everything after `start` is deleted."""
+    # After a failed write, closing the file raises a second error. The path is added to every error.
     with path_in_errors(path), open(path, "r+b" if start else "wb") as file:
         if start:
             file.truncate(start)
@@ -163,7 +180,7 @@ def _open_at(path, start):
 
 
 def _to_stdout(data):
-    # In a Jupyter notebook stdout takes only text.
+    # In a Jupyter notebook, stdout accepts only text.
     if hasattr(sys.stdout, "buffer"):
         sys.stdout.flush()
         write_flushed(sys.stdout.buffer, data)
@@ -172,6 +189,6 @@ def _to_stdout(data):
 
 
 def write_flushed(file: IO[bytes], data: bytes) -> None:
-    """Write bytes and flush them."""
+    """Write bytes to a file, and flush the file."""
     file.write(data)
     file.flush()

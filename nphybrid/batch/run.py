@@ -1,14 +1,16 @@
-"""Pictures in, a row for each out: in order, on all cores, in bounded memory.
+"""Computes a row for each picture of a list.  All cores are used, and the rows keep the order of the list.
 
-    sources -> open and prepare, on threads that work ahead -> compute shares of a batch, one thread each -> rows
+Threads open and prepare the pictures of later batches. A batch is divided into shares. Each share is computed by
+one thread.
 
-Each core computes pictures of its own. Measured against cores that share the work on one picture: 1.3 to 1.6 times as
-many pictures a second with the bundled model, no more with R50+ViT-B/16.
+Each core computes its own pictures. For the bundled model, one picture per core is 1.3 to 1.6 times as fast as one
+picture on all cores. For R50+ViT-B/16, one picture per core is as fast as one picture on all cores.
 
-A picture's row has the same bits whatever else is in the batch: each picture is prepared alone, and the results of a
-model depend neither on the batch nor on the number of threads. A picture that cannot be read, prepared or computed
-becomes a row with an error. Only the pictures in progress are held in memory, so a list of any length takes the memory
-of a short one.
+The bits of a row do not depend on the other pictures of the batch. Each picture is prepared separately. The results of
+a model depend neither on the size of the batch nor on the number of threads.
+
+If a picture cannot be read, prepared or computed, its row contains an error. Only the pictures in progress are in
+memory. A long list needs no more memory than a short list.
 """
 import contextlib
 import itertools
@@ -26,7 +28,7 @@ from ..api.processor import ViTHybridImageProcessor
 from ..ops import threads
 from .inputs import open_source
 
-# The errors that become rows. PictureError, NonFiniteError and the processor's errors are ValueErrors.
+# The errors that become rows. PictureError, NonFiniteError and all errors of the image processor are ValueErrors.
 PICTURE_ERRORS = (ValueError, OSError)
 
 Prepare = Callable[[Any], np.ndarray]                  # source -> pixel_values (C, H, W)
@@ -35,24 +37,29 @@ Compute = Callable[[np.ndarray], Iterable[Any]]        # pixel_values (B, C, H, 
 
 class Row(NamedTuple):
     """The result of one picture, or its error."""
-    position: int                         # in the list, from 0
-    source: Any                           # as it is in the list
+    position: int                         # the position in the list, counted from 0
+    source: Any                           # the item of the list
     result: Any                           # None if there is an error
     error: Exception | None
 
 
 def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, batch: int = 8, start: int = 0,
                  workers: int | None = None) -> Iterator[Row]:
-    """A Row for each source, in order, soon after its share of a batch is computed.
+    """Yield a Row for each source, in the order of the sources.
 
-    sources: an iterable; its items are taken only when they are needed. prepare: source -> pixel_values (C, H, W).
-    compute: pixel_values (B, C, H, W) -> B results. Both are called on several threads. If one of them raises
-    ValueError or OSError, the picture becomes a row with the error. Any other exception ends the run. batch: the
-    largest number of pictures that are computed at a time. A batch is divided into shares, one per thread. The pictures
-    of a share that have one shape are computed together. start: the position of the first source.
-    workers: the number of threads that prepare, and the number of threads that compute (default: one per core). With 0
-    the caller's thread does both, and no source is taken before its batch is needed; a generator that reuses its
-    memory requires this.
+    `sources` is an iterable. An item of `sources` is taken only when it is needed.
+    `prepare` is a function: source -> pixel_values (C, H, W).
+    `compute` is a function: pixel_values (B, C, H, W) -> B results.
+    `batch` is the largest number of pictures in a batch. A batch is divided into shares, one share for each thread. In
+    a share, pictures of equal shape are computed together.
+    `start` is the position of the first source.
+    `workers` is the number of threads that prepare pictures, and also the number of threads that compute pictures. The
+    default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and computes all
+    pictures. With `workers=0`, no source is taken before its batch is needed. A generator that reuses the memory of its
+    items needs `workers=0`.
+
+    Several threads call `prepare` and `compute`. If one of these functions raises ValueError or OSError, the row of the
+    picture contains the error. Any other exception stops the run.
 
     >>> def half(number):
     ...     return np.full((1, 1, 1), number / 2)
@@ -64,7 +71,7 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
         first = list(itertools.islice(prepared, batch))
         share_size = max(len(first) // max(workers, 1), 1)
         shares = _chunks(itertools.chain(first, prepared), share_size)
-        # With fewer pictures than cores, each picture gets several cores.
+        # If there are fewer pictures than cores, several cores compute each picture.
         computing = min(workers, len(first))
         cores = workers // computing if computing else None
 
@@ -82,18 +89,20 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
 
 
 def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepare:
-    """The `prepare` of `compute_rows`: source -> pixel_values (C, H, W).
+    """Return a `prepare` function for `compute_rows`: source -> pixel_values (C, H, W).
 
-    processor: an image processor, or its options as a dict. options: those of its call. A source is an item of
-    `inputs.find_pictures`, anything else that `open_picture` takes, or an array, which the processor takes unchanged.
+    `processor` is an image processor, or a dict with the options of an image processor.
+    `options` are given to each call of the image processor.
+    A source is an item of `inputs.find_pictures`, or any other argument that `open_picture` accepts. A source can also
+    be an array, which is given to the image processor unchanged.
     """
     processor = ViTHybridImageProcessor.from_dict(processor) if isinstance(processor, dict) else processor
 
     def prepare(source: Any) -> np.ndarray:
         is_array = isinstance(source, np.ndarray)
         if is_array and source.ndim > 3:
-            raise ValueError(f"expected an array of 2 or 3 axes as a picture, found the shape {source.shape}; for "
-                             "several pictures, give a list")
+            raise ValueError(f"found an array of shape {source.shape}; expected a picture with 2 or 3 axes. Several "
+                             "pictures must be given as a list.")
         picture = source if is_array else open_source(source)
         return processor(picture, return_tensors="np", **options).pixel_values[0]
     return prepare
@@ -101,38 +110,43 @@ def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepa
 
 def preparer_and_extractor(model: Model, state: str | None = None, pool: str | None = None
                            ) -> tuple[Prepare, extractor.Extractor]:
-    """The `prepare` of a model, and its Extractor, whose `compute` computes features.
+    """Return the `prepare` function of a model, and an Extractor whose `compute` function computes features.
 
-    model: of any class. state, pool: which features; see `nphybrid.api.extractor`. One blank picture is computed, from
-    which the names and shapes of all states are known. Raises ValueError for a model without an image processor, and
-    what `extractor` raises.
+    `model` can have any class of model.
+    `state` and `pool` select the features; see `nphybrid.api.extractor`.
+    One blank picture is computed, to find the names and shapes of all states.
+    Raises ValueError if the model has no image processor. Raises the same errors as `extractor`.
     """
     prepare = preparer(model.image_processor())
     blank = prepare(np.zeros((64, 64, 3), np.uint8))[None]
     return prepare, extractor.extractor(model, blank, state, pool)
 
 
-# ---------------------------------------------------------------- shares of a batch
+# ---------------------------------------------------------------- functions that compute the shares of a batch
 
 def _chunks(items, size):
-    """Lists of `size` items; the last may be shorter."""
+    """Yield lists of `size` items.  The last list may be shorter."""
     return iter(lambda: list(itertools.islice(items, size)), [])
 
 
 def _share_results(share, compute):
-    """(result, None) or (None, error) for each Outcome of `prepare` in a share."""
+    """Return (result, None) or (None, error) for each Outcome of `prepare` in a share."""
     results = _results([picture.value for picture in share if picture.error is None], compute)
     return [next(results) if picture.error is None else (None, picture.error) for picture in share]
 
 
 def _results(pictures, compute):
-    """(result, None) or (None, error) for each (C, H, W).  If pictures cannot be computed together: one by one."""
+    """Yield (result, None) or (None, error) for each picture (C, H, W).
+
+    If a group of pictures cannot be computed together, its pictures are computed one by one.
+    """
     for _, group in itertools.groupby(pictures, np.shape):
         together = list(group)
         try:
             results = list(compute(np.stack(together)))
             if len(results) != len(together):
-                raise TypeError(f"compute gave {len(results)} results for {len(together)} pictures")
+                raise TypeError(f"`compute` returned {len(results)} results for {len(together)} pictures; expected one "
+                                "result for each picture")
             yield from ((result, None) for result in results)
         except PICTURE_ERRORS as error:
             if len(together) == 1:
@@ -142,10 +156,10 @@ def _results(pictures, compute):
                     yield from _results([picture], compute)
 
 
-# ---------------------------------------------------------------- threads that work ahead
+# ---------------------------------------------------------------- functions that run on several threads
 
 class Outcome(NamedTuple):
-    """An item, and what a function returned for it or raised."""
+    """An item, and the value that a function returned or the error that it raised."""
     item: Any
     value: Any
     error: Any                            # None, or one of PICTURE_ERRORS
@@ -153,14 +167,14 @@ class Outcome(NamedTuple):
 
 class _Job(NamedTuple):
     item: Any
-    answer: queue.SimpleQueue             # of one: (value, error)
+    answer: queue.SimpleQueue             # receives one pair (value, error)
 
 
 def _map_ahead(function, items, *, workers, ahead):
-    """An Outcome for each item, in order, while threads call the function for up to `ahead` later items.
+    """Yield an Outcome for each item, in order.  Threads call the function for up to `ahead` later items.
 
-    workers: how many threads; 0 is the caller's own. The threads are daemons, so that a picture that is being decoded
-    when a run is interrupted does not keep the process alive.
+    `workers` is the number of threads. With `workers=0`, the calling thread calls the function.
+    The threads are daemons, so the process can end while a thread still decodes a picture.
     """
     if not workers:
         for item in items:
@@ -186,26 +200,26 @@ def _map_ahead(function, items, *, workers, ahead):
 
 
 def _finished(job):
-    """The Outcome of a job, as soon as its thread has it."""
+    """Wait until a thread has finished a job, and return the Outcome."""
     return _outcome(job.item, *job.answer.get())
 
 
 def _outcome(item, value, error):
-    """The Outcome of an item.  Raises any error that is not the picture's fault."""
+    """Return the Outcome of an item.  Raises any error that is not one of PICTURE_ERRORS."""
     if error is not None and not isinstance(error, PICTURE_ERRORS):
         raise error
     return Outcome(item, value, error)
 
 
 def _work(function, jobs):
-    """What a thread does: jobs, until None comes."""
+    """Do the jobs of a queue until the queue returns None.  Each thread runs `_work`."""
     while (job := jobs.get()) is not None:
         job.answer.put(_call(function, job.item))
-        del job                           # releases the picture while waiting
+        del job                           # free the memory of the picture before the thread waits
 
 
 def _call(function, item):
-    """The value and None, or None and the error."""
+    """Call a function, and return (value, None) or (None, error)."""
     try:
         return function(item), None
     except BaseException as error:

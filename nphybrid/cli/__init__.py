@@ -1,11 +1,14 @@
-"""The command line: `nphybrid VERB …`, or `python -m nphybrid VERB …`.
+"""The command line of nphybrid: `nphybrid VERB …` or `python -m nphybrid VERB …`.
 
-VERB is a subcommand, such as `classify`, and has a module here with two functions. `add(verb)` gives the verb's parser
-its description, options and examples; `run(args)` does the work and returns the exit code. A module is imported only
-when its verb is parsed, and it imports NumPy, Numba, h5py and Pillow only in `run`. What several verbs share is in
-options, loading, targets and streams.
+VERB is a subcommand, for example `classify`. Each verb has a module in this folder, with the functions `add` and `run`.
+`add(verb)` adds the description, the options and the examples to the parser of the verb.
+`run(args)` does the work of the verb and returns the exit code.
 
-Data goes to stdout, everything else to stderr.
+Only the module of the chosen verb is imported. The module of a verb imports NumPy, Numba, h5py and
+Pillow only inside `run`.
+The modules options, loading, targets and streams contain the functions that several verbs use.
+
+Results go to stdout. Progress, errors and all other messages go to stderr.
 """
 import argparse
 import atexit
@@ -18,42 +21,41 @@ import sys
 from .. import __version__
 from . import streams
 
-# Each verb, in the order of --help, with its line there.
+# The verbs and their descriptions, in the order in which --help prints them.
 VERBS = {
     "classify": "print the labels of pictures",
     "embed": "write the features of pictures to a file",
-    "probe": "fit a classifier of your own classes to features",
-    "evaluate": "measure the accuracy of a model on pictures of known classes",
-    "explain": "write an interactive page about the forward pass of a picture",
-    "figures": "draw one figure at print quality",
-    "trace": "print every state of the forward pass of a picture: mean, rms, share of the time",
+    "probe": "fit a classifier for your own classes",
+    "evaluate": "measure the accuracy of a model on pictures whose classes are known",
+    "explain": "write an interactive page that shows the forward pass of one picture",
+    "figures": "draw one figure of a model at print quality",
+    "trace": "print the mean, the root mean square and the time of every state of a forward pass",
     "convert": "write a model in another format",
     "summary": "print the shapes, parameters and multiply-adds of a model",
-    "inspect": "print what a model file holds: tensors, checksums, whose names",
-    "verify": "recompute the checksums and the logits that an .h5 file stores",
-    "compare": "print which states of two models or two traces differ",
+    "inspect": "print the tensors, the naming scheme and the checksum of a model file",
+    "verify": "check the checksums and the logits that an .h5 file stores",
+    "compare": "print which states differ between two models or two traces",
     "bench": "measure the speed and the memory of a model",
-    "doctor": "print what is installed and chosen on this computer, and every problem",
-    "warmup": "compile every kernel now",
+    "doctor": "print the installed packages, the chosen settings and every problem on this computer",
+    "warmup": "compile every kernel before its first use",
 }
 
 EPILOG = """\
 `nphybrid VERB --help` lists the options of a verb.
 
-exit codes:
-  0    everything succeeded
-  1    some inputs failed, a check failed, or `doctor` found a problem
-  2    the command line is wrong
-  3    a model or a file was refused
-  130  interrupted by Ctrl-C
+Exit code 0: everything succeeded.
+Exit code 1: some inputs failed, a check failed, or `doctor` found a problem.
+Exit code 2: the command line is wrong.
+Exit code 3: a model or a file was refused.
+Exit code 130: the program was interrupted by Ctrl-C.
 """
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one verb.  -> exit code"""
+    """Run one verb, and return the exit code."""
     with streams.reopen_closed_streams():
         args = make_parser().parse_args(argv)
-        # Without this, Python takes all of Numba apart before it ends, which takes 0.25 s.
+        # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)
         try:
             with streams.repeat_lost_interrupts():
@@ -74,28 +76,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 class _VerbParser(argparse.ArgumentParser):
-    """The parser of one verb, which gets its options when it first parses."""
+    """The parser of one verb.  The options of the verb are added when the parser is used for the first time."""
 
     def __init__(self, verb, **options):
         super().__init__(**options)
         self.verb = verb
 
     def parse_known_args(self, *args, **options):
-        """As in argparse."""
+        """Add the options of the verb, then parse the command line with argparse."""
         import shutil
         import textwrap
         module = importlib.import_module(f".{self.verb}", __name__)
         module.add(self)
         self.add_argument("--debug", action="store_true", help="show the traceback of an error")
         self.set_defaults(run=module.run)
-        # The formatter prints descriptions and examples as they are.
+        # The formatter does not wrap the description, so the description is wrapped here.
         width = max(shutil.get_terminal_size().columns - 2, 11)
         self.description = textwrap.fill(self.description or "", width)
         return super().parse_known_args(*args, **options)
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """The parser of the whole command line."""
+    """Return the parser of the complete command line."""
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.",
                                      epilog=EPILOG, formatter_class=raw)

@@ -1,37 +1,43 @@
-"""How fast a model is on this computer."""
+"""The verb `bench` measures the speed and the memory of a model on this computer."""
 import argparse
 import sys
 
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, positive
 
 DESCRIPTION = """\
-Measure the start, the load, the first and the later calls, and the memory of a model. Options with N,M or A,B take
-several values; each combination is measured in a process of its own.
+Measure the speed and the memory of a model. The report contains the time to start Python, to load the model, and to
+compute the first call and later calls. Options with N,M or A,B accept several values, separated by commas. Each
+combination of values is measured in a separate process.
 """
 
 
 def add(verb):
-    """A model, and the values whose combinations are measured."""
+    """Add the options of `bench` to the parser."""
     verb.description = DESCRIPTION
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help=f"a file, a folder, or a preset such as R50+ViT-B/16 (default: {BUNDLED})")
     verb.add_argument("--threads", type=_several(positive), metavar="N,M",
-                      help="how many threads (default: 1, and one per core)")
+                      help="one or more numbers of threads (default: 1 and the number of cores)")
     verb.add_argument("--batch", type=_several(positive), default=[1], metavar="N,M",
-                      help="pictures per call (default 1)")
+                      help="one or more numbers of pictures in each call (default 1)")
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
-                      help=f"one or more of {', '.join(DTYPES)} (default float32)")
+                      help=f"one or more of the dtypes {', '.join(DTYPES)} (default float32)")
     verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",
-                      help=f"one or more of {', '.join(PRECISIONS)} (default highest)")
+                      help=f"one or more of the precisions {', '.join(PRECISIONS)} (default highest)")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the implementation of the operations (default numba)")
-    verb.add_argument("--runs", type=positive, default=11, metavar="N", help="how many calls are measured (default 11)")
+    verb.add_argument("--runs", type=positive, default=11, metavar="N",
+                      help="the number of measured calls (default 11)")
     verb.add_argument("--profile", action="store_true", help="also print the time of each stage of the forward pass")
     add_format(verb, "markdown")
 
 
 def run(args):
-    """Print a row per combination of dtype, threads and batch; one whose process is killed costs only its own row."""
+    """Measure each combination of dtype, precision, threads and batch, and print a row for each.
+
+    If the process of a combination is killed, its row contains an error. The rows of all other combinations are
+    complete.
+    """
     from ..machine import bench
     from ..ops import threads
     numbers = args.threads or sorted({1, threads.number()})
@@ -40,21 +46,21 @@ def run(args):
     machine, rows = bench.describe_machine(), []
     for i, combination in enumerate(wanted):
         if sys.stderr.isatty():
-            print(f"{i + 1} of {len(wanted)} …", end="\r", file=sys.stderr, flush=True)
+            print(f"measuring combination {i + 1} of {len(wanted)} …", end="\r", file=sys.stderr, flush=True)
         rows.append(bench.measure_in_process(combination))
     print(bench.format_report(machine, rows, args.format))
     return int(any("error" in row for row in rows))
 
 
 def _several(kind):
-    """A type of argparse: values of a type with commas between them."""
+    """Return an argparse type for several values, separated by commas.  The function `kind` converts each value."""
     return lambda text: [kind(value) for value in text.split(",")]
 
 
 def _one_of(choices):
-    """A type of argparse: one of some strings."""
+    """Return an argparse type that accepts only the strings in `choices`."""
     def choice(text):
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r}; expected one of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"found {text!r}; expected one of {', '.join(choices)}")
         return text
     return choice

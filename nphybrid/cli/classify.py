@@ -1,4 +1,4 @@
-"""The labels of pictures."""
+"""The verb `classify` prints the labels of pictures."""
 import os
 import sys
 
@@ -7,9 +7,10 @@ from .options import add_engine, add_format, add_head, add_labels, add_model, ad
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
-Print the labels of pictures, in the order in which they were given, each as soon as it is known. A folder stands
-for the files in it whose names end like those of pictures, in the byte order of their paths. A picture that cannot
-be read costs only its own row; the exit code is then 1.
+Print the labels of pictures. The rows have the order of the IMAGE arguments. Each row is printed as soon as its labels
+are known. In a folder, every file with the suffix of a picture is classified, for example .jpg or .png.
+The files of a folder are sorted by the bytes of their paths. If a picture cannot be read, its row contains an error,
+and the exit code is 1.
 """
 
 EXAMPLES = """\
@@ -21,22 +22,23 @@ examples:
 
 
 def add(verb):
-    """Pictures, a model, how to compute it, and where the rows go."""
+    """Add the options of `classify` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_pictures(verb)
     add_model(verb)
     add_head(verb)
     add_labels(verb)
     verb.add_argument("--top-k", type=positive, default=5, metavar="K",
-                      help="how many labels of each picture are printed (default 5)")
+                      help="the number of labels printed for each picture (default 5)")
     verb.add_argument("-o", "--output", metavar="FILE",
-                      help="write the rows to this file, which is replaced unless --resume is given (default: stdout)")
+                      help="write the rows to this file (default: stdout). Without --resume, an existing file is "
+                           "replaced.")
     add_engine(verb)
     add_format(verb, "jsonl", "csv")
 
 
 def run(args):
-    """Print the best labels of each picture; a picture that cannot be read costs only its own row."""
+    """Print the best labels of each picture.  If a picture cannot be read, its row contains an error."""
     from ..batch import progress, resume, rows
     from ..batch.inputs import source_name
     from ..batch.pipeline import pipeline
@@ -68,7 +70,11 @@ def run(args):
 
 
 def _begin(args, sources, model):
-    """Begin the output, or find where it continues.  -> pictures, their bytes, and how many of them failed"""
+    """Create the output file.  With --resume, prepare an existing output file for further rows.
+
+    Returns three numbers: the pictures that the file already contains, the bytes of their rows, and the pictures that
+    failed.
+    """
     from ..batch import resume
     from ..batch.identity import run_identity
     if args.output is None or args.format not in resume.FORMATS:

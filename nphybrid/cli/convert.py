@@ -1,4 +1,4 @@
-"""A model in another format."""
+"""The verb `convert` writes a model in another format."""
 import os
 import sys
 
@@ -6,8 +6,9 @@ from .loading import relabel
 from .options import add_labels
 
 DESCRIPTION = """\
-Write a model in another format, and print what it holds and what was lost. What the target cannot hold is refused,
-unless --lossy is given.
+Write a model in another format, and print a summary of the written file. Some formats cannot store every property of a
+model. By default, a conversion that loses properties is refused. With --lossy, the conversion may lose properties, and
+the lost properties are printed.
 """
 
 EXAMPLES = """\
@@ -19,20 +20,22 @@ examples:
 
 
 def add(verb):
-    """From where, to where, and what may be lost."""
+    """Add the options of `convert` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("source", metavar="SOURCE",
-                      help="a file, a folder, or owner/name[@revision] on the Hugging Face hub")
+                      help="a file, a folder, or owner/name or owner/name@revision on the Hugging Face hub")
     verb.add_argument("target", metavar="TARGET",
-                      help="a .h5 file, which holds everything; a .npz file with Google's names; or a new folder")
+                      help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
+                           "folder. Only an .h5 file can store every property of a model.")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
-                      help="the format (default: by the name of TARGET; huggingface for a folder)")
-    verb.add_argument("--lossy", action="store_true", help="write what the target can hold, and list what is lost")
+                      help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
+    verb.add_argument("--lossy", action="store_true",
+                      help="allow the conversion to lose properties of the model, and print the lost properties")
     add_labels(verb)
 
 
 def run(args):
-    """Write a model in another format, and print what it holds and what was lost."""
+    """Convert the model.  Print a summary of the written file and the lost properties."""
     from ..api.load import load
     from ..batch.identity import ModelFile
     from ..modelfile import convert
@@ -46,18 +49,21 @@ def run(args):
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:
-        print(f"lost:\n{convert.format_losses(losses)}\nthe golden logits change by {change:.2g} of their standard "
-              "deviation", file=sys.stderr)
+        print(f"lost properties:\n{convert.format_losses(losses)}\nthe logits of the golden input change by "
+              f"{change:.2g} of their standard deviation", file=sys.stderr)
     return 0
 
 
 def _source_name(source, path):
-    """The name of a file or folder; owner/name@commit of a model on the hub, whose folder is named after the commit."""
+    """Return the name of a local file or folder, or owner/name@commit for a model on the Hugging Face hub.
+
+    The folder of a downloaded model is named after its commit.
+    """
     name = os.path.basename(os.path.abspath(path))
     return name if os.path.exists(source) else f"{source.partition('@')[0]}@{name}"
 
 
 def _size(path):
-    """Bytes of a file, or of the files of a folder."""
+    """Return the size of a file in bytes, or the total size of the files in a folder."""
     paths = [os.path.join(path, name) for name in os.listdir(path)] if os.path.isdir(path) else [path]
     return sum(map(os.path.getsize, paths))

@@ -1,20 +1,20 @@
-"""What is installed and chosen on this computer, and every problem."""
+"""The verb `doctor` prints the installed packages, the chosen settings and every problem on this computer."""
 from .options import add_format, show
 
 DESCRIPTION = """\
-Print what is installed on this computer, which instruction set, cache, threads and model were chosen, and every
-problem with its remedy.
+Print the packages that are installed on this computer. Print the instruction set, the cache folder, the number of
+threads and the model that nphybrid uses. Print every problem and its remedy.
 """
 
 
 def add(verb):
-    """Only the format."""
+    """Add the option of `doctor` to the parser."""
     verb.description = DESCRIPTION
     add_format(verb)
 
 
 def run(args):
-    """Print what is installed and chosen on this computer, and every problem with its remedy."""
+    """Print the report.  The exit code is 1 if a problem was found."""
     from ..machine.doctor import examine, format_text
     report = examine()
     show(args, report, format_text(report))

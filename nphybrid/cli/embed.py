@@ -1,4 +1,4 @@
-"""The features of pictures."""
+"""The verb `embed` writes the features of pictures to a file."""
 import sys
 
 from .loading import check_scheduler, compute_rows, load_model, run_options
@@ -6,9 +6,10 @@ from .options import add_engine, add_model, add_pictures, find_pictures
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
-Write one state of the forward pass of each picture, pooled, to a file of features: what the classifier reads, the
-class token or the mean of any layer, or a whole state. Until the file is complete, the features are kept in
-FEATURES.part, which --resume continues.
+Write the features of pictures to a file. The features are one state of the forward pass. A state is a named
+intermediate array. By default, the features are the state that the classifier reads. --state selects another state.
+--pool selects the class token, the mean or the whole state. An unfinished run keeps its features in the folder
+FEATURES.part. --resume continues this run.
 """
 
 EXAMPLES = """\
@@ -19,28 +20,31 @@ examples:
 
 
 def add(verb):
-    """Pictures, a model, which features, and where they go."""
+    """Add the options of `embed` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_pictures(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
-                      help="a .h5, .npy or .parquet file (.parquet needs pyarrow); replaced if it exists")
-    verb.add_argument("--append", action="store_true", help="add the pictures to those that the file already has")
-    verb.add_argument("--state", metavar="NAME", help="the name of a state, as `nphybrid summary` lists them, such as "
-                                                      "blocks.3 or stages.1 (default: what the classifier reads)")
+                      help="write the features to this .h5, .npy or .parquet file. An existing file is replaced. A "
+                           ".parquet file needs the package pyarrow.")
+    verb.add_argument("--append", action="store_true", help="add the features of the pictures to an existing file")
+    verb.add_argument("--state", metavar="NAME",
+                      help="the name of a state, for example blocks.3 or stages.1 (default: the state that the "
+                           "classifier reads). `nphybrid summary` lists the names.")
     verb.add_argument("--pool", choices=("token", "mean", "none"),
-                      help="what is kept of the state: its class token, the mean of its patches or feature map, or "
-                           "all of it")
+                      help="the pooling of the state. --pool token keeps the class token. --pool mean computes the "
+                           "mean over the patches or over the feature map. --pool none keeps the whole state.")
     add_model(verb)
     add_engine(verb)
 
 
 def run(args):
-    """Write the features.  A picture that cannot be read becomes a row with an error."""
+    """Write the features.  If a picture cannot be read, its row in the file contains an error."""
     from ..batch import progress
     from ..batch.run import preparer_and_extractor
     from ..features import files, writer
     if args.append and args.resume:
-        print("usage: --append and --resume exclude each other: to continue an interrupted --append, give it again",
+        print("usage: --append and --resume cannot be combined. To continue an interrupted --append, repeat its "
+              "command.",
               file=sys.stderr)
         return 2
     check_target(args, args.output, files.suffix(args.output))
@@ -54,7 +58,8 @@ def run(args):
                 "processor": model.processor}
     begun = writer.start(args.output, new, extractor.shape, manifest, _mode(args))
     if begun.discarded and not args.quiet:
-        print(f"nphybrid: {writer.folder_of(args.output)} was that of another run; it is begun again", file=sys.stderr)
+        print(f"nphybrid: the folder {writer.folder_of(args.output)} belonged to another run and was "
+              "removed", file=sys.stderr)
     found = begun.finished
     if found is None:
         rows = compute_rows(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state,
@@ -71,7 +76,7 @@ def run(args):
 
 
 def _mode(args):
-    """One of `writer.MODES`."""
+    """Return one of `writer.MODES`."""
     if args.append:
         return "append"
     return "resume" if args.resume else "replace"

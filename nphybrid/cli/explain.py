@@ -1,4 +1,4 @@
-"""The forward pass of one picture as a page."""
+"""The verb `explain` writes a page that shows the forward pass of one picture."""
 import os
 
 from .loading import load_model, relabel
@@ -6,25 +6,26 @@ from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
 DESCRIPTION = """\
-Write one HTML file that needs no other file and no network connection. It shows the filters and their responses,
-the feature maps, the tokens, the position embeddings, the attention of every block and head, attention rollout,
-and the last steps to the answer, each beside the function that computes it.
+Write one HTML file that needs no other file and no network connection. The page shows the forward pass of one picture:
+filters, responses of the filters, feature maps, tokens and position embeddings. The page also shows the attention of
+every block and head, the attention rollout, and the last layers. Beside each result, the page shows the function that
+computes the result.
 """
 
 
 def add(verb):
-    """A picture, a model, how to compute it, and where the page goes."""
+    """Add the options of `explain` to the parser."""
     verb.description = DESCRIPTION
     verb.add_argument("image", metavar="IMAGE", help="a picture")
     verb.add_argument("-o", "--output", required=True, metavar="PAGE.html",
-                      help="write the page to this file, which is replaced if it exists")
+                      help="write the page to this file. An existing file is replaced.")
     add_model(verb)
     add_labels(verb)
     add_engine(verb)
 
 
 def run(args):
-    """Write the page, and print its name and size."""
+    """Write the page.  Print the name and the size of the file."""
     from ..explain.page import page
     from ..pictures.decode import open_picture
     from ..tensorfile import write_atomically

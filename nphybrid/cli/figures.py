@@ -1,30 +1,31 @@
-"""One figure of a network at print quality."""
+"""The verb `figures` draws one figure of a model at print quality."""
 from .loading import load_model, relabel
 from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
-# The names of explain.figures. They are repeated here because importing it imports NumPy.
+# The names of the figures in explain.figures. The names are repeated here, so that --help does not import NumPy.
 NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")
 
 DESCRIPTION = """\
-Write one figure as a PNG of 300 dots per inch. filters and position-similarity show weights; all other figures
-need an IMAGE. Layers (the blocks of the encoder), heads, rows and columns are counted from 0.
+Write one figure as a PNG file with 300 dots per inch. The figures `filters` and `position-similarity` show weights.
+All other figures need an IMAGE. Layers, heads, rows and columns are counted from 0. A layer is a block of the encoder.
 """
 
 
 def add(verb):
-    """Which figure, of what, where it goes, and how to compute it."""
+    """Add the options of `figures` to the parser."""
     verb.description = DESCRIPTION
     verb.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     verb.add_argument("image", nargs="?", metavar="IMAGE", help="a picture")
     verb.add_argument("-o", "--output", required=True, metavar="FILE.png",
-                      help="write the figure to this file, which is replaced if it exists")
+                      help="write the figure to this file. An existing file is replaced.")
     verb.add_argument("--token", metavar="TOKEN",
-                      help="whose attention or rollout: class, mean (of all cells), or ROW,COLUMN (default: what the "
-                           "classifier reads)")
+                      help="the token whose attention or rollout is drawn: class, mean, or ROW,COLUMN (default: the "
+                           "token that the classifier reads). The token mean is the mean over all patches.")
     verb.add_argument("--layer", type=int, metavar="L",
-                      help="attention: this layer only; rollout: up to this layer (default: all layers)")
-    verb.add_argument("--head", type=int, metavar="A", help="attention: this head only (default: all heads)")
+                      help="the layer of the figure attention, or the last layer of the figure rollout (default: all "
+                           "layers)")
+    verb.add_argument("--head", type=int, metavar="A", help="the head of the figure attention (default: all heads)")
     add_model(verb)
     add_labels(verb)
     add_engine(verb)
@@ -32,7 +33,7 @@ def add(verb):
 
 
 def run(args):
-    """Draw the figure, and print its name, title and size."""
+    """Draw the figure.  Print the name of the file, and the title and size of the figure."""
     from ..explain.figures import check_arguments, figure, save
     options = {name: value for name in ("token", "layer", "head") if (value := getattr(args, name)) is not None}
     try:

@@ -1,14 +1,14 @@
-"""What a file holds, according to its header."""
+"""The verb `inspect` prints what the header of a file states."""
 from .options import add_format, show
 
 DESCRIPTION = """\
-Print what a file of a model, of features or of a classifier holds: SHA-256, whose names the tensors have, and a
-row per tensor. No array is loaded.
+Print the contents of a file: a model, features, or a classifier. The report contains the SHA-256, the naming scheme of
+the tensors, and a row for each tensor. Only the header is read, so no tensor is loaded.
 """
 
 
 def add(verb):
-    """A path."""
+    """Add the options of `inspect` to the parser."""
     verb.description = DESCRIPTION
     verb.add_argument("path", metavar="PATH", help="a file of weights, an index of shards, a config.json, a folder, or "
                                                    "owner/name on the Hugging Face hub")
@@ -16,7 +16,7 @@ def add(verb):
 
 
 def run(args):
-    """Print what a file holds, according to its header."""
+    """Print the contents that the header of a file states."""
     from ..modelfile.inspect import format_text, inspect_file
     report = inspect_file(args.path)
     show(args, report, format_text(report))

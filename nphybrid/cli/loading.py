@@ -1,65 +1,70 @@
-"""Loads the model that the options of a verb name, and computes its rows."""
+"""Loads the model that the options of a verb name, and computes the rows of pictures with this model."""
 import sys
 
 
 def model_file(args):
-    """The `identity.ModelFile` that --model names, by default that of the model that comes with nphybrid."""
+    """Return the `identity.ModelFile` of the model that --model names.  Without --model, the bundled model is used."""
     from ..batch.identity import ModelFile
     return ModelFile(args.model or None)
 
 
 def load_model(args, head=None):
-    """The model that `add_model` and `add_engine` ask for, with its own classifier or with the one in the file `head`.
+    """Load the model that the options of `add_model` and `add_engine` describe.
 
-    The files are kept in args.files, where `loaded_sha256` finds them.
+    If `head` is given, the classifier in the file `head` replaces the classifier of the model. The files of the model
+    are stored in args.files, from which `loaded_sha256` reads them.
     """
     from pathlib import Path
 
     from ..api.load import load
     from ..batch.identity import ModelFile
     announce_compilation(args.engine)
-    # A str could also be a name on the hub; a head is always a file.
+    # ModelFile would accept a str as a name on the hub. A Path is always a file.
     args.files = {"model": model_file(args), "head": head and ModelFile(Path(head))}
     return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                 num_threads=args.threads, head=head)
 
 
 def loaded_sha256(args, what="model") -> str | None:
-    """The SHA-256 of the file that `load_model` loaded.  what: "model", or "head", which may be None"""
+    """Return the SHA-256 of the file that `load_model` loaded as "model" or "head".
+
+    Returns None if `what` is "head" and the model has no head file.
+    """
     file = args.files[what]
     return file and file.sha256()
 
 
 def run_options(args, model) -> dict:
-    """The options and files on which the rows of a loaded model depend, for `identity.run_identity`.  -> dict"""
+    """Return the options and the SHA-256 values on which the rows depend.  `identity.run_identity` needs them."""
     from ..batch.identity import model_digests
     digests = model_digests(args.files["model"], model.config.to_dict(), model.processor, args.files["head"])
     return {**digests._asdict(), "engine": args.engine, "dtype": args.dtype, "precision": args.precision}
 
 
 def relabel(model, path):
-    """Replace the names of a model's classes by those in a file.
+    """Replace the class names of a model by the names in a file.
 
     Raises ValueError if the file does not have one name for each class.
     """
     from ..labels import from_file
     labels, classes = from_file(path), model.network_config.classes
     if len(labels) != classes:
-        raise ValueError(f"{path} holds {len(labels):,} labels, but the model has {classes:,} classes")
+        raise ValueError(f"{path} contains {len(labels):,} labels; expected {classes:,}, one for each class of the "
+                         "model")
     model.config.id2label = dict(enumerate(labels))
     model.config.label2id = {label: i for i, label in enumerate(labels)}
 
 
 def announce_compilation(engine):
-    """Say on stderr why the first run takes longer."""
+    """Print on stderr why the first run takes longer."""
     if engine == "numba":
         from ..ops import cache
         if cache.is_cold():
-            print("nphybrid: compiling the kernels, this once (about 20 seconds) …", file=sys.stderr, flush=True)
+            print("nphybrid: compiling the kernels for the first run (about 20 seconds) …", file=sys.stderr, flush=True)
 
 
 def check_scheduler(args):
-    """Connect to --scheduler, to raise what is wrong with it before anything is written."""
+    """Connect to the Dask scheduler that --scheduler names, so that errors are found before anything is written."""
     if args.scheduler is not None:
         from ..batch import cluster
         with cluster.connect(args.scheduler):
@@ -67,9 +72,11 @@ def check_scheduler(args):
 
 
 def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=None):
-    """The rows of the pictures from `done` on, computed here or by the workers of --scheduler.  -> iterator of Row
+    """Yield a Row for each picture from position `done` on.
 
-    prepare, compute: as in `batch.run.compute_rows`. state, pool, head: what a worker computes, as in `cluster.job`.
+    The rows are computed in this process, or with --scheduler by the workers of a Dask cluster.
+    `prepare` and `compute` have the same meaning as in `batch.run.compute_rows`.
+    `state`, `pool` and `head` have the same meaning as in `cluster.job`.
     """
     from ..batch import run
     if args.scheduler is None:
@@ -80,5 +87,6 @@ def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=N
                       precision=args.precision, num_threads=args.threads or 1)
     with cluster.connect(args.scheduler) as client:
         if not client.nthreads():
-            print(f"nphybrid: {args.scheduler} has no workers yet; waiting …", file=sys.stderr, flush=True)
+            print(f"nphybrid: waiting for workers, because the scheduler {args.scheduler} has none yet "
+                  "…", file=sys.stderr, flush=True)
         yield from cluster.compute_rows(client, sources, job, done)

@@ -1,4 +1,4 @@
-"""Your own classes: a classifier that is fitted to pictures or features with labels."""
+"""The verb `probe` fits a classifier for your own classes to labelled pictures or features."""
 import os
 
 from .evaluate import add_known, find_known
@@ -7,9 +7,10 @@ from .options import add_engine, add_format, add_model, positive, show
 from .targets import check_target
 
 DESCRIPTION = """\
-Fit a linear classifier to what the classifier of the model reads, and print its accuracy on pictures that it was
-not fitted to. Cross-validation chooses the strength of the regularization. The result replaces the model's own
-classifier: `nphybrid classify --head HEAD.h5`, or in Python from_pretrained(…, head="HEAD.h5").
+Fit a linear classifier to the features that the classifier of the model reads. Cross-validation chooses the strength
+of the regularization. The printed accuracy is measured on pictures that were not used for the fit. The new classifier
+replaces the classifier of the model in `nphybrid classify --head HEAD.h5`, and in Python with from_pretrained(…,
+head="HEAD.h5").
 """
 
 EXAMPLES = """\
@@ -21,26 +22,27 @@ examples:
 
 
 def add(verb):
-    """What to fit, to what, and where the classifier goes."""
+    """Add the options of `probe` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("action", choices=("fit",), metavar="fit", help="the only action")
     add_known(verb, "FOLDER_OR_FEATURES",
-              "; or one file that `nphybrid embed` wrote (.h5, .npy, .parquet), with --labels for its pictures")
+              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, with --labels.")
     verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="write the classifier to this file")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
-                      help="logistic regression, or ridge: least squares onto -1 and 1, as in the ViT paper (default "
-                           "logistic)")
+                      help="logistic regression or ridge regression (default logistic). As in the ViT paper, ridge "
+                           "regression fits the targets -1 and 1 by least squares.")
     verb.add_argument("--folds", type=positive, default=5, metavar="N",
-                      help="how many folds the cross-validation has (default 5, at most one per picture)")
+                      help="the number of folds of the cross-validation (default 5). If there are fewer than N "
+                           "pictures, each picture is one fold.")
     verb.add_argument("--seed", type=int, default=0, metavar="N",
-                      help="the seed of the random folds (default 0)")
+                      help="the seed of the random division into folds (default 0)")
     add_model(verb)
     add_engine(verb)
     add_format(verb)
 
 
 def run(args):
-    """Write the classifier, and print the report."""
+    """Fit and write the classifier, and print the report."""
     from ..checkpoint import write_head
     from ..classifier import scores, teach
     check_target(args, args.output, ".h5")
@@ -51,7 +53,7 @@ def run(args):
     head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
-        page = scores.confusion_picture(_matrix(report), report["labels"], "What was taken for what")
+        page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix")
         scores.save_picture(page, args.confusion)
     show(args, {**report, "failed": len(errors), "head": args.output}, teach.text(report))
     return int(bool(errors))
@@ -63,31 +65,32 @@ def _is_file_of_features(path):
 
 
 def _read_features(args):
-    """The features in the file that `nphybrid embed` wrote.
+    """Read the features from a file that `nphybrid embed` wrote.
 
-    -> Features, the classes of all pictures in the file, {position: error} of those that failed
+    Returns three values: the Features, the class of every picture in the file, and the errors as {position: error}.
     """
     from ..classifier import classes
     from ..features import files
     path = args.images[0]
     if len(args.images) > 1 or args.labels is None:
-        raise ValueError(f"{path}: expected one file of features, and --labels for its pictures")
+        raise ValueError(f"{path} is a feature file; expected only one input, and --labels with the classes of the "
+                         "pictures")
     if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: there is no such file of features")
+        raise FileNotFoundError(f"the feature file {path} does not exist")
     contents = files.contents(path)
     features = files.features_of(contents)
     if args.model is not None and (digest := model_file(args).sha256()) != features.model:
-        raise ValueError(f"{path} holds features of the model with SHA-256 {features.model}, but the SHA-256 of "
-                         f"{args.model} is {digest}")
+        raise ValueError(f"{path} contains features of a model with SHA-256 {features.model}; expected {digest}, the "
+                         f"SHA-256 of {args.model}")
     return features, classes.of_file(args.labels, contents.names), contents.errors
 
 
 def _compute_features(args):
-    """The features of pictures.  -> as `_read_features`"""
+    """Compute the features of the given pictures.  Returns the same three values as `_read_features`."""
     from ..batch import progress
     from ..classifier import teach
     sources, names = find_known(args)
-    # Raises what is wrong with the classes before anything is computed.
+    # Errors in the classes are raised here, before anything is computed.
     teach.readable_names(names)
     model = load_model(args)
     features, errors = teach.features_of(model, loaded_sha256(args), sources, args.batch,

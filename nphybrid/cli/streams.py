@@ -1,11 +1,14 @@
-"""The standard streams of the command line: closed streams, closed pipes, interrupts."""
+"""Handles closed standard streams, closed pipes and interrupts of the command line."""
 import contextlib
 import os
 import sys
 
 
 def stdout_reader_left():
-    """Whether nobody reads stdout any more, as after `| head`.  If so, stdout leads to the null device from then on."""
+    """Return True if the process that reads stdout has ended, for example `head` in a pipe.
+
+    If the reading process has ended, stdout is redirected to the null device.
+    """
     import select
     try:
         stdout = sys.stdout.fileno()
@@ -16,17 +19,17 @@ def stdout_reader_left():
         poll.register(stdout, select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return False
-    # Otherwise Python reports the broken pipe again when it closes stdout.
+    # Without the null device, Python reports the broken pipe again when it closes stdout.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
     return True
 
 
 @contextlib.contextmanager
 def reopen_closed_streams():
-    """Open, for the block, the standard streams that the caller closed, which Python leaves None.
+    """Replace the standard streams that the calling program closed.  The replacement lasts for a `with` block.
 
-    stdin is empty, and what is written to stderr is discarded. Writing to stdout raises io.UnsupportedOperation,
-    because data must not be lost silently.
+    Python sets a closed standard stream to None. The replacement of stdin is empty. The replacement of stderr discards
+    all text. Writing to the replacement of stdout raises io.UnsupportedOperation, because results must not be lost.
     """
     closed = [name for name in ("stdin", "stdout", "stderr") if getattr(sys, name) is None]
     for name in closed:
@@ -40,7 +43,10 @@ def reopen_closed_streams():
 
 @contextlib.contextmanager
 def repeat_lost_interrupts():
-    """Raise KeyboardInterrupt again when it was raised in a callback or a __del__, where Python only prints it."""
+    """Raise a lost KeyboardInterrupt again, during a `with` block.
+
+    A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python only prints a lost exception.
+    """
     hook, timers = sys.unraisablehook, []
 
     def interrupt_again(lost):
@@ -48,7 +54,7 @@ def repeat_lost_interrupts():
             import _thread
             import threading
 
-            # At once, it would be raised in the same callback.
+            # Without the delay, the second KeyboardInterrupt would be raised in the same callback.
             timers.append(threading.Timer(0.02, _thread.interrupt_main))
             timers[-1].start()
         else:

@@ -1,27 +1,28 @@
-"""What a network consists of, and what one forward pass costs."""
+"""The verb `summary` prints the shapes, parameters and multiply-adds of a model."""
 import os
 from dataclasses import replace
 
 from .options import BUNDLED, add_format, show
 
 DESCRIPTION = """\
-Print a row per state of the forward pass of one picture: its shape, the parameters that are read for it, and the
-multiply-adds that it takes. A row holds only what its own state adds: the row blocks.0 is the last linear layer of
-block 0, not the whole block. Nothing is computed and no weight is read.
+Print a row for each state of the forward pass of one picture. A state is a named intermediate array. The row contains
+the shape of the state, the number of its parameters and the number of multiply-adds. A row counts only the layers
+after the previous state. For example, the row blocks.0 counts the last linear layer of block 0, and not the whole
+block. No state is computed, and no weight is read.
 """
 
 
 def add(verb):
-    """A model, a configuration or a preset."""
+    """Add the options of `summary` to the parser."""
     verb.description = DESCRIPTION
     verb.add_argument("model", nargs="?", metavar="MODEL",
-                      help="a file, a folder, a config.json, owner/name on the Hugging Face hub, or a preset such as "
-                           f"R50+ViT-B/16 (default: {BUNDLED})")
+                      help="a file, a folder, a config.json, owner/name on the Hugging Face hub, or a preset "
+                           f"(default: {BUNDLED}). For example, R50+ViT-B/16 is a preset.")
     add_format(verb)
 
 
 def run(args):
-    """Print a row per state: shape, parameters, multiply-adds of one picture."""
+    """Print the shape, the parameters and the multiply-adds of each state for one picture."""
     from ..modelfile import summary
     rows = summary.summarize(_network_config(args.model))
     show(args, [row._asdict() for row in rows], summary.format_text(rows))
@@ -29,7 +30,7 @@ def run(args):
 
 
 def _network_config(model):
-    """The `Config` of a preset, or of the model or configuration at a path."""
+    """Return the `Config` of a preset, or the `Config` of a model or configuration file."""
     from ..api.load import class_of
     from ..checkpoint import default_model, hub, read_config
     from ..config import PRESETS
@@ -37,7 +38,7 @@ def _network_config(model):
         return PRESETS[model]
     path = model or default_model()
     if not (os.path.exists(path) or hub.is_name(path)):
-        raise FileNotFoundError(f"{path} is not a file, a folder or a preset; the presets are {', '.join(PRESETS)}")
+        raise FileNotFoundError(f"found {path}; expected a file, a folder or one of the presets {', '.join(PRESETS)}")
     fields = read_config(path)
     kind = class_of(fields, path)
     network_config = kind.config_class.from_dict(fields).network_config()

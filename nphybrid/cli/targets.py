@@ -1,27 +1,33 @@
-"""Checks of a file that will be written, before anything is computed."""
+"""Checks that a file can be written, before anything is computed."""
 import contextlib
 import os
 
 
 def check_target(args, path: str, suffix: str):
-    """Raise ValueError or OSError for a path that cannot be written: its name, its folder, or a file that is read."""
+    """Raise ValueError or OSError if the file at a path cannot be written.
+
+    The name of the file must end in `suffix`. The folder of the file must exist and be writable. The output file must
+    not be an input file.
+    """
     folder = os.path.dirname(os.path.realpath(path))
     if not path.endswith(suffix):
-        raise ValueError(f"{path!r} cannot be written: expected a name that ends in {suffix}")
+        raise ValueError(f"the output file {path!r} cannot be written; expected a name that ends in {suffix}")
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"{path}: there is no folder {folder}")
+        raise FileNotFoundError(f"the output file {path} cannot be written, because the folder {folder} does not exist")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"{path} cannot be replaced: it is not a regular file")
+        raise ValueError(f"the output file {path} cannot be written, because it exists and is not a regular file")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"{path}: no permission to write in {folder}")
+        raise PermissionError(f"the output file {path} cannot be written, because the folder {folder} is not writable")
     images = getattr(args, "images", [getattr(args, "image", None)])
     stdin = "/dev/stdin" if "-" in images else None
     refuse_what_is_read(path, [*images, args.model, getattr(args, "head", None), getattr(args, "labels", None), stdin])
 
 
 def refuse_what_is_read(path: str, names):
-    """Raise ValueError for a file to write that is also one of the files to read.  names: other types than str are
-    ignored"""
+    """Raise ValueError if the output file `path` is also one of the input files `names`.
+
+    Items of `names` that are not strings are ignored.
+    """
     if not os.path.exists(path):
         return
     target = os.stat(path)
@@ -31,4 +37,4 @@ def refuse_what_is_read(path: str, names):
                 break
     else:
         return
-    raise ValueError(f"{path} cannot be replaced: it is what is read")
+    raise ValueError(f"the output file {path} cannot be written, because it is also an input file")

@@ -1,32 +1,33 @@
-"""Every state of a forward pass, and its share of the time."""
+"""The verb `trace` prints statistics and the time of every state of a forward pass."""
 from .loading import load_model
 from .options import add_engine, add_format, add_model, show
 from .targets import check_target
 
-# Between 11 forward passes, the share of the time that a state of the bundled model takes varied by half and more.
+# In 11 forward passes of the bundled model, the time share of a state varied by 50 % or more.
 RUNS = 5
 
 DESCRIPTION = f"""\
-Print a row per state of the forward pass: shape, mean, root mean square, and time. The names are those of
-`nphybrid summary`, and the same for both engines. The states are of one forward pass, which keeps them; the times
-are medians of {RUNS} more, which keep nothing, because keeping states takes time. The attention weights have no
-time: a forward pass that does not keep them never stores them.
+Print a row for each state of the forward pass of one picture. A state is a named intermediate array. The row contains
+the shape, the mean, the root mean square and the time of the state. All engines use the names that `nphybrid summary`
+prints. The states are recorded in one forward pass. The times are the medians of {RUNS} other forward passes without
+recording. Recording would change the times. The attention weights have no time, because a forward pass without
+recording does not store them.
 """
 
 
 def add(verb):
-    """A picture, a model, how to compute it, and where the states go."""
+    """Add the options of `trace` to the parser."""
     verb.description = DESCRIPTION
     verb.add_argument("image", metavar="IMAGE", help="a picture")
     add_model(verb)
     add_engine(verb)
     verb.add_argument("--save", metavar="TRACE.npz",
-                      help="write every state to this .npz file; `nphybrid compare` compares two of them")
+                      help="write every state to this .npz file. `nphybrid compare` compares two of these files.")
     add_format(verb)
 
 
 def run(args):
-    """Print a row per state; with --save, write the states first."""
+    """Print a row for each state.  With --save, also write the states to a file."""
     from ..tensorfile import write_npz
     from ..trace import state_as_json, states, states_table
     if args.save is not None:

@@ -1,30 +1,33 @@
-"""Whether an `.h5` file still holds what was converted, and whether this computer computes it."""
+"""The verb `verify` checks the checksums and the logits that an .h5 file stores."""
 from .loading import announce_compilation
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, show
 
 DESCRIPTION = """\
-Recompute what an .h5 file stores since its conversion: a checksum per array, and the logits of a built-in picture.
-The logits are computed twice: by the reference engine in float64, and by the engine that the options name.
+Check that an .h5 file is unchanged since its conversion, and that this computer computes the right logits. The file
+stores a checksum for each array, and the logits of the golden input, which is a built-in picture. All checksums are
+recomputed. The logits are recomputed twice: by the reference engine in float64, and by the engine that
+--engine names.
 """
 
 
 def add(verb):
-    """A model, the engine that is verified, and the picture whose logits are published."""
+    """Add the options of `verify` to the parser."""
     verb.description = DESCRIPTION
-    verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"a file (default: {BUNDLED})")
+    verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"an .h5 file of a model (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
-                      help="the engine that is verified, besides reference in float64 (default numba)")
-    verb.add_argument("--dtype", choices=DTYPES, default="float32", help="the dtype of that engine (default float32)")
+                      help="the engine to verify (default numba). The engine reference is always verified in float64.")
+    verb.add_argument("--dtype", choices=DTYPES, default="float32",
+                      help="the dtype of the engine to verify (default float32)")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
-                      help="the precision of that engine (default highest)")
+                      help="the precision of the engine to verify (default highest)")
     verb.add_argument("--image", metavar="CATS.jpg",
-                      help="000000039769.jpg of COCO val2017: compare its logits with the published ones, for "
-                           "google/vit-hybrid-base-bit-384 only")
+                      help="the picture 000000039769.jpg of COCO val2017. The logits of the picture are compared with "
+                           "published logits. --image needs the model google/vit-hybrid-base-bit-384.")
     add_format(verb)
 
 
 def run(args):
-    """Print every check, its bound and its result."""
+    """Print every check with its bound and its result.  The exit code is 1 if a check failed."""
     from ..checkpoint import default_model
     from ..modelfile.verify import format_text, verify_model
     announce_compilation(args.engine)

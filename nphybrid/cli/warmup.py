@@ -1,4 +1,4 @@
-"""Compiles every kernel before its first use."""
+"""The verb `warmup` compiles every kernel before its first use."""
 import sys
 
 from .loading import announce_compilation
@@ -9,17 +9,18 @@ Compile every kernel now, so that no later run has to compile.
 
 
 def add(verb):
-    """The option --prune."""
+    """Add the option of `warmup` to the parser."""
     verb.description = DESCRIPTION
-    verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions")
+    verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions of nphybrid")
 
 
 def run(args):
-    """Compile every kernel; with --prune, delete those of other versions."""
+    """Compile every kernel.  With --prune, delete the compiled kernels of other versions."""
     from ..machine import warmup
     from ..ops import cache
     if cache.CACHE is None:
-        print("nphybrid: nothing to compile, because no kernel can be kept: see `nphybrid doctor`", file=sys.stderr)
+        print("nphybrid: no kernel was compiled, because there is no folder for compiled kernels. `nphybrid doctor` "
+              "shows the reason.", file=sys.stderr)
         return 1
     announce_compilation("numba")
     compiled, seconds = warmup.compile_kernels()

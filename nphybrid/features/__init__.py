@@ -1,9 +1,9 @@
-"""Files of features: what `nphybrid embed` writes and `nphybrid probe fit` reads.
+"""Reads and writes feature files.  `nphybrid embed` writes feature files, and `nphybrid probe fit` reads them.
 
-    contents    what a file of features contains, whatever its format, and its rules
-    h5          } each format: `write` and
-    npy         } `contents`, which reads
-    parquet     } (needs pyarrow)
-    files       a path, by its suffix                         -> read, write, contents
-    writer      features, picture by picture                  -> a file that can be resumed and added to
+`contents` defines and checks the contents of a feature file. The contents are equal for all formats.
+`h5` reads and writes .h5 files.
+`npy` reads and writes .npy files.
+`parquet` reads and writes .parquet files, and needs the package pyarrow.
+`files` chooses the format by the suffix of a path, and reads or writes the file.
+`writer` writes a feature file picture by picture. `writer` can continue an interrupted run and add pictures.
 """

@@ -1,4 +1,4 @@
-"""What a file of features contains, whatever its format."""
+"""Defines the contents of a feature file, which are equal for all formats."""
 import json
 import os
 from collections.abc import Container, Sized
@@ -12,43 +12,44 @@ FORMAT, VERSION = "nphybrid features", 1
 
 
 class Features(NamedTuple):
-    """The features in a file, and the pictures that they belong to."""
-    values: np.ndarray                    # float32 (N, D), or (N, …) of a whole state
-    paths: list                           # of N str
-    model: str                            # the SHA-256 of the file of the model that computed them
-    state: str                            # the name of a state of its forward pass
-    pool: str                             # "token", "mean" or "none"
+    """The features in a file, and the paths of their pictures."""
+    values: np.ndarray                    # float32 (N, D), or (N, …) for whole states
+    paths: list                           # N strings
+    model: str                            # the SHA-256 of the model file
+    state: str                            # the name of the state from which the features were computed
+    pool: str                             # the pooling: "token", "mean" or "none"
 
 
 class Contents(NamedTuple):
-    """Everything in a file."""
+    """The complete contents of a feature file."""
     values: np.ndarray                    # float32 (N, …)
-    positions: np.ndarray                 # int64 (N,): the position in the list of each picture that has features
-    names: list                           # of str: the whole list
-    errors: dict                          # {position: message} of the pictures without features
+    positions: np.ndarray                 # int64 (N,): the list positions of the pictures that have features
+    names: list                           # strings: the names of all pictures in the list
+    errors: dict                          # {position: message} for the pictures without features
     manifest: dict
 
 
 def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:
-    """The Contents that were read from a file.  Raises FormatError if they break a rule."""
+    """Return the Contents of a file unchanged.  Raises FormatError if the Contents break a rule."""
     values, positions, names, errors, manifest = found
     version = manifest.get("format"), manifest.get("version")
     if version != (FORMAT, VERSION):
-        raise FormatError(f"{path}: format and version are {version}; expected {(FORMAT, VERSION)}")
+        raise FormatError(f"{path}: found format and version {version}; expected {(FORMAT, VERSION)}")
     for key in ("model", "state", "pool"):
         if not isinstance(manifest.get(key), str):
-            raise FormatError(f"{path}: the manifest's {key} is {manifest.get(key)!r}; expected a string")
+            raise FormatError(f"{path}: the value of {key} in the manifest is {manifest.get(key)!r}; expected a "
+                              "string")
     if values.dtype != np.float32 or values.ndim < 2 or len(values) != len(positions):
-        raise FormatError(f"{path}: features are {values.dtype} {values.shape} for {len(positions):,} pictures; "
-                          "expected float32, a row each")
+        raise FormatError(f"{path}: found features of dtype {values.dtype} and shape {values.shape} for "
+                          f"{len(positions):,} pictures; expected float32 and one row for each picture")
     if sorted([*positions.tolist(), *errors]) != list(range(len(names))):
-        raise FormatError(f"{path}: found {len(positions):,} features and {len(errors):,} errors; expected exactly one "
-                          f"of either for each of {len(names):,} pictures")
+        raise FormatError(f"{path}: found {len(positions):,} features and {len(errors):,} errors; expected either "
+                          f"features or an error for each of the {len(names):,} pictures")
     return found
 
 
 def names_and_errors(path: str | os.PathLike) -> tuple[list, dict]:
-    """The list of pictures in a file of JSON Lines, and {position: message} of those that failed."""
+    """Read a JSON Lines file.  Returns the list of names, and a dict {position: message} of the failed pictures."""
     names, errors = [], {}
     with open(path, encoding="ascii") as file:
         for row in map(json.loads, file):
@@ -59,5 +60,5 @@ def names_and_errors(path: str | os.PathLike) -> tuple[list, dict]:
 
 
 def good_positions(names: Sized, errors: Container) -> np.ndarray:
-    """The positions of the pictures that have features.  -> int64 (N,)"""
+    """Return the positions of the pictures that have features, as int64 (N,)."""
     return np.array([i for i in range(len(names)) if i not in errors], np.int64)

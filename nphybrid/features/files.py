@@ -1,18 +1,24 @@
-"""Files of features: read and written by the format of their suffix.
+"""Reads and writes feature files.  The suffix of a file names its format.
 
-    x.h5        arrays     features   float32 (N, …)        a row for each picture that could be read
-                           positions  int64 (N,)            its position in the list
-                           paths      uint8                 the bytes of all names of the list, a NUL after each
-                documents  manifest, and errors: [[position, message], …]
-                in the layout of tensorfile/hdf5.py, with its checksums
-    x.npy       only the features; beside it x.npy.jsonl, a row for each picture of the list, and x.npy.run.json, the
-                manifest
-    x.parquet   columns position, path (bytes), features (a list of float), error (null in a good row); the manifest is
-                the value of "nphybrid" in the metadata. Needs pyarrow
+`x.h5` contains three arrays and two JSON documents, in the layout of tensorfile/hdf5.py, with checksums.
+`features` is a float32 array (N, …) with one row for each picture that could be read.
+`positions` is an int64 array (N,) with the list position of each row of `features`.
+`paths` is a uint8 array with the bytes of all names in the list. A NUL follows each name.
+`manifest` is the JSON document of the manifest.
+`errors` is a JSON document with the errors of the failed pictures: [[position, message], …].
 
-The manifest states what the features were computed with: the SHA-256 of the model's file, state, pool, shape, image
-processor. Every file appears complete or not at all. The three files of .npy are replaced one after the other: the old
-x.npy is removed first and the new x.npy appears last, so where an x.npy is, the files beside it belong to it.
+`x.npy` contains only the features. The file x.npy.jsonl contains a row for each picture of the list. The file
+x.npy.run.json contains the manifest.
+
+`x.parquet` has the columns position, path (bytes), features (a list of float) and error (null in a row with features).
+The manifest of `x.parquet` is the value of "nphybrid" in the metadata. The .parquet format needs the package pyarrow.
+
+The manifest states how the features were computed. The manifest contains the SHA-256 of the model file, the state, the
+pool, the shape, and the options of the image processor.
+
+A feature file is either complete or absent. The three files of the .npy format are replaced one after the other. When
+features are written, the old x.npy is deleted first, and the new x.npy is written last. An existing x.npy always
+belongs to its two companion files.
 """
 import os
 from types import ModuleType
@@ -28,9 +34,10 @@ SUFFIXES = tuple(FORMATS)
 
 
 def read(path: str | os.PathLike) -> Features:
-    """The features in a file.
+    """Read the features from a file.
 
-    Raises FormatError for a file that breaks a rule of its format, ImportError for a .parquet without pyarrow, OSError.
+    Raises FormatError if the file breaks a rule of its format. Raises ImportError for a .parquet file if pyarrow is not
+    installed. Raises OSError if the file cannot be read.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -43,32 +50,33 @@ def read(path: str | os.PathLike) -> Features:
 
 
 def features_of(found: Contents) -> Features:
-    """The Features in the Contents of a file."""
+    """Return the Features that are part of the Contents of a file."""
     return Features(np.asarray(found.values), [found.names[i] for i in found.positions],
                     found.manifest["model"], found.manifest["state"], found.manifest["pool"])
 
 
 def contents(path: str | os.PathLike) -> Contents:
-    """Everything in a file of features.  Raises what `read` raises"""
+    """Read the complete Contents of a feature file.  Raises the same errors as `read`."""
     return checked_contents(_format(path).contents(path), path)
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:
-    """Write Contents in the format of the path's suffix.  A file that exists is replaced."""
+    """Write Contents in the format that the suffix of the path names.  An existing file is replaced."""
     manifest = {**found.manifest, "format": FORMAT, "version": VERSION}
     _format(path).write(path, found._replace(manifest=manifest))
 
 
 def suffix(path: str | os.PathLike) -> str:
-    """The suffix of a path.  Raises ValueError if it is not one of SUFFIXES"""
+    """Return the suffix of a path.  Raises ValueError if the suffix is not one of SUFFIXES."""
     end = os.path.splitext(path)[1]
     if end not in FORMATS:
-        raise ValueError(f"{path}: expected a file of features, whose name ends in {', '.join(SUFFIXES)}")
+        raise ValueError(f"{path} is not the name of a feature file; expected a name that ends in "
+                         f"{', '.join(SUFFIXES)}")
     return end
 
 
 def check(path: str | os.PathLike) -> None:
-    """Raise ValueError or ImportError if such a file cannot be written, before anything is computed."""
+    """Raise ValueError or ImportError if the format of a path cannot be written.  `check` does not open the file."""
     if _format(path) is parquet:
         parquet.import_pyarrow()
 

@@ -1,4 +1,4 @@
-"""Features in an .npy file, with two files beside it."""
+"""Reads and writes features as an .npy file and two companion files."""
 import json
 import os
 
@@ -10,7 +10,7 @@ from .contents import Contents, good_positions, names_and_errors
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:
-    """Write Contents: three files."""
+    """Write Contents to an .npy file and its two companion files."""
     with write_atomically(path) as values, write_atomically(f"{path}.jsonl") as names:
         with open(values, "wb") as file:
             np.save(file, np.asarray(found.values, np.float32), allow_pickle=False)
@@ -24,7 +24,7 @@ def write(path: str | os.PathLike, found: Contents) -> None:
 
 
 def contents(path: str | os.PathLike) -> Contents:
-    """The Contents that `write` wrote."""
+    """Read the Contents of an .npy file and its two companion files."""
     manifest = read_json(f"{path}.run.json")
     names, errors = names_and_errors(f"{path}.jsonl")
     values = np.load(path, mmap_mode="r", allow_pickle=False)

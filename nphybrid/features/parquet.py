@@ -1,4 +1,4 @@
-"""Features in a Parquet file, for tables: needs `pip install "nphybrid[parquet]"`."""
+"""Reads and writes features as a table in the .parquet format: `pip install "nphybrid[parquet]"`."""
 import json
 import math
 import os
@@ -10,11 +10,14 @@ from ..tensorfile import FormatError, write_atomically
 from .contents import Contents, good_positions
 
 KEY = b"nphybrid"
-ROWS = 4096                               # of a row group
+ROWS = 4096                               # the number of rows in a row group
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:
-    """Write Contents, in bounded memory.  A state of several axes is flattened; its shape is in the manifest."""
+    """Write Contents to a .parquet file.  The memory use does not depend on the number of pictures.
+
+    A feature with several axes is flattened. The shape of a feature is stored in the manifest.
+    """
     arrow, parquet = import_pyarrow()
     size = math.prod(found.values.shape[1:])
     schema = arrow.schema(
@@ -37,11 +40,12 @@ def write(path: str | os.PathLike, found: Contents) -> None:
 
 
 def contents(path: str | os.PathLike) -> Contents:
-    """The Contents that `write` wrote."""
+    """Read the Contents of a .parquet file."""
     _, parquet = import_pyarrow()
     table = parquet.read_table(path)
     if KEY not in (table.schema.metadata or {}):
-        raise FormatError(f"{path}: expected a file of features, found no key {KEY.decode()!r} in its metadata")
+        raise FormatError(f"{path} is not a feature file; expected the key {KEY.decode()!r} in the metadata, which is "
+                          "missing")
     manifest = json.loads(table.schema.metadata[KEY])
     names = [os.fsdecode(name) for name in table["path"].to_pylist()]
     errors = {i: text for i, text in enumerate(table["error"].to_pylist()) if text is not None}
@@ -51,15 +55,15 @@ def contents(path: str | os.PathLike) -> Contents:
 
 
 def _message(text):
-    """A message as UTF-8: a name in it may contain bytes that are not."""
+    """Return a message as valid UTF-8.  A message may contain a path with bytes that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def import_pyarrow() -> tuple[Any, Any]:
-    """pyarrow and pyarrow.parquet.  Raises ImportError that states what to install."""
+    """Return pyarrow and pyarrow.parquet.  If pyarrow is missing, the ImportError states how to install pyarrow."""
     try:
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
-        raise ImportError("Parquet files need pyarrow: pip install pyarrow") from error
+        raise ImportError(".parquet files need the package pyarrow: pip install pyarrow") from error
     return pyarrow, pyarrow.parquet

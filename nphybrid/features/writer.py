@@ -1,24 +1,29 @@
-"""How a file of features is written, picture by picture, so that an interrupted run can be continued.
+"""Writes a feature file picture by picture.  An interrupted run can be continued.
 
-While a run computes, its features are in a folder beside the file, x.h5.part:
+While a run computes, its features are in the folder x.h5.part beside the file x.h5. The folder contains four files.
+`features` contains float32 values, one picture after the other.
+`rows.jsonl` contains a row for each picture. A row is written after the features of its picture.
+`rows.jsonl.run.json` contains the identity of the run.
+`manifest.json` contains the manifest, and is written when every picture has a row.
 
-    features                float32, one picture after the other
-    rows.jsonl              a row for each picture, written after its features
-    rows.jsonl.run.json     the identity of the run
-    manifest.json           written when every picture has its row; then only the file has to be written
+A folder with a manifest.json is finished. The feature file is written from a finished folder. The folder is
+removed when the feature file is complete.
 
-At the end the file is written and the folder is removed. `start` decides by what is on the disk what a run has to do:
+The function `start` looks at the disk and decides how a run begins. There are three modes: replace, resume and append.
+Two runs are the same run if their identities are equal. If neither a file nor a folder exists, all pictures are
+computed.
 
-    on the disk             replace          resume                             append
-    nothing                 compute all      compute all                        compute all
-    a file                  compute all      the same run: nothing is left      copy its rows, compute the others
-                                             another run: ValueError            other features: ValueError
-    an unfinished folder    compute all      the same run: compute the rest     the same run: compute the rest
-                                             another run: ValueError            another run: discard the folder
-    a finished folder       compute all      write the file, then as "a file"   write the file; the same run: nothing
-                                                                                is left, another: as "a file"
+In the mode `replace`, all pictures are computed, even if a file or a folder exists.
 
-A folder is looked at before a file. A file and an unfinished folder are both there while an append is interrupted.
+In the mode `resume`, an unfinished folder of the same run is continued. A finished folder is written to the file. If
+the file is from the same run, nothing is computed. A file or folder of another run raises ValueError.
+
+In the mode `append`, the rows of an existing file are copied, and the new pictures are computed. A file whose features
+were computed with another manifest raises ValueError. An unfinished folder of the same run is continued. An unfinished
+folder of another run is removed. A finished folder is first written to the file. If the finished folder is from the
+same run, nothing is computed. If the finished folder is from another run, the new pictures are added to the file.
+
+A folder is examined before a file. An interrupted append leaves both the file and an unfinished folder.
 """
 import functools
 import os
@@ -41,20 +46,24 @@ MODES = ("replace", "resume", "append")
 
 
 class Start(NamedTuple):
-    """What a run has to do."""
-    sources: list                         # the whole list: the pictures that the file already has, then the new ones
+    """Describes how a run begins: its pictures, and the number of pictures that are already computed."""
+    sources: list                         # the whole list: first the pictures in the file, then the new pictures
     run: dict                             # the identity of the run
-    done: int = 0                         # how many pictures already have their row in the folder
-    failed: int = 0                       # how many of these failed
-    finished: contents.Contents | None = None       # the file, if nothing is left to compute
-    discarded: bool = False               # whether the folder of another run was removed
+    done: int = 0                         # the number of pictures that already have a row in the folder
+    failed: int = 0                       # the number of pictures in the folder that failed
+    finished: contents.Contents | None = None       # the contents of the file, if all pictures are computed
+    discarded: bool = False               # True if the folder of another run was removed
 
 
 def start(path: str, sources: list, shape: tuple, manifest: dict, mode: str = "replace") -> Start:
-    """What a run has to do, by what is on the disk; its folder then exists.
+    """Decide how a run begins, and create its folder.  The top of this file explains the rules.
 
-    sources: the pictures that were given. shape: that of a picture's features. manifest: what the features depend on.
-    mode: one of MODES, see above. Raises ValueError for a file or folder that the run cannot continue, OSError.
+    `sources` are the given pictures.
+    `shape` is the shape of the features of one picture.
+    `manifest` contains everything on which the features depend.
+    `mode` is one of MODES.
+    Raises ValueError if the run cannot continue the existing file or folder. Raises OSError if the folder cannot be
+    written.
     """
     depends = {key: value for key, value in manifest.items() if key != "processor"}
     identity = functools.partial(run_identity, shape=list(shape), **depends)
@@ -78,7 +87,7 @@ def _start_resume(path, sources, run):
 def _start_append(path, sources, identity, manifest):
     just_written = finish_folder(path)
     if just_written is not None:
-        # An append that was interrupted in its last step, if it is given again.
+        # If an append was interrupted in its last step, a repeated append computes nothing.
         before = just_written.names[:len(just_written.names) - len(sources)]
         if identity([*before, *sources]) == just_written.manifest["run"]:
             return Start([*before, *sources], just_written.manifest["run"], finished=just_written)
@@ -90,25 +99,28 @@ def _start_append(path, sources, identity, manifest):
     discarded = not same and os.path.exists(folder_of(path))
     done, failed = continue_folder(path, run) if same else begin_folder(path, run)
     if old is not None and done < len(old.names):
-        # All rows of the file are copied again, because its pictures may no longer exist.
+        # All rows of the file are copied again instead of computed, because the pictures may no longer exist.
         begin_folder(path, run)
         done, failed = _copy_rows(path, old)
     return Start(sources, run, done, failed, discarded=discarded)
 
 
 def _contents_to_extend(path, manifest):
-    """The Contents of the file, or None if there is none.  Raises ValueError if its features depend on other things."""
+    """Return the Contents of the file, or None if no file exists.
+
+    Raises ValueError if the features of the file were computed with another manifest.
+    """
     if not os.path.exists(path):
         return None
     found = files.contents(path)
     other = [key for key in manifest if found.manifest.get(key) != manifest[key]]
     if other:
-        raise ValueError(f"{path} holds features of another {', '.join(other)}; it cannot be added to")
+        raise ValueError(f"no features can be added to {path}, because it was computed with another {', '.join(other)}")
     return found
 
 
 def _copy_rows(path, found):
-    """Copy the rows of a file into the folder that was just begun.  -> how many pictures are done, how many failed"""
+    """Copy the rows of a file into an empty folder.  Returns the numbers of all pictures and of failed pictures."""
     values = iter(found.values)
     with writer(path, found.values.shape[1:]) as write:
         for i, name in enumerate(found.names):
@@ -122,29 +134,31 @@ def _copy_rows(path, found):
 # ---------------------------------------------------------------- the folder
 
 def folder_of(path: str) -> str:
-    """The folder of a run that is not finished."""
+    """Return the folder in which an unfinished run keeps its features."""
     return f"{path}.part"
 
 
 def _is_folder_of(path, run):
-    """Whether the folder exists and is that of this run."""
+    """Return True if the folder exists and belongs to the given run."""
     name = f"{folder_of(path)}/rows.jsonl.run.json"
     return os.path.exists(name) and read_json(name) == run
 
 
 def begin_folder(path: str, run: dict) -> tuple[int, int]:
-    """Make the folder; one that exists is removed.  -> 0 pictures done, 0 failed
+    """Create an empty folder.  An existing folder is removed.
 
-    run: the identity of the run, in which `shape` is that of a picture's features.
+    Returns (0, 0): no picture has a row, and no picture failed.
+    `run` is the identity of the run. `run["shape"]` is the shape of the features of one picture.
     """
     _remove(folder_of(path))
     return _open_folder(path, run, resume_rows=False)
 
 
 def continue_folder(path: str, run: dict) -> tuple[int, int]:
-    """Cut the folder off after its last complete row; make it if there is none.  -> how many pictures are done, failed
+    """Prepare an existing folder for further rows, or create the folder.
 
-    Raises ValueError for the folder of another run, and for one that lost features.
+    Everything after the last complete row is deleted. Returns the number of pictures that have a row, and the number of
+    pictures that failed. Raises ValueError if the folder belongs to another run, or if features are missing.
     """
     return _open_folder(path, run, resume_rows=True)
 
@@ -153,22 +167,22 @@ def _open_folder(path, run, resume_rows):
     folder = folder_of(path)
     os.makedirs(folder, exist_ok=True)
     done = resume.start_rows(f"{folder}/rows.jsonl", run, "jsonl", resume_rows)
-    # After those of the last complete row there may be features whose row is incomplete.
+    # Features without a complete row are deleted from the file.
     feature_bytes = (done.pictures - done.failed) * 4 * int(np.prod(run["shape"]))
     for name, size in (("rows.jsonl", done.size), ("features", feature_bytes)):
         with open(f"{folder}/{name}", "ab") as file:
             if file.tell() < size:
-                raise ValueError(f"{folder}/{name} has {file.tell():,} bytes; expected at least {size:,}; remove "
-                                 f"{folder} to begin again")
+                raise ValueError(f"{folder}/{name} has {file.tell():,} bytes; expected at least {size:,}. Remove the "
+                                 f"folder {folder} to begin again.")
             file.truncate(size)
     return done.pictures, done.failed
 
 
 @contextmanager
 def writer(path: str, shape: tuple) -> Iterator[Callable[[Row], Row]]:
-    """A context with a function that writes a Row into the folder, and returns it.
+    """Return a context manager with a function that writes a Row into the folder, and returns the Row.
 
-    shape: that of the result of every Row. A Row with a result of another shape is written as an error.
+    `shape` is the shape of every result. A Row with a result of another shape is replaced by a Row with an error.
     """
     folder = folder_of(path)
     with rows.path_in_errors(folder), open(f"{folder}/features", "ab") as values, \
@@ -183,33 +197,36 @@ def writer(path: str, shape: tuple) -> Iterator[Callable[[Row], Row]]:
 
 
 def with_shape(row: Row, shape: tuple) -> Row:
-    """The Row, or one with an error if its features have another shape."""
+    """Return the Row if its features have the given shape, otherwise return a Row with an error."""
     if row.error is not None or row.result.shape == shape:
         return row
-    error = ValueError(f"{source_name(row.source)}: its features have the shape {row.result.shape}, others {shape}, "
-                       "because the pictures have different sizes; pool them")
+    error = ValueError(f"{source_name(row.source)}: the features have the shape {row.result.shape}; expected {shape}. "
+                       "Pictures of different sizes need pool='token' or pool='mean'.")
     return row._replace(result=None, error=error)
 
 
 def finish(path: str, run: dict, manifest: dict) -> contents.Contents:
-    """Write the file of a run whose pictures all have their row, and remove its folder."""
+    """Write the feature file of a run whose pictures all have a row, and remove the folder."""
     write_json(f"{folder_of(path)}/manifest.json", {**manifest, "run": run})
     return _write_file(path)
 
 
 def finish_folder(path: str) -> contents.Contents | None:
-    """Write the file of a finished folder, and remove the folder.  -> what was written; None without such a folder"""
+    """Write the feature file from a finished folder, and remove the folder.
+
+    Returns the Contents of the file, or None if there is no finished folder.
+    """
     return _write_file(path) if os.path.exists(f"{folder_of(path)}/manifest.json") else None
 
 
 def _write_file(path):
-    """Write the file from its folder, in which every picture has its row, and remove the folder.  -> Contents"""
+    """Write the feature file from its folder, remove the folder, and return the Contents of the file."""
     folder = folder_of(path)
     manifest = read_json(f"{folder}/manifest.json")
     names, errors = contents.names_and_errors(f"{folder}/rows.jsonl")
     positions = contents.good_positions(names, errors)
     shape = (len(positions), *manifest["run"]["shape"])
-    # A file without bytes cannot be mapped.
+    # An empty file cannot be mapped into memory.
     values = np.memmap(f"{folder}/features", "<f4", "r", shape=shape) if len(positions) else np.zeros(shape, np.float32)
     found = contents.Contents(values, positions, names, errors, manifest)
     files.write(path, found)
@@ -218,7 +235,7 @@ def _write_file(path):
 
 
 def _remove(folder):
-    """Rename a folder and remove it, so that a partly removed folder is never taken for an unfinished one."""
+    """Rename a folder, then remove it.  If the removal is interrupted, the incomplete folder has the new name."""
     gone = f"{folder}.gone"
     shutil.rmtree(gone, ignore_errors=True)
     if os.path.exists(folder):

@@ -209,7 +209,8 @@ def lost(client, folder, tmp_path, monkeypatch):
 
 def test_a_worker_that_does_not_see_the_pictures_is_refused(client, lost):
     worker, paths = lost
-    with pytest.raises(OSError, match=f"{worker} .* does not see the pictures: there is no 0000.png"):
+    with pytest.raises(OSError, match=f"^the worker {worker} cannot compute the job: the path 0000.png of the "
+                                          "pictures does not exist; the working folder is "):
         next(cluster.compute_rows(client, paths, cluster.job()))
 
 
@@ -225,13 +226,14 @@ def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
     job = cluster.job(str(path), head=head)
     for i in range(3):
         other = job._replace(digests=(*job.digests[:i], "0" * 64, *job.digests[i + 1:]))
-        with pytest.raises(OSError, match="another model: .* expected .*0{64}"):
+        with pytest.raises(OSError, match="differs from the model of the client. The SHA-256 values of weights, "
+                                              "head and settings are .*; expected .*0{64}"):
             next(cluster.compute_rows(client, folder[1], other))
-    with pytest.raises(OSError, match=r"it has nphybrid .*; expected 7\.0, as on the client"):
+    with pytest.raises(OSError, match=r"nphybrid .* is installed; expected 7\.0, the version of the client"):
         next(cluster.compute_rows(client, folder[1], job._replace(version="7.0")))
     for what, lost in ("head", head), ("model", path):
         os.unlink(lost)
-        with pytest.raises(OSError, match=f"does not see the {what}: there is no {lost}"):
+        with pytest.raises(OSError, match=f"the path {lost} of the {what} does not exist; the working folder is "):
             next(cluster.compute_rows(client, folder[1], job))
 
 

@@ -277,7 +277,8 @@ def test_what_is_read_is_not_written_over_by_rows(target, cat, tmp_path, monkeyp
     command = ["list", "a.png"] if target == "list" else ["a.png"]
     for format in "text", "jsonl":
         assert main(["classify", *command, "--format", format, "-o", target]) == 3
-        assert f"{target} cannot be replaced" in capsys.readouterr().err
+        assert capsys.readouterr().err == (
+            f"nphybrid: the output file {target} cannot be written, because it is also an input file\n")
     assert {name: open(name, "rb").read() for name in os.listdir()} == before
 
 
@@ -307,7 +308,7 @@ def test_what_is_read_is_not_written_over(command, cat, tmp_path, monkeypatch, c
     with open(stdin or os.devnull) as sys_stdin:
         done = subprocess.run([sys.executable, "-m", "nphybrid", *words.split()], stdin=sys_stdin, capture_output=True,
                               text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
-    assert done.returncode == 3 and "cannot be replaced: it is what is read" in done.stderr, done.stderr
+    assert done.returncode == 3 and "cannot be written, because it is also an input file" in done.stderr, done.stderr
     assert {path: open(path, "rb").read() for path in glob.glob("**", recursive=True) if os.path.isfile(path)} == before
 
 

@@ -64,7 +64,8 @@ def test_a_bad_picture_raises_where_it_stands(pipe, paths):
         next(answers)
     with pytest.raises(PictureError):
         pipe([paths[0], b"no picture"])
-    with pytest.raises(ValueError, match="give a list"):
+    with pytest.raises(ValueError, match="expected a picture with 2 or 3 axes. Several pictures must be given "
+                                         "as a list.$"):
         pipe(np.zeros((2, 32, 32, 3), np.uint8))
 
 
@@ -84,5 +85,6 @@ def test_who_cannot():
     with pytest.raises(ValueError, match="'image-classification', 'image-feature-extraction'"):
         pipeline("object-detection")
     config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4)
-    with pytest.raises(ValueError, match="expected a BitModel"):
+    with pytest.raises(ValueError, match="found a BitBackbone, which returns several feature maps; expected a "
+                                         "BitModel$"):
         pipeline("image-feature-extraction", BitBackbone(config))

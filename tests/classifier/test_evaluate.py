@@ -289,7 +289,8 @@ def test_probe_fit_tells_that_it_takes_features(capsys):
     with pytest.raises(SystemExit):
         main(["probe", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    assert "FOLDER_OR_FEATURES [FOLDER_OR_FEATURES ...]" in told and "nphybrid embed` wrote (.h5, .npy" in told
+    assert "FOLDER_OR_FEATURES [FOLDER_OR_FEATURES ...]" in told and (
+        "One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, with --labels." in told)
 
 
 def test_probe_fit_does_not_lose_a_class(tmp_path, capsys):
@@ -334,13 +335,14 @@ def test_a_file_of_features_must_be_there_and_of_the_model(cifar, tmp_path, caps
     line = ["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"), "--method", "ridge",
             "-o", str(tmp_path / "head.h5")]
     assert main(line) == 3
-    assert f"{tmp_path / 'x.h5'}: there is no such file of features" in capsys.readouterr().err
+    assert f"the feature file {tmp_path / 'x.h5'} does not exist" in capsys.readouterr().err
     assert main(["embed", "-r", str(cifar[0]), "-o", str(tmp_path / "x.h5"), "--quiet"]) == 0
     assert main([*line, "--model", str(tmp_path / "nothing")]) == 3
     assert str(tmp_path / "nothing") in capsys.readouterr().err
     network("vit").save(tmp_path / "other.h5")
     assert main([*line, "--model", str(tmp_path / "other.h5")]) == 3
-    assert f"holds features of the model with SHA-256 {sha256(default_model())}, but" in capsys.readouterr().err
+    assert (f"contains features of a model with SHA-256 {sha256(default_model())}; expected "
+            f"{sha256(tmp_path / 'other.h5')}, the SHA-256 of {tmp_path / 'other.h5'}\n") in capsys.readouterr().err
     assert not (tmp_path / "head.h5").exists()
     assert main([*line, "--model", str(default_model())]) == 0
 
@@ -352,10 +354,11 @@ def test_probe_fit_refuses(cifar, tmp_path, capsys):
     assert main(["probe", "fit", str(tmp_path / "mine"), "-o", str(tmp_path / "head.h5")]) == 3
     assert "fewer than two pictures of 'one'" in capsys.readouterr().err and not (tmp_path / "head.h5").exists()
     assert main(["probe", "fit", str(tmp_path / "mine"), "-o", str(tmp_path / "head.txt")]) == 3
-    assert "ends in .h5" in capsys.readouterr().err
+    assert "cannot be written; expected a name that ends in .h5\n" in capsys.readouterr().err
     main(["embed", str(cifar[0] / "dog"), "-o", str(tmp_path / "x.h5"), "--state", "stem", "--pool", "none", "--quiet"])
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "-o", str(tmp_path / "head.h5")]) == 3
-    assert "--labels for its pictures" in capsys.readouterr().err
+    assert capsys.readouterr().err == (f"nphybrid: {tmp_path / 'x.h5'} is a feature file; expected only one input, and "
+                                       "--labels with the classes of the pictures\n")
     names = [f"c{i % 2}\n" for i in range(len(os.listdir(cifar[0] / "dog")))]
     (tmp_path / "labels.csv").write_text("".join(names))
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"),
@@ -364,7 +367,8 @@ def test_probe_fit_refuses(cifar, tmp_path, capsys):
     before = (tmp_path / "x.h5").read_bytes()
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"),
                  "-o", str(tmp_path / "x.h5")]) == 3
-    assert "it is what is read" in capsys.readouterr().err and (tmp_path / "x.h5").read_bytes() == before
+    assert "cannot be written, because it is also an input file\n" in capsys.readouterr().err
+    assert (tmp_path / "x.h5").read_bytes() == before
 
 
 def test_a_head_of_another_state_says_why_it_cannot_be_a_models(cifar, tmp_path, capsys):

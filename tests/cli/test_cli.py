@@ -93,7 +93,7 @@ def test_convert_any_class(tmp_path, capsys):
     assert main(["summary", str(tmp_path / "m.h5"), "--format", "json"]) == 0
     assert "logits" not in [row["name"] for row in json.loads(capsys.readouterr().out)]
     assert main(["classify", "x.png", "--model", str(tmp_path / "m.h5")]) == 3
-    assert "a BitBackbone has no classifier" in capsys.readouterr().err
+    assert "found a BitBackbone, which has no classifier; expected one of " in capsys.readouterr().err
 
 
 def test_summary_of_files_configs_and_presets(tmp_path, capsys):
@@ -109,7 +109,7 @@ def test_summary_of_files_configs_and_presets(tmp_path, capsys):
 
 @pytest.mark.parametrize("args, told", [
     (["classify", "x.png", "--model", "nowhere"], "nowhere: no such file or folder on this computer"),
-    (["summary", "R50+ViT-B/17"], "the presets are R+ViT-Ti/16, R26+ViT-S/32"),
+    (["summary", "R50+ViT-B/17"], "found R50+ViT-B/17; expected a file, a folder or one of the presets R+ViT-Ti/16, R"),
     (["classify", "x.png", "--model", "page.html"], "web page"),
     (["convert", "nowhere", "m.h5"], "nowhere: no such file or folder"),
     (["convert", ".", "m.safetensors"], "the target of format huggingface is a folder"),

@@ -76,7 +76,7 @@ def test_the_first_page_lists_the_verbs_and_the_exit_codes(capsys):
     text = page(capsys)
     for verb, line in cli.VERBS.items():
         assert re.search(rf"^    {verb} +{re.escape(line[:40])}", text, re.MULTILINE)
-    assert re.findall(r"^  (\d+)  ", text, re.MULTILINE) == ["0", "1", "2", "3", "130"]
+    assert re.findall(r"^Exit code (\d+): ", text, re.MULTILINE) == ["0", "1", "2", "3", "130"]
 
 
 def test_an_unknown_verb_is_refused_with_the_list_of_verbs(capsys):
@@ -90,10 +90,10 @@ def test_an_unknown_verb_is_refused_with_the_list_of_verbs(capsys):
 def test_positive_refuses_what_is_not_a_whole_number_of_at_least_1(text):
     with pytest.raises(argparse.ArgumentTypeError) as refusal:
         options.positive(text)
-    assert str(refusal.value) == f"expected a whole number of at least 1, found {text}"
+    assert str(refusal.value) == f"found {text}; expected a whole number that is 1 or larger"
 
 
 def test_positive_refuses_more_than_31_bits():
     assert options.positive(str(2**31 - 1)) == 2**31 - 1
-    with pytest.raises(argparse.ArgumentTypeError, match=r"expected a whole number below 2\*\*31, found 2147483648"):
+    with pytest.raises(argparse.ArgumentTypeError, match=r"found 2147483648; expected a whole number below 2\*\*31$"):
         options.positive(str(2**31))

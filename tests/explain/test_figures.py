@@ -423,7 +423,8 @@ def test_what_is_refused_leaves_the_old_file(cat, tmp_path, capsys):
     network("bit").save_pretrained(tmp_path / "bit")
     for arguments, message in ((f"rollout {cat} -o {target} --model {tmp_path}/bit", "needs the tokens"),
                             (f"rollout {tmp_path}/no.png -o {target}", "no.png"),
-                            (f"filters -o {tmp_path}/no/x.png", "x.png: there is no folder"),
+                            (f"filters -o {tmp_path}/no/x.png",
+                             f"no/x.png cannot be written, because the folder {tmp_path}/no does not exist\n"),
                             (f"filters -o {tmp_path}/x.jpg", "expected a name that ends in .png")):
         assert main(["figures", *arguments.split(), "--engine", "reference"]) == 3
         assert message in capsys.readouterr().err

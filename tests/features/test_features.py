@@ -161,9 +161,14 @@ def test_npy_is_read_by_anyone(tmp_path):
 
 
 @pytest.mark.parametrize("change, told", [
-    (dict(positions=np.array([0, 2])), "for 2 pictures"), (dict(errors={}), "expected exactly one of either for each"),
-    (dict(errors={2: "x"}), "expected exactly one of either for each"), (dict(manifest={}), "model is None"),
-    (dict(values=np.zeros((3,), np.float32)), "expected float32, a row each")])
+    (dict(positions=np.array([0, 2])), r"found features of dtype float32 and shape \(3, 5\) for 2 pictures; expected "
+                                       "float32 and one row for each picture$"),
+    (dict(errors={}),
+     "found 3 features and 0 errors; expected either features or an error for each of the 4 pictures$"),
+    (dict(errors={2: "x"}),
+     "found 3 features and 1 errors; expected either features or an error for each of the 4 pictures$"),
+    (dict(manifest={}), "the value of model in the manifest is None; expected a string$"),
+    (dict(values=np.zeros((3,), np.float32)), r"shape \(3,\) for 3 pictures; expected float32 and one row for each")])
 def test_contradictions_are_refused(tmp_path, change, told):
     files.write(tmp_path / "x.h5", contents()._replace(**change))
     with pytest.raises(FormatError, match=told):
@@ -171,9 +176,10 @@ def test_contradictions_are_refused(tmp_path, change, told):
 
 
 def test_other_files_are_refused(tmp_path):
-    with pytest.raises(FormatError, match="found no array 'features'"):
+    with pytest.raises(FormatError, match="is not a feature file; expected the array 'features', which is missing$"):
         files.read(default_model())
-    with pytest.raises(ValueError, match="ends in .h5, .npy, .parquet"):
+    with pytest.raises(ValueError, match="is not the name of a feature file; expected a name that ends in .h5, "
+                                         ".npy, .parquet$"):
         files.read(tmp_path / "x.txt")
     np.save(tmp_path / "x.npy", np.zeros((2, 3)))
     with pytest.raises(FileNotFoundError, match="run.json"):
@@ -233,7 +239,7 @@ def test_features_that_were_lost_are_noticed(tmp_path):
         for row in some(7):
             write(row)
     os.truncate(f"{path}.part/features", 16)
-    with pytest.raises(ValueError, match="has 16 bytes; expected at least 32"):
+    with pytest.raises(ValueError, match="has 16 bytes; expected at least 32. Remove the folder .* to begin again.$"):
         writer.continue_folder(path, RUN)
 
 
@@ -242,7 +248,9 @@ def test_another_shape_costs_its_own_row(tmp_path):
     writer.begin_folder(path, RUN)
     with writer.writer(path, (2,)) as write:
         row = write(Row(0, "a.png", np.zeros((3,), np.float32), None))
-    assert row.result is None and "a.png: its features have the shape (3,), others (2,)" in str(row.error)
+    assert row.result is None and str(row.error) == (
+        "a.png: the features have the shape (3,); expected (2,). Pictures of different sizes need pool='token' or "
+        "pool='mean'.")
 
 
 @pytest.mark.parametrize("disk, replace, resumed, appended", [
@@ -290,7 +298,7 @@ def test_embed_and_add(path, cat, tmp_path, capsys):
     assert found.names == [str(cat), "nothing.png", str(cat), str(cat)] and found.positions.tolist() == [0, 2, 3]
     assert (found.values == found.values[0]).all() and found.manifest["model"] == checkpoint.sha256(default_model())
     assert embed(cat, "-o", path, "--append", "--state", "blocks.2") == 3
-    assert "features of another state" in capsys.readouterr().err
+    assert f"no features can be added to {path}, because it was computed with another state" in capsys.readouterr().err
     assert files.contents(path).names == found.names
     assert embed(cat, "-o", path) == 0
     assert files.contents(path).names == [str(cat)]
@@ -414,7 +422,7 @@ def test_features_that_were_lost_say_how_to_go_on(begun, monkeypatch, capsys):
             embed(pictures[3], "-o", path, "--append")
     os.truncate(f"{path}.part/features", 100)
     assert embed(pictures[3], "-o", path, "--append") == 3
-    assert f"remove {path}.part to begin again" in capsys.readouterr().err
+    assert f"Remove the folder {path}.part to begin again." in capsys.readouterr().err
     shutil.rmtree(f"{path}.part")
     assert embed(pictures[3], "-o", path, "--append") == 0
     assert holds_all(path, pictures, before)
@@ -447,7 +455,7 @@ def test_features_of_another_kind_are_not_added_to(key, value, cat, tmp_path, ca
     files.write(path, found._replace(manifest={**found.manifest, key: value}))
     before = open(path, "rb").read()
     assert embed(cat, "-o", path, "--append") == 3
-    assert f"features of another {key}; it cannot be added to" in capsys.readouterr().err
+    assert f"no features can be added to {path}, because it was computed with another {key}" in capsys.readouterr().err
     assert open(path, "rb").read() == before and not os.path.exists(f"{path}.part")
 
 
@@ -455,12 +463,13 @@ def test_parquet_without_its_package_is_refused_before_anything_is_computed(cat,
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     monkeypatch.setattr(load, "load", None)
     assert embed(cat, "-o", tmp_path / "x.parquet") == 3
-    assert "pip install pyarrow" in capsys.readouterr().err
+    assert ".parquet files need the package pyarrow: pip install pyarrow" in capsys.readouterr().err
 
 
 def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
     assert embed(cat, "-o", tmp_path / "x.h5", "--append", "--resume") == 2
-    assert "continue an interrupted --append" in capsys.readouterr().err and not os.listdir(tmp_path)
+    assert capsys.readouterr().err == ("usage: --append and --resume cannot be combined. To continue an interrupted "
+                                       "--append, repeat its command.\n") and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("args, told", [

@@ -106,5 +106,6 @@ def test_a_wrong_number_of_labels_is_refused(verb, tmp_path, monkeypatch, capsys
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nine.txt").write_text("\n".join(CIFAR10[:9]))
     assert main([*verb.split(), "--labels", "nine.txt"]) == 3
-    assert capsys.readouterr().err == "nphybrid: nine.txt holds 9 labels, but the model has 10 classes\n"
+    assert capsys.readouterr().err == (
+        "nphybrid: nine.txt contains 9 labels; expected 10, one for each class of the model\n")
     assert not (tmp_path / "m.h5").exists()

@@ -211,6 +211,7 @@ def test_the_command(tmp_path, capsys):
     assert "the network's gn_eps: 1e-05 becomes 1e-06" in capsys.readouterr().err
     assert main(["convert", str(source), str(target), "--lossy"]) == 0
     shown = capsys.readouterr()
-    assert "parameters" in shown.out and "the golden logits change by" in shown.err
+    assert "parameters" in shown.out and "\nthe logits of the golden input change by " in shown.err
+    assert shown.err.startswith("lost properties:\n") and shown.err.endswith(" of their standard deviation\n")
     assert main(["convert", str(source), str(tmp_path / "folder")]) == 0
     assert json.loads((tmp_path / "folder" / "config.json").read_text())["model_type"] == "vit-hybrid"
