@@ -91,7 +91,7 @@ def main(folder, head_file):
     for error in unreadable:
         print(f"not read: {error}")
     right = sum(answer["label"] == name for _, name, answer in answers)
-    print(f"{right} of {len(answers)} new pictures right: {scores.accuracy_text(right, len(answers))}")
+    print(f"{right} of {len(answers)} new pictures are correct: {scores.accuracy_text(right, len(answers))}")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def operations():
                (n // stride) ** 2 * k * k * C * O)
     x, norm = normal(1, 96, 96, 256), Norm(normal(256), normal(256))
     yield "group norm 96 x 96 x 256, relu", "group_norm_activate", (x, norm, 32, 1e-5, "relu"), None
-    yield "the same, + shortcut", "group_norm_add_activate", (x, norm, 32, 1e-5, x, "relu"), None
+    yield "group norm + shortcut 96 x 96 x 256, relu", "group_norm_add_activate", (x, norm, 32, 1e-5, x, "relu"), None
     yield f"layer norm {T} x {D}", "layer_norm", (normal(1, T, D), Norm(normal(D), normal(D)), 1e-12), None
     yield "max pool 192 x 192 x 64", "max_pool", (normal(1, 192, 192, 64), ((0, 1), (0, 1)), 0.0), None
     for name in ("gelu", "tanh", "silu"):
@@ -68,9 +68,9 @@ def inner_loops():
     x, y, scores = normal(4096), np.empty(4096, np.float32), normal(577)
     for name, (loop, work) in ("fma, in registers", limits.register_loop()), ("tile, from L1", limits.tile_loop()):
         yield f"  {name}", lambda loop=loop: loop(1000), None, 1000 * work
-    yield "  exp, as compiled with wide()", lambda: exp_512(x, y), x.size, None
-    yield "  exp, as compiled without", lambda: exp_256(x, y), x.size, None
-    yield "  softmax without its division", lambda: attention._softmax_in(scores, 0.125), 577, None
+    yield "  exp, compiled with wide()", lambda: exp_512(x, y), x.size, None
+    yield "  exp, compiled without wide()", lambda: exp_256(x, y), x.size, None
+    yield "  softmax without the division", lambda: attention._softmax_in(scores, 0.125), 577, None
 
 
 def prepared(ops, operation, arguments):
@@ -114,7 +114,7 @@ def main():
             row(name, median(run, options.seconds), y.size, multiply_adds)
         for name, function, elements, multiply_adds in inner_loops():
             row(name, median(function, options.seconds), elements, multiply_adds)
-    print(f"first calls: {first:.1f} s" + (", because the kernels were compiled" if cold else ""))
+    print(f"first calls: {first:.1f} s" + (" (with the compilation of the kernels)" if cold else ""))
 
 
 if __name__ == "__main__":
