@@ -5,19 +5,20 @@
     python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
     python examples/benchmark_against.py --start               # from the start of a process to the printed label
 
-Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error is
-max|x - truth| / std(truth), where the truth is the result of nphybrid's reference engine in float64. An engine is not
-timed if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
+Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error is max|x
+- truth| / std(truth), where the truth is the result of nphybrid's reference engine in float64. An engine is not timed
+if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
-round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time) over
-the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is faster. The two times of a ratio are from
-one round, so a slow drift of the machine's speed does not change the ratio.
+round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time)
+over the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is faster. The two times of a ratio are
+from one round, so a slow drift of the machine's speed does not change the ratio.
 
-PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read one ONNX file. The file is
-exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB" is
-the peak memory of a process until its first logits. With --start, it is the peak memory until the end of the process.
-The exit code is 1 if a requested row could not be measured. The reason is printed to stderr.
+PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read one ONNX file. The ONNX file is
+exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB"
+is the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of
+the process. The exit code is 1 if a requested row could not be measured. The reason of the failure is printed to
+stderr.
 """
 import argparse
 import contextlib
@@ -39,7 +40,7 @@ from nphybrid.machine.computer import cpu_name
 
 # An engine with a larger error is not timed. PyTorch's error in R50+ViT-B/16 is 1e-5 in float32, 0.17 in bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}
-WARM, PAUSE = 2, 0.1              # rounds that do not count; seconds until idle threads of an engine sleep
+WARM, PAUSE = 2, 0.1              # the rounds that do not count; the wait in seconds until idle threads stop spinning
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
 CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
@@ -69,7 +70,8 @@ def ended(process):
     """Returns a "problem": the exit code of a process, and the last line of its stderr."""
     code = process.wait()
     process.log.seek(0)
-    return {"problem": f"ended with {code}: {''.join(process.log.read().strip().splitlines()[-1:])}"}
+    return {"problem": f"the process ended with exit code {code}: "
+                       f"{''.join(process.log.read().strip().splitlines()[-1:])}"}
 
 
 def once_more(row):
@@ -235,13 +237,13 @@ def say(text):
 
 
 def main():
-    """Parse the command line, measure, print.  -> exit code"""
+    """Parse the command line, measure the times, and print a table.  -> exit code"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="R50+ViT-B/16", help="a path, or a preset that gets random weights")
     for name, default in ("batch", 1), ("threads", 2), ("runs", 11):
         parser.add_argument(f"--{name}", default=default, type=lambda text: max(1, int(text)))
     parser.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
-    parser.add_argument("--ours", default="float32", help="dtype[:precision], separated by commas")
+    parser.add_argument("--ours", default="float32", help="values dtype[:precision], separated by commas")
     parser.add_argument("--peers", default="torch,onnxruntime,openvino", help="engine[-bfloat16], separated by commas")
     parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")

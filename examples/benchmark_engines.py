@@ -1,7 +1,7 @@
 """The program of the child processes that benchmark_against.py starts.
 
-A child process either prepares the network or loads one engine. It imports only this engine, so the memory of the
-process is the memory of the engine.
+A child process either prepares the network or loads one engine. A child process imports only its own engine, so its
+memory is the memory of the engine.
 """
 import json
 import os

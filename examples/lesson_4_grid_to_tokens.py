@@ -53,7 +53,8 @@ t = 1 + 8 * row + column                                                # Token 
 projected = features[0, row, column] @ kernel + bias                    # (192,)
 print(f"""
 The left eye is in row {row}, column {column}: token 1 + 8 x {row} + {column} = {t}.
-A matrix turns the 256 numbers of the cell into 192 numbers. The first five are:
+A matrix turns the 256 numbers of the cell into 192 numbers. The table shows the
+first five of the 192 numbers:
 """)
 for name, vector in (("the cell, projected", projected), (f"position {t}", positions[t]),
                      (f"token {t}, their sum", projected + positions[t])):
@@ -68,8 +69,9 @@ picture only by attention to the other tokens.
 """)
 
 print(f"""Attention does not depend on the order of the tokens (lesson 5). Only
-the position vector of a token contains its place. The table compares position
-vector {t} with every position vector. Each number is 100 times the cosine:
+the position vector of a token contains the place of the token. The table
+compares position vector {t} with every position vector. Each number of the table
+is 100 times the cosine of two position vectors:
 """)
 unit = positions[1:] / np.linalg.norm(positions[1:], axis=1, keepdims=True)
 cosine = 100 * unit @ unit.T                                             # (64, 64)

@@ -3,9 +3,9 @@
     python examples/lesson_5_attention_head.py
 
 Each token has a query, a key and a value, all of width K = 2. A score is the dot product of a query and a key, divided
-by sqrt(K). Softmax turns the scores of a query into weights that sum to 1. The output of a token is called its context.
-The context is the sum of all values, each multiplied by its weight. Sources: Dosovitskiy et al. 2020, "An Image is
-Worth 16x16 Words", eq. 5-8; Vaswani et al. 2017, "Attention Is All You Need", section 3.2. In the package:
+by sqrt(K). Softmax turns the scores of a query into weights that sum to 1. The output of a token is called its
+context. The context is the sum of all values, each multiplied by its weight. Sources: Dosovitskiy et al. 2020, "An
+Image is Worth 16x16 Words", eq. 5-8; Vaswani et al. 2017, "Attention Is All You Need", section 3.2. In the package:
 nphybrid/ops/reference.py, attention_with_weights; nphybrid/encoder.py.
 """
 import math
@@ -46,7 +46,7 @@ for t in range(T):
 
 by_package, its_weights = reference.attention_with_weights(query[None], key[None], value[None], heads=1)
 assert np.allclose(by_package[0], context, rtol=0, atol=1e-14) and np.allclose(its_weights[0, 0], weights, atol=1e-15)
-print("\nnphybrid.ops.reference.attention_with_weights gives equal numbers.")
+print("\nnphybrid.ops.reference.attention_with_weights computes the numbers above.")
 
 undivided = " ".join(f"{weight:.3f}" for weight in reference.softmax(scores)[0])
 print(f"""
@@ -60,14 +60,16 @@ assert np.allclose(shifted, weights, rtol=0, atol=1e-13)
 print(f"""
 If a constant is added to all scores of a row, the weights do not change.
 Therefore softmax first subtracts the largest score from all scores. Without
-this, large scores would overflow: the largest float32 is exp({math.log(np.finfo(np.float32).max):.1f}).""")
+the subtraction, the exp of a large score overflows, because the largest float32
+is exp({math.log(np.finfo(np.float32).max):.1f}).""")
 
 order = [2, 0, 1]
 shuffled = reference.attention(query[None, order], key[None, order], value[None, order], 1)[0]
 assert np.allclose(shuffled, context[order], rtol=0, atol=1e-14)
 print("""
-If the tokens are in the order 2 0 1, the outputs are equal and in the order
-2 0 1. Attention does not depend on the order, so lesson 4 adds positions.""")
+If the tokens are given in the order 2 0 1, the outputs are the same numbers in
+the order 2 0 1. Attention does not depend on the order of the tokens. Therefore
+lesson 4 adds positions.""")
 
 # The width D = A K is cut into A heads of K columns. In the second head, the keys of tokens 0 and 1 are swapped.
 swapped = key[[1, 0, 2]]

@@ -2,10 +2,10 @@
 
     python examples/lesson_6_register_tile.py            # NPHYBRID_ISA=avx2 or plain shows another tile
 
-If one sum is computed at a time, each multiply-add takes two loads. A tile computes MR x NR sums at a time. For MR x NR
-multiply-adds, it loads a column of x and a row of b: MR + NR numbers. Sources: Goto & van de Geijn 2008, "Anatomy of
-High-Performance Matrix Multiplication"; Van Zee & van de Geijn 2015, "BLIS". In the package: nphybrid/ops/tile.py
-writes the tile as machine code, and nphybrid/ops/matmul.py has the loops around the tile.
+If one sum is computed at a time, each multiply-add takes two loads. A tile computes MR x NR sums at a time. For MR x
+NR multiply-adds, a tile loads a column of x and a row of b: MR + NR numbers. Sources: Goto & van de Geijn 2008,
+"Anatomy of High-Performance Matrix Multiplication"; Van Zee & van de Geijn 2015, "BLIS". In the package:
+nphybrid/ops/tile.py writes the tile as machine code, and nphybrid/ops/matmul.py has the loops around the tile.
 """
 from collections import Counter
 
@@ -34,8 +34,8 @@ for isa, registers in REGISTERS.items():
           f"{mr + nv:10}{mr * nv:7}{mr * nv / (mr + nv):12.2f}")
 print("""
 An FMA is a fused multiply-add. If one sum is computed at a time, there are 0.50
-FMAs per load. The widths of layers are multiples of 64. This fits 4 vectors of
-16, but not 5 vectors. These rows fit into 32 registers beside 1 to 6 vectors:
+FMAs per load. Layer widths are multiples of 64, so 4 vectors of 16 fit, not 5.
+The table shows how many rows fit into 32 registers beside 1 to 6 vectors of b:
 """)
 for nv in range(1, 7):
     mr = (32 - 1 - nv) // nv
@@ -60,7 +60,7 @@ def fma(x, b, total):
 
 
 def tile(rows, panel, c):
-    """Compute c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Each vector of LANES is one register."""
+    """Compute c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Each array of LANES is one register."""
     sums = [[np.zeros(LANES, np.float32)] * NV for _ in range(MR)]
     for k in range(len(panel)):
         b = [load(panel[k, j * LANES:(j + 1) * LANES]) for j in range(NV)]

@@ -42,7 +42,7 @@ print(f"{'':31}sign, exponent, significand\n")
 for name, x in ("pi", pi), *zip(("part 0", "part 1", "part 2"), parts_of(pi)):
     print(f"    {name:8}{x:15.9g}    {bits_of(x)}")
 exact = sum(map(float, parts_of(pi)))
-print(f"    {'sum':8}{exact:15.9g}    all bits of pi as a float32")
+print(f"    {'sum':8}{exact:15.9g}    equals pi as a float32, bit for bit")
 assert exact == float(pi) and all(nearest(part) == part for part in parts_of(pi))
 
 print("""
@@ -71,7 +71,7 @@ print(f"    in float32             {pi * ln2:16.12f}  {abs(float(pi * ln2) / who
 # A matrix product with sums in float64. The error comes only from the products that are left out.
 rng, K = np.random.default_rng(0), 768
 a, b = rng.standard_normal((2, 64, K), np.float32)
-assert np.array_equal(nearest(a), widened(narrowed(a)))                 # The rounding is equal.
+assert np.array_equal(nearest(a), widened(narrowed(a)))                 # nphybrid rounds equally.
 assert all(np.array_equal(nearest(part), part) for x in (a, b) for part in parts_of(x))
 a_parts, b_parts = ([part.astype(np.float64) for part in parts_of(x)] for x in (a, b))
 truth = a.astype(np.float64) @ b.T.astype(np.float64)

@@ -2,8 +2,9 @@
 
     python examples/one_page.py [PICTURE [MODEL.h5]]
 
-This program computes the labels of a picture with the whole network in its smallest form. It uses the array names of
-the checkpoint. h5py reads the weights, and Pillow reads the picture. A test compares the logits with the package.
+This program computes the labels of a picture with the whole network in its smallest form. The program uses the array
+names of the checkpoint. The weights are read by h5py, and the picture by Pillow. A test compares the logits with the
+logits of the package.
 """
 import json
 import math
@@ -16,7 +17,7 @@ from PIL import Image
 
 
 def same(x, k, stride, fill=0.0):
-    """Pad (B, H, W, C) for ceil(n / stride) windows of k cells.  The end gets the odd cell."""
+    """Pad (B, H, W, C) for ceil(n / stride) windows of k cells.  The odd cell is added at the end."""
     total = [max((-(-n // stride) - 1) * stride + k - n, 0) for n in x.shape[1:3]]
     return np.pad(x, [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)], constant_values=fill)
 

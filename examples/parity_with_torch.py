@@ -1,11 +1,11 @@
-"""Prints a table with the errors of nphybrid and PyTorch.  (benchmark_against.py compares their speeds.)
+"""Prints a table with the errors of nphybrid and PyTorch.
 
     pip install ".[parity]"
     python examples/parity_with_torch.py                             # the bundled CIFAR-10 model
     python examples/parity_with_torch.py --model R50+ViT-B/16        # random weights that make mistakes visible
 
 The error of an intermediate state x is max|x - truth| / std(truth). The truth is the state that nphybrid's reference
-engine computes in float64.
+engine computes in float64. benchmark_against.py compares the speeds of nphybrid and PyTorch.
 """
 import argparse
 from pathlib import Path
@@ -61,7 +61,7 @@ def parity(name, seed):
 
 
 def main():
-    """Parse the command line and print."""
+    """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default=str(nphybrid.default_model()), help="the name of a preset, or a path")
     parser.add_argument("--seed", type=int, default=0)

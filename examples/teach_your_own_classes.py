@@ -3,8 +3,9 @@
     python examples/teach_your_own_classes.py                 # six classes of drawn shapes
     python examples/teach_your_own_classes.py FOLDER          # your pictures; one half of each class is labelled
 
-The bundled network was trained on animals and vehicles, not on shapes. The weights of the network do not change. Only a
-classifier is fitted to its features, which takes seconds. The command line can fit and test a classifier, too:
+The bundled network was trained on animals and vehicles, not on shapes. The weights of the network do not change. Only
+a classifier is fitted to the features of the network. Fitting a classifier takes seconds. The command line can also
+fit and test a classifier:
 
     nphybrid probe fit FOLDER -o head.h5 && nphybrid evaluate OTHER --head head.h5
 """
@@ -36,7 +37,7 @@ def drawn(shape, rng):
     ink, pen = tuple(int(c) for c in ink), ImageDraw.Draw(picture)
 
     def corners(count, *reaches):
-        """Returns `count` points around the centre. Their distances from the centre alternate between `reaches`."""
+        """Returns `count` points around the centre. The distances from the centre alternate between `reaches`."""
         return [(x + radius * reaches[i % len(reaches)] * math.cos(turn + 2 * math.pi * i / count),
                  y + radius * reaches[i % len(reaches)] * math.sin(turn + 2 * math.pi * i / count))
                 for i in range(count)]

@@ -26,7 +26,7 @@ def normal(*shape):
 
 
 def operations():
-    """Yields (name, operation, arguments, multiply-adds). An operation that is not a sum of products has None."""
+    """Yields (name, operation, arguments, multiply-adds). Elementwise operations have None multiply-adds."""
     T, D, F = 577, 768, 3072
     for C, O, operation, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
                               (D, F, "linear_activate", "gelu"), (F, D, "linear_add", normal(1, T, D))):

@@ -97,7 +97,7 @@ def test_weights_are_centred_and_scaled(root):
                         for o, (weights, m, v) in enumerate(zip(WEIGHTS, mean, variance))]
                        for f in (lambda v: math.sqrt(v + 1e-8), lambda v: math.sqrt(v) + 1e-5))
     assert agree(table(lines, "Standardized:", 3), inside, 4)
-    assert agree(table(lines, "original, the standardized weights of output 2 are 1 / 1.1:", 3), outside, 4)
+    assert agree(table(lines, "JAX's original, the standardized weights of output 2 are 1 / 1.1:", 3), outside, 4)
     assert abs(inside[2][4] - outside[2][4]) > 0.2
     ratio = statistics.pstdev(WEIGHTS[1]) / statistics.stdev(WEIGHTS[1])
     assert f" sqrt(3/4) = {ratio:.4f}." in "\n".join(lines)
@@ -264,8 +264,8 @@ def test_a_token_is_its_cell_projected_and_its_position(root):
     projected = np.array([math.fsum(weight[d, :, 0, 0] * features[0, 3, 2]) + bias[d] for d in range(5)])
     position = arrays[name + "position_embeddings"][0, 27, :5]
     width, channels = weight.shape[:2]
-    heading = f"the {channels} numbers of the cell into {width} numbers. The first five"
-    cell, where, token = table(printed(root, 4), heading, 3)
+    assert f"the {channels} numbers of the cell into {width} numbers." in "\n".join(printed(root, 4))
+    cell, where, token = table(printed(root, 4), f"first five of the {width} numbers:", 3)
     assert where[0] == token[0] == 1 + 8 * 3 + 2
     assert agree([cell, where[1:], token[1:]], [projected, position, projected + position], 4)
     assert "row 3, column 2: token 1 + 8 x 3 + 2 = 27." in "\n".join(printed(root, 4))
@@ -279,7 +279,7 @@ def test_how_alike_positions_are(root):
                / math.sqrt(sum(positions[8 * i + j] ** 2) * sum(positions[8 * k + l] ** 2))
                for i in range(8) for j in range(8) for k in range(8) for l in range(8)}
     of_27 = [[cosines[(3, 2), (k, l)] for l in range(8)] for k in range(8)]
-    assert agree(table(lines, "Each number is 100 times the cosine:", 8), of_27, 0)
+    assert agree(table(lines, "is 100 times the cosine of two position vectors:", 8), of_27, 0)
     kinds = {"neighbours in a row": lambda i, j, k, l: i == k and abs(j - l) == 1,
              "neighbours in a column": lambda i, j, k, l: j == l and abs(i - k) == 1,
              "columns c and 7 - c": lambda i, j, k, l: i == k and j + l == 7,
