@@ -200,7 +200,7 @@ def in_turn(rows, runs, run):
     return rows
 
 
-# title, field of a row, format
+# Each column has a title, the name of a field of a row, and a format.
 COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
            ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
@@ -248,7 +248,7 @@ def main():
     parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "
-                        "<!-- /benchmark -->; with --start, between <!-- start --> and <!-- /start -->")
+                        "<!-- /benchmark --> (with --start, between <!-- start --> and <!-- /start -->)")
     args = parser.parse_args()
     mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
     if args.readme:

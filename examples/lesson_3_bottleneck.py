@@ -46,7 +46,7 @@ x = np.array([[[3, 9, 9, 1], [8, 7, 7, 4], [4, 9, 5, 0], [7, 5, 2, 6]],
               [[8, 9, 5, 5], [4, 3, 4, 2], [0, 9, 4, 1], [9, 3, 5, 0]],
               [[5, 9, 9, 1], [6, 7, 9, 6], [2, 9, 5, 0], [7, 5, 0, 6]]], float).transpose(1, 2, 0)  # (4, 4, 4)
 
-# The kernels (KH, KW, C, O) are already standardized (lesson 1). Each output has mean 0 and variance 1.
+# The kernels (KH, KW, C, O) are already standardized: the weights of each output have mean 0 and variance 1.
 top, bottom = (np.repeat(np.array(rows, float), 3).reshape(3, 3) for rows in ([1, -1, -1], [-1, -1, 1]))
 p = Unit(conv1=np.array([[[[1., 1], [1, -1], [-1, 1], [-1, -1]]]]), norm1=norm(1, 0, 0),
          conv2=np.array([[bottom, -bottom], [top, -bottom]]).transpose(2, 3, 1, 0), norm2=norm(5, 0, 0),

@@ -57,7 +57,7 @@ A matrix turns the 256 numbers of the cell into 192 numbers. The table shows the
 first five of the 192 numbers:
 """)
 for name, vector in (("the cell, projected", projected), (f"position {t}", positions[t]),
-                     (f"token {t}, their sum", projected + positions[t])):
+                     (f"token {t} (the sum)", projected + positions[t])):
     print(f"    {name:20}" + "".join(f"{number:9.4f}" for number in vector[:5]))
 by_hand = np.concatenate([cls[None], features[0].reshape(64, 256) @ kernel + bias]) + positions
 assert np.allclose(by_hand, trace["tokens"][0], rtol=0, atol=1e-12)     # (65, 192)

@@ -67,9 +67,9 @@ order = [2, 0, 1]
 shuffled = reference.attention(query[None, order], key[None, order], value[None, order], 1)[0]
 assert np.allclose(shuffled, context[order], rtol=0, atol=1e-14)
 print("""
-If the tokens are given in the order 2 0 1, the outputs are the same numbers in
-the order 2 0 1. Attention does not depend on the order of the tokens. Therefore
-lesson 4 adds positions.""")
+If the tokens are given in the order 2 0 1, the outputs also get the order 2 0 1,
+without any other change. Attention does not depend on the order of the tokens.
+Therefore lesson 4 adds positions.""")
 
 # The width D = A K is cut into A heads of K columns. In the second head, the keys of tokens 0 and 1 are swapped.
 swapped = key[[1, 0, 2]]

@@ -90,4 +90,4 @@ for parts, option in (1, 'dtype="bfloat16"'), (2, 'precision="high"'), (3, "the 
     total = sum(a_parts[i] @ b_parts[j].T for i, j in PRODUCTS[parts])
     print(f"    {len(PRODUCTS[parts])}  {option:20}{error(total):16.1e}")
 # einsum adds in a fixed order. The order in a @ b.T depends on the number of BLAS threads.
-print(f"    NumPy in float32       {error(np.einsum('mk,nk->mn', a, b)):16.1e}    also rounds the sums")
+print(f"    NumPy in float32       {error(np.einsum('mk,nk->mn', a, b)):16.1e}    the sums are rounded, too")
