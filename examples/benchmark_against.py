@@ -183,7 +183,7 @@ def to_its_end(row):
 
 
 def in_turn(rows, runs, run):
-    """Run every row in every round, in rotating order.  A row that fails is not run again.  -> the rows with times"""
+    """Measure every row in every round, in rotating order, until the row fails.  -> the rows with times"""
     seconds = [[] for _ in rows]
     for first in range(WARM + runs):
         for i in ((first + j) % len(rows) for j in range(len(rows))):
@@ -248,7 +248,7 @@ def main():
     parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "
-                        "<!-- /benchmark --> (with --start, between <!-- start --> and <!-- /start -->)")
+                        "<!-- /benchmark -->. With --start, the marks are <!-- start --> and <!-- /start -->.")
     args = parser.parse_args()
     mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
     if args.readme:

@@ -106,7 +106,7 @@ ENGINES = {"nphybrid": ours, "torch": pytorch, "onnxruntime": onnx_runtime, "ope
 
 
 def child(answer, job, folder, *arguments):
-    """Do a job, or load and time an engine.
+    """Run a job, or load an engine and measure its time.
 
     The first answer of an engine contains its version, dtype, times, memory and logits. Then every line of stdin starts
     one timed call.

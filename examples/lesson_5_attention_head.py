@@ -19,7 +19,7 @@ T, K = 3, 2
 directions = np.array([[1, 0], [0, 1], [1, 1]])
 key = np.array([[1., 0], [0, 1], [0, 0]])
 value = np.array([[4., 0], [0, 4], [8, 8]])
-# With this factor, each score divided by sqrt(K) is a multiple of ln 2. The exp of such a score is a power of 2.
+# With this factor, each score divided by sqrt(K) is a multiple of ln 2. So each exp is a power of 2.
 unit = math.sqrt(2) * math.log(2)
 query = unit * directions
 

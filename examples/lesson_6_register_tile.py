@@ -71,7 +71,7 @@ def tile(rows, panel, c):
     c += np.array(sums).reshape(MR, NR)
 
 
-M, K, N, KC = 2 * MR + 1, 10, 2 * NR - 3, 4                             # In nphybrid, KC is 384.
+M, K, N, KC = 2 * MR + 1, 10, 2 * NR - 3, 4                             # nphybrid uses KC = 384.
 rng = np.random.default_rng(0)
 x, kernel = (rng.integers(-9, 10, size).astype(np.float32) for size in ((M, K), (K, N)))
 tiles, panels = -(-M // MR), -(-N // NR)                                # rounded up: the edges get zeros
@@ -83,9 +83,9 @@ packed = np.ascontiguousarray(packed.reshape(K, panels, NR).transpose(1, 0, 2)) 
 assert ISA == "amx" or np.array_equal(packed, Packed(kernel).panels)
 
 c = np.zeros((tiles * MR, panels * NR), np.float32)
-for k in range(0, K, KC):                                               # KC rows of all panels stay in L2
-    for m in range(0, M, MR):                                           # MR rows of x stay in L1
-        for p in range(panels):                                         # a panel passes through L1
+for k in range(0, K, KC):                                               # KC rows of all panels stay in the L2 cache
+    for m in range(0, M, MR):                                           # MR rows of x stay in the L1 cache
+        for p in range(panels):                                         # a panel passes through the L1 cache
             tile(rows[m:m + MR, k:k + KC], packed[p, k:k + KC], c[m:m + MR, p * NR:(p + 1) * NR])
 assert np.array_equal(c[:M, :N], x @ kernel)                            # Sums of whole numbers are exact.
 

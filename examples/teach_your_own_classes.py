@@ -55,7 +55,7 @@ def drawn(shape, rng):
 
 
 def draw_into(folder, seed=0):
-    """Write EACH pictures of each shape, one folder per shape."""
+    """Draw pictures of every shape, and write them into one folder per shape."""
     rng = np.random.default_rng(seed)
     for shape in SHAPES:
         os.makedirs(f"{folder}/{shape}")
