@@ -31,7 +31,7 @@ def group_norm(x, norm):
     y, width = np.empty(x.shape), x.shape[-1] // G
     for g in range(G):
         group = slice(g * width, (g + 1) * width)
-        mean, variance = x[..., group].mean(), x[..., group].var()      # of H * W * C / G numbers
+        mean, variance = x[..., group].mean(), x[..., group].var()      # over H * W * C / G numbers
         y[..., group] = (x[..., group] - mean) / math.sqrt(variance + 1e-5)
         print(f"   group {g}: mean {round(mean, 3) + 0:g}, variance {round(variance, 3):g}")
     return y * norm.scale + norm.bias
