@@ -67,7 +67,7 @@ order = [2, 0, 1]
 shuffled = reference.attention(query[None, order], key[None, order], value[None, order], 1)[0]
 assert np.allclose(shuffled, context[order], rtol=0, atol=1e-14)
 print("""
-If the tokens are given in the order 2 0 1, the outputs also get the order 2 0 1,
+If the tokens are given in the order 2 0 1, the outputs get this order, too,
 without any other change. Attention does not depend on the order of the tokens.
 Therefore lesson 4 adds positions.""")
 
