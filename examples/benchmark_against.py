@@ -1,19 +1,24 @@
-"""The speed of PyTorch, ONNX Runtime, OpenVINO and nphybrid for the same network: one process each, in turn.
+"""Compares the speed of nphybrid, PyTorch, ONNX Runtime and OpenVINO for one network.
 
     pip install ".[bench]"
     python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
     python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
     python examples/benchmark_against.py --start               # from the start of a process to the printed label
 
-First the logits of every engine are checked: max|x - truth| / std(truth), where the truth is nphybrid's reference
-engine in float64, must be at most 1e-3 in float32 and 0.3 in bfloat16; otherwise the engine is not timed. Then each
-engine runs once per round, while the others wait. The order rotates, and the first two rounds do not count. ratio is
-the median over the rounds of engine / nphybrid (the first row); above 1, nphybrid is faster. Both times of a ratio are
-from the same round, so a slow drift of the machine's speed does not change it.
+Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error is max|x
+- truth| / std(truth), where the truth is the result of nphybrid's reference engine in float64. An engine is not timed
+if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
 
-PyTorch runs transformers' model without changes. ONNX Runtime and OpenVINO read one ONNX file, which is exported from
-it after the convolution kernels were standardized. peak is the most memory that a process used until its first logits,
-or with --start until its end. Exit code 1: a requested row could not be measured; stderr gives the reason.
+In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
+round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time)
+over the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is faster. The two times of a ratio are
+from one round, so a slow drift of the machine's speed does not change the ratio.
+
+PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read one ONNX file. The ONNX file is
+exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB"
+is the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of
+the process. The exit code is 1 if a requested row could not be measured. The reason of the failure is printed to
+stderr.
 """
 import argparse
 import contextlib
@@ -33,9 +38,9 @@ from benchmark_engines import ENGINES, architecture, peak
 
 from nphybrid.machine.computer import cpu_name
 
-# The error above which an engine is not timed. PyTorch's own in R50+ViT-B/16: 1e-5 and 0.17.
+# An engine with a larger error is not timed. PyTorch's error in R50+ViT-B/16 is 1e-5 in float32, 0.17 in bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}
-WARM, PAUSE = 2, 0.1              # rounds that do not count; seconds in which an engine's idle threads stop spinning
+WARM, PAUSE = 2, 0.1              # the rounds that do not count; the wait in seconds until idle threads stop spinning
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
 CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
@@ -44,7 +49,7 @@ PHOTOGRAPH = Path(__file__).parent / "images" / "cat.png"
 
 @contextlib.contextmanager
 def started(*command):
-    """A process that is killed at the end of the block."""
+    """Start a process, and kill it at the end of the `with` block."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(list(map(str, command)), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                    stderr=log, env=os.environ | {"HF_HUB_OFFLINE": "1"})
@@ -57,48 +62,49 @@ def started(*command):
 
 
 def answer_of(process):
-    """The next answer of a child process, or a "problem" if the process has ended."""
+    """Returns the next answer of a child process, or a "problem" if the process has ended."""
     return json.loads(line) if (line := process.stdout.readline()) else ended(process)
 
 
 def ended(process):
-    """The exit code of a process, and the last line that it printed to stderr."""
+    """Returns a "problem": the exit code of a process, and the last line of its stderr."""
     code = process.wait()
     process.log.seek(0)
-    return {"problem": f"ended with {code}: {''.join(process.log.read().strip().splitlines()[-1:])}"}
+    return {"problem": f"the process ended with exit code {code}: "
+                       f"{''.join(process.log.read().strip().splitlines()[-1:])}"}
 
 
 def once_more(row):
-    """Time one more call of a row's engine.  -> {"seconds": …}"""
+    """Time one call of the engine of a row.  -> {"seconds": …}"""
     with contextlib.suppress(BrokenPipeError):
         print(file=row["process"].stdin, flush=True)
     return answer_of(row["process"])
 
 
 def done(*job):
-    """The first answer of a child process, which is then ended."""
+    """Start a child process, return its first answer, and end the process."""
     with started(*CHILD, *job) as process:
         return answer_of(process)
 
 
 def prepare(args, folder):
-    """Write the network in a child process.  Exits if that fails."""
+    """Write the network in a child process, and exit if the child process fails."""
     say(f"preparing {args.model} …")
     if problem := done("prepare", folder, args.model, args.seed, args.batch).get("problem"):
         sys.exit(f"{args.model}: {problem}")
 
 
 def check(logits, truth, dtype):
-    """The error of logits, and a "problem" if it is too large.  -> fields of a row"""
+    """Returns the error of the logits, and a "problem" if the error is too large.  -> fields of a row"""
     if np.shape(logits) != truth.shape:
-        return {"problem": f"refused: logits of shape {np.shape(logits)}, not {truth.shape}"}
+        return {"problem": f"refused: logits have shape {np.shape(logits)}, expected {truth.shape}"}
     error = float(np.abs(np.asarray(logits) - truth).max() / truth.std())
     return {"error": error} | ({} if error <= BOUND[dtype] else {
-        "problem": f"refused: the error {error:.1e} of its logits is above {BOUND[dtype]:g}"})
+        "problem": f"refused: the error of the logits is {error:.1e}, the bound is {BOUND[dtype]:g}"})
 
 
 def against(args, folder):
-    """One row per engine: its version and options, its error, its times."""
+    """Returns one row per engine, with its version, options, error and times."""
     rows = engines(args)
     prepare(args, folder)
     onnx = done("export", folder) if any(row["engine"] in READ_ONNX for row in rows) else {}
@@ -107,7 +113,7 @@ def against(args, folder):
         for row in rows:
             wanted = row["dtype"]
             job = row["engine"], folder, wanted, row["precision"], args.threads
-            if row["engine"] == "nphybrid":               # not timed: it may have to compile its kernels
+            if row["engine"] == "nphybrid":               # The first process may compile kernels, so it is not timed.
                 done(*job)
             row |= onnx if row["engine"] in READ_ONNX else {}
             if "problem" not in row:
@@ -120,7 +126,7 @@ def against(args, folder):
 
 
 def engines(args):
-    """The rows that the command line requests."""
+    """Returns the rows that the command line requests."""
     rows = [("nphybrid", *spec.partition(":")[::2]) for spec in args.ours.split(",")]
     rows += [(*spec.partition("-")[::2], "") for spec in args.peers.split(",") if spec]
     rows = [dict(engine=engine, dtype=dtype or "float32", precision=precision) for engine, dtype, precision in rows]
@@ -131,7 +137,7 @@ def engines(args):
     return rows
 
 
-# What a user of transformers writes for the five best labels of a picture.
+# A typical program with transformers that prints the five best labels of a picture.
 UPSTREAM = """
 import sys
 import torch
@@ -148,7 +154,7 @@ for score, label in zip(*scores.topk(5)):
 
 
 def from_the_start(args, folder):
-    """One row per way to label a picture in a new process, with weights and compiled kernels on disk."""
+    """Returns one row per command that labels a picture in a new process. Weights and compiled kernels are on disk."""
     prepare(args, folder)
     with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
         if process.wait():
@@ -161,12 +167,12 @@ def from_the_start(args, folder):
     rows = in_turn(rows, args.runs, to_its_end)
     for row in rows:
         if row.get("label") not in (None, rows[0].get("label")):
-            row["problem"] = f"its label is {row['label']}, not {rows[0].get('label')}"
+            row["problem"] = f"the label is {row['label']}, expected {rows[0].get('label')}"
     return rows
 
 
 def to_its_end(row):
-    """Run a row's command.  -> its seconds, label and peak memory"""
+    """Run the command of a row.  -> seconds, label and peak memory of the process"""
     start = time.perf_counter()
     with started(*row["command"]) as process:
         printed = process.stdout.readlines()
@@ -177,7 +183,7 @@ def to_its_end(row):
 
 
 def in_turn(rows, runs, run):
-    """Run each row once per round, in rotating order.  A row that fails is not run again.  -> the rows with times"""
+    """Measure every row in every round, in rotating order, until the row fails.  -> the rows with times"""
     seconds = [[] for _ in rows]
     for first in range(WARM + runs):
         for i in ((first + j) % len(rows) for j in range(len(rows))):
@@ -194,7 +200,7 @@ def in_turn(rows, runs, run):
     return rows
 
 
-# title, field of a row, format
+# Each column has a title, the name of a field of a row, and a format.
 COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
            ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
@@ -203,7 +209,7 @@ COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version"
 
 
 def table(report, style):
-    """A line about the measurement, and one row per engine that was measured."""
+    """Returns a table as text: a line about the measurement, and one row per measured engine."""
     rows = [row for row in report["rows"] if "problem" not in row]
     columns = [column for column in COLUMNS if any(row.get(column[1], "") != "" for row in rows)]
     cells = [[title for title, _, _ in columns]] + [[show(row[field]) for _, field, show in columns] for row in rows]
@@ -216,11 +222,11 @@ def table(report, style):
 
 
 def between_marks(path, mark, text=None):
-    """Replace what is between the marks of a file by the text, if one is given.  Exits if the marks are missing."""
+    """Replace the text between the two marks in a file, if a new text is given.  Exits if a mark is missing."""
     before = path.read_text("utf-8")
     found = re.search(f"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", before, re.DOTALL)
     if not found:
-        sys.exit(f"{path}: expected lines <!-- {mark} --> and <!-- /{mark} -->, found none")
+        sys.exit(f"{path}: expected the lines <!-- {mark} --> and <!-- /{mark} -->, found no such lines")
     if text is not None:
         path.write_text(f"{before[:found.start()]}{text}\n{before[found.end():]}", "utf-8")
 
@@ -231,18 +237,18 @@ def say(text):
 
 
 def main():
-    """Parse the command line, measure, print.  -> exit code"""
+    """Parse the command line, measure the times, and print a table.  -> exit code"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="R50+ViT-B/16", help="a preset's name, with random weights, or a path")
+    parser.add_argument("--model", default="R50+ViT-B/16", help="a path, or a preset that gets random weights")
     for name, default in ("batch", 1), ("threads", 2), ("runs", 11):
         parser.add_argument(f"--{name}", default=default, type=lambda text: max(1, int(text)))
-    parser.add_argument("--seed", type=int, default=0, help="of the random weights")
-    parser.add_argument("--ours", default="float32", help="dtype[:precision], several with commas")
-    parser.add_argument("--peers", default="torch,onnxruntime,openvino", help="engine[-bfloat16], several with commas")
-    parser.add_argument("--start", action="store_true", help="time whole processes that label a photograph")
+    parser.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
+    parser.add_argument("--ours", default="float32", help="values dtype[:precision], separated by commas")
+    parser.add_argument("--peers", default="torch,onnxruntime,openvino", help="engine[-bfloat16], separated by commas")
+    parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
-    parser.add_argument("--readme", type=Path, help="write the table into this file, between <!-- benchmark --> and "
-                        "<!-- /benchmark -->, or with --start between <!-- start --> and <!-- /start -->")
+    parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "
+                        "<!-- /benchmark -->. With --start, the marks are <!-- start --> and <!-- /start -->.")
     args = parser.parse_args()
     mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
     if args.readme:

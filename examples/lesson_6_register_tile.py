@@ -1,11 +1,11 @@
-"""Lesson 6: the register tile. The fast engine multiplies matrices with sums that stay in registers.
+"""Lesson 6: a register tile multiplies matrices with sums that stay in registers.
 
-    python examples/lesson_6_register_tile.py            NPHYBRID_ISA=avx2 or plain shows another tile
+    python examples/lesson_6_register_tile.py            # NPHYBRID_ISA=avx2 or plain shows another tile
 
-Computing one sum at a time takes two loads for each multiply-add. A tile of MR x NR sums loads MR + NR numbers, a
-column of x and a row of b, for MR x NR multiply-adds. Goto & van de Geijn 2008, "Anatomy of
-High-Performance Matrix Multiplication"; Van Zee & van de Geijn 2015, "BLIS". In the package: nphybrid/ops/tile.py
-writes this tile as machine code; nphybrid/ops/matmul.py has the loops around it.
+If one sum is computed at a time, each multiply-add takes two loads. A tile computes MR x NR sums at a time. For MR x
+NR multiply-adds, a tile loads a column of x and a row of b: MR + NR numbers. Sources: Goto & van de Geijn 2008,
+"Anatomy of High-Performance Matrix Multiplication"; Van Zee & van de Geijn 2015, "BLIS". In the package:
+nphybrid/ops/tile.py writes the tile as machine code, and nphybrid/ops/matmul.py has the loops around the tile.
 """
 from collections import Counter
 
@@ -14,8 +14,8 @@ import numpy as np
 from nphybrid.ops.packed import Packed
 from nphybrid.ops.target import ISA, LANES, MR, NR, NV, TILES
 
-REGISTERS = {"avx512": 32, "avx2": 16, "neon": 32, "plain": 16}         # "plain": those of SSE
-CHOSEN = "avx512" if ISA == "amx" else ISA                              # lesson 7 is about AMX
+REGISTERS = {"avx512": 32, "avx2": 16, "neon": 32, "plain": 16}         # "plain": the number of SSE registers
+CHOSEN = "avx512" if ISA == "amx" else ISA                              # Lesson 7 explains AMX.
 
 line = " " * 10 + "+-----------" * NV + "+"
 print(f"{CHOSEN}: {MR} rows x {NV} vectors of {LANES} float32 = MR x NR = {MR} x {NR} sums. At each k:\n")
@@ -24,8 +24,8 @@ for i in range(MR):
     print(f"  x[{i},k]  " + "".join(f"|  sum {i},{j}  " for j in range(NV)) + "|")
 print(f"""{line}
 
-A row of b is loaded: {NV} vectors. Then each number of x is loaded into all lanes
-of a register, multiplied by b and added to its row of sums: {NV} FMAs.
+First, {NV} vectors of b are loaded. Then each number of x is loaded into all lanes
+of a register. {NV} FMAs multiply the number by b and add the products to the sums.
 
          tile        registers: sums, b, x       loads   FMAs   FMAs per load""")
 for isa, registers in REGISTERS.items():
@@ -33,9 +33,9 @@ for isa, registers in REGISTERS.items():
     print(f"{isa:8} {mr} x {nv} x {lanes:<4}{mr * nv:6} + {nv} + 1 = {mr * nv + nv + 1} of {registers}"
           f"{mr + nv:10}{mr * nv:7}{mr * nv / (mr + nv):12.2f}")
 print("""
-FMA is a fused multiply-add. One sum at a time takes 2 loads for each FMA: 0.50.
-The widths of layers are multiples of 64, and 5 vectors of 16 are 80. How many
-rows fit into 32 registers beside 1 to 6 vectors of b?
+An FMA is a fused multiply-add. If one sum is computed at a time, there are 0.50
+FMAs per load. Layer widths are multiples of 64, so 4 vectors of 16 fit, not 5.
+The table shows how many rows fit into 32 registers beside 1 to 6 vectors of b:
 """)
 for nv in range(1, 7):
     mr = (32 - 1 - nv) // nv
@@ -60,7 +60,7 @@ def fma(x, b, total):
 
 
 def tile(rows, panel, c):
-    """c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Every other array is one register."""
+    """Compute c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Each array of LANES is one register."""
     sums = [[np.zeros(LANES, np.float32)] * NV for _ in range(MR)]
     for k in range(len(panel)):
         b = [load(panel[k, j * LANES:(j + 1) * LANES]) for j in range(NV)]
@@ -71,27 +71,28 @@ def tile(rows, panel, c):
     c += np.array(sums).reshape(MR, NR)
 
 
-M, K, N, KC = 2 * MR + 1, 10, 2 * NR - 3, 4                             # nphybrid's KC is 384
+M, K, N, KC = 2 * MR + 1, 10, 2 * NR - 3, 4                             # nphybrid uses KC = 384.
 rng = np.random.default_rng(0)
 x, kernel = (rng.integers(-9, 10, size).astype(np.float32) for size in ((M, K), (K, N)))
-tiles, panels = -(-M // MR), -(-N // NR)                                # rounded up; padded with zeros
+tiles, panels = -(-M // MR), -(-N // NR)                                # rounded up: the edges get zeros
 rows = np.zeros((tiles * MR, K), np.float32)
 rows[:M] = x
 packed = np.zeros((K, panels * NR), np.float32)
 packed[:, :N] = kernel
-packed = np.ascontiguousarray(packed.reshape(K, panels, NR).transpose(1, 0, 2))         # each panel contiguous
+packed = np.ascontiguousarray(packed.reshape(K, panels, NR).transpose(1, 0, 2))         # Each panel is contiguous.
 assert ISA == "amx" or np.array_equal(packed, Packed(kernel).panels)
 
 c = np.zeros((tiles * MR, panels * NR), np.float32)
-for k in range(0, K, KC):                                               # KC rows of all panels stay in L2
-    for m in range(0, M, MR):                                           # MR rows of x stay in L1
-        for p in range(panels):                                         # a panel is read through L1
+for k in range(0, K, KC):                                               # KC rows of all panels stay in the L2 cache
+    for m in range(0, M, MR):                                           # MR rows of x stay in the L1 cache
+        for p in range(panels):                                         # a panel passes through the L1 cache
             tile(rows[m:m + MR, k:k + KC], packed[p, k:k + KC], c[m:m + MR, p * NR:(p + 1) * NR])
-assert np.array_equal(c[:M, :N], x @ kernel)                            # whole numbers: exact in any order
+assert np.array_equal(c[:M, :N], x @ kernel)                            # Sums of whole numbers are exact.
 
 print(f"""
-The loops around the tile: every {KC} of k, every {MR} rows, every {NR} columns.
-{M} x {K} times {K} x {N} takes {tiles} x {panels} tiles of {K} steps, and is equal to NumPy's:
+The three loops around the tile have steps of {KC} in k, {MR} rows and {NR} columns.
+The product {M} x {K} times {K} x {N} takes {tiles} x {panels} tiles of {K} steps. The result
+is equal to NumPy's. The numbers of loads and FMAs are:
 """)
 for what, each in ("loads of b", NV), ("loads of x", MR), ("FMAs", MR * NV):
     assert counts[what] == tiles * panels * K * each

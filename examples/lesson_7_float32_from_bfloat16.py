@@ -1,11 +1,11 @@
-"""Lesson 7: a float32 from three bfloat16. How a unit that only multiplies bfloat16 multiplies float32.
+"""Lesson 7: hardware that multiplies only bfloat16 numbers can multiply float32 numbers, too.
 
     python examples/lesson_7_float32_from_bfloat16.py
 
-A float32 has 24 significant bits. A bfloat16 has 8 significant bits and the same exponents. So a float32 is the sum of
-three bfloat16. Of the nine products of the parts of two numbers, six are enough. Henry, Tang and Heinecke 2019,
-"Leveraging the bfloat16 Artificial Intelligence Datatype For Higher-Precision Computations". In the package:
-nphybrid/ops/amx.py, for the tiles of Intel's AMX; this lesson does the same in NumPy.
+A float32 has 24 significant bits. A bfloat16 has 8 significant bits, and as many exponents as a float32. So a float32
+is the sum of three bfloat16 parts. Two float32 numbers have nine products of parts, and six of these products are
+enough. Source: Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
+Higher-Precision Computations". In the package: nphybrid/ops/amx.py, for the hardware tiles of Intel's AMX.
 """
 import math
 
@@ -18,21 +18,21 @@ ALL = tuple((i, j) for i in range(3) for j in range(3))
 
 
 def nearest(x):
-    """The bfloat16 nearest to each float32, ties to even, as a float32 whose lower 16 bits are 0."""
+    """Round each float32 to the nearest bfloat16, ties to even.  -> float32 with zeros in the lower 16 bits"""
     bits = np.float32(x).view(np.uint32)
-    last = bits >> np.uint32(16) & np.uint32(1)                         # of the 16 bits that are kept
+    last = bits >> np.uint32(16) & np.uint32(1)                         # the last bit that is kept
     return (bits + np.uint32(0x7FFF) + last & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def parts_of(x):
-    """Three bfloat16 whose sum is x: each is the nearest to what remains of x."""
+    """Returns three bfloat16 parts with the sum x. Each part is the bfloat16 nearest to the rest of x."""
     x0 = nearest(x)
     x1 = nearest(x - x0)
     return x0, x1, x - x0 - x1
 
 
 def bits_of(x):
-    """Sign, exponent, upper and lower bits of the significand; its leading 1 is not stored."""
+    """Returns the bits of the sign, exponent and significand. The leading 1 of the significand is not stored."""
     bits = f"{x.view(np.uint32):032b}"
     return f"{bits[0]} {bits[1:9]} 1.{bits[9:16]} {bits[16:]}"
 
@@ -42,23 +42,24 @@ print(f"{'':31}sign, exponent, significand\n")
 for name, x in ("pi", pi), *zip(("part 0", "part 1", "part 2"), parts_of(pi)):
     print(f"    {name:8}{x:15.9g}    {bits_of(x)}")
 exact = sum(map(float, parts_of(pi)))
-print(f"    {'sum':8}{exact:15.9g}    equal to pi, as a float32, in all bits")
+print(f"    {'sum':8}{exact:15.9g}    equals pi as a float32, bit for bit")
 assert exact == float(pi) and all(nearest(part) == part for part in parts_of(pi))
 
 print("""
-Part i is at most 2**-8i of its number, so product i, j is at most 2**-8(i+j) of
-the whole product. For pi x ln 2, the exponents of 2 are
+Part i of a number is at most 2**-8i times the number. So the product of parts i
+and j is at most 2**-8(i+j) times the whole product. For pi x ln 2, the table
+shows the exponents of 2. A star marks an exponent below -24.
 
           ln 2, 0         1         2""")
 products = {(i, j): float(parts_of(pi)[i]) * float(parts_of(ln2)[j]) for i, j in ALL}
 whole = sum(products.values())
-assert whole == float(pi) * float(ln2)                                  # 48 bits: float64 holds them
+assert whole == float(pi) * float(ln2)                                  # A float64 can hold 48 bits.
 for i in range(3):
     powers = [round(math.log2(abs(products[i, j] / whole)), 1) + 0 for j in range(3)]
     print(f"  pi, {i}" + "".join(f"{power:9.1f}" + " *"[i + j > 2] for j, power in enumerate(powers)).rstrip())
 print("""
-The last bit of a float32 is 2**-24 of it, so the three products with a star are
-too small to matter.
+The last bit of a float32 is about 2**-24 times the number. The three products
+with a star are smaller, so they are not computed.
 
     products of parts         pi x ln 2           error""")
 for chosen in (*PRODUCTS.values(), ALL):
@@ -67,10 +68,10 @@ for chosen in (*PRODUCTS.values(), ALL):
     print(f"    {len(chosen)}  {which:20}{total:16.12f}  {abs(total / whole - 1):10.1e}")
 print(f"    in float32             {pi * ln2:16.12f}  {abs(float(pi * ln2) / whole - 1):10.1e}")
 
-# A matrix product. Its sums are computed in float64, so all of the error is that of the products left out.
+# A matrix product with sums in float64. The error comes only from the products that are left out.
 rng, K = np.random.default_rng(0), 768
 a, b = rng.standard_normal((2, 64, K), np.float32)
-assert np.array_equal(nearest(a), widened(narrowed(a)))                 # the rounding of the package
+assert np.array_equal(nearest(a), widened(narrowed(a)))                 # nphybrid rounds equally.
 assert all(np.array_equal(nearest(part), part) for x in (a, b) for part in parts_of(x))
 a_parts, b_parts = ([part.astype(np.float64) for part in parts_of(x)] for x in (a, b))
 truth = a.astype(np.float64) @ b.T.astype(np.float64)
@@ -81,11 +82,12 @@ def error(product):
 
 
 print(f"""
-64 x 64 sums over {K} products of normally distributed numbers, in float64
+The table shows the error of 64 x 64 sums over {K} products. The numbers are
+normally distributed, and the sums of the first three rows are in float64.
 
     products of parts, on AMX   rms error / std""")
 for parts, option in (1, 'dtype="bfloat16"'), (2, 'precision="high"'), (3, "the default"):
     total = sum(a_parts[i] @ b_parts[j].T for i, j in PRODUCTS[parts])
     print(f"    {len(PRODUCTS[parts])}  {option:20}{error(total):16.1e}")
-# einsum, because the order of the sums of a @ b.T depends on the number of threads of NumPy's BLAS.
-print(f"    NumPy in float32       {error(np.einsum('mk,nk->mn', a, b)):16.1e}    its sums are rounded, too")
+# einsum adds in a fixed order. The order in a @ b.T depends on the number of BLAS threads.
+print(f"    NumPy in float32       {error(np.einsum('mk,nk->mn', a, b)):16.1e}    the sums are rounded, too")

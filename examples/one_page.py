@@ -1,9 +1,10 @@
-"""The Hybrid Vision Transformer on one page of NumPy, from a picture to its label.
+"""The Hybrid Vision Transformer on one page of NumPy.
 
     python examples/one_page.py [PICTURE [MODEL.h5]]
 
-This file contains the whole network in its smallest form, with the names of the checkpoint. h5py reads the weights and
-Pillow the picture. A test checks that the logits equal the package's.
+This program computes the labels of a picture with the whole network in its smallest form. The program uses the array
+names of the checkpoint. The weights are read by h5py, and the picture by Pillow. A test compares the logits with the
+logits of the package.
 """
 import json
 import math
@@ -16,18 +17,18 @@ from PIL import Image
 
 
 def same(x, k, stride, fill=0.0):
-    """Pad (B, H, W, C) for ceil(n / stride) windows of k; an odd cell is added at the end."""
+    """Pad (B, H, W, C) for ceil(n / stride) windows of k cells.  The odd cell is added at the end."""
     total = [max((-(-n // stride) - 1) * stride + k - n, 0) for n in x.shape[1:3]]
     return np.pad(x, [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)], constant_values=fill)
 
 
 def windows(x, k, stride):
-    """Every k x k window.  (B, H, W, C) -> (B, H', W', C, k, k)"""
+    """Returns every k x k window.  (B, H, W, C) -> (B, H', W', C, k, k)"""
     return np.lib.stride_tricks.sliding_window_view(x, (k, k), (1, 2))[:, ::stride, ::stride]
 
 
 def conv(x, w, stride=1):
-    """Weight-standardized convolution.  w (O, C, k, k)"""
+    """A convolution with standardized weights w (O, C, k, k)."""
     w = (w - w.mean((1, 2, 3), keepdims=True)) / np.sqrt(w.var((1, 2, 3), keepdims=True) + 1e-8)
     return np.tensordot(windows(same(x, w.shape[-1], stride), w.shape[-1], stride), w, ([3, 4, 5], [1, 2, 3]))
 
@@ -90,10 +91,10 @@ def attention(x, p, name, heads):
 
 
 def hybrid(x, p, config):
-    """pixel_values (B, H, W, 3) -> logits (B, classes)"""
+    """Compute the logits.  pixel_values (B, H, W, 3) -> (B, classes)"""
     name, eps = "vit.embeddings.", config["layer_norm_eps"]
     x = backbone(x, p, config["backbone_config"])                           # (B, 8, 8, 256)
-    w = p[name + "patch_embeddings.projection.weight"][:, :, 0, 0]          # patches of one cell
+    w = p[name + "patch_embeddings.projection.weight"][:, :, 0, 0]          # A patch is one cell.
     x = x.reshape(len(x), -1, x.shape[-1]) @ w.T + p[name + "patch_embeddings.projection.bias"]
     cls = np.repeat(p[name + "cls_token"], len(x), 0)
     x = np.concatenate([cls, x], 1) + p[name + "position_embeddings"]       # (B, 65, 192)
@@ -107,7 +108,7 @@ def hybrid(x, p, config):
 
 
 def pixels(path, size):
-    """Resize the shorter side, crop the centre, scale to [-1, 1].  -> (1, size, size, 3)"""
+    """Resize the shorter side, crop the centre, and scale to [-1, 1].  -> (1, size, size, 3)"""
     picture = Image.open(path).convert("RGB")
     short, long = sorted(picture.size)
     w, h = (size if n == short else int(size * long / short) for n in picture.size)

@@ -1,10 +1,11 @@
-"""How close is nphybrid to PyTorch?  Prints the parity table.  How fast: benchmark_against.py.
+"""Prints a table with the errors of nphybrid and PyTorch.
 
     pip install ".[parity]"
     python examples/parity_with_torch.py                             # the bundled CIFAR-10 model
-    python examples/parity_with_torch.py --model R50+ViT-B/16        # random weights with which a mistake shows
+    python examples/parity_with_torch.py --model R50+ViT-B/16        # random weights that make mistakes visible
 
-The truth is nphybrid's reference engine in float64. error(x) = max|x - truth| / std(truth), per intermediate state.
+The error of an intermediate state x is max|x - truth| / std(truth). The truth is the state that nphybrid's reference
+engine computes in float64. benchmark_against.py compares the speeds of nphybrid and PyTorch.
 """
 import argparse
 from pathlib import Path
@@ -18,12 +19,12 @@ from nphybrid.testing import telling_weights, torch_states, torch_twin
 
 
 def error(x, truth):
-    """max|x - truth| / std(truth)"""
+    """Returns max|x - truth| / std(truth)."""
     return float(np.abs(x.astype(np.float64) - truth).max() / truth.std())
 
 
 def network(name, seed, **options):
-    """A classifier: a preset with the weights of `telling_weights`, or the model at a path with its own."""
+    """Returns a preset with the random weights of `telling_weights`, or loads the model at a path."""
     if name not in nphybrid.PRESETS:
         return ViTHybridForImageClassification.from_pretrained(name, **options)
     model = fresh(name, engine="reference")
@@ -31,7 +32,7 @@ def network(name, seed, **options):
 
 
 def picture(size):
-    """The photograph beside this file as pixel_values float32 (1, 3, H, W)."""
+    """Returns the photograph of the cat as float32 pixel_values (1, 3, H, W)."""
     processor = nphybrid.ViTHybridImageProcessor(size={"height": size[0], "width": size[1]}, do_center_crop=False,
                                                  image_mean=[0.5] * 3, image_std=[0.5] * 3)
     photograph = nphybrid.open_picture(Path(__file__).parent / "images" / "cat.png")
@@ -39,7 +40,7 @@ def picture(size):
 
 
 def parity(name, seed):
-    """Print the error of each stage's state: nphybrid's float32, PyTorch's float32, and their ratio."""
+    """Print one row per state: the float32 error of nphybrid, the float32 error of PyTorch, and their ratio."""
     exact = network(name, seed, engine="reference", dtype="float64")
     x = picture(exact.network_config.image)
     truth = exact.trace(x)
@@ -49,7 +50,7 @@ def parity(name, seed):
     print(f"{name}, seed {seed}, photograph at {height} x {width}; error = max|x - truth| / std(truth)")
     print(f"{'state':24}  {'nphybrid':>9}  {'PyTorch':>9}  ratio")
     for state in truth:
-        # The input has no row, nor the states inside a unit or block.
+        # The input and the states inside a unit or block are not printed.
         most_dots = 2 if state.startswith("stages") else 1
         if state == "pixel_values" or state not in theirs or state.count(".") > most_dots:
             continue
@@ -60,9 +61,9 @@ def parity(name, seed):
 
 
 def main():
-    """Parse the command line and print."""
+    """Parse the command line and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default=str(nphybrid.default_model()), help="a preset's name or a path")
+    parser.add_argument("--model", default=str(nphybrid.default_model()), help="the name of a preset, or a path")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     parity(args.model, args.seed)

@@ -1,10 +1,11 @@
-"""Fit a classifier to pictures in one folder per class, and label new pictures with it.
+"""Fits a classifier to pictures in one folder per class, and labels new pictures with this classifier.
 
-    python examples/teach_your_own_classes.py                 # six kinds of drawn shapes, which are new to the network
-    python examples/teach_your_own_classes.py FOLDER          # your own; every second picture of a class is a new one
+    python examples/teach_your_own_classes.py                 # six classes of drawn shapes
+    python examples/teach_your_own_classes.py FOLDER          # your pictures; one half of each class is labelled
 
-The bundled network was trained on animals and vehicles. Its weights do not change: only a classifier is fitted to its
-features, in seconds. The command line does the same:
+The bundled network was trained on animals and vehicles, not on shapes. The weights of the network do not change. Only
+a classifier is fitted to the features of the network. Fitting a classifier takes seconds. The command line can also
+fit and test a classifier:
 
     nphybrid probe fit FOLDER -o head.h5 && nphybrid evaluate OTHER --head head.h5
 """
@@ -26,8 +27,8 @@ PIXELS, EACH = 64, 60
 
 
 def drawn(shape, rng):
-    """A shape of random colour, place and rotation on a cloudy background.  -> RGB picture"""
-    side = 4 * PIXELS                                   # drawn large and reduced, so that edges are smooth
+    """Draw a shape with random colour, place and rotation on a cloudy background.  -> RGB picture"""
+    side = 4 * PIXELS                                   # The picture is drawn large and then reduced, for smooth edges.
     ground, ink = rng.permutation([rng.integers(0, 90, 3), rng.integers(165, 256, 3)])
     clouds = (ground + rng.integers(-40, 41, (3, 3, 3))).clip(0, 255).astype(np.uint8)
     picture = Image.fromarray(clouds).resize((side, side), Image.Resampling.BICUBIC)
@@ -36,7 +37,7 @@ def drawn(shape, rng):
     ink, pen = tuple(int(c) for c in ink), ImageDraw.Draw(picture)
 
     def corners(count, *reaches):
-        """`count` points around the centre; their distances from it alternate between `reaches`."""
+        """Returns `count` points around the centre. The distances from the centre alternate between `reaches`."""
         return [(x + radius * reaches[i % len(reaches)] * math.cos(turn + 2 * math.pi * i / count),
                  y + radius * reaches[i % len(reaches)] * math.sin(turn + 2 * math.pi * i / count))
                 for i in range(count)]
@@ -54,7 +55,7 @@ def drawn(shape, rng):
 
 
 def draw_into(folder, seed=0):
-    """Write EACH pictures of each shape, one folder per shape."""
+    """Draw pictures of every shape, and write them into one folder per shape."""
     rng = np.random.default_rng(seed)
     for shape in SHAPES:
         os.makedirs(f"{folder}/{shape}")
@@ -63,7 +64,7 @@ def draw_into(folder, seed=0):
 
 
 def halves(sources, names):
-    """Every second picture of each class, and the others.  -> two lists of (path, class name)"""
+    """Split the pictures of each class into two halves.  -> two lists of (path, class name)"""
     of = {name: [path for path, its in zip(sources, names) if its == name] for name in classes.in_order(names)}
     return [[(path, name) for name, paths in of.items() for path in paths[start::2]] for start in (0, 1)]
 
@@ -91,7 +92,7 @@ def main(folder, head_file):
     for error in unreadable:
         print(f"not read: {error}")
     right = sum(answer["label"] == name for _, name, answer in answers)
-    print(f"{right} of {len(answers)} new pictures right: {scores.accuracy_text(right, len(answers))}")
+    print(f"{right} of {len(answers)} new pictures are correct: {scores.accuracy_text(right, len(answers))}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Speed of the kernels in the shapes of R50+ViT-B/16 at 384 pixels. Each result is checked against the reference first.
+"""Measures the speed of the kernels with the array shapes of R50+ViT-B/16 at 384 pixels.
 
     python examples/time_kernels.py [--threads N] [--seconds S]
 
-A multiply-add counts as two floating-point operations. Times are medians over S seconds each. The last line is the time
-of all first calls together; with NUMBA_CACHE_DIR=EMPTY_FOLDER they compile the kernels.
+The result of each kernel is compared with the reference before the kernel is timed. A multiply-add counts as two
+floating-point operations. Each kernel is called for S seconds, and the median time is printed. The last line is the
+total time of all first calls. With NUMBA_CACHE_DIR=EMPTY_FOLDER, the first calls compile the kernels.
 """
 import argparse
 import time
@@ -25,7 +26,7 @@ def normal(*shape):
 
 
 def operations():
-    """(name, operation, arguments, multiply-adds or None for an elementwise operation)"""
+    """Yields (name, operation, arguments, multiply-adds). Elementwise operations have None multiply-adds."""
     T, D, F = 577, 768, 3072
     for C, O, operation, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
                               (D, F, "linear_activate", "gelu"), (F, D, "linear_add", normal(1, T, D))):
@@ -42,7 +43,7 @@ def operations():
                (n // stride) ** 2 * k * k * C * O)
     x, norm = normal(1, 96, 96, 256), Norm(normal(256), normal(256))
     yield "group norm 96 x 96 x 256, relu", "group_norm_activate", (x, norm, 32, 1e-5, "relu"), None
-    yield "the same, + shortcut", "group_norm_add_activate", (x, norm, 32, 1e-5, x, "relu"), None
+    yield "group norm + shortcut 96 x 96 x 256, relu", "group_norm_add_activate", (x, norm, 32, 1e-5, x, "relu"), None
     yield f"layer norm {T} x {D}", "layer_norm", (normal(1, T, D), Norm(normal(D), normal(D)), 1e-12), None
     yield "max pool 192 x 192 x 64", "max_pool", (normal(1, 192, 192, 64), ((0, 1), (0, 1)), 0.0), None
     for name in ("gelu", "tanh", "silu"):
@@ -63,17 +64,17 @@ def exp_256(x, y):
 
 
 def inner_loops():
-    """(name, function, elements or None, multiply-adds or None) of the innermost loops, on one thread."""
+    """Yields (name, function, elements or None, multiply-adds or None) of each inner loop, on one thread."""
     x, y, scores = normal(4096), np.empty(4096, np.float32), normal(577)
     for name, (loop, work) in ("fma, in registers", limits.register_loop()), ("tile, from L1", limits.tile_loop()):
         yield f"  {name}", lambda loop=loop: loop(1000), None, 1000 * work
-    yield "  exp, as compiled with wide()", lambda: exp_512(x, y), x.size, None
-    yield "  exp, as compiled without", lambda: exp_256(x, y), x.size, None
-    yield "  softmax without its division", lambda: attention._softmax_in(scores, 0.125), 577, None
+    yield "  exp, compiled with wide()", lambda: exp_512(x, y), x.size, None
+    yield "  exp, compiled without wide()", lambda: exp_256(x, y), x.size, None
+    yield "  softmax without the division", lambda: attention._softmax_in(scores, 0.125), 577, None
 
 
 def prepared(ops, operation, arguments):
-    """A function that runs the operation; learned arrays are prepared before."""
+    """Prepare the learned arrays, and return a function that runs the operation."""
     ready = [ops.prepare(a, CONFIG) if isinstance(a, Linear) or (operation, i) == ("conv2d", 1) else a
              for i, a in enumerate(arguments)]
     return lambda: getattr(ops, operation)(*ready)
@@ -96,8 +97,8 @@ def row(name, seconds, elements, adds):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1, help="threads of the kernels (1)")
-    parser.add_argument("--seconds", type=float, default=0.5, help="how long each is timed (0.5)")
+    parser.add_argument("--threads", type=int, default=1, help="the number of threads (default 1)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="the seconds for each kernel (default 0.5)")
     options = parser.parse_args()
     cold = cache.is_cold()
     first = 0.0
@@ -113,7 +114,7 @@ def main():
             row(name, median(run, options.seconds), y.size, multiply_adds)
         for name, function, elements, multiply_adds in inner_loops():
             row(name, median(function, options.seconds), elements, multiply_adds)
-    print(f"first calls: {first:.1f} s" + (", because the kernels were compiled" if cold else ""))
+    print(f"first calls: {first:.1f} s" + (" (with the compilation of the kernels)" if cold else ""))
 
 
 if __name__ == "__main__":

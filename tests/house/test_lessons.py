@@ -97,7 +97,7 @@ def test_weights_are_centred_and_scaled(root):
                         for o, (weights, m, v) in enumerate(zip(WEIGHTS, mean, variance))]
                        for f in (lambda v: math.sqrt(v + 1e-8), lambda v: math.sqrt(v) + 1e-5))
     assert agree(table(lines, "Standardized:", 3), inside, 4)
-    assert agree(table(lines, "JAX's original", 3), outside, 4)
+    assert agree(table(lines, "JAX's original, the standardized weights of output 2 are 1 / 1.1:", 3), outside, 4)
     assert abs(inside[2][4] - outside[2][4]) > 0.2
     ratio = statistics.pstdev(WEIGHTS[1]) / statistics.stdev(WEIGHTS[1])
     assert f" sqrt(3/4) = {ratio:.4f}." in "\n".join(lines)
@@ -170,7 +170,7 @@ def test_how_far_the_layers_shift(root):
     assert [row[-8:] for row in table(lines, "kernel    same", 4)] == expected
     assert expected[-1][4] == middles[same][0] - middles[symmetric][0] == 15
     stride = middles[same][1] - middles[same][0]
-    assert f"stands for {stride} x {stride} pixels" in lines[-3] and "read 15 pixels too far" in lines[-2]
+    assert f"covers {stride} x {stride} pixels" in lines[-4] and "read 15 pixels too far" in lines[-3]
 
 
 # ------------------------------------------------------------------ 3: the bottleneck
@@ -199,34 +199,35 @@ def test_the_bottleneck_step_by_step(root):
 
     conv1 = np.array([[1, 1, -1, -1], [1, -1, 1, -1]]).T.reshape(1, 1, 4, 2)
     y = loops.conv2d(x, conv1, 1, 1, around)
-    assert agree(maps(table(lines, "conv1, 1x1: channels 0 + 1 - 2 - 3, and 0 - 1 + 2 - 3", 4), 2), y, 3)
+    assert agree(maps(table(lines, "conv1, 1x1: the outputs are channels 0 + 1 - 2 - 3, and 0 - 1 + 2 - 3", 4), 2),
+                 y, 3)
     y = np.maximum(grouped(lines, "norm1, ReLU", y, 1, 0, 0), 0)
     assert agree(maps(table(lines, "norm1, ReLU", 6)[2:], 2), y, 3)
 
-    drawn = [re.split(" {6}", line.strip()) for line in below(lines, "Its weights are", 3)]     # a row of taps
+    drawn = [re.split(" {6}", line.strip()) for line in below(lines, "The weights are", 3)]     # a row of taps
     conv2 = np.array([[[signs(taps) for taps in output.split("   ")] for output in row] for row in drawn])
     conv2 = conv2.transpose(0, 3, 2, 1)                                                         # (KH, KW, C, O)
     assert conv2.shape == (3, 3, 2, 2) and np.allclose(loops.standardize(conv2, 1e-8), conv2, atol=1e-8)
     y = loops.conv2d(y, conv2, 2, 1, odd)
-    assert agree(maps(table(lines, "for output 0", 2), 2), y, 3)
+    assert agree(maps(table(lines, "The outputs of conv2 are", 2), 2), y, 3)
     y = np.maximum(grouped(lines, "norm2, ReLU", y, 5, 0, 0), 0)
-    assert agree(maps(table(lines, "norm2, ReLU; the learned scale is 5", 4)[2:], 2), y, 3)
+    assert agree(maps(table(lines, "norm2, ReLU: the learned scale is 5", 4)[2:], 2), y, 3)
 
     difference = y[..., :1] - y[..., 1:]
     y = np.concatenate([difference, -difference] * 2, axis=3)
-    assert agree(maps(table(lines, "conv3, 1x1: channels 0 - 1, and 1 - 0, twice", 2), 4), y, 3)
+    assert agree(maps(table(lines, "conv3, 1x1: the outputs are channels 0 - 1, 1 - 0, 0 - 1 and 1 - 0", 2), 4), y, 3)
     y = grouped(lines, "norm3, scale 5", y, 5, 0, 0, 1, 1)
-    assert agree(maps(table(lines, "norm3, scale 5, bias 0 0 1 1.", 4)[2:], 4), y, 3)
+    assert agree(maps(table(lines, "norm3, scale 5, bias 0 0 1 1, no ReLU.", 4)[2:], 4), y, 3)
 
-    proj = next(line for line in lines if "every other cell: " in line).split(": ")[1].split(",")
+    proj = next(line for line in lines if "shortcut, 1x1, stride 2. The weights: " in line).split(": ")[1].split(",")
     shortcut = loops.conv2d(x, np.array([signs(of_output) for of_output in proj]).T.reshape(1, 1, 4, 4), 2, 1, around)
     assert agree(maps(table(lines, "The shortcut", 2), 4), shortcut, 3)
     alone = ", ".join(f"{statistics.pvariance(channel.ravel()):g}" for channel in shortcut[0].T)
-    assert f"its norm, scale 5. The variances of single channels are {alone}" in lines
-    shortcut = grouped(lines, "its norm", shortcut, 5, 0, 0, 0, 0)
-    assert agree(maps(table(lines, "its norm, scale 5", 4)[2:], 4), shortcut, 3)
-    assert agree(maps(table(lines, "The sum, and", 2), 4), np.maximum(y + shortcut, 0), 3)
-    assert table(lines, "The sum, and", 2) == [[0, 15, 0, 0, 0, 10, 10, 0], [0, 0, 9, 3, 0, 0, 4, 4]]
+    assert f"The norm of the shortcut, scale 5. The channel variances are {alone}" in lines
+    shortcut = grouped(lines, "The norm of the shortcut", shortcut, 5, 0, 0, 0, 0)
+    assert agree(maps(table(lines, "The norm of the shortcut, scale 5", 4)[2:], 4), shortcut, 3)
+    assert agree(maps(table(lines, "The sum with the shortcut", 2), 4), np.maximum(y + shortcut, 0), 3)
+    assert table(lines, "The sum with the shortcut", 2) == [[0, 15, 0, 0, 0, 10, 10, 0], [0, 0, 9, 3, 0, 0, 4, 4]]
 
 
 # ------------------------------------------------------------------ 4: from grid to tokens, beside examples/one_page.py
@@ -249,7 +250,7 @@ def test_patches_run_row_by_row(root):
 def test_shades_are_the_photograph(root):
     pixels, _, _ = cat(root)
     mean = [[pixels[0, 8 * i:8 * i + 8, 8 * j:8 * j + 8].mean() for j in range(8)] for i in range(8)]
-    lines = below(printed(root, 4), "Their brightness", 8)
+    lines = below(printed(root, 4), "The table shows the token number of each cell:", 8)
     shades = [[" .:-=+*#%@".index(line[4 + 2 * j]) for j in range(8)] for line in lines]
     expected = 9 * (np.array(mean) - np.min(mean)) / (np.max(mean) - np.min(mean))
     assert np.abs(np.array(shades) - expected).max() <= 0.501
@@ -263,8 +264,8 @@ def test_a_token_is_its_cell_projected_and_its_position(root):
     projected = np.array([math.fsum(weight[d, :, 0, 0] * features[0, 3, 2]) + bias[d] for d in range(5)])
     position = arrays[name + "position_embeddings"][0, 27, :5]
     width, channels = weight.shape[:2]
-    heading = f"the {channels} numbers of the cell into {width} numbers. The first five"
-    cell, where, token = table(printed(root, 4), heading, 3)
+    assert f"the {channels} numbers of the cell into {width} numbers." in "\n".join(printed(root, 4))
+    cell, where, token = table(printed(root, 4), f"first five of the {width} numbers:", 3)
     assert where[0] == token[0] == 1 + 8 * 3 + 2
     assert agree([cell, where[1:], token[1:]], [projected, position, projected + position], 4)
     assert "row 3, column 2: token 1 + 8 x 3 + 2 = 27." in "\n".join(printed(root, 4))
@@ -278,7 +279,7 @@ def test_how_alike_positions_are(root):
                / math.sqrt(sum(positions[8 * i + j] ** 2) * sum(positions[8 * k + l] ** 2))
                for i in range(8) for j in range(8) for k in range(8) for l in range(8)}
     of_27 = [[cosines[(3, 2), (k, l)] for l in range(8)] for k in range(8)]
-    assert agree(table(lines, "100 times the cosine", 8), of_27, 0)
+    assert agree(table(lines, "is 100 times the cosine of two position vectors:", 8), of_27, 0)
     kinds = {"neighbours in a row": lambda i, j, k, l: i == k and abs(j - l) == 1,
              "neighbours in a column": lambda i, j, k, l: j == l and abs(i - k) == 1,
              "columns c and 7 - c": lambda i, j, k, l: i == k and j + l == 7,
@@ -322,9 +323,9 @@ def test_the_head_in_fractions(root):
 def test_what_else_is_printed_about_the_head(root):
     lines = printed(root, 5)
     ratio = 2 ** math.sqrt(2)
-    line = next(line for line in lines if line.startswith("token 0 has the weights"))
+    line = next(line for line in lines if line.startswith("Without the division, token 0 has the weights"))
     assert agree(figures(line)[1:4], [ratio / (ratio + 2), 1 / (ratio + 2), 1 / (ratio + 2)], 3)
-    assert agree(figures(line)[6], ratio, 3)
+    assert agree(figures(lines[lines.index(line) + 1])[2], ratio, 3)
     largest = float(re.search(r"exp\((.*?)\)", "\n".join(lines))[1])
     assert math.exp(largest - 0.05) < float(np.finfo(np.float32).max) < math.exp(largest + 0.05)
     swapped = head_of((KEYS[1], KEYS[0], KEYS[2]))[2]
@@ -423,7 +424,7 @@ def test_the_nine_products(root):
 
 
 def test_errors_of_a_matrix_product(root):
-    _, *lines = below(printed(root, 7), "64 x 64 sums over 768 products", 5)
+    _, *lines = below(printed(root, 7), "normally distributed, and the sums of the first three rows are in float64.", 5)
     narrow = np.random.default_rng(0).standard_normal((2, 64, 768), np.float32)
     a, b = narrow.astype(np.float64)
     truth = np.einsum("mk,nk->mn", a, b)
