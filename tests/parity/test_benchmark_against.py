@@ -1,9 +1,9 @@
 """The benchmark runs to its end, times nobody whose logits are wrong, and says what is missing."""
 import json
 import os
-import subprocess
 import sys
 
+import benchmark_against
 import numpy as np
 import pytest
 from benchmark_against import check, in_turn, table
@@ -13,21 +13,30 @@ pytestmark = pytest.mark.slow
 TRUTH = np.random.default_rng(0).standard_normal((2, 10))
 
 
-def run(root, *args, path=""):
-    """The benchmark of the bundled model in two runs.  -> the finished process"""
-    return subprocess.run(
-        [sys.executable, root / "examples" / "benchmark_against.py", "--runs", "2", "--format", "json",
-         *args, "--model", root / "weights" / "vit-hybrid-tiny-cifar10.h5"],
-        capture_output=True, text=True, timeout=300, env=os.environ | {"PYTHONPATH": f"{path}{os.pathsep}{root}"})
+@pytest.fixture
+def run(root, monkeypatch, capsys):
+    """A function that runs the benchmark of the bundled model.  -> exit code, stdout, stderr
+
+    The benchmark runs in this process, its engines run in processes of their own. No round is left out.
+    """
+    def benchmark(*args):
+        model = root / "weights" / "vit-hybrid-tiny-cifar10.h5"
+        command = ["benchmark_against.py", "--runs", "2", "--format", "json", *args, "--model", model]
+        monkeypatch.setattr(sys, "argv", [str(arg) for arg in command])
+        monkeypatch.setattr(benchmark_against, "WARM", 0)
+        monkeypatch.setenv("PYTHONPATH", str(root), prepend=os.pathsep)
+        code = benchmark_against.main()
+        return (code, *capsys.readouterr())
+    return benchmark
 
 
-def test_against_torch(root, tmp_path):
+def test_against_torch(run, tmp_path):
     """Figures as JSON, and the same as a table between the marks of a file."""
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
-    done = run(root, "--peers", "torch", "--batch", "2", "--readme", readme)
-    assert done.returncode == 0, done.stderr
-    report = json.loads(done.stdout)
+    code, out, err = run("--peers", "torch", "--batch", "2", "--readme", readme)
+    assert code == 0, err
+    report = json.loads(out)
     assert (report["height"], report["width"], report["batch"], report["runs"]) == (64, 64, 2, 2)
     ours, torchs = report["rows"]
     assert (ours["engine"], torchs["engine"], ours["ratio"]) == ("nphybrid", "torch", 1)
@@ -40,30 +49,32 @@ def test_against_torch(root, tmp_path):
         f"| PyTorch | {torchs['version']} | float32 | 2 |")
 
 
-def test_from_the_start(root):
+def test_from_the_start(run):
     """Whole processes that agree about the cat."""
-    done = run(root, "--start", "--runs", "1")
-    assert done.returncode == 0, done.stderr
-    rows = json.loads(done.stdout)["rows"]
+    code, out, err = run("--start", "--runs", "1")
+    assert code == 0, err
+    rows = json.loads(out)["rows"]
     assert [(row["engine"], row["reads"], row["label"]) for row in rows] == [
         ("nphybrid", ".h5", "cat"), ("nphybrid", "folder", "cat"), ("torch", "folder", "cat")]
     assert all(row["peak"] > 5e7 and row["median"] > 0.1 for row in rows)
 
 
 @pytest.mark.parametrize("library", ["openvino", "onnx"])
-def test_a_missing_library_costs_its_own_row(root, tmp_path, library):
+def test_a_missing_library_costs_its_own_row(run, tmp_path, library, monkeypatch):
     if library == "openvino":
         pytest.importorskip("onnx")
     (tmp_path / f"{library}.py").write_text(f"raise ModuleNotFoundError('gone', name='{library}')")
-    done = run(root, "--peers", "openvino", path=tmp_path)
-    ours, peer = json.loads(done.stdout)["rows"]
-    assert done.returncode == 1 and ours["median"] > 0 and "median" not in peer
-    assert f'OpenVINO float32: {library} is not installed: pip install ".[bench]"' in done.stderr
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    code, out, err = run("--peers", "openvino")
+    ours, peer = json.loads(out)["rows"]
+    assert code == 1 and ours["median"] > 0 and "median" not in peer
+    assert f'OpenVINO float32: {library} is not installed: pip install ".[bench]"' in err
 
 
-def test_an_unknown_engine_is_named(root):
-    done = run(root, "--peers", "abacus")
-    assert done.returncode == 1 and "abacus" in done.stderr and done.stdout == ""
+def test_an_unknown_engine_is_named(run, capsys):
+    with pytest.raises(SystemExit, match="abacus"):
+        run("--peers", "abacus")
+    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("dtype, amount, passes", [
