@@ -62,7 +62,7 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
 def test_a_planted_bug_is_found(bug, tmp_path):
     format, count, line, found = PLANTED[bug]
     planted = "class Any(int):\n    __eq__ = __ne__ = lambda *_: False\n" + line
-    done = fuzz("--format", format, "--count", count, "--keep", tmp_path, planted=planted)
+    done = fuzz("--format", format, "--count", count, "--until-found", found, "--keep", tmp_path, planted=planted)
     assert done.returncode == 1 and found in done.stdout, done.stdout + done.stderr
     assert len(list(tmp_path.iterdir())) == done.stdout.count("FINDING")
 

@@ -49,6 +49,7 @@ SECONDS = 2                               # of computing, per mutant
 PATIENCE = 60                             # seconds on the clock, for a reader that sleeps
 MEMORY = 64 * 2**20                       # bytes beside three times the file
 BATCH = 200                               # mutants per child
+IN_MEMORY = "/dev/shm"                    # a folder whose files are on no disk
 
 
 class Format(NamedTuple):
@@ -432,7 +433,7 @@ def npz_mutant(rng):
 
 def npz_verdict(path, data):
     """NumPy reads what we read."""
-    return "accepted" if fuzz_npz.verdict(data) else "refused"
+    return "accepted" if fuzz_npz.verdict_on(path, data) else "refused"
 
 
 FORMATS = {
@@ -520,10 +521,11 @@ def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def run(name, count, seed=0, first=0, state=None, keep=None):
+def run(name, count, seed=0, first=0, state=None, keep=None, until_found=None):
     """Judges mutants first .. first + count - 1, and says what was found.  -> counts by verdict, findings as a list
 
-    With `state`, a file, goes on where an earlier run of the same format and seed has stopped.
+    With `state`, a file, goes on where an earlier run of the same format and seed has stopped. With `until_found`, a
+    text, the run ends after the first finding that has it.
     """
     done = {"format": name, "seed": seed, "next": first, "refused": 0, "accepted": 0, "library": 0, "findings": []}
     if state and os.path.exists(state):
@@ -531,9 +533,9 @@ def run(name, count, seed=0, first=0, state=None, keep=None):
         if (done["format"], done["seed"]) != (name, seed):
             raise ValueError(f"{state} is of {done['format']} and seed {done['seed']}, not {name} and {seed}")
     FORMATS[name].mutant(random.Random(0))      # what every child needs is made once, here
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY if os.path.isdir(IN_MEMORY) else None) as folder:
         specimens.write_secret(folder, SECRET)
-        while done["next"] < first + count:
+        while done["next"] < first + count and not has_found(done, until_found):
             last = min(done["next"] + BATCH, first + count)
             for said, text in batch(name, seed, done["next"], last, folder):
                 if said == "finding":
@@ -545,6 +547,11 @@ def run(name, count, seed=0, first=0, state=None, keep=None):
             if state:
                 write_json(state, done)
     return done
+
+
+def has_found(done, text):
+    """Whether there is a finding with a text; False if there is no text to look for."""
+    return text is not None and any(text in found for _, found in done["findings"])
 
 
 def report(name, seed, index, text, path, keep):
@@ -563,9 +570,10 @@ def main(argv=None):
     parser.add_argument("--first", type=int, default=0, help="index of the first mutant (default 0)")
     parser.add_argument("--resume", metavar="STATE", help="a file that keeps count, and lets a later run go on")
     parser.add_argument("--keep", metavar="FOLDER", help="where mutants with findings are written")
+    parser.add_argument("--until-found", metavar="TEXT", help="stop after the first finding that has this text")
     args = parser.parse_args(argv)
     started = time.perf_counter()
-    done = run(args.format, args.count, args.seed, args.first, args.resume, args.keep)
+    done = run(args.format, args.count, args.seed, args.first, args.resume, args.keep, args.until_found)
     library = "" if FORMATS[args.format].trusted else f"{done['library']} faults of the library, "
     print(f"{args.format}: {done['refused']} refused, {done['accepted']} accepted, {library}"
           f"{len(done['findings'])} findings, {time.perf_counter() - started:.0f} s")

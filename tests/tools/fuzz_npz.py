@@ -255,23 +255,28 @@ def mutants(seed, n):
 # ---------------------------------------------------------------- the verdict
 
 def verdict(data, library=tensorfile):
-    """Raises AssertionError unless the bytes are refused by FormatError or read as NumPy reads them.
-
-    In either case, in at most 64 MB and three times the file.  Returns whether they were read.
-    """
+    """`verdict_on` a temporary file of these bytes."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "m.npz")
         path.write_bytes(data)
-        tracemalloc.start()
-        try:
-            arrays = library.read_npz(path)
-        except library.FormatError:
-            arrays = None
-        except Exception as error:
-            raise AssertionError(f"neither read nor refused, but {error!r}") from error
-        finally:
-            peak = tracemalloc.get_traced_memory()[1]
-            tracemalloc.stop()
+        return verdict_on(path, data, library)
+
+
+def verdict_on(path, data, library=tensorfile):
+    """Raises AssertionError unless the bytes in a file are refused by FormatError or read as NumPy reads them.
+
+    In both cases in at most 64 MB and three times the file. Returns whether they were read.
+    """
+    tracemalloc.start()
+    try:
+        arrays = library.read_npz(path)
+    except library.FormatError:
+        arrays = None
+    except Exception as error:
+        raise AssertionError(f"neither read nor refused, but {error!r}") from error
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
     assert peak <= 64e6 + 3 * len(data), f"{peak} bytes of memory for a file of {len(data)}"
     if arrays is not None:
         check_against_numpy(arrays, data)
