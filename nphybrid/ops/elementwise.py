@@ -1,8 +1,8 @@
 """The exponential function and the activations, in float32 and without branches, so that LLVM can vectorize the loops.
 
 reference.py has the plain definition of each activation, under an equal name. The coefficients are minimax fits in
-float64, rounded to float32. A fit minimizes weighted least squares, with Lawson's weights on Chebyshev nodes. A rational
-function is fitted with a linearization about the last denominator. The table lists the largest errors in ULP, against
+float64, rounded to float32. A fit minimizes weighted least squares, with Lawson's weights on Chebyshev nodes. The fit
+of a rational function is linearized about the last denominator. The table lists the largest errors in ULP, against
 float64, over 440,000 points of [-12, 12]. For exp the points cover its whole range. The first error of a pair is
 measured with fused multiply-adds, and the second without:
 

@@ -62,7 +62,7 @@ class Emit:
         return self.build.select(self.build.icmp_signed("<", start, I64(0)), zeros, self.at(x, start))
 
     def loop(self, start, stop, step, carried, body):
-        """Emit `for i in range(start, stop, step): carried = body(i, carried)`.  Returns the last values of `carried`."""
+        """Emit `for i in range(start, stop, step): carried = body(i, carried)`.  Returns the last `carried`."""
         build = self.build
         before = build.block
         head = build.append_basic_block("loop")

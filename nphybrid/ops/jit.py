@@ -15,9 +15,9 @@ def jit(function):
     `error_model="numpy"`: 1 / 0 is infinite, as in NumPy. A check in each division would prevent vectorization.
 
     Numba reads the setting of its cache folder only while `jit` runs. So `jit` sets the folder, and restores the user's
-    setting afterwards. Each kernel has a name of its own, so no kernel is a closure. Numba names machine code by function
-    name, argument types and a counter of the process. If two kernels had one name, Numba could confuse their machine
-    code in the cache.
+    setting afterwards. Each kernel has a name of its own, so no kernel is a closure. Numba names machine code by
+    function name, argument types and a counter of the process. If two kernels had one name, the cache could confuse the
+    machine code of two processes.
     """
     before = config.CACHE_DIR
     try:

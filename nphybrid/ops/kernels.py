@@ -32,7 +32,7 @@ LONG = 256                                # minimum length of an inner loop: wit
 def group_norm(x, norm, groups, eps):
     """Compute group norm.  One pass over x sums x and x^2 in float64.
 
-    A mean of 1e4 with a standard deviation of 1 costs 8 of the 16 digits of float64. A result in float32 needs 7 digits.
+    A mean of 1e4 with a standard deviation of 1 costs 8 of the 16 digits of float64. A float32 result needs 7.
     """
     return _group_norm(x, norm, groups, eps, None, "")
 
@@ -108,8 +108,8 @@ def _sum_chunk_into(sums, x, chunk, b, i):
 def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
     """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for each position in a line.
 
-    `n` is the number of elements in a group. The centre is the mean rounded to float32, so that x - centre is exact near
-    the mean. The offset contains the rounding error of the centre.
+    `n` is the number of elements in a group. The centre is the mean rounded to float32, so that x - centre is exact
+    near the mean. The offset contains the rounding error of the centre.
     """
     chunks, _, width = sums.shape[1:]
     C = scale.size

@@ -18,8 +18,8 @@ the result are used in place.
 Each element of the result is a sum over K, and the order of this sum depends on K alone. So the bits of an element do
 not depend on the number of rows, the position of a row, the number of threads or the size of L2.
 
-The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. All speeds are speeds of one thread, except
-where the table says two. examples/time_kernels.py times the versions that were kept. The code no longer contains the
+The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. A speed is that of one thread if no number
+of threads is given. examples/time_kernels.py times the versions that were kept. The code no longer contains the
 versions that were dropped.
 
     one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
