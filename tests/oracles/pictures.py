@@ -283,10 +283,10 @@ def tiffs():
     yield "TIFF of 16 floating-point bits", tiff(2, 1, bytes(4), (16,), t339=[3]), "unknown pixel mode"
     yield "TIFF of 64 floating-point bits", tiff(2, 1, bytes(16), (64,), t339=[3]), "unknown pixel mode"
     yield "TIFF RGB of 32 bits", tiff(1, 1, bytes(12), (32,) * 3, 2, t339=[3] * 3), "unknown pixel mode"
-    yield "TIFF of 8 bits with a sign", tiff(3, 1, bytes(3), t339=[2]), "samples with a sign"
-    yield "TIFF of 16 bits with a sign", tiff(2, 1, bytes(4), (16,), t339=[2]), "with a sign"
-    yield "TIFF that lacks a strip", tiff(2, 2, bytes(2), t278=[1]), "fill 2 of 4 pixels"
-    yield "TIFF that lacks two planes", tiff(2, 1, bytes(2), (8,) * 3, 2, t284=[2]), "fill 2 of 6 pixels"
+    yield "TIFF of 8 bits with a sign", tiff(3, 1, bytes(3), t339=[2]), "mode L has signed samples and does not define which number is white"
+    yield "TIFF of 16 bits with a sign", tiff(2, 1, bytes(4), (16,), t339=[2]), "mode I has .* signed pixels and does not define which number is white"
+    yield "TIFF that lacks a strip", tiff(2, 2, bytes(2), t278=[1]), "fill only 2 of 4 pixels"
+    yield "TIFF that lacks two planes", tiff(2, 1, bytes(2), (8,) * 3, 2, t284=[2]), "fill only 2 of 6 pixels"
 
 
 def pictures_of_pillow():
@@ -390,7 +390,7 @@ SIDES = [(8001, 8000), (20000, 20000), (65000, 65000), (1, 2**31 - 1), (2**31 - 
 
 def bombs():
     """Small files that claim to be large, or that unfold: what they are, their bytes, words of the refusal."""
-    too_many = "more than the 64,000,000 of max_pixels"
+    too_many = "pixels, more than max_pixels, 64,000,000"
     for width, height in SIDES:
         yield f"png {width}x{height}", png(width, height), too_many
         yield f"ppm {width}x{height}", b"P6 %d %d 255\n" % (width, height), too_many
