@@ -1,4 +1,4 @@
-"""Names of classes: two lists of this package (see labels/README.md), and lists in the files of users."""
+"""Names of classes, from two lists of this package (see labels/README.md) or from the files of users."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ from ..tensorfile.documents import parse_json
 from ..tensorfile.errors import FilePath, refusal
 
 FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
-# A label file has at most MOST_BYTES bytes. The longest list of this package has 0.5 MB.
+# A label file may have at most MOST_BYTES bytes. The longest list of this package has 0.5 MB.
 MOST_BYTES = 2 ** 24
 
 
@@ -28,7 +28,7 @@ def from_file(path: FilePath) -> list[str]:
 
     The file is UTF-8 text with one name per line, or JSON. The JSON is a list of names, or an object {"0": name, "1":
     name, …} that has every class once. A name may occur more than once. Raises FormatError if a line or a class has no
-    valid name. The message says which line or class, and what is wrong. Raises OSError if the file cannot be read.
+    valid name. The message names the line or class and the mistake. Raises OSError if the file cannot be read.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -71,7 +71,7 @@ def _in_order(path: FilePath, document: Any) -> list:
 def _checked(path: FilePath, labels: list, unit: str, first: int) -> list[str]:
     """Return the labels.  Raises FormatError if a label is not a name.
 
-    In messages, labels are counted in `unit` ("line" or "class") from the number `first`.
+    In messages, `unit` is the word before the number of a label, and `first` is the number of the first label.
     """
     if not labels:
         raise refusal(path, "holds no labels", expected="one label per line, or a JSON list or object")

@@ -2,7 +2,7 @@
 
 Each combination is measured in a process of its own. So no row depends on the memory or the caches of another row. The
 process loads the model and calls it twice. Then the process makes the requested number of calls, and only these calls
-count. At the end, the process measures how fast this number of threads can multiply and add in registers. A
+count. At the end, the process measures how fast the requested number of threads can multiply and add in registers. A
 multiply-add counts as two operations.
 """
 import itertools
@@ -23,7 +23,7 @@ from ..ops import floats_of
 from ..text import table
 from . import computer
 
-# The reference engine computes with NumPy's BLAS library. These variables set its number of threads.
+# These variables set the number of threads of NumPy's BLAS library, which the reference engine uses.
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
@@ -62,9 +62,9 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
 def measure_in_process(combination: Combination) -> dict:
     """Measure one combination in a new process.  -> dict
 
-    The dict has the fields of the combination and the items that `measure` returns. If the process was killed, for
-    example because memory ran out, the dict has the item "error" (str) instead. Raises ValueError if the model or the
-    combination is not valid.
+    The dict has the fields of the combination and the items that `measure` returns. If the process was killed, the dict
+    has the item "error" (str) instead. A process is killed, for example, if memory runs out. Raises ValueError if the
+    model or the combination is not valid.
     """
     command = [sys.executable, "-m", "nphybrid.machine.bench", json.dumps(combination._asdict()), repr(time.time())]
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]
@@ -72,7 +72,7 @@ def measure_in_process(combination: Combination) -> dict:
     if combination.engine == "reference":
         environment |= dict.fromkeys(BLAS, str(combination.threads))
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode in (130, -signal.SIGINT):          # -SIGINT means: interrupted before `main` ran
+    if done.returncode in (130, -signal.SIGINT):          # -SIGINT: the process was interrupted before `main` ran
         raise KeyboardInterrupt
     sys.stderr.write(done.stderr)
     try:
@@ -91,7 +91,8 @@ def _ending(code):
 def main(argument, start_time) -> int:
     """Measure a combination in this process, and print the result as JSON.  -> exit code
 
-    `argument` is the combination as JSON. `start_time` is the `time.time()` at which the parent started this process.
+    `argument` is a combination in JSON. `start_time` is the value of `time.time()` when the parent process started this
+    process.
     """
     try:
         answer = measure(Combination(**json.loads(argument)), float(start_time))
@@ -106,15 +107,16 @@ def main(argument, start_time) -> int:
 
 
 def measure(combination: Combination, start_time: float | None = None) -> dict:
-    """Measure a combination in this process.  -> dict, in which all times are in seconds
+    """Measure a combination in this process.  -> dict, with all times in seconds
 
     `start` is the time from `start_time` until all modules are imported. `start_time` is a result of `time.time()`, or
     None for now. `load` is the time to read or draw the weights and to prepare the weights. `first` is the time of the
-    first call. `median`, `fastest` and `slowest` are times of the calls that count. `compiled` is the number of kernels
-    that were compiled while the model was loaded and in the first call. `images_per_second` follows from `median`.
-    `gflop` is the GFLOP of one image. `gflops` is the speed in GFLOP/s. `limit` is the GFLOP/s of the given number of
-    threads if they only multiply and add. `limit` is None in float64. `share` is gflops / limit. `peak_memory` is in
-    bytes, before the limit is measured. `profile` is the result of `profile_calls`.
+    first call. `median`, `fastest` and `slowest` are the median, the shortest and the longest time of the calls that
+    count. `compiled` is the number of kernels that were compiled while the model was loaded and in the first call.
+    `images_per_second` is the number of images in a batch divided by `median`. `gflop` is the number of operations for
+    one image, in 1e9. `gflops` is the speed of the model in GFLOP/s. `limit` is the speed in GFLOP/s of threads that
+    only multiply and add. `limit` is None in float64. `share` is gflops / limit. `peak_memory` is the peak memory in
+    bytes before the limit is measured. `profile` is the result of `profile_calls`.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -179,7 +181,7 @@ def _seconds(model, x):
 def _limit(combination):
     from ..ops import target
     from . import limits
-    # The loop that measures the limit has no float64 and no AMX instructions.
+    # The loop that measures the limit has no version for float64 and no version for AMX.
     if combination.dtype == "float64" or target.ISA == "amx":
         return None
     return limits.speed(limits.register_loop, combination.threads)

@@ -1,4 +1,4 @@
-"""Describe this computer, for measurements and for `nphybrid doctor`.  Only the standard library is imported."""
+"""Describe this computer, for measurements and for `nphybrid doctor`.  The file imports only standard modules."""
 import contextlib
 import os
 import platform
@@ -43,7 +43,7 @@ def allowed() -> tuple[int, int]:
 
 
 def quota(groups="/sys/fs/cgroup") -> float | None:
-    """The CPU limit of a Linux container in cores, from cgroups, or None if there is no limit."""
+    """The number of cores that cgroups allow a Linux container, or None if there is no limit."""
     with contextlib.suppress(OSError, ValueError):
         limit, period = Path(groups, "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -54,7 +54,7 @@ def quota(groups="/sys/fs/cgroup") -> float | None:
 
 
 def peak_memory() -> int | None:
-    """The largest number of bytes that this process has had in memory, or None if the system does not count it.
+    """The largest number of bytes that this process has had in memory, or None if this number is unknown.
 
     On Linux this number is VmHWM, which starts at zero with the program. getrusage would include the memory of the
     parent process.

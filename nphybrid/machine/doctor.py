@@ -1,6 +1,7 @@
-"""Report what is installed on this computer, which kernels are used and why, and every problem with its remedy.
+"""Report what is installed on this computer, and every problem with its remedy.
 
-The checks are independent. A check that raises an error is reported as a problem, and all other checks still run.
+The report also says which kernels were chosen and why. The checks are independent of each other. A check that raises an
+error is reported as a problem, and all other checks still run.
 """
 import os
 import re
@@ -59,7 +60,7 @@ def _cpu(problems):
 
 
 def _kernels(problems):
-    """Report the instruction set that kernels are compiled for, and how it was chosen.
+    """Report the instruction set that the kernels are compiled for, and the rule that selects an instruction set.
 
     "isa" and "tile" are None if the value of NPHYBRID_ISA is not valid.
     """
@@ -76,7 +77,7 @@ def _kernels(problems):
 
 
 def _target(problems):
-    """Import the module ops.target and return it.
+    """Import and return the module ops.target.
 
     If the import fails because of NPHYBRID_ISA, the module is imported without this variable.
     """
@@ -111,7 +112,7 @@ def _cache(problems):
 
 
 def _threads(problems):
-    """Report the number of threads that a model uses, and the numbers that determine it."""
+    """Report how many threads a model uses and how many cores there are."""
     from ..ops import threads
     number, cores = computer.allowed()
     return {"number": threads.number(), "allowed": number, "cores": cores, "quota": computer.quota()}
@@ -123,7 +124,7 @@ def _model(problems):
     try:
         return str(default_model())
     except FileNotFoundError as error:
-        _add(problems, str(error).partition(";")[0], "reinstall nphybrid, or give the path of another model")
+        _add(problems, str(error).partition(";")[0], "reinstall nphybrid, or give the path of a different model")
         return None
 
 
@@ -162,7 +163,7 @@ def _kernel_lines(kernels):
 def _cache_lines(cache):
     if not cache["folder"]:
         return [("cache", None)]
-    state = "complete" if cache["warm"] else "not complete: `nphybrid warmup` compiles the missing kernels"
+    state = "no kernel is missing" if cache["warm"] else "`nphybrid warmup` compiles the missing kernels"
     lines = [("cache", cache["folder"]), ("", f"{cache['kernels']} kernels, {cache['bytes'] / 1e6:.1f} MB, {state}")]
     if cache["stale"]:
         size = sum(cache["stale"].values()) / 1e6
@@ -173,5 +174,5 @@ def _cache_lines(cache):
 
 def _thread_lines(threads):
     quota = "no quota" if threads["quota"] is None else f"a quota of {threads['quota']:g} cores"
-    return [("threads", f"{threads['number']}; this process may use {threads['allowed']} of {threads['cores']} cores, "
-                        f"with {quota}")]
+    return [("threads", f"{threads['number']}, because this process may use {threads['allowed']} of "
+                        f"{threads['cores']} cores; {quota}")]

@@ -1,4 +1,4 @@
-"""Measure the highest speed of this machine, so that other speeds can be given as a share of this limit.
+"""Measure the limit, which is the highest speed of this machine.  Other speeds are given as a share of the limit.
 
 The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile with all data in
 L1 is measured too. A matrix product would reach the speed of the register tile if memory access took no time. The
@@ -28,7 +28,7 @@ def _registers(typing, x, n):
     """Add factor * factor to each of MR * NV sums, n times.
 
     x begins with the vector `factor`, and the sums are stored after this vector. The sums start from different numbers.
-    If they started from equal numbers, LLVM could compute only one sum.
+    From equal numbers, LLVM could compute all sums as a single sum.
     """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)
@@ -96,7 +96,7 @@ def speed(loop, n=1, seconds=SECONDS):
 
 
 def _slices(function):
-    """The number of rounds of `function` that take SLICE seconds."""
+    """The number n for which function(n) takes about SLICE seconds."""
     function(1)                           # compiles
     n = 1
     start = time.perf_counter()

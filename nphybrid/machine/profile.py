@@ -24,7 +24,7 @@ STAGES = (
 class Lap(NamedTuple):
     """The time of one stage or state."""
     name: str
-    seconds: float                        # median of all calls
+    seconds: float                        # median time of all calls
     share: float                          # share of the seconds of all rows
     gflops: float | None                  # GFLOP/s, or None if there is no matrix product
 
@@ -40,8 +40,9 @@ def stage(state: str) -> str:
 def laps(calls: list[dict], multiply_adds: dict, name: Callable[[str], str] = stage) -> list[Lap]:
     """Return one Lap for each stage, in the order of the forward pass.
 
-    `calls` has a dict {state: seconds} for each call. `multiply_adds` is the dict {state: number} of one call. `name`
-    is a function that returns the row in which a state is counted. If `name` is `str`, each state has its own row.
+    `calls` has a dict {state: seconds} for each call. `multiply_adds` is {state: number of multiply-adds in a call}.
+    `name` is a function that returns the row in which a state is counted. If `name` is `str`, each state has its own
+    row.
     """
     rows: dict[str, list[str]] = {}
     for state in calls[0]:

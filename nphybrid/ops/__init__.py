@@ -1,8 +1,8 @@
 """The operations of the network: `reference` defines them in NumPy, and `kernels` computes them fast.
 
-Each function of the network takes the module `reference` or the module `kernels` as its argument `ops`. Both modules
-define every name in OPERATIONS, with equal signatures. A fused operation, such as `linear_activate`, has a name of its
-own. The reference defines a fused operation as a composition of simpler operations.
+Each function of the network takes the module `reference` or the module `kernels` as its argument `ops`. `reference` and
+`kernels` define every name in OPERATIONS, with equal signatures. A fused operation, such as `linear_activate`, has a
+name of its own. The reference defines a fused operation as a composition of simpler operations.
 """
 import numpy as np
 
@@ -34,8 +34,8 @@ def floats_of(dtype):
 def implementation(engine, dtype, precision="highest"):
     """Return the module with the operations for an engine and a dtype.
 
-    Raises ValueError if PAIRS lacks the pair (engine, dtype), or if PRECISIONS lacks the precision. The message lists
-    the valid values.
+    Raises ValueError if PAIRS lacks the pair (engine, dtype), or if PRECISIONS lacks the precision. The error message
+    lists the valid values.
     """
     dtype = dtype_name(dtype)
     if (engine, dtype) not in PAIRS:

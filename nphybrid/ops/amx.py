@@ -7,9 +7,9 @@ numbers, which are called the parts of x:
     x = x0 + x1 + x2            x0 = bfloat16(x)      x1 = bfloat16(x - x0)      x2 = bfloat16(x - x0 - x1)
 
 Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is the sum of nine products xi wj of
-their parts. Only the six products with i + j < 3 are computed. The three products that are left out are smaller than
-2**-24 times x w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K = 768,
-divided by the standard deviation of the sum:
+their parts. Only the six products xi wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller
+than 2**-24 times x w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K =
+768, divided by the standard deviation of the sum:
 
     parts   products ij            error
     3       00 01 10 11 02 20      1.2e-7     dtype float32
@@ -27,21 +27,21 @@ product ij. A step uses the eight tiles of the unit:
     tile 5      16 more  |  tile 2: sums       |  tile 3: sums |
                          +---------------------+---------------+
 
-A tile has 16 rows of 64 bytes. A row of b holds the elements k and k + 1 of 16 columns, one column after another. The
-unit adds in float32 and reads denormals as 0.
+A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k + 1 of 16 columns, one column after
+another. AMX adds in float32 and reads denormals as 0.
 
 `reference.linear`, applied to the sums of the parts, defines the results (tests/ops/test_amx.py). The loops around the
 tiles are the loops of matmul.py, with one difference. The rows of x are split into parts first, and the parts stay in
 L1 while the panels are read.
 
-Very small numbers: The unit reads denormals as 0. So the table holds only if x, w and x w are above 2**-102. Below
-2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A weight below 2**-110
-cannot be restored from its parts, so the whole kernel is stored beside the parts.
+Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if x, w and x w are above 2**-102.
+Below 2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A weight below
+2**-110 cannot be restored from its parts, so the whole kernel is stored beside the parts.
 
-Very large numbers: A float32 above 3.396e38 has no nearest finite bfloat16. Its first part is the largest finite
-bfloat16, and the sum of its three parts is still exact. A product of two parts may be infinite although the product
-of the whole numbers is still finite. An infinite or NaN element of x makes its row of the result NaN. With one part,
-the row may also become infinite.
+Very large numbers: A float32 above 3.396e38 has no nearest finite bfloat16. The first part of a float32 above 3.396e38
+is the largest finite bfloat16, and the sum of the three parts is still exact. A product xi wj of parts may be infinite
+although x w is still finite. An infinite or NaN element of x makes its row of the result NaN. In products with one
+part, an infinite element of x may also make its row of the result infinite.
 
 No processor with AMX was available. tests/ops/test_amx.py runs this machine code with emulated AMX instructions. So the
 results are tested, but the speed is unknown.
@@ -64,7 +64,7 @@ from .windows import starts_into
 SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
 STEP = SIDE * SIDE                        # elements of one part in a step
 HALF = STEP // 2                          # elements of one part in one tile
-DEPTH = 576                               # most elements in a row of a block, all parts counted: 36 KB a block
+DEPTH = 576                               # most elements in a row of a block, for all parts together: 36 KB a block
 # For each number of parts, PRODUCTS lists the products (part of a, part of b) in the order of computation.
 # Each product shares a part with the product before it, so the tiles of this part are already loaded.
 PRODUCTS = {
@@ -90,7 +90,7 @@ BYTES = I8.as_pointer()
 
 @jit
 def _upper(x):
-    """Round x to the nearest bfloat16, with ties to even, and return its bits as those of a float32.
+    """Round x to the nearest bfloat16, with ties to even.  -> the bits of the result as a float32
 
     If the nearest bfloat16 is infinite, the lower 16 bits of x are cut off instead.
     """
@@ -121,7 +121,7 @@ def widened(halves):
 
 
 def held(parts):
-    """The number of stored parts of a weight.  A float32 weight has three, so that it can be restored."""
+    """The number of stored parts of a weight.  A float32 weight has three parts, so that it can be restored."""
     return 1 if parts == 1 else 3
 
 
@@ -147,7 +147,7 @@ def packed(kernel, parts):
         columns[K:] = 0
         split_into(split.reshape(-1), 0, columns.size, columns.reshape(-1), parts)
         exact &= not columns.any()
-        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # step, part, tile, pair of k, column, one k of the pair
+        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # axes: step, part, tile, pair of k, column, one k of the pair
     return panels, exact
 
 
@@ -238,7 +238,7 @@ block_of_3_parts = _block_of(3)
 
 @intrinsic
 def configure(typing, config):
-    """Configure the AMX tiles.  Each thread must do this before it uses a tile."""
+    """Configure the AMX tiles.  Each thread must call `configure` before it uses a tile."""
     def codegen(context, build, signature, arguments):
         (config,) = pointers(context, build, signature, arguments)
         _Tiles(build, 16).do("ldtilecfg", build.bitcast(config, BYTES))
@@ -260,7 +260,7 @@ def release(typing):
 def panels_in(size, K, parts):
     """The number of panels that fit into `size` bytes of cache, but at least 1.
 
-    Only the rows that one pass over K reads are counted for each panel.
+    A panel is counted only with the rows that one pass over K reads.
     """
     depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
     return max(1, size // (2 * SIDE * depth * held(parts)))
@@ -269,7 +269,7 @@ def panels_in(size, K, parts):
 class RowBlock(NamedTuple):
     """The elements k to k + deep of SIDE rows of the left factor.
 
-    The first of the rows is `row`. The left factor has M rows.
+    `row` is the number of the first row. The left factor has M rows.
     """
     row: int
     M: int
@@ -301,7 +301,7 @@ def multiply_into(out, x, weights, parts, bias, residual, block, code):
     # Loop 5 goes over groups of panels that share L2.
     for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
-        # Loop 4 goes over K, `depth` elements at a time. These steps of the panels stay in L2.
+        # Loop 4 goes over K, `depth` elements at a time. The `depth` rows of each panel stay in L2.
         for k in range(0, K, depth):
             deep = min(depth, K - k)
             steps = ceil_div(deep, SIDE)

@@ -5,9 +5,9 @@ For MR queries of one head at a time, two products are computed. MR is the numbe
     scores (MR, T) = queries (MR, K) @ keys' (K, T)        then the softmax of each row, in L1
     mixed (MR, K) = scores (MR, T) @ values (T, K)         then each row is divided by its sum
 
-The softmax leaves the division to the second product, where a row has K numbers instead of T. Both products use the
-register tile, which reads the queries in place. Each task packs the transposed keys and the values of its head into
-panels. `attention_with_weights` of reference.py is the plain definition.
+The division by the sums comes last, because a row of `mixed` has K numbers and a row of `scores` has T numbers. Both
+products use the register tile, which reads the queries in place. Each task packs the transposed keys and the values of
+its head into panels. `attention_with_weights` of reference.py is the plain definition.
 """
 import math
 
@@ -118,7 +118,7 @@ def _attend_into(context, weights, query, key, value, heads, parts, task):
 
 @jit
 def _tokens_into(starts, head_at, first, count, T, D):
-    """starts[i] = the index where token first + i begins, for i < count, or -1 beyond the last token."""
+    """starts[i] = the index where token first + i begins, for each i < count.  starts[i] = -1 beyond the last token."""
     for i in range(count):
         starts[i] = head_at + (first + i) * D if first + i < T else -1
 

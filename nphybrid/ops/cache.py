@@ -30,7 +30,7 @@ def _user_cache():
 
 
 def _name(isa, target):
-    """Return a folder name that changes with everything that Numba's own cache key does not contain.
+    """Return a folder name that depends on everything that Numba's own cache key does not contain.
 
     Numba's key does not contain called functions, global variables, the CPU and the register tile.
     """
@@ -61,8 +61,8 @@ def _private_temporary():
 def _cache_folder(name):
     """Return the first folder that this process can write, or None.
 
-    Without a folder, every process compiles the kernels again. A full disk still accepts an empty file, and Numba would
-    fail later, inside an operation. So a test file of ROOM bytes is written.
+    Without a folder, every process compiles the kernels again. On a full disk an empty file can be made, but Numba
+    would fail later, inside an operation. So a test file of ROOM bytes is written.
     """
     chosen = config.CACHE_DIR
     for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):
@@ -76,7 +76,7 @@ def _cache_folder(name):
         except (OSError, RuntimeError) as error:          # RuntimeError means that this user has no home folder
             reason = error
     warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles the kernels again. "
-                  "NUMBA_CACHE_DIR can name a folder that can be written.", RuntimeWarning, stacklevel=2)
+                  "NUMBA_CACHE_DIR can be set to a folder that can be written.", RuntimeWarning, stacklevel=2)
     return None
 
 

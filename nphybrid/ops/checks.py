@@ -5,8 +5,8 @@ import numpy as np
 def floats(x, name="x", shape=None):
     """Return x as a contiguous and writable array.  x is copied only if necessary.
 
-    Because all arrays have this layout, each loop is compiled only once. Raises TypeError if x is not a float32 array.
-    Raises ValueError if x does not have the given shape.
+    Because all arrays are contiguous and writable, each loop is compiled only once. Raises TypeError if x is not a
+    float32 array. Raises ValueError if x does not have the given shape.
     """
     if getattr(x, "dtype", None) != np.float32:
         raise TypeError(f"{name}: expected a float32 array, found {getattr(x, 'dtype', type(x).__name__)}")

@@ -1,10 +1,11 @@
-"""The exponential function and the activations, in float32 and without branches, so that LLVM can vectorize the loops.
+"""The exponential function and the activations in float32.
 
-reference.py has the plain definition of each activation, under an equal name. The coefficients are minimax fits in
-float64, rounded to float32. A fit minimizes weighted least squares, with Lawson's weights on Chebyshev nodes. The fit
-of a rational function is linearized about the last denominator. The table lists the largest errors in ULP, against
-float64, over 440,000 points of [-12, 12]. For exp the points cover its whole range. The first error of a pair is
-measured with fused multiply-adds, and the second without:
+The functions have no branches, so that LLVM can vectorize loops that call them. reference.py has the plain definition
+of each activation, under its name. The coefficients are minimax fits in float64, rounded to float32. A fit minimizes
+weighted least squares, with Lawson's weights on Chebyshev nodes. The fit of a rational function is linearized about the
+last denominator. The table lists the largest errors in ULP, against float64, over 440,000 points of [-12, 12]. For exp
+the points cover its whole range. The first error of a pair is measured with fused multiply-adds, and the second
+without:
 
     for x > -1        gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
     for all x         exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
@@ -164,8 +165,8 @@ def tanh(x):
 
 
 # A jitted function selects an activation by its code, because the branches must be explicit.
-# A loop over a table of kernels with numba.literal_unroll was tried and dropped.
-# The loop compiled to the machine code of explicit branches, but only in some callers.
+# A loop over a table of kernels was tried with numba.literal_unroll, and dropped.
+# The loop over a table gave the machine code of explicit branches only in some callers.
 GELU, GELU_TANH, QUICK_GELU, RELU, SELU, SILU, TANH, SIGMOID = range(1, 9)
 
 # The code of each activation in reference.ACTIVATIONS. The empty name "" means no activation.
@@ -176,7 +177,7 @@ CODES = {
 
 
 def code_of(activation):
-    """The code of an activation.  Raises ValueError for an unknown name; the message lists all names."""
+    """The code of an activation.  Raises ValueError for an unknown name.  The error message lists all names."""
     if activation not in CODES:
         raise ValueError(f"activation: expected one of {', '.join(filter(None, CODES))}, found {activation!r}")
     return CODES[activation]

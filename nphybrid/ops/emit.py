@@ -62,7 +62,10 @@ class Emit:
         return self.build.select(self.build.icmp_signed("<", start, I64(0)), zeros, self.at(x, start))
 
     def loop(self, start, stop, step, carried, body):
-        """Emit `for i in range(start, stop, step): carried = body(i, carried)`.  Returns the last `carried`."""
+        """Emit `for i in range(start, stop, step): carried = body(i, carried)`.
+
+        Returns the last values of `carried`.
+        """
         build = self.build
         before = build.block
         head = build.append_basic_block("loop")
@@ -88,12 +91,12 @@ def address(context, build, kind, value):
 
 
 def pointers(context, build, signature, arguments):
-    """Return the arguments of an intrinsic, with each array replaced by the address of its first element."""
+    """Return the arguments of an intrinsic.  Each array is replaced by the address of its first element."""
     return [address(context, build, kind, value) for kind, value in zip(signature.args, arguments)]
 
 
 def fields(context, build, kind, value):
-    """Return the fields of a NamedTuple, with each array replaced by the address of its first element."""
+    """Return the fields of a NamedTuple.  Each array is replaced by the address of its first element."""
     values = cgutils.unpack_tuple(build, value, len(kind))
     return [address(context, build, *field) for field in zip(kind.types, values)]
 

@@ -1,8 +1,8 @@
 """Apply bias, activation and residual to a block of sums in the cache, before the block is written to the result.
 
-`matmul` uses these functions if a tile crosses the edge of the result, or if an activation follows. `amx` uses these
-functions for every block. For whole arrays, result = activation(sums + bias) + residual. The sums over K are computed
-in several passes. Between two passes, `result` holds the sums of all earlier passes.
+`matmul` uses this module if a tile crosses the edge of the result, or if an activation follows. `amx` uses this module
+for every block. For whole arrays, result = activation(sums + bias) + residual. The sums over K are computed in several
+passes. Between two passes, `result` holds the sums of all earlier passes.
 """
 from typing import NamedTuple
 
@@ -30,7 +30,7 @@ def place_of(out, N, row, column, block):
 
 @jit
 def add_before_in(block, place, out, bias, first):
-    """Add the bias to the block in the first pass over K, and the block of `out` in later passes.
+    """Add the bias to the block in the first pass over K.  In later passes, add the block of `out`.
 
     Before a later pass, `out` holds the sums of all earlier passes. `bias` may be empty.
     """

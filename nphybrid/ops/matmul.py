@@ -1,9 +1,9 @@
 """Linear layers and convolutions: the loops around the register tile.
 
 A linear layer is a 1x1 convolution. A convolution is a matrix product, in which the rows of the left factor are read in
-place (windows.py). In both layers, result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual for the whole
-arrays. `linear` and `conv2d` of reference.py are the plain definitions. The loops and their numbers are those of BLIS
-(Van Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
+place (windows.py). Both layers compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual. `linear`
+and `conv2d` of reference.py are the plain definitions. The loops and their numbers are those of BLIS (Van Zee & van de
+Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
 
     task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
     loop 5   groups of panels that share L2
@@ -12,15 +12,15 @@ arrays. `linear` and `conv2d` of reference.py are the plain definitions. The loo
     loop 1   panels: KC x NR elements of a panel come from L2
     tile     MR x NR sums in registers, over KC                                                (tile.py)
 
-BLIS packs both factors. This file needs only packed weights, which are packed when a model is loaded (packed.py). x and
-the result are used in place.
+BLIS packs both factors. Here only the weights are packed, when a model is loaded (packed.py). x and the result are used
+in place.
 
 Each element of the result is a sum over K, and the order of this sum depends on K alone. So the bits of an element do
-not depend on the number of rows, the position of a row, the number of threads or the size of L2.
+not depend on the number of rows, the position of its row, the number of threads or the size of L2.
 
-The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. A speed is that of one thread if no number
-of threads is given. examples/time_kernels.py times the versions that were kept. The code no longer contains the
-versions that were dropped.
+The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. The speeds without a number of threads
+were measured with one thread. examples/time_kernels.py times the versions that were kept. The code no longer contains
+the versions that were dropped.
 
     one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
     panels that share L2, row by row         63 GFLOP/s     96 x 96, 1x1, 64 -> 256: kept
@@ -48,8 +48,8 @@ from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Target, tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
-KC = 384                                  # length of a chain of sums; the table above compares KC with 768
-READING = 4                               # to read one float32 from L3 takes as long as this many multiply-adds
+KC = 384                                  # length of a chain of sums; the module docstring compares KC with 768
+READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
 FEW = 32                                  # with fewer than FEW channels, a run is a whole row of the kernel
 NOTHING = np.zeros(0, np.float32)
 NO_HALVES = np.zeros(0, np.uint16)
@@ -152,7 +152,7 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 
 
 def _split(tiles, panels, tile_work, x_size, weights_size, n):
-    """Return (down, across): into how many parts to divide the tile rows and the panels, for n threads.
+    """Return (down, across), the number of parts of the tile rows and the number of parts of the panels, for n threads.
 
     The cost of a division has three terms. First, the slowest thread has the most tasks. Second, at the end the other
     threads may wait for half a task. Third, each part of the rows reads all weights, and each part of the columns reads
@@ -196,7 +196,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
         k = 0
         # Loop 4 goes over K. A pass takes at most KC elements: several whole runs, or a part of one run.
-        # The rows of the panels that belong to a pass stay in L2.
+        # The rows of the panels that a pass reads stay in L2.
         while k < K:
             first_tap, channel = divmod(k, windows.run)
             run = min(windows.run - channel, KC)

@@ -51,13 +51,13 @@ def emit_transpose(build, x, starts, k, zeros, out, width, lanes):
 
 
 def _transposed(emit, square):
-    """Return the columns of the square that `lanes` vectors form."""
+    """Transpose a square of `lanes` vectors.  Returns the columns of the square as vectors."""
     lanes = emit.lanes
     square = list(square)
     step = 1
     while step < lanes:
-        # In `even` and `odd`, n < lanes means lane n of the upper vector.
-        # In `even` and `odd`, lanes + n means lane n of the lower vector.
+        # In `even` and `odd`, number n means lane n of the upper vector, for n < lanes.
+        # In `even` and `odd`, number lanes + n means lane n of the lower vector.
         even = [lanes + lane - step if lane & step else lane for lane in range(lanes)]
         odd = [lanes + lane if lane & step else lane + step for lane in range(lanes)]
         for i in range(lanes):

@@ -4,7 +4,7 @@
          NR columns      NR         rest
         +-----------+-----------+------+       panel 0: row 0, row 1, ... row K - 1, each of NR neighbours in memory
     k 0 |           |           |      |       panel 1: row 0 to row K - 1 of the next NR columns
-    k 1 |  panel 0  |  panel 1  |  2   |       panel 2: row 0 to row K - 1 of the rest, with zeros up to NR columns
+    k 1 |  panel 0  |  panel 1  |  2   |       panel 2: row 0 to row K - 1 of the last columns, and zeros
     ... |           |           |      |
         +-----------+-----------+------+
 
@@ -26,7 +26,7 @@ from .target import ISA, NR
 
 AMX = ISA == "amx"
 
-# PARTS gives the number of bfloat16 parts of a weight in a product on AMX, for each (dtype, precision).
+# For each (dtype, precision), PARTS gives the number of bfloat16 parts of a weight in a product on AMX.
 # Without AMX, 2 or 3 parts mean a float32 weight, and 1 part means a bfloat16 weight.
 PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
 
@@ -38,9 +38,9 @@ BEYOND = np.uint32(0x7F7F8000).view(np.float32)
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O), stored in panels.
 
-    `parts` is a value of PARTS. If parts = 1, the weights are bfloat16 and take half the memory. If parts = 1, AMX also
-    rounds x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the kernel itself,
-    which is packed again when the pickle is read.
+    `parts` is a value of PARTS. If `parts` is 1, the weights are bfloat16 and take half the memory. If `parts` is 1,
+    AMX also rounds x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the kernel
+    itself, which is packed again when the pickle is read.
 
     The attributes are: shape, ndim, dtype, parts, panels, kept. `kept` is the kernel itself if the panels cannot
     restore it, else None.
@@ -83,7 +83,7 @@ class Packed:
 
 
 def _packed(kernel, parts):
-    """Pack a kernel (K, N) into panels (P, K, NR).  A panel is float32, or bfloat16 stored as uint16."""
+    """Pack a kernel (K, N) into panels (P, K, NR).  The panels are float32, or bfloat16 stored as uint16."""
     K, N = kernel.shape
     shape = ceil_div(N, NR), K, NR
     size = math.prod(shape)
@@ -117,7 +117,7 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
-        raise TypeError(f"dtype: the kernels expect float32 or bfloat16, found {dtype}; engine='reference' has float64")
+        raise TypeError(f"dtype: expected float32 or bfloat16, found {dtype}; engine='reference' takes float64")
     if array.ndim == 4:
         array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):

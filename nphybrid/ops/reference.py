@@ -1,8 +1,8 @@
 """The definitions of the operations in plain NumPy, for float32 or float64.
 
-`kernels.py` computes the operations fast. If `kernels.py` disagrees with this file, this file is right. Every function
-takes and returns arrays of one dtype, with the channels on the last axis. Scalars are Python floats, because a NumPy
-float64 would turn float32 arrays into float64.
+`kernels.py` computes the operations fast. If `kernels.py` and `reference.py` disagree, `reference.py` is right. Every
+function takes and returns arrays of one dtype, with the channels on the last axis. Scalars are Python floats, because a
+NumPy float64 would turn float32 arrays into float64.
 """
 import math
 
@@ -78,8 +78,8 @@ def mean_pool(x):
 def group_norm(x, norm, groups, eps):
     """Normalize each image over each group of neighbouring channels.  (B, H, W, C) -> (B, H, W, C)
 
-    Mean and variance are computed over the H * W * C / groups values of a group. The variance of a group is a sum of
-    squares divided by the number of its values. Wu & He 2018, section 3.1.
+    A group of an image has H * W * C / groups values. The variance of a group is a sum of squares divided by the number
+    of values. Wu & He 2018, section 3.1.
     """
     B, H, W, C = x.shape
     x = x.reshape(B, H, W, groups, C // groups)
@@ -124,7 +124,7 @@ def linear_add(x, p, residual):
 def attention(query, key, value, heads):
     """Compute softmax(query @ key.T / sqrt(K)) @ value in each head.  three (B, T, D) -> (B, T, D)   ViT eq. 6-8
 
-    The results of the heads are joined as in equation 8. The projection of equation 8 is not part of this operation.
+    The results of all heads are joined, as in equation 8 of ViT. The projection in equation 8 of ViT is not computed.
     """
     return attention_with_weights(query, key, value, heads)[0]
 
@@ -144,7 +144,7 @@ def softmax(x):
 
 
 def activate(x, activation):
-    """Apply the activation of this name to each element of x.  (...) -> (...)"""
+    """Apply an activation of ACTIVATIONS, given by its name, to each element of x.  (...) -> (...)"""
     return ACTIVATIONS[activation](x)
 
 

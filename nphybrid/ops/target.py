@@ -20,20 +20,20 @@ RULE = ("the first of avx512, avx2, neon and plain that Numba can compile for; N
 def _target():
     """Return (triple, CPU, features) that Numba compiles for.
 
-    NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are already taken into account.
+    If NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set, the result contains its value.
     """
     from numba.core.registry import cpu_target
     return cpu_target.target_context.codegen().magic_tuple()
 
 
 def _amx_allowed():
-    """Ask Linux to permit AMX to this process and its forks, and return True if Linux does.
+    """Ask Linux to permit AMX to this process and its forks.  Returns True if Linux permits AMX.
 
     The permission cannot be withdrawn, and enlarges the signal stacks.
     """
     if sys.platform != "linux":
         return False
-    arch_prctl = 158                      # the number of this system call
+    arch_prctl = 158                      # the number of the system call arch_prctl
     request_permission = 0x1023           # ARCH_REQ_XCOMP_PERM
     tile_data = 18                        # XFEATURE_XTILEDATA
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
@@ -62,8 +62,8 @@ def _available(target):
 def _choose(wanted, target):
     """Return the wanted instruction set, or the first available one if `wanted` is empty.
 
-    Raises ValueError if this machine lacks the wanted instruction set. Otherwise the first missing instruction would
-    end the process.
+    Raises ValueError if this machine lacks the wanted instruction set. Without this error, an instruction that the CPU
+    lacks would end the process.
     """
     there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
     if wanted and wanted not in (found := list(there)):
@@ -72,9 +72,9 @@ def _choose(wanted, target):
 
 
 def _level2():
-    """The bytes of a core's L2 cache, as Linux reports them, or 512 KB if Linux does not.
+    """The size of a core's L2 cache in bytes, as Linux reports it, or 512 KB if the size is unknown.
 
-    This number changes the speed of the kernels, but not the bits of the results.
+    The size of L2 changes the speed of the kernels, but not the bits of the results.
     """
     try:
         return int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().rstrip("K\n")) * 1024

@@ -6,10 +6,10 @@
     worker 1    task(1)            task(4)
     worker 2       task(2)
 
-A free thread takes the next number, until there are no more numbers. The caller returns when no worker is inside a
-task. In plain Python, `run(count, task)` is `for i in range(count): task(i)`. A worker is started when it is first
-needed. A free worker waits for jobs in a queue. The caller takes tasks too. So a `run` inside a task can always finish
-without workers.
+A free thread takes the next number, until all numbers are taken. The caller returns when no worker is inside a task. In
+plain Python, `run(count, task)` is `for i in range(count): task(i)`. A worker is started when it is first needed. A
+free worker waits for jobs in a queue. The caller takes tasks too. So a `run` inside a task can always finish without
+workers.
 
 OpenMP is not used, because the forked children of a process with OpenMP die. Numba's threading layers are not used,
 because the layer `workqueue` aborts when two Python threads compute at the same time.
@@ -100,7 +100,7 @@ def run(count, task, work=SMALL):
         if error is not None:
             raise error
     finally:
-        # The error refers to its traceback, which refers to this frame, and arrays would stay alive in this circle.
+        # The error, its traceback and this frame refer to each other, and would keep arrays alive.
         del error
 
 
@@ -111,13 +111,13 @@ class _Job:
         self.count = count
         self.task = task
         self.error = None
-        self.begun = itertools.count()    # next() is one step under the GIL, so that no number is taken twice
+        self.begun = itertools.count()    # next() is one step under the GIL, so no number is taken twice
         self.lock = threading.Lock()
         self.inside = 0                   # number of workers that take tasks now
         self.left = queue.SimpleQueue()   # gets an item each time that a worker leaves the job
 
     def drain(self):
-        """Take tasks until there are no more."""
+        """Take tasks until no task is left."""
         while (i := next(self.begun)) < self.count:
             self.task(i)
 
@@ -166,7 +166,7 @@ def _work(jobs):
 def _fresh():
     """Start with no workers.
 
-    A forked child must do this, because it has the parent's list of threads but not the threads.
+    A forked child process calls `_fresh`, because it inherits the list of threads but not the threads.
     """
     global _idle, _workers, _lock
     _idle = queue.SimpleQueue()

@@ -6,10 +6,10 @@
                  +---+---+---+---+---+      ->          +-------+-------+-------+--   --+-------+
                  | 3 | 4 | 5 |   |   |                  each tap is a run of C neighbours in memory
                  +---+---+---+---+---+
-                 | 6 | 7 | 8 |   |   |                  padded map with small C: a run is a kernel row,
+                 | 6 | 7 | 8 |   |   |                  if C is small, a run is a row of the kernel:
                  +---+---+---+---+---+                  0 1 2 | 3 4 5 | 6 7 8, of 3 C neighbours
 
-The windows are read in place and never copied (as im2col does). `starts_into` computes the index in x where each run
+The windows are read in place, while im2col would copy each window. `starts_into` computes the index in x where each run
 begins. A linear layer is a 1x1 convolution over a map of one column.
 """
 import functools
@@ -40,7 +40,7 @@ class Windows(NamedTuple):
 
 @functools.lru_cache(4096)
 def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
-    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if it does not fit."""
+    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if a kernel is too large."""
     H, W, C = map_shape
     KH, KW = kernel_shape
     (top, bottom), (left, right) = padding
@@ -58,7 +58,7 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
 
 
 def padded(x, padding):
-    """Return the maps with zeros around each map, so that a run never crosses the edge of a map."""
+    """Return the maps with zeros around each map.  Then no run crosses the edge of a map."""
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)

@@ -3,7 +3,7 @@
 A picture is refused if it cannot be decoded without guessing. Pillow leaves these decisions to its caller:
 
     EXIF orientation   applied
-    alpha              composited on white: an alpha channel, a palette with alpha, or a transparent colour
+    alpha              composited on white, for an alpha channel, a palette with alpha or a transparent colour
     16-bit grey        divided by 257; Pillow would cut off at 255, which makes the picture white
     16-bit colour      the high byte, which differs by less than one level; refused with a transparent colour
     CMYK, YCbCr, HSV   converted by Pillow; embedded colour profiles are not applied
@@ -15,7 +15,7 @@ A picture is refused if it cannot be decoded without guessing. Pillow leaves the
     damaged            refused if the format shows it: a PNG by its checksums, a TIFF by missing strips
     too many pixels    refused before the pixels are decoded
 
-A JPEG that lacks its middle but not its end is not refused. It looks like a picture with a grey area.
+A JPEG that lacks its middle but not its end is not refused. Such a JPEG looks like a picture with a grey area.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-# Pillow reads more formats. One of them is PostScript, which Pillow lets Ghostscript execute.
+# Pillow reads more formats. For example, Pillow would let Ghostscript execute a PostScript file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 64_000_000
 
@@ -61,7 +61,7 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
 
     Raises:
         PictureError: the file is empty, truncated, damaged, too large, or not a picture.
-        OSError: the file cannot be opened. The error is FileNotFoundError if the file does not exist.
+        OSError: the file cannot be opened. If the file does not exist, the error is FileNotFoundError.
 
     >>> file = io.BytesIO()
     >>> Image.new("LA", (4, 2), (0, 0)).save(file, "PNG")
@@ -88,7 +88,7 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
 
 
 def begins_as_picture(data: bytes) -> bool:
-    r"""Return True if a file seems to be a picture, perhaps a damaged picture, and False if it seems to be a text.
+    r"""Return True if `data` seems to be a picture, even a damaged picture, and False if `data` seems to be a text.
 
     >>> begins_as_picture(b"\x89PNG\r\n\x1a\n"), begins_as_picture(b"BMW.jpg\nP6.png\n")
     (True, False)
@@ -101,7 +101,7 @@ def begins_as_picture(data: bytes) -> bool:
 def to_rgb(picture: Image.Image) -> Image.Image:
     """Convert a Pillow picture of any mode by the rules at the top of this file.  mode (W, H) -> RGB (W, H)
 
-    Mode I has 32-bit integers. It is read only from PNG and PGM files, where the integers have 16 bits. Raises
+    Mode I has 32-bit integers. Mode I is read only from PNG and PGM files, where the integers have 16 bits. Raises
     PictureError if the rules refuse the picture.
 
     >>> to_rgb(Image.fromarray(np.array([[0, 257, 65535]], np.uint16))).getpixel((1, 0))
@@ -126,7 +126,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
         rgb = _lab_to_rgb(picture)
     else:
         rgb = picture.convert("RGB")
-    # The info is emptied, so that nobody applies the EXIF orientation a second time.
+    # The metadata is deleted, so that nobody applies the EXIF orientation a second time.
     rgb.info = {}
     return rgb
 
@@ -155,7 +155,7 @@ def _read(source, name, max_pixels):
 def _identify(file):
     """Open the picture at the beginning of a file, without decoding its pixels.
 
-    Unlike Image.open, `_identify` ignores the limit of pixels that Pillow has for the whole process.
+    Unlike Image.open, `_identify` ignores the limit of pixels that Pillow sets for the whole process.
     """
     head, why = file.read(16), ""
     # In a new process, `preinit` loads the five most common formats in 10 ms, and `init` loads all formats in 80 ms.
@@ -164,7 +164,7 @@ def _identify(file):
         for name in filter(Image.OPEN.get, FORMATS):
             factory, accept = Image.OPEN[name]
             accepted = accept is None or accept(head)
-            # If `accepted` is a string, it says why this build of Pillow cannot read the format.
+            # If `accepted` is a string, the string says why this build of Pillow cannot read the format.
             if not accepted or isinstance(accepted, str):
                 why = accepted or why
                 continue
@@ -184,7 +184,7 @@ def _check_size(picture, max_pixels):
         sizes["tiles of "] = picture.tag_v2.get(322, 0), picture.tag_v2.get(323, 0)
     for what, (width, height) in sizes.items():
         if width * height > max_pixels:
-            raise PictureError(f"has {what}{height} x {width} pixels, more than max_pixels, {max_pixels:,}")
+            raise PictureError(f"has {what}{height} x {width} pixels, expected at most {max_pixels:,} (max_pixels)")
 
 
 def _check_sums(file):
@@ -207,7 +207,7 @@ def _decoded(picture):
 
     If Pillow decodes pixels wrongly, the pixels are corrected, or the picture is refused.
     """
-    # `tiles` says which decoder fills which box, with which arguments. Pillow empties this list in `load`.
+    # `tiles` lists, for each box of the picture, the decoder and its arguments. Pillow empties this list in `load`.
     tiles: list[Any] = list(getattr(picture, "tile", ()))
     picture.load()
     if not tiles:
@@ -255,7 +255,7 @@ def _with_transparency_of_eight_bits(picture, rawmode):
 
 
 def _check_palette(picture):
-    """Refuse a picture with a colour index beyond its palette.  Pillow would show this colour as black."""
+    """Refuse a picture with a colour index beyond its palette.  Pillow would show pixels with this index as black."""
     palette = picture.palette
     colours = len(palette.palette) // len(palette.mode) if palette else 0
     largest = picture.getextrema()[1] if picture.mode == "P" else picture.getextrema()[0][1]
@@ -264,7 +264,7 @@ def _check_palette(picture):
 
 
 def _orientation(picture):
-    """The EXIF orientation, 1 to 8.  If EXIF cannot be read, the orientation is 1, as in a browser."""
+    """The EXIF orientation, 1 to 8.  If the EXIF data cannot be read, the orientation is 1, as in a browser."""
     try:
         return picture.getexif().get(0x0112, 1)
     except Exception:
@@ -275,7 +275,7 @@ def _eight_bits(picture):
     """Scale 16-bit grey to 8 bits and round.  I;16 (W, H) -> L (W, H)"""
     values = np.asarray(picture)
     # A TIFF with 12 bits also has mode I;16, with white at 4095 (TIFF 6.0, tag 258).
-    # White is 0 if tag 262 is 0.
+    # If tag 262 of a TIFF is 0, white is the number 0.
     tags = picture.tag_v2 if picture.format == "TIFF" else {}
     white = 2 ** tags.get(258, (16,))[0] - 1
     nearest = (np.arange(white + 1) * 255 + white // 2) // white
@@ -303,7 +303,7 @@ def _lab_to_rgb(picture):
 
 
 def _what_is(file):
-    """Say what a file that is not a picture seems to be, for a message."""
+    """Describe a file that is not a picture, for an error message."""
     file.seek(0)
     head = file.read(512)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
@@ -312,6 +312,6 @@ def _what_is(file):
     if text.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not a picture; run `git lfs pull` to get the picture"
     if text.startswith((b"<!doctype html", b"<html")):
-        return "is an HTML page, not a picture; perhaps a download failed"
+        return "is an HTML page, not a picture; the download of the picture may have failed"
     found = repr(head[:24].decode("ascii", "backslashreplace"))
     return f"begins with {found}, which is none of {', '.join(FORMATS)}, or its header is cut off"

@@ -9,8 +9,8 @@ def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resize like `tf.image.resize`: half-pixel centres, no antialiasing, no rounding.  (H, W, C) -> (h, w, C) float32
 
     The operations run in float32 and in TensorFlow's order (`resize_bilinear_op.cc`). The first interpolation is along
-    the rows, and the second is between the rows. TensorFlow uses two neighbours per axis, even if a picture shrinks a
-    lot. Pillow averages all cells that a new pixel covers.
+    the rows, and the second interpolation is between the rows. TensorFlow uses two neighbours per axis, even if a
+    picture becomes much smaller. Pillow averages all cells that a new pixel covers.
 
     >>> tf_bilinear(np.array([[0, 100]], np.uint8)[:, :, None], 1, 4).ravel().tolist()
     [0.0, 25.0, 75.0, 100.0]
@@ -27,7 +27,7 @@ def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def neighbours(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the two neighbours of each of m new cells among n cells, and the distance from the first neighbour.
+    """For each of m new cells, return its two neighbours among n cells, and its distance from the first neighbour.
 
     -> int (m,), int (m,), float32 (m,)
     """
