@@ -71,7 +71,7 @@ def _in_order(path: FilePath, document: Any) -> list:
 def _checked(path: FilePath, labels: list, unit: str, first: int) -> list[str]:
     """Return the labels.  Raises FormatError if a label is not a name.
 
-    In messages, `unit` is the word before the number of a label, and `first` is the number of the first label.
+    In messages, `unit` is the word before the number of a label. `first` is the number of the first label.
     """
     if not labels:
         raise refusal(path, "holds no labels", expected="one label per line, or a JSON list or object")

@@ -23,7 +23,7 @@ from ..ops import floats_of
 from ..text import table
 from . import computer
 
-# These variables set the number of threads of NumPy's BLAS library, which the reference engine uses.
+# These environment variables set the number of threads of NumPy's BLAS library, which the reference engine uses.
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 

@@ -56,8 +56,8 @@ def quota(groups="/sys/fs/cgroup") -> float | None:
 def peak_memory() -> int | None:
     """The largest number of bytes that this process has had in memory, or None if this number is unknown.
 
-    On Linux this number is VmHWM, which starts at zero with the program. getrusage would include the memory of the
-    parent process.
+    On Linux the result is VmHWM, which starts at zero with the program. The result of getrusage would include the
+    memory of the parent process.
     """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()

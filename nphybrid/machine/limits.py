@@ -2,7 +2,8 @@
 
 The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile with all data in
 L1 is measured too. A matrix product would reach the speed of the register tile if memory access took no time. The
-instruction set `plain` has no vector instructions of its own, so its limit is the speed of its register tile.
+instruction set `plain` has no vector instructions of its own. So the limit of `plain` is the speed of its register
+tile.
 """
 import time
 

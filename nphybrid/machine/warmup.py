@@ -1,8 +1,8 @@
 """Compile all kernels before a model is first used, and delete the kernels of other versions.
 
-Two tiny networks call every operation. Tiny networks are enough, because the compiled code of a kernel depends on the
-types of the arguments, not on the sizes of the arguments. Several processes may compile kernels at the same time,
-because Numba writes each file under a temporary name and then renames the file.
+Two tiny networks call every operation. Tiny networks are enough, because the machine code of a kernel does not depend
+on the sizes of its arguments. The machine code depends only on the types of the arguments. Several processes may
+compile kernels at the same time. Numba writes each file under a temporary name and then renames the file.
 """
 import contextlib
 import json

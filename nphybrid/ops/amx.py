@@ -6,10 +6,10 @@ numbers, which are called the parts of x:
 
     x = x0 + x1 + x2            x0 = bfloat16(x)      x1 = bfloat16(x - x0)      x2 = bfloat16(x - x0 - x1)
 
-Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is the sum of nine products xi wj of
-their parts. Only the six products xi wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller
-than 2**-24 times x w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K =
-768, divided by the standard deviation of the sum:
+Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is the sum of nine products xi * wj of
+their parts. Only the six products xi * wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller
+than 2**-24 times x * w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K =
+768. The error is divided by the standard deviation of the sum:
 
     parts   products ij            error
     3       00 01 10 11 02 20      1.2e-7     dtype float32
@@ -17,8 +17,8 @@ than 2**-24 times x w. With fewer parts, fewer products are computed. The table 
     1       00                     2.3e-3     dtype bfloat16
             none                   3.6e-7     float32 without AMX (register tile, NumPy)
 
-One step multiplies 32 rows of a by 32 columns of b, over 32 values of k. A step repeats this multiplication for each
-product ij. A step uses the eight tiles of the unit:
+One step multiplies 32 rows of a by 32 columns of b, over 32 values of k. In each step, all products ij are computed one
+after another. A step uses the eight tiles of the unit:
 
                             tile 6                tile 7
                        b  k, k+1 of 16 columns   the next 16
@@ -27,21 +27,21 @@ product ij. A step uses the eight tiles of the unit:
     tile 5      16 more  |  tile 2: sums       |  tile 3: sums |
                          +---------------------+---------------+
 
-A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k + 1 of 16 columns, one column after
-another. AMX adds in float32 and reads denormals as 0.
+A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k + 1 of 16 columns, column by column. AMX
+adds in float32 and reads denormals as 0.
 
 `reference.linear`, applied to the sums of the parts, defines the results (tests/ops/test_amx.py). The loops around the
 tiles are the loops of matmul.py, with one difference. The rows of x are split into parts first, and the parts stay in
 L1 while the panels are read.
 
-Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if x, w and x w are above 2**-102.
+Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if x, w and x * w are above 2**-102.
 Below 2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A weight below
 2**-110 cannot be restored from its parts, so the whole kernel is stored beside the parts.
 
 Very large numbers: A float32 above 3.396e38 has no nearest finite bfloat16. The first part of a float32 above 3.396e38
-is the largest finite bfloat16, and the sum of the three parts is still exact. A product xi wj of parts may be infinite
-although x w is still finite. An infinite or NaN element of x makes its row of the result NaN. In products with one
-part, an infinite element of x may also make its row of the result infinite.
+is the largest finite bfloat16. The sum of the three parts is still exact. A product xi * wj of parts may be infinite
+although x * w is still finite. An infinite or NaN element of x makes a whole row of the result NaN. If only one part is
+used, an infinite element of x may also make the row infinite.
 
 No processor with AMX was available. tests/ops/test_amx.py runs this machine code with emulated AMX instructions. So the
 results are tested, but the speed is unknown.
@@ -73,7 +73,8 @@ PRODUCTS = {
     3: ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)),
 }
 
-# CONFIG is the argument of the instruction LDTILECFG (Intel's manual, volume 2): eight tiles of 16 rows of 64 bytes.
+# CONFIG is the argument of the instruction LDTILECFG (Intel's manual, volume 2).
+# CONFIG describes eight tiles of 16 rows of 64 bytes.
 # Byte 0 is the palette. Bytes 16 to 31 are the bytes per row of each tile, as 16-bit numbers.
 # Bytes 48 to 55 are the number of rows of each tile.
 CONFIG = np.zeros(64, np.uint8)
@@ -121,7 +122,7 @@ def widened(halves):
 
 
 def held(parts):
-    """The number of stored parts of a weight.  A float32 weight has three parts, so that it can be restored."""
+    """The number of stored parts of a weight.  A float32 weight has three parts, so that the weight can be restored."""
     return 1 if parts == 1 else 3
 
 
@@ -185,9 +186,10 @@ class _Tiles(Emit):
 
 
 def emit_block(build, a, b, c, steps, products, held):
-    """c (32, 32) = the sum of (part i of a) @ (part j of b), over all steps and all products (i, j).
+    """c (32, 32) = the sum of (part i of a) @ (part j of b) over all steps and products.
 
-    `a` and `b` are uint16. A step of `a` has only the parts that the products use. A step of `b` has `held` parts.
+    The argument `products` lists the pairs (i, j). `a` and `b` are uint16. A step of `a` has only the parts that the
+    products use. A step of `b` has `held` parts.
     """
     tiles = _Tiles(build, 1)
     a_parts = 1 + max(i for i, _ in products)

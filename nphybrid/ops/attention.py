@@ -5,7 +5,7 @@ For MR queries of one head at a time, two products are computed. MR is the numbe
     scores (MR, T) = queries (MR, K) @ keys' (K, T)        then the softmax of each row, in L1
     mixed (MR, K) = scores (MR, T) @ values (T, K)         then each row is divided by its sum
 
-The division by the sums comes last, because a row of `mixed` has K numbers and a row of `scores` has T numbers. Both
+A row of `scores` has T numbers, but a row of `mixed` has only K numbers. So the division by the sums comes last. Both
 products use the register tile, which reads the queries in place. Each task packs the transposed keys and the values of
 its head into panels. `attention_with_weights` of reference.py is the plain definition.
 """
@@ -72,8 +72,8 @@ def _parts(heads, tiles, n):
 def _attend_into(context, weights, query, key, value, heads, parts, task):
     """Compute the context of one task: a part of the queries of one head of one image.
 
-    If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided into `parts`
-    parts. The number of a task is (image * heads + head) * parts + part.
+    If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided among
+    `parts` tasks. The number of a task is (image * heads + head) * parts + part.
     """
     B, T, D = query.shape
     K = D // heads

@@ -31,14 +31,16 @@ MAGIC = f32(12582912)
 LOG2E = f32(1.4426950408889634)
 # LN2_HIGH has only 16 significant bits, so n * LN2_HIGH is exact.
 LN2_HIGH, LN2_LOW = f32(0.693145751953125), f32(1.4286068203094172e-06)
-EXP_MIN, EXP_MAX = f32(-104), f32(89)                                       # outside of this range exp is 0 or infinity
+# exp(x) is 0 for x < EXP_MIN and infinite for x > EXP_MAX.
+EXP_MIN, EXP_MAX = f32(-104), f32(89)
 # E is the polynomial for (exp(r) - 1 - r) / r**2 with |r| <= 0.35. The error of exp(r) is at most 3.3e-9.
 E0, E1, E2, E3, E4 = (f32(c) for c in (
     0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.00836941134184599, 0.001381315873004496))
 
 # (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6, with an error of at most 2.1e-8.
 # The product of x and the constant 5/32 is almost exact.
-# Without the constant 5/32, the rounding errors of P / Q would count in full: 4.2 ULP at x = -1.
+# Without the constant 5/32, the rounding errors of P / Q would count in full.
+# The error at x = -1 would then be 4.2 ULP.
 PHI_MAX, PHI_SLOPE = f32(5.6), f32(0.15625)
 P0, P1, P2, P3, P4, P5 = (f32(c) for c in (
     0.24269227190984105, -0.005401570629927514, 0.00019649531813763568, -0.00012567957444284782,

@@ -1,4 +1,4 @@
-"""Apply bias, activation and residual to a block of sums in the cache, before the block is written to the result.
+"""Apply bias, activation and residual to a block of sums, while the block is in the cache.
 
 `matmul` uses this module if a tile crosses the edge of the result, or if an activation follows. `amx` uses this module
 for every block. For whole arrays, result = activation(sums + bias) + residual. The sums over K are computed in several

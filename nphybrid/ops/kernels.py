@@ -61,7 +61,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
     # A line of x is the channels of one or more neighbouring cells. A chunk is the lines of one task.
-    # The order of the sums depends on the size of a chunk, so this size depends only on the shape of x.
+    # The order of the sums depends on the size of a chunk. So the size depends only on the shape of x.
     width = C * max(1, LONG // C)
     chunk = width * _rows_per_task(ceil_div(size, width), width)
     chunks = ceil_div(size, chunk)
@@ -87,7 +87,10 @@ def _rows_per_task(rows, width):
 
 @jit
 def _sum_chunk_into(sums, x, chunk, b, i):
-    """sums[b, i] = the sums of x and of x^2 over the lines of chunk i of image b, for each position in a line."""
+    """Sum x and x^2 over all lines of a chunk, for each position in a line.
+
+    sums[b, i] = the sums of chunk i of image b.
+    """
     wide()
     width = sums.shape[3]
     both = aligned(4 * width).view(np.float64)
@@ -107,10 +110,11 @@ def _sum_chunk_into(sums, x, chunk, b, i):
 
 @jit
 def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
-    """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for each position in a line.
+    """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for image b.
 
-    `n` is the number of elements in a group. The centre is the mean rounded to float32, so that x - centre is exact
-    near the mean. The offset contains the rounding error of the centre.
+    Each position in a line has its own centre, slope and offset. `n` is the number of elements in a group. The centre
+    is the mean rounded to float32, so that x - centre is exact near the mean. The offset contains the rounding error of
+    the centre.
     """
     chunks, _, width = sums.shape[1:]
     C = scale.size

@@ -15,8 +15,9 @@ Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes
 BLIS packs both factors. Here only the weights are packed, when a model is loaded (packed.py). x and the result are used
 in place.
 
-Each element of the result is a sum over K, and the order of this sum depends on K alone. So the bits of an element do
-not depend on the number of rows, the position of its row, the number of threads or the size of L2.
+Each element of the result is a sum over K, and the order of the sum depends on K alone. So the bits of an element do
+not depend on the number of rows or on the position of a row. The number of threads and the size of L2 do not change the
+bits.
 
 The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. The speeds without a number of threads
 were measured with one thread. examples/time_kernels.py times the versions that were kept. The code no longer contains
@@ -85,7 +86,7 @@ def _linear(x, p, residual, activation):
 def conv2d(x, kernel, stride, dilation, padding):
     """Compute a convolution without copies of the windows.
 
-    Maps with few channels are padded first, so that a run is KW * C neighbours in memory.
+    Maps with few channels are padded first, so that each run of a window is KW * C neighbours.
     """
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))

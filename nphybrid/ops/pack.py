@@ -1,4 +1,4 @@
-"""Pack NR rows of x into a panel of NR columns for the register tile.  Attention packs its keys in this way.
+"""Pack NR rows of x into a panel of NR columns for the register tile.  Attention packs its keys with `pack`.
 
             x, row by row                       panel, k by k
             k  0   1   2   3                        row 0   1   2   ...  NR-1

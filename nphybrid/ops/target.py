@@ -6,15 +6,16 @@ from pathlib import Path
 
 from numba import config
 
-# TILES gives (MR, NV, LANES) for each instruction set: a register tile has MR rows of NV vectors of LANES float32.
-# A register tile needs MR * NV registers for sums, NV registers for vectors of b, and one for an element of x.
+# TILES gives (MR, NV, LANES) for each instruction set.
+# A register tile has MR rows of NV vectors of LANES float32 numbers.
+# The registers of a tile hold MR * NV sums, NV vectors of b, and one element of x.
 # A CPU has 32 vector registers, but only 16 with AVX2.
 # With AMX, layers use the tiles of amx.py, and attention uses the register tile of AVX-512.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
 # `nphybrid doctor` prints this rule, which `available` and `_choose` follow.
-RULE = ("the first of avx512, avx2, neon and plain that Numba can compile for; NPHYBRID_ISA can name a different "
-        "instruction set, or amx, which was tested only in emulation")
+RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
+        "different instruction set, for example amx. The kernels for amx were tested only in emulation.")
 
 
 def _target():
@@ -72,7 +73,7 @@ def _choose(wanted, target):
 
 
 def _level2():
-    """The size of a core's L2 cache in bytes, as Linux reports it, or 512 KB if the size is unknown.
+    """Return the size of a core's L2 cache in bytes.  If Linux does not report a size, the result is 512 KB.
 
     The size of L2 changes the speed of the kernels, but not the bits of the results.
     """

@@ -166,7 +166,7 @@ def _work(jobs):
 def _fresh():
     """Start with no workers.
 
-    A forked child process calls `_fresh`, because it inherits the list of threads but not the threads.
+    A forked process calls `_fresh`, because a fork inherits the list of threads but not the threads.
     """
     global _idle, _workers, _lock
     _idle = queue.SimpleQueue()

@@ -10,9 +10,9 @@
       row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of the 32 of AVX-512
                    +-----------+-----------+-----------+-----------+   AVX2: 6 x 2 x 8, 15 of 16. NEON: 5 x 4 x 4, 25
 
-For each k, NV vectors of the panel are loaded. Element k of each row is multiplied with all NV vectors: sum i,j += row
-i [k] * b[k, vector j]. `_plain_tile` is the plain definition. The vector version is written in LLVM's intermediate
-representation, because the loops of Numba do not keep 24 sums in registers.
+For each k, the NV vectors in row k of the panel are loaded. Element k of each row of x is multiplied with all NV
+vectors. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is the plain definition. The vector
+version is written in LLVM's intermediate representation. The loops of Numba would not keep 24 sums in registers.
 
 The rows are read in place. `Rows.starts` gives the index in x where each row begins. So x need not be packed. A
 convolution differs from a linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The
@@ -65,7 +65,7 @@ class Panel(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The place of MR x NR results.  Row i begins at values[at + i * stride]."""
+    """The place where MR x NR results are stored.  Row i begins at values[at + i * stride]."""
     values: np.ndarray
     at: int
     stride: int
