@@ -1,13 +1,13 @@
 """Attention that does not store the scores (A, T, T) of all A heads and T tokens.
 
-For MR queries of one head at a time, two products are computed. MR is the number of rows of the register tile:
+Two products are computed for MR queries of one head at a time. MR is the number of rows of the register tile:
 
     scores (MR, T) = queries (MR, K) @ keys' (K, T)        then the softmax of each row, in L1
     mixed (MR, K) = scores (MR, T) @ values (T, K)         then each row is divided by its sum
 
-A row of `scores` has T numbers, but a row of `mixed` has only K numbers. So the division by the sums comes last. Both
-products use the register tile, which reads the queries in place. Each task packs the transposed keys and the values of
-its head into panels. `attention_with_weights` of reference.py is the plain definition.
+A row of `scores` has T numbers, but a row of `mixed` has only K numbers. So the division by the sums comes last. The
+two products use the register tile, which reads the queries in place. Each task packs the transposed keys and the values
+of its head into panels. `attention_with_weights` of reference.py is the plain definition.
 """
 import math
 
@@ -29,7 +29,7 @@ NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
 
 def attention(query, key, value, heads):
-    """Compute the context.  The attention weights of only MR queries at a time are in memory."""
+    """Compute the context.  At any time, memory holds attention weights of only MR queries."""
     return _attention(query, key, value, heads, False)[0]
 
 

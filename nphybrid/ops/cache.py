@@ -14,7 +14,7 @@ from numba import config
 from .. import __version__
 from .target import ISA, TARGET, TILES
 
-# These settings of Numba change the machine code, but Numba's own cache key does not contain them.
+# The settings of Numba that change the machine code, but are missing in Numba's own cache key.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 

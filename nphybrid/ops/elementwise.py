@@ -1,11 +1,11 @@
 """The exponential function and the activations in float32.
 
 The functions have no branches, so that LLVM can vectorize loops that call them. reference.py has the plain definition
-of each activation, under its name. The coefficients are minimax fits in float64, rounded to float32. A fit minimizes
-weighted least squares, with Lawson's weights on Chebyshev nodes. The fit of a rational function is linearized about the
-last denominator. The table lists the largest errors in ULP, against float64, over 440,000 points of [-12, 12]. For exp
-the points cover its whole range. The first error of a pair is measured with fused multiply-adds, and the second
-without:
+of each activation, under its name. The coefficients are minimax fits in float64, rounded to float32. Each fit is a
+weighted least-squares fit, with Lawson's weights on Chebyshev nodes. The fit of a rational function is linearized about
+the last denominator. The table lists the largest errors in ULP, against float64, over 440,000 points of [-12, 12]. For
+exp the points cover the whole range of exp. The first error of a pair is measured with fused multiply-adds, and the
+second without:
 
     for x > -1        gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
     for all x         exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3

@@ -1,6 +1,6 @@
 """Vector instructions in LLVM's intermediate representation, for loops that Numba does not vectorize.
 
-The register tile, the reductions and the transposes use these instructions. The register tile, each reduction and each
+The register tile, the reductions and the transposes use vector instructions. The register tile, each reduction and each
 transpose also have a plain definition in ordinary loops. The plain definitions run if the instruction set is `plain` or
 if NUMBA_DISABLE_JIT=1 is set.
 """

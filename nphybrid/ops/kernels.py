@@ -1,4 +1,4 @@
-"""The operations of `reference`, computed fast.
+"""Fast versions of the operations of `reference`.
 
 This file defines norms, poolings and activations, and imports the other operations. Each operation has a Python wrapper
 and a jitted loop. The wrapper checks the arguments, allocates the result and divides the work into tasks. The loop
@@ -30,7 +30,7 @@ LONG = 256                                # minimum length of an inner loop, whi
 
 
 def group_norm(x, norm, groups, eps):
-    """Compute group norm.  One pass over x sums x and x^2 in float64.
+    """Compute group norm.  In one pass over x, x and x^2 are added up in float64.
 
     A mean of 1e4 with a standard deviation of 1 costs 8 of the 16 digits of float64. The 8 digits that remain are
     enough for a float32 result.
@@ -87,7 +87,7 @@ def _rows_per_task(rows, width):
 
 @jit
 def _sum_chunk_into(sums, x, chunk, b, i):
-    """Sum x and x^2 over all lines of a chunk, for each position in a line.
+    """Add up x and x^2 over all lines of a chunk, for each position in a line.
 
     sums[b, i] = the sums of chunk i of image b.
     """
@@ -165,7 +165,7 @@ def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
 
 
 def layer_norm(x, norm, eps):
-    """Compute layer norm.  One pass over x sums x and x^2 in float64, as in `group_norm`."""
+    """Compute layer norm.  As in `group_norm`, x and x^2 are added up in float64, in one pass over x."""
     x = floats(x)
     D = x.shape[-1]
     scale = floats(norm.scale, "scale", (D,))
@@ -212,7 +212,10 @@ def max_pool(x, padding, fill):
 
 @jit
 def _max_pool_into(y, x, top, left, fill, first_row, rows):
-    """Compute some rows of the output, numbered through all images.  NaN is the largest value, as in np.maximum."""
+    """Compute some rows of the output.  The rows of all images are numbered in one sequence.
+
+    NaN is the largest value, as in np.maximum.
+    """
     B, H, W, C = x.shape
     for row in range(first_row, min(first_row + rows, B * y.shape[1])):
         b, i = divmod(row, y.shape[1])

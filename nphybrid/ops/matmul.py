@@ -1,9 +1,9 @@
 """Linear layers and convolutions: the loops around the register tile.
 
 A linear layer is a 1x1 convolution. A convolution is a matrix product, in which the rows of the left factor are read in
-place (windows.py). Both layers compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual. `linear`
-and `conv2d` of reference.py are the plain definitions. The loops and their numbers are those of BLIS (Van Zee & van de
-Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
+place (windows.py). Linear layers and convolutions compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) +
+residual. reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers are those of BLIS
+(Van Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
 
     task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
     loop 5   groups of panels that share L2
@@ -155,9 +155,9 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 def _split(tiles, panels, tile_work, x_size, weights_size, n):
     """Return (down, across), the number of parts of the tile rows and the number of parts of the panels, for n threads.
 
-    The cost of a division has three terms. First, the slowest thread has the most tasks. Second, at the end the other
-    threads may wait for half a task. Third, each part of the rows reads all weights, and each part of the columns reads
-    all of x.
+    The cost of a division counts work, waiting and reading. The work is that of the slowest thread, which has the most
+    tasks. At the end, other threads may wait for half a task. Each part of the rows reads all weights, and each part of
+    the columns reads all of x.
     """
     def cost(split):
         down, across = split
@@ -197,7 +197,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
         k = 0
         # Loop 4 goes over K. A pass takes at most KC elements: several whole runs, or a part of one run.
-        # The rows of the panels that a pass reads stay in L2.
+        # A pass reads some rows of each panel, and these rows stay in L2.
         while k < K:
             first_tap, channel = divmod(k, windows.run)
             run = min(windows.run - channel, KC)

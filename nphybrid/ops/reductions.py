@@ -6,9 +6,9 @@ The order of a reduction depends on the length of the vector alone. `_plain_tota
     x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
     chain         0          1          2          3          0
 
-Chain c combines the vectors c, c + 4, c + 8 and so on. Then the chains are combined into one vector. Then the two
-halves of this vector are combined, again and again, until one number is left. The elements after the last whole vector
-are combined one by one.
+Chain c combines the vectors c, c + 4, c + 8 and so on. Then the chains are combined into one vector. The halves of the
+vector are combined again and again, until one number is left. The elements after the last whole vector are combined one
+by one.
 """
 
 import numpy as np

@@ -61,7 +61,7 @@ def _available(target):
 
 
 def _choose(wanted, target):
-    """Return the wanted instruction set, or the first available one if `wanted` is empty.
+    """Return the wanted instruction set, or the first available instruction set if `wanted` is empty.
 
     Raises ValueError if this machine lacks the wanted instruction set. Without this error, an instruction that the CPU
     lacks would end the process.

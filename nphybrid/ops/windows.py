@@ -58,7 +58,7 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
 
 
 def padded(x, padding):
-    """Return the maps with zeros around each map.  Then no run crosses the edge of a map."""
+    """Return the maps with zeros around each map.  With the zeros, no run crosses the edge of a map."""
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)
