@@ -62,9 +62,9 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
 def measure_in_process(combination: Combination) -> dict:
     """Measure one combination in a new process.  -> dict
 
-    The dict has the fields of the combination and the items that `measure` returns. If the process was killed, the dict
-    has the item "error" (str) instead. A process is killed, for example, if memory runs out. Raises ValueError if the
-    model or the combination is not valid.
+    The dict has the fields of the combination and the items that `measure` returns. If the process was killed, the only
+    result is "error" (str). A process is killed, for example, if memory runs out. Raises ValueError if the model or the
+    combination is not valid.
     """
     command = [sys.executable, "-m", "nphybrid.machine.bench", json.dumps(combination._asdict()), repr(time.time())]
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]

@@ -250,7 +250,7 @@ def configure(typing, config):
 
 @intrinsic
 def release(typing):
-    """Release the tiles of this thread, so that the operating system need not save them."""
+    """Release the tiles of this thread, so that the operating system does not save them."""
     def codegen(context, build, signature, arguments):
         _Tiles(build, 16).do("tilerelease")
         return context.get_dummy_value()

@@ -61,8 +61,8 @@ def _private_temporary():
 def _cache_folder(name):
     """Return the first folder that this process can write, or None.
 
-    Without a folder, every process compiles the kernels again. On a full disk an empty file can be made, but Numba
-    would fail later, inside an operation. So a test file of ROOM bytes is written.
+    Without a folder, every process compiles the kernels again. A full disk accepts an empty file, but no kernel.
+    Without a test, Numba would fail later, inside an operation. So `_cache_folder` writes a test file of ROOM bytes.
     """
     chosen = config.CACHE_DIR
     for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):

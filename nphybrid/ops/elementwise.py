@@ -189,7 +189,7 @@ def code_of(activation):
 def activate_in(x, code):
     """x = activation(x) in place, for a flat array x.
 
-    With a single array, LLVM need not check whether two arrays overlap.
+    With a single array, LLVM does not have to check whether two arrays overlap.
     """
     wide()
     if code == GELU:

@@ -120,7 +120,7 @@ fma = _fma_plain if ISA == "plain" else _fma_fused
 @intrinsic
 def _wide(typing):
     def codegen(context, build, sig, args):
-        # llvmlite does not know this attribute and would refuse it in `attributes.add`.
+        # llvmlite does not know the attribute "prefer-vector-width", and `attributes.add` would refuse it.
         # set.add skips the check of llvmlite, and llvmlite prints the attribute unchanged.
         set.add(build.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()

@@ -63,8 +63,8 @@ def _available(target):
 def _choose(wanted, target):
     """Return the wanted instruction set, or the first available instruction set if `wanted` is empty.
 
-    Raises ValueError if this machine lacks the wanted instruction set. Without this error, an instruction that the CPU
-    lacks would end the process.
+    Raises ValueError if this machine lacks the wanted instruction set. An instruction that the CPU lacks would end the
+    process.
     """
     there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
     if wanted and wanted not in (found := list(there)):

@@ -14,7 +14,7 @@ For each k, the NV vectors in row k of the panel are loaded. Element k of each r
 vectors. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is the plain definition. The vector
 version is written in LLVM's intermediate representation. The loops of Numba would not keep 24 sums in registers.
 
-The rows are read in place. `Rows.starts` gives the index in x where each row begins. So x need not be packed. A
+The rows are read in place. `Rows.starts` gives the index in x where each row begins. So x is never packed. A
 convolution differs from a linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The
 panel is packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k. After the
 chain, the first addend is added, and then the second addend. All arrays are flat. `at` is the index of the first used
@@ -42,7 +42,7 @@ from .emit import I64, Emit, fields
 from .jit import jit
 from .target import ISA, LANES, MR, NR, NV
 
-UNROLL = 4                                # values of k in one pass of the inner loop
+UNROLL = 4                                # number of values of k in one pass of the inner loop
 
 
 class Rows(NamedTuple):
