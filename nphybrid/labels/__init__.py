@@ -27,8 +27,8 @@ def from_file(path: FilePath) -> list[str]:
     """Read the class names in a file, in the order of the classes.
 
     The file is UTF-8 text with one name per line, or JSON. The JSON is a list of names, or an object {"0": name, "1":
-    name, …} that has every class once. A name may occur more than once. Raises FormatError if a line or a class has no
-    valid name. The message names the line or class and the mistake. Raises OSError if the file cannot be read.
+    name, …} with one name for each class. A name may occur more than once. Raises FormatError if a line or a class has
+    no valid name. The message names the line or class and the mistake. Raises OSError if the file cannot be read.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -29,7 +29,7 @@ def _registers(typing, x, n):
     """Add factor * factor to each of MR * NV sums, n times.
 
     x begins with the vector `factor`, and the sums are stored after this vector. The sums start from different numbers.
-    From equal numbers, LLVM could compute all sums as a single sum.
+    If the numbers were equal, LLVM could compute one sum instead of all sums.
     """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)

@@ -90,7 +90,7 @@ def kept_kernels() -> Folder:
 
 
 def stale_folders() -> list[Folder]:
-    """Return the stale folders: those of other versions, sources, CPUs or instruction sets."""
+    """Return the stale folders, which belong to other versions, sources, CPUs or instruction sets."""
     if cache.CACHE is None:
         return []
     return [_measure(path) for path in sorted(cache.CACHE.parent.iterdir())

@@ -6,10 +6,10 @@ numbers, which are called the parts of x:
 
     x = x0 + x1 + x2            x0 = bfloat16(x)      x1 = bfloat16(x - x0)      x2 = bfloat16(x - x0 - x1)
 
-Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is the sum of nine products xi * wj of
-their parts. Only the six products xi * wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller
-than 2**-24 times x * w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K =
-768. The error is divided by the standard deviation of the sum:
+Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is a sum of nine products xi * wj.
+Only the six products xi * wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller than 2**-24
+times x * w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K = 768. The
+error is divided by the standard deviation of the sum:
 
     parts   products ij            error
     3       00 01 10 11 02 20      1.2e-7     dtype float32

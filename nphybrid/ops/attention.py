@@ -70,7 +70,7 @@ def _parts(heads, tiles, n):
 
 @jit
 def _attend_into(context, weights, query, key, value, heads, parts, task):
-    """Compute the context of one task: a part of the queries of one head of one image.
+    """Compute one task: the context for some queries of one head in one image.
 
     If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided among
     `parts` tasks. The number of a task is (image * heads + head) * parts + part.

@@ -84,5 +84,5 @@ CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 
 def is_cold():
-    """Return True if the cache folder holds no compiled kernel yet, so that the first operations take long."""
+    """Return True if the cache folder has no compiled kernel yet.  Then the first operations take long."""
     return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None

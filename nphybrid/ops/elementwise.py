@@ -168,7 +168,7 @@ def tanh(x):
 
 # A jitted function selects an activation by its code, because the branches must be explicit.
 # A loop over a table of kernels was tried with numba.literal_unroll, and dropped.
-# The loop over a table gave the machine code of explicit branches only in some callers.
+# In some callers, the machine code of the loop was different from the machine code of explicit branches.
 GELU, GELU_TANH, QUICK_GELU, RELU, SELU, SILU, TANH, SIGMOID = range(1, 9)
 
 # The code of each activation in reference.ACTIVATIONS. The empty name "" means no activation.

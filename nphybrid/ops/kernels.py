@@ -60,7 +60,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     added = np.zeros((0, 0), np.float32)
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
-    # A line of x is the channels of one or more neighbouring cells. A chunk is the lines of one task.
+    # A line of x contains the channels of one or more neighbouring cells. A chunk contains the lines of one task.
     # The order of the sums depends on the size of a chunk. So the size depends only on the shape of x.
     width = C * max(1, LONG // C)
     chunk = width * _rows_per_task(ceil_div(size, width), width)
@@ -143,7 +143,8 @@ def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
 def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
     """y = activation((x - centre) * slope + offset + added) for chunk i of image b.
 
-    The chunk is computed line by line. A line is the channels of one or more neighbouring cells. `added` may be empty.
+    The chunk is computed line by line. A line contains the channels of one or more neighbouring cells. `added` may be
+    empty.
     """
     wide()
     centre = lines[b, 0]

@@ -2,8 +2,8 @@
 
 A linear layer is a 1x1 convolution. A convolution is a matrix product, in which the rows of the left factor are read in
 place (windows.py). Linear layers and convolutions compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) +
-residual. reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers are those of BLIS
-(Van Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
+residual. reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van
+Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
 
     task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
     loop 5   groups of panels that share L2
@@ -57,7 +57,7 @@ NO_HALVES = np.zeros(0, np.uint16)
 
 
 def linear(x, p):
-    """Compute a linear layer.  The bits of a row of the result do not depend on the number of rows."""
+    """Compute a linear layer.  The number of rows does not change the bits of a row."""
     return _linear(x, p, NOTHING, "")
 
 
@@ -155,9 +155,9 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 def _split(tiles, panels, tile_work, x_size, weights_size, n):
     """Return (down, across), the number of parts of the tile rows and the number of parts of the panels, for n threads.
 
-    The cost of a division counts work, waiting and reading. The work is that of the slowest thread, which has the most
-    tasks. At the end, other threads may wait for half a task. Each part of the rows reads all weights, and each part of
-    the columns reads all of x.
+    The cost of a division counts work, waiting and reading. The slowest thread has the most tasks, and only its work
+    counts. At the end, other threads may wait for half a task. Each part of the rows reads all weights, and each part
+    of the columns reads all of x.
     """
     def cost(split):
         down, across = split
@@ -177,7 +177,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
     """out[block] = activation(x @ kernel + bias) + residual
 
     `out` has the shape (M, N); all other arrays are flat. A float32 kernel is in `panels`. A bfloat16 kernel is in
-    `halves`, and is converted to float32 in L2 once for all rows.
+    `halves`, and is converted to float32 in L2, one time for all rows.
     """
     wide()
     windows = block.windows

@@ -26,8 +26,8 @@ CHAINS = 4                                # number of independent chains; four, 
 def emit_reduction(build, x, n, lanes, start, parts, combine):
     """Emit code that reduces x[:n] to one value for each vector that parts(emit, vector) returns.
 
-    `n` is a multiple of `lanes`. `start` holds the first value of the reduction of each part. combine(build, a, b)
-    combines two vectors in one step of a reduction.
+    `n` is a multiple of `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build,
+    a, b) combines two vectors in one step of a reduction.
     """
     emit = Emit(build, lanes)
     count = len(start)

@@ -1,4 +1,4 @@
-"""Run serial kernels in several Python threads, and so on several cores.  The kernels release the GIL.
+"""Run serial kernels on several cores, in Python threads.  The kernels release the GIL.
 
     run(5, task) on 3 threads
 
@@ -35,8 +35,8 @@ _threads = contextvars.ContextVar("threads", default=None)
 def using(n):
     """Within the block, kernels run on at most n threads.
 
-    `n` is at least 1, or None for no limit. The limit of an enclosing block holds too. Without any limit, there is one
-    thread for each core that the process may use. Raises ValueError for n < 1.
+    `n` is at least 1, or None for no limit. The limit of an enclosing block also applies. Without any limit, there is
+    one thread for each core that the process may use. Raises ValueError for n < 1.
 
     >>> with using(2):
     ...     with using(5):

@@ -315,4 +315,4 @@ def _what_is(file):
     if text.startswith((b"<!doctype html", b"<html")):
         return "is an HTML page, not a picture; the download of the picture may have failed"
     found = repr(head[:24].decode("ascii", "backslashreplace"))
-    return f"begins with {found}, which is none of {', '.join(FORMATS)}, or its header is cut off"
+    return f"is none of {', '.join(FORMATS)}, or its header is cut off; it begins with {found}"

@@ -345,7 +345,7 @@ def no_pictures():
     yield "PDF", b"%PDF-1.7", "%PDF"
     yield "zip", b"PK\x03\x04", "PK"
     yield "pickle", b"\x80\x02}q\x00.", "JPEG, PNG"
-    yield "PAM", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\nabc", "which is none of"
+    yield "PAM", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\nabc", "is none of JPEG, PNG"
     yield "PFM", b"Pf 1 1 -1.0\n\0\0\x80\x3f", "mode F"
     for name, head in {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM", "PPM": b"P5 9",
                        "TIFF": b"II*\0\xff\xff\xff\xff", "GIF": b"GIF89a", "WEBP": b"RIFF\x04\0\0\0WEBP"}.items():
