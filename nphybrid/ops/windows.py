@@ -10,7 +10,7 @@
                  +---+---+---+---+---+                  0 1 2 | 3 4 5 | 6 7 8, of 3 C neighbours
 
 The windows are read in place, while im2col would copy each window. `starts_into` computes the index in x where each run
-begins. A linear layer is a 1x1 convolution over a map of one column.
+begins. A map with small C is padded first. A linear layer is a 1x1 convolution over a map of one column.
 """
 import functools
 from typing import NamedTuple

@@ -146,7 +146,7 @@ def _read(source, name, max_pixels):
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from None
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: more pixels than Pillow decodes ({error})") from error
+        raise PictureError(f"{name}: has more pixels than Pillow decodes ({error})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
         raise PictureError(f"{name}: truncated or damaged ({type(error).__name__}: {error})") from error
