@@ -39,9 +39,9 @@ Below 2**-102 the smaller parts are read as 0. For example, the error at x = w =
 2**-110 cannot be restored from its parts, so the whole kernel is stored beside the parts.
 
 Very large numbers: A float32 above 3.396e38 has no nearest finite bfloat16. The first part of a float32 above 3.396e38
-is the largest finite bfloat16. The sum of the three parts is still exact. A product xi * wj of parts may be infinite
-although x * w is still finite. An infinite or NaN element of x makes a whole row of the result NaN. If only one part is
-used, an infinite element of x may also make a row of the result infinite.
+is the largest finite bfloat16. The sum of the three parts of a float32 is still exact. A product xi * wj of parts may
+be infinite although x * w is still finite. An infinite or NaN element of x makes a whole row of the result NaN. If only
+one part is used, an infinite element of x may also make a row of the result infinite.
 
 No processor with AMX was available. tests/ops/test_amx.py runs this machine code with emulated AMX instructions. So the
 results are tested, but the speed is unknown.

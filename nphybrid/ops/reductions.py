@@ -20,7 +20,7 @@ from .emit import F32, F64, I32, I64, Emit, pointers
 from .jit import jit
 from .target import ISA, LANES
 
-CHAINS = 4                                # number of independent chains; four, because an addition takes four cycles
+CHAINS = 4                                # four independent chains, because an addition takes four cycles
 
 
 def emit_reduction(build, x, n, lanes, start, parts, combine):

@@ -1,4 +1,4 @@
-"""TensorFlow's bilinear resampling, which Google's JAX code uses.  All other published code uses Pillow."""
+"""TensorFlow's bilinear resampling, which Google's JAX code uses.  All other published code resamples with Pillow."""
 
 import numpy as np
 
