@@ -262,7 +262,7 @@ def release(typing):
 def panels_in(size, K, parts):
     """The number of panels that fit into `size` bytes of cache, but at least 1.
 
-    A panel is counted only with the rows that one pass over K reads.
+    One pass over K reads only some rows of a panel, and only these rows have to fit.
     """
     depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
     return max(1, size // (2 * SIDE * depth * held(parts)))
