@@ -1,4 +1,4 @@
-"""The names of classes: two lists that come with the package (README.md beside them), and lists in files of users."""
+"""Names of classes, from two lists of this package (see labels/README.md) or from the files of users."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,15 @@ from ..tensorfile.documents import parse_json
 from ..tensorfile.errors import FilePath, refusal
 
 FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
-# The longest list of this package has 0.5 MB.
+# A label file may have at most MOST_BYTES bytes. The longest list of this package has 0.5 MB.
 MOST_BYTES = 2 ** 24
 
 
 def names(count: int) -> list[str] | None:
-    """The class names of the published models with `count` classes, in order; None if no published model has `count`.
+    """Return the class names of published models with `count` classes, or None if the package has no list for `count`.
 
-    1,000 are those of ILSVRC 2012, 21,843 those of Google's ImageNet-21k. A name may occur more than once.
+    The names are in the order of the classes. The list of 1,000 names is for ILSVRC 2012. The list of 21,843 names is
+    for Google's ImageNet-21k. A name may occur more than once in a list.
 
     >>> names(1000)[281], names(21843)[0], names(10)
     ('tabby, tabby cat', 'organism, being', None)
@@ -23,11 +24,11 @@ def names(count: int) -> list[str] | None:
 
 
 def from_file(path: FilePath) -> list[str]:
-    """The names in a file, in the order of the classes.
+    """Read the class names in a file, in the order of the classes.
 
-    One name a line, or JSON: a list of names, or an object {"0": name, "1": name, …} with every class once. UTF-8.
-    A name may occur more than once. Raises FormatError that names the line (or class) and what is wrong with it;
-    OSError if the file cannot be read.
+    The file is UTF-8 text with one name per line, or JSON. The JSON is a list of names, or an object {"0": name, "1":
+    name, …} with one name for each class. A name may occur more than once. Raises FormatError if a line or a class has
+    no valid name. The message names the line or class and the mistake. Raises OSError if the file cannot be read.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -46,19 +47,19 @@ def from_file(path: FilePath) -> list[str]:
 
 
 def _lines(path: FilePath, data: bytes) -> list[str]:
-    """The lines of a text."""
+    """Split a text into its lines."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise refusal(path, f"line {line} is not valid UTF-8", data[error.start:error.end], "UTF-8 text") from None
-    # Not splitlines, which also splits at a form feed or U+2028.
+    # str.splitlines would also split at a form feed or U+2028.
     lines = text.replace("\r\n", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
 
 
 def _in_order(path: FilePath, document: Any) -> list:
-    """The values of a JSON object in the order of its keys "0", "1", …; a list unchanged."""
+    """Return the values of a JSON object in the order of the keys "0", "1", ….  A list is returned unchanged."""
     if isinstance(document, list):
         return document
     for i in range(len(document)):
@@ -68,9 +69,12 @@ def _in_order(path: FilePath, document: Any) -> list:
 
 
 def _checked(path: FilePath, labels: list, unit: str, first: int) -> list[str]:
-    """The labels, refused unless each is a name.  unit, first: how messages count them"""
+    """Return the labels.  Raises FormatError if a label is not a name.
+
+    In messages, `unit` is the word before the number of a label. `first` is the number of the first label.
+    """
     if not labels:
-        raise refusal(path, "holds no labels", expected="one a line, or a JSON list or object")
+        raise refusal(path, "holds no labels", expected="one label per line, or a JSON list or object")
     for number, label in enumerate(labels, first):
         if not isinstance(label, str) or not label.strip():
             raise refusal(path, f"{unit} {number} is not a label", label, "a name")

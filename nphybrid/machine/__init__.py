@@ -1,1 +1,1 @@
-"""What a computer has, how fast it is, and which kernels are compiled on it."""
+"""Describe this computer, measure its speed, and compile the kernels."""

@@ -1,8 +1,9 @@
-"""How fast a model is on this computer: a row per combination of dtype, threads and batch.
+"""Measure how fast a model is on this computer, with one row for each combination of dtype, threads and batch.
 
-Each combination is measured in a process of its own, so that no row depends on the memory or the caches of another.
-The process loads the model, calls it twice, and then as often as was asked; only these last calls count. Then it
-measures how fast as many threads can multiply and add in registers. A multiply-add counts as two operations.
+Each combination is measured in a process of its own. So no row depends on the memory or the caches of another row. The
+process loads the model and calls it twice. Then the process makes the requested number of calls, and only these calls
+count. At the end, the process measures how fast the requested number of threads can multiply and add in registers. A
+multiply-add counts as two operations.
 """
 import itertools
 import json
@@ -22,24 +23,28 @@ from ..ops import floats_of
 from ..text import table
 from . import computer
 
-# These variables set the number of threads of the BLAS libraries under NumPy, with which the reference engine computes.
+# These environment variables set the number of threads of NumPy's BLAS library, which the reference engine uses.
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 class Combination(NamedTuple):
-    """What one row is measured with."""
+    """The settings with which one row is measured."""
     model: str                            # a path, or the name of a preset
     engine: str = "numba"
     dtype: str = "float32"
     precision: str = "highest"
     threads: int = 1
     batch: int = 1
-    runs: int = 11                        # calls that count
+    runs: int = 11                        # number of calls that count
     profile: bool = False
 
 
 def combinations(model, engine, dtypes, precisions, threads, batches, runs, profile) -> list[Combination]:
-    """Every combination of the values.  Raises ValueError, FileNotFoundError."""
+    """Return every combination of the values.
+
+    Raises FileNotFoundError if the model does not exist. Raises ValueError if an engine, a dtype or a precision is not
+    valid.
+    """
     from ..checkpoint import default_model
     from ..config import PRESETS
     from ..ops import implementation
@@ -52,13 +57,14 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
             for choice in itertools.product(dtypes, precisions, threads, batches)]
 
 
-# ---------------------------------------------------------------- in a process of its own
+# ---------------------------------------------------------------- the measurement, in a process of its own
 
 def measure_in_process(combination: Combination) -> dict:
-    """Measure one combination in a new process.  -> the fields of the combination, and what `measure` returns
+    """Measure one combination in a new process.  -> dict
 
-    A process that was killed, for example for lack of memory, gives {…, "error": str}. Raises ValueError if the model
-    or the combination is refused.
+    The dict has the fields of the combination and the items that `measure` returns. If the process was killed, the only
+    result is "error" (str). A process is killed, for example, if memory runs out. Raises ValueError if the model or the
+    combination is not valid.
     """
     command = [sys.executable, "-m", "nphybrid.machine.bench", json.dumps(combination._asdict()), repr(time.time())]
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]
@@ -66,7 +72,7 @@ def measure_in_process(combination: Combination) -> dict:
     if combination.engine == "reference":
         environment |= dict.fromkeys(BLAS, str(combination.threads))
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode in (130, -signal.SIGINT):          # the second: interrupted before `main` ran
+    if done.returncode in (130, -signal.SIGINT):          # -SIGINT: the process was interrupted before `main` ran
         raise KeyboardInterrupt
     sys.stderr.write(done.stderr)
     try:
@@ -83,9 +89,10 @@ def _ending(code):
 
 
 def main(argument, start_time) -> int:
-    """Measure a combination, given as JSON, in this process, and print the result as JSON.  -> exit code
+    """Measure a combination in this process, and print the result as JSON.  -> exit code
 
-    start_time: `time.time()` when the parent started this process.
+    `argument` is a combination in JSON. `start_time` is the value of `time.time()` when the parent process started this
+    process.
     """
     try:
         answer = measure(Combination(**json.loads(argument)), float(start_time))
@@ -100,13 +107,16 @@ def main(argument, start_time) -> int:
 
 
 def measure(combination: Combination, start_time: float | None = None) -> dict:
-    """Measure a combination in this process.  -> dict; times in seconds
+    """Measure a combination in this process.  -> dict, with all times in seconds
 
-    start: the interpreter and its imports, since `start_time` (of time.time; None: now). load: reading the weights, or
-    drawing them, and preparing them. first: the first call. median, fastest, slowest: of the calls that count.
-    compiled: how many kernels load and first call compiled. images_per_second. gflop: of one image. gflops: GFLOP/s.
-    limit: GFLOP/s of as many threads that only multiply and add, None in float64. share: gflops / limit. peak_memory:
-    bytes, before the limit is measured. profile: see `profile_calls`.
+    `start` is the time from `start_time` until all modules are imported. `start_time` is a result of `time.time()`, or
+    None for now. `load` is the time to read or draw the weights and to prepare the weights. `first` is the time of the
+    first call. `median`, `fastest` and `slowest` are the median, the shortest and the longest time of the calls that
+    count. `compiled` is the number of kernels that were compiled while the model was loaded and in the first call.
+    `images_per_second` is the number of images in a batch divided by `median`. `gflop` is the number of operations for
+    one image, in 1e9. `gflops` is the speed of the model in GFLOP/s. `limit` is the speed in GFLOP/s of threads that
+    only multiply and add. `limit` is None in float64. `share` is gflops / limit. `peak_memory` is the peak memory in
+    bytes before the limit is measured. `profile` is the result of `profile_calls`.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -136,7 +146,7 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
 
 
 def _model_maker(combination):
-    """The function that makes the model, after everything that it needs is imported."""
+    """Import all modules that the model needs, and return the function that makes the model."""
     from ..api.load import load
     from ..api.presets import fresh
     from ..config import PRESETS
@@ -146,7 +156,10 @@ def _model_maker(combination):
 
 
 def _kernel_counter(combination):
-    """A function that counts the compiled kernels.  The reference engine has none, and imports no Numba."""
+    """Return a function that counts the compiled kernels.
+
+    The reference engine has no compiled kernels, and does not import Numba.
+    """
     if combination.engine == "reference":
         return lambda: 0
     from .warmup import kept_kernels
@@ -154,7 +167,7 @@ def _kernel_counter(combination):
 
 
 def _noise(model, batch):
-    """Noise in the shape and dtype that the model takes: (B, C, H, W)"""
+    """Return random images (B, C, H, W) in the shape and dtype that the model takes."""
     shape = batch, model.network_config.channels, *model.network_config.image
     return np.random.default_rng(0).standard_normal(shape, np.float32).astype(floats_of(model.dtype), copy=False)
 
@@ -168,16 +181,16 @@ def _seconds(model, x):
 def _limit(combination):
     from ..ops import target
     from . import limits
-    if combination.dtype == "float64" or target.ISA == "amx":     # the loop has only float32 in AVX-512
+    # The loop that measures the limit has no version for float64 and no version for AMX.
+    if combination.dtype == "float64" or target.ISA == "amx":
         return None
     return limits.speed(limits.register_loop, combination.threads)
 
 
 def profile_calls(model, x, costs, runs) -> dict:
-    """Measure the time of every state.  -> {"seconds": median of the calls, "stages": [Lap], "states": [Lap]}, Laps as
-    dicts
+    """Measure the time of every state.  -> {"seconds": median time of a call, "stages": [Lap], "states": [Lap]}
 
-    costs: the rows of `summarize`. runs: how many calls.
+    Each Lap is returned as a dict. `costs` are the rows that `summarize` returns. `runs` is the number of calls.
     """
     from ..trace import time_states
     from .profile import laps
@@ -191,9 +204,10 @@ def profile_calls(model, x, costs, runs) -> dict:
 # ---------------------------------------------------------------- the report
 
 def describe_machine() -> dict:
-    """Where the rows were measured.  limits: GFLOP/s of one core, for fma (in registers) and tile (out of L1)
+    """Describe the machine on which the rows are measured.  -> dict
 
-    The two are measured in turn, because the speed of a shared machine changes between measurements.
+    "limits" holds GFLOP/s of one core: "fma" in registers, and "tile" for the register tile with data from L1. The
+    measurements of "fma" and "tile" alternate, because the speed of a shared machine changes.
     """
     from ..ops import target
     from . import limits
@@ -206,7 +220,7 @@ def describe_machine() -> dict:
 
 
 def format_report(machine: dict, rows: list[dict], form="text") -> str:
-    """All measurements as one text.  form: "text", "json" or "markdown" """
+    """Return all measurements as one text.  form: "text", "json" or "markdown" """
     if form == "json":
         return json.dumps({"machine": machine, "rows": rows}, indent=2)
     table_of, line_break = (table, "\n") if form == "text" else (markdown, "\n\n")
@@ -218,7 +232,7 @@ def format_report(machine: dict, rows: list[dict], form="text") -> str:
 
 
 def markdown(cells, align) -> str:
-    """Rows of strings as a table in Markdown; the first row is its header.  align: "<" or ">" per column
+    """Return rows of strings as a Markdown table.  The first row is the header.  align: "<" or ">" for each column
 
     >>> print(markdown([("a", "b"), ("x", "1")], "<>"))
     | a | b |
@@ -233,15 +247,15 @@ def _header(machine, rows):
     limits = machine["limits"]
     yield f"{machine['cpu']}, {machine['isa']}, tile {machine['tile'][0]} x {machine['tile'][1]}"
     yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    yield (f"one core: {limits['fma']:.0f} GFLOP/s in registers; the tile out of L1 {limits['tile']:.0f}, "
-           f"{limits['share']:.0%} of that")
+    yield (f"one core: {limits['fma']:.0f} GFLOP/s in registers, {limits['tile']:.0f} GFLOP/s "
+           f"({limits['share']:.0%}) in the register tile with data from L1")
     good = next((row for row in rows if "error" not in row), None)
     if good:
         yield (f"{good['model']}, engine {good['engine']}: {good['parameters']:,} parameters, "
-               f"{good['gflop']:.3g} GFLOP an image; median of {good['runs']} calls")
+               f"{good['gflop']:.3g} GFLOP per image; median of {good['runs']} calls")
     for row in rows:
         if row.get("compiled"):
-            yield f"{_title(row)}: load and first call compiled {row['compiled']} kernels"
+            yield f"{_title(row)}: {row['compiled']} kernels were compiled before the first call ended"
 
 
 def _title(row):

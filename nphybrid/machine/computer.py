@@ -1,4 +1,4 @@
-"""The computer that a measurement or a diagnosis names.  Imports only the standard library."""
+"""Describe this computer, for measurements and for `nphybrid doctor`.  The file imports only standard modules."""
 import contextlib
 import os
 import platform
@@ -13,7 +13,7 @@ PACKAGES = ("NumPy", "Numba", "llvmlite", "Pillow", "h5py")
 
 
 def versions() -> dict[str, str | None]:
-    """{name: version} of nphybrid, Python and the packages; None for a package that is not installed."""
+    """Return {name: version} of nphybrid, Python and PACKAGES.  The version of a missing package is None."""
     found: dict[str, str | None] = {"nphybrid": __version__, "Python": platform.python_version()}
     for name in PACKAGES:
         try:
@@ -37,13 +37,13 @@ def cpu_name(cpuinfo="/proc/cpuinfo") -> str:
 
 
 def allowed() -> tuple[int, int]:
-    """How many cores this process may run on, and how many there are."""
+    """Return the number of cores that this process may use, and the number of all cores."""
     cores = os.cpu_count() or 1
     return (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else cores), cores
 
 
 def quota(groups="/sys/fs/cgroup") -> float | None:
-    """How many cores' time a Linux container may use (cgroups); None without a limit."""
+    """The number of cores that cgroups allow a Linux container, or None if there is no limit."""
     with contextlib.suppress(OSError, ValueError):
         limit, period = Path(groups, "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -54,9 +54,10 @@ def quota(groups="/sys/fs/cgroup") -> float | None:
 
 
 def peak_memory() -> int | None:
-    """The most bytes that this process has had in memory so far; None where the system does not count them.
+    """The largest number of bytes that this process has had in memory, or None if this number is unknown.
 
-    On Linux this is VmHWM, which starts anew with the program; getrusage would include the memory of the parent.
+    On Linux the result is VmHWM, which starts at zero with the program. The result of getrusage would include the
+    memory of the parent process.
     """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()

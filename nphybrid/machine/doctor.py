@@ -1,6 +1,7 @@
-"""What is installed on this computer, what was chosen and why, and every problem with its remedy.
+"""Report what is installed on this computer, and every problem with its remedy.
 
-The checks are independent: a check that raises an error is reported as a problem, and the others still run.
+The report also says which kernels were chosen and why. The checks are independent of each other. A check that raises an
+error is reported as a problem, and all other checks still run.
 """
 import os
 import re
@@ -9,12 +10,14 @@ import warnings
 from ..text import table
 from . import computer
 
-# The oldest packages that setup.cfg allows.
+# The oldest version of each package that setup.cfg allows.
 OLDEST = {"NumPy": "2.0", "Numba": "0.61", "Pillow": "10.3", "h5py": "3.16"}
 
 
 def examine() -> dict:
-    """The results of all checks.  -> dict that JSON can hold; "problems" is a list of {"problem": str, "remedy": str}
+    """Run all checks.  -> dict that can be written as JSON
+
+    "problems" is a list of {"problem": str, "remedy": str}.
 
     >>> sorted(examine())
     ['cache', 'cpu', 'engines', 'kernels', 'model', 'problems', 'threads', 'versions']
@@ -34,7 +37,7 @@ def _add(problems, problem, remedy):
         problems.append({"problem": problem, "remedy": remedy})
 
 
-# ---------------------------------------------------------------- checks: each adds to `problems`
+# ---------------------------------------------------------------- the checks, which add to `problems`
 
 def _versions(problems):
     """{name: version}"""
@@ -43,7 +46,8 @@ def _versions(problems):
         if found[name] is None:
             _add(problems, f"{name} is not installed", f"pip install {name.lower()}")
         elif _number(found[name]) < _number(oldest):
-            _add(problems, f"{name} {found[name]} is older than {oldest}", f"pip install -U {name.lower()}")
+            _add(problems, f"{name} {found[name]} is older than {oldest}, the oldest supported version",
+                 f"pip install -U {name.lower()}")
     return found
 
 
@@ -56,11 +60,15 @@ def _cpu(problems):
 
 
 def _kernels(problems):
-    """What kernels are compiled for, and how it was chosen.  isa and tile are None if NPHYBRID_ISA is refused."""
+    """Report the instruction set that the kernels are compiled for, and the rule that selects an instruction set.
+
+    "isa" and "tile" are None if the value of NPHYBRID_ISA is not valid.
+    """
     wanted = os.environ.get("NPHYBRID_ISA") or None
     target = _target(problems)
     if target.config.DISABLE_JIT:
-        _add(problems, "NUMBA_DISABLE_JIT is set: the kernels run as plain Python, very slowly", "unset it")
+        _add(problems, "NUMBA_DISABLE_JIT is set, so the kernels run as plain Python, which is very slow",
+             "unset NUMBA_DISABLE_JIT")
     triple, cpu, _ = target.TARGET
     refused = wanted not in (None, target.ISA)
     return {"llvm": target.llvm(), "target": triple, "compiles_for": cpu, "available": target.available(target.TARGET),
@@ -69,11 +77,14 @@ def _kernels(problems):
 
 
 def _target(problems):
-    """The module ops.target.  If it refuses the instruction set in NPHYBRID_ISA, it is imported without that."""
+    """Import and return the module ops.target.
+
+    If the import fails because of NPHYBRID_ISA, the module is imported without this variable.
+    """
     try:
         from ..ops import target
     except ValueError as error:
-        _add(problems, str(error), "unset NPHYBRID_ISA, or name one of these")
+        _add(problems, str(error), "unset NPHYBRID_ISA, or set it to an instruction set of this machine")
         wanted = os.environ.pop("NPHYBRID_ISA")
         try:
             from ..ops import target
@@ -83,14 +94,17 @@ def _target(problems):
 
 
 def _cache(problems):
-    """The folder of the kernels (None if they cannot be kept), what it holds, and the stale folders beside it."""
+    """Report the folder of the compiled kernels, its contents, and the stale folders beside it.
+
+    "folder" is None if compiled kernels cannot be kept.
+    """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         from ..ops import cache
     if cache.CACHE is None and not cache.config.DISABLE_JIT:
         reasons = [str(warning.message) for warning in caught if "cannot be kept" in str(warning.message)]
         _add(problems, reasons[0].rpartition(". NUMBA")[0] if reasons else "compiled kernels cannot be kept",
-             f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of room")
+             f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space")
     from . import warmup
     kept, stale = warmup.kept_kernels(), warmup.stale_folders()
     return {"folder": cache.CACHE and str(cache.CACHE), "warm": warmup.is_warm(), "kernels": kept.kernels,
@@ -98,24 +112,24 @@ def _cache(problems):
 
 
 def _threads(problems):
-    """How many threads a model uses, and the numbers from which that follows."""
+    """Report how many threads a model uses and how many cores there are."""
     from ..ops import threads
     number, cores = computer.allowed()
     return {"number": threads.number(), "allowed": number, "cores": cores, "quota": computer.quota()}
 
 
 def _model(problems):
-    """The path of the default model; None if it is missing."""
+    """Report the path of the default model, or None if its file is missing."""
     from ..checkpoint import default_model
     try:
         return str(default_model())
     except FileNotFoundError as error:
-        _add(problems, str(error).partition(";")[0], "reinstall nphybrid, or name a model of your own")
+        _add(problems, str(error).partition(";")[0], "reinstall nphybrid, or give the path of a different model")
         return None
 
 
 def _engines(problems):
-    """[[engine, dtype]] that a model can have."""
+    """Report all pairs [engine, dtype] that a model can have."""
     from ..ops import PAIRS
     return [list(pair) for pair in PAIRS]
 
@@ -127,7 +141,7 @@ CHECKS = {"versions": _versions, "cpu": _cpu, "kernels": _kernels, "cache": _cac
 # ---------------------------------------------------------------- as text
 
 def format_text(report: dict) -> str:
-    """The results as text: a line each, then the problems."""
+    """Return the results as text: one line for each result, then the problems."""
     lines = list(report["versions"].items()) if report["versions"] else []
     lines += [("CPU", report["cpu"])]
     for name, lines_of in (("kernels", _kernel_lines), ("cache", _cache_lines), ("threads", _thread_lines)):
@@ -149,16 +163,16 @@ def _kernel_lines(kernels):
 def _cache_lines(cache):
     if not cache["folder"]:
         return [("cache", None)]
-    state = "warm" if cache["warm"] else "not warm: `nphybrid warmup` compiles the rest"
+    state = "no kernel is missing" if cache["warm"] else "`nphybrid warmup` compiles the missing kernels"
     lines = [("cache", cache["folder"]), ("", f"{cache['kernels']} kernels, {cache['bytes'] / 1e6:.1f} MB, {state}")]
     if cache["stale"]:
         size = sum(cache["stale"].values()) / 1e6
-        lines += [("", f"folders of other versions beside it: {len(cache['stale'])}, {size:.1f} MB; "
-                       "`nphybrid warmup --prune` deletes them")]
+        lines += [("", f"folders with kernels of other versions: {len(cache['stale'])}, {size:.1f} MB; "
+                       "`nphybrid warmup --prune` deletes these folders")]
     return lines
 
 
 def _thread_lines(threads):
     quota = "no quota" if threads["quota"] is None else f"a quota of {threads['quota']:g} cores"
-    return [("threads", f"{threads['number']}, one per core that this process may use: {threads['allowed']} of "
-                        f"{threads['cores']}, {quota}")]
+    return [("threads", f"{threads['number']}, because this process may use {threads['allowed']} of "
+                        f"{threads['cores']} cores; {quota}")]

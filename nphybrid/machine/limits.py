@@ -1,7 +1,9 @@
-"""The highest speed of this machine, so that other speeds can be given as a share of it.
+"""Measure the limit, which is the highest speed of this machine.  Other speeds are given as a share of the limit.
 
-The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile, with all data
-in L1, shows what a matmul could reach if memory cost nothing. `plain` writes no vectors itself: its limit is its tile.
+The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile with all data in
+L1 is measured too. A matrix product would reach the speed of the register tile if memory access took no time. The
+instruction set `plain` has no vector instructions of its own. So the limit of `plain` is the speed of its register
+tile.
 """
 import time
 
@@ -17,16 +19,17 @@ from ..ops.memory import aligned
 from ..ops.target import ISA, LANES, MR, NR, NV
 from ..ops.tile import Panel, Rows, Target, tile
 
-SECONDS = 0.2                             # length of a measurement
+SECONDS = 0.2                             # length of one measurement in seconds
 SLICE = 0.002                             # seconds between two readings of the clock
-DEPTH = 128                               # rows of the panel: 32 KB with NR = 64, which L1 holds
+DEPTH = 128                               # rows of the panel; with NR = 64 the panel has 32 KB and fits into L1
 
 
 @intrinsic
 def _registers(typing, x, n):
-    """Adds factor * factor to MR * NV sums, n times.  x begins with the vector `factor`; the sums are stored after it.
+    """Add factor * factor to each of MR * NV sums, n times.
 
-    The sums start from different numbers. From equal ones LLVM could compute a single sum.
+    x begins with the vector `factor`, and the sums are stored after this vector. The sums start from different numbers.
+    If the numbers were equal, LLVM could compute one sum instead of all sums.
     """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)
@@ -53,7 +56,7 @@ def _tiles(x, starts, b, c, times):
 
 
 def tile_loop():
-    """(function, work): function(n) computes n tiles from L1, of `work` multiply-adds each."""
+    """Return (function, work).  function(n) computes n tiles from L1, with `work` multiply-adds in each tile."""
     x = aligned(DEPTH * MR)
     b = aligned(DEPTH * NR)
     c = aligned(MR * NR)
@@ -64,7 +67,7 @@ def tile_loop():
 
 
 def register_loop():
-    """(function, work): function(n) multiplies and adds n times in every register of the tile."""
+    """Return (function, work).  function(n) multiplies and adds n times in each register of the tile."""
     if ISA == "plain":
         return tile_loop()
     x = np.full((MR * NV + 1) * LANES, 1e-3, np.float32)
@@ -72,7 +75,7 @@ def register_loop():
 
 
 def speed(loop, n=1, seconds=SECONDS):
-    """GFLOP/s of n threads together, each with its own loop; a multiply-add counts as two operations.
+    """The GFLOP/s of n threads together.  Each thread has its own loop, and a multiply-add counts as two operations.
 
     >>> from nphybrid.machine import limits
     >>> limits.speed(limits.tile_loop, seconds=0.01) > 0
@@ -94,7 +97,7 @@ def speed(loop, n=1, seconds=SECONDS):
 
 
 def _slices(function):
-    """How many rounds fill SLICE."""
+    """The number n for which function(n) takes about SLICE seconds."""
     function(1)                           # compiles
     n = 1
     start = time.perf_counter()

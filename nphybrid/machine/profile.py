@@ -1,12 +1,13 @@
-"""Where the time of a forward pass goes: the times of its states, added up by stage."""
+"""Add up the times of the states of a forward pass, for each stage."""
 import re
 from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
-# The states that match a pattern are added to a stage. The stages of the encoder add up all of its blocks.
+# (pattern, stage): the times of all states that match the pattern are added to the time of the stage.
+# A stage of the encoder adds up the times of all encoder blocks.
 STAGES = (
-    (r"pixel_values", "input"),           # checks, and the transposition to channels last
+    (r"pixel_values", "input"),           # checks of the input, and the transposition to channels last
     (r"stem(\..+)?", "stem"),
     (r"(stages\.\d+)\..+", r"\1"),
     (r"tokens(\..+)?", "tokens"),
@@ -16,20 +17,20 @@ STAGES = (
     (r"blocks\.\d+\.(out|fc1)", r"\1"),
     (r"blocks\.\d+", "fc2"),
     (r"features_norm|pooler|logits", "head"),
-    (r"output", "output"),                # checks
+    (r"output", "output"),                # checks of the output
 )
 
 
 class Lap(NamedTuple):
     """The time of one stage or state."""
     name: str
-    seconds: float                        # median over the calls
-    share: float                          # of the seconds of all rows
-    gflops: float | None                  # GFLOP/s; None without a matrix product
+    seconds: float                        # median time of all calls
+    share: float                          # share of the seconds of all rows
+    gflops: float | None                  # GFLOP/s, or None if there is no matrix product
 
 
 def stage(state: str) -> str:
-    """The stage of a state; a state that matches no pattern is its own stage."""
+    """The stage of a state.  A state that matches no pattern is a stage of its own."""
     for pattern, name in STAGES:
         if found := re.fullmatch(pattern, state):
             return found.expand(name)
@@ -37,10 +38,11 @@ def stage(state: str) -> str:
 
 
 def laps(calls: list[dict], multiply_adds: dict, name: Callable[[str], str] = stage) -> list[Lap]:
-    """A Lap per stage, in the order of the forward pass.
+    """Return one Lap for each stage, in the order of the forward pass.
 
-    calls: [{state: seconds}], one per call. multiply_adds: {state: number} of one call. name: the row that a state is
-    counted in; with `str`, every state has a row.
+    `calls` has a dict {state: seconds} for each call. `multiply_adds` is {state: number of multiply-adds in a call}.
+    `name` is a function that returns the row in which a state is counted. If `name` is `str`, each state has its own
+    row.
     """
     rows: dict[str, list[str]] = {}
     for state in calls[0]:

@@ -1,8 +1,8 @@
-"""Compile every kernel of a model before its first use, and delete the kernels of other versions.
+"""Compile all kernels before a model is first used, and delete the kernels of other versions.
 
-Two tiny networks call every operation. That is enough, because a kernel is compiled for the types of its arguments,
-not for their sizes. Several processes may do this at once: Numba writes each file under a temporary name and renames
-it.
+Two tiny networks call every operation. Tiny networks are enough, because the machine code of a kernel does not depend
+on the sizes of its arguments. The machine code depends only on the types of the arguments. Several processes may
+compile kernels at the same time. Numba writes each file under a temporary name and then renames the file.
 """
 import contextlib
 import json
@@ -24,8 +24,8 @@ HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, wid
                 classes=3)
 BIT = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, unit="preactivation", padding="symmetric",
              pool_padding="valid", width=0, blocks=0, heads=0, hidden=0, classes=3)
-FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # how ops/cache.py names a folder
-LIST = "warm.json"                                  # the names of all kernels, written when all are compiled
+FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # the pattern of the names of cache folders (ops/cache.py)
+LIST = "warm.json"                                  # names of all kernels, written after all kernels are compiled
 
 
 class Folder(NamedTuple):
@@ -36,9 +36,9 @@ class Folder(NamedTuple):
 
 
 def run_tiny_networks(ops, dtype="float32"):
-    """Run a forward pass of both tiny networks, with the attention weights and without.
+    """Run forward passes of both tiny networks, with and without the attention weights.
 
-    ops: an implementation of the operations. dtype: as `ops.prepare` takes it.
+    `ops` is an implementation of the operations. `dtype` is a dtype that `ops.prepare` takes.
     """
     floats = floats_of(dtype)
     for config, network in (HYBRID, model.hybrid), (BIT, model.bit):
@@ -50,7 +50,7 @@ def run_tiny_networks(ops, dtype="float32"):
 
 
 def compile_kernels() -> tuple[int, float]:
-    """Compile the kernels that are not compiled yet.  -> how many those were, seconds
+    """Compile the kernels that are not compiled yet.  -> number of newly compiled kernels, seconds
 
     >>> from nphybrid.machine.warmup import compile_kernels
     >>> compile_kernels()[0] >= 0, compile_kernels()[0]
@@ -67,7 +67,7 @@ def compile_kernels() -> tuple[int, float]:
 
 
 def is_warm() -> bool:
-    """Whether `compile_kernels` has run, and every kernel that it compiled is still there."""
+    """Return True if `compile_kernels` has run and all kernels that were compiled still exist."""
     path = kept_kernels().path
     if path is None:
         return False
@@ -78,9 +78,10 @@ def is_warm() -> bool:
 
 
 def kept_kernels() -> Folder:
-    """The kernels that this copy of the package has compiled so far.  -> Folder; its path is None if none can be kept
+    """Count the kernels that this copy of the package has compiled so far.  -> Folder
 
-    Numba gives each copy of the package a folder that is named after the place of the sources.
+    The path of the Folder is None if compiled kernels cannot be kept. Numba gives each copy of the package a folder of
+    its own. The name of this folder contains the location of the sources.
     """
     if cache.CACHE is None:
         return Folder(None, 0, 0)
@@ -89,7 +90,7 @@ def kept_kernels() -> Folder:
 
 
 def stale_folders() -> list[Folder]:
-    """The folders beside the one in use: of other versions, sources, CPUs and instruction sets."""
+    """Return the stale folders, which belong to other versions, sources, CPUs or instruction sets."""
     if cache.CACHE is None:
         return []
     return [_measure(path) for path in sorted(cache.CACHE.parent.iterdir())
@@ -108,7 +109,7 @@ def _measure(path):
     """Count the kernels and the bytes in a folder.  -> Folder"""
     kernels = size = 0
     for file in path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):      # another process has just renamed it
+        with contextlib.suppress(FileNotFoundError):      # another process has just renamed the file
             size += file.stat().st_size if file.is_file() else 0
             kernels += file.suffix == ".nbc"
     return Folder(path, kernels, size)

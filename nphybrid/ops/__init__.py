@@ -1,40 +1,48 @@
-"""The operations: `reference` defines them in NumPy, `kernels` computes the same functions fast.
+"""The operations of the network: `reference` defines them in NumPy, and `kernels` computes them fast.
 
-The network's functions take one of the two modules as their argument `ops`. Both modules have every operation below,
-with the same signature. A fusion, such as `linear_activate`, is an operation with its own name; its reference is the
-composition.
+Each function of the network takes the module `reference` or the module `kernels` as its argument `ops`. `reference` and
+`kernels` define every name in OPERATIONS, with equal signatures. A fused operation, such as `linear_activate`, has a
+name of its own. The reference defines a fused operation as a composition of simpler operations.
 """
 import numpy as np
 
 from .checks import dtype_name
 
 OPERATIONS = (
-    "prepare",                                                            # at load; `ready` for one array
-    "conv2d", "max_pool", "mean_pool",                                    # maps   (B, H, W, C)
+    "prepare",                                                            # prepares all weights
+    "conv2d", "max_pool", "mean_pool",                                    # on maps (B, H, W, C)
     "group_norm", "group_norm_activate", "group_norm_add_activate",
-    "layer_norm", "linear", "linear_activate", "linear_add",              # tokens (B, T, D)
+    "layer_norm", "linear", "linear_activate", "linear_add",              # on tokens (B, T, D)
     "attention", "attention_with_weights",
     "activate",
 )
 
-# "high" permits products with 16 significant bits instead of 24 where that is faster: float32 kernels on AMX.
+# Precision "high" lets the float32 kernels on AMX compute products with 16 significant bits, which is faster.
+# Precision "highest" always keeps the 24 significant bits of a float32.
 PRECISIONS = "highest", "high"
 PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"), ("numba", "bfloat16"))
 
 
 def floats_of(dtype):
-    """The NumPy dtype of a model's states: float32 for bfloat16, which is the type of stored weights alone."""
+    """The NumPy dtype of a model's states: float32 if `dtype` is bfloat16, else `dtype`.
+
+    Only stored weights have the type bfloat16.
+    """
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
 
 
 def implementation(engine, dtype, precision="highest"):
-    """The module with the operations for an engine and a dtype.  Raises ValueError that lists the valid pairs."""
+    """Return the module with the operations for an engine and a dtype.
+
+    Raises ValueError if PAIRS lacks the pair (engine, dtype), or if PRECISIONS lacks the precision. The error message
+    lists the valid values.
+    """
     dtype = dtype_name(dtype)
     if (engine, dtype) not in PAIRS:
-        raise ValueError(f"engine {engine!r} with dtype {dtype!r}; expected one of "
-                         + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS))
+        raise ValueError("engine and dtype: expected one of "
+                         + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS) + f", found ({engine!r}, {dtype!r})")
     if precision not in PRECISIONS:
-        raise ValueError(f"precision {precision!r}; expected one of {', '.join(map(repr, PRECISIONS))}")
+        raise ValueError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, found {precision!r}")
     if engine == "reference":
         from . import reference
         return reference

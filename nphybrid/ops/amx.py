@@ -1,40 +1,50 @@
-"""Matrix products in AMX tiles: float32 results from a unit that multiplies bfloat16, many times as fast as float32.
+"""Matrix products with AMX, a unit of the CPU that multiplies bfloat16 numbers and returns float32 sums.
 
-A float32 has 24 significant bits. A bfloat16 has the upper 8 of them and the same range. So a float32 is the sum of
-three:
+AMX is designed to multiply bfloat16 many times as fast as the CPU multiplies float32. A float32 has 24 significant
+bits. A bfloat16 has 8 significant bits and the range of a float32. So a float32 x is the exact sum of three bfloat16
+numbers, which are called the parts of x:
 
-    x = x0 + x1 + x2            x0 is the bfloat16 nearest to x, x1 to x - x0, x2 to x - x0 - x1; the sum is exact
+    x = x0 + x1 + x2            x0 = bfloat16(x)      x1 = bfloat16(x - x0)      x2 = bfloat16(x - x0 - x1)
 
-A product of two such sums has nine products of parts. The six with i + j < 3 are computed; the other three are smaller
-than 2**-24 of the whole:
+Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is a sum of nine products xi * wj.
+Only the six products xi * wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller than 2**-24
+times x * w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K = 768. The
+error is divided by the standard deviation of the sum:
 
-    parts   products of parts                   rms error / std of a sum over K = 768
-    3       00 01 10 11 02 20                   1.2e-7     dtype float32
-    2       00 01 10                            4.4e-6     float32, precision="high"
-    1       00                                  2.3e-3     bfloat16
-            float32: register tile, NumPy       3.6e-7
+    parts   products ij            error
+    3       00 01 10 11 02 20      1.2e-7     dtype float32
+    2       00 01 10               4.4e-6     dtype float32, precision="high"
+    1       00                     2.3e-3     dtype bfloat16
+            none                   3.6e-7     float32 without AMX (register tile, NumPy)
 
-One step multiplies 32 rows by 32 columns over 32 k, for each product of parts, in the eight tiles of the unit:
+One step multiplies 32 rows of a by 32 columns of b, over 32 values of k. In each step, all products ij are computed one
+after another. A step uses the eight tiles of the unit:
 
-                            tile 6                tile 7           a tile: 16 rows of 64 bytes. A row of b holds
-                       b  k, k+1 of 16 columns   the next 16         k and k+1 of one column after the other
+                            tile 6                tile 7
+                       b  k, k+1 of 16 columns   the next 16
                          +---------------------+---------------+
-    tile 4   a  16 rows  |  tile 0: sums       |  tile 1: sums |   sums += a @ b in float32, with denormals as 0
+    tile 4   a  16 rows  |  tile 0: sums       |  tile 1: sums |   sums += a @ b
     tile 5      16 more  |  tile 2: sums       |  tile 3: sums |
                          +---------------------+---------------+
 
-The plain definition is reference.linear on the sums of the parts (tests/ops/test_amx.py). The loops are those of
-matmul.py. The difference: the rows are split into parts first, and the parts stay in L1 while the panels are read.
+A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k + 1 of 16 columns, column by column. AMX
+adds in float32 and reads denormals as 0.
 
-Very small and very large numbers. This unit reads denormals as 0, so the table holds while x, w and their products are
-above 2**-102. Below, the smaller parts vanish one after the other: at x = w = 2**-60 the error is 2.5e-3. A weight
-below 2**-110 cannot be restored from its parts, so the kernel is kept beside them. A float32 beyond 3.396e38 has no
-nearest bfloat16: its first part is the largest finite one, and the sum of the three parts is still exact. But a product
-of parts may be infinite where the product of the numbers is just below infinity. An infinite or NaN element of x makes
-its row of results NaN (with one part: infinite or NaN).
+`reference.linear`, applied to the sums of the parts, defines the results (tests/ops/test_amx.py). The loops around the
+tiles are the loops of matmul.py, with one difference. The rows of x are split into parts first, and the parts stay in
+L1 while the panels are read.
 
-No processor with AMX was available: tests/ops/test_amx.py runs this machine code with its instructions emulated. So the
-results are tested, and the speed is unknown.
+Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if x, w and x * w are above 2**-102.
+Below 2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A weight below
+2**-110 cannot be restored from its parts, so the whole kernel is stored beside the parts.
+
+Very large numbers: A float32 above 3.396e38 has no nearest finite bfloat16. The first part of a float32 above 3.396e38
+is the largest finite bfloat16. The sum of the three parts of a float32 is still exact. A product xi * wj of parts may
+be infinite although x * w is still finite. An infinite or NaN element of x makes a whole row of the result NaN. If only
+one part is used, an infinite element of x may also make a row of the result infinite.
+
+No processor with AMX was available. tests/ops/test_amx.py runs this machine code with emulated AMX instructions. So the
+results are tested, but the speed is unknown.
 """
 from typing import NamedTuple
 
@@ -51,19 +61,22 @@ from .jit import jit
 from .memory import aligned
 from .windows import starts_into
 
-SIDE = 32                                 # rows and columns of a block, and k of a step
+SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
 STEP = SIDE * SIDE                        # elements of one part in a step
-HALF = STEP // 2                          # of these, in one tile
-DEPTH = 576                               # k times parts of a block of rows: 36 KB
-# Products (part of a, part of b). Each shares a part with the one before it, which is in its tiles already.
+HALF = STEP // 2                          # elements of one part in one tile
+DEPTH = 576                               # most elements in a row of a block, for all parts together: 36 KB a block
+# For each number of parts, PRODUCTS lists the products (part of a, part of b) in the order of computation.
+# Each product shares a part with the product before it, so the tiles of this part are already loaded.
 PRODUCTS = {
     1: ((0, 0),),
     2: ((1, 0), (0, 0), (0, 1)),
     3: ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)),
 }
 
-# Palette 1: eight tiles of 16 rows of 64 bytes. LDTILECFG in Intel's manual, volume 2: byte 0 is the palette,
-# bytes 16 to 31 are the bytes per row of each tile (16 bits), bytes 48 to 55 the rows.
+# CONFIG is the argument of the instruction LDTILECFG (Intel's manual, volume 2).
+# CONFIG describes eight tiles of 16 rows of 64 bytes.
+# Byte 0 is the palette. Bytes 16 to 31 are the bytes per row of each tile, as 16-bit numbers.
+# Bytes 48 to 55 are the number of rows of each tile.
 CONFIG = np.zeros(64, np.uint8)
 CONFIG[0] = 1
 CONFIG[16:32:2] = 64
@@ -74,11 +87,14 @@ VOID = ir.VoidType()
 BYTES = I8.as_pointer()
 
 
-# ---------------------------------------------------------------- into parts and back
+# ---------------------------------------------------------------- split numbers into parts, and add the parts again
 
 @jit
 def _upper(x):
-    """The bfloat16 nearest to x, ties to even, as the bits of a float32.  Beyond the largest bfloat16, x is cut off."""
+    """Round x to the nearest bfloat16, with ties to even.  -> the bits of the result as a float32
+
+    If the nearest bfloat16 is infinite, the lower 16 bits of x are cut off instead.
+    """
     bits = np.float32(x).view(np.uint32)
     if x != x:
         return np.uint32(0x7FC00000)
@@ -90,7 +106,7 @@ def _upper(x):
 
 @jit
 def split_into(out, at, apart, x, parts):
-    """out[at + i * apart:][:x.size] = part i of x.  x keeps the rest: x minus its parts."""
+    """out[at + i * apart:][:x.size] = part i of x.  Each part is subtracted from x in place."""
     wide()
     for i in range(parts):
         to = out[at + i * apart:at + i * apart + x.size]
@@ -101,19 +117,21 @@ def split_into(out, at, apart, x, parts):
 
 
 def widened(halves):
-    """bfloat16 -> float32, exactly."""
+    """Convert bfloat16 numbers, stored as uint16, to float32 without rounding."""
     return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 def held(parts):
-    """How many parts of a weight are stored: of a float32 always three, so that it can be restored."""
+    """The number of stored parts of a weight.  A float32 weight has three parts, so that the weight can be restored."""
     return 1 if parts == 1 else 3
 
 
 def packed(kernel, parts):
-    """A kernel (K, N) float32 as panels of SIDE columns. A panel has steps, a step has parts, a part has two tiles.
+    """Pack a float32 kernel (K, N) into panels of SIDE columns.
 
-    -> uint16 (panels, steps, parts, 2, 16, 16, 2), and whether the parts restore the kernel bit for bit
+    A panel consists of steps, a step consists of parts, and a part consists of two tiles.
+
+    -> panels, uint16 (panels, steps, parts, 2, 16, 16, 2), and True if the parts restore the kernel bit for bit
     """
     K, N = kernel.shape
     steps = ceil_div(K, SIDE)
@@ -130,36 +148,36 @@ def packed(kernel, parts):
         columns[K:] = 0
         split_into(split.reshape(-1), 0, columns.size, columns.reshape(-1), parts)
         exact &= not columns.any()
-        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # step, part, tile, pair of k, column, odd k
+        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # axes: step, part, tile, pair of k, column, one k of the pair
     return panels, exact
 
 
 def unpacked(panels, K, N):
-    """The kernel (K, N): the sum of the parts in float32, the smallest first."""
+    """Restore the kernel (K, N): add its parts in float32, from the smallest part to the largest."""
     strips, steps, parts = panels.shape[:3]
     halves = panels.transpose(2, 1, 4, 6, 0, 3, 5).reshape(parts, steps * SIDE, strips * SIDE)[:, :K, :N]
     values = widened(halves)
     total = values[-1]
     for part in values[-2::-1]:
         total = total + part
-    return np.copysign(total, values[0])                  # -0 + 0 would be 0
+    return np.copysign(total, values[0])                  # a weight of -0 keeps its sign, although -0 + 0 is 0
 
 
 # ---------------------------------------------------------------- a block of 32 x 32 sums
 
 class _Tiles(Emit):
-    """The instructions of the unit.  The numbers of the tiles are constants in the machine code."""
+    """Emits AMX instructions.  The numbers of the tiles are constants in the machine code."""
 
     def do(self, name, *arguments):
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
         self.build.call(cgutils.get_or_insert_function(self.build.module, kind, f"llvm.x86.{name}"), arguments)
 
     def load(self, tile, pointer):
-        """16 rows of 64 bytes, one after the other."""
+        """Load 16 rows of 64 bytes, which follow each other in memory, into a tile."""
         self.do("tileloadd64", I8(tile), self.build.bitcast(pointer, BYTES), I64(64))
 
     def store(self, tile, pointer):
-        """16 rows of 64 bytes into a block of SIDE float32 columns."""
+        """Store the 16 rows of a tile into a block of SIDE float32 columns."""
         self.do("tilestored64", I8(tile), self.build.bitcast(pointer, BYTES), I64(4 * SIDE))
 
     def multiply_add(self, sums, a, b):
@@ -168,9 +186,10 @@ class _Tiles(Emit):
 
 
 def emit_block(build, a, b, c, steps, products, held):
-    """c (32, 32) = sum over steps, and over products (i, j), of part i of a @ part j of b.
+    """c (32, 32) = the sum of (part i of a) @ (part j of b) over all steps and products.
 
-    a and b are uint16. In each step a has as many parts as the products use, b has `held` parts.
+    The argument `products` lists the pairs (i, j). `a` and `b` are uint16. A step of `a` has only the parts that the
+    products use. A step of `b` has `held` parts.
     """
     tiles = _Tiles(build, 1)
     a_parts = 1 + max(i for i, _ in products)
@@ -203,7 +222,7 @@ def emit_block(build, a, b, c, steps, products, held):
 
 
 def _block_of(parts):
-    """block(a, b, b_at, c, steps) as `emit_block` writes it; b begins at b[b_at]."""
+    """Return a function block(a, b, b_at, c, steps) with the code of `emit_block`.  The panel begins at b[b_at]."""
     @intrinsic
     def block(typing, a, b, b_at, c, steps):
         def codegen(context, build, signature, arguments):
@@ -221,7 +240,7 @@ block_of_3_parts = _block_of(3)
 
 @intrinsic
 def configure(typing, config):
-    """Each thread configures its tiles before their first use."""
+    """Configure the AMX tiles.  Each thread must call `configure` before it uses a tile."""
     def codegen(context, build, signature, arguments):
         (config,) = pointers(context, build, signature, arguments)
         _Tiles(build, 16).do("ldtilecfg", build.bitcast(config, BYTES))
@@ -231,23 +250,29 @@ def configure(typing, config):
 
 @intrinsic
 def release(typing):
-    """The tiles are no longer in use: the operating system need not save them."""
+    """Release the tiles of this thread, so that the operating system does not save them."""
     def codegen(context, build, signature, arguments):
         _Tiles(build, 16).do("tilerelease")
         return context.get_dummy_value()
     return types.void(), codegen
 
 
-# ---------------------------------------------------------------- the loops around it
+# ---------------------------------------------------------------- the loops around the block
 
 def panels_in(size, K, parts):
-    """How many panels, as deep as one pass over K, fit into `size` bytes of cache; at least 1."""
+    """The number of panels that fit into `size` bytes of cache, but at least 1.
+
+    One pass over K reads only some rows of a panel, and only these rows have to fit.
+    """
     depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
     return max(1, size // (2 * SIDE * depth * held(parts)))
 
 
 class RowBlock(NamedTuple):
-    """SIDE rows of the left factor from `row` on, of M, and of these the elements k to k + deep."""
+    """The elements k to k + deep of SIDE rows of the left factor.
+
+    `row` is the number of the first row. The left factor has M rows.
+    """
     row: int
     M: int
     k: int
@@ -256,10 +281,10 @@ class RowBlock(NamedTuple):
 
 @jit
 def multiply_into(out, x, weights, parts, bias, residual, block, code):
-    """out[block] = activation(x @ kernel + bias) + residual; all arrays but `out` (M, N) are flat.
+    """out[block] = activation(x @ kernel + bias) + residual
 
-    weights: the panels of `packed`, uint16. A tile row of the block has SIDE rows. The loops have the numbers of
-    matmul.py.
+    `out` has the shape (M, N); all other arrays are flat. `weights` are the panels that `packed` returns, as uint16. A
+    tile row of the block has SIDE rows. The loops are numbered as in matmul.py.
     """
     wide()
     config = CONFIG.copy()
@@ -275,20 +300,20 @@ def multiply_into(out, x, weights, parts, bias, residual, block, code):
     starts = np.empty((depth // windows.run + 2) * SIDE, np.int64)
     weights_step = (1 if parts == 1 else 3) * STEP
     configure(config)
-    # Loop 5: panels that share L2.
+    # Loop 5 goes over groups of panels that share L2.
     for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
-        # Loop 4: `depth` of K. These steps of the panels stay in L2.
+        # Loop 4 goes over K, `depth` elements at a time. The `depth` rows of each panel stay in L2.
         for k in range(0, K, depth):
             deep = min(depth, K - k)
             steps = ceil_div(deep, SIDE)
             first = k == 0
             last = k + depth >= K
-            # Loop 2: tile rows. The parts of SIDE rows stay in L1.
+            # Loop 2 goes over tile rows. The parts of the SIDE rows stay in L1.
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * SIDE
                 rows_into(a, one_row, starts, x, windows, RowBlock(row, M, k, deep), parts)
-                # Loop 1: panels.
+                # Loop 1 goes over the panels of the group.
                 for panel in range(panels_start, panels_end):
                     weights_at = (panel * all_steps + k // SIDE) * weights_step
                     if parts == 3:
@@ -305,7 +330,7 @@ def multiply_into(out, x, weights, parts, bias, residual, block, code):
 
 @jit
 def rows_into(a, one_row, starts, x, windows, rows, parts):
-    """a = the parts of a RowBlock, step by step; `one_row` and `starts` are scratch memory."""
+    """Write the parts of a RowBlock into `a`, step by step.  `one_row` and `starts` are scratch memory."""
     k = rows.k
     deep = rows.deep
     run = windows.run
@@ -313,7 +338,7 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
     taps = ceil_div(channel + deep, run)
     starts_into(starts, SIDE, windows, rows.row, rows.M, first_tap, taps, 0)
     for i in range(SIDE):
-        for tap in range(taps):           # the first run may begin, and the last may end, inside a tap
+        for tap in range(taps):           # a RowBlock may begin and end inside a tap
             tap_at = tap * run - channel
             first = max(tap_at, 0)
             end = min(tap_at + run, deep)
@@ -324,6 +349,6 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
             else:
                 start += first - tap_at
                 to[:] = x[start:start + end - first]
-        one_row[deep:] = np.float32(0)    # the weights there are 0, but 0 * NaN would be NaN
+        one_row[deep:] = np.float32(0)    # the weights beyond `deep` are 0, but 0 * NaN would be NaN
         for s in range(ceil_div(deep, SIDE)):
             split_into(a, s * parts * STEP + i * SIDE, STEP, one_row[s * SIDE:(s + 1) * SIDE], parts)

@@ -1,10 +1,13 @@
-"""Attention that never stores the scores (A, T, T): MR queries of one head are multiplied with all its keys.
+"""Attention that does not store the scores (A, T, T) of all A heads and T tokens.
 
-    scores (MR, T) = queries (MR, K) @ keys' (K, T)        softmax of each row, in L1
-    mixed (MR, K) = scores (MR, T) @ values (T, K)         rows are divided by their sums here: K numbers, not T
+Two products are computed for MR queries of one head at a time. MR is the number of rows of the register tile:
 
-Both products use the register tile. It reads the queries in place. Each task packs the keys, transposed, and the values
-of its head into panels. The plain definition is `attention_with_weights` of reference.py.
+    scores (MR, T) = queries (MR, K) @ keys' (K, T)        then the softmax of each row, in L1
+    mixed (MR, K) = scores (MR, T) @ values (T, K)         then each row is divided by its sum
+
+A row of `scores` has T numbers, but a row of `mixed` has only K numbers. So the division by the sums comes last. The
+two products use the register tile, which reads the queries in place. Each task packs the transposed keys and the values
+of its head into panels. `attention_with_weights` of reference.py is the plain definition.
 """
 import math
 
@@ -26,12 +29,12 @@ NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
 
 def attention(query, key, value, heads):
-    """The weights are in cache for MR queries at a time."""
+    """Compute the context.  At any time, memory holds attention weights of only MR queries."""
     return _attention(query, key, value, heads, False)[0]
 
 
 def attention_with_weights(query, key, value, heads):
-    """The context has the same bits as the result of `attention`."""
+    """Compute context and attention weights.  The context has exactly the bits that `attention` returns."""
     return _attention(query, key, value, heads, True)
 
 
@@ -54,10 +57,11 @@ def _attention(query, key, value, heads, keep):
 
 
 def _parts(heads, tiles, n):
-    """Into how many tasks the tiles of MR queries of a head are divided, for n threads.
+    """The number of tasks into which the queries of one head are divided, for n threads.
 
-    16 tasks per thread in all, so that no thread waits long for the last one; but a task has at least 8 tiles, because
-    each packs the keys and values of its head again.
+    `heads` counts the heads of all images. `tiles` counts the tiles of MR queries in one head. There are about 16 tasks
+    per thread, so that no thread waits long for the last task. A task has at least 8 tiles, because each task packs the
+    keys and values of its head again.
     """
     if n == 1:
         return 1
@@ -66,16 +70,17 @@ def _parts(heads, tiles, n):
 
 @jit
 def _attend_into(context, weights, query, key, value, heads, parts, task):
-    """One task: the context, and the weights if they are kept, of a part of the queries of one head of one image.
+    """Compute one task: the context for some queries of one head in one image.
 
-    The queries of each head are divided into `parts` parts: task = (image * heads + head) * parts + part.
+    If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided among
+    `parts` tasks. The number of a task is (image * heads + head) * parts + part.
     """
     B, T, D = query.shape
     K = D // heads
     head_number, part = divmod(task, parts)
     b, head = divmod(head_number, heads)
     tiles = ceil_div(T, MR)
-    head_at = b * T * D + head * K        # index of the head's first element, for queries, keys and values
+    head_at = b * T * D + head * K        # the head's first element in query, key and value
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
     scale = np.float32(1 / math.sqrt(K))
@@ -113,14 +118,14 @@ def _attend_into(context, weights, query, key, value, heads, parts, task):
 
 @jit
 def _tokens_into(starts, head_at, first, count, T, D):
-    """starts[:count] = index where each token from `first` on begins; -1 beyond the last token."""
+    """starts[i] = the index where token first + i begins, for each i < count.  starts[i] = -1 beyond the last token."""
     for i in range(count):
         starts[i] = head_at + (first + i) * D if first + i < T else -1
 
 
 @jit
 def _pack_values_into(values, value, b, head, K):
-    """Panels (T, NR) of the head's columns, with zeros beyond the last."""
+    """Pack the columns of one head into panels (T, NR), with zeros after the last column."""
     T = value.shape[1]
     for column in range(0, K, NR):
         width = min(NR, K - column)
@@ -136,7 +141,10 @@ def _pack_values_into(values, value, b, head, K):
 
 @jit
 def _softmax_in(row, scale):
-    """row = exp(scale (row - largest)); returns the sum.  A NaN or +infinity in the row makes the sum NaN."""
+    """row = exp(scale * (row - max(row))).  Returns the sum of the new row.
+
+    A NaN or +infinity in the row makes the sum NaN.
+    """
     wide()
     shift = largest(row)
     for j in range(row.size):

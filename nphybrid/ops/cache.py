@@ -14,11 +14,11 @@ from numba import config
 from .. import __version__
 from .target import ISA, TARGET, TILES
 
-# Numba's settings that change the machine code but not the key of Numba's cache.
+# The settings of Numba that change the machine code, but are missing in Numba's own cache key.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 
-ROOM = 4 << 20                            # bytes: all kernels of one instruction set take less than 2 MB
+ROOM = 4 << 20                            # bytes; all kernels of one instruction set take less than 2 MB
 
 
 def _user_cache():
@@ -30,7 +30,10 @@ def _user_cache():
 
 
 def _name(isa, target):
-    """A folder name that changes with everything that Numba's own key leaves out: callees, globals, CPU, tile."""
+    """Return a folder name that depends on everything that Numba's own cache key does not contain.
+
+    Numba's key does not contain called functions, global variables, the CPU and the register tile.
+    """
     settings = [str(getattr(config, name, None)) for name in SETTINGS]
     versions = __version__, numba.__version__, sys.modules["llvmlite"].__version__, platform.python_version()
     seen = hashlib.sha256(repr((isa, TILES[isa], target, settings, versions)).encode())
@@ -40,7 +43,10 @@ def _name(isa, target):
 
 
 def _private_temporary():
-    """A folder of this user alone.  A cache holds pickles: who can write here can run code with this user's rights."""
+    """Return a temporary folder that only this user can open.
+
+    A cache holds pickles. Anybody who can write into the cache can run code with the rights of this user.
+    """
     if not hasattr(os, "getuid"):
         return Path(tempfile.gettempdir()) / "nphybrid"
     folder = Path(tempfile.gettempdir()) / f"nphybrid-{os.getuid()}"
@@ -53,10 +59,10 @@ def _private_temporary():
 
 
 def _cache_folder(name):
-    """The first folder that can be written, or None: then every process compiles the kernels again.
+    """Return the first folder that this process can write, or None.
 
-    A test file of ROOM bytes is written, because a full disk still takes an empty file, and Numba would fail later,
-    inside an operation.
+    Without a folder, every process compiles the kernels again. A full disk accepts an empty file, but no kernel.
+    Without a test, Numba would fail later, inside an operation. So `_cache_folder` writes a test file of ROOM bytes.
     """
     chosen = config.CACHE_DIR
     for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):
@@ -67,10 +73,10 @@ def _cache_folder(name):
                 trial.write(bytes(ROOM))
                 trial.flush()
             return folder
-        except (OSError, RuntimeError) as error:          # RuntimeError: this user has no home folder
+        except (OSError, RuntimeError) as error:          # RuntimeError means that this user has no home folder
             reason = error
-    warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles them anew. "
-                  "NUMBA_CACHE_DIR names a folder that can be written.", RuntimeWarning, stacklevel=2)
+    warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles the kernels again. "
+                  "NUMBA_CACHE_DIR can be set to a folder that can be written.", RuntimeWarning, stacklevel=2)
     return None
 
 
@@ -78,5 +84,5 @@ CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 
 def is_cold():
-    """Whether there is a folder and it holds no compiled kernel yet: the first operations will take long."""
+    """Return True if the cache folder has no compiled kernel yet.  Then the first operations take long."""
     return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None

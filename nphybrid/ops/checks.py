@@ -1,11 +1,12 @@
-"""Checks of arrays in the Python wrappers, before a jitted loop reads them without checks."""
+"""Checks of arrays in the Python wrappers, because the jitted loops check nothing."""
 import numpy as np
 
 
 def floats(x, name="x", shape=None):
-    """x, contiguous and writable, so that each loop is compiled once; a copy where needed.
+    """Return x as a contiguous and writable array.  x is copied only if necessary.
 
-    Raises TypeError if x is not a float32 array, ValueError if it has not the shape.
+    Because all arrays are contiguous and writable, each loop is compiled only once. Raises TypeError if x is not a
+    float32 array. Raises ValueError if x does not have the given shape.
     """
     if getattr(x, "dtype", None) != np.float32:
         raise TypeError(f"{name}: expected a float32 array, found {getattr(x, 'dtype', type(x).__name__)}")
@@ -15,7 +16,10 @@ def floats(x, name="x", shape=None):
 
 
 def dtype_name(dtype):
-    """The name of a dtype that is given by name, class or np.dtype.  bfloat16, which NumPy lacks, is given by name."""
+    """The name of a dtype that is given as a name, a class or an np.dtype.
+
+    NumPy has no bfloat16, so bfloat16 is always given as a name.
+    """
     try:
         return np.dtype(dtype).name
     except TypeError:

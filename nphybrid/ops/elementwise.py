@@ -1,19 +1,21 @@
-"""exp and the activations: float32 without branches, so that LLVM vectorizes the loops over them.
+"""The exponential function and the activations in float32.
 
-Their plain definitions are the functions of the same names in reference.py. The coefficients are minimax fits in
-float64 (weighted least squares with Lawson's weights on Chebyshev nodes; rational functions by linearization about the
-last denominator), rounded to float32. Largest errors over 440,000 points of [-12, 12] (exp: its whole range) against
-float64, in ULP, with fused multiply-adds / without:
+The functions have no branches, so that LLVM can vectorize loops that call them. reference.py has the plain definition
+of each activation, under its name. The coefficients are minimax fits in float64, rounded to float32. Each fit is a
+weighted least-squares fit, with Lawson's weights on Chebyshev nodes. The fit of a rational function is linearized about
+the last denominator. The table lists the largest errors in ULP, against float64, over 440,000 points of [-12, 12]. For
+exp the points cover the whole range of exp. The first error of a pair is measured with fused multiply-adds, and the
+second without:
 
-    right of -1       gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
-    everywhere        exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
+    for x > -1        gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
+    for all x         exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
                       selu 1.9 / 2.0    tanh 4.7 / 6.0
 
-The error of GELU left of -1 is at most 0.92 * 2**-22 max(1, |x|). tests/ops/test_elementwise.py measures all
-of these errors again.
+For x < -1 the error of GELU is at most 0.92 * 2**-22 max(1, |x|). tests/ops/test_elementwise.py measures all errors of
+the activations.
 
-A new activation takes a kernel, a code, an entry in CODES and a branch in `activate_in` here, its definition in
-reference.py, and a row of bounds in tests/oracles/loops.py.
+To add an activation, write a kernel, a code, an entry in CODES and a branch in `activate_in` of this file. Add the
+definition of the activation to reference.py, and a row of error bounds to tests/oracles/loops.py.
 """
 import numpy as np
 
@@ -23,17 +25,22 @@ from .jit import jit
 f32 = np.float32
 ZERO, HALF, ONE = f32(0), f32(0.5), f32(1)
 
-# x + 1.5 * 2**23 has the integer nearest to x in its last bits; a conversion float -> int is undefined for NaN.
+# The last bits of x + MAGIC are the integer nearest to x, because MAGIC is 1.5 * 2**23.
+# A conversion from float to int would be undefined for NaN.
 MAGIC = f32(12582912)
 LOG2E = f32(1.4426950408889634)
-LN2_HIGH, LN2_LOW = f32(0.693145751953125), f32(1.4286068203094172e-06)    # 16 bits: n * HIGH is exact
-EXP_MIN, EXP_MAX = f32(-104), f32(89)                                       # beyond them exp is 0 or infinity
-# (exp(r) - 1 - r) / r**2 for |r| <= 0.35; exp(r) to 3.3e-9
+# LN2_HIGH has only 16 significant bits, so n * LN2_HIGH is exact.
+LN2_HIGH, LN2_LOW = f32(0.693145751953125), f32(1.4286068203094172e-06)
+# exp(x) is 0 for x < EXP_MIN and infinite for x > EXP_MAX.
+EXP_MIN, EXP_MAX = f32(-104), f32(89)
+# E is the polynomial for (exp(r) - 1 - r) / r**2 with |r| <= 0.35. The error of exp(r) is at most 3.3e-9.
 E0, E1, E2, E3, E4 = (f32(c) for c in (
     0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.00836941134184599, 0.001381315873004496))
 
-# (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6; to 2.1e-8. The product of x and the constant 5/32 is
-# almost exact. Without the constant, the roundings of the quotient count in full: 4.2 ULP at x = -1.
+# (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6, with an error of at most 2.1e-8.
+# The product of x and the constant 5/32 is almost exact.
+# Without the constant 5/32, the rounding errors of P / Q would count in full.
+# The error at x = -1 would then be 4.2 ULP.
 PHI_MAX, PHI_SLOPE = f32(5.6), f32(0.15625)
 P0, P1, P2, P3, P4, P5 = (f32(c) for c in (
     0.24269227190984105, -0.005401570629927514, 0.00019649531813763568, -0.00012567957444284782,
@@ -42,7 +49,7 @@ Q1, Q2, Q3, Q4, Q5 = (f32(c) for c in (
     0.2517124729589109, 0.028677248117408814, 0.0018854597113038961, 7.334216718421316e-05,
     1.1796574807060333e-06))
 
-# tanh(x) / x = P(x**2) / Q(x**2) for |x| <= 9.1; to 1.1e-9
+# tanh(x) / x = S(x**2) / T(x**2) for |x| <= 9.1, with an error of at most 1.1e-9.
 TANH_MAX = f32(9.1)
 S0, S1, S2, S3, S4 = (f32(c) for c in (
     0.9999999989587743, 0.1378152648203135, 0.004003616712292437, 3.148258390217077e-05,
@@ -58,15 +65,15 @@ SELU_SCALE, SELU_ALPHA = f32(1.0507009873554805), f32(1.6732632423543773)
 
 @jit
 def _power(t):
-    """2**n of t = n + MAGIC, for n from -126 to 127."""
-    t = np.float32(t)                     # Numba needs a known type before .view
+    """Return 2**n, where t = n + MAGIC and n is an integer from -126 to 127."""
+    t = np.float32(t)                     # Numba must know the type of t before .view
     bits = np.int32((t.view(np.int32) << 23) + 0x3F800000)
     return bits.view(np.float32)
 
 
 @jit
 def exp(x):
-    """exp(x) = 2**n * exp(r), r = x - n ln 2.  2**n has two factors, for results below 2**-126."""
+    """exp(x) = 2**n * exp(r) with r = x - n ln 2.  Two factors form 2**n, so that the result may be below 2**-126."""
     x = EXP_MIN if x < EXP_MIN else x
     x = EXP_MAX if x > EXP_MAX else x
     t = fma(x, LOG2E, MAGIC)
@@ -79,7 +86,7 @@ def exp(x):
 
 @jit
 def exp_negative(x):
-    """exp(x) for x <= 0, for softmax.  0 for x below -87, so that one factor 2**n is enough."""
+    """exp(x) for x <= 0, as softmax needs it.  The result is 0 for x < -87, so that a single factor 2**n is enough."""
     t = fma(f32(-87) if x < f32(-87) else x, LOG2E, MAGIC)
     n = t - MAGIC
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
@@ -89,7 +96,7 @@ def exp_negative(x):
 
 @jit
 def expm1(x):
-    """exp(x) - 1 for x <= 0: (2**n - 1) + 2**n (exp(r) - 1)."""
+    """exp(x) - 1 = (2**n - 1) + 2**n (exp(r) - 1), for x <= 0."""
     x = f32(-30) if x < f32(-30) else x
     t = fma(x, LOG2E, MAGIC)
     n = t - MAGIC
@@ -107,7 +114,7 @@ def sigmoid(x):
 
 @jit
 def gelu(x):
-    """x Phi(x)"""
+    """x * Phi(x), where Phi is the distribution function of N(0, 1)."""
     z = PHI_MAX if x > PHI_MAX else x
     z = -PHI_MAX if z < -PHI_MAX else z
     u = z * z
@@ -120,31 +127,31 @@ def gelu(x):
 
 @jit
 def gelu_tanh(x):
-    """x / 2 (1 + tanh(u)) = x sigmoid(2 u)"""
+    """x / 2 * (1 + tanh(u)) = x * sigmoid(2 u), where u = sqrt(2 / pi) * (x + 0.044715 x**3)."""
     return x * sigmoid(TWO_ROOT * fma(GELU_CUBE * x, x * x, x))
 
 
 @jit
 def quick_gelu(x):
-    """x sigmoid(1.702 x)"""
+    """x * sigmoid(1.702 x)"""
     return x * sigmoid(QUICK * x)
 
 
 @jit
 def relu(x):
-    """max(0, x); a NaN is not below 0, so it is passed on."""
+    """max(0, x).  The result for NaN is NaN, because NaN < 0 is false."""
     return ZERO if x < ZERO else x
 
 
 @jit
 def selu(x):
-    """scale x, or scale alpha (exp(x) - 1) below 0"""
+    """scale * x for x > 0, else scale * alpha * (exp(x) - 1)."""
     return SELU_SCALE * (x if x > ZERO else SELU_ALPHA * expm1(x))
 
 
 @jit
 def silu(x):
-    """x sigmoid(x)"""
+    """x * sigmoid(x)"""
     return x * sigmoid(x)
 
 
@@ -159,11 +166,12 @@ def tanh(x):
     return z * (p / q)
 
 
-# Jitted functions know a kernel by its code, because their branches must be explicit. Tried: one loop over a table of
-# kernels with numba.literal_unroll, which compiled to the same machine code, but only in some callers.
+# A jitted function selects an activation by its code, because the branches must be explicit.
+# A loop over a table of kernels was tried with numba.literal_unroll, and dropped.
+# In some callers, the machine code of the loop was different from the machine code of explicit branches.
 GELU, GELU_TANH, QUICK_GELU, RELU, SELU, SILU, TANH, SIGMOID = range(1, 9)
 
-# The code of each activation of reference.ACTIVATIONS; "" is none.
+# The code of each activation in reference.ACTIVATIONS. The empty name "" means no activation.
 CODES = {
     "": 0, "gelu": GELU, "gelu_new": GELU_TANH, "gelu_pytorch_tanh": GELU_TANH, "quick_gelu": QUICK_GELU,
     "relu": RELU, "selu": SELU, "silu": SILU, "tanh": TANH, "sigmoid": SIGMOID,
@@ -171,7 +179,7 @@ CODES = {
 
 
 def code_of(activation):
-    """The code of an activation.  Raises ValueError that lists the names."""
+    """The code of an activation.  Raises ValueError for an unknown name.  The error message lists all names."""
     if activation not in CODES:
         raise ValueError(f"activation: expected one of {', '.join(filter(None, CODES))}, found {activation!r}")
     return CODES[activation]
@@ -179,7 +187,10 @@ def code_of(activation):
 
 @jit
 def activate_in(x, code):
-    """x = activation(x) in place, for flat x: with a single array, LLVM need not check for overlap."""
+    """x = activation(x) in place, for a flat array x.
+
+    With a single array, LLVM does not have to check whether two arrays overlap.
+    """
     wide()
     if code == GELU:
         for i in range(x.size):

@@ -1,7 +1,8 @@
 """Vector instructions in LLVM's intermediate representation, for loops that Numba does not vectorize.
 
-Used by the register tile, the reductions and the transposes. Each of them has a plain definition in ordinary loops too,
-which runs with the instruction set `plain` and with NUMBA_DISABLE_JIT=1.
+The register tile, the reductions and the transposes use vector instructions. The register tile, each reduction and each
+transpose also have a plain definition in ordinary loops. The plain definitions run if the instruction set is `plain` or
+if NUMBA_DISABLE_JIT=1 is set.
 """
 
 from llvmlite import ir
@@ -19,7 +20,7 @@ I64 = ir.IntType(64)
 
 
 class Emit:
-    """Instructions on vectors of `lanes` float32, under the names of the hardware."""
+    """Emits instructions on vectors of `lanes` float32 numbers.  The methods have the names of machine instructions."""
 
     def __init__(self, build, lanes):
         self.build = build
@@ -35,7 +36,7 @@ class Emit:
         return self.build.gep(pointer, [index])
 
     def spot(self, pointer, ld, i, j):
-        """The address of vector j of row i; rows are `ld` elements apart."""
+        """The address of vector j in row i, where the rows begin `ld` elements apart."""
         return self.at(pointer, self.build.add(self.build.mul(ld, I64(i)), I64(j * self.lanes)))
 
     def load(self, pointer):
@@ -56,12 +57,15 @@ class Emit:
         return self.build.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, self.lanes), lanes))
 
     def row(self, x, starts, zeros, i):
-        """The address of x[starts[i]], or `zeros` if starts[i] is below 0."""
+        """The address of x[starts[i]], or of `zeros` if starts[i] is negative."""
         start = self.build.load(self.at(starts, i))
         return self.build.select(self.build.icmp_signed("<", start, I64(0)), zeros, self.at(x, start))
 
     def loop(self, start, stop, step, carried, body):
-        """for i in range(start, stop, step): carried = body(i, carried).  Returns the last values of carried."""
+        """Emit `for i in range(start, stop, step): carried = body(i, carried)`.
+
+        Returns the last values of `carried`.
+        """
         build = self.build
         before = build.block
         head = build.append_basic_block("loop")
@@ -82,17 +86,17 @@ class Emit:
 
 
 def address(context, build, kind, value):
-    """The address of an array's first element; any other value unchanged."""
+    """Return the address of an array's first element.  A value that is not an array is returned unchanged."""
     return context.make_array(kind)(context, build, value).data if isinstance(kind, types.Array) else value
 
 
 def pointers(context, build, signature, arguments):
-    """The arguments of an intrinsic, each array as the address of its first element."""
+    """Return the arguments of an intrinsic.  Each array is replaced by the address of its first element."""
     return [address(context, build, kind, value) for kind, value in zip(signature.args, arguments)]
 
 
 def fields(context, build, kind, value):
-    """The fields of a NamedTuple, each array as the address of its first element."""
+    """Return the fields of a NamedTuple.  Each array is replaced by the address of its first element."""
     values = cgutils.unpack_tuple(build, value, len(kind))
     return [address(context, build, *field) for field in zip(kind.types, values)]
 
@@ -116,8 +120,8 @@ fma = _fma_plain if ISA == "plain" else _fma_fused
 @intrinsic
 def _wide(typing):
     def codegen(context, build, sig, args):
-        # llvmlite checks the names of attributes and lacks this one; added to the set directly, it is printed
-        # unchanged.
+        # llvmlite does not know the attribute "prefer-vector-width", and `attributes.add` would refuse it.
+        # set.add skips the check of llvmlite, and llvmlite prints the attribute unchanged.
         set.add(build.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
     return types.void(), codegen
@@ -128,8 +132,9 @@ def _narrow():
     pass
 
 
-# The first line of a function whose loops LLVM should vectorize with 512 bits; without it LLVM takes 256 on Ice Lake.
-# exp over an array in L1: 0.79 ns per element with 256 bits, 0.62 with 512 (Ice Lake, 2 virtual cores; median of
-# five runs of examples/time_kernels.py).
+# wide() is the first line of every function whose loops LLVM should vectorize with 512 bits.
+# Without wide(), LLVM vectorizes loops with 256 bits on Ice Lake.
+# exp over an array in L1 takes 0.79 ns per element with 256 bits, and 0.62 ns with 512 bits.
+# The times of exp are medians of five runs of examples/time_kernels.py on Ice Lake with 2 virtual cores.
 wide = _wide if LANES == 16 else _narrow
 

@@ -1,8 +1,8 @@
-"""What happens to a block of sums in cache before it is written: bias, activation, residual.
+"""Apply bias, activation and residual to a block of sums, while the block is in the cache.
 
-`matmul` uses this where a tile crosses the edge of the result or an activation follows; `amx` uses it for every block.
-In whole arrays: result = activation(sums + bias) + residual. K is summed in several passes, and between
-them `result` holds the sums so far.
+`matmul` uses this module if a tile crosses the edge of the result, or if an activation follows. `amx` uses this module
+for every block. For whole arrays, result = activation(sums + bias) + residual. The sums over K are computed in several
+passes. Between two passes, `result` holds the sums of all earlier passes.
 """
 from typing import NamedTuple
 
@@ -12,12 +12,12 @@ from .jit import jit
 
 
 class Place(NamedTuple):
-    """Where a block lies in a flat result of N columns, and how much of it lies inside."""
+    """The position of a block in a flat result of N columns, and the size of the part inside the result."""
     N: int
-    column: int                           # of the block's first element
+    column: int                           # column of the block's first element
     at: int                               # index of the block's first element
-    height: int                           # rows and columns of the block that lie inside the result
-    width: int
+    height: int                           # number of rows of the block inside the result
+    width: int                            # number of columns of the block inside the result
 
 
 @jit
@@ -30,9 +30,9 @@ def place_of(out, N, row, column, block):
 
 @jit
 def add_before_in(block, place, out, bias, first):
-    """block += bias in the first pass over K, and what `out` holds of the earlier passes in the others.
+    """Add the bias to the block in the first pass over K.  In later passes, add the block of `out`.
 
-    `bias` may be empty.
+    Before a later pass, `out` holds the sums of all earlier passes. `bias` may be empty.
     """
     wide()
     for i in range(place.height):
@@ -49,7 +49,7 @@ def add_before_in(block, place, out, bias, first):
 
 @jit
 def write_block_into(out, place, block, residual, code, last):
-    """out[place] = block; in the last pass over K it is activation(block) + residual, which may be empty."""
+    """out[place] = block, or activation(block) + residual in the last pass over K.  `residual` may be empty."""
     wide()
     if last and code:
         activate_in(block.reshape(block.size), code)

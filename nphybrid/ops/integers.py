@@ -1,10 +1,10 @@
-"""Division of whole numbers that rounds up, for Python and for jitted code."""
+"""Integer division that rounds up, for Python and for jitted code."""
 from numba.extending import register_jitable
 
 
 @register_jitable(error_model="numpy")
 def ceil_div(a, b):
-    """a / b rounded up: how many pieces of size b cover a.
+    """Return a / b, rounded up: the number of pieces of size b that cover a.
 
     >>> ceil_div(12, 6), ceil_div(13, 6), ceil_div(0, 6)
     (2, 3, 0)

@@ -1,7 +1,8 @@
-"""The operations of `reference`, fast: norms, pooling and activations here; the others are imported.
+"""Fast versions of the operations of `reference`.
 
-Each operation has a Python wrapper and a jitted loop. The wrapper checks the arguments, allocates the result and
-divides the work into tasks. The loop computes one task, without checks. The plain definition of `f` is `reference.f`.
+This file defines norms, poolings and activations, and imports the other operations. Each operation has a Python wrapper
+and a jitted loop. The wrapper checks the arguments, allocates the result and divides the work into tasks. The loop
+computes one task and checks nothing. `reference.f` is the plain definition of an operation `f`.
 """
 import functools
 
@@ -23,26 +24,27 @@ __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_n
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
            "prepare", "ready"]
 
-CHUNK = 65536                             # most elements that a task reads or writes: 256 KB, a fifth of L2
-EVEN = 4                                  # the number of tasks is a multiple of this, so that threads get equal shares
-LONG = 256                                # shortest inner loop: with fewer channels it covers several cells
+CHUNK = 65536                             # a task reads or writes at most CHUNK elements: 256 KB, a fifth of L2
+EVEN = 4                                  # the number of tasks is a multiple of EVEN, so that threads get equal shares
+LONG = 256                                # minimum length of an inner loop, which covers several cells if C is small
 
 
 def group_norm(x, norm, groups, eps):
-    """One pass over x, with sums of x and x^2 in float64.
+    """Compute group norm.  In one pass over x, x and x^2 are added up in float64.
 
-    A mean of 1e4 at a standard deviation of 1 costs 8 of the 16 digits of float64. The result needs 7.
+    A mean of 1e4 with a standard deviation of 1 costs 8 of the 16 digits of float64. The 8 digits that remain are
+    enough for a float32 result.
     """
     return _group_norm(x, norm, groups, eps, None, "")
 
 
 def group_norm_activate(x, norm, groups, eps, activation):
-    """The activation runs on each line of a chunk while the line is in L1."""
+    """Compute group norm and an activation.  The activation runs on each line of x while the line is in L1."""
     return _group_norm(x, norm, groups, eps, None, activation)
 
 
 def group_norm_add_activate(x, norm, groups, eps, shortcut, activation):
-    """The shortcut is added to each line of a chunk while the line is in L1."""
+    """Compute group norm, add a shortcut, and activate.  A line of x stays in L1 for all three steps."""
     return _group_norm(x, norm, groups, eps, shortcut, activation)
 
 
@@ -58,8 +60,8 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     added = np.zeros((0, 0), np.float32)
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
-    # A line: the channels of several neighbouring cells. The chunk depends on the shape alone, because the order of the
-    # sums depends on it.
+    # A line of x contains the channels of one or more neighbouring cells. A chunk contains the lines of one task.
+    # The order of the sums depends on the size of a chunk. So the size depends only on the shape of x.
     width = C * max(1, LONG // C)
     chunk = width * _rows_per_task(ceil_div(size, width), width)
     chunks = ceil_div(size, chunk)
@@ -76,7 +78,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
 
 @functools.lru_cache(4096)
 def _rows_per_task(rows, width):
-    """How many rows of `width` elements are a task: at most CHUNK elements, but at least one row."""
+    """The number of rows of `width` elements in one task: at most CHUNK elements, but at least one row."""
     tasks = ceil_div(rows * width, CHUNK)
     if tasks > 1:
         tasks = ceil_div(tasks, EVEN) * EVEN
@@ -85,7 +87,10 @@ def _rows_per_task(rows, width):
 
 @jit
 def _sum_chunk_into(sums, x, chunk, b, i):
-    """sums[b, i] = sums of x and x^2 over chunk i of image b, for each element of a line."""
+    """Add up x and x^2 over all lines of a chunk, for each position in a line.
+
+    sums[b, i] = the sums of chunk i of image b.
+    """
     wide()
     width = sums.shape[3]
     both = aligned(4 * width).view(np.float64)
@@ -105,10 +110,11 @@ def _sum_chunk_into(sums, x, chunk, b, i):
 
 @jit
 def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
-    """lines[b] = centre, slope and offset of y = (x - centre) slope + offset, for each element of a line.
+    """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for image b.
 
-    n: elements of a group. The centre is the mean rounded to float32, so that x - centre is exact near the mean. The
-    offset holds the rest of the mean.
+    Each position in a line has its own centre, slope and offset. `n` is the number of elements in a group. The centre
+    is the mean rounded to float32, so that x - centre is exact near the mean. The offset contains the rounding error of
+    the centre.
     """
     chunks, _, width = sums.shape[1:]
     C = scale.size
@@ -135,9 +141,10 @@ def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
 
 @jit
 def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
-    """y = activation((x - centre) slope + offset + added) for chunk i of image b.
+    """y = activation((x - centre) * slope + offset + added) for chunk i of image b.
 
-    It is computed line by line. A line is the channels of one or more neighbouring cells. `added` may be empty.
+    The chunk is computed line by line. A line contains the channels of one or more neighbouring cells. `added` may be
+    empty.
     """
     wide()
     centre = lines[b, 0]
@@ -159,7 +166,7 @@ def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
 
 
 def layer_norm(x, norm, eps):
-    """One pass over x, with sums of x and x^2 in float64, as in `group_norm`."""
+    """Compute layer norm.  As in `group_norm`, x and x^2 are added up in float64, in one pass over x."""
     x = floats(x)
     D = x.shape[-1]
     scale = floats(norm.scale, "scale", (D,))
@@ -174,7 +181,7 @@ def layer_norm(x, norm, eps):
 
 @jit
 def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
-    """As in group norm, the mean is subtracted in two steps: first rounded to float32, then its rest."""
+    """Normalize some rows of x.  First the mean rounded to float32 is subtracted, then the rounding error."""
     wide()
     D = x.shape[1]
     for n in range(first_row, min(first_row + rows, x.shape[0])):
@@ -191,7 +198,7 @@ def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
 
 
 def max_pool(x, padding, fill):
-    """No padded copy is made: the maximum of a window that crosses the edge starts from `fill`."""
+    """Compute max pooling without a padded copy.  The maximum of a window that crosses the edge starts from `fill`."""
     B, H, W, C = np.shape(x)
     x = floats(x)
     (top, bottom), (left, right) = padding
@@ -206,7 +213,10 @@ def max_pool(x, padding, fill):
 
 @jit
 def _max_pool_into(y, x, top, left, fill, first_row, rows):
-    """Some rows of the output maps, counted through all images.  A NaN is the largest, as in np.maximum."""
+    """Compute some rows of the output.  The rows of all images are numbered in one sequence.
+
+    NaN is the largest value, as in np.maximum.
+    """
     B, H, W, C = x.shape
     for row in range(first_row, min(first_row + rows, B * y.shape[1])):
         b, i = divmod(row, y.shape[1])
@@ -224,7 +234,7 @@ def _max_pool_into(y, x, top, left, fill, first_row, rows):
 
 
 def mean_pool(x):
-    """Sums in float64."""
+    """Compute the mean over each map, with sums in float64."""
     B, H, W, C = np.shape(x)
     x = floats(x).reshape(B, H * W * C)
     sums = np.empty((B, 1, 2, C))
@@ -233,7 +243,7 @@ def mean_pool(x):
 
 
 def activate(x, activation):
-    """The activation runs in place on a copy of x."""
+    """Copy x and apply the activation to the copy in place."""
     x = floats(x)
     code = code_of(activation)
     flat = x.reshape(-1)

@@ -1,31 +1,35 @@
 """Linear layers and convolutions: the loops around the register tile.
 
-A linear layer is a 1x1 convolution. A convolution is a matmul whose left rows are read in place (windows.py). In whole
-arrays both are: result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual; the plain definitions are
-`linear` and `conv2d` of reference.py. The loops are those of BLIS (Van Zee & van de Geijn 2015), with their numbers:
+A linear layer is a 1x1 convolution. A convolution is a matrix product, in which the rows of the left factor are read in
+place (windows.py). Linear layers and convolutions compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) +
+residual. reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van
+Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
 
-    task     a block of the result for a thread: some tile rows, some panels of NR columns     (BLIS: loop 3)
-    loop 5   panels that share L2
-    loop 4   KC of K: KC rows of these panels, a third of L2, stay there until every tile row has read them
-    loop 2   tile rows: MR rows of x come to L1 once
-    loop 1   panels: KC x NR of a panel come from L2
+    task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
+    loop 5   groups of panels that share L2
+    loop 4   passes over K: KC rows of these panels fill a third of L2 until every tile row has read them
+    loop 2   tile rows: MR rows of x come into L1 once
+    loop 1   panels: KC x NR elements of a panel come from L2
     tile     MR x NR sums in registers, over KC                                                (tile.py)
 
-BLIS packs both factors. Here the weights alone are packed, at load (packed.py); x and the result are used in place.
+BLIS packs both factors. Here only the weights are packed, when a model is loaded (packed.py). x and the result are used
+in place.
 
-Every element of the result is summed over K in one order, which depends on K alone: its bits do not depend on the
-number of rows, the position of a row, the number of threads, or the size of L2.
+Each element of the result is a sum over K, and the order of the sum depends on K alone. So the bits of an element do
+not depend on the number of rows or on the position of a row. The number of threads and the size of L2 do not change the
+bits.
 
-What was tried (Ice Lake, 2 virtual cores, AVX-512; one thread unless stated; examples/time_kernels.py times the
-versions that were kept; the dropped ones are no longer in the code):
+The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. The speeds without a number of threads
+were measured with one thread. examples/time_kernels.py times the versions that were kept. The code no longer contains
+the versions that were dropped.
 
     one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
-    panels that share L2, row by row         63 GFLOP/s     the same convolution: kept
+    panels that share L2, row by row         63 GFLOP/s     96 x 96, 1x1, 64 -> 256: kept
     chains of 768 instead of KC = 384        +3 %           dropped: 2.7 times the error of NumPy; the bound is 2.5
-    next panels fetched into L2 meanwhile    no gain        dropped
+    next panels prefetched into L2           no gain        dropped
     partial sums of two chains kept in L1    no gain        dropped
     4 tasks for 2 threads                    11 % idle      R50+ViT-B/16 at 384, two threads
-    up to 32 tasks for 2 threads             6 % idle       the same network: kept
+    up to 32 tasks for 2 threads             6 % idle       R50+ViT-B/16 at 384, two threads: kept
 """
 import functools
 from typing import NamedTuple
@@ -45,25 +49,25 @@ from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Target, tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
-KC = 384                                  # length of a chain of sums; for 768 see above
-READING = 4                               # multiply-adds in the time that it takes to read one float32 from L3
-FEW = 32                                  # channels; with fewer, a run is a row of the kernel
+KC = 384                                  # length of a chain of sums; the module docstring compares KC with 768
+READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
+FEW = 32                                  # with fewer than FEW channels, a run is a whole row of the kernel
 NOTHING = np.zeros(0, np.float32)
 NO_HALVES = np.zeros(0, np.uint16)
 
 
 def linear(x, p):
-    """Bits do not depend on the number of rows."""
+    """Compute a linear layer.  The number of rows does not change the bits of a row."""
     return _linear(x, p, NOTHING, "")
 
 
 def linear_activate(x, p, activation):
-    """The activation runs on each tile while its sums are in L1."""
+    """Compute a linear layer and an activation.  The activation runs on each tile while the tile is in L1."""
     return _linear(x, p, NOTHING, activation)
 
 
 def linear_add(x, p, residual):
-    """The residual is added to each tile while its sums are in registers."""
+    """Compute a linear layer and add a residual.  The addition runs on each tile while the tile is in registers."""
     residual = floats(residual, "residual", (*np.shape(x)[:-1], p.kernel.shape[-1]))
     return _linear(x, p, residual.reshape(-1), "")
 
@@ -80,7 +84,10 @@ def _linear(x, p, residual, activation):
 
 
 def conv2d(x, kernel, stride, dilation, padding):
-    """The windows are never copied. Maps of few channels are padded first, so that a run is KW * C neighbours."""
+    """Compute a convolution without copies of the windows.
+
+    Maps with few channels are padded first, so that each run of a window is KW * C neighbours.
+    """
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
     run = C
@@ -115,7 +122,7 @@ def _multiply(x, kernel, windows, B, bias, residual, code):
 
 
 class Block(NamedTuple):
-    """A task: the block of the result with tile rows first_tile to end_tile, and panels first_panel to end_panel."""
+    """A task: the block of the result in tile rows first_tile to end_tile and panels first_panel to end_panel."""
     windows: Windows
     first_tile: int
     end_tile: int
@@ -126,7 +133,7 @@ class Block(NamedTuple):
 
 @functools.lru_cache(4096)
 def _blocks(windows, M, N, parts, weights_size, L2, n):
-    """The Blocks of a result (M, N) for n threads."""
+    """The list of Blocks into which a result (M, N) is divided for n threads."""
     if AMX:
         height = width = amx.SIDE
         panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
@@ -146,10 +153,11 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 
 
 def _split(tiles, panels, tile_work, x_size, weights_size, n):
-    """Into how many parts tile rows and panels are divided for n threads: (down, across).
+    """Return (down, across), the number of parts of the tile rows and the number of parts of the panels, for n threads.
 
-    The cost counts three things. The slowest thread has the most tasks. At the end the other threads may wait for half
-    a task. Each part of the rows reads all weights, and each part of the columns reads all of x.
+    The cost of a division counts work, waiting and reading. The slowest thread has the most tasks, and only its work
+    counts. At the end, other threads may wait for half a task. Each part of the rows reads all weights, and each part
+    of the columns reads all of x.
     """
     def cost(split):
         down, across = split
@@ -166,9 +174,10 @@ def _split(tiles, panels, tile_work, x_size, weights_size, n):
 
 @jit
 def _multiply_into(out, x, panels, halves, bias, residual, block, code):
-    """out[block] = activation(x @ kernel + bias) + residual; all arrays but `out` (M, N) are flat.
+    """out[block] = activation(x @ kernel + bias) + residual
 
-    The kernel is in `panels`, or in `halves` if its weights are bfloat16: these are widened in L2 for all rows at once.
+    `out` has the shape (M, N); all other arrays are flat. A float32 kernel is in `panels`. A bfloat16 kernel is in
+    `halves`, and is converted to float32 in L2, one time for all rows.
     """
     wide()
     windows = block.windows
@@ -177,17 +186,18 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
     flat = out.reshape(out.size)
     depth = min(KC, K)
     narrow = halves.size > 0
-    sums = aligned(MR * NR)               # of a tile that is not written in place
+    sums = aligned(MR * NR)               # the sums of a tile that is not written in place
     square = sums.reshape(MR, NR)
     zeros = np.zeros(depth, np.float32)
     starts = np.empty(depth * MR, np.int64)
     most_panels = min(block.panels_in_L2, block.end_panel - block.first_panel)
     widened = aligned(most_panels * depth * NR if narrow else 0)
-    # Loop 5: panels that share L2.
+    # Loop 5 goes over groups of panels that share L2.
     for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
         k = 0
-        # Loop 4: at most KC of K, a number of whole runs or a part of one. These rows of the panels stay in L2.
+        # Loop 4 goes over K. A pass takes at most KC elements: several whole runs, or a part of one run.
+        # A pass reads some rows of each panel, and these rows stay in L2.
         while k < K:
             first_tap, channel = divmod(k, windows.run)
             run = min(windows.run - channel, KC)
@@ -199,12 +209,12 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
                 for panel in range(panels_start, panels_end):
                     to = widened[(panel - panels_start) * deep * NR:]
                     _widen_into(to, halves, (panel * K + k) * NR, deep * NR)
-            # Loop 2: tile rows. MR rows of x come to L1.
+            # Loop 2 goes over tile rows. MR rows of x come into L1.
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * MR
                 starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
                 rows = Rows(x, starts, zeros, taps, run)
-                # Loop 1: panels. KC x NR of each come from L2.
+                # Loop 1 goes over panels. KC x NR elements of each panel come from L2.
                 for panel in range(panels_start, panels_end):
                     column = panel * NR
                     at = row * N + column
@@ -231,7 +241,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
 
 @jit
 def _widen_into(out, halves, at, n):
-    """out[:n] = the bfloat16 halves[at:at + n] as float32."""
+    """out[:n] = halves[at:at + n], converted from bfloat16 to float32."""
     wide()
     part = halves[at:at + n]
     for i in range(n):

@@ -10,16 +10,19 @@ LARGE = 1 << 16
 
 @jit
 def aligned(n):
-    """n float32, not set, on a 64-byte boundary: a vector across two cache lines takes two accesses."""
+    """Return n uninitialized float32 numbers that start on a 64-byte boundary.
+
+    A vector that lies in two cache lines takes two memory accesses.
+    """
     buffer = np.empty(n + 16, np.float32)
     first = (-buffer.ctypes.data // 4) % 16
     return buffer[first:first + n]
 
 
 def empty(*shape):
-    """A new float32 array, not set.  Arrays of more than LARGE elements start on a 64-byte boundary.
+    """Return an uninitialized float32 array.  An array of more than LARGE elements starts on a 64-byte boundary.
 
-    Freed memory is used again: a later call of R50+ViT-B/16 has no page faults (glibc; ru_minflt of getrusage).
+    Freed memory is used again. With glibc, a later call of R50+ViT-B/16 has no page faults (ru_minflt of getrusage).
     """
     n = math.prod(shape)
     return (aligned(n) if n > LARGE else np.empty(n, np.float32)).reshape(shape)

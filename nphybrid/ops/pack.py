@@ -1,4 +1,4 @@
-"""Packing for the register tile at run time: NR rows of x become a panel of NR columns (the keys of attention).
+"""Pack NR rows of x into a panel of NR columns for the register tile.  Attention packs its keys with `pack`.
 
             x, row by row                       panel, k by k
             k  0   1   2   3                        row 0   1   2   ...  NR-1
@@ -7,15 +7,16 @@
     row 2    c0  c1  c2  c3  ...                k 2    a2  b2  c2   ...
       ...                                       k 3    a3  b3  c3   ...
 
-Row i begins at x[starts[i]]. `_plain_transpose` is the definition. The vector version transposes squares of LANES x
-LANES in registers, in log2(LANES) rounds of shuffles. The rounds for LANES = 4, of step 1 and step 2:
+Row i begins at x[starts[i]]. `_plain_transpose` is the plain definition. The vector version transposes squares of LANES
+x LANES elements in registers, in log2(LANES) rounds of shuffles. For LANES = 4 there are two rounds, with steps 1 and
+2:
 
     a0 a1 a2 a3        a0 b0 a2 b2        a0 b0 c0 d0
     b0 b1 b2 b3   ->   a1 b1 a3 b3   ->   a1 b1 c1 d1
     c0 c1 c2 c3        c0 d0 c2 d2        a2 b2 c2 d2
     d0 d1 d2 d3        c1 d1 c3 d3        a3 b3 c3 d3
 
-The weights of layers are packed in NumPy, at load: packed.py.
+NumPy packs the weights of layers when a model is loaded (packed.py).
 """
 import numpy as np
 from numba import types
@@ -29,7 +30,7 @@ from .target import ISA, LANES, NR
 def _plain_transpose(x, starts, k, zeros, out, out_at):
     """out[out_at + column * NR + i] = x[starts[i] + k + column] for LANES columns and NR rows i.
 
-    A start below 0 reads `zeros`.
+    If starts[i] is negative, row i is read from `zeros`.
     """
     for column in range(LANES):
         for i in range(NR):
@@ -38,7 +39,10 @@ def _plain_transpose(x, starts, k, zeros, out, out_at):
 
 
 def emit_transpose(build, x, starts, k, zeros, out, width, lanes):
-    """`_plain_transpose` in LLVM, for `lanes` columns and `width` rows, a multiple of lanes; out_at is 0."""
+    """Emit `_plain_transpose` as LLVM instructions, for `lanes` columns and `width` rows.
+
+    `width` is a multiple of `lanes`. The result begins at out[0].
+    """
     emit = Emit(build, lanes)
     for first in range(0, width, lanes):
         rows = [emit.load(emit.at(emit.row(x, starts, zeros, I64(first + i)), k)) for i in range(lanes)]
@@ -47,12 +51,13 @@ def emit_transpose(build, x, starts, k, zeros, out, width, lanes):
 
 
 def _transposed(emit, square):
-    """The columns of `lanes` vectors."""
+    """Transpose a square of `lanes` vectors.  Returns the columns of the square as vectors."""
     lanes = emit.lanes
     square = list(square)
     step = 1
     while step < lanes:
-        # Number n is lane n of the upper vector, number lanes + n is lane n of the lower.
+        # In `even` and `odd`, number n means lane n of the upper vector, for n < lanes.
+        # In `even` and `odd`, number lanes + n means lane n of the lower vector.
         even = [lanes + lane - step if lane & step else lane for lane in range(lanes)]
         odd = [lanes + lane if lane & step else lane + step for lane in range(lanes)]
         for i in range(lanes):
@@ -74,7 +79,7 @@ def _vector_transpose(typing, x, starts, k, zeros, out, out_at):
     return types.void(x, starts, types.int64, zeros, out, types.int64), codegen
 
 
-# transpose(x, starts, k, zeros, out, out_at)
+# The signature of both versions is transpose(x, starts, k, zeros, out, out_at).
 transpose = jit(_plain_transpose) if ISA == "plain" else _vector_transpose
 
 
@@ -82,7 +87,7 @@ transpose = jit(_plain_transpose) if ISA == "plain" else _vector_transpose
 def pack(x, starts, length, zeros, out, out_at):
     """out[out_at + k * NR + i] = x[starts[i] + k] for k in range(length), i in range(NR).
 
-    A start below 0 reads `zeros`. `x` and `out` are flat, `zeros` holds at least `length` zeros.
+    If starts[i] is negative, row i is all zeros. `x` and `out` are flat arrays. `zeros` holds at least `length` zeros.
     """
     whole = length // LANES * LANES
     for k in range(0, whole, LANES):

@@ -1,15 +1,16 @@
-"""The kernels of linear layers and convolutions, packed at load for the loops of `matmul`.
+"""Pack the kernels of linear layers and convolutions into panels, when a model is loaded.
 
     kernel (K, N)                              panels (P, K, NR)
          NR columns      NR         rest
         +-----------+-----------+------+       panel 0: row 0, row 1, ... row K - 1, each of NR neighbours in memory
-    k 0 |           |           |      |       panel 1: the same for the next NR columns
-    k 1 |  panel 0  |  panel 1  |  2   |       panel 2: the rest of the columns, and zeros up to NR
+    k 0 |           |           |      |       panel 1: row 0 to row K - 1 of the next NR columns
+    k 1 |  panel 0  |  panel 1  |  2   |       panel 2: row 0 to row K - 1 of the last columns, and zeros
     ... |           |           |      |
         +-----------+-----------+------+
 
-In NumPy: panels[p, k, j] = kernel[k, p * NR + j]. So the register tile reads a panel from its first to its last byte. A
-convolution's kernel (KH, KW, C, O) is packed as (KH * KW * C, O). The panels of AMX have another layout (amx.py).
+In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the register tile reads a panel from its first byte to
+its last byte. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O). The panels of AMX have
+a different layout (amx.py).
 """
 import math
 
@@ -25,32 +26,36 @@ from .target import ISA, NR
 
 AMX = ISA == "amx"
 
-# How many bfloat16 stand for a weight in products on AMX, by dtype and precision. Elsewhere 2 and 3 mean a float32.
+# For each (dtype, precision), PARTS gives the number of bfloat16 parts of a weight in a product on AMX.
+# Without AMX, 2 or 3 parts mean a float32 weight, and 1 part means a bfloat16 weight.
 PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
 
-# Halfway between the largest finite bfloat16 and the next power of 2: from here on the nearest bfloat16 is infinite.
+# BEYOND is halfway between the largest finite bfloat16 and 2**128.
+# From BEYOND on, the nearest bfloat16 of a number is infinite.
 BEYOND = np.uint32(0x7F7F8000).view(np.float32)
 
 
 class Packed:
-    """A kernel (KH, KW, C, O) or (C, O) in panels.
+    """A kernel (KH, KW, C, O) or (C, O), stored in panels.
 
-    parts: see PARTS. With 1 the weights are bfloat16, in half the memory; AMX then rounds x to bfloat16 too. The layout
-    of the panels depends on the instruction set. So a pickle holds the kernel, which is packed again when it is read.
+    `parts` is a value of PARTS. If `parts` is 1, the weights are bfloat16 and take half the memory. If `parts` is 1,
+    AMX also rounds x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the kernel
+    itself, which is packed again when the pickle is read.
 
-    Attributes: shape, ndim, dtype, parts; panels; kept: None, or the kernel where the panels cannot restore it.
+    The attributes are: shape, ndim, dtype, parts, panels, kept. `kept` is the kernel itself if the panels cannot
+    restore it, else None.
     """
 
     def __init__(self, kernel, parts=3):
         if not kernel.size:
-            raise ValueError(f"expected a kernel with weights, found the shape {kernel.shape}: no weights")
+            raise ValueError(f"expected a kernel with weights, found the shape {kernel.shape}, which has no weights")
         self.shape = kernel.shape
         self.ndim = kernel.ndim
         self.dtype = kernel.dtype
         self.parts = parts
         kernel = kernel.reshape(-1, kernel.shape[-1])
         if parts == 1 and not (largest := np.abs(kernel).max()) < BEYOND:
-            raise ValueError(f"expected weights that are finite in bfloat16, at most 3.3895e38, found {largest}")
+            raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
         if AMX:
             self.panels, exact = amx.packed(kernel, amx.held(parts))
         else:
@@ -59,7 +64,7 @@ class Packed:
         self.kept = None if exact or parts == 1 else np.array(kernel)
 
     def unpacked(self):
-        """The kernel, bit for bit; a bfloat16 kernel as float32."""
+        """Restore the kernel bit for bit.  A bfloat16 kernel is returned as float32."""
         if self.kept is not None:
             return self.kept.reshape(self.shape)
         K = math.prod(self.shape[:-1])
@@ -78,7 +83,7 @@ class Packed:
 
 
 def _packed(kernel, parts):
-    """(K, N) -> panels (P, K, NR), float32, or uint16 that hold bfloat16."""
+    """Pack a kernel (K, N) into panels (P, K, NR).  The panels are float32, or bfloat16 stored as uint16."""
     K, N = kernel.shape
     shape = ceil_div(N, NR), K, NR
     size = math.prod(shape)
@@ -100,16 +105,19 @@ def _unpacked(panels, K, N):
 
 
 def narrowed(x):
-    """float32 -> the nearest bfloat16, ties to even: the upper half of the bits, as uint16."""
+    """Round float32 numbers to the nearest bfloat16, with ties to even.  -> the bits of bfloat16, as uint16"""
     bits = np.ascontiguousarray(x).view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
-    """Kernels become Packed. Standardization is computed in float64, so that each weight is rounded once."""
+    """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
+
+    Weights are standardized in float64, so that each weight is rounded only once.
+    """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
-        raise TypeError(f"the kernels compute in float32 or bfloat16, not {dtype}: see engine='reference'")
+        raise TypeError(f"dtype: expected float32 or bfloat16, found {dtype}; engine='reference' takes float64")
     if array.ndim == 4:
         array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):
@@ -118,5 +126,5 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
-    """`ready` for every array of a tree."""
+    """Apply `ready` to every array of a parameter tree."""
     return tree_map(lambda name, array: ready(name, array, config, dtype, precision), params)

@@ -1,13 +1,14 @@
-"""Reductions of a vector: sum, maximum, sums of x and x^2. The order depends on the length alone.
+"""Reductions of a vector: the sum, the largest element, and the sums of x and of x^2.
 
-`_plain_total`, `_plain_largest` and `_plain_moments` define them. The vector versions keep CHAINS vectors of partial
-results:
+The order of a reduction depends on the length of the vector alone. `_plain_total`, `_plain_largest` and
+`_plain_moments` are the plain definitions. The vector versions keep CHAINS vectors of partial results:
 
     x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
     chain         0          1          2          3          0
 
-Chain c takes the vectors c, c + 4, c + 8, ... Then the chains are combined into one vector, and its halves are combined
-until one number is left. The elements after the last whole vector are added one by one.
+Chain c combines the vectors c, c + 4, c + 8 and so on. Then the chains are combined into one vector. The halves of the
+vector are combined again and again, until one number is left. The elements after the last whole vector are combined one
+by one.
 """
 
 import numpy as np
@@ -19,19 +20,20 @@ from .emit import F32, F64, I32, I64, Emit, pointers
 from .jit import jit
 from .target import ISA, LANES
 
-CHAINS = 4                                # independent chains, because an addition takes four cycles
+CHAINS = 4                                # four independent chains, because an addition takes four cycles
 
 
 def emit_reduction(build, x, n, lanes, start, parts, combine):
-    """Reduce x[:n], n a multiple of lanes, to one value for each vector of parts(emit, vector).
+    """Emit code that reduces x[:n] to one value for each vector that parts(emit, vector) returns.
 
-    start: the value that a reduction begins with, for each part. combine(build, a, b): one step, for two vectors.
+    `n` is a multiple of `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build,
+    a, b) combines two vectors in one step of a reduction.
     """
     emit = Emit(build, lanes)
     count = len(start)
 
     def step(i, sums):
-        """One vector of x for each chain of `sums`, which are chain 0's parts, chain 1's parts, ..."""
+        """Combine one vector of x with each chain.  `sums` lists the parts of chain 0, then of chain 1, and so on."""
         sums = list(sums)
         for first in range(0, len(sums), count):
             chain = first // count
@@ -129,7 +131,7 @@ def total(x):
 
 @jit
 def largest(x):
-    """The largest of x.  A NaN may be ignored."""
+    """The largest element of x.  A NaN in x may be ignored."""
     whole = x.size // LANES * LANES
     result = _largest(x, whole)
     for i in range(whole, x.size):

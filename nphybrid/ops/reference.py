@@ -1,8 +1,8 @@
-"""The definitions of the operations: plain NumPy in float32 or float64.
+"""The definitions of the operations in plain NumPy, for float32 or float64.
 
-`kernels.py` computes the same functions fast; where the two differ, this file is right. Every function takes and
-returns arrays of one dtype, channels last. Scalars are Python floats, because a NumPy float64 would make float32 arrays
-float64.
+`kernels.py` computes the operations fast. If `kernels.py` and `reference.py` disagree, `reference.py` is right. Every
+function takes and returns arrays of one dtype, with the channels on the last axis. Scalars are Python floats, because a
+NumPy float64 would turn float32 arrays into float64.
 """
 import math
 
@@ -12,35 +12,40 @@ from ..params import tree_map
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
-    """A learned array as the operations take it: a copy in `dtype`; the kernel of a convolution is standardized.
+    """Return a copy of a learned array in `dtype`, as the operations take it.
 
-    Only kernels.py uses `precision`.
+    The kernel of a convolution is returned with its weights standardized. Only kernels.py uses the argument
+    `precision`.
     """
     array = np.array(array, dtype, order="C")
     return standardize(array, config.ws_eps, config.ws_form) if array.ndim == 4 else array
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
-    """`ready` for every array of a tree.  Params -> Params.  Only kernels.py uses `precision`."""
+    """Apply `ready` to every array of a parameter tree.  Params -> Params
+
+    Only kernels.py uses the argument `precision`.
+    """
     return tree_map(lambda name, array: ready(name, array, config, dtype), params)
 
 
 def standardize(kernel, eps, form="variance"):
-    """Each output channel of a kernel gets mean 0 and variance 1.  (KH, KW, C, O) -> (KH, KW, C, O)
+    """Give each output channel of a kernel mean 0 and variance 1.  (KH, KW, C, O) -> (KH, KW, C, O)
 
-    The variance divides by n = KH * KW * C. form: with "variance" eps is added to the variance, inside the root; with
-    "deviation" it is added to the root. Qiao et al. 2019, eq. 6; vit_jax/models_resnet.py.
+    The variance is a sum of squares divided by n = KH * KW * C. If form is "variance", eps is added to the variance,
+    under the square root. If form is "deviation", eps is added to the square root of the variance. Qiao et al. 2019,
+    eq. 6; vit_jax/models_resnet.py.
     """
-    axes = tuple(range(kernel.ndim - 1))  # all but O
+    axes = tuple(range(kernel.ndim - 1))  # all axes except O
     kernel = kernel - kernel.mean(axes, keepdims=True)
     variance = np.square(kernel).mean(axes, keepdims=True)
     return kernel / (np.sqrt(variance) + eps if form == "deviation" else np.sqrt(variance + eps))
 
 
 def conv2d(x, kernel, stride, dilation, padding):
-    """Slide a kernel over zero-padded maps.  x (B, H, W, C), kernel (KH, KW, C, O) -> (B, H', W', O)
+    """Slide a kernel over maps that are padded with zeros.  x (B, H, W, C), kernel (KH, KW, C, O) -> (B, H', W', O)
 
-    padding is ((top, bottom), (left, right)).
+    `padding` is ((top, bottom), (left, right)).
     """
     KH, KW, C, O = kernel.shape
     x = np.pad(x, ((0, 0), *padding, (0, 0)))
@@ -55,9 +60,9 @@ def conv2d(x, kernel, stride, dilation, padding):
 
 
 def max_pool(x, padding, fill):
-    """The largest of each 3x3 window, stride 2.  (B, H, W, C) -> (B, H', W', C)
+    """The largest value of each 3x3 window, with stride 2.  (B, H, W, C) -> (B, H', W', C)
 
-    Cells of the padding count as `fill`.
+    Each cell of the padding has the value `fill`.
     """
     x = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=fill)
     rows, columns = ((n - 3) // 2 + 1 for n in x.shape[1:3])
@@ -66,14 +71,15 @@ def max_pool(x, padding, fill):
 
 
 def mean_pool(x):
-    """The mean over each map.  (B, H, W, C) -> (B, C)"""
+    """The mean over the cells of each map.  (B, H, W, C) -> (B, C)"""
     return x.mean((1, 2))
 
 
 def group_norm(x, norm, groups, eps):
     """Normalize each image over each group of neighbouring channels.  (B, H, W, C) -> (B, H, W, C)
 
-    Mean and variance over (H, W, C / G); the variance divides by the number of these values. Wu & He 2018, section 3.1.
+    A group of an image has H * W * C / groups values. The variance of a group is a sum of squares divided by the number
+    of values. Wu & He 2018, section 3.1.
     """
     B, H, W, C = x.shape
     x = x.reshape(B, H, W, groups, C // groups)
@@ -116,15 +122,15 @@ def linear_add(x, p, residual):
 
 
 def attention(query, key, value, heads):
-    """In each head, softmax(query @ key.T / sqrt(K)) @ value.  three (B, T, D) -> (B, T, D)   ViT eq. 6-8
+    """Compute softmax(query @ key.T / sqrt(K)) @ value in each head.  three (B, T, D) -> (B, T, D)   ViT eq. 6-8
 
-    Equation 8 joins the heads; its projection is not done here.
+    The results of all heads are joined, as in equation 8 of ViT. The projection in equation 8 of ViT is not computed.
     """
     return attention_with_weights(query, key, value, heads)[0]
 
 
 def attention_with_weights(query, key, value, heads):
-    """`attention`, and its weights.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)"""
+    """Compute `attention` and the attention weights.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)"""
     B, T, D = query.shape
     q, k, v = (x.reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
     weights = softmax(q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads))
@@ -138,7 +144,7 @@ def softmax(x):
 
 
 def activate(x, activation):
-    """Apply one of ACTIVATIONS by name, elementwise.  (...) -> (...)"""
+    """Apply an activation of ACTIVATIONS, given by its name, to each element of x.  (...) -> (...)"""
     return ACTIVATIONS[activation](x)
 
 
@@ -179,7 +185,7 @@ def sigmoid(x):
     return np.where(x >= 0, 1, small) / (1 + small)
 
 
-# NumPy has no erfc; math.erfc is correct to the last bits in float64.
+# NumPy has no erfc. Python's math.erfc is correct to the last bits of float64.
 _erfc_float64 = np.frompyfunc(math.erfc, 1, 1)
 
 

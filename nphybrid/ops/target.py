@@ -1,4 +1,4 @@
-"""The instruction set that the kernels are compiled for, and the size of its register tile."""
+"""The instruction set that the kernels are compiled for, and the size of the register tile."""
 import ctypes
 import os
 import sys
@@ -6,39 +6,47 @@ from pathlib import Path
 
 from numba import config
 
-# The register tile of each instruction set: MR rows x NV vectors of LANES float32. MR * NV sums, NV vectors of b
-# and one element of x in every lane have to fit into the 32 vector registers, 16 on AVX2.
-# AMX has its own tiles for layers (amx.py); there attention uses the register tile of AVX-512.
+# TILES gives (MR, NV, LANES) for each instruction set.
+# A register tile has MR rows of NV vectors of LANES float32 numbers.
+# The registers of a tile hold MR * NV sums, NV vectors of b, and one element of x.
+# A CPU has 32 vector registers, but only 16 with AVX2.
+# With AMX, layers use the tiles of amx.py, and attention uses the register tile of AVX-512.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
-# The rule of `available` and `_choose`, as `nphybrid doctor` prints it.
-RULE = ("the first of avx512, avx2, neon, plain whose features Numba compiles for; NPHYBRID_ISA names another, or "
-        "amx, which has only been run emulated")
+# `nphybrid doctor` prints this rule, which `available` and `_choose` follow.
+RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
+        "different instruction set, for example amx. The kernels for amx were tested only in emulation.")
 
 
 def _target():
-    """(triple, CPU, features) that Numba compiles for; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are in it."""
+    """Return (triple, CPU, features) that Numba compiles for.
+
+    If NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set, the result contains its value.
+    """
     from numba.core.registry import cpu_target
     return cpu_target.target_context.codegen().magic_tuple()
 
 
 def _amx_allowed():
-    """Whether Linux permits AMX to this process and its forks.  A permission stays, and enlarges signal stacks."""
+    """Ask Linux to permit AMX to this process and its forks.  Returns True if Linux permits AMX.
+
+    The permission cannot be withdrawn, and enlarges the signal stacks.
+    """
     if sys.platform != "linux":
         return False
-    arch_prctl = 158                      # its number as a system call; ARCH_REQ_XCOMP_PERM; XFEATURE_XTILEDATA
-    request_permission = 0x1023
-    tile_data = 18
+    arch_prctl = 158                      # the number of the system call arch_prctl
+    request_permission = 0x1023           # ARCH_REQ_XCOMP_PERM
+    tile_data = 18                        # XFEATURE_XTILEDATA
     return ctypes.CDLL(None).syscall(arch_prctl, request_permission, tile_data) == 0
 
 
 def available(target):
-    """The instruction sets of a target; the first is the default."""
+    """The instruction sets of a target.  The first instruction set is the default."""
     return list(_available(target))
 
 
 def _available(target):
-    """The instruction sets one by one, so that a caller that takes only the first does not ask Linux for AMX."""
+    """Yield the instruction sets one by one.  A caller that takes only the first does not ask Linux for AMX."""
     triple, _, features = target
     features = set(features.split(","))
     if {"+avx512f", "+avx512vl"} <= features:
@@ -53,18 +61,22 @@ def _available(target):
 
 
 def _choose(wanted, target):
-    """The first instruction set, or the wanted one.
+    """Return the wanted instruction set, or the first available instruction set if `wanted` is empty.
 
-    Raises ValueError if this machine lacks it, because an instruction that the CPU lacks ends the process.
+    Raises ValueError if this machine lacks the wanted instruction set. An instruction that the CPU lacks would end the
+    process.
     """
     there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
     if wanted and wanted not in (found := list(there)):
-        raise ValueError(f"NPHYBRID_ISA={wanted}: this machine has {', '.join(found)}")
+        raise ValueError(f"NPHYBRID_ISA={wanted}: expected an instruction set of this machine ({', '.join(found)})")
     return wanted or next(there)
 
 
 def _level2():
-    """Bytes of a core's L2 cache as Linux reports them, else 512 KB.  They change the speed, not the bits."""
+    """Return the size of a core's L2 cache in bytes.  If Linux does not report a size, the result is 512 KB.
+
+    The size of L2 changes the speed of the kernels, but not the bits of the results.
+    """
     try:
         return int(Path("/sys/devices/system/cpu/cpu0/cache/index2/size").read_text().rstrip("K\n")) * 1024
     except (OSError, ValueError):
@@ -79,5 +91,5 @@ L2 = _level2()
 
 
 def llvm():
-    """The version of the LLVM that compiles."""
+    """The version of LLVM, which compiles the kernels."""
     return ".".join(map(str, sys.modules["llvmlite"].binding.llvm_version_info))

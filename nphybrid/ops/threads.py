@@ -1,17 +1,18 @@
-"""Several cores: Python threads that run serial kernels, which release the GIL.
+"""Run serial kernels on several cores, in Python threads.  The kernels release the GIL.
 
     run(5, task) on 3 threads
 
-    caller      task(0)   task(3)           wait          each thread takes the next number when it is free,
-    worker 1    task(1)            task(4)                until there are no more; the caller returns when
-    worker 2       task(2)                                no worker is inside a task
+    caller      task(0)   task(3)           wait
+    worker 1    task(1)            task(4)
+    worker 2       task(2)
 
-In plain Python `run(count, task)` is `for i in range(count): task(i)`. Workers are started when they are first needed,
-and then wait for jobs in a queue. The caller takes tasks too, so a `run` inside a task can always finish without
+A free thread takes the next number, until all numbers are taken. The caller returns when no worker is inside a task. In
+plain Python, `run(count, task)` is `for i in range(count): task(i)`. A worker is started when it is first needed. A
+free worker waits for jobs in a queue. The caller takes tasks too. So a `run` inside a task can always finish without
 workers.
 
-Not used: OpenMP (its forked children die), and Numba's threading layers (`workqueue` aborts when two Python threads
-compute at once).
+OpenMP is not used, because the forked children of a process with OpenMP die. Numba's threading layers are not used,
+because the layer `workqueue` aborts when two Python threads compute at the same time.
 """
 import contextlib
 import contextvars
@@ -22,10 +23,10 @@ import threading
 
 import numpy as np
 
-# Work of fewer multiply-adds stays on the caller's thread: 50 microseconds, about the time to wake another thread and
-# to wait for it.
+# Work of fewer multiply-adds than SMALL stays on the caller's thread.
+# SMALL multiply-adds take 50 microseconds, about the time to wake another thread and to wait for its result.
 SMALL = 8_000_000
-ELEMENT = 64                              # an elementwise operation on one element counts as this many multiply-adds
+ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
 
 _threads = contextvars.ContextVar("threads", default=None)
 
@@ -34,8 +35,8 @@ _threads = contextvars.ContextVar("threads", default=None)
 def using(n):
     """Within the block, kernels run on at most n threads.
 
-    n: at least 1. None sets no limit. An enclosing block's limit holds too; without any limit there is one thread per
-    core that the process may use. Raises ValueError for n < 1.
+    `n` is at least 1, or None for no limit. The limit of an enclosing block also applies. Without any limit, there is
+    one thread for each core that the process may use. Raises ValueError for n < 1.
 
     >>> with using(2):
     ...     with using(5):
@@ -43,7 +44,7 @@ def using(n):
     2
     """
     if n is not None and n < 1:
-        raise ValueError(f"threads: expected at least 1, or None for one per core, found {n}")
+        raise ValueError(f"threads: expected at least 1, or None for one thread per core, found {n}")
     limit = _threads.get()
     if limit is None:
         limit = n
@@ -57,22 +58,24 @@ def using(n):
 
 
 def number():
-    """How many threads a kernel may use here."""
+    """The number of threads that a kernel may use in the current context."""
     if hasattr(os, "sched_getaffinity"):
         return _threads.get() or len(os.sched_getaffinity(0))
     return _threads.get() or os.cpu_count() or 1
 
 
 def worth(work):
-    """How many threads a kernel should use here for this many multiply-adds."""
+    """The number of threads that a kernel should use for `work` multiply-adds."""
     return number() if work >= SMALL else 1
 
 
 def run(count, task, work=SMALL):
-    """task(i) for each i in range(count), in any order, on several threads if `work` multiply-adds are worth it.
+    """Call task(i) for each i in range(count), in any order.
 
-    After the first exception (KeyboardInterrupt too) no further task begins. The exception is raised here, once no task
-    is running. NumPy's warnings are switched off, because kernels pass NaN and infinity on without a warning.
+    `work` is the number of multiply-adds of all tasks. Work of at least SMALL is done on several threads. After the
+    first exception, which may be KeyboardInterrupt, no further task begins. `run` raises the exception after all
+    running tasks have ended. NumPy's warnings are switched off, because kernels pass on NaN and infinity without a
+    warning.
     """
     helpers = min(worth(work), count) - 1
     with np.errstate(all="ignore"):
@@ -87,7 +90,7 @@ def run(count, task, work=SMALL):
             job.drain()
             job.wait()
             error = job.error
-        except BaseException:                             # KeyboardInterrupt may come between any two steps
+        except BaseException:                             # KeyboardInterrupt may come between any two statements
             job.count = 0
             job.wait()
             raise
@@ -97,33 +100,34 @@ def run(count, task, work=SMALL):
         if error is not None:
             raise error
     finally:
-        del error                         # breaks the circle error, traceback, this frame: it would keep arrays alive
+        # The error, its traceback and this frame refer to each other, and would keep arrays alive.
+        del error
 
 
 class _Job:
-    """`count` tasks, each given to one thread; a count of 0 stops the job."""
+    """A job of `count` tasks.  One thread runs each task.  Setting `count` to 0 stops the job."""
 
     def __init__(self, count, task):
         self.count = count
         self.task = task
         self.error = None
-        self.begun = itertools.count()    # next() is one step under the GIL: no number is taken twice
+        self.begun = itertools.count()    # next() is one step under the GIL, so no number is taken twice
         self.lock = threading.Lock()
-        self.inside = 0                   # workers that take tasks now
-        self.left = queue.SimpleQueue()   # gets an item whenever a worker has left
+        self.inside = 0                   # number of workers that take tasks now
+        self.left = queue.SimpleQueue()   # gets an item each time that a worker leaves the job
 
     def drain(self):
-        """Take tasks until there are no more."""
+        """Take tasks until no task is left."""
         while (i := next(self.begun)) < self.count:
             self.task(i)
 
     def help(self):
-        """A worker's share.  A worker that comes too late finds no task."""
+        """Take tasks as a worker.  A worker that comes too late finds no task."""
         with self.lock:
             self.inside += 1
         try:
             self.drain()
-        except BaseException as error:                    # `run` raises it in the caller's thread
+        except BaseException as error:                    # `run` raises the error in the caller's thread
             self.error = self.error or error
             self.count = 0
         with self.lock:
@@ -131,13 +135,16 @@ class _Job:
         self.left.put(None)
 
     def wait(self):
-        """Return when no worker is inside.  May be interrupted and called again: each worker inside puts an item."""
+        """Return when no worker is inside the job.
+
+        An interrupted `wait` may be called again, because each worker puts an item into `left` when it leaves.
+        """
         while self.inside:
             self.left.get()
 
 
 def _submit(context, function):
-    """Give the function to a worker.  Without any worker it is dropped, and the caller does all tasks."""
+    """Give the function to a worker.  If no worker exists, the function is dropped and the caller does all tasks."""
     with _lock:
         if len(_workers) < number() - 1:
             worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
@@ -149,15 +156,18 @@ def _submit(context, function):
 
 
 def _work(jobs):
-    """A worker: runs functions from the queue `jobs`, for ever."""
+    """Run functions from the queue `jobs` without end, as the target of a worker thread."""
     while True:
         context, function = jobs.get()
         context.run(function)
-        del context, function                             # so that waiting workers keep no arrays alive
+        del context, function                             # a waiting worker must not keep arrays alive
 
 
 def _fresh():
-    """Start with no workers.  A forked child needs this: it has the parent's list of threads, but not the threads."""
+    """Start with no workers.
+
+    A forked process calls `_fresh`, because a fork inherits the list of threads but not the threads.
+    """
     global _idle, _workers, _lock
     _idle = queue.SimpleQueue()
     _workers = []

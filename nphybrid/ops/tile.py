@@ -1,4 +1,4 @@
-"""The register tile: a product of MR rows with a panel of NR columns whose sums stay in registers.
+"""The register tile: the product of MR rows and a panel of NR columns, with all sums in registers.
 
                    panel   row k: NV vectors of LANES float32
                    +-----------+-----------+-----------+-----------+
@@ -10,24 +10,27 @@
       row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of the 32 of AVX-512
                    +-----------+-----------+-----------+-----------+   AVX2: 6 x 2 x 8, 15 of 16. NEON: 5 x 4 x 4, 25
 
-For each k, NV vectors of the panel are loaded, and each of the MR elements is multiplied with all of them:
-sum i,j += row i [k] * b[k, vector j]. `_plain_tile` below is the definition. The vector version is written in LLVM's
-intermediate representation, because Numba's own loops do not keep 24 sums in registers.
+For each k, the NV vectors in row k of the panel are loaded. Element k of each row of x is multiplied with all NV
+vectors. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is the plain definition. The vector
+version is written in LLVM's intermediate representation. The loops of Numba would not keep 24 sums in registers.
 
-The rows are read in place: `Rows.starts` gives the index in x where each of them begins. So x is not packed, and a
-convolution runs the same code with other starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The panel is
-packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k. Then the
-addends are added, the first before the second. All arrays are flat; `at` is the index of an array's first element used.
+The rows are read in place. `Rows.starts` gives the index in x where each row begins. So x is never packed. A
+convolution differs from a linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The
+panel is packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k. After the
+chain, the first addend is added, and then the second addend. All arrays are flat. `at` is the index of the first used
+element of an array.
 
-What was tried: 577 x 768 -> 3072 in GFLOP/s, and as a share of what the FMA unit can do (Ice Lake, AVX-512, one thread,
-upper quartile of 12 to 25 runs, versions in turn; examples/time_kernels.py times the version that was kept):
+The table lists what was tried for the product 577 x 768 -> 3072. The columns are GFLOP/s, and the share of the highest
+speed of the FMA unit. The speeds were measured on Ice Lake with AVX-512 and one thread. Each speed is the upper
+quartile of 12 to 25 runs. The runs of different versions alternated. examples/time_kernels.py times the version that
+was kept.
 
     14 x 2 x 16, x packed k-major              105   57 %     16 loads for 28 multiply-adds
     14 x 2 x 16, rows in place                 105   57 %
-     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24; but 64 channels need 96 columns
-     6 x 4 x 16, rows in place                 155   85 %     10 loads for 24: kept
+     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 channels need 96 columns
+     6 x 4 x 16, rows in place                 155   85 %     10 loads for 24 multiply-adds: kept
      6 x 4 x 16, the next rows prefetched      133   73 %     dropped
-     6 x 4 x 16, the next b prefetched         150            dropped
+     6 x 4 x 16, next rows of b prefetched     150            dropped
 """
 from typing import NamedTuple
 
@@ -39,13 +42,14 @@ from .emit import I64, Emit, fields
 from .jit import jit
 from .target import ISA, LANES, MR, NR, NV
 
-UNROLL = 4                                # k per pass of the inner loop
+UNROLL = 4                                # number of values of k in one pass of the inner loop
 
 
 class Rows(NamedTuple):
-    """MR rows of the left factor: for each of `taps`, `run` neighbours in x.  A row has taps * run elements.
+    """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbours in x.
 
-    starts[tap * MR + i] is the index in x where the run of row i begins. Below 0 the run is read from `zeros`.
+    starts[tap * MR + i] is the index in x where run `tap` of row i begins. If this index is negative, the run is read
+    from `zeros`.
     """
     x: np.ndarray
     starts: np.ndarray                    # int64 (taps * MR,)
@@ -55,20 +59,23 @@ class Rows(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """NR columns of the right factor, row by row: row k begins at b[at + k * NR]."""
+    """NR columns of the right factor, stored row by row.  Row k begins at b[at + k * NR]."""
     b: np.ndarray
     at: int
 
 
 class Target(NamedTuple):
-    """Where the MR x NR results go: row i begins at values[at + i * stride]."""
+    """The place where MR x NR results are stored.  Row i begins at values[at + i * stride]."""
     values: np.ndarray
     at: int
     stride: int
 
 
 class Addend(NamedTuple):
-    """MR x NR values that are added, laid out like a Target.  stride 0: one row for all.  used 0: nothing is added."""
+    """MR x NR values that are added to the results.  Row i begins at values[at + i * stride].
+
+    If stride is 0, one row of values is added to all rows. If used is 0, nothing is added.
+    """
     values: np.ndarray
     at: int
     stride: int
@@ -78,7 +85,8 @@ class Addend(NamedTuple):
 def _plain_tile(rows, panel, target):
     """target[:MR, :NR] = sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR)
 
-    The definition. Its roundings differ from the vector version's, because products and sums are not fused.
+    This plain definition does not fuse products and sums. So this definition rounds differently from the vector
+    version.
     """
     sums = np.zeros((MR, NR), np.float32)
     for tap in range(rows.taps):
@@ -95,7 +103,7 @@ def _plain_tile(rows, panel, target):
 
 
 def _plain_tile_add(rows, panel, target, first, second):
-    """The tile, + first[:MR, :NR] if it is used, + second[:MR, :NR] if it is used."""
+    """target[:MR, :NR] = the register tile + `first` + `second`.  An addend with used = 0 is not added."""
     sums = np.zeros(MR * NR, np.float32)
     _plain_sums(rows, panel, Target(sums, 0, NR))
     for i in range(MR):
@@ -109,10 +117,10 @@ def _plain_tile_add(rows, panel, target, first, second):
 
 
 def emit_tile(build, rows, panel, target, addends, shape):
-    """Write the tile into a function: the loop over taps, in it the loop over k; then the addends and the stores.
+    """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
 
-    rows, panel, target and addends hold LLVM values: pointers for arrays, whose `at` must be 0, and numbers.
-    shape: (MR, NV, LANES).
+    The fields of `rows`, `panel`, `target` and `addends` are LLVM values. Pointers take the place of arrays. The field
+    `at` must be 0. `shape` is (MR, NV, LANES).
     """
     MR, NV, LANES = shape
     emit = Emit(build, LANES)
@@ -133,7 +141,7 @@ def emit_tile(build, rows, panel, target, addends, shape):
 
 
 def _steps(emit, runs, b, k, count, sums):
-    """sums += outer([run[k] for run in runs], b[k]), for `count` k."""
+    """sums += outer([run[k] for run in runs], b[k]), for `count` values of k."""
     build = emit.build
     NV = len(sums) // len(runs)
     sums = list(sums)
@@ -149,7 +157,7 @@ def _steps(emit, runs, b, k, count, sums):
 
 
 def _addition(emit, sums, addend, NV):
-    """sums + addend if it is used, else sums."""
+    """Return sums + addend if the addend is used, else sums."""
     build = emit.build
     before = build.block
     added = []
@@ -166,7 +174,7 @@ def _addition(emit, sums, addend, NV):
 
 
 def _emit_from(context, build, kinds, values):
-    """Write the tile for the arguments (rows, panel, target, addends) of an intrinsic."""
+    """Emit the register tile for an intrinsic with the arguments rows, panel, target and addends."""
     rows, panel, target, *addends = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
     rows = Rows(*rows)
     panel = Panel(*panel)
@@ -193,7 +201,7 @@ def _vector_tile_add(typing, rows, panel, target, first, second):
     return types.void(rows, panel, target, first, second), codegen
 
 
-# tile(rows, panel, target) and tile_add(rows, panel, target, first, second)
+# The signatures are tile(rows, panel, target) and tile_add(rows, panel, target, first, second).
 if ISA == "plain":
     _plain_sums = tile = jit(_plain_tile)
     tile_add = jit(_plain_tile_add)

@@ -1,4 +1,4 @@
-"""A convolution as a matmul: row m of the left factor is the window of output cell m, read in place from the maps.
+"""A convolution as a matrix product: row m of the left factor is the window of output cell m.
 
                  map (H, W, C), 3x3 kernel              row of the left factor, K = 9 C elements
                  +---+---+---+---+---+                  +-------+-------+-------+--   --+-------+
@@ -6,11 +6,11 @@
                  +---+---+---+---+---+      ->          +-------+-------+-------+--   --+-------+
                  | 3 | 4 | 5 |   |   |                  each tap is a run of C neighbours in memory
                  +---+---+---+---+---+
-                 | 6 | 7 | 8 |   |   |                  padded first, C small: a run is a row of the kernel,
+                 | 6 | 7 | 8 |   |   |                  if C is small, a run is a row of the kernel:
                  +---+---+---+---+---+                  0 1 2 | 3 4 5 | 6 7 8, of 3 C neighbours
 
-Instead of copying the windows (im2col), `starts_into` computes the index in x where each run begins. A linear layer is
-a 1x1 convolution over a map of one column.
+The windows are read in place, while im2col would copy each window. `starts_into` computes the index in x where each run
+begins. A map with small C is padded first. A linear layer is a 1x1 convolution over a map of one column.
 """
 import functools
 from typing import NamedTuple
@@ -23,24 +23,24 @@ NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
 class Windows(NamedTuple):
-    """How the windows lie in the maps (images, H, W, C).  A window is made of runs of `run` neighbours."""
+    """The positions of the windows in the maps (images, H, W, C).  A window consists of runs of `run` neighbours."""
     H: int
     W: int
     C: int
-    rows: int                             # of the output
-    columns: int
+    rows: int                             # number of rows of the output
+    columns: int                          # number of columns of the output
     stride: int
     dilation: int
-    top: int                              # padding
-    left: int
-    across: int                           # runs per kernel row
+    top: int                              # padding above the map
+    left: int                             # padding left of the map
+    across: int                           # number of runs per kernel row
     run: int
-    K: int                                # elements of a window
+    K: int                                # number of elements of a window
 
 
 @functools.lru_cache(4096)
 def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
-    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if the kernel is larger."""
+    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if a kernel is too large."""
     H, W, C = map_shape
     KH, KW = kernel_shape
     (top, bottom), (left, right) = padding
@@ -49,8 +49,8 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
     reach_down = dilation * (KH - 1) + 1
     reach_right = dilation * (KW - 1) + 1
     if height < reach_down or width < reach_right:
-        raise ValueError(f"expected a padded map of at least {reach_down} x {reach_right} cells, the reach of its "
-                         f"kernel, found {height} x {width} cells")
+        raise ValueError(f"expected a padded map of at least {reach_down} x {reach_right} cells, the size of the "
+                         f"dilated kernel, found {height} x {width} cells")
     rows = (height - reach_down) // stride + 1
     columns = (width - reach_right) // stride + 1
     return Windows(H, W, C, rows=rows, columns=columns, stride=stride, dilation=dilation, top=top, left=left,
@@ -58,7 +58,7 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
 
 
 def padded(x, padding):
-    """The maps with zeros around them, so that a run never crosses the edge of a map."""
+    """Return the maps with zeros around each map.  With the zeros, no run crosses the edge of a map."""
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)
@@ -68,9 +68,10 @@ def padded(x, padding):
 
 @jit
 def starts_into(starts, count, windows, first_row, M, first_tap, taps, channel):
-    """starts[tap * count + i] = index in x where a run of row first_row + i begins, or -1 outside the map.
+    """starts[tap * count + i] = the index in x where run first_tap + tap of row first_row + i begins.
 
-    For `count` rows of M, and `taps` runs from first_tap on; a run begins at `channel`.
+    The index is -1 for a run outside the map and for a row after the last of the M rows. `taps` runs of `count` rows
+    are computed. Each run begins at the channel `channel`.
     """
     image, cell = divmod(first_row, windows.rows * windows.columns)
     row, column = divmod(cell, windows.columns)

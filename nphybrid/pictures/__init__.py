@@ -1,1 +1,1 @@
-"""A file becomes an RGB picture (`decode`), and TensorFlow's bilinear resampling, which Pillow lacks (`resample`)."""
+"""Decode picture files to RGB (`decode`), and resample pictures bilinearly as TensorFlow does (`resample`)."""

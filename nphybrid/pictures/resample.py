@@ -1,15 +1,16 @@
-"""TensorFlow's bilinear resampling, which Google's JAX code uses; all other published code calls Pillow."""
+"""TensorFlow's bilinear resampling, which Google's JAX code uses.  All other published code resamples with Pillow."""
 
 import numpy as np
 
-TF_BILINEAR = "tf-bilinear"               # the name of this filter; Pillow's filters have numbers
+TF_BILINEAR = "tf-bilinear"               # the name of TensorFlow's filter; Pillow's filters have numbers
 
 
 def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
-    """`tf.image.resize`: half-pixel centres, no antialiasing, no rounding.  (H, W, C) -> (h, w, C) float32
+    """Resize like `tf.image.resize`: half-pixel centres, no antialiasing, no rounding.  (H, W, C) -> (h, w, C) float32
 
-    The operations, in float32, have TensorFlow's order (`resize_bilinear_op.cc`): along the rows, then between them. It
-    uses two neighbours per axis however much a picture shrinks; Pillow averages all cells that a pixel covers.
+    The operations run in float32 and in TensorFlow's order (`resize_bilinear_op.cc`). The first interpolation is along
+    the rows, and the second interpolation is between the rows. TensorFlow uses two neighbours per axis, even if a
+    picture becomes much smaller. Pillow averages all cells that a new pixel covers.
 
     >>> tf_bilinear(np.array([[0, 100]], np.uint8)[:, :, None], 1, 4).ravel().tolist()
     [0.0, 25.0, 75.0, 100.0]
@@ -26,7 +27,9 @@ def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def neighbours(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of m new cells its two neighbours among n, and the distance from the first.  -> int, int, float32 (m,)
+    """For each of m new cells, return its two neighbours among n cells, and its distance from the first neighbour.
+
+    -> int (m,), int (m,), float32 (m,)
     """
     scale = np.float32(n) / np.float32(m)
     centre = (np.arange(m, dtype=np.float32) + np.float32(0.5)) * scale - np.float32(0.5)

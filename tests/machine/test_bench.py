@@ -291,8 +291,8 @@ def test_text():
     high = {**ROW, "precision": "high", "share": None, "peak_memory": None}
     lines = format_report(HERE, [ROW, high, FAILED]).splitlines()
     assert lines[:4] == ["Some CPU, avx2, tile 6 x 16", "nphybrid 0.1.0, Python 3.12.1",
-                         "one core: 100 GFLOP/s in registers; the tile out of L1 80, 80% of that",
-                         "m.h5, engine numba: 1,000 parameters, 0.5 GFLOP an image; median of 11 calls"]
+                         "one core: 100 GFLOP/s in registers, 80 GFLOP/s (80%) in the register tile with data from L1",
+                         "m.h5, engine numba: 1,000 parameters, 0.5 GFLOP per image; median of 11 calls"]
     head, first, second, failed = lines[5:]
     assert head.split()[0] == "dtype" and head.endswith("peak MB")
     assert first.split() == "float32 1 1 1.00 0.25 0.12 10.00 9.00 20.00 100.00 50.0 50% 123".split()
@@ -303,7 +303,7 @@ def test_text():
 
 def test_a_profile_as_text_and_the_kernels_that_were_compiled():
     text = format_report(HERE, [{**ROW, "threads": 2, "profile": PROFILE, "compiled": 7}])
-    assert "float32, 2 threads, batch 1: load and first call compiled 7 kernels" in text
+    assert "float32, 2 threads, batch 1: 7 kernels were compiled before the first call ended" in text
     assert text.split("\n\n")[-2:] == ["float32, 2 threads, batch 1:", "\n".join([
         "stage           ms  of time  GFLOP/s",
         "stem         4.000    40.0%     25.0",

@@ -163,7 +163,7 @@ def test_wrong_shapes_are_refused():
         kernels.attention(*[cases.normal(0, 1, 3, 10)] * 3, 3)
     with pytest.raises(ValueError, match="key"):
         kernels.attention(cases.normal(0, 1, 3, 4), *[cases.normal(0, 1, 2, 4)] * 2, 2)
-    with pytest.raises(ValueError, match="at least 5 x 5 cells, the reach of its kernel, found 2 x 9 cells"):
+    with pytest.raises(ValueError, match="at least 5 x 5 cells, the size of the dilated kernel, found 2 x 9 cells"):
         kernel = kernels.prepare(cases.normal(0, 3, 3, 4, 5), cases.CONFIG)
         kernels.conv2d(cases.normal(0, 1, 2, 7, 4), kernel, 1, 2, ((0, 0), (1, 1)))
     with pytest.raises(ValueError, match="no weights"):

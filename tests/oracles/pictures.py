@@ -283,10 +283,11 @@ def tiffs():
     yield "TIFF of 16 floating-point bits", tiff(2, 1, bytes(4), (16,), t339=[3]), "unknown pixel mode"
     yield "TIFF of 64 floating-point bits", tiff(2, 1, bytes(16), (64,), t339=[3]), "unknown pixel mode"
     yield "TIFF RGB of 32 bits", tiff(1, 1, bytes(12), (32,) * 3, 2, t339=[3] * 3), "unknown pixel mode"
-    yield "TIFF of 8 bits with a sign", tiff(3, 1, bytes(3), t339=[2]), "samples with a sign"
-    yield "TIFF of 16 bits with a sign", tiff(2, 1, bytes(4), (16,), t339=[2]), "with a sign"
-    yield "TIFF that lacks a strip", tiff(2, 2, bytes(2), t278=[1]), "fill 2 of 4 pixels"
-    yield "TIFF that lacks two planes", tiff(2, 1, bytes(2), (8,) * 3, 2, t284=[2]), "fill 2 of 6 pixels"
+    white = "does not define which number is white"
+    yield "TIFF of 8 bits with a sign", tiff(3, 1, bytes(3), t339=[2]), f"mode L has signed samples and {white}"
+    yield "TIFF of 16 bits with a sign", tiff(2, 1, bytes(4), (16,), t339=[2]), f"mode .* signed .* and {white}"
+    yield "TIFF that lacks a strip", tiff(2, 2, bytes(2), t278=[1]), "fill only 2 of 4 pixels"
+    yield "TIFF that lacks two planes", tiff(2, 1, bytes(2), (8,) * 3, 2, t284=[2]), "fill only 2 of 6 pixels"
 
 
 def pictures_of_pillow():
@@ -310,7 +311,7 @@ def pictures_of_pillow():
     yield "I;16B", Image.frombytes("I;16B", (8, 1), SIXTEEN.astype(">u2").tobytes()), grey(EIGHT)
     yield "I", Image.new("I", (3, 2), 7), "mode I.*which number is white"
     yield "F", Image.new("F", (3, 2), 7), "mode F.*which number is white"
-    yield "P without a palette", Image.new("P", (3, 2)), "colour 0, of a palette with 0 colours"
+    yield "P without a palette", Image.new("P", (3, 2)), "colour number 0 in a palette with 0 colours"
 
 
 def frames():
@@ -344,7 +345,7 @@ def no_pictures():
     yield "PDF", b"%PDF-1.7", "%PDF"
     yield "zip", b"PK\x03\x04", "PK"
     yield "pickle", b"\x80\x02}q\x00.", "JPEG, PNG"
-    yield "PAM", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\nabc", "which is none of"
+    yield "PAM", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\nabc", "is none of JPEG, PNG"
     yield "PFM", b"Pf 1 1 -1.0\n\0\0\x80\x3f", "mode F"
     for name, head in {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "BMP": b"BM", "PPM": b"P5 9",
                        "TIFF": b"II*\0\xff\xff\xff\xff", "GIF": b"GIF89a", "WEBP": b"RIFF\x04\0\0\0WEBP"}.items():
@@ -364,11 +365,11 @@ def no_pictures():
     clear = chunk(b"tRNS", bytes(3))
     yield "PNG, checksum of its PLTE", damaged(coloured(short, clear), b"PLTE"), "checksum"
     yield "PNG, checksum of its tRNS", damaged(coloured(short, clear), b"tRNS"), "checksum"
-    yield "PNG P, a colour too few", coloured(short), "colour 3, of a palette with 3 colours"
-    yield "PNG P, half a colour", coloured(chunk(b"PLTE", PALETTE + b"\1\2")), "colour 3, of a palette with 3 colours"
+    yield "PNG P, a colour too few", coloured(short), "colour number 3 in a palette with 3 colours"
+    yield "PNG P, half a colour", coloured(chunk(b"PLTE", PALETTE + b"\1\2")), "number 3 in a palette with 3 colours"
     yield "PNG P without a palette", coloured(b""), "damaged|palette with 0 colours"
-    yield "BMP P, a colour too few", bmp(4, 1, 8, bytes(range(4)), bytes(12)), "colour 3, of a palette with 3 colours"
-    yield "GIF P, a colour too few", gif((1, 1), (0, 0, 1, 1), b"\x02\x02\x5c\x01\0"), "of a palette with 2 colours"
+    yield "BMP P, a colour too few", bmp(4, 1, 8, bytes(range(4)), bytes(12)), "number 3 in a palette with 3 colours"
+    yield "GIF P, a colour too few", gif((1, 1), (0, 0, 1, 1), b"\x02\x02\x5c\x01\0"), "in a palette with 2 colours"
 
 
 def strips():
@@ -390,7 +391,7 @@ SIDES = [(8001, 8000), (20000, 20000), (65000, 65000), (1, 2**31 - 1), (2**31 - 
 
 def bombs():
     """Small files that claim to be large, or that unfold: what they are, their bytes, words of the refusal."""
-    too_many = "more than the 64,000,000 of max_pixels"
+    too_many = "pixels, expected at most 64,000,000 .max_pixels."
     for width, height in SIDES:
         yield f"png {width}x{height}", png(width, height), too_many
         yield f"ppm {width}x{height}", b"P6 %d %d 255\n" % (width, height), too_many

@@ -142,7 +142,7 @@ def test_sources(tmp_path, rng):
         open_picture(path)
     with pytest.raises(PictureError, match="folder"):
         open_picture(tmp_path)
-    with pytest.raises(PictureError, match="'rb'"):
+    with pytest.raises(PictureError, match="expected a file opened in mode 'rb', found a file opened as text$"):
         open_picture(io.StringIO("text"))
 
 
@@ -159,7 +159,7 @@ def test_a_pillow_picture_is_read_by_the_same_rules_and_left_alone():
     assert open_picture(plain) is not plain and plain.info == {"kept": 1}
     with pytest.raises(PictureError, match="Pillow picture: .*mode F"):
         open_picture(Image.new("F", (3, 2)))
-    with pytest.raises(PictureError, match="more than the 5 of"):
+    with pytest.raises(PictureError, match=r"has 2 x 3 pixels, expected at most 5 \(max_pixels\)$"):
         open_picture(Image.new("L", (3, 2)), max_pixels=5)
     cut = Image.open(io.BytesIO(encode(Image.effect_noise((50, 50), 90), "PNG")[:900]))
     with pytest.raises(PictureError, match="Pillow picture: truncated"):
@@ -169,7 +169,7 @@ def test_a_pillow_picture_is_read_by_the_same_rules_and_left_alone():
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(PictureError, match="pipe: is a folder or a device"):
+    with pytest.raises(PictureError, match="pipe: expected a picture file, found a folder or a device$"):
         open_picture(tmp_path / "pipe")
 
 
@@ -282,7 +282,7 @@ def test_bombs(tmp_path):
 def test_max_pixels_is_the_last_that_passes():
     data = encode(Image.new("L", (30, 20)), "PNG")
     assert open_picture(data, max_pixels=600).size == (30, 20)
-    with pytest.raises(PictureError, match="20 x 30 pixels, more than the 599 of max_pixels"):
+    with pytest.raises(PictureError, match=r"has 20 x 30 pixels, expected at most 599 \(max_pixels\)$"):
         open_picture(data, max_pixels=599)
 
 
