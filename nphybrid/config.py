@@ -31,7 +31,7 @@ class Config:
     unit: str = "bottleneck"              # kind of residual unit: "bottleneck", or "preactivation" in BiT networks
     padding: str = "same"                 # of convolutions: "same" or "symmetric". If depths is (), also "valid"
     pool_padding: str = "same"            # of the stem's max pool: "same" or "valid"
-    output_stride: int = 32               # the largest total stride. Later stages have stride 1 and a dilated conv2
+    output_stride: int = 32               # after this total stride, stages have stride 1 and a dilated conv2
     feature_stage: int = -1               # the map that becomes tokens: 0 is the stem, s + 1 is stage s, -1 is the last
     # the encoder (without an encoder, blocks and width are 0)
     patch: int = 1                        # P, in cells of the feature map
@@ -95,8 +95,8 @@ class UnitPlan(NamedTuple):
 def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
     """The UnitPlan of every residual unit: plan(config)[stage][unit].
 
-    The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2, until the
-    total stride is `output_stride`. After that, every unit has stride 1, and conv2 has a dilation.
+    The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2 until the
+    total stride reaches `output_stride`. In the stages after that, every unit has stride 1, and conv2 has a dilation.
 
     Two peculiarities are copied from modeling_bit.py of transformers. A pre-activation unit never has a dilation. The
     first unit of a dilated stage has a smaller dilation than its other units. It is 1 if the dilation of the other

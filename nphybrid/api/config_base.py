@@ -90,7 +90,7 @@ class HuggingFaceConfig:
         return self.network_config()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns every key with its value in `config.json`.  The values have JSON types, and class indices are strings."""
+        """Returns the contents of `config.json`.  All values have JSON types, and class indices are strings."""
         keys = {key: value for key, value in self.__dict__.items() if key != "_stated_shape"}
         keys["id2label"] = {str(i): name for i, name in self.id2label.items()}
         if not self.dialect:

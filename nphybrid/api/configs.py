@@ -30,7 +30,7 @@ class BitConfig(HuggingFaceConfig):
     global_padding: None (symmetric), "same" or "valid". Only a network without stages can have "valid".
     num_groups: the number of groups of each group norm.
     embedding_dynamic_padding: whether the max pool of the stem has "same" padding.
-    output_stride: the largest total stride. Stages that would exceed this stride have a dilation instead.
+    output_stride: a total stride. Later stages have a dilation instead of a stride.
     width_factor: a number that multiplies all hidden_sizes.
     out_features, out_indices: the names or the indices of the maps that a backbone returns. The default is the map of
     the last stage.
@@ -291,10 +291,7 @@ class ViTHybridConfig(EncoderConfig):
         return [1, channels, height, width]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns every key with its value in `config.json`.
-
-        backbone_featmap_shape is one of the keys, because transformers reads it.
-        """
+        """Returns the contents of `config.json`.  The key backbone_featmap_shape is included for transformers."""
         return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
 
     def network_config(self) -> Config:
