@@ -8,7 +8,7 @@ import numpy as np
 def encoder(x, p, config, ops, out, head_mask=None):
     """Compute L blocks, then the last layer norm.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
 
-    head_mask: an array (L, A) of factors for the contexts of the heads, or None. If the last layer norm follows the
+    `head_mask`: an array (L, A) of factors for the contexts of the heads, or None. If the last layer norm follows the
     pooling, p.norm is None.
     """
     for l, learned in enumerate(p.blocks):

@@ -161,7 +161,7 @@ def rescale(image: np.ndarray, factor: float) -> np.ndarray:
 def normalize(image: np.ndarray, mean: Numbers, std: Numbers) -> np.ndarray:
     """Compute (image - mean) / std in each channel.  (H, W, C) -> (H, W, C)
 
-    mean, std: arrays (C,) or numbers.
+    `mean`, `std`: arrays (C,) or numbers.
     """
     # Integers become float32. Arrays of float16 and float64 keep their dtype, and mean and std are converted to it.
     x = image if image.dtype.kind == "f" else image.astype(np.float32)

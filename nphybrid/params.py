@@ -90,9 +90,9 @@ class Params(NamedTuple):
 def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
     """The shapes of all learned arrays.  Config -> Params whose leaves are of class Shape
 
-    pooler: True adds a pooler of width D, and an int adds a pooler of this width. mask_token: whether the network has a
-    mask token. The pooler and the mask token are not in the Config, because every Config permits networks with them and
-    without them.
+    `pooler`: True adds a pooler of width D, and an int adds a pooler of this width. `mask_token`: whether the network
+    has a mask token. The pooler and the mask token are not in the Config, because every Config permits networks with
+    them and without them.
 
     >>> shapes(Config()).stages[2][8].conv1
     (1, 1, 1024, 256)

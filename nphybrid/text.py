@@ -8,7 +8,7 @@ from typing import Any
 def table(cells: Sequence[Sequence[str]], align: str) -> str:
     """Converts rows of strings to a text with aligned columns.
 
-    align: one character for each column, "<" for the left or ">" for the right.
+    `align`: one character for each column, "<" for the left or ">" for the right.
 
     >>> print(table([("state", "ms"), ("stem", "1.2")], "<>"))
     state   ms

@@ -9,8 +9,8 @@ import numpy as np
 def tokens(x, p, config, ops, out, masked=None):
     """Project the patches, prepend the class token, add the positions.  (B, H, W, C) -> (B, T, D)   ViT eq. 1
 
-    masked: a bool array (B, N) for the N patches of each image, or None. Where `masked` is True, the learned mask token
-    replaces the projected patch.
+    `masked`: a bool array (B, N) for the N patches of each image, or None. Where `masked` is True, the learned mask
+    token replaces the projected patch.
     """
     x = patches(x, config.patch)                                                        # (B, 576, 1024)
     x = out["proj"] = ops.linear(x, p.proj)                                             # (B, 576, 768)

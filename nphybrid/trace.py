@@ -31,7 +31,7 @@ def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
 class Trace(dict[str, Any]):
     """A dict {name: state} in the order of the forward pass.  The states of a model are NumPy arrays.
 
-    keep: the names of the states to keep. None keeps all states, including the (B, A, T, T) attention weights.
+    `keep`: the names of the states to keep. None keeps all states, including the (B, A, T, T) attention weights.
 
     The attribute `seconds` is a dict {name: seconds since the previous state}. `model.trace(x, runs=n)` measures n more
     forward passes, which keep no states. Then `seconds` has the median times of these n passes. `print(trace)` shows a

@@ -49,7 +49,7 @@ class Model:
 
     `shapes` is a tree with the shape of each array. `params` is a tree with the arrays of the engine. `originals` is a
     dict {Hugging Face name: kernel} of the convolution kernels before they were standardized. If the model was loaded
-    from a file, `originals` has the places of the kernels in this file, and the kernels are not in memory twice.
+    from a file, `originals` has only the places of the kernels in this file.
 
     A subclass defines config_class, network (`hybrid` or `bit`), table_of, family, check_inputs and forward.
     """
@@ -115,26 +115,26 @@ class Model:
                         head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
-        path: a Hugging Face folder, an `.h5` file of `save`, a timm folder, a timm `.safetensors` file or a Google
+        `path`: a Hugging Face folder, an `.h5` file of `save`, a timm folder, a timm `.safetensors` file or a Google
         `.npz` file. A Hugging Face folder has `config.json` and `model.safetensors` or its shards. A path that does not
         exist can also be the name "owner/name" or "owner/name@revision" of a model on the hub or in its cache. The hub
         needs `pip install huggingface_hub`.
 
-        revision: a branch, tag or commit on the hub.
+        `revision`: a branch, tag or commit on the hub.
 
-        engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
+        `engine`, `dtype`: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
         "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16. All other
         arrays are float32. With AMX, the inputs of convolutions and linear layers are rounded to bfloat16, too.
 
-        precision: "highest" or "high". The value "high" permits products of 16 bits instead of 24 bits if they are
+        `precision`: "highest" or "high". The value "high" permits products of 16 bits instead of 24 bits if they are
         faster. They are faster on processors with AMX.
 
-        num_threads: the number of threads. None uses every core that is available to this process.
+        `num_threads`: the number of threads. None uses every core that is available to this process.
 
-        head: the path of a head file, written by `nphybrid probe fit`, or a `checkpoint.Head`. The head replaces the
+        `head`: the path of a head file, written by `nphybrid probe fit`, or a `checkpoint.Head`. The head replaces the
         classifier and the labels.
 
-        overrides: keys of the configuration that replace the keys of the file. With another image_size, the positions
+        `overrides`: keys of the configuration that replace the keys of the file. With another image_size, the positions
         are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
         pooler and a mask token if the file has them.
 
@@ -237,8 +237,9 @@ class Model:
         """Write a folder with `config.json` and `model.safetensors`.
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
-        differ from those of Hugging Face, the configuration has a key `dialect`. nphybrid reads this key. transformers
-        ignores it and computes other logits. `nphybrid convert` refuses to write a folder with this key.
+        differ from those of Hugging Face, the configuration has a key `dialect`. Only nphybrid reads this key. The
+        package transformers ignores this key and computes other logits. `nphybrid convert` does not write a folder with
+        this key.
         """
         state = self.state_dict()
         config = self.config_document()
@@ -255,7 +256,7 @@ class Model:
         logits are the float64 logits of a fixed input. A program that reads the file can test its network: it computes
         these logits again and compares them.
 
-        source: a dict about the origin of the weights, which is stored in the file.
+        `source`: a dict about the origin of the weights, which is stored in the file.
         """
         state = self.state_dict()
         manifest = {"golden": self._golden(state)}
@@ -296,7 +297,7 @@ class Model:
     def prepared(self, picture: Any) -> np.ndarray:
         """Prepare a picture with the image processor of the model.  -> pixel_values (1, C, H, W)
 
-        picture: a path, the bytes of a file, an open file or a Pillow picture. Raises PictureError for a picture that
+        `picture`: a path, the bytes of a file, an open file or a Pillow picture. Raises PictureError for a picture that
         cannot be read. Raises ValueError if the model has no image processor.
 
         >>> from nphybrid import ViTHybridForImageClassification, default_model
@@ -318,7 +319,7 @@ class Model:
     def run_into(self, trace: Trace, pixel_values: Any, **inputs: Any) -> None:
         """Compute one forward pass and record its states in `trace`.
 
-        pixel_values: floats (B, C, H, W). inputs: the arguments of the method `trace` without `runs`.
+        `pixel_values`: floats (B, C, H, W). `inputs`: the arguments of the method `trace` without `runs`.
 
         Raises ValueError or TypeError for inputs that do not fit the model. Raises NonFiniteError if the last state
         contains NaN or infinity. The message has the name of the first state that contains NaN or infinity.

@@ -44,8 +44,8 @@ class Bit(Model):
     def trace(self, pixel_values: npt.ArrayLike, runs: int = 0) -> Trace:
         """Compute one forward pass and record every state.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        The arrays have channels last. runs: how many more forward passes are measured. Each time in `trace.seconds` is
-        the median of these passes, which keep no states.
+        The arrays have channels last. `runs`: how many more forward passes are measured. Each time in `trace.seconds`
+        is the median of these passes, which keep no states.
 
         If runs is 0, the times are those of the recorded pass. This pass also allocates memory for each state. If it is
         the first pass of a process, it also compiles or loads the kernels.
@@ -72,7 +72,7 @@ class Bit(Model):
 class BitModel(Bit):
     """The BiT network without a classifier, which computes a feature map and its mean.
 
-    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
+    `config`: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitConfig, BitModel
     >>> model = BitModel(BitConfig(embedding_size=8, hidden_sizes=[32, 64], depths=[1, 1], num_groups=4))
@@ -86,9 +86,9 @@ class BitModel(Bit):
                 return_dict: bool | None = None) -> BaseModelOutputWithPoolingAndNoAttention:
         """Compute the feature map of pictures.
 
-        pixel_values: floats (B, C, H, W), where H and W can be any size. output_hidden_states: whether to return the
-        maps of the stem and of each stage. return_dict: False returns a tuple. If an option is None, the configuration
-        decides.
+        `pixel_values`: floats (B, C, H, W), where H and W can be any size. `output_hidden_states`: whether to return
+        the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
+        configuration decides.
 
         Returns a BaseModelOutputWithPoolingAndNoAttention with last_hidden_state (B, C, H', W'), pooler_output
         (B, C, 1, 1) and hidden_states. Raises the errors of `check_inputs` and `run_into`.
@@ -108,7 +108,7 @@ class BitModel(Bit):
 class BitForImageClassification(Bit):
     """The BiT network with a classifier, which reads the mean of the feature map.
 
-    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
+    `config`: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4, num_labels=5)
@@ -123,9 +123,9 @@ class BitForImageClassification(Bit):
                 return_dict: bool | None = None) -> ImageClassifierOutputWithNoAttention:
         """Classify pictures.
 
-        pixel_values: floats (B, C, H, W), where H and W can be any size. labels: as in
-        ViTHybridForImageClassification.forward. output_hidden_states: whether to return the maps of the stem and of
-        each stage. return_dict: False returns a tuple. If an option is None, the configuration decides.
+        `pixel_values`: floats (B, C, H, W), where H and W can be any size. `labels`: as in
+        ViTHybridForImageClassification.forward. `output_hidden_states`: whether to return the maps of the stem and of
+        each stage. `return_dict`: False returns a tuple. If an option is None, the configuration decides.
 
         Returns an ImageClassifierOutputWithNoAttention with loss (), logits (B, classes) and hidden_states. If the
         model has no classes, its logits are the mean of the feature map. Raises the errors of `check_inputs` and
@@ -147,7 +147,7 @@ class BitForImageClassification(Bit):
 class BitBackbone(Bit):
     """The BiT network as a backbone, which returns feature maps before the last norm.
 
-    config: a BitConfig, whose `out_features` are the names of the feature maps. The other arguments are those of
+    `config`: a BitConfig, whose `out_features` are the names of the feature maps. The other arguments are those of
     ViTHybridForImageClassification.
 
     >>> from nphybrid import BitBackbone, BitConfig
@@ -179,9 +179,9 @@ class BitBackbone(Bit):
                 return_dict: bool | None = None) -> BackboneOutput:
         """Compute feature maps of pictures.
 
-        pixel_values: floats (B, C, H, W), where H and W can be any size. output_hidden_states: whether to return the
-        maps of the stem and of each stage. return_dict: False returns a tuple. If an option is None, the configuration
-        decides.
+        `pixel_values`: floats (B, C, H, W), where H and W can be any size. `output_hidden_states`: whether to return
+        the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
+        configuration decides.
 
         Returns a BackboneOutput with feature_maps and hidden_states. There is one feature map (B, C, H, W) for each
         name in config.out_features. Raises the errors of `check_inputs` and `run_into`.

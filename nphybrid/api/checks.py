@@ -29,8 +29,8 @@ def pixels(pixel_values: npt.ArrayLike | None, channels: int, dtype: npt.DTypeLi
            size: tuple[int, int] | None = None) -> np.ndarray:
     """Check pixel_values and make a contiguous array of `dtype`.  (B, C, H, W) -> (B, H, W, C)
 
-    channels: the expected C. size: the expected (H, W), or None to accept every size. Raises ValueError or TypeError
-    for inputs that do not fit the network, and NonFiniteError for NaN or infinity.
+    `channels`: the expected C. `size`: the expected (H, W), or None to accept every size. Raises ValueError or
+    TypeError for inputs that do not fit the network, and NonFiniteError for NaN or infinity.
     """
     if pixel_values is None:
         raise ValueError("pixel_values is missing; expected the output of the image processor, (B, C, H, W)")
@@ -79,7 +79,7 @@ def head_mask(mask: npt.ArrayLike | None, blocks: int, heads: int, dtype: npt.DT
 def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, patches: int) -> np.ndarray | None:
     """Check bool_masked_pos and make a bool array (B, N).  None stays None.
 
-    mask: bools (B, N), or an array (B, N) of 0 and 1. mask_token: the mask token of the model, or None. Raises
+    `mask`: bools (B, N), or an array (B, N) of 0 and 1. `mask_token`: the mask token of the model, or None. Raises
     ValueError for other masks. Raises ValueError for a mask if the model has no mask token.
     """
     if mask is None:
@@ -108,9 +108,8 @@ def check_patches_fill(config: Config) -> None:
         return
     heights, widths = (" or ".join(map(str, _nearest_lengths(config, axis))) for axis in (0, 1))
     raise ValueError(f"a picture of {config.image[0]} x {config.image[1]} pixels has a feature map of {height} x "
-                     f"{width} cells; patches of {config.patch} x {config.patch} cells do not fill this map; the "
-                     f"nearest possible heights are {heights} pixels, and the nearest possible widths are {widths} "
-                     "pixels")
+                     f"{width} cells, which patches of {config.patch} x {config.patch} cells do not fill; expected a "
+                     f"height of {heights} pixels and a width of {widths} pixels")
 
 
 def _filled(cells, patch):

@@ -105,8 +105,8 @@ class HuggingFaceConfig:
     def from_dict(cls: type[C], fields: Mapping[str, Any], **overrides: Any) -> C:
         """Make a configuration from the keys of a `config.json`.
 
-        overrides: keys that replace keys of `fields`. Raises TypeError for an override that is not a known key and not
-        in `fields`. Raises ValueError for a value that no network can have.
+        `overrides`: keys that replace keys of `fields`. Raises TypeError for an override that is not a known key and
+        not in `fields`. Raises ValueError for a value that no network can have.
 
         >>> from nphybrid import BitConfig
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
@@ -130,8 +130,8 @@ class HuggingFaceConfig:
                         **overrides: Any) -> C:
         """Read the configuration of a model.
 
-        path: a folder with `config.json`, the path of a `config.json`, an `.h5` file, or the name "owner/name" of a
-        model on the Hugging Face hub. revision: a branch, tag or commit on the hub. overrides: as in `from_dict`.
+        `path`: a folder with `config.json`, the path of a `config.json`, an `.h5` file, or the name "owner/name" of a
+        model on the Hugging Face hub. `revision`: a branch, tag or commit on the hub. `overrides`: as in `from_dict`.
         """
         return cls.from_dict(read_config(path, revision), **overrides)
 
@@ -171,7 +171,7 @@ def with_dialect(network_config: Config, dialect: Any) -> Config:
 def checked_labels(labels: Any, number: Any) -> dict[int, str]:
     """Check id2label and return a dict with int keys in ascending order.
 
-    labels: id2label, or None for the labels LABEL_0, LABEL_1, … number: num_labels, by default 2 if labels is None.
+    `labels`: id2label, or None for the labels LABEL_0, LABEL_1, … `number`: num_labels, by default 2 if labels is None.
     Raises ValueError if the keys of id2label are not 0, 1, 2, … Raises ValueError if num_labels is not its length.
     """
     if labels is None:

@@ -21,20 +21,20 @@ class BitConfig(HuggingFaceConfig):
 
     The defaults describe BiT-R50x1.
 
-    num_channels: the number of channels of the picture.
-    embedding_size: the number of channels of the stem.
-    hidden_sizes: the number of output channels of each stage. Numbers beyond the length of `depths` are ignored.
-    depths: the number of residual units in each stage.
-    layer_type: "preactivation" or "bottleneck", the kind of residual unit.
-    hidden_act: the activation of the network. ViTHybridConfig has a list of the activations.
-    global_padding: None (symmetric), "same" or "valid". Only a network without stages can have "valid".
-    num_groups: the number of groups of each group norm.
-    embedding_dynamic_padding: whether the max pool of the stem has "same" padding.
-    output_stride: a total stride. Later stages have a dilation instead of a stride.
-    width_factor: a number that multiplies all hidden_sizes.
-    out_features, out_indices: the names or the indices of the maps that a backbone returns. The default is the map of
-    the last stage.
-    drop_path_rate: has no effect.
+    `num_channels`: the number of channels of the picture.
+    `embedding_size`: the number of channels of the stem.
+    `hidden_sizes`: the number of output channels of each stage. Numbers beyond the length of `depths` are ignored.
+    `depths`: the number of residual units in each stage.
+    `layer_type`: "preactivation" or "bottleneck", the kind of residual unit.
+    `hidden_act`: the activation of the network. ViTHybridConfig has a list of the activations.
+    `global_padding`: None (symmetric), "same" or "valid". Only a network without stages can have "valid".
+    `num_groups`: the number of groups of each group norm.
+    `embedding_dynamic_padding`: whether the max pool of the stem has "same" padding.
+    `output_stride`: a total stride. Later stages have a dilation instead of a stride.
+    `width_factor`: a number that multiplies all hidden_sizes.
+    `out_features`, `out_indices`: the names or the indices of the maps that a backbone returns. The default is the map
+    of the last stage.
+    `drop_path_rate`: has no effect.
 
     Every other key is kept. Raises ValueError for a value that no network can have.
 
@@ -109,9 +109,8 @@ class BitConfig(HuggingFaceConfig):
         if not 0 < self.width_factor <= 64:
             raise ValueError(f"width_factor is {shortened(self.width_factor)}; expected a number above 0 and up to 64")
         if self.global_padding == "VALID" and self.depths:
-            raise ValueError('global_padding is "VALID"; expected None or "SAME", because with "VALID" the result of a '
-                             "3x3 convolution is smaller than its shortcut; only a network without stages (depths = "
-                             '[]) can have "VALID"')
+            raise ValueError('global_padding is "VALID"; expected None or "SAME" in a network with stages, whose '
+                             "shortcuts need padded convolutions")
 
 
 class EncoderConfig(HuggingFaceConfig):
@@ -138,9 +137,8 @@ class EncoderConfig(HuggingFaceConfig):
         network_config = with_dialect(network_config, self.dialect)
         if min(network_config.grid) < 1:
             height, width, _ = network_config.feature_map
-            raise ValueError(f"image_size is {self.image_size}, which makes a feature map of {height} x {width} cells; "
-                             f"expected a map with at least {self.patch_size} x {self.patch_size} cells, the size of a "
-                             "patch")
+            raise ValueError(f"image_size is {self.image_size}, and the feature map has {height} x {width} cells; "
+                             f"expected at least {self.patch_size} x {self.patch_size} cells, the size of a patch")
         return network_config
 
     def _check_encoder(self):
@@ -171,10 +169,10 @@ class ViTConfig(EncoderConfig):
 
     The defaults describe ViT-B/16.
 
-    patch_size: an int, the side of a patch in pixels.
-    pooler_output_size: the width of the pooler of ViTModel, by default hidden_size.
-    pooler_act: the activation of the pooler, which must be "tanh".
-    encoder_stride: has no effect.
+    `patch_size`: an int, the side of a patch in pixels.
+    `pooler_output_size`: the width of the pooler of ViTModel, by default hidden_size.
+    `pooler_act`: the activation of the pooler, which must be "tanh".
+    `encoder_stride`: has no effect.
 
     The other keys are those of ViTHybridConfig. Raises ValueError for a value that no network can have.
 
@@ -221,22 +219,22 @@ class ViTHybridConfig(EncoderConfig):
 
     The defaults describe the published base model, but with 224 pixels, as in Hugging Face.
 
-    backbone_config: a BitConfig, or a dict with the keys of a BitConfig.
-    hidden_size: D, the width of a token.
-    num_hidden_layers: L, the number of encoder blocks.
-    num_attention_heads: A, the number of attention heads. It must divide hidden_size.
-    intermediate_size: F, the hidden width of the MLP.
-    hidden_act: the activation of the MLP. The activations are gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu,
+    `backbone_config`: a BitConfig, or a dict with the keys of a BitConfig.
+    `hidden_size`: D, the width of a token.
+    `num_hidden_layers`: L, the number of encoder blocks.
+    `num_attention_heads`: A, the number of attention heads. It must divide hidden_size.
+    `intermediate_size`: F, the hidden width of the MLP.
+    `hidden_act`: the activation of the MLP. The activations are gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu,
     selu, silu, tanh and sigmoid.
-    layer_norm_eps: eps of the layer norms.
-    qkv_bias: whether queries, keys and values have a bias.
-    image_size: the size of the picture in pixels, an int or (height, width).
-    patch_size: an int, the side of a patch in cells of the feature map.
-    initializer_range: the standard deviation of random weights.
-    hidden_dropout_prob, attention_probs_dropout_prob: have no effect, because there is no training.
-    backbone, use_pretrained_backbone, use_timm_backbone, backbone_kwargs: are not supported, and must keep their
-    defaults.
-    backbone_featmap_shape: None, or the shape [1, C, H, W] of the feature map. This shape must be equal to the shape
+    `layer_norm_eps`: eps of the layer norms.
+    `qkv_bias`: whether queries, keys and values have a bias.
+    `image_size`: the size of the picture in pixels, an int or (height, width).
+    `patch_size`: an int, the side of a patch in cells of the feature map.
+    `initializer_range`: the standard deviation of random weights.
+    `hidden_dropout_prob`, `attention_probs_dropout_prob`: have no effect, because there is no training.
+    `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: are not supported, and must keep
+    their defaults.
+    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. This shape must be equal to the shape
     that follows from image_size and backbone_config. (In Hugging Face, the default is a map of 24 x 24 cells, but the
     default picture has 14 x 14 cells. So the default model of Hugging Face crashes.)
 

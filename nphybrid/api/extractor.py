@@ -43,9 +43,9 @@ class Extractor(NamedTuple):
 def extractor(model: "Model", pixel_values: np.ndarray, state: str | None = None, pool: str | None = None) -> Extractor:
     """Make the Extractor of a model.
 
-    model: a model of any class. pixel_values: a picture (1, C, H, W) with any pixels. A forward pass of this picture
-    finds the names and shapes of the states. state, pool: the options at the top of this file. Raises ValueError for an
-    unknown state, and for a pool that is not possible for the state.
+    `model`: a model of any class. `pixel_values`: a picture (1, C, H, W) with any pixels. A forward pass of this
+    picture finds the names and shapes of the states. `state`, `pool`: the options at the top of this file. Raises
+    ValueError for an unknown state, and for a pool that is not possible for the state.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> model, blank = ViTHybridModel.from_pretrained(default_model()), np.zeros((1, 3, 64, 64), np.float32)
@@ -97,7 +97,7 @@ def _checked_pool(pool: str | None, state: str, shape: tuple[int, ...], class_to
 def pooled(x: np.ndarray, pool: str, class_tokens: int, ops: Any) -> np.ndarray:
     """Pool a state to a new float32 array.  (B, T, D) -> (B, D), (B, H, W, C) -> (B, C)
 
-    class_tokens: the number of tokens before the patches.
+    `class_tokens`: the number of tokens before the patches.
     """
     if pool == "token":
         x = x[:, 0]

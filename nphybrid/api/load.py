@@ -21,8 +21,8 @@ CLASSES: dict[str, type[Model]] = {
 def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
     """Returns the class of a model from the key `architectures` of its configuration.
 
-    If this key is missing or unknown, the class is the classifier for `model_type`. fields: the keys of a
-    `config.json`. where: the path of the `config.json`, for the message. Raises ValueError for an unknown model_type.
+    If this key is missing or unknown, the class is the classifier for `model_type`. `fields`: the keys of a
+    `config.json`. `where`: the path of the `config.json`, for the message. Raises ValueError for an unknown model_type.
 
     >>> class_of({"model_type": "bit", "architectures": ["BitBackbone"]}, "config.json").__name__
     'BitBackbone'
@@ -41,8 +41,8 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
          head: str | os.PathLike[str] | Head | None = None, **options: Any) -> Model:
     """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides its class.
 
-    bare: whether to load the class without a classifier. head: the path of a head file, or a `checkpoint.Head`. With a
-    head, the model is a classifier. options: other arguments of `from_pretrained`. Raises the errors of
+    `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
+    With a head, the model is a classifier. `options`: other arguments of `from_pretrained`. Raises the errors of
     `from_pretrained`.
 
     >>> from nphybrid import default_model

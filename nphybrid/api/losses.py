@@ -9,10 +9,10 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 def loss(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None) -> np.floating:
     """The loss of the logits (B, K) of K classes, one number of the dtype of the logits.
 
-    problem_type: one of PROBLEM_TYPES, or None. If it is None and K is 1, the loss is that of a regression. If it is
+    `problem_type`: one of PROBLEM_TYPES, or None. If it is None and K is 1, the loss is that of a regression. If it is
     None and the labels are integers, each picture has a single label. If it is None and the labels are floats, a
-    picture can have several labels. labels: the labels that the loss function expects. Raises ValueError for labels of
-    a wrong shape or type.
+    picture can have several labels. `labels`: the labels that the loss function expects. Raises ValueError for labels
+    of a wrong shape or type.
 
     >>> logits = np.float32([[2, 0, 0], [0, 0, 3]])
     >>> round(float(loss(logits, np.array([0, 2]))), 4)

@@ -13,7 +13,7 @@ from .vit_hybrid import ViTHybridForImageClassification
 def fresh(name: str, **options: Any) -> ViTHybridForImageClassification | BitForImageClassification:
     """Make a published classifier of 1000 classes with random weights.
 
-    name: a key of PRESETS. options: arguments of the class, such as seed, engine and dtype.
+    `name`: a key of PRESETS. `options`: arguments of the class, such as seed, engine and dtype.
 
     >>> fresh("R+ViT-Ti/16", engine="reference")
     ViTHybridForImageClassification(6,355,944 parameters, engine='reference', dtype='float32')

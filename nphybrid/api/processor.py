@@ -59,38 +59,38 @@ class ViTHybridImageProcessor:
     has its own options. The options of the published hybrid are 384 pixels and a mean and std of 0.5.
 
     Args:
-        do_resize: whether to resize.
+        `do_resize`: whether to resize.
 
-        size: the size in pixels after resizing. `{"shortest_edge": n}` or n keeps the ratio of the sides. A key
+        `size`: the size in pixels after resizing. `{"shortest_edge": n}` or n keeps the ratio of the sides. A key
             `longest_edge` is ignored, as in transformers. `{"height": h, "width": w}` or `(h, w)` changes the ratio.
             Default: 224.
 
-        resample: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
+        `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
             3 bicubic (default), 4 box, 5 Hamming, and the filters of newer versions. "tf-bilinear" is the float32
             interpolation of Google's JAX code. It expects pixels in 0..255 that are not rescaled.
 
-        do_center_crop: whether to crop.
+        `do_center_crop`: whether to crop.
 
-        crop_size: the size of the crop in pixels: `{"height": h, "width": w}`, `(h, w)`, or n for a square.
+        `crop_size`: the size of the crop in pixels: `{"height": h, "width": w}`, `(h, w)`, or n for a square.
             Default: 224.
 
-        do_rescale: whether to multiply the pixels by `rescale_factor`.
+        `do_rescale`: whether to multiply the pixels by `rescale_factor`.
 
-        rescale_factor: a number. The default 1/255 converts bytes to fractions.
+        `rescale_factor`: a number. The default 1/255 converts bytes to fractions.
 
-        do_normalize: whether to subtract `image_mean` and divide by `image_std`.
+        `do_normalize`: whether to subtract `image_mean` and divide by `image_std`.
 
-        image_mean, image_std: a number, or one number per channel. Default: the numbers of CLIP.
+        `image_mean`, `image_std`: a number, or one number per channel. Default: the numbers of CLIP.
 
-        do_convert_rgb: whether Pillow pictures of other modes are converted to RGB. This conversion drops alpha and
+        `do_convert_rgb`: whether Pillow pictures of other modes are converted to RGB. This conversion drops alpha and
             replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture` is
             better. Arrays are not converted.
 
-        crop_rounding: "floor" (default) or "half_even". If an odd number of rows is cut off, "floor" cuts one row
+        `crop_rounding`: "floor" (default) or "half_even". If an odd number of rows is cut off, "floor" cuts one row
             less above the crop than below it. With "half_even", as in timm, the number of rows above the crop is even.
             A default crop_rounding is not saved, so the files equal those of transformers.
 
-        **kwargs: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
+        `**kwargs`: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
 
     >>> processor = ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)
     >>> inputs = processor(np.zeros((480, 640, 3), np.uint8), return_tensors="np")
@@ -141,23 +141,23 @@ class ViTHybridImageProcessor:
         """Convert pictures to `pixel_values`.
 
         Args:
-            images: a picture, a batch of pictures, or a list of pictures and batches. A picture is a Pillow picture
+            `images`: a picture, a batch of pictures, or a list of pictures and batches. A picture is a Pillow picture
                 or an array (H, W, C), (C, H, W) or (H, W). A batch is an array (B, H, W, C) or (B, C, H, W). Pixels
                 are 0..255, or fractions in 0..1. For fractions, pass `do_rescale=False`. PyTorch tensors are accepted
                 as arrays.
 
-            do_resize ... do_convert_rgb, crop_rounding: replace the option of the processor in this call.
+            `do_resize` ... `do_convert_rgb`, `crop_rounding`: replace the option of the processor in this call.
 
-            return_tensors: "np" returns one array (B, C, H, W). None returns a list of B arrays (C, H, W).
+            `return_tensors`: "np" returns one array (B, C, H, W). None returns a list of B arrays (C, H, W).
 
-            data_format: the layout of the result, "channels_first" or "channels_last". None means the layout of the
+            `data_format`: the layout of the result, "channels_first" or "channels_last". None means the layout of the
                 first picture.
 
-            input_data_format: the layout of the arrays, "channels_first" or "channels_last". None means that the
-                first array decides the layout of all arrays. If its first axis has length 1 or 3, the layout is
-                "channels_first". An array (H, W) has no channel axis, and its result has no channel axis.
+            `input_data_format`: the layout of the arrays, "channels_first" or "channels_last". None means that the
+                first picture decides the layout of all arrays. If the first axis of its array has length 1 or 3, the
+                layout is "channels_first". An array (H, W) has no channel axis, and its result has no channel axis.
 
-            max_pixels: the largest number of pixels in a picture after resizing or cropping.
+            `max_pixels`: the largest number of pixels in a picture after resizing or cropping.
 
         Returns:
             A dictionary with the key and attribute `pixel_values`. Its arrays are float32. Without rescaling, arrays of
@@ -229,7 +229,8 @@ class ViTHybridImageProcessor:
     def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Make a processor from the keys of a `preprocessor_config.json`.
 
-        kwargs: options that replace these keys. Raises TypeError for an unknown option and ValueError for a bad value.
+        `kwargs`: options that replace these keys. Raises TypeError for an unknown option and ValueError for a bad
+        value.
 
         >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
         {'shortest_edge': 384}
@@ -247,10 +248,11 @@ class ViTHybridImageProcessor:
                         **kwargs: Any) -> "ViTHybridImageProcessor":
         """Read an image processor.
 
-        path: a folder with a `preprocessor_config.json`, the path of a `preprocessor_config.json`, an `.h5` file, or
-        the name "owner/name" of a model on the Hugging Face hub. revision: a branch, tag or commit on the hub. kwargs:
-        options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
-        OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
+        `path`: a folder with a `preprocessor_config.json`, the path of a `preprocessor_config.json`, an `.h5` file, or
+        the name "owner/name" of a model on the Hugging Face hub. `revision`: a branch, tag or commit on the hub.
+        `kwargs`: options that replace the options of the file. Raises FileNotFoundError if the file does not exist.
+        Raises OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a
+        processor.
         """
         from ..checkpoint import read_processor
 
@@ -365,7 +367,7 @@ def _numbers(value, name):
 def _single_pictures(images):
     """Yields every single picture in `images`: Pillow pictures, and arrays of 2 or 3 axes.
 
-    images: a picture, a batch, or a list of pictures, batches and lists.
+    `images`: a picture, a batch, or a list of pictures, batches and lists.
     """
     if isinstance(images, Image.Image):
         yield images
@@ -424,7 +426,7 @@ def _layout(pictures, arrays):
 def _prepare(x, b, steps, layout, data_format, max_pixels):
     """Applies the steps to picture b of the batch.
 
-    layout: the layout of the picture. data_format: the layout of the result.
+    `layout`: the layout of the picture. `data_format`: the layout of the result.
     """
     flat = x.ndim == 2
     if flat:

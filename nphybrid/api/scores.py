@@ -27,9 +27,10 @@ def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
                  function_to_apply: str | None = None) -> list[tuple[int, float]]:
     """The classes of one picture with the highest scores.  logits (classes,) -> [(class, score), …]
 
-    The highest score is first. Classes with equal scores are in ascending order. config: the Hugging Face configuration
-    of the classifier. top_k: the number of classes, or None for all classes. function_to_apply: "softmax", "sigmoid",
-    "none", or None for the result of `scoring`. Raises ValueError for a bad top_k or function_to_apply.
+    The highest score is first. Classes with equal scores are in ascending order. `config`: the Hugging Face
+    configuration of the classifier. `top_k`: the number of classes, or None for all classes. `function_to_apply`:
+    "softmax", "sigmoid", "none", or None for the result of `scoring`. Raises ValueError for a bad top_k or
+    function_to_apply.
     """
     scores = scores_of(logits, config, function_to_apply)
     order = np.argsort(-scores, kind="stable")

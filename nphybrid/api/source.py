@@ -18,7 +18,7 @@ from . import checks
 def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoint.Checkpoint:
     """Convert a Checkpoint of any dialect to the names and layouts of a Hugging Face classifier.
 
-    kind: the class of the model. Raises FormatError if the arrays do not fit the network.
+    `kind`: the class of the model. Raises FormatError if the arrays do not fit the network.
     """
     if source.dialect is None:
         return source
@@ -36,9 +36,9 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
               kind: Any) -> checkpoint.Checkpoint:
     """Replace the classifier of a Checkpoint.
 
-    source: a Checkpoint with the names of Hugging Face. head: a `checkpoint.Head`, or the path of a head file. kind:
-    the class of the model. Raises ValueError if the class has no classifier, and if the head does not fit the model.
-    Raises FormatError for a bad head file.
+    `source`: a Checkpoint with the names of Hugging Face. `head`: a `checkpoint.Head`, or the path of a head file.
+    `kind`: the class of the model. Raises ValueError if the class has no classifier, and if the head does not fit the
+    model. Raises FormatError for a bad head file.
     """
     if not kind.has_head:
         raise ValueError(f"{kind.__name__} has no classifier, so a head cannot replace it; expected a class with a "
@@ -53,7 +53,7 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
 def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
     """Convert the names of arrays from the names of a bare model to those of its classifier, or back.
 
-    kind: the class whose names are returned. In a classifier, the arrays of the bare model have names with the prefix
+    `kind`: the class whose names are returned. In a classifier, the arrays of the bare model have names with the prefix
     "vit." or "bit.". In a bare model, the names have no prefix.
     """
     has_prefix = any(name.startswith(kind.family) for name in arrays)
@@ -68,9 +68,9 @@ def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
 def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any]) -> checkpoint.Checkpoint:
     """Convert a Checkpoint to another picture size.
 
-    The positions are resized, and the options of the image processor are changed. overrides: keys of the configuration.
-    Without the key `image_size`, the Checkpoint is returned unchanged. Raises ValueError for a size at which patches do
-    not fill the feature map.
+    The positions are resized, and the options of the image processor are changed. `overrides`: keys of the
+    configuration. Without the key `image_size`, the Checkpoint is returned unchanged. Raises ValueError for a size at
+    which patches do not fill the feature map.
     """
     if overrides.get("image_size") is None:
         return source

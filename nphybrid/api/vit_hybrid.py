@@ -104,8 +104,8 @@ class ViTHybrid(Model):
             output_hidden_states: bool | None, **inputs: Any) -> ViTHybridStates:
         """Compute one forward pass.
 
-        output_attentions, output_hidden_states: whether to keep these states. If an option is None, the configuration
-        decides. inputs: the other arguments of `trace`, without `runs`.
+        `output_attentions`, `output_hidden_states`: whether to keep these states. If an option is None, the
+        configuration decides. `inputs`: the other arguments of `trace`, without `runs`.
         """
         blocks = [f"blocks.{i}" for i in range(self.network_config.blocks)]
         hidden_states = weights = None
@@ -121,9 +121,9 @@ class ViTHybrid(Model):
 class ViTHybridModel(ViTHybrid):
     """The ViT Hybrid without a classifier, which computes encoded tokens.
 
-    config: a ViTHybridConfig. add_pooling_layer: whether the model has a pooler, a linear layer with tanh that reads
-    the class token. use_mask_token: whether the model has a mask token, which replaces masked patches. options:
-    arguments of ViTHybridForImageClassification: state_dict, seed, engine, dtype, precision and num_threads.
+    `config`: a ViTHybridConfig. `add_pooling_layer`: whether the model has a pooler, a linear layer with tanh that
+    reads the class token. `use_mask_token`: whether the model has a mask token, which replaces masked patches.
+    `options`: arguments of ViTHybridForImageClassification: state_dict, seed, engine, dtype, precision and num_threads.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridModel, default_model
@@ -163,15 +163,15 @@ class ViTHybridModel(ViTHybrid):
                 return_dict: bool | None = None) -> BaseModelOutputWithPooling:
         """Encode pictures.
 
-        pixel_values: floats (B, C, H, W), the output of the image processor. bool_masked_pos: bools (B, N), where True
-        replaces a patch by the mask token. head_mask: numbers (A,) or (L, A), factors for the heads.
-        output_attentions: whether to return the attention weights of each block. output_hidden_states: whether to
-        return the tokens and the output of each block. interpolate_pos_encoding: whether to accept every picture size
-        and resize the positions. return_dict: False returns a tuple. If an option is None, the configuration decides.
+        `pixel_values`: floats (B, C, H, W), the output of the image processor. `bool_masked_pos`: bools (B, N), where
+        True replaces a patch by the mask token. `head_mask`: numbers (A,) or (L, A), factors for the heads.
+        `output_attentions`: whether to return the attention weights of each block. `output_hidden_states`: whether to
+        return the tokens and the output of each block. `interpolate_pos_encoding`: whether to accept every picture size
+        and resize the positions. `return_dict`: False returns a tuple. If an option is None, the configuration decides.
 
-        Returns a BaseModelOutputWithPooling. last_hidden_state has the shape (B, T, D) and pooler_output (B, D).
-        hidden_states has L + 1 arrays (B, T, D). attentions has L arrays (B, A, T, T), which include the head mask. The
-        arrays have the dtype of the model. A bfloat16 model returns float32.
+        Returns a BaseModelOutputWithPooling. `last_hidden_state` has the shape (B, T, D). `pooler_output` has the shape
+        (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied
+        by the head mask. The arrays have the dtype of the model. A bfloat16 model returns float32.
 
         In a model without a pooler, pooler_output is usually None. Some networks of timm and JAX pool the mean or have
         pre_logits. In these networks, pooler_output is the pooled vector, which the classifier would read. Raises the
@@ -196,8 +196,9 @@ class ViTHybridModel(ViTHybrid):
 class ViTHybridForImageClassification(ViTHybrid):
     """The ViT Hybrid with a classifier, which computes logits.
 
-    config: a ViTHybridConfig. state_dict: the weights, a dict {Hugging Face name: array}, or None for random weights.
-    seed: the seed of the random weights. engine, dtype, precision, num_threads: as in `from_pretrained`.
+    `config`: a ViTHybridConfig. `state_dict`: the weights, a dict {Hugging Face name: array}, or None for random
+    weights.
+    `seed`: the seed of the random weights. `engine`, `dtype`, `precision`, `num_threads`: as in `from_pretrained`.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridForImageClassification, default_model
@@ -215,10 +216,10 @@ class ViTHybridForImageClassification(ViTHybrid):
                 return_dict: bool | None = None) -> ImageClassifierOutput:
         """Classify pictures.
 
-        labels: None, or the labels for a loss. For integers (B,), the loss is the cross-entropy, and the label -100 is
-        not counted. For floats (B, classes), a picture can have several labels. If the model has only one class, the
-        labels are floats (B,) or (B, 1), and the loss is that of a regression. `config.problem_type` replaces these
-        rules. The other arguments are those of ViTHybridModel.forward.
+        `labels`: None, or the labels for a loss. For integers (B,), the loss is the cross-entropy, and the label -100
+        is not counted. For floats (B, classes), a picture can have several labels. If the model has only one class, the
+        loss is that of a regression, for labels (B,) or (B, 1). `config.problem_type` replaces these rules. The other
+        arguments are those of ViTHybridModel.forward.
 
         Returns an ImageClassifierOutput with loss (), logits (B, classes), hidden_states and attentions. If the model
         has no classes, the logits are the pooled vector, which a classifier would read. Raises the errors of
@@ -254,7 +255,7 @@ def _logits(trace: Trace) -> np.ndarray:
 class ViTModel(ViTHybridModel):
     """The plain ViT without a classifier, whose patches are cut from the picture.
 
-    config: a ViTConfig. The other arguments are those of ViTHybridModel.
+    `config`: a ViTConfig. The other arguments are those of ViTHybridModel.
 
     >>> import numpy as np
     >>> from nphybrid import ViTConfig, ViTModel
@@ -269,7 +270,7 @@ class ViTModel(ViTHybridModel):
 class ViTForImageClassification(ViTHybridForImageClassification):
     """The plain ViT with a classifier.
 
-    config: a ViTConfig. The other arguments are those of ViTHybridForImageClassification.
+    `config`: a ViTConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> import numpy as np
     >>> from nphybrid import ViTConfig, ViTForImageClassification
