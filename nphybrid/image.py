@@ -33,7 +33,7 @@ class Steps(NamedTuple):
     """
     size: int | tuple[int, int] | None = 384                # the short side, or (height, width)
     resample: int | str = Image.Resampling.BICUBIC          # a filter of Pillow, or TF_BILINEAR as in Google's code
-    crop: tuple[int, int] | None = (384, 384)               # (height, width)
+    crop: tuple[int, int] | None = (384, 384)               # height and width
     crop_rounding: str = "floor"                            # "floor", or "half_even" as in timm
     factor: float | None = 1 / 255
     mean: Numbers | None = (0.5, 0.5, 0.5)                  # one number, or one number per channel

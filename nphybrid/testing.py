@@ -146,8 +146,8 @@ def _state_dict_of(model_or_config):
     for kind in CLASSIFIERS.values():
         if isinstance(model_or_config, kind.config_class):
             return kind(model_or_config, engine="reference").state_dict()
-    raise TypeError(f"model_or_config is a {type(model_or_config).__name__}; expected a model, a ViTHybridConfig, a "
-                    "ViTConfig or a BitConfig")
+    raise TypeError(f"model_or_config has type {type(model_or_config).__name__}; expected a model, a ViTHybridConfig, "
+                    "a ViTConfig or a BitConfig")
 
 
 def _telling_array(name, shape, rng):
@@ -187,8 +187,8 @@ def torch_twin(model, dtype=None, attention=None):
     from transformers.modeling_utils import no_init_weights
     differing = sorted(model.config.dialect.keys() - {"name"})
     if differing:
-        raise ValueError(f"config.dialect of the model has {', '.join(differing)}; expected a model without these keys, "
-                         "because transformers cannot compute them")
+        raise ValueError(f"config.dialect of the model has {', '.join(differing)}; expected a model without these "
+                         "keys, which transformers cannot compute")
     dtype = dtype or ("float64" if model.dtype == "float64" else "float32")
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     kind, config = _torch_class_and_config(model)

@@ -130,8 +130,9 @@ class HuggingFaceConfig:
                         **overrides: Any) -> C:
         """Read the configuration of a model.
 
-        `path`: a folder with `config.json`, the path of a `config.json`, an `.h5` file, or the name "owner/name" of a
-        model on the Hugging Face hub. `revision`: a branch, tag or commit on the hub. `overrides`: as in `from_dict`.
+        `path`: a folder with `config.json`, a `config.json` or an `.h5` file. The name "owner/name" of a model on the
+        Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `overrides`: as in
+        `from_dict`.
         """
         return cls.from_dict(read_config(path, revision), **overrides)
 

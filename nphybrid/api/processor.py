@@ -198,8 +198,8 @@ class ViTHybridImageProcessor:
         if return_tensors == "np":
             shapes = {x.shape for x in results}
             if len(shapes) > 1:
-                raise ValueError("return_tensors is \"np\"; expected results of one shape, found the shapes "
-                                 f"{sorted(shapes)}; crop the pictures, or use return_tensors=None")
+                raise ValueError("return_tensors is \"np\", but the results have the shapes "
+                                 f"{sorted(shapes)}; expected one shape (use a crop), or return_tensors=None")
             # np.array makes a contiguous array with channels first. np.stack would keep channels last in memory.
             return BatchFeature(pixel_values=np.array(results))
         return BatchFeature(pixel_values=results)
@@ -236,8 +236,8 @@ class ViTHybridImageProcessor:
         {'shortest_edge': 384}
         """
         if not isinstance(image_processor_dict, Mapping):
-            raise TypeError(f"image_processor_dict is {_type_name(image_processor_dict)}; expected a dictionary of "
-                            "options")
+            raise TypeError(f"image_processor_dict has type {_type_name(image_processor_dict)}; expected a dictionary "
+                            "of options")
         unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
         if unknown:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
@@ -248,8 +248,8 @@ class ViTHybridImageProcessor:
                         **kwargs: Any) -> "ViTHybridImageProcessor":
         """Read an image processor.
 
-        `path`: a folder with a `preprocessor_config.json`, the path of a `preprocessor_config.json`, an `.h5` file, or
-        the name "owner/name" of a model on the Hugging Face hub. `revision`: a branch, tag or commit on the hub.
+        `path`: a folder with a `preprocessor_config.json`, a `preprocessor_config.json` or an `.h5` file. The name
+        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub.
         `kwargs`: options that replace the options of the file. Raises FileNotFoundError if the file does not exist.
         Raises OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a
         processor.
@@ -381,8 +381,8 @@ def _single_pictures(images):
                              "axes for a batch")
         yield from array if array.ndim == 4 else (array,)
     else:
-        raise TypeError(f"images has an item of type {_type_name(images)}; expected a Pillow picture, an array, or a "
-                        "list of pictures and arrays; nphybrid.open_picture opens a file")
+        raise TypeError(f"images has an item of type {_type_name(images)}; expected only Pillow pictures and arrays "
+                        "(nphybrid.open_picture reads files)")
 
 
 def _pixels(picture, convert):
@@ -395,7 +395,7 @@ def _pixels(picture, convert):
         except ValueError as error:
             raise ValueError(f"Pillow cannot convert a picture of mode {picture.mode} to RGB: {error}") from error
     elif picture.mode in ("P", "PA"):
-        raise ValueError(f"a picture has mode {picture.mode}, whose pixels are palette indices; expected colours; use "
+        raise ValueError(f"a picture has mode {picture.mode}, whose pixels are palette indices; expected colours, or "
                          "do_convert_rgb=True")
     else:
         array = np.array(picture)
@@ -415,11 +415,11 @@ def _layout(pictures, arrays):
     shape = next((x.shape for x in arrays if x.ndim == 3), (1, 1))
     first, last = shape[0] in (1, 3), shape[-1] in (1, 3)
     if not first and not last:
-        raise ValueError(f"a picture has shape {shape}; expected 1 or 3 channels on the first or last axis; for other "
-                         f"numbers of channels, pass input_data_format={LAYOUTS[0]!r} or {LAYOUTS[1]!r}")
+        raise ValueError(f"a picture has shape {shape}; expected a first or last axis of length 1 or 3, or the "
+                         f"argument input_data_format={LAYOUTS[0]!r} or {LAYOUTS[1]!r}")
     if first and last and len(shape) == 3:
-        warnings.warn(f"a picture has shape {shape}, and its first axis is read as the channels; pass "
-                      "input_data_format to select the axis of the channels", stacklevel=4)
+        warnings.warn(f"a picture has shape {shape}, so its first axis is read as the channels; pass "
+                      "input_data_format if this is wrong", stacklevel=4)
     return LAYOUTS[0] if first else LAYOUTS[1]
 
 
@@ -435,13 +435,13 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
         x = x.transpose(1, 2, 0)
     H, W, C = x.shape
     if steps.size is not None and steps.resample != TF_BILINEAR and C > 4:
-        raise ValueError(f"picture {b} has {C} channels if its layout is {layout!r}; expected 1 to 4 channels, because "
-                         "Pillow cannot resize more")
+        raise ValueError(f"picture {b} has {C} channels (layout {layout}); expected 1 to 4 channels, which Pillow can "
+                         "resize")
     if steps.mean is not None:
         for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
             if np.ndim(numbers) and np.size(numbers) != C:
-                raise ValueError(f"picture {b} has {C} channels if its layout is {'grey' if flat else layout}, but "
-                                 f"{name} has {np.size(numbers)} numbers; expected one number for each channel")
+                raise ValueError(f"picture {b} has {C} channels (layout {'grey' if flat else layout}), but {name} has "
+                                 f"{np.size(numbers)} numbers; expected one number for each channel")
     sizes = []
     if steps.size is not None:
         sizes.append(image.resized_size(H, W, steps.size))

@@ -194,7 +194,7 @@ def test_common_compares_the_names_of_both(trace):
     assert_states_close(trace, {**some, "mine": np.ones(3)})
     assert_states_close({**some, "mine": np.ones(3)}, trace)
     text = message(trace, {**some, "mine": np.ones(3)}, common=False)
-    assert text.startswith("trace and states do not have the same names; the 3 states of both are the same\n")
+    assert text.startswith("trace and states have different names; the 3 states with a name in both are equal\n")
     assert "only in trace: pixel_values, stem.conv, stem.norm, stages.0.0.proj, " in text
     assert text.endswith(f", … and {len(trace) - 3 - 20} more\nonly in states: mine")
 
@@ -209,7 +209,7 @@ def test_names_of_one_side_are_listed_beside_a_difference(trace):
 @pytest.mark.parametrize("common", [True, False])
 def test_no_common_name_fails(common):
     assert message({"stem": np.ones(2)}, {"norm": np.ones(2)}, common=common) == (
-        "trace and states have no state of the same name\nonly in trace: stem\nonly in states: norm")
+        "trace and states have no name in common\nonly in trace: stem\nonly in states: norm")
     message({}, {}, common=common)
     message({"stem": np.ones(2)}, {}, common=common)
 
@@ -279,7 +279,8 @@ def test_telling_weights_of_a_model_and_of_its_configuration():
         assert list(weights) == list(again) and all((weights[name] == again[name]).all() for name in weights)
         assert all(x.dtype == np.float32 for x in weights.values())
         assert any((telling_weights(config, 4)[name] != weights[name]).any() for name in weights)
-    with pytest.raises(TypeError, match="expected a model, or a ViTHybridConfig, ViTConfig or BitConfig; found a int"):
+    with pytest.raises(TypeError, match="model_or_config has type int; expected a model, a ViTHybridConfig, a "
+                                        "ViTConfig or a BitConfig"):
         telling_weights(3, 0)
 
 
@@ -393,7 +394,8 @@ def test_what_transformers_cannot_compute_is_refused():
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     config = ViTHybridConfig.from_dict(HYBRID.to_dict(), dialect={"name": "timm", "pool": "mean", "gn_eps": 1e-3})
-    with pytest.raises(ValueError, match="one whose config.dialect states gn_eps, pool"):
+    with pytest.raises(ValueError, match="config.dialect of the model has gn_eps, pool; expected a model without these "
+                                         "keys, which transformers cannot compute"):
         torch_twin(ViTHybridForImageClassification(config, **EXACT))
     named = ViTHybridConfig.from_dict(HYBRID.to_dict(), dialect={"name": "timm"})
     model = told(ViTHybridForImageClassification, named)
