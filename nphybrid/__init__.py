@@ -1,12 +1,12 @@
 """nphybrid: the Hybrid Vision Transformer in NumPy and Numba.
 
 A convolutional backbone (BiT) turns a picture into a feature map. The cells of the map become the tokens of a
-transformer encoder (ViT). The paper is Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words". Section 3.1 of the
-paper describes the hybrid.
+transformer encoder (ViT). The network is described in Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words",
+section 3.1, "Hybrid Architecture".
 
-Read it in this order: model, config, params, image, backbone, tokens, encoder; then ops/reference
+Read the files in this order: model, config, params, image, backbone, tokens, encoder; then ops/reference.
 
-These letters are used in docstrings, comments and errors:
+Docstrings, comments and error messages use the following letters:
 
     `B`    The number of images.
     `H W`  The numbers of rows and columns.
@@ -24,23 +24,24 @@ These letters are used in docstrings, comments and errors:
     `KH KW`           The height and width of a convolution kernel.
     `MR NR MC KC NC`  The sizes of register tiles and cache blocks.
 
-The papers write k for the number of attention heads, and D_h for their width. In api/losses.py, K is the number of
-classes.
+The papers write k for the number of attention heads, and D_h for the width of an attention head. In api/losses.py, K is
+the number of classes.
 
-These terms are used in nphybrid:
+Docstrings, comments and error messages use the following terms:
 
     `state`         A named array of the forward pass: "stem", "stages.1.1", "blocks.3.weights", "logits".
     `trace`         A dict {name: state} of one forward pass.
     `engine`        The implementation of the operations: "numba" (fast) or "reference" (plain NumPy).
-    `reference`     The engine in ops/reference.py, which defines every operation. The tests compare with its float64
-                    results.
+    `reference`     The engine in ops/reference.py, which defines every operation. The tests compare other engines with
+                    the float64 results of the reference.
     `kernels`       The Numba functions in ops/kernels.py, or the weights of convolutions.
     `stage`         A group of residual units in the backbone.
     `unit`          A residual unit of the backbone.
     `block`         An encoder block.
     `dialect`       The array names, layouts and numerics of a family of checkpoints (Hugging Face, timm or Google).
     `table of names`  The name and layout of each learned array in a dialect.
-    `golden input`  A fixed input. An `.h5` file has its float64 logits, which `nphybrid verify` computes again.
+    `golden input`  A fixed input for tests of a model. An `.h5` file has the float64 logits of the golden input, which
+                    `nphybrid verify` computes again.
     `head`          The classifier, `p.head`, or an attention head.
     `head file`     A file with a classifier for your own classes, written by `nphybrid probe fit`.
     `upstream`      Hugging Face transformers 4.57.6.
@@ -63,8 +64,8 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    # Editors and type checkers read these imports, but Python executes the `else` branch. Type checkers regard a name
-    # that is imported as `X as X` as exported.
+    # Only editors and type checkers read the imports of this branch. Python executes the `else` branch.
+    # For a type checker, the form `X as X` exports a name.
     from .api.bit import (BitBackbone as BitBackbone, BitForImageClassification as BitForImageClassification,
                           BitModel as BitModel)
     from .api.configs import BitConfig as BitConfig, ViTConfig as ViTConfig, ViTHybridConfig as ViTHybridConfig
@@ -82,7 +83,7 @@ else:
     __all__ = [*_HOME, "__version__"]
 
     def __getattr__(name):
-        """Import a public name at its first use.  So `import nphybrid` does not load Numba and h5py."""
+        """Import a public name at the first use of the name.  So `import nphybrid` does not load Numba and h5py."""
         if name not in _HOME:
             raise AttributeError(f"module 'nphybrid' has no attribute {name!r}")
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

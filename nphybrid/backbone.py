@@ -3,10 +3,10 @@
 BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. Each output channel of a
 standardized kernel has mean 0 and variance 1 (Qiao et al. 2019, eq. 6). `ops.prepare` standardizes the kernels when a
 model is loaded. A group norm divides the channels of each image into G groups of neighbouring channels (Wu and He
-2018). It first gives each group mean 0 and variance 1. Then it scales and shifts each channel.
+2018). A group norm gives each group mean 0 and variance 1, then scales and shifts each channel.
 
-The hybrid has bottleneck units as ResNet v1, but their 3x3 convolution has the stride. The BiT networks have
-pre-activation units.
+The residual units of the hybrid are bottlenecks as in ResNet v1, but with the stride in the 3x3 convolution. The
+residual units of the BiT networks are pre-activation units.
 
 H' and W' are the rows and columns after the stride of a unit. If an activation follows a norm such as "norm1", the
 state "norm1" is the result of the activation.
@@ -41,8 +41,8 @@ def stem(x, p, config, ops, out):
     x = out["conv"] = conv(x, p.conv, 7, config, ops, stride=2)                         # (B, 192, 192, 64)
     border = stem_border(config)
     if border:
-        # If a norm follows, its mean and variance include these zeros. R50+ViT-B/16 has no border. The shape at the
-        # right is that of R50+ViT-B/16 with padding="symmetric". BiT-R50x1 has the shape (B, 114, 114, 64) here.
+        # If a norm follows, the mean and the variance include the zeros of the border.
+        # At the right: the shape of R50+ViT-B/16 with padding="symmetric". For BiT-R50x1: (B, 114, 114, 64).
         zeros = (border, border)
         x = out["border"] = np.pad(x, ((0, 0), zeros, zeros, (0, 0)))                   # (B, 194, 194, 64)
     if p.norm is not None:
@@ -54,10 +54,10 @@ def stem(x, p, config, ops, out):
 def bottleneck(x, p, unit, config, ops, out):
     """The residual unit of the hybrid.  (B, H, W, C) -> (B, H', W', O)
 
-    The unit has a 1x1 convolution to M channels, a 3x3 convolution, and a 1x1 convolution to O channels. Its result is
-    added to the shortcut. A norm follows each convolution. An activation follows norm1, norm2 and the sum, but not
-    norm3 and norm_proj. The 3x3 convolution has the stride. In He et al. 2015, the first 1x1 convolution has the
-    stride. The source is ResidualUnit in vit_jax/models_resnet.py.
+    The unit has a 1x1 convolution to M channels, a 3x3 convolution, and a 1x1 convolution to O channels. The result of
+    the last convolution is added to the shortcut. A norm follows each convolution. An activation follows norm1, norm2
+    and the sum, but not norm3 and norm_proj. The 3x3 convolution has the stride. In He et al. 2015, the first 1x1
+    convolution has the stride. `bottleneck` follows the class ResidualUnit in vit_jax/models_resnet.py.
     """
     shortcut = x
     if unit.project:
@@ -76,8 +76,8 @@ def preactivation(x, p, unit, config, ops, out):
     """The residual unit of BiT networks.  (B, H, W, C) -> (B, H', W', O)
 
     The unit has the three convolutions of `bottleneck`, but a norm and an activation precede each convolution. No norm
-    and no activation follow the sum. The projection of the shortcut reads the activated map. The sources are He et al.
-    2016 (figure 4e) and Kolesnikov et al. 2019.
+    and no activation follow the sum. The projection of the shortcut reads the activated map, and no norm follows the
+    projection. `preactivation` follows He et al. 2016 (figure 4e) and Kolesnikov et al. 2019.
     """
     y = out["norm1"] = norm_activate(x, p.norm1, config, ops)
     shortcut = x

@@ -2,9 +2,9 @@
 
 This file also has the published networks (`PRESETS`) and the plan of a backbone (`plan`).
 
-The fields of a `Config` cannot be derived from each other. All derived values are properties: the feature map, the
-grid, the number of tokens and the width of a head. A stored derived value could contradict a field. This can happen in
-the configurations of Hugging Face. `help(nphybrid)` explains the letters (O, G, P, D, L, A, F, …).
+No field of a `Config` follows from other fields. The feature map, the grid, the number of tokens and the width of a
+head follow from the fields, and so are properties. In Hugging Face, derived values are stored and can contradict other
+values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
 """
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from typing import NamedTuple
 class Config:
     """The sizes and numerics of one network.
 
-    The defaults describe R50+ViT-B/16 at 384 pixels, the published hybrid.
+    The defaults of `Config` describe R50+ViT-B/16 at 384 pixels, the published hybrid.
 
     >>> config = Config(image=(224, 224))
     >>> config.feature_map, config.grid, config.tokens, config.head_width
@@ -24,15 +24,15 @@ class Config:
     image: tuple[int, int] = (384, 384)   # H, W in pixels
     channels: int = 3
     # the backbone
-    stem: int = 64                        # channels after the 7x7 convolution. 0 means a plain ViT without a backbone
-    depths: tuple[int, ...] = (3, 4, 9)   # units of each stage. If depths is (), the backbone is only the stem
+    stem: int = 64                        # channels of the stem, or 0 in a plain ViT, which has no backbone
+    depths: tuple[int, ...] = (3, 4, 9)   # units of each stage, or () for a backbone of only a stem
     widths: tuple[int, ...] = (256, 512, 1024)  # O of each stage
     groups: int = 32                      # G of every group norm
     unit: str = "bottleneck"              # kind of residual unit: "bottleneck", or "preactivation" in BiT networks
-    padding: str = "same"                 # of convolutions: "same" or "symmetric". If depths is (), also "valid"
-    pool_padding: str = "same"            # of the stem's max pool: "same" or "valid"
-    output_stride: int = 32               # after this total stride, stages have stride 1 and a dilated conv2
-    feature_stage: int = -1               # the map that becomes tokens: 0 is the stem, s + 1 is stage s, -1 is the last
+    padding: str = "same"                 # padding of convolutions: "same", "symmetric", or "valid" if depths is ()
+    pool_padding: str = "same"            # padding of the stem's max pool: "same" or "valid"
+    output_stride: int = 32               # the total stride after which a stage has stride 1 and a dilated conv2
+    feature_stage: int = -1               # the map that becomes tokens: 0 for the stem, s + 1 for stage s, -1 for last
     # the encoder (without an encoder, blocks and width are 0)
     patch: int = 1                        # P, in cells of the feature map
     width: int = 768                      # D
@@ -44,18 +44,18 @@ class Config:
     # the classifier
     pool: str = "token"                   # input of the classifier: the class "token", or the "mean" of the patches
     norm_pooled: bool = False             # whether the last layer norm follows the pooling
-    pre_logits: int = 0                   # width of a linear layer with tanh before the classifier. 0 means no layer
-    classes: int = 1000                   # 0 means no classifier
-    # the numerics, which differ between families of checkpoints. Every variance divides by n, not by n - 1
+    pre_logits: int = 0                   # width of a linear layer with tanh before the classifier, or 0 for no layer
+    classes: int = 1000                   # number of classes, or 0 for no classifier
+    # the numerics, which differ between families of checkpoints (every variance divides by n, not by n - 1)
     backbone_activation: str = "relu"
-    activation: str = "gelu"              # of the MLP. "gelu" is the exact form, with erf
-    ws_form: str = "variance"             # the divisor of a standardized kernel: "variance" is sqrt(variance + eps),
-                                          # "deviation" is sqrt(variance) + eps
+    activation: str = "gelu"              # activation of the MLP; "gelu" is the exact form, with erf
+    ws_form: str = "variance"             # divisor of a kernel in weight standardization: sqrt(variance + eps)
+                                          # if ws_form is "variance", sqrt(variance) + eps if it is "deviation"
     ws_eps: float = 1e-8                  # eps in the weight standardization
     gn_eps: float = 1e-5                  # eps in group norms: sqrt(variance + eps)
     ln_eps: float = 1e-12                 # eps in layer norms: sqrt(variance + eps)
-    pool_fill: float = 0.0                # padding value of the stem's max pool if pool_padding is "same". With relu
-                                          # before the pool, 0 and -inf give equal results
+    pool_fill: float = 0.0                # padding value of the stem's max pool if pool_padding is "same"
+                                          # (after a relu, the padding values 0 and -inf give equal results)
     resampling: str = "bicubic"           # how a position table is resized: "bicubic", "antialiased" or "linear"
 
     @property
@@ -65,7 +65,7 @@ class Config:
 
     @property
     def feature_map(self) -> tuple[int, int, int]:
-        """(H, W, C) of the map that becomes tokens.  In a network without a backbone, this map is the picture."""
+        """The shape (H, W, C) of the map that becomes tokens.  A plain ViT has no map, so (H, W, C) is the picture."""
         if not self.stem:
             return (*self.image, self.channels)
         stages = plan(self)
@@ -75,7 +75,7 @@ class Config:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches.  Cells at the end of the map that do not fill a patch are dropped."""
+        """The numbers of rows and columns of patches.  Cells that do not fill a patch are dropped."""
         height, width, _ = self.feature_map
         return height // self.patch, width // self.patch
 
@@ -96,11 +96,12 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
     """The UnitPlan of every residual unit: plan(config)[stage][unit].
 
     The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2 until the
-    total stride reaches `output_stride`. In the stages after that, every unit has stride 1, and conv2 has a dilation.
+    total stride is `output_stride`. After the total stride is `output_stride`, every unit has stride 1, and conv2 has a
+    dilation.
 
-    Two peculiarities are copied from modeling_bit.py of transformers. A pre-activation unit never has a dilation. The
-    first unit of a dilated stage has a smaller dilation than its other units. It is 1 if the dilation of the other
-    units is 2. It is 2 if the dilation of the other units is 4 or more.
+    Two peculiarities are copied from modeling_bit.py of transformers. A pre-activation unit never has a dilation. In a
+    stage with dilation 2, the first unit has dilation 1. In a stage with dilation 4 or more, the first unit has
+    dilation 2.
 
     >>> [stage[0].stride for stage in plan(Config())], [stage[0].stride for stage in plan(Config(output_stride=8))]
     ([1, 2, 2], [1, 2, 1])
@@ -122,9 +123,10 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
 def pads(rule: str, n: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
     """The numbers of padding cells before and after an axis of n cells.
 
-    The rule "same" is that of TensorFlow. The result has n / stride cells, rounded up. If the padding is odd, the end
-    of the axis gets one cell more than the start. The rule "symmetric" is usual in PyTorch: the start and the end get
-    equal numbers of cells. The rule "valid" adds no cells. With stride 2 and an even n, "same" and "symmetric" differ.
+    With the TensorFlow rule "same", the result of a convolution has n / stride cells, rounded up. If the number of
+    padding cells is odd, the end of the axis gets one cell more than the start. With the usual PyTorch rule
+    "symmetric", the start and the end get equal numbers of cells. The rule "valid" adds no cells. With stride 2 and an
+    even n, the rules "same" and "symmetric" give different numbers.
 
     >>> pads("same", 384, 7, 2), pads("symmetric", 384, 7, 2)
     ((2, 3), (3, 3))
@@ -155,10 +157,10 @@ def feature_size(config: Config, n: int, stages: tuple) -> int:
 
 
 def stem_border(config: Config) -> int:
-    """The number of rows and columns of zeros on each side of the map between the stem's convolution and its norm.
+    """The number of rows and columns of zeros that are added on each side after the stem's convolution.
 
-    The number is 0 if config.padding is "same", else 1. transformers adds these zeros before the norm, not in the max
-    pool.
+    If config.padding is "same", the number is 0. With other paddings, transformers adds a border of zeros before the
+    norm, instead of a padding in the max pool.
     """
     return 0 if config.padding == "same" else 1
 
@@ -169,7 +171,7 @@ def inner_width(width: int) -> int:
 
 
 def nearest_multiple_of_8(value: float) -> int:
-    """The multiple of 8 nearest to `value`.  The result is at least 8 and at least 0.9 * value."""
+    """The multiple of 8 that is nearest to `value`, at least 8 and at least 0.9 * value."""
     rounded = max(8, int(value + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * value else rounded
 
@@ -183,9 +185,9 @@ def _bit(depths, factor):
     return replace(_BIT, stem=64 * factor, depths=depths, widths=tuple(width * factor for width in _WIDTHS))
 
 
-# The five published hybrids and four BiT networks, under the names in their papers. The papers are Dosovitskiy et al.
-# 2020 (table 6), Steiner et al. 2021 (table 3) and Kolesnikov et al. 2019 (section 3.1). In R+ViT-Ti/16, a token is 32
-# pixels wide, because the stem has stride 4 and a patch has 8 cells. The name still ends in "/16".
+# The five published hybrids and four BiT networks, under the names in the papers.
+# Papers: Dosovitskiy et al. 2020, table 6; Steiner et al. 2021, table 3; Kolesnikov et al. 2019, section 3.1.
+# In R+ViT-Ti/16, a token is 32 pixels wide (stem 4, patch 8), although the name ends in "/16".
 PRESETS: dict[str, Config] = {
     "R+ViT-Ti/16": Config(depths=(), widths=(), patch=8, width=192, heads=3, hidden=768),
     "R26+ViT-S/32": Config(depths=(2, 2, 2, 2), widths=_WIDTHS, width=384, heads=6, hidden=1536),

@@ -1,6 +1,7 @@
 """The transformer encoder: L blocks, each of self-attention and an MLP.
 
-The attention and the MLP read a normalized copy of x, and their results are added to x (ViT, section 3.1).
+The attention reads a normalized copy of x, and the result is added to x. The MLP also reads a normalized copy of x, and
+the result is added to x (ViT, section 3.1).
 """
 import numpy as np
 
@@ -32,12 +33,12 @@ def block(x, p, config, ops, out, head_mask=None):
 def attention(x, p, config, ops, out, head_mask=None):
     """Multi-head self-attention without its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
 
-    Equation 5 defines q, k and v. Equation 6 defines the weights, and equation 7 the context. Equation 8 concatenates
-    the heads and projects the result. This projection is in `block`.
+    Equation 5 defines q, k and v. Equation 6 defines the weights, and equation 7 defines the context. Equation 8 joins
+    the heads and defines the output projection, which is in `block`.
 
-    Each head has width K = D / A. Head a, counted from 0, uses the columns a K to (a + 1) K - 1 of q, k and v. With
-    these columns, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the weights of all
-    keys sum to 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is True.
+    Each head has the width K = D / A. Head a, counted from 0, has the columns a K to (a + 1) K - 1 of q, k and v. In
+    each head, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the sum of the weights
+    over all keys is 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is True.
     """
     q = out["query"] = ops.linear(x, p.query)                                           # (B, 577, 768)
     k = out["key"] = ops.linear(x, p.key)                                               # (B, 577, 768)

@@ -1,4 +1,4 @@
-"""These functions convert a picture to pixel_values, the input of the network.
+"""The functions that convert a picture to pixel_values, the input of the network.
 
     `picture`          (H, W)             in any mode that Pillow converts to RGB.
     `rgb`              (H, W, 3)          uint8.
@@ -8,11 +8,11 @@
     `normalize`        (384, 384, 3)      float32, from -1 to 1.
     `pixel_values`     (B, 3, 384, 384)   float32.
 
-The image processor (api/processor.py) transposes the normalized pictures and makes one array of them.
+The image processor (api/processor.py) transposes the normalized pictures and stacks the pictures to one array.
 
-Every bit of the result equals that of ViTHybridImageProcessor in transformers, if the version of Pillow is the same.
-Pillow 13.0 changed its resizing. If the height of a picture shrinks much more than its width, Pillow 13 resizes the
-height first. Its results then differ from those of Pillow 12 by up to 20 of 255 levels.
+With equal versions of Pillow, pixel_values equal those of ViTHybridImageProcessor in transformers bit for bit. If the
+height of a picture shrinks much more than the width, Pillow 13.0 and later resize the height first. In this case, the
+results of Pillow 13 differ from those of Pillow 12 by up to 20 of 255 levels.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,9 +27,9 @@ Numbers = float | Sequence[float] | np.ndarray
 
 
 class Steps(NamedTuple):
-    """The steps that prepare a picture.  If `size`, `crop`, `factor` or `mean` is None, its step is omitted.
+    """The steps that prepare a picture.  A step is omitted if its `size`, `crop`, `factor` or `mean` is None.
 
-    The defaults are those of the published checkpoint.
+    The default steps are those of the published checkpoint.
     """
     size: int | tuple[int, int] | None = 384                # the short side, or (height, width)
     resample: int | str = Image.Resampling.BICUBIC          # a filter of Pillow, or TF_BILINEAR as in Google's code
@@ -63,7 +63,7 @@ def prepare(image: np.ndarray, steps: Steps) -> np.ndarray:
 def rgb(picture: Image.Image) -> np.ndarray:
     """The RGB pixels of a Pillow picture.  -> (H, W, 3) uint8
 
-    Pillow drops the alpha channel and replaces 16-bit values above 255 by 255. `open_picture` is better for files: it
+    Pillow drops the alpha channel and replaces 16-bit values above 255 by 255. For files, use `open_picture`, which
     blends transparent pixels with a background and scales 16-bit values to 8 bits.
     """
     return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
@@ -72,8 +72,8 @@ def rgb(picture: Image.Image) -> np.ndarray:
 def resized_size(height: int, width: int, size: int | tuple[int, int]) -> tuple[int, int]:
     """The (height, width) of a picture after resizing.
 
-    If `size` is a pair, the result is `size`. If `size` is an int, it is the new length of the short side, and the
-    ratio of the sides is kept.
+    If `size` is a pair, the result is `size`. An int `size` is the length of the short side, and the ratio of the sides
+    is kept.
     """
     if not isinstance(size, int):
         return size
@@ -87,14 +87,14 @@ def resize(image: np.ndarray, height: int, width: int, resample: int | str) -> n
     """Resize a picture with Pillow, or with TensorFlow's method TF_BILINEAR.  (H, W, C) -> (h, w, C)
 
     Pillow resizes only bytes. For whole numbers in 0..255, the result is uint8. Fractions in 0..1 are reduced to 256
-    levels, and the result is float32 in 0..1. Other numbers raise ValueError. TF_BILINEAR accepts all numbers and
-    returns float32.
+    levels, and the result is float32 in 0..1. With Pillow, all other numbers raise ValueError. TF_BILINEAR accepts all
+    numbers and returns float32.
     """
     if resample == TF_BILINEAR:
         return tf_bilinear(image, height, width)
     C = image.shape[2]
     pixels, fractions = as_bytes(image)
-    # Pillow reads two channels as LA and four channels as RGBA. Then alpha weights the colours, as in transformers.
+    # Pillow reads two channels as LA and four channels as RGBA, and weights the colours by alpha, as transformers.
     picture = Image.fromarray(pixels[:, :, 0] if C == 1 else pixels)
     filtered = picture.resize((width, height), Image.Resampling(resample))
     resized = np.array(filtered).reshape(height, width, C)
@@ -109,12 +109,12 @@ def as_bytes(image: np.ndarray) -> tuple[np.ndarray, bool]:
     if image.dtype == np.uint8:
         return image, False
     low, high = image.min(), image.max()
-    # This test is that of transformers. For np.allclose, 100.0009 is a whole number. If every pixel is 0.0 or 1.0, the
-    # pixels are whole numbers, not fractions.
+    # transformers has an equal test. For np.allclose, 100.0009 is a whole number.
+    # If every pixel is 0.0 or 1.0, the pixels are whole numbers, not fractions.
     if 0 <= low and high <= 255 and np.allclose(image, image.astype(int)):
         return image.astype(np.uint8), False
     if 0 <= low and high <= 1:
-        # The product is rounded to float32, then truncated to an integer. So 0.99999999 becomes 255, not 254.
+        # The product is rounded to float32, then truncated to an integer. The fraction 0.99999999 becomes 255, not 254.
         return rescale(image, 255).astype(np.uint8), True
     raise ValueError("Pillow resizes only whole numbers in 0..255 or fractions in 0..1; "
                      f"the pixels are {image.dtype} from {low} to {high}")
@@ -136,25 +136,25 @@ def centre_crop(image: np.ndarray, height: int, width: int, rounding: str = "flo
 
 
 def surplus_before(surplus: int, rounding: str) -> int:
-    """The number of surplus rows above the crop.  All other surplus rows are below the crop.
+    """The number of surplus rows that are cut off above the crop.
 
-    If `surplus` is negative, the picture has too few rows. Then a result of -2 means that 2 rows of zeros are added
-    above the picture.
+    If the picture has too few rows, `surplus` and the result are negative. For example, -2 means that 2 rows of zeros
+    are added above the picture.
 
     >>> [surplus_before(n, "floor") for n in (-3, 1, 3)], [surplus_before(n, "half_even") for n in (-3, 1, 3)]
     ([-2, 0, 1], [-1, 0, 2])
     """
     if rounding == "floor":
         return surplus // 2
-    # timm calls torchvision, which rounds a half to the even number, as Python's `round`. If the picture has too few
-    # rows, half of the missing rows, rounded down, are added above the picture.
+    # timm calls torchvision, which rounds a half to the even number, as Python's `round`.
+    # If the picture has too few rows, half of the missing rows, rounded down, are added above the picture.
     return round(surplus / 2) if surplus > 0 else -(-surplus // 2)
 
 
 def rescale(image: np.ndarray, factor: float) -> np.ndarray:
     """image * factor.  (H, W, C) -> (H, W, C) float32"""
-    # The product is computed in float64 and then rounded to float32. In float32, 126 of the 256 byte values would give
-    # other results.
+    # The product is computed in float64 and then rounded to float32.
+    # A product in float32 would give other results for 126 of the 256 byte values.
     return (image.astype(np.float64) * factor).astype(np.float32)
 
 
@@ -163,6 +163,6 @@ def normalize(image: np.ndarray, mean: Numbers, std: Numbers) -> np.ndarray:
 
     `mean`, `std`: arrays (C,) or numbers.
     """
-    # Integers become float32. Arrays of float16 and float64 keep their dtype, and mean and std are converted to it.
+    # Integers become float32. Arrays of float16 and float64 keep their dtype, and mean and std get the dtype of image.
     x = image if image.dtype.kind == "f" else image.astype(np.float32)
     return (x - np.array(mean, x.dtype)) / np.array(std, x.dtype)

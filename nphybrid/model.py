@@ -6,8 +6,8 @@ Most functions of the forward pass have the arguments (x, p, config, ops, out). 
 helpers have fewer.
 
     `x`        The input array, channels last: a map (B, H, W, C) or tokens (B, T, D).
-    `p`        The learned arrays of the function: a `Params` (params.py) or a branch of a `Params`. `ops.prepare`
-               converted these arrays when the model was loaded.
+    `p`        The learned arrays of the function: a `Params` (params.py) or a branch of a `Params`, as `ops.prepare`
+               returns it.
     `config`   A `Config` (config.py): the sizes and numerics of the network.
     `ops`      The module of operations: ops/reference.py (plain NumPy) or ops/kernels.py (fast).
     `out`      The trace (trace.py), which records intermediate states by name.
@@ -15,13 +15,13 @@ helpers have fewer.
 B is the number of images, H rows, W columns, C channels, T tokens, and D the width of a token. `help(nphybrid)`
 explains all letters.
 
-`x = out["stem"] = …` computes x and records it as the state "stem". The trace keeps the requested states and drops all
-other states. `out.at("stages.2.8")` is a view of the trace that adds a prefix to every name. In this view, "conv1" is
-the name of the state "stages.2.8.conv1".
+`x = out["stem"] = …` computes x and records x as the state "stem". The trace keeps the requested states and drops all
+other states. `out.at("stages.2.8")` is a view of the trace that adds a prefix to every name. In the view
+`out.at("stages.2.8")`, "conv1" is the name of the state "stages.2.8.conv1".
 
-The column at the right has the shape of the result of each line. The shapes are those of R50+ViT-B/16 at 384 pixels.
-In `bit`, they are those of BiT-R50x1 at 224 pixels. Users pass pixel_values as (B, C, H, W), and api/checks.py
-transposes them to (B, H, W, C).
+The column at the right of the code has the shape of each result, for R50+ViT-B/16 at 384 pixels. In `bit`, the column
+has the shapes of BiT-R50x1 at 224 pixels. Users pass pixel_values as (B, C, H, W), and api/checks.py transposes the
+array to (B, H, W, C).
 """
 from .backbone import backbone, norm_activate
 from .encoder import encoder
@@ -31,18 +31,18 @@ from .tokens import tokens
 def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes)
 
-    Without a classifier, the result is the encoded tokens (B, T, D). A plain Vision Transformer has no backbone: then
-    p.stem is None, and the patches are cut from the picture.
+    Without a classifier, the result is the encoded tokens (B, T, D). If p.stem is None, the network is a plain Vision
+    Transformer, and its patches are cut from the picture.
     """
     out["pixel_values"] = x                                                             # (B, 384, 384, 3)
     if p.stem is not None:
         x = backbone(x, p, config, ops, out)                                            # (B, 24, 24, 1024)
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)      # (B, 577, 768)
-    # The encoder's result is always recorded as "norm", even if p.norm is None and no norm follows the last block.
+    # The result of the encoder is always recorded as "norm", even if p.norm is None.
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                        # (B, 577, 768)
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
-    # The state "pooler" is only recorded, and no later line reads it. In a network without a pooler and a classifier,
-    # the state is the pooled vector. It is not recorded if the pooled vector is only the class token.
+    # The state "pooler" is only recorded, and not used by the classifier.
+    # Without a pooler and a classifier, "pooler" is the pooled vector, if the pooled vector is not the class token.
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
     elif p.head is None and not reads_token:
@@ -55,14 +55,14 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
 def pooled(x, p, config, ops, out):
     """The pooled vector, which the classifier reads.  (B, T, D) -> (B, D)   ViT eq. 4
 
-    The vector is the class token or the mean of the patches. An optional layer norm and an optional linear layer with
-    tanh follow.
+    The pooled vector is the class token or the mean of the patches. An optional layer norm and an optional linear layer
+    with tanh follow.
     """
     if config.pool == "token":
         x = x[:, 0]                                                                     # (B, 768)
     else:
-        # mean_pool expects a map, so the patches become a map of one row. If config.class_token is True, the slice
-        # skips token 0.
+        # mean_pool expects a map, so the patches become a map of one row.
+        # If config.class_token is True, the slice skips token 0, because True is 1.
         x = ops.mean_pool(x[:, None, config.class_token:])                              # (B, 768)
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)

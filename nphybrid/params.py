@@ -1,7 +1,7 @@
 """`Params`: the tree of every learned array, with names and shapes.
 
 Only `shapes(config)` defines the shapes of the arrays. Counting, random initialization, loading and `summary` are loops
-over the tree that it returns. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`.
+over the result of `shapes`. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -30,9 +30,9 @@ class Linear(NamedTuple):
 
 
 class Stem(NamedTuple):
-    """The first convolution and its norm.  In BiT, norm is None, because its first residual unit begins with a norm."""
-    conv: Array                           # (7, 7, C, O); C = config.channels, O = config.stem
-    norm: Norm | None                     # of O channels
+    """The first convolution and a norm.  In BiT, norm is None, because the first residual unit begins with a norm."""
+    conv: Array                           # (7, 7, C, O), where C is config.channels and O is config.stem
+    norm: Norm | None                     # (O,)
 
 
 class Unit(NamedTuple):
@@ -41,13 +41,13 @@ class Unit(NamedTuple):
     In a unit without a projected shortcut, proj and norm_proj are None.
     """
     conv1: Array                          # (1, 1, C, M)
-    norm1: Norm                           # of M channels (of C channels in the pre-activation unit)
+    norm1: Norm                           # (M,), or (C,) in the pre-activation unit
     conv2: Array                          # (3, 3, M, M)
-    norm2: Norm                           # of M channels
+    norm2: Norm                           # (M,)
     conv3: Array                          # (1, 1, M, O)
-    norm3: Norm                           # of O channels (of M channels in the pre-activation unit)
+    norm3: Norm                           # (O,), or (M,) in the pre-activation unit
     proj: Array | None                    # (1, 1, C, O)
-    norm_proj: Norm | None                # of O channels (None in the pre-activation unit)
+    norm_proj: Norm | None                # (O,), or None in the pre-activation unit
 
 
 class Tokens(NamedTuple):
@@ -55,17 +55,17 @@ class Tokens(NamedTuple):
     proj: Linear                          # (P * P * C, D)
     cls: Array | None                     # (D,), the class token
     positions: Array                      # (T, D)
-    mask: Array | None                    # (D,), the mask token of masked image modelling
+    mask: Array | None                    # (D,), the mask token
 
 
 class Block(NamedTuple):
     """One encoder block."""
-    norm1: Norm                           # of width D
+    norm1: Norm                           # (D,)
     query: Linear                         # (D, D)
     key: Linear                           # (D, D)
     value: Linear                         # (D, D)
     out: Linear                           # (D, D)
-    norm2: Norm                           # of width D
+    norm2: Norm                           # (D,)
     fc1: Linear                           # (D, F)
     fc2: Linear                           # (F, D)
 
@@ -77,12 +77,12 @@ class Params(NamedTuple):
     """
     stem: Stem | None
     stages: tuple[tuple[Unit, ...], ...]
-    features_norm: Norm | None            # of O channels, after the last pre-activation unit; not used in `hybrid`
+    features_norm: Norm | None            # (O,), after the last stage of pre-activation units, not used in `hybrid`
     tokens: Tokens | None
     blocks: tuple[Block, ...]
-    norm: Norm | None                     # of width D, after the last block
+    norm: Norm | None                     # (D,), after the last block
     pooler: Linear | None                 # (D, D) or (D, width of the pooler)
-    pool_norm: Norm | None                # of width D
+    pool_norm: Norm | None                # (D,), after the pooling
     pre_logits: Linear | None             # (D, config.pre_logits)
     head: Linear | None                   # the classifier (C, classes), where C is D, pre_logits or O of the last stage
 
@@ -90,14 +90,13 @@ class Params(NamedTuple):
 def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
     """The shapes of all learned arrays.  Config -> Params whose leaves are of class Shape
 
-    `pooler`: True adds a pooler of width D, and an int adds a pooler of this width. `mask_token`: whether the network
-    has a mask token. The pooler and the mask token are not in the Config, because every Config permits networks with
-    them and without them.
+    `pooler`: whether the network has a pooler of width D, or the width of the pooler as an int. `mask_token`: whether
+    the network has a mask token. A Config does not state whether the network has a pooler or a mask token.
 
     >>> shapes(Config()).stages[2][8].conv1
     (1, 1, 1024, 256)
     """
-    post = config.unit == "bottleneck"    # whether a norm follows each convolution (else it precedes the convolution)
+    post = config.unit == "bottleneck"    # True if norms follow convolutions, False if norms precede convolutions
     stages = []
     width = config.stem
     for depth, O in zip(config.depths, config.widths):
@@ -184,8 +183,8 @@ def random(tree: Params, seed: int, std: float = 0.02) -> Params:
     """Random float32 arrays for a tree of shapes.
 
     The scales of norms are 1. Biases and the mask token are 0. Convolution kernels have a normal distribution with the
-    standard deviation sqrt(2 / (KH KW O)), as in He et al. 2015 (fan-out). All other arrays have a normal distribution
-    with the standard deviation `std`.
+    standard deviation sqrt(2 / (KH KW O)) of He et al. 2015 (fan-out). All other arrays have a normal distribution with
+    the standard deviation `std`.
     """
     rng = np.random.default_rng(seed)
 

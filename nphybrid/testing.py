@@ -1,12 +1,12 @@
-"""These functions help programmers who write this network in another framework and compare it with nphybrid.
+"""Functions for programmers who write the network in another framework and compare the states with nphybrid.
 
     model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
     model.load_state_dict(telling_weights(model, seed=0))
     trace = model.trace(pixel_values)                       # a dict {name: array} of every intermediate state
     assert_states_close(trace, states_of_your_network)      # an error has the name of the first state that differs
 
-`torch_twin` makes a copy of a model in PyTorch, and `torch_states` computes the states of this copy. Only `torch_twin`
-and `torch_states` import torch and transformers (version 4.57.6).
+`torch_twin` makes a PyTorch copy of a model, and `torch_states` computes the states of a PyTorch model. Only
+`torch_twin` and `torch_states` import torch and transformers (version 4.57.6).
 """
 import re
 from collections.abc import Mapping
@@ -20,8 +20,8 @@ from .text import printable, table
 
 LABELS = Labels("trace", "states", "rtol")
 
-# A message has at most MOST_ROWS states before the first difference. It has at most MOST_NAMES names that are only in
-# `trace`, and as many that are only in `states`.
+# An error message lists at most MOST_ROWS states before the first difference.
+# An error message lists at most MOST_NAMES names that are only in `trace`. The limit for `states` is equal.
 MOST_ROWS, MOST_NAMES = 12, 20
 
 
@@ -31,19 +31,19 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     """Raise AssertionError if a state differs between two implementations.
 
     `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
-    file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. They are compared in float64.
-    `rtol`: the largest permitted max|a - b| / max|b| of a state, with a in `trace` and b in `states`. rtol is not a
-    limit for each element. `common`: True compares only the names in both mappings. False expects equal names in both
-    mappings.
+    file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
+    float64. `rtol`: the largest permitted max|a - b| / max|b| of a state a in `trace` and b in `states`. The limit
+    `rtol` is for a whole state, not for each element. `common`: True to compare only names that are in `trace` and in
+    `states`, False to expect equal names in `trace` and `states`.
 
-    NaN equals only NaN. The message has the name of the first state that differs, in the order of the forward pass. It
-    lists the states before the first difference, and the names in only one mapping. A different layout can be the cause
-    of a difference. Then the message has the change of layout after which the state is equal. The possible changes are
-    a transposition, another shape, a cut, and a permutation along an axis.
+    NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
+    pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
+    in `states`. If the first difference is only a different layout, the error message has the change of layout. A
+    change of layout is a transposition, another shape, a cut or a permutation along an axis.
 
-    Raises AssertionError if a state differs in shape or value, and if the mappings have no name in common. With
-    common=False, raises AssertionError if a name is in only one mapping. Raises TypeError for arguments that are not
-    mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
+    Raises AssertionError if a state differs in shape or value, and if `trace` and `states` have no name in common. With
+    common=False, raises AssertionError if a name is only in `trace` or only in `states`. Raises TypeError for arguments
+    that are not mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
 
     >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
     >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
@@ -71,10 +71,10 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
 
 
 def _first_difference(rows):
-    """Returns the lines of a message about the first state that differs and about its neighbours."""
+    """Returns the lines of a message about the first state that differs, and about the states before and after it."""
     index = next((i for i, row in enumerate(rows) if not row.ok), None)
     if index is None:
-        return [f"trace and states have different names; the {_count(rows)} with a name in both are equal"]
+        return [f"trace and states have different names; the {_count(rows)} in common are equal"]
     first, before, after = rows[index], rows[:index], rows[index + 1:]
     lines = [f"{printable(first.name)} is the first state that differs: {_figure(first)}"]
     if first.hint is not None:
@@ -118,16 +118,17 @@ def _count(rows):
 def telling_weights(model_or_config, seed):
     """Random weights for tests: a mistake in any layer changes the states.  -> {Hugging Face name: float32 array}
 
-    The weights of a fresh model cannot show some mistakes. All scales of its norms are 1, and all biases are 0. So two
-    exchanged norms or a missing bias do not change the states.
+    With the weights of a fresh model, a test cannot find some mistakes. In a fresh model, all scales of norms are 1 and
+    all biases are 0. Two exchanged norms or a missing bias do not change the states of a fresh model.
 
-    Here, the scales of norms are 1 +- 0.3. Biases, positions, the class token and the mask token are 0 +- 0.3. The
-    kernels of convolutions have a mean that is not 0, so weight standardization changes them. The scale of the queries
-    and keys makes an attention that is not uniform and not one-hot.
+    telling_weights returns scales of norms of 1 +- 0.3. Biases, positions, the class token and the mask token are
+    0 +- 0.3. Weight standardization changes the kernels of convolutions, because their mean is not 0. The weights of
+    queries and keys are scaled so that the attention is not uniform and not one-hot.
 
-    `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. A configuration
-    gives the weights of its classifier. Any object with a `state_dict()` of Hugging Face names is accepted. `seed`: an
-    int of at least 0. Equal seeds give equal bits. Raises TypeError for other types of model_or_config.
+    `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
+    model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of
+    Hugging Face names is accepted. `seed`: an int of at least 0. Equal seeds give equal weights. Raises TypeError for
+    other types of model_or_config.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4)
@@ -169,13 +170,13 @@ def _telling_array(name, shape, rng):
 # ---------------------------------------------------------------- PyTorch
 
 def torch_twin(model, dtype=None, attention=None):
-    """Makes the network of transformers with the weights of a model.  -> torch.nn.Module in eval mode
+    """Makes a network of transformers with the weights of a model.  -> torch.nn.Module in eval mode
 
-    `model`: a model of nphybrid. The result has the class of transformers with the name of the model's class. `dtype`:
-    a torch dtype or the name of a torch dtype. The default is float64 for a float64 model, and float32 for all other
-    models. `attention`: "eager" or "sdpa", the attention function of transformers. Only "eager" gives the states
-    `blocks.N.weights` and uses a head mask. The default is "eager", but for a plain ViT in float64 it is "sdpa". The
-    "eager" attention of a plain ViT rounds the softmax to float32.
+    `model`: a model of nphybrid. The class of the network and the class of the model have equal names. `dtype`: a torch
+    dtype or the name of a torch dtype. The default dtype is float64 for a float64 model, and float32 for all other
+    models. `attention`: "eager" or "sdpa", the attention function of transformers. Only the "eager" attention gives the
+    states `blocks.N.weights` and uses a head mask. The default attention is "sdpa" for a plain ViT in float64, and
+    "eager" for all other networks. The "eager" attention of a plain ViT rounds the softmax to float32.
 
         model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
         assert_states_close(model.trace(x), torch_states(torch_twin(model), x))
@@ -194,12 +195,12 @@ def torch_twin(model, dtype=None, attention=None):
     kind, config = _torch_class_and_config(model)
     if config.model_type != "bit":
         rounds_softmax = config.model_type == "vit" and dtype == torch.float64
-        # The value is a dict, because the backbone of a hybrid does not accept "sdpa". The key "" means the encoder.
+        # The key "" means the encoder. The backbone of a hybrid does not accept "sdpa", so the value is a dict.
         config._attn_implementation = {"": attention or ("sdpa" if rounds_softmax else "eager")}
     parts = {}
     if model.parts:
         parts = {"add_pooling_layer": bool(model.parts["pooler"]), "use_mask_token": model.parts["mask_token"]}
-    # A classifier has no mask token. In transformers 4.51 to 4.57, the initialization of this missing token crashes.
+    # In transformers 4.51 to 4.57, the initialization of a classifier without a mask token crashes.
     with no_init_weights():
         twin = kind(config, **parts)
     twin = twin.to(dtype)
@@ -208,7 +209,7 @@ def torch_twin(model, dtype=None, attention=None):
 
 
 def _torch_class_and_config(model):
-    """Returns the class of transformers with the name of the model's class, and a configuration of transformers."""
+    """Returns a class of transformers and a configuration of transformers, for a model of nphybrid."""
     import transformers
     from transformers.models.deprecated.vit_hybrid import configuration_vit_hybrid, modeling_vit_hybrid
     fields, name = model.config.to_dict(), type(model).__name__
@@ -221,16 +222,16 @@ def _torch_class_and_config(model):
 
 
 def torch_states(twin, pixel_values, **inputs):
-    """Computes a forward pass of PyTorch and returns its states as nphybrid does.  -> {name: array}
+    """Computes a forward pass in PyTorch and returns the states with the names of nphybrid.  -> {name: array}
 
     `twin`: a PyTorch network from `torch_twin`, or a network of transformers. `pixel_values`: floats (B, C, H, W), an
-    array or a tensor. `inputs`: other arguments of `twin.forward`, such as head_mask or bool_masked_pos. They are
-    arrays or tensors, and floats are converted to the dtype of `twin`.
+    array or a tensor. `inputs`: other arguments of `twin.forward`, such as head_mask or bool_masked_pos. An input is an
+    array or a tensor, and floats are converted to the dtype of `twin`.
 
-    The arrays have the dtype of `twin`. If the dtype is bfloat16, the arrays are float32. Feature maps have the shape
-    (B, H, W, C), tokens (B, T, D), and attention weights (B, A, T, T). The names and their order are those of
-    `model.trace`. The result has no state `tokens.masked`. It has the states `blocks.N.weights` only if the attention
-    of `twin` is "eager".
+    The states have the dtype of `twin`, but for a bfloat16 network the states are float32. Feature maps have the shape
+    (B, H, W, C), tokens (B, T, D), and attention weights (B, A, T, T). The names of the states and the order of the
+    names are as in `model.trace`. The state `tokens.masked` is missing. The states `blocks.N.weights` are missing if
+    the attention of `twin` is not "eager".
     """
     import torch
     like = next(twin.parameters())
@@ -284,8 +285,9 @@ def _as_array(tensor):
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
 
 
-# These dicts have the paths of modules in transformers 4.57.6 and the names of their states in nphybrid. A * means the
-# index of a stage, unit or block. In a hybrid, the paths of the backbone begin with _HYBRID_BACKBONE.
+# The dicts of states have the paths of modules in transformers 4.57.6 and the names of the states in nphybrid.
+# A * in a path means the index of a stage, unit or block.
+# In a hybrid, the paths of modules in the backbone begin with _HYBRID_BACKBONE.
 _HYBRID_BACKBONE = "embeddings.patch_embeddings.backbone.bit."
 _UNIT = "encoder.stages.*.layers.*"
 _BACKBONE_STATES = {
@@ -314,8 +316,7 @@ def _modules_by_state(twin):
     bit = getattr(twin.config, "backbone_config", twin.config)
     absent = [] if twin.config.num_labels else ["logits"]
     if getattr(bit, "layer_type", None) == "bottleneck":
-        # In nphybrid, one operation computes norm3, the sum with the shortcut and the activation. So there is no state
-        # "norm3".
+        # In nphybrid, "norm3" is not a state, because one operation computes norm3, the sum and the activation.
         absent.append("stages.*.*.norm3")
     modules = {}
     for path, module in twin.named_modules():

@@ -1,4 +1,4 @@
-"""These functions make text for people: aligned tables, shapes, and short lines that are safe on a terminal."""
+"""Functions that make text for people: aligned tables, shapes, and short lines that are safe on a terminal."""
 import math
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -32,7 +32,7 @@ def dimensions(shape: Iterable[int]) -> str:
 
 
 def json_number(value: float | None) -> float | str | None:
-    """Converts infinity and NaN to strings, because JSON has no such numbers.  Returns other values unchanged.
+    """Converts infinity and NaN, which JSON cannot represent, to strings.  Returns other values unchanged.
 
     >>> json_number(0.5), json_number(math.inf)
     (0.5, 'inf')
@@ -41,7 +41,7 @@ def json_number(value: float | None) -> float | str | None:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Makes one line that is safe on a terminal from a text in a file.
+    """Converts a text in a file to one line that is safe on a terminal.
 
     A printable text of at most `limit` characters is returned unchanged. Any other text is escaped and shortened.
     """
@@ -59,7 +59,7 @@ def shortened(value: Any, limit: int = 120) -> str:
 
 
 def name_list(names: Iterable[str], limit: int = 8) -> str:
-    """Lists sorted names for a message.  After `limit` names, the text ends with the number of other names.
+    """Sorts names and makes a list for a message.  If there are more than `limit` names, the list ends with a count.
 
     >>> name_list(["b", "a", "c"], limit=2)
     "'a', 'b' and 1 more"

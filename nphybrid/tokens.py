@@ -1,7 +1,7 @@
-"""These functions turn the feature map into a sequence of tokens.
+"""The functions that turn the feature map into a sequence of tokens.
 
 A linear layer projects each patch of the map to the width D of the encoder. In most hybrids, a patch is one cell. The
-class token is put before the patches. Then the learned vector of its position is added to each token.
+class token is put before the patches. The learned vector of a position is added to the token at the position.
 """
 import numpy as np
 
@@ -25,9 +25,9 @@ def tokens(x, p, config, ops, out, masked=None):
 def patches(x, P):
     """Cut a map into P x P patches.  (B, H, W, C) -> (B, H/P * W/P, P * P * C)
 
-    The patches of a map are in the order of its rows. The cells of a patch are in the order of its rows, channels last.
-    Cells at the end of the map that do not fill a patch are dropped. A linear layer after this function equals a
-    convolution with a P x P kernel and stride P.
+    The order of the patches is row by row. In each patch, the order of the cells is row by row, channels last. Cells
+    that do not fill a patch are dropped. `patches` and a linear layer are equal to a convolution with a P x P kernel
+    and stride P.
     """
     B, H, W, C = x.shape
     h, w = H // P, W // P

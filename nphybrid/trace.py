@@ -22,7 +22,7 @@ class NonFiniteError(ValueError):
 def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
     """The index of the first NaN or infinity in an array, or None if all numbers are finite.
 
-    The array has at least one axis.
+    The array x must have at least one axis.
     """
     bad = ~np.isfinite(x)
     return tuple(int(i) for i in np.unravel_index(bad.argmax(), x.shape)) if bad.any() else None
@@ -31,11 +31,11 @@ def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
 class Trace(dict[str, Any]):
     """A dict {name: state} in the order of the forward pass.  The states of a model are NumPy arrays.
 
-    `keep`: the names of the states to keep. None keeps all states, including the (B, A, T, T) attention weights.
+    `keep`: the names of the states to keep, or None for all states, including the (B, A, T, T) attention weights.
 
     The attribute `seconds` is a dict {name: seconds since the previous state}. `model.trace(x, runs=n)` measures n more
-    forward passes, which keep no states. Then `seconds` has the median times of these n passes. `print(trace)` shows a
-    table of the states.
+    forward passes, which keep no states. For n > 0, `seconds` has the median times of the n measured passes.
+    `print(trace)` shows a table of the states.
 
     >>> out = Trace(keep={"stem", "blocks.0.weights"})
     >>> x = out["stem"] = 1
@@ -64,15 +64,14 @@ class Trace(dict[str, Any]):
         return states_table(states(self))
 
     def wants(self, name: str) -> bool:
-        """Whether this trace keeps the state `name`.
+        """Whether the trace keeps the state `name`.
 
-        Some states are only recorded, and no other function reads them. The network calls this method before it
-        computes such a state.
+        The network calls `wants` before it computes a state that is only recorded, such as the attention weights.
         """
         return self.keep is None or name in self.keep
 
     def at(self, scope: str) -> "Scope":
-        """A view of this trace that puts `scope` and a dot before every name."""
+        """A view of the trace that puts `scope` and a dot before every name."""
         return Scope(self, scope)
 
 
@@ -91,7 +90,7 @@ class Scope:
         return self.trace.wants(f"{self.scope}.{name}")
 
     def at(self, scope: str) -> "Scope":
-        """Calls `Trace.at` with the prefix of this view before `scope`."""
+        """Calls `Trace.at` with the prefix of the view before `scope`."""
         return Scope(self.trace, f"{self.scope}.{scope}")
 
 
@@ -105,7 +104,7 @@ class Discard(Trace):
 class FirstNonFinite(Discard):
     """A Trace that raises NonFiniteError for the first state that contains NaN or infinity.
 
-    The message has the name of this state.
+    The error message has the name of the first state that contains NaN or infinity.
     """
 
     def __setitem__(self, name: str, state: np.ndarray) -> None:
@@ -122,11 +121,11 @@ class State(NamedTuple):
     mean: float                           # the mean of all numbers, computed in float64
     rms: float                            # the square root of the mean square
     seconds: float | None                 # the time since the previous state, or None if it was not measured
-    share: float | None                   # `seconds` divided by the sum of all states
+    share: float | None                   # `seconds` divided by the seconds of all states
 
 
 def states(trace: Trace) -> list[State]:
-    """Returns a row for each state of a trace, with its shape, dtype, mean, rms and time.
+    """Returns a row for each state of a trace, with the shape, dtype, mean, rms and time of the state.
 
     >>> import numpy as np
     >>> out = Trace()
@@ -149,7 +148,7 @@ def states(trace: Trace) -> list[State]:
 
 
 def states_table(rows: Iterable[State]) -> str:
-    """Converts the rows of `states` to a text table.  Its last row has the total time."""
+    """Converts the rows of `states` to a text table.  The last row of the table has the total time."""
     rows = list(rows)
     cells = [["state", "shape", "mean", "rms", "ms", "of time"]]
     for row in rows:
@@ -173,7 +172,7 @@ def _timing(seconds, share):
 
 
 class Stopwatch(Discard):
-    """A Trace that only measures times: `seconds` is a dict {name: seconds since the previous state}.
+    """A Trace that keeps no states and measures the time of each state in `seconds`.
 
     >>> out = Stopwatch()
     >>> x = out["stem"] = 1
@@ -190,7 +189,7 @@ class Stopwatch(Discard):
 def time_states(call: Callable[[Stopwatch], Any]) -> dict[str, float]:
     """Measures one forward pass `call(out)`.  -> {name of a state: seconds}
 
-    The key "output" has the time after the last state.
+    The value of the key "output" is the time after the last state.
     """
     out = Stopwatch()
     call(out)

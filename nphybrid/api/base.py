@@ -44,12 +44,12 @@ class Model:
 
     `config` is the Hugging Face configuration, and `network_config` is the `Config` of the network. `engine`, `dtype`
     (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the place from
-    which the weights were read. `processor` is a dict with the options of the image processor, or None. A dict or a
-    ViTHybridImageProcessor can be assigned to `processor`, and then `save` stores it.
+    which the weights were read. `processor` is a dict with the options of the image processor, or None. You can assign
+    a dict or a ViTHybridImageProcessor to `processor`. `save` stores the options of the image processor.
 
     `shapes` is a tree with the shape of each array. `params` is a tree with the arrays of the engine. `originals` is a
-    dict {Hugging Face name: kernel} of the convolution kernels before they were standardized. If the model was loaded
-    from a file, `originals` has only the places of the kernels in this file.
+    dict {Hugging Face name: kernel} of the convolution kernels before standardization. If the model was loaded from a
+    file, `originals` has only the places of the kernels in the file.
 
     A subclass defines config_class, network (`hybrid` or `bit`), table_of, family, check_inputs and forward.
     """
@@ -57,9 +57,9 @@ class Model:
     config_class: Any = None
     network: Any = None                   # the function of model.py
     table_of: Any = None                  # a function: prefix -> table of names
-    family = ""                           # what a classifier adds before the names of its bare model: "vit.", "bit."
-    prefix = ""                           # what this class adds before the names of the bare model: family, or ""
-    ignored: tuple[str, ...] = ()         # prefixes of names in a file that this class does not use
+    family = ""                           # prefix of the array names of a classifier: "vit." or "bit."
+    prefix = ""                           # prefix of the array names of the class: `family`, or "" for a bare model
+    ignored: tuple[str, ...] = ()         # prefixes of array names that the class ignores in a file
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
     parts: dict[str, Any] = {}            # the optional parts of the model: pooler, mask_token
@@ -99,7 +99,7 @@ class Model:
 
     @property
     def processor(self) -> dict[str, Any] | None:
-        """The options of the image processor, as in `preprocessor_config.json`.  None if the model has no options."""
+        """The options of the image processor, as in `preprocessor_config.json`, or None."""
         return self._processor
 
     @processor.setter
@@ -116,9 +116,9 @@ class Model:
         """Load a model from a file, a folder or the Hugging Face hub.
 
         `path`: a Hugging Face folder, an `.h5` file of `save`, a timm folder, a timm `.safetensors` file or a Google
-        `.npz` file. A Hugging Face folder has `config.json` and `model.safetensors` or its shards. A path that does not
-        exist can also be the name "owner/name" or "owner/name@revision" of a model on the hub or in its cache. The hub
-        needs `pip install huggingface_hub`.
+        `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If the path does not
+        exist, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the hub, run
+        `pip install huggingface_hub`.
 
         `revision`: a branch, tag or commit on the hub.
 
@@ -126,24 +126,23 @@ class Model:
         "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16. All other
         arrays are float32. With AMX, the inputs of convolutions and linear layers are rounded to bfloat16, too.
 
-        `precision`: "highest" or "high". The value "high" permits products of 16 bits instead of 24 bits if they are
-        faster. They are faster on processors with AMX.
+        `precision`: "highest" or "high". On processors with AMX, "high" uses products of 16 bits, which are faster than
+        products of 24 bits. On other processors, "high" and "highest" are equal.
 
-        `num_threads`: the number of threads. None uses every core that is available to this process.
+        `num_threads`: the number of threads, or None for every core that is available to this process.
 
         `head`: the path of a head file, written by `nphybrid probe fit`, or a `checkpoint.Head`. The head replaces the
         classifier and the labels.
 
         `overrides`: keys of the configuration that replace the keys of the file. With another image_size, the positions
         are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
-        pooler and a mask token if the file has them.
+        pooler if the file has a pooler, and a mask token if the file has a mask token.
 
         Do not delete the file while the model is used: `state_dict`, saving and pickling read the file again.
 
-        Raises FormatError for a file that breaks a rule of its format. Raises FormatError if the arrays do not fill
-        every parameter exactly once. Raises FileNotFoundError if the path does not exist, and another OSError if the
-        hub cannot be reached. Raises ValueError for a bad configuration. Raises ValueError for a head of another model,
-        width or state.
+        Raises FormatError for a file with a wrong format. Raises FormatError if the arrays do not fill every parameter
+        exactly once. Raises FileNotFoundError if the path does not exist. Raises OSError if the hub cannot be reached.
+        Raises ValueError for a bad configuration. Raises ValueError for a head of another model, width or state.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
@@ -158,7 +157,8 @@ class Model:
                         head: "AnyPath | checkpoint.Head | None" = None, **options: Any) -> M:
         """Make a model from a `checkpoint.Checkpoint`.
 
-        The overrides, the head, the options and the errors are those of `from_pretrained`.
+        The arguments `overrides`, `head` and `options` are as in `from_pretrained`. Raises the errors of
+        `from_pretrained`.
         """
         source = in_hugging_face_names(source, cls)
         if head is not None:
@@ -186,9 +186,9 @@ class Model:
         """Returns a dict {Hugging Face name: array}, which the PyTorch model can load.
 
         The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. Every
-        bit equals the arrays that were loaded. A bfloat16 model returns float32 arrays, and the kernels of its linear
-        layers are rounded. Convolution kernels are read from the file of the model. Raises FormatError if this file is
-        missing or was changed.
+        bit equals that of the loaded arrays. A bfloat16 model returns float32 arrays, but with rounded kernels of
+        linear layers. Convolution kernels are read from the file of the model. Raises FormatError if the file of the
+        model is missing or was changed.
         """
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
                                          checkpoint.reread(self.originals))
@@ -197,8 +197,8 @@ class Model:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Copy every parameter from a dict {Hugging Face name: array}.
 
-        Raises FormatError if the arrays do not fit, and then does not change the model. The message lists all missing
-        and unexpected arrays, all wrong shapes, and all arrays with NaN or infinity.
+        Raises FormatError if the arrays do not fit the model, and does not change the model in this case. The message
+        of the FormatError lists missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
         """
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}
@@ -214,13 +214,13 @@ class Model:
                                               self.ignored, float_dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """The contents of a pickle, which has all weights and does not need the file of the model."""
+        """Returns the contents of a pickle.  A pickle has all weights and does not need the file of the model."""
         return {**self.__dict__, "originals": checkpoint.reread(self.originals)}
 
     def learned(self) -> Params:
         """Returns the learned arrays for `ops.reference`: NumPy arrays, with standardized convolution kernels.
 
-        The arrays of a float64 model are float64, and those of all other models are float32. Raises the errors of
+        The arrays of a float64 model are float64. The arrays of all other models are float32. Raises the errors of
         `state_dict`.
 
         >>> from nphybrid import ViTHybridModel, default_model
@@ -237,9 +237,9 @@ class Model:
         """Write a folder with `config.json` and `model.safetensors`.
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
-        differ from those of Hugging Face, the configuration has a key `dialect`. Only nphybrid reads this key. The
-        package transformers ignores this key and computes other logits. `nphybrid convert` does not write a folder with
-        this key.
+        differ from the numerics of Hugging Face, the configuration has a key `dialect`. transformers ignores the key
+        `dialect`, and then computes other logits than nphybrid. `nphybrid convert` does not write a folder with the key
+        `dialect`.
         """
         state = self.state_dict()
         config = self.config_document()
@@ -253,10 +253,10 @@ class Model:
         """Write one `.h5` file of the model.
 
         The file has the arrays with checksums, the configuration, the image processor and golden logits. The golden
-        logits are the float64 logits of a fixed input. A program that reads the file can test its network: it computes
-        these logits again and compares them.
+        logits are the float64 logits of a fixed input. A program that reads the file can compute the golden logits
+        again, to test the program.
 
-        `source`: a dict about the origin of the weights, which is stored in the file.
+        `source`: a dict about the origin of the weights. The dict is stored in the file.
         """
         state = self.state_dict()
         manifest = {"golden": self._golden(state)}
@@ -265,7 +265,7 @@ class Model:
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
     def config_document(self) -> dict[str, Any]:
-        """The contents of `config.json`.
+        """Returns the contents of `config.json`.
 
         Raises ValueError if the configuration was changed after the model was built and does not fit the model.
         """
@@ -286,7 +286,7 @@ class Model:
     # -- pictures and forward passes ---------------------------------------------------------------
 
     def image_processor(self) -> "ViTHybridImageProcessor":
-        """Make an image processor with the options `self.processor`.  Raises ValueError if they are None."""
+        """Make an image processor with the options `self.processor`.  Raises ValueError if the options are None."""
         if self.processor is None:
             raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor; "
                              "expected a preprocessor_config.json beside the weights, or options assigned to "
@@ -310,19 +310,19 @@ class Model:
         return batch.pixel_values
 
     def check_inputs(self, pixel_values: Any, **inputs: Any) -> Inputs:
-        """Check the inputs and convert them for the network.
+        """Check the inputs of the network and convert the inputs to arrays.
 
         Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
         raise NotImplementedError
 
     def run_into(self, trace: Trace, pixel_values: Any, **inputs: Any) -> None:
-        """Compute one forward pass and record its states in `trace`.
+        """Compute one forward pass and record the states in `trace`.
 
-        `pixel_values`: floats (B, C, H, W). `inputs`: the arguments of the method `trace` without `runs`.
+        `pixel_values`: floats (B, C, H, W). `inputs`: the arguments of the method `trace`, without `runs`.
 
         Raises ValueError or TypeError for inputs that do not fit the model. Raises NonFiniteError if the last state
-        contains NaN or infinity. The message has the name of the first state that contains NaN or infinity.
+        contains NaN or infinity. The error message has the name of the first state that contains NaN or infinity.
 
         >>> import numpy as np
         >>> from nphybrid import Trace, ViTHybridModel, default_model
@@ -338,7 +338,7 @@ class Model:
                 self.network(x, tree, config, self.ops, FirstNonFinite(), **masks)
                 checks.finite(last, "the output")
 
-    # -- facts -------------------------------------------------------------------------------------
+    # -- other methods -----------------------------------------------------------------------------
 
     def num_parameters(self) -> int:
         """The number of parameters."""
@@ -347,7 +347,7 @@ class Model:
     def eval(self: M) -> M:
         """Returns the model unchanged.
 
-        nphybrid has no training mode. The method exists for code that was written for PyTorch.
+        nphybrid has no training mode. The method `eval` exists for code that was written for PyTorch.
         """
         return self
 
@@ -392,9 +392,9 @@ def select_states(trace: Trace, names: list[str] | None) -> tuple[np.ndarray, ..
 
 
 def as_requested(output: Output, return_dict: bool | None, config: Any) -> Output:
-    """Returns `output`, or a tuple of its values if return_dict is False.
+    """Returns `output`, or a tuple of the values of `output` if return_dict is False.
 
-    If return_dict is None, the configuration decides.
+    If return_dict is None, config.return_dict replaces return_dict.
     """
     if argument_or_default(return_dict, config.return_dict):
         return output

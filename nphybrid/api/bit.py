@@ -17,9 +17,9 @@ from .outputs import (Arrays, BackboneOutput, BaseModelOutputWithPoolingAndNoAtt
 
 class BitStates(NamedTuple):
     """The states from which the outputs of the three BiT classes are built."""
-    trace: Trace                          # has features_norm, pooler and logits if the network computes them
+    trace: Trace                          # the states features_norm, pooler and logits, if the network computes them
     maps: Arrays                          # the maps (B, C, H, W) of the stem and of each stage
-    hidden_states: Arrays | None          # the maps if they were requested, else None
+    hidden_states: Arrays | None          # the maps, or None if hidden states were not requested
 
 
 class Bit(Model):
@@ -31,13 +31,13 @@ class Bit(Model):
     table_of = staticmethod(bit_names)
 
     def check_inputs(self, pixel_values: npt.ArrayLike | None) -> Inputs:
-        """Check the inputs and convert them for the network.
+        """Check the inputs of the network and convert the inputs to arrays.
 
         Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
         x = checks.pixels(pixel_values, self.network_config.channels, self.float_dtype)
         if min(replace(self.network_config, image=x.shape[1:3]).feature_map) < 1:
-            raise ValueError(f"pixel_values are {x.shape[1]} x {x.shape[2]} pixels, and their feature map has no cell; "
+            raise ValueError(f"pixel_values are {x.shape[1]} x {x.shape[2]} pixels, and the feature map has no cell; "
                              "expected a larger picture")
         return Inputs(x, self.params, self.network_config, {})
 
@@ -70,7 +70,7 @@ class Bit(Model):
 
 
 class BitModel(Bit):
-    """The BiT network without a classifier, which computes a feature map and its mean.
+    """The BiT network without a classifier, which computes a feature map and the mean of the feature map.
 
     `config`: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 

@@ -1,4 +1,4 @@
-"""These functions check every input of a model and convert it for the network."""
+"""Functions that check every input of a model and convert the inputs to arrays."""
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -95,14 +95,17 @@ def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, pat
 
 
 def threads(number: int | None) -> int | None:
-    """Returns num_threads unchanged.  Raises ValueError if it is not None and not an int of at least 1."""
+    """Returns num_threads unchanged.  Raises ValueError if num_threads is not an int of at least 1 or None."""
     if number is not None and (type(number) is not int or number < 1):
         raise ValueError(f"num_threads is {number!r}; expected an int of 1 or more, or None")
     return number
 
 
 def check_patches_fill(config: Config) -> None:
-    """Raise ValueError if whole patches do not fill the feature map.  The message has the nearest possible sizes."""
+    """Raise ValueError if whole patches do not fill the feature map.
+
+    The error message has the nearest possible picture sizes.
+    """
     height, width, _ = config.feature_map
     if _filled(height, config.patch) and _filled(width, config.patch):
         return

@@ -1,4 +1,4 @@
-"""`HuggingFaceConfig`, the base class of the three configurations, and the checks of their values."""
+"""`HuggingFaceConfig`, the base class of the three configurations, and functions that check values."""
 import inspect
 import json
 import os
@@ -15,12 +15,13 @@ from ..tensorfile import write_json
 from ..text import shortened
 from .losses import PROBLEM_TYPES
 
-# The largest num_labels of a configuration without id2label, which makes a name for each class. The largest published
-# model has 21,843 classes.
+# The largest num_labels of a configuration without id2label.
+# A configuration without id2label makes a name for each class.
+# The largest published model has 21,843 classes.
 MOST_UNNAMED = 2 ** 15
 
-# The permitted values of each key of `dialect`: a tuple of choices, or a type. The key "name" has the origin of the
-# network. All other keys are fields of `Config`.
+# The permitted values of each key of `dialect`: a tuple of choices, or a type.
+# The key "name" of `dialect` states the origin of the network. All other keys of `dialect` are fields of `Config`.
 DIALECT: dict[str, Any] = {
     "name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance", "deviation"), "ws_eps": float,
     "gn_eps": float, "class_token": (True, False), "pool": ("token", "mean"), "norm_pooled": (True, False),
@@ -68,7 +69,7 @@ class HuggingFaceConfig:
 
     @property
     def num_labels(self) -> int:
-        """The number of classes.  If num_labels is set, the labels become LABEL_0, LABEL_1, …"""
+        """The number of classes.  If num_labels is set, the labels become "LABEL_0", "LABEL_1" and so on."""
         return len(self.id2label)
 
     @num_labels.setter
@@ -78,11 +79,11 @@ class HuggingFaceConfig:
 
     @property
     def use_return_dict(self) -> bool:
-        """The value of return_dict.  transformers has both names."""
+        """Returns return_dict.  (In transformers, use_return_dict is a second name of return_dict.)"""
         return self.return_dict
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of this network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
         raise NotImplementedError
 
     def sizes(self) -> Config:
@@ -114,10 +115,10 @@ class HuggingFaceConfig:
         """
         known = {*inspect.signature(cls).parameters, *COMMON, "dialect", "id2label", "label2id", "num_labels", *fields}
         if unknown := [key for key in overrides if key not in known]:
-            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has "
+            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; its keys are "
                             + ", ".join(sorted(known - {"kwargs"})))
-        # If out_features is overridden, out_indices of the file is dropped, and if out_indices is overridden,
-        # out_features of the file is dropped. Each key is computed from the other key.
+        # If out_features is overridden, out_indices is computed from out_features.
+        # If out_indices is overridden, out_features is computed from out_indices.
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
@@ -172,8 +173,9 @@ def with_dialect(network_config: Config, dialect: Any) -> Config:
 def checked_labels(labels: Any, number: Any) -> dict[int, str]:
     """Check id2label and return a dict with int keys in ascending order.
 
-    `labels`: id2label, or None for the labels LABEL_0, LABEL_1, … `number`: num_labels, by default 2 if labels is None.
-    Raises ValueError if the keys of id2label are not 0, 1, 2, … Raises ValueError if num_labels is not its length.
+    `labels`: the dict id2label, or None for the labels "LABEL_0", "LABEL_1" and so on. `number`: num_labels, or None.
+    If `labels` and `number` are None, there are two labels. Raises ValueError if the keys of id2label are not the
+    integers from 0. Raises ValueError if num_labels is not the length of id2label.
     """
     if labels is None:
         number = 2 if number is None else number

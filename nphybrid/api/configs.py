@@ -2,7 +2,7 @@
 
 A configuration keeps every key, including unknown keys. `config.network_config()` checks the values and returns the
 `Config` of the network. Some numerics differ between families of checkpoints and have no key in Hugging Face's
-configurations. In nphybrid, these numerics are in one additional key, `dialect`.
+configurations. nphybrid has an additional key, `dialect`, for the numerics without a key in Hugging Face.
 """
 from dataclasses import replace
 from typing import Any
@@ -19,24 +19,25 @@ from .config_base import (ENCODER_DIALECT, HuggingFaceConfig, check_choice, chec
 class BitConfig(HuggingFaceConfig):
     """The configuration of a BiT network, with the names, order and defaults of Hugging Face.
 
-    The defaults describe BiT-R50x1.
+    The defaults of BitConfig describe BiT-R50x1.
 
     `num_channels`: the number of channels of the picture.
     `embedding_size`: the number of channels of the stem.
-    `hidden_sizes`: the number of output channels of each stage. Numbers beyond the length of `depths` are ignored.
+    `hidden_sizes`: the number of output channels of each stage. If `hidden_sizes` is longer than `depths`, the last
+    numbers are ignored.
     `depths`: the number of residual units in each stage.
     `layer_type`: "preactivation" or "bottleneck", the kind of residual unit.
     `hidden_act`: the activation of the network. ViTHybridConfig has a list of the activations.
     `global_padding`: None (symmetric), "same" or "valid". Only a network without stages can have "valid".
     `num_groups`: the number of groups of each group norm.
     `embedding_dynamic_padding`: whether the max pool of the stem has "same" padding.
-    `output_stride`: a total stride. Later stages have a dilation instead of a stride.
+    `output_stride`: the total stride after which the stages have a dilation instead of a stride.
     `width_factor`: a number that multiplies all hidden_sizes.
-    `out_features`, `out_indices`: the names or the indices of the maps that a backbone returns. The default is the map
-    of the last stage.
+    `out_features`, `out_indices`: the names or the indices of the maps that a backbone returns, by default the map of
+    the last stage.
     `drop_path_rate`: has no effect.
 
-    Every other key is kept. Raises ValueError for a value that no network can have.
+    All keys that are not in this list are kept. Raises ValueError for a value that no network can have.
 
     >>> config = BitConfig(depths=[1, 1], out_features=["stem", "stage2"])
     >>> config.stage_names, config.out_indices
@@ -71,7 +72,7 @@ class BitConfig(HuggingFaceConfig):
         self.network_config()
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of this network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
         self._check()
         widths = tuple(nearest_multiple_of_8(width * self.width_factor)
                        for width in self.hidden_sizes[:len(self.depths)])
@@ -83,8 +84,8 @@ class BitConfig(HuggingFaceConfig):
             backbone_activation=self.hidden_act, classes=self.num_labels,
             image=(224, 224), width=0, blocks=0, heads=0, hidden=0)
         if isinstance(self.dialect, dict) and (other := self.dialect.keys() & ENCODER_DIALECT):
-            raise ValueError(f"dialect has {', '.join(sorted(other))}; a network without an encoder cannot have these "
-                             "keys")
+            raise ValueError(f"dialect has {', '.join(sorted(other))}; expected only keys of a network without an "
+                             "encoder")
         network_config = with_dialect(network_config, self.dialect)
         _check_groups(network_config)
         return network_config
@@ -167,14 +168,14 @@ class EncoderConfig(HuggingFaceConfig):
 class ViTConfig(EncoderConfig):
     """The configuration of a plain Vision Transformer, with the names, order and defaults of Hugging Face.
 
-    The defaults describe ViT-B/16.
+    The defaults of ViTConfig describe ViT-B/16.
 
     `patch_size`: an int, the side of a patch in pixels.
     `pooler_output_size`: the width of the pooler of ViTModel, by default hidden_size.
     `pooler_act`: the activation of the pooler, which must be "tanh".
     `encoder_stride`: has no effect.
 
-    The other keys are those of ViTHybridConfig. Raises ValueError for a value that no network can have.
+    All other keys are as in ViTHybridConfig. Raises ValueError for a value that no network can have.
 
     >>> ViTConfig(image_size=32, patch_size=8).network_config().tokens
     17
@@ -207,7 +208,7 @@ class ViTConfig(EncoderConfig):
         self.network_config()
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of this network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
         self._check_encoder()
         check_positive("pooler_output_size", self.pooler_output_size)
         check_choice("pooler_act", self.pooler_act, ("tanh",))
@@ -217,12 +218,12 @@ class ViTConfig(EncoderConfig):
 class ViTHybridConfig(EncoderConfig):
     """The configuration of a ViT Hybrid, with the names and order of Hugging Face.
 
-    The defaults describe the published base model, but with 224 pixels, as in Hugging Face.
+    The defaults of ViTHybridConfig describe the published base model, but with 224 pixels, as in Hugging Face.
 
     `backbone_config`: a BitConfig, or a dict with the keys of a BitConfig.
     `hidden_size`: D, the width of a token.
     `num_hidden_layers`: L, the number of encoder blocks.
-    `num_attention_heads`: A, the number of attention heads. It must divide hidden_size.
+    `num_attention_heads`: A, the number of attention heads, which must divide hidden_size.
     `intermediate_size`: F, the hidden width of the MLP.
     `hidden_act`: the activation of the MLP. The activations are gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu,
     selu, silu, tanh and sigmoid.
@@ -234,11 +235,11 @@ class ViTHybridConfig(EncoderConfig):
     `hidden_dropout_prob`, `attention_probs_dropout_prob`: have no effect, because there is no training.
     `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: are not supported, and must keep
     their defaults.
-    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. This shape must be equal to the shape
-    that follows from image_size and backbone_config. (In Hugging Face, the default is a map of 24 x 24 cells, but the
-    default picture has 14 x 14 cells. So the default model of Hugging Face crashes.)
+    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. If the shape is not None, it must fit
+    image_size and backbone_config. The default configuration of Hugging Face has a backbone_featmap_shape of 24 x 24
+    cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model crashes.
 
-    Every other key is kept. Raises ValueError for a value that no network can have.
+    All keys that are not in this list are kept. Raises ValueError for a value that no network can have.
 
     >>> config = ViTHybridConfig(image_size=384)
     >>> config.backbone_featmap_shape, config.backbone_config.depths, config.num_labels
@@ -274,8 +275,8 @@ class ViTHybridConfig(EncoderConfig):
         self.qkv_bias = qkv_bias
         for key in ("backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs"):
             if getattr(self, key):
-                raise ValueError(f"{key} is {shortened(getattr(self, key))}; expected its default, because nphybrid "
-                                 "reads only backbone_config")
+                raise ValueError(f"{key} is {shortened(getattr(self, key))}; expected no {key}, because nphybrid reads "
+                                 "only backbone_config")
         super().__init__(kwargs)
         self._stated_shape = backbone_featmap_shape
         if backbone_featmap_shape is not None:
@@ -284,7 +285,7 @@ class ViTHybridConfig(EncoderConfig):
 
     @property
     def backbone_featmap_shape(self) -> list[int]:
-        """[1, C, H, W] of the map that becomes tokens."""
+        """The shape [1, C, H, W] of the map that becomes tokens."""
         height, width, channels = self.network_config().feature_map
         return [1, channels, height, width]
 
@@ -293,7 +294,7 @@ class ViTHybridConfig(EncoderConfig):
         return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of this network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
         self._check_encoder()
         bit = self.backbone_config
         if bit.num_channels != self.num_channels:
@@ -312,7 +313,7 @@ class ViTHybridConfig(EncoderConfig):
         if stated is None:
             return
         if len(stated) != 4 or any(type(n) is not int for n in stated):
-            raise ValueError(f"backbone_featmap_shape is {shortened(stated)}; expected [1, C, H, W], here {derived}")
+            raise ValueError(f"backbone_featmap_shape is {shortened(stated)}; expected [1, C, H, W] = {derived}")
         if stated[1:] != derived[1:]:
             raise ValueError(
                 f"backbone_featmap_shape is {shortened(stated)}, a map of {stated[2]}x{stated[3]} cells; expected "
@@ -336,9 +337,10 @@ _HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_pad
 
 
 def _aligned(features, indices, names):
-    """Returns out_features and out_indices.
+    """Check `features` and `indices`, and return out_features and out_indices.
 
-    If one of the two lists is None, it is computed from the other list. If both are None, the last stage is returned.
+    If only `features` is None, out_features is computed from `indices`. If only `indices` is None, out_indices is
+    computed from `features`. If `features` and `indices` are None, the result is the last stage.
     """
     if features is None and indices is None:
         return [names[-1]], [len(names) - 1]
@@ -351,19 +353,19 @@ def _aligned(features, indices, names):
     features = checked_list("out_features", features)
     ordered = [name for name in names if name in features]
     if not features or features != ordered:
-        raise ValueError(f"out_features is {shortened(features)}; expected one or more different names from "
-                         f"{shortened(names)}, in this order")
+        raise ValueError(f"out_features is {shortened(features)}; expected one or more different names in the order of "
+                         f"{shortened(names)}")
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
-        raise ValueError(f"out_indices is {shortened(indices)} and out_features is {shortened(features)}; expected "
-                         f"indices of these names in {shortened(names)}")
+        raise ValueError(f"out_indices is {shortened(indices)}; expected the indices of out_features, "
+                         f"{shortened(features)}, in {shortened(names)}")
     return features, numbers
 
 
 def _check_groups(network_config):
     groups = network_config.groups
-    # Every norm has one of these numbers of channels. The tree of shapes is built only to find the name of a norm whose
-    # channels `groups` does not divide.
+    # `channels` has the numbers of channels of all norms.
+    # If `groups` does not divide one of these numbers, `check` finds the name of the norm for the error message.
     channels = (network_config.stem, *network_config.widths, *map(inner_width, network_config.widths))
     if all(number % groups == 0 for number in channels):
         return

@@ -1,18 +1,17 @@
 """The features of a picture: one state of the forward pass, which can be pooled to a vector.
 
 The option `state` is the name of the state in `model.trace` and `nphybrid summary`. Examples are stem, stages.1.1,
-tokens, blocks.3, norm and pooler. The name stages.1 means the last unit of stage 1. The default is the state that the
-classifier reads.
+tokens, blocks.3, norm and pooler. The name stages.1 means the last unit of stage 1. The default of `state` is the state
+that the classifier reads.
 
 The option `pool` has three values:
 
-    `token`   The feature is the class token.  (B, T, D) -> (B, D)
-    `mean`    The feature is the mean of the patches or of a map.  (B, T, D) -> (B, D), (B, H, W, C) -> (B, C)
-    `none`    The feature is the whole state.
+    `token`   The features are the class token, (B, T, D) -> (B, D).
+    `mean`    The features are the mean of all patches, (B, T, D) -> (B, D), or of a map, (B, H, W, C) -> (B, C).
+    `none`    The features are the whole state.
 
-If both options have their defaults, the features are pooled as in the classifier. If only `pool` has its default, it is
-token for a state with a class token. Without a class token, the default is mean. If the state is a vector, the default
-is none.
+If `state` and `pool` are not given, the features are pooled as in the classifier. If only `state` is given, `pool` is
+token for a state with a class token, none for a vector, and mean for all other states.
 """
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,12 +27,12 @@ if TYPE_CHECKING:
 
 POOLS = ("token", "mean", "none")
 
-# The pools that are possible for a state, by its number of axes. The first pool is the default.
+# The possible pools of a state, by the number of axes of the state. The first possible pool is the default.
 POOLS_OF_RANK = {2: ("none",), 3: ("token", "mean", "none"), 4: ("mean", "none")}
 
 
 class Extractor(NamedTuple):
-    """A function that computes features, with its state, its pool and the shape of its result."""
+    """A function `compute` that computes features, with the state, the pool and the shape of the features."""
     state: str
     pool: str
     shape: tuple[int, ...]                # the shape of the features of one picture
@@ -44,7 +43,7 @@ def extractor(model: "Model", pixel_values: np.ndarray, state: str | None = None
     """Make the Extractor of a model.
 
     `model`: a model of any class. `pixel_values`: a picture (1, C, H, W) with any pixels. A forward pass of this
-    picture finds the names and shapes of the states. `state`, `pool`: the options at the top of this file. Raises
+    picture finds the names and shapes of the states. `state`, `pool`: the options in the docstring of this file. Raises
     ValueError for an unknown state, and for a pool that is not possible for the state.
 
     >>> from nphybrid import ViTHybridModel, default_model

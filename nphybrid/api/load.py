@@ -13,7 +13,7 @@ CLASSIFIERS: dict[str, type[Model]] = {
 
 BARE: dict[str, type[Model]] = {"vit-hybrid": ViTHybridModel, "vit": ViTModel, "bit": BitModel}
 
-# All classes by name. The key `architectures` of a configuration has such a name.
+# All classes by name. The key `architectures` of a configuration has the name of a class.
 CLASSES: dict[str, type[Model]] = {
     kind.__name__: kind for kind in (*CLASSIFIERS.values(), *BARE.values(), BitBackbone)}
 
@@ -21,7 +21,7 @@ CLASSES: dict[str, type[Model]] = {
 def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
     """Returns the class of a model from the key `architectures` of its configuration.
 
-    If this key is missing or unknown, the class is the classifier for `model_type`. `fields`: the keys of a
+    If `architectures` has no known class, the result is the classifier for `model_type`. `fields`: the keys of a
     `config.json`. `where`: the path of the `config.json`, for the message. Raises ValueError for an unknown model_type.
 
     >>> class_of({"model_type": "bit", "architectures": ["BitBackbone"]}, "config.json").__name__
@@ -39,7 +39,7 @@ def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
 
 def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool = False,
          head: str | os.PathLike[str] | Head | None = None, **options: Any) -> Model:
-    """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides its class.
+    """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides the class of the model.
 
     `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
     With a head, the model is a classifier. `options`: other arguments of `from_pretrained`. Raises the errors of

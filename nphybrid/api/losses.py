@@ -1,13 +1,13 @@
 """The three losses of the classifiers, as in loss/loss_utils.py of transformers."""
 import numpy as np
 
-IGNORED = -100                            # pictures with this label are not counted
+IGNORED = -100                            # the label of pictures that are not counted
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
 def loss(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None) -> np.floating:
-    """The loss of the logits (B, K) of K classes, one number of the dtype of the logits.
+    """The loss of the logits (B, K) of K classes.  The result has the dtype of the logits.
 
     `problem_type`: one of PROBLEM_TYPES, or None. If it is None and K is 1, the loss is that of a regression. If it is
     None and the labels are integers, each picture has a single label. If it is None and the labels are floats, a

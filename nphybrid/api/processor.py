@@ -25,8 +25,8 @@ SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_
              {"max_height", "max_width"})
 OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
            "do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_rounding")
-# The largest number of pixels in one picture after resizing or cropping. Without this limit, a picture of 1 x 65,500
-# pixels would become a picture of 384 x 25,152,000 pixels.
+# The largest number of pixels in one picture after resizing or cropping.
+# Without this limit, a picture of 1 x 65,500 pixels would become a picture of 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
 
 Size = dict[str, int] | tuple[int, int] | int
@@ -53,10 +53,10 @@ class BatchFeature(dict[str, Any]):
 class ViTHybridImageProcessor:
     """Converts pictures to `pixel_values`.
 
-    Every bit of the result equals that of ViTHybridImageProcessor in transformers, if the version of Pillow is the
-    same. A picture is converted to RGB, resized, cropped to its middle, multiplied by `rescale_factor` and normalized.
-    A picture that is smaller than the crop is padded with zeros. The defaults are those of transformers. A checkpoint
-    has its own options. The options of the published hybrid are 384 pixels and a mean and std of 0.5.
+    With equal versions of Pillow, the result equals that of ViTHybridImageProcessor in transformers bit for bit. A
+    picture is converted to RGB, resized, cropped to the middle, multiplied by `rescale_factor` and normalized. A
+    picture that is smaller than the crop is padded with zeros. The defaults of the options are those of transformers.
+    Every checkpoint has its own options. The published hybrid has a size of 384 pixels, and a mean and std of 0.5.
 
     Args:
         `do_resize`: whether to resize.
@@ -66,8 +66,8 @@ class ViTHybridImageProcessor:
             Default: 224.
 
         `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
-            3 bicubic (default), 4 box, 5 Hamming, and the filters of newer versions. "tf-bilinear" is the float32
-            interpolation of Google's JAX code. It expects pixels in 0..255 that are not rescaled.
+            3 bicubic (default), 4 box and 5 Hamming. Newer versions of Pillow have more filters. "tf-bilinear" is the
+            float32 interpolation of Google's JAX code, which expects pixels in 0..255.
 
         `do_center_crop`: whether to crop.
 
@@ -76,19 +76,19 @@ class ViTHybridImageProcessor:
 
         `do_rescale`: whether to multiply the pixels by `rescale_factor`.
 
-        `rescale_factor`: a number. The default 1/255 converts bytes to fractions.
+        `rescale_factor`: a number, by default 1/255, which converts bytes to fractions.
 
         `do_normalize`: whether to subtract `image_mean` and divide by `image_std`.
 
-        `image_mean`, `image_std`: a number, or one number per channel. Default: the numbers of CLIP.
+        `image_mean`, `image_std`: a number, or one number per channel. The defaults are the numbers of CLIP.
 
-        `do_convert_rgb`: whether Pillow pictures of other modes are converted to RGB. This conversion drops alpha and
-            replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture` is
-            better. Arrays are not converted.
+        `do_convert_rgb`: whether to convert Pillow pictures of all modes to RGB. The conversion by Pillow drops alpha
+            and replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture`
+            is better. Arrays are not converted to RGB.
 
-        `crop_rounding`: "floor" (default) or "half_even". If an odd number of rows is cut off, "floor" cuts one row
-            less above the crop than below it. With "half_even", as in timm, the number of rows above the crop is even.
-            A default crop_rounding is not saved, so the files equal those of transformers.
+        `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
+            "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
+            above the crop, as timm. If crop_rounding is "floor", it is not saved in files.
 
         `**kwargs`: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
 
@@ -120,7 +120,7 @@ class ViTHybridImageProcessor:
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
-        # Files of older versions of transformers have these three keys. transformers drops these keys, too.
+        # Only files of older versions of transformers have these three keys. Newer versions drop these three keys.
         for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
             kwargs.pop(name, None)
         for name, value in kwargs.items():
@@ -146,27 +146,29 @@ class ViTHybridImageProcessor:
                 are 0..255, or fractions in 0..1. For fractions, pass `do_rescale=False`. PyTorch tensors are accepted
                 as arrays.
 
-            `do_resize` ... `do_convert_rgb`, `crop_rounding`: replace the option of the processor in this call.
+            `do_resize` ... `do_convert_rgb`, `crop_rounding`: options that replace the options of the processor.
 
-            `return_tensors`: "np" returns one array (B, C, H, W). None returns a list of B arrays (C, H, W).
+            `return_tensors`: "np" for one array (B, C, H, W), or None for a list of B arrays (C, H, W).
 
-            `data_format`: the layout of the result, "channels_first" or "channels_last". None means the layout of the
-                first picture.
+            `data_format`: the layout of the result, "channels_first" or "channels_last". If data_format is None, the
+                result has the layout of the first picture.
 
-            `input_data_format`: the layout of the arrays, "channels_first" or "channels_last". None means that the
-                first picture decides the layout of all arrays. If the first axis of its array has length 1 or 3, the
-                layout is "channels_first". An array (H, W) has no channel axis, and its result has no channel axis.
+            `input_data_format`: the layout of the arrays, "channels_first" or "channels_last". If input_data_format is
+                None, the first picture decides the layout of all arrays. If the first axis of the first picture has
+                length 1 or 3, the layout is "channels_first". For an array (H, W), the result has no channel axis.
 
             `max_pixels`: the largest number of pixels in a picture after resizing or cropping.
 
         Returns:
-            A dictionary with the key and attribute `pixel_values`. Its arrays are float32. Without rescaling, arrays of
-            other floating-point types keep their type. Without rescaling and normalizing, bytes remain bytes.
+            A dictionary with the key and attribute `pixel_values`. The arrays of the result are float32, with two
+            exceptions. Without rescaling, arrays of floats keep their dtype. Without rescaling and normalizing, bytes
+            remain bytes.
 
         Raises:
             TypeError: an item of `images` is not a picture.
 
-            ValueError: an option or a picture cannot be used. The message has the value found and the expected value.
+            ValueError: an option or a picture cannot be used. The error message has the value found and the expected
+                value.
         """
         if return_tensors not in (None, "np"):
             raise ValueError(f"return_tensors is {_option_value(return_tensors)!r}; expected \"np\" or None; for "
@@ -212,7 +214,7 @@ class ViTHybridImageProcessor:
                  do_convert_rgb: bool | None = None, return_tensors: str | None = None,
                  data_format: str | None = "channels_first", input_data_format: str | None = None,
                  crop_rounding: str | None = None, max_pixels: int = MAX_PIXELS) -> BatchFeature:
-        """Convert pictures to `pixel_values`, as `preprocess`.  Options must be passed by name.
+        """Convert pictures to `pixel_values`, as `preprocess` does.  All options must be passed by name.
 
         >>> processor = ViTHybridImageProcessor(crop_size=32)
         >>> processor(Image.new("L", (64, 48)), return_tensors="np").pixel_values.shape
@@ -229,7 +231,7 @@ class ViTHybridImageProcessor:
     def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Make a processor from the keys of a `preprocessor_config.json`.
 
-        `kwargs`: options that replace these keys. Raises TypeError for an unknown option and ValueError for a bad
+        `kwargs`: options that replace keys of the file. Raises TypeError for an unknown option and ValueError for a bad
         value.
 
         >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
@@ -261,7 +263,7 @@ class ViTHybridImageProcessor:
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
         """Write `preprocessor_config.json` into a folder.  -> [path of the file]
 
-        A missing folder is created. If an error occurs, no incomplete file remains.
+        If the folder is missing, the folder is created. If an error occurs, no incomplete file remains.
         """
         from ..tensorfile import write_atomically
 
@@ -285,7 +287,7 @@ class ViTHybridImageProcessor:
 
 def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
            image_mean, image_std, do_convert_rgb, crop_rounding):
-    """Check the options of a processor and convert them to `Steps`.  Options of omitted steps are not checked."""
+    """Check the options of a processor and make `Steps` of the options.  Options of omitted steps are not checked."""
     size = _size_dict(size, "size", square=False)
     crop_size = _size_dict(crop_size, "crop_size", square=True)
     steps = image.Steps(size=None, crop=None, factor=None, mean=None)
@@ -318,7 +320,7 @@ def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, res
 
 
 def _boolean(name, value):
-    """Converts an option such as do_resize to a bool.  None means False.  (A JSON file has null for None.)"""
+    """Converts an option such as do_resize to a bool.  None, which is null in JSON, becomes False."""
     if value is None or isinstance(value, (bool, np.bool_)) or value in (0, 1):
         return bool(value)
     raise ValueError(f"{name} must be True or False; found {value!r}")
@@ -386,7 +388,7 @@ def _single_pictures(images):
 
 
 def _pixels(picture, convert):
-    """Converts a Pillow picture to an array and checks its dtype and shape.  -> (H, W, C), (C, H, W) or (H, W)"""
+    """Converts a Pillow picture to an array and checks the array.  -> (H, W, C), (C, H, W) or (H, W)"""
     if not isinstance(picture, Image.Image):
         array = picture
     elif convert:
@@ -408,7 +410,7 @@ def _pixels(picture, convert):
 
 
 def _layout(pictures, arrays):
-    """Returns the layout of the arrays, which follows from the shape of the first array."""
+    """Returns the layout of all arrays, which depends on the shape of the first array."""
     # A Pillow picture always has channels last. For a Pillow picture of 3 rows, transformers assumes channels first.
     if isinstance(pictures[0], Image.Image):
         return LAYOUTS[1]
@@ -418,8 +420,8 @@ def _layout(pictures, arrays):
         raise ValueError(f"a picture has shape {shape}; expected a first or last axis of length 1 or 3, or the "
                          f"argument input_data_format={LAYOUTS[0]!r} or {LAYOUTS[1]!r}")
     if first and last and len(shape) == 3:
-        warnings.warn(f"a picture has shape {shape}, so its first axis is read as the channels; pass "
-                      "input_data_format if this is wrong", stacklevel=4)
+        warnings.warn(f"a picture has shape {shape}, and the first axis is used as the channels; to use another "
+                      "axis, pass input_data_format", stacklevel=4)
     return LAYOUTS[0] if first else LAYOUTS[1]
 
 

@@ -1,4 +1,4 @@
-"""These functions adapt a Checkpoint to a model: array names, their prefix, the classifier and the picture size."""
+"""Functions that adapt a Checkpoint to a model: array names, prefixes of names, the classifier and the picture size."""
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -41,7 +41,7 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
     model. Raises FormatError for a bad head file.
     """
     if not kind.has_head:
-        raise ValueError(f"{kind.__name__} has no classifier, so a head cannot replace it; expected a class with a "
+        raise ValueError(f"{kind.__name__} has no classifier that the head can replace; expected a class with a "
                          "classifier")
     if not isinstance(head, checkpoint.Head):
         head = checkpoint.read_head(head)
@@ -51,10 +51,10 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
 
 
 def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
-    """Convert the names of arrays from the names of a bare model to those of its classifier, or back.
+    """Add or remove the prefix of the array names, as the class `kind` needs.  -> {name: array}
 
-    `kind`: the class whose names are returned. In a classifier, the arrays of the bare model have names with the prefix
-    "vit." or "bit.". In a bare model, the names have no prefix.
+    In a classifier, the arrays of the bare model have names with the prefix "vit." or "bit.". In a bare model, the
+    names have no prefix.
     """
     has_prefix = any(name.startswith(kind.family) for name in arrays)
     if has_prefix == bool(kind.prefix):
@@ -80,8 +80,8 @@ def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[
         checks.check_patches_fill(new)
         source = source._replace(processor=for_image(source.processor, old.image, new.image))
     name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
-    # A position table that is missing or has a wrong shape is not resized here. `from_checkpoint` raises an error that
-    # lists all arrays that do not fit.
+    # This function does not resize a position table that has a wrong shape.
+    # For a missing array or a wrong shape, `from_checkpoint` raises an error that lists all arrays that do not fit.
     if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
         positions = np.asarray(source.arrays[name])[0]
         positions = resize_positions(positions, old.grid, new.grid, new.resampling)

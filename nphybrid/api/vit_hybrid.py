@@ -1,4 +1,4 @@
-"""The hybrids `ViTHybridModel` and `ViTHybridForImageClassification`, and their plain ViT counterparts.
+"""The hybrids `ViTHybridModel` and `ViTHybridForImageClassification`, and two plain ViT classes.
 
 The plain ViT classes are `ViTModel` and `ViTForImageClassification`.
 """
@@ -24,9 +24,9 @@ M = TypeVar("M", bound="ViTHybrid")
 
 class ViTHybridStates(NamedTuple):
     """The states from which the outputs of the four classes are built."""
-    trace: Trace                          # has norm, and has pooler and logits if the network computes them
-    hidden_states: Arrays | None          # None if they were not requested
-    attentions: Arrays | None             # None if they were not requested
+    trace: Trace                          # the states norm, pooler and logits, if the network computes them
+    hidden_states: Arrays | None          # None if hidden states were not requested
+    attentions: Arrays | None             # None if attentions were not requested
 
 
 class ViTHybrid(Model):
@@ -42,7 +42,7 @@ class ViTHybrid(Model):
                         head: Any = None, **options: Any) -> M:
         """Make a model as `Model.from_checkpoint` does.
 
-        If image_size differs from that of the file, the positions are resized.
+        If image_size differs from the image_size of the file, the positions are resized.
         """
         source = for_image_size(in_hugging_face_names(source, cls), cls, overrides or {})
         return super().from_checkpoint(source, overrides, head, **options)
@@ -50,7 +50,9 @@ class ViTHybrid(Model):
     def check_inputs(self, pixel_values: npt.ArrayLike | None, head_mask: npt.ArrayLike | None = None,
                      bool_masked_pos: npt.ArrayLike | None = None,
                      interpolate_pos_encoding: bool | None = None) -> Inputs:
-        """Check the inputs and convert them for the network.  For other picture sizes, the positions are resized.
+        """Check the inputs of the network and convert the inputs to arrays.
+
+        If the picture size differs from the configuration, the positions are resized.
 
         Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
@@ -75,14 +77,14 @@ class ViTHybrid(Model):
         """Compute one forward pass and record every state.  (B, C, H, W) -> Trace, a dict {name: array}
 
         The maps have channels last. The arguments pixel_values, head_mask, bool_masked_pos and interpolate_pos_encoding
-        are those of ViTHybridModel.forward. `runs`: how many more forward passes are measured. Each time in
-        `trace.seconds` is the median of these passes. They keep no states and do not compute the attention weights, so
-        `trace.seconds` has no time for the weights.
+        are those of ViTHybridModel.forward. `runs`: the number of additional forward passes that are measured. The
+        measured passes keep no states. Each time in `trace.seconds` is the median of the measured passes. The measured
+        passes do not compute the attention weights, so `trace.seconds` has no time for the weights.
 
-        If runs is 0, the times are those of the recorded pass. This pass also allocates memory for each state and
-        computes the attention weights. If it is the first pass of a process, it also compiles or loads the kernels. For
-        example, a recorded pass of R50+ViT-B/16 took 0.84 s, of which attention took 16 %. A forward pass took 0.74 s,
-        of which attention took 10 %.
+        If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
+        for each state and computes the attention weights. The first pass of a process also compiles or loads the
+        kernels. In R50+ViT-B/16, for example, attention took 16 % of 0.84 s in a recorded pass. In a forward pass,
+        attention took 10 % of 0.74 s.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridModel, default_model
@@ -104,8 +106,8 @@ class ViTHybrid(Model):
             output_hidden_states: bool | None, **inputs: Any) -> ViTHybridStates:
         """Compute one forward pass.
 
-        `output_attentions`, `output_hidden_states`: whether to keep these states. If an option is None, the
-        configuration decides. `inputs`: the other arguments of `trace`, without `runs`.
+        `output_attentions`, `output_hidden_states`: as in ViTHybridModel.forward. `inputs`: the other arguments of
+        `trace`, without `runs`.
         """
         blocks = [f"blocks.{i}" for i in range(self.network_config.blocks)]
         hidden_states = weights = None
@@ -144,8 +146,8 @@ class ViTHybridModel(ViTHybrid):
                         head: Any = None, **options: Any) -> M:
         """Make a model as `Model.from_checkpoint` does.
 
-        By default, the model has a pooler and a mask token if the file has them. The overrides add_pooling_layer and
-        use_mask_token replace this default.
+        By default, the model has a pooler if the file has a pooler, and a mask token if the file has a mask token. The
+        overrides add_pooling_layer and use_mask_token replace the default.
         """
         source = in_hugging_face_names(source, cls)
         overrides = dict(overrides or {})
@@ -171,11 +173,10 @@ class ViTHybridModel(ViTHybrid):
 
         Returns a BaseModelOutputWithPooling. `last_hidden_state` has the shape (B, T, D). `pooler_output` has the shape
         (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied
-        by the head mask. The arrays have the dtype of the model. A bfloat16 model returns float32.
+        by the head mask. The arrays of the output have the dtype of the model. A bfloat16 model returns float32.
 
-        In a model without a pooler, pooler_output is usually None. Some networks of timm and JAX pool the mean or have
-        pre_logits. In these networks, pooler_output is the pooled vector, which the classifier would read. Raises the
-        errors of `check_inputs` and `run_into`.
+        In a model without a pooler, pooler_output is usually None. In a network of timm or JAX that pools the mean or
+        has pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.
         """
         out, hidden_states, attentions = self.run(
             pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,
@@ -218,12 +219,12 @@ class ViTHybridForImageClassification(ViTHybrid):
 
         `labels`: None, or the labels for a loss. For integers (B,), the loss is the cross-entropy, and the label -100
         is not counted. For floats (B, classes), a picture can have several labels. If the model has only one class, the
-        loss is that of a regression, for labels (B,) or (B, 1). `config.problem_type` replaces these rules. The other
-        arguments are those of ViTHybridModel.forward.
+        loss is that of a regression, for labels (B,) or (B, 1). If `config.problem_type` is set, it decides the kind of
+        loss. The other arguments are those of ViTHybridModel.forward.
 
         Returns an ImageClassifierOutput with loss (), logits (B, classes), hidden_states and attentions. If the model
-        has no classes, the logits are the pooled vector, which a classifier would read. Raises the errors of
-        `check_inputs` and `run_into`, and ValueError for labels of a wrong shape or type.
+        has no classes, the logits are the pooled vector. Raises the errors of `check_inputs` and `run_into`, and
+        ValueError for labels of a wrong shape or type.
         """
         out, hidden_states, attentions = self.run(
             pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,

@@ -230,7 +230,7 @@ def test_a_picture_that_patches_do_not_fill():
 def test_a_picture_that_leaves_no_feature_map():
     config = BitConfig(embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2, global_padding="same")
     assert said_by(model(BitModel, config), np.zeros((1, 3, 2, 40))) == (
-        "pixel_values are 2 x 40 pixels, and their feature map has no cell; expected a larger picture")
+        "pixel_values are 2 x 40 pixels, and the feature map has no cell; expected a larger picture")
     assert model(BitModel, config)(np.zeros((1, 3, 5, 40))).last_hidden_state.shape == (1, 16, 1, 9)
 
 

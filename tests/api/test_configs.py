@@ -196,7 +196,7 @@ def test_a_dialect_no_network_has(dialect, message):
 
 
 @pytest.mark.parametrize("dialect, message", [
-    ({"norm_pooled": True}, "dialect has norm_pooled; a network without an encoder cannot have these keys"),
+    ({"norm_pooled": True}, "dialect has norm_pooled; expected only keys of a network without an encoder"),
     ({"pre_logits": 10}, "dialect has pre_logits"), ({"ws_form": 1}, "ws_form of dialect is 1")])
 def test_a_dialect_no_bit_has(dialect, message):
     with pytest.raises(ValueError, match=message):

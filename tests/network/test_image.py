@@ -290,8 +290,8 @@ def test_max_pixels_is_the_last_that_passes():
 def test_warnings():
     with pytest.warns(UserWarning, match="do_rescale=False"):
         ViTHybridImageProcessor()(np.full((9, 8, 3), 0.3))
-    message = ("a picture has shape (3, 9, 3), so its first axis is read as the channels; pass input_data_format if "
-               "this is wrong")
+    message = ("a picture has shape (3, 9, 3), and the first axis is used as the channels; to use another axis, pass "
+               "input_data_format")
     with pytest.warns(UserWarning, match=re.escape(message)):
         ViTHybridImageProcessor()(np.zeros((3, 9, 3), np.uint8))
     with warnings.catch_warnings():

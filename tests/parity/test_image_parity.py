@@ -14,7 +14,7 @@ from tools.on_demand import on_demand
 torch = on_demand("torch")
 hybrid = on_demand("transformers.models.deprecated.vit_hybrid.image_processing_vit_hybrid")
 pytestmark = pytest.mark.filterwarnings("ignore:the pixels are in 0..1, and do_rescale is True",
-                                        "ignore:a picture has shape .*, so its first axis is read as the channels",
+                                        "ignore:a picture has shape .*, and the first axis is used as the channels",
                                         "ignore::RuntimeWarning", "ignore::DeprecationWarning")
 logging.getLogger("transformers").setLevel(logging.ERROR)
 

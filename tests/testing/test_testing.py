@@ -194,7 +194,7 @@ def test_common_compares_the_names_of_both(trace):
     assert_states_close(trace, {**some, "mine": np.ones(3)})
     assert_states_close({**some, "mine": np.ones(3)}, trace)
     text = message(trace, {**some, "mine": np.ones(3)}, common=False)
-    assert text.startswith("trace and states have different names; the 3 states with a name in both are equal\n")
+    assert text.startswith("trace and states have different names; the 3 states in common are equal\n")
     assert "only in trace: pixel_values, stem.conv, stem.norm, stages.0.0.proj, " in text
     assert text.endswith(f", … and {len(trace) - 3 - 20} more\nonly in states: mine")
 
