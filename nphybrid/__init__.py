@@ -1,8 +1,8 @@
 """nphybrid: the Hybrid Vision Transformer in NumPy and Numba.
 
 A convolutional backbone (BiT) turns a picture into a feature map. The cells of the map become the tokens of a
-transformer encoder (ViT). The network is described in Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words",
-section 3.1, "Hybrid Architecture".
+transformer encoder (ViT). The network is described in Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section
+3.1, "Hybrid Architecture".
 
 Read the files in this order: model, config, params, image, backbone, tokens, encoder; then ops/reference.
 

@@ -49,8 +49,8 @@ class Config:
     # the numerics, which differ between families of checkpoints (every variance divides by n, not by n - 1)
     backbone_activation: str = "relu"
     activation: str = "gelu"              # activation of the MLP; "gelu" is the exact form, with erf
-    ws_form: str = "variance"             # divisor of a kernel in weight standardization: sqrt(variance + eps)
-                                          # if ws_form is "variance", sqrt(variance) + eps if it is "deviation"
+    ws_form: str = "variance"             # divisor of a kernel: sqrt(variance + eps) if ws_form is "variance",
+                                          # sqrt(variance) + eps if ws_form is "deviation"
     ws_eps: float = 1e-8                  # eps in the weight standardization
     gn_eps: float = 1e-5                  # eps in group norms: sqrt(variance + eps)
     ln_eps: float = 1e-12                 # eps in layer norms: sqrt(variance + eps)
@@ -65,7 +65,7 @@ class Config:
 
     @property
     def feature_map(self) -> tuple[int, int, int]:
-        """The shape (H, W, C) of the map that becomes tokens.  A plain ViT has no map, so (H, W, C) is the picture."""
+        """The shape (H, W, C) of the map that becomes tokens.  In a plain ViT, the map is the picture."""
         if not self.stem:
             return (*self.image, self.channels)
         stages = plan(self)
@@ -159,7 +159,7 @@ def feature_size(config: Config, n: int, stages: tuple) -> int:
 def stem_border(config: Config) -> int:
     """The number of rows and columns of zeros that are added on each side after the stem's convolution.
 
-    If config.padding is "same", the number is 0. With other paddings, transformers adds a border of zeros before the
+    If config.padding is "same", there is no border. With other paddings, transformers adds a border of zeros before the
     norm, instead of a padding in the max pool.
     """
     return 0 if config.padding == "same" else 1

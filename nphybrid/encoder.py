@@ -31,7 +31,7 @@ def block(x, p, config, ops, out, head_mask=None):
 
 
 def attention(x, p, config, ops, out, head_mask=None):
-    """Multi-head self-attention without its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
+    """Multi-head self-attention without the output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
 
     Equation 5 defines q, k and v. Equation 6 defines the weights, and equation 7 defines the context. Equation 8 joins
     the heads and defines the output projection, which is in `block`.

@@ -11,8 +11,8 @@
 The image processor (api/processor.py) transposes the normalized pictures and stacks the pictures to one array.
 
 With equal versions of Pillow, pixel_values equal those of ViTHybridImageProcessor in transformers bit for bit. If the
-height of a picture shrinks much more than the width, Pillow 13.0 and later resize the height first. In this case, the
-results of Pillow 13 differ from those of Pillow 12 by up to 20 of 255 levels.
+height of a picture shrinks much more than the width, Pillow 13.0 and later resize the height first. For these pictures,
+the results of Pillow 12 and Pillow 13 differ by up to 20 of 255 levels.
 """
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -27,7 +27,7 @@ Numbers = float | Sequence[float] | np.ndarray
 
 
 class Steps(NamedTuple):
-    """The steps that prepare a picture.  A step is omitted if its `size`, `crop`, `factor` or `mean` is None.
+    """The steps that prepare a picture.  If `size`, `crop`, `factor` or `mean` is None, a step is omitted.
 
     The default steps are those of the published checkpoint.
     """
@@ -121,7 +121,7 @@ def as_bytes(image: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def centre_crop(image: np.ndarray, height: int, width: int, rounding: str = "floor") -> np.ndarray:
-    """The middle of a picture.  (H, W, C) -> (h, w, C)
+    """Crop a picture to the middle.  (H, W, C) -> (h, w, C)
 
     A picture that is smaller than the crop is padded with zeros.
     """

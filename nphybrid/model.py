@@ -6,8 +6,8 @@ Most functions of the forward pass have the arguments (x, p, config, ops, out). 
 helpers have fewer.
 
     `x`        The input array, channels last: a map (B, H, W, C) or tokens (B, T, D).
-    `p`        The learned arrays of the function: a `Params` (params.py) or a branch of a `Params`, as `ops.prepare`
-               returns it.
+    `p`        The learned arrays of the function: a `Params` (params.py) or a branch of a `Params`. The leaves of `p`
+               are results of `ops.prepare`.
     `config`   A `Config` (config.py): the sizes and numerics of the network.
     `ops`      The module of operations: ops/reference.py (plain NumPy) or ops/kernels.py (fast).
     `out`      The trace (trace.py), which records intermediate states by name.
@@ -32,7 +32,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes)
 
     Without a classifier, the result is the encoded tokens (B, T, D). If p.stem is None, the network is a plain Vision
-    Transformer, and its patches are cut from the picture.
+    Transformer, whose patches are cut from the picture.
     """
     out["pixel_values"] = x                                                             # (B, 384, 384, 3)
     if p.stem is not None:

@@ -51,9 +51,9 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     Traceback (most recent call last):
     AssertionError: stem is the first state that differs: shape 1x2x3x4 in trace, 1x4x2x3 in states
       equal to rtol after transpose (0, 2, 3, 1) of states
-    the same before it: 1 state
+    equal before the first difference: 1 state
       stem.conv  1x2x3x4  0  equal
-    the same after it: 0 of 0 states
+    equal after the first difference: 0 of 0 states
     """
     __tracebackhide__ = True
     for label, mapping in zip(LABELS, (trace, states)):
@@ -71,7 +71,7 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
 
 
 def _first_difference(rows):
-    """Returns the lines of a message about the first state that differs, and about the states before and after it."""
+    """Returns the lines of an error message about the first state that differs."""
     index = next((i for i, row in enumerate(rows) if not row.ok), None)
     if index is None:
         return [f"trace and states have different names; the {_count(rows)} in common are equal"]
@@ -79,14 +79,14 @@ def _first_difference(rows):
     lines = [f"{printable(first.name)} is the first state that differs: {_figure(first)}"]
     if first.hint is not None:
         lines.append(f"  {first.hint}")
-    lines.append(f"the same before it: {_count(before)}")
+    lines.append(f"equal before the first difference: {_count(before)}")
     if len(before) > MOST_ROWS:
-        lines.append(f"  … the last {MOST_ROWS} are")
+        lines.append(f"  … the last {MOST_ROWS} states are")
     shown = [(f"  {printable(row.name)}", format_shapes(row.shapes), format_error(row.error), row.verdict)
              for row in before[-MOST_ROWS:]]
     if shown:
         lines.append(table(shown, "<<><"))
-    lines.append(f"the same after it: {sum(row.ok for row in after)} of {_count(after)}")
+    lines.append(f"equal after the first difference: {sum(row.ok for row in after)} of {_count(after)}")
     return lines
 
 
@@ -121,9 +121,9 @@ def telling_weights(model_or_config, seed):
     With the weights of a fresh model, a test cannot find some mistakes. In a fresh model, all scales of norms are 1 and
     all biases are 0. Two exchanged norms or a missing bias do not change the states of a fresh model.
 
-    telling_weights returns scales of norms of 1 +- 0.3. Biases, positions, the class token and the mask token are
-    0 +- 0.3. Weight standardization changes the kernels of convolutions, because their mean is not 0. The weights of
-    queries and keys are scaled so that the attention is not uniform and not one-hot.
+    telling_weights returns scales of norms of 1 +- 0.3. Biases, positions, the class token and the mask token are 0 +-
+    0.3. The kernels of convolutions have a mean that is not 0. The weights of queries and keys are scaled so that the
+    attention is not uniform and not one-hot.
 
     `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
     model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of

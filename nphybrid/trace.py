@@ -114,7 +114,7 @@ class FirstNonFinite(Discard):
 
 
 class State(NamedTuple):
-    """One row of the list that `states` returns."""
+    """A row of the list that the function `states` returns."""
     name: str
     shape: tuple[int, ...]
     dtype: str

@@ -94,7 +94,7 @@ class Model:
 
     @property
     def float_dtype(self) -> np.dtype:
-        """The dtype of the states.  A bfloat16 model has float32 states, because only its weights are bfloat16."""
+        """The dtype of the states.  A bfloat16 model has bfloat16 weights, but float32 states."""
         return ops.floats_of(self.dtype)
 
     @property
@@ -197,8 +197,8 @@ class Model:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Copy every parameter from a dict {Hugging Face name: array}.
 
-        Raises FormatError if the arrays do not fit the model, and does not change the model in this case. The message
-        of the FormatError lists missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
+        Raises FormatError if the arrays do not fit the model. An error does not change the model. The message of the
+        FormatError lists missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
         """
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}

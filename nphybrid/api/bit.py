@@ -44,11 +44,11 @@ class Bit(Model):
     def trace(self, pixel_values: npt.ArrayLike, runs: int = 0) -> Trace:
         """Compute one forward pass and record every state.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        The arrays have channels last. `runs`: how many more forward passes are measured. Each time in `trace.seconds`
-        is the median of these passes, which keep no states.
+        The arrays of the Trace have channels last. `runs`: the number of additional forward passes that are measured.
+        Each time in `trace.seconds` is the median of the measured passes. The measured passes keep no states.
 
-        If runs is 0, the times are those of the recorded pass. This pass also allocates memory for each state. If it is
-        the first pass of a process, it also compiles or loads the kernels.
+        If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
+        for each state. The first pass of a process also compiles or loads the kernels.
 
         >>> from nphybrid import BitBackbone, BitConfig
         >>> backbone = BitBackbone(BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4))
@@ -90,8 +90,8 @@ class BitModel(Bit):
         the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
         configuration decides.
 
-        Returns a BaseModelOutputWithPoolingAndNoAttention with last_hidden_state (B, C, H', W'), pooler_output
-        (B, C, 1, 1) and hidden_states. Raises the errors of `check_inputs` and `run_into`.
+        Returns a BaseModelOutputWithPoolingAndNoAttention with last_hidden_state (B, C, H', W'), pooler_output (B, C,
+        1, 1) and hidden_states. Raises the errors of `check_inputs` and `run_into`.
         """
         out, maps, hidden_states = self.run(pixel_values, output_hidden_states)
         last = channels_first(out["features_norm"]) if "features_norm" in out else maps[-1]

@@ -42,8 +42,8 @@ class Extractor(NamedTuple):
 def extractor(model: "Model", pixel_values: np.ndarray, state: str | None = None, pool: str | None = None) -> Extractor:
     """Make the Extractor of a model.
 
-    `model`: a model of any class. `pixel_values`: a picture (1, C, H, W) with any pixels. A forward pass of this
-    picture finds the names and shapes of the states. `state`, `pool`: the options in the docstring of this file. Raises
+    `model`: a model of any class. `pixel_values`: a picture (1, C, H, W) with any pixels. A forward pass of the picture
+    finds the names and shapes of the states. `state`, `pool`: the options in the docstring of this file. Raises
     ValueError for an unknown state, and for a pool that is not possible for the state.
 
     >>> from nphybrid import ViTHybridModel, default_model
@@ -69,7 +69,7 @@ def extractor(model: "Model", pixel_values: np.ndarray, state: str | None = None
 
 
 def _class_tokens(shape: tuple[int, ...], network_config: Config) -> int:
-    """The number of class tokens in a state of this shape, 0 or 1.  The state "tokens.proj" has no class token."""
+    """The number of class tokens in a state with the given shape.  The state "tokens.proj" has no class token."""
     has_all_tokens = len(shape) == 3 and shape[1] == network_config.tokens
     return int(network_config.class_token) if has_all_tokens else 0
 

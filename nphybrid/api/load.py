@@ -19,7 +19,7 @@ CLASSES: dict[str, type[Model]] = {
 
 
 def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
-    """Returns the class of a model from the key `architectures` of its configuration.
+    """Returns the class that the key `architectures` of a configuration names.
 
     If `architectures` has no known class, the result is the classifier for `model_type`. `fields`: the keys of a
     `config.json`. `where`: the path of the `config.json`, for the message. Raises ValueError for an unknown model_type.

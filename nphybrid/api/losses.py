@@ -9,10 +9,9 @@ PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_class
 def loss(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None) -> np.floating:
     """The loss of the logits (B, K) of K classes.  The result has the dtype of the logits.
 
-    `problem_type`: one of PROBLEM_TYPES, or None. If it is None and K is 1, the loss is that of a regression. If it is
-    None and the labels are integers, each picture has a single label. If it is None and the labels are floats, a
-    picture can have several labels. `labels`: the labels that the loss function expects. Raises ValueError for labels
-    of a wrong shape or type.
+    `problem_type`: one of PROBLEM_TYPES, or None. If problem_type is None, K and the labels decide the loss. If K is 1,
+    the loss is mean_squared_error. For K > 1 and integer labels, the loss is cross_entropy. For K > 1 and float labels,
+    the loss is binary_cross_entropy. Raises ValueError for labels of a wrong shape or type.
 
     >>> logits = np.float32([[2, 0, 0], [0, 0, 3]])
     >>> round(float(loss(logits, np.array([0, 2]))), 4)

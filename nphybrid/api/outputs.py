@@ -30,7 +30,7 @@ class ModelOutput(dict[str, Any]):
                             f"{', '.join(self.fields)}")
         super().__init__((name, values[name]) for name in self.fields if values.get(name) is not None)
 
-    if not TYPE_CHECKING:                 # with this method, a type checker would accept every attribute
+    if not TYPE_CHECKING:                 # with __getattr__, a type checker would accept every attribute
 
         def __getattr__(self, name):
             if name in type(self).fields:

@@ -26,7 +26,7 @@ SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_
 OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
            "do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_rounding")
 # The largest number of pixels in one picture after resizing or cropping.
-# Without this limit, a picture of 1 x 65,500 pixels would become a picture of 384 x 25,152,000 pixels.
+# Without MAX_PIXELS, a picture of 1 x 65,500 pixels could become a picture of 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
 
 Size = dict[str, int] | tuple[int, int] | int
@@ -88,7 +88,7 @@ class ViTHybridImageProcessor:
 
         `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
             "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
-            above the crop, as timm. If crop_rounding is "floor", it is not saved in files.
+            above the crop, as timm. Only a crop_rounding of "half_even" is saved in files.
 
         `**kwargs`: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
 
@@ -120,7 +120,7 @@ class ViTHybridImageProcessor:
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
-        # Only files of older versions of transformers have these three keys. Newer versions drop these three keys.
+        # Files of older versions of transformers have three more keys, which newer versions of transformers drop.
         for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
             kwargs.pop(name, None)
         for name, value in kwargs.items():
@@ -251,10 +251,9 @@ class ViTHybridImageProcessor:
         """Read an image processor.
 
         `path`: a folder with a `preprocessor_config.json`, a `preprocessor_config.json` or an `.h5` file. The name
-        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub.
-        `kwargs`: options that replace the options of the file. Raises FileNotFoundError if the file does not exist.
-        Raises OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a
-        processor.
+        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `kwargs`:
+        options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
+        OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
         """
         from ..checkpoint import read_processor
 

@@ -80,7 +80,7 @@ def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[
         checks.check_patches_fill(new)
         source = source._replace(processor=for_image(source.processor, old.image, new.image))
     name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
-    # This function does not resize a position table that has a wrong shape.
+    # `for_image_size` does not resize a position table that has a wrong shape.
     # For a missing array or a wrong shape, `from_checkpoint` raises an error that lists all arrays that do not fit.
     if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
         positions = np.asarray(source.arrays[name])[0]

@@ -76,10 +76,11 @@ class ViTHybrid(Model):
               runs: int = 0) -> Trace:
         """Compute one forward pass and record every state.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        The maps have channels last. The arguments pixel_values, head_mask, bool_masked_pos and interpolate_pos_encoding
-        are those of ViTHybridModel.forward. `runs`: the number of additional forward passes that are measured. The
-        measured passes keep no states. Each time in `trace.seconds` is the median of the measured passes. The measured
-        passes do not compute the attention weights, so `trace.seconds` has no time for the weights.
+        The feature maps in the Trace have channels last. The arguments pixel_values, head_mask, bool_masked_pos and
+        interpolate_pos_encoding are those of ViTHybridModel.forward. `runs`: the number of additional forward passes
+        that are measured. The measured passes keep no states. Each time in `trace.seconds` is the median of the
+        measured passes. The measured passes do not compute the attention weights, so `trace.seconds` has no time for
+        the weights.
 
         If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
         for each state and computes the attention weights. The first pass of a process also compiles or loads the
@@ -198,8 +199,8 @@ class ViTHybridForImageClassification(ViTHybrid):
     """The ViT Hybrid with a classifier, which computes logits.
 
     `config`: a ViTHybridConfig. `state_dict`: the weights, a dict {Hugging Face name: array}, or None for random
-    weights.
-    `seed`: the seed of the random weights. `engine`, `dtype`, `precision`, `num_threads`: as in `from_pretrained`.
+    weights. `seed`: the seed of the random weights. `engine`, `dtype`, `precision`, `num_threads`: as in
+    `from_pretrained`.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridForImageClassification, default_model

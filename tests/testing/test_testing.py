@@ -70,21 +70,21 @@ def test_every_planted_error_is_named_not_a_later_one(trace, seed):
         figure = abs(changed[where] - trace[name][where]) / np.abs(changed).max()
         assert text.startswith(f"{name} is the first state that differs: max|a - b| / max|b| is {figure:.3g}\n")
         assert f"{trace[name][where]:.9g} in trace, {changed[where]:.9g} in states at {list(where)} of shape" in text
-        assert f"the same before it: {index} state{'' if index == 1 else 's'}\n" in text
+        assert f"equal before the first difference: {index} state{'' if index == 1 else 's'}\n" in text
         after = len(names) - index - 1
-        assert f"the same after it: {after - min(3, after)} of {after} state" in text
+        assert f"equal after the first difference: {after - min(3, after)} of {after} state" in text
 
 
 def test_the_states_before_are_shown_with_their_errors(trace):
     states = {**trace, "stem": trace["stem"] + 1, "stem.norm": trace["stem.norm"] * (1 + 2.0 ** -40)}
     assert message(trace, states).splitlines()[-5:] == [
-        "the same before it: 3 states",
+        "equal before the first difference: 3 states",
         "  pixel_values  2x33x47x3        0  equal",
         "  stem.conv     2x17x24x8        0  equal",
         "  stem.norm     2x17x24x8  9.1e-13  within",
-        f"the same after it: {len(trace) - 4} of {len(trace) - 4} states"]
+        f"equal after the first difference: {len(trace) - 4} of {len(trace) - 4} states"]
     many = message(trace, {**trace, "logits": trace["logits"] + 1})
-    assert f"the same before it: {len(trace) - 1} states\n  … the last 12 are\n" in many
+    assert f"equal before the first difference: {len(trace) - 1} states\n  … the last 12 states are\n" in many
     assert len(re.findall("equal$", many, re.MULTILINE)) == 12
 
 
@@ -218,7 +218,7 @@ def test_shapes_that_differ_are_reported_as_such(trace):
     rng = np.random.default_rng(6)
     text = message(trace, {**trace, "blocks.0.fc1": rng.standard_normal((2, 31, 21)), "norm": trace["norm"] + 1})
     assert text.startswith("blocks.0.fc1 is the first state that differs: shape 2x31x20 in trace, 2x31x21 in states\n"
-                           "the same before it")
+                           "equal before the first difference")
     # Shapes that NumPy would broadcast.
     assert "shape 1x3 in trace, 3 in states" in message({"norm": np.ones((1, 3))}, {"norm": np.ones(3)})
     assert "shape () in trace, 1 in states" in message({"norm": np.float64(1)}, {"norm": np.ones(1)})
