@@ -21,20 +21,20 @@ class Config:
     ((14, 14, 1024), (14, 14), 197, 64)
     """
     # the picture
-    image: tuple[int, int] = (384, 384)   # H, W in pixels
+    image: tuple[int, int] = (384, 384)   # height and width in pixels
     channels: int = 3
     # the backbone
     stem: int = 64                        # channels of the stem, or 0 in a plain ViT, which has no backbone
     depths: tuple[int, ...] = (3, 4, 9)   # units of each stage, or () for a backbone of only a stem
-    widths: tuple[int, ...] = (256, 512, 1024)  # O of each stage
-    groups: int = 32                      # G of every group norm
+    widths: tuple[int, ...] = (256, 512, 1024)  # number of output channels (O) of each stage
+    groups: int = 32                      # number of groups (G) of every group norm
     unit: str = "bottleneck"              # kind of residual unit: "bottleneck", or "preactivation" in BiT networks
     padding: str = "same"                 # padding of convolutions: "same", "symmetric", or "valid" if depths is ()
     pool_padding: str = "same"            # padding of the stem's max pool: "same" or "valid"
     output_stride: int = 32               # the total stride after which a stage has stride 1 and a dilated conv2
     feature_stage: int = -1               # the map that becomes tokens: 0 for the stem, s + 1 for stage s, -1 for last
     # the encoder (without an encoder, blocks and width are 0)
-    patch: int = 1                        # P, in cells of the feature map
+    patch: int = 1                        # side of a patch (P) in cells of the feature map
     width: int = 768                      # D
     blocks: int = 12                      # L
     heads: int = 12                       # A
@@ -75,7 +75,7 @@ class Config:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """The numbers of rows and columns of patches.  Cells that do not fill a patch are dropped."""
+        """The number of patch rows and the number of patch columns.  Cells that do not fill a patch are dropped."""
         height, width, _ = self.feature_map
         return height // self.patch, width // self.patch
 

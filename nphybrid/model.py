@@ -56,7 +56,7 @@ def pooled(x, p, config, ops, out):
     """The pooled vector, which the classifier reads.  (B, T, D) -> (B, D)   ViT eq. 4
 
     The pooled vector is the class token or the mean of the patches. An optional layer norm and an optional linear layer
-    with tanh follow.
+    with tanh follow the pooling.
     """
     if config.pool == "token":
         x = x[:, 0]                                                                     # (B, 768)

@@ -32,7 +32,7 @@ def dimensions(shape: Iterable[int]) -> str:
 
 
 def json_number(value: float | None) -> float | str | None:
-    """Converts infinity and NaN, which JSON cannot represent, to strings.  Returns other values unchanged.
+    """Converts infinity and NaN to strings for JSON, and returns all other values unchanged.
 
     >>> json_number(0.5), json_number(math.inf)
     (0.5, 'inf')

@@ -2,5 +2,6 @@
 
 The public classes are in `configs`, `processor`, `vit_hybrid`, `bit` and `outputs`. `base` has the base class of the
 models. `checks` checks the inputs of the models. `source` adapts a Checkpoint to a model. `load` selects the class of a
-model. `losses` and `scores` read the logits. `extractor` computes features. `presets` builds the published networks.
+model. `losses` computes losses from logits, and `scores` computes scores from logits. `extractor` computes features.
+`presets` builds the published networks.
 """

@@ -220,8 +220,7 @@ class Model:
     def learned(self) -> Params:
         """Returns the learned arrays for `ops.reference`: NumPy arrays, with standardized convolution kernels.
 
-        The arrays of a float64 model are float64. The arrays of all other models are float32. Raises the errors of
-        `state_dict`.
+        The arrays are float64 in a float64 model, and float32 in all other models. Raises the errors of `state_dict`.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> stem = ViTHybridModel.from_pretrained(default_model()).learned().stem
@@ -237,9 +236,9 @@ class Model:
         """Write a folder with `config.json` and `model.safetensors`.
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
-        differ from the numerics of Hugging Face, the configuration has a key `dialect`. transformers ignores the key
-        `dialect`, and then computes other logits than nphybrid. `nphybrid convert` does not write a folder with the key
-        `dialect`.
+        differ from the numerics of Hugging Face, the configuration has a key `dialect`. The package transformers
+        ignores the key `dialect`, and computes other logits than nphybrid. `nphybrid convert` does not write a folder
+        with the key `dialect`.
         """
         state = self.state_dict()
         config = self.config_document()

@@ -16,7 +16,7 @@ from .outputs import (Arrays, BackboneOutput, BaseModelOutputWithPoolingAndNoAtt
 
 
 class BitStates(NamedTuple):
-    """The states from which the outputs of the three BiT classes are built."""
+    """The states that the three BiT classes need for their outputs."""
     trace: Trace                          # the states features_norm, pooler and logits, if the network computes them
     maps: Arrays                          # the maps (B, C, H, W) of the stem and of each stage
     hidden_states: Arrays | None          # the maps, or None if hidden states were not requested

@@ -35,7 +35,7 @@ C = TypeVar("C", bound="HuggingFaceConfig")
 
 
 class HuggingFaceConfig:
-    """The base class of the three configurations, which handles labels, unknown keys and JSON files.
+    """The base class of the three configurations, with methods for labels, unknown keys and JSON files.
 
     A subclass sets the attributes of its own keys and passes all other keys to this class.
     """
@@ -83,7 +83,7 @@ class HuggingFaceConfig:
         return self.return_dict
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         raise NotImplementedError
 
     def sizes(self) -> Config:
@@ -131,8 +131,8 @@ class HuggingFaceConfig:
                         **overrides: Any) -> C:
         """Read the configuration of a model.
 
-        `path`: a folder with `config.json`, a `config.json` or an `.h5` file. The name "owner/name" of a model on the
-        Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `overrides`: as in
+        `path`: a `config.json`, a folder that has a `config.json`, or an `.h5` file. The name "owner/name" of a model
+        on the Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `overrides`: as in
         `from_dict`.
         """
         return cls.from_dict(read_config(path, revision), **overrides)

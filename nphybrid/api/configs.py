@@ -72,7 +72,7 @@ class BitConfig(HuggingFaceConfig):
         self.network_config()
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         self._check()
         widths = tuple(nearest_multiple_of_8(width * self.width_factor)
                        for width in self.hidden_sizes[:len(self.depths)])
@@ -208,7 +208,7 @@ class ViTConfig(EncoderConfig):
         self.network_config()
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         self._check_encoder()
         check_positive("pooler_output_size", self.pooler_output_size)
         check_choice("pooler_act", self.pooler_act, ("tanh",))
@@ -235,9 +235,10 @@ class ViTHybridConfig(EncoderConfig):
     `hidden_dropout_prob`, `attention_probs_dropout_prob`: have no effect, because there is no training.
     `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: are not supported, and must keep
     their defaults.
-    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. If the shape is not None, it must fit
-    image_size and backbone_config. The default configuration of Hugging Face has a backbone_featmap_shape of 24 x 24
-    cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model crashes.
+    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. The shape must
+    fit image_size and backbone_config. The default configuration of Hugging Face has a backbone_featmap_shape of
+    24 x 24 cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model
+    crashes.
 
     All keys that are not in this list are kept. Raises ValueError for a value that no network can have.
 
@@ -294,7 +295,7 @@ class ViTHybridConfig(EncoderConfig):
         return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
 
     def network_config(self) -> Config:
-        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         self._check_encoder()
         bit = self.backbone_config
         if bit.num_channels != self.num_channels:
@@ -357,15 +358,15 @@ def _aligned(features, indices, names):
                          f"{shortened(names)}")
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
-        raise ValueError(f"out_indices is {shortened(indices)}; expected the indices of out_features, "
-                         f"{shortened(features)}, in {shortened(names)}")
+        raise ValueError(f"out_indices is {shortened(indices)} and out_features is {shortened(features)}; expected "
+                         f"the indices and the names of equal stages in {shortened(names)}")
     return features, numbers
 
 
 def _check_groups(network_config):
     groups = network_config.groups
     # `channels` has the numbers of channels of all norms.
-    # If `groups` does not divide one of these numbers, `check` finds the name of the norm for the error message.
+    # If `groups` does not divide a number of channels, `check` finds the name of the norm for the error message.
     channels = (network_config.stem, *network_config.widths, *map(inner_width, network_config.widths))
     if all(number % groups == 0 for number in channels):
         return

@@ -12,8 +12,8 @@ Arrays = tuple[np.ndarray, ...]
 class ModelOutput(dict[str, Any]):
     """Named arrays in a fixed order.
 
-    A field that was not requested is None as an attribute, and is not a key of the output. A subclass defines its
-    fields with annotations. The order of the annotations is the order of the indices.
+    If a field was not requested, the attribute is None, and the key is missing. A subclass defines its fields with
+    annotations. The order of the annotations is the order of the indices.
 
     >>> out = ImageClassifierOutput(logits="L", hidden_states=("a", "b"))
     >>> out.logits, out["logits"], out[0], out[:2], out.loss

@@ -62,7 +62,8 @@ class ViTHybridImageProcessor:
         `do_resize`: whether to resize.
 
         `size`: the size in pixels after resizing. `{"shortest_edge": n}` or n keeps the ratio of the sides. A key
-            `longest_edge` is ignored, as in transformers. `{"height": h, "width": w}` or `(h, w)` changes the ratio.
+            `longest_edge` is ignored, as in transformers. `{"height": h, "width": w}` or `(h, w)` can change the
+            ratio.
             Default: 224.
 
         `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
@@ -161,7 +162,7 @@ class ViTHybridImageProcessor:
 
         Returns:
             A dictionary with the key and attribute `pixel_values`. The arrays of the result are float32, with two
-            exceptions. Without rescaling, arrays of floats keep their dtype. Without rescaling and normalizing, bytes
+            exceptions. Floats that are not rescaled keep their dtype. Bytes that are not rescaled and not normalized
             remain bytes.
 
         Raises:
@@ -250,7 +251,7 @@ class ViTHybridImageProcessor:
                         **kwargs: Any) -> "ViTHybridImageProcessor":
         """Read an image processor.
 
-        `path`: a folder with a `preprocessor_config.json`, a `preprocessor_config.json` or an `.h5` file. The name
+        `path`: a `preprocessor_config.json`, a folder that has a `preprocessor_config.json`, or an `.h5` file. The name
         "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `kwargs`:
         options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
         OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
@@ -464,5 +465,5 @@ def _option_value(option):
 
 
 def _type_name(thing):
-    """The name of the type of `thing` for a message.  For None, the name is "None"."""
+    """The name of the type of `thing` for a message, or "None" if `thing` is None."""
     return "None" if thing is None else type(thing).__name__

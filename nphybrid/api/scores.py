@@ -11,7 +11,7 @@ SCORES = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 def ranked_labels(logits: np.ndarray, config: Any, top_k: int | None = 5,
                   function_to_apply: str | None = None) -> list[dict[str, Any]]:
-    """The labels of one picture with the highest scores.  logits (classes,) -> [{"label": str, "score": float}, …]
+    """The labels with the highest scores for one picture.  logits (classes,) -> [{"label": str, "score": float}, …]
 
     The arguments and errors are those of `best_classes`.
 
@@ -25,7 +25,7 @@ def ranked_labels(logits: np.ndarray, config: Any, top_k: int | None = 5,
 
 def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
                  function_to_apply: str | None = None) -> list[tuple[int, float]]:
-    """The classes of one picture with the highest scores.  logits (classes,) -> [(class, score), …]
+    """The classes with the highest scores for one picture.  logits (classes,) -> [(class, score), …]
 
     The highest score is first. Classes with equal scores are in ascending order. `config`: the Hugging Face
     configuration of the classifier. `top_k`: the number of classes, or None for all classes. `function_to_apply`:
