@@ -32,7 +32,7 @@ class Config:
     padding: str = "same"                 # padding of convolutions: "same", "symmetric", or "valid" if depths is ()
     pool_padding: str = "same"            # padding of the stem's max pool: "same" or "valid"
     output_stride: int = 32               # the total stride after which a stage has stride 1 and a dilated conv2
-    feature_stage: int = -1               # the map that becomes tokens: 0 for the stem, s + 1 for stage s, -1 for last
+    feature_stage: int = -1               # map that becomes tokens: 0 is the stem, s + 1 is stage s, -1 is the last map
     # the encoder (without an encoder, blocks and width are 0)
     patch: int = 1                        # side of a patch (P) in cells of the feature map
     width: int = 768                      # D
@@ -96,7 +96,7 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
     """The UnitPlan of every residual unit: plan(config)[stage][unit].
 
     The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2 until the
-    total stride is `output_stride`. After the total stride is `output_stride`, every unit has stride 1, and conv2 has a
+    total stride is `output_stride`. In all stages after `output_stride`, every unit has stride 1, and conv2 has a
     dilation.
 
     Two peculiarities are copied from modeling_bit.py of transformers. A pre-activation unit never has a dilation. In a

@@ -42,7 +42,8 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                        # (B, 577, 768)
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
     # The state "pooler" is only recorded, and not used by the classifier.
-    # Without a pooler and a classifier, "pooler" is the pooled vector, if the pooled vector is not the class token.
+    # A network without a pooler and without a classifier records the pooled vector as "pooler".
+    # If the pooled vector is only the class token, it is not recorded.
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
     elif p.head is None and not reads_token:

@@ -121,7 +121,8 @@ def telling_weights(model_or_config, seed):
     With the weights of a fresh model, a test cannot find some mistakes. In a fresh model, all scales of norms are 1 and
     all biases are 0. Two exchanged norms or a missing bias do not change the states of a fresh model.
 
-    In the result, the scales of norms are 1 +- 0.3. Biases, positions, the class token and the mask token are 0 +- 0.3.
+    In the result, the scales of norms are 1 +- 0.3. Biases, positions, the class token and the mask token are
+    0 +- 0.3.
     The kernels of convolutions have a mean that is not 0. The weights of queries and keys are scaled so that the
     attention is not uniform and not one-hot.
 

@@ -115,7 +115,7 @@ class Model:
                         head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
-        `path`: a Hugging Face folder, an `.h5` file of `save`, a timm folder, a timm `.safetensors` file or a Google
+        `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
         `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If the path does not
         exist, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the hub, run
         `pip install huggingface_hub`.

@@ -120,7 +120,7 @@ def _filled(cells, patch):
 
 
 def _nearest_lengths(config, axis):
-    """The lengths of an axis in pixels, nearest to the present length, at which patches fill the feature map."""
+    """The nearest lengths of an axis, in pixels, at which patches fill the feature map."""
     def works(n):
         cells = replace(config, image=(n, n)).feature_map[0]
         return _filled(cells, config.patch)

@@ -232,9 +232,9 @@ class ViTHybridConfig(EncoderConfig):
     `image_size`: the size of the picture in pixels, an int or (height, width).
     `patch_size`: an int, the side of a patch in cells of the feature map.
     `initializer_range`: the standard deviation of random weights.
-    `hidden_dropout_prob`, `attention_probs_dropout_prob`: have no effect, because there is no training.
-    `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: are not supported, and must keep
-    their defaults.
+    `hidden_dropout_prob`, `attention_probs_dropout_prob`: numbers without an effect, because there is no training.
+    `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: not supported. Only the default
+    values of these four keys are accepted.
     `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. The shape must
     fit image_size and backbone_config. The default configuration of Hugging Face has a backbone_featmap_shape of
     24 x 24 cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model

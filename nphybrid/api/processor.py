@@ -63,8 +63,7 @@ class ViTHybridImageProcessor:
 
         `size`: the size in pixels after resizing. `{"shortest_edge": n}` or n keeps the ratio of the sides. A key
             `longest_edge` is ignored, as in transformers. `{"height": h, "width": w}` or `(h, w)` can change the
-            ratio.
-            Default: 224.
+            ratio of the sides. Default: 224.
 
         `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
             3 bicubic (default), 4 box and 5 Hamming. Newer versions of Pillow have more filters. "tf-bilinear" is the
