@@ -90,8 +90,8 @@ class Params(NamedTuple):
 def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
     """The shapes of all learned arrays.  Config -> Params whose leaves are of class Shape
 
-    `pooler`: whether the network has a pooler of width D, or the width of the pooler as an int. `mask_token`: whether
-    the network has a mask token. A Config does not state whether the network has a pooler or a mask token.
+    `pooler`: True for a pooler of width D, an int for a pooler of another width, or False. `mask_token`: whether the
+    network has a mask token. A Config does not state whether the network has a pooler or a mask token.
 
     >>> shapes(Config()).stages[2][8].conv1
     (1, 1, 1024, 256)

@@ -32,9 +32,9 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
 
     `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
     file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
-    float64. `rtol`: the largest permitted max|a - b| / max|b| of a state a in `trace` and b in `states`. The limit
-    `rtol` is for a whole state, not for each element. `common`: True to compare only names that are in `trace` and in
-    `states`, False to expect equal names in `trace` and `states`.
+    float64. `rtol`: the largest permitted value of max|a - b| / max|b|. The array a is in `trace`, and the array b is
+    in `states`. The limit `rtol` is for a whole state, not for each element. `common`: True to compare only names that
+    are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
 
     NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
     pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
@@ -116,15 +116,14 @@ def _count(rows):
 # ---------------------------------------------------------------- weights
 
 def telling_weights(model_or_config, seed):
-    """Random weights for tests: a mistake in any layer changes the states.  -> {Hugging Face name: float32 array}
+    """Makes random weights that reveal a mistake in any layer.  -> {Hugging Face name: float32 array}
 
     With the weights of a fresh model, a test cannot find some mistakes. In a fresh model, all scales of norms are 1 and
     all biases are 0. Two exchanged norms or a missing bias do not change the states of a fresh model.
 
-    In the result, the scales of norms are 1 +- 0.3. Biases, positions, the class token and the mask token are
-    0 +- 0.3.
-    The kernels of convolutions have a mean that is not 0. The weights of queries and keys are scaled so that the
-    attention is not uniform and not one-hot.
+    In the result, the scales of norms are 1 +- 0.3. Biases, positions and tokens are 0 +- 0.3. The kernels of
+    convolutions have a mean that is not 0. The weights of queries and keys are scaled so that the attention is not
+    uniform and not one-hot.
 
     `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
     model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of

@@ -119,7 +119,7 @@ class State(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
     mean: float                           # the mean of all numbers, computed in float64
-    rms: float                            # the square root of the mean square
+    rms: float                            # the square root of the mean of all squared numbers
     seconds: float | None                 # the time since the previous state, or None if it was not measured
     share: float | None                   # `seconds` divided by the seconds of all states
 

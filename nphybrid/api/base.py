@@ -127,7 +127,7 @@ class Model:
         arrays are float32. With AMX, the inputs of convolutions and linear layers are rounded to bfloat16, too.
 
         `precision`: "highest" or "high". On processors with AMX, "high" uses products of 16 bits, which are faster than
-        products of 24 bits. On other processors, "high" and "highest" are equal.
+        products of 24 bits. On processors without AMX, "high" is the same as "highest".
 
         `num_threads`: the number of threads, or None for every core that is available to this process.
 
@@ -185,8 +185,8 @@ class Model:
     def state_dict(self) -> dict[str, np.ndarray]:
         """Returns a dict {Hugging Face name: array}, which the PyTorch model can load.
 
-        The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. Every
-        bit equals that of the loaded arrays. A bfloat16 model returns float32 arrays, but with rounded kernels of
+        The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. The
+        arrays equal the loaded arrays bit for bit. A bfloat16 model returns float32 arrays, but with rounded kernels of
         linear layers. Convolution kernels are read from the file of the model. Raises FormatError if the file of the
         model is missing or was changed.
         """
@@ -255,7 +255,7 @@ class Model:
         logits are the float64 logits of a fixed input. A program that reads the file can compute the golden logits
         again, to test the program.
 
-        `source`: a dict about the origin of the weights. The dict is stored in the file.
+        `source`: a dict about the origin of the weights, or None. The file stores the dict `source`.
         """
         state = self.state_dict()
         manifest = {"golden": self._golden(state)}

@@ -90,8 +90,8 @@ class BitModel(Bit):
         the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
         configuration decides.
 
-        Returns a BaseModelOutputWithPoolingAndNoAttention with last_hidden_state (B, C, H', W'), pooler_output (B, C,
-        1, 1) and hidden_states. Raises the errors of `check_inputs` and `run_into`.
+        Returns a BaseModelOutputWithPoolingAndNoAttention with pooler_output (B, C, 1, 1), hidden_states and
+        last_hidden_state (B, C, H', W'). Raises the errors of `check_inputs` and `run_into`.
         """
         out, maps, hidden_states = self.run(pixel_values, output_hidden_states)
         last = channels_first(out["features_norm"]) if "features_norm" in out else maps[-1]

@@ -37,7 +37,7 @@ class BitConfig(HuggingFaceConfig):
     the last stage.
     `drop_path_rate`: has no effect.
 
-    All keys that are not in this list are kept. Raises ValueError for a value that no network can have.
+    All unknown keys are kept. Raises ValueError for a value that no network can have.
 
     >>> config = BitConfig(depths=[1, 1], out_features=["stem", "stage2"])
     >>> config.stage_names, config.out_indices
@@ -240,7 +240,7 @@ class ViTHybridConfig(EncoderConfig):
     24 x 24 cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model
     crashes.
 
-    All keys that are not in this list are kept. Raises ValueError for a value that no network can have.
+    All unknown keys are kept. Raises ValueError for a value that no network can have.
 
     >>> config = ViTHybridConfig(image_size=384)
     >>> config.backbone_featmap_shape, config.backbone_config.depths, config.num_labels
@@ -359,7 +359,7 @@ def _aligned(features, indices, names):
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
         raise ValueError(f"out_indices is {shortened(indices)} and out_features is {shortened(features)}; expected "
-                         f"the indices and the names of equal stages in {shortened(names)}")
+                         f"the indices of out_features in the list {shortened(names)}")
     return features, numbers
 
 

@@ -23,7 +23,7 @@ M = TypeVar("M", bound="ViTHybrid")
 
 
 class ViTHybridStates(NamedTuple):
-    """The states that the four classes need for their outputs."""
+    """The states that the hybrid and ViT classes need for their outputs."""
     trace: Trace                          # the states norm, pooler and logits, if the network computes them
     hidden_states: Arrays | None          # None if hidden states were not requested
     attentions: Arrays | None             # None if attentions were not requested
@@ -220,8 +220,8 @@ class ViTHybridForImageClassification(ViTHybrid):
 
         `labels`: the labels from which the loss is computed, or None for no loss. For integers (B,), the loss is the
         cross-entropy, and the label -100 is not counted. For floats (B, classes), a picture can have several labels.
-        For a model with only one class, the loss is the mean squared error, and the labels have the shape (B,) or
-        (B, 1). If `config.problem_type` is set, it decides the kind of loss. The other arguments are those of
+        For a model with only one class, the labels have the shape (B,) or (B, 1), and the loss is the mean squared
+        error. If `config.problem_type` is set, it decides the kind of loss. The other arguments are those of
         ViTHybridModel.forward.
 
         Returns an ImageClassifierOutput with loss (), logits (B, classes), hidden_states and attentions. If the model
