@@ -67,7 +67,8 @@ class ViTHybridImageProcessor:
 
         `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
             3 bicubic (default), 4 box and 5 Hamming. Newer versions of Pillow have more filters. "tf-bilinear" is the
-            float32 interpolation of Google's JAX code, which expects pixels in 0..255.
+            float32 interpolation of Google's JAX code, which expects
+            pixels in 0..255 without rescaling.
 
         `do_center_crop`: whether to crop.
 
