@@ -1,34 +1,50 @@
 """nphybrid: the Hybrid Vision Transformer in NumPy and Numba.
 
 A convolutional backbone (BiT) turns a picture into a feature map. The cells of the map become the tokens of a
-transformer encoder (ViT). Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 3.1, "Hybrid Architecture".
+transformer encoder (ViT). The network is described in Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section
+3.1, "Hybrid Architecture".
 
-Read it in this order: model, config, params, image, backbone, tokens, encoder; then ops/reference.
+Read the files in this order: model, config, params, image, backbone, tokens, encoder; then ops/reference.
 
-The letters, in docstrings, comments and errors:
+Docstrings, comments and error messages use the following letters:
 
-    B   images                  T   tokens = 1 + N             KH KW   taps of a kernel
-    H W rows, columns           N   patches of the grid        C O     input, output channels
-    P   side of a patch         D   width of a token           G       groups of a group norm
-    A   attention heads         K   width of a head, D = A K   M       width inside a bottleneck
-    L   encoder blocks          F   hidden width of the MLP    MR NR MC KC NC  tile and cache blocks
+    `B`    The number of images.
+    `H W`  The numbers of rows and columns.
+    `C O`  The numbers of input channels and output channels.
+    `P`    The side of a patch.
+    `N`    The number of patches in the grid.
+    `T`    The number of tokens: N patches, and usually a class token.
+    `D`    The width of a token.
+    `L`    The number of encoder blocks.
+    `A`    The number of attention heads.
+    `K`    The width of an attention head: D = A K.
+    `F`    The hidden width of the MLP.
+    `G`    The number of groups in a group norm.
+    `M`    The inner width of a residual unit.
+    `KH KW`           The height and width of a convolution kernel.
+    `MR NR MC KC NC`  The sizes of register tiles and cache blocks.
 
-The papers call the number of heads k and their width D_h. Where K is the number of classes, the text states it.
+The papers write k for the number of attention heads, and D_h for the width of an attention head. In api/losses.py, K is
+the number of classes.
 
-The terms of this project:
+Docstrings, comments and error messages use the following terms:
 
-    state         an array of the forward pass that has a name: "stem", "stages.1.1", "blocks.3.weights", "logits"
-    trace         a dict {name: state} of one forward pass
-    engine        what computes the operations: "numba" (the kernels, fast) or "reference" (plain NumPy)
-    reference     ops/reference.py, which defines every operation; in float64 it is the truth of the tests
-    kernels       ops/kernels.py, which computes the same operations with Numba; also: the weights of a convolution
-    stage, unit   a stage of the backbone is a group of residual units; a block is always an encoder block
-    dialect       the array names, layouts and numerics of a family of checkpoints: Hugging Face's, timm's, Google's
-    table         (of names) for each learned array its name and layout in a dialect
-    golden input  a fixed input; an .h5 file holds the float64 logits for it, which `nphybrid verify` recomputes
-    head          the classifier, `p.head`; the heads (A) are those of the attention
-    head file     a classifier for your own classes, written by `nphybrid probe fit`
-    upstream      Hugging Face transformers 4.57.6
+    `state`         A named array of the forward pass: "stem", "stages.1.1", "blocks.3.weights", "logits".
+    `trace`         A dict {name: state} of one forward pass.
+    `engine`        The implementation of the operations: "numba" (fast) or "reference" (plain NumPy).
+    `reference`     The engine in ops/reference.py, which defines every operation. The tests compare other engines with
+                    the float64 results of the reference.
+    `kernels`       The Numba functions in ops/kernels.py, or the weights of convolutions.
+    `stage`         A group of residual units in the backbone.
+    `unit`          A residual unit of the backbone.
+    `block`         An encoder block.
+    `dialect`       The array names, layouts and numerics of a family of checkpoints (Hugging Face, timm or Google).
+    `table of names`  The name and layout of each learned array in a dialect.
+    `golden input`  A fixed input for tests of a model. An `.h5` file has the float64 logits of the golden input, which
+                    `nphybrid verify` computes again.
+    `head`          The classifier, `p.head`, or an attention head.
+    `head file`     A file with a classifier for your own classes, written by `nphybrid probe fit`.
+    `upstream`      Hugging Face transformers 4.57.6.
 """
 import importlib
 from typing import TYPE_CHECKING
@@ -48,7 +64,8 @@ _HOME = {
 }
 
 if TYPE_CHECKING:
-    # Editors and type checkers read these imports; Python executes the other branch. The form `X as X` exports a name.
+    # Only editors and type checkers read the imports of this branch. Python executes the `else` branch.
+    # For a type checker, the form `X as X` exports a name.
     from .api.bit import (BitBackbone as BitBackbone, BitForImageClassification as BitForImageClassification,
                           BitModel as BitModel)
     from .api.configs import BitConfig as BitConfig, ViTConfig as ViTConfig, ViTHybridConfig as ViTHybridConfig
@@ -66,7 +83,7 @@ else:
     __all__ = [*_HOME, "__version__"]
 
     def __getattr__(name):
-        """Import a public name at its first use: `import nphybrid` loads neither Numba nor h5py."""
+        """Import a public name at the first use of the name.  So `import nphybrid` does not load Numba and h5py."""
         if name not in _HOME:
             raise AttributeError(f"module 'nphybrid' has no attribute {name!r}")
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

@@ -1,14 +1,15 @@
-"""The convolutional backbone: pixels become a feature map.
+"""The convolutional backbone, which computes a feature map from pixels.
 
-BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. A standardized kernel has mean 0
-and variance 1 in each output channel, over all input channels and kernel positions (Qiao et al. 2019, eq. 6);
-`ops.prepare` standardizes when a model is loaded. A group norm divides the channels of each image into G groups of
-neighbouring channels. It gives each group, over its channels and all positions, mean 0 and variance 1, then scales and
-shifts each channel (Wu and He 2018). The hybrid has the bottleneck unit of ResNet v1, but with the stride in the 3x3
-convolution; the BiT networks have the pre-activation unit.
+BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. Each output channel of a
+standardized kernel has mean 0 and variance 1 (Qiao et al. 2019, eq. 6). `ops.prepare` standardizes the kernels when a
+model is loaded. A group norm divides the channels of each image into G groups of neighbouring channels (Wu and He
+2018). A group norm gives each group mean 0 and variance 1, then scales and shifts each channel.
 
-H' and W' are the rows and columns after a unit's stride. Where a norm is followed by an activation, the state with the
-name of the norm ("norm1") is recorded after the activation.
+The residual units of the hybrid are bottlenecks as in ResNet v1, but with the stride in the 3x3 convolution. The
+residual units of the BiT networks are pre-activation units.
+
+H' and W' are the rows and columns after the stride of a unit. If an activation follows a norm such as "norm1", the
+state "norm1" is the result of the activation.
 """
 import numpy as np
 
@@ -16,9 +17,9 @@ from .config import pads, plan, stem_border
 
 
 def backbone(x, p, config, ops, out):
-    """Stem and stages.  pixel_values (B, H, W, 3) -> feature map (B, H/16, W/16, 1024) in R50+ViT-B/16
+    """Compute the stem and the stages.  pixel_values (B, H, W, 3) -> feature map (B, H/16, W/16, 1024) in R50+ViT-B/16
 
-    Its three stages return (B, 96, 96, 256), (B, 48, 48, 512) and (B, 24, 24, 1024).
+    The three stages of R50+ViT-B/16 return (B, 96, 96, 256), (B, 48, 48, 512) and (B, 24, 24, 1024).
     """
     x = out["stem"] = stem(x, p.stem, config, ops, out.at("stem"))                      # (B, 96, 96, 64)
     apply = {"bottleneck": bottleneck, "preactivation": preactivation}[config.unit]
@@ -32,15 +33,16 @@ def backbone(x, p, config, ops, out):
 
 
 def stem(x, p, config, ops, out):
-    """A 7x7 convolution and a 3x3 max pool, each of stride 2.  (B, H, W, 3) -> (B, H/4, W/4, 64)
+    """A 7x7 convolution and a 3x3 max pool, each with stride 2.  (B, H, W, 3) -> (B, H/4, W/4, 64)
 
-    Between them: a group norm and an activation. BiT has neither.
+    In the hybrid, a group norm and an activation precede the max pool. The stem of a BiT network has no norm and no
+    activation.
     """
     x = out["conv"] = conv(x, p.conv, 7, config, ops, stride=2)                         # (B, 192, 192, 64)
     border = stem_border(config)
     if border:
-        # If a norm follows, these zeros count in its mean and variance. R50+ViT-B/16 has no border; the shape is that
-        # of a copy of it with padding="symmetric". In BiT-R50x1 it is (B, 114, 114, 64).
+        # If a norm follows, the mean and the variance include the zeros of the border.
+        # At the right: the shape of R50+ViT-B/16 with padding="symmetric". For BiT-R50x1: (B, 114, 114, 64).
         zeros = (border, border)
         x = out["border"] = np.pad(x, ((0, 0), zeros, zeros, (0, 0)))                   # (B, 194, 194, 64)
     if p.norm is not None:
@@ -50,11 +52,12 @@ def stem(x, p, config, ops, out):
 
 
 def bottleneck(x, p, unit, config, ops, out):
-    """1x1 to M channels, 3x3, 1x1 to O, with a shortcut around them.  (B, H, W, C) -> (B, H', W', O)
+    """The residual unit of the hybrid.  (B, H, W, C) -> (B, H', W', O)
 
-    Each convolution is followed by a norm, also that of the shortcut. An activation follows norm1, norm2 and the sum;
-    norm3 and norm_proj have none. The 3x3 has the stride; in He et al. 2015 the first 1x1 has it.
-    Source: vit_jax/models_resnet.py, ResidualUnit.
+    The unit has a 1x1 convolution to M channels, a 3x3 convolution, and a 1x1 convolution to O channels. The result of
+    the last convolution is added to the shortcut. A norm follows each convolution. An activation follows norm1, norm2
+    and the sum, but not norm3 and norm_proj. The 3x3 convolution has the stride. In He et al. 2015, the first 1x1
+    convolution has the stride. `bottleneck` follows the class ResidualUnit in vit_jax/models_resnet.py.
     """
     shortcut = x
     if unit.project:
@@ -70,10 +73,11 @@ def bottleneck(x, p, unit, config, ops, out):
 
 
 def preactivation(x, p, unit, config, ops, out):
-    """The convolutions of `bottleneck`, each after a norm and an activation.  (B, H, W, C) -> (B, H', W', O)
+    """The residual unit of BiT networks.  (B, H, W, C) -> (B, H', W', O)
 
-    The sum is neither normalized nor activated. The projection of the shortcut reads the activated map, and no norm
-    follows it. Source: He et al. 2016, figure 4e; Kolesnikov et al. 2019.
+    The unit has the three convolutions of `bottleneck`, but a norm and an activation precede each convolution. No norm
+    and no activation follow the sum. The projection of the shortcut reads the activated map, and no norm follows the
+    projection. `preactivation` follows He et al. 2016 (figure 4e) and Kolesnikov et al. 2019.
     """
     y = out["norm1"] = norm_activate(x, p.norm1, config, ops)
     shortcut = x
@@ -88,11 +92,11 @@ def preactivation(x, p, unit, config, ops, out):
 
 
 def conv(x, kernel, size, config, ops, stride=1, dilation=1):
-    """A size x size convolution with the padding rule of the config.  (B, H, W, C) -> (B, H', W', O)"""
+    """A size x size convolution with the padding rule `config.padding`.  (B, H, W, C) -> (B, H', W', O)"""
     padding = tuple(pads(config.padding, n, size, stride, dilation) for n in x.shape[1:3])
     return ops.conv2d(x, kernel, stride, dilation, padding)                             # (B, H', W', O)
 
 
 def norm_activate(x, norm, config, ops):
-    """Group norm, then the activation of the backbone.  (B, H, W, C) -> (B, H, W, C)"""
+    """A group norm and the activation of the backbone.  (B, H, W, C) -> (B, H, W, C)"""
     return ops.group_norm_activate(x, norm, config.groups, config.gn_eps, config.backbone_activation)

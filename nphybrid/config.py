@@ -1,8 +1,10 @@
-"""`Config`: the sizes and numerics of one network. Also the published networks, and the plan of a backbone.
+"""`Config`: the sizes and numerics of one network.
 
-A `Config` holds only values that cannot be derived. Values that follow from these (feature map, grid, number of tokens,
-width of a head) are properties. If they were stored too, they could contradict the others, as they can in Hugging Face.
-`help(nphybrid)` explains the letters (O, G, P, D, L, A, F, …).
+This file also has the published networks (`PRESETS`) and the plan of a backbone (`plan`).
+
+No field of a `Config` follows from other fields. The feature map, the grid, the number of tokens and the width of a
+head follow from the fields, and so are properties. In Hugging Face, derived values are stored and can contradict other
+values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
 """
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -10,49 +12,51 @@ from typing import NamedTuple
 
 @dataclass(frozen=True)
 class Config:
-    """The sizes and numerics of one network.  The defaults: R50+ViT-B/16 at 384 pixels, the published hybrid.
+    """The sizes and numerics of one network.
+
+    The defaults of `Config` describe R50+ViT-B/16 at 384 pixels, the published hybrid.
 
     >>> config = Config(image=(224, 224))
     >>> config.feature_map, config.grid, config.tokens, config.head_width
     ((14, 14, 1024), (14, 14), 197, 64)
     """
     # the picture
-    image: tuple[int, int] = (384, 384)   # H, W in pixels
+    image: tuple[int, int] = (384, 384)   # height and width in pixels
     channels: int = 3
     # the backbone
-    stem: int = 64                        # channels after the 7x7 convolution; 0: no backbone, a plain ViT
-    depths: tuple[int, ...] = (3, 4, 9)   # units of each stage; (): the backbone is only the stem
-    widths: tuple[int, ...] = (256, 512, 1024)  # O of each stage
-    groups: int = 32                      # G of every group norm
-    unit: str = "bottleneck"              # or "preactivation", BiT's: norm and activation before each convolution
-    padding: str = "same"                 # of convolutions: "same" or "symmetric"; "valid" only if depths is ()
-    pool_padding: str = "same"            # of the stem's max pool: "same" or "valid"
-    output_stride: int = 32               # stages after this total stride dilate conv2 and have stride 1
-    feature_stage: int = -1               # which map becomes tokens: 0 the stem's, s + 1 that of stages.s, -1 the last
-    # the encoder; blocks = 0 and width = 0: no encoder
-    patch: int = 1                        # P, in cells of the feature map
+    stem: int = 64                        # channels of the stem, or 0 in a plain ViT, which has no backbone
+    depths: tuple[int, ...] = (3, 4, 9)   # units of each stage, or () for a backbone of only a stem
+    widths: tuple[int, ...] = (256, 512, 1024)  # number of output channels (O) of each stage
+    groups: int = 32                      # number of groups (G) of every group norm
+    unit: str = "bottleneck"              # kind of residual unit: "bottleneck", or "preactivation" in BiT networks
+    padding: str = "same"                 # padding of convolutions: "same", "symmetric", or "valid" if depths is ()
+    pool_padding: str = "same"            # padding of the stem's max pool: "same" or "valid"
+    output_stride: int = 32               # the total stride after which a stage has stride 1 and a dilated conv2
+    feature_stage: int = -1               # map that becomes tokens: 0 is the stem, s + 1 is stage s, -1 is the last map
+    # the encoder (without an encoder, blocks and width are 0)
+    patch: int = 1                        # side of a patch (P) in cells of the feature map
     width: int = 768                      # D
     blocks: int = 12                      # L
     heads: int = 12                       # A
     hidden: int = 3072                    # F
     qkv_bias: bool = True
     class_token: bool = True
-    # the classifier; 0 classes: none
-    pool: str = "token"                   # what the classifier reads: the class "token", or the "mean" of the patches
-    norm_pooled: bool = False             # the last layer norm follows the pooling
-    pre_logits: int = 0                   # width of a linear layer with tanh before the classifier; 0: none
-    classes: int = 1000
-    # numerics, which differ between families of checkpoints. Every variance divides by n, none by n - 1.
+    # the classifier
+    pool: str = "token"                   # input of the classifier: the class "token", or the "mean" of the patches
+    norm_pooled: bool = False             # whether the last layer norm follows the pooling
+    pre_logits: int = 0                   # width of a linear layer with tanh before the classifier, or 0 for no layer
+    classes: int = 1000                   # number of classes, or 0 for no classifier
+    # the numerics, which differ between families of checkpoints (every variance divides by n, not by n - 1)
     backbone_activation: str = "relu"
-    activation: str = "gelu"              # of the MLP; "gelu" is the exact form, with erf
-    ws_form: str = "variance"             # the divisor of a kernel. "variance": sqrt(variance + eps);
-                                          # "deviation": sqrt(variance) + eps
-    ws_eps: float = 1e-8                  # in the weight standardization
-    gn_eps: float = 1e-5                  # in group norms: sqrt(variance + eps)
-    ln_eps: float = 1e-12                 # in layer norms, over D: sqrt(variance + eps)
-    pool_fill: float = 0.0                # pads the stem's max pool if pool_padding is "same". -inf would differ only
-                                          # where the pool reads negative values: no norm and relu before it
-    resampling: str = "bicubic"           # resizes a position table: "bicubic", "antialiased" or "linear"
+    activation: str = "gelu"              # activation of the MLP; "gelu" is the exact form, with erf
+    ws_form: str = "variance"             # divisor of a kernel: sqrt(variance + eps) if ws_form is "variance",
+                                          # sqrt(variance) + eps if ws_form is "deviation"
+    ws_eps: float = 1e-8                  # eps in the weight standardization
+    gn_eps: float = 1e-5                  # eps in group norms: sqrt(variance + eps)
+    ln_eps: float = 1e-12                 # eps in layer norms: sqrt(variance + eps)
+    pool_fill: float = 0.0                # padding value of the stem's max pool if pool_padding is "same"
+                                          # (after a relu, the padding values 0 and -inf give equal results)
+    resampling: str = "bicubic"           # how a position table is resized: "bicubic", "antialiased" or "linear"
 
     @property
     def head_width(self) -> int:
@@ -61,7 +65,7 @@ class Config:
 
     @property
     def feature_map(self) -> tuple[int, int, int]:
-        """(H, W, C) of the map that becomes tokens.  Without a backbone it is the picture."""
+        """The shape (H, W, C) of the map that becomes tokens.  In a plain ViT, the map is the picture."""
         if not self.stem:
             return (*self.image, self.channels)
         stages = plan(self)
@@ -71,30 +75,33 @@ class Config:
 
     @property
     def grid(self) -> tuple[int, int]:
-        """(rows, columns) of patches.  Rows and columns of the map that do not fill a patch are dropped."""
+        """The number of patch rows and the number of patch columns.  Cells that do not fill a patch are dropped."""
         height, width, _ = self.feature_map
         return height // self.patch, width // self.patch
 
     @property
     def tokens(self) -> int:
-        """T, the number of tokens, with the class token."""
+        """T, the number of tokens, including the class token."""
         return self.class_token + self.grid[0] * self.grid[1]
 
 
 class UnitPlan(NamedTuple):
     """Stride, dilation and projection of one residual unit."""
-    stride: int                           # of conv2, and of the projection of the shortcut
-    dilation: int                         # of conv2
+    stride: int                           # stride of conv2 and of the projected shortcut
+    dilation: int                         # dilation of conv2
     project: bool                         # whether a 1x1 convolution projects the shortcut
 
 
 def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
-    """The UnitPlan of each unit of each stage: plan(config)[stage][unit].
+    """The UnitPlan of every residual unit: plan(config)[stage][unit].
 
-    The stem has stride 4. The first stage keeps it. Each later stage doubles it, in its first unit, until
-    `output_stride` is reached; from there on conv2 dilates and has stride 1. Two oddities are copied from
-    modeling_bit.py of transformers. A pre-activation unit never dilates. The first unit of a dilated stage dilates
-    less: by 1 if the other units dilate by 2, and by 2 if they dilate by 4 or more.
+    The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2 until the
+    total stride is `output_stride`. In all stages after `output_stride`, every unit has stride 1, and conv2 has a
+    dilation.
+
+    Two peculiarities are copied from modeling_bit.py of transformers. A pre-activation unit never has a dilation. In a
+    stage with dilation 2, the first unit has dilation 1. In a stage with dilation 4 or more, the first unit has
+    dilation 2.
 
     >>> [stage[0].stride for stage in plan(Config())], [stage[0].stride for stage in plan(Config(output_stride=8))]
     ([1, 2, 2], [1, 2, 1])
@@ -114,11 +121,12 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
 
 
 def pads(rule: str, n: int, kernel: int, stride: int, dilation: int = 1) -> tuple[int, int]:
-    """How many cells are added before and after an axis of n cells.
+    """The numbers of padding cells before and after an axis of n cells.
 
-    "same" is TensorFlow's rule: the result has n / stride cells, rounded up; if the padding is odd, the larger half is
-    at the end. "symmetric" is usual in PyTorch: both halves are equal. "valid" adds nothing. With a stride of 2 on an
-    even axis the first two differ:
+    With the TensorFlow rule "same", the result of a convolution has n / stride cells, rounded up. If the number of
+    padding cells is odd, the end of the axis gets one cell more than the start. With the usual PyTorch rule
+    "symmetric", the start and the end get equal numbers of cells. The rule "valid" adds no cells. With stride 2 and an
+    even n, the rules "same" and "symmetric" give different numbers.
 
     >>> pads("same", 384, 7, 2), pads("symmetric", 384, 7, 2)
     ((2, 3), (3, 3))
@@ -134,12 +142,12 @@ def pads(rule: str, n: int, kernel: int, stride: int, dilation: int = 1) -> tupl
 
 
 def window_count(n: int, kernel: int, stride: int, dilation: int, pad: tuple[int, int]) -> int:
-    """How many windows of `kernel` cells fit on an axis of n cells, padded by `pad` (before, after)."""
+    """The number of windows of `kernel` cells on an axis of n cells with the padding `pad` (before, after)."""
     return (n + sum(pad) - dilation * (kernel - 1) - 1) // stride + 1
 
 
 def feature_size(config: Config, n: int, stages: tuple) -> int:
-    """The length of an axis of n pixels after the stem and the given stages of the plan."""
+    """The length of an axis of n pixels after the stem and the given `stages`."""
     n = window_count(n, 7, 2, 1, pads(config.padding, n, 7, 2)) + 2 * stem_border(config)
     n = window_count(n, 3, 2, 1, pads(config.pool_padding, n, 3, 2))
     for stage in stages:
@@ -149,20 +157,21 @@ def feature_size(config: Config, n: int, stages: tuple) -> int:
 
 
 def stem_border(config: Config) -> int:
-    """How many rows and columns of zeros are added on each side of the result of the stem's convolution.
+    """The number of rows and columns of zeros that are added on each side after the stem's convolution.
 
-    With every padding but "same", transformers adds these zeros here, before the norm, and not in the pool.
+    If config.padding is "same", there is no border. With other paddings, transformers adds a border of zeros before the
+    norm, instead of a padding in the max pool.
     """
     return 0 if config.padding == "same" else 1
 
 
 def inner_width(width: int) -> int:
-    """M, the width inside a bottleneck: a quarter of its output width, rounded to a multiple of 8."""
+    """M, the inner width of a residual unit: a quarter of the output width, rounded to a multiple of 8."""
     return nearest_multiple_of_8(width * 0.25)
 
 
 def nearest_multiple_of_8(value: float) -> int:
-    """The multiple of 8 nearest to value, but at least 8 and at least 0.9 value."""
+    """The multiple of 8 that is nearest to `value`, at least 8 and at least 0.9 * value."""
     rounded = max(8, int(value + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * value else rounded
 
@@ -176,9 +185,9 @@ def _bit(depths, factor):
     return replace(_BIT, stem=64 * factor, depths=depths, widths=tuple(width * factor for width in _WIDTHS))
 
 
-# The five published hybrids and four BiT networks, by the names of the papers. Dosovitskiy et al. 2020, table 6;
-# Steiner et al. 2021, table 3; Kolesnikov et al. 2019, section 3.1. A token of R+ViT-Ti/16 is 32 pixels wide (stem 4,
-# patch 8), although its authors call it "/16".
+# The five published hybrids and four BiT networks, under the names in the papers.
+# Papers: Dosovitskiy et al. 2020, table 6; Steiner et al. 2021, table 3; Kolesnikov et al. 2019, section 3.1.
+# In R+ViT-Ti/16, a token is 32 pixels wide (stem 4, patch 8), although the name ends in "/16".
 PRESETS: dict[str, Config] = {
     "R+ViT-Ti/16": Config(depths=(), widths=(), patch=8, width=192, heads=3, hidden=768),
     "R26+ViT-S/32": Config(depths=(2, 2, 2, 2), widths=_WIDTHS, width=384, heads=6, hidden=1536),

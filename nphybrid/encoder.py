@@ -1,15 +1,16 @@
-"""The transformer encoder: L blocks of self-attention and MLP.
+"""The transformer encoder: L blocks, each of self-attention and an MLP.
 
-Pre-norm: attention and MLP each read a normalized copy of x, and their result is added to x. ViT, section 3.1.
+The attention reads a normalized copy of x, and the result is added to x. The MLP also reads a normalized copy of x, and
+the result is added to x (ViT, section 3.1).
 """
 import numpy as np
 
 
 def encoder(x, p, config, ops, out, head_mask=None):
-    """L blocks, then the last layer norm.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
+    """Compute L blocks, then the last layer norm.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
 
-    head_mask: (L, A), or None. Each head's context is multiplied by its entry in head_mask. p.norm is None where the
-    layer norm follows the pooling.
+    `head_mask`: an array (L, A) of factors for the contexts of the heads, or None. If the last layer norm follows the
+    pooling, p.norm is None.
     """
     for l, learned in enumerate(p.blocks):
         name = f"blocks.{l}"
@@ -19,10 +20,10 @@ def encoder(x, p, config, ops, out, head_mask=None):
 
 
 def block(x, p, config, ops, out, head_mask=None):
-    """Attention, then an MLP, each with a shortcut around it.  (B, T, D) -> (B, T, D)   ViT eq. 2, 3"""
+    """Attention with a shortcut, then an MLP with a shortcut.  (B, T, D) -> (B, T, D)   ViT eq. 2, 3"""
     y = out["norm1"] = ops.layer_norm(x, p.norm1, config.ln_eps)
     y = attention(y, p, config, ops, out, head_mask)
-    # The state "out" is the x after the sum.
+    # The state "out" is the sum of the shortcut and the projected attention.
     x = out["out"] = ops.linear_add(y, p.out, x)                                        # (B, 577, 768)
     y = out["norm2"] = ops.layer_norm(x, p.norm2, config.ln_eps)
     y = out["fc1"] = ops.linear_activate(y, p.fc1, config.activation)                   # (B, 577, 3072)
@@ -30,18 +31,20 @@ def block(x, p, config, ops, out, head_mask=None):
 
 
 def attention(x, p, config, ops, out, head_mask=None):
-    """Multi-head self-attention without its output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
+    """Multi-head self-attention without the output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
 
-    Equation 5 makes q, k and v, 6 the weights, 7 the context; 8 joins the heads (its projection is in `block`). Head a,
-    counted from 0, owns the columns a K to (a + 1) K - 1 of q, k and v, where K = D / A. With its columns of q, k and
-    v: weights = softmax(q @ k.T / sqrt(K)); the weights of one query, over all keys, sum to 1; context = weights @ v.
-    The (B, A, T, T) weights are stored only if `out.wants("weights")`.
+    Equation 5 defines q, k and v. Equation 6 defines the weights, and equation 7 defines the context. Equation 8 joins
+    the heads and defines the output projection, which is in `block`.
+
+    Each head has the width K = D / A. Head a, counted from 0, has the columns a K to (a + 1) K - 1 of q, k and v. In
+    each head, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the sum of the weights
+    over all keys is 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is True.
     """
     q = out["query"] = ops.linear(x, p.query)                                           # (B, 577, 768)
     k = out["key"] = ops.linear(x, p.key)                                               # (B, 577, 768)
     v = out["value"] = ops.linear(x, p.value)                                           # (B, 577, 768)
     if out.wants("weights"):
-        # At the right: the shape of the weights.
+        # The column at the right has the shape of the weights.
         x, weights = ops.attention_with_weights(q, k, v, config.heads)                  # (B, 12, 577, 577)
         out["weights"] = weights if head_mask is None else weights * head_mask[:, None, None]
     else:

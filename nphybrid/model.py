@@ -1,22 +1,27 @@
-"""The whole network on one screen: `hybrid` and `pooled`, then `bit`, the BiT network without an encoder.
+"""The forward pass of the whole network on one screen.
 
-Most functions of the forward pass have the arguments (x, p, config, ops, out). Some have more, helpers fewer:
+`hybrid` is the Hybrid Vision Transformer. `bit` is the BiT network, which has no encoder.
 
-    x        the array that flows, channels last: a map (B, H, W, C) or tokens (B, T, D)
-    p        the learned arrays, a `Params` (params.py), or the part of them that the function needs;
-             `ops.prepare` converted them once, when the model was loaded
-    config   sizes and numerics of the network, a `Config` (config.py)
-    ops      the operations: the module ops/reference.py (plain NumPy) or ops/kernels.py (fast)
-    out      the trace, which records intermediate states by name (trace.py)
+Most functions of the forward pass have the arguments (x, p, config, ops, out). Some functions have more arguments, and
+helpers have fewer.
 
-B images, H rows, W columns, C channels, T tokens, D the width of a token. `help(nphybrid)` explains all letters.
+    `x`        The input array, channels last: a map (B, H, W, C) or tokens (B, T, D).
+    `p`        The learned arrays of the function: a `Params` (params.py) or a branch of a `Params`. The leaves of `p`
+               are results of `ops.prepare`.
+    `config`   A `Config` (config.py): the sizes and numerics of the network.
+    `ops`      The module of operations: ops/reference.py (plain NumPy) or ops/kernels.py (fast).
+    `out`      The trace (trace.py), which records intermediate states by name.
 
-`x = out["stem"] = …` computes x and records it as the state "stem". The trace keeps the states that were asked for and
-drops the rest.
-`out.at("stages.2.8")` is the same trace with a prefix: its "conv1" is the state "stages.2.8.conv1".
+B is the number of images, H rows, W columns, C channels, T tokens, and D the width of a token. `help(nphybrid)`
+explains all letters.
 
-The column at the right is the shape after the line: of R50+ViT-B/16 at 384 pixels, and in `bit` of BiT-R50x1 at 224.
-Users pass pixel_values as (B, C, H, W); api/checks.py transposes them to (B, H, W, C).
+`x = out["stem"] = …` computes x and records x as the state "stem". The trace keeps the requested states and drops all
+other states. `out.at("stages.2.8")` is a view of the trace that adds a prefix to every name. In the view
+`out.at("stages.2.8")`, "conv1" is the name of the state "stages.2.8.conv1".
+
+The column at the right of the code has the shape of each result, for R50+ViT-B/16 at 384 pixels. In `bit`, the column
+has the shapes of BiT-R50x1 at 224 pixels. Users pass pixel_values as (B, C, H, W), and api/checks.py transposes the
+array to (B, H, W, C).
 """
 from .backbone import backbone, norm_activate
 from .encoder import encoder
@@ -24,19 +29,21 @@ from .tokens import tokens
 
 
 def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
-    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes), or encoded tokens (B, T, D)
+    """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes)
 
-    A plain Vision Transformer has no backbone (p.stem is None): its patches are cut from the picture.
+    Without a classifier, the result is the encoded tokens (B, T, D). If p.stem is None, the network is a plain Vision
+    Transformer, whose patches are cut from the picture.
     """
     out["pixel_values"] = x                                                             # (B, 384, 384, 3)
     if p.stem is not None:
         x = backbone(x, p, config, ops, out)                                            # (B, 24, 24, 1024)
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)      # (B, 577, 768)
-    # Recorded as "norm" also where no norm follows the last block (p.norm is None).
+    # The result of the encoder is always recorded as "norm", even if p.norm is None.
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                        # (B, 577, 768)
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
-    # The state "pooler" is only recorded: nothing below reads it. Without a classifier it is the pooled vector, unless
-    # that is simply the class token.
+    # The state "pooler" is only recorded, and not used by the classifier.
+    # A network without a pooler and without a classifier records the pooled vector as "pooler".
+    # If the pooled vector is only the class token, it is not recorded.
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
     elif p.head is None and not reads_token:
@@ -47,14 +54,16 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
 
 
 def pooled(x, p, config, ops, out):
-    """What the classifier reads.  (B, T, D) -> (B, D)   ViT eq. 4
+    """The pooled vector, which the classifier reads.  (B, T, D) -> (B, D)   ViT eq. 4
 
-    The class token or the mean of the patches, then an optional layer norm and an optional linear layer with tanh.
+    The pooled vector is the class token or the mean of the patches. An optional layer norm and an optional linear layer
+    with tanh follow the pooling.
     """
     if config.pool == "token":
         x = x[:, 0]                                                                     # (B, 768)
     else:
-        # mean_pool expects a map: the patches become a map of one row. class_token: True skips token 0.
+        # mean_pool expects a map, so the patches become a map of one row.
+        # If config.class_token is True, the slice skips token 0, because True is 1.
         x = ops.mean_pool(x[:, None, config.class_token:])                              # (B, 768)
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)
@@ -64,7 +73,10 @@ def pooled(x, p, config, ops, out):
 
 
 def bit(x, p, config, ops, out):
-    """The BiT network.  pixel_values (B, H, W, 3) -> logits (B, classes), or feature map (B, H, W, C)"""
+    """The BiT network.  pixel_values (B, H, W, 3) -> logits (B, classes)
+
+    Without a classifier, the result is the feature map (B, H', W', C).
+    """
     out["pixel_values"] = x                                                             # (B, 224, 224, 3)
     x = backbone(x, p, config, ops, out)                                                # (B, 7, 7, 2048)
     if p.features_norm is not None:

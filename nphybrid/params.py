@@ -1,8 +1,7 @@
 """`Params`: the tree of every learned array, with names and shapes.
 
-`shapes(config)` states the shape of each array, and nothing else does: counting, random initialization, loading and
-`summary` are loops over it. A tree of this form holds shapes, arrays, or the arrays in the form that `ops.prepare`
-makes.
+Only `shapes(config)` defines the shapes of the arrays. Counting, random initialization, loading and `summary` are loops
+over the result of `shapes`. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -11,87 +10,93 @@ import numpy as np
 
 from .config import Config, inner_width
 
-Array = Any                               # a Shape, a NumPy array, or an array in the form that `ops.prepare` makes
+Array = Any                               # a Shape, a NumPy array, or a result of `ops.prepare`
 
 
 class Shape(tuple):
-    """The shape of a learned array.  It is a leaf of the tree; a plain tuple is a branch."""
+    """The shape of a learned array.  A Shape is a leaf of the tree, and a plain tuple is a branch."""
 
 
 class Norm(NamedTuple):
-    """Scale and bias of a group norm or layer norm over C channels."""
+    """Scale and bias of a group norm or of a layer norm with C channels."""
     scale: Array                          # (C,)
     bias: Array                           # (C,)
 
 
 class Linear(NamedTuple):
-    """x @ kernel + bias."""
+    """A linear layer: x @ kernel + bias."""
     kernel: Array                         # (C, O)
     bias: Array                           # (O,) or None
 
 
 class Stem(NamedTuple):
-    """The first convolution.  A BiT network has no norm here: its first unit begins with one."""
-    conv: Array                           # (7, 7, C, O); C = config.channels, O = config.stem
-    norm: Norm | None                     # of O channels
+    """The first convolution and a norm.  In BiT, norm is None, because the first residual unit begins with a norm."""
+    conv: Array                           # (7, 7, C, O), where C is config.channels and O is config.stem
+    norm: Norm | None                     # (O,)
 
 
 class Unit(NamedTuple):
-    """One residual unit: C channels in, M inside, O out.  proj is None where the shortcut is x itself."""
+    """One residual unit with C input channels, M inner channels and O output channels.
+
+    In a unit without a projected shortcut, proj and norm_proj are None.
+    """
     conv1: Array                          # (1, 1, C, M)
-    norm1: Norm                           # of M channels; of C in the pre-activation unit
+    norm1: Norm                           # (M,), or (C,) in the pre-activation unit
     conv2: Array                          # (3, 3, M, M)
-    norm2: Norm                           # of M channels
+    norm2: Norm                           # (M,)
     conv3: Array                          # (1, 1, M, O)
-    norm3: Norm                           # of O channels; of M in the pre-activation unit
+    norm3: Norm                           # (O,), or (M,) in the pre-activation unit
     proj: Array | None                    # (1, 1, C, O)
-    norm_proj: Norm | None                # of O channels; None in the pre-activation unit
+    norm_proj: Norm | None                # (O,), or None in the pre-activation unit
 
 
 class Tokens(NamedTuple):
-    """From feature map to tokens."""
+    """The learned arrays that turn a feature map into tokens."""
     proj: Linear                          # (P * P * C, D)
     cls: Array | None                     # (D,), the class token
     positions: Array                      # (T, D)
-    mask: Array | None                    # (D,), the mask token of masked image modelling
+    mask: Array | None                    # (D,), the mask token
 
 
 class Block(NamedTuple):
     """One encoder block."""
-    norm1: Norm                           # of width D
+    norm1: Norm                           # (D,)
     query: Linear                         # (D, D)
     key: Linear                           # (D, D)
     value: Linear                         # (D, D)
     out: Linear                           # (D, D)
-    norm2: Norm                           # of width D
+    norm2: Norm                           # (D,)
     fc1: Linear                           # (D, F)
     fc2: Linear                           # (F, D)
 
 
 class Params(NamedTuple):
-    """The whole network, in the order of the forward pass.  `stages[2][8].conv1` is named "stages.2.8.conv1"."""
+    """All learned arrays, in the order of the forward pass.
+
+    The name of the array `stages[2][8].conv1` is "stages.2.8.conv1".
+    """
     stem: Stem | None
     stages: tuple[tuple[Unit, ...], ...]
-    features_norm: Norm | None            # pre-activation only: O channels of the last stage; not used in `hybrid`
+    features_norm: Norm | None            # (O,), after the last stage of pre-activation units, not used in `hybrid`
     tokens: Tokens | None
     blocks: tuple[Block, ...]
-    norm: Norm | None                     # of width D, after the last block
-    pooler: Linear | None                 # (D, D), or (D, width of the pooler)
-    pool_norm: Norm | None                # of width D
+    norm: Norm | None                     # (D,), after the last block
+    pooler: Linear | None                 # (D, D) or (D, width of the pooler)
+    pool_norm: Norm | None                # (D,), after the pooling
     pre_logits: Linear | None             # (D, config.pre_logits)
-    head: Linear | None                   # (C, classes), the classifier; C is D, pre_logits, or O of the last stage
+    head: Linear | None                   # the classifier (C, classes), where C is D, pre_logits or O of the last stage
 
 
 def shapes(config: Config, pooler: bool | int = False, mask_token: bool = False) -> Params:
-    """The tree of the shapes of all learned arrays.  Config -> Params of Shape
+    """The shapes of all learned arrays.  Config -> Params whose leaves are of class Shape
 
-    pooler: True for a pooler of width D, an int for a pooler of that width. mask_token: whether the network has a mask
-    token. A Config does not state these two, because the same network is built with and without them.
+    `pooler`: True for a pooler of width D, an int for a pooler of another width, or False. `mask_token`: whether the
+    network has a mask token. A Config does not state whether the network has a pooler or a mask token.
 
     >>> shapes(Config()).stages[2][8].conv1
     (1, 1, 1024, 256)
     """
-    post = config.unit == "bottleneck"    # norms follow the convolutions; in the pre-activation unit they precede them
+    post = config.unit == "bottleneck"    # True if norms follow convolutions, False if norms precede convolutions
     stages = []
     width = config.stem
     for depth, O in zip(config.depths, config.widths):
@@ -147,7 +152,7 @@ def _linear(C, O, bias=True):
 
 
 def tree_map(function: Callable[[str, Any], Any], tree: Any, name: str = "") -> Any:
-    """A tree of the same form, with `function(name, leaf)` in the place of each leaf.  None stays None."""
+    """A copy of `tree` in which `function(name, leaf)` replaces each leaf.  None stays None."""
     if tree is None:
         return None
     if hasattr(tree, "_fields"):
@@ -159,14 +164,14 @@ def tree_map(function: Callable[[str, Any], Any], tree: Any, name: str = "") -> 
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """{name: leaf} of every leaf, in the order of the forward pass."""
+    """A dict {name: leaf} of every leaf, in the order of the forward pass."""
     leaves = {}
     tree_map(leaves.__setitem__, tree)
     return leaves
 
 
 def count(tree: Params) -> int:
-    """The number of parameters, from the tree of shapes.
+    """The number of parameters in a tree of shapes.
 
     >>> count(shapes(Config()))
     98950952
@@ -177,8 +182,9 @@ def count(tree: Params) -> int:
 def random(tree: Params, seed: int, std: float = 0.02) -> Params:
     """Random float32 arrays for a tree of shapes.
 
-    The scales of norms are 1. Biases and the mask token are 0. Convolution kernels are normal with the deviation of
-    He et al. 2015 (fan-out), sqrt(2 / (KH KW O)). All other arrays are normal with the deviation `std`.
+    The scales of norms are 1. Biases and the mask token are 0. Convolution kernels have a normal distribution with the
+    standard deviation sqrt(2 / (KH KW O)) of He et al. 2015 (fan-out). All other arrays have a normal distribution with
+    the standard deviation `std`.
     """
     rng = np.random.default_rng(seed)
 

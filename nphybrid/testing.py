@@ -1,12 +1,12 @@
-"""For programmers who write this architecture in another framework and test it against nphybrid.
+"""Functions for programmers who write the network in another framework and compare the states with nphybrid.
 
     model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
     model.load_state_dict(telling_weights(model, seed=0))
-    trace = model.trace(pixel_values)                       # {name: array} of every intermediate state
-    assert_states_close(trace, states_of_your_network)      # names the first state that differs
+    trace = model.trace(pixel_values)                       # a dict {name: array} of every intermediate state
+    assert_states_close(trace, states_of_your_network)      # an error has the name of the first state that differs
 
-`torch_twin` and `torch_states` give the same states as PyTorch computes them. Only these two import torch and
-transformers (version 4.57.6).
+`torch_twin` makes a PyTorch copy of a model, and `torch_states` computes the states of a PyTorch model. Only
+`torch_twin` and `torch_states` import torch and transformers (version 4.57.6).
 """
 import re
 from collections.abc import Mapping
@@ -20,27 +20,30 @@ from .text import printable, table
 
 LABELS = Labels("trace", "states", "rtol")
 
-# How many states before the first difference, and how many names of one side, a message lists.
+# An error message lists at most MOST_ROWS states before the first difference.
+# An error message lists at most MOST_NAMES names that are only in `trace`. The limit for `states` is equal.
 MOST_ROWS, MOST_NAMES = 12, 20
 
 
 # ---------------------------------------------------------------- comparing states
 
 def assert_states_close(trace, states, rtol=1e-9, common=True):
-    """Raise AssertionError that names the first state in which two implementations differ; return None if none does.
+    """Raise AssertionError if a state differs between two implementations.
 
-    trace, states: mappings {name: array}, such as a `Trace`, a dict or what `numpy.load` reads from an `.npz`. Arrays
-    have any shape and any real dtype, are NumPy arrays or torch tensors, and are compared in float64. rtol: bound of
-    max|a - b| / max|b| of each state, with a in `trace` and b in `states`; it is not a bound per element. common:
-    compare only the names that both have; False demands the same names on both sides.
+    `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
+    file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
+    float64. `rtol`: the largest permitted value of max|a - b| / max|b|. The array a is in `trace`, and the array b is
+    in `states`. The limit `rtol` is for a whole state, not for each element. `common`: True to compare only names that
+    are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
 
-    NaN equals only NaN. "First" is in the order of the forward pass. The message also shows the states before the
-    first difference, says whether the state is equal to rtol after a change of its layout (transposed, reshaped, cut or
-    permuted along an axis), and lists the names of one side only.
+    NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
+    pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
+    in `states`. If the first difference is only a different layout, the error message has the change of layout. A
+    change of layout is a transposition, another shape, a cut or a permutation along an axis.
 
-    Raises AssertionError for a state that differs in shape or value, for no common name, and with common=False for a
-    name of one side only. Raises TypeError for arguments that are not mappings or arrays that do not hold real
-    numbers, ValueError for an rtol below 0.
+    Raises AssertionError if a state differs in shape or value, and if `trace` and `states` have no name in common. With
+    common=False, raises AssertionError if a name is only in `trace` or only in `states`. Raises TypeError for arguments
+    that are not mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
 
     >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
     >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
@@ -48,9 +51,9 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     Traceback (most recent call last):
     AssertionError: stem is the first state that differs: shape 1x2x3x4 in trace, 1x4x2x3 in states
       equal to rtol after transpose (0, 2, 3, 1) of states
-    the same before it: 1 state
+    equal before the first difference: 1 state
       stem.conv  1x2x3x4  0  equal
-    the same after it: 0 of 0 states
+    equal after the first difference: 0 of 0 states
     """
     __tracebackhide__ = True
     for label, mapping in zip(LABELS, (trace, states)):
@@ -61,29 +64,29 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     rows = compare_states(trace, states, rtol, labels=LABELS)
     both = [row for row in rows if None not in row.shapes]
     if not both:
-        raise AssertionError("\n".join(["trace and states have no state of the same name", *_one_sided(rows)]))
+        raise AssertionError("\n".join(["trace and states have no name in common", *_one_sided(rows)]))
     if all(row.ok for row in both) and (common or len(both) == len(rows)):
         return
     raise AssertionError("\n".join([*_first_difference(both), *_one_sided(rows)]))
 
 
 def _first_difference(rows):
-    """The lines about the first state that differs, and about those before and after it."""
+    """Returns the lines of an error message about the first state that differs."""
     index = next((i for i, row in enumerate(rows) if not row.ok), None)
     if index is None:
-        return [f"trace and states do not have the same names; the {_count(rows)} of both are the same"]
+        return [f"trace and states have different names; the {_count(rows)} in common are equal"]
     first, before, after = rows[index], rows[:index], rows[index + 1:]
     lines = [f"{printable(first.name)} is the first state that differs: {_figure(first)}"]
     if first.hint is not None:
         lines.append(f"  {first.hint}")
-    lines.append(f"the same before it: {_count(before)}")
+    lines.append(f"equal before the first difference: {_count(before)}")
     if len(before) > MOST_ROWS:
-        lines.append(f"  … the last {MOST_ROWS} are")
+        lines.append(f"  … the last {MOST_ROWS} states are")
     shown = [(f"  {printable(row.name)}", format_shapes(row.shapes), format_error(row.error), row.verdict)
              for row in before[-MOST_ROWS:]]
     if shown:
         lines.append(table(shown, "<<><"))
-    lines.append(f"the same after it: {sum(row.ok for row in after)} of {_count(after)}")
+    lines.append(f"equal after the first difference: {sum(row.ok for row in after)} of {_count(after)}")
     return lines
 
 
@@ -113,15 +116,19 @@ def _count(rows):
 # ---------------------------------------------------------------- weights
 
 def telling_weights(model_or_config, seed):
-    """Random weights with which a mistake in any layer changes the states.  -> {Hugging Face name: float32 array}
+    """Makes random weights that reveal a mistake in any layer.  -> {Hugging Face name: float32 array}
 
-    Norms are 1 +- 0.3, biases, positions and tokens 0 +- 0.3. The kernels of convolutions have a mean other than 0,
-    which weight standardization removes. Queries and keys are scaled so that attention is neither uniform nor one-hot.
-    With fresh weights, whose norms are 1 and biases 0, two exchanged norms or a forgotten bias change nothing.
+    With the weights of a fresh model, a test cannot find some mistakes. In a fresh model, all scales of norms are 1 and
+    all biases are 0. Two exchanged norms or a missing bias do not change the states of a fresh model.
 
-    model_or_config: a model, or any object whose `state_dict()` has arrays under Hugging Face names, such as a network
-    of transformers; or a ViTHybridConfig, ViTConfig or BitConfig, which stands for its classifier. seed: an int of at
-    least 0; the same seed gives the same bits. Raises TypeError for anything else.
+    In the result, the scales of norms are 1 +- 0.3. Biases, positions and tokens are 0 +- 0.3. The kernels of
+    convolutions have a mean that is not 0. The weights of queries and keys are scaled so that the attention is not
+    uniform and not one-hot.
+
+    `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
+    model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of
+    Hugging Face names is accepted. `seed`: an int of at least 0. Equal seeds give equal weights. Raises TypeError for
+    other types of model_or_config.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4)
@@ -140,8 +147,8 @@ def _state_dict_of(model_or_config):
     for kind in CLASSIFIERS.values():
         if isinstance(model_or_config, kind.config_class):
             return kind(model_or_config, engine="reference").state_dict()
-    raise TypeError("model_or_config: expected a model, or a ViTHybridConfig, ViTConfig or BitConfig; "
-                    f"found a {type(model_or_config).__name__}")
+    raise TypeError(f"model_or_config has type {type(model_or_config).__name__}; expected a model, a ViTHybridConfig, "
+                    "a ViTConfig or a BitConfig")
 
 
 def _telling_array(name, shape, rng):
@@ -163,36 +170,37 @@ def _telling_array(name, shape, rng):
 # ---------------------------------------------------------------- PyTorch
 
 def torch_twin(model, dtype=None, attention=None):
-    """The network of transformers with the weights of a model, ready to run.  -> torch.nn.Module in eval mode
+    """Makes a network of transformers with the weights of a model.  -> torch.nn.Module in eval mode
 
-    model: a ViTHybrid…, ViT… or Bit… model of nphybrid; the twin is of the class of the same name. dtype: a torch
-    dtype, or its name; default: float64 for a float64 model, else float32. attention: how transformers computes
-    attention, "eager" or "sdpa". Only "eager" gives the states `blocks.N.weights` and obeys a head mask. Default:
-    "eager", but "sdpa" for a plain ViT in float64, whose "eager" attention rounds its softmax to float32.
+    `model`: a model of nphybrid. The class of the network and the class of the model have equal names. `dtype`: a torch
+    dtype or the name of a torch dtype. The default dtype is float64 for a float64 model, and float32 for all other
+    models. `attention`: "eager" or "sdpa", the attention function of transformers. Only the "eager" attention gives the
+    states `blocks.N.weights` and uses a head mask. The default attention is "sdpa" for a plain ViT in float64, and
+    "eager" for all other networks. The "eager" attention of a plain ViT rounds the softmax to float32.
 
         model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
         assert_states_close(model.trace(x), torch_states(torch_twin(model), x))
 
-    Raises ValueError for a model whose numerics transformers does not have (`config.dialect`), ImportError without
-    torch or transformers.
+    Raises ValueError if `config.dialect` has numerics that transformers cannot compute. Raises ImportError if torch or
+    transformers is not installed.
     """
     import torch
     from transformers.modeling_utils import no_init_weights
     differing = sorted(model.config.dialect.keys() - {"name"})
     if differing:
-        raise ValueError(f"torch_twin: expected a model that transformers can compute, found one whose config.dialect "
-                         f"states {', '.join(differing)}")
+        raise ValueError(f"config.dialect of the model has {', '.join(differing)}; expected a model without these "
+                         "keys, which transformers cannot compute")
     dtype = dtype or ("float64" if model.dtype == "float64" else "float32")
     dtype = getattr(torch, dtype) if isinstance(dtype, str) else dtype
     kind, config = _torch_class_and_config(model)
     if config.model_type != "bit":
         rounds_softmax = config.model_type == "vit" and dtype == torch.float64
-        # A dict, because a hybrid's backbone refuses "sdpa".
+        # The key "" means the encoder. The backbone of a hybrid does not accept "sdpa", so the value is a dict.
         config._attn_implementation = {"": attention or ("sdpa" if rounds_softmax else "eager")}
     parts = {}
     if model.parts:
         parts = {"add_pooling_layer": bool(model.parts["pooler"]), "use_mask_token": model.parts["mask_token"]}
-    # A fresh classifier of transformers 4.51 to 4.57 crashes when it initializes the mask token that it does not have.
+    # In transformers 4.51 to 4.57, the initialization of a classifier without a mask token crashes.
     with no_init_weights():
         twin = kind(config, **parts)
     twin = twin.to(dtype)
@@ -201,7 +209,7 @@ def torch_twin(model, dtype=None, attention=None):
 
 
 def _torch_class_and_config(model):
-    """The class of transformers that has the name of the model's class, and the model's configuration for it."""
+    """Returns a class of transformers and a configuration of transformers, for a model of nphybrid."""
     import transformers
     from transformers.models.deprecated.vit_hybrid import configuration_vit_hybrid, modeling_vit_hybrid
     fields, name = model.config.to_dict(), type(model).__name__
@@ -214,15 +222,16 @@ def _torch_class_and_config(model):
 
 
 def torch_states(twin, pixel_values, **inputs):
-    """Every state of a forward pass of PyTorch, under the names and in the layouts of nphybrid.  -> {name: array}
+    """Computes a forward pass in PyTorch and returns the states with the names of nphybrid.  -> {name: array}
 
-    twin: the PyTorch network, from `torch_twin` or from the same class of transformers. pixel_values: floats
-    (B, C, H, W), an array or a tensor. inputs: other arguments of `twin.forward`, such as head_mask or bool_masked_pos,
-    arrays or tensors; floats are converted to the dtype of `twin`.
+    `twin`: a PyTorch network from `torch_twin`, or a network of transformers. `pixel_values`: floats (B, C, H, W), an
+    array or a tensor. `inputs`: other arguments of `twin.forward`, such as head_mask or bool_masked_pos. An input is an
+    array or a tensor, and floats are converted to the dtype of `twin`.
 
-    Arrays have the dtype of the twin (float32 where it is bfloat16); feature maps are (B, H, W, C), tokens (B, T, D),
-    attention weights (B, A, T, T). The names are those of `model.trace`, in the order of the forward pass, without
-    `tokens.masked`, and without `blocks.N.weights` unless the twin's attention is "eager".
+    The states have the dtype of `twin`, but for a bfloat16 network the states are float32. Feature maps have the shape
+    (B, H, W, C), tokens (B, T, D), and attention weights (B, A, T, T). The names of the states and the order of the
+    names are as in `model.trace`. The state `tokens.masked` is missing. The states `blocks.N.weights` are missing if
+    the attention of `twin` is not "eager".
     """
     import torch
     like = next(twin.parameters())
@@ -243,14 +252,17 @@ def torch_states(twin, pixel_values, **inputs):
 
 
 def _as_tensor(x, like):
-    """A tensor on the device of another one; floats also get its dtype."""
+    """Converts x to a tensor on the device of `like`.  A tensor of floats also gets the dtype of `like`."""
     import torch
     x = x if torch.is_tensor(x) else torch.from_numpy(np.array(x))
     return x.to(like) if x.is_floating_point() else x.to(like.device)
 
 
 def _hook_that_keeps(name, states):
-    """A forward hook that stores the output of a module in `states`; for `blocks.N.out`, the input of the module."""
+    """Makes a forward hook that stores the output of a module in `states`.
+
+    For `blocks.N.out`, the hook stores the input of the module.
+    """
     def keep(module, arguments, result):
         if name.endswith(".out"):
             result = arguments
@@ -273,8 +285,9 @@ def _as_array(tensor):
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
 
 
-# Paths of modules in transformers 4.57.6 and our names of their states; * stands for the index of a stage, unit or
-# block. Paths inside the backbone of a hybrid follow _HYBRID_BACKBONE.
+# The dicts of states have the paths of modules in transformers 4.57.6 and the names of the states in nphybrid.
+# A * in a path means the index of a stage, unit or block.
+# In a hybrid, the paths of modules in the backbone begin with _HYBRID_BACKBONE.
 _HYBRID_BACKBONE = "embeddings.patch_embeddings.backbone.bit."
 _UNIT = "encoder.stages.*.layers.*"
 _BACKBONE_STATES = {
@@ -298,12 +311,12 @@ _VIT_STATES = {
 
 
 def _modules_by_state(twin):
-    """{our name: module}.  A module of type Identity is not a state here."""
+    """Returns a dict {name of a state: module}.  Modules of type Identity are omitted."""
     names = _BIT_STATES if twin.config.model_type == "bit" else _VIT_STATES
     bit = getattr(twin.config, "backbone_config", twin.config)
     absent = [] if twin.config.num_labels else ["logits"]
     if getattr(bit, "layer_type", None) == "bottleneck":
-        # nphybrid computes this norm, the sum with the shortcut and the activation as one operation.
+        # In nphybrid, "norm3" is not a state, because one operation computes norm3, the sum and the activation.
         absent.append("stages.*.*.norm3")
     modules = {}
     for path, module in twin.named_modules():

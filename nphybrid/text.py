@@ -1,4 +1,4 @@
-"""Text for people: aligned tables, shapes, and text from files as one line that is safe on a terminal."""
+"""Functions that make text for people: aligned tables, shapes, and short lines that are safe on a terminal."""
 import math
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -6,7 +6,9 @@ from typing import Any
 
 
 def table(cells: Sequence[Sequence[str]], align: str) -> str:
-    """Rows of strings as a text with aligned columns.  align: "<" or ">" for each column.
+    """Converts rows of strings to a text with aligned columns.
+
+    `align`: one character for each column, "<" for the left or ">" for the right.
 
     >>> print(table([("state", "ms"), ("stem", "1.2")], "<>"))
     state   ms
@@ -21,7 +23,7 @@ def table(cells: Sequence[Sequence[str]], align: str) -> str:
 
 
 def dimensions(shape: Iterable[int]) -> str:
-    """A shape as text.
+    """Converts a shape to text.
 
     >>> dimensions((1, 64, 64, 3)), dimensions(())
     ('1x64x64x3', '()')
@@ -30,7 +32,7 @@ def dimensions(shape: Iterable[int]) -> str:
 
 
 def json_number(value: float | None) -> float | str | None:
-    """A number or None as JSON can hold it: infinity and NaN become strings.
+    """Converts infinity and NaN to strings for JSON, and returns all other values unchanged.
 
     >>> json_number(0.5), json_number(math.inf)
     (0.5, 'inf')
@@ -39,22 +41,25 @@ def json_number(value: float | None) -> float | str | None:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """A text from a file as one line that is safe on a terminal: unchanged if it is, else escaped and shortened."""
+    """Converts a text in a file to one line that is safe on a terminal.
+
+    A printable text of at most `limit` characters is returned unchanged. Any other text is escaped and shortened.
+    """
     return text if len(text) <= limit and text.isprintable() else shortened(text)
 
 
 def shortened(value: Any, limit: int = 120) -> str:
-    """Any value as one short line of ASCII, which is safe on a terminal and cheap to make."""
+    """Converts any value to one short line of ASCII, which is safe on a terminal."""
     shortener = reprlib.Repr()
     shortener.maxstring = shortener.maxother = shortener.maxlong = limit
     shortener.maxlist = shortener.maxdict = 8
-    # bytes are cut first, because reprlib would make the repr of all of them.
+    # A long bytes object is cut first, because reprlib would make the repr of the whole object.
     text = shortener.repr(value[:limit] if isinstance(value, bytes) else value)
     return text.encode("ascii", "backslashreplace").decode()
 
 
 def name_list(names: Iterable[str], limit: int = 8) -> str:
-    """Sorted names for a message: the first few, then how many more there are.
+    """Sorts names and makes a list for a message.  If there are more than `limit` names, the list ends with a count.
 
     >>> name_list(["b", "a", "c"], limit=2)
     "'a', 'b' and 1 more"

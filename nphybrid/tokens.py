@@ -1,7 +1,7 @@
-"""The feature map becomes a sequence of tokens.
+"""The functions that turn the feature map into a sequence of tokens.
 
-Each patch of the map is projected to the width D of the encoder. In most hybrids a patch is one cell. The class token
-is put before the patches; then each token gets the learned vector of its position added.
+A linear layer projects each patch of the map to the width D of the encoder. In most hybrids, a patch is one cell. The
+class token is put before the patches. The learned vector of a position is added to the token at the position.
 """
 import numpy as np
 
@@ -9,8 +9,8 @@ import numpy as np
 def tokens(x, p, config, ops, out, masked=None):
     """Project the patches, prepend the class token, add the positions.  (B, H, W, C) -> (B, T, D)   ViT eq. 1
 
-    masked: bool (B, N), or None; N = T without the class token. Where it is True, the learned mask token replaces the
-    projected patch.
+    `masked`: a bool array (B, N) for the N patches of each image, or None. Where `masked` is True, the learned mask
+    token replaces the projected patch.
     """
     x = patches(x, config.patch)                                                        # (B, 576, 1024)
     x = out["proj"] = ops.linear(x, p.proj)                                             # (B, 576, 768)
@@ -25,8 +25,9 @@ def tokens(x, p, config, ops, out, masked=None):
 def patches(x, P):
     """Cut a map into P x P patches.  (B, H, W, C) -> (B, H/P * W/P, P * P * C)
 
-    The patches come row by row, and in each patch the cells row by row, channels last. Rows and columns that do not
-    fill a patch are dropped. `patches` and then a linear layer equal a convolution with a P x P kernel and stride P.
+    The order of the patches is row by row. In each patch, the order of the cells is row by row, channels last. Cells
+    that do not fill a patch are dropped. `patches` and a linear layer are equal to a convolution with a P x P kernel
+    and stride P.
     """
     B, H, W, C = x.shape
     h, w = H // P, W // P

@@ -1,7 +1,8 @@
 """`Trace` records the intermediate states of a forward pass by name.
 
-The network writes `x = out["stem"] = …` and `out.at("stages.2.8")`. The class of `out` decides what happens with a
-state: `Trace` keeps it, `Discard` drops it, `FirstNonFinite` checks it, `Stopwatch` times it.
+The functions of the network contain `x = out["stem"] = …` and `out.at("stages.2.8")`. The class of `out` decides what
+happens with a state. `Trace` keeps every state, and `Discard` keeps no state. `FirstNonFinite` checks every state, and
+`Stopwatch` measures the time of every state.
 """
 import math
 import time
@@ -15,21 +16,26 @@ from .text import dimensions, json_number, table
 
 
 class NonFiniteError(ValueError):
-    """An array holds NaN or infinity where only finite numbers are allowed."""
+    """Raised if an array that must be finite contains NaN or infinity."""
 
 
 def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
-    """The index of the first NaN or infinity in an array with at least one axis; None if there is none."""
+    """The index of the first NaN or infinity in an array, or None if all numbers are finite.
+
+    The array x must have at least one axis.
+    """
     bad = ~np.isfinite(x)
     return tuple(int(i) for i in np.unravel_index(bad.argmax(), x.shape)) if bad.any() else None
 
 
 class Trace(dict[str, Any]):
-    """{name: state} in the order of the forward pass.  The states of a model are NumPy arrays.
+    """A dict {name: state} in the order of the forward pass.  The states of a model are NumPy arrays.
 
-    keep: the names of the states to keep; None keeps all, including the (B, A, T, T) attention weights.
-    seconds: {name: seconds since the previous state} of each kept state. `model.trace(x, runs=n)` measures n more
-    forward passes, which keep no state, and returns the medians of their times here. `print(trace)` shows a table.
+    `keep`: the names of the states to keep, or None for all states, including the (B, A, T, T) attention weights.
+
+    The attribute `seconds` is a dict {name: seconds since the previous state}. `model.trace(x, runs=n)` measures n more
+    forward passes, which keep no states. For n > 0, `seconds` has the median times of the n measured passes.
+    `print(trace)` shows a table of the states.
 
     >>> out = Trace(keep={"stem", "blocks.0.weights"})
     >>> x = out["stem"] = 1
@@ -58,16 +64,19 @@ class Trace(dict[str, Any]):
         return states_table(states(self))
 
     def wants(self, name: str) -> bool:
-        """Whether a state of this name is kept.  The network asks before it computes a state only to record it."""
+        """Whether the trace keeps the state `name`.
+
+        The network calls `wants` before it computes a state that is only recorded, such as the attention weights.
+        """
         return self.keep is None or name in self.keep
 
     def at(self, scope: str) -> "Scope":
-        """A view of this trace in which every name gets the prefix `scope` and a dot."""
+        """A view of the trace that puts `scope` and a dot before every name."""
         return Scope(self, scope)
 
 
 class Scope:
-    """A view of a Trace that adds a prefix to every name; `Trace.at` returns it."""
+    """A view of a Trace that adds a prefix to every name.  `Trace.at` returns a Scope."""
 
     def __init__(self, trace: Trace, scope: str):
         self.trace = trace
@@ -77,23 +86,26 @@ class Scope:
         self.trace[f"{self.scope}.{name}"] = state
 
     def wants(self, name: str) -> bool:
-        """`Trace.wants`, with the prefix."""
+        """Calls `Trace.wants` with the prefix before the name."""
         return self.trace.wants(f"{self.scope}.{name}")
 
     def at(self, scope: str) -> "Scope":
-        """`Trace.at`, with this prefix before the new one."""
+        """Calls `Trace.at` with the prefix of the view before `scope`."""
         return Scope(self.trace, f"{self.scope}.{scope}")
 
 
 class Discard(Trace):
-    """Keeps no state."""
+    """A Trace that keeps no states."""
 
     def __init__(self):
         super().__init__(keep=())
 
 
 class FirstNonFinite(Discard):
-    """Raises NonFiniteError at the first state that holds NaN or infinity.  The message names it."""
+    """A Trace that raises NonFiniteError for the first state that contains NaN or infinity.
+
+    The error message has the name of the first state that contains NaN or infinity.
+    """
 
     def __setitem__(self, name: str, state: np.ndarray) -> None:
         if where := first_non_finite(state):
@@ -102,18 +114,18 @@ class FirstNonFinite(Discard):
 
 
 class State(NamedTuple):
-    """One row of `states`."""
+    """A row of the list that the function `states` returns."""
     name: str
     shape: tuple[int, ...]
     dtype: str
-    mean: float                           # of all its numbers, in float64
-    rms: float                            # the root of the mean of their squares
-    seconds: float | None                 # since the previous state; None if it was not timed
-    share: float | None                   # of the seconds of all states
+    mean: float                           # the mean of all numbers, computed in float64
+    rms: float                            # the square root of the mean of all squared numbers
+    seconds: float | None                 # the time since the previous state, or None if it was not measured
+    share: float | None                   # `seconds` divided by the seconds of all states
 
 
 def states(trace: Trace) -> list[State]:
-    """A row for each state of a trace: shape, dtype, mean, rms and time.
+    """Returns a row for each state of a trace, with the shape, dtype, mean, rms and time of the state.
 
     >>> import numpy as np
     >>> out = Trace()
@@ -136,7 +148,7 @@ def states(trace: Trace) -> list[State]:
 
 
 def states_table(rows: Iterable[State]) -> str:
-    """Rows of `states` as a text table, with a last row of totals."""
+    """Converts the rows of `states` to a text table.  The last row of the table has the total time."""
     rows = list(rows)
     cells = [["state", "shape", "mean", "rms", "ms", "of time"]]
     for row in rows:
@@ -149,7 +161,7 @@ def states_table(rows: Iterable[State]) -> str:
 
 
 def state_as_json(row: State) -> dict[str, Any]:
-    """A row of `states` as a dict that `json` can write."""
+    """Converts a row of `states` to a dict that the module `json` can write."""
     return {**row._asdict(), "mean": json_number(row.mean), "rms": json_number(row.rms)}
 
 
@@ -160,7 +172,7 @@ def _timing(seconds, share):
 
 
 class Stopwatch(Discard):
-    """Keeps no state; `seconds` holds, for each state, the time since the previous one.
+    """A Trace that keeps no states and measures the time of each state in `seconds`.
 
     >>> out = Stopwatch()
     >>> x = out["stem"] = 1
@@ -175,7 +187,10 @@ class Stopwatch(Discard):
 
 
 def time_states(call: Callable[[Stopwatch], Any]) -> dict[str, float]:
-    """{state: seconds} of one forward pass `call(out)`.  "output" is the time after the last state."""
+    """Measures one forward pass `call(out)`.  -> {name of a state: seconds}
+
+    The value of the key "output" is the time after the last state.
+    """
     out = Stopwatch()
     call(out)
     out["output"] = None
@@ -183,6 +198,6 @@ def time_states(call: Callable[[Stopwatch], Any]) -> dict[str, float]:
 
 
 def median_times(call: Callable[[Stopwatch], Any], runs: int) -> dict[str, float]:
-    """{state: seconds}, each the median over `runs` forward passes `call(out)`."""
+    """Measures `runs` forward passes `call(out)`.  -> {name of a state: median seconds}"""
     passes = [time_states(call) for _ in range(runs)]
     return {state: median(seconds[state] for seconds in passes) for state in passes[0] if state != "output"}

@@ -1,6 +1,7 @@
 """The classes that Hugging Face users know: configurations, image processor, models and outputs.
 
-`configs`, `processor`, `vit_hybrid`, `bit` and `outputs` have the public classes. `base` is what the models share,
-`checks` checks their inputs, `source` adapts a Checkpoint, `load` selects a class, `losses` and `scores` follow the
-logits, `extractor` computes features, `presets` builds the published networks.
+The public classes are in `configs`, `processor`, `vit_hybrid`, `bit` and `outputs`. `base` has the base class of the
+models. `checks` checks the inputs of the models. `source` adapts a Checkpoint to a model. `load` selects the class of a
+model. `losses` computes losses from logits, and `scores` computes scores from logits. `extractor` computes features.
+`presets` builds the published networks.
 """

@@ -1,4 +1,4 @@
-"""`Model`, the base class of all models: loading, saving, and forward passes that check their input."""
+"""`Model`, the base class of all models, which loads, saves and runs a network."""
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -32,9 +32,9 @@ AnyPath = str | os.PathLike[str]
 
 
 class Inputs(NamedTuple):
-    """The checked inputs of a forward pass, as the network receives them."""
+    """The checked inputs of the network for one forward pass."""
     x: np.ndarray                         # pixel_values (B, H, W, C)
-    params: Params                        # those of the model, perhaps with resized positions
+    params: Params                        # the arrays of the model; the positions can be resized
     config: Config
     masks: dict[str, Any]                 # the keyword arguments of the network
 
@@ -42,32 +42,33 @@ class Inputs(NamedTuple):
 class Model:
     """A network with its weights.
 
-    Attributes: config, the Hugging Face configuration; network_config, the `Config` of the network; engine, dtype (a
-    name), precision, num_threads; name_or_path, where the weights were read; processor, the options of the image
-    processor as a dict, or None. Assign such a dict or a ViTHybridImageProcessor to `processor`, and `save` stores it.
+    `config` is the Hugging Face configuration, and `network_config` is the `Config` of the network. `engine`, `dtype`
+    (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the place from
+    which the weights were read. `processor` is a dict with the options of the image processor, or None. You can assign
+    a dict or a ViTHybridImageProcessor to `processor`. `save` stores the options of the image processor.
 
-    shapes: the tree of shapes. params: the tree of weights, as the engine reads them; each is in memory once.
-    originals: {Hugging Face name: the kernel of a convolution before it was standardized}, an array, or, for a model
-    from a file, its place in that file.
+    `shapes` is a tree with the shape of each array. `params` is a tree with the arrays of the engine. `originals` is a
+    dict {Hugging Face name: kernel} of the convolution kernels before standardization. If the model was loaded from a
+    file, `originals` has only the places of the kernels in the file.
 
     A subclass defines config_class, network (`hybrid` or `bit`), table_of, family, check_inputs and forward.
     """
     config: Any
     config_class: Any = None
     network: Any = None                   # the function of model.py
-    table_of: Any = None                  # prefix -> the table of names
-    family = ""                           # the prefix of the names of a bare model in its classifier: "vit.", "bit."
-    prefix = ""                           # the prefix of these names in this class: the family, or ""
-    ignored: tuple[str, ...] = ()         # prefixes of names that a file may hold and this class does not use
+    table_of: Any = None                  # a function: prefix -> table of names
+    family = ""                           # prefix of the array names of a classifier: "vit." or "bit."
+    prefix = ""                           # prefix of the array names of the class: `family`, or "" for a bare model
+    ignored: tuple[str, ...] = ()         # prefixes of array names that the class ignores in a file
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
-    parts: dict[str, Any] = {}            # the optional parts that the model has: pooler, mask_token
+    parts: dict[str, Any] = {}            # the optional parts of the model: pooler, mask_token
 
     def __init__(self, config: Any, *, state_dict: Mapping[str, Any] | None = None, seed: int = 0,
                  engine: str = "numba", dtype: npt.DTypeLike = "float32", precision: str = "highest",
                  num_threads: int | None = None):
         if not isinstance(config, self.config_class):
-            raise TypeError(f"config is {type(config).__name__}; expected {self.config_class.__name__}")
+            raise TypeError(f"config is a {type(config).__name__}; expected a {self.config_class.__name__}")
         ops.implementation(engine, dtype, precision)
         self.config = config
         self.engine = engine
@@ -93,12 +94,12 @@ class Model:
 
     @property
     def float_dtype(self) -> np.dtype:
-        """The dtype of the states.  That of a bfloat16 model is float32: only its weights are bfloat16."""
+        """The dtype of the states.  A bfloat16 model has bfloat16 weights, but float32 states."""
         return ops.floats_of(self.dtype)
 
     @property
     def processor(self) -> dict[str, Any] | None:
-        """The options of the image processor, as `preprocessor_config.json` holds them; None if there are none."""
+        """The options of the image processor, as in `preprocessor_config.json`, or None."""
         return self._processor
 
     @processor.setter
@@ -114,24 +115,34 @@ class Model:
                         head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
-        path: a Hugging Face folder (`config.json` and `model.safetensors`, sharded or not), an `.h5` of `save`, a timm
-        folder or `.safetensors`, or a Google `.npz`. If nothing exists at the path, "owner/name" or
-        "owner/name@revision" is a model on the hub, or in its cache (needs `pip install huggingface_hub`).
-        revision: a branch, tag or commit on the hub.
-        engine, dtype: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
-        "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16; all other
-        numbers are float32, but AMX also rounds what it multiplies by these kernels.
-        precision: "highest"; or "high", which permits products of 16 bits instead of 24 where that is faster (on AMX).
-        num_threads: None is every core that this process may use.
-        head: a head file, written by `nphybrid probe fit`, or a `checkpoint.Head`. It replaces the classifier and its
-        labels.
-        overrides: keys of the configuration. With another image_size, the positions are resized. ViTHybridModel also
-        takes add_pooling_layer and use_mask_token; by default, it has these parts if the file has them.
+        `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
+        `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If the path does not
+        exist, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the hub, run
+        `pip install huggingface_hub`.
 
-        The file has to remain: `state_dict`, saving and pickling read it again. Raises FormatError for a file that
-        breaks a rule of its format, or whose arrays do not fill every parameter exactly once; FileNotFoundError, or
-        another OSError if the hub cannot be reached; ValueError for a bad configuration, or a head of another model,
-        width or state.
+        `revision`: a branch, tag or commit on the hub.
+
+        `engine`, `dtype`: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
+        "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16. All other
+        arrays are float32. With AMX, the inputs of convolutions and linear layers are rounded to bfloat16, too.
+
+        `precision`: "highest" or "high". On processors with AMX, "high" uses products of 16 bits, which are faster than
+        products of 24 bits. On processors without AMX, "high" is the same as "highest".
+
+        `num_threads`: the number of threads, or None for every core that is available to this process.
+
+        `head`: the path of a head file, written by `nphybrid probe fit`, or a `checkpoint.Head`. The head replaces the
+        classifier and the labels.
+
+        `overrides`: keys of the configuration that replace the keys of the file. With another image_size, the positions
+        are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
+        pooler if the file has a pooler, and a mask token if the file has a mask token.
+
+        Do not delete the file while the model is used: `state_dict`, saving and pickling read the file again.
+
+        Raises FormatError for a file with a wrong format. Raises FormatError if the arrays do not fill every parameter
+        exactly once. Raises FileNotFoundError if the path does not exist. Raises OSError if the hub cannot be reached.
+        Raises ValueError for a bad configuration. Raises ValueError for a head of another model, width or state.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
@@ -144,9 +155,10 @@ class Model:
     @classmethod
     def from_checkpoint(cls: type[M], source: checkpoint.Checkpoint, overrides: dict[str, Any] | None = None,
                         head: "AnyPath | checkpoint.Head | None" = None, **options: Any) -> M:
-        """The model in a `checkpoint.Checkpoint`.
+        """Make a model from a `checkpoint.Checkpoint`.
 
-        overrides: keys of the configuration. head, options, errors: as in `from_pretrained`.
+        The arguments `overrides`, `head` and `options` are as in `from_pretrained`. Raises the errors of
+        `from_pretrained`.
         """
         source = in_hugging_face_names(source, cls)
         if head is not None:
@@ -162,37 +174,38 @@ class Model:
 
     @property
     def sizes(self) -> Config:
-        """`network_config` under its earlier name."""
+        """`sizes` is the earlier name of `network_config`."""
         return self.network_config
 
     @property
     def table(self) -> dict[str, Any]:
-        """The table of names: {name: (Hugging Face name, Layout)} of every learned array."""
+        """The table of names: a dict {name: (Hugging Face name, Layout)} of every learned array."""
         return self.table_of(self.prefix)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """{Hugging Face name: array} in Hugging Face layouts (OIHW), as copies, which the PyTorch model can load.
+        """Returns a dict {Hugging Face name: array}, which the PyTorch model can load.
 
-        The arrays equal those that were loaded bit for bit, in the dtype of the model. A bfloat16 model returns
-        float32, with the kernels of linear layers rounded. Raises FormatError if the file of the model is missing or
-        has changed, because convolution kernels are read from it.
+        The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. The
+        arrays equal the loaded arrays bit for bit. A bfloat16 model returns float32 arrays, but with rounded kernels of
+        linear layers. Convolution kernels are read from the file of the model. Raises FormatError if the file of the
+        model is missing or was changed.
         """
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
                                          checkpoint.reread(self.originals))
         return {name: np.array(array, self.float_dtype, order="C") for name, array in state.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take a copy of every parameter from {Hugging Face name: array}.
+        """Copy every parameter from a dict {Hugging Face name: array}.
 
-        Raises FormatError that lists every missing and unexpected array, and each of another shape or with numbers that
-        are not finite. The model is then unchanged.
+        Raises FormatError if the arrays do not fit the model. An error does not change the model. The message of the
+        FormatError lists missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
         """
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}
         self.params, self.originals = self._fill(arrays, self.engine, self.dtype, self.precision)
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
-        """The tree of weights for an engine, and the originals of its convolution kernels."""
+        """Makes `params` and `originals` for an engine."""
         ready = partial(ops.implementation(engine, dtype).ready, config=self.network_config, dtype=dtype,
                         precision=precision)
         with threads.using(self.num_threads):
@@ -201,13 +214,13 @@ class Model:
                                               self.ignored, float_dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        """A pickle holds all weights and needs no file."""
+        """Returns the contents of a pickle.  A pickle has all weights and does not need the file of the model."""
         return {**self.__dict__, "originals": checkpoint.reread(self.originals)}
 
     def learned(self) -> Params:
-        """The tree of weights as `ops.reference` reads it: NumPy arrays, with standardized convolution kernels.
+        """Returns the learned arrays for `ops.reference`: NumPy arrays, with standardized convolution kernels.
 
-        They are float32, or float64 in a float64 model. Raises what `state_dict` raises.
+        The arrays are float64 in a float64 model, and float32 in all other models. Raises the errors of `state_dict`.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> stem = ViTHybridModel.from_pretrained(default_model()).learned().stem
@@ -220,11 +233,12 @@ class Model:
     # -- saving ------------------------------------------------------------------------------------
 
     def save_pretrained(self, folder: AnyPath) -> None:
-        """Write `config.json`, `model.safetensors` and, if there is one, the image processor into a folder.
+        """Write a folder with `config.json` and `model.safetensors`.
 
-        If the network's numerics are not those of Hugging Face, the key `dialect` of the configuration states them.
-        nphybrid reads this key; transformers ignores it and computes other logits. `nphybrid convert` refuses to write
-        such a folder.
+        If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
+        differ from the numerics of Hugging Face, the configuration has a key `dialect`. The package transformers
+        ignores the key `dialect`, and computes other logits than nphybrid. `nphybrid convert` does not write a folder
+        with the key `dialect`.
         """
         state = self.state_dict()
         config = self.config_document()
@@ -235,10 +249,13 @@ class Model:
             checkpoint.write_processor(folder, self.processor)
 
     def save(self, path: AnyPath, source: dict[str, Any] | None = None) -> None:
-        """Write one `.h5`: arrays with checksums, configuration, image processor, and golden logits.
+        """Write one `.h5` file of the model.
 
-        The golden logits are the float64 logits of a fixed input. A program that reads the file can compute them again,
-        to test that it has the same network. source: a dict that states where the weights come from; it is stored.
+        The file has the arrays with checksums, the configuration, the image processor and golden logits. The golden
+        logits are the float64 logits of a fixed input. A program that reads the file can compute the golden logits
+        again, to test the program.
+
+        `source`: a dict about the origin of the weights, or None. The file stores the dict `source`.
         """
         state = self.state_dict()
         manifest = {"golden": self._golden(state)}
@@ -247,12 +264,13 @@ class Model:
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
     def config_document(self) -> dict[str, Any]:
-        """The configuration as `config.json` holds it.
+        """Returns the contents of `config.json`.
 
-        Raises ValueError if the configuration was changed after the model was built, and no longer describes the model.
+        Raises ValueError if the configuration was changed after the model was built and does not fit the model.
         """
         if self._network_config_of(self.config) != self.network_config:
-            raise ValueError("the configuration was changed after the model was built, and no longer describes it")
+            raise ValueError("model.config was changed after the model was built; expected a configuration that fits "
+                             "the model")
         self.config.architectures = [type(self).__name__]
         return self.config.to_dict()
 
@@ -267,19 +285,19 @@ class Model:
     # -- pictures and forward passes ---------------------------------------------------------------
 
     def image_processor(self) -> "ViTHybridImageProcessor":
-        """The image processor with the options `self.processor`.  Raises ValueError if that is None."""
+        """Make an image processor with the options `self.processor`.  Raises ValueError if the options are None."""
         if self.processor is None:
-            raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor, "
-                             "which prepares pictures; expected a preprocessor_config.json beside its weights, or "
-                             "model.processor set")
+            raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor; "
+                             "expected a preprocessor_config.json beside the weights, or options assigned to "
+                             "model.processor")
         from .processor import ViTHybridImageProcessor
         return ViTHybridImageProcessor.from_dict(self.processor)
 
     def prepared(self, picture: Any) -> np.ndarray:
-        """A picture as the model reads it, by its image processor.  -> pixel_values (1, C, H, W)
+        """Prepare a picture with the image processor of the model.  -> pixel_values (1, C, H, W)
 
-        picture: a path, the bytes of a file, an open file, or a Pillow picture, as `open_picture` takes it. Raises
-        PictureError for a picture that cannot be read, ValueError for a model without an image processor.
+        `picture`: a path, the bytes of a file, an open file or a Pillow picture. Raises PictureError for a picture that
+        cannot be read. Raises ValueError if the model has no image processor.
 
         >>> from nphybrid import ViTHybridForImageClassification, default_model
         >>> model = ViTHybridForImageClassification.from_pretrained(default_model())
@@ -291,18 +309,19 @@ class Model:
         return batch.pixel_values
 
     def check_inputs(self, pixel_values: Any, **inputs: Any) -> Inputs:
-        """What the network receives.
+        """Check the inputs of the network and convert the inputs to arrays.
 
-        Raises ValueError, TypeError, NonFiniteError for inputs that the network cannot take.
+        Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
         raise NotImplementedError
 
     def run_into(self, trace: Trace, pixel_values: Any, **inputs: Any) -> None:
-        """One forward pass, whose states `trace` records.
+        """Compute one forward pass and record the states in `trace`.
 
-        pixel_values: floats (B, C, H, W). inputs: the other arguments of `trace()`, except `runs`. Raises ValueError
-        and TypeError for inputs that do not fit the model. If the last state holds NaN or infinity, raises
-        NonFiniteError with the name of the first state that does.
+        `pixel_values`: floats (B, C, H, W). `inputs`: the arguments of the method `trace`, without `runs`.
+
+        Raises ValueError or TypeError for inputs that do not fit the model. Raises NonFiniteError if the last state
+        contains NaN or infinity. The error message has the name of the first state that contains NaN or infinity.
 
         >>> import numpy as np
         >>> from nphybrid import Trace, ViTHybridModel, default_model
@@ -318,18 +337,21 @@ class Model:
                 self.network(x, tree, config, self.ops, FirstNonFinite(), **masks)
                 checks.finite(last, "the output")
 
-    # -- facts -------------------------------------------------------------------------------------
+    # -- other methods -----------------------------------------------------------------------------
 
     def num_parameters(self) -> int:
         """The number of parameters."""
         return params.count(self.shapes)
 
     def eval(self: M) -> M:
-        """The model itself.  There is no training mode; the method exists for code that was written for PyTorch."""
+        """Returns the model unchanged.
+
+        nphybrid has no training mode. The method `eval` exists for code that was written for PyTorch.
+        """
         return self
 
     def __call__(self, pixel_values: Any = None) -> Any:
-        """One forward pass.  Each class states its own arguments and output."""
+        """Compute one forward pass.  The arguments and the output depend on the class."""
         raise NotImplementedError
 
     def __repr__(self) -> str:
@@ -338,7 +360,10 @@ class Model:
 
 
 def record_trace(model: Model, pixel_values: Any, runs: int, **inputs: Any) -> Trace:
-    """One forward pass with every state recorded; its times are the medians of `runs` more passes, if runs is not 0."""
+    """Compute one forward pass and record every state.
+
+    If `runs` is not 0, `seconds` of the trace has the median times of `runs` more forward passes.
+    """
     out = Trace()
     model.run_into(out, pixel_values, **inputs)
     if runs:
@@ -347,7 +372,7 @@ def record_trace(model: Model, pixel_values: Any, runs: int, **inputs: Any) -> T
 
 
 def loss_of(model: Model, logits: np.ndarray, labels: Any) -> np.floating | None:
-    """The loss of a classifier; None without labels.  Raises ValueError for labels that do not fit."""
+    """The loss of a classifier, or None if `labels` is None.  Raises ValueError for labels of a wrong shape or type."""
     if labels is None:
         return None
     if not model.network_config.classes:
@@ -356,17 +381,20 @@ def loss_of(model: Model, logits: np.ndarray, labels: Any) -> np.floating | None
 
 
 def argument_or_default(argument: T | None, default: T) -> T:
-    """The argument of a call.  If it is None: the value in the configuration, `default`."""
+    """Returns `argument`, or `default` if `argument` is None."""
     return default if argument is None else argument
 
 
 def select_states(trace: Trace, names: list[str] | None) -> tuple[np.ndarray, ...] | None:
-    """The states with these names, in their order.  None stays None."""
+    """Returns the states of a trace in the order of `names`, or None if `names` is None."""
     return None if names is None else tuple(trace[name] for name in names)
 
 
 def as_requested(output: Output, return_dict: bool | None, config: Any) -> Output:
-    """The output, or its tuple if return_dict is False.  If it is None, the value in the configuration decides."""
+    """Returns `output`, or a tuple of the values of `output` if return_dict is False.
+
+    If return_dict is None, config.return_dict replaces return_dict.
+    """
     if argument_or_default(return_dict, config.return_dict):
         return output
     return output.to_tuple()              # pyright: ignore[reportReturnType]

@@ -16,14 +16,14 @@ from .outputs import (Arrays, BackboneOutput, BaseModelOutputWithPoolingAndNoAtt
 
 
 class BitStates(NamedTuple):
-    """The states from which the outputs of the three BiT classes are built."""
-    trace: Trace                          # with features_norm, pooler and logits, if the network has them
-    maps: Arrays                          # (B, C, H, W) of the stem and of each stage
-    hidden_states: Arrays | None          # the maps, if they were requested
+    """The states that the three BiT classes need for their outputs."""
+    trace: Trace                          # the states features_norm, pooler and logits, if the network computes them
+    maps: Arrays                          # the maps (B, C, H, W) of the stem and of each stage
+    hidden_states: Arrays | None          # the maps, or None if hidden states were not requested
 
 
 class Bit(Model):
-    """What the three BiT classes share."""
+    """The base class of the three BiT classes."""
     config: BitConfig
     config_class = BitConfig
     family = "bit."
@@ -31,21 +31,24 @@ class Bit(Model):
     table_of = staticmethod(bit_names)
 
     def check_inputs(self, pixel_values: npt.ArrayLike | None) -> Inputs:
-        """What the network receives.
+        """Check the inputs of the network and convert the inputs to arrays.
 
-        Raises ValueError, TypeError, NonFiniteError for inputs that the network cannot take.
+        Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
         x = checks.pixels(pixel_values, self.network_config.channels, self.float_dtype)
         if min(replace(self.network_config, image=x.shape[1:3]).feature_map) < 1:
-            raise ValueError(f"{x.shape[1]} x {x.shape[2]} pixels leave no cell of a feature map")
+            raise ValueError(f"pixel_values are {x.shape[1]} x {x.shape[2]} pixels, and the feature map has no cell; "
+                             "expected a larger picture")
         return Inputs(x, self.params, self.network_config, {})
 
     def trace(self, pixel_values: npt.ArrayLike, runs: int = 0) -> Trace:
-        """One forward pass with every state recorded, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
+        """Compute one forward pass and record every state.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        runs: how many more forward passes measure `trace.seconds`, where each time is the median of these passes; they
-        keep no states. 0: the times are those of the recorded pass itself, which allocates memory for each state, and
-        compiles or loads the kernels if it is the first pass of a process.
+        The arrays of the Trace have channels last. `runs`: the number of additional forward passes that are measured.
+        Each time in `trace.seconds` is the median of the measured passes. The measured passes keep no states.
+
+        If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
+        for each state. The first pass of a process also compiles or loads the kernels.
 
         >>> from nphybrid import BitBackbone, BitConfig
         >>> backbone = BitBackbone(BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4))
@@ -55,7 +58,7 @@ class Bit(Model):
         return record_trace(self, pixel_values, runs)
 
     def run(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool | None) -> BitStates:
-        """One forward pass.  output_hidden_states: if it is None, the value in the configuration"""
+        """Compute one forward pass.  If output_hidden_states is None, the configuration decides."""
         names = ["stem"]
         for s, depth in enumerate(self.network_config.depths):
             names.append(f"stages.{s}.{depth - 1}")
@@ -67,9 +70,9 @@ class Bit(Model):
 
 
 class BitModel(Bit):
-    """The BiT network without a classifier: pictures become a feature map and its mean.
+    """The BiT network without a classifier, which computes a feature map and the mean of the feature map.
 
-    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
+    `config`: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitConfig, BitModel
     >>> model = BitModel(BitConfig(embedding_size=8, hidden_sizes=[32, 64], depths=[1, 1], num_groups=4))
@@ -83,11 +86,12 @@ class BitModel(Bit):
                 return_dict: bool | None = None) -> BaseModelOutputWithPoolingAndNoAttention:
         """Compute the feature map of pictures.
 
-        pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
-        return_dict: False returns a tuple. None means the value in the configuration.
+        `pixel_values`: floats (B, C, H, W), where H and W can be any size. `output_hidden_states`: whether to return
+        the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
+        configuration decides.
 
-        Returns BaseModelOutputWithPoolingAndNoAttention: last_hidden_state (B, C, H', W'), pooler_output (B, C, 1, 1),
-        hidden_states. Raises ValueError, TypeError, NonFiniteError.
+        Returns a BaseModelOutputWithPoolingAndNoAttention with pooler_output (B, C, 1, 1), hidden_states and
+        last_hidden_state (B, C, H', W'). Raises the errors of `check_inputs` and `run_into`.
         """
         out, maps, hidden_states = self.run(pixel_values, output_hidden_states)
         last = channels_first(out["features_norm"]) if "features_norm" in out else maps[-1]
@@ -104,7 +108,7 @@ class BitModel(Bit):
 class BitForImageClassification(Bit):
     """The BiT network with a classifier, which reads the mean of the feature map.
 
-    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
+    `config`: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4, num_labels=5)
@@ -119,12 +123,13 @@ class BitForImageClassification(Bit):
                 return_dict: bool | None = None) -> ImageClassifierOutputWithNoAttention:
         """Classify pictures.
 
-        pixel_values: floats (B, C, H, W) of any size. labels: as in ViTHybridForImageClassification.forward.
-        output_hidden_states: return the maps of the stem and the stages. return_dict: False returns a tuple. None
-        means the value in the configuration.
+        `pixel_values`: floats (B, C, H, W), where H and W can be any size. `labels`: as in
+        ViTHybridForImageClassification.forward. `output_hidden_states`: whether to return the maps of the stem and of
+        each stage. `return_dict`: False returns a tuple. If an option is None, the configuration decides.
 
-        Returns ImageClassifierOutputWithNoAttention: loss (), logits (B, classes), hidden_states. Without classes,
-        logits is the mean of the feature map. Raises ValueError, TypeError, NonFiniteError.
+        Returns an ImageClassifierOutputWithNoAttention with loss (), logits (B, classes) and hidden_states. If the
+        model has no classes, its logits are the mean of the feature map. Raises the errors of `check_inputs` and
+        `run_into`, and ValueError for labels of a wrong shape or type.
         """
         out, _, hidden_states = self.run(pixel_values, output_hidden_states)
         logits = out["logits"] if "logits" in out else out["pooler"]
@@ -140,9 +145,10 @@ class BitForImageClassification(Bit):
 
 
 class BitBackbone(Bit):
-    """The BiT network as a backbone: the feature maps that `config.out_features` names, without the last norm.
+    """The BiT network as a backbone, which returns feature maps before the last norm.
 
-    config: a BitConfig. The other arguments are those of ViTHybridForImageClassification.
+    `config`: a BitConfig, whose `out_features` are the names of the feature maps. The other arguments are those of
+    ViTHybridForImageClassification.
 
     >>> from nphybrid import BitBackbone, BitConfig
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4,
@@ -155,17 +161,17 @@ class BitBackbone(Bit):
 
     @property
     def stage_names(self) -> list[str]:
-        """["stem", "stage1", …]"""
+        """The names of all feature maps: ["stem", "stage1", …]."""
         return self.config.stage_names
 
     @property
     def out_features(self) -> list[str]:
-        """The names of the feature maps that are returned."""
+        """The names of the feature maps that the model returns."""
         return self.config.out_features
 
     @property
     def channels(self) -> list[int]:
-        """The number of channels of each feature map that is returned."""
+        """The number of channels of each feature map that the model returns."""
         widths = (self.network_config.stem, *self.network_config.widths)
         return [widths[i] for i in self.config.out_indices]
 
@@ -173,11 +179,12 @@ class BitBackbone(Bit):
                 return_dict: bool | None = None) -> BackboneOutput:
         """Compute feature maps of pictures.
 
-        pixel_values: floats (B, C, H, W) of any size. output_hidden_states: return the maps of the stem and the stages.
-        return_dict: False returns a tuple. None means the value in the configuration.
+        `pixel_values`: floats (B, C, H, W), where H and W can be any size. `output_hidden_states`: whether to return
+        the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
+        configuration decides.
 
-        Returns BackboneOutput: feature_maps, one (B, C, H, W) for each of config.out_features; hidden_states. Raises
-        ValueError, TypeError, NonFiniteError.
+        Returns a BackboneOutput with feature_maps and hidden_states. There is one feature map (B, C, H, W) for each
+        name in config.out_features. Raises the errors of `check_inputs` and `run_into`.
         """
         _, maps, hidden_states = self.run(pixel_values, output_hidden_states)
         feature_maps = tuple(maps[i] for i in self.config.out_indices)
@@ -191,5 +198,5 @@ class BitBackbone(Bit):
 
 
 def channels_first(x: np.ndarray) -> np.ndarray:
-    """(B, H, W, C) -> (B, C, H, W), contiguous"""
+    """A contiguous copy with channels first.  (B, H, W, C) -> (B, C, H, W)"""
     return np.ascontiguousarray(x.transpose(0, 3, 1, 2))

@@ -1,4 +1,4 @@
-"""Every input of a model is checked here, once, and converted to what the network expects."""
+"""Functions that check every input of a model and convert the inputs to arrays."""
 import itertools
 from dataclasses import replace
 from typing import Any
@@ -11,7 +11,10 @@ from ..trace import NonFiniteError, first_non_finite
 
 
 def as_array(x: Any) -> np.ndarray:
-    """Anything that NumPy converts, or a PyTorch tensor, as an array.  Raises ValueError for lists of mixed shapes."""
+    """Converts a PyTorch tensor or any value that NumPy accepts to an array.
+
+    Raises ValueError for lists of mixed shapes.
+    """
     if hasattr(x, "detach"):
         x = x.detach().cpu()
         x = x.float() if str(x.dtype) == "torch.bfloat16" else x
@@ -24,35 +27,35 @@ def as_array(x: Any) -> np.ndarray:
 
 def pixels(pixel_values: npt.ArrayLike | None, channels: int, dtype: npt.DTypeLike,
            size: tuple[int, int] | None = None) -> np.ndarray:
-    """pixel_values, floats (B, C, H, W), as a contiguous array (B, H, W, C) of `dtype`.
+    """Check pixel_values and make a contiguous array of `dtype`.  (B, C, H, W) -> (B, H, W, C)
 
-    channels: the expected C. size: the expected (H, W); None accepts every size. Raises ValueError or TypeError for
-    inputs that the network cannot take, and NonFiniteError for NaN or infinity.
+    `channels`: the expected C. `size`: the expected (H, W), or None to accept every size. Raises ValueError or
+    TypeError for inputs that do not fit the network, and NonFiniteError for NaN or infinity.
     """
     if pixel_values is None:
         raise ValueError("pixel_values is missing; expected the output of the image processor, (B, C, H, W)")
     x = as_array(pixel_values)
     if x.dtype.kind != "f":
-        raise TypeError(f"pixel_values are {x.dtype}; expected floats (B, {channels}, H, W), which the image processor "
-                        "makes of pictures")
+        raise TypeError(f"pixel_values are {x.dtype}; expected floats (B, {channels}, H, W), the output of the image "
+                        "processor")
     if x.ndim != 4:
-        hint = "; one picture is pixel_values[None]" if x.ndim == 3 else ""
+        hint = "; for one picture, pass pixel_values[None]" if x.ndim == 3 else ""
         raise ValueError(f"pixel_values have shape {x.shape}; expected (B, {channels}, H, W){hint}")
     if x.shape[1] != channels:
-        hint = "; are the channels last? x.transpose(0, 3, 1, 2)" if x.shape[3] == channels else ""
+        hint = "; if the channels are last, pass x.transpose(0, 3, 1, 2)" if x.shape[3] == channels else ""
         raise ValueError(f"pixel_values have {x.shape[1]} channels (shape {x.shape}); expected {channels}{hint}")
     if size is not None and x.shape[2:] != tuple(size):
-        raise ValueError(f"pixel_values are {x.shape[2]} x {x.shape[3]} pixels; this model expects "
-                         f"{size[0]} x {size[1]} (interpolate_pos_encoding=True resizes its positions)")
+        raise ValueError(f"pixel_values are {x.shape[2]} x {x.shape[3]} pixels; this model expects {size[0]} x "
+                         f"{size[1]}; with interpolate_pos_encoding=True, the model accepts other sizes")
     if 0 in x.shape:
-        raise ValueError(f"pixel_values are empty: shape {x.shape}")
+        raise ValueError(f"pixel_values have shape {x.shape}; expected an array that is not empty")
     with np.errstate(over="ignore"):
         x = finite(x.astype(dtype, copy=False), "pixel_values")
     return np.ascontiguousarray(x.transpose(0, 2, 3, 1))
 
 
 def finite(x: np.ndarray, name: str) -> np.ndarray:
-    """x itself.  Raises NonFiniteError with the place of the first number that is not finite."""
+    """Returns x unchanged.  Raises NonFiniteError with the index of the first NaN or infinity."""
     if where := first_non_finite(x):
         raise NonFiniteError(f"{name} holds {x[where]} at {list(where)} of shape {list(x.shape)}; "
                              "expected finite numbers")
@@ -60,9 +63,9 @@ def finite(x: np.ndarray, name: str) -> np.ndarray:
 
 
 def head_mask(mask: npt.ArrayLike | None, blocks: int, heads: int, dtype: npt.DTypeLike) -> np.ndarray | None:
-    """A head mask, numbers (A,) or (L, A), as an array (L, A) of `dtype`.  None stays None.
+    """Check a head mask, numbers (A,) or (L, A), and make an array (L, A) of `dtype`.  None stays None.
 
-    Raises ValueError for other shapes and types, NonFiniteError for NaN or infinity.
+    Raises ValueError for other shapes and types, and NonFiniteError for NaN or infinity.
     """
     if mask is None:
         return None
@@ -74,15 +77,16 @@ def head_mask(mask: npt.ArrayLike | None, blocks: int, heads: int, dtype: npt.DT
 
 
 def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, patches: int) -> np.ndarray | None:
-    """bool_masked_pos, bools or 0 and 1 of shape (B, N), as bool (B, N).  None stays None.
+    """Check bool_masked_pos and make a bool array (B, N).  None stays None.
 
-    mask_token: that of the model, or None. Raises ValueError if the model has none, and for other masks.
+    `mask`: bools (B, N), or an array (B, N) of 0 and 1. `mask_token`: the mask token of the model, or None. Raises
+    ValueError for other masks. Raises ValueError for a mask if the model has no mask token.
     """
     if mask is None:
         return None
     if mask_token is None:
-        raise ValueError("bool_masked_pos needs a mask token, and this model has none: "
-                         "build it with use_mask_token=True")
+        raise ValueError("bool_masked_pos needs a mask token, but this model has no mask token: "
+                         "build the model with use_mask_token=True")
     array = as_array(mask)
     if array.shape != (images, patches) or not np.isin(array, (0, 1)).all():
         raise ValueError(f"bool_masked_pos is {array.dtype} of shape {array.shape}; "
@@ -91,20 +95,24 @@ def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, pat
 
 
 def threads(number: int | None) -> int | None:
-    """num_threads itself: an int of at least 1, or None for every core.  Raises ValueError for others."""
+    """Returns num_threads unchanged.  Raises ValueError if num_threads is not an int of at least 1 or None."""
     if number is not None and (type(number) is not int or number < 1):
         raise ValueError(f"num_threads is {number!r}; expected an int of 1 or more, or None")
     return number
 
 
 def check_patches_fill(config: Config) -> None:
-    """Raise ValueError if whole patches do not fill the feature map.  The message has the nearest sizes that work."""
+    """Raise ValueError if whole patches do not fill the feature map.
+
+    The error message has the nearest possible picture sizes.
+    """
     height, width, _ = config.feature_map
     if _filled(height, config.patch) and _filled(width, config.patch):
         return
-    near = " x ".join(" or ".join(map(str, _nearest_lengths(config, axis))) for axis in (0, 1))
-    raise ValueError(f"{config.image[0]} x {config.image[1]} pixels make a map of {height} x {width} cells, which "
-                     f"patches of {config.patch} x {config.patch} do not fill; the nearest sizes that do: {near}")
+    heights, widths = (" or ".join(map(str, _nearest_lengths(config, axis))) for axis in (0, 1))
+    raise ValueError(f"a picture of {config.image[0]} x {config.image[1]} pixels has a feature map of {height} x "
+                     f"{width} cells, which patches of {config.patch} x {config.patch} cells do not fill; expected a "
+                     f"height of {heights} pixels and a width of {widths} pixels")
 
 
 def _filled(cells, patch):
@@ -112,7 +120,7 @@ def _filled(cells, patch):
 
 
 def _nearest_lengths(config, axis):
-    """The nearest lengths of an axis in pixels that patches fill: the present one, or the next below and above."""
+    """The nearest lengths of an axis, in pixels, at which patches fill the feature map."""
     def works(n):
         cells = replace(config, image=(n, n)).feature_map[0]
         return _filled(cells, config.patch)

@@ -1,4 +1,4 @@
-"""`HuggingFaceConfig`, which the three configurations share, and the checks of their values."""
+"""`HuggingFaceConfig`, the base class of the three configurations, and functions that check values."""
 import inspect
 import json
 import os
@@ -15,11 +15,13 @@ from ..tensorfile import write_json
 from ..text import shortened
 from .losses import PROBLEM_TYPES
 
-# A configuration without id2label makes a name for each class. The largest published number of classes is 21,843.
+# The largest num_labels of a configuration without id2label.
+# A configuration without id2label makes a name for each class.
+# The largest published model has 21,843 classes.
 MOST_UNNAMED = 2 ** 15
 
-# The keys of `dialect`, and what each may be: a tuple of choices, or a type. All are fields of `Config` except "name",
-# which states where a network comes from.
+# The permitted values of each key of `dialect`: a tuple of choices, or a type.
+# The key "name" of `dialect` states the origin of the network. All other keys of `dialect` are fields of `Config`.
 DIALECT: dict[str, Any] = {
     "name": ("Hugging Face", "timm", "JAX", "BiT"), "ws_form": ("variance", "deviation"), "ws_eps": float,
     "gn_eps": float, "class_token": (True, False), "pool": ("token", "mean"), "norm_pooled": (True, False),
@@ -33,9 +35,9 @@ C = TypeVar("C", bound="HuggingFaceConfig")
 
 
 class HuggingFaceConfig:
-    """What the three configurations share: labels, unknown keys, reading and writing JSON.
+    """The base class of the three configurations, with methods for labels, unknown keys and JSON files.
 
-    A subclass sets the attributes of its own keys, and passes all others to this class.
+    A subclass sets the attributes of its own keys and passes all other keys to this class.
     """
     model_type = ""
     id2label: dict[int, str]
@@ -51,12 +53,12 @@ class HuggingFaceConfig:
         keys = {**COMMON, **keys}
         model_type = keys.pop("model_type", self.model_type)
         if not isinstance(model_type, str) or model_type.replace("_", "-") != self.model_type:
-            raise ValueError(f"model_type is {shortened(model_type)}; {type(self).__name__} describes "
+            raise ValueError(f"model_type is {shortened(model_type)}; a {type(self).__name__} expects "
                              f"{self.model_type!r}")
         for key, value in keys.items():
             if callable(getattr(type(self), key, None)):
-                raise ValueError(f"{key} is {shortened(value)}; a key of this name would hide a method of "
-                                 f"{type(self).__name__}")
+                raise ValueError(f"the key {key} is {shortened(value)}; expected another name for the key, because "
+                                 f"{type(self).__name__} has a method {key}")
         self.dialect = keys.pop("dialect", None) or {}
         self.id2label = checked_labels(keys.pop("id2label", None), keys.pop("num_labels", None))
         self.label2id = keys.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
@@ -67,7 +69,7 @@ class HuggingFaceConfig:
 
     @property
     def num_labels(self) -> int:
-        """The number of classes: the length of id2label.  Setting it replaces the labels by LABEL_0, LABEL_1, …"""
+        """The number of classes.  If num_labels is set, the labels become "LABEL_0", "LABEL_1" and so on."""
         return len(self.id2label)
 
     @num_labels.setter
@@ -77,19 +79,19 @@ class HuggingFaceConfig:
 
     @property
     def use_return_dict(self) -> bool:
-        """return_dict, under another name that transformers has for it."""
+        """Returns return_dict.  (In transformers, use_return_dict is a second name of return_dict.)"""
         return self.return_dict
 
     def network_config(self) -> Config:
-        """The `Config` of this network.  Raises ValueError with the key, the value found and what is expected."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         raise NotImplementedError
 
     def sizes(self) -> Config:
-        """`network_config` under its earlier name."""
+        """`sizes` is the earlier name of `network_config`."""
         return self.network_config()
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key as `config.json` holds it: JSON types only, class indices as strings."""
+        """Returns the contents of `config.json`.  All values have JSON types, and class indices are strings."""
         keys = {key: value for key, value in self.__dict__.items() if key != "_stated_shape"}
         keys["id2label"] = {str(i): name for i, name in self.id2label.items()}
         if not self.dialect:
@@ -97,15 +99,15 @@ class HuggingFaceConfig:
         return {**json.loads(json.dumps(keys, default=_json_value)), "model_type": self.model_type}
 
     def to_json_string(self) -> str:
-        """`to_dict` as the text of a `config.json`."""
+        """Returns the result of `to_dict` as the text of a `config.json`."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
 
     @classmethod
     def from_dict(cls: type[C], fields: Mapping[str, Any], **overrides: Any) -> C:
-        """A configuration from the keys of a `config.json`.
+        """Make a configuration from the keys of a `config.json`.
 
-        overrides: values that replace those of `fields`. Raises TypeError for an override that is neither a known key
-        nor in `fields`, and ValueError for a value that no network can have.
+        `overrides`: keys that replace keys of `fields`. Raises TypeError for an override that is not a known key and
+        not in `fields`. Raises ValueError for a value that no network can have.
 
         >>> from nphybrid import BitConfig
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
@@ -113,9 +115,10 @@ class HuggingFaceConfig:
         """
         known = {*inspect.signature(cls).parameters, *COMMON, "dialect", "id2label", "label2id", "num_labels", *fields}
         if unknown := [key for key in overrides if key not in known]:
-            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; it has "
+            raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; its keys are "
                             + ", ".join(sorted(known - {"kwargs"})))
-        # An override of one of the two replaces both, because each follows from the other.
+        # If out_features is overridden, out_indices is computed from out_features.
+        # If out_indices is overridden, out_features is computed from out_indices.
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
@@ -128,13 +131,14 @@ class HuggingFaceConfig:
                         **overrides: Any) -> C:
         """Read the configuration of a model.
 
-        path: a folder with `config.json`, that file itself, an `.h5`, or "owner/name" of a model on the Hugging Face
-        hub. revision: a branch, tag or commit on the hub. overrides: as in `from_dict`.
+        `path`: a `config.json`, a folder that has a `config.json`, or an `.h5` file. The name "owner/name" of a model
+        on the Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `overrides`: as in
+        `from_dict`.
         """
         return cls.from_dict(read_config(path, revision), **overrides)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` into a folder, which is created if it is missing."""
+        """Write `config.json` into a folder.  A missing folder is created."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", self.to_dict())
 
@@ -148,7 +152,7 @@ class HuggingFaceConfig:
 
 
 def with_dialect(network_config: Config, dialect: Any) -> Config:
-    """The Config with the values of the key `dialect`.  Raises ValueError."""
+    """Returns a Config with the values of the key `dialect`.  Raises ValueError for a bad value of `dialect`."""
     if not isinstance(dialect, dict) or not dialect.keys() <= DIALECT.keys():
         raise ValueError(f"dialect is {shortened(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
     for key, value in dialect.items():
@@ -162,20 +166,22 @@ def with_dialect(network_config: Config, dialect: Any) -> Config:
             if type(value) is not kind:                           # 1 == True
                 raise ValueError(f"{key} of dialect is {shortened(value)}; expected a {kind.__name__}")
     if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
-        raise ValueError("dialect has no class_token, so pool has to be 'mean'")
+        raise ValueError("class_token of dialect is False and pool is 'token'; expected the pool 'mean'")
     return replace(network_config, **{key: value for key, value in dialect.items() if key != "name"})
 
 
 def checked_labels(labels: Any, number: Any) -> dict[int, str]:
-    """id2label with int keys in order, or, if it is None, `number` labels LABEL_0, LABEL_1, … (default 2).
+    """Check id2label and return a dict with int keys in ascending order.
 
-    Raises ValueError for labels that are not {index: name} of the indices from 0, and for another number.
+    `labels`: the dict id2label, or None for the labels "LABEL_0", "LABEL_1" and so on. `number`: num_labels, or None.
+    If `labels` and `number` are None, there are two labels. Raises ValueError if the keys of id2label are not the
+    integers from 0. Raises ValueError if num_labels is not the length of id2label.
     """
     if labels is None:
         number = 2 if number is None else number
         if type(number) is not int or not 0 <= number <= MOST_UNNAMED:
-            raise ValueError(f"num_labels is {shortened(number)}; expected an int from 0 to {MOST_UNNAMED}, "
-                             "or an id2label that names them")
+            raise ValueError(f"num_labels is {shortened(number)}; expected an int from 0 to {MOST_UNNAMED}, or an "
+                             "id2label with a name for each class")
         return {i: f"LABEL_{i}" for i in range(number)}
     if not isinstance(labels, dict) or any(not isinstance(i, (int, str)) for i in labels):
         raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}")
@@ -184,43 +190,43 @@ def checked_labels(labels: Any, number: Any) -> dict[int, str]:
     except ValueError:
         raise ValueError(f"id2label is {shortened(labels)}; expected {{index: name}}") from None
     if len(labels) < len(given):
-        raise ValueError(f"id2label is {shortened(given)}; two of its keys mean the same class")
+        raise ValueError(f"id2label is {shortened(given)}; expected one key for each class, found two keys for a class")
     missing = sorted(set(range(len(labels))) - set(labels))
     if missing:
-        raise ValueError(f"id2label has {len(labels)} names, but none for class {missing[0]}")
+        raise ValueError(f"id2label has {len(labels)} names, but no name for class {missing[0]}")
     if number not in (None, len(labels)):
         raise ValueError(f"num_labels is {shortened(number)}, but id2label has {len(labels)} names")
     for i, name in labels.items():
         if not isinstance(name, str):
-            raise ValueError(f"id2label names class {i} {shortened(name)}; expected a string")
+            raise ValueError(f"id2label has the name {shortened(name)} for class {i}; expected a string")
     return dict(sorted(labels.items()))
 
 
 def checked_list(key: str, value: Any) -> list[Any]:
-    """A list of a list or tuple.  Raises ValueError for other values."""
+    """Converts a list or tuple to a list.  Raises ValueError for other values."""
     if not isinstance(value, (list, tuple)):
         raise ValueError(f"{key} is {shortened(value)}; expected a list")
     return list(value)
 
 
 def check_positive(key: str, value: Any, most: int = 2 ** 24 - 1) -> None:
-    """Raises ValueError for a value that is not an int from 1 to `most`."""
+    """Raise ValueError for a value that is not an int from 1 to `most`."""
     if type(value) is not int or not 0 < value <= most:
         raise ValueError(f"{key} is {shortened(value)}; expected an int from 1 to {most}")
 
 
 def check_number(key: str, value: Any) -> None:
-    """Raises ValueError for a value that is not an int or float, is negative, or is not finite."""
+    """Raise ValueError for a value that is not a finite number of at least 0."""
     if type(value) not in (int, float) or not 0 <= value <= sys.float_info.max:
-        raise ValueError(f"{key} is {shortened(value)}; expected a finite number that is not negative")
+        raise ValueError(f"{key} is {shortened(value)}; expected a finite number of at least 0")
 
 
 def check_choice(key: str, value: Any, choices: tuple[Any, ...]) -> None:
-    """Raises ValueError for a value that is not one of the choices."""
+    """Raise ValueError for a value that is not in `choices`."""
     if value not in choices:
         raise ValueError(f"{key} is {shortened(value)}; expected one of {', '.join(map(repr, choices))}")
 
 
 def _json_value(value):
-    """A value that json cannot write, as one that it can: a nested configuration, or a NumPy number or array."""
+    """Converts a nested configuration, a NumPy number or a NumPy array to a value that the module `json` can write."""
     return value.to_dict() if hasattr(value, "to_dict") else value.tolist()

@@ -1,8 +1,8 @@
 """`ViTHybridConfig`, `ViTConfig` and `BitConfig`: the configurations with the names and defaults of Hugging Face.
 
-A configuration keeps every key that it is given, known or unknown. `config.network_config()` checks the values and
-returns the `Config` of the network. What differs between families of checkpoints and has no key in Hugging Face's
-configurations is stated under one additional key, `dialect`.
+A configuration keeps every key, including unknown keys. `config.network_config()` checks the values and returns the
+`Config` of the network. Some numerics differ between families of checkpoints and have no key in Hugging Face's
+configurations. nphybrid has an additional key, `dialect`, for the numerics without a key in Hugging Face.
 """
 from dataclasses import replace
 from typing import Any
@@ -17,15 +17,27 @@ from .config_base import (ENCODER_DIALECT, HuggingFaceConfig, check_choice, chec
 
 
 class BitConfig(HuggingFaceConfig):
-    """The configuration of a BiT network, with the names, order and defaults of Hugging Face (R50x1).
+    """The configuration of a BiT network, with the names, order and defaults of Hugging Face.
 
-    num_channels: of the picture. embedding_size: channels of the stem. hidden_sizes, depths: the channels and the
-    number of units of each stage; the longer list is cut. layer_type: "preactivation" or "bottleneck". hidden_act: as
-    in ViTHybridConfig. global_padding: None (symmetric), "same", or "valid", which only a stem without stages can
-    have. num_groups: of the group norms. embedding_dynamic_padding: whether the pool of the stem pads as "same".
-    output_stride: later stages dilate. width_factor: multiplies hidden_sizes. out_features or out_indices: the maps
-    that a backbone returns, by default that of the last stage. drop_path_rate has no effect. Every other key is kept.
-    Raises ValueError for a value that no network can have.
+    The defaults of BitConfig describe BiT-R50x1.
+
+    `num_channels`: the number of channels of the picture.
+    `embedding_size`: the number of channels of the stem.
+    `hidden_sizes`: the number of output channels of each stage. If `hidden_sizes` is longer than `depths`, the last
+    numbers are ignored.
+    `depths`: the number of residual units in each stage.
+    `layer_type`: "preactivation" or "bottleneck", the kind of residual unit.
+    `hidden_act`: the activation of the network. ViTHybridConfig has a list of the activations.
+    `global_padding`: None (symmetric), "same" or "valid". Only a network without stages can have "valid".
+    `num_groups`: the number of groups of each group norm.
+    `embedding_dynamic_padding`: whether the max pool of the stem has "same" padding.
+    `output_stride`: the total stride after which the stages have a dilation instead of a stride.
+    `width_factor`: a number that multiplies all hidden_sizes.
+    `out_features`, `out_indices`: the names or the indices of the maps that a backbone returns, by default the map of
+    the last stage.
+    `drop_path_rate`: has no effect.
+
+    All unknown keys are kept. Raises ValueError for a value that no network can have.
 
     >>> config = BitConfig(depths=[1, 1], out_features=["stem", "stage2"])
     >>> config.stage_names, config.out_indices
@@ -60,7 +72,7 @@ class BitConfig(HuggingFaceConfig):
         self.network_config()
 
     def network_config(self) -> Config:
-        """The `Config` of this network.  Raises ValueError with the key, the value found and what is expected."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         self._check()
         widths = tuple(nearest_multiple_of_8(width * self.width_factor)
                        for width in self.hidden_sizes[:len(self.depths)])
@@ -72,7 +84,8 @@ class BitConfig(HuggingFaceConfig):
             backbone_activation=self.hidden_act, classes=self.num_labels,
             image=(224, 224), width=0, blocks=0, heads=0, hidden=0)
         if isinstance(self.dialect, dict) and (other := self.dialect.keys() & ENCODER_DIALECT):
-            raise ValueError(f"dialect has {', '.join(sorted(other))}, which a network without an encoder has not")
+            raise ValueError(f"dialect has {', '.join(sorted(other))}; expected only keys of a network without an "
+                             "encoder")
         network_config = with_dialect(network_config, self.dialect)
         _check_groups(network_config)
         return network_config
@@ -87,21 +100,22 @@ class BitConfig(HuggingFaceConfig):
             for value in getattr(self, key):
                 check_positive(f"an entry of {key}", value)
         if sum(self.depths) > MOST_BLOCKS:
-            raise ValueError(f"depths {shortened(self.depths)} are {sum(self.depths)} units; "
-                             f"expected at most {MOST_BLOCKS}")
+            raise ValueError(f"depths is {shortened(self.depths)}, with {sum(self.depths)} units in all; "
+                             f"expected at most {MOST_BLOCKS} units")
         if len(self.hidden_sizes) < len(self.depths):
-            raise ValueError(f"{len(self.depths)} depths, but only {len(self.hidden_sizes)} hidden_sizes")
+            raise ValueError(f"depths has {len(self.depths)} entries, but hidden_sizes has only "
+                             f"{len(self.hidden_sizes)}")
         check_choice("embedding_dynamic_padding", self.embedding_dynamic_padding, (True, False))
         check_number("width_factor", self.width_factor)
         if not 0 < self.width_factor <= 64:
-            raise ValueError(f"width_factor is {shortened(self.width_factor)}; expected a number above 0, at most 64")
+            raise ValueError(f"width_factor is {shortened(self.width_factor)}; expected a number above 0 and up to 64")
         if self.global_padding == "VALID" and self.depths:
-            raise ValueError('global_padding "VALID" shrinks a 3x3 convolution below its shortcut: '
-                             "only a stem alone (depths = []) can have it")
+            raise ValueError('global_padding is "VALID"; expected None or "SAME" in a network with stages, whose '
+                             "shortcuts need padded convolutions")
 
 
 class EncoderConfig(HuggingFaceConfig):
-    """What the configurations of a plain ViT and of a hybrid share: the encoder and the picture."""
+    """The base class of ViTConfig and ViTHybridConfig, with the keys of the encoder and of the picture."""
     hidden_size: int
     num_hidden_layers: int
     num_attention_heads: int
@@ -115,7 +129,7 @@ class EncoderConfig(HuggingFaceConfig):
     qkv_bias: bool
 
     def _with_encoder(self, backbone: Config, **changes: Any) -> Config:
-        """The `Config` of a backbone, completed by the encoder, the classifier, the picture and the dialect."""
+        """Completes the `Config` of a backbone with the encoder, the classifier, the picture and the dialect."""
         network_config = replace(
             backbone, image=self._image(), patch=self.patch_size, width=self.hidden_size,
             blocks=self.num_hidden_layers, heads=self.num_attention_heads, hidden=self.intermediate_size,
@@ -124,8 +138,8 @@ class EncoderConfig(HuggingFaceConfig):
         network_config = with_dialect(network_config, self.dialect)
         if min(network_config.grid) < 1:
             height, width, _ = network_config.feature_map
-            raise ValueError(f"image_size {self.image_size} leaves a feature map of {height} x {width} cells, "
-                             f"in which no patch of {self.patch_size} x {self.patch_size} finds room")
+            raise ValueError(f"image_size is {self.image_size}, and the feature map has {height} x {width} cells; "
+                             f"expected at least {self.patch_size} x {self.patch_size} cells, the size of a patch")
         return network_config
 
     def _check_encoder(self):
@@ -134,7 +148,7 @@ class EncoderConfig(HuggingFaceConfig):
             check_positive(key, getattr(self, key))
         check_positive("num_hidden_layers", self.num_hidden_layers, MOST_BLOCKS)
         if self.hidden_size % self.num_attention_heads:
-            raise ValueError(f"hidden_size {self.hidden_size} is no multiple of num_attention_heads "
+            raise ValueError(f"hidden_size is {self.hidden_size}; expected a multiple of num_attention_heads, "
                              f"{self.num_attention_heads}")
         check_choice("hidden_act", self.hidden_act, tuple(ACTIVATIONS))
         check_choice("qkv_bias", self.qkv_bias, (True, False))
@@ -152,11 +166,16 @@ class EncoderConfig(HuggingFaceConfig):
 
 
 class ViTConfig(EncoderConfig):
-    """The configuration of a plain Vision Transformer, with the names, order and defaults of Hugging Face (ViT-B/16).
+    """The configuration of a plain Vision Transformer, with the names, order and defaults of Hugging Face.
 
-    patch_size: pixels, an int. pooler_output_size: the width of the pooler of ViTModel, by default hidden_size.
-    pooler_act: "tanh". encoder_stride is kept and has no effect. The other keys are those of ViTHybridConfig. Raises
-    ValueError for a value that no network can have.
+    The defaults of ViTConfig describe ViT-B/16.
+
+    `patch_size`: an int, the side of a patch in pixels.
+    `pooler_output_size`: the width of the pooler of ViTModel, by default hidden_size.
+    `pooler_act`: the activation of the pooler, which must be "tanh".
+    `encoder_stride`: has no effect.
+
+    All other keys are as in ViTHybridConfig. Raises ValueError for a value that no network can have.
 
     >>> ViTConfig(image_size=32, patch_size=8).network_config().tokens
     17
@@ -189,7 +208,7 @@ class ViTConfig(EncoderConfig):
         self.network_config()
 
     def network_config(self) -> Config:
-        """The `Config` of this network.  Raises ValueError with the key, the value found and what is expected."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         self._check_encoder()
         check_positive("pooler_output_size", self.pooler_output_size)
         check_choice("pooler_act", self.pooler_act, ("tanh",))
@@ -199,16 +218,29 @@ class ViTConfig(EncoderConfig):
 class ViTHybridConfig(EncoderConfig):
     """The configuration of a ViT Hybrid, with the names and order of Hugging Face.
 
-    The defaults are those of the published base model, at 224 pixels as in Hugging Face.
-    backbone_config: a BitConfig, or its keys as a dict. hidden_size: D. num_hidden_layers: L. num_attention_heads: A,
-    which divides D. intermediate_size: F. hidden_act: gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu, selu, silu,
-    tanh or sigmoid. layer_norm_eps: eps of the layer norms. qkv_bias: whether queries, keys and values have a bias.
-    image_size: pixels, an int or (height, width). patch_size: cells of the feature map, an int. initializer_range: the
-    standard deviation of random weights. The dropout keys are kept and have no effect, because there is no training.
-    backbone, use_pretrained_backbone, use_timm_backbone and backbone_kwargs have to stay unset.
-    backbone_featmap_shape: [1, C, H, W], which follows from image_size and the backbone; if it is given, H and W have
-    to agree. (The default of Hugging Face has 24 x 24 cells and a picture of 14 x 14 cells, and crashes.) Every other
-    key is kept. Raises ValueError for a value that no network can have.
+    The defaults of ViTHybridConfig describe the published base model, but with 224 pixels, as in Hugging Face.
+
+    `backbone_config`: a BitConfig, or a dict with the keys of a BitConfig.
+    `hidden_size`: D, the width of a token.
+    `num_hidden_layers`: L, the number of encoder blocks.
+    `num_attention_heads`: A, the number of attention heads, which must divide hidden_size.
+    `intermediate_size`: F, the hidden width of the MLP.
+    `hidden_act`: the activation of the MLP. The activations are gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu,
+    selu, silu, tanh and sigmoid.
+    `layer_norm_eps`: eps of the layer norms.
+    `qkv_bias`: whether queries, keys and values have a bias.
+    `image_size`: the size of the picture in pixels, an int or (height, width).
+    `patch_size`: an int, the side of a patch in cells of the feature map.
+    `initializer_range`: the standard deviation of random weights.
+    `hidden_dropout_prob`, `attention_probs_dropout_prob`: numbers without an effect, because there is no training.
+    `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: not supported. Only the default
+    values of these four keys are accepted.
+    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. The shape must
+    fit image_size and backbone_config. The default configuration of Hugging Face has a backbone_featmap_shape of
+    24 x 24 cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model
+    crashes.
+
+    All unknown keys are kept. Raises ValueError for a value that no network can have.
 
     >>> config = ViTHybridConfig(image_size=384)
     >>> config.backbone_featmap_shape, config.backbone_config.depths, config.num_labels
@@ -244,8 +276,8 @@ class ViTHybridConfig(EncoderConfig):
         self.qkv_bias = qkv_bias
         for key in ("backbone", "use_pretrained_backbone", "use_timm_backbone", "backbone_kwargs"):
             if getattr(self, key):
-                raise ValueError(f"{key} is {shortened(getattr(self, key))}: a backbone is described by "
-                                 "backbone_config alone here")
+                raise ValueError(f"{key} is {shortened(getattr(self, key))}; expected no {key}, because nphybrid reads "
+                                 "only backbone_config")
         super().__init__(kwargs)
         self._stated_shape = backbone_featmap_shape
         if backbone_featmap_shape is not None:
@@ -254,23 +286,24 @@ class ViTHybridConfig(EncoderConfig):
 
     @property
     def backbone_featmap_shape(self) -> list[int]:
-        """[1, C, H, W] of the map that becomes tokens."""
+        """The shape [1, C, H, W] of the map that becomes tokens."""
         height, width, channels = self.network_config().feature_map
         return [1, channels, height, width]
 
     def to_dict(self) -> dict[str, Any]:
-        """Every key as `config.json` holds it.  backbone_featmap_shape is among them, because transformers reads it."""
+        """Returns the contents of `config.json`.  The key backbone_featmap_shape is included for transformers."""
         return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
 
     def network_config(self) -> Config:
-        """The `Config` of this network.  Raises ValueError with the key, the value found and what is expected."""
+        """Check the values and make the `Config` of the network.  Raises ValueError for a bad value of a key."""
         self._check_encoder()
         bit = self.backbone_config
         if bit.num_channels != self.num_channels:
-            raise ValueError(f"num_channels is {self.num_channels}, but backbone_config says {bit.num_channels}")
+            raise ValueError(f"num_channels is {self.num_channels}, but num_channels of backbone_config is "
+                             f"{bit.num_channels}")
         if bit.dialect:
-            raise ValueError(f"backbone_config has a dialect, {shortened(bit.dialect)}; "
-                             "expected it beside backbone_config")
+            raise ValueError(f"dialect of backbone_config is {shortened(bit.dialect)}; expected the key dialect in the "
+                             "ViTHybridConfig, not in backbone_config")
         network_config = self._with_encoder(bit.network_config(), feature_stage=bit.out_indices[-1])
         self._check_map(network_config)
         return network_config
@@ -281,11 +314,12 @@ class ViTHybridConfig(EncoderConfig):
         if stated is None:
             return
         if len(stated) != 4 or any(type(n) is not int for n in stated):
-            raise ValueError(f"backbone_featmap_shape is {shortened(stated)}; expected [1, C, H, W], here {derived}")
+            raise ValueError(f"backbone_featmap_shape is {shortened(stated)}; expected [1, C, H, W] = {derived}")
         if stated[1:] != derived[1:]:
             raise ValueError(
-                f"backbone_featmap_shape says {shortened(stated)}, a position table of {stated[2]}x{stated[3]} cells, "
-                f"but image_size {self.image_size} and this backbone make {derived}, {height}x{width} cells")
+                f"backbone_featmap_shape is {shortened(stated)}, a map of {stated[2]}x{stated[3]} cells; expected "
+                f"{derived}, {height}x{width} cells, which follows from image_size {self.image_size} and "
+                "backbone_config")
 
 
 def _backbone_config(given):
@@ -294,7 +328,8 @@ def _backbone_config(given):
     if given is None:
         return BitConfig.from_dict(_HYBRID_BACKBONE)
     if not isinstance(given, dict):
-        raise ValueError(f"backbone_config is {shortened(given)}; expected a BitConfig or its keys as a dict")
+        raise ValueError(f"backbone_config is {shortened(given)}; expected a BitConfig, or a dict with the keys of a "
+                         "BitConfig")
     return BitConfig.from_dict(given)
 
 
@@ -303,36 +338,41 @@ _HYBRID_BACKBONE = {"layer_type": "bottleneck", "depths": [3, 4, 9], "global_pad
 
 
 def _aligned(features, indices, names):
-    """out_features and out_indices, each from the other; without both, the last stage."""
+    """Check `features` and `indices`, and return out_features and out_indices.
+
+    If only `features` is None, out_features is computed from `indices`. If only `indices` is None, out_indices is
+    computed from `features`. If `features` and `indices` are None, the result is the last stage.
+    """
     if features is None and indices is None:
         return [names[-1]], [len(names) - 1]
     if indices is not None:
         indices = checked_list("out_indices", indices)
         if any(type(i) is not int or not -len(names) <= i < len(names) for i in indices):
-            raise ValueError(f"out_indices is {shortened(indices)}; expected indices of {shortened(names)}")
+            raise ValueError(f"out_indices is {shortened(indices)}; expected indices of the list {shortened(names)}")
         if features is None:
             features = [names[i] for i in indices]
     features = checked_list("out_features", features)
     ordered = [name for name in names if name in features]
     if not features or features != ordered:
-        raise ValueError(f"out_features is {shortened(features)}; expected one or more of {shortened(names)}, "
-                         "in this order, none twice")
+        raise ValueError(f"out_features is {shortened(features)}; expected one or more different names in the order of "
+                         f"{shortened(names)}")
     numbers = [names.index(name) for name in features]
     if indices is not None and [i % len(names) for i in indices] != numbers:
-        raise ValueError(f"out_indices {shortened(indices)} and out_features {shortened(features)} name different "
-                         f"stages of {shortened(names)}")
+        raise ValueError(f"out_indices is {shortened(indices)} and out_features is {shortened(features)}; expected "
+                         f"the indices of out_features in the list {shortened(names)}")
     return features, numbers
 
 
 def _check_groups(network_config):
     groups = network_config.groups
-    # The tree of shapes is built only where a norm may not divide; every norm has one of these numbers of channels.
+    # `channels` has the numbers of channels of all norms.
+    # If `groups` does not divide a number of channels, `check` finds the name of the norm for the error message.
     channels = (network_config.stem, *network_config.widths, *map(inner_width, network_config.widths))
     if all(number % groups == 0 for number in channels):
         return
 
     def check(name, shape):
         if name.endswith("scale") and shape[0] % groups:
-            raise ValueError(f"num_groups is {groups}, which does not divide the {shape[0]} channels of "
+            raise ValueError(f"num_groups is {groups}; expected a divisor of {shape[0]}, the number of channels of "
                              f"{name.removesuffix('.scale')}")
     tree_map(check, shapes(network_config))

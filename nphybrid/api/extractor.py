@@ -1,12 +1,17 @@
-"""Features of a picture: one state of the forward pass, pooled to a vector or not.
+"""The features of a picture: one state of the forward pass, which can be pooled to a vector.
 
-    state       its name in `model.trace` and `nphybrid summary`: stem, stages.1.1 (or stages.1 for its last unit),
-                tokens, blocks.3, norm, pooler, …; default: the state that the classifier reads
-    pool        token   the class token                            (B, T, D)     -> (B, D)
-                mean    the mean of the patches, or of a map       (B, T, D)     -> (B, D)    (B, H, W, C) -> (B, C)
-                none    the whole state
-                default: as the classifier pools; for another state than the classifier's, token if there is a class
-                token, else mean; for a vector none
+The option `state` is the name of the state in `model.trace` and `nphybrid summary`. Examples are stem, stages.1.1,
+tokens, blocks.3, norm and pooler. The name stages.1 means the last unit of stage 1. The default of `state` is the state
+that the classifier reads.
+
+The option `pool` has three values:
+
+    `token`   The features are the class token, (B, T, D) -> (B, D).
+    `mean`    The features are the mean of all patches, (B, T, D) -> (B, D), or of a map, (B, H, W, C) -> (B, C).
+    `none`    The features are the whole state.
+
+If `state` and `pool` are not given, the features are pooled as in the classifier. If only `state` is given, `pool` is
+token for a state with a class token, none for a vector, and mean for all other states.
 """
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -22,24 +27,24 @@ if TYPE_CHECKING:
 
 POOLS = ("token", "mean", "none")
 
-# The pools of a state by its number of axes; the first is the default.
+# The possible pools of a state, by the number of axes of the state. The first possible pool is the default.
 POOLS_OF_RANK = {2: ("none",), 3: ("token", "mean", "none"), 4: ("mean", "none")}
 
 
 class Extractor(NamedTuple):
-    """How features are computed."""
+    """A function `compute` that computes features, with the state, the pool and the shape of the features."""
     state: str
     pool: str
-    shape: tuple[int, ...]                # of the features of one picture
+    shape: tuple[int, ...]                # the shape of the features of one picture
     compute: Callable[[np.ndarray], np.ndarray]     # pixel_values (B, C, H, W) -> float32 (B, *shape)
 
 
 def extractor(model: "Model", pixel_values: np.ndarray, state: str | None = None, pool: str | None = None) -> Extractor:
-    """The Extractor of a model.
+    """Make the Extractor of a model.
 
-    model: of any class. pixel_values: a picture (1, C, H, W); one forward pass of it gives the names and shapes of the
-    states, and the values of its pixels do not matter. state, pool: see the top of this file. Raises ValueError for an
-    unknown state, and for a pool that the state does not have.
+    `model`: a model of any class. `pixel_values`: a picture (1, C, H, W) with any pixels. A forward pass of the picture
+    finds the names and shapes of the states. `state`, `pool`: the options in the docstring of this file. Raises
+    ValueError for an unknown state, and for a pool that is not possible for the state.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> model, blank = ViTHybridModel.from_pretrained(default_model()), np.zeros((1, 3, 64, 64), np.float32)
@@ -64,13 +69,16 @@ def extractor(model: "Model", pixel_values: np.ndarray, state: str | None = None
 
 
 def _class_tokens(shape: tuple[int, ...], network_config: Config) -> int:
-    """How many class tokens a state of this shape has: 0 or 1.  The state "tokens.proj" has only patches."""
+    """The number of class tokens in a state with the given shape.  The state "tokens.proj" has no class token."""
     has_all_tokens = len(shape) == 3 and shape[1] == network_config.tokens
     return int(network_config.class_token) if has_all_tokens else 0
 
 
 def _checked_pool(pool: str | None, state: str, shape: tuple[int, ...], class_tokens: int) -> str:
-    """The pool of a state: the given one, or the default if that is None.  Raises ValueError."""
+    """Returns `pool`, or the default pool of the state if `pool` is None.
+
+    Raises ValueError for a pool that is not possible for the state.
+    """
     pools = POOLS_OF_RANK[len(shape)]
     if not class_tokens:
         pools = tuple(name for name in pools if name != "token")
@@ -80,25 +88,28 @@ def _checked_pool(pool: str | None, state: str, shape: tuple[int, ...], class_to
         raise ValueError(f"pool is {pool!r}; expected one of {', '.join(POOLS)}")
     if pool not in pools:
         missing = "class token" if pool == "token" else "patches"
-        raise ValueError(f"{state} has the shape {shape[1:]} and no {missing} (pool is {pool!r})")
+        raise ValueError(f"pool is {pool!r}, but the state {state} of shape {shape[1:]} has no {missing}; expected "
+                         f"one of {', '.join(pools)}")
     return pool
 
 
 def pooled(x: np.ndarray, pool: str, class_tokens: int, ops: Any) -> np.ndarray:
-    """A state, pooled, as a new float32 array.  (B, T, D) or (B, H, W, C) -> (B, D) or (B, C)
+    """Pool a state to a new float32 array.  (B, T, D) -> (B, D), (B, H, W, C) -> (B, C)
 
-    class_tokens: how many tokens precede the patches.
+    `class_tokens`: the number of tokens before the patches.
     """
     if pool == "token":
         x = x[:, 0]
     elif pool == "mean":
-        # As in `model.pooled`: the patches become a map of one row.
+        # mean_pool expects a map, so the patches become a map of one row.
         x = ops.mean_pool(x[:, None, class_tokens:] if x.ndim == 3 else x)
     return np.array(x, np.float32, order="C")
 
 
 def full_name(state: str, names: Iterable[str]) -> str:
-    """The full name of a state: "stages.1" stands for the last unit of that stage.  Raises ValueError.
+    """Returns the full name of a state.  Raises ValueError for an unknown name.
+
+    The short name "stages.1" means the last unit of stage 1.
 
     >>> full_name("stages.1", ["stem", "stages.1.0", "stages.1.1", "stages.1.1.conv1"])
     'stages.1.1'
@@ -110,12 +121,12 @@ def full_name(state: str, names: Iterable[str]) -> str:
     if units:
         return units[-1]
     main = [name for name in names if all(part.isdecimal() for part in name.split(".")[1:])]
-    raise ValueError(f"no state is called {state!r}; there are {', '.join(main)}, and the states inside these, which "
-                     "`nphybrid summary` lists")
+    raise ValueError(f"state is {state!r}; expected the name of a state, such as {', '.join(main)}; "
+                     "`nphybrid summary` lists all names")
 
 
 class Shapes(Discard):
-    """Keeps no state, only the shape of each."""
+    """A Trace that keeps only the shape of each state."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""`load` reads a model from a file, a folder or the hub, whatever its class."""
+"""`load` reads a model of any class from a file, a folder or the Hugging Face hub."""
 import os
 from typing import Any
 
@@ -7,21 +7,22 @@ from .base import Model
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
 
-# By `model_type` of a configuration.
+# The classifiers by the `model_type` of a configuration.
 CLASSIFIERS: dict[str, type[Model]] = {
     "vit-hybrid": ViTHybridForImageClassification, "vit": ViTForImageClassification, "bit": BitForImageClassification}
 
 BARE: dict[str, type[Model]] = {"vit-hybrid": ViTHybridModel, "vit": ViTModel, "bit": BitModel}
 
-# By name, as `architectures` of a configuration has it.
+# All classes by name. The key `architectures` of a configuration has the name of a class.
 CLASSES: dict[str, type[Model]] = {
     kind.__name__: kind for kind in (*CLASSIFIERS.values(), *BARE.values(), BitBackbone)}
 
 
 def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
-    """The class that a configuration names under `architectures`, or else the classifier of its `model_type`.
+    """Returns the class that the key `architectures` of a configuration names.
 
-    fields: the keys of a `config.json`. where: its path, for the message. Raises ValueError for another model_type.
+    If `architectures` has no known class, the result is the classifier for `model_type`. `fields`: the keys of a
+    `config.json`. `where`: the path of the `config.json`, for the message. Raises ValueError for an unknown model_type.
 
     >>> class_of({"model_type": "bit", "architectures": ["BitBackbone"]}, "config.json").__name__
     'BitBackbone'
@@ -38,10 +39,11 @@ def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
 
 def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool = False,
          head: str | os.PathLike[str] | Head | None = None, **options: Any) -> Model:
-    """The model in a file, in a folder or on the hub, of the class that its configuration names.
+    """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides the class of the model.
 
-    bare: the class without a classifier instead. head: a head file, or a `checkpoint.Head`; the class is then the
-    classifier, with this head. options: the other arguments of `from_pretrained`, whose docstring states the errors.
+    `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
+    With a head, the model is a classifier. `options`: other arguments of `from_pretrained`. Raises the errors of
+    `from_pretrained`.
 
     >>> from nphybrid import default_model
     >>> load(default_model())
@@ -53,7 +55,7 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
 
 def build_model(source: Checkpoint, bare: bool = False, head: str | os.PathLike[str] | Head | None = None,
                 **options: Any) -> Model:
-    """`load` for a `checkpoint.Checkpoint` that is already read."""
+    """Make a model as `load` does, but from a `checkpoint.Checkpoint`."""
     kind = class_of(source.config, source.path)
     if bare:
         kind = BARE[kind.config_class.model_type]

@@ -1,17 +1,17 @@
-"""The three losses of the classifiers, as transformers defines them in loss/loss_utils.py."""
+"""The three losses of the classifiers, as in loss/loss_utils.py of transformers."""
 import numpy as np
 
-IGNORED = -100                            # a label that does not count
+IGNORED = -100                            # the label of pictures that are not counted
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
 
 def loss(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None) -> np.floating:
-    """The loss of logits (B, K), K classes, as one number of their dtype.
+    """The loss of the logits (B, K) of K classes.  The result has the dtype of the logits.
 
-    problem_type: one of PROBLEM_TYPES. None decides for this call: with one class a regression, with integer labels a
-    single label per picture, with float labels several labels. labels: see the three losses. Raises ValueError for
-    labels of another shape or type.
+    `problem_type`: one of PROBLEM_TYPES, or None. If problem_type is None, K and the labels decide the loss. If K is 1,
+    the loss is mean_squared_error. For K > 1 and integer labels, the loss is cross_entropy. For K > 1 and float labels,
+    the loss is binary_cross_entropy. Raises ValueError for labels of a wrong shape or type.
 
     >>> logits = np.float32([[2, 0, 0], [0, 0, 3]])
     >>> round(float(loss(logits, np.array([0, 2]))), 4)
@@ -37,7 +37,10 @@ def _problem_type(logits, labels):
 
 
 def mean_squared_error(logits: np.ndarray, labels: np.ndarray) -> np.floating:
-    """mean((logits - labels)^2).  logits (B, K), labels (B, K), or (B,) if K is 1"""
+    """The mean of (logits - labels)^2.
+
+    The logits have the shape (B, K). The labels have the shape (B, K), or (B,) if K is 1.
+    """
     if logits.shape[-1] == 1:
         logits = logits.reshape(-1)
         labels = labels.reshape(-1)
@@ -46,19 +49,20 @@ def mean_squared_error(logits: np.ndarray, labels: np.ndarray) -> np.floating:
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
-    """The mean of -log(softmax(logits)[label]) over the labels that are not -100; NaN if all are.
+    """The mean of -log(softmax(logits)[label]) over all labels except -100.
 
-    logits (B, K), labels integers (B,) from 0 to K - 1
+    The logits have the shape (B, K). The labels are integers (B,) from 0 to K - 1, or -100. If every label is -100, the
+    result is NaN.
     """
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"single-label loss: labels are {labels.dtype}; expected integers, one per image")
+        raise ValueError(f"single-label loss: labels are {labels.dtype}; expected one integer for each image")
     labels = labels.reshape(-1)
     B, K = logits.shape
     _check_shape("single-label loss", labels, (B,))
     counted = labels != IGNORED
     wrong = labels[counted & ((labels < 0) | (labels >= K))]
     if wrong.size:
-        raise ValueError(f"single-label loss: label {wrong[0]} is outside 0..{K - 1} (and is not {IGNORED})")
+        raise ValueError(f"single-label loss: a label is {wrong[0]}; expected 0 to {K - 1}, or {IGNORED}")
     if not counted.any():
         return logits.dtype.type(np.nan)
     x = logits[counted]
@@ -68,9 +72,9 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
 
 
 def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
-    """The mean of -(y log s + (1 - y) log(1 - s)), s = sigmoid(logits), in a form that cannot overflow.
+    """The mean of -(y log s + (1 - y) log(1 - s)), where s = sigmoid(logits) and y are the labels.
 
-    logits (B, K), labels y (B, K)
+    The logits and the labels have the shape (B, K). The formula of the code cannot overflow.
     """
     _check_shape("multi-label loss", labels, logits.shape)
     y = labels.astype(logits.dtype)
@@ -79,4 +83,4 @@ def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
 
 def _check_shape(what, labels, expected):
     if labels.shape != tuple(expected):
-        raise ValueError(f"{what}: labels have shape {labels.shape}; expected {tuple(expected)}")
+        raise ValueError(f"{what}: labels have shape {labels.shape}; expected shape {tuple(expected)}")

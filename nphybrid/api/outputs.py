@@ -1,4 +1,7 @@
-"""What the models return: arrays by attribute, by key and by index, as the outputs of transformers."""
+"""The outputs of the models.
+
+As in transformers, an array of an output can be read by attribute, by key and by index.
+"""
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -7,9 +10,10 @@ Arrays = tuple[np.ndarray, ...]
 
 
 class ModelOutput(dict[str, Any]):
-    """Named arrays in a fixed order.  A field that was not requested is None as an attribute, and is not a key.
+    """Named arrays in a fixed order.
 
-    A subclass annotates its fields, in the order of the index.
+    If a field was not requested, the attribute is None, and the key is missing. A subclass defines its fields with
+    annotations. The order of the annotations is the order of the indices.
 
     >>> out = ImageClassifierOutput(logits="L", hidden_states=("a", "b"))
     >>> out.logits, out["logits"], out[0], out[:2], out.loss
@@ -22,15 +26,16 @@ class ModelOutput(dict[str, Any]):
 
     def __init__(self, **values: Any):
         if unknown := values.keys() - set(self.fields):
-            raise TypeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {', '.join(sorted(unknown))}")
+            raise TypeError(f"{type(self).__name__} has no {', '.join(sorted(unknown))}; its fields are "
+                            f"{', '.join(self.fields)}")
         super().__init__((name, values[name]) for name in self.fields if values.get(name) is not None)
 
-    if not TYPE_CHECKING:                 # else a type checker would accept every attribute
+    if not TYPE_CHECKING:                 # with __getattr__, a type checker would accept every attribute
 
         def __getattr__(self, name):
             if name in type(self).fields:
                 return self.get(name)
-            raise AttributeError(f"{type(self).__name__} has {', '.join(self.fields)}; not {name!r}")
+            raise AttributeError(f"{type(self).__name__} has no {name!r}; its fields are {', '.join(self.fields)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
@@ -39,7 +44,7 @@ class ModelOutput(dict[str, Any]):
         return super().__getitem__(key) if isinstance(key, str) else self.to_tuple()[key]
 
     def to_tuple(self) -> tuple[Any, ...]:
-        """The values of the keys, in order."""
+        """Returns the values of all keys, in the order of the fields."""
         return tuple(self.values())
 
 
@@ -47,34 +52,34 @@ class BaseModelOutputWithPooling(ModelOutput):
     """The output of ViTHybridModel and ViTModel."""
     last_hidden_state: np.ndarray         # (B, T, D)
     pooler_output: np.ndarray | None      # (B, D)
-    hidden_states: Arrays | None          # L + 1 of (B, T, D): the tokens, then the output of each block
-    attentions: Arrays | None             # L of (B, A, T, T)
+    hidden_states: Arrays | None          # L + 1 arrays (B, T, D): the tokens, then the output of each block
+    attentions: Arrays | None             # L arrays (B, A, T, T)
 
 
 class ImageClassifierOutput(ModelOutput):
     """The output of ViTHybridForImageClassification and ViTForImageClassification."""
     loss: np.floating | None              # ()
     logits: np.ndarray                    # (B, classes)
-    hidden_states: Arrays | None          # L + 1 of (B, T, D): the tokens, then the output of each block
-    attentions: Arrays | None             # L of (B, A, T, T)
+    hidden_states: Arrays | None          # L + 1 arrays (B, T, D): the tokens, then the output of each block
+    attentions: Arrays | None             # L arrays (B, A, T, T)
 
 
 class BaseModelOutputWithPoolingAndNoAttention(ModelOutput):
     """The output of BitModel."""
     last_hidden_state: np.ndarray         # (B, C, H, W)
     pooler_output: np.ndarray             # (B, C, 1, 1)
-    hidden_states: Arrays | None          # the stem, then each stage: (B, C, H, W)
+    hidden_states: Arrays | None          # the map (B, C, H, W) of the stem, then the map of each stage
 
 
 class ImageClassifierOutputWithNoAttention(ModelOutput):
     """The output of BitForImageClassification."""
     loss: np.floating | None              # ()
     logits: np.ndarray                    # (B, classes)
-    hidden_states: Arrays | None          # the stem, then each stage: (B, C, H, W)
+    hidden_states: Arrays | None          # the map (B, C, H, W) of the stem, then the map of each stage
 
 
 class BackboneOutput(ModelOutput):
     """The output of BitBackbone."""
-    feature_maps: Arrays                  # (B, C, H, W) for each of config.out_features
-    hidden_states: Arrays | None          # the stem, then each stage: (B, C, H, W)
+    feature_maps: Arrays                  # one map (B, C, H, W) for each name in config.out_features
+    hidden_states: Arrays | None          # the map (B, C, H, W) of the stem, then the map of each stage
     attentions: Arrays | None             # always None

@@ -1,4 +1,7 @@
-"""The published networks as models with random weights.  Their speed and memory are those of the real ones."""
+"""The published networks as models with random weights.
+
+The speed and the memory of a model do not depend on the weights of the model.
+"""
 from typing import Any
 
 from ..config import PRESETS, Config
@@ -8,9 +11,9 @@ from .vit_hybrid import ViTHybridForImageClassification
 
 
 def fresh(name: str, **options: Any) -> ViTHybridForImageClassification | BitForImageClassification:
-    """The classifier of 1000 classes that a preset describes, with random weights.
+    """Make a published classifier of 1000 classes with random weights.
 
-    name: a key of PRESETS. options: seed, engine, dtype, … of the class.
+    `name`: a key of PRESETS. `options`: arguments of the class, such as seed, engine and dtype.
 
     >>> fresh("R+ViT-Ti/16", engine="reference")
     ViTHybridForImageClassification(6,355,944 parameters, engine='reference', dtype='float32')
@@ -22,7 +25,9 @@ def fresh(name: str, **options: Any) -> ViTHybridForImageClassification | BitFor
 
 
 def configuration(network_config: Config) -> ViTHybridConfig | BitConfig:
-    """The Hugging Face configuration of a preset: a BitConfig if the network has no encoder.
+    """Make the Hugging Face configuration of a preset.
+
+    The configuration of a network without an encoder is a BitConfig.
 
     >>> configuration(PRESETS["R50+ViT-L/32"]).hidden_size
     1024

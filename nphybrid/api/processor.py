@@ -1,6 +1,6 @@
-"""`ViTHybridImageProcessor`: has the options, the inputs and the JSON file of the class of Hugging Face transformers.
+"""`ViTHybridImageProcessor`, with the options, the inputs and the JSON file of the class in transformers.
 
-This file checks options and converts every picture to an array (H, W, C). image.py computes the pixels.
+This file checks the options and converts every picture to an array (H, W, C). image.py computes the pixels.
 """
 import copy
 import json
@@ -25,8 +25,8 @@ SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_
              {"max_height", "max_width"})
 OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
            "do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_rounding")
-# The most pixels of one picture after resizing or cropping. Without it, a picture of 1 x 65,500 pixels whose short side
-# becomes 384 would have 384 x 25,152,000.
+# The largest number of pixels in one picture after resizing or cropping.
+# Without MAX_PIXELS, a picture of 1 x 65,500 pixels could become a picture of 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
 
 Size = dict[str, int] | tuple[int, int] | int
@@ -44,39 +44,54 @@ class BatchFeature(dict[str, Any]):
     def __getattr__(self, name: str) -> Any:
         if name in self:
             return self[name]
-        raise AttributeError(f"{type(self).__name__} has no {name!r}; it holds {', '.join(map(repr, self))}")
+        raise AttributeError(f"{type(self).__name__} has no {name!r}; its keys are {', '.join(map(repr, self))}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
 
 
 class ViTHybridImageProcessor:
-    """Converts pictures to `pixel_values`, bit for bit as the class of this name in transformers, on the same Pillow.
+    """Converts pictures to `pixel_values`.
 
-    A picture is converted to RGB, resized, cropped to its middle (or padded with zeros if it is too small), multiplied
-    by `rescale_factor` and normalized. The defaults are those of the original class. A checkpoint has its own options
-    (the published hybrid: 384 pixels, mean and std 0.5).
+    With equal versions of Pillow, the result equals that of ViTHybridImageProcessor in transformers bit for bit. A
+    picture is converted to RGB, resized, cropped to the middle, multiplied by `rescale_factor` and normalized. A
+    picture that is smaller than the crop is padded with zeros. The defaults of the options are those of transformers.
+    Every checkpoint has its own options. The published hybrid has a size of 384 pixels, and a mean and std of 0.5.
 
     Args:
-        do_resize: whether to resize.
-        size: in pixels. `{"shortest_edge": n}` or n keeps the ratio of the sides; a `longest_edge` beside it is
-            ignored, as in the original. `{"height": h, "width": w}` or `(h, w)` does not keep it. Default 224.
-        resample: a filter of Pillow: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic (default), 4 box, 5 Hamming, or
-            one that a newer version adds. Or "tf-bilinear", the float32 interpolation of Google's JAX code, which
-            expects pixels in 0..255 that are not rescaled.
-        do_center_crop: whether to crop.
-        crop_size: in pixels. `{"height": h, "width": w}`, `(h, w)`, or n for both. Default 224.
-        do_rescale: whether to multiply by `rescale_factor`.
-        rescale_factor: default 1/255, which converts bytes to fractions.
-        do_normalize: whether to subtract `image_mean` and divide by `image_std`.
-        image_mean, image_std: a number, or one per channel. Default: those of CLIP.
-        do_convert_rgb: whether Pillow pictures of another mode are converted to RGB. This drops alpha, and replaces
-            16-bit grey values above 255 by 255; `nphybrid.open_picture` reads such files better. Arrays are not
-            converted.
-        crop_rounding: if an odd number of rows is cut off, "floor" (default) cuts fewer before the crop than after
-            it; "half_even" rounds half of them to an even number, as timm. It is saved only if it is not the default,
-            so that the files equal those of the original class.
-        **kwargs: any other key of a `preprocessor_config.json`. It is kept and saved unchanged.
+        `do_resize`: whether to resize.
+
+        `size`: the size in pixels after resizing. `{"shortest_edge": n}` or n keeps the ratio of the sides. A key
+            `longest_edge` is ignored, as in transformers. `{"height": h, "width": w}` or `(h, w)` can change the
+            ratio of the sides. Default: 224.
+
+        `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
+            3 bicubic (default), 4 box and 5 Hamming. Newer versions of Pillow have more filters. "tf-bilinear" is the
+            float32 interpolation of Google's JAX code, which expects
+            pixels in 0..255 without rescaling.
+
+        `do_center_crop`: whether to crop.
+
+        `crop_size`: the size of the crop in pixels: `{"height": h, "width": w}`, `(h, w)`, or n for a square.
+            Default: 224.
+
+        `do_rescale`: whether to multiply the pixels by `rescale_factor`.
+
+        `rescale_factor`: a number, by default 1/255, which converts bytes to fractions.
+
+        `do_normalize`: whether to subtract `image_mean` and divide by `image_std`.
+
+        `image_mean`, `image_std`: a number, or one number per channel. The defaults are the numbers of CLIP.
+
+        `do_convert_rgb`: whether to convert Pillow pictures of all modes to RGB. The conversion by Pillow drops alpha
+            and replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture`
+            is better. Arrays are not converted to RGB.
+
+        `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
+            "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
+            above the crop, as timm. Only a crop_rounding of "half_even" is saved in files.
+
+        `**kwargs`: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
 
     >>> processor = ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)
     >>> inputs = processor(np.zeros((480, 640, 3), np.uint8), return_tensors="np")
@@ -106,12 +121,13 @@ class ViTHybridImageProcessor:
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
-        # Files of older versions of transformers have these three keys. transformers does not write them again either.
+        # Files of older versions of transformers have three more keys, which newer versions of transformers drop.
         for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
             kwargs.pop(name, None)
         for name, value in kwargs.items():
             if hasattr(type(self), name):
-                raise ValueError(f"the key {name!r} would hide a method or attribute of that name")
+                raise ValueError(f"found a key {name!r}; expected another name, because the image processor has a "
+                                 f"method or attribute {name!r}")
             setattr(self, name, value)
 
     def preprocess(self, images: Any, do_resize: bool | None = None, size: Size | None = None,
@@ -126,28 +142,38 @@ class ViTHybridImageProcessor:
         """Convert pictures to `pixel_values`.
 
         Args:
-            images: a Pillow picture; an array (H, W, C), (C, H, W) or (H, W); a batch (B, H, W, C) or
-                (B, C, H, W); or a list of any of these. Pixels are 0..255, or fractions in 0..1 (then pass
-                `do_rescale=False`). PyTorch tensors are accepted as arrays.
-            do_resize ... do_convert_rgb, crop_rounding: replace the option of the processor in this call.
-            return_tensors: "np" returns one array (B, C, H, W); None returns a list of B arrays (C, H, W).
-            data_format: of the result: "channels_first", "channels_last", or None for that of the first picture.
-            input_data_format: of the arrays: "channels_first" or "channels_last". None: the channels are the first
-                axis if its length is 1 or 3, else the last; the first picture decides for all. An array (H, W) has no
-                channel axis, and its result has none.
-            max_pixels: the limit of rows times columns of a picture after resizing or cropping.
+            `images`: a picture, a batch of pictures, or a list of pictures and batches. A picture is a Pillow picture
+                or an array (H, W, C), (C, H, W) or (H, W). A batch is an array (B, H, W, C) or (B, C, H, W). Pixels
+                are 0..255, or fractions in 0..1. For fractions, pass `do_rescale=False`. PyTorch tensors are accepted
+                as arrays.
+
+            `do_resize` ... `do_convert_rgb`, `crop_rounding`: options that replace the options of the processor.
+
+            `return_tensors`: "np" for one array (B, C, H, W), or None for a list of B arrays (C, H, W).
+
+            `data_format`: the layout of the result, "channels_first" or "channels_last". If data_format is None, the
+                result has the layout of the first picture.
+
+            `input_data_format`: the layout of the arrays, "channels_first" or "channels_last". If input_data_format is
+                None, the first picture decides the layout of all arrays. If the first axis of the first picture has
+                length 1 or 3, the layout is "channels_first". For an array (H, W), the result has no channel axis.
+
+            `max_pixels`: the largest number of pixels in a picture after resizing or cropping.
 
         Returns:
-            A dictionary with the key and attribute `pixel_values`: float32. Without rescaling, arrays of other
-            floating-point types keep their type. Bytes that are neither rescaled nor normalized remain bytes.
+            A dictionary with the key and attribute `pixel_values`. The arrays of the result are float32, with two
+            exceptions. Floats that are not rescaled keep their dtype. Bytes that are not rescaled and not normalized
+            remain bytes.
 
         Raises:
             TypeError: an item of `images` is not a picture.
-            ValueError: an option or a picture cannot be used. The message has what was found and what is expected.
+
+            ValueError: an option or a picture cannot be used. The error message has the value found and the expected
+                value.
         """
         if return_tensors not in (None, "np"):
-            raise ValueError(f"return_tensors={_option_value(return_tensors)!r}: nphybrid returns NumPy arrays; use "
-                             "return_tensors=\"np\" and, for PyTorch, torch.from_numpy(inputs.pixel_values)")
+            raise ValueError(f"return_tensors is {_option_value(return_tensors)!r}; expected \"np\" or None; for "
+                             "PyTorch, use \"np\" and then torch.from_numpy(inputs.pixel_values)")
         for name, layout in (("data_format", data_format), ("input_data_format", input_data_format)):
             if layout is not None and layout not in LAYOUTS:
                 raise ValueError(f"{name} must be {LAYOUTS[0]!r}, {LAYOUTS[1]!r} or None; "
@@ -163,10 +189,11 @@ class ViTHybridImageProcessor:
         convert = _boolean("do_convert_rgb", options["do_convert_rgb"])
         arrays = [_pixels(picture, convert) for picture in pictures]
         if not arrays:
-            raise ValueError("images holds no picture")
+            raise ValueError("images has no picture; expected one or more pictures")
         first = arrays[0]
         if steps.factor is not None and first.dtype != np.uint8 and first.min() >= 0 and first.max() <= 1:
-            warnings.warn("pixels within 0..1 are rescaled; pass do_rescale=False for them", stacklevel=3)
+            warnings.warn("the pixels are in 0..1, and do_rescale is True; for pixels in 0..1, pass do_rescale=False",
+                          stacklevel=3)
         layout = input_data_format or _layout(pictures, arrays)
         layouts = [LAYOUTS[1] if isinstance(x, Image.Image) else layout for x in pictures]
         results = [_prepare(x, b, steps, layouts[b], data_format or layouts[0], max_pixels)
@@ -174,9 +201,9 @@ class ViTHybridImageProcessor:
         if return_tensors == "np":
             shapes = {x.shape for x in results}
             if len(shapes) > 1:
-                raise ValueError("return_tensors=\"np\" needs results of one shape; crop, or use "
-                                 f"return_tensors=None; found {sorted(shapes)}")
-            # np.stack would leave the channels interleaved in memory.
+                raise ValueError("return_tensors is \"np\", but the results have the shapes "
+                                 f"{sorted(shapes)}; expected one shape (use a crop), or return_tensors=None")
+            # np.array makes a contiguous array with channels first. np.stack would keep channels last in memory.
             return BatchFeature(pixel_values=np.array(results))
         return BatchFeature(pixel_values=results)
 
@@ -188,7 +215,7 @@ class ViTHybridImageProcessor:
                  do_convert_rgb: bool | None = None, return_tensors: str | None = None,
                  data_format: str | None = "channels_first", input_data_format: str | None = None,
                  crop_rounding: str | None = None, max_pixels: int = MAX_PIXELS) -> BatchFeature:
-        """`preprocess`, with the options by name.
+        """Convert pictures to `pixel_values`, as `preprocess` does.  All options must be passed by name.
 
         >>> processor = ViTHybridImageProcessor(crop_size=32)
         >>> processor(Image.new("L", (64, 48)), return_tensors="np").pixel_values.shape
@@ -203,15 +230,17 @@ class ViTHybridImageProcessor:
 
     @classmethod
     def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
-        """A processor from the keys of a `preprocessor_config.json`.  kwargs: options that replace those keys.
+        """Make a processor from the keys of a `preprocessor_config.json`.
 
-        Raises TypeError for an unknown option, ValueError for a bad value.
+        `kwargs`: options that replace keys of the file. Raises TypeError for an unknown option and ValueError for a bad
+        value.
 
         >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
         {'shortest_edge': 384}
         """
         if not isinstance(image_processor_dict, Mapping):
-            raise TypeError(f"expected a dictionary of options; found {_type_name(image_processor_dict)}")
+            raise TypeError(f"image_processor_dict has type {_type_name(image_processor_dict)}; expected a dictionary "
+                            "of options")
         unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
         if unknown:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
@@ -220,21 +249,21 @@ class ViTHybridImageProcessor:
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,
                         **kwargs: Any) -> "ViTHybridImageProcessor":
-        """Read a processor.
+        """Read an image processor.
 
-        path: a folder with a `preprocessor_config.json`, that file itself, an `.h5`, or "owner/name" of a model on the
-        Hugging Face hub. revision: a branch, tag or commit on the hub. kwargs: options that replace those of the file.
-        Raises FileNotFoundError if there is no such file, OSError if the hub cannot be reached, ValueError if the file
-        does not hold the options of a processor.
+        `path`: a `preprocessor_config.json`, a folder that has a `preprocessor_config.json`, or an `.h5` file. The name
+        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `kwargs`:
+        options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
+        OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
         """
         from ..checkpoint import read_processor
 
         return cls.from_dict(read_processor(path, revision), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
-        """Write `preprocessor_config.json` into a folder, which is created if it is missing.  -> [its path]
+        """Write `preprocessor_config.json` into a folder.  -> [path of the file]
 
-        The file is written completely or not at all.
+        If the folder is missing, the folder is created. If an error occurs, no incomplete file remains.
         """
         from ..tensorfile import write_atomically
 
@@ -245,11 +274,11 @@ class ViTHybridImageProcessor:
         return [str(file)]
 
     def to_dict(self) -> dict[str, Any]:
-        """Every option, every other key that was given, and `image_processor_type`, the name of the class."""
+        """Returns all options, all other keys of the processor, and the name of the class as `image_processor_type`."""
         return {**copy.deepcopy(vars(self)), "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
-        """`to_dict` as JSON, sorted by key: the text of `preprocessor_config.json`."""
+        """Returns the text of `preprocessor_config.json`, sorted by key."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=lambda x: x.tolist()) + "\n"
 
     def __repr__(self) -> str:
@@ -258,22 +287,22 @@ class ViTHybridImageProcessor:
 
 def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
            image_mean, image_std, do_convert_rgb, crop_rounding):
-    """The Steps of checked options.  An option that is not used may have any value."""
+    """Check the options of a processor and make `Steps` of the options.  Options of omitted steps are not checked."""
     size = _size_dict(size, "size", square=False)
     crop_size = _size_dict(crop_size, "crop_size", square=True)
     steps = image.Steps(size=None, crop=None, factor=None, mean=None)
     if _boolean("do_resize", do_resize):
         if isinstance(resample, bool) or resample not in (*Image.Resampling, TF_BILINEAR):
             filters = ", ".join(f"{x} {x.name.lower()}" for x in Image.Resampling)
-            raise ValueError(f"resample must be one of Pillow's filters, {filters}, or "
-                             f"{TF_BILINEAR!r}; found {resample!r}")
+            raise ValueError(f"resample is {resample!r}; expected {TF_BILINEAR!r} or one of Pillow's filters, "
+                             f"{filters}")
         if "shortest_edge" not in size and "height" not in size:
-            raise ValueError(f"size must hold 'shortest_edge', or 'height' and 'width'; found {size}")
+            raise ValueError(f"size is {size}; expected the key 'shortest_edge', or the keys 'height' and 'width'")
         edges = size["shortest_edge"] if "shortest_edge" in size else (size["height"], size["width"])
         steps = steps._replace(size=edges, resample=resample if isinstance(resample, str) else int(resample))
     if _boolean("do_center_crop", do_center_crop):
         if "height" not in crop_size:
-            raise ValueError(f"crop_size must hold 'height' and 'width'; found {crop_size}")
+            raise ValueError(f"crop_size is {crop_size}; expected the keys 'height' and 'width'")
         if crop_rounding not in image.CROP_ROUNDINGS:
             raise ValueError(f"crop_rounding must be {' or '.join(map(repr, image.CROP_ROUNDINGS))}; "
                              f"found {crop_rounding!r}")
@@ -291,14 +320,17 @@ def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, res
 
 
 def _boolean(name, value):
-    """A do_... option as bool.  None, which is null in a file, means False."""
+    """Converts an option such as do_resize to a bool.  None, which is null in JSON, becomes False."""
     if value is None or isinstance(value, (bool, np.bool_)) or value in (0, 1):
         return bool(value)
     raise ValueError(f"{name} must be True or False; found {value!r}")
 
 
 def _size_dict(size, name, square):
-    """A size in any of its forms as a new dictionary of ints."""
+    """Converts a size (an int, a pair or a dictionary) to a new dictionary of ints.
+
+    If `square` is True, an int is the height and the width, else the short side.
+    """
     if isinstance(size, (list, tuple)):
         if len(size) != 2:
             raise ValueError(f"{name} as a sequence must be (height, width); found {size!r}")
@@ -312,19 +344,19 @@ def _size_dict(size, name, square):
 
 
 def _edge(value: Any, name: str) -> int:
-    """A length in pixels as int.  A JSON file may have 384.0."""
+    """Converts a length in pixels to an int.  A length such as 384.0 in a JSON file becomes 384."""
     whole: Any = int(value) if isinstance(value, float) and value.is_integer() else value
     try:
-        # Pillow's sizes are below 2**31.
+        # Pillow cannot make a picture with 2**31 or more rows or columns.
         if isinstance(value, bool) or not 1 <= operator.index(whole) < 2**31:
             raise TypeError
     except TypeError:
-        raise ValueError(f"{name} must be a whole number of pixels, at least 1; found {value!r}") from None
+        raise ValueError(f"{name} is {value!r}; expected a whole number of pixels from 1 to 2**31 - 1") from None
     return operator.index(whole)
 
 
 def _numbers(value, name):
-    """A finite number as float, or one number per channel as an array (C,)."""
+    """Converts a number to a float, and a list with one number per channel to an array (C,)."""
     try:
         array = np.asarray(value)
         if array.dtype.kind in "iuf" and array.ndim <= 1 and np.isfinite(array).all():
@@ -335,7 +367,10 @@ def _numbers(value, name):
 
 
 def _single_pictures(images):
-    """Each picture in a picture, a batch, or a list of them: a Pillow picture, or an array of 2 or 3 axes."""
+    """Yields every single picture in `images`: Pillow pictures, and arrays of 2 or 3 axes.
+
+    `images`: a picture, a batch, or a list of pictures, batches and lists.
+    """
     if isinstance(images, Image.Image):
         yield images
     elif isinstance(images, (list, tuple)):
@@ -344,50 +379,57 @@ def _single_pictures(images):
     elif hasattr(images, "__array__"):
         array = as_array(images)
         if array.ndim not in (2, 3, 4):
-            raise ValueError(f"a picture has 2 or 3 axes, a batch 4; found shape {array.shape}")
+            raise ValueError(f"an array of images has shape {array.shape}; expected 2 or 3 axes for a picture, or 4 "
+                             "axes for a batch")
         yield from array if array.ndim == 4 else (array,)
     else:
-        raise TypeError(f"expected a Pillow picture, an array or a list of them; found {_type_name(images)} "
-                        "(files are opened by nphybrid.open_picture)")
+        raise TypeError(f"images has an item of type {_type_name(images)}; expected only Pillow pictures and arrays "
+                        "(nphybrid.open_picture reads files)")
 
 
 def _pixels(picture, convert):
-    """A picture or an array as an array (H, W, C), (C, H, W) or (H, W) that is not empty."""
+    """Converts a Pillow picture to an array and checks the array.  -> (H, W, C), (C, H, W) or (H, W)"""
     if not isinstance(picture, Image.Image):
         array = picture
     elif convert:
         try:
             array = image.rgb(picture)
         except ValueError as error:
-            raise ValueError(f"Pillow cannot turn mode {picture.mode} into RGB: {error}") from error
+            raise ValueError(f"Pillow cannot convert a picture of mode {picture.mode} to RGB: {error}") from error
     elif picture.mode in ("P", "PA"):
-        raise ValueError(f"mode {picture.mode} holds palette indices, not colours; use do_convert_rgb=True")
+        raise ValueError(f"a picture has mode {picture.mode}, whose pixels are palette indices; expected colours, or "
+                         "do_convert_rgb=True")
     else:
         array = np.array(picture)
     if array.dtype.kind not in "buif":
-        raise ValueError(f"pixels must be integers or floating-point numbers; found dtype {array.dtype}")
+        raise ValueError(f"the pixels of a picture have dtype {array.dtype}; expected integers or floating-point "
+                         "numbers")
     if 0 in array.shape:
-        raise ValueError(f"a picture must have pixels; found shape {array.shape}")
+        raise ValueError(f"a picture has shape {array.shape}; expected at least one pixel")
     return array
 
 
 def _layout(pictures, arrays):
-    """The layout of the arrays, by the shape of the first one."""
-    # Pillow pictures always have channels last. The original class takes one of 3 rows for channels first.
+    """Returns the layout of all arrays, which depends on the shape of the first array."""
+    # A Pillow picture always has channels last. For a Pillow picture of 3 rows, transformers assumes channels first.
     if isinstance(pictures[0], Image.Image):
         return LAYOUTS[1]
     shape = next((x.shape for x in arrays if x.ndim == 3), (1, 1))
     first, last = shape[0] in (1, 3), shape[-1] in (1, 3)
     if not first and not last:
-        raise ValueError(f"cannot tell where the channels of shape {shape} are: neither the first nor the "
-                         f"last axis is 1 or 3 long; pass input_data_format={LAYOUTS[0]!r} or {LAYOUTS[1]!r}")
+        raise ValueError(f"a picture has shape {shape}; expected a first or last axis of length 1 or 3, or the "
+                         f"argument input_data_format={LAYOUTS[0]!r} or {LAYOUTS[1]!r}")
     if first and last and len(shape) == 3:
-        warnings.warn(f"shape {shape} is taken as channels first; pass input_data_format", stacklevel=4)
+        warnings.warn(f"a picture has shape {shape}, and the first axis is used as the channels; to use another "
+                      "axis, pass input_data_format", stacklevel=4)
     return LAYOUTS[0] if first else LAYOUTS[1]
 
 
 def _prepare(x, b, steps, layout, data_format, max_pixels):
-    """Picture b of the batch through the steps, from its layout to that of the result."""
+    """Applies the steps to picture b of the batch.
+
+    `layout`: the layout of the picture. `data_format`: the layout of the result.
+    """
     flat = x.ndim == 2
     if flat:
         x = x[:, :, None]
@@ -395,12 +437,13 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
         x = x.transpose(1, 2, 0)
     H, W, C = x.shape
     if steps.size is not None and steps.resample != TF_BILINEAR and C > 4:
-        raise ValueError(f"picture {b}: Pillow resizes 1 to 4 channels; taken as {layout}, it has {C}")
+        raise ValueError(f"picture {b} has {C} channels (layout {layout}); expected 1 to 4 channels, which Pillow can "
+                         "resize")
     if steps.mean is not None:
         for name, numbers in (("image_mean", steps.mean), ("image_std", steps.std)):
             if np.ndim(numbers) and np.size(numbers) != C:
-                raise ValueError(f"picture {b}: {name} has {np.size(numbers)} numbers, the picture {C} channels "
-                                 f"(taken as {'grey' if flat else layout})")
+                raise ValueError(f"picture {b} has {C} channels (layout {'grey' if flat else layout}), but {name} has "
+                                 f"{np.size(numbers)} numbers; expected one number for each channel")
     sizes = []
     if steps.size is not None:
         sizes.append(image.resized_size(H, W, steps.size))
@@ -408,8 +451,8 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
         sizes.append(steps.crop)
     for h, w in sizes:
         if h * w > max_pixels:
-            raise ValueError(f"picture {b}: {H} x {W} pixels would become {h} x {w}, more than max_pixels, "
-                             f"{max_pixels:,}")
+            raise ValueError(f"picture {b} has {H} x {W} pixels and would become {h} x {w} pixels; expected at most "
+                             f"max_pixels, {max_pixels:,} pixels")
     x = image.prepare(x, steps)
     if flat:
         return x[:, :, 0]
@@ -417,10 +460,10 @@ def _prepare(x, b, steps, layout, data_format, max_pixels):
 
 
 def _option_value(option):
-    """An option as text: the value of an enumeration, or the option itself."""
+    """Returns the value of an enumeration member, and any other option unchanged."""
     return getattr(option, "value", option)
 
 
 def _type_name(thing):
-    """The name of a type for a message; "None" for None."""
+    """The name of the type of `thing` for a message, or "None" if `thing` is None."""
     return "None" if thing is None else type(thing).__name__

@@ -1,4 +1,4 @@
-"""Logits become scores and ranked labels, as in the image-classification pipeline of transformers."""
+"""Scores and ranked labels from logits, as in the image-classification pipeline of transformers."""
 import operator
 from typing import Any
 
@@ -11,7 +11,7 @@ SCORES = {"softmax": softmax, "sigmoid": sigmoid, "none": lambda logits: logits}
 
 def ranked_labels(logits: np.ndarray, config: Any, top_k: int | None = 5,
                   function_to_apply: str | None = None) -> list[dict[str, Any]]:
-    """The best labels of one picture.  logits (classes,) -> [{"label": str, "score": float}, …]
+    """The labels with the highest scores for one picture.  logits (classes,) -> [{"label": str, "score": float}, …]
 
     The arguments and errors are those of `best_classes`.
 
@@ -25,11 +25,12 @@ def ranked_labels(logits: np.ndarray, config: Any, top_k: int | None = 5,
 
 def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
                  function_to_apply: str | None = None) -> list[tuple[int, float]]:
-    """The best classes of one picture and their scores, best first.  logits (classes,) -> [(class, score), …]
+    """The classes with the highest scores for one picture.  logits (classes,) -> [(class, score), …]
 
-    config: the Hugging Face configuration of the classifier. top_k: how many; None is all. function_to_apply:
-    "softmax", "sigmoid", "none", or None for the default of `scoring`. Of equal scores, the lower class comes first.
-    Raises ValueError for another top_k or function.
+    The highest score is first. Classes with equal scores are in ascending order. `config`: the Hugging Face
+    configuration of the classifier. `top_k`: the number of classes, or None for all classes. `function_to_apply`:
+    "softmax", "sigmoid", "none", or None for the result of `scoring`. Raises ValueError for a bad top_k or
+    function_to_apply.
     """
     scores = scores_of(logits, config, function_to_apply)
     order = np.argsort(-scores, kind="stable")
@@ -39,7 +40,10 @@ def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
 
 
 def scores_of(logits: np.ndarray, config: Any, function_to_apply: str | None = None) -> np.ndarray:
-    """The scores of one picture.  logits (classes,) -> (classes,); the arguments are those of `best_classes`"""
+    """The scores of all classes for one picture.  logits (classes,) -> scores (classes,)
+
+    The arguments are those of `best_classes`.
+    """
     name = str(scoring(config) if function_to_apply is None else function_to_apply).lower()
     if name not in SCORES:
         raise ValueError(f"function_to_apply is {function_to_apply!r}; expected one of {', '.join(SCORES)}")
@@ -47,14 +51,17 @@ def scores_of(logits: np.ndarray, config: Any, function_to_apply: str | None = N
 
 
 def scoring(config: Any) -> str:
-    """The default function: "sigmoid" for several labels per picture or for a single class, else "softmax"."""
+    """The default function for the scores of a classifier: "sigmoid" or "softmax".
+
+    The function is "sigmoid" if a picture can have several labels, or if the classifier has only one class.
+    """
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:
         return "sigmoid"
     return "softmax"
 
 
 def positive_int(name: str, value: Any) -> int:
-    """An int of at least 1, also from NumPy's integers.  Raises ValueError with the argument's name for others.
+    """Converts an integer of at least 1 to an int.  Raises ValueError with `name` for other values.
 
     >>> positive_int("top_k", np.int64(3))
     3

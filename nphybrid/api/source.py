@@ -1,4 +1,4 @@
-"""What is changed in a Checkpoint before a model takes its arrays: names, prefix, classifier, picture size."""
+"""Functions that adapt a Checkpoint to a model: array names, prefixes of names, the classifier and the picture size."""
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -16,10 +16,9 @@ from . import checks
 
 
 def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoint.Checkpoint:
-    """The Checkpoint with the names and layouts of a Hugging Face classifier.
+    """Convert a Checkpoint of any dialect to the names and layouts of a Hugging Face classifier.
 
-    source: a Checkpoint of any dialect. kind: the class of the model. Raises FormatError if arrays do
-    not fit the network.
+    `kind`: the class of the model. Raises FormatError if the arrays do not fit the network.
     """
     if source.dialect is None:
         return source
@@ -35,13 +34,15 @@ def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoin
 
 def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | checkpoint.Head,
               kind: Any) -> checkpoint.Checkpoint:
-    """The Checkpoint with another classifier.
+    """Replace the classifier of a Checkpoint.
 
-    source: with Hugging Face's names. head: a `checkpoint.Head`, or the path of a head file. kind: the class of the
-    model. Raises ValueError if it has no classifier, or if the head does not fit; FormatError for a bad file.
+    `source`: a Checkpoint with the names of Hugging Face. `head`: a `checkpoint.Head`, or the path of a head file.
+    `kind`: the class of the model. Raises ValueError if the class has no classifier, and if the head does not fit the
+    model. Raises FormatError for a bad head file.
     """
     if not kind.has_head:
-        raise ValueError(f"{kind.__name__} has no classifier that a head could replace")
+        raise ValueError(f"{kind.__name__} has no classifier that the head can replace; expected a class with a "
+                         "classifier")
     if not isinstance(head, checkpoint.Head):
         head = checkpoint.read_head(head)
     network_config = kind.config_class.from_dict(source.config).network_config()
@@ -50,9 +51,10 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
 
 
 def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
-    """{name: array} with the names of the class, from the names of any class of its family.
+    """Add or remove the prefix of the array names, as the class `kind` needs.  -> {name: array}
 
-    In a classifier, the names of the bare model have a prefix ("vit.", "bit."). In the bare model they have none.
+    In a classifier, the arrays of the bare model have names with the prefix "vit." or "bit.". In a bare model, the
+    names have no prefix.
     """
     has_prefix = any(name.startswith(kind.family) for name in arrays)
     if has_prefix == bool(kind.prefix):
@@ -64,10 +66,11 @@ def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
 
 
 def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any]) -> checkpoint.Checkpoint:
-    """The Checkpoint for another picture size: positions and the options of the image processor are resized.
+    """Convert a Checkpoint to another picture size.
 
-    overrides: keys of the configuration; without `image_size`, the Checkpoint is returned unchanged. Raises ValueError
-    for a size that patches do not fill.
+    The positions are resized, and the options of the image processor are changed. `overrides`: keys of the
+    configuration. Without the key `image_size`, the Checkpoint is returned unchanged. Raises ValueError for a size at
+    which patches do not fill the feature map.
     """
     if overrides.get("image_size") is None:
         return source
@@ -77,7 +80,8 @@ def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[
         checks.check_patches_fill(new)
         source = source._replace(processor=for_image(source.processor, old.image, new.image))
     name = next((name for name in source.arrays if name.endswith("embeddings.position_embeddings")), None)
-    # A missing table, or one of another shape, is not resized here. Loading reports all arrays that do not fit.
+    # `for_image_size` does not resize a position table that has a wrong shape.
+    # For a missing array or a wrong shape, `from_checkpoint` raises an error that lists all arrays that do not fit.
     if name and old.grid != new.grid and source.arrays[name].shape == (1, old.tokens, old.width):
         positions = np.asarray(source.arrays[name])[0]
         positions = resize_positions(positions, old.grid, new.grid, new.resampling)

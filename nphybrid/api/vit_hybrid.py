@@ -1,4 +1,7 @@
-"""`ViTHybridModel` and `ViTHybridForImageClassification`, and the plain `ViTModel` and `ViTForImageClassification`."""
+"""The hybrids `ViTHybridModel` and `ViTHybridForImageClassification`, and two plain ViT classes.
+
+The plain ViT classes are `ViTModel` and `ViTForImageClassification`.
+"""
 from dataclasses import replace
 from typing import Any, NamedTuple, TypeVar
 
@@ -20,14 +23,14 @@ M = TypeVar("M", bound="ViTHybrid")
 
 
 class ViTHybridStates(NamedTuple):
-    """The states from which the outputs of the four classes are built."""
-    trace: Trace                          # with norm, and pooler and logits, if the network has them
-    hidden_states: Arrays | None          # None if not requested
-    attentions: Arrays | None             # None if not requested
+    """The states that the hybrid and ViT classes need for their outputs."""
+    trace: Trace                          # the states norm, pooler and logits, if the network computes them
+    hidden_states: Arrays | None          # None if hidden states were not requested
+    attentions: Arrays | None             # None if attentions were not requested
 
 
 class ViTHybrid(Model):
-    """What the two hybrid classes and the two plain ViT classes share."""
+    """The base class of the two hybrid classes and the two plain ViT classes."""
     config: ViTHybridConfig | ViTConfig
     config_class = ViTHybridConfig
     family = "vit."
@@ -37,16 +40,21 @@ class ViTHybrid(Model):
     @classmethod
     def from_checkpoint(cls: type[M], source: Checkpoint, overrides: dict[str, Any] | None = None,
                         head: Any = None, **options: Any) -> M:
-        """As `Model.from_checkpoint`; for another image_size than that of the file, the positions are resized."""
+        """Make a model as `Model.from_checkpoint` does.
+
+        If image_size differs from the image_size of the file, the positions are resized.
+        """
         source = for_image_size(in_hugging_face_names(source, cls), cls, overrides or {})
         return super().from_checkpoint(source, overrides, head, **options)
 
     def check_inputs(self, pixel_values: npt.ArrayLike | None, head_mask: npt.ArrayLike | None = None,
                      bool_masked_pos: npt.ArrayLike | None = None,
                      interpolate_pos_encoding: bool | None = None) -> Inputs:
-        """What the network receives; for another picture size, with resized positions.
+        """Check the inputs of the network and convert the inputs to arrays.
 
-        Raises ValueError, TypeError, NonFiniteError for inputs that the network cannot take.
+        If the picture size differs from the configuration, the positions are resized.
+
+        Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
         config = self.network_config
         params = self.params
@@ -66,14 +74,18 @@ class ViTHybrid(Model):
     def trace(self, pixel_values: npt.ArrayLike, head_mask: npt.ArrayLike | None = None,
               bool_masked_pos: npt.ArrayLike | None = None, interpolate_pos_encoding: bool | None = None,
               runs: int = 0) -> Trace:
-        """One forward pass with every state recorded, channels last.  (B, C, H, W) -> Trace, a dict {name: array}
+        """Compute one forward pass and record every state.  (B, C, H, W) -> Trace, a dict {name: array}
 
-        pixel_values, head_mask, bool_masked_pos, interpolate_pos_encoding: as in `forward`.
-        runs: how many more forward passes measure `trace.seconds`, where each time is the median of these passes. They
-        keep no states and do not compute the attention weights, so `trace.seconds` has no time for the weights. With
-        runs=0 the times are those of the recorded pass. It allocates memory for each state and computes the attention
-        weights. If it is the first pass of a process, it also compiles or loads the kernels. In R50+ViT-B/16, attention
-        took 16 % of 0.84 s in a recorded pass and 10 % of 0.74 s in a forward pass.
+        The feature maps in the Trace have channels last. The arguments pixel_values, head_mask, bool_masked_pos and
+        interpolate_pos_encoding are those of ViTHybridModel.forward. `runs`: the number of additional forward passes
+        that are measured. The measured passes keep no states. Each time in `trace.seconds` is the median of the
+        measured passes. The measured passes do not compute the attention weights, so `trace.seconds` has no time for
+        the weights.
+
+        If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
+        for each state and computes the attention weights. The first pass of a process also compiles or loads the
+        kernels. In R50+ViT-B/16, for example, attention took 16 % of 0.84 s in a recorded pass. In a forward pass,
+        attention took 10 % of 0.74 s.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridModel, default_model
@@ -93,9 +105,10 @@ class ViTHybrid(Model):
 
     def run(self, pixel_values: npt.ArrayLike | None, output_attentions: bool | None,
             output_hidden_states: bool | None, **inputs: Any) -> ViTHybridStates:
-        """One forward pass.
+        """Compute one forward pass.
 
-        output_attentions, output_hidden_states: None means the value in the configuration. inputs: as in `trace`.
+        `output_attentions`, `output_hidden_states`: as in ViTHybridModel.forward. `inputs`: the other arguments of
+        `trace`, without `runs`.
         """
         blocks = [f"blocks.{i}" for i in range(self.network_config.blocks)]
         hidden_states = weights = None
@@ -109,11 +122,11 @@ class ViTHybrid(Model):
 
 
 class ViTHybridModel(ViTHybrid):
-    """The ViT Hybrid without a classifier: pictures become encoded tokens.
+    """The ViT Hybrid without a classifier, which computes encoded tokens.
 
-    config: a ViTHybridConfig. add_pooling_layer: add the pooler, a linear layer and tanh on the class token.
-    use_mask_token: add the token that replaces masked patches. options: state_dict, seed, engine, dtype, precision and
-    num_threads, as in ViTHybridForImageClassification.
+    `config`: a ViTHybridConfig. `add_pooling_layer`: whether the model has a pooler, a linear layer with tanh that
+    reads the class token. `use_mask_token`: whether the model has a mask token, which replaces masked patches.
+    `options`: arguments of ViTHybridForImageClassification: state_dict, seed, engine, dtype, precision and num_threads.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridModel, default_model
@@ -132,8 +145,11 @@ class ViTHybridModel(ViTHybrid):
     @classmethod
     def from_checkpoint(cls: type[M], source: Checkpoint, overrides: dict[str, Any] | None = None,
                         head: Any = None, **options: Any) -> M:
-        """As `Model.from_checkpoint`.  By default, the model has a pooler and a mask token if the file has them; the
-        overrides add_pooling_layer and use_mask_token replace that."""
+        """Make a model as `Model.from_checkpoint` does.
+
+        By default, the model has a pooler if the file has a pooler, and a mask token if the file has a mask token. The
+        overrides add_pooling_layer and use_mask_token replace the default.
+        """
         source = in_hugging_face_names(source, cls)
         overrides = dict(overrides or {})
         names = with_prefix(source.arrays, cls)
@@ -150,17 +166,18 @@ class ViTHybridModel(ViTHybrid):
                 return_dict: bool | None = None) -> BaseModelOutputWithPooling:
         """Encode pictures.
 
-        pixel_values: floats (B, C, H, W), as the image processor returns them. bool_masked_pos: bool (B, N); where it
-        is True, the mask token replaces the patch. head_mask: numbers (A,) or (L, A), by which each head is multiplied.
-        output_attentions: return the attention weights of each block, after the head mask. output_hidden_states:
-        return the tokens and the output of each block. interpolate_pos_encoding: accept other picture sizes than that
-        of the configuration, and resize the positions. return_dict: False returns a tuple. None is the default of the
-        configuration.
+        `pixel_values`: floats (B, C, H, W), the output of the image processor. `bool_masked_pos`: bools (B, N), where
+        True replaces a patch by the mask token. `head_mask`: numbers (A,) or (L, A), factors for the heads.
+        `output_attentions`: whether to return the attention weights of each block. `output_hidden_states`: whether to
+        return the tokens and the output of each block. `interpolate_pos_encoding`: whether to accept every picture size
+        and resize the positions. `return_dict`: False returns a tuple. If an option is None, the configuration decides.
 
-        Returns BaseModelOutputWithPooling: last_hidden_state (B, T, D), pooler_output (B, D), hidden_states L + 1 of
-        (B, T, D), attentions L of (B, A, T, T), in the dtype of the model, or in float32 if that is bfloat16.
-        pooler_output is None without a pooler, except in networks of timm and JAX that pool the mean or have
-        pre_logits: there it is what their classifier would read. Raises ValueError, TypeError, NonFiniteError.
+        Returns a BaseModelOutputWithPooling. `last_hidden_state` has the shape (B, T, D). `pooler_output` has the shape
+        (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied
+        by the head mask. The arrays of the output have the dtype of the model. A bfloat16 model returns float32.
+
+        In a model without a pooler, pooler_output is usually None. In a network of timm or JAX that pools the mean or
+        has pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.
         """
         out, hidden_states, attentions = self.run(
             pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,
@@ -179,10 +196,11 @@ class ViTHybridModel(ViTHybrid):
 
 
 class ViTHybridForImageClassification(ViTHybrid):
-    """The ViT Hybrid with a classifier: pictures become logits.
+    """The ViT Hybrid with a classifier, which computes logits.
 
-    config: a ViTHybridConfig. state_dict: {Hugging Face name: array}, the weights; None draws random ones from `seed`.
-    engine, dtype, precision, num_threads: as in `from_pretrained`.
+    `config`: a ViTHybridConfig. `state_dict`: the weights, a dict {Hugging Face name: array}, or None for random
+    weights. `seed`: the seed of the random weights. `engine`, `dtype`, `precision`, `num_threads`: as in
+    `from_pretrained`.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridForImageClassification, default_model
@@ -200,12 +218,15 @@ class ViTHybridForImageClassification(ViTHybrid):
                 return_dict: bool | None = None) -> ImageClassifierOutput:
         """Classify pictures.
 
-        labels: if given, the loss is computed. Integers (B,) mean cross-entropy, where -100 is not counted; floats
-        (B, K) mean several labels per picture; floats (B,) mean a regression, if the model has one class.
-        `config.problem_type` replaces this rule. The other arguments are those of ViTHybridModel.forward.
+        `labels`: the labels from which the loss is computed, or None for no loss. For integers (B,), the loss is the
+        cross-entropy, and the label -100 is not counted. For floats (B, classes), a picture can have several labels.
+        For a model with only one class, the labels have the shape (B,) or (B, 1), and the loss is the mean squared
+        error. If `config.problem_type` is set, it decides the kind of loss. The other arguments are those of
+        ViTHybridModel.forward.
 
-        Returns ImageClassifierOutput: loss (), logits (B, classes), hidden_states, attentions. Without classes, logits
-        is what the classifier would read. Raises ValueError, TypeError, NonFiniteError.
+        Returns an ImageClassifierOutput with loss (), logits (B, classes), hidden_states and attentions. If the model
+        has no classes, the logits are the pooled vector. Raises the errors of `check_inputs` and `run_into`, and
+        ValueError for labels of a wrong shape or type.
         """
         out, hidden_states, attentions = self.run(
             pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,
@@ -225,16 +246,19 @@ class ViTHybridForImageClassification(ViTHybrid):
 
 
 def _logits(trace: Trace) -> np.ndarray:
-    """The logits (B, classes).  Without a classifier: the pooler's output, else the first token after the last norm."""
+    """Returns the logits (B, classes) in a trace.
+
+    In a model without a classifier, the function returns the state "pooler", or the first token of the state "norm".
+    """
     if "logits" in trace:
         return trace["logits"]
     return trace["pooler"] if "pooler" in trace else trace["norm"][:, 0]
 
 
 class ViTModel(ViTHybridModel):
-    """The plain ViT without a classifier: it has no backbone, and cuts patches from the picture.
+    """The plain ViT without a classifier, whose patches are cut from the picture.
 
-    config: a ViTConfig. Everything else is as in ViTHybridModel.
+    `config`: a ViTConfig. The other arguments are those of ViTHybridModel.
 
     >>> import numpy as np
     >>> from nphybrid import ViTConfig, ViTModel
@@ -249,7 +273,7 @@ class ViTModel(ViTHybridModel):
 class ViTForImageClassification(ViTHybridForImageClassification):
     """The plain ViT with a classifier.
 
-    config: a ViTConfig. Everything else is as in ViTHybridForImageClassification.
+    `config`: a ViTConfig. The other arguments are those of ViTHybridForImageClassification.
 
     >>> import numpy as np
     >>> from nphybrid import ViTConfig, ViTForImageClassification

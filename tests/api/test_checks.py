@@ -49,7 +49,7 @@ def test_pixels_come_out_channels_last_contiguous_and_in_the_models_dtype(rng):
     (np.zeros((1, 2, 3, 5, 7)), ValueError, ["(1, 2, 3, 5, 7)", "(B, 3, H, W)"]),
     (0.5, ValueError, ["()", "(B, 3, H, W)"]),
     (np.zeros((2, 1, 5, 7)), ValueError, ["1 channels", "(2, 1, 5, 7)", "expected 3"]),
-    (np.zeros((2, 5, 7, 3)), ValueError, ["5 channels", "channels last", "transpose(0, 3, 1, 2)"]),
+    (np.zeros((2, 5, 7, 3)), ValueError, ["5 channels", "if the channels are last, pass x.transpose(0, 3, 1, 2)"]),
     (np.zeros((2, 3, 7, 5)), ValueError, ["7 x 5", "expects 5 x 7", "interpolate_pos_encoding=True"]),
     (np.zeros((0, 3, 5, 7)), ValueError, ["empty", "(0, 3, 5, 7)"]),
 ])
@@ -59,7 +59,7 @@ def test_pixels_that_do_not_fit_are_refused(pixels, kind, said):
 
 
 def test_the_hint_about_channels_last_is_given_only_where_it_helps():
-    assert "channels last" not in said_by(checks.pixels, np.zeros((2, 4, 5, 7)), 3, np.float32)
+    assert "channels are last" not in said_by(checks.pixels, np.zeros((2, 4, 5, 7)), 3, np.float32)
     assert "[None]" not in said_by(checks.pixels, np.zeros((5, 7)), 3, np.float32)
 
 
@@ -215,21 +215,22 @@ def test_a_model_checks_its_inputs(call, kind, said):
 def test_a_picture_in_which_no_patch_finds_room():
     config = ViTHybridConfig(**{**TOY, "patch_size": 3, "image_size": 64})
     message = said_by(model(config=config), np.zeros((1, 3, 64, 16)), interpolate_pos_encoding=True)
-    assert message.startswith("64 x 16 pixels make a map of 8 x 2 cells, which patches of 3 x 3 do not fill; the "
-                              "nearest sizes that do: 48 or 65 x 17")
+    assert message == ("a picture of 64 x 16 pixels has a feature map of 8 x 2 cells, which patches of 3 x 3 cells do "
+                       "not fill; expected a height of 48 or 65 pixels and a width of 17 pixels")
 
 
 def test_a_picture_that_patches_do_not_fill():
     plain = model(ViTModel, ViTConfig(image_size=32, patch_size=8, hidden_size=8, num_hidden_layers=1,
                                       num_attention_heads=2, intermediate_size=8))
     message = said_by(plain, np.zeros((1, 3, 41, 24)), interpolate_pos_encoding=True)
-    assert message.endswith("the nearest sizes that do: 40 or 48 x 24")
+    assert message.endswith("expected a height of 40 or 48 pixels and a width of 24 pixels")
     assert plain(np.zeros((1, 3, 48, 24)), interpolate_pos_encoding=True).last_hidden_state.shape == (1, 19, 8)
 
 
 def test_a_picture_that_leaves_no_feature_map():
     config = BitConfig(embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2, global_padding="same")
-    assert "2 x 40 pixels leave no cell" in said_by(model(BitModel, config), np.zeros((1, 3, 2, 40)))
+    assert said_by(model(BitModel, config), np.zeros((1, 3, 2, 40))) == (
+        "pixel_values are 2 x 40 pixels, and the feature map has no cell; expected a larger picture")
     assert model(BitModel, config)(np.zeros((1, 3, 5, 40))).last_hidden_state.shape == (1, 16, 1, 9)
 
 
@@ -247,4 +248,5 @@ def test_a_model_checks_its_options(options, said):
 
 
 def test_a_model_wants_its_own_configuration():
-    assert "BitConfig; expected ViTHybridConfig" in said_by(ViTHybridModel, BitConfig(), kind=TypeError)
+    message = said_by(ViTHybridModel, BitConfig(), kind=TypeError)
+    assert message == "config is a BitConfig; expected a ViTHybridConfig"

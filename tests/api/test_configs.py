@@ -186,7 +186,8 @@ def test_every_field_comes_from_the_configuration():
     ("timm", "dialect is 'timm'; expected a dict"), ({"gn-eps": 1}, "expected a dict with keys of name, ws_form"),
     ({"name": "tim"}, "name of dialect is 'tim'"), ({"ws_form": "std"}, "ws_form of dialect is 'std'"),
     ({"gn_eps": -1}, "gn_eps of dialect is -1"), ({"ws_eps": float("nan")}, "ws_eps of dialect is nan"),
-    ({"pre_logits": 0}, "pre_logits of dialect is 0"), ({"class_token": False}, "pool has to be 'mean'"),
+    ({"pre_logits": 0}, "pre_logits of dialect is 0"),
+    ({"class_token": False}, "class_token of dialect is False and pool is 'token'; expected the pool 'mean'"),
     ({"pool": "max"}, "pool of dialect is 'max'"), ({"resampling": "cubic"}, "resampling of dialect is 'cubic'")])
 def test_a_dialect_no_network_has(dialect, message):
     for kind in ViTHybridConfig, ViTConfig:
@@ -195,7 +196,7 @@ def test_a_dialect_no_network_has(dialect, message):
 
 
 @pytest.mark.parametrize("dialect, message", [
-    ({"norm_pooled": True}, "dialect has norm_pooled, which a network without an encoder has not"),
+    ({"norm_pooled": True}, "dialect has norm_pooled; expected only keys of a network without an encoder"),
     ({"pre_logits": 10}, "dialect has pre_logits"), ({"ws_form": 1}, "ws_form of dialect is 1")])
 def test_a_dialect_no_bit_has(dialect, message):
     with pytest.raises(ValueError, match=message):
@@ -204,7 +205,8 @@ def test_a_dialect_no_bit_has(dialect, message):
 
 
 def test_a_backbone_has_no_dialect_of_its_own():
-    with pytest.raises(ValueError, match="expected it beside backbone_config"):
+    with pytest.raises(ValueError, match=r"dialect of backbone_config is {'gn_eps': 0.001}; expected the key dialect "
+                                         "in the ViTHybridConfig, not in backbone_config"):
         ViTHybridConfig(backbone_config={"layer_type": "bottleneck", "dialect": {"gn_eps": 1e-3}})
 
 
@@ -219,7 +221,8 @@ def test_the_network_of_a_plain_vit():
     assert (network_config.grid, network_config.tokens) == ((6, 4), 25)
     with pytest.raises(ValueError, match="pooler_act is 'relu'"):
         ViTConfig(pooler_act="relu")
-    with pytest.raises(ValueError, match="image_size 15 leaves a feature map of 15 x 15 cells"):
+    with pytest.raises(ValueError, match="image_size is 15, and the feature map has 15 x 15 cells; expected at least "
+                                         "16 x 16 cells, the size of a patch"):
         ViTConfig(image_size=15)
 
 
@@ -228,7 +231,7 @@ def test_a_changed_configuration_changes_the_network():
     config.image_size = 384
     assert config.backbone_featmap_shape == [1, 1024, 24, 24]
     config.hidden_size = 5
-    with pytest.raises(ValueError, match="hidden_size 5"):
+    with pytest.raises(ValueError, match="hidden_size is 5; expected a multiple of num_attention_heads, 12"):
         config.network_config()
 
 

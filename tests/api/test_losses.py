@@ -131,15 +131,15 @@ def test_a_stated_problem_overrules_the_choice(rng, kind, chosen):
 # -- refused ---------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("problem_type, labels, said", [
-    (None, np.array([0, 3]), ["label 3", "0..2"]),
-    (None, np.array([-1, 0]), ["label -1", "0..2", "-100"]),
-    (None, np.array([0, -99]), ["label -99"]),
+    (None, np.array([0, 3]), ["single-label loss: a label is 3; expected 0 to 2, or -100"]),
+    (None, np.array([-1, 0]), ["single-label loss: a label is -1; expected 0 to 2, or -100"]),
+    (None, np.array([0, -99]), ["single-label loss: a label is -99; expected 0 to 2, or -100"]),
     (None, np.array([0, 1, 2]), ["(3,)", "(2,)"]),
     (None, np.array([[0, 1, 2], [0, 1, 2]]), ["(6,)", "(2,)"]),
     (None, np.array(0), ["(1,)", "(2,)"]),
     (None, np.array([0.0, 1.0]), ["multi-label", "(2,)", "(2, 3)"]),
     (None, np.zeros((3, 2)), ["multi-label", "(3, 2)", "(2, 3)"]),
-    ("single_label_classification", np.array([0.0, 1.0]), ["float64", "integers"]),
+    ("single_label_classification", np.array([0.0, 1.0]), ["labels are float64; expected one integer"]),
     ("multi_label_classification", np.array([0, 1]), ["(2,)", "(2, 3)"]),
     ("regression", np.array([0.0, 1.0]), ["regression", "(2,)", "(2, 3)"]),
     ("ranking", np.array([0, 1]), ["ranking", *PROBLEM_TYPES]),

@@ -22,7 +22,8 @@ BAD = [
     *bad(BitConfig, "hidden_sizes", [256, "256", None, {256}]),
     *[(BitConfig, {"hidden_sizes": [256, value, 1024, 2048]}, ["hidden_sizes", repr(value)])
       for value in NO_COUNT],
-    (BitConfig, {"depths": [1, 1, 1], "hidden_sizes": [256, 512]}, ["3 depths", "2 hidden_sizes"]),
+    (BitConfig, {"depths": [1, 1, 1], "hidden_sizes": [256, 512]},
+     ["depths has 3 entries, but hidden_sizes has only 2"]),
     *bad(BitConfig, "layer_type", ["basic", "Bottleneck", None, 1, ["bottleneck"]]),
     *bad(BitConfig, "hidden_act", ["swish", "RELU", None, 1, {}]),
     *[(BitConfig, {"global_padding": value}, ["global_padding", said])
@@ -40,20 +41,22 @@ BAD = [
     *bad(BitConfig, "num_labels", [-1, 1.0, "2", True, 2 ** 15 + 1, 2 ** 31]),
     *bad(BitConfig, "id2label", [["a", "b"], "ab", 5, {"one": "a"}, {0.5: "a"}, {None: "a"},
                                  {0: "a", "0": "b"}]),
-    (BitConfig, {"id2label": {0: "a", 2: "c"}}, ["id2label", "2 names", "none for class 1"]),
-    (BitConfig, {"id2label": {1: "a", 2: "b"}}, ["id2label", "none for class 0"]),
-    (BitConfig, {"id2label": {-1: "a", 0: "b"}}, ["id2label", "none for class 1"]),
+    (BitConfig, {"id2label": {0: "a", 2: "c"}}, ["id2label has 2 names, but no name for class 1"]),
+    (BitConfig, {"id2label": {1: "a", 2: "b"}}, ["id2label has 2 names, but no name for class 0"]),
+    (BitConfig, {"id2label": {-1: "a", 0: "b"}}, ["id2label has 2 names, but no name for class 1"]),
     (BitConfig, {"id2label": {0: "a"}, "num_labels": 3}, ["num_labels is 3", "id2label has 1"]),
     *[(BitConfig, {"id2label": {0: "a", 1: name}}, ["id2label", "class 1", repr(name), "a string"])
       for name in (7, None, ["b"], 1.5)],
-    *[(BitConfig, {key: 3}, [key, "3", "hide a method"])
+    *[(BitConfig, {key: 3}, [f"the key {key} is 3; expected another name for the key, because BitConfig has a method "
+                             f"{key}"])
       for key in ("sizes", "to_dict", "from_dict", "save_pretrained")],
     *[case for key in ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size",
                        "patch_size", "num_channels") for case in bad(ViTHybridConfig, key, NO_COUNT)],
     *bad(ViTHybridConfig, "num_hidden_layers", [1025, 2 ** 23]),
-    (ViTHybridConfig, {"hidden_size": 770}, ["hidden_size 770", "num_attention_heads 12"]),
-    (ViTHybridConfig, {"num_attention_heads": 7}, ["hidden_size 768", "num_attention_heads 7"]),
-    (ViTHybridConfig, {"num_channels": 1}, ["num_channels is 1", "backbone_config says 3"]),
+    (ViTHybridConfig, {"hidden_size": 770}, ["hidden_size is 770; expected a multiple of num_attention_heads, 12"]),
+    (ViTHybridConfig, {"num_attention_heads": 7}, ["hidden_size is 768; expected a multiple of num_attention_heads, "
+                                                   "7"]),
+    (ViTHybridConfig, {"num_channels": 1}, ["num_channels is 1, but num_channels of backbone_config is 3"]),
     *bad(ViTHybridConfig, "hidden_act", ["gelu_python", "GELU", None, 1, []]),
     *bad(ViTHybridConfig, "qkv_bias", ["true", None, 2]),
     *bad(ViTHybridConfig, "layer_norm_eps", [-1e-12, "1e-12", None, NAN, INF, True, [1e-6]]),
@@ -62,7 +65,7 @@ BAD = [
     *[(ViTHybridConfig, {"image_size": value}, ["image_size", said])
       for value, said in [(0, "0"), (-224, "-224"), (True, "True"), ([224, 0], "0"), ([224, 2.5], "2.5"),
                           ((1, "2"), "'2'")]],
-    (ViTHybridConfig, {"image_size": 8, "patch_size": 2}, ["image_size 8", "1 x 1", "2 x 2"]),
+    (ViTHybridConfig, {"image_size": 8, "patch_size": 2}, ["image_size is 8", "1 x 1", "2 x 2"]),
     (ViTHybridConfig, {"patch_size": 15}, ["14 x 14", "15 x 15"]),
     *bad(ViTHybridConfig, "backbone_config", [5, "bit", [3, 4, 9]]),
     *bad(ViTHybridConfig, "backbone", ["resnet50"]), *bad(ViTHybridConfig, "use_timm_backbone", [True]),

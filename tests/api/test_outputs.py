@@ -59,9 +59,9 @@ def test_a_loss_shifts_the_indices():
 
 @pytest.mark.parametrize("c", CLASSES)
 def test_an_unknown_name_is_an_error_that_lists_the_known(c):
-    with pytest.raises(AttributeError, match=f"{c.__name__} has {', '.join(c.fields)}; not 'logit'"):
+    with pytest.raises(AttributeError, match=f"{c.__name__} has no 'logit'; its fields are {', '.join(c.fields)}"):
         c().logit
-    with pytest.raises(TypeError, match=f"{', '.join(c.fields)}; not logit"):
+    with pytest.raises(TypeError, match=f"{c.__name__} has no logit; its fields are {', '.join(c.fields)}"):
         c(logit=3)
 
 

@@ -129,7 +129,8 @@ def test_a_bare_model_becomes_a_classifier(tmp_path):
         x = np.random.default_rng(1).standard_normal((1, 3, 40, 40)).astype(np.float32)
         expected = bare(x).last_hidden_state[:, 0] @ head.kernel + head.bias
         assert np.abs(model(x).logits - expected).max() < 1e-5
-    with pytest.raises(ValueError, match="ViTHybridModel has no classifier that a head could replace"):
+    with pytest.raises(ValueError, match="ViTHybridModel has no classifier that the head can replace; expected a class "
+                                         "with a classifier"):
         ViTHybridModel.from_pretrained(tmp_path / "m.h5", head=head)
 
 

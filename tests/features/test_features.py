@@ -94,8 +94,9 @@ def test_stages_by_their_number():
 
 
 @pytest.mark.parametrize("state, pool, told", [
-    ("block.0", None, "no state is called 'block.0'; there are pixel_values, stem, stages.0.0"),
-    ("blocks.0.weights", None, "no state"), ("stem", "token", "stem has the shape .* no class token"),
+    ("block.0", None, "state is 'block.0'; expected the name of a state, such as pixel_values, stem, stages.0.0"),
+    ("blocks.0.weights", None, "state is 'blocks.0.weights'; expected the name of a state, such as pixel_values"),
+    ("stem", "token", "pool is 'token', but the state stem of shape .* has no class token; expected one of mean, none"),
     ("logits", "mean", "no patches"), ("norm", "max", "expected one of token, mean, none")])
 def test_what_cannot_be_had(state, pool, told):
     with pytest.raises(ValueError, match=told):
@@ -474,7 +475,7 @@ def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
 
 @pytest.mark.parametrize("args, told", [
     (["x.png", "-o", "x.txt"], "ends in .h5"), (["x.png", "-o", "nowhere/x.h5"], "there is no folder"),
-    (["x.png", "-o", "x.h5", "--state", "nothing"], "no state is called 'nothing'")])
+    (["x.png", "-o", "x.h5", "--state", "nothing"], "state is 'nothing'; expected the name of a state, such as ")])
 def test_refusals(args, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert embed(*args) == 3

@@ -23,7 +23,7 @@ def blocks(readme, language):
 def test_line_counts(readme, root):
     """The README and `help(nphybrid)` name the seven files in one order; the README counts their lines."""
     rows = re.findall(r"\| \[(\w+\.py)\]\((nphybrid/\w+\.py)\) \| (\d+) \|", readme)
-    stated = re.search("Read it in this order: (.*); then ops/reference", nphybrid.__doc__)
+    stated = re.search("Read the files in this order: (.*); then ops/reference", nphybrid.__doc__)
     assert [name for name, _, _ in rows] == [f"{name}.py" for name in stated[1].split(", ")]
     assert len(rows) == 7
     counted = {path: len((root / path).read_text("utf-8").splitlines()) for _, path, _ in rows}

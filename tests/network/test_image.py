@@ -4,6 +4,7 @@ import copy
 import doctest
 import json
 import pickle
+import re
 import sys
 import types
 import warnings
@@ -194,7 +195,8 @@ def test_other_numbers_are_refused(value):
     x[1, 1, 1] = value
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(ValueError, match=f"found {x.dtype} from"):
+        with pytest.raises(ValueError, match="Pillow resizes only whole numbers in 0..255 or fractions in 0..1; the "
+                                             f"pixels are {x.dtype} from "):
             image.as_bytes(x)
 
 
@@ -247,7 +249,7 @@ def test_batch_feature():
     assert dict(**inputs)["more"] == 2
     for again in (copy.copy(inputs), copy.deepcopy(inputs), pickle.loads(pickle.dumps(inputs))):
         assert type(again) is BatchFeature and again == inputs
-    with pytest.raises(AttributeError, match="no 'to'; it holds 'pixel_values', 'more'"):
+    with pytest.raises(AttributeError, match="BatchFeature has no 'to'; its keys are 'pixel_values', 'more'"):
         inputs.to
     with pytest.raises(KeyError):
         inputs["to"]
@@ -257,9 +259,10 @@ def test_return_tensors():
     x = np.zeros((20, 20, 3), np.uint8)
     assert isinstance(ViTHybridImageProcessor()(x).pixel_values, list)
     assert ViTHybridImageProcessor()(x, return_tensors="np").pixel_values.flags.c_contiguous
-    message = "returns NumPy arrays; use return_tensors=\"np\" and.*torch.from_numpy"
+    message = ("return_tensors is {!r}; expected \"np\" or None; for PyTorch, use \"np\" and then "
+               "torch.from_numpy(inputs.pixel_values)")
     for framework in ("pt", "tf", "jax", "mlx"):
-        with pytest.raises(ValueError, match=message) as caught:
+        with pytest.raises(ValueError, match=re.escape(message.format(framework))) as caught:
             ViTHybridImageProcessor()(x, return_tensors=framework)
         assert "\n" not in str(caught.value)
 
@@ -267,7 +270,8 @@ def test_return_tensors():
 @pytest.mark.parametrize("shape", [(1, 2000, 3), (2000, 1, 3), (1, 65500, 3)])
 def test_strips_are_refused_before_they_grow(shape):
     processor = ViTHybridImageProcessor(size=384, crop_size=384)
-    with pytest.raises(ValueError, match="would become .* more than max_pixels, 64,000,000"):
+    with pytest.raises(ValueError, match="picture 0 has .* pixels and would become .* pixels; expected at most "
+                                         "max_pixels, 64,000,000 pixels"):
         processor(np.zeros(shape, np.uint8), input_data_format="channels_last")
     with pytest.raises(ValueError, match="max_pixels, 999"):
         processor(np.zeros((9, 9, 3), np.uint8), do_center_crop=False, size=32, max_pixels=999)
@@ -286,7 +290,9 @@ def test_max_pixels_is_the_last_that_passes():
 def test_warnings():
     with pytest.warns(UserWarning, match="do_rescale=False"):
         ViTHybridImageProcessor()(np.full((9, 8, 3), 0.3))
-    with pytest.warns(UserWarning, match=r"\(3, 9, 3\) is taken as channels first"):
+    message = ("a picture has shape (3, 9, 3), and the first axis is used as the channels; to use another axis, pass "
+               "input_data_format")
+    with pytest.warns(UserWarning, match=re.escape(message)):
         ViTHybridImageProcessor()(np.zeros((3, 9, 3), np.uint8))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -296,10 +302,14 @@ def test_warnings():
 
 
 @pytest.mark.parametrize("made, message", [
-    ({"size": {"shortest_edge": 0}}, r"size\['shortest_edge'\]"), ({"size": True}, "found True"),
+    ({"size": {"shortest_edge": 0}}, r"size\['shortest_edge'\]"),
+    ({"size": True}, r"size\['shortest_edge'\] is True; expected a whole number of pixels from 1 to 2\*\*31 - 1"),
     ({"size": [1, 2, 3]}, r"found \[1, 2, 3\]"), ({"size": {"height": 3}}, "size must be"),
-    ({"crop_size": {"width": 3, "height": None}}, "found None"), ({"crop_size": "x"}, "found 'x'"),
-    ({"crop_size": 2.5}, "2.5"), ({"preprocess": 1}, "'preprocess' would"), ({"__class__": 1}, "__class__"),
+    ({"crop_size": {"width": 3, "height": None}}, r"crop_size\['height'\] is None; expected a whole number"),
+    ({"crop_size": "x"}, r"crop_size\['height'\] is 'x'; expected a whole number"), ({"crop_size": 2.5}, "2.5"),
+    ({"preprocess": 1}, "found a key 'preprocess'; expected another name, because the image processor has a method or "
+                        "attribute 'preprocess'"),
+    ({"__class__": 1}, "__class__"),
 ])
 def test_constructor_refuses(made, message):
     with pytest.raises(ValueError, match=message):
@@ -307,14 +317,17 @@ def test_constructor_refuses(made, message):
 
 
 @pytest.mark.parametrize("made, message", [
-    ({"resample": "bicubic"}, "3 bicubic.*'bicubic'"), ({"resample": None}, "found None"),
-    ({"resample": True}, "found True"),
+    ({"resample": "bicubic"}, "resample is 'bicubic'; expected 'tf-bilinear' or one of Pillow's filters, .*3 bicubic"),
+    ({"resample": None}, "resample is None; expected"), ({"resample": True}, "resample is True; expected"),
     ({"rescale_factor": None}, "rescale_factor"), ({"rescale_factor": [1, 2, 3]}, "one number"),
     ({"rescale_factor": "1/255"}, "rescale_factor"), ({"image_mean": [[0.5] * 3]}, "image_mean"),
     ({"image_mean": ["a"]}, "image_mean"), ({"image_mean": [[1], [1, 2]]}, "image_mean"),
-    ({"image_std": [0.5, 0.5]}, "image_std has 2 numbers, the picture 3"), ({"image_std": 0}, "zero"),
+    ({"image_std": [0.5, 0.5]}, r"picture 0 has 3 channels \(layout channels_last\), but image_std has 2 numbers; "
+                                "expected one number for each channel"),
+    ({"image_std": 0}, "zero"),
     ({"do_normalize": "no"}, "do_normalize must be True or"), ({"do_convert_rgb": "no"}, "do_convert_rgb"),
-    ({"size": {"max_height": 3, "max_width": 4}}, "must hold 'shortest_edge'"),
+    ({"size": {"max_height": 3, "max_width": 4}}, "size is {'max_height': 3, 'max_width': 4}; expected the key "
+                                                  "'shortest_edge', or the keys 'height' and 'width'"),
 ])
 def test_preprocess_refuses(made, message):
     with pytest.raises(ValueError, match=message):
@@ -386,7 +399,8 @@ def test_h5_is_read_by_the_checkpoint_module(tmp_path, monkeypatch):
     (b'{"image_processor": 3}', "image_processor is 3"),
     (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"), (b"<html>", "a web page"),
     (b"\xff\xfe\x00", "not valid UTF-8"), (b"[" * 100000, "nested too deeply"),
-    (b'{"size": -1}', "found -1"), (b'{"size": 1' + b"0" * 400 + b'}', "the number '1000"),
+    (b'{"size": -1}', r"size\['shortest_edge'\] is -1; expected a whole number of pixels"),
+    (b'{"size": 1' + b"0" * 400 + b'}', "the number '1000"),
     (b'{"crop_size": {"height": 1}}', "crop_size must be"),
 ])
 def test_bad_files(tmp_path, text, message):
@@ -403,5 +417,5 @@ def test_missing_files(tmp_path):
         ViTHybridImageProcessor.from_pretrained(tmp_path / "x.json")
     with pytest.raises(TypeError, match="unknown option do_resise; the options are do_resize"):
         ViTHybridImageProcessor.from_dict({}, do_resise=False)
-    with pytest.raises(TypeError, match="found list"):
+    with pytest.raises(TypeError, match="image_processor_dict has type list; expected a dictionary of options"):
         ViTHybridImageProcessor.from_dict([1])

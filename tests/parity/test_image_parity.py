@@ -13,7 +13,8 @@ from tools.on_demand import on_demand
 
 torch = on_demand("torch")
 hybrid = on_demand("transformers.models.deprecated.vit_hybrid.image_processing_vit_hybrid")
-pytestmark = pytest.mark.filterwarnings("ignore:pixels within 0..1", "ignore:shape .* is taken as channels",
+pytestmark = pytest.mark.filterwarnings("ignore:the pixels are in 0..1, and do_rescale is True",
+                                        "ignore:a picture has shape .*, and the first axis is used as the channels",
                                         "ignore::RuntimeWarning", "ignore::DeprecationWarning")
 logging.getLogger("transformers").setLevel(logging.ERROR)
 
@@ -322,26 +323,32 @@ RGB = noise(39, 20, 30, 3)
 
 
 @pytest.mark.parametrize("images, called, message", [
-    ([], {}, "no picture"), ([[]], {}, "no picture"), ("cat.png", {}, "found str"), (None, {}, "found None"),
+    ([], {}, "images has no picture; expected"), ([[]], {}, "images has no picture; expected"),
+    ("cat.png", {}, "images has an item of type str; expected only Pillow pictures and arrays"),
+    (None, {}, "images has an item of type None; expected only Pillow pictures and arrays"),
     ([RGB, "cat.png"], {}, "open_picture"), (noise(1, 2, 2, 20, 30, 3), {}, r"\(2, 2, 20, 30, 3\)"),
-    (noise(1, 20, 30, 5), {}, "cannot tell where the channels"), (noise(1, 0, 30, 3), {}, r"\(0, 30, 3\)"),
-    (noise(1, 7, 20, 30), {"input_data_format": "channels_first"}, "has 7"),
-    (RGB.astype(np.float32) * 2, {}, r"found float32 from .* to"), (RGB / 100, {}, "found float64"),
-    (np.full((9, 9, 3), np.nan), {}, "found float64 from nan"),
+    (noise(1, 20, 30, 5), {}, r"a picture has shape \(20, 30, 5\); expected a first or last axis of length 1 or 3, or "
+                              "the argument input_data_format='channels_first' or 'channels_last'"),
+    (noise(1, 0, 30, 3), {}, r"\(0, 30, 3\)"),
+    (noise(1, 7, 20, 30), {"input_data_format": "channels_first"}, "picture 0 has 7 channels"),
+    (RGB.astype(np.float32) * 2, {}, "the pixels are float32 from .* to"), (RGB / 100, {}, "the pixels are float64"),
+    (np.full((9, 9, 3), np.nan), {}, "the pixels are float64 from nan"),
     (RGB, {"return_tensors": "tf"}, "torch.from_numpy"), (RGB, {"return_tensors": "xx"}, "return_tensors"),
     (RGB, {"data_format": "none"}, "data_format"), (RGB, {"input_data_format": "none"}, "input_data_format"),
     (RGB, {"size": {"longest_edge": 9}}, "longest_edge"), (RGB, {"size": {"edge": 9}}, "edge"),
-    (RGB, {"size": 0}, "found 0"),
+    (RGB, {"size": 0}, r"size\['shortest_edge'\] is 0; expected a whole number of pixels"),
     (RGB, {"size": "9"}, "'9'"), (RGB, {"size": 9.5}, "9.5"), (RGB, {"size": (9,)}, "height, width"),
-    (RGB, {"crop_size": {"shortest_edge": 9}}, "shortest_edge"), (RGB, {"resample": 99}, "found 99"),
-    (RGB, {"image_mean": [0.5]}, "1 numbers, the picture 3 channels"),
+    (RGB, {"crop_size": {"shortest_edge": 9}}, "shortest_edge"), (RGB, {"resample": 99}, "resample is 99; expected"),
+    (RGB, {"image_mean": [0.5]}, r"picture 0 has 3 channels \(layout channels_last\), but image_mean has 1 numbers"),
     (RGB, {"image_std": [1, 2]}, "2 numbers"),
-    (picture("L", 1, 9, 9), {"do_convert_rgb": False}, "3 numbers, the picture 1 channels"),
+    (picture("L", 1, 9, 9), {"do_convert_rgb": False},
+     r"picture 0 has 1 channels \(layout grey\), but image_mean has 3 numbers"),
     (picture("P", 1, 9, 9), {"do_convert_rgb": False}, "palette"),
     (Image.new("La", (9, 9)), {}, "mode La"),
     ([RGB, RGB[:15]], {"do_center_crop": False, "return_tensors": "np"}, "one shape"),
-    ([RGB, RGB.transpose(2, 0, 1)], {}, "picture 1: .* taken as channels_last, it has 30"),
-    ([RGB, RGB.transpose(2, 0, 1)], {"do_resize": False}, "picture 1: .* the picture 30 channels"),
+    ([RGB, RGB.transpose(2, 0, 1)], {}, r"picture 1 has 30 channels \(layout channels_last\); expected 1 to 4"),
+    ([RGB, RGB.transpose(2, 0, 1)], {"do_resize": False},
+     r"picture 1 has 30 channels \(layout channels_last\), but image_mean has 3 numbers"),
 ])
 def test_both_refuse_and_ours_says_why(images, called, message):
     assert isinstance(run(hybrid.ViTHybridImageProcessor, images, {}, called), Exception)
@@ -350,7 +357,7 @@ def test_both_refuse_and_ours_says_why(images, called, message):
 
 
 @pytest.mark.parametrize("images, called, message", [
-    (RGB, {"crop_size": {"height": -3, "width": 5}}, "found -3"),       # garbage
+    (RGB, {"crop_size": {"height": -3, "width": 5}}, "is -3; expected a whole number of pixels"),  # garbage
     (RGB, {"crop_size": {"height": 9.7, "width": 9}}, "9.7"),           # becomes 9
     (RGB, {"size": (9, 8, 7)}, "height, width"),                        # the 7 is lost
     (RGB, {"image_std": [0.5, 0, 0.5]}, "zero"),                        # infinities

@@ -70,21 +70,21 @@ def test_every_planted_error_is_named_not_a_later_one(trace, seed):
         figure = abs(changed[where] - trace[name][where]) / np.abs(changed).max()
         assert text.startswith(f"{name} is the first state that differs: max|a - b| / max|b| is {figure:.3g}\n")
         assert f"{trace[name][where]:.9g} in trace, {changed[where]:.9g} in states at {list(where)} of shape" in text
-        assert f"the same before it: {index} state{'' if index == 1 else 's'}\n" in text
+        assert f"equal before the first difference: {index} state{'' if index == 1 else 's'}\n" in text
         after = len(names) - index - 1
-        assert f"the same after it: {after - min(3, after)} of {after} state" in text
+        assert f"equal after the first difference: {after - min(3, after)} of {after} state" in text
 
 
 def test_the_states_before_are_shown_with_their_errors(trace):
     states = {**trace, "stem": trace["stem"] + 1, "stem.norm": trace["stem.norm"] * (1 + 2.0 ** -40)}
     assert message(trace, states).splitlines()[-5:] == [
-        "the same before it: 3 states",
+        "equal before the first difference: 3 states",
         "  pixel_values  2x33x47x3        0  equal",
         "  stem.conv     2x17x24x8        0  equal",
         "  stem.norm     2x17x24x8  9.1e-13  within",
-        f"the same after it: {len(trace) - 4} of {len(trace) - 4} states"]
+        f"equal after the first difference: {len(trace) - 4} of {len(trace) - 4} states"]
     many = message(trace, {**trace, "logits": trace["logits"] + 1})
-    assert f"the same before it: {len(trace) - 1} states\n  … the last 12 are\n" in many
+    assert f"equal before the first difference: {len(trace) - 1} states\n  … the last 12 states are\n" in many
     assert len(re.findall("equal$", many, re.MULTILINE)) == 12
 
 
@@ -194,7 +194,7 @@ def test_common_compares_the_names_of_both(trace):
     assert_states_close(trace, {**some, "mine": np.ones(3)})
     assert_states_close({**some, "mine": np.ones(3)}, trace)
     text = message(trace, {**some, "mine": np.ones(3)}, common=False)
-    assert text.startswith("trace and states do not have the same names; the 3 states of both are the same\n")
+    assert text.startswith("trace and states have different names; the 3 states in common are equal\n")
     assert "only in trace: pixel_values, stem.conv, stem.norm, stages.0.0.proj, " in text
     assert text.endswith(f", … and {len(trace) - 3 - 20} more\nonly in states: mine")
 
@@ -209,7 +209,7 @@ def test_names_of_one_side_are_listed_beside_a_difference(trace):
 @pytest.mark.parametrize("common", [True, False])
 def test_no_common_name_fails(common):
     assert message({"stem": np.ones(2)}, {"norm": np.ones(2)}, common=common) == (
-        "trace and states have no state of the same name\nonly in trace: stem\nonly in states: norm")
+        "trace and states have no name in common\nonly in trace: stem\nonly in states: norm")
     message({}, {}, common=common)
     message({"stem": np.ones(2)}, {}, common=common)
 
@@ -218,7 +218,7 @@ def test_shapes_that_differ_are_reported_as_such(trace):
     rng = np.random.default_rng(6)
     text = message(trace, {**trace, "blocks.0.fc1": rng.standard_normal((2, 31, 21)), "norm": trace["norm"] + 1})
     assert text.startswith("blocks.0.fc1 is the first state that differs: shape 2x31x20 in trace, 2x31x21 in states\n"
-                           "the same before it")
+                           "equal before the first difference")
     # Shapes that NumPy would broadcast.
     assert "shape 1x3 in trace, 3 in states" in message({"norm": np.ones((1, 3))}, {"norm": np.ones(3)})
     assert "shape () in trace, 1 in states" in message({"norm": np.float64(1)}, {"norm": np.ones(1)})
@@ -279,7 +279,8 @@ def test_telling_weights_of_a_model_and_of_its_configuration():
         assert list(weights) == list(again) and all((weights[name] == again[name]).all() for name in weights)
         assert all(x.dtype == np.float32 for x in weights.values())
         assert any((telling_weights(config, 4)[name] != weights[name]).any() for name in weights)
-    with pytest.raises(TypeError, match="expected a model, or a ViTHybridConfig, ViTConfig or BitConfig; found a int"):
+    with pytest.raises(TypeError, match="model_or_config has type int; expected a model, a ViTHybridConfig, a "
+                                        "ViTConfig or a BitConfig"):
         telling_weights(3, 0)
 
 
@@ -393,7 +394,8 @@ def test_what_transformers_cannot_compute_is_refused():
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     config = ViTHybridConfig.from_dict(HYBRID.to_dict(), dialect={"name": "timm", "pool": "mean", "gn_eps": 1e-3})
-    with pytest.raises(ValueError, match="one whose config.dialect states gn_eps, pool"):
+    with pytest.raises(ValueError, match="config.dialect of the model has gn_eps, pool; expected a model without these "
+                                         "keys, which transformers cannot compute"):
         torch_twin(ViTHybridForImageClassification(config, **EXACT))
     named = ViTHybridConfig.from_dict(HYBRID.to_dict(), dialect={"name": "timm"})
     model = told(ViTHybridForImageClassification, named)
