@@ -1,23 +1,25 @@
-"""How each dialect prepares a picture, as options of the image processor.
+"""Options of the image processor that prepare a picture as a dialect does.
 
-    Hugging Face   as its preprocessor_config.json states; for a plain ViT with the defaults of ViTImageProcessor
-    timm           short side to floor(size / crop_pct), Pillow; crop from the centre; mean and std of the checkpoint
-    JAX, BiT       both sides to the size, ratio not kept; TensorFlow's bilinear; (x - 127.5) / 127.5
-    BiT (PyTorch)  both sides to the size; Pillow's bilinear; mean and std 0.5
+    dialect        resized sides                               filter                  crop     mean and std
+    Hugging Face   (as preprocessor_config.json states; a plain ViT has the defaults of ViTImageProcessor)
+    timm           short side, to floor(size / crop_pct)       Pillow's, by name       centre   of the checkpoint
+    JAX, BiT       both, to size; aspect ratio is not kept     TensorFlow's bilinear   none     127.5
+    BiT (PyTorch)  both, to size; aspect ratio is not kept     Pillow's bilinear       none     0.5
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-# timm's names of Pillow's filters, and Pillow's numbers for them.
+# {timm's name of a Pillow filter: Pillow's number of this filter}
 INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
 def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any] | None:
-    """The options for a network whose picture, (H, W) in pixels, changed from `old` to `new`.
+    """Changes the options of an image processor for pictures of another size.
 
-    A size or crop of the old picture becomes that of the new one; a short side is scaled in proportion.
+    The size of a picture, (H, W) in pixels, changes from `old` to `new`. If `size` or `crop_size` of the options is
+    `old`, it becomes `new`. The `shortest_edge` is scaled in proportion.
     """
     if options is None:
         return None
@@ -33,13 +35,13 @@ def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tupl
 
 
 def check_option(holds: bool, name: str, found: Any, expected: str) -> None:
-    """Raises ValueError about an option unless a condition holds."""
+    """Raises ValueError about an option if the condition `holds` is False."""
     if not holds:
         raise ValueError(f"{name} must be {expected}; found {found!r}")
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a value of a JSON document is a finite int or float.  True and False are not."""
+    """Whether a value of a JSON document is a finite int or float.  True and False are not numbers."""
     return type(value) in (int, float) and math.isfinite(value)
 
 
