@@ -49,8 +49,8 @@ class Checkpoint(NamedTuple):
 def read(path: FilePath, revision: str | None = None) -> Checkpoint:
     """Returns the Checkpoint in a folder or in a file.
 
-    `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file.
-    If `path` does not exist, it is the name of a model on the hub, such as owner/name. `revision` is a branch, tag or
+    `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
+    `path` does not exist, it is the name of a model on the hub, such as owner/name. `revision` is a branch, tag or
     commit of a model on the hub. The place of each array is checked. Each array stays in its file until np.asarray
     reads it. `fill_parameters` checks that all values are finite.
     """
@@ -160,7 +160,7 @@ def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
                     file = SharedFile(original.path)
                     blocks.enter_context(file.opened())
                     files[original.path] = tensorfile.stored(file)
-                # A file of another dialect does not have this name; `original` itself then reads the array.
+                # In a file of another dialect the array has another name, and `original` itself reads the array.
                 arrays[name] = files[original.path].get(original.name, original).read()
                 found = tensorfile.digest(arrays[name])
             except (OSError, LookupError, FormatError) as error:
@@ -193,7 +193,8 @@ def sha256(path: FilePath) -> str:
 def default_model() -> Path:
     """Returns the path of the model that is a part of this package.
 
-    In an installed package the folder `weights` is inside the package. In a checkout it is beside the package.
+    In an installed package the folder `weights` is inside the package. In a checkout the folder `weights` is beside the
+    package.
     """
     package = Path(__file__).resolve().parent.parent
     places = [package / "weights" / DEFAULT_MODEL, package.parent / "weights" / DEFAULT_MODEL]
@@ -225,7 +226,7 @@ def write_h5(path: FilePath, state: Mapping[str, Any], config: Mapping[str, Any]
 # ---------------------------------------------------------------- kinds of files
 
 def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
-    """Returns the Checkpoint at a path.  Its file stays open until `files` is closed."""
+    """Returns the Checkpoint at a path.  The file at this path stays open until `files` is closed."""
     if not path.is_dir():
         _check_there(path)
         file = SharedFile(path)
@@ -247,7 +248,7 @@ def _file_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
     """Returns the Checkpoint in one file."""
     if tensorfile.sniff(file) not in ("safetensors", "npz"):
         return _h5_checkpoint(path, file)
-    # A config.json belongs to the file model.safetensors. A file with another name does not use it.
+    # A config.json belongs to the file model.safetensors. A file with another name uses no config.json.
     card = _config_json(path.parent) if path.name == "model.safetensors" else {}
     return _translatable(path, tensorfile.stored(file), card)
 
@@ -318,7 +319,7 @@ def _folder_processor(folder: Path, card: Mapping[str, Any]) -> dict[str, Any] |
 def _processor_options(file: FilePath) -> dict[str, Any]:
     """Returns the options of the image processor in a JSON file.
 
-    A processor_config.json holds these options under the key image_processor.
+    A processor_config.json holds the options under the key image_processor.
     """
     options = read_json(file)
     options = options.get("image_processor", options)

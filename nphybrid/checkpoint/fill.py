@@ -1,7 +1,7 @@
-"""Converts arrays with Hugging Face's names to parameters, and parameters to such arrays.
+"""Converts arrays with Hugging Face's names to parameters, and converts parameters back to arrays.
 
 The array of each parameter is looked up in the file by its name.  An error message lists every array that is missing,
-is unexpected or has a wrong shape.  No name is matched by a pattern.  No array is reshaped to make it fit.
+is unexpected or has a wrong shape.  No name is matched by a pattern.  No array is reshaped.
 """
 
 import math
@@ -59,11 +59,11 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     changes its layout and calls ready(name, array). The function `ready` returns the leaf of the tree. The array that
     `ready` receives may be a view of the caller's array.
 
-    The second result is {name in the file: original} of the convolution kernels. An engine keeps only the standardized
-    kernels, and the original kernels cannot be computed from the standardized kernels.
+    The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
+    standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
-    Raises Misfit. Its message lists every array that is missing, is unexpected, has a wrong shape, or has a value that
-    is not finite.
+    Raises Misfit. The message of Misfit lists every array that is missing, is unexpected, has a wrong shape, or has a
+    value that is not finite.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)

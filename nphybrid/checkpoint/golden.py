@@ -1,8 +1,8 @@
 """The golden input and the golden values of a network.
 
-The golden input is a picture that a formula defines.  The golden values are a state of the forward pass for this
-picture.  An `.h5` file stores the golden values of its network.  If a program computes the golden values from the
-golden input, the program computes the network of the file.
+The golden input is a picture that a formula defines.  The golden values are a state of the forward pass for the golden
+input.  An `.h5` file stores the golden values of its network.  If a program computes the golden values from the golden
+input, the program computes the network of the file.
 """
 
 from collections.abc import Mapping

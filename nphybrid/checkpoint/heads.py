@@ -1,14 +1,19 @@
 """Reads and writes heads.  A head is a linear classifier for your own classes, in a small file.
 
-    in head.h5            content
-    kernel                float32 (D, K)
-    bias                  float32 (K,)
-    head                  a JSON object with these keys:
-        format, version   "nphybrid head", 1
-        labels            the names of the K classes
-        model             the SHA-256 of the model's file; null for any model
-        state, pool       the state of the forward pass that the head reads, and how this state is pooled
-        made              how the head was fitted
+The file of a head holds two arrays and one document:
+
+    The array kernel is float32 (D, K).
+    The array bias is float32 (K,).
+    The document head is a JSON object.
+
+The document head has these keys:
+
+    The keys format and version have the values "nphybrid head" and 1.
+    The key labels lists the names of the K classes.
+    The key model is the SHA-256 of the model's file; null for any model.
+    The key state names the state of the forward pass that the head reads.
+    The key pool states how the state is pooled.
+    The key made describes how the head was fitted.
 
 The file has the layout of tensorfile/hdf5.py, with checksums.  `from_pretrained(path, head="head.h5")` replaces the
 classifier of a model with the head.  The classifier and the head must read the same state.
@@ -82,7 +87,7 @@ def head_reads(config: Config) -> tuple[str, str]:
 
 
 def with_head(source: Checkpoint, head: Head, network_config: Config, name: str) -> Checkpoint:
-    """Returns the Checkpoint of a classifier after its last layer and its labels are replaced by those of a head.
+    """Returns a copy of a Checkpoint in which a head replaces the last layer and the labels.
 
     `name` is the name of the classifier's layer, such as "classifier". Raises ValueError if the head is for another
     model, another width or another state.

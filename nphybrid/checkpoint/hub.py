@@ -1,13 +1,13 @@
 """Downloads models of the Hugging Face hub by their names, such as `google/vit-hybrid-base-bit-384`.
 
-This is the only file of the package that uses the internet.  The library huggingface_hub downloads the files.  This
-library is imported only if a name is not a path on this computer.  The settings of huggingface_hub apply: HF_HOME and
-HF_HUB_CACHE (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  Only these files of a model are
-downloaded.  A pickle is never downloaded.
+This is the only file of the package that uses the internet.  The library huggingface_hub downloads the files.  The
+library huggingface_hub is imported only if a name is not a path on this computer.  The settings of huggingface_hub
+apply: HF_HOME and HF_HUB_CACHE (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  A pickle is never
+downloaded.  The following files of a model are downloaded:
 
-    config.json                                           always
-    preprocessor_config.json, or processor_config.json    if the model has one of these files
-    model.safetensors, or its index and every shard       if the arrays are wanted
+    The file config.json is always downloaded.
+    The file preprocessor_config.json or processor_config.json is downloaded if the model has it.
+    The file model.safetensors, or its index and every shard, is downloaded if the arrays are wanted.
 """
 
 import re
@@ -88,7 +88,7 @@ def fetched(name: str, revision: str | None = None, weights: bool = True) -> Pat
 def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Path | None:
     """Downloads the first file in a list that the model has.  -> Path, or None if the model has none of the files
 
-    The cache also records which files a commit does not have. These files are not requested again.
+    The cache also records which files a commit does not have. A missing file is not requested again.
     """
     hub = _client(repository)
     for file in files:
@@ -126,8 +126,8 @@ def _client(repository: str) -> Any:
     except ImportError:
         raise FileNotFoundError(
             f"{repository}: no such file or folder on this computer. To download the model of this name from the "
-            "Hugging Face hub, run pip install huggingface_hub. If this computer is not on the internet, run "
-            f"hf download {repository} --local-dir FOLDER on another one, and pass the path of the FOLDER") from None
+            "Hugging Face hub, run pip install huggingface_hub. If this computer is not on the internet, run hf "
+            f"download {repository} --local-dir FOLDER on another computer, and pass the path of the FOLDER") from None
     return huggingface_hub
 
 

@@ -19,7 +19,7 @@ JAX_MARKS = (
 )
 BIT_MARKS = (Mark("google bit", ("resnet/root_block/standardized_conv2d/kernel",)),)
 
-# How the results of these families differ from Hugging Face's. The value of "name" is a key of DIALECTS.
+# Settings of Google's networks that differ from Hugging Face's settings. The value of "name" is a key of DIALECTS.
 JAX = {"name": "JAX", "resampling": "linear", "gn_eps": 1e-6, "ws_form": "deviation", "ws_eps": 1e-5}
 BIT = {"name": "BiT", "ws_eps": 1e-10}
 
@@ -40,8 +40,8 @@ FROM_HEADS = Layout(lambda shape, config: (config.heads, config.head_width, shap
 def jax_names(config: Any) -> Table:
     """Returns the table of vision_transformer; for a network without encoder blocks, the table of big_transfer.
 
-    The names are those of the published files, which are older than Flax's Linen. In these files the layers of a block
-    are numbered in the order of calls.
+    The table holds the names in the published files, which are older than Flax's Linen. The published files number the
+    layers of a block in the order of calls.
     """
     if not config.blocks:
         return _bit_names()
@@ -102,7 +102,7 @@ def one_numbering(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
 
     The published files number the layers of a block in the order of calls. Flax's Linen numbers each class of layers
     from 0. Two variants of big_vision are also converted. In the first variant, the name of the position table does not
-    begin with "Transformer". In the second variant, one array holds an array of all blocks, stacked along the first
+    begin with "Transformer". In the second variant, the arrays of all blocks are stacked in one array, along the first
     axis. Raises FormatError for a stack of 0 blocks or of too many blocks.
     """
     result = {}
@@ -219,8 +219,8 @@ def for_bit(size: int = 480, framework: str = "jax") -> dict[str, Any]:
         size: The number of rows and of columns of the network's picture. The BiT-HyperRule of the published code uses
             128 for pictures below 96 x 96, and 480 for all others.
         framework: "jax" or "torch". With "jax", pictures are prepared like in the evaluation of Google's TensorFlow
-            and JAX code. With "torch", they are prepared like in the evaluation of Google's PyTorch code, which resizes
-            pictures with Pillow.
+            and JAX code. With "torch", pictures are prepared like in the evaluation of Google's PyTorch code, which
+            resizes with Pillow.
 
     Returns:
         A dictionary for `ViTHybridImageProcessor(**options)`.

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from . import DIALECTS, huggingface
 
 # Training loops and wrappers put a prefix in front of every name.
-# These prefixes are from PyTorch's DDP, from torch.compile, from Flax's optimizers and from big_vision.
+# The known prefixes are from PyTorch's DDP, from torch.compile, from Flax's optimizers and from big_vision.
 # The pattern tries "params/img/" before "params/", because "params/" would remove only a part of "params/img/".
 PREFIX = re.compile(r"(module\.|_orig_mod\.|opt/target/|params/img/|params/)*")
 

@@ -53,7 +53,7 @@ VIT: Table = {
     **linear_entries("blocks.*.fc2", f"{_BLOCK}.output.dense"),
     **norm_entries("norm", "layernorm"),
     **linear_entries("pooler", "pooler.dense"),
-    # Hugging Face's ViT does not have these layers. This package chose their names.
+    # Hugging Face's ViT has no layers pool_norm and pre_logits. Their names are from this package.
     **norm_entries("pool_norm", "pool_norm"),
     **linear_entries("pre_logits", "pre_logits"),
 }

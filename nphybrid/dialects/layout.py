@@ -2,7 +2,7 @@
 
     "stages.*.*.conv1": ("encoder.stages.{stage}.layers.{unit}.conv1.weight", CONV)
 
-In a name of this package, `*` is an index.  In the name of the file, a placeholder is an index:
+In a name of this package, `*` is an index.  In a name of the file, a placeholder such as {stage} is an index:
 
     {stage} {unit} {block}                        from 0
     {stage_from_1} {unit_from_1} {block_from_1}   from 1
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..tensorfile import FormatError, Stored
 
-# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 51.
+# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 51 blocks.
 MOST_BLOCKS = 1024
 
 Shape = tuple[int, ...]
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
     def ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
         """Returns an array of the file in the layout of this package.
 
-        The result is a view. Only for patches of more than one cell is the result a copy.
+        The result is a view; for patches of more than one cell, the result is a copy.
         """
         return array.transpose(np.argsort(self.order)).reshape(shape)
 
@@ -121,7 +121,7 @@ class Misfit(FormatError):
 
 
 def derived(array: Stored, name: str, shape: Iterable[int], read: Callable[[], np.ndarray]) -> Stored:
-    """Returns a Stored array.  Only when the array is read does `read` compute it from the array in the file."""
+    """Returns a Stored array whose values the function `read` computes from another array in the file."""
     return Stored(array.path, name, tuple(shape), array.dtype, read, None, array.file)
 
 

@@ -11,7 +11,7 @@ package uses the grid of the tokens instead.
 In "antialiased" the kernel becomes wider if the grid becomes smaller.
 
 In "linear" a cell is a point, and the corner cells keep their places.  For some sizes scipy returns zeros in the last
-row and column because of a rounding error.  This package does not copy that error.
+row and column because of a rounding error.  This package does not copy scipy's error.
 
 The row of the class token, if there is one, is not changed.
 """

@@ -1,4 +1,4 @@
-"""Options of the image processor that prepare a picture as a dialect does.
+"""The options of the image processor that each dialect needs.
 
     dialect        resized sides                               filter                  crop     mean and std
     Hugging Face   (as preprocessor_config.json states; a plain ViT has the defaults of ViTImageProcessor)

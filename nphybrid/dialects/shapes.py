@@ -1,10 +1,10 @@
 """Computes the configuration of a network, with Hugging Face's keys, from the names and shapes in a file.
 
 Two sizes do not follow from shapes: the number of heads in timm's files, and the size of a picture that is not square.
-The file config.json may state both sizes.  If config.json does not state the number of heads, a rule gives it.
+The file config.json may state the two sizes.  If config.json does not state the number of heads, a rule gives it.
 
-The key `dialect` of the configuration holds all differences in what the dialects compute.  Such differences are
-epsilons, the form of the weight standardization, the form of GELU, and the rule that resizes positions.
+The key `dialect` of the configuration holds the settings that differ between dialects.  Examples are epsilons, the form
+of the weight standardization, the form of GELU, and the rule that resizes positions.
 """
 
 import math
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
 def hf_bit_config(stages: list[Stage], stem: Shape, classes: int, dialect: dict[str, Any]) -> dict[str, Any]:
     """Returns the configuration of a BiT.
 
-    `stem` is the shape of the first kernel. Its first numbers are the output channels and the input channels.
+    `stem` is the shape of the first kernel. The first numbers of `stem` are the output channels and the input channels.
     """
     return dict(model_type="bit", architectures=["BitForImageClassification" if classes else "BitModel"],
                 embedding_size=stem[0], num_channels=stem[1], depths=[stage.depth for stage in stages],
@@ -64,8 +64,9 @@ def hf_vit_config(fields: dict[str, Any], *, patches: int, patch_size: int, stag
 def stages_in(shapes: Mapping[str, Shape], pattern: str, width_axis: int, first_unit: int) -> list[Stage]:
     """Returns the stages of a backbone, computed from the kernel of the last convolution in each unit.
 
-    `pattern` matches the names of these kernels. Its two groups match the number of the stage and the number of the
-    unit. `width_axis` is the axis of the output channels. `first_unit` is the number of the first unit.
+    `pattern` matches the name of the last kernel in a unit. The two groups of `pattern` match the number of the stage
+    and the number of the unit. `width_axis` is the axis of the output channels. `first_unit` is the number of the first
+    unit.
     """
     stages: dict[int, Stage] = {}
     for name, shape in shapes.items():
@@ -80,8 +81,8 @@ def stages_in(shapes: Mapping[str, Shape], pattern: str, width_axis: int, first_
 def block_count(shapes: Mapping[str, Shape], pattern: str) -> int:
     """Returns the number of encoder blocks.
 
-    `pattern` matches the beginning of the name of an array in a block. Its group matches the number of the block, from
-    0.
+    `pattern` matches the beginning of the name of an array in a block. The group of `pattern` matches the number of the
+    block, which begins at 0.
     """
     return 1 + max((int(match[1]) for name in shapes if (match := re.match(pattern, name))), default=-1)
 

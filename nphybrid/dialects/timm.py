@@ -20,7 +20,7 @@ MARKS = (
          lacks="stages.0.blocks.0.norm1.running_mean"),
 )
 
-# How the results of timm's ViTs differ from Hugging Face's. The value of "name" is a key of DIALECTS.
+# Settings of timm's ViTs that differ from Hugging Face's settings. The value of "name" is a key of DIALECTS.
 TIMM = {"name": "timm", "resampling": "antialiased"}
 
 # {token width D: number of heads} for timm's networks whose heads are not 64 wide: so400m, huge, giant, gigantic.
@@ -139,7 +139,7 @@ def _heads(D: int, arguments: Mapping[str, Any]) -> int:
 
 
 def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns how the results of timm's ViT or hybrid differ from Hugging Face's: the key `dialect`."""
+    """Returns the settings of timm's ViT or hybrid that differ from Hugging Face's settings."""
     class_token = "cls_token" in shapes
     pool = card.get("global_pool") or arguments.get("global_pool")
     if (pool == "token" and not class_token) or arguments.get("class_token", class_token) != class_token:
@@ -236,7 +236,7 @@ def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
     edge: Any = size.get("shortest_edge", size.get("height"))
     height = crop.get("height", edge)
     # For a crop of 224 out of 248, timm writes the crop_pct 0.9.
-    # The quotient 224 / 248, rounded to three digits, also gives 248.
+    # The crop_pct 0.903, which is 224 / 248 in three digits, also gives the size 248.
     parts = [part for part in (round(height / edge, 3), height / edge)
              if 0 < part <= 1 and math.floor(height / part) == edge]
     return {"interpolation": names.get(options.get("resample"), "bicubic"), "crop_pct": parts[0] if parts else 1.0,

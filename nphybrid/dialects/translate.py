@@ -27,7 +27,7 @@ def without_wrappers(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 class _Part(NamedTuple):
-    """A parameter as a part of an array in the file: the rows from `first` to `first + their_shape[0]`."""
+    """A parameter and its rows in an array of the file: from row `first` to row `first + their_shape[0]`."""
 
     ours: str
     shape: Shape
@@ -43,8 +43,8 @@ def to_hugging_face(arrays: Mapping[str, Stored], tree: Any, table: Table, huggi
 
     `arrays` is {name in the file: Stored}. `tree` holds the shapes of the network. `table` is the table of the file's
     dialect. `hugging_face` is the table of the result. An array whose name begins with a string in `ignored` is left
-    out. Raises Misfit. Its message lists every array that is missing, is unexpected or has a wrong shape. The message
-    uses the names in the file.
+    out. Raises Misfit. The message of Misfit lists every array that is missing, is unexpected or has a wrong shape. The
+    message uses the names in the file.
     """
     parts, rows = [], {}
     for name, shape in named_leaves(tree).items():
@@ -82,8 +82,8 @@ def _converted(part: _Part, source: Stored, name: str, layout: Layout, config: A
 def _reshaped(array: Stored, expected: Shape | None) -> Stored:
     """Returns an array in the expected shape, if the values and their order do not change; else the array itself.
 
-    Some files of Flax hold group norms in the shape (1, 1, 1, C). Old files of timm hold patches in the shape
-    (D, C * P * P).
+    Some files of Flax hold group norms in the shape (1, 1, 1, C). Old files of timm hold the kernel of the patches in
+    the shape (D, C * P * P).
     """
     if expected is None or array.shape == expected or math.prod(array.shape) != math.prod(expected):
         return array

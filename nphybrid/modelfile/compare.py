@@ -1,8 +1,8 @@
 """Compares two models, or two implementations of one model, and finds the first state that differs.
 
-A trace is a file {state: array}.  `nphybrid trace --save a.npz` writes a trace.  The Python call
-`numpy.savez("a.npz", **model.trace(x))` also writes a trace.  If two model files are compared, the reference engine
-runs the two models in float64.  Every difference then comes from the files.
+A trace is a file {state: array}.  `nphybrid trace --save a.npz` writes a trace.  In Python, `numpy.savez("a.npz",
+**model.trace(x))` writes a trace.  If two model files are compared, the reference engine runs the two models in
+float64.  Every difference then comes from the files.
 """
 import math
 from fnmatch import fnmatchcase
@@ -63,9 +63,9 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
     `a` and `b` are two models of any format, by path or by name on the hub, or two traces (`.npz`, `.safetensors`).
     `tolerance` is the bound of max|a - b| / max|b|. The default tolerance is EXACT between two float64 arrays, and
     ROUNDED between arrays of other dtypes. `image` is the path of a picture, which each model reads through its own
-    image processor. Without `image`, the models get the built-in input. `common` and `only` are arguments of
-    `compare_states`. NaN equals only NaN. Raises ValueError for a model and a trace. Reading a file can raise other
-    exceptions, and `compare_states` too.
+    image processor. Without `image`, the models get the built-in input. `compare_states` describes `common` and `only`.
+    NaN equals only NaN. Raises ValueError for a model and a trace. Reading a file and `compare_states` can raise other
+    exceptions.
 
     >>> from nphybrid import default_model
     >>> rows = compare_files(default_model(), default_model())
@@ -115,7 +115,7 @@ def _run_model(path, image, trace):
 class Comparison(Discard):
     """A trace that compares each new state with the state of this name in `others`, and then drops the two states.
 
-    So the states of a large network are in memory only one time, not two times.
+    The states of a large network are then in memory only one time, not two times.
     """
 
     def __init__(self, others, tolerance, only=()):
@@ -163,7 +163,7 @@ def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
 def select_names(names_a, names_b, common=False, only=()):
     """Returns the names of the states to compare, in the order of the forward pass.
 
-    The arguments and the exceptions are those of `compare_states`.
+    `compare_states` describes the arguments and the exceptions.
 
     >>> select_names(["stem", "norm", "logits"], ["logits", "stem"], common=True, only=["s*"])
     ['stem']
@@ -187,7 +187,7 @@ def _matches(name, only):
 
 
 def _row(name, a, b, tolerance, labels, explain):
-    """Returns the row of one state.  `a` is None if A does not have the state, and `b` is None if B does not."""
+    """Returns the row of one state.  `a` is None if only B has the state, and `b` is None if only A has the state."""
     if a is None or b is None:
         return _one_sided_row(name, a, b, labels)
     a, b = _as_numbers(name, a), _as_numbers(name, b)

@@ -64,7 +64,7 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
     """Writes a model in another format.  -> list of Loss, change of the golden logits
 
     The list holds a Loss for each property that the target cannot hold. The change is the largest difference of the
-    golden logits, divided by their standard deviation. The change is 0.0 if nothing is lost.
+    golden logits, divided by their standard deviation. The change of the golden logits is 0.0 if nothing is lost.
 
     `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `source` is a dict that an `.h5`
     file stores. If a property would be lost and `lossy` is False, raises ValueError with a list of the losses. Raises

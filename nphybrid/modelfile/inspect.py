@@ -22,13 +22,13 @@ NOT_MODELS = (heads.FORMAT, contents.FORMAT)
 def inspect_file(path) -> dict:
     """Reports the contents of a file, a folder or a model on the hub.  -> dict that JSON can hold
 
-    The dict has these keys. `files` is a list of {"path", "kind", "bytes", "sha256"}. `model` holds the keys of
-    the configuration that name the network. `dialect` states the dialect of the tensor names. `anchor` is the name by
-    which the dialect was recognized. `numbering` states how a JAX file numbers the layers of a block. `metadata` is
-    from the header or the index of safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of
-    golden values replaces the values, and the number of errors replaces the errors. `totals` counts tensors, parameters
-    and bytes. `tensors` is a list of {"name", "dtype", "shape", "bytes"}, as stored. A tensor from an `.h5` file
-    also has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
+    `files` is a list of {"path", "kind", "bytes", "sha256"}. `model` holds the keys of the configuration that name the
+    network. `dialect` states the dialect of the tensor names. `anchor` is the name by which the dialect was recognized.
+    `numbering` states how a JAX file numbers the layers of a block. `metadata` is from the header or the index of
+    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of golden values replaces the values,
+    and the number of errors replaces the errors. `totals` counts tensors, parameters and bytes. `tensors` is a list of
+    {"name", "dtype", "shape", "bytes"}, as stored. A tensor from an `.h5` file also has the key "sha256". A tensor from
+    an `.npz` file also has the key "crc32".
 
     Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
     file cannot be opened.
@@ -55,7 +55,7 @@ def inspect_file(path) -> dict:
 
 # ---------------------------------------------------------------- reading
 # Each function returns [Path of each file], {name: Stored} and a dict of documents.
-# The keys of this dict are "config", "metadata" and "manifest", if the file has such a document.
+# The possible keys of the dict of documents are "config", "metadata" and "manifest".
 
 def _read(path):
     if not path.is_dir():

@@ -26,8 +26,8 @@ class Row(NamedTuple):
 def summarize(config: Config) -> list[Row]:
     """Returns one row for each state of a network, computed for one image.
 
-    A row counts only parameters and multiply-adds between the previous state and its own state. The row of an encoder
-    block counts only the last linear layer of the block.
+    A row counts only parameters and multiply-adds between the previous state and the state of the row. The row of an
+    encoder block counts only the last linear layer of the block.
 
     >>> from nphybrid import PRESETS
     >>> rows = summarize(PRESETS["R50+ViT-B/16"])
@@ -71,7 +71,7 @@ class CostTrace(Trace):
         self.costs = {}
 
     def wants(self, name):
-        """Returns False only for attention weights: they do not change the cost of attention."""
+        """Returns False only for attention weights, because recording weights does not change the cost."""
         return not name.endswith(".weights")
 
     def __setitem__(self, name, state):
@@ -81,7 +81,7 @@ class CostTrace(Trace):
 
 
 class ShapeOperations:
-    """The operations of `ops` for arrays without values.  They compute shapes, and add up multiply-adds."""
+    """The operations of `ops` for arrays without values.  The operations compute shapes, and add up multiply-adds."""
 
     def __init__(self):
         self.multiply_adds = 0

@@ -1,8 +1,8 @@
 """Checks that a file still holds the converted network, and that this computer computes the network correctly.
 
-At its conversion, an `.h5` file stores a checksum of each array and the float64 logits of a built-in picture.  Here the
-checksums and the logits are computed again.  The reference engine computes the logits in float64, and almost no error
-is allowed.  Then another engine computes the logits.
+When a model is converted to an `.h5` file, the file stores a checksum of each array.  The file also stores the float64
+logits of a built-in picture.  This module computes the checksums and the logits again.  The reference engine computes
+the logits in float64, and almost no error is allowed.  Then another engine computes the logits.
 """
 from dataclasses import replace
 from typing import NamedTuple

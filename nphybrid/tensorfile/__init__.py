@@ -1,4 +1,4 @@
-"""Reads and writes files of arrays: bytes <-> {name: array}.  This code knows no model.
+"""Reads and writes files of arrays: bytes <-> {name: array}.  The package tensorfile knows no model.
 
     file                           becomes                               is written by
     model.safetensors              {name: array}, metadata               write_safetensors
@@ -7,8 +7,8 @@
     weights/*.h5                   {name: array}, JSON documents         write_h5
     *.json                         -                                     write_json
 
-The docstring of a module describes a format.  First comes a drawing.  Then come the rules, in the order in which they
-are checked.  Weights are untrusted input.  For this reason the readers work as follows.
+The docstring of a module describes a format with a drawing and with rules.  The rules are in the order in which they
+are checked.  Weights are untrusted input, so the readers work as follows.
 
 1. The content of a file decides its kind, never its extension (`sniff`).
 2. Every size is compared with the number of bytes in the file before memory is allocated.  The `stored` functions do

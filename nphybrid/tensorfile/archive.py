@@ -10,8 +10,8 @@
     CRC-32                                          place of the local header
 
 An archive states most properties of a member twice: in the directory and in the local header.  Some readers use the
-directory, and some readers use the local header.  This reader refuses an archive in which they disagree.  The rules are
-checked in this order:
+directory, and some readers use the local header.  This reader refuses an archive in which a local header and the
+directory disagree.  The rules are checked in this order:
 
 1. The file ends with the end record, which has no comment.  The directory is directly before the end record.
 2. The name of a member does not lead out of the folder in which the archive is unpacked.  A member has no password, is
@@ -22,7 +22,7 @@ checked in this order:
 5. No two members have equal names.
 6. The members fill the file from its first byte to the directory, without a gap and without an overlap.
 7. Each local header agrees with its directory entry.
-8. A member inflates to exactly the length that its entry states.  This rule is checked when the member is read.
+8. A member inflates to exactly the length that its entry states.  Rule 8 is checked when the member is read.
 
 This module does not check the CRC-32 of a member.  The reader of the member compares the CRC-32 after the last byte.
 The contents of an archive can be much larger than its file: zeros deflate to a thousandth of their length.  The source
@@ -65,7 +65,7 @@ class _Record(NamedTuple):
 
 # Fields: version needed, flags, method, time, date, CRC-32, stored size, size, lengths of name and extra fields.
 _LOCAL = _Record("local header", b"PK\x03\x04", struct.Struct("<4x5H3I2H"))
-# Fields: CRC-32, stored size, size. This record is after a streamed member.
+# Fields of the record after a streamed member: CRC-32, stored size, size.
 _DESCRIPTOR = _Record("data descriptor", b"PK\x07\x08", struct.Struct("<4x3I"))
 _DESCRIPTOR64 = _Record("data descriptor", b"PK\x07\x08", struct.Struct("<4xI2Q"))
 # Fields: version made by, the fields of the local header, length of comment, disk, two attributes, offset.
@@ -123,8 +123,8 @@ def entries(file: Seekable, path: FilePath) -> list[Entry]:
 def contents(file: Seekable, entry: Entry, path: FilePath) -> Iterator[bytes]:
     """Yields the contents of a member in pieces of at most 64 KiB.
 
-    The pieces have exactly as many bytes as the directory entry states. Otherwise FormatError is raised. This function
-    moves the position of the file.
+    The pieces have exactly as many bytes as the directory entry states. FormatError is raised for any other number of
+    bytes. This function moves the position of the file.
 
     >>> import io, zipfile
     >>> file = io.BytesIO()
@@ -295,7 +295,7 @@ def _extra_fields(data: bytes, path: FilePath, name: str) -> dict[int, bytes]:
         kind = data[at:at + 2]
         end = at + 4 + int.from_bytes(data[at + 2:at + 4], "little")
         if end > len(data) or kind in parts:
-            expected = "an id, a length and this number of bytes in each field, and different ids"
+            expected = "an id, a length and as many bytes as the length for each field, and no id twice"
             raise refusal(path, "the extra fields are broken", data, expected, name)
         parts[kind] = data[at + 4:end]
         at = end
@@ -314,7 +314,7 @@ def _in_file_order(file: Seekable, directory: list[Entry], limit: int, path: Fil
     for entry in sorted(directory, key=lambda entry: entry.offset):
         if entry.offset != filled:
             gap = entry.offset > filled
-            rule = "the member leaves a gap" if gap else "the member overlaps the member before it"
+            rule = "the member leaves a gap before it" if gap else "the member overlaps the member before it"
             raise refusal(path, rule, f"local header at {entry.offset}", filled, entry.name)
         begin, descriptor = _local(file, entry, path)
         end = begin + entry.stored

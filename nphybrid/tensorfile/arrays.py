@@ -9,7 +9,7 @@ import numpy as np
 
 from .errors import FilePath, refusal
 
-# The limits of an array in NumPy: its number of axes, and its number of bytes (a signed 64-bit address).
+# NumPy's limits for the number of axes and for the number of bytes of an array.
 MAX_AXES = 64
 MAX_BYTES = 2**63 - 1
 
@@ -19,7 +19,7 @@ MAX_BYTES = 2**63 - 1
 def byte_count(shape: Iterable[int], dtype: np.dtype, path: FilePath, tensor: str) -> int:
     """Returns the number of bytes of an array of this shape.
 
-    Raises FormatError for a shape beyond NumPy's limits. This check ignores axes of length 0.
+    Raises FormatError for a shape beyond NumPy's limits. The check ignores axes of length 0.
     """
     shape = list(shape)
     # The number of axes is checked first, because the product of very many long integers takes very long.
@@ -45,7 +45,10 @@ def bfloat16_to_float32(halves: np.ndarray) -> np.ndarray:
 
 
 def refuse_invalid_bool(array: np.ndarray, path: FilePath, tensor: str) -> None:
-    """Raises FormatError if a byte of a bool array is neither 0 nor 1.  NumPy's results for this byte are undefined."""
+    """Raises FormatError if a byte of a bool array is neither 0 nor 1.
+
+    NumPy's results for other bytes are undefined.
+    """
     if array.dtype == bool and array.view(np.uint8).max(initial=0) > 1:
         raise refusal(path, "a BOOL is neither 0 nor 1", int(array.view(np.uint8).max()), "0 or 1", tensor)
 

@@ -34,7 +34,7 @@ def parse_json(data: bytes, path: FilePath, what: str) -> Any:
     try:
         value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=_refuse_number, parse_int=_integer,
                            parse_float=_real)
-        # A lone surrogate can only be an escape. This call fails now, because writing the value would fail later.
+        # `json_bytes` fails for a lone surrogate, which can be read but not written.
         if b"\\u" in data:
             json_bytes(value)
         if _levels(value) > MAX_LEVELS:

@@ -1,4 +1,4 @@
-"""Reads and writes HDF5 files with a flat layout and with checksums, which is a small part of a very large format.
+"""Reads and writes HDF5 files with a flat layout and with checksums.
 
     /                                                  the root group: arrays, and one group
     |-- vit.embeddings.cls_token                       one array: contiguous, little-endian, C order
@@ -9,19 +9,19 @@
         |       sha256 = "2c26b4..."
         `-- manifest, ...
 
-All other features of HDF5 are refused.  Links that leave the tree (soft, external, user-defined) are refused.  Virtual
-datasets, external raw storage, chunks and filters are refused.  Strings, references, compounds, a second name for one
-object, and a user block are refused.
+The files use only a small part of the HDF5 format.  All other features of HDF5 are refused.  Links that leave the tree
+(soft, external, user-defined) are refused.  Virtual datasets, external raw storage, chunks and filters are refused.
+Strings, references, compounds, a second name for one object, and a user block are refused.
 
 The library h5py only finds the places of the arrays.  Every place must be inside the file, and must overlap no other
-place.  After this check the bytes of the arrays are read from the file directly.  So no array can come from another
-file or be larger than its file.
+place.  After the check of all places, the bytes of the arrays are read from the file directly.  So no array can come
+from another file or be larger than its file.
 
 This reader is not safe against crafted files.  A crafted file can cause memory errors in the C library behind h5py.  No
-check in Python can prevent these memory errors.  `tests/tools/fuzz.py --format h5-crafted` changes the library's own
-structures and corrects their checksums.  The first 5,000 of these files crashed libhdf5 2.0 in 22 cases.  Random damage
-crashed libhdf5 in no test, because its checksums detect the damage.  For weights from strangers, use safetensors.  Use
-HDF5 for files that you converted, or whose source you know.
+check in Python can prevent such memory errors.  `tests/tools/fuzz.py --format h5-crafted` changes the library's own
+structures and corrects their checksums.  Of the first 5,000 files, 22 crashed libhdf5 2.0.  Random damage crashed
+libhdf5 in no test, because checksums detect random damage.  For weights from strangers, use safetensors.  Use HDF5 for
+files that you converted, or whose source you know.
 """
 
 import itertools

@@ -45,8 +45,8 @@ _WAYS_OUT = {
 def sniff(path: FilePath) -> str:
     """Returns the kind of a file, which is one of the kinds in this module's table.
 
-    The content of the file decides. Nothing is parsed, so no content can cause an exception. Raises OSError if the file
-    cannot be opened. Raises FormatError if `path` is a folder, or is not a regular file.
+    The content of the file decides its kind. Nothing is parsed, so no content can cause an exception. Raises OSError if
+    the file cannot be opened. Raises FormatError if `path` is a folder, or is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -64,8 +64,8 @@ def sniff(path: FilePath) -> str:
 def refuse_unreadable(path: FilePath, expected: str) -> None:
     """Raises FormatError if the first and last bytes show that the file is of another kind than expected.
 
-    The message explains what the user can do. A file of unknown kind is not refused here. The reader of the expected
-    format then states the rule that the file breaks.
+    The message explains what the user can do. A file of unknown kind is accepted. The reader of the expected format
+    then states the rule that the file breaks.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -87,8 +87,8 @@ def refuse_unreadable(path: FilePath, expected: str) -> None:
 
 
 def _kind(head: bytes, tail: bytes) -> str:
-    """Returns the kind of a file that has these first and last bytes."""
-    # This kind is tested first, because the header length may look like the first bytes of any other kind.
+    """Returns the kind of a file.  head, tail: the first and the last bytes of the file"""
+    # safetensors is tested first, because its header length may look like the first bytes of any other kind.
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         return "safetensors"
     if head.startswith(HDF5_MAGIC):

@@ -18,11 +18,12 @@ The rules are checked in this order:
 3. N is at most 10,000 bytes, and the member holds N bytes of header.
 4. The header is a dictionary with exactly the keys descr, fortran_order and shape.
 5. The items are numbers or bools in either byte order.  The member holds exactly as many items as the shape needs.
-6. The CRC-32 of a member is the CRC-32 that the archive states.  Every byte of a bool is 0 or 1.  This rule is checked
+6. The CRC-32 of a member is the CRC-32 that the archive states.  Every byte of a bool is 0 or 1.  Rule 6 is checked
    when the member is read.
 
-Items of the type V2 are two bytes without a meaning.  They are read as bfloat16, because NumPy writes bfloat16 as V2.
-Items that are Python objects would be pickles inside a member.  Python objects and all other types are refused.
+Items of the type V2 are two bytes without a meaning.  Items of the type V2 are read as bfloat16, because NumPy writes
+bfloat16 as V2.  Items that are Python objects would be pickles inside a member.  Python objects and all other types are
+refused.
 
 The arrays can be much larger than the file: zeros deflate to a thousandth of their length.  Before you read a
 stranger's file, compare the shapes from `npz_header` with the shapes that you expect.  The source of the format is
@@ -66,7 +67,7 @@ _EXAMPLE = "a text such as {'descr': '<f4', 'fortran_order': False, 'shape': (3,
 class Member(NamedTuple):
     """One array of an npz file."""
 
-    dtype: str                 # the header's name of the item type, e.g. "<f4"
+    dtype: str                 # the header's name of the item type, such as "<f4"
     shape: tuple[int, ...]     # items along each axis
     fortran_order: bool        # True: the index of the first axis changes fastest; False: the index of the last axis
     header: int                # bytes before the first item
@@ -92,8 +93,8 @@ def read_npz(path: FilePath) -> dict[str, np.ndarray]:
 def stored_npz(path: FilePath) -> dict[str, Stored]:
     """Finds every array of an npz file without reading it, in file order: {name: Stored}.
 
-    The length, the CRC-32 and the bytes of a bool are checked later, when the array is read. All other rules are
-    checked here. Raises the exceptions of `read_npz`.
+    The length, the CRC-32 and the bytes of a bool are checked later, when the array is read. This function checks all
+    other rules. Raises the exceptions of `read_npz`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

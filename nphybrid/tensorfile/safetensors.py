@@ -17,7 +17,7 @@ The rules are checked in this order:
 1. N is at most 100 MB, and the file holds N bytes of header.
 2. The header begins with "{" and is JSON in UTF-8.  No two keys of an object are equal.
 3. An entry has exactly the fields dtype, shape and data_offsets.
-4. The bytes between the two data_offsets are as many as shape and dtype need.
+4. The number of bytes between the two data_offsets is the number that shape and dtype need.
 5. The arrays fill the buffer from its first byte to the last byte of the file, without a gap and without an overlap.
 
 The source of the format is the section "Format" in the README of huggingface/safetensors.
@@ -49,7 +49,7 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items() if name != "BF16"}
 class Entry(NamedTuple):
     """One line of the table of contents."""
 
-    dtype: str                 # the format's name of the item type, e.g. "BF16"
+    dtype: str                 # the format's name of the item type, such as "BF16"
     shape: tuple[int, ...]     # items along each axis
     begin: int                 # first byte, counted from the start of the file
     end: int                   # the byte after the last byte of the array
@@ -172,9 +172,9 @@ def _entry(value: Any, path: FilePath, name: str, start: int) -> Entry:
     if not isinstance(dtype, str) or dtype not in _TYPES:
         raise refusal(path, "the dtype is not supported", dtype, "one of " + ", ".join(_TYPES), name)
     if not _counts(shape):
-        raise refusal(path, "the shape is not a list of integers", shape, "non-negative integers", name)
+        raise refusal(path, "the shape is not a list of non-negative integers", shape, "a list such as [3, 4]", name)
     if not _counts(offsets) or len(offsets) != 2:
-        raise refusal(path, "data_offsets is not a pair of integers", offsets, "[begin, end], not negative", name)
+        raise refusal(path, "data_offsets is not a pair of non-negative integers", offsets, "[begin, end]", name)
     begin, end = offsets
     needed = byte_count(shape, _TYPES[dtype], path, name)
     if end - begin != needed:
@@ -184,7 +184,7 @@ def _entry(value: Any, path: FilePath, name: str, start: int) -> Entry:
 
 
 def _counts(value: Any) -> TypeGuard[list[int]]:
-    """Whether a value is a list of non-negative integers.  True is not an integer here."""
+    """Whether a value is a list of non-negative integers.  The value True is not accepted as an integer."""
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
@@ -195,7 +195,7 @@ def _in_file_order(entries: dict[str, Entry], path: FilePath, start: int, size: 
     for name, entry in entries.items():
         if entry.begin != filled:
             gap = entry.begin > filled
-            rule = "the array leaves a gap" if gap else "the array overlaps the array before it"
+            rule = "the array leaves a gap before it" if gap else "the array overlaps the array before it"
             raise refusal(path, rule, f"begin {entry.begin - start}", f"begin {filled - start}", name)
         filled = entry.end
     if filled != size:

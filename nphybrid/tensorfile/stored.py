@@ -82,7 +82,7 @@ class SharedFile:
         """
         with self._lock:
             if self._file is None:
-                # The status is read before the file is opened. So a file that is replaced meanwhile is also refused.
+                # The status is read before the file is opened. A file that is replaced meanwhile is also refused.
                 status = _regular_status(self)
                 self._file = open(self.absolute, "rb")
                 self._first = self._first or (_identity(os.fstat(self._file.fileno())), _identity(status))
@@ -103,7 +103,7 @@ class SharedFile:
         assert self._file is not None
         state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.absolute))
         if state != self._first:
-            raise refusal(self.path, "the file was replaced or changed while it was read")
+            raise refusal(self.path, "the file was replaced or written to while it was read")
 
 
 class Reader:
@@ -139,7 +139,7 @@ class Reader:
     def _read_once_into(self, memory: memoryview) -> int:
         """Reads with one system call that does not move the position of the file.
 
-        On systems without this call, a lock allows only one reader at a time.
+        On systems without `preadv`, a lock allows only one reader at a time.
         """
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [memory], self._position)
@@ -166,7 +166,7 @@ def _regular_status(file: SharedFile) -> os.stat_result:
 
 
 def _identity(status: os.stat_result) -> tuple:
-    """Returns values that change if a file is replaced or changed."""
+    """Returns values by which a file that was replaced or written to is recognized."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -195,7 +195,7 @@ class Stored:
 def kept_open(arrays: Iterable[Any]) -> Iterator[None]:
     """Keeps the files of the arrays open until the block ends.
 
-    So each file is opened one time, and not for every array. Arrays that are not Stored are ignored. Raises the
+    Each file is opened one time, not again for every array. Arrays that are not Stored are ignored. Raises the
     exceptions of `SharedFile.opened`.
     """
     files = dict.fromkeys(array.file for array in arrays if isinstance(array, Stored))

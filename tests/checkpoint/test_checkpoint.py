@@ -403,7 +403,7 @@ def test_wrong_places_are_told(tmp_path):
     with pytest.raises(FormatError, match="pickle.*never opened"):
         load(tmp_path)
     (tmp_path / "config.json").write_text("[1, 2]")
-    with pytest.raises(FormatError, match="a JSON list, expected an object"):
+    with pytest.raises(FormatError, match="a JSON list; expected a JSON object"):
         load(tmp_path)
 
 
