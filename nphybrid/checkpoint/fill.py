@@ -97,7 +97,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 
 
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
-    """Returns a copy of an array in `dtype`; for a Stored array, only its place in the file and its SHA-256."""
+    """Returns a copy of an array in `dtype`.  For a Stored array, returns its place in the file and its SHA-256."""
     if isinstance(source, Stored):
         # `absolute` was computed when the SharedFile was created. The working folder may have changed since then.
         path = os.path.abspath(source.path) if source.file is None else source.file.absolute

@@ -2,18 +2,18 @@
 
 The file of a head holds two arrays and one document:
 
-    The array kernel is float32 (D, K).
-    The array bias is float32 (K,).
-    The document head is a JSON object.
+    The array `kernel` is float32 (D, K).
+    The array `bias` is float32 (K,).
+    The document `head` is a JSON object.
 
-The document head has these keys:
+The document `head` has these keys:
 
-    The keys format and version have the values "nphybrid head" and 1.
-    The key labels lists the names of the K classes.
-    The key model is the SHA-256 of the model's file; null for any model.
-    The key state names the state of the forward pass that the head reads.
-    The key pool states how the state is pooled.
-    The key made describes how the head was fitted.
+    The keys `format` and `version` have the values "nphybrid head" and 1.
+    The key `labels` holds the names of the K classes.
+    The key `model` holds the SHA-256 of the model's file; null for any model.
+    The key `state` holds the name of the state of the forward pass that the head reads.
+    The key `pool` describes how the state is pooled.
+    The key `made` describes how the head was fitted.
 
 The file has the layout of tensorfile/hdf5.py, with checksums.  `from_pretrained(path, head="head.h5")` replaces the
 classifier of a model with the head.  The classifier and the head must read the same state.

@@ -1,10 +1,16 @@
 """The options of the image processor that each dialect needs.
 
-    dialect        resized sides                               filter                  crop     mean and std
-    Hugging Face   (as preprocessor_config.json states; a plain ViT has the defaults of ViTImageProcessor)
-    timm           short side, to floor(size / crop_pct)       Pillow's, by name       centre   of the checkpoint
-    JAX, BiT       both, to size; aspect ratio is not kept     TensorFlow's bilinear   none     127.5
-    BiT (PyTorch)  both, to size; aspect ratio is not kept     Pillow's bilinear       none     0.5
+For Hugging Face, the file preprocessor_config.json states the options.  A plain ViT also has the defaults of
+ViTImageProcessor.
+
+For timm, a filter of Pillow resizes the short side to floor(size / crop_pct).  Then the centre is cropped.  The
+checkpoint states mean and std.
+
+For JAX and BiT, TensorFlow's bilinear filter resizes both sides to the size.  The aspect ratio is not kept.  The mean
+and the std are 127.5, for pixels from 0 to 255.
+
+For BiT in PyTorch, Pillow's bilinear filter resizes both sides to the size.  The aspect ratio is not kept.  The mean
+and the std are 0.5, for pixels from 0 to 1.
 """
 
 import math

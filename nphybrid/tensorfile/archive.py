@@ -273,7 +273,7 @@ def _name(data: bytes, flags: int, path: FilePath) -> str:
 
 
 def _full(fields: list[int], extra: bytes, path: FilePath, name: str) -> list[int]:
-    """Returns the values of 32-bit fields.  If all bits of a field are 1, its value has 64 bits in the extra fields."""
+    """Returns the values of 32-bit fields.  If all bits are 1, the value is in the extra fields (64 bits)."""
     parts = _extra_fields(extra, path, name)
     # Some readers use the name in this extra field, and some readers use the name in the entry.
     if _OTHER_NAME in parts:
@@ -295,7 +295,7 @@ def _extra_fields(data: bytes, path: FilePath, name: str) -> dict[int, bytes]:
         kind = data[at:at + 2]
         end = at + 4 + int.from_bytes(data[at + 2:at + 4], "little")
         if end > len(data) or kind in parts:
-            expected = "an id, a length and as many bytes as the length for each field, and no id twice"
+            expected = "each field with an id, a length and its data, and different ids"
             raise refusal(path, "the extra fields are broken", data, expected, name)
         parts[kind] = data[at + 4:end]
         at = end

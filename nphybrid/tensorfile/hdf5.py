@@ -273,7 +273,7 @@ def _place(dataset: Any, path: FilePath, name: str) -> _Place:
     """Checks the header of one dataset, and returns the place of the dataset."""
     h5py = _h5py()
     if not isinstance(dataset, h5py.Dataset):
-        expected = f"a dataset; only {GROUP!r} is a group"
+        expected = f"a dataset; the only group is {GROUP!r}"
         raise refusal(path, "the object is not a dataset", type(dataset).__name__, expected, name)
     # The layout is checked first, because reading the shape of a virtual dataset can open other files.
     plan = dataset.id.get_create_plist()

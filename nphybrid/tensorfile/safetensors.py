@@ -220,7 +220,7 @@ def _read(file: SharedFile, name: str, entry: Entry) -> np.ndarray:
 
 
 def _header_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: FilePath) -> bytes:
-    """Returns the header for arrays in this order.
+    """Returns the header for arrays, in the given order.
 
     Spaces at the end of the header make the buffer begin at a multiple of 8 bytes.
     """

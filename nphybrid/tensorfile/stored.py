@@ -217,7 +217,7 @@ def read_array(reader: Reader, offset: int, shape: tuple[int, ...], dtype: np.dt
     """Reads the array at the byte `offset` of an open file, in native byte order, into new memory.
 
     This function moves the position of the reader. The caller has checked that the bytes exist. If the file became
-    shorter after this check, raises FormatError.
+    shorter after the caller's check, raises FormatError.
     """
     array = np.empty(shape, dtype)
     memory = raw(array)

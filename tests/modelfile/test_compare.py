@@ -355,7 +355,7 @@ def test_what_cannot_be_compared(saved, trace, model, tmp_path, capsys):
     for args, told in (([h5, states], f"{h5} is a model and {states} a trace; expected two models or two traces"),
                        ([states, states, "--image", "x.png"], "expected two models, which read pictures"),
                        ([h5, h5, "--image", "x.png"], "came without an image processor"),
-                       ([h5, str(tmp_path / "folder" / "model.safetensors")], "is a part of a model"),
+                       ([h5, str(tmp_path / "folder" / "model.safetensors")], "is only a part of a model"),
                        ([states, str(tmp_path / "x.bin")], "never opened here"), ([h5, "nowhere"], "nowhere")):
         assert main(["compare", *args]) == 3
         printed = capsys.readouterr()

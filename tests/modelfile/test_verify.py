@@ -158,7 +158,8 @@ def test_a_wrong_kernel_is_found(operation, wrong, monkeypatch):
     ({"state": 3, "values": [1.0]}, "expected the name of a state"),
     ({"state": "logits", "values": [1.0, True]}, "a list of its values, which are numbers"),
     ({"state": "logits", "values": ["1"]}, "a list of its values, which are numbers"),
-    ({"state": "logits", "values": [0.5] * 11}, "golden holds 11 numbers of 'logits'; this network has 10 numbers"),
+    ({"state": "logits", "values": [0.5] * 11},
+     "golden holds 11 numbers of the state 'logits'; this network has 10 numbers"),
     ({"state": "soul", "values": [0.5]}, "1 numbers of the state 'soul'; this network has no state of this name"),
 ], ids=str)
 def test_golden_values_of_another_make(golden, told, rewrite):
@@ -169,7 +170,7 @@ def test_golden_values_of_another_make(golden, told, rewrite):
 def test_refusals_exit_with_3(tmp_path, capsys):
     ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference").save_pretrained(tmp_path)
     for path, told in ((tmp_path, "nphybrid convert SOURCE TARGET.h5"), (tmp_path / "nowhere", "no such file"),
-                       (tmp_path / "model.safetensors", "is a part of a model")):
+                       (tmp_path / "model.safetensors", "is only a part of a model")):
         assert main(["verify", str(path), "--engine", "reference"]) == 3
         printed = capsys.readouterr()
         assert told in printed.err and printed.out == ""
