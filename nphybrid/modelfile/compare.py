@@ -285,7 +285,7 @@ def format_error(error):
 
 
 def format_shapes(shapes):
-    """Formats the shapes of a Row as text.  Two equal shapes, or a missing shape, are printed as one shape.
+    """Formats the shapes of a Row as text.  Only one shape is printed if the shapes are equal, or if one is None.
 
     >>> format_shapes(((1, 2), (2, 1))), format_shapes(((5,), None))
     ('1x2 / 2x1', '5')

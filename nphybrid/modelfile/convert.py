@@ -1,10 +1,10 @@
 """Writes a model in another format, and lists the properties of the model that the format cannot hold.
 
-    target            names of      holds
-    model.h5          Hugging Face  everything
-    a folder          Hugging Face  arrays, labels, Hugging Face's numerics and processor
-    a folder, timm    timm          arrays, labels, timm's numerics, timm's preprocessing
-    model.npz         Google        arrays; numerics, labels and preprocessing are Google's own
+    A file model.h5 holds the complete model, with Hugging Face's names.
+    A folder of Hugging Face holds arrays, labels, Hugging Face's numerics and the image processor.
+    A folder of timm holds arrays and labels with timm's names, timm's numerics and timm's preprocessing.
+    A file model.npz holds only arrays, with Google's names.
+    The numerics, the labels and the preprocessing of a model.npz are Google's own.
 
 The properties that a format cannot hold are found by a comparison.  The contents of the target are interpreted as a
 reader of the format interprets them.  The result is compared with the model.

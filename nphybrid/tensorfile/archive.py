@@ -191,7 +191,7 @@ def _directory(file: Seekable, path: FilePath) -> tuple[int, int, int]:
 def _directory64(file: Seekable, at: int, locator: tuple, short: Sequence[int], path: FilePath) -> list[int]:
     """Returns the last six fields of the zip64 end record.
 
-    Each field of the end record must be equal to the field of the zip64 end record, or all of its bits must be 1.
+    A field of the end record must be equal to the field of the zip64 end record, unless all bits of the field are 1.
     """
     rest, _, _, *full = _fields(_END64, _bytes(file, at, _END64), path)
     if locator != (0, at, 1) or rest != _END64.layout.size - 12:

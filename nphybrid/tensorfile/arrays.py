@@ -56,7 +56,7 @@ def refuse_invalid_bool(array: np.ndarray, path: FilePath, tensor: str) -> None:
 # ---------------------------------------------------------------- arrays -> bytes
 
 def digest(array: np.ndarray) -> str:
-    """Returns the SHA-256 of an array's bytes in a file (little-endian, C order), as hex digits."""
+    """Returns the SHA-256 of an array's bytes, as hex digits.  The bytes are little-endian and in C order."""
     return hashlib.sha256(raw(np.asarray(array, array.dtype.newbyteorder("<"), order="C"))).hexdigest()
 
 

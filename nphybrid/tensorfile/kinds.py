@@ -1,17 +1,16 @@
 """Recognizes the kind of a file by its first and last bytes.
 
-    kind                 begins with
-    safetensors          uint64 header length, then "{" at byte 8
-    hdf5                 89 "HDF" 0D 0A 1A 0A
-    pickle-zip           "PK", and a member named data.pkl: torch since 1.6
-    npz                  "PK", and a member whose name holds .npy
-    zip                  "PK", and no member whose name holds .npy or data.pkl
-    pickle               80 02..05, or the opcodes of protocols 0 and 1: torch before 1.6, joblib
-    git-lfs pointer      "version https://git-lfs"
-    html                 "<!doctype", "<html", "<?xml" ...: a download that returned a page
-    json                 "{" or "["
-    empty                no byte
-    unknown              anything else
+    "safetensors"        The file begins with a header length (uint64), and byte 8 is "{".
+    "hdf5"               The file begins with 89 "HDF" 0D 0A 1A 0A.
+    "pickle-zip"         The file begins with "PK", and a member has the name data.pkl (torch since 1.6).
+    "npz"                The file begins with "PK", and the name of a member holds .npy.
+    "zip"                The file begins with "PK", and is neither of kind "pickle-zip" nor "npz".
+    "pickle"             The file begins with 80 02..05 or an opcode of protocol 0 or 1 (torch before 1.6, joblib).
+    "git-lfs pointer"    The file begins with "version https://git-lfs".
+    "html"               The file begins with "<!doctype", "<html" or "<?xml": the server returned a web page.
+    "json"               The file begins with "{" or "[".
+    "empty"              The file has no byte.
+    "unknown"            The file is of no other kind.
 """
 
 import os
