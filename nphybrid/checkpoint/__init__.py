@@ -1,12 +1,13 @@
-"""Reads parameters from the files at a path, and writes parameters to files.
+"""Reads the parameters of a model from files, and writes parameters to files.
 
-    files     what a model file contains: arrays, configuration, image processor
-    hub       models by their name on the Hugging Face hub
-    fill      arrays under Hugging Face's names <-> parameters
-    golden    the built-in input, and the state of it that a file keeps
-    heads     classifiers of your own classes, in files of their own
+    `files` reads model files: arrays, configuration, image processor.
+    `hub` downloads models of the Hugging Face hub.
+    `fill` converts arrays with Hugging Face's names to parameters, and back.
+    `golden` computes the built-in input of a network, and reads the values that a file stores for this input.
+    `heads` reads and writes classifiers for your own classes.
 
-`dialects` converts the names of the arrays, `tensorfile` reads and writes the bytes.  model.py imports none of them.
+The package `dialects` converts the names of the arrays.  The package `tensorfile` reads and writes the bytes.  The file
+model.py does not import `checkpoint`, `dialects` or `tensorfile`.
 """
 
 from .files import (PROCESSORS, Checkpoint, default_model, opened, read, read_config, read_json, read_processor, reread,

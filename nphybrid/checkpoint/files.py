@@ -1,12 +1,13 @@
-"""What a model file contains, read before any model is built from it.
+"""Reads a model file: its arrays, its configuration and the options of its image processor.
 
-                           arrays                    config                            image processor
+    source                 arrays                    configuration                     image processor
     Hugging Face folder    model.safetensors         config.json                       preprocessor_config.json
     timm folder or file    model.safetensors         names, shapes and config.json     config.json
-    Google .npz            the .npz                  names and shapes                  that of the published code
-    .h5 of this package    one file for all three, and a manifest that says where it comes from
+    Google .npz            the .npz                  names and shapes                  as in the published code
+    .h5 of this package    the .h5                   the .h5                           the .h5
 
-A folder may also hold model.safetensors.index.json and the shards that it names.
+An `.h5` file also holds a manifest, which states the origin of the model.  A folder may hold
+model.safetensors.index.json and several shards instead of model.safetensors.
 """
 
 import contextlib
@@ -35,22 +36,23 @@ DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"
 class Checkpoint(NamedTuple):
     """The contents of a model file, before any model is built from it."""
 
-    arrays: dict[str, Any]                # {name: Stored}, in the names and layouts of the dialect
-    config: dict[str, Any]                # config.json, or what follows from names and shapes, in Hugging Face's keys
-    processor: dict[str, Any] | None      # preprocessor_config.json, or what the dialect uses
-    manifest: dict[str, Any]              # where an .h5 comes from; {} for all others
+    arrays: dict[str, Any]                # {name: Stored}, with the names and layouts of the dialect
+    config: dict[str, Any]                # the configuration of the network, with Hugging Face's keys
+    processor: dict[str, Any] | None      # the options of the image processor
+    manifest: dict[str, Any]              # the origin of an .h5 file; {} for every other file
     path: Path
-    dialect: str | None = None            # a key of `dialects.DIALECTS`; None is Hugging Face's
+    dialect: str | None = None            # a key of `dialects.DIALECTS`; None for Hugging Face's names
 
 
 # ---------------------------------------------------------------- reading
 
 def read(path: FilePath, revision: str | None = None) -> Checkpoint:
-    """The Checkpoint in a folder (of Hugging Face or timm), an `.h5`, a timm `.safetensors`, or a Google `.npz`.
+    """Returns the Checkpoint in a folder or in a file.
 
-    path: if nothing is there, owner/name is a model on the hub, and revision is one of that. The arrays are checked,
-    but stay in the file until np.asarray reads them, one at a time; whether their values are finite is checked by
-    `fill_parameters`.
+    `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
+    `path` does not exist, it is the name of a model on the hub, such as owner/name. `revision` is a branch, tag or
+    commit of a model on the hub. The place of each array is checked. Each array stays in its file until np.asarray
+    reads it. `fill_parameters` checks that all values are finite.
     """
     with opened(path, revision) as source:
         return source
@@ -58,17 +60,20 @@ def read(path: FilePath, revision: str | None = None) -> Checkpoint:
 
 @contextmanager
 def opened(path: FilePath, revision: str | None = None) -> Iterator[Checkpoint]:
-    """What `read` returns.
+    """Opens a model file, and gives the Checkpoint that `read` returns.
 
-    Until the block ends the file stays open, so that reading its arrays does not open it again. Of a sharded model this
-    is the index; `fill_parameters` opens each shard once.
+    The file stays open until the block ends: reading an array does not open the file again. For a sharded model, only
+    the index stays open. `fill_parameters` opens each shard one time.
     """
     with ExitStack() as files:
         yield _checkpoint(hub.resolve(path, revision), files)
 
 
 def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
-    """Only the config of what `read` reads; `path` may also be a config.json."""
+    """Returns the configuration of a model, without its arrays.
+
+    `path` is a path or name that `read` accepts, or the path of a config.json.
+    """
     location = hub.resolve(path, revision, weights=False)
     _check_there(location)
     if location.is_dir():
@@ -85,9 +90,10 @@ def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
 
 
 def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any]:
-    """The image processor's options of what `read` reads, or of a JSON file.
+    """Returns the options of a model's image processor.
 
-    Raises FileNotFoundError if it came without an image processor.
+    `path` is a path or name that `read` accepts, or the path of a JSON file. Raises FileNotFoundError if the model has
+    no image processor.
     """
     location = hub.resolve(path, revision, weights=False)
     _check_there(location)
@@ -96,7 +102,7 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
         card = _config_json(location)
         options = _folder_processor(location, card)
         if options is None and "model_type" not in card:
-            with contextlib.suppress(FileNotFoundError):      # no weights either
+            with contextlib.suppress(FileNotFoundError):      # the folder holds no weights
                 options = read(path, revision).processor
     else:
         file = SharedFile(location)
@@ -106,13 +112,13 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
             else:
                 options = _file_checkpoint(location, file).processor
     if options is None:
-        raise FileNotFoundError(f"{location} came without an image processor, which prepares pictures; expected a "
-                                f"{PROCESSORS[0]} beside its weights")
+        raise FileNotFoundError(f"{location} has no image processor, which prepares pictures; expected a file "
+                                f"{PROCESSORS[0]} beside the weights")
     return options
 
 
 def read_json(path: FilePath) -> dict[str, Any]:
-    """One JSON object from a file."""
+    """Reads a JSON object from a file."""
     file = tensorfile.shared(path)
     try:
         with file.opened() as reader:
@@ -122,12 +128,12 @@ def read_json(path: FilePath) -> dict[str, Any]:
         raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json and model.safetensors"
                                 ) from None
     if not isinstance(document, dict):
-        raise FormatError(f"{file} holds a JSON {type(document).__name__}, expected an object")
+        raise FormatError(f"{file} holds a JSON {type(document).__name__}; expected a JSON object")
     return document
 
 
 def weights_file(folder: Path) -> Path:
-    """The file in a folder that holds its arrays, or the index of the files that do."""
+    """Returns the file in a folder that holds the arrays; for a sharded model, the index of the shards."""
     for name in hub.WEIGHTS:
         if (folder / name).exists():
             return folder / name
@@ -139,7 +145,10 @@ def weights_file(folder: Path) -> Path:
 
 
 def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """{name: array or Stored} -> {name: array}.  The file of a Stored array must still hold bytes of its SHA-256."""
+    """Reads each Stored array of a dictionary again.  {name: array or Stored} -> {name: array}
+
+    Raises FormatError if the bytes in the file no longer have the SHA-256 of the Stored array.
+    """
     arrays = dict(originals)
     files: dict[str, dict[str, Stored]] = {}
     with ExitStack() as blocks:
@@ -151,20 +160,23 @@ def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
                     file = SharedFile(original.path)
                     blocks.enter_context(file.opened())
                     files[original.path] = tensorfile.stored(file)
-                # An array that was translated from another dialect has another name there.
+                # In a file of another dialect the array has another name, and `original` itself reads the array.
                 arrays[name] = files[original.path].get(original.name, original).read()
                 found = tensorfile.digest(arrays[name])
             except (OSError, LookupError, FormatError) as error:
                 found = error
             if found != original.sha256:
-                raise FormatError(f"{original.path} no longer holds the {original.name} that was loaded: found "
-                                  f"{found}, expected SHA-256 {original.sha256}. A model leaves its convolution "
-                                  "kernels in its file: restore the file, or load the model again")
+                raise FormatError(f"{original.path} no longer holds the array {original.name} that was loaded: found "
+                                  f"{found}, expected SHA-256 {original.sha256}. A model reads its convolution "
+                                  "kernels from its file again. Restore the file, or load the model again")
     return arrays
 
 
 def sha256(path: FilePath) -> str:
-    """SHA-256 of a file, of a folder's weights, or, for a sharded folder, of its shards in the order of their names."""
+    """Returns the SHA-256 of a file, or of the weights in a folder.
+
+    The SHA-256 of a sharded model is computed over all shards, in the order of their names.
+    """
     path = Path(path)
     digest, files = hashlib.sha256(), [path]
     if path.is_dir():
@@ -179,19 +191,24 @@ def sha256(path: FilePath) -> str:
 
 
 def default_model() -> Path:
-    """Path of the model that comes with the package: beside the code when installed, else in the checkout."""
+    """Returns the path of the model that is a part of this package.
+
+    In an installed package the folder `weights` is inside the package. In a checkout the folder `weights` is beside the
+    package.
+    """
     package = Path(__file__).resolve().parent.parent
     places = [package / "weights" / DEFAULT_MODEL, package.parent / "weights" / DEFAULT_MODEL]
     for place in places:
         if place.exists():
             return place
-    raise FileNotFoundError(f"the default model is neither at {places[0]} nor at {places[1]}; name another (--model)")
+    raise FileNotFoundError(f"the default model was not found; expected it at {places[0]} or at {places[1]}. "
+                            "Name another model with --model")
 
 
 # ---------------------------------------------------------------- writing
 
 def write_processor(folder: FilePath, processor: Mapping[str, Any]) -> Path:
-    """Writes the image processor's options into a folder.  -> the path of the file"""
+    """Writes the options of an image processor into a folder, and returns the path of the new file."""
     path = Path(folder) / PROCESSORS[0]
     tensorfile.write_json(path, processor)
     return path
@@ -199,17 +216,17 @@ def write_processor(folder: FilePath, processor: Mapping[str, Any]) -> Path:
 
 def write_h5(path: FilePath, state: Mapping[str, Any], config: Mapping[str, Any], processor: Mapping[str, Any] | None,
              manifest: Mapping[str, Any]) -> None:
-    """Writes one file with everything: arrays under their Hugging Face names, and the documents."""
+    """Writes a model into one file: arrays with Hugging Face's names, and JSON documents."""
     documents = {"config": config, "manifest": {**manifest, "format": FORMAT, "version": VERSION}}
     if processor is not None:
         documents["processor"] = processor
     tensorfile.write_h5(path, state, documents)
 
 
-# ---------------------------------------------------------------- of each kind
+# ---------------------------------------------------------------- kinds of files
 
 def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
-    """The Checkpoint at a path.  Its file is opened, and closed with `files`."""
+    """Returns the Checkpoint at a path.  The file at this path stays open until `files` is closed."""
     if not path.is_dir():
         _check_there(path)
         file = SharedFile(path)
@@ -228,23 +245,24 @@ def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
 
 
 def _file_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
-    """The Checkpoint in one file."""
+    """Returns the Checkpoint in one file."""
     if tensorfile.sniff(file) not in ("safetensors", "npz"):
         return _h5_checkpoint(path, file)
-    # A config.json beside a file of another name may belong to another file.
+    # A config.json belongs to the file model.safetensors. A file with another name uses no config.json.
     card = _config_json(path.parent) if path.name == "model.safetensors" else {}
     return _translatable(path, tensorfile.stored(file), card)
 
 
 def _h5_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
-    """The Checkpoint in an `.h5` of this package."""
+    """Returns the Checkpoint in an `.h5` file of this package."""
     if tensorfile.sniff(file) == "json":
         raise _part_of_a_model(path)
     tensorfile.refuse_unreadable(file, "hdf5")
     arrays, documents = tensorfile.stored_h5(file)
     for key in ("config", "manifest"):
         if not isinstance(documents.get(key), dict):
-            raise FormatError(f"{path}: no JSON object /nphybrid/{key}; is this file from `nphybrid convert`?")
+            raise FormatError(f"{path} holds no JSON object /nphybrid/{key}; expected a file that `nphybrid convert` "
+                              "wrote")
     found = documents["manifest"].get("format"), documents["manifest"].get("version")
     if found != (FORMAT, VERSION):
         raise FormatError(f"{path}: format and version are {found}, expected {(FORMAT, VERSION)}")
@@ -252,15 +270,19 @@ def _h5_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
 
 
 def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -> Checkpoint:
-    """The Checkpoint of arrays with the names of timm or Google.  card: the content of their config.json, or {}"""
+    """Returns the Checkpoint of arrays that have timm's or Google's names.
+
+    `card` is the content of config.json; {} if there is no config.json.
+    """
     kind, anchor = guess(arrays)
     if kind is None:
-        raise FormatError(f"{path}: names of no known dialect, for example {', '.join(list(arrays)[:3])}; expected "
-                          "those of Hugging Face, timm or Google's JAX")
+        raise FormatError(f"{path} holds arrays whose names belong to no known dialect, for example "
+                          f"{', '.join(list(arrays)[:3])}; expected the names of Hugging Face, timm or Google's JAX")
     name = dialect_of(kind)
     if name is None:
         if path.is_dir():
-            raise FormatError(f"{path} has Hugging Face's names ({anchor}), but no config.json with a model_type")
+            raise FormatError(f"{path} holds arrays with Hugging Face's names ({anchor}), but no config.json with a "
+                              "model_type")
         raise _part_of_a_model(path)
     card = {} if "model_type" in card else card
     try:
@@ -269,22 +291,25 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
         processor = processor_of(config, card)
         names = card.get("label_names") or labels.names(config["num_labels"])
         if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise FormatError("label_names of its config.json is not a list of strings")
+            raise FormatError("label_names in config.json is not a list of strings")
         if names:
             config["id2label"] = dict(enumerate(names))
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise FormatError(f"{path}: looks like {kind}, because it has {anchor}, but {reason}") from None
+        raise FormatError(f"{path} looks like {kind}, because it holds the array {anchor}, but {reason}") from None
     return Checkpoint(arrays, config, processor, {}, path, config["dialect"]["name"])
 
 
 def _config_json(folder: Path) -> dict[str, Any]:
-    """The config.json of a folder, {} if there is none."""
+    """Returns the content of the config.json in a folder; {} if there is no config.json."""
     return read_json(folder / "config.json") if (folder / "config.json").exists() else {}
 
 
 def _folder_processor(folder: Path, card: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The image processor's options in a folder of Hugging Face.  card: the config.json in it"""
+    """Returns the options of the image processor in a Hugging Face folder.
+
+    `card` is the content of the config.json in this folder.
+    """
     for name in PROCESSORS:
         if (folder / name).exists():
             return dict(for_vit(_processor_options(folder / name), card.get("model_type")))
@@ -292,7 +317,10 @@ def _folder_processor(folder: Path, card: Mapping[str, Any]) -> dict[str, Any] |
 
 
 def _processor_options(file: FilePath) -> dict[str, Any]:
-    """The image processor's options in a JSON file; those of a processor_config.json are one level down."""
+    """Returns the options of the image processor in a JSON file.
+
+    A processor_config.json holds the options under the key image_processor.
+    """
     options = read_json(file)
     options = options.get("image_processor", options)
     if not isinstance(options, dict):
@@ -301,10 +329,10 @@ def _processor_options(file: FilePath) -> dict[str, Any]:
 
 
 def _part_of_a_model(path: Path) -> FormatError:
-    return FormatError(f"{path} is a part of a model; expected its folder, {path.parent}, or an .h5 file")
+    return FormatError(f"{path} is only a part of a model; expected the folder {path.parent}, or an .h5 file")
 
 
 def _check_there(path: Path) -> None:
     if not path.exists():
         raise FileNotFoundError(f"{path}: no such file or folder on this computer; expected a folder, an "
-                                ".h5 file, or owner/name of a model on the Hugging Face hub")
+                                ".h5 file, or the owner/name of a model on the Hugging Face hub")

@@ -1,8 +1,7 @@
-"""Arrays under Hugging Face's names <-> parameters.
+"""Converts arrays with Hugging Face's names to parameters, and converts parameters back to arrays.
 
-The names of the parameters decide: for each of them the array in the file is looked up, and every array that is
-missing, unexpected or of another shape is reported.  No name is matched by a pattern, and no array is reshaped to make
-it fit.
+The array of each parameter is looked up in the file by its name.  An error message lists every array that is missing,
+is unexpected or has a wrong shape.  No name is matched by a pattern.  No array is reshaped.
 """
 
 import math
@@ -19,12 +18,12 @@ from ..params import Params, named_leaves, tree_map
 from ..tensorfile import Stored, digest, kept_open
 from ..trace import first_non_finite
 
-# Arrays that are read at the same time; each is in memory twice until it is ready.
+# The largest number of arrays that are read at the same time. An array is in memory twice while it is prepared.
 READERS = 8
 
 
 class _Row(NamedTuple):
-    """One of our arrays and its place in the file."""
+    """The name and the shape of a parameter, and its name and layout in the file."""
 
     ours: str
     theirs: str
@@ -34,10 +33,10 @@ class _Row(NamedTuple):
 
 def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[str, np.ndarray] | None = None
                   ) -> dict[str, np.ndarray]:
-    """The parameters under the names and in the layouts of a table, as views.
+    """Returns the parameters with the names and layouts of a table, as views.
 
-    An array in `originals`, {their name: array}, is taken from there instead. Arrays of one name are concatenated along
-    the first axis.
+    `originals` is {name in the table: array}. An array in `originals` is used instead of the parameter. If several
+    parameters have one name in the table, their arrays are concatenated along the first axis.
     """
     state: dict[str, np.ndarray] = {}
     originals = originals or {}
@@ -51,15 +50,20 @@ def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[
 def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config: Any,
                     ready: Callable[[str, np.ndarray], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
                     ) -> tuple[Any, dict[str, Any]]:
-    """The tree of shapes, filled with arrays.  Each shape gets exactly one array, and each array is used exactly once.
+    """Fills the tree of shapes with arrays, and returns the tree and the original convolution kernels.
 
-    A thread reads an array (if it is Stored), checks that it is finite in `dtype`, changes its layout and prepares it,
-    before it takes the next one. ready(name, array) receives it, perhaps as a view of the caller's array, and returns
-    the leaf. Each file is opened once. Names that begin with one of `ignore` may be left over.
+    Each shape gets exactly one array. Each array is used exactly one time. An array whose name begins with a string in
+    `ignore` may remain unused. Each file is opened one time.
 
-    Second result: {their name: original} of the convolution kernels, because an engine keeps them standardized, and the
-    original cannot be computed from that. Raises Misfit, which lists every missing, unexpected, mis-shaped and
-    non-finite array.
+    Several threads work at the same time. A thread reads an array, checks that its values are finite in `dtype`,
+    changes its layout and calls ready(name, array). The function `ready` returns the leaf of the tree. The array that
+    `ready` receives may be a view of the caller's array.
+
+    The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
+    standardized kernels, and the original kernels cannot be computed from the standardized kernels.
+
+    Raises Misfit. The message of Misfit lists every array that is missing, is unexpected, has a wrong shape, or has a
+    value that is not finite.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)
@@ -79,12 +83,12 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
             return
         try:
             leaves[row.ours] = ready(row.ours, row.layout.ours(array, row.shape))
-        except ValueError as error:                           # beyond the range of the engine's dtype
+        except ValueError as error:                           # a value is beyond the range of the engine's dtype
             faults[i] = f"{row.theirs}: {error}"
         if len(row.shape) == 4:
             originals[row.theirs] = _original(source, stored, dtype)
 
-    # The largest first: their memory is then used again for the others.
+    # The largest arrays are read first. The memory that reading them needs is then used again for the smaller arrays.
     order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i].shape))
     with kept_open(arrays.values()), threads.using(min(threads.number(), READERS)):
         threads.run(len(rows), lambda i: fill(order[i]))
@@ -93,9 +97,9 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 
 
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
-    """What restores an array: a copy in `dtype`; or, for an array in a file, its place there and its SHA-256."""
+    """Returns a copy of an array in `dtype`.  For a Stored array, returns its place in the file and its SHA-256."""
     if isinstance(source, Stored):
-        # `absolute` is from when the file was first named: the working folder may have changed since then.
+        # `absolute` was computed when the SharedFile was created. The working folder may have changed since then.
         path = os.path.abspath(source.path) if source.file is None else source.file.absolute
         return replace(source, path=path, sha256=source.sha256 or digest(stored))
     return np.array(stored, dtype, order="C")

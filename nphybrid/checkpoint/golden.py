@@ -1,7 +1,8 @@
-"""The golden input, a built-in picture for every network, and the golden values, a state of its forward pass.
+"""The golden input and the golden values of a network.
 
-An `.h5` file stores the golden values. A program that reads the file and computes the same values from the golden input
-computes the same network.
+The golden input is a picture that a formula defines.  The golden values are a state of the forward pass for the golden
+input.  An `.h5` file stores the golden values of its network.  If a program computes the golden values from the golden
+input, the program computes the network of the file.
 """
 
 from collections.abc import Mapping
@@ -14,18 +15,18 @@ from ..text import shortened
 
 
 def golden_input(config: Any) -> np.ndarray:
-    """The golden input of a network: a picture, by an integer formula.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
+    """Returns the golden input of a network.  -> pixel_values float64 (1, H, W, C) in [-1, 1]
 
-    The pixel of row i, column j, channel c is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1.
+    The value in row i, column j and channel c is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1.
     """
     i, j, c = np.ogrid[:config.image[0], :config.image[1], :config.channels]
     return ((7 * i + 13 * j + 29 * c + i * j) % 256 / 127.5 - 1)[None]
 
 
 def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.ndarray] | None:
-    """The golden values in a manifest.  -> (name of their state, float64 values), or None
+    """Returns the name of the golden state and its values, in float64; None if the manifest has no golden values.
 
-    Raises FormatError for anything else than a name and numbers.
+    Raises FormatError if the state has no name, or if its values are not numbers.
     """
     golden = manifest.get("golden")
     if golden is None:
@@ -33,6 +34,6 @@ def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.n
     state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
     numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
     if not isinstance(state, str) or not numbers:
-        raise FormatError(f"{path}: golden is {shortened(golden)}; expected the name of a state and its values, a "
-                          "list of numbers")
+        raise FormatError(f"{path}: golden is {shortened(golden)}; expected the name of a state and a list of its "
+                          "values, which are numbers")
     return state, np.array(values, np.float64)

@@ -1,11 +1,22 @@
-"""A head: a classifier of your own classes, in a small file.
+"""Reads and writes heads.  A head is a linear classifier for your own classes, in a small file.
 
-    head.h5     arrays     kernel (D, K), bias (K,), float32
-                documents  head: format and version; labels, K names; model, the SHA-256 of the file of the model whose
-                           features it reads; state and pool, which features; made, how it was fitted
-                in the layout of tensorfile/hdf5.py, with checksums
+The file of a head holds two arrays and one document:
 
-It replaces the classifier of a model that reads the same features: `from_pretrained(path, head="head.h5")`.
+    The array `kernel` is float32 (D, K).
+    The array `bias` is float32 (K,).
+    The document `head` is a JSON object.
+
+The document `head` has these keys:
+
+    The keys `format` and `version` have the values "nphybrid head" and 1.
+    The key `labels` holds the names of the K classes.
+    The key `model` holds the SHA-256 of the model's file; null for any model.
+    The key `state` holds the name of the state of the forward pass that the head reads.
+    The key `pool` describes how the state is pooled.
+    The key `made` describes how the head was fitted.
+
+The file has the layout of tensorfile/hdf5.py, with checksums.  `from_pretrained(path, head="head.h5")` replaces the
+classifier of a model with the head.  The classifier and the head must read the same state.
 """
 
 from collections.abc import Mapping
@@ -27,15 +38,18 @@ class Head(NamedTuple):
     """A linear classifier of features: features @ kernel + bias."""
     kernel: np.ndarray                    # float32 (D, K)
     bias: np.ndarray                      # float32 (K,)
-    labels: list[str]                     # K names, none twice
+    labels: list[str]                     # K different names
     model: str | None                     # the SHA-256 of the model's file; None allows any model
-    state: str                            # the state of the forward pass that it reads
-    pool: str                             # how that state is pooled
-    made: dict[str, Any]                  # how it was fitted: JSON
+    state: str                            # the state of the forward pass that the head reads
+    pool: str                             # how the state is pooled
+    made: dict[str, Any]                  # how the head was fitted: a JSON object
 
 
 def write_head(path: FilePath, head: Head) -> None:
-    """Writes a Head, whole or not at all.  Raises FormatError for one that `read_head` would refuse, OSError."""
+    """Writes a Head to a file, completely or not at all.
+
+    Raises FormatError for a Head that `read_head` would refuse. Raises OSError if the file cannot be written.
+    """
     arrays = {"kernel": np.asarray(head.kernel, np.float32), "bias": np.asarray(head.bias, np.float32)}
     document = {"format": FORMAT, "version": VERSION, **head._asdict()}
     document = {key: value for key, value in document.items() if key not in arrays}
@@ -44,7 +58,9 @@ def write_head(path: FilePath, head: Head) -> None:
 
 
 def read_head(path: FilePath) -> Head:
-    """The Head in a file.  Raises FormatError for a file that breaks a rule, OSError if it cannot be opened.
+    """Reads the Head in a file.
+
+    Raises FormatError for a file that breaks a rule of its format. Raises OSError if the file cannot be opened.
 
     >>> import tempfile
     >>> head = Head(np.zeros((2, 3)), np.zeros(3), ["a", "b", "c"], None, "norm", "token", {"by": "hand"})
@@ -57,7 +73,7 @@ def read_head(path: FilePath) -> Head:
 
 
 def head_reads(config: Config) -> tuple[str, str]:
-    """The state that the classifier of a network reads, and how it is pooled.  Config -> state, pool
+    """Returns the state that the classifier of a network reads, and how this state is pooled.  Config -> state, pool
 
     >>> from nphybrid import PRESETS
     >>> head_reads(PRESETS["R50+ViT-B/16"]), head_reads(PRESETS["BiT-R50x1"])
@@ -71,22 +87,24 @@ def head_reads(config: Config) -> tuple[str, str]:
 
 
 def with_head(source: Checkpoint, head: Head, network_config: Config, name: str) -> Checkpoint:
-    """The Checkpoint of a classifier with another head: its arrays, its labels.
+    """Returns a copy of a Checkpoint in which a head replaces the last layer and the labels.
 
-    name: the name of the classifier's layer, such as "classifier". Raises ValueError for a head of another model, width
-    or state.
+    `name` is the name of the classifier's layer, such as "classifier". Raises ValueError if the head is for another
+    model, another width or another state.
     """
     state, pool = head_reads(network_config)
     if (head.state, head.pool) != (state, pool):
         raise ValueError(f"the head reads the state {head.state} with pool {head.pool}, but the classifier of "
-                         f"{source.path} reads {state} with pool {pool}: fit the head to features of those")
+                         f"{source.path} reads the state {state} with pool {pool}. Fit the head to features of the "
+                         f"state {state} with pool {pool}")
     width = network_config.pre_logits or network_config.width or network_config.widths[-1]
     if len(head.kernel) != width:
-        raise ValueError(f"the head reads {len(head.kernel):,} features, but {source.path} has {width:,}")
+        raise ValueError(f"the head reads {len(head.kernel):,} features, but {source.path} has {width:,} features")
     if head.model is not None and head.model != (found := sha256(source.path)):
         raise ValueError(f"the head was fitted to features of the model with SHA-256 {head.model}, but {source.path} "
-                         f"has {found}. If they are the same network in two files, give head=head._replace(model=None)")
-    # A bare model's pooler goes too: no classifier has one.
+                         f"has the SHA-256 {found}. If both files hold the same network, pass "
+                         "head=head._replace(model=None)")
+    # The pooler of a bare model is removed, because a classifier has no pooler.
     arrays = {key: array for key, array in source.arrays.items()
               if not key.startswith("classifier.") and "pooler." not in key}
     arrays |= {f"{name}.weight": np.ascontiguousarray(head.kernel.T), f"{name}.bias": head.bias}
@@ -97,29 +115,30 @@ def with_head(source: Checkpoint, head: Head, network_config: Config, name: str)
 
 
 def _checked(path: FilePath, arrays: Mapping[str, np.ndarray], documents: Mapping[str, Any]) -> Head:
-    """The Head in the contents of a file."""
+    """Checks the contents of a file, and returns its Head."""
     if sorted(arrays) != ["bias", "kernel"] or sorted(documents) != ["head"]:
         raise FormatError(f"{path} is not a head: it holds the arrays {shortened(sorted(arrays))} and the documents "
-                          f"{shortened(sorted(documents))}; expected bias and kernel, and head")
+                          f"{shortened(sorted(documents))}; expected the arrays bias and kernel, and the document head")
     document = documents["head"]
     _check_document(path, document)
     kernel, bias, labels = arrays["kernel"], arrays["bias"], document["labels"]
     if kernel.ndim != 2 or kernel.shape[1:] != bias.shape or bias.shape != (len(labels),):
-        raise FormatError(f"{path}: kernel {list(kernel.shape)}, bias {list(bias.shape)} and {len(labels)} labels do "
-                          "not fit; expected [D, K], [K] and K")
+        raise FormatError(f"{path}: the shapes of kernel {list(kernel.shape)} and bias {list(bias.shape)} do not fit "
+                          f"{len(labels)} labels; expected [D, K], [K] and K labels")
     for name, array in arrays.items():
         if array.dtype != np.float32:
-            raise FormatError(f"{path}: {name} is {array.dtype}; expected finite float32")
+            raise FormatError(f"{path}: the dtype of {name} is {array.dtype}; expected float32")
         if first_non_finite(array):
-            raise FormatError(f"{path}: {name} is not finite; expected finite float32")
+            raise FormatError(f"{path}: {name} holds a value that is not finite; expected finite numbers")
     return Head(kernel, bias, labels, document["model"], document["state"], document["pool"], document["made"])
 
 
 def _check_document(path: FilePath, document: Any) -> None:
-    """Refuses a document that does not describe a head."""
+    """Raises FormatError if a document does not describe a head."""
     keys = {"format", "version", *Head._fields} - {"kernel", "bias"}
     if not isinstance(document, dict) or document.keys() != keys:
-        raise FormatError(f"{path}: head is {shortened(document)}; expected an object of {', '.join(sorted(keys))}")
+        raise FormatError(f"{path}: head is {shortened(document)}; expected an object with the keys "
+                          f"{', '.join(sorted(keys))}")
     found = document["format"], document["version"]
     if found != (FORMAT, VERSION):
         raise FormatError(f"{path}: format and version are {shortened(found)}; expected {(FORMAT, VERSION)}")
@@ -130,4 +149,4 @@ def _check_document(path: FilePath, document: Any) -> None:
             raise FormatError(f"{path}: {key} of the head is {shortened(document[key])}; expected {expected}")
     labels = document["labels"]
     if not labels or not all(isinstance(name, str) for name in labels) or len(set(labels)) < len(labels):
-        raise FormatError(f"{path}: labels are {shortened(labels)}; expected names, none of them twice")
+        raise FormatError(f"{path}: labels are {shortened(labels)}; expected a list of different names")

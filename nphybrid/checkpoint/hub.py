@@ -1,12 +1,13 @@
-"""Models by their name on the Hugging Face hub: `google/vit-hybrid-base-bit-384`.  Needs huggingface_hub.
+"""Downloads models of the Hugging Face hub by their names, such as `google/vit-hybrid-base-bit-384`.
 
-This is the only file that uses a network: through huggingface_hub, which is imported only if a name is not a path on
-this computer. Its settings apply: HF_HOME and HF_HUB_CACHE (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT,
-HF_TOKEN. Only the files that a model is read from are fetched, and never a pickle:
+This is the only file of the package that uses the internet.  The library huggingface_hub downloads the files.  The
+library huggingface_hub is imported only if a name is not a path on this computer.  The settings of huggingface_hub
+apply: HF_HOME and HF_HUB_CACHE (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  A pickle is never
+downloaded.  The following files of a model are downloaded:
 
-    config.json                                           always
-    preprocessor_config.json, or processor_config.json    where there is one
-    model.safetensors, or its index and every shard       unless only the configuration is wanted
+    The file config.json is always downloaded.
+    The file preprocessor_config.json or processor_config.json is downloaded if the model has it.
+    The file model.safetensors, or its index and every shard, is downloaded if the arrays are wanted.
 """
 
 import re
@@ -16,17 +17,19 @@ from typing import Any
 from .. import __version__
 from ..tensorfile import FilePath, shard_names
 
-# Of each tuple, the first file that exists is fetched.
+# The first file of each tuple that the model has is downloaded.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
-# owner/name, or hf-hub:owner/name as timm writes it, and perhaps a branch, tag or commit after an @.
+# The name of a model is owner/name; timm writes hf-hub:owner/name. A branch, tag or commit may follow after an @.
 NAME = re.compile(r"(?:hf[-_]hub:)?(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
 FILE = re.compile(r".*\.(h5|hdf5|json|safetensors|npz|npy|bin|pth?|ckpt|onnx)")
 
 
 def is_name(path: Any) -> bool:
-    """Whether this could be the name of a model on the hub: a str owner/name without the ending of a file.
+    """Whether `path` can be the name of a model on the hub.
+
+    A name is a string owner/name that does not end like the name of a file.
 
     >>> [is_name(path) for path in ("timm/vit_small_r26_s32_224.augreg_in21k", "hf-hub:google/bit-50@main",
     ...                             "models/mine.h5", "./models/mine", "bit-50")]
@@ -36,12 +39,11 @@ def is_name(path: Any) -> bool:
 
 
 def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -> Path:
-    """The path itself, or the folder of a model that is fetched from the hub.
+    """Returns the path itself, or the folder of a model that was downloaded from the hub.
 
-    A model is fetched if `path` is the name of a model on the hub and no file or folder has this path.
-
-    revision: a branch, tag or commit of that model. weights: whether to fetch more than its configuration. Raises
-    ValueError for the revision of a path, and what `fetched` raises.
+    A model is downloaded if `path` is the name of a model on the hub and no file or folder has this path. `revision` is
+    a branch, tag or commit of the model. If `weights` is False, the arrays are not downloaded. Raises ValueError if a
+    revision is given for a path on this computer. The exceptions of `fetched` can also occur.
 
     >>> resolve("examples/images").name
     'images'
@@ -54,23 +56,24 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -
 
 
 def fetched(name: str, revision: str | None = None, weights: bool = True) -> Path:
-    """The folder of a model from the hub, named after the commit.  Files that are not in the cache are fetched.
+    """Returns the folder of a model from the hub.  Files that are not in the cache are downloaded.
 
-    name: owner/name or owner/name@revision, for which `is_name` is true. Raises FileNotFoundError if huggingface_hub is
-    not installed, if there is no such model or revision, or if it has no safetensors; PermissionError for a gated
-    model; OSError if the hub cannot be reached and the cache does not hold all of the files.
+    The commit of the model is the name of this folder. `name` is owner/name or owner/name@revision, for which `is_name`
+    is true. Raises FileNotFoundError if huggingface_hub is not installed, if the model or the revision does not exist,
+    or if the model has no safetensors file. Raises PermissionError for a gated model. Raises OSError if the hub cannot
+    be reached and a file is not in the cache.
     """
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"{name!r} is not the name of a model on the hub; expected owner/name")
     repository, within = match.group("repository", "revision")
     if within and revision and within != revision:
-        raise ValueError(f"{name} names one revision, and revision={revision!r} another")
+        raise ValueError(f"{name} names another revision than revision={revision!r}; expected one revision")
     wanted: str = revision or within or "main"
     config = _download(repository, "config.json", wanted)
     if config is None:
         raise _missing(repository, wanted, "config.json")
-    # All other files are fetched from the commit of the configuration, even if the branch moves meanwhile.
+    # All other files are downloaded from the commit of config.json, because the branch may change meanwhile.
     commit = config.parent.name
     _download_first(repository, PROCESSORS, commit)
     if weights:
@@ -83,9 +86,9 @@ def fetched(name: str, revision: str | None = None, weights: bool = True) -> Pat
 
 
 def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Path | None:
-    """Fetches the first of these files that exists.  -> Path or None
+    """Downloads the first file in a list that the model has.  -> Path, or None if the model has none of the files
 
-    The cache also records which files a commit does not have; they are not asked for again.
+    The cache also records which files a commit does not have. A missing file is not requested again.
     """
     hub = _client(repository)
     for file in files:
@@ -97,45 +100,48 @@ def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Pat
 
 
 def _download(repository: str, file: str, revision: str) -> Path | None:
-    """Fetches one file.  -> Path in the cache; None if the model does not have it, or, offline, the cache does not"""
+    """Downloads one file, and returns its path in the cache.
+
+    Returns None if the model does not have the file, or if the hub is offline and the cache does not have the file.
+    """
     hub = _client(repository)
     try:
         return Path(hub.hf_hub_download(repository, file, revision=revision, library_name="nphybrid",
                                         library_version=__version__))
     except hub.errors.EntryNotFoundError as error:
         if isinstance(error, hub.errors.LocalEntryNotFoundError) and not hub.constants.HF_HUB_OFFLINE:
-            raise OSError(f"{repository}: {file} is not in the cache, and {hub.constants.ENDPOINT} does not give it: "
-                          f"{_first_line(error.__cause__ or error)}") from None
+            raise OSError(f"{repository}: {file} is not in the cache, and cannot be downloaded from "
+                          f"{hub.constants.ENDPOINT}: {_first_line(error.__cause__ or error)}") from None
         return None
     except Exception as error:
-        # The client uses requests, httpx or hf_xet, depending on its version; each has its own exceptions.
+        # huggingface_hub uses requests, httpx or hf_xet, depending on its version. Each library has its own exceptions.
         raise _os_error(error, repository, revision) from None
 
 
 def _client(repository: str) -> Any:
-    """The module huggingface_hub."""
+    """Imports and returns the module huggingface_hub."""
     try:
         import huggingface_hub.constants
         import huggingface_hub.errors
     except ImportError:
         raise FileNotFoundError(
-            f"{repository}: no such file or folder on this computer. To fetch the model of this name from the Hugging "
-            f"Face hub, run pip install huggingface_hub; or run hf download {repository} --local-dir FOLDER elsewhere, "
-            "and give the FOLDER") from None
+            f"{repository}: no such file or folder on this computer. To download the model of this name from the "
+            "Hugging Face hub, run pip install huggingface_hub. If this computer is not on the internet, run hf "
+            f"download {repository} --local-dir FOLDER on another computer, and pass the path of the FOLDER") from None
     return huggingface_hub
 
 
 def _missing(repository: str, revision: str, files: str) -> FileNotFoundError:
-    """The error about files that a model, or offline the cache, does not have."""
+    """Returns the error for files that are not on the hub; offline, for files that are not in the cache."""
     constants = _client(repository).constants
     where = f"in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:
-        where = f"on {constants.ENDPOINT}; pickles (.bin) are never fetched"
+        where = f"on {constants.ENDPOINT}; pickles (.bin) are never downloaded"
     return FileNotFoundError(f"{repository} at {revision}: no {files} {where}")
 
 
 def _os_error(error: Exception, repository: str, revision: str) -> OSError:
-    """An exception of the client as an OSError with one sentence about the model."""
+    """Converts an exception of huggingface_hub to an OSError with one sentence about the model."""
     hub = _client(repository)
     endpoint, errors = hub.constants.ENDPOINT, hub.errors
     if isinstance(error, errors.GatedRepoError):
@@ -143,12 +149,12 @@ def _os_error(error: Exception, repository: str, revision: str) -> OSError:
                                "`hf auth login`, or set HF_TOKEN")
     if isinstance(error, errors.RepositoryNotFoundError):
         return FileNotFoundError(f"{repository}: no such file or folder on this computer, and no such model on "
-                                 f"{endpoint}; a private one takes `hf auth login`, or HF_TOKEN")
+                                 f"{endpoint}; for a private model, run `hf auth login`, or set HF_TOKEN")
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(f"{repository} on {endpoint} has no revision {revision!r}")
     return OSError(f"{repository} on {endpoint}: {_first_line(error)}")
 
 
 def _first_line(error: BaseException) -> str:
-    """The first line of the message of an exception."""
+    """Returns the first line of an exception's message."""
     return next(iter(str(error).splitlines()), "") or type(error).__name__

@@ -1,4 +1,4 @@
-"""A file per family of checkpoints: its names and layouts, its configuration, its preparation of pictures.
+"""Describes families of checkpoints: names and layouts of arrays, configuration, preparation of pictures.
 
     what differs              Hugging Face            timm                      JAX (Google)
     convolution kernels       (O, C, KH, KW)          (O, C, KH, KW)            (KH, KW, C, O), as here
@@ -7,13 +7,14 @@
     stages, units             from 0                  from 0                    from 1; units of BiT in two digits
     blocks                    from 0                  from 0                    from 0
     sizes of the network      config.json             shapes, config.json       shapes
-    image processor           a JSON file             config.json               that of the published code
+    image processor           a JSON file             config.json               as in the published code
 
-A file is recognized by a few of its names (`guess`), its sizes are read from the shapes (`shapes`), and its arrays get
-Hugging Face's names and layouts without being read (`translate`).  So all that follows knows one dialect.
+Each family has one file.  The module `guess` recognizes the dialect of a file by a few names.  The module `shapes`
+computes the configuration from the shapes of the arrays.  The module `translate` gives the arrays Hugging Face's names
+and layouts, and reads no array.  The code of other folders knows only Hugging Face's dialect.
 
-A new dialect is one file like `timm`, and one row of DIALECTS.  Sources of names and shapes: timm 1.0.31,
-google-research/vision_transformer, google-research/big_transfer.
+A new dialect needs one file like timm.py, and one row in DIALECTS.  The names and shapes are from timm 1.0.31,
+google-research/vision_transformer and google-research/big_transfer.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,17 +26,17 @@ from .layout import Mark, Table
 
 
 class Dialect(NamedTuple):
-    """What is known about the files of one family."""
+    """The description of one family of checkpoints."""
 
-    # How they are recognized.
+    # The names by which a file of the family is recognized.
     marks: tuple[Mark, ...]
-    # Variants of the names -> the published names.
+    # A function that converts variants of the names to the published names.
     renumbered: Callable[[Mapping[str, Stored]], dict[str, Stored]]
-    # ({name: shape}, config.json or {}) -> the configuration in Hugging Face's keys.
+    # A function of {name: shape} and config.json (or {}) that returns the configuration with Hugging Face's keys.
     config: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
-    # Config -> the table of names and layouts.
+    # A function of a Config that returns the table of names and layouts.
     names: Callable[[Any], Table]
-    # (configuration, config.json or {}) -> the options of the image processor.
+    # A function of the configuration and config.json (or {}) that returns the options of the image processor.
     processor: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 

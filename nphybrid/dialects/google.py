@@ -1,4 +1,4 @@
-"""Google's dialects: the .npz files of vision_transformer (JAX) and of big_transfer (BiT)."""
+"""Google's dialects for .npz files: vision_transformer (JAX) and big_transfer (BiT)."""
 
 import re
 import threading
@@ -19,11 +19,11 @@ JAX_MARKS = (
 )
 BIT_MARKS = (Mark("google bit", ("resnet/root_block/standardized_conv2d/kernel",)),)
 
-# What these families compute differently; "name" is a key of DIALECTS.
+# Settings of Google's networks that differ from Hugging Face's settings. The value of "name" is a key of DIALECTS.
 JAX = {"name": "JAX", "resampling": "linear", "gn_eps": 1e-6, "ws_form": "deviation", "ws_eps": 1e-5}
 BIT = {"name": "BiT", "ws_eps": 1e-10}
 
-FRAMEWORKS = ("jax", "torch")             # of BiT's published code
+FRAMEWORKS = ("jax", "torch")             # the frameworks of BiT's published code
 
 MATRIX = Layout(unsplit, (0, 1))
 HWIO = Layout(unsplit, (0, 1, 2, 3))
@@ -38,9 +38,10 @@ FROM_HEADS = Layout(lambda shape, config: (config.heads, config.head_width, shap
 # ---------------------------------------------------------------- names and layouts
 
 def jax_names(config: Any) -> Table:
-    """The table of vision_transformer, with the names of its published files; without blocks, that of big_transfer.
+    """Returns the table of vision_transformer; for a network without encoder blocks, the table of big_transfer.
 
-    The names are those from before Flax's Linen: the layers of a block are numbered in the order of calls.
+    The table holds the names in the published files, which are older than Flax's Linen. The published files number the
+    layers of a block in the order of calls.
     """
     if not config.blocks:
         return _bit_names()
@@ -72,7 +73,7 @@ def jax_names(config: Any) -> Table:
 
 
 def _bit_names() -> Table:
-    """The table of big_transfer."""
+    """Returns the table of big_transfer."""
     unit = "resnet/block{stage_from_1}/unit{unit_from_01}/"
     table: Table = {"stem.conv": ("resnet/root_block/standardized_conv2d/kernel", HWIO)}
     for letter, i in ("a", 1), ("b", 2), ("c", 3):
@@ -87,21 +88,22 @@ def _bit_names() -> Table:
 
 
 def _linear_entries(ours: str, theirs: str, layout: Layout = MATRIX, bias: Layout = SAME) -> Table:
-    """The entries of a linear layer in a table of Flax's names."""
+    """Returns the entries of a linear layer in a table of Flax's names."""
     return {f"{ours}.kernel": (f"{theirs}/kernel", layout), f"{ours}.bias": (f"{theirs}/bias", bias)}
 
 
 def _norm_entries(ours: str, theirs: str, scale: str = "scale", bias: str = "bias") -> Table:
-    """The entries of a norm in a table of Flax's names."""
+    """Returns the entries of a norm layer in a table of Flax's names."""
     return {f"{ours}.scale": (f"{theirs}/{scale}", SAME), f"{ours}.bias": (f"{theirs}/{bias}", SAME)}
 
 
 def one_numbering(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
-    """The arrays of a JAX file under the names of the published files, from before Linen.
+    """Returns the arrays of a JAX file with the names of the published files.
 
-    Those number the layers of a block in the order of calls; Linen numbers each class of layers from 0. Two variants
-    of big_vision are converted too: the position table outside of "Transformer", and the blocks in one array, stacked
-    along the first axis. Raises FormatError for a stack of 0 or of too many blocks.
+    The published files number the layers of a block in the order of calls. Flax's Linen numbers each class of layers
+    from 0. Two variants of big_vision are also converted. In the first variant, the name of the position table does not
+    begin with "Transformer". In the second variant, the arrays of all blocks are stacked in one array, along the first
+    axis. Raises FormatError for a stack of 0 blocks or of too many blocks.
     """
     result = {}
     for name, array in arrays.items():
@@ -121,7 +123,7 @@ def one_numbering(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
 
 
 def _before_linen(name: str) -> str:
-    """The name of an array within a block as before Linen."""
+    """Returns the name of an array in a block, as in the published files, which are older than Linen."""
     layer, _, rest = name.partition("/")
     if layer.startswith("MultiHeadDotProductAttention"):
         layer = "MultiHeadDotProductAttention_1"
@@ -133,12 +135,15 @@ def _before_linen(name: str) -> str:
 
 
 def _layer(stack: Stored, i: int, whole: Callable[[], np.ndarray]) -> Stored:
-    """The array of block i, which is row i of the stacked array of all blocks.  whole: a function that reads it"""
+    """Returns the array of block i, which is row i of the array of all blocks.
+
+    `whole` is a function that reads the array of all blocks.
+    """
     return derived(stack, stack.name, stack.shape[1:], lambda: whole()[i])
 
 
 def _read_once(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-    """A function that reads at its first call and keeps the array; any thread may call it."""
+    """Returns a function that calls `read` one time and keeps the array.  Any thread may call this function."""
     lock = threading.Lock()
     arrays: list[np.ndarray] = []
 
@@ -153,7 +158,7 @@ def _read_once(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
 # ---------------------------------------------------------------- configuration
 
 def jax_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
-    """The configuration of a vision_transformer file.  shapes: {name as before Linen: shape}"""
+    """Returns the configuration of a vision_transformer file.  shapes: {name as in a published file: shape}"""
     block = "Transformer/encoderblock_"
     class_token = "cls" in shapes
     D, heads, _ = shapes[f"{block}0/MultiHeadDotProductAttention_1/query/kernel"]
@@ -163,7 +168,7 @@ def jax_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
     if "pre_logits/kernel" in shapes:
         dialect["pre_logits"] = shapes["pre_logits/kernel"][1]
     stem, patch = shapes.get("conv_root/kernel"), shapes["embedding/kernel"]
-    if not stem:                          # without convolutions nothing is standardized
+    if not stem:                          # a network without convolutions standardizes no weights
         for key in "gn_eps", "ws_form", "ws_eps":
             del dialect[key]
     fields = dict(hidden_size=D, num_hidden_layers=block_count(shapes, block + r"(\d+)/"), num_attention_heads=heads,
@@ -176,7 +181,7 @@ def jax_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
 
 
 def bit_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
-    """The configuration of a big_transfer file.  shapes: {name: shape}"""
+    """Returns the configuration of a big_transfer file.  shapes: {name: shape}"""
     last_convolution = r"resnet/block(\d+)/unit(\d+)/c/standardized_conv2d/kernel"
     stem = shapes["resnet/root_block/standardized_conv2d/kernel"]
     classes = shapes.get("resnet/head/conv2d/kernel", (0,))[-1]
@@ -187,13 +192,14 @@ def bit_config(shapes: Mapping[str, Shape]) -> dict[str, Any]:
 # ---------------------------------------------------------------- preparation of pictures
 
 def for_jax(size: int) -> dict[str, Any]:
-    """Options of the image processor for a checkpoint of Google's JAX code.
+    """Returns the options of the image processor for a checkpoint of Google's JAX code.
 
     Args:
-        size: rows and columns of the network's picture.
+        size: The number of rows and of columns of the network's picture.
 
     Returns:
-        A dictionary for `ViTHybridImageProcessor(**options)`: the evaluation of `vit_jax/input_pipeline.py`.
+        A dictionary for `ViTHybridImageProcessor(**options)`. The processor then prepares pictures like the evaluation
+        in `vit_jax/input_pipeline.py`.
 
     Raises:
         ValueError: `size` is not a number of pixels.
@@ -207,19 +213,20 @@ def for_jax(size: int) -> dict[str, Any]:
 
 
 def for_bit(size: int = 480, framework: str = "jax") -> dict[str, Any]:
-    """Options of the image processor for a checkpoint of Google's BiT code.
+    """Returns the options of the image processor for a checkpoint of Google's BiT code.
 
     Args:
-        size: rows and columns of the network's picture: 480, or 128 for pictures below 96 x 96, in the
-            BiT-HyperRule of the published code.
-        framework: "jax" for the evaluation of its TensorFlow and JAX code, "torch" for that of its PyTorch code,
-            which resizes with Pillow.
+        size: The number of rows and of columns of the network's picture. The BiT-HyperRule of the published code uses
+            128 for pictures below 96 x 96, and 480 for all others.
+        framework: "jax" or "torch". With "jax", pictures are prepared like in the evaluation of Google's TensorFlow
+            and JAX code. With "torch", pictures are prepared like in the evaluation of Google's PyTorch code, which
+            resizes with Pillow.
 
     Returns:
         A dictionary for `ViTHybridImageProcessor(**options)`.
 
     Raises:
-        ValueError: `size` is not a number of pixels, or `framework` is another one.
+        ValueError: `size` is not a number of pixels, or `framework` is unknown.
 
     >>> for_bit(128)["resample"], for_bit(128, framework="torch")["resample"]
     ('tf-bilinear', 2)
@@ -232,7 +239,10 @@ def for_bit(size: int = 480, framework: str = "jax") -> dict[str, Any]:
 
 
 def _both_sides(size: int) -> dict[str, Any]:
-    """The options that all of Google's dialects share: both sides are resized, the ratio is not kept."""
+    """Returns the options that are equal in all of Google's dialects.
+
+    Both sides of a picture are resized to `size`. The aspect ratio is not kept.
+    """
     check_option(isinstance(size, int) and not isinstance(size, bool) and size > 0, "size", size, "a number of pixels")
     return {"do_resize": True, "size": {"height": size, "width": size}, "do_center_crop": False,
             "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True}

@@ -1,6 +1,7 @@
-"""The dialect of a weight file, recognized by a few names that only this dialect has.
+"""Recognizes the dialect of a weight file by a few names that only this dialect has.
 
-The result chooses a table and is printed in reports.  Whether the arrays fill a network is checked later, name by name.
+The dialect decides which table of names is used.  Reports print the dialect.  A later check compares every name in the
+file with the table.
 """
 
 import re
@@ -8,19 +9,20 @@ from collections.abc import Iterable
 
 from . import DIALECTS, huggingface
 
-# What training loops and wrappers put in front of every name: PyTorch's DDP and torch.compile, Flax's optimizers,
-# big_vision. "params/img/" is one prefix: it stands before "params/", which would remove only half of it.
+# Training loops and wrappers put a prefix in front of every name.
+# The known prefixes are from PyTorch's DDP, from torch.compile, from Flax's optimizers and from big_vision.
+# The pattern tries "params/img/" before "params/", because "params/" would remove only a part of "params/img/".
 PREFIX = re.compile(r"(module\.|_orig_mod\.|opt/target/|params/img/|params/)*")
 
-# The first that applies counts: a hybrid also has most of the names by which a ViT is recognized.
+# The first mark that matches is used: a hybrid also has most of the names by which a plain ViT is recognized.
 MARKS = (*huggingface.MARKS, *(mark for dialect in DIALECTS.values() for mark in dialect.marks))
 
 
 def guess(names: Iterable[str]) -> tuple[str, str] | tuple[None, None]:
-    """The dialect and kind of network of a file, and the name that shows it.  -> (kind, anchor)
+    """Recognizes the dialect and the kind of network from the names in a file.  -> (kind, anchor)
 
-    The kind is that of one of MARKS; prefixes before every name are ignored. The anchor is written as in the file. Both
-    are None if no mark applies.
+    The kind is the `kind` of a mark in MARKS. The anchor is the name in the file by which the kind was recognized.
+    Prefixes of training loops and wrappers are ignored. The kind and the anchor are None if no mark matches.
 
     >>> guess(["module.patch_embed.proj.weight", "module.blocks.0.attn.qkv.weight", "module.head.bias"])
     ('timm vit', 'module.patch_embed.proj.weight')
@@ -37,7 +39,7 @@ def guess(names: Iterable[str]) -> tuple[str, str] | tuple[None, None]:
 
 
 def dialect_of(kind: str) -> str | None:
-    """The key of DIALECTS for a kind that `guess` returned; None for Hugging Face's.
+    """Returns the key of DIALECTS for a kind that `guess` returned; None for Hugging Face's dialect.
 
     >>> dialect_of("google bit"), dialect_of("huggingface vit")
     ('BiT', None)
@@ -49,7 +51,7 @@ def dialect_of(kind: str) -> str | None:
 
 
 def without_prefix(names: Iterable[str]) -> list[str]:
-    """The names without the prefixes of training loops and wrappers, in their order.
+    """Returns the names without the prefixes of training loops and wrappers.  The order does not change.
 
     >>> without_prefix(["module._orig_mod.norm.bias", "params/img/cls", "opt/target/cls", "opt/state/step"])
     ['norm.bias', 'cls', 'cls', 'opt/state/step']
@@ -58,8 +60,10 @@ def without_prefix(names: Iterable[str]) -> list[str]:
 
 
 def numbering(names: Iterable[str]) -> str | None:
-    """How a JAX file numbers the parts of an encoder block: "pre-Linen", in the order of calls (LayerNorm_0,
-    MultiHeadDotProductAttention_1, LayerNorm_2, MlpBlock_3), or "Linen", each class from 0; None without a block.
+    """Returns how a JAX file numbers the layers of an encoder block; None if the file holds no encoder block.
+
+    "pre-Linen" numbers the layers in the order of calls: LayerNorm_0, MultiHeadDotProductAttention_1, LayerNorm_2,
+    MlpBlock_3. "Linen" numbers each class of layers from 0.
 
     >>> numbering(["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/out/bias"])
     'pre-Linen'

@@ -1,4 +1,4 @@
-"""Hugging Face's dialect: its names, and the image processor of its plain ViT."""
+"""The names of Hugging Face's dialect, and the image processor of its plain ViT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ MARKS = (
     Mark("huggingface bit", ("embedder.convolution.weight",)),
 )
 
-# ViTImageProcessor's own defaults; 2 is Pillow's bilinear filter.
+# The defaults of ViTImageProcessor. The number 2 is Pillow's bilinear filter.
 VIT_PROCESSOR = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": False,
                  "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
                  "image_std": [0.5] * 3, "do_convert_rgb": False}
@@ -53,28 +53,28 @@ VIT: Table = {
     **linear_entries("blocks.*.fc2", f"{_BLOCK}.output.dense"),
     **norm_entries("norm", "layernorm"),
     **linear_entries("pooler", "pooler.dense"),
-    # Hugging Face's ViT does not have these layers; their names are ours.
+    # Hugging Face's ViT has no layers pool_norm and pre_logits. Their names are from this package.
     **norm_entries("pool_norm", "pool_norm"),
     **linear_entries("pre_logits", "pre_logits"),
 }
 
 
 def hybrid_names(prefix: str) -> Table:
-    """The table of a ViT Hybrid or a plain ViT.  prefix is "vit." under a classifier, "" for the bare model."""
+    """Returns the table of a ViT Hybrid or a plain ViT.  prefix: "vit." for a classifier, "" for a bare model"""
     backbone = f"{prefix}embeddings.patch_embeddings.backbone.bit."
     return {**prefixed(backbone, BIT), **prefixed(prefix, VIT), **linear_entries("head", "classifier")}
 
 
 def bit_names(prefix: str) -> Table:
-    """The table of a BiT.  prefix is "bit." under a classifier or backbone, "" for the bare model."""
+    """Returns the table of a BiT.  prefix: "bit." for a classifier or a backbone, "" for a bare model"""
     return {**prefixed(prefix, BIT), **linear_entries("head", "classifier.1")}
 
 
 def for_vit(options: Mapping[str, Any], model_type: str | None) -> Mapping[str, Any]:
-    """The options of a preprocessor_config.json; if ViTImageProcessor wrote it, with the defaults of that class.
+    """Returns the options of a preprocessor_config.json; adds the defaults of ViTImageProcessor if this class wrote it.
 
-    ViTImageProcessor resizes both sides, by Pillow's bilinear filter, and does not crop. model_type, of config.json,
-    decides where the file does not name its class.
+    By default ViTImageProcessor resizes both sides with Pillow's bilinear filter, and does not crop. If the file does
+    not name the class that wrote it, the `model_type` of config.json decides.
 
     >>> for_vit({"image_processor_type": "ViTImageProcessor", "size": 384}, "vit")["size"]
     {'height': 384, 'width': 384}

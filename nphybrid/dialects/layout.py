@@ -1,14 +1,15 @@
-"""The entries of the tables of all dialects: for each of our names, the name in the file and the change of layout.
+"""Tables of dialects: an entry maps a name of this package to the name in a file and to a change of layout.
 
     "stages.*.*.conv1": ("encoder.stages.{stage}.layers.{unit}.conv1.weight", CONV)
 
-`*` stands for an index in our names.  A placeholder says which index stands in the file's name, and how it is written:
+In a name of this package, `*` is an index.  In a name of the file, a placeholder such as {stage} is an index:
 
     {stage} {unit} {block}                        from 0
     {stage_from_1} {unit_from_1} {block_from_1}   from 1
     {unit_from_01}                                from 1, in two digits
 
-In all tables `ours` is this package's name, array or shape, and `theirs` is the file's.
+In the code, `ours` is a name, an array or a shape of this package.  In the code, `theirs` is a name, an array or a
+shape of the file.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -18,27 +19,31 @@ import numpy as np
 
 from ..tensorfile import FormatError, Stored
 
-MOST_BLOCKS = 1024                        # of an encoder, or units of a backbone; published networks have at most 51
+# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 51 blocks.
+MOST_BLOCKS = 1024
 
 Shape = tuple[int, ...]
 
 
 class Layout(NamedTuple):
-    """How our array is converted to the file's layout: reshape to `split(shape, config)`, then transpose by `order`."""
+    """A change of layout from this package to a file: reshape to `split(shape, config)`, then transpose by `order`."""
     split: Callable[[Shape, Any], Shape]
     order: Shape
 
     def their_shape(self, shape: Shape, config: Any) -> Shape:
-        """The shape in the file of an array that has this shape here."""
+        """Returns the shape in the file for a shape in this package."""
         split = self.split(shape, config)
         return tuple(split[axis] for axis in self.order)
 
     def theirs(self, array: np.ndarray, config: Any) -> np.ndarray:
-        """Our array in their layout, a view."""
+        """Returns an array of this package in the layout of the file, as a view."""
         return array.reshape(self.split(array.shape, config)).transpose(self.order)
 
     def ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
-        """Their array in our layout, a view; a copy only for patches of more than one cell."""
+        """Returns an array of the file in the layout of this package.
+
+        The result is a view; for patches of more than one cell, the result is a copy.
+        """
         return array.transpose(np.argsort(self.order)).reshape(shape)
 
 
@@ -46,7 +51,7 @@ Table = dict[str, tuple[str, Layout]]
 
 
 def unsplit(shape: Shape, config: Any) -> Shape:
-    """The same axes."""
+    """Returns the shape without a change."""
     return shape
 
 
@@ -65,22 +70,22 @@ PATCH = Layout(patch_axes, (3, 2, 0, 1))                                # (P*P*C
 
 
 def norm_entries(ours: str, theirs: str) -> Table:
-    """The entries of a norm in a table of PyTorch's names."""
+    """Returns the entries of a norm layer in a table of PyTorch's names."""
     return {f"{ours}.scale": (f"{theirs}.weight", SAME), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
 def linear_entries(ours: str, theirs: str, layout: Layout = LINEAR) -> Table:
-    """The entries of a linear layer in a table of PyTorch's names."""
+    """Returns the entries of a linear layer in a table of PyTorch's names."""
     return {f"{ours}.kernel": (f"{theirs}.weight", layout), f"{ours}.bias": (f"{theirs}.bias", SAME)}
 
 
 def prefixed(prefix: str, table: Table) -> Table:
-    """The table with a prefix before each of their names."""
+    """Returns the table with a prefix before each name of the file."""
     return {ours: (prefix + theirs, layout) for ours, (theirs, layout) in table.items()}
 
 
 def entry(name: str, table: Table) -> tuple[str, Layout]:
-    """Their name and the layout of one of our names, with its indices in place.
+    """Returns the name in the file and the layout for a name of this package.
 
     >>> entry("stages.0.2.conv1", {"stages.*.*.conv1": ("block{stage_from_1}/unit{unit_from_01}/conv1", CONV)})[0]
     'block1/unit03/conv1'
@@ -91,7 +96,7 @@ def entry(name: str, table: Table) -> tuple[str, Layout]:
 
 
 def _placeholders(parts: list[str]) -> dict[str, str]:
-    """What stands for each placeholder in the entry of one of our names, split at its dots."""
+    """Returns {placeholder: text} for a name of this package, which was split at its dots."""
     kinds = {"stages": ("stage", "unit"), "blocks": ("block",)}.get(parts[0], ())
     texts = {}
     for kind, part in zip(kinds, parts[1:]):
@@ -105,25 +110,25 @@ def _placeholders(parts: list[str]) -> dict[str, str]:
 # ---------------------------------------------------------------- arrays of a file
 
 class Mark(NamedTuple):
-    """What shows that a file is of one dialect and kind of network."""
+    """Names by which one dialect and one kind of network are recognized."""
     kind: str                             # for example "timm hybrid"
-    needs: tuple[str, ...]                # names that are all there; the first is reported
-    lacks: str = ""                       # no name begins with it; "" is not tested
+    needs: tuple[str, ...]                # the file has all of these names; reports print the first name
+    lacks: str = ""                       # no name in the file begins with this text; "" is not tested
 
 
 class Misfit(FormatError):
-    """Arrays that do not fill a network, or not with finite numbers."""
+    """The error for arrays that do not fill a network with finite numbers."""
 
 
 def derived(array: Stored, name: str, shape: Iterable[int], read: Callable[[], np.ndarray]) -> Stored:
-    """A Stored array that is computed from another one when it is read."""
+    """Returns a Stored array whose values the function `read` computes from another array in the file."""
     return Stored(array.path, name, tuple(shape), array.dtype, read, None, array.file)
 
 
 def refuse_misfits(expected: Mapping[str, Shape], arrays: Mapping[str, Any], ignored: Iterable[str]) -> None:
-    """Raises Misfit unless names, shapes and types are as expected, {name: shape}.
+    """Raises Misfit if the arrays do not have the expected names, shapes and types.
 
-    ignored: beginnings of names that may be there too.
+    `expected` is {name: shape}. An array whose name begins with a string in `ignored` is not reported as unexpected.
     """
     ignored = tuple(ignored)
     faults = [f"missing: {name} {list(shape)}" for name, shape in expected.items() if name not in arrays]
@@ -137,6 +142,6 @@ def refuse_misfits(expected: Mapping[str, Shape], arrays: Mapping[str, Any], ign
 
 
 def refuse(faults: list[str]) -> None:
-    """Raises a Misfit that lists these faults, if there are any."""
+    """Raises a Misfit that lists the faults.  Does nothing if there is no fault."""
     if faults:
         raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))

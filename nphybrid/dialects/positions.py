@@ -1,11 +1,17 @@
-"""A position table at another resolution, by the rule of its dialect.
+"""Resizes a position table to another grid, by the rule of a dialect.
 
-    "bicubic"       Hugging Face: Keys' kernel with a = -0.75, cells as areas (half-pixel centres), the border cell
-                    repeated. For a hybrid upstream asks for a grid of the image's *pixels*, and stops with an error;
-                    here the grid is that of the tokens.
-    "antialiased"   timm: Keys' kernel with a = -0.5, made wider where the grid shrinks, as in Pillow.
-    "linear"        Google's JAX: cells as points, the corners keep their places (scipy.ndimage.zoom, order 1; its
-                    zeros at the last row and column of some sizes, a rounding error, are not copied).
+    "bicubic"       Hugging Face: Keys' kernel with a = -0.75.
+    "antialiased"   timm: Keys' kernel with a = -0.5, as in Pillow.
+    "linear"        Google's JAX: linear interpolation, as in scipy.ndimage.zoom with order 1.
+
+In "bicubic" a cell is an area, with its position at the centre (half-pixel centres).  The cells at the border are
+repeated.  For a hybrid, Hugging Face's code asks for a grid of the image's *pixels*, and stops with an error.  This
+package uses the grid of the tokens instead.
+
+In "antialiased" the kernel becomes wider if the grid becomes smaller.
+
+In "linear" a cell is a point, and the corner cells keep their places.  For some sizes scipy returns zeros in the last
+row and column because of a rounding error.  This package does not copy scipy's error.
 
 The row of the class token, if there is one, is not changed.
 """
@@ -15,9 +21,9 @@ import numpy as np
 
 def resize_positions(positions: np.ndarray, old: tuple[int, ...], new: tuple[int, ...], rule: str = "bicubic"
                      ) -> np.ndarray:
-    """A table for a grid of `new` (rows, columns) from one for `old`.  (1 + h * w, D) -> (1 + h' * w', D)
+    """Resizes a position table from the grid `old` to the grid `new`.  (1 + h * w, D) -> (1 + h' * w', D)
 
-    The rows before the grid, of the class token or none, are not changed.
+    A grid is (rows, columns). If the table has a row for the class token, this row is not changed.
     """
     if tuple(old) == tuple(new):
         return positions
@@ -29,7 +35,7 @@ def resize_positions(positions: np.ndarray, old: tuple[int, ...], new: tuple[int
 
 
 def bicubic(n: int, m: int) -> np.ndarray:
-    """The matrix that resamples n cells to m.  -> float64 (m, n), rows sum to 1"""
+    """Returns the matrix that resamples n cells to m cells.  -> float64 (m, n); the sum of each row is 1"""
     centre = (np.arange(m) + 0.5) * (n / m) - 0.5
     first = np.floor(centre).astype(int)
     matrix = np.zeros((m, n))
@@ -40,9 +46,9 @@ def bicubic(n: int, m: int) -> np.ndarray:
 
 
 def antialiased(n: int, m: int) -> np.ndarray:
-    """The matrix of Pillow's bicubic filter.  -> float64 (m, n)
+    """Returns the matrix of Pillow's bicubic filter.  -> float64 (m, n)
 
-    Cells beyond the border have no weight, and each row of weights is divided by its sum.
+    Cells beyond the border have no weight. Each row of weights is divided by its sum.
     """
     scale = max(n / m, 1)
     centre = (np.arange(m)[:, None] + 0.5) * (n / m)
@@ -53,13 +59,16 @@ def antialiased(n: int, m: int) -> np.ndarray:
 
 
 def linear(n: int, m: int) -> np.ndarray:
-    """The matrix that interpolates between n points at m, the ends on the ends.  -> float64 (m, n)"""
+    """Returns the matrix that interpolates n points linearly to m points.  -> float64 (m, n)
+
+    The first and the last point keep their values.
+    """
     places = np.linspace(0, n - 1, m) if m > 1 else np.zeros(1)
     return np.maximum(1 - np.abs(places[:, None] - np.arange(n)), 0)
 
 
 def keys(t: np.ndarray, a: float) -> np.ndarray:
-    """Keys' cubic kernel at distance t >= 0.  Keys 1981, eq. 4 with a free"""
+    """Returns Keys' cubic kernel with the parameter a at the distances t >= 0.  Source: equation 4 of Keys 1981"""
     near = ((a + 2) * t - (a + 3)) * t * t + 1
     far = ((a * t - 5 * a) * t + 8 * a) * t - 4 * a
     return np.where(t <= 1, near, np.where(t < 2, far, 0))

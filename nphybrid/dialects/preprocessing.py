@@ -1,23 +1,31 @@
-"""How each dialect prepares a picture, as options of the image processor.
+"""The options of the image processor that each dialect needs.
 
-    Hugging Face   as its preprocessor_config.json states; for a plain ViT with the defaults of ViTImageProcessor
-    timm           short side to floor(size / crop_pct), Pillow; crop from the centre; mean and std of the checkpoint
-    JAX, BiT       both sides to the size, ratio not kept; TensorFlow's bilinear; (x - 127.5) / 127.5
-    BiT (PyTorch)  both sides to the size; Pillow's bilinear; mean and std 0.5
+For Hugging Face, the file preprocessor_config.json states the options.  A plain ViT also has the defaults of
+ViTImageProcessor.
+
+For timm, a filter of Pillow resizes the short side to floor(size / crop_pct).  Then the centre is cropped.  The
+checkpoint states mean and std.
+
+For JAX and BiT, TensorFlow's bilinear filter resizes both sides to the size.  The aspect ratio is not kept.  The mean
+and the std are 127.5, for pixels from 0 to 255.
+
+For BiT in PyTorch, Pillow's bilinear filter resizes both sides to the size.  The aspect ratio is not kept.  The mean
+and the std are 0.5, for pixels from 0 to 1.
 """
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
-# timm's names of Pillow's filters, and Pillow's numbers for them.
+# {timm's name of a Pillow filter: Pillow's number of this filter}
 INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box": 4, "hamming": 5}
 
 
 def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any] | None:
-    """The options for a network whose picture, (H, W) in pixels, changed from `old` to `new`.
+    """Changes the options of an image processor for pictures of another size.
 
-    A size or crop of the old picture becomes that of the new one; a short side is scaled in proportion.
+    The size of a picture, (H, W) in pixels, changes from `old` to `new`. If `size` or `crop_size` of the options is
+    `old`, it becomes `new`. The `shortest_edge` is scaled in proportion.
     """
     if options is None:
         return None
@@ -33,13 +41,13 @@ def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tupl
 
 
 def check_option(holds: bool, name: str, found: Any, expected: str) -> None:
-    """Raises ValueError about an option unless a condition holds."""
+    """Raises ValueError about an option if the condition `holds` is False."""
     if not holds:
         raise ValueError(f"{name} must be {expected}; found {found!r}")
 
 
 def is_finite_number(value: Any) -> bool:
-    """Whether a value of a JSON document is a finite int or float.  True and False are not."""
+    """Whether a value of a JSON document is a finite int or float.  True and False are not numbers."""
     return type(value) in (int, float) and math.isfinite(value)
 
 

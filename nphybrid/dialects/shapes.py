@@ -1,8 +1,10 @@
-"""The network in a file of another dialect: its configuration in Hugging Face's keys, from names and shapes.
+"""Computes the configuration of a network, with Hugging Face's keys, from the names and shapes in a file.
 
-Two sizes do not follow from shapes, and config.json may state both: the number of heads in timm's files, for which
-there is a rule, and a picture that is not square.  What the dialects compute differently is a part of the configuration
-(`dialect`): epsilons, the form of the weight standardization, GELU, the rule that resizes positions.
+Two sizes do not follow from shapes: the number of heads in timm's files, and the size of a picture that is not square.
+The file config.json may state the two sizes.  If config.json does not state the number of heads, a rule gives it.
+
+The key `dialect` of the configuration holds the settings that differ between dialects.  Examples are epsilons, the form
+of the weight standardization, the form of GELU, and the rule that resizes positions.
 """
 
 import math
@@ -22,7 +24,10 @@ class Stage(NamedTuple):
 
 
 def hf_bit_config(stages: list[Stage], stem: Shape, classes: int, dialect: dict[str, Any]) -> dict[str, Any]:
-    """The configuration of a BiT.  stem: the shape of the first kernel, output and input channels first."""
+    """Returns the configuration of a BiT.
+
+    `stem` is the shape of the first kernel. The first numbers of `stem` are the output channels and the input channels.
+    """
     return dict(model_type="bit", architectures=["BitForImageClassification" if classes else "BitModel"],
                 embedding_size=stem[0], num_channels=stem[1], depths=[stage.depth for stage in stages],
                 hidden_sizes=[stage.width for stage in stages], layer_type="preactivation", num_labels=classes,
@@ -31,10 +36,11 @@ def hf_bit_config(stages: list[Stage], stem: Shape, classes: int, dialect: dict[
 
 def hf_vit_config(fields: dict[str, Any], *, patches: int, patch_size: int, stages: list[Stage], stem: int | None,
                   channels: int, image_size: tuple[int, ...] = ()) -> dict[str, Any]:
-    """The configuration of a ViT or a hybrid: `fields` and what follows from these shapes.
+    """Returns the configuration of a ViT or a hybrid: `fields`, and keys that follow from shapes.
 
-    patches: how many the position table has; patch_size: rows of a patch, in cells of what is cut into patches; stem:
-    output channels of the first convolution, None for a plain ViT; image_size: (height, width) where it is known.
+    `patches` is the number of patches in the position table. `patch_size` is the number of rows of a patch, in pixels
+    of a picture or cells of a feature map. `stem` is the number of output channels of the first convolution; None for a
+    plain ViT. `image_size` is (height, width), or () if the size is unknown.
     """
     hybrid = stem is not None
     stride = patch_size
@@ -56,10 +62,11 @@ def hf_vit_config(fields: dict[str, Any], *, patches: int, patch_size: int, stag
 
 
 def stages_in(shapes: Mapping[str, Shape], pattern: str, width_axis: int, first_unit: int) -> list[Stage]:
-    """The stages of a backbone, from the kernels of the last convolutions of its units.
+    """Returns the stages of a backbone, computed from the kernel of the last convolution in each unit.
 
-    pattern: matches the names of those kernels, with the numbers of stage and unit as groups; width_axis: the axis of
-    the output channels; first_unit: the number of the first unit.
+    `pattern` matches the name of the last kernel in a unit. The two groups of `pattern` match the number of the stage
+    and the number of the unit. `width_axis` is the axis of the output channels. `first_unit` is the number of the first
+    unit.
     """
     stages: dict[int, Stage] = {}
     for name, shape in shapes.items():
@@ -72,15 +79,19 @@ def stages_in(shapes: Mapping[str, Shape], pattern: str, width_axis: int, first_
 
 
 def block_count(shapes: Mapping[str, Shape], pattern: str) -> int:
-    """The number of encoder blocks.  pattern: matches the beginning of their names, with the number from 0 as group"""
+    """Returns the number of encoder blocks.
+
+    `pattern` matches the beginning of the name of an array in a block. The group of `pattern` matches the number of the
+    block, which begins at 0.
+    """
     return 1 + max((int(match[1]) for name in shapes if (match := re.match(pattern, name))), default=-1)
 
 
 def _square_image(patches: int, stride: int) -> list[int]:
-    """[height, width] of a square picture with so many patches."""
+    """Returns [height, width] of a square picture that has this number of patches."""
     grid = math.isqrt(patches)
     if grid * grid != patches:
         raise FormatError(f"the position table has {patches} patches, which is not a square grid; expected a square "
-                          "one, or a config.json with input_size beside it (a table without a row for the class token, "
-                          "in a network that has one, is not supported)")
+                          "grid, or a config.json with input_size beside the file. If the network has a class token, "
+                          "the position table must have a row for this token")
     return [grid * stride] * 2

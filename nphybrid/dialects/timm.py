@@ -1,4 +1,4 @@
-"""timm's dialect: its names, its config.json, its preparation of pictures."""
+"""The dialect of timm: names of arrays, config.json, preparation of pictures."""
 
 import math
 import re
@@ -12,26 +12,28 @@ from .shapes import block_count, hf_bit_config, hf_vit_config, stages_in
 
 MARKS = (
     Mark("timm hybrid", ("patch_embed.backbone.stem.conv.weight", "blocks.0.attn.qkv.weight")),
-    Mark("timm hybrid", ("patch_embed.backbone.conv.weight", "blocks.0.attn.qkv.weight")),    # no stage: R+ViT-Ti/16
+    # The backbone of R+ViT-Ti/16 has no stage.
+    Mark("timm hybrid", ("patch_embed.backbone.conv.weight", "blocks.0.attn.qkv.weight")),
     Mark("timm vit", ("patch_embed.proj.weight", "blocks.0.attn.qkv.weight"), lacks="patch_embed.backbone."),
-    # timm's other ResNets of version 2 have batch norms.
+    # Other ResNets of version 2 in timm have batch norms, which are not supported.
     Mark("timm bit", ("stem.conv.weight", "stages.0.blocks.0.norm1.weight"),
          lacks="stages.0.blocks.0.norm1.running_mean"),
 )
 
-# What timm's ViTs compute differently; "name" is a key of DIALECTS.
+# Settings of timm's ViTs that differ from Hugging Face's settings. The value of "name" is a key of DIALECTS.
 TIMM = {"name": "timm", "resampling": "antialiased"}
 
-# The number of heads by D, for the networks of timm whose heads are not 64 wide: so400m, huge, giant, gigantic.
+# {token width D: number of heads} for timm's networks whose heads are not 64 wide: so400m, huge, giant, gigantic.
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 
-# timm's networks of this kind. Others have the same names and shapes, but compute something else: residual post-norm
-# (rpn), the tanh form of GELU (siglip).
+# The architectures of timm that this package implements.
+# Some other architectures of timm have equal names and shapes of arrays, but compute something else.
+# Examples are residual post-norm (rpn) and the tanh form of GELU (siglip).
 KNOWN = re.compile(r"(vit|deit)_(tiny|small|medium|base|large|huge|giant|gigantic)_(r\d*_s\d+(_p\d+)?|patch\d+)(_\d+)?"
                    r"|resnetv2_\d+x\d+_bit(_\w+)?")
 
-# The keys of model_args that are accepted: those that are read below, and those that shapes state too or that do not
-# change what is computed.
+# The keys of model_args that are accepted.
+# A key is accepted if this file reads it, if the shapes also state its value, or if it does not change the results.
 ACCEPTED = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans",
             "qkv_bias", "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate",
             "layers"}
@@ -42,7 +44,7 @@ CONV_HEAD = Layout(lambda shape, config: (1, 1, *shape), (3, 2, 0, 1))          
 # ---------------------------------------------------------------- names and layouts
 
 def timm_names(config: Any) -> Table:
-    """timm's table: of a hybrid, of a plain ViT, or, without blocks, of a BiT (resnetv2)."""
+    """Returns timm's table for a hybrid or a plain ViT; for a network without encoder blocks, the table for a BiT."""
     if not config.blocks:
         return (_backbone_names("stem.", "stages.{stage}.blocks.{unit}.") | norm_entries("features_norm", "norm")
                 | linear_entries("head", "head.fc", CONV_HEAD))
@@ -55,7 +57,7 @@ def timm_names(config: Any) -> Table:
         "tokens.positions": ("pos_embed", TABLE),
         **norm_entries("blocks.*.norm1", f"{block}norm1"),
         **norm_entries("blocks.*.norm2", f"{block}norm2"),
-        # One array: the rows of the queries, then of the keys, then of the values.
+        # One array holds first the rows of the queries, then the rows of the keys, then the rows of the values.
         **linear_entries("blocks.*.query", f"{block}attn.qkv"),
         **linear_entries("blocks.*.key", f"{block}attn.qkv"),
         **linear_entries("blocks.*.value", f"{block}attn.qkv"),
@@ -70,7 +72,7 @@ def timm_names(config: Any) -> Table:
 
 
 def _backbone_names(stem: str, unit: str) -> Table:
-    """The table of a backbone.  stem, unit: what stands before the names of the stem and of a unit"""
+    """Returns the table of a backbone.  stem, unit: the prefixes of the names in the stem and in a unit"""
     table = {"stem.conv": (f"{stem}conv.weight", CONV), **norm_entries("stem.norm", f"{stem}norm")}
     for i in 1, 2, 3:
         table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}.weight", CONV
@@ -82,9 +84,10 @@ def _backbone_names(stem: str, unit: str) -> Table:
 # ---------------------------------------------------------------- configuration
 
 def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of a timm file.  shapes: {name: shape}; card: timm's config.json, or {}
+    """Returns the configuration of a timm file.
 
-    Raises FormatError for a config.json that describes a network which this package does not implement.
+    `shapes` is {name: shape}. `card` is the content of timm's config.json, or {}. Raises FormatError if config.json
+    describes a network that this package does not implement.
     """
     arguments = _model_args(card)
     if "pos_embed" not in shapes:
@@ -101,7 +104,7 @@ def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[st
     stages = stages_in(shapes, r"patch_embed\.backbone\.stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight", width_axis=0,
                        first_unit=0)
     patch = shapes["patch_embed.proj.weight"]
-    if len(patch) == 2:                   # old files hold the kernel flat, (D, C * P * P)
+    if len(patch) == 2:                   # old files hold the kernel in the shape (D, C * P * P)
         C = stem[0] if stem else 3
         if stages:
             C = stages[-1].width
@@ -112,36 +115,36 @@ def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[st
 
 
 def _model_args(card: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The model_args of timm's config.json.  Raises FormatError for a network that is not supported."""
+    """Returns the model_args of timm's config.json.  Raises FormatError for a network that is not supported."""
     arguments, architecture = card.get("model_args") or {}, card.get("architecture")
     if architecture is not None and not KNOWN.fullmatch(architecture):
-        raise FormatError(f"its config.json has architecture {architecture!r}; expected a plain ViT, vit_SIZE_patchP, "
-                          "a hybrid, vit_SIZE_rN_sS, or a BiT, resnetv2_NxW_bit")
+        raise FormatError(f"config.json has the architecture {architecture!r}; expected vit_SIZE_patchP (a plain ViT), "
+                          "vit_SIZE_rN_sS (a hybrid) or resnetv2_NxW_bit (a BiT)")
     if unknown := sorted(arguments.keys() - ACCEPTED):
-        raise FormatError(f"its config.json has the model_args {', '.join(unknown)}, which are not supported")
+        raise FormatError(f"config.json has the model_args {', '.join(unknown)}, which are not supported")
     for pool in card.get("global_pool"), arguments.get("global_pool"):
         if pool not in (None, "token", "avg"):
-            raise FormatError(f"its config.json has global_pool {pool!r}; expected 'token' or 'avg'")
+            raise FormatError(f"config.json has the global_pool {pool!r}; expected 'token' or 'avg'")
     return arguments
 
 
 def _heads(D: int, arguments: Mapping[str, Any]) -> int:
-    """The number of heads for tokens of width D."""
+    """Returns the number of heads for tokens of width D."""
     if arguments.get("num_heads"):
         return arguments["num_heads"]
     if D not in HEADS and D % 64:
-        raise FormatError(f"tokens are {D} wide, which is not a multiple of 64; expected a config.json with "
+        raise FormatError(f"the width of a token is {D}, which is not a multiple of 64; expected a config.json with "
                           "{\"model_args\": {\"num_heads\": …}}")
     return HEADS.get(D) or D // 64
 
 
 def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What a ViT or a hybrid of timm computes differently."""
+    """Returns the settings of timm's ViT or hybrid that differ from Hugging Face's settings."""
     class_token = "cls_token" in shapes
     pool = card.get("global_pool") or arguments.get("global_pool")
     if (pool == "token" and not class_token) or arguments.get("class_token", class_token) != class_token:
         count = "a" if class_token else "no"
-        raise FormatError(f"its config.json contradicts its arrays, which have {count} cls_token")
+        raise FormatError(f"config.json contradicts the arrays, which have {count} cls_token")
     dialect: dict[str, Any] = dict(TIMM)
     if not class_token:
         dialect |= {"class_token": False, "pool": "mean"}
@@ -158,9 +161,10 @@ def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments
 # ---------------------------------------------------------------- preparation of pictures
 
 def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the image processor.  config: the configuration of the network; card: timm's config.json, or {}
+    """Returns the options of the image processor.
 
-    What config.json does not state has the value that most networks have in timm's own list.
+    `config` is the configuration of the network. `card` is the content of timm's config.json, or {}. An option that
+    config.json does not state gets the value that most networks in timm's own list have.
     """
     bit = config["model_type"] == "bit"
     size = config.get("image_size", 448)
@@ -168,24 +172,25 @@ def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[s
     usual = {"input_size": [3, height, width], "interpolation": "bilinear" if bit else "bicubic",
              "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center" if height == width else "squash",
              "mean": [0.5] * 3, "std": [0.5] * 3}
-    # The position table decides the size of a ViT's picture, not config.json, which may be that of another network.
+    # The position table decides the size of a ViT's picture. The config.json may belong to another network.
     own = {} if bit else {"input_size": [3, height, width]}
     return for_timm({**usual, **(card.get("pretrained_cfg") or {}), **own})
 
 
 def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Options of the image processor from the `pretrained_cfg` of a timm checkpoint.
+    """Returns the options of the image processor for the `pretrained_cfg` of a timm checkpoint.
 
     Args:
-        pretrained_cfg: with the keys `input_size` (3, H, W), `interpolation`, `crop_pct` in (0, 1], `mean` and `std`
-            (3 numbers each); `crop_mode` is "center" (the default) or "squash". Other keys are ignored.
+        pretrained_cfg: A dictionary with the keys `input_size` (3, H, W), `interpolation`, `crop_pct` in (0, 1],
+            `mean` (3 numbers) and `std` (3 numbers). The key `crop_mode` is "center" (the default) or "squash". Other
+            keys are ignored.
 
     Returns:
-        A dictionary for `ViTHybridImageProcessor(**options)`. Resizing, cropping and their roundings are those of
+        A dictionary for `ViTHybridImageProcessor(**options)`. The processor then resizes, crops and rounds like
         `timm.data.transforms_factory.transforms_imagenet_eval`.
 
     Raises:
-        ValueError: a key is missing, or has a value that cannot be used; the message names the key.
+        ValueError: A key is missing, or has a value that cannot be used. The message names the key.
 
     >>> options = for_timm({"input_size": [3, 224, 224], "interpolation": "bicubic", "crop_pct": 0.9,
     ...                     "mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]})
@@ -197,7 +202,7 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     interpolation, part = pretrained_cfg["interpolation"], pretrained_cfg["crop_pct"]
     mode = pretrained_cfg.get("crop_mode") or "center"
     check_option(mode in ("center", "squash"), "crop_mode", mode, "'center' or 'squash'")
-    # For a target that is not square, timm rounds the long side by another rule.
+    # If the crop is not square, timm rounds the long side by another rule, which is not implemented.
     check_option(mode == "squash" or height == width, "input_size", pretrained_cfg["input_size"],
            "as many rows as columns, or crop_mode 'squash'")
     check_option(isinstance(interpolation, str) and interpolation in INTERPOLATIONS, "interpolation", interpolation,
@@ -213,9 +218,9 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The keys of a `pretrained_cfg` for options of the image processor.
+    """Returns the keys of a `pretrained_cfg` for options of the image processor.
 
-    A `pretrained_cfg` cannot express all options: compare `for_timm` of the result with them.
+    A `pretrained_cfg` cannot express all options. To find a difference, compare `for_timm(result)` with `options`.
 
     >>> cfg = {"interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.25] * 3}
     >>> result = to_timm(for_timm({**cfg, "input_size": [3, 224, 224]}))
@@ -230,7 +235,8 @@ def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
     names: dict[Any, str] = {number: name for name, number in INTERPOLATIONS.items()}
     edge: Any = size.get("shortest_edge", size.get("height"))
     height = crop.get("height", edge)
-    # timm writes 0.9 for 224 of 248; the quotient, rounded to three digits, gives 248 again.
+    # For a crop of 224 out of 248, timm writes the crop_pct 0.9.
+    # The crop_pct 0.903, which is 224 / 248 in three digits, also gives the size 248.
     parts = [part for part in (round(height / edge, 3), height / edge)
              if 0 < part <= 1 and math.floor(height / part) == edge]
     return {"interpolation": names.get(options.get("resample"), "bicubic"), "crop_pct": parts[0] if parts else 1.0,

@@ -1,4 +1,4 @@
-"""A file of another dialect gets Hugging Face's names and layouts, without being read."""
+"""Gives the arrays of other dialects Hugging Face's names and layouts, and reads no array."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,21 +13,21 @@ from .layout import Layout, Shape, Table, derived, entry, refuse_misfits
 
 
 def without_wrappers(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
-    """{name: array} without the prefixes of training loops, and without the arrays of an optimizer.
+    """Removes the prefixes of training loops from the names, and the arrays of an optimizer from the dictionary.
 
-    Raises FormatError for a name that is there twice, with a prefix and without.
+    Raises FormatError if a name is in the file twice, with a prefix and without a prefix.
     """
     result = {}
     for full_name, name in zip(arrays, guess.without_prefix(arrays)):
         if name in result:
-            raise FormatError(f"{name} is there twice, once as {full_name}")
+            raise FormatError(f"the array {name} is in the file twice, also with the name {full_name}")
         if not name.startswith("opt/"):
             result[name] = arrays[full_name]
     return result
 
 
 class _Part(NamedTuple):
-    """One of our arrays as a part of one of theirs: rows `first` to `first + their_shape[0]` of it."""
+    """A parameter and its rows in an array of the file: from row `first` to row `first + their_shape[0]`."""
 
     ours: str
     shape: Shape
@@ -39,11 +39,12 @@ class _Part(NamedTuple):
 
 def to_hugging_face(arrays: Mapping[str, Stored], tree: Any, table: Table, hugging_face: Table, config: Any,
                     ignored: Iterable[str] = ()) -> dict[str, Stored]:
-    """A file's arrays under Hugging Face's names and in its layouts, none read.
+    """Returns the arrays of a file with Hugging Face's names and layouts.  No array is read.
 
-    arrays: {their name: Stored}; tree: the shapes of the network; table: that of their dialect; hugging_face: the table
-    of the result; ignored: beginnings of their names that are left out.
-    Raises Misfit that lists, under their names, what is missing, unexpected or of another shape.
+    `arrays` is {name in the file: Stored}. `tree` holds the shapes of the network. `table` is the table of the file's
+    dialect. `hugging_face` is the table of the result. An array whose name begins with a string in `ignored` is left
+    out. Raises Misfit. The message of Misfit lists every array that is missing, is unexpected or has a wrong shape. The
+    message uses the names in the file.
     """
     parts, rows = [], {}
     for name, shape in named_leaves(tree).items():
@@ -62,15 +63,16 @@ def to_hugging_face(arrays: Mapping[str, Stored], tree: Any, table: Table, huggi
 
 
 def processor_of(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
-    """The options of the image processor for a network of another dialect.
+    """Returns the options of the image processor for a network of timm or Google.
 
-    config: its configuration; card: timm's config.json, or {}. Raises ValueError for one that cannot be used.
+    `config` is the configuration of the network. `card` is the content of timm's config.json, or {}. Raises ValueError
+    if a value in config.json cannot be used.
     """
     return DIALECTS[config["dialect"]["name"]].processor(config, card)
 
 
 def _converted(part: _Part, source: Stored, name: str, layout: Layout, config: Any) -> Stored:
-    """A part of one of their arrays under another name and in another layout."""
+    """Returns a part of an array in the file with a new name and in a new layout."""
     def read():
         rows = source.read()[part.first:part.first + part.their_shape[0]]
         return np.ascontiguousarray(layout.theirs(part.layout.ours(rows, part.shape), config))
@@ -78,9 +80,10 @@ def _converted(part: _Part, source: Stored, name: str, layout: Layout, config: A
 
 
 def _reshaped(array: Stored, expected: Shape | None) -> Stored:
-    """An array in the expected shape, if it has the same values in the same order.
+    """Returns an array in the expected shape, if the values and their order do not change; else the array itself.
 
-    Some files of flax hold group norms as (1, 1, 1, C), and old files of timm hold patches as (D, C * P * P).
+    Some files of Flax hold group norms in the shape (1, 1, 1, C). Old files of timm hold the kernel of the patches in
+    the shape (D, C * P * P).
     """
     if expected is None or array.shape == expected or math.prod(array.shape) != math.prod(expected):
         return array

@@ -1,1 +1,1 @@
-"""What the verbs convert, inspect, verify, compare and summary do with a model file."""
+"""The functions behind the verbs convert, inspect, verify, compare and summary."""

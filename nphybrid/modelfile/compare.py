@@ -1,7 +1,8 @@
-"""The first state in which two models, or two implementations of one model, differ: each state of A beside that of B.
+"""Compares two models, or two implementations of one model, and finds the first state that differs.
 
-A trace is a file {state: array}, as `nphybrid trace --save a.npz` and `numpy.savez("a.npz", **model.trace(x))` write.
-Two model files are run here by the reference engine in float64, so that every difference comes from the files.
+A trace is a file {state: array}.  `nphybrid trace --save a.npz` writes a trace.  In Python, `numpy.savez("a.npz",
+**model.trace(x))` writes a trace.  If two model files are compared, the reference engine runs the two models in
+float64.  Every difference then comes from the files.
 """
 import math
 from fnmatch import fnmatchcase
@@ -17,14 +18,16 @@ from ..text import dimensions, json_number, name_list, printable, table
 from ..trace import Discard, Trace
 from .layout_hints import Labels, difference, layout_hint
 
-# max|a - b| / max|b| up to which a state is the same: between float64 arrays, and between others. Observed: 3.1e-14
-# between the reference and PyTorch in 83 networks; and in float32, of any state of the networks of verify.BOUNDS,
-# 1.2e-4 (reference) and 3.5e-5 (numba), both in BiT-R50x1. A wrong eps may be less than that, so compare in float64.
+# A state does not differ if max|a - b| / max|b| is at most EXACT (two float64 arrays) or ROUNDED (other dtypes).
+# The largest value that was observed in float64 is 3.1e-14, between the reference and PyTorch in 83 networks.
+# The largest values that were observed in float32 are 1.2e-4 (reference) and 3.5e-5 (numba), in BiT-R50x1.
+# The float32 values are from all states of the networks of verify.BOUNDS.
+# The error from a wrong eps may be smaller than ROUNDED, so compare in float64.
 EXACT, ROUNDED = 1e-9, 3e-4
 
 FILES = Labels("A", "B", "the tolerance")
 
-# The order of the forward pass. The states inside a part come before the state of the part itself.
+# The states in the order of the forward pass. The states inside a part come before the state of the part.
 _PARTS = ("pixel_values", "stem", "stages", "features_norm", "tokens", "blocks", "norm", "pooler", "pool_norm",
           "pre_logits", "logits")
 _INSIDE = {
@@ -37,18 +40,18 @@ _INSIDE = {
 
 
 class Row(NamedTuple):
-    """One state of A beside that of B."""
+    """The comparison of one state between A and B."""
     name: str
-    shapes: tuple                         # of A and of B; None where there is no such state
-    error: float | None                   # max|a - b| / max|b|; None where shapes differ
-    where: tuple | None                   # index of the largest |a - b|
-    values: tuple | None                  # of A and of B, there
+    shapes: tuple                         # the shapes in A and in B; None for a side that does not have the state
+    error: float | None                   # max|a - b| / max|b|; None if the shapes differ
+    where: tuple | None                   # the index of the largest |a - b|
+    values: tuple | None                  # the values of A and of B at the index `where`
     verdict: str                          # "equal", "within", "DIFFERS", "other shape", "only in A", "only in B"
-    hint: str | None = None               # of the first row that differs: how the layouts differ
+    hint: str | None = None               # how the layouts differ; only in the first row that differs
 
     @property
     def ok(self):
-        """Whether the state is the same on both sides."""
+        """Whether the state of A is equal to the state of B within the tolerance."""
         return self.verdict in ("equal", "within")
 
 
@@ -57,11 +60,12 @@ class Row(NamedTuple):
 def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
     """Compare two models or two traces state by state, in the order of the forward pass.  -> list of Row
 
-    a, b: two models of any format, by path or by name on the hub, or two traces (`.npz`, `.safetensors`). tolerance:
-    bound of max|a - b| / max|b|; the default is EXACT between two float64 arrays and ROUNDED between others. image:
-    the path of a picture, which each model reads through its own image processor; default: the built-in input.
-    common, only: see `compare_states`. NaN equals only NaN. Raises ValueError for a model and a trace, and what
-    reading them and `compare_states` raise.
+    `a` and `b` are two models of any format, by path or by name on the hub, or two traces (`.npz`, `.safetensors`).
+    `tolerance` is the bound of max|a - b| / max|b|. The default tolerance is EXACT between two float64 arrays, and
+    ROUNDED between arrays of other dtypes. `image` is the path of a picture, which each model reads through its own
+    image processor. Without `image`, the models get the built-in input. `compare_states` describes `common` and `only`.
+    NaN equals only NaN. Raises ValueError for a model and a trace. Reading a file and `compare_states` can raise other
+    exceptions.
 
     >>> from nphybrid import default_model
     >>> rows = compare_files(default_model(), default_model())
@@ -71,7 +75,7 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
     a, b = hub.resolve(a), hub.resolve(b)
     kinds = [_kind(path) for path in (a, b)]
     if kinds[0] != kinds[1]:
-        raise ValueError(f"{a} is a {kinds[0]} and {b} a {kinds[1]}; expected two models or two traces")
+        raise ValueError(f"{a} is a {kinds[0]} and {b} is a {kinds[1]}; expected two models or two traces")
     if kinds[0] == "model":
         return _compare_models(a, b, tolerance, image, common, only)
     if image is not None:
@@ -80,7 +84,7 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
 
 
 def _kind(path):
-    """Models are folders, `.h5` files, and files whose names are those of weights."""
+    """Returns "model" for a folder, an `.h5` file, or a file whose arrays have the names of weights; else "trace"."""
     if path.is_dir() or tensorfile.sniff(path) == "hdf5":
         return "model"
     return "trace" if guess(tensorfile.stored(path))[0] is None else "model"
@@ -109,8 +113,10 @@ def _run_model(path, image, trace):
 
 
 class Comparison(Discard):
-    """A trace that compares each state with that of the same name in `others`, then drops both: the states of a large
-    network are in memory once, not twice."""
+    """A trace that compares each new state with the state of this name in `others`, and then drops the two states.
+
+    The states of a large network are then in memory only one time, not two times.
+    """
 
     def __init__(self, others, tolerance, only=()):
         super().__init__()
@@ -119,7 +125,7 @@ class Comparison(Discard):
         self.names, self.rows = [], {}
 
     def wants(self, name):
-        """Every state, the attention weights too."""
+        """Returns True, because every state is compared, even the attention weights."""
         return True
 
     def __setitem__(self, name, state):
@@ -135,11 +141,12 @@ class Comparison(Discard):
 def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
     """Compare two mappings {name: array} state by state, in the order of the forward pass.  -> list of Row
 
-    a, b: arrays of any real dtype, torch tensors, or `Stored` arrays, which are read one at a time. tolerance: as in
-    `compare_files`. common: compare only the names that both have. only: shell-style patterns; compare only the names
-    that match one of them. labels: what A, B and the tolerance are called in verdicts and hints. Raises ValueError for
-    a pattern that matches no name, and, if `common` is True, for mappings that have no name in common; TypeError for
-    an array that does not hold real numbers.
+    The values in `a` and `b` are arrays of any real dtype, torch tensors, or `Stored` arrays. `Stored` arrays are read
+    one at a time. `tolerance` is the bound of max|a - b| / max|b|, as in `compare_files`. If `common` is True, only
+    names that are in `a` and in `b` are compared. `only` holds shell-style patterns. If there are patterns, only names
+    that match a pattern are compared. `labels` holds the names of A, B and the tolerance in verdicts and hints. Raises
+    ValueError for a pattern that matches no name. Raises ValueError if `common` is True and no name is in `a` and in
+    `b`. Raises TypeError for an array that does not hold real numbers.
 
     >>> x = np.ones((2, 3))
     >>> [(row.name, row.verdict) for row in compare_states({"stem": x, "norm": x}, {"norm": 2 * x})]
@@ -154,7 +161,9 @@ def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
 
 
 def select_names(names_a, names_b, common=False, only=()):
-    """The names of states to compare, in the order of the forward pass.  Arguments and errors: `compare_states`.
+    """Returns the names of the states to compare, in the order of the forward pass.
+
+    `compare_states` describes the arguments and the exceptions.
 
     >>> select_names(["stem", "norm", "logits"], ["logits", "stem"], common=True, only=["s*"])
     ['stem']
@@ -164,8 +173,8 @@ def select_names(names_a, names_b, common=False, only=()):
         both = set(names_a) & set(names_b)
         names = [name for name in names if name in both]
         if not names:
-            raise ValueError("expected a state that both A and B have; A has "
-                             f"{name_list(names_a) or 'none'}, B has {name_list(names_b) or 'none'}")
+            raise ValueError("expected a state that A and B have in common; A has the states "
+                             f"{name_list(names_a) or 'none'}, B has the states {name_list(names_b) or 'none'}")
     for pattern in only:
         if not any(fnmatchcase(name, pattern) for name in names):
             raise ValueError(f"only: expected a pattern that matches a state, found {pattern!r}; "
@@ -178,7 +187,7 @@ def _matches(name, only):
 
 
 def _row(name, a, b, tolerance, labels, explain):
-    """The row of one state; a or b is None where that side has no such state."""
+    """Returns the row of one state.  `a` is None if only B has the state, and `b` is None if only A has the state."""
     if a is None or b is None:
         return _one_sided_row(name, a, b, labels)
     a, b = _as_numbers(name, a), _as_numbers(name, b)
@@ -206,7 +215,7 @@ def _verdict(error, tolerance):
 
 
 def _differs(row):
-    """Whether both sides have the state and it is not the same."""
+    """Whether A and B have the state, but their values or shapes differ."""
     return not row.ok and None not in row.shapes
 
 
@@ -220,20 +229,24 @@ def _as_numbers(name, x):
 # ---------------------------------------------------------------- the order of the forward pass
 
 def in_forward_order(names):
-    """Names of states in the order of the forward pass; unknown names come last in their part.
+    """Returns the names of states in the order of the forward pass.  Unknown names come last in their part.
 
     >>> in_forward_order(["logits", "blocks.10", "blocks.2", "blocks.2.fc1", "stem"])
     ['stem', 'blocks.2.fc1', 'blocks.2', 'blocks.10', 'logits']
     """
     names = list(names)
-    # Only a pre-activation unit has no norm on its shortcut. transformers has a norm3 in both kinds of unit.
+    # Only a pre-activation unit has no norm on its shortcut. In transformers, the two kinds of unit have a norm3.
     inside = [name.split(".")[-1] for name in names if name.startswith("stages.")]
     unit = "preactivation" if "norm3" in inside and "norm_proj" not in inside else "bottleneck"
     return sorted(names, key=lambda name: _place(name, unit))
 
 
 def _place(name, unit):
-    """A key that sorts: parts in their order, numbers by value, the inside of a part before the part."""
+    """Returns the key by which a name is sorted.
+
+    Parts are sorted in the order of the forward pass. Numbers are sorted by value. States inside a part come before the
+    state of the part.
+    """
     scope, *rest = name.split(".")
     inside = _INSIDE.get(unit if scope == "stages" else scope, ())
     key = [_rank(scope, _PARTS)]
@@ -249,12 +262,15 @@ def _rank(word, words):
 # ---------------------------------------------------------------- text and JSON
 
 def first_difference(rows):
-    """The first row whose state is not the same on both sides; None if all are."""
+    """Returns the first row whose state differs between A and B; None if no state differs."""
     return next((row for row in rows if not row.ok), None)
 
 
 def format_rows(rows):
-    """A line per state, the states that differ first; then the first difference in the order of the forward pass."""
+    """Formats the rows as a table: the states that differ are at the top.
+
+    The last line describes the first difference in the order of the forward pass.
+    """
     cells = [("state", "shape", "max|a - b| / max|b|", "")]
     for row in sorted(rows, key=lambda row: row.ok):
         cells.append((printable(row.name), format_shapes(row.shapes), format_error(row.error), row.verdict))
@@ -262,14 +278,14 @@ def format_rows(rows):
 
 
 def format_error(error):
-    """An error of a Row as text."""
+    """Formats the error of a Row as text."""
     if error is None:
         return ""
     return f"{error:.1e}" if error else "0"
 
 
 def format_shapes(shapes):
-    """The shapes of a Row as text: one where both are the same, or where one side has none.
+    """Formats the shapes of a Row as text.  Only one shape is printed if the shapes are equal, or if one is None.
 
     >>> format_shapes(((1, 2), (2, 1))), format_shapes(((5,), None))
     ('1x2 / 2x1', '5')
@@ -280,8 +296,8 @@ def format_shapes(shapes):
 def _conclusion(rows):
     first = first_difference(rows)
     if first is None:
-        return f"no state differs, of {len(rows)}"
-    text = f"{sum(not row.ok for row in rows)} of {len(rows)} states differ, first {printable(first.name)}: "
+        return f"0 of {len(rows)} states differ"
+    text = f"{sum(not row.ok for row in rows)} of {len(rows)} states differ, the first is {printable(first.name)}: "
     if None in first.shapes:
         text += first.verdict
     elif first.error is None:
@@ -293,7 +309,7 @@ def _conclusion(rows):
 
 
 def rows_to_json(rows):
-    """The rows as `json` can hold them, in the order of the forward pass."""
+    """Converts the rows to an object that JSON can hold.  The rows are in the order of the forward pass."""
     first, states = first_difference(rows), []
     for row in rows:
         fields = row._asdict()

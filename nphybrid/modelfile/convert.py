@@ -1,13 +1,13 @@
-"""A model in another format, and what that loses.
+"""Writes a model in another format, and lists the properties of the model that the format cannot hold.
 
-    target            names of      holds
-    model.h5          Hugging Face  everything
-    a folder          Hugging Face  arrays, labels, Hugging Face's numerics and processor
-    a folder, timm    timm          arrays, labels, timm's numerics, timm's preprocessing
-    model.npz         Google        arrays; numerics, labels and preprocessing are Google's own
+    A file model.h5 holds the complete model, with Hugging Face's names.
+    A folder of Hugging Face holds arrays, labels, Hugging Face's numerics and the image processor.
+    A folder of timm holds arrays and labels with timm's names, timm's numerics and timm's preprocessing.
+    A file model.npz holds only arrays, with Google's names.
+    The numerics, the labels and the preprocessing of a model.npz are Google's own.
 
-There is no list of what a format cannot hold. What will be written is interpreted as a reader of the format would, and
-the result is compared with the model.
+The properties that a format cannot hold are found by a comparison.  The contents of the target are interpreted as a
+reader of the format interprets them.  The result is compared with the model.
 """
 import itertools
 from dataclasses import replace
@@ -25,23 +25,26 @@ FORMATS = "h5", "huggingface", "timm", "google"
 
 
 class Loss(NamedTuple):
-    """One thing that the target cannot hold."""
+    """One property of the model that the target cannot hold."""
     what: str
     had: str
     becomes: str
 
 
 class Written(NamedTuple):
-    """The contents of a target, and how they are read back."""
+    """The contents of a target, and the configuration that a reader of the target gets."""
     arrays: dict                          # {name in the target's format: array}
     documents: dict                       # {file name: JSON}
-    config: dict                          # as a reader gets it, in Hugging Face's names
-    processor: dict | None                # as a reader gets it
-    left_out: list                        # our names of the arrays that have no name in the target's format
+    config: dict                          # the configuration that a reader gets, with Hugging Face's keys
+    processor: dict | None                # the options of the image processor that a reader gets
+    left_out: list                        # the names of the parameters that the target's format cannot hold
 
 
 def target_format(target, wanted=None) -> str:
-    """The format of a target: by its name, or the wanted one.  -> one of FORMATS.  Raises ValueError."""
+    """Returns the format of a target, one of FORMATS, from the name of the target and the wanted format.
+
+    Raises ValueError if the target cannot have the wanted format.
+    """
     name = str(target)
     if name.endswith(".h5"):
         found = "h5"
@@ -50,19 +53,22 @@ def target_format(target, wanted=None) -> str:
     else:
         found = wanted or "huggingface"
     if wanted not in (None, found):
-        raise ValueError(f"{name} is a target of format {found}, not {wanted}; timm and huggingface write a folder")
+        raise ValueError(f"{name} is a target of format {found}, not {wanted}; the formats timm and huggingface write "
+                         "a folder")
     if found in ("huggingface", "timm") and Path(name).suffix in (".safetensors", ".bin", ".pth", ".json"):
-        raise ValueError(f"{name}: the target of format {found} is a folder")
+        raise ValueError(f"{name} is the name of a file; the target of format {found} is a folder")
     return found
 
 
 def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss], float]:
-    """Write a model.  -> a Loss for each thing that the target cannot hold, and how much the golden logits change
+    """Writes a model in another format.  -> list of Loss, change of the golden logits
 
-    to: one of FORMATS; None: by the target's name. source: a dict that an `.h5` keeps. Raises ValueError that lists
-    what the target cannot hold, unless `lossy`; FileExistsError for a folder that is not empty; in both cases nothing
-    is written. The second result is the largest difference of the golden logits over their standard deviation; it is
-    0.0 if nothing is lost.
+    The list holds a Loss for each property that the target cannot hold. The change is the largest difference of the
+    golden logits, divided by their standard deviation. The change of the golden logits is 0.0 if nothing is lost.
+
+    `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `source` is a dict that an `.h5`
+    file stores. If a property would be lost and `lossy` is False, raises ValueError with a list of the losses. Raises
+    FileExistsError for a folder that is not empty. If an exception is raised, nothing is written.
     """
     form = target_format(target, to)
     if form == "h5":
@@ -71,12 +77,14 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
     tree = _learned_arrays(model)
     written = WRITERS[form](model, tree)
     if missing := _find_missing(model, tree, written):
-        raise ValueError(f"{target}: the format {form} cannot hold this network: it would lack {', '.join(missing)}")
+        raise ValueError(f"{target}: the format {form} cannot hold this network, because the arrays "
+                         f"{', '.join(missing)} would be missing")
     losses = _find_losses(model, written)
     change = _change_of_golden(model, tree, written) if losses else 0.0
     if losses and not lossy:
-        raise ValueError(f"{target}: the format {form} cannot hold\n{format_losses(losses)}\n--lossy writes it "
-                         f"nevertheless; the golden logits then change by {change:.2g} of their standard deviation")
+        raise ValueError(f"{target}: the format {form} cannot hold these properties of the model:\n"
+                         f"{format_losses(losses)}\n--lossy writes the model without these properties. The golden "
+                         f"logits then change by {change:.2g} of their standard deviation")
     if form == "google":
         tensorfile.write_npz(target, written.arrays)
         return losses, change
@@ -88,29 +96,31 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
 
 
 def format_losses(losses: list[Loss]) -> str:
-    """One line for each Loss."""
+    """Formats each Loss as one line."""
     return "\n".join(f"  {loss.what}: {loss.had} becomes {loss.becomes}" for loss in losses)
 
 
-# ---------------------------------------------------------------- what is written
+# ---------------------------------------------------------------- contents of a target
 
 def _learned_arrays(model):
-    """The tree of the arrays as they were learned: convolution kernels are not standardized."""
+    """Returns the tree of the learned arrays.  The convolution kernels in the tree are not standardized."""
     tree, _ = checkpoint.fill_parameters(model.shapes, model.state_dict(), model.table, model.network_config,
                                          lambda name, array: array)
     return tree
 
 
 def _rename(tree, table, network_config):
-    """The arrays with the names and layouts of a table.  -> {name in the table: array}, [our names that it lacks]"""
+    """Returns the arrays with the names and layouts of a table, and the names of parameters that the table lacks."""
     left_out = [name for name in params.named_leaves(tree) if not _is_in(table, name)]
     arrays = checkpoint.to_state_dict(_without(tree, left_out), table, network_config)
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}, left_out
 
 
 def _without(tree, left_out, name=""):
-    """The tree without the leaves of these names.  A norm or a linear layer that loses all of its leaves becomes None,
-    like one that the network does not have."""
+    """Returns the tree without the leaves in the list `left_out`.
+
+    A norm or a linear layer that loses all of its leaves becomes None, like a layer that the network does not have.
+    """
     if name in left_out or tree is None:
         return None
     if type(tree) is tuple:
@@ -135,7 +145,7 @@ def _write_hugging_face(model, tree):
     config = {key: value for key, value in model.config_document().items() if key != "dialect"}
     processor = model.processor
     if processor:
-        # Upstream's processor does not know crop_rounding, and takes resample as a number only.
+        # Hugging Face's processor does not know crop_rounding, and accepts only a number for resample.
         processor = {key: value for key, value in processor.items()
                      if key != "crop_rounding" and (key, type(value)) != ("resample", str)}
     documents = {"config.json": config}
@@ -153,7 +163,7 @@ def _write_timm(model, tree):
             "pretrained_cfg": {"input_size": [network_config.channels, *_picture_size(model)],
                                "num_classes": network_config.classes,
                                **timm.to_timm(_processor_options(model.processor) or None)}}
-    if network_config.blocks:             # what the architecture's name does not state
+    if network_config.blocks:             # arguments that the name of the architecture does not state
         arguments = {"num_heads": network_config.heads}
         if mean:
             arguments["fc_norm"] = network_config.norm_pooled
@@ -188,16 +198,16 @@ def _with_labels(config, names):
     return {**config, "id2label": dict(enumerate(names))} if names else config
 
 
-# timm's names of the published networks: of hybrids by units per stage and token width, of plain ViTs by token width
-# and blocks.
+# {(units of each stage, token width): timm's name of the published hybrid}
 _TIMM_HYBRIDS = {((), 192): "vit_tiny_r_s16_p8", ((2, 2, 2, 2), 384): "vit_small_r26_s32",
                  ((2, 2, 2, 2), 768): "vit_base_r26_s32", ((3, 4, 9), 768): "vit_base_r50_s16",
                  ((3, 4, 6, 3), 1024): "vit_large_r50_s32"}
+# {(token width, number of blocks): size in timm's name of the published plain ViT}
 _TIMM_PLAIN = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
 
 
 def _architecture(network_config):
-    """{"architecture": timm's name}; {} for a network that timm has no name for, and cannot build."""
+    """Returns {"architecture": timm's name of the network}; {} if timm cannot build the network."""
     if not network_config.blocks:
         units, factor = 3 * sum(network_config.depths) + 2, network_config.stem // 64
         return {"architecture": f"resnetv2_{units}x{factor}_bit"}
@@ -210,26 +220,29 @@ def _architecture(network_config):
 
 
 def _picture_size(model):
-    """The (H, W) of the pictures that a network takes; of a BiT, which takes any, what its processor makes."""
+    """Returns the size (H, W) of the network's pictures.
+
+    A BiT accepts pictures of any size. For a BiT, the result is the size of the pictures that its processor makes.
+    """
     crop = (model.processor or {}).get("crop_size")
     if model.network_config.blocks or not isinstance(crop, dict):
         return model.network_config.image
     return crop["height"], crop["width"]
 
 
-# ---------------------------------------------------------------- what is lost
+# ---------------------------------------------------------------- properties that the target cannot hold
 
 def _find_missing(model, tree, written):
-    """Our names of the arrays that a reader of the target expects and does not find."""
+    """Returns the names of the parameters that a reader of the target expects and does not find."""
     back = replace(_read_back(model, written).network_config(), classes=model.network_config.classes)
     expected = params.named_leaves(params.shapes(back))
     return sorted(expected.keys() - params.named_leaves(_without(tree, written.left_out)).keys())
 
 
 def _find_losses(model, written):
-    """What differs between the model and what a reader of the target gets.  -> list of Loss"""
+    """Compares the model with the model that a reader of the target gets.  -> list of Loss"""
     config, mine = _read_back(model, written), model.network_config
-    losses = [Loss(f"the array {name}", "kept", "nothing") for name in written.left_out]
+    losses = [Loss(f"the array {name}", "present", "missing") for name in written.left_out]
     losses += _lost_fields(mine, config.network_config())
     if mine.classes:
         losses += _lost_labels(_label_names(model), list(config.id2label.values()))
@@ -240,11 +253,11 @@ def _find_losses(model, written):
 
 
 def _lost_fields(mine, back):
-    """The fields in which two Configs differ: that of the model, and that of the written file.  -> [Loss]"""
+    """Compares the Config of the model with the Config that a reader of the target gets.  -> list of Loss"""
     losses = []
     for field, value in vars(mine).items():
         other = getattr(back, field)
-        if field == "feature_stage":      # -1 is the last
+        if field == "feature_stage":      # -1 is the last stage
             stages = len(mine.depths) + 1
             value, other = value % stages, other % stages
         any_size = field == "image" and not mine.blocks
@@ -254,7 +267,7 @@ def _lost_fields(mine, back):
 
 
 def _lost_labels(mine, back):
-    """The first label that differs."""
+    """Compares two lists of labels.  -> a list with one Loss for the first label that differs, or []"""
     for had, becomes in itertools.zip_longest(mine, back):
         if had != becomes:
             return [Loss("the labels", repr(had), repr(becomes))]
@@ -262,7 +275,7 @@ def _lost_labels(mine, back):
 
 
 def _lost_options(mine, back):
-    """The options of two image processors that differ; nothing is lost where the model has none."""
+    """Compares the options of two image processors.  -> list of Loss; [] if the model has no image processor"""
     if not mine:
         return []
     return [Loss(f"the processor's {key}", repr(mine.get(key)), repr(back.get(key)))
@@ -270,18 +283,21 @@ def _lost_options(mine, back):
 
 
 def _processor_options(processor):
-    """The options of an image processor with all defaults."""
+    """Returns the options of an image processor and adds all defaults."""
     from ..api.processor import ViTHybridImageProcessor
     return ViTHybridImageProcessor.from_dict(processor).to_dict() if processor else {}
 
 
 def _read_back(model, written):
-    """The configuration that a reader of the target gets."""
+    """Returns the configuration that a reader of the target gets."""
     return type(model.config).from_dict({**written.config, "architectures": None})
 
 
 def _change_of_golden(model, tree, written):
-    """max|a - b| / std(b) of the golden outputs in float64: a of the network as the target is read, b of the model."""
+    """Returns max|a - b| / std(b) in float64, where b is the golden output of the model.
+
+    The array a is the golden output of the network that a reader of the target gets.
+    """
     back = _read_back(model, written).network_config()
     read = _golden_output(model, back, _without(tree, written.left_out))
     golden = _golden_output(model, model.network_config, tree)
@@ -289,7 +305,7 @@ def _change_of_golden(model, tree, written):
 
 
 def _golden_output(model, network_config, tree):
-    """The logits of the built-in picture in float64, or the last output of a network without them."""
+    """Returns the logits of the golden input in float64; for a network without logits, the last state."""
     trace = Trace(keep={"logits", "norm", "features_norm", "pooler"})
     prepared = reference.prepare(tree, network_config, np.float64)
     model.network(checkpoint.golden_input(model.network_config), prepared, network_config, reference, trace)

@@ -1,7 +1,8 @@
-"""What a file of a model, of features or of a classifier holds, according to its header.
+"""Reports the contents of a file that holds a model, features or a classifier.
 
-No array is loaded; the bytes of the file are read only for its SHA-256. The file may be hostile: the readers check its
-contents, and its texts are escaped before they are printed.
+The report comes from the header of the file.  No array is loaded.  The bytes of the arrays are read only for the
+SHA-256 of the file.  The file may be hostile: the readers check its contents, and its texts are escaped before they are
+printed.
 """
 import math
 import os
@@ -13,19 +14,24 @@ from ..dialects.guess import guess, numbering
 from ..features import contents
 from ..text import dimensions, printable, shortened, table
 
-# The keys of a config.json that name the network: Hugging Face's, and timm's.
+# The keys by which config.json names the network, in files of Hugging Face and timm.
 NETWORK_KEYS = ("architectures", "model_type", "architecture")
 NOT_MODELS = (heads.FORMAT, contents.FORMAT)
 
 
 def inspect_file(path) -> dict:
-    """What a file, a folder or a model on the hub holds.  -> dict that JSON can hold
+    """Reports the contents of a file, a folder or a model on the hub.  -> dict that JSON can hold
 
-    files: [{"path", "kind", "bytes", "sha256"}]. model: how its configuration names the network. dialect: whose names
-    the tensors have; anchor: the name that shows it; numbering: of a JAX file. metadata: of a safetensors header or
-    index. manifest: of an `.h5`, with the number of its golden logits and of its errors. totals: tensors, parameters,
-    bytes. tensors: [{"name", "dtype", "shape", "bytes"}], as stored; with "sha256" from an `.h5`, "crc32" from an
-    `.npz`. Raises FormatError for a file that breaks a rule of its format or has another format; OSError.
+    `files` is a list of {"path", "kind", "bytes", "sha256"}. `model` holds the keys of the configuration that name the
+    network. `dialect` states the dialect of the tensor names. `anchor` is the name by which the dialect was recognized.
+    `numbering` states how a JAX file numbers the layers of a block. `metadata` is from the header or the index of
+    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of golden values replaces the values,
+    and the number of errors replaces the errors. `totals` counts tensors, parameters and bytes. `tensors` is a list of
+    {"name", "dtype", "shape", "bytes"}, as stored. A tensor from an `.h5` file also has the key "sha256". A tensor from
+    an `.npz` file also has the key "crc32".
+
+    Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
+    file cannot be opened.
 
     >>> from nphybrid import default_model
     >>> report = inspect_file(default_model())
@@ -48,8 +54,8 @@ def inspect_file(path) -> dict:
 
 
 # ---------------------------------------------------------------- reading
-# Each function returns [Path of each file], {name: Stored}, and a dict with "config", "metadata" and "manifest", each
-# only if there is one.
+# Each function returns [Path of each file], {name: Stored} and a dict of documents.
+# The possible keys of the dict of documents are "config", "metadata" and "manifest".
 
 def _read(path):
     if not path.is_dir():
@@ -72,7 +78,7 @@ def _read_file(path):
 
 
 def _read_h5(path):
-    """A model; or a classifier or features, which have no configuration."""
+    """Reads the header of an HDF5 file.  Classifiers and features have no configuration."""
     arrays, documents = tensorfile.stored_h5(path)
     manifest = documents.get("head") or documents.get("manifest")
     if isinstance(manifest, dict) and manifest.get("format") in NOT_MODELS:
@@ -83,7 +89,7 @@ def _read_h5(path):
 
 
 def _read_json(path):
-    """An index with its shards, or a configuration without weights."""
+    """Reads an index and the headers of its shards, or a configuration without weights."""
     document = checkpoint.read_json(path)
     if "weight_map" not in document:
         return [path], {}, {"config": document}
@@ -95,7 +101,7 @@ def _read_json(path):
 # ---------------------------------------------------------------- the report
 
 def _count_golden(manifest, path):
-    """A manifest with the number of its golden values in place of the values."""
+    """Returns a manifest in which the number of golden values replaces the values."""
     golden = checkpoint.golden_state(manifest, path)
     return manifest if golden is None else {**manifest, "golden": {"state": golden[0], "count": len(golden[1])}}
 
@@ -106,7 +112,7 @@ def _describe_file(path):
 
 
 def _describe_tensors(stored):
-    """A dict per array."""
+    """Returns a list of dicts, one for each array."""
     headers = {path: _read_header(path) for path in {array.path for array in stored.values()}}
     rows = []
     for name, array in stored.items():
@@ -118,9 +124,10 @@ def _describe_tensors(stored):
 
 
 def _read_header(path):
-    """What a header states beyond Stored: {name: dict}.
+    """Returns statements of a header that a Stored array does not hold: {name: dict}.
 
-    The type and the bytes of a bfloat16, which Stored gives as the float32 that it is read as; and a CRC-32.
+    For a bfloat16 array the dict holds the type and the number of bytes, because Stored holds float32, the type after
+    reading. For an `.npz` file the dict holds the CRC-32.
     """
     kind = tensorfile.sniff(path)
     if kind == "safetensors":
@@ -138,7 +145,7 @@ def _read_header(path):
 # ---------------------------------------------------------------- as text
 
 def format_text(report: dict) -> str:
-    """The report as text: what the file is, then a row per tensor."""
+    """Formats the report as text: first the properties of the file, then one row for each tensor."""
     lines = [line for file in report["files"] for line in _file_lines(file)]
     lines += [(key, _one_line(value)) for key, value in report["model"].items()]
     if report["tensors"] and report["manifest"].get("format") not in NOT_MODELS:
@@ -166,7 +173,7 @@ def _dialect(report):
 
 
 def _cells(tensors):
-    """The rows of the table, with the first 16 digits of a SHA-256."""
+    """Returns the rows of the table of tensors, with the first 16 digits of each SHA-256."""
     checksum = next((key for key in ("sha256", "crc32") if key in tensors[0]), "")
     rows = [(printable(each["name"]), each["dtype"], dimensions(each["shape"]), f"{each['bytes']:,}",
              each.get(checksum, "")[:16]) for each in tensors]
@@ -174,7 +181,7 @@ def _cells(tensors):
 
 
 def _one_line(value):
-    """A JSON value on one line; for a list or an object, its items."""
+    """Formats a JSON value on one line.  For a list or an object, the line holds the items."""
     if isinstance(value, dict):
         return ", ".join(f"{_printed(key)} {_printed(each)}" for key, each in value.items())
     return ", ".join(map(_printed, value)) if isinstance(value, list) else _printed(value)

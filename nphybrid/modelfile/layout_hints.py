@@ -1,27 +1,28 @@
-"""How an array equals another one after it is laid out differently: transposed, reshaped, cut, permuted."""
+"""Finds a change of layout that makes two arrays equal: a transpose, a reshape, a cut or a permutation."""
 import math
 from itertools import permutations
 from typing import NamedTuple
 
 import numpy as np
 
-MOST_LISTED = 8                           # entries of a permutation that a hint lists
-MOST_OFFSETS = 8                          # places where a cut may begin, beside the last one
-MOST_AXES = 5                             # arrays of more axes have too many orders of their axes to try
+MOST_LISTED = 8                           # the number of entries of a permutation that a hint prints
+MOST_OFFSETS = 8                          # the number of tried offsets of a cut, without the last possible offset
+MOST_AXES = 5                             # for arrays with more axes, there are too many transposes to try
 
 
 class Labels(NamedTuple):
-    """What the two sides and the bound are called in a text."""
+    """The names of the two sides and of the bound in a text."""
     a: str
     b: str
     bound: str
 
 
 def difference(a, b):
-    """max|a - b| / max|b| of two arrays of one shape, and the index of the largest |a - b|; None where none differs.
+    """Returns max|a - b| / max|b| of two arrays of equal shape, and the index of the largest |a - b|.
 
-    Computed in float64. An element that is NaN on one side only, or infinite on one side only or with the other sign,
-    differs infinitely. NaN equals NaN.
+    The index is None if no element differs. The difference is computed in float64. NaN equals NaN. The difference is
+    infinite if an element is NaN in only one of the arrays. The difference is infinite if an element is infinite in
+    only one of the arrays, or if two infinite elements have opposite signs.
 
     >>> difference(np.array([1.0, np.nan, 4.0]), np.array([1.0, np.nan, 5.0]))
     (0.2, (2,))
@@ -39,26 +40,28 @@ def difference(a, b):
 
 
 def layout_hint(a, b, tolerance, labels):
-    """The first simple change of b's layout after which max|a - b| / max|b| <= tolerance, as a text; None without one.
+    """Returns a text about the first change of layout after which max|a - b| / max|b| <= tolerance, or None.
 
-    a, b: two arrays of real numbers that are not equal, of equal or different shapes. If no change of the layout helps,
-    the hint states which elements are NaN in only one of them, or which transposition makes the shapes the same.
+    `a` and `b` are two arrays of real numbers that are not equal. The shapes of `a` and `b` may differ. If no change of
+    layout makes the arrays equal, the text states which elements are NaN in only one of the arrays. If no element is
+    NaN in only one array, the text states which transpose makes the shapes equal. The result is None if there is
+    nothing to state.
 
     >>> x = np.arange(6.0).reshape(2, 3)
     >>> layout_hint(x, x.T, 0, Labels("A", "B", "the tolerance"))
-    'equal to the tolerance after transpose (1, 0) of B'
+    'equal within the tolerance after transpose (1, 0) of B'
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     for search in (_transposed, _reshaped, _cut, _permuted):
         if change := search(a, b, tolerance):
-            return f"equal to {labels.bound} after {change.format(a=labels.a, b=labels.b)}"
+            return f"equal within {labels.bound} after {change.format(a=labels.a, b=labels.b)}"
     if nan := _nan_on_one_side(a, b, labels):
         return nan
     if a.size == b.size > 1 and _equal(np.sort(a, axis=None), np.sort(b, axis=None), tolerance):
-        return f"{labels.b} has the numbers of {labels.a}, equal to {labels.bound}, in another order"
+        return f"{labels.b} has the numbers of {labels.a} in another order, equal within {labels.bound}"
     if a.shape != b.shape and (axes := _transpositions(a, b)):
         error, best = min((difference(a, b.transpose(order))[0], order) for order in axes)
-        return f"same shape after transpose {best} of {labels.b}; max|a - b| / max|b| is then {error:.3g}"
+        return f"the shapes are equal after transpose {best} of {labels.b}; max|a - b| / max|b| is then {error:.3g}"
     return None
 
 
@@ -67,7 +70,7 @@ def _equal(a, b, tolerance):
 
 
 def _transpositions(a, b):
-    """The orders of b's axes, other than its own, that give it the shape of a."""
+    """Returns the transposes of b, without the unchanged order of axes, after which b has the shape of a."""
     if a.ndim != b.ndim or a.ndim > MOST_AXES:
         return []
     return [axes for axes in list(permutations(range(a.ndim)))[1:] if b.transpose(axes).shape == a.shape]
@@ -87,7 +90,7 @@ def _reshaped(a, b, tolerance):
 
 
 def _cut(a, b, tolerance):
-    """Whether the shorter array is a run of neighbours along an axis of the longer one."""
+    """Returns a text if the shorter array is equal to a slice of the longer array along one axis; else None."""
     if a.ndim != b.ndim:
         return None
     unequal = [axis for axis in range(a.ndim) if a.shape[axis] != b.shape[axis]]
@@ -106,7 +109,10 @@ def _cut(a, b, tolerance):
 
 
 def _permuted(a, b, tolerance):
-    """Whether the entries along one axis are in another order: matched by their products with a random vector."""
+    """Returns a text if a permutation of b along one axis is equal to a; else None.
+
+    The entries along the axis are matched by their products with a random vector.
+    """
     if a.shape != b.shape or a.size < 2:
         return None
     for axis, length in enumerate(a.shape):

@@ -1,7 +1,7 @@
-"""The states of a network: their shapes, parameters and multiply-adds.
+"""Lists the states of a network with their shapes, parameters and multiply-adds.
 
-`summarize` runs the network with a third implementation of the operations, which computes shapes and counts
-multiply-adds but computes no values. So the rows cannot disagree with the model.
+`summarize` runs the network with a third implementation of the operations.  This implementation computes shapes and
+counts multiply-adds, but computes no values.  The rows always agree with the model, because the model itself runs.
 """
 import math
 from typing import NamedTuple
@@ -16,7 +16,7 @@ from ..trace import Trace
 
 
 class Row(NamedTuple):
-    """One state of the forward pass: its shape, and what it adds to the cost of one image."""
+    """One state of the forward pass: its shape, its parameters, and its multiply-adds for one image."""
     name: str
     shape: tuple
     parameters: int
@@ -24,10 +24,10 @@ class Row(NamedTuple):
 
 
 def summarize(config: Config) -> list[Row]:
-    """A row per state of a network, for one image.
+    """Returns one row for each state of a network, computed for one image.
 
-    A row counts what is read and computed after the state before it: the row of an encoder block counts only the last
-    linear layer of that block.
+    A row counts only parameters and multiply-adds between the previous state and the state of the row. The row of an
+    encoder block counts only the last linear layer of the block.
 
     >>> from nphybrid import PRESETS
     >>> rows = summarize(PRESETS["R50+ViT-B/16"])
@@ -45,8 +45,10 @@ def summarize(config: Config) -> list[Row]:
 
 
 def _state_of(name, states):
-    """The state in whose row a learned array is counted: the one named like the array, or like the closest part of the
-    network around it."""
+    """Returns the name of the state whose row counts a learned array.
+
+    The state has the name of the array, or the name of the smallest part of the network that contains the array.
+    """
     name = name.replace("head.", "logits.")
     while name and name not in states:
         name = name.rpartition(".")[0]
@@ -54,7 +56,7 @@ def _state_of(name, states):
 
 
 def format_text(rows: list[Row]) -> str:
-    """The rows of `summarize` as a table, with their sums."""
+    """Formats the rows of `summarize` as a table with totals."""
     cells = [(row.name, dimensions(row.shape[1:]), f"{row.parameters:,}", f"{row.multiply_adds:,}") for row in rows]
     total = ("total", "", f"{sum(row.parameters for row in rows):,}", f"{sum(row.multiply_adds for row in rows):,}")
     return table([("state", "shape", "parameters", "multiply-adds"), *cells, total], "<<>>")
@@ -69,7 +71,7 @@ class CostTrace(Trace):
         self.costs = {}
 
     def wants(self, name):
-        """Every state except the attention weights: attention costs the same with and without them."""
+        """Returns False only for attention weights, because recording weights does not change the cost."""
         return not name.endswith(".weights")
 
     def __setitem__(self, name, state):
@@ -79,7 +81,7 @@ class CostTrace(Trace):
 
 
 class ShapeOperations:
-    """The operations of `ops` on arrays without content: the shapes are right, and multiply-adds are added up."""
+    """The operations of `ops` for arrays without values.  The operations compute shapes, and add up multiply-adds."""
 
     def __init__(self):
         self.multiply_adds = 0
@@ -137,5 +139,5 @@ class ShapeOperations:
 
 
 def _blank(shape):
-    """An array of this shape that takes no memory."""
+    """Returns an array of this shape that needs no memory for its elements."""
     return np.broadcast_to(np.float32(0), Shape(shape))

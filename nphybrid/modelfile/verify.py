@@ -1,7 +1,8 @@
-"""Does a file still hold the network that was converted, and does this computer compute it?
+"""Checks that a file still holds the converted network, and that this computer computes the network correctly.
 
-An `.h5` file stores, since its conversion, a checksum per array and the float64 logits of a built-in picture. Both are
-recomputed here: the logits by the reference engine in float64, with almost no error allowed, and by another engine.
+When a model is converted to an `.h5` file, the file stores a checksum of each array.  The file also stores the float64
+logits of a built-in picture.  This module computes the checksums and the logits again.  The reference engine computes
+the logits in float64, and almost no error is allowed.  Then another engine computes the logits.
 """
 from dataclasses import replace
 from typing import NamedTuple
@@ -17,9 +18,11 @@ from ..tensorfile import FormatError
 from ..text import shortened, table
 from ..trace import Trace
 
-# The bound of the golden values' error: max|a - b| / max|b| in float64, max|a - b| / std(b) in the other dtypes. Beside
-# it the largest observed error: of the bundled model, and, with fresh weights, of R+ViT-Ti/16, R26+ViT-S/32, BiT-R50x1
-# and R50+ViT-B/16.
+# The bound of the error of the golden values, for each engine and dtype.
+# The error is max|a - b| / max|b| in float64, and max|a - b| / std(b) in the other dtypes.
+# The comment beside a bound is the largest observed error.
+# The errors were observed in the bundled model, and in four networks with random weights.
+# The four networks are R+ViT-Ti/16, R26+ViT-S/32, BiT-R50x1 and R50+ViT-B/16.
 BOUNDS = {
     ("reference", "float64"): 1e-9,       # 2e-15
     ("reference", "float32"): 3e-4,       # 5.3e-5
@@ -37,26 +40,27 @@ class Check(NamedTuple):
 
 
 class Published(NamedTuple):
-    """What the authors of a network published about one picture."""
+    """The results for one picture that the authors of a network published."""
     name: str
     network_config: Config
-    picture: tuple                        # its name, its width and height in pixels
-    logits: tuple                         # the first few
+    picture: tuple                        # the name of the picture, its width and its height in pixels
+    logits: tuple                         # the first logits
     label: str
 
 
-# transformers, tests/models/vit_hybrid: integration test.
+# The source is the integration test of transformers in tests/models/vit_hybrid.
 PUBLISHED = Published("google/vit-hybrid-base-bit-384", replace(PRESETS["R50+ViT-B/16"], feature_stage=3),
                       ("000000039769.jpg of COCO val2017", 640, 480), (-1.9090, -0.4993, -0.2389), "tabby, tabby cat")
-PUBLISHED_BOUND = 1e-3                    # they are rounded to 4 digits, and were computed in float32
+PUBLISHED_BOUND = 1e-3                    # the published logits are rounded to 4 digits, and are from float32
 
 
 def verify_model(path, engine="numba", dtype="float32", precision="highest", image=None) -> list[Check]:
-    """Check an `.h5` file.
+    """Checks an `.h5` file.  -> list of Check
 
-    image: the path of the picture whose logits are published, for the published network. If a checksum is wrong,
-    nothing is computed. Raises FormatError for a file that breaks a rule of its format or stores no golden logits;
-    ValueError for an unknown engine, or for an image or network about which nothing is published; OSError.
+    `image` is the path of the picture whose logits are published. With `image`, the file must hold the published
+    network. If a checksum is wrong, no logits are computed. Raises FormatError for a file that breaks a rule of its
+    format or stores no golden logits. Raises ValueError for an unknown engine, and for an image or a network without
+    published logits. Raises OSError if a file cannot be opened.
 
     >>> from nphybrid import default_model
     >>> for check in verify_model(default_model(), engine="reference"):
@@ -69,7 +73,7 @@ def verify_model(path, engine="numba", dtype="float32", precision="highest", ima
     source = checkpoint.read(path)
     golden = checkpoint.golden_state(source.manifest, path)
     if golden is None:
-        raise FormatError(f"{path} stores no golden logits to compare with; expected an .h5 that "
+        raise FormatError(f"{path} stores no golden logits to compare with; expected an .h5 file that "
                           "`nphybrid convert SOURCE TARGET.h5` wrote")
     checks = [_check_checksums(source.arrays)]
     if not checks[0].ok:
@@ -85,7 +89,7 @@ def verify_model(path, engine="numba", dtype="float32", precision="highest", ima
 
 
 def _check_checksums(arrays):
-    """Read every array; reading compares the checksum."""
+    """Reads every array, and returns one Check of all checksums.  Reading an array compares its checksum."""
     damaged = []
     for name, array in arrays.items():
         try:
@@ -96,18 +100,19 @@ def _check_checksums(arrays):
 
 
 def _check_golden(model, state, golden, path):
-    """Recompute the golden values of a state with a model, and compare."""
+    """Computes the golden values with a model, and compares them with the values that the file stores."""
     trace = Trace(keep={state})
     model.run_into(trace, checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2))
     if state not in trace or trace[state].size < len(golden):
-        found = f"{trace[state].size} numbers" if state in trace else "no state of that name"
-        raise FormatError(f"{path}: golden holds {len(golden)} numbers of {shortened(state)}; this network has {found}")
+        found = f"{trace[state].size} numbers" if state in trace else "no state of this name"
+        raise FormatError(f"{path}: golden holds {len(golden)} numbers of the state {shortened(state)}; this network "
+                          f"has {found}")
     difference = np.abs(trace[state].reshape(-1)[:len(golden)] - golden).max()
     if model.dtype == "float64":
         measure, size = "max|a - b| / max|b|", 0
     else:
         measure, size = "max|a - b| / std(b)", golden.std()
-    # A single number has no standard deviation.
+    # The standard deviation of a single number is 0, which cannot be a divisor.
     error = float(difference / (size or np.abs(golden).max() or 1))
     bound = BOUNDS[model.engine, model.dtype]
     return Check(f"{len(golden)} numbers of {state}, {model.engine} {model.dtype}: {measure}", bound, error,
@@ -115,14 +120,14 @@ def _check_golden(model, state, golden, path):
 
 
 def _check_published(model, image):
-    """Compare the published logits and label with those of a float64 model of the published network."""
+    """Compares the published logits and the published label with the results of a float64 model."""
     name, network_config, (picture, *size), logits, label = PUBLISHED
     if model.network_config != network_config:
-        raise ValueError(f"image: logits are published for {name}, and this is another network")
+        raise ValueError(f"image: logits are published for {name}, and this file holds another network")
     opened = open_picture(image)
     if opened.size != tuple(size):
         raise ValueError(f"{image} has {opened.size[0]} x {opened.size[1]} pixels; logits are published for {picture}, "
-                         f"{size[0]} x {size[1]}")
+                         f"which has {size[0]} x {size[1]} pixels")
     found = model(model.image_processor()(opened, return_tensors="np").pixel_values).logits[0]
     error = float(np.abs(found[:len(logits)] - logits).max())
     best = model.config.id2label[int(found.argmax())]
@@ -131,7 +136,7 @@ def _check_published(model, image):
 
 
 def format_text(checks: list[Check]) -> str:
-    """A table with a row per check."""
+    """Formats the checks as a table with one row for each check."""
     rows = [(check.what, _format(check.bound), _format(check.found), "ok" if check.ok else "FAILED")
             for check in checks]
     return table([("check", "bound", "found", ""), *rows], "<<<<")

@@ -1,4 +1,4 @@
-"""Bytes <-> {name: array}.  Knows no model.
+"""Reads and writes files of arrays: bytes <-> {name: array}.  The package tensorfile knows no model.
 
     file                           becomes                               is written by
     model.safetensors              {name: array}, metadata               write_safetensors
@@ -7,17 +7,19 @@
     weights/*.h5                   {name: array}, JSON documents         write_h5
     *.json                         -                                     write_json
 
-The docstring of each file describes its format: first a drawing, then the rules in the order in which they are checked.
-Weights are untrusted input, therefore:
+The docstring of a module describes a format with a drawing and with rules.  The rules are in the order in which they
+are checked.  Weights are untrusted input, so the readers work as follows.
 
-- The first bytes of a file decide what it is, never its extension (`sniff`).
-- Every size is checked against the bytes that exist before memory is allocated.  The `stored` readers stop there: each
-  array stays in its file until it is read.
-- A file that breaks a rule is refused with a `FormatError`: file, tensor, rule, what was found, what was expected.
-- A file that is replaced or written to while it is read is refused too (`SharedFile`).
-- Pickles are never opened.  The message contains the command that converts one, where torch is installed.
+1. The content of a file decides its kind, never its extension (`sniff`).
+2. Every size is compared with the number of bytes in the file before memory is allocated.  The `stored` functions do
+   not read the arrays.  Each array stays in its file until its method `read` is called.
+3. A file that breaks a rule is refused with a `FormatError`.  The message states the file, the tensor, the rule, the
+   value that was found and the value that was expected.
+4. A file that is replaced or changed while it is read is also refused (`SharedFile`).
+5. Pickles are never opened.  The error message contains a command that converts the pickle with torch.
 
-Not promised: that values are finite, or that the names mean anything.  `checkpoint.fill_parameters` checks both.
+The readers do not check that values are finite, or that names belong to a model.  `checkpoint.fill_parameters` checks
+values and names.
 """
 
 import numpy as np
@@ -41,11 +43,11 @@ __all__ = ["Entry", "FilePath", "FormatError", "H5File", "Member", "SharedFile",
 
 
 def read(path: FilePath) -> dict[str, np.ndarray]:
-    """Every array of a file of any readable kind, chosen by content: {name: array}.
+    """Reads every array of a file: {name: array}.  The content of the file decides its format.
 
-    Reads a safetensors file, the index of a sharded one, an npz, or an HDF5 file (its documents: `read_h5`).
-    Raises FormatError for everything else and for a file that breaks a rule of its format; OSError if it
-    cannot be opened.
+    Reads a safetensors file, the index of a sharded model, an npz file or an HDF5 file. `read_h5` also reads the
+    documents of an HDF5 file. Raises FormatError for a file of another format, and for a file that breaks a rule of its
+    format. Raises OSError if the file cannot be opened.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -58,7 +60,7 @@ def read(path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored(path: FilePath) -> dict[str, Stored]:
-    """Every array of a file of any readable kind, none read yet: {name: Stored}.  Raises what `read` raises."""
+    """Finds every array of a file without reading it: {name: Stored}.  Raises the exceptions of `read`."""
     file = shared(path)
     with file.opened():
         kind = sniff(file)

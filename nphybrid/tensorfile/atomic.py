@@ -1,7 +1,7 @@
-"""A file or a folder is written whole or not at all.
+"""Writes a file or a folder completely or not at all.
 
-    .NAME.HOST-PID-RANDOM.tmp     written beside the target, then flushed to the disk
-    NAME                          the target: replaced by a rename, which the system does in one step
+    .NAME.HOST-PID-RANDOM.tmp     is written beside the target, and then flushed to the disk
+    NAME                          is the target, which a rename replaces in one step
 """
 
 import os
@@ -18,12 +18,13 @@ from .errors import FilePath
 
 @contextmanager
 def write_atomically(path: FilePath) -> Iterator[Path]:
-    """The path of a new, empty file beside `path`; if the block ends without an exception, it replaces `path`.
+    """Gives the path of a new, empty file.  When the block ends, this file replaces the file at `path`.
 
-    A reader sees the old file or the whole new one, never a part.  If the block raises, the new file is
-    removed and the old one stays as it was.  A symbolic link stays a link: the file it points to is replaced.
-    A file that a killed process left behind is removed by the next write of the same name.
-    Raises OSError (no such folder, no permission, disk full), ValueError if `path` is not a regular file.
+    A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
+    new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
+    points is replaced. If a process is killed, the next write to `path` removes its new file. Raises OSError if the
+    folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` is not a
+    regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -34,9 +35,9 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
-        raise ValueError(f"{os.fspath(path)}: cannot be replaced: not a regular file")
+        raise ValueError(f"{os.fspath(path)} cannot be replaced, because it is not a regular file")
     temporary = _beside(target)
-    # os.open, not tempfile: a new file gets the user's usual permissions, not 0600.
+    # With os.open a new file gets the user's usual permissions. With tempfile a new file would get 0600.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         yield temporary
@@ -53,10 +54,10 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
 
 @contextmanager
 def write_folder_atomically(path: FilePath) -> Iterator[Path]:
-    """The path of a new, empty folder beside `path`; if the block ends without an exception, it becomes `path`.
+    """Gives the path of a new, empty folder.  When the block ends, this folder is renamed to `path`.
 
-    A reader sees nothing or the whole folder. Raises FileExistsError if `path` exists and is not an empty folder:
-    the files of two models do not mix.
+    A reader sees no folder or the complete folder. If the block raises an exception, the new folder is removed. Raises
+    FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -67,13 +68,14 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     """
     target = Path(path)
     if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(f"{os.fspath(path)} is there already; expected the name of a new folder, or an empty one")
+        raise FileExistsError(f"{os.fspath(path)} already exists; expected the name of a new folder, or an empty "
+                              "folder")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = _beside(target)
     temporary.mkdir()
     try:
         yield temporary
-        if os.name == "nt" and target.exists():           # Windows does not replace a folder, not even an empty one
+        if os.name == "nt" and target.exists():           # Windows cannot replace a folder, even if it is empty
             target.rmdir()
         os.replace(temporary, target)
     except BaseException:
@@ -84,7 +86,7 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
 
 
 def _beside(target: Path) -> Path:
-    """A new name beside the target, for this process only; such files of dead processes are removed."""
+    """Returns a new name for a temporary file beside the target.  Temporary files of dead processes are removed."""
     prefix = f".{target.name}.{platform.node()}-"
     _sweep(target.parent, prefix)
     return target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"
@@ -100,7 +102,7 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def _sweep(folder: Path, prefix: str) -> None:
-    """Removes temporary files and folders of dead processes of this computer."""
+    """Removes temporary files and folders of dead processes on this computer."""
     # On Windows os.kill(pid, 0) ends the process.
     if os.name != "posix":
         return

@@ -1,4 +1,4 @@
-"""Strict JSON: what is read has one meaning, and can be written again."""
+"""Reads and writes JSON strictly: a document that was read has one meaning, and can be written again."""
 
 import json
 import math
@@ -8,16 +8,18 @@ from ..text import shortened
 from .atomic import write_atomically
 from .errors import FilePath, FormatError, refusal
 
-# Nested levels of a document; model files have at most 5. Python's own limit depends on how deep the caller is.
+# The largest number of nested levels of a document. Model files have at most 5 levels.
+# Python's own limit depends on the number of function calls that are active.
 MAX_LEVELS = 64
 
 
 def parse_json(data: bytes, path: FilePath, what: str) -> Any:
-    """UTF-8 bytes -> JSON value; refuses duplicate keys, lone surrogates, and numbers that are not JSON's.
+    """Reads a JSON value from UTF-8 bytes.
 
-    what: the name of the document in messages. Surprise: `json` keeps the last of two equal keys, accepts NaN, reads
-    1e999 as infinity and -0 as 0, takes quadratic time for an integer of many digits, and reads a value nested so
-    deeply that it cannot write it.
+    Raises FormatError for duplicate keys, for lone surrogates, and for numbers that JSON does not have. `what` is the
+    name of the document in messages. Python's module `json` is not strict. Python's `json` keeps the last of two equal
+    keys, accepts NaN, and reads 1e999 as infinity and -0 as 0. Python's `json` needs quadratic time for an integer of
+    many digits. Python's `json` can read a deeply nested value that it cannot write.
     """
     def unique(pairs):
         document = dict(pairs)
@@ -32,7 +34,7 @@ def parse_json(data: bytes, path: FilePath, what: str) -> Any:
     try:
         value = json.loads(data.decode(), object_pairs_hook=unique, parse_constant=_refuse_number, parse_int=_integer,
                            parse_float=_real)
-        # Half of a surrogate pair can only be written as an escape; writing it would fail later, in another place.
+        # `json_bytes` fails for a lone surrogate, which can be read but not written.
         if b"\\u" in data:
             json_bytes(value)
         if _levels(value) > MAX_LEVELS:
@@ -50,14 +52,14 @@ def parse_json(data: bytes, path: FilePath, what: str) -> Any:
 
 
 def json_bytes(value: Any) -> bytes:
-    """A JSON value as compact UTF-8, keys in the order given."""
+    """Converts a JSON value to compact UTF-8.  The order of the keys does not change."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
 
 
 def write_json(path: FilePath, obj: Any) -> None:
-    """Writes one JSON value, indented and in UTF-8, whole or not at all.
+    """Writes one JSON value to a file, indented and in UTF-8, completely or not at all.
 
-    Raises TypeError or ValueError for what JSON cannot hold, NaN included; the file then stays as it was.
+    Raises TypeError or ValueError for a value that JSON cannot hold, such as NaN. The old file then does not change.
 
     >>> import tempfile
     >>> from pathlib import Path
@@ -77,7 +79,7 @@ def write_json(path: FilePath, obj: Any) -> None:
 
 
 def _refuse_number(text: str) -> NoReturn:
-    """Refuses a number that is not JSON's, or that is read as another one."""
+    """Raises ValueError for a number that JSON does not have, or that Python would read as another number."""
     raise ValueError(f"the number {shortened(text)}")
 
 
@@ -90,7 +92,7 @@ def _real(digits: str) -> float:
 
 
 def _levels(value: Any) -> int:
-    """How deep a JSON value is nested; counting stops at MAX_LEVELS + 1."""
+    """Returns the number of nested levels of a JSON value.  Counting stops at MAX_LEVELS + 1."""
     level, count = [value], 0
     while count <= MAX_LEVELS and (level := [node for node in level if isinstance(node, (dict, list))]):
         level = [item for node in level for item in (node.values() if isinstance(node, dict) else node)]

@@ -1,4 +1,4 @@
-"""The one error of this package, and the message of each: where, which rule, what was found, what was expected."""
+"""The error for files that break a rule, and its message: the place, the rule, what was found, what was expected."""
 
 import os
 from typing import Any
@@ -9,9 +9,10 @@ FilePath = str | os.PathLike[str]
 
 
 class FormatError(ValueError):
-    """A file that breaks a rule of its format, or that is not a weight file.
+    """The error for a file that breaks a rule of its format, or that is not a weight file.
 
-    The message names the file, the tensor where there is one, the rule, what was found and what was expected.
+    The message states the file, the tensor if there is one, the rule, the value that was found, and the value that was
+    expected.
 
     >>> print(refusal("model.safetensors", "does not fill its bytes", 12, 16, tensor="head.bias"))
     model.safetensors: tensor 'head.bias': does not fill its bytes: found 12, expected 16
@@ -19,7 +20,10 @@ class FormatError(ValueError):
 
 
 def refusal(path: FilePath, rule: str, found: Any = None, expected: Any = None, tensor: Any = None) -> FormatError:
-    """A new FormatError for one broken rule; the value found is shortened and escaped.  The caller raises it."""
+    """Returns a FormatError for one broken rule.  The caller raises the error.
+
+    The value that was found is shortened and escaped in the message.
+    """
     where = f"{os.fspath(path)}: " + ("" if tensor is None else f"tensor {shortened(tensor)}: ")
     found = "" if found is None else f": found {shortened(found)}"
     expected = "" if expected is None else f", expected {expected}"
@@ -27,7 +31,7 @@ def refusal(path: FilePath, rule: str, found: Any = None, expected: Any = None, 
 
 
 def name_trouble(name: Any) -> str | None:
-    """Why a value cannot be the name of an array in any format, or None."""
+    """Returns the reason why a value cannot be the name of an array in any format; None if there is no reason."""
     if not isinstance(name, str):
         return "a name must be a string"
     try:

@@ -1,25 +1,27 @@
-"""HDF5 as nphybrid uses it: a small part of a very large format, flat and with checksums.
+"""Reads and writes HDF5 files with a flat layout and with checksums.
 
     /                                                  the root group: arrays, and one group
     |-- vit.embeddings.cls_token                       one array: contiguous, little-endian, C order
-    |       sha256 = "9f86d0..."                       of its bytes: 64 hex digits, fixed-length string
+    |       sha256 = "9f86d0..."                       SHA-256 of its bytes: 64 hex digits, fixed-length string
     |-- classifier.bias, ...                           names contain dots, never slashes
     `-- nphybrid/
         |-- config                                     one document: UTF-8 JSON in a 1-d uint8 dataset
         |       sha256 = "2c26b4..."
         `-- manifest, ...
 
-Everything else that HDF5 can do is refused: links that leave the tree (soft, external, user-defined), virtual
-datasets, external raw storage, chunks and filters, strings, references, compounds, a second name for one
-object, a user block.  The library h5py only finds the places of the arrays.  Their bytes are read from the file
-directly, after a check that every place is inside the file and overlaps no other place.  So no array can come from
-another file or be larger than this one.
+The files use only a small part of the HDF5 format.  All other features of HDF5 are refused.  Links that leave the tree
+(soft, external, user-defined) are refused.  Virtual datasets, external raw storage, chunks and filters are refused.
+Strings, references, compounds, a second name for one object, and a user block are refused.
 
-Safety against crafted files is not promised.  Such a file can cause memory errors in the C library behind h5py, and no
-check in Python can prevent them.
-`tests/tools/fuzz.py --format h5-crafted` edits the library's own structures and makes their checksums fit; of its
-first 5,000 files 22 killed libhdf5 2.0.  Damage alone killed it in no test: the checksums of its structures detect it.
-Prefer safetensors for weights from strangers; this format is for files that you converted or whose source you know.
+The library h5py only finds the places of the arrays.  Every place must be inside the file, and must overlap no other
+place.  After the check of all places, the bytes of the arrays are read from the file directly.  So no array can come
+from another file or be larger than its file.
+
+This reader is not safe against crafted files.  A crafted file can cause memory errors in the C library behind h5py.  No
+check in Python can prevent such memory errors.  `tests/tools/fuzz.py --format h5-crafted` changes the library's own
+structures and corrects their checksums.  Of the first 5,000 files, 22 crashed libhdf5 2.0.  Random damage crashed
+libhdf5 in no test, because checksums detect random damage.  For weights from strangers, use safetensors.  Use HDF5 for
+files that you converted, or whose source you know.
 """
 
 import itertools
@@ -56,7 +58,7 @@ class H5File(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """Where the bytes of one dataset lie."""
+    """The place of one dataset in the file."""
 
     name: str
     dtype: np.dtype
@@ -67,11 +69,11 @@ class _Place(NamedTuple):
 
 
 def read_h5(path: FilePath) -> H5File:
-    """Every array and document of an HDF5 file in the layout above: H5File(arrays, documents).
+    """Reads every array and every document of an HDF5 file: H5File(arrays, documents).
 
-    Arrays are in native byte order and own their memory; the checksum of each is verified.
-    Raises FormatError for a file that breaks a rule or a checksum, ImportError without h5py, OSError if the
-    file cannot be opened.
+    Arrays are in native byte order and own their memory. The checksum of each array is verified. Raises FormatError for
+    a file that breaks a rule of this layout, or that has a wrong checksum. Raises ImportError if h5py is not installed.
+    Raises OSError if the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -84,9 +86,9 @@ def read_h5(path: FilePath) -> H5File:
 
 
 def stored_h5(path: FilePath) -> H5File:
-    """Every array of an HDF5 file, none read yet, and every document: H5File({name: Stored}, documents).
+    """Finds every array of an HDF5 file without reading it, and reads the documents: H5File({name: Stored}, documents).
 
-    Raises what `read_h5` raises. The checksum of an array is checked later, when the array is read.
+    Raises the exceptions of `read_h5`. The checksum of an array is checked later, when the array is read.
     """
     file = shared(path)
     with file.opened():
@@ -97,9 +99,9 @@ def stored_h5(path: FilePath) -> H5File:
 
 
 def h5_documents(path: FilePath) -> dict[str, Any]:
-    """The documents alone, {key: JSON value}: every place in the file is checked, no array is read.
+    """Reads only the documents of an HDF5 file: {key: JSON value}.
 
-    Raises what `read_h5` raises.
+    The place of every array is checked, but no array is read. Raises the exceptions of `read_h5`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -111,24 +113,24 @@ def h5_documents(path: FilePath) -> dict[str, Any]:
 
 
 def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, Any]) -> None:
-    """Writes {name: array} and {key: JSON value} in the layout above, whole or not at all; same input, same bytes.
+    """Writes {name: array} and {key: JSON value} to an HDF5 file, completely or not at all.
 
-    Arrays: float16/32/64, (u)int8..64, of any layout and byte order.  Documents: what JSON can hold.
-    Raises FormatError for a name, dtype or document that the layout cannot hold, ImportError without h5py,
-    OSError if the file cannot be written.
+    Equal input gives equal bytes. Arrays have the dtype float16/32/64 or (u)int8..64, and any layout and byte order.
+    Documents are values that JSON can hold. Raises FormatError for a name, a dtype or a document that the layout cannot
+    hold. Raises ImportError if h5py is not installed. Raises OSError if the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_h5(folder + "/m.h5", {"a/b": np.zeros(3)}, {})    # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    nphybrid.tensorfile.errors.FormatError: .../m.h5: tensor 'a/b': name is not allowed in this layout
+    nphybrid.tensorfile.errors.FormatError: .../m.h5: tensor 'a/b': the name is not allowed in this layout
     """
     _refuse_too_many(path, len(arrays) + 1 + len(documents))
     for name in (*arrays, *documents):
         _refuse_name(path, name)
     if GROUP in arrays:
-        raise refusal(path, "is the name of the group of documents", tensor=GROUP)
+        raise refusal(path, "this name belongs to the group of documents", tensor=GROUP)
     stored = {name: _storable(array, path, name) for name, array in arrays.items()}
     texts = {key: _text(document, path, key) for key, document in documents.items()}
     with write_atomically(path) as temporary, _created(temporary) as file:
@@ -143,31 +145,31 @@ def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, 
 
 @contextmanager
 def _created(path: FilePath) -> Iterator[Any]:
-    """A new HDF5 file, closed at the end."""
+    """Gives a new HDF5 file, which is closed when the block ends."""
     h5py = _h5py()
     try:
-        # v110: its object headers have checksums, which detect a flipped bit in a name or a shape too.
+        # The object headers of v110 have checksums, which also detect a flipped bit in a name or a shape.
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
             yield file
-    # On a full disk h5py fails a second time, in close, with this.
+    # On a full disk, h5py raises a RuntimeError when it closes the file.
     except RuntimeError as error:
         raise OSError(f"{os.fspath(path)}: could not be written: {error}") from error
 
 
 def _storable(array: Any, path: FilePath, name: str) -> np.ndarray:
-    """An array as the file holds it, refused if its type is not one of this layout."""
+    """Converts an array to the form in the file.  Raises FormatError for a dtype that the layout does not allow."""
     array = little_endian(array, path, name)
     if array.dtype not in _TYPES:
-        raise refusal(path, "cannot store this dtype", str(array.dtype), "a float or an integer", name)
+        raise refusal(path, "the format cannot store this dtype", str(array.dtype), "a float or an integer", name)
     return array
 
 
 def _text(document: Any, path: FilePath, key: str) -> bytes:
-    """A document as JSON that the reader of this module accepts."""
+    """Converts a document to JSON that the reader of this module accepts."""
     try:
         text = json_bytes(document)
     except (TypeError, ValueError, RecursionError) as error:
-        raise refusal(path, f"document {key!r} cannot be JSON ({error})") from None
+        raise refusal(path, f"document {key!r} cannot be written as JSON ({error})") from None
     parse_json(text, path, f"document {key!r}")
     return text
 
@@ -175,14 +177,14 @@ def _text(document: Any, path: FilePath, key: str) -> bytes:
 def _add(group: Any, name: str, array: np.ndarray) -> None:
     """Adds one dataset and its checksum."""
     dataset = group.create_dataset(name, data=array)
-    # bytes_, not str: h5py stores a str as a string of variable length, in another place (a heap).
+    # The type is bytes_, because h5py stores a str as a string of variable length in another place (a heap).
     dataset.attrs.create("sha256", np.bytes_(digest(array)))
 
 
 # ---------------------------------------------------------------- reading
 
 def _h5py() -> Any:
-    """The module h5py, imported at the first HDF5 file."""
+    """Returns the module h5py, which is imported at the first HDF5 file."""
     try:
         import h5py
     except ImportError as error:
@@ -192,39 +194,39 @@ def _h5py() -> Any:
 
 @contextmanager
 def _opened(file: SharedFile) -> Iterator[Any]:
-    """The file, opened by h5py; an exception of h5py about broken content becomes a FormatError."""
+    """Opens a file with h5py.  If h5py raises an exception about broken content, FormatError is raised instead."""
     refuse_unreadable(file, "hdf5")
     with file.opened() as reader:
         magic = reader.read(len(HDF5_MAGIC))
-    # The library also looks for its signature at bytes 512, 1024, 2048 ..., behind the beginning of another file.
+    # The library also accepts its signature at byte 512, 1024, 2048 and so on, after other content.
     if magic != HDF5_MAGIC:
-        rule = "does not begin with HDF5's signature: not an HDF5 file?"
+        rule = "the file does not begin with HDF5's signature: is it an HDF5 file?"
         raise refusal(file, rule, magic, shortened(HDF5_MAGIC))
     h5py = _h5py()
     try:
-        # By its path, not as a Python file object: h5py warns of crashes and deadlocks with those.
+        # The argument is a path, because h5py warns of crashes and deadlocks with Python file objects.
         with h5py.File(file.absolute, "r") as root:
             yield root
     except FormatError:
         raise
     except _BROKEN as error:
-        raise refusal(file, f"is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
+        raise refusal(file, f"the file is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
 
 
 def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:
-    """Where every array and every document lies, checked.  -> arrays, documents; none is read"""
+    """Finds and checks the place of every array and every document, and reads none of them.  -> arrays, documents"""
     path = file.path
     with _opened(file) as tree:
         root = _members(tree, path)
         group = root.pop(GROUP, None)
         if not hasattr(group, "keys"):
-            raise refusal(path, f"has no group {GROUP!r}: not a file of this layout", expected=LAYOUT)
+            raise refusal(path, f"the file has no group {GROUP!r}", expected=LAYOUT)
         inner = _members(group, path)
         _refuse_too_many(path, len(root) + 1 + len(inner))
-        # A second name of one object, or a group within itself.
+        # This check finds a second name of an object, and a group that contains itself.
         objects = [tree, group, *root.values(), *inner.values()]
         if len({_address(item) for item in objects}) < len(objects):
-            raise refusal(path, "one object has two names", expected="one name each")
+            raise refusal(path, "one object has two names", expected="one name for each object")
         arrays = [_place(item, path, name) for name, item in root.items()]
         documents = [_place(item, path, key) for key, item in inner.items()]
     with file.opened() as reader:
@@ -233,12 +235,12 @@ def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:
 
 
 def _address(item: Any) -> int:
-    """The byte where an object's header stands; no two objects have the same."""
+    """Returns the address of an object's header.  Different objects have different addresses."""
     return _h5py().h5o.get_info(item.id).addr
 
 
 def _members(group: Any, path: FilePath) -> dict[str, Any]:
-    """The objects of one group, {name: object}; each is reached by one hard link, never by a path."""
+    """Returns the objects of one group: {name: object}.  Each object must be reached by a hard link, not by a path."""
     h5py = _h5py()
     members = {}
     names = list(itertools.islice(group, MAX_OBJECTS + 1))
@@ -247,70 +249,74 @@ def _members(group: Any, path: FilePath) -> dict[str, Any]:
         _refuse_name(path, name)
         link = group.get(name, getlink=True)
         if not isinstance(link, h5py.HardLink):
-            raise refusal(path, "is a link to another place", type(link).__name__, "a hard link", name)
+            raise refusal(path, "the name is a link to another place", type(link).__name__, "a hard link", name)
         members[name] = group[name]
     return members
 
 
 def _refuse_too_many(path: FilePath, count: int) -> None:
-    """Refuses more objects than any model has."""
+    """Raises FormatError for more objects than any model has."""
     if count > MAX_OBJECTS:
-        raise refusal(path, "holds too many objects", count, f"at most {MAX_OBJECTS}")
+        raise refusal(path, "the file holds too many objects", count, f"at most {MAX_OBJECTS}")
 
 
 def _refuse_name(path: FilePath, name: Any) -> None:
-    """Refuses a name that is not text, is empty, or is a path."""
+    """Raises FormatError for a name that is not text, is empty, or is a path."""
     trouble = name_trouble(name)
     if not trouble and (name in ("", ".") or "/" in name or "\0" in name):
-        trouble = "name is not allowed in this layout"
+        trouble = "the name is not allowed in this layout"
     if trouble:
         raise refusal(path, trouble, tensor=name)
 
 
 def _place(dataset: Any, path: FilePath, name: str) -> _Place:
-    """Where one dataset lies, after every check that its own header allows."""
+    """Checks the header of one dataset, and returns the place of the dataset."""
     h5py = _h5py()
     if not isinstance(dataset, h5py.Dataset):
-        raise refusal(path, "is not a dataset", type(dataset).__name__, f"only the group {GROUP!r}", name)
-    # The layout comes first: asking a virtual dataset for its shape can open other files.
+        expected = f"a dataset; the only group is {GROUP!r}"
+        raise refusal(path, "the object is not a dataset", type(dataset).__name__, expected, name)
+    # The layout is checked first, because reading the shape of a virtual dataset can open other files.
     plan = dataset.id.get_create_plist()
     if plan.get_layout() != h5py.h5d.CONTIGUOUS or plan.get_nfilters():
-        raise refusal(path, "is compact, chunked or virtual", expected="one contiguous run", tensor=name)
+        rule = "the dataset is compact, chunked or virtual"
+        raise refusal(path, rule, expected="one contiguous block of bytes", tensor=name)
     if plan.get_external_count():
-        raise refusal(path, "keeps its bytes in another file", plan.get_external(0)[0], "none", name)
+        rule = "the dataset keeps its bytes in another file"
+        raise refusal(path, rule, plan.get_external(0)[0], "no other file", name)
     dtype = _dtype(dataset, path, name)
     shape = dataset.shape
     if shape is None:
-        raise refusal(path, "has no shape", "an empty dataspace", "counts along each axis", name)
+        raise refusal(path, "the dataset has no shape", "an empty dataspace", "a length for each axis", name)
     size = byte_count(shape, dtype, path, name)
     offset = dataset.id.get_offset()
-    # The library would return zeros for bytes that were never written, as many as the shape needs.
+    # For bytes that were never written, the library would return as many zeros as the shape needs.
     if size and offset is None:
-        raise refusal(path, "declares bytes that were never written", size, "bytes in the file", name)
+        raise refusal(path, "the dataset declares bytes that were never written", size, "bytes in the file", name)
     return _Place(name, dtype, shape, offset if size else 0, size, _checksum(dataset, path, name))
 
 
 def _dtype(dataset: Any, path: FilePath, name: str) -> np.dtype:
-    """The NumPy type of a dataset: one of the few that are allowed, never built from the type in the file."""
+    """Returns the NumPy type of a dataset, which is one of _TYPES.  The result is never built from bytes of the file.
+    """
     h5py = _h5py()
     stored = dataset.id.get_type()
     for dtype in _TYPES:
         if stored == h5py.h5t.py_create(dtype):
             return dtype
     expected = "little-endian " + ", ".join(dtype.name for dtype in _TYPES)
-    raise refusal(path, "has a type outside this layout", type(stored).__name__, expected, name)
+    raise refusal(path, "the type of the dataset is not allowed in this layout", type(stored).__name__, expected, name)
 
 
 def _checksum(dataset: Any, path: FilePath, name: str) -> str:
-    """The hex digits in the attribute sha256, which must be the only attribute."""
+    """Returns the hex digits in the attribute sha256, which must be the only attribute of the dataset."""
     h5py = _h5py()
     count = h5py.h5a.get_num_attrs(dataset.id)
     if count != 1 or not h5py.h5a.exists(dataset.id, b"sha256"):
-        raise refusal(path, "has other attributes", f"{count} attributes", "exactly sha256", name)
+        raise refusal(path, "the dataset has wrong attributes", f"{count} attributes", "only sha256", name)
     attribute = h5py.h5a.open(dataset.id, b"sha256")
     stored = attribute.get_type()
     scalar = attribute.get_space().get_simple_extent_type() == h5py.h5s.SCALAR
-    # A string of variable length has the size of its pointer.
+    # For a string of variable length, get_size returns the size of a pointer.
     if not isinstance(stored, h5py.h5t.TypeStringID) or stored.get_size() != 64 or not scalar:
         raise refusal(path, "sha256 is not a string of fixed length 64", expected="64 hex digits", tensor=name)
     digits = np.zeros((), "S64")
@@ -322,31 +328,35 @@ def _checksum(dataset: Any, path: FilePath, name: str) -> str:
 
 
 def _refuse_overlap(places: list[_Place], path: FilePath, size: int) -> None:
-    """Refuses places outside the file, or that share bytes: so together they are no larger than the file."""
+    """Raises FormatError for a place outside the file, and for two places that share bytes.
+
+    So the arrays and the documents together are not larger than the file.
+    """
     end, last = 0, ""
     for place in sorted((place for place in places if place.size), key=lambda place: place.offset):
         if place.offset + place.size > size:
             found = f"bytes up to {place.offset + place.size}"
-            raise refusal(path, "lies outside the file: truncated?", found, f"at most {size}", place.name)
+            rule = "the array lies outside the file: is the file truncated?"
+            raise refusal(path, rule, found, f"at most {size}", place.name)
         if place.offset < end:
             found = f"offset {place.offset}"
-            raise refusal(path, f"shares bytes with {shortened(last)}", found, f"at least {end}", place.name)
+            raise refusal(path, f"the array shares bytes with {shortened(last)}", found, f"at least {end}", place.name)
         end, last = place.offset + place.size, place.name
 
 
 def _read(file: SharedFile, place: _Place) -> np.ndarray:
-    """The array at a place, refused unless its bytes have the checksum with which they were written."""
+    """Reads the array at a place.  Raises FormatError if the checksum of its bytes is wrong."""
     with file.opened() as reader:
         array = read_array(reader, place.offset, place.shape, place.dtype, file, place.name)
     found = digest(array)
     if found != place.sha256:
-        raise refusal(file, "checksum does not match: damaged bytes", found, place.sha256, place.name)
+        raise refusal(file, "the checksum does not match: the bytes are damaged", found, place.sha256, place.name)
     return array
 
 
 def _document(file: SharedFile, place: _Place) -> Any:
-    """The JSON value at a place."""
+    """Reads the JSON value at a place."""
     if place.dtype != np.uint8 or len(place.shape) != 1:
         found = f"{place.dtype.name} {place.shape}"
-        raise refusal(file, "document is not text", found, "1-d uint8", place.name)
+        raise refusal(file, "the document is not text", found, "1-d uint8", place.name)
     return parse_json(bytes(_read(file, place)), file, f"document {place.name!r}")

@@ -1,16 +1,16 @@
-"""What a file is, by its first bytes.
+"""Recognizes the kind of a file by its first and last bytes.
 
-    kind                 begins with
-    safetensors          uint64 header length, then "{" at byte 8
-    hdf5                 89 "HDF" 0D 0A 1A 0A
-    pickle-zip           "PK", and a member named data.pkl: torch since 1.6
-    npz, zip             "PK", with a member whose name holds .npy; without
-    pickle               80 02..05, or the opcodes of protocols 0 and 1: torch before 1.6, joblib
-    git-lfs pointer      "version https://git-lfs"
-    html                 "<!doctype", "<html", "<?xml" ...: a download that returned a page
-    json                 "{" or "["
-    empty                no byte
-    unknown              anything else
+    "safetensors"        The file begins with a header length (uint64), and byte 8 is "{".
+    "hdf5"               The file begins with 89 "HDF" 0D 0A 1A 0A.
+    "pickle-zip"         The file begins with "PK", and a member has the name data.pkl (torch since 1.6).
+    "npz"                The file begins with "PK", and the name of a member holds .npy.
+    "zip"                The file begins with "PK", and is neither of kind "pickle-zip" nor "npz".
+    "pickle"             The file begins with 80 02..05 or an opcode of protocol 0 or 1 (torch before 1.6, joblib).
+    "git-lfs pointer"    The file begins with "version https://git-lfs".
+    "html"               The file begins with "<!doctype", "<html" or "<?xml": the server returned a web page.
+    "json"               The file begins with "{" or "[".
+    "empty"              The file has no byte.
+    "unknown"            The file is of no other kind.
 """
 
 import os
@@ -25,25 +25,27 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")
 _OLD_PICKLE = re.compile(rb"\x80[\x02-\x05]|[}\]]q\x00|\([dl]p\d+\n|\(?c[\w.]+\n[\w.]+\n(p\d|[(q)}\]])")
-# A header or directory entry of a zip whose name ends in data.pkl.  Elsewhere in a file these bytes mean nothing.
+# A header or a directory entry of a zip archive, whose name ends in data.pkl.
+# At other places of a file the text data.pkl means nothing.
 _ZIPPED_PICKLE = re.compile(rb"PK(\x03\x04.{26}|\x01\x02.{42})[^\0-\x1f]{0,255}?data\.pkl(?!\.npy)", re.DOTALL)
-# Bytes that are looked at, at either end: a zip names its members in front of each and again at the end of the file.
+# The number of bytes that are searched at the beginning and at the end of a file.
+# A zip archive states the name of a member before the member, and again at the end of the file.
 _ENDS = 1 << 16
 
 _WAYS_OUT = {
-    "empty": "the file is empty (0 bytes): a download or a copy failed; fetch it again",
-    "git-lfs pointer": "is a Git LFS pointer, a short text that stands for the weights: "
-                       "run `git lfs pull` in its folder, or download the file itself",
-    "html": "is a web page (HTML), not weights: the server returned a page, often a login or an "
-            "error; open the file in an editor to see which, and fetch the weights again",
+    "empty": "the file is empty (0 bytes): a download or a copy failed. Download or copy the file again",
+    "git-lfs pointer": "the file is a Git LFS pointer, a short text in place of the weights. "
+                       "Run `git lfs pull` in its folder, or download the weights",
+    "html": "the file is a web page (HTML), not weights: the server returned a page, often a login or an "
+            "error. Open the file in an editor to read the page, and download the weights again",
 }
 
 
 def sniff(path: FilePath) -> str:
-    """The kind of a file, by content: one of those in this module's table.
+    """Returns the kind of a file, which is one of the kinds in this module's table.
 
-    Nothing is parsed, so no content can make it fail.  Raises OSError if the file cannot be opened, FormatError if it
-    is a folder or another thing that is not a regular file.
+    The content of the file decides its kind. Nothing is parsed, so no content can cause an exception. Raises OSError if
+    the file cannot be opened. Raises FormatError if `path` is a folder, or is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -61,8 +63,8 @@ def sniff(path: FilePath) -> str:
 def refuse_unreadable(path: FilePath, expected: str) -> None:
     """Raises FormatError if the first and last bytes show that the file is of another kind than expected.
 
-    The message explains what to do. A file of unknown kind passes. The reader of the expected format then names the
-    rule that the file breaks.
+    The message explains what the user can do. A file of unknown kind is accepted. The reader of the expected format
+    then states the rule that the file breaks.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -78,14 +80,14 @@ def refuse_unreadable(path: FilePath, expected: str) -> None:
     if kind in _WAYS_OUT:
         raise refusal(path, _WAYS_OUT[kind])
     if kind.startswith("pickle"):
-        raise refusal(path, "is a pickle, which can run code when it is loaded, and is never opened here. "
-                            f"Convert it once, where torch is installed:\n  {_conversion(path)}\n")
-    raise refusal(path, "is of another kind", kind, expected)
+        raise refusal(path, "the file is a pickle, which can run code when it is loaded. A pickle is never opened "
+                            f"here. Convert the file on a computer with torch:\n  {_conversion(path)}\n")
+    raise refusal(path, "the file is of another kind", kind, expected)
 
 
 def _kind(head: bytes, tail: bytes) -> str:
-    """The kind of a file with these first and last bytes."""
-    # First, because the length may look like the first bytes of any other kind.
+    """Returns the kind of a file.  head, tail: the first and the last bytes of the file"""
+    # safetensors is tested first, because its header length may look like the first bytes of any other kind.
     if head[8:9] == b"{" and head[4:8] == bytes(4):
         return "safetensors"
     if head.startswith(HDF5_MAGIC):
@@ -107,14 +109,14 @@ def _kind(head: bytes, tail: bytes) -> str:
 
 
 def _ends(reader: Reader) -> tuple[bytes, bytes]:
-    """The first and the last bytes of a file."""
+    """Reads the first and the last bytes of a file."""
     head = reader.read(_ENDS)
     reader.seek(max(0, reader.size() - _ENDS))
     return head, reader.read(_ENDS)
 
 
 def _conversion(path: FilePath) -> str:
-    """The command that turns this pickle into safetensors, as one line for a shell."""
+    """Returns the command that converts a pickle to safetensors, as one line for a shell."""
     source, result = os.fspath(path), str(Path(path).parent / "model.safetensors")
     code = ("import torch, safetensors.torch as s; "
             f"s.save_file(torch.load({source!r}, map_location='cpu', weights_only=True), {result!r})")

@@ -1,4 +1,6 @@
-"""npz: a zip archive with one .npy file for each array, as np.savez writes it; Google publishes weights so.
+"""Reads and writes npz files: a zip archive with one .npy file for each array.
+
+The function np.savez writes npz files.  Google publishes weights as npz files.
 
     w.npz = a zip archive, see archive.py, of     a/b.npy  c.npy  ...     plain, or deflated (np.savez_compressed)
 
@@ -9,21 +11,23 @@
     +-----------+---------+-----------+------------------------------------------------+--- ---+-------+
                   2 or 3    uint32      Python's notation: type of the items, order, items along each axis
 
-The rules, in the order in which they are checked:
+The rules are checked in this order:
 
-1. Those of the archive (archive.py).
-2. The name of a member ends in .npy; what stands before it is the name of the array.
+1. The file follows the rules of a zip archive (archive.py).
+2. The name of a member is the name of an array, followed by .npy.
 3. N is at most 10,000 bytes, and the member holds N bytes of header.
-4. The header is a dictionary of exactly these three keys.
-5. The items are numbers or bools, of either byte order; as many as the shape needs fill the rest of the member.
-6. When a member is read, its CRC-32 is that of the archive, and every byte of a bool is 0 or 1.
+4. The header is a dictionary with exactly the keys descr, fortran_order and shape.
+5. The items are numbers or bools in either byte order.  The member holds exactly as many items as the shape needs.
+6. The CRC-32 of a member is the CRC-32 that the archive states.  Every byte of a bool is 0 or 1.  Rule 6 is checked
+   when the member is read.
 
-Items of two bytes without a type, V2, are read as bfloat16: NumPy does not know bfloat16 and writes it so.  Items that
-are Python objects are pickles inside a member; they are refused like all other types.
+Items of the type V2 are two bytes without a meaning.  Items of the type V2 are read as bfloat16, because NumPy writes
+bfloat16 as V2.  Items that are Python objects would be pickles inside a member.  Python objects and all other types are
+refused.
 
-Not promised: that the arrays are about as large as the file: zeros deflate to a thousandth.  Before you read a
-stranger's file, compare its shapes (`npz_header`) with those that you expect.
-Source: NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
+The arrays can be much larger than the file: zeros deflate to a thousandth of their length.  Before you read a
+stranger's file, compare the shapes from `npz_header` with the shapes that you expect.  The source of the format is
+NumPy Enhancement Proposal 1, "A Simple File Format for NumPy Arrays".
 """
 
 import re
@@ -43,7 +47,7 @@ from .errors import FilePath, refusal
 from .kinds import refuse_unreadable, sniff
 from .stored import Reader, SharedFile, Stored, read_all, shared
 
-# NumPy's own limit on the text of a header.
+# NumPy's limit on the length of a header.
 MAX_HEADER = 10_000
 SUFFIX = ".npy"
 
@@ -51,29 +55,31 @@ _NUMBERS = [np.dtype(order + code) for order in "<>" for code in "f2 f4 f8 i1 i2
 _BFLOAT16 = dict.fromkeys(("<V2", "|V2", "V2"), np.dtype("<u2"))
 _TYPES = {dtype.str: dtype for dtype in _NUMBERS} | _BFLOAT16
 
-_LENGTH = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4, b"\x93NUMPY\3\0": 4}     # bytes of N, by the first eight
+# {the first eight bytes of a member: the number of bytes of N}
+_LENGTH = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4, b"\x93NUMPY\3\0": 4}
 _COUNT = "(?:0|[1-9][0-9]{0,18})"
 _SHAPE = rf"\((?:{_COUNT}, *|{_COUNT}(?:, *{_COUNT})+(?:, *)?)?\)"
 _PAIR = rf"'(descr|fortran_order|shape)' *: *('[^'\\]*'|True|False|{_SHAPE})"
 _HEADER = re.compile(rf"\{{ *{_PAIR} *, *{_PAIR} *, *{_PAIR} *(?:, *)?\}} *\n")
-_EXAMPLE = "{'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), } and so on, spaces, a newline"
+_EXAMPLE = "a text such as {'descr': '<f4', 'fortran_order': False, 'shape': (3, 4), }, then spaces, then a newline"
 
 
 class Member(NamedTuple):
     """One array of an npz file."""
 
-    dtype: str                 # the header's name of the item type, e.g. "<f4"
+    dtype: str                 # the header's name of the item type, such as "<f4"
     shape: tuple[int, ...]     # items along each axis
-    fortran_order: bool        # whether the first axis runs fastest, not the last
+    fortran_order: bool        # True: the index of the first axis changes fastest; False: the index of the last axis
     header: int                # bytes before the first item
-    entry: Entry               # its place in the archive; entry.size counts header and items
+    entry: Entry               # the entry of the member in the archive; entry.size counts header and items
 
 
 def read_npz(path: FilePath) -> dict[str, np.ndarray]:
-    """Every array of an npz file, in file order: {name: array}.
+    """Reads every array of an npz file, in file order: {name: array}.
 
-    Arrays are in native byte order, in C order, and own their memory; bfloat16 (V2) becomes float32, exactly.
-    Raises FormatError for a file that breaks a rule or a checksum; OSError if it cannot be opened.
+    Arrays are in native byte order and in C order, and own their memory. Items of bfloat16 (V2) become float32 without
+    rounding. Raises FormatError for a file that breaks a rule of its format, or that has a wrong checksum. Raises
+    OSError if the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -85,11 +91,10 @@ def read_npz(path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_npz(path: FilePath) -> dict[str, Stored]:
-    """Every array of an npz file, none read yet, in file order: {name: Stored}.
+    """Finds every array of an npz file without reading it, in file order: {name: Stored}.
 
-    Every rule is checked, except three that are checked when an array is read: the inflated length, its CRC-32, and
-    that every byte of a bool is 0 or 1.
-    Raises what `read_npz` raises.
+    The length, the CRC-32 and the bytes of a bool are checked later, when the array is read. This function checks all
+    other rules. Raises the exceptions of `read_npz`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -104,9 +109,10 @@ def stored_npz(path: FilePath) -> dict[str, Stored]:
 
 
 def npz_header(path: FilePath) -> dict[str, Member]:
-    """The type, shape and place of every array, in file order: {name: Member}.  Checks what `stored_npz` checks.
+    """Returns the type, the shape and the place of every array, in file order: {name: Member}.
 
-    Raises FormatError for a file that breaks a rule; OSError if it cannot be opened.
+    Checks the rules that `stored_npz` checks. Raises FormatError for a file that breaks a rule of its format. Raises
+    OSError if the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -117,14 +123,14 @@ def npz_header(path: FilePath) -> dict[str, Member]:
     """
     file = shared(path)
     with file.opened() as reader:
-        # An archive without arrays has no member by which it could be recognized as an npz.
+        # An archive without arrays cannot be recognized as an npz file, and has the kind "zip".
         if sniff(file) != "zip":
             refuse_unreadable(file, "npz")
         members = {}
         for entry in entries(reader, file):
             if not entry.name.endswith(SUFFIX):
                 expected = f"a name that ends in {SUFFIX}"
-                raise refusal(path, "member is not an array", expected=expected, tensor=entry.name)
+                raise refusal(path, "the member is not an array", expected=expected, tensor=entry.name)
             name = entry.name[:-len(SUFFIX)]
             refuse_name(path, name)
             members[name] = _member(reader, entry, file, name)
@@ -132,12 +138,13 @@ def npz_header(path: FilePath) -> dict[str, Member]:
 
 
 def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
-    """Writes {name: array} as an npz file that np.load reads, whole or not at all; the same input gives the same bytes.
+    """Writes {name: array} as an npz file, completely or not at all.
 
-    Arrays: float16/32/64, (u)int8..64, bool, any layout and byte order; they are stored plain, little-endian, in C
-    order, sorted by name.  A name may have slashes, but must not lead out of the folder in which
-    the archive is unpacked.
-    Raises FormatError for a name or dtype that the format cannot hold; OSError if it cannot be written.
+    The function np.load can read the file. Equal input gives equal bytes. Arrays have the dtype float16/32/64,
+    (u)int8..64 or bool, and any layout and byte order. In the file, the arrays are not compressed, are little-endian
+    and in C order, and are sorted by name. A name may have slashes. A name must not lead out of the folder in which the
+    archive is unpacked. Raises FormatError for a name or a dtype that the format cannot hold. Raises OSError if the
+    file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -147,7 +154,7 @@ def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
     ['norm/bias', 'norm/scale']
     """
     if len(arrays) > MAX_MEMBERS:
-        raise refusal(path, "holds too many members", len(arrays), f"at most {MAX_MEMBERS}")
+        raise refusal(path, "the archive holds too many members", len(arrays), f"at most {MAX_MEMBERS}")
     for name in arrays:
         refuse_name(path, name)
         refuse_name(path, name + SUFFIX)
@@ -155,7 +162,7 @@ def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
     with write_atomically(path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for name, array in stored.items():
             header = _header_bytes(array)
-            # A fixed date, and Unix: the defaults depend on the time and on the system.
+            # The date and the system (3 is Unix) are fixed, because the defaults depend on the time and the computer.
             member = zipfile.ZipInfo(name + SUFFIX, (1980, 1, 1, 0, 0, 0))
             member.create_system = 3
             member.file_size = len(header) + array.nbytes
@@ -165,7 +172,7 @@ def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
 
 
 def _member(reader: Reader, entry: Entry, path: FilePath, name: str) -> Member:
-    """A member, after every check that its header allows."""
+    """Reads and checks the header of a member, and returns it as a Member."""
     start = b""
     for piece in contents(reader, entry, path):
         start += piece
@@ -175,39 +182,40 @@ def _member(reader: Reader, entry: Entry, path: FilePath, name: str) -> Member:
     needed = header + byte_count(shape, _TYPES[dtype], path, name)
     if needed != entry.size:
         expected = f"{needed} bytes: a header of {header}, then {dtype} {list(shape)}"
-        raise refusal(path, "member and shape disagree", f"{entry.size} bytes", expected, name)
+        raise refusal(path, "the length of the member does not fit its shape", f"{entry.size} bytes", expected, name)
     return Member(dtype, shape, fortran_order, header, entry)
 
 
 def _header(start: bytes, path: FilePath, name: str) -> tuple[str, bool, tuple[int, ...], int]:
-    """The header at the start of an .npy file.  -> item type, Fortran order, shape, bytes before the first item"""
+    """Reads the header at the start of an .npy file.  -> item type, Fortran order, shape, bytes before the first item
+    """
     if start[:8] not in _LENGTH:
-        rule = "is not an .npy file of version 1.0, 2.0 or 3.0"
+        rule = "the member is not an .npy file of version 1.0, 2.0 or 3.0"
         raise refusal(path, rule, start[:8], "b'\\x93NUMPY' and the version", name)
     begin = 8 + _LENGTH[start[:8]]
     length = int.from_bytes(start[8:begin], "little")
     text = start[begin:begin + min(length, MAX_HEADER)]
     if len(text) < length:
-        expected = f"at most {MAX_HEADER}, all in the member"
-        raise refusal(path, "npy header is too long", f"{length} bytes", expected, name)
+        expected = f"at most {MAX_HEADER} bytes, and all of them in the member"
+        raise refusal(path, "the npy header is too long", f"{length} bytes", expected, name)
     found = _HEADER.fullmatch(text.decode("latin-1"))
     pairs = dict(zip(found.groups()[::2], found.groups()[1::2])) if found else {}
     dtype, order, shape = (pairs.get(key, "") for key in ("descr", "fortran_order", "shape"))
     if not dtype.startswith("'") or order not in ("True", "False") or not shape.startswith("("):
-        raise refusal(path, "npy header is not as NumPy writes it", text, _EXAMPLE, name)
+        raise refusal(path, "the npy header does not have the form that NumPy writes", text, _EXAMPLE, name)
     if dtype[1:-1] not in _TYPES:
-        raise refusal(path, "dtype is not supported", dtype[1:-1], "one of " + ", ".join(_TYPES), name)
+        raise refusal(path, "the dtype is not supported", dtype[1:-1], "one of " + ", ".join(_TYPES), name)
     return dtype[1:-1], order == "True", tuple(map(int, re.findall("[0-9]+", shape))), begin + length
 
 
 def _native(member: Member) -> np.dtype:
-    """The NumPy type of a member's array after it was read."""
+    """Returns the NumPy type that a member's array has after reading."""
     return np.dtype(np.float32) if member.dtype in _BFLOAT16 else _TYPES[member.dtype].newbyteorder("=")
 
 
 def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
-    """The array in a member, refused unless its CRC-32 is that of the archive."""
-    # An array in Fortran order lies in the file as its transpose does in C order.
+    """Reads the array in a member.  Raises FormatError if the CRC-32 is not the CRC-32 that the archive states."""
+    # The bytes of an array in Fortran order are the bytes of its transpose in C order.
     stored = np.empty(member.shape[::-1] if member.fortran_order else member.shape, _TYPES[member.dtype])
     crc = 0
     header = member.header                     # bytes of the header that are still to be skipped
@@ -222,7 +230,7 @@ def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
             filled += len(items)
     if crc != member.entry.crc:
         found, expected = f"{crc:08x}", f"{member.entry.crc:08x}"
-        raise refusal(file, "checksum does not match: damaged bytes", found, expected, name)
+        raise refusal(file, "the checksum does not match: the bytes are damaged", found, expected, name)
     if member.dtype in _BFLOAT16:
         stored = bfloat16_to_float32(stored)
     refuse_invalid_bool(stored, file, name)
@@ -230,7 +238,7 @@ def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
 
 
 def _header_bytes(array: np.ndarray) -> bytes:
-    """The header of an array, padded so that its items begin at a multiple of 64 bytes."""
+    """Returns the header of an array.  After its padding, the items begin at a multiple of 64 bytes."""
     text = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     text += " " * (-(10 + len(text) + 1) % 64) + "\n"
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()

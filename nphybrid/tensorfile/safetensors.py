@@ -1,4 +1,4 @@
-"""safetensors: a JSON table of contents, then every array in a row.
+"""Reads and writes safetensors files: first a JSON table of contents, then the arrays.
 
     byte 0       8            8 + N                                 last byte of the file
     +------------+------------+-------------+-------------+--- ---+-------------+
@@ -12,15 +12,15 @@
                             "shape": [1000],                  items along each axis, C order; [] is 0-d
                             "data_offsets": [0, 4000]}, ...}  bytes from the start of the buffer
 
-The rules, in the order in which they are checked:
+The rules are checked in this order:
 
 1. N is at most 100 MB, and the file holds N bytes of header.
-2. The header begins with "{" and is UTF-8 JSON, each key once.
-3. An entry has exactly its three fields.
-4. data_offsets span as many bytes as shape and dtype need.
-5. Sorted by begin, the arrays fill the buffer from its first byte to the last byte of the file: no gap, no overlap.
+2. The header begins with "{" and is JSON in UTF-8.  No two keys of an object are equal.
+3. An entry has exactly the fields dtype, shape and data_offsets.
+4. The number of bytes between the two data_offsets is the number that shape and dtype need.
+5. The arrays fill the buffer from its first byte to the last byte of the file, without a gap and without an overlap.
 
-Source: the README of huggingface/safetensors, section "Format".
+The source of the format is the section "Format" in the README of huggingface/safetensors.
 """
 
 import struct
@@ -39,7 +39,7 @@ from .stored import Reader, SharedFile, Stored, read_all, read_array, shared
 
 MAX_HEADER = 100_000_000
 
-# In the order in which the writer puts them: the widest first, so that each array is aligned to its item.
+# The writer sorts the arrays in this order of types. The widest types come first, so that each array is aligned.
 _TYPES = {name: np.dtype(code) for name, code in {
     "U64": "<u8", "I64": "<i8", "F64": "<f8", "F32": "<f4", "U32": "<u4", "I32": "<i4", "BF16": "<u2",
     "F16": "<f2", "U16": "<u2", "I16": "<i2", "I8": "<i1", "U8": "<u1", "BOOL": "|b1"}.items()}
@@ -49,18 +49,18 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items() if name != "BF16"}
 class Entry(NamedTuple):
     """One line of the table of contents."""
 
-    dtype: str                 # the format's name of the item type, e.g. "BF16"
+    dtype: str                 # the format's name of the item type, such as "BF16"
     shape: tuple[int, ...]     # items along each axis
     begin: int                 # first byte, counted from the start of the file
-    end: int                   # the byte after the last
+    end: int                   # the byte after the last byte of the array
 
 
 def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
-    """Every array of a safetensors file, in file order: {name: array}.
+    """Reads every array of a safetensors file, in file order: {name: array}.
 
-    Arrays are in native byte order and own their memory; BF16 becomes float32, exactly.
-    Raises FormatError for a file that breaks a rule, before any array is allocated; OSError if it cannot be
-    opened.
+    Arrays are in native byte order and own their memory. Items of BF16 become float32 without rounding. Raises
+    FormatError for a file that breaks a rule of its format, before memory for any array is allocated. Raises OSError if
+    the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -72,10 +72,10 @@ def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_safetensors(path: FilePath) -> dict[str, Stored]:
-    """Every array of a safetensors file, none read yet, in file order: {name: Stored}.
+    """Finds every array of a safetensors file without reading it, in file order: {name: Stored}.
 
-    Every rule is checked.  Only the bytes of a BOOL, 0 or 1, are checked later, when they are read.
-    Raises what `read_safetensors` raises.
+    Every rule is checked. Only the bytes of a BOOL are checked later, when the array is read. Raises the exceptions of
+    `read_safetensors`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -91,10 +91,10 @@ def stored_safetensors(path: FilePath) -> dict[str, Stored]:
 
 
 def safetensors_header(path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:
-    """The table of contents, in file order, and the metadata: ({name: Entry}, {string: string}).
+    """Returns the table of contents, in file order, and the metadata: ({name: Entry}, {string: string}).
 
-    Checks every rule of the format, as `read_safetensors` does, and reads no array.
-    Raises FormatError for a file that breaks a rule; OSError if it cannot be opened.
+    Checks every rule of the format, and reads no array. Raises FormatError for a file that breaks a rule. Raises
+    OSError if the file cannot be opened.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -109,11 +109,11 @@ def safetensors_header(path: FilePath) -> tuple[dict[str, Entry], dict[str, str]
 
 
 def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mapping[str, str] | None = None) -> None:
-    """Writes {name: array} as a safetensors file, whole or not at all; the same input gives the same bytes.
+    """Writes {name: array} as a safetensors file, completely or not at all.
 
-    `metadata` maps strings to strings.  Arrays: float16/32/64, (u)int8..64, bool, any layout and byte order.
-    Raises FormatError for a name, dtype or metadata that the format cannot hold; OSError if it cannot be
-    written.
+    Equal input gives equal bytes. `metadata` maps strings to strings. Arrays have the dtype float16/32/64, (u)int8..64
+    or bool, and any layout and byte order. Raises FormatError for a name, a dtype or metadata that the format cannot
+    hold. Raises OSError if the file cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -122,7 +122,7 @@ def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mappi
     {'source': 'me'}
     """
     for name in arrays:
-        trouble = name_trouble(name) or ("is the metadata's name" if name == "__metadata__" else None)
+        trouble = name_trouble(name) or ("this name belongs to the metadata" if name == "__metadata__" else None)
         if trouble:
             raise refusal(path, trouble, tensor=name)
     stored = {name: little_endian(array, path, name) for name, array in arrays.items()}
@@ -136,19 +136,20 @@ def write_safetensors(path: FilePath, arrays: Mapping[str, Any], metadata: Mappi
 
 
 def _header(reader: Reader, path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Reads and checks a file from its first byte to its first array."""
+    """Reads and checks a file from its first byte to the end of its header."""
     size = reader.size()
     if size < 8:
-        raise refusal(path, "is too short for a safetensors file", f"{size} bytes", "at least 8")
+        raise refusal(path, "the file is too short for a safetensors file", f"{size} bytes", "at least 8")
     (length,) = struct.unpack("<Q", reader.read(8))
     if length > MAX_HEADER:
-        rule = "header length is over the format's limit: not a safetensors file?"
+        rule = "the header length is over the format's limit: is it a safetensors file?"
         raise refusal(path, rule, length, f"at most {MAX_HEADER} bytes")
     if 8 + length > size:
-        raise refusal(path, "ends inside its header: truncated?", f"{size} bytes", f"at least {8 + length}")
+        rule = "the file ends inside its header: is the file truncated?"
+        raise refusal(path, rule, f"{size} bytes", f"at least {8 + length}")
     text = reader.read(length)
     if not text.startswith(b"{"):
-        raise refusal(path, "header does not begin with '{': not a safetensors file?", text[:16], "b'{'")
+        raise refusal(path, "the header does not begin with '{': is it a safetensors file?", text[:16], "b'{'")
     document = parse_json(text, path, "header")
     metadata = _metadata(document.pop("__metadata__", {}), path)
     entries = {name: _entry(value, path, name, 8 + length) for name, value in document.items()}
@@ -156,24 +157,24 @@ def _header(reader: Reader, path: FilePath) -> tuple[dict[str, Entry], dict[str,
 
 
 def _metadata(value: Any, path: FilePath) -> dict[str, str]:
-    """The optional metadata, an object of strings."""
+    """Returns the metadata, which must be an object of strings."""
     if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
         raise refusal(path, "__metadata__ is not an object of strings", value, "string -> string")
     return value
 
 
 def _entry(value: Any, path: FilePath, name: str, start: int) -> Entry:
-    """One checked entry; `start` is the first byte of the buffer."""
+    """Checks an item of the header, and returns it as an Entry.  `start` is the first byte of the buffer."""
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         found = list(value) if isinstance(value, dict) else value
-        raise refusal(path, "entry has other fields", found, "exactly dtype, shape, data_offsets", name)
+        raise refusal(path, "the entry has wrong fields", found, "exactly dtype, shape, data_offsets", name)
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
     if not isinstance(dtype, str) or dtype not in _TYPES:
-        raise refusal(path, "dtype is not supported", dtype, "one of " + ", ".join(_TYPES), name)
+        raise refusal(path, "the dtype is not supported", dtype, "one of " + ", ".join(_TYPES), name)
     if not _counts(shape):
-        raise refusal(path, "shape is not a list of counts", shape, "non-negative integers", name)
+        raise refusal(path, "the shape is not a list of non-negative integers", shape, "a list such as [3, 4]", name)
     if not _counts(offsets) or len(offsets) != 2:
-        raise refusal(path, "data_offsets is not a pair of counts", offsets, "[begin, end]", name)
+        raise refusal(path, "data_offsets is not a pair of non-negative integers", offsets, "[begin, end]", name)
     begin, end = offsets
     needed = byte_count(shape, _TYPES[dtype], path, name)
     if end - begin != needed:
@@ -183,32 +184,35 @@ def _entry(value: Any, path: FilePath, name: str, start: int) -> Entry:
 
 
 def _counts(value: Any) -> TypeGuard[list[int]]:
-    """Whether this is a list of non-negative integers.  True is an int in Python, but not in the format."""
+    """Whether a value is a list of non-negative integers.  The value True is not accepted as an integer."""
     return isinstance(value, list) and all(type(n) is int and n >= 0 for n in value)
 
 
 def _in_file_order(entries: dict[str, Entry], path: FilePath, start: int, size: int) -> dict[str, Entry]:
-    """The entries sorted by place, refused unless they fill the file from byte `start` to `size`."""
+    """Sorts the entries by place.  Raises FormatError if the entries do not fill the file from `start` to `size`."""
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
     filled = start
     for name, entry in entries.items():
         if entry.begin != filled:
-            rule = "leaves a gap" if entry.begin > filled else "overlaps the array before it"
+            gap = entry.begin > filled
+            rule = "the array leaves a gap before it" if gap else "the array overlaps the array before it"
             raise refusal(path, rule, f"begin {entry.begin - start}", f"begin {filled - start}", name)
         filled = entry.end
     if filled != size:
-        rule = "ends inside its arrays: truncated?" if filled > size else "has bytes after the last array"
+        rule = "the file has bytes after the last array"
+        if filled > size:
+            rule = "the file ends inside its arrays: is the file truncated?"
         raise refusal(path, rule, f"{size} bytes", f"{filled}")
     return entries
 
 
 def _native(entry: Entry) -> np.dtype:
-    """The NumPy type of an entry's array after it was read."""
+    """Returns the NumPy type that an entry's array has after reading."""
     return np.dtype(np.float32) if entry.dtype == "BF16" else _TYPES[entry.dtype].newbyteorder("=")
 
 
 def _read(file: SharedFile, name: str, entry: Entry) -> np.ndarray:
-    """The array that an entry describes."""
+    """Reads the array that an entry describes."""
     with file.opened() as reader:
         array = read_array(reader, entry.begin, entry.shape, _TYPES[entry.dtype], file, name)
     refuse_invalid_bool(array, file, name)
@@ -216,7 +220,10 @@ def _read(file: SharedFile, name: str, entry: Entry) -> np.ndarray:
 
 
 def _header_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str], path: FilePath) -> bytes:
-    """The header of arrays in this order, padded with spaces so that the buffer begins at a multiple of 8 bytes."""
+    """Returns the header for arrays, in the given order.
+
+    Spaces at the end of the header make the buffer begin at a multiple of 8 bytes.
+    """
     if any(name_trouble(text) for pair in metadata.items() for text in pair):
         raise refusal(path, "__metadata__ is not an object of strings", metadata, "string -> string")
     document: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
@@ -228,6 +235,6 @@ def _header_bytes(arrays: dict[str, np.ndarray], metadata: dict[str, str], path:
     text = json_bytes(document)
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
-        rule = "header length is over the format's limit"
+        rule = "the header length is over the format's limit"
         raise refusal(path, rule, len(text), f"at most {MAX_HEADER} bytes")
     return text

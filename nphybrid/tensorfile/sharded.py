@@ -1,12 +1,13 @@
-"""Sharded safetensors: several files and an index that says which array lies in which.
+"""Reads a sharded model: several safetensors files (shards), and an index that states the shard of each array.
 
     model.safetensors.index.json    {"metadata": {"total_size": 12345, ...},
                                      "weight_map": {"head.bias": "model-00002-of-00002.safetensors", ...}}
     model-00001-of-00002.safetensors
     model-00002-of-00002.safetensors
 
-The index and the shards must agree exactly: every array that the index names lies in the shard that it names, and
-the shards hold no other.  `metadata` is not used: some writers put wrong or fractional sizes there.
+The index and the shards must agree exactly.  Every array in the index must be in the shard that the index states.  The
+shards must hold no other array.  The key `metadata` is not used, because some writers put wrong or fractional sizes
+there.
 """
 
 import os
@@ -24,11 +25,11 @@ from .stored import Stored, read_all, shared
 
 
 def read_sharded(index_path: FilePath) -> dict[str, np.ndarray]:
-    """Every array of a sharded model, shard by shard: {name: array}.
+    """Reads every array of a sharded model, shard by shard: {name: array}.
 
-    All headers are checked against the index before the first array is read.
-    Raises FormatError if the index or a shard is malformed, if they disagree, or if a shard does not lie beside the
-    index; OSError if the index cannot be opened.
+    All headers are compared with the index before the first array is read. Raises FormatError if the index or a shard
+    is malformed, or if the index and a shard disagree. Raises FormatError if a shard is not beside the index. Raises
+    OSError if the index cannot be opened.
 
     >>> import tempfile
     >>> from nphybrid.tensorfile import write_json, write_safetensors
@@ -43,9 +44,9 @@ def read_sharded(index_path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_sharded(index_path: FilePath) -> dict[str, Stored]:
-    """Every array of a sharded model, none read yet, shard by shard: {name: Stored}.
+    """Finds every array of a sharded model without reading it, shard by shard: {name: Stored}.
 
-    Raises what `read_sharded` raises.
+    Raises the exceptions of `read_sharded`.
     """
     weight_map = _weight_map(index_path)
     shards = {shard: _beside(index_path, shard) for shard in sorted(set(weight_map.values()))}
@@ -55,7 +56,7 @@ def stored_sharded(index_path: FilePath) -> dict[str, Stored]:
 
 
 def shard_names(index_path: FilePath) -> list[str]:
-    """The names of the files that have to lie beside an index, each once, sorted.
+    """Returns the sorted names of the shards in an index.
 
     Raises FormatError for a malformed index, and for a name that is a path or does not end in .safetensors.
     """
@@ -63,44 +64,46 @@ def shard_names(index_path: FilePath) -> list[str]:
 
 
 def _weight_map(path: FilePath) -> dict[str, str]:
-    """The checked part of the index: tensor name -> shard name."""
+    """Reads and checks the index.  -> {tensor name: shard name}"""
     file = shared(path)
     with file.opened() as reader:
         refuse_unreadable(file, "json")
         if reader.size() > MAX_HEADER:
-            raise refusal(path, "is too long for an index", f"{reader.size()} bytes", f"at most {MAX_HEADER}")
+            raise refusal(path, "the file is too long for an index", f"{reader.size()} bytes", f"at most {MAX_HEADER}")
         document = parse_json(reader.read(MAX_HEADER), path, "index")
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
-        raise refusal(path, "is JSON, but not an index of shards", document, "an object with a weight_map")
+        raise refusal(path, "the file is JSON, but not an index of shards", document, "an object with a weight_map")
     for tensor, shard in weight_map.items():
         if not isinstance(shard, str):
-            raise refusal(path, "shard is not a file name", shard, "a string", tensor)
+            raise refusal(path, "the shard is not a file name", shard, "a string", tensor)
         if set(shard) & set("/\\:") or not shard.isprintable() or not shard.endswith(".safetensors"):
-            raise refusal(path, "shard is not a plain file name", shard, "model-00001-of-00002.safetensors")
+            expected = "a name such as model-00001-of-00002.safetensors"
+            raise refusal(path, "the shard is not a plain file name", shard, expected)
     return weight_map
 
 
 def _beside(index: FilePath, shard: str) -> Path:
-    """The path of a shard: a file in the index's folder, or a link to the folder that a linked index lies in.
+    """Returns the path of a shard, which must be beside the index.
 
-    Such links are how the cache of the Hugging Face hub looks: index and shards are links into one folder, blobs. A
-    blob may itself be a link, to one that several models share: blobs/ab/HASH, three folders up.
+    If the index is a link, a shard may be a link to the folder of the linked file. The cache of the Hugging Face hub
+    uses links: an index and its shards are links to files in one folder, `blobs`. A file in `blobs` may also be a link
+    to a file that several models share: blobs/ab/HASH, three folders up.
     """
     index_path = Path(index)
     path, target = index_path.parent / shard, Path(os.path.realpath(index_path)).parent
     home = Path(os.path.realpath(path)).parent
     among_shared_blobs = target.name == "blobs" and home.parent == target.parent.parent / "blobs"
     if home not in (Path(os.path.realpath(index_path.parent)), target) and not among_shared_blobs:
-        raise refusal(index_path, "shard is a link out of the folder", shard, "a file beside the index")
+        raise refusal(index_path, "the shard is a link out of the folder", shard, "a file beside the index")
     if not path.is_file():
-        raise refusal(index_path, "shard is missing", shard, "a file beside the index")
+        raise refusal(index_path, "the shard is missing", shard, "a file beside the index")
     return path
 
 
 def _refuse_disagreement(index_path: FilePath, weight_map: dict[str, str],
                          arrays_of: Mapping[str, Mapping[str, Stored]]) -> None:
-    """Refuses an index and shards that do not name the same arrays, each once."""
+    """Raises FormatError if the index and the shards disagree about an array."""
     shards_of: dict[str, list[str]] = {}
     for shard, names in arrays_of.items():
         for name in names:
@@ -109,7 +112,7 @@ def _refuse_disagreement(index_path: FilePath, weight_map: dict[str, str],
     for rule, names in {
         "the index names arrays that no shard holds": weight_map.keys() - shards_of.keys(),
         "the shards hold arrays that the index does not name": shards_of.keys() - weight_map.keys(),
-        "the same array is in several shards": {name for name, among in shards_of.items() if len(among) > 1},
+        "an array is in several shards": {name for name, among in shards_of.items() if len(among) > 1},
         "the index names the wrong shard": elsewhere,
     }.items():
         if names:

@@ -1,13 +1,14 @@
-"""Arrays that stay in their file until they are read, and the file, opened once for all who read from it.
+"""Arrays that stay in their file until they are read, and files that several readers share.
 
     file = SharedFile("model.h5")
     with file.opened() as reader:          opens the file
-        with file.opened() as second:      the same handle, a position of its own
+        with file.opened() as second:      uses the open file with a second position
             ...
-    with file.opened() as reader:          opens it again: is it still the file of the first time?
+    with file.opened() as reader:          opens the file again, and compares it with the first file
 
-Every time a block begins or ends, the file is compared with the one that was opened first: device, inode, size, and the
-time of the last change.  A file that was replaced or written to in between is refused with a FormatError.
+At the beginning and at the end of every block, the file is compared with the file that was opened first.  The
+comparison uses the device, the inode, the size, and the time of the last change.  A file that was replaced or changed
+is refused with a FormatError.
 """
 
 import os
@@ -23,15 +24,15 @@ import numpy as np
 from .arrays import raw
 from .errors import FilePath, refusal
 
-# Of systems without `preadv`: one reader at a time moves the position of a file and reads.
+# On systems without `preadv`, only one reader at a time may move the position of a file and read.
 _NO_PREADV = threading.Lock()
 
-# Bytes of one system call: Linux reads at most 2 GiB, macOS refuses to read more.
+# The largest number of bytes in one system call. Linux reads at most 2 GiB. macOS refuses more than 2 GiB.
 _MOST_AT_ONCE = 1 << 30
 
 
 class SharedFile:
-    """A file at a path.  It is open as long as at least one `opened` block runs, in any thread.
+    """A file at a path.  The file is open as long as at least one `opened` block runs, in any thread.
 
     Every function of this package that takes a path also takes a SharedFile.
 
@@ -47,16 +48,19 @@ class SharedFile:
     """
 
     def __init__(self, path: FilePath):
-        self.path = os.fspath(path)                        # as it was given, for messages
-        self.absolute = os.path.abspath(self.path)         # so that a change of the working folder does not matter
-        self.kind: str | None = None           # set by `kinds.sniff`
+        self.path = os.fspath(path)                        # the path for messages
+        self.absolute = os.path.abspath(self.path)         # the path that stays right if the working folder changes
+        self.kind: str | None = None           # the kind that `kinds.sniff` found
         self._first: tuple | None = None       # the identities of the open file and of the path, at the first opening
         self._file: IO[bytes] | None = None
         self._users = 0
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        """A copy or a pickle is closed, and refuses every file that is not the one that was opened first."""
+        """Returns the state for a copy or a pickle, without the open file.
+
+        The copy also refuses every file that is not the file that was opened first.
+        """
         return {**self.__dict__, "_file": None, "_users": 0, "_lock": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -71,14 +75,14 @@ class SharedFile:
 
     @contextmanager
     def opened(self) -> Iterator["Reader"]:
-        """A Reader at the first byte of the open file.
+        """Opens the file, and gives a Reader at its first byte.
 
-        Raises OSError if the file cannot be opened; FormatError if it is not a regular file, or is not the one that
-        was opened first, or was written to since then.
+        Raises OSError if the file cannot be opened. Raises FormatError if the file is not a regular file. Raises
+        FormatError if the file was replaced or changed since it was opened first.
         """
         with self._lock:
             if self._file is None:
-                # The path's status is from before: a file that replaces it while it is opened is noticed too.
+                # The status is read before the file is opened. A file that is replaced meanwhile is also refused.
                 status = _regular_status(self)
                 self._file = open(self.absolute, "rb")
                 self._first = self._first or (_identity(os.fstat(self._file.fileno())), _identity(status))
@@ -99,28 +103,28 @@ class SharedFile:
         assert self._file is not None
         state = _identity(os.fstat(self._file.fileno())), _identity(os.stat(self.absolute))
         if state != self._first:
-            raise refusal(self.path, "was replaced or written to while it was read")
+            raise refusal(self.path, "the file was replaced or written to while it was read")
 
 
 class Reader:
-    """A position in an open file.  Several readers of one file may be used at once, each in its own thread."""
+    """A position in an open file.  Several threads may read from one file, each with its own Reader."""
 
     def __init__(self, file: IO[bytes]):
         self._file = file
         self._position = 0
 
     def size(self) -> int:
-        """The size of the file in bytes."""
+        """Returns the size of the file in bytes."""
         return os.fstat(self._file.fileno()).st_size
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
-        """Moves the position, as the method of a file does."""
+        """Moves the position, like the method `seek` of a file, and returns the new position."""
         start = {os.SEEK_SET: 0, os.SEEK_CUR: self._position, os.SEEK_END: self.size()}[whence]
         self._position = start + offset
         return self._position
 
     def readinto(self, memory: memoryview) -> int:
-        """Fills writable memory from the position on.  -> bytes read: fewer only at the end of the file"""
+        """Fills memory with the next bytes of the file.  -> number of bytes, which is smaller at the end of the file"""
         count = 0
         while count < len(memory) and (read := self._read_once_into(memory[count:count + _MOST_AT_ONCE])):
             count += read
@@ -128,12 +132,15 @@ class Reader:
         return count
 
     def read(self, count: int) -> bytes:
-        """The next bytes, as many as asked for or as the file has."""
+        """Reads the next `count` bytes; fewer bytes if the file ends."""
         memory = bytearray(max(0, min(count, self.size() - self._position)))
         return bytes(memoryview(memory)[:self.readinto(memoryview(memory))])
 
     def _read_once_into(self, memory: memoryview) -> int:
-        """One system call that does not move the file's own position; where there is none, one reader at a time."""
+        """Reads with one system call that does not move the position of the file.
+
+        On systems without `preadv`, a lock allows only one reader at a time.
+        """
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [memory], self._position)
         with _NO_PREADV:
@@ -142,41 +149,43 @@ class Reader:
 
 
 def shared(path: FilePath) -> SharedFile:
-    """The SharedFile of a path, or the SharedFile itself."""
+    """Returns a SharedFile for a path.  A SharedFile is returned without a change."""
     return path if isinstance(path, SharedFile) else SharedFile(path)
 
 
 def _regular_status(file: SharedFile) -> os.stat_result:
-    """The status of the file at the path.
+    """Returns the status of the file at the path.
 
-    Raises FormatError for a folder, a pipe or a device, before it is opened. (Opening a pipe could wait for ever.)
+    Raises FormatError for a folder, a pipe or a device, before it is opened. Opening a pipe could wait forever.
     """
     status = os.stat(file.absolute)
     if not stat.S_ISREG(status.st_mode):
-        raise refusal(file, "is a folder, not a file" if stat.S_ISDIR(status.st_mode) else "is not a regular file")
+        folder = stat.S_ISDIR(status.st_mode)
+        raise refusal(file, "the path is a folder, not a file" if folder else "the path is not a regular file")
     return status
 
 
 def _identity(status: os.stat_result) -> tuple:
-    """What differs between a file and one that replaced it, or itself after it was written to."""
+    """Returns values by which a file that was replaced or written to is recognized."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @dataclass(frozen=True)
 class Stored:
-    """An array that lies in a file: its place is checked, its bytes are not read yet.
+    """An array in a file.  The place of the array is checked, but its bytes are not read yet.
 
-    `read` and np.asarray read the bytes, again at every call, into new memory; any thread may call them. Both raise
-    FormatError for bytes that break a rule, or if the file was replaced or written to since it was checked.
+    The method `read` reads the bytes into new memory, at every call. The function np.asarray calls `read`. Any thread
+    may call `read`. Raises FormatError for bytes that break a rule. Raises FormatError if the file was replaced or
+    changed since its place was checked.
     """
 
     path: str
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype                         # of the result of `read`: native byte order; float32 where BF16 is stored
+    dtype: np.dtype                         # the dtype after reading: native byte order; float32 for a stored BF16
     read: Callable[[], np.ndarray]
-    sha256: str | None                      # of the bytes, where the file states it
-    file: SharedFile | None = None          # what `kept_open` opens
+    sha256: str | None                      # the SHA-256 of the bytes, if the file states it
+    file: SharedFile | None = None          # the file that `kept_open` opens
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
         return np.asarray(self.read(), dtype)
@@ -184,9 +193,10 @@ class Stored:
 
 @contextmanager
 def kept_open(arrays: Iterable[Any]) -> Iterator[None]:
-    """Until the block ends, the files of these arrays stay open: each is opened once, not once for every array.
+    """Keeps the files of the arrays open until the block ends.
 
-    Arrays that are not Stored are ignored. Raises what `SharedFile.opened` raises.
+    Each file is opened one time, not again for every array. Arrays that are not Stored are ignored. Raises the
+    exceptions of `SharedFile.opened`.
     """
     files = dict.fromkeys(array.file for array in arrays if isinstance(array, Stored))
     with ExitStack() as blocks:
@@ -197,17 +207,17 @@ def kept_open(arrays: Iterable[Any]) -> Iterator[None]:
 
 
 def read_all(stored: Mapping[str, Stored]) -> dict[str, np.ndarray]:
-    """{name: Stored} -> {name: array}"""
+    """Reads every array.  {name: Stored} -> {name: array}"""
     with kept_open(stored.values()):
         return {name: array.read() for name, array in stored.items()}
 
 
 def read_array(reader: Reader, offset: int, shape: tuple[int, ...], dtype: np.dtype, path: FilePath,
                tensor: str) -> np.ndarray:
-    """The array stored at `offset` of an open file, in native byte order and new memory.
+    """Reads the array at the byte `offset` of an open file, in native byte order, into new memory.
 
-    Side effect: moves the reader's position.  The caller has checked that the bytes exist; a file that was cut
-    since then is still refused here.
+    This function moves the position of the reader. The caller has checked that the bytes exist. If the file became
+    shorter after the caller's check, raises FormatError.
     """
     array = np.empty(shape, dtype)
     memory = raw(array)

@@ -109,7 +109,7 @@ def test_a_feature_map_cannot_be_set():
 
 DOCUMENTS = {  # the bytes of a config.json -> words of the refusal
     b"": "empty (0 bytes)",
-    b"[]": "holds a JSON list, expected an object",
+    b"[]": "holds a JSON list; expected a JSON object",
     b"[1, 2": "not valid JSON",
     b'{"hidden_size": 768': "not valid JSON",
     b'{"hidden_size": 768,}': "not valid JSON",

@@ -297,14 +297,14 @@ print(pipe.image_processor.size)""")
 # ------------------------------------------------------------------ what is told
 
 SENTENCES = {
-    "owner/nothing": "owner/nothing: no such file or folder on this computer, and no such model on HUB; a private one "
-                     "takes `hf auth login`, or HF_TOKEN",
+    "owner/nothing": "owner/nothing: no such file or folder on this computer, and no such model on HUB; for a "
+                     "private model, run `hf auth login`, or set HF_TOKEN",
     "owner/gated": "owner/gated is gated: accept its terms on HUB/owner/gated, then run `hf auth login`, or set "
                    "HF_TOKEN",
     f"{NAME}@v9": f"{NAME} on HUB has no revision 'v9'",
     "owner/pickle": f"owner/pickle at {commit('main')}: no model.safetensors and no model.safetensors.index.json on "
-                    "HUB; pickles (.bin) are never fetched",
-    "owner/data": "owner/data at main: no config.json on HUB; pickles (.bin) are never fetched",
+                    "HUB; pickles (.bin) are never downloaded",
+    "owner/data": "owner/data at main: no config.json on HUB; pickles (.bin) are never downloaded",
 }
 
 
@@ -324,7 +324,7 @@ print([main(["convert", name, "m.h5"]) for name in {list(SENTENCES)}])""")
 @pytest.mark.parametrize("environment, told", [
     ({"HF_HUB_OFFLINE": "1"}, "at main: no config.json in the cache .*home.hub, and HF_HUB_OFFLINE is set$"),
     ({"HF_ENDPOINT": "http://127.0.0.1:9"},
-     "config.json is not in the cache, and http://127.0.0.1:9 does not give it: .*refused"),
+     "config.json is not in the cache, and cannot be downloaded from http://127.0.0.1:9: .*refused"),
 ])
 def test_without_a_network(environment, told, served, python, logits_of):
     command = IMPATIENT + "from nphybrid.__main__ import main; sys.exit(main())"
@@ -385,7 +385,7 @@ def test_a_path_that_exists_wins(no_client, tmp_path, monkeypatch):
 def test_revisions_that_make_no_sense(tmp_path):
     with pytest.raises(ValueError, match="revision is 'main', but .* is a path"):
         ViTHybridForImageClassification.from_pretrained(default_model(), revision="main")
-    with pytest.raises(ValueError, match="a/b@one names one revision, and revision='two' another"):
+    with pytest.raises(ValueError, match="a/b@one names another revision than revision='two'; expected one revision"):
         ViTHybridForImageClassification.from_pretrained("a/b@one", revision="two")
 
 

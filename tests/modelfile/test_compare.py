@@ -124,7 +124,7 @@ def test_a_model_equals_its_copy_in_another_format(saved, model, tmp_path, capsy
     model.save_pretrained(tmp_path / "folder")
     assert main(["compare", saved("a.h5"), str(tmp_path / "folder"), "--tolerance", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "no state differs, of 50" and len(lines) == 1 + 50 + 2
+    assert lines[-1] == "0 of 50 states differ" and len(lines) == 1 + 50 + 2
     assert lines[1].split() == ["pixel_values", "1x33x47x3", "0", "equal"]
     assert lines[-3].split() == ["logits", "1x5", "0", "equal"]
 
@@ -234,7 +234,7 @@ blocks.0.context  2x31x12                      0  equal
 blocks.0.norm2    2x31x12                      0  equal
 blocks.0          2x31x12                      0  equal
 
-4 of 11 states differ, first blocks.0.key: {was:.9g} in A, 100 in B at [1, 4, 7], error {error}
+4 of 11 states differ, the first is blocks.0.key: {was:.9g} in A, 100 in B at [1, 4, 7], error {error}
 """
 
 
@@ -287,9 +287,9 @@ def test_names_from_a_stranger_cannot_command_the_terminal(trace, capsys):
 def test_common_compares_what_both_have(states, trace, capsys):
     a, b = trace("a.safetensors", **{"blocks.0.fc1": None}), trace("b.safetensors", norm=None, mine=np.ones(2))
     assert main(["compare", a, b]) == 1
-    assert "3 of 51 states differ, first blocks.0.fc1: only in B" in capsys.readouterr().out
+    assert "3 of 51 states differ, the first is blocks.0.fc1: only in B" in capsys.readouterr().out
     assert main(["compare", a, b, "--common"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"no state differs, of {len(states) - 2}"
+    assert capsys.readouterr().out.splitlines()[-1] == f"0 of {len(states) - 2} states differ"
     changed = trace("c.safetensors", norm=None, logits=states["logits"] + np.float32(1))
     assert main(["compare", a, changed, "--common"]) == 1
 
@@ -298,7 +298,8 @@ def test_common_without_a_common_state_fails(trace, states, capsys):
     a = trace("a.safetensors", **dict.fromkeys([name for name in states if name != "norm"]))
     b = trace("b.safetensors", norm=None)
     assert main(["compare", a, b, "--common"]) == 3
-    assert "expected a state that both A and B have; A has 'norm', B has 'blocks.0'" in capsys.readouterr().err
+    assert ("expected a state that A and B have in common; A has the states 'norm', B has the states 'blocks.0'"
+            in capsys.readouterr().err)
 
 
 def test_only_compares_states_by_pattern(states, trace, capsys):
@@ -338,8 +339,8 @@ def test_a_hint_follows_the_first_difference(trace, capsys):
     a, b = trace("a.safetensors", norm=x), trace("b.safetensors", norm=x.transpose(0, 3, 1, 2))
     assert main(["compare", a, b]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "1 of 50 states differ, first norm: shapes 2x5x7x3 / 2x3x5x7; "
-        "equal to the tolerance after transpose (0, 2, 3, 1) of B")
+        "1 of 50 states differ, the first is norm: shapes 2x5x7x3 / 2x3x5x7; "
+        "equal within the tolerance after transpose (0, 2, 3, 1) of B")
     assert main(["compare", a, b, "--format", "json"]) == 1
     row = next(row for row in json.loads(capsys.readouterr().out)["states"] if row["name"] == "norm")
     assert list(row) == ["name", "shapes", "error", "where", "values", "verdict"]
@@ -354,7 +355,7 @@ def test_what_cannot_be_compared(saved, trace, model, tmp_path, capsys):
     for args, told in (([h5, states], f"{h5} is a model and {states} a trace; expected two models or two traces"),
                        ([states, states, "--image", "x.png"], "expected two models, which read pictures"),
                        ([h5, h5, "--image", "x.png"], "came without an image processor"),
-                       ([h5, str(tmp_path / "folder" / "model.safetensors")], "is a part of a model"),
+                       ([h5, str(tmp_path / "folder" / "model.safetensors")], "is only a part of a model"),
                        ([states, str(tmp_path / "x.bin")], "never opened here"), ([h5, "nowhere"], "nowhere")):
         assert main(["compare", *args]) == 3
         printed = capsys.readouterr()

@@ -200,8 +200,8 @@ def test_a_damaged_array_is_told_all_the_same(tmp_path):
     (b"", "the file is empty"), (b"<!DOCTYPE html><title>Sign in</title>", "is a web page"),
     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\x80\x02}q\x00.", "never opened here"),
     (zipped("archive/data.pkl"), "is a pickle"), (zipped("notes.txt"), "is of another kind"),
-    (b"[1, 2]", "a JSON list, expected an object"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(100), "broken or truncated"), (b"nothing of the kind", "not a safetensors file"),
+    (b"[1, 2]", "a JSON list; expected a JSON object"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(100), "broken or truncated"), (b"nothing of the kind", "is it a safetensors file?"),
     (struct.pack("<Q", 50) + b'{"w": ', "ends inside its header"),
 ], ids=["empty", "page", "git-lfs", "pickle", "torch", "zip", "list", "hdf5", "text", "truncated"])
 def test_refusals(data, told, tmp_path, capsys):
@@ -222,7 +222,8 @@ def test_places_without_a_model(tmp_path, capsys):
 def test_a_foreign_h5_and_a_foreign_manifest(tmp_path):
     documents = {"config": {}, "manifest": {"format": "nphybrid", "version": 1, "golden": "yes"}}
     write_h5(tmp_path / "x.h5", {}, documents)
-    with pytest.raises(FormatError, match="golden is 'yes'; expected the name of a state and its values"):
+    with pytest.raises(FormatError, match="golden is 'yes'; expected the name of a state and a list of its values, "
+                                          "which are numbers"):
         inspect_file(tmp_path / "x.h5")
     write_h5(tmp_path / "y.h5", {}, {"config": {}, "manifest": {}})
     with pytest.raises(FormatError, match="format and version"):

@@ -150,15 +150,17 @@ def test_a_wrong_kernel_is_found(operation, wrong, monkeypatch):
 # ---------------------------------------------------------------- what cannot be verified
 
 @pytest.mark.parametrize("golden, told", [
-    (None, "stores no golden logits to compare with; expected an .h5 that `nphybrid convert SOURCE TARGET.h5` wrote"),
-    ("0.5", "golden is '0.5'; expected the name of a state and its values, a list of numbers"),
+    (None, "stores no golden logits to compare with; expected an .h5 file that "
+           "`nphybrid convert SOURCE TARGET.h5` wrote"),
+    ("0.5", "golden is '0.5'; expected the name of a state and a list of its values, which are numbers"),
     ({"state": "logits"}, "expected the name of a state"),
     ({"state": "logits", "values": []}, "expected the name of a state"),
     ({"state": 3, "values": [1.0]}, "expected the name of a state"),
-    ({"state": "logits", "values": [1.0, True]}, "a list of numbers"),
-    ({"state": "logits", "values": ["1"]}, "a list of numbers"),
-    ({"state": "logits", "values": [0.5] * 11}, "golden holds 11 numbers of 'logits'; this network has 10 numbers"),
-    ({"state": "soul", "values": [0.5]}, "1 numbers of 'soul'; this network has no state of that name"),
+    ({"state": "logits", "values": [1.0, True]}, "a list of its values, which are numbers"),
+    ({"state": "logits", "values": ["1"]}, "a list of its values, which are numbers"),
+    ({"state": "logits", "values": [0.5] * 11},
+     "golden holds 11 numbers of the state 'logits'; this network has 10 numbers"),
+    ({"state": "soul", "values": [0.5]}, "1 numbers of the state 'soul'; this network has no state of this name"),
 ], ids=str)
 def test_golden_values_of_another_make(golden, told, rewrite):
     with pytest.raises(FormatError, match=re.escape(told)):
@@ -168,7 +170,7 @@ def test_golden_values_of_another_make(golden, told, rewrite):
 def test_refusals_exit_with_3(tmp_path, capsys):
     ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference").save_pretrained(tmp_path)
     for path, told in ((tmp_path, "nphybrid convert SOURCE TARGET.h5"), (tmp_path / "nowhere", "no such file"),
-                       (tmp_path / "model.safetensors", "is a part of a model")):
+                       (tmp_path / "model.safetensors", "is only a part of a model")):
         assert main(["verify", str(path), "--engine", "reference"]) == 3
         printed = capsys.readouterr()
         assert told in printed.err and printed.out == ""
@@ -214,10 +216,12 @@ def test_other_logits_than_the_published(field, wrong, what, stand_in, cats, mon
 def test_pictures_and_networks_that_nothing_is_published_about(stand_in, cats, rewrite, original, monkeypatch):
     other = stand_in._replace(picture=("cats.png", 640, 480))
     monkeypatch.setattr(verify, "PUBLISHED", other)
-    with pytest.raises(ValueError, match=r"cat\.png has \d+ x \d+ pixels; logits are published for cats\.png, 640 x"):
+    with pytest.raises(ValueError, match=r"cat\.png has \d+ x \d+ pixels; logits are published for cats\.png, which "
+                                         r"has 640 x 480 pixels"):
         verify_model(default_model(), "reference", "float64", image=cats)
     monkeypatch.setattr(verify, "PUBLISHED", PUBLISHED)
-    with pytest.raises(ValueError, match="published for google/vit-hybrid-base-bit-384, and this is another network"):
+    with pytest.raises(ValueError, match="published for google/vit-hybrid-base-bit-384, and this file holds another "
+                                         "network"):
         verify_model(default_model(), "reference", "float64", image=cats)
     monkeypatch.setattr(verify, "PUBLISHED", stand_in)
     documents = {key: each for key, each in original.documents.items() if key != "processor"}

@@ -411,7 +411,7 @@ def test_bad_files(tmp_path, text, message):
 
 
 def test_missing_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a preprocessor_config.json beside its weights"):
+    with pytest.raises(FileNotFoundError, match="expected a file preprocessor_config.json beside the weights"):
         ViTHybridImageProcessor.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="x.json: no such file or folder on this computer"):
         ViTHybridImageProcessor.from_pretrained(tmp_path / "x.json")

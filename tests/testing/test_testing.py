@@ -134,16 +134,16 @@ def test_mixed_dtypes_are_compared_in_float64():
 def test_transposed(trace, theirs, back):
     states = {**trace, "stem": trace["stem"].transpose(theirs) * (1 + 1e-12)}
     text = message(trace, states)
-    assert f"\n  equal to rtol after transpose {back} of states\n" in text
+    assert f"\n  equal within rtol after transpose {back} of states\n" in text
     assert text.startswith("stem is the first state that differs: shape 2x9x12x8 in trace, ")
 
 
 def test_a_transposed_square_has_the_same_shape():
     x = np.random.default_rng(2).standard_normal((7, 7))
-    assert "\n  equal to rtol after transpose (1, 0) of states" in message({"norm": x}, {"norm": x.T})
+    assert "\n  equal within rtol after transpose (1, 0) of states" in message({"norm": x}, {"norm": x.T})
     weights = np.random.default_rng(2).standard_normal((2, 3, 5, 5))
     text = message({"blocks.0.weights": weights}, {"blocks.0.weights": weights.swapaxes(2, 3)})
-    assert "max|a - b| / max|b| is" in text and "equal to rtol after transpose (0, 1, 3, 2) of states" in text
+    assert "max|a - b| / max|b| is" in text and "equal within rtol after transpose (0, 1, 3, 2) of states" in text
 
 
 def test_transposed_and_wrong(trace):
@@ -152,22 +152,22 @@ def test_transposed_and_wrong(trace):
     changed[1, 2, 3, 4] += 1
     error = 1 / np.abs(changed).max()
     assert message(trace, {**trace, "stem": changed}).splitlines()[1] == (
-        f"  same shape after transpose (0, 2, 3, 1) of states; max|a - b| / max|b| is then {error:.3g}")
+        f"  the shapes are equal after transpose (0, 2, 3, 1) of states; max|a - b| / max|b| is then {error:.3g}")
     square = np.random.default_rng(2).standard_normal((7, 7))
     assert "transpose" not in message({"norm": square}, {"norm": square.T + np.eye(7)})
 
 
 @pytest.mark.parametrize("change, hint", [
-    (lambda x: x.reshape(2, 5, 4, 3), "equal to rtol after reshape (2, 5, 12) of states"),
-    (lambda x: x[:, 1:], "equal to rtol after cutting axis 1 of trace to [1:5]"),
-    (lambda x: np.pad(x, ((0, 0), (0, 0), (2, 1))), "equal to rtol after cutting axis 2 of states to [2:14]"),
+    (lambda x: x.reshape(2, 5, 4, 3), "equal within rtol after reshape (2, 5, 12) of states"),
+    (lambda x: x[:, 1:], "equal within rtol after cutting axis 1 of trace to [1:5]"),
+    (lambda x: np.pad(x, ((0, 0), (0, 0), (2, 1))), "equal within rtol after cutting axis 2 of states to [2:14]"),
     (lambda x: x[:, :, ::-1],
-     "equal to rtol after taking [11, 10, 9, 8, 7, 6, 5, 4, …] of axis 2 of states"),
-    (lambda x: x[:, [2, 0, 1, 4, 3]], "equal to rtol after taking [1, 2, 0, 4, 3] of axis 1 of states"),
+     "equal within rtol after taking [11, 10, 9, 8, 7, 6, 5, 4, …] of axis 2 of states"),
+    (lambda x: x[:, [2, 0, 1, 4, 3]], "equal within rtol after taking [1, 2, 0, 4, 3] of axis 1 of states"),
     (lambda x: np.random.default_rng(4).permutation(x.ravel()).reshape(x.shape),
-     "states has the numbers of trace, equal to rtol, in another order"),
+     "states has the numbers of trace in another order, equal within rtol"),
     (lambda x: x.reshape(2, 5, 3, 4).transpose(0, 2, 1, 3),
-     "states has the numbers of trace, equal to rtol, in another order"),
+     "states has the numbers of trace in another order, equal within rtol"),
 ], ids=["reshaped", "cut", "padded", "reversed", "permuted", "shuffled", "heads in front"])
 def test_other_layouts(change, hint):
     x = np.random.default_rng(3).standard_normal((2, 5, 12))

@@ -189,7 +189,7 @@ SAFETENSORS_WORDS = [*TYPES, "dtype", "shape", "data_offsets", "__metadata__", "
 # Where this reader is stricter than the safetensors package, by the words of its message, and why.
 STRICTER = {
     "duplicate key": "the package keeps the last of two",
-    "other fields": "the package ignores what it does not know; here each of the three fields, and nothing else",
+    "wrong fields": "the package ignores what it does not know; here each of the three fields, and nothing else",
     "dtype is not supported": "NumPy has no number of this type",
     "does not begin with '{'": "the format's README demands it; the package lets spaces stand in front",
     "not an object of strings": "the package takes null for no metadata",
