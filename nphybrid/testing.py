@@ -50,7 +50,7 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     >>> assert_states_close({"stem.conv": x, "stem": x}, {"stem.conv": x, "stem": x.transpose(0, 3, 1, 2)})
     Traceback (most recent call last):
     AssertionError: stem is the first state that differs: shape 1x2x3x4 in trace, 1x4x2x3 in states
-      equal to rtol after transpose (0, 2, 3, 1) of states
+    equal within rtol after transpose (0, 2, 3, 1) of states
     equal before the first difference: 1 state
       stem.conv  1x2x3x4  0  equal
     equal after the first difference: 0 of 0 states

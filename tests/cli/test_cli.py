@@ -49,8 +49,8 @@ def test_a_bad_picture_costs_its_own_row(cat, tmp_path, capsys):
     rows = json.loads(printed.out)
     assert [row["path"] for row in rows] == paths
     assert ["labels" in row for row in rows] == [True, False, False, True] and rows[0]["labels"] == rows[3]["labels"]
-    assert "broken.png" in rows[1]["error"] and "1 x 65500 pixels would become" in rows[2]["error"]
-    assert "broken.png" in printed.err and "1 x 65500 pixels would become" in printed.err
+    assert "broken.png" in rows[1]["error"] and "1 x 65500 pixels and would become" in rows[2]["error"]
+    assert "broken.png" in printed.err and "1 x 65500 pixels and would become" in printed.err
     assert main(["classify", str(tmp_path / "missing.png")]) == 1
     assert "missing.png" in capsys.readouterr().err
 

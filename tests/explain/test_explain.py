@@ -238,7 +238,7 @@ def test_the_verb_writes_the_page(cat, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("picture, target, message", [
-    ("cat.png", "page.png", "ends in .html"), ("cat.png", "nowhere/page.html", "there is no folder"),
+    ("cat.png", "page.png", "ends in .html"), ("cat.png", "nowhere/page.html", "nowhere does not exist"),
     ("broken.png", "page.html", "broken.png"), ("missing.png", "page.html", "missing.png")])
 def test_the_verb_refuses_and_leaves_what_is_there(picture, target, message, cat, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)

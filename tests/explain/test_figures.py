@@ -406,7 +406,7 @@ def test_the_command_line_writes_a_figure(cat, tmp_path, capsys):
 
 @pytest.mark.parametrize("arguments, message", [
     (["rollout", "-o", "x.png"], "the figure rollout shows a picture: expected an IMAGE, found none"),
-    (["filters", "cat.png", "-o", "x.png"], "the figure filters shows weights only: expected no IMAGE, found cat.png"),
+    (["filters", "cat.png", "-o", "x.png"], "the figure filters shows only weights: expected no IMAGE, found cat.png"),
     (["filters", "-o", "x.png", "--layer", "1"],
      "the figure filters has no option layer; figures with this option: attention, rollout"),
     (["filters"], "required: -o/--output"), (["veil", "-o", "x.png"], "invalid choice: 'veil'")])

@@ -474,7 +474,7 @@ def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("args, told", [
-    (["x.png", "-o", "x.txt"], "ends in .h5"), (["x.png", "-o", "nowhere/x.h5"], "there is no folder"),
+    (["x.png", "-o", "x.txt"], "ends in .h5"), (["x.png", "-o", "nowhere/x.h5"], "nowhere does not exist"),
     (["x.png", "-o", "x.h5", "--state", "nothing"], "state is 'nothing'; expected the name of a state, such as ")])
 def test_refusals(args, told, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
