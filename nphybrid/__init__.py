@@ -39,9 +39,9 @@ Docstrings, comments and error messages use the following terms:
     `unit`          A residual unit of the backbone.
     `block`         An encoder block.
     `dialect`       The array names, layouts and numerics of a family of checkpoints (Hugging Face, timm or Google).
-    `table of names`  The name and layout of each learned array in a dialect.
-    `golden input`  A fixed input for tests of a model. An `.h5` file has the float64 logits of the golden input, which
-                    `nphybrid verify` computes again.
+    `table of names`  A dict with the name and the layout of each learned array in a dialect.
+    `golden input`  A fixed input for tests of a model. An `.h5` file has the float64 logits of the golden input.
+                    `nphybrid verify` computes the logits again and compares them with those of the file.
     `head`          The classifier, `p.head`, or an attention head.
     `head file`     A file with a classifier for your own classes, written by `nphybrid probe fit`.
     `upstream`      Hugging Face transformers 4.57.6.

@@ -3,7 +3,7 @@
 BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. Each output channel of a
 standardized kernel has mean 0 and variance 1 (Qiao et al. 2019, eq. 6). `ops.prepare` standardizes the kernels when a
 model is loaded. A group norm divides the channels of each image into G groups of neighbouring channels (Wu and He
-2018). A group norm gives each group mean 0 and variance 1, then scales and shifts each channel.
+2018). It gives each group mean 0 and variance 1, then scales and shifts each channel.
 
 The residual units of the hybrid are bottlenecks as in ResNet v1, but with the stride in the 3x3 convolution. The
 residual units of the BiT networks are pre-activation units.
@@ -41,7 +41,7 @@ def stem(x, p, config, ops, out):
     x = out["conv"] = conv(x, p.conv, 7, config, ops, stride=2)                         # (B, 192, 192, 64)
     border = stem_border(config)
     if border:
-        # If a norm follows, the mean and the variance include the zeros of the border.
+        # If a norm follows, its mean and variance include the zeros of the border.
         # At the right: the shape of R50+ViT-B/16 with padding="symmetric". For BiT-R50x1: (B, 114, 114, 64).
         zeros = (border, border)
         x = out["border"] = np.pad(x, ((0, 0), zeros, zeros, (0, 0)))                   # (B, 194, 194, 64)

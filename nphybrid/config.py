@@ -2,9 +2,9 @@
 
 This file also has the published networks (`PRESETS`) and the plan of a backbone (`plan`).
 
-No field of a `Config` follows from other fields. The feature map, the grid, the number of tokens and the width of a
-head follow from the fields, and so are properties. In Hugging Face, derived values are stored and can contradict other
-values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
+No field of a `Config` can be computed from other fields. The feature map, the grid, the number of tokens and the width
+of a head are computed from the fields, and so are properties. In Hugging Face, such values are stored and can
+contradict other values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
 """
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -46,7 +46,7 @@ class Config:
     norm_pooled: bool = False             # whether the last layer norm follows the pooling
     pre_logits: int = 0                   # width of a linear layer with tanh before the classifier, or 0 for no layer
     classes: int = 1000                   # number of classes, or 0 for no classifier
-    # the numerics, which differ between families of checkpoints (every variance divides by n, not by n - 1)
+    # the numerics, which differ between families of checkpoints (every variance has the divisor n, not n - 1)
     backbone_activation: str = "relu"
     activation: str = "gelu"              # activation of the MLP; "gelu" is the exact form, with erf
     ws_form: str = "variance"             # divisor of a kernel: sqrt(variance + eps) if ws_form is "variance",
@@ -96,12 +96,11 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
     """The UnitPlan of every residual unit: plan(config)[stage][unit].
 
     The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2 until the
-    total stride is `output_stride`. In all stages after `output_stride`, every unit has stride 1, and conv2 has a
-    dilation.
+    total stride is `output_stride`. In the stages after that, every unit has stride 1, and its conv2 has a dilation.
 
-    Two peculiarities are copied from modeling_bit.py of transformers. A pre-activation unit never has a dilation. In a
-    stage with dilation 2, the first unit has dilation 1. In a stage with dilation 4 or more, the first unit has
-    dilation 2.
+    Two peculiarities are copied from modeling_bit.py of transformers. First, a pre-activation unit never has a
+    dilation. Second, the first unit of a dilated stage has a smaller dilation than the other units: 1 in a stage with
+    dilation 2, and 2 in a stage with dilation 4 or more.
 
     >>> [stage[0].stride for stage in plan(Config())], [stage[0].stride for stage in plan(Config(output_stride=8))]
     ([1, 2, 2], [1, 2, 1])
@@ -185,9 +184,9 @@ def _bit(depths, factor):
     return replace(_BIT, stem=64 * factor, depths=depths, widths=tuple(width * factor for width in _WIDTHS))
 
 
-# The five published hybrids and four BiT networks, under the names in the papers.
+# The five published hybrids and four BiT networks, with the names that the papers use.
 # Papers: Dosovitskiy et al. 2020, table 6; Steiner et al. 2021, table 3; Kolesnikov et al. 2019, section 3.1.
-# In R+ViT-Ti/16, a token is 32 pixels wide (stem 4, patch 8), although the name ends in "/16".
+# In R+ViT-Ti/16, a patch of 8 x 8 cells has 32 x 32 pixels, because the stem has stride 4. The "/16" is misleading.
 PRESETS: dict[str, Config] = {
     "R+ViT-Ti/16": Config(depths=(), widths=(), patch=8, width=192, heads=3, hidden=768),
     "R26+ViT-S/32": Config(depths=(2, 2, 2, 2), widths=_WIDTHS, width=384, heads=6, hidden=1536),

@@ -8,9 +8,9 @@
     `normalize`        (384, 384, 3)      float32, from -1 to 1.
     `pixel_values`     (B, 3, 384, 384)   float32.
 
-The image processor (api/processor.py) transposes the normalized pictures and stacks the pictures to one array.
+The image processor (api/processor.py) transposes the normalized pictures and stacks them into one array.
 
-With equal versions of Pillow, pixel_values equal those of ViTHybridImageProcessor in transformers bit for bit. If the
+With the same version of Pillow, ViTHybridImageProcessor in transformers gives equal pixel_values, bit for bit. If the
 height of a picture shrinks much more than the width, Pillow 13.0 and later resize the height first. For these pictures,
 the results of Pillow 12 and Pillow 13 differ by up to 20 of 255 levels.
 """
@@ -27,7 +27,7 @@ Numbers = float | Sequence[float] | np.ndarray
 
 
 class Steps(NamedTuple):
-    """The steps that prepare a picture.  If `size`, `crop`, `factor` or `mean` is None, a step is omitted.
+    """The steps that prepare a picture.  If `size`, `crop`, `factor` or `mean` is None, its step is omitted.
 
     The default steps are those of the published checkpoint.
     """
@@ -87,14 +87,14 @@ def resize(image: np.ndarray, height: int, width: int, resample: int | str) -> n
     """Resize a picture with Pillow, or with TensorFlow's method TF_BILINEAR.  (H, W, C) -> (h, w, C)
 
     Pillow resizes only bytes. For whole numbers in 0..255, the result is uint8. Fractions in 0..1 are reduced to 256
-    levels, and the result is float32 in 0..1. With Pillow, all other numbers raise ValueError. TF_BILINEAR accepts all
-    numbers and returns float32.
+    levels, and the result is float32 in 0..1. Raises ValueError if Pillow gets any other numbers. TF_BILINEAR accepts
+    all numbers and returns float32.
     """
     if resample == TF_BILINEAR:
         return tf_bilinear(image, height, width)
     C = image.shape[2]
     pixels, fractions = as_bytes(image)
-    # Pillow reads two channels as LA and four channels as RGBA, and weights the colours by alpha, as transformers.
+    # As in transformers, Pillow treats two channels as LA and four as RGBA, and weights the colours by alpha.
     picture = Image.fromarray(pixels[:, :, 0] if C == 1 else pixels)
     filtered = picture.resize((width, height), Image.Resampling(resample))
     resized = np.array(filtered).reshape(height, width, C)
@@ -109,7 +109,7 @@ def as_bytes(image: np.ndarray) -> tuple[np.ndarray, bool]:
     if image.dtype == np.uint8:
         return image, False
     low, high = image.min(), image.max()
-    # transformers has an equal test. For np.allclose, 100.0009 is a whole number.
+    # transformers has an equal test. np.allclose accepts 100.0009 as a whole number.
     # If every pixel is 0.0 or 1.0, the pixels are whole numbers, not fractions.
     if 0 <= low and high <= 255 and np.allclose(image, image.astype(int)):
         return image.astype(np.uint8), False
@@ -146,7 +146,7 @@ def surplus_before(surplus: int, rounding: str) -> int:
     """
     if rounding == "floor":
         return surplus // 2
-    # timm calls torchvision, which rounds a half to the even number, as Python's `round`.
+    # timm calls torchvision, which rounds a half to the even number, as Python's `round` does.
     # If the picture has too few rows, half of the missing rows, rounded down, are added above the picture.
     return round(surplus / 2) if surplus > 0 else -(-surplus // 2)
 

@@ -1,7 +1,7 @@
 """`Params`: the tree of every learned array, with names and shapes.
 
-Only `shapes(config)` defines the shapes of the arrays. Counting, random initialization, loading and `summary` are loops
-over the result of `shapes`. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`.
+Only `shapes(config)` defines the shapes of the arrays. Counting, random initialization, loading and `summary` use the
+result of `shapes`. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple

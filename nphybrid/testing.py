@@ -21,7 +21,7 @@ from .text import printable, table
 LABELS = Labels("trace", "states", "rtol")
 
 # An error message lists at most MOST_ROWS states before the first difference.
-# An error message lists at most MOST_NAMES names that are only in `trace`. The limit for `states` is equal.
+# It lists at most MOST_NAMES names that are only in `trace`, and at most MOST_NAMES that are only in `states`.
 MOST_ROWS, MOST_NAMES = 12, 20
 
 
@@ -33,17 +33,17 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
     file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
     float64. `rtol`: the largest permitted value of max|a - b| / max|b|. The array a is in `trace`, and the array b is
-    in `states`. The limit `rtol` is for a whole state, not for each element. `common`: True to compare only names that
-    are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
+    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: True to compare only names
+    that are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
 
     NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
     pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
-    in `states`. If the first difference is only a different layout, the error message has the change of layout. A
-    change of layout is a transposition, another shape, a cut or a permutation along an axis.
+    in `states`. If the first state that differs has only another layout, the error message has the change of layout
+    that makes the arrays equal: a transpose, a reshape, a cut along an axis or a permutation along an axis.
 
     Raises AssertionError if a state differs in shape or value, and if `trace` and `states` have no name in common. With
-    common=False, raises AssertionError if a name is only in `trace` or only in `states`. Raises TypeError for arguments
-    that are not mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
+    common=False, also raises AssertionError if a name is only in `trace` or only in `states`. Raises TypeError for
+    arguments that are not mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
 
     >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
     >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
@@ -118,12 +118,12 @@ def _count(rows):
 def telling_weights(model_or_config, seed):
     """Makes random weights that reveal a mistake in any layer.  -> {Hugging Face name: float32 array}
 
-    With the weights of a fresh model, a test cannot find some mistakes. In a fresh model, all scales of norms are 1 and
-    all biases are 0. Two exchanged norms or a missing bias do not change the states of a fresh model.
+    The random weights of a new model hide some mistakes. In a new model, all scales of norms are 1 and all biases are
+    0, so two exchanged norms or a missing bias do not change any state.
 
-    In the result, the scales of norms are 1 +- 0.3. Biases, positions and tokens are 0 +- 0.3. The kernels of
-    convolutions have a mean that is not 0. The weights of queries and keys are scaled so that the attention is not
-    uniform and not one-hot.
+    In the result, the scales of norms have mean 1 and standard deviation 0.3. Biases, positions, the class token and
+    the mask token have mean 0 and standard deviation 0.3. Convolution kernels have a mean that is not 0. The weights of
+    queries and keys are scaled so that the attention is not uniform and not one-hot.
 
     `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
     model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of
@@ -195,7 +195,7 @@ def torch_twin(model, dtype=None, attention=None):
     kind, config = _torch_class_and_config(model)
     if config.model_type != "bit":
         rounds_softmax = config.model_type == "vit" and dtype == torch.float64
-        # The key "" means the encoder. The backbone of a hybrid does not accept "sdpa", so the value is a dict.
+        # The key "" sets the attention of the encoder only. The backbone of a hybrid does not accept "sdpa".
         config._attn_implementation = {"": attention or ("sdpa" if rounds_softmax else "eager")}
     parts = {}
     if model.parts:
@@ -285,7 +285,7 @@ def _as_array(tensor):
     return (tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor).numpy().copy()
 
 
-# The dicts of states have the paths of modules in transformers 4.57.6 and the names of the states in nphybrid.
+# The three dicts of states: {path of a module in transformers 4.57.6: name of the state in nphybrid}.
 # A * in a path means the index of a stage, unit or block.
 # In a hybrid, the paths of modules in the backbone begin with _HYBRID_BACKBONE.
 _HYBRID_BACKBONE = "embeddings.patch_embeddings.backbone.bit."

@@ -41,7 +41,7 @@ def json_number(value: float | None) -> float | str | None:
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Converts a text in a file to one line that is safe on a terminal.
+    """Converts a text from a file to one line that is safe on a terminal.
 
     A printable text of at most `limit` characters is returned unchanged. Any other text is escaped and shortened.
     """

@@ -1,7 +1,7 @@
 """The functions that turn the feature map into a sequence of tokens.
 
 A linear layer projects each patch of the map to the width D of the encoder. In most hybrids, a patch is one cell. The
-class token is put before the patches. The learned vector of a position is added to the token at the position.
+class token is put before the patches. The learned vector of each position is added to the token at this position.
 """
 import numpy as np
 

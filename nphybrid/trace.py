@@ -189,7 +189,7 @@ class Stopwatch(Discard):
 def time_states(call: Callable[[Stopwatch], Any]) -> dict[str, float]:
     """Measures one forward pass `call(out)`.  -> {name of a state: seconds}
 
-    The value of the key "output" is the time after the last state.
+    The value of the key "output" is the time from the last state to the end of the pass.
     """
     out = Stopwatch()
     call(out)

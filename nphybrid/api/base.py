@@ -34,9 +34,9 @@ AnyPath = str | os.PathLike[str]
 class Inputs(NamedTuple):
     """The checked inputs of the network for one forward pass."""
     x: np.ndarray                         # pixel_values (B, H, W, C)
-    params: Params                        # the arrays of the model; the positions can be resized
+    params: Params                        # the learned arrays, with positions for the size of x
     config: Config
-    masks: dict[str, Any]                 # the keyword arguments of the network
+    masks: dict[str, Any]                 # the other arguments of the network, such as head_mask
 
 
 class Model:
@@ -45,11 +45,12 @@ class Model:
     `config` is the Hugging Face configuration, and `network_config` is the `Config` of the network. `engine`, `dtype`
     (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the place from
     which the weights were read. `processor` is a dict with the options of the image processor, or None. You can assign
-    a dict or a ViTHybridImageProcessor to `processor`. `save` stores the options of the image processor.
+    a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained` write the options to a file.
 
-    `shapes` is a tree with the shape of each array. `params` is a tree with the arrays of the engine. `originals` is a
-    dict {Hugging Face name: kernel} of the convolution kernels before standardization. If the model was loaded from a
-    file, `originals` has only the places of the kernels in the file.
+    `shapes` is a tree with the shape of each learned array. `params` is a tree with the learned arrays in the form that
+    the engine needs. `originals` is a dict {Hugging Face name: kernel} of the convolution kernels before
+    standardization. If the model was loaded from a file, the values of `originals` are the places of the kernels in the
+    file, not the kernels.
 
     A subclass defines config_class, network (`hybrid` or `bit`), table_of, family, check_inputs and forward.
     """
@@ -58,8 +59,8 @@ class Model:
     network: Any = None                   # the function of model.py
     table_of: Any = None                  # a function: prefix -> table of names
     family = ""                           # prefix of the array names of a classifier: "vit." or "bit."
-    prefix = ""                           # prefix of the array names of the class: `family`, or "" for a bare model
-    ignored: tuple[str, ...] = ()         # prefixes of array names that the class ignores in a file
+    prefix = ""                           # prefix of the class's array names: `family`, or "" in classes such as BitModel
+    ignored: tuple[str, ...] = ()         # in a file, arrays whose names begin with these prefixes are ignored
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
     parts: dict[str, Any] = {}            # the optional parts of the model: pooler, mask_token
@@ -116,23 +117,25 @@ class Model:
         """Load a model from a file, a folder or the Hugging Face hub.
 
         `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
-        `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If the path does not
-        exist, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the hub, run
-        `pip install huggingface_hub`.
+        `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If no such
+        path exists, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the
+        hub, run `pip install huggingface_hub`.
 
         `revision`: a branch, tag or commit on the hub.
 
         `engine`, `dtype`: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
         "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16. All other
-        arrays are float32. With AMX, the inputs of convolutions and linear layers are rounded to bfloat16, too.
+        arrays are float32. On processors with AMX, a bfloat16 model also rounds the inputs of convolutions and linear
+        layers to bfloat16.
 
-        `precision`: "highest" or "high". On processors with AMX, "high" uses products of 16 bits, which are faster than
-        products of 24 bits. On processors without AMX, "high" is the same as "highest".
+        `precision`: "highest" or "high". "highest" multiplies float32 numbers with all 24 significant bits. On
+        processors with AMX, "high" multiplies with only 16 significant bits, which is faster. On processors without AMX,
+        "high" and "highest" give equal results.
 
-        `num_threads`: the number of threads, or None for every core that is available to this process.
+        `num_threads`: the number of threads, or None for one thread on each core that this process can use.
 
         `head`: the path of a head file, written by `nphybrid probe fit`, or a `checkpoint.Head`. The head replaces the
-        classifier and the labels.
+        classifier and the labels of the file.
 
         `overrides`: keys of the configuration that replace the keys of the file. With another image_size, the positions
         are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
@@ -142,7 +145,8 @@ class Model:
 
         Raises FormatError for a file with a wrong format. Raises FormatError if the arrays do not fill every parameter
         exactly once. Raises FileNotFoundError if the path does not exist. Raises OSError if the hub cannot be reached.
-        Raises ValueError for a bad configuration. Raises ValueError for a head of another model, width or state.
+        Raises ValueError for a bad configuration. Raises ValueError for a head that was fitted to another model, to
+        another state, or to features of another width.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
@@ -183,12 +187,12 @@ class Model:
         return self.table_of(self.prefix)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Returns a dict {Hugging Face name: array}, which the PyTorch model can load.
+        """Returns a dict {Hugging Face name: array}, which the model in transformers can load.
 
-        The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. The
-        arrays equal the loaded arrays bit for bit. A bfloat16 model returns float32 arrays, but with rounded kernels of
-        linear layers. Convolution kernels are read from the file of the model. Raises FormatError if the file of the
-        model is missing or was changed.
+        The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. They
+        equal the loaded arrays bit for bit, with one exception. A bfloat16 model returns float32 arrays, in which the
+        kernels of linear layers are rounded to bfloat16. If the model was loaded from a file, convolution kernels are
+        read from the file again. Raises FormatError if the file is missing or was changed.
         """
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
                                          checkpoint.reread(self.originals))
@@ -197,8 +201,8 @@ class Model:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Copy every parameter from a dict {Hugging Face name: array}.
 
-        Raises FormatError if the arrays do not fit the model. An error does not change the model. The message of the
-        FormatError lists missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
+        Raises FormatError if the arrays do not fit the model. After an error, the model is unchanged. The message lists
+        missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
         """
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}
@@ -237,8 +241,8 @@ class Model:
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
         differ from the numerics of Hugging Face, the configuration has a key `dialect`. The package transformers
-        ignores the key `dialect`, and computes other logits than nphybrid. `nphybrid convert` does not write a folder
-        with the key `dialect`.
+        ignores the key `dialect`, and computes other logits than nphybrid. The command `nphybrid convert` never writes
+        the key `dialect`.
         """
         state = self.state_dict()
         config = self.config_document()
@@ -252,10 +256,10 @@ class Model:
         """Write one `.h5` file of the model.
 
         The file has the arrays with checksums, the configuration, the image processor and golden logits. The golden
-        logits are the float64 logits of a fixed input. A program that reads the file can compute the golden logits
-        again, to test the program.
+        logits are the float64 logits of a fixed input. To test a program that reads the file, let the program compute
+        the logits of the fixed input and compare them with the golden logits.
 
-        `source`: a dict about the origin of the weights, or None. The file stores the dict `source`.
+        `source`: a dict about the origin of the weights, or None. The dict is stored in the file.
         """
         state = self.state_dict()
         manifest = {"golden": self._golden(state)}
@@ -318,7 +322,7 @@ class Model:
     def run_into(self, trace: Trace, pixel_values: Any, **inputs: Any) -> None:
         """Compute one forward pass and record the states in `trace`.
 
-        `pixel_values`: floats (B, C, H, W). `inputs`: the arguments of the method `trace`, without `runs`.
+        `pixel_values`: floats (B, C, H, W). `inputs`: the other arguments of the method `trace`, without `runs`.
 
         Raises ValueError or TypeError for inputs that do not fit the model. Raises NonFiniteError if the last state
         contains NaN or infinity. The error message has the name of the first state that contains NaN or infinity.
@@ -393,7 +397,7 @@ def select_states(trace: Trace, names: list[str] | None) -> tuple[np.ndarray, ..
 def as_requested(output: Output, return_dict: bool | None, config: Any) -> Output:
     """Returns `output`, or a tuple of the values of `output` if return_dict is False.
 
-    If return_dict is None, config.return_dict replaces return_dict.
+    If return_dict is None, config.return_dict is used.
     """
     if argument_or_default(return_dict, config.return_dict):
         return output

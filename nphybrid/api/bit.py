@@ -48,7 +48,7 @@ class Bit(Model):
         Each time in `trace.seconds` is the median of the measured passes. The measured passes keep no states.
 
         If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
-        for each state. The first pass of a process also compiles or loads the kernels.
+        for each state. The first pass of a process also compiles or loads the Numba functions.
 
         >>> from nphybrid import BitBackbone, BitConfig
         >>> backbone = BitBackbone(BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4))
@@ -58,7 +58,7 @@ class Bit(Model):
         return record_trace(self, pixel_values, runs)
 
     def run(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool | None) -> BitStates:
-        """Compute one forward pass.  If output_hidden_states is None, the configuration decides."""
+        """Compute one forward pass.  If output_hidden_states is None, the value in the configuration is used."""
         names = ["stem"]
         for s, depth in enumerate(self.network_config.depths):
             names.append(f"stages.{s}.{depth - 1}")
@@ -87,11 +87,12 @@ class BitModel(Bit):
         """Compute the feature map of pictures.
 
         `pixel_values`: floats (B, C, H, W), where H and W can be any size. `output_hidden_states`: whether to return
-        the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
-        configuration decides.
+        the maps of the stem and of each stage. `return_dict`: False to return a tuple. If an option is None, its value
+        in the configuration is used.
 
-        Returns a BaseModelOutputWithPoolingAndNoAttention with pooler_output (B, C, 1, 1), hidden_states and
-        last_hidden_state (B, C, H', W'). Raises the errors of `check_inputs` and `run_into`.
+        Returns a BaseModelOutputWithPoolingAndNoAttention. `last_hidden_state` is the feature map (B, C, H', W'), and
+        `pooler_output` is the mean (B, C, 1, 1) of the feature map. `hidden_states` has the maps of the stem and of
+        each stage. Raises the errors of `check_inputs` and `run_into`.
         """
         out, maps, hidden_states = self.run(pixel_values, output_hidden_states)
         last = channels_first(out["features_norm"]) if "features_norm" in out else maps[-1]
@@ -125,7 +126,8 @@ class BitForImageClassification(Bit):
 
         `pixel_values`: floats (B, C, H, W), where H and W can be any size. `labels`: as in
         ViTHybridForImageClassification.forward. `output_hidden_states`: whether to return the maps of the stem and of
-        each stage. `return_dict`: False returns a tuple. If an option is None, the configuration decides.
+        each stage. `return_dict`: False to return a tuple. If an option is None, its value in the configuration is
+        used.
 
         Returns an ImageClassifierOutputWithNoAttention with loss (), logits (B, classes) and hidden_states. If the
         model has no classes, its logits are the mean of the feature map. Raises the errors of `check_inputs` and
@@ -145,7 +147,7 @@ class BitForImageClassification(Bit):
 
 
 class BitBackbone(Bit):
-    """The BiT network as a backbone, which returns feature maps before the last norm.
+    """The BiT network as a backbone, which returns feature maps of the stem and the stages, without the last norm.
 
     `config`: a BitConfig, whose `out_features` are the names of the feature maps. The other arguments are those of
     ViTHybridForImageClassification.
@@ -180,8 +182,8 @@ class BitBackbone(Bit):
         """Compute feature maps of pictures.
 
         `pixel_values`: floats (B, C, H, W), where H and W can be any size. `output_hidden_states`: whether to return
-        the maps of the stem and of each stage. `return_dict`: False returns a tuple. If an option is None, the
-        configuration decides.
+        the maps of the stem and of each stage. `return_dict`: False to return a tuple. If an option is None, its value
+        in the configuration is used.
 
         Returns a BackboneOutput with feature_maps and hidden_states. There is one feature map (B, C, H, W) for each
         name in config.out_features. Raises the errors of `check_inputs` and `run_into`.

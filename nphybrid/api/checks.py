@@ -80,7 +80,7 @@ def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, pat
     """Check bool_masked_pos and make a bool array (B, N).  None stays None.
 
     `mask`: bools (B, N), or an array (B, N) of 0 and 1. `mask_token`: the mask token of the model, or None. Raises
-    ValueError for other masks. Raises ValueError for a mask if the model has no mask token.
+    ValueError for masks of another shape or with other values, and for every mask if the model has no mask token.
     """
     if mask is None:
         return None
@@ -120,7 +120,7 @@ def _filled(cells, patch):
 
 
 def _nearest_lengths(config, axis):
-    """The nearest lengths of an axis, in pixels, at which patches fill the feature map."""
+    """The lengths in pixels nearest to config.image[axis] at which patches fill the feature map."""
     def works(n):
         cells = replace(config, image=(n, n)).feature_map[0]
         return _filled(cells, config.patch)

@@ -17,7 +17,7 @@ from .losses import PROBLEM_TYPES
 
 # The largest num_labels of a configuration without id2label.
 # A configuration without id2label makes a name for each class.
-# The largest published model has 21,843 classes.
+# The published models have at most 21,843 classes.
 MOST_UNNAMED = 2 ** 15
 
 # The permitted values of each key of `dialect`: a tuple of choices, or a type.
@@ -69,7 +69,7 @@ class HuggingFaceConfig:
 
     @property
     def num_labels(self) -> int:
-        """The number of classes.  If num_labels is set, the labels become "LABEL_0", "LABEL_1" and so on."""
+        """The number of classes.  Assigning num_labels replaces the labels by "LABEL_0", "LABEL_1" and so on."""
         return len(self.id2label)
 
     @num_labels.setter
@@ -152,7 +152,7 @@ class HuggingFaceConfig:
 
 
 def with_dialect(network_config: Config, dialect: Any) -> Config:
-    """Returns a Config with the values of the key `dialect`.  Raises ValueError for a bad value of `dialect`."""
+    """Returns a copy of `network_config` with the values of `dialect`.  Raises ValueError for a bad `dialect`."""
     if not isinstance(dialect, dict) or not dialect.keys() <= DIALECT.keys():
         raise ValueError(f"dialect is {shortened(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
     for key, value in dialect.items():
@@ -163,7 +163,7 @@ def with_dialect(network_config: Config, dialect: Any) -> Config:
         else:
             check_choice(f"{key} of dialect", value, DIALECT[key])
             kind = type(DIALECT[key][0])
-            if type(value) is not kind:                           # 1 == True
+            if type(value) is not kind:                           # for `in`, 1 equals True
                 raise ValueError(f"{key} of dialect is {shortened(value)}; expected a {kind.__name__}")
     if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
         raise ValueError("class_token of dialect is False and pool is 'token'; expected the pool 'mean'")

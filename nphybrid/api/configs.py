@@ -2,7 +2,7 @@
 
 A configuration keeps every key, including unknown keys. `config.network_config()` checks the values and returns the
 `Config` of the network. Some numerics differ between families of checkpoints and have no key in Hugging Face's
-configurations. nphybrid has an additional key, `dialect`, for the numerics without a key in Hugging Face.
+configurations. For these numerics, nphybrid has an additional key, `dialect`.
 """
 from dataclasses import replace
 from typing import Any
@@ -37,7 +37,7 @@ class BitConfig(HuggingFaceConfig):
     the last stage.
     `drop_path_rate`: has no effect.
 
-    All unknown keys are kept. Raises ValueError for a value that no network can have.
+    Unknown keys are kept as attributes. Raises ValueError for a value that no network can have.
 
     >>> config = BitConfig(depths=[1, 1], out_features=["stem", "stage2"])
     >>> config.stage_names, config.out_indices
@@ -232,15 +232,14 @@ class ViTHybridConfig(EncoderConfig):
     `image_size`: the size of the picture in pixels, an int or (height, width).
     `patch_size`: an int, the side of a patch in cells of the feature map.
     `initializer_range`: the standard deviation of random weights.
-    `hidden_dropout_prob`, `attention_probs_dropout_prob`: numbers without an effect, because there is no training.
+    `hidden_dropout_prob`, `attention_probs_dropout_prob`: numbers without an effect, because nphybrid does not train.
     `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: not supported. Only the default
     values of these four keys are accepted.
-    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. The shape must
-    fit image_size and backbone_config. The default configuration of Hugging Face has a backbone_featmap_shape of
-    24 x 24 cells. The default picture of Hugging Face has a feature map of 14 x 14 cells, and so the default model
-    crashes.
+    `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. The shape must fit image_size and
+    backbone_config. In transformers, the default backbone_featmap_shape has 24 x 24 cells, but a picture of the default
+    size has a feature map of 14 x 14 cells. So the default model of transformers crashes.
 
-    All unknown keys are kept. Raises ValueError for a value that no network can have.
+    Unknown keys are kept as attributes. Raises ValueError for a value that no network can have.
 
     >>> config = ViTHybridConfig(image_size=384)
     >>> config.backbone_featmap_shape, config.backbone_config.depths, config.num_labels
@@ -291,7 +290,7 @@ class ViTHybridConfig(EncoderConfig):
         return [1, channels, height, width]
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns the contents of `config.json`.  The key backbone_featmap_shape is included for transformers."""
+        """Returns the contents of `config.json`.  transformers needs the key backbone_featmap_shape."""
         return {**super().to_dict(), "backbone_featmap_shape": self.backbone_featmap_shape}
 
     def network_config(self) -> Config:
@@ -341,7 +340,7 @@ def _aligned(features, indices, names):
     """Check `features` and `indices`, and return out_features and out_indices.
 
     If only `features` is None, out_features is computed from `indices`. If only `indices` is None, out_indices is
-    computed from `features`. If `features` and `indices` are None, the result is the last stage.
+    computed from `features`. If both are None, the result is the last stage.
     """
     if features is None and indices is None:
         return [names[-1]], [len(names) - 1]

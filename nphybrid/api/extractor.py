@@ -7,11 +7,12 @@ that the classifier reads.
 The option `pool` has three values:
 
     `token`   The features are the class token, (B, T, D) -> (B, D).
-    `mean`    The features are the mean of all patches, (B, T, D) -> (B, D), or of a map, (B, H, W, C) -> (B, C).
+    `mean`    The features are the mean of all patches, (B, T, D) -> (B, D), or the mean of all cells of a map,
+              (B, H, W, C) -> (B, C).
     `none`    The features are the whole state.
 
-If `state` and `pool` are not given, the features are pooled as in the classifier. If only `state` is given, `pool` is
-token for a state with a class token, none for a vector, and mean for all other states.
+If `state` and `pool` are not given, the features are pooled as in the classifier. If only `state` is given, the default
+of `pool` is `token` for a state with a class token, `none` for a vector, and `mean` for all other states.
 """
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple

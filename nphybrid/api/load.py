@@ -7,13 +7,13 @@ from .base import Model
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
 
-# The classifiers by the `model_type` of a configuration.
+# A dict {model_type of a configuration: class of the classifier}.
 CLASSIFIERS: dict[str, type[Model]] = {
     "vit-hybrid": ViTHybridForImageClassification, "vit": ViTForImageClassification, "bit": BitForImageClassification}
 
 BARE: dict[str, type[Model]] = {"vit-hybrid": ViTHybridModel, "vit": ViTModel, "bit": BitModel}
 
-# All classes by name. The key `architectures` of a configuration has the name of a class.
+# A dict {name: class} of all classes. In a configuration, the key `architectures` has the name of the class.
 CLASSES: dict[str, type[Model]] = {
     kind.__name__: kind for kind in (*CLASSIFIERS.values(), *BARE.values(), BitBackbone)}
 

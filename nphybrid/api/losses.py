@@ -1,7 +1,7 @@
 """The three losses of the classifiers, as in loss/loss_utils.py of transformers."""
 import numpy as np
 
-IGNORED = -100                            # the label of pictures that are not counted
+IGNORED = -100                            # the loss does not count pictures with this label
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
 
@@ -74,7 +74,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
 def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
     """The mean of -(y log s + (1 - y) log(1 - s)), where s = sigmoid(logits) and y are the labels.
 
-    The logits and the labels have the shape (B, K). The formula of the code cannot overflow.
+    The logits and the labels have the shape (B, K). The code computes an equal formula that cannot overflow.
     """
     _check_shape("multi-label loss", labels, logits.shape)
     y = labels.astype(logits.dtype)

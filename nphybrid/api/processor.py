@@ -1,4 +1,4 @@
-"""`ViTHybridImageProcessor`, with the options, the inputs and the JSON file of the class in transformers.
+"""`ViTHybridImageProcessor`, with the options, inputs and JSON file of the transformers class of this name.
 
 This file checks the options and converts every picture to an array (H, W, C). image.py computes the pixels.
 """
@@ -25,7 +25,7 @@ SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_
              {"max_height", "max_width"})
 OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
            "do_normalize", "image_mean", "image_std", "do_convert_rgb", "crop_rounding")
-# The largest number of pixels in one picture after resizing or cropping.
+# The largest number of pixels in one picture, after resizing and after cropping.
 # Without MAX_PIXELS, a picture of 1 x 65,500 pixels could become a picture of 384 x 25,152,000 pixels.
 MAX_PIXELS = 64_000_000
 
@@ -53,8 +53,8 @@ class BatchFeature(dict[str, Any]):
 class ViTHybridImageProcessor:
     """Converts pictures to `pixel_values`.
 
-    With equal versions of Pillow, the result equals that of ViTHybridImageProcessor in transformers bit for bit. A
-    picture is converted to RGB, resized, cropped to the middle, multiplied by `rescale_factor` and normalized. A
+    With the same version of Pillow, ViTHybridImageProcessor in transformers gives results that are equal bit for bit. A
+    picture is converted to RGB, resized, cropped at the centre, multiplied by `rescale_factor` and normalized. A
     picture that is smaller than the crop is padded with zeros. The defaults of the options are those of transformers.
     Every checkpoint has its own options. The published hybrid has a size of 384 pixels, and a mean and std of 0.5.
 
@@ -67,8 +67,8 @@ class ViTHybridImageProcessor:
 
         `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
             3 bicubic (default), 4 box and 5 Hamming. Newer versions of Pillow have more filters. "tf-bilinear" is the
-            float32 interpolation of Google's JAX code, which expects
-            pixels in 0..255 without rescaling.
+            float32 interpolation of Google's JAX code. In this code, the pixels stay in 0..255, so pass
+            `do_rescale=False`.
 
         `do_center_crop`: whether to crop.
 
@@ -89,7 +89,8 @@ class ViTHybridImageProcessor:
 
         `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
             "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
-            above the crop, as timm. Only a crop_rounding of "half_even" is saved in files.
+            above the crop, as timm does. Columns are removed by the same rule. A file has the key crop_rounding only if
+            the value is "half_even".
 
         `**kwargs`: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
 
@@ -158,7 +159,7 @@ class ViTHybridImageProcessor:
                 None, the first picture decides the layout of all arrays. If the first axis of the first picture has
                 length 1 or 3, the layout is "channels_first". For an array (H, W), the result has no channel axis.
 
-            `max_pixels`: the largest number of pixels in a picture after resizing or cropping.
+            `max_pixels`: the largest number of pixels in a picture, after resizing and after cropping.
 
         Returns:
             A dictionary with the key and attribute `pixel_values`. The arrays of the result are float32, with two
@@ -215,7 +216,7 @@ class ViTHybridImageProcessor:
                  do_convert_rgb: bool | None = None, return_tensors: str | None = None,
                  data_format: str | None = "channels_first", input_data_format: str | None = None,
                  crop_rounding: str | None = None, max_pixels: int = MAX_PIXELS) -> BatchFeature:
-        """Convert pictures to `pixel_values`, as `preprocess` does.  All options must be passed by name.
+        """Convert pictures to `pixel_values`, as `preprocess` does.  All options must be keyword arguments.
 
         >>> processor = ViTHybridImageProcessor(crop_size=32)
         >>> processor(Image.new("L", (64, 48)), return_tensors="np").pixel_values.shape
@@ -278,7 +279,7 @@ class ViTHybridImageProcessor:
         return {**copy.deepcopy(vars(self)), "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
-        """Returns the text of `preprocessor_config.json`, sorted by key."""
+        """Returns the text of `preprocessor_config.json`, with the keys in alphabetical order."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, default=lambda x: x.tolist()) + "\n"
 
     def __repr__(self) -> str:
@@ -287,7 +288,7 @@ class ViTHybridImageProcessor:
 
 def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
            image_mean, image_std, do_convert_rgb, crop_rounding):
-    """Check the options of a processor and make `Steps` of the options.  Options of omitted steps are not checked."""
+    """Check the options of a processor and make `Steps` from them.  Options of omitted steps are not checked."""
     size = _size_dict(size, "size", square=False)
     crop_size = _size_dict(crop_size, "crop_size", square=True)
     steps = image.Steps(size=None, crop=None, factor=None, mean=None)
@@ -329,7 +330,7 @@ def _boolean(name, value):
 def _size_dict(size, name, square):
     """Converts a size (an int, a pair or a dictionary) to a new dictionary of ints.
 
-    If `square` is True, an int is the height and the width, else the short side.
+    If `square` is True, an int means the height and the width. Otherwise, an int means the short side.
     """
     if isinstance(size, (list, tuple)):
         if len(size) != 2:
@@ -411,7 +412,7 @@ def _pixels(picture, convert):
 
 def _layout(pictures, arrays):
     """Returns the layout of all arrays, which depends on the shape of the first array."""
-    # A Pillow picture always has channels last. For a Pillow picture of 3 rows, transformers assumes channels first.
+    # A Pillow picture always has channels last. If it has 3 rows, transformers wrongly assumes channels first.
     if isinstance(pictures[0], Image.Image):
         return LAYOUTS[1]
     shape = next((x.shape for x in arrays if x.ndim == 3), (1, 1))

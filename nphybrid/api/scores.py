@@ -27,7 +27,7 @@ def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
                  function_to_apply: str | None = None) -> list[tuple[int, float]]:
     """The classes with the highest scores for one picture.  logits (classes,) -> [(class, score), …]
 
-    The highest score is first. Classes with equal scores are in ascending order. `config`: the Hugging Face
+    The highest score is first. Classes with equal scores are in the order of their indices. `config`: the Hugging Face
     configuration of the classifier. `top_k`: the number of classes, or None for all classes. `function_to_apply`:
     "softmax", "sigmoid", "none", or None for the result of `scoring`. Raises ValueError for a bad top_k or
     function_to_apply.
@@ -61,7 +61,7 @@ def scoring(config: Any) -> str:
 
 
 def positive_int(name: str, value: Any) -> int:
-    """Converts an integer of at least 1 to an int.  Raises ValueError with `name` for other values.
+    """Converts an integer of at least 1 to an int.  For other values, raises ValueError with `name` in the message.
 
     >>> positive_int("top_k", np.int64(3))
     3

@@ -1,4 +1,4 @@
-"""Functions that adapt a Checkpoint to a model: array names, prefixes of names, the classifier and the picture size."""
+"""Functions that change a Checkpoint to fit a model: array names, prefixes, the classifier and the picture size."""
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -51,10 +51,10 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
 
 
 def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
-    """Add or remove the prefix of the array names, as the class `kind` needs.  -> {name: array}
+    """Add or remove the prefix of the array names, so that the names fit the class `kind`.  -> {name: array}
 
-    In a classifier, the arrays of the bare model have names with the prefix "vit." or "bit.". In a bare model, the
-    names have no prefix.
+    In a classifier, all names except those of the last linear layer have the prefix "vit." or "bit.". In
+    ViTHybridModel, ViTModel and BitModel, the names have no prefix.
     """
     has_prefix = any(name.startswith(kind.family) for name in arrays)
     if has_prefix == bool(kind.prefix):

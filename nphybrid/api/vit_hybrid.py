@@ -52,7 +52,8 @@ class ViTHybrid(Model):
                      interpolate_pos_encoding: bool | None = None) -> Inputs:
         """Check the inputs of the network and convert the inputs to arrays.
 
-        If the picture size differs from the configuration, the positions are resized.
+        If interpolate_pos_encoding is True, the picture size can differ from the configuration, and the positions are
+        resized.
 
         Raises ValueError or TypeError for inputs that do not fit the model, and NonFiniteError for NaN or infinity.
         """
@@ -83,9 +84,9 @@ class ViTHybrid(Model):
         the weights.
 
         If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
-        for each state and computes the attention weights. The first pass of a process also compiles or loads the
-        kernels. In R50+ViT-B/16, for example, attention took 16 % of 0.84 s in a recorded pass. In a forward pass,
-        attention took 10 % of 0.74 s.
+        for each state and computes the attention weights. The first pass of a process also compiles or loads the Numba
+        functions. In R50+ViT-B/16, for example, a recorded pass took 0.84 s, of which attention took 16 %. A measured
+        pass took 0.74 s, of which attention took 10 %.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridModel, default_model
@@ -167,17 +168,18 @@ class ViTHybridModel(ViTHybrid):
         """Encode pictures.
 
         `pixel_values`: floats (B, C, H, W), the output of the image processor. `bool_masked_pos`: bools (B, N), where
-        True replaces a patch by the mask token. `head_mask`: numbers (A,) or (L, A), factors for the heads.
-        `output_attentions`: whether to return the attention weights of each block. `output_hidden_states`: whether to
-        return the tokens and the output of each block. `interpolate_pos_encoding`: whether to accept every picture size
-        and resize the positions. `return_dict`: False returns a tuple. If an option is None, the configuration decides.
+        True replaces a patch by the mask token. `head_mask`: numbers (A,) or (L, A) that multiply the results of
+        the heads. `output_attentions`: whether to return the attention weights of each block. `output_hidden_states`:
+        whether to return the tokens and the output of each block. `interpolate_pos_encoding`: whether to accept every
+        picture size and resize the positions. `return_dict`: False to return a tuple. If output_attentions,
+        output_hidden_states or return_dict is None, its value in the configuration is used.
 
         Returns a BaseModelOutputWithPooling. `last_hidden_state` has the shape (B, T, D). `pooler_output` has the shape
         (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied
         by the head mask. The arrays of the output have the dtype of the model. A bfloat16 model returns float32.
 
-        In a model without a pooler, pooler_output is usually None. In a network of timm or JAX that pools the mean or
-        has pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.
+        In a model without a pooler, pooler_output is usually None. In a network of timm or JAX with mean
+        pooling or pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.
         """
         out, hidden_states, attentions = self.run(
             pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,
@@ -219,10 +221,10 @@ class ViTHybridForImageClassification(ViTHybrid):
         """Classify pictures.
 
         `labels`: the labels from which the loss is computed, or None for no loss. For integers (B,), the loss is the
-        cross-entropy, and the label -100 is not counted. For floats (B, classes), a picture can have several labels.
-        For a model with only one class, the labels have the shape (B,) or (B, 1), and the loss is the mean squared
-        error. If `config.problem_type` is set, it decides the kind of loss. The other arguments are those of
-        ViTHybridModel.forward.
+        cross-entropy, and the label -100 is not counted. For floats (B, classes), the loss is the binary cross-entropy,
+        and a picture can have several labels. For a model with only one class, the labels have the shape (B,) or
+        (B, 1), and the loss is the mean squared error. If `config.problem_type` is set, it decides the kind of loss.
+        The other arguments are those of ViTHybridModel.forward.
 
         Returns an ImageClassifierOutput with loss (), logits (B, classes), hidden_states and attentions. If the model
         has no classes, the logits are the pooled vector. Raises the errors of `check_inputs` and `run_into`, and
@@ -256,7 +258,7 @@ def _logits(trace: Trace) -> np.ndarray:
 
 
 class ViTModel(ViTHybridModel):
-    """The plain ViT without a classifier, whose patches are cut from the picture.
+    """The plain ViT without a classifier.  The patches are cut from the picture, because there is no backbone.
 
     `config`: a ViTConfig. The other arguments are those of ViTHybridModel.
 
