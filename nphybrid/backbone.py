@@ -3,7 +3,7 @@
 BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. Each output channel of a
 standardized kernel has mean 0 and variance 1 (Qiao et al. 2019, eq. 6). `ops.prepare` standardizes the kernels when a
 model is loaded. A group norm divides the channels of each image into G groups of neighbouring channels (Wu and He
-2018). It gives each group mean 0 and variance 1, then scales and shifts each channel.
+2018). The norm gives each group mean 0 and variance 1, then scales and shifts each channel.
 
 The residual units of the hybrid are bottlenecks as in ResNet v1, but with the stride in the 3x3 convolution. The
 residual units of the BiT networks are pre-activation units.

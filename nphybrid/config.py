@@ -46,7 +46,7 @@ class Config:
     norm_pooled: bool = False             # whether the last layer norm follows the pooling
     pre_logits: int = 0                   # width of a linear layer with tanh before the classifier, or 0 for no layer
     classes: int = 1000                   # number of classes, or 0 for no classifier
-    # the numerics, which differ between families of checkpoints (every variance has the divisor n, not n - 1)
+    # the numerics, which differ between families of checkpoints (the variance of n values has the divisor n, not n - 1)
     backbone_activation: str = "relu"
     activation: str = "gelu"              # activation of the MLP; "gelu" is the exact form, with erf
     ws_form: str = "variance"             # divisor of a kernel: sqrt(variance + eps) if ws_form is "variance",

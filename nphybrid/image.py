@@ -121,7 +121,7 @@ def as_bytes(image: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def centre_crop(image: np.ndarray, height: int, width: int, rounding: str = "floor") -> np.ndarray:
-    """Crop a picture to the middle.  (H, W, C) -> (h, w, C)
+    """Crop a picture around its centre.  (H, W, C) -> (h, w, C)
 
     A picture that is smaller than the crop is padded with zeros.
     """

@@ -200,7 +200,7 @@ def torch_twin(model, dtype=None, attention=None):
     parts = {}
     if model.parts:
         parts = {"add_pooling_layer": bool(model.parts["pooler"]), "use_mask_token": model.parts["mask_token"]}
-    # In transformers 4.51 to 4.57, the initialization of a classifier without a mask token crashes.
+    # In transformers 4.51 to 4.57, the random initialization of a classifier crashes if there is no mask token.
     with no_init_weights():
         twin = kind(config, **parts)
     twin = twin.to(dtype)
@@ -261,7 +261,7 @@ def _as_tensor(x, like):
 def _hook_that_keeps(name, states):
     """Makes a forward hook that stores the output of a module in `states`.
 
-    For `blocks.N.out`, the hook stores the input of the module.
+    For `blocks.N.out`, the hook stores the input of the module, which is the layer norm that reads this state.
     """
     def keep(module, arguments, result):
         if name.endswith(".out"):

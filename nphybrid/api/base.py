@@ -59,7 +59,7 @@ class Model:
     network: Any = None                   # the function of model.py
     table_of: Any = None                  # a function: prefix -> table of names
     family = ""                           # prefix of the array names of a classifier: "vit." or "bit."
-    prefix = ""                           # prefix of the class's array names: `family`, or "" in classes such as BitModel
+    prefix = ""                           # prefix of array names: `family`, or "" in a class such as BitModel
     ignored: tuple[str, ...] = ()         # in a file, arrays whose names begin with these prefixes are ignored
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
@@ -129,8 +129,8 @@ class Model:
         layers to bfloat16.
 
         `precision`: "highest" or "high". "highest" multiplies float32 numbers with all 24 significant bits. On
-        processors with AMX, "high" multiplies with only 16 significant bits, which is faster. On processors without AMX,
-        "high" and "highest" give equal results.
+        processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX, "high" and
+        "highest" give equal results.
 
         `num_threads`: the number of threads, or None for one thread on each core that this process can use.
 

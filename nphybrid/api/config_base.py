@@ -154,7 +154,7 @@ class HuggingFaceConfig:
 def with_dialect(network_config: Config, dialect: Any) -> Config:
     """Returns a copy of `network_config` with the values of `dialect`.  Raises ValueError for a bad `dialect`."""
     if not isinstance(dialect, dict) or not dialect.keys() <= DIALECT.keys():
-        raise ValueError(f"dialect is {shortened(dialect)}; expected a dict with keys of {', '.join(DIALECT)}")
+        raise ValueError(f"dialect is {shortened(dialect)}; expected a dict with some of the keys {', '.join(DIALECT)}")
     for key, value in dialect.items():
         if DIALECT[key] is float:
             check_number(f"{key} of dialect", value)
@@ -163,7 +163,7 @@ def with_dialect(network_config: Config, dialect: Any) -> Config:
         else:
             check_choice(f"{key} of dialect", value, DIALECT[key])
             kind = type(DIALECT[key][0])
-            if type(value) is not kind:                           # for `in`, 1 equals True
+            if type(value) is not kind:                           # `in` does not distinguish 1 and True
                 raise ValueError(f"{key} of dialect is {shortened(value)}; expected a {kind.__name__}")
     if (dialect.get("pool", "token"), dialect.get("class_token", True)) == ("token", False):
         raise ValueError("class_token of dialect is False and pool is 'token'; expected the pool 'mean'")

@@ -223,7 +223,7 @@ class ViTHybridConfig(EncoderConfig):
     `backbone_config`: a BitConfig, or a dict with the keys of a BitConfig.
     `hidden_size`: D, the width of a token.
     `num_hidden_layers`: L, the number of encoder blocks.
-    `num_attention_heads`: A, the number of attention heads, which must divide hidden_size.
+    `num_attention_heads`: A, the number of attention heads, a divisor of hidden_size.
     `intermediate_size`: F, the hidden width of the MLP.
     `hidden_act`: the activation of the MLP. The activations are gelu, gelu_new, gelu_pytorch_tanh, quick_gelu, relu,
     selu, silu, tanh and sigmoid.
