@@ -11,5 +11,5 @@ A row contains the result of its picture, or an error. The memory use does not d
 `cluster` computes the same Rows as `run`, on the workers of a Dask cluster.
 `pipeline` returns functions that work like the pipelines of transformers.
 
-Of these modules, each one imports only those that are listed above it.
+A module in this list imports from the list only the modules above it.
 """

@@ -1,7 +1,7 @@
 r"""Writes the row of a picture as text, JSON, JSON Lines or CSV.  Each row is written as soon as it is computed.
 
 `text` is a format for people. A line of `text` contains a label and its score. If there are several pictures, the path
-of each picture is printed above its labels. If a picture failed, `path: error` is printed. A path with line ends,
+of each picture is printed above its labels. If a picture failed, only `path: error` is printed. A path with line ends,
 control characters or bytes that are not UTF-8 is printed in the form $'…', which `ls` also prints. A shell reads this
 form as the original path.
 

@@ -171,7 +171,7 @@ class _Job(NamedTuple):
 
 
 def _map_ahead(function, items, *, workers, ahead):
-    """Yield an Outcome for each item, in order.  Threads call the function for up to `ahead` later items.
+    """Yield an Outcome for each item, in order.  Meanwhile, threads call the function for up to `ahead` later items.
 
     `workers` is the number of threads. With `workers=0`, the calling thread calls the function.
     The threads are daemons, so the process can end while a thread still decodes a picture.
