@@ -1,4 +1,4 @@
-"""Computes the rows of `run.compute_rows` on a Dask cluster: `pip install "nphybrid[distributed]"`.
+"""Computes the rows of `run.compute_rows` on a Dask cluster.  Needs `pip install "nphybrid[distributed]"`.
 
 The list of pictures is divided into parts. Each part is one task of Dask. A worker opens, prepares and computes the
 pictures of a part. The rows of all parts are returned in the order of the list:
@@ -13,14 +13,14 @@ In a Dask graph of your own, use `compute_part`:
 `dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
 
 A worker loads the model for its first part, and keeps the model for all later parts. Each thread of a worker computes
-one part at a time. By default, a thread uses one core. The option num_threads of a job sets the number of cores.
-If a part fails, or if its worker is lost, another worker computes the part again.
+one part at a time. By default, a thread uses one core. The option num_threads of a job sets another number.
+If a part fails, or if its worker is lost, another worker computes the whole part.
 
-On computers with the same instruction set, a cluster and a single computer compute identical rows. A
-cluster and a single computer write identical files. A cluster can continue a run that a single computer started.
+On computers with the same instruction set, a cluster and a single computer compute identical rows, and write
+identical files. A cluster can continue a run that a single computer started.
 
 Each worker opens the picture files itself. A path must lead to the same file on the client and on every worker. A
-relative path begins at the working folder of the worker.
+worker looks for a relative path in its own working folder.
 """
 import contextlib
 import ctypes
@@ -41,10 +41,10 @@ from ..api.load import load
 from . import run
 from .identity import ModelFile, model_digests
 
-PART = 64                                 # the largest number of pictures in a task; a short list has smaller tasks
-AHEAD = 4                                 # how many tasks are submitted for each thread of the cluster
-RETRIES = 3                               # how many times a failed part is computed again, always on another worker
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # malloc.h
+PART = 64                                 # the largest number of pictures in a part; a short list has smaller parts
+AHEAD = 4                                 # the largest number of submitted tasks for each thread of the cluster
+RETRIES = 3                               # how often a failed part is repeated, on another worker if there is one
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # mallopt parameters, from malloc.h
 
 
 class Job(NamedTuple):
@@ -57,19 +57,19 @@ class Job(NamedTuple):
     batch: int
     options: tuple                        # the options of from_pretrained as ((name, value), …)
     version: str = __version__            # the version of nphybrid on the client
-    witness: str | None = None            # a path from the list, which must exist on every worker
+    witness: str | None = None            # a path from the list of pictures, which must exist on every worker
 
 
 def job(model: str | None = None, state: str = "logits", pool: str | None = None, batch: int = 8,
         head: str | None = None, **options: Any) -> Job:
     """Return the Job that `compute_rows` gives to the workers.
 
-    `model` has the same meaning as in `pipeline`.
+    `model` is a path, or owner/name on the Hugging Face hub. If `model` is None, the bundled model is used.
     `state` is "logits" for a classifier, or the name of a state whose pooled features are computed.
     `pool` is the pooling of the state; see `api.extractor`.
     `batch` is the number of pictures that are computed together. The rows do not depend on `batch`.
     `head` is a file that `nphybrid probe fit` wrote.
-    `options` are engine, dtype, precision and num_threads.
+    `options` are the options engine, dtype, precision and num_threads of `from_pretrained`.
 
     Raises the same errors as `checkpoint.read`.
 
@@ -91,14 +91,15 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 
     A Row is returned as soon as its part and all earlier parts are computed.
     `client` is a distributed.Client.
-    `sources` are the same as in `run.compute_rows`. All sources are put into a list first.
+    `sources` has the same meaning as in `run.compute_rows`. All sources are put into a list before the first task.
     `part` is the number of pictures in a task. The default of `part` is PART, or less for a short list.
 
-    At any time, AHEAD tasks are submitted for each thread. If the caller stops early, all unfinished tasks are
-    cancelled. The error in a Row is a ValueError with the same text as on a single computer.
+    At most AHEAD tasks for each thread are submitted at the same time. If the caller stops early, all unfinished
+    tasks are cancelled. The error in a Row is a ValueError with the same text as on a single computer.
 
-    Raises OSError if a worker cannot compute the job. Raises OSError if a part fails more than RETRIES times. Raises
-    OSError if a part loses more workers than the Dask setting distributed.scheduler.allowed-failures allows.
+    Raises OSError if a worker cannot compute the job, or if a part fails more than RETRIES times. Also raises OSError
+    if too many workers are lost while they compute the same part. The largest allowed number of lost workers is the
+    Dask setting distributed.scheduler.allowed-failures.
     """
     sources = list(sources)
     witness = next((name for name in sources if isinstance(name, str) and os.path.isfile(name)), None)
@@ -121,7 +122,7 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 
     try:
         while True:
-            # The cluster may have lost threads, so there may be too many submitted tasks already.
+            # If the cluster has lost workers, `pending` may be longer than the new limit, so `room` may be negative.
             room = max(AHEAD * sum(client.nthreads().values()), 1) - len(pending)
             for first in itertools.islice(starts, max(room, 0)):
                 pending.append((first, submit(first)))
@@ -137,7 +138,7 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
 def connect(address: str) -> Iterator[Any]:
     """Return a context manager that connects a client to the scheduler at an address.
 
-    The command line uses `connect`. Logging is off during the `with` block.
+    The command line uses `connect`. During the `with` block, all logging of this process is off.
     Raises ImportError if the package distributed is not installed. Raises OSError if no scheduler answers.
     """
     distributed = _distributed()
@@ -150,7 +151,7 @@ def connect(address: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _without_logging():
-    """Turn off logging in this process.  The package distributed raises every error that it logs."""
+    """Turn off logging in this process.  No error is lost, because distributed also raises each error that it logs."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:
@@ -197,7 +198,7 @@ def compute_part(sources: list, job: Job, start: int = 0) -> list[run.Row]:
     try:
         prepare, compute = load_functions(job)
         found = list(run.compute_rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
-        # If the worker has lost its disk, an error is raised. The pictures must not be reported as missing.
+        # If the worker can no longer reach the files, the whole part fails. No picture is reported as missing.
         if any(isinstance(row.error, OSError) for row in found) and (problem := find_problem(job)):
             raise OSError(problem)
     except Exception as error:
@@ -221,7 +222,7 @@ _loading = threading.Lock()
 
 
 def load_functions(job: Job) -> tuple[run.Prepare, run.Compute]:
-    """Return `prepare` and `compute` for `run.compute_rows`.  The process loads the model only for the first call."""
+    """Return `prepare` and `compute` for `run.compute_rows`.  Later calls with the same job reuse the model."""
     with _loading:
         return load_once(job._replace(witness=None))
 
@@ -237,7 +238,7 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
     _restore_malloc_thresholds()
     _refuse_other_model(job)
     model = load(job.model or checkpoint.default_model(), head=job.head, **dict(job.options))
-    # The check is repeated, because a file may have been replaced before the model was loaded.
+    # The check is repeated, because a file may have been replaced between the first check and the loading.
     _refuse_other_model(job)
     if job.state == "logits":
         return run.preparer(model.image_processor()), lambda x: model(x).logits
@@ -255,19 +256,19 @@ def _refuse_other_model(job):
 
 
 def _digests(model, head):
-    """Return the ModelDigests of a job.  The files of the model are hashed, and no model is loaded."""
+    """Return the ModelDigests of a job.  The files of the model are hashed, but the model is not loaded."""
     file = ModelFile(model or None)
     source = checkpoint.read(file.path)
-    # ModelFile would accept a str as a name on the hub. A Path is always a file.
+    # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
     return model_digests(file, source.config, source.processor, ModelFile(Path(head)) if head else None)
 
 
 def _restore_malloc_thresholds():
-    """Undo a memory setting of glibc that Dask changes.
+    """Undo the changes that Dask makes to the memory settings of glibc.
 
-    With the setting of Dask, glibc returns the memory of every large array to the system. For the next array, the
-    system must clear new memory. With the bundled model, one picture takes 20 ms on one core with the setting of Dask,
-    and 12 ms without it. The values in this function are the values that glibc reaches without the setting of Dask.
+    With the settings of Dask, glibc returns the memory of every deleted large array to the system. The system must then
+    clear new memory for the next array. With the bundled model, one picture takes 20 ms on one core with the settings
+    of Dask, and 12 ms without them. This function sets the values that glibc reaches without Dask.
     """
     if "MALLOC_TRIM_THRESHOLD_" in os.environ:
         with contextlib.suppress(OSError, AttributeError):      # the C library is not glibc
@@ -279,7 +280,7 @@ def _restore_malloc_thresholds():
 def _address():
     try:
         return _distributed().get_worker().address
-    except (ImportError, ValueError):     # another scheduler of Dask called this function
+    except (ImportError, ValueError):     # not on a worker of distributed, for example in another scheduler of Dask
         return f"process {os.getpid()}"
 
 

@@ -1,7 +1,7 @@
 """Computes the identity of a run.
 
 The identity contains the SHA-256 values of the model, the SHA-256 of the list, and the options that change a row.
-Results of two processes belong together only if the identities of their runs are equal. `resume` compares the
+Results of two processes may be combined only if the identities of their runs are equal. `resume` compares the
 identities before a file is continued. `cluster` compares the SHA-256 values of the model before a worker computes a
 part.
 """
@@ -27,7 +27,7 @@ class ModelDigests(NamedTuple):
 class ModelFile:
     """A file or folder of weights.  The weights must not change between loading and hashing.
 
-    `path` is a file, a folder, or owner/name on the Hugging Face hub, which is downloaded.
+    `path` is a file, a folder, or owner/name of a model that is downloaded from the Hugging Face hub.
     If `path` is None, the bundled model is used.
     """
 
@@ -36,7 +36,7 @@ class ModelFile:
         self._states = _file_states(self.path)
 
     def sha256(self) -> str:
-        """Return the SHA-256 of the weights in hex.  Raises FormatError if a file was changed after `__init__`."""
+        """Return the SHA-256 of the weights in hex.  Raises FormatError if a file changed since `__init__`."""
         digest = _sha256(self.path, self._states)
         _refuse_changed(self.path, self._states)
         return digest
@@ -46,7 +46,7 @@ class ModelFile:
 def _sha256(path, file_states):
     """Return the SHA-256 of the weights at a path.  The SHA-256 is computed again only if `file_states` changed."""
     digest = checkpoint.sha256(path)
-    # The files are checked here too, because the cache must not store the SHA-256 of a changed file.
+    # The files are also checked here, so that the cache does not store the SHA-256 of files that changed meanwhile.
     _refuse_changed(path, file_states)
     return digest
 
@@ -82,11 +82,11 @@ def model_digests(model: ModelFile, config: dict, processor: dict | None,
 
 
 def run_identity(sources: Sequence, **options: Any) -> dict:
-    """Return the identity of a run, which is written to FILE.run.json.
+    """Return the identity of a run.  The identity is written beside the output file FILE, as FILE.run.json.
 
     `sources` is the list of pictures.
     `options` contains everything else that changes a row, for example the engine and the values of `model_digests`.
-    All values of `options` must be values that JSON can store.
+    JSON must be able to store all values of `options`.
     """
     digest = hashlib.sha256()
     for source in sources:

@@ -1,22 +1,23 @@
 """Makes a list of pictures from the inputs of a command.
 
-An input that is a file is one picture. A file with any name is accepted.
+An input that is a file is one picture. The name of the file may have any suffix.
 
-An input that is a folder is replaced by the pictures in it, sorted by the bytes of their paths. A file in a folder is
-a picture if its name has one of SUFFIXES, in upper or lower case. With `recursive`, the folders inside a folder are
-searched too. Files and folders whose names begin with a dot are ignored. Symbolic links to folders are not followed.
+An input that is a folder is replaced by the pictures in it, sorted by the bytes of their paths. A file in a folder
+counts as a picture if its name ends in one of SUFFIXES, in upper or lower case. With `recursive`, the folders inside a
+folder are searched too. Files and folders whose names begin with a dot are ignored. Symbolic links to folders are not
+followed.
 
-An input that is a glob is replaced by its matches, sorted by their bytes. In a glob, `**` matches any number of
-folders. Each match of a glob is treated like an input. If a file with the name of the glob exists, the
-input is treated as a file.
+An input that is a glob is replaced by its matches, sorted by the bytes of their paths. In a glob, `**` matches any
+number of folders. Each match of a glob is treated like an input. If a file has the text of the glob as its name, the
+input is this file.
 
 The input `-` means stdin. stdin contains one picture, or the names of files and folders. The names on stdin are
-separated by NUL or by line ends.
+separated by NUL bytes or by line ends.
 
 The list keeps the order of the inputs. If two inputs name the same picture, the list contains the picture twice.
 
-If an input has no picture, the input itself is put into the list, and its row will contain an error. Examples of an
-input without a picture are a path without a file, an empty folder, and a glob without a match.
+If no picture is found for an input, the input itself is put into the list, and its row will contain an error. This
+happens for a path at which no file exists, for a folder without pictures, and for a glob without a match.
 """
 import codecs
 import glob

@@ -1,7 +1,7 @@
 """Defines pipelines that return the same labels, scores and features as the pipelines of transformers.
 
-`open_picture` opens the pictures. The rules of `open_picture` are safer than the rules of transformers. The EXIF
-orientation is applied, transparent pixels are drawn on white, and 16-bit values are scaled.
+`open_picture` opens the pictures. It applies the EXIF orientation, draws transparent pixels on white, and scales 16-bit
+values. It refuses pictures that cannot be decoded without guessing. transformers accepts some of these pictures.
 """
 import os
 from collections.abc import Iterator
@@ -24,8 +24,8 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, the
     model at a path or a name is loaded without its classifier.
     `image_processor` is an image processor, a path or a name (default: the image processor of the model).
-    `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. Options
-    are allowed only if `model` is a path or a name.
+    `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. A
+    loaded model accepts no options.
 
     Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if the model has
     no image processor.
@@ -61,7 +61,7 @@ def _loaded(model, bare, options) -> Model:
 
 
 class Pipeline:
-    """The base class of the pipelines.  A pipeline accepts one picture, a list of pictures or a generator."""
+    """The base class of the pipelines.  A pipeline accepts one picture, a list or a generator of pictures."""
     task: str
     bare: bool                            # True if the model is loaded without its classifier
 
@@ -119,12 +119,12 @@ class ImageClassificationPipeline(Pipeline):
         """Return the labels of pictures.
 
         `inputs` is a picture, a list of pictures or a generator of pictures. A picture is a path, the bytes of a file,
-        a PIL image, or an array that the image processor accepts. A list returns a list of answers. A generator
-        returns a generator of answers.
+        a PIL image, or an array that the image processor accepts. For a list, a list of answers is returned. For a
+        generator, a generator of answers is returned.
         `top_k` is the largest number of labels in an answer. If `top_k` is None, all labels are returned. In
         transformers, `top_k=None` returns 5 labels.
-        `function_to_apply` is "softmax", "sigmoid", "none" or None. With None, the sigmoid is applied for multi-label
-        models and for models with a single class. With None, the softmax is applied for all other models.
+        `function_to_apply` is "softmax", "sigmoid", "none" or None. None means the sigmoid for multi-label models and
+        for models with a single class, and the softmax for all other models.
         `batch_size` is the number of pictures that are computed together. The answers do not depend on `batch_size`.
 
         Raises PictureError if a picture cannot be read. Raises ValueError if a picture cannot be resized.

@@ -21,7 +21,7 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
     `total` is the number of all pictures, including the pictures of an earlier run.
     `done` is the number of pictures that an earlier run computed.
     `failed` is the number of pictures that failed in an earlier run.
-    If `line` is False, no bar is drawn, because the rows themselves are printed on the terminal.
+    `line` is False if the rows themselves are printed on the terminal. Then no bar is drawn.
     If `quiet` is True, nothing is printed.
     """
     start, last, new = time.monotonic(), 0, 0
@@ -47,7 +47,8 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
 def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
     """Return the text of the progress bar.
 
-    The bar shows the finished pictures, the pictures per second, the remaining time and the failed pictures.
+    The bar shows the number of finished pictures, the pictures per second, the remaining time, and the number of failed
+    pictures.
 
     >>> progress_bar(1_500, 6_000, 12.5, 3)
     '1,500 of 6,000   25 % [#####...............]   12.5/s   6:00 left   3 failed'
@@ -61,7 +62,7 @@ def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
 
 
 def _draw(text):
-    # The bar must fit on one line, because only one line is erased.
+    # The bar must fit on one line, because CLEAR erases only one line.
     _print(CLEAR + text[:shutil.get_terminal_size().columns - 1])
 
 

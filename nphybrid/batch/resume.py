@@ -1,12 +1,11 @@
 """Continues a file of rows after an interrupted run.
 
-A file of rows does not contain the settings of its run. The settings are in a second file, FILE.run.json.
-FILE.run.json contains the identity of the run, which `identity` defines.
-Each row contains the position of its picture.
+A file of rows does not contain the settings of its run. A second file, FILE.run.json, contains the identity of the run,
+as the module `identity` defines it. Each row contains the position of its picture in the list.
 
 An interrupted file may lack some rows of its last picture. To be safe, all rows of the last picture are deleted, and
-the run continues with this picture. The continued file contains every position exactly once, even if the first run was
-killed.
+the run continues with this picture. In the finished file, no row is missing and no row is repeated, even if the first
+run was killed.
 """
 import csv
 import json
@@ -24,21 +23,21 @@ FORMATS = ("jsonl", "csv")
 class Done(NamedTuple):
     """Describes the rows of an interrupted file, without the rows of its last picture."""
     pictures: int
-    size: int                             # bytes
+    size: int                             # the size of these rows in bytes
     failed: int                           # the number of pictures that have an error
 
 
 def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False) -> Done:
-    """Create an empty file of rows.  With `resume`, an existing file is continued.
+    """Create an empty file of rows.  With `resume`, continue an existing file instead.
 
     `run` is the identity of the run, which is written to FILE.run.json before the first row.
     Raises ValueError if another run wrote the file. Raises the same errors as `complete_rows`.
     """
-    # An empty file is written again, because its run may have been killed before FILE.run.json was written.
+    # An empty file is not continued, because its run may have been killed before FILE.run.json was written.
     if resume and os.path.exists(path) and os.path.getsize(path):
         _check_run(path, run)
         return complete_rows(path, format)
-    # The file is emptied before FILE.run.json changes, so that old rows are never continued.
+    # The file is emptied first. Otherwise, a killed run could leave old rows with the new FILE.run.json.
     # If the path is a symbolic link, `open` keeps the link.
     open(path, "wb").close()
     write_json(f"{path}.run.json", run)
@@ -56,10 +55,10 @@ def _check_run(path, run):
 
 
 def complete_rows(path: str | os.PathLike, format: str) -> Done:
-    """Find the pictures of an interrupted file that are certainly complete.
+    """Find the pictures whose rows in an interrupted file are certainly complete.
 
-    Raises FormatError if the positions in the file are not 0, 1, 2 and so on. A file of nphybrid always has these
-    positions.
+    Raises FormatError if the positions in the file are not 0, 1, 2 and so on. A file that nphybrid wrote always
+    has these positions.
     """
     count = failed = 0
     before = Done(0, 0, 0)
@@ -78,7 +77,7 @@ def complete_rows(path: str | os.PathLike, format: str) -> Done:
 def _jsonl_rows(file, path):
     """Yield (offset, position, failed) for each complete row of a JSON Lines file.
 
-    `offset` is the first byte of the row. `failed` is True if the row contains an error.
+    `offset` is the byte at which the row begins. `failed` is True if the row contains an error.
     """
     start = 0
     for line in file:
@@ -95,7 +94,7 @@ def _jsonl_rows(file, path):
 def _csv_rows(file, path):
     """Yield (offset, position, failed) for each complete row of a CSV file.
 
-    `offset` is the first byte of the row. `failed` is True if the row contains an error.
+    `offset` is the byte at which the row begins. `failed` is True if the row contains an error.
     """
     start, record, is_header = 0, b"", True
     for line in file:

@@ -1,18 +1,19 @@
 r"""Writes the row of a picture as text, JSON, JSON Lines or CSV.  Each row is written as soon as it is computed.
 
 `text` is a format for people. A line of `text` contains a label and its score. If there are several pictures, the path
-of each picture is printed above its labels. If a picture failed, `path: error` is printed. A path with line ends,
-control characters or bytes that are not UTF-8 is printed as $'…'. The command `ls` also prints $'…'. A shell reads $'…'
-as the original path.
+of each picture is printed above its labels. If a picture failed, only `path: error` is printed. A path with line ends,
+control characters or bytes that are not UTF-8 is printed in the form $'…', which `ls` also prints. A shell reads this
+form as the original path.
 
 `jsonl` writes one JSON object on each line:
 
     {"position": 0, "path": "a.jpg", "labels": [{"index": 3, "label": "cat", "score": 0.8}]}
     {"position": 1, "path": "b.jpg", "error": "…"}
 
-`json` writes the objects of `jsonl` as one JSON array. The JSON array is also complete after an interrupted run.
+`json` writes the objects of `jsonl` as one JSON array. If the run is interrupted, the array is still closed, so the
+output is valid JSON.
 
-`csv` follows RFC 4180, with "\n" at the end of each line. The CSV header is position,path,index,label,score,error.
+`csv` follows RFC 4180, except that each line ends in "\n". The CSV header is position,path,index,label,score,error.
 In CSV, a picture has one row for each label, or one row with an error.
 
 `position` is the position of a picture in the list, counted from 0. `index` is the number of the class.
@@ -67,11 +68,11 @@ def row_fields(row: Any) -> dict:
 @contextlib.contextmanager
 def writer(path: str | os.PathLike | None, format: str, alone: bool = False, start: int = 0
            ) -> Iterator[Callable[[dict], None]]:
-    """Return a context manager with a function that writes and flushes the fields of a row.
+    """Return a context manager that yields a function.  The function writes the fields of a row, and flushes the file.
 
     `path` is the output file, or None for stdout.
     `alone` is True for a single picture. The format text does not print the path of a single picture.
-    `start` is the byte at which an existing file is continued. Everything after byte `start` is deleted.
+    `start` is the byte at which an existing file is continued. Everything from this byte on is deleted.
 
     >>> with writer(None, "csv") as write:
     ...     write({"position": 0, "path": 'a "b".png', "labels": [{"index": 3, "label": "cat", "score": 0.75}]})
@@ -98,7 +99,7 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
 
 
 def encoded_row(row: dict, format: str, alone: bool = False) -> bytes:
-    """Return the fields of a row as bytes in a format."""
+    """Encode the fields of a row in a format, and return the bytes."""
     if format == "text":
         return _text(row, alone).encode("utf-8", "backslashreplace")
     if format == "json":
@@ -115,7 +116,7 @@ def encoded_row(row: dict, format: str, alone: bool = False) -> bytes:
 def one_line(text: str) -> str:
     r"""Return a text as one line without control characters.
 
-    A text with other characters is quoted in the form $'…', which a shell can read.
+    A text with characters that cannot be printed is quoted in the form $'…', which a shell can read.
 
     >>> print(one_line("a, b.png"), one_line("a\nb.png"), one_line("\udcff.png"))
     a, b.png $'a\nb.png' $'\xff.png'
@@ -144,7 +145,7 @@ def _text(row, alone):
 def _csv_record(fields):
     """Return a CSV row as bytes.
 
-    The module csv is not used, because its reader fails on a carriage return that its writer wrote.
+    The module csv is not used, because csv.reader fails on a carriage return that csv.writer wrote.
     """
     return (",".join(_csv_field(field) for field in fields) + "\n").encode("utf-8", "surrogateescape")
 
@@ -170,8 +171,8 @@ def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _open_at(path, start):
-    """Return a context manager that opens a file for writing at byte `start`.  Everything after `start` is deleted."""
-    # After a failed write, closing the file raises a second error. The path is added to every error.
+    """Return a context manager that opens a file for writing.  The bytes from `start` on are deleted."""
+    # After a failed write, closing the file raises a second error. The path is added to both errors.
     with path_in_errors(path), open(path, "r+b" if start else "wb") as file:
         if start:
             file.truncate(start)

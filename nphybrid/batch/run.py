@@ -1,7 +1,7 @@
 """Computes a row for each picture of a list.  All cores are used, and the rows keep the order of the list.
 
-Threads open and prepare the pictures of later batches. A batch is divided into shares. Each share is computed by
-one thread.
+While a batch is computed, threads open and prepare the pictures of later batches. A batch is divided into shares, and
+each share is computed by one thread.
 
 Each core computes its own pictures. For the bundled model, one picture per core is 1.3 to 1.6 times as fast as one
 picture on all cores. For R50+ViT-B/16, one picture per core is as fast as one picture on all cores.
@@ -52,11 +52,11 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
     `compute` is a function: pixel_values (B, C, H, W) -> B results.
     `batch` is the largest number of pictures in a batch. A batch is divided into shares, one share for each thread. In
     a share, pictures of equal shape are computed together.
-    `start` is the position of the first source.
+    `start` is the position that the Row of the first source gets.
     `workers` is the number of threads that prepare pictures, and also the number of threads that compute pictures. The
     default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and computes all
-    pictures. With `workers=0`, no source is taken before its batch is needed. A generator that reuses the memory of its
-    items needs `workers=0`.
+    pictures, and takes no source before its batch is needed. A generator that reuses the memory of its items needs
+    `workers=0`.
 
     Several threads call `prepare` and `compute`. If one of these functions raises ValueError or OSError, the row of the
     picture contains the error. Any other exception stops the run.
@@ -93,8 +93,8 @@ def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepa
 
     `processor` is an image processor, or a dict with the options of an image processor.
     `options` are given to each call of the image processor.
-    A source is an item of `inputs.find_pictures`, or any other argument that `open_picture` accepts. A source can also
-    be an array, which is given to the image processor unchanged.
+    A source is an item of the list that `inputs.find_pictures` returns, or any other argument that `open_picture`
+    accepts. A source can also be an array, which is given to the image processor unchanged.
     """
     processor = ViTHybridImageProcessor.from_dict(processor) if isinstance(processor, dict) else processor
 
@@ -112,7 +112,7 @@ def preparer_and_extractor(model: Model, state: str | None = None, pool: str | N
                            ) -> tuple[Prepare, extractor.Extractor]:
     """Return the `prepare` function of a model, and an Extractor whose `compute` function computes features.
 
-    `model` can have any class of model.
+    `model` is a model of any class.
     `state` and `pool` select the features; see `nphybrid.api.extractor`.
     One blank picture is computed, to find the names and shapes of all states.
     Raises ValueError if the model has no image processor. Raises the same errors as `extractor`.
@@ -130,7 +130,7 @@ def _chunks(items, size):
 
 
 def _share_results(share, compute):
-    """Return (result, None) or (None, error) for each Outcome of `prepare` in a share."""
+    """Return (result, None) or (None, error) for each picture of a share.  A share is a list of Outcomes."""
     results = _results([picture.value for picture in share if picture.error is None], compute)
     return [next(results) if picture.error is None else (None, picture.error) for picture in share]
 
@@ -159,7 +159,7 @@ def _results(pictures, compute):
 # ---------------------------------------------------------------- functions that run on several threads
 
 class Outcome(NamedTuple):
-    """An item, and the value that a function returned or the error that it raised."""
+    """An item, and the value that a function returned for it, or the error that the function raised."""
     item: Any
     value: Any
     error: Any                            # None, or one of PICTURE_ERRORS
@@ -171,7 +171,7 @@ class _Job(NamedTuple):
 
 
 def _map_ahead(function, items, *, workers, ahead):
-    """Yield an Outcome for each item, in order.  Threads call the function for up to `ahead` later items.
+    """Yield an Outcome for each item, in order.  Meanwhile, threads call the function for up to `ahead` later items.
 
     `workers` is the number of threads. With `workers=0`, the calling thread calls the function.
     The threads are daemons, so the process can end while a thread still decodes a picture.

@@ -5,9 +5,9 @@ import sys
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, positive
 
 DESCRIPTION = """\
-Measure the speed and the memory of a model. The report contains the time to start Python, to load the model, and to
-compute the first call and later calls. Options with N,M or A,B accept several values, separated by commas. Each
-combination of values is measured in a separate process.
+Measure the speed and the memory of a model. The report contains the time to start Python, the time to load the model,
+and the times of the first call and of later calls of the model. Options with N,M or A,B accept several values,
+separated by commas. Each combination of values is measured in a separate process.
 """
 
 
@@ -33,10 +33,10 @@ def add(verb):
 
 
 def run(args):
-    """Measure each combination of dtype, precision, threads and batch, and print a row for each.
+    """Measure each combination of dtype, precision, threads and batch.  Print a row for each combination.
 
-    If the process of a combination is killed, its row contains an error. The rows of all other combinations are
-    complete.
+    If the process of a combination is killed, the row of this combination contains an error. All other combinations
+    are still measured.
     """
     from ..machine import bench
     from ..ops import threads

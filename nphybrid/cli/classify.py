@@ -8,7 +8,7 @@ from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
 Print the labels of pictures. The rows have the order of the IMAGE arguments. Each row is printed as soon as its labels
-are known. In a folder, every file with the suffix of a picture is classified, for example .jpg or .png.
+are known. In a folder, every file with the suffix of a picture format, for example .jpg or .png, is classified.
 The files of a folder are sorted by the bytes of their paths. If a picture cannot be read, its row contains an error,
 and the exit code is 1.
 """
@@ -72,8 +72,8 @@ def run(args):
 def _begin(args, sources, model):
     """Create the output file.  With --resume, prepare an existing output file for further rows.
 
-    Returns three numbers: the pictures that the file already contains, the bytes of their rows, and the pictures that
-    failed.
+    Returns three numbers: how many pictures the file already contains, how many bytes their rows have, and how many of
+    these pictures failed.
     """
     from ..batch import resume
     from ..batch.identity import run_identity

@@ -2,8 +2,8 @@
 from .options import add_format, show
 
 DESCRIPTION = """\
-Print the packages that are installed on this computer. Print the instruction set, the cache folder, the number of
-threads and the model that nphybrid uses. Print every problem and its remedy.
+Print the installed versions of Python and of the packages that nphybrid needs. Print the instruction set, the cache
+folder, the number of threads and the model that nphybrid uses. Print every problem and its remedy.
 """
 
 

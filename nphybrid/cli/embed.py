@@ -7,9 +7,9 @@ from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
 Write the features of pictures to a file. The features are one state of the forward pass. A state is a named
-intermediate array. By default, the features are the state that the classifier reads. --state selects another state.
---pool selects the class token, the mean or the whole state. An unfinished run keeps its features in the folder
-FEATURES.part. --resume continues this run.
+intermediate array. By default, the features are the input of the classifier. --state selects another state. --pool
+chooses what is kept of the state: the class token, the mean or the whole state. An unfinished run keeps its features in
+the folder FEATURES.part. --resume continues this run.
 """
 
 EXAMPLES = """\
@@ -24,12 +24,12 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_pictures(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
-                      help="write the features to this .h5, .npy or .parquet file. An existing file is replaced. A "
-                           ".parquet file needs the package pyarrow.")
+                      help="write the features to this .h5, .npy or .parquet file. Without --append and --resume, an "
+                           "existing file is replaced. A .parquet file needs the package pyarrow.")
     verb.add_argument("--append", action="store_true", help="add the features of the pictures to an existing file")
     verb.add_argument("--state", metavar="NAME",
-                      help="the name of a state, for example blocks.3 or stages.1 (default: the state that the "
-                           "classifier reads). `nphybrid summary` lists the names.")
+                      help="the name of a state, for example blocks.3 or stages.1 (default: the input of the "
+                           "classifier). `nphybrid summary` lists the names.")
     verb.add_argument("--pool", choices=("token", "mean", "none"),
                       help="the pooling of the state. --pool token keeps the class token. --pool mean computes the "
                            "mean over the patches or over the feature map. --pool none keeps the whole state.")

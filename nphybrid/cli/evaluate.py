@@ -4,8 +4,8 @@ from .options import add_engine, add_format, add_head, add_model, find_pictures,
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
-Print the top-1 and top-5 accuracy of a model. The accuracy of all pictures and of each class is printed, with 95 %
-Wilson intervals. The known class of a picture is a label of the model, or the number of a class.
+Print the top-1 and top-5 accuracy of a model on all pictures and on the pictures of each class, with 95 % Wilson
+confidence intervals. The known class of a picture is given as a label of the model, or as the number of a class.
 """
 
 EXAMPLES = """\
@@ -35,8 +35,8 @@ def add_known(verb, metavar="FOLDER", more=""):
                            f"files, folders and globs.{more}")
     verb.set_defaults(recursive=True)
     verb.add_argument("--labels", metavar="LABELS.csv",
-                      help="a file with the classes of the pictures. Each line is path,label or only a label. Lines "
-                           "without a path have the order of the pictures.")
+                      help="a file with the classes of the pictures. Each line is path,label or a label "
+                           "alone. Lines without a path must have the order of the pictures.")
     verb.add_argument("--confusion", metavar="MATRIX.png", help="write a picture of the confusion matrix to this file")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8). The answers do not depend "

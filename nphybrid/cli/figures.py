@@ -7,8 +7,9 @@ from .targets import check_target
 NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")
 
 DESCRIPTION = """\
-Write one figure as a PNG file with 300 dots per inch. The figures `filters` and `position-similarity` show weights.
-All other figures need an IMAGE. Layers, heads, rows and columns are counted from 0. A layer is a block of the encoder.
+Write one figure as a PNG file with 300 dots per inch. The figures `filters` and `position-similarity` show weights
+and need no IMAGE. All other figures need an IMAGE. Layers, heads, rows and columns are counted from 0. A layer is a
+block of the encoder.
 """
 
 
@@ -21,11 +22,12 @@ def add(verb):
                       help="write the figure to this file. An existing file is replaced.")
     verb.add_argument("--token", metavar="TOKEN",
                       help="the token whose attention or rollout is drawn: class, mean, or ROW,COLUMN (default: the "
-                           "token that the classifier reads). The token mean is the mean over all patches.")
+                           "input of the classifier). The token mean is the mean over all patches.")
     verb.add_argument("--layer", type=int, metavar="L",
-                      help="the layer of the figure attention, or the last layer of the figure rollout (default: all "
-                           "layers)")
-    verb.add_argument("--head", type=int, metavar="A", help="the head of the figure attention (default: all heads)")
+                      help="the layer that the figure attention shows, or the last layer that the figure rollout "
+                           "includes (default: all layers)")
+    verb.add_argument("--head", type=int, metavar="A",
+                      help="the head that the figure attention shows (default: all heads)")
     add_model(verb)
     add_labels(verb)
     add_engine(verb)

@@ -1,9 +1,9 @@
-"""The verb `inspect` prints what the header of a file states."""
+"""The verb `inspect` prints what the header of a file contains."""
 from .options import add_format, show
 
 DESCRIPTION = """\
-Print the contents of a file: a model, features, or a classifier. The report contains the SHA-256, the naming scheme of
-the tensors, and a row for each tensor. Only the header is read, so no tensor is loaded.
+Print what a file of a model, of features or of a classifier contains. The report states the SHA-256 of the file and
+the naming scheme of the tensors, and has a row for each tensor. Only the header is read, so no tensor is loaded.
 """
 
 
@@ -16,7 +16,7 @@ def add(verb):
 
 
 def run(args):
-    """Print the contents that the header of a file states."""
+    """Print what the header of a file contains."""
     from ..modelfile.inspect import format_text, inspect_file
     report = inspect_file(args.path)
     show(args, report, format_text(report))

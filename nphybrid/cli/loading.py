@@ -11,15 +11,15 @@ def model_file(args):
 def load_model(args, head=None):
     """Load the model that the options of `add_model` and `add_engine` describe.
 
-    If `head` is given, the classifier in the file `head` replaces the classifier of the model. The files of the model
-    are stored in args.files, from which `loaded_sha256` reads them.
+    If `head` is given, the classifier in the file `head` replaces the classifier of the model. The ModelFiles of the
+    model and of the head are stored in args.files, for `loaded_sha256`.
     """
     from pathlib import Path
 
     from ..api.load import load
     from ..batch.identity import ModelFile
     announce_compilation(args.engine)
-    # ModelFile would accept a str as a name on the hub. A Path is always a file.
+    # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
     args.files = {"model": model_file(args), "head": head and ModelFile(Path(head))}
     return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                 num_threads=args.threads, head=head)
@@ -28,7 +28,7 @@ def load_model(args, head=None):
 def loaded_sha256(args, what="model") -> str | None:
     """Return the SHA-256 of the file that `load_model` loaded as "model" or "head".
 
-    Returns None if `what` is "head" and the model has no head file.
+    Returns None if `what` is "head" and no head file was loaded.
     """
     file = args.files[what]
     return file and file.sha256()
@@ -56,7 +56,7 @@ def relabel(model, path):
 
 
 def announce_compilation(engine):
-    """Print on stderr why the first run takes longer."""
+    """If the kernels must be compiled, print on stderr that the run takes longer."""
     if engine == "numba":
         from ..ops import cache
         if cache.is_cold():
@@ -87,6 +87,6 @@ def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=N
                       precision=args.precision, num_threads=args.threads or 1)
     with cluster.connect(args.scheduler) as client:
         if not client.nthreads():
-            print(f"nphybrid: waiting for workers, because the scheduler {args.scheduler} has none yet "
-                  "…", file=sys.stderr, flush=True)
+            print(f"nphybrid: waiting for workers, because the scheduler {args.scheduler} has no workers "
+                  "yet …", file=sys.stderr, flush=True)
         yield from cluster.compute_rows(client, sources, job, done)

@@ -2,7 +2,7 @@
 import argparse
 import sys
 
-# The values that ops accepts. The values are repeated here, so that --help does not import NumPy.
+# The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")
 DTYPES = ("float32", "float64", "bfloat16")
 PRECISIONS = ("highest", "high")
@@ -62,9 +62,9 @@ def add_engine(verb):
                       help="the dtype of the weights and the states (default float32). The dtype float64 needs "
                            "--engine reference. The dtype bfloat16 needs --engine numba.")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
-                      help="the precision of matrix products (default highest). The precision highest multiplies "
-                           "numbers with 24 significant bits. On processors with AMX, the precision high multiplies "
-                           "numbers with 16 significant bits, which is faster.")
+                      help="the precision of matrix products (default highest). With the precision highest, "
+                           "numbers with 24 significant bits are multiplied. With the precision high, processors with "
+                           "AMX multiply numbers with 16 significant bits, which is faster.")
     verb.add_argument("--threads", type=positive, metavar="N",
                       help="the number of threads (default: the number of cores)")
 

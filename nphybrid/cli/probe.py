@@ -7,10 +7,10 @@ from .options import add_engine, add_format, add_model, positive, show
 from .targets import check_target
 
 DESCRIPTION = """\
-Fit a linear classifier to the features that the classifier of the model reads. Cross-validation chooses the strength
-of the regularization. The printed accuracy is measured on pictures that were not used for the fit. The new classifier
-replaces the classifier of the model in `nphybrid classify --head HEAD.h5`, and in Python with from_pretrained(…,
-head="HEAD.h5").
+Fit a linear classifier. It receives the same features as the classifier of the model. Cross-validation chooses the
+strength of the regularization. The printed accuracy is measured on pictures that were not used for the fit. The new
+classifier replaces the classifier of the model in `nphybrid classify --head HEAD.h5`, and in Python with
+from_pretrained(…, head="HEAD.h5").
 """
 
 EXAMPLES = """\

@@ -19,7 +19,7 @@ def stdout_reader_left():
         poll.register(stdout, select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return False
-    # Without the null device, Python reports the broken pipe again when it closes stdout.
+    # Without the null device, Python would report the broken pipe a second time when it closes stdout.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
     return True
 
@@ -43,9 +43,10 @@ def reopen_closed_streams():
 
 @contextlib.contextmanager
 def repeat_lost_interrupts():
-    """Raise a lost KeyboardInterrupt again, during a `with` block.
+    """During a `with` block, raise each lost KeyboardInterrupt a second time.
 
-    A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python only prints a lost exception.
+    A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python prints a lost exception, and
+    then continues.
     """
     hook, timers = sys.unraisablehook, []
 

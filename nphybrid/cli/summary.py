@@ -6,9 +6,9 @@ from .options import BUNDLED, add_format, show
 
 DESCRIPTION = """\
 Print a row for each state of the forward pass of one picture. A state is a named intermediate array. The row contains
-the shape of the state, the number of its parameters and the number of multiply-adds. A row counts only the layers
-after the previous state. For example, the row blocks.0 counts the last linear layer of block 0, and not the whole
-block. No state is computed, and no weight is read.
+the shape of the state, the number of parameters and the number of multiply-adds. The two numbers count only the layers
+between the previous state and this state. For example, the row blocks.0 counts the last linear layer of block 0, and
+not the whole block. No state is computed, and no weight is read.
 """
 
 

@@ -3,14 +3,15 @@ from .loading import load_model
 from .options import add_engine, add_format, add_model, show
 from .targets import check_target
 
-# In 11 forward passes of the bundled model, the time share of a state varied by 50 % or more.
+# The number of timed forward passes. In 11 forward passes of the bundled model, the time of a state, divided by the
+# total time, varied by 50 % or more.
 RUNS = 5
 
 DESCRIPTION = f"""\
 Print a row for each state of the forward pass of one picture. A state is a named intermediate array. The row contains
 the shape, the mean, the root mean square and the time of the state. All engines use the names that `nphybrid summary`
 prints. The states are recorded in one forward pass. The times are the medians of {RUNS} other forward passes without
-recording. Recording would change the times. The attention weights have no time, because a forward pass without
+recording, because recording would change the times. The attention weights have no time, because a forward pass without
 recording does not store them.
 """
 

@@ -15,7 +15,8 @@ def add(verb):
     verb.description = DESCRIPTION
     verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"an .h5 file of a model (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
-                      help="the engine to verify (default numba). The engine reference is always verified in float64.")
+                      help="the engine to verify (default numba). The engine reference is always verified too, in "
+                           "float64.")
     verb.add_argument("--dtype", choices=DTYPES, default="float32",
                       help="the dtype of the engine to verify (default float32)")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",

@@ -1,4 +1,4 @@
-"""Defines the contents of a feature file, which are equal for all formats."""
+"""Defines the contents of a feature file.  All formats store the same contents."""
 import json
 import os
 from collections.abc import Container, Sized
@@ -23,14 +23,14 @@ class Features(NamedTuple):
 class Contents(NamedTuple):
     """The complete contents of a feature file."""
     values: np.ndarray                    # float32 (N, …)
-    positions: np.ndarray                 # int64 (N,): the list positions of the pictures that have features
+    positions: np.ndarray                 # int64 (N,): for each row of `values`, the list position of its picture
     names: list                           # strings: the names of all pictures in the list
     errors: dict                          # {position: message} for the pictures without features
     manifest: dict
 
 
 def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:
-    """Return the Contents of a file unchanged.  Raises FormatError if the Contents break a rule."""
+    """Return the Contents of a file unchanged.  Raises FormatError if the Contents are not valid."""
     values, positions, names, errors, manifest = found
     version = manifest.get("format"), manifest.get("version")
     if version != (FORMAT, VERSION):
@@ -49,7 +49,7 @@ def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:
 
 
 def names_and_errors(path: str | os.PathLike) -> tuple[list, dict]:
-    """Read a JSON Lines file.  Returns the list of names, and a dict {position: message} of the failed pictures."""
+    """Read a file of rows.  Returns the list of names, and a dict {position: message} of the failed pictures."""
     names, errors = [], {}
     with open(path, encoding="ascii") as file:
         for row in map(json.loads, file):

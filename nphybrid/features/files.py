@@ -1,24 +1,25 @@
-"""Reads and writes feature files.  The suffix of a file names its format.
+"""Reads and writes feature files.  The suffix of the file name determines the format.
 
 `x.h5` contains three arrays and two JSON documents, in the layout of tensorfile/hdf5.py, with checksums.
-`features` is a float32 array (N, …) with one row for each picture that could be read.
-`positions` is an int64 array (N,) with the list position of each row of `features`.
-`paths` is a uint8 array with the bytes of all names in the list. A NUL follows each name.
-`manifest` is the JSON document of the manifest.
+`features` is a float32 array (N, …) with one row for each picture that did not fail.
+`positions` is an int64 array (N,). For each row of `features`, it contains the position of the picture in the list.
+`paths` is a uint8 array with the bytes of all names in the list. A NUL byte follows each name.
+`manifest` is a JSON document with the manifest, which is described below.
 `errors` is a JSON document with the errors of the failed pictures: [[position, message], …].
 
 `x.npy` contains only the features. The file x.npy.jsonl contains a row for each picture of the list. The file
 x.npy.run.json contains the manifest.
 
 `x.parquet` has the columns position, path (bytes), features (a list of float) and error (null in a row with features).
-The manifest of `x.parquet` is the value of "nphybrid" in the metadata. The .parquet format needs the package pyarrow.
+The manifest of `x.parquet` is the value of the key "nphybrid" in the metadata. The .parquet format needs the
+package pyarrow.
 
 The manifest states how the features were computed. The manifest contains the SHA-256 of the model file, the state, the
-pool, the shape, and the options of the image processor.
+pooling, the shape of the features, and the options of the image processor.
 
 A feature file is either complete or absent. The three files of the .npy format are replaced one after the other. When
-features are written, the old x.npy is deleted first, and the new x.npy is written last. An existing x.npy always
-belongs to its two companion files.
+features are written, the old x.npy is deleted first, and the new x.npy is written last. An existing x.npy
+therefore always fits the two files beside it.
 """
 import os
 from types import ModuleType
@@ -28,7 +29,7 @@ import numpy as np
 from . import h5, npy, parquet
 from .contents import FORMAT, VERSION, Contents, Features, checked_contents
 
-# Each format has the functions `write` and `contents`.
+# Each of these modules has the functions `write` and `contents`.
 FORMATS = {".h5": h5, ".npy": npy, ".parquet": parquet}
 SUFFIXES = tuple(FORMATS)
 
@@ -50,7 +51,7 @@ def read(path: str | os.PathLike) -> Features:
 
 
 def features_of(found: Contents) -> Features:
-    """Return the Features that are part of the Contents of a file."""
+    """Return the Features that the Contents of a file include."""
     return Features(np.asarray(found.values), [found.names[i] for i in found.positions],
                     found.manifest["model"], found.manifest["state"], found.manifest["pool"])
 

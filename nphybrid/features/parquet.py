@@ -1,4 +1,4 @@
-"""Reads and writes features as a table in the .parquet format: `pip install "nphybrid[parquet]"`."""
+"""Reads and writes features as a table in the .parquet format.  Needs `pip install "nphybrid[parquet]"`."""
 import json
 import math
 import os
@@ -16,7 +16,7 @@ ROWS = 4096                               # the number of rows in a row group
 def write(path: str | os.PathLike, found: Contents) -> None:
     """Write Contents to a .parquet file.  The memory use does not depend on the number of pictures.
 
-    A feature with several axes is flattened. The shape of a feature is stored in the manifest.
+    The features of each picture are flattened to one axis. Their original shape is stored in the manifest.
     """
     arrow, parquet = import_pyarrow()
     size = math.prod(found.values.shape[1:])

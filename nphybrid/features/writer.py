@@ -9,21 +9,22 @@ While a run computes, its features are in the folder x.h5.part beside the file x
 A folder with a manifest.json is finished. The feature file is written from a finished folder. The folder is
 removed when the feature file is complete.
 
-The function `start` looks at the disk and decides how a run begins. There are three modes: replace, resume and append.
-Two runs are the same run if their identities are equal. If neither a file nor a folder exists, all pictures are
-computed.
+The function `start` decides which pictures a run must compute. The decision depends on the mode, and on the feature
+file and the folder that already exist. There are three modes: replace, resume and append. Two runs count as the same
+run if their identities are equal. If neither a file nor a folder exists, all pictures are computed.
 
 In the mode `replace`, all pictures are computed, even if a file or a folder exists.
 
-In the mode `resume`, an unfinished folder of the same run is continued. A finished folder is written to the file. If
-the file is from the same run, nothing is computed. A file or folder of another run raises ValueError.
+In the mode `resume`, an unfinished folder of the same run is continued. If the folder is finished, the file is first
+written from it. If the file is from the same run, nothing is computed. If the file or the folder is from another run,
+ValueError is raised.
 
-In the mode `append`, the rows of an existing file are copied, and the new pictures are computed. A file whose features
-were computed with another manifest raises ValueError. An unfinished folder of the same run is continued. An unfinished
-folder of another run is removed. A finished folder is first written to the file. If the finished folder is from the
-same run, nothing is computed. If the finished folder is from another run, the new pictures are added to the file.
+In the mode `append`, the rows of an existing file are copied, and the new pictures are computed. If the features of the
+file were computed with another manifest, ValueError is raised. An unfinished folder of the same run is continued. An
+unfinished folder of another run is removed. If the folder is finished, the file is first written from it. If this file
+is from the same run, nothing is computed. If this file is from another run, the new pictures are added to it.
 
-A folder is examined before a file. An interrupted append leaves both the file and an unfinished folder.
+The folder is examined before the file, because an interrupted append leaves both the file and an unfinished folder.
 """
 import functools
 import os
@@ -46,17 +47,17 @@ MODES = ("replace", "resume", "append")
 
 
 class Start(NamedTuple):
-    """Describes how a run begins: its pictures, and the number of pictures that are already computed."""
+    """Describes a run that begins: its pictures, and how many of them already have a row."""
     sources: list                         # the whole list: first the pictures in the file, then the new pictures
     run: dict                             # the identity of the run
     done: int = 0                         # the number of pictures that already have a row in the folder
-    failed: int = 0                       # the number of pictures in the folder that failed
-    finished: contents.Contents | None = None       # the contents of the file, if all pictures are computed
+    failed: int = 0                       # the number of failed pictures among these pictures
+    finished: contents.Contents | None = None       # the Contents of the file, if nothing remains to be computed
     discarded: bool = False               # True if the folder of another run was removed
 
 
 def start(path: str, sources: list, shape: tuple, manifest: dict, mode: str = "replace") -> Start:
-    """Decide how a run begins, and create its folder.  The top of this file explains the rules.
+    """Find the pictures that a run must compute, and prepare its folder.  The top of this file explains the rules.
 
     `sources` are the given pictures.
     `shape` is the shape of the features of one picture.
@@ -87,7 +88,7 @@ def _start_resume(path, sources, run):
 def _start_append(path, sources, identity, manifest):
     just_written = finish_folder(path)
     if just_written is not None:
-        # If an append was interrupted in its last step, a repeated append computes nothing.
+        # If the same append was interrupted in its last step, nothing remains to be computed.
         before = just_written.names[:len(just_written.names) - len(sources)]
         if identity([*before, *sources]) == just_written.manifest["run"]:
             return Start([*before, *sources], just_written.manifest["run"], finished=just_written)
@@ -99,7 +100,7 @@ def _start_append(path, sources, identity, manifest):
     discarded = not same and os.path.exists(folder_of(path))
     done, failed = continue_folder(path, run) if same else begin_folder(path, run)
     if old is not None and done < len(old.names):
-        # All rows of the file are copied again instead of computed, because the pictures may no longer exist.
+        # The rows of the file are copied instead of computed, because their pictures may no longer exist.
         begin_folder(path, run)
         done, failed = _copy_rows(path, old)
     return Start(sources, run, done, failed, discarded=discarded)
@@ -120,7 +121,7 @@ def _contents_to_extend(path, manifest):
 
 
 def _copy_rows(path, found):
-    """Copy the rows of a file into an empty folder.  Returns the numbers of all pictures and of failed pictures."""
+    """Copy the rows of a file into an empty folder.  Returns how many rows are copied, and how many have an error."""
     values = iter(found.values)
     with writer(path, found.values.shape[1:]) as write:
         for i, name in enumerate(found.names):
@@ -157,8 +158,9 @@ def begin_folder(path: str, run: dict) -> tuple[int, int]:
 def continue_folder(path: str, run: dict) -> tuple[int, int]:
     """Prepare an existing folder for further rows, or create the folder.
 
-    Everything after the last complete row is deleted. Returns the number of pictures that have a row, and the number of
-    pictures that failed. Raises ValueError if the folder belongs to another run, or if features are missing.
+    Rows that may be incomplete are deleted, with their features. Returns the number of pictures that have a row, and
+    the number of pictures that failed. Raises ValueError if the folder belongs to another run, or if features are
+    missing.
     """
     return _open_folder(path, run, resume_rows=True)
 
@@ -180,9 +182,10 @@ def _open_folder(path, run, resume_rows):
 
 @contextmanager
 def writer(path: str, shape: tuple) -> Iterator[Callable[[Row], Row]]:
-    """Return a context manager with a function that writes a Row into the folder, and returns the Row.
+    """Return a context manager that yields a function.  The function writes a Row into the folder, and returns it.
 
-    `shape` is the shape of every result. A Row with a result of another shape is replaced by a Row with an error.
+    `shape` is the expected shape of every result. A Row with a result of another shape is replaced by a Row with an
+    error.
     """
     folder = folder_of(path)
     with rows.path_in_errors(folder), open(f"{folder}/features", "ab") as values, \
