@@ -1,8 +1,8 @@
-"""Two colour scales and a palette that readers with a colour-vision deficiency can read, also in print.
+"""Two colour scales and a palette for readers with and without a colour-vision deficiency, on screen and in print.
 
-`SEQUENTIAL` is for magnitudes and goes from dark to light. `SEQUENTIAL` is viridis, by Stéfan van der Walt and
+`SEQUENTIAL` is for magnitudes and goes from dark to light. It is the scale viridis, by Stéfan van der Walt and
 Nathaniel Smith (CC0). `DIVERGING` is for signed numbers and goes from blue (negative) over white to orange (positive).
-`DIVERGING` has the hues of Okabe and Ito's palette, and darker ends.
+It has the hues of Okabe and Ito's palette, and becomes darker at both ends.
 """
 import numpy as np
 
@@ -15,7 +15,7 @@ CATEGORIES = ("0072b2", "d55e00", "00875f", "aa4499", "555555")
 
 
 def rgb(colour: str) -> tuple[int, ...]:
-    """The red, green and blue of a colour with six hexadecimal digits.  "ff8000" -> (255, 128, 0)"""
+    """The red, green and blue of a colour that is written as six hexadecimal digits.  "ff8000" -> (255, 128, 0)"""
     return tuple(bytes.fromhex(colour))
 
 
