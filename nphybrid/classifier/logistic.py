@@ -23,7 +23,7 @@ import numpy as np
 # The blocks are recomputed after a step that needed MANY_PRODUCTS or more products of the Hessian with a vector.
 # Computing the blocks takes about as long as MANY_PRODUCTS products.
 # A fit with 7 strengths, 5,000 rows, 192 features and 10 classes took 3.4 s.
-# When the blocks were computed one time per strength, the same fit took 18 s.
+# When the blocks were computed only one time for each strength, the same fit took 18 s.
 INNER_TOLERANCE, MANY_PRODUCTS = 0.05, 25
 # Each class has its own block if all blocks together have at most MOST_NUMBERS numbers. Measured times:
 #     strengths    rows  features  classes     own blocks     one block

@@ -10,7 +10,7 @@ SEQUENTIAL = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a88
               "fde725")
 DIVERGING = ("023858", "0a5a94", "0072b2", "56a5d3", "a9d2ea", "ffffff", "f8cf9f", "ec9d52", "d55e00", "a04400",
              "6b2c00")
-# Based on the palette of Okabe and Ito (2008). Each colour has a contrast of at least 3 : 1 on white.
+# Based on the palette of Okabe and Ito (2008). Each colour has a contrast of at least 3 : 1 against white.
 CATEGORIES = ("0072b2", "d55e00", "00875f", "aa4499", "555555")
 
 

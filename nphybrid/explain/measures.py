@@ -1,4 +1,4 @@
-"""Functions that measure what happens inside a network, from the ViT paper and later papers.
+"""Functions from the ViT paper and later papers, which measure what happens inside a network.
 
 The functions are plain NumPy, and most of them take states that a trace has recorded. `weights` are the attention
 weights of one picture, (L, A, T, T). Row t of a head holds the weights that query t gives to the keys. The last N
@@ -92,8 +92,8 @@ def occlusion(score, x: np.ndarray, window: int, step: int) -> np.ndarray:
     """Measure how much a score falls when a grey square hides a part of the picture.  -> (rows, columns)
 
     `score` is a function from pixel_values (B, C, H, W) to scores (B,). `x` is one picture, (1, C, H, W), in which 0 is
-    grey. `window` is the side of the square in pixels. The centre of the square moves from edge to edge, in steps of
-    `step` pixels.  Zeiler and Fergus 2014, section 4.2.
+    grey. `window` is the side of the square in pixels. The centre of the square moves from edge to edge of the
+    picture, in steps of `step` pixels.  Zeiler and Fergus 2014, section 4.2.
 
     >>> occlusion(lambda x: x.sum((1, 2, 3)), np.ones((1, 1, 4, 4)), window=2, step=2)
     array([[1., 2., 1.],

@@ -244,7 +244,7 @@ def distance(forward):
 
 
 def rollout(forward):
-    """The share that each token contributes to the input of the classifier, at first and after each block."""
+    """The share that each token contributes to the input of the classifier, before and after each block."""
     config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
     shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
     read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)
