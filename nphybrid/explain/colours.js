@@ -7,7 +7,8 @@ const KEY = "#ffd166"; // the colour of the frame around a key; a query has a wh
 const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 const scales = { sequential: stops("sequential"), diverging: stops("diverging") };
 
-// The colour of a number, as `coloured` in colours.py computes it. Between two stops of the scale, the colour is interpolated.
+// The colour of a number, as `coloured` in colours.py computes it.
+// Between two stops of the scale, the colour is interpolated.
 // A number below `low` gets the first colour of the scale. A number above `high` gets the last colour.
 function colour(value, low, high, scale) {
   const place = clamp((value - low) / (high - low || 1), 0, 1) * (scale.length - 1);
