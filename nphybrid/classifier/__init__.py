@@ -1,9 +1,9 @@
 """Fits linear classifiers for your own classes, and measures the accuracy of models.
 
-`classes` finds the class of each picture, from folders of folders or from labels.csv.
-`logistic` finds the optimum of logistic regression for features with classes.
-`probe` fits a linear classifier to features with classes, and chooses its strength by cross-validation.
-`scores` computes the interval of an accuracy, and shows confusion matrices as text and as pictures.
-`teach` fits a head to features with names of classes, and reports the accuracy of the head.
-`evaluate` counts the pictures of known classes that a model classifies correctly.
+`classes` finds the class of each picture, from the name of its folder or from a file of labels.
+`logistic` finds the optimum of logistic regression for features with known classes.
+`probe` fits a linear classifier, and chooses the strength of the regularization by cross-validation.
+`scores` computes confidence intervals of accuracies, and shows confusion matrices as text and as pictures.
+`teach` fits a head to features and the names of their classes, and reports the accuracy of the head.
+`evaluate` counts the pictures with a known class that a model classifies correctly.
 """

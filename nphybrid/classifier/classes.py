@@ -1,10 +1,13 @@
 """The class of each picture, from the name of a folder or from a file of labels.
 
 A folder of folders contains one folder per class. All pictures inside a class folder, at any depth, belong to the class
-with the name of this folder. A file of labels, such as labels.csv, has one row per picture. Rows `path,label` may be in
-any order. Rows `label` must be in the order of the pictures. The first row may be the header `path,label` or `label`. A
-path is relative to the current folder, or else to the folder of labels.csv. The path - is a picture on stdin. A file of
-labels is in UTF-8, but paths may also contain other bytes. White space around a label is removed.
+with the name of this folder.
+
+A file of labels, such as labels.csv, has one row per picture. All rows are `path,label`, or all rows are `label`. Rows
+`path,label` may be in any order. Rows `label` must be in the order of the pictures. The first row may be the header
+`path,label` or `label`. A path is looked up in the current folder first, and then in the folder of the file of labels.
+The path `-` means a picture on stdin. A file of labels is in UTF-8, but paths may also contain other bytes. White space
+around a label is removed.
 
 The name of a class must be UTF-8, because a head stores the name as JSON.
 """
@@ -140,7 +143,7 @@ def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
 
     A name that is a label of the model has the number of this label. A name that is not a label must be the number of a
     class. `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a
-    number of a class. Raises ValueError also for names that are a label of several classes. The message lists all wrong
+    number of a class. Raises ValueError also for a label that several classes share. The message lists all wrong
     names.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])

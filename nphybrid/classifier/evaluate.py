@@ -1,4 +1,4 @@
-"""Count the pictures of known classes that a model classifies correctly."""
+"""Count the pictures with a known class that a model classifies correctly."""
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,9 +25,9 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
     """Predict the classes of pictures.
 
     `model` is a classifier. `processor` is the image processor of the model, or the options of an image processor.
-    `sources` are pictures, as `find_pictures` returns them. `classes` holds the true class of each picture, as an
-    index into the labels of the model. `watched` is a function that returns the rows unchanged, and may show progress.
-    If two logits are equal, the class with the smaller index comes first.
+    `sources` are pictures, as `find_pictures` returns them. `classes` holds the true class of each picture, as an index
+    into the labels of the model. `watched` is a function that takes the rows of results and returns the rows unchanged.
+    The function may show progress. If two logits are equal, the class with the smaller index comes first.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
@@ -60,7 +60,7 @@ def count_right(found: Evaluation, top: int, k: int | None = None) -> tuple[int,
 
 
 def document(found: Evaluation) -> dict:
-    """An Evaluation as JSON, with a 95 % interval for every accuracy."""
+    """An Evaluation as JSON, with a 95 % confidence interval for every accuracy."""
     tops = _tops(found)
     return {"pictures": len(found.classes) + len(found.errors),
             "errors": [{"path": source_name(row.source), "error": str(row.error)} for row in found.errors],
@@ -87,12 +87,12 @@ def text(found: Evaluation) -> str:
 
 
 def _tops(found):
-    """The values of k for which top-k is counted.  For five classes or fewer, top-5 is always 100 % and is left out."""
+    """The values of k for the top-k accuracies.  For five classes or fewer, top-5 is always 100 % and is left out."""
     return (1, TOP) if len(found.labels) > TOP else (1,)
 
 
 def _mistake(found, k, count):
-    """The most frequent wrong answer for the pictures of a class, and the share of this answer."""
+    """The most frequent wrong answer for the pictures of a class, and the share of the pictures with this answer."""
     wrong = found.answers[(found.classes == k) & (found.answers[:, 0] != k), 0]
     if not len(wrong):
         return ""

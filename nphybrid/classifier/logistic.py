@@ -4,33 +4,34 @@
 
 The mean is over n rows x of D features, with labels y in 0 .. K-1. C is the inverse strength of the regularization, as
 in scikit-learn. A larger C regularizes W less. The bias b is not regularized. For two classes, scikit-learn fits only
-the difference of the two columns of W. The difference of the columns is twice as long as each column, so the penalty is
-doubled for K = 2.
+the difference of the two columns of W. At the optimum, the columns are w and -w, and the difference is 2 w. Its squared
+length is 2 |W|^2, so the penalty is doubled for K = 2.
 
 The method is Newton-CG with line search (Nocedal and Wright 2006, algorithm 7.1). The functions `_inner_solve` and
 `_line_search` have the same names as in scikit-learn's newton-cg. `_inner_solve` uses conjugate gradients.
-Conjugate gradients multiply with the Hessian, but do not store its (D + 1) K rows. The preconditioner consists of the
-diagonal blocks of the Hessian. Each class has one block: X' diag(p (1 - p)) X / n + 1 / C n. With many classes and
-features, all classes use the mean of the blocks. A step need not be exact, so each step is computed in float32. The
-loss and the gradient decide where the optimum is, so both are computed in float64.
+This method multiplies the Hessian with vectors, but does not store the Hessian, which has (D + 1) K rows. The
+preconditioner consists of the inverted diagonal blocks of the Hessian. A class with the probabilities p has the block
+X' diag(p (1 - p)) X / n + I / (C n). With many classes and features, all classes use the mean of the blocks. A step
+need not be exact, so each step is computed in float32. The loss and the gradient decide where the optimum is, so both
+are computed in float64.
 """
 from collections.abc import Iterable
 
 import numpy as np
 
-# A step is accurate enough when the residual is at most INNER_TOLERANCE times the gradient.
-# The blocks are computed again after a step that multiplied with the Hessian MANY_PRODUCTS times or more.
-# Computing the blocks costs about as much as MANY_PRODUCTS products.
-# Measured with 7 strengths, 5,000 rows, 192 features and 10 classes: 3.4 s.
-# With blocks that are computed only one time per strength, the measurement took 18 s.
+# A step is accurate enough when the norm of its residual is at most INNER_TOLERANCE times the norm of the gradient.
+# The blocks are recomputed after a step that needed MANY_PRODUCTS or more products of the Hessian with a vector.
+# Computing the blocks takes about as long as MANY_PRODUCTS products.
+# A fit with 7 strengths, 5,000 rows, 192 features and 10 classes took 3.4 s.
+# When the blocks were computed only one time for each strength, the same fit took 18 s.
 INNER_TOLERANCE, MANY_PRODUCTS = 0.05, 25
-# Each class has its own block if all blocks together have at most MOST_NUMBERS numbers. Measured:
+# Each class has its own block if all blocks together have at most MOST_NUMBERS numbers. Measured times:
 #     strengths    rows  features  classes     own blocks     one block
 #             7   3,000        64       30         1.0 s        1.9 s      some classes are rare
 #             3   3,000       256      100         7.5 s        0.6 s
 # For 1,000 classes and 768 features, the blocks of all classes would take 2.4 GB.
 MOST_NUMBERS = 1 << 21
-MOST_STEPS, MOST_PRODUCTS = 200, 200      # observed: 17 steps, and 200 products if C is very large
+MOST_STEPS, MOST_PRODUCTS = 200, 200      # observed: at most 17 steps, and 200 products for a very large C
 
 
 def logistic_regression(X: np.ndarray, y: np.ndarray, K: int, strengths: Iterable[float], tolerance: float = 1e-8
@@ -46,7 +47,7 @@ def logistic_regression(X: np.ndarray, y: np.ndarray, K: int, strengths: Iterabl
     (array([[-0.2264,  0.2264]]), array([ 0.3397, -0.3397]))
     """
     # Each column of W is a weighted sum of rows of X.
-    # If there are fewer rows than features, the R = n axes of the rows are enough for W.
+    # If there are fewer rows than features, R = n orthonormal axes span all weighted sums of the rows.
     axes = np.linalg.qr(X.T)[0] if len(X) < X.shape[1] else np.eye(X.shape[1])  # (D, R)
     Z = np.column_stack([X @ axes, np.ones(len(X))])                            # (n, R + 1)
     Y = np.eye(K)[y]                                                            # (n, K)
@@ -72,7 +73,7 @@ def loss(X: np.ndarray, y: np.ndarray, kernel: np.ndarray, bias: np.ndarray, C: 
 def _penalty(Z, K, C):
     """The regularization strength of each row of W, and 0 for b.  -> (D + 1, 1)
 
-    Each strength, times half the square of its row, is a term of the loss.
+    The loss contains the term strength * |row|^2 / 2 for each row.
     """
     return np.append(np.full(Z.shape[1] - 1, (2 if K == 2 else 1) / (C * len(Z))), 0.0)[:, None]
 
@@ -113,7 +114,7 @@ def _line_search(Z, Y, U, penalty, value, gradient, step):
     with rho = 1/2 and c = 1e-4. Returns the new U, its loss and its probabilities.
     """
     slope = np.vdot(gradient, step)
-    # Very near the optimum, the loss falls by less than its rounding error.
+    # Very near the optimum, the loss falls by less than the rounding error of the loss.
     rounding = 8 * np.finfo(np.float64).eps * value
     alpha = 1.0
     while True:
@@ -124,9 +125,10 @@ def _line_search(Z, Y, U, penalty, value, gradient, step):
 
 
 def _inner_solve(Z, P, gradient, penalty, inverses):
-    """Solve H step = -gradient by conjugate gradients in float32.  -> step (D + 1, K), number of products
+    """Solve the linear system H @ step = -gradient for `step`, in float32.  -> step (D + 1, K), number of products
 
-    The method is algorithm 5.3 of Nocedal and Wright 2006. Here the residual is r = b - A x, and the right side b is
+    H is the Hessian, and the number of products counts the products of H with a vector. The method is conjugate
+    gradients, algorithm 5.3 of Nocedal and Wright 2006. Here the residual is r = b - A x, and the right side b is
     scaled to length 1. The vector y of the book is called z here.
     """
     P, penalty = P.astype(np.float32), penalty.astype(np.float32)
@@ -151,7 +153,7 @@ def _inner_solve(Z, P, gradient, penalty, inverses):
 
 
 def _hessian_times(Z, P, penalty, p):
-    """The Hessian of the loss times p.  (D + 1, K) -> (D + 1, K)"""
+    """Multiply the Hessian of the loss with the vector p.  (D + 1, K) -> (D + 1, K)"""
     Zp = Z @ p                                                                  # (n, K)
     weighted = P * (Zp - np.einsum("nk,nk->n", P, Zp)[:, None])
     return Z.T @ weighted / len(Z) + penalty * p
@@ -160,8 +162,8 @@ def _hessian_times(Z, P, penalty, p):
 def inverse_blocks(Z: np.ndarray, P: np.ndarray, penalty: np.ndarray) -> np.ndarray:
     """Invert the diagonal blocks of the Hessian in float32.  -> (K or 1, D + 1, D + 1)
 
-    There is one block per class. If the blocks are too large, only the mean of the blocks is inverted. `Z` is
-    (n, D + 1). `P` are the probabilities, (n, K). `penalty` is (D + 1, 1).
+    There is one block per class. If all blocks together have more than MOST_NUMBERS numbers, the function inverts only
+    the mean of the blocks. `Z` is (n, D + 1). `P` are the probabilities, (n, K). `penalty` is (D + 1, 1).
     """
     weights = P * (1 - P) / len(Z)
     if P.shape[1] * Z.shape[1] ** 2 > MOST_NUMBERS:

@@ -1,12 +1,12 @@
 """Fit linear classifiers to features, and measure their accuracy on pictures that were not used for the fit.
 
-`ridge` is least squares with the target +1 for the class of a picture and -1 for all other classes. `ridge` is the
+`ridge` is least squares with the target +1 for the class of a picture and -1 for all other classes. It is the
 few-shot probe of the ViT paper (section 4.1). `logistic` is multinomial logistic regression.
 
 Each feature is first standardized to mean 0 and standard deviation 1 over the pictures of the fit. The kernel W is then
-rescaled, so that a head takes the original features. Both methods have L2 regularization with the inverse strength C.
-Ridge minimizes the sum of squared errors plus |W|^2 / C. Logistic regression minimizes the sum of the negative
-log-probabilities plus |W|^2 / (2 C). The bias is never regularized.
+rescaled for the original features, which are not standardized. Both methods have L2 regularization with the inverse
+strength C. Ridge minimizes the sum of squared errors plus |W|^2 / C. Logistic regression minimizes the sum of the
+negative log-probabilities plus |W|^2 / (2 C). The bias is never regularized.
 """
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -28,12 +28,12 @@ class FittedProbe(NamedTuple):
 
 def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logistic", folds: int | np.ndarray = 5,
               strengths: Sequence[float] | None = None, seed: int = 0, standardize: bool = True) -> FittedProbe:
-    """Fit a linear classifier with the strength C that is best in cross-validation.
+    """Fit a linear classifier with the C that gives the best accuracy in cross-validation.
 
     `features` is a float array (n, D). `classes` is an int array (n,) with the numbers 0 to K-1. `method` is a key of
     METHODS. `folds` is the number of folds, or an int array (n,) with the fold of each picture. `strengths` are the
     values of C to choose from. The default strengths are in METHODS. If several strengths are equally good, the
-    smallest is taken. If `standardize` is False, the features are not rescaled.
+    smallest C is taken. If `standardize` is False, the features are not rescaled.
 
     Raises ValueError for an unknown method, and for strengths that are not finite numbers above 0. Raises ValueError
     also for features that are not finite, and for a class with fewer than two pictures.
@@ -73,9 +73,9 @@ def _method(method, strengths):
 
 
 def checked_features(features: Any, classes: Any, K: int, names: Sequence | None = None) -> np.ndarray:
-    """Convert features to float64.  Raises ValueError for features that cannot be fitted.
+    """Convert features to float64.  Raises ValueError if no classifier can be fitted to the features.
 
-    `names` are the names of the classes in messages.
+    `names` are the names of the classes for error messages.
     """
     features = np.asarray(features, np.float64)
     if features.ndim != 2 or features.shape[:1] != np.shape(classes):
@@ -91,8 +91,8 @@ def checked_features(features: Any, classes: Any, K: int, names: Sequence | None
 def check_counts(counts: Sequence[int], names: Sequence, failed: int = 0) -> None:
     """Raise ValueError for fewer than two classes, and for a class with fewer than two pictures.
 
-    `counts` is the number of pictures of each class. `names` are the names of the classes in messages. `failed` is the
-    number of pictures that could not be read.
+    `counts` holds the number of pictures of each class. `names` are the names of the classes for the message. `failed`
+    is the number of pictures that could not be read.
     """
     if len(counts) < 2:
         only = f"the only class is {name_list(map(str, names))}" if counts else "there is no class"
@@ -128,7 +128,7 @@ def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarr
 
 def ridge(features: np.ndarray, classes: np.ndarray, K: int, strengths: Sequence[float], standardize: bool = True
           ) -> list[Linear]:
-    """The few-shot probe in closed form: W = (X'X + 1/C)^-1 X'Y, Y in {-1, 1}.  -> [one Linear per strength]"""
+    """The few-shot probe in closed form: W = (X'X + I/C)^-1 X'Y, Y is -1 or 1.  -> [one Linear per strength]"""
     X, mean, deviation = standardized(features, standardize)
     Y = 2 * np.eye(K)[classes] - 1                                              # (n, K)
     axes, squares = principal_axes(X)
@@ -144,7 +144,7 @@ def logistic(features: np.ndarray, classes: np.ndarray, K: int, strengths: Seque
             for kernel, bias in logistic_regression(X, classes, K, strengths, tolerance)]
 
 
-# {method: (function, strengths to choose from)}. The best strength should be neither the first nor the last.
+# {method: (function, strengths to choose from)}. The ranges are wide, so that the best strength is inside.
 METHODS: dict[str, tuple[Callable[..., list[Linear]], tuple]] = {
     "ridge": (ridge, tuple(10.0 ** e for e in range(-6, 5))),
     "logistic": (logistic, tuple(10.0 ** e for e in range(-4, 3)))}
@@ -166,7 +166,8 @@ def standardized(features: np.ndarray, standardize: bool = True) -> tuple[np.nda
 def principal_axes(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The principal axes of the rows of X.  (n, D) -> axes (D, R) with orthonormal columns, squared lengths (R,)
 
-    R is the smaller of n and D. The columns of X @ axes are orthogonal. X @ axes @ axes' is equal to X.
+    R is the smaller of n and D. The columns of X @ axes are orthogonal, and the second result is their squared lengths.
+    X @ axes @ axes' is equal to X.
     """
     rows = np.linalg.qr(X.T)[0] if len(X) < X.shape[1] else None                # (D, n)
     Z = X if rows is None else X @ rows

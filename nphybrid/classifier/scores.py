@@ -1,4 +1,4 @@
-"""The accuracy of answers, the interval of an accuracy, and confusion matrices."""
+"""Accuracies with confidence intervals, and confusion matrices as text and as pictures."""
 import math
 import os
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from ..text import printable, table
 
 # 95 % of a normal distribution is within Z95 standard deviations of the mean.
 Z95 = 1.959963984540054
-MOST_IN_TEXT, MOST_NAMED = 12, 60         # the most classes in a table, and in a picture with names
+MOST_IN_TEXT, MOST_NAMED = 12, 60         # the largest number of classes in a table, and in a picture with names
 CELL = 88                                 # the side of a cell with space for a number, in dots
 
 
@@ -37,14 +37,14 @@ def interval(right: int, count: int) -> tuple[float, float]:
 
 
 def accuracy_fields(right: int, count: int) -> dict:
-    """The JSON fields of an accuracy: `right` correct answers, `count` answers, their quotient, and its interval."""
+    """The JSON fields of an accuracy: `right` of `count` answers, the accuracy, and its confidence interval."""
     low, high = interval(right, count)
     return {"right": int(right), "count": int(count), "accuracy": right / count if count else None, "low": low,
             "high": high}
 
 
 def accuracy_text(right: int, count: int) -> str:
-    """A text with the share of correct answers and its interval, in percent.
+    """The share of correct answers and its 95 % confidence interval, as a text in percent.
 
     >>> accuracy_text(8536, 10_000)
     '85.36 % (84.65 to 86.04)'
@@ -86,7 +86,7 @@ def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
 def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> Any:
     """Draw a confusion matrix as a sheet at 300 dots per inch.  -> Pillow picture
 
-    Each row shows the answers for one class, as shares of the class.
+    Each row shows the answers for one class, as shares of the pictures of this class.
     """
     K = len(names)
     right, count = int(np.trace(matrix)), int(matrix.sum())

@@ -1,4 +1,4 @@
-"""Fit a head for your own classes to pictures or features with labels, and report the accuracy."""
+"""Fit a head for your own classes to the features of labelled pictures, and report the accuracy of the head."""
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 
@@ -16,12 +16,12 @@ from .classes import in_order
 def features_of(model: Model, digest: str, sources: Iterable, batch: int = 8,
                 watched: Callable[[Iterable[run.Row]], Iterable[run.Row]] = lambda rows: rows
                 ) -> tuple[Features, dict]:
-    """Compute the features that the classifier of a model reads.
+    """Compute the features of pictures that are the input of the model's classifier.
 
     `digest` is the SHA-256 of the model's file, from `checkpoint.sha256`. A head stores this digest. `sources` are
-    pictures, as `find_pictures` returns them. `watched` is a function that returns the rows unchanged, and may show
-    progress. Returns the Features of the pictures that could be read, and {position: error} of all other pictures.
-    Raises ValueError for a model without an image processor.
+    pictures, as `find_pictures` returns them. `watched` is a function that takes the rows of results and returns the
+    rows unchanged. The function may show progress. Returns the Features of the pictures that could be read, and
+    {position: error} of all other pictures. Raises ValueError for a model without an image processor.
     """
     prepare, extractor = run.preparer_and_extractor(model)
     good, errors = [], {}
@@ -55,8 +55,8 @@ def fit_head(features: Features, names: Sequence[str], method: str = "logistic",
 
     `features` holds one vector per picture. `names` holds the class of each picture. `method` is "logistic" or "ridge".
     `folds` is the number of folds of the cross-validation. There is at most one fold per picture. `seed` is the seed of
-    the random folds. `neighbours` is the number of neighbours in the baseline. Raises ValueError for features that are
-    not vectors, and for a class with fewer than two pictures.
+    the random folds. `neighbours` is the number of nearest neighbours that the baseline uses. Raises ValueError for
+    features that are not vectors, and for a class with fewer than two pictures.
 
     The report contains the accuracy of the cross-validation. Each picture is classified by a classifier that was fitted
     without this picture. The strength of the regularization is chosen for the best accuracy, so the reported accuracy

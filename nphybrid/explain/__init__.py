@@ -1,10 +1,10 @@
-"""Shows the inside of a network that reads a picture, as an interactive page and as figures.
+"""Shows what happens inside a network for one picture, as an interactive page and as figures.
 
 `measures` computes rollout, attention distance, position similarity, the logit lens and occlusion.
 `colours` has colour scales that readers with a colour-vision deficiency can read.
 
 `page` writes the interactive page of `nphybrid explain`.
-`scene` collects the facts and arrays of the page in one forward pass.
+`scene` runs one forward pass, and collects the facts and arrays that the page shows.
 `sentences` writes the sentences of the page that depend on the network.
 `source` shows Python source as HTML.
 `page.html` and `page.css` are the frame and the style of the page.
@@ -13,5 +13,5 @@
 
 `figures` draws the seven figures of `nphybrid figures` at print quality.
 `drawing` draws sheets, text, maps, colour bars and axes for print.
-`reading` prepares the picture, the states and the token that a figure shows.
+`reading` prepares the picture, the intermediate states and the token that a figure shows.
 """

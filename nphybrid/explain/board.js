@@ -6,7 +6,7 @@ const element = (tag, attributes = {}, ...children) => {
   return node;
 };
 
-// Draws a node again after each choice.
+// Redraws a node after each choice.
 // A node outside the window is drawn when it becomes visible, or when the page is printed.
 const onVisibility = new Map();
 const observer = new IntersectionObserver(
@@ -31,7 +31,7 @@ function drawWhenVisible(node, draw) {
 // A canvas that is divided into cells. The height of the canvas is its width divided by `aspect`.
 //   cells()                               [rows, columns]
 //   span()                                [down, across]: the shares of the canvas that the cells cover
-//                                         A share above 1 means that the canvas cuts the last cells.
+//                                         A share above 1 means that the edge of the canvas cuts the last cells.
 //   paint(context, width, height, cell)   draws in CSS pixels; `cell` is the [height, width] of a cell
 //   touch(row, column)                    is called when the pointer or a key reaches a cell
 //   where()                               [row, column] of the chosen cell
@@ -166,7 +166,7 @@ function showText(node, text) {
   let current = "";
   views.push(() => {
     const next = text();
-    if (next === current) return; // otherwise a screen reader reads an unchanged text again
+    if (next === current) return; // otherwise a screen reader would repeat an unchanged text
     node.innerHTML = current = next;
   });
 }

@@ -7,7 +7,7 @@ const svg = (tag, attributes = {}, content = "") => {
   return node;
 };
 
-// Draws axes in an <svg>, and draws the axes again when the width of the <svg> changes.
+// Draws axes in an <svg>, and redraws the axes when the width of the <svg> changes.
 //   ratio                 height / width
 //   highest               the value at the top
 //   ticks                 values that get a line and a number

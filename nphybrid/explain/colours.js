@@ -1,13 +1,14 @@
-// Colour scales, and small pictures made of numbers.
+// Colour scales, and small pictures that show numbers as colours.
 const [INK, PAPER, MUTED, LINE, ACCENT, MARK] = ["ink", "paper", "muted", "line", "accent", "mark"].map((name) =>
   getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(),
 );
-const KEY = "#ffd166"; // the frame of the key; the frame of the query is white
+const KEY = "#ffd166"; // the colour of the frame around a key; a query has a white frame
 
 const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 const scales = { sequential: stops("sequential"), diverging: stops("diverging") };
 
-// The colour of a number, as in colours.py. Between two stops of the scale, the colour is interpolated.
+// The colour of a number, as `coloured` in colours.py computes it.
+// Between two stops of the scale, the colour is interpolated.
 // A number below `low` gets the first colour of the scale. A number above `high` gets the last colour.
 function colour(value, low, high, scale) {
   const place = clamp((value - low) / (high - low || 1), 0, 1) * (scale.length - 1);
@@ -28,7 +29,7 @@ function tableOf(scale) {
   return tables.get(scale);
 }
 
-// Each function returns [low, high, scale]. The scale ends at the largest absolute value.
+// Each of the next three functions returns [low, high, scale]. The scale ends at the largest absolute value.
 // Magnitudes get colours from dark to light. Signed numbers get colours from blue over white to orange.
 const magnitudes = (values) => [0, largest(values), scales.sequential];
 const signed = (most) => [-most, most, scales.diverging];

@@ -1,8 +1,8 @@
-"""Two colour scales and a palette that readers with a colour-vision deficiency can read, also in print.
+"""Two colour scales and a palette for readers with and without a colour-vision deficiency, on screen and in print.
 
-`SEQUENTIAL` is for magnitudes and goes from dark to light. `SEQUENTIAL` is viridis, by Stéfan van der Walt and
+`SEQUENTIAL` is for magnitudes and goes from dark to light. It is the scale viridis, by Stéfan van der Walt and
 Nathaniel Smith (CC0). `DIVERGING` is for signed numbers and goes from blue (negative) over white to orange (positive).
-`DIVERGING` has the hues of Okabe and Ito's palette, and darker ends.
+It has the hues of Okabe and Ito's palette, and becomes darker at both ends.
 """
 import numpy as np
 
@@ -10,12 +10,12 @@ SEQUENTIAL = ("440154", "482475", "414487", "355f8d", "2a788e", "21918c", "22a88
               "fde725")
 DIVERGING = ("023858", "0a5a94", "0072b2", "56a5d3", "a9d2ea", "ffffff", "f8cf9f", "ec9d52", "d55e00", "a04400",
              "6b2c00")
-# Based on the palette of Okabe and Ito (2008). Each colour has a contrast of at least 3 : 1 on white.
+# Based on the palette of Okabe and Ito (2008). Each colour has a contrast of at least 3 : 1 against white.
 CATEGORIES = ("0072b2", "d55e00", "00875f", "aa4499", "555555")
 
 
 def rgb(colour: str) -> tuple[int, ...]:
-    """The red, green and blue of a colour with six hexadecimal digits.  "ff8000" -> (255, 128, 0)"""
+    """The red, green and blue of a colour that is written as six hexadecimal digits.  "ff8000" -> (255, 128, 0)"""
     return tuple(bytes.fromhex(colour))
 
 

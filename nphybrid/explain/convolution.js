@@ -1,4 +1,4 @@
-// The first convolution. The page computes the responses from the pixels and the standardized filters.
+// The first convolution of the network. The page computes the responses from the pixels and the standardized filters.
 let computed;
 function convolution() {
   if (computed) return computed;
@@ -8,7 +8,7 @@ function convolution() {
   const size = taps * taps * channels;
   const weights = Float32Array.from({ length: count * size }, (_, i) => numbers.filters.at(i));
 
-  // The index into pixelValues for one tap of a filter at one cell.
+  // The index into pixelValues for one tap (a position in a filter) at one cell.
   // The index is null in the padding, where all values are 0.
   const pixel = (row, column, tap) => {
     const y = 2 * row - stepFacts.stem.padding[0] + Math.floor(tap / taps);

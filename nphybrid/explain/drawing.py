@@ -1,7 +1,8 @@
-"""Draw sheets, text, maps, colour bars and axes for print, at 300 dots per inch, with Pillow alone.
+"""Draw sheets, text, maps, colour bars and axes with Pillow, for print at 300 dots per inch.
 
-A place is (x, y), and a box is (left, top, right, bottom). All coordinates are dots from the upper left corner of a
-sheet. A box does not contain the row `bottom` and the column `right`. Text sizes are in dots: 36 dots are 8.6 points.
+A place is (x, y), and a box is (left, top, right, bottom). All coordinates are in dots, and are counted from the upper
+left corner of a sheet. A box contains neither the row `bottom` nor the column `right`. Text sizes are in dots: 36 dots
+are 8.6 points.
 """
 import functools
 import math
@@ -98,8 +99,8 @@ def glyphs():
 def drawable(words):
     """Replace all characters that the font lacks.
 
-    A letter with an accent that the font lacks becomes the plain letter. A missing character without a plain letter
-    becomes "?".
+    A letter with an accent becomes the letter without the accent. A sign such as "×" becomes a similar sign. Every
+    other missing character becomes "?".
 
     >>> drawable("Café, 8 × 8 – 猫")
     'Cafe, 8 x 8 - ?'
@@ -154,7 +155,8 @@ def wrapped(words, size, width):
 def whole_factor(cells, room):
     """The largest whole number of dots per cell at which all cells fit into `room`.
 
-    `cells` is (rows, columns), and `room` is (height, width) in dots. If the cells do not fit at all, the result is 1.
+    `cells` is (rows, columns), and `room` is (height, width) in dots. If the cells do not fit with one dot per cell,
+    the result is still 1.
     """
     return max(min(n // m for n, m in zip(room, cells)), 1)
 
@@ -176,8 +178,8 @@ def placed(left, top, size):
 def grid(page, left, top, down, across, size, gap=10):
     """Make a grid of equal boxes, and write a number beside each row and above each column.
 
-    `size` is the (height, width) of each box. `down` is the name of the rows and their numbers, such as
-    ("layer", range(12)). `across` is the name of the columns and their numbers. Returns {(row, column): box}.
+    `size` is the (height, width) of each box. `down` is the pair (name, numbers) for the rows, such as
+    ("layer", range(12)). `across` is the pair (name, numbers) for the columns. Returns {(row, column): box}.
     """
     left, top, (height, width) = left + 110, top + (100 if across[0] else 50), size
     boxes = {(row, column): placed(left + j * (width + gap), top + i * (height + gap), size)
@@ -199,7 +201,7 @@ def grid(page, left, top, down, across, size, gap=10):
 def show(page, colours, box):
     """Fill a box with a picture (H, W, 3).
 
-    A picture that is enlarged 4 times or more shows its pixels as sharp rectangles. A picture that is enlarged less is
+    A picture that is enlarged by a factor of 4 or more shows its pixels as sharp rectangles. All other pictures are
     smoothed.
     """
     width, height = box[2] - box[0], box[3] - box[1]
@@ -250,7 +252,7 @@ def below(box, width):
 def beside(page, top, photograph, place=None, side=None):
     """Draw a photograph (H, W, 3) to the left of a figure, and a text below the photograph.
 
-    `place` is the (row, column) of a cell that gets an outline, or None. The cell has `side` x `side` pixels. Returns
+    `place` is the (row, column) of the cell that gets an outline, or None. The cell has `side` x `side` pixels. Returns
     the box of the photograph, and the y below the text.
     """
     H, W, _ = photograph.shape
@@ -282,7 +284,7 @@ def three(title, caption, size, words):
 # ---------------------------------------------------------------- axes
 
 def ticks(high, most=7):
-    """The round numbers from 0 to `high` for an axis with at most `most` steps.
+    """Choose round numbers from 0 to `high` as the ticks of an axis with at most `most` steps.
 
     >>> ticks(34.5), ticks(3)
     ([0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0], [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0])
@@ -295,8 +297,8 @@ def ticks(high, most=7):
 def axes(page, plot, up, along, up_words, along_words):
     """Draw the two axes of a plot with ticks, horizontal lines and names.
 
-    `up` has one (number, y) for each tick of the vertical axis. `along` has one (number, x) for each tick of the
-    horizontal axis.
+    `up` has one pair (number, y) for each tick of the vertical axis. `along` has one pair (number, x) for each tick of
+    the horizontal axis.
     """
     left, top, right, bottom = plot
     draw = ImageDraw.Draw(page)

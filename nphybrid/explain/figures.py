@@ -1,12 +1,12 @@
 """Figures at print quality, with one function per figure.
 
-`filters` shows the kernels of the stem.
-`feature-maps` shows the outputs of the stem and of each stage.
-`position-similarity` shows the cosines between the learned positions (ViT, figure 7, centre).
+`filters` shows the kernels of the stem, which is the first convolution of the network.
+`feature-maps` shows the outputs of the stem and of each stage of the backbone.
+`position-similarity` shows the cosines between the learned positions of all cells (ViT, figure 7, centre).
 `attention` shows the attention weights of one query in every layer and head.
 `attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
-`rollout` shows the share of each cell in a token after all layers (ViT, figure 6).
-`occlusion` shows how much the score falls when a square hides a part of the picture.
+`rollout` shows how much each cell contributes to one token after all layers (ViT, figure 6).
+`occlusion` shows how much the score of the best label falls when a grey square hides a part of the picture.
 
 A layer is a block of the encoder. Layers, heads, rows and columns are counted from 0.
 """
@@ -29,7 +29,7 @@ from .reading import PreparedPicture, attention_weights, cells_to_pixels, find_t
 from .scene import cell_size
 
 FILTERS, MAPS = 64, 16                    # the largest numbers of filters, and of maps per stage, in a figure
-PLACES = 144                              # the largest number of places of the grey square
+PLACES = 144                              # the largest number of places of the grey square in `occlusion`
 
 
 class Figure(NamedTuple):
@@ -43,13 +43,14 @@ class Figure(NamedTuple):
 def figure(name: str, model, image=None, **options) -> Figure:
     """Draw the figure `name`.
 
-    `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is a picture, as `open_picture`
-    takes it. The figures filters and position-similarity take no image. The options of the figure attention are token,
-    layer and head. The options of the figure rollout are token and layer. A token is "class", "mean" (of all cells) or
-    "row,column". By default, the figure shows the token that the classifier reads.
+    `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is anything that
+    `open_picture` accepts. The figures filters and position-similarity take no image. The options of the figure
+    attention are token, layer and head. The options of the figure rollout are token and layer. The option token is
+    "class" for the class token, "mean" for the mean of all cells, or "row,column" for one cell. By default, the figure
+    shows the input of the classifier: the class token or the mean.
 
-    Raises ValueError for a network that lacks the parts for the figure, and for an unknown option. Raises PictureError
-    or OSError if the picture cannot be read.
+    Raises ValueError for a network that lacks the part that the figure shows, and for an unknown option. Raises
+    PictureError or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> drawn = figure("position-similarity", ViTHybridModel.from_pretrained(default_model()))
@@ -111,7 +112,7 @@ def filters(model):
     shown, title = kernels[:FILTERS], "Filters of the stem"
     count = f"{len(shown)}" if len(shown) == len(kernels) else f"The first {len(shown)} of {len(kernels)}"
     caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue. Each kernel is standardized to mean 0 and "
-               "variance 1. Each kernel has its own scale, on which grey is 0.")
+               "variance 1. Each kernel has its own scale, on which 0 is grey.")
     page, top = drawing.sheet(title, caption, 2260, 1200)
     places = drawing.grid(page, MARGIN, top, ("filter", range(0, len(shown), 16)),
                           ("", [f"+{i}" for i in range(min(16, len(shown)))]), (112, 112), gap=14)
@@ -127,7 +128,7 @@ def filters(model):
 
 
 def position_similarity(model):
-    """A map of cosines for each cell of the grid."""
+    """One map for each cell: the cosines between the position of this cell and the positions of all cells."""
     config, title = model.network_config, "Similarity of the learned positions"
     _require(config.blocks, "position-similarity", model, "the tokens of a transformer")
     (rows, columns), positions = config.grid, model.learned().tokens.positions
@@ -159,7 +160,7 @@ def position_similarity(model):
 # ---------------------------------------------------------------- figures of a picture
 
 def feature_maps(model, picture: PreparedPicture):
-    """The maps of each stage that vary most over the picture."""
+    """For the stem and each stage, the maps that vary most over the picture."""
     config, title = model.network_config, "Feature maps of the backbone"
     _require(config.stem, "feature-maps", model, "the convolutional backbone of a hybrid or a BiT network")
     states = {"stem": "stem"} | {f"stage {s}": f"stages.{s}.{depth - 1}" for s, depth in enumerate(config.depths)}
@@ -222,7 +223,7 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
     scale = Scale(0, drawing.rounded_up(float(maps.max())), power=0.5)
     title = f"Attention of {token.name}"
     caption = (f"Each map shows the attention weights of the {rows} x {columns} cells in one layer and head. The "
-               "weights are rows of the softmax.")
+               "weights are the output of the softmax.")
     factor = drawing.whole_factor(config.grid, (1700 // len(layers) - 10, 1640 // len(heads) - 10))
     left = MARGIN + SIDE + GUTTER
     page, top = drawing.sheet(title, caption, max(2000, left + 100 + len(heads) * (columns * factor + 10) + MARGIN),
@@ -295,7 +296,7 @@ def _draw_heads(page, plot, far, uniform):
 
 
 def rollout(model, picture: PreparedPicture, token=None, layer=None):
-    """Show the share of each cell in a token after a layer, as a map and as the brightness of the picture."""
+    """Show how much each cell contributes to a token after a layer, as a map and as the brightness of the picture."""
     config = model.network_config
     _require(config.blocks, "rollout", model, "the tokens of a transformer")
     layer, token = _chosen("layer", layer, config.blocks)[-1], find_token(config, token)
@@ -304,8 +305,8 @@ def rollout(model, picture: PreparedPicture, token=None, layer=None):
     scale, size = Scale(0, drawing.rounded_up(float(cells.max()))), picture.photograph.shape[:2]
     brightness = cells_to_pixels(cells / cells.max(), cell_size(config)[0], size, smooth=True)
     title = f"Attention rollout of {token.name}"
-    caption = (f"The share of each cell in {token.name}, after layer {layer}. The heads are averaged, and each "
-               "shortcut counts as much as the attention.")
+    caption = (f"The share that each cell contributes to {token.name}, after layer {layer}. The heads are averaged, "
+               "and each shortcut counts as much as the attention.")
     if config.class_token:
         caption += f" The share of the initial class token is {shares[0]:.2g}."
     page, boxes = drawing.three(title, caption, size, {
@@ -339,7 +340,7 @@ def occlusion(model, picture: PreparedPicture):
     end = drawing.rounded_up(float(np.abs(fall).max()))
     scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
     caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when a square of "
-               f"{window} x {window} pixels is set to 0. The centre of the square has {fall.shape[0]} x "
+               f"{window} x {window} pixels is set to 0. The centre of the square is put at {fall.shape[0]} x "
                f"{fall.shape[1]} places, which are {step} pixels apart.")
     page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
@@ -367,7 +368,7 @@ def _step(H, W):
 
 
 def _around_places(fall, step, size):
-    """Give each pixel the number of the nearest place of the square.  (rows, columns) -> (H, W)
+    """Give each pixel the value of the nearest place of the square.  (rows, columns) -> (H, W)
 
     >>> _around_places(np.array([[1, 2, 3]]), 2, (1, 4)).tolist()
     [[1, 2, 2, 3]]

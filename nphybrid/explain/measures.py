@@ -1,8 +1,9 @@
-"""Functions that measure what happens inside a network, from the ViT paper and later papers.
+"""Functions from the ViT paper and later papers, which measure what happens inside a network.
 
-Each function is plain NumPy and takes the states of a trace. `weights` are the attention weights of one picture,
-(L, A, T, T). Row t of a head holds the weights that query t gives to the keys. The last N tokens represent the N cells
-of a grid. A network with a class token has T = 1 + N tokens. A network without a class token has T = N tokens.
+The functions are plain NumPy, and most of them take states that a trace has recorded. `weights` are the attention
+weights of one picture, (L, A, T, T). Row t of a head holds the weights that query t gives to the keys. The last N
+tokens represent the N cells of a grid. A network with a class token has T = 1 + N tokens. A network without a class
+token has T = N tokens.
 """
 import numpy as np
 
@@ -16,12 +17,12 @@ def attention(trace, blocks: int) -> np.ndarray:
 
 
 def rollout(weights: np.ndarray) -> np.ndarray:
-    """The shares of the input tokens in the tokens after each block.  (L, A, T, T) -> (L, T, T)
+    """Estimate the share that each input token contributes to each token after each block.  (L, A, T, T) -> (L, T, T)
 
     The heads are averaged, and the shortcut counts as much as the attention. Then the matrices of all blocks are
-    multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). R_l are the shares after block l. W_l are the attention
-    weights of block l, and I is the identity matrix. Each row of the result has the sum 1.  Abnar and Zuidema 2020,
-    section 3; ViT, figure 6.
+    multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). R_l holds the shares after block l. W_l holds the
+    attention weights of block l, and I is the identity matrix. Before the first block, R is I. Row t of R_l holds the
+    shares for token t, and has the sum 1.  Abnar and Zuidema 2020, section 3; ViT, figure 6.
 
     In the example, each of two blocks has one head, which swaps two tokens:
 
@@ -60,7 +61,7 @@ def distances(grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
 def position_similarity(positions: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
     """The cosine between the learned positions of each pair of cells.  (T, D) -> (N, N)
 
-    A cosine is 0 if a position is a vector of zeros.  ViT, figure 7, centre.
+    A cosine is 0 if one of its two positions is a vector of zeros.  ViT, figure 7, centre.
 
     >>> position_similarity(np.array([[9., 9], [1, 0], [0, 2], [-3, 0]]), grid=(1, 3))
     array([[ 1.,  0., -1.],
@@ -91,8 +92,8 @@ def occlusion(score, x: np.ndarray, window: int, step: int) -> np.ndarray:
     """Measure how much a score falls when a grey square hides a part of the picture.  -> (rows, columns)
 
     `score` is a function from pixel_values (B, C, H, W) to scores (B,). `x` is one picture, (1, C, H, W), in which 0 is
-    grey. `window` is the side of the square in pixels. The centre of the square moves from edge to edge, in steps of
-    `step` pixels.  Zeiler and Fergus 2014, section 4.2.
+    grey. `window` is the side of the square in pixels. The centre of the square moves from edge to edge of the
+    picture, in steps of `step` pixels.  Zeiler and Fergus 2014, section 4.2.
 
     >>> occlusion(lambda x: x.sum((1, 2, 3)), np.ones((1, 1, 4, 4)), window=2, step=2)
     array([[1., 2., 1.],

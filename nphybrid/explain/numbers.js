@@ -1,4 +1,5 @@
-// The facts and arrays of the page, and numbers as text. The page joins all .js files to one script.
+// The facts and arrays of the page, and functions that write numbers as text.
+// The page joins all .js files into one script.
 "use strict";
 
 const facts = JSON.parse(document.getElementById("facts").textContent);
@@ -15,7 +16,7 @@ async function decompress(id, type) {
   return new kinds[type](await new Response(stream).arrayBuffer());
 }
 
-// An array of the page. `at(i)` is number i of the array. `row(i)` is group i of the numbers that share a scale.
+// An array of the page. `at(i)` is number i of the array. The numbers of a row share a scale, and `row(i)` is row i.
 async function loadArray(name) {
   const { shape, type, row } = facts.arrays[name];
   const codes = await decompress(`${name}-codes`, type);
@@ -26,7 +27,7 @@ async function loadArray(name) {
   return { shape, at, row: (i) => Array.from({ length: row }, (_, j) => at(i * row + j)) };
 }
 
-let pixelValues; // what the network gets, channels last
+let pixelValues; // the normalized input of the network, channels last
 function normalize() {
   const { factor, mean, std, shape } = stepFacts.photograph;
   const values = new Float32Array(shape[0] * shape[1] * shape[2]);

@@ -14,7 +14,7 @@ function overview() {
     canvas.setAttribute("aria-hidden", "true");
   };
 
-  // A stack of sheets, with one sheet for each doubling of the channels. The front sheet shows a map.
+  // A stack of sheets, with one sheet for each doubling of the number of channels. The front sheet shows a map.
   const sheets = (channels, size, front) => (context, width, height) => {
     const shift = width / 36;
     const side = size * (width - 11 * shift);

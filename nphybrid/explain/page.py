@@ -1,8 +1,8 @@
-"""Write a scene as one HTML file with the steps of the network, the scripts and the arrays.
+"""Write the interactive page as one HTML file with all texts, scripts and arrays.
 
-Every step has two files in `steps/`: a text (.html) and a script (.js). The script draws the pictures of the step and
-reacts to the reader. In the text, `{a.b}` is the placeholder of a fact or a sentence. The element
-`<pre data-function="module.name">` is replaced by the source of the function `module.name`.
+Every step of the page has two files in `steps/`: a text (.html) and a script (.js). The script draws the pictures of
+the step, and reacts to the pointer and to keys. In the text, `{a.b}` is the placeholder of a fact or a sentence. The
+element `<pre data-function="module.name">` is replaced by the source of the function `module.name`.
 """
 import base64
 import html
@@ -66,7 +66,7 @@ def poster(picture):
 
 
 def array_html(name, array):
-    """The compressed codes and scales of an array in base64, as HTML elements."""
+    """HTML elements with the codes and the scales of an array, which are compressed and written in base64."""
     return "\n".join(f'<script type="application/octet-stream" id="{part}">'
                      f"{base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()}</script>"
                      for part, numbers in ((f"{name}-codes", array.codes), (f"{name}-scales", array.scales))

@@ -1,4 +1,4 @@
-"""Prepare the picture, the states and the token that the figures show."""
+"""Prepare the picture, the intermediate states and the token that the figures show."""
 from typing import NamedTuple
 
 import numpy as np
@@ -19,8 +19,8 @@ class PreparedPicture(NamedTuple):
 
 
 class Token(NamedTuple):
-    """The token, or the mean of several tokens, whose attention a figure shows."""
-    row: np.ndarray                       # (T,): the factor of each row of the attention weights
+    """The token, or the mean of all cells, whose attention a figure shows."""
+    row: np.ndarray                       # (T,): the factor of each token in the mean
     name: str
     cell: tuple[int, int] | None          # the (row, column) of the token's cell in the grid
 
@@ -28,7 +28,7 @@ class Token(NamedTuple):
 def prepare_picture(model, image) -> PreparedPicture:
     """Prepare a picture with the image processor of a model.
 
-    `image` is a picture, as `open_picture` takes it. Raises ValueError for a model without an image processor. Raises
+    `image` is anything that `open_picture` accepts. Raises ValueError for a model without an image processor. Raises
     PictureError or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
@@ -86,9 +86,9 @@ def find_token(config: Config, token: str | None = None) -> Token:
 
 
 def cells_to_pixels(cells: np.ndarray, side: int, size: tuple[int, int], smooth: bool = False) -> np.ndarray:
-    """Repeat the number of each cell for every pixel of the cell.  (rows, columns) -> (H, W)
+    """Copy the value of each cell to every pixel of the cell.  (rows, columns) -> (H, W)
 
-    `side` is the side of a cell in pixels. `size` is the (H, W) of the picture. If `smooth` is True, the numbers are
+    `side` is the side of a cell in pixels. `size` is the (H, W) of the picture. If `smooth` is True, the values are
     interpolated between the centres of the cells. A pixel that no cell covers gets 0, because the network does not read
     this pixel.
 

@@ -1,6 +1,6 @@
-"""Collect the facts and arrays that the page shows, in one forward pass.
+"""Run one forward pass, and collect the facts and arrays that the page shows.
 
-Facts are written as JSON. Arrays are written in binary form, and most arrays are quantized.
+Facts, such as shapes and labels, are written as JSON. Arrays are written in binary form, and most arrays are quantized.
 """
 import math
 from typing import Any, NamedTuple
@@ -14,9 +14,9 @@ from ..ops import reference
 from ..params import Params
 from . import measures
 
-# If all attention weights take at most EXACT_BYTES in 16 bits, the page stores all weights, queries and keys.
-# If the weights take more than EXACT_BYTES, the page stores them in 8 bits, without queries and keys.
-# Weights in 8 bits are added up over 2 x 2, 4 x 4, ... keys until the sums take at most MAX_BYTES.
+# If all attention weights with 16 bits each take at most EXACT_BYTES, the page stores all weights, queries and keys.
+# Otherwise, the page stores the weights with 8 bits each, and stores no queries and keys.
+# Then the weights of 2 x 2, 4 x 4, ... neighbouring keys are added up, until the sums take at most MAX_BYTES.
 EXACT_BYTES = 2 ** 21
 MAX_BYTES = 12.5e6
 # The page shows at most MAPS maps of each stage: the maps that vary most over the picture.
@@ -25,7 +25,7 @@ LABELS = 5
 
 
 class Scene(NamedTuple):
-    """The data of the page, for all steps that the network has."""
+    """The data of the page, for all steps of the network."""
     facts: dict                           # written as JSON
     arrays: dict                          # {name: Quantized}
 
@@ -33,18 +33,19 @@ class Scene(NamedTuple):
 class Quantized(NamedTuple):
     """A stored array of the page.
 
-    Each number of the array is code * scale of the row / largest possible code.
+    A number of the array is code * scale / most. `scale` is the scale of the number's row, and `most` is the largest
+    code that the type of `codes` can hold.
     """
     codes: np.ndarray
     scales: np.ndarray | None             # float32: one scale per row, or None if the codes are the numbers
-    row: int                              # the number of codes in a row
+    row: int                              # the number of codes that share a scale
 
 
 def quantize(x: np.ndarray, axes: int, bits: int = 8) -> Quantized:
-    """Store an array in few bits.
+    """Store the numbers of an array with 8 or 16 bits per number.
 
-    The numbers along the last `axes` axes share a scale, which is the largest |x| among these numbers. The error is at
-    most scale / 2 / (2^bits - 1) if x has no negative number. The error is at most scale / (2^bits - 2) if x has
+    The numbers along the last `axes` axes share a scale, which is the largest |x| among these numbers. The error of a
+    number is at most scale / 2 / (2^bits - 1) if x has no negative number, and at most scale / (2^bits - 2) if x has
     negative numbers.
 
     >>> quantize(np.array([[0., 0.5, 1], [0, 0, 8]]), axes=1)
@@ -93,7 +94,7 @@ def scene(model, picture) -> Scene:
 
 
 def steps_of(forward):
-    """The functions that make the steps of this network after the photograph."""
+    """The functions that collect the data of this network's steps, without the step `photograph`."""
     config, has_head = forward.network_config, forward.p.head is not None
     steps = []
     if config.stem:
@@ -144,14 +145,14 @@ def resized_and_cropped(picture, processor, **options):
 
 
 def normalization(processor, channels):
-    """The factor, mean and std of each channel: pixel_values are (colour value * factor - mean) / std."""
+    """The factor, and the mean and std of each channel: pixel_values = (colour value * factor - mean) / std."""
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else (0, 1)
     return {"factor": processor.rescale_factor if processor.do_rescale else 1,
             "mean": np.broadcast_to(mean, channels).tolist(), "std": np.broadcast_to(std, channels).tolist()}
 
 
 def stem(forward):
-    """The filters without quantization.  The page itself computes the responses from the pixels and the filters."""
+    """The filters of the stem, without quantization.  The page itself computes the responses of the filters."""
     H, W = forward.trace["pixel_values"].shape[1:3]
     facts = {"shape": list(forward.trace["stem"].shape[1:]), "map": list(forward.trace["stem.conv"].shape[1:]),
              "padding": [pads(forward.network_config.padding, n, 7, 2)[0] for n in (H, W)]}
@@ -164,7 +165,7 @@ def used_stages(config: Config) -> int:
 
 
 def stages(forward):
-    """The MAPS output channels that vary most over the picture, for each stage before the tokens."""
+    """For each stage before the tokens, the output channels that vary most over the picture, at most MAPS."""
     config, facts, maps = forward.network_config, [], {}
     for s, depth in enumerate(config.depths[:used_stages(config)]):
         name = f"stages.{s}.{depth - 1}"
@@ -188,7 +189,7 @@ def cell_size(config: Config) -> list[int]:
 
 
 def tokens(forward):
-    """The content and the position of each token, as separate arrays."""
+    """The content (the projected cell) and the learned position of each token, as separate arrays."""
     config, learned = forward.network_config, forward.p.tokens
     contents = forward.trace["tokens.proj"][0]
     if config.class_token:
@@ -206,7 +207,7 @@ def positions(forward):
 
 
 def attention(forward):
-    """The attention weights of all heads.  The weights of the class token are a separate array."""
+    """The attention weights of all heads.  The weights that queries give to the class token are a separate array."""
     config, (side, bits) = forward.network_config, attention_storage(forward.network_config)
     N = config.grid[0] * config.grid[1]
     facts = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
@@ -243,7 +244,7 @@ def distance(forward):
 
 
 def rollout(forward):
-    """The share of each token in the input of the classifier, before the first block and after each block."""
+    """The share that each token contributes to the input of the classifier, before and after each block."""
     config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
     shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
     read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)

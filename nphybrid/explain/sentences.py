@@ -70,7 +70,7 @@ def _stored(side, bits):
     """Sentences about the precision of the stored attention weights."""
     text = f"This page stores each weight in {bits} bits."
     if bits != 16:
-        text += " The error of a weight is at most 0.2 % of the largest weight in its map."
+        text += " The error of a weight is at most 0.2 % of the largest weight in the same map."
     if side > 1:
         text = f"The weights of {side} × {side} cells are added up and shown as one weight. {text}"
     return text
@@ -83,7 +83,7 @@ def _answer(model, facts):
     if config.blocks:
         reads = READS[config.pool]
         if config.pool == "token":
-            equation = ", whose input ViT defines in equation 4"
+            equation = ", whose input is defined in equation 4 of ViT"
     if config.pre_logits:
         reads += ", through a layer with tanh"
     return {"logits": f"{facts['classes']:,} {'logit' if facts['classes'] == 1 else 'logits'}", "score": score,

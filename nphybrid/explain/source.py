@@ -9,7 +9,7 @@ import tokenize
 
 
 def source_html(path: str) -> str:
-    """The source of a function as HTML, with its name and file.
+    """The name, the file and the source of a function, as HTML.
 
     `path` is the full name of the function, such as "nphybrid.backbone.stem".
     """
@@ -23,7 +23,7 @@ def source_html(path: str) -> str:
 def highlighted(source: str) -> str:
     """Python source as HTML, in which keywords, strings and comments are marked.
 
-    A comment behind code gets a separate column.
+    A comment that follows code on the same line is shown in a separate column.
 
     >>> highlighted("x = tokens(x)    # (B, T, D)")    # doctest: +ELLIPSIS
     '<span class="line"><span style="...">x = tokens(x)</span><span class="shape">(B, T, D)</span></span>'
@@ -79,7 +79,7 @@ def paragraphs(text):
 
 
 def marked(kind, text):
-    """A token as HTML."""
+    """A token of Python source as HTML."""
     if kind == tokenize.STRING:
         name = "string"
     elif kind == tokenize.COMMENT:

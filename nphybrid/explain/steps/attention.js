@@ -1,7 +1,7 @@
 steps.attention = () => {
   const { blocks, heads, side, keys } = stepFacts.attention;
   const tokens = stepFacts.tokens.shape[0];
-  // The weights of the chosen token for each group of side x side cells, and for the class token.
+  // The weights that the chosen token gives to each group of side x side cells, and to the class token.
   const row = (layer, head) => (layer * heads + head) * tokens + chosen.token;
   const cells = (layer, head) => numbers.attention.row(row(layer, head));
   const now = () => cells(chosen.layer, chosen.head);
@@ -46,7 +46,7 @@ steps.attention = () => {
     const [r, c] = place();
     const key = nameOf(Math.max(chosen.key, first));
     const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that contain ${key}`;
-    const takes = `${nameOf(chosen.token)} takes <b>${percent(now()[r * keys[1] + c])}</b> from ${from}`;
+    const takes = `${nameOf(chosen.token)} takes <b>${percent(now()[r * keys[1] + c])}</b> of its output from ${from}`;
     const more = first ? `, and ${percent(toClass())} from the class token` : "";
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });

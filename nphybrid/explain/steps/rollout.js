@@ -1,4 +1,4 @@
-// The share of each cell in the input of the classifier, after `depth` blocks.
+// The share that each cell contributes to the input of the classifier, after `depth` blocks.
 function rolloutAfter(depth) {
   const start = depth * stepFacts.tokens.shape[0] + first;
   return Array.from({ length: grid[0] * grid[1] }, (_, i) => numbers.rollout.at(start + i));
@@ -25,7 +25,7 @@ steps.rollout = () => {
     ["rollout-map", (context, w, h, cell) => drawCells(context, picture(), cell)],
   ]) {
     cellBoard(document.getElementById(id), "key", {
-      alt: () => `the share of each cell in ${reader} ${afterBlocks(chosen.depth)}`,
+      alt: () => `the share that each cell contributes to ${reader} ${afterBlocks(chosen.depth)}`,
       paint(context, w, h, cell) {
         paint(context, w, h, cell);
         frame(context, ...cellOf(key()), cell, KEY);

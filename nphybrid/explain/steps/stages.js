@@ -24,7 +24,7 @@ steps.stages = () => {
     });
   });
 
-  // The chosen place is a fraction of the height and the width, so the place is valid for all stages.
+  // The chosen place is stored as fractions of the height and the width, so the place is valid for all stages.
   const now = () => stepFacts.stages[chosen.stage];
   const size = () => now().shape.slice(0, 2);
   const span = () => coverage(size(), [now().cell, now().cell]);
