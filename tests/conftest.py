@@ -46,6 +46,12 @@ def pytest_collection_modifyitems(config, items):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def python_path():
+    """Python processes that tests start find the checkout and the tests; see also children/sitecustomize.py."""
+    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "tests" / "children", ROOT, ROOT / "tests")))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def compiled_kernels():
     """The first worker compiles every kernel before its first test, which takes 20 s where none is kept.
 
@@ -80,9 +86,9 @@ def amx_environment(tmp_path_factory):
     """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""
     from nphybrid.ops import jit, target
 
-    from tools.process import environment
+    from tools.process import python_environment
     sets, (_, cpu, features) = target.available(target.TARGET), target.TARGET
-    variables = environment(NPHYBRID_ISA="amx")
+    variables = python_environment(NPHYBRID_ISA="amx")
     if "amx" in sets and not jit.config.DISABLE_JIT:
         return variables
     compiler = shutil.which("cc")

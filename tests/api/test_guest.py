@@ -26,7 +26,7 @@ def script(tmp_path, code, *args, seconds=120):
     path = tmp_path / "guest.py"
     path.write_text(code)
     process = subprocess.Popen([sys.executable, path, *args], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+                               start_new_session=True)
     try:
         out, err = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -229,8 +229,7 @@ while True:
 @pytest.mark.skipif(os.name != "posix", reason="no SIGINT for another process")
 @pytest.mark.parametrize("after", [0.0, 0.13, 0.4])
 def test_an_interrupt_ends_a_loop_within_two_seconds(after, tmp_path):
-    process = subprocess.Popen([sys.executable, "-c", LOOP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                               env={**os.environ, "PYTHONPATH": str(ROOT)})
+    process = subprocess.Popen([sys.executable, "-c", LOOP], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "running\n"
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(after)

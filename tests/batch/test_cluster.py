@@ -24,7 +24,6 @@ pytestmark = pytest.mark.slow
 distributed = pytest.importorskip("distributed")
 
 COUNT, BROKEN, PART = 80, 8, 4
-ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +178,7 @@ def test_interrupt(client, folder, tmp_path):
     out = tmp_path / "x.jsonl"
     process = subprocess.Popen(
         [sys.executable, "-m", "nphybrid", "classify", *folder[1] * 50, "--format", "jsonl", "--output", out, "--quiet",
-         "--scheduler", client.scheduler.address], stderr=subprocess.PIPE, env=ENVIRONMENT)
+         "--scheduler", client.scheduler.address], stderr=subprocess.PIPE)
     while not (out.exists() and out.stat().st_size):
         assert process.poll() is None, process.stderr.read()
         time.sleep(0.02)
@@ -241,7 +240,7 @@ def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
 def test_a_worker_that_lacks_a_package(lacks, scheduler, folder):
     code = f"import sys; sys.modules[{lacks!r}] = None; from distributed.cli.dask_worker import main; main()"
     worker = subprocess.Popen([sys.executable, "-c", code, scheduler.scheduler.address, "--no-nanny", "--no-dashboard"],
-                              stderr=subprocess.DEVNULL, env=ENVIRONMENT)
+                              stderr=subprocess.DEVNULL)
     try:
         scheduler.wait_for_workers(1, timeout=120)
         with pytest.raises(OSError, match=lacks):
@@ -257,12 +256,12 @@ def test_a_scheduler_that_dies(folder, tmp_path):
     out = tmp_path / "x.jsonl"
     start = ("from distributed import LocalCluster; import time; c = LocalCluster(n_workers=1, protocol='tcp', "
              "processes=False, dashboard_address=':0'); print(c.scheduler_address, flush=True); time.sleep(600)")
-    scheduler = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    scheduler = subprocess.Popen([sys.executable, "-c", start], stdout=subprocess.PIPE, text=True)
     try:
         address = scheduler.stdout.readline().strip()
         process = subprocess.Popen(
             [sys.executable, "-m", "nphybrid", "classify", *folder[1] * 50, "--format", "jsonl", "-o", out, "--quiet",
-             "--scheduler", address], stderr=subprocess.PIPE, env=ENVIRONMENT, text=True)
+             "--scheduler", address], stderr=subprocess.PIPE, text=True)
         until(lambda: out.exists() and out.stat().st_size or process.poll() is not None)
     finally:
         scheduler.kill()

@@ -50,7 +50,7 @@ def alone(folder):
 def command(root, *args, **options):
     """`python -m nphybrid` in another process, with pipes."""
     return subprocess.Popen([sys.executable, "-m", "nphybrid", *map(str, args)], cwd=root, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(root)}, **options)
+                            stderr=subprocess.PIPE, **options)
 
 
 # ---------------------------------------------------------------- rows
@@ -211,9 +211,8 @@ def test_another_list_or_model_is_not_continued(cat, tmp_path, capsys):
                                                ("embed", "x.h5", 10)])
 def test_killed_and_resumed(verb, name, kills, folder, tmp_path):
     """The file has the bytes of an uninterrupted run."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
     done = subprocess.run([sys.executable, KILL_AND_RESUME, verb, folder[0], tmp_path / name, str(kills)], text=True,
-                          env=environment, capture_output=True, timeout=300)
+                          capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
     print(f"{name}: {found}")
@@ -247,11 +246,11 @@ def test_a_reader_of_errors_that_leaves_costs_no_row(root, folder, tmp_path):
 def test_streams_that_the_caller_closed(closed, code, root, cat, tmp_path):
     """Without stdout rows cannot be printed, which is an error; a file can still be written."""
     done = subprocess.run(f"{sys.executable} -m nphybrid classify {cat} {closed}", shell=True, capture_output=True,
-                          env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path, text=True)
+                          cwd=tmp_path, text=True)
     assert done.returncode == code and "Traceback" not in done.stderr, done.stderr
     assert done.stdout.startswith("cat") if code == 0 else done.stderr == "nphybrid: stdout is closed\n"
     done = subprocess.run(f"{sys.executable} -m nphybrid classify {cat} -o x.txt {closed}", shell=True,
-                          env={**os.environ, "PYTHONPATH": str(root)}, cwd=tmp_path)
+                          cwd=tmp_path)
     assert done.returncode == 0 and (tmp_path / "x.txt").read_text().startswith("cat ")
 
 
@@ -307,7 +306,7 @@ def test_what_is_read_is_not_written_over(command, cat, tmp_path, monkeypatch, c
     words, _, stdin = command.partition(" < ")
     with open(stdin or os.devnull) as sys_stdin:
         done = subprocess.run([sys.executable, "-m", "nphybrid", *words.split()], stdin=sys_stdin, capture_output=True,
-                              text=True, env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
+                              text=True)
     assert done.returncode == 3 and "cannot be written, because it is also an input file" in done.stderr, done.stderr
     assert {path: open(path, "rb").read() for path in glob.glob("**", recursive=True) if os.path.isfile(path)} == before
 
@@ -349,8 +348,7 @@ def test_interrupt(format, root, folder, tmp_path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="VmHWM")
 def test_memory_does_not_grow_with_the_list(root, folder):
-    environment = {**os.environ, "PYTHONPATH": str(root)}
-    done = subprocess.run([sys.executable, PEAK_MEMORY, folder[0], "4"], env=environment, capture_output=True,
+    done = subprocess.run([sys.executable, PEAK_MEMORY, folder[0], "4"], capture_output=True,
                           text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

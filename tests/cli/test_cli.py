@@ -1,7 +1,6 @@
 """The command line, as a process: what it prints where, its exit codes, and what it does not import."""
 import io
 import json
-import os
 import re
 import shutil
 import signal
@@ -20,8 +19,7 @@ from nphybrid.cli import options, summary
 
 def nphybrid(*args, cwd, **options):
     """Run `python -m nphybrid` in the checkout."""
-    environment = {**os.environ, "PYTHONPATH": str(cwd)}
-    return subprocess.run([sys.executable, "-m", "nphybrid", *map(str, args)], cwd=cwd, env=environment, text=True,
+    return subprocess.run([sys.executable, "-m", "nphybrid", *map(str, args)], cwd=cwd, text=True,
                           capture_output=True, timeout=120, **options)
 
 
@@ -153,8 +151,7 @@ def test_the_choices_are_those_of_the_engines():
 def test_a_reader_that_leaves_is_no_error(root, cat):
     """`nphybrid … | head -1`"""
     command = [sys.executable, "-m", "nphybrid", "summary", "R50+ViT-L/32"]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env={**os.environ, "PYTHONPATH": str(root)})
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.stdout.close()
     assert process.stderr.read() == b"" and process.wait(60) == 0
@@ -198,8 +195,7 @@ def test_interrupt(root, tmp_path):
     """Ctrl-C ends a long run with 130."""
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "x.png")
     command = [sys.executable, "-m", "nphybrid", "classify", *[str(tmp_path / "x.png")] * 20000]
-    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               env={**os.environ, "PYTHONPATH": str(root)})
+    process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdout.readline()
     process.send_signal(signal.SIGINT)
     start = time.monotonic()
@@ -224,7 +220,7 @@ def test_light_imports(args, unwanted, root):
 def test_default_model_in_a_bare_checkout(root, tmp_path):
     """PYTHONPATH=. and `python -m nphybrid` find it; where it is missing, the error says where it was looked for."""
     found = subprocess.run([sys.executable, "-c", "import nphybrid; print(nphybrid.default_model())"], cwd=tmp_path,
-                           env={**os.environ, "PYTHONPATH": str(root)}, capture_output=True, text=True)
+                           capture_output=True, text=True)
     assert found.stdout.strip().endswith("vit-hybrid-tiny-cifar10.h5")
     shutil.copytree(root / "nphybrid", tmp_path / "nphybrid", ignore=shutil.ignore_patterns("__pycache__", "weights"))
     done = nphybrid("summary", cwd=tmp_path)

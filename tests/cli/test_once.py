@@ -37,7 +37,7 @@ print(json.dumps([code, opened.count(sys.argv[1]), len(called)]))
 def counts(root, name, *args):
     """How often a run opens the files of a name, and how often it builds the tree of shapes."""
     done = subprocess.run([sys.executable, "-c", COUNTING, name, *map(str, args)], cwd=root, text=True, timeout=120,
-                          capture_output=True, env={**os.environ, "PYTHONPATH": str(root)})
+                          capture_output=True)
     code, opens, calls = json.loads(done.stdout.splitlines()[-1])
     assert code == 0, done.stderr
     return opens, calls

@@ -1,6 +1,5 @@
 """The parsers: what is imported for a page of help or a usage error, what the pages say, how values are refused."""
 import argparse
-import os
 import re
 import subprocess
 import sys
@@ -28,8 +27,7 @@ finally:
 
 def modules_after(root, args):
     """(exit code, the modules that are imported by then) of the command line in a process of its own."""
-    done = subprocess.run([sys.executable, "-c", CODE, *args], cwd=root, capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": str(root)})
+    done = subprocess.run([sys.executable, "-c", CODE, *args], cwd=root, capture_output=True, text=True, timeout=60)
     return done.returncode, set(done.stdout.rpartition("imported ")[2].split())
 
 

@@ -18,6 +18,8 @@ from nphybrid.__main__ import main
 from nphybrid.machine import computer, doctor
 from nphybrid.ops import PAIRS, jit, target, threads
 
+from tools.process import python_environment
+
 pytestmark = pytest.mark.slow
 
 no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
@@ -25,8 +27,7 @@ no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is com
 
 def examined(root, *args, code=None, **environment):
     """(exit code, findings) of `nphybrid doctor --format json` in a fresh interpreter.  None removes a variable."""
-    env = {**os.environ, "PYTHONPATH": str(root), **environment}
-    env = {name: str(value) for name, value in env.items() if value is not None}
+    env = python_environment(**environment)
     command = [sys.executable, *(["-c", code] if code else ["-m", "nphybrid"]), "doctor", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, cwd=root)
     assert done.stderr == ""

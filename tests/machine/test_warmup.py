@@ -13,6 +13,8 @@ from nphybrid.__main__ import main
 from nphybrid.machine import warmup
 from nphybrid.ops import cache, jit, reference
 
+from tools.process import python_environment
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(jit.__file__).parents[2]
@@ -34,7 +36,7 @@ for model in test_invariance.models(2).values():
 
 def begin(folder, *args):
     """A Python in the checkout whose kernels are kept in the folder."""
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "NUMBA_CACHE_DIR": str(folder)}
+    environment = python_environment(NUMBA_CACHE_DIR=folder)
     return subprocess.Popen([sys.executable, *map(str, args)], cwd=ROOT, text=True, env=environment,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 

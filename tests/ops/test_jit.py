@@ -1,12 +1,13 @@
 """The cache folder of compiled kernels: which folder is taken, what happens if it cannot be written; lazy imports."""
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from nphybrid.ops import cache, jit, target
+
+from tools.process import python_environment, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -22,10 +23,7 @@ no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is com
 
 def python(code, **environment):
     """Run code in a fresh interpreter; a variable set to None is removed."""
-    env = {**os.environ, "PYTHONPATH": ROOT, **environment}
-    env = {name: str(value) for name, value in env.items() if value is not None}
-    command = [sys.executable, "-W", "always", "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env=env, timeout=120)
+    return run_python("-W", "always", "-c", code, env=python_environment(**environment))
 
 
 def test_the_reference_needs_no_numba():

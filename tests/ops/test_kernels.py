@@ -1,9 +1,6 @@
 """Every operation in both implementations: same signature, same numbers, same bits in any batch."""
 import inspect
-import os
 import pickle
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -15,6 +12,7 @@ from nphybrid.params import Linear, Norm
 
 from oracles import cases
 from oracles.cases import ALL, CASES, NAMES, SLOW, call
+from tools.process import python_environment, run_python
 
 each_case = pytest.mark.parametrize("operation, case", ALL, ids=NAMES)
 one_case = pytest.mark.parametrize("operation, case", [(w, c[0]) for w, c in CASES.items()], ids=list(CASES))
@@ -321,10 +319,7 @@ def test_a_pickle_goes_to_another_instruction_set(isa, tmp_path):
     code = ("import pickle, sys; from nphybrid.ops import kernels, target\n"
             f"x, p = pickle.load(open({str(tmp_path / 'pickle')!r}, 'rb'))\n"
             f"print(target.ISA)\nkernels.linear(x, p).tofile({str(tmp_path / 'result')!r})")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
-    environment |= {} if jit.config.DISABLE_JIT else {"NPHYBRID_ISA": isa}
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment,
-                          timeout=120)
+    done = run_python("-c", code, env=python_environment(NPHYBRID_ISA=None if jit.config.DISABLE_JIT else isa))
     assert done.returncode == 0, done.stderr
     if not jit.config.DISABLE_JIT:
         assert done.stdout == isa + "\n"

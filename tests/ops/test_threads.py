@@ -2,7 +2,6 @@
 import contextvars
 import gc
 import multiprocessing
-import os
 import signal
 import subprocess
 import sys
@@ -24,8 +23,7 @@ def no_work_is_small(monkeypatch):
 
 
 def python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60,
-                          env={**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)})
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, None])

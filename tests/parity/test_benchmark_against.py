@@ -24,7 +24,6 @@ def run(root, monkeypatch, capsys):
         command = ["benchmark_against.py", "--runs", "2", "--format", "json", *args, "--model", model]
         monkeypatch.setattr(sys, "argv", [str(arg) for arg in command])
         monkeypatch.setattr(benchmark_against, "WARM", 0)
-        monkeypatch.setenv("PYTHONPATH", str(root), prepend=os.pathsep)
         code = benchmark_against.main()
         return (code, *capsys.readouterr())
     return benchmark

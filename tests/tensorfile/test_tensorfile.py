@@ -35,8 +35,7 @@ ROOT = PACKAGE.parent.parent
 
 def child(code, *arguments, **options):
     """Runs Python code in a process of its own, so that a crash or a hang is a result."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], env=environment, text=True,
+    return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], text=True,
                           capture_output=True, timeout=60, **options)
 
 
@@ -690,8 +689,7 @@ def test_killed_writers_leave_whole_files_and_nothing_else(tmp_path):
         write_safetensors(tmp_path / "m.safetensors", old)
         write_h5(tmp_path / "m.h5", old, {})
         assert sorted(os.listdir(tmp_path)) == ["m.h5", "m.safetensors"]
-        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE,
-                                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+        process = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)], stdout=subprocess.PIPE)
         process.stdout.readline()
         time.sleep(rng.uniform(0, 0.15))
         process.send_signal(signal.SIGKILL)

@@ -1,8 +1,6 @@
 """nphybrid.testing: each promise of `assert_states_close`, the weights that show mistakes, the PyTorch network."""
 import math
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,8 @@ import pytest
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitModel, ViTConfig, ViTForImageClassification,
                       ViTHybridConfig, ViTHybridForImageClassification, ViTHybridModel, ViTModel)
 from nphybrid.testing import assert_states_close, telling_weights, torch_states, torch_twin
+
+from tools.process import run_python
 
 BIT = dict(embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=2, num_labels=5)
 ENCODER = dict(image_size=(33, 47), hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=20,
@@ -321,8 +321,7 @@ def test_weights_tell_a_mistake_in_any_array(trace):
 def test_importing_needs_no_torch():
     code = ("import sys; sys.modules.update(torch=None, transformers=None); import nphybrid.testing as t; "
             "t.assert_states_close({'a': [1.0]}, {'a': [1.0]})")
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, env={"PYTHONPATH": ":".join(sys.path)}
-                          ).stderr == b""
+    assert run_python("-c", code).stderr == ""
 
 
 CASES = {

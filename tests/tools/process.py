@@ -1,29 +1,24 @@
-"""Python processes as a user starts them: they see the checkout, the tests, and what this process sees."""
+"""Python processes that tests start. They find the checkout and the tests by PYTHONPATH; see tests/conftest.py."""
 import os
 import subprocess
 import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment(**variables):
-    """The environment of a process that imports from the checkout and from the tests; None removes a variable."""
-    found = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests"), *filter(None, sys.path)])}
-    found.update(variables)
-    return {name: value for name, value in found.items() if value is not None}
+def python_environment(**variables):
+    """The environment of this process with other variables. None removes a variable."""
+    return {name: str(value) for name, value in {**os.environ, **variables}.items() if value is not None}
 
 
-def run_python(*args, env=None, text=True, timeout=300, **options):
+def run_python(*args, text=True, timeout=300, **options):
     """A Python that has ended.  -> subprocess.CompletedProcess, its output captured
 
-    env: of the process, see `environment`. options: of subprocess.run.
+    options: of subprocess.run.
 
     >>> run_python("-c", "print(6 * 7)").stdout
     '42\\n'
     """
     return subprocess.run([sys.executable, *map(str, args)], capture_output=True, text=text, timeout=timeout,
-                          env=env or environment(), **options)
+                          **options)
 
 
 def nphybrid(*args, **options):
