@@ -1,9 +1,9 @@
 """Measure how fast a model is on this computer, with one row of results for each combination of settings.
 
 Each combination is measured in a process of its own. So no row depends on the memory or the caches of another row. The
-process loads the model and calls it twice. Then it makes the requested number of calls, and only these calls count for
-the speed. At the end, it measures how fast the requested number of threads can multiply and add in registers. A
-multiply-add counts as two operations.
+process loads the model, calls it twice, and then makes the requested number of calls. Only these later calls count for
+the speed. At the end, the process measures how fast the requested number of threads can multiply and add in registers.
+A multiply-add counts as two operations.
 """
 import itertools
 import json

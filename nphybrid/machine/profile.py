@@ -1,4 +1,4 @@
-"""Add up the times of the states of a forward pass, for each stage."""
+"""For each stage of a forward pass, add up the times of its states."""
 import re
 from collections.abc import Callable
 from statistics import median

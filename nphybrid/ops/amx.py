@@ -66,7 +66,7 @@ from .windows import starts_into
 SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
 STEP = SIDE * SIDE                        # elements of one part in a step
 HALF = STEP // 2                          # elements of one part in one tile
-DEPTH = 576                               # most elements in a row of a block, counted over all parts: 36 KB per block
+DEPTH = 576                               # most elements in a row of a RowBlock, over all parts: 36 KB per RowBlock
 # For each number of parts, PRODUCTS lists the products (part of a, part of b) in the order of computation.
 # Each product shares a part with the product before it, so the tiles of this part are already loaded.
 PRODUCTS = {

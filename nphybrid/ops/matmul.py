@@ -1,9 +1,9 @@
 """Linear layers and convolutions: the loops around the register tile.
 
 A linear layer is a 1x1 convolution. A convolution is a matrix product, and the rows of its left factor are read in
-place from the maps (windows.py). Both layers compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) +
-residual. reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van
-Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and one pass takes KC of the K elements of a row:
+place from the maps (windows.py). Both compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual.
+reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van Zee & van
+de Geijn 2015). A register tile has MR rows and NR columns, and one pass takes KC of the K elements of a row:
 
     task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
     loop 5   groups of panels that share L2

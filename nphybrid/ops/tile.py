@@ -28,7 +28,7 @@ alternated. examples/time_kernels.py times the version that was kept.
 
     14 x 2 x 16, x packed k-major              105   57 %     16 loads for 28 multiply-adds
     14 x 2 x 16, rows in place                 105   57 %
-     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 channels need 96 columns
+     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 channels padded to 96
      6 x 4 x 16, rows in place                 155   85 %     10 loads for 24 multiply-adds: kept
      6 x 4 x 16, the next rows prefetched      133   73 %     dropped
      6 x 4 x 16, next rows of b prefetched     150            dropped

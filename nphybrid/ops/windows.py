@@ -23,7 +23,7 @@ NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
 class Windows(NamedTuple):
-    """The positions of the windows in the maps (images, H, W, C).  A window consists of runs of `run` neighbours."""
+    """The positions of the windows in the maps (images, H, W, C).  A window has runs of `run` neighbours in memory."""
     H: int
     W: int
     C: int

@@ -5,7 +5,7 @@ file has these rules for them:
 
     EXIF orientation   applied
     alpha              composited on white, for an alpha channel, a palette with alpha or a transparent colour
-    16-bit grey        divided by 257; Pillow would cut off at 255, which makes the picture white
+    16-bit grey        divided by 257; Pillow would cut off values at 255, so that the picture becomes white
     16-bit colour      only the high byte is kept, an error of less than one level; refused with a transparent colour
     CMYK, YCbCr, HSV   converted by Pillow; embedded colour profiles are not applied
     LAB                converted by Little CMS, with the white point D50
@@ -157,7 +157,7 @@ def _read(source, name, max_pixels):
 def _identify(file):
     """Open the picture at the beginning of a file, without decoding its pixels.
 
-    Unlike Image.open, `_identify` ignores the largest number of pixels that Pillow sets for the whole process.
+    Unlike Image.open, `_identify` ignores Pillow's limit on the number of pixels, which holds for the whole process.
     """
     head, why = file.read(16), ""
     # In a new process, `preinit` loads the five most common formats in 10 ms.
@@ -210,7 +210,7 @@ def _decoded(picture):
 
     In some cases, Pillow decodes pixels wrongly. Then the pixels are corrected, or the picture is refused.
     """
-    # `tiles` lists, for each box of the picture, the decoder and its arguments. `load` empties Pillow's own list.
+    # `tiles` lists, for each box of the picture, the decoder and its arguments. It is copied: `load` empties it.
     tiles: list[Any] = list(getattr(picture, "tile", ()))
     picture.load()
     if not tiles:
