@@ -1,4 +1,4 @@
-"""Names of classes, from two lists of this package (see labels/README.md) or from the files of users."""
+"""Names of classes, from two lists of this package (see labels/README.md) or from a user's file."""
 
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ def from_file(path: FilePath) -> list[str]:
 
     The file is UTF-8 text with one name per line, or JSON. The JSON is a list of names, or an object {"0": name, "1":
     name, …} with one name for each class. A name may occur more than once. Raises FormatError if a line or a class has
-    no valid name. The message names the line or class and the mistake. Raises OSError if the file cannot be read.
+    no valid name. The message says which line or class is wrong, and what was found there. Raises OSError if the file
+    cannot be read.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""Measure how fast a model is on this computer, with one row for each combination of dtype, threads and batch.
+"""Measure how fast a model is on this computer, with one row of results for each combination of settings.
 
 Each combination is measured in a process of its own. So no row depends on the memory or the caches of another row. The
-process loads the model and calls it twice. Then the process makes the requested number of calls, and only these calls
-count. At the end, the process measures how fast the requested number of threads can multiply and add in registers. A
-multiply-add counts as two operations.
+process loads the model, calls it twice, and then makes the requested number of calls. Only these later calls count for
+the speed. At the end, the process measures how fast the requested number of threads can multiply and add in registers.
+A multiply-add counts as two operations.
 """
 import itertools
 import json
@@ -28,19 +28,19 @@ BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_
 
 
 class Combination(NamedTuple):
-    """The settings with which one row is measured."""
+    """The settings with which one row of results is measured."""
     model: str                            # a path, or the name of a preset
     engine: str = "numba"
     dtype: str = "float32"
     precision: str = "highest"
     threads: int = 1
     batch: int = 1
-    runs: int = 11                        # number of calls that count
+    runs: int = 11                        # number of calls that count for the speed
     profile: bool = False
 
 
 def combinations(model, engine, dtypes, precisions, threads, batches, runs, profile) -> list[Combination]:
-    """Return every combination of the values.
+    """Return every combination of the given values.
 
     Raises FileNotFoundError if the model does not exist. Raises ValueError if an engine, a dtype or a precision is not
     valid.
@@ -109,14 +109,15 @@ def main(argument, start_time) -> int:
 def measure(combination: Combination, start_time: float | None = None) -> dict:
     """Measure a combination in this process.  -> dict, with all times in seconds
 
-    `start` is the time from `start_time` until all modules are imported. `start_time` is a result of `time.time()`, or
-    None for now. `load` is the time to read or draw the weights and to prepare the weights. `first` is the time of the
-    first call. `median`, `fastest` and `slowest` are the median, the shortest and the longest time of the calls that
-    count. `compiled` is the number of kernels that were compiled while the model was loaded and in the first call.
-    `images_per_second` is the number of images in a batch divided by `median`. `gflop` is the number of operations for
-    one image, in 1e9. `gflops` is the speed of the model in GFLOP/s. `limit` is the speed in GFLOP/s of threads that
-    only multiply and add. `limit` is None in float64. `share` is gflops / limit. `peak_memory` is the peak memory in
-    bytes before the limit is measured. `profile` is the result of `profile_calls`.
+    `start` is the time from `start_time` until all modules are imported. `start_time` is a result of `time.time()`;
+    None means the current time. `load` is the time to read the weights, or to draw random weights, and to prepare them.
+    `first` is the time of the first call. `median`, `fastest` and `slowest` are the median, the shortest and the
+    longest time of the calls after the second call. `compiled` is the number of kernels that were compiled while the
+    model was loaded and called. `images_per_second` is the number of images in a batch divided by `median`. `gflop` is
+    the number of operations for one image, in units of 1e9. `gflops` is the speed of the model in GFLOP/s. `limit` is
+    the speed in GFLOP/s of the same number of threads that only multiply and add. `share` is gflops / limit. For
+    float64 and on AMX, `limit` and `share` are None. `peak_memory` is the peak memory in bytes before the limit is
+    measured. `profile` is the result of `profile_calls`, or None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -206,8 +207,8 @@ def profile_calls(model, x, costs, runs) -> dict:
 def describe_machine() -> dict:
     """Describe the machine on which the rows are measured.  -> dict
 
-    "limits" holds GFLOP/s of one core: "fma" in registers, and "tile" for the register tile with data from L1. The
-    measurements of "fma" and "tile" alternate, because the speed of a shared machine changes.
+    "limits" holds two speeds of one core in GFLOP/s: "fma" is measured in registers, and "tile" is measured with the
+    register tile and data from L1. Their measurements alternate, because the speed of a shared machine changes.
     """
     from ..ops import target
     from . import limits

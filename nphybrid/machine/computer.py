@@ -1,4 +1,4 @@
-"""Describe this computer, for measurements and for `nphybrid doctor`.  The file imports only standard modules."""
+"""Describe this computer, for measurements and for `nphybrid doctor`.  The file does not import NumPy or Numba."""
 import contextlib
 import os
 import platform
@@ -43,7 +43,7 @@ def allowed() -> tuple[int, int]:
 
 
 def quota(groups="/sys/fs/cgroup") -> float | None:
-    """The number of cores that cgroups allow a Linux container, or None if there is no limit."""
+    """The number of cores that a Linux container may use, as set in cgroups.  None if there is no limit."""
     with contextlib.suppress(OSError, ValueError):
         limit, period = Path(groups, "cpu.max").read_text().split()
         return None if limit == "max" else int(limit) / int(period)
@@ -56,8 +56,8 @@ def quota(groups="/sys/fs/cgroup") -> float | None:
 def peak_memory() -> int | None:
     """The largest number of bytes that this process has had in memory, or None if this number is unknown.
 
-    On Linux the result is VmHWM, which starts at zero with the program. The result of getrusage would include the
-    memory of the parent process.
+    On Linux the result is the value VmHWM of this process, which starts at zero when the program starts. The result of
+    getrusage would include the memory of the parent process.
     """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -1,7 +1,7 @@
 """Report what is installed on this computer, and every problem with its remedy.
 
-The report also says which kernels were chosen and why. The checks are independent of each other. A check that raises an
-error is reported as a problem, and all other checks still run.
+The report also gives the instruction set of the kernels, and the rule that selects it. The checks are independent of
+each other. A check that raises an error is reported as a problem, and all other checks still run.
 """
 import os
 import re
@@ -94,7 +94,7 @@ def _target(problems):
 
 
 def _cache(problems):
-    """Report the folder of the compiled kernels, its contents, and the stale folders beside it.
+    """Report the folder of the compiled kernels, its contents, and the stale folders beside this folder.
 
     "folder" is None if compiled kernels cannot be kept.
     """
@@ -129,7 +129,7 @@ def _model(problems):
 
 
 def _engines(problems):
-    """Report all pairs [engine, dtype] that a model can have."""
+    """Report all pairs [engine, dtype] with which a model can be loaded."""
     from ..ops import PAIRS
     return [list(pair) for pair in PAIRS]
 

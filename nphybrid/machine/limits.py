@@ -1,4 +1,4 @@
-"""Measure the limit, which is the highest speed of this machine.  Other speeds are given as a share of the limit.
+"""Measure the limit, the highest speed that this machine can reach.  Other speeds are given as a share of the limit.
 
 The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile with all data in
 L1 is measured too. A matrix product would reach the speed of the register tile if memory access took no time. The
@@ -28,8 +28,8 @@ DEPTH = 128                               # rows of the panel; with NR = 64 the 
 def _registers(typing, x, n):
     """Add factor * factor to each of MR * NV sums, n times.
 
-    x begins with the vector `factor`, and the sums are stored after this vector. The sums start from different numbers.
-    If the numbers were equal, LLVM could compute one sum instead of all sums.
+    x begins with the vector `factor`, and at the end the sums are stored in x after this vector. The sums start from
+    different numbers. If the numbers were equal, LLVM could compute one sum instead of all sums.
     """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)
@@ -56,7 +56,7 @@ def _tiles(x, starts, b, c, times):
 
 
 def tile_loop():
-    """Return (function, work).  function(n) computes n tiles from L1, with `work` multiply-adds in each tile."""
+    """Return (function, work).  function(n) computes n tiles with data from L1.  A tile takes `work` multiply-adds."""
     x = aligned(DEPTH * MR)
     b = aligned(DEPTH * NR)
     c = aligned(MR * NR)
@@ -67,7 +67,10 @@ def tile_loop():
 
 
 def register_loop():
-    """Return (function, work).  function(n) multiplies and adds n times in each register of the tile."""
+    """Return (function, work).  function(n) adds n products to each sum of a tile, in registers.
+
+    `work` is the number of multiply-adds for n = 1.
+    """
     if ISA == "plain":
         return tile_loop()
     x = np.full((MR * NV + 1) * LANES, 1e-3, np.float32)

@@ -1,11 +1,11 @@
-"""Add up the times of the states of a forward pass, for each stage."""
+"""For each stage of a forward pass, add up the times of its states."""
 import re
 from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
 # (pattern, stage): the times of all states that match the pattern are added to the time of the stage.
-# A stage of the encoder adds up the times of all encoder blocks.
+# A stage of the encoder, for example "norms", has the added times of all encoder blocks.
 STAGES = (
     (r"pixel_values", "input"),           # checks of the input, and the transposition to channels last
     (r"stem(\..+)?", "stem"),
@@ -24,8 +24,8 @@ STAGES = (
 class Lap(NamedTuple):
     """The time of one stage or state."""
     name: str
-    seconds: float                        # median time of all calls
-    share: float                          # share of the seconds of all rows
+    seconds: float                        # median of the times in all calls
+    share: float                          # `seconds` divided by the sum of `seconds` over all Laps
     gflops: float | None                  # GFLOP/s, or None if there is no matrix product
 
 
@@ -41,8 +41,8 @@ def laps(calls: list[dict], multiply_adds: dict, name: Callable[[str], str] = st
     """Return one Lap for each stage, in the order of the forward pass.
 
     `calls` has a dict {state: seconds} for each call. `multiply_adds` is {state: number of multiply-adds in a call}.
-    `name` is a function that returns the row in which a state is counted. If `name` is `str`, each state has its own
-    row.
+    name(state) returns the name of the Lap in which the state is counted. If `name` is `str`, each state has a Lap of
+    its own.
     """
     rows: dict[str, list[str]] = {}
     for state in calls[0]:

@@ -1,8 +1,9 @@
 """Compile all kernels before a model is first used, and delete the kernels of other versions.
 
-Two tiny networks call every operation. Tiny networks are enough, because the machine code of a kernel does not depend
-on the sizes of its arguments. The machine code depends only on the types of the arguments. Several processes may
-compile kernels at the same time. Numba writes each file under a temporary name and then renames the file.
+The kernels are compiled by forward passes of two tiny networks, which together call every operation. Tiny networks are
+enough, because the machine code of a kernel depends on the types of its arguments, but not on their sizes. Several
+processes may compile kernels at the same time, because Numba writes each file under a temporary name and then renames
+the file.
 """
 import contextlib
 import json
@@ -25,7 +26,7 @@ HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, wid
 BIT = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, unit="preactivation", padding="symmetric",
              pool_padding="valid", width=0, blocks=0, heads=0, hidden=0, classes=3)
 FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # the pattern of the names of cache folders (ops/cache.py)
-LIST = "warm.json"                                  # names of all kernels, written after all kernels are compiled
+LIST = "warm.json"                                  # lists all kernels; written after all kernels are compiled
 
 
 class Folder(NamedTuple):
@@ -67,7 +68,7 @@ def compile_kernels() -> tuple[int, float]:
 
 
 def is_warm() -> bool:
-    """Return True if `compile_kernels` has run and all kernels that were compiled still exist."""
+    """Return True if `compile_kernels` has run and all kernels that it compiled still exist."""
     path = kept_kernels().path
     if path is None:
         return False
@@ -90,7 +91,7 @@ def kept_kernels() -> Folder:
 
 
 def stale_folders() -> list[Folder]:
-    """Return the stale folders, which belong to other versions, sources, CPUs or instruction sets."""
+    """Return the stale folders: their kernels were compiled for other versions, sources, CPUs or instruction sets."""
     if cache.CACHE is None:
         return []
     return [_measure(path) for path in sorted(cache.CACHE.parent.iterdir())

@@ -1,8 +1,8 @@
 """The operations of the network: `reference` defines them in NumPy, and `kernels` computes them fast.
 
-Each function of the network takes the module `reference` or the module `kernels` as its argument `ops`. `reference` and
-`kernels` define every name in OPERATIONS, with equal signatures. A fused operation, such as `linear_activate`, has a
-name of its own. The reference defines a fused operation as a composition of simpler operations.
+Each function of the network takes the module `reference` or the module `kernels` as its argument `ops`. Both modules
+define every operation of OPERATIONS, with the same signature. A fused operation, such as `linear_activate`, has its own
+name in OPERATIONS. `reference` defines each fused operation as a composition of simpler operations.
 """
 import numpy as np
 
@@ -26,7 +26,7 @@ PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"
 def floats_of(dtype):
     """The NumPy dtype of a model's states: float32 if `dtype` is bfloat16, else `dtype`.
 
-    Only stored weights have the type bfloat16.
+    Only weights are stored in bfloat16.
     """
     return np.dtype("float32" if dtype == "bfloat16" else dtype)
 

@@ -1,15 +1,15 @@
 """Matrix products with AMX, a unit of the CPU that multiplies bfloat16 numbers and returns float32 sums.
 
-AMX is designed to multiply bfloat16 many times as fast as the CPU multiplies float32. A float32 has 24 significant
-bits. A bfloat16 has 8 significant bits and the range of a float32. So a float32 x is the exact sum of three bfloat16
-numbers, which are called the parts of x:
+AMX is designed to multiply bfloat16 numbers many times faster than the CPU multiplies float32 numbers. A float32 has 24
+significant bits. A bfloat16 has 8 significant bits and the range of a float32. So a float32 x is the exact sum of three
+bfloat16 numbers, which are called the parts of x:
 
     x = x0 + x1 + x2            x0 = bfloat16(x)      x1 = bfloat16(x - x0)      x2 = bfloat16(x - x0 - x1)
 
 Here bfloat16(x) is the bfloat16 nearest to x. The product of two numbers x and w is a sum of nine products xi * wj.
 Only the six products xi * wj with i + j < 3 are computed. The three products with i + j >= 3 are smaller than 2**-24
-times x * w. With fewer parts, fewer products are computed. The table shows the rms error of a sum over K = 768. The
-error is divided by the standard deviation of the sum:
+times x * w. With fewer parts, fewer products are computed. The table shows the rms error of a sum of K = 768 products,
+divided by the standard deviation of the sum:
 
     parts   products ij            error
     3       00 01 10 11 02 20      1.2e-7     dtype float32
@@ -17,8 +17,9 @@ error is divided by the standard deviation of the sum:
     1       00                     2.3e-3     dtype bfloat16
             none                   3.6e-7     float32 without AMX (register tile, NumPy)
 
-One step multiplies 32 rows of a by 32 columns of b, over 32 values of k. In each step, all products ij are computed one
-after another. A step uses the eight tiles of the unit:
+The matrix product a @ b is computed in steps. One step multiplies 32 rows of a by 32 columns of b, for 32 values of the
+inner index k. In each step, all products ij of the table are computed one after another. A step uses the eight tiles
+(registers) of the unit:
 
                             tile 6                tile 7
                        b  k, k+1 of 16 columns   the next 16
@@ -30,18 +31,19 @@ after another. A step uses the eight tiles of the unit:
 A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k + 1 of 16 columns, column by column. AMX
 adds in float32 and reads denormals as 0.
 
-`reference.linear`, applied to the sums of the parts, defines the results (tests/ops/test_amx.py). The loops around the
-tiles are the loops of matmul.py, with one difference. The rows of x are split into parts first, and the parts stay in
-L1 while the panels are read.
+The correct result is defined by `reference.linear`, applied to the sums of the parts of x and of w
+(tests/ops/test_amx.py). The loops around the tiles are the loops of matmul.py, with one difference: the rows of x are
+first split into parts. The parts stay in L1 while the panels are read.
 
-Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if x, w and x * w are above 2**-102.
-Below 2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A weight below
-2**-110 cannot be restored from its parts, so the whole kernel is stored beside the parts.
+Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if the magnitudes of x, w and x * w
+are above 2**-102. Below 2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A
+weight below 2**-110 cannot be restored from its parts. If a kernel has such a weight, the whole kernel is stored beside
+the parts.
 
-Very large numbers: A float32 above 3.396e38 has no nearest finite bfloat16. The first part of a float32 above 3.396e38
-is the largest finite bfloat16. The sum of the three parts of a float32 is still exact. A product xi * wj of parts may
-be infinite although x * w is still finite. An infinite or NaN element of x makes a whole row of the result NaN. If only
-one part is used, an infinite element of x may also make a row of the result infinite.
+Very large numbers: The bfloat16 nearest to a float32 above 3.396e38 is infinite. So the first part of such a float32 is
+the largest finite bfloat16. The sum of its three parts is still exact. A product xi * wj of two parts may be infinite
+although x * w is finite. If a row of x has an infinite or NaN element, the whole row of the result is NaN. If only one
+part is used, an infinite element of x may also make elements of this row infinite instead of NaN.
 
 No processor with AMX was available. tests/ops/test_amx.py runs this machine code with emulated AMX instructions. So the
 results are tested, but the speed is unknown.
@@ -64,7 +66,7 @@ from .windows import starts_into
 SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
 STEP = SIDE * SIDE                        # elements of one part in a step
 HALF = STEP // 2                          # elements of one part in one tile
-DEPTH = 576                               # most elements in a row of a block, for all parts together: 36 KB a block
+DEPTH = 576                               # most elements in a row of a RowBlock, over all parts: 36 KB per RowBlock
 # For each number of parts, PRODUCTS lists the products (part of a, part of b) in the order of computation.
 # Each product shares a part with the product before it, so the tiles of this part are already loaded.
 PRODUCTS = {
@@ -74,9 +76,9 @@ PRODUCTS = {
 }
 
 # CONFIG is the argument of the instruction LDTILECFG (Intel's manual, volume 2).
-# CONFIG describes eight tiles of 16 rows of 64 bytes.
-# Byte 0 is the palette. Bytes 16 to 31 are the bytes per row of each tile, as 16-bit numbers.
-# Bytes 48 to 55 are the number of rows of each tile.
+# CONFIG describes eight tiles, each with 16 rows of 64 bytes.
+# Byte 0 is the palette. Bytes 16 to 31 hold the number of bytes per row of each tile, as 16-bit numbers.
+# Bytes 48 to 55 hold the number of rows of each tile.
 CONFIG = np.zeros(64, np.uint8)
 CONFIG[0] = 1
 CONFIG[16:32:2] = 64
@@ -87,13 +89,13 @@ VOID = ir.VoidType()
 BYTES = I8.as_pointer()
 
 
-# ---------------------------------------------------------------- split numbers into parts, and add the parts again
+# ---------------------------------------------------------------- split numbers into parts, and restore the numbers
 
 @jit
 def _upper(x):
-    """Round x to the nearest bfloat16, with ties to even.  -> the bits of the result as a float32
+    """Round x to the nearest bfloat16, with ties to even.  -> the float32 bits of the result, as uint32
 
-    If the nearest bfloat16 is infinite, the lower 16 bits of x are cut off instead.
+    If the nearest bfloat16 is infinite, the lower 16 bits of x are set to 0 instead.
     """
     bits = np.float32(x).view(np.uint32)
     if x != x:
@@ -122,7 +124,7 @@ def widened(halves):
 
 
 def held(parts):
-    """The number of stored parts of a weight.  A float32 weight has three parts, so that the weight can be restored."""
+    """The number of parts that are stored for a weight: three for float32, so that the weight can be restored."""
     return 1 if parts == 1 else 3
 
 
@@ -166,7 +168,7 @@ def unpacked(panels, K, N):
 # ---------------------------------------------------------------- a block of 32 x 32 sums
 
 class _Tiles(Emit):
-    """Emits AMX instructions.  The numbers of the tiles are constants in the machine code."""
+    """Emits AMX instructions.  The tile numbers, 0 to 7, are constants in the machine code."""
 
     def do(self, name, *arguments):
         kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
@@ -188,8 +190,8 @@ class _Tiles(Emit):
 def emit_block(build, a, b, c, steps, products, held):
     """c (32, 32) = the sum of (part i of a) @ (part j of b) over all steps and products.
 
-    The argument `products` lists the pairs (i, j). `a` and `b` are uint16. A step of `a` has only the parts that the
-    products use. A step of `b` has `held` parts.
+    The argument `products` lists the pairs (i, j). `a` and `b` are uint16. A step of `a` holds only the parts that the
+    products use. A step of `b` holds `held` parts.
     """
     tiles = _Tiles(build, 1)
     a_parts = 1 + max(i for i, _ in products)
@@ -250,7 +252,7 @@ def configure(typing, config):
 
 @intrinsic
 def release(typing):
-    """Release the tiles of this thread, so that the operating system does not save them."""
+    """Release the tiles of this thread, so that the operating system does not save their contents."""
     def codegen(context, build, signature, arguments):
         _Tiles(build, 16).do("tilerelease")
         return context.get_dummy_value()
@@ -262,16 +264,17 @@ def release(typing):
 def panels_in(size, K, parts):
     """The number of panels that fit into `size` bytes of cache, but at least 1.
 
-    One pass over K reads only some rows of a panel, and only these rows have to fit.
+    In one pass over K, at most DEPTH // parts rows of each panel are read. Only the rows of one pass must fit into the
+    cache.
     """
     depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
     return max(1, size // (2 * SIDE * depth * held(parts)))
 
 
 class RowBlock(NamedTuple):
-    """The elements k to k + deep of SIDE rows of the left factor.
+    """The elements k to k + deep - 1 of SIDE rows of the left factor.
 
-    `row` is the number of the first row. The left factor has M rows.
+    `row` is the number of the first of the SIDE rows. The whole left factor has M rows.
     """
     row: int
     M: int
@@ -349,6 +352,6 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
             else:
                 start += first - tap_at
                 to[:] = x[start:start + end - first]
-        one_row[deep:] = np.float32(0)    # the weights beyond `deep` are 0, but 0 * NaN would be NaN
+        one_row[deep:] = np.float32(0)    # the weights from `deep` on are 0, but 0 * NaN would be NaN
         for s in range(ceil_div(deep, SIDE)):
             split_into(a, s * parts * STEP + i * SIDE, STEP, one_row[s * SIDE:(s + 1) * SIDE], parts)

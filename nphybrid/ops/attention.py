@@ -1,13 +1,15 @@
 """Attention that does not store the scores (A, T, T) of all A heads and T tokens.
 
-Two products are computed for MR queries of one head at a time. MR is the number of rows of the register tile:
+K is the width of a head, and MR is the number of rows of the register tile. For MR queries of one head at a time, two
+matrix products are computed:
 
-    scores (MR, T) = queries (MR, K) @ keys' (K, T)        then the softmax of each row, in L1
-    mixed (MR, K) = scores (MR, T) @ values (T, K)         then each row is divided by its sum
+    scores (MR, T) = queries (MR, K) @ keys' (K, T)        then exp of each element, and the sum of each row, in L1
+    mixed (MR, K) = scores (MR, T) @ values (T, K)         then each row is divided by the sum of the same row of scores
 
-A row of `scores` has T numbers, but a row of `mixed` has only K numbers. So the division by the sums comes last. The
-two products use the register tile, which reads the queries in place. Each task packs the transposed keys and the values
-of its head into panels. `attention_with_weights` of reference.py is the plain definition.
+The softmax needs a division by the sums of the rows of `scores`. The rows of `mixed` are divided instead, because a row
+of `mixed` has only K numbers, but a row of `scores` has T numbers. Both products are computed with the register tile.
+The queries are used in place. Each task packs the transposed keys and the values of its head into panels.
+`attention_with_weights` of reference.py is the plain definition.
 """
 import math
 
@@ -29,12 +31,12 @@ NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
 
 def attention(query, key, value, heads):
-    """Compute the context.  At any time, memory holds attention weights of only MR queries."""
+    """Compute the context.  At any time, each thread holds the attention weights of only MR queries."""
     return _attention(query, key, value, heads, False)[0]
 
 
 def attention_with_weights(query, key, value, heads):
-    """Compute context and attention weights.  The context has exactly the bits that `attention` returns."""
+    """Compute the context and the attention weights.  The context is bit for bit the result of `attention`."""
     return _attention(query, key, value, heads, True)
 
 
@@ -59,9 +61,9 @@ def _attention(query, key, value, heads, keep):
 def _parts(heads, tiles, n):
     """The number of tasks into which the queries of one head are divided, for n threads.
 
-    `heads` counts the heads of all images. `tiles` counts the tiles of MR queries in one head. There are about 16 tasks
-    per thread, so that no thread waits long for the last task. A task has at least 8 tiles, because each task packs the
-    keys and values of its head again.
+    `heads` is the number of heads of all images together. `tiles` is the number of tiles of MR queries in one head.
+    There are about 16 tasks per thread, so that no thread waits long for the last task. A task has at least 8 tiles,
+    because every task must pack all keys and values of its head.
     """
     if n == 1:
         return 1
@@ -80,7 +82,7 @@ def _attend_into(context, weights, query, key, value, heads, parts, task):
     head_number, part = divmod(task, parts)
     b, head = divmod(head_number, heads)
     tiles = ceil_div(T, MR)
-    head_at = b * T * D + head * K        # the head's first element in query, key and value
+    head_at = b * T * D + head * K        # index of the head's first element in query, key and value
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
     scale = np.float32(1 / math.sqrt(K))
@@ -125,7 +127,7 @@ def _tokens_into(starts, head_at, first, count, T, D):
 
 @jit
 def _pack_values_into(values, value, b, head, K):
-    """Pack the columns of one head into panels (T, NR), with zeros after the last column."""
+    """Pack the columns of `value` that belong to one head into panels (T, NR), with zeros after the last column."""
     T = value.shape[1]
     for column in range(0, K, NR):
         width = min(NR, K - column)

@@ -18,7 +18,7 @@ from .target import ISA, TARGET, TILES
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 
-ROOM = 4 << 20                            # bytes; all kernels of one instruction set take less than 2 MB
+ROOM = 4 << 20                            # size of the test file in bytes; all kernels together take less than 2 MB
 
 
 def _user_cache():
@@ -32,7 +32,8 @@ def _user_cache():
 def _name(isa, target):
     """Return a folder name that depends on everything that Numba's own cache key does not contain.
 
-    Numba's key does not contain called functions, global variables, the CPU and the register tile.
+    Numba's key does not contain the code of called functions, the values of global variables or the size of the
+    register tile.
     """
     settings = [str(getattr(config, name, None)) for name in SETTINGS]
     versions = __version__, numba.__version__, sys.modules["llvmlite"].__version__, platform.python_version()
@@ -45,7 +46,7 @@ def _name(isa, target):
 def _private_temporary():
     """Return a temporary folder that only this user can open.
 
-    A cache holds pickles. Anybody who can write into the cache can run code with the rights of this user.
+    The cache holds pickles. Anybody who can write into the cache can run code with the rights of this user.
     """
     if not hasattr(os, "getuid"):
         return Path(tempfile.gettempdir()) / "nphybrid"
@@ -59,10 +60,11 @@ def _private_temporary():
 
 
 def _cache_folder(name):
-    """Return the first folder that this process can write, or None.
+    """Return the first folder into which this process can write, or None if there is no such folder.
 
-    Without a folder, every process compiles the kernels again. A full disk accepts an empty file, but no kernel.
-    Without a test, Numba would fail later, inside an operation. So `_cache_folder` writes a test file of ROOM bytes.
+    Without a folder, every process compiles the kernels again. On a full disk, an empty file can be created, but a
+    kernel cannot be stored. Numba would then fail later, inside an operation. So `_cache_folder` tests each folder with
+    a file of ROOM bytes.
     """
     chosen = config.CACHE_DIR
     for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):
@@ -84,5 +86,8 @@ CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
 
 
 def is_cold():
-    """Return True if the cache folder has no compiled kernel yet.  Then the first operations take long."""
+    """Return True if the cache folder has no compiled kernel yet.
+
+    In this case, the first call of each operation takes long, because its kernels are compiled during the call.
+    """
     return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None

@@ -1,12 +1,12 @@
-"""Checks of arrays in the Python wrappers, because the jitted loops check nothing."""
+"""Checks that the Python wrappers apply to arrays, because the jitted loops check nothing."""
 import numpy as np
 
 
 def floats(x, name="x", shape=None):
     """Return x as a contiguous and writable array.  x is copied only if necessary.
 
-    Because all arrays are contiguous and writable, each loop is compiled only once. Raises TypeError if x is not a
-    float32 array. Raises ValueError if x does not have the given shape.
+    All arrays are contiguous and writable, so that Numba compiles each loop for only one type of array. Raises
+    TypeError if x is not a float32 array. Raises ValueError if x does not have the given shape.
     """
     if getattr(x, "dtype", None) != np.float32:
         raise TypeError(f"{name}: expected a float32 array, found {getattr(x, 'dtype', type(x).__name__)}")
@@ -16,7 +16,7 @@ def floats(x, name="x", shape=None):
 
 
 def dtype_name(dtype):
-    """The name of a dtype that is given as a name, a class or an np.dtype.
+    """The name of a dtype, which can be given as a name, a class or an np.dtype.
 
     NumPy has no bfloat16, so bfloat16 is always given as a name.
     """

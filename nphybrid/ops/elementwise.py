@@ -1,20 +1,21 @@
 """The exponential function and the activations in float32.
 
-The functions have no branches, so that LLVM can vectorize loops that call them. reference.py has the plain definition
-of each activation, under its name. The coefficients are minimax fits in float64, rounded to float32. Each fit is a
-weighted least-squares fit, with Lawson's weights on Chebyshev nodes. The fit of a rational function is linearized about
-the last denominator. The table lists the largest errors in ULP, against float64, over 440,000 points of [-12, 12]. For
-exp the points cover the whole range of exp. The first error of a pair is measured with fused multiply-adds, and the
-second without:
+The functions have no branches, so that LLVM can vectorize loops that call them. `reference.ACTIVATIONS` has the plain
+definition of each activation. The coefficients come from minimax fits in float64, and are rounded to float32. Each fit
+is a weighted least-squares fit, with Lawson's weights on Chebyshev nodes. A rational function is fitted in several
+iterations, and each fit is linearized about the denominator of the iteration before. The table lists the largest errors
+in ULP, against float64, over 440,000 points of [-12, 12]. For exp, the points cover all x for which exp(x) is neither 0
+nor infinite. The first error of each pair is measured with fused multiply-adds, and the second error without fused
+multiply-adds:
 
     for x > -1        gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
     for all x         exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
                       selu 1.9 / 2.0    tanh 4.7 / 6.0
 
-For x < -1 the error of GELU is at most 0.92 * 2**-22 max(1, |x|). tests/ops/test_elementwise.py measures all errors of
-the activations.
+For x < -1 the error of each of the three GELU functions is at most 0.92 * 2**-22 * max(1, |x|).
+tests/ops/test_elementwise.py measures the errors of exp and of all activations.
 
-To add an activation, write a kernel, a code, an entry in CODES and a branch in `activate_in` of this file. Add the
+To add an activation, add its kernel, its code, an entry in CODES and a branch in `activate_in` to this file. Add the
 definition of the activation to reference.py, and a row of error bounds to tests/oracles/loops.py.
 """
 import numpy as np
@@ -25,7 +26,7 @@ from .jit import jit
 f32 = np.float32
 ZERO, HALF, ONE = f32(0), f32(0.5), f32(1)
 
-# The last bits of x + MAGIC are the integer nearest to x, because MAGIC is 1.5 * 2**23.
+# The lowest bits of the float32 x + MAGIC are the integer nearest to x, because MAGIC is 1.5 * 2**23.
 # A conversion from float to int would be undefined for NaN.
 MAGIC = f32(12582912)
 LOG2E = f32(1.4426950408889634)
@@ -39,8 +40,8 @@ E0, E1, E2, E3, E4 = (f32(c) for c in (
 
 # (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6, with an error of at most 2.1e-8.
 # The product of x and the constant 5/32 is almost exact.
-# Without the constant 5/32, the rounding errors of P / Q would count in full.
-# The error at x = -1 would then be 4.2 ULP.
+# Without the constant 5/32, P / Q would be larger, and so would its rounding error.
+# The error of gelu(-1) would then be 4.2 ULP.
 PHI_MAX, PHI_SLOPE = f32(5.6), f32(0.15625)
 P0, P1, P2, P3, P4, P5 = (f32(c) for c in (
     0.24269227190984105, -0.005401570629927514, 0.00019649531813763568, -0.00012567957444284782,
@@ -73,7 +74,7 @@ def _power(t):
 
 @jit
 def exp(x):
-    """exp(x) = 2**n * exp(r) with r = x - n ln 2.  Two factors form 2**n, so that the result may be below 2**-126."""
+    """exp(x) = 2**n * exp(r) with r = x - n ln 2.  2**n is a product of two powers, because it may be below 2**-126."""
     x = EXP_MIN if x < EXP_MIN else x
     x = EXP_MAX if x > EXP_MAX else x
     t = fma(x, LOG2E, MAGIC)
@@ -166,9 +167,9 @@ def tanh(x):
     return z * (p / q)
 
 
-# A jitted function selects an activation by its code, because the branches must be explicit.
-# A loop over a table of kernels was tried with numba.literal_unroll, and dropped.
-# In some callers, the machine code of the loop was different from the machine code of explicit branches.
+# The jitted function `activate_in` selects an activation by its code, with one explicit branch for each code.
+# A loop over a table of kernels (numba.literal_unroll) was tried and dropped.
+# In some callers, the machine code of the loop was different from the machine code of the explicit branches.
 GELU, GELU_TANH, QUICK_GELU, RELU, SELU, SILU, TANH, SIGMOID = range(1, 9)
 
 # The code of each activation in reference.ACTIVATIONS. The empty name "" means no activation.
@@ -189,7 +190,7 @@ def code_of(activation):
 def activate_in(x, code):
     """x = activation(x) in place, for a flat array x.
 
-    With a single array, LLVM does not have to check whether two arrays overlap.
+    The result is written into x, so that LLVM does not have to check whether two arrays overlap.
     """
     wide()
     if code == GELU:

@@ -1,8 +1,7 @@
 """Vector instructions in LLVM's intermediate representation, for loops that Numba does not vectorize.
 
-The register tile, the reductions and the transposes use vector instructions. The register tile, each reduction and each
-transpose also have a plain definition in ordinary loops. The plain definitions run if the instruction set is `plain` or
-if NUMBA_DISABLE_JIT=1 is set.
+The register tile, the reductions and the transposes use vector instructions. Each of them also has a plain definition
+in ordinary loops. The plain definitions are used if the instruction set is `plain` or if NUMBA_DISABLE_JIT=1 is set.
 """
 
 from llvmlite import ir
@@ -20,7 +19,7 @@ I64 = ir.IntType(64)
 
 
 class Emit:
-    """Emits instructions on vectors of `lanes` float32 numbers.  The methods have the names of machine instructions."""
+    """Emits instructions, such as `load` and `fma`, for vectors of `lanes` float32 numbers."""
 
     def __init__(self, build, lanes):
         self.build = build
@@ -36,7 +35,7 @@ class Emit:
         return self.build.gep(pointer, [index])
 
     def spot(self, pointer, ld, i, j):
-        """The address of vector j in row i, where the rows begin `ld` elements apart."""
+        """The address of vector j in row i of an array whose rows begin `ld` elements apart."""
         return self.at(pointer, self.build.add(self.build.mul(ld, I64(i)), I64(j * self.lanes)))
 
     def load(self, pointer):
@@ -121,7 +120,7 @@ fma = _fma_plain if ISA == "plain" else _fma_fused
 def _wide(typing):
     def codegen(context, build, sig, args):
         # llvmlite does not know the attribute "prefer-vector-width", and `attributes.add` would refuse it.
-        # set.add skips the check of llvmlite, and llvmlite prints the attribute unchanged.
+        # So set.add adds the attribute without this check, and llvmlite prints the attribute unchanged.
         set.add(build.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
     return types.void(), codegen

@@ -1,8 +1,8 @@
 """Apply bias, activation and residual to a block of sums, while the block is in the cache.
 
 `matmul` uses this module if a tile crosses the edge of the result, or if an activation follows. `amx` uses this module
-for every block. For whole arrays, result = activation(sums + bias) + residual. The sums over K are computed in several
-passes. Between two passes, `result` holds the sums of all earlier passes.
+for every block. Written for whole arrays instead of blocks, result = activation(sums + bias) + residual. The sums over
+K are computed in several passes. Between two passes, `result` holds the sums of all earlier passes.
 """
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ from .jit import jit
 
 
 class Place(NamedTuple):
-    """The position of a block in a flat result of N columns, and the size of the part inside the result."""
+    """The position of a block in a flat result of N columns, and the size of its part inside the result."""
     N: int
     column: int                           # column of the block's first element
     at: int                               # index of the block's first element
@@ -30,7 +30,7 @@ def place_of(out, N, row, column, block):
 
 @jit
 def add_before_in(block, place, out, bias, first):
-    """Add the bias to the block in the first pass over K.  In later passes, add the block of `out`.
+    """In the first pass over K, add the bias to the block.  In later passes, add the earlier sums from `out`.
 
     Before a later pass, `out` holds the sums of all earlier passes. `bias` may be empty.
     """
@@ -49,7 +49,10 @@ def add_before_in(block, place, out, bias, first):
 
 @jit
 def write_block_into(out, place, block, residual, code, last):
-    """out[place] = block, or activation(block) + residual in the last pass over K.  `residual` may be empty."""
+    """In the last pass over K, out[place] = activation(block) + residual.  In earlier passes, out[place] = block.
+
+    `residual` may be empty.
+    """
     wide()
     if last and code:
         activate_in(block.reshape(block.size), code)

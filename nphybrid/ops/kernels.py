@@ -32,19 +32,19 @@ LONG = 256                                # minimum length of an inner loop, whi
 def group_norm(x, norm, groups, eps):
     """Compute group norm.  In one pass over x, x and x^2 are added up in float64.
 
-    A mean of 1e4 with a standard deviation of 1 costs 8 of the 16 digits of float64. The 8 digits that remain are
-    enough for a float32 result.
+    If the mean is 1e4 and the standard deviation is 1, the variance loses 8 of the 16 digits of float64. The 8 digits
+    that remain are enough for a float32 result.
     """
     return _group_norm(x, norm, groups, eps, None, "")
 
 
 def group_norm_activate(x, norm, groups, eps, activation):
-    """Compute group norm and an activation.  The activation runs on each line of x while the line is in L1."""
+    """Compute group norm and an activation.  Each small part of the result is activated while it is in L1."""
     return _group_norm(x, norm, groups, eps, None, activation)
 
 
 def group_norm_add_activate(x, norm, groups, eps, shortcut, activation):
-    """Compute group norm, add a shortcut, and activate.  A line of x stays in L1 for all three steps."""
+    """Compute group norm, add a shortcut, and activate.  Each small part of x stays in L1 for all three steps."""
     return _group_norm(x, norm, groups, eps, shortcut, activation)
 
 
@@ -61,7 +61,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
     # A line of x contains the channels of one or more neighbouring cells. A chunk contains the lines of one task.
-    # The order of the sums depends on the size of a chunk. So the size depends only on the shape of x.
+    # The order of the additions depends on the size of a chunk. So this size must depend only on the shape of x.
     width = C * max(1, LONG // C)
     chunk = width * _rows_per_task(ceil_div(size, width), width)
     chunks = ceil_div(size, chunk)
@@ -78,7 +78,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
 
 @functools.lru_cache(4096)
 def _rows_per_task(rows, width):
-    """The number of rows of `width` elements in one task: at most CHUNK elements, but at least one row."""
+    """The number of rows of `width` elements in one task.  A task has at most CHUNK elements, but at least one row."""
     tasks = ceil_div(rows * width, CHUNK)
     if tasks > 1:
         tasks = ceil_div(tasks, EVEN) * EVEN
@@ -113,8 +113,8 @@ def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
     """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for image b.
 
     Each position in a line has its own centre, slope and offset. `n` is the number of elements in a group. The centre
-    is the mean rounded to float32, so that x - centre is exact near the mean. The offset contains the rounding error of
-    the centre.
+    is the mean rounded to float32, so that x - centre is exact for x near the mean. The offset corrects the rounding
+    error of the centre.
     """
     chunks, _, width = sums.shape[1:]
     C = scale.size
@@ -181,7 +181,7 @@ def layer_norm(x, norm, eps):
 
 @jit
 def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
-    """Normalize some rows of x.  First the mean rounded to float32 is subtracted, then the rounding error."""
+    """Normalize some rows of x.  The mean, rounded to float32, is subtracted first, and then its rounding error."""
     wide()
     D = x.shape[1]
     for n in range(first_row, min(first_row + rows, x.shape[0])):
@@ -198,7 +198,7 @@ def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
 
 
 def max_pool(x, padding, fill):
-    """Compute max pooling without a padded copy.  The maximum of a window that crosses the edge starts from `fill`."""
+    """Compute max pooling without a padded copy.  The maximum of a window that crosses an edge includes `fill`."""
     B, H, W, C = np.shape(x)
     x = floats(x)
     (top, bottom), (left, right) = padding
@@ -234,7 +234,7 @@ def _max_pool_into(y, x, top, left, fill, first_row, rows):
 
 
 def mean_pool(x):
-    """Compute the mean over each map, with sums in float64."""
+    """Compute the mean over the cells of each map, with sums in float64."""
     B, H, W, C = np.shape(x)
     x = floats(x).reshape(B, H * W * C)
     sums = np.empty((B, 1, 2, C))

@@ -1,26 +1,25 @@
 """Linear layers and convolutions: the loops around the register tile.
 
-A linear layer is a 1x1 convolution. A convolution is a matrix product, in which the rows of the left factor are read in
-place (windows.py). Linear layers and convolutions compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) +
-residual. reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van
-Zee & van de Geijn 2015). A register tile has MR rows and NR columns, and a pass over K takes KC elements:
+A linear layer is a 1x1 convolution. A convolution is a matrix product, and the rows of its left factor are read in
+place from the maps (windows.py). Both compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual.
+reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van Zee & van
+de Geijn 2015). A register tile has MR rows and NR columns, and one pass takes KC of the K elements of a row:
 
     task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
     loop 5   groups of panels that share L2
-    loop 4   passes over K: KC rows of these panels fill a third of L2 until every tile row has read them
+    loop 4   passes over K: KC rows of these panels stay in a third of L2 until all tile rows are computed
     loop 2   tile rows: MR rows of x come into L1 once
     loop 1   panels: KC x NR elements of a panel come from L2
     tile     MR x NR sums in registers, over KC                                                (tile.py)
 
-BLIS packs both factors. Here only the weights are packed, when a model is loaded (packed.py). x and the result are used
-in place.
+BLIS packs both factors. Here only the weights are packed, and this happens when a model is loaded (packed.py). x and
+the result are used in place.
 
-Each element of the result is a sum over K, and the order of the sum depends on K alone. So the bits of an element do
-not depend on the number of rows or on the position of a row. The number of threads and the size of L2 do not change the
-bits.
+Each element of the result is a sum over K, and the order of the additions depends only on K. So the bits of an element
+do not depend on the number of rows, the position of its row, the number of threads or the size of L2.
 
-The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. The speeds without a number of threads
-were measured with one thread. examples/time_kernels.py times the versions that were kept. The code no longer contains
+The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. Where the table gives no number of
+threads, one thread was used. examples/time_kernels.py times the versions that were kept. The code no longer contains
 the versions that were dropped.
 
     one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
@@ -49,7 +48,7 @@ from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Target, tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
-KC = 384                                  # length of a chain of sums; the module docstring compares KC with 768
+KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
 READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
 FEW = 32                                  # with fewer than FEW channels, a run is a whole row of the kernel
 NOTHING = np.zeros(0, np.float32)
@@ -57,17 +56,17 @@ NO_HALVES = np.zeros(0, np.uint16)
 
 
 def linear(x, p):
-    """Compute a linear layer.  The number of rows does not change the bits of a row."""
+    """Compute a linear layer.  The bits of a row of the result do not depend on the number of rows."""
     return _linear(x, p, NOTHING, "")
 
 
 def linear_activate(x, p, activation):
-    """Compute a linear layer and an activation.  The activation runs on each tile while the tile is in L1."""
+    """Compute a linear layer and an activation.  Each tile of the result is activated while it is in L1."""
     return _linear(x, p, NOTHING, activation)
 
 
 def linear_add(x, p, residual):
-    """Compute a linear layer and add a residual.  The addition runs on each tile while the tile is in registers."""
+    """Compute a linear layer and add a residual.  The residual is added to each tile while the tile is in registers."""
     residual = floats(residual, "residual", (*np.shape(x)[:-1], p.kernel.shape[-1]))
     return _linear(x, p, residual.reshape(-1), "")
 
@@ -86,7 +85,7 @@ def _linear(x, p, residual, activation):
 def conv2d(x, kernel, stride, dilation, padding):
     """Compute a convolution without copies of the windows.
 
-    Maps with few channels are padded first, so that each run of a window is KW * C neighbours.
+    Maps with few channels are padded first, so that each run of a window is KW * C neighbours in memory.
     """
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
@@ -122,7 +121,7 @@ def _multiply(x, kernel, windows, B, bias, residual, code):
 
 
 class Block(NamedTuple):
-    """A task: the block of the result in tile rows first_tile to end_tile and panels first_panel to end_panel."""
+    """A task: tile rows range(first_tile, end_tile) and panels range(first_panel, end_panel) of the result."""
     windows: Windows
     first_tile: int
     end_tile: int
@@ -153,11 +152,11 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 
 
 def _split(tiles, panels, tile_work, x_size, weights_size, n):
-    """Return (down, across), the number of parts of the tile rows and the number of parts of the panels, for n threads.
+    """Divide the tile rows into `down` parts and the panels into `across` parts, for n threads.  -> down, across
 
-    The cost of a division counts work, waiting and reading. The slowest thread has the most tasks, and only its work
-    counts. At the end, other threads may wait for half a task. Each part of the rows reads all weights, and each part
-    of the columns reads all of x.
+    The division with the lowest cost is chosen. The cost is the sum of work, waiting and reading. All threads count
+    like the slowest thread, which has the most tasks. At the end, each thread counts as waiting for half a task. All
+    weights are read for each part of the rows, and all of x is read for each part of the panels.
     """
     def cost(split):
         down, across = split
@@ -177,7 +176,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
     """out[block] = activation(x @ kernel + bias) + residual
 
     `out` has the shape (M, N); all other arrays are flat. A float32 kernel is in `panels`. A bfloat16 kernel is in
-    `halves`, and is converted to float32 in L2, one time for all rows.
+    `halves`. It is converted to float32 once for all rows, and the converted numbers stay in L2.
     """
     wide()
     windows = block.windows

@@ -22,7 +22,8 @@ def aligned(n):
 def empty(*shape):
     """Return an uninitialized float32 array.  An array of more than LARGE elements starts on a 64-byte boundary.
 
-    Freed memory is used again. With glibc, a later call of R50+ViT-B/16 has no page faults (ru_minflt of getrusage).
+    Memory that an earlier call has freed is used again. With glibc, later calls of R50+ViT-B/16 have no page faults
+    (ru_minflt of getrusage).
     """
     n = math.prod(shape)
     return (aligned(n) if n > LARGE else np.empty(n, np.float32)).reshape(shape)

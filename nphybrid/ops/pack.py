@@ -16,7 +16,7 @@ x LANES elements in registers, in log2(LANES) rounds of shuffles. For LANES = 4 
     c0 c1 c2 c3        c0 d0 c2 d2        a2 b2 c2 d2
     d0 d1 d2 d3        c1 d1 c3 d3        a3 b3 c3 d3
 
-NumPy packs the weights of layers when a model is loaded (packed.py).
+The weights of layers are packed with NumPy, when a model is loaded (packed.py).
 """
 import numpy as np
 from numba import types

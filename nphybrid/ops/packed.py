@@ -8,8 +8,8 @@
     ... |           |           |      |
         +-----------+-----------+------+
 
-In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the register tile reads a panel from its first byte to
-its last byte. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O). The panels of AMX have
+In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the bytes of a panel are read in the order in which they
+lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O). The panels of AMX have
 a different layout (amx.py).
 """
 import math
@@ -27,20 +27,20 @@ from .target import ISA, NR
 AMX = ISA == "amx"
 
 # For each (dtype, precision), PARTS gives the number of bfloat16 parts of a weight in a product on AMX.
-# Without AMX, 2 or 3 parts mean a float32 weight, and 1 part means a bfloat16 weight.
+# Without AMX, 2 and 3 mean that the weights are float32, and 1 means that the weights are bfloat16.
 PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
 
 # BEYOND is halfway between the largest finite bfloat16 and 2**128.
-# From BEYOND on, the nearest bfloat16 of a number is infinite.
+# The bfloat16 nearest to a number of at least BEYOND is infinite.
 BEYOND = np.uint32(0x7F7F8000).view(np.float32)
 
 
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O), stored in panels.
 
-    `parts` is a value of PARTS. If `parts` is 1, the weights are bfloat16 and take half the memory. If `parts` is 1,
-    AMX also rounds x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the kernel
-    itself, which is packed again when the pickle is read.
+    `parts` is a value of PARTS. If `parts` is 1, the weights are bfloat16 and take half the memory, and AMX also rounds
+    x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which
+    is packed again when the pickle is read.
 
     The attributes are: shape, ndim, dtype, parts, panels, kept. `kept` is the kernel itself if the panels cannot
     restore it, else None.
@@ -113,7 +113,7 @@ def narrowed(x):
 def ready(name, array, config, dtype=np.float32, precision="highest"):
     """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
 
-    Weights are standardized in float64, so that each weight is rounded only once.
+    The kernel of a convolution is standardized in float64, so that each weight is rounded only once.
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:

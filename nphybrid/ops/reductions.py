@@ -1,14 +1,14 @@
-"""Reductions of a vector: the sum, the largest element, and the sums of x and of x^2.
+"""Reductions of a vector x: the sum, the largest element, and the sums of x and of x^2.
 
-The order of a reduction depends on the length of the vector alone. `_plain_total`, `_plain_largest` and
+The order in which the elements are combined depends only on the length of x. `_plain_total`, `_plain_largest` and
 `_plain_moments` are the plain definitions. The vector versions keep CHAINS vectors of partial results:
 
     x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
     chain         0          1          2          3          0
 
-Chain c combines the vectors c, c + 4, c + 8 and so on. Then the chains are combined into one vector. The halves of the
-vector are combined again and again, until one number is left. The elements after the last whole vector are combined one
-by one.
+Chain c combines the vectors c, c + 4, c + 8 and so on. Then the chains are combined into one vector. The two halves of
+this vector are combined, then the halves of the result, and so on, until one number is left. The elements after the
+last whole vector are combined with this number one by one.
 """
 
 import numpy as np
@@ -24,10 +24,11 @@ CHAINS = 4                                # four independent chains, because an 
 
 
 def emit_reduction(build, x, n, lanes, start, parts, combine):
-    """Emit code that reduces x[:n] to one value for each vector that parts(emit, vector) returns.
+    """Emit code that reduces x[:n] to one value for each part of a vector.
 
-    `n` is a multiple of `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build,
-    a, b) combines two vectors in one step of a reduction.
+    parts(emit, vector) returns the parts, for example the vector and its square. `n` is a multiple of `lanes`. `start`
+    holds the value with which the reduction begins, for each part. combine(build, a, b) combines two vectors in one
+    step of a reduction.
     """
     emit = Emit(build, lanes)
     count = len(start)
@@ -131,7 +132,7 @@ def total(x):
 
 @jit
 def largest(x):
-    """The largest element of x.  A NaN in x may be ignored."""
+    """The largest element of x.  NaN elements are ignored."""
     whole = x.size // LANES * LANES
     result = _largest(x, whole)
     for i in range(whole, x.size):

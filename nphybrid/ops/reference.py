@@ -12,7 +12,7 @@ from ..params import tree_map
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):
-    """Return a copy of a learned array in `dtype`, as the operations take it.
+    """Return a copy of a learned array in `dtype`, in the form that the operations need.
 
     The kernel of a convolution is returned with its weights standardized. Only kernels.py uses the argument
     `precision`.
@@ -124,7 +124,8 @@ def linear_add(x, p, residual):
 def attention(query, key, value, heads):
     """Compute softmax(query @ key.T / sqrt(K)) @ value in each head.  three (B, T, D) -> (B, T, D)   ViT eq. 6-8
 
-    The results of all heads are joined, as in equation 8 of ViT. The projection in equation 8 of ViT is not computed.
+    K = D / heads is the width of a head. The results of all heads are joined, as in equation 8. The projection in
+    equation 8 is not computed.
     """
     return attention_with_weights(query, key, value, heads)[0]
 

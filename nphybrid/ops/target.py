@@ -8,8 +8,8 @@ from numba import config
 
 # TILES gives (MR, NV, LANES) for each instruction set.
 # A register tile has MR rows of NV vectors of LANES float32 numbers.
-# The registers of a tile hold MR * NV sums, NV vectors of b, and one element of x.
-# A CPU has 32 vector registers, but only 16 with AVX2.
+# A tile needs registers for MR * NV vectors of sums, for NV vectors of weights, and for one element of x.
+# A CPU with AVX-512 or NEON has 32 vector registers. A CPU with AVX2 has 16.
 # With AMX, layers use the tiles of amx.py, and attention uses the register tile of AVX-512.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
@@ -19,9 +19,9 @@ RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can
 
 
 def _target():
-    """Return (triple, CPU, features) that Numba compiles for.
+    """Return the target that Numba compiles for, as (triple, CPU, features).
 
-    If NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set, the result contains its value.
+    If NUMBA_CPU_NAME or NUMBA_CPU_FEATURES is set, the target contains its value.
     """
     from numba.core.registry import cpu_target
     return cpu_target.target_context.codegen().magic_tuple()
@@ -30,7 +30,7 @@ def _target():
 def _amx_allowed():
     """Ask Linux to permit AMX to this process and its forks.  Returns True if Linux permits AMX.
 
-    The permission cannot be withdrawn, and enlarges the signal stacks.
+    The permission cannot be withdrawn. A process with this permission needs larger signal stacks.
     """
     if sys.platform != "linux":
         return False
@@ -46,7 +46,7 @@ def available(target):
 
 
 def _available(target):
-    """Yield the instruction sets one by one.  A caller that takes only the first does not ask Linux for AMX."""
+    """Yield the instruction sets one by one.  If only the first is taken, Linux is not asked to permit AMX."""
     triple, _, features = target
     features = set(features.split(","))
     if {"+avx512f", "+avx512vl"} <= features:

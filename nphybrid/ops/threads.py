@@ -6,13 +6,13 @@
     worker 1    task(1)            task(4)
     worker 2       task(2)
 
-A free thread takes the next number, until all numbers are taken. The caller returns when no worker is inside a task. In
-plain Python, `run(count, task)` is `for i in range(count): task(i)`. A worker is started when it is first needed. A
-free worker waits for jobs in a queue. The caller takes tasks too. So a `run` inside a task can always finish without
-workers.
+A free thread takes the next task, until all tasks are taken. `run` returns when no worker is inside a task. With one
+thread, `run(count, task)` is the loop `for i in range(count): task(i)`. A worker, which is a thread other than the
+caller, is started when it is first needed. A worker without a job waits until a job is put into a queue. The caller
+takes tasks too. So a `run` inside a task can finish even if no worker is free.
 
-OpenMP is not used, because the forked children of a process with OpenMP die. Numba's threading layers are not used,
-because the layer `workqueue` aborts when two Python threads compute at the same time.
+OpenMP is not used, because the forked children of a process that uses OpenMP are terminated. Numba's threading layers
+are not used, because the layer `workqueue` aborts the process when two Python threads compute at the same time.
 """
 import contextlib
 import contextvars
@@ -33,7 +33,7 @@ _threads = contextvars.ContextVar("threads", default=None)
 
 @contextlib.contextmanager
 def using(n):
-    """Within the block, kernels run on at most n threads.
+    """Within the `with` block, kernels run on at most n threads.
 
     `n` is at least 1, or None for no limit. The limit of an enclosing block also applies. Without any limit, there is
     one thread for each core that the process may use. Raises ValueError for n < 1.
@@ -72,10 +72,10 @@ def worth(work):
 def run(count, task, work=SMALL):
     """Call task(i) for each i in range(count), in any order.
 
-    `work` is the number of multiply-adds of all tasks. Work of at least SMALL is done on several threads. After the
-    first exception, which may be KeyboardInterrupt, no further task begins. `run` raises the exception after all
-    running tasks have ended. NumPy's warnings are switched off, because kernels pass on NaN and infinity without a
-    warning.
+    `work` is the number of multiply-adds of all tasks together. Work of at least SMALL is done on several threads.
+    After the first exception, which may be KeyboardInterrupt, no further task begins. `run` raises the exception after
+    all running tasks have ended. NumPy's warnings are switched off in the tasks, because kernels pass on NaN and
+    infinity without a warning.
     """
     helpers = min(worth(work), count) - 1
     with np.errstate(all="ignore"):
@@ -105,7 +105,7 @@ def run(count, task, work=SMALL):
 
 
 class _Job:
-    """A job of `count` tasks.  One thread runs each task.  Setting `count` to 0 stops the job."""
+    """A job of `count` tasks.  Each task is run by exactly one thread.  Setting `count` to 0 stops the job."""
 
     def __init__(self, count, task):
         self.count = count
@@ -144,7 +144,7 @@ class _Job:
 
 
 def _submit(context, function):
-    """Give the function to a worker.  If no worker exists, the function is dropped and the caller does all tasks."""
+    """Give the function to a worker.  If there is no worker, the function is dropped and the caller does all tasks."""
     with _lock:
         if len(_workers) < number() - 1:
             worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
@@ -164,9 +164,9 @@ def _work(jobs):
 
 
 def _fresh():
-    """Start with no workers.
+    """Set up an empty queue and an empty list of workers.
 
-    A forked process calls `_fresh`, because a fork inherits the list of threads but not the threads.
+    A forked process calls `_fresh`, because a fork inherits the list of workers but not their threads.
     """
     global _idle, _workers, _lock
     _idle = queue.SimpleQueue()

@@ -10,24 +10,25 @@
       row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of the 32 of AVX-512
                    +-----------+-----------+-----------+-----------+   AVX2: 6 x 2 x 8, 15 of 16. NEON: 5 x 4 x 4, 25
 
-For each k, the NV vectors in row k of the panel are loaded. Element k of each row of x is multiplied with all NV
-vectors. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is the plain definition. The vector
-version is written in LLVM's intermediate representation. The loops of Numba would not keep 24 sums in registers.
+For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
+vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is
+the plain definition. The vector version is written in LLVM's intermediate representation. A loop that Numba compiles
+would not keep 24 vectors of sums in registers.
 
-The rows are read in place. `Rows.starts` gives the index in x where each row begins. So x is never packed. A
+The rows are read in place. `Rows.starts` gives the index in x where each run of a row begins. So x is never packed. A
 convolution differs from a linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The
-panel is packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k. After the
-chain, the first addend is added, and then the second addend. All arrays are flat. `at` is the index of the first used
-element of an array.
+panel is packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k.
+`tile_add` then adds the first addend, and after it the second addend. All arrays are flat. `at` is the index of the
+first used element of an array.
 
-The table lists what was tried for the product 577 x 768 -> 3072. The columns are GFLOP/s, and the share of the highest
-speed of the FMA unit. The speeds were measured on Ice Lake with AVX-512 and one thread. Each speed is the upper
-quartile of 12 to 25 runs. The runs of different versions alternated. examples/time_kernels.py times the version that
-was kept.
+The table lists what was tried for the product of x (577, 768) and a kernel (768, 3072). Its columns are MR x NV x
+LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA unit. The speeds were measured on Ice Lake
+with AVX-512 and one thread. Each speed is the upper quartile of 12 to 25 runs. The runs of different versions
+alternated. examples/time_kernels.py times the version that was kept.
 
     14 x 2 x 16, x packed k-major              105   57 %     16 loads for 28 multiply-adds
     14 x 2 x 16, rows in place                 105   57 %
-     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 channels need 96 columns
+     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 channels padded to 96
      6 x 4 x 16, rows in place                 155   85 %     10 loads for 24 multiply-adds: kept
      6 x 4 x 16, the next rows prefetched      133   73 %     dropped
      6 x 4 x 16, next rows of b prefetched     150            dropped
@@ -85,8 +86,7 @@ class Addend(NamedTuple):
 def _plain_tile(rows, panel, target):
     """target[:MR, :NR] = sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR)
 
-    This plain definition does not fuse products and sums. So this definition rounds differently from the vector
-    version.
+    The plain definition does not fuse products and sums. So it rounds differently from the vector version.
     """
     sums = np.zeros((MR, NR), np.float32)
     for tap in range(rows.taps):
@@ -103,7 +103,7 @@ def _plain_tile(rows, panel, target):
 
 
 def _plain_tile_add(rows, panel, target, first, second):
-    """target[:MR, :NR] = the register tile + `first` + `second`.  An addend with used = 0 is not added."""
+    """target[:MR, :NR] = the result of `tile` + `first` + `second`.  An addend with used = 0 is not added."""
     sums = np.zeros(MR * NR, np.float32)
     _plain_sums(rows, panel, Target(sums, 0, NR))
     for i in range(MR):
@@ -119,8 +119,8 @@ def _plain_tile_add(rows, panel, target, first, second):
 def emit_tile(build, rows, panel, target, addends, shape):
     """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
 
-    The fields of `rows`, `panel`, `target` and `addends` are LLVM values. Pointers take the place of arrays. The field
-    `at` must be 0. `shape` is (MR, NV, LANES).
+    The fields of `rows`, `panel`, `target` and `addends` are LLVM values. Each array is replaced by a pointer, and each
+    field `at` must be 0. `shape` is (MR, NV, LANES).
     """
     MR, NV, LANES = shape
     emit = Emit(build, LANES)

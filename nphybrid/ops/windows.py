@@ -23,7 +23,7 @@ NOWHERE = (0, 0), (0, 0)                  # no padding
 
 
 class Windows(NamedTuple):
-    """The positions of the windows in the maps (images, H, W, C).  A window consists of runs of `run` neighbours."""
+    """The positions of the windows in the maps (images, H, W, C).  A window has runs of `run` neighbours in memory."""
     H: int
     W: int
     C: int
@@ -40,7 +40,10 @@ class Windows(NamedTuple):
 
 @functools.lru_cache(4096)
 def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
-    """The Windows of a kernel (KH, KW) over a map (H, W, C).  Raises ValueError if a kernel is too large."""
+    """The Windows of a kernel (KH, KW) over a map (H, W, C).
+
+    Raises ValueError if the dilated kernel is larger than the padded map.
+    """
     H, W, C = map_shape
     KH, KW = kernel_shape
     (top, bottom), (left, right) = padding
@@ -70,8 +73,8 @@ def padded(x, padding):
 def starts_into(starts, count, windows, first_row, M, first_tap, taps, channel):
     """starts[tap * count + i] = the index in x where run first_tap + tap of row first_row + i begins.
 
-    The index is -1 for a run outside the map and for a row after the last of the M rows. `taps` runs of `count` rows
-    are computed. Each run begins at the channel `channel`.
+    The index is -1 for a run outside the map and for a row after the last of the M rows. The starts of `taps` runs are
+    computed for each of `count` rows. Each run begins at channel number `channel`.
     """
     image, cell = divmod(first_row, windows.rows * windows.columns)
     row, column = divmod(cell, windows.columns)

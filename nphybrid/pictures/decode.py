@@ -1,21 +1,22 @@
 """Decode a picture file to an RGB picture: upright, opaque, and with 8 bits per channel.
 
-A picture is refused if it cannot be decoded without guessing. Pillow leaves these decisions to its caller:
+A picture is refused if it cannot be decoded without guessing. Pillow leaves the following cases to its caller, and this
+file has these rules for them:
 
     EXIF orientation   applied
     alpha              composited on white, for an alpha channel, a palette with alpha or a transparent colour
-    16-bit grey        divided by 257; Pillow would cut off at 255, which makes the picture white
-    16-bit colour      the high byte, which differs by less than one level; refused with a transparent colour
+    16-bit grey        divided by 257; Pillow would cut off values at 255, so that the picture becomes white
+    16-bit colour      only the high byte is kept, an error of less than one level; refused with a transparent colour
     CMYK, YCbCr, HSV   converted by Pillow; embedded colour profiles are not applied
     LAB                converted by Little CMS, with the white point D50
-    F; I of a TIFF     refused, because nothing defines which 32-bit or signed number is white
+    F, or I in a TIFF  refused, because nothing defines which 32-bit or signed number is white
     palettes           refused if a pixel has no colour in the palette
-    several frames     the first frame; white where the first frame of a GIF does not cover the canvas
+    several frames     the first frame; white where this frame does not cover the canvas of a GIF
     truncated          refused
-    damaged            refused if the format shows it: a PNG by its checksums, a TIFF by missing strips
+    damaged            refused if the file shows the damage: a PNG by wrong checksums, a TIFF by missing strips
     too many pixels    refused before the pixels are decoded
 
-A JPEG that lacks its middle but not its end is not refused. Such a JPEG looks like a picture with a grey area.
+A JPEG is not refused if data is missing in its middle but not at its end. It looks like a picture with a grey area.
 """
 
 import contextlib
@@ -29,7 +30,8 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
-# Pillow reads more formats. For example, Pillow would let Ghostscript execute a PostScript file.
+# Pillow can also read other formats, but some are dangerous.
+# For example, Pillow would let Ghostscript execute a PostScript file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 64_000_000
 
@@ -48,7 +50,7 @@ class PictureError(ValueError):
 
 def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
                  max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Read a picture by the rules at the top of this file.
+    """Read a picture according to the rules at the top of this file.
 
     Args:
         source: a path, the bytes of a file, an open binary file, or a Pillow picture. An open file is read to its end.
@@ -88,7 +90,7 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
 
 
 def begins_as_picture(data: bytes) -> bool:
-    r"""Return True if `data` seems to be a picture, even a damaged picture, and False if `data` seems to be a text.
+    r"""Return True if `data` looks like a picture, which may be damaged, and False if it looks like a text.
 
     >>> begins_as_picture(b"\x89PNG\r\n\x1a\n"), begins_as_picture(b"BMW.jpg\nP6.png\n")
     (True, False)
@@ -99,10 +101,10 @@ def begins_as_picture(data: bytes) -> bool:
 
 
 def to_rgb(picture: Image.Image) -> Image.Image:
-    """Convert a Pillow picture of any mode by the rules at the top of this file.  mode (W, H) -> RGB (W, H)
+    """Convert a Pillow picture of any mode, by the rules at the top of this file.  mode (W, H) -> RGB (W, H)
 
-    Mode I has 32-bit integers. Mode I is read only from PNG and PGM files, where the integers have 16 bits. Raises
-    PictureError if the rules refuse the picture.
+    The pixels of mode I are 32-bit integers. Mode I is accepted only from PNG and PGM files, whose pixels have at most
+    16 bits. Raises PictureError if the rules refuse the picture.
 
     >>> to_rgb(Image.fromarray(np.array([[0, 257, 65535]], np.uint16))).getpixel((1, 0))
     (1, 1, 1)
@@ -155,7 +157,7 @@ def _read(source, name, max_pixels):
 def _identify(file):
     """Open the picture at the beginning of a file, without decoding its pixels.
 
-    Unlike Image.open, `_identify` ignores the limit of pixels that Pillow sets for the whole process.
+    Unlike Image.open, `_identify` ignores Pillow's limit on the number of pixels, which holds for the whole process.
     """
     head, why = file.read(16), ""
     # In a new process, `preinit` loads the five most common formats in 10 ms.
@@ -165,7 +167,7 @@ def _identify(file):
         for name in filter(Image.OPEN.get, FORMATS):
             factory, accept = Image.OPEN[name]
             accepted = accept is None or accept(head)
-            # If `accepted` is a string, the string says why this build of Pillow cannot read the format.
+            # If `accepted` is a string, it is the reason why this build of Pillow cannot read the format.
             if not accepted or isinstance(accepted, str):
                 why = accepted or why
                 continue
@@ -206,9 +208,9 @@ def _check_sums(file):
 def _decoded(picture):
     """Decode the pixels of a picture.
 
-    If Pillow decodes pixels wrongly, the pixels are corrected, or the picture is refused.
+    In some cases, Pillow decodes pixels wrongly. Then the pixels are corrected, or the picture is refused.
     """
-    # `tiles` lists, for each box of the picture, the decoder and its arguments. Pillow empties this list in `load`.
+    # `tiles` lists, for each box of the picture, the decoder and its arguments. It is copied: `load` empties it.
     tiles: list[Any] = list(getattr(picture, "tile", ()))
     picture.load()
     if not tiles:
@@ -219,7 +221,7 @@ def _decoded(picture):
     if picture.format == "PNG" and "transparency" in picture.info:
         return _with_transparency_of_eight_bits(picture, arguments)
     if picture.format == "GIF" and box != (0, 0, *picture.size):
-        # Pillow fills the rest of the canvas with the first colour of the palette.
+        # Pillow would fill the canvas outside the box of the frame with the first colour of the palette.
         canvas = Image.new("RGBA", picture.size)
         canvas.paste(picture.crop(box).convert("RGBA"), box)
         return canvas
@@ -243,7 +245,7 @@ def _check_tiff(picture, tiles):
 
 
 def _with_transparency_of_eight_bits(picture, rawmode):
-    """Scale the transparent colour of a PNG like its decoded pixels.  PNG (Second Edition), 11.3.2.1"""
+    """Scale the transparent colour of a PNG to 8 bits, as Pillow scales the pixels.  PNG (Second Edition), 11.3.2.1"""
     if rawmode == "RGB;16B":
         raise PictureError("a transparent colour of 16 bits cannot be found among pixels of 8 bits; save the picture "
                            "with an alpha channel")

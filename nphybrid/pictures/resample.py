@@ -1,4 +1,4 @@
-"""TensorFlow's bilinear resampling, which Google's JAX code uses.  All other published code resamples with Pillow."""
+"""TensorFlow's bilinear resampling, which Google's JAX code uses.  All other published implementations use Pillow."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
     The operations run in float32 and in TensorFlow's order (`resize_bilinear_op.cc`). The first interpolation is along
     the rows, and the second interpolation is between the rows. TensorFlow uses two neighbours per axis, even if a
-    picture becomes much smaller. Pillow averages all cells that a new pixel covers.
+    picture becomes much smaller. In this case, Pillow averages all old pixels that a new pixel covers.
 
     >>> tf_bilinear(np.array([[0, 100]], np.uint8)[:, :, None], 1, 4).ravel().tolist()
     [0.0, 25.0, 75.0, 100.0]
@@ -27,7 +27,7 @@ def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def neighbours(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of m new cells, return its two neighbours among n cells, and its distance from the first neighbour.
+    """For each of m new cells, return the two neighbours among the n old cells, and the distance from the first.
 
     -> int (m,), int (m,), float32 (m,)
     """
