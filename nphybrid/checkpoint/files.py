@@ -249,7 +249,7 @@ def _file_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
     """Returns the Checkpoint in one file."""
     if tensorfile.sniff(file) not in ("safetensors", "npz"):
         return _h5_checkpoint(path, file)
-    # The config.json describes only model.safetensors. The config.json is not read for a file with another name.
+    # A config.json describes only model.safetensors. A file with another name is read without the config.json.
     card = _config_json(path.parent) if path.name == "model.safetensors" else {}
     return _translatable(path, tensorfile.stored(file), card)
 

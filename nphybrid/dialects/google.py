@@ -143,7 +143,7 @@ def _layer(stack: Stored, i: int, whole: Callable[[], np.ndarray]) -> Stored:
 
 
 def _read_once(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-    """Returns a function that calls `read` one time and keeps the array.  Any thread may call this function."""
+    """Returns a function that calls `read` one time and keeps the array.  Any thread may call the new function."""
     lock = threading.Lock()
     arrays: list[np.ndarray] = []
 

@@ -66,7 +66,7 @@ def stages_in(shapes: Mapping[str, Shape], pattern: str, width_axis: int, first_
 
     `pattern` matches the name of the last kernel in a unit. The two groups of `pattern` match the number of the stage
     and the number of the unit. `width_axis` is the axis of the output channels. `first_unit` is the number of the first
-    unit.
+    unit in the names, 0 or 1.
     """
     stages: dict[int, Stage] = {}
     for name, shape in shapes.items():

@@ -26,9 +26,9 @@ class Row(NamedTuple):
 def summarize(config: Config) -> list[Row]:
     """Returns one row for each state of a network, computed for one image.
 
-    Each parameter and each multiply-add is counted in one row only. A row counts only the operations
-    between the state of the previous row and its own state. So the row of an encoder block counts only the last linear
-    layer of the block.
+    Each parameter and each multiply-add is counted in one row only. A row counts only the operations between the state
+    of the previous row and its own state. So the row of an encoder block counts only the last linear layer of the
+    block.
 
     >>> from nphybrid import PRESETS
     >>> rows = summarize(PRESETS["R50+ViT-B/16"])

@@ -203,7 +203,7 @@ def _directory64(file: Seekable, at: int, locator: tuple, short: Sequence[int], 
 
 
 def _bytes(file: Seekable, at: int, record: _Record) -> bytes:
-    """Reads the bytes of a record at the byte `at`.  The result is empty if `at` is negative."""
+    """Reads the bytes of a record that begins at the byte `at`.  The result is empty if `at` is negative."""
     file.seek(max(at, 0))
     return file.read(record.layout.size) if at >= 0 else b""
 

@@ -22,9 +22,9 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
 
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
-    points is replaced. If a process is killed, its unfinished file remains until the next write to `path`. Raises
-    OSError if the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path`
-    is not a regular file.
+    points is replaced. If a process is killed, the next write to `path` removes its unfinished file. Raises OSError if
+    the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` is not a
+    regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -19,7 +19,7 @@ array can come from another file or be larger than its file.
 
 This reader is not safe against files that were made for an attack.  Such a file can cause memory errors in libhdf5, the
 C library behind h5py.  No check in Python can prevent these errors.  `tests/tools/fuzz.py --format h5-crafted` changes
-HDF5's internal structures in a file and corrects their checksums.  Of the first 5,000 files, 22 crashed libhdf5 2.0.
+HDF5's internal structures in a file and corrects their checksums.  Of its first 5,000 files, 22 crashed libhdf5 2.0.
 Random damage never crashed libhdf5 in the tests, because checksums detect random damage.  For weights from strangers,
 use safetensors.  Use HDF5 only for files that you converted, or whose source you know.
 """
@@ -255,7 +255,7 @@ def _members(group: Any, path: FilePath) -> dict[str, Any]:
 
 
 def _refuse_too_many(path: FilePath, count: int) -> None:
-    """Raises FormatError for more objects than any model has."""
+    """Raises FormatError for more than MAX_OBJECTS objects.  No known model has so many objects."""
     if count > MAX_OBJECTS:
         raise refusal(path, "the file holds too many objects", count, f"at most {MAX_OBJECTS}")
 
