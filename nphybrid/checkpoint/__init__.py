@@ -3,11 +3,11 @@
     `files` reads model files: arrays, configuration, image processor.
     `hub` downloads models of the Hugging Face hub.
     `fill` converts arrays with Hugging Face's names to parameters, and back.
-    `golden` computes the built-in input of a network, and reads the values that a file stores for this input.
+    `golden` computes the built-in input of a network, and reads the results that a file stores for this input.
     `heads` reads and writes classifiers for your own classes.
 
-The package `dialects` converts the names of the arrays.  The package `tensorfile` reads and writes the bytes.  The file
-model.py does not import `checkpoint`, `dialects` or `tensorfile`.
+The package `dialects` converts other names of arrays to Hugging Face's names.  The package `tensorfile` reads and
+writes the bytes of files.  The file model.py does not import `checkpoint`, `dialects` or `tensorfile`.
 """
 
 from .files import (PROCESSORS, Checkpoint, default_model, opened, read, read_config, read_json, read_processor, reread,

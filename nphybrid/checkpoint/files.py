@@ -1,6 +1,6 @@
 """Reads a model file: its arrays, its configuration and the options of its image processor.
 
-    source                 arrays                    configuration                     image processor
+    model                  arrays from               configuration from                image processor from
     Hugging Face folder    model.safetensors         config.json                       preprocessor_config.json
     timm folder or file    model.safetensors         names, shapes and config.json     config.json
     Google .npz            the .npz                  names and shapes                  as in the published code
@@ -39,7 +39,7 @@ class Checkpoint(NamedTuple):
     arrays: dict[str, Any]                # {name: Stored}, with the names and layouts of the dialect
     config: dict[str, Any]                # the configuration of the network, with Hugging Face's keys
     processor: dict[str, Any] | None      # the options of the image processor
-    manifest: dict[str, Any]              # the origin of an .h5 file; {} for every other file
+    manifest: dict[str, Any]              # the origin of the model in an .h5 file; {} in other files
     path: Path
     dialect: str | None = None            # a key of `dialects.DIALECTS`; None for Hugging Face's names
 
@@ -50,9 +50,9 @@ def read(path: FilePath, revision: str | None = None) -> Checkpoint:
     """Returns the Checkpoint in a folder or in a file.
 
     `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
-    `path` does not exist, it is the name of a model on the hub, such as owner/name. `revision` is a branch, tag or
-    commit of a model on the hub. The place of each array is checked. Each array stays in its file until np.asarray
-    reads it. `fill_parameters` checks that all values are finite.
+    `path` does not exist, it is the name of a model on the Hugging Face hub, such as owner/name. `revision` is a
+    branch, tag or commit of a model on the hub. The place of each array in its file is checked. The array stays in the
+    file until np.asarray reads it. `fill_parameters` checks that all values are finite.
     """
     with opened(path, revision) as source:
         return source
@@ -70,7 +70,7 @@ def opened(path: FilePath, revision: str | None = None) -> Iterator[Checkpoint]:
 
 
 def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
-    """Returns the configuration of a model, without its arrays.
+    """Returns the configuration of a model.  No array is read.
 
     `path` is a path or name that `read` accepts, or the path of a config.json.
     """
@@ -133,7 +133,7 @@ def read_json(path: FilePath) -> dict[str, Any]:
 
 
 def weights_file(folder: Path) -> Path:
-    """Returns the file in a folder that holds the arrays; for a sharded model, the index of the shards."""
+    """Finds the weights in a folder.  -> the file with the arrays; for a sharded model, the index of the shards"""
     for name in hub.WEIGHTS:
         if (folder / name).exists():
             return folder / name
@@ -145,7 +145,7 @@ def weights_file(folder: Path) -> Path:
 
 
 def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Reads each Stored array of a dictionary again.  {name: array or Stored} -> {name: array}
+    """Reads each Stored array in a dictionary from its file.  {name: array or Stored} -> {name: array}
 
     Raises FormatError if the bytes in the file no longer have the SHA-256 of the Stored array.
     """
@@ -160,22 +160,23 @@ def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
                     file = SharedFile(original.path)
                     blocks.enter_context(file.opened())
                     files[original.path] = tensorfile.stored(file)
-                # In a file of another dialect the array has another name, and `original` itself reads the array.
+                # In a file of timm or Google, the array has another name. Then `original.read` reads the array.
                 arrays[name] = files[original.path].get(original.name, original).read()
                 found = tensorfile.digest(arrays[name])
             except (OSError, LookupError, FormatError) as error:
                 found = error
             if found != original.sha256:
                 raise FormatError(f"{original.path} no longer holds the array {original.name} that was loaded: found "
-                                  f"{found}, expected SHA-256 {original.sha256}. A model reads its convolution "
-                                  "kernels from its file again. Restore the file, or load the model again")
+                                  f"{found}, expected SHA-256 {original.sha256}. The original convolution kernels are "
+                                  "read from this file when the parameters of the model are saved or copied. Restore "
+                                  "the file, or load the model again")
     return arrays
 
 
 def sha256(path: FilePath) -> str:
     """Returns the SHA-256 of a file, or of the weights in a folder.
 
-    The SHA-256 of a sharded model is computed over all shards, in the order of their names.
+    The SHA-256 of a sharded model is computed over the bytes of all shards, in the order of their names.
     """
     path = Path(path)
     digest, files = hashlib.sha256(), [path]
@@ -226,7 +227,7 @@ def write_h5(path: FilePath, state: Mapping[str, Any], config: Mapping[str, Any]
 # ---------------------------------------------------------------- kinds of files
 
 def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
-    """Returns the Checkpoint at a path.  The file at this path stays open until `files` is closed."""
+    """Returns the Checkpoint at a path.  The file with the arrays or the index stays open until `files` is closed."""
     if not path.is_dir():
         _check_there(path)
         file = SharedFile(path)
@@ -248,7 +249,7 @@ def _file_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
     """Returns the Checkpoint in one file."""
     if tensorfile.sniff(file) not in ("safetensors", "npz"):
         return _h5_checkpoint(path, file)
-    # A config.json belongs to the file model.safetensors. A file with another name uses no config.json.
+    # A config.json describes only model.safetensors. A file with another name is read without the config.json.
     card = _config_json(path.parent) if path.name == "model.safetensors" else {}
     return _translatable(path, tensorfile.stored(file), card)
 

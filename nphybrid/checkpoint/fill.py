@@ -1,7 +1,7 @@
 """Converts arrays with Hugging Face's names to parameters, and converts parameters back to arrays.
 
-The array of each parameter is looked up in the file by its name.  An error message lists every array that is missing,
-is unexpected or has a wrong shape.  No name is matched by a pattern.  No array is reshaped.
+The array of each parameter is looked up by its full name in the file.  No name is matched by a pattern.  An array with
+a wrong shape is not reshaped.  An error message lists every array that is missing, is unexpected or has a wrong shape.
 """
 
 import math
@@ -33,10 +33,10 @@ class _Row(NamedTuple):
 
 def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[str, np.ndarray] | None = None
                   ) -> dict[str, np.ndarray]:
-    """Returns the parameters with the names and layouts of a table, as views.
+    """Returns the parameters as views, with the names and layouts of a dialect's table.
 
-    `originals` is {name in the table: array}. An array in `originals` is used instead of the parameter. If several
-    parameters have one name in the table, their arrays are concatenated along the first axis.
+    `originals` is {name in the table: array}. An array in `originals` is used instead of the parameter of this name. If
+    several parameters have one name in the table, their arrays are concatenated along the first axis.
     """
     state: dict[str, np.ndarray] = {}
     originals = originals or {}
@@ -50,20 +50,20 @@ def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[
 def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config: Any,
                     ready: Callable[[str, np.ndarray], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
                     ) -> tuple[Any, dict[str, Any]]:
-    """Fills the tree of shapes with arrays, and returns the tree and the original convolution kernels.
+    """Fills a tree of shapes with arrays, and returns the filled tree and the original convolution kernels.
 
     Each shape gets exactly one array. Each array is used exactly one time. An array whose name begins with a string in
     `ignore` may remain unused. Each file is opened one time.
 
     Several threads work at the same time. A thread reads an array, checks that its values are finite in `dtype`,
-    changes its layout and calls ready(name, array). The function `ready` returns the leaf of the tree. The array that
+    changes its layout and calls ready(name, array). The result of `ready` becomes the leaf of the tree. The array that
     `ready` receives may be a view of the caller's array.
 
     The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
-    Raises Misfit. The message of Misfit lists every array that is missing, is unexpected, has a wrong shape, or has a
-    value that is not finite.
+    Raises Misfit if the arrays do not fit the shapes. The message lists every array that is missing, is unexpected, has
+    a wrong shape, or has a value that is not finite.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)
@@ -97,7 +97,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 
 
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
-    """Returns a copy of an array in `dtype`.  For a Stored array, returns its place in the file and its SHA-256."""
+    """Returns a copy of an array in `dtype`; for a Stored array, a Stored array with absolute path and SHA-256."""
     if isinstance(source, Stored):
         # `absolute` was computed when the SharedFile was created. The working folder may have changed since then.
         path = os.path.abspath(source.path) if source.file is None else source.file.absolute

@@ -1,8 +1,8 @@
 """The golden input and the golden values of a network.
 
-The golden input is a picture that a formula defines.  The golden values are a state of the forward pass for the golden
-input.  An `.h5` file stores the golden values of its network.  If a program computes the golden values from the golden
-input, the program computes the network of the file.
+The golden input is a picture that a formula defines.  The golden values are the values of one state of the forward pass
+for the golden input.  An `.h5` file stores the golden values of its network.  A program that computes the golden values
+from the golden input computes this network correctly.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def golden_input(config: Any) -> np.ndarray:
 
 
 def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.ndarray] | None:
-    """Returns the name of the golden state and its values, in float64; None if the manifest has no golden values.
+    """Returns the name of the state with golden values, and the values in float64; None if the manifest has none.
 
     Raises FormatError if the state has no name, or if its values are not numbers.
     """

@@ -10,8 +10,8 @@ The document `head` has these keys:
 
     The keys `format` and `version` have the values "nphybrid head" and 1.
     The key `labels` holds the names of the K classes.
-    The key `model` holds the SHA-256 of the model's file; null for any model.
-    The key `state` holds the name of the state of the forward pass that the head reads.
+    The key `model` holds the SHA-256 of the model's file, or null, which allows any model.
+    The key `state` holds the name of the state that the head reads in the forward pass.
     The key `pool` describes how the state is pooled.
     The key `made` describes how the head was fitted.
 
@@ -40,7 +40,7 @@ class Head(NamedTuple):
     bias: np.ndarray                      # float32 (K,)
     labels: list[str]                     # K different names
     model: str | None                     # the SHA-256 of the model's file; None allows any model
-    state: str                            # the state of the forward pass that the head reads
+    state: str                            # the name of the state that the head reads
     pool: str                             # how the state is pooled
     made: dict[str, Any]                  # how the head was fitted: a JSON object
 

@@ -1,9 +1,9 @@
-"""Downloads models of the Hugging Face hub by their names, such as `google/vit-hybrid-base-bit-384`.
+"""Downloads models from the Hugging Face hub by their names, such as `google/vit-hybrid-base-bit-384`.
 
-This is the only file of the package that uses the internet.  The library huggingface_hub downloads the files.  The
-library huggingface_hub is imported only if a name is not a path on this computer.  The settings of huggingface_hub
-apply: HF_HOME and HF_HUB_CACHE (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  A pickle is never
-downloaded.  The following files of a model are downloaded:
+This is the only file of the package that uses the internet.  The library huggingface_hub downloads the files, and is
+imported only if a name is not a path on this computer.  The settings of huggingface_hub apply: HF_HOME and HF_HUB_CACHE
+(the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  A pickle is never downloaded.  The following files
+of a model are downloaded:
 
     The file config.json is always downloaded.
     The file preprocessor_config.json or processor_config.json is downloaded if the model has it.
@@ -17,7 +17,7 @@ from typing import Any
 from .. import __version__
 from ..tensorfile import FilePath, shard_names
 
-# The first file of each tuple that the model has is downloaded.
+# From each tuple, only the first file that the model has is downloaded.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
@@ -58,7 +58,7 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -
 def fetched(name: str, revision: str | None = None, weights: bool = True) -> Path:
     """Returns the folder of a model from the hub.  Files that are not in the cache are downloaded.
 
-    The commit of the model is the name of this folder. `name` is owner/name or owner/name@revision, for which `is_name`
+    The name of this folder is the commit of the model. `name` is owner/name or owner/name@revision, for which `is_name`
     is true. Raises FileNotFoundError if huggingface_hub is not installed, if the model or the revision does not exist,
     or if the model has no safetensors file. Raises PermissionError for a gated model. Raises OSError if the hub cannot
     be reached and a file is not in the cache.
@@ -86,9 +86,9 @@ def fetched(name: str, revision: str | None = None, weights: bool = True) -> Pat
 
 
 def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Path | None:
-    """Downloads the first file in a list that the model has.  -> Path, or None if the model has none of the files
+    """Tries several file names, and downloads the first file that the model has.  -> Path, or None if it has none
 
-    The cache also records which files a commit does not have. A missing file is not requested again.
+    The cache also records which files a commit does not have. So a missing file is requested only one time.
     """
     hub = _client(repository)
     for file in files:

@@ -1,17 +1,17 @@
-"""Describes families of checkpoints: names and layouts of arrays, configuration, preparation of pictures.
+"""Describes dialects, which are families of checkpoints that name and store the arrays of a network differently.
 
     what differs              Hugging Face            timm                      JAX (Google)
-    convolution kernels       (O, C, KH, KW)          (O, C, KH, KW)            (KH, KW, C, O), as here
-    query, key, value         three, (D, D)           one, (3 D, D)             three, (D, A, K)
-    kernels of linear layers  (O, C)                  (O, C)                    (C, O), as here
-    stages, units             from 0                  from 0                    from 1; units of BiT in two digits
-    blocks                    from 0                  from 0                    from 0
+    convolution kernels       (O, C, KH, KW)          (O, C, KH, KW)            (KH, KW, C, O), as in nphybrid
+    query, key, value kernels three, (D, D)           one, (3 D, D)             three, (D, A, K)
+    kernels of linear layers  (O, C)                  (O, C)                    (C, O), as in nphybrid
+    numbers of stages, units  from 0                  from 0                    from 1; units of BiT with two digits
+    numbers of blocks         from 0                  from 0                    from 0
     sizes of the network      config.json             shapes, config.json       shapes
     image processor           a JSON file             config.json               as in the published code
 
-Each family has one file.  The module `guess` recognizes the dialect of a file by a few names.  The module `shapes`
-computes the configuration from the shapes of the arrays.  The module `translate` gives the arrays Hugging Face's names
-and layouts, and reads no array.  The code of other folders knows only Hugging Face's dialect.
+Each family is described in one file.  The module `guess` recognizes the dialect of a file by the names of a few arrays.
+The module `shapes` computes the configuration from the shapes of the arrays.  The module `translate` converts names and
+layouts to Hugging Face's, without reading an array.  The code of other folders uses only Hugging Face's dialect.
 
 A new dialect needs one file like timm.py, and one row in DIALECTS.  The names and shapes are from timm 1.0.31,
 google-research/vision_transformer and google-research/big_transfer.
@@ -32,11 +32,11 @@ class Dialect(NamedTuple):
     marks: tuple[Mark, ...]
     # A function that converts variants of the names to the published names.
     renumbered: Callable[[Mapping[str, Stored]], dict[str, Stored]]
-    # A function of {name: shape} and config.json (or {}) that returns the configuration with Hugging Face's keys.
+    # A function that computes the configuration, with Hugging Face's keys, from {name: shape} and config.json (or {}).
     config: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
-    # A function of a Config that returns the table of names and layouts.
+    # A function that returns the table of names and layouts for a Config.
     names: Callable[[Any], Table]
-    # A function of the configuration and config.json (or {}) that returns the options of the image processor.
+    # A function that computes the options of the image processor from the configuration and config.json (or {}).
     processor: Callable[[Mapping[str, Any], Mapping[str, Any]], dict[str, Any]]
 
 

@@ -38,10 +38,10 @@ FROM_HEADS = Layout(lambda shape, config: (config.heads, config.head_width, shap
 # ---------------------------------------------------------------- names and layouts
 
 def jax_names(config: Any) -> Table:
-    """Returns the table of vision_transformer; for a network without encoder blocks, the table of big_transfer.
+    """Returns names and layouts of the arrays in a vision_transformer file; without encoder blocks, in a BiT file.
 
-    The table holds the names in the published files, which are older than Flax's Linen. The published files number the
-    layers of a block in the order of calls.
+    The names are from the published files, which are older than Flax's Linen. The published files number the layers of
+    a block in the order in which they are called.
     """
     if not config.blocks:
         return _bit_names()
@@ -73,7 +73,7 @@ def jax_names(config: Any) -> Table:
 
 
 def _bit_names() -> Table:
-    """Returns the table of big_transfer."""
+    """Returns the names and layouts of the arrays in a big_transfer file."""
     unit = "resnet/block{stage_from_1}/unit{unit_from_01}/"
     table: Table = {"stem.conv": ("resnet/root_block/standardized_conv2d/kernel", HWIO)}
     for letter, i in ("a", 1), ("b", 2), ("c", 3):
@@ -100,10 +100,10 @@ def _norm_entries(ours: str, theirs: str, scale: str = "scale", bias: str = "bia
 def one_numbering(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
     """Returns the arrays of a JAX file with the names of the published files.
 
-    The published files number the layers of a block in the order of calls. Flax's Linen numbers each class of layers
-    from 0. Two variants of big_vision are also converted. In the first variant, the name of the position table does not
-    begin with "Transformer". In the second variant, the arrays of all blocks are stacked in one array, along the first
-    axis. Raises FormatError for a stack of 0 blocks or of too many blocks.
+    The published files number the layers of a block in the order in which they are called. Flax's Linen numbers each
+    class of layers from 0. Two variants of the names, from big_vision, are also converted. In the first variant, the
+    name of the position table does not begin with "Transformer". In the second variant, the arrays of all blocks are
+    stacked in one array, along the first axis. Raises FormatError for a stack of 0 blocks or of too many blocks.
     """
     result = {}
     for name, array in arrays.items():
@@ -143,7 +143,7 @@ def _layer(stack: Stored, i: int, whole: Callable[[], np.ndarray]) -> Stored:
 
 
 def _read_once(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
-    """Returns a function that calls `read` one time and keeps the array.  Any thread may call this function."""
+    """Returns a function that calls `read` one time and keeps the array.  Any thread may call the new function."""
     lock = threading.Lock()
     arrays: list[np.ndarray] = []
 

@@ -1,7 +1,7 @@
-"""Recognizes the dialect of a weight file by a few names that only this dialect has.
+"""Recognizes the dialect of a weight file by the names of a few arrays that only this dialect has.
 
-The dialect decides which table of names is used.  Reports print the dialect.  A later check compares every name in the
-file with the table.
+The dialect decides which table of names is used, and is printed in reports.  Later, `layout.refuse_misfits` compares
+every name in the file with the table.
 """
 
 import re
@@ -14,7 +14,8 @@ from . import DIALECTS, huggingface
 # The pattern tries "params/img/" before "params/", because "params/" would remove only a part of "params/img/".
 PREFIX = re.compile(r"(module\.|_orig_mod\.|opt/target/|params/img/|params/)*")
 
-# The first mark that matches is used: a hybrid also has most of the names by which a plain ViT is recognized.
+# The first mark that matches is used. In each dialect, the marks of hybrids come before the marks of plain ViTs,
+# because a hybrid also has most of the names by which a plain ViT is recognized.
 MARKS = (*huggingface.MARKS, *(mark for dialect in DIALECTS.values() for mark in dialect.marks))
 
 
@@ -62,8 +63,8 @@ def without_prefix(names: Iterable[str]) -> list[str]:
 def numbering(names: Iterable[str]) -> str | None:
     """Returns how a JAX file numbers the layers of an encoder block; None if the file holds no encoder block.
 
-    "pre-Linen" numbers the layers in the order of calls: LayerNorm_0, MultiHeadDotProductAttention_1, LayerNorm_2,
-    MlpBlock_3. "Linen" numbers each class of layers from 0.
+    "pre-Linen" numbers the layers in the order in which they are called: LayerNorm_0, MultiHeadDotProductAttention_1,
+    LayerNorm_2, MlpBlock_3. "Linen" numbers each class of layers from 0.
 
     >>> numbering(["Transformer/encoderblock_0/MultiHeadDotProductAttention_1/out/bias"])
     'pre-Linen'

@@ -1,4 +1,4 @@
-"""The names of Hugging Face's dialect, and the image processor of its plain ViT."""
+"""The names of the arrays in Hugging Face's dialect, and the image processor of its plain ViT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -60,18 +60,18 @@ VIT: Table = {
 
 
 def hybrid_names(prefix: str) -> Table:
-    """Returns the table of a ViT Hybrid or a plain ViT.  prefix: "vit." for a classifier, "" for a bare model"""
+    """Returns names and layouts of arrays in a hybrid or plain ViT.  prefix: "vit." with a classifier, "" without"""
     backbone = f"{prefix}embeddings.patch_embeddings.backbone.bit."
     return {**prefixed(backbone, BIT), **prefixed(prefix, VIT), **linear_entries("head", "classifier")}
 
 
 def bit_names(prefix: str) -> Table:
-    """Returns the table of a BiT.  prefix: "bit." for a classifier or a backbone, "" for a bare model"""
+    """Returns names and layouts of arrays in a BiT.  prefix: "bit." for classifier or backbone, "" for a bare model"""
     return {**prefixed(prefix, BIT), **linear_entries("head", "classifier.1")}
 
 
 def for_vit(options: Mapping[str, Any], model_type: str | None) -> Mapping[str, Any]:
-    """Returns the options of a preprocessor_config.json; adds the defaults of ViTImageProcessor if this class wrote it.
+    """Returns the options of a preprocessor_config.json.  If ViTImageProcessor wrote the file, adds its defaults.
 
     By default ViTImageProcessor resizes both sides with Pillow's bilinear filter, and does not crop. If the file does
     not name the class that wrote it, the `model_type` of config.json decides.

@@ -1,15 +1,15 @@
-"""Tables of dialects: an entry maps a name of this package to the name in a file and to a change of layout.
+"""Tables of dialects: an entry maps the name of an array in this package to its name and its layout in a file.
 
     "stages.*.*.conv1": ("encoder.stages.{stage}.layers.{unit}.conv1.weight", CONV)
 
-In a name of this package, `*` is an index.  In a name of the file, a placeholder such as {stage} is an index:
+In a name of this package, `*` is any index.  In a name of the file, a placeholder such as {stage} is this index:
 
     {stage} {unit} {block}                        from 0
     {stage_from_1} {unit_from_1} {block_from_1}   from 1
     {unit_from_01}                                from 1, in two digits
 
-In the code, `ours` is a name, an array or a shape of this package.  In the code, `theirs` is a name, an array or a
-shape of the file.
+In the code, `ours` is a name, an array or a shape of this package, and `theirs` is a name, an array or a shape of the
+file.
 """
 
 from collections.abc import Callable, Iterable, Mapping

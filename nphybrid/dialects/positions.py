@@ -1,12 +1,12 @@
-"""Resizes a position table to another grid, by the rule of a dialect.
+"""Resizes a position table (one row for each position of a token) to another grid, by the rule of a dialect.
 
     "bicubic"       Hugging Face: Keys' kernel with a = -0.75.
     "antialiased"   timm: Keys' kernel with a = -0.5, as in Pillow.
     "linear"        Google's JAX: linear interpolation, as in scipy.ndimage.zoom with order 1.
 
 In "bicubic" a cell is an area, with its position at the centre (half-pixel centres).  The cells at the border are
-repeated.  For a hybrid, Hugging Face's code asks for a grid of the image's *pixels*, and stops with an error.  This
-package uses the grid of the tokens instead.
+repeated.  For a hybrid, Hugging Face's code tries to resize to a grid of the image's *pixels*, and raises an error.
+This package uses the grid of the tokens instead.
 
 In "antialiased" the kernel becomes wider if the grid becomes smaller.
 
@@ -46,7 +46,7 @@ def bicubic(n: int, m: int) -> np.ndarray:
 
 
 def antialiased(n: int, m: int) -> np.ndarray:
-    """Returns the matrix of Pillow's bicubic filter.  -> float64 (m, n)
+    """Returns the matrix that resamples n cells to m cells with Pillow's bicubic filter.  -> float64 (m, n)
 
     Cells beyond the border have no weight. Each row of weights is divided by its sum.
     """

@@ -1,16 +1,16 @@
-"""The options of the image processor that each dialect needs.
+"""The options of the image processor in each dialect.
 
 For Hugging Face, the file preprocessor_config.json states the options.  A plain ViT also has the defaults of
 ViTImageProcessor.
 
-For timm, a filter of Pillow resizes the short side to floor(size / crop_pct).  Then the centre is cropped.  The
-checkpoint states mean and std.
+In the following, `size` is the side of the network's picture.  For timm, a filter of Pillow resizes the short side to
+floor(size / crop_pct).  Then the centre is cut out.  The checkpoint states the mean and the std.
 
-For JAX and BiT, TensorFlow's bilinear filter resizes both sides to the size.  The aspect ratio is not kept.  The mean
-and the std are 127.5, for pixels from 0 to 255.
+For JAX and BiT, TensorFlow's bilinear filter resizes both sides to `size`.  The aspect ratio is not kept.  The mean and
+the std are 127.5, for pixels from 0 to 255.
 
-For BiT in PyTorch, Pillow's bilinear filter resizes both sides to the size.  The aspect ratio is not kept.  The mean
-and the std are 0.5, for pixels from 0 to 1.
+For BiT in PyTorch, Pillow's bilinear filter resizes both sides to `size`.  The aspect ratio is not kept.  The mean and
+the std are 0.5, for pixels from 0 to 1.
 """
 
 import math
@@ -25,7 +25,7 @@ def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tupl
     """Changes the options of an image processor for pictures of another size.
 
     The size of a picture, (H, W) in pixels, changes from `old` to `new`. If `size` or `crop_size` of the options is
-    `old`, it becomes `new`. The `shortest_edge` is scaled in proportion.
+    `old`, it becomes `new`. The `shortest_edge` is scaled in proportion to the short side of the picture.
     """
     if options is None:
         return None

@@ -1,7 +1,7 @@
-"""Computes the configuration of a network, with Hugging Face's keys, from the names and shapes in a file.
+"""Computes the configuration of a network, with Hugging Face's keys, from the arrays' names and shapes.
 
-Two sizes do not follow from shapes: the number of heads in timm's files, and the size of a picture that is not square.
-The file config.json may state the two sizes.  If config.json does not state the number of heads, a rule gives it.
+Two values do not follow from shapes: the number of heads in timm's files, and the size of a picture that is not square.
+The file config.json may state them.  If it does not state the number of heads, the token width decides this number.
 
 The key `dialect` of the configuration holds the settings that differ between dialects.  Examples are epsilons, the form
 of the weight standardization, the form of GELU, and the rule that resizes positions.
@@ -26,7 +26,7 @@ class Stage(NamedTuple):
 def hf_bit_config(stages: list[Stage], stem: Shape, classes: int, dialect: dict[str, Any]) -> dict[str, Any]:
     """Returns the configuration of a BiT.
 
-    `stem` is the shape of the first kernel. The first numbers of `stem` are the output channels and the input channels.
+    `stem` is the shape of the first kernel. Its first two numbers are the output channels and the input channels.
     """
     return dict(model_type="bit", architectures=["BitForImageClassification" if classes else "BitModel"],
                 embedding_size=stem[0], num_channels=stem[1], depths=[stage.depth for stage in stages],
@@ -36,7 +36,7 @@ def hf_bit_config(stages: list[Stage], stem: Shape, classes: int, dialect: dict[
 
 def hf_vit_config(fields: dict[str, Any], *, patches: int, patch_size: int, stages: list[Stage], stem: int | None,
                   channels: int, image_size: tuple[int, ...] = ()) -> dict[str, Any]:
-    """Returns the configuration of a ViT or a hybrid: `fields`, and keys that follow from shapes.
+    """Returns the configuration of a ViT or a hybrid: the given `fields`, and the keys that are computed from shapes.
 
     `patches` is the number of patches in the position table. `patch_size` is the number of rows of a patch, in pixels
     of a picture or cells of a feature map. `stem` is the number of output channels of the first convolution; None for a
@@ -66,7 +66,7 @@ def stages_in(shapes: Mapping[str, Shape], pattern: str, width_axis: int, first_
 
     `pattern` matches the name of the last kernel in a unit. The two groups of `pattern` match the number of the stage
     and the number of the unit. `width_axis` is the axis of the output channels. `first_unit` is the number of the first
-    unit.
+    unit in the names, 0 or 1.
     """
     stages: dict[int, Stage] = {}
     for name, shape in shapes.items():
@@ -82,7 +82,7 @@ def block_count(shapes: Mapping[str, Shape], pattern: str) -> int:
     """Returns the number of encoder blocks.
 
     `pattern` matches the beginning of the name of an array in a block. The group of `pattern` matches the number of the
-    block, which begins at 0.
+    block. The first block has the number 0.
     """
     return 1 + max((int(match[1]) for name in shapes if (match := re.match(pattern, name))), default=-1)
 

@@ -27,13 +27,13 @@ TIMM = {"name": "timm", "resampling": "antialiased"}
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
 
 # The architectures of timm that this package implements.
-# Some other architectures of timm have equal names and shapes of arrays, but compute something else.
+# Some other architectures of timm have arrays with the same names and shapes, but compute something else.
 # Examples are residual post-norm (rpn) and the tanh form of GELU (siglip).
 KNOWN = re.compile(r"(vit|deit)_(tiny|small|medium|base|large|huge|giant|gigantic)_(r\d*_s\d+(_p\d+)?|patch\d+)(_\d+)?"
                    r"|resnetv2_\d+x\d+_bit(_\w+)?")
 
-# The keys of model_args that are accepted.
-# A key is accepted if this file reads it, if the shapes also state its value, or if it does not change the results.
+# The accepted keys of model_args in config.json.
+# A key is accepted if this module uses it, if its value also follows from the shapes, or if it changes no result.
 ACCEPTED = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans",
             "qkv_bias", "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate",
             "layers"}
@@ -44,7 +44,7 @@ CONV_HEAD = Layout(lambda shape, config: (1, 1, *shape), (3, 2, 0, 1))          
 # ---------------------------------------------------------------- names and layouts
 
 def timm_names(config: Any) -> Table:
-    """Returns timm's table for a hybrid or a plain ViT; for a network without encoder blocks, the table for a BiT."""
+    """Returns timm's names and layouts of the arrays in a hybrid or plain ViT; without encoder blocks, in a BiT."""
     if not config.blocks:
         return (_backbone_names("stem.", "stages.{stage}.blocks.{unit}.") | norm_entries("features_norm", "norm")
                 | linear_entries("head", "head.fc", CONV_HEAD))
@@ -72,7 +72,7 @@ def timm_names(config: Any) -> Table:
 
 
 def _backbone_names(stem: str, unit: str) -> Table:
-    """Returns the table of a backbone.  stem, unit: the prefixes of the names in the stem and in a unit"""
+    """Returns names and layouts of arrays in a backbone.  stem, unit: prefixes of the names in the stem, in a unit"""
     table = {"stem.conv": (f"{stem}conv.weight", CONV), **norm_entries("stem.norm", f"{stem}norm")}
     for i in 1, 2, 3:
         table[f"stages.*.*.conv{i}"] = f"{unit}conv{i}.weight", CONV
@@ -84,7 +84,7 @@ def _backbone_names(stem: str, unit: str) -> Table:
 # ---------------------------------------------------------------- configuration
 
 def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the configuration of a timm file.
+    """Returns the configuration of the network in a timm file.
 
     `shapes` is {name: shape}. `card` is the content of timm's config.json, or {}. Raises FormatError if config.json
     describes a network that this package does not implement.
@@ -161,7 +161,7 @@ def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments
 # ---------------------------------------------------------------- preparation of pictures
 
 def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options of the image processor.
+    """Returns the options of the image processor for a network of timm.
 
     `config` is the configuration of the network. `card` is the content of timm's config.json, or {}. An option that
     config.json does not state gets the value that most networks in timm's own list have.
@@ -202,7 +202,7 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     interpolation, part = pretrained_cfg["interpolation"], pretrained_cfg["crop_pct"]
     mode = pretrained_cfg.get("crop_mode") or "center"
     check_option(mode in ("center", "squash"), "crop_mode", mode, "'center' or 'squash'")
-    # If the crop is not square, timm rounds the long side by another rule, which is not implemented.
+    # If the crop is not square, timm rounds the long side by another rule, which this package does not implement.
     check_option(mode == "squash" or height == width, "input_size", pretrained_cfg["input_size"],
            "as many rows as columns, or crop_mode 'squash'")
     check_option(isinstance(interpolation, str) and interpolation in INTERPOLATIONS, "interpolation", interpolation,
@@ -218,7 +218,7 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns the keys of a `pretrained_cfg` for options of the image processor.
+    """Converts options of the image processor to keys of a `pretrained_cfg`.
 
     A `pretrained_cfg` cannot express all options. To find a difference, compare `for_timm(result)` with `options`.
 

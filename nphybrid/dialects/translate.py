@@ -1,4 +1,4 @@
-"""Gives the arrays of other dialects Hugging Face's names and layouts, and reads no array."""
+"""Converts names and layouts of arrays from other dialects to Hugging Face's, without reading an array."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,9 @@ from .layout import Layout, Shape, Table, derived, entry, refuse_misfits
 
 
 def without_wrappers(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Removes the prefixes of training loops from the names, and the arrays of an optimizer from the dictionary.
+    """Removes the prefixes of training loops from the names, and leaves out the arrays of an optimizer.
 
-    Raises FormatError if a name is in the file twice, with a prefix and without a prefix.
+    Raises FormatError if two names differ only in their prefixes.
     """
     result = {}
     for full_name, name in zip(arrays, guess.without_prefix(arrays)):
@@ -41,10 +41,10 @@ def to_hugging_face(arrays: Mapping[str, Stored], tree: Any, table: Table, huggi
                     ignored: Iterable[str] = ()) -> dict[str, Stored]:
     """Returns the arrays of a file with Hugging Face's names and layouts.  No array is read.
 
-    `arrays` is {name in the file: Stored}. `tree` holds the shapes of the network. `table` is the table of the file's
-    dialect. `hugging_face` is the table of the result. An array whose name begins with a string in `ignored` is left
-    out. Raises Misfit. The message of Misfit lists every array that is missing, is unexpected or has a wrong shape. The
-    message uses the names in the file.
+    `arrays` is {name in the file: Stored}. `tree` holds the shapes of the parameters. `table` maps parameters to names
+    and layouts in the file, and `hugging_face` maps parameters to names and layouts in the result. An array whose name
+    begins with a string in `ignored` may remain unused. Raises Misfit if the arrays do not fit the network. The message
+    lists every array that is missing, is unexpected or has a wrong shape, by its name in the file.
     """
     parts, rows = [], {}
     for name, shape in named_leaves(tree).items():
@@ -72,7 +72,7 @@ def processor_of(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str
 
 
 def _converted(part: _Part, source: Stored, name: str, layout: Layout, config: Any) -> Stored:
-    """Returns a part of an array in the file with a new name and in a new layout."""
+    """Returns a part of an array in the file as a Stored array with a new name and a new layout."""
     def read():
         rows = source.read()[part.first:part.first + part.their_shape[0]]
         return np.ascontiguousarray(layout.theirs(part.layout.ours(rows, part.shape), config))
@@ -80,7 +80,7 @@ def _converted(part: _Part, source: Stored, name: str, layout: Layout, config: A
 
 
 def _reshaped(array: Stored, expected: Shape | None) -> Stored:
-    """Returns an array in the expected shape, if the values and their order do not change; else the array itself.
+    """Returns an array in the expected shape, if the shapes differ in one of two known ways; else the array itself.
 
     Some files of Flax hold group norms in the shape (1, 1, 1, C). Old files of timm hold the kernel of the patches in
     the shape (D, C * P * P).

@@ -1,1 +1,1 @@
-"""The functions behind the verbs convert, inspect, verify, compare and summary."""
+"""The functions of the commands `nphybrid convert`, `inspect`, `verify`, `compare` and `summary`."""

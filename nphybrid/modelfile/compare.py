@@ -1,8 +1,8 @@
 """Compares two models, or two implementations of one model, and finds the first state that differs.
 
-A trace is a file {state: array}.  `nphybrid trace --save a.npz` writes a trace.  In Python, `numpy.savez("a.npz",
-**model.trace(x))` writes a trace.  If two model files are compared, the reference engine runs the two models in
-float64.  Every difference then comes from the files.
+A trace is a file of the states of one forward pass: {name of the state: array}.  `nphybrid trace --save a.npz` writes a
+trace.  In Python, `numpy.savez("a.npz", **model.trace(x))` writes a trace.  If two model files are compared, the
+reference engine runs the two models in float64.  Every difference then comes from the files.
 """
 import math
 from fnmatch import fnmatchcase
@@ -19,7 +19,7 @@ from ..trace import Discard, Trace
 from .layout_hints import Labels, difference, layout_hint
 
 # A state does not differ if max|a - b| / max|b| is at most EXACT (two float64 arrays) or ROUNDED (other dtypes).
-# The largest value that was observed in float64 is 3.1e-14, between the reference and PyTorch in 83 networks.
+# The largest value that was observed in float64 is 3.1e-14, between the reference engine and PyTorch in 83 networks.
 # The largest values that were observed in float32 are 1.2e-4 (reference) and 3.5e-5 (numba), in BiT-R50x1.
 # The float32 values are from all states of the networks of verify.BOUNDS.
 # The error from a wrong eps may be smaller than ROUNDED, so compare in float64.
@@ -27,7 +27,7 @@ EXACT, ROUNDED = 1e-9, 3e-4
 
 FILES = Labels("A", "B", "the tolerance")
 
-# The states in the order of the forward pass. The states inside a part come before the state of the part.
+# The states in the order of the forward pass. The states inside a part of the network come before the part's own state.
 _PARTS = ("pixel_values", "stem", "stages", "features_norm", "tokens", "blocks", "norm", "pooler", "pool_norm",
           "pre_logits", "logits")
 _INSIDE = {
@@ -47,7 +47,7 @@ class Row(NamedTuple):
     where: tuple | None                   # the index of the largest |a - b|
     values: tuple | None                  # the values of A and of B at the index `where`
     verdict: str                          # "equal", "within", "DIFFERS", "other shape", "only in A", "only in B"
-    hint: str | None = None               # how the layouts differ; only in the first row that differs
+    hint: str | None = None               # how the layouts differ; given only in the first row that differs
 
     @property
     def ok(self):
@@ -62,10 +62,10 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
 
     `a` and `b` are two models of any format, by path or by name on the hub, or two traces (`.npz`, `.safetensors`).
     `tolerance` is the bound of max|a - b| / max|b|. The default tolerance is EXACT between two float64 arrays, and
-    ROUNDED between arrays of other dtypes. `image` is the path of a picture, which each model reads through its own
+    ROUNDED between arrays of other dtypes. `image` is the path of a picture, which each model prepares with its own
     image processor. Without `image`, the models get the built-in input. `compare_states` describes `common` and `only`.
-    NaN equals only NaN. Raises ValueError for a model and a trace. Reading a file and `compare_states` can raise other
-    exceptions.
+    NaN equals only NaN. Raises ValueError if a model and a trace are given. Reading a file and `compare_states` can
+    raise other exceptions.
 
     >>> from nphybrid import default_model
     >>> rows = compare_files(default_model(), default_model())
@@ -144,7 +144,7 @@ def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
     The values in `a` and `b` are arrays of any real dtype, torch tensors, or `Stored` arrays. `Stored` arrays are read
     one at a time. `tolerance` is the bound of max|a - b| / max|b|, as in `compare_files`. If `common` is True, only
     names that are in `a` and in `b` are compared. `only` holds shell-style patterns. If there are patterns, only names
-    that match a pattern are compared. `labels` holds the names of A, B and the tolerance in verdicts and hints. Raises
+    that match a pattern are compared. `labels` holds the words for A, B and the tolerance in verdicts and hints. Raises
     ValueError for a pattern that matches no name. Raises ValueError if `common` is True and no name is in `a` and in
     `b`. Raises TypeError for an array that does not hold real numbers.
 
@@ -235,7 +235,7 @@ def in_forward_order(names):
     ['stem', 'blocks.2.fc1', 'blocks.2', 'blocks.10', 'logits']
     """
     names = list(names)
-    # Only a pre-activation unit has no norm on its shortcut. In transformers, the two kinds of unit have a norm3.
+    # Only a pre-activation unit has no norm on its shortcut. In Hugging Face's transformers, both kinds have a norm3.
     inside = [name.split(".")[-1] for name in names if name.startswith("stages.")]
     unit = "preactivation" if "norm3" in inside and "norm_proj" not in inside else "bottleneck"
     return sorted(names, key=lambda name: _place(name, unit))

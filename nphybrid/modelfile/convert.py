@@ -1,13 +1,13 @@
 """Writes a model in another format, and lists the properties of the model that the format cannot hold.
 
     A file model.h5 holds the complete model, with Hugging Face's names.
-    A folder of Hugging Face holds arrays, labels, Hugging Face's numerics and the image processor.
-    A folder of timm holds arrays and labels with timm's names, timm's numerics and timm's preprocessing.
+    A folder of Hugging Face holds arrays, labels and the options of the image processor.
+    A folder of timm holds arrays with timm's names, labels, and timm's options for the preparation of pictures.
     A file model.npz holds only arrays, with Google's names.
-    The numerics, the labels and the preprocessing of a model.npz are Google's own.
 
-The properties that a format cannot hold are found by a comparison.  The contents of the target are interpreted as a
-reader of the format interprets them.  The result is compared with the model.
+A reader of a folder uses the numerics (such as epsilons) of Hugging Face or timm.  A reader of a model.npz uses the
+numerics, the labels and the preparation of pictures of Google.  Lost properties are found by a comparison: the
+configuration that a reader of the target gets is compared with the configuration of the model.
 """
 import itertools
 from dataclasses import replace
@@ -32,7 +32,7 @@ class Loss(NamedTuple):
 
 
 class Written(NamedTuple):
-    """The contents of a target, and the configuration that a reader of the target gets."""
+    """The contents of a target (a file or a folder), and the configuration that a reader of the target gets."""
     arrays: dict                          # {name in the target's format: array}
     documents: dict                       # {file name: JSON}
     config: dict                          # the configuration that a reader gets, with Hugging Face's keys
@@ -63,12 +63,13 @@ def target_format(target, wanted=None) -> str:
 def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss], float]:
     """Writes a model in another format.  -> list of Loss, change of the golden logits
 
-    The list holds a Loss for each property that the target cannot hold. The change is the largest difference of the
-    golden logits, divided by their standard deviation. The change of the golden logits is 0.0 if nothing is lost.
+    The list holds a Loss for each property that the target cannot hold. The golden logits are the logits of a built-in
+    picture. Their change is the largest difference between the model and the target, divided by the standard deviation
+    of the model's golden logits. The change is 0.0 if nothing is lost.
 
     `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `source` is a dict that an `.h5`
-    file stores. If a property would be lost and `lossy` is False, raises ValueError with a list of the losses. Raises
-    FileExistsError for a folder that is not empty. If an exception is raised, nothing is written.
+    file stores in its manifest. If a property would be lost and `lossy` is False, raises ValueError with a list of the
+    losses. Raises FileExistsError for a folder that is not empty. If an exception is raised, nothing is written.
     """
     form = target_format(target, to)
     if form == "h5":
@@ -145,7 +146,7 @@ def _write_hugging_face(model, tree):
     config = {key: value for key, value in model.config_document().items() if key != "dialect"}
     processor = model.processor
     if processor:
-        # Hugging Face's processor does not know crop_rounding, and accepts only a number for resample.
+        # Hugging Face's processor has no option crop_rounding, and accepts only a number for resample.
         processor = {key: value for key, value in processor.items()
                      if key != "crop_rounding" and (key, type(value)) != ("resample", str)}
     documents = {"config.json": config}
@@ -283,7 +284,7 @@ def _lost_options(mine, back):
 
 
 def _processor_options(processor):
-    """Returns the options of an image processor and adds all defaults."""
+    """Returns the options of an image processor, with the defaults of all options that are not given."""
     from ..api.processor import ViTHybridImageProcessor
     return ViTHybridImageProcessor.from_dict(processor).to_dict() if processor else {}
 
@@ -305,7 +306,7 @@ def _change_of_golden(model, tree, written):
 
 
 def _golden_output(model, network_config, tree):
-    """Returns the logits of the golden input in float64; for a network without logits, the last state."""
+    """Returns the logits for the golden input in float64; for a network without logits, the last state."""
     trace = Trace(keep={"logits", "norm", "features_norm", "pooler"})
     prepared = reference.prepare(tree, network_config, np.float64)
     model.network(checkpoint.golden_input(model.network_config), prepared, network_config, reference, trace)

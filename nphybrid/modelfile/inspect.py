@@ -25,10 +25,10 @@ def inspect_file(path) -> dict:
     `files` is a list of {"path", "kind", "bytes", "sha256"}. `model` holds the keys of the configuration that name the
     network. `dialect` states the dialect of the tensor names. `anchor` is the name by which the dialect was recognized.
     `numbering` states how a JAX file numbers the layers of a block. `metadata` is from the header or the index of
-    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of golden values replaces the values,
-    and the number of errors replaces the errors. `totals` counts tensors, parameters and bytes. `tensors` is a list of
-    {"name", "dtype", "shape", "bytes"}, as stored. A tensor from an `.h5` file also has the key "sha256". A tensor from
-    an `.npz` file also has the key "crc32".
+    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the list of golden values is replaced by their
+    number, and the list of errors by the number of errors. `totals` counts tensors, parameters and bytes. `tensors` is
+    a list of {"name", "dtype", "shape", "bytes"}; the dtype is the dtype in the file. A tensor from an `.h5` file also
+    has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
 
     Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
     file cannot be opened.
@@ -78,7 +78,7 @@ def _read_file(path):
 
 
 def _read_h5(path):
-    """Reads the header of an HDF5 file.  Classifiers and features have no configuration."""
+    """Reads the header of an HDF5 file.  A file of a classifier or of features has no configuration."""
     arrays, documents = tensorfile.stored_h5(path)
     manifest = documents.get("head") or documents.get("manifest")
     if isinstance(manifest, dict) and manifest.get("format") in NOT_MODELS:
@@ -124,7 +124,7 @@ def _describe_tensors(stored):
 
 
 def _read_header(path):
-    """Returns statements of a header that a Stored array does not hold: {name: dict}.
+    """Returns the facts in a file's header that its Stored arrays do not hold: {name of the array: dict}.
 
     For a bfloat16 array the dict holds the type and the number of bytes, because Stored holds float32, the type after
     reading. For an `.npz` file the dict holds the CRC-32.

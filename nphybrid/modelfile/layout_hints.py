@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 
 MOST_LISTED = 8                           # the number of entries of a permutation that a hint prints
-MOST_OFFSETS = 8                          # the number of tried offsets of a cut, without the last possible offset
+MOST_OFFSETS = 8                          # a cut is tried at this number of offsets, and at the last possible offset
 MOST_AXES = 5                             # for arrays with more axes, there are too many transposes to try
 
 
 class Labels(NamedTuple):
-    """The names of the two sides and of the bound in a text."""
+    """The words for the two arrays and for the bound in a hint."""
     a: str
     b: str
     bound: str
@@ -70,7 +70,7 @@ def _equal(a, b, tolerance):
 
 
 def _transpositions(a, b):
-    """Returns the transposes of b, without the unchanged order of axes, after which b has the shape of a."""
+    """Returns the orders of axes, other than the unchanged order, in which b has the shape of a."""
     if a.ndim != b.ndim or a.ndim > MOST_AXES:
         return []
     return [axes for axes in list(permutations(range(a.ndim)))[1:] if b.transpose(axes).shape == a.shape]
@@ -111,7 +111,8 @@ def _cut(a, b, tolerance):
 def _permuted(a, b, tolerance):
     """Returns a text if a permutation of b along one axis is equal to a; else None.
 
-    The entries along the axis are matched by their products with a random vector.
+    The entries of each array along the axis are sorted by their products with one random vector. Entries with the same
+    rank are then compared.
     """
     if a.shape != b.shape or a.size < 2:
         return None

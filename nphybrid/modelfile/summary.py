@@ -1,6 +1,6 @@
 """Lists the states of a network with their shapes, parameters and multiply-adds.
 
-`summarize` runs the network with a third implementation of the operations.  This implementation computes shapes and
+`summarize` runs the network with its own implementation of the operations.  This implementation computes shapes and
 counts multiply-adds, but computes no values.  The rows always agree with the model, because the model itself runs.
 """
 import math
@@ -26,8 +26,9 @@ class Row(NamedTuple):
 def summarize(config: Config) -> list[Row]:
     """Returns one row for each state of a network, computed for one image.
 
-    A row counts only parameters and multiply-adds between the previous state and the state of the row. The row of an
-    encoder block counts only the last linear layer of the block.
+    Each parameter and each multiply-add is counted in one row only. A row counts only the operations between the state
+    of the previous row and its own state. So the row of an encoder block counts only the last linear layer of the
+    block.
 
     >>> from nphybrid import PRESETS
     >>> rows = summarize(PRESETS["R50+ViT-B/16"])
@@ -45,7 +46,7 @@ def summarize(config: Config) -> list[Row]:
 
 
 def _state_of(name, states):
-    """Returns the name of the state whose row counts a learned array.
+    """Returns the name of the state whose row counts the parameters in a learned array.
 
     The state has the name of the array, or the name of the smallest part of the network that contains the array.
     """
@@ -71,7 +72,7 @@ class CostTrace(Trace):
         self.costs = {}
 
     def wants(self, name):
-        """Returns False only for attention weights, because recording weights does not change the cost."""
+        """Returns False for attention weights, which get no row of their own, and True for all other states."""
         return not name.endswith(".weights")
 
     def __setitem__(self, name, state):
@@ -81,7 +82,7 @@ class CostTrace(Trace):
 
 
 class ShapeOperations:
-    """The operations of `ops` for arrays without values.  The operations compute shapes, and add up multiply-adds."""
+    """The operations of `ops` for arrays without values.  Each operation computes a shape and counts multiply-adds."""
 
     def __init__(self):
         self.multiply_adds = 0

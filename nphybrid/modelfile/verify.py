@@ -1,8 +1,9 @@
 """Checks that a file still holds the converted network, and that this computer computes the network correctly.
 
 When a model is converted to an `.h5` file, the file stores a checksum of each array.  The file also stores the float64
-logits of a built-in picture.  This module computes the checksums and the logits again.  The reference engine computes
-the logits in float64, and almost no error is allowed.  Then another engine computes the logits.
+logits of a built-in picture.  This module computes the checksums and the logits a second time, and compares them with
+the file.  First the reference engine computes the logits in float64, and almost no error is allowed.  Then the engine
+that the user chose computes the logits, and a larger error is allowed.
 """
 from dataclasses import replace
 from typing import NamedTuple
@@ -18,7 +19,7 @@ from ..tensorfile import FormatError
 from ..text import shortened, table
 from ..trace import Trace
 
-# The bound of the error of the golden values, for each engine and dtype.
+# The largest error of the golden values that is allowed, for each engine and dtype.
 # The error is max|a - b| / max|b| in float64, and max|a - b| / std(b) in the other dtypes.
 # The comment beside a bound is the largest observed error.
 # The errors were observed in the bundled model, and in four networks with random weights.
@@ -40,7 +41,7 @@ class Check(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The results for one picture that the authors of a network published."""
+    """The results that the authors of a network published for one picture."""
     name: str
     network_config: Config
     picture: tuple                        # the name of the picture, its width and its height in pixels
@@ -48,10 +49,10 @@ class Published(NamedTuple):
     label: str
 
 
-# The source is the integration test of transformers in tests/models/vit_hybrid.
+# The values are from the integration test in tests/models/vit_hybrid of Hugging Face's transformers.
 PUBLISHED = Published("google/vit-hybrid-base-bit-384", replace(PRESETS["R50+ViT-B/16"], feature_stage=3),
                       ("000000039769.jpg of COCO val2017", 640, 480), (-1.9090, -0.4993, -0.2389), "tabby, tabby cat")
-PUBLISHED_BOUND = 1e-3                    # the published logits are rounded to 4 digits, and are from float32
+PUBLISHED_BOUND = 1e-3                    # the published logits were computed in float32, and rounded to 4 decimals
 
 
 def verify_model(path, engine="numba", dtype="float32", precision="highest", image=None) -> list[Check]:
@@ -89,7 +90,7 @@ def verify_model(path, engine="numba", dtype="float32", precision="highest", ima
 
 
 def _check_checksums(arrays):
-    """Reads every array, and returns one Check of all checksums.  Reading an array compares its checksum."""
+    """Reads every array, and returns one Check of all checksums.  The method `read` compares the checksum."""
     damaged = []
     for name, array in arrays.items():
         try:

@@ -1,4 +1,4 @@
-"""Reads and writes files of arrays: bytes <-> {name: array}.  The package tensorfile knows no model.
+"""Reads and writes files of arrays: bytes <-> {name: array}.  The package contains no code about models.
 
     file                           becomes                               is written by
     model.safetensors              {name: array}, metadata               write_safetensors
@@ -10,7 +10,7 @@
 The docstring of a module describes a format with a drawing and with rules.  The rules are in the order in which they
 are checked.  Weights are untrusted input, so the readers work as follows.
 
-1. The content of a file decides its kind, never its extension (`sniff`).
+1. The kind of a file follows from its content, never from its extension (`sniff`).
 2. Every size is compared with the number of bytes in the file before memory is allocated.  The `stored` functions do
    not read the arrays.  Each array stays in its file until its method `read` is called.
 3. A file that breaks a rule is refused with a `FormatError`.  The message states the file, the tensor, the rule, the

@@ -1,4 +1,4 @@
-"""Reads a zip archive strictly: first the members, then the directory of the members, then the end record.
+"""Reads a zip archive strictly.  An archive holds the members, then the directory of the members, then the end record.
 
     byte 0                                                                             last byte of the file
     +--------+----------+--------+----------+--- ---+-----------+-----------+--- ---+------------+
@@ -18,13 +18,13 @@ directory disagree.  The rules are checked in this order:
    on one disk, and has method 0 (plain) or 8 (deflated).
 3. If an offset or a size needs 64 bits (zip64), all bits of its 32-bit field are 1.
 4. A plain member is as long as its contents.  The contents of a deflated member are at most 1,100 times as long as the
-   member.  (Deflate reaches 1,032.)
+   member.  (The largest ratio of deflate is 1,032.)
 5. No two members have equal names.
 6. The members fill the file from its first byte to the directory, without a gap and without an overlap.
 7. Each local header agrees with its directory entry.
 8. A member inflates to exactly the length that its entry states.  Rule 8 is checked when the member is read.
 
-This module does not check the CRC-32 of a member.  The reader of the member compares the CRC-32 after the last byte.
+This module does not check the CRC-32 of a member.  The code in npz.py compares the CRC-32 when it reads the member.
 The contents of an archive can be much larger than its file: zeros deflate to a thousandth of their length.  The source
 of the rules is PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5.
 """
@@ -123,8 +123,8 @@ def entries(file: Seekable, path: FilePath) -> list[Entry]:
 def contents(file: Seekable, entry: Entry, path: FilePath) -> Iterator[bytes]:
     """Yields the contents of a member in pieces of at most 64 KiB.
 
-    The pieces have exactly as many bytes as the directory entry states. FormatError is raised for any other number of
-    bytes. This function moves the position of the file.
+    Together, the pieces have exactly as many bytes as the directory entry states. FormatError is raised for any other
+    number of bytes. This function moves the position of the file.
 
     >>> import io, zipfile
     >>> file = io.BytesIO()
@@ -191,7 +191,7 @@ def _directory(file: Seekable, path: FilePath) -> tuple[int, int, int]:
 def _directory64(file: Seekable, at: int, locator: tuple, short: Sequence[int], path: FilePath) -> list[int]:
     """Returns the last six fields of the zip64 end record.
 
-    A field of the end record must be equal to the field of the zip64 end record, unless all bits of the field are 1.
+    A field of the end record must be equal to this field of the zip64 end record, or all its bits must be 1.
     """
     rest, _, _, *full = _fields(_END64, _bytes(file, at, _END64), path)
     if locator != (0, at, 1) or rest != _END64.layout.size - 12:
@@ -203,7 +203,7 @@ def _directory64(file: Seekable, at: int, locator: tuple, short: Sequence[int], 
 
 
 def _bytes(file: Seekable, at: int, record: _Record) -> bytes:
-    """Reads the bytes of a record at the byte `at`.  The result is empty if `at` is negative."""
+    """Reads the bytes of a record that begins at the byte `at`.  The result is empty if `at` is negative."""
     file.seek(max(at, 0))
     return file.read(record.layout.size) if at >= 0 else b""
 
@@ -273,7 +273,7 @@ def _name(data: bytes, flags: int, path: FilePath) -> str:
 
 
 def _full(fields: list[int], extra: bytes, path: FilePath, name: str) -> list[int]:
-    """Returns the values of 32-bit fields.  If all bits are 1, the value is in the extra fields (64 bits)."""
+    """Returns the values of 32-bit fields.  If all bits of a field are 1, its 64-bit value is in the extra fields."""
     parts = _extra_fields(extra, path, name)
     # Some readers use the name in this extra field, and some readers use the name in the entry.
     if _OTHER_NAME in parts:

@@ -72,6 +72,6 @@ def little_endian(array: Any, path: FilePath, tensor: str) -> np.ndarray:
 def raw(array: np.ndarray) -> memoryview:
     """Returns the bytes of a C-contiguous array without a copy.
 
-    The code does not use memoryview.cast, because memoryview.cast refuses an array of size 0.
+    The function memoryview.cast is not used, because it refuses an array of size 0.
     """
     return array.reshape(-1).view(np.uint8).data

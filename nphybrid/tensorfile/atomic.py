@@ -22,8 +22,8 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
 
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
-    points is replaced. If a process is killed, the next write to `path` removes its new file. Raises OSError if the
-    folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` is not a
+    points is replaced. If a process is killed, the next write to `path` removes its unfinished file. Raises OSError if
+    the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` is not a
     regular file.
 
     >>> import tempfile
@@ -86,7 +86,7 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
 
 
 def _beside(target: Path) -> Path:
-    """Returns a new name for a temporary file beside the target.  Temporary files of dead processes are removed."""
+    """Returns a new name for a temporary file beside the target.  Removes the temporary files of dead processes."""
     prefix = f".{target.name}.{platform.node()}-"
     _sweep(target.parent, prefix)
     return target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"

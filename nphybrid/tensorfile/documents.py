@@ -1,4 +1,4 @@
-"""Reads and writes JSON strictly: a document that was read has one meaning, and can be written again."""
+"""Reads and writes JSON strictly: every document that is read has only one meaning, and can be written."""
 
 import json
 import math
@@ -17,9 +17,9 @@ def parse_json(data: bytes, path: FilePath, what: str) -> Any:
     """Reads a JSON value from UTF-8 bytes.
 
     Raises FormatError for duplicate keys, for lone surrogates, and for numbers that JSON does not have. `what` is the
-    name of the document in messages. Python's module `json` is not strict. Python's `json` keeps the last of two equal
-    keys, accepts NaN, and reads 1e999 as infinity and -0 as 0. Python's `json` needs quadratic time for an integer of
-    many digits. Python's `json` can read a deeply nested value that it cannot write.
+    name of the document in messages. Python's module `json` is not strict. It keeps the last of two equal keys, accepts
+    NaN, and reads 1e999 as infinity and -0 as 0. It needs quadratic time for an integer of many digits. It can read a
+    deeply nested value that it cannot write.
     """
     def unique(pairs):
         document = dict(pairs)

@@ -13,15 +13,15 @@ The files use only a small part of the HDF5 format.  All other features of HDF5 
 (soft, external, user-defined) are refused.  Virtual datasets, external raw storage, chunks and filters are refused.
 Strings, references, compounds, a second name for one object, and a user block are refused.
 
-The library h5py only finds the places of the arrays.  Every place must be inside the file, and must overlap no other
-place.  After the check of all places, the bytes of the arrays are read from the file directly.  So no array can come
-from another file or be larger than its file.
+The library h5py is used only to find the places of the arrays.  Every place must be inside the file, and must overlap
+no other place.  After the check of all places, the bytes of the arrays are read from the file without h5py.  So no
+array can come from another file or be larger than its file.
 
-This reader is not safe against crafted files.  A crafted file can cause memory errors in the C library behind h5py.  No
-check in Python can prevent such memory errors.  `tests/tools/fuzz.py --format h5-crafted` changes the library's own
-structures and corrects their checksums.  Of the first 5,000 files, 22 crashed libhdf5 2.0.  Random damage crashed
-libhdf5 in no test, because checksums detect random damage.  For weights from strangers, use safetensors.  Use HDF5 for
-files that you converted, or whose source you know.
+This reader is not safe against files that were made for an attack.  Such a file can cause memory errors in libhdf5, the
+C library behind h5py.  No check in Python can prevent these errors.  `tests/tools/fuzz.py --format h5-crafted` changes
+HDF5's internal structures in a file and corrects their checksums.  Of its first 5,000 files, 22 crashed libhdf5 2.0.
+Random damage never crashed libhdf5 in the tests, because checksums detect random damage.  For weights from strangers,
+use safetensors.  Use HDF5 only for files that you converted, or whose source you know.
 """
 
 import itertools
@@ -148,7 +148,7 @@ def _created(path: FilePath) -> Iterator[Any]:
     """Gives a new HDF5 file, which is closed when the block ends."""
     h5py = _h5py()
     try:
-        # The object headers of v110 have checksums, which also detect a flipped bit in a name or a shape.
+        # The object headers of HDF5 1.10 (v110) have checksums, which also detect a flipped bit in a name or a shape.
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
             yield file
     # On a full disk, h5py raises a RuntimeError when it closes the file.
@@ -157,7 +157,7 @@ def _created(path: FilePath) -> Iterator[Any]:
 
 
 def _storable(array: Any, path: FilePath, name: str) -> np.ndarray:
-    """Converts an array to the form in the file.  Raises FormatError for a dtype that the layout does not allow."""
+    """Converts an array to the form that a file stores.  Raises FormatError for a dtype that is not allowed."""
     array = little_endian(array, path, name)
     if array.dtype not in _TYPES:
         raise refusal(path, "the format cannot store this dtype", str(array.dtype), "a float or an integer", name)
@@ -204,7 +204,7 @@ def _opened(file: SharedFile) -> Iterator[Any]:
         raise refusal(file, rule, magic, shortened(HDF5_MAGIC))
     h5py = _h5py()
     try:
-        # The argument is a path, because h5py warns of crashes and deadlocks with Python file objects.
+        # The argument is a path, because h5py's documentation warns of crashes and deadlocks with Python file objects.
         with h5py.File(file.absolute, "r") as root:
             yield root
     except FormatError:
@@ -240,7 +240,7 @@ def _address(item: Any) -> int:
 
 
 def _members(group: Any, path: FilePath) -> dict[str, Any]:
-    """Returns the objects of one group: {name: object}.  Each object must be reached by a hard link, not by a path."""
+    """Returns the objects of one group: {name: object}.  Each name must be a hard link, not a link to another place."""
     h5py = _h5py()
     members = {}
     names = list(itertools.islice(group, MAX_OBJECTS + 1))
@@ -255,7 +255,7 @@ def _members(group: Any, path: FilePath) -> dict[str, Any]:
 
 
 def _refuse_too_many(path: FilePath, count: int) -> None:
-    """Raises FormatError for more objects than any model has."""
+    """Raises FormatError for more than MAX_OBJECTS objects.  No known model has so many objects."""
     if count > MAX_OBJECTS:
         raise refusal(path, "the file holds too many objects", count, f"at most {MAX_OBJECTS}")
 

@@ -3,7 +3,7 @@
     "safetensors"        The file begins with a header length (uint64), and byte 8 is "{".
     "hdf5"               The file begins with 89 "HDF" 0D 0A 1A 0A.
     "pickle-zip"         The file begins with "PK", and a member has the name data.pkl (torch since 1.6).
-    "npz"                The file begins with "PK", and the name of a member holds .npy.
+    "npz"                The file begins with "PK", and the name of a member contains .npy.
     "zip"                The file begins with "PK", and is neither of kind "pickle-zip" nor "npz".
     "pickle"             The file begins with 80 02..05 or an opcode of protocol 0 or 1 (torch before 1.6, joblib).
     "git-lfs pointer"    The file begins with "version https://git-lfs".
@@ -25,11 +25,11 @@ HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")
 _OLD_PICKLE = re.compile(rb"\x80[\x02-\x05]|[}\]]q\x00|\([dl]p\d+\n|\(?c[\w.]+\n[\w.]+\n(p\d|[(q)}\]])")
-# A header or a directory entry of a zip archive, whose name ends in data.pkl.
+# A local header or a directory entry of a zip archive, for a member whose name ends in data.pkl.
 # At other places of a file the text data.pkl means nothing.
 _ZIPPED_PICKLE = re.compile(rb"PK(\x03\x04.{26}|\x01\x02.{42})[^\0-\x1f]{0,255}?data\.pkl(?!\.npy)", re.DOTALL)
 # The number of bytes that are searched at the beginning and at the end of a file.
-# A zip archive states the name of a member before the member, and again at the end of the file.
+# A zip archive states the name of a member two times: before the member, and at the end of the file.
 _ENDS = 1 << 16
 
 _WAYS_OUT = {

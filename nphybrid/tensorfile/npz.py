@@ -15,15 +15,14 @@ The rules are checked in this order:
 
 1. The file follows the rules of a zip archive (archive.py).
 2. The name of a member is the name of an array, followed by .npy.
-3. N is at most 10,000 bytes, and the member holds N bytes of header.
+3. The header has N bytes, at most 10,000, and is completely inside the member.
 4. The header is a dictionary with exactly the keys descr, fortran_order and shape.
 5. The items are numbers or bools in either byte order.  The member holds exactly as many items as the shape needs.
 6. The CRC-32 of a member is the CRC-32 that the archive states.  Every byte of a bool is 0 or 1.  Rule 6 is checked
    when the member is read.
 
-Items of the type V2 are two bytes without a meaning.  Items of the type V2 are read as bfloat16, because NumPy writes
-bfloat16 as V2.  Items that are Python objects would be pickles inside a member.  Python objects and all other types are
-refused.
+An item of the type V2 is two bytes without a meaning.  NumPy writes bfloat16 as V2, so V2 is read as bfloat16.  Items
+that are Python objects would be pickles inside a member.  Python objects and all other types are refused.
 
 The arrays can be much larger than the file: zeros deflate to a thousandth of their length.  Before you read a
 stranger's file, compare the shapes from `npz_header` with the shapes that you expect.  The source of the format is
@@ -93,8 +92,8 @@ def read_npz(path: FilePath) -> dict[str, np.ndarray]:
 def stored_npz(path: FilePath) -> dict[str, Stored]:
     """Finds every array of an npz file without reading it, in file order: {name: Stored}.
 
-    The length, the CRC-32 and the bytes of a bool are checked later, when the array is read. This function checks all
-    other rules. Raises the exceptions of `read_npz`.
+    The inflated length, the CRC-32 and the bytes of a bool are checked later, when the array is read. This function
+    checks all other rules. Raises the exceptions of `read_npz`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -214,7 +213,7 @@ def _native(member: Member) -> np.dtype:
 
 
 def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
-    """Reads the array in a member.  Raises FormatError if the CRC-32 is not the CRC-32 that the archive states."""
+    """Reads the array in a member.  Raises FormatError if its CRC-32 differs from the CRC-32 in the archive."""
     # The bytes of an array in Fortran order are the bytes of its transpose in C order.
     stored = np.empty(member.shape[::-1] if member.fortran_order else member.shape, _TYPES[member.dtype])
     crc = 0
@@ -238,7 +237,7 @@ def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
 
 
 def _header_bytes(array: np.ndarray) -> bytes:
-    """Returns the header of an array.  After its padding, the items begin at a multiple of 64 bytes."""
+    """Returns the header of an array.  Spaces at its end make the items begin at a multiple of 64 bytes."""
     text = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     text += " " * (-(10 + len(text) + 1) % 64) + "\n"
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()

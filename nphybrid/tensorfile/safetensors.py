@@ -14,7 +14,7 @@
 
 The rules are checked in this order:
 
-1. N is at most 100 MB, and the file holds N bytes of header.
+1. The header has N bytes, at most 100 MB, and is completely inside the file.
 2. The header begins with "{" and is JSON in UTF-8.  No two keys of an object are equal.
 3. An entry has exactly the fields dtype, shape and data_offsets.
 4. The number of bytes between the two data_offsets is the number that shape and dtype need.
@@ -74,8 +74,8 @@ def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
 def stored_safetensors(path: FilePath) -> dict[str, Stored]:
     """Finds every array of a safetensors file without reading it, in file order: {name: Stored}.
 
-    Every rule is checked. Only the bytes of a BOOL are checked later, when the array is read. Raises the exceptions of
-    `read_safetensors`.
+    The bytes of a BOOL are checked later, when the array is read. This function checks all other rules. Raises the
+    exceptions of `read_safetensors`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -86,9 +86,9 @@ def _weight_map(path: FilePath) -> dict[str, str]:
 def _beside(index: FilePath, shard: str) -> Path:
     """Returns the path of a shard, which must be beside the index.
 
-    If the index is a link, a shard may be a link to the folder of the linked file. The cache of the Hugging Face hub
-    uses links: an index and its shards are links to files in one folder, `blobs`. A file in `blobs` may also be a link
-    to a file that several models share: blobs/ab/HASH, three folders up.
+    If the index is a link to a file, a shard may be a link to another file in the folder of this file. The cache of the
+    Hugging Face hub uses links: an index and its shards are links to files in the folder `blobs` of the model. A file
+    in `blobs` may also be a link to a file that several models share: blobs/ab/HASH in the folder of the cache.
     """
     index_path = Path(index)
     path, target = index_path.parent / shard, Path(os.path.realpath(index_path)).parent

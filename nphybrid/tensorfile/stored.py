@@ -78,7 +78,7 @@ class SharedFile:
         """Opens the file, and gives a Reader at its first byte.
 
         Raises OSError if the file cannot be opened. Raises FormatError if the file is not a regular file. Raises
-        FormatError if the file was replaced or changed since it was opened first.
+        FormatError if the file was replaced or changed since it was first opened.
         """
         with self._lock:
             if self._file is None:
@@ -124,7 +124,7 @@ class Reader:
         return self._position
 
     def readinto(self, memory: memoryview) -> int:
-        """Fills memory with the next bytes of the file.  -> number of bytes, which is smaller at the end of the file"""
+        """Fills memory with the next bytes of the file.  -> number of bytes; less than len(memory) if the file ends"""
         count = 0
         while count < len(memory) and (read := self._read_once_into(memory[count:count + _MOST_AT_ONCE])):
             count += read
@@ -175,8 +175,8 @@ class Stored:
     """An array in a file.  The place of the array is checked, but its bytes are not read yet.
 
     The method `read` reads the bytes into new memory, at every call. The function np.asarray calls `read`. Any thread
-    may call `read`. Raises FormatError for bytes that break a rule. Raises FormatError if the file was replaced or
-    changed since its place was checked.
+    may call `read`. The method raises FormatError for bytes that break a rule, and for a file that was replaced or
+    changed since the place of the array was checked.
     """
 
     path: str
