@@ -32,7 +32,7 @@ def prepare(folder, name, seed, batch):
 
 def export(folder):
     """Write the network as an ONNX file, with plain convolutions and standardized kernels."""
-    import onnx  # noqa: F401   Without this import, the error about a missing onnx is less clear.
+    import onnx  # noqa: F401   Without this import, a missing onnx causes a less clear error.
     import torch
     import transformers
     from transformers.models.bit.modeling_bit import WeightStandardizedConv2d

@@ -108,7 +108,7 @@ def hybrid(x, p, config):
 
 
 def pixels(path, size):
-    """Resize the shorter side, crop the centre, and scale to [-1, 1].  -> (1, size, size, 3)"""
+    """Resize the shorter side, cut out the centre, and scale to [-1, 1].  -> (1, size, size, 3)"""
     picture = Image.open(path).convert("RGB")
     short, long = sorted(picture.size)
     w, h = (size if n == short else int(size * long / short) for n in picture.size)
