@@ -10,15 +10,14 @@ Each engine runs in its own process. The logits of an engine are checked before 
 if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
-round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time)
-over the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is faster. The two times of a ratio are
-from one round, so a slow drift of the machine's speed does not change the ratio.
+round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time) over
+the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is faster. The two times of a ratio are from
+one round, so a slow drift of the machine's speed does not change the ratio.
 
-PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read one ONNX file. The ONNX file is
-exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB"
-is the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of
-the process. The exit code is 1 if a requested row could not be measured. The reason of the failure is printed to
-stderr.
+PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read the same ONNX file. The file is
+exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB" is
+the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of the
+process. The exit code is 1 if a requested row could not be measured. The reason of the failure is printed to stderr.
 """
 import argparse
 import contextlib
@@ -38,7 +37,8 @@ from benchmark_engines import ENGINES, architecture, peak
 
 from nphybrid.machine.computer import cpu_name
 
-# An engine with a larger error is not timed. PyTorch's error in R50+ViT-B/16 is 1e-5 in float32, 0.17 in bfloat16.
+# An engine with an error above its bound is not timed. PyTorch's error in R50+ViT-B/16 is 1e-5 in float32, and 0.17 in
+# bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}
 WARM, PAUSE = 2, 0.1              # the rounds that do not count; the wait in seconds until idle threads stop spinning
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -88,7 +88,7 @@ def done(*job):
 
 
 def prepare(args, folder):
-    """Write the network in a child process, and exit if the child process fails."""
+    """Write the network into a folder in a child process.  Exits if the child process fails."""
     say(f"preparing {args.model} …")
     if problem := done("prepare", folder, args.model, args.seed, args.batch).get("problem"):
         sys.exit(f"{args.model}: {problem}")
@@ -154,7 +154,7 @@ for score, label in zip(*scores.topk(5)):
 
 
 def from_the_start(args, folder):
-    """Returns one row per command that labels a picture in a new process. Weights and compiled kernels are on disk."""
+    """Returns a row per command that labels a picture in a new process.  Weights and compiled kernels are on disk."""
     prepare(args, folder)
     with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
         if process.wait():
@@ -183,7 +183,7 @@ def to_its_end(row):
 
 
 def in_turn(rows, runs, run):
-    """Measure every row in every round, in rotating order, until the row fails.  -> the rows with times"""
+    """Measure every row one time per round, in rotating order, until the row fails.  -> the rows with times"""
     seconds = [[] for _ in rows]
     for first in range(WARM + runs):
         for i in ((first + j) % len(rows) for j in range(len(rows))):
@@ -243,8 +243,10 @@ def main():
     for name, default in ("batch", 1), ("threads", 2), ("runs", 11):
         parser.add_argument(f"--{name}", default=default, type=lambda text: max(1, int(text)))
     parser.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
-    parser.add_argument("--ours", default="float32", help="values dtype[:precision], separated by commas")
-    parser.add_argument("--peers", default="torch,onnxruntime,openvino", help="engine[-bfloat16], separated by commas")
+    parser.add_argument("--ours", default="float32",
+                        help="the rows of nphybrid: dtype[:precision], separated by commas")
+    parser.add_argument("--peers", default="torch,onnxruntime,openvino",
+                        help="the rows of other engines: engine[-bfloat16], separated by commas")
     parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "

@@ -1,7 +1,7 @@
 """The program of the child processes that benchmark_against.py starts.
 
-A child process either prepares the network or loads one engine. A child process imports only its own engine, so its
-memory is the memory of the engine.
+A child process writes the network, exports the network, or loads one engine. A child process that loads an engine
+imports no other engine, so the peak memory of the process is the peak memory of the engine.
 """
 import json
 import os
@@ -32,7 +32,7 @@ def prepare(folder, name, seed, batch):
 
 def export(folder):
     """Write the network as an ONNX file, with plain convolutions and standardized kernels."""
-    import onnx  # noqa: F401   Without this import, the error about a missing onnx is less clear.
+    import onnx  # noqa: F401   Without this import, a missing onnx causes a less clear error.
     import torch
     import transformers
     from transformers.models.bit.modeling_bit import WeightStandardizedConv2d
@@ -59,7 +59,7 @@ def ours(folder, x, dtype, precision, threads):
 
 
 def pytorch(folder, x, dtype, precision, threads):
-    """Load the model of transformers with its default attention.  -> the values that `ours` returns"""
+    """Load the model of transformers with its default attention.  -> the same four values as `ours`"""
     import torch
     import transformers
     torch.set_num_threads(threads)
@@ -73,7 +73,7 @@ def pytorch(folder, x, dtype, precision, threads):
 
 
 def onnx_runtime(folder, x, dtype, precision, threads):
-    """Load the CPU provider of ONNX Runtime with all graph optimizations.  -> the values that `ours` returns"""
+    """Load the CPU provider of ONNX Runtime with all graph optimizations.  -> the same four values as `ours`"""
     import onnxruntime
     if dtype != "float32":
         raise ValueError(f"dtype {dtype}: the ONNX file contains float32, expected dtype float32")
@@ -86,7 +86,7 @@ def onnx_runtime(folder, x, dtype, precision, threads):
 
 
 def open_vino(folder, x, dtype, precision, threads):
-    """Load the CPU plugin of OpenVINO with the latency hint.  -> the values that `ours` returns"""
+    """Load the CPU plugin of OpenVINO with the latency hint.  -> the same four values as `ours`"""
     import openvino
     kinds = {"float32": "f32", "bfloat16": "bf16"}
     model = openvino.Core().compile_model(folder / "model.onnx", "CPU", {

@@ -5,7 +5,8 @@
 
 The features are the standardized input of the bundled network's classifier. The pictures are scikit-learn's 1,797
 handwritten digits, and 5,000 training images of CIFAR-10. The network was not trained on digits. Both programs get the
-same features, folds, strengths and tolerance. The programs run in turn on one thread. The printed times are medians.
+same features, folds, strengths of the regularization, and tolerance. The programs run in turn on one thread. The
+printed times are medians.
 """
 import argparse
 import json

@@ -4,9 +4,9 @@
     python examples/fine_tune_with_torch.py
 
 The pictures are the shapes of teach_your_own_classes.py. First, a classifier is fitted to the features of the bundled
-network. Then the whole network is trained. A training that starts with a random classifier distorts the features
-(Kumar et al. 2022). Before the training, Hugging Face's network loads `state_dict()` of nphybrid. After the training,
-nphybrid loads the `state_dict()` of Hugging Face's network.
+network, because a training that starts with a random classifier distorts the features (Kumar et al. 2022). Then the
+whole network is trained. Before the training, Hugging Face's network loads the `state_dict()` of nphybrid. After the
+training, nphybrid loads the `state_dict()` of Hugging Face's network.
 """
 import tempfile
 
@@ -24,7 +24,7 @@ BATCH, RATE = 20, 3e-5
 
 
 def with_fitted_head(pictures):
-    """Returns the bundled network with a classifier fitted to a list of (path, class name)."""
+    """Returns the bundled network with a classifier that is fitted to `pictures`, a list of (path, class name)."""
     network = ViTHybridForImageClassification.from_pretrained(default_model())
     features, _ = teach.features_of(network, sha256(default_model()), [path for path, _ in pictures])
     head, _ = teach.fit_head(features, [name for _, name in pictures])

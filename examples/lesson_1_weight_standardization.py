@@ -2,10 +2,10 @@
 
     python examples/lesson_1_weight_standardization.py
 
-Each output channel has n weights, over all taps and all input channels. Weight standardization gives the weights of an
-output channel mean 0 and variance 1. The variance is divided by n, and eps is added inside the root. Source: Qiao et
-al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization", section 3, eq. 6. In the
-package: nphybrid/ops/reference.py, standardize.
+Each output channel has n weights: one for each tap (kernel position) and each input channel. Weight standardization
+gives the weights of an output channel mean 0 and variance 1. The variance is divided by n, and eps is added inside the
+root. Source: Qiao et al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
+section 3, eq. 6. In the package: nphybrid/ops/reference.py, standardize.
 """
 import itertools
 import math
@@ -38,8 +38,8 @@ print(f"""
 If the variance were divided by n - 1, the standardized weights of outputs 0 and
 1 would be smaller by the factor sqrt(3/4) = {math.sqrt((n - 1) / n):.4f}.
 The variance of output 2 is as large as eps. So the standardized weights of
-output 2 are 1 / sqrt(2) and not 1. JAX's original adds 1e-5 outside the root.
-In JAX's original, the standardized weights of output 2 are 1 / 1.1:
+output 2 are +-1 / sqrt(2) and not +-1. The original JAX code divides by
+sqrt(variance) + 1e-5. Then the standardized weights of output 2 are +-1 / 1.1:
 """)
 print_table(outside, "10.4f")
 

@@ -41,7 +41,7 @@ for n in 7, 8:
     for rule in NAMES:
         draw(n, rule)
 print("""For odd n, the two rules agree. For even n, the windows of PyTorch's rule begin
-one cell earlier, and no window reads the last zero. Both rules give the same
+one cell earlier, and no window contains the last zero. Both rules give the same
 number of windows, so the shapes do not reveal a wrong rule.
 """)
 
@@ -56,10 +56,10 @@ for r, row in enumerate(square[0, ..., 0]):
     print(("".join(f"{value:4.0f}" for value in row) + f"      {both[0]:12}{both[1]}").rstrip())
 
 print("""
-Each layer with stride 2 shifts the windows of all later layers. In each layer,
-a step of one cell covers twice as many pixels as in the layer before. For a
-picture of 384 pixels, the column "pixel" shows the middle pixel of the first
-window:
+If a layer with stride 2 has the wrong rule, the windows of all later layers are
+shifted, too. In each layer, a step of one cell covers twice as many pixels as
+in the layer before. For a picture of 384 pixels, the column "pixel" shows the
+middle pixel of the first window:
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
 n, step, places = 384, 1, dict.fromkeys(NAMES, 0)

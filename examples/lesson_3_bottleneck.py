@@ -5,7 +5,8 @@
 A bottleneck has a 1x1 convolution to few channels, a 3x3 convolution, and a 1x1 convolution to many channels. The
 shortcut is added to the result. A group norm follows each convolution. Sources: He et al. 2015, "Deep Residual
 Learning", figure 5; Wu & He 2018, "Group Normalization", section 3.1; Kolesnikov et al. 2019, "Big Transfer (BiT)". In
-the package: nphybrid/backbone.py, bottleneck. The published networks have 32 groups and 256 to 2048 outputs.
+the package: nphybrid/backbone.py, bottleneck. The bottlenecks of the published networks have 32 groups and 256 to 2048
+outputs.
 """
 import math
 
@@ -91,4 +92,4 @@ package = bottleneck(x[None], p, UnitPlan(stride=2, dilation=1, project=True), C
 assert np.allclose(y, package[0], rtol=0, atol=1e-12) and np.allclose(shortcut, out["norm_proj"], rtol=0, atol=1e-12)
 assert all(np.abs(state - np.rint(state)).max() < 6e-6 for state in out.values())
 print("\nnphybrid.backbone.bottleneck computes the numbers above. The eps of 1e-5 in\n"
-      "each root changes them by up to 6e-6, and the printed numbers are rounded.")
+      "each root changes the numbers by up to 6e-6. The printed numbers are rounded.")

@@ -34,9 +34,10 @@ trace = model.trace(photograph)
 features = trace["stages.1.1"]                                          # (1, 8, 8, 256)
 
 print("""
-In this hybrid, a patch is one cell of the feature map. The photograph has 64 x
-64 pixels, and its feature map has 8 x 8 cells. The drawing shows the brightness
-of the cells. The table shows the token number of each cell:
+In the bundled network, a patch is one cell of the feature map. The photograph
+has 64 x 64 pixels, and its feature map has 8 x 8 cells. The drawing shows the
+brightness of the photograph in each cell.
+The table shows the token number of each cell:
 """)
 brightness = photograph[0].mean(0).reshape(8, 8, 8, 8).mean((1, 3))     # mean of 8 x 8 pixels per cell
 for tones, numbers in zip(9 * (brightness - brightness.min()) / np.ptp(brightness), grid(1 + np.arange(64))):
@@ -52,7 +53,8 @@ row, column = 3, 2
 t = 1 + 8 * row + column                                                # Token 0 is the class token.
 projected = features[0, row, column] @ kernel + bias                    # (192,)
 print(f"""
-The left eye is in row {row}, column {column}: token 1 + 8 x {row} + {column} = {t}.
+Rows and columns are counted from 0. The left eye of the cat is in
+row {row}, column {column}: token 1 + 8 x {row} + {column} = {t}.
 A matrix turns the 256 numbers of the cell into 192 numbers. The table shows the
 first five of the 192 numbers:
 """)
@@ -82,9 +84,9 @@ pairs = {"neighbours in a row": [(i, i + 1) for i in range(64) if i % 8 < 7],
          "columns c and 7 - c": [(i, i // 8 * 8 + 7 - i % 8) for i in range(64)],
          "any two cells": [(i, j) for i in range(64) for j in range(i)]}
 print("""
-The network learned the grid from the training pictures. Mirrored columns have
-similar positions, because mirrored pictures were also used in the training. The
-mean cosines over the grid are:
+The network learned the places of the cells from the training pictures. Mirrored
+columns have similar position vectors, because mirrored pictures were also used
+in the training. For pairs of cells, the means of 100 times the cosine are:
 """)
 for kind, cells in pairs.items():
     print(f"    {kind:24}{np.mean([cosine[i, j] for i, j in cells]):4.0f}")

@@ -2,10 +2,10 @@
 
     python examples/lesson_6_register_tile.py            # NPHYBRID_ISA=avx2 or plain shows another tile
 
-If one sum is computed at a time, each multiply-add takes two loads. A tile computes MR x NR sums at a time. For MR x
-NR multiply-adds, a tile loads a column of x and a row of b: MR + NR numbers. Sources: Goto & van de Geijn 2008,
-"Anatomy of High-Performance Matrix Multiplication"; Van Zee & van de Geijn 2015, "BLIS". In the package:
-nphybrid/ops/tile.py writes the tile as machine code, and nphybrid/ops/matmul.py has the loops around the tile.
+If one sum is computed at a time, each multiply-add takes two loads. A tile computes MR x NR sums at a time. For MR x NR
+multiply-adds, a tile loads MR numbers of x and NR numbers of b. Sources: Goto & van de Geijn 2008, "Anatomy of
+High-Performance Matrix Multiplication"; Van Zee & van de Geijn 2015, "BLIS". In the package: nphybrid/ops/tile.py
+generates the code of the tile, and nphybrid/ops/matmul.py has the loops around the tile.
 """
 from collections import Counter
 
@@ -25,7 +25,7 @@ for i in range(MR):
 print(f"""{line}
 
 First, {NV} vectors of b are loaded. Then each number of x is loaded into all lanes
-of a register. {NV} FMAs multiply the number by b and add the products to the sums.
+of a register. {NV} FMAs add the products of this register and b to the sums.
 
          tile        registers: sums, b, x       loads   FMAs   FMAs per load""")
 for isa, registers in REGISTERS.items():
@@ -34,7 +34,7 @@ for isa, registers in REGISTERS.items():
           f"{mr + nv:10}{mr * nv:7}{mr * nv / (mr + nv):12.2f}")
 print("""
 An FMA is a fused multiply-add. If one sum is computed at a time, there are 0.50
-FMAs per load. Layer widths are multiples of 64, so 4 vectors of 16 fit, not 5.
+FMAs per load. Layer widths are multiples of 4 x 16 columns, but not of 5 x 16.
 The table shows how many rows fit into 32 registers beside 1 to 6 vectors of b:
 """)
 for nv in range(1, 7):

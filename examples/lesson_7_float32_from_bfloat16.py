@@ -2,10 +2,10 @@
 
     python examples/lesson_7_float32_from_bfloat16.py
 
-A float32 has 24 significant bits. A bfloat16 has 8 significant bits, and as many exponents as a float32. So a float32
-is the sum of three bfloat16 parts. Two float32 numbers have nine products of parts, and six of these products are
-enough. Source: Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence Datatype For
-Higher-Precision Computations". In the package: nphybrid/ops/amx.py, for the hardware tiles of Intel's AMX.
+A float32 has 24 significant bits. A bfloat16 has 8 significant bits, and the same exponents as a float32. So a float32
+is the sum of three bfloat16 parts. The product of two float32 numbers is the sum of nine products of parts, and six of
+these nine products are enough. Source: Henry, Tang and Heinecke 2019, "Leveraging the bfloat16 Artificial Intelligence
+Datatype For Higher-Precision Computations". In the package: nphybrid/ops/amx.py, for the hardware tiles of Intel's AMX.
 """
 import math
 
@@ -25,7 +25,7 @@ def nearest(x):
 
 
 def parts_of(x):
-    """Returns three bfloat16 parts with the sum x. Each part is the bfloat16 nearest to the rest of x."""
+    """Returns three bfloat16 parts whose sum is x. Each part is the bfloat16 nearest to x minus the parts before."""
     x0 = nearest(x)
     x1 = nearest(x - x0)
     return x0, x1, x - x0 - x1
@@ -48,7 +48,8 @@ assert exact == float(pi) and all(nearest(part) == part for part in parts_of(pi)
 print("""
 Part i of a number is at most 2**-8i times the number. So the product of parts i
 and j is at most 2**-8(i+j) times the whole product. For pi x ln 2, the table
-shows the exponents of 2. A star marks an exponent below -24.
+shows the exponent e of each product of parts: the product is 2**e times the
+whole product. A star marks an exponent below -24.
 
           ln 2, 0         1         2""")
 products = {(i, j): float(parts_of(pi)[i]) * float(parts_of(ln2)[j]) for i, j in ALL}
@@ -82,7 +83,7 @@ def error(product):
 
 
 print(f"""
-The table shows the error of 64 x 64 sums over {K} products. The numbers are
+The table shows the error of 64 x 64 sums over {K} products. The factors are
 normally distributed, and the sums of the first three rows are in float64.
 
     products of parts, on AMX   rms error / std""")

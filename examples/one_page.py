@@ -17,7 +17,7 @@ from PIL import Image
 
 
 def same(x, k, stride, fill=0.0):
-    """Pad (B, H, W, C) for ceil(n / stride) windows of k cells.  The odd cell is added at the end."""
+    """Pad (B, H, W, C) for ceil(n / stride) windows of k cells.  The end may get one cell more than the start."""
     total = [max((-(-n // stride) - 1) * stride + k - n, 0) for n in x.shape[1:3]]
     return np.pad(x, [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)], constant_values=fill)
 
@@ -108,7 +108,7 @@ def hybrid(x, p, config):
 
 
 def pixels(path, size):
-    """Resize the shorter side, crop the centre, and scale to [-1, 1].  -> (1, size, size, 3)"""
+    """Resize the shorter side, cut out the centre, and scale to [-1, 1].  -> (1, size, size, 3)"""
     picture = Image.open(path).convert("RGB")
     short, long = sorted(picture.size)
     w, h = (size if n == short else int(size * long / short) for n in picture.size)

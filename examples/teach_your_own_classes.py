@@ -1,11 +1,11 @@
-"""Fits a classifier to pictures in one folder per class, and labels new pictures with this classifier.
+"""Fits a classifier to one half of the pictures of each class, and labels the other half with this classifier.
 
     python examples/teach_your_own_classes.py                 # six classes of drawn shapes
-    python examples/teach_your_own_classes.py FOLDER          # your pictures; one half of each class is labelled
+    python examples/teach_your_own_classes.py FOLDER          # your pictures
 
-The bundled network was trained on animals and vehicles, not on shapes. The weights of the network do not change. Only
-a classifier is fitted to the features of the network. Fitting a classifier takes seconds. The command line can also
-fit and test a classifier:
+FOLDER contains one folder of pictures per class. The bundled network was trained on animals and vehicles, not on
+shapes. The weights of the network do not change. Only a classifier is fitted to the features of the network. Fitting a
+classifier takes seconds. The command line can also fit and test a classifier:
 
     nphybrid probe fit FOLDER -o head.h5 && nphybrid evaluate OTHER --head head.h5
 """
@@ -37,7 +37,7 @@ def drawn(shape, rng):
     ink, pen = tuple(int(c) for c in ink), ImageDraw.Draw(picture)
 
     def corners(count, *reaches):
-        """Returns `count` points around the centre. The distances from the centre alternate between `reaches`."""
+        """Returns `count` points around the centre. The distances from the centre are radius * `reaches`, in turn."""
         return [(x + radius * reaches[i % len(reaches)] * math.cos(turn + 2 * math.pi * i / count),
                  y + radius * reaches[i % len(reaches)] * math.sin(turn + 2 * math.pi * i / count))
                 for i in range(count)]
@@ -92,7 +92,7 @@ def main(folder, head_file):
     for error in unreadable:
         print(f"not read: {error}")
     right = sum(answer["label"] == name for _, name, answer in answers)
-    print(f"{right} of {len(answers)} new pictures are correct: {scores.accuracy_text(right, len(answers))}")
+    print(f"{right} of {len(answers)} new pictures are labelled correctly: {scores.accuracy_text(right, len(answers))}")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python examples/time_kernels.py [--threads N] [--seconds S]
 
 The result of each kernel is compared with the reference before the kernel is timed. A multiply-add counts as two
-floating-point operations. Each kernel is called for S seconds, and the median time is printed. The last line is the
-total time of all first calls. With NUMBA_CACHE_DIR=EMPTY_FOLDER, the first calls compile the kernels.
+floating-point operations. Each kernel is called repeatedly for S seconds, and the median time of a call is printed. The
+last line is the total time of all first calls. With NUMBA_CACHE_DIR=EMPTY_FOLDER, the first calls compile the kernels.
 """
 import argparse
 import time
@@ -26,7 +26,7 @@ def normal(*shape):
 
 
 def operations():
-    """Yields (name, operation, arguments, multiply-adds). Elementwise operations have None multiply-adds."""
+    """Yields (name, operation, arguments, multiply-adds). The multiply-adds of elementwise operations are None."""
     T, D, F = 577, 768, 3072
     for C, O, operation, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
                               (D, F, "linear_activate", "gelu"), (F, D, "linear_add", normal(1, T, D))):

@@ -52,7 +52,7 @@ def test_teach_your_own_classes(root, tmp_path):
     for name in ("star/0.png", "ring/00.png"):              # of the half that is fitted, and of the other
         (tmp_path / name).write_bytes(b"GIF89a")
     printed = run(root, "teach_your_own_classes.py", str(tmp_path))
-    assert "6 pictures of 2 classes" in printed and "of 5 new pictures are correct: " in printed
+    assert "6 pictures of 2 classes" in printed and "of 5 new pictures are labelled correctly: " in printed
     assert [name in printed for name in (f"read: {tmp_path}/star/0.png", f"read: {tmp_path}/ring/00.png")] == [True] * 2
 
 

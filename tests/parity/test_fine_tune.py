@@ -67,6 +67,6 @@ def test_the_example_prints_what_it_promises(pictures, tmp_path, monkeypatch, ca
     shapes.draw_into(tmp_path / "shapes")
     example.main(str(tmp_path / "shapes"))
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("   ")[0] for line in lines[:2]] == ["a fitted head", "one epoch, PyTorch"]
-    assert float(lines[3].split()[5]) < 1e-4
+    assert [line.split("   ")[0] for line in lines[:2]] == ["fitted classifier", "one epoch, PyTorch"]
+    assert float(lines[3].split()[9]) < 1e-4
     assert (tmp_path / "shapes.h5").exists()
