@@ -175,7 +175,8 @@ def _part_rows(first, future, submit):
             return future.result()
         except Exception as error:
             if not isinstance(error, PartError) or len(avoided) == RETRIES:
-                raise OSError(f"the part that begins at picture {first:,} could not be computed: {error}") from error
+                reason = " ".join(str(error).split())     # one line: some texts of Dask have several
+                raise OSError(f"the part that begins at picture {first:,} could not be computed: {reason}") from error
             avoided.append(error.args[0])
             future = submit(first, avoided)
 

@@ -202,8 +202,8 @@ def default_model() -> Path:
     for place in places:
         if place.exists():
             return place
-    raise FileNotFoundError(f"the default model was not found; expected it at {places[0]} or at {places[1]}. "
-                            "Name another model with --model")
+    raise FileNotFoundError(f"expected the default model at {places[0]} or {places[1]}, found no file; "
+                            "name another model with --model")
 
 
 # ---------------------------------------------------------------- writing

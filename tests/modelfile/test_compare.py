@@ -171,7 +171,7 @@ def test_networks_of_other_shapes(saved, capsys):
     assert fc1.shapes == ((1, 31, 20), (1, 31, 21)) and fc1.error is None
     narrow = rebuilt(None, replace_config(image_size=(33, 63)))
     assert main(["compare", saved("a.h5"), saved("b.h5", narrow)]) == 1
-    assert "first pixel_values: shapes 1x33x47x3 / 1x33x63x3" in capsys.readouterr().out
+    assert "the first is pixel_values: shapes 1x33x47x3 / 1x33x63x3" in capsys.readouterr().out
 
 
 def test_networks_of_two_kinds(saved, tmp_path):
@@ -352,7 +352,7 @@ def test_what_cannot_be_compared(saved, trace, model, tmp_path, capsys):
     h5, states = saved("a.h5"), trace("t.safetensors")
     model.save_pretrained(tmp_path / "folder")
     (tmp_path / "x.bin").write_bytes(b"\x80\x02}q\x00.")
-    for args, told in (([h5, states], f"{h5} is a model and {states} a trace; expected two models or two traces"),
+    for args, told in (([h5, states], f"{h5} is a model and {states} is a trace; expected two models or two traces"),
                        ([states, states, "--image", "x.png"], "expected two models, which read pictures"),
                        ([h5, h5, "--image", "x.png"], "came without an image processor"),
                        ([h5, str(tmp_path / "folder" / "model.safetensors")], "is only a part of a model"),
