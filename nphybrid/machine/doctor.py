@@ -84,7 +84,7 @@ def _target(problems):
     try:
         from ..ops import target
     except ValueError as error:
-        _add(problems, str(error).partition(";")[0], "unset NPHYBRID_ISA, or set it to an instruction set of this machine")
+        _add(problems, str(error), "unset NPHYBRID_ISA, or set it to an instruction set of this machine")
         wanted = os.environ.pop("NPHYBRID_ISA")
         try:
             from ..ops import target
