@@ -236,6 +236,22 @@ def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
             next(cluster.compute_rows(client, folder[1], job))
 
 
+def test_a_worker_refuses_a_model_that_changes_while_it_is_loaded(tmp_path, monkeypatch):
+    path = tmp_path / "x.h5"
+    path.write_bytes(default_model().read_bytes())
+    job, load = cluster.job(str(path), engine="reference"), cluster.load
+
+    def changed_meanwhile(*args, **options):
+        model = load(*args, **options)
+        model.config.id2label[0] = "another name"
+        model.save(path)
+        return model
+    monkeypatch.setattr(cluster, "load", changed_meanwhile)
+    cluster.load_once.cache_clear()
+    with pytest.raises(ValueError, match="differs from the model of the client"):
+        cluster.load_functions(job)
+
+
 @pytest.mark.parametrize("lacks", ["nphybrid", "numba"])
 def test_a_worker_that_lacks_a_package(lacks, scheduler, folder):
     code = f"import sys; sys.modules[{lacks!r}] = None; from distributed.cli.dask_worker import main; main()"

@@ -8,9 +8,9 @@ from argparse import Namespace
 
 import pytest
 
-from nphybrid import FormatError, ViTHybridForImageClassification, cli, default_model
+from nphybrid import FormatError, ViTHybridForImageClassification, checkpoint, cli, default_model
 from nphybrid.batch.identity import ModelFile
-from nphybrid.checkpoint import sha256
+from nphybrid.checkpoint import hub, sha256
 from nphybrid.cli import options
 from nphybrid.cli.loading import load_model, loaded_sha256, model_file
 
@@ -135,3 +135,38 @@ def test_a_run_is_not_begun_with_a_model_that_changed(cat, tmp_path, monkeypatch
                      "--engine", "reference"]) == 3
     assert "was changed or replaced after it was loaded\n" in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["model.h5"]
+
+
+def test_a_model_that_changes_while_it_is_hashed_is_refused(tmp_path, monkeypatch):
+    """Its SHA-256 is not kept for the next file with these numbers."""
+    path = tmp_path / "model.h5"
+    shutil.copyfile(default_model(), path)
+    before, compute = os.stat(path), checkpoint.sha256
+
+    def changed_meanwhile(path):
+        digest = compute(path)
+        os.utime(path, ns=(0, 0))
+        return digest
+    monkeypatch.setattr(checkpoint, "sha256", changed_meanwhile)
+    with pytest.raises(FormatError, match="was changed or replaced after it was loaded$"):
+        ModelFile(path).sha256()
+    # A file with the numbers of the first, but with other bytes.
+    with open(path, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    monkeypatch.setattr(checkpoint, "sha256", compute)
+    assert ModelFile(path).sha256() == compute(path)
+
+
+# ---------------------------------------------------------------- names
+
+def test_a_missing_head_is_not_the_name_of_a_model_on_the_hub(cat, monkeypatch, capsys):
+    monkeypatch.setattr(hub, "fetched", lambda *args: pytest.fail("the hub was asked"))
+    assert cli.main(["classify", str(cat), "--head", "owner/name", "--engine", "reference"]) == 3
+    assert "owner/name" in capsys.readouterr().err
+
+
+def test_an_empty_name_of_a_model_to_convert_is_not_the_bundled_model(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["convert", "", "out.h5"]) == 3 and os.listdir() == []
