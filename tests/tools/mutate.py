@@ -31,7 +31,8 @@ COPIED = ("nphybrid", "tests", "examples", "weights", "setup.cfg", "README.md", 
 TIMEOUT = 600                             # seconds of the tests of one mutant
 
 NETWORK = ["network/test_trace.py", "network/test_shape_column.py", "network/test_surprises.py",
-           "parity/test_network_parity.py", "network/test_image.py", "ops/test_reference.py", "dialects/test_dialects.py"]
+           "parity/test_network_parity.py", "network/test_image.py", "ops/test_reference.py",
+           "dialects/test_dialects.py"]
 KERNELS = ["ops/test_kernels.py", "ops/test_tile.py", "ops/test_threads.py", "network/test_invariance.py"]
 DIALECTS = ["dialects", "parity/test_positions_parity.py", "parity/test_dialects_parity.py"]
 TESTS = {                                 # source file or folder of nphybrid -> folders and files of tests
