@@ -9,31 +9,60 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(
     sys.platform != "linux", reason="needs fork, and Linux's limits and counts of memory")]
 
-# The fuzzer's process computes nothing before it forks, so it is not this one.
-CHILD = """
-import sys
+# A process that has imported the fuzzer and computes nothing itself. It forks a child for each line of JSON: arguments,
+# a line of code that plants a bug, and the file that gets the child's output. The answer is the child's exit code.
+PARENT = """
+import json, os, sys, traceback
 from tools import fuzz
 from nphybrid.api import config_base, configs
 from nphybrid.tensorfile import hdf5, safetensors
-{}
-sys.exit(fuzz.main(sys.argv[1:]))
+for line in sys.stdin:
+    arguments, planted, output = json.loads(line)
+    pid = os.fork()
+    if not pid:
+        os.dup2(os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
+        os.dup2(1, 2)
+        code = 1
+        try:
+            exec(planted)
+            code = fuzz.main(arguments)
+        except Exception:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
 """
 
 
-def fuzz(*arguments, planted=""):
-    """Runs tests/tools/fuzz.py, with a line of code in front that plants a bug in every child."""
+@pytest.fixture(scope="module")
+def parent():
     pytest.importorskip("safetensors")
-    return subprocess.run([sys.executable, "-c", CHILD.format(planted), *map(str, arguments)],
-                          text=True, capture_output=True, timeout=600)
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                          text=True) as process:
+        yield process
+        process.stdin.close()
+
+
+@pytest.fixture
+def fuzz(parent, tmp_path_factory):
+    """A function that runs tests/tools/fuzz.py after a line of code that plants a bug.  -> exit code, output"""
+    output = tmp_path_factory.mktemp("fuzz") / "output"
+
+    def run(*arguments, planted=""):
+        parent.stdin.write(json.dumps([list(map(str, arguments)), planted, str(output)]) + "\n")
+        parent.stdin.flush()
+        return int(parent.stdout.readline()), output.read_text()
+    return run
 
 
 @pytest.mark.parametrize("format, least", [("safetensors", 600), ("h5", 1000), ("config", 1000), ("npz", 600)])
-def test_nothing_is_found(format, least):
-    done = fuzz("--format", format, "--count", 5000)
-    assert done.returncode == 0 and "0 findings" in done.stdout, done.stdout[-3000:] + done.stderr[-3000:]
-    refused, accepted = (int(done.stdout.split(f" {word}")[0].split()[-1]) for word in ("refused", "accepted"))
+def test_nothing_is_found(format, least, fuzz):
+    code, out = fuzz("--format", format, "--count", 5000)
+    assert code == 0 and "0 findings" in out, out[-3000:]
+    refused, accepted = (int(out.split(f" {word}")[0].split()[-1]) for word in ("refused", "accepted"))
     assert refused + accepted == 5000 and refused > 2000 and accepted > least
-    print(done.stdout, end="")
+    print(out, end="")
 
 
 IN_ORDER = "lambda entries, *_: dict(sorted(entries.items(), key=lambda item: item[1].begin))"
@@ -57,19 +86,19 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
 
 
 @pytest.mark.parametrize("bug", PLANTED)
-def test_a_planted_bug_is_found(bug, tmp_path):
+def test_a_planted_bug_is_found(bug, tmp_path, fuzz):
     format, count, line, found = PLANTED[bug]
     planted = "class Any(int):\n    __eq__ = __ne__ = lambda *_: False\n" + line
-    done = fuzz("--format", format, "--count", count, "--until-found", found, "--keep", tmp_path, planted=planted)
-    assert done.returncode == 1 and found in done.stdout, done.stdout + done.stderr
-    assert len(list(tmp_path.iterdir())) == done.stdout.count("FINDING")
+    code, out = fuzz("--format", format, "--count", count, "--until-found", found, "--keep", tmp_path, planted=planted)
+    assert code == 1 and found in out, out
+    assert len(list(tmp_path.iterdir())) == out.count("FINDING")
 
 
 @pytest.mark.parametrize("line, found", [
     ("fuzz.os.kill(fuzz.os.getpid(), 11)", "killed by SIGSEGV"), ("while True: pass", "computes for more than 2 s"),
     ("bytearray(100 << 20)", r"takes (9\d|100) MB"),        # Linux counts resident pages with a delay: 99 was observed
     ("bytearray(1 << 40)", "MemoryError")])
-def test_death_hang_and_memory_are_told(line, found, tmp_path):
+def test_death_hang_and_memory_are_told(line, found, fuzz):
     """One mutant costs itself: those before and behind it are judged."""
     planted = f"""
 def planted(path, data):
@@ -77,25 +106,25 @@ def planted(path, data):
         {line}
     return "accepted"
 fuzz.FORMATS["config"] = fuzz.FORMATS["config"]._replace(verdict=planted)"""
-    done = fuzz("--format", "config", "--count", 150, planted="import zlib; fuzz.zlib = zlib" + planted)
-    findings = done.stdout.count("FINDING")
-    assert 1 <= findings < 15 and len(re.findall(found, done.stdout)) == findings, done.stdout + done.stderr
-    assert f"0 refused, {150 - findings} accepted, {findings} findings" in done.stdout
+    _, out = fuzz("--format", "config", "--count", 150, planted="import zlib; fuzz.zlib = zlib" + planted)
+    findings = out.count("FINDING")
+    assert 1 <= findings < 15 and len(re.findall(found, out)) == findings, out
+    assert f"0 refused, {150 - findings} accepted, {findings} findings" in out
 
 
-def test_a_fault_of_the_fuzzer_itself_is_told():
-    done = fuzz("--format", "config", "--count", 10, planted="fuzz.judged = None")
-    assert done.returncode == 1 and "the fuzzer itself failed" in done.stderr and "TypeError" in done.stderr
+def test_a_fault_of_the_fuzzer_itself_is_told(fuzz):
+    code, out = fuzz("--format", "config", "--count", 10, planted="fuzz.judged = None")
+    assert code == 1 and "the fuzzer itself failed" in out and "TypeError" in out
 
 
-def test_a_run_goes_on_where_it_stopped_and_comes_out_the_same(tmp_path):
-    whole = fuzz("--format", "safetensors", "--count", 700, "--seed", 3)
+def test_a_run_goes_on_where_it_stopped_and_comes_out_the_same(tmp_path, fuzz):
+    _, whole = fuzz("--format", "safetensors", "--count", 700, "--seed", 3)
     for count in 250, 700:
-        parts = fuzz("--format", "safetensors", "--count", count, "--seed", 3, "--resume", tmp_path / "state")
+        _, parts = fuzz("--format", "safetensors", "--count", count, "--seed", 3, "--resume", tmp_path / "state")
         assert json.loads((tmp_path / "state").read_text())["next"] == count
-    assert parts.stdout.split("findings")[0] == whole.stdout.split("findings")[0]
-    other = fuzz("--format", "safetensors", "--count", 900, "--seed", 4, "--resume", tmp_path / "state")
-    assert other.returncode == 1 and "seed 3, not safetensors and 4" in other.stderr
+    assert parts.split("findings")[0] == whole.split("findings")[0]
+    code, out = fuzz("--format", "safetensors", "--count", 900, "--seed", 4, "--resume", tmp_path / "state")
+    assert code == 1 and "seed 3, not safetensors and 4" in out
 
 
 def test_the_checksum_of_hdf5():
