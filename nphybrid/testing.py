@@ -1,12 +1,12 @@
-"""Functions for programmers who write the network in another framework and compare the states with nphybrid.
+"""Functions for programmers who write the network in another framework and compare its states with those of nphybrid.
 
     model = ViTHybridForImageClassification(config, engine="reference", dtype="float64")
     model.load_state_dict(telling_weights(model, seed=0))
     trace = model.trace(pixel_values)                       # a dict {name: array} of every intermediate state
     assert_states_close(trace, states_of_your_network)      # an error has the name of the first state that differs
 
-`torch_twin` makes a PyTorch copy of a model, and `torch_states` computes the states of a PyTorch model. Only
-`torch_twin` and `torch_states` import torch and transformers (version 4.57.6).
+`torch_twin` makes a PyTorch copy of a model, and `torch_states` computes the states of a PyTorch model. `torch_twin`
+imports torch and transformers (version 4.57.6), and `torch_states` imports torch.
 """
 import re
 from collections.abc import Mapping
@@ -33,8 +33,8 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
     file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
     float64. `rtol`: the largest permitted value of max|a - b| / max|b|. The array a is in `trace`, and the array b is
-    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: True to compare only names
-    that are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
+    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: True to compare only states
+    whose names are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
 
     NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
     pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
@@ -122,8 +122,8 @@ def telling_weights(model_or_config, seed):
     0, so two exchanged norms or a missing bias do not change any state.
 
     In the result, the scales of norms have mean 1 and standard deviation 0.3. Biases, positions, the class token and
-    the mask token have mean 0 and standard deviation 0.3. Convolution kernels have a mean that is not 0. The weights of
-    queries and keys are scaled so that the attention is not uniform and not one-hot.
+    the mask token have mean 0 and standard deviation 0.3. The convolution kernels of the backbone have a mean that is
+    not 0. The weights of queries and keys are scaled so that the attention is not uniform and not one-hot.
 
     `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
     model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of
@@ -225,8 +225,8 @@ def torch_states(twin, pixel_values, **inputs):
     """Computes a forward pass in PyTorch and returns the states with the names of nphybrid.  -> {name: array}
 
     `twin`: a PyTorch network from `torch_twin`, or a network of transformers. `pixel_values`: floats (B, C, H, W), an
-    array or a tensor. `inputs`: other arguments of `twin.forward`, such as head_mask or bool_masked_pos. An input is an
-    array or a tensor, and floats are converted to the dtype of `twin`.
+    array or a tensor. `inputs`: other arguments of `twin.forward`, such as head_mask or bool_masked_pos. Arrays are
+    converted to tensors, and floats are converted to the dtype of `twin`.
 
     The states have the dtype of `twin`, but for a bfloat16 network the states are float32. Feature maps have the shape
     (B, H, W, C), tokens (B, T, D), and attention weights (B, A, T, T). The names of the states and the order of the
@@ -261,7 +261,8 @@ def _as_tensor(x, like):
 def _hook_that_keeps(name, states):
     """Makes a forward hook that stores the output of a module in `states`.
 
-    For `blocks.N.out`, the hook stores the input of the module, which is the layer norm that reads this state.
+    The module for the state `blocks.N.out` is the layer norm that reads this state. So the hook stores the input of the
+    module.
     """
     def keep(module, arguments, result):
         if name.endswith(".out"):

@@ -34,7 +34,7 @@ AnyPath = str | os.PathLike[str]
 class Inputs(NamedTuple):
     """The checked inputs of the network for one forward pass."""
     x: np.ndarray                         # pixel_values (B, H, W, C)
-    params: Params                        # the learned arrays, with positions for the size of x
+    params: Params                        # the learned arrays; the positions fit the picture size of x
     config: Config
     masks: dict[str, Any]                 # the other arguments of the network, such as head_mask
 
@@ -43,9 +43,10 @@ class Model:
     """A network with its weights.
 
     `config` is the Hugging Face configuration, and `network_config` is the `Config` of the network. `engine`, `dtype`
-    (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the place from
-    which the weights were read. `processor` is a dict with the options of the image processor, or None. You can assign
-    a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained` write the options to a file.
+    (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the path of the
+    loaded file or folder, or "" for a model that was not loaded. `processor` is a dict with the options of the image
+    processor, or None. You can assign a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained`
+    write the options to a file.
 
     `shapes` is a tree with the shape of each learned array. `params` is a tree with the learned arrays in the form that
     the engine needs. `originals` is a dict {Hugging Face name: kernel} of the convolution kernels before
@@ -56,14 +57,14 @@ class Model:
     """
     config: Any
     config_class: Any = None
-    network: Any = None                   # the function of model.py
-    table_of: Any = None                  # a function: prefix -> table of names
+    network: Any = None                   # the function in model.py that computes the network
+    table_of: Any = None                  # a function that returns the table of names for a prefix
     family = ""                           # prefix of the array names of a classifier: "vit." or "bit."
     prefix = ""                           # prefix of array names: `family`, or "" in a class such as BitModel
     ignored: tuple[str, ...] = ()         # in a file, arrays whose names begin with these prefixes are ignored
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
-    parts: dict[str, Any] = {}            # the optional parts of the model: pooler, mask_token
+    parts: dict[str, Any] = {}            # the arguments pooler and mask_token of params.shapes
 
     def __init__(self, config: Any, *, state_dict: Mapping[str, Any] | None = None, seed: int = 0,
                  engine: str = "numba", dtype: npt.DTypeLike = "float32", precision: str = "highest",
@@ -95,7 +96,7 @@ class Model:
 
     @property
     def float_dtype(self) -> np.dtype:
-        """The dtype of the states.  A bfloat16 model has bfloat16 weights, but float32 states."""
+        """The dtype of the states.  The states of a bfloat16 model are float32."""
         return ops.floats_of(self.dtype)
 
     @property
@@ -141,12 +142,12 @@ class Model:
         are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
         pooler if the file has a pooler, and a mask token if the file has a mask token.
 
-        Do not delete the file while the model is used: `state_dict`, saving and pickling read the file again.
+        Do not delete the file while the model is used: `state_dict`, saving and pickling also read the file.
 
         Raises FormatError for a file with a wrong format. Raises FormatError if the arrays do not fill every parameter
         exactly once. Raises FileNotFoundError if the path does not exist. Raises OSError if the hub cannot be reached.
-        Raises ValueError for a bad configuration. Raises ValueError for a head that was fitted to another model, to
-        another state, or to features of another width.
+        Raises ValueError for a bad configuration. Raises ValueError for a head that was fitted to features of another
+        model, of another state or of another width.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
@@ -187,12 +188,12 @@ class Model:
         return self.table_of(self.prefix)
 
     def state_dict(self) -> dict[str, np.ndarray]:
-        """Returns a dict {Hugging Face name: array}, which the model in transformers can load.
+        """Returns a dict {Hugging Face name: array}, which the class of equal name in transformers can load.
 
         The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. They
-        equal the loaded arrays bit for bit, with one exception. A bfloat16 model returns float32 arrays, in which the
-        kernels of linear layers are rounded to bfloat16. If the model was loaded from a file, convolution kernels are
-        read from the file again. Raises FormatError if the file is missing or was changed.
+        have exactly the loaded values, converted to this dtype, with one exception. A bfloat16 model returns float32
+        arrays, in which the kernels of linear layers are rounded to bfloat16. If the model was loaded from a file, each
+        call reads the convolution kernels from the file. Raises FormatError if the file is missing or was changed.
         """
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
                                          checkpoint.reread(self.originals))
@@ -256,7 +257,8 @@ class Model:
         """Write one `.h5` file of the model.
 
         The file has the arrays with checksums, the configuration, the image processor and golden logits. The golden
-        logits are the float64 logits of a fixed input. To test a program that reads the file, let the program compute
+        logits are the float64 logits of a fixed input, at most 4096 numbers. In a model without a classifier, the
+        numbers are from the state "norm" or "pooler". To test a program that reads the file, let the program compute
         the logits of the fixed input and compare them with the golden logits.
 
         `source`: a dict about the origin of the weights, or None. The dict is stored in the file.

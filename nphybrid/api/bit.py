@@ -149,8 +149,8 @@ class BitForImageClassification(Bit):
 class BitBackbone(Bit):
     """The BiT network as a backbone, which returns feature maps of the stem and the stages, without the last norm.
 
-    `config`: a BitConfig, whose `out_features` are the names of the feature maps. The other arguments are those of
-    ViTHybridForImageClassification.
+    `config`: a BitConfig, whose `out_features` are the names of the returned feature maps. The other arguments are
+    those of ViTHybridForImageClassification.
 
     >>> from nphybrid import BitBackbone, BitConfig
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4,
@@ -185,7 +185,7 @@ class BitBackbone(Bit):
         the maps of the stem and of each stage. `return_dict`: False to return a tuple. If an option is None, its value
         in the configuration is used.
 
-        Returns a BackboneOutput with feature_maps and hidden_states. There is one feature map (B, C, H, W) for each
+        Returns a BackboneOutput with feature_maps and hidden_states. There is one feature map (B, C', H', W') for each
         name in config.out_features. Raises the errors of `check_inputs` and `run_into`.
         """
         _, maps, hidden_states = self.run(pixel_values, output_hidden_states)

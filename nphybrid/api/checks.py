@@ -42,7 +42,7 @@ def pixels(pixel_values: npt.ArrayLike | None, channels: int, dtype: npt.DTypeLi
         hint = "; for one picture, pass pixel_values[None]" if x.ndim == 3 else ""
         raise ValueError(f"pixel_values have shape {x.shape}; expected (B, {channels}, H, W){hint}")
     if x.shape[1] != channels:
-        hint = "; if the channels are last, pass x.transpose(0, 3, 1, 2)" if x.shape[3] == channels else ""
+        hint = "; if the channels are last, pass pixel_values.transpose(0, 3, 1, 2)" if x.shape[3] == channels else ""
         raise ValueError(f"pixel_values have {x.shape[1]} channels (shape {x.shape}); expected {channels}{hint}")
     if size is not None and x.shape[2:] != tuple(size):
         raise ValueError(f"pixel_values are {x.shape[2]} x {x.shape[3]} pixels; this model expects {size[0]} x "
@@ -65,7 +65,8 @@ def finite(x: np.ndarray, name: str) -> np.ndarray:
 def head_mask(mask: npt.ArrayLike | None, blocks: int, heads: int, dtype: npt.DTypeLike) -> np.ndarray | None:
     """Check a head mask, numbers (A,) or (L, A), and make an array (L, A) of `dtype`.  None stays None.
 
-    Raises ValueError for other shapes and types, and NonFiniteError for NaN or infinity.
+    L is `blocks`, and A is `heads`. Raises ValueError for other shapes and types, and NonFiniteError for NaN or
+    infinity.
     """
     if mask is None:
         return None
@@ -79,8 +80,9 @@ def head_mask(mask: npt.ArrayLike | None, blocks: int, heads: int, dtype: npt.DT
 def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, patches: int) -> np.ndarray | None:
     """Check bool_masked_pos and make a bool array (B, N).  None stays None.
 
-    `mask`: bools (B, N), or an array (B, N) of 0 and 1. `mask_token`: the mask token of the model, or None. Raises
-    ValueError for masks of another shape or with other values, and for every mask if the model has no mask token.
+    `mask`: bools (B, N), or an array (B, N) of 0 and 1. B is `images`, and N is `patches`. `mask_token`: the mask token
+    of the model, or None. Raises ValueError for masks of another shape or with other values, and for every mask if the
+    model has no mask token.
     """
     if mask is None:
         return None
@@ -95,7 +97,7 @@ def masked_patches(mask: npt.ArrayLike | None, mask_token: Any, images: int, pat
 
 
 def threads(number: int | None) -> int | None:
-    """Returns num_threads unchanged.  Raises ValueError if num_threads is not an int of at least 1 or None."""
+    """Check the value of num_threads and return it.  Raises ValueError if it is neither None nor an int above 0."""
     if number is not None and (type(number) is not int or number < 1):
         raise ValueError(f"num_threads is {number!r}; expected an int of 1 or more, or None")
     return number

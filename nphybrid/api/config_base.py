@@ -106,8 +106,8 @@ class HuggingFaceConfig:
     def from_dict(cls: type[C], fields: Mapping[str, Any], **overrides: Any) -> C:
         """Make a configuration from the keys of a `config.json`.
 
-        `overrides`: keys that replace keys of `fields`. Raises TypeError for an override that is not a known key and
-        not in `fields`. Raises ValueError for a value that no network can have.
+        `overrides`: keys that replace keys of `fields`. Raises TypeError for an override that is neither a known key
+        nor in `fields`. Raises ValueError for a value that no network can have.
 
         >>> from nphybrid import BitConfig
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
@@ -174,8 +174,8 @@ def checked_labels(labels: Any, number: Any) -> dict[int, str]:
     """Check id2label and return a dict with int keys in ascending order.
 
     `labels`: the dict id2label, or None for the labels "LABEL_0", "LABEL_1" and so on. `number`: num_labels, or None.
-    If `labels` and `number` are None, there are two labels. Raises ValueError if the keys of id2label are not the
-    integers from 0. Raises ValueError if num_labels is not the length of id2label.
+    If `labels` and `number` are None, there are two labels. Raises ValueError if the keys of id2label are not 0, 1, 2
+    and so on. Raises ValueError if num_labels is not the length of id2label.
     """
     if labels is None:
         number = 2 if number is None else number

@@ -1,4 +1,4 @@
-"""`ViTHybridConfig`, `ViTConfig` and `BitConfig`: the configurations with the names and defaults of Hugging Face.
+"""`ViTHybridConfig`, `ViTConfig` and `BitConfig`: the configurations with the keys and defaults of Hugging Face.
 
 A configuration keeps every key, including unknown keys. `config.network_config()` checks the values and returns the
 `Config` of the network. Some numerics differ between families of checkpoints and have no key in Hugging Face's
@@ -17,21 +17,22 @@ from .config_base import (ENCODER_DIALECT, HuggingFaceConfig, check_choice, chec
 
 
 class BitConfig(HuggingFaceConfig):
-    """The configuration of a BiT network, with the names, order and defaults of Hugging Face.
+    """The configuration of a BiT network, with the keys, order and defaults of Hugging Face.
 
     The defaults of BitConfig describe BiT-R50x1.
 
     `num_channels`: the number of channels of the picture.
     `embedding_size`: the number of channels of the stem.
-    `hidden_sizes`: the number of output channels of each stage. If `hidden_sizes` is longer than `depths`, the last
-    numbers are ignored.
+    `hidden_sizes`: the number of output channels of each stage. If `hidden_sizes` is longer than `depths`, the
+    additional numbers are ignored.
     `depths`: the number of residual units in each stage.
     `layer_type`: "preactivation" or "bottleneck", the kind of residual unit.
-    `hidden_act`: the activation of the network. ViTHybridConfig has a list of the activations.
-    `global_padding`: None (symmetric), "same" or "valid". Only a network without stages can have "valid".
+    `hidden_act`: the activation of the network. The docstring of ViTHybridConfig lists the activations.
+    `global_padding`: the padding of convolutions, None (symmetric), "same" or "valid". Only a network without stages
+    can have "valid".
     `num_groups`: the number of groups of each group norm.
     `embedding_dynamic_padding`: whether the max pool of the stem has "same" padding.
-    `output_stride`: the total stride after which the stages have a dilation instead of a stride.
+    `output_stride`: the total stride after which the stages have stride 1. There, bottleneck units have a dilation.
     `width_factor`: a number that multiplies all hidden_sizes.
     `out_features`, `out_indices`: the names or the indices of the maps that a backbone returns, by default the map of
     the last stage.
@@ -166,7 +167,7 @@ class EncoderConfig(HuggingFaceConfig):
 
 
 class ViTConfig(EncoderConfig):
-    """The configuration of a plain Vision Transformer, with the names, order and defaults of Hugging Face.
+    """The configuration of a plain Vision Transformer, with the keys, order and defaults of Hugging Face.
 
     The defaults of ViTConfig describe ViT-B/16.
 
@@ -216,7 +217,7 @@ class ViTConfig(EncoderConfig):
 
 
 class ViTHybridConfig(EncoderConfig):
-    """The configuration of a ViT Hybrid, with the names and order of Hugging Face.
+    """The configuration of a ViT Hybrid, with the keys and the order of the keys of Hugging Face.
 
     The defaults of ViTHybridConfig describe the published base model, but with 224 pixels, as in Hugging Face.
 
@@ -340,7 +341,7 @@ def _aligned(features, indices, names):
     """Check `features` and `indices`, and return out_features and out_indices.
 
     If only `features` is None, out_features is computed from `indices`. If only `indices` is None, out_indices is
-    computed from `features`. If both are None, the result is the last stage.
+    computed from `features`. If both are None, the results are the name and the index of the last stage.
     """
     if features is None and indices is None:
         return [names[-1]], [len(names) - 1]

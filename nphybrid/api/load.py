@@ -22,7 +22,7 @@ def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
     """Returns the class that the key `architectures` of a configuration names.
 
     If `architectures` has no known class, the result is the classifier for `model_type`. `fields`: the keys of a
-    `config.json`. `where`: the path of the `config.json`, for the message. Raises ValueError for an unknown model_type.
+    `config.json`. `where`: the path of the model, for the error message. Raises ValueError for an unknown model_type.
 
     >>> class_of({"model_type": "bit", "architectures": ["BitBackbone"]}, "config.json").__name__
     'BitBackbone'
@@ -42,8 +42,8 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
     """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides the class of the model.
 
     `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
-    With a head, the model is a classifier. `options`: other arguments of `from_pretrained`. Raises the errors of
-    `from_pretrained`.
+    With a head, the model is a classifier. `options`: other arguments of `Model.from_checkpoint`, such as engine, dtype
+    and the dict overrides. Raises the errors of `from_pretrained`.
 
     >>> from nphybrid import default_model
     >>> load(default_model())

@@ -1,6 +1,6 @@
 """The published networks as models with random weights.
 
-The speed and the memory of a model do not depend on the weights of the model.
+The speed and the memory use of a model do not depend on the weights of the model.
 """
 from typing import Any
 

@@ -61,9 +61,9 @@ class ViTHybridImageProcessor:
     Args:
         `do_resize`: whether to resize.
 
-        `size`: the size in pixels after resizing. `{"shortest_edge": n}` or n keeps the ratio of the sides. A key
-            `longest_edge` is ignored, as in transformers. `{"height": h, "width": w}` or `(h, w)` can change the
-            ratio of the sides. Default: 224.
+        `size`: the size in pixels after resizing. `{"shortest_edge": n}` or n makes the short side n pixels long
+            and keeps the ratio of the sides. A key `longest_edge` is ignored, as in transformers.
+            `{"height": h, "width": w}` or `(h, w)` can change the ratio of the sides. Default: 224.
 
         `resample`: a filter of Pillow or "tf-bilinear". The filters of Pillow are 0 nearest, 1 Lanczos, 2 bilinear,
             3 bicubic (default), 4 box and 5 Hamming. Newer versions of Pillow have more filters. "tf-bilinear" is the
@@ -89,8 +89,8 @@ class ViTHybridImageProcessor:
 
         `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
             "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
-            above the crop, as timm does. Columns are removed by the same rule. A file has the key crop_rounding only if
-            the value is "half_even".
+            above the crop, as timm does. Columns are removed by the same rule. A saved file has the key crop_rounding
+            only if the value is "half_even".
 
         `**kwargs`: other keys of a `preprocessor_config.json`, which are kept and saved unchanged.
 
@@ -122,7 +122,7 @@ class ViTHybridImageProcessor:
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
-        # Files of older versions of transformers have three more keys, which newer versions of transformers drop.
+        # Files from transformers can have these three keys, which are not options.
         for name in ("image_processor_type", "feature_extractor_type", "_valid_processor_keys"):
             kwargs.pop(name, None)
         for name, value in kwargs.items():
@@ -162,9 +162,10 @@ class ViTHybridImageProcessor:
             `max_pixels`: the largest number of pixels in a picture, after resizing and after cropping.
 
         Returns:
-            A dictionary with the key and attribute `pixel_values`. The arrays of the result are float32, with two
-            exceptions. Floats that are not rescaled keep their dtype. Bytes that are not rescaled and not normalized
-            remain bytes.
+            A dictionary with the key and attribute `pixel_values`. The arrays of the result are float32, with three
+            exceptions. Floats that are neither resized nor rescaled keep their dtype. Without rescaling and
+            normalizing, integers that are not resized keep their dtype, and whole numbers that Pillow resizes become
+            bytes.
 
         Raises:
             TypeError: an item of `images` is not a picture.
@@ -288,7 +289,10 @@ class ViTHybridImageProcessor:
 
 def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, rescale_factor, do_normalize,
            image_mean, image_std, do_convert_rgb, crop_rounding):
-    """Check the options of a processor and make `Steps` from them.  Options of omitted steps are not checked."""
+    """Check the options of a processor and make `Steps` from them.
+
+    The options of omitted steps are not checked, except size and crop_size.
+    """
     size = _size_dict(size, "size", square=False)
     crop_size = _size_dict(crop_size, "crop_size", square=True)
     steps = image.Steps(size=None, crop=None, factor=None, mean=None)
@@ -380,7 +384,7 @@ def _single_pictures(images):
     elif hasattr(images, "__array__"):
         array = as_array(images)
         if array.ndim not in (2, 3, 4):
-            raise ValueError(f"an array of images has shape {array.shape}; expected 2 or 3 axes for a picture, or 4 "
+            raise ValueError(f"images has an array of shape {array.shape}; expected 2 or 3 axes for a picture, or 4 "
                              "axes for a batch")
         yield from array if array.ndim == 4 else (array,)
     else:
@@ -411,7 +415,7 @@ def _pixels(picture, convert):
 
 
 def _layout(pictures, arrays):
-    """Returns the layout of all arrays, which depends on the shape of the first array."""
+    """Returns the layout of all arrays, which depends on the shape of the first array with three axes."""
     # A Pillow picture always has channels last. If it has 3 rows, transformers wrongly assumes channels first.
     if isinstance(pictures[0], Image.Image):
         return LAYOUTS[1]

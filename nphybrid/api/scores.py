@@ -28,9 +28,9 @@ def best_classes(logits: np.ndarray, config: Any, top_k: int | None = 5,
     """The classes with the highest scores for one picture.  logits (classes,) -> [(class, score), …]
 
     The highest score is first. Classes with equal scores are in the order of their indices. `config`: the Hugging Face
-    configuration of the classifier. `top_k`: the number of classes, or None for all classes. `function_to_apply`:
-    "softmax", "sigmoid", "none", or None for the result of `scoring`. Raises ValueError for a bad top_k or
-    function_to_apply.
+    configuration of the classifier. `top_k`: the largest number of classes in the result, or None for all classes.
+    `function_to_apply`: "softmax", "sigmoid", "none", or None for the result of `scoring`. Raises ValueError for a bad
+    top_k or function_to_apply.
     """
     scores = scores_of(logits, config, function_to_apply)
     order = np.argsort(-scores, kind="stable")

@@ -1,4 +1,4 @@
-"""Functions that change a Checkpoint to fit a model: array names, prefixes, the classifier and the picture size."""
+"""Functions that change the array names, the classifier and the picture size of a Checkpoint to fit a model."""
 import os
 from collections.abc import Mapping
 from typing import Any

@@ -42,7 +42,7 @@ class ViTHybrid(Model):
                         head: Any = None, **options: Any) -> M:
         """Make a model as `Model.from_checkpoint` does.
 
-        If image_size differs from the image_size of the file, the positions are resized.
+        If `overrides` has another image_size than the file, the positions are resized.
         """
         source = for_image_size(in_hugging_face_names(source, cls), cls, overrides or {})
         return super().from_checkpoint(source, overrides, head, **options)
@@ -80,8 +80,8 @@ class ViTHybrid(Model):
         The feature maps in the Trace have channels last. The arguments pixel_values, head_mask, bool_masked_pos and
         interpolate_pos_encoding are those of ViTHybridModel.forward. `runs`: the number of additional forward passes
         that are measured. The measured passes keep no states. Each time in `trace.seconds` is the median of the
-        measured passes. The measured passes do not compute the attention weights, so `trace.seconds` has no time for
-        the weights.
+        measured passes. The measured passes do not compute the attention weights, so `trace.seconds` has no times for
+        the attention weights.
 
         If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
         for each state and computes the attention weights. The first pass of a process also compiles or loads the Numba
@@ -127,7 +127,7 @@ class ViTHybridModel(ViTHybrid):
 
     `config`: a ViTHybridConfig. `add_pooling_layer`: whether the model has a pooler, a linear layer with tanh that
     reads the class token. `use_mask_token`: whether the model has a mask token, which replaces masked patches.
-    `options`: arguments of ViTHybridForImageClassification: state_dict, seed, engine, dtype, precision and num_threads.
+    `options`: state_dict, seed, engine, dtype, precision and num_threads, as in ViTHybridForImageClassification.
 
     >>> import numpy as np
     >>> from nphybrid import ViTHybridModel, default_model
@@ -167,12 +167,13 @@ class ViTHybridModel(ViTHybrid):
                 return_dict: bool | None = None) -> BaseModelOutputWithPooling:
         """Encode pictures.
 
-        `pixel_values`: floats (B, C, H, W), the output of the image processor. `bool_masked_pos`: bools (B, N), where
-        True replaces a patch by the mask token. `head_mask`: numbers (A,) or (L, A) that multiply the results of
-        the heads. `output_attentions`: whether to return the attention weights of each block. `output_hidden_states`:
-        whether to return the tokens and the output of each block. `interpolate_pos_encoding`: whether to accept every
-        picture size and resize the positions. `return_dict`: False to return a tuple. If output_attentions,
-        output_hidden_states or return_dict is None, its value in the configuration is used.
+        `pixel_values`: floats (B, C, H, W), the output of the image processor. `bool_masked_pos`: bools (B, N) for N
+        patches, where True replaces a patch by the mask token. `head_mask`: numbers (A,) or (L, A) that multiply the
+        results of the A heads in each of the L blocks. `output_attentions`: whether to return the attention weights of
+        each block. `output_hidden_states`: whether to return the tokens and the output of each block.
+        `interpolate_pos_encoding`: whether to accept other picture sizes and resize the positions. `return_dict`: False
+        to return a tuple. If output_attentions, output_hidden_states or return_dict is None, its value in the
+        configuration is used.
 
         Returns a BaseModelOutputWithPooling. `last_hidden_state` has the shape (B, T, D). `pooler_output` has the shape
         (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied

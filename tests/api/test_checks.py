@@ -49,7 +49,8 @@ def test_pixels_come_out_channels_last_contiguous_and_in_the_models_dtype(rng):
     (np.zeros((1, 2, 3, 5, 7)), ValueError, ["(1, 2, 3, 5, 7)", "(B, 3, H, W)"]),
     (0.5, ValueError, ["()", "(B, 3, H, W)"]),
     (np.zeros((2, 1, 5, 7)), ValueError, ["1 channels", "(2, 1, 5, 7)", "expected 3"]),
-    (np.zeros((2, 5, 7, 3)), ValueError, ["5 channels", "if the channels are last, pass x.transpose(0, 3, 1, 2)"]),
+    (np.zeros((2, 5, 7, 3)), ValueError,
+     ["5 channels", "if the channels are last, pass pixel_values.transpose(0, 3, 1, 2)"]),
     (np.zeros((2, 3, 7, 5)), ValueError, ["7 x 5", "expects 5 x 7", "interpolate_pos_encoding=True"]),
     (np.zeros((0, 3, 5, 7)), ValueError, ["empty", "(0, 3, 5, 7)"]),
 ])
