@@ -9,7 +9,7 @@ A row contains the result of its picture, or an error. The memory use does not d
 `identity` computes the SHA-256 values that identify the model and the list of a run.
 `resume` finds the picture at which an interrupted run continues.
 `cluster` computes the same Rows as `run`, on the workers of a Dask cluster.
-`pipeline` returns functions that work like the pipelines of transformers.
+`pipeline` defines pipelines that work like the pipelines of transformers.
 
 A module in this list imports from the list only the modules above it.
 """

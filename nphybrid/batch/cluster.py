@@ -13,11 +13,11 @@ In a Dask graph of your own, use `compute_part`:
 `dask.bag.from_sequence(paths).map_partitions(cluster.compute_part, cluster.job("model.h5"))`.
 
 A worker loads the model for its first part, and keeps the model for all later parts. Each thread of a worker computes
-one part at a time. By default, a thread uses one core. The option num_threads of a job sets another number.
-If a part fails, or if its worker is lost, another worker computes the whole part.
+one part at a time. By default, a thread uses one core. The option num_threads of a job sets another
+number of cores. If a part fails, or if its worker is lost, another worker computes the whole part.
 
-On computers with the same instruction set, a cluster and a single computer compute identical rows, and write
-identical files. A cluster can continue a run that a single computer started.
+On computers with the same instruction set, a cluster and a single computer compute identical rows. The output
+files are then identical too. A cluster can continue a run that a single computer started.
 
 Each worker opens the picture files itself. A path must lead to the same file on the client and on every worker. A
 worker looks for a relative path in its own working folder.
@@ -43,7 +43,7 @@ from .identity import ModelFile, model_digests
 
 PART = 64                                 # the largest number of pictures in a part; a short list has smaller parts
 AHEAD = 4                                 # the largest number of submitted tasks for each thread of the cluster
-RETRIES = 3                               # how often a failed part is repeated, on another worker if there is one
+RETRIES = 3                               # how often a failed part is repeated at most, if possible on another worker
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3     # mallopt parameters, from malloc.h
 
 
@@ -65,7 +65,7 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     """Return the Job that `compute_rows` gives to the workers.
 
     `model` is a path, or owner/name on the Hugging Face hub. If `model` is None, the bundled model is used.
-    `state` is "logits" for a classifier, or the name of a state whose pooled features are computed.
+    `state` is "logits" for a model with a classifier, or the name of a state whose pooled features are computed.
     `pool` is the pooling of the state; see `api.extractor`.
     `batch` is the number of pictures that are computed together. The rows do not depend on `batch`.
     `head` is a file that `nphybrid probe fit` wrote.
@@ -89,12 +89,12 @@ def compute_rows(client: Any, sources: Iterable[Any], job: Job, start: int = 0, 
                  ) -> Iterator[run.Row]:
     """Yield a Row for each source from position `start` on, in the order of the sources.
 
-    A Row is returned as soon as its part and all earlier parts are computed.
+    A Row is yielded as soon as its part and all earlier parts are computed.
     `client` is a distributed.Client.
     `sources` has the same meaning as in `run.compute_rows`. All sources are put into a list before the first task.
     `part` is the number of pictures in a task. The default of `part` is PART, or less for a short list.
 
-    At most AHEAD tasks for each thread are submitted at the same time. If the caller stops early, all unfinished
+    At most AHEAD tasks for each thread of the cluster are pending at any time. If the caller stops early, all pending
     tasks are cancelled. The error in a Row is a ValueError with the same text as on a single computer.
 
     Raises OSError if a worker cannot compute the job, or if a part fails more than RETRIES times. Also raises OSError
@@ -175,7 +175,7 @@ def _part_rows(first, future, submit):
             return future.result()
         except Exception as error:
             if not isinstance(error, PartError) or len(avoided) == RETRIES:
-                reason = " ".join(str(error).split())     # one line: some texts of Dask have several
+                reason = " ".join(str(error).split())     # one line: some texts of Dask have several lines
                 raise OSError(f"the part that begins at picture {first:,} could not be computed: {reason}") from error
             avoided.append(error.args[0])
             future = submit(first, avoided)
@@ -194,12 +194,13 @@ def compute_part(sources: list, job: Job, start: int = 0) -> list[run.Row]:
     """Compute the rows of a part of the list.  Each task of Dask calls this function.
 
     `start` is the position of the first picture of the part.
-    An error of a single picture becomes a row. Every other error is raised as a PartError.
+    An error of a single picture is stored in the Row of this picture. Every other error is raised as a PartError.
     """
     try:
         prepare, compute = load_functions(job)
         found = list(run.compute_rows(sources, prepare, compute, job.batch, start, dict(job.options)["num_threads"]))
-        # If the worker can no longer reach the files, the whole part fails. No picture is reported as missing.
+        # If the worker can no longer reach the files, the whole part fails. Otherwise, existing pictures would be
+        # reported as missing.
         if any(isinstance(row.error, OSError) for row in found) and (problem := find_problem(job)):
             raise OSError(problem)
     except Exception as error:
@@ -269,7 +270,7 @@ def _restore_malloc_thresholds():
 
     With the settings of Dask, glibc returns the memory of every deleted large array to the system. The system must then
     clear new memory for the next array. With the bundled model, one picture takes 20 ms on one core with the settings
-    of Dask, and 12 ms without them. This function sets the values that glibc reaches without Dask.
+    of Dask, and 12 ms without them. This function sets the largest values that glibc itself would choose without Dask.
     """
     if "MALLOC_TRIM_THRESHOLD_" in os.environ:
         with contextlib.suppress(OSError, AttributeError):      # the C library is not glibc

@@ -20,7 +20,7 @@ from ..tensorfile import FormatError
 class ModelDigests(NamedTuple):
     """The SHA-256 values of all files on which the results of a model depend."""
     model: str                            # the SHA-256 of the weights
-    head: str | None                      # the SHA-256 of the head file, if there is one
+    head: str | None                      # the SHA-256 of the head file, or None if there is no head file
     config: str                           # the SHA-256 of the configuration and the image processor
 
 
@@ -46,7 +46,7 @@ class ModelFile:
 def _sha256(path, file_states):
     """Return the SHA-256 of the weights at a path.  The SHA-256 is computed again only if `file_states` changed."""
     digest = checkpoint.sha256(path)
-    # The files are also checked here, so that the cache does not store the SHA-256 of files that changed meanwhile.
+    # The files are also checked here, so that the cache never stores the SHA-256 of files that changed during hashing.
     _refuse_changed(path, file_states)
     return digest
 
@@ -97,13 +97,13 @@ def run_identity(sources: Sequence, **options: Any) -> dict:
 
 
 def refuse_other_run(path: str, found: dict, run: dict) -> None:
-    """Raise ValueError if the identity of a file differs from the identity of the run that will continue the file.
+    """Raise ValueError if a file cannot be continued, because another run wrote it.
 
     `path` is the name of the file in the message.
-    `found` is the identity of the file.
-    `run` is the identity of the run.
+    `found` is the identity of the run that wrote the file.
+    `run` is the identity of the new run.
     """
     other = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
     if other:
-        raise ValueError(f"{path} cannot be continued, because it was computed with another " + ", ".join(
+        raise ValueError(f"{path} cannot be continued, because another run wrote it: " + ", ".join(
             f"{key} (found {found.get(key)!r}, expected {run.get(key)!r})" for key in other))

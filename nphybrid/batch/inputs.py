@@ -4,12 +4,12 @@ An input that is a file is one picture. The name of the file may have any suffix
 
 An input that is a folder is replaced by the pictures in it, sorted by the bytes of their paths. A file in a folder
 counts as a picture if its name ends in one of SUFFIXES, in upper or lower case. With `recursive`, the folders inside a
-folder are searched too. Files and folders whose names begin with a dot are ignored. Symbolic links to folders are not
-followed.
+folder are searched too. Inside a folder, files and folders whose names begin with a dot are ignored, and symbolic links
+to folders are not followed.
 
 An input that is a glob is replaced by its matches, sorted by the bytes of their paths. In a glob, `**` matches any
-number of folders. Each match of a glob is treated like an input. If a file has the text of the glob as its name, the
-input is this file.
+number of folders. Each match is treated like an input file or folder. If a file has the text of the glob as its name,
+the input is this file.
 
 The input `-` means stdin. stdin contains one picture, or the names of files and folders. The names on stdin are
 separated by NUL bytes or by line ends.

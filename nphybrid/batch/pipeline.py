@@ -21,14 +21,14 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     """Return a function that computes the labels or the features of pictures.
 
     `task` is "image-classification" or "image-feature-extraction".
-    `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, the
-    model at a path or a name is loaded without its classifier.
+    `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, a
+    model that is given as a path or a name is loaded without its classifier.
     `image_processor` is an image processor, a path or a name (default: the image processor of the model).
     `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. A
     loaded model accepts no options.
 
-    Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if the model has
-    no image processor.
+    Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if
+    `image_processor` is None and the model has no image processor.
 
     >>> classify = pipeline("image-classification")
     >>> classify("examples/images/cat.png", top_k=1)[0]["label"]
@@ -61,7 +61,7 @@ def _loaded(model, bare, options) -> Model:
 
 
 class Pipeline:
-    """The base class of the pipelines.  A pipeline accepts one picture, a list or a generator of pictures."""
+    """The base class of the pipelines.  A pipeline accepts a picture, a list of pictures or a generator of pictures."""
     task: str
     bare: bool                            # True if the model is loaded without its classifier
 
@@ -137,7 +137,7 @@ class ImageFeatureExtractionPipeline(Pipeline):
     """Returns the first output of the model for each picture, as nested lists.
 
     The first output of a ViT without a classifier is its tokens, [1][T][D]. The first output of a BiT without a
-    classifier is its feature map, [1][C][H][W]. The first output of a classifier is its logits.
+    classifier is its feature map, [1][C][H][W]. The first output of a model with a classifier is its logits.
     """
     task = "image-feature-extraction"
     bare = True
@@ -159,7 +159,7 @@ class ImageFeatureExtractionPipeline(Pipeline):
         If `return_tensors` is True, NumPy arrays are returned instead of lists.
         `image_processor_kwargs` are options for each call of the image processor.
 
-        `nphybrid.api.extractor` computes the features of all other states of the forward pass.
+        `nphybrid.api.extractor` can compute features from any state of the forward pass.
         """
         def compute(pixel_values):
             output = self.model(pixel_values)

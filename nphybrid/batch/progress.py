@@ -67,7 +67,7 @@ def _draw(text):
 
 
 def _print(text):
-    # If stderr is closed or full, the rows must still be computed.
+    # If nothing can be written to stderr, the rows must still be computed.
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)

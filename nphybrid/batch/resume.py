@@ -22,22 +22,23 @@ FORMATS = ("jsonl", "csv")
 
 class Done(NamedTuple):
     """Describes the rows of an interrupted file, without the rows of its last picture."""
-    pictures: int
-    size: int                             # the size of these rows in bytes
-    failed: int                           # the number of pictures that have an error
+    pictures: int                         # the number of pictures with these rows
+    size: int                             # the size of these rows in bytes, including the CSV header
+    failed: int                           # the number of these pictures that have an error
 
 
 def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False) -> Done:
-    """Create an empty file of rows.  With `resume`, continue an existing file instead.
+    """Create an empty file of rows.  With `resume`, find the complete rows of an existing file instead.
 
-    `run` is the identity of the run, which is written to FILE.run.json before the first row.
+    `run` is the identity of the run. The identity is written to FILE.run.json before the first row is written.
     Raises ValueError if another run wrote the file. Raises the same errors as `complete_rows`.
     """
     # An empty file is not continued, because its run may have been killed before FILE.run.json was written.
     if resume and os.path.exists(path) and os.path.getsize(path):
         _check_run(path, run)
         return complete_rows(path, format)
-    # The file is emptied first. Otherwise, a killed run could leave old rows with the new FILE.run.json.
+    # The file is emptied before FILE.run.json is written. Otherwise, a killed run could leave old rows beside the new
+    # FILE.run.json.
     # If the path is a symbolic link, `open` keeps the link.
     open(path, "wb").close()
     write_json(f"{path}.run.json", run)
@@ -57,8 +58,8 @@ def _check_run(path, run):
 def complete_rows(path: str | os.PathLike, format: str) -> Done:
     """Find the pictures whose rows in an interrupted file are certainly complete.
 
-    Raises FormatError if the positions in the file are not 0, 1, 2 and so on. A file that nphybrid wrote always
-    has these positions.
+    Raises FormatError if the pictures in the file do not have the positions 0, 1, 2 and so on. In a file that nphybrid
+    wrote, the pictures always have these positions.
     """
     count = failed = 0
     before = Done(0, 0, 0)

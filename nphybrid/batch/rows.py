@@ -1,17 +1,17 @@
 r"""Writes the row of a picture as text, JSON, JSON Lines or CSV.  Each row is written as soon as it is computed.
 
 `text` is a format for people. A line of `text` contains a label and its score. If there are several pictures, the path
-of each picture is printed above its labels. If a picture failed, only `path: error` is printed. A path with line ends,
-control characters or bytes that are not UTF-8 is printed in the form $'…', which `ls` also prints. A shell reads this
-form as the original path.
+of each picture is printed above its labels, and a picture that failed has only the line `path: error`. If a single
+picture failed, nothing is printed. A path with line ends, control characters or bytes that are not UTF-8 is printed in
+the form $'…', which `ls` also prints. A shell reads this form as the original path.
 
 `jsonl` writes one JSON object on each line:
 
     {"position": 0, "path": "a.jpg", "labels": [{"index": 3, "label": "cat", "score": 0.8}]}
     {"position": 1, "path": "b.jpg", "error": "…"}
 
-`json` writes the objects of `jsonl` as one JSON array. If the run is interrupted, the array is still closed, so the
-output is valid JSON.
+`json` writes the objects of `jsonl` as one JSON array. If Ctrl-C or an error stops the run, the array is still closed,
+so the output is valid JSON.
 
 `csv` follows RFC 4180, except that each line ends in "\n". The CSV header is position,path,index,label,score,error.
 In CSV, a picture has one row for each label, or one row with an error.

@@ -28,7 +28,8 @@ from ..api.processor import ViTHybridImageProcessor
 from ..ops import threads
 from .inputs import open_source
 
-# The errors that become rows. PictureError, NonFiniteError and all errors of the image processor are ValueErrors.
+# The types of the errors that a Row can contain. PictureError, NonFiniteError and all errors of the image processor
+# are ValueErrors.
 PICTURE_ERRORS = (ValueError, OSError)
 
 Prepare = Callable[[Any], np.ndarray]                  # source -> pixel_values (C, H, W)
@@ -50,13 +51,13 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
     `sources` is an iterable. An item of `sources` is taken only when it is needed.
     `prepare` is a function: source -> pixel_values (C, H, W).
     `compute` is a function: pixel_values (B, C, H, W) -> B results.
-    `batch` is the largest number of pictures in a batch. A batch is divided into shares, one share for each thread. In
-    a share, pictures of equal shape are computed together.
+    `batch` is the largest number of pictures in a batch. A batch is divided into shares, about one share for each
+    thread. In a share, successive pictures of equal shape are computed together.
     `start` is the position that the Row of the first source gets.
-    `workers` is the number of threads that prepare pictures, and also the number of threads that compute pictures. The
-    default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and computes all
-    pictures, and takes no source before its batch is needed. A generator that reuses the memory of its items needs
-    `workers=0`.
+    `workers` is the number of threads that prepare pictures, and also the largest number of threads that compute
+    pictures. The default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and
+    computes all pictures, and takes each source only when the batch of this source is needed. A generator that reuses
+    the memory of its items needs `workers=0`.
 
     Several threads call `prepare` and `compute`. If one of these functions raises ValueError or OSError, the row of the
     picture contains the error. Any other exception stops the run.
@@ -71,7 +72,7 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
         first = list(itertools.islice(prepared, batch))
         share_size = max(len(first) // max(workers, 1), 1)
         shares = _chunks(itertools.chain(first, prepared), share_size)
-        # If there are fewer pictures than cores, several cores compute each picture.
+        # If a batch has fewer pictures than `workers`, several cores compute each picture.
         computing = min(workers, len(first))
         cores = workers // computing if computing else None
 
@@ -215,7 +216,7 @@ def _work(function, jobs):
     """Do the jobs of a queue until the queue returns None.  Each thread runs `_work`."""
     while (job := jobs.get()) is not None:
         job.answer.put(_call(function, job.item))
-        del job                           # free the memory of the picture before the thread waits
+        del job                           # free the memory of the picture before waiting for the next job
 
 
 def _call(function, item):

@@ -44,7 +44,7 @@ EPILOG = """\
 `nphybrid VERB --help` lists the options of a verb.
 
 Exit code 0: everything succeeded.
-Exit code 1: some inputs failed, a check failed, or `doctor` found a problem.
+Exit code 1: some inputs failed, a check failed, `compare` found a difference, or `doctor` found a problem.
 Exit code 2: the command line is wrong.
 Exit code 3: a model or a file was refused.
 Exit code 130: the program was interrupted by Ctrl-C.

@@ -70,9 +70,9 @@ def run(args):
 
 
 def _begin(args, sources, model):
-    """Create the output file.  With --resume, prepare an existing output file for further rows.
+    """Create an output file that can be continued.  With --resume, find the complete rows of an existing output file.
 
-    Returns three numbers: how many pictures the file already contains, how many bytes their rows have, and how many of
+    Returns three numbers: how many pictures already have complete rows, how many bytes these rows have, and how many of
     these pictures failed.
     """
     from ..batch import resume

@@ -1,9 +1,10 @@
-"""The verb `inspect` prints what the header of a file contains."""
+"""The verb `inspect` prints which tensors and settings a file contains."""
 from .options import add_format, show
 
 DESCRIPTION = """\
 Print what a file of a model, of features or of a classifier contains. The report states the SHA-256 of the file and
-the naming scheme of the tensors, and has a row for each tensor. Only the header is read, so no tensor is loaded.
+the naming scheme of the tensors, and has a row for each tensor. No tensor is loaded. To compute the SHA-256, all
+bytes of the file are read.
 """
 
 
@@ -16,7 +17,7 @@ def add(verb):
 
 
 def run(args):
-    """Print what the header of a file contains."""
+    """Print which tensors and settings a file contains."""
     from ..modelfile.inspect import format_text, inspect_file
     report = inspect_file(args.path)
     show(args, report, format_text(report))

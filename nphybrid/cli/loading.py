@@ -12,7 +12,7 @@ def load_model(args, head=None):
     """Load the model that the options of `add_model` and `add_engine` describe.
 
     If `head` is given, the classifier in the file `head` replaces the classifier of the model. The ModelFiles of the
-    model and of the head are stored in args.files, for `loaded_sha256`.
+    model and of the head are stored in args.files, which `loaded_sha256` and `run_options` read.
     """
     from pathlib import Path
 
@@ -64,7 +64,7 @@ def announce_compilation(engine):
 
 
 def check_scheduler(args):
-    """Connect to the Dask scheduler that --scheduler names, so that errors are found before anything is written."""
+    """Connect to the Dask scheduler that --scheduler names, so that connection errors are found before the run."""
     if args.scheduler is not None:
         from ..batch import cluster
         with cluster.connect(args.scheduler):

@@ -26,7 +26,7 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("action", choices=("fit",), metavar="fit", help="the only action")
     add_known(verb, "FOLDER_OR_FEATURES",
-              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, with --labels.")
+              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, and needs --labels.")
     verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="write the classifier to this file")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
                       help="logistic regression or ridge regression (default logistic). As in the ViT paper, ridge "

@@ -5,5 +5,6 @@
 `npy` reads and writes .npy files.
 `parquet` reads and writes .parquet files, and needs the package pyarrow.
 `files` chooses the format by the suffix of a path, and reads or writes the file.
-`writer` writes a feature file picture by picture. It can continue an interrupted run, and add pictures to a file.
+`writer` writes a feature file picture by picture. It can continue an interrupted run, and add the
+features of more pictures to a file.
 """

@@ -26,7 +26,7 @@ class Contents(NamedTuple):
     positions: np.ndarray                 # int64 (N,): for each row of `values`, the list position of its picture
     names: list                           # strings: the names of all pictures in the list
     errors: dict                          # {position: message} for the pictures without features
-    manifest: dict
+    manifest: dict                        # how the features were computed; see files.py
 
 
 def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:

@@ -2,8 +2,9 @@
 
 `x.h5` contains three arrays and two JSON documents, in the layout of tensorfile/hdf5.py, with checksums.
 `features` is a float32 array (N, …) with one row for each picture that did not fail.
-`positions` is an int64 array (N,). For each row of `features`, it contains the position of the picture in the list.
-`paths` is a uint8 array with the bytes of all names in the list. A NUL byte follows each name.
+`positions` is an int64 array (N,). For each row of `features`, it contains the position of its picture in the
+list of all pictures.
+`paths` is a uint8 array with the bytes of all names in this list. A NUL byte follows each name.
 `manifest` is a JSON document with the manifest, which is described below.
 `errors` is a JSON document with the errors of the failed pictures: [[position, message], …].
 
@@ -14,8 +15,9 @@ x.npy.run.json contains the manifest.
 The manifest of `x.parquet` is the value of the key "nphybrid" in the metadata. The .parquet format needs the
 package pyarrow.
 
-The manifest states how the features were computed. The manifest contains the SHA-256 of the model file, the state, the
-pooling, the shape of the features, and the options of the image processor.
+The manifest states how the features were computed. It contains the SHA-256 of the model file, the state, the pooling,
+the engine, the dtype, the options of the image processor, and the identity of the run. The identity of the run includes
+the shape of the features.
 
 A feature file is either complete or absent. The three files of the .npy format are replaced one after the other. When
 features are written, the old x.npy is deleted first, and the new x.npy is written last. An existing x.npy
@@ -62,7 +64,7 @@ def contents(path: str | os.PathLike) -> Contents:
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:
-    """Write Contents in the format that the suffix of the path names.  An existing file is replaced."""
+    """Write Contents in the format that belongs to the suffix of the path.  An existing file is replaced."""
     manifest = {**found.manifest, "format": FORMAT, "version": VERSION}
     _format(path).write(path, found._replace(manifest=manifest))
 

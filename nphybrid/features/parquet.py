@@ -9,7 +9,7 @@ import numpy as np
 from ..tensorfile import FormatError, write_atomically
 from .contents import Contents, good_positions
 
-KEY = b"nphybrid"
+KEY = b"nphybrid"                         # the key of the manifest in the metadata of the table
 ROWS = 4096                               # the number of rows in a row group
 
 
@@ -55,7 +55,7 @@ def contents(path: str | os.PathLike) -> Contents:
 
 
 def _message(text):
-    """Return a message as valid UTF-8.  A message may contain a path with bytes that are not UTF-8."""
+    """Return a message that can be encoded as UTF-8.  A message may contain a path with bytes that are not UTF-8."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 

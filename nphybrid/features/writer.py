@@ -15,16 +15,17 @@ run if their identities are equal. If neither a file nor a folder exists, all pi
 
 In the mode `replace`, all pictures are computed, even if a file or a folder exists.
 
-In the mode `resume`, an unfinished folder of the same run is continued. If the folder is finished, the file is first
-written from it. If the file is from the same run, nothing is computed. If the file or the folder is from another run,
-ValueError is raised.
+In the modes `resume` and `append`, the folder is examined before the file, because an interrupted append leaves both
+the file and an unfinished folder. If the folder is finished, the feature file is written before anything else happens.
 
-In the mode `append`, the rows of an existing file are copied, and the new pictures are computed. If the features of the
-file were computed with another manifest, ValueError is raised. An unfinished folder of the same run is continued. An
-unfinished folder of another run is removed. If the folder is finished, the file is first written from it. If this file
-is from the same run, nothing is computed. If this file is from another run, the new pictures are added to it.
+In the mode `resume`, an unfinished folder of the same run is continued, and the file is not examined. If there is no
+unfinished folder and the file is from the same run, nothing is computed. If the unfinished folder or the examined file
+is from another run, ValueError is raised.
 
-The folder is examined before the file, because an interrupted append leaves both the file and an unfinished folder.
+In the mode `append`, the rows of an existing file are copied, and the new pictures are computed. If a value in the
+manifest of the new features differs from the value in the manifest of the file, ValueError is raised. An unfinished
+folder of the same run is continued. An unfinished folder of another run is removed. If a finished folder of the same
+run existed, nothing is computed.
 """
 import functools
 import os
@@ -88,7 +89,7 @@ def _start_resume(path, sources, run):
 def _start_append(path, sources, identity, manifest):
     just_written = finish_folder(path)
     if just_written is not None:
-        # If the same append was interrupted in its last step, nothing remains to be computed.
+        # If the same append was interrupted while it wrote the file, nothing remains to be computed.
         before = just_written.names[:len(just_written.names) - len(sources)]
         if identity([*before, *sources]) == just_written.manifest["run"]:
             return Start([*before, *sources], just_written.manifest["run"], finished=just_written)
@@ -109,14 +110,15 @@ def _start_append(path, sources, identity, manifest):
 def _contents_to_extend(path, manifest):
     """Return the Contents of the file, or None if no file exists.
 
-    Raises ValueError if the features of the file were computed with another manifest.
+    Raises ValueError if a value in `manifest` differs from the value in the manifest of the file.
     """
     if not os.path.exists(path):
         return None
     found = files.contents(path)
     other = [key for key in manifest if found.manifest.get(key) != manifest[key]]
     if other:
-        raise ValueError(f"no features can be added to {path}, because it was computed with another {', '.join(other)}")
+        raise ValueError(f"no features can be added to {path}, because its features were computed with another "
+                         f"{', '.join(other)}")
     return found
 
 
@@ -158,9 +160,9 @@ def begin_folder(path: str, run: dict) -> tuple[int, int]:
 def continue_folder(path: str, run: dict) -> tuple[int, int]:
     """Prepare an existing folder for further rows, or create the folder.
 
-    Rows that may be incomplete are deleted, with their features. Returns the number of pictures that have a row, and
-    the number of pictures that failed. Raises ValueError if the folder belongs to another run, or if features are
-    missing.
+    Rows that may be incomplete are deleted, and their features are deleted too. Returns the number of pictures that
+    have a row, and the number of pictures that failed. Raises ValueError if the folder belongs to another run, or if
+    features are missing.
     """
     return _open_folder(path, run, resume_rows=True)
 
@@ -182,8 +184,9 @@ def _open_folder(path, run, resume_rows):
 
 @contextmanager
 def writer(path: str, shape: tuple) -> Iterator[Callable[[Row], Row]]:
-    """Return a context manager that yields a function.  The function writes a Row into the folder, and returns it.
+    """Return a context manager that yields a function.
 
+    The function writes a Row into the folder, and returns the written Row.
     `shape` is the expected shape of every result. A Row with a result of another shape is replaced by a Row with an
     error.
     """

@@ -170,4 +170,4 @@ def test_classify_answers_with_a_head_and_resumes_with_no_other(tmp_path, root, 
     assert np.allclose([label["score"] for label in row["labels"]], np.sort(shares)[::-1], atol=1e-6)
     capsys.readouterr()
     assert main([*line, "--head", str(tmp_path / "head1.h5"), "-o", out, "--resume"]) == 3
-    assert "cannot be continued, because it was computed with another head (found " in capsys.readouterr().err
+    assert "cannot be continued, because another run wrote it: head (found " in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_probe_fit_tells_that_it_takes_features(capsys):
         main(["probe", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "FOLDER_OR_FEATURES [FOLDER_OR_FEATURES ...]" in told and (
-        "One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, with --labels." in told)
+        "One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, and needs --labels." in told)
 
 
 def test_probe_fit_does_not_lose_a_class(tmp_path, capsys):

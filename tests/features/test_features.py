@@ -299,7 +299,8 @@ def test_embed_and_add(path, cat, tmp_path, capsys):
     assert found.names == [str(cat), "nothing.png", str(cat), str(cat)] and found.positions.tolist() == [0, 2, 3]
     assert (found.values == found.values[0]).all() and found.manifest["model"] == checkpoint.sha256(default_model())
     assert embed(cat, "-o", path, "--append", "--state", "blocks.2") == 3
-    assert f"no features can be added to {path}, because it was computed with another state" in capsys.readouterr().err
+    assert (f"no features can be added to {path}, because its features were computed with another state"
+            in capsys.readouterr().err)
     assert files.contents(path).names == found.names
     assert embed(cat, "-o", path) == 0
     assert files.contents(path).names == [str(cat)]
@@ -456,7 +457,8 @@ def test_features_of_another_kind_are_not_added_to(key, value, cat, tmp_path, ca
     files.write(path, found._replace(manifest={**found.manifest, key: value}))
     before = open(path, "rb").read()
     assert embed(cat, "-o", path, "--append") == 3
-    assert f"no features can be added to {path}, because it was computed with another {key}" in capsys.readouterr().err
+    assert (f"no features can be added to {path}, because its features were computed with another {key}"
+            in capsys.readouterr().err)
     assert open(path, "rb").read() == before and not os.path.exists(f"{path}.part")
 
 
