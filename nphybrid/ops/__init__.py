@@ -24,7 +24,7 @@ PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"
 
 
 def floats_of(dtype):
-    """The NumPy dtype of a model's states: float32 if `dtype` is bfloat16, else `dtype`.
+    """The NumPy dtype of a model's intermediate states: float32 if `dtype` is bfloat16, else `dtype`.
 
     Only weights are stored in bfloat16.
     """

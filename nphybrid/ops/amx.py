@@ -18,8 +18,8 @@ divided by the standard deviation of the sum:
             none                   3.6e-7     float32 without AMX (register tile, NumPy)
 
 The matrix product a @ b is computed in steps. One step multiplies 32 rows of a by 32 columns of b, for 32 values of the
-inner index k. In each step, all products ij of the table are computed one after another. A step uses the eight tiles
-(registers) of the unit:
+inner index k. In each step, the products ij of one row of the table are computed one after another. A step uses the
+eight tiles (registers) of the unit:
 
                             tile 6                tile 7
                        b  k, k+1 of 16 columns   the next 16
@@ -32,21 +32,21 @@ A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k 
 adds in float32 and reads denormals as 0.
 
 The correct result is defined by `reference.linear`, applied to the sums of the parts of x and of w
-(tests/ops/test_amx.py). The loops around the tiles are the loops of matmul.py, with one difference: the rows of x are
-first split into parts. The parts stay in L1 while the panels are read.
+(tests/ops/test_amx.py). The loops around the tiles are the loops of matmul.py, with one difference: the rows of a are
+split into parts before the products are computed. The parts stay in L1 while the panels of b are read.
 
 Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if the magnitudes of x, w and x * w
-are above 2**-102. Below 2**-102 the smaller parts are read as 0. For example, the error at x = w = 2**-60 is 2.5e-3. A
-weight below 2**-110 cannot be restored from its parts. If a kernel has such a weight, the whole kernel is stored beside
-the parts.
+are above 2**-102. Below 2**-102, the smaller parts or their products become 0. For example, if x and w are about
+2**-60, the error is 2.5e-3. A weight below 2**-110 cannot always be restored from its parts. If a kernel has a weight
+that cannot be restored, the whole kernel is stored beside the parts.
 
 Very large numbers: The bfloat16 nearest to a float32 above 3.396e38 is infinite. So the first part of such a float32 is
-the largest finite bfloat16. The sum of its three parts is still exact. A product xi * wj of two parts may be infinite
+the largest finite bfloat16. The sum of the three parts is still exact. A product xi * wj of two parts may be infinite
 although x * w is finite. If a row of x has an infinite or NaN element, the whole row of the result is NaN. If only one
-part is used, an infinite element of x may also make elements of this row infinite instead of NaN.
+part is used, elements of this row of the result may also be infinite instead of NaN.
 
-No processor with AMX was available. tests/ops/test_amx.py runs this machine code with emulated AMX instructions. So the
-results are tested, but the speed is unknown.
+No processor with AMX was available. tests/ops/test_amx.py runs the machine code of this module with emulated AMX
+instructions. So the results are tested, but the speed is unknown.
 """
 from typing import NamedTuple
 
@@ -64,9 +64,9 @@ from .memory import aligned
 from .windows import starts_into
 
 SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
-STEP = SIDE * SIDE                        # elements of one part in a step
-HALF = STEP // 2                          # elements of one part in one tile
-DEPTH = 576                               # most elements in a row of a RowBlock, over all parts: 36 KB per RowBlock
+STEP = SIDE * SIDE                        # number of elements of one part in a step
+HALF = STEP // 2                          # number of elements of one part in one tile
+DEPTH = 576                               # most elements in a row of a RowBlock, all parts together; 36 KB per RowBlock
 # For each number of parts, PRODUCTS lists the products (part of a, part of b) in the order of computation.
 # Each product shares a part with the product before it, so the tiles of this part are already loaded.
 PRODUCTS = {
@@ -95,7 +95,7 @@ BYTES = I8.as_pointer()
 def _upper(x):
     """Round x to the nearest bfloat16, with ties to even.  -> the float32 bits of the result, as uint32
 
-    If the nearest bfloat16 is infinite, the lower 16 bits of x are set to 0 instead.
+    If the nearest bfloat16 is infinite, the result is x with the lower 16 bits set to 0.
     """
     bits = np.float32(x).view(np.uint32)
     if x != x:
@@ -155,7 +155,7 @@ def packed(kernel, parts):
 
 
 def unpacked(panels, K, N):
-    """Restore the kernel (K, N): add its parts in float32, from the smallest part to the largest."""
+    """Restore the kernel (K, N) as the sum of its parts, added in float32 from the smallest part to the largest."""
     strips, steps, parts = panels.shape[:3]
     halves = panels.transpose(2, 1, 4, 6, 0, 3, 5).reshape(parts, steps * SIDE, strips * SIDE)[:, :K, :N]
     values = widened(halves)
@@ -224,7 +224,7 @@ def emit_block(build, a, b, c, steps, products, held):
 
 
 def _block_of(parts):
-    """Return a function block(a, b, b_at, c, steps) with the code of `emit_block`.  The panel begins at b[b_at]."""
+    """Return a function block(a, b, b_at, c, steps) that runs `emit_block`'s code.  The panel begins at b[b_at]."""
     @intrinsic
     def block(typing, a, b, b_at, c, steps):
         def codegen(context, build, signature, arguments):
@@ -264,8 +264,7 @@ def release(typing):
 def panels_in(size, K, parts):
     """The number of panels that fit into `size` bytes of cache, but at least 1.
 
-    In one pass over K, at most DEPTH // parts rows of each panel are read. Only the rows of one pass must fit into the
-    cache.
+    One pass of loop 4 reads at most DEPTH // parts rows of each panel. Only these rows must fit into the cache.
     """
     depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
     return max(1, size // (2 * SIDE * depth * held(parts)))
@@ -286,8 +285,8 @@ class RowBlock(NamedTuple):
 def multiply_into(out, x, weights, parts, bias, residual, block, code):
     """out[block] = activation(x @ kernel + bias) + residual
 
-    `out` has the shape (M, N); all other arrays are flat. `weights` are the panels that `packed` returns, as uint16. A
-    tile row of the block has SIDE rows. The loops are numbered as in matmul.py.
+    `out` has the shape (M, N); all other arrays are flat. `weights` holds the kernel in the panels of `packed`.
+    A tile row of the block has SIDE rows. The loops are numbered as in matmul.py.
     """
     wide()
     config = CONFIG.copy()
@@ -303,7 +302,7 @@ def multiply_into(out, x, weights, parts, bias, residual, block, code):
     starts = np.empty((depth // windows.run + 2) * SIDE, np.int64)
     weights_step = (1 if parts == 1 else 3) * STEP
     configure(config)
-    # Loop 5 goes over groups of panels that share L2.
+    # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
         # Loop 4 goes over K, `depth` elements at a time. The `depth` rows of each panel stay in L2.

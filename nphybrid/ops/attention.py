@@ -31,7 +31,7 @@ NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
 
 
 def attention(query, key, value, heads):
-    """Compute the context.  At any time, each thread holds the attention weights of only MR queries."""
+    """Compute the context, `mixed` of all heads.  A thread holds the attention weights of only MR queries at a time."""
     return _attention(query, key, value, heads, False)[0]
 
 
@@ -61,9 +61,9 @@ def _attention(query, key, value, heads, keep):
 def _parts(heads, tiles, n):
     """The number of tasks into which the queries of one head are divided, for n threads.
 
-    `heads` is the number of heads of all images together. `tiles` is the number of tiles of MR queries in one head.
-    There are about 16 tasks per thread, so that no thread waits long for the last task. A task has at least 8 tiles,
-    because every task must pack all keys and values of its head.
+    `heads` is the number of heads of all images together. `tiles` is the number of tiles of MR queries in one head. The
+    aim is 16 tasks per thread, so that no thread waits long for the last task. A task has at least 8 tiles, or all
+    tiles of its head, because every task must pack all keys and values of its head.
     """
     if n == 1:
         return 1
@@ -120,7 +120,7 @@ def _attend_into(context, weights, query, key, value, heads, parts, task):
 
 @jit
 def _tokens_into(starts, head_at, first, count, T, D):
-    """starts[i] = the index where token first + i begins, for each i < count.  starts[i] = -1 beyond the last token."""
+    """For i < count, starts[i] = the flat index where token first + i of a head begins, or -1 after the last token."""
     for i in range(count):
         starts[i] = head_at + (first + i) * D if first + i < T else -1
 

@@ -30,7 +30,7 @@ def _user_cache():
 
 
 def _name(isa, target):
-    """Return a folder name that depends on everything that Numba's own cache key does not contain.
+    """Return a folder name that depends on what changes the machine code, but is missing in Numba's own cache key.
 
     Numba's key does not contain the code of called functions, the values of global variables or the size of the
     register tile.
@@ -60,11 +60,12 @@ def _private_temporary():
 
 
 def _cache_folder(name):
-    """Return the first folder into which this process can write, or None if there is no such folder.
+    """Return the first of two folders into which this process can write, or None if it can write into neither.
 
-    Without a folder, every process compiles the kernels again. On a full disk, an empty file can be created, but a
-    kernel cannot be stored. Numba would then fail later, inside an operation. So `_cache_folder` tests each folder with
-    a file of ROOM bytes.
+    The first folder is in NUMBA_CACHE_DIR or in the user's cache, the second in a private temporary folder. Without a
+    folder, every process compiles the kernels again. On a full disk, an empty file can be created, but a kernel cannot
+    be stored. Numba would then fail later, inside an operation. So `_cache_folder` tests each folder with a file of
+    ROOM bytes.
     """
     chosen = config.CACHE_DIR
     for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):

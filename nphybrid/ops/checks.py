@@ -1,11 +1,11 @@
-"""Checks that the Python wrappers apply to arrays, because the jitted loops check nothing."""
+"""The checks of arrays in the Python wrappers.  The jitted loops check nothing."""
 import numpy as np
 
 
 def floats(x, name="x", shape=None):
     """Return x as a contiguous and writable array.  x is copied only if necessary.
 
-    All arrays are contiguous and writable, so that Numba compiles each loop for only one type of array. Raises
+    If all arrays are contiguous and writable, Numba compiles each loop for only one type of array. Raises
     TypeError if x is not a float32 array. Raises ValueError if x does not have the given shape.
     """
     if getattr(x, "dtype", None) != np.float32:

@@ -1,12 +1,12 @@
 """The exponential function and the activations in float32.
 
-The functions have no branches, so that LLVM can vectorize loops that call them. `reference.ACTIVATIONS` has the plain
-definition of each activation. The coefficients come from minimax fits in float64, and are rounded to float32. Each fit
-is a weighted least-squares fit, with Lawson's weights on Chebyshev nodes. A rational function is fitted in several
-iterations, and each fit is linearized about the denominator of the iteration before. The table lists the largest errors
-in ULP, against float64, over 440,000 points of [-12, 12]. For exp, the points cover all x for which exp(x) is neither 0
-nor infinite. The first error of each pair is measured with fused multiply-adds, and the second error without fused
-multiply-adds:
+The functions of one number have no branches, so LLVM can vectorize loops that call them. `reference.ACTIVATIONS` has
+the plain definition of each activation. The coefficients come from minimax fits in float64, and are rounded to float32.
+Each fit is a weighted least-squares fit, with Lawson's weights on Chebyshev nodes. A rational function is fitted in
+several iterations, and each fit is linearized about the denominator of the iteration before. The table lists the
+largest errors in ULP, against float64, over 440,000 points of [-12, 12]. For exp, the points cover all x for which
+exp(x) is neither 0 nor infinite. The first error of each pair is measured with fused multiply-adds, and the second
+error without fused multiply-adds:
 
     for x > -1        gelu 2.6 / 2.9    gelu_tanh 2.8 / 2.8    quick_gelu 2.3 / 2.3
     for all x         exp 1.0 / 1.0     sigmoid 2.0 / 2.0      silu 2.3 / 2.3
@@ -34,10 +34,12 @@ LOG2E = f32(1.4426950408889634)
 LN2_HIGH, LN2_LOW = f32(0.693145751953125), f32(1.4286068203094172e-06)
 # exp(x) is 0 for x < EXP_MIN and infinite for x > EXP_MAX.
 EXP_MIN, EXP_MAX = f32(-104), f32(89)
-# E is the polynomial for (exp(r) - 1 - r) / r**2 with |r| <= 0.35. The error of exp(r) is at most 3.3e-9.
+# E0 to E4 are the coefficients of a polynomial for (exp(r) - 1 - r) / r**2 with |r| <= 0.35.
+# The error of exp(r) is at most 3.3e-9.
 E0, E1, E2, E3, E4 = (f32(c) for c in (
     0.4999999403953552, 0.16666515171527863, 0.04166845604777336, 0.00836941134184599, 0.001381315873004496))
 
+# Phi is the distribution function of N(0, 1).
 # (Phi(x) - 1/2) / x = 5/32 + P(x**2) / Q(x**2) for |x| <= 5.6, with an error of at most 2.1e-8.
 # The product of x and the constant 5/32 is almost exact.
 # Without the constant 5/32, P / Q would be larger, and so would its rounding error.
@@ -59,7 +61,7 @@ T1, T2, T3, T4, T5 = (f32(c) for c in (
     0.4711485879819865, 0.027719829200443805, 0.0004198558335042008, 1.6092263830097935e-06,
     7.29902968804951e-10))
 
-TWO_ROOT, GELU_CUBE = f32(2 * 0.7978845608028654), f32(0.044715)      # 2 sqrt(2 / pi)
+TWO_ROOT, GELU_CUBE = f32(2 * 0.7978845608028654), f32(0.044715)      # TWO_ROOT = 2 sqrt(2 / pi)
 QUICK = f32(1.702)
 SELU_SCALE, SELU_ALPHA = f32(1.0507009873554805), f32(1.6732632423543773)
 
@@ -74,7 +76,7 @@ def _power(t):
 
 @jit
 def exp(x):
-    """exp(x) = 2**n * exp(r) with r = x - n ln 2.  2**n is a product of two powers, because it may be below 2**-126."""
+    """exp(x) = 2**n * exp(r) with r = x - n ln 2.  2**n is a product of two powers, because -150 <= n <= 128."""
     x = EXP_MIN if x < EXP_MIN else x
     x = EXP_MAX if x > EXP_MAX else x
     t = fma(x, LOG2E, MAGIC)

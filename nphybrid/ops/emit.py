@@ -1,7 +1,7 @@
 """Vector instructions in LLVM's intermediate representation, for loops that Numba does not vectorize.
 
-The register tile, the reductions and the transposes use vector instructions. Each of them also has a plain definition
-in ordinary loops. The plain definitions are used if the instruction set is `plain` or if NUMBA_DISABLE_JIT=1 is set.
+The register tile, the reductions and the transposes use vector instructions. Each of the three also has a plain
+definition in ordinary loops. It is used if the instruction set is `plain` or if NUMBA_DISABLE_JIT=1 is set.
 """
 
 from llvmlite import ir
@@ -120,7 +120,7 @@ fma = _fma_plain if ISA == "plain" else _fma_fused
 def _wide(typing):
     def codegen(context, build, sig, args):
         # llvmlite does not know the attribute "prefer-vector-width", and `attributes.add` would refuse it.
-        # So set.add adds the attribute without this check, and llvmlite prints the attribute unchanged.
+        # So set.add adds the attribute without a check, and llvmlite prints the attribute unchanged.
         set.add(build.function.attributes, '"prefer-vector-width"="512"')
         return context.get_dummy_value()
     return types.void(), codegen

@@ -1,8 +1,8 @@
 """Apply bias, activation and residual to a block of sums, while the block is in the cache.
 
 `matmul` uses this module if a tile crosses the edge of the result, or if an activation follows. `amx` uses this module
-for every block. Written for whole arrays instead of blocks, result = activation(sums + bias) + residual. The sums over
-K are computed in several passes. Between two passes, `result` holds the sums of all earlier passes.
+for every block. The formula is result = activation(sums + bias) + residual. Each sum has K terms, which are added up in
+several passes over K. Between two passes, `result` holds the bias and the sums of all earlier passes.
 """
 from typing import NamedTuple
 
@@ -12,10 +12,10 @@ from .jit import jit
 
 
 class Place(NamedTuple):
-    """The position of a block in a flat result of N columns, and the size of its part inside the result."""
+    """The position of a block in a flat result of N columns, and the size of the block's part inside the result."""
     N: int
     column: int                           # column of the block's first element
-    at: int                               # index of the block's first element
+    at: int                               # index of the block's first element in the flat result
     height: int                           # number of rows of the block inside the result
     width: int                            # number of columns of the block inside the result
 
@@ -32,7 +32,7 @@ def place_of(out, N, row, column, block):
 def add_before_in(block, place, out, bias, first):
     """In the first pass over K, add the bias to the block.  In later passes, add the earlier sums from `out`.
 
-    Before a later pass, `out` holds the sums of all earlier passes. `bias` may be empty.
+    Before a later pass, `out` holds the bias and the sums of all earlier passes. `bias` may be empty.
     """
     wide()
     for i in range(place.height):

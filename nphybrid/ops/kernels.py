@@ -24,9 +24,9 @@ __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_n
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
            "prepare", "ready"]
 
-CHUNK = 65536                             # a task reads or writes at most CHUNK elements: 256 KB, a fifth of L2
+CHUNK = 65536                             # a task reads or writes at most CHUNK elements: 256 KB, 1/5 of L2 on Ice Lake
 EVEN = 4                                  # the number of tasks is a multiple of EVEN, so that threads get equal shares
-LONG = 256                                # minimum length of an inner loop, which covers several cells if C is small
+LONG = 256                                # an inner loop covers LONG // C neighbouring cells, but at least one cell
 
 
 def group_norm(x, norm, groups, eps):
@@ -113,8 +113,8 @@ def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
     """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for image b.
 
     Each position in a line has its own centre, slope and offset. `n` is the number of elements in a group. The centre
-    is the mean rounded to float32, so that x - centre is exact for x near the mean. The offset corrects the rounding
-    error of the centre.
+    is the mean rounded to float32, so that x - centre is exact for x near the mean. The offset is the bias plus a
+    correction for the rounding error of the centre.
     """
     chunks, _, width = sums.shape[1:]
     C = scale.size
@@ -181,7 +181,7 @@ def layer_norm(x, norm, eps):
 
 @jit
 def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
-    """Normalize some rows of x.  The mean, rounded to float32, is subtracted first, and then its rounding error."""
+    """Normalize some rows of x.  The mean rounded to float32 is subtracted, and then the mean's rounding error."""
     wide()
     D = x.shape[1]
     for n in range(first_row, min(first_row + rows, x.shape[0])):
@@ -198,7 +198,7 @@ def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
 
 
 def max_pool(x, padding, fill):
-    """Compute max pooling without a padded copy.  The maximum of a window that crosses an edge includes `fill`."""
+    """Compute max pooling without a padded copy.  The maximum of a window across the map's edge includes `fill`."""
     B, H, W, C = np.shape(x)
     x = floats(x)
     (top, bottom), (left, right) = padding
@@ -215,7 +215,7 @@ def max_pool(x, padding, fill):
 def _max_pool_into(y, x, top, left, fill, first_row, rows):
     """Compute some rows of the output.  The rows of all images are numbered in one sequence.
 
-    NaN is the largest value, as in np.maximum.
+    NaN counts as the largest value, as in np.maximum.
     """
     B, H, W, C = x.shape
     for row in range(first_row, min(first_row + rows, B * y.shape[1])):

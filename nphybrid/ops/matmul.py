@@ -3,20 +3,20 @@
 A linear layer is a 1x1 convolution. A convolution is a matrix product, and the rows of its left factor are read in
 place from the maps (windows.py). Both compute result (M, N) = activation(x (M, K) @ kernel (K, N) + bias) + residual.
 reference.py has the plain definitions, `linear` and `conv2d`. The loops and their numbers come from BLIS (Van Zee & van
-de Geijn 2015). A register tile has MR rows and NR columns, and one pass takes KC of the K elements of a row:
+de Geijn 2015). A register tile has MR rows and NR columns, and a pass of loop 4 takes KC of the K elements of a row:
 
     task     a block of the result for one thread: some tile rows, some panels of NR columns   (loop 3 of BLIS)
-    loop 5   groups of panels that share L2
+    loop 5   groups of panels; the panels of a group share L2
     loop 4   passes over K: KC rows of these panels stay in a third of L2 until all tile rows are computed
-    loop 2   tile rows: MR rows of x come into L1 once
+    loop 2   tile rows: MR rows of x come into L1 once for all these panels
     loop 1   panels: KC x NR elements of a panel come from L2
-    tile     MR x NR sums in registers, over KC                                                (tile.py)
+    tile     MR x NR sums over KC elements, in registers                                       (tile.py)
 
 BLIS packs both factors. Here only the weights are packed, and this happens when a model is loaded (packed.py). x and
 the result are used in place.
 
-Each element of the result is a sum over K, and the order of the additions depends only on K. So the bits of an element
-do not depend on the number of rows, the position of its row, the number of threads or the size of L2.
+Each element of the result is a sum over K, and the order of the additions depends only on the layer. So the bits of an
+element do not depend on the number of rows, the position of its row, the number of threads or the size of L2.
 
 The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. Where the table gives no number of
 threads, one thread was used. examples/time_kernels.py times the versions that were kept. The code no longer contains
@@ -50,7 +50,7 @@ from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
 READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
-FEW = 32                                  # with fewer than FEW channels, a run is a whole row of the kernel
+FEW = 32                                  # with fewer than FEW channels, a run (windows.py) is a row of the kernel
 NOTHING = np.zeros(0, np.float32)
 NO_HALVES = np.zeros(0, np.uint16)
 
@@ -154,9 +154,9 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 def _split(tiles, panels, tile_work, x_size, weights_size, n):
     """Divide the tile rows into `down` parts and the panels into `across` parts, for n threads.  -> down, across
 
-    The division with the lowest cost is chosen. The cost is the sum of work, waiting and reading. All threads count
-    like the slowest thread, which has the most tasks. At the end, each thread counts as waiting for half a task. All
-    weights are read for each part of the rows, and all of x is read for each part of the panels.
+    The division with the lowest cost is chosen. The cost is the sum of work, waiting and reading. Every thread is
+    assumed to work as long as the slowest thread, which has the most tasks, and then to wait for half a task. All
+    weights are read once for each part of the rows, and all of x is read once for each part of the panels.
     """
     def cost(split):
         down, across = split
@@ -176,7 +176,7 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
     """out[block] = activation(x @ kernel + bias) + residual
 
     `out` has the shape (M, N); all other arrays are flat. A float32 kernel is in `panels`. A bfloat16 kernel is in
-    `halves`. It is converted to float32 once for all rows, and the converted numbers stay in L2.
+    `halves`. Each of its panels is converted to float32 once for all tile rows, and the float32 numbers stay in L2.
     """
     wide()
     windows = block.windows
@@ -191,11 +191,11 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
     starts = np.empty(depth * MR, np.int64)
     most_panels = min(block.panels_in_L2, block.end_panel - block.first_panel)
     widened = aligned(most_panels * depth * NR if narrow else 0)
-    # Loop 5 goes over groups of panels that share L2.
+    # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
         k = 0
-        # Loop 4 goes over K. A pass takes at most KC elements: several whole runs, or a part of one run.
+        # Loop 4 goes over K. A pass takes at most KC elements: one or more whole runs, or a part of one run.
         # A pass reads some rows of each panel, and these rows stay in L2.
         while k < K:
             first_tap, channel = divmod(k, windows.run)

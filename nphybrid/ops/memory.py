@@ -22,7 +22,7 @@ def aligned(n):
 def empty(*shape):
     """Return an uninitialized float32 array.  An array of more than LARGE elements starts on a 64-byte boundary.
 
-    Memory that an earlier call has freed is used again. With glibc, later calls of R50+ViT-B/16 have no page faults
+    The allocator reuses memory that was freed. So with glibc, only the first calls of R50+ViT-B/16 have page faults
     (ru_minflt of getrusage).
     """
     n = math.prod(shape)

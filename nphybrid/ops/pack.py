@@ -7,9 +7,9 @@
     row 2    c0  c1  c2  c3  ...                k 2    a2  b2  c2   ...
       ...                                       k 3    a3  b3  c3   ...
 
-Row i begins at x[starts[i]]. `_plain_transpose` is the plain definition. The vector version transposes squares of LANES
-x LANES elements in registers, in log2(LANES) rounds of shuffles. For LANES = 4 there are two rounds, with steps 1 and
-2:
+Row i begins at x[starts[i]]. `_plain_transpose` is the plain definition of `transpose`. The vector version transposes
+squares of LANES x LANES elements in registers, in log2(LANES) rounds of shuffles. For LANES = 4 there are two rounds.
+The first round combines rows at distance 1, and the second round combines rows at distance 2:
 
     a0 a1 a2 a3        a0 b0 a2 b2        a0 b0 c0 d0
     b0 b1 b2 b3   ->   a1 b1 a3 b3   ->   a1 b1 c1 d1

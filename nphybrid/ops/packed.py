@@ -39,8 +39,8 @@ class Packed:
     """A kernel (KH, KW, C, O) or (C, O), stored in panels.
 
     `parts` is a value of PARTS. If `parts` is 1, the weights are bfloat16 and take half the memory, and AMX also rounds
-    x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which
-    is packed again when the pickle is read.
+    the input x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the unpacked
+    kernel, which is packed again when the pickle is read.
 
     The attributes are: shape, ndim, dtype, parts, panels, kept. `kept` is the kernel itself if the panels cannot
     restore it, else None.

@@ -6,9 +6,10 @@ The order in which the elements are combined depends only on the length of x. `_
     x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
     chain         0          1          2          3          0
 
-Chain c combines the vectors c, c + 4, c + 8 and so on. Then the chains are combined into one vector. The two halves of
-this vector are combined, then the halves of the result, and so on, until one number is left. The elements after the
-last whole vector are combined with this number one by one.
+Chain c combines the vectors c, c + 4, c + 8 and so on, while at least CHAINS vectors are left. Then the chains are
+combined into one vector, and the vectors that are left are combined with this vector. The two halves of this vector are
+combined, then the halves of the result, and so on, until one number is left. The elements after the last whole vector
+are combined with this number one by one.
 """
 
 import numpy as np
@@ -24,17 +25,17 @@ CHAINS = 4                                # four independent chains, because an 
 
 
 def emit_reduction(build, x, n, lanes, start, parts, combine):
-    """Emit code that reduces x[:n] to one value for each part of a vector.
+    """Emit code that reduces x[:n] to one value for each part.
 
-    parts(emit, vector) returns the parts, for example the vector and its square. `n` is a multiple of `lanes`. `start`
-    holds the value with which the reduction begins, for each part. combine(build, a, b) combines two vectors in one
-    step of a reduction.
+    parts(emit, vector) returns the parts of a vector of x, for example the vector and its square. `n` is a multiple of
+    `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build, a, b) combines two
+    vectors in one step of a reduction.
     """
     emit = Emit(build, lanes)
     count = len(start)
 
     def step(i, sums):
-        """Combine one vector of x with each chain.  `sums` lists the parts of chain 0, then of chain 1, and so on."""
+        """Combine each chain with its next vector.  `sums` lists the parts of chain 0, then of chain 1, and so on."""
         sums = list(sums)
         for first in range(0, len(sums), count):
             chain = first // count

@@ -6,10 +6,10 @@
     worker 1    task(1)            task(4)
     worker 2       task(2)
 
-A free thread takes the next task, until all tasks are taken. `run` returns when no worker is inside a task. With one
-thread, `run(count, task)` is the loop `for i in range(count): task(i)`. A worker, which is a thread other than the
-caller, is started when it is first needed. A worker without a job waits until a job is put into a queue. The caller
-takes tasks too. So a `run` inside a task can finish even if no worker is free.
+A free thread takes the next task, until all tasks are taken. `run` returns when all tasks have ended. With one thread,
+`run(count, task)` is the loop `for i in range(count): task(i)`. A worker, which is a thread other than the caller, is
+started when it is first needed. A worker without a job waits until a job is put into a queue. The caller takes tasks
+too. So a `run` inside a task can finish even if no worker is free.
 
 OpenMP is not used, because the forked children of a process that uses OpenMP are terminated. Numba's threading layers
 are not used, because the layer `workqueue` aborts the process when two Python threads compute at the same time.
@@ -105,7 +105,7 @@ def run(count, task, work=SMALL):
 
 
 class _Job:
-    """A job of `count` tasks.  Each task is run by exactly one thread.  Setting `count` to 0 stops the job."""
+    """A job of `count` tasks.  No task is run twice.  Setting `count` to 0 stops the job."""
 
     def __init__(self, count, task):
         self.count = count

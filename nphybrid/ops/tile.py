@@ -8,18 +8,18 @@
       row 1 [k]    |  sum 1,0  |  sum 1,1  |  sum 1,2  |  sum 1,3  |        1  element of a row, in every lane
         ...        |    ...    |    ...    |    ...    |    ...    |       --
       row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of the 32 of AVX-512
-                   +-----------+-----------+-----------+-----------+   AVX2: 6 x 2 x 8, 15 of 16. NEON: 5 x 4 x 4, 25
+                   +-----------+-----------+-----------+-----------+  AVX2 6 x 2 x 8: 15 of 16. NEON 5 x 4 x 4: 25 of 32
 
 For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
 vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is
 the plain definition. The vector version is written in LLVM's intermediate representation. A loop that Numba compiles
 would not keep 24 vectors of sums in registers.
 
-The rows are read in place. `Rows.starts` gives the index in x where each run of a row begins. So x is never packed. A
-convolution differs from a linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The
-panel is packed row by row (packed.py). Each element of the result is one chain of fused multiply-adds over k.
-`tile_add` then adds the first addend, and after it the second addend. All arrays are flat. `at` is the index of the
-first used element of an array.
+The rows are never packed. They are read in place from an array x. A row consists of one or more runs. A run is a
+sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. A convolution differs from a
+linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The panel is packed row by row
+(packed.py). Each element of the result is one chain of fused multiply-adds over k. `tile_add` then adds the first
+addend, and after it the second addend. All arrays are flat. `at` is the index of the first used element of an array.
 
 The table lists what was tried for the product of x (577, 768) and a kernel (768, 3072). Its columns are MR x NV x
 LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA unit. The speeds were measured on Ice Lake

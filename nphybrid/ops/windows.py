@@ -6,11 +6,12 @@
                  +---+---+---+---+---+      ->          +-------+-------+-------+--   --+-------+
                  | 3 | 4 | 5 |   |   |                  each tap is a run of C neighbours in memory
                  +---+---+---+---+---+
-                 | 6 | 7 | 8 |   |   |                  if C is small, a run is a row of the kernel:
-                 +---+---+---+---+---+                  0 1 2 | 3 4 5 | 6 7 8, of 3 C neighbours
+                 | 6 | 7 | 8 |   |   |                  if C is small, a run is a row of the kernel,
+                 +---+---+---+---+---+                  with 3 C neighbours: 0 1 2 | 3 4 5 | 6 7 8
 
-The windows are read in place, while im2col would copy each window. `starts_into` computes the index in x where each run
-begins. A map with small C is padded first. A linear layer is a 1x1 convolution over a map of one column.
+im2col would copy each window. Here the windows are read in place from x, the flat array of all maps. `starts_into`
+computes the index in x where each run begins. A map with small C is padded before its windows are read. A linear layer
+is a 1x1 convolution over a map of one column.
 """
 import functools
 from typing import NamedTuple
@@ -73,8 +74,9 @@ def padded(x, padding):
 def starts_into(starts, count, windows, first_row, M, first_tap, taps, channel):
     """starts[tap * count + i] = the index in x where run first_tap + tap of row first_row + i begins.
 
-    The index is -1 for a run outside the map and for a row after the last of the M rows. The starts of `taps` runs are
-    computed for each of `count` rows. Each run begins at channel number `channel`.
+    x is the flat array of all maps, and a row is one of the M rows of the left factor. The starts of `taps` runs are
+    computed for each of `count` rows. The index is -1 for a run outside the map and for a row after the last row. Each
+    run begins at channel number `channel`.
     """
     image, cell = divmod(first_row, windows.rows * windows.columns)
     row, column = divmod(cell, windows.columns)
