@@ -63,8 +63,8 @@ def _class_folders(root):
 def of_file(path: str | os.PathLike, sources: Sequence[Any]) -> list[str]:
     """Read the class of each source from a file of labels.
 
-    Raises FormatError for a file in a wrong format, and ValueError for pictures that have no label in the file. Raises
-    OSError if the file cannot be read.
+    Raises FormatError for a file in a wrong format. Raises ValueError for a wrong number of labels, and for pictures
+    that have no label in the file. Raises OSError if the file cannot be read.
     """
     rows = _rows(path)
     if all(len(row) == 1 for row in rows):
@@ -143,7 +143,7 @@ def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
 
     A name that is a label of the model has the number of this label. A name that is not a label must be the number of a
     class. `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a
-    number of a class. Raises ValueError also for a label that several classes share. The message lists all wrong
+    number of a class. Raises ValueError also for a label that several classes share. The message lists the wrong
     names.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])

@@ -16,7 +16,7 @@ class Evaluation(NamedTuple):
     """The answers of a model for pictures of known classes."""
     labels: list                          # the labels of the model, in order
     classes: np.ndarray                   # int (n,), the true class of each picture that could be read
-    answers: np.ndarray                   # int (n, 5 or all classes), with the best answer first
+    answers: np.ndarray                   # int (n, at most 5): indices of classes, with the best answer first
     errors: list                          # a run.Row for each picture that could not be read
 
 
@@ -51,7 +51,7 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
 def count_right(found: Evaluation, top: int, k: int | None = None) -> tuple[int, int]:
     """Count the pictures whose true class is among the `top` best answers.
 
-    Returns the number of correct pictures, and the number of all pictures. If `k` is given, only the pictures of class
+    Returns the number of these pictures, and the number of all pictures. If `k` is given, only the pictures of class
     k are counted.
     """
     selected = slice(None) if k is None else found.classes == k

@@ -4,16 +4,16 @@
 
 The mean is over n rows x of D features, with labels y in 0 .. K-1. C is the inverse strength of the regularization, as
 in scikit-learn. A larger C regularizes W less. The bias b is not regularized. For two classes, scikit-learn fits only
-the difference of the two columns of W. At the optimum, the columns are w and -w, and the difference is 2 w. Its squared
-length is 2 |W|^2, so the penalty is doubled for K = 2.
+the difference of the two columns of W. At the optimum, the columns are w and -w, and the difference is 2 w. The squared
+length of the difference is 2 |W|^2, so this module doubles the penalty for K = 2.
 
 The method is Newton-CG with line search (Nocedal and Wright 2006, algorithm 7.1). The functions `_inner_solve` and
 `_line_search` have the same names as in scikit-learn's newton-cg. `_inner_solve` uses conjugate gradients.
-This method multiplies the Hessian with vectors, but does not store the Hessian, which has (D + 1) K rows. The
+Conjugate gradients multiply the Hessian with vectors, so the Hessian, which has (D + 1) K rows, is not stored. The
 preconditioner consists of the inverted diagonal blocks of the Hessian. A class with the probabilities p has the block
-X' diag(p (1 - p)) X / n + I / (C n). With many classes and features, all classes use the mean of the blocks. A step
-need not be exact, so each step is computed in float32. The loss and the gradient decide where the optimum is, so both
-are computed in float64.
+X' diag(p (1 - p)) X / n + I / (C n). The matrix X has the rows x. With many classes and features, all classes use
+the mean of the blocks. A step need not be exact, so each step is computed in float32. The loss and the gradient decide
+where the optimum is, so both are computed in float64.
 """
 from collections.abc import Iterable
 
@@ -82,7 +82,7 @@ def _newton(Z, Y, U, penalty, tolerance):
     """Run Newton's method from the start U to the optimum.  (D + 1, K) -> (D + 1, K)"""
     value, P = _loss_and_probabilities(Z, Y, U, penalty)
     Z32 = Z.astype(np.float32)
-    products = MANY_PRODUCTS              # so that the first step computes the blocks
+    products = MANY_PRODUCTS              # so that the blocks are computed before the first step
     inverses, largest = None, np.inf
     for _ in range(MOST_STEPS):
         gradient = Z.T @ (P - Y) / len(Z) + penalty * U
@@ -128,8 +128,8 @@ def _inner_solve(Z, P, gradient, penalty, inverses):
     """Solve the linear system H @ step = -gradient for `step`, in float32.  -> step (D + 1, K), number of products
 
     H is the Hessian, and the number of products counts the products of H with a vector. The method is conjugate
-    gradients, algorithm 5.3 of Nocedal and Wright 2006. Here the residual is r = b - A x, and the right side b is
-    scaled to length 1. The vector y of the book is called z here.
+    gradients, algorithm 5.3 of Nocedal and Wright 2006. Here A is H, the residual is r = b - A x, and
+    b is -gradient scaled to length 1. The vector y of the book is called z here.
     """
     P, penalty = P.astype(np.float32), penalty.astype(np.float32)
     r = (-gradient / np.linalg.norm(gradient)).astype(np.float32)

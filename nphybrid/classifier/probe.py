@@ -6,7 +6,7 @@ few-shot probe of the ViT paper (section 4.1). `logistic` is multinomial logisti
 Each feature is first standardized to mean 0 and standard deviation 1 over the pictures of the fit. The kernel W is then
 rescaled for the original features, which are not standardized. Both methods have L2 regularization with the inverse
 strength C. Ridge minimizes the sum of squared errors plus |W|^2 / C. Logistic regression minimizes the sum of the
-negative log-probabilities plus |W|^2 / (2 C). The bias is never regularized.
+negative log-probabilities plus |W|^2 / (2 C), or plus |W|^2 / C for two classes. The bias is never regularized.
 """
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -107,8 +107,8 @@ def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarr
     """Assign each picture to a fold, stratified by class.  -> int (n,)
 
     The pictures are sorted by class, and shuffled within each class. Then the pictures are assigned to the folds 0, 1,
-    …, count - 1, 0, 1, … in turn. So two folds differ by at most one picture in total, and by at most one picture in
-    each class. If there are fewer pictures than folds, each fold contains one picture. Raises ValueError for fewer than
+    …, count - 1, 0, 1, … in turn. So the sizes of two folds differ by at most one picture, in total and in each
+    class. If there are fewer pictures than folds, each fold contains one picture. Raises ValueError for fewer than
     two folds.
 
     >>> fold = stratified_folds(np.repeat([0, 1], [6, 4]), 5)
@@ -128,7 +128,7 @@ def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarr
 
 def ridge(features: np.ndarray, classes: np.ndarray, K: int, strengths: Sequence[float], standardize: bool = True
           ) -> list[Linear]:
-    """The few-shot probe in closed form: W = (X'X + I/C)^-1 X'Y, Y is -1 or 1.  -> [one Linear per strength]"""
+    """The few-shot probe in closed form: W = (X'X + I/C)^-1 X'Y, where Y is -1 or 1.  -> [one Linear per strength]"""
     X, mean, deviation = standardized(features, standardize)
     Y = 2 * np.eye(K)[classes] - 1                                              # (n, K)
     axes, squares = principal_axes(X)
@@ -144,7 +144,7 @@ def logistic(features: np.ndarray, classes: np.ndarray, K: int, strengths: Seque
             for kernel, bias in logistic_regression(X, classes, K, strengths, tolerance)]
 
 
-# {method: (function, strengths to choose from)}. The ranges are wide, so that the best strength is inside.
+# {method: (function, strengths to choose from)}. The ranges are wide, so that the best strength is rarely at an end.
 METHODS: dict[str, tuple[Callable[..., list[Linear]], tuple]] = {
     "ridge": (ridge, tuple(10.0 ** e for e in range(-6, 5))),
     "logistic": (logistic, tuple(10.0 ** e for e in range(-4, 3)))}

@@ -16,7 +16,7 @@ from .classes import in_order
 def features_of(model: Model, digest: str, sources: Iterable, batch: int = 8,
                 watched: Callable[[Iterable[run.Row]], Iterable[run.Row]] = lambda rows: rows
                 ) -> tuple[Features, dict]:
-    """Compute the features of pictures that are the input of the model's classifier.
+    """Compute the features of pictures.  The features are the input of the model's classifier.
 
     `digest` is the SHA-256 of the model's file, from `checkpoint.sha256`. A head stores this digest. `sources` are
     pictures, as `find_pictures` returns them. `watched` is a function that takes the rows of results and returns the

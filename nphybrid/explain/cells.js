@@ -17,7 +17,8 @@ const coverage = ([rows, columns], [height, width]) => [
   (columns * width) / stepFacts.photograph.shape[1],
 ];
 
-// Makes a board of all cells, on top of the picture. `chosen[choice]` is the token of the chosen cell.
+// Makes a board that divides the picture into the cells of the tokens.
+// `chosen[choice]` is the token of the chosen cell.
 function cellBoard(canvas, choice, { paint, alt }) {
   const at = () => cellOf(Math.max(chosen[choice], first));
   board(canvas, {

@@ -2,7 +2,7 @@
 
 `SEQUENTIAL` is for magnitudes and goes from dark to light. It is the scale viridis, by Stéfan van der Walt and
 Nathaniel Smith (CC0). `DIVERGING` is for signed numbers and goes from blue (negative) over white to orange (positive).
-It has the hues of Okabe and Ito's palette, and becomes darker at both ends.
+It has the hues of Okabe and Ito's palette, and becomes darker towards both ends.
 """
 import numpy as np
 

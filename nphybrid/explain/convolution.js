@@ -8,7 +8,7 @@ function convolution() {
   const size = taps * taps * channels;
   const weights = Float32Array.from({ length: count * size }, (_, i) => numbers.filters.at(i));
 
-  // The index into pixelValues for one tap (a position in a filter) at one cell.
+  // The index into pixelValues of the pixel under one tap (a position in a filter), for one cell of the map.
   // The index is null in the padding, where all values are 0.
   const pixel = (row, column, tap) => {
     const y = 2 * row - stepFacts.stem.padding[0] + Math.floor(tap / taps);

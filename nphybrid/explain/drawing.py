@@ -1,8 +1,8 @@
 """Draw sheets, text, maps, colour bars and axes with Pillow, for print at 300 dots per inch.
 
-A place is (x, y), and a box is (left, top, right, bottom). All coordinates are in dots, and are counted from the upper
-left corner of a sheet. A box contains neither the row `bottom` nor the column `right`. Text sizes are in dots: 36 dots
-are 8.6 points.
+A point is (x, y), and a box is (left, top, right, bottom). All coordinates are distances in dots from the upper left
+corner of a sheet. A box contains neither the row `bottom` nor the column `right`. Text sizes are in dots: 36 dots are
+8.6 points.
 """
 import functools
 import math
@@ -24,8 +24,8 @@ INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
 class Scale(NamedTuple):
     """A colour scale from the number `low` (first colour) to the number `high` (last colour).
 
-    The position of a number on the scale, from 0 to 1, is raised to `power`. A power below 1 makes small numbers easier
-    to see.
+    The position of a number on the scale, from 0 to 1, is raised to the power `power`. A power below 1 makes small
+    numbers easier to see.
     """
     low: float
     high: float
@@ -75,7 +75,7 @@ def sheet(title, caption, width, height):
 
 
 def trimmed(page):
-    """The page without the white space below the drawing."""
+    """The page with only a margin of white space below the drawing."""
     inked = (np.asarray(page) < 255).any(axis=(1, 2))
     return page.crop((0, 0, page.width, int(inked.nonzero()[0][-1]) + 1 + MARGIN))
 
@@ -88,7 +88,7 @@ def font(size):
 
 @functools.cache
 def glyphs():
-    """The characters that the font can draw.
+    """The characters below U+2100 that the font can draw.
 
     Pillow contains only a part of the font Aileron. Pillow draws each missing character as a box.
     """
@@ -113,8 +113,8 @@ def drawable(words):
 def write(page, x, y, words, size=TEXT, colour=INK, anchor="la"):
     """Draw a line of text.
 
-    `anchor` has two letters, as in Pillow. The first letter is l, m or r for the left, the middle or the right. The
-    second letter is a, m or s for the top, the middle or the baseline.
+    `anchor` is the point of the text that lies at (x, y), as two letters of Pillow. The first letter is l, m or r for
+    the left, the middle or the right. The second letter is a, m or s for the top, the middle or the baseline.
     """
     ImageDraw.Draw(page).text((x, y), drawable(words), colour, font(size), anchor)
 
@@ -211,7 +211,7 @@ def show(page, colours, box):
 
 
 def show_map(page, x, scale, box):
-    """Fill a box with the colours of numbers (rows, columns), and draw a thin frame around the box."""
+    """Fill a box with the colours of the numbers `x`, (rows, columns), and draw a thin frame around the box."""
     frame(page, box)
     width, height = box[2] - box[0], box[3] - box[1]
     page.paste(Image.fromarray(painted(x, scale)).resize((width, height), Image.Resampling.NEAREST), box[:2])
@@ -268,9 +268,10 @@ def beside(page, top, photograph, place=None, side=None):
 
 
 def three(title, caption, size, words):
-    """Make a sheet with space for three pictures of the size (H, W), side by side.
+    """Make a sheet with space for three pictures side by side.
 
-    `words` is {name of a picture: text above the picture}. Returns the page, and {name of a picture: box}.
+    `size` is a (height, width) with the aspect ratio of the pictures. `words` is {name of a picture: text
+    above the picture}. Returns the page, and {name of a picture: box}.
     """
     height, width = fitted(size, (1400, COLUMN))
     page, top = sheet(title, caption, 3 * COLUMN + 2 * (GUTTER + MARGIN), height + 300)
@@ -295,7 +296,7 @@ def ticks(high, most=7):
 
 
 def axes(page, plot, up, along, up_words, along_words):
-    """Draw the two axes of a plot with ticks, horizontal lines and names.
+    """Draw the two axes of a plot, with ticks, horizontal lines and names.  `plot` is the box between the axes.
 
     `up` has one pair (number, y) for each tick of the vertical axis. `along` has one pair (number, x) for each tick of
     the horizontal axis.

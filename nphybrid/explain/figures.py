@@ -3,9 +3,9 @@
 `filters` shows the kernels of the stem, which is the first convolution of the network.
 `feature-maps` shows the outputs of the stem and of each stage of the backbone.
 `position-similarity` shows the cosines between the learned positions of all cells (ViT, figure 7, centre).
-`attention` shows the attention weights of one query in every layer and head.
+`attention` shows the attention weights of one query in all layers and heads, or in a chosen layer or head.
 `attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
-`rollout` shows how much each cell contributes to one token after all layers (ViT, figure 6).
+`rollout` shows how much each cell contributes to one token after all layers, or after a chosen layer (ViT, figure 6).
 `occlusion` shows how much the score of the best label falls when a grey square hides a part of the picture.
 
 A layer is a block of the encoder. Layers, heads, rows and columns are counted from 0.
@@ -46,8 +46,8 @@ def figure(name: str, model, image=None, **options) -> Figure:
     `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is anything that
     `open_picture` accepts. The figures filters and position-similarity take no image. The options of the figure
     attention are token, layer and head. The options of the figure rollout are token and layer. The option token is
-    "class" for the class token, "mean" for the mean of all cells, or "row,column" for one cell. By default, the figure
-    shows the input of the classifier: the class token or the mean.
+    "class" for the class token, "mean" for the mean of all cells, or "row,column" for one cell. By default, token
+    is the input of the classifier: the class token or the mean.
 
     Raises ValueError for a network that lacks the part that the figure shows, and for an unknown option. Raises
     PictureError or OSError if the picture cannot be read.
@@ -222,8 +222,8 @@ def attention(model, picture: PreparedPicture, token=None, layer=None, head=None
     maps = weights[:, heads.start:heads.stop, -rows * columns:].reshape(len(layers), len(heads), rows, columns)
     scale = Scale(0, drawing.rounded_up(float(maps.max())), power=0.5)
     title = f"Attention of {token.name}"
-    caption = (f"Each map shows the attention weights of the {rows} x {columns} cells in one layer and head. The "
-               "weights are the output of the softmax.")
+    caption = (f"Each map shows the attention weights that the {rows} x {columns} cells get in one layer and head. "
+               "The weights are the output of the softmax.")
     factor = drawing.whole_factor(config.grid, (1700 // len(layers) - 10, 1640 // len(heads) - 10))
     left = MARGIN + SIDE + GUTTER
     page, top = drawing.sheet(title, caption, max(2000, left + 100 + len(heads) * (columns * factor + 10) + MARGIN),
@@ -339,9 +339,9 @@ def occlusion(model, picture: PreparedPicture):
     hidden[square] = picture.grey
     end = drawing.rounded_up(float(np.abs(fall).max()))
     scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
-    caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when a square of "
-               f"{window} x {window} pixels is set to 0. The centre of the square is put at {fall.shape[0]} x "
-               f"{fall.shape[1]} places, which are {step} pixels apart.")
+    caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when the pixel "
+               f"values in a square of {window} x {window} pixels are set to 0. The centre of the square is put "
+               f"at {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels apart.")
     page, boxes = drawing.three(title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
         "hidden": f"the square that gives the lowest score, {whole - fall[i, j]:.3g}",

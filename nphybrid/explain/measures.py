@@ -1,9 +1,9 @@
-"""Functions from the ViT paper and later papers, which measure what happens inside a network.
+"""Functions that measure what happens inside a network, from the ViT paper and other publications.
 
 The functions are plain NumPy, and most of them take states that a trace has recorded. `weights` are the attention
-weights of one picture, (L, A, T, T). Row t of a head holds the weights that query t gives to the keys. The last N
-tokens represent the N cells of a grid. A network with a class token has T = 1 + N tokens. A network without a class
-token has T = N tokens.
+weights of one picture, (L, A, T, T), for L blocks, A heads and T tokens. Row t of a head holds the weights that query t
+gives to the keys. The last N tokens represent the N cells of a grid. A network with a class token has T = 1 + N tokens.
+A network without a class token has T = N tokens.
 """
 import numpy as np
 

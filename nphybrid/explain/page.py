@@ -19,7 +19,7 @@ from .source import source_html
 
 HERE = Path(__file__).parent
 POSTER = 640                              # the longest side of the original picture on the page, in pixels
-# The scripts that the steps share, in the order in which the page runs them.
+# The scripts that the steps share, in the order in which the page runs the scripts.
 SHARED = ("numbers.js", "colours.js", "choice.js", "board.js", "chart.js", "cells.js", "convolution.js", "overview.js")
 
 
@@ -66,7 +66,7 @@ def poster(picture):
 
 
 def array_html(name, array):
-    """HTML elements with the codes and the scales of an array, which are compressed and written in base64."""
+    """The codes and the scales of an array as HTML elements.  The elements hold compressed bytes in base64."""
     return "\n".join(f'<script type="application/octet-stream" id="{part}">'
                      f"{base64.b64encode(zlib.compress(numbers.tobytes(), 9)).decode()}</script>"
                      for part, numbers in ((f"{name}-codes", array.codes), (f"{name}-scales", array.scales))

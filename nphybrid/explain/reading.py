@@ -19,8 +19,8 @@ class PreparedPicture(NamedTuple):
 
 
 class Token(NamedTuple):
-    """The token, or the mean of all cells, whose attention a figure shows."""
-    row: np.ndarray                       # (T,): the factor of each token in the mean
+    """The token, or the mean of all cells, whose attention or rollout a figure shows."""
+    row: np.ndarray                       # (T,): the factor of each token; the factors add up to 1
     name: str
     cell: tuple[int, int] | None          # the (row, column) of the token's cell in the grid
 

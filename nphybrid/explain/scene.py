@@ -14,9 +14,9 @@ from ..ops import reference
 from ..params import Params
 from . import measures
 
-# If all attention weights with 16 bits each take at most EXACT_BYTES, the page stores all weights, queries and keys.
+# If all attention weights take at most EXACT_BYTES with 16 bits each, the page stores all weights, queries and keys.
 # Otherwise, the page stores the weights with 8 bits each, and stores no queries and keys.
-# Then the weights of 2 x 2, 4 x 4, ... neighbouring keys are added up, until the sums take at most MAX_BYTES.
+# If these weights take more than MAX_BYTES, the weights of 2 x 2, 4 x 4, ... keys are added up until the sums fit.
 EXACT_BYTES = 2 ** 21
 MAX_BYTES = 12.5e6
 # The page shows at most MAPS maps of each stage: the maps that vary most over the picture.
@@ -25,7 +25,7 @@ LABELS = 5
 
 
 class Scene(NamedTuple):
-    """The data of the page, for all steps of the network."""
+    """The data of all steps of the page."""
     facts: dict                           # written as JSON
     arrays: dict                          # {name: Quantized}
 
@@ -94,7 +94,7 @@ def scene(model, picture) -> Scene:
 
 
 def steps_of(forward):
-    """The functions that collect the data of this network's steps, without the step `photograph`."""
+    """The functions that collect the data of the page's steps for this network.  The step `photograph` is left out."""
     config, has_head = forward.network_config, forward.p.head is not None
     steps = []
     if config.stem:
@@ -189,7 +189,7 @@ def cell_size(config: Config) -> list[int]:
 
 
 def tokens(forward):
-    """The content (the projected cell) and the learned position of each token, as separate arrays."""
+    """The content (the projected cell or the class token) and the learned position of each token, as two arrays."""
     config, learned = forward.network_config, forward.p.tokens
     contents = forward.trace["tokens.proj"][0]
     if config.class_token:
@@ -219,7 +219,7 @@ def attention(forward):
 
 
 def pooled_keys(weights, grid, side):
-    """Add up the weights of side x side keys, without the class token.  (L, A, T, T) -> (L, A, T, sums)"""
+    """Add up the weights in each square of side x side cells.  The class token is left out.  -> (L, A, T, sums)"""
     cells = weights[..., -grid[0] * grid[1]:].reshape(*weights.shape[:3], *grid)
     if side > 1:
         for axis in (3, 4):
@@ -244,7 +244,7 @@ def distance(forward):
 
 
 def rollout(forward):
-    """The share that each token contributes to the input of the classifier, before and after each block."""
+    """The share that each token contributes to the input of the classifier, before the first block and after each."""
     config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
     shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
     read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)

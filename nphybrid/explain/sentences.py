@@ -7,8 +7,8 @@ FOLLOWS = {"bottleneck": "The next operations are a norm, an activation and a 3 
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
-    "softmax": "The softmax turns the logits into scores that add up to 1. A logit that is larger by 1 gives a score "
-               "that is 2.7 times as large.",
+    "softmax": "The softmax turns the logits into scores that add up to 1. If the logits of two labels differ "
+               "by 1, the larger score is 2.7 times the smaller score.",
     "sigmoid": "The sigmoid turns each logit into a score between 0 and 1. A logit of 0 gives a score of 0.5.",
 }
 

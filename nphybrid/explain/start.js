@@ -21,7 +21,7 @@ async function start() {
       shows.style.top = `${Math.min(24, innerHeight - shows.offsetHeight - 24)}px`;
     }).observe(shows);
   }
-  // If the page has a single column, the Python source is closed at first.
+  // If the page has a single column, the Python source is folded at the start.
   if (innerWidth < 861) document.querySelectorAll("details").forEach((node) => node.removeAttribute("open"));
   // A screen reader reads only the output of the step that has the focus.
   document.addEventListener("focusin", ({ target }) => {

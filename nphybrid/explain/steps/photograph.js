@@ -13,7 +13,7 @@ steps.photograph = () => {
   board(document.getElementById("photograph-whole"), {
     cells: () => [1, 1],
     aspect: width / height,
-    alt: () => `the picture, ${width} by ${height} pixels; a frame marks the input of the model`,
+    alt: () => `the picture, ${width} by ${height} pixels; if it is cropped, a frame marks the input of the model`,
     paint(context, w, h) {
       drawImage(context, poster, 0, 0, w, h);
       const [high, wide] = [h * part[0], w * part[1]];

@@ -1,7 +1,7 @@
 steps.positions = () => {
   const count = grid[0] * grid[1];
   const between = (i, j) => numbers.similarity.at(i * count + j);
-  // The scale ends at the largest cosine of two different cells.
+  // The scale ends at the largest absolute cosine of two different cells.
   // The cosine of a cell with itself is 1. A scale that ends at 1 would hide the smaller cosines.
   let most = 0;
   for (let i = 0; i < count; i++) for (let j = 0; j < i; j++) most = Math.max(most, Math.abs(between(i, j)));

@@ -44,7 +44,7 @@ steps.weight = () => {
     const score = scores[chosen.key];
     const lines = [
       ["q \u00b7 k", formatted(score * Math.sqrt(width))],
-      [`score: divided by \u221a${width}`, formatted(score)],
+      [`score: q \u00b7 k / \u221a${width}`, formatted(score)],
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
