@@ -40,9 +40,9 @@ Docstrings, comments and error messages use the following terms:
     `block`         An encoder block.
     `dialect`       The array names, layouts and numerics of a family of checkpoints (Hugging Face, timm or Google).
     `table of names`  A dict with the name and the layout of each learned array in a dialect.
-    `golden input`  A fixed input for tests of a model. An `.h5` file has the float64 logits of the golden input.
-                    `nphybrid verify` computes the logits again and compares them with those of the file.
-    `head`          The classifier, `p.head`, or an attention head.
+    `golden input`  A fixed input for tests of a model. The `.h5` file of a model has the float64 logits of the golden
+                    input. `nphybrid verify` computes new logits and compares them with the logits in the file.
+    `head`          The classifier (`p.head`), or an attention head.
     `head file`     A file with a classifier for your own classes, written by `nphybrid probe fit`.
     `upstream`      Hugging Face transformers 4.57.6.
 """
@@ -83,7 +83,7 @@ else:
     __all__ = [*_HOME, "__version__"]
 
     def __getattr__(name):
-        """Import a public name at the first use of the name.  So `import nphybrid` does not load Numba and h5py."""
+        """Import a public name at the first use of the name.  So `import nphybrid` loads neither Numba nor h5py."""
         if name not in _HOME:
             raise AttributeError(f"module 'nphybrid' has no attribute {name!r}")
         value = getattr(importlib.import_module(f".{_HOME[name]}", __name__), name)

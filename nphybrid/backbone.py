@@ -19,7 +19,7 @@ from .config import pads, plan, stem_border
 def backbone(x, p, config, ops, out):
     """Compute the stem and the stages.  pixel_values (B, H, W, 3) -> feature map (B, H/16, W/16, 1024) in R50+ViT-B/16
 
-    The three stages of R50+ViT-B/16 return (B, 96, 96, 256), (B, 48, 48, 512) and (B, 24, 24, 1024).
+    In R50+ViT-B/16 at 384 pixels, the stages return (B, 96, 96, 256), (B, 48, 48, 512) and (B, 24, 24, 1024).
     """
     x = out["stem"] = stem(x, p.stem, config, ops, out.at("stem"))                      # (B, 96, 96, 64)
     apply = {"bottleneck": bottleneck, "preactivation": preactivation}[config.unit]
@@ -76,7 +76,7 @@ def preactivation(x, p, unit, config, ops, out):
     """The residual unit of BiT networks.  (B, H, W, C) -> (B, H', W', O)
 
     The unit has the three convolutions of `bottleneck`, but a norm and an activation precede each convolution. No norm
-    and no activation follow the sum. The projection of the shortcut reads the activated map, and no norm follows the
+    and no activation follow the sum. The shortcut is projected from the activated map, and no norm follows the
     projection. `preactivation` follows He et al. 2016 (figure 4e) and Kolesnikov et al. 2019.
     """
     y = out["norm1"] = norm_activate(x, p.norm1, config, ops)

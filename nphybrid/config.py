@@ -3,8 +3,8 @@
 This file also has the published networks (`PRESETS`) and the plan of a backbone (`plan`).
 
 No field of a `Config` can be computed from other fields. The feature map, the grid, the number of tokens and the width
-of a head are computed from the fields, and so are properties. In Hugging Face, such values are stored and can
-contradict other values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
+of a head can be computed, so they are properties. A configuration of Hugging Face stores such values, and they can
+contradict its other values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
 """
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -25,13 +25,13 @@ class Config:
     channels: int = 3
     # the backbone
     stem: int = 64                        # channels of the stem, or 0 in a plain ViT, which has no backbone
-    depths: tuple[int, ...] = (3, 4, 9)   # units of each stage, or () for a backbone of only a stem
+    depths: tuple[int, ...] = (3, 4, 9)   # number of units in each stage, or () if the backbone is only a stem
     widths: tuple[int, ...] = (256, 512, 1024)  # number of output channels (O) of each stage
     groups: int = 32                      # number of groups (G) of every group norm
     unit: str = "bottleneck"              # kind of residual unit: "bottleneck", or "preactivation" in BiT networks
     padding: str = "same"                 # padding of convolutions: "same", "symmetric", or "valid" if depths is ()
     pool_padding: str = "same"            # padding of the stem's max pool: "same" or "valid"
-    output_stride: int = 32               # the total stride after which a stage has stride 1 and a dilated conv2
+    output_stride: int = 32               # from this total stride on, the stages have stride 1 and a dilated conv2
     feature_stage: int = -1               # map that becomes tokens: 0 is the stem, s + 1 is stage s, -1 is the last map
     # the encoder (without an encoder, blocks and width are 0)
     patch: int = 1                        # side of a patch (P) in cells of the feature map
@@ -96,7 +96,7 @@ def plan(config: Config) -> tuple[tuple[UnitPlan, ...], ...]:
     """The UnitPlan of every residual unit: plan(config)[stage][unit].
 
     The stem has stride 4. The first stage has stride 1. In each later stage, the first unit has stride 2 until the
-    total stride is `output_stride`. In the stages after that, every unit has stride 1, and its conv2 has a dilation.
+    total stride is `output_stride`. In the remaining stages, every unit has stride 1, and its conv2 has a dilation.
 
     Two peculiarities are copied from modeling_bit.py of transformers. First, a pre-activation unit never has a
     dilation. Second, the first unit of a dilated stage has a smaller dilation than the other units: 1 in a stage with
@@ -124,8 +124,8 @@ def pads(rule: str, n: int, kernel: int, stride: int, dilation: int = 1) -> tupl
 
     With the TensorFlow rule "same", the result of a convolution has n / stride cells, rounded up. If the number of
     padding cells is odd, the end of the axis gets one cell more than the start. With the usual PyTorch rule
-    "symmetric", the start and the end get equal numbers of cells. The rule "valid" adds no cells. With stride 2 and an
-    even n, the rules "same" and "symmetric" give different numbers.
+    "symmetric", the start and the end get equal numbers of cells. The rule "valid" adds no cells. With stride 2, an
+    even n and a kernel of more than one cell, the rules "same" and "symmetric" give different numbers.
 
     >>> pads("same", 384, 7, 2), pads("symmetric", 384, 7, 2)
     ((2, 3), (3, 3))
@@ -158,8 +158,8 @@ def feature_size(config: Config, n: int, stages: tuple) -> int:
 def stem_border(config: Config) -> int:
     """The number of rows and columns of zeros that are added on each side after the stem's convolution.
 
-    If config.padding is "same", there is no border. With other paddings, transformers adds a border of zeros before the
-    norm, instead of a padding in the max pool.
+    If config.padding is "same", there is no border. With other paddings, transformers adds this border, instead of a
+    padding in the max pool.
     """
     return 0 if config.padding == "same" else 1
 

@@ -1,7 +1,7 @@
 """The transformer encoder: L blocks, each of self-attention and an MLP.
 
-The attention reads a normalized copy of x, and the result is added to x. The MLP also reads a normalized copy of x, and
-the result is added to x (ViT, section 3.1).
+The attention of a block gets a normalized copy of the tokens x, and the result is added to x. Then the MLP gets a
+normalized copy of the new x, and the result is added to x (ViT, section 3.1).
 """
 import numpy as np
 
@@ -39,6 +39,7 @@ def attention(x, p, config, ops, out, head_mask=None):
     Each head has the width K = D / A. Head a, counted from 0, has the columns a K to (a + 1) K - 1 of q, k and v. In
     each head, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the sum of the weights
     over all keys is 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is True.
+    `head_mask` (A,) has a factor for each head, or is None.
     """
     q = out["query"] = ops.linear(x, p.query)                                           # (B, 577, 768)
     k = out["key"] = ops.linear(x, p.key)                                               # (B, 577, 768)

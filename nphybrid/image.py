@@ -1,4 +1,4 @@
-"""The functions that convert a picture to pixel_values, the input of the network.
+"""The steps from a picture to pixel_values (the input of the network), with the shape and dtype of each result.
 
     `picture`          (H, W)             in any mode that Pillow converts to RGB.
     `rgb`              (H, W, 3)          uint8.
@@ -87,8 +87,8 @@ def resize(image: np.ndarray, height: int, width: int, resample: int | str) -> n
     """Resize a picture with Pillow, or with TensorFlow's method TF_BILINEAR.  (H, W, C) -> (h, w, C)
 
     Pillow resizes only bytes. For whole numbers in 0..255, the result is uint8. Fractions in 0..1 are reduced to 256
-    levels, and the result is float32 in 0..1. Raises ValueError if Pillow gets any other numbers. TF_BILINEAR accepts
-    all numbers and returns float32.
+    levels, and the result is float32 in 0..1. With Pillow, all other numbers raise ValueError. TF_BILINEAR
+    accepts all numbers and returns float32.
     """
     if resample == TF_BILINEAR:
         return tf_bilinear(image, height, width)
@@ -136,10 +136,10 @@ def centre_crop(image: np.ndarray, height: int, width: int, rounding: str = "flo
 
 
 def surplus_before(surplus: int, rounding: str) -> int:
-    """The number of surplus rows that are cut off above the crop.
+    """The number of surplus rows that are cut off above the crop, or of surplus columns that are cut off at its left.
 
-    If the picture has too few rows, `surplus` and the result are negative. For example, -2 means that 2 rows of zeros
-    are added above the picture.
+    If the picture has too few rows, `surplus` is negative, and the result is negative or 0. For example, the result -2
+    means that 2 rows of zeros are added above the picture.
 
     >>> [surplus_before(n, "floor") for n in (-3, 1, 3)], [surplus_before(n, "half_even") for n in (-3, 1, 3)]
     ([-2, 0, 1], [-1, 0, 2])
@@ -154,7 +154,7 @@ def surplus_before(surplus: int, rounding: str) -> int:
 def rescale(image: np.ndarray, factor: float) -> np.ndarray:
     """image * factor.  (H, W, C) -> (H, W, C) float32"""
     # The product is computed in float64 and then rounded to float32.
-    # A product in float32 would give other results for 126 of the 256 byte values.
+    # A product in float32 with the factor 1 / 255 would give other results for 126 of the 256 byte values.
     return (image.astype(np.float64) * factor).astype(np.float32)
 
 
@@ -163,6 +163,6 @@ def normalize(image: np.ndarray, mean: Numbers, std: Numbers) -> np.ndarray:
 
     `mean`, `std`: arrays (C,) or numbers.
     """
-    # Integers become float32. Arrays of float16 and float64 keep their dtype, and mean and std get the dtype of image.
+    # Integers become float32. Arrays of float16 and float64 keep their dtype, and mean and std get the dtype of x.
     x = image if image.dtype.kind == "f" else image.astype(np.float32)
     return (x - np.array(mean, x.dtype)) / np.array(std, x.dtype)

@@ -32,7 +32,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes)
 
     Without a classifier, the result is the encoded tokens (B, T, D). If p.stem is None, the network is a plain Vision
-    Transformer, whose patches are cut from the picture.
+    Transformer, whose patches are cut from the picture. `encoder` explains head_mask, and `tokens` explains masked.
     """
     out["pixel_values"] = x                                                             # (B, 384, 384, 3)
     if p.stem is not None:
@@ -43,7 +43,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
     # The state "pooler" is only recorded, and not used by the classifier.
     # A network without a pooler and without a classifier records the pooled vector as "pooler".
-    # If the pooled vector is only the class token, it is not recorded.
+    # A pooled vector that is the unchanged class token is not recorded.
     if p.pooler is not None:
         out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
     elif p.head is None and not reads_token:
@@ -56,7 +56,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
 def pooled(x, p, config, ops, out):
     """The pooled vector, which the classifier reads.  (B, T, D) -> (B, D)   ViT eq. 4
 
-    The pooled vector is the class token or the mean of the patches. An optional layer norm and an optional linear layer
+    The pooling takes the class token or the mean of the patches. An optional layer norm and an optional linear layer
     with tanh follow the pooling.
     """
     if config.pool == "token":
@@ -75,7 +75,7 @@ def pooled(x, p, config, ops, out):
 def bit(x, p, config, ops, out):
     """The BiT network.  pixel_values (B, H, W, 3) -> logits (B, classes)
 
-    Without a classifier, the result is the feature map (B, H', W', C).
+    Without a classifier, the result is the feature map (B, H', W', C) with H' rows and W' columns.
     """
     out["pixel_values"] = x                                                             # (B, 224, 224, 3)
     x = backbone(x, p, config, ops, out)                                                # (B, 7, 7, 2048)

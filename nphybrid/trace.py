@@ -1,8 +1,8 @@
 """`Trace` records the intermediate states of a forward pass by name.
 
 The functions of the network contain `x = out["stem"] = …` and `out.at("stages.2.8")`. The class of `out` decides what
-happens with a state. `Trace` keeps every state, and `Discard` keeps no state. `FirstNonFinite` checks every state, and
-`Stopwatch` measures the time of every state.
+happens with a state. `Trace` keeps all states or only the requested states, and `Discard` keeps no state.
+`FirstNonFinite` checks every state, and `Stopwatch` measures the time of every state.
 """
 import math
 import time
@@ -33,9 +33,9 @@ class Trace(dict[str, Any]):
 
     `keep`: the names of the states to keep, or None for all states, including the (B, A, T, T) attention weights.
 
-    The attribute `seconds` is a dict {name: seconds since the previous state}. `model.trace(x, runs=n)` measures n more
-    forward passes, which keep no states. For n > 0, `seconds` has the median times of the n measured passes.
-    `print(trace)` shows a table of the states.
+    The attribute `seconds` is a dict {name: seconds since the previous state}. `model.trace(x, runs=n)` measures n
+    additional forward passes, which keep no states. For n > 0, `seconds` has the median times of the n additional
+    passes. `print(trace)` shows a table of the states.
 
     >>> out = Trace(keep={"stem", "blocks.0.weights"})
     >>> x = out["stem"] = 1
@@ -90,7 +90,7 @@ class Scope:
         return self.trace.wants(f"{self.scope}.{name}")
 
     def at(self, scope: str) -> "Scope":
-        """Calls `Trace.at` with the prefix of the view before `scope`."""
+        """A view with a longer prefix: the prefix of this view, a dot and `scope`."""
         return Scope(self.trace, f"{self.scope}.{scope}")
 
 
@@ -121,7 +121,7 @@ class State(NamedTuple):
     mean: float                           # the mean of all numbers, computed in float64
     rms: float                            # the square root of the mean of all squared numbers
     seconds: float | None                 # the time since the previous state, or None if it was not measured
-    share: float | None                   # `seconds` divided by the seconds of all states
+    share: float | None                   # `seconds` divided by the sum of `seconds` over all states
 
 
 def states(trace: Trace) -> list[State]:
@@ -172,7 +172,7 @@ def _timing(seconds, share):
 
 
 class Stopwatch(Discard):
-    """A Trace that keeps no states and measures the time of each state in `seconds`.
+    """A Trace that keeps no states, and stores the time of each state in the dict `seconds`.
 
     >>> out = Stopwatch()
     >>> x = out["stem"] = 1

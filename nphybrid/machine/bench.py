@@ -62,9 +62,9 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
 def measure_in_process(combination: Combination) -> dict:
     """Measure one combination in a new process.  -> dict
 
-    The dict has the fields of the combination and the items that `measure` returns. If the process was killed, the only
-    result is "error" (str). A process is killed, for example, if memory runs out. Raises ValueError if the model or the
-    combination is not valid.
+    The dict has the fields of the combination and the items that `measure` returns. If memory runs out or the process
+    is killed, the item "error" (str) replaces the items of `measure`. Raises ValueError if the model or the combination
+    is not valid.
     """
     command = [sys.executable, "-m", "nphybrid.machine.bench", json.dumps(combination._asdict()), repr(time.time())]
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]
@@ -109,15 +109,16 @@ def main(argument, start_time) -> int:
 def measure(combination: Combination, start_time: float | None = None) -> dict:
     """Measure a combination in this process.  -> dict, with all times in seconds
 
-    `start` is the time from `start_time` until all modules are imported. `start_time` is a result of `time.time()`;
-    None means the current time. `load` is the time to read the weights, or to draw random weights, and to prepare them.
-    `first` is the time of the first call. `median`, `fastest` and `slowest` are the median, the shortest and the
-    longest time of the calls after the second call. `compiled` is the number of kernels that were compiled while the
-    model was loaded and called. `images_per_second` is the number of images in a batch divided by `median`. `gflop` is
-    the number of operations for one image, in units of 1e9. `gflops` is the speed of the model in GFLOP/s. `limit` is
-    the speed in GFLOP/s of the same number of threads that only multiply and add. `share` is gflops / limit. For
-    float64 and on AMX, `limit` and `share` are None. `peak_memory` is the peak memory in bytes before the limit is
-    measured. `profile` is the result of `profile_calls`, or None.
+    `start_time` is a result of `time.time()`; None means the current time. In the dict, `start` is the time from
+    `start_time` until all modules are imported. `load` is the time to read the weights (or to draw random weights) and
+    to prepare them. `first` is the time of the first call. `median`, `fastest` and `slowest` are the median, the
+    shortest and the longest time of the calls after the second call. `compiled` is the number of kernels that the cache
+    folder gained while the model was loaded and called. `images_per_second` is the number of images in a batch divided
+    by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of the model
+    in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add. `share` is
+    gflops / limit. For float64 and on AMX, `limit` and `share` are None. `peak_memory` is the result of
+    `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of `profile_calls`, or
+    None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -157,7 +158,7 @@ def _model_maker(combination):
 
 
 def _kernel_counter(combination):
-    """Return a function that counts the compiled kernels.
+    """Return a function that counts the kernels in the cache folder.
 
     The reference engine has no compiled kernels, and does not import Numba.
     """
@@ -189,7 +190,7 @@ def _limit(combination):
 
 
 def profile_calls(model, x, costs, runs) -> dict:
-    """Measure the time of every state.  -> {"seconds": median time of a call, "stages": [Lap], "states": [Lap]}
+    """Measure the times of all states.  -> {"seconds": median time of a call, "stages": [Lap], "states": [Lap]}
 
     Each Lap is returned as a dict. `costs` are the rows that `summarize` returns. `runs` is the number of calls.
     """
@@ -207,8 +208,9 @@ def profile_calls(model, x, costs, runs) -> dict:
 def describe_machine() -> dict:
     """Describe the machine on which the rows are measured.  -> dict
 
-    "limits" holds two speeds of one core in GFLOP/s: "fma" is measured in registers, and "tile" is measured with the
-    register tile and data from L1. Their measurements alternate, because the speed of a shared machine changes.
+    "limits" holds two speeds of one core in GFLOP/s and their ratio. "fma" is measured in registers, "tile" is measured
+    with the register tile and data from L1, and "share" is tile / fma. The measurements of "fma" and "tile" alternate,
+    because the speed of a shared machine changes.
     """
     from ..ops import target
     from . import limits

@@ -1,4 +1,4 @@
-"""Describe this computer, for measurements and for `nphybrid doctor`.  The file does not import NumPy or Numba."""
+"""Describe this computer, for measurements and for `nphybrid doctor`.  This file imports neither NumPy nor Numba."""
 import contextlib
 import os
 import platform
@@ -56,8 +56,8 @@ def quota(groups="/sys/fs/cgroup") -> float | None:
 def peak_memory() -> int | None:
     """The largest number of bytes that this process has had in memory, or None if this number is unknown.
 
-    On Linux the result is the value VmHWM of this process, which starts at zero when the program starts. The result of
-    getrusage would include the memory of the parent process.
+    On Linux, the result is VmHWM, which starts at zero when the program starts. The result of getrusage would include
+    the memory of the parent process.
     """
     if sys.platform == "linux":
         lines = Path("/proc/self/status").read_text().splitlines()

@@ -1,7 +1,7 @@
-"""Report what is installed on this computer, and every problem with its remedy.
+"""Report what is installed on this computer, every problem that was found, and a remedy for each problem.
 
-The report also gives the instruction set of the kernels, and the rule that selects it. The checks are independent of
-each other. A check that raises an error is reported as a problem, and all other checks still run.
+The report also gives the instruction set of the kernels, and the rule that selects this set. The checks are independent
+of each other. A check that raises an error is reported as a problem, and all other checks still run.
 """
 import os
 import re
@@ -10,7 +10,7 @@ import warnings
 from ..text import table
 from . import computer
 
-# The oldest version of each package that setup.cfg allows.
+# For each package, the oldest version that setup.cfg allows.
 OLDEST = {"NumPy": "2.0", "Numba": "0.61", "Pillow": "10.3", "h5py": "3.16"}
 
 
@@ -37,10 +37,10 @@ def _add(problems, problem, remedy):
         problems.append({"problem": problem, "remedy": remedy})
 
 
-# ---------------------------------------------------------------- the checks, which add to `problems`
+# ---------------------------------------------------------------- the checks, which append to the list `problems`
 
 def _versions(problems):
-    """{name: version}"""
+    """Return {name: version}, and report each package that is missing or too old."""
     found = computer.versions()
     for name, oldest in OLDEST.items():
         if found[name] is None:
@@ -141,7 +141,7 @@ CHECKS = {"versions": _versions, "cpu": _cpu, "kernels": _kernels, "cache": _cac
 # ---------------------------------------------------------------- as text
 
 def format_text(report: dict) -> str:
-    """Return the results as text: one line for each result, then the problems."""
+    """Return a report of `examine` as text: a table of the results, then the problems."""
     lines = list(report["versions"].items()) if report["versions"] else []
     lines += [("CPU", report["cpu"])]
     for name, lines_of in (("kernels", _kernel_lines), ("cache", _cache_lines), ("threads", _thread_lines)):

@@ -2,8 +2,8 @@
 
 The limit is measured with fused multiply-adds whose sums never leave the registers. The register tile with all data in
 L1 is measured too. A matrix product would reach the speed of the register tile if memory access took no time. The
-instruction set `plain` has no vector instructions of its own. So the limit of `plain` is the speed of its register
-tile.
+kernels for the instruction set `plain` contain no explicit vector instructions. So the limit of `plain` is the speed of
+its register tile.
 """
 import time
 
@@ -26,10 +26,10 @@ DEPTH = 128                               # rows of the panel; with NR = 64 the 
 
 @intrinsic
 def _registers(typing, x, n):
-    """Add factor * factor to each of MR * NV sums, n times.
+    """Add factor * factor to each of MR * NV vectors of sums, n times.
 
-    x begins with the vector `factor`, and at the end the sums are stored in x after this vector. The sums start from
-    different numbers. If the numbers were equal, LLVM could compute one sum instead of all sums.
+    The first LANES numbers of x are the vector `factor`. After the additions, the sums are stored in x behind this
+    vector. The sums start from different numbers. If the numbers were equal, LLVM could compute one sum instead of all.
     """
     def codegen(context, build, sig, args):
         x, n = pointers(context, build, sig, args)
@@ -69,7 +69,7 @@ def tile_loop():
 def register_loop():
     """Return (function, work).  function(n) adds n products to each sum of a tile, in registers.
 
-    `work` is the number of multiply-adds for n = 1.
+    `work` is the number of multiply-adds for n = 1. For `plain`, the result is that of `tile_loop`.
     """
     if ISA == "plain":
         return tile_loop()
@@ -78,7 +78,9 @@ def register_loop():
 
 
 def speed(loop, n=1, seconds=SECONDS):
-    """The GFLOP/s of n threads together.  Each thread has its own loop, and a multiply-add counts as two operations.
+    """The GFLOP/s of n threads together.  A multiply-add counts as two operations.
+
+    `loop` is `register_loop` or `tile_loop`. Each thread calls its own function for about `seconds` seconds.
 
     >>> from nphybrid.machine import limits
     >>> limits.speed(limits.tile_loop, seconds=0.01) > 0
@@ -100,8 +102,8 @@ def speed(loop, n=1, seconds=SECONDS):
 
 
 def _slices(function):
-    """The number n for which function(n) takes about SLICE seconds."""
-    function(1)                           # compiles
+    """The smallest power of two n for which function(n) takes at least SLICE seconds."""
+    function(1)                           # this call compiles the function
     n = 1
     start = time.perf_counter()
     function(1)

@@ -1,11 +1,11 @@
-"""For each stage of a forward pass, add up the times of its states."""
+"""Add up the times of the states in each stage of a forward pass.  In this file, a stage is a group of states."""
 import re
 from collections.abc import Callable
 from statistics import median
 from typing import NamedTuple
 
-# (pattern, stage): the times of all states that match the pattern are added to the time of the stage.
-# A stage of the encoder, for example "norms", has the added times of all encoder blocks.
+# (pattern, stage): the times of all states whose names match the pattern are added to the time of the stage.
+# The time of a stage of the encoder, for example "norms", is the sum over all encoder blocks.
 STAGES = (
     (r"pixel_values", "input"),           # checks of the input, and the transposition to channels last
     (r"stem(\..+)?", "stem"),
@@ -30,7 +30,7 @@ class Lap(NamedTuple):
 
 
 def stage(state: str) -> str:
-    """The stage of a state.  A state that matches no pattern is a stage of its own."""
+    """The name of the stage that contains a state.  A state that matches no pattern is a stage of its own."""
     for pattern, name in STAGES:
         if found := re.fullmatch(pattern, state):
             return found.expand(name)

@@ -26,7 +26,7 @@ HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, wid
 BIT = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, unit="preactivation", padding="symmetric",
              pool_padding="valid", width=0, blocks=0, heads=0, hidden=0, classes=3)
 FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # the pattern of the names of cache folders (ops/cache.py)
-LIST = "warm.json"                                  # lists all kernels; written after all kernels are compiled
+LIST = "warm.json"                                  # the file that lists all kernels; it is written last
 
 
 class Folder(NamedTuple):
@@ -37,8 +37,9 @@ class Folder(NamedTuple):
 
 
 def run_tiny_networks(ops, dtype="float32"):
-    """Run forward passes of both tiny networks, with and without the attention weights.
+    """Run two forward passes of each tiny network: the first records every state, and the second records none.
 
+    In HYBRID, the first pass calls the operation `attention_with_weights`, and the second pass calls `attention`.
     `ops` is an implementation of the operations. `dtype` is a dtype that `ops.prepare` takes.
     """
     floats = floats_of(dtype)
@@ -68,7 +69,7 @@ def compile_kernels() -> tuple[int, float]:
 
 
 def is_warm() -> bool:
-    """Return True if `compile_kernels` has run and all kernels that it compiled still exist."""
+    """Return True if `compile_kernels` has written the file LIST and all kernels in LIST still exist."""
     path = kept_kernels().path
     if path is None:
         return False
@@ -82,7 +83,7 @@ def kept_kernels() -> Folder:
     """Count the kernels that this copy of the package has compiled so far.  -> Folder
 
     The path of the Folder is None if compiled kernels cannot be kept. Numba gives each copy of the package a folder of
-    its own. The name of this folder contains the location of the sources.
+    its own. The name of this folder contains a hash of the location of the sources.
     """
     if cache.CACHE is None:
         return Folder(None, 0, 0)
