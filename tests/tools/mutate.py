@@ -51,6 +51,7 @@ TESTS = {                                 # source file or folder of nphybrid ->
     "ops/amx.py": ["ops/test_amx.py"],
     "ops": KERNELS,
 }
+SLOW_TESTS_TOO = {"ops/target.py", "ops/cache.py", "ops/jit.py"}
 # What the parent imports for all test processes, where it is installed.
 LIBRARIES = ("h5py", "hypothesis", "jax", "numba", "PIL.Image", "pytest", "scipy.ndimage", "torch.nn.functional",
              "transformers.models.bit.modeling_bit",
@@ -136,8 +137,9 @@ def brief(node):
 
 
 def tests_of(file):
-    """The tests of a source file, as paths from the root of the checkout."""
-    return [f"tests/{name}" for name in TESTS.get(file) or TESTS[file.split("/")[0]]]
+    """The tests of a source file, as arguments of pytest.  Slow tests run for the files of SLOW_TESTS_TOO only."""
+    paths = [f"tests/{name}" for name in TESTS.get(file) or TESTS[file.split("/")[0]]]
+    return paths if file in SLOW_TESTS_TOO else [*paths, "-m", "not slow"]
 
 
 def import_libraries(folder):
