@@ -1,6 +1,6 @@
 """Reads the parameters of a model from files, and writes parameters to files.
 
-    `files` reads model files: arrays, configuration, image processor.
+    `files` reads and writes model files: their arrays, configuration and image processor.
     `hub` downloads models of the Hugging Face hub.
     `fill` converts arrays with Hugging Face's names to parameters, and back.
     `golden` computes the built-in input of a network, and reads the results that a file stores for this input.

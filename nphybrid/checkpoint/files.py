@@ -51,7 +51,7 @@ def read(path: FilePath, revision: str | None = None) -> Checkpoint:
 
     `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
     `path` does not exist, it is the name of a model on the Hugging Face hub, such as owner/name. `revision` is a
-    branch, tag or commit of a model on the hub. The place of each array in its file is checked. The array stays in the
+    branch, tag or commit of a model on the hub. The place of each array in its file is checked. Each array stays in its
     file until np.asarray reads it. `fill_parameters` checks that all values are finite.
     """
     with opened(path, revision) as source:
@@ -62,8 +62,8 @@ def read(path: FilePath, revision: str | None = None) -> Checkpoint:
 def opened(path: FilePath, revision: str | None = None) -> Iterator[Checkpoint]:
     """Opens a model file, and gives the Checkpoint that `read` returns.
 
-    The file stays open until the block ends: reading an array does not open the file again. For a sharded model, only
-    the index stays open. `fill_parameters` opens each shard one time.
+    The file stays open until the `with` block ends: reading an array does not open the file again. For a sharded model,
+    only the index stays open. `fill_parameters` opens each shard one time.
     """
     with ExitStack() as files:
         yield _checkpoint(hub.resolve(path, revision), files)
@@ -102,7 +102,7 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
         card = _config_json(location)
         options = _folder_processor(location, card)
         if options is None and "model_type" not in card:
-            with contextlib.suppress(FileNotFoundError):      # the folder holds no weights
+            with contextlib.suppress(FileNotFoundError):      # if the folder holds no weights
                 options = read(path, revision).processor
     else:
         file = SharedFile(location)
@@ -112,8 +112,8 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
             else:
                 options = _file_checkpoint(location, file).processor
     if options is None:
-        raise FileNotFoundError(f"{location} has no image processor, which prepares pictures; expected a file "
-                                f"{PROCESSORS[0]} beside the weights")
+        raise FileNotFoundError(f"{location} has no image processor, which prepares pictures; expected a folder "
+                                f"with the file {PROCESSORS[0]}, or an .h5 file with the options of an image processor")
     return options
 
 
@@ -145,9 +145,9 @@ def weights_file(folder: Path) -> Path:
 
 
 def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Reads each Stored array in a dictionary from its file.  {name: array or Stored} -> {name: array}
+    """Returns a dictionary in which each Stored array is read from its file.  {name: array or Stored} -> {name: array}
 
-    Raises FormatError if the bytes in the file no longer have the SHA-256 of the Stored array.
+    Raises FormatError if an array cannot be read, or if its SHA-256 differs from the SHA-256 of the Stored array.
     """
     arrays = dict(originals)
     files: dict[str, dict[str, Stored]] = {}
@@ -160,7 +160,7 @@ def reread(originals: Mapping[str, Any]) -> dict[str, np.ndarray]:
                     file = SharedFile(original.path)
                     blocks.enter_context(file.opened())
                     files[original.path] = tensorfile.stored(file)
-                # In a file of timm or Google, the array has another name. Then `original.read` reads the array.
+                # In a file of timm or Google, the array's name is not `original.name`. Then use `original.read`.
                 arrays[name] = files[original.path].get(original.name, original).read()
                 found = tensorfile.digest(arrays[name])
             except (OSError, LookupError, FormatError) as error:

@@ -35,8 +35,8 @@ def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[
                   ) -> dict[str, np.ndarray]:
     """Returns the parameters as views, with the names and layouts of a dialect's table.
 
-    `originals` is {name in the table: array}. An array in `originals` is used instead of the parameter of this name. If
-    several parameters have one name in the table, their arrays are concatenated along the first axis.
+    `originals` is {name in the file: array}. An array in `originals` is used instead of the parameter of this name. If
+    several parameters have one name in the file, their arrays are concatenated along the first axis.
     """
     state: dict[str, np.ndarray] = {}
     originals = originals or {}
@@ -62,8 +62,8 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
-    Raises Misfit if the arrays do not fit the shapes. The message lists every array that is missing, is unexpected, has
-    a wrong shape, or has a value that is not finite.
+    Raises Misfit if the arrays do not fit the shapes. The message lists every array that is missing, is unexpected, or
+    has a wrong shape or type. Raises Misfit also for arrays with values that are not finite, and lists them.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)
@@ -77,8 +77,8 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
         stored = np.asarray(source)
         array = stored.astype(dtype, copy=False)
         if where := first_non_finite(array):
-            faults[i] = (f"{row.theirs} holds {stored[where]} at {list(where)}, which is not a finite number in "
-                         f"{np.dtype(dtype)}")
+            faults[i] = (f"{row.theirs} holds {stored[where]} at {list(where)}; expected numbers that are "
+                         f"finite in {np.dtype(dtype)}")
         if faults:
             return
         try:

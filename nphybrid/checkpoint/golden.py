@@ -1,8 +1,8 @@
 """The golden input and the golden values of a network.
 
-The golden input is a picture that a formula defines.  The golden values are the values of one state of the forward pass
-for the golden input.  An `.h5` file stores the golden values of its network.  A program that computes the golden values
-from the golden input computes this network correctly.
+The golden input is a picture that a formula defines.  The golden values are the first values (at most 4096) of one
+state of the forward pass for the golden input.  An `.h5` file stores the golden values of its network.  A program that
+computes the golden values from the golden input computes this network correctly.
 """
 
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ def golden_input(config: Any) -> np.ndarray:
 
 
 def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.ndarray] | None:
-    """Returns the name of the state with golden values, and the values in float64; None if the manifest has none.
+    """Returns the name of the state with golden values, and these values in float64; None if there are none.
 
     Raises FormatError if the state has no name, or if its values are not numbers.
     """
@@ -34,6 +34,6 @@ def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.n
     state, values = (golden.get("state"), golden.get("values")) if isinstance(golden, dict) else (None, None)
     numbers = isinstance(values, list) and values and all(type(value) in (int, float) for value in values)
     if not isinstance(state, str) or not numbers:
-        raise FormatError(f"{path}: golden is {shortened(golden)}; expected the name of a state and a list of its "
-                          "values, which are numbers")
+        raise FormatError(f"{path}: golden is {shortened(golden)}; expected an object with the keys state (a "
+                          "name) and values (a list of numbers)")
     return state, np.array(values, np.float64)

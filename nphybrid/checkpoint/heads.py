@@ -2,7 +2,7 @@
 
 The file of a head holds two arrays and one document:
 
-    The array `kernel` is float32 (D, K).
+    The array `kernel` is float32 (D, K), for D features and K classes.
     The array `bias` is float32 (K,).
     The document `head` is a JSON object.
 
@@ -73,7 +73,7 @@ def read_head(path: FilePath) -> Head:
 
 
 def head_reads(config: Config) -> tuple[str, str]:
-    """Returns the state that the classifier of a network reads, and how this state is pooled.  Config -> state, pool
+    """Returns the name of the state that a network's classifier reads, and how it is pooled.  Config -> state, pool
 
     >>> from nphybrid import PRESETS
     >>> head_reads(PRESETS["R50+ViT-B/16"]), head_reads(PRESETS["BiT-R50x1"])
@@ -104,7 +104,7 @@ def with_head(source: Checkpoint, head: Head, network_config: Config, name: str)
         raise ValueError(f"the head was fitted to features of the model with SHA-256 {head.model}, but {source.path} "
                          f"has the SHA-256 {found}. If both files hold the same network, pass "
                          "head=head._replace(model=None)")
-    # The pooler of a bare model is removed, because a classifier has no pooler.
+    # The pooler of a bare model is removed, because a network with a classifier has no pooler.
     arrays = {key: array for key, array in source.arrays.items()
               if not key.startswith("classifier.") and "pooler." not in key}
     arrays |= {f"{name}.weight": np.ascontiguousarray(head.kernel.T), f"{name}.bias": head.bias}

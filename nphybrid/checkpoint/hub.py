@@ -58,10 +58,11 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -
 def fetched(name: str, revision: str | None = None, weights: bool = True) -> Path:
     """Returns the folder of a model from the hub.  Files that are not in the cache are downloaded.
 
-    The name of this folder is the commit of the model. `name` is owner/name or owner/name@revision, for which `is_name`
-    is true. Raises FileNotFoundError if huggingface_hub is not installed, if the model or the revision does not exist,
-    or if the model has no safetensors file. Raises PermissionError for a gated model. Raises OSError if the hub cannot
-    be reached and a file is not in the cache.
+    The name of this folder is the hash of the model's commit. `name` is a string for which `is_name` is true, such as
+    owner/name or owner/name@revision. Raises FileNotFoundError if huggingface_hub is not installed, if the model or the
+    revision does not exist, or if the model has no config.json or no safetensors file. Raises ValueError for a `name`
+    of another form, and if `name` and `revision` contain different revisions. Raises PermissionError for a gated model.
+    Raises OSError if the hub cannot be reached and a file is not in the cache.
     """
     match = NAME.fullmatch(name)
     if match is None:
@@ -86,7 +87,7 @@ def fetched(name: str, revision: str | None = None, weights: bool = True) -> Pat
 
 
 def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Path | None:
-    """Tries several file names, and downloads the first file that the model has.  -> Path, or None if it has none
+    """Tries several file names, and downloads the first file that the model has.  -> Path; None if the model has none
 
     The cache also records which files a commit does not have. So a missing file is requested only one time.
     """
@@ -102,7 +103,7 @@ def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Pat
 def _download(repository: str, file: str, revision: str) -> Path | None:
     """Downloads one file, and returns its path in the cache.
 
-    Returns None if the model does not have the file, or if the hub is offline and the cache does not have the file.
+    Returns None if the model does not have the file, or if HF_HUB_OFFLINE is set and the cache does not have it.
     """
     hub = _client(repository)
     try:
@@ -132,7 +133,7 @@ def _client(repository: str) -> Any:
 
 
 def _missing(repository: str, revision: str, files: str) -> FileNotFoundError:
-    """Returns the error for files that are not on the hub; offline, for files that are not in the cache."""
+    """Returns the error for files that are not on the hub, or, if HF_HUB_OFFLINE is set, not in the cache."""
     constants = _client(repository).constants
     where = f"in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set"
     if not constants.HF_HUB_OFFLINE:

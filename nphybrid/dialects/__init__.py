@@ -2,16 +2,20 @@
 
     what differs              Hugging Face            timm                      JAX (Google)
     convolution kernels       (O, C, KH, KW)          (O, C, KH, KW)            (KH, KW, C, O), as in nphybrid
-    query, key, value kernels three, (D, D)           one, (3 D, D)             three, (D, A, K)
+    query, key, value kernels three arrays (D, D)     one array (3 D, D)        three arrays (D, A, K)
     kernels of linear layers  (O, C)                  (O, C)                    (C, O), as in nphybrid
     numbers of stages, units  from 0                  from 0                    from 1; units of BiT with two digits
     numbers of blocks         from 0                  from 0                    from 0
     sizes of the network      config.json             shapes, config.json       shapes
     image processor           a JSON file             config.json               as in the published code
 
+O and C are the numbers of output and input channels.  A kernel has KH rows and KW columns.  D is the token width.  A is
+the number of heads, and K is the width of a head.
+
 Each family is described in one file.  The module `guess` recognizes the dialect of a file by the names of a few arrays.
 The module `shapes` computes the configuration from the shapes of the arrays.  The module `translate` converts names and
-layouts to Hugging Face's, without reading an array.  The code of other folders uses only Hugging Face's dialect.
+layouts to Hugging Face's, without reading an array.  The code of other folders uses the other dialects only to read and
+write files.
 
 A new dialect needs one file like timm.py, and one row in DIALECTS.  The names and shapes are from timm 1.0.31,
 google-research/vision_transformer and google-research/big_transfer.

@@ -88,12 +88,12 @@ def _bit_names() -> Table:
 
 
 def _linear_entries(ours: str, theirs: str, layout: Layout = MATRIX, bias: Layout = SAME) -> Table:
-    """Returns the entries of a linear layer in a table of Flax's names."""
+    """Returns the entries of a linear layer in a table of Google's names."""
     return {f"{ours}.kernel": (f"{theirs}/kernel", layout), f"{ours}.bias": (f"{theirs}/bias", bias)}
 
 
 def _norm_entries(ours: str, theirs: str, scale: str = "scale", bias: str = "bias") -> Table:
-    """Returns the entries of a norm layer in a table of Flax's names."""
+    """Returns the entries of a norm layer in a table of Google's names."""
     return {f"{ours}.scale": (f"{theirs}/{scale}", SAME), f"{ours}.bias": (f"{theirs}/{bias}", SAME)}
 
 
@@ -217,7 +217,7 @@ def for_bit(size: int = 480, framework: str = "jax") -> dict[str, Any]:
 
     Args:
         size: The number of rows and of columns of the network's picture. The BiT-HyperRule of the published code uses
-            128 for pictures below 96 x 96, and 480 for all others.
+            128 for pictures of fewer than 96 x 96 pixels, and 480 for all other pictures.
         framework: "jax" or "torch". With "jax", pictures are prepared like in the evaluation of Google's TensorFlow
             and JAX code. With "torch", pictures are prepared like in the evaluation of Google's PyTorch code, which
             resizes with Pillow.

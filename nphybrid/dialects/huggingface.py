@@ -1,4 +1,4 @@
-"""The names of the arrays in Hugging Face's dialect, and the image processor of its plain ViT."""
+"""The names of the arrays in Hugging Face's dialect, and the image processor of Hugging Face's plain ViT."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -71,7 +71,7 @@ def bit_names(prefix: str) -> Table:
 
 
 def for_vit(options: Mapping[str, Any], model_type: str | None) -> Mapping[str, Any]:
-    """Returns the options of a preprocessor_config.json.  If ViTImageProcessor wrote the file, adds its defaults.
+    """Returns the options of a preprocessor_config.json.  If ViTImageProcessor wrote it, adds this class's defaults.
 
     By default ViTImageProcessor resizes both sides with Pillow's bilinear filter, and does not crop. If the file does
     not name the class that wrote it, the `model_type` of config.json decides.

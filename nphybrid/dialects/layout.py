@@ -1,14 +1,14 @@
-"""Tables of dialects: an entry maps the name of an array in this package to its name and its layout in a file.
+"""Defines the tables of dialects.  An entry maps an array's name in this package to its name and layout in a file.
 
     "stages.*.*.conv1": ("encoder.stages.{stage}.layers.{unit}.conv1.weight", CONV)
 
-In a name of this package, `*` is any index.  In a name of the file, a placeholder such as {stage} is this index:
+In the name in this package, `*` is any index.  In the name in the file, a placeholder such as {stage} is this index:
 
     {stage} {unit} {block}                        from 0
     {stage_from_1} {unit_from_1} {block_from_1}   from 1
     {unit_from_01}                                from 1, in two digits
 
-In the code, `ours` is a name, an array or a shape of this package, and `theirs` is a name, an array or a shape of the
+In the code, `ours` is a name, an array or a shape in this package, and `theirs` is a name, an array or a shape in the
 file.
 """
 
@@ -19,7 +19,7 @@ import numpy as np
 
 from ..tensorfile import FormatError, Stored
 
-# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 51 blocks.
+# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 51 blocks or units.
 MOST_BLOCKS = 1024
 
 Shape = tuple[int, ...]
@@ -31,16 +31,16 @@ class Layout(NamedTuple):
     order: Shape
 
     def their_shape(self, shape: Shape, config: Any) -> Shape:
-        """Returns the shape in the file for a shape in this package."""
+        """Converts the shape of an array in this package to the shape of this array in the file."""
         split = self.split(shape, config)
         return tuple(split[axis] for axis in self.order)
 
     def theirs(self, array: np.ndarray, config: Any) -> np.ndarray:
-        """Returns an array of this package in the layout of the file, as a view."""
+        """Converts an array with the layout of this package to the layout of the file, as a view."""
         return array.reshape(self.split(array.shape, config)).transpose(self.order)
 
     def ours(self, array: np.ndarray, shape: Shape) -> np.ndarray:
-        """Returns an array of the file in the layout of this package.
+        """Converts an array with the layout of the file to the layout of this package.
 
         The result is a view; for patches of more than one cell, the result is a copy.
         """
@@ -80,12 +80,12 @@ def linear_entries(ours: str, theirs: str, layout: Layout = LINEAR) -> Table:
 
 
 def prefixed(prefix: str, table: Table) -> Table:
-    """Returns the table with a prefix before each name of the file."""
+    """Returns the table with a prefix before each name in the file."""
     return {ours: (prefix + theirs, layout) for ours, (theirs, layout) in table.items()}
 
 
 def entry(name: str, table: Table) -> tuple[str, Layout]:
-    """Returns the name in the file and the layout for a name of this package.
+    """Returns the name and the layout, in the file, of the array that is called `name` in this package.
 
     >>> entry("stages.0.2.conv1", {"stages.*.*.conv1": ("block{stage_from_1}/unit{unit_from_01}/conv1", CONV)})[0]
     'block1/unit03/conv1'
@@ -96,7 +96,7 @@ def entry(name: str, table: Table) -> tuple[str, Layout]:
 
 
 def _placeholders(parts: list[str]) -> dict[str, str]:
-    """Returns {placeholder: text} for a name of this package, which was split at its dots."""
+    """Returns {placeholder: text} for the `parts` between the dots of an array's name in this package."""
     kinds = {"stages": ("stage", "unit"), "blocks": ("block",)}.get(parts[0], ())
     texts = {}
     for kind, part in zip(kinds, parts[1:]):

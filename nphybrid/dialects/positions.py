@@ -4,9 +4,9 @@
     "antialiased"   timm: Keys' kernel with a = -0.5, as in Pillow.
     "linear"        Google's JAX: linear interpolation, as in scipy.ndimage.zoom with order 1.
 
-In "bicubic" a cell is an area, with its position at the centre (half-pixel centres).  The cells at the border are
-repeated.  For a hybrid, Hugging Face's code tries to resize to a grid of the image's *pixels*, and raises an error.
-This package uses the grid of the tokens instead.
+In "bicubic" a cell is an area, with its position at the centre (half-pixel centres).  Beyond the border, the cells at
+the border are repeated.  For a hybrid, Hugging Face's code tries to resize to a grid of the image's *pixels*, and
+raises an error.  This package uses the grid of the tokens instead.
 
 In "antialiased" the kernel becomes wider if the grid becomes smaller.
 

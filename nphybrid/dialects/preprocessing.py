@@ -1,10 +1,10 @@
 """The options of the image processor in each dialect.
 
-For Hugging Face, the file preprocessor_config.json states the options.  A plain ViT also has the defaults of
-ViTImageProcessor.
+For Hugging Face, the file preprocessor_config.json states the options.  For a plain ViT, the defaults of
+ViTImageProcessor are added.
 
 In the following, `size` is the side of the network's picture.  For timm, a filter of Pillow resizes the short side to
-floor(size / crop_pct).  Then the centre is cut out.  The checkpoint states the mean and the std.
+floor(size / crop_pct).  Then the centre is cut out.  The checkpoint states crop_pct, the mean and the std.
 
 For JAX and BiT, TensorFlow's bilinear filter resizes both sides to `size`.  The aspect ratio is not kept.  The mean and
 the std are 127.5, for pixels from 0 to 255.
@@ -22,7 +22,7 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box"
 
 
 def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any] | None:
-    """Changes the options of an image processor for pictures of another size.
+    """Returns a copy of an image processor's options, changed for pictures of another size.
 
     The size of a picture, (H, W) in pixels, changes from `old` to `new`. If `size` or `crop_size` of the options is
     `old`, it becomes `new`. The `shortest_edge` is scaled in proportion to the short side of the picture.

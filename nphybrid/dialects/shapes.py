@@ -4,7 +4,7 @@ Two values do not follow from shapes: the number of heads in timm's files, and t
 The file config.json may state them.  If it does not state the number of heads, the token width decides this number.
 
 The key `dialect` of the configuration holds the settings that differ between dialects.  Examples are epsilons, the form
-of the weight standardization, the form of GELU, and the rule that resizes positions.
+of the weight standardization, the pooling of the tokens, and the rule that resizes positions.
 """
 
 import math
@@ -19,8 +19,8 @@ from .layout import Shape
 class Stage(NamedTuple):
     """A stage of a backbone."""
 
-    depth: int         # units
-    width: int         # output channels
+    depth: int         # number of units
+    width: int         # number of output channels
 
 
 def hf_bit_config(stages: list[Stage], stem: Shape, classes: int, dialect: dict[str, Any]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _square_image(patches: int, stride: int) -> list[int]:
     """Returns [height, width] of a square picture that has this number of patches."""
     grid = math.isqrt(patches)
     if grid * grid != patches:
-        raise FormatError(f"the position table has {patches} patches, which is not a square grid; expected a square "
-                          "grid, or a config.json with input_size beside the file. If the network has a class token, "
-                          "the position table must have a row for this token")
+        raise FormatError(f"the position table has {patches} patches, which do not form a square grid; expected a "
+                          "square grid, or a config.json with input_size beside the file. If the network has a class "
+                          "token, the position table must have a row for this token")
     return [grid * stride] * 2

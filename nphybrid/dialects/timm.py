@@ -204,7 +204,7 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     check_option(mode in ("center", "squash"), "crop_mode", mode, "'center' or 'squash'")
     # If the crop is not square, timm rounds the long side by another rule, which this package does not implement.
     check_option(mode == "squash" or height == width, "input_size", pretrained_cfg["input_size"],
-           "as many rows as columns, or crop_mode 'squash'")
+           "square if crop_mode is 'center'")
     check_option(isinstance(interpolation, str) and interpolation in INTERPOLATIONS, "interpolation", interpolation,
            f"one of {', '.join(INTERPOLATIONS)}")
     check_option(is_finite_number(part) and 0 < part <= 1, "crop_pct", part, "a number above 0, at most 1")
@@ -220,7 +220,8 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
 def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
     """Converts options of the image processor to keys of a `pretrained_cfg`.
 
-    A `pretrained_cfg` cannot express all options. To find a difference, compare `for_timm(result)` with `options`.
+    A `pretrained_cfg` cannot express all options. To find a difference, add `input_size` to the result, and compare
+    `for_timm(result)` with `options`.
 
     >>> cfg = {"interpolation": "bicubic", "crop_pct": 0.9, "crop_mode": "center", "mean": [0.5] * 3, "std": [0.25] * 3}
     >>> result = to_timm(for_timm({**cfg, "input_size": [3, 224, 224]}))
@@ -262,5 +263,5 @@ def _three(pretrained_cfg: Mapping[str, Any], name: str) -> list[float]:
     value = pretrained_cfg[name]
     numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(map(is_finite_number, value))
     check_option(numbers, name, value, "3 finite numbers")
-    check_option(name != "std" or all(value), name, value, "without zero")
+    check_option(name != "std" or all(value), name, value, "3 numbers that are not 0")
     return list(value)

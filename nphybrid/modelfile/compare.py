@@ -1,8 +1,8 @@
 """Compares two models, or two implementations of one model, and finds the first state that differs.
 
-A trace is a file of the states of one forward pass: {name of the state: array}.  `nphybrid trace --save a.npz` writes a
-trace.  In Python, `numpy.savez("a.npz", **model.trace(x))` writes a trace.  If two model files are compared, the
-reference engine runs the two models in float64.  Every difference then comes from the files.
+A trace is {name of the state: array} for the states of one forward pass.  `nphybrid trace --save a.npz` writes a trace
+to a file.  In Python, `numpy.savez("a.npz", **model.trace(x))` writes a trace to a file.  If two model files are
+compared, the reference engine runs the two models in float64.  Every difference then comes from the files.
 """
 import math
 from fnmatch import fnmatchcase
@@ -64,8 +64,8 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
     `tolerance` is the bound of max|a - b| / max|b|. The default tolerance is EXACT between two float64 arrays, and
     ROUNDED between arrays of other dtypes. `image` is the path of a picture, which each model prepares with its own
     image processor. Without `image`, the models get the built-in input. `compare_states` describes `common` and `only`.
-    NaN equals only NaN. Raises ValueError if a model and a trace are given. Reading a file and `compare_states` can
-    raise other exceptions.
+    NaN equals only NaN. Raises ValueError if a model and a trace are given, or two traces and an image. Reading a file
+    and `compare_states` can raise other exceptions.
 
     >>> from nphybrid import default_model
     >>> rows = compare_files(default_model(), default_model())
@@ -142,7 +142,7 @@ def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
     """Compare two mappings {name: array} state by state, in the order of the forward pass.  -> list of Row
 
     The values in `a` and `b` are arrays of any real dtype, torch tensors, or `Stored` arrays. `Stored` arrays are read
-    one at a time. `tolerance` is the bound of max|a - b| / max|b|, as in `compare_files`. If `common` is True, only
+    state by state. `tolerance` is the bound of max|a - b| / max|b|, as in `compare_files`. If `common` is True, only
     names that are in `a` and in `b` are compared. `only` holds shell-style patterns. If there are patterns, only names
     that match a pattern are compared. `labels` holds the words for A, B and the tolerance in verdicts and hints. Raises
     ValueError for a pattern that matches no name. Raises ValueError if `common` is True and no name is in `a` and in
@@ -235,7 +235,8 @@ def in_forward_order(names):
     ['stem', 'blocks.2.fc1', 'blocks.2', 'blocks.10', 'logits']
     """
     names = list(names)
-    # Only a pre-activation unit has no norm on its shortcut. In Hugging Face's transformers, both kinds have a norm3.
+    # Only a pre-activation unit has no norm on its shortcut. In Hugging Face's transformers, both kinds of units have a
+    # norm3.
     inside = [name.split(".")[-1] for name in names if name.startswith("stages.")]
     unit = "preactivation" if "norm3" in inside and "norm_proj" not in inside else "bottleneck"
     return sorted(names, key=lambda name: _place(name, unit))
@@ -262,7 +263,7 @@ def _rank(word, words):
 # ---------------------------------------------------------------- text and JSON
 
 def first_difference(rows):
-    """Returns the first row whose state differs between A and B; None if no state differs."""
+    """Returns the first row that is not `ok`; None if all rows are `ok`."""
     return next((row for row in rows if not row.ok), None)
 
 

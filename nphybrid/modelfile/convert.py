@@ -2,12 +2,12 @@
 
     A file model.h5 holds the complete model, with Hugging Face's names.
     A folder of Hugging Face holds arrays, labels and the options of the image processor.
-    A folder of timm holds arrays with timm's names, labels, and timm's options for the preparation of pictures.
+    A folder of timm holds arrays (with timm's names), labels, and timm's options for the preparation of pictures.
     A file model.npz holds only arrays, with Google's names.
 
-A reader of a folder uses the numerics (such as epsilons) of Hugging Face or timm.  A reader of a model.npz uses the
-numerics, the labels and the preparation of pictures of Google.  Lost properties are found by a comparison: the
-configuration that a reader of the target gets is compared with the configuration of the model.
+A reader of a folder uses the numerics (such as epsilons) of Hugging Face or timm.  A reader of a model.npz uses
+Google's numerics, labels and preparation of pictures.  Lost properties are found by a comparison: the configuration
+that a reader of the target gets is compared with the configuration of the model.
 """
 import itertools
 from dataclasses import replace
@@ -53,8 +53,8 @@ def target_format(target, wanted=None) -> str:
     else:
         found = wanted or "huggingface"
     if wanted not in (None, found):
-        raise ValueError(f"{name} is a target of format {found}, not {wanted}; the formats timm and huggingface write "
-                         "a folder")
+        raise ValueError(f"{name} is a target of format {found}, not {wanted}; the target of the formats "
+                         "timm and huggingface is a folder")
     if found in ("huggingface", "timm") and Path(name).suffix in (".safetensors", ".bin", ".pth", ".json"):
         raise ValueError(f"{name} is the name of a file; the target of format {found} is a folder")
     return found
@@ -84,8 +84,8 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
     change = _change_of_golden(model, tree, written) if losses else 0.0
     if losses and not lossy:
         raise ValueError(f"{target}: the format {form} cannot hold these properties of the model:\n"
-                         f"{format_losses(losses)}\n--lossy writes the model without these properties. The golden "
-                         f"logits then change by {change:.2g} of their standard deviation")
+                         f"{format_losses(losses)}\n--lossy writes the model without these properties. The logits of a "
+                         f"built-in picture then change by {change:.2g} of their standard deviation")
     if form == "google":
         tensorfile.write_npz(target, written.arrays)
         return losses, change
@@ -208,7 +208,7 @@ _TIMM_PLAIN = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 
 
 
 def _architecture(network_config):
-    """Returns {"architecture": timm's name of the network}; {} if timm cannot build the network."""
+    """Returns {"architecture": timm's name of the network}; {} if timm has no name for the network."""
     if not network_config.blocks:
         units, factor = 3 * sum(network_config.depths) + 2, network_config.stem // 64
         return {"architecture": f"resnetv2_{units}x{factor}_bit"}

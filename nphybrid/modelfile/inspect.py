@@ -25,10 +25,10 @@ def inspect_file(path) -> dict:
     `files` is a list of {"path", "kind", "bytes", "sha256"}. `model` holds the keys of the configuration that name the
     network. `dialect` states the dialect of the tensor names. `anchor` is the name by which the dialect was recognized.
     `numbering` states how a JAX file numbers the layers of a block. `metadata` is from the header or the index of
-    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the list of golden values is replaced by their
-    number, and the list of errors by the number of errors. `totals` counts tensors, parameters and bytes. `tensors` is
-    a list of {"name", "dtype", "shape", "bytes"}; the dtype is the dtype in the file. A tensor from an `.h5` file also
-    has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
+    safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of golden values replaces the list of
+    golden values. In a file of features, `manifest` also has the number of errors. `totals` counts tensors, parameters
+    and bytes. `tensors` is a list of {"name", "dtype", "shape", "bytes"}; the dtype is the dtype in the file. A tensor
+    from an `.h5` file also has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
 
     Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
     file cannot be opened.

@@ -43,9 +43,9 @@ def layout_hint(a, b, tolerance, labels):
     """Returns a text about the first change of layout after which max|a - b| / max|b| <= tolerance, or None.
 
     `a` and `b` are two arrays of real numbers that are not equal. The shapes of `a` and `b` may differ. If no change of
-    layout makes the arrays equal, the text states which elements are NaN in only one of the arrays. If no element is
-    NaN in only one array, the text states which transpose makes the shapes equal. The result is None if there is
-    nothing to state.
+    layout makes the arrays equal, the text states how many elements are NaN in only one of the arrays. If there are no
+    such elements, the text states that the arrays hold equal numbers in another order, or which transpose makes the
+    shapes equal. The result is None if there is nothing to state.
 
     >>> x = np.arange(6.0).reshape(2, 3)
     >>> layout_hint(x, x.T, 0, Labels("A", "B", "the tolerance"))

@@ -1,7 +1,7 @@
 """Lists the states of a network with their shapes, parameters and multiply-adds.
 
-`summarize` runs the network with its own implementation of the operations.  This implementation computes shapes and
-counts multiply-adds, but computes no values.  The rows always agree with the model, because the model itself runs.
+`summarize` runs the network with the operations of ShapeOperations.  These operations compute shapes and count
+multiply-adds, but compute no values.  The rows always agree with the model, because the code of the model runs.
 """
 import math
 from typing import NamedTuple
@@ -27,8 +27,8 @@ def summarize(config: Config) -> list[Row]:
     """Returns one row for each state of a network, computed for one image.
 
     Each parameter and each multiply-add is counted in one row only. A row counts only the operations between the state
-    of the previous row and its own state. So the row of an encoder block counts only the last linear layer of the
-    block.
+    of the previous row and the state of this row. So the row of an encoder block counts only the last linear layer of
+    the block.
 
     >>> from nphybrid import PRESETS
     >>> rows = summarize(PRESETS["R50+ViT-B/16"])

@@ -41,7 +41,7 @@ class Check(NamedTuple):
 
 
 class Published(NamedTuple):
-    """The results that the authors of a network published for one picture."""
+    """The results that were published for one network and one picture."""
     name: str
     network_config: Config
     picture: tuple                        # the name of the picture, its width and its height in pixels
@@ -90,7 +90,7 @@ def verify_model(path, engine="numba", dtype="float32", precision="highest", ima
 
 
 def _check_checksums(arrays):
-    """Reads every array, and returns one Check of all checksums.  The method `read` compares the checksum."""
+    """Reads every array, and returns one Check of all checksums.  The method `Stored.read` compares the checksum."""
     damaged = []
     for name, array in arrays.items():
         try:

@@ -77,7 +77,8 @@ def test_google_values_are_between_minus_one_and_one():
 @pytest.mark.parametrize("key, value, message", [
     ("input_size", [1, 384, 384], r"input_size must be \[3, rows, columns\]; found \[1, 384, 384\]"),
     ("input_size", 384, "found 384"), ("input_size", [3, 384], "input_size"), ("input_size", [3, 384.0, 384], "384.0"),
-    ("input_size", [3, 0, 384], "input_size"), ("input_size", [3, 384, 224], "as many rows as columns"),
+    ("input_size", [3, 0, 384], "input_size"), ("input_size", [3, 384, 224],
+     r"input_size must be square if crop_mode is 'center'; found \[3, 384, 224\]"),
     ("interpolation", "cubic", "interpolation must be one of nearest, .*; found 'cubic'"),
     ("interpolation", "random", "found 'random'"), ("interpolation", 3, "found 3"),
     ("interpolation", [], "interpolation"),
@@ -85,7 +86,7 @@ def test_google_values_are_between_minus_one_and_one():
     ("crop_pct", True, "True"), ("crop_pct", float("nan"), "nan"), ("crop_pct", None, "None"),
     ("crop_mode", "border", "crop_mode must be 'center' or 'squash'; found 'border'"),
     ("mean", [0.5, 0.5], "mean must be 3 finite numbers"), ("mean", 0.5, "mean"), ("mean", ["0.5"] * 3, "mean"),
-    ("mean", [0.5, 0.5, float("inf")], "mean"), ("std", [0.5, 0, 0.5], "std must be without zero"),
+    ("mean", [0.5, 0.5, float("inf")], "mean"), ("std", [0.5, 0, 0.5], "std must be 3 numbers that are not 0; found"),
     ("std", None, "std"),
 ])
 def test_timm_refuses(key, value, message):

@@ -221,8 +221,8 @@ def test_places_without_a_model(tmp_path, capsys):
 def test_a_foreign_h5_and_a_foreign_manifest(tmp_path):
     documents = {"config": {}, "manifest": {"format": "nphybrid", "version": 1, "golden": "yes"}}
     write_h5(tmp_path / "x.h5", {}, documents)
-    with pytest.raises(FormatError, match="golden is 'yes'; expected the name of a state and a list of its values, "
-                                          "which are numbers"):
+    with pytest.raises(FormatError, match=r"golden is 'yes'; expected an object with the keys state \(a name\) and "
+                                          r"values \(a list of numbers\)"):
         inspect_file(tmp_path / "x.h5")
     write_h5(tmp_path / "y.h5", {}, {"config": {}, "manifest": {}})
     with pytest.raises(FormatError, match="format and version"):

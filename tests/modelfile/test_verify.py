@@ -149,15 +149,18 @@ def test_a_wrong_kernel_is_found(operation, wrong, monkeypatch):
 
 # ---------------------------------------------------------------- what cannot be verified
 
+NO_GOLDEN = "expected an object with the keys state (a name) and values (a list of numbers)"
+
+
 @pytest.mark.parametrize("golden, told", [
     (None, "stores no golden logits to compare with; expected an .h5 file that "
            "`nphybrid convert SOURCE TARGET.h5` wrote"),
-    ("0.5", "golden is '0.5'; expected the name of a state and a list of its values, which are numbers"),
-    ({"state": "logits"}, "expected the name of a state"),
-    ({"state": "logits", "values": []}, "expected the name of a state"),
-    ({"state": 3, "values": [1.0]}, "expected the name of a state"),
-    ({"state": "logits", "values": [1.0, True]}, "a list of its values, which are numbers"),
-    ({"state": "logits", "values": ["1"]}, "a list of its values, which are numbers"),
+    ("0.5", "golden is '0.5'; " + NO_GOLDEN),
+    ({"state": "logits"}, NO_GOLDEN),
+    ({"state": "logits", "values": []}, NO_GOLDEN),
+    ({"state": 3, "values": [1.0]}, NO_GOLDEN),
+    ({"state": "logits", "values": [1.0, True]}, NO_GOLDEN),
+    ({"state": "logits", "values": ["1"]}, NO_GOLDEN),
     ({"state": "logits", "values": [0.5] * 11},
      "golden holds 11 numbers of the state 'logits'; this network has 10 numbers"),
     ({"state": "soul", "values": [0.5]}, "1 numbers of the state 'soul'; this network has no state of this name"),

@@ -411,7 +411,9 @@ def test_bad_files(tmp_path, text, message):
 
 
 def test_missing_files(tmp_path):
-    with pytest.raises(FileNotFoundError, match="expected a file preprocessor_config.json beside the weights"):
+    expected = ("expected a folder with the file preprocessor_config.json, or an .h5 file with the options "
+                "of an image processor")
+    with pytest.raises(FileNotFoundError, match=expected):
         ViTHybridImageProcessor.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="x.json: no such file or folder on this computer"):
         ViTHybridImageProcessor.from_pretrained(tmp_path / "x.json")
