@@ -19,7 +19,7 @@ MAX_BYTES = 2**63 - 1
 def byte_count(shape: Iterable[int], dtype: np.dtype, path: FilePath, tensor: str) -> int:
     """Returns the number of bytes of an array of this shape and dtype.
 
-    Raises FormatError for a shape beyond NumPy's limits. In this check, an axis of length 0 counts as an axis of length 1.
+    Raises FormatError for a shape beyond NumPy's limits. In this check, an axis of length 0 counts as length 1.
     """
     shape = list(shape)
     # The number of axes is checked first, because the product of very many long integers takes very long.

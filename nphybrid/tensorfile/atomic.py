@@ -22,7 +22,7 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
 
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
-    points is replaced. If the process is killed in the block, the next write to `path` removes the new file. Raises OSError
+    points is replaced. If the process is killed, the next write to `path` removes the new file. Raises OSError
     if the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` exists
     and is not a regular file.
 
