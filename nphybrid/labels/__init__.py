@@ -27,9 +27,9 @@ def from_file(path: FilePath) -> list[str]:
     """Read the class names in a file, in the order of the classes.
 
     The file is UTF-8 text with one name per line, or JSON. The JSON is a list of names, or an object {"0": name, "1":
-    name, …} with one name for each class. A name may occur more than once. Raises FormatError if a line or a class has
-    no valid name. The message says which line or class is wrong, and what was found there. Raises OSError if the file
-    cannot be read.
+    name, …} with one name for each class. A name may occur more than once. Raises FormatError if the file is empty or
+    too long, or if a line or a class has no valid name. The message says which line or class is wrong, and what was
+    found there. Raises OSError if the file cannot be read.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -9,14 +9,14 @@ file has these rules for them:
     16-bit colour      only the high byte is kept, an error of less than one level; refused with a transparent colour
     CMYK, YCbCr, HSV   converted by Pillow; embedded colour profiles are not applied
     LAB                converted by Little CMS, with the white point D50
-    F, or I in a TIFF  refused, because nothing defines which 32-bit or signed number is white
+    32-bit or signed   refused, because nothing defines which number is white; examples: mode F, mode I in a TIFF
     palettes           refused if a pixel has no colour in the palette
     several frames     the first frame; white where this frame does not cover the canvas of a GIF
     truncated          refused
     damaged            refused if the file shows the damage: a PNG by wrong checksums, a TIFF by missing strips
     too many pixels    refused before the pixels are decoded
 
-A JPEG is not refused if data is missing in its middle but not at its end. It looks like a picture with a grey area.
+A JPEG is not refused if data is missing in its middle but not at its end. The RGB picture then has a grey area.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ UPRIGHT = {2: TURN.FLIP_LEFT_RIGHT, 3: TURN.ROTATE_180, 4: TURN.FLIP_TOP_BOTTOM,
 
 
 class PictureError(ValueError):
-    """Raised for a file that is not a picture, or that cannot be decoded without guessing.
+    """Raised for a file that is not a picture, is too large, or cannot be decoded without guessing.
 
     The message names the file and says what was found in the file.
     """
@@ -62,7 +62,7 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
         (H, W, 3).
 
     Raises:
-        PictureError: the file is empty, truncated, damaged, too large, or not a picture.
+        PictureError: the file is empty, truncated, damaged, too large, not a picture, or refused by a rule.
         OSError: the file cannot be opened. If the file does not exist, the error is FileNotFoundError.
 
     >>> file = io.BytesIO()
@@ -210,7 +210,8 @@ def _decoded(picture):
 
     In some cases, Pillow decodes pixels wrongly. Then the pixels are corrected, or the picture is refused.
     """
-    # `tiles` lists, for each box of the picture, the decoder and its arguments. It is copied: `load` empties it.
+    # `picture.tile` lists the decoder and its arguments for each box of the picture. `tiles` is a copy, because `load`
+    # empties `picture.tile`.
     tiles: list[Any] = list(getattr(picture, "tile", ()))
     picture.load()
     if not tiles:

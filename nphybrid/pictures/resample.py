@@ -1,4 +1,4 @@
-"""TensorFlow's bilinear resampling, which Google's JAX code uses.  All other published implementations use Pillow."""
+"""TensorFlow's bilinear resampling, as in Google's JAX code.  All other published code for the model uses Pillow."""
 
 import numpy as np
 
@@ -27,7 +27,7 @@ def tf_bilinear(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def neighbours(n: int, m: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """For each of m new cells, return the two neighbours among the n old cells, and the distance from the first.
+    """For each of m new cells, return the two neighbours among the n old cells, and the distance from the first one.
 
     -> int (m,), int (m,), float32 (m,)
     """

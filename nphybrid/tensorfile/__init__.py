@@ -7,12 +7,12 @@
     weights/*.h5                   {name: array}, JSON documents         write_h5
     *.json                         -                                     write_json
 
-The docstring of a module describes a format with a drawing and with rules.  The rules are in the order in which they
-are checked.  Weights are untrusted input, so the readers work as follows.
+The docstring of each format's module describes the format with a drawing and with rules.  Weights are untrusted input,
+so the readers work as follows.
 
 1. The kind of a file follows from its content, never from its extension (`sniff`).
-2. Every size is compared with the number of bytes in the file before memory is allocated.  The `stored` functions do
-   not read the arrays.  Each array stays in its file until its method `read` is called.
+2. Every size is compared with the number of bytes in the file before memory is allocated.  The functions `stored`
+   and `stored_...` read no array.  An array stays in the file until the method `read` of its `Stored` is called.
 3. A file that breaks a rule is refused with a `FormatError`.  The message states the file, the tensor, the rule, the
    value that was found and the value that was expected.
 4. A file that is replaced or changed while it is read is also refused (`SharedFile`).
@@ -43,11 +43,11 @@ __all__ = ["Entry", "FilePath", "FormatError", "H5File", "Member", "SharedFile",
 
 
 def read(path: FilePath) -> dict[str, np.ndarray]:
-    """Reads every array of a file: {name: array}.  The content of the file decides its format.
+    """Reads every array of a file.  The content of the file decides its format.  -> {name: array}
 
-    Reads a safetensors file, the index of a sharded model, an npz file or an HDF5 file. `read_h5` also reads the
-    documents of an HDF5 file. Raises FormatError for a file of another format, and for a file that breaks a rule of its
-    format. Raises OSError if the file cannot be opened.
+    Reads a safetensors file, a sharded model (`path` is the index), an npz file or an HDF5 file. `read_h5` also reads
+    the documents of an HDF5 file. Raises FormatError for a file of another format, and for a file that breaks a rule of
+    its format. Raises ImportError for an HDF5 file if h5py is not installed. Raises OSError if a file cannot be opened.
 
     >>> import os, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -60,7 +60,7 @@ def read(path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored(path: FilePath) -> dict[str, Stored]:
-    """Finds every array of a file without reading it: {name: Stored}.  Raises the exceptions of `read`."""
+    """Finds every array of a file, but reads no array.  Raises the exceptions of `read`.  -> {name: Stored}"""
     file = shared(path)
     with file.opened():
         kind = sniff(file)

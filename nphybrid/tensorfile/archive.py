@@ -13,20 +13,21 @@ An archive states most properties of a member twice: in the directory and in the
 directory, and some readers use the local header.  This reader refuses an archive in which a local header and the
 directory disagree.  The rules are checked in this order:
 
-1. The file ends with the end record, which has no comment.  The directory is directly before the end record.
+1. The file ends with the end record, which has no comment.  Between the directory and the end record, only the zip64
+   end record and its locator are allowed.
 2. The name of a member does not lead out of the folder in which the archive is unpacked.  A member has no password, is
-   on one disk, and has method 0 (plain) or 8 (deflated).
+   on one disk, and has compression method 0 (plain) or 8 (deflated).
 3. If an offset or a size needs 64 bits (zip64), all bits of its 32-bit field are 1.
 4. A plain member is as long as its contents.  The contents of a deflated member are at most 1,100 times as long as the
    member.  (The largest ratio of deflate is 1,032.)
 5. No two members have equal names.
-6. The members fill the file from its first byte to the directory, without a gap and without an overlap.
+6. The local headers and the members fill the file from its first byte to the directory, without a gap or an overlap.
 7. Each local header agrees with its directory entry.
 8. A member inflates to exactly the length that its entry states.  Rule 8 is checked when the member is read.
 
-This module does not check the CRC-32 of a member.  The code in npz.py compares the CRC-32 when it reads the member.
-The contents of an archive can be much larger than its file: zeros deflate to a thousandth of their length.  The source
-of the rules is PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5.
+This module does not compute the CRC-32 of contents.  When npz.py reads a member, the CRC-32 of the contents is compared
+with the CRC-32 in the directory entry.  The contents can be much larger than the archive: zeros deflate to a thousandth
+of their length.  The source of the rules is PKWARE's APPNOTE 6.3.10, sections 4.3 to 4.5.
 """
 
 import os
@@ -49,9 +50,9 @@ _STEP = 1 << 16
 # The two bits of _EFFORT state the level of compression.
 _STREAMED, _UTF8, _EFFORT = 1 << 3, 1 << 11, 0b110
 _ENCRYPTED = 1 << 0 | 1 << 6 | 1 << 13
-_VERSION = 45     # version 4.5 is the first version with zip64
+_VERSION = 45     # version 4.5 of the zip format is the first version with zip64
 _ONES = 0xFFFFFFFF
-# Ids of extra fields.
+# Ids of extra fields, which are after the name in a local header or a directory entry.
 _ZIP64, _OTHER_NAME = 0x0001, 0x7075
 
 
@@ -68,13 +69,15 @@ _LOCAL = _Record("local header", b"PK\x03\x04", struct.Struct("<4x5H3I2H"))
 # Fields of the record after a streamed member: CRC-32, stored size, size.
 _DESCRIPTOR = _Record("data descriptor", b"PK\x07\x08", struct.Struct("<4x3I"))
 _DESCRIPTOR64 = _Record("data descriptor", b"PK\x07\x08", struct.Struct("<4xI2Q"))
-# Fields: version made by, the fields of the local header, length of comment, disk, two attributes, offset.
+# Fields: version of the writer, the fields of the local header, length of comment, disk, two attributes, and the offset
+# of the local header.
 _ENTRY = _Record("directory entry", b"PK\x01\x02", struct.Struct("<4x6H3I5H2I"))
-# Fields: disk, directory's disk, entries on this disk, entries, size and offset of the directory, length of comment.
+# Fields: disk, directory's disk, number of entries on this disk, number of all entries, size and offset of the
+# directory, length of comment.
 _END = _Record("end record", b"PK\x05\x06", struct.Struct("<4x4H2IH"))
-# Fields: disk, offset of the next record, number of disks.
+# Fields: disk, offset of the zip64 end record, number of disks.
 _LOCATOR = _Record("zip64 locator", b"PK\x06\x07", struct.Struct("<4xIQI"))
-# Fields: length of the rest, version made by, version needed, and the first six fields of the end record.
+# Fields: length of the rest, version of the writer, version needed, and the first six fields of the end record.
 _END64 = _Record("zip64 end record", b"PK\x06\x06", struct.Struct("<4xQ2H2I4Q"))
 
 
@@ -86,7 +89,7 @@ class Seekable(Protocol):
         ...
 
     def read(self, count: int, /) -> bytes:
-        """Reads the next bytes."""
+        """Reads the next `count` bytes; fewer bytes if the file ends."""
         ...
 
 
@@ -96,15 +99,15 @@ class Entry(NamedTuple):
     name: str
     method: int      # PLAIN or DEFLATED
     crc: int         # CRC-32 of the contents
-    stored: int      # bytes in the archive
-    size: int        # bytes of the contents
+    stored: int      # number of bytes of the member
+    size: int        # number of bytes of the contents
     flags: int
-    offset: int      # first byte of its local header, counted from the start of the file
-    begin: int       # first byte of the member
+    offset: int      # position of the local header in the file
+    begin: int       # position of the member in the file, after the local header
 
 
 def entries(file: Seekable, path: FilePath) -> list[Entry]:
-    """Returns every member of an open archive, in file order.  Rules 1 to 7 of this module are checked.
+    """Returns an Entry for every member of an archive, in file order.  Rules 1 to 7 of this module are checked.
 
     Raises FormatError for an archive that breaks a rule. `path` is the name of the file in the error message.
 
@@ -148,7 +151,7 @@ def contents(file: Seekable, entry: Entry, path: FilePath) -> Iterator[bytes]:
 
 
 def refuse_name(path: FilePath, name: str) -> None:
-    """Raises FormatError for a name that is not text, or that leads out of the folder of the unpacked archive.
+    """Raises FormatError for a name that is not text, is too long, or leads out of the folder of the unpacked archive.
 
     >>> refuse_name("m.npz", "../w.npy")
     Traceback (most recent call last):
@@ -168,7 +171,7 @@ def refuse_name(path: FilePath, name: str) -> None:
 # ---------------------------------------------------------------- the directory
 
 def _directory(file: Seekable, path: FilePath) -> tuple[int, int, int]:
-    """Finds the directory.  -> its number of entries, its first byte, the byte after its last byte"""
+    """Finds the directory.  -> its number of entries, position of its first byte, position after its last byte"""
     size = file.seek(0, os.SEEK_END)
     end = size - _END.layout.size
     *short, comment = _fields(_END, _bytes(file, end, _END), path)
@@ -191,7 +194,7 @@ def _directory(file: Seekable, path: FilePath) -> tuple[int, int, int]:
 def _directory64(file: Seekable, at: int, locator: tuple, short: Sequence[int], path: FilePath) -> list[int]:
     """Returns the last six fields of the zip64 end record.
 
-    A field of the end record must be equal to this field of the zip64 end record, or all its bits must be 1.
+    In the end record, each of these fields must have the same value, or all bits of the field must be 1.
     """
     rest, _, _, *full = _fields(_END64, _bytes(file, at, _END64), path)
     if locator != (0, at, 1) or rest != _END64.layout.size - 12:
@@ -209,7 +212,7 @@ def _bytes(file: Seekable, at: int, record: _Record) -> bytes:
 
 
 def _fields(record: _Record, data: bytes, path: FilePath, tensor: str | None = None) -> tuple:
-    """Returns the fields of a record from its bytes.  The bytes after the record are ignored."""
+    """Unpacks the fields of a record at the beginning of `data`.  The bytes after the record are ignored."""
     if len(data) < record.layout.size or not data.startswith(record.magic):
         rule = f"the {record.word} is missing: is the file truncated?"
         raise refusal(path, rule, data[:4], repr(record.magic), tensor)
@@ -261,7 +264,9 @@ def _entry(fields: tuple, name_bytes: bytes, extra: bytes, path: FilePath) -> En
 
 
 def _name(data: bytes, flags: int, path: FilePath) -> str:
-    """Returns the name of a member.  Without the flag for UTF-8, only ASCII is read, because the code page is unknown.
+    """Returns the name of a member.
+
+    Without the flag for UTF-8, only ASCII is accepted, because the code page is unknown.
     """
     try:
         name = data.decode("utf-8" if flags & _UTF8 else "ascii")
@@ -275,7 +280,7 @@ def _name(data: bytes, flags: int, path: FilePath) -> str:
 def _full(fields: list[int], extra: bytes, path: FilePath, name: str) -> list[int]:
     """Returns the values of 32-bit fields.  If all bits of a field are 1, its 64-bit value is in the extra fields."""
     parts = _extra_fields(extra, path, name)
-    # Some readers use the name in this extra field, and some readers use the name in the entry.
+    # Some readers use the name in the extra field _OTHER_NAME, and some readers use the name in the entry.
     if _OTHER_NAME in parts:
         raise refusal(path, "the member has a second name in its extra fields", parts[_OTHER_NAME], "one name", name)
     full = parts.get(_ZIP64, b"")
@@ -288,7 +293,7 @@ def _full(fields: list[int], extra: bytes, path: FilePath, name: str) -> list[in
 
 
 def _extra_fields(data: bytes, path: FilePath, name: str) -> dict[int, bytes]:
-    """Returns the extra fields of a member: {id: bytes}."""
+    """Returns the extra fields of a member.  -> {id: bytes}"""
     parts: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
@@ -314,7 +319,7 @@ def _in_file_order(file: Seekable, directory: list[Entry], limit: int, path: Fil
     for entry in sorted(directory, key=lambda entry: entry.offset):
         if entry.offset != filled:
             gap = entry.offset > filled
-            rule = "the member leaves a gap before it" if gap else "the member overlaps the member before it"
+            rule = "there is a gap before the member" if gap else "the member overlaps the member before it"
             raise refusal(path, rule, f"local header at {entry.offset}", filled, entry.name)
         begin, descriptor = _local(file, entry, path)
         end = begin + entry.stored
@@ -331,7 +336,9 @@ def _in_file_order(file: Seekable, directory: list[Entry], limit: int, path: Fil
 
 
 def _local(file: Seekable, entry: Entry, path: FilePath) -> tuple[int, _Record | None]:
-    """Compares a local header with its directory entry.  -> first byte of the member, record that must follow or None
+    """Compares a local header with its directory entry.
+
+    -> position of the member in the file, kind of the record that must follow the member or None
     """
     needed, flags, method, _, _, crc, stored, size, name_length, extra_length = _fields(
         _LOCAL, _bytes(file, entry.offset, _LOCAL), path, entry.name)
@@ -350,7 +357,7 @@ def _local(file: Seekable, entry: Entry, path: FilePath) -> tuple[int, _Record |
 
 
 def _refuse_other(entry: Entry, found: Any, path: FilePath) -> None:
-    """Raises FormatError if `found` is not the CRC-32, the stored size and the size in the directory entry."""
+    """Raises FormatError if `found` differs from the CRC-32, the stored size and the size in the directory entry."""
     expected = entry.crc, entry.stored, entry.size
     if found != expected:
         rule = "the local header and the directory disagree on CRC-32, stored size or size"
@@ -372,7 +379,7 @@ def _inflated(blocks: Iterator[bytes], path: FilePath, name: str) -> Iterator[by
             while piece := stream.decompress(block, _STEP):
                 yield piece
                 block = stream.unconsumed_tail
-            # After the end of the stream, zlib would store all later blocks, and copy them at each call.
+            # After the end of the stream, `decompress` would store all later blocks, and copy them at each call.
             if stream.eof:
                 break
     except zlib.error as error:

@@ -1,4 +1,4 @@
-"""Conversions between arrays and bytes that all formats need."""
+"""Conversions between arrays and bytes, for all formats."""
 
 import hashlib
 import math
@@ -17,9 +17,9 @@ MAX_BYTES = 2**63 - 1
 # ---------------------------------------------------------------- bytes -> arrays
 
 def byte_count(shape: Iterable[int], dtype: np.dtype, path: FilePath, tensor: str) -> int:
-    """Returns the number of bytes of an array of this shape.
+    """Returns the number of bytes of an array of this shape and dtype.
 
-    Raises FormatError for a shape beyond NumPy's limits. The check ignores axes of length 0.
+    Raises FormatError for a shape beyond NumPy's limits. In this check, an axis of length 0 counts as length 1.
     """
     shape = list(shape)
     # The number of axes is checked first, because the product of very many long integers takes very long.

@@ -18,13 +18,13 @@ from .errors import FilePath
 
 @contextmanager
 def write_atomically(path: FilePath) -> Iterator[Path]:
-    """Gives the path of a new, empty file.  When the block ends, this file replaces the file at `path`.
+    """Gives the path of a new, empty file.  When the `with` block ends, this file replaces the file at `path`.
 
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
-    points is replaced. If a process is killed, the next write to `path` removes its unfinished file. Raises OSError if
-    the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` is not a
-    regular file.
+    points is replaced. If the process is killed, the next write to `path` removes the new file. Raises OSError
+    if the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` exists
+    and is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -54,7 +54,7 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
 
 @contextmanager
 def write_folder_atomically(path: FilePath) -> Iterator[Path]:
-    """Gives the path of a new, empty folder.  When the block ends, this folder is renamed to `path`.
+    """Gives the path of a new, empty folder.  When the `with` block ends, this folder is renamed to `path`.
 
     A reader sees no folder or the complete folder. If the block raises an exception, the new folder is removed. Raises
     FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix.
@@ -103,7 +103,7 @@ def _flush(path: Path, flags: int) -> None:
 
 def _sweep(folder: Path, prefix: str) -> None:
     """Removes temporary files and folders of dead processes on this computer."""
-    # On Windows os.kill(pid, 0) ends the process.
+    # On Windows os.kill(pid, 0) can end the process.
     if os.name != "posix":
         return
     for entry in os.listdir(folder):

@@ -16,10 +16,11 @@ MAX_LEVELS = 64
 def parse_json(data: bytes, path: FilePath, what: str) -> Any:
     """Reads a JSON value from UTF-8 bytes.
 
-    Raises FormatError for duplicate keys, for lone surrogates, and for numbers that JSON does not have. `what` is the
-    name of the document in messages. Python's module `json` is not strict. It keeps the last of two equal keys, accepts
-    NaN, and reads 1e999 as infinity and -0 as 0. It needs quadratic time for an integer of many digits. It can read a
-    deeply nested value that it cannot write.
+    Raises FormatError for invalid JSON, for duplicate keys, for lone surrogates, for more than MAX_LEVELS levels, for
+    NaN, infinite numbers and -0, and for integers of more than 20 characters. `what` is the name of the document in
+    messages. Python's module `json` is not strict. It keeps the last of two equal keys, accepts NaN, and reads 1e999 as
+    infinity and -0 as 0. It needs quadratic time for an integer of many digits. It can read a deeply nested value that
+    it cannot write.
     """
     def unique(pairs):
         document = dict(pairs)
@@ -79,8 +80,8 @@ def write_json(path: FilePath, obj: Any) -> None:
 
 
 def _refuse_number(text: str) -> NoReturn:
-    """Raises ValueError for a number that JSON does not have, or that Python would read as another number."""
-    raise ValueError(f"the number {shortened(text)}")
+    """Raises ValueError with a message about a number that `parse_json` refuses."""
+    raise ValueError(f"the number {shortened(text)} is not allowed")
 
 
 def _integer(digits: str) -> int:

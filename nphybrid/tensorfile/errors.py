@@ -31,7 +31,7 @@ def refusal(path: FilePath, rule: str, found: Any = None, expected: Any = None, 
 
 
 def name_trouble(name: Any) -> str | None:
-    """Returns the reason why a value cannot be the name of an array in any format; None if there is no reason."""
+    """Returns the reason why no format can use this value as the name of an array; None if there is no reason."""
     if not isinstance(name, str):
         return "a name must be a string"
     try:

@@ -3,25 +3,25 @@
     /                                                  the root group: arrays, and one group
     |-- vit.embeddings.cls_token                       one array: contiguous, little-endian, C order
     |       sha256 = "9f86d0..."                       SHA-256 of its bytes: 64 hex digits, fixed-length string
-    |-- classifier.bias, ...                           names contain dots, never slashes
+    |-- classifier.bias, ...                           names may contain dots, but no slashes
     `-- nphybrid/
         |-- config                                     one document: UTF-8 JSON in a 1-d uint8 dataset
         |       sha256 = "2c26b4..."
         `-- manifest, ...
 
-The files use only a small part of the HDF5 format.  All other features of HDF5 are refused.  Links that leave the tree
-(soft, external, user-defined) are refused.  Virtual datasets, external raw storage, chunks and filters are refused.
-Strings, references, compounds, a second name for one object, and a user block are refused.
+These files use only a small part of the HDF5 format.  All other features are refused.  Links that leave the tree (soft,
+external, user-defined) are refused.  Virtual datasets, external raw storage, chunks and filters are refused.  Strings,
+references, compounds, a second name for one object, and a user block are refused.
 
-The library h5py is used only to find the places of the arrays.  Every place must be inside the file, and must overlap
-no other place.  After the check of all places, the bytes of the arrays are read from the file without h5py.  So no
-array can come from another file or be larger than its file.
+The reader uses the library h5py only for the names, types, shapes, places and checksums of arrays.  Every place must be
+inside the file, and must overlap no other place.  After the check of all places, the bytes of the arrays are read
+from the file without h5py.  So no array can come from another file or be larger than its file.
 
 This reader is not safe against files that were made for an attack.  Such a file can cause memory errors in libhdf5, the
 C library behind h5py.  No check in Python can prevent these errors.  `tests/tools/fuzz.py --format h5-crafted` changes
-HDF5's internal structures in a file and corrects their checksums.  Of its first 5,000 files, 22 crashed libhdf5 2.0.
-Random damage never crashed libhdf5 in the tests, because checksums detect random damage.  For weights from strangers,
-use safetensors.  Use HDF5 only for files that you converted, or whose source you know.
+HDF5's internal structures in a file and corrects their checksums.  Of the first 5,000 such files, 22 crashed libhdf5
+2.0.  Random damage never crashed libhdf5 in the tests, because checksums detect random damage.  For weights from
+strangers, use safetensors.  Use HDF5 only for files that you converted, or whose source you know.
 """
 
 import itertools
@@ -58,18 +58,18 @@ class H5File(NamedTuple):
 
 
 class _Place(NamedTuple):
-    """The place of one dataset in the file."""
+    """The header of one dataset, and the place of its bytes in the file."""
 
     name: str
     dtype: np.dtype
     shape: tuple[int, ...]
-    offset: int     # first byte, counted from the start of the file; 0 for an array without bytes
-    size: int       # bytes
+    offset: int     # position of the first byte in the file; 0 for an array without bytes
+    size: int       # number of bytes
     sha256: str
 
 
 def read_h5(path: FilePath) -> H5File:
-    """Reads every array and every document of an HDF5 file: H5File(arrays, documents).
+    """Reads every array and every document of an HDF5 file.  -> H5File(arrays, documents)
 
     Arrays are in native byte order and own their memory. The checksum of each array is verified. Raises FormatError for
     a file that breaks a rule of this layout, or that has a wrong checksum. Raises ImportError if h5py is not installed.
@@ -86,7 +86,7 @@ def read_h5(path: FilePath) -> H5File:
 
 
 def stored_h5(path: FilePath) -> H5File:
-    """Finds every array of an HDF5 file without reading it, and reads the documents: H5File({name: Stored}, documents).
+    """Finds every array of an HDF5 file, but reads only the documents.  -> H5File({name: Stored}, documents)
 
     Raises the exceptions of `read_h5`. The checksum of an array is checked later, when the array is read.
     """
@@ -99,7 +99,7 @@ def stored_h5(path: FilePath) -> H5File:
 
 
 def h5_documents(path: FilePath) -> dict[str, Any]:
-    """Reads only the documents of an HDF5 file: {key: JSON value}.
+    """Reads only the documents of an HDF5 file.  -> {key: JSON value}
 
     The place of every array is checked, but no array is read. Raises the exceptions of `read_h5`.
 
@@ -184,7 +184,7 @@ def _add(group: Any, name: str, array: np.ndarray) -> None:
 # ---------------------------------------------------------------- reading
 
 def _h5py() -> Any:
-    """Returns the module h5py, which is imported at the first HDF5 file."""
+    """Returns the module h5py, which is imported when the first HDF5 file is used."""
     try:
         import h5py
     except ImportError as error:
@@ -198,7 +198,7 @@ def _opened(file: SharedFile) -> Iterator[Any]:
     refuse_unreadable(file, "hdf5")
     with file.opened() as reader:
         magic = reader.read(len(HDF5_MAGIC))
-    # The library also accepts its signature at byte 512, 1024, 2048 and so on, after other content.
+    # The library also accepts HDF5's signature at byte 512, 1024, 2048 and so on, after other content.
     if magic != HDF5_MAGIC:
         rule = "the file does not begin with HDF5's signature: is it an HDF5 file?"
         raise refusal(file, rule, magic, shortened(HDF5_MAGIC))
@@ -214,7 +214,7 @@ def _opened(file: SharedFile) -> Iterator[Any]:
 
 
 def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:
-    """Finds and checks the place of every array and every document, and reads none of them.  -> arrays, documents"""
+    """Finds and checks the places of arrays and documents, but does not read the bytes there.  -> arrays, documents"""
     path = file.path
     with _opened(file) as tree:
         root = _members(tree, path)
@@ -240,7 +240,8 @@ def _address(item: Any) -> int:
 
 
 def _members(group: Any, path: FilePath) -> dict[str, Any]:
-    """Returns the objects of one group: {name: object}.  Each name must be a hard link, not a link to another place."""
+    """Returns the objects of one group.  Each name must be a hard link, not a link to another place.  -> {name: object}
+    """
     h5py = _h5py()
     members = {}
     names = list(itertools.islice(group, MAX_OBJECTS + 1))
@@ -330,7 +331,7 @@ def _checksum(dataset: Any, path: FilePath, name: str) -> str:
 def _refuse_overlap(places: list[_Place], path: FilePath, size: int) -> None:
     """Raises FormatError for a place outside the file, and for two places that share bytes.
 
-    So the arrays and the documents together are not larger than the file.
+    If no error is raised, all arrays and documents together are not larger than the file.
     """
     end, last = 0, ""
     for place in sorted((place for place in places if place.size), key=lambda place: place.offset):
@@ -345,7 +346,7 @@ def _refuse_overlap(places: list[_Place], path: FilePath, size: int) -> None:
 
 
 def _read(file: SharedFile, place: _Place) -> np.ndarray:
-    """Reads the array at a place.  Raises FormatError if the checksum of its bytes is wrong."""
+    """Reads the array at a place.  Raises FormatError if the checksum of the bytes is wrong."""
     with file.opened() as reader:
         array = read_array(reader, place.offset, place.shape, place.dtype, file, place.name)
     found = digest(array)

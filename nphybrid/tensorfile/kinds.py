@@ -1,9 +1,9 @@
-"""Recognizes the kind of a file by its first and last bytes.
+"""Recognizes the kind of a file by its first and last bytes, which are hexadecimal or "text" in this table.
 
     "safetensors"        The file begins with a header length (uint64), and byte 8 is "{".
     "hdf5"               The file begins with 89 "HDF" 0D 0A 1A 0A.
-    "pickle-zip"         The file begins with "PK", and a member has the name data.pkl (torch since 1.6).
-    "npz"                The file begins with "PK", and the name of a member contains .npy.
+    "pickle-zip"         The file begins with "PK", and the name of a member ends in data.pkl (torch since 1.6).
+    "npz"                The file begins with "PK", and its first or last bytes contain ".npy".
     "zip"                The file begins with "PK", and is neither of kind "pickle-zip" nor "npz".
     "pickle"             The file begins with 80 02..05 or an opcode of protocol 0 or 1 (torch before 1.6, joblib).
     "git-lfs pointer"    The file begins with "version https://git-lfs".
@@ -61,7 +61,7 @@ def sniff(path: FilePath) -> str:
 
 
 def refuse_unreadable(path: FilePath, expected: str) -> None:
-    """Raises FormatError if the first and last bytes show that the file is of another kind than expected.
+    """Raises FormatError if the first and last bytes show that the file is not of the kind `expected`.
 
     The message explains what the user can do. A file of unknown kind is accepted. The reader of the expected format
     then states the rule that the file breaks.

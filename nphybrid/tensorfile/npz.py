@@ -1,4 +1,4 @@
-"""Reads and writes npz files: a zip archive with one .npy file for each array.
+"""Reads and writes npz files.  An npz file is a zip archive with one .npy file for each array.
 
 The function np.savez writes npz files.  Google publishes weights as npz files.
 
@@ -54,7 +54,7 @@ _NUMBERS = [np.dtype(order + code) for order in "<>" for code in "f2 f4 f8 i1 i2
 _BFLOAT16 = dict.fromkeys(("<V2", "|V2", "V2"), np.dtype("<u2"))
 _TYPES = {dtype.str: dtype for dtype in _NUMBERS} | _BFLOAT16
 
-# {the first eight bytes of a member: the number of bytes of N}
+# {first eight bytes of a member: number of bytes that hold N}
 _LENGTH = {b"\x93NUMPY\1\0": 2, b"\x93NUMPY\2\0": 4, b"\x93NUMPY\3\0": 4}
 _COUNT = "(?:0|[1-9][0-9]{0,18})"
 _SHAPE = rf"\((?:{_COUNT}, *|{_COUNT}(?:, *{_COUNT})+(?:, *)?)?\)"
@@ -66,15 +66,15 @@ _EXAMPLE = "a text such as {'descr': '<f4', 'fortran_order': False, 'shape': (3,
 class Member(NamedTuple):
     """One array of an npz file."""
 
-    dtype: str                 # the header's name of the item type, such as "<f4"
-    shape: tuple[int, ...]     # items along each axis
+    dtype: str                 # the type of the items as the header states it, such as "<f4"
+    shape: tuple[int, ...]     # number of items along each axis
     fortran_order: bool        # True: the index of the first axis changes fastest; False: the index of the last axis
-    header: int                # bytes before the first item
-    entry: Entry               # the entry of the member in the archive; entry.size counts header and items
+    header: int                # number of bytes before the first item
+    entry: Entry               # the member in the archive; entry.size is the number of bytes of header and items
 
 
 def read_npz(path: FilePath) -> dict[str, np.ndarray]:
-    """Reads every array of an npz file, in file order: {name: array}.
+    """Reads every array of an npz file, in file order.  -> {name: array}
 
     Arrays are in native byte order and in C order, and own their memory. Items of bfloat16 (V2) become float32 without
     rounding. Raises FormatError for a file that breaks a rule of its format, or that has a wrong checksum. Raises
@@ -90,7 +90,7 @@ def read_npz(path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_npz(path: FilePath) -> dict[str, Stored]:
-    """Finds every array of an npz file without reading it, in file order: {name: Stored}.
+    """Finds every array of an npz file, in file order, but reads no array.  -> {name: Stored}
 
     The inflated length, the CRC-32 and the bytes of a bool are checked later, when the array is read. This function
     checks all other rules. Raises the exceptions of `read_npz`.
@@ -108,7 +108,7 @@ def stored_npz(path: FilePath) -> dict[str, Stored]:
 
 
 def npz_header(path: FilePath) -> dict[str, Member]:
-    """Returns the type, the shape and the place of every array, in file order: {name: Member}.
+    """Returns the type, the shape and the place of every array, in file order.  -> {name: Member}
 
     Checks the rules that `stored_npz` checks. Raises FormatError for a file that breaks a rule of its format. Raises
     OSError if the file cannot be opened.
@@ -171,7 +171,7 @@ def write_npz(path: FilePath, arrays: Mapping[str, Any]) -> None:
 
 
 def _member(reader: Reader, entry: Entry, path: FilePath, name: str) -> Member:
-    """Reads and checks the header of a member, and returns it as a Member."""
+    """Reads and checks the header of a member, and returns the Member."""
     start = b""
     for piece in contents(reader, entry, path):
         start += piece
@@ -213,12 +213,12 @@ def _native(member: Member) -> np.dtype:
 
 
 def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
-    """Reads the array in a member.  Raises FormatError if its CRC-32 differs from the CRC-32 in the archive."""
+    """Reads the array in a member.  Raises FormatError if the member's CRC-32 differs from the CRC-32 in the entry."""
     # The bytes of an array in Fortran order are the bytes of its transpose in C order.
     stored = np.empty(member.shape[::-1] if member.fortran_order else member.shape, _TYPES[member.dtype])
     crc = 0
-    header = member.header                     # bytes of the header that are still to be skipped
-    filled = 0                                 # bytes of the array that are read
+    header = member.header                     # number of header bytes that are still to be skipped
+    filled = 0                                 # number of array bytes that are in memory
     memory = raw(stored)
     with file.opened() as reader:
         for piece in contents(reader, member.entry, file):
@@ -237,7 +237,7 @@ def _read(file: SharedFile, name: str, member: Member) -> np.ndarray:
 
 
 def _header_bytes(array: np.ndarray) -> bytes:
-    """Returns the header of an array.  Spaces at its end make the items begin at a multiple of 64 bytes."""
+    """Returns the header of an array.  Spaces at the header's end make the items begin at a multiple of 64 bytes."""
     text = f"{{'descr': '{array.dtype.str}', 'fortran_order': False, 'shape': {array.shape}, }}"
     text += " " * (-(10 + len(text) + 1) % 64) + "\n"
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text.encode()

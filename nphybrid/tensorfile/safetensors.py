@@ -1,4 +1,4 @@
-"""Reads and writes safetensors files: first a JSON table of contents, then the arrays.
+"""Reads and writes safetensors files.  Such a file holds a JSON table of contents, and then the arrays.
 
     byte 0       8            8 + N                                 last byte of the file
     +------------+------------+-------------+-------------+--- ---+-------------+
@@ -20,7 +20,7 @@ The rules are checked in this order:
 4. The number of bytes between the two data_offsets is the number that shape and dtype need.
 5. The arrays fill the buffer from its first byte to the last byte of the file, without a gap and without an overlap.
 
-The source of the format is the section "Format" in the README of huggingface/safetensors.
+The format is described in the section "Format" of the README of huggingface/safetensors.
 """
 
 import struct
@@ -49,14 +49,14 @@ _NAMES = {dtype: name for name, dtype in _TYPES.items() if name != "BF16"}
 class Entry(NamedTuple):
     """One line of the table of contents."""
 
-    dtype: str                 # the format's name of the item type, such as "BF16"
-    shape: tuple[int, ...]     # items along each axis
-    begin: int                 # first byte, counted from the start of the file
-    end: int                   # the byte after the last byte of the array
+    dtype: str                 # the type of the items as the header states it, such as "BF16"
+    shape: tuple[int, ...]     # number of items along each axis
+    begin: int                 # position of the first byte of the array in the file
+    end: int                   # position after the last byte of the array in the file
 
 
 def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
-    """Reads every array of a safetensors file, in file order: {name: array}.
+    """Reads every array of a safetensors file, in file order.  -> {name: array}
 
     Arrays are in native byte order and own their memory. Items of BF16 become float32 without rounding. Raises
     FormatError for a file that breaks a rule of its format, before memory for any array is allocated. Raises OSError if
@@ -72,7 +72,7 @@ def read_safetensors(path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_safetensors(path: FilePath) -> dict[str, Stored]:
-    """Finds every array of a safetensors file without reading it, in file order: {name: Stored}.
+    """Finds every array of a safetensors file, in file order, but reads no array.  -> {name: Stored}
 
     The bytes of a BOOL are checked later, when the array is read. This function checks all other rules. Raises the
     exceptions of `read_safetensors`.
@@ -91,9 +91,9 @@ def stored_safetensors(path: FilePath) -> dict[str, Stored]:
 
 
 def safetensors_header(path: FilePath) -> tuple[dict[str, Entry], dict[str, str]]:
-    """Returns the table of contents, in file order, and the metadata: ({name: Entry}, {string: string}).
+    """Returns the table of contents, in file order, and the metadata.  -> {name: Entry}, {string: string}
 
-    Checks every rule of the format, and reads no array. Raises FormatError for a file that breaks a rule. Raises
+    Checks rules 1 to 5 of this module, and reads no array. Raises FormatError for a file that breaks a rule. Raises
     OSError if the file cannot be opened.
 
     >>> import tempfile
@@ -164,7 +164,7 @@ def _metadata(value: Any, path: FilePath) -> dict[str, str]:
 
 
 def _entry(value: Any, path: FilePath, name: str, start: int) -> Entry:
-    """Checks an item of the header, and returns it as an Entry.  `start` is the first byte of the buffer."""
+    """Checks an item of the header, and returns it as an Entry.  `start` is the position of the buffer in the file."""
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         found = list(value) if isinstance(value, dict) else value
         raise refusal(path, "the entry has wrong fields", found, "exactly dtype, shape, data_offsets", name)
@@ -189,13 +189,13 @@ def _counts(value: Any) -> TypeGuard[list[int]]:
 
 
 def _in_file_order(entries: dict[str, Entry], path: FilePath, start: int, size: int) -> dict[str, Entry]:
-    """Sorts the entries by place.  Raises FormatError if the entries do not fill the file from `start` to `size`."""
+    """Sorts the entries by place.  Raises FormatError if the arrays do not fill the bytes from `start` to `size`."""
     entries = dict(sorted(entries.items(), key=lambda item: (item[1].begin, item[1].end)))
     filled = start
     for name, entry in entries.items():
         if entry.begin != filled:
             gap = entry.begin > filled
-            rule = "the array leaves a gap before it" if gap else "the array overlaps the array before it"
+            rule = "there is a gap before the array" if gap else "the array overlaps the array before it"
             raise refusal(path, rule, f"begin {entry.begin - start}", f"begin {filled - start}", name)
         filled = entry.end
     if filled != size:

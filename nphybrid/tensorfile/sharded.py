@@ -25,7 +25,7 @@ from .stored import Stored, read_all, shared
 
 
 def read_sharded(index_path: FilePath) -> dict[str, np.ndarray]:
-    """Reads every array of a sharded model, shard by shard: {name: array}.
+    """Reads every array of a sharded model, shard by shard.  -> {name: array}
 
     All headers are compared with the index before the first array is read. Raises FormatError if the index or a shard
     is malformed, or if the index and a shard disagree. Raises FormatError if a shard is not beside the index. Raises
@@ -44,7 +44,7 @@ def read_sharded(index_path: FilePath) -> dict[str, np.ndarray]:
 
 
 def stored_sharded(index_path: FilePath) -> dict[str, Stored]:
-    """Finds every array of a sharded model without reading it, shard by shard: {name: Stored}.
+    """Finds every array of a sharded model, shard by shard, but reads no array.  -> {name: Stored}
 
     Raises the exceptions of `read_sharded`.
     """
@@ -86,7 +86,7 @@ def _weight_map(path: FilePath) -> dict[str, str]:
 def _beside(index: FilePath, shard: str) -> Path:
     """Returns the path of a shard, which must be beside the index.
 
-    If the index is a link to a file, a shard may be a link to another file in the folder of this file. The cache of the
+    If the index is a link to a file F, a shard may be a link to another file in the folder of F. The cache of the
     Hugging Face hub uses links: an index and its shards are links to files in the folder `blobs` of the model. A file
     in `blobs` may also be a link to a file that several models share: blobs/ab/HASH in the folder of the cache.
     """

@@ -4,7 +4,7 @@
     with file.opened() as reader:          opens the file
         with file.opened() as second:      uses the open file with a second position
             ...
-    with file.opened() as reader:          opens the file again, and compares it with the first file
+    with file.opened() as reader:          opens the file again, and checks that it is the same file
 
 At the beginning and at the end of every block, the file is compared with the file that was opened first.  The
 comparison uses the device, the inode, the size, and the time of the last change.  A file that was replaced or changed
@@ -51,7 +51,7 @@ class SharedFile:
         self.path = os.fspath(path)                        # the path for messages
         self.absolute = os.path.abspath(self.path)         # the path that stays right if the working folder changes
         self.kind: str | None = None           # the kind that `kinds.sniff` found
-        self._first: tuple | None = None       # the identities of the open file and of the path, at the first opening
+        self._first: tuple | None = None       # identities of the open file and the file at the path, when first opened
         self._file: IO[bytes] | None = None
         self._users = 0
         self._lock = threading.Lock()
@@ -82,7 +82,7 @@ class SharedFile:
         """
         with self._lock:
             if self._file is None:
-                # The status is read before the file is opened. A file that is replaced meanwhile is also refused.
+                # The status is read before the file is opened. A file that is replaced in between is also refused.
                 status = _regular_status(self)
                 self._file = open(self.absolute, "rb")
                 self._first = self._first or (_identity(os.fstat(self._file.fileno())), _identity(status))
@@ -137,9 +137,10 @@ class Reader:
         return bytes(memoryview(memory)[:self.readinto(memoryview(memory))])
 
     def _read_once_into(self, memory: memoryview) -> int:
-        """Reads with one system call that does not move the position of the file.
+        """Reads the next bytes with one system call.  -> number of bytes
 
-        On systems without `preadv`, a lock allows only one reader at a time.
+        The function `preadv` does not use the position of the file, which all readers share. On systems without
+        `preadv`, a lock allows only one reader at a time to move this position.
         """
         if hasattr(os, "preadv"):
             return os.preadv(self._file.fileno(), [memory], self._position)
@@ -166,7 +167,7 @@ def _regular_status(file: SharedFile) -> os.stat_result:
 
 
 def _identity(status: os.stat_result) -> tuple:
-    """Returns values by which a file that was replaced or written to is recognized."""
+    """Returns values that change if the file is replaced or written to."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
@@ -193,7 +194,7 @@ class Stored:
 
 @contextmanager
 def kept_open(arrays: Iterable[Any]) -> Iterator[None]:
-    """Keeps the files of the arrays open until the block ends.
+    """Keeps the files of the arrays open until the `with` block ends.
 
     Each file is opened one time, not again for every array. Arrays that are not Stored are ignored. Raises the
     exceptions of `SharedFile.opened`.
@@ -216,8 +217,8 @@ def read_array(reader: Reader, offset: int, shape: tuple[int, ...], dtype: np.dt
                tensor: str) -> np.ndarray:
     """Reads the array at the byte `offset` of an open file, in native byte order, into new memory.
 
-    This function moves the position of the reader. The caller has checked that the bytes exist. If the file became
-    shorter after the caller's check, raises FormatError.
+    This function moves the position of the reader. The caller has checked that the bytes exist. Raises
+    FormatError if the file became shorter after the caller's check.
     """
     array = np.empty(shape, dtype)
     memory = raw(array)
