@@ -19,7 +19,7 @@ import numpy as np
 
 from ..tensorfile import FormatError, Stored
 
-# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 51 blocks or units.
+# The largest number of encoder blocks, or of units of a backbone. Published networks have at most 50 blocks or units.
 MOST_BLOCKS = 1024
 
 Shape = tuple[int, ...]
