@@ -3,11 +3,11 @@
     pip install ".[bench]"
     python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
     python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
-    python examples/benchmark_against.py --start               # from the start of a process to the printed label
+    python examples/benchmark_against.py --start               # whole processes that print the label of a picture
 
-Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error is max|x
-- truth| / std(truth), where the truth is the result of nphybrid's reference engine in float64. An engine is not timed
-if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
+Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error of the
+logits x is max|x - truth| / std(truth). The truth is the logits of nphybrid's reference engine in float64. An engine is
+not timed if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
 round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time) over
@@ -17,7 +17,7 @@ one round, so a slow drift of the machine's speed does not change the ratio.
 PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read the same ONNX file. The file is
 exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB" is
 the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of the
-process. The exit code is 1 if a requested row could not be measured. The reason of the failure is printed to stderr.
+process. The exit code is 1 if a requested row could not be measured. The reason for the failure is printed to stderr.
 """
 import argparse
 import contextlib
@@ -37,10 +37,10 @@ from benchmark_engines import ENGINES, architecture, peak
 
 from nphybrid.machine.computer import cpu_name
 
-# An engine with an error above its bound is not timed. PyTorch's error in R50+ViT-B/16 is 1e-5 in float32, and 0.17 in
-# bfloat16.
+# An engine is not timed if its error is above the bound of its dtype. For R50+ViT-B/16, PyTorch's error is 1e-5 in
+# float32, and 0.17 in bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}
-WARM, PAUSE = 2, 0.1              # the rounds that do not count; the wait in seconds until idle threads stop spinning
+WARM, PAUSE = 2, 0.1              # the number of rounds that do not count; the seconds until idle threads stop spinning
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
 CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
@@ -88,7 +88,7 @@ def done(*job):
 
 
 def prepare(args, folder):
-    """Write the network into a folder in a child process.  Exits if the child process fails."""
+    """Start a child process that writes the network into a folder.  Exits if the child process fails."""
     say(f"preparing {args.model} …")
     if problem := done("prepare", folder, args.model, args.seed, args.batch).get("problem"):
         sys.exit(f"{args.model}: {problem}")
@@ -132,12 +132,12 @@ def engines(args):
     rows = [dict(engine=engine, dtype=dtype or "float32", precision=precision) for engine, dtype, precision in rows]
     for row in rows:
         if row["engine"] not in ENGINES or row["dtype"] not in BOUND:
-            sys.exit(f"unknown engine or dtype: {row['engine']} in {row['dtype']}; expected one of "
-                     f"{', '.join(ENGINES)} in {', '.join(BOUND)}")
+            sys.exit(f"unknown engine or dtype: {row['engine']} in {row['dtype']}; expected one of the engines "
+                     f"{', '.join(ENGINES)} in one of the dtypes {', '.join(BOUND)}")
     return rows
 
 
-# A typical program with transformers that prints the five best labels of a picture.
+# A typical program that uses transformers and prints the five best labels of a picture.
 UPSTREAM = """
 import sys
 import torch
@@ -226,7 +226,7 @@ def between_marks(path, mark, text=None):
     before = path.read_text("utf-8")
     found = re.search(f"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", before, re.DOTALL)
     if not found:
-        sys.exit(f"{path}: expected the lines <!-- {mark} --> and <!-- /{mark} -->, found no such lines")
+        sys.exit(f"{path}: expected the line <!-- {mark} --> before the line <!-- /{mark} -->, found no such pair")
     if text is not None:
         path.write_text(f"{before[:found.start()]}{text}\n{before[found.end():]}", "utf-8")
 

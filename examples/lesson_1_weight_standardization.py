@@ -3,9 +3,10 @@
     python examples/lesson_1_weight_standardization.py
 
 Each output channel has n weights: one for each tap (kernel position) and each input channel. Weight standardization
-gives the weights of an output channel mean 0 and variance 1. The variance is divided by n, and eps is added inside the
-root. Source: Qiao et al. 2019, "Micro-Batch Training with Batch-Channel Normalization and Weight Standardization",
-section 3, eq. 6. In the package: nphybrid/ops/reference.py, standardize.
+gives the weights of an output channel mean 0 and variance 1. The variance is a sum of squares divided by n. A small
+number eps is added to the variance before the root is taken. Source: Qiao et al. 2019, "Micro-Batch Training with
+Batch-Channel Normalization and Weight Standardization", section 3, eq. 6. In the package: nphybrid/ops/reference.py,
+standardize.
 """
 import itertools
 import math
@@ -35,10 +36,10 @@ print_table(by_hand, "10.4f")
 
 outside = (weights - mean) / (np.sqrt(variance) + 1e-5)
 print(f"""
-If the variance were divided by n - 1, the standardized weights of outputs 0 and
-1 would be smaller by the factor sqrt(3/4) = {math.sqrt((n - 1) / n):.4f}.
-The variance of output 2 is as large as eps. So the standardized weights of
-output 2 are +-1 / sqrt(2) and not +-1. The original JAX code divides by
+If the sum of squares were divided by n - 1, the standardized weights of outputs
+0 and 1 would be smaller by the factor sqrt(3/4) = {math.sqrt((n - 1) / n):.4f}.
+The variance of output 2 is as large as eps (1e-8). So the standardized weights
+of output 2 are +-1 / sqrt(2) and not +-1. The original JAX code divides by
 sqrt(variance) + 1e-5. Then the standardized weights of output 2 are +-1 / 1.1:
 """)
 print_table(outside, "10.4f")
@@ -48,9 +49,9 @@ kernel = weights.T.reshape(1, 2, 2, O)
 standardized = reference.standardize(kernel, 1e-8)
 assert np.allclose(standardized.reshape(n, O).T, by_hand, rtol=0, atol=1e-15)
 assert np.allclose(reference.standardize(kernel, 1e-5, "deviation").reshape(n, O).T, outside, rtol=0, atol=1e-15)
-print("\nnphybrid.ops.reference.standardize computes the numbers of both tables above.")
+print("\nnphybrid.ops.reference.standardize computes both tables of standardized weights.")
 
-# The inputs are a patch of ones, and all 16 patches of +1 and -1. The 16 patches have mean 0 and variance 1.
+# The inputs are a patch of ones, and all 16 patches of +1 and -1. Each cell has mean 0 and variance 1 over the 16.
 flat = np.ones((1, 1, 2, 2))                                                            # (B, H, W, C)
 signs = np.array(list(itertools.product([1.0, -1.0], repeat=n))).reshape(2 ** n, 1, 2, 2)
 print("""

@@ -2,10 +2,10 @@
 
     python examples/lesson_2_same_padding.py
 
-The published hybrids were trained in JAX with SAME padding, a rule of TensorFlow. SAME padding gives ceil(n / stride)
-windows. The missing cells are added as zeros, one half at the start and one half at the end. If the number of zeros is
-odd, the end gets one zero more than the start. PyTorch adds equal numbers of zeros at the start and at the end.
-Source: TensorFlow, documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads;
+The published hybrids were trained in JAX with SAME padding, a rule of TensorFlow. For n cells, SAME padding gives
+ceil(n / stride) windows. The missing cells are added as zeros, one half at the start and one half at the end. If the
+number of zeros is odd, the end gets one zero more than the start. PyTorch adds equal numbers of zeros at the start and
+at the end. Source: TensorFlow, documentation of tf.nn, "Notes on padding". In the package: nphybrid/config.py, pads;
 nphybrid/backbone.py.
 """
 import numpy as np
@@ -58,8 +58,9 @@ for r, row in enumerate(square[0, ..., 0]):
 print("""
 If a layer with stride 2 has the wrong rule, the windows of all later layers are
 shifted, too. In each layer, a step of one cell covers twice as many pixels as
-in the layer before. For a picture of 384 pixels, the column "pixel" shows the
-middle pixel of the first window:
+in the layer before. The table is for a picture of 384 pixels. A pair contains
+the numbers of added zeros before and after. The column "pixel" shows the middle
+pixel of the first window:
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
 n, step, places = 384, 1, dict.fromkeys(NAMES, 0)
@@ -72,5 +73,5 @@ for layer, kernel in ("stem conv", 7), ("stem pool", 3), ("stages.1", 3), ("stag
 print(f"""
 A cell of the last map covers {step} x {step} pixels. With the wrong rule, the kernels
 read {places["same"]} pixels too far up and to the left, which is nearly a whole cell. The 1x1
-convolution of a shortcut reads cells 1, 3, 5, ... with both rules. With the
-wrong rule, a shortcut and the 3x3 convolution therefore read different places.""")
+convolution of a shortcut reads cells 1, 3, 5, ... with both rules. The wrong
+rule therefore shifts the 3x3 convolution of a unit, but not the shortcut.""")

@@ -53,7 +53,7 @@ row, column = 3, 2
 t = 1 + 8 * row + column                                                # Token 0 is the class token.
 projected = features[0, row, column] @ kernel + bias                    # (192,)
 print(f"""
-Rows and columns are counted from 0. The left eye of the cat is in
+Rows and columns are counted from 0. The eye at the left is in
 row {row}, column {column}: token 1 + 8 x {row} + {column} = {t}.
 A matrix turns the 256 numbers of the cell into 192 numbers. The table shows the
 first five of the 192 numbers:

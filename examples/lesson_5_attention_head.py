@@ -34,7 +34,8 @@ weights = powers / powers.sum(1, keepdims=True)
 context = np.array([[sum(weights[t, s] * value[s, k] for s in range(T)) for k in range(K)] for t in range(T)])
 
 print("""
-Each row belongs to a query, and each column belongs to a key:
+Each row belongs to a query. In each of the first four groups of three columns,
+each column belongs to a key:
 
 token    query . key        / sqrt(2)         exp      / their sum     context""")
 for t in range(T):

@@ -1,4 +1,4 @@
-"""Lesson 6: a register tile multiplies matrices with sums that stay in registers.
+"""Lesson 6: a register tile multiplies two matrices, x and b, with sums that stay in registers.
 
     python examples/lesson_6_register_tile.py            # NPHYBRID_ISA=avx2 or plain shows another tile
 
@@ -24,8 +24,8 @@ for i in range(MR):
     print(f"  x[{i},k]  " + "".join(f"|  sum {i},{j}  " for j in range(NV)) + "|")
 print(f"""{line}
 
-First, {NV} vectors of b are loaded. Then each number of x is loaded into all lanes
-of a register. {NV} FMAs add the products of this register and b to the sums.
+{NV} vectors of b are loaded. Then each number of x is loaded into all lanes of a
+register, and {NV} fused multiply-adds (FMAs) add the products with b to the sums.
 
          tile        registers: sums, b, x       loads   FMAs   FMAs per load""")
 for isa, registers in REGISTERS.items():
@@ -33,9 +33,9 @@ for isa, registers in REGISTERS.items():
     print(f"{isa:8} {mr} x {nv} x {lanes:<4}{mr * nv:6} + {nv} + 1 = {mr * nv + nv + 1} of {registers}"
           f"{mr + nv:10}{mr * nv:7}{mr * nv / (mr + nv):12.2f}")
 print("""
-An FMA is a fused multiply-add. If one sum is computed at a time, there are 0.50
-FMAs per load. Layer widths are multiples of 4 x 16 columns, but not of 5 x 16.
-The table shows how many rows fit into 32 registers beside 1 to 6 vectors of b:
+If one sum is computed at a time, there are 0.50 FMAs per load. Layer widths are
+multiples of 4 x 16 columns, but not of 5 x 16. The table shows how many rows
+fit into 32 registers beside 1 to 6 vectors of b:
 """)
 for nv in range(1, 7):
     mr = (32 - 1 - nv) // nv
@@ -60,7 +60,7 @@ def fma(x, b, total):
 
 
 def tile(rows, panel, c):
-    """Compute c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Each array of LANES is one register."""
+    """Compute c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Each array of LANES numbers is one register."""
     sums = [[np.zeros(LANES, np.float32)] * NV for _ in range(MR)]
     for k in range(len(panel)):
         b = [load(panel[k, j * LANES:(j + 1) * LANES]) for j in range(NV)]
@@ -83,7 +83,7 @@ packed = np.ascontiguousarray(packed.reshape(K, panels, NR).transpose(1, 0, 2)) 
 assert ISA == "amx" or np.array_equal(packed, Packed(kernel).panels)
 
 c = np.zeros((tiles * MR, panels * NR), np.float32)
-for k in range(0, K, KC):                                               # KC rows of all panels stay in the L2 cache
+for k in range(0, K, KC):                                               # KC rows of b stay in the L2 cache
     for m in range(0, M, MR):                                           # MR rows of x stay in the L1 cache
         for p in range(panels):                                         # a panel passes through the L1 cache
             tile(rows[m:m + MR, k:k + KC], packed[p, k:k + KC], c[m:m + MR, p * NR:(p + 1) * NR])

@@ -25,7 +25,7 @@ def nearest(x):
 
 
 def parts_of(x):
-    """Returns three bfloat16 parts whose sum is x. Each part is the bfloat16 nearest to x minus the parts before."""
+    """Returns three bfloat16 parts whose sum is x. Each part is the bfloat16 nearest to (x - the parts before)."""
     x0 = nearest(x)
     x1 = nearest(x - x0)
     return x0, x1, x - x0 - x1
@@ -69,10 +69,10 @@ for chosen in (*PRODUCTS.values(), ALL):
     print(f"    {len(chosen)}  {which:20}{total:16.12f}  {abs(total / whole - 1):10.1e}")
 print(f"    in float32             {pi * ln2:16.12f}  {abs(float(pi * ln2) / whole - 1):10.1e}")
 
-# A matrix product with sums in float64. The error comes only from the products that are left out.
+# A matrix product with sums in float64. The error comes only from the products of parts that are left out.
 rng, K = np.random.default_rng(0), 768
 a, b = rng.standard_normal((2, 64, K), np.float32)
-assert np.array_equal(nearest(a), widened(narrowed(a)))                 # nphybrid rounds equally.
+assert np.array_equal(nearest(a), widened(narrowed(a)))                 # nphybrid rounds to these numbers.
 assert all(np.array_equal(nearest(part), part) for x in (a, b) for part in parts_of(x))
 a_parts, b_parts = ([part.astype(np.float64) for part in parts_of(x)] for x in (a, b))
 truth = a.astype(np.float64) @ b.T.astype(np.float64)

@@ -17,7 +17,7 @@ from PIL import Image
 
 
 def same(x, k, stride, fill=0.0):
-    """Pad (B, H, W, C) for ceil(n / stride) windows of k cells.  The end may get one cell more than the start."""
+    """Pad (B, H, W, C) so that n cells give ceil(n / stride) windows of k cells.  The end may get one cell more."""
     total = [max((-(-n // stride) - 1) * stride + k - n, 0) for n in x.shape[1:3]]
     return np.pad(x, [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)], constant_values=fill)
 

@@ -24,7 +24,7 @@ def error(x, truth):
 
 
 def network(name, seed, **options):
-    """Returns a preset with the random weights of `telling_weights`, or loads the model at a path."""
+    """Returns the preset `name` with the random weights of `telling_weights`, or the model at the path `name`."""
     if name not in nphybrid.PRESETS:
         return ViTHybridForImageClassification.from_pretrained(name, **options)
     model = fresh(name, engine="reference")

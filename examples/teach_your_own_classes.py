@@ -5,7 +5,7 @@
 
 FOLDER contains one folder of pictures per class. The bundled network was trained on animals and vehicles, not on
 shapes. The weights of the network do not change. Only a classifier is fitted to the features of the network. Fitting a
-classifier takes seconds. The command line can also fit and test a classifier:
+classifier takes seconds. The command line can also fit a classifier, and test it on the folder OTHER:
 
     nphybrid probe fit FOLDER -o head.h5 && nphybrid evaluate OTHER --head head.h5
 """

@@ -2,7 +2,7 @@
 
     python examples/time_kernels.py [--threads N] [--seconds S]
 
-The result of each kernel is compared with the reference before the kernel is timed. A multiply-add counts as two
+The result of each kernel is compared with the reference engine before the kernel is timed. A multiply-add counts as two
 floating-point operations. Each kernel is called repeatedly for S seconds, and the median time of a call is printed. The
 last line is the total time of all first calls. With NUMBA_CACHE_DIR=EMPTY_FOLDER, the first calls compile the kernels.
 """
@@ -26,7 +26,7 @@ def normal(*shape):
 
 
 def operations():
-    """Yields (name, operation, arguments, multiply-adds). The multiply-adds of elementwise operations are None."""
+    """Yields (name, operation, arguments, multiply-adds or None). None is for operations without a matrix product."""
     T, D, F = 577, 768, 3072
     for C, O, operation, *more in ((D, D, "linear"), (D, D, "linear_add", normal(1, T, D)),
                               (D, F, "linear_activate", "gelu"), (F, D, "linear_add", normal(1, T, D))):
@@ -64,7 +64,7 @@ def exp_256(x, y):
 
 
 def inner_loops():
-    """Yields (name, function, elements or None, multiply-adds or None) of each inner loop, on one thread."""
+    """Yields (name, function, elements or None, multiply-adds or None) for each inner loop.  A loop uses one thread."""
     x, y, scores = normal(4096), np.empty(4096, np.float32), normal(577)
     for name, (loop, work) in ("fma, in registers", limits.register_loop()), ("tile, from L1", limits.tile_loop()):
         yield f"  {name}", lambda loop=loop: loop(1000), None, 1000 * work
