@@ -53,6 +53,12 @@ def python_path():
     os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "tests" / "children", ROOT, ROOT / "tests")))
 
 
+@pytest.fixture
+def children_with_scipy(monkeypatch):
+    """For processes that import transformers, which needs SciPy where scikit-learn is installed."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def compiled_kernels():
     """The first worker compiles every kernel before its first test, which takes 20 s where none is kept.

@@ -62,7 +62,7 @@ def test_time_kernels(root):
     assert "GFLOP/s" in printed and printed.splitlines()[-1].startswith("first calls: ")
 
 
-def test_parity_with_torch(root):
+def test_parity_with_torch(root, children_with_scipy):
     pytest.importorskip("torch")
     pytest.importorskip("transformers")
     printed = run(root, "parity_with_torch.py")

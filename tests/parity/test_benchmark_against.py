@@ -14,7 +14,7 @@ TRUTH = np.random.default_rng(0).standard_normal((2, 10))
 
 
 @pytest.fixture
-def run(root, monkeypatch, capsys):
+def run(root, monkeypatch, capsys, children_with_scipy):
     """A function that runs the benchmark of the bundled model.  -> exit code, stdout, stderr
 
     The benchmark runs in this process, its engines run in processes of their own. No round is left out.
