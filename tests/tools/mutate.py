@@ -33,7 +33,8 @@ TIMEOUT = 600                             # seconds of the tests of one mutant
 NETWORK = ["network/test_trace.py", "network/test_shape_column.py", "network/test_surprises.py",
            "parity/test_network_parity.py", "network/test_image.py", "ops/test_reference.py",
            "dialects/test_dialects.py"]
-KERNELS = ["ops/test_kernels.py", "ops/test_tile.py", "ops/test_threads.py", "network/test_invariance.py"]
+# Without the slow tests of these files, which compile all kernels for other instruction sets.
+KERNELS = ["ops/test_kernels.py", "ops/test_tile.py", "ops/test_threads.py", "-m", "not slow"]
 DIALECTS = ["dialects", "parity/test_positions_parity.py", "parity/test_dialects_parity.py"]
 TESTS = {                                 # source file or folder of nphybrid -> folders and files of tests
     "config.py": ["network/test_config.py", "network/test_params.py", "api/test_configs.py"],
@@ -44,14 +45,13 @@ TESTS = {                                 # source file or folder of nphybrid ->
     "dialects": DIALECTS,
     "ops/reference.py": ["ops/test_reference.py", "parity/test_network_parity.py", "ops/test_kernels.py"],
     "ops/elementwise.py": ["ops/test_elementwise.py", *KERNELS],
-    "ops/target.py": ["ops/test_jit.py", *KERNELS],
+    "ops/target.py": ["ops/test_jit.py"],
     "ops/cache.py": ["ops/test_jit.py"],
     "ops/jit.py": ["ops/test_jit.py"],
     "ops/threads.py": ["ops/test_threads.py", "ops/test_kernels.py"],
     "ops/amx.py": ["ops/test_amx.py"],
     "ops": KERNELS,
 }
-SLOW_TESTS_TOO = {"ops/target.py", "ops/cache.py", "ops/jit.py"}
 # What the parent imports for all test processes, where it is installed.
 LIBRARIES = ("h5py", "hypothesis", "jax", "numba", "PIL.Image", "pytest", "scipy.ndimage", "torch.nn.functional",
              "transformers.models.bit.modeling_bit",
@@ -137,9 +137,9 @@ def brief(node):
 
 
 def tests_of(file):
-    """The tests of a source file, as arguments of pytest.  Slow tests run for the files of SLOW_TESTS_TOO only."""
-    paths = [f"tests/{name}" for name in TESTS.get(file) or TESTS[file.split("/")[0]]]
-    return paths if file in SLOW_TESTS_TOO else [*paths, "-m", "not slow"]
+    """The tests of a source file, as arguments of pytest in the root of the checkout."""
+    tests = TESTS.get(file) or TESTS[file.split("/")[0]]
+    return [f"tests/{name}" if (ROOT / "tests" / name).exists() else name for name in tests]
 
 
 def import_libraries(folder):
