@@ -47,9 +47,9 @@ assert exact == float(pi) and all(nearest(part) == part for part in parts_of(pi)
 
 print("""
 Part i of a number is at most 2**-8i times the number. So the product of parts i
-and j is at most 2**-8(i+j) times the whole product. For pi x ln 2, the table
-shows the exponent e of each product of parts: the product is 2**e times the
-whole product. A star marks an exponent below -24.
+and j is at most 2**-8(i+j) times the whole product. The table shows
+e, where (part i of pi) x (part j of ln 2) = 2**e x (pi x ln 2). A star marks an
+exponent below -24.
 
           ln 2, 0         1         2""")
 products = {(i, j): float(parts_of(pi)[i]) * float(parts_of(ln2)[j]) for i, j in ALL}

@@ -1,9 +1,10 @@
 """The convolutional backbone, which computes a feature map from pixels.
 
 BiT (Kolesnikov et al. 2019) is a ResNet with standardized kernels and group norms. Each output channel of a
-standardized kernel has mean 0 and variance 1 (Qiao et al. 2019, eq. 6). `ops.prepare` standardizes the kernels when a
-model is loaded. A group norm divides the channels of each image into G groups of neighbouring channels (Wu and He
-2018). The norm gives each group mean 0 and variance 1, then scales and shifts each channel.
+standardized kernel has mean 0 and variance 1 over all input channels and kernel positions (Qiao et al. 2019, eq. 6).
+`ops.prepare` standardizes the kernels when a model is loaded. A group norm divides the channels of each image into G
+groups of neighbouring channels (Wu and He 2018). The norm gives each group, over its channels and all positions, mean 0
+and variance 1, then scales and shifts each channel.
 
 The residual units of the hybrid are bottlenecks as in ResNet v1, but with the stride in the 3x3 convolution. The
 residual units of the BiT networks are pre-activation units.
@@ -54,10 +55,10 @@ def stem(x, p, config, ops, out):
 def bottleneck(x, p, unit, config, ops, out):
     """The residual unit of the hybrid.  (B, H, W, C) -> (B, H', W', O)
 
-    The unit has a 1x1 convolution to M channels, a 3x3 convolution, and a 1x1 convolution to O channels. The result of
-    the last convolution is added to the shortcut. A norm follows each convolution. An activation follows norm1, norm2
-    and the sum, but not norm3 and norm_proj. The 3x3 convolution has the stride. In He et al. 2015, the first 1x1
-    convolution has the stride. `bottleneck` follows the class ResidualUnit in vit_jax/models_resnet.py.
+    The unit has a 1x1 convolution to M channels, a 3x3 convolution, and a 1x1 convolution to O channels. A norm follows
+    each convolution. The result of norm3 is added to the shortcut. An activation follows norm1, norm2 and the sum, but
+    not norm3 and norm_proj. The 3x3 convolution has the stride. In He et al. 2015, the first 1x1 convolution has the
+    stride. `bottleneck` follows the class ResidualUnit in vit_jax/models_resnet.py.
     """
     shortcut = x
     if unit.project:

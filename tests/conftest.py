@@ -18,6 +18,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 collect_ignore = ["children"]             # for processes that tests start; it would change this one
 
 ROOT = Path(__file__).resolve().parent.parent
+PYTHONPATH = [str(ROOT), str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]      # of processes
 sys.path.insert(0, str(ROOT / "examples"))
 
 # What is compared                                    bound         largest observed
@@ -36,8 +37,8 @@ TOLERANCE = {
 def pytest_collection_modifyitems(config, items):
     """Leave out the exhaustive tests, and choose the order of the files.
 
-    Files with slow tests come first, so that no worker is left with one at the end. The first of them compute nothing:
-    the first worker compiles the kernels meanwhile.
+    Files with slow tests come first, so that no worker is left with one at the end. The first of them need no
+    kernels, because the first worker compiles the kernels meanwhile.
     """
     if "exhaustive" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("exhaustive")]
@@ -50,13 +51,13 @@ def pytest_collection_modifyitems(config, items):
 @pytest.fixture(scope="session", autouse=True)
 def python_path():
     """Python processes that tests start find the checkout and the tests; see also children/sitecustomize.py."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "tests" / "children", ROOT, ROOT / "tests")))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT / "tests" / "children"), *PYTHONPATH])
 
 
 @pytest.fixture
 def children_with_scipy(monkeypatch):
     """For processes that import transformers, which needs SciPy where scikit-learn is installed."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(map(str, (ROOT, ROOT / "tests"))))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(PYTHONPATH))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -113,8 +113,8 @@ def check_patches_fill(config: Config) -> None:
         return
     heights, widths = (" or ".join(map(str, _nearest_lengths(config, axis))) for axis in (0, 1))
     raise ValueError(f"a picture of {config.image[0]} x {config.image[1]} pixels has a feature map of {height} x "
-                     f"{width} cells, which patches of {config.patch} x {config.patch} cells do not fill; expected a "
-                     f"height of {heights} pixels and a width of {widths} pixels")
+                     f"{width} cells, which patches of {config.patch} x {config.patch} cells do not fill; the nearest "
+                     f"possible sizes have a height of {heights} pixels and a width of {widths} pixels")
 
 
 def _filled(cells, patch):

@@ -42,8 +42,8 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
     """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides the class of the model.
 
     `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
-    With a head, the model is a classifier. `options`: other arguments of `Model.from_checkpoint`, such as engine, dtype
-    and the dict overrides. Raises the errors of `from_pretrained`.
+    With a head, the model is a classifier. `options`: other arguments of `Model.from_checkpoint`, such as `engine`,
+    `dtype` and `overrides`. Raises the errors of `from_pretrained`.
 
     >>> from nphybrid import default_model
     >>> load(default_model())

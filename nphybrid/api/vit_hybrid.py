@@ -179,8 +179,8 @@ class ViTHybridModel(ViTHybrid):
         (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied
         by the head mask. The arrays of the output have the dtype of the model. A bfloat16 model returns float32.
 
-        In a model without a pooler, pooler_output is usually None. In a network of timm or JAX with mean
-        pooling or pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.
+        In a model without a pooler, pooler_output is usually None. If a network of timm or JAX has mean pooling or
+        pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.
         """
         out, hidden_states, attentions = self.run(
             pixel_values, output_attentions, output_hidden_states, head_mask=head_mask,

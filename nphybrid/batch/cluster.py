@@ -1,7 +1,7 @@
 """Computes the rows of `run.compute_rows` on a Dask cluster.  Needs `pip install "nphybrid[distributed]"`.
 
-The list of pictures is divided into parts. Each part is one task of Dask. A worker opens, prepares and computes the
-pictures of a part. The rows of all parts are returned in the order of the list:
+The list of pictures is divided into parts. Each part is one task of Dask. A worker opens and prepares the pictures of a
+part, and computes their rows. The rows of all parts are returned in the order of the list:
 
     from distributed import Client
     from nphybrid.batch import cluster

@@ -21,7 +21,7 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
     `total` is the number of all pictures, including the pictures of an earlier run.
     `done` is the number of pictures that an earlier run computed.
     `failed` is the number of pictures that failed in an earlier run.
-    `line` is False if the rows themselves are printed on the terminal. Then no bar is drawn.
+    `line` says whether a bar may be drawn. It is False if the rows are printed on the same terminal.
     If `quiet` is True, nothing is printed.
     """
     start, last, new = time.monotonic(), 0, 0

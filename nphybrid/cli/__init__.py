@@ -4,8 +4,8 @@ VERB is a subcommand, for example `classify`. Each verb has a module in this fol
 `add(verb)` adds the description, the options and the examples to the parser of the verb.
 `run(args)` does the work of the verb and returns the exit code.
 
-Only the module of the chosen verb is imported. The module of a verb imports NumPy, Numba, h5py and
-Pillow only inside `run`.
+Only the module of the chosen verb is imported. The module of a verb imports NumPy, Numba, h5py and Pillow only
+inside `run`.
 The modules options, loading, targets and streams contain the functions that several verbs use.
 
 Results go to stdout. Progress, errors and all other messages go to stderr.

@@ -59,7 +59,7 @@ def run(args):
     begun = writer.start(args.output, new, extractor.shape, manifest, _mode(args))
     if begun.discarded and not args.quiet:
         print(f"nphybrid: the folder {writer.folder_of(args.output)} belonged to another run and was "
-              "removed", file=sys.stderr)
+              "replaced by an empty folder", file=sys.stderr)
     found = begun.finished
     if found is None:
         rows = compute_rows(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state,

@@ -42,9 +42,9 @@ def to_hugging_face(arrays: Mapping[str, Stored], tree: Any, table: Table, huggi
     """Returns the arrays of a file with Hugging Face's names and layouts.  No array is read.
 
     `arrays` is {name in the file: Stored}. `tree` holds the shapes of the parameters. `table` maps parameters to names
-    and layouts in the file, and `hugging_face` maps parameters to names and layouts in the result. An array whose name
-    begins with a string in `ignored` may remain unused. Raises Misfit if the arrays do not fit the network. The message
-    lists every array that is missing, is unexpected or has a wrong shape, by its name in the file.
+    and layouts in the file, and `hugging_face` maps parameters to names and layouts in the result. Arrays whose
+    names begin with a string in `ignored` are not expected to be used. Raises Misfit if the arrays do not fit the
+    network. The message lists every array that is missing, is unexpected or has a wrong shape, by its name in the file.
     """
     parts, rows = [], {}
     for name, shape in named_leaves(tree).items():

@@ -60,9 +60,9 @@ def _private_temporary():
 
 
 def _cache_folder(name):
-    """Return the first of two folders into which this process can write, or None if it can write into neither.
+    """Choose between two folders, and return the first one that can be written.  None if neither can be written.
 
-    The first folder is in NUMBA_CACHE_DIR or in the user's cache, the second in a private temporary folder. Without a
+    One folder is in NUMBA_CACHE_DIR or in the user's cache, the other in a private temporary folder. Without a
     folder, every process compiles the kernels again. On a full disk, an empty file can be created, but a kernel cannot
     be stored. Numba would then fail later, inside an operation. So `_cache_folder` tests each folder with a file of
     ROOM bytes.

@@ -56,8 +56,8 @@ def _transposed(emit, square):
     square = list(square)
     step = 1
     while step < lanes:
-        # In `even` and `odd`, number n means lane n of the upper vector, for n < lanes.
-        # In `even` and `odd`, number lanes + n means lane n of the lower vector.
+        # In `even` and `odd`, the number `n` stands for lane n of the upper vector, where n < lanes.
+        # The number `lanes + n` stands for lane n of the lower vector.
         even = [lanes + lane - step if lane & step else lane for lane in range(lanes)]
         odd = [lanes + lane if lane & step else lane + step for lane in range(lanes)]
         for i in range(lanes):

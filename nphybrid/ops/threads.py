@@ -8,8 +8,8 @@
 
 A free thread takes the next task, until all tasks are taken. `run` returns when all tasks have ended. With one thread,
 `run(count, task)` is the loop `for i in range(count): task(i)`. A worker, which is a thread other than the caller, is
-started when it is first needed. A worker without a job waits until a job is put into a queue. The caller takes tasks
-too. So a `run` inside a task can finish even if no worker is free.
+started when it is first needed. A job is one call of `run`. A worker without a job waits until a call of `run` puts
+its job into the queue. The caller takes tasks too. So a `run` inside a task can finish even if no worker is free.
 
 OpenMP is not used, because the forked children of a process that uses OpenMP are terminated. Numba's threading layers
 are not used, because the layer `workqueue` aborts the process when two Python threads compute at the same time.

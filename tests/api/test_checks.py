@@ -217,14 +217,14 @@ def test_a_picture_in_which_no_patch_finds_room():
     config = ViTHybridConfig(**{**TOY, "patch_size": 3, "image_size": 64})
     message = said_by(model(config=config), np.zeros((1, 3, 64, 16)), interpolate_pos_encoding=True)
     assert message == ("a picture of 64 x 16 pixels has a feature map of 8 x 2 cells, which patches of 3 x 3 cells do "
-                       "not fill; expected a height of 48 or 65 pixels and a width of 17 pixels")
+                       "not fill; the nearest possible sizes have a height of 48 or 65 pixels and a width of 17 pixels")
 
 
 def test_a_picture_that_patches_do_not_fill():
     plain = model(ViTModel, ViTConfig(image_size=32, patch_size=8, hidden_size=8, num_hidden_layers=1,
                                       num_attention_heads=2, intermediate_size=8))
     message = said_by(plain, np.zeros((1, 3, 41, 24)), interpolate_pos_encoding=True)
-    assert message.endswith("expected a height of 40 or 48 pixels and a width of 24 pixels")
+    assert message.endswith("the nearest possible sizes have a height of 40 or 48 pixels and a width of 24 pixels")
     assert plain(np.zeros((1, 3, 48, 24)), interpolate_pos_encoding=True).last_hidden_state.shape == (1, 19, 8)
 
 

@@ -209,7 +209,7 @@ def lost(client, folder, tmp_path, monkeypatch):
 def test_a_worker_that_does_not_see_the_pictures_is_refused(client, lost):
     worker, paths = lost
     with pytest.raises(OSError, match=f"^the worker {worker} cannot compute the job: the path 0000.png of the "
-                                          "pictures does not exist; the working folder is "):
+                                      "pictures does not exist; the working folder is "):
         next(cluster.compute_rows(client, paths, cluster.job()))
 
 
@@ -226,7 +226,7 @@ def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
     for i in range(3):
         other = job._replace(digests=(*job.digests[:i], "0" * 64, *job.digests[i + 1:]))
         with pytest.raises(OSError, match="differs from the model of the client. The SHA-256 values of weights, "
-                                              "head and settings are .*; expected .*0{64}"):
+                                          "head and settings are .*; expected .*0{64}"):
             next(cluster.compute_rows(client, folder[1], other))
     with pytest.raises(OSError, match=r"nphybrid .* is installed; expected 7\.0, the version of the client"):
         next(cluster.compute_rows(client, folder[1], job._replace(version="7.0")))
@@ -234,6 +234,16 @@ def test_what_fails_everywhere_ends_the_run(client, folder, head, tmp_path):
         os.unlink(lost)
         with pytest.raises(OSError, match=f"the path {lost} of the {what} does not exist; the working folder is "):
             next(cluster.compute_rows(client, folder[1], job))
+
+
+def test_the_reason_of_a_part_that_failed_is_one_line():
+    class Failed:
+        def result(self):
+            raise RuntimeError("cancelled:\n  the scheduler is gone\n")
+    with pytest.raises(OSError) as error:
+        cluster._part_rows(64, Failed(), None)
+    assert str(error.value) == \
+        "the part that begins at picture 64 could not be computed: cancelled: the scheduler is gone"
 
 
 def test_a_worker_refuses_a_model_that_changes_while_it_is_loaded(tmp_path, monkeypatch):

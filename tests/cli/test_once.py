@@ -138,7 +138,7 @@ def test_a_run_is_not_begun_with_a_model_that_changed(cat, tmp_path, monkeypatch
 
 
 def test_a_model_that_changes_while_it_is_hashed_is_refused(tmp_path, monkeypatch):
-    """Its SHA-256 is not kept for the next file with these numbers."""
+    """Its SHA-256 is not kept for a later file of the same size and times."""
     path = tmp_path / "model.h5"
     shutil.copyfile(default_model(), path)
     before, compute = os.stat(path), checkpoint.sha256

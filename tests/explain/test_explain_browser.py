@@ -247,9 +247,9 @@ def test_hovering_a_token_shows_its_row(browser, files, weights):
     for row, column in ((1, 6), (7, 0), (4, 4)):
         hover(browser, "attention-query", row, column, 8, 8)
         token, given = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
-        assert f"Block 3, head 0: token {token} (row {row}, column {column}) takes" in says(browser, "attention-says")
+        assert f"Block 3, head 0: token {token} (row {row}, column {column}) gives" in says(browser, "attention-says")
         assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
-        assert f"{100 * given[0]:.2f} % from the class token" in says(browser, "attention-says")
+        assert f"{100 * given[0]:.2f} % to the class token" in says(browser, "attention-says")
 
 
 def test_the_pointer_previews_and_a_click_keeps(browser, files):
@@ -284,7 +284,7 @@ def test_keys_go_through_blocks_and_heads(browser, files, weights):
     assert "Block 1, head 1: token 29 (row 3, column 4)" in says(browser, "attention-says")
     press(browser, "attention-class", "enter")
     given = weights[1, 1, 0]
-    assert "the class token takes" in says(browser, "attention-says")
+    assert "the class token gives the weight" in says(browser, "attention-says")
     assert same_colours(drawn(browser, "attention-keys", 8, 8), given[1:].reshape(8, 8), 0, given[1:].max())
 
 
@@ -352,7 +352,7 @@ def test_one_weight_by_hand_is_the_weight(browser, files, weights):
     click(browser, "weight-key", 2, 3, 8, 8)
     value = float(says(browser, "weight-sum").split("exp / sum")[1].rstrip(" %")) / 100
     assert abs(value - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
-    assert f"takes {100 * weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
+    assert f"gives the weight {100 * weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
 
 
 def test_distance_rollout_and_logit_lens(browser, files, tiny, weights):
@@ -438,7 +438,7 @@ def test_where_keys_are_added_up_a_cell_shows_their_sum(browser, cat, tmp_path, 
     expected = np.repeat(np.repeat(sums, 2, 0), 2, 1)[:3, :5]
     assert same_colours(found, expected, 0, np.max(sums))
     click(browser, "attention-keys", 2, 4, 3, 5)
-    value = float(says(browser, "attention-says").split("takes ")[1].split(" %")[0]) / 100
+    value = float(says(browser, "attention-says").split("gives the weight ")[1].split(" %")[0]) / 100
     assert abs(value - sums[1][2]) < np.max(sums) / 510 + 6e-4
 
 

@@ -11,7 +11,6 @@ from tools.process import python_environment, run_python
 
 pytestmark = pytest.mark.slow
 
-ROOT = str(Path(jit.__file__).parents[2])
 # A kernel that compiles in less than half a second.
 TINY = """
 import numpy as np

@@ -61,5 +61,7 @@ def test_the_file_is_what_pytorch_computes(seed, model, recorded, tolerance):
     truth = recorded["truth"][seed]
     assert np.abs(found["truth"] - truth).max() <= tolerance["same network, float64"] * np.abs(truth).max()
     for dtype in base_logits.DTYPES:
-        # Another processor sums in another order; seeds and pictures differ by a factor of 3.
-        assert found[dtype] == pytest.approx(recorded[dtype][seed], rel=1)
+        # Another processor adds in another order. On the processor of the file, all ratios are 1.
+        ratios = found[dtype] / recorded[dtype][seed]
+        print(f"seed {seed}, {dtype}: {ratios}")
+        assert (ratios > 0.5).all() and (ratios < 2).all(), ratios

@@ -30,7 +30,6 @@ from nphybrid.tensorfile import (FormatError, h5_documents, read, read_h5, read_
 from oracles.specimens import F4, GOOD, blob, entry
 
 PACKAGE = Path(tensorfile.__file__).parent
-ROOT = PACKAGE.parent.parent
 
 
 def child(code, *arguments, **options):

@@ -2,7 +2,7 @@
 
     PYTHONPATH=.:tests:examples python tests/tools/base_logits.py
 
-computes it again, in 10 minutes on a processor without bfloat16 instructions.
+computes the logits again, in 10 minutes on a processor without bfloat16 instructions.
 
 For each seed there are two pictures, a photograph and noise. Arrays of the file:
     truth     float64 (5, 2, 1000), logits of PyTorch in float64

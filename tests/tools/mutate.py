@@ -34,7 +34,7 @@ NETWORK = ["network/test_trace.py", "network/test_shape_column.py", "network/tes
            "parity/test_network_parity.py", "network/test_image.py", "ops/test_reference.py",
            "dialects/test_dialects.py"]
 # Without the slow tests of these files, which compile all kernels for other instruction sets.
-KERNELS = ["ops/test_kernels.py", "ops/test_tile.py", "ops/test_threads.py", "-m", "not slow"]
+KERNELS = ["ops/test_kernels.py", "ops/test_tile.py", "-m", "not slow"]
 DIALECTS = ["dialects", "parity/test_positions_parity.py", "parity/test_dialects_parity.py"]
 TESTS = {                                 # source file or folder of nphybrid -> folders and files of tests
     "config.py": ["network/test_config.py", "network/test_params.py", "api/test_configs.py"],

@@ -46,8 +46,8 @@ steps.attention = () => {
     const [r, c] = place();
     const key = nameOf(Math.max(chosen.key, first));
     const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that contain ${key}`;
-    const takes = `${nameOf(chosen.token)} takes <b>${percent(now()[r * keys[1] + c])}</b> of its output from ${from}`;
-    const more = first ? `, and ${percent(toClass())} from the class token` : "";
+    const takes = `${nameOf(chosen.token)} gives the weight <b>${percent(now()[r * keys[1] + c])}</b> to ${from}`;
+    const more = first ? `, and ${percent(toClass())} to the class token` : "";
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });
 
