@@ -74,6 +74,16 @@ def test_norms_keep_a_large_mean(mean):
         assert error(call(kernels, operation, arguments), call(reference, operation, arguments, np.float64)) <= 1e-5
 
 
+@pytest.mark.parametrize("value", np.linspace(900, 1100, 20, dtype=np.float32))
+def test_a_variance_that_rounding_makes_negative_is_0(value):
+    """All numbers of a group are equal but one, which is the next float32."""
+    x = np.full((1, 8, 8, 32), value)
+    x[0, 3, 2, 1] = np.nextafter(value, np.float32(np.inf))
+    arguments = x, Norm(np.ones(32, np.float32), np.zeros(32, np.float32)), 1, 1e-5
+    y, truth = call(kernels, "group_norm", arguments), call(reference, "group_norm", arguments, np.float64)
+    assert np.abs(y - truth).max() <= 1e-4                # observed 1.1e-7, for results up to 0.039
+
+
 @each_case
 def test_arguments_are_left_alone(operation, case):
     arguments = case.arguments()
