@@ -299,6 +299,7 @@ def a_case(seed):
     return images, options(), called
 
 
+@pytest.mark.slow
 def test_random_options():
     agreed, refused = 0, 0
     for seed in range(900):

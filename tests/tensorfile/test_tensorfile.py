@@ -121,6 +121,7 @@ def test_same_input_same_bytes(tmp_path):
         assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
 
 
+@pytest.mark.slow
 def test_bfloat16_is_widened_exactly_for_every_bit_pattern(tmp_path):
     halves = np.arange(65536, dtype="<u2")
     (tmp_path / "m").write_bytes(blob({"w": entry("BF16", (256, 256), 0, 131072)}, halves.tobytes()))
@@ -393,6 +394,7 @@ print(refused, equal)
 """
 
 
+@pytest.mark.slow
 def test_damaged_h5_is_refused_or_read_right(model, tmp_path):
     """Damage anywhere, the library's own structures included: no crash, no other error, no wrong array."""
     result = child(DAMAGE, model[0], tmp_path / "m", 7)
@@ -680,6 +682,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL")
 def test_killed_writers_leave_whole_files_and_nothing_else(tmp_path):
     old = {str(i): np.full(200_000, 1, "f4") for i in range(5)}
