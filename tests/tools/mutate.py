@@ -136,7 +136,7 @@ def brief(node):
     return ast.unparse(ast.fix_missing_locations(node)).split("\n")[0][:80]
 
 
-def tests_of(file):
+def pytest_arguments(file):
     """The tests of a source file, as arguments of pytest in the root of the checkout."""
     tests = TESTS.get(file) or TESTS[file.split("/")[0]]
     return [f"tests/{name}" if (ROOT / "tests" / name).exists() else name for name in tests]
@@ -229,7 +229,7 @@ def run_file(folder, file, mutants_of_file, results):
     """Run the mutants of a file that have no result yet."""
     done = {tuple(result[key] for key in ("file", "number", "line", "before", "after")) for result in read(results)}
     left = [mutant for mutant in mutants_of_file if mutant[:5] not in done]
-    if left and run_tests(folder, tests_of(file)) != "survived":
+    if left and run_tests(folder, pytest_arguments(file)) != "survived":
         sys.exit(f"{file}: its tests fail without any change")
     for file, number, line, before, after, source in left:
         outcome = run_mutant(folder, file, source)
@@ -254,7 +254,7 @@ def run_mutant(folder, file, source):
     original = path.read_text("utf-8")
     path.write_text(source, "utf-8")
     try:
-        return run_tests(folder, tests_of(file))
+        return run_tests(folder, pytest_arguments(file))
     finally:
         path.write_text(original, "utf-8")
 
