@@ -8,8 +8,9 @@ kernel is written into the first of them that can be written. If all kernels are
 ISA-HASH depends on what changes the machine code: the sources of the kernels, the versions, the CPU, and the settings
 of Numba. So the kernels of several versions can lie in one FOLDER.
 
-A file contains the SHA-256 of its data, and then the data. Data with another SHA-256 is never loaded, because LLVM could
-abort the process. Such a file is left by a full disk or by a loss of power, for example.
+A file contains the SHA-256 of its data, and then the data. If the data has another SHA-256, the file is damaged, for
+example by a loss of power. A damaged file is never loaded, because LLVM could abort the process. Its kernel is compiled
+again, and the file is replaced.
 """
 import contextlib
 import hashlib
@@ -167,12 +168,12 @@ def files():
 
 
 def damaged_files():
-    """Return the paths of the compiled kernels of this version whose data has another SHA-256 than the file states."""
+    """Return the paths of the damaged files of this version."""
     return [path for path in files() if _checked(path.read_bytes()) is None]
 
 
 def _checked(content):
-    """Return the data in the content of a file, or None if the data has another SHA-256 than the file states."""
+    """Return the data in the content of a file, or None if the file is damaged."""
     size = hashlib.sha256().digest_size
     digest, data = content[:size], content[size:]
     return data if hashlib.sha256(data).digest() == digest else None

@@ -11,7 +11,7 @@ import pytest
 from nphybrid import ops
 from nphybrid.__main__ import main
 from nphybrid.machine import warmup
-from nphybrid.ops import cache, jit, reference
+from nphybrid.ops import jit, reference
 
 from tools.process import python_environment
 
