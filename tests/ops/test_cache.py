@@ -238,7 +238,8 @@ def test_a_warm_folder_of_another_user_is_read(tmp_path):
     assert python(first + TINY, NUMBA_CACHE_DIR=cached)[0] == "5 5\n"
     before = {path: path.stat().st_mtime_ns for path in cached.rglob("*")}
     # The first kernel is called by root, because the other user may not be able to read the packages.
-    nobody = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\nassert not os.access(cache.CHOSEN, os.W_OK)"
+    nobody = "import os; os.setgroups([]); os.setgid(65534); os.setuid(65534)\n" \
+             "assert not os.access(cache.CHOSEN, os.W_OK)"
     variables = dict(NUMBA_CACHE_DIR=cached, TMPDIR=empty, HOME="/nonexistent")
     assert python(first + nobody + TINY, **variables) == ("2 0\n", "")
     assert {path: path.stat().st_mtime_ns for path in cached.rglob("*")} == before and os.listdir(empty) == []
