@@ -39,9 +39,8 @@ def add(verb):
 
 def run(args):
     """Write the features.  If a picture cannot be read, its row in the file contains an error."""
-    from ..batch import progress
-    from ..batch.run import preparer_and_extractor
-    from ..features import files, writer
+    from ..features import files
+    from ..tensorfile import owned
     if args.append and args.resume:
         print("usage: --append and --resume cannot be combined. To continue an interrupted --append, repeat its "
               "command.",
@@ -49,6 +48,15 @@ def run(args):
         return 2
     check_target(args, args.output, files.suffix(args.output))
     files.check(args.output)
+    with owned(args.output):
+        return _embed(args)
+
+
+def _embed(args):
+    """Compute and write the features.  Returns the exit code."""
+    from ..batch import progress
+    from ..batch.run import preparer_and_extractor
+    from ..features import writer
     model = load_model(args)
     prepare, extractor = preparer_and_extractor(model, args.state, args.pool)
     check_scheduler(args)

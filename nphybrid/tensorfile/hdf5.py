@@ -149,7 +149,7 @@ def _created(path: FilePath) -> Iterator[Any]:
     h5py = _h5py()
     try:
         # The object headers of HDF5 1.10 (v110) have checksums, which also detect a flipped bit in a name or a shape.
-        with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        with h5py.File(path, "w", libver=("v110", "v110"), locking=False) as file:
             yield file
     # On a full disk, h5py raises a RuntimeError when it closes the file.
     except RuntimeError as error:
@@ -194,7 +194,10 @@ def _h5py() -> Any:
 
 @contextmanager
 def _opened(file: SharedFile) -> Iterator[Any]:
-    """Opens a file with h5py.  If h5py raises an exception about broken content, FormatError is raised instead."""
+    """Opens a file with h5py.  If h5py raises an exception about broken content, FormatError is raised instead.
+
+    If a system call of the library failed, OSError is raised. If there is too little memory, MemoryError is raised.
+    """
     refuse_unreadable(file, "hdf5")
     with file.opened() as reader:
         magic = reader.read(len(HDF5_MAGIC))
@@ -205,12 +208,23 @@ def _opened(file: SharedFile) -> Iterator[Any]:
     h5py = _h5py()
     try:
         # The argument is a path, because h5py's documentation warns of crashes and deadlocks with Python file objects.
-        with h5py.File(file.absolute, "r") as root:
+        # The file is not locked: a file system may have no locks, and another program may have the file open.
+        with h5py.File(file.absolute, "r", locking=False) as root:
             yield root
     except FormatError:
         raise
     except _BROKEN as error:
+        _refuse_blame(file, str(error))
         raise refusal(file, f"the file is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
+
+
+def _refuse_blame(file: SharedFile, message: str) -> None:
+    """Raises OSError or MemoryError if the message of an exception from h5py shows that the file may be sound."""
+    if system_call := re.search(r"errno = (\d+)", message):
+        number = int(system_call[1])
+        raise OSError(number, os.strerror(number), file.path)
+    if "memory allocation failed" in message:
+        raise MemoryError(f"not enough memory to read {file}")
 
 
 def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:
