@@ -236,7 +236,7 @@ def _refuse_blame(file: SharedFile, message: str) -> None:
     if system_call := re.search(r"errno = (\d+)", message):
         number = int(system_call[1])
         raise OSError(number, os.strerror(number), file.path)
-    if "locking" in message:
+    if "flag values don't match" in message:
         raise OSError(f"{file}: this process has the file already open, with another kind of lock")
     if "memory allocation failed" in message:
         raise MemoryError(f"not enough memory to read {file}")

@@ -33,8 +33,8 @@ def test_a_file_that_this_process_has_open_is_read(mode, tmp_path):
               "message = 'Input/output error', buf = 0x0)"), OSError, r"^\[Errno 5\] Input/output error: '.*x.h5'$"),
     (KeyError("Unable to synchronously open object (memory allocation failed)"), MemoryError,
      r"^not enough memory to read .*x.h5$"),
-    (OSError("Unable to synchronously open file (file locking 'ignore disabled locks' flag values don't match)"), OSError,
-     "x.h5: this process has the file already open, with another kind of lock$"),
+    (OSError("Unable to synchronously open file (file locking 'ignore disabled locks' flag values don't match)"),
+     OSError, "x.h5: this process has the file already open, with another kind of lock$"),
     (OSError("Unable to synchronously open file (truncated file: eof = 9)"), FormatError, "broken or truncated")])
 def test_an_error_of_the_system_is_not_damage(error, kind, told, tmp_path, monkeypatch):
     """The messages are those of h5py 3.16."""
