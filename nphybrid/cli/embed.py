@@ -25,7 +25,8 @@ def add(verb):
     add_pictures(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
                       help="write the features to this .h5, .npy or .parquet file. Without --append and --resume, an "
-                           "existing file is replaced. A .parquet file needs the package pyarrow.")
+                           "existing file is replaced. Only one run at a time can write a file. A .parquet file needs "
+                           "the package pyarrow.")
     verb.add_argument("--append", action="store_true", help="add the features of the pictures to an existing file")
     verb.add_argument("--state", metavar="NAME",
                       help="the name of a state, for example blocks.3 or stages.1 (default: the input of the "

@@ -212,11 +212,12 @@ NEVER = 2**22 + 1                         # no process of Linux or macOS has thi
 
 
 @needs_posix
-@pytest.mark.parametrize("values", [{"process": NEVER}, {"process": 2**80}, {"process": NEVER, "start": None}])
+@pytest.mark.parametrize("values", [{"process": NEVER}, {"process": 2**80}, {"process": NEVER, "start": None},
+                                    {"process": NEVER, "since": "a long text" * 99}])
 def test_a_process_that_no_longer_runs(values, locks, path, lock):
     lock.write_text(record(**values))
     with owned(path):
-        pass
+        assert json.loads(lock.read_text())["process"] == os.getpid()
 
 
 @needs_proc
@@ -243,6 +244,13 @@ def test_a_lock_that_was_released_is_no_owner_on_any_machine(path, lock):
     lock.write_text(record(machine="elsewhere", locked=True))
     with owned(path):
         pass
+
+
+@needs_proc
+def test_two_processes_have_different_starts(path):
+    with another_owner(path, "without") as process:
+        assert len({owner._start(number) for number in (1, os.getpid(), process.pid)}) == 3
+        assert owner._start(NEVER) is None
 
 
 @needs_proc
