@@ -33,13 +33,12 @@ import threading
 import uuid
 from collections import deque
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__, checkpoint
 from ..api.load import load
 from . import run
-from .identity import ModelFile, model_digests
+from .identity import ModelFile, model_digests, model_files
 
 PART = 64                                 # the largest number of pictures in a part; a short list has smaller parts
 AHEAD = 4                                 # the largest number of submitted tasks for each thread of the cluster
@@ -61,7 +60,7 @@ class Job(NamedTuple):
 
 
 def job(model: str | None = None, state: str = "logits", pool: str | None = None, batch: int = 8,
-        head: str | None = None, **options: Any) -> Job:
+        head: str | None = None, files: dict[str, ModelFile | None] | None = None, **options: Any) -> Job:
     """Return the Job that `compute_rows` gives to the workers.
 
     `model` is a path, or owner/name on the Hugging Face hub. If `model` is None, the bundled model is used.
@@ -69,14 +68,16 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     `pool` is the pooling of the state; see `api.extractor`.
     `batch` is the number of pictures that are computed together. The rows do not depend on `batch`.
     `head` is a file that `nphybrid probe fit` wrote.
+    `files` are the `identity.model_files` of `model` and `head`, if the client has loaded the model. The workers must
+    load the same files.
     `options` are the options engine, dtype, precision and num_threads of `from_pretrained`.
 
-    Raises the same errors as `checkpoint.read`.
+    Raises the same errors as `checkpoint.read`. Raises FormatError if a file of `files` has changed.
 
     >>> job(state="norm", num_threads=2)[3:7]
     ('norm', None, 8, (('num_threads', 2),))
     """
-    digests = _digests(model, head)
+    digests = _digests(files or model_files(model, head))
     if model is not None and os.path.exists(model):
         model = os.path.abspath(model)
     return Job(model, head and os.path.abspath(head), digests, state, pool, batch,
@@ -250,19 +251,17 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
 
 def _refuse_other_model(job):
     """Raise ValueError if the files of a job have other SHA-256 values than the files on the client."""
-    found = _digests(job.model, job.head)
+    found = _digests(model_files(job.model, job.head))
     if found != job.digests:
         name = job.model or checkpoint.default_model()
         raise ValueError(f"{name} differs from the model of the client. The SHA-256 values of weights, head and "
                          f"settings are {tuple(found)}; expected {tuple(job.digests)}")
 
 
-def _digests(model, head):
-    """Return the ModelDigests of a job.  The files of the model are hashed, but the model is not loaded."""
-    file = ModelFile(model or None)
-    source = checkpoint.read(file.path)
-    # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
-    return model_digests(file, source.config, source.processor, ModelFile(Path(head)) if head else None)
+def _digests(files):
+    """Return the ModelDigests of `identity.model_files`.  The files are hashed, but the model is not loaded."""
+    source = checkpoint.read(files["model"].path)
+    return model_digests(files["model"], source.config, source.processor, files["head"])
 
 
 def _restore_malloc_thresholds():

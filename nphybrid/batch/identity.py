@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import checkpoint
@@ -65,7 +66,19 @@ def _file_states(path):
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json"))
     stats = [os.stat(file) for file in files if file.exists()]
-    return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+    # The time of the content (mtime) can be set back, for example by `cp -p`. The time of the status (ctime) cannot.
+    return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
+
+
+def model_files(model: str | os.PathLike | None, head: str | os.PathLike | None = None
+                ) -> dict[str, ModelFile | None]:
+    """Return the ModelFiles "model" and "head".  They must be made before the model is loaded.
+
+    `model` is a path, or owner/name on the Hugging Face hub. If `model` is None or empty, the bundled model is used.
+    `head` is the file of a classifier that replaces the classifier of the model, or None.
+    """
+    # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
+    return {"model": ModelFile(model or None), "head": ModelFile(Path(head)) if head else None}
 
 
 def model_digests(model: ModelFile, config: dict, processor: dict | None,

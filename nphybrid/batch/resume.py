@@ -63,40 +63,66 @@ def complete_rows(path: str | os.PathLike, format: str) -> Done:
     """
     count = failed = 0
     before = Done(0, 0, 0)
-    with open(path, "rb") as file:
-        for start, position, error in (_jsonl_rows if format == "jsonl" else _csv_rows)(file, path):
-            if position == count:
-                before = Done(count, start, failed)
-                count += 1
-            elif position != count - 1:
-                raise FormatError(f"{path}: found a row of picture {position} at byte {start:,}; expected a row of "
-                                  f"picture {count}")
-            failed += error
+    for row in _rows(path, format):
+        if row.position == count:
+            before = Done(count, row.start, failed)
+            count += 1
+        failed += row.failed
     return before
 
 
-def _jsonl_rows(file, path):
-    """Yield (offset, position, failed) for each complete row of a JSON Lines file.
+def check_rows(path: str | os.PathLike, format: str, pictures: int) -> None:
+    """Raise FormatError if a finished file does not contain the rows of the pictures 0 to `pictures` - 1, in order."""
+    count = end = 0
+    for row in _rows(path, format):
+        count, end = row.position + 1, row.end
+    rest = os.path.getsize(path) - end if count else 0
+    if count != pictures or rest:
+        more = f" and {rest:,} more bytes" if rest else ""
+        raise FormatError(f"{path}: found the rows of {count:,} pictures{more}; expected the rows of {pictures:,} "
+                          "pictures. Another program changed the file while it was written.")
 
-    `offset` is the byte at which the row begins. `failed` is True if the row contains an error.
+
+class _Row(NamedTuple):
+    """A complete row in a file."""
+    start: int                            # the byte at which the row begins
+    end: int                              # the byte at which the next row begins
+    position: int                         # the position of the picture
+    failed: bool                          # True if the row contains an error
+
+
+def _rows(path, format):
+    """Yield a _Row for each complete row of a file.
+
+    Raises FormatError if the pictures do not have the positions 0, 1, 2 and so on. In a CSV file, a picture may have
+    several rows.
     """
+    count = 0
+    with open(path, "rb") as file:
+        for row in (_jsonl_rows if format == "jsonl" else _csv_rows)(file, path):
+            if row.position != count and not (format == "csv" and row.position == count - 1):
+                raise FormatError(f"{path}: found a row of picture {row.position} at byte {row.start:,}; expected a "
+                                  f"row of picture {count}")
+            count = row.position + 1
+            yield row
+
+
+def _jsonl_rows(file, path):
+    """Yield a _Row for each complete row of a JSON Lines file."""
     start = 0
     for line in file:
         if not line.endswith(b"\n"):
             return
         try:
             row = json.loads(line)
-            yield start, row["position"], "error" in row
+            yield _Row(start, start + len(line), row["position"], "error" in row)
         except (ValueError, LookupError, TypeError):
             raise FormatError(f"{path}: the row at byte {start:,} is not a row that nphybrid writes") from None
         start += len(line)
 
 
 def _csv_rows(file, path):
-    """Yield (offset, position, failed) for each complete row of a CSV file.
-
-    `offset` is the byte at which the row begins. `failed` is True if the row contains an error.
-    """
+    """Yield a _Row for each complete row of a CSV file."""
     start, record, is_header = 0, b"", True
     for line in file:
         record += line
@@ -111,7 +137,7 @@ def _csv_rows(file, path):
         if not valid:
             raise FormatError(f"{path}: the row at byte {start:,} is not a row that nphybrid writes")
         if not is_header:
-            yield start, int(fields[0]), bool(fields[-1])
+            yield _Row(start, start + len(record), int(fields[0]), bool(fields[-1]))
         start += len(record)
         record, is_header = b"", False
 

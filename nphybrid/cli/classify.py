@@ -32,23 +32,32 @@ def add(verb):
                       help="the number of labels printed for each picture (default 5)")
     verb.add_argument("-o", "--output", metavar="FILE",
                       help="write the rows to this file (default: stdout). Without --resume, an existing file is "
-                           "replaced.")
+                           "replaced. Only one run at a time can write a file.")
     add_engine(verb)
     add_format(verb, "jsonl", "csv")
 
 
 def run(args):
     """Print the best labels of each picture.  If a picture cannot be read, its row contains an error."""
+    from ..batch import resume
+    from ..tensorfile import owned
+    if args.resume and (args.output is None or args.format not in resume.FORMATS):
+        print("usage: --resume needs --output FILE and --format jsonl or csv", file=sys.stderr)
+        return 2
+    if args.output is None:
+        return _classify(args)
+    check_target(args, args.output, "")
+    args.output = os.path.realpath(args.output)
+    with owned(args.output):
+        return _classify(args)
+
+
+def _classify(args):
+    """Compute and write the rows.  Returns the exit code."""
     from ..batch import progress, resume, rows
     from ..batch.inputs import source_name
     from ..batch.pipeline import pipeline
     from ..batch.run import preparer
-    if args.resume and (args.output is None or args.format not in resume.FORMATS):
-        print("usage: --resume needs --output FILE and --format jsonl or csv", file=sys.stderr)
-        return 2
-    if args.output is not None:
-        check_target(args, args.output, "")
-        args.output = os.path.realpath(args.output)
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
@@ -66,6 +75,8 @@ def run(args):
         for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet):
             write(rows.labelled_fields(row, model.config, args.top_k))
             failed += row.error is not None
+    if args.output is not None and args.format in resume.FORMATS:
+        resume.check_rows(args.output, args.format, len(sources))
     return min(failed, 1)
 
 

@@ -25,7 +25,8 @@ def add(verb):
     add_pictures(verb)
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
                       help="write the features to this .h5, .npy or .parquet file. Without --append and --resume, an "
-                           "existing file is replaced. A .parquet file needs the package pyarrow.")
+                           "existing file is replaced. Only one run at a time can write a file. A .parquet file needs "
+                           "the package pyarrow.")
     verb.add_argument("--append", action="store_true", help="add the features of the pictures to an existing file")
     verb.add_argument("--state", metavar="NAME",
                       help="the name of a state, for example blocks.3 or stages.1 (default: the input of the "
@@ -39,9 +40,8 @@ def add(verb):
 
 def run(args):
     """Write the features.  If a picture cannot be read, its row in the file contains an error."""
-    from ..batch import progress
-    from ..batch.run import preparer_and_extractor
-    from ..features import files, writer
+    from ..features import files
+    from ..tensorfile import owned
     if args.append and args.resume:
         print("usage: --append and --resume cannot be combined. To continue an interrupted --append, repeat its "
               "command.",
@@ -49,6 +49,15 @@ def run(args):
         return 2
     check_target(args, args.output, files.suffix(args.output))
     files.check(args.output)
+    with owned(args.output):
+        return _embed(args)
+
+
+def _embed(args):
+    """Compute and write the features.  Returns the exit code."""
+    from ..batch import progress
+    from ..batch.run import preparer_and_extractor
+    from ..features import writer
     model = load_model(args)
     prepare, extractor = preparer_and_extractor(model, args.state, args.pool)
     check_scheduler(args)

@@ -14,13 +14,10 @@ def load_model(args, head=None):
     If `head` is given, the classifier in the file `head` replaces the classifier of the model. The ModelFiles of the
     model and of the head are stored in args.files, which `loaded_sha256` and `run_options` read.
     """
-    from pathlib import Path
-
     from ..api.load import load
-    from ..batch.identity import ModelFile
+    from ..batch.identity import model_files
     announce_compilation(args.engine)
-    # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
-    args.files = {"model": model_file(args), "head": head and ModelFile(Path(head))}
+    args.files = model_files(args.model, head)
     return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                 num_threads=args.threads, head=head)
 
@@ -86,7 +83,7 @@ def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=N
         yield from run.compute_rows(sources[done:], prepare, compute, args.batch, done, args.threads)
         return
     from ..batch import cluster
-    job = cluster.job(args.model, state, pool, args.batch, head, engine=args.engine, dtype=args.dtype,
+    job = cluster.job(args.model, state, pool, args.batch, head, args.files, engine=args.engine, dtype=args.dtype,
                       precision=args.precision, num_threads=args.threads or 1)
     with cluster.connect(args.scheduler) as client:
         if not client.nthreads():

@@ -49,13 +49,24 @@ def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:
 
 
 def names_and_errors(path: str | os.PathLike) -> tuple[list, dict]:
-    """Read a file of rows.  Returns the list of names, and a dict {position: message} of the failed pictures."""
+    """Read a file of rows.  Returns the list of names, and a dict {position: message} of the failed pictures.
+
+    Raises FormatError if the rows do not have the positions 0, 1, 2 and so on, or if a line is not a row.
+    """
     names, errors = [], {}
-    with open(path, encoding="ascii") as file:
-        for row in map(json.loads, file):
-            names.append(row["path"])
-            if "error" in row:
-                errors[row["position"]] = row["error"]
+    try:
+        with open(path, encoding="ascii") as file:
+            for row in map(json.loads, file):
+                if row["position"] != len(names):
+                    raise FormatError(f"{path}: found a row of picture {row['position']}; expected a row of picture "
+                                      f"{len(names)}")
+                names.append(row["path"])
+                if "error" in row:
+                    errors[row["position"]] = row["error"]
+    except FormatError:
+        raise
+    except (ValueError, LookupError, TypeError):
+        raise FormatError(f"{path}: line {len(names) + 1:,} is not a row that nphybrid writes") from None
     return names, errors
 
 

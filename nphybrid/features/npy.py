@@ -5,13 +5,14 @@ import os
 import numpy as np
 
 from ..checkpoint import read_json
-from ..tensorfile import write_atomically, write_json
+from ..tensorfile import owned, write_atomically, write_json
 from .contents import Contents, good_positions, names_and_errors
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:
     """Write Contents to an .npy file and its two companion files."""
-    with write_atomically(path) as values, write_atomically(f"{path}.jsonl") as names:
+    # The files of two processes must not mix. `path` itself may already be owned by the caller.
+    with owned(f"{path}.jsonl"), write_atomically(path) as values, write_atomically(f"{path}.jsonl") as names:
         with open(values, "wb") as file:
             np.save(file, np.asarray(found.values, np.float32), allow_pickle=False)
         with open(names, "w", encoding="ascii") as file:

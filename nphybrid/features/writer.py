@@ -26,8 +26,12 @@ In the mode `append`, the rows of an existing file are copied, and the new pictu
 manifest of the new features differs from the value in the manifest of the file, ValueError is raised. An unfinished
 folder of the same run is continued. An unfinished folder of another run is removed. If a finished folder of the same
 run existed, nothing is computed.
+
+Only one process at a time may use the functions of this module for a feature file. A caller that cannot exclude a
+second process uses them in a `with` block of `tensorfile.owned(path)`.
 """
 import functools
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -41,7 +45,7 @@ from ..batch.identity import refuse_other_run, run_identity
 from ..batch.inputs import source_name
 from ..batch.run import Row
 from ..checkpoint import read_json
-from ..tensorfile import write_json
+from ..tensorfile import FormatError, write_json
 from . import contents, files
 
 MODES = ("replace", "resume", "append")
@@ -172,7 +176,7 @@ def _open_folder(path, run, resume_rows):
     os.makedirs(folder, exist_ok=True)
     done = resume.start_rows(f"{folder}/rows.jsonl", run, "jsonl", resume_rows)
     # Features without a complete row are deleted from the file.
-    feature_bytes = (done.pictures - done.failed) * 4 * int(np.prod(run["shape"]))
+    feature_bytes = (done.pictures - done.failed) * 4 * math.prod(run["shape"])
     for name, size in (("rows.jsonl", done.size), ("features", feature_bytes)):
         with open(f"{folder}/{name}", "ab") as file:
             if file.tell() < size:
@@ -232,12 +236,21 @@ def _write_file(path):
     names, errors = contents.names_and_errors(f"{folder}/rows.jsonl")
     positions = contents.good_positions(names, errors)
     shape = (len(positions), *manifest["run"]["shape"])
+    _check_folder(folder, len(names), manifest["run"]["pictures"], 4 * math.prod(shape))
     # An empty file cannot be mapped into memory.
     values = np.memmap(f"{folder}/features", "<f4", "r", shape=shape) if len(positions) else np.zeros(shape, np.float32)
     found = contents.Contents(values, positions, names, errors, manifest)
     files.write(path, found)
     _remove(folder)
     return found
+
+
+def _check_folder(folder, rows, pictures, feature_bytes):
+    """Raise FormatError if a finished folder does not contain the rows and the features of all pictures."""
+    found = os.path.getsize(f"{folder}/features")
+    if (rows, found) != (pictures, feature_bytes):
+        raise FormatError(f"the folder {folder} contains {rows:,} rows and {found:,} bytes of features; expected "
+                          f"{pictures:,} rows and {feature_bytes:,} bytes. Remove the folder to begin again.")
 
 
 def _remove(folder):

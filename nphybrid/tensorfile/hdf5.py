@@ -149,7 +149,7 @@ def _created(path: FilePath) -> Iterator[Any]:
     h5py = _h5py()
     try:
         # The object headers of HDF5 1.10 (v110) have checksums, which also detect a flipped bit in a name or a shape.
-        with h5py.File(path, "w", libver=("v110", "v110")) as file:
+        with h5py.File(path, "w", libver=("v110", "v110"), locking=False) as file:
             yield file
     # On a full disk, h5py raises a RuntimeError when it closes the file.
     except RuntimeError as error:
@@ -194,7 +194,10 @@ def _h5py() -> Any:
 
 @contextmanager
 def _opened(file: SharedFile) -> Iterator[Any]:
-    """Opens a file with h5py.  If h5py raises an exception about broken content, FormatError is raised instead."""
+    """Opens a file with h5py.  If h5py raises an exception about broken content, FormatError is raised instead.
+
+    If a system call of the library failed, OSError is raised. If there is too little memory, MemoryError is raised.
+    """
     refuse_unreadable(file, "hdf5")
     with file.opened() as reader:
         magic = reader.read(len(HDF5_MAGIC))
@@ -202,15 +205,41 @@ def _opened(file: SharedFile) -> Iterator[Any]:
     if magic != HDF5_MAGIC:
         rule = "the file does not begin with HDF5's signature: is it an HDF5 file?"
         raise refusal(file, rule, magic, shortened(HDF5_MAGIC))
-    h5py = _h5py()
     try:
-        # The argument is a path, because h5py's documentation warns of crashes and deadlocks with Python file objects.
-        with h5py.File(file.absolute, "r") as root:
+        with _h5py_file(file.absolute) as root:
             yield root
     except FormatError:
         raise
     except _BROKEN as error:
+        _refuse_blame(file, str(error))
         raise refusal(file, f"the file is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
+
+
+def _h5py_file(path: str) -> Any:
+    """Opens a file with h5py for reading, without a lock.
+
+    A file system may have no locks, and another program may have the file open.
+    """
+    h5py = _h5py()
+    try:
+        # The argument is a path, because h5py's documentation warns of crashes and deadlocks with Python file objects.
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        if "locking flag" not in str(error):
+            raise
+        # This process has the file already open with a lock. HDF5 then opens it again only with the same lock.
+        return h5py.File(path, "r")
+
+
+def _refuse_blame(file: SharedFile, message: str) -> None:
+    """Raises OSError or MemoryError if the message of an exception from h5py shows that the file may be sound."""
+    if system_call := re.search(r"errno = (\d+)", message):
+        number = int(system_call[1])
+        raise OSError(number, os.strerror(number), file.path)
+    if "flag values don't match" in message:
+        raise OSError(f"{file}: this process has the file already open, with another kind of lock")
+    if "memory allocation failed" in message:
+        raise MemoryError(f"not enough memory to read {file}")
 
 
 def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import shlex
 import subprocess
 import sys
@@ -147,6 +148,32 @@ def test_rows_of_others_are_refused(format, foreign, tmp_path):
     (tmp_path / "f").write_bytes(foreign)
     with pytest.raises(FormatError, match="byte"):
         resume.complete_rows(tmp_path / "f", format)
+
+
+@pytest.mark.parametrize("format", resume.FORMATS)
+def test_a_finished_file_has_the_rows_of_all_pictures(format, tmp_path):
+    for names in [], NASTY[:1], NASTY[:2], NASTY:
+        written(tmp_path / "f", format, example(names))
+        resume.check_rows(tmp_path / "f", format, len(names))
+
+
+@pytest.mark.parametrize("format, more, told", [
+    ("jsonl", b'{"position": 1}\n', "found a row of picture 1 at byte {size}; expected a row of picture 2"),
+    ("jsonl", b'{"position": 2, "path": "x"}\n', "found the rows of 3 pictures; expected the rows of 2 pictures"),
+    ("jsonl", b'{"posi', "found the rows of 2 pictures and 6 more bytes; expected the rows of 2 pictures"),
+    ("jsonl", bytes(9) + b"\n", "the row at byte {size} is not a row that nphybrid writes"),
+    ("csv", b"0,x,,,,\n", "found a row of picture 0 at byte {size}; expected a row of picture 2"),
+    ("csv", b'2,"x\n', "found the rows of 2 pictures and 5 more bytes; expected the rows of 2 pictures"),
+    ("csv", b"2,x,,,,\n", "found the rows of 3 pictures; expected the rows of 2 pictures")])
+def test_rows_of_another_run_are_noticed_at_the_end(format, more, told, tmp_path):
+    path = tmp_path / "f"
+    data = written(path, format, example("ab"))
+    path.write_bytes(data + more)
+    with pytest.raises(FormatError, match=re.escape(f"{path}: {told.format(size=len(data))}")):
+        resume.check_rows(path, format, 2)
+    path.write_bytes(data.splitlines(keepends=True)[0])
+    with pytest.raises(FormatError, match=f"the rows of {int(format == 'jsonl')} pictures; expected the rows of 2 "):
+        resume.check_rows(path, format, 2)
 
 
 def test_the_identity_tells_lists_apart():

@@ -5,14 +5,20 @@ import shutil
 import subprocess
 import sys
 from argparse import Namespace
+from contextlib import nullcontext
+from importlib import import_module
 
+import numpy as np
 import pytest
 
 from nphybrid import FormatError, ViTHybridForImageClassification, checkpoint, cli, default_model
-from nphybrid.batch.identity import ModelFile
+from nphybrid.batch import cluster, resume
+from nphybrid.batch.identity import ModelFile, model_files
 from nphybrid.checkpoint import hub, sha256
 from nphybrid.cli import options
 from nphybrid.cli.loading import load_model, loaded_sha256, model_file
+
+load_module = import_module("nphybrid.api.load")
 
 # The audit hook sees every file that Python opens; `shapes` is replaced before any other module imports it.
 COUNTING = """
@@ -95,20 +101,108 @@ def test_the_hash_is_that_of_the_file(folder):
         assert loaded_sha256(args, "head") is None
 
 
-@pytest.mark.parametrize("change", ["replaced", "written to"])
+def replace(path):
+    """Put a file with other bytes, but with the same size and time, in the place of a file."""
+    before, other = os.stat(path), path.with_name("other")
+    shutil.copyfile(path, other)
+    overwrite(other)
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    os.replace(other, path)
+
+
+def overwrite(path):
+    """Write another weight into a file, and set its time back, as `cp -p` and `rsync --inplace` do."""
+    before, middle = os.stat(path), os.path.getsize(path) // 2
+    data = path.read_bytes()
+    with open(path, "r+b") as file:
+        file.seek(middle)
+        file.write(bytes([data[middle] ^ 1]))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def append(path):
+    """Write more bytes to a file."""
+    with open(path, "ab") as file:
+        file.write(b"more")
+
+
+CHANGES = pytest.mark.parametrize("change", [replace, overwrite, append])
+
+
+@CHANGES
 def test_a_model_that_changed_after_it_was_loaded_is_not_hashed(change, tmp_path):
     path = tmp_path / "model.h5"
     shutil.copyfile(default_model(), path)
     args = arguments(path)
     load_model(args)
-    if change == "replaced":
-        shutil.copyfile(default_model(), tmp_path / "other")
-        os.replace(tmp_path / "other", path)
-    else:
-        with open(path, "ab") as file:
-            file.write(b"more")
+    change(path)
     with pytest.raises(FormatError, match="model.h5 was changed or replaced after it was loaded$"):
         loaded_sha256(args)
+
+
+@pytest.fixture
+def inputs(cat, tmp_path):
+    """The files model.h5 and head.h5, and a folder with two pictures of two classes."""
+    shutil.copyfile(default_model(), tmp_path / "model.h5")
+    head = checkpoint.Head(np.zeros((192, 2)), np.zeros(2), ["a", "b"], None, "norm", "token", {})
+    checkpoint.write_head(tmp_path / "head.h5", head)
+    for name in "a", "b":
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for number in range(2):
+            shutil.copyfile(cat, tmp_path / "photos" / name / f"{number}.png")
+    return tmp_path
+
+
+@CHANGES
+@pytest.mark.parametrize("command, changed", [
+    ("classify photos -r --model model.h5 -o x.csv --format csv --engine reference", "model.h5"),
+    ("classify photos -r --model model.h5 --head head.h5 -o x.jsonl --format jsonl --engine reference", "head.h5"),
+    ("embed photos -r --model model.h5 -o x.h5 --engine reference", "model.h5"),
+    ("probe fit photos --model model.h5 -o x.h5 --engine reference", "model.h5"),
+    ("convert model.h5 x.h5", "model.h5")])
+def test_no_record_names_a_model_that_was_not_loaded(command, changed, change, inputs, monkeypatch, capsys):
+    """Every verb that writes a SHA-256 refuses a file that changes between loading and hashing."""
+    load = load_module.load
+
+    def and_then_changed(*args, **options):
+        model = load(*args, **options)
+        change(inputs / changed)
+        return model
+    monkeypatch.setattr(load_module, "load", and_then_changed)
+    monkeypatch.chdir(inputs)
+    assert cli.main(command.split()) == 3
+    assert capsys.readouterr().err == f"nphybrid: {changed} was changed or replaced after it was loaded\n"
+    assert sorted(os.listdir()) == ["head.h5", "model.h5", "photos"]
+
+
+@CHANGES
+def test_the_workers_of_a_cluster_load_the_model_that_the_record_names(change, inputs, monkeypatch, capsys):
+    """The model changes when the record of the run is written, before the job for the workers is made."""
+    jobs, start = [], resume.start_rows
+
+    def and_then_changed(*args):
+        found = start(*args)
+        change(inputs / "model.h5")
+        return found
+
+    def compute(client, sources, job, start):
+        jobs.append(job)
+        return []
+    monkeypatch.setattr(resume, "start_rows", and_then_changed)
+    monkeypatch.setattr(cluster, "connect", lambda address: nullcontext(Namespace(nthreads=lambda: {"worker": 1})))
+    monkeypatch.setattr(cluster, "compute_rows", compute)
+    monkeypatch.chdir(inputs)
+    command = "classify photos -r --model model.h5 -o x.csv --format csv --engine reference --scheduler x".split()
+    assert cli.main(command) == 3
+    assert capsys.readouterr().err == "nphybrid: model.h5 was changed or replaced after it was loaded\n"
+    assert jobs == []
+
+
+def test_a_job_has_the_hashes_of_the_loaded_files(inputs):
+    files = model_files(inputs / "model.h5", inputs / "head.h5")
+    job = cluster.job(str(inputs / "model.h5"), head=str(inputs / "head.h5"), files=files)
+    assert job.digests[:2] == (sha256(inputs / "model.h5"), sha256(inputs / "head.h5"))
+    assert job == cluster.job(str(inputs / "model.h5"), head=str(inputs / "head.h5"))
 
 
 def test_a_changed_shard_of_a_folder_is_noticed_and_a_new_file_is_not(folder, tmp_path):

@@ -199,7 +199,7 @@ def test_damage_is_refused(tmp_path):
 
 # ---------------------------------------------------------------- the folder of an unfinished run
 
-RUN = {"shape": [2], "list": "x"}
+RUN = {"shape": [2], "list": "x", "pictures": 7}
 
 
 def some(count):
