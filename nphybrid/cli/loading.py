@@ -5,7 +5,7 @@ import sys
 def model_file(args):
     """Return the `identity.ModelFile` of the model that --model names.  Without --model, the bundled model is used."""
     from ..batch.identity import ModelFile
-    return ModelFile(args.model or None)
+    return ModelFile(args.model)
 
 
 def load_model(args, head=None):
@@ -20,7 +20,7 @@ def load_model(args, head=None):
     from ..batch.identity import ModelFile
     announce_compilation(args.engine)
     # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
-    args.files = {"model": model_file(args), "head": head and ModelFile(Path(head))}
+    args.files = {"model": model_file(args), "head": None if head is None else ModelFile(Path(head))}
     return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                 num_threads=args.threads, head=head)
 

@@ -1,6 +1,8 @@
 """The error for files that break a rule, and its message: the place, the rule, what was found, what was expected."""
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 from ..text import shortened
@@ -28,6 +30,32 @@ def refusal(path: FilePath, rule: str, found: Any = None, expected: Any = None, 
     found = "" if found is None else f": found {shortened(found)}"
     expected = "" if expected is None else f", expected {expected}"
     return FormatError(where + rule + found + expected)
+
+
+def refuse_empty(path: FilePath) -> None:
+    """Raises ValueError for an empty path.  Without this check, "" would mean the working folder.
+
+    >>> refuse_empty("")
+    Traceback (most recent call last):
+    ...
+    ValueError: found an empty path; expected the path of a file or folder
+    """
+    if not os.fspath(path):
+        raise ValueError("found an empty path; expected the path of a file or folder")
+
+
+@contextlib.contextmanager
+def path_in_errors(path: FilePath) -> Iterator[None]:
+    """Returns a context manager that adds the path to an OSError without a path.
+
+    For example, the OSError of a full disk contains no path.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def name_trouble(name: Any) -> str | None:

@@ -24,6 +24,7 @@ HDF5's internal structures in a file and corrects their checksums.  Of the first
 strangers, use safetensors.  Use HDF5 only for files that you converted, or whose source you know.
 """
 
+import errno
 import itertools
 import os
 import re
@@ -34,6 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..shortage import memory_error, out_of_memory
 from ..text import shortened
 from .arrays import byte_count, digest, little_endian
 from .atomic import write_atomically
@@ -145,15 +147,19 @@ def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, 
 
 @contextmanager
 def _created(path: FilePath) -> Iterator[Any]:
-    """Gives a new HDF5 file, which is closed when the block ends."""
+    """Gives a new HDF5 file, which is closed when the block ends.  An OSError does not name the file."""
     h5py = _h5py()
     try:
         # The object headers of HDF5 1.10 (v110) have checksums, which also detect a flipped bit in a name or a shape.
         with h5py.File(path, "w", libver=("v110", "v110")) as file:
             yield file
-    # On a full disk, h5py raises a RuntimeError when it closes the file.
-    except RuntimeError as error:
-        raise OSError(f"{os.fspath(path)}: could not be written: {error}") from error
+    # On a full disk, h5py raises an OSError or, when it closes the file, a RuntimeError. The text has many numbers.
+    except (OSError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise memory_error(error) from error
+        if number := re.search(r"errno = (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise OSError(errno.EIO, f"could not be written: {error}") from error
 
 
 def _storable(array: Any, path: FilePath, name: str) -> np.ndarray:
@@ -187,7 +193,7 @@ def _h5py() -> Any:
     """Returns the module h5py, which is imported when the first HDF5 file is used."""
     try:
         import h5py
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError("HDF5 files need h5py: pip install h5py") from error
     return h5py
 
@@ -210,6 +216,8 @@ def _opened(file: SharedFile) -> Iterator[Any]:
     except FormatError:
         raise
     except _BROKEN as error:
+        if out_of_memory(error):
+            raise memory_error(error, file.path) from error
         raise refusal(file, f"the file is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
 
 
