@@ -33,7 +33,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any
 
-from ..tensorfile.errors import path_in_errors
+from ..shortage import path_in_errors
 from .inputs import source_name
 
 COLUMNS = ("position", "path", "index", "label", "score", "error")

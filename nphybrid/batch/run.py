@@ -24,6 +24,7 @@ import math
 import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -40,6 +41,7 @@ from .inputs import open_source, source_name
 # The types of the errors that a Row can contain. PictureError, NonFiniteError and all errors of the image processor
 # are ValueErrors.
 PICTURE_ERRORS = (ValueError, OSError, MemoryError)
+LAST_SECONDS = 0.3
 
 Prepare = Callable[[Any], np.ndarray]                  # source -> pixel_values (C, H, W)
 Compute = Callable[[np.ndarray], Iterable[Any]]        # pixel_values (B, C, H, W) -> B results
@@ -245,22 +247,23 @@ def _map_ahead(function, items, *, workers, ahead, started):
 
     `workers` is the largest number of threads. A thread is started when there is an item for it, and is appended to the
     list `started`. With `workers=0`, and if no thread can be started, the calling thread calls the function.
-    The threads are daemons, so the process can end while a thread still decodes a picture.
+    The threads are daemons, so the process can end while a thread still decodes a picture. At the end, the threads get
+    LAST_SECONDS to finish: a process that ends during a matrix product of OpenBLAS may wait for OpenBLAS forever.
     """
-    jobs, pending, count = queue.SimpleQueue(), deque(), 0
+    jobs, pending, crew = queue.SimpleQueue(), deque(), []
     try:
         for item in items:
             job = _Job(item, queue.SimpleQueue())
             pending.append(job)
-            if count < min(workers, len(pending)) and (thread := _start(function, jobs)):
+            if len(crew) < min(workers, len(pending)) and (thread := _start(function, jobs)):
+                crew.append(thread)
                 started.append(thread)
-                count += 1
-            if count:
+            if crew:
                 jobs.put(job)
             else:
                 job.answer.put(_call(function, item))
             del job, item                 # free the memory of the picture when its row is finished
-            if len(pending) > (ahead if count else 0):
+            if len(pending) > (ahead if crew else 0):
                 yield _finished(pending.popleft())
         while pending:
             yield _finished(pending.popleft())
@@ -268,8 +271,11 @@ def _map_ahead(function, items, *, workers, ahead, started):
         with contextlib.suppress(queue.Empty):
             while True:
                 jobs.get_nowait()
-        for _ in range(count):
+        for _ in crew:
             jobs.put(None)
+        last = time.monotonic() + LAST_SECONDS
+        for thread in crew:
+            thread.join(max(last - time.monotonic(), 0))
 
 
 def _start(function, jobs):

@@ -19,7 +19,7 @@ import io
 import sys
 
 from .. import __version__
-from ..shortage import memory_error, no_new_thread, out_of_memory
+from ..shortage import memory_error, no_new_thread, out_of_memory, path_in_errors
 from . import streams
 
 # The verbs and their descriptions, in the order in which --help prints them.
@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> int:
         try:
             with streams.repeat_lost_interrupts():
                 code = args.run(args)
-                sys.stdout.flush()
+                with path_in_errors("stdout"):
+                    sys.stdout.flush()
                 return code
         except KeyboardInterrupt:
             return 130

@@ -21,6 +21,7 @@ A JPEG is not refused if data is missing in its middle but not at its end. The R
 
 import contextlib
 import io
+import math
 import os
 import stat
 import struct
@@ -160,7 +161,7 @@ def _read(source, name, max_pixels):
         raise PictureError(f"{name}: has more pixels than Pillow decodes ({error})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
-        if out_of_memory(error) or picture is not None and not _fits_in_memory(picture):
+        if out_of_memory(error) or not _fits_in_memory(picture, max_pixels):
             raise memory_error(error, name) from error
         raise PictureError(f"{name}: truncated or damaged ({type(error).__name__}: {error})") from error
 
@@ -201,14 +202,15 @@ def _check_size(picture, max_pixels):
             raise PictureError(f"has {what}{height} x {width} pixels, expected at most {max_pixels:,} (max_pixels)")
 
 
-def _fits_in_memory(picture):
+def _fits_in_memory(picture, max_pixels):
     """Return True if the memory that a decoder may need can be allocated.
 
-    Some decoders report a lack of memory as damage, for example libjpeg as "broken data stream".
+    Some decoders report a lack of memory as damage, for example libjpeg as "broken data stream". Without a picture, its
+    number of pixels is unknown: a WebP is decoded before Pillow returns its size.
     """
-    width, height = picture.size
+    pixels = max_pixels if picture is None else math.prod(picture.size)
     try:
-        np.empty(width * height * DECODER_BYTES, np.uint8)
+        np.empty(pixels * DECODER_BYTES, np.uint8)
     except MemoryError:
         return False
     return True

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import FilePath, path_in_errors, refuse_empty
+from ..shortage import path_in_errors
+from .errors import FilePath, refuse_empty
 
 
 @contextmanager

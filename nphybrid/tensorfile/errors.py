@@ -1,8 +1,6 @@
 """The error for files that break a rule, and its message: the place, the rule, what was found, what was expected."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 from ..text import shortened
@@ -42,20 +40,6 @@ def refuse_empty(path: FilePath) -> None:
     """
     if not os.fspath(path):
         raise ValueError("found an empty path; expected the path of a file or folder")
-
-
-@contextlib.contextmanager
-def path_in_errors(path: FilePath) -> Iterator[None]:
-    """Returns a context manager that adds the path to an OSError without a path.
-
-    For example, the OSError of a full disk contains no path.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = os.fspath(path)
-        raise
 
 
 def name_trouble(name: Any) -> str | None:

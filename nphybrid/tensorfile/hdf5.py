@@ -47,6 +47,8 @@ from .stored import SharedFile, Stored, read_all, read_array, shared
 GROUP = "nphybrid"
 LAYOUT = f"arrays, and one group {GROUP!r} of documents"
 MAX_OBJECTS = 20_000
+# The header of an object and its entry in the group have less than HEADER_BYTES bytes, without the bytes of its name.
+HEADER_BYTES = 1024
 # The exceptions that h5py raises for damaged files.
 _BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
 _TYPES = [np.dtype("<" + code) for code in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
@@ -135,15 +137,34 @@ def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, 
         raise refusal(path, "this name belongs to the group of documents", tensor=GROUP)
     stored = {name: _storable(array, path, name) for name, array in arrays.items()}
     texts = {key: _text(document, path, key) for key, document in documents.items()}
-    with write_atomically(path) as temporary, _created(temporary) as file:
-        for name in sorted(stored):
-            _add(file, name, stored[name])
-        group = file.create_group(GROUP)
-        for key in sorted(texts):
-            _add(group, key, np.frombuffer(texts[key], np.uint8))
+    size = sum(array.nbytes for array in stored.values()) + sum(map(len, texts.values()))
+    headers = sum(HEADER_BYTES + len(name.encode()) for name in ("/", GROUP, *stored, *texts))
+    with write_atomically(path) as temporary:
+        _refuse_full_disk(temporary, size + headers)
+        with _created(temporary) as file:
+            for name in sorted(stored):
+                _add(file, name, stored[name])
+            group = file.create_group(GROUP)
+            for key in sorted(texts):
+                _add(group, key, np.frombuffer(texts[key], np.uint8))
 
 
 # ---------------------------------------------------------------- writing
+
+def _refuse_full_disk(path: FilePath, size: int) -> None:
+    """Raises OSError if the file at `path` cannot become `size` bytes long.  The file is empty before and after.
+
+    After an error of a write, libhdf5 can crash when the process ends. So the room is checked before libhdf5 writes.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+            file.truncate(0)
+
 
 @contextmanager
 def _created(path: FilePath) -> Iterator[Any]:
