@@ -203,6 +203,9 @@ def default_model() -> Path:
     for place in places:
         if place.exists():
             return place
+    if not package.is_dir():
+        raise FileNotFoundError(f"the default model cannot be read, because nphybrid is in the zip file "
+                                f"{package.parent}; expected an installed package, or another model with --model")
     raise FileNotFoundError(f"expected the default model at {places[0]} or {places[1]}, found no file; "
                             "name another model with --model")
 
