@@ -67,4 +67,4 @@ def name_list(names: Iterable[str], limit: int = 8) -> str:
     ordered = sorted(names)
     text = ", ".join(shortened(name) for name in ordered[:limit])
     more = len(ordered) - limit
-    return f"{text} and {more} more" if more > 0 else text
+    return f"{text} and {more:,} more" if more > 0 else text

@@ -5,6 +5,7 @@ A tolerance that one file alone needs stands beside its assertion, with the larg
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,10 @@ import pytest
 # Before NumPy and PyTorch are imported: with a worker per core, threads of BLAS and OpenMP only wait for each other.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.update(OMP_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1", MKL_NUM_THREADS="1")
+
+# Where SIGINT is ignored, for example under nohup, the processes that tests start would ignore it too.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 collect_ignore = ["children"]             # for processes that tests start; it would change this one
 

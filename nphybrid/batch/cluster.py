@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__, checkpoint
 from ..api.load import load
+from ..tensorfile.errors import refuse_empty
 from . import run
 from .identity import ModelFile, model_digests, model_files
 
@@ -77,6 +78,8 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     >>> job(state="norm", num_threads=2)[3:7]
     ('norm', None, 8, (('num_threads', 2),))
     """
+    if head is not None:
+        refuse_empty(head)
     digests = _digests(files or model_files(model, head))
     if model is not None and os.path.exists(model):
         model = os.path.abspath(model)
@@ -140,8 +143,11 @@ def connect(address: str) -> Iterator[Any]:
     """Return a context manager that connects a client to the scheduler at an address.
 
     The command line uses `connect`. During the `with` block, all logging of this process is off.
-    Raises ImportError if the package distributed is not installed. Raises OSError if no scheduler answers.
+    Raises ValueError for an empty address, with which Dask would start a cluster. Raises ImportError if the package
+    distributed is not installed. Raises OSError if no scheduler answers.
     """
+    if not address:
+        raise ValueError("found an empty address of a scheduler; expected an address such as tcp://10.0.0.1:8786")
     distributed = _distributed()
     try:
         with _without_logging(), distributed.Client(address, set_as_default=False) as client:
@@ -288,6 +294,6 @@ def _address():
 def _distributed() -> Any:
     try:
         import distributed
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError("a Dask cluster needs the package distributed: pip install distributed") from error
     return distributed

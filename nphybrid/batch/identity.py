@@ -74,11 +74,11 @@ def model_files(model: str | os.PathLike | None, head: str | os.PathLike | None 
                 ) -> dict[str, ModelFile | None]:
     """Return the ModelFiles "model" and "head".  They must be made before the model is loaded.
 
-    `model` is a path, or owner/name on the Hugging Face hub. If `model` is None or empty, the bundled model is used.
+    `model` is a path, or owner/name on the Hugging Face hub. If `model` is None, the bundled model is used.
     `head` is the file of a classifier that replaces the classifier of the model, or None.
     """
     # A str could be a name on the Hugging Face hub. ModelFile always treats a Path as a file.
-    return {"model": ModelFile(model or None), "head": ModelFile(Path(head)) if head else None}
+    return {"model": ModelFile(model), "head": None if head is None else ModelFile(Path(head))}
 
 
 def model_digests(model: ModelFile, config: dict, processor: dict | None,

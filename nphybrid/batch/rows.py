@@ -33,6 +33,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import IO, Any
 
+from ..shortage import path_in_errors
 from .inputs import source_name
 
 COLUMNS = ("position", "path", "index", "label", "score", "error")
@@ -153,20 +154,6 @@ def _csv_record(fields):
 def _csv_field(value):
     text = value if isinstance(value, str) else str(value)
     return '"' + text.replace('"', '""') + '"' if any(c in text for c in ',"\r\n') else text
-
-
-@contextlib.contextmanager
-def path_in_errors(path: str | os.PathLike) -> Iterator[None]:
-    """Return a context manager that adds the path to an OSError without a path.
-
-    For example, the OSError of a full disk contains no path.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = path
-        raise
 
 
 @contextlib.contextmanager

@@ -11,11 +11,20 @@ a model depend neither on the size of the batch nor on the number of threads.
 
 If a picture cannot be read, prepared or computed, its row contains an error. Only the pictures in progress are in
 memory. A long list needs no more memory than a short list.
+
+If there is not enough memory for the pictures in progress, all results that no row contains yet are deleted. The next
+picture is then computed alone. If there is not even enough memory for this picture, its row contains an error. The
+remaining pictures are computed in batches of half the size.
+
+If no thread can be started, the calling thread prepares and computes all pictures.
 """
 import contextlib
 import itertools
+import math
+import os
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
@@ -26,11 +35,13 @@ from ..api import extractor
 from ..api.base import Model
 from ..api.processor import ViTHybridImageProcessor
 from ..ops import threads
-from .inputs import open_source
+from ..shortage import memory_error, out_of_memory
+from .inputs import open_source, source_name
 
 # The types of the errors that a Row can contain. PictureError, NonFiniteError and all errors of the image processor
 # are ValueErrors.
-PICTURE_ERRORS = (ValueError, OSError)
+PICTURE_ERRORS = (ValueError, OSError, MemoryError)
+LAST_SECONDS = 0.3
 
 Prepare = Callable[[Any], np.ndarray]                  # source -> pixel_values (C, H, W)
 Compute = Callable[[np.ndarray], Iterable[Any]]        # pixel_values (B, C, H, W) -> B results
@@ -54,39 +65,90 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
     `batch` is the largest number of pictures in a batch. A batch is divided into shares, about one share for each
     thread. In a share, successive pictures of equal shape are computed together.
     `start` is the position that the Row of the first source gets.
-    `workers` is the number of threads that prepare pictures, and also the largest number of threads that compute
-    pictures. The default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and
+    `workers` is the largest number of threads that prepare pictures, and also the largest number of threads that
+    compute pictures. The default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and
     computes all pictures, and takes each source only when the batch of this source is needed. A generator that reuses
     the memory of its items needs `workers=0`.
 
     Several threads call `prepare` and `compute`. If one of these functions raises ValueError or OSError, the row of the
-    picture contains the error. Any other exception stops the run.
+    picture contains the error. The row contains a MemoryError if there is not enough memory for this picture alone.
+    Any other exception stops the run.
 
     >>> def half(number):
     ...     return np.full((1, 1, 1), number / 2)
     >>> [float(row.result) for row in compute_rows([1, 2, 3], half, lambda x: x.sum((1, 2, 3)), batch=2)]
     [0.5, 1.0, 1.5]
     """
-    workers = threads.number() if workers is None else workers
-    with contextlib.closing(_map_ahead(prepare, sources, workers=workers, ahead=2 * batch)) as prepared:
+    workers = min(threads.number() if workers is None else workers, threads.MOST_THREADS)
+    again, rest = deque(), iter(sources)  # the sources that were given up for lack of memory, and the new sources
+    position = itertools.count(start)
+    while True:
+        waiting, started = deque(), []    # the sources that were taken and have no row yet, and the threads
+        results = _results_ahead(_take(again, rest, waiting), prepare, compute, batch, workers, started)
+        with contextlib.closing(results):
+            for result, error in results:
+                # With `workers=0`, a source cannot be prepared twice, because a later source may use its memory.
+                if workers and isinstance(error, MemoryError):
+                    break
+                yield _row(next(position), waiting.popleft(), result, error)
+            else:
+                return
+        # All results that have no row are deleted now. The threads may still work on one picture each.
+        for thread in started:
+            thread.join()
+        again.extendleft(reversed(waiting))
+        source = again.popleft()
+        with threads.using(workers):
+            picture = _outcome(source, *_call(prepare, source))
+            ((result, error),) = _share_results([picture], compute)
+        del picture
+        yield _row(next(position), source, result, error)
+        batch = max(batch // 2, 1)
+
+
+def _row(position, source, result, error):
+    """Return a Row.  A MemoryError gets a message that names the picture."""
+    if isinstance(error, MemoryError):
+        named = isinstance(source, (str, os.PathLike))
+        error = memory_error(error, source_name(source) if named else f"picture {position:,}")
+    return Row(position, source, result, error)
+
+
+def _take(again, rest, waiting):
+    """Yield the sources in the deque `again`, then the sources of the iterator `rest`.  Append each to `waiting`."""
+    while again:
+        waiting.append(again.popleft())
+        yield waiting[-1]
+    for source in rest:
+        waiting.append(source)
+        yield source
+
+
+def _results_ahead(sources, prepare, compute, batch, workers, started):
+    """Yield (result, None) or (None, error) for each source.  Every thread that is started is appended to `started`."""
+    prepared = _map_ahead(prepare, sources, workers=workers, ahead=2 * batch, started=started)
+    with contextlib.closing(prepared):
         first = list(itertools.islice(prepared, batch))
         share_size = max(len(first) // max(workers, 1), 1)
         shares = _chunks(itertools.chain(first, prepared), share_size)
         # If a batch has fewer pictures than `workers`, several cores compute each picture.
         computing = min(workers, len(first))
         cores = workers // computing if computing else None
+        del first
 
         def compute_share(share):
             with threads.using(cores):
                 return _share_results(share, compute)
 
-        position = itertools.count(start)
-        with contextlib.closing(_map_ahead(compute_share, shares, workers=computing, ahead=computing)) as computed:
+        computed = _map_ahead(compute_share, shares, workers=computing, ahead=computing, started=started)
+        with contextlib.closing(computed):
             for share in computed:
-                if share.error is not None:
+                if isinstance(share.error, MemoryError):
+                    yield from [(None, share.error)] * len(share.item)
+                elif share.error is not None:
                     raise share.error
-                for picture, (result, error) in zip(share.item, share.value):
-                    yield Row(next(position), picture.item, result, error)
+                else:
+                    yield from share.value
 
 
 def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepare:
@@ -132,29 +194,38 @@ def _chunks(items, size):
 
 def _share_results(share, compute):
     """Return (result, None) or (None, error) for each picture of a share.  A share is a list of Outcomes."""
-    results = _results([picture.value for picture in share if picture.error is None], compute)
+    groups = itertools.groupby((picture.value for picture in share if picture.error is None), np.shape)
+    results = itertools.chain.from_iterable(_group_results(list(group), compute) for _, group in groups)
     return [next(results) if picture.error is None else (None, picture.error) for picture in share]
 
 
-def _results(pictures, compute):
-    """Yield (result, None) or (None, error) for each picture (C, H, W).
+def _group_results(pictures, compute):
+    """Return [(result, None) or (None, error)] for pictures (C, H, W) of equal shape.
 
-    If a group of pictures cannot be computed together, its pictures are computed one by one.
+    If there is not enough memory to compute the pictures together, each half of them is computed. If the pictures
+    cannot be computed together for another reason, they are computed one by one.
     """
-    for _, group in itertools.groupby(pictures, np.shape):
-        together = list(group)
-        try:
-            results = list(compute(np.stack(together)))
-            if len(results) != len(together):
-                raise TypeError(f"`compute` returned {len(results)} results for {len(together)} pictures; expected one "
-                                "result for each picture")
-            yield from ((result, None) for result in results)
-        except PICTURE_ERRORS as error:
-            if len(together) == 1:
-                yield None, error
-            else:
-                for picture in together:
-                    yield from _results([picture], compute)
+    try:
+        results = list(compute(np.stack(pictures)))
+        if len(results) != len(pictures):
+            raise TypeError(f"`compute` returned {len(results)} results for {len(pictures)} pictures; expected one "
+                            "result for each picture")
+        return [(result, None) for result in results]
+    except PICTURE_ERRORS as error:
+        found = _without_memory(error)
+    if len(pictures) == 1:
+        return [(None, found)]
+    size = math.ceil(len(pictures) / 2) if isinstance(found, MemoryError) else 1
+    parts = (pictures[i:i + size] for i in range(0, len(pictures), size))
+    return [result for part in parts for result in _group_results(part, compute)]
+
+
+def _without_memory(error):
+    """Return an error unchanged, or a new MemoryError for an error whose cause is a lack of memory.
+
+    The traceback of the old error would keep the arrays alive that need so much memory.
+    """
+    return MemoryError(str(error)) if out_of_memory(error) else error
 
 
 # ---------------------------------------------------------------- functions that run on several threads
@@ -171,24 +242,28 @@ class _Job(NamedTuple):
     answer: queue.SimpleQueue             # receives one pair (value, error)
 
 
-def _map_ahead(function, items, *, workers, ahead):
+def _map_ahead(function, items, *, workers, ahead, started):
     """Yield an Outcome for each item, in order.  Meanwhile, threads call the function for up to `ahead` later items.
 
-    `workers` is the number of threads. With `workers=0`, the calling thread calls the function.
-    The threads are daemons, so the process can end while a thread still decodes a picture.
+    `workers` is the largest number of threads. A thread is started when there is an item for it, and is appended to the
+    list `started`. With `workers=0`, and if no thread can be started, the calling thread calls the function.
+    The threads are daemons, so the process can end while a thread still decodes a picture. At the end, the threads get
+    LAST_SECONDS to finish: a process that ends during a matrix product of OpenBLAS may wait for OpenBLAS forever.
     """
-    if not workers:
-        for item in items:
-            yield _outcome(item, *_call(function, item))
-        return
-    jobs, pending = queue.SimpleQueue(), deque()
-    for _ in range(workers):
-        threading.Thread(target=_work, args=(function, jobs), name="nphybrid pictures", daemon=True).start()
+    jobs, pending, crew = queue.SimpleQueue(), deque(), []
     try:
         for item in items:
-            pending.append(_Job(item, queue.SimpleQueue()))
-            jobs.put(pending[-1])
-            if len(pending) > ahead:
+            job = _Job(item, queue.SimpleQueue())
+            pending.append(job)
+            if len(crew) < min(workers, len(pending)) and (thread := _start(function, jobs)):
+                crew.append(thread)
+                started.append(thread)
+            if crew:
+                jobs.put(job)
+            else:
+                job.answer.put(_call(function, item))
+            del job, item                 # free the memory of the picture when its row is finished
+            if len(pending) > (ahead if crew else 0):
                 yield _finished(pending.popleft())
         while pending:
             yield _finished(pending.popleft())
@@ -196,8 +271,21 @@ def _map_ahead(function, items, *, workers, ahead):
         with contextlib.suppress(queue.Empty):
             while True:
                 jobs.get_nowait()
-        for _ in range(workers):
+        for _ in crew:
             jobs.put(None)
+        last = time.monotonic() + LAST_SECONDS
+        for thread in crew:
+            thread.join(max(last - time.monotonic(), 0))
+
+
+def _start(function, jobs):
+    """Start a thread that does the jobs of a queue, and return it.  Return None if no thread can be started."""
+    thread = threading.Thread(target=_work, args=(function, jobs), name="nphybrid pictures", daemon=True)
+    try:
+        thread.start()
+    except (RuntimeError, MemoryError):
+        return None
+    return thread
 
 
 def _finished(job):
@@ -224,4 +312,4 @@ def _call(function, item):
     try:
         return function(item), None
     except BaseException as error:
-        return None, error
+        return None, _without_memory(error)

@@ -26,6 +26,7 @@ from ..dialects.huggingface import for_vit
 from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
+from ..text import name_list
 from . import hub
 
 FORMAT, VERSION = "nphybrid", 1
@@ -140,7 +141,7 @@ def weights_file(folder: Path) -> Path:
     for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
         if (folder / name).exists():
             tensorfile.refuse_unreadable(folder / name, "safetensors")
-    found = ", ".join(sorted(child.name for child in folder.iterdir())) or "nothing"
+    found = name_list(child.name for child in folder.iterdir()) or "nothing"
     raise FileNotFoundError(f"{folder} holds {found}; expected model.safetensors or model.safetensors.index.json")
 
 
@@ -202,6 +203,9 @@ def default_model() -> Path:
     for place in places:
         if place.exists():
             return place
+    if not package.is_dir():
+        raise FileNotFoundError(f"the default model cannot be read, because nphybrid is in the zip file "
+                                f"{package.parent}; expected an installed package, or another model with --model")
     raise FileNotFoundError(f"expected the default model at {places[0]} or {places[1]}, found no file; "
                             "name another model with --model")
 

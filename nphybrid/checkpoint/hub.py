@@ -16,6 +16,7 @@ from typing import Any
 
 from .. import __version__
 from ..tensorfile import FilePath, shard_names
+from ..tensorfile.errors import refuse_empty
 
 # From each tuple, only the first file that the model has is downloaded.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -42,12 +43,13 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -
     """Returns the path itself, or the folder of a model that was downloaded from the hub.
 
     A model is downloaded if `path` is the name of a model on the hub and no file or folder has this path. `revision` is
-    a branch, tag or commit of the model. If `weights` is False, the arrays are not downloaded. Raises ValueError if a
-    revision is given for a path on this computer. The exceptions of `fetched` can also occur.
+    a branch, tag or commit of the model. If `weights` is False, the arrays are not downloaded. Raises ValueError if
+    `path` is empty, or if a revision is given for a path on this computer. The exceptions of `fetched` can also occur.
 
     >>> resolve("examples/images").name
     'images'
     """
+    refuse_empty(path)
     if isinstance(path, str) and is_name(path) and not Path(path).exists():
         return fetched(path, revision, weights)
     if revision is not None:
@@ -124,7 +126,7 @@ def _client(repository: str) -> Any:
     try:
         import huggingface_hub.constants
         import huggingface_hub.errors
-    except ImportError:
+    except ModuleNotFoundError:
         raise FileNotFoundError(
             f"{repository}: no such file or folder on this computer. To download the model of this name from the "
             "Hugging Face hub, run pip install huggingface_hub. If this computer is not on the internet, run hf "

@@ -19,6 +19,7 @@ import io
 import sys
 
 from .. import __version__
+from ..shortage import memory_error, no_new_thread, out_of_memory, path_in_errors
 from . import streams
 
 # The verbs and their descriptions, in the order in which --help prints them.
@@ -53,25 +54,29 @@ Exit code 130: the program was interrupted by Ctrl-C.
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb, and return the exit code."""
-    with streams.reopen_closed_streams():
+    with streams.reopen_closed_streams(), streams.escape_characters():
         args = make_parser().parse_args(argv)
         # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)
         try:
             with streams.repeat_lost_interrupts():
                 code = args.run(args)
-                sys.stdout.flush()
+                with path_in_errors("stdout"):
+                    sys.stdout.flush()
                 return code
         except KeyboardInterrupt:
             return 130
-        except (ValueError, TypeError, OSError, ImportError) as error:
+        except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not (no_new_thread(error) or out_of_memory(error)):
+                raise
             if isinstance(error, BrokenPipeError) and streams.stdout_reader_left():
                 return 0
             if args.debug:
                 raise
             closed = isinstance(error, io.UnsupportedOperation) and not sys.stdout.writable()
+            told = memory_error(error) if out_of_memory(error) else error
             with contextlib.suppress(OSError):
-                print(f"nphybrid: {'stdout is closed' if closed else error}", file=sys.stderr)
+                print(f"nphybrid: {'stdout is closed' if closed else told}", file=sys.stderr)
             return 3
 
 
@@ -93,7 +98,16 @@ class _VerbParser(argparse.ArgumentParser):
         # The formatter does not wrap the description, so the description is wrapped here.
         width = max(shutil.get_terminal_size().columns - 2, 11)
         self.description = textwrap.fill(self.description or "", width)
-        return super().parse_known_args(*args, **options)
+        found, rest = super().parse_known_args(*args, **options)
+        self._refuse_empty(found)
+        return found, rest
+
+    def _refuse_empty(self, found):
+        """Refuse an empty argument, for example of an unset variable of the shell.  It never means the default."""
+        for action in self._actions:
+            values = getattr(found, action.dest, None)
+            if "" in (values if isinstance(values, list) else [values]):
+                self.error(str(argparse.ArgumentError(action, "found an empty text; expected at least one character")))
 
 
 def make_parser() -> argparse.ArgumentParser:

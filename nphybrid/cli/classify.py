@@ -61,7 +61,7 @@ def _classify(args):
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
-    if args.labels:
+    if args.labels is not None:
         relabel(model, args.labels)
     sources = find_pictures(args)
     if args.output is not None:

@@ -42,7 +42,7 @@ def run(args):
     convert.target_format(args.target, args.to)
     file = ModelFile(args.source)
     model = load(file.path, engine="reference")
-    if args.labels:
+    if args.labels is not None:
         relabel(model, args.labels)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
     losses, change = convert.convert(model, args.target, args.to, args.lossy, source)

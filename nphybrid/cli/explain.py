@@ -31,7 +31,7 @@ def run(args):
     from ..tensorfile import write_atomically
     check_target(args, args.output, ".html")
     picture, model = open_picture(args.image), load_model(args)
-    if args.labels:
+    if args.labels is not None:
         relabel(model, args.labels)
     text = page(model, picture, os.path.basename(args.image)).encode("utf-8", "replace")
     with write_atomically(args.output) as temporary:

@@ -44,7 +44,7 @@ def run(args):
         args.refuse(str(error))
     check_target(args, args.output, ".png")
     model = load_model(args)
-    if args.labels:
+    if args.labels is not None:
         relabel(model, args.labels)
     drawn = figure(args.name, model, args.image, **options)
     save(drawn, args.output)

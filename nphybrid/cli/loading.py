@@ -5,7 +5,7 @@ import sys
 def model_file(args):
     """Return the `identity.ModelFile` of the model that --model names.  Without --model, the bundled model is used."""
     from ..batch.identity import ModelFile
-    return ModelFile(args.model or None)
+    return ModelFile(args.model)
 
 
 def load_model(args, head=None):

@@ -1,5 +1,6 @@
-"""Handles closed standard streams, closed pipes and interrupts of the command line."""
+"""Handles closed standard streams, closed pipes, missing characters and interrupts of the command line."""
 import contextlib
+import io
 import os
 import sys
 
@@ -42,22 +43,47 @@ def reopen_closed_streams():
 
 
 @contextlib.contextmanager
+def escape_characters():
+    """During a `with` block, escape each character that the encoding of stdout does not have, as stderr does.
+
+    For example, a file name with bytes that are not UTF-8 is printed with escapes. Otherwise, a run could fail after
+    its work is done, when it prints the name.
+    """
+    stdout = sys.stdout
+    if not isinstance(stdout, io.TextIOWrapper):            # in a Jupyter notebook, stdout has no encoding
+        yield
+        return
+    errors = stdout.errors
+    stdout.reconfigure(errors="backslashreplace")
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError, ValueError):      # `reconfigure` also flushes, and stdout may be full or closed
+            stdout.reconfigure(errors=errors)
+
+
+@contextlib.contextmanager
 def repeat_lost_interrupts():
     """During a `with` block, raise each lost KeyboardInterrupt a second time.
 
     A KeyboardInterrupt is lost if it is raised in a callback or in a __del__. Python prints a lost exception, and
     then continues.
     """
-    hook, timers = sys.unraisablehook, []
+    hook, timers, at_the_end = sys.unraisablehook, [], False
 
     def interrupt_again(lost):
+        nonlocal at_the_end
         if issubclass(lost.exc_type, KeyboardInterrupt):
             import _thread
             import threading
 
             # Without the delay, the second KeyboardInterrupt would be raised in the same callback.
-            timers.append(threading.Timer(0.02, _thread.interrupt_main))
-            timers[-1].start()
+            timer = threading.Timer(0.02, _thread.interrupt_main)
+            try:
+                timer.start()
+                timers.append(timer)
+            except RuntimeError:                            # no new thread can be started
+                at_the_end = True
         else:
             hook(lost)
     sys.unraisablehook = interrupt_again
@@ -65,7 +91,7 @@ def repeat_lost_interrupts():
         yield
     finally:
         sys.unraisablehook = hook
-        if any(timer.is_alive() for timer in timers):
+        if at_the_end or any(timer.is_alive() for timer in timers):
             for timer in timers:
                 timer.cancel()
             raise KeyboardInterrupt

@@ -36,7 +36,7 @@ def _network_config(model):
     from ..config import PRESETS
     if model in PRESETS:
         return PRESETS[model]
-    path = model or default_model()
+    path = default_model() if model is None else model
     if not (os.path.exists(path) or hub.is_name(path)):
         raise FileNotFoundError(f"found {path}; expected a file, a folder or one of the presets {', '.join(PRESETS)}")
     fields = read_config(path)

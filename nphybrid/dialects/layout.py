@@ -21,6 +21,8 @@ from ..tensorfile import FormatError, Stored
 
 # The largest number of encoder blocks, or of units of a backbone. Published networks have at most 50 blocks or units.
 MOST_BLOCKS = 1024
+# The largest number of faults in a message.
+MOST_FAULTS = 100
 
 Shape = tuple[int, ...]
 
@@ -142,6 +144,8 @@ def refuse_misfits(expected: Mapping[str, Shape], arrays: Mapping[str, Any], ign
 
 
 def refuse(faults: list[str]) -> None:
-    """Raises a Misfit that lists the faults.  Does nothing if there is no fault."""
+    """Raises a Misfit that lists the first MOST_FAULTS faults.  Does nothing if there is no fault."""
     if faults:
-        raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  " + "\n  ".join(faults))
+        more = f"\n  and {len(faults) - MOST_FAULTS:,} more" if len(faults) > MOST_FAULTS else ""
+        raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  "
+                     + "\n  ".join(faults[:MOST_FAULTS]) + more)

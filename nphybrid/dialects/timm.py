@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..tensorfile import FormatError
+from ..text import name_list
 from .layout import CONV, PATCH, ROW, TABLE, Layout, Mark, Shape, Table, linear_entries, norm_entries
 from .preprocessing import INTERPOLATIONS, check_option, is_finite_number
 from .shapes import block_count, hf_bit_config, hf_vit_config, stages_in
@@ -121,7 +122,7 @@ def _model_args(card: Mapping[str, Any]) -> Mapping[str, Any]:
         raise FormatError(f"config.json has the architecture {architecture!r}; expected vit_SIZE_patchP (a plain ViT), "
                           "vit_SIZE_rN_sS (a hybrid) or resnetv2_NxW_bit (a BiT)")
     if unknown := sorted(arguments.keys() - ACCEPTED):
-        raise FormatError(f"config.json has the model_args {', '.join(unknown)}, which are not supported")
+        raise FormatError(f"config.json has the model_args {name_list(unknown)}, which are not supported")
     for pool in card.get("global_pool"), arguments.get("global_pool"):
         if pool not in (None, "token", "avg"):
             raise FormatError(f"config.json has the global_pool {pool!r}; expected 'token' or 'avg'")
@@ -249,7 +250,7 @@ def _check_keys(pretrained_cfg: Any, names: tuple[str, ...]) -> None:
     check_option(isinstance(pretrained_cfg, Mapping), "pretrained_cfg", pretrained_cfg, "a dictionary")
     missing = [name for name in names if name not in pretrained_cfg]
     if missing:
-        raise ValueError(f"pretrained_cfg lacks {', '.join(missing)}; it holds {', '.join(map(str, pretrained_cfg))}")
+        raise ValueError(f"pretrained_cfg lacks {', '.join(missing)}; it holds {name_list(map(str, pretrained_cfg))}")
 
 
 def _input_size(value: Any) -> tuple[int, int]:

@@ -64,6 +64,6 @@ def import_pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError(".parquet files need the package pyarrow: pip install pyarrow") from error
     return pyarrow, pyarrow.parquet

@@ -48,7 +48,7 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
     from ..checkpoint import default_model
     from ..config import PRESETS
     from ..ops import implementation
-    model = str(model or default_model())
+    model = str(default_model() if model is None else model)
     if model not in PRESETS and not os.path.exists(model):
         raise FileNotFoundError(f"{model} is not a file, a folder or a preset; the presets are {', '.join(PRESETS)}")
     for dtype, precision in itertools.product(dtypes, precisions):

@@ -78,7 +78,7 @@ def register_loop():
 
 
 def speed(loop, n=1, seconds=SECONDS):
-    """The GFLOP/s of n threads together.  A multiply-add counts as two operations.
+    """The GFLOP/s of n threads together, at most threads.MOST_THREADS.  A multiply-add counts as two operations.
 
     `loop` is `register_loop` or `tile_loop`. Each thread calls its own function for about `seconds` seconds.
 
@@ -86,6 +86,7 @@ def speed(loop, n=1, seconds=SECONDS):
     >>> limits.speed(limits.tile_loop, seconds=0.01) > 0
     True
     """
+    n = min(n, threads.MOST_THREADS)
     loops = [loop() for _ in range(n)]
     done = [0] * n                        # multiply-adds of each thread
     slices = _slices(loops[0][0])

@@ -19,6 +19,7 @@ import numpy as np
 from .. import checkpoint, labels, params, tensorfile
 from ..dialects import google, timm, translate
 from ..ops import reference
+from ..text import name_list
 from ..trace import Trace
 
 FORMATS = "h5", "huggingface", "timm", "google"
@@ -79,7 +80,7 @@ def convert(model, target, to=None, lossy=False, source=None) -> tuple[list[Loss
     written = WRITERS[form](model, tree)
     if missing := _find_missing(model, tree, written):
         raise ValueError(f"{target}: the format {form} cannot hold this network, because the arrays "
-                         f"{', '.join(missing)} would be missing")
+                         f"{name_list(missing)} would be missing")
     losses = _find_losses(model, written)
     change = _change_of_golden(model, tree, written) if losses else 0.0
     if losses and not lossy:

@@ -16,7 +16,7 @@ from ..config import PRESETS, Config
 from ..ops import implementation
 from ..pictures.decode import open_picture
 from ..tensorfile import FormatError
-from ..text import shortened, table
+from ..text import name_list, shortened, table
 from ..trace import Trace
 
 # The largest error of the golden values that is allowed, for each engine and dtype.
@@ -97,7 +97,7 @@ def _check_checksums(arrays):
             array.read()
         except FormatError:
             damaged.append(name)
-    return Check(f"SHA-256 of {len(arrays)} arrays", "as stored", ", ".join(damaged) or "as stored", not damaged)
+    return Check(f"SHA-256 of {len(arrays)} arrays", "as stored", name_list(damaged) or "as stored", not damaged)
 
 
 def _check_golden(model, state, golden, path):

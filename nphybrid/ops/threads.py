@@ -26,6 +26,8 @@ import numpy as np
 # Work of fewer multiply-adds than SMALL stays on the caller's thread.
 # SMALL multiply-adds take 50 microseconds, about the time to wake another thread and to wait for its result.
 SMALL = 8_000_000
+# The largest number of threads. More threads than cores do not make a computation faster.
+MOST_THREADS = 1024
 ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
 
 _threads = contextvars.ContextVar("threads", default=None)
@@ -33,7 +35,7 @@ _threads = contextvars.ContextVar("threads", default=None)
 
 @contextlib.contextmanager
 def using(n):
-    """Within the `with` block, kernels run on at most n threads.
+    """Within the `with` block, kernels run on at most n threads, and never on more than MOST_THREADS threads.
 
     `n` is at least 1, or None for no limit. The limit of an enclosing block also applies. Without any limit, there is
     one thread for each core that the process may use. Raises ValueError for n < 1.
@@ -59,9 +61,10 @@ def using(n):
 
 def number():
     """The number of threads that a kernel may use in the current context."""
-    if hasattr(os, "sched_getaffinity"):
-        return _threads.get() or len(os.sched_getaffinity(0))
-    return _threads.get() or os.cpu_count() or 1
+    wanted = _threads.get()
+    if wanted is None:
+        wanted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(wanted, MOST_THREADS)
 
 
 def worth(work):
@@ -85,8 +88,8 @@ def run(count, task, work=SMALL):
             return
         job = _Job(count, task)
         try:
-            for _ in range(helpers):
-                _submit(contextvars.copy_context(), job.help)
+            for _ in range(_ready_workers(helpers)):
+                _idle.put((contextvars.copy_context(), job.help))
             job.drain()
             job.wait()
             error = job.error
@@ -143,16 +146,20 @@ class _Job:
             self.left.get()
 
 
-def _submit(context, function):
-    """Give the function to a worker.  If there is no worker, the function is dropped and the caller does all tasks."""
+def _ready_workers(wanted):
+    """Start workers until there are `wanted` workers.  Return how many of the wanted workers there are.
+
+    If no new thread can be started, the caller and the existing workers do all tasks.
+    """
     with _lock:
-        if len(_workers) < number() - 1:
+        while len(_workers) < wanted:
             worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
-            with contextlib.suppress(RuntimeError):
+            try:
                 worker.start()
-                _workers.append(worker)
-        if _workers:
-            _idle.put((context, function))
+            except (RuntimeError, MemoryError):
+                break
+            _workers.append(worker)
+        return min(len(_workers), wanted)
 
 
 def _work(jobs):

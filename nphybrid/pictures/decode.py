@@ -21,6 +21,7 @@ A JPEG is not refused if data is missing in its middle but not at its end. The R
 
 import contextlib
 import io
+import math
 import os
 import stat
 import struct
@@ -30,10 +31,15 @@ from typing import IO, Any
 import numpy as np
 from PIL import Image
 
+from ..shortage import memory_error, out_of_memory
+
 # Pillow can also read other formats, but some are dangerous.
 # For example, Pillow would let Ghostscript execute a PostScript file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 64_000_000
+# The decoders need at most about so many bytes per pixel: 4 for RGB, 6 for the coefficients of a progressive JPEG, 16
+# for the four 32-bit planes of a JPEG 2000.
+DECODER_BYTES = 24
 
 # For each EXIF orientation: the transposition that turns the stored picture upright (EXIF 2.32, tag 0x0112).
 TURN = Image.Transpose
@@ -64,6 +70,7 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
     Raises:
         PictureError: the file is empty, truncated, damaged, too large, not a picture, or refused by a rule.
         OSError: the file cannot be opened. If the file does not exist, the error is FileNotFoundError.
+        MemoryError: there is not enough memory to decode the picture.
 
     >>> file = io.BytesIO()
     >>> Image.new("LA", (4, 2), (0, 0)).save(file, "PNG")
@@ -135,6 +142,7 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def _read(source, name, max_pixels):
     """Decode an open, seekable file or a Pillow picture to an RGB picture."""
+    picture = None
     try:
         ours = not isinstance(source, Image.Image)
         picture = _identify(source) if ours else source
@@ -147,10 +155,14 @@ def _read(source, name, max_pixels):
         return rgb if upright is None else rgb.transpose(upright)
     except PictureError as error:
         raise PictureError(f"{name}: {error}") from None
+    except MemoryError as error:
+        raise memory_error(error, name) from error
     except Image.DecompressionBombError as error:
         raise PictureError(f"{name}: has more pixels than Pillow decodes ({error})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
+        if out_of_memory(error) or not _fits_in_memory(picture, max_pixels):
+            raise memory_error(error, name) from error
         raise PictureError(f"{name}: truncated or damaged ({type(error).__name__}: {error})") from error
 
 
@@ -188,6 +200,20 @@ def _check_size(picture, max_pixels):
     for what, (width, height) in sizes.items():
         if width * height > max_pixels:
             raise PictureError(f"has {what}{height} x {width} pixels, expected at most {max_pixels:,} (max_pixels)")
+
+
+def _fits_in_memory(picture, max_pixels):
+    """Return True if the memory that a decoder may need can be allocated.
+
+    Some decoders report a lack of memory as damage, for example libjpeg as "broken data stream". Without a picture, its
+    number of pixels is unknown: a WebP is decoded before Pillow returns its size.
+    """
+    pixels = max_pixels if picture is None else math.prod(picture.size)
+    try:
+        np.empty(pixels * DECODER_BYTES, np.uint8)
+    except MemoryError:
+        return False
+    return True
 
 
 def _check_sums(file):
@@ -271,6 +297,8 @@ def _orientation(picture):
     """The EXIF orientation, 1 to 8.  If the EXIF data cannot be read, the orientation is 1, as in a browser."""
     try:
         return picture.getexif().get(0x0112, 1)
+    except MemoryError:
+        raise
     except Exception:
         return 1
 

@@ -37,6 +37,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from ..shortage import memory_error, out_of_memory
 from ..text import shortened
 from .errors import FilePath, name_trouble, refusal
 
@@ -383,6 +384,8 @@ def _inflated(blocks: Iterator[bytes], path: FilePath, name: str) -> Iterator[by
             if stream.eof:
                 break
     except zlib.error as error:
+        if out_of_memory(error):
+            raise memory_error(error, os.fspath(path)) from error
         raise refusal(path, f"the deflate stream is broken ({error})", tensor=name) from None
     if not stream.eof or stream.unused_data or next(blocks, None):
         found = "bytes after the stream" if stream.eof else "no end"

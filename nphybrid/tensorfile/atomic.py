@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .errors import FilePath
+from ..shortage import path_in_errors
+from .errors import FilePath, refuse_empty
 
 
 @contextmanager
@@ -23,8 +24,8 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
     points is replaced. If the process is killed, the next write to `path` removes the new file. Raises OSError
-    if the folder does not exist, if there is no permission, or if the disk is full. Raises ValueError if `path` exists
-    and is not a regular file.
+    if the folder does not exist, if there is no permission, or if the disk is full. An OSError that names no file gets
+    the name `path`. Raises ValueError if `path` is empty, or exists and is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -33,6 +34,7 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
     ...     Path(folder, "answer.txt").read_text()
     '42'
     """
+    refuse_empty(path)
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{os.fspath(path)} cannot be replaced, because it is not a regular file")
@@ -40,8 +42,9 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
     # With os.open a new file gets the user's usual permissions. With tempfile a new file would get 0600.
     os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
-        yield temporary
-        _flush(temporary, os.O_RDWR)
+        with path_in_errors(path):
+            yield temporary
+            _flush(temporary, os.O_RDWR)
         if target.exists():
             os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
         os.replace(temporary, target)
@@ -57,7 +60,8 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     """Gives the path of a new, empty folder.  When the `with` block ends, this folder is renamed to `path`.
 
     A reader sees no folder or the complete folder. If the block raises an exception, the new folder is removed. Raises
-    FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix.
+    FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix. An OSError
+    that names no file gets the name `path`.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -66,6 +70,7 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     ...     os.listdir(folder + "/model")
     ['config.json']
     """
+    refuse_empty(path)
     target = Path(path)
     if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
         raise FileExistsError(f"{os.fspath(path)} already exists; expected the name of a new folder, or an empty "
@@ -74,7 +79,8 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     temporary = _beside(target)
     temporary.mkdir()
     try:
-        yield temporary
+        with path_in_errors(path):
+            yield temporary
         if os.name == "nt" and target.exists():           # Windows cannot replace a folder, even if it is empty
             target.rmdir()
         os.replace(temporary, target)

@@ -30,6 +30,18 @@ def refusal(path: FilePath, rule: str, found: Any = None, expected: Any = None, 
     return FormatError(where + rule + found + expected)
 
 
+def refuse_empty(path: FilePath) -> None:
+    """Raises ValueError for an empty path.  Without this check, "" would mean the working folder.
+
+    >>> refuse_empty("")
+    Traceback (most recent call last):
+    ...
+    ValueError: found an empty path; expected the path of a file or folder
+    """
+    if not os.fspath(path):
+        raise ValueError("found an empty path; expected the path of a file or folder")
+
+
 def name_trouble(name: Any) -> str | None:
     """Returns the reason why no format can use this value as the name of an array; None if there is no reason."""
     if not isinstance(name, str):

@@ -24,6 +24,7 @@ HDF5's internal structures in a file and corrects their checksums.  Of the first
 strangers, use safetensors.  Use HDF5 only for files that you converted, or whose source you know.
 """
 
+import errno
 import itertools
 import os
 import re
@@ -34,6 +35,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..shortage import memory_error, out_of_memory
 from ..text import shortened
 from .arrays import byte_count, digest, little_endian
 from .atomic import write_atomically
@@ -45,6 +47,8 @@ from .stored import SharedFile, Stored, read_all, read_array, shared
 GROUP = "nphybrid"
 LAYOUT = f"arrays, and one group {GROUP!r} of documents"
 MAX_OBJECTS = 20_000
+# The header of an object and its entry in the group have less than HEADER_BYTES bytes, without the bytes of its name.
+HEADER_BYTES = 1024
 # The exceptions that h5py raises for damaged files.
 _BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
 _TYPES = [np.dtype("<" + code) for code in ("f4", "f8", "f2", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8")]
@@ -133,27 +137,50 @@ def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, 
         raise refusal(path, "this name belongs to the group of documents", tensor=GROUP)
     stored = {name: _storable(array, path, name) for name, array in arrays.items()}
     texts = {key: _text(document, path, key) for key, document in documents.items()}
-    with write_atomically(path) as temporary, _created(temporary) as file:
-        for name in sorted(stored):
-            _add(file, name, stored[name])
-        group = file.create_group(GROUP)
-        for key in sorted(texts):
-            _add(group, key, np.frombuffer(texts[key], np.uint8))
+    size = sum(array.nbytes for array in stored.values()) + sum(map(len, texts.values()))
+    headers = sum(HEADER_BYTES + len(name.encode()) for name in ("/", GROUP, *stored, *texts))
+    with write_atomically(path) as temporary:
+        _refuse_full_disk(temporary, size + headers)
+        with _created(temporary) as file:
+            for name in sorted(stored):
+                _add(file, name, stored[name])
+            group = file.create_group(GROUP)
+            for key in sorted(texts):
+                _add(group, key, np.frombuffer(texts[key], np.uint8))
 
 
 # ---------------------------------------------------------------- writing
 
+def _refuse_full_disk(path: FilePath, size: int) -> None:
+    """Raises OSError if the file at `path` cannot become `size` bytes long.  The file is empty before and after.
+
+    After an error of a write, libhdf5 can crash when the process ends. So the room is checked before libhdf5 writes.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with open(path, "r+b") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, size)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                    raise
+            file.truncate(0)
+
+
 @contextmanager
 def _created(path: FilePath) -> Iterator[Any]:
-    """Gives a new HDF5 file, which is closed when the block ends."""
+    """Gives a new HDF5 file, which is closed when the block ends.  An OSError does not name the file."""
     h5py = _h5py()
     try:
         # The object headers of HDF5 1.10 (v110) have checksums, which also detect a flipped bit in a name or a shape.
         with h5py.File(path, "w", libver=("v110", "v110"), locking=False) as file:
             yield file
-    # On a full disk, h5py raises a RuntimeError when it closes the file.
-    except RuntimeError as error:
-        raise OSError(f"{os.fspath(path)}: could not be written: {error}") from error
+    # On a full disk, h5py raises an OSError or, when it closes the file, a RuntimeError. The text has many numbers.
+    except (OSError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise memory_error(error) from error
+        if number := re.search(r"errno = (\d+)", str(error)):
+            raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        raise OSError(errno.EIO, f"could not be written: {error}") from error
 
 
 def _storable(array: Any, path: FilePath, name: str) -> np.ndarray:
@@ -187,7 +214,7 @@ def _h5py() -> Any:
     """Returns the module h5py, which is imported when the first HDF5 file is used."""
     try:
         import h5py
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise ImportError("HDF5 files need h5py: pip install h5py") from error
     return h5py
 
@@ -211,6 +238,8 @@ def _opened(file: SharedFile) -> Iterator[Any]:
     except FormatError:
         raise
     except _BROKEN as error:
+        if out_of_memory(error):
+            raise memory_error(error, file.path) from error
         _refuse_blame(file, str(error))
         raise refusal(file, f"the file is broken or truncated ({type(error).__name__} from HDF5: {error})") from error
 

@@ -22,7 +22,7 @@ from typing import IO, Any
 import numpy as np
 
 from .arrays import raw
-from .errors import FilePath, refusal
+from .errors import FilePath, refusal, refuse_empty
 
 # On systems without `preadv`, only one reader at a time may move the position of a file and read.
 _NO_PREADV = threading.Lock()
@@ -48,6 +48,7 @@ class SharedFile:
     """
 
     def __init__(self, path: FilePath):
+        refuse_empty(path)
         self.path = os.fspath(path)                        # the path for messages
         self.absolute = os.path.abspath(self.path)         # the path that stays right if the working folder changes
         self.kind: str | None = None           # the kind that `kinds.sniff` found

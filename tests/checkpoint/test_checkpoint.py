@@ -398,7 +398,7 @@ def test_wrong_places_are_told(tmp_path):
     with pytest.raises(FileNotFoundError, match="holds nothing; expected model.safetensors"):
         load(tmp_path)
     (tmp_path / "config.json").write_text(CONFIG.to_json_string())
-    with pytest.raises(FileNotFoundError, match="holds config.json; expected model.safetensors"):
+    with pytest.raises(FileNotFoundError, match="holds 'config.json'; expected model.safetensors"):
         load(tmp_path)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(FormatError, match="pickle.*never opened"):

@@ -263,4 +263,6 @@ def test_a_missing_head_is_not_the_name_of_a_model_on_the_hub(cat, monkeypatch, 
 
 def test_an_empty_name_of_a_model_to_convert_is_not_the_bundled_model(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert cli.main(["convert", "", "out.h5"]) == 3 and os.listdir() == []
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["convert", "", "out.h5"])
+    assert os.listdir() == []

@@ -96,7 +96,7 @@ def test_timm_refuses(key, value, message):
 
 @pytest.mark.parametrize("key", ["input_size", "interpolation", "crop_pct", "mean", "std"])
 def test_timm_misses(key):
-    with pytest.raises(ValueError, match=f"pretrained_cfg lacks {key}; it holds tag, "):
+    with pytest.raises(ValueError, match=f"pretrained_cfg lacks {key}; it holds '"):
         for_timm({name: value for name, value in R50.items() if name != key})
 
 

@@ -128,7 +128,7 @@ def test_an_array_with_and_without_a_prefix(tmp_path):
     ({"label_names": "abc"}, "label_names in config.json is not a list of strings"),
     ({"global_pool": "map"}, "global_pool 'map'; expected 'token' or 'avg'"),
     ({"global_pool": ""}, "global_pool ''"),
-    ({"model_args": {"qk_norm": True, "num_heads": 1}}, "has the model_args qk_norm, which are not supported"),
+    ({"model_args": {"qk_norm": True, "num_heads": 1}}, "has the model_args 'qk_norm', which are not supported"),
     ({"model_args": [1]}, "looks like timm vit"), ({"pretrained_cfg": "x"}, "looks like timm vit"),
     ({"pretrained_cfg": {"crop_pct": 7}}, "crop_pct must be a number above 0"),
     ({"pretrained_cfg": {"interpolation": "random"}}, "interpolation must be one of"),

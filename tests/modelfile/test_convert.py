@@ -165,7 +165,7 @@ def test_labels_are_kept_or_told(tmp_path):
 
 
 def test_a_network_that_could_not_be_read_back_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="because the arrays norm.bias, norm.scale would be missing"):
+    with pytest.raises(ValueError, match="because the arrays 'norm.bias', 'norm.scale' would be missing"):
         convert(MODELS["mean"], tmp_path / "folder", lossy=True)
     assert not (tmp_path / "folder").exists()
 

@@ -247,3 +247,12 @@ def test_the_interpreter_ends_while_workers_wait():
 def test_warnings_of_scalars_are_silent():
     with np.errstate(all="raise"):
         threads.run(1, lambda i: np.float32(1e30) * np.float32(1e30))
+
+
+def test_a_request_for_very_many_threads_is_bounded(monkeypatch):
+    threads._fresh()
+    monkeypatch.setattr(threads, "MOST_THREADS", 3)
+    with threads.using(2**31 - 1):
+        assert threads.number() == 3
+        threads.run(50, lambda i: None)
+    assert len(threads._workers) == 2

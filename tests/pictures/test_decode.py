@@ -290,3 +290,37 @@ def test_more_than_pillows_limit_if_asked(monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert open_picture(encode(Image.new("L", (30, 20)), "PNG")).size == (30, 20)
+
+
+# ---------------------------------------------------------------- too little memory
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError("out of memory error when reading image file")])
+def test_too_little_memory_is_not_damage(error, cat, monkeypatch):
+    def load(self):
+        raise error
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(MemoryError, match="cat.png: not enough memory"):
+        open_picture(cat)
+
+
+def test_a_decoder_that_gets_no_memory_and_says_damaged(cat, monkeypatch):
+    """libjpeg says "broken data stream" for a progressive JPEG whose coefficients do not fit."""
+    def load(self):
+        raise OSError("broken data stream when reading image file")
+
+    def empty(count, dtype):
+        raise MemoryError
+    monkeypatch.setattr(ImageFile.ImageFile, "load", load)
+    with pytest.raises(PictureError, match="cat.png: truncated or damaged"):
+        open_picture(cat)
+    monkeypatch.setattr(nphybrid.pictures.decode.np, "empty", empty)
+    with pytest.raises(MemoryError, match=r"cat.png: not enough memory \(broken data stream when reading image file\)"):
+        open_picture(cat)
+
+
+def test_an_orientation_that_is_not_read_for_lack_of_memory_is_not_upright(cat, monkeypatch):
+    def getexif(self):
+        raise MemoryError
+    monkeypatch.setattr(Image.Image, "getexif", getexif)
+    with pytest.raises(MemoryError, match="cat.png: not enough memory"):
+        open_picture(cat)
