@@ -1,7 +1,8 @@
 """Converts arrays with Hugging Face's names to parameters, and converts parameters back to arrays.
 
 The array of each parameter is looked up by its full name in the file.  No name is matched by a pattern.  An array with
-a wrong shape is not reshaped.  An error message lists the arrays that are missing, are unexpected or have a wrong shape.
+a wrong shape is not reshaped.  An error message lists the arrays that are missing, are unexpected or have a wrong
+shape.
 """
 
 import math
@@ -63,7 +64,8 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
     Raises Misfit if the arrays do not fit the shapes. The message lists the arrays that are missing, are unexpected, or
-    have a wrong shape or type, at most `layout.MOST_FAULTS` of them. Raises Misfit also for arrays with values that are not finite, and lists them.
+    have a wrong shape or type. Raises Misfit also for arrays with values that are not finite, and lists them. A message
+    lists at most `layout.MOST_FAULTS` arrays.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)

@@ -58,7 +58,8 @@ def escape_characters():
     try:
         yield
     finally:
-        with contextlib.suppress(OSError, ValueError):      # `reconfigure` also flushes, and stdout may be full or closed
+        # `reconfigure` also flushes, and stdout may be full or closed.
+        with contextlib.suppress(OSError, ValueError):
             stdout.reconfigure(errors=errors)
 
 

@@ -32,6 +32,7 @@ def run(args):
     from ..checkpoint import default_model
     from ..modelfile.verify import format_text, verify_model
     announce_compilation(args.engine)
-    checks = verify_model(default_model() if args.model is None else args.model, args.engine, args.dtype, args.precision, args.image)
+    path = default_model() if args.model is None else args.model
+    checks = verify_model(path, args.engine, args.dtype, args.precision, args.image)
     show(args, [check._asdict() for check in checks], format_text(checks))
     return int(not all(check.ok for check in checks))

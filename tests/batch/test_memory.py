@@ -41,7 +41,7 @@ def test_a_group_that_does_not_fit_is_computed_in_smaller_parts(limit):
 
 @pytest.mark.parametrize("batch, workers", [(1, 2), (8, 2), (3000, 3), (8, 1)])
 def test_a_picture_whose_neighbours_need_the_memory_is_prepared_again(batch, workers):
-    """At most six prepared pictures fit into this memory.  Every row is right, and a picture alone is no row of error."""
+    """At most six prepared pictures fit into this memory.  Every row is right."""
     alive, lock = [0], threading.Lock()
 
     class Held(np.ndarray):

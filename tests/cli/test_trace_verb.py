@@ -182,9 +182,8 @@ def test_compare_reads_what_was_saved(model, cat, root, traced, tmp_path, capsys
     ("old.npz/t.npz",
      "the output file old.npz/t.npz cannot be written, because the folder {}/old.npz does not exist\n"),
     ("t.safetensors", "the output file 't.safetensors' cannot be written; expected a name that ends in .npz\n"),
-    ("", "the output file '' cannot be written; expected a name that ends in .npz\n"),
     ("locked/t.npz", "the output file locked/t.npz cannot be written, because the folder {}/locked is not writable\n"),
-], ids=["folder", "link", "no folder", "file as folder", "name", "no name", "locked"])
+], ids=["folder", "link", "no folder", "file as folder", "name", "locked"])
 def test_a_place_that_cannot_be_written_is_refused_first(target, told, tmp_path, monkeypatch, capsys):
     """Before the model is looked for, which is not there either."""
     monkeypatch.chdir(tmp_path)

@@ -133,7 +133,7 @@ def test_damaged_bytes_are_named_and_nothing_is_computed(original, rewrite, caps
     path.write_bytes(data)
     assert main(["verify", str(path), "--engine", "reference"]) == 1
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2 and re.search("SHA-256 of 117 arrays  as stored  classifier.weight, vit.layernorm.bias  "
+    assert len(lines) == 2 and re.search("SHA-256 of 117 arrays  as stored  'classifier.weight', 'vit.layernorm.bias'  "
                                          "FAILED", lines[1])
 
 

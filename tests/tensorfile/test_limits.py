@@ -158,7 +158,9 @@ def test_the_room_that_is_checked_is_enough(count, tmp_path, monkeypatch):
 
 
 def test_npz_names_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("nphybrid.tensorfile.atomic._flush", lambda path, flags: (_ for _ in ()).throw(OSError(28, "full")))
+    def full(path, flags):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr("nphybrid.tensorfile.atomic._flush", full)
     with pytest.raises(OSError) as refused:
         write_npz(Path(tmp_path, "x.npz"), {"a": np.zeros(3)})
     assert refused.value.filename == str(tmp_path / "x.npz")

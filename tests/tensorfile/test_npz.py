@@ -604,7 +604,8 @@ def planted(folder, monkeypatch, module, line, wrong):
     """The package tensorfile, with one piece of its source replaced."""
     name = f"planted_{abs(hash((module, line, wrong)))}"
     shutil.copytree(PACKAGE, folder / name / "tensorfile", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(PACKAGE.parent / "text.py", folder / name)
+    for module_beside in ("text.py", "shortage.py"):
+        shutil.copy(PACKAGE.parent / module_beside, folder / name)
     (folder / name / "__init__.py").touch()
     source = (folder / name / "tensorfile" / f"{module}.py").read_text("utf-8")
     assert source.count(line) == 1
