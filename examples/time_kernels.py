@@ -13,7 +13,7 @@ import numpy as np
 
 from nphybrid import PRESETS
 from nphybrid.machine import limits
-from nphybrid.ops import attention, cache, emit, jit, kernels, reference, target, threads
+from nphybrid.ops import attention, emit, jit, kernels, reference, target, threads
 from nphybrid.ops.elementwise import exp
 from nphybrid.params import Linear, Norm
 
@@ -100,7 +100,6 @@ def main():
     parser.add_argument("--threads", type=int, default=1, help="the number of threads (default 1)")
     parser.add_argument("--seconds", type=float, default=0.5, help="the seconds for each kernel (default 0.5)")
     options = parser.parse_args()
-    cold = cache.is_cold()
     first = 0.0
     print(f"{target.TARGET[1]}, {target.ISA}, tile {target.MR} x {target.NR}, threads: {options.threads}")
     with threads.using(options.threads), np.errstate(all="ignore"):
@@ -114,7 +113,7 @@ def main():
             row(name, median(run, options.seconds), y.size, multiply_adds)
         for name, function, elements, multiply_adds in inner_loops():
             row(name, median(function, options.seconds), elements, multiply_adds)
-    print(f"first calls: {first:.1f} s" + (" (with the compilation of the kernels)" if cold else ""))
+    print(f"first calls: {first:.1f} s" + (" (with the compilation of the kernels)" if jit.COMPILED else ""))
 
 
 if __name__ == "__main__":

@@ -56,11 +56,14 @@ def relabel(model, path):
 
 
 def announce_compilation(engine):
-    """If the kernels must be compiled, print on stderr that the run takes longer."""
+    """Print a line on stderr before the first kernel is compiled, because the run then takes longer."""
     if engine == "numba":
-        from ..ops import cache
-        if cache.is_cold():
-            print("nphybrid: compiling the kernels for the first run (about 20 seconds) …", file=sys.stderr, flush=True)
+        from ..ops import jit
+
+        def announce():
+            if not jit.COMPILED:
+                print("nphybrid: compiling kernels, which takes up to about 20 seconds …", file=sys.stderr, flush=True)
+        jit.before_compiling = announce
 
 
 def check_scheduler(args):

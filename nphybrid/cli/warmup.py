@@ -4,13 +4,23 @@ import sys
 from .loading import announce_compilation
 
 DESCRIPTION = """\
-Compile every kernel now, so that no later run has to compile.
+Compile every kernel now, so that no later run has to compile. The compiled kernels are stored in the folder that
+NUMBA_CACHE_DIR names, or in the user's cache. Later runs also use a folder that they cannot write.
+"""
+
+EXAMPLES = """\
+examples:
+  nphybrid warmup
+  nphybrid warmup --into /opt/kernels, and then NUMBA_CACHE_DIR=/opt/kernels nphybrid classify cat.png
 """
 
 
 def add(verb):
-    """Add the option of `warmup` to the parser."""
-    verb.description = DESCRIPTION
+    """Add the options of `warmup` to the parser."""
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
+    verb.add_argument("--into", metavar="FOLDER",
+                      help="store the compiled kernels in this folder, for example in the image of a container. Later "
+                           "runs find the kernels if NUMBA_CACHE_DIR names this folder.")
     verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions of nphybrid")
 
 
@@ -18,15 +28,19 @@ def run(args):
     """Compile every kernel.  With --prune, delete the compiled kernels of other versions."""
     from ..machine import warmup
     from ..ops import cache
-    if cache.CACHE is None:
-        print("nphybrid: no kernel was compiled, because there is no folder for compiled kernels. `nphybrid doctor` "
-              "shows the reason.", file=sys.stderr)
+    if cache.config.DISABLE_JIT:
+        print("nphybrid: no kernel was compiled, because NUMBA_DISABLE_JIT is set", file=sys.stderr)
         return 1
+    if args.into is not None:
+        cache.use(args.into)
     announce_compilation("numba")
     compiled, seconds = warmup.compile_kernels()
-    folder = warmup.kept_kernels()
+    if not warmup.is_warm():
+        print("nphybrid: the compiled kernels could not be stored", file=sys.stderr)
+        return 1
+    kept = warmup.kept_kernels()
     done = f"compiled {compiled}" if compiled else "already compiled"
-    print(f"{done}, {seconds:.1f} s: {folder.kernels} kernels, {folder.bytes / 1e6:.1f} MB, in {cache.CACHE}")
+    print(f"{done}, {seconds:.1f} s: {kept.kernels} kernels, {kept.bytes / 1e6:.1f} MB, in {kept.path}")
     for deleted in warmup.prune() if args.prune else ():
         print(f"deleted {deleted.path}, {deleted.bytes / 1e6:.1f} MB")
     return 0

@@ -5,7 +5,6 @@ of each other. A check that raises an error is reported as a problem, and all ot
 """
 import os
 import re
-import warnings
 
 from ..text import table
 from . import computer
@@ -96,18 +95,22 @@ def _target(problems):
 def _cache(problems):
     """Report the folder of the compiled kernels, its contents, and the stale folders beside this folder.
 
-    "folder" is None if compiled kernels cannot be kept.
+    The checks compile nothing and write nothing.
     """
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        from ..ops import cache
-    if cache.CACHE is None and not cache.config.DISABLE_JIT:
-        reasons = [str(warning.message) for warning in caught if "cannot be kept" in str(warning.message)]
-        _add(problems, reasons[0].rpartition(". NUMBA")[0] if reasons else "compiled kernels cannot be kept",
-             f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space")
+    from ..ops import cache
     from . import warmup
+    if cache.config.DISABLE_JIT:
+        return None
+    if damaged := cache.damaged_files():
+        _add(problems, f"{len(damaged)} files of compiled kernels are damaged, for example {damaged[0]}",
+             "nphybrid warmup")
+    warm = not damaged and warmup.is_warm()
+    obstacles = [cache.obstacle(folder) for folder in cache.folders()] or [cache.NO_FOLDER]
+    if not warm and all(obstacles):
+        _add(problems, f"compiled kernels cannot be kept ({obstacles[0]}): every process compiles the kernels again",
+             f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space")
     kept, stale = warmup.kept_kernels(), warmup.stale_folders()
-    return {"folder": cache.CACHE and str(cache.CACHE), "warm": warmup.is_warm(), "kernels": kept.kernels,
+    return {"folder": kept.path and str(kept.path), "warm": warm, "kernels": kept.kernels,
             "bytes": kept.bytes, "stale": {str(folder.path): folder.bytes for folder in stale}}
 
 

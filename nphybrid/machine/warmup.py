@@ -1,12 +1,10 @@
-"""Compile all kernels before a model is first used, and delete the kernels of other versions.
+"""Compile all kernels before a model is first used, find out which kernels are missing, and delete stale kernels.
 
 The kernels are compiled by forward passes of two tiny networks, which together call every operation. Tiny networks are
 enough, because the machine code of a kernel depends on the types of its arguments, but not on their sizes. Several
-processes may compile kernels at the same time, because Numba writes each file under a temporary name and then renames
-the file.
+processes may compile kernels at the same time, because each file is written completely or not at all.
 """
 import contextlib
-import json
 import re
 import shutil
 import time
@@ -17,8 +15,7 @@ import numpy as np
 
 from .. import model, params
 from ..config import Config
-from ..ops import PAIRS, cache, floats_of, implementation, kernels
-from ..tensorfile import write_json
+from ..ops import PAIRS, cache, floats_of, implementation, jit
 from ..trace import Discard, Trace
 
 HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, width=16, blocks=1, heads=2, hidden=24,
@@ -26,7 +23,7 @@ HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, wid
 BIT = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, unit="preactivation", padding="symmetric",
              pool_padding="valid", width=0, blocks=0, heads=0, hidden=0, classes=3)
 FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # the pattern of the names of cache folders (ops/cache.py)
-LIST = "warm.json"                                  # the file that lists all kernels; it is written last
+KERNEL_SUFFIXES = cache.SUFFIX, ".nbc"              # earlier versions kept the kernels in .nbc files
 
 
 class Folder(NamedTuple):
@@ -51,52 +48,68 @@ def run_tiny_networks(ops, dtype="float32"):
             network(np.zeros((1, *config.image, 3), floats), tree, config, ops, trace)
 
 
+def run_all_tiny_networks():
+    """Run the tiny networks with each dtype of the engine numba."""
+    for engine, dtype in PAIRS:
+        if engine == "numba":
+            run_tiny_networks(implementation(engine, dtype), dtype)
+
+
 def compile_kernels() -> tuple[int, float]:
     """Compile the kernels that are not compiled yet.  -> number of newly compiled kernels, seconds
+
+    Files with damaged kernels are deleted first.
 
     >>> from nphybrid.machine.warmup import compile_kernels
     >>> compile_kernels()[0] >= 0, compile_kernels()[0]
     (True, 0)
     """
-    before, start = kept_kernels(), time.perf_counter()
-    for engine, dtype in PAIRS:
-        if engine == "numba":
-            run_tiny_networks(implementation(engine, dtype), dtype)
-    after = kept_kernels()
-    if after.path and (not is_warm() or after.kernels > before.kernels):
-        write_json(after.path / LIST, sorted(file.name for file in after.path.glob("*.nbc")))
-    return after.kernels - before.kernels, time.perf_counter() - start
+    for file in cache.damaged_files():
+        file.unlink(missing_ok=True)
+    before, start = len(jit.COMPILED), time.perf_counter()
+    run_all_tiny_networks()
+    return len(jit.COMPILED) - before, time.perf_counter() - start
+
+
+class _Missing(Exception):
+    """Raised by `is_warm` instead of compiling a kernel."""
 
 
 def is_warm() -> bool:
-    """Return True if `compile_kernels` has written the file LIST and all kernels in LIST still exist."""
-    path = kept_kernels().path
-    if path is None:
-        return False
+    """Return True if no kernel must be compiled, now or in a later process.  Nothing is compiled to find out."""
+    def refuse():
+        raise _Missing
+    before = jit.before_compiling
+    jit.before_compiling = refuse
     try:
-        return all((path / name).exists() for name in json.loads((path / LIST).read_text()))
-    except (OSError, ValueError, TypeError):
+        run_all_tiny_networks()
+    except _Missing:
         return False
+    finally:
+        jit.before_compiling = before
+    kept = {file.stem for file in cache.files()}
+    return kept.issuperset(jit.USED)
 
 
 def kept_kernels() -> Folder:
-    """Count the kernels that this copy of the package has compiled so far.  -> Folder
+    """Count the compiled kernels of this version.  -> Folder
 
-    The path of the Folder is None if compiled kernels cannot be kept. Numba gives each copy of the package a folder of
-    its own. The name of this folder contains a hash of the location of the sources.
+    If there is no kernel yet, the path of the Folder is the folder for the first kernel. The path is None if no folder
+    can be written.
     """
-    if cache.CACHE is None:
-        return Folder(None, 0, 0)
-    path = next(value.stats.cache_path for value in vars(kernels).values() if hasattr(value, "stats"))
-    return _measure(Path(path))
+    files = cache.files()
+    path = files[0].parent if files else next((path for path in cache.folders() if not cache.obstacle(path)), None)
+    return Folder(path, len(files), sum(map(_size, files)))
 
 
 def stale_folders() -> list[Folder]:
     """Return the stale folders: their kernels were compiled for other versions, sources, CPUs or instruction sets."""
-    if cache.CACHE is None:
-        return []
-    return [_measure(path) for path in sorted(cache.CACHE.parent.iterdir())
-            if FOLDER_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink() and path != cache.CACHE]
+    found = []
+    for folder in cache.folders():
+        found += [Folder(path, *_measure(path)) for path in sorted(folder.parent.glob("*"))
+                  if FOLDER_NAME.fullmatch(path.name) and path.is_dir() and not path.is_symlink()
+                  and path.name != cache.NAME]
+    return found
 
 
 def prune() -> list[Folder]:
@@ -107,11 +120,13 @@ def prune() -> list[Folder]:
     return folders
 
 
-def _measure(path):
-    """Count the kernels and the bytes in a folder.  -> Folder"""
-    kernels = size = 0
-    for file in path.rglob("*"):
-        with contextlib.suppress(FileNotFoundError):      # another process has just renamed the file
-            size += file.stat().st_size if file.is_file() else 0
-            kernels += file.suffix == ".nbc"
-    return Folder(path, kernels, size)
+def _measure(folder):
+    """Count the kernels and the bytes in a stale folder, which may have subfolders."""
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    return sum(file.suffix in KERNEL_SUFFIXES for file in files), sum(map(_size, files))
+
+
+def _size(file):
+    with contextlib.suppress(FileNotFoundError):          # another process has just renamed the file
+        return file.stat().st_size
+    return 0

@@ -1,8 +1,23 @@
-"""The folder that keeps the compiled kernels."""
+"""Keeps the compiled kernels in files, so that later processes do not compile them again.
+
+    FOLDER/nphybrid/ISA-HASH/MODULE.KERNEL-HASH.kernel
+
+Two FOLDERs are searched: the folder in NUMBA_CACHE_DIR or in the user's cache, and then a private temporary folder. A
+kernel is written into the first of them that can be written. If all kernels are found, nothing is written.
+
+ISA-HASH depends on what changes the machine code: the sources of the kernels, the versions, the CPU, and the settings
+of Numba. So the kernels of several versions can lie in one FOLDER.
+
+A file contains the SHA-256 of its data, and then the data. If the data has another SHA-256, the file is damaged, for
+example by a loss of power. A damaged file is never loaded, because LLVM could abort the process. Its kernel is compiled
+again, and the file is replaced.
+"""
 import contextlib
 import hashlib
+import importlib.resources
 import os
 import platform
+import shutil
 import sys
 import tempfile
 import warnings
@@ -12,83 +27,164 @@ import numba
 from numba import config
 
 from .. import __version__
+from ..tensorfile import write_atomically
 from .target import ISA, TARGET, TILES
 
-# The settings of Numba that change the machine code, but are missing in Numba's own cache key.
+# The settings of Numba that change the machine code.
 SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "DEBUGINFO_DEFAULT",
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 
-ROOM = 4 << 20                            # size of the test file in bytes; all kernels together take less than 2 MB
-
-
-def _user_cache():
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+SUFFIX = ".kernel"
+ROOM = 4 << 20                            # bytes; all kernels together take less than 2 MB
+NO_FOLDER = "this user has no home folder and no private temporary folder"
 
 
 def _name(isa, target):
-    """Return a folder name that depends on what changes the machine code, but is missing in Numba's own cache key.
-
-    Numba's key does not contain the code of called functions, the values of global variables or the size of the
-    register tile.
-    """
+    """Return the folder name ISA-HASH."""
     settings = [str(getattr(config, name, None)) for name in SETTINGS]
     versions = __version__, numba.__version__, sys.modules["llvmlite"].__version__, platform.python_version()
     seen = hashlib.sha256(repr((isa, TILES[isa], target, settings, versions)).encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    files = [file for file in importlib.resources.files(__package__).iterdir() if file.name.endswith(".py")]
+    for source in sorted(files, key=lambda file: file.name):
         seen.update(source.read_bytes())
     return f"{isa}-{seen.hexdigest()[:16]}"
 
 
-def _private_temporary():
-    """Return a temporary folder that only this user can open.
+NAME = _name(ISA, TARGET)
 
-    The cache holds pickles. Anybody who can write into the cache can run code with the rights of this user.
+
+# ---------------------------------------------------------------- the folders
+
+def _chosen_folder():
+    """Return NUMBA_CACHE_DIR or the user's cache.  None if this user has no home folder."""
+    if config.CACHE_DIR:
+        return Path(config.CACHE_DIR).absolute()
+    with contextlib.suppress(RuntimeError):
+        if sys.platform == "win32":
+            return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+        if sys.platform == "darwin":
+            return Path.home() / "Library" / "Caches"
+        # The XDG Base Directory Specification says that a relative path is ignored.
+        place = os.environ.get("XDG_CACHE_HOME", "")
+        return Path(place) if os.path.isabs(place) else Path.home() / ".cache"
+    return None
+
+
+CHOSEN = _chosen_folder()
+PRIVATE_TOO = True                        # False if only CHOSEN is used
+
+
+def use(folder):
+    """Use only the given folder from now on.  It is created if it does not exist.
+
+    `use` must be called before the first kernel is called: kernels that were loaded before are not stored again.
+    Raises OSError if the folder cannot be created or written.
+    """
+    global CHOSEN, PRIVATE_TOO
+    CHOSEN, PRIVATE_TOO = Path(folder).absolute(), False
+    (CHOSEN / "nphybrid" / NAME).mkdir(parents=True, exist_ok=True)
+
+
+def folders(create=False):
+    """Yield the folders of the kernels of this version, in the order in which they are tried.
+
+    A folder may not exist yet. With `create`, the folder is created.
+    """
+    if CHOSEN is not None:
+        yield CHOSEN / "nphybrid" / NAME
+    if PRIVATE_TOO:
+        with contextlib.suppress(OSError):
+            yield _private_folder(create) / NAME
+
+
+def _private_folder(create):
+    """Return a folder in the temporary folder that only this user can open.
+
+    Raises PermissionError if others can open it. The files of kernels contain pickles. Anybody who can write such a
+    file can run code with the rights of this user.
     """
     if not hasattr(os, "getuid"):
         return Path(tempfile.gettempdir()) / "nphybrid"
     folder = Path(tempfile.gettempdir()) / f"nphybrid-{os.getuid()}"
     with contextlib.suppress(FileExistsError):
-        folder.mkdir(mode=0o700)
-    state = os.lstat(folder)
-    if state.st_uid != os.getuid() or state.st_mode & 0o170077 != 0o040000:
-        raise PermissionError(f"{folder}: expected a folder that only this user can open, found another owner or mode")
+        if create:
+            folder.mkdir(mode=0o700)
+    with contextlib.suppress(FileNotFoundError):
+        state = os.lstat(folder)
+        if state.st_uid != os.getuid() or state.st_mode & 0o170077 != 0o040000:
+            raise PermissionError(f"{folder}: expected a folder that only this user can open, found another owner or "
+                                  "mode")
     return folder
 
 
-def _cache_folder(name):
-    """Choose between two folders, and return the first one that can be written.  None if neither can be written.
-
-    One folder is in NUMBA_CACHE_DIR or in the user's cache, the other in a private temporary folder. Without a
-    folder, every process compiles the kernels again. On a full disk, an empty file can be created, but a kernel cannot
-    be stored. Numba would then fail later, inside an operation. So `_cache_folder` tests each folder with a file of
-    ROOM bytes.
-    """
-    chosen = config.CACHE_DIR
-    for place in (lambda: Path(chosen).absolute() if chosen else _user_cache(), _private_temporary):
-        try:
-            folder = place() / "nphybrid" / name
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder) as trial:
-                trial.write(bytes(ROOM))
-                trial.flush()
-            return folder
-        except (OSError, RuntimeError) as error:          # RuntimeError means that this user has no home folder
-            reason = error
-    warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles the kernels again. "
-                  "NUMBA_CACHE_DIR can be set to a folder that can be written.", RuntimeWarning, stacklevel=2)
+def obstacle(folder):
+    """Return the reason why no kernel can be written into a folder, or None.  Nothing is written to find out."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        return f"{existing} is not a folder that can be written"
+    free = shutil.disk_usage(existing).free
+    if free < ROOM:
+        return f"{existing} has {free / 1e6:.1f} MB of free space; expected {ROOM / 1e6:.1f} MB"
     return None
 
 
-CACHE = None if config.DISABLE_JIT else _cache_folder(_name(ISA, TARGET))
+# ---------------------------------------------------------------- the files
+
+def load(name):
+    """Return the data of a kernel, or None if no folder has the kernel."""
+    damaged = None
+    for folder in folders():
+        with contextlib.suppress(OSError):
+            path = folder / f"{name}{SUFFIX}"
+            data = _checked(path.read_bytes())
+            if data is not None:
+                return data
+            damaged = path
+    if damaged is not None:
+        warnings.warn(f"the compiled kernel {damaged} is damaged and is compiled again", RuntimeWarning, stacklevel=2)
+    return None
 
 
-def is_cold():
-    """Return True if the cache folder has no compiled kernel yet.
+def store(name, data):
+    """Write the data of a kernel.  If no folder can be written, later processes compile the kernel again.
 
-    In this case, the first call of each operation takes long, because its kernels are compiled during the call.
+    This is not an error, because the compiled kernel is already in the memory of this process.
     """
-    return CACHE is not None and next(CACHE.rglob("*.nbc"), None) is None
+    reasons = []
+    for folder in folders(create=True):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with write_atomically(folder / f"{name}{SUFFIX}") as file:
+                file.write_bytes(hashlib.sha256(data).digest() + data)
+            return
+        except (OSError, ValueError) as error:
+            reasons.append(error)
+    _warn_not_kept(reasons[0] if reasons else NO_FOLDER)
+
+
+def files():
+    """Return the paths of all compiled kernels of this version."""
+    return [path for folder in folders() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+
+
+def damaged_files():
+    """Return the paths of the damaged files of this version."""
+    return [path for path in files() if _checked(path.read_bytes()) is None]
+
+
+def _checked(content):
+    """Return the data in the content of a file, or None if the file is damaged."""
+    size = hashlib.sha256().digest_size
+    digest, data = content[:size], content[size:]
+    return data if hashlib.sha256(data).digest() == digest else None
+
+
+def _warn_not_kept(reason):
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles the kernels again. "
+                      "NUMBA_CACHE_DIR can be set to a folder that can be written.", RuntimeWarning, stacklevel=3)
+
+
+_warned = False

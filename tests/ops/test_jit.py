@@ -1,22 +1,12 @@
-"""The cache folder of compiled kernels: which folder is taken, what happens if it cannot be written; lazy imports."""
-import os
-import sys
-from pathlib import Path
-
+"""The decorator of the kernels: names, instruction sets, Numba's settings; lazy imports."""
 import pytest
 
-from nphybrid.ops import cache, jit, target
+from nphybrid.ops import jit, target
 
 from tools.process import python_environment, run_python
 
 pytestmark = pytest.mark.slow
 
-# A kernel that compiles in less than half a second.
-TINY = """
-import numpy as np
-from nphybrid.ops import cache, elementwise
-assert elementwise.relu(np.float32(-1)) == 0
-"""
 no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is compiled, so nothing is kept")
 
 
@@ -29,94 +19,6 @@ def test_the_reference_needs_no_numba():
     code = "import sys, nphybrid.ops.reference, nphybrid.ops; assert 'numba' not in sys.modules"
     done = python(code)
     assert done.returncode == 0, done.stderr
-
-
-def test_numbas_setting_is_left_as_found():
-    code = f"import numba\nbefore = numba.config.CACHE_DIR\n{TINY}\nassert numba.config.CACHE_DIR == before\n"
-    for chosen in ("", None):
-        done = python(code, NUMBA_CACHE_DIR=chosen)
-        assert done.returncode == 0, done.stderr
-
-
-@no_jit
-def test_the_users_folder_is_used(tmp_path):
-    done = python(TINY + "print(cache.CACHE)", NUMBA_CACHE_DIR=tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()).parent.parent == tmp_path
-    assert list(tmp_path.rglob("*.nbi"))
-
-
-@no_jit
-def test_the_home_folder_is_used_otherwise(tmp_path):
-    places = dict(NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=tmp_path, LOCALAPPDATA=tmp_path)
-    done = python(TINY + "print(cache.CACHE)", **places)
-    assert done.returncode == 0, done.stderr
-    if sys.platform != "darwin":
-        assert Path(done.stdout.strip()).parent == tmp_path / "nphybrid"
-
-
-@no_jit
-def test_a_home_that_cannot_be_written(tmp_path):
-    blocked = tmp_path / "file"
-    blocked.write_text("a file where a folder should be: not even root can write into it")
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
-    places = dict(NUMBA_CACHE_DIR=None, XDG_CACHE_HOME=blocked, HOME=blocked, LOCALAPPDATA=blocked)
-    done = python(TINY + "print(cache.CACHE)", **places, TMPDIR=temporary)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(str(temporary)) and "Warning" not in done.stderr
-    if os.name == "posix":
-        private = next(temporary.iterdir())
-        assert private.stat().st_mode & 0o077 == 0
-        private.chmod(0o777)                              # another user could have put code there
-        done = python(TINY + "print(cache.CACHE)", **places, TMPDIR=temporary)
-        assert done.returncode == 0 and done.stdout == "None\n", done.stderr
-        assert done.stderr.count("cannot be kept") == 1
-
-
-@no_jit
-@pytest.mark.skipif(os.name != "posix", reason="no limit on the size of files")
-def test_a_full_disk(tmp_path):
-    """An empty file can be made, a kernel cannot be kept: this is noticed before the first operation."""
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
-    done = python(limit + TINY + "print(cache.CACHE)", NUMBA_CACHE_DIR=tmp_path, TMPDIR=tmp_path)
-    assert done.returncode == 0 and done.stdout == "None\n", done.stderr
-    assert done.stderr.count("cannot be kept") == 1 and not list(tmp_path.rglob("*.nb?"))
-
-
-@no_jit
-def test_a_relative_folder_stays_where_it_was(tmp_path):
-    code = f"import os; os.chdir({str(tmp_path)!r})\nfrom nphybrid.ops import cache\nos.chdir('/')\n"
-    done = python(code + TINY + "print(cache.CACHE)", NUMBA_CACHE_DIR="here")
-    assert done.returncode == 0, done.stderr
-    assert Path(done.stdout.strip()).parent.parent == tmp_path / "here" and list(tmp_path.rglob("*.nbi"))
-
-
-@no_jit
-def test_the_folders_name_depends_on_what_numbas_key_leaves_out(monkeypatch):
-    name = cache._name("avx2", ("x", "y", "z"))
-    assert name == cache._name("avx2", ("x", "y", "z")) != cache._name("plain", ("x", "y", "z"))
-    names = {name, cache._name("avx2", ("x", "y", "+more"))}
-    for setting, value in (("OPT", 1), ("BOUNDSCHECK", 1), ("LOOP_VECTORIZE", 0), ("SLP_VECTORIZE", 1)):
-        with monkeypatch.context() as patch:
-            patch.setattr(jit.config, setting, value)
-            names.add(cache._name("avx2", ("x", "y", "z")))
-    monkeypatch.setattr(sys.modules["llvmlite"], "__version__", "0.0")
-    names.add(cache._name("avx2", ("x", "y", "z")))
-    assert len(names) == 7
-
-
-@no_jit
-def test_cold_is_a_folder_without_kernels(tmp_path):
-    code = "from nphybrid.ops import cache\nprint(cache.is_cold())\n" + TINY + "print(cache.is_cold())"
-    for expected in ("True\nFalse\n", "False\nFalse\n"):
-        done = python(code, NUMBA_CACHE_DIR=tmp_path)
-        assert done.stdout == expected, done.stderr
-
-
-def test_nothing_is_cold_where_nothing_is_kept(monkeypatch):
-    monkeypatch.setattr(cache, "CACHE", None)
-    assert cache.is_cold() is False
 
 
 NAMES = """
@@ -171,9 +73,9 @@ def test_forcing_a_lacking_instruction_set_is_an_error(wanted):
 
 
 def test_plain_without_jit():
-    code = TINY + "from nphybrid.ops import target; print(target.ISA, cache.CACHE)"
+    code = "from nphybrid.ops import elementwise, jit, target; print(target.ISA, elementwise.relu(-1), jit.USED)"
     done = python(code, NUMBA_DISABLE_JIT=1, NPHYBRID_ISA=None)
-    assert done.stdout == "plain None\n", done.stderr
+    assert done.stdout == "plain 0.0 []\n", done.stderr
 
 
 @no_jit
