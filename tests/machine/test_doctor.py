@@ -20,7 +20,7 @@ from nphybrid.__main__ import main
 from nphybrid.machine import computer, doctor
 from nphybrid.ops import PAIRS, cache, jit, target, threads
 
-from tools.process import python_environment
+from tools.process import python_environment, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -30,8 +30,8 @@ no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is com
 def examined(root, *args, code=None, **environment):
     """(exit code, findings) of `nphybrid doctor --format json` in a fresh interpreter.  None removes a variable."""
     env = python_environment(**environment)
-    command = [sys.executable, *(["-c", code] if code else ["-m", "nphybrid"]), "doctor", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, cwd=root)
+    command = [*(["-c", code] if code else ["-m", "nphybrid"]), "doctor", "--format", "json"]
+    done = run_python(*command, env=env, cwd=root)
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout)
 
