@@ -24,7 +24,7 @@ def versions() -> dict[str, str | None]:
 
 
 def cpu_name(cpuinfo="/proc/cpuinfo") -> str:
-    """The model name of the CPU, for display only."""
+    """The model name of the CPU, for display only.  If the system gives no name, the result is LLVM's name."""
     with contextlib.suppress(OSError):
         for line in Path(cpuinfo).read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
@@ -33,7 +33,19 @@ def cpu_name(cpuinfo="/proc/cpuinfo") -> str:
         with contextlib.suppress(OSError, subprocess.SubprocessError):
             return subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True,
                                   check=True, timeout=10).stdout.strip()
-    return platform.processor() or platform.machine()
+    return _llvm_name() or platform.processor() or platform.machine()
+
+
+def _llvm_name():
+    """LLVM's name of the CPU, for example "cortex-a72".  Empty if LLVM does not know this CPU.
+
+    For an Arm CPU, Linux gives only the numbers of the designer and of the part. LLVM has a table with their names.
+    """
+    with contextlib.suppress(ImportError):
+        from llvmlite.binding import get_host_cpu_name
+        name = get_host_cpu_name()
+        return "" if name == "generic" else name
+    return ""
 
 
 def allowed() -> tuple[int, int]:

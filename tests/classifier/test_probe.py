@@ -167,9 +167,12 @@ def test_neighbours_of_many_pictures_are_searched_in_bounded_memory(monkeypatch)
     assert (answers == whole).all() and peak < 1.5e6        # observed 1.2 MB; 25 MB in one block
 
 
-@pytest.mark.parametrize("D, blocks, most", [(63, 40, 1.6), (300, 1, 8)])
+@pytest.mark.parametrize("D, blocks, most", [(63, 40, 1.6), (300, 1, 12)])
 def test_blocks_of_the_hessian_are_few_and_held_once(D, blocks, most):
-    """In float32, beside what one class takes in float64: observed 1.2 and 6 times; 5 times with a list of float64."""
+    """In float32, beside what one class takes in float64: observed 1.2 and 6 times; 5 times with a list of float64.
+
+    NumPy 2.5 shows tracemalloc the working memory of `inv`, which older versions need too: 1.3 and 9.4 times.
+    """
     rng, K = np.random.default_rng(0), 40
     Z = rng.standard_normal((100, D + 1)).astype(np.float32)
     P = rng.dirichlet(np.ones(K), 100)

@@ -1,12 +1,14 @@
 """The doctor: what it finds on a healthy machine, and that each ailment is named, with a remedy and exit code 1."""
 import json
 import os
+import platform
 import re
 import shutil
 import subprocess
 import sys
 
 import h5py
+import llvmlite.binding
 import numba
 import numpy as np
 import PIL
@@ -18,7 +20,7 @@ from nphybrid.__main__ import main
 from nphybrid.machine import computer, doctor
 from nphybrid.ops import PAIRS, cache, jit, target, threads
 
-from tools.process import python_environment
+from tools.process import python_environment, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -28,8 +30,8 @@ no_jit = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="nothing is com
 def examined(root, *args, code=None, **environment):
     """(exit code, findings) of `nphybrid doctor --format json` in a fresh interpreter.  None removes a variable."""
     env = python_environment(**environment)
-    command = [sys.executable, *(["-c", code] if code else ["-m", "nphybrid"]), "doctor", "--format", "json"]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=120, cwd=root)
+    command = [*(["-c", code] if code else ["-m", "nphybrid"]), "doctor", "--format", "json"]
+    done = run_python(*command, env=env, cwd=root)
     assert done.stderr == ""
     return done.returncode, json.loads(done.stdout)
 
@@ -174,3 +176,41 @@ def test_cpu_name(tmp_path):
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Some CPU @ 1: 2\nflags\t: avx\n")
     assert computer.cpu_name(tmp_path / "cpuinfo") == "Some CPU @ 1: 2"
     assert computer.cpu_name(tmp_path / "nothing") and computer.cpu_name()
+
+
+# /proc/cpuinfo of an Arm processor under Linux: one core, and what a board adds.
+ARM = """processor\t: 0
+BogoMIPS\t: {bogomips}
+Features\t: fp asimd evtstrm {features}
+CPU implementer\t: {implementer}
+CPU architecture: 8
+CPU variant\t: {variant}
+CPU part\t: {part}
+CPU revision\t: {revision}
+
+"""
+RASPBERRY_PI_4 = ARM.format(bogomips="108.00", features="crc32 cpuid", implementer="0x41", variant="0x0", part="0xd08",
+                            revision=3) + "Revision\t: c03111\nModel\t\t: Raspberry Pi 4 Model B Rev 1.1\n"
+GRAVITON_3 = ARM.format(bogomips="2100.00", features="aes sha2 crc32 atomics asimddp sve bf16", implementer="0x41",
+                        variant="0x1", part="0xd40", revision=1)
+AMPERE_ONE = ARM.format(bogomips="2000.00", features="aes sha2 crc32 atomics asimddp bf16", implementer="0xc0",
+                        variant="0x0", part="0xac3", revision=0)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="macOS gives the name")
+@pytest.mark.parametrize("cpuinfo, llvm, name", [
+    (RASPBERRY_PI_4, "cortex-a72", "cortex-a72"), (GRAVITON_3, "neoverse-v1", "neoverse-v1"),
+    (AMPERE_ONE, "ampere1", "ampere1"), (AMPERE_ONE, "generic", platform.processor() or platform.machine())])
+def test_the_name_of_an_arm_cpu_is_that_of_llvm(cpuinfo, llvm, name, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(cpuinfo)
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_name", lambda: llvm)
+    assert computer.cpu_name(tmp_path / "cpuinfo") == name
+
+
+def test_the_name_of_a_cpu_on_macos(tmp_path, monkeypatch):
+    def run(command, **options):
+        assert command == ["sysctl", "-n", "machdep.cpu.brand_string"]
+        return subprocess.CompletedProcess(command, 0, stdout="Apple M1\n")
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert computer.cpu_name(tmp_path / "nothing") == "Apple M1"

@@ -13,7 +13,7 @@ from nphybrid.__main__ import main
 from nphybrid.machine import warmup
 from nphybrid.ops import jit, reference
 
-from tools.process import python_environment
+from tools.process import python_environment, run_python
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +42,9 @@ def begin(folder, *args):
 
 
 def run(folder, *args, code=0):
-    process = begin(folder, *args)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == code, err
-    return out, err
+    done = run_python(*args, cwd=ROOT, env=python_environment(NUMBA_CACHE_DIR=folder))
+    assert done.returncode == code, done.stderr
+    return done.stdout, done.stderr
 
 
 def files(folder):

@@ -5,17 +5,21 @@ from PIL import Image
 
 from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model
 
+from tools.process import TIME_FACTOR
+
 pytestmark = pytest.mark.slow
 
-RIGHT = 851                               # of 1,000, as weights/README.md says
+COUNT = 100 if TIME_FACTOR > 1 else 1000  # an emulated processor needs a second per picture
+RIGHT = {100: 85, 1000: 851}[COUNT]       # 851 of 1,000, as weights/README.md says
+RIGHT_IN_BFLOAT16 = {100: 85, 1000: 849}[COUNT]
 
 
 @pytest.fixture(scope="module")
 def pictures(root):
     with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
         processor = ViTHybridImageProcessor.from_pretrained(default_model())
-        images = [Image.fromarray(image) for image in data["images"]]
-        return processor(images, return_tensors="np").pixel_values, data["labels"]
+        images = [Image.fromarray(image) for image in data["images"][:COUNT]]
+        return processor(images, return_tensors="np").pixel_values, data["labels"][:COUNT]
 
 
 def logits_of(model, pixel_values):
@@ -40,7 +44,7 @@ def test_engines_agree_on_every_image(logits):
 
 
 # What bfloat16 weights label differently: image, and by how much its float32 logits prefer their own label.
-MOVED = {368: 0.0025, 898: 0.0319}
+MOVED = {image: margin for image, margin in {368: 0.0025, 898: 0.0319}.items() if image < COUNT}
 
 
 def test_bfloat16_moves_these_labels_only(logits, pictures):
@@ -49,7 +53,7 @@ def test_bfloat16_moves_these_labels_only(logits, pictures):
     moved = np.flatnonzero(narrow.argmax(-1) != logits["numba"].argmax(-1))
     assert {int(i): round(float(best[i, -1] - best[i, -2]), 4) for i in moved} == MOVED
     assert np.abs(narrow - logits["numba"]).max() < 0.1     # observed 0.056
-    assert (narrow.argmax(-1) == pictures[1]).sum() == 849
+    assert (narrow.argmax(-1) == pictures[1]).sum() == RIGHT_IN_BFLOAT16
 
 
 def test_torch_agrees_on_every_image(logits, pictures):
@@ -61,7 +65,7 @@ def test_torch_agrees_on_every_image(logits, pictures):
     model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     peer = torch_twin(model, attention="sdpa")
     with torch.inference_mode():
-        theirs = np.concatenate([peer(torch.from_numpy(x)).logits.numpy() for x in np.split(pictures[0], 20)])
+        theirs = np.concatenate([peer(torch.from_numpy(x)).logits.numpy() for x in np.split(pictures[0], COUNT // 50)])
     assert undecided(theirs) == []
     for engine, ours in logits.items():
         assert (ours.argmax(-1) == theirs.argmax(-1)).all(), engine

@@ -1,7 +1,5 @@
 """Float32 from bfloat16 tiles.  Without AMX these tests run in a child process that emulates its instructions."""
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -17,6 +15,7 @@ from nphybrid.params import Linear
 
 from oracles import cases
 from tools.assembly import FLOATS, INT, emitted
+from tools.process import run_python
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +29,10 @@ def test_all_of_it_on_amx(amx_environment):
         pytest.skip("this is such a process")
     here = Path(__file__).parent
     chosen = "test_amx or test_accuracy or infinity_pass or restores_the_kernel or goes_to_another"
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:faulthandler",
+    command = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:faulthandler",
                "--import-mode=importlib", here / "test_amx.py", here / "test_kernels.py",
                "-k", f"({chosen}) and not traps"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=amx_environment, cwd=here)
+    done = run_python(*command, timeout=600, env=amx_environment, cwd=here)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     passed, skipped = (int((re.search(rf"(\d+) {what}", done.stdout) or [0, 0])[1]) for what in ("passed", "skipped"))
     assert passed > len(cases.ALL) + 60 and skipped == 1, done.stdout[-3000:]
@@ -46,8 +45,7 @@ def test_all_of_it_on_amx(amx_environment):
     # After a product the tiles are released.
     ("linear(cases.normal(0, 1, 5), cases.normal(1, 5, 5), 3); one_of_eight()", "a tile before its configuration")])
 def test_the_traps_catch_what_a_processor_would(code, reason, amx_environment):
-    done = subprocess.run([sys.executable, "-c", f"from ops.test_amx import *; {code}"], capture_output=True, text=True,
-                          env=amx_environment, timeout=120)
+    done = run_python("-c", f"from ops.test_amx import *; {code}", env=amx_environment)
     assert (done.returncode, done.stdout) == ((70, "") if reason else (0, "fine\n")), done.stderr
     assert reason in done.stderr
 

@@ -3,8 +3,6 @@ import contextvars
 import gc
 import multiprocessing
 import signal
-import subprocess
-import sys
 import threading
 import time
 import weakref
@@ -15,15 +13,12 @@ import pytest
 from nphybrid.ops import kernels, threads
 
 from oracles import cases
+from tools.process import run_python
 
 
 @pytest.fixture(autouse=True)
 def no_work_is_small(monkeypatch):
     monkeypatch.setattr(threads, "SMALL", 0)
-
-
-def python(code):
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, None])
@@ -101,7 +96,7 @@ print("done")
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
 def test_a_real_interrupt_stops_the_workers():
-    done = python(INTERRUPTED)
+    done = run_python("-c", INTERRUPTED)
     assert done.stdout == "done\n" and done.returncode == 0, done.stderr
 
 
@@ -126,7 +121,7 @@ except KeyboardInterrupt:
 
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
 def test_an_interrupt_while_waiting_lets_tasks_end():
-    done = python(WAITING)
+    done = run_python("-c", WAITING)
     assert done.stdout == "done 1\n" and done.returncode == 0, done.stderr
 
 
@@ -239,8 +234,8 @@ def test_a_child_computes_the_same(method):
 
 
 def test_the_interpreter_ends_while_workers_wait():
-    done = python("from nphybrid.ops import threads\n"
-                  "with threads.using(4): threads.run(8, lambda i: None, work=10**9)\nprint('done')")
+    done = run_python("-c", "from nphybrid.ops import threads\n"
+                      "with threads.using(4): threads.run(8, lambda i: None, work=10**9)\nprint('done')")
     assert done.stdout == "done\n" and done.returncode == 0, done.stderr
 
 

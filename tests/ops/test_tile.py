@@ -2,8 +2,6 @@
 import ctypes
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import llvmlite.binding as llvm
@@ -15,6 +13,7 @@ from nphybrid.ops import jit, memory, pack, reductions, target, tile
 
 from oracles import cases
 from tools.assembly import FLOATS, INT, INTS, emitted
+from tools.process import python_environment, run_python
 
 SETS = target.available(target.TARGET)
 
@@ -154,11 +153,10 @@ def test_the_other_sets_of_this_machine(isa):
     if os.environ.get("NPHYBRID_ISA"):
         pytest.skip("this is such a process")
     here = Path(__file__).parent
-    environment = {**os.environ, "NPHYBRID_ISA": isa}
-    command = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--import-mode=importlib",
+    command = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--import-mode=importlib",
                *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise")),
                "-k", "(test_tile or test_elementwise or test_accuracy) and not other_sets and not assembly"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment, cwd=here)
+    done = run_python(*command, env=python_environment(NPHYBRID_ISA=isa), cwd=here)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "skipped" not in done.stdout
     passed = int(re.search(r"(\d+) passed", done.stdout)[1])
