@@ -41,10 +41,11 @@ class Stage:
         self.environment = {**os.environ, "XDG_CACHE_HOME": str(self.kernels), "NUMBA_CACHE_DIR": "",
                             "PYTHONPATH": f"{folder}{os.pathsep}{ROOT / 'tests' / 'children'}"}
         self.pictures.mkdir()
-        paths, broken = write_pictures(self.pictures, PICTURES, BROKEN)
-        self.good = [path for i, path in enumerate(paths) if i not in broken]
+        self.paths, broken = write_pictures(self.pictures, PICTURES, BROKEN)
+        self.good = [path for i, path in enumerate(self.paths) if i not in broken]
         self.labels = folder / "labels.csv"
-        self.labels.write_text("path,label\n" + "".join(f"{path},{'ab'[i % 2]}\n" for i, path in enumerate(paths)))
+        rows = [f"{path},{'ab'[i % 2]}\n" for i, path in enumerate(self.paths)]
+        self.labels.write_text("path,label\n" + "".join(rows))
         self.models = [str(folder / name) for name in ("a.h5", "b.h5")]
         for seed, path in zip(SEEDS, self.models):
             model = ViTHybridForImageClassification(ViTHybridConfig(**CONFIG), seed=seed, engine="reference")

@@ -185,7 +185,7 @@ def target_commands(stage, model):
     """The commands that replace their output in one step."""
     picture, known = stage.good[0], (*stage.good[:20], "--labels", str(stage.labels))
     model = ("--model", model)
-    return [("convert", model[1], "model.h5"),
+    return [("convert", model[1], "converted.h5"),
             ("convert", model[1], "folder"),
             ("probe", "fit", *known, "-o", "head.h5", *model, *ROWS),
             ("explain", picture, "-o", "page.html", *model, *REFERENCE),
@@ -194,23 +194,35 @@ def target_commands(stage, model):
 
 
 def model_file(scene):
-    """A model file is rewritten, replaced or exchanged while a run loads it."""
+    """A model file is rewritten, replaced or exchanged before, while and after a run loads it."""
     stage, rng, model = scene.stage, scene.rng, scene.folder / "model.h5"
     output = rng.choice(["out.h5", "out.csv"])
     command = (embed_command if output == "out.h5" else classify_command)(stage, output, "model.h5")
     wholes = [stage.undisturbed(*command, model=path) for path in stage.models]
+    # The run gets the list of its pictures late, after it has loaded the model.
+    command = [argument if argument != str(stage.pictures) else "-" for argument in command]
     shutil.copy(stage.models[0], model)
     shutil.copy(stage.models[1], scene.folder / "spare.h5")
     for _ in range(rng.randint(1, 3)):
         change = partial(change_model, scene, model, rng.choice(CHANGES), rng.random() < 0.5)
-        first, step = rng.uniform(0.2, 0.8) * wholes[0].seconds, rng.uniform(0, 0.05)
-        runs = scene.together([(*command, *rng.choice([NEW, RESUME]))], wholes[0].seconds, 0.3,
-                              [(first + step * i, change) for i in range(rng.randint(1, 8))])
+        first, step = rng.uniform(0.2, 1.2) * wholes[0].seconds, rng.uniform(0, 0.2)
+        events = [(first + step * i, change) for i in range(rng.randint(1, 4))]
+        receive, send = os.pipe()
+        with open(receive) as stdin, open(send, "w") as pipe:
+            events.append((rng.uniform(0.5, 1.5) * wholes[0].seconds, partial(send_list, pipe, stage.paths)))
+            runs = scene.together([(*command, *rng.choice([NEW, RESUME]))], 1.5 * wholes[0].seconds, 0.3, events,
+                                  stdin=stdin)
         wrote = scene.judge(runs, 1, (*REFUSED, "model.h5"))
         if output == "out.csv":
             expect_rows(scene, output, wholes, wrote)
         else:
             scene.expect(copies(scene, output, wholes) or not wrote, f"{output} does not exist")
+
+
+def send_list(pipe, paths):
+    """Send a list of pictures to the process at the other end of a pipe."""
+    pipe.write("\n".join(paths))
+    pipe.close()
 
 
 def change_model(scene, model, how, keep_time):
