@@ -403,7 +403,7 @@ def main(argv=None):
             start = time.monotonic()
             scene = play(stage, name, args.seed, index)
             counts[name].update(scenes=1, processes=len(scene.runs), kills=sum(run.killed for run in scene.runs),
-                                seconds=time.monotonic() - start, findings=len(scene.findings) > 0)
+                                seconds=time.monotonic() - start, findings=int(bool(scene.findings)))
             index += 1
             if args.plant and scene.findings:
                 print(f"the fault was found after {time.monotonic() - begin:.0f} s")
