@@ -52,9 +52,22 @@ class Fault(NamedTuple):
     changes: tuple                        # (file of the package, text, new text), …; each text is there once
 
 
+NO_OWNER = "    yield\n    return\n"
 FAULTS = {
     "the model file may change": Fault("model-file", (
         ("batch/identity.py", "if _file_states(path) != file_states:", "if False:"),)),
+    "two runs write one feature file": Fault("embed", (
+        ("tensorfile/owner.py", "    target = Path(os.path.realpath(path))\n", NO_OWNER),)),
+    "two runs write one file of rows": Fault("classify", (
+        ("tensorfile/owner.py", "    target = Path(os.path.realpath(path))\n", NO_OWNER),)),
+    "a torn kernel is loaded": Fault("torn-cache", (
+        ("ops/cache.py", "return data if hashlib.sha256(data).digest() == digest else None", "return data"),)),
+    "a full cache is an error": Fault("full-cache", (
+        ("ops/cache.py", "        except (OSError, ValueError) as error:\n", "        except ValueError as error:\n"),)),
+    "a cache that cannot be written is not read": Fault("read-only-cache", (
+        ("ops/cache.py", "    for folder in folders():\n        with contextlib.suppress(OSError):\n",
+         "    for folder in folders():\n        with contextlib.suppress(OSError):\n"
+         "            (folder / 'trial').write_bytes(b'')\n"),)),
 }
 
 
