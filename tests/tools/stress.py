@@ -233,13 +233,13 @@ def change_model(scene, model, how, keep_time):
         os.replace(spare, model)
         os.replace(new, spare)
     else:
-        before = model.read_bytes()
-        shutil.copy(spare, new)
+        before, after = model.read_bytes(), spare.read_bytes()
         if how == "replaced":
+            new.write_bytes(after)
             os.replace(new, model)
         else:
             with open(model, "r+b") as file:
-                file.write(new.read_bytes())
+                file.write(after)
                 file.truncate()
         spare.write_bytes(before)
     if keep_time:
