@@ -3,6 +3,7 @@
     python tests/tools/stress.py 1800                                 every scene in turn, for 1,800 seconds
     python tests/tools/stress.py 120 --only embed --seed 3            one scene, with other random numbers
     python tests/tools/stress.py 1 --only embed --seed 3 --first 17   a single scene again, as a finding states it
+    python tests/tools/stress.py 600 --only first-runs                five first runs at once while the cache is torn
     python tests/tools/stress.py 120 --plant FAULT                    with a fault of FAULTS, until it is found
 
 A scene starts commands of nphybrid in one folder at random moments, kills some of them with SIGKILL, and compares what
@@ -52,10 +53,23 @@ class Fault(NamedTuple):
     changes: tuple                        # (file of the package, text, new text), …; each text is there once
 
 
+<<<<<<< HEAD
 NO_OWNER = "    yield\n    return\n"
+=======
+# On a file system without locks, the owner of a file is the process that created a second file.
+NO_LOCKS = ("tensorfile/owner.py", "        fcntl.flock(file, ", "        raise OSError(errno.ENOLCK, ")
+SEVERAL_OWNERS = ("tensorfile/owner.py", "fcntl.flock(file, fcntl.LOCK_EX", "fcntl.flock(file, fcntl.LOCK_SH")
+NO_CHECK = (("features/writer.py", "    _check_folder(folder, len(names), ", "    (folder, len(names), "),
+            ("cli/classify.py", "        resume.check_rows(args.output, ", "        (args.output, "))
+>>>>>>> stress
 FAULTS = {
-    "the model file may change": Fault("model-file", (
+    "several owners of features": Fault("embed", (SEVERAL_OWNERS,)),
+    "several owners of labels": Fault("classify", (SEVERAL_OWNERS,)),
+    "several owners of features, no check": Fault("embed", (SEVERAL_OWNERS, *NO_CHECK)),
+    "several owners of labels, no check": Fault("classify", (SEVERAL_OWNERS, *NO_CHECK)),
+    "another model file": Fault("model-file", (
         ("batch/identity.py", "if _file_states(path) != file_states:", "if False:"),)),
+<<<<<<< HEAD
     "two runs write one feature file": Fault("embed", (
         ("tensorfile/owner.py", "    target = Path(os.path.realpath(path))\n", NO_OWNER),)),
     "two runs write one file of rows": Fault("classify", (
@@ -68,6 +82,20 @@ FAULTS = {
         ("ops/cache.py", "    for folder in folders():\n        with contextlib.suppress(OSError):\n",
          "    for folder in folders():\n        with contextlib.suppress(OSError):\n"
          "            (folder / 'trial').write_bytes(b'')\n"),)),
+=======
+    "another model file with the same time": Fault("model-file", (
+        ("batch/identity.py", "stat.st_mtime_ns, stat.st_ctime_ns)", "stat.st_mtime_ns)"),)),
+    "temporary files stay": Fault("targets", (("tensorfile/atomic.py", "    _sweep(target.parent, prefix)\n", ""),)),
+    "temporary files of others are removed": Fault("targets", (
+        ("tensorfile/atomic.py", "os.kill(int(pid), 0)", "raise ProcessLookupError"),)),
+    "a torn kernel is loaded": Fault("torn-cache", (
+        ("ops/cache.py", "return data if hashlib.sha256(data).digest() == digest else None", "return data"),)),
+    "a read-only cache is not read": Fault("read-only-cache", (
+        ("ops/cache.py", "    for folder in folders():\n",
+         "    for folder in filter(lambda folder: os.access(folder, os.W_OK), folders()):\n"),)),
+    "a full disk is an error": Fault("full-cache", (
+        ("ops/cache.py", "        except (OSError, ValueError) as error:", "        except ValueError as error:"),)),
+>>>>>>> stress
 }
 
 
@@ -183,7 +211,7 @@ def targets(scene):
     wholes = [stage.undisturbed(*command) for command in commands]
     old = wholes[1].files if scene.rng.random() < 0.5 else {}
     write_files(old, scene.folder)
-    runs = scene.together(scene.rng.choices(commands, k=scene.rng.randint(2, 3)), wholes[0].seconds)
+    runs = scene.together(scene.rng.choices(commands, k=scene.rng.randint(2, 3)), wholes[0].seconds, 0.8)
     wrote = scene.judge(runs, 0, ["already exists"])
     found = {name: data for name, data in scene.files().items() if not name.startswith(".")}
     possible = [whole.files for whole in wholes] + [old] * (not wrote)
@@ -246,13 +274,13 @@ def change_model(scene, model, how, keep_time):
         os.replace(spare, model)
         os.replace(new, spare)
     else:
-        before = model.read_bytes()
-        shutil.copy(spare, new)
+        before, after = model.read_bytes(), spare.read_bytes()
         if how == "replaced":
+            new.write_bytes(after)
             os.replace(new, model)
         else:
             with open(model, "r+b") as file:
-                file.write(new.read_bytes())
+                file.write(after)
                 file.truncate()
         spare.write_bytes(before)
     if keep_time:
@@ -296,7 +324,7 @@ def read_only_cache(scene):
 def full_cache(scene):
     """Kernels are compiled, but from a random moment on no file can be written."""
     copy_warm_cache(scene)
-    for path in scene.rng.sample(cache_files(scene), 4):
+    for path in scene.rng.sample(cache_files(scene), 6):
         path.unlink()
     limit = scene.rng.choice([0, 1000, 20_000])
 
@@ -306,7 +334,7 @@ def full_cache(scene):
             if not run.has_ended():
                 resource.prlimit(run.pid, resource.RLIMIT_FSIZE, (limit, limit))
 
-    compute_labels(scene, 1, 0, [scene.rng.uniform(0, 2)], fill)
+    compute_labels(scene, 1, 0, [scene.rng.uniform(0, 4)], fill)
     expect_mended(scene)
 
 
@@ -403,6 +431,7 @@ def main(argv=None):
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=SCENES, help="the only scene; default: all in turn, without first-runs")
     parser.add_argument("--first", type=int, default=0, help="index of the first scene (default 0)")
+    parser.add_argument("--no-locks", action="store_true", help="as on a file system without locks")
     parser.add_argument("--plant", choices=FAULTS, help="a fault; the program ends when it is found")
     args = parser.parse_args(argv)
     fault = FAULTS[args.plant] if args.plant else Fault(None, ())
@@ -410,7 +439,7 @@ def main(argv=None):
     names = [only] if only else [name for name in SCENES if name not in RARE]
     begin, index, counts = time.monotonic(), args.first, {name: Counter() for name in names}
     with tempfile.TemporaryDirectory() as folder:
-        stage = Stage(Path(folder), fault.changes)
+        stage = Stage(Path(folder), (*fault.changes, *[NO_LOCKS] * args.no_locks))
         while index == args.first or time.monotonic() - begin < args.seconds:
             name = names[index % len(names)]
             start = time.monotonic()
