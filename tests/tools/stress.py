@@ -53,15 +53,11 @@ class Fault(NamedTuple):
     changes: tuple                        # (file of the package, text, new text), …; each text is there once
 
 
-<<<<<<< HEAD
-NO_OWNER = "    yield\n    return\n"
-=======
 # On a file system without locks, the owner of a file is the process that created a second file.
 NO_LOCKS = ("tensorfile/owner.py", "        fcntl.flock(file, ", "        raise OSError(errno.ENOLCK, ")
 SEVERAL_OWNERS = ("tensorfile/owner.py", "fcntl.flock(file, fcntl.LOCK_EX", "fcntl.flock(file, fcntl.LOCK_SH")
 NO_CHECK = (("features/writer.py", "    _check_folder(folder, len(names), ", "    (folder, len(names), "),
             ("cli/classify.py", "        resume.check_rows(args.output, ", "        (args.output, "))
->>>>>>> stress
 FAULTS = {
     "several owners of features": Fault("embed", (SEVERAL_OWNERS,)),
     "several owners of labels": Fault("classify", (SEVERAL_OWNERS,)),
@@ -69,20 +65,6 @@ FAULTS = {
     "several owners of labels, no check": Fault("classify", (SEVERAL_OWNERS, *NO_CHECK)),
     "another model file": Fault("model-file", (
         ("batch/identity.py", "if _file_states(path) != file_states:", "if False:"),)),
-<<<<<<< HEAD
-    "two runs write one feature file": Fault("embed", (
-        ("tensorfile/owner.py", "    target = Path(os.path.realpath(path))\n", NO_OWNER),)),
-    "two runs write one file of rows": Fault("classify", (
-        ("tensorfile/owner.py", "    target = Path(os.path.realpath(path))\n", NO_OWNER),)),
-    "a torn kernel is loaded": Fault("torn-cache", (
-        ("ops/cache.py", "return data if hashlib.sha256(data).digest() == digest else None", "return data"),)),
-    "a full cache is an error": Fault("full-cache", (
-        ("ops/cache.py", "        except (OSError, ValueError) as error:\n", "        except ValueError as error:\n"),)),
-    "a cache that cannot be written is not read": Fault("read-only-cache", (
-        ("ops/cache.py", "    for folder in folders():\n        with contextlib.suppress(OSError):\n",
-         "    for folder in folders():\n        with contextlib.suppress(OSError):\n"
-         "            (folder / 'trial').write_bytes(b'')\n"),)),
-=======
     "another model file with the same time": Fault("model-file", (
         ("batch/identity.py", "stat.st_mtime_ns, stat.st_ctime_ns)", "stat.st_mtime_ns)"),)),
     "temporary files stay": Fault("targets", (("tensorfile/atomic.py", "    _sweep(target.parent, prefix)\n", ""),)),
@@ -95,7 +77,6 @@ FAULTS = {
          "    for folder in filter(lambda folder: os.access(folder, os.W_OK), folders()):\n"),)),
     "a full disk is an error": Fault("full-cache", (
         ("ops/cache.py", "        except (OSError, ValueError) as error:", "        except ValueError as error:"),)),
->>>>>>> stress
 }
 
 
