@@ -17,7 +17,8 @@ directory disagree.  The rules are checked in this order:
    end record and its locator are allowed.
 2. The name of a member does not lead out of the folder in which the archive is unpacked.  A member has no password, is
    on one disk, and has compression method 0 (plain) or 8 (deflated).
-3. If an offset or a size needs 64 bits (zip64), all bits of its 32-bit field are 1.
+3. If an offset or a size needs 64 bits (zip64), all bits of its 32-bit field are 1.  Python before 3.11.4 writes small
+   sizes into both fields.  Then the sizes in both fields must be equal.
 4. A plain member is as long as its contents.  The contents of a deflated member are at most 1,100 times as long as the
    member.  (The largest ratio of deflate is 1,032.)
 5. No two members have equal names.
@@ -286,6 +287,8 @@ def _full(fields: list[int], extra: bytes, path: FilePath, name: str) -> list[in
         raise refusal(path, "the member has a second name in its extra fields", parts[_OTHER_NAME], "one name", name)
     full = parts.get(_ZIP64, b"")
     count = fields.count(_ONES)
+    if not count and full == struct.pack("<2Q", *fields[:2]):
+        return fields
     if len(full) != 8 * count:
         rule = "the zip64 field does not have one number for each field whose bits are all 1"
         raise refusal(path, rule, f"{len(full)} bytes", 8 * count, name)
@@ -348,13 +351,14 @@ def _local(file: Seekable, entry: Entry, path: FilePath) -> tuple[int, _Record |
     if found != expected or needed > _VERSION:
         rule = "the local header and the directory disagree on name, flags or method"
         raise refusal(path, rule, [*found, needed], f"{shortened(expected)}, version at most {_VERSION}", entry.name)
-    size_full, stored_full = _full([size, stored], file.read(extra_length), path, entry.name)
+    extra = file.read(extra_length)
+    size_full, stored_full = _full([size, stored], extra, path, entry.name)
     begin = entry.offset + _LOCAL.layout.size + name_length + extra_length
     if not flags & _STREAMED:
         _refuse_other(entry, (crc, stored_full, size_full), path)
         return begin, None
     _refuse_other(entry._replace(crc=0, stored=0, size=0), (crc, stored_full, size_full), path)
-    return begin, _DESCRIPTOR64 if _ONES in (size, stored) else _DESCRIPTOR
+    return begin, _DESCRIPTOR64 if _ZIP64 in _extra_fields(extra, path, entry.name) else _DESCRIPTOR
 
 
 def _refuse_other(entry: Entry, found: Any, path: FilePath) -> None:
