@@ -54,7 +54,7 @@ Exit code 130: the program was interrupted by Ctrl-C.
 
 def main(argv: list[str] | None = None) -> int:
     """Run one verb, and return the exit code."""
-    with streams.reopen_closed_streams(), streams.escape_characters():
+    with streams.reopen_closed_streams(), streams.escape_characters(), streams.warnings_as_lines():
         args = make_parser().parse_args(argv)
         # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)

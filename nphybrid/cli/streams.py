@@ -1,8 +1,9 @@
-"""Handles closed standard streams, closed pipes, missing characters and interrupts of the command line."""
+"""Handles closed standard streams, closed pipes, missing characters, warnings and interrupts of the command line."""
 import contextlib
 import io
 import os
 import sys
+import warnings
 
 
 def stdout_reader_left():
@@ -61,6 +62,17 @@ def escape_characters():
         # `reconfigure` also flushes, and stdout may be full or closed.
         with contextlib.suppress(OSError, ValueError):
             stdout.reconfigure(errors=errors)
+
+
+@contextlib.contextmanager
+def warnings_as_lines():
+    """During a `with` block, print each warning as one line, without the line of code that caused it."""
+    def show(message, *_):
+        with contextlib.suppress(OSError):                  # without stderr, the run must still go on
+            print(f"nphybrid: {message}", file=sys.stderr)
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
 
 
 @contextlib.contextmanager
