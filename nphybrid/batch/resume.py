@@ -80,7 +80,7 @@ def check_rows(path: str | os.PathLike, format: str, pictures: int) -> None:
     if count != pictures or rest:
         more = f" and {rest:,} more bytes" if rest else ""
         raise FormatError(f"{path}: found the rows of {count:,} pictures{more}; expected the rows of {pictures:,} "
-                          "pictures. Another program changed the file while it was written.")
+                          "pictures")
 
 
 class _Row(NamedTuple):

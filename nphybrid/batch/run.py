@@ -13,8 +13,8 @@ If a picture cannot be read, prepared or computed, its row contains an error. On
 memory. A long list needs no more memory than a short list.
 
 If there is not enough memory for the pictures in progress, all results that no row contains yet are deleted. The next
-picture is then computed alone. If there is not even enough memory for this picture, its row contains an error. The
-remaining pictures are computed in batches of half the size.
+picture is then computed alone. If there is not even enough memory for this picture, its row contains an error.
+Otherwise, the remaining pictures are computed in batches of half the size.
 
 If no thread can be started, the calling thread prepares and computes all pictures.
 """
@@ -87,8 +87,7 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
         results = _results_ahead(_take(again, rest, waiting), prepare, compute, batch, workers, started)
         with contextlib.closing(results):
             for result, error in results:
-                # With `workers=0`, a source cannot be prepared twice, because a later source may use its memory.
-                if workers and isinstance(error, MemoryError):
+                if isinstance(error, MemoryError) and workers and all(map(_is_repeatable, waiting)):
                     break
                 yield _row(next(position), waiting.popleft(), result, error)
             else:
@@ -103,7 +102,16 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
             ((result, error),) = _share_results([picture], compute)
         del picture
         yield _row(next(position), source, result, error)
-        batch = max(batch // 2, 1)
+        if error is None:                 # the picture only failed together with others
+            batch = max(batch // 2, 1)
+
+
+def _is_repeatable(source):
+    """Return True if a source can be prepared twice.  An open file can be read only once.
+
+    With `workers=0`, no source is prepared twice, because a later source may use the memory of an earlier source.
+    """
+    return not hasattr(source, "read")
 
 
 def _row(position, source, result, error):

@@ -45,13 +45,14 @@ def reopen_closed_streams():
 
 @contextlib.contextmanager
 def escape_characters():
-    """During a `with` block, escape each character that the encoding of stdout does not have, as stderr does.
+    """During a `with` block, escape each character that the encoding of stdout does not have, instead of failing.
 
     For example, a file name with bytes that are not UTF-8 is printed with escapes. Otherwise, a run could fail after
     its work is done, when it prints the name.
     """
     stdout = sys.stdout
-    if not isinstance(stdout, io.TextIOWrapper):            # in a Jupyter notebook, stdout has no encoding
+    # In a Jupyter notebook, stdout has no encoding. PYTHONIOENCODING can choose another way than failing.
+    if not isinstance(stdout, io.TextIOWrapper) or stdout.errors != "strict":
         yield
         return
     errors = stdout.errors

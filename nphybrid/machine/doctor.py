@@ -5,6 +5,7 @@ of each other. A check that raises an error is reported as a problem, and all ot
 """
 import os
 import re
+import warnings
 
 from ..text import table
 from . import computer
@@ -104,7 +105,9 @@ def _cache(problems):
     if damaged := cache.damaged_files():
         _add(problems, f"{len(damaged)} files of compiled kernels are damaged, for example {damaged[0]}",
              "nphybrid warmup")
-    warm = not damaged and warmup.is_warm()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")   # the damaged files are already a problem
+        warm = not damaged and warmup.is_warm()
     obstacles = [cache.obstacle(folder) for folder in cache.folders()] or [cache.NO_FOLDER]
     if not warm and all(obstacles):
         _add(problems, f"compiled kernels cannot be kept ({obstacles[0]}): every process compiles the kernels again",

@@ -58,37 +58,27 @@ def run_all_tiny_networks():
 def compile_kernels() -> tuple[int, float]:
     """Compile the kernels that are not compiled yet.  -> number of newly compiled kernels, seconds
 
-    Files with damaged kernels are deleted first.
+    A damaged file in a folder that can be written is replaced.
 
     >>> from nphybrid.machine.warmup import compile_kernels
     >>> compile_kernels()[0] >= 0, compile_kernels()[0]
     (True, 0)
     """
-    for file in cache.damaged_files():
-        file.unlink(missing_ok=True)
     before, start = len(jit.COMPILED), time.perf_counter()
     run_all_tiny_networks()
     return len(jit.COMPILED) - before, time.perf_counter() - start
 
 
-class _Missing(Exception):
-    """Raised by `is_warm` instead of compiling a kernel."""
-
-
 def is_warm() -> bool:
     """Return True if no kernel must be compiled, now or in a later process.  Nothing is compiled to find out."""
-    def refuse():
-        raise _Missing
-    before = jit.before_compiling
-    jit.before_compiling = refuse
+    token = jit.only_load.set(True)
     try:
         run_all_tiny_networks()
-    except _Missing:
+    except jit.NotCompiled:
         return False
     finally:
-        jit.before_compiling = before
-    kept = {file.stem for file in cache.files()}
-    return kept.issuperset(jit.USED)
+        jit.only_load.reset(token)
+    return cache.good_names().issuperset(jit.USED)
 
 
 def kept_kernels() -> Folder:

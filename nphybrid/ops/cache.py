@@ -78,11 +78,14 @@ def use(folder):
     """Use only the given folder from now on.  It is created if it does not exist.
 
     `use` must be called before the first kernel is called: kernels that were loaded before are not stored again.
-    Raises OSError if the folder cannot be created or written.
+    Raises OSError if the folder cannot be created. Raises PermissionError if it cannot be written.
     """
     global CHOSEN, PRIVATE_TOO
     CHOSEN, PRIVATE_TOO = Path(folder).absolute(), False
-    (CHOSEN / "nphybrid" / NAME).mkdir(parents=True, exist_ok=True)
+    path = CHOSEN / "nphybrid" / NAME
+    path.mkdir(parents=True, exist_ok=True)
+    if reason := obstacle(path):
+        raise PermissionError(reason)
 
 
 def folders(create=False):
@@ -119,8 +122,8 @@ def _private_folder(create):
 
 def obstacle(folder):
     """Return the reason why no kernel can be written into a folder, or None.  Nothing is written to find out."""
-    existing = next(path for path in (folder, *folder.parents) if path.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+    existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
         return f"{existing} is not a folder that can be written"
     free = shutil.disk_usage(existing).free
     if free < ROOM:
@@ -134,11 +137,11 @@ def load(name):
     """Return the data of a kernel, or None if no folder has the kernel."""
     damaged = None
     for folder in folders():
-        with contextlib.suppress(OSError):
-            path = folder / f"{name}{SUFFIX}"
-            data = _checked(path.read_bytes())
-            if data is not None:
-                return data
+        path = folder / f"{name}{SUFFIX}"
+        data = _read(path)
+        if data is not None:
+            return data
+        if os.path.isfile(path):
             damaged = path
     if damaged is not None:
         warnings.warn(f"the compiled kernel {damaged} is damaged and is compiled again", RuntimeWarning, stacklevel=2)
@@ -164,16 +167,26 @@ def store(name, data):
 
 def files():
     """Return the paths of all compiled kernels of this version."""
-    return [path for folder in folders() for path in sorted(folder.glob(f"*{SUFFIX}"))]
+    return [path for folder in folders() for path in sorted(folder.glob(f"*{SUFFIX}")) if os.path.isfile(path)]
+
+
+def good_names():
+    """Return the names of the kernels that can be loaded."""
+    return {path.stem for path in files() if _read(path) is not None}
 
 
 def damaged_files():
-    """Return the paths of the damaged files of this version."""
-    return [path for path in files() if _checked(path.read_bytes()) is None]
+    """Return the paths of the damaged files of this version whose kernel cannot be loaded from another folder."""
+    good = good_names()
+    return [path for path in files() if path.stem not in good]
 
 
-def _checked(content):
-    """Return the data in the content of a file, or None if the file is damaged."""
+def _read(path):
+    """Return the data in a file, or None if the file is damaged or cannot be read."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
     size = hashlib.sha256().digest_size
     digest, data = content[:size], content[size:]
     return data if hashlib.sha256(data).digest() == digest else None

@@ -1,8 +1,8 @@
 """The decorator of all kernels, which compiles a kernel at its first call or loads it from the cache."""
+import contextvars
 import hashlib
-import inspect
+import linecache
 import pickle
-import sys
 
 import numba
 from numba import config
@@ -14,12 +14,16 @@ from . import cache
 USED = []                                 # the cache names of the kernels that this process loaded or compiled
 COMPILED = []                             # the cache names of the kernels that this process compiled
 
+# True in a context that must not compile. There, a kernel that is not in the cache raises NotCompiled.
+only_load = contextvars.ContextVar("only_load", default=False)
+
+
+class NotCompiled(Exception):
+    """Raised instead of compiling a kernel."""
+
 
 def before_compiling():
-    """Do nothing.  `load_overload` calls this function before a kernel is compiled.
-
-    Other modules may replace this function by a function that prints a message, or that raises an exception.
-    """
+    """Do nothing.  This function is called before a kernel is compiled.  The command line replaces it."""
 
 
 def jit(function):
@@ -31,7 +35,13 @@ def jit(function):
     `nogil`: Several Python threads can run kernels at the same time (threads.py).
     `fastmath=False`: LLVM keeps the order of every summation, and the results for NaN are correct.
     `error_model="numpy"`: 1 / 0 is infinite, as in NumPy. A check for 0 in each division would prevent vectorization.
+
+    In a module, each kernel must have a unique name, because its file in the cache has this name. So a kernel cannot be
+    a closure. Raises TypeError for a closure.
     """
+    if function.__closure__:
+        raise TypeError(f"{function.__qualname__} uses variables of an enclosing function; expected a function of a "
+                        "module")
     dispatcher = numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
     if not config.DISABLE_JIT:
         # Numba's own cache (cache=True) loads damaged files, ignores changes in called functions, and cannot be read
@@ -46,7 +56,10 @@ class KernelCache:
     cache_path = None
 
     def __init__(self, function):
-        self.function = function
+        # The source is read now, because the file may change later.
+        source = "".join(linecache.getlines(function.__code__.co_filename, function.__globals__))
+        self.source = hashlib.sha256(source.encode()).hexdigest()
+        self.prefix = f"{function.__module__.rpartition('.')[2]}.{function.__qualname__}"
 
     def load_overload(self, signature, target_context):
         """Return the compiled kernel for a signature, or None.  If None is returned, Numba compiles the kernel."""
@@ -54,17 +67,19 @@ class KernelCache:
         name = self._name(signature)
         data = cache.load(name)
         if data is None:
+            if only_load.get():
+                raise NotCompiled(name)
             before_compiling()
             COMPILED.append(name)
         USED.append(name)
         return None if data is None else CompileResult._rebuild(target_context, *pickle.loads(data))
 
     def save_overload(self, signature, compiled):
-        """Write a compiled kernel."""
-        cache.store(self._name(signature), dumps(compiled._reduce()))
+        """Write a compiled kernel, unless its machine code contains addresses of this process."""
+        if not (compiled.lifted or compiled.library.has_dynamic_globals):
+            cache.store(self._name(signature), dumps(compiled._reduce()))
 
     def _name(self, signature):
         """Return MODULE.KERNEL-HASH.  HASH depends on the module's source and on the types of the arguments."""
-        module = sys.modules[self.function.__module__]
-        digest = hashlib.sha256(f"{signature}\n{inspect.getsource(module)}".encode()).hexdigest()
-        return f"{module.__name__.rpartition('.')[2]}.{self.function.__qualname__}-{digest[:16]}"
+        digest = hashlib.sha256(f"{signature} {self.source}".encode()).hexdigest()
+        return f"{self.prefix}-{digest[:16]}"

@@ -161,7 +161,7 @@ def _read(source, name, max_pixels):
         raise PictureError(f"{name}: has more pixels than Pillow decodes ({error})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
-        if out_of_memory(error) or not _fits_in_memory(picture, max_pixels):
+        if out_of_memory(error) or not _fits_in_memory(picture, error):
             raise memory_error(error, name) from error
         raise PictureError(f"{name}: truncated or damaged ({type(error).__name__}: {error})") from error
 
@@ -202,13 +202,15 @@ def _check_size(picture, max_pixels):
             raise PictureError(f"has {what}{height} x {width} pixels, expected at most {max_pixels:,} (max_pixels)")
 
 
-def _fits_in_memory(picture, max_pixels):
+def _fits_in_memory(picture, error):
     """Return True if the memory that a decoder may need can be allocated.
 
-    Some decoders report a lack of memory as damage, for example libjpeg as "broken data stream". Without a picture, its
-    number of pixels is unknown: a WebP is decoded before Pillow returns its size.
+    Some decoders report a lack of memory as damage, for example libjpeg as "broken data stream". If a WebP cannot be
+    opened, its size is unknown. Then memory for MAX_PIXELS must be free.
     """
-    pixels = max_pixels if picture is None else math.prod(picture.size)
+    if picture is None and "decoder object" not in str(error):
+        return True
+    pixels = MAX_PIXELS if picture is None else math.prod(picture.size)
     try:
         np.empty(pixels * DECODER_BYTES, np.uint8)
     except MemoryError:

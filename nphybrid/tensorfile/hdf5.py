@@ -267,8 +267,8 @@ def _refuse_blame(file: SharedFile, message: str) -> None:
         raise OSError(number, os.strerror(number), file.path)
     if "flag values don't match" in message:
         raise OSError(f"{file}: this process has the file already open, with another kind of lock")
-    if "memory allocation failed" in message:
-        raise MemoryError(f"not enough memory to read {file}")
+    if "memory allocation failed" in message:             # also the text of a KeyError
+        raise memory_error(MemoryError("memory allocation failed"), file.path)
 
 
 def _places(file: SharedFile) -> tuple[list[_Place], list[_Place]]:

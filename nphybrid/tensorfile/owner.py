@@ -83,6 +83,11 @@ def owned(path: FilePath) -> Iterator[None]:
         file = _take_with_lock(path, lock, me)
         if file is None:
             _take_without_lock(path, lock, me)
+    except PermissionError as error:
+        if lock.exists():
+            raise PermissionError(f"the output file {os.fspath(path)} cannot be written, because {lock} belongs to "
+                                  "another user. If no run writes the output file, delete this file.") from error
+        raise
     except OSError as error:
         if error.errno is not None and error.filename is None:
             error.filename = str(lock)

@@ -2,6 +2,7 @@
 import importlib
 import io
 import os
+import re
 import sys
 
 import pytest
@@ -42,7 +43,9 @@ def test_an_empty_text_is_a_usage_error(verb, monkeypatch, capsys):
         monkeypatch.setattr(module, "run", lambda args: pytest.fail(f"{args} was run"))
         with pytest.raises(SystemExit) as stopped:
             cli.main([verb, *command])
-        assert stopped.value.code == 2 and ": error: argument " in capsys.readouterr().err
+        assert stopped.value.code == 2 and re.search(
+            r": error: argument .*(found an empty text|invalid choice: ''|found '?'?;|invalid int value: '')",
+            capsys.readouterr().err)
         count += 1
     assert count >= 2
 

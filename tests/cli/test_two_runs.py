@@ -79,7 +79,7 @@ def test_rows_of_another_program_in_the_file(format, more, told, cat, tmp_path, 
     monkeypatch.setattr(progress, "with_progress", and_more)
     assert cli.main(["classify", str(cat), "-o", str(path), "--format", format, *FAST_START]) == 3
     assert capsys.readouterr().err == (
-        f"nphybrid: {path}: {told}. Another program changed the file while it was written.\n")
+        f"nphybrid: {path}: {told}\n")
 
 
 RUN = {"shape": [2], "pictures": 3}

@@ -71,6 +71,7 @@ def test_the_first_run_says_that_it_compiles(tmp_path):
         process.communicate()
 
 
+@no_jit
 def test_a_run_that_compiles_prints_one_line_more(warm, tmp_path):
     """The line is also printed if a first run was interrupted, and only some kernels are missing."""
     folder = tmp_path / "cache"

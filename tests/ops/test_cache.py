@@ -1,6 +1,7 @@
 """The cache of compiled kernels: which folder is taken, folders that cannot be written, and damaged files."""
 import os
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -64,7 +65,7 @@ def test_damaged_files_are_never_loaded(folder, damage):
     cache.store("a", b"machine code")
     path = folder / "a.kernel"
     path.write_bytes(damage(path.read_bytes()))
-    assert cache.damaged_files() == [path]
+    assert cache.damaged_files() == [path] and cache.good_names() == set()
     with pytest.warns(RuntimeWarning, match=f"^the compiled kernel {path} is damaged and is compiled again$"):
         assert cache.load("a") is None
     cache.store("a", b"machine code")
@@ -106,7 +107,7 @@ def test_a_good_file_in_the_second_folder_replaces_a_damaged_one(folder, recwarn
     private.mkdir()
     (folder / "a.kernel").rename(private / "a.kernel")
     (folder / "a.kernel").write_bytes(b"")
-    assert cache.load("a") == b"1" and not recwarn.list
+    assert cache.load("a") == b"1" and not recwarn.list and cache.damaged_files() == []
 
 
 def test_a_chosen_folder_that_cannot_be_written(blocked, tmp_path):
@@ -214,6 +215,33 @@ def test_the_source_of_the_module_belongs_to_the_name(tmp_path):
 
 
 @no_jit
+@pytest.mark.slow
+def test_machine_code_with_addresses_is_not_kept(tmp_path):
+    """A later process would call the address of this process."""
+    (tmp_path / "ours.py").write_text("""
+import ctypes
+from nphybrid.ops.jit import jit
+cosine = ctypes.CDLL(None).cos
+cosine.restype, cosine.argtypes = ctypes.c_double, [ctypes.c_double]
+
+@jit
+def one():
+    return cosine(0.0)
+""")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import ours; print(ours.one())"
+    for _ in range(2):
+        assert python(code, NUMBA_CACHE_DIR=tmp_path / "cache")[0] == "1.0\n"
+    assert not list(tmp_path.rglob("*.kernel"))
+
+
+def test_a_kernel_is_no_closure():
+    def outer(value):
+        return jit.jit(lambda: value)
+    with pytest.raises(TypeError, match="uses variables of an enclosing function; expected a function of a module"):
+        outer(2)
+
+
+@no_jit
 @posix
 @pytest.mark.slow
 def test_a_full_disk(tmp_path):
@@ -228,11 +256,15 @@ def test_a_full_disk(tmp_path):
 @posix
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="only root can become another user")
-def test_a_warm_folder_of_another_user_is_read(tmp_path):
+def test_a_warm_folder_of_another_user_is_read():
     """As in a container: root compiled the kernels, and another user, who can write nowhere, loads them."""
-    for folder in (tmp_path, *tmp_path.parents[:-1]):     # pytest's folders are closed to other users
-        folder.chmod(folder.stat().st_mode | 0o011)
-    cached, empty = tmp_path / "cache", tmp_path / "empty"
+    with tempfile.TemporaryDirectory() as open_folder:    # pytest's own folders are closed to other users
+        os.chmod(open_folder, 0o755)
+        _check_another_user(Path(open_folder))
+
+
+def _check_another_user(folder):
+    cached, empty = folder / "cache", folder / "empty"
     empty.mkdir()
     first = "import numpy as np; from nphybrid.ops import cache, elementwise; elementwise.silu(np.float32(1)); "
     assert python(first + TINY, NUMBA_CACHE_DIR=cached)[0] == "5 5\n"

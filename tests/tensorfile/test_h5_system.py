@@ -32,7 +32,7 @@ def test_a_file_that_this_process_has_open_is_read(mode, tmp_path):
     (KeyError("Unable to synchronously open object (file read failed: time = Fri\n, filename = 'x', errno = 5, error "
               "message = 'Input/output error', buf = 0x0)"), OSError, r"^\[Errno 5\] Input/output error: '.*x.h5'$"),
     (KeyError("Unable to synchronously open object (memory allocation failed)"), MemoryError,
-     r"^not enough memory to read .*x.h5$"),
+     r"x.h5: not enough memory \(memory allocation failed\)$"),
     (OSError("Unable to synchronously open file (file locking 'ignore disabled locks' flag values don't match)"),
      OSError, "x.h5: this process has the file already open, with another kind of lock$"),
     (OSError("Unable to synchronously open file (truncated file: eof = 9)"), FormatError, "broken or truncated")])
