@@ -1,4 +1,5 @@
 """Too little memory, and no new thread: rows that are right, or that say so."""
+import io
 import threading
 
 import numpy as np
@@ -124,3 +125,34 @@ def test_a_reused_source_is_not_prepared_twice():
     rows = list(compute_rows(reused(), scarce, compute, workers=0))
     assert [row.position for row in rows if row.error] == [3]
     assert [float(row.result) for row in rows if not row.error] == [2.0 * i for i in range(20) if i != 3]
+
+
+def test_a_picture_that_fails_alone_does_not_make_later_batches_smaller():
+    sizes = []
+
+    def prepare(number):
+        if number == 3:
+            raise MemoryError
+        return np.full((1, 1, 1), float(number))
+
+    def compute(x):
+        sizes.append(len(x))
+        return x.sum((1, 2, 3))
+
+    rows = list(compute_rows(range(40), prepare, compute, batch=8, workers=1))
+    assert [row.position for row in rows if row.error] == [3] and [row.position for row in rows] == list(range(40))
+    assert sizes[-1] == 4 and sizes[-4:-1] == [8, 8, 8]
+
+
+def test_an_open_file_is_not_read_twice():
+    """After a lack of memory, an open file is at its end. The pictures around it still get their rows."""
+    def prepare(file):
+        data = file.read()
+        if data == b"2":
+            raise MemoryError
+        return np.full((1, 1, 1), float(data))
+
+    files = [io.BytesIO(str(number).encode()) for number in range(8)]
+    rows = list(compute_rows(files, prepare, lambda x: x.sum((1, 2, 3)), batch=4, workers=2))
+    assert [float(row.result) for row in rows if not row.error] == [0, 1, 3, 4, 5, 6, 7]
+    assert [row.position for row in rows if isinstance(row.error, MemoryError)] == [2]

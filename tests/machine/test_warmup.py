@@ -11,7 +11,7 @@ import pytest
 from nphybrid import ops
 from nphybrid.__main__ import main
 from nphybrid.machine import warmup
-from nphybrid.ops import jit, reference
+from nphybrid.ops import cache, jit, reference
 
 from tools.process import python_environment, run_python
 
@@ -152,8 +152,24 @@ def test_damaged_kernels_are_found_and_compiled_again(warm, tmp_path):
     out, _ = run(folder, "-m", "nphybrid", "doctor", code=1)
     assert f"PROBLEM  2 files of compiled kernels are damaged, for example {damaged[0]}" in out
     out, err = run(folder, "-m", "nphybrid", "warmup")
-    assert out.startswith("compiled 2, ") and "damaged" not in err
+    assert out.startswith("compiled 2, ") and err.count("is damaged and is compiled again") == 2
     assert "no kernel is missing" in run(folder, "-m", "nphybrid", "doctor")[0]
+
+
+@no_jit
+def test_a_good_copy_makes_up_for_a_damaged_kernel(warm, tmp_path, monkeypatch):
+    """A shared folder with a damaged file cannot be written. The kernel was compiled into the second folder."""
+    shared, private = tmp_path / "shared", tmp_path / "private"
+    for folder in shared, private:
+        shutil.copytree(next(warm.glob("nphybrid/*")), folder)
+    for path in private.glob("*.kernel"):
+        path.unlink() if "max_pool" not in path.name else None
+    (damaged,) = shared.glob("*max_pool*.kernel")
+    damaged.write_bytes(bytes(1000))
+    monkeypatch.setattr(cache, "folders", lambda create=False: iter([shared]))
+    assert cache.damaged_files() == [damaged]
+    monkeypatch.setattr(cache, "folders", lambda create=False: iter([shared, private]))
+    assert cache.damaged_files() == [] and damaged.stem in cache.good_names()
 
 
 @no_jit
