@@ -103,6 +103,14 @@ def test_a_text_that_stdout_cannot_hold_is_escaped(encoding, printed, monkeypatc
     assert stdout.buffer.getvalue() == printed and stdout.errors == "strict"
 
 
+def test_the_way_that_the_user_chose_is_kept(monkeypatch):
+    """PYTHONIOENCODING=utf-8:surrogateescape prints the bytes of a file name."""
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="surrogateescape")
+    monkeypatch.setattr(sys, "stdout", stdout)
+    monkeypatch.setattr(summary, "run", lambda args: print("\udcff", end=""))
+    assert not cli.main(["summary"]) and stdout.buffer.getvalue() == b"\xff"
+
+
 def test_a_stdout_of_a_notebook_is_left_alone(monkeypatch):
     monkeypatch.setattr(sys, "stdout", io.StringIO())
     with streams.escape_characters():
