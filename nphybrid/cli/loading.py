@@ -1,4 +1,5 @@
 """Loads the model that the options of a verb name, and computes the rows of pictures with this model."""
+import contextlib
 import sys
 
 
@@ -58,8 +59,11 @@ def announce_compilation(engine):
         from ..ops import jit
 
         def announce():
-            if not jit.COMPILED:
-                print("nphybrid: compiling kernels, which takes up to about 20 seconds …", file=sys.stderr, flush=True)
+            # This function runs inside an operation, which must not fail if stderr cannot be written.
+            with contextlib.suppress(OSError):
+                if not jit.COMPILED:
+                    print("nphybrid: compiling kernels, which takes up to about 20 seconds …", file=sys.stderr,
+                          flush=True)
         jit.before_compiling = announce
 
 

@@ -91,7 +91,7 @@ def use(folder):
 def folders(create=False):
     """Yield the folders of the kernels of this version, in the order in which they are tried.
 
-    A folder may not exist yet. With `create`, the folder is created.
+    A folder may not exist yet. With `create`, the private temporary folder is created if it is needed.
     """
     if CHOSEN is not None:
         yield CHOSEN / "nphybrid" / NAME
