@@ -7,6 +7,7 @@ import pytest
 from nphybrid import FormatError, ViTForImageClassification, ViTModel
 from nphybrid.api.load import load
 from nphybrid.dialects.google import one_numbering
+from nphybrid.dialects.shapes import hf_vit_config
 from nphybrid.dialects.timm import timm_config
 from nphybrid.tensorfile import Stored, write_npz, write_safetensors
 
@@ -52,6 +53,22 @@ def folder(tmp_path):
             (tmp_path / "config.json").write_text(json.dumps(card))
         return tmp_path
     return write
+
+
+def test_a_rectangular_picture_is_known_by_its_patches():
+    """The size of the picture is kept if it has as many patches as the position table, also incomplete patches."""
+    def image_size(patches, size):
+        return hf_vit_config(dict(num_labels=0), patches=patches, patch_size=16, stages=[], stem=None, channels=3,
+                             image_size=size)["image_size"]
+    assert image_size(6, (48, 32)) == [48, 32] and image_size(6, (33, 31)) == [33, 31]
+    assert image_size(9, (48, 32)) == 48
+    with pytest.raises(FormatError, match="the position table has 6 patches, which do not form a square grid"):
+        image_size(6, (64, 64))
+
+
+def test_an_array_with_the_right_number_of_values_and_a_wrong_shape(folder):
+    with pytest.raises(FormatError, match=r"fc2\.weight has shape \[96, 64\], expected \[64, 96\]$"):
+        load(folder({}, **{"blocks.0.mlp.fc2.weight": (96, 64)}), engine="reference")
 
 
 def test_the_small_network_loads(folder):
