@@ -1,8 +1,8 @@
-"""Recognizes and explains the errors of a computer that has no memory, no thread or no disk space left.
+"""Recognizes and explains errors that are caused by a lack of memory, threads or disk space.
 
-Only a part of these errors are MemoryErrors.  The C libraries behind zlib, Pillow and h5py, and the loader of shared
-libraries, report a lack of memory in the text of another error.  Such an error says nothing about the file that was
-read.
+Not every lack of memory raises MemoryError.  The C libraries behind zlib, Pillow and h5py report a lack of memory in
+the text of another error.  The loader of shared libraries does this, too.  An error that is caused by a lack of memory
+does not mean that the file is damaged.
 """
 import contextlib
 import errno
@@ -11,7 +11,8 @@ import re
 import zlib
 from collections.abc import Iterator
 
-# The texts of zlib (Z_MEM_ERROR), HDF5, Pillow and its decoders, and of the loaders of glibc and of macOS.
+# These error texts are from zlib (Z_MEM_ERROR), HDF5, Pillow, the decoders of Pillow, and the loaders of glibc and
+# macOS.
 _NO_MEMORY = re.compile("Error -4 while|can't allocate|unable to allocate|cannot allocate|allocation failed|"
                         "no space available for allocation|out of memory|insufficient memory|"
                         "failed to map segment", re.IGNORECASE)
@@ -29,7 +30,7 @@ def out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno == errno.ENOMEM
-    # The texts of other errors, for example of a ValueError, may contain the name of a file.
+    # The text of another error, for example a ValueError, may contain a file name, so this text is not searched.
     from_library = type(error) is OSError or isinstance(error, (ImportError, RuntimeError, zlib.error))
     cause = error.__cause__ or error.__context__
     return from_library and bool(_NO_MEMORY.search(str(error)) or cause is not None and out_of_memory(cause))
@@ -38,8 +39,8 @@ def out_of_memory(error: BaseException) -> bool:
 def memory_error(error: BaseException, where: str = "") -> MemoryError:
     """Return a MemoryError for an error whose cause is a lack of memory.
 
-    `where` is the name of the file or picture that was read. A MemoryError that already has a message of this form is
-    returned unchanged.
+    `where` is the name of the file or picture that was read. A MemoryError whose message already contains "not enough
+    memory" is returned unchanged.
 
     >>> print(memory_error(MemoryError("Unable to allocate 1 GiB"), "a.png"))
     a.png: not enough memory (Unable to allocate 1 GiB)

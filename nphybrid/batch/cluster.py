@@ -69,8 +69,8 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     `pool` is the pooling of the state; see `api.extractor`.
     `batch` is the number of pictures that are computed together. The rows do not depend on `batch`.
     `head` is a file that `nphybrid probe fit` wrote.
-    `files` are the `identity.model_files` of `model` and `head`, if the client has loaded the model. The workers must
-    load the same files.
+    `files` is the result of `identity.model_files(model, head)`, if the client has already loaded the model. The
+    workers must load files with the same content.
     `options` are the options engine, dtype, precision and num_threads of `from_pretrained`.
 
     Raises the same errors as `checkpoint.read`. Raises FormatError if a file of `files` has changed.
@@ -143,7 +143,7 @@ def connect(address: str) -> Iterator[Any]:
     """Return a context manager that connects a client to the scheduler at an address.
 
     The command line uses `connect`. During the `with` block, all logging of this process is off.
-    Raises ValueError for an empty address, with which Dask would start a cluster. Raises ImportError if the package
+    Raises ValueError for an empty address, because Dask would start a new cluster. Raises ImportError if the package
     distributed is not installed. Raises OSError if no scheduler answers.
     """
     if not address:
@@ -265,7 +265,7 @@ def _refuse_other_model(job):
 
 
 def _digests(files):
-    """Return the ModelDigests of `identity.model_files`.  The files are hashed, but the model is not loaded."""
+    """Return the ModelDigests of files from `identity.model_files`.  The files are hashed, but not loaded."""
     source = checkpoint.read(files["model"].path)
     return model_digests(files["model"], source.config, source.processor, files["head"])
 

@@ -66,13 +66,14 @@ def _file_states(path):
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json"))
     stats = [os.stat(file) for file in files if file.exists()]
-    # The time of the content (mtime) can be set back, for example by `cp -p`. The time of the status (ctime) cannot.
+    # The modification time (mtime) can be set to an old value, for example by `cp -p`. The change time (ctime) cannot
+    # be set.
     return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
 
 
 def model_files(model: str | os.PathLike | None, head: str | os.PathLike | None = None
                 ) -> dict[str, ModelFile | None]:
-    """Return the ModelFiles "model" and "head".  They must be made before the model is loaded.
+    """Return {"model": ModelFile, "head": ModelFile or None}.  Call this function before the model is loaded.
 
     `model` is a path, or owner/name on the Hugging Face hub. If `model` is None, the bundled model is used.
     `head` is the file of a classifier that replaces the classifier of the model, or None.

@@ -12,9 +12,9 @@ a model depend neither on the size of the batch nor on the number of threads.
 If a picture cannot be read, prepared or computed, its row contains an error. Only the pictures in progress are in
 memory. A long list needs no more memory than a short list.
 
-If there is not enough memory for the pictures in progress, all results that no row contains yet are deleted. The next
-picture is then computed alone. If there is not even enough memory for this picture, its row contains an error.
-Otherwise, the remaining pictures are computed in batches of half the size.
+If there is not enough memory for the pictures in progress, all results that are not yet in a row are deleted. The next
+picture is then computed alone. If there is not enough memory for a single picture, the row of this picture contains an
+error. Otherwise, the remaining pictures are computed in batches of half the size.
 
 If no thread can be started, the calling thread prepares and computes all pictures.
 """
@@ -65,10 +65,10 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
     `batch` is the largest number of pictures in a batch. A batch is divided into shares, about one share for each
     thread. In a share, successive pictures of equal shape are computed together.
     `start` is the position that the Row of the first source gets.
-    `workers` is the largest number of threads that prepare pictures, and also the largest number of threads that
-    compute pictures. The default of `workers` is the number of cores. With `workers=0`, the calling thread prepares and
-    computes all pictures, and takes each source only when the batch of this source is needed. A generator that reuses
-    the memory of its items needs `workers=0`.
+    At most `workers` threads prepare pictures, and at most `workers` threads compute pictures. The default of `workers`
+    is the number of cores. With `workers=0`, the calling thread prepares and computes all pictures, and takes each
+    source only when the batch of this source is needed. A generator that reuses the memory of its items needs
+    `workers=0`.
 
     Several threads call `prepare` and `compute`. If one of these functions raises ValueError or OSError, the row of the
     picture contains the error. The row contains a MemoryError if there is not enough memory for this picture alone.
@@ -80,10 +80,10 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
     [0.5, 1.0, 1.5]
     """
     workers = min(threads.number() if workers is None else workers, threads.MOST_THREADS)
-    again, rest = deque(), iter(sources)  # the sources that were given up for lack of memory, and the new sources
+    again, rest = deque(), iter(sources)  # the sources to compute again after a lack of memory, and the new sources
     position = itertools.count(start)
     while True:
-        waiting, started = deque(), []    # the sources that were taken and have no row yet, and the threads
+        waiting, started = deque(), []    # the sources that have no row yet, and the started threads
         results = _results_ahead(_take(again, rest, waiting), prepare, compute, batch, workers, started)
         with contextlib.closing(results):
             for result, error in results:
@@ -92,7 +92,7 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
                 yield _row(next(position), waiting.popleft(), result, error)
             else:
                 return
-        # All results that have no row are deleted now. The threads may still work on one picture each.
+        # All results that have no row are now deleted. Each thread may still work on one picture.
         for thread in started:
             thread.join()
         again.extendleft(reversed(waiting))
@@ -102,7 +102,7 @@ def compute_rows(sources: Iterable[Any], prepare: Prepare, compute: Compute, bat
             ((result, error),) = _share_results([picture], compute)
         del picture
         yield _row(next(position), source, result, error)
-        if error is None:                 # the picture only failed together with others
+        if error is None:                 # there was only not enough memory for several pictures together
             batch = max(batch // 2, 1)
 
 
@@ -123,7 +123,7 @@ def _row(position, source, result, error):
 
 
 def _take(again, rest, waiting):
-    """Yield the sources in the deque `again`, then the sources of the iterator `rest`.  Append each to `waiting`."""
+    """Yield the sources of the deque `again`, then those of the iterator `rest`.  Append each source to `waiting`."""
     while again:
         waiting.append(again.popleft())
         yield waiting[-1]
@@ -210,8 +210,8 @@ def _share_results(share, compute):
 def _group_results(pictures, compute):
     """Return [(result, None) or (None, error)] for pictures (C, H, W) of equal shape.
 
-    If there is not enough memory to compute the pictures together, each half of them is computed. If the pictures
-    cannot be computed together for another reason, they are computed one by one.
+    If there is not enough memory to compute the pictures together, the two halves of the list are computed separately.
+    If the pictures cannot be computed together for another reason, they are computed one by one.
     """
     try:
         results = list(compute(np.stack(pictures)))
@@ -229,9 +229,9 @@ def _group_results(pictures, compute):
 
 
 def _without_memory(error):
-    """Return an error unchanged, or a new MemoryError for an error whose cause is a lack of memory.
+    """Return a new MemoryError if the cause of an error is a lack of memory, and otherwise the error itself.
 
-    The traceback of the old error would keep the arrays alive that need so much memory.
+    The traceback of the old error would keep large arrays in memory.
     """
     return MemoryError(str(error)) if out_of_memory(error) else error
 
@@ -254,9 +254,10 @@ def _map_ahead(function, items, *, workers, ahead, started):
     """Yield an Outcome for each item, in order.  Meanwhile, threads call the function for up to `ahead` later items.
 
     `workers` is the largest number of threads. A thread is started when there is an item for it, and is appended to the
-    list `started`. With `workers=0`, and if no thread can be started, the calling thread calls the function.
-    The threads are daemons, so the process can end while a thread still decodes a picture. At the end, the threads get
-    LAST_SECONDS to finish: a process that ends during a matrix product of OpenBLAS may wait for OpenBLAS forever.
+    list `started`. With `workers=0`, or if no thread can be started, the calling thread calls the function.
+
+    The threads are daemons, so the process can end while a thread still decodes a picture. If a process ends during a
+    matrix product of OpenBLAS, the process may hang. So `_map_ahead` waits up to LAST_SECONDS for the threads.
     """
     jobs, pending, crew = queue.SimpleQueue(), deque(), []
     try:
@@ -287,7 +288,7 @@ def _map_ahead(function, items, *, workers, ahead, started):
 
 
 def _start(function, jobs):
-    """Start a thread that does the jobs of a queue, and return it.  Return None if no thread can be started."""
+    """Start and return a thread that does the jobs of a queue.  Return None if no thread can be started."""
     thread = threading.Thread(target=_work, args=(function, jobs), name="nphybrid pictures", daemon=True)
     try:
         thread.start()

@@ -64,8 +64,8 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
     Raises Misfit if the arrays do not fit the shapes. The message lists the arrays that are missing, are unexpected, or
-    have a wrong shape or type. Raises Misfit also for arrays with values that are not finite, and lists them. A message
-    lists at most `layout.MOST_FAULTS` arrays.
+    have a wrong shape or type. Raises Misfit also if arrays have values that are not finite. The message then lists
+    these arrays. A message lists at most `layout.MOST_FAULTS` arrays.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)

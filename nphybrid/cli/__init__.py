@@ -103,7 +103,7 @@ class _VerbParser(argparse.ArgumentParser):
         return found, rest
 
     def _refuse_empty(self, found):
-        """Refuse an empty argument, for example of an unset variable of the shell.  It never means the default."""
+        """Refuse an empty argument, for example from an unset shell variable.  It never means the default value."""
         for action in self._actions:
             values = getattr(found, action.dest, None)
             if "" in (values if isinstance(values, list) else [values]):

@@ -32,7 +32,7 @@ def add(verb):
                       help="the number of labels printed for each picture (default 5)")
     verb.add_argument("-o", "--output", metavar="FILE",
                       help="write the rows to this file (default: stdout). Without --resume, an existing file is "
-                           "replaced. Only one run at a time can write a file.")
+                           "replaced. Only one run at a time can write to this file.")
     add_engine(verb)
     add_format(verb, "jsonl", "csv")
 

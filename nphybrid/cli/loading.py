@@ -59,7 +59,7 @@ def announce_compilation(engine):
         from ..ops import jit
 
         def announce():
-            # This function runs inside an operation, which must not fail if stderr cannot be written.
+            # This function is called during an operation. The operation must not fail if stderr cannot be written.
             with contextlib.suppress(OSError):
                 if not jit.COMPILED:
                     print("nphybrid: compiling kernels, which takes up to about 20 seconds …", file=sys.stderr,

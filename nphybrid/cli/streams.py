@@ -45,13 +45,13 @@ def reopen_closed_streams():
 
 @contextlib.contextmanager
 def escape_characters():
-    """During a `with` block, escape each character that the encoding of stdout does not have, instead of failing.
+    """During a `with` block, print an escape for each character that the encoding of stdout does not have.
 
-    For example, a file name with bytes that are not UTF-8 is printed with escapes. Otherwise, a run could fail after
-    its work is done, when it prints the name.
+    For example, a file name with bytes that are not UTF-8 is printed with escapes. Without the escapes, printing this
+    name would end the run with an error.
     """
     stdout = sys.stdout
-    # In a Jupyter notebook, stdout has no encoding. PYTHONIOENCODING can choose another way than failing.
+    # In a Jupyter notebook, stdout has no encoding. The user can choose another error handler with PYTHONIOENCODING.
     if not isinstance(stdout, io.TextIOWrapper) or stdout.errors != "strict":
         yield
         return
@@ -60,7 +60,7 @@ def escape_characters():
     try:
         yield
     finally:
-        # `reconfigure` also flushes, and stdout may be full or closed.
+        # `reconfigure` also flushes stdout. This fails if the disk is full or stdout is closed.
         with contextlib.suppress(OSError, ValueError):
             stdout.reconfigure(errors=errors)
 
@@ -69,7 +69,7 @@ def escape_characters():
 def warnings_as_lines():
     """During a `with` block, print each warning as one line, without the line of code that caused it."""
     def show(message, *_):
-        with contextlib.suppress(OSError):                  # without stderr, the run must still go on
+        with contextlib.suppress(OSError):                  # the run continues if stderr is closed
             print(f"nphybrid: {message}", file=sys.stderr)
     with warnings.catch_warnings():
         warnings.showwarning = show

@@ -5,7 +5,7 @@ from .loading import announce_compilation
 
 DESCRIPTION = """\
 Compile every kernel now, so that no later run has to compile. The compiled kernels are stored in the folder that
-NUMBA_CACHE_DIR names, or in the user's cache. Later runs also use a folder that they cannot write.
+NUMBA_CACHE_DIR names, or in the user's cache. Later runs can use this folder even if they cannot write to it.
 """
 
 EXAMPLES = """\

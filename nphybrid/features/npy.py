@@ -12,7 +12,8 @@ from .contents import Contents, good_positions, names_and_errors
 
 def write(path: str | os.PathLike, found: Contents) -> None:
     """Write Contents to an .npy file and its two companion files."""
-    # The files of two processes must not mix. `path` itself may already be owned by the caller.
+    # Two processes must not write these three files at the same time. The caller may already own `path`, so
+    # `path`.jsonl is owned here.
     with owned(f"{path}.jsonl"), write_atomically(path) as values:
         _write_array(values, np.ascontiguousarray(found.values, np.float32))
         with write_atomically(f"{path}.jsonl") as names, open(names, "w", encoding="ascii") as file:
@@ -25,7 +26,7 @@ def write(path: str | os.PathLike, found: Contents) -> None:
 
 
 def _write_array(path, array):
-    """Write a C-contiguous array as np.save does.  If a write fails, the error of np.save does not state the cause."""
+    """Write a C-contiguous array in the format of np.save.  The errors of np.save itself do not state the cause."""
     with open(path, "wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(raw(array))

@@ -27,8 +27,8 @@ manifest of the new features differs from the value in the manifest of the file,
 folder of the same run is continued. An unfinished folder of another run is removed. If a finished folder of the same
 run existed, nothing is computed.
 
-Only one process at a time may use the functions of this module for a feature file. A caller that cannot exclude a
-second process uses them in a `with` block of `tensorfile.owned(path)`.
+Only one process at a time may use the functions of this module for a feature file. If a second process is possible, the
+caller must use these functions inside `with tensorfile.owned(path)`.
 """
 import functools
 import math

@@ -24,7 +24,7 @@ def versions() -> dict[str, str | None]:
 
 
 def cpu_name(cpuinfo="/proc/cpuinfo") -> str:
-    """The model name of the CPU, for display only.  If the system gives no name, the result is LLVM's name."""
+    """The model name of the CPU, for display only.  If the system gives no name, the name comes from LLVM."""
     with contextlib.suppress(OSError):
         for line in Path(cpuinfo).read_text("utf-8", "replace").splitlines():
             if line.startswith("model name"):
@@ -37,9 +37,10 @@ def cpu_name(cpuinfo="/proc/cpuinfo") -> str:
 
 
 def _llvm_name():
-    """LLVM's name of the CPU, for example "cortex-a72".  Empty if LLVM does not know this CPU.
+    """LLVM's name of the CPU, for example "cortex-a72".  The name is empty if LLVM does not know this CPU.
 
-    For an Arm CPU, Linux gives only the numbers of the designer and of the part. LLVM has a table with their names.
+    For an Arm CPU, Linux gives only two numbers: one for the designer and one for the part. LLVM has a table of these
+    numbers and their names.
     """
     with contextlib.suppress(ImportError):
         from llvmlite.binding import get_host_cpu_name

@@ -106,7 +106,7 @@ def _cache(problems):
         _add(problems, f"{len(damaged)} files of compiled kernels are damaged, for example {damaged[0]}",
              "nphybrid warmup")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")   # the damaged files are already a problem
+        warnings.simplefilter("ignore")   # the damaged files are already reported
         warm = not damaged and warmup.is_warm()
     obstacles = [cache.obstacle(folder) for folder in cache.folders()] or [cache.NO_FOLDER]
     if not warm and all(obstacles):

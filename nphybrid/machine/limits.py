@@ -78,7 +78,7 @@ def register_loop():
 
 
 def speed(loop, n=1, seconds=SECONDS):
-    """The GFLOP/s of n threads together, at most threads.MOST_THREADS.  A multiply-add counts as two operations.
+    """The GFLOP/s of n threads together.  `n` has the limit MOST_THREADS.  A multiply-add counts as two operations.
 
     `loop` is `register_loop` or `tile_loop`. Each thread calls its own function for about `seconds` seconds.
 

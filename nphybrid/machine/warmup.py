@@ -58,7 +58,7 @@ def run_all_tiny_networks():
 def compile_kernels() -> tuple[int, float]:
     """Compile the kernels that are not compiled yet.  -> number of newly compiled kernels, seconds
 
-    A damaged file in a folder that can be written is replaced.
+    A damaged file is replaced if its folder can be written.
 
     >>> from nphybrid.machine.warmup import compile_kernels
     >>> compile_kernels()[0] >= 0, compile_kernels()[0]
@@ -70,7 +70,7 @@ def compile_kernels() -> tuple[int, float]:
 
 
 def is_warm() -> bool:
-    """Return True if no kernel must be compiled, now or in a later process.  Nothing is compiled to find out."""
+    """Return True if all kernels are already compiled, for this process and for later processes.  Compiles nothing."""
     token = jit.only_load.set(True)
     try:
         run_all_tiny_networks()
@@ -84,8 +84,8 @@ def is_warm() -> bool:
 def kept_kernels() -> Folder:
     """Count the compiled kernels of this version.  -> Folder
 
-    If there is no kernel yet, the path of the Folder is the folder for the first kernel. The path is None if no folder
-    can be written.
+    If there is no kernel yet, the path of the Folder is the folder in which the first kernel will be stored. The path
+    is None if no folder can be written.
     """
     files = cache.files()
     path = files[0].parent if files else next((path for path in cache.folders() if not cache.obstacle(path)), None)

@@ -2,15 +2,16 @@
 
     FOLDER/nphybrid/ISA-HASH/MODULE.KERNEL-HASH.kernel
 
-Two FOLDERs are searched: the folder in NUMBA_CACHE_DIR or in the user's cache, and then a private temporary folder. A
-kernel is written into the first of them that can be written. If all kernels are found, nothing is written.
+Kernels are searched in two FOLDERs. The first FOLDER is NUMBA_CACHE_DIR. If this variable is not set, the first FOLDER
+is the user's cache. The second FOLDER is a private temporary folder. A new kernel is written into the first FOLDER that
+can be written. If all kernels are found, nothing is written.
 
-ISA-HASH depends on what changes the machine code: the sources of the kernels, the versions, the CPU, and the settings
-of Numba. So the kernels of several versions can lie in one FOLDER.
+ISA-HASH depends on everything that changes the machine code: the sources of the kernels, the versions, the CPU, and the
+settings of Numba. So the kernels of several versions can lie in one FOLDER.
 
-A file contains the SHA-256 of its data, and then the data. If the data has another SHA-256, the file is damaged, for
-example by a loss of power. A damaged file is never loaded, because LLVM could abort the process. Its kernel is compiled
-again, and the file is replaced.
+A file contains the SHA-256 of its data, and then the data. If the data has a different SHA-256, the file is damaged,
+for example by a power failure. A damaged file is never loaded, because LLVM could abort the process. The kernel in a
+damaged file is compiled again, and the file is replaced.
 """
 import contextlib
 import hashlib
@@ -71,14 +72,14 @@ def _chosen_folder():
 
 
 CHOSEN = _chosen_folder()
-PRIVATE_TOO = True                        # False if only CHOSEN is used
+PRIVATE_TOO = True                        # False if only the folder CHOSEN is used
 
 
 def use(folder):
-    """Use only the given folder from now on.  It is created if it does not exist.
+    """Use only the given folder from now on.  The folder is created if it does not exist.
 
-    `use` must be called before the first kernel is called: kernels that were loaded before are not stored again.
-    Raises OSError if the folder cannot be created. Raises PermissionError if it cannot be written.
+    `use` must be called before the first kernel is called. Kernels that were loaded earlier are not stored in the
+    folder. Raises OSError if the folder cannot be created. Raises PermissionError if the folder cannot be written.
     """
     global CHOSEN, PRIVATE_TOO
     CHOSEN, PRIVATE_TOO = Path(folder).absolute(), False
@@ -89,9 +90,9 @@ def use(folder):
 
 
 def folders(create=False):
-    """Yield the folders of the kernels of this version, in the order in which they are tried.
+    """Yield the kernel folders of this version, in the order in which they are searched.
 
-    A folder may not exist yet. With `create`, the private temporary folder is created if it is needed.
+    A yielded folder may not exist yet. With `create`, the private temporary folder is created if it is needed.
     """
     if CHOSEN is not None:
         yield CHOSEN / "nphybrid" / NAME
@@ -101,10 +102,10 @@ def folders(create=False):
 
 
 def _private_folder(create):
-    """Return a folder in the temporary folder that only this user can open.
+    """Return the private temporary folder, which only this user can open.
 
-    Raises PermissionError if others can open it. The files of kernels contain pickles. Anybody who can write such a
-    file can run code with the rights of this user.
+    Raises PermissionError if other users can open the folder. The files of kernels contain pickles. Anybody who can
+    write these files can run code with the rights of this user.
     """
     if not hasattr(os, "getuid"):
         return Path(tempfile.gettempdir()) / "nphybrid"
@@ -121,7 +122,7 @@ def _private_folder(create):
 
 
 def obstacle(folder):
-    """Return the reason why no kernel can be written into a folder, or None.  Nothing is written to find out."""
+    """Return the reason why no kernel can be written into a folder, or None.  `obstacle` writes nothing."""
     existing = next(path for path in (folder, *folder.parents) if os.path.exists(path))
     if not os.path.isdir(existing) or not os.access(existing, os.W_OK | os.X_OK):
         return f"{existing} is not a folder that can be written"
@@ -151,7 +152,7 @@ def load(name):
 def store(name, data):
     """Write the data of a kernel.  If no folder can be written, later processes compile the kernel again.
 
-    This is not an error, because the compiled kernel is already in the memory of this process.
+    A failed write is not an error, because the compiled kernel is already in the memory of this process.
     """
     reasons = []
     for folder in folders(create=True):
@@ -176,7 +177,7 @@ def good_names():
 
 
 def damaged_files():
-    """Return the paths of the damaged files of this version whose kernel cannot be loaded from another folder."""
+    """Return the paths of damaged kernel files.  A file is left out if its kernel can be loaded from another folder."""
     good = good_names()
     return [path for path in files() if path.stem not in good]
 

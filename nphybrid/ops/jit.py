@@ -14,44 +14,44 @@ from . import cache
 USED = []                                 # the cache names of the kernels that this process loaded or compiled
 COMPILED = []                             # the cache names of the kernels that this process compiled
 
-# True in a context that must not compile. There, a kernel that is not in the cache raises NotCompiled.
+# If True, no kernel is compiled in this context. A call of a kernel that is not in the cache raises NotCompiled.
 only_load = contextvars.ContextVar("only_load", default=False)
 
 
 class NotCompiled(Exception):
-    """Raised instead of compiling a kernel."""
+    """Raised if a kernel is not in the cache, and must not be compiled."""
 
 
 def before_compiling():
-    """Do nothing.  This function is called before a kernel is compiled.  The command line replaces it."""
+    """Do nothing.  KernelCache calls this function before a kernel is compiled.  The command line replaces it."""
 
 
 def jit(function):
     """Compile a function at its first call.
 
-    A later process loads the compiled kernels from the cache. Then the first calls in examples/time_kernels.py take
-    0.3 s instead of 14 s (Ice Lake, 2 virtual cores).
+    A later process loads the compiled kernels from the cache. With the cache, the first calls in
+    examples/time_kernels.py take 0.3 s instead of 14 s (Ice Lake, 2 virtual cores).
 
     `nogil`: Several Python threads can run kernels at the same time (threads.py).
     `fastmath=False`: LLVM keeps the order of every summation, and the results for NaN are correct.
     `error_model="numpy"`: 1 / 0 is infinite, as in NumPy. A check for 0 in each division would prevent vectorization.
 
-    In a module, each kernel must have a unique name, because its file in the cache has this name. So a kernel cannot be
-    a closure. Raises TypeError for a closure.
+    The file of a kernel in the cache is named after its module and its function. So two kernels in a module must not
+    have the same name, and a kernel cannot be a closure. Raises TypeError for a closure.
     """
     if function.__closure__:
         raise TypeError(f"{function.__qualname__} uses variables of an enclosing function; expected a function of a "
                         "module")
     dispatcher = numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
     if not config.DISABLE_JIT:
-        # Numba's own cache (cache=True) loads damaged files, ignores changes in called functions, and cannot be read
-        # if it cannot be written.
+        # Numba's own cache (cache=True) loads damaged files, ignores changes in called functions, and does not work
+        # with a read-only folder.
         dispatcher._cache = KernelCache(function)
     return dispatcher
 
 
 class KernelCache:
-    """The cache of one kernel.  Numba calls these methods as it calls those of numba.core.caching.FunctionCache."""
+    """The cache of one kernel.  It replaces numba.core.caching.FunctionCache, and has the methods that Numba calls."""
 
     cache_path = None
 

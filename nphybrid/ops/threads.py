@@ -147,7 +147,7 @@ class _Job:
 
 
 def _ready_workers(wanted):
-    """Start workers until there are `wanted` workers.  Return how many of the wanted workers there are.
+    """Start workers until there are `wanted` workers.  Return the number of workers, but at most `wanted`.
 
     If no new thread can be started, the caller and the existing workers do all tasks.
     """

@@ -37,8 +37,8 @@ from ..shortage import memory_error, out_of_memory
 # For example, Pillow would let Ghostscript execute a PostScript file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
 MAX_PIXELS = 64_000_000
-# The decoders need at most about so many bytes per pixel: 4 for RGB, 6 for the coefficients of a progressive JPEG, 16
-# for the four 32-bit planes of a JPEG 2000.
+# Estimate of the largest number of bytes that a decoder needs for one pixel. RGB needs 4 bytes. The coefficients of a
+# progressive JPEG need 6 bytes. The four 32-bit planes of a JPEG 2000 need 16 bytes.
 DECODER_BYTES = 24
 
 # For each EXIF orientation: the transposition that turns the stored picture upright (EXIF 2.32, tag 0x0112).
@@ -206,7 +206,7 @@ def _fits_in_memory(picture, error):
     """Return True if the memory that a decoder may need can be allocated.
 
     Some decoders report a lack of memory as damage, for example libjpeg as "broken data stream". If a WebP cannot be
-    opened, its size is unknown. Then memory for MAX_PIXELS must be free.
+    opened, its size is unknown. In this case, memory for MAX_PIXELS pixels must be free.
     """
     if picture is None and "decoder object" not in str(error):
         return True

@@ -17,8 +17,8 @@ directory disagree.  The rules are checked in this order:
    end record and its locator are allowed.
 2. The name of a member does not lead out of the folder in which the archive is unpacked.  A member has no password, is
    on one disk, and has compression method 0 (plain) or 8 (deflated).
-3. If an offset or a size needs 64 bits (zip64), all bits of its 32-bit field are 1.  Python before 3.11.4 writes small
-   sizes into both fields.  Then the sizes in both fields must be equal.
+3. If an offset or a size needs 64 bits (zip64), all bits of its 32-bit field are 1.  Python before 3.11.4 writes a
+   small size into the 32-bit field and into the 64-bit field.  Then the two sizes must be equal.
 4. A plain member is as long as its contents.  The contents of a deflated member are at most 1,100 times as long as the
    member.  (The largest ratio of deflate is 1,032.)
 5. No two members have equal names.

@@ -24,8 +24,8 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
     points is replaced. If the process is killed, the next write to `path` removes the new file. Raises OSError
-    if the folder does not exist, if there is no permission, or if the disk is full. An OSError that names no file gets
-    the name `path`. Raises ValueError if `path` is empty, or exists and is not a regular file.
+    if the folder does not exist, if there is no permission, or if the disk is full. If an OSError names no file, `path`
+    is added to the error. Raises ValueError if `path` is empty, or exists and is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -60,8 +60,8 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     """Gives the path of a new, empty folder.  When the `with` block ends, this folder is renamed to `path`.
 
     A reader sees no folder or the complete folder. If the block raises an exception, the new folder is removed. Raises
-    FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix. An OSError
-    that names no file gets the name `path`.
+    FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix. If an
+    OSError names no file, `path` is added to the error.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

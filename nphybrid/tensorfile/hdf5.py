@@ -47,7 +47,8 @@ from .stored import SharedFile, Stored, read_all, read_array, shared
 GROUP = "nphybrid"
 LAYOUT = f"arrays, and one group {GROUP!r} of documents"
 MAX_OBJECTS = 20_000
-# The header of an object and its entry in the group have less than HEADER_BYTES bytes, without the bytes of its name.
+# Each object needs a header and an entry in its group. Together, they need less than HEADER_BYTES bytes, without the
+# name of the object.
 HEADER_BYTES = 1024
 # The exceptions that h5py raises for damaged files.
 _BROKEN = (OSError, LookupError, RuntimeError, ValueError, TypeError, OverflowError, AttributeError)
@@ -152,9 +153,9 @@ def write_h5(path: FilePath, arrays: Mapping[str, Any], documents: Mapping[str, 
 # ---------------------------------------------------------------- writing
 
 def _refuse_full_disk(path: FilePath, size: int) -> None:
-    """Raises OSError if the file at `path` cannot become `size` bytes long.  The file is empty before and after.
+    """Raises OSError if the empty file at `path` cannot become `size` bytes long.  Then the file is empty again.
 
-    After an error of a write, libhdf5 can crash when the process ends. So the room is checked before libhdf5 writes.
+    If a write fails, libhdf5 can crash when the process ends. So the free space is checked before libhdf5 writes.
     """
     if hasattr(os, "posix_fallocate"):
         with open(path, "r+b") as file:
@@ -174,7 +175,8 @@ def _created(path: FilePath) -> Iterator[Any]:
         # The object headers of HDF5 1.10 (v110) have checksums, which also detect a flipped bit in a name or a shape.
         with h5py.File(path, "w", libver=("v110", "v110"), locking=False) as file:
             yield file
-    # On a full disk, h5py raises an OSError or, when it closes the file, a RuntimeError. The text has many numbers.
+    # On a full disk, h5py raises OSError when it writes, and RuntimeError when it closes the file. The long text of the
+    # error contains the error number of the system.
     except (OSError, RuntimeError) as error:
         if out_of_memory(error):
             raise memory_error(error) from error
@@ -223,7 +225,7 @@ def _h5py() -> Any:
 def _opened(file: SharedFile) -> Iterator[Any]:
     """Opens a file with h5py.  If h5py raises an exception about broken content, FormatError is raised instead.
 
-    If a system call of the library failed, OSError is raised. If there is too little memory, MemoryError is raised.
+    If a system call of libhdf5 fails, OSError is raised. If there is too little memory, MemoryError is raised.
     """
     refuse_unreadable(file, "hdf5")
     with file.opened() as reader:
@@ -247,7 +249,7 @@ def _opened(file: SharedFile) -> Iterator[Any]:
 def _h5py_file(path: str) -> Any:
     """Opens a file with h5py for reading, without a lock.
 
-    A file system may have no locks, and another program may have the file open.
+    Some file systems have no locks, and another program may have locked the file.
     """
     h5py = _h5py()
     try:
@@ -256,18 +258,18 @@ def _h5py_file(path: str) -> Any:
     except OSError as error:
         if "locking flag" not in str(error):
             raise
-        # This process has the file already open with a lock. HDF5 then opens it again only with the same lock.
+        # This process already has the file open with a lock. HDF5 opens a file twice only with the same kind of lock.
         return h5py.File(path, "r")
 
 
 def _refuse_blame(file: SharedFile, message: str) -> None:
-    """Raises OSError or MemoryError if the message of an exception from h5py shows that the file may be sound."""
+    """Raises OSError or MemoryError if the message of an exception from h5py shows another cause than damage."""
     if system_call := re.search(r"errno = (\d+)", message):
         number = int(system_call[1])
         raise OSError(number, os.strerror(number), file.path)
     if "flag values don't match" in message:
         raise OSError(f"{file}: this process has the file already open, with another kind of lock")
-    if "memory allocation failed" in message:             # also the text of a KeyError
+    if "memory allocation failed" in message:             # a KeyError can also have this text
         raise memory_error(MemoryError("memory allocation failed"), file.path)
 
 

@@ -8,19 +8,20 @@ On most file systems, the owner has a lock on .NAME.lock (`flock`).  The operati
 process ends, even if the process is killed.  The file .NAME.lock of a killed process remains, and the next owner uses
 this file again.
 
-Windows and some file systems have no such locks.  There, NAME has an owner as long as .NAME.lock exists.  The next
-owner works as follows.
+Windows and some file systems do not have `flock`.  Without `flock`, NAME has an owner as long as .NAME.lock exists.  A
+process becomes the next owner in three steps.
 
-1. It creates .NAME.lock.new.  Only one process can create this file (O_EXCL).  All other processes are refused.
-2. It reads .NAME.lock.  If the process in this file may still run, .NAME.lock.new is removed, and the next owner is
+1. The process creates .NAME.lock.new.  Only one process can create this file (O_EXCL).  All other processes are
    refused.
-3. It renames .NAME.lock.new to .NAME.lock.
+2. The process reads .NAME.lock.  If the owner that .NAME.lock names may still run, the process removes .NAME.lock.new
+   and is refused.
+3. The process renames .NAME.lock.new to .NAME.lock.
 
-An owner with a lock also respects an owner without a lock.  After it has written .NAME.lock, it checks that the file
-was not replaced, and that no .NAME.lock.new exists.
+A process that uses `flock` also notices an owner without a lock.  After this process has written .NAME.lock, it checks
+that .NAME.lock was not replaced, and that no .NAME.lock.new exists.
 
 On some network file systems, a lock is only known to one machine, for example with the option `local_lock` of NFS.
-There, this module does not keep the processes of two machines apart.
+In this case, two processes on two machines can own one output file.
 """
 
 import contextlib
@@ -56,7 +57,7 @@ class _Owner(NamedTuple):
     namespace: str | None = None          # the namespace of the process id; differs between two containers
     start: str | None = None              # the time from the start of the machine to the start of the process
     since: str | None = None              # the time at which the process became the owner
-    locked: bool | None = None            # whether the owner has a lock
+    locked: bool | None = None            # True if the owner has a lock
 
 
 @contextlib.contextmanager
@@ -65,8 +66,8 @@ def owned(path: FilePath) -> Iterator[None]:
 
     Every other attempt to own the same file raises BlockingIOError. This is also true for an attempt of the same
     process, in any thread. The message names the process and the machine of the owner. If `path` is a symbolic link,
-    the file to which the link points is owned. A child that was made by `fork` is not an owner: the child neither keeps
-    the lock nor removes the file .NAME.lock. Raises OSError if .NAME.lock cannot be written.
+    the file to which the link points is owned. A child that was made by `fork` is not an owner. The child does not keep
+    the lock, and does not remove the file .NAME.lock. Raises OSError if .NAME.lock cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder, owned(folder + "/x.csv"):
@@ -102,7 +103,7 @@ def owned(path: FilePath) -> Iterator[None]:
 # ---------------------------------------------------------------- taking and releasing
 
 def _take_with_lock(path: FilePath, lock: Path, me: _Owner) -> int | None:
-    """Becomes the owner by a lock.  -> the open file .NAME.lock; None if the file system has no locks"""
+    """Makes this process the owner with a lock.  -> the open file .NAME.lock; None if the file system has no locks"""
     while fcntl is not None:
         file = os.open(lock, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -115,7 +116,7 @@ def _take_with_lock(path: FilePath, lock: Path, me: _Owner) -> int | None:
             os.pwrite(file, _record(me._replace(locked=True)), 0)
             if os.path.lexists(_new(lock)):
                 _refuse(path, _read_at(_new(lock)) or _Owner(), _new(lock))
-            # The previous owner may have removed the file after it was opened here.
+            # The previous owner may have removed .NAME.lock after this process opened it.
             if _is_at(file, lock):
                 _locked_files.add(file)
                 return file
@@ -130,7 +131,7 @@ def _take_with_lock(path: FilePath, lock: Path, me: _Owner) -> int | None:
 
 
 def _take_without_lock(path: FilePath, lock: Path, me: _Owner) -> None:
-    """Becomes the owner by a file that exists."""
+    """Makes this process the owner without a lock, by creating .NAME.lock."""
     new = _new(lock)
     try:
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -149,8 +150,8 @@ def _take_without_lock(path: FilePath, lock: Path, me: _Owner) -> None:
 
 
 def _release(lock: Path, file: int | None, me: _Owner) -> None:
-    """Removes .NAME.lock, unless another process has replaced it."""
-    # The results are complete. A file that cannot be removed is not an error.
+    """Removes .NAME.lock if no other process has replaced it."""
+    # The output file no longer needs an owner. So it is not an error if .NAME.lock cannot be removed.
     with contextlib.suppress(OSError):
         if _is_at(file, lock) if file is not None else _read_at(lock) == me:
             lock.unlink()
@@ -222,7 +223,7 @@ def _new(lock: Path) -> Path:
 
 
 def _this_process() -> _Owner:
-    """Returns the _Owner of this process, without a lock."""
+    """Returns an _Owner that describes this process, which has no lock yet."""
     boot = namespace = None
     with contextlib.suppress(OSError):    # only Linux has these files
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
@@ -232,10 +233,11 @@ def _this_process() -> _Owner:
 
 
 def _start(process: int) -> str | None:
-    """Returns a text that differs for two processes with the same id on Linux; None if it is unknown.
+    """Returns the start of a process as a text; None if the start is unknown, for example on macOS.
 
-    The text is the start of the process in clock ticks since the start of the machine: field 22 of /proc/PID/stat, see
-    proc(5). The text is "ended" for a process that has ended, but whose parent has not yet read its exit code.
+    Two processes with the same id have different starts. The text is the number of clock ticks from the start of the
+    machine to the start of the process. It is field 22 of /proc/PID/stat, see proc(5). If the process has ended, but
+    its parent has not yet read the exit code, the text is "ended".
     """
     try:
         stat = Path(f"/proc/{process}/stat").read_text("utf-8", "replace")
