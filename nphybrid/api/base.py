@@ -18,6 +18,7 @@ from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import FirstNonFinite, Trace, median_times
 from . import checks
+from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
 from .source import in_hugging_face_names, with_head, with_prefix
@@ -342,6 +343,30 @@ class Model:
             if not np.isfinite(last).all():
                 self.network(x, tree, config, self.ops, FirstNonFinite(), **masks)
                 checks.finite(last, "the output")
+
+    def gradients(self, pixel_values: Any, labels: Any, recompute: bool = False, **inputs: Any) -> Gradients:
+        """Compute the loss of a batch, the gradient of every learned array, and the gradient of the pixels.
+
+        `pixel_values`: floats (B, C, H, W). `labels`: the labels of `forward`. `recompute`: if True, only the states at
+        the borders of units and blocks are kept, and all other states are computed a second time. This needs less
+        memory and more time. `inputs`: head_mask, in a hybrid.
+
+        Returns a Gradients (loss, parameters, pixel_values). `parameters` is a dict {Hugging Face name: gradient} with
+        the names, shapes and dtypes of `state_dict`. An array that the loss does not depend on has the gradient 0.
+        Convolution kernels are standardized in the forward pass, and their gradients are those of the kernels before
+        standardization.
+
+        Raises ValueError for a bfloat16 model, and for a model without classes. Raises the errors of `check_inputs`,
+        and ValueError for labels of a wrong shape or type.
+
+        >>> import numpy as np
+        >>> from nphybrid import ViTHybridForImageClassification, default_model
+        >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+        >>> loss, parameters, pixels = model.gradients(np.zeros((1, 3, 64, 64), np.float32), np.array([3]))
+        >>> parameters["classifier.weight"].shape, pixels.shape
+        ((10, 192), (1, 3, 64, 64))
+        """
+        return gradients(self, pixel_values, labels, recompute, **inputs)
 
     # -- other methods -----------------------------------------------------------------------------
 

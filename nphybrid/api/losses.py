@@ -1,4 +1,4 @@
-"""The three losses of the classifiers, as in loss/loss_utils.py of transformers."""
+"""The three losses of the classifiers and their gradients, as in loss/loss_utils.py of transformers."""
 import numpy as np
 
 IGNORED = -100                            # the loss does not count pictures with this label
@@ -18,14 +18,34 @@ def loss(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None
     0.1672
     """
     labels = np.asarray(labels)
+    return _losses(logits, labels, problem_type)[0](logits, labels)
+
+
+def loss_and_gradient(logits: np.ndarray, labels: np.ndarray, problem_type: str | None = None
+                      ) -> tuple[np.floating, np.ndarray]:
+    """The loss of the logits (B, K), and the gradient (B, K) of the loss with respect to the logits.
+
+    The arguments and the errors are those of `loss`.
+
+    >>> logits = np.float32([[2, 0, 0], [0, 0, 3]])
+    >>> loss_and_gradient(logits, np.array([0, 2]))[1].round(4).tolist()[0]
+    [-0.1065, 0.0533, 0.0533]
+    """
+    labels = np.asarray(labels)
+    function, gradient = _losses(logits, labels, problem_type)
+    return function(logits, labels), gradient(logits, labels)
+
+
+def _losses(logits, labels, problem_type):
+    """The function that computes the loss, and the function that computes its gradient."""
     problem_type = problem_type or _problem_type(logits, labels)
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(PROBLEM_TYPES)}")
     if problem_type == "regression":
-        return mean_squared_error(logits, labels)
+        return mean_squared_error, mean_squared_error_gradient
     if problem_type == "single_label_classification":
-        return cross_entropy(logits, labels)
-    return binary_cross_entropy(logits, labels)
+        return cross_entropy, cross_entropy_gradient
+    return binary_cross_entropy, binary_cross_entropy_gradient
 
 
 def _problem_type(logits, labels):
@@ -46,6 +66,12 @@ def mean_squared_error(logits: np.ndarray, labels: np.ndarray) -> np.floating:
         labels = labels.reshape(-1)
     _check_shape("regression", labels, logits.shape)
     return np.square(logits - labels.astype(logits.dtype)).mean()
+
+
+def mean_squared_error_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """2 (logits - labels) / n, where n is the number of logits.  -> (B, K)"""
+    labels = labels.reshape(logits.shape).astype(logits.dtype)
+    return 2 * (logits - labels) / logits.size
 
 
 def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
@@ -71,6 +97,21 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
     return (np.log(np.exp(x).sum(-1)) - of_labels).mean()
 
 
+def cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(softmax(logits) - one_hot(labels)) / n, where n is the number of labels except -100.  -> (B, K)
+
+    The gradient of a picture with the label -100 is 0. If every label is -100, the gradient is NaN, as the loss.
+    """
+    labels = labels.reshape(-1)
+    counted = labels != IGNORED
+    if not counted.any():
+        return np.full_like(logits, np.nan)
+    shares = np.exp(logits - logits.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    shares[np.arange(len(labels)), np.where(counted, labels, 0)] -= 1
+    return shares * (counted[:, None] / logits.dtype.type(counted.sum()))
+
+
 def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
     """The mean of -(y log s + (1 - y) log(1 - s)), where s = sigmoid(logits) and y are the labels.
 
@@ -79,6 +120,13 @@ def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
     _check_shape("multi-label loss", labels, logits.shape)
     y = labels.astype(logits.dtype)
     return (np.maximum(logits, 0) - logits * y + np.log1p(np.exp(-np.abs(logits)))).mean()
+
+
+def binary_cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(sigmoid(logits) - labels) / n, where n is the number of logits.  -> (B, K)"""
+    small = np.exp(-np.abs(logits))
+    sigmoid = np.where(logits >= 0, 1, small) / (1 + small)
+    return (sigmoid - labels.astype(logits.dtype)) / logits.size
 
 
 def _check_shape(what, labels, expected):

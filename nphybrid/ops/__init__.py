@@ -48,3 +48,15 @@ def implementation(engine, dtype, precision="highest"):
         return reference
     from . import kernels
     return kernels
+
+
+def gradient_rules(engine, dtype):
+    """Return the rules of the backward pass for an engine and a dtype: a dict {operation: rule}.
+
+    Raises ValueError for bfloat16 and for the pairs that `implementation` refuses.
+    """
+    implementation(engine, dtype)
+    if dtype_name(dtype) == "bfloat16":
+        raise ValueError("gradients: expected a model with dtype float32 or float64, found bfloat16")
+    from . import gradients
+    return gradients.RULES

@@ -5,6 +5,8 @@ function takes and returns arrays of one dtype, with the channels on the last ax
 NumPy float64 would turn float32 arrays into float64.
 """
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -146,7 +148,7 @@ def softmax(x):
 
 def activate(x, activation):
     """Apply an activation of ACTIVATIONS, given by its name, to each element of x.  (...) -> (...)"""
-    return ACTIVATIONS[activation](x)
+    return ACTIVATIONS[activation].function(x)
 
 
 def relu(x):
@@ -154,14 +156,32 @@ def relu(x):
     return np.maximum(x, 0)
 
 
+def relu_derivative(x):
+    """1 for x > 0, else 0.  The derivative at 0 is not defined, and PyTorch also chooses 0."""
+    return (x > 0).astype(x.dtype)
+
+
 def gelu(x):
     """x * Phi(x), where Phi is the distribution function of N(0, 1).  Hendrycks & Gimpel 2016, eq. 1"""
     return _erfc(-x / math.sqrt(2)) * x / 2
 
 
+def gelu_derivative(x):
+    """Phi(x) + x * phi(x), where phi = Phi' is the density of N(0, 1)."""
+    density = np.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+    return _erfc(-x / math.sqrt(2)) / 2 + x * density
+
+
 def gelu_tanh(x):
-    """The tanh approximation of GELU.  Hendrycks & Gimpel 2016, section 2"""
+    """The tanh approximation of GELU, x / 2 * (1 + tanh(u)).  Hendrycks & Gimpel 2016, section 2"""
     return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3)))
+
+
+def gelu_tanh_derivative(x):
+    """(1 + tanh(u)) / 2 + x / 2 * (1 - tanh(u)^2) * u', where u = sqrt(2 / pi) * (x + 0.044715 x^3)."""
+    t = np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x ** 3))
+    slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x ** 2)
+    return 0.5 * (1 + t) + 0.5 * x * (1 - t) * (1 + t) * slope
 
 
 def quick_gelu(x):
@@ -169,10 +189,20 @@ def quick_gelu(x):
     return x * sigmoid(1.702 * x)
 
 
+def quick_gelu_derivative(x):
+    """s + 1.702 x * s * (1 - s), where s = sigmoid(1.702 x)."""
+    s = sigmoid(1.702 * x)
+    return s + 1.702 * x * s * (1 - s)
+
+
 def selu(x):
     """scale * x if x > 0, else scale * alpha * (exp(x) - 1).  Klambauer et al. 2017, eq. 2"""
-    scale, alpha = 1.0507009873554804934, 1.6732632423543772848
-    return scale * np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+    return SELU_SCALE * np.where(x > 0, x, SELU_ALPHA * np.expm1(np.minimum(x, 0)))
+
+
+def selu_derivative(x):
+    """scale if x > 0, else scale * alpha * exp(x)."""
+    return SELU_SCALE * np.where(x > 0, 1, SELU_ALPHA * np.exp(np.minimum(x, 0)))
 
 
 def silu(x):
@@ -180,11 +210,31 @@ def silu(x):
     return x * sigmoid(x)
 
 
+def silu_derivative(x):
+    """s + x * s * (1 - s), where s = sigmoid(x)."""
+    s = sigmoid(x)
+    return s + x * s * (1 - s)
+
+
+def tanh_derivative(x):
+    """1 - tanh(x)^2"""
+    t = np.tanh(x)
+    return (1 - t) * (1 + t)
+
+
 def sigmoid(x):
     """1 / (1 + exp(-x)), without overflow for large |x|"""
     small = np.exp(-np.abs(x))
     return np.where(x >= 0, 1, small) / (1 + small)
 
+
+def sigmoid_derivative(x):
+    """s * (1 - s), where s = sigmoid(x)."""
+    s = sigmoid(x)
+    return s * (1 - s)
+
+
+SELU_SCALE, SELU_ALPHA = 1.0507009873554804934, 1.6732632423543772848
 
 # NumPy has no erfc. Python's math.erfc is correct to the last bits of float64.
 _erfc_float64 = np.frompyfunc(math.erfc, 1, 1)
@@ -194,7 +244,20 @@ def _erfc(x):
     return _erfc_float64(x.astype(np.float64)).astype(np.float64).astype(x.dtype)
 
 
+class Activation(NamedTuple):
+    """A function of one number, and its derivative.  Both are computed for each element of an array."""
+    function: Callable[[np.ndarray], np.ndarray]
+    derivative: Callable[[np.ndarray], np.ndarray]
+
+
 ACTIVATIONS = {
-    "gelu": gelu, "gelu_new": gelu_tanh, "gelu_pytorch_tanh": gelu_tanh, "quick_gelu": quick_gelu,
-    "relu": relu, "selu": selu, "silu": silu, "tanh": np.tanh, "sigmoid": sigmoid,
+    "gelu": Activation(gelu, gelu_derivative),
+    "gelu_new": Activation(gelu_tanh, gelu_tanh_derivative),
+    "gelu_pytorch_tanh": Activation(gelu_tanh, gelu_tanh_derivative),
+    "quick_gelu": Activation(quick_gelu, quick_gelu_derivative),
+    "relu": Activation(relu, relu_derivative),
+    "selu": Activation(selu, selu_derivative),
+    "silu": Activation(silu, silu_derivative),
+    "tanh": Activation(np.tanh, tanh_derivative),
+    "sigmoid": Activation(sigmoid, sigmoid_derivative),
 }
