@@ -1,4 +1,5 @@
 """The gradients of a classifier: the forward pass is recorded, and the backward pass reads the record."""
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -13,7 +14,11 @@ from . import checks
 from .losses import loss_and_gradient
 
 if TYPE_CHECKING:
-    from .base import Model
+    from .base import Inputs, Model
+
+
+# A function that gets the output of the network, and returns the loss and the gradient of the output.
+Loss = Callable[[np.ndarray], tuple[np.floating, np.ndarray]]
 
 
 class Gradients(NamedTuple):
@@ -25,24 +30,49 @@ class Gradients(NamedTuple):
 
 def gradients(model: "Model", pixel_values: npt.ArrayLike, labels: npt.ArrayLike, recompute: bool = False,
               trace: "BackwardTrace | None" = None, **inputs: Any) -> Gradients:
-    """The method `Model.gradients`.  `trace` receives the states of the forward pass as Variables."""
-    rules = ops.gradient_rules(model.engine, model.dtype)
+    """The method `Model.gradients`.  `trace` gets the states of the forward pass."""
     if not model.network_config.classes:
         raise ValueError(f"gradients need a loss, but this {type(model).__name__} has no classes")
-    x, _, config, masks = model.check_inputs(pixel_values, **inputs)
-    record = Record(model.ops, rules, recompute)
+
+    def loss(logits):
+        return loss_and_gradient(logits, checks.as_array(labels), model.config.problem_type)
+
+    checked = model.check_inputs(pixel_values, **inputs)
+    found = loss_and_gradients(model, raw_parameters(model), checked, loss, recompute=recompute, trace=trace)
+    state = checkpoint.to_state_dict(found.parameters, model.table, model.network_config)
+    return Gradients(found.loss, {name: np.ascontiguousarray(array) for name, array in state.items()},
+                     np.ascontiguousarray(found.pixels.transpose(0, 3, 1, 2)))
+
+
+class TreeGradients(NamedTuple):
+    """The gradients of one batch, in the layouts of the network."""
+    loss: np.floating
+    parameters: Params                    # the gradient of each array, or None for an array that is not trained
+    pixels: np.ndarray                    # (B, H, W, C)
+
+
+def loss_and_gradients(model: "Model", learned: Params, inputs: "Inputs", loss: Loss,
+                       trained: Callable[[str], bool] = lambda name: True, recompute: bool = False,
+                       trace: "BackwardTrace | None" = None) -> TreeGradients:
+    """Compute one forward pass and one backward pass.
+
+    `learned`: the learned arrays, as `raw_parameters` returns them. They are used instead of the arrays of the model.
+    `inputs`: the result of `Model.check_inputs`. `loss`: a function that gets the output of the network, and returns
+    the loss and the gradient of the output. `trained`: a function that gets the name of an array in `Params`, such as
+    "blocks.0.fc1.kernel", and returns whether the array gets a gradient. `recompute` and `trace` are explained in
+    `Model.gradients` and `gradients`.
+    """
+    record = Record(model.ops, ops.gradient_rules(model.engine, model.dtype), recompute)
     trace = BackwardTrace() if trace is None else trace
     trace.record = record
-    learned = tree_map(lambda name, array: Variable(array, record), raw_parameters(model))
-    pixels = Variable(x, record)
+    leaves = tree_map(lambda name, array: Variable(array, record) if trained(name) else array, learned)
+    pixels = Variable(inputs.x, record)
     with threads.using(model.num_threads), np.errstate(all="ignore"):
-        logits = model.network(pixels, record.prepare(learned, config), config, record, trace, **masks)
-        loss, dlogits = loss_and_gradient(logits.value, checks.as_array(labels), model.config.problem_type)
-        record.backward(logits, dlogits)
-    tree = tree_map(lambda name, leaf: _gradient(leaf), learned)
-    state = checkpoint.to_state_dict(tree, model.table, config)
-    return Gradients(loss, {name: np.ascontiguousarray(array) for name, array in state.items()},
-                     np.ascontiguousarray(_gradient(pixels).transpose(0, 3, 1, 2)))
+        prepared = record.prepare(leaves, inputs.config)
+        output = model.network(pixels, prepared, inputs.config, record, trace, **inputs.masks)
+        value, gradient = loss(output.value)
+        record.backward(output, gradient)
+    return TreeGradients(value, tree_map(lambda name, leaf: _gradient(leaf), leaves), _gradient(pixels))
 
 
 def raw_parameters(model: "Model") -> Params:
@@ -54,8 +84,10 @@ def raw_parameters(model: "Model") -> Params:
     return tree
 
 
-def _gradient(leaf):
-    """The gradient of a Variable.  An array that the loss does not depend on has the gradient 0."""
+def _gradient(leaf: Any) -> Any:
+    """The gradient of a Variable, or None for an array.  If the loss does not depend on a Variable, 0 is returned."""
+    if not isinstance(leaf, Variable):
+        return None
     return np.zeros_like(leaf.value) if leaf.gradient is None else leaf.gradient
 
 
