@@ -1,6 +1,6 @@
 """The gradients of a classifier: the forward pass is recorded, and the backward pass reads the record."""
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,10 +13,6 @@ from ..trace import Trace
 from . import checks
 from .losses import loss_and_gradient
 
-if TYPE_CHECKING:
-    from .base import Inputs, Model
-
-
 # A function that gets the output of the network, and returns the loss and the gradient of the output.
 Loss = Callable[[np.ndarray], tuple[np.floating, np.ndarray]]
 
@@ -28,7 +24,7 @@ class Gradients(NamedTuple):
     pixel_values: np.ndarray              # (B, C, H, W)
 
 
-def gradients(model: "Model", pixel_values: npt.ArrayLike, labels: npt.ArrayLike, recompute: bool = False,
+def gradients(model: Any, pixel_values: npt.ArrayLike, labels: npt.ArrayLike, recompute: bool = False,
               trace: "BackwardTrace | None" = None, **inputs: Any) -> Gradients:
     """The method `Model.gradients`.  `trace` gets the states of the forward pass."""
     if not model.network_config.classes:
@@ -51,16 +47,16 @@ class TreeGradients(NamedTuple):
     pixels: np.ndarray                    # (B, H, W, C)
 
 
-def loss_and_gradients(model: "Model", learned: Params, inputs: "Inputs", loss: Loss,
+def loss_and_gradients(model: Any, learned: Params, inputs: Any, loss: Loss,
                        trained: Callable[[str], bool] = lambda name: True, recompute: bool = False,
                        trace: "BackwardTrace | None" = None) -> TreeGradients:
     """Compute one forward pass and one backward pass.
 
-    `learned`: the learned arrays, as `raw_parameters` returns them. They are used instead of the arrays of the model.
-    `inputs`: the result of `Model.check_inputs`. `loss`: a function that gets the output of the network, and returns
-    the loss and the gradient of the output. `trained`: a function that gets the name of an array in `Params`, such as
-    "blocks.0.fc1.kernel", and returns whether the array gets a gradient. `recompute` and `trace` are explained in
-    `Model.gradients` and `gradients`.
+    `model`: a Model. `learned`: the learned arrays, as `raw_parameters` returns them, which are used instead of the
+    arrays of the model. `inputs`: the result of `Model.check_inputs`. `loss`: a function that gets the output of the
+    network, and returns the loss and the gradient of the output. `trained`: a function that gets the name of an array
+    in `Params`, such as "blocks.0.fc1.kernel", and returns whether the array gets a gradient. `recompute` and `trace`
+    are explained in `Model.gradients` and `gradients`.
     """
     record = Record(model.ops, ops.gradient_rules(model.engine, model.dtype), recompute)
     trace = BackwardTrace() if trace is None else trace
@@ -75,7 +71,7 @@ def loss_and_gradients(model: "Model", learned: Params, inputs: "Inputs", loss: 
     return TreeGradients(value, tree_map(lambda name, leaf: _gradient(leaf), leaves), _gradient(pixels))
 
 
-def raw_parameters(model: "Model") -> Params:
+def raw_parameters(model: Any) -> Params:
     """The learned arrays of a model as NumPy arrays of its dtype.  Kernels of convolutions are not standardized."""
     def copied(name, array):
         return np.array(array, model.float_dtype, order="C")
