@@ -4,7 +4,8 @@ from .options import add_engine, add_labels, add_model
 from .targets import check_target
 
 # The names of the figures in explain.figures. The names are repeated here, so that --help does not import NumPy.
-NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion")
+NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attention-distance", "rollout", "occlusion",
+         "saliency")
 
 DESCRIPTION = """\
 Write one figure as a PNG file with 300 dots per inch. The figures `filters` and `position-similarity` show weights

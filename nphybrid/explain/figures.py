@@ -7,6 +7,7 @@
 `attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
 `rollout` shows how much each cell contributes to one token after all layers, or after a chosen layer (ViT, figure 6).
 `occlusion` shows how much the score of the best label falls when a grey square hides a part of the picture.
+`saliency` shows how strongly the logit of the best label depends on each pixel (Simonyan et al. 2014, section 3).
 
 A layer is a block of the encoder. Layers, heads, rows and columns are counted from 0.
 """
@@ -331,8 +332,7 @@ def occlusion(model, picture: PreparedPicture):
     def score(x):
         return scores_of(model(x).logits, model.config)[:, best]
     fall = measures.occlusion(score, picture.pixel_values, window, step)
-    whole, label = scores_of(logits, model.config)[0, best], printable(model.config.id2label[best])
-    label = label if len(label) <= 40 else label[:39] + "…"
+    whole, label = scores_of(logits, model.config)[0, best], _label(model, best)
     i, j = np.unravel_index(fall.argmax(), fall.shape)
     hidden = picture.photograph.copy()
     square = tuple(slice(max(n * step - step, 0), n * step + step) for n in (i, j))
@@ -353,6 +353,35 @@ def occlusion(model, picture: PreparedPicture):
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)}. Brown means that the score "
                   f"falls, and blue means that the score rises. The lowest score is {whole - fall[i, j]:.3g}, with the "
                   f"centre of the square at pixel row {i * step}, column {j * step}.", boxes)
+
+
+def saliency(model, picture: PreparedPicture):
+    """Show how strongly the logit of the best label depends on each pixel, from one backward pass."""
+    _require(model.has_head and model.network_config.classes, "saliency", model, "a classifier")
+    gradient, best = measures.saliency(model, picture.pixel_values)
+    size = picture.photograph.shape[:2]
+    end = drawing.rounded_up(float(gradient.max()))
+    scale, title = Scale(0, end, power=0.5), f"Saliency: the logit of “{_label(model, best)}”"
+    caption = ("The absolute derivative of the logit with respect to each pixel value, after the pixel values were "
+               "normalized. A pixel has one value per channel, and the map shows the largest of the absolute "
+               "derivatives.")
+    page, boxes = drawing.three(title, caption, size, {
+        "photograph": f"the picture, {size[0]} x {size[1]} pixels", "veil": "the picture times the root of the map",
+        "saliency": f"the map, {size[0]} x {size[1]} pixels"})
+    drawing.show(page, picture.photograph, boxes["photograph"])
+    brightness = np.sqrt(gradient / (gradient.max() or 1))[..., None]
+    drawing.show(page, np.rint(picture.photograph * brightness).astype(np.uint8), boxes["veil"])
+    drawing.show_map(page, gradient, scale, boxes["saliency"])
+    drawing.colour_bar(page, drawing.below(boxes["saliency"], COLUMN), scale, "|derivative|, square-root scale")
+    i, j = np.unravel_index(gradient.argmax(), gradient.shape)
+    return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)} on a square-root scale. The "
+                  f"largest derivative is {gradient.max():.3g}, at pixel row {i}, column {j}.", boxes)
+
+
+def _label(model, k):
+    """The label of class k, at most 40 characters."""
+    label = printable(model.config.id2label[k])
+    return label if len(label) <= 40 else label[:39] + "…"
 
 
 def _step(H, W):
@@ -384,6 +413,6 @@ def _colours(scale):
 
 FIGURES = {"filters": filters, "feature-maps": feature_maps, "position-similarity": position_similarity,
            "attention": attention, "attention-distance": attention_distance, "rollout": rollout,
-           "occlusion": occlusion}
+           "occlusion": occlusion, "saliency": saliency}
 PICTURELESS = "filters", "position-similarity"
 OPTIONS = {"attention": ("token", "layer", "head"), "rollout": ("token", "layer")}

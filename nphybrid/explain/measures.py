@@ -7,6 +7,7 @@ A network without a class token has T = N tokens.
 """
 import numpy as np
 
+from ..api.gradients import loss_and_gradients, raw_parameters
 from ..model import pooled
 from ..trace import Discard
 
@@ -111,3 +112,25 @@ def occlusion(score, x: np.ndarray, window: int, step: int) -> np.ndarray:
             hidden[j, :, max(top, 0):top + window, max(left, 0):left + window] = 0
         fall[i] = whole - score(hidden)
     return fall
+
+
+def saliency(model, x: np.ndarray) -> tuple[np.ndarray, int]:
+    """The absolute derivative of the largest logit with respect to each pixel.  (1, C, H, W) -> (H, W), class
+
+    The largest of the absolute derivatives of the C channels is taken. The second result is the index of the class with
+    the largest logit.  Simonyan et al. 2014, section 3.1.
+
+    >>> from nphybrid import ViTHybridForImageClassification, default_model
+    >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    >>> saliency(model, np.zeros((1, 3, 64, 64), np.float32))[0].shape
+    (64, 64)
+    """
+    best = 0
+
+    def largest_logit(logits):
+        nonlocal best
+        best = int(logits[0].argmax())
+        return logits[0, best], np.eye(logits.shape[1], dtype=logits.dtype)[[best]]
+    found = loss_and_gradients(model, raw_parameters(model), model.check_inputs(x), largest_logit,
+                               trained=lambda name: False)
+    return np.abs(found.pixels[0]).max(-1), best

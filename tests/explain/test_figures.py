@@ -214,6 +214,25 @@ def test_occlusion_shows_what_is_lost(model, trace, drawn, photograph):
     assert (hidden[square] == 128).all() and (hidden[~square] == photograph[~square]).all()
 
 
+def test_saliency_is_the_slope_of_the_logit(model, trace, drawn):
+    """Central differences of the logit of "cat" for some pixels, in float64."""
+    shown = drawn("saliency")
+    low, high = ends(shown.description)
+    assert low == 0 and "“cat”" in shown.title
+    found = numbers(shown, "saliency", 64, 64, low, high, power=0.5)
+    exact = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference", dtype="float64")
+    x = trace["pixel_values"].transpose(0, 3, 1, 2).astype(np.float64)
+    largest = np.unravel_index(found.argmax(), found.shape)
+    for i, j in (largest, (0, 0), (31, 17), (40, 63)):
+        moved = np.repeat(x, 6, axis=0)
+        for c in range(3):
+            moved[2 * c, c, i, j] += 1e-4
+            moved[2 * c + 1, c, i, j] -= 1e-4
+        logits = exact(moved).logits[:, 3]
+        slope = np.abs((logits[::2] - logits[1::2]) / 2e-4).max()
+        assert found[i, j] == pytest.approx(slope, abs=0.01 * high)
+
+
 # ---------------------------------------------------------------- the sheet
 
 @pytest.mark.parametrize("name", NAMES)
@@ -297,11 +316,12 @@ def test_letters_that_the_font_lacks():
 # ---------------------------------------------------------------- which networks, and what is refused
 
 NEEDS = {"filters": "convolution", "feature-maps": "convolutional backbone", "position-similarity": "tokens",
-         "attention": "tokens", "attention-distance": "tokens", "rollout": "tokens", "occlusion": "a classifier"}
+         "attention": "tokens", "attention-distance": "tokens", "rollout": "tokens", "occlusion": "a classifier",
+         "saliency": "a classifier"}
 
 
 @pytest.mark.parametrize("kind, refused", [
-    ("hybrid", []), ("wide", []), ("headless", ["occlusion"]), ("vit", ["filters", "feature-maps"]),
+    ("hybrid", []), ("wide", []), ("headless", ["occlusion", "saliency"]), ("vit", ["filters", "feature-maps"]),
     ("mean", ["filters", "feature-maps"]),
     ("bit", ["position-similarity", "attention", "attention-distance", "rollout"])])
 def test_each_kind_of_network(kind, refused, cat):

@@ -43,7 +43,11 @@ def test_the_forward_pass_imports_only_its_own_files():
 
 
 def test_the_reference_needs_no_numba():
-    assert imports(SOURCES["ops/reference.py"]) == {"math", "numpy", "..params"}
+    """Neither do the gradients."""
+    standard = {"math", "operator", "collections", "functools", "typing"}
+    for name, own in (("reference", {"..params"}), ("gradients", {"..params", ".", ".reference"}),
+                      ("record", {"..params", ".gradients"})):
+        assert imports(SOURCES[f"ops/{name}.py"]) - standard <= {"numpy", *own}, name
 
 
 def test_one_decorator():
