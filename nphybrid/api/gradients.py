@@ -1,5 +1,5 @@
 """The gradients of a classifier: the forward pass is recorded, and the backward pass reads the record."""
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,7 +9,8 @@ from .. import checkpoint, ops
 from ..ops import threads
 from ..ops.record import Record, Variable
 from ..params import Params, tree_map
-from ..trace import Trace
+from ..text import dimensions, table
+from ..trace import Scope, Trace
 from . import checks
 from .losses import loss_and_gradient
 
@@ -27,8 +28,7 @@ class Gradients(NamedTuple):
 def gradients(model: Any, pixel_values: npt.ArrayLike, labels: npt.ArrayLike, recompute: bool = False,
               trace: "BackwardTrace | None" = None, **inputs: Any) -> Gradients:
     """The method `Model.gradients`.  `trace` gets the states of the forward pass."""
-    if not model.network_config.classes:
-        raise ValueError(f"gradients need a loss, but this {type(model).__name__} has no classes")
+    check_classes(model)
 
     def loss(logits):
         return loss_and_gradient(logits, checks.as_array(labels), model.config.problem_type)
@@ -38,6 +38,12 @@ def gradients(model: Any, pixel_values: npt.ArrayLike, labels: npt.ArrayLike, re
     state = checkpoint.to_state_dict(found.parameters, model.table, model.network_config)
     return Gradients(found.loss, {name: np.ascontiguousarray(array) for name, array in state.items()},
                      np.ascontiguousarray(found.pixels.transpose(0, 3, 1, 2)))
+
+
+def check_classes(model: Any) -> None:
+    """Raise ValueError if a model has no classes, and therefore no loss."""
+    if not model.network_config.classes:
+        raise ValueError(f"gradients need a loss, but this {type(model).__name__} has no classes")
 
 
 class TreeGradients(NamedTuple):
@@ -65,8 +71,10 @@ def loss_and_gradients(model: Any, learned: Params, inputs: Any, loss: Loss,
     pixels = Variable(inputs.x, record)
     with threads.using(model.num_threads), np.errstate(all="ignore"):
         prepared = record.prepare(leaves, inputs.config)
+        standardizations = len(record.notes)
         output = model.network(pixels, prepared, inputs.config, record, trace, **inputs.masks)
         value, gradient = loss(output.value)
+        trace.count_bytes(standardizations)
         record.backward(output, gradient)
     return TreeGradients(value, tree_map(lambda name, leaf: _gradient(leaf), leaves), _gradient(pixels))
 
@@ -93,29 +101,100 @@ class BackwardTrace(Trace):
     A state is the result of a unit or block if the function of the unit or block got its own scope, as in
     `x = out["stem"] = stem(…, out.at("stem"))`.
 
-    `keep`: the names of the states that stay in the trace, as Variables. After the backward pass, they have gradients.
-    `bytes` is a dict {name: the number of bytes that the record keeps since the state before}.
+    `keep`: the names of the states that stay in the trace, as Variables, or None for all states. After the backward
+    pass, these Variables have gradients. `bytes` is a dict {name: the bytes that the record keeps between the forward
+    pass and the backward pass, for this state and for the results since the state before}.
     """
 
-    def __init__(self, keep=()):
+    def __init__(self, keep: Collection[str] | None = ()):
         super().__init__(keep)
         self.record: Record | None = None
-        self.scopes: set[str] = set()
         self.bytes: dict[str, int] = {}
-        self._seen: set[int] = set()
+        self._scopes: set[str] = set()
+        self._ends: dict[str, int] = {}   # {name of a state: the number of notes before the next state}
 
-    def at(self, scope):
-        self.scopes.add(scope)
+    def at(self, scope: str) -> Scope:
+        """A view of the trace that puts `scope` and a dot before every name."""
+        self._scopes.add(scope)
         return super().at(scope)
 
-    def wants(self, name):
-        """False for the attention weights, which the record does not differentiate."""
+    def wants(self, name: str) -> bool:
+        """False for the attention weights, which have no gradient of their own on the record."""
         return not name.endswith(".weights") and super().wants(name)
 
-    def __setitem__(self, name, state):
+    def __setitem__(self, name: str, state: Any) -> None:
         super().__setitem__(name, state)
         if self.record is None or not isinstance(state, Variable):
             return
         state.keeps_gradient = self.wants(name)
-        if name in self.scopes:
+        self._ends[name] = len(self.record.notes)
+        if name in self._scopes:
             self.record.border(state)
+
+    def count_bytes(self, prepared: int) -> None:
+        """Fill `bytes` at the end of the forward pass.  The first `prepared` notes standardized the kernels."""
+        assert self.record is not None
+        counted: set[int] = set()
+        ends = {"standardized kernels": prepared, **self._ends, "after the last state": len(self.record.notes)}
+        start = 0
+        for name, end in ends.items():
+            results = [note.result.value for note in self.record.notes[start:end]]
+            self.bytes[name] = sum(_owned_bytes(value, counted) for value in results)
+            start = end
+
+
+def _owned_bytes(value, counted):
+    """The size of the memory of an array, or 0 if the memory was counted before.  Views share the memory."""
+    while isinstance(value, np.ndarray) and isinstance(value.base, np.ndarray):
+        value = value.base
+    if value is None or id(value) in counted:
+        return 0
+    counted.add(id(value))
+    return value.nbytes
+
+
+class BackwardState(NamedTuple):
+    """A row of the list that `backward_states` returns."""
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    gradient_rms: float | None            # the root mean square of the gradient, or None if the state has no gradient
+    bytes: int                            # as in `BackwardTrace.bytes`
+
+
+def backward_states(model: Any, pixel_values: npt.ArrayLike, labels: npt.ArrayLike, recompute: bool = False
+                    ) -> list[BackwardState]:
+    """Compute one forward pass and one backward pass, and return a row for each state.
+
+    The first row has the standardized kernels, and the last row has the rest of the record. `recompute` is explained in
+    `Model.gradients`. With recompute=True, the gradients of states inside units and blocks are computed, too.
+
+    >>> import numpy as np
+    >>> from nphybrid import ViTHybridForImageClassification, default_model
+    >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    >>> rows = backward_states(model, np.zeros((1, 3, 64, 64), np.float32), np.array([3]))
+    >>> rows[2].name, rows[2].shape, rows[2].bytes
+    ('stem.conv', (1, 32, 32, 64), 262144)
+    """
+    trace = BackwardTrace(keep=None)
+    gradients(model, pixel_values, labels, recompute, trace)
+    rows = []
+    for name, size in trace.bytes.items():
+        state = trace.get(name)
+        if state is None:
+            rows.append(BackwardState(name, (), "", None, size))
+            continue
+        x = state.gradient
+        rms = None if x is None else float(np.sqrt(np.square(x, dtype=np.float64).mean()))
+        rows.append(BackwardState(name, x.shape if x is not None else (), model.float_dtype.name, rms, size))
+    return rows
+
+
+def backward_table(rows: list[BackwardState]) -> str:
+    """Converts the rows of `backward_states` to a text table."""
+    cells = [["state", "shape", "gradient rms", "KB kept"]]
+    for row in rows:
+        rms = "-" if row.gradient_rms is None else f"{row.gradient_rms:.4g}"
+        cells.append([row.name, dimensions(row.shape) if row.shape else "", rms, f"{row.bytes / 1024:,.0f}"])
+    cells.append(["total", "", "", f"{sum(row.bytes for row in rows) / 1024:,.0f}"])
+    return table(cells, "<<>>")

@@ -13,6 +13,9 @@ the shape, the mean, the root mean square and the time of the state. All engines
 prints. The states are recorded in one forward pass. The times are the medians of {RUNS} other forward passes without
 recording, because recording would change the times. The attention weights have no time, because a forward pass without
 recording does not store them.
+
+With --backward, the loss is the cross-entropy of the predicted class or of --label. The rows then contain the root mean
+square of the gradient of each state, and the memory that the backward pass needs for the state.
 """
 
 
@@ -24,13 +27,25 @@ def add(verb):
     add_engine(verb)
     verb.add_argument("--save", metavar="TRACE.npz",
                       help="write every state to this .npz file. `nphybrid compare` compares two of these files.")
+    verb.add_argument("--backward", action="store_true",
+                      help="print the gradient of each state, and the memory that the backward pass needs for it")
+    verb.add_argument("--label", type=int, metavar="K",
+                      help="the index of the class for --backward (default: the predicted class)")
+    verb.add_argument("--recompute", action="store_true",
+                      help="with --backward, keep only the results of units and blocks, and compute all other states a "
+                           "second time")
     add_format(verb)
+    verb.set_defaults(refuse=verb.error)
 
 
 def run(args):
     """Print a row for each state.  With --save, also write the states to a file."""
     from ..tensorfile import write_npz
     from ..trace import state_as_json, states, states_table
+    if args.backward:
+        return _run_backward(args)
+    if args.label is not None or args.recompute:
+        args.refuse("--label and --recompute need --backward")
     if args.save is not None:
         check_target(args, args.save, ".npz")
     model = load_model(args)
@@ -39,4 +54,19 @@ def run(args):
         write_npz(args.save, trace)
     rows = states(trace)
     show(args, [state_as_json(row) for row in rows], states_table(rows))
+    return 0
+
+
+def _run_backward(args):
+    import numpy as np
+
+    from ..api.gradients import backward_states, backward_table, check_classes
+    if args.save is not None:
+        args.refuse("--save writes the states of a forward pass; expected no --backward")
+    model = load_model(args)
+    check_classes(model)
+    x = model.prepared(args.image)
+    label = int(model(x).logits[0].argmax()) if args.label is None else args.label
+    rows = backward_states(model, x, np.array([label]), args.recompute)
+    show(args, [row._asdict() for row in rows], backward_table(rows))
     return 0

@@ -221,3 +221,62 @@ def test_wrong_usage_exits_with_2(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
     assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- the backward pass
+
+@pytest.mark.parametrize("options, label", [([], None), (["--label", "4"], 4)])
+def test_a_row_for_the_gradient_of_each_state(model, cat, traced, options, label):
+    model, path = model
+    rows = traced(cat, "--model", path, "--engine", "reference", "--backward", *options)
+    forward = [name for name in model.trace(pixels(model, cat)) if not name.endswith(".weights")]
+    assert [row["name"] for row in rows] == ["standardized kernels", *forward, "after the last state"]
+    logits = model(pixels(model, cat)).logits[0].astype(float)
+    shares = np.exp(logits) / np.exp(logits).sum()
+    shares[logits.argmax() if label is None else label] -= 1
+    rms = {row["name"]: row["gradient_rms"] for row in rows}
+    assert rms["logits"] == pytest.approx(math.sqrt(np.square(shares).mean()), rel=1e-5)
+    assert all(rms[name] > 0 for name in forward)
+
+
+def test_recomputing_keeps_only_the_results_of_units_and_blocks(model, cat, traced):
+    model, path = model
+    common = cat, "--model", path, "--engine", "reference", "--backward"
+    kept, less = traced(*common), traced(*common, "--recompute")
+    assert [row["gradient_rms"] for row in less] == [row["gradient_rms"] for row in kept]
+    borders = {"stem", "tokens", *(f"blocks.{l}" for l in range(2)), "stages.0.0", "stages.1.0", "stages.1.1"}
+    inside = {row["name"] for row in kept if row["name"].rpartition(".")[0] in borders}
+    for row in less:
+        if row["name"] in inside:
+            assert row["bytes"] == 0, row["name"]
+        elif row["name"] in borders - {"stem"}:
+            assert row["bytes"] == 4 * math.prod(row["shape"]), row["name"]
+    assert sum(row["bytes"] for row in less) < 0.6 * sum(row["bytes"] for row in kept)
+
+
+def test_the_table_of_the_backward_pass(model, cat, capsys):
+    _, path = model
+    assert main(["trace", cat, "--model", path, "--engine", "reference", "--backward"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["state", "shape", "gradient", "rms", "KB", "kept"]
+    assert lines[1].startswith("standardized kernels")
+    assert lines[-1].split()[0] == "total"
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--label", "2"], "--label and --recompute need --backward"),
+    (["--recompute"], "--label and --recompute need --backward"),
+    (["--backward", "--save", "x.npz"], "--save writes the states of a forward pass; expected no --backward"),
+])
+def test_options_of_the_backward_pass_that_do_not_fit(cat, capsys, options, message):
+    with pytest.raises(SystemExit, match="2"):
+        main(["trace", cat, *options])
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--label", "10"], "a label is 10; expected 0 to 9"), (["--dtype", "bfloat16"], "found bfloat16")])
+def test_a_backward_pass_that_is_not_possible(cat, capsys, options, message):
+    engine = [] if "--dtype" in options else ["--engine", "reference"]
+    assert main(["trace", cat, "--backward", *engine, *options]) in (2, 3)
+    assert message in capsys.readouterr().err
