@@ -74,7 +74,8 @@ def test_a_label_of_minus_100_is_not_counted(model, x):
 
 def test_a_head_mask_of_0_gives_a_head_no_gradient(model, x):
     mask = np.array([[1, 0, 1], [1, 1, 1]])
-    gradient = model.gradients(x, LABELS, head_mask=mask).parameters["vit.encoder.layer.0.attention.attention.value.weight"]
+    name = "vit.encoder.layer.0.attention.attention.value.weight"
+    gradient = model.gradients(x, LABELS, head_mask=mask).parameters[name]
     rows = gradient.reshape(3, 4, 12)
     assert not rows[1].any() and rows[0].any() and rows[2].any()
 
@@ -144,7 +145,7 @@ def test_networks_of_other_families(fields):
         moved = tree_map(lambda name, array: array + step * direction[name], learned)
         return (hybrid(x, reference.prepare(moved, config, np.float64), config, reference, Discard()) * dy).sum()
     for name, leaf in named_leaves(leaves).items():
-        u = {other: 0.0 for other in named_leaves(learned)}
+        u = dict.fromkeys(named_leaves(learned), 0.0)
         u[name] = rng.standard_normal(leaf.shape)
         expected = (loss(1e-6, u) - loss(-1e-6, u)) / 2e-6
         assert (leaf.gradient * u[name]).sum() == pytest.approx(expected, rel=1e-6, abs=1e-7), name
