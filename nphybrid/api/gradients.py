@@ -50,33 +50,33 @@ class TreeGradients(NamedTuple):
     """The gradients of one batch, in the layouts of the network."""
     loss: np.floating
     parameters: Params                    # the gradient of each array, or None for an array that is not trained
-    pixels: np.ndarray                    # (B, H, W, C)
+    pixels: np.ndarray                    # (B, H, W, C), or None if the pixels get no gradient
 
 
 def loss_and_gradients(model: Any, learned: Params, inputs: Any, loss: Loss,
-                       trained: Callable[[str], bool] = lambda name: True, recompute: bool = False,
-                       trace: "BackwardTrace | None" = None) -> TreeGradients:
+                       trained: Callable[[str], bool] = lambda name: True, pixels: bool = True,
+                       recompute: bool = False, trace: "BackwardTrace | None" = None) -> TreeGradients:
     """Compute one forward pass and one backward pass.
 
     `model`: a Model. `learned`: the learned arrays, as `raw_parameters` returns them, which are used instead of the
     arrays of the model. `inputs`: the result of `Model.check_inputs`. `loss`: a function that gets the output of the
     network, and returns the loss and the gradient of the output. `trained`: a function that gets the name of an array
-    in `Params`, such as "blocks.0.fc1.kernel", and returns whether the array gets a gradient. `recompute` and `trace`
-    are explained in `Model.gradients` and `gradients`.
+    in `Params`, such as "blocks.0.fc1.kernel", and returns whether the array gets a gradient. `pixels`: whether the
+    pixels get a gradient. `recompute` and `trace` are explained in `Model.gradients` and `gradients`.
     """
     record = Record(model.ops, ops.gradient_rules(model.engine, model.dtype), recompute)
     trace = BackwardTrace() if trace is None else trace
     trace.record = record
     leaves = tree_map(lambda name, array: Variable(array, record) if trained(name) else array, learned)
-    pixels = Variable(inputs.x, record)
+    x = Variable(inputs.x, record) if pixels else inputs.x
     with threads.using(model.num_threads), np.errstate(all="ignore"):
         prepared = record.prepare(leaves, inputs.config)
         standardizations = len(record.notes)
-        output = model.network(pixels, prepared, inputs.config, record, trace, **inputs.masks)
+        output = model.network(x, prepared, inputs.config, record, trace, **inputs.masks)
         value, gradient = loss(output.value)
         trace.count_bytes(standardizations)
         record.backward(output, gradient)
-    return TreeGradients(value, tree_map(lambda name, leaf: _gradient(leaf), leaves), _gradient(pixels))
+    return TreeGradients(value, tree_map(lambda name, leaf: _gradient(leaf), leaves), _gradient(x))
 
 
 def raw_parameters(model: Any) -> Params:

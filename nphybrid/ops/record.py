@@ -194,8 +194,13 @@ def variables(argument):
 
 
 def _add(argument, gradient):
-    """Add a gradient to the Variables in an argument.  `gradient` has the structure of the argument."""
+    """Add a gradient to the Variables in an argument.  `gradient` has the structure of the argument.
+
+    A rule can return a function instead of an array. It is called only if the argument is a Variable, so that a
+    gradient that nobody needs is not computed.
+    """
     if isinstance(argument, Variable):
+        gradient = gradient() if callable(gradient) else gradient
         if gradient is not None:
             argument.gradient = gradient if argument.gradient is None else argument.gradient + gradient
     elif isinstance(argument, (tuple, list)) and any(variables(argument)):

@@ -229,6 +229,18 @@ def test_arrays_get_no_note(rng):
     assert isinstance(record.linear_activate(x, p, "relu"), np.ndarray) and record.notes == []
 
 
+def test_a_gradient_that_nobody_needs_is_not_computed(rng):
+    """A rule can return functions, which are called for Variables alone."""
+    called = []
+
+    def rule(dy, y, a, b):
+        return (lambda: called.append("a") or dy), (lambda: called.append("b") or 2 * dy)
+    record = Record(reference, gradients.RULES)
+    b = Variable(np.ones(3), record)
+    record.backward(record.note(lambda a, b: a + 2 * b, rule, np.ones(3), b), np.ones(3))
+    assert called == ["b"] and b.gradient.tolist() == [2, 2, 2]
+
+
 def test_a_result_that_is_not_used_changes_nothing(rng):
     record = Record(reference, gradients.RULES)
     x = Variable(draw(rng, 2, 3), record)
