@@ -35,7 +35,7 @@ def show(t, columns):
         print(f"{w:5.4g}{g:8g}{m:10.4g}{v:10.4g}{mean:10.4g}{root:9.4g}{move:9.4f}{decayed:7.3f}{new:8.4f}")
 
 
-print(f"""The learning rate is {RATE}, the weight decay {DECAY}, beta1 {BETA1}, beta2 {BETA2}, eps {EPS:g}.
+print(f"""Learning rate {RATE}, weight decay {DECAY}, beta1 {BETA1}, beta2 {BETA2}, eps {EPS:g}.
 
     m     = beta1 * m + (1 - beta1) * g              m and v begin with 0
     v     = beta2 * v + (1 - beta2) * g * g
@@ -51,9 +51,9 @@ w, m, v, columns = adamw(w, first, m, v, 1)
 show(1, columns)
 print("""
 The first two weights move by the learning rate, although one gradient is 100
-times as large as the other. The third gradient is as small as eps, so the third
-move is one half of the learning rate. The last gradient is 0, so the last weight
-only decays.""")
+times as large as the other. The third gradient is as small as eps. So the third
+move is one half of the learning rate. The last gradient is 0. So the last
+weight only decays.""")
 
 second = np.array([100, -1, 1e-8, 1])
 w, m, v, columns = adamw(w, second, m, v, 2)
@@ -70,7 +70,7 @@ first move would be 0.1 / sqrt(0.001) = {0.1 / math.sqrt(0.001):.3f} times the l
 
 with_penalty = adamw(np.zeros(4), first + DECAY * 10, np.zeros(4), np.zeros(4), 1)[0] + 10
 print(f"""
-Why is the weight decay a separate term? An L2 penalty would add weight decay * w
-= {DECAY * 10:g} to each gradient. Then the first step would give {" ".join(f"{x:.3f}" for x in with_penalty)}. All
+Why is the weight decay a separate term? An L2 penalty would add {DECAY} * w = {DECAY * 10:g}
+to each gradient. Then the first step would give {" ".join(f"{x:.3f}" for x in with_penalty)}. All
 moves are equal, because the division by the root also removes the size of the
 penalty. Loshchilov and Hutter call the separate term decoupled weight decay.""")

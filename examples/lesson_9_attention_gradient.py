@@ -67,8 +67,8 @@ this, fast implementations never store an array of T x T numbers (Dao et al.).
 dq = np.array([sum(dscores[t, s] * key[s] for s in range(T)) / math.sqrt(K) for t in range(T)])
 dk = np.array([sum(dscores[t, s] * query[t] for t in range(T)) / math.sqrt(K) for s in range(T)])
 show("""Step 1 was scores[t, s] = (dot product of query[t] and key[s]) / sqrt(2). So
-dq[t] is the sum of dscores[t, s] * key[s] / sqrt(2) over all s. And dk[s] is the
-sum of dscores[t, s] * query[t] / sqrt(2) over all t:
+dq[t] is the sum of dscores[t, s] * key[s] / sqrt(2) over all s. And dk[s] is
+the sum of dscores[t, s] * query[t] / sqrt(2) over all t:
 
 token       sqrt(2) * dq          dk / ln 2""", math.sqrt(2) * dq, dk / math.log(2))
 
