@@ -52,12 +52,12 @@ show("norm1, scale 2, bias 1 0, and ReLU", y1 := np.maximum(z1 * norm1.scale + n
 print("conv2, 3x3, has these weights of +1 and -1 for output 0 and for output 1:", *taps, sep="\n      ")
 around = np.pad(y1, ((1, 1), (1, 1), (0, 0)))
 windows = {(i, j): around[i:i + 3, j:j + 3] for i in (0, 1) for j in (0, 1)}
-show("The result of conv2", c2 := np.reshape([np.tensordot(window, conv2, 3) for window in windows.values()], (2, 2, 2)))
+show("The result of conv2", c2 := np.reshape([np.tensordot(x, conv2, 3) for x in windows.values()], (2, 2, 2)))
 z2 = (c2 - [-1, 1]) / 3                                                 # The means are -1 and 1, the variances are 9.
 show("norm2, scale 3, bias 3 -1, and ReLU", y2 := np.maximum(z2 * norm2.scale + norm2.bias, 0))
 show("conv3: channels 0 - 1, 1 - 0, 0 - 1, 1 - 0", c3 := y2 @ conv3)
 z3 = c3 / 3                                                             # The mean is 0, and the variance is 9.
-show("norm3, scale 3, bias 0, changes nothing. The sum with x, and ReLU, give y", y := np.maximum(z3 * norm3.scale + x, 0))
+show("norm3, scale 3, bias 0, changes nothing. y is the sum with x, after ReLU", y := np.maximum(3 * z3 + x, 0))
 
 a = np.array([[[-3, 2, -3, 3], [-4, -5, 4, 6]], [[1, -4, -6, 3], [3, 7, -6, 2]]], float)
 show("\nThe loss is the sum of a * y. So the gradient of y is a", a)
