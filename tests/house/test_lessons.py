@@ -21,7 +21,7 @@ from tools.imports import imports
 from tools.process import run_example as run
 
 LESSONS = ("weight_standardization", "same_padding", "bottleneck", "grid_to_tokens", "attention_head",
-           "register_tile", "float32_from_bfloat16")
+           "register_tile", "float32_from_bfloat16", "chain_rule", "attention_gradient", "adamw_step")
 NAMES = [f"lesson_{number}_{name}.py" for number, name in enumerate(LESSONS, 1)]
 FIGURE = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?")
 
@@ -61,11 +61,11 @@ def agrees(figure, expected):
 
 # ------------------------------------------------------------------ all of them
 
-def test_the_list_is_complete_and_in_order(root):
-    assert sorted(path.name for path in (root / "examples").glob("lesson*")) == NAMES
+def test_the_list_is_complete(root):
+    assert {path.name for path in (root / "examples").glob("lesson*")} == set(NAMES)
 
 
-@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("number", range(1, 1 + len(LESSONS)))
 def test_a_lesson_is_short_and_says_what_it_is(root, number):
     text = (root / "examples" / NAMES[number - 1]).read_text("utf-8")
     docstring = ast.get_docstring(ast.parse(text))
@@ -77,7 +77,7 @@ def test_a_lesson_is_short_and_says_what_it_is(root, number):
     assert imports(text) <= {"collections", "fractions", "itertools", "math", "pathlib", "numpy", "nphybrid"}
 
 
-@pytest.mark.parametrize("number", range(1, 8))
+@pytest.mark.parametrize("number", range(1, 1 + len(LESSONS)))
 def test_a_lesson_prints_a_page_that_fits(root, number):
     lines = printed(root, number)
     assert 20 <= len(lines) <= 80 and max(map(len, lines)) <= 80 and not [x for x in lines if x != x.rstrip()]
@@ -438,3 +438,182 @@ def test_errors_of_a_matrix_product(root):
         assert int(line.split()[0]) == count and agrees(line.split()[-1], found[count])
     assert agrees(lines[3].split()[3], error(np.einsum("mk,nk->mn", *narrow)))
     assert found[9] < 1e-14 and found[6] < 1e-8 < 1e-7 < float(lines[3].split()[3]) < found[3] < 1e-5 < found[1]
+
+
+# ------------------------------------------------------------------ 8: the chain rule
+
+class Bottleneck:
+    """The unit of lesson 8 by loops, with arrays read from the page of the lesson."""
+
+    def __init__(self, lines):
+        no_padding, ring = ((0, 0), (0, 0)), ((1, 1), (1, 1))
+        self.x = maps(table(lines, "The input x", 2), 4)
+        taps = [signs(" ".join(line.replace(" ", ""))) for line in below(lines, "has these weights", 3)]
+        self.conv2 = np.array(taps).reshape(3, 2, 2, 3).transpose(0, 3, 2, 1)            # (KH, KW, C, O)
+        self.conv1 = np.array([[1, 1, -1, -1], [1, -1, 1, -1]], float).T.reshape(1, 1, 4, 2)
+        self.factors = maps(table(lines, "So the gradient of y is a", 2), 4)
+        conv3 = np.array([[1, -1], [-1, 1]] * 2, float).T.reshape(1, 1, 2, 4)
+        self.steps = {"conv1": lambda x, kernel: loops.conv2d(x, kernel, 1, 1, no_padding),
+                      "norm1": lambda x: loops.group_norm(x, Norm(np.full(2, 2.), np.array([1., 0])), 2, 0),
+                      "conv2": lambda x, kernel: loops.conv2d(np.maximum(x, 0), kernel, 1, 1, ring),
+                      "norm2": lambda x: loops.group_norm(x, Norm(np.full(2, 3.), np.array([3., -1])), 2, 0),
+                      "conv3": lambda x: loops.conv2d(np.maximum(x, 0), conv3, 1, 1, no_padding),
+                      "norm3": lambda x: loops.group_norm(x, Norm(np.full(4, 3.), np.zeros(4)), 2, 0)}
+
+    def states(self, **moves):
+        """The states and the loss.  `moves`: for some names, an array that is added to a state or a kernel."""
+        def moved(name, array):
+            return array + moves.get(name, 0)
+        found = {"x": moved("x", self.x)}
+        learned = moved("learned kernel1", self.conv1)
+        kernels = {"conv1": moved("kernel1", loops.standardize(learned, 0)), "conv2": moved("kernel2", self.conv2)}
+        y = found["x"]
+        for name, step in self.steps.items():
+            y = found[name] = moved(name, step(y, kernels[name]) if name in kernels else step(y))
+        found["y"] = moved("y", np.maximum(y + found["x"], 0))
+        return found, (self.factors * found["y"]).sum()
+
+    def gradient(self, name, shape):
+        """The gradient of the loss by central differences."""
+        gradient, step = np.zeros(shape), np.zeros(shape)
+        for place in np.ndindex(*shape):
+            step[place] = 1e-4
+            gradient[place] = (self.states(**{name: step})[1] - self.states(**{name: -step})[1]) / 2e-4
+            step[place] = 0
+        return gradient
+
+
+FORWARD = {"x": "The input x", "conv1": "conv1: channels 0 + 1 - 2 - 3", "conv2": "The result of conv2",
+           "conv3": "conv3: channels 0 - 1, 1 - 0, 0 - 1, 1 - 0", "y": "y is the sum with x, after ReLU"}
+BACKWARD = {"y": ("So the gradient of y is a", 0), "norm3": ("ReLU: 0 where y is 0.", 0), "conv3": ("norm3: dx", 4),
+            "norm2": ("conv3: dx = dy @ W.T.", 0), "conv2": ("norm2: z =", 3),
+            "norm1": ("conv2: dx is the sum of weight * dy", 0), "conv1": ("norm1: z =", 3),
+            "x": ("The gradient of x is the sum", 0)}
+NEAR = 1e-5                               # observed 2.3e-7: central differences against whole numbers
+
+
+def test_the_states_of_the_unit(root):
+    lines = printed(root, 8)
+    states, _ = Bottleneck(lines).states()
+    for name, heading in FORWARD.items():
+        found = maps(table(lines, heading, 2), states[name].shape[-1])
+        assert np.allclose(found, states[name], rtol=0, atol=1e-12), name
+    for name, heading in ("norm1", "norm1, scale 2, bias 1 0, and ReLU"), ("norm2", "norm2, scale 3, bias 3 -1, and"):
+        assert np.allclose(maps(table(lines, heading, 2), 2), np.maximum(states[name], 0), rtol=0, atol=1e-12), name
+    assert np.allclose(states["norm3"], states["conv3"], rtol=0, atol=1e-12)             # "changes nothing"
+
+
+def test_the_gradients_of_the_states(root):
+    lines = printed(root, 8)
+    unit = Bottleneck(lines)
+    states, _ = unit.states()
+    for name, (heading, above) in BACKWARD.items():
+        found = maps(table(lines, heading, above + 2)[above:], states[name].shape[-1])
+        expected = unit.factors if name == "y" else unit.gradient(name, states[name].shape)
+        assert np.abs(found - expected).max() <= NEAR, name
+        if above:                         # the means of a norm
+            means = [figures(line) for line in below(lines, heading, above)[-3:-1]]
+            norm, size = heading[:5], states[name].shape[-1] // 2
+            dy = unit.gradient(norm, states[norm].shape)
+            x = states[name]
+            for g, row in enumerate(means):
+                group = slice(g * size, (g + 1) * size)
+                z = (x[..., group] - x[..., group].mean()) / x[..., group].std()
+                expected = [g, dy[..., group].mean(), (dy[..., group] * z).mean()]
+                assert np.abs(np.array(row) - expected).max() <= NEAR
+
+
+def test_the_gradients_of_the_weights(root):
+    lines = printed(root, 8)
+    unit = Bottleneck(lines)
+    found = np.array(table(lines, "conv2: dW is the sum", 3)).reshape(3, 2, 2, 3).transpose(0, 3, 2, 1)
+    assert np.abs(found - unit.gradient("kernel2", (3, 3, 2, 2))).max() <= NEAR
+    rows = np.array(table(lines, "learned weights follows", 2))                          # output, 4 numbers, 4 numbers
+    for name, found in ("kernel1", rows[:, 1:5]), ("learned kernel1", rows[:, 5:]):
+        assert np.abs(found - unit.gradient(name, (1, 1, 4, 2))[0, 0].T).max() <= NEAR, name
+
+
+# ------------------------------------------------------------------ 9: the gradient of attention
+
+def fractions(lines, heading, count):
+    return [[Fraction(word) for word in line.split()] for line in below(lines, heading, count)]
+
+
+def dot(a, b):
+    return sum(p * q for p, q in zip(a, b))
+
+
+def test_the_gradients_of_the_head_in_fractions(root):
+    """The derivative of weight i with respect to score j is weights[i] * ((i == j) - weights[j])."""
+    lines = printed(root, 9)
+    _, weights, context = head_of(KEYS)
+    rows = fractions(lines, "token                  weights", 3)
+    dy = [row[6:] for row in rows]
+    assert [row[:6] for row in rows] == [[t, *weights[t], *VALUES[t]] for t in range(3)]
+    dweights = [[dot(dy[t], value) for value in VALUES] for t in range(3)]
+    dv = [[dot([row[s] for row in weights], [row[k] for row in dy]) for k in (0, 1)] for s in range(3)]
+    assert fractions(lines, "dv                   dweights", 3) == [[t, *dv[t], *dweights[t]] for t in range(3)]
+    dscores = [[sum(dweights[t][i] * weights[t][i] * ((i == j) - weights[t][j]) for i in range(3)) for j in range(3)]
+               for t in range(3)]
+    expected = [[t, *context[t], dot(weights[t], dweights[t]), *dscores[t]] for t in range(3)]
+    assert fractions(lines, "context              mean", 3) == expected
+    assert [dot(dy[t], context[t]) for t in range(3)] == [row[3] for row in expected]
+    dq = [[dot(dscores[t], [key[k] for key in KEYS]) for k in (0, 1)] for t in range(3)]
+    dk = [[dot([row[s] for row in dscores], [query[k] for query in QUERIES]) for k in (0, 1)] for s in range(3)]
+    assert fractions(lines, "sqrt(2) * dq          dk / ln 2", 3) == [[t, *dq[t], *dk[t]] for t in range(3)]
+    assert [sum(column) for column in zip(*dk)] == [0, 0]
+    of_bias = " and ".join(str(sum(column)) for column in zip(*dq))
+    assert f"sqrt(2) times the sum is {of_bias}." in "\n".join(lines)
+
+
+def test_the_difference_of_two_losses(root):
+    """The loss along key[1, 0], by Python floats."""
+    lines = printed(root, 9)
+    dy = [row[6:] for row in fractions(lines, "token                  weights", 3)]
+
+    def loss(moved):
+        keys = [list(map(float, key)) for key in KEYS]
+        keys[1][0] += moved
+        total = 0.0
+        for t, query in enumerate(QUERIES):
+            powers = [2 ** dot(query, key) for key in keys]
+            total += sum(power * float(dot(dy[t], value)) for power, value in zip(powers, VALUES)) / sum(powers)
+        return total
+    rule = re.search(r"dk\[1, 0\] = (\S+) \* ln 2 = (\S+)\.$", lines[-1])
+    assert Fraction(rule[1]) == fractions(lines, "sqrt(2) * dq          dk / ln 2", 3)[1][3]
+    assert agree(float(rule[2]), float(Fraction(rule[1])) * math.log(2), 6)
+    difference = float(re.search(r"divided by 0\.002, is (\S+)\. The", "\n".join(lines))[1])
+    assert agree(difference, (loss(0.001) - loss(-0.001)) / 0.002, 6)
+
+
+# ------------------------------------------------------------------ 10: AdamW
+
+STEPS = (100, 1, 1e-8, 0), (100, -1, 1e-8, 1)
+
+
+def test_two_steps_of_adamw(root):
+    """m and v as weighted sums of all gradients since the start."""
+    lines = printed(root, 10)
+    assert figures(lines[0].replace("beta1", "").replace("beta2", "")) == [0.1, 0.2, 0.9, 0.999, 1e-8]
+    weights = [10.0] * 4
+    for t in (1, 2):
+        rows = table(lines[next(i for i, line in enumerate(lines) if line.startswith(f"Step t = {t}")):], "new w", 4)
+        for n, row in enumerate(rows):
+            g = [step[n] for step in STEPS[:t]]
+            m = sum(0.1 * 0.9 ** (t - 1 - i) * g[i] for i in range(t))
+            v = sum(0.001 * 0.999 ** (t - 1 - i) * g[i] ** 2 for i in range(t))
+            mean, root_v = m / (1 - 0.9 ** t), math.sqrt(v / (1 - 0.999 ** t))
+            move = 0.1 * mean / (root_v + 1e-8)
+            decayed = 0.02 * weights[n]
+            assert np.allclose(row[:6], [weights[n], g[-1], m, v, mean, root_v], rtol=6e-4, atol=0)
+            assert agree(row[6:7] + row[8:], [move, weights[n] - decayed - move], 4) and agree(row[7], decayed, 3)
+            weights[n] -= decayed + move
+
+
+def test_what_else_is_printed_about_adamw(root):
+    text = " ".join(" ".join(printed(root, 10)).split())
+    assert "m' = m / 0.1 and v' = v / 0.001:" in text and "m' = m / 0.19 and v' = v / 0.001999:" in text
+    assert f"back by only 0.1 / 19 = {0.1 / 19:.4f}" in text
+    assert f"0.1 / sqrt(0.001) = {math.sqrt(10):.3f} times the learning rate" in text
+    penalized = [10 - 0.1 * (g + 2) / (g + 2 + 1e-8) for g in STEPS[0]]
+    assert f"would give {' '.join(f'{w:.3f}' for w in penalized)}." in text
