@@ -106,8 +106,8 @@ def test_the_gradient_of_a_standardized_kernel_is_orthogonal_to_it(monkeypatch):
 @pytest.mark.parametrize("form, eps", [("variance", 1e-8), ("variance", 0.5), ("deviation", 1e-5), ("deviation", 0.5)])
 def test_how_far_eps_turns_the_gradient_of_a_kernel(form, eps):
     """The sum of the gradient is 0 for every eps.  The sum of kernel * gradient is a share of the sum of (standardized
-    kernel) * (gradient of the standardized kernel). The share is eps / (variance + eps), or eps / (root of the variance
-    + eps).
+    kernel) * (gradient of the standardized kernel). The share is eps / (variance + eps), or eps / (s + eps) with
+    s = sqrt(variance).
     """
     network_config = replace(HYBRID, ws_eps=eps, ws_form=form)
     backward = Backward(network_config)
