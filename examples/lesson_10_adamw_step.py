@@ -6,7 +6,7 @@ The optimizer keeps two numbers for each weight. m is a running mean of the grad
 squared gradients. A step divides m by the root of v. So the length of a step does not depend on the scale of the
 gradients. The weight decay is a separate term. Sources: Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization",
 algorithm 1; Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2. In the package:
-nphybrid/training/optimizers.py.
+nphybrid/api/gradients.py computes the gradients.
 """
 import math
 

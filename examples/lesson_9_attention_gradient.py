@@ -60,8 +60,8 @@ dweights[t]. The rule is dscores = weights * (dweights - mean). Each row of
 dscores sums to 0:
 
 token         context              mean                 dscores""", context, np.array(means)[:, None], dscores)
-print("""The mean of row t is also the dot product of dy[t] and context[t]. Because of
-this, fast implementations never store an array of T x T numbers (Dao et al.).
+print("""The mean of row t is also the dot product of dy[t] and context[t]. With this
+equation, a fast implementation need not store T x T numbers (Dao et al.).
 """)
 
 dq = np.array([sum(dscores[t, s] * key[s] for s in range(T)) / math.sqrt(K) for t in range(T)])

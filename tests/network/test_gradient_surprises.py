@@ -92,13 +92,12 @@ def test_the_gradient_of_a_standardized_kernel_is_orthogonal_to_it(monkeypatch):
     standardized kernel.  So the sum of the gradient over taps and inputs is 0, and the sum of kernel * gradient is 0.
     """
     assert max(rests_of_kernels(Backward(EXACT))) <= TOLERANCE            # observed 5.3e-16
-    right = gradients._normalized
     monkeypatch.setattr(gradients, "_normalized", without_mean)
     assert rests_of_kernels(Backward(EXACT))[0] > FAR
     monkeypatch.setattr(gradients, "_normalized", without_root)
     of_sum, of_product = rests_of_kernels(Backward(EXACT))
     assert of_sum <= TOLERANCE and of_product > FAR
-    monkeypatch.setattr(gradients, "_normalized", right)
+    monkeypatch.undo()
     raw = Backward(EXACT, standardize=lambda dy, y, kernel, eps, form: (dy,))
     assert min(rests_of_kernels(raw)) > FAR
 
