@@ -17,12 +17,12 @@ from .integers import ceil_div
 from .jit import jit
 from .matmul import conv2d, linear, linear_activate, linear_add
 from .memory import aligned, empty
-from .packed import prepare, ready
+from .packed import prepare, ready, standardize
 from .reductions import moments
 
 __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
-           "prepare", "ready"]
+           "prepare", "ready", "standardize"]
 
 CHUNK = 65536                             # a task reads or writes at most CHUNK elements: 256 KB, 1/5 of L2 on Ice Lake
 EVEN = 4                                  # the number of tasks is a multiple of EVEN, so that threads get equal shares
