@@ -1,0 +1,60 @@
+"""Fast versions of the rules of `gradients`, in float32.
+
+This file defines the rules of poolings and activations, and imports the other rules. `gradients.f` is the plain
+definition of a rule `f`. Only here, fused operations have rules of their own.
+"""
+import numpy as np
+
+from . import gradients, threads
+from .checks import floats
+from .chunks import CHUNK, rows_per_task
+from .elementwise import code_of, differentiate_in
+from .gradients import conv2d, linear, mean_pool, standardize
+from .integers import ceil_div
+from .jit import jit
+from .memory import empty
+from .norm_gradients import group_norm, group_norm_activate, group_norm_add_activate, layer_norm
+
+
+def max_pool(dy, y, x, padding, fill):
+    """The gradient of x.  A task owns some rows of dx, and looks at all windows that touch these rows.
+
+    So no two tasks write to one cell. The gradients of the windows of a cell are added up in the order of the windows.
+    """
+    B, H, W, C = np.shape(x)
+    x = floats(x)
+    y = floats(y, "y")
+    dy = floats(dy, "dy", y.shape)
+    (top, _), (left, _) = padding
+    dx = empty(B, H, W, C)
+    rows = rows_per_task(B * H, W * C)
+    corner = top, left, np.float32(fill)
+    threads.run(ceil_div(B * H, rows), lambda i: _max_pool_into(dx, dy, y, x, corner, i * rows, rows),
+                threads.ELEMENT * x.size)
+    return dx,
+
+
+@jit
+def _max_pool_into(dx, dy, y, x, corner, first_row, rows):
+    """Compute some rows of dx.  The rows of all images are numbered in one sequence."""
+    B, H, W, C = x.shape
+    top, left, fill = corner
+    end_row = min(first_row + rows, B * H)
+    rest = np.empty(C, np.float32)
+    for b in range(first_row // H, (end_row - 1) // H + 1):
+        first = max(first_row - b * H, 0)
+        end = min(end_row - b * H, H)
+        dx[b, first:end] = np.float32(0)
+        # Window i covers the rows 2 i - top to 2 i - top + 2 of the map.
+        for i in range(max(first + top - 1, 0) // 2, min((end - 1 + top) // 2 + 1, y.shape[1])):
+            for j in range(y.shape[2]):
+                rest[:] = dy[b, i, j]
+                largest = y[b, i, j]
+                for u in range(2 * i - top, 2 * i - top + 3):
+                    for v in range(2 * j - left, 2 * j - left + 3):
+                        if not (0 <= u < H and 0 <= v < W):
+                            _drop_in(rest, largest, fill)
+                        elif first <= u < end:
+                            _move_in(dx[b, u, v], rest, largest, x[b, u, v])
+                        else:
+                            _drop_in_of_other(rest, largest, x[b, u, v])
