@@ -5,7 +5,8 @@ definition of a rule `f`. Only here, fused operations have rules of their own.
 """
 import numpy as np
 
-from . import gradients, threads
+from . import threads
+from .attention_gradients import attention
 from .checks import floats
 from .chunks import CHUNK, rows_per_task
 from .elementwise import code_of, differentiate_in
@@ -40,21 +41,56 @@ def _max_pool_into(dx, dy, y, x, corner, first_row, rows):
     B, H, W, C = x.shape
     top, left, fill = corner
     end_row = min(first_row + rows, B * H)
+    outside = np.full(C, fill)
+    elsewhere = np.zeros(C, np.float32)   # for the cells that belong to another task or to the padding
     rest = np.empty(C, np.float32)
     for b in range(first_row // H, (end_row - 1) // H + 1):
         first = max(first_row - b * H, 0)
         end = min(end_row - b * H, H)
         dx[b, first:end] = np.float32(0)
-        # Window i covers the rows 2 i - top to 2 i - top + 2 of the map.
-        for i in range(max(first + top - 1, 0) // 2, min((end - 1 + top) // 2 + 1, y.shape[1])):
+        # Window i has the rows range(2 i - top, 2 i - top + 3) of the map.
+        for i in range(max((first + top - 1) // 2, 0), min((end - 1 + top) // 2 + 1, y.shape[1])):
             for j in range(y.shape[2]):
                 rest[:] = dy[b, i, j]
-                largest = y[b, i, j]
                 for u in range(2 * i - top, 2 * i - top + 3):
                     for v in range(2 * j - left, 2 * j - left + 3):
-                        if not (0 <= u < H and 0 <= v < W):
-                            _drop_in(rest, largest, fill)
-                        elif first <= u < end:
-                            _move_in(dx[b, u, v], rest, largest, x[b, u, v])
-                        else:
-                            _drop_in_of_other(rest, largest, x[b, u, v])
+                        inside = 0 <= u < H and 0 <= v < W
+                        cell = x[b, u, v] if inside else outside
+                        to = dx[b, u, v] if inside and first <= u < end else elsewhere
+                        _move_in(to, rest, cell, y[b, i, j])
+
+
+@jit
+def _move_in(to, rest, cell, largest):
+    """Move `rest` to the gradient `to` of a cell, in the channels where the cell has the largest value.
+
+    `rest` is the gradient of a window as long as its largest cell was not found, and 0 afterwards.
+    """
+    for c in range(to.size):
+        found = cell[c] == largest[c]
+        to[c] += rest[c] if found else np.float32(0)
+        rest[c] = np.float32(0) if found else rest[c]
+
+
+def activate(dy, y, x, activation):
+    """Copy dy and multiply the copy by the derivative in place."""
+    code = code_of(activation)
+    x = floats(x)
+    flat = x.reshape(-1)
+    d_flat = floats(dy, "dy", x.shape).reshape(-1)
+    dx = empty(x.size)
+
+    def task(i):
+        part = slice(i * CHUNK, (i + 1) * CHUNK)
+        dx[part] = d_flat[part]
+        differentiate_in(dx[part], flat[part], code)
+    threads.run(ceil_div(x.size, CHUNK), task, threads.ELEMENT * x.size)
+    return dx.reshape(x.shape),
+
+
+RULES = {
+    "standardize": standardize, "conv2d": conv2d, "max_pool": max_pool, "mean_pool": mean_pool,
+    "group_norm": group_norm, "group_norm_activate": group_norm_activate,
+    "group_norm_add_activate": group_norm_add_activate, "layer_norm": layer_norm, "linear": linear,
+    "attention": attention, "activate": activate,
+}
