@@ -28,8 +28,8 @@ def loss_and_gradient(logits: np.ndarray, labels: np.ndarray, problem_type: str 
     The arguments and the errors are those of `loss`.
 
     >>> logits = np.float32([[2, 0, 0], [0, 0, 3]])
-    >>> loss_and_gradient(logits, np.array([0, 2]))[1].round(4).tolist()[0]
-    [-0.1065, 0.0533, 0.0533]
+    >>> loss_and_gradient(logits, np.array([0, 2]))[1][0].round(4)
+    array([-0.1065,  0.0533,  0.0533], dtype=float32)
     """
     labels = np.asarray(labels)
     function, gradient = _losses(logits, labels, problem_type)
