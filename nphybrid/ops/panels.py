@@ -13,7 +13,7 @@ from .emit import wide
 from .integers import ceil_div
 from .jit import jit
 from .memory import empty
-from .pack import pack
+from .pack import pack, pack_rows
 from .packed import AMX, Packed
 from .target import NR
 
@@ -40,20 +40,9 @@ def panels_of(matrix):
     """Pack a contiguous float32 matrix.  (K, N) -> panels (P, K, NR)"""
     K, N = matrix.shape
     panels = empty(ceil_div(N, NR), K, NR)
-    threads.run(len(panels), lambda p: _copy_columns_into(panels[p], matrix, p * NR), COPY * matrix.size)
+    flat = matrix.reshape(-1)
+    threads.run(len(panels), lambda p: pack_rows(flat, 0, K, p * NR, (K, N), panels[p].reshape(-1)), COPY * matrix.size)
     return panels
-
-
-@jit
-def _copy_columns_into(panel, matrix, column):
-    """panel[k, j] = matrix[k, column + j], and 0 beyond the last column."""
-    width = min(panel.shape[1], matrix.shape[1] - column)
-    for k in range(matrix.shape[0]):
-        row = matrix[k, column:column + width]
-        to = panel[k]
-        for j in range(width):
-            to[j] = row[j]
-        to[width:] = np.float32(0)
 
 
 def packed_transposed(kernel, taps):

@@ -1,16 +1,15 @@
-"""Fast versions of the rules `linear` and `conv2d` of gradients.py, around the register tiles.
+"""Fast versions of the rules `linear` and `conv2d` of gradients.py, around the register tile.
 
 There are three products. M is the number of rows, or of output cells. K is the number of elements of a window.
 
     y  = x @ W       (M, K) @ (K, N)      the forward pass (matmul.py)
     dx = dy @ W.T    (M, N) @ (N, K)      the loops of the forward pass, with panels of W.T (panels.py)
-    dW = x.T @ dy    (K, M) @ (M, N)      sums over cells: `_multiply_columns_into`, with the tile of column_tile.py
+    dW = x.T @ dy    (K, M) @ (M, N)      sums over cells: `_multiply_cells_into`
 
-The gradient dx of a convolution is a convolution of dy. `_convolved_back` explains it. The windows of x are read in
-place for dW, too.
+The gradient dx of a convolution is a convolution of dy. `_convolved_back` explains it.
 
-Each element of dW is a sum over M, which is divided into passes of at most KC cells. The order of the additions depends
-only on the shapes. A task computes a block of dW, so the bits do not depend on the number of threads.
+Each element of dW is a sum over M cells, which is divided into passes of at most KC cells. The order of the additions
+depends only on the shapes. A task computes a block of dW, so the bits do not depend on the number of threads.
 """
 import math
 from typing import NamedTuple
@@ -20,17 +19,19 @@ import numpy as np
 from ..params import Linear
 from . import threads
 from .checks import floats
-from .column_tile import Columns, column_tile
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
 from .matmul import FEW, KC, NOTHING, multiply, split
 from .memory import aligned, empty
-from .panels import packed_transposed, panels_of
+from .pack import pack, pack_rows
+from .panels import packed_transposed
 from .target import L2, MR, NR
-from .tile import Addend, Panel, Target
-from .windows import NOWHERE, Windows, padded, windows_of
+from .tile import Addend, Panel, Rows, Target, tile_add
+from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
+PACKING = 2                               # packing an element takes as long as reading PACKING elements from L3
+TILES = 8                                 # channels of TILES tile rows are packed together: 74 KB with AVX2
 WIDTH = 256                               # a task of `_sum_rows` adds up WIDTH columns
 
 
@@ -123,11 +124,11 @@ def _phases(n, taps, outputs, stride, dilation, pads):
 
 # ------------------------------------------------------------------ dW
 
-class ColumnBlock(NamedTuple):
+class CellBlock(NamedTuple):
     """A task: tile rows range(first_tile, end_tile) and panels range(first_panel, end_panel) of dW."""
     windows: Windows
-    images: int
-    tiles: int                            # number of tiles of MR channels of one tap
+    M: int                                # number of output cells of all images
+    tiles: int                            # number of tile rows of one tap
     first_tile: int
     end_tile: int
     first_panel: int
@@ -138,134 +139,120 @@ class ColumnBlock(NamedTuple):
 def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
     """The gradient (KH, KW, C, O) of a kernel."""
     KH, KW, C, O = kernel_shape
-    if not dy.size:
-        return np.zeros(kernel_shape, np.float32)
     run = C
     if dilation == 1 and 1 < KW and C < FEW:
         x = padded(x, padding)
         padding = NOWHERE
-        run = KW * C                      # a row of the kernel is one tap with KW * C channels, as in `conv2d`
-    if run < MR:
-        return _with_more_channels(dy, x, kernel_shape, stride, dilation, padding)
+        run = KW * C                      # a tap is a row of the kernel, with KW * C channels (windows.py)
     B, H, W, _ = x.shape
     windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
+    if not dy.size:
+        return np.zeros(kernel_shape, np.float32)
     out = empty(windows.K, O)
-    panels = panels_of(dy.reshape(-1, O)).reshape(-1)
+    d_rows = dy.reshape(-1, O)
     work = dy.size * windows.K
-    blocks = _column_blocks(windows, B, O, x.size, dy.size, threads.worth(work))
+    blocks = _cell_blocks(windows, len(d_rows), O, threads.worth(work))
     flat = x.reshape(-1)
-    threads.run(len(blocks), lambda i: _multiply_columns_into(out, flat, panels, blocks[i]), work)
+    threads.run(len(blocks), lambda i: _multiply_cells_into(out, flat, d_rows, blocks[i]), work)
     return out.reshape(kernel_shape)
 
 
-def _with_more_channels(dy, x, kernel_shape, stride, dilation, padding):
-    """The gradient of a kernel with fewer than MR channels.  Channels of zeros are added, and dropped at the end."""
-    KH, KW, C, O = kernel_shape
-    more = np.zeros((*x.shape[:3], FEW), np.float32)
-    more[..., :C] = x
-    return np.ascontiguousarray(_kernel_gradient(dy, more, (KH, KW, FEW, O), stride, dilation, padding)[:, :, :C])
-
-
-def _column_blocks(windows, B, O, x_size, dy_size, n):
-    """The list of ColumnBlocks into which dW is divided for n threads."""
+def _cell_blocks(windows, M, O, n):
+    """The list of CellBlocks into which dW is divided for n threads."""
     tiles = ceil_div(windows.run, MR)
     taps = windows.K // windows.run
     panels = ceil_div(O, NR)
-    M = B * windows.rows * windows.columns
-    down, across = split(taps * tiles, panels, MR * NR * M, dy_size, x_size, n)
-    panels_in_L2 = max(1, L2 // 3 // (min(KC, M) * NR * 4))
+    # Each part of the tile rows packs all of dy, and each part of the panels packs all windows.
+    down, across = split(taps * tiles, panels, MR * NR * M, PACKING * M * windows.K, PACKING * M * O, n)
+    panels_in_L2 = max(1, L2 // 2 // (KC * NR * 4))
     tile_starts = [taps * tiles * i // down for i in range(down + 1)]
     panel_starts = [panels * j // across for j in range(across + 1)]
-    return [ColumnBlock(windows, B, tiles, first_tile, end_tile, first_panel, end_panel, panels_in_L2)
+    return [CellBlock(windows, M, tiles, first_tile, end_tile, first_panel, end_panel, panels_in_L2)
             for first_tile, end_tile in zip(tile_starts, tile_starts[1:])
             for first_panel, end_panel in zip(panel_starts, panel_starts[1:])]
 
 
 @jit
-def _multiply_columns_into(out, x, panels, block):
-    """out[block] = x.T @ dy, where the rows of x are the windows.  out (K, N), x and panels are flat.
+def _multiply_cells_into(out, x, dy, block):
+    """out[block] = windows.T @ dy, where the rows of `windows` are the windows of x.  out (K, N), dy (M, N)
 
-    A pass adds up at most KC cells. In later passes, `out` holds the sums of all earlier passes.
+    A tile row has MR channels of one tap. Both factors are packed, because the sums go over cells, and neighbouring
+    cells are C elements apart in x.
     """
     windows = block.windows
     N = out.shape[1]
     flat = out.reshape(out.size)
-    sums = aligned(MR * NR)               # the sums of a tile that is not written in place
-    M = block.images * windows.rows * windows.columns
-    starts = np.empty(KC, np.int64)
-    cells = np.empty(KC, np.int64)
-    lengths = np.empty(KC, np.int64)
-    step = windows.stride * windows.C
+    d_flat = dy.reshape(dy.size)
+    sums = aligned(MR * NR)               # the sums of a tile that crosses the edge of the result
+    nothing = Addend(sums, 0, 0, 0)
+    panels = aligned(block.panels_in_L2 * KC * NR)
+    channels = aligned(TILES * MR * KC)
+    zeros = np.zeros(max(TILES * MR, NR), np.float32)
+    starts = np.empty(KC // NR * MR, np.int64)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
         panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
-        # Loop 4 goes over passes. A pass reads KC rows of each panel, and these rows stay in L2.
-        for first_cell in range(0, M, KC):
-            end_cell = min(first_cell + KC, M)
-            tap_before = -1
-            count = 0
-            # Loop 2 goes over tile rows. MR channels of KC cells come into L1.
-            for tile_row in range(block.first_tile, block.end_tile):
+        # Loop 4 goes over passes of at most KC cells. KC rows of each panel are packed, and stay in L2.
+        for first_cell in range(0, block.M, KC):
+            groups = ceil_div(min(KC, block.M - first_cell), NR)
+            for p in range(panels_start, panels_end):
+                to = panels[(p - panels_start) * KC * NR:]
+                pack_rows(d_flat, first_cell, groups * NR, p * NR, dy.shape, to)
+            # Loop 3 goes over parts of a tap. Some channels of KC cells are packed, and stay in L2.
+            tile_row = block.first_tile
+            while tile_row < block.end_tile:
                 tap, tile = divmod(tile_row, block.tiles)
-                if tap != tap_before:
-                    count = _runs_into(starts, cells, lengths, windows, tap, first_cell, end_cell)
-                    tap_before = tap
-                channel = min(tile * MR, windows.run - MR)
-                skipped = tile * MR - channel              # rows that the tile before has computed
-                row = tap * windows.run + channel
-                columns = Columns(x, channel, starts, cells, lengths, count, step)
-                # Loop 1 goes over panels.
-                for p in range(panels_start, panels_end):
-                    column = p * NR
-                    at = row * N + column
-                    panel = Panel(panels, p * M * NR)
-                    if skipped == 0 and column + NR <= N:
-                        column_tile(columns, panel, Target(flat, at, N), Addend(flat, at, N, first_cell))
-                    else:
-                        column_tile(columns, panel, Target(sums, 0, NR), Addend(sums, 0, 0, 0))
-                        _add_tile_into(out, sums, row, column, skipped, first_cell == 0)
+                tiles = min(TILES, block.tiles - tile, block.end_tile - tile_row)
+                channel = tile * MR
+                width = min(tiles * MR, windows.run - channel)
+                _pack_cells_into(channels, x, windows, tap, channel, width, first_cell, groups, block.M, zeros)
+                # Loop 2 goes over tile rows. MR channels of KC cells come into L1.
+                for t in range(tiles):
+                    _channel_starts_into(starts, t * MR, width, groups)
+                    rows = Rows(channels, starts, zeros, groups, NR)
+                    row = tap * windows.run + channel + t * MR
+                    height = min(MR, width - t * MR)
+                    # Loop 1 goes over panels. KC x NR elements of each panel come from L2.
+                    for p in range(panels_start, panels_end):
+                        column = p * NR
+                        at = row * N + column
+                        panel = Panel(panels, (p - panels_start) * KC * NR)
+                        if height == MR and column + NR <= N:
+                            tile_add(rows, panel, Target(flat, at, N), Addend(flat, at, N, first_cell), nothing)
+                        else:
+                            tile_add(rows, panel, Target(sums, 0, NR), nothing, nothing)
+                            _add_tile_into(out, sums, row, column, height, first_cell == 0)
+                tile_row += tiles
 
 
 @jit
-def _add_tile_into(out, sums, row, column, skipped, first):
-    """out[row + i, column + j] += sums[i, j] for i >= skipped.  In the first pass, `out` holds no sums yet."""
+def _pack_cells_into(channels, x, windows, tap, channel, width, first_cell, groups, M, zeros):
+    """channels[(g * width + c) * NR + i] = x[window of cell first_cell + g * NR + i at `tap`, channel + c]
+
+    A cell that is in the padding or after the last cell is packed as zeros.
+    """
+    cells = np.empty(NR, np.int64)
+    for g in range(groups):
+        starts_into(cells, NR, windows, first_cell + g * NR, M, tap, 1, channel)
+        pack(x, cells, width, zeros, channels, g * width * NR)
+
+
+@jit
+def _channel_starts_into(starts, channel, width, groups):
+    """For `tile_add`: row i has one run of NR cells for each group.  A row after the last channel is all zeros."""
+    for g in range(groups):
+        for i in range(MR):
+            starts[g * MR + i] = (g * width + channel + i) * NR if channel + i < width else -1
+
+
+@jit
+def _add_tile_into(out, sums, row, column, height, first):
+    """out[row + i, column + j] += sums[i, j] for i < height.  In the first pass, `out` holds no sums yet."""
     width = min(NR, out.shape[1] - column)
-    for i in range(skipped, MR):
+    for i in range(height):
         to = out[row + i, column:column + width]
         for j in range(width):
             to[j] = sums[i * NR + j] + (np.float32(0) if first else to[j])
-
-
-@jit
-def _runs_into(starts, cells, lengths, windows, tap, first_cell, end_cell):
-    """Fill the runs of a pass for one tap, and return their number.
-
-    The pass has the output cells range(first_cell, end_cell). A run is a part of a row of output cells, and its windows
-    are inside the map at this tap.
-    """
-    u, v = divmod(tap, windows.across)
-    left = v * windows.dilation - windows.left             # the column of x that output column 0 reads
-    first_inside = max(0, ceil_div(-left, windows.stride))
-    end_inside = min(windows.columns, ceil_div(windows.W - left, windows.stride))
-    if windows.run > windows.C:                            # a run is a row of the kernel, and the map is padded
-        end_inside = windows.columns
-    count = 0
-    cell = first_cell
-    while cell < end_cell:
-        map_row, column = divmod(cell, windows.columns)
-        length = min(windows.columns - column, end_cell - cell)
-        image, row = divmod(map_row, windows.rows)
-        h = row * windows.stride + u * windows.dilation - windows.top
-        begin = max(column, first_inside)
-        end = min(column + length, end_inside)
-        if 0 <= h < windows.H and begin < end:
-            w = begin * windows.stride + left
-            starts[count] = ((image * windows.H + h) * windows.W + w) * windows.C
-            cells[count] = map_row * windows.columns + begin
-            lengths[count] = end - begin
-            count += 1
-        cell += length
-    return count
 
 
 # ------------------------------------------------------------------ db

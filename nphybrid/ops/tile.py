@@ -134,7 +134,7 @@ def emit_tile(build, rows, panel, target, addends, shape):
         return emit.loop(unrolled_end, rows.run, 1, sums, lambda k, sums: _steps(emit, runs, b, k, 1, sums))
     sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (MR * NV), tap)
     for addend in addends:
-        sums = emit_addition(emit, sums, addend, NV)
+        sums = _addition(emit, sums, addend, NV)
     for s, value in enumerate(sums):
         i, j = divmod(s, NV)
         emit.store(value, emit.spot(target.values, target.stride, i, j))
@@ -156,7 +156,7 @@ def _steps(emit, runs, b, k, count, sums):
     return sums
 
 
-def emit_addition(emit, sums, addend, NV):
+def _addition(emit, sums, addend, NV):
     """Return sums + addend if the addend is used, else sums."""
     build = emit.build
     before = build.block
