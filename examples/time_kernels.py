@@ -70,7 +70,7 @@ def inner_loops():
         yield f"  {name}", lambda loop=loop: loop(1000), None, 1000 * work
     yield "  exp, compiled with wide()", lambda: exp_512(x, y), x.size, None
     yield "  exp, compiled without wide()", lambda: exp_256(x, y), x.size, None
-    yield "  softmax without the division", lambda: attention._softmax_in(scores, 0.125), 577, None
+    yield "  softmax without the division", lambda: attention.softmax_in(scores, 0.125), 577, None
 
 
 def prepared(ops, operation, arguments):

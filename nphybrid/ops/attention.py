@@ -12,6 +12,7 @@ The queries are used in place. Each task packs the transposed keys and the value
 `attention_with_weights` of reference.py is the plain definition.
 """
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,7 +28,24 @@ from .reductions import largest, total
 from .target import MR, NR
 from .tile import Panel, Rows, Target, tile
 
-NO_WEIGHTS = np.zeros((0, 0, 0, 0), np.float32)
+NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
+
+
+class Head(NamedTuple):
+    """One head of one image.  Token t has K neighbours in a flat query, key or value, which begin at at + t * D."""
+    at: int
+    T: int
+    D: int
+    K: int
+
+
+@jit
+def head_of(shape, heads, number):
+    """The Head of query, key and value (B, T, D) with a number in range(B * heads)."""
+    _, T, D = shape
+    b, head = divmod(number, heads)
+    K = D // heads
+    return Head(b * T * D + head * K, T, D, K)
 
 
 def attention(query, key, value, heads):
@@ -37,7 +55,9 @@ def attention(query, key, value, heads):
 
 def attention_with_weights(query, key, value, heads):
     """Compute the context and the attention weights.  The context is bit for bit the result of `attention`."""
-    return _attention(query, key, value, heads, True)
+    B, T, _ = np.shape(query)
+    context, weights = _attention(query, key, value, heads, True)
+    return context, weights.reshape(B, heads, T, T)
 
 
 def _attention(query, key, value, heads, keep):
@@ -48,12 +68,12 @@ def _attention(query, key, value, heads, keep):
     if D % heads:
         raise ValueError(f"expected a number of heads that divides the width {D}, found {heads} heads")
     context = empty(B, T, D)
-    weights = np.empty((B, heads, T, T), np.float32) if keep else NO_WEIGHTS
+    weights = np.empty((B * heads, T, T), np.float32) if keep else NO_WEIGHTS
     work = 2 * B * T * T * D
     parts = _parts(B * heads, ceil_div(T, MR), threads.worth(work))
 
     def task(i):
-        _attend_into(context, weights, query, key, value, heads, parts, i)
+        _attend_into(context.reshape(-1), weights, query, key, value, heads, parts, i)
     threads.run(B * heads * parts, task, work)
     return context, weights
 
@@ -72,77 +92,89 @@ def _parts(heads, tiles, n):
 
 @jit
 def _attend_into(context, weights, query, key, value, heads, parts, task):
-    """Compute one task: the context for some queries of one head in one image.
+    """Compute one task: the context for some queries of one head in one image.  `context` is flat.
 
     If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided among
     `parts` tasks. The number of a task is (image * heads + head) * parts + part.
     """
-    B, T, D = query.shape
-    K = D // heads
-    head_number, part = divmod(task, parts)
-    b, head = divmod(head_number, heads)
+    number, part = divmod(task, parts)
+    head = head_of(query.shape, heads, number)
+    T = head.T
+    K = head.K
     tiles = ceil_div(T, MR)
-    head_at = b * T * D + head * K        # index of the head's first element in query, key and value
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
     scale = np.float32(1 / math.sqrt(K))
     zeros = np.zeros(max(K, T), np.float32)
-    starts = np.empty(NR, np.int64)
+    starts = np.empty(MR, np.int64)
     score_starts = np.arange(MR) * T_padded
     keys = aligned(K * T_padded)
     values = aligned(T * K_padded)
     scores = aligned(MR * T_padded)
     mixed = aligned(MR * NR)
     sums = np.empty(MR, np.float32)
-    for first_key in range(0, T, NR):
-        _tokens_into(starts, head_at, first_key, NR, T, D)
-        pack(key.reshape(key.size), starts, K, zeros, keys, first_key * K)
-    _pack_values_into(values, value, b, head, K)
+    pack_transposed_into(keys, key.reshape(key.size), head, zeros)
+    pack_tokens_into(values, value.reshape(value.size), head, 0, T)
     x = query.reshape(query.size)
     for tile_row in range(tiles * part // parts, tiles * (part + 1) // parts):
         first_query = tile_row * MR
         queries = min(MR, T - first_query)
-        _tokens_into(starts, head_at, first_query, MR, T, D)
+        tokens_into(starts, head, first_query)
         for first_key in range(0, T_padded, NR):
             tile(Rows(x, starts, zeros, 1, K), Panel(keys, first_key * K), Target(scores, first_key, T_padded))
         for i in range(queries):
-            sums[i] = _softmax_in(scores[i * T_padded:i * T_padded + T], scale)
+            sums[i] = softmax_in(scores[i * T_padded:i * T_padded + T], scale)
         for column in range(0, K_padded, NR):
             tile(Rows(scores, score_starts, zeros, 1, T), Panel(values, column * T), Target(mixed, 0, NR))
             for i in range(queries):
-                to = context[b, first_query + i, head * K + column:head * K + min(column + NR, K)]
+                token_at = head.at + (first_query + i) * head.D
+                to = context[token_at + column:token_at + min(column + NR, K)]
                 _scale_into(to, mixed[i * NR:(i + 1) * NR], np.float32(1) / sums[i])
         if weights.size:
             for i in range(queries):
                 row = scores[i * T_padded:(i + 1) * T_padded]
-                _scale_into(weights[b, head, first_query + i], row, np.float32(1) / sums[i])
+                _scale_into(weights[number, first_query + i], row, np.float32(1) / sums[i])
 
 
 @jit
-def _tokens_into(starts, head_at, first, count, T, D):
-    """For i < count, starts[i] = the flat index where token first + i of a head begins, or -1 after the last token."""
-    for i in range(count):
-        starts[i] = head_at + (first + i) * D if first + i < T else -1
+def tokens_into(starts, head, first):
+    """starts[i] = the flat index where token first + i of a head begins, or -1 after the last token."""
+    for i in range(starts.size):
+        starts[i] = head.at + (first + i) * head.D if first + i < head.T else -1
 
 
 @jit
-def _pack_values_into(values, value, b, head, K):
-    """Pack the columns of `value` that belong to one head into panels (T, NR), with zeros after the last column."""
-    T = value.shape[1]
-    for column in range(0, K, NR):
-        width = min(NR, K - column)
-        head_column = head * K + column
-        for t in range(T):
-            row_at = column * T + t * NR
-            to = values[row_at:row_at + NR]
-            row = value[b, t, head_column:head_column + width]
+def pack_transposed_into(panels, x, head, zeros):
+    """Pack the tokens of a head into panels (K, NR).  Each column is a token, and columns after the last are 0."""
+    starts = np.empty(NR, np.int64)
+    for first in range(0, head.T, NR):
+        tokens_into(starts, head, first)
+        pack(x, starts, head.K, zeros, panels, first * head.K)
+
+
+@jit
+def pack_tokens_into(panels, x, head, first, count):
+    """Pack `count` tokens of a head into panels (count, NR).  Each row is a token.
+
+    The columns after the last column of the head are 0, and so are the rows after the last token.
+    """
+    tokens = min(count, head.T - first)
+    for column in range(0, head.K, NR):
+        width = min(NR, head.K - column)
+        for t in range(tokens):
+            row_at = (column // NR * count + t) * NR
+            to = panels[row_at:row_at + NR]
+            start = head.at + (first + t) * head.D + column
+            row = x[start:start + width]
             for i in range(width):
                 to[i] = row[i]
             to[width:] = np.float32(0)
+        end = (column // NR + 1) * count * NR
+        panels[end - (count - tokens) * NR:end] = np.float32(0)
 
 
 @jit
-def _softmax_in(row, scale):
+def softmax_in(row, scale):
     """row = exp(scale * (row - max(row))).  Returns the sum of the new row.
 
     A NaN or +infinity in the row makes the sum NaN.

@@ -44,6 +44,7 @@ from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
 from .packed import AMX
+from .panels import packed_once
 from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Target, tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of
@@ -79,7 +80,7 @@ def _linear(x, p, residual, activation):
     if not x.size:
         return empty(*x.shape[:-1], O)
     windows = windows_of((x.size // C, 1, C), (1, 1), C, 1, 1, NOWHERE)
-    return _multiply(x, p.kernel, windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
+    return multiply(x, packed_once(p.kernel), windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
@@ -96,10 +97,10 @@ def conv2d(x, kernel, stride, dilation, padding):
         run = KW * C
     B, H, W, _ = x.shape
     windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
-    return _multiply(x, kernel, windows, B, NOTHING, NOTHING, 0).reshape(B, windows.rows, windows.columns, O)
+    return multiply(x, packed_once(kernel), windows, B, NOTHING, NOTHING, 0).reshape(B, windows.rows, windows.columns, O)
 
 
-def _multiply(x, kernel, windows, B, bias, residual, code):
+def multiply(x, kernel, windows, B, bias, residual, code):
     M = B * windows.rows * windows.columns
     N = kernel.shape[-1]
     work = M * N * windows.K
@@ -143,7 +144,7 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
     tiles = ceil_div(M, height)
     panels = ceil_div(N, width)
     x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
-    down, across = _split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
+    down, across = split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
     tile_starts = [tiles * i // down for i in range(down)]
     panel_starts = [panels * j // across for j in range(across)]
     return [Block(windows, first_tile, end_tile, first_panel, end_panel, panels_in_L2)
@@ -151,7 +152,7 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
             for first_panel, end_panel in zip(panel_starts, [*panel_starts[1:], panels])]
 
 
-def _split(tiles, panels, tile_work, x_size, weights_size, n):
+def split(tiles, panels, tile_work, x_size, weights_size, n):
     """Divide the tile rows into `down` parts and the panels into `across` parts, for n threads.  -> down, across
 
     The division with the lowest cost is chosen. The cost is the sum of work, waiting and reading. Every thread is

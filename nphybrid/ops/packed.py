@@ -110,16 +110,21 @@ def narrowed(x):
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
 
 
+def standardize(kernel, eps, form="variance"):
+    """Standardize a kernel in float64, so that each weight is rounded only once.  -> float32 (KH, KW, C, O)"""
+    return reference.standardize(np.array(kernel, np.float64, order="C"), eps, form).astype(np.float32)
+
+
 def ready(name, array, config, dtype=np.float32, precision="highest"):
     """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
 
-    The kernel of a convolution is standardized in float64, so that each weight is rounded only once.
+    The kernel of a convolution is standardized.
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
         raise TypeError(f"dtype: expected float32 or bfloat16, found {dtype}; engine='reference' takes float64")
     if array.ndim == 4:
-        array = reference.standardize(np.array(array, np.float64, order="C"), config.ws_eps, config.ws_form)
+        array = standardize(array, config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):
         return np.array(array, np.float32, order="C")
     return Packed(array.astype(np.float32, copy=False), PARTS[dtype, precision])

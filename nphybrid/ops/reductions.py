@@ -1,7 +1,7 @@
-"""Reductions of a vector x: the sum, the largest element, and the sums of x and of x^2.
+"""Reductions of a vector x: the sum, the largest element, the sums of x and of x^2, and the sums of x and of x * y.
 
-The order in which the elements are combined depends only on the length of x. `_plain_total`, `_plain_largest` and
-`_plain_moments` are the plain definitions. The vector versions keep CHAINS vectors of partial results:
+The order in which the elements are combined depends only on the length of x. `_plain_total`, `_plain_largest`,
+`_plain_moments` and `_plain_products` are the plain definitions. The vector versions keep CHAINS vectors of partial results:
 
     x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
     chain         0          1          2          3          0
@@ -24,11 +24,11 @@ from .target import ISA, LANES
 CHAINS = 4                                # four independent chains, because an addition takes four cycles
 
 
-def emit_reduction(build, x, n, lanes, start, parts, combine):
-    """Emit code that reduces x[:n] to one value for each part.
+def emit_reduction(build, arrays, n, lanes, start, parts, combine):
+    """Emit code that reduces the first n elements of one or more arrays to one value for each part.
 
-    parts(emit, vector) returns the parts of a vector of x, for example the vector and its square. `n` is a multiple of
-    `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build, a, b) combines two
+    parts(emit, *vectors) returns the parts of a vector of each array, for example the vector and its square. `n` is a
+    multiple of `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build, a, b) combines two
     vectors in one step of a reduction.
     """
     emit = Emit(build, lanes)
@@ -39,8 +39,8 @@ def emit_reduction(build, x, n, lanes, start, parts, combine):
         sums = list(sums)
         for first in range(0, len(sums), count):
             chain = first // count
-            vector = emit.load(emit.at(x, build.add(i, I64(chain * lanes))))
-            for s, part in enumerate(parts(emit, vector), first):
+            vectors = [emit.load(emit.at(x, build.add(i, I64(chain * lanes)))) for x in arrays]
+            for s, part in enumerate(parts(emit, *vectors), first):
                 sums[s] = combine(build, sums[s], part)
         return sums
 
@@ -64,8 +64,12 @@ def _itself(emit, vector):
 
 
 def _with_square(emit, vector):
-    vector = emit.build.fpext(vector, ir.VectorType(F64, emit.lanes))
-    return [vector, emit.build.fmul(vector, vector)]
+    return _with_product(emit, vector, vector)
+
+
+def _with_product(emit, x, y):
+    x, y = (emit.build.fpext(vector, ir.VectorType(F64, emit.lanes)) for vector in (x, y))
+    return [x, emit.build.fmul(x, y)]
 
 
 def _sum(build, a, b):
@@ -76,14 +80,26 @@ def _larger(build, a, b):
     return build.select(build.fcmp_ordered(">", b, a), b, a)
 
 
+def _codegen(start, parts, combine):
+    """The function that emits a reduction, for an intrinsic with the arguments (array, …, n)."""
+    def codegen(context, build, sig, args):
+        *arrays, n = pointers(context, build, sig, args)
+        results = emit_reduction(build, arrays, n, LANES, start, parts, combine)
+        return results[0] if len(results) == 1 else context.make_tuple(build, sig.return_type, results)
+    return codegen
+
+
 def _reduction(start, parts, combine, kind):
     @intrinsic
     def reduction(typing, x, n):
-        def codegen(context, build, sig, args):
-            x, n = pointers(context, build, sig, args)
-            results = emit_reduction(build, x, n, LANES, start, parts, combine)
-            return results[0] if len(results) == 1 else context.make_tuple(build, sig.return_type, results)
-        return kind(x, types.int64), codegen
+        return kind(x, types.int64), _codegen(start, parts, combine)
+    return reduction
+
+
+def _reduction_of_two(start, parts, combine, kind):
+    @intrinsic
+    def reduction(typing, x, y, n):
+        return kind(x, y, types.int64), _codegen(start, parts, combine)
     return reduction
 
 
@@ -111,14 +127,26 @@ def _plain_moments(x, n):
     return total, square
 
 
+def _plain_products(x, y, n):
+    total = 0.0
+    product = 0.0
+    for i in range(n):
+        total += np.float64(x[i])
+        product += np.float64(x[i]) * np.float64(y[i])
+    return total, product
+
+
 if ISA == "plain":
     _total = jit(_plain_total)
     _largest = jit(_plain_largest)
     _moments = jit(_plain_moments)
+    _products = jit(_plain_products)
 else:
     _total = _reduction([ir.Constant(F32, 0.0)], _itself, _sum, types.float32)
     _largest = _reduction([ir.Constant(F32, float("-inf"))], _itself, _larger, types.float32)
-    _moments = _reduction([ir.Constant(F64, 0.0)] * 2, _with_square, _sum, types.UniTuple(types.float64, 2))
+    _two_zeros, _two_sums = [ir.Constant(F64, 0.0)] * 2, types.UniTuple(types.float64, 2)
+    _moments = _reduction(_two_zeros, _with_square, _sum, _two_sums)
+    _products = _reduction_of_two(_two_zeros, _with_product, _sum, _two_sums)
 
 
 @jit
@@ -150,4 +178,15 @@ def moments(x):
         value = np.float64(x[i])
         first += value
         second += value * value
+    return first, second
+
+
+@jit
+def products(x, y):
+    """The sums of x and of x * y, in float64."""
+    whole = x.size // LANES * LANES
+    first, second = _products(x, y, whole)
+    for i in range(whole, x.size):
+        first += np.float64(x[i])
+        second += np.float64(x[i]) * np.float64(y[i])
     return first, second

@@ -297,6 +297,27 @@ def test_an_activation_is_its_definition(name, dtype, tolerance):
     assert (np.abs(y - expected) / np.maximum(1, np.abs(x))).max() < tolerance
 
 
+# |error| over max(1, |x|).       observed: float64 4.4e-16, float32 2.2e-7
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 8e-16), ("float32", 4e-7)])
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_a_derivative_is_its_definition(name, dtype, tolerance):
+    x = grid(dtype)
+    x = x[np.abs(x) < 100]
+    with np.errstate(under="ignore"):
+        y = reference.ACTIVATIONS[name].derivative(x)
+    assert y.dtype == dtype
+    expected = [ACTIVATIONS[name].derivative(number) for number in x.tolist()]
+    assert (np.abs(y - expected) / np.maximum(1, np.abs(x))).max() < tolerance
+
+
+@pytest.mark.parametrize("name", reference.ACTIVATIONS)
+def test_the_definition_of_a_derivative_is_a_central_difference(name):
+    row, step = ACTIVATIONS[name], 1e-5
+    for x in np.linspace(-8, 8, 200).tolist():            # without 0, where relu and selu have no derivative
+        expected = (row.definition(x + step) - row.definition(x - step)) / (2 * step)
+        assert abs(row.derivative(x) - expected) < 1e-9                                  # observed 1.4e-10
+
+
 @pytest.mark.parametrize("name", reference.ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_activations_at_nan_and_infinity(name, dtype):

@@ -142,18 +142,59 @@ def gelu_tanh(x):
     return 0.5 * x * (1 + math.tanh(math.sqrt(2 / math.pi) * cubic(x)))
 
 
+def gelu_derivative(x):
+    return 0.5 * math.erfc(-x / math.sqrt(2)) + x * math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
+
+
+def gelu_tanh_derivative(x):
+    slope = 2 * math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * x * x)
+    return of_product(x, 2 * math.sqrt(2 / math.pi) * cubic(x), slope)
+
+
+def quick_gelu_derivative(x):
+    return of_product(x, 1.702 * x, 1.702)
+
+
+def silu_derivative(x):
+    return of_product(x, x, 1)
+
+
+def of_product(x, v, slope):
+    """The derivative of x * logistic(v), where slope is the derivative of v."""
+    return logistic(v) + x * logistic_derivative(v) * slope
+
+
+def relu_derivative(x):
+    return 1.0 if x > 0 else 0.0
+
+
+def selu_derivative(x):
+    return 1.0507009873554805 * (1 if x > 0 else 1.6732632423543772 * math.exp(x))
+
+
+def tanh_derivative(x):
+    return 4 * logistic_derivative(2 * x)
+
+
+def logistic_derivative(x):
+    return logistic(x) * logistic(-x)
+
+
 class Activation(NamedTuple):
     """An activation's definition for one float64 number, its limits, and the bounds of its float32 kernel's error.
 
     The error is bounded twice over [-12, 12] (tests/ops/test_elementwise.py): by `ulp` units in the last place for
-    x >= `near`, where the function is not close to 0, and by `below` max(1, |x|) for x < near.
+    x >= `near`, where the function is not close to 0, and by `below` max(1, |x|) for x < near. `steep` bounds the
+    error of the derivative's float32 kernel.
     """
     definition: Callable
+    derivative: Callable
     at_minus_infinity: float              # x * 0 is NaN there, as in PyTorch
     at_infinity: float
     ulp: float
     near: float
     below: float
+    steep: float
 
 
 NAN, INF = math.nan, math.inf
@@ -161,17 +202,26 @@ SELU_LIMIT = -1.0507009873554805 * 1.6732632423543772
 
 TAIL = 2.0 ** -22                         # observed: gelu 1.3e-7, the others at most 4e-8
 
-# One row per activation of reference.ACTIVATIONS; without its row a new activation fails.      observed ulp
+# One row per activation of reference.ACTIVATIONS; without its row a new activation fails.
+# Observed:             ulp   steep
+# gelu                  2.6   1.6e-7
+# gelu_new              2.8   2.0e-7
+# quick_gelu            2.3   1.8e-7
+# relu                  0     0
+# selu                  1.9   2.0e-7
+# silu                  2.3   1.9e-7
+# tanh                  4.7   2.2e-7
+# sigmoid               2.0   5.3e-8
 ACTIVATIONS = {
-    "gelu":              Activation(gelu, NAN, INF, ulp=4, near=-1, below=TAIL),                # 2.6
-    "gelu_new":          Activation(gelu_tanh, NAN, INF, ulp=8, near=-1, below=TAIL),           # 2.8
-    "gelu_pytorch_tanh": Activation(gelu_tanh, NAN, INF, ulp=8, near=-1, below=TAIL),           # 2.8
-    "quick_gelu":        Activation(quick_gelu, NAN, INF, ulp=8, near=-1, below=TAIL),          # 2.3
-    "relu":              Activation(relu, 0, INF, ulp=0, near=-INF, below=0),                   # 0
-    "selu":              Activation(selu, SELU_LIMIT, INF, ulp=4, near=-INF, below=0),          # 1.9
-    "silu":              Activation(silu, NAN, INF, ulp=4, near=-1, below=TAIL),                # 2.3
-    "tanh":              Activation(math.tanh, -1, 1, ulp=6, near=-INF, below=0),               # 4.7
-    "sigmoid":           Activation(logistic, 0, 1, ulp=4, near=-1, below=TAIL),                # 2.0
+    "gelu": Activation(gelu, gelu_derivative, NAN, INF, ulp=4, near=-1, below=TAIL, steep=3e-7),
+    "gelu_new": Activation(gelu_tanh, gelu_tanh_derivative, NAN, INF, ulp=8, near=-1, below=TAIL, steep=3e-7),
+    "gelu_pytorch_tanh": Activation(gelu_tanh, gelu_tanh_derivative, NAN, INF, ulp=8, near=-1, below=TAIL, steep=3e-7),
+    "quick_gelu": Activation(quick_gelu, quick_gelu_derivative, NAN, INF, ulp=8, near=-1, below=TAIL, steep=3e-7),
+    "relu": Activation(relu, relu_derivative, 0, INF, ulp=0, near=-INF, below=0, steep=0),
+    "selu": Activation(selu, selu_derivative, SELU_LIMIT, INF, ulp=4, near=-INF, below=0, steep=3e-7),
+    "silu": Activation(silu, silu_derivative, NAN, INF, ulp=4, near=-1, below=TAIL, steep=3e-7),
+    "tanh": Activation(math.tanh, tanh_derivative, -1, 1, ulp=6, near=-INF, below=0, steep=3e-7),
+    "sigmoid": Activation(logistic, logistic_derivative, 0, 1, ulp=4, near=-1, below=TAIL, steep=1e-7),
 }
 
 

@@ -1,0 +1,177 @@
+"""The gradient of attention without an array (A, T, T) of the weights of all A heads and T tokens.
+
+The equations are those of `gradients.attention`. The weights are not kept in the forward pass. They are computed again,
+for BLOCK queries of one head at a time (Dao et al. 2022, algorithm 4). K is the width of a head, and Q is BLOCK:
+
+    scores (Q, T)   = q (Q, K) @ k.T (K, T)                 weights = softmax(scores / sqrt(K))
+    dweights (Q, T) = dy (Q, K) @ v.T (K, T)                dscores = weights * (dweights - D) / sqrt(K)
+    dq (Q, K)       = dscores (Q, T) @ k (T, K)
+    dk (T, K)      += dscores.T (T, Q) @ q (Q, K)
+    dv (T, K)      += weights.T (T, Q) @ dy (Q, K)
+
+D is the sum of weights * dweights over a row. It is also the sum of dy * y over the K columns of the same query, which
+has fewer terms. A task is one head of one image, so the order of the additions to dk and dv is fixed.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from . import threads
+from .attention import head_of, pack_tokens_into, pack_transposed_into, softmax_in, tokens_into
+from .checks import floats
+from .emit import wide
+from .integers import ceil_div
+from .jit import jit
+from .memory import aligned, empty
+from .pack import pack
+from .reductions import products
+from .target import MR, NR
+from .tile import Addend, Panel, Rows, Target, tile, tile_add
+
+BLOCK = math.lcm(MR, NR)                  # the weights and dscores of a block stay in L2: 2 * 48 * 577 * 4 B = 222 KB
+
+
+class States(NamedTuple):
+    """The arrays of the forward pass and the gradient of the result.  Each array is flat."""
+    dy: np.ndarray
+    y: np.ndarray
+    query: np.ndarray
+    key: np.ndarray
+    value: np.ndarray
+
+
+def attention(dy, y, query, key, value, heads):
+    """The gradients of query, key and value."""
+    B, T, D = shape = np.shape(query)
+    named = {"dy": dy, "y": y, "query": query, "key": key, "value": value}
+    states = States(*(floats(x, name, shape).reshape(-1) for name, x in named.items()))
+    gradients = empty(3, B * T * D)
+
+    def task(number):
+        _head_into(gradients, states, head_of(shape, heads, number))
+    threads.run(B * heads, task, 5 * B * T * T * D)
+    return tuple(gradients.reshape(3, *shape))
+
+
+@jit
+def _head_into(gradients, states, head):
+    """Compute the gradients of the query, the key and the value of one head of one image."""
+    T = head.T
+    K = head.K
+    T_padded = ceil_div(T, NR) * NR
+    K_padded = ceil_div(K, NR) * NR
+    zeros = np.zeros(max(K, T_padded), np.float32)
+    keys = aligned(T * K_padded)
+    keys_turned = aligned(K * T_padded)
+    values_turned = aligned(K * T_padded)
+    pack_tokens_into(keys, states.key, head, 0, T)
+    pack_transposed_into(keys_turned, states.key, head, zeros)
+    pack_transposed_into(values_turned, states.value, head, zeros)
+    block = aligned(BLOCK * K_padded)
+    weights = aligned(BLOCK * T_padded)
+    dscores = aligned(BLOCK * T_padded)
+    turned = aligned(BLOCK * T)
+    dkey = aligned(ceil_div(T, MR) * MR * K_padded)
+    dvalue = aligned(dkey.size)
+    dkey[:] = np.float32(0)
+    dvalue[:] = np.float32(0)
+    for first in range(0, T, BLOCK):
+        _scores_into(weights, states.query, keys_turned, head, first, zeros)
+        _scores_into(dscores, states.dy, values_turned, head, first, zeros)
+        _softmax_gradient_in(weights, dscores, states, head, first)
+        _mix_into(gradients[0], dscores, keys, head, first, zeros)
+        pack_tokens_into(block, states.query, head, first, BLOCK)
+        _add_transposed_into(dkey, dscores, block, turned, head, first, zeros)
+        pack_tokens_into(block, states.dy, head, first, BLOCK)
+        _add_transposed_into(dvalue, weights, block, turned, head, first, zeros)
+    _copy_into(gradients[1], dkey, head)
+    _copy_into(gradients[2], dvalue, head)
+
+
+@jit
+def _scores_into(scores, x, panels, head, first, zeros):
+    """scores (Q, T) = tokens of x (Q, K) @ panels (K, T), where the first token has the number `first`."""
+    T_padded = ceil_div(head.T, NR) * NR
+    starts = np.empty(MR, np.int64)
+    for row in range(0, min(BLOCK, head.T - first), MR):
+        tokens_into(starts, head, first + row)
+        rows = Rows(x, starts, zeros, 1, head.K)
+        for column in range(0, T_padded, NR):
+            tile(rows, Panel(panels, column * head.K), Target(scores, row * T_padded + column, T_padded))
+
+
+@jit
+def _softmax_gradient_in(weights, dscores, states, head, first):
+    """Turn scores into weights, and dweights into dscores, in place.
+
+    Before the call, `weights` holds the scores before the division by sqrt(K), and `dscores` holds dweights.
+    """
+    wide()
+    T = head.T
+    T_padded = ceil_div(T, NR) * NR
+    scale = np.float32(1 / math.sqrt(head.K))
+    for i in range(min(BLOCK, T - first)):
+        token_at = head.at + (first + i) * head.D
+        _, D = products(states.dy[token_at:token_at + head.K], states.y[token_at:token_at + head.K])
+        shift = np.float32(D)
+        row = weights[i * T_padded:i * T_padded + T]
+        d_row = dscores[i * T_padded:i * T_padded + T]
+        factor = np.float32(1) / softmax_in(row, scale)
+        for j in range(T):
+            row[j] *= factor
+            d_row[j] = row[j] * (d_row[j] - shift) * scale
+
+
+@jit
+def _mix_into(out, scores, panels, head, first, zeros):
+    """out[tokens] = scores (Q, T) @ panels (T, K)"""
+    T = head.T
+    T_padded = ceil_div(T, NR) * NR
+    starts = np.empty(MR, np.int64)
+    mixed = aligned(MR * NR)
+    for row in range(0, min(BLOCK, T - first), MR):
+        for i in range(MR):
+            starts[i] = (row + i) * T_padded
+        rows = Rows(scores, starts, zeros, 1, T)
+        for column in range(0, head.K, NR):
+            tile(rows, Panel(panels, column * T), Target(mixed, 0, NR))
+            for i in range(min(MR, T - first - row)):
+                token_at = head.at + (first + row + i) * head.D
+                out[token_at + column:token_at + min(column + NR, head.K)] = mixed[i * NR:i * NR + min(NR, head.K - column)]
+
+
+@jit
+def _add_transposed_into(sums, scores, panels, turned, head, first, zeros):
+    """sums (T, K) += scores.T (T, Q) @ panels (Q, K)
+
+    The scores are transposed NR queries at a time. `turned` then has the same NR queries of each key as neighbours.
+    """
+    T = head.T
+    T_padded = ceil_div(T, NR) * NR
+    K_padded = ceil_div(head.K, NR) * NR
+    queries = min(BLOCK, T - first)
+    runs = ceil_div(queries, NR)
+    starts = np.empty(max(runs * MR, NR), np.int64)
+    for run in range(runs):
+        for i in range(NR):
+            starts[i] = (run * NR + i) * T_padded if run * NR + i < queries else -1
+        pack(scores, starts, T, zeros, turned, run * T * NR)
+    nothing = Addend(zeros, 0, 0, 0)
+    for row in range(0, T, MR):
+        for run in range(runs):
+            for i in range(MR):
+                starts[run * MR + i] = (run * T + row + i) * NR if row + i < T else -1
+        rows = Rows(turned, starts, zeros, runs, NR)
+        for column in range(0, head.K, NR):
+            at = row * K_padded + column
+            tile_add(rows, Panel(panels, column * BLOCK), Target(sums, at, K_padded), Addend(sums, at, K_padded, 1), nothing)
+
+
+@jit
+def _copy_into(out, sums, head):
+    """Copy the sums (T, K) of a head to its columns of `out`."""
+    K_padded = ceil_div(head.K, NR) * NR
+    for t in range(head.T):
+        token_at = head.at + t * head.D
+        out[token_at:token_at + head.K] = sums[t * K_padded:t * K_padded + head.K]
