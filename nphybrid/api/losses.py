@@ -1,5 +1,6 @@
 """The three losses of the classifiers and their gradients, as in loss/loss_utils.py of transformers."""
 import numpy as np
+import numpy.typing as npt
 
 IGNORED = -100                            # the loss does not count pictures with this label
 
@@ -110,6 +111,37 @@ def cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray
     shares /= shares.sum(-1, keepdims=True)
     shares[np.arange(len(labels)), np.where(counted, labels, 0)] -= 1
     return shares * (counted[:, None] / logits.dtype.type(counted.sum()))
+
+
+def smoothed(labels: np.ndarray, K: int, smoothing: float, dtype: npt.DTypeLike = np.float64) -> np.ndarray:
+    """The target probabilities of labels with label smoothing.  (B,) -> (B, K)   Szegedy et al. 2015, section 7
+
+    The class of the label has the probability 1 - smoothing + smoothing / K, and any other class smoothing / K.
+
+    >>> smoothed(np.array([1]), 4, 0.2)
+    array([[0.05, 0.85, 0.05, 0.05]])
+    """
+    targets = np.full((len(labels), K), smoothing / K, dtype)
+    targets[np.arange(len(labels)), labels] += 1 - smoothing
+    return targets
+
+
+def soft_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.floating, np.ndarray]:
+    """The mean of -sum(targets * log(softmax(logits))) over the batch, and its gradient.
+
+    `logits` and `targets` have the shape (B, K). A row of `targets` has the probability of each class. The gradient is
+    (softmax(logits) * sum(targets) - targets) / B.
+
+    >>> loss, gradient = soft_cross_entropy(np.zeros((1, 2)), np.array([[0.25, 0.75]]))
+    >>> round(float(loss), 4), gradient
+    (0.6931, array([[ 0.25, -0.25]]))
+    """
+    _check_shape("soft cross-entropy", targets, logits.shape)
+    targets = targets.astype(logits.dtype)
+    x = logits - logits.max(-1, keepdims=True)
+    total = np.exp(x).sum(-1, keepdims=True)
+    loss = -(targets * (x - np.log(total))).sum(-1).mean()
+    return loss, (np.exp(x) / total * targets.sum(-1, keepdims=True) - targets) / len(logits)
 
 
 def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:

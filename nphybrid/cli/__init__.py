@@ -27,6 +27,7 @@ VERBS = {
     "classify": "print the labels of pictures",
     "embed": "write the features of pictures to a file",
     "probe": "fit a classifier for your own classes",
+    "finetune": "train a model for your own classes",
     "evaluate": "measure the accuracy of a model on pictures whose classes are known",
     "explain": "write an interactive page that shows the forward pass of one picture",
     "figures": "draw one figure of a model at print quality",

@@ -1,0 +1,214 @@
+"""The verb `finetune` trains a model for your own classes."""
+import argparse
+import os
+import sys
+
+from .evaluate import find_known
+from .loading import load_model, loaded_sha256
+from .options import add_engine, add_format, add_model, positive, show
+from .targets import check_target
+
+# The choices and defaults of training.settings. They are repeated here, so that --help does not import NumPy.
+OPTIMIZERS = ("adamw", "sgd")
+SCHEDULES = ("constant", "linear", "cosine")
+AUGMENTATIONS = ("crop-flip", "crop", "none")
+
+DESCRIPTION = """\
+Train a model for your own classes. First, a classifier is fitted as `nphybrid probe` does. Then the weights are trained
+with the cross-entropy loss. After each epoch, the accuracy on the validation pictures is measured. The weights of the
+best epoch are written to MODEL.h5. The log, the curves and the saved epochs are in the folder MODEL.h5.run. The
+defaults are those of run_image_classification.py in transformers.
+"""
+
+EXAMPLES = """\
+examples:
+  nphybrid finetune photos -o model.h5
+  nphybrid finetune photos -o model.h5 --train last:2 --epochs 10 --learning-rate 1e-4
+  nphybrid finetune photos -o model.h5 --resume
+"""
+
+
+def add(verb):
+    """Add the options of `finetune` to the parser."""
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
+    verb.add_argument("images", nargs="+", metavar="FOLDER",
+                      help="a folder that contains one folder for each class. With --labels, the inputs can be any "
+                           "files, folders and globs.")
+    verb.add_argument("-o", "--output", required=True, metavar="MODEL.h5", help="write the model to this file")
+    verb.add_argument("--labels", metavar="LABELS.csv",
+                      help="a file with the classes of the pictures. Each line is path,label or a label "
+                           "alone. Lines without a path must have the order of the pictures.")
+    verb.add_argument("--validation", metavar="FOLDER|SHARE", default="0.2",
+                      help="the validation pictures: a folder like FOLDER, or the share of the pictures that is held "
+                           "out (default 0.2). With 0, the last epoch is the result.")
+    verb.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    verb.add_argument("--max-images", type=positive, metavar="N", help="use only N pictures, chosen at random")
+    _add_settings(verb)
+    verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
+    verb.set_defaults(recursive=True, confusion=None, refuse=verb.error)
+    add_model(verb)
+    add_engine(verb)
+    add_format(verb)
+
+
+def _add_settings(verb):
+    """Add an option for each field of training.Settings."""
+    verb.add_argument("--epochs", type=positive, default=3, metavar="N", help="the number of epochs (default 3)")
+    verb.add_argument("--learning-rate", type=_number, default=5e-5, metavar="X",
+                      help="the largest learning rate (default 5e-5)")
+    verb.add_argument("--batch", type=positive, default=8, metavar="N",
+                      help="the number of pictures that are computed together (default 8)")
+    verb.add_argument("--accumulate", type=positive, default=1, metavar="N",
+                      help="the number of batches whose gradients are added up for one step (default 1)")
+    verb.add_argument("--train", default="all", metavar="PART",
+                      help="the weights that are trained: all (default), head, or last:N for the last N blocks of the "
+                           "encoder and the head")
+    verb.add_argument("--optimizer", choices=OPTIMIZERS, default="adamw",
+                      help="AdamW (default), or SGD with momentum 0.9")
+    verb.add_argument("--schedule", choices=SCHEDULES, default="linear",
+                      help="how the learning rate changes after the warm-up (default linear, down to 0)")
+    verb.add_argument("--warmup", type=_whole, default=0, metavar="N",
+                      help="the number of steps in which the learning rate rises from 0 (default 0)")
+    verb.add_argument("--weight-decay", type=_number, default=0.0, metavar="X",
+                      help="the weight decay of the kernels of linear layers and convolutions (default 0)")
+    verb.add_argument("--clip", type=_number, default=1.0, metavar="X",
+                      help="the largest norm of all gradients together (default 1). 0 means no limit.")
+    verb.add_argument("--smoothing", type=_number, default=0.0, metavar="X", help="the label smoothing (default 0)")
+    verb.add_argument("--average", type=_number, default=0.0, metavar="DECAY",
+                      help="use an exponential moving average of the weights with this decay, for example 0.998 "
+                           "(default 0: no average)")
+    verb.add_argument("--augment", choices=AUGMENTATIONS, default="crop-flip",
+                      help="how the training pictures are changed: random crops and mirroring (crop-flip, the "
+                           "default), only random crops, or no change. Mirrored letters and digits are wrong, so use "
+                           "crop or none for them.")
+    verb.add_argument("--seed", type=_whole, default=42, metavar="N",
+                      help="the seed of all random choices (default 42)")
+
+
+def run(args):
+    """Train the model, write it, and print the result."""
+    from ..tensorfile import owned
+    from ..training import Settings
+    check_target(args, args.output, ".h5")
+    Settings(**_settings(args)).checked()
+    args.output = os.path.realpath(args.output)
+    with owned(args.output):
+        try:
+            return _finetune(args)
+        except KeyboardInterrupt:
+            if os.path.exists(f"{args.output}.run/epoch-0.h5"):
+                print("\nnphybrid: interrupted; the same command with --resume continues after the last whole epoch",
+                      file=sys.stderr)
+            raise
+
+
+def _settings(args):
+    from ..training import Settings
+    return {name: getattr(args, name) for name in Settings._fields}
+
+
+def _finetune(args):
+    from ..batch import progress
+    from ..batch.identity import run_identity
+    from ..classifier import scores
+    from ..training import Settings, finetune
+    from ..training.curves import curves
+    from ..training.folder import RunFolder
+    settings = Settings(**_settings(args))
+    sources, names = _pictures(args)
+    validation, more = _validation(args)
+    model = load_model(args)
+    identity = run_identity([*sources, *more], labels=names, validation=args.validation, model=loaded_sha256(args),
+                            engine=args.engine, dtype=args.dtype)
+    bar = _Bar(args.quiet)
+    folder = f"{args.output}.run"
+    found = finetune(model, sources, names, settings, validation, folder, identity, args.resume, bar,
+                     lambda rows: progress.with_progress(rows, len(sources) + len(more), quiet=args.quiet))
+    bar.close()
+    scores.save_picture(curves(RunFolder(folder).rows(), f"Training of {os.path.basename(args.output)}"),
+                        f"{folder}/curves.png")
+    found.model.save(args.output, source={"fine-tuned": {**settings._asdict(), "model": identity["model"],
+                                                         "epoch": found.best.epoch}})
+    best = found.best
+    document = {"model": args.output, "epoch": best.epoch, "epochs": settings.epochs, "failed": len(found.errors),
+                "labels": list(found.model.config.id2label.values()), "validation_loss": best.loss,
+                **scores.accuracy_fields(best.right, best.count)}
+    accuracy = scores.accuracy_text(best.right, best.count)
+    show(args, document, f"{args.output}: {len(document['labels'])} classes, epoch {best.epoch} of {settings.epochs}, "
+                         f"accuracy on {best.count:,} validation pictures {accuracy}")
+    return int(bool(found.errors))
+
+
+def _pictures(args):
+    """Return the pictures and their class names, at most --max-images of them."""
+    sources, names = find_known(args)
+    if args.max_images is not None and args.max_images < len(sources):
+        import numpy as np
+        chosen = np.sort(np.random.default_rng(args.seed).permutation(len(sources))[:args.max_images])
+        sources, names = [sources[i] for i in chosen], [names[i] for i in chosen]
+    return sources, names
+
+
+def _validation(args):
+    """Return the argument `validation` of `finetune`, and the pictures of --validation."""
+    from ..classifier import classes
+    if os.path.isdir(args.validation):
+        validation = classes.of_folders([args.validation])
+        return validation, validation[0]
+    try:
+        return float(args.validation), []
+    except ValueError:
+        raise ValueError(f"--validation: found {args.validation}, which is neither a folder nor a number; expected a "
+                         "folder that contains one folder for each class, or a number from 0 to below 1") from None
+
+
+class _Bar:
+    """Shows the progress of the steps and the accuracy of each epoch on stderr."""
+
+    def __init__(self, quiet):
+        self.quiet = quiet or sys.stderr is None
+        self.bar = not self.quiet and sys.stderr.isatty()
+        self.start = self.first = None
+
+    def __call__(self, result):
+        """Show a Step or an Epoch."""
+        import time
+
+        from ..batch.progress import CLEAR, progress_bar
+        if self.quiet:
+            return
+        if not hasattr(result, "step"):
+            line = f"epoch {result.epoch}"
+            if result.count:
+                line += f"   validation loss {result.loss:.4f}   accuracy {100 * result.right / result.count:.2f} %"
+            print(f"{CLEAR if self.bar else ''}{line}", file=sys.stderr, flush=True)
+        elif self.bar:
+            if self.start is None:
+                self.start, self.first = time.monotonic(), result.step - 1
+            rate = (result.step - self.first) / max(time.monotonic() - self.start, 1e-9)
+            print(f"{CLEAR}{progress_bar(result.step, result.steps, rate)}   loss {result.loss:.4f}", end="",
+                  file=sys.stderr, flush=True)
+
+    def close(self):
+        """Erase the bar."""
+        from ..batch.progress import CLEAR
+        if self.bar:
+            print(CLEAR, end="", file=sys.stderr, flush=True)
+
+
+def _number(text):
+    """Convert a text to a finite number that is 0 or larger."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"found {text}; expected a number that is 0 or larger")
+    return value
+
+
+def _whole(text):
+    """Convert a text to a whole number that is 0 or larger."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"found {text}; expected a whole number from 0 to 2**31 - 1")
+    return int(text)

@@ -1,0 +1,81 @@
+"""Updates of learned arrays in place, in float32, with one pass over memory.
+
+training/optimizers.py defines the updates in NumPy. An element is updated independently of all other elements, so the
+bits do not depend on the number of threads.
+"""
+import numpy as np
+
+from . import threads
+from .emit import wide
+from .integers import ceil_div
+from .jit import jit
+
+CHUNK = 65536                             # a task updates at most CHUNK elements
+
+
+def adamw(w, m, v, g, numbers):
+    """Update an array w and its two moments m and v.  `numbers`: as in `optimizers.AdamW.numbers`"""
+    w, m, v, g = (x.reshape(-1) for x in (w, m, v, np.ascontiguousarray(g)))
+    numbers = numbers.astype(np.float32)
+
+    def task(i):
+        part = slice(i * CHUNK, (i + 1) * CHUNK)
+        _adamw_in(w[part], m[part], v[part], g[part], numbers)
+    threads.run(ceil_div(w.size, CHUNK), task, threads.ELEMENT * w.size)
+
+
+@jit
+def _adamw_in(w, m, v, g, numbers):
+    wide()
+    keep = numbers[0]
+    new_m = numbers[1]
+    old_v = numbers[2]
+    new_v = numbers[3]
+    step = numbers[4]
+    root = numbers[5]
+    eps = numbers[6]
+    for i in range(w.size):
+        m[i] += (g[i] - m[i]) * new_m
+        v[i] = v[i] * old_v + g[i] * g[i] * new_v
+        w[i] = w[i] * keep - step * m[i] / (np.sqrt(v[i]) * root + eps)
+
+
+def sgd(w, velocity, g, rate, momentum, decay):
+    """Update an array w and its velocity.  `rate`, `momentum` and `decay`: as in `optimizers.SGD`"""
+    w, velocity, g = (x.reshape(-1) for x in (w, velocity, np.ascontiguousarray(g)))
+    numbers = np.array([rate, momentum, decay], np.float32)
+
+    def task(i):
+        part = slice(i * CHUNK, (i + 1) * CHUNK)
+        _sgd_in(w[part], velocity[part], g[part], numbers)
+    threads.run(ceil_div(w.size, CHUNK), task, threads.ELEMENT * w.size)
+
+
+@jit
+def _sgd_in(w, velocity, g, numbers):
+    wide()
+    rate = numbers[0]
+    momentum = numbers[1]
+    decay = numbers[2]
+    for i in range(w.size):
+        velocity[i] = velocity[i] * momentum + (g[i] + w[i] * decay)
+        w[i] -= rate * velocity[i]
+
+
+def average(mean, w, share):
+    """mean += (w - mean) * share"""
+    mean = mean.reshape(-1)
+    w = w.reshape(-1)
+    share = np.float32(share)
+
+    def task(i):
+        part = slice(i * CHUNK, (i + 1) * CHUNK)
+        _average_in(mean[part], w[part], share)
+    threads.run(ceil_div(w.size, CHUNK), task, threads.ELEMENT * w.size)
+
+
+@jit
+def _average_in(mean, w, share):
+    wide()
+    for i in range(w.size):
+        mean[i] += (w[i] - mean[i]) * share

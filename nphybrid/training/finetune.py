@@ -1,0 +1,111 @@
+"""Fine-tune a model for your own classes: from pictures and class names to a new model."""
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..api.base import Model
+from ..api.load import CLASSIFIERS
+from ..batch.run import Row
+from ..checkpoint import Checkpoint, Head
+from ..classifier import teach
+from ..classifier.classes import in_order
+from .folder import RunFolder
+from .loop import Epoch, Step, Trainer, train
+from .pictures import Labelled, split
+from .settings import Settings
+
+Watched = Callable[[Any], Any]
+
+
+class Finetuned(NamedTuple):
+    """The result of a run."""
+    model: Model                          # a classifier for the new classes, with the weights of the best epoch
+    best: Epoch
+    errors: dict[int, str]                # {position of a picture that could not be read: error}
+
+
+def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], settings: Settings = Settings(),
+             validation: float | tuple[Sequence[Any], Sequence[str]] = 0.2, folder: str | Path | None = None,
+             identity: dict[str, Any] | None = None, resume: bool = False,
+             watch: Callable[[Step | Epoch], None] = lambda result: None, watched: Watched = lambda rows: rows
+             ) -> Finetuned:
+    """Fine-tune a model for the classes of some pictures.
+
+    `model`: any model with an image processor, in float32 or float64. `pictures`: paths, or anything else that
+    `open_picture` accepts. `labels`: the class name of each picture. `validation`: the share of the pictures that is
+    held out, or other pictures with their class names. `folder`: the folder of the run, which a later call can continue
+    with resume=True, or None. `identity`: a JSON object that a continued run must have, too. `watch`: a function that
+    gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
+
+    Raises ValueError for settings that are not possible, for a bfloat16 model, for fewer than two classes, and for a
+    class with fewer than two pictures for training. Raises NonFiniteError if the loss or a gradient is not finite. The
+    files of the last good epochs then remain in the folder.
+
+    >>> from PIL import Image
+    >>> from nphybrid import ViTHybridForImageClassification, default_model
+    >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
+    >>> pictures = [Image.new("RGB", (64, 64), (17 * i, 90, 90)) for i in range(15)]
+    >>> names = ["dark"] * 7 + ["bright"] * 8
+    >>> found = finetune(model, pictures, names, Settings(epochs=1, train="head", augment="none"))
+    >>> list(found.model.config.id2label.values()), found.best.count
+    (['bright', 'dark'], 3)
+    """
+    settings.checked()
+    if model.dtype == "bfloat16":
+        raise ValueError("found a model with dtype bfloat16; expected float32, or float64 with the engine reference")
+    teach.readable_names(labels)          # errors in the classes are raised before anything is computed
+    others, other_labels = ([], []) if isinstance(validation, (int, float)) else validation
+    sources, names = [*pictures, *others], [*labels, *other_labels]
+    classes = in_order(labels)
+    if unknown := sorted({*other_labels} - {*classes}):
+        raise ValueError(f"validation: found the classes {', '.join(unknown)}, which no training picture has; expected "
+                         f"classes of the training pictures: {', '.join(classes)}")
+    run = None if folder is None else RunFolder(folder)
+    start = run.begin({"settings": settings._asdict(), **(identity or {})}, resume) if run else None
+    errors = run.errors() if run and start else None
+    features = None
+    if errors is None:
+        features, found = teach.features_of(model, "", sources, settings.batch, watched)
+        errors = {i: str(error) for i, error in found.items()}
+        if run:
+            run.write_errors(errors)
+    numbers = np.array([classes.index(name) for name in names])
+    readable = np.array([i for i in range(len(sources)) if i not in errors], int)
+    own, other = readable[readable < len(pictures)], readable[readable >= len(pictures)]
+    teach.readable_names([names[i] for i in own])
+    everything = Labelled(sources, numbers)
+    if others:
+        known, held_out = own, other
+    else:
+        share = float(validation)         # pyright: ignore[reportArgumentType]
+        known, held_out = (own[part] for part in split(numbers[own], share, settings.seed))
+    if features is None:
+        head = _blank_head(model, classes)
+    else:
+        rows = np.searchsorted(readable, known)
+        chosen = features._replace(values=features.values[rows], paths=[features.paths[i] for i in rows])
+        head, _ = teach.fit_head(chosen, [names[i] for i in known], seed=settings.seed)
+    trainer = Trainer(with_head(model, head), everything.part(known), everything.part(held_out), settings)
+    best = train(trainer, run, start, watch)
+    return Finetuned(trainer.model, best, errors)
+
+
+def with_head(model: Model, head: Head) -> Model:
+    """Make a classifier from a model, with a head instead of the model's own classifier."""
+    source = Checkpoint(arrays=model.state_dict(), config=model.config_document(), processor=model.processor,
+                        manifest={}, path=Path(model.name_or_path or type(model).__name__))
+    kind = CLASSIFIERS[model.config.model_type]
+    return kind.from_checkpoint(source, head=head, engine=model.engine, dtype=model.dtype, precision=model.precision,
+                                num_threads=model.num_threads)
+
+
+def _blank_head(model, classes):
+    """A head of zeros.  A continued run replaces its numbers by those of the last epoch."""
+    from ..checkpoint.heads import head_reads
+    config = model.network_config
+    width = config.pre_logits or config.width or config.widths[-1]
+    state, pool = head_reads(config)
+    return Head(np.zeros((width, len(classes)), np.float32), np.zeros(len(classes), np.float32), classes, None, state,
+                pool, {})
