@@ -138,7 +138,8 @@ def _mix_into(out, scores, panels, head, first, zeros):
             tile(rows, Panel(panels, column * T), Target(mixed, 0, NR))
             for i in range(min(MR, T - first - row)):
                 token_at = head.at + (first + row + i) * head.D
-                out[token_at + column:token_at + min(column + NR, head.K)] = mixed[i * NR:i * NR + min(NR, head.K - column)]
+                width = min(NR, head.K - column)
+                out[token_at + column:token_at + column + width] = mixed[i * NR:i * NR + width]
 
 
 @jit
@@ -165,7 +166,8 @@ def _add_transposed_into(sums, scores, panels, turned, head, first, zeros):
         rows = Rows(turned, starts, zeros, runs, NR)
         for column in range(0, head.K, NR):
             at = row * K_padded + column
-            tile_add(rows, Panel(panels, column * BLOCK), Target(sums, at, K_padded), Addend(sums, at, K_padded, 1), nothing)
+            before = Addend(sums, at, K_padded, 1)
+            tile_add(rows, Panel(panels, column * BLOCK), Target(sums, at, K_padded), before, nothing)
 
 
 @jit

@@ -95,8 +95,8 @@ def _group_norm(dy, y, x, norm, groups, eps, shortcut, activation):
 def _sum_chunk_into(sums, d, maps, z_lines, affine, place, code):
     """Add up d and d * z over all lines of a chunk, for each position in a line.
 
-    If `code` is not 0, d = dy * activation'(z * scale + bias + shortcut) is computed. If `code` is 0, d is dy. For relu,
-    the derivative is computed from y, because y is positive where the argument of relu is positive.
+    If `code` is not 0, d = dy * activation'(z * scale + bias + shortcut) is computed. If `code` is 0, d is dy. The
+    derivative of relu is computed from y, because y is positive where the argument of relu is positive.
     """
     wide()
     b = place.image

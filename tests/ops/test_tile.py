@@ -128,6 +128,10 @@ def test_reductions(n):
     assert abs(second - np.square(x.astype(np.float64)).sum()) <= 1e-13 * (n + 1)
     assert abs(reductions.total(x) - x.astype(np.float64).sum()) <= 1e-6 * (n + 1) ** 0.5 * 4
     assert reductions.largest(x) == x.max(initial=-np.inf)
+    y = draw(np.random.default_rng(n + 1), n)
+    total, product = reductions.products(x, y)
+    assert abs(total - x.astype(np.float64).sum()) <= 1e-13 * (n + 1)
+    assert abs(product - (x.astype(np.float64) * y).sum()) <= 1e-13 * (n + 1)
 
 
 @pytest.mark.parametrize("place", [0, 13, 17, 63, 64, 99])
