@@ -49,14 +49,15 @@ def attention(dy, y, query, key, value, heads):
     gradients = empty(3, B * T * D)
 
     def task(number):
-        _head_into(gradients, states, head_of(shape, heads, number))
+        _head_into(gradients, states, shape, heads, number)
     threads.run(B * heads, task, 5 * B * T * T * D)
     return tuple(gradients.reshape(3, *shape))
 
 
 @jit
-def _head_into(gradients, states, head):
+def _head_into(gradients, states, shape, heads, number):
     """Compute the gradients of the query, the key and the value of one head of one image."""
+    head = head_of(shape, heads, number)
     T = head.T
     K = head.K
     T_padded = ceil_div(T, NR) * NR
@@ -96,9 +97,9 @@ def _scores_into(scores, x, panels, head, first, zeros):
     starts = np.empty(MR, np.int64)
     for row in range(0, min(BLOCK, head.T - first), MR):
         tokens_into(starts, head, first + row)
-        rows = Rows(x, starts, zeros, 1, head.K)
         for column in range(0, T_padded, NR):
-            tile(rows, Panel(panels, column * head.K), Target(scores, row * T_padded + column, T_padded))
+            tile(Rows(x, starts, zeros, 1, head.K), Panel(panels, column * head.K),
+                 Target(scores, row * T_padded + column, T_padded))
 
 
 @jit
@@ -115,10 +116,11 @@ def _softmax_gradient_in(weights, dscores, states, head, first):
         token_at = head.at + (first + i) * head.D
         _, D = products(states.dy[token_at:token_at + head.K], states.y[token_at:token_at + head.K])
         shift = np.float32(D)
-        row = weights[i * T_padded:i * T_padded + T]
-        d_row = dscores[i * T_padded:i * T_padded + T]
+        row = weights[i * T_padded:(i + 1) * T_padded]
+        d_row = dscores[i * T_padded:(i + 1) * T_padded]
+        row[T:] = np.float32(-np.inf)     # the weight is 0. All loops go over whole vectors
         factor = np.float32(1) / softmax_in(row, scale)
-        for j in range(T):
+        for j in range(T_padded):
             row[j] *= factor
             d_row[j] = row[j] * (d_row[j] - shift) * scale
 
@@ -134,12 +136,15 @@ def _mix_into(out, scores, panels, head, first, zeros):
         for i in range(MR):
             starts[i] = (row + i) * T_padded
         rows = Rows(scores, starts, zeros, 1, T)
+        queries = min(MR, T - first - row)
         for column in range(0, head.K, NR):
-            tile(rows, Panel(panels, column * T), Target(mixed, 0, NR))
-            for i in range(min(MR, T - first - row)):
-                token_at = head.at + (first + row + i) * head.D
-                width = min(NR, head.K - column)
-                out[token_at + column:token_at + column + width] = mixed[i * NR:i * NR + width]
+            width = min(NR, head.K - column)
+            at = head.at + (first + row) * head.D + column
+            inside = queries == MR and width == NR
+            tile(rows, Panel(panels, column * T), Target(out, at, head.D) if inside else Target(mixed, 0, NR))
+            if not inside:
+                for i in range(queries):
+                    out[at + i * head.D:at + i * head.D + width] = mixed[i * NR:i * NR + width]
 
 
 @jit
