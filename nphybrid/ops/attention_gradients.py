@@ -24,10 +24,9 @@ from .emit import wide
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
-from .pack import pack
 from .reductions import products
 from .target import MR, NR
-from .tile import Addend, Panel, Rows, Target, tile, tile_add
+from .tile import Addend, Columns, Panel, Rows, Target, tile, transposed_tile_add
 
 BLOCK = math.lcm(MR, NR)                  # the weights and dscores of a block stay in L2: 2 * 48 * 577 * 4 B = 222 KB
 
@@ -70,9 +69,8 @@ def _head_into(gradients, states, shape, heads, number):
     pack_transposed_into(keys_turned, states.key, head, zeros)
     pack_transposed_into(values_turned, states.value, head, zeros)
     block = aligned(BLOCK * K_padded)
-    weights = aligned(BLOCK * T_padded)
-    dscores = aligned(BLOCK * T_padded)
-    turned = aligned(BLOCK * T)
+    weights = aligned(BLOCK * T_padded + MR)              # the last tile of columns reads at most MR elements more
+    dscores = aligned(weights.size)
     dkey = aligned(ceil_div(T, MR) * MR * K_padded)
     dvalue = aligned(dkey.size)
     dkey[:] = np.float32(0)
@@ -83,9 +81,9 @@ def _head_into(gradients, states, shape, heads, number):
         _softmax_gradient_in(weights, dscores, states, head, first)
         _mix_into(gradients[0], dscores, keys, head, first, zeros)
         pack_tokens_into(block, states.query, head, first, BLOCK)
-        _add_transposed_into(dkey, dscores, block, turned, head, first, zeros)
+        _add_transposed_into(dkey, dscores, block, head, first)
         pack_tokens_into(block, states.dy, head, first, BLOCK)
-        _add_transposed_into(dvalue, weights, block, turned, head, first, zeros)
+        _add_transposed_into(dvalue, weights, block, head, first)
     _copy_into(gradients[1], dkey, head)
     _copy_into(gradients[2], dvalue, head)
 
@@ -148,31 +146,16 @@ def _mix_into(out, scores, panels, head, first, zeros):
 
 
 @jit
-def _add_transposed_into(sums, scores, panels, turned, head, first, zeros):
-    """sums (T, K) += scores.T (T, Q) @ panels (Q, K)
-
-    The scores are transposed NR queries at a time. `turned` then has the same NR queries of each key as neighbours.
-    """
-    T = head.T
-    T_padded = ceil_div(T, NR) * NR
+def _add_transposed_into(sums, scores, panels, head, first):
+    """sums (T, K) += scores.T (T, Q) @ panels (Q, K)"""
+    T_padded = ceil_div(head.T, NR) * NR
     K_padded = ceil_div(head.K, NR) * NR
-    queries = min(BLOCK, T - first)
-    runs = ceil_div(queries, NR)
-    starts = np.empty(max(runs * MR, NR), np.int64)
-    for run in range(runs):
-        for i in range(NR):
-            starts[i] = (run * NR + i) * T_padded if run * NR + i < queries else -1
-        pack(scores, starts, T, zeros, turned, run * T * NR)
-    nothing = Addend(zeros, 0, 0, 0)
-    for row in range(0, T, MR):
-        for run in range(runs):
-            for i in range(MR):
-                starts[run * MR + i] = (run * T + row + i) * NR if row + i < T else -1
-        rows = Rows(turned, starts, zeros, runs, NR)
+    queries = min(BLOCK, head.T - first)
+    for row in range(0, head.T, MR):
         for column in range(0, head.K, NR):
             at = row * K_padded + column
-            before = Addend(sums, at, K_padded, 1)
-            tile_add(rows, Panel(panels, column * BLOCK), Target(sums, at, K_padded), before, nothing)
+            transposed_tile_add(Columns(scores, row, T_padded, queries), Panel(panels, column * BLOCK),
+                                Target(sums, at, K_padded), Addend(sums, at, K_padded, 1))
 
 
 @jit
