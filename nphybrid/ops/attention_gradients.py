@@ -84,8 +84,8 @@ def _head_into(gradients, states, shape, heads, number):
         _add_transposed_into(dkey, dscores, block, head, first)
         pack_tokens_into(block, states.dy, head, first, BLOCK)
         _add_transposed_into(dvalue, weights, block, head, first)
-    _copy_into(gradients[1], dkey, head)
-    _copy_into(gradients[2], dvalue, head)
+    _unpack_into(gradients[1], dkey, head)
+    _unpack_into(gradients[2], dvalue, head)
 
 
 @jit
@@ -142,7 +142,7 @@ def _mix_into(out, scores, panels, head, first, zeros):
             tile(rows, Panel(panels, column * T), Target(out, at, head.D) if inside else Target(mixed, 0, NR))
             if not inside:
                 for i in range(queries):
-                    out[at + i * head.D:at + i * head.D + width] = mixed[i * NR:i * NR + width]
+                    _copy_into(out[at + i * head.D:], mixed[i * NR:i * NR + width])
 
 
 @jit
@@ -159,9 +159,15 @@ def _add_transposed_into(sums, scores, panels, head, first):
 
 
 @jit
-def _copy_into(out, sums, head):
+def _unpack_into(out, sums, head):
     """Copy the sums (T, K) of a head to its columns of `out`."""
     K_padded = ceil_div(head.K, NR) * NR
     for t in range(head.T):
-        token_at = head.at + t * head.D
-        out[token_at:token_at + head.K] = sums[t * K_padded:t * K_padded + head.K]
+        _copy_into(out[head.at + t * head.D:], sums[t * K_padded:t * K_padded + head.K])
+
+
+@jit
+def _copy_into(out, x):
+    """The first elements of `out` = x.  LLVM vectorizes this loop, but not an assignment to a slice."""
+    for i in range(x.size):
+        out[i] = x[i]

@@ -166,7 +166,9 @@ def _add_gradients(work, b, i):
         for c in range(x.size):
             z[c] = (x[c] - centre[c]) * slope[c] + offset[c]
         if work.code:
-            d[:] = work.dy[b, start:end]
+            dy = work.dy[b, start:end]
+            for c in range(x.size):       # LLVM does not vectorize d[:] = dy
+                d[c] = dy[c]
         if work.code == RELU:
             differentiate_in(d, work.y[b, start:end], RELU)
         elif work.code:
@@ -236,7 +238,9 @@ def _write(work, b, i):
         d = work.d[b, start:end]
         for c in range(x.size):
             line[c] = d[c] * factor[c] + ((x[c] - centre[c]) * slope[c] + offset[c])
-        work.dx[b, start:end] = line[:end - start]
+        dx = work.dx[b, start:end]
+        for c in range(x.size):
+            dx[c] = line[c]
 
 
 def layer_norm(dy, y, x, norm, eps):
