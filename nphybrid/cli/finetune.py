@@ -122,8 +122,11 @@ def _finetune(args):
                             engine=args.engine, dtype=args.dtype)
     bar = _Bar(args.quiet)
     folder = f"{args.output}.run"
-    found = finetune(model, sources, names, settings, validation, folder, identity, args.resume, bar,
-                     lambda rows: progress.with_progress(rows, len(sources) + len(more), quiet=args.quiet))
+
+    def watched(rows):
+        return progress.with_progress(rows, len(sources) + len(more), quiet=args.quiet)
+    found = finetune(model, sources, names, settings, validation, folder=folder, identity=identity,
+                     resume=args.resume, watch=bar, watched=watched)
     bar.close()
     scores.save_picture(curves(RunFolder(folder).rows(), f"Training of {os.path.basename(args.output)}"),
                         f"{folder}/curves.png")

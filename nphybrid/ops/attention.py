@@ -161,16 +161,15 @@ def pack_tokens_into(panels, x, head, first, count):
     tokens = min(count, head.T - first)
     for column in range(0, head.K, NR):
         width = min(NR, head.K - column)
+        panel = panels[column * count:(column + NR) * count].reshape(count, NR)
         for t in range(tokens):
-            row_at = (column // NR * count + t) * NR
-            to = panels[row_at:row_at + NR]
             start = head.at + (first + t) * head.D + column
             row = x[start:start + width]
+            to = panel[t]
             for i in range(width):
                 to[i] = row[i]
-            to[width:] = np.float32(0)
-        end = (column // NR + 1) * count * NR
-        panels[end - (count - tokens) * NR:end] = np.float32(0)
+        panel[:, width:] = np.float32(0)
+        panel[tokens:] = np.float32(0)
 
 
 @jit

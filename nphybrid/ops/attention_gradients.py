@@ -24,12 +24,11 @@ from .emit import wide
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
-from .pack import pack
 from .reductions import products
 from .target import MR, NR
-from .tile import Addend, Panel, Rows, Target, tile, tile_add
+from .tile import Addend, Columns, Panel, Rows, Target, tile, transposed_tile_add
 
-BLOCK = math.lcm(MR, NR)                  # the weights and dscores of a block stay in L2: 2 * 48 * 577 * 4 B = 222 KB
+BLOCK = 8 * MR                            # the weights and dscores of a block stay in L2: 2 * 48 * 577 * 4 B = 222 KB
 
 
 class States(NamedTuple):
@@ -49,14 +48,15 @@ def attention(dy, y, query, key, value, heads):
     gradients = empty(3, B * T * D)
 
     def task(number):
-        _head_into(gradients, states, head_of(shape, heads, number))
+        _head_into(gradients, states, shape, heads, number)
     threads.run(B * heads, task, 5 * B * T * T * D)
     return tuple(gradients.reshape(3, *shape))
 
 
 @jit
-def _head_into(gradients, states, head):
+def _head_into(gradients, states, shape, heads, number):
     """Compute the gradients of the query, the key and the value of one head of one image."""
+    head = head_of(shape, heads, number)
     T = head.T
     K = head.K
     T_padded = ceil_div(T, NR) * NR
@@ -69,9 +69,8 @@ def _head_into(gradients, states, head):
     pack_transposed_into(keys_turned, states.key, head, zeros)
     pack_transposed_into(values_turned, states.value, head, zeros)
     block = aligned(BLOCK * K_padded)
-    weights = aligned(BLOCK * T_padded)
-    dscores = aligned(BLOCK * T_padded)
-    turned = aligned(BLOCK * T)
+    weights = aligned(BLOCK * T_padded + MR)              # the last tile of columns reads at most MR elements more
+    dscores = aligned(weights.size)
     dkey = aligned(ceil_div(T, MR) * MR * K_padded)
     dvalue = aligned(dkey.size)
     dkey[:] = np.float32(0)
@@ -82,11 +81,11 @@ def _head_into(gradients, states, head):
         _softmax_gradient_in(weights, dscores, states, head, first)
         _mix_into(gradients[0], dscores, keys, head, first, zeros)
         pack_tokens_into(block, states.query, head, first, BLOCK)
-        _add_transposed_into(dkey, dscores, block, turned, head, first, zeros)
+        _add_transposed_into(dkey, dscores, block, head, first)
         pack_tokens_into(block, states.dy, head, first, BLOCK)
-        _add_transposed_into(dvalue, weights, block, turned, head, first, zeros)
-    _copy_into(gradients[1], dkey, head)
-    _copy_into(gradients[2], dvalue, head)
+        _add_transposed_into(dvalue, weights, block, head, first)
+    _unpack_into(gradients[1], dkey, head)
+    _unpack_into(gradients[2], dvalue, head)
 
 
 @jit
@@ -96,9 +95,9 @@ def _scores_into(scores, x, panels, head, first, zeros):
     starts = np.empty(MR, np.int64)
     for row in range(0, min(BLOCK, head.T - first), MR):
         tokens_into(starts, head, first + row)
-        rows = Rows(x, starts, zeros, 1, head.K)
         for column in range(0, T_padded, NR):
-            tile(rows, Panel(panels, column * head.K), Target(scores, row * T_padded + column, T_padded))
+            tile(Rows(x, starts, zeros, 1, head.K), Panel(panels, column * head.K),
+                 Target(scores, row * T_padded + column, T_padded))
 
 
 @jit
@@ -115,10 +114,11 @@ def _softmax_gradient_in(weights, dscores, states, head, first):
         token_at = head.at + (first + i) * head.D
         _, D = products(states.dy[token_at:token_at + head.K], states.y[token_at:token_at + head.K])
         shift = np.float32(D)
-        row = weights[i * T_padded:i * T_padded + T]
-        d_row = dscores[i * T_padded:i * T_padded + T]
+        row = weights[i * T_padded:(i + 1) * T_padded]
+        d_row = dscores[i * T_padded:(i + 1) * T_padded]
+        row[T:] = np.float32(-np.inf)     # the weight is 0. All loops go over whole vectors
         factor = np.float32(1) / softmax_in(row, scale)
-        for j in range(T):
+        for j in range(T_padded):
             row[j] *= factor
             d_row[j] = row[j] * (d_row[j] - shift) * scale
 
@@ -134,44 +134,40 @@ def _mix_into(out, scores, panels, head, first, zeros):
         for i in range(MR):
             starts[i] = (row + i) * T_padded
         rows = Rows(scores, starts, zeros, 1, T)
+        queries = min(MR, T - first - row)
         for column in range(0, head.K, NR):
-            tile(rows, Panel(panels, column * T), Target(mixed, 0, NR))
-            for i in range(min(MR, T - first - row)):
-                token_at = head.at + (first + row + i) * head.D
-                out[token_at + column:token_at + min(column + NR, head.K)] = mixed[i * NR:i * NR + min(NR, head.K - column)]
+            width = min(NR, head.K - column)
+            at = head.at + (first + row) * head.D + column
+            inside = queries == MR and width == NR
+            tile(rows, Panel(panels, column * T), Target(out, at, head.D) if inside else Target(mixed, 0, NR))
+            if not inside:
+                for i in range(queries):
+                    _copy_into(out[at + i * head.D:], mixed[i * NR:i * NR + width])
 
 
 @jit
-def _add_transposed_into(sums, scores, panels, turned, head, first, zeros):
-    """sums (T, K) += scores.T (T, Q) @ panels (Q, K)
-
-    The scores are transposed NR queries at a time. `turned` then has the same NR queries of each key as neighbours.
-    """
-    T = head.T
-    T_padded = ceil_div(T, NR) * NR
+def _add_transposed_into(sums, scores, panels, head, first):
+    """sums (T, K) += scores.T (T, Q) @ panels (Q, K)"""
+    T_padded = ceil_div(head.T, NR) * NR
     K_padded = ceil_div(head.K, NR) * NR
-    queries = min(BLOCK, T - first)
-    runs = ceil_div(queries, NR)
-    starts = np.empty(max(runs * MR, NR), np.int64)
-    for run in range(runs):
-        for i in range(NR):
-            starts[i] = (run * NR + i) * T_padded if run * NR + i < queries else -1
-        pack(scores, starts, T, zeros, turned, run * T * NR)
-    nothing = Addend(zeros, 0, 0, 0)
-    for row in range(0, T, MR):
-        for run in range(runs):
-            for i in range(MR):
-                starts[run * MR + i] = (run * T + row + i) * NR if row + i < T else -1
-        rows = Rows(turned, starts, zeros, runs, NR)
+    queries = min(BLOCK, head.T - first)
+    for row in range(0, head.T, MR):
         for column in range(0, head.K, NR):
             at = row * K_padded + column
-            tile_add(rows, Panel(panels, column * BLOCK), Target(sums, at, K_padded), Addend(sums, at, K_padded, 1), nothing)
+            transposed_tile_add(Columns(scores, row, T_padded, queries), Panel(panels, column * BLOCK),
+                                Target(sums, at, K_padded), Addend(sums, at, K_padded, 1))
 
 
 @jit
-def _copy_into(out, sums, head):
+def _unpack_into(out, sums, head):
     """Copy the sums (T, K) of a head to its columns of `out`."""
     K_padded = ceil_div(head.K, NR) * NR
     for t in range(head.T):
-        token_at = head.at + t * head.D
-        out[token_at:token_at + head.K] = sums[t * K_padded:t * K_padded + head.K]
+        _copy_into(out[head.at + t * head.D:], sums[t * K_padded:t * K_padded + head.K])
+
+
+@jit
+def _copy_into(out, x):
+    """The first elements of `out` = x.  LLVM vectorizes this loop, but not an assignment to a slice."""
+    for i in range(x.size):
+        out[i] = x[i]

@@ -38,12 +38,15 @@ def max_pool(dy, y, x, padding, fill):
 
 @jit
 def _max_pool_into(dx, dy, y, x, corner, first_row, rows):
-    """Compute some rows of dx.  The rows of all images are numbered in one sequence."""
+    """Compute some rows of dx.  The rows of all images are numbered in one sequence.
+
+    `rest` is dy of a window in the channels whose largest cell was not found yet, and 0 in the other channels.
+    """
     B, H, W, C = x.shape
     top, left, fill = corner
     end_row = min(first_row + rows, B * H)
     outside = np.full(C, fill)
-    elsewhere = np.zeros(C, np.float32)   # for the cells that belong to another task or to the padding
+    elsewhere = np.zeros(C, np.float32)   # gets the gradients of cells that belong to the padding or another task
     rest = np.empty(C, np.float32)
     for b in range(first_row // H, (end_row - 1) // H + 1):
         first = max(first_row - b * H, 0)
@@ -52,25 +55,26 @@ def _max_pool_into(dx, dy, y, x, corner, first_row, rows):
         # Window i has the rows range(2 i - top, 2 i - top + 3) of the map.
         for i in range(max((first + top - 1) // 2, 0), min((end - 1 + top) // 2 + 1, y.shape[1])):
             for j in range(y.shape[2]):
+                largest = y[b, i, j]
                 rest[:] = dy[b, i, j]
                 for u in range(2 * i - top, 2 * i - top + 3):
                     for v in range(2 * j - left, 2 * j - left + 3):
-                        inside = 0 <= u < H and 0 <= v < W
-                        cell = x[b, u, v] if inside else outside
-                        to = dx[b, u, v] if inside and first <= u < end else elsewhere
-                        _move_in(to, rest, cell, y[b, i, j])
+                        if not (0 <= u < H and 0 <= v < W):
+                            _move_in(elsewhere, rest, outside, largest)
+                        elif first <= u < end:
+                            _move_in(dx[b, u, v], rest, x[b, u, v], largest)
+                        else:
+                            _move_in(elsewhere, rest, x[b, u, v], largest)
 
 
 @jit
 def _move_in(to, rest, cell, largest):
-    """Move `rest` to the gradient `to` of a cell, in the channels where the cell has the largest value.
-
-    `rest` is the gradient of a window as long as its largest cell was not found, and 0 afterwards.
-    """
+    """Move `rest` to the gradient of a cell, in the channels where the cell has the largest value."""
     for c in range(to.size):
-        found = cell[c] == largest[c]
-        to[c] += rest[c] if found else np.float32(0)
-        rest[c] = np.float32(0) if found else rest[c]
+        before = rest[c]
+        moved = before if cell[c] == largest[c] else np.float32(0)
+        to[c] += moved
+        rest[c] = np.float32(0) if cell[c] == largest[c] else before
 
 
 def activate(dy, y, x, activation):

@@ -97,7 +97,8 @@ def conv2d(x, kernel, stride, dilation, padding):
         run = KW * C
     B, H, W, _ = x.shape
     windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
-    return multiply(x, packed_once(kernel), windows, B, NOTHING, NOTHING, 0).reshape(B, windows.rows, windows.columns, O)
+    y = multiply(x, packed_once(kernel), windows, B, NOTHING, NOTHING, 0)
+    return y.reshape(B, windows.rows, windows.columns, O)
 
 
 def multiply(x, kernel, windows, B, bias, residual, code):

@@ -21,32 +21,39 @@ import numpy as np
 from ..params import Norm
 from . import threads
 from .checks import floats
-from .chunks import lines_and_chunks, rows_per_task
+from .chunks import CHUNK, lines_and_chunks, rows_per_task
 from .elementwise import RELU, code_of, differentiate_in
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
-from .norms import lines_of, row_of
+from .norms import lines_into, row_of, sum_chunk_into
 from .reductions import products
 
 NOTHING = np.zeros((0, 0), np.float32)
 
 
-class Maps(NamedTuple):
-    """The arrays of the forward pass, and the gradient of the result.  Each array has the shape (B, H W C)."""
-    dy: np.ndarray
-    y: np.ndarray
-    x: np.ndarray
-    shortcut: np.ndarray                  # empty if no shortcut is added
+class Work(NamedTuple):
+    """The arrays of the gradient of a group norm.  A map (H, W, C) is flat, and has size = H W C elements.
 
-
-class Place(NamedTuple):
-    """A chunk: the elements range(start, end) of an image."""
-    image: int
-    chunk: int
-    start: int
-    end: int
+    The last axis of the sums and of the lines is a position in a line (chunks.py).
+    """
+    dy: np.ndarray                        # (B, size)
+    y: np.ndarray                         # (B, size)
+    x: np.ndarray                         # (B, size)
+    shortcut: np.ndarray                  # (B, size), or empty if no shortcut is added
+    affine: np.ndarray                    # (2, width): scale and bias of the norm
+    d: np.ndarray                         # (B, size): the gradient of the sum that is activated; dy if code is 0
+    dx: np.ndarray                        # (B, size): may be d
+    moments: np.ndarray                   # (B, chunks, 2, width): the sums of x and of x^2
+    z_lines: np.ndarray                   # (B, 3, width): centre, slope and offset of z
+    sums: np.ndarray                      # (B, chunks, 2, width): the sums of d and of d * z
+    lines: np.ndarray                     # (B, 4, width): factor, centre, slope and offset of dx
+    chunk: int                            # number of elements in a chunk
+    channels: int
+    groups: int
+    eps: float
+    code: int                             # the code of the activation
 
 
 def group_norm(dy, y, x, norm, groups, eps):
@@ -66,119 +73,174 @@ def group_norm_add_activate(dy, y, x, norm, groups, eps, shortcut, activation):
 
 
 def _group_norm(dy, y, x, norm, groups, eps, shortcut, activation):
-    """-> the gradient of x, the gradient of the norm, and the gradient d of the sum that is activated"""
+    """-> the gradient of x, the gradient of the norm, and d"""
     B, H, W, C = shape = np.shape(x)
     size = H * W * C
     code = code_of(activation)
-    scale = floats(norm.scale, "scale", (C,))
-    bias = floats(norm.bias, "bias", (C,))
-    added = NOTHING if shortcut is None else floats(shortcut, "shortcut", shape).reshape(B, size)
-    maps = Maps(*(floats(a, name, shape).reshape(B, size) for a, name in ((dy, "dy"), (y, "y"), (x, "x"))), added)
-    z_lines = lines_of(maps.x, np.ones(C, np.float32), np.zeros(C, np.float32), groups, eps)
     width, chunk = lines_and_chunks(size, C)
-    affine = np.tile(np.stack([scale, bias]), width // C)
-    places = [Place(b, start // chunk, start, min(start + chunk, size))
-              for b in range(B) for start in range(0, size, chunk)]
-    sums = np.empty((B, ceil_div(size, chunk), 2, width))
-    work = threads.ELEMENT * maps.x.size
-    d = empty(B, size) if code else maps.dy
-    threads.run(len(places), lambda i: _sum_chunk_into(sums, d, maps, z_lines, affine, places[i], code), work)
-    of_channel = sums.sum(1).reshape(B, 2, width // C, C).sum(2)                        # (B, 2, C)
-    lines = _lines(z_lines, of_channel, scale, groups, size // groups)
-    dx = empty(B, size) if d is maps.dy or shortcut is not None else d
-    threads.run(len(places), lambda i: _write_chunk_into(dx, d, maps.x, lines, places[i]), work)
-    dbias, dscale = of_channel.sum(0).astype(np.float32)
+    chunks = ceil_div(size, chunk)
+    affine = np.stack([floats(norm.scale, "scale", (C,)), floats(norm.bias, "bias", (C,))])
+    dy, y, x = (floats(a, name, shape).reshape(B, size) for a, name in ((dy, "dy"), (y, "y"), (x, "x")))
+    added = NOTHING if shortcut is None else floats(shortcut, "shortcut", shape).reshape(B, size)
+    d = empty(B, size) if code else dy
+    dx = empty(B, size) if d is dy or added.size else d
+    work = Work(dy=dy, y=y, x=x, shortcut=added, affine=np.tile(affine, width // C), d=d, dx=dx,
+                moments=np.empty((B, chunks, 2, width)), z_lines=np.empty((B, 3, width), np.float32),
+                sums=np.empty((B, chunks, 2, width)), lines=np.empty((B, 4, width), np.float32),
+                chunk=chunk, channels=C, groups=groups, eps=eps, code=code)
+    if chunks == 1:
+        images = max(1, CHUNK // max(size, 1))
+        threads.run(ceil_div(B, images), lambda i: _images_into(work, i * images, min((i + 1) * images, B)),
+                    threads.ELEMENT * x.size)
+    else:
+        _large_images_into(work)
+    dbias, dscale = work.sums.sum((0, 1)).reshape(2, width // C, C).sum(1).astype(np.float32)
     return dx.reshape(shape), Norm(dscale, dbias), d.reshape(shape)
 
 
 @jit
-def _sum_chunk_into(sums, d, maps, z_lines, affine, place, code):
-    """Add up d and d * z over all lines of a chunk, for each position in a line.
+def _images_into(work, first, end):
+    """Compute some images, each of which is a single chunk.  The chunk stays in L2 for all passes."""
+    for b in range(first, end):
+        _add_moments(work, b, 0)
+        _normalize(work, b)
+        _add_gradients(work, b, 0)
+        _combine(work, b)
+        _write(work, b, 0)
 
-    If `code` is not 0, d = dy * activation'(z * scale + bias + shortcut) is computed. If `code` is 0, d is dy. For relu,
-    the derivative is computed from y, because y is positive where the argument of relu is positive.
+
+def _large_images_into(work):
+    """Compute images of several chunks.  A chunk is a task of each pass."""
+    B, chunks = work.sums.shape[:2]
+
+    def in_each_chunk(step):
+        threads.run(B * chunks, lambda i: step(work, *divmod(i, chunks)), threads.ELEMENT * work.x.size)
+    in_each_chunk(_add_moments)
+    for b in range(B):
+        _normalize(work, b)
+    in_each_chunk(_add_gradients)
+    for b in range(B):
+        _combine(work, b)
+    in_each_chunk(_write)
+
+
+@jit
+def _add_moments(work, b, i):
+    """Add up x and x^2 over chunk i of image b."""
+    sum_chunk_into(work.moments, work.x, work.chunk, b, i)
+
+
+@jit
+def _normalize(work, b):
+    """Compute the centre, the slope and the offset of z = (x - centre) * slope + offset for image b."""
+    C = work.channels
+    n = work.x.shape[1] // work.groups
+    lines_into(work.z_lines, work.moments, np.ones(C, np.float32), np.zeros(C, np.float32), work.groups, n, work.eps, b)
+
+
+@jit
+def _add_gradients(work, b, i):
+    """Compute d in chunk i of image b, and add up d and d * z for each position in a line.
+
+    d = dy * activation'(z * scale + bias + shortcut). The derivative of relu is computed from y, because y is positive
+    where the argument of relu is positive.
     """
     wide()
-    b = place.image
-    width = affine.shape[1]
-    scale = affine[0]
-    bias = affine[1]
-    centre = z_lines[b, 0]
-    slope = z_lines[b, 1]
-    offset = z_lines[b, 2]
+    width = work.affine.shape[1]
+    scale = work.affine[0]
+    bias = work.affine[1]
+    centre = work.z_lines[b, 0]
+    slope = work.z_lines[b, 1]
+    offset = work.z_lines[b, 2]
     z = aligned(width)
     argument = aligned(width)
     both = aligned(4 * width).view(np.float64)
     total = both[:width]
     product = both[width:]
     both[:] = 0.0
-    for start in range(place.start, place.end, width):
-        end = min(start + width, place.end)
-        x = maps.x[b, start:end]
-        out = d[b, start:end]
+    chunk_end = min((i + 1) * work.chunk, work.x.shape[1])
+    for start in range(i * work.chunk, chunk_end, width):
+        end = min(start + width, chunk_end)
+        x = work.x[b, start:end]
+        d = work.d[b, start:end]
         for c in range(x.size):
             z[c] = (x[c] - centre[c]) * slope[c] + offset[c]
-        if code:
-            out[:] = maps.dy[b, start:end]
-        if code == RELU:
-            differentiate_in(out, maps.y[b, start:end], code)
-        elif code:
+        if work.code:
+            dy = work.dy[b, start:end]
+            for c in range(x.size):       # LLVM does not vectorize d[:] = dy
+                d[c] = dy[c]
+        if work.code == RELU:
+            differentiate_in(d, work.y[b, start:end], RELU)
+        elif work.code:
             for c in range(x.size):
                 argument[c] = z[c] * scale[c] + bias[c]
-            if maps.shortcut.size:
-                shortcut = maps.shortcut[b, start:end]
+            if work.shortcut.size:
+                shortcut = work.shortcut[b, start:end]
                 for c in range(x.size):
                     argument[c] += shortcut[c]
-            differentiate_in(out, argument, code)
+            differentiate_in(d, argument, work.code)
         for c in range(x.size):
-            value = np.float64(out[c])
+            value = np.float64(d[c])
             total[c] += value
             product[c] += value * z[c]
-    sums[b, place.chunk, 0] = total
-    sums[b, place.chunk, 1] = product
-
-
-def _lines(z_lines, of_channel, scale, groups, n):
-    """Compute the four numbers of dx = d * factor + (x - centre) * slope + offset.  -> (B, 4, width)
-
-    With z = (x - centre) / root + z_offset, the formula of the module is
-
-    dx = d * scale / root - mean(d * scale) / root - ((x - centre) / root + z_offset) * mean(d * scale * z) / root
-
-    of_channel (B, 2, C) has the sums of d and of d * z. `n` is the number of elements in a group.
-    """
-    B, _, C = of_channel.shape
-    width = z_lines.shape[2]
-    of_group = (of_channel * scale).reshape(B, 2, groups, C // groups).sum(-1) / n                      # (B, 2, G)
-    means = np.tile(np.repeat(of_group, C // groups, axis=-1), width // C)                              # (B, 2, width)
-    centre, slope, offset = z_lines.astype(np.float64).transpose(1, 0, 2)                               # (B, width)
-    through_mean, through_root = means.transpose(1, 0, 2)                                               # (B, width)
-    lines = np.empty((B, 4, width), np.float32)
-    lines[:, 0] = np.tile(scale, width // C) * slope
-    lines[:, 1] = centre
-    lines[:, 2] = -slope * slope * through_root
-    lines[:, 3] = -slope * (through_mean + offset * through_root)
-    return lines
+    work.sums[b, i, 0] = total
+    work.sums[b, i, 1] = product
 
 
 @jit
-def _write_chunk_into(dx, d, x, lines, place):
-    """dx = d * factor + (x - centre) * slope + offset for a chunk.  dx and d may be the same array."""
+def _combine(work, b):
+    """Compute the four numbers of dx = d * factor + (x - centre) * slope + offset for each position in a line.
+
+    With z = (x - centre) / root + shift, the formula of the module is
+
+    dx = d * scale / root - mean(d * scale) / root - ((x - centre) / root + shift) * mean(d * scale * z) / root
+    """
+    chunks, _, width = work.sums.shape[1:]
+    scale = work.affine[0]
+    size = work.channels // work.groups   # number of channels in a group
+    n = work.x.shape[1] // work.groups    # number of elements in a group
+    for g in range(work.groups):
+        through_mean = 0.0
+        through_root = 0.0
+        for i in range(chunks):
+            for first in range(g * size, width, work.channels):           # the group's first channel in each cell
+                for c in range(first, first + size):
+                    through_mean += scale[c] * work.sums[b, i, 0, c] / n
+                    through_root += scale[c] * work.sums[b, i, 1, c] / n
+        for first in range(g * size, width, work.channels):
+            for c in range(first, first + size):
+                inverse = np.float64(work.z_lines[b, 1, c])               # 1 / root
+                shift = np.float64(work.z_lines[b, 2, c])
+                work.lines[b, 0, c] = scale[c] * inverse
+                work.lines[b, 1, c] = work.z_lines[b, 0, c]
+                work.lines[b, 2, c] = -inverse * inverse * through_root
+                work.lines[b, 3, c] = -inverse * (through_mean + shift * through_root)
+
+
+@jit
+def _write(work, b, i):
+    """dx = d * factor + (x - centre) * slope + offset in chunk i of image b.
+
+    Each line is computed in a buffer. LLVM would not vectorize the loop if dx was written directly, because dx and d
+    may be the same array.
+    """
     wide()
-    b = place.image
-    factor = lines[b, 0]
-    centre = lines[b, 1]
-    slope = lines[b, 2]
-    offset = lines[b, 3]
+    factor = work.lines[b, 0]
+    centre = work.lines[b, 1]
+    slope = work.lines[b, 2]
+    offset = work.lines[b, 3]
     width = factor.size
     line = aligned(width)
-    for start in range(place.start, place.end, width):
-        end = min(start + width, place.end)
-        x_line = x[b, start:end]
-        d_line = d[b, start:end]
-        for c in range(x_line.size):
-            line[c] = d_line[c] * factor[c] + ((x_line[c] - centre[c]) * slope[c] + offset[c])
-        dx[b, start:end] = line[:end - start]
+    chunk_end = min((i + 1) * work.chunk, work.x.shape[1])
+    for start in range(i * work.chunk, chunk_end, width):
+        end = min(start + width, chunk_end)
+        x = work.x[b, start:end]
+        d = work.d[b, start:end]
+        for c in range(x.size):
+            line[c] = d[c] * factor[c] + ((x[c] - centre[c]) * slope[c] + offset[c])
+        dx = work.dx[b, start:end]
+        for c in range(x.size):
+            dx[c] = line[c]
 
 
 def layer_norm(dy, y, x, norm, eps):

@@ -36,37 +36,24 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     size = H * W * C
     x = floats(x).reshape(B, size)
     code = code_of(activation)
+    if C % groups:
+        raise ValueError(f"expected a number of groups that divides {C} channels, found {groups} groups")
     scale = floats(norm.scale, "scale", (C,))
     bias = floats(norm.bias, "bias", (C,))
     added = np.zeros((0, 0), np.float32)
     if shortcut is not None:
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
-    lines = lines_of(x, scale, bias, groups, eps)
-    _, chunk = lines_and_chunks(size, C)
-    chunks = ceil_div(size, chunk)
-    y = empty(B, size)
-    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code),
-                threads.ELEMENT * x.size)
-    return y.reshape(B, H, W, C)
-
-
-def lines_of(x, scale, bias, groups, eps):
-    """Compute the centre, the slope and the offset of group norm, y = (x - centre) * slope + offset.
-
-    x (B, H W C) -> (B, 3, width), for each position in a line of each image.
-    """
-    B, size = x.shape
-    C = scale.size
-    if C % groups:
-        raise ValueError(f"expected a number of groups that divides {C} channels, found {groups} groups")
     width, chunk = lines_and_chunks(size, C)
     chunks = ceil_div(size, chunk)
     sums = np.empty((B, chunks, 2, width))
+    y = empty(B, size)
     lines = np.empty((B, 3, width), np.float32)
-    threads.run(B * chunks, lambda i: sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), threads.ELEMENT * x.size)
+    work = threads.ELEMENT * x.size
+    threads.run(B * chunks, lambda i: sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), work)
     for b in range(B):
-        _lines_into(lines, sums, scale, bias, groups, size // groups, eps, b)
-    return lines
+        lines_into(lines, sums, scale, bias, groups, size // groups, eps, b)
+    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code), work)
+    return y.reshape(B, H, W, C)
 
 
 @jit
@@ -93,7 +80,7 @@ def sum_chunk_into(sums, x, chunk, b, i):
 
 
 @jit
-def _lines_into(lines, sums, scale, bias, groups, n, eps, b):
+def lines_into(lines, sums, scale, bias, groups, n, eps, b):
     """lines[b] = centre, slope and offset of y = (x - centre) * slope + offset, for image b.
 
     Each position in a line has its own centre, slope and offset. `n` is the number of elements in a group. The centre

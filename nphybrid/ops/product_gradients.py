@@ -89,7 +89,8 @@ def _convolved_back(dy, x_shape, kernel, stride, dilation, padding):
     _, rows, columns, O = dy.shape
     down = _phases(H, kernel.shape[0], rows, stride, dilation, padding[0])
     across = _phases(W, kernel.shape[1], columns, stride, dilation, padding[1])
-    distance = dilation // math.gcd(stride, dilation)      # neighbouring taps of a phase meet cells of dy this far apart
+    # Two neighbouring taps of a phase meet cells of dy that are `distance` apart.
+    distance = dilation // math.gcd(stride, dilation)
     dx = None if stride == 1 else np.zeros(x_shape, np.float32)
     for v in across:
         for u in down:
@@ -134,6 +135,13 @@ class CellBlock(NamedTuple):
     first_panel: int
     end_panel: int
     panels_in_L2: int
+
+
+class Cells(NamedTuple):
+    """The output cells of a pass, in groups of NR cells."""
+    first: int
+    groups: int
+    M: int                                # number of output cells of all images
 
 
 def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
@@ -205,7 +213,8 @@ def _multiply_cells_into(out, x, dy, block):
                 tiles = min(TILES, block.tiles - tile, block.end_tile - tile_row)
                 channel = tile * MR
                 width = min(tiles * MR, windows.run - channel)
-                _pack_cells_into(channels, x, windows, tap, channel, width, first_cell, groups, block.M, zeros)
+                cells = Cells(first_cell, groups, block.M)
+                _pack_cells_into(channels, x, windows, tap, channel, width, cells, zeros)
                 # Loop 2 goes over tile rows. MR channels of KC cells come into L1.
                 for t in range(tiles):
                     _channel_starts_into(starts, t * MR, width, groups)
@@ -226,15 +235,15 @@ def _multiply_cells_into(out, x, dy, block):
 
 
 @jit
-def _pack_cells_into(channels, x, windows, tap, channel, width, first_cell, groups, M, zeros):
-    """channels[(g * width + c) * NR + i] = x[window of cell first_cell + g * NR + i at `tap`, channel + c]
+def _pack_cells_into(channels, x, windows, tap, channel, width, cells, zeros):
+    """channels[(g * width + c) * NR + i] = x[window of cell cells.first + g * NR + i at `tap`, channel + c]
 
     A cell that is in the padding or after the last cell is packed as zeros.
     """
-    cells = np.empty(NR, np.int64)
-    for g in range(groups):
-        starts_into(cells, NR, windows, first_cell + g * NR, M, tap, 1, channel)
-        pack(x, cells, width, zeros, channels, g * width * NR)
+    starts = np.empty(NR, np.int64)
+    for g in range(cells.groups):
+        starts_into(starts, NR, windows, cells.first + g * NR, cells.M, tap, 1, channel)
+        pack(x, starts, width, zeros, channels, g * width * NR)
 
 
 @jit

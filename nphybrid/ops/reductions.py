@@ -1,7 +1,8 @@
 """Reductions of a vector x: the sum, the largest element, the sums of x and of x^2, and the sums of x and of x * y.
 
 The order in which the elements are combined depends only on the length of x. `_plain_total`, `_plain_largest`,
-`_plain_moments` and `_plain_products` are the plain definitions. The vector versions keep CHAINS vectors of partial results:
+`_plain_moments` and `_plain_products` are the plain definitions. The vector versions keep CHAINS vectors of partial
+results:
 
     x        | vector 0 | vector 1 | vector 2 | vector 3 | vector 4 | ...
     chain         0          1          2          3          0
@@ -28,8 +29,8 @@ def emit_reduction(build, arrays, n, lanes, start, parts, combine):
     """Emit code that reduces the first n elements of one or more arrays to one value for each part.
 
     parts(emit, *vectors) returns the parts of a vector of each array, for example the vector and its square. `n` is a
-    multiple of `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build, a, b) combines two
-    vectors in one step of a reduction.
+    multiple of `lanes`. `start` holds the value with which the reduction begins, for each part. combine(build, a, b)
+    combines two vectors in one step of a reduction.
     """
     emit = Emit(build, lanes)
     count = len(start)

@@ -59,6 +59,14 @@ class Rows(NamedTuple):
     run: int
 
 
+class Columns(NamedTuple):
+    """MR columns of a matrix, whose transpose is the left factor.  Element k of row i is x[at + k * stride + i]."""
+    x: np.ndarray
+    at: int
+    stride: int
+    run: int                              # number of elements of a row
+
+
 class Panel(NamedTuple):
     """NR columns of the right factor, stored row by row.  Row k begins at b[at + k * NR]."""
     b: np.ndarray
@@ -116,6 +124,18 @@ def _plain_tile_add(rows, panel, target, first, second):
             target.values[target.at + i * target.stride + j] = total
 
 
+def _plain_transposed_tile_add(columns, panel, target, first):
+    """target[:MR, :NR] = columns.T (MR, run) @ panel (run, NR) + first"""
+    for i in range(MR):
+        for j in range(NR):
+            total = np.float32(0)
+            for k in range(columns.run):
+                total += columns.x[columns.at + k * columns.stride + i] * panel.b[panel.at + k * NR + j]
+            if first.used:
+                total += first.values[first.at + i * first.stride + j]
+            target.values[target.at + i * target.stride + j] = total
+
+
 def emit_tile(build, rows, panel, target, addends, shape):
     """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
 
@@ -124,36 +144,59 @@ def emit_tile(build, rows, panel, target, addends, shape):
     """
     MR, NV, LANES = shape
     emit = Emit(build, LANES)
-    unrolled_end = build.and_(rows.run, I64(-UNROLL))
 
     def tap(t, sums):
         first_start = build.mul(t, I64(MR))
         runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(MR)]
         b = emit.at(panel.b, build.mul(build.mul(t, rows.run), I64(NV * LANES)))
-        sums = emit.loop(I64(0), unrolled_end, UNROLL, sums, lambda k, sums: _steps(emit, runs, b, k, UNROLL, sums))
-        return emit.loop(unrolled_end, rows.run, 1, sums, lambda k, sums: _steps(emit, runs, b, k, 1, sums))
+        return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, rows.run, sums)
     sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (MR * NV), tap)
+    _finish(emit, sums, target, addends, NV)
+
+
+def emit_transposed_tile(build, columns, panel, target, addends, shape):
+    """Emit the register tile for the transpose of `columns`.  Every field `at` must be 0, as in `emit_tile`."""
+    MR, NV, LANES = shape
+    emit = Emit(build, LANES)
+
+    def elements(k):
+        first = emit.at(columns.x, build.mul(k, columns.stride))
+        return [emit.at(first, I64(i)) for i in range(MR)]
+    sums = _chains(emit, elements, panel.b, columns.run, [emit.zero] * (MR * NV))
+    _finish(emit, sums, target, addends, NV)
+
+
+def _chains(emit, elements, b, run, sums):
+    """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns MR addresses."""
+    unrolled_end = emit.build.and_(run, I64(-UNROLL))
+    sums = emit.loop(I64(0), unrolled_end, UNROLL, sums, lambda k, sums: _steps(emit, elements, b, k, UNROLL, sums))
+    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, k, 1, sums))
+
+
+def _steps(emit, elements, b, k, count, sums):
+    """sums += outer(elements of k, b[k]), for `count` values of k."""
+    build = emit.build
+    sums = list(sums)
+    for step in range(count):
+        k_now = build.add(k, I64(step))
+        places = elements(k_now)
+        NV = len(sums) // len(places)
+        row_at = build.mul(k_now, I64(NV * emit.lanes))
+        vectors = [emit.load(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
+        for i, place in enumerate(places):
+            element = emit.broadcast(place)
+            for j, vector in enumerate(vectors):
+                sums[i * NV + j] = emit.fma(element, vector, sums[i * NV + j])
+    return sums
+
+
+def _finish(emit, sums, target, addends, NV):
+    """Add the addends to the sums, and store the results."""
     for addend in addends:
         sums = _addition(emit, sums, addend, NV)
     for s, value in enumerate(sums):
         i, j = divmod(s, NV)
         emit.store(value, emit.spot(target.values, target.stride, i, j))
-
-
-def _steps(emit, runs, b, k, count, sums):
-    """sums += outer([run[k] for run in runs], b[k]), for `count` values of k."""
-    build = emit.build
-    NV = len(sums) // len(runs)
-    sums = list(sums)
-    for step in range(count):
-        k_now = build.add(k, I64(step))
-        row_at = build.mul(k_now, I64(NV * emit.lanes))
-        vectors = [emit.load(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
-        for i, run in enumerate(runs):
-            element = emit.broadcast(emit.at(run, k_now))
-            for j, vector in enumerate(vectors):
-                sums[i * NV + j] = emit.fma(element, vector, sums[i * NV + j])
-    return sums
 
 
 def _addition(emit, sums, addend, NV):
@@ -175,16 +218,18 @@ def _addition(emit, sums, addend, NV):
 
 def _emit_from(context, build, kinds, values):
     """Emit the register tile for an intrinsic with the arguments rows, panel, target and addends."""
-    rows, panel, target, *addends = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
-    rows = Rows(*rows)
+    rows, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
+    emit_tile(build, Rows(*rows), *_placed(build, *others), (MR, NV, LANES))
+    return context.get_dummy_value()
+
+
+def _placed(build, panel, target, *addends):
+    """Return Panel, Target and Addends whose field `at` is 0: `at` is added to the pointer."""
     panel = Panel(*panel)
     target = Target(*target)
     addends = [Addend(*addend) for addend in addends]
-    addends = [addend._replace(values=build.gep(addend.values, [addend.at]), at=0) for addend in addends]
-    panel = Panel(build.gep(panel.b, [panel.at]), 0)
-    target = Target(build.gep(target.values, [target.at]), 0, target.stride)
-    emit_tile(build, rows, panel, target, addends, (MR, NV, LANES))
-    return context.get_dummy_value()
+    return (Panel(build.gep(panel.b, [panel.at]), 0), Target(build.gep(target.values, [target.at]), 0, target.stride),
+            [addend._replace(values=build.gep(addend.values, [addend.at]), at=0) for addend in addends])
 
 
 @intrinsic
@@ -201,10 +246,24 @@ def _vector_tile_add(typing, rows, panel, target, first, second):
     return types.void(rows, panel, target, first, second), codegen
 
 
-# The signatures are tile(rows, panel, target) and tile_add(rows, panel, target, first, second).
+@intrinsic
+def _vector_transposed_tile_add(typing, columns, panel, target, first):
+    def codegen(context, build, signature, arguments):
+        columns, *others = (fields(context, build, kind, value) for kind, value in zip(signature.args, arguments))
+        columns = Columns(*columns)
+        columns = columns._replace(x=build.gep(columns.x, [columns.at]), at=0)
+        emit_transposed_tile(build, columns, *_placed(build, *others), (MR, NV, LANES))
+        return context.get_dummy_value()
+    return types.void(columns, panel, target, first), codegen
+
+
+# The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second) and
+# transposed_tile_add(columns, panel, target, first).
 if ISA == "plain":
     _plain_sums = tile = jit(_plain_tile)
     tile_add = jit(_plain_tile_add)
+    transposed_tile_add = jit(_plain_transposed_tile_add)
 else:
     tile = _vector_tile
     tile_add = _vector_tile_add
+    transposed_tile_add = _vector_transposed_tile_add

@@ -7,7 +7,6 @@ import numpy as np
 
 from ..api.base import Model
 from ..api.load import CLASSIFIERS
-from ..batch.run import Row
 from ..checkpoint import Checkpoint, Head
 from ..classifier import teach
 from ..classifier.classes import in_order

@@ -29,6 +29,11 @@ def tile_of(rows, panel, target):
 
 
 @jit.jit
+def transposed_tile_add_of(columns, panel, target, first):
+    tile.transposed_tile_add(columns, panel, target, first)
+
+
+@jit.jit
 def pack_of(x, starts, length, zeros, out):
     pack.pack(x, starts, length, zeros, out, 0)
 
@@ -81,6 +86,25 @@ def test_tile(taps, run, first_used, second_used):
         assert alone.tobytes() == c.tobytes()
 
 
+@pytest.mark.parametrize("run", [0, 1, 3, 4, 50, 257])
+@pytest.mark.parametrize("used", [0, 1])
+def test_transposed_tile(run, used):
+    """Against NumPy in float64; the matrix, the panel, the target and the addend begin where `at` says."""
+    rng = np.random.default_rng(run)
+    MR, NR = target.MR, target.NR
+    stride = MR + 2
+    x = draw(rng, 5 + run * stride + MR)
+    b = draw(rng, 3 + run * NR)
+    first = draw(rng, 4 + MR * NR)
+    c = np.full((MR, NR + 3), np.float32(7))
+    transposed_tile_add_of(tile.Columns(x, 5, stride, run), tile.Panel(b, 3), tile.Target(c.ravel(), 2, NR + 3),
+                           tile.Addend(first, 4, NR, used))
+    columns = x[5:5 + run * stride].reshape(run, stride)[:, :MR].astype(np.float64)
+    expected = columns.T @ b[3:].reshape(run, NR) + used * first[4:].reshape(MR, NR)
+    assert np.abs(c[:, 2:2 + NR] - expected).max() <= 1e-6 * (run + 2) ** 0.5 * 4
+    assert (c[:, :2] == 7).all() and (c[:, 2 + NR:] == 7).all()
+
+
 def test_a_tile_begins_where_at_says():
     rng = np.random.default_rng(0)
     MR, NR = target.MR, target.NR
@@ -128,6 +152,10 @@ def test_reductions(n):
     assert abs(second - np.square(x.astype(np.float64)).sum()) <= 1e-13 * (n + 1)
     assert abs(reductions.total(x) - x.astype(np.float64).sum()) <= 1e-6 * (n + 1) ** 0.5 * 4
     assert reductions.largest(x) == x.max(initial=-np.inf)
+    y = draw(np.random.default_rng(n + 1), n)
+    total, product = reductions.products(x, y)
+    assert abs(total - x.astype(np.float64).sum()) <= 1e-13 * (n + 1)
+    assert abs(product - (x.astype(np.float64) * y).sum()) <= 1e-13 * (n + 1)
 
 
 @pytest.mark.parametrize("place", [0, 13, 17, 63, 64, 99])
@@ -154,7 +182,7 @@ def test_the_other_sets_of_this_machine(isa):
         pytest.skip("this is such a process")
     here = Path(__file__).parent
     command = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--import-mode=importlib",
-               *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise")),
+               *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise", "gradient_kernels")),
                "-k", "(test_tile or test_elementwise or test_accuracy) and not other_sets and not assembly"]
     done = run_python(*command, env=python_environment(NPHYBRID_ISA=isa), cwd=here)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -165,6 +193,7 @@ def test_the_other_sets_of_this_machine(isa):
 
 PRODUCT = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT]       # x, starts, zeros, taps, run; b; values, stride
 ADDEND = [FLOATS, INT, INT]                                             # values, stride, used
+TRANSPOSED = [FLOATS, INT, INT, FLOATS, FLOATS, INT, *ADDEND]         # x, stride, run; b; values, stride; addend
 
 
 def emit_tile(build, arguments, shape):
@@ -174,6 +203,12 @@ def emit_tile(build, arguments, shape):
                for values, addend_stride, used in zip(rest[::3], rest[1::3], rest[2::3])]
     tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0), tile.Target(c, 0, stride), addends,
                    shape)
+
+
+def emit_transposed_tile(build, arguments, shape):
+    x, stride, run, b, c, c_stride, d, d_stride, used = arguments
+    tile.emit_transposed_tile(build, tile.Columns(x, 0, stride, run), tile.Panel(b, 0), tile.Target(c, 0, c_stride),
+                              [tile.Addend(d, 0, d_stride, used)], shape)
 
 
 def on_this_machine(module):
@@ -216,6 +251,20 @@ def test_every_shape_computes(isa):
 
 
 @pytest.mark.parametrize("isa", target.TILES)
+def test_every_shape_computes_with_a_transposed_factor(isa):
+    (MR, NV, L), module = target.TILES[isa], ir.Module()
+    NR, rng = NV * L, np.random.default_rng(0)
+    emitted(module, "tile", TRANSPOSED, lambda build, *args: emit_transposed_tile(build, args, (MR, NV, L)))
+    engine, function = on_this_machine(module)
+    for run in (0, 1, 4, 9, 50):
+        x, b, (c, d) = draw(rng, run, MR + 3), draw(rng, run + 1, NR), draw(rng, 2, MR, NR + 3)
+        arguments = [x, MR + 3, run, b, c, NR + 3, d, NR + 3, 1]
+        function("tile", TRANSPOSED)(*arguments)
+        truth = x[:, :MR].T.astype(np.float64) @ b[:run] + d[:, :NR]
+        assert np.abs(c[:, :NR] - truth).max() <= 1e-6 * (run + 2) ** 0.5 * 4
+
+
+@pytest.mark.parametrize("isa", target.TILES)
 def test_every_shape_transposes(isa):
     (_, NV, L), module = target.TILES[isa], ir.Module()
     width, rng, kinds = NV * L, np.random.default_rng(0), [FLOATS, INTS, INT, FLOATS, FLOATS]
@@ -243,12 +292,13 @@ def test_assembly(isa):
     """MR x NV multiply-adds per k, in whole vectors, and no sum leaves its register."""
     triple, cpu, fma, spill = TARGETS[isa]
     MR, NV, _ = shape = target.TILES[isa]
-    text = assembly(triple, cpu, shape)
-    assert len(re.findall(fma, text)) == MR * NV * (tile.UNROLL + 1)
-    assert not re.findall(spill, text)
+    for kinds, emit in (([*PRODUCT, *ADDEND], emit_tile), (TRANSPOSED, emit_transposed_tile)):
+        text = assembly(triple, cpu, kinds, lambda build, *args: emit(build, args, shape))
+        assert len(re.findall(fma, text)) == MR * NV * (tile.UNROLL + 1)
+        assert not re.findall(spill, text)
 
 
-def assembly(triple, cpu, shape):
+def assembly(triple, cpu, kinds, emit):
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     try:
@@ -257,5 +307,5 @@ def assembly(triple, cpu, shape):
         pytest.skip(f"this llvmlite does not know {triple}: {error}")
     module = ir.Module()
     module.triple = triple
-    emitted(module, "tile", [*PRODUCT, *ADDEND], lambda build, *args: emit_tile(build, args, shape))
+    emitted(module, "tile", kinds, emit)
     return machine.emit_assembly(llvm.parse_assembly(str(module)))
