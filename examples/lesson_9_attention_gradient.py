@@ -74,7 +74,7 @@ token       sqrt(2) * dq          dk / ln 2""", math.sqrt(2) * dq, dk / math.log
 
 by_package = gradients.attention(dy[None], context[None], query[None], key[None], value[None], 1)
 assert np.allclose(by_package, np.array([dq, dk, dv])[:, None], rtol=0, atol=1e-14)
-assert np.allclose(gradients.softmax(dweights, weights), dscores, rtol=0, atol=1e-15)
+assert np.allclose(gradients.softmax_gradient(dweights, weights), dscores, rtol=0, atol=1e-15)
 print("nphybrid.ops.gradients.attention computes dq, dk and dv.")
 
 of_bias = [str(Fraction(x).limit_denominator(1000)) for x in math.sqrt(2) * dq.sum(0)]

@@ -3,17 +3,21 @@
 A network computes a loss, which is a single number. The gradient of an array x is called dx. It has the shape of x, and
 each element of dx is the derivative of the loss with respect to the same element of x.
 
-The forward pass computes y = operation(x, …). A rule gets dy, and returns dx. The chain rule says
+The forward pass computes y = operation(x, …). A rule gets dy, and computes dx. The chain rule says
 
     dx[i] = sum over j of dy[j] * (derivative of y[j] with respect to x[i])
 
 A rule has the arguments (dy, y, …). y is the result of the operation, and the arguments after y are the arguments of
-the operation. A rule returns the gradients of the first arguments, in their order. The gradient of a `Linear` is a
-`Linear`, and the gradient of a `Norm` is a `Norm`. Other arguments, such as a stride, have no gradient.
+the operation. A rule returns a tuple: the gradients of the first arguments, in their order. If there is one gradient,
+the tuple has one element. None means that an argument has no gradient. The gradient of a `Linear` is a `Linear`, and
+the gradient of a `Norm` is a `Norm`. Arguments after the last gradient, such as a stride, have no gradient.
 
-Each docstring repeats the equation of the operation, and then states the equations of the gradients. The letters are
-those of reference.py. `record.py` calls the rules in the reverse order of the forward pass. gradient_kernels.py has
-fast versions of the rules.
+Each docstring repeats the equation of the operation, and then states the equations of the gradients. The letters are:
+B images, H rows, W columns, C input channels, O output channels, T tokens, D the width of a token, A heads, K = D / A
+the width of a head. H' and W' are the rows and columns of a result, and KH and KW those of a kernel. A prime after the
+name of a function or of a statistic means the derivative.
+
+record.py calls the rules in the reverse order of the forward pass. gradient_kernels.py has fast versions of the rules.
 """
 import math
 
@@ -26,13 +30,13 @@ from . import reference
 # ------------------------------------------------------------------ linear layers and convolutions
 
 def linear(dy, y, x, p):
-    """y = x @ W + b, for each of the N rows of x.  W is p.kernel, and b is p.bias.
+    """y[n, o] = the sum over c of x[n, c] W[c, o], plus b[o].  W is p.kernel, and b is p.bias.
 
     dx = dy @ W.T                                 (N, O) @ (O, C) -> (N, C)
     dW = x.T @ dy                                 (C, N) @ (N, O) -> (C, O)
     db = the sum of dy over the N rows            (N, O) -> (O,)
 
-    x can have more axes than two: (..., C). All axes except the last are then the axis of the rows.
+    x can have more axes than two: (..., C). The axes before the last are then joined into one axis of N rows.
     """
     rows = x.reshape(-1, x.shape[-1])                                                   # (N, C)
     d_rows = dy.reshape(-1, dy.shape[-1])                                               # (N, O)
@@ -43,28 +47,29 @@ def linear(dy, y, x, p):
 def conv2d(dy, y, x, kernel, stride, dilation, padding):
     """y[b, h, w] = the sum over all taps (u, v) of x[b, h s + u d, w s + v d] @ kernel[u, v]
 
-    s is the stride, d is the dilation, and x is padded with zeros. Each tap is a linear layer with the matrix
-    kernel[u, v]. Its rows are every s-th cell of x. So the rule of `linear` holds for each tap, and the gradients dx of
-    all taps are added up:
+    s is the stride, d is the dilation, and x is padded with zeros. A tap is one position (u, v) of the kernel. For one
+    tap, y is a linear layer: its N = B H' W' rows are the cells x[b, h s + u d, w s + v d], and its matrix is
+    kernel[u, v]. So the rule of `linear` holds for each tap:
 
-    dx[the cells of tap u, v] += dy @ kernel[u, v].T      (B, H', W', O) @ (O, C) -> (B, H', W', C)
-    dkernel[u, v] = cells.T @ dy                          (C, N) @ (N, O) -> (C, O), where N = B H' W'
+    dx at the cells of tap (u, v) += dy @ kernel[u, v].T  (N, O) @ (O, C) -> (N, C)
+    dkernel[u, v] = cells.T @ dy                          (C, N) @ (N, O) -> (C, O)
 
-    The gradient of the zeros of the padding is dropped.
+    A tap meets each cell at most once. The cells of different taps overlap, so dx is a sum over the taps. The gradient
+    of the zeros of the padding is dropped.
     """
     KH, KW, C, O = kernel.shape
-    _, rows, columns, _ = dy.shape
+    _, rows, columns, _ = dy.shape                        # H', W'
     around = ((0, 0), *padding, (0, 0))
-    x = np.pad(x, around)
-    dx = np.zeros_like(x)
+    padded = np.pad(x, around)
+    d_padded = np.zeros_like(padded)
     dkernel = np.empty_like(kernel)
     for u in range(KH):
         for v in range(KW):
             i, j = u * dilation, v * dilation
             cells = (slice(None), slice(i, i + stride * rows, stride), slice(j, j + stride * columns, stride))
-            dx[cells] += dy @ kernel[u, v].T
-            dkernel[u, v] = x[cells].reshape(-1, C).T @ dy.reshape(-1, O)
-    return _without_padding(dx, around), dkernel
+            d_padded[cells] += dy @ kernel[u, v].T
+            dkernel[u, v] = padded[cells].reshape(-1, C).T @ dy.reshape(-1, O)
+    return _without_padding(d_padded, around), dkernel
 
 
 def _without_padding(dx, widths):
@@ -74,20 +79,50 @@ def _without_padding(dx, widths):
 
 # ------------------------------------------------------------------ norms
 
+def _normalize(x, axes, eps):
+    """z = (x - mean) / root, and root = sqrt(variance + eps).  The mean and the variance are taken over `axes`."""
+    centred = x - x.mean(axes, keepdims=True)
+    root = np.sqrt(np.square(centred).mean(axes, keepdims=True) + eps)
+    return centred / root, root
+
+
+def _normalize_gradient(dz, z, root, axes, factor=1):
+    """The gradient of z = (x - mean) / root, for n elements that share one mean and one root.
+
+    dx = (dz - mean(dz) - z * mean(dz * z)) / root
+
+    An element x[i] changes each z[j] in three ways, which give the three terms:
+
+    directly, if i = j:           1 / root
+    through the mean:             -mean' / root           with mean' = 1 / n
+    through the root:             -z[j] * root' / root    with root' = variance' / (2 root) = z[i] / n,
+                                                          because variance' = 2 (x[i] - mean) / n
+
+    The product with dz[j], summed over j, is dx[i]. `factor` multiplies the third term (`standardize` explains when).
+    """
+    through_mean = dz.mean(axes, keepdims=True)
+    through_root = factor * z * (dz * z).mean(axes, keepdims=True)
+    return (dz - through_mean - through_root) / root
+
+
 def standardize(dy, y, kernel, eps, form="variance"):
     """y = (kernel - mean) / root, for each output channel.  (KH, KW, C, O) -> (KH, KW, C, O)
 
-    If form is "variance", root = sqrt(variance + eps), and the rule is `_normalized`. If form is "deviation",
-    root = s + eps, where s = sqrt(variance). The derivative of the root with respect to the variance is then 1 / (2 s)
-    instead of 1 / (2 root), so the last term of `_normalized` is multiplied by root / s.
+    dkernel = `_normalize_gradient` of dy
+
+    The mean is taken over KH, KW and C. If form is "variance", root = sqrt(variance + eps). If form is "deviation",
+    root = s + eps, where s = sqrt(variance). Then root' = variance' / (2 s) instead of variance' / (2 root), so the
+    third term is multiplied by root / s. If s is 0, y is 0, and so is the third term.
     """
     axes = (0, 1, 2)                      # all axes except O
     centred = kernel - kernel.mean(axes, keepdims=True)
     variance = np.square(centred).mean(axes, keepdims=True)
     if form == "variance":
-        return _normalized(dy, y, np.sqrt(variance + eps), axes),
+        return _normalize_gradient(dy, y, np.sqrt(variance + eps), axes),
     deviation = np.sqrt(variance)
-    return _normalized(dy, y, deviation + eps, axes, (deviation + eps) / deviation),
+    root = deviation + eps
+    factor = root / np.where(deviation > 0, deviation, 1)
+    return _normalize_gradient(dy, y, root, axes, factor),
 
 
 def group_norm(dy, y, x, norm, groups, eps):
@@ -96,12 +131,14 @@ def group_norm(dy, y, x, norm, groups, eps):
     dscale = the sum of dy * z                    over images, rows and columns, -> (C,)
     dbias  = the sum of dy                        over images, rows and columns, -> (C,)
     dz     = dy * scale                           (B, H, W, C)
-    dx     = `_normalized` of dz                  (B, H, W, C)
+    dx     = `_normalize_gradient` of dz          (B, H, W, C)
+
+    A group is C / groups neighbouring channels. scale and bias have the shape (C,). z is computed again from x.
     """
     B, H, W, C = x.shape
-    in_groups = (B, H, W, groups, C // groups)
-    z, root = _normalize(x.reshape(in_groups), (1, 2, 4), eps)
-    dx = _normalized((dy * norm.scale).reshape(in_groups), z, root, (1, 2, 4)).reshape(x.shape)
+    grouped = (B, H, W, groups, C // groups)
+    z, root = _normalize(x.reshape(grouped), (1, 2, 4), eps)
+    dx = _normalize_gradient((dy * norm.scale).reshape(grouped), z, root, (1, 2, 4)).reshape(x.shape)
     dscale = (dy * z.reshape(x.shape)).sum((0, 1, 2))
     return dx, Norm(dscale, dy.sum((0, 1, 2)))
 
@@ -112,61 +149,41 @@ def layer_norm(dy, y, x, norm, eps):
     dscale = the sum of dy * z                    over all tokens, -> (D,)
     dbias  = the sum of dy                        over all tokens, -> (D,)
     dz     = dy * scale                           (..., D)
-    dx     = `_normalized` of dz                  (..., D)
+    dx     = `_normalize_gradient` of dz          (..., D)
+
+    A token is one vector of x, of length D. scale and bias have the shape (D,).
     """
     tokens = tuple(range(x.ndim - 1))     # all axes except D
     z, root = _normalize(x, (-1,), eps)
-    dx = _normalized(dy * norm.scale, z, root, (-1,))
+    dx = _normalize_gradient(dy * norm.scale, z, root, (-1,))
     return dx, Norm((dy * z).sum(tokens), dy.sum(tokens))
-
-
-def _normalize(x, axes, eps):
-    """z = (x - mean) / root, and root = sqrt(variance + eps).  The mean and the variance are taken over `axes`."""
-    centred = x - x.mean(axes, keepdims=True)
-    root = np.sqrt(np.square(centred).mean(axes, keepdims=True) + eps)
-    return centred / root, root
-
-
-def _normalized(dz, z, root, axes, factor=1):
-    """The gradient dx of z = (x - mean) / root.
-
-    dx = (dz - mean(dz) - z * mean(dz * z)) / root
-
-    Each element of x changes z in three ways: directly, through the mean, and through the root. These are the three
-    terms. The means are taken over the n elements that share one mean and one root. The second term follows from
-    mean' = 1 / n, and the third term from root' = (x - mean) / (n root) = z / n. `factor` multiplies the third term
-    (`standardize` explains when).
-    """
-    through_mean = dz.mean(axes, keepdims=True)
-    through_root = factor * z * (dz * z).mean(axes, keepdims=True)
-    return (dz - through_mean - through_root) / root
 
 
 # ------------------------------------------------------------------ pooling
 
 def max_pool(dy, y, x, padding, fill):
-    """y = the largest of the 9 cells of each window.
+    """y = the largest of the 3 x 3 cells of each window.  The stride is 2, and the padding has the value `fill`.
 
     dx = dy at the cell with the largest value, and 0 at the other cells. If several cells of a window have the largest
-    value, the first of them gets dy. The order of the cells is row by row, as in PyTorch. If the first of them is a
-    cell of the padding, dy is dropped. A cell that is in several windows gets the sum.
+    value, only the first of them gets dy. The first cell is found row by row; PyTorch uses the same order. If the first
+    is a cell of the padding, or if y is NaN, dy is dropped. A cell that is in several windows gets the sum.
     """
-    _, rows, columns, _ = y.shape
+    _, rows, columns, _ = y.shape                         # H', W'
     around = ((0, 0), *padding, (0, 0))
-    x = np.pad(x, around, constant_values=fill)
-    dx = np.zeros_like(x)
-    open_windows = np.ones(y.shape, bool)                 # the windows whose largest value was not found yet
+    padded = np.pad(x, around, constant_values=fill)
+    d_padded = np.zeros_like(padded)
+    not_found = np.ones(y.shape, bool)                    # the windows whose largest value was not found yet
     for u in range(3):
         for v in range(3):
             cells = (slice(None), slice(u, u + 2 * rows, 2), slice(v, v + 2 * columns, 2))
-            found = open_windows & (x[cells] == y)
-            dx[cells] += np.where(found, dy, 0)
-            open_windows &= ~found
-    return _without_padding(dx, around),
+            found = not_found & (padded[cells] == y)
+            d_padded[cells] += np.where(found, dy, 0)
+            not_found &= ~found
+    return _without_padding(d_padded, around),
 
 
 def mean_pool(dy, y, x):
-    """y = the sum over the H W cells, divided by H W.  So each cell gets dy / (H W).  (B, C) -> (B, H, W, C)"""
+    """y = the mean of the H W cells, so dx = dy / (H W) at each cell.  dy (B, C) -> dx (B, H, W, C)"""
     _, H, W, _ = x.shape
     return np.broadcast_to(dy[:, None, None] / (H * W), x.shape),
 
@@ -176,11 +193,12 @@ def mean_pool(dy, y, x):
 def attention(dy, y, query, key, value, heads):
     """In each head: scores = q @ k.T / sqrt(K), weights = softmax(scores), y = weights @ v.
 
-    The forward pass computes three steps. The gradients follow in reverse order:
+    In each head, y and dy are the (T, K) parts of the arguments. The forward pass has three steps, and the gradients
+    follow in reverse order:
 
     dv       = weights.T @ dy                     (T, T) @ (T, K) -> (T, K)
     dweights = dy @ v.T                           (T, K) @ (K, T) -> (T, T)
-    dscores  = `softmax` of dweights              (T, T)
+    dscores  = `softmax_gradient` of dweights     (T, T)
     dq       = dscores @ k / sqrt(K)              (T, T) @ (T, K) -> (T, K)
     dk       = dscores.T @ q / sqrt(K)            (T, T) @ (T, K) -> (T, K)
     """
@@ -199,17 +217,19 @@ def attention(dy, y, query, key, value, heads):
     q, k, v, dy = split(query), split(key), split(value), split(dy)
     weights = reference.softmax(q @ transposed(k) / math.sqrt(K))                       # (B, A, T, T)
     dv = transposed(weights) @ dy                                                       # (B, A, T, K)
-    dscores = softmax(dy @ transposed(v), weights) / math.sqrt(K)                       # (B, A, T, T)
-    return joined(dscores @ k), joined(transposed(dscores) @ q), joined(dv)
+    dscores = softmax_gradient(dy @ transposed(v), weights)                             # (B, A, T, T)
+    dq = dscores @ k / math.sqrt(K)                                                     # (B, A, T, K)
+    dk = transposed(dscores) @ q / math.sqrt(K)                                         # (B, A, T, K)
+    return joined(dq), joined(dk), joined(dv)
 
 
-def softmax(dy, y):
-    """y = exp(x) / sum(exp(x)) along the last axis.
+def softmax_gradient(dy, y):
+    """The gradient of y = exp(x) / sum(exp(x)) along the last axis, as one array.
 
     dx = y * (dy - sum(dy * y))
 
-    Each element of x changes y through the numerator, which gives y * dy, and through the sum in the denominator, which
-    gives -y * sum(dy * y). `attention` uses this rule.
+    The derivative of y[j] with respect to x[i] is y[i] (if i = j) - y[j] y[i]. The first part comes from the numerator,
+    and the second part from the sum in the denominator. The product with dy[j], summed over j, is dx[i].
     """
     return y * (dy - (dy * y).sum(-1, keepdims=True))
 
@@ -222,17 +242,17 @@ def activate(dy, y, x, activation):
 # ------------------------------------------------------------------ operations of NumPy
 
 def add(dy, y, a, b):
-    """y = a + b, so da = dy and db = dy.  If an argument was broadcast, its gradient is summed."""
+    """y = a + b, so da = dy and db = dy.  A gradient is summed over the axes along which its argument was copied."""
     return _summed(dy, a), _summed(dy, b)
 
 
 def multiply(dy, y, a, b):
-    """y = a * b, so da = dy * b and db = dy * a.  If an argument was broadcast, its gradient is summed."""
+    """y = a * b, so da = dy * b and db = dy * a.  A gradient is summed as in `add`."""
     return _summed(dy * b, a), _summed(dy * a, b)
 
 
 def where(dy, y, condition, a, b):
-    """y = a where the condition is True, else b.  The condition has no gradient."""
+    """y = a where the condition is True, else b.  So da is dy where it is True, and db is dy where it is False."""
     return None, _summed(np.where(condition, dy, 0), a), _summed(np.where(condition, 0, dy), b)
 
 
@@ -242,42 +262,43 @@ def broadcast_to(dy, y, x, shape):
 
 
 def pad(dy, y, x, widths):
-    """y = x with zeros around it.  The gradient of the zeros is dropped."""
+    """y = x with zeros around it.  The gradient of the zeros is dropped.  widths = (before, after) of each axis"""
     return _without_padding(dy, widths),
 
 
 def concatenate(dy, y, arrays, axis):
-    """y = the arrays one after the other along an axis.  Each array gets its part of dy."""
+    """y = the arrays one after the other along an axis.  Each array gets its part of dy.  -> a tuple with one list"""
     ends = np.cumsum([x.shape[axis] for x in arrays])
     return np.split(dy, ends[:-1], axis),
 
 
 def getitem(dy, y, x, index):
-    """y = x[index], so dx[index] = dy, and dx is 0 at all other places.  No place is in the index twice."""
+    """y = x[index], so dx[index] = dy, and dx is 0 at all other places.  The index must not select a place twice."""
     dx = np.zeros(x.shape, dy.dtype)
     dx[index] = dy
     return dx,
 
 
 def reshape(dy, y, x, shape):
-    """y has the elements of x in the same order, and another shape."""
+    """y has the elements of x in the same order, so dx is dy in the shape of x."""
     return dy.reshape(x.shape),
 
 
 def transpose(dy, y, x, axes):
-    """y has the axes of x in the order `axes`.  `argsort` computes the order that restores x."""
+    """Axis k of y is axis axes[k] of x.  `argsort` computes the inverse order.  No axis is negative."""
     return dy.transpose(np.argsort(axes)),
 
 
 def _summed(dy, x):
-    """Sum dy over the axes along which x was broadcast.  The result has the shape of x."""
+    """Sum dy over the axes along which x was copied (broadcast).  The result has the shape of x."""
     shape = np.shape(x)
-    dy = dy.sum(tuple(range(dy.ndim - len(shape))))
+    dy = dy.sum(tuple(range(dy.ndim - len(shape))))       # the axes that x does not have
     repeated = tuple(axis for axis, n in enumerate(shape) if n == 1 and dy.shape[axis] != 1)
     return dy.sum(repeated, keepdims=True)
 
 
-# The rules of the operations. A fused operation has no rule: record.py divides it into operations that have rules.
+# The rules of the operations. A fused operation computes several operations in one function. It has no rule here,
+# because record.py replaces it by operations that have rules.
 RULES = {
     "standardize": standardize, "conv2d": conv2d, "max_pool": max_pool, "mean_pool": mean_pool,
     "group_norm": group_norm, "layer_norm": layer_norm, "linear": linear, "attention": attention,

@@ -102,6 +102,11 @@ def conv2d(x, kernel, stride, dilation, padding):
 
 
 def multiply(x, kernel, windows, B, bias, residual, code):
+    """Compute activation(windows of x @ kernel + bias) + residual.  -> (M, N)
+
+    `kernel` is a Packed or a Panels. `windows` are the windows of B maps. `bias` and `residual` may be empty. `code` is
+    the code of the activation, or 0.
+    """
     M = B * windows.rows * windows.columns
     N = kernel.shape[-1]
     work = M * N * windows.K

@@ -2,21 +2,22 @@
 
     record = Record(reference, gradients.RULES)
     x = Variable(pixel_values, record)
-    logits = hybrid(x, p, config, record, out)            # the network calls the operations of the record
+    logits = hybrid(x, p, config, record, Discard())      # the network calls the operations of the record
     record.backward(logits, dlogits)
     x.gradient                                            # the gradient of pixel_values
 
 A `Record` is a further implementation of the operations. It computes each operation with the module `ops`, and writes a
-note. A note has the operation, its arguments and its result. `backward` reads the notes from the last to the first, and
-calls the rule of each operation (gradients.py). This is reverse-mode automatic differentiation, and the record is also
+note. A note has the operation, its rule, its arguments and its result. `backward` reads the notes from the last to the
+first, and calls the rules (gradients.py). This is reverse-mode automatic differentiation, and the record is also
 called a tape (Baydin et al. 2018, section 3.2).
 
-The states of the network are `Variable`s instead of arrays, so the record also sees what the network computes with
-NumPy itself, such as x + p.positions. A `Variable` uses two protocols of NumPy for this: __array_ufunc__ and
-__array_function__.
+The states of the network, which are the arrays between its operations, are `Variable`s. So the record also sees what
+the network computes with NumPy itself, such as x + p.positions. A `Variable` uses two protocols of NumPy for this:
+__array_ufunc__ and __array_function__.
 
-If `recompute` is True, the record keeps only the states at the borders of units and blocks. It drops all other states,
-and computes them again before the backward pass needs them (Chen et al. 2016). The result has the same bits.
+If `recompute` is True, the record keeps only the results of units and blocks, at whose end `border` is called. It drops
+all other states, and computes them again before the backward pass needs them (Chen et al. 2016). An operation that is
+repeated gives the same bits, so the gradients have the same bits.
 """
 import operator
 from collections.abc import Callable
@@ -33,7 +34,9 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on a record.  Its gradient is added up during the backward pass.
 
     `value` is the array. A record that recomputes states drops the value for some time, and `value` is then None.
-    `gradient` is None until the backward pass has computed it.
+
+    `gradient` is None before the backward pass. The gradient of a result of an operation is None again after the
+    backward pass has used it, unless `keeps_gradient` is True. The gradient of any other Variable stays.
     """
 
     def __init__(self, value, record):
@@ -54,9 +57,11 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         return self.record.note(operator.getitem, NUMPY_RULES[np.ndarray.__getitem__], self, index)
 
     def reshape(self, *shape):
+        """As the method of an array.  The arguments are separate integers."""
         return self.record.note(np.reshape, NUMPY_RULES[np.reshape], self, shape)
 
     def transpose(self, *axes):
+        """As the method of an array.  The arguments are separate integers, and all axes are given."""
         return self.record.note(np.transpose, NUMPY_RULES[np.transpose], self, axes)
 
     def __array_ufunc__(self, ufunc, method, *arguments, **options):
@@ -81,16 +86,18 @@ class Note(NamedTuple):
 class Record:
     """An implementation of the operations that writes a note for each operation.
 
-    `ops` is the module that computes the operations, and `rules` is a dict {operation: rule}. `recompute` is explained
-    at the top of the file. An operation without a Variable among its arguments needs no gradient, and gets no note. So
-    the arrays that are not trained are passed as arrays instead of Variables.
+    `ops` is the module that computes the operations, and `rules` is a dict {name of an operation: rule}. `recompute` is
+    explained at the top of the file. A record is for one forward pass.
+
+    An operation without a Variable among its arguments needs no gradient, and gets no note. So the arrays that are not
+    trained are passed as arrays instead of Variables.
     """
 
     def __init__(self, ops, rules, recompute=False):
         self.ops = ops
         self.notes = []
         self.recompute = recompute
-        self.segments = []                # for each segment of dropped states: the numbers of its first and last note
+        self.segments = []                # (first, end) of each segment of dropped states: the notes range(first, end)
         self.start = 0                    # the number of the first note after the last border
         for name, rule in rules.items():
             setattr(self, name, partial(self.note, getattr(ops, name), rule))
@@ -98,13 +105,14 @@ class Record:
     def note(self, operation, rule, *arguments):
         """Compute an operation, and write a note.  -> Variable, or an array if no argument is a Variable"""
         result = operation(*values(arguments))
-        if not any(variables(arguments)):
+        if not has_variable(arguments):
             return result
         result = Variable(result, self)
         self.notes.append(Note(result, operation, rule, arguments))
         return result
 
-    # -- operations that consist of others. A rule for such an operation replaces its method (see __init__).
+    # -- Operations that consist of others have a method. If `rules` has a rule for such an operation, __init__ sets an
+    # -- attribute with the name of the operation, and Python finds the attribute before the method.
 
     def prepare(self, params, config):
         """Standardize the kernels of the convolutions.  Params -> Params
@@ -113,7 +121,7 @@ class Record:
         """
         prepared = tree_map(lambda name, leaf: self.standardize(leaf, config.ws_eps, config.ws_form)
                             if leaf.ndim == 4 else leaf, params)
-        self.start = len(self.notes)
+        self.start = len(self.notes)      # many units use the prepared kernels, so no border drops them
         return prepared
 
     def linear_activate(self, x, p, activation):
@@ -139,7 +147,7 @@ class Record:
         """Mark the end of a unit or block, whose result is `state`.
 
         If `recompute` is True, the values of all results since the last border are dropped, except the value of
-        `state`.
+        `state`. So the network must use no other result of the unit or block after the border.
         """
         if self.recompute:
             for note in self.notes[self.start:]:
@@ -151,23 +159,25 @@ class Record:
     def backward(self, result, gradient):
         """Compute the gradient of every Variable from which `result` was computed.
 
-        `gradient` is the gradient of `result`. The backward pass uses up the notes, so that memory is released.
+        `gradient` is the gradient of `result`. Each note is removed after its rule was called, so that its memory is
+        released.
         """
         result.gradient = gradient
         while self.notes:
-            if self.segments and self.segments[-1][1] == len(self.notes):
+            while self.segments and self.segments[-1][1] == len(self.notes):
                 self._compute_again(*self.segments.pop())
             note = self.notes.pop()
             dy = note.result.gradient
-            if dy is None:                # `result` was computed without this result
+            if dy is None:                # `result` does not depend on this result
                 continue
             gradients = note.rule(dy, note.result.value, *values(note.arguments))
-            for argument, gradient in zip(note.arguments, gradients):
-                _add(argument, gradient)
+            for argument, of_argument in zip(note.arguments, gradients):
+                _add(argument, of_argument)
             if not note.result.keeps_gradient:
                 note.result.gradient = None
 
     def _compute_again(self, first, end):
+        """Compute the dropped values of the notes range(first, end)."""
         for note in self.notes[first:end]:
             if note.result.value is None:
                 note.result.value = note.operation(*values(note.arguments))
@@ -184,25 +194,23 @@ def values(argument):
     return argument
 
 
-def variables(argument):
-    """Yield the Variables in an argument."""
-    if isinstance(argument, Variable):
-        yield argument
-    elif isinstance(argument, (tuple, list)):
-        for part in argument:
-            yield from variables(part)
+def has_variable(argument):
+    """Whether an argument is a Variable, or a tuple, branch of Params or list that contains one."""
+    if isinstance(argument, (tuple, list)):
+        return any(map(has_variable, argument))
+    return isinstance(argument, Variable)
 
 
 def _add(argument, gradient):
     """Add a gradient to the Variables in an argument.  `gradient` has the structure of the argument.
 
-    A rule can return a function instead of an array. It is called only if the argument is a Variable, so that a
-    gradient that nobody needs is not computed.
+    A rule can return a function instead of an array. The function is called only for a Variable, so that a gradient
+    that nobody needs is not computed.
     """
     if isinstance(argument, Variable):
         gradient = gradient() if callable(gradient) else gradient
         if gradient is not None:
             argument.gradient = gradient if argument.gradient is None else argument.gradient + gradient
-    elif isinstance(argument, (tuple, list)) and any(variables(argument)):
+    elif has_variable(argument):
         for part, of_part in zip(argument, gradient):
             _add(part, of_part)

@@ -25,7 +25,7 @@ class Finetuned(NamedTuple):
     errors: dict[int, str]                # {position of a picture that could not be read: error}
 
 
-def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], settings: Settings = Settings(),
+def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], settings: Settings | None = None,
              validation: float | tuple[Sequence[Any], Sequence[str]] = 0.2, folder: str | Path | None = None,
              identity: dict[str, Any] | None = None, resume: bool = False,
              watch: Callable[[Step | Epoch], None] = lambda result: None, watched: Watched = lambda rows: rows
@@ -51,7 +51,7 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     >>> list(found.model.config.id2label.values()), found.best.count
     (['bright', 'dark'], 3)
     """
-    settings.checked()
+    settings = (settings or Settings()).checked()
     if model.dtype == "bfloat16":
         raise ValueError("found a model with dtype bfloat16; expected float32, or float64 with the engine reference")
     teach.readable_names(labels)          # errors in the classes are raised before anything is computed

@@ -67,7 +67,7 @@ def test_the_bias_of_the_keys_has_no_gradient(monkeypatch):
         blocks = tuple(b._replace(**{part: getattr(b, part)._replace(bias=getattr(b, part).bias + 3)})
                        for b in p.blocks)
         assert (changed(logits(p=p._replace(blocks=blocks)), logits()) > TOLERANCE) == moves
-    monkeypatch.setattr(gradients, "softmax", lambda dy, y: y * dy)       # without the sum in the denominator
+    monkeypatch.setattr(gradients, "softmax_gradient", lambda dy, y: y * dy)       # without the sum in the denominator
     assert largest_key_bias(Backward()) > FAR
 
 
@@ -92,9 +92,9 @@ def test_the_gradient_of_a_standardized_kernel_is_orthogonal_to_it(monkeypatch):
     standardized kernel.  So the sum of the gradient over taps and inputs is 0, and the sum of kernel * gradient is 0.
     """
     assert max(rests_of_kernels(Backward(EXACT))) <= TOLERANCE            # observed 5.3e-16
-    monkeypatch.setattr(gradients, "_normalized", without_mean)
+    monkeypatch.setattr(gradients, "_normalize_gradient", without_mean)
     assert rests_of_kernels(Backward(EXACT))[0] > FAR
-    monkeypatch.setattr(gradients, "_normalized", without_root)
+    monkeypatch.setattr(gradients, "_normalize_gradient", without_root)
     of_sum, of_product = rests_of_kernels(Backward(EXACT))
     assert of_sum <= TOLERANCE and of_product > FAR
     monkeypatch.undo()
@@ -137,9 +137,9 @@ def rest_of_groups(backward):
 def test_the_gradient_before_a_group_norm_sums_to_0_over_the_group(monkeypatch):
     """A constant added to a group of an image does not change the result of the norm."""
     assert rest_of_groups(Backward()) <= TOLERANCE        # observed 1.6e-16
-    monkeypatch.setattr(gradients, "_normalized", without_root)
+    monkeypatch.setattr(gradients, "_normalize_gradient", without_root)
     assert rest_of_groups(Backward()) <= TOLERANCE
-    monkeypatch.setattr(gradients, "_normalized", without_mean)
+    monkeypatch.setattr(gradients, "_normalize_gradient", without_mean)
     assert rest_of_groups(Backward()) > FAR
 
 
