@@ -65,8 +65,8 @@ def open_source(source: Any) -> Any:
 
 
 def source_name(source: Any) -> str:
-    """Return the path that is written into the row of a source.  For a picture from stdin, the path is "-"."""
-    return "-" if isinstance(source, bytes) else os.fspath(source)
+    """Return the path that is written into the row of a source.  A picture that is not in a file has the path "-"."""
+    return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
 
 
 def _pictures(name, recursive, stdin):

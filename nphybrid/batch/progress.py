@@ -29,19 +29,19 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
     try:
         for row in rows:
             if row.error and not quiet:
-                _print(f"{CLEAR if drawn else ''}nphybrid: {one_line(str(row.error))}\n")
+                write(f"{CLEAR if drawn else ''}nphybrid: {one_line(str(row.error))}\n")
             yield row
             now = time.monotonic()
             new += 1
             failed += bool(row.error)
             if drawn and now - last >= INTERVAL:
                 last = now
-                _draw(progress_bar(done + new, total, new / max(now - start, 1e-9), failed))
+                draw(progress_bar(done + new, total, new / max(now - start, 1e-9), failed))
     finally:
         if drawn:
-            _draw("")
+            draw("")
     if failed and total > 1 and not quiet:
-        _print(f"nphybrid: {failed:,} of {done + new:,} pictures failed\n")
+        write(f"nphybrid: {failed:,} of {done + new:,} pictures failed\n")
 
 
 def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
@@ -61,13 +61,13 @@ def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
             f"{clock} left" + (f"   {failed:,} failed" if failed else ""))
 
 
-def _draw(text):
-    # The bar must fit on one line, because CLEAR erases only one line.
-    _print(CLEAR + text[:shutil.get_terminal_size().columns - 1])
+def draw(text: str) -> None:
+    """Replace the bar by a text.  The text is cut, because CLEAR erases only one line."""
+    write(CLEAR + text[:shutil.get_terminal_size().columns - 1])
 
 
-def _print(text):
-    # If nothing can be written to stderr, the rows must still be computed.
+def write(text: str) -> None:
+    """Write a text to stderr.  If nothing can be written to stderr, the work still continues."""
     if sys.stderr is not None:
         with contextlib.suppress(OSError):
             sys.stderr.write(text)

@@ -41,7 +41,9 @@ def add(verb):
     verb.add_argument("--validation", metavar="FOLDER|SHARE", default="0.2",
                       help="the validation pictures: a folder like FOLDER, or the share of the pictures that is held "
                            "out (default 0.2). With 0, the last epoch is the result.")
-    verb.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    verb.add_argument("--resume", action="store_true",
+                      help="continue an interrupted run after its last whole epoch. The result has the same bytes as "
+                           "without the interruption.")
     verb.add_argument("--max-images", type=positive, metavar="N", help="use only N pictures, chosen at random")
     _add_settings(verb)
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
@@ -87,59 +89,83 @@ def _add_settings(verb):
 
 def run(args):
     """Train the model, write it, and print the result."""
+    from ..batch import progress
     from ..tensorfile import owned
     from ..training import Settings
+    try:
+        args.settings = Settings(**{name: getattr(args, name) for name in Settings._fields}).checked()
+        args.validation = _validation(args.validation)
+    except ValueError as error:
+        args.refuse(str(error))
     check_target(args, args.output, ".h5")
-    Settings(**_settings(args)).checked()
     args.output = os.path.realpath(args.output)
+    args.folder = f"{args.output}.run"
     with owned(args.output):
         try:
             return _finetune(args)
         except KeyboardInterrupt:
-            if os.path.exists(f"{args.output}.run/epoch-0.h5"):
-                print("\nnphybrid: interrupted; the same command with --resume continues after the last whole epoch",
-                      file=sys.stderr)
+            progress.write("nphybrid: interrupted. The same command with --resume continues after the last epoch in "
+                           f"{args.folder}.\n")
             raise
-
-
-def _settings(args):
-    from ..training import Settings
-    return {name: getattr(args, name) for name in Settings._fields}
 
 
 def _finetune(args):
     from ..batch import progress
     from ..batch.identity import run_identity
     from ..classifier import scores
-    from ..training import Settings, finetune
-    from ..training.curves import curves
-    from ..training.folder import RunFolder
-    settings = Settings(**_settings(args))
+    from ..training import finetune
     sources, names = _pictures(args)
-    validation, more = _validation(args)
+    held_out = args.validation if isinstance(args.validation, float) else _held_out(args)
+    others, other_names = ([], []) if isinstance(held_out, float) else held_out
     model = load_model(args)
-    identity = run_identity([*sources, *more], labels=names, validation=args.validation, model=loaded_sha256(args),
-                            engine=args.engine, dtype=args.dtype)
-    bar = _Bar(args.quiet)
-    folder = f"{args.output}.run"
+    identity = run_identity([*sources, *others], classes=_digest([*names, *other_names]), held_out=len(others),
+                            validation=args.validation, model=loaded_sha256(args), engine=args.engine,
+                            dtype=args.dtype)
 
     def watched(rows):
-        return progress.with_progress(rows, len(sources) + len(more), quiet=args.quiet)
-    found = finetune(model, sources, names, settings, validation, folder=folder, identity=identity,
-                     resume=args.resume, watch=bar, watched=watched)
-    bar.close()
-    scores.save_picture(curves(RunFolder(folder).rows(), f"Training of {os.path.basename(args.output)}"),
-                        f"{folder}/curves.png")
-    found.model.save(args.output, source={"fine-tuned": {**settings._asdict(), "model": identity["model"],
-                                                         "epoch": found.best.epoch}})
-    best = found.best
-    document = {"model": args.output, "epoch": best.epoch, "epochs": settings.epochs, "failed": len(found.errors),
-                "labels": list(found.model.config.id2label.values()), "validation_loss": best.loss,
-                **scores.accuracy_fields(best.right, best.count)}
-    accuracy = scores.accuracy_text(best.right, best.count)
-    show(args, document, f"{args.output}: {len(document['labels'])} classes, epoch {best.epoch} of {settings.epochs}, "
-                         f"accuracy on {best.count:,} validation pictures {accuracy}")
-    return int(bool(found.errors))
+        return progress.with_progress(rows, len(sources) + len(others), quiet=args.quiet)
+    with _Progress(args) as show_result:
+        found = finetune(model, sources, names, args.settings, held_out, folder=args.folder, identity=identity,
+                         resume=args.resume, watch=show_result, watched=watched)
+    best, epochs = found.best, args.settings.epochs
+    made = {**args.settings._asdict(), "model": identity["model"], "epoch": best.epoch}
+    found.model.save(args.output, source={"fine-tuned": made})
+    labels = list(found.model.config.id2label.values())
+    document = {"model": args.output, "epoch": best.epoch, "epochs": epochs, "failed": len(found.errors),
+                "labels": labels, "validation_loss": best.loss, **scores.accuracy_fields(best.right, best.count)}
+    text = f"{args.output}: {len(labels)} classes, epoch {best.epoch} of {epochs}"
+    if best.count:
+        accuracy = scores.accuracy_text(best.right, best.count)
+        text += f", accuracy on {best.count:,} validation pictures {accuracy}"
+    show(args, document, text)
+    return 3 if found.stopped else int(bool(found.errors))
+
+
+def _validation(text):
+    """Convert --validation to a share.  If `text` is the path of a folder, the path is returned."""
+    if os.path.isdir(text):
+        return text
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share < 1:
+        raise ValueError(f"argument --validation: found {text}; expected a folder that contains one folder for each "
+                         "class, or a number from 0 to below 1")
+    return share
+
+
+def _held_out(args):
+    """Return the pictures in the folder of --validation, and their class names."""
+    from ..classifier import classes
+    return classes.of_folders([args.validation])
+
+
+def _digest(names):
+    """The SHA-256 of a list of class names."""
+    import hashlib
+    import json
+    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _pictures(args):
@@ -152,51 +178,57 @@ def _pictures(args):
     return sources, names
 
 
-def _validation(args):
-    """Return the argument `validation` of `finetune`, and the pictures of --validation."""
-    from ..classifier import classes
-    if os.path.isdir(args.validation):
-        validation = classes.of_folders([args.validation])
-        return validation, validation[0]
-    try:
-        return float(args.validation), []
-    except ValueError:
-        raise ValueError(f"--validation: found {args.validation}, which is neither a folder nor a number; expected a "
-                         "folder that contains one folder for each class, or a number from 0 to below 1") from None
+class _Progress:
+    """Prints a line for each epoch on stderr, draws the curves, and shows a bar if stderr is a terminal.
 
+    A _Progress is used as a context manager. At the end of the `with` block, the bar is erased.
+    """
 
-class _Bar:
-    """Shows the progress of the steps and the accuracy of each epoch on stderr."""
+    def __init__(self, args):
+        from ..training.folder import RunFolder
+        self.folder = RunFolder(args.folder)
+        self.title = f"Training of {os.path.basename(args.output)}"
+        self.quiet = args.quiet
+        self.has_bar = not args.quiet and sys.stderr is not None and sys.stderr.isatty()
+        self.start = None                 # the time and the number of the first step in this process
+        self.accuracy = ""
 
-    def __init__(self, quiet):
-        self.quiet = quiet or sys.stderr is None
-        self.bar = not self.quiet and sys.stderr.isatty()
-        self.start = self.first = None
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        from ..batch import progress
+        if self.has_bar:
+            progress.draw("")
 
     def __call__(self, result):
         """Show a Step or an Epoch."""
+        if not hasattr(result, "step"):
+            self._show_epoch(result)
+        elif self.has_bar:
+            self._show_step(result)
+
+    def _show_epoch(self, result):
+        from ..batch import progress
+        from ..classifier import scores
+        from ..training.curves import curves
+        line = f"epoch {result.epoch}"
+        if result.count:
+            self.accuracy = f"   accuracy {100 * result.right / result.count:.2f} %"
+            line += f"   validation loss {result.loss:.4f}{self.accuracy}"
+        if not self.quiet:
+            progress.write(f"{progress.CLEAR if self.has_bar else ''}{line}\n")
+        scores.save_picture(curves(self.folder.rows(), self.title), self.folder.path / "curves.png")
+
+    def _show_step(self, result):
         import time
 
-        from ..batch.progress import CLEAR, progress_bar
-        if self.quiet:
-            return
-        if not hasattr(result, "step"):
-            line = f"epoch {result.epoch}"
-            if result.count:
-                line += f"   validation loss {result.loss:.4f}   accuracy {100 * result.right / result.count:.2f} %"
-            print(f"{CLEAR if self.bar else ''}{line}", file=sys.stderr, flush=True)
-        elif self.bar:
-            if self.start is None:
-                self.start, self.first = time.monotonic(), result.step - 1
-            rate = (result.step - self.first) / max(time.monotonic() - self.start, 1e-9)
-            print(f"{CLEAR}{progress_bar(result.step, result.steps, rate)}   loss {result.loss:.4f}", end="",
-                  file=sys.stderr, flush=True)
-
-    def close(self):
-        """Erase the bar."""
-        from ..batch.progress import CLEAR
-        if self.bar:
-            print(CLEAR, end="", file=sys.stderr, flush=True)
+        from ..batch import progress
+        if self.start is None:
+            self.start = time.monotonic(), result.step - 1
+        rate = (result.step - self.start[1]) / max(time.monotonic() - self.start[0], 1e-9)
+        bar = progress.progress_bar(result.step, result.steps, rate)
+        progress.draw(f"{bar}   loss {result.loss:.4f}{self.accuracy}")
 
 
 def _number(text):

@@ -1,16 +1,16 @@
-"""Updates of learned arrays in place, in float32, with one pass over memory.
+"""Updates of learned arrays in place, and the squared length of a gradient, in float32, with one pass over memory.
 
-training/optimizers.py defines the updates in NumPy. An element is updated independently of all other elements, so the
-bits do not depend on the number of threads.
+training/optimizers.py defines the updates in NumPy. An element is updated independently of all other elements. Sums are
+added up in the order of the chunks. So the bits do not depend on the number of threads.
 """
 import numpy as np
 
 from . import threads
+from .chunks import CHUNK
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
-
-CHUNK = 65536                             # a task updates at most CHUNK elements
+from .reductions import moments
 
 
 def adamw(w, m, v, g, numbers):
@@ -79,3 +79,19 @@ def _average_in(mean, w, share):
     wide()
     for i in range(w.size):
         mean[i] += (w[i] - mean[i]) * share
+
+
+def square_sum(g):
+    """The sum of the squares of all elements, in float64."""
+    g = np.ascontiguousarray(g).reshape(-1)
+    sums = np.empty(ceil_div(g.size, CHUNK))
+
+    def task(i):
+        sums[i] = _square_sum(g[i * CHUNK:(i + 1) * CHUNK])
+    threads.run(sums.size, task, threads.ELEMENT * g.size)
+    return float(sums.sum())
+
+
+@jit
+def _square_sum(g):
+    return moments(g)[1]

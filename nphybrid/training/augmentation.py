@@ -31,7 +31,7 @@ def random_resized_crop(picture: np.ndarray, size: tuple[int, int], rng: np.rand
     """
     top, left, height, width = _random_box(picture.shape[:2], rng, scale, ratio)
     box = Image.fromarray(picture[top:top + height, left:left + width])
-    return np.asarray(box.resize(size[::-1], Image.Resampling(resample)))
+    return np.asarray(box.resize((size[1], size[0]), Image.Resampling(resample)))
 
 
 def _random_box(size, rng, scale, ratio):

@@ -1,4 +1,5 @@
 """Fine-tune a model for your own classes: from pictures and class names to a new model."""
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,10 +11,11 @@ from ..api.load import CLASSIFIERS
 from ..checkpoint import Checkpoint, Head
 from ..classifier import teach
 from ..classifier.classes import in_order
+from ..trace import NonFiniteError
 from .folder import RunFolder
 from .loop import Epoch, Step, Trainer, train
 from .pictures import Labelled, split
-from .settings import Settings
+from .settings import Settings, check_blocks
 
 Watched = Callable[[Any], Any]
 
@@ -23,6 +25,7 @@ class Finetuned(NamedTuple):
     model: Model                          # a classifier for the new classes, with the weights of the best epoch
     best: Epoch
     errors: dict[int, str]                # {position of a picture that could not be read: error}
+    stopped: NonFiniteError | None        # the error that ended the run early, or None
 
 
 def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], settings: Settings | None = None,
@@ -39,8 +42,10 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
 
     Raises ValueError for settings that are not possible, for a bfloat16 model, for fewer than two classes, and for a
-    class with fewer than two pictures for training. Raises NonFiniteError if the loss or a gradient is not finite. The
-    files of the last good epochs then remain in the folder.
+    class with fewer than two pictures for training.
+
+    If the loss, a gradient or a weight is not finite, the run ends early with a warning, and the result is the best
+    epoch before. Raises NonFiniteError if this happens before the first step.
 
     >>> from PIL import Image
     >>> from nphybrid import ViTHybridForImageClassification, default_model
@@ -52,6 +57,7 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     (['bright', 'dark'], 3)
     """
     settings = (settings or Settings()).checked()
+    check_blocks(settings.train, model.network_config.blocks)
     if model.dtype == "bfloat16":
         raise ValueError("found a model with dtype bfloat16; expected float32, or float64 with the engine reference")
     teach.readable_names(labels)          # errors in the classes are raised before anything is computed
@@ -62,7 +68,7 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
         raise ValueError(f"validation: found the classes {', '.join(unknown)}, which no training picture has; expected "
                          f"classes of the training pictures: {', '.join(classes)}")
     run = None if folder is None else RunFolder(folder)
-    start = run.begin({"settings": settings._asdict(), **(identity or {})}, resume) if run else None
+    start = run.begin({**settings._asdict(), **(identity or {})}, resume) if run else None
     errors = run.errors() if run and start else None
     features = None
     if errors is None:
@@ -87,8 +93,11 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
         chosen = features._replace(values=features.values[rows], paths=[features.paths[i] for i in rows])
         head, _ = teach.fit_head(chosen, [names[i] for i in known], seed=settings.seed)
     trainer = Trainer(with_head(model, head), everything.part(known), everything.part(held_out), settings)
-    best = train(trainer, run, start, watch)
-    return Finetuned(trainer.model, best, errors)
+    best, stopped = train(trainer, run, start, watch)
+    if stopped:
+        warnings.warn(f"{stopped}. The run was stopped, and the result is epoch {best.epoch}. A smaller learning rate "
+                      "may help.", RuntimeWarning, stacklevel=2)
+    return Finetuned(trainer.model, best, errors, stopped)
 
 
 def with_head(model: Model, head: Head) -> Model:

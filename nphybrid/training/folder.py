@@ -10,7 +10,8 @@ An epoch file is written completely or not at all. It contains the size of the l
 continued reads the last epoch file, and cuts the log to this size. So the continued run repeats the steps after this
 epoch, and writes the same bytes as an undisturbed run. The rows contain no time.
 
-Only two epoch files are kept: the last one, and the one with the best accuracy.
+Only two epoch files are kept: the last one, and the one with the best accuracy. An epoch file contains only the arrays
+that are trained. The other arrays are in the model from which the run began.
 """
 import json
 import os
@@ -22,15 +23,33 @@ import numpy as np
 
 from ..batch.identity import refuse_other_run
 from ..checkpoint import read_json
-from ..tensorfile import FilePath, read_h5, write_h5, write_json
+from ..shortage import path_in_errors
+from ..tensorfile import FilePath, FormatError, read_h5, write_h5, write_json
+
+
+class Step(NamedTuple):
+    """The results of one step, a row of the log."""
+    epoch: int
+    step: int                             # counted from 1, over all epochs
+    steps: int                            # number of steps of the run
+    loss: float
+    learning_rate: float
+    gradient_norm: float                  # before clipping
+
+
+class Epoch(NamedTuple):
+    """The results of one epoch, a row of the log.  Epoch 0 is the state before the first step."""
+    epoch: int
+    loss: float | None                    # the mean loss of the validation pictures, or None if there are none
+    right: int                            # number of right answers
+    count: int                            # number of validation pictures
 
 
 class State(NamedTuple):
     """The state of a run after an epoch."""
     epoch: int
-    best: int                             # the epoch with the best accuracy so far
-    best_right: int                       # the number of right answers in this epoch
-    weights: dict[str, np.ndarray]        # {name in Params: array}
+    best: Epoch                           # the epoch with the best accuracy so far
+    weights: dict[str, np.ndarray]        # {name in Params: array}, for each array that is trained
     optimizer: dict[str, np.ndarray]
     average: dict[str, np.ndarray]        # the moving average of the weights, or {}
 
@@ -45,12 +64,13 @@ class RunFolder:
     def begin(self, identity: dict[str, Any], resume: bool) -> State | None:
         """Make the folder, and return the last State of an interrupted run, or None.
 
-        `identity` is a JSON object that describes the run. Raises FileExistsError if the folder holds a run and
-        `resume` is False. Raises ValueError if the run in the folder has another identity.
+        `identity` is a JSON object that describes the run. A run without an epoch file is replaced. Raises
+        FileExistsError if the folder holds an epoch file and `resume` is False. Raises ValueError if the run in the
+        folder has another identity.
         """
         settings = self.path / "settings.json"
-        if not settings.exists():
-            self.path.mkdir(exist_ok=True)
+        self.path.mkdir(exist_ok=True)
+        if not self._epochs():
             write_json(settings, identity)
         elif not resume:
             raise FileExistsError(f"{self.path} holds an interrupted or finished run; continue it with --resume, or "
@@ -58,9 +78,15 @@ class RunFolder:
         else:
             refuse_other_run(os.fspath(self.path), read_json(settings), json.loads(json.dumps(identity)))
         state, size = self._last()
-        with open(self.log, "ab") as log:
-            log.truncate(size)
+        self._cut_log(size)
         return state
+
+    def _cut_log(self, size):
+        with open(self.log, "ab") as log:
+            if log.tell() < size:
+                raise FormatError(f"{self.log} has {log.tell():,} bytes; expected at least {size:,}. Delete the folder "
+                                  f"{self.path} to begin again")
+            log.truncate(size)
 
     def errors(self) -> dict[int, str]:
         """{position: error} of the pictures that could not be read when the run began."""
@@ -70,10 +96,10 @@ class RunFolder:
         """Write the file that `errors` reads."""
         write_json(self.path / "unreadable.json", errors)
 
-    def add_row(self, row: dict[str, Any]) -> None:
+    def add_row(self, row: Step | Epoch) -> None:
         """Append a row to the log."""
-        with open(self.log, "a", encoding="utf-8", newline="\n") as log:
-            log.write(json.dumps(row) + "\n")
+        with path_in_errors(self.log), open(self.log, "a", encoding="utf-8", newline="\n") as log:
+            log.write(json.dumps(row._asdict()) + "\n")
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of the log."""
@@ -83,11 +109,12 @@ class RunFolder:
         """Write the file of an epoch, then delete the files that are not needed any more."""
         groups = {"weights": state.weights, "optimizer": state.optimizer, "average": state.average}
         arrays = {f"{group}.{name}": array for group, part in groups.items() for name, array in part.items()}
-        numbers = {"epoch": state.epoch, "best": state.best, "best_right": state.best_right,
-                   "log_size": self.log.stat().st_size}
+        with open(self.log, "rb+") as log:
+            os.fsync(log.fileno())        # after a power failure, the log must not be shorter than the epoch file says
+        numbers = {"epoch": state.epoch, "best": state.best._asdict(), "log_size": self.log.stat().st_size}
         write_h5(self._file(state.epoch), arrays, {"run": numbers})
         for epoch in self._epochs():
-            if epoch not in (state.epoch, state.best):
+            if epoch not in (state.epoch, state.best.epoch):
                 self._file(epoch).unlink()
 
     def read(self, epoch: int) -> tuple[State, int]:
@@ -98,7 +125,7 @@ class RunFolder:
             group, _, rest = name.partition(".")
             groups[group][rest] = array
         numbers: Any = documents["run"]
-        return State(numbers["epoch"], numbers["best"], numbers["best_right"], **groups), numbers["log_size"]
+        return State(numbers["epoch"], Epoch(**numbers["best"]), **groups), numbers["log_size"]
 
     def _last(self):
         epochs = self._epochs()

@@ -10,41 +10,25 @@ The weights are kept without standardization. The forward pass standardizes the 
 original training code does.
 """
 import contextlib
+import copy
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from .. import checkpoint
+from ..api import checks
 from ..api.base import Model
 from ..api.gradients import loss_and_gradients, raw_parameters
 from ..api.losses import cross_entropy, smoothed, soft_cross_entropy
 from ..ops import threads
 from ..params import Params, named_leaves, tree_map
 from ..trace import FirstNonFinite, NonFiniteError
-from .folder import RunFolder, State
+from .folder import Epoch, RunFolder, State, Step
 from .optimizers import OPTIMIZERS, MovingAverage, clipped, global_norm
 from .pictures import Labelled, Preparer, batches, order_of_epoch
 from .schedules import learning_rate
 from .settings import Settings, is_trained
-
-
-class Step(NamedTuple):
-    """The results of one step."""
-    epoch: int
-    step: int                             # counted from 1, over all epochs
-    steps: int                            # number of steps of the run
-    loss: float
-    learning_rate: float
-    gradient_norm: float                  # before clipping
-
-
-class Epoch(NamedTuple):
-    """The results of one epoch.  Epoch 0 is the state before the first step."""
-    epoch: int
-    loss: float | None                    # the mean loss of the validation pictures, or None if there are none
-    right: int                            # number of right answers
-    count: int                            # number of validation pictures
 
 
 class Trainer:
@@ -61,11 +45,10 @@ class Trainer:
         self.settings = settings.checked()
         self.prepare = Preparer(model.image_processor(), settings.augment, settings.seed)
         self.learned: Params = raw_parameters(model)
-        self.weights = named_leaves(self.learned)
+        self.weights = {name: array for name, array in named_leaves(self.learned).items() if self.is_trained(name)}
         fast = model.engine == "numba"
         self.optimizer: Any = OPTIMIZERS[settings.optimizer](settings.weight_decay, fast=fast)
-        trained = {name: array for name, array in self.weights.items() if self.is_trained(name)}
-        self.average = MovingAverage(trained, settings.average, fast) if settings.average else None
+        self.average = MovingAverage(self.weights, settings.average, fast) if settings.average else None
         group = settings.batch * settings.accumulate
         self.steps_of_epoch = -(-len(known.sources) // group)
         self.steps = self.steps_of_epoch * settings.epochs
@@ -99,21 +82,21 @@ class Trainer:
         count = sum(len(labels) for _, labels in group)
         total, sums = 0.0, {}
         for x, labels in group:
-            loss, gradients = self._loss_and_gradients(x, labels, len(labels) / count)
+            loss, gradients = self._loss_and_gradients(step, x, labels, len(labels) / count)
             total += loss
             sums = {name: sums[name] + gradient if sums else gradient for name, gradient in gradients.items()}
-        norm = global_norm(sums)
-        if not np.isfinite(norm):
-            name = next(name for name, gradient in sums.items() if not np.isfinite(gradient).all())
-            raise NonFiniteError(f"step {step}: the gradient of {name} contains a number that is not finite")
         rate = learning_rate(settings.schedule, settings.learning_rate, step - 1, self.steps, settings.warmup)
         with threads.using(self.model.num_threads):
+            norm = global_norm(sums, self.model.engine == "numba")
+            if not np.isfinite(norm):
+                name = next(name for name, gradient in sums.items() if not np.isfinite(gradient).all())
+                raise NonFiniteError(f"step {step}: the gradient of {name} contains a number that is not finite")
             self.optimizer.step(self.weights, clipped(sums, settings.clip, norm) if settings.clip else sums, rate)
             if self.average:
                 self.average.update(self.weights)
         return Step(epoch, step, self.steps, total, rate, norm)
 
-    def _loss_and_gradients(self, x, labels, share):
+    def _loss_and_gradients(self, step, x, labels, share):
         """The loss and the gradients of a batch, multiplied by the share of the batch in its group."""
         classes = self.model.network_config.classes
 
@@ -123,29 +106,42 @@ class Trainer:
         inputs = self.model.check_inputs(x)
         found = loss_and_gradients(self.model, self.learned, inputs, loss, self.is_trained, pixels=False)
         if not np.isfinite(found.loss):
-            self._raise_first_non_finite(inputs)
+            raise NonFiniteError(f"step {step}: the loss is {found.loss}; {self._first_non_finite(inputs)}")
         gradients = named_leaves(found.parameters)
-        return float(found.loss), {name: gradients[name] for name in self.weights if self.is_trained(name)}
+        return float(found.loss), {name: gradients[name] for name in self.weights}
 
-    def _raise_first_non_finite(self, inputs):
+    def _first_non_finite(self, inputs):
+        """A sentence about the first state of the forward pass that is not finite."""
         ops, config = self.model.ops, self.model.network_config
-        prepared = ops.prepare(self.learned, config, self.model.dtype)
-        with np.errstate(all="ignore"):
-            self.model.network(inputs.x, prepared, config, ops, FirstNonFinite())
-        raise NonFiniteError("the loss is not finite, although all states are finite")
+        try:
+            with np.errstate(all="ignore"):
+                prepared = ops.prepare(self.learned, config, self.model.dtype)
+                self.model.network(inputs.x, prepared, config, ops, FirstNonFinite())
+        except NonFiniteError as error:
+            return str(error)
+        return "all states are finite"
 
     # -- the result of an epoch
 
     def evaluate(self, epoch: int) -> Epoch:
-        """Measure the loss and the accuracy on the validation pictures.  The model gets the present weights."""
-        self.model.load_state_dict(self.state_dict())
-        classes, total, right = self.held_out.classes, 0.0, 0
+        """Measure the loss and the accuracy on the validation pictures.  The model gets the present weights.
+
+        Raises NonFiniteError if a weight or a state is not finite.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                self.load_model()
+                loss, right = self._validation_loss()
+        except NonFiniteError as error:
+            raise NonFiniteError(f"validation after epoch {epoch}: {error}") from None
+        return Epoch(epoch, loss, right, len(self.held_out.classes))
+
+    def _validation_loss(self):
+        """The mean loss of the validation pictures, or None without pictures, and the number of right answers."""
+        classes, total, right, at = self.held_out.classes, 0.0, 0, 0
 
         def prepare(i):
             return self.prepare.plain(self.held_out.sources[i])
-        if not len(classes):
-            return Epoch(epoch, None, 0, 0)
-        at = 0
         with contextlib.closing(batches(prepare, range(len(classes)), self.settings.batch)) as pixel_values:
             for x in pixel_values:
                 labels = classes[at:at + len(x)]
@@ -153,17 +149,22 @@ class Trainer:
                 total += float(cross_entropy(logits, labels)) * len(labels)
                 right += int((logits.argmax(1) == labels).sum())
                 at += len(x)
-        return Epoch(epoch, total / len(classes), right, len(classes))
+        return total / at if at else None, right
 
-    def state_dict(self) -> dict[str, np.ndarray]:
-        """{Hugging Face name: array} of the moving average, or of the weights if there is no average."""
+    def load_model(self) -> None:
+        """Give the model the moving average of the weights, or the weights if there is no average.
+
+        Raises NonFiniteError for weights that are not finite.
+        """
         mean = self.average.mean if self.average else {}
+        for name, array in (mean or self.weights).items():
+            checks.finite(array, name)
         tree = tree_map(lambda name, array: mean.get(name, array), self.learned)
-        return checkpoint.to_state_dict(tree, self.model.table, self.model.network_config)
+        self.model.load_state_dict(checkpoint.to_state_dict(tree, self.model.table, self.model.network_config))
 
-    def state(self, epoch: int, best: int, best_right: int) -> State:
-        """The state of the run after an epoch."""
-        return State(epoch, best, best_right, dict(self.weights), self.optimizer.state(),
+    def state(self, epoch: int, best: Epoch) -> State:
+        """The state of the run after an epoch.  Its arrays change with the next step."""
+        return State(epoch, best, dict(self.weights), self.optimizer.state(),
                      dict(self.average.mean) if self.average else {})
 
     def load(self, state: State) -> None:
@@ -176,58 +177,63 @@ class Trainer:
 
 
 def train(trainer: Trainer, folder: RunFolder | None = None, start: State | None = None,
-          watch: Callable[[Step | Epoch], None] = lambda result: None) -> Epoch:
-    """Train all epochs, and give the model of the trainer the weights of the best epoch.  Returns the best Epoch.
+          watch: Callable[[Step | Epoch], None] = lambda result: None) -> tuple[Epoch, NonFiniteError | None]:
+    """Train all epochs, and give the model of the trainer the weights of the best epoch.
 
     `folder`: the folder of the run, or None to save nothing. `start`: the State of an interrupted run, or None.
     `watch`: a function that gets the result of each step and of each epoch, for example to show progress.
-    """
-    kept = _Best(folder)
 
-    def finish(epoch):
-        found = trainer.evaluate(epoch)
-        if folder is not None:
-            folder.add_row(found._asdict())
-        kept.finish(trainer, found)
-        watch(found)
+    Returns the best Epoch, and None. If a loss, a gradient or a weight is not finite, the run ends early, and the error
+    is returned instead of None. Raises the error if it comes before the end of epoch 0.
+    """
+    best = _Best(folder, start and start.best)
+    error = None
+    try:
+        for result in _results(trainer, start):
+            if folder is not None:
+                folder.add_row(result)
+            if isinstance(result, Epoch):
+                best.finish(trainer, result)
+            watch(result)
+    except NonFiniteError as found:
+        if best.epoch is None:
+            raise
+        error = found
+    trainer.load(best.state())
+    trainer.load_model()
+    return best.epoch, error
+
+
+def _results(trainer, start):
+    """Yield each Step and each Epoch of a run."""
     if start is None:
-        finish(0)
+        yield trainer.evaluate(0)
     else:
         trainer.load(start)
-        kept.load(start)
-    for epoch in range((start.epoch if start else 0) + 1, trainer.settings.epochs + 1):
-        for step in trainer.epoch(epoch):
-            if folder is not None:
-                folder.add_row(step._asdict())
-            watch(step)
-        finish(epoch)
-    return kept.restore(trainer)
+    for epoch in range(start.epoch + 1 if start else 1, trainer.settings.epochs + 1):
+        yield from trainer.epoch(epoch)
+        yield trainer.evaluate(epoch)
 
 
 class _Best:
-    """Remembers the best epoch: in the folder of the run, or in memory if there is no folder."""
+    """Saves each epoch, and knows the best one.  Without a folder, the state of the best epoch is kept in memory."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, epoch):
         self.folder = folder
-        self.epoch = 0
-        self.right = -1
-        self.state = None
-
-    def load(self, state):
-        self.epoch, self.right = state.best, state.best_right
+        self.epoch: Any = epoch           # the best Epoch so far, or None
+        self._state: Any = None
 
     def finish(self, trainer, found):
         """Save an epoch.  Of two equally good epochs, the later one is better, because it was trained longer."""
-        if found.right >= self.right:
-            self.epoch, self.right = found.epoch, found.right
-            if self.folder is None:
-                state = trainer.state(found.epoch, found.epoch, found.right)
-                self.state = state._replace(**{group: {name: array.copy() for name, array in part.items()}
-                                               for group, part in state._asdict().items() if isinstance(part, dict)})
+        is_best = self.epoch is None or found.right >= self.epoch.right
+        if is_best:
+            self.epoch = found
+        state = trainer.state(found.epoch, self.epoch)
         if self.folder is not None:
-            self.folder.save(trainer.state(found.epoch, self.epoch, self.right))
+            self.folder.save(state)
+        elif is_best:
+            self._state = copy.deepcopy(state)
 
-    def restore(self, trainer):
-        """Give the trainer and its model the weights of the best epoch, and measure this epoch again."""
-        trainer.load(self.state if self.folder is None else self.folder.read(self.epoch)[0])
-        return trainer.evaluate(self.epoch)
+    def state(self):
+        """The State after the best epoch."""
+        return self.folder.read(self.epoch.epoch)[0] if self.folder else self._state

@@ -7,6 +7,7 @@ ops/updates.py compute the formulas of this file.
 Weight decay applies to matrices only: to the kernels of linear layers and convolutions. Biases, norms, positions and
 tokens do not decay.
 """
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -154,18 +155,20 @@ class MovingAverage:
                 mean += (parameters[name] - mean) * (1 - self.decay)
 
 
-def global_norm(gradients: Mapping[str, np.ndarray]) -> float:
+def global_norm(gradients: Mapping[str, np.ndarray], fast: bool = False) -> float:
     """The square root of the sum of all squared elements of all gradients, added up in float64.
 
     >>> global_norm({"a": np.array([3.0]), "b": np.array([[4.0]])})
     5.0
     """
-    total = 0.0
-    for gradient in gradients.values():
-        # A sum of 4096 squares in float32 loses few digits, and needs no copy in float64.
-        squares = np.add.reduceat(np.square(gradient).reshape(-1), np.arange(0, gradient.size, 4096))
-        total += float(squares.sum(dtype=np.float64))
-    return float(np.sqrt(total))
+    return math.sqrt(math.fsum(_square_sum(gradient, fast) for gradient in gradients.values()))
+
+
+def _square_sum(gradient, fast):
+    if fast:
+        from ..ops import updates
+        return updates.square_sum(gradient)
+    return float(np.square(gradient, dtype=np.float64).sum())
 
 
 def clipped(gradients: Mapping[str, np.ndarray], most: float, norm: float) -> Arrays:

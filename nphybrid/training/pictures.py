@@ -1,6 +1,6 @@
 """The pictures of a training run: the split into training and validation, and the batches of an epoch."""
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -25,7 +25,7 @@ def split(classes: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.
     """Divide pictures into a training part and a validation part.  Returns the positions of both parts.
 
     `classes` holds the class of each picture. `share` is the share of the validation part in each class, from 0 to
-    below 1. Every class keeps at least one picture for training.
+    below 1. Every class keeps at least two pictures for training, if it has two.
 
     >>> known, held_out = split(np.array([0, 1] * 4), 0.25, seed=0)
     >>> len(known), len(held_out)
@@ -37,7 +37,7 @@ def split(classes: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.
     held_out = np.zeros(len(classes), bool)
     for k in np.unique(classes):
         of_class = rng.permutation(np.flatnonzero(classes == k))
-        held_out[of_class[:min(round(share * len(of_class)), len(of_class) - 1)]] = True
+        held_out[of_class[:max(min(round(share * len(of_class)), len(of_class) - 2), 0)]] = True
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)
 
 
@@ -61,7 +61,7 @@ class Preparer:
 
     def __call__(self, source: Any, epoch: int, position: int) -> np.ndarray:
         """Prepare a picture for training.  `position`: the position of the picture in the list."""
-        if self.augment == "none":
+        if self.augment == "none" or self.size is None:
             return self.plain(source)
         rng = generator(self.seed, epoch, position)
         resample = self.processor.resample if isinstance(self.processor.resample, int) else 3
@@ -76,11 +76,14 @@ class Preparer:
         return self.processor(open_source(source), return_tensors="np").pixel_values[0]
 
 
-def batches(prepare: Callable[[int], np.ndarray], positions: Sequence[int], size: int) -> Iterator[np.ndarray]:
+def batches(prepare: Callable[[int], np.ndarray], positions: Sequence[int], size: int
+            ) -> Generator[np.ndarray, None, None]:
     """Yield pixel_values (B, C, H, W) of `size` pictures at a time.  The next batch is prepared in the meantime.
 
     `prepare` is a function that gets a position.
     """
+    if not positions:
+        return
     chunks = [positions[i:i + size] for i in range(0, len(positions), size)]
     with ThreadPoolExecutor(2) as pool:
         waiting = [[pool.submit(prepare, int(i)) for i in chunk] for chunk in chunks[:1]]

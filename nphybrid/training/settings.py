@@ -51,7 +51,7 @@ def _require(name, value, holds, expected):
 
 
 def is_trained(train: str, blocks: int, name: str) -> bool:
-    """Whether the setting `train` trains an array of Params, in a network with the given number of blocks.
+    """Whether the setting `train` trains an array of Params, in a network with the given number of encoder blocks.
 
     "head" trains the classifier. "last:N" also trains the last N blocks of the encoder and all arrays after them.
 
@@ -65,3 +65,10 @@ def is_trained(train: str, blocks: int, name: str) -> bool:
     if name.startswith("blocks."):
         return int(name.split(".")[1]) >= blocks - int(train.removeprefix("last:"))
     return name.startswith(("norm.", "pool_norm.", "pre_logits."))
+
+
+def check_blocks(train: str, blocks: int) -> None:
+    """Raise ValueError if the setting `train` names more blocks than the encoder of a network has."""
+    if train.startswith("last:") and int(train.removeprefix("last:")) > blocks:
+        raise ValueError(f"train: found {train}, but the encoder has {blocks} blocks; expected all, head, or last:N "
+                         f"with N up to {blocks}")

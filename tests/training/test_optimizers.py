@@ -1,4 +1,6 @@
 """Optimizers, schedules and soft targets against PyTorch and transformers; the fast updates against the formulas."""
+import math
+
 import numpy as np
 import pytest
 
@@ -147,6 +149,26 @@ def test_any_number_of_threads_gives_the_same_bits(rng, make):
                 optimizer.step(copy, {"head.kernel": g}, 0.01)
         found.append(copy["head.kernel"])
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_the_norm_is_added_up_in_float64(rng, fast):
+    """In float32, the squares of the first array would be infinite, and 1e8 + 1 would be 1e8."""
+    assert global_norm({"a": np.full(4, 1e25, np.float32)}, fast) == pytest.approx(2e25, rel=1e-6)
+    assert global_norm({"a": np.float32([1e4, 1])}, fast) ** 2 == pytest.approx(1e8 + 1, rel=1e-12)
+    g = rng.standard_normal(200_001).astype(np.float32)
+    exact = math.sqrt(math.fsum(x * x for x in g.tolist()))
+    assert global_norm({"a": g}, fast) == pytest.approx(exact, rel=1e-14)               # observed 2e-16
+    assert np.isnan(global_norm({"a": np.float32([1, np.nan])}, fast))
+
+
+def test_the_norm_has_the_same_bits_for_any_number_of_threads(rng):
+    g = {"a": rng.standard_normal(400_001).astype(np.float32)}
+    found = []
+    for n in 1, 2, 3:
+        with threads.using(n):
+            found.append(global_norm(g, fast=True))
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.parametrize("fast", [False, True])
