@@ -23,8 +23,9 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emit import I64, Emit, pointers
+from .integers import ceil_div
 from .jit import jit
-from .target import ISA, LANES, NR
+from .target import ISA, LANES, MR, NR
 
 
 def _plain_transpose(x, starts, k, zeros, out, out_at):
@@ -79,25 +80,25 @@ def _vector_transpose(typing, x, starts, k, zeros, out, out_at):
     return types.void(x, starts, types.int64, zeros, out, types.int64), codegen
 
 
-def _plain_copy_row(x, at, out, out_at):
-    """out[out_at:out_at + NR] = x[at:at + NR]"""
-    for i in range(NR):
+def _plain_copy(x, at, out, out_at, width):
+    """out[out_at:out_at + width] = x[at:at + width]"""
+    for i in range(width):
         out[out_at + i] = x[at + i]
 
 
-@intrinsic
-def _vector_copy_row(typing, x, at, out, out_at):
+@intrinsic(prefer_literal=True)
+def _vector_copy(typing, x, at, out, out_at, width):
     def codegen(context, build, signature, arguments):
-        x, at, out, out_at = pointers(context, build, signature, arguments)
-        emit = Emit(build, LANES)
-        for i in range(0, NR, LANES):
-            emit.store(emit.load(emit.at(x, build.add(at, I64(i)))), emit.at(out, build.add(out_at, I64(i))))
+        x, at, out, out_at, _ = pointers(context, build, signature, arguments)
+        emit = Emit(build, width.literal_value)
+        emit.store(emit.load(emit.at(x, at)), emit.at(out, out_at))
         return context.get_dummy_value()
-    return types.void(x, types.int64, out, types.int64), codegen
+    return types.void(x, types.int64, out, types.int64, width), codegen
 
 
-# The signature of both versions is copy_row(x, at, out, out_at). Numba's own copy of a slice takes 20 ns (Zen 3).
-copy_row = jit(_plain_copy_row) if ISA == "plain" else _vector_copy_row
+# The signature of both versions is copy(x, at, out, out_at, width), and `width` is a constant.
+# Numba's own copy of a slice takes 20 ns (Zen 3).
+copy = jit(_plain_copy) if ISA == "plain" else _vector_copy
 
 # The signature of both versions is transpose(x, starts, k, zeros, out, out_at).
 transpose = jit(_plain_transpose) if ISA == "plain" else _vector_transpose
@@ -118,19 +119,38 @@ def pack(x, starts, length, zeros, out, out_at):
 
 
 @jit
-def pack_rows(x, first, count, column, shape, out):
-    """out[k * NR + i] = x[first + k, column + i] for k in range(count), and 0 after the last row or column.
+def pack_panels(x, N, first, count, first_panel, end_panel, out):
+    """Pack rows range(first, first + count) of a matrix x with N columns into panels, with zeros after the last column.
 
-    `x` is flat, and has the shape `shape`. `out` is flat.
+    out[((p - first_panel) * count + k) * NR + i] = x[(first + k) * N + p * NR + i] for panels p in range(first_panel,
+    end_panel). `x` and `out` are flat.
     """
-    M, N = shape
-    inside = max(0, min(count, M - first))
-    width = min(NR, N - column)
-    for k in range(inside):
-        at = (first + k) * N + column
-        if width == NR:
-            copy_row(x, at, out, k * NR)
-        else:
+    whole = max(first_panel, min(end_panel, N // NR))
+    for k in range(count):
+        row = (first + k) * N
+        for p in range(first_panel, whole):
+            copy(x, row + p * NR, out, ((p - first_panel) * count + k) * NR, NR)
+        for p in range(whole, end_panel):
+            to = ((p - first_panel) * count + k) * NR
             for i in range(NR):
-                out[k * NR + i] = x[at + i] if i < width else np.float32(0)
-    out[inside * NR:count * NR] = np.float32(0)
+                out[to + i] = x[row + p * NR + i] if p * NR + i < N else np.float32(0)
+
+
+@jit
+def pack_channels(x, starts, count, width, out):
+    """out[(t * count + k) * MR + i] = x[starts[k] + t * MR + i] for t * MR + i < width.
+
+    If starts[k] is negative, zeros are packed for k. `x` and `out` are flat.
+    """
+    whole = width // MR
+    for k in range(count):
+        start = starts[k]
+        if start < 0:
+            for t in range(ceil_div(width, MR)):
+                for i in range(MR):
+                    out[(t * count + k) * MR + i] = np.float32(0)
+        else:
+            for t in range(whole):
+                copy(x, start + t * MR, out, (t * count + k) * MR, MR)
+            for i in range(whole * MR, width):
+                out[(whole * count + k) * MR + i - whole * MR] = x[start + i]

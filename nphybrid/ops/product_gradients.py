@@ -24,22 +24,24 @@ from .integers import ceil_div
 from .jit import jit
 from .matmul import FEW, KC, NOTHING, multiply, split
 from .memory import aligned, empty
-from .pack import pack, pack_rows
+from .pack import pack_channels, pack_panels
 from .panels import packed_transposed
 from .target import L2, MR, NR
-from .tile import Addend, Panel, Rows, Target, tile_add
+from .tile import Addend, Columns, Panel, Target, transposed_tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
-PACKING = 2                               # packing an element takes as long as reading PACKING elements from L3
-TILES = 8                                 # channels of TILES tile rows are packed together: 74 KB with AVX2
+PACKING_X = 4                             # packing an element of x takes as long as reading PACKING_X elements from L3
+PACKING_DY = 2                            # the same for dy, which is packed in longer pieces
+TILES = 64                                # the channels of TILES tile rows are packed together: 590 KB with AVX2
 WIDTH = 256                               # a task of `_sum_rows` adds up WIDTH columns
 
 
 def linear(dy, y, x, p):
     """The rule `gradients.linear`.  Each gradient is a function, which the record calls only if it is needed."""
     C, O = p.kernel.shape
-    x = floats(x).reshape(1, 1, -1, C)
-    dy = floats(dy, "dy")
+    x = floats(x, shape=(*np.shape(x)[:-1], C))
+    dy = floats(dy, "dy", (*x.shape[:-1], O))
+    x = x.reshape(1, 1, -1, C)
     rows = dy.reshape(1, 1, -1, O)
     kernel = floats(p.kernel, "kernel").reshape(1, 1, C, O)
 
@@ -48,14 +50,19 @@ def linear(dy, y, x, p):
 
     def dkernel():
         return _kernel_gradient(rows, x, kernel.shape, 1, 1, NOWHERE).reshape(C, O)
-    return dx, Linear(dkernel, lambda: _sum_rows(rows.reshape(-1, O)))
+
+    def dbias():
+        return _sum_rows(rows.reshape(-1, O))
+    return dx, Linear(dkernel, None if p.bias is None else dbias)
 
 
 def conv2d(dy, y, x, kernel, stride, dilation, padding):
     """The rule `gradients.conv2d`.  Each gradient is a function, which the record calls only if it is needed."""
-    x = floats(x)
-    dy = floats(dy, "dy")
+    KH, KW, C, O = kernel.shape
     kernel = floats(kernel, "kernel")
+    x = floats(x, shape=(*np.shape(x)[:3], C))
+    windows = windows_of(x.shape[1:], (KH, KW), C, stride, dilation, padding)
+    dy = floats(dy, "dy", (len(x), windows.rows, windows.columns, O))
     if kernel.shape[:2] == (1, 1) and stride == 1 and padding == NOWHERE:
         dx, (dkernel, _) = linear(dy, y, x, Linear(kernel[0, 0], None))
         return dx, lambda: dkernel().reshape(kernel.shape)
@@ -137,15 +144,10 @@ class CellBlock(NamedTuple):
     panels_in_L2: int
 
 
-class Cells(NamedTuple):
-    """The output cells of a pass, in groups of NR cells."""
-    first: int
-    groups: int
-    M: int                                # number of output cells of all images
-
-
 def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
     """The gradient (KH, KW, C, O) of a kernel."""
+    if not dy.size:
+        return np.zeros(kernel_shape, np.float32)
     KH, KW, C, O = kernel_shape
     run = C
     if dilation == 1 and 1 < KW and C < FEW:
@@ -154,8 +156,6 @@ def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
         run = KW * C                      # a tap is a row of the kernel, with KW * C channels (windows.py)
     B, H, W, _ = x.shape
     windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
-    if not dy.size:
-        return np.zeros(kernel_shape, np.float32)
     out = empty(windows.K, O)
     d_rows = dy.reshape(-1, O)
     work = dy.size * windows.K
@@ -171,7 +171,7 @@ def _cell_blocks(windows, M, O, n):
     taps = windows.K // windows.run
     panels = ceil_div(O, NR)
     # Each part of the tile rows packs all of dy, and each part of the panels packs all windows.
-    down, across = split(taps * tiles, panels, MR * NR * M, PACKING * M * windows.K, PACKING * M * O, n)
+    down, across = split(taps * tiles, panels, MR * NR * M, PACKING_X * M * windows.K, PACKING_DY * M * O, n)
     panels_in_L2 = max(1, L2 // 2 // (KC * NR * 4))
     tile_starts = [taps * tiles * i // down for i in range(down + 1)]
     panel_starts = [panels * j // across for j in range(across + 1)]
@@ -182,76 +182,60 @@ def _cell_blocks(windows, M, O, n):
 
 @jit
 def _multiply_cells_into(out, x, dy, block):
-    """out[block] = windows.T @ dy, where the rows of `windows` are the windows of x.  out (K, N), dy (M, N)
-
-    A tile row has MR channels of one tap. Both factors are packed, because the sums go over cells, and neighbouring
-    cells are C elements apart in x.
-    """
-    windows = block.windows
-    N = out.shape[1]
+    """out[block] = windows.T @ dy, where the rows of `windows` are the windows of x.  out (K, N), dy (M, N)"""
+    run = block.windows.run
+    M, N = dy.shape
     flat = out.reshape(out.size)
     d_flat = dy.reshape(dy.size)
     sums = aligned(MR * NR)               # the sums of a tile that crosses the edge of the result
     nothing = Addend(sums, 0, 0, 0)
-    panels = aligned(block.panels_in_L2 * KC * NR)
-    channels = aligned(TILES * MR * KC)
-    zeros = np.zeros(max(TILES * MR, NR), np.float32)
-    starts = np.empty(KC // NR * MR, np.int64)
-    # Loop 5 goes over groups of panels. The panels of a group share L2.
-    for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
-        panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
-        # Loop 4 goes over passes of at most KC cells. KC rows of each panel are packed, and stay in L2.
-        for first_cell in range(0, block.M, KC):
-            groups = ceil_div(min(KC, block.M - first_cell), NR)
-            for p in range(panels_start, panels_end):
-                to = panels[(p - panels_start) * KC * NR:]
-                pack_rows(d_flat, first_cell, groups * NR, p * NR, dy.shape, to)
-            # Loop 3 goes over parts of a tap. Some channels of KC cells are packed, and stay in L2.
-            tile_row = block.first_tile
-            while tile_row < block.end_tile:
-                tap, tile = divmod(tile_row, block.tiles)
-                tiles = min(TILES, block.tiles - tile, block.end_tile - tile_row)
-                channel = tile * MR
-                width = min(tiles * MR, windows.run - channel)
-                cells = Cells(first_cell, groups, block.M)
-                _pack_cells_into(channels, x, windows, tap, channel, width, cells, zeros)
-                # Loop 2 goes over tile rows. MR channels of KC cells come into L1.
-                for t in range(tiles):
-                    _channel_starts_into(starts, t * MR, width, groups)
-                    rows = Rows(channels, starts, zeros, groups, NR)
-                    row = tap * windows.run + channel + t * MR
-                    height = min(MR, width - t * MR)
+    channels = aligned(min(TILES, block.end_tile - block.first_tile) * KC * MR)
+    panels = aligned(min(block.panels_in_L2, block.end_panel - block.first_panel) * KC * NR)
+    # Loop 5 goes over groups of at most TILES tile rows.
+    for tiles_start in range(block.first_tile, block.end_tile, TILES):
+        tiles_end = min(tiles_start + TILES, block.end_tile)
+        # Loop 4 goes over passes of at most KC cells. The channels of these tile rows are packed, and stay in L3.
+        for first_cell in range(0, M, KC):
+            cells = min(KC, M - first_cell)
+            _pack_channels_into(channels, x, block, tiles_start, tiles_end, first_cell, cells, M)
+            # Loop 3 goes over groups of panels. KC x NR elements of each panel are packed, and stay in L2.
+            for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
+                panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
+                pack_panels(d_flat, N, first_cell, cells, panels_start, panels_end, panels)
+                # Loop 2 goes over tile rows. MR channels of KC cells come into L1 once for all these panels.
+                for tile_row in range(tiles_start, tiles_end):
+                    columns = Columns(channels, (tile_row - tiles_start) * cells * MR, MR, cells)
+                    tap, tile = divmod(tile_row, block.tiles)
+                    row = tap * run + tile * MR
+                    height = min(MR, run - tile * MR)
                     # Loop 1 goes over panels. KC x NR elements of each panel come from L2.
                     for p in range(panels_start, panels_end):
+                        panel = Panel(panels, (p - panels_start) * cells * NR)
                         column = p * NR
                         at = row * N + column
-                        panel = Panel(panels, (p - panels_start) * KC * NR)
                         if height == MR and column + NR <= N:
-                            tile_add(rows, panel, Target(flat, at, N), Addend(flat, at, N, first_cell), nothing)
+                            transposed_tile_add(columns, panel, Target(flat, at, N), Addend(flat, at, N, first_cell))
                         else:
-                            tile_add(rows, panel, Target(sums, 0, NR), nothing, nothing)
+                            transposed_tile_add(columns, panel, Target(sums, 0, NR), nothing)
                             _add_tile_into(out, sums, row, column, height, first_cell == 0)
-                tile_row += tiles
 
 
 @jit
-def _pack_cells_into(channels, x, windows, tap, channel, width, cells, zeros):
-    """channels[(g * width + c) * NR + i] = x[window of cell cells.first + g * NR + i at `tap`, channel + c]
+def _pack_channels_into(channels, x, block, first_tile, end_tile, first_cell, cells, M):
+    """Pack some cells of x for tile rows range(first_tile, end_tile).
 
-    A cell that is in the padding or after the last cell is packed as zeros.
+    channels[((tile_row - first_tile) * cells + k) * MR + i] = channel i of a tile row in cell first_cell + k
     """
-    starts = np.empty(NR, np.int64)
-    for g in range(cells.groups):
-        starts_into(starts, NR, windows, cells.first + g * NR, cells.M, tap, 1, channel)
-        pack(x, starts, width, zeros, channels, g * width * NR)
-
-
-@jit
-def _channel_starts_into(starts, channel, width, groups):
-    """For `tile_add`: row i has one run of NR cells for each group.  A row after the last channel is all zeros."""
-    for g in range(groups):
-        for i in range(MR):
-            starts[g * MR + i] = (g * width + channel + i) * NR if channel + i < width else -1
+    run = block.windows.run
+    starts = np.empty(cells, np.int64)
+    tile_row = first_tile
+    while tile_row < end_tile:            # the tile rows of one tap are packed together
+        tap, tile = divmod(tile_row, block.tiles)
+        tap_end = min((tap + 1) * block.tiles, end_tile)
+        width = min((tap_end - tile_row) * MR, run - tile * MR)
+        starts_into(starts, cells, block.windows, first_cell, M, tap, 1, tile * MR)
+        pack_channels(x, starts, cells, width, channels[(tile_row - first_tile) * cells * MR:])
+        tile_row = tap_end
 
 
 @jit
