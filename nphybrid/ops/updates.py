@@ -13,9 +13,16 @@ from .jit import jit
 from .reductions import moments
 
 
+def _flat(x, name):
+    """A flat view of an array that is changed in place."""
+    if not x.flags.c_contiguous:
+        raise ValueError(f"{name} has shape {x.shape} and strides {x.strides}; expected a contiguous array")
+    return x.reshape(-1)
+
+
 def adamw(w, m, v, g, numbers):
     """Update an array w and its two moments m and v.  `numbers`: as in `optimizers.AdamW.numbers`"""
-    w, m, v, g = (x.reshape(-1) for x in (w, m, v, np.ascontiguousarray(g)))
+    w, m, v, g = _flat(w, "w"), _flat(m, "m"), _flat(v, "v"), np.ascontiguousarray(g).reshape(-1)
     numbers = numbers.astype(np.float32)
 
     def task(i):
@@ -42,7 +49,7 @@ def _adamw_in(w, m, v, g, numbers):
 
 def sgd(w, velocity, g, rate, momentum, decay):
     """Update an array w and its velocity.  `rate`, `momentum` and `decay`: as in `optimizers.SGD`"""
-    w, velocity, g = (x.reshape(-1) for x in (w, velocity, np.ascontiguousarray(g)))
+    w, velocity, g = _flat(w, "w"), _flat(velocity, "velocity"), np.ascontiguousarray(g).reshape(-1)
     numbers = np.array([rate, momentum, decay], np.float32)
 
     def task(i):
@@ -64,8 +71,8 @@ def _sgd_in(w, velocity, g, numbers):
 
 def average(mean, w, share):
     """mean += (w - mean) * share"""
-    mean = mean.reshape(-1)
-    w = w.reshape(-1)
+    mean = _flat(mean, "mean")
+    w = np.ascontiguousarray(w).reshape(-1)
     share = np.float32(share)
 
     def task(i):

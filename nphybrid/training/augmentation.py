@@ -17,7 +17,8 @@ def generator(seed: int, epoch: int, picture: int) -> np.random.Generator:
     >>> generator(0, 1, 2).random() == generator(0, 1, 2).random() != generator(0, 2, 2).random()
     True
     """
-    return np.random.default_rng([seed, epoch, picture])
+    # default_rng([seed, epoch, picture]) would give picture 0 the random numbers of default_rng([seed, epoch]).
+    return np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(epoch, picture)))
 
 
 def random_resized_crop(picture: np.ndarray, size: tuple[int, int], rng: np.random.Generator,
@@ -29,14 +30,14 @@ def random_resized_crop(picture: np.ndarray, size: tuple[int, int], rng: np.rand
     height. If ten boxes do not fit into the picture, the largest box at the centre is cut. Szegedy et al. 2015, section
     6; the same rule as RandomResizedCrop in torchvision.
     """
-    top, left, height, width = _random_box(picture.shape[:2], rng, scale, ratio)
+    H, W = picture.shape[:2]
+    top, left, height, width = _random_box(H, W, rng, scale, ratio) or _largest_box(H, W, ratio)
     box = Image.fromarray(picture[top:top + height, left:left + width])
     return np.asarray(box.resize((size[1], size[0]), Image.Resampling(resample)))
 
 
-def _random_box(size, rng, scale, ratio):
-    """-> top, left, height, width"""
-    H, W = size
+def _random_box(H, W, rng, scale, ratio):
+    """A random box (top, left, height, width) in (H, W), or None if ten boxes do not fit."""
     for _ in range(10):
         area = H * W * rng.uniform(*scale)
         aspect = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
@@ -44,6 +45,11 @@ def _random_box(size, rng, scale, ratio):
         if 0 < width <= W and 0 < height <= H:
             top, left = rng.integers(H - height + 1), rng.integers(W - width + 1)
             return int(top), int(left), height, width
+    return None
+
+
+def _largest_box(H, W, ratio):
+    """The largest box (top, left, height, width) at the centre of (H, W) with a ratio between the two numbers."""
     width, height = min(W, round(H * ratio[1])), min(H, round(W / ratio[0]))
     return (H - height) // 2, (W - width) // 2, height, width
 
@@ -63,10 +69,17 @@ def flipped(picture: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 def erased(x: np.ndarray, rng: np.random.Generator, probability: float = 0.5,
            scale: tuple[float, float] = (0.02, 0.33), ratio: tuple[float, float] = (0.3, 3.3)) -> np.ndarray:
-    """Set a random box of pixel_values (C, H, W) to 0, with the given probability.  Zhong et al. 2017, algorithm 1"""
+    """Set a random box of pixel_values (C, H, W) to 0, with the given probability.  Zhong et al. 2017, algorithm 1
+
+    If ten boxes do not fit into the picture, nothing is set to 0, as in RandomErasing in torchvision.
+    """
     if rng.random() >= probability:
         return x
-    top, left, height, width = _random_box(x.shape[1:], rng, scale, ratio)
+    _, H, W = x.shape
+    box = _random_box(H, W, rng, scale, ratio)
+    if box is None:
+        return x
+    top, left, height, width = box
     x = x.copy()
     x[:, top:top + height, left:left + width] = 0
     return x

@@ -151,6 +151,19 @@ def test_any_number_of_threads_gives_the_same_bits(rng, make):
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
 
 
+@pytest.mark.parametrize("make", [AdamW, SGD])
+def test_fast_updates_refuse_what_they_cannot_change_in_place(make):
+    """A flat view exists only of a contiguous array.  A flat copy would be changed instead of the array."""
+    g = {"head.kernel": np.ones((3, 4), np.float32)}
+    with pytest.raises(ValueError, match=r"w has shape \(3, 4\) and strides \(4, 12\); expected a contiguous array"):
+        make(fast=True).step({"head.kernel": np.ones((4, 3), np.float32).T}, g, 0.1)
+    w, transposed = {"head.kernel": np.ones((3, 4), np.float32)}, {"head.kernel": np.ones((4, 3), np.float32).T}
+    same = {"head.kernel": np.ones((3, 4), np.float32)}
+    make(fast=True).step(w, transposed, 0.1)                    # a gradient is only read
+    make(fast=True).step(same, g, 0.1)
+    assert np.array_equal(w["head.kernel"], same["head.kernel"]) and (same["head.kernel"] < 1).all()
+
+
 @pytest.mark.parametrize("fast", [False, True])
 def test_the_norm_is_added_up_in_float64(rng, fast):
     """In float32, the squares of the first array would be infinite, and 1e8 + 1 would be 1e8."""
