@@ -6,11 +6,13 @@ The optimizer keeps two numbers for each weight. m is a running mean of the grad
 squared gradients. A step divides m by the root of v. So the length of a step does not depend on the scale of the
 gradients. The weight decay is a separate term. Sources: Kingma & Ba 2015, "Adam: A Method for Stochastic Optimization",
 algorithm 1; Loshchilov & Hutter 2019, "Decoupled Weight Decay Regularization", algorithm 2. In the package:
-nphybrid/api/gradients.py computes the gradients.
+nphybrid/training/optimizers.py, AdamW.
 """
 import math
 
 import numpy as np
+
+from nphybrid.training.optimizers import AdamW
 
 RATE, DECAY, BETA1, BETA2, EPS = 0.1, 0.2, 0.9, 0.999, 1e-8
 
@@ -58,10 +60,15 @@ weight only decays.""")
 second = np.array([100, -1, 1e-8, 1])
 w, m, v, columns = adamw(w, second, m, v, 2)
 show(2, columns)
+optimizer, by_package = AdamW(DECAY, (BETA1, BETA2), EPS), {"head.kernel": np.full((4, 1), 10.0)}
+for g in first, second:
+    optimizer.step(by_package, {"head.kernel": g[:, None]}, RATE)
+assert np.allclose(by_package["head.kernel"][:, 0], w, rtol=0, atol=1e-14)
 print(f"""
 The first gradient is the same in both steps, and so is the first move. The
 second gradient changes its sign. So m' = (0.9 * 0.1 - 0.1) / 0.19 = -1/19, and
-the weight moves back by only {RATE} / 19 = {RATE / 19:.4f}.""")
+the weight moves back by only {RATE} / 19 = {RATE / 19:.4f}.
+nphybrid.training.optimizers.AdamW computes the same new weights.""")
 
 print(f"""
 Why are m and v divided by 1 - beta^t? In the first step, m is only 0.1 * g, and

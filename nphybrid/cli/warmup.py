@@ -21,6 +21,8 @@ def add(verb):
     verb.add_argument("--into", metavar="FOLDER",
                       help="store the compiled kernels in this folder, for example in the image of a container. Later "
                            "runs find the kernels if NUMBA_CACHE_DIR names this folder.")
+    verb.add_argument("--training", action="store_true",
+                      help="also compile the kernels that `nphybrid finetune` needs for gradients and optimizers")
     verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions of nphybrid")
 
 
@@ -34,7 +36,7 @@ def run(args):
     if args.into is not None:
         cache.use(args.into)
     announce_compilation("numba")
-    compiled, seconds = warmup.compile_kernels()
+    compiled, seconds = warmup.compile_kernels(args.training)
     if not warmup.is_warm():
         print("nphybrid: the compiled kernels could not be stored", file=sys.stderr)
         return 1

@@ -15,7 +15,8 @@ import numpy as np
 
 from .. import model, params
 from ..config import Config
-from ..ops import PAIRS, cache, floats_of, implementation, jit
+from ..ops import PAIRS, cache, floats_of, gradient_rules, implementation, jit, updates
+from ..ops.record import Record, Variable
 from ..trace import Discard, Trace
 
 HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, width=16, blocks=1, heads=2, hidden=24,
@@ -55,10 +56,28 @@ def run_all_tiny_networks():
             run_tiny_networks(implementation(engine, dtype), dtype)
 
 
-def compile_kernels() -> tuple[int, float]:
+def run_tiny_backward_passes():
+    """Compute the gradients of the tiny networks, and one step of each optimizer."""
+    rules = gradient_rules("numba", "float32")
+    for config, network in (HYBRID, model.hybrid), (BIT, model.bit):
+        tree = params.random(params.shapes(config), seed=0)
+        record = Record(implementation("numba", "float32"), rules)
+        leaves = params.tree_map(lambda name, array, record=record: Variable(array, record), tree)
+        logits = network(np.zeros((1, *config.image, 3), np.float32), record.prepare(leaves, config), config, record,
+                         Discard())
+        record.backward(logits, np.ones((1, config.classes), np.float32))
+    arrays = np.zeros((4, 8), np.float32)
+    updates.adamw(*arrays, np.ones(7))
+    updates.sgd(*arrays[:3], 0.0, 0.0, 0.0)
+    updates.average(*arrays[:2], 0.0)
+    updates.square_sum(arrays[0])
+
+
+def compile_kernels(training: bool = False) -> tuple[int, float]:
     """Compile the kernels that are not compiled yet.  -> number of newly compiled kernels, seconds
 
-    A damaged file is replaced if its folder can be written.
+    With `training`, the kernels of the backward pass and of the optimizers are also compiled. A damaged file is replaced
+    if its folder can be written.
 
     >>> from nphybrid.machine.warmup import compile_kernels
     >>> compile_kernels()[0] >= 0, compile_kernels()[0]
@@ -66,6 +85,8 @@ def compile_kernels() -> tuple[int, float]:
     """
     before, start = len(jit.COMPILED), time.perf_counter()
     run_all_tiny_networks()
+    if training:
+        run_tiny_backward_passes()
     return len(jit.COMPILED) - before, time.perf_counter() - start
 
 

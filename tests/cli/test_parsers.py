@@ -46,7 +46,7 @@ def test_only_the_module_of_the_verb_is_imported(args, root):
     assert "nphybrid.cli" in modules and not modules & HEAVY
     verbs = {verb for verb in cli.VERBS if f"nphybrid.cli.{verb}" in modules}
     # probe shares the options of its pictures with evaluate.
-    assert verbs <= {*args[:1], *(["evaluate"] if args[:1] == ["probe"] else [])}
+    assert verbs <= {*args[:1], *(["evaluate"] if args[:1] in (["probe"], ["finetune"]) else [])}
 
 
 @pytest.mark.parametrize("verb", cli.VERBS)

@@ -7,11 +7,13 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from nphybrid import ops
+from nphybrid import ViTHybridForImageClassification, default_model, ops
 from nphybrid.__main__ import main
 from nphybrid.machine import warmup
 from nphybrid.ops import cache, jit, reference
+from nphybrid.training import Settings, finetune
 
 from tools.process import python_environment, run_python
 
@@ -54,13 +56,14 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory):
-    """A cache folder with every kernel: a copy of the kernels of this process, because compiling takes 20 s."""
+    """A cache folder with every kernel of the forward pass: a copy, because compiling takes 20 s."""
     warmup.compile_kernels()
     folder = tmp_path_factory.mktemp("cache")
     kernels = folder / "nphybrid" / cache.NAME
     kernels.mkdir(parents=True)
     for file in cache.files():
-        shutil.copy(file, kernels)
+        if "gradient" not in file.name and not file.name.startswith("updates."):
+            shutil.copy(file, kernels)
     return folder
 
 
@@ -248,3 +251,17 @@ def test_the_tiny_networks_are_tiny():
     from nphybrid.modelfile.summary import summarize
     for config in warmup.HYBRID, warmup.BIT:
         assert sum(row.multiply_adds for row in summarize(config)) < 1_000_000
+
+
+@no_jit
+def test_after_a_warmup_for_training_a_run_compiles_nothing():
+    """In this process, with all kernels of the backward pass and of the optimizers."""
+    warmup.compile_kernels(training=True)
+    before = len(jit.COMPILED)
+    assert warmup.compile_kernels(training=True)[0] == 0
+    model = ViTHybridForImageClassification.from_pretrained(default_model())
+    pictures = [Image.new("RGB", (64, 64), (17 * i, 90, 90)) for i in range(12)]
+    for optimizer in "adamw", "sgd":
+        settings = Settings(epochs=1, optimizer=optimizer, average=0.9, batch=4)
+        finetune(model, pictures, ["dark"] * 6 + ["bright"] * 6, settings)
+    assert len(jit.COMPILED) == before
