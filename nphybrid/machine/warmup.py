@@ -76,8 +76,8 @@ def run_tiny_backward_passes():
 def compile_kernels(training: bool = False) -> tuple[int, float]:
     """Compile the kernels that are not compiled yet.  -> number of newly compiled kernels, seconds
 
-    With `training`, the kernels of the backward pass and of the optimizers are also compiled. A damaged file is replaced
-    if its folder can be written.
+    With `training`, the kernels of the backward pass and of the optimizers are also compiled. If a file is damaged and
+    its folder can be written, the file is replaced.
 
     >>> from nphybrid.machine.warmup import compile_kernels
     >>> compile_kernels()[0] >= 0, compile_kernels()[0]
