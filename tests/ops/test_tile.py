@@ -144,6 +144,35 @@ def test_pack(length):
     assert np.array_equal(out.reshape(length, target.NR), expected)
 
 
+@pytest.mark.parametrize("panels", [(0, 1), (0, 3), (1, 3), (2, 3)])
+def test_pack_panels(panels):
+    """The last of three panels has 5 columns, and then zeros."""
+    NR = target.NR
+    x = draw(np.random.default_rng(0), 9, 2 * NR + 5)
+    out = np.full((panels[1] - panels[0], 4, NR), np.float32(np.nan))
+    pack.pack_panels(x.ravel(), x.shape[1], 3, 4, *panels, out.reshape(-1))
+    columns = np.pad(x[3:7], ((0, 0), (0, NR - 5)))
+    assert np.array_equal(out, columns.reshape(4, 3, NR).transpose(1, 0, 2)[slice(*panels)])
+
+
+@pytest.mark.parametrize("rest", [0, 1, target.MR - 1])
+def test_pack_channels(rest):
+    """Two whole tile rows and `rest` channels, with zeros for a negative start; memory after the channels stays."""
+    MR = target.MR
+    width = 2 * MR + rest
+    x = draw(np.random.default_rng(rest), 5, width + 3)
+    starts = np.array([3, 0, -1, 1, 4]) * (width + 3) + 2
+    starts[2] = -1
+    out = np.full((3, 5, MR), np.float32(7))
+    pack.pack_channels(x.ravel(), starts, 5, width, out.reshape(-1))
+    cells = x[[3, 0, 0, 1, 4], 2:2 + width]
+    cells[2] = 0
+    found = out.transpose(1, 0, 2).reshape(5, 3 * MR)
+    assert np.array_equal(found[:, :width], cells)
+    kept = np.delete(found, 2, axis=0)
+    assert (kept[:, width:] == 7).all()
+
+
 @pytest.mark.parametrize("n", [0, 1, 7, 15, 16, 17, 48, 64, 65, 127, 577, 1000])
 def test_reductions(n):
     x = draw(np.random.default_rng(n), n)
