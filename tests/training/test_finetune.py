@@ -393,6 +393,24 @@ def test_what_the_command_line_refuses(place, tmp_path, capsys):
     assert not (tmp_path / "out.h5.run").exists()
 
 
+def test_labels_in_a_file(place, tmp_path, small_curves, capsys):
+    """They replace the names of the folders.  A file that does not fit is refused, and nothing is written."""
+    paths = sorted((place / "photos").glob("*/*.png"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(f"{path},{'even' if int(path.stem) % 2 else 'odd'}" for path in paths))
+    finetune(place, tmp_path / "out.h5", "--epochs", "1", "--labels", str(labels), "--format", "json")
+    assert json.loads(capsys.readouterr().out)["labels"] == ["even", "odd"]
+    labels.write_text("\n".join(["even", "odd"] * 4))
+    finetune(place, tmp_path / "no.h5", "--labels", str(labels), code=3)
+    assert "holds 8 labels for 16 pictures; expected one label per picture" in capsys.readouterr().err
+    labels.write_text(f"{paths[0]},even")
+    finetune(place, tmp_path / "no.h5", "--labels", str(labels), code=3)
+    assert "has no label for 15 of 16 pictures" in capsys.readouterr().err
+    finetune(place, tmp_path / "no.h5", "--validation", str(place), code=3)
+    assert "validation: found the classes photos, which no training picture has" in capsys.readouterr().err
+    assert not list(tmp_path.glob("no.h5*"))
+
+
 def test_a_rate_that_explodes(place, tmp_path, small_curves, capsys):
     """MODEL.h5 is the best epoch before, and the exit code is 3."""
     with warnings.catch_warnings():
@@ -417,15 +435,27 @@ def test_a_full_disk_loses_nothing(place, tmp_path, whole, small_curves, monkeyp
     assert contents(*finetune(place, output, "--epochs", "2", "--resume")) == whole
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitpid")
-@pytest.mark.parametrize("engine, more, kills", [("reference", [], 10),
-                                                 ("numba", ["--average", "0.9", "--optimizer", "sgd"], 3)])
-def test_killed_and_resumed(place, tmp_path, engine, more, kills):
+def killed_and_resumed(place, tmp_path, kills, *more):
     """SIGKILL at random moments.  The model, the log and all other files have the bytes of an undisturbed run."""
-    options = ["--model", place / "tiny.h5", "--engine", engine, "--batch", "2", *more]
+    options = ["--model", place / "tiny.h5", "--batch", "2", *more]
     done = run_python(KILL_AND_RESUME, "finetune", place / "photos", tmp_path / "out.h5", kills, *options)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["same"] and found["exit"] == 0
+    # A run may end before it is killed, if the last rows come faster than the file is checked.
     assert kills // 2 <= found["kills"] <= kills and len(set(found["rows"])) > kills // 4
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitpid")
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_killed_and_resumed(place, tmp_path, engine):
+    killed_and_resumed(place, tmp_path, 2, "--engine", engine, "--epochs", "2")
+
+
+@pytest.mark.exhaustive
+@pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitpid")
+@pytest.mark.parametrize("engine, more", [("reference", ["--train", "last:1"]),
+                                          ("numba", ["--average", "0.9", "--optimizer", "sgd"])])
+def test_killed_often_and_resumed(place, tmp_path, engine, more):
+    killed_and_resumed(place, tmp_path, 10, "--engine", engine, *more)
