@@ -56,8 +56,9 @@ class AdamW:
         self.steps += 1
         for name, g in gradients.items():
             w = parameters[name]
-            m = self.m.setdefault(name, np.zeros_like(w))
-            v = self.v.setdefault(name, np.zeros_like(w))
+            if name not in self.m:
+                self.m[name], self.v[name] = np.zeros_like(w), np.zeros_like(w)
+            m, v = self.m[name], self.v[name]
             numbers = self.numbers(rate, self.weight_decay if decays(name, w) else 0.0)
             if self.fast:
                 from ..ops import updates
@@ -113,7 +114,9 @@ class SGD:
         """Change the parameters that have a gradient.  `rate`: the learning rate"""
         for name, g in gradients.items():
             w = parameters[name]
-            velocity = self.velocity.setdefault(name, np.zeros_like(w))
+            if name not in self.velocity:
+                self.velocity[name] = np.zeros_like(w)
+            velocity = self.velocity[name]
             decay = self.weight_decay if decays(name, w) else 0.0
             if self.fast:
                 from ..ops import updates

@@ -74,19 +74,27 @@ def test_a_resized_crop_has_the_promised_area_and_ratio():
     # The sides of a box are whole pixels, so its area and ratio can be a little outside the bounds.
     assert 0.075 <= share.min() < 0.1 and 0.85 < share.max() <= 1                       # observed 0.081, 0.95
     assert 0.72 <= ratio.min() < 0.77 and 1.3 < ratio.max() <= 1.38                     # observed 0.74, 1.35
-    assert (top + height <= H).all() and (left + width <= W).all()
-    assert (top == 0).any() and (left == 0).any() and (top + height == H).any() and (left + width == W).any()
+    assert (top >= 0).all() and (left >= 0).all() and (top + height <= H).all() and (left + width <= W).all()
 
 
 def test_the_area_is_uniform_and_the_ratio_is_uniform_in_its_logarithm():
     """Boxes of at most half the area always fit into a square.  The bounds are 4 standard errors."""
     n = 600
-    _, _, height, width = boxes(100, 100, n, scale=(0.1, 0.5)).T
+    top, left, height, width = boxes(100, 100, n, scale=(0.1, 0.5)).T
     share, log_ratio = height * width / 1e4, np.log(width / height)
     assert abs(share.mean() - 0.3) <= 4 * 0.4 / math.sqrt(12 * n)                       # observed 0.9 standard errors
     assert abs(np.median(share) - 0.3) <= 4 * 0.2 / math.sqrt(n)
     assert abs(log_ratio.mean()) <= 4 * 2 * math.log(4 / 3) / math.sqrt(12 * n)
     assert (share < 0.2).mean() == pytest.approx(1 / 4, abs=4 * math.sqrt(3 / 16 / n))
+    # All boxes are smaller than the picture, and some of them touch each of its borders.
+    assert (top == 0).any() and (left == 0).any() and (top + height == 100).any() and (left + width == 100).any()
+
+
+def test_ten_boxes_are_tried():
+    """A box of 0.9 to 1 of a square fits with the probability 0.178, and none of ten fits with 0.822^10 = 0.141."""
+    n = 400
+    whole = (boxes(100, 100, n, scale=(0.9, 1.0))[:, 2:] == 100).all(1).mean()
+    assert whole == pytest.approx(0.141, abs=4 * math.sqrt(0.141 * 0.859 / n))
 
 
 @pytest.mark.parametrize("H, W, expected", [(10, 200, (0, 93, 10, 13)), (200, 12, (92, 0, 16, 12)),

@@ -1,5 +1,6 @@
 """Optimizers, schedules and soft targets against PyTorch and transformers; the fast updates against the formulas."""
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -58,7 +59,7 @@ def test_fifty_steps_as_in_pytorch(rng, kind, ours, theirs):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("most", [0.5, 1e3])
+@pytest.mark.parametrize("most", [0.5, 15.0, 1e3])                # the norm is 11.97
 def test_clipping_as_in_pytorch(rng, most):
     g = draw(rng)
     tensors = [torch.zeros(shape, dtype=torch.float64, requires_grad=True) for shape in SHAPES.values()]
@@ -110,14 +111,15 @@ def test_soft_targets_as_in_pytorch(rng, smoothing):
 
 # -- the fast updates
 
+@pytest.mark.parametrize("size", [1.0, 1e-8])                       # 1e-8 is the eps of AdamW
 @pytest.mark.parametrize("make", [AdamW, SGD])
-def test_fast_updates_compute_the_formula(rng, make):
+def test_fast_updates_compute_the_formula(rng, make, size):
     """Float32 against float64 over 50 steps.  Observed: 2.4e-6, for weights of about 3."""
     exact, fast, w = make(0.1), make(0.1, fast=True), draw(rng)
     single = {name: array.astype(np.float32) for name, array in w.items()}
     w = {name: array.astype(np.float64) for name, array in single.items()}
     for _ in range(STEPS):
-        g = draw(rng, np.float32)
+        g = {name: array * np.float32(size) for name, array in draw(rng, np.float32).items()}
         exact.step(w, g, 0.01)
         fast.step(single, g, 0.01)
     assert {array.dtype for array in single.values()} == {np.dtype(np.float32)}
@@ -149,6 +151,20 @@ def test_any_number_of_threads_gives_the_same_bits(rng, make):
                 optimizer.step(copy, {"head.kernel": g}, 0.01)
         found.append(copy["head.kernel"])
     assert np.array_equal(found[0], found[1]) and np.array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize("make", [AdamW, SGD])
+def test_later_steps_allocate_nothing(make):
+    """A network of 99 million parameters has moments of 800 MB."""
+    w, g = np.ones((2, 500, 500), np.float32)
+    optimizer = make(0.1, fast=True)
+    optimizer.step({"head.kernel": w}, {"head.kernel": g}, 0.01)
+    tracemalloc.start()
+    try:
+        optimizer.step({"head.kernel": w}, {"head.kernel": g}, 0.01)
+        assert tracemalloc.get_traced_memory()[1] < w.nbytes / 10                       # observed 0.4% of it
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("make", [AdamW, SGD])
