@@ -67,6 +67,11 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     if unknown := sorted({*other_labels} - {*classes}):
         raise ValueError(f"validation: found the classes {', '.join(unknown)}, which no training picture has; expected "
                          f"classes of the training pictures: {', '.join(classes)}")
+    number_of = {name: k for k, name in enumerate(classes)}
+    numbers = np.array([number_of[name] for name in names])
+    if not isinstance(validation, tuple) and validation and not len(split(numbers, validation, settings.seed)[1]):
+        raise ValueError(f"validation: the share {validation} of {len(names)} pictures is no picture; expected more "
+                         "pictures, a larger share, or 0 for no validation")
     run = None if folder is None else RunFolder(folder)
     start = run.begin({**settings._asdict(), **(identity or {})}, resume) if run else None
     errors = run.errors() if run and start else None
@@ -76,7 +81,6 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
         errors = {i: str(error) for i, error in found.items()}
         if run:
             run.write_errors(errors)
-    numbers = np.array([classes.index(name) for name in names])
     readable = np.array([i for i in range(len(sources)) if i not in errors], int)
     own, other = readable[readable < len(pictures)], readable[readable >= len(pictures)]
     teach.readable_names([names[i] for i in own])

@@ -62,6 +62,8 @@ class Trainer:
     def epoch(self, epoch: int) -> Iterator[Step]:
         """Train for one epoch, and yield the results of each step."""
         settings = self.settings
+        # The model needs its own copy of the weights only in `evaluate`, which calls `load_model`.
+        self.model.params, self.model.originals = self.learned, {}
         order = order_of_epoch(len(self.known.sources), settings.seed, epoch)
 
         def prepare(i):

@@ -13,6 +13,7 @@ from nphybrid import ViTHybridConfig, ViTHybridForImageClassification, ViTHybrid
 from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.params import named_leaves
+from nphybrid.tensorfile import owned
 from nphybrid.training import Settings, curves, folder, loop, pictures
 from nphybrid.training.folder import Epoch, RunFolder
 from nphybrid.training.settings import is_trained
@@ -215,6 +216,8 @@ def test_pictures_and_models_that_are_not_possible(photos):
         training.finetune(tiny(), sources[:12], names[:12])
     with pytest.raises(ValueError, match="validation: found the classes grey, which no training picture has"):
         training.finetune(tiny(), sources, names, validation=(sources[:1], ["grey"]))
+    with pytest.raises(ValueError, match="validation: the share 0.03 of 24 pictures is no picture; expected more"):
+        training.finetune(tiny(), sources, names, validation=0.03)
     with pytest.raises(ValueError, match="validation: found 1.5; expected a number from 0 to below 1"):
         training.finetune(tiny(), sources, names, validation=1.5)
     shape = tiny()
@@ -246,12 +249,15 @@ def contents(output, folder):
     return {path.name: path.read_bytes() for path in [output, *folder.iterdir()]}
 
 
+WHOLE = "--epochs", "2", "--average", "0.9"
+
+
 @pytest.fixture(scope="module")
 def whole(place, tmp_path_factory):
     """The files of an undisturbed run of two epochs."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(curves, "curves", lambda rows, title: Image.new("L", (len(rows), 1)))
-        return contents(*finetune(place, tmp_path_factory.mktemp("whole") / "out.h5", "--epochs", "2"))
+        return contents(*finetune(place, tmp_path_factory.mktemp("whole") / "out.h5", *WHOLE))
 
 
 def test_the_command_line(place, tmp_path, capsys):
@@ -278,7 +284,7 @@ def test_the_command_line(place, tmp_path, capsys):
 
 def test_equal_runs_write_equal_bytes(place, tmp_path, whole, small_curves):
     """In another folder, at another time, and with another number of threads."""
-    assert contents(*finetune(place, tmp_path / "out.h5", "--epochs", "2", "--threads", "1", "--quiet")) == whole
+    assert contents(*finetune(place, tmp_path / "out.h5", *WHOLE, "--threads", "1", "--quiet")) == whole
 
 
 def test_an_epoch_file_has_only_the_trained_arrays(place, tmp_path, small_curves):
@@ -307,16 +313,16 @@ def test_an_interrupted_run_continues(place, tmp_path, whole, small_curves, monk
                 log.write('{"epoch": 1, "st')
         raise KeyboardInterrupt
     monkeypatch.setattr(owner, method, interrupt)
-    output, folder = finetune(place, tmp_path / "out.h5", "--epochs", "2", code=130)
+    output, folder = finetune(place, tmp_path / "out.h5", *WHOLE, code=130)
     assert "--resume continues after the last epoch in" in capsys.readouterr().err and not output.exists()
     monkeypatch.setattr(owner, method, original)
-    assert contents(*finetune(place, output, "--epochs", "2", "--resume")) == whole
+    assert contents(*finetune(place, output, *WHOLE, "--resume")) == whole
 
 
 def test_a_finished_run_is_written_again(place, tmp_path, whole, small_curves):
-    output, folder = finetune(place, tmp_path / "out.h5", "--epochs", "2")
+    output, _ = finetune(place, tmp_path / "out.h5", *WHOLE)
     output.unlink()
-    assert contents(*finetune(place, output, "--epochs", "2", "--resume")) == whole
+    assert contents(*finetune(place, output, *WHOLE, "--resume")) == whole
 
 
 def test_another_run_is_refused(place, tmp_path, small_curves, capsys):
@@ -333,12 +339,18 @@ def test_another_run_is_refused(place, tmp_path, small_curves, capsys):
     assert "log.jsonl has 0 bytes; expected at least" in capsys.readouterr().err
 
 
+def test_a_second_run_at_the_same_time_is_refused(place, tmp_path, capsys):
+    with owned(tmp_path / "out.h5"):
+        finetune(place, tmp_path / "out.h5", "--resume", code=3)
+    assert "cannot be written, because process" in capsys.readouterr().err and not list(tmp_path.glob("out*"))
+
+
 def test_a_run_without_an_epoch_is_replaced(place, tmp_path, whole, small_curves):
     folder = tmp_path / "out.h5.run"
     folder.mkdir()
     (folder / "settings.json").write_text('{"epochs": 7}')
     (folder / "log.jsonl").write_text("half a row")
-    assert contents(*finetune(place, tmp_path / "out.h5", "--epochs", "2")) == whole
+    assert contents(*finetune(place, tmp_path / "out.h5", *WHOLE)) == whole
 
 
 def test_pictures_that_cannot_be_read(place, tmp_path, small_curves, capsys):
@@ -429,10 +441,10 @@ def test_a_full_disk_loses_nothing(place, tmp_path, whole, small_curves, monkeyp
         return original(path, *rest)
     original = folder.write_h5
     monkeypatch.setattr(folder, "write_h5", full)
-    output, _ = finetune(place, tmp_path / "out.h5", "--epochs", "2", code=3)
+    output, _ = finetune(place, tmp_path / "out.h5", *WHOLE, code=3)
     assert "No space left on device" in (text := capsys.readouterr().err) and "epoch-2.h5" in text
     monkeypatch.setattr(folder, "write_h5", original)
-    assert contents(*finetune(place, output, "--epochs", "2", "--resume")) == whole
+    assert contents(*finetune(place, output, *WHOLE, "--resume")) == whole
 
 
 def killed_and_resumed(place, tmp_path, kills, *more):
