@@ -122,6 +122,34 @@ def test_accumulated_batches_are_one_batch(photos, dtype, bound):
             assert max(np.abs(found[name] - array).max() for name, array in expected.items()) <= bound
 
 
+@pytest.mark.parametrize("clip, longest", [(0.1, 0.1), (0, 1e9)])
+def test_the_gradient_is_clipped(photos, clip, longest):
+    """The first step of SGD moves the weights by the learning rate times the clipped gradient."""
+    one = trainer(photos, Settings(epochs=1, batch=24, clip=clip, optimizer="sgd", learning_rate=0.1), dtype="float64")
+    before = {name: array.copy() for name, array in one.weights.items()}
+    step, = one.epoch(1)
+    moved = np.sqrt(sum(np.square(array - before[name]).sum() for name, array in one.weights.items()))
+    assert step.gradient_norm > 0.2 and moved == pytest.approx(0.1 * min(step.gradient_norm, longest), rel=1e-5)
+
+
+def test_pictures_change_from_epoch_to_epoch(photos):
+    processor = tiny().image_processor()
+    found = {}
+    for augment in ("crop-flip", "crop", "none"):
+        prepare = pictures.Preparer(processor, augment, 42)
+        first, second = (np.stack([prepare(source, epoch, i) for i, source in enumerate(photos[0])])
+                         for epoch in (1, 2))
+        assert first.shape == (24, 3, 32, 32) and first.dtype == np.float32
+        assert np.array_equal(first, second) == (augment == "none")
+        assert np.array_equal(first[7], prepare(photos[0][7], 1, 7))
+        found[augment] = first
+    plain = np.stack([processor(source, return_tensors="np").pixel_values[0] for source in photos[0]])
+    assert np.array_equal(found["none"], plain)
+    same = [np.array_equal(a, b) for a, b in zip(found["crop-flip"], found["crop"])]
+    mirrored = [np.array_equal(a[..., ::-1], b) for a, b in zip(found["crop-flip"], found["crop"])]
+    assert all(a != b for a, b in zip(same, mirrored)) and 4 < sum(mirrored) < 20
+
+
 @pytest.mark.parametrize("train, untrained", [
     ("head", lambda name: not name.startswith("head.")),
     ("last:1", lambda name: name.startswith(("stem", "stages", "tokens", "blocks.0"))),
