@@ -1,4 +1,6 @@
 """New float32 arrays that start on a 64-byte boundary."""
+import contextlib
+import ctypes
 import math
 
 import numpy as np
@@ -6,6 +8,7 @@ import numpy as np
 from .jit import jit
 
 LARGE = 1 << 16
+TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3   # parameters of mallopt (malloc.h of glibc)
 
 
 @jit
@@ -27,3 +30,16 @@ def empty(*shape):
     """
     n = math.prod(shape)
     return (aligned(n) if n > LARGE else np.empty(n, np.float32)).reshape(shape)
+
+
+def keep_freed_memory():
+    """Tell glibc to keep freed memory for later arrays, instead of giving it back to the system.
+
+    A training step allocates and frees the same arrays as the step before. For the bundled model with a batch of 32, a
+    step then has 5 page faults instead of 21,000, and takes 0.36 s instead of 0.42 s (Zen 3, 2 threads). The setting
+    holds for the whole process. With another C library than glibc, nothing is changed.
+    """
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(MMAP_THRESHOLD, 2**25)

@@ -22,6 +22,7 @@ from ..api.base import Model
 from ..api.gradients import loss_and_gradients, raw_parameters
 from ..api.losses import cross_entropy, smoothed, soft_cross_entropy
 from ..ops import threads
+from ..ops.memory import keep_freed_memory
 from ..params import Params, named_leaves, tree_map
 from ..trace import FirstNonFinite, NonFiniteError
 from .folder import Epoch, RunFolder, State, Step
@@ -188,6 +189,7 @@ def train(trainer: Trainer, folder: RunFolder | None = None, start: State | None
     Returns the best Epoch, and None. If a loss, a gradient or a weight is not finite, the run ends early, and the error
     is returned instead of None. Raises the error if it comes before the end of epoch 0.
     """
+    keep_freed_memory()
     best = _Best(folder, start and start.best)
     error = None
     try:
