@@ -12,8 +12,8 @@ agree about the loss of the first steps. Each program runs in its own process. I
 rounds do not count.
 
 "ratio" is the median of (PyTorch's time / the time of the row) over the rounds. "peak MB" is the peak memory of the
-process. "kept MB" is the peak minus the memory at the start of the first step, minus the gradients and the state of the
-optimizer. "recompute" keeps only the results of units and blocks.
+process. "kept MB" is the peak without the weights, the gradients and the two moments of AdamW. "recompute" keeps only
+the results of units and blocks.
 """
 import argparse
 import contextlib
@@ -108,10 +108,9 @@ def child(engine, folder, threads, steps, recompute):
     folder = Path(folder)
     step, parameters = ENGINES[engine](folder, np.load(folder / "x.npy"), np.load(folder / "y.npy"), int(threads),
                                        recompute == "True")
-    before = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() if os.name == "posix" else 0
     losses = [float(step()) for _ in range(LOSSES)]
     most = peak(resource.getrusage(resource.RUSAGE_SELF))
-    answer({"losses": losses, "peak": most, "kept": most - before - 3 * 4 * parameters})
+    answer({"losses": losses, "peak": most, "kept": most - 4 * 4 * parameters})
     for _ in sys.stdin:
         start = time.perf_counter()
         for _ in range(int(steps)):
