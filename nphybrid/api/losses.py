@@ -2,6 +2,8 @@
 import numpy as np
 import numpy.typing as npt
 
+from ..ops.reference import sigmoid, softmax
+
 IGNORED = -100                            # the loss does not count pictures with this label
 
 PROBLEM_TYPES = ("regression", "single_label_classification", "multi_label_classification")
@@ -107,8 +109,7 @@ def cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray
     counted = labels != IGNORED
     if not counted.any():
         return np.full_like(logits, np.nan)
-    shares = np.exp(logits - logits.max(-1, keepdims=True))
-    shares /= shares.sum(-1, keepdims=True)
+    shares = softmax(logits)
     shares[np.arange(len(labels)), np.where(counted, labels, 0)] -= 1
     return shares * (counted[:, None] / logits.dtype.type(counted.sum()))
 
@@ -139,9 +140,8 @@ def soft_cross_entropy(logits: np.ndarray, targets: np.ndarray) -> tuple[np.floa
     _check_shape("soft cross-entropy", targets, logits.shape)
     targets = targets.astype(logits.dtype)
     x = logits - logits.max(-1, keepdims=True)
-    total = np.exp(x).sum(-1, keepdims=True)
-    loss = -(targets * (x - np.log(total))).sum(-1).mean()
-    return loss, (np.exp(x) / total * targets.sum(-1, keepdims=True) - targets) / len(logits)
+    loss = -(targets * (x - np.log(np.exp(x).sum(-1, keepdims=True)))).sum(-1).mean()
+    return loss, (softmax(logits) * targets.sum(-1, keepdims=True) - targets) / len(logits)
 
 
 def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
@@ -156,9 +156,7 @@ def binary_cross_entropy(logits: np.ndarray, labels: np.ndarray) -> np.floating:
 
 def binary_cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(sigmoid(logits) - labels) / n, where n is the number of logits.  -> (B, K)"""
-    small = np.exp(-np.abs(logits))
-    sigmoid = np.where(logits >= 0, 1, small) / (1 + small)
-    return (sigmoid - labels.astype(logits.dtype)) / logits.size
+    return (sigmoid(logits) - labels.astype(logits.dtype)) / logits.size
 
 
 def _check_shape(what, labels, expected):

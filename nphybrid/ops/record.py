@@ -125,15 +125,19 @@ class Record:
         return prepared
 
     def linear_activate(self, x, p, activation):
+        """activation(linear(x))"""
         return self.activate(self.linear(x, p), activation)
 
     def linear_add(self, x, p, residual):
+        """linear(x) + residual"""
         return self.linear(x, p) + residual
 
     def group_norm_activate(self, x, norm, groups, eps, activation):
+        """activation(group_norm(x))"""
         return self.activate(self.group_norm(x, norm, groups, eps), activation)
 
     def group_norm_add_activate(self, x, norm, groups, eps, shortcut, activation):
+        """activation(group_norm(x) + shortcut)"""
         return self.activate(self.group_norm(x, norm, groups, eps) + shortcut, activation)
 
     def attention_with_weights(self, query, key, value, heads):
