@@ -14,8 +14,9 @@ from .files import (PROCESSORS, Checkpoint, default_model, opened, read, read_co
                     sha256, weights_file, write_h5, write_processor)
 from .fill import fill_parameters, to_state_dict
 from .golden import golden_input, golden_state
-from .heads import Head, head_reads, read_head, with_head, write_head
+from .heads import Head, classifier_width, head_reads, read_head, with_head, write_head
 
-__all__ = ["PROCESSORS", "Checkpoint", "Head", "default_model", "fill_parameters", "golden_input", "golden_state",
-           "head_reads", "opened", "read", "read_config", "read_head", "read_json", "read_processor", "reread",
-           "sha256", "to_state_dict", "weights_file", "with_head", "write_h5", "write_head", "write_processor"]
+__all__ = ["PROCESSORS", "Checkpoint", "Head", "classifier_width", "default_model", "fill_parameters", "golden_input",
+           "golden_state", "head_reads", "opened", "read", "read_config", "read_head", "read_json", "read_processor",
+           "reread", "sha256", "to_state_dict", "weights_file", "with_head", "write_h5", "write_head",
+           "write_processor"]

@@ -20,12 +20,14 @@ classifier of a model with the head.  The classifier and the head must read the 
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .. import tensorfile
 from ..config import Config
+from ..params import shapes
 from ..tensorfile import FilePath, FormatError
 from ..text import shortened
 from ..trace import first_non_finite
@@ -86,6 +88,18 @@ def head_reads(config: Config) -> tuple[str, str]:
     return ("pool_norm", "none") if config.norm_pooled else ("norm", config.pool)
 
 
+def classifier_width(config: Config) -> int:
+    """Returns the number of features that a network's classifier reads, also if the network has no classifier.
+
+    >>> from nphybrid import PRESETS
+    >>> classifier_width(PRESETS["R50+ViT-B/16"]), classifier_width(PRESETS["BiT-R50x1"])
+    (768, 2048)
+    """
+    head = shapes(replace(config, classes=1)).head
+    assert head is not None
+    return head.kernel[0]
+
+
 def with_head(source: Checkpoint, head: Head, network_config: Config, name: str) -> Checkpoint:
     """Returns a copy of a Checkpoint in which a head replaces the last layer and the labels.
 
@@ -97,7 +111,7 @@ def with_head(source: Checkpoint, head: Head, network_config: Config, name: str)
         raise ValueError(f"the head reads the state {head.state} with pool {head.pool}, but the classifier of "
                          f"{source.path} reads the state {state} with pool {pool}. Fit the head to features of the "
                          f"state {state} with pool {pool}")
-    width = network_config.pre_logits or network_config.width or network_config.widths[-1]
+    width = classifier_width(network_config)
     if len(head.kernel) != width:
         raise ValueError(f"the head reads {len(head.kernel):,} features, but {source.path} has {width:,} features")
     if head.model is not None and head.model != (found := sha256(source.path)):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..api.base import Model
 from ..api.load import CLASSIFIERS
-from ..checkpoint import Checkpoint, Head
+from ..checkpoint import Checkpoint, Head, classifier_width, head_reads
 from ..classifier import teach
 from ..classifier.classes import in_order
 from ..trace import NonFiniteError
@@ -115,9 +115,6 @@ def with_head(model: Model, head: Head) -> Model:
 
 def _blank_head(model, classes):
     """A head of zeros.  A continued run replaces its numbers by those of the last epoch."""
-    from ..checkpoint.heads import head_reads
     config = model.network_config
-    width = config.pre_logits or config.width or config.widths[-1]
-    state, pool = head_reads(config)
-    return Head(np.zeros((width, len(classes)), np.float32), np.zeros(len(classes), np.float32), classes, None, state,
-                pool, {})
+    kernel = np.zeros((classifier_width(config), len(classes)), np.float32)
+    return Head(kernel, np.zeros(len(classes), np.float32), classes, None, *head_reads(config), {})
