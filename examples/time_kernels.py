@@ -8,12 +8,13 @@ last line is the total time of all first calls. With NUMBA_CACHE_DIR=EMPTY_FOLDE
 """
 import argparse
 import time
+from itertools import chain
 
 import numpy as np
 
 from nphybrid import PRESETS
 from nphybrid.machine import limits
-from nphybrid.ops import attention, emit, jit, kernels, reference, target, threads
+from nphybrid.ops import attention, emit, gradient_kernels, gradients, jit, kernels, reference, target, threads
 from nphybrid.ops.elementwise import exp
 from nphybrid.params import Linear, Norm
 
@@ -50,6 +51,19 @@ def operations():
         yield f"{name} {T} x {F}", "activate", (normal(1, T, F), name), None
 
 
+def gradient_products():
+    """Yields (name, function, its result on the reference engine, multiply-adds) for gradients of convolutions.
+
+    A linear layer is a convolution with one tap, and its rows are the cells.
+    """
+    for H, W, k, C, O in (1, 577, 1, 768, 3072), (1, 577, 1, 3072, 768), (96, 96, 3, 64, 64), (96, 96, 1, 64, 256):
+        arrays = normal(1, H, W, O), None, normal(1, H, W, C), normal(k, k, C, O)
+        around = ((k // 2, k // 2),) * 2
+        fast, exact = (rules.conv2d(*arrays, 1, 1, around) for rules in (gradient_kernels, gradients))
+        for part, run, truth in zip(("dx", "dW"), fast, exact):
+            yield f"{part} of {H} x {W}, {k}x{k}, {C} -> {O}", run, truth, H * W * k * k * C * O
+
+
 @jit.jit
 def exp_512(x, y):
     emit.wide()
@@ -80,6 +94,13 @@ def prepared(ops, operation, arguments):
     return lambda: getattr(ops, operation)(*ready)
 
 
+def forward_operations():
+    """Yields (name, function, its result on the reference engine, multiply-adds or None) for each operation."""
+    for name, operation, arguments, multiply_adds in operations():
+        run, definition = (prepared(ops, operation, arguments) for ops in (kernels, reference))
+        yield name, run, definition(), multiply_adds
+
+
 def median(function, seconds):
     times = []
     end = time.perf_counter() + seconds
@@ -103,9 +124,7 @@ def main():
     first = 0.0
     print(f"{target.TARGET[1]}, {target.ISA}, tile {target.MR} x {target.NR}, threads: {options.threads}")
     with threads.using(options.threads), np.errstate(all="ignore"):
-        for name, operation, arguments, multiply_adds in operations():
-            truth = prepared(reference, operation, arguments)()
-            run = prepared(kernels, operation, arguments)
+        for name, run, truth, multiply_adds in chain(forward_operations(), gradient_products()):
             start = time.perf_counter()
             y = run()
             first += time.perf_counter() - start

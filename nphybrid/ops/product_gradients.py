@@ -21,15 +21,8 @@ neighbouring channels of x:
     cell 2             k l m n o ...            ...
     cell 3             p q r s t ...
 
-The table lists what was tried for dW, in GFLOP/s on Zen 3 with AVX2 and one thread. Each number is the median of five
-runs, in which the versions took turns. Other programs used the machine at the same time.
-
-    M, K, N                               577, 768, 3072   577, 3072, 768   9216, 576, 64   9216, 64, 256
-    x in place, dy packed                       55               30               68              27
-    x transposed into rows of cells             62               58               49              35
-    8 tile rows packed for 10 panels            65               60               65              48
-    64 tile rows packed for all panels          81               76               62              56      kept
-    PyTorch 2.13                                64               62               59              59
+Three other ways to compute dW were slower, and were dropped: to read x in place, to transpose x into rows of cells, and
+to pack only 8 tile rows at a time. `python examples/time_kernels.py` times the way that was kept.
 """
 import math
 from typing import NamedTuple
