@@ -100,7 +100,7 @@ def run(args):
     check_target(args, args.output, ".h5")
     args.output = os.path.realpath(args.output)
     args.folder = f"{args.output}.run"
-    with owned(args.output):
+    with owned(args.output):              # the folder is owned by training.finetune
         try:
             return _finetune(args)
         except KeyboardInterrupt:

@@ -1,4 +1,5 @@
 """Fine-tune a model for your own classes: from pictures and class names to a new model."""
+import contextlib
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -42,7 +43,8 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
 
     Raises ValueError for settings that are not possible, for a bfloat16 model, for fewer than two classes, and for a
-    class with fewer than two pictures for training.
+    class with fewer than two pictures for training. Raises BlockingIOError if another run writes to the folder, and
+    FileExistsError if the folder holds a run and `resume` is False.
 
     If the loss, a gradient or a weight is not finite, the run ends early with a warning, and the result is the best
     epoch before. Raises NonFiniteError if this happens before the first step.
@@ -73,31 +75,32 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
         raise ValueError(f"validation: the share {validation} of {len(names)} pictures is no picture; expected more "
                          "pictures, a larger share, or 0 for no validation")
     run = None if folder is None else RunFolder(folder)
-    start = run.begin({**settings._asdict(), **(identity or {})}, resume) if run else None
-    errors = run.errors() if run and start else None
-    features = None
-    if errors is None:
-        features, found = teach.features_of(model, "", sources, settings.batch, watched)
-        errors = {i: str(error) for i, error in found.items()}
-        if run:
-            run.write_errors(errors)
-    readable = np.array([i for i in range(len(sources)) if i not in errors], int)
-    own, other = readable[readable < len(pictures)], readable[readable >= len(pictures)]
-    teach.readable_names([names[i] for i in own])
-    everything = Labelled(sources, numbers)
-    if others:
-        known, held_out = own, other
-    else:
-        share = float(validation)         # pyright: ignore[reportArgumentType]
-        known, held_out = (own[part] for part in split(numbers[own], share, settings.seed))
-    if features is None:
-        head = _blank_head(model, classes)
-    else:
-        rows = np.searchsorted(readable, known)
-        chosen = features._replace(values=features.values[rows], paths=[features.paths[i] for i in rows])
-        head, _ = teach.fit_head(chosen, [names[i] for i in known], seed=settings.seed)
-    trainer = Trainer(with_head(model, head), everything.part(known), everything.part(held_out), settings)
-    best, stopped = train(trainer, run, start, watch)
+    identity = {**settings._asdict(), **(identity or {})}
+    with run.begun(identity, resume) if run else contextlib.nullcontext() as start:
+        errors = run.errors() if run and start else None
+        features = None
+        if errors is None:
+            features, found = teach.features_of(model, "", sources, settings.batch, watched)
+            errors = {i: str(error) for i, error in found.items()}
+            if run:
+                run.write_errors(errors)
+        readable = np.array([i for i in range(len(sources)) if i not in errors], int)
+        own, other = readable[readable < len(pictures)], readable[readable >= len(pictures)]
+        teach.readable_names([names[i] for i in own])
+        everything = Labelled(sources, numbers)
+        if others:
+            known, held_out = own, other
+        else:
+            share = float(validation)     # pyright: ignore[reportArgumentType]
+            known, held_out = (own[part] for part in split(numbers[own], share, settings.seed))
+        if features is None:
+            head = _blank_head(model, classes)
+        else:
+            rows = np.searchsorted(readable, known)
+            chosen = features._replace(values=features.values[rows], paths=[features.paths[i] for i in rows])
+            head, _ = teach.fit_head(chosen, [names[i] for i in known], seed=settings.seed)
+        trainer = Trainer(with_head(model, head), everything.part(known), everything.part(held_out), settings)
+        best, stopped = train(trainer, run, start, watch)
     if stopped:
         warnings.warn(f"{stopped}. The run was stopped, and the result is epoch {best.epoch}. A smaller learning rate "
                       "may help.", RuntimeWarning, stacklevel=2)

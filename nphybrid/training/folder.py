@@ -8,14 +8,17 @@
 
 An epoch file is written completely or not at all. It contains the size of the log at this moment. A run that is
 continued reads the last epoch file, and cuts the log to this size. So the continued run repeats the steps after this
-epoch, and writes the same bytes as an undisturbed run. The rows contain no time.
+epoch, and writes the same bytes as an undisturbed run. The rows contain no time. Only one run at a time can own the
+folder: while it runs, the log has a lock (tensorfile/owner.py).
 
 Only two epoch files are kept: the last one, and the one with the best accuracy. An epoch file contains only the arrays
 that are trained. The other arrays are in the model from which the run began.
 """
+import contextlib
 import json
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +27,7 @@ import numpy as np
 from ..batch.identity import refuse_other_run
 from ..checkpoint import read_json
 from ..shortage import path_in_errors
-from ..tensorfile import FilePath, FormatError, read_h5, write_h5, write_json
+from ..tensorfile import FilePath, FormatError, owned, read_h5, write_h5, write_json
 
 
 class Step(NamedTuple):
@@ -61,15 +64,20 @@ class RunFolder:
         self.path = Path(path)
         self.log = self.path / "log.jsonl"
 
-    def begin(self, identity: dict[str, Any], resume: bool) -> State | None:
-        """Make the folder, and return the last State of an interrupted run, or None.
+    @contextlib.contextmanager
+    def begun(self, identity: dict[str, Any], resume: bool) -> Iterator[State | None]:
+        """Make the folder, and own it until the `with` block ends.  -> the last State of an interrupted run, or None
 
         `identity` is a JSON object that describes the run. A run without an epoch file is replaced. Raises
-        FileExistsError if the folder holds an epoch file and `resume` is False. Raises ValueError if the run in the
-        folder has another identity.
+        BlockingIOError if another run owns the folder. Raises FileExistsError if the folder holds an epoch file and
+        `resume` is False. Raises ValueError if the run in the folder has another identity.
         """
-        settings = self.path / "settings.json"
         self.path.mkdir(exist_ok=True)
+        with owned(self.log):
+            yield self._begin(identity, resume)
+
+    def _begin(self, identity, resume):
+        settings = self.path / "settings.json"
         if not self._epochs():
             write_json(settings, identity)
         elif not resume:

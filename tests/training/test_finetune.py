@@ -373,6 +373,22 @@ def test_a_second_run_at_the_same_time_is_refused(place, tmp_path, capsys):
     assert "cannot be written, because process" in capsys.readouterr().err and not list(tmp_path.glob("out*"))
 
 
+def test_two_runs_in_one_folder(photos, tmp_path):
+    """The second run is refused at each moment of the first, and the first has the files of an undisturbed run."""
+    options = dict(settings=Settings(epochs=1, train="head"), resume=True)
+    refused = []
+
+    def second(result):
+        with pytest.raises(BlockingIOError, match=r"log.jsonl cannot be written, because process \d+ on the machine"):
+            training.finetune(tiny(), *photos, folder=tmp_path / "run", **options)
+        refused.append(result)
+    for name, watch in (("run", second), ("alone", lambda result: None)):
+        training.finetune(tiny(), *photos, folder=tmp_path / name, watch=watch, **options)
+    assert len(refused) == 5              # epoch 0, three steps, epoch 1
+    files = [{path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("run", "alone")]
+    assert files[0] == files[1]
+
+
 def test_a_run_without_an_epoch_is_replaced(place, tmp_path, whole, small_curves):
     folder = tmp_path / "out.h5.run"
     folder.mkdir()
