@@ -1,7 +1,7 @@
 """Fast versions of the rules of `gradients`, in float32.
 
-This file defines the rules of poolings and activations, and imports the other rules. `gradients.f` is the plain
-definition of a rule `f`. Only here, fused operations have rules of their own.
+This file defines the rules of poolings, activations and a residual, and imports the other rules. `gradients.f` is the
+plain definition of a rule `f`. Only here, fused operations have rules of their own.
 """
 import numpy as np
 
@@ -16,6 +16,11 @@ from .jit import jit
 from .memory import empty
 from .norm_gradients import group_norm, group_norm_activate, group_norm_add_activate, layer_norm
 from .product_gradients import conv2d, linear
+
+
+def linear_add(dy, y, x, p, residual):
+    """The gradients of x and of the layer, as in `linear`.  dy is the gradient of the residual."""
+    return *linear(dy, y, x, p), dy
 
 
 def max_pool(dy, y, x, padding, fill):
@@ -97,5 +102,5 @@ RULES = {
     "standardize": standardize, "conv2d": conv2d, "max_pool": max_pool, "mean_pool": mean_pool,
     "group_norm": group_norm, "group_norm_activate": group_norm_activate,
     "group_norm_add_activate": group_norm_add_activate, "layer_norm": layer_norm, "linear": linear,
-    "attention": attention, "activate": activate,
+    "linear_add": linear_add, "attention": attention, "activate": activate,
 }

@@ -292,6 +292,8 @@ def transpose(dy, y, x, axes):
 def _summed(dy, x):
     """Sum dy over the axes along which x was copied (broadcast).  The result has the shape of x."""
     shape = np.shape(x)
+    if shape == dy.shape:                 # a sum over no axis would copy dy
+        return dy
     dy = dy.sum(tuple(range(dy.ndim - len(shape))))       # the axes that x does not have
     repeated = tuple(axis for axis, n in enumerate(shape) if n == 1 and dy.shape[axis] != 1)
     return dy.sum(repeated, keepdims=True)

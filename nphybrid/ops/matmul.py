@@ -162,14 +162,14 @@ def split(tiles, panels, tile_work, x_size, weights_size, n):
     """Divide the tile rows into `down` parts and the panels into `across` parts, for n threads.  -> down, across
 
     The division with the lowest cost is chosen. The cost is the sum of work, waiting and reading. Every thread is
-    assumed to work as long as the slowest thread, which has the most tasks, and then to wait for half a task. All
+    assumed to work as long as the slowest thread, which has the most tasks, and then to wait for 1 / 8 of a task. All
     weights are read once for each part of the rows, and all of x is read once for each part of the panels.
     """
     def cost(split):
         down, across = split
         task = ceil_div(tiles, down) * ceil_div(panels, across)
         slowest = ceil_div(down * across, n) * task
-        return n * (slowest + task / 2) * tile_work + READING * (down * weights_size + across * x_size)
+        return n * (slowest + task / 8) * tile_work + READING * (down * weights_size + across * x_size)
     if n == 1 or not tiles:
         return min(tiles, 1), 1
     most = 16 * n

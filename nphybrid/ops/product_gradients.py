@@ -24,6 +24,7 @@ neighbouring channels of x:
 Three other ways to compute dW were slower, and were dropped: to read x in place, to transpose x into rows of cells, and
 to pack only 8 tile rows at a time. `python examples/time_kernels.py` times the way that was kept.
 """
+import functools
 import math
 from typing import NamedTuple
 
@@ -177,6 +178,7 @@ def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
     return out.reshape(kernel_shape)
 
 
+@functools.lru_cache(4096)
 def _cell_blocks(windows, M, O, n):
     """The list of CellBlocks into which dW is divided for n threads."""
     tiles = ceil_div(windows.run, MR)

@@ -24,7 +24,7 @@ BOUNDS = {                                # bound    largest ratio above FLOOR, 
     "attention": 2.5,                     #          1.5
     "activate": 2.5,                      #          error 6.9e-7
 }
-PRODUCTS = {"linear", "conv2d", "standardize"}
+PRODUCTS = {"linear", "linear_add", "conv2d", "standardize"}
 
 
 def fused_norms():

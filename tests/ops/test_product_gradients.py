@@ -6,6 +6,7 @@ import pytest
 
 from nphybrid.ops import gradient_kernels, gradients, jit, kernels, product_gradients, reference, threads
 from nphybrid.ops.packed import AMX, Packed
+from nphybrid.ops.record import Record, Variable
 from nphybrid.params import Linear
 
 from oracles.cases import CASES, SLOW, Case, Kernel, dense, normal
@@ -101,6 +102,20 @@ def bits(arrays):
 @pytest.mark.parametrize("rule", ["conv2d", "linear"])
 def test_both_versions_of_a_rule_have_the_same_arguments(rule):
     assert inspect.signature(gradient_kernels.RULES[rule]) == inspect.signature(gradients.RULES[rule])
+
+
+def test_a_residual_gets_dy():
+    """The rule of linear_add gives the bits of a linear layer and a sum."""
+    p = dense(1, 7, 5)
+    x, residual, dy = normal(2, 9, 7), normal(3, 9, 5), normal(4, 9, 5)
+
+    def backward(rules):
+        record = Record(kernels, rules)
+        leaves = [Variable(array, record) for array in (x, *p, residual)]
+        record.backward(record.linear_add(leaves[0], Linear(*leaves[1:3]), leaves[3]), dy)
+        return bits([leaf.gradient for leaf in leaves])
+    rules = gradient_kernels.RULES
+    assert backward(rules) == backward({name: rules[name] for name in rules if name != "linear_add"})
 
 
 @each_case
