@@ -16,6 +16,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 from nphybrid import ViTHybridForImageClassification, default_model
 from nphybrid.batch import run
@@ -28,14 +29,14 @@ MOST = 3000                               # the largest number of pictures that 
 
 
 def pictures_of(folder):
-    """Returns the pictures, as paths or arrays, and their class names."""
+    """Returns the pictures, as paths or Pillow images, and their class names."""
     digits = sorted(Path(folder).glob("[0-9].json"))
     if not digits:
         return classes.of_folders([folder])
     pictures, names = [], []
     for path in digits:
         shares = np.reshape(json.loads(path.read_text())["data"], (-1, 28, 28))
-        pictures += list(np.repeat(np.rint(255 * shares).astype(np.uint8)[..., None], 3, -1))
+        pictures += [Image.fromarray(digit).convert("RGB") for digit in np.rint(255 * shares).astype(np.uint8)]
         names += [path.stem] * len(shares)
     return pictures, names
 

@@ -25,11 +25,14 @@ from ..ops import threads
 from ..ops.memory import keep_freed_memory
 from ..params import Params, named_leaves, tree_map
 from ..trace import FirstNonFinite, NonFiniteError
+from .augmentation import generator
 from .folder import Epoch, RunFolder, State, Step
 from .optimizers import OPTIMIZERS, MovingAverage, clipped, global_norm
 from .pictures import Labelled, Preparer, batches, order_of_epoch
 from .schedules import learning_rate
 from .settings import Settings, is_trained
+
+Mix = Callable[[np.ndarray, np.ndarray, np.random.Generator], tuple[np.ndarray, np.ndarray]]
 
 
 class Trainer:
@@ -37,14 +40,19 @@ class Trainer:
 
     `model`: a classifier with the right number of classes, in float32 or float64. Its weights are the start, and it
     computes the answers for the validation pictures. `known`, `held_out`: the training and the validation pictures.
+    `prepare`: an object with the two methods of a Preparer, or None for a Preparer with the augmentation of the
+    settings. `mix`: a function such as `augmentation.mixed` without `alpha`, or None. It gets the pixel_values of a
+    batch, the probability of each class (B, K), and a Generator, and returns other pixel_values and probabilities.
     """
 
-    def __init__(self, model: Model, known: Labelled, held_out: Labelled, settings: Settings):
+    def __init__(self, model: Model, known: Labelled, held_out: Labelled, settings: Settings,
+                 prepare: Any = None, mix: Mix | None = None):
         self.model = model
         self.known = known
         self.held_out = held_out
         self.settings = settings.checked()
-        self.prepare = Preparer(model.image_processor(), settings.augment, settings.seed)
+        self.prepare = prepare or Preparer(model.image_processor(), settings.augment, settings.seed)
+        self.mix = mix
         self.learned: Params = raw_parameters(model)
         self.weights = {name: array for name, array in named_leaves(self.learned).items() if self.is_trained(name)}
         fast = model.engine == "numba"
@@ -73,19 +81,28 @@ class Trainer:
         step = (epoch - 1) * self.steps_of_epoch
         with contextlib.closing(batches(prepare, order.tolist(), settings.batch)) as pixel_values:
             for b, x in enumerate(pixel_values):
-                group.append((x, self.known.classes[order[b * settings.batch:(b + 1) * settings.batch]]))
+                labels = self.known.classes[order[b * settings.batch:(b + 1) * settings.batch]]
+                group.append(self._with_targets(x, labels, epoch, b))
                 if len(group) == settings.accumulate or (b + 1) * settings.batch >= len(order):
                     step += 1
                     yield self._step(epoch, step, group)
                     group = []
 
+    def _with_targets(self, x, labels, epoch, b):
+        """The pixel_values and the target probabilities of batch b of an epoch, mixed if the trainer has `mix`."""
+        targets = smoothed(labels, self.model.network_config.classes, self.settings.smoothing)
+        if self.mix is None:
+            return x, targets
+        # The Generators of the pictures have the numbers before this one.
+        return self.mix(x, targets, generator(self.settings.seed, epoch, len(self.known.sources) + b))
+
     def _step(self, epoch, step, group):
         """Change the weights once, with the mean loss of all pictures in a group of batches."""
         settings = self.settings
-        count = sum(len(labels) for _, labels in group)
+        count = sum(len(x) for x, _ in group)
         total, sums = 0.0, {}
-        for x, labels in group:
-            loss, gradients = self._loss_and_gradients(step, x, labels, len(labels) / count)
+        for x, targets in group:
+            loss, gradients = self._loss_and_gradients(step, x, targets, len(x) / count)
             total += loss
             sums = {name: sums[name] + gradient if sums else gradient for name, gradient in gradients.items()}
         rate = learning_rate(settings.schedule, settings.learning_rate, step - 1, self.steps, settings.warmup)
@@ -99,12 +116,10 @@ class Trainer:
                 self.average.update(self.weights)
         return Step(epoch, step, self.steps, total, rate, norm)
 
-    def _loss_and_gradients(self, step, x, labels, share):
+    def _loss_and_gradients(self, step, x, targets, share):
         """The loss and the gradients of a batch, multiplied by the share of the batch in its group."""
-        classes = self.model.network_config.classes
-
         def loss(logits):
-            found, gradient = soft_cross_entropy(logits, smoothed(labels, classes, self.settings.smoothing))
+            found, gradient = soft_cross_entropy(logits, targets)
             return found * logits.dtype.type(share), gradient * logits.dtype.type(share)
         inputs = self.model.check_inputs(x)
         found = loss_and_gradients(self.model, self.learned, inputs, loss, self.is_trained, pixels=False)

