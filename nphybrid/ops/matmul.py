@@ -43,8 +43,7 @@ from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
-from .packed import AMX
-from .panels import packed_once
+from .packed import AMX, packed_once
 from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Target, tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of

@@ -16,8 +16,8 @@ The first round combines rows at distance 1, and the second round combines rows 
     c0 c1 c2 c3        c0 d0 c2 d2        a2 b2 c2 d2
     d0 d1 d2 d3        c1 d1 c3 d3        a3 b3 c3 d3
 
-`pack_panels` and `pack_channels` copy pieces of rows, without a transposition. In training, they pack the factors of
-products. The weights of layers are packed with NumPy, when a model is loaded (packed.py).
+`pack_panels` and `pack_channels` copy pieces of rows, without a transposition. panels.py packs the weights of layers
+with `pack_panels`. In training, `pack_channels` packs a factor of dW.
 """
 import numpy as np
 from numba import types

@@ -1,4 +1,7 @@
-"""Pack the kernels of linear layers and convolutions into panels, when a model is loaded.
+"""Pack the kernels of linear layers and convolutions into panels.
+
+A `Packed` is made when a model is loaded, and is used many times. In training, where kernels change at each step, a
+kernel is packed for a single product, as `Panels`.
 
     kernel (K, N)                              panels (P, K, NR)
          NR columns      NR         rest
@@ -13,6 +16,7 @@ lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix 
 a different layout (amx.py).
 """
 import math
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +26,8 @@ from .amx import widened
 from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
-from .target import ISA, NR
+from .panels import panels_of, transposed_panels
+from .target import ISA
 
 AMX = ISA == "amx"
 
@@ -84,24 +89,47 @@ class Packed:
 
 def _packed(kernel, parts):
     """Pack a kernel (K, N) into panels (P, K, NR).  The panels are float32, or bfloat16 stored as uint16."""
-    K, N = kernel.shape
-    shape = ceil_div(N, NR), K, NR
-    size = math.prod(shape)
-    if parts == 1:
-        kernel = narrowed(kernel)
-        panels = aligned(ceil_div(size, 2)).view(np.uint16)[:size].reshape(shape)
-    else:
-        panels = aligned(size).reshape(shape)
-    for p, panel in enumerate(panels):
-        width = min(NR, N - p * NR)
-        panel[:, :width] = kernel[:, p * NR:p * NR + width]
-        panel[:, width:] = 0
-    return panels
+    panels = panels_of(kernel)
+    if parts > 1:
+        return panels
+    halves = aligned(ceil_div(panels.size, 2)).view(np.uint16)[:panels.size].reshape(panels.shape)
+    halves[:] = narrowed(panels)
+    return halves
 
 
 def _unpacked(panels, K, N):
     kernel = panels.transpose(1, 0, 2).reshape(K, -1)[:, :N]
     return widened(kernel) if panels.dtype == np.uint16 else kernel
+
+
+class Panels(NamedTuple):
+    """A float32 kernel in panels, for a single product.  `multiply` of matmul.py takes a Panels or a Packed."""
+    shape: tuple[int, ...]                # (KH, KW, C, O) or (C, O)
+    panels: np.ndarray                    # (P, K, NR)
+    parts: int = 3                        # as in Packed
+
+
+def packed_once(kernel):
+    """Pack a float32 array for one product.  A Packed is returned unchanged.  (…, C, O) -> Panels or Packed"""
+    if isinstance(kernel, Packed):
+        return kernel
+    if AMX:
+        return Packed(kernel)
+    return Panels(kernel.shape, panels_of(kernel.reshape(-1, kernel.shape[-1])))
+
+
+def packed_transposed(kernel, taps):
+    """Pack the transposed matrices of some taps, one below the other.  kernel (KH, KW, C, O) -> Panels
+
+    `taps` lists pairs (u, v) of numbers. The packed matrix is concatenate([kernel[u, v].T for (u, v) in taps]), of
+    shape (len(taps) * O, C). The shape of the result is (len(taps), 1, O, C).
+    """
+    _, KW, C, O = kernel.shape
+    shape = len(taps), 1, O, C
+    if AMX:
+        return Packed(np.concatenate([kernel[u, v].T for u, v in taps]).reshape(shape))
+    starts = np.array([(u * KW + v) * C * O for u, v in taps])
+    return Panels(shape, transposed_panels(kernel.reshape(-1), starts, C, O))
 
 
 def narrowed(x):

@@ -1,10 +1,9 @@
-"""Pack matrices into panels for a single product: kernels that change at each training step, and gradients.
+"""Pack matrices into panels on several threads.  packed.py shows the layout: panels[p, k, j] = matrix[k, p * NR + j].
 
-`Packed` (packed.py) packs a kernel that is used many times. The functions of this file pack a matrix that is used one
-time, on several threads. The layout of the panels is the one of packed.py: panels[p, k, j] = matrix[k, p * NR + j].
+A matrix that lies in memory row by row is copied. A matrix that lies column by column is transposed in registers; the
+weights of linear layers lie so in a checkpoint, which stores (O, C) instead of (C, O).
 """
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -12,40 +11,26 @@ from . import threads
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
-from .memory import empty
+from .memory import aligned
 from .pack import pack, pack_panels
-from .packed import AMX, Packed
 from .target import NR
 
 COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 TOGETHER = 8                              # a task packs TOGETHER panels
-
-
-class Panels(NamedTuple):
-    """A float32 kernel in panels.  `multiply` of matmul.py takes a Panels or a Packed."""
-    shape: tuple[int, ...]                # (KH, KW, C, O) or (C, O)
-    panels: np.ndarray                    # (P, K, NR)
-    parts: int = 3                        # as in Packed
-
-
-def packed_once(kernel):
-    """Pack an array for one product.  A Packed is returned unchanged.  (…, C, O) -> Panels or Packed"""
-    if isinstance(kernel, Packed):
-        return kernel
-    if AMX:
-        return Packed(kernel)
-    return Panels(kernel.shape, panels_of(kernel.reshape(-1, kernel.shape[-1])))
+ONE = np.zeros(1, np.int64)               # the start of a single tap
 
 
 def panels_of(matrix):
-    """Pack a contiguous float32 matrix.  (K, N) -> panels (P, K, NR)
+    """Pack a matrix.  (K, N) -> panels (P, K, NR), float32
 
     A task packs TOGETHER panels, so that it reads TOGETHER * NR neighbours at a time. On Zen 3, a kernel (384, 1536)
     takes 0.45 ns per element panel by panel, and 0.21 ns with 8 panels together.
     """
     K, N = matrix.shape
-    panels = empty(ceil_div(N, NR), K, NR)
-    flat = matrix.reshape(-1)
+    if matrix.T.flags.c_contiguous and matrix.dtype == np.float32:
+        return transposed_panels(matrix.T.reshape(-1), ONE, N, K)
+    flat = np.ascontiguousarray(matrix, np.float32).reshape(-1)
+    panels = _empty(N, K)
 
     def task(i):
         part = panels[i * TOGETHER:(i + 1) * TOGETHER]
@@ -54,31 +39,33 @@ def panels_of(matrix):
     return panels
 
 
-def packed_transposed(kernel, taps):
-    """Pack the transposed matrices of some taps, one below the other.  kernel (KH, KW, C, O) -> Panels
+def transposed_panels(flat, starts, N, rows):
+    """Pack the transposed matrices of some taps, one below the other.  -> panels (P, taps * rows, NR), float32
 
-    `taps` lists pairs (u, v) of numbers. The packed matrix is concatenate([kernel[u, v].T for (u, v) in taps]), of
-    shape (len(taps) * O, C). The shape of the result is (len(taps), 1, O, C).
+    Tap t is a matrix (N, rows) that begins at flat[starts[t]]. The packed matrix is concatenate([tap.T for each tap]).
     """
-    KH, KW, C, O = kernel.shape
-    shape = len(taps), 1, O, C
-    if AMX:
-        return Packed(np.concatenate([kernel[u, v].T for u, v in taps]).reshape(shape))
-    panels = empty(ceil_div(C, NR), len(taps) * O, NR)
-    flat = kernel.reshape(-1)
-    starts = np.array([(u * KW + v) * C * O for u, v in taps])
-    threads.run(len(panels), lambda p: _transpose_into(panels[p], flat, starts, p * NR, C, O), COPY * math.prod(shape))
-    return Panels(shape, panels)
+    panels = _empty(N, len(starts) * rows)
+    threads.run(len(panels), lambda p: _transpose_into(panels[p], flat, starts, p * NR, N, rows), COPY * panels.size)
+    return panels
+
+
+def _empty(N, K):
+    """New memory for panels, which starts on a 64-byte boundary.
+
+    The memory comes from NumPy, which asks Linux for huge pages if an array has at least 4 MB. Numba does not.
+    """
+    shape = ceil_div(N, NR), K, NR
+    return aligned.py_func(math.prod(shape)).reshape(shape)
 
 
 @jit
-def _transpose_into(panel, kernel, taps, channel, C, O):
-    """panel[t * O + o, j] = kernel[taps[t] + (channel + j) * O + o], and 0 beyond the last channel."""
+def _transpose_into(panel, flat, starts, column, N, rows):
+    """panel[t * rows + k, j] = flat[starts[t] + (column + j) * rows + k], and 0 after the last of the N columns."""
     wide()
-    zeros = np.zeros(O, np.float32)
-    starts = np.empty(NR, np.int64)
-    flat = panel.reshape(panel.size)
-    for t in range(taps.size):
+    zeros = np.zeros(rows, np.float32)
+    columns = np.empty(NR, np.int64)
+    out = panel.reshape(panel.size)
+    for t in range(starts.size):
         for j in range(NR):
-            starts[j] = taps[t] + (channel + j) * O if channel + j < C else -1
-        pack(kernel, starts, O, zeros, flat, t * O * NR)
+            columns[j] = starts[t] + (column + j) * rows if column + j < N else -1
+        pack(flat, columns, rows, zeros, out, t * rows * NR)

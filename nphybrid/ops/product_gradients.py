@@ -3,7 +3,7 @@
 There are three products. M is the number of rows, or of output cells. K is the number of elements of a window.
 
     y  = x @ W       (M, K) @ (K, N)      the forward pass (matmul.py)
-    dx = dy @ W.T    (M, N) @ (N, K)      the loops of the forward pass, with panels of W.T (panels.py)
+    dx = dy @ W.T    (M, N) @ (N, K)      the loops of the forward pass, with panels of W.T (packed.py)
     dW = x.T @ dy    (K, M) @ (M, N)      sums over cells: `_multiply_cells_into`
 
 The gradient dx of a convolution is a convolution of dy. `_convolved_back` explains it.
@@ -39,7 +39,7 @@ from .jit import jit
 from .matmul import FEW, KC, NOTHING, multiply, split
 from .memory import aligned, empty
 from .pack import pack_channels, pack_panels
-from .panels import packed_transposed
+from .packed import packed_transposed
 from .target import L2, MR, NR
 from .tile import Addend, Columns, Panel, Target, transposed_tile_add
 from .windows import NOWHERE, Windows, padded, starts_into, windows_of

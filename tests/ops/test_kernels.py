@@ -1,6 +1,7 @@
 """Every operation in both implementations: same signature, same numbers, same bits in any batch."""
 import inspect
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from nphybrid.ops import OPERATIONS, jit, kernels, matmul, reference, target, threads
 from nphybrid.ops.amx import widened
 from nphybrid.ops.packed import AMX, Packed, narrowed
+from nphybrid.ops.panels import panels_of
 from nphybrid.params import Linear, Norm
 
 from oracles import cases
@@ -257,6 +259,24 @@ def test_unpacking_restores_the_kernel(K, N):
         assert np.count_nonzero(packed.panels) == np.count_nonzero(kernel)
 
 
+def plain_panels(matrix, NR):
+    """The definition: panels[p, k, j] = matrix[k, p * NR + j], and 0 after the last column."""
+    K, N = matrix.shape
+    panels = np.zeros((-(-N // NR), K, NR), np.float32)
+    for k, n in np.ndindex(K, N):
+        panels[n // NR, k, n % NR] = matrix[k, n]
+    return panels
+
+
+@pytest.mark.parametrize("K, N", [(1, 1), (7, 1), (1, 45), (33, 16), (129, 300)])
+def test_panels_of_every_layout(K, N):
+    """A matrix by rows, by columns, with gaps, backwards, and in float64."""
+    rows, columns = cases.normal(0, K, N), cases.normal(1, N, K).T
+    for matrix in (rows, columns, cases.normal(2, K, 2 * N)[:, ::2], columns[::-1], columns.astype(float)):
+        panels = panels_of(matrix)
+        assert panels.tobytes() == plain_panels(matrix, target.NR).tobytes() and panels.ctypes.data % 64 == 0
+
+
 @pytest.mark.skipif(AMX, reason="the panels of AMX have a single width")
 def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
     """Written with another layout of panels, read with this one."""
@@ -264,7 +284,7 @@ def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
     here = Packed(kernel)
     for NR in (target.NR, 7):
         with monkeypatch.context() as patch:
-            patch.setattr("nphybrid.ops.packed.NR", NR)
+            patch.setattr("nphybrid.ops.packed.panels_of", partial(plain_panels, NR=NR))
             there = Packed(kernel)
             written = pickle.dumps(there)
         again = pickle.loads(written)
