@@ -160,7 +160,8 @@ def main():
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="nphybrid-") as folder:
         rows = measure(args, Path(folder))
-    print(f"{Path(args.model).name}, batch {args.batch}; {cpu_name()}; {args.threads} threads; {args.runs} rounds")
+    model = Path(args.model).name if os.path.exists(args.model) else args.model
+    print(f"{model}, batch {args.batch}; {cpu_name()}; {args.threads} threads; {args.runs} rounds")
     cells = [[row["name"], f"{row['seconds']:.3f}", f"{row['ratio']:.2f}", f"{row['peak'] / 1e6:,.0f}",
               f"{row['kept'] / 1e6:,.0f}"] for row in rows]
     print(table([["program", "median s", "ratio", "peak MB", "kept MB"], *cells], "<>>>>"))
