@@ -17,6 +17,9 @@ B images, H rows, W columns, C input channels, O output channels, T tokens, D th
 the width of a head. H' and W' are the rows and columns of a result, and KH and KW those of a kernel. A prime after the
 name of a function or of a statistic means the derivative.
 
+A rule can return dy itself, or a view of dy. So several arrays can have one array as their gradient, and no function
+changes a gradient in place.
+
 record.py calls the rules in the reverse order of the forward pass. gradient_kernels.py has fast versions of the rules.
 """
 import math

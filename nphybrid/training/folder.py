@@ -70,7 +70,7 @@ class RunFolder:
 
         `identity` is a JSON object that describes the run. A run without an epoch file is replaced. Raises
         BlockingIOError if another run owns the folder. Raises FileExistsError if the folder holds an epoch file and
-        `resume` is False. Raises ValueError if the run in the folder has another identity.
+        `resume` is False, or if the path is a file. Raises ValueError if the run in the folder has another identity.
         """
         self.path.mkdir(exist_ok=True)
         with owned(self.log):

@@ -6,7 +6,7 @@ from nphybrid import (BitConfig, BitForImageClassification, ViTHybridConfig, ViT
                       ViTHybridModel)
 from nphybrid.config import Config
 from nphybrid.model import hybrid
-from nphybrid.ops import gradients, reference
+from nphybrid.ops import gradients, record, reference
 from nphybrid.ops.record import Record, Variable
 from nphybrid.params import named_leaves, shapes, tree_map
 from nphybrid.testing import telling_weights
@@ -126,6 +126,29 @@ def test_the_gradient_of_a_picture_does_not_depend_on_the_batch(model, x):
 
 SIZES = dict(image=(32, 48), stem=8, depths=(1,), widths=(16,), groups=2, patch=2, width=12, blocks=1, heads=3,
              hidden=20, classes=5)
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_no_rule_changes_a_gradient(x, engine, monkeypatch):
+    """Several arrays can have one array as their gradient.  A rule that changes it in place would raise an error.
+
+    A kernel gets a copy of an array that is read-only. If it changed the copy in place, the bits would be different.
+    """
+    one = hybrid_model(dtype="float32", engine=engine)
+    expected = one.gradients(x[:1], LABELS[:1])
+    frozen = []
+
+    def add(argument, gradient):
+        plain(argument, gradient)
+        if isinstance(argument, Variable) and argument.gradient is not None:
+            argument.gradient.flags.writeable = False
+            frozen.append(argument.gradient)
+    plain = record._add
+    monkeypatch.setattr(record, "_add", add)
+    found = one.gradients(x[:1], LABELS[:1])
+    assert len(frozen) > 100 and found.pixel_values.tobytes() == expected.pixel_values.tobytes()
+    for name, gradient in found.parameters.items():
+        assert gradient.tobytes() == expected.parameters[name].tobytes(), name
 
 
 @pytest.mark.parametrize("fields", [

@@ -1,4 +1,5 @@
 """Every example runs, prints what it shows, and the one page equals the package."""
+import copy
 import json
 from functools import partial
 
@@ -102,15 +103,38 @@ def test_train_cifar10_says_what_it_expects(tmp_path):
     with pytest.raises(ValueError, match=r": found no file; expected test_batch.bin, or test_batch.png, test_lables.j"):
         read()
     Image.new("RGB", (1024, 3)).save(tmp_path / "test_batch.png")
-    (tmp_path / "test_lables.json").write_text("[1, 2, 10]")
-    with pytest.raises(ValueError, match="found 3 images in test_batch, and 3 classes from 1 to 10; expected a class"):
-        read()
+    for classes, found in ("[1, 2, 10]", r"\[1, 2, 10\]"), ("[1, 2, 3.5]", r"\[1, 2, 3.5\]"), ("{}", r"\{\}"):
+        (tmp_path / "test_lables.json").write_text(classes)
+        with pytest.raises(ValueError, match=f"found the classes {found}; expected a list of numbers from 0 to 9"):
+            read()
     (tmp_path / "test_lables.json").write_text("[1, 2]")
     with pytest.raises(ValueError, match="found 3 images in test_batch, and 2 classes"):
+        read()
+    Image.new("RGB", (1000, 2)).save(tmp_path / "test_batch.png")
+    with pytest.raises(ValueError, match="test_batch.png has 1,000 columns; expected 1,024, the pixels of an image"):
+        read()
+    (tmp_path / "test_batch.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match="found 0 images in test_batch, and 0 classes"):
         read()
     (tmp_path / "test_batch.bin").write_bytes(bytes(5000))
     with pytest.raises(ValueError, match="found .bin files of 5,000 bytes; expected records of 3,073 bytes"):
         read()
+
+
+@pytest.mark.parametrize("options, message", [
+    (("--epochs", "1", "0"), "epochs: found 0; expected 1 or more"),
+    (("--batch", "0"), "batch: found 0; expected 1 or more"),
+    (("--seed", "-1"), "seed: found -1; expected 0 or more"),
+    (("--images", "0"), "--images: found 0; expected 1 or more"),
+    (("--images", "5"), "found 5 training images; expected enough images to hold out a tenth of each class"),
+])
+def test_train_cifar10_refuses_options_before_it_begins(cifar, tmp_path, options, message):
+    import train_cifar10 as example
+    with pytest.raises(ValueError, match=message):
+        example.main([str(cifar[0]), "-o", str(tmp_path / "run"), *options])
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        example.main([str(tmp_path / "nowhere"), "-o", str(tmp_path / "run")])
 
 
 def test_train_cifar10_continues_a_run(cifar, tmp_path, monkeypatch, capsys):
@@ -120,7 +144,7 @@ def test_train_cifar10_continues_a_run(cifar, tmp_path, monkeypatch, capsys):
                     global_padding="same", embedding_dynamic_padding=True)
     config = ViTHybridConfig(hidden_size=12, num_hidden_layers=1, num_attention_heads=3, intermediate_size=20,
                              image_size=64, num_labels=10, backbone_config=backbone)
-    monkeypatch.setattr(ViTHybridConfig, "from_pretrained", lambda path: config)
+    monkeypatch.setattr(ViTHybridConfig, "from_pretrained", lambda path: copy.deepcopy(config))
     monkeypatch.setattr(example, "ViTHybridForImageClassification",
                         partial(ViTHybridForImageClassification, engine="reference"))
 
