@@ -17,6 +17,9 @@ def load_model(args, head=None):
     """
     from ..api.load import load
     from ..batch.identity import model_files
+    if args.engine == "numba":
+        from ..ops.memory import keep_freed_memory
+        keep_freed_memory()
     announce_compilation(args.engine)
     args.files = model_files(args.model, head)
     return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,

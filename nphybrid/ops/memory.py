@@ -23,11 +23,7 @@ def aligned(n):
 
 
 def empty(*shape):
-    """Return an uninitialized float32 array.  An array of more than LARGE elements starts on a 64-byte boundary.
-
-    The allocator reuses memory that was freed. So with glibc, only the first calls of R50+ViT-B/16 have page faults
-    (ru_minflt of getrusage).
-    """
+    """Return an uninitialized float32 array.  An array of more than LARGE elements starts on a 64-byte boundary."""
     n = math.prod(shape)
     return (aligned(n) if n > LARGE else np.empty(n, np.float32)).reshape(shape)
 
@@ -35,9 +31,16 @@ def empty(*shape):
 def keep_freed_memory():
     """Tell glibc to keep freed memory for later arrays, instead of giving it back to the system.
 
-    A training step allocates and frees the same arrays as the step before. For the bundled model with a batch of 32, a
-    step then has 5 page faults instead of 14,000 (ru_minflt of getrusage, Zen 3, 2 threads). The setting holds for the
-    whole process. With another C library than glibc, nothing is changed.
+    A call of a model allocates and frees the same arrays as the call before. The table shows the page faults of one
+    call (ru_minflt of getrusage, Zen 3, 2 threads). With a batch of 32, the forward pass takes 9 % less time.
+
+                                            without           with
+        R50+ViT-B/16                   10,000 to 17,000         2
+        bundled model, batch 32              4,000              0
+        a training step of the same         14,000              5
+
+    The setting holds for the whole process. So the command line and the training loop change it, but not `load`. With
+    another C library than glibc, nothing is changed.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
         mallopt = ctypes.CDLL(None).mallopt
