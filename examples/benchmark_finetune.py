@@ -80,7 +80,7 @@ def main():
     parser.add_argument("--each", type=int, default=50, help="the number of training pictures of each class")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--learning-rate", type=float, default=5e-5)
+    parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--augment", default="crop")
     args = parser.parse_args()
     pictures, names = pictures_of(args.folder)

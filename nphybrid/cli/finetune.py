@@ -17,13 +17,14 @@ DESCRIPTION = """\
 Train a model for your own classes. First, a classifier is fitted as `nphybrid probe` does. Then the weights are trained
 with the cross-entropy loss. After each epoch, the accuracy on the validation pictures is measured. The weights of the
 best epoch are written to MODEL.h5. The log, the curves and the saved epochs are in the folder MODEL.h5.run. The
-defaults are those of run_image_classification.py in transformers.
+defaults are those of run_image_classification.py in transformers, except the learning rate: with 1e-4, the bundled
+model learned the digits of MNIST better than with 5e-5.
 """
 
 EXAMPLES = """\
 examples:
   nphybrid finetune photos -o model.h5
-  nphybrid finetune photos -o model.h5 --train last:2 --epochs 10 --learning-rate 1e-4
+  nphybrid finetune photos -o model.h5 --train last:2 --epochs 10 --learning-rate 3e-4
   nphybrid finetune photos -o model.h5 --resume
 """
 
@@ -56,8 +57,8 @@ def add(verb):
 def _add_settings(verb):
     """Add an option for each field of training.Settings."""
     verb.add_argument("--epochs", type=positive, default=3, metavar="N", help="the number of epochs (default 3)")
-    verb.add_argument("--learning-rate", type=_number, default=5e-5, metavar="X",
-                      help="the largest learning rate (default 5e-5)")
+    verb.add_argument("--learning-rate", type=_number, default=1e-4, metavar="X",
+                      help="the largest learning rate (default 1e-4)")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8)")
     verb.add_argument("--accumulate", type=positive, default=1, metavar="N",

@@ -8,9 +8,14 @@ AUGMENTATIONS = ("crop-flip", "crop", "none")
 
 
 class Settings(NamedTuple):
-    """The settings of a run.  The defaults are those of run_image_classification.py in transformers."""
+    """The settings of a run.
+
+    The defaults are those of run_image_classification.py in transformers, except the learning rate, which is 5e-5
+    there. With 500 digits of MNIST, 3 epochs and two seeds, the bundled model classified 80.9 % and 82.3 % of 3,000
+    other digits correctly after training with 5e-5, and 83.8 % and 83.8 % with 1e-4 (examples/benchmark_finetune.py).
+    """
     epochs: int = 3
-    learning_rate: float = 5e-5
+    learning_rate: float = 1e-4
     batch: int = 8                        # number of pictures of one forward pass
     accumulate: int = 1                   # number of batches of one step
     train: str = "all"                    # the arrays that are trained: "all", "head", or "last:N" for N blocks
