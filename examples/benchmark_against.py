@@ -4,6 +4,7 @@
     python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
     python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
     python examples/benchmark_against.py --start               # whole processes that print the label of a picture
+    python examples/benchmark_against.py --log examples/benchmarks.jsonl
 
 Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error of the
 logits x is max|x - truth| / std(truth). The truth is the logits of nphybrid's reference engine in float64. An engine is
@@ -18,6 +19,10 @@ PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVIN
 exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB" is
 the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of the
 process. The exit code is 1 if a requested row could not be measured. The reason for the failure is printed to stderr.
+
+--log appends a JSON object for each measured row to a file, with the date, the processor, the revision of nphybrid, the
+quartiles of the times, and the load average of the machine before the measurement. Other programs make the times
+longer, so a line on stderr says if the load average was above QUIET.
 """
 import argparse
 import contextlib
@@ -41,6 +46,7 @@ from nphybrid.machine.computer import cpu_name
 # float32, and 0.17 in bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3}
 WARM, PAUSE = 2, 0.1              # the number of rounds that do not count; the seconds until idle threads stop spinning
+QUIET = 0.5                       # the largest load average (number of running programs) of a quiet machine
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
 CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
@@ -221,6 +227,21 @@ def table(report, style):
     return "\n".join([about, *("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)])
 
 
+def log(path, report, day, load):
+    """Append a line of JSON for each measured row to a file."""
+    revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, text=True,
+                              capture_output=True, check=False).stdout.strip()
+    common = {"date": day.isoformat(), "cpu": report["cpu"], "revision": revision, "network": report["model"],
+              "height": report["height"], "width": report["width"], "batch": report["batch"], "load": load}
+    fields = "engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "label"
+    with open(path, "a", encoding="utf-8") as file:
+        for row in report["rows"]:
+            if "problem" not in row:
+                quartiles = statistics.quantiles(row["seconds"], n=4) if len(row["seconds"]) > 1 else row["seconds"]
+                found = {field: row[field] for field in fields if row.get(field, "") != ""}
+                file.write(json.dumps({**common, **found, "quartiles": quartiles}) + "\n")
+
+
 def between_marks(path, mark, text=None):
     """Replace the text between the two marks in a file, if a new text is given.  Exits if a mark is missing."""
     before = path.read_text("utf-8")
@@ -251,7 +272,11 @@ def main():
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "
                         "<!-- /benchmark -->. With --start, the marks are <!-- start --> and <!-- /start -->.")
+    parser.add_argument("--log", type=Path, help="append the measurement to this file of JSON Lines")
     args = parser.parse_args()
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    if load is not None and load > QUIET:
+        say(f"the load average of the machine is {load:.1f}: other programs may make the times longer")
     mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
     if args.readme:
         between_marks(args.readme, mark)
@@ -264,6 +289,8 @@ def main():
     problems = [f"{TITLES[row['engine']]} {row.get('dtype', '')}: {row['problem']}" for row in rows if "problem" in row]
     for problem in problems:
         say(problem)
+    if args.log:
+        log(args.log, report, date.today(), load)
     if args.readme and not problems:
         between_marks(args.readme, mark, table(report, "markdown"))
     return 1 if problems else 0

@@ -1,7 +1,7 @@
 """Pack matrices into panels on several threads.  packed.py shows the layout: panels[p, k, j] = matrix[k, p * NR + j].
 
-A matrix that lies in memory row by row is copied. A matrix that lies column by column is transposed in registers; the
-weights of linear layers lie so in a checkpoint, which stores (O, C) instead of (C, O).
+A matrix that lies in memory row by row is copied. A matrix that lies column by column is transposed in registers. The
+weights of linear layers are such matrices, because a checkpoint of Hugging Face stores (O, C) instead of (C, O).
 """
 import math
 
@@ -50,12 +50,8 @@ def transposed_panels(flat, starts, N, rows):
 
 
 def _empty(N, K):
-    """New memory for panels, which starts on a 64-byte boundary.
-
-    The memory comes from NumPy, which asks Linux for huge pages if an array has at least 4 MB. Numba does not.
-    """
     shape = ceil_div(N, NR), K, NR
-    return aligned.py_func(math.prod(shape)).reshape(shape)
+    return aligned(math.prod(shape)).reshape(shape)
 
 
 @jit

@@ -71,34 +71,25 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
                          f"classes of the training pictures: {', '.join(classes)}")
     number_of = {name: k for k, name in enumerate(classes)}
     numbers = np.array([number_of[name] for name in names])
-    if not isinstance(validation, tuple) and validation and not len(split(numbers, validation, settings.seed)[1]):
+    if isinstance(validation, (int, float)) and validation and not len(split(numbers, validation, settings.seed)[1]):
         raise ValueError(f"validation: the share {validation} of {len(names)} pictures is no picture; expected more "
                          "pictures, a larger share, or 0 for no validation")
     run = None if folder is None else RunFolder(folder)
     identity = {**settings._asdict(), **(identity or {})}
     with run.begun(identity, resume) if run else contextlib.nullcontext() as start:
-        errors = run.errors() if run and start else None
-        features = None
-        if errors is None:
-            features, found = teach.features_of(model, "", sources, settings.batch, watched)
-            errors = {i: str(error) for i, error in found.items()}
-            if run:
-                run.write_errors(errors)
+        features, errors = _features(model, sources, settings, run, start, watched)
         readable = np.array([i for i in range(len(sources)) if i not in errors], int)
         own, other = readable[readable < len(pictures)], readable[readable >= len(pictures)]
         teach.readable_names([names[i] for i in own])
-        everything = Labelled(sources, numbers)
-        if others:
-            known, held_out = own, other
-        else:
-            share = float(validation)     # pyright: ignore[reportArgumentType]
-            known, held_out = (own[part] for part in split(numbers[own], share, settings.seed))
-        if features is None:
-            head = _blank_head(model, classes)
-        else:
+        known, held_out = own, other
+        if isinstance(validation, (int, float)):
+            known, held_out = (own[part] for part in split(numbers[own], validation, settings.seed))
+        head = _blank_head(model, classes)
+        if features is not None:
             rows = np.searchsorted(readable, known)
             chosen = features._replace(values=features.values[rows], paths=[features.paths[i] for i in rows])
             head, _ = teach.fit_head(chosen, [names[i] for i in known], seed=settings.seed)
+        everything = Labelled(sources, numbers)
         trainer = Trainer(with_head(model, head), everything.part(known), everything.part(held_out), settings)
         best, stopped = train(trainer, run, start, watch)
     if stopped:
@@ -114,6 +105,20 @@ def with_head(model: Model, head: Head) -> Model:
     kind = CLASSIFIERS[model.config.model_type]
     return kind.from_checkpoint(source, head=head, engine=model.engine, dtype=model.dtype, precision=model.precision,
                                 num_threads=model.num_threads)
+
+
+def _features(model, sources, settings, run, start, watched):
+    """The features of all pictures, and {position: error} of the unreadable ones.
+
+    A continued run needs no features, because its head is in the last epoch. It reads the errors from its folder.
+    """
+    if start is not None:
+        return None, run.errors()
+    features, found = teach.features_of(model, "", sources, settings.batch, watched)
+    errors = {i: str(error) for i, error in found.items()}
+    if run:
+        run.write_errors(errors)
+    return features, errors
 
 
 def _blank_head(model, classes):

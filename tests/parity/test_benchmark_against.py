@@ -33,7 +33,9 @@ def test_against_torch(run, tmp_path):
     """Figures as JSON, and the same as a table between the marks of a file."""
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
-    code, out, err = run("--peers", "torch", "--batch", "2", "--readme", readme)
+    lines = tmp_path / "benchmarks.jsonl"
+    lines.write_text("{}\n")
+    code, out, err = run("--peers", "torch", "--batch", "2", "--readme", readme, "--log", lines)
     assert code == 0, err
     report = json.loads(out)
     assert (report["height"], report["width"], report["batch"], report["runs"]) == (64, 64, 2, 2)
@@ -43,6 +45,11 @@ def test_against_torch(run, tmp_path):
         assert (row["dtype"], row["threads"], len(row["seconds"])) == ("float32", 2, 2)
         assert 0 < row["error"] < 1e-5 and row["peak"] > 5e7 and row["load"] > 0 and row["first"] > 0
         assert 0 < row["spread"][0] <= row["median"] <= row["spread"][1]
+    first, *logged = map(json.loads, lines.read_text().splitlines())
+    assert first == {} and [line["engine"] for line in logged] == ["nphybrid", "torch"]
+    for line, row in zip(logged, report["rows"]):
+        assert (line["median"], line["error"], line["threads"], line["batch"]) == (row["median"], row["error"], 2, 2)
+        assert line["quartiles"][0] <= line["median"] <= line["quartiles"][2] and len(line["date"]) == 10
     before, *_, last, _, after, end = readme.read_text().split("\n")
     assert (before, after, end) == ("before", "after", "") and last.startswith(
         f"| PyTorch | {torchs['version']} | float32 | 2 |")
