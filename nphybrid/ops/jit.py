@@ -66,13 +66,12 @@ class KernelCache:
         """Return the compiled kernel for a signature, or None.  If None is returned, Numba compiles the kernel."""
         name = self._name(signature)
         data = cache.load(name)
-        if data is None:
-            if only_load.get():
-                raise NotCompiled(name)
-            before_compiling()
-            COMPILED.append(name)
+        if data is None and only_load.get():
+            raise NotCompiled(name)
         USED.append(name)
         if data is None:
+            before_compiling()
+            COMPILED.append(name)
             target_context.refresh()
             return None
         # Numba's own cache also calls `refresh` here, which imports all that a compilation needs, and takes 0.3 s. A

@@ -50,7 +50,7 @@ from .windows import NOWHERE, Windows, padded, starts_into, windows_of
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
 READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
-WAITING = 1 / 8                           # with 1 / 2, a training step of the bundled model takes 4 % longer (Zen 3)
+WAITING = 1 / 8                           # with 1 / 2, a training step of the bundled model is 2 to 4 % slower (Zen 3)
 FEW = 32                                  # with fewer than FEW channels, a run (windows.py) is a row of the kernel
 NOTHING = np.zeros(0, np.float32)
 NO_HALVES = np.zeros(0, np.uint16)

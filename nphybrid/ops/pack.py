@@ -17,7 +17,7 @@ The first round combines rows at distance 1, and the second round combines rows 
     d0 d1 d2 d3        c1 d1 c3 d3        a3 b3 c3 d3
 
 `pack_panels` and `pack_channels` copy pieces of rows, without a transposition. panels.py packs the weights of layers
-with `pack_panels`. In training, `pack_channels` packs a factor of dW.
+with `pack` and `pack_panels`. In training, `pack_panels` and `pack_channels` pack the two factors of dW.
 """
 import numpy as np
 from numba import types
