@@ -41,7 +41,7 @@ from .pack import pack_channels, pack_panels
 from .packed import packed_transposed
 from .target import L2, MR, NR
 from .tile import Addend, Columns, Panel, Target, transposed_tile_add
-from .windows import NOWHERE, Windows, padded, starts_into, windows_of
+from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
 
 PACKING_X = 4                             # packing an element of x takes as long as reading PACKING_X elements from L3
 PACKING_DY = 2                            # the same for dy, which is packed in longer pieces
@@ -50,7 +50,7 @@ WIDTH = 256                               # a task of `_sum_rows` adds up WIDTH 
 
 
 def linear(dy, y, x, p):
-    """The rule `gradients.linear`.  Each gradient is a function, which the record calls only if it is needed."""
+    """The rule `gradients.linear`.  Each gradient is a function, as `_add` of record.py explains."""
     C, O = p.kernel.shape
     x = floats(x, shape=(*np.shape(x)[:-1], C))
     dy = floats(dy, "dy", (*x.shape[:-1], O))
@@ -58,29 +58,39 @@ def linear(dy, y, x, p):
     rows = dy.reshape(1, 1, -1, O)
     kernel = floats(p.kernel, "kernel").reshape(1, 1, C, O)
 
-    def dx():
-        return _convolved_back(rows, x.shape, kernel, 1, 1, NOWHERE).reshape(*dy.shape[:-1], C)
+    def dx(so_far, submit):
+        return _convolved_back(so_far, rows, x.shape, kernel, 1, 1, NOWHERE).reshape(*dy.shape[:-1], C)
 
-    def dkernel():
-        return _kernel_gradient(rows, x, kernel.shape, 1, 1, NOWHERE).reshape(C, O)
+    def dkernel(so_far, submit):
+        return _plus(so_far, _kernel_gradient(submit, rows, x, kernel.shape, 1, 1, NOWHERE).reshape(C, O))
 
-    def dbias():
-        return _sum_rows(rows.reshape(-1, O))
+    def dbias(so_far, submit):
+        return _plus(so_far, _sum_rows(submit, rows.reshape(-1, O)))
     return dx, Linear(dkernel, None if p.bias is None else dbias)
 
 
 def conv2d(dy, y, x, kernel, stride, dilation, padding):
-    """The rule `gradients.conv2d`.  Each gradient is a function, which the record calls only if it is needed."""
+    """The rule `gradients.conv2d`.  Each gradient is a function, as `_add` of record.py explains."""
     kernel = floats(kernel, "kernel")
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
     windows = windows_of(x.shape[1:], (KH, KW), C, stride, dilation, padding)
     dy = floats(dy, "dy", (len(x), windows.rows, windows.columns, O))
     if (KH, KW) == (1, 1) and stride == 1 and padding == NOWHERE:
-        dx, (dkernel, _) = linear(dy, y, x, Linear(kernel[0, 0], None))
-        return dx, lambda: dkernel().reshape(kernel.shape)
-    return (lambda: _convolved_back(dy, x.shape, kernel, stride, dilation, padding),
-            lambda: _kernel_gradient(dy, x, kernel.shape, stride, dilation, padding))
+        dx, (dmatrix, _) = linear(dy, y, x, Linear(kernel[0, 0], None))
+        return dx, lambda so_far, submit: _plus(so_far, dmatrix(None, submit).reshape(kernel.shape))
+
+    def dx(so_far, submit):
+        return _convolved_back(so_far, dy, x.shape, kernel, stride, dilation, padding)
+
+    def dkernel(so_far, submit):
+        return _plus(so_far, _kernel_gradient(submit, dy, x, kernel.shape, stride, dilation, padding))
+    return dx, dkernel
+
+
+def _plus(so_far, gradient):
+    """The sum of two gradients.  `so_far` may be None."""
+    return gradient if so_far is None else so_far + gradient
 
 
 # ------------------------------------------------------------------ dx
@@ -96,8 +106,8 @@ class Phase(NamedTuple):
     pads: tuple                           # the padding (before, after) of dy; it can be negative
 
 
-def _convolved_back(dy, x_shape, kernel, stride, dilation, padding):
-    """dx (B, H, W, C) of a convolution, from dy (B, H', W', O).
+def _convolved_back(so_far, dy, x_shape, kernel, stride, dilation, padding):
+    """so_far + dx (B, H, W, C) of a convolution, from dy (B, H', W', O).  `so_far` may be None.
 
     Row i of x meets row h of dy through tap u if i + top = h * stride + u * dilation. With stride 1, this is a
     convolution of dy with the taps in reverse order and with transposed matrices. With a larger stride, the taps that a
@@ -111,18 +121,23 @@ def _convolved_back(dy, x_shape, kernel, stride, dilation, padding):
     across = _phases(W, kernel.shape[1], columns, stride, dilation, padding[1])
     # Two neighbouring taps of a phase meet cells of dy that are `distance` apart.
     distance = dilation // math.gcd(stride, dilation)
-    dx = None if stride == 1 else np.zeros(x_shape, np.float32)
+    residual = NOTHING                    # with stride 1, the only phase has all rows, and `multiply` adds so_far
+    dx = None
+    if stride > 1:
+        dx = np.zeros(x_shape, np.float32) if so_far is None else so_far.reshape(x_shape).copy()
+    elif so_far is not None:
+        residual = floats(so_far, "so_far").reshape(-1)
     for v in across:
         for u in down:
             taps = [(i, j) for i in u.taps for j in v.taps]
             if not taps or not u.count or not v.count or not B:
                 continue
             windows = windows_of((rows, columns, O), (len(u.taps), len(v.taps)), O, 1, distance, (u.pads, v.pads))
-            part = multiply(dy, packed_transposed(kernel, taps), windows, B, NOTHING, NOTHING, 0)
+            part = multiply(dy, packed_transposed(kernel, taps), windows, B, NOTHING, residual, 0)
             part = part.reshape(B, u.count, v.count, C)
             if dx is None:
                 return part
-            dx[:, u.first::stride, v.first::stride] = part
+            dx[:, u.first::stride, v.first::stride] += part
     return np.zeros(x_shape, np.float32) if dx is None else dx
 
 
@@ -145,19 +160,8 @@ def _phases(n, taps, outputs, stride, dilation, pads):
 
 # ------------------------------------------------------------------ dW
 
-class CellBlock(NamedTuple):
-    """A task: tile rows range(first_tile, end_tile) and panels range(first_panel, end_panel) of dW."""
-    windows: Windows
-    tiles: int                            # number of tile rows of one tap; a tile row has MR channels
-    first_tile: int
-    end_tile: int
-    first_panel: int
-    end_panel: int
-    panels_in_L2: int
-
-
-def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
-    """The gradient (KH, KW, C, O) of a kernel."""
+def _kernel_gradient(submit, dy, x, kernel_shape, stride, dilation, padding):
+    """The gradient (KH, KW, C, O) of a kernel.  `submit` gets the tasks, and may run them later."""
     if not dy.size:
         return np.zeros(kernel_shape, np.float32)
     KH, KW, C, O = kernel_shape
@@ -173,52 +177,49 @@ def _kernel_gradient(dy, x, kernel_shape, stride, dilation, padding):
     work = dy.size * windows.K
     blocks = _cell_blocks(windows, len(d_rows), O, L2, threads.worth(work))
     flat = x.reshape(-1)
-    threads.run(len(blocks), lambda i: _multiply_cells_into(out, flat, d_rows, blocks[i]), work)
+    submit(blocks.down * blocks.across, _multiply_cells_into, work, (out, flat, d_rows, blocks))
     return out.reshape(kernel_shape)
 
 
 @functools.lru_cache(4096)
 def _cell_blocks(windows, M, O, L2, n):
-    """The CellBlocks into which dW is divided for n threads."""
-    tiles = ceil_div(windows.run, MR)
-    taps = windows.K // windows.run
+    """The Blocks into which dW is divided for n threads.  A tile row has MR channels of one tap."""
+    tiles = windows.K // windows.run * ceil_div(windows.run, MR)
     panels = ceil_div(O, NR)
     # Each part of the tile rows packs dy again, and each part of the panels packs x again.
-    down, across = split(taps * tiles, panels, MR * NR * M, PACKING_X * M * windows.K, PACKING_DY * M * O, n)
+    down, across = split(tiles, panels, MR * NR * M, PACKING_X * M * windows.K, PACKING_DY * M * O, n)
     panels_in_L2 = max(1, L2 // 2 // (KC * NR * 4))
-    tile_starts = [taps * tiles * i // down for i in range(down + 1)]
-    panel_starts = [panels * j // across for j in range(across + 1)]
-    return tuple(CellBlock(windows, tiles, first_tile, end_tile, first_panel, end_panel, panels_in_L2)
-                 for first_tile, end_tile in zip(tile_starts, tile_starts[1:])
-                 for first_panel, end_panel in zip(panel_starts, panel_starts[1:]))
+    return Blocks(windows, tiles, down, panels, across, panels_in_L2)
 
 
 @jit
-def _multiply_cells_into(out, x, dy, block):
-    """out[block] = windows.T @ dy, where the rows of `windows` are the windows of x.  out (K, N), dy (M, N)"""
-    run = block.windows.run
+def _multiply_cells_into(out, x, dy, blocks, number):
+    """out[block] = windows.T @ dy, for the block with the given number.  out (K, N), windows of x (M, K), dy (M, N)"""
+    block = block_of(blocks, number)
+    run = blocks.windows.run
+    tiles_of_tap = ceil_div(run, MR)
     M, N = dy.shape
     flat = out.reshape(out.size)
     d_flat = dy.reshape(dy.size)
     sums = aligned(MR * NR)               # the sums of a tile that crosses the edge of the result
     nothing = Addend(sums, 0, 0, 0)
     channels = aligned(min(TILES, block.end_tile - block.first_tile) * KC * MR)
-    panels = aligned(min(block.panels_in_L2, block.end_panel - block.first_panel) * KC * NR)
+    panels = aligned(min(blocks.panels_in_L2, block.end_panel - block.first_panel) * KC * NR)
     # Loop 5 goes over groups of tile rows. The channels of a group share L3.
     for tiles_start in range(block.first_tile, block.end_tile, TILES):
         tiles_end = min(tiles_start + TILES, block.end_tile)
         # Loop 4 goes over passes of at most KC cells. The channels of the group are packed, and stay in L3.
         for first_cell in range(0, M, KC):
             cells = min(KC, M - first_cell)
-            _pack_channels_into(channels, x, block, tiles_start, tiles_end, first_cell, cells, M)
+            _pack_channels_into(channels, x, blocks.windows, tiles_start, tiles_end, first_cell, cells, M)
             # Loop 3 goes over groups of panels. KC rows of each panel are packed, and stay in a half of L2.
-            for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
-                panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
+            for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
+                panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
                 pack_panels(d_flat, N, first_cell, cells, panels_start, panels_end, panels)
                 # Loop 2 goes over tile rows. MR channels of KC cells come into L1 once for all these panels.
                 for tile_row in range(tiles_start, tiles_end):
                     columns = Columns(channels, (tile_row - tiles_start) * cells * MR, MR, cells)
-                    tap, tile = divmod(tile_row, block.tiles)
+                    tap, tile = divmod(tile_row, tiles_of_tap)
                     row = tap * run + tile * MR
                     height = min(MR, run - tile * MR)
                     # Loop 1 goes over panels. KC x NR elements of each panel come from L2.
@@ -234,19 +235,20 @@ def _multiply_cells_into(out, x, dy, block):
 
 
 @jit
-def _pack_channels_into(channels, x, block, first_tile, end_tile, first_cell, cells, M):
+def _pack_channels_into(channels, x, windows, first_tile, end_tile, first_cell, cells, M):
     """Pack some cells of x for tile rows range(first_tile, end_tile).
 
     channels[((tile_row - first_tile) * cells + k) * MR + i] = channel i of a tile row in cell first_cell + k
     """
-    run = block.windows.run
+    run = windows.run
+    tiles_of_tap = ceil_div(run, MR)
     starts = np.empty(cells, np.int64)
     tile_row = first_tile
     while tile_row < end_tile:            # the tile rows of one tap are packed together
-        tap, tile = divmod(tile_row, block.tiles)
-        tap_end = min((tap + 1) * block.tiles, end_tile)
+        tap, tile = divmod(tile_row, tiles_of_tap)
+        tap_end = min((tap + 1) * tiles_of_tap, end_tile)
         width = min((tap_end - tile_row) * MR, run - tile * MR)
-        starts_into(starts, cells, block.windows, first_cell, M, tap, 1, tile * MR)
+        starts_into(starts, cells, windows, first_cell, M, tap, 1, tile * MR)
         pack_channels(x, starts, cells, width, channels[(tile_row - first_tile) * cells * MR:])
         tile_row = tap_end
 
@@ -263,24 +265,25 @@ def _add_tile_into(out, sums, row, column, height, first):
 
 # ------------------------------------------------------------------ db
 
-def _sum_rows(dy):
+def _sum_rows(submit, dy):
     """The sum of all rows, added up in float64.  (M, N) -> (N,)"""
     M, N = dy.shape
     sums = np.empty(N, np.float32)
-
-    def task(i):
-        _sum_rows_into(sums[i * WIDTH:(i + 1) * WIDTH], dy, i * WIDTH)
-    threads.run(ceil_div(N, WIDTH), task, threads.ELEMENT * dy.size)
+    submit(ceil_div(N, WIDTH), _sum_rows_into, threads.ELEMENT * dy.size, (sums, dy))
     return sums
 
 
 @jit
-def _sum_rows_into(sums, dy, column):
+def _sum_rows_into(sums, dy, number):
+    """Add up columns number * WIDTH to (number + 1) * WIDTH."""
     wide()
-    total = np.zeros(sums.size)
-    for m in range(dy.shape[0]):
-        row = dy[m, column:column + sums.size]
+    M, N = dy.shape
+    first = number * WIDTH
+    end = min(first + WIDTH, N)
+    total = np.zeros(end - first)
+    for m in range(M):
+        row = dy[m, first:end]
         for j in range(row.size):
             total[j] += row[j]
-    for j in range(sums.size):
-        sums[j] = total[j]
+    for j in range(total.size):
+        sums[first + j] = total[j]

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..params import tree_map
+from . import threads
 from .gradients import NUMPY_RULES
 
 
@@ -34,6 +35,8 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
     """An array on a record.  Its gradient is added up during the backward pass.
 
     `value` is the array. A record that recomputes states drops the value for some time, and `value` is then None.
+
+    `read_last` is True if no rule reads the gradient before the rules of `Record.prepare`, which come last.
 
     `gradient` is None before the backward pass. The gradient of a result of an operation is None again after the
     backward pass has used it, unless `keeps_gradient` is True. The gradient of any other Variable stays.
@@ -43,6 +46,7 @@ class Variable(np.lib.mixins.NDArrayOperatorsMixin):
         self.value = value
         self.record = record
         self.gradient = None
+        self.read_last = True
         self.keeps_gradient = False       # whether the gradient of a result stays after the backward pass used it
 
     shape = property(lambda self: self.value.shape)
@@ -98,6 +102,7 @@ class Record:
         self.notes = []
         self.recompute = recompute
         self.segments = []                # (first, end) of each segment of dropped states: the notes range(first, end)
+        self.prepared = 0                 # the number of notes of `prepare`
         self.start = 0                    # the number of the first note after the last border
         for name, rule in rules.items():
             setattr(self, name, partial(self.note, getattr(ops, name), rule))
@@ -108,6 +113,7 @@ class Record:
         if not has_variable(arguments):
             return result
         result = Variable(result, self)
+        result.read_last = False
         self.notes.append(Note(result, operation, rule, arguments))
         return result
 
@@ -121,7 +127,10 @@ class Record:
         """
         prepared = tree_map(lambda name, leaf: self.standardize(leaf, config.ws_eps, config.ws_form)
                             if leaf.ndim == 4 else leaf, params)
-        self.start = len(self.notes)      # many units use the prepared kernels, so no border drops them
+        for note in self.notes:
+            note.result.read_last = True
+        self.prepared = len(self.notes)
+        self.start = self.prepared        # many units use the prepared kernels, so no border drops them
         return prepared
 
     def linear_activate(self, x, p, activation):
@@ -167,18 +176,21 @@ class Record:
         released.
         """
         result.gradient = gradient
-        while self.notes:
-            while self.segments and self.segments[-1][1] == len(self.notes):
-                self._compute_again(*self.segments.pop())
-            note = self.notes.pop()
-            dy = note.result.gradient
-            if dy is None:                # `result` does not depend on this result
-                continue
-            gradients = note.rule(dy, note.result.value, *values(note.arguments))
-            for argument, of_argument in zip(note.arguments, gradients):
-                _add(argument, of_argument)
-            if not note.result.keeps_gradient:
-                note.result.gradient = None
+        with threads.Later() as later:
+            while self.notes:
+                while self.segments and self.segments[-1][1] == len(self.notes):
+                    self._compute_again(*self.segments.pop())
+                if len(self.notes) == self.prepared:
+                    later.finish()
+                note = self.notes.pop()
+                dy = note.result.gradient
+                if dy is None:            # `result` does not depend on this result
+                    continue
+                gradients = note.rule(dy, note.result.value, *values(note.arguments))
+                for argument, of_argument in zip(note.arguments, gradients):
+                    _add(argument, of_argument, later)
+                if not note.result.keeps_gradient:
+                    note.result.gradient = None
 
     def _compute_again(self, first, end):
         """Compute the dropped values of the notes range(first, end)."""
@@ -205,16 +217,22 @@ def has_variable(argument):
     return isinstance(argument, Variable)
 
 
-def _add(argument, gradient):
+def _add(argument, gradient, later):
     """Add a gradient to the Variables in an argument.  `gradient` has the structure of the argument.
 
     A rule can return a function instead of an array. The function is called only for a Variable, so that a gradient
-    that nobody needs is not computed.
+    that nobody needs is not computed. Its first argument is the gradient so far, or None. It returns the sum of the
+    gradient so far and its own gradient. Its second argument is `threads.run`, or the same method of `later`, which may
+    run the tasks of a gradient that is read last.
     """
     if isinstance(argument, Variable):
-        gradient = gradient() if callable(gradient) else gradient
-        if gradient is not None:
-            argument.gradient = gradient if argument.gradient is None else argument.gradient + gradient
+        so_far = argument.gradient
+        if so_far is not None and argument.read_last:
+            later.finish()
+        if callable(gradient):
+            argument.gradient = gradient(so_far, later.run if so_far is None and argument.read_last else threads.run)
+        elif gradient is not None:
+            argument.gradient = gradient if so_far is None else so_far + gradient
     elif has_variable(argument):
         for part, of_part in zip(argument, gradient):
-            _add(part, of_part)
+            _add(part, of_part, later)

@@ -10,6 +10,9 @@ A free thread takes the next task, until all tasks are taken. `run` returns when
 `run(count, task)` is the loop `for i in range(count): task(i)`. The operations of the forward pass give a kernel and
 its arguments instead of a closure: `run(count, kernel, work, arguments)` calls kernel(*arguments, i).
 
+`Later` is for jobs whose results are needed later, such as the gradients of weights. Their tasks fill the time in which
+a worker would wait for the caller.
+
 A worker, which is a thread other than the caller, is started when it is first needed. A job is one call of `run`. A
 worker without a job waits until a call of `run` puts its job into the queue. The caller takes tasks too. So a `run`
 inside a task can finish even if no worker is free.
@@ -32,6 +35,7 @@ SMALL = 8_000_000
 # The largest number of threads. More threads than cores do not make a computation faster.
 MOST_THREADS = 1024
 ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
+MOST_LATER = 8                            # a job keeps the arrays alive from which it computes
 COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 
 _threads = contextvars.ContextVar("threads", default=None)
@@ -86,33 +90,73 @@ def run(count, task, work=SMALL, arguments=()):
     """
     helpers = min(worth(work), count) - 1
     with np.errstate(all="ignore"):
-        if helpers <= 0:
-            for i in range(count):
-                task(*arguments, i)
+        if helpers > 0:
+            _Job(count, task, arguments).finish(helpers)
             return
-        job = _Job(count, task, arguments)
+        for i in range(count):
+            task(*arguments, i)
+
+
+class Later:
+    """Jobs whose results nobody needs before `finish`.  Idle workers do their tasks.
+
+        with Later() as later:
+            later.run(count, kernel, work, arguments)     # may return before the tasks have run
+            ...                                           # must not read the results
+            later.finish()                                # all tasks have run
+
+    A worker takes such a task only if no job of `run` waits for a worker. The end of the `with` block calls `finish`.
+    After an exception in the block, no further task begins.
+    """
+
+    def __init__(self):
+        self.jobs = []
+
+    def __enter__(self):
+        return self
+
+    def run(self, count, kernel, work=SMALL, arguments=()):
+        """As the function `run`, but the tasks may run later.  At most MOST_LATER jobs wait.
+
+        Work of less than SMALL is done at once. `kernel` is jitted, because a task runs without the caller's context.
+        """
+        helpers = worth(work) - 1
+        if not helpers or len(_workers) > helpers:        # the workers of another caller must not exceed the limit
+            run(count, kernel, work, arguments)
+            return
+        if len(self.jobs) == MOST_LATER:
+            self._finish_first()
+        job = _Job(count, kernel, arguments)
+        self.jobs.append(job)
+        _later.append(job)
+        for _ in range(_ready_workers(helpers)):
+            _idle.put((contextvars.copy_context(), _look_again))
+
+    def finish(self):
+        """Take tasks until no task is left, and wait for the workers.  Raises the first error of a task."""
+        while self.jobs:
+            self._finish_first()
+
+    def _finish_first(self):
+        self.jobs[0].finish()
+        del self.jobs[0]
+
+    def __exit__(self, kind, error, traceback):
         try:
-            for _ in range(_ready_workers(helpers)):
-                _idle.put((contextvars.copy_context(), job.help))
-            job.drain()
-            job.wait()
-            error = job.error
-        except BaseException:                             # KeyboardInterrupt may come between any two statements
-            job.count = 0
-            job.wait()
-            raise
+            if kind is None:
+                self.finish()
         finally:
-            job.task = job.arguments = job.error = None
-    try:
-        if error is not None:
-            raise error
-    finally:
-        # The error, its traceback and this frame refer to each other, and would keep arrays alive.
-        del error
+            for job in self.jobs:
+                job.stop()
+                job.release()
+
+
+def _look_again():
+    """Do nothing.  A worker that waited for this function takes tasks of `_later` next."""
 
 
 class _Job:
-    """A job of `count` tasks.  No task is run twice.  Setting `count` to 0 stops the job."""
+    """A job of `count` tasks.  No task is run twice."""
 
     def __init__(self, count, task, arguments):
         self.count = count
@@ -124,23 +168,63 @@ class _Job:
         self.inside = 0                   # number of workers that take tasks now
         self.left = queue.SimpleQueue()   # gets an item each time that a worker leaves the job
 
+    def take(self):
+        """Take one task.  Returns False if no task is left."""
+        task = self.task
+        arguments = self.arguments
+        i = next(self.begun)
+        if i >= self.count:
+            return False
+        task(*arguments, i)
+        return True
+
     def drain(self):
         """Take tasks until no task is left."""
-        while (i := next(self.begun)) < self.count:
-            self.task(*self.arguments, i)
+        while self.take():
+            pass
 
     def help(self):
         """Take tasks as a worker.  A worker that comes too late finds no task."""
+        self._help(self.drain)
+
+    def help_once(self):
+        """Take one task as a worker.  Returns False if no task is left."""
+        return self._help(self.take)
+
+    def _help(self, take):
         with self.lock:
             self.inside += 1
+        result = False
         try:
-            self.drain()
-        except BaseException as error:                    # `run` raises the error in the caller's thread
+            result = take()
+        except BaseException as error:                    # `finish` raises the error in the caller's thread
             self.error = self.error or error
             self.count = 0
         with self.lock:
             self.inside -= 1
         self.left.put(None)
+        return result
+
+    def finish(self, helpers=0):
+        """Ask some workers for help, take tasks until no task is left, and raise the first error of a task."""
+        try:
+            for _ in range(_ready_workers(helpers)):
+                _idle.put((contextvars.copy_context(), self.help))
+            self.drain()
+            self.wait()
+            error = self.error
+        except BaseException:                             # KeyboardInterrupt may come between any two statements
+            self.stop()
+            raise
+        finally:
+            self.release()
+            self.error = None
+        try:
+            if error is not None:
+                raise error
+        finally:
+            # The error, its traceback and this frame refer to each other, and would keep arrays alive.
+            del error
 
     def wait(self):
         """Return when no worker is inside the job.
@@ -150,6 +234,17 @@ class _Job:
         while self.inside:
             self.left.get()
 
+    def stop(self):
+        """Begin no further task, and wait for the workers."""
+        self.count = 0
+        self.wait()
+
+    def release(self):
+        """Drop the arrays of a job that has no task left."""
+        self.task = self.arguments = None
+        with contextlib.suppress(ValueError):
+            _later.remove(self)
+
 
 def _ready_workers(wanted):
     """Start workers until there are `wanted` workers.  Return the number of workers, but at most `wanted`.
@@ -158,7 +253,7 @@ def _ready_workers(wanted):
     """
     with _lock:
         while len(_workers) < wanted:
-            worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
+            worker = threading.Thread(target=_work, args=(_idle, _later), name="nphybrid", daemon=True)
             try:
                 worker.start()
             except (RuntimeError, MemoryError):
@@ -167,21 +262,39 @@ def _ready_workers(wanted):
         return min(len(_workers), wanted)
 
 
-def _work(jobs):
-    """Run functions from the queue `jobs` without end, as the target of a worker thread."""
+def _work(jobs, later):
+    """Run functions from the queue `jobs` without end, as the target of a worker thread.
+
+    While the queue is empty, take tasks of the jobs in the list `later`.
+    """
     while True:
-        context, function = jobs.get()
+        try:
+            context, function = jobs.get(block=not later)
+        except queue.Empty:
+            _take_one(later)
+            continue
         context.run(function)
         del context, function                             # a waiting worker must not keep arrays alive
 
 
+def _take_one(later):
+    """Take one task of the first job in `later`.  A job without a task left is removed, and its arrays are released."""
+    try:
+        job = later[0]
+    except IndexError:                                    # another thread has removed the job
+        return
+    if not job.help_once():
+        job.release()
+
+
 def _fresh():
-    """Set up an empty queue and an empty list of workers.
+    """Set up an empty queue, an empty list of jobs, and an empty list of workers.
 
     A forked process calls `_fresh`, because a fork inherits the list of workers but not their threads.
     """
-    global _idle, _workers, _lock
+    global _idle, _later, _workers, _lock
     _idle = queue.SimpleQueue()
+    _later = []
     _workers = []
     _lock = threading.Lock()
 

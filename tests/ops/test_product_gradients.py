@@ -82,7 +82,7 @@ def computed(gradient):
     """All arrays of a gradient.  A fast rule returns a function for each array."""
     if isinstance(gradient, tuple):
         return [array for part in gradient for array in computed(part)]
-    return [] if gradient is None else [gradient() if callable(gradient) else gradient]
+    return [] if gradient is None else [gradient(None, threads.run) if callable(gradient) else gradient]
 
 
 def fast(rule, arguments, dy, y=None):
@@ -230,9 +230,24 @@ def test_a_gradient_is_computed_when_its_function_is_called(monkeypatch):
     arguments = normal(0, 4, 5), dense(1, 5, 6)
     dx, (dkernel, dbias) = gradient_kernels.linear(normal(2, 4, 6), None, *arguments)
     monkeypatch.setattr(product_gradients, "multiply", None)
-    assert dkernel().shape == (5, 6) and dbias().shape == (6,)
+    assert dkernel(None, threads.run).shape == (5, 6) and dbias(None, threads.run).shape == (6,)
     with pytest.raises(TypeError):
-        dx()
+        dx(None, threads.run)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_gradient_is_added_to_the_gradient_so_far(stride):
+    """The sum has the bits of a sum by NumPy, and the gradient so far is not changed."""
+    x = normal(0, 2, 7, 6, 5)
+    kernel = normal(1, 3, 3, 5, 8)
+    padding = (1, 1), (0, 1)
+    y = reference.conv2d(x, kernel, stride, 1, padding)
+    functions = gradient_kernels.conv2d(normal(2, *y.shape), y, x, kernel, stride, 1, padding)
+    for function, like in zip(functions, (x, kernel)):
+        so_far = normal(3, *like.shape)
+        before = so_far.copy()
+        assert np.array_equal(function(so_far, threads.run), before + function(None, threads.run))
+        assert np.array_equal(so_far, before)
 
 
 def test_a_kernel_is_standardized_in_float64():

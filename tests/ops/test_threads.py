@@ -62,6 +62,88 @@ def test_an_exception_arrives_and_stops_the_rest(n):
     threads.run(3, begun.append)
 
 
+@pytest.mark.parametrize("n", [1, 2, 3])
+def test_later_does_every_task_once(n):
+    """More jobs than may wait, with jobs of `run` between them."""
+    seen = [[] for _ in range(3 * threads.MOST_LATER)]
+    with threads.using(n), threads.Later() as later:
+        for number, tasks in enumerate(seen):
+            later.run(5, tasks.append)
+            if number % 7 == 3:
+                now = []
+                threads.run(4, now.append)
+                assert sorted(now) == list(range(4))
+    assert all(sorted(tasks) == list(range(5)) for tasks in seen)
+
+
+def test_an_idle_worker_takes_a_later_task():
+    begun = threading.Event()
+    with threads.using(2), threads.Later() as later:
+        later.run(2, lambda i: begun.set())
+        assert begun.wait(20)                             # the caller takes no task before `finish`
+
+
+def test_a_job_of_run_comes_before_later_tasks():
+    """The only worker helps `run` before it takes the second task of an earlier job of Later."""
+    order, first, go = [], threading.Event(), threading.Event()
+
+    def slow(i):
+        order.append("later")
+        first.set()
+        go.wait(20)
+
+    def task(i):
+        order.append("run")
+        go.set()
+        both.wait()
+    both = threading.Barrier(2, timeout=20)
+    threads._fresh()                                      # no worker of other tests
+    with threads.using(2), threads.Later() as later:
+        later.run(5, slow)
+        assert first.wait(20)
+        threads.run(2, task)
+        assert order[:3] == ["later", "run", "run"]
+
+
+def test_an_error_of_a_later_task_arrives_in_finish():
+    def task(i):
+        if i == 1:
+            raise KeyError("one")
+    with threads.using(2), threads.Later() as later:
+        later.run(3, task)
+        with pytest.raises(KeyError, match="one"):
+            later.finish()
+        seen = []
+        later.run(2, seen.append)
+        later.finish()
+    assert sorted(seen) == [0, 1]
+
+
+def test_an_error_in_the_block_stops_later_tasks():
+    begun = []
+
+    def task(i):
+        begun.append(i)
+        time.sleep(0.01)
+    with pytest.raises(KeyError), threads.using(2), threads.Later() as later:
+        later.run(500, task)
+        raise KeyError
+    count = len(begun)
+    assert count < 500
+    time.sleep(0.05)
+    assert len(begun) == count and not threads._later
+
+
+def test_a_later_job_releases_its_arrays_before_finish():
+    array = np.zeros(3)
+    gone = threading.Event()
+    weakref.finalize(array, gone.set)
+    with threads.using(2), threads.Later() as later:
+        later.run(2, lambda array, i: None, arguments=(array,))
+        del array
+        assert gone.wait(20)
+
+
 def test_keyboard_interrupt_arrives():
     def task(i):
         if i == 5:
