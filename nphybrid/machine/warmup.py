@@ -67,10 +67,10 @@ def run_tiny_backward_passes():
                          Discard())
         record.backward(logits, np.ones((1, config.classes), np.float32))
     arrays = np.zeros((4, 8), np.float32)
-    updates.adamw(*arrays, np.ones(7))
-    updates.sgd(*arrays[:3], 0.0, 0.0, 0.0)
-    updates.average(*arrays[:2], 0.0)
-    updates.square_sum(arrays[0])
+    updates.update(updates.adamw, [(arrays, np.ones(7))])
+    updates.update(updates.sgd, [(arrays[:3], np.zeros(3))])
+    updates.update(updates.average, [(arrays[:2], np.zeros(1))])
+    updates.square_sum(arrays)
 
 
 def compile_kernels(training: bool = False) -> tuple[int, float]:

@@ -10,12 +10,13 @@ from .attention_gradients import attention
 from .checks import floats
 from .chunks import CHUNK, rows_per_task
 from .elementwise import code_of, differentiate_in
-from .gradients import mean_pool, standardize
+from .gradients import mean_pool
 from .integers import ceil_div
 from .jit import jit
 from .memory import empty
 from .norm_gradients import group_norm, group_norm_activate, group_norm_add_activate, layer_norm
 from .product_gradients import conv2d, linear
+from .standardization import standardize_gradient
 
 
 def linear_add(dy, y, x, p, residual):
@@ -99,7 +100,7 @@ def activate(dy, y, x, activation):
 
 
 RULES = {
-    "standardize": standardize, "conv2d": conv2d, "max_pool": max_pool, "mean_pool": mean_pool,
+    "standardize": standardize_gradient, "conv2d": conv2d, "max_pool": max_pool, "mean_pool": mean_pool,
     "group_norm": group_norm, "group_norm_activate": group_norm_activate,
     "group_norm_add_activate": group_norm_add_activate, "layer_norm": layer_norm, "linear": linear,
     "linear_add": linear_add, "attention": attention, "activate": activate,

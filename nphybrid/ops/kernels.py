@@ -16,7 +16,8 @@ from .jit import jit
 from .matmul import conv2d, linear, linear_activate, linear_add
 from .memory import empty
 from .norms import group_norm, group_norm_activate, group_norm_add_activate, layer_norm, sum_chunk_into
-from .packed import prepare, ready, standardize
+from .packed import prepare, ready
+from .standardization import standardize
 
 __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",

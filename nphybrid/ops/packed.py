@@ -21,12 +21,13 @@ from typing import NamedTuple
 import numpy as np
 
 from ..params import tree_map
-from . import amx, reference
+from . import amx
 from .amx import widened
 from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
 from .panels import panels_of, transposed_panels
+from .standardization import standardize
 from .target import ISA
 
 AMX = ISA == "amx"
@@ -136,11 +137,6 @@ def narrowed(x):
     """Round float32 numbers to the nearest bfloat16, with ties to even.  -> the bits of bfloat16, as uint16"""
     bits = np.ascontiguousarray(x).view(np.uint32)
     return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
-def standardize(kernel, eps, form="variance"):
-    """Standardize a kernel in float64, so that each weight is rounded only once.  -> float32 (KH, KW, C, O)"""
-    return reference.standardize(np.array(kernel, np.float64, order="C"), eps, form).astype(np.float32)
 
 
 def ready(name, array, config, dtype=np.float32, precision="highest"):

@@ -1,38 +1,44 @@
-"""Updates of learned arrays in place, and the squared length of a gradient, in float32, with one pass over memory.
+"""Updates of learned arrays in place, and the squared length of gradients, in float32, with one pass over memory.
 
-training/optimizers.py defines the updates in NumPy. An element is updated independently of all other elements. Sums are
-added up in the order of the chunks. So the bits do not depend on the number of threads.
+training/optimizers.py defines the updates in NumPy. An element is updated independently of all other elements, and a
+sum does not depend on the order of its parts. So the bits do not depend on the number of threads.
 """
+import math
+
 import numpy as np
 
 from . import threads
 from .chunks import CHUNK
 from .emit import wide
-from .integers import ceil_div
 from .jit import jit
 from .reductions import moments
 
 
-def _flat(x, name):
-    """A flat view of an array that is changed in place."""
+def update(kernel, calls):
+    """Call a kernel of this file for each element of the list `calls`, chunk by chunk.
+
+    An element is a pair (arrays, numbers): the arrays of a call, all of one size, and the array of its numbers. All
+    calls are one job, because most learned arrays are small.
+    """
+    chunks = []
+    for arrays, numbers in calls:
+        numbers = np.asarray(numbers, np.float32)
+        flat = [_flat(x) for x in arrays]
+        chunks += [(*(x[start:start + CHUNK] for x in flat), numbers) for start in range(0, flat[0].size, CHUNK)]
+    work = threads.ELEMENT * sum(len(chunk[0]) for chunk in chunks)
+    threads.run(len(chunks), lambda i: kernel(*chunks[i]), work)
+
+
+def _flat(x):
+    """A flat view of an array.  A copy would not be updated, so an array that is not contiguous is refused."""
     if not x.flags.c_contiguous:
-        raise ValueError(f"{name} has shape {x.shape} and strides {x.strides}; expected a contiguous array")
+        raise ValueError(f"expected a contiguous array, found the shape {x.shape} and the strides {x.strides}")
     return x.reshape(-1)
 
 
-def adamw(w, m, v, g, numbers):
-    """Update an array w and its two moments m and v.  `numbers`: as in `optimizers.AdamW.numbers`"""
-    w, m, v, g = _flat(w, "w"), _flat(m, "m"), _flat(v, "v"), np.ascontiguousarray(g).reshape(-1)
-    numbers = numbers.astype(np.float32)
-
-    def task(i):
-        part = slice(i * CHUNK, (i + 1) * CHUNK)
-        _adamw_in(w[part], m[part], v[part], g[part], numbers)
-    threads.run(ceil_div(w.size, CHUNK), task, threads.ELEMENT * w.size)
-
-
 @jit
-def _adamw_in(w, m, v, g, numbers):
+def adamw(w, m, v, g, numbers):
+    """The update of `optimizers.AdamW`, with the numbers of `AdamW.numbers`."""
     wide()
     keep = numbers[0]
     new_m = numbers[1]
@@ -47,19 +53,9 @@ def _adamw_in(w, m, v, g, numbers):
         w[i] = w[i] * keep - step * m[i] / (np.sqrt(v[i]) * root + eps)
 
 
-def sgd(w, velocity, g, rate, momentum, decay):
-    """Update an array w and its velocity.  `rate`, `momentum` and `decay`: as in `optimizers.SGD`"""
-    w, velocity, g = _flat(w, "w"), _flat(velocity, "velocity"), np.ascontiguousarray(g).reshape(-1)
-    numbers = np.array([rate, momentum, decay], np.float32)
-
-    def task(i):
-        part = slice(i * CHUNK, (i + 1) * CHUNK)
-        _sgd_in(w[part], velocity[part], g[part], numbers)
-    threads.run(ceil_div(w.size, CHUNK), task, threads.ELEMENT * w.size)
-
-
 @jit
-def _sgd_in(w, velocity, g, numbers):
+def sgd(w, velocity, g, numbers):
+    """The update of `optimizers.SGD`.  The numbers are the learning rate, the momentum and the weight decay."""
     wide()
     rate = numbers[0]
     momentum = numbers[1]
@@ -69,36 +65,27 @@ def _sgd_in(w, velocity, g, numbers):
         w[i] -= rate * velocity[i]
 
 
-def average(mean, w, share):
-    """mean += (w - mean) * share"""
-    mean = _flat(mean, "mean")
-    w = np.ascontiguousarray(w).reshape(-1)
-    share = np.float32(share)
-
-    def task(i):
-        part = slice(i * CHUNK, (i + 1) * CHUNK)
-        _average_in(mean[part], w[part], share)
-    threads.run(ceil_div(w.size, CHUNK), task, threads.ELEMENT * w.size)
-
-
 @jit
-def _average_in(mean, w, share):
+def average(mean, w, numbers):
+    """mean += (w - mean) * share.  The only number is the share."""
     wide()
+    share = numbers[0]
     for i in range(w.size):
         mean[i] += (w[i] - mean[i]) * share
 
 
-def square_sum(g):
-    """The sum of the squares of all elements, in float64."""
-    g = np.ascontiguousarray(g).reshape(-1)
-    sums = np.empty(ceil_div(g.size, CHUNK))
+def square_sum(arrays):
+    """The sum of the squares of all elements of some arrays, in float64."""
+    flat = [np.ascontiguousarray(x).reshape(-1) for x in arrays]
+    chunks = [x[start:start + CHUNK] for x in flat for start in range(0, x.size, CHUNK)]
+    sums = np.empty(len(chunks))
 
     def task(i):
-        sums[i] = _square_sum(g[i * CHUNK:(i + 1) * CHUNK])
-    threads.run(sums.size, task, threads.ELEMENT * g.size)
-    return float(sums.sum())
+        sums[i] = _square_sum(chunks[i])
+    threads.run(len(chunks), task, threads.ELEMENT * sum(x.size for x in flat))
+    return math.fsum(sums)
 
 
 @jit
-def _square_sum(g):
-    return moments(g)[1]
+def _square_sum(x):
+    return moments(x)[1]

@@ -54,17 +54,18 @@ class AdamW:
     def step(self, parameters: Arrays, gradients: Mapping[str, np.ndarray], rate: float) -> None:
         """Change the parameters that have a gradient.  `rate`: the learning rate"""
         self.steps += 1
+        calls = []
         for name, g in gradients.items():
             w = parameters[name]
             if name not in self.m:
                 self.m[name], self.v[name] = np.zeros_like(w), np.zeros_like(w)
-            m, v = self.m[name], self.v[name]
-            numbers = self.numbers(rate, self.weight_decay if decays(name, w) else 0.0)
-            if self.fast:
-                from ..ops import updates
-                updates.adamw(w, m, v, g, numbers)
-                continue
-            keep, new_m, old_v, new_v, step, root, eps = numbers
+            arrays = w, self.m[name], self.v[name], np.ascontiguousarray(g)
+            calls.append((arrays, self.numbers(rate, self.weight_decay if decays(name, w) else 0.0)))
+        if self.fast:
+            from ..ops import updates
+            updates.update(updates.adamw, calls)
+            return
+        for (w, m, v, g), (keep, new_m, old_v, new_v, step, root, eps) in calls:
             m += (g - m) * new_m
             v[...] = v * old_v + g * g * new_v
             w[...] = w * keep - step * m / (np.sqrt(v) * root + eps)
@@ -112,17 +113,19 @@ class SGD:
 
     def step(self, parameters: Arrays, gradients: Mapping[str, np.ndarray], rate: float) -> None:
         """Change the parameters that have a gradient.  `rate`: the learning rate"""
+        calls = []
         for name, g in gradients.items():
             w = parameters[name]
             if name not in self.velocity:
                 self.velocity[name] = np.zeros_like(w)
-            velocity = self.velocity[name]
-            decay = self.weight_decay if decays(name, w) else 0.0
-            if self.fast:
-                from ..ops import updates
-                updates.sgd(w, velocity, g, rate, self.momentum, decay)
-                continue
-            velocity[...] = velocity * self.momentum + (g + w * decay)
+            arrays = w, self.velocity[name], np.ascontiguousarray(g)
+            calls.append((arrays, (rate, self.momentum, self.weight_decay if decays(name, w) else 0.0)))
+        if self.fast:
+            from ..ops import updates
+            updates.update(updates.sgd, calls)
+            return
+        for (w, velocity, g), (rate, momentum, decay) in calls:
+            velocity[...] = velocity * momentum + (g + w * decay)
             w -= rate * velocity
 
     def state(self) -> Arrays:
@@ -150,12 +153,13 @@ class MovingAverage:
 
     def update(self, parameters: Arrays) -> None:
         """Add the parameters after a step to the average."""
+        if self.fast:
+            from ..ops import updates
+            updates.update(updates.average, [((mean, parameters[name]), (1 - self.decay,))
+                                             for name, mean in self.mean.items()])
+            return
         for name, mean in self.mean.items():
-            if self.fast:
-                from ..ops import updates
-                updates.average(mean, parameters[name], 1 - self.decay)
-            else:
-                mean += (parameters[name] - mean) * (1 - self.decay)
+            mean += (parameters[name] - mean) * (1 - self.decay)
 
 
 def global_norm(gradients: Mapping[str, np.ndarray], fast: bool = False) -> float:
@@ -164,14 +168,10 @@ def global_norm(gradients: Mapping[str, np.ndarray], fast: bool = False) -> floa
     >>> global_norm({"a": np.array([3.0]), "b": np.array([[4.0]])})
     5.0
     """
-    return math.sqrt(math.fsum(_square_sum(gradient, fast) for gradient in gradients.values()))
-
-
-def _square_sum(gradient, fast):
     if fast:
         from ..ops import updates
-        return updates.square_sum(gradient)
-    return float(np.square(gradient, dtype=np.float64).sum())
+        return math.sqrt(updates.square_sum(gradients.values()))
+    return math.sqrt(math.fsum(np.square(gradient, dtype=np.float64).sum() for gradient in gradients.values()))
 
 
 def clipped(gradients: Mapping[str, np.ndarray], most: float, norm: float) -> Arrays:

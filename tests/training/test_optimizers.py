@@ -171,7 +171,7 @@ def test_later_steps_allocate_nothing(make):
 def test_fast_updates_refuse_what_they_cannot_change_in_place(make):
     """A flat view exists only of a contiguous array.  A flat copy would be changed instead of the array."""
     g = {"head.kernel": np.ones((3, 4), np.float32)}
-    with pytest.raises(ValueError, match=r"w has shape \(3, 4\) and strides \(4, 12\); expected a contiguous array"):
+    with pytest.raises(ValueError, match=r"expected a contiguous array, found the shape \(3, 4\) and the strides"):
         make(fast=True).step({"head.kernel": np.ones((4, 3), np.float32).T}, g, 0.1)
     w, transposed = {"head.kernel": np.ones((3, 4), np.float32)}, {"head.kernel": np.ones((4, 3), np.float32).T}
     same = {"head.kernel": np.ones((3, 4), np.float32)}
