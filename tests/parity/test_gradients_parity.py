@@ -179,11 +179,11 @@ def test_a_wrong_rule_of_a_norm_breaks_parity(mistake, monkeypatch):
 
 def test_a_gradient_that_is_not_added_up_breaks_parity(monkeypatch):
     """A state that two operations read has the sum of two gradients."""
-    def replaced(argument, gradient):
+    def replaced(argument, gradient, later):
         if isinstance(argument, record.Variable) and gradient is not None:
             argument.gradient = gradient
         elif isinstance(argument, (tuple, list)) and record.has_variable(argument):
             for pair in zip(argument, gradient):
-                replaced(*pair)
+                replaced(*pair, later)
     monkeypatch.setattr(record, "_add", replaced)
     assert compared(CASE)[0][0] > 1e-3
