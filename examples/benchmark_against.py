@@ -2,13 +2,15 @@
 
     pip install ".[bench]"
     python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
-    python examples/benchmark_against.py --ours float32,bfloat16 --peers torch-bfloat16,openvino-bfloat16
+    python examples/benchmark_against.py --ours bfloat16 --peers torch-bfloat16,openvino-bfloat16
+    python examples/benchmark_against.py --ours int8 --peers onnxruntime-int8:dynamic,openvino-int8
     python examples/benchmark_against.py --start               # whole processes that print the label of a picture
     python examples/benchmark_against.py --log examples/benchmarks.jsonl
 
 Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error of the
-logits x is max|x - truth| / std(truth). The truth is the logits of nphybrid's reference engine in float64. An engine is
-not timed if its error is above 1e-3 in float32, or above 0.3 in bfloat16.
+logits x is max|x - truth| / std(truth), and the column "rms error" has the root of the mean square of x - truth instead
+of the largest element. The truth is the logits of nphybrid's reference engine in float64. An engine is not timed if its
+error is above 1e-3 in float32, above 0.3 in bfloat16, or above 1 in int8.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
 round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time) over
@@ -16,7 +18,8 @@ the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is fa
 one round, so a slow drift of the machine's speed does not change the ratio.
 
 PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read the same ONNX file. The file is
-exported from the model of transformers, with convolution kernels that are already standardized. The column "peak MB" is
+exported from the model of transformers, with convolution kernels that are already standardized. benchmark_int8.py
+quantizes this file to int8. The column "peak MB" is
 the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of the
 process. The exit code is 1 if a requested row could not be measured. The reason for the failure is printed to stderr.
 
@@ -44,7 +47,7 @@ from nphybrid.machine.computer import cpu_name
 
 # An engine is not timed if its error is above the bound of its dtype. For R50+ViT-B/16, PyTorch's error is 1e-5 in
 # float32, and 0.17 in bfloat16.
-BOUND = {"float32": 1e-3, "bfloat16": 0.3}
+BOUND = {"float32": 1e-3, "bfloat16": 0.3, "int8": 1.0}
 WARM, PAUSE = 2, 0.1              # the number of rounds that do not count; the seconds until idle threads stop spinning
 QUIET = 0.5                       # the largest load average (number of running programs) of a quiet machine
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
@@ -104,8 +107,9 @@ def check(logits, truth, dtype):
     """Returns the error of the logits, and a "problem" if the error is too large.  -> fields of a row"""
     if np.shape(logits) != truth.shape:
         return {"problem": f"refused: logits have shape {np.shape(logits)}, expected {truth.shape}"}
-    error = float(np.abs(np.asarray(logits) - truth).max() / truth.std())
-    return {"error": error} | ({} if error <= BOUND[dtype] else {
+    difference = (np.asarray(logits) - truth) / truth.std()
+    error = float(np.abs(difference).max())
+    return {"error": error, "rms": float(np.sqrt(np.square(difference).mean()))} | ({} if error <= BOUND[dtype] else {
         "problem": f"refused: the error of the logits is {error:.1e}, the bound is {BOUND[dtype]:g}"})
 
 
@@ -122,6 +126,8 @@ def against(args, folder):
             if row["engine"] == "nphybrid":               # The first process may compile kernels, so it is not timed.
                 done(*job)
             row |= onnx if row["engine"] in READ_ONNX else {}
+            if "problem" not in row and row["engine"] in READ_ONNX and wanted == "int8":
+                row |= done("quantize", folder, row["engine"], row["precision"])
             if "problem" not in row:
                 row["process"] = stack.enter_context(started(*CHILD, *job))
                 row |= answer_of(row["process"])
@@ -134,7 +140,9 @@ def against(args, folder):
 def engines(args):
     """Returns the rows that the command line requests."""
     rows = [("nphybrid", *spec.partition(":")[::2]) for spec in args.ours.split(",")]
-    rows += [(*spec.partition("-")[::2], "") for spec in args.peers.split(",") if spec]
+    for spec in filter(None, args.peers.split(",")):
+        engine, _, dtype = spec.partition("-")
+        rows.append((engine, *dtype.partition(":")[::2]))
     rows = [dict(engine=engine, dtype=dtype or "float32", precision=precision) for engine, dtype, precision in rows]
     for row in rows:
         if row["engine"] not in ENGINES or row["dtype"] not in BOUND:
@@ -211,7 +219,7 @@ COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version"
            ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
            ("peak MB", "peak", lambda n: f"{n / 1e6:,.0f}"), ("label", "label", str),
-           ("error", "error", "{:.1e}".format), ("ratio", "ratio", lambda r: "-" if r is None else f"{r:.2f}"))
+           ("error", "error", "{:.1e}".format), ("rms error", "rms", "{:.1e}".format), ("ratio", "ratio", lambda r: "-" if r is None else f"{r:.2f}"))
 
 
 def table(report, style):
@@ -233,7 +241,7 @@ def log(path, report, day, load):
                               capture_output=True, check=False).stdout.strip()
     common = {"date": day.isoformat(), "cpu": report["cpu"], "revision": revision, "network": report["model"],
               "height": report["height"], "width": report["width"], "batch": report["batch"], "load": load}
-    fields = "engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "label"
+    fields = "engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "rms", "label"
     with open(path, "a", encoding="utf-8") as file:
         for row in report["rows"]:
             if "problem" not in row:
@@ -267,7 +275,8 @@ def main():
     parser.add_argument("--ours", default="float32",
                         help="the rows of nphybrid: dtype[:precision], separated by commas")
     parser.add_argument("--peers", default="torch,onnxruntime,openvino",
-                        help="the rows of other engines: engine[-bfloat16], separated by commas")
+                        help="the rows of other engines: engine[-dtype[:kind]], separated by commas. The kinds of int8 "
+                        "are explained in benchmark_int8.py.")
     parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "

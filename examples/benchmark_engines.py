@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from benchmark_int8 import quantize, quantized_file
 
 
 def prepare(folder, name, seed, batch):
@@ -63,37 +64,49 @@ def pytorch(folder, x, dtype, precision, threads):
     import torch
     import transformers
     torch.set_num_threads(threads)
-    model = getattr(transformers, architecture(folder)).from_pretrained(folder / "model")
-    model, tensor = model.to(getattr(torch, dtype)).eval(), torch.from_numpy(x).to(getattr(torch, dtype))
+    model = getattr(transformers, architecture(folder)).from_pretrained(folder / "model").eval()
+    tensor = torch.from_numpy(x)
+    if dtype == "int8":
+        model = torch.ao.quantization.quantize_dynamic(model, {torch.nn.Linear}, torch.qint8)
+    else:
+        model, tensor = model.to(getattr(torch, dtype)), tensor.to(getattr(torch, dtype))
 
     def call():
         with torch.inference_mode():
             return model(tensor).logits.float().numpy()
-    return torch.__version__.split("+")[0], torch.get_num_threads(), str(model.dtype).removeprefix("torch."), call
+    used = dtype if dtype == "int8" else str(model.dtype).removeprefix("torch.")
+    return torch.__version__.split("+")[0], torch.get_num_threads(), used, call
 
 
 def onnx_runtime(folder, x, dtype, precision, threads):
     """Load the CPU provider of ONNX Runtime with all graph optimizations.  -> the same four values as `ours`"""
     import onnxruntime
-    if dtype != "float32":
-        raise ValueError(f"dtype {dtype}: the ONNX file contains float32, expected dtype float32")
+    if dtype == "bfloat16":
+        raise ValueError("dtype bfloat16: ONNX Runtime has no bfloat16 kernels for a CPU, expected float32 or int8")
+    file = quantized_file(folder, "onnxruntime", precision) if dtype == "int8" else folder / "model.onnx"
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    session = onnxruntime.InferenceSession(folder / "model.onnx", options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     return (onnxruntime.__version__, session.get_session_options().intra_op_num_threads, dtype,
             lambda: session.run(None, {"pixel_values": x})[0])
 
 
 def open_vino(folder, x, dtype, precision, threads):
-    """Load the CPU plugin of OpenVINO with the latency hint.  -> the same four values as `ours`"""
+    """Load the CPU plugin of OpenVINO with the latency hint.  -> the same four values as `ours`
+
+    In int8, `precision` is the dtype of the operations that are not quantized.
+    """
     import openvino
     kinds = {"float32": "f32", "bfloat16": "bf16"}
-    model = openvino.Core().compile_model(folder / "model.onnx", "CPU", {
-        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": kinds[dtype]})
+    int8 = dtype == "int8"
+    file = quantized_file(folder, "openvino", precision) if int8 else folder / "model.onnx"
+    model = openvino.Core().compile_model(file, "CPU", {
+        "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": kinds[precision or "float32" if int8 else dtype]})
     used = model.get_property("INFERENCE_PRECISION_HINT").to_string()
     return (openvino.__version__.split("-")[0], model.get_property("INFERENCE_NUM_THREADS"),
-            {short: long for long, short in kinds.items()}.get(used, used), lambda: model([x])[0])
+            dtype if int8 else {short: long for long, short in kinds.items()}.get(used, used), lambda: model([x])[0])
 
 
 def architecture(folder):
@@ -101,7 +114,7 @@ def architecture(folder):
     return json.loads((folder / "model" / "config.json").read_text())["architectures"][0]
 
 
-JOBS = {"prepare": prepare, "export": export}
+JOBS = {"prepare": prepare, "export": export, "quantize": quantize}
 ENGINES = {"nphybrid": ours, "torch": pytorch, "onnxruntime": onnx_runtime, "openvino": open_vino}
 
 

@@ -1,9 +1,11 @@
 """The benchmark runs to its end, times nobody whose logits are wrong, and says what is missing."""
+import argparse
 import json
 import os
 import sys
 
 import benchmark_against
+import benchmark_int8
 import numpy as np
 import pytest
 from benchmark_against import check, in_turn, table
@@ -83,6 +85,24 @@ def test_an_unknown_engine_is_named(run, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_the_kinds_of_int8(tmp_path):
+    """They are options of a peer; an unknown kind is refused before anything is quantized."""
+    peers = argparse.Namespace(ours="int8,float32:high", peers="onnxruntime-int8:static,openvino-int8,torch")
+    rows = [tuple(row.values()) for row in benchmark_against.engines(peers)]
+    assert rows == [("nphybrid", "int8", ""), ("nphybrid", "float32", "high"), ("onnxruntime", "int8", "static"),
+                    ("openvino", "int8", ""), ("torch", "float32", "")]
+    with pytest.raises(ValueError, match="one of the kinds 'dynamic', 'static', found 'quick'"):
+        benchmark_int8.quantize(tmp_path, "onnxruntime", "quick")
+
+
+def test_int8_against_torch(run):
+    """PyTorch's int8 is an own program, so this also tests that its dtype is not float32."""
+    code, out, err = run("--peers", "torch-int8")
+    assert code == 0, err
+    row = json.loads(out)["rows"][1]
+    assert row["dtype"] == "int8" and 1e-3 < row["rms"] < row["error"] < 0.1
+
+
 @pytest.mark.parametrize("dtype, amount, passes", [
     ("float32", 1e-5, True), ("float32", 1e-2, False), ("bfloat16", 1e-2, True), ("bfloat16", 0.5, False),
     ("float32", np.nan, False)])
@@ -91,6 +111,7 @@ def test_wrong_logits_are_refused(dtype, amount, passes):
     logits[1, 3] += amount * TRUTH.std()
     row = check(logits.tolist(), TRUTH, dtype)
     assert row["error"] == pytest.approx(amount, nan_ok=True)
+    assert row["rms"] == pytest.approx(amount / TRUTH.size ** 0.5, nan_ok=True)
     assert ("problem" not in row) == passes
 
 
