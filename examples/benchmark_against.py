@@ -25,13 +25,12 @@ process. The exit code is 1 if a requested row could not be measured. The reason
 
 --log appends a JSON object for each measured row to a file, with the date, the processor, the revision of nphybrid, the
 quartiles of the times, and the load average of the machine before the measurement. Other programs make the times
-longer, so a line on stderr says if the load average was above QUIET.
+longer, so a line on stderr says if the load average was above QUIET. benchmark_report.py prints and draws the lines.
 """
 import argparse
 import contextlib
 import json
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -178,6 +177,7 @@ def from_the_start(args, folder):
     rows = [dict(engine="nphybrid", reads=".h5", command=(*ours, folder / "model.h5")),
             dict(engine="nphybrid", reads="folder", command=(*ours, folder / "model")),
             dict(engine="torch", reads="folder", command=peers)]
+    rows = [row | {"threads": args.threads} for row in rows]
     rows = in_turn(rows, args.runs, to_its_end)
     for row in rows:
         if row.get("label") not in (None, rows[0].get("label")):
@@ -219,7 +219,8 @@ COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version"
            ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
            ("peak MB", "peak", lambda n: f"{n / 1e6:,.0f}"), ("label", "label", str),
-           ("error", "error", "{:.1e}".format), ("rms error", "rms", "{:.1e}".format), ("ratio", "ratio", lambda r: "-" if r is None else f"{r:.2f}"))
+           ("error", "error", "{:.1e}".format), ("rms error", "rms", "{:.1e}".format),
+           ("ratio", "ratio", lambda r: "-" if r is None else f"{r:.2f}"))
 
 
 def table(report, style):
@@ -241,23 +242,14 @@ def log(path, report, day, load):
                               capture_output=True, check=False).stdout.strip()
     common = {"date": day.isoformat(), "cpu": report["cpu"], "revision": revision, "network": report["model"],
               "height": report["height"], "width": report["width"], "batch": report["batch"], "load": load}
-    fields = "engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "rms", "label"
+    fields = ("engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "rms",
+              "label")
     with open(path, "a", encoding="utf-8") as file:
         for row in report["rows"]:
             if "problem" not in row:
                 quartiles = statistics.quantiles(row["seconds"], n=4) if len(row["seconds"]) > 1 else row["seconds"]
                 found = {field: row[field] for field in fields if row.get(field, "") != ""}
                 file.write(json.dumps({**common, **found, "quartiles": quartiles}) + "\n")
-
-
-def between_marks(path, mark, text=None):
-    """Replace the text between the two marks in a file, if a new text is given.  Exits if a mark is missing."""
-    before = path.read_text("utf-8")
-    found = re.search(f"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", before, re.DOTALL)
-    if not found:
-        sys.exit(f"{path}: expected the line <!-- {mark} --> before the line <!-- /{mark} -->, found no such pair")
-    if text is not None:
-        path.write_text(f"{before[:found.start()]}{text}\n{before[found.end():]}", "utf-8")
 
 
 def say(text):
@@ -279,18 +271,13 @@ def main():
                         "are explained in benchmark_int8.py.")
     parser.add_argument("--start", action="store_true", help="measure whole processes that label a photograph")
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
-    parser.add_argument("--readme", type=Path, help="write the table into this file between <!-- benchmark --> and "
-                        "<!-- /benchmark -->. With --start, the marks are <!-- start --> and <!-- /start -->.")
     parser.add_argument("--log", type=Path, help="append the measurement to this file of JSON Lines")
     args = parser.parse_args()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     if load is not None and load > QUIET:
         say(f"the load average of the machine is {load:.1f}: other programs may make the times longer")
-    mark, measure = ("start", from_the_start) if args.start else ("benchmark", against)
-    if args.readme:
-        between_marks(args.readme, mark)
     with tempfile.TemporaryDirectory(prefix="nphybrid-") as folder:
-        rows = measure(args, Path(folder))
+        rows = (from_the_start if args.start else against)(args, Path(folder))
         height, width = np.load(Path(folder) / "x.npy").shape[2:]
     report = dict(model=Path(args.model).name if os.path.exists(args.model) else args.model, height=height, width=width,
                   batch=args.batch, cpu=cpu_name(), date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
@@ -300,8 +287,6 @@ def main():
         say(problem)
     if args.log:
         log(args.log, report, date.today(), load)
-    if args.readme and not problems:
-        between_marks(args.readme, mark, table(report, "markdown"))
     return 1 if problems else 0
 
 

@@ -6,9 +6,11 @@ import sys
 
 import benchmark_against
 import benchmark_int8
+import benchmark_report
 import numpy as np
 import pytest
 from benchmark_against import check, in_turn, table
+from PIL import Image
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +33,10 @@ def run(root, monkeypatch, capsys, children_with_scipy):
     return benchmark
 
 
-def test_against_torch(run, tmp_path):
-    """Figures as JSON, and the same as a table between the marks of a file."""
-    readme = tmp_path / "README.md"
-    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+def test_against_torch(run, tmp_path, monkeypatch):
+    """Figures as JSON, and the same as lines of a file, which become a table between the marks of another file."""
     lines = tmp_path / "benchmarks.jsonl"
-    lines.write_text("{}\n")
-    code, out, err = run("--peers", "torch", "--batch", "2", "--readme", readme, "--log", lines)
+    code, out, err = run("--peers", "torch", "--batch", "2", "--log", lines)
     assert code == 0, err
     report = json.loads(out)
     assert (report["height"], report["width"], report["batch"], report["runs"]) == (64, 64, 2, 2)
@@ -47,14 +46,34 @@ def test_against_torch(run, tmp_path):
         assert (row["dtype"], row["threads"], len(row["seconds"])) == ("float32", 2, 2)
         assert 0 < row["error"] < 1e-5 and row["peak"] > 5e7 and row["load"] > 0 and row["first"] > 0
         assert 0 < row["spread"][0] <= row["median"] <= row["spread"][1]
-    first, *logged = map(json.loads, lines.read_text().splitlines())
-    assert first == {} and [line["engine"] for line in logged] == ["nphybrid", "torch"]
+    logged = list(map(json.loads, lines.read_text().splitlines()))
+    assert [line["engine"] for line in logged] == ["nphybrid", "torch"]
     for line, row in zip(logged, report["rows"]):
         assert (line["median"], line["error"], line["threads"], line["batch"]) == (row["median"], row["error"], 2, 2)
         assert line["quartiles"][0] <= line["median"] <= line["quartiles"][2] and len(line["date"]) == 10
+    readme = tmp_path / "README.md"
+    readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
+    picture = tmp_path / "times.png"
+    monkeypatch.setattr(sys, "argv", ["report", str(lines), "--readme", str(readme), "--plot", str(picture)])
+    benchmark_report.main()
     before, *_, last, _, after, end = readme.read_text().split("\n")
-    assert (before, after, end) == ("before", "after", "") and last.startswith(
-        f"| PyTorch | {torchs['version']} | float32 | 2 |")
+    assert (before, after, end) == ("before", "after", "")
+    slowest = max(report["rows"], key=lambda row: row["median"])
+    assert last.startswith(f"| {benchmark_against.TITLES[slowest['engine']]} float32 | {slowest['version']} | ")
+    assert Image.open(picture).height > 300
+
+
+def test_a_report_has_the_last_line_of_each_engine(tmp_path):
+    line = {"date": "2026-01-02", "cpu": "c", "network": "n", "height": 8, "width": 9, "batch": 1, "engine": "nphybrid",
+            "dtype": "int8", "threads": 2, "median": 2.0, "ratio": 1.0, "peak": 5e7, "quartiles": [1.0, 2.0, 3.0]}
+    lines = line, {**line, "median": 1.0}, {**line, "dtype": "float32"}, {**line, "cpu": "d"}
+    path = tmp_path / "lines"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    found = benchmark_report.measurements(path)
+    assert {about: [(row["dtype"], row["median"]) for row in rows] for about, rows in found.items()} == {
+        "n, 8 x 9, batch 1, 2 threads; c": [("int8", 1.0), ("float32", 2.0)],
+        "n, 8 x 9, batch 1, 2 threads; d": [("int8", 2.0)]}
+    assert list(benchmark_report.measurements(path, only="; d")) == ["n, 8 x 9, batch 1, 2 threads; d"]
 
 
 def test_from_the_start(run):
