@@ -31,7 +31,6 @@ the versions that were dropped.
     up to 32 tasks for 2 threads             6 % idle       R50+ViT-B/16 at 384, two threads: kept
 """
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
@@ -46,7 +45,7 @@ from .memory import aligned, empty
 from .packed import AMX, packed_once
 from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Target, tile_add
-from .windows import NOWHERE, Windows, padded, starts_into, windows_of
+from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
 READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
@@ -120,26 +119,13 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     else:
         multiply_into = _multiply_into
         weights = (NOTHING, panels) if kernel.parts == 1 else (panels, NO_HALVES)
-
-    def task(i):
-        multiply_into(out, x, *weights, bias, residual, blocks[i], code)
-    threads.run(len(blocks), task, work)
+    threads.run(blocks.down * blocks.across, multiply_into, work, (out, x, *weights, bias, residual, blocks, code))
     return out
-
-
-class Block(NamedTuple):
-    """A task: tile rows range(first_tile, end_tile) and panels range(first_panel, end_panel) of the result."""
-    windows: Windows
-    first_tile: int
-    end_tile: int
-    first_panel: int
-    end_panel: int
-    panels_in_L2: int
 
 
 @functools.lru_cache(4096)
 def _blocks(windows, M, N, parts, weights_size, L2, n):
-    """The list of Blocks into which a result (M, N) is divided for n threads."""
+    """The Blocks into which a result (M, N) is divided for n threads."""
     if AMX:
         height = width = amx.SIDE
         panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
@@ -151,11 +137,7 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
     panels = ceil_div(N, width)
     x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
     down, across = split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
-    tile_starts = [tiles * i // down for i in range(down)]
-    panel_starts = [panels * j // across for j in range(across)]
-    return [Block(windows, first_tile, end_tile, first_panel, end_panel, panels_in_L2)
-            for first_tile, end_tile in zip(tile_starts, [*tile_starts[1:], tiles])
-            for first_panel, end_panel in zip(panel_starts, [*panel_starts[1:], panels])]
+    return Blocks(windows, tiles, down, panels, across, panels_in_L2)
 
 
 def split(tiles, panels, tile_work, x_size, weights_size, n):
@@ -179,14 +161,15 @@ def split(tiles, panels, tile_work, x_size, weights_size, n):
 
 
 @jit
-def _multiply_into(out, x, panels, halves, bias, residual, block, code):
-    """out[block] = activation(x @ kernel + bias) + residual
+def _multiply_into(out, x, panels, halves, bias, residual, blocks, code, number):
+    """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
     `out` has the shape (M, N); all other arrays are flat. A float32 kernel is in `panels`. A bfloat16 kernel is in
     `halves`. Each of its panels is converted to float32 once for all tile rows, and the float32 numbers stay in L2.
     """
     wide()
-    windows = block.windows
+    windows = blocks.windows
+    block = block_of(blocks, number)
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
@@ -196,11 +179,11 @@ def _multiply_into(out, x, panels, halves, bias, residual, block, code):
     square = sums.reshape(MR, NR)
     zeros = np.zeros(depth, np.float32)
     starts = np.empty(depth * MR, np.int64)
-    most_panels = min(block.panels_in_L2, block.end_panel - block.first_panel)
+    most_panels = min(blocks.panels_in_L2, block.end_panel - block.first_panel)
     widened = aligned(most_panels * depth * NR if narrow else 0)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
-    for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
-        panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
+    for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
+        panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
         k = 0
         # Loop 4 goes over K. A pass takes at most KC elements: one or more whole runs, or a part of one run.
         # A pass reads some rows of each panel, and these rows stay in L2.
