@@ -52,13 +52,14 @@ SLEEP = 5e-5                              # seconds
 LONG = 2_000_000_000                      # after this many multiply-adds, Python can raise KeyboardInterrupt
 GO_ON, CALL, WAIT = range(3)              # why `_walk` returns: nothing, a step for Python, tasks of another thread
 
-_ALONE = [np.empty(0)]
-UNUSED = sys.getrefcount(_ALONE[0])       # number of references to an array that is only in a list
-_engines = []                             # they hold the machine code of `_entry`
-
+PASSES = 2                                # a shape is recorded after this number of unrecorded passes
 MOST_BYTES = 1 << 26                      # a plan with more memory is not kept
 MOST_SHAPES = 4                           # number of shapes that a model keeps plans for
 MOST_CALLERS = 4                          # number of plans for one shape
+
+_LIST = [np.empty(0)]
+UNUSED = sys.getrefcount(_LIST[0])        # number of references to an array that only a list holds
+_engines = []                             # they hold the machine code of `_entry`
 
 
 # ---------------------------------------------------------------- run a plan
@@ -309,15 +310,15 @@ class Shape:
     """The plans for one shape of pixel_values, one set of states and one number of threads."""
 
     def __init__(self):
-        self.idle = []                    # the plans that no caller uses
-        self.made = 0                     # the number of plans; MOST_CALLERS if no plan can be made
+        self.passes = 0                   # the number of unrecorded passes, at most PASSES
+        self.slots = [None] * MOST_CALLERS        # for each caller that may come: a plan, or None if not recorded yet
 
 
 class Plans:
     """The plans of one model.
 
-    Several threads may call `run` at the same time. Each uses a plan of its own. There are no locks: list.pop and
-    dict.pop are one step, and in the worst case a plan is lost and recorded again.
+    Several threads may call `run` at the same time. Each uses a plan of its own. There are no locks, because pop and
+    append are single steps. In the worst case, a plan is lost and recorded again.
     """
 
     def __init__(self):
@@ -333,50 +334,49 @@ class Plans:
         `learned` is (params, config). `network(x, ops, out)` computes the forward pass and records states in `out`. If
         memory is short, all plans are dropped.
         """
+        shape = self._shape(learned, x, out)
+        if shape.passes < PASSES or not shape.slots:
+            shape.passes = min(shape.passes + 1, PASSES)
+            return network(x, ops, out)
         try:
-            return self._run(self._shape(learned, x, out), x, ops, out, network)
+            return _run(shape.slots, x, ops, out, network)
         except MemoryError:
             self.shapes = {}
             out.clear()
         return network(x, ops, out)
 
     def _shape(self, learned, x, out):
-        """The Shape for a forward pass, or None at the first pass."""
+        """The Shape for a forward pass."""
         if self.learned is None or any(old is not new for old, new in zip(self.learned, learned)):
             self.learned = learned
             self.shapes = {}
         shapes = self.shapes
         key = x.shape, frozenset(out.keep), threads.number()
-        shape = shapes.pop(key, None)
-        shapes[key] = shape or Shape()
+        shape = shapes[key] = shapes.pop(key, None) or Shape()
         if len(shapes) > MOST_SHAPES:
             shapes.pop(next(iter(shapes)), None)
         return shape
 
-    def _run(self, shape, x, ops, out, network):
-        if shape is None:
-            return network(x, ops, out)
-        try:
-            plan = shape.idle.pop()
-        except IndexError:
-            if shape.made >= MOST_CALLERS:
-                return network(x, ops, out)
-            plan = None
-            shape.made += 1
-        try:
-            if plan is None:
-                plan = recorded(x, ops, out, network)
-                if plan is None:
-                    shape.made = MOST_CALLERS
-                    return network(x, ops, out)
-                result = plan.copied(out)
-            else:
-                result = plan.run(x, out)
-        except BaseException:
-            shape.made -= 1
-            raise
-        shape.idle.append(plan)
-        return result
+
+def _run(slots, x, ops, out, network):
+    """Compute a forward pass with the plan of a slot, or record this plan.  Another caller may take the last slot."""
+    try:
+        plan = slots.pop()
+    except IndexError:
+        return network(x, ops, out)
+    try:
+        if plan is None:
+            plan = recorded(x, ops, out, network)
+            # A shape that cannot be recorded loses a slot each time.
+            result = network(x, ops, out) if plan is None else plan.copied(out)
+        else:
+            result = plan.run(x, out)
+    except BaseException:
+        slots.insert(0, None)             # after an interrupt, a thread may still be inside the plan
+        raise
+    if plan is not None:
+        slots.append(plan)
+    return result
 
 
 def recorded(x, ops, out, network):
@@ -388,7 +388,7 @@ def recorded(x, ops, out, network):
         result = network(Variable(plan.x, recorder), recorder, out)
         plan.finish(result.value, {name: state.value for name, state in out.items()})
     except (TypeError, AttributeError):
-        return None                       # a function that a Variable does not know
+        return None                       # the network calls a function that a Variable does not have
     finally:
         threads.recorder.reset(token)
     return plan if sum(block.size for block in plan.blocks) <= MOST_BYTES else None
