@@ -51,6 +51,9 @@ class Model:
     processor, or None. You can assign a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained`
     write the options to a file.
 
+    `plans` holds the recorded forward passes that later calls repeat (ops/plan.py). Assign None to call each operation
+    from Python in each call.
+
     `shapes` is a tree with the shape of each learned array. `params` is a tree with the learned arrays in the form that
     the engine needs. `originals` is a dict {Hugging Face name: kernel} of the convolution kernels before
     standardization. If the model was loaded from a file, the values of `originals` are the places of the kernels in the
@@ -78,6 +81,7 @@ class Model:
         self.config = config
         self.engine = engine
         self.num_threads = checks.threads(num_threads)
+        self.plans = ops.plans(engine)
         self.dtype = ops.dtype_name(dtype)
         self.precision = precision
         self.processor = None
@@ -211,7 +215,8 @@ class Model:
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}
         self.params, self.originals = self._fill(arrays, self.engine, self.dtype, self.precision)
-        self.plans = ops.plans(self.engine)
+        if self.plans:
+            self.plans.clear()
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""

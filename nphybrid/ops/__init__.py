@@ -51,10 +51,10 @@ def implementation(engine, dtype, precision="highest"):
 
 
 def plans(engine):
-    """Return an empty collection of plans (plan.py), or None for an engine that computes without kernels."""
+    """Return an empty collection of plans (plans.py), or None for an engine that computes without kernels."""
     if engine == "reference":
         return None
-    from .plan import Plans
+    from .plans import Plans
     return Plans()
 
 
