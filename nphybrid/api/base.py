@@ -81,7 +81,7 @@ class Model:
         self.config = config
         self.engine = engine
         self.num_threads = checks.threads(num_threads)
-        self.plans = ops.plans(engine)
+        self.plans = ops.plans_for(engine)
         self.dtype = ops.dtype_name(dtype)
         self.precision = precision
         self.processor = None

@@ -50,7 +50,7 @@ def implementation(engine, dtype, precision="highest"):
     return kernels
 
 
-def plans(engine):
+def plans_for(engine):
     """Return an empty collection of plans (plans.py), or None for an engine that computes without kernels."""
     if engine == "reference":
         return None
