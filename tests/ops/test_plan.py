@@ -268,12 +268,11 @@ def interrupt(after):
 interrupted = 0
 with threads.using(2):
     for after in rng.uniform(0, 0.05, 60):
-        threading.Thread(target=interrupt, args=(after,)).start()
         try:
+            threading.Thread(target=interrupt, args=(after,)).start()
             while True:
                 network.planned(x)
         except KeyboardInterrupt:
-            start = time.perf_counter()
             assert same(network.planned(x), expected)
             interrupted += 1
 print("done", interrupted)
