@@ -158,7 +158,7 @@ def _words(argument):
 def _entry(kernel, kinds):
     """Compile entry(frame, number), which calls a kernel with the words of a frame and a task's number.  -> address
 
-    `kinds` are the Numba types of the kernel's arguments. All entries have one signature, so `_take_tasks` can call each.
+    `kinds` are the Numba types of the kernel's arguments. All entries have one signature, so `_take_tasks` calls each.
     """
     kernel.compile(kinds)
     compiled = kernel.overloads[kinds]

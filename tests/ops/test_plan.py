@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from nphybrid import ViTHybridConfig, ViTHybridForImageClassification, default_model, model
+from nphybrid import ViTHybridForImageClassification, default_model, model
 from nphybrid.config import Config
 from nphybrid.ops import kernels, plan, plans, recorder, threads
 from nphybrid.ops.plans import Plans
