@@ -103,14 +103,16 @@ def _take_tasks(entries, frames, counts, rests, counters, first):
 class Plan:
     """A recorded forward pass of one shape.  One caller at a time can use it."""
 
-    def __init__(self, x, n):
+    def __init__(self, x, n, size):
         self.x = x.copy()
         self.n = n                        # number of threads
         self.steps = []                   # (entry, frame as an array or None, count, work)
         self.functions = {}               # {step: a function that Python calls}
         self.states = {}                  # {name: array}
         self.result = None
-        self.blocks = []                  # the memory of the states
+        # The system provides a page of this memory when the recording first uses it.
+        buffer = np.empty(size + LINE * 8, np.uint8)
+        self.memory = buffer[-buffer.ctypes.data % (LINE * 8):][:size]        # for the states
 
     def finish(self, result, states):
         """Add what the network returned at the end of the recording: its result, and a dict {name: state}."""

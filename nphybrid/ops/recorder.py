@@ -13,7 +13,9 @@ So an operation must not write into the result of `memory.empty` with NumPy: onl
 As in an unrecorded pass, the memory of a state that is not used any more serves for later states.
 """
 import functools
-import sys
+import weakref
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import binding as llvm
@@ -25,15 +27,15 @@ from numba.core.dispatcher import Dispatcher
 
 from . import threads
 from .emit import I32, I64
+from .integers import ceil_div
+from .memory import give_back_freed_memory
 from .packed import Packed
 from .plan import Plan
 from .record import Variable, values
 
-ALIGNMENT = 64                            # bytes
+ALIGNMENT = 64                            # bytes: no two states lie in one cache line
 MOST_BYTES = 1 << 26                      # a pass that needs more memory for its states is not recorded
 
-_LIST = [np.empty(0)]
-UNUSED = sys.getrefcount(_LIST[0])        # number of references to an array that only a list holds
 _engines = []                             # they hold the machine code of `_entry`
 
 
@@ -41,12 +43,20 @@ class NotRecordable(Exception):
     """Raised if a forward pass cannot be recorded."""
 
 
+class Place(NamedTuple):
+    """A part of the memory of a plan.  It is free again when its array is gone."""
+    start: int
+    end: int
+    array: Callable[[], np.ndarray | None]        # a weak reference
+
+
 def record(x, ops, out, network):
     """Compute a forward pass, and record it.  -> Plan
 
     `network(x, ops, out)` computes the forward pass. At the end, `out` contains Variables. Raises NotRecordable.
     """
-    plan = Plan(x, threads.number())
+    give_back_freed_memory()              # of unrecorded passes, which the plan replaces
+    plan = Plan(x, threads.number(), MOST_BYTES)
     recorder = Recorder(ops, plan)
     token = threads.recorder.set(recorder)
     try:
@@ -70,6 +80,7 @@ class Recorder:
         self.plan = plan
         self.known = []                   # the arrays that a job may use: arguments of the operation
         self.complete = True              # whether all jobs of the operation are steps
+        self.used = []                    # the Places that are in use, in the order of their addresses
 
     def __getattr__(self, name):
         return functools.partial(self._operation, getattr(self.ops, name))
@@ -108,22 +119,22 @@ class Recorder:
 
     def memory(self, size):
         """Return `size` bytes that no array uses, at a multiple of ALIGNMENT.  `memory.empty` calls this method."""
-        blocks = self.plan.blocks
-        enough = size + ALIGNMENT
-        free = [i for i in range(len(blocks)) if blocks[i].size >= enough and sys.getrefcount(blocks[i]) == UNUSED]
-        if free:
-            block = blocks[min(free, key=lambda i: blocks[i].size)]
-        elif sum(block.size for block in blocks) + enough > MOST_BYTES:
+        self.used = [place for place in self.used if place.array() is not None]
+        room = ceil_div(size, ALIGNMENT) * ALIGNMENT
+        starts = [0, *(place.end for place in self.used)]
+        ends = [*(place.start for place in self.used), MOST_BYTES]
+        gap = next((i for i, (start, end) in enumerate(zip(starts, ends)) if end - start >= room), None)
+        if gap is None:
             raise NotRecordable("too much memory")
-        else:
-            block = np.empty(enough, np.uint8)
-            blocks.append(block)
-        start = -block.ctypes.data % ALIGNMENT
-        return block[start:start + size]
+        start = starts[gap]
+        # The base of this array is no array, so it is the base of all views of it, and lives as long as they do.
+        array = np.frombuffer(self.plan.memory.data[start:start + size], np.uint8)
+        self.used.insert(gap, Place(start, start + room, weakref.ref(array)))
+        return array
 
     def _knows(self, array):
         """Whether an array lies in the memory of the plan, or in an argument of the operation."""
-        return not array.size or any(np.may_share_memory(array, other) for other in (*self.known, *self.plan.blocks))
+        return not array.size or any(np.may_share_memory(array, other) for other in (self.plan.memory, *self.known))
 
 
 def _arrays(argument):
