@@ -89,11 +89,11 @@ def _take_tasks(entries, frames, counts, rests, counters, first):
             _add(counters, done)
             number = _add(counters, taken)
         looks = 0
-        while _look(counters, done) < count:
+        while _look(counters, done) < count and _look(counters, stop) == 0:
             looks += 1
             if looks == SPIN:
                 return step, WAIT
-        if counters[stop]:
+        if _look(counters, stop) != 0:
             return counts.size, GO_ON
         if rests[step]:
             return step + 1, GO_ON

@@ -4,6 +4,7 @@ import multiprocessing
 import pickle
 import signal
 import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -243,17 +244,26 @@ def test_a_lack_of_memory_drops_all_plans(monkeypatch):
 def test_an_error_in_a_step_ends_the_plan():
     """The thread that raises must not leave the other in the plan."""
     network = Network(HYBRID)
-    with threads.using(2):
-        network.planned(pixels(1))
-        (made,) = network.made()
+    raised = []
 
-        def fail():
-            raise KeyError("a step")
-        made.functions[min(made.functions)] = fail
-        with pytest.raises(KeyError, match="a step"):
+    def call():
+        with threads.using(2):
             network.planned(pixels(1))
-        assert not network.made()
-        assert same(network.planned(pixels(1)), network.plain(pixels(1)))
+            (made,) = network.made()
+            made.functions[min(made.functions)] = fail
+            with pytest.raises(KeyError, match="a step"):
+                network.planned(pixels(1))
+            raised.append(len(network.made()))
+            assert same(network.planned(pixels(1)), network.plain(pixels(1)))
+            raised.append(len(network.made()))
+
+    def fail():
+        time.sleep(0.2)                                   # the other thread waits for this step
+        raise KeyError("a step")
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    caller.join(60)
+    assert raised == [0, 1]
 
 
 INTERRUPTED = """
