@@ -7,6 +7,7 @@ of a head can be computed, so they are properties. A configuration of Hugging Fa
 contradict its other values. `help(nphybrid)` explains the letters O, G, P, D, L, A and F.
 """
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 
@@ -63,7 +64,7 @@ class Config:
         """K, the width of one attention head."""
         return self.width // self.heads
 
-    @property
+    @cached_property
     def feature_map(self) -> tuple[int, int, int]:
         """The shape (H, W, C) of the map that becomes tokens.  In a plain ViT, the map is the picture."""
         if not self.stem:

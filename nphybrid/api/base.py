@@ -16,7 +16,7 @@ from ..dialects.layout import Misfit
 from ..ops import threads
 from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
-from ..trace import FirstNonFinite, Trace, median_times
+from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
 from .gradients import Gradients, gradients
 from .losses import loss
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 M = TypeVar("M", bound="Model")
 Output = TypeVar("Output", bound=ModelOutput)
 T = TypeVar("T")
+# The states at the end of a network, which a forward pass with a plan can record.
+FINAL = {"norm", "features_norm", "pooler", "logits"}
 AnyPath = str | os.PathLike[str]
 
 
@@ -48,6 +50,9 @@ class Model:
     loaded file or folder, or "" for a model that was not loaded. `processor` is a dict with the options of the image
     processor, or None. You can assign a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained`
     write the options to a file.
+
+    `plans` holds the recorded forward passes that later calls repeat (ops/plan.py). Assign None to call each operation
+    from Python in each call.
 
     `shapes` is a tree with the shape of each learned array. `params` is a tree with the learned arrays in the form that
     the engine needs. `originals` is a dict {Hugging Face name: kernel} of the convolution kernels before
@@ -76,6 +81,7 @@ class Model:
         self.config = config
         self.engine = engine
         self.num_threads = checks.threads(num_threads)
+        self.plans = ops.plans_for(engine)
         self.dtype = ops.dtype_name(dtype)
         self.precision = precision
         self.processor = None
@@ -209,6 +215,8 @@ class Model:
         arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
                   for name, array in state_dict.items()}
         self.params, self.originals = self._fill(arrays, self.engine, self.dtype, self.precision)
+        if self.plans:
+            self.plans.clear()
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""
@@ -339,10 +347,20 @@ class Model:
         """
         x, tree, config, masks = self.check_inputs(pixel_values, **inputs)
         with threads.using(self.num_threads), np.errstate(all="ignore"):
-            last = self.network(x, tree, config, self.ops, trace, **masks)
+            last = self._forward(x, tree, config, trace, masks)
             if not np.isfinite(last).all():
                 self.network(x, tree, config, self.ops, FirstNonFinite(), **masks)
                 checks.finite(last, "the output")
+
+    def _forward(self, x, tree, config, trace, masks):
+        """The result of the network.  If only final states are recorded, a plan (ops/plan.py) may compute the pass."""
+        def network(x, ops, out):
+            return self.network(x, tree, config, ops, out, **masks)
+        # The interpolated positions of another picture size are new arrays in each call.
+        final = type(trace) in (Trace, Discard) and trace.keep is not None and FINAL.issuperset(trace.keep)
+        if self.plans and final and tree is self.params and not any(mask is not None for mask in masks.values()):
+            return self.plans.run((tree, config), x, self.ops, trace, network)
+        return network(x, self.ops, trace)
 
     def gradients(self, pixel_values: Any, labels: Any, recompute: bool = False, **inputs: Any) -> Gradients:
         """Compute the loss of a batch, the gradient of every learned array, and the gradient of the pixels.

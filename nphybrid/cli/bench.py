@@ -29,6 +29,8 @@ def add(verb):
     verb.add_argument("--runs", type=positive, default=11, metavar="N",
                       help="the number of measured calls (default 11)")
     verb.add_argument("--profile", action="store_true", help="also print the time of each stage of the forward pass")
+    verb.add_argument("--no-plan", action="store_true",
+                      help="do not repeat a recorded plan of the forward pass, but call each operation from Python")
     add_format(verb, "markdown")
 
 
@@ -42,7 +44,7 @@ def run(args):
     from ..ops import threads
     numbers = args.threads or sorted({1, threads.number()})
     wanted = bench.combinations(args.model, args.engine, args.dtype, args.precision, numbers, args.batch,
-                                args.runs, args.profile)
+                                args.runs, args.profile, plan=not args.no_plan)
     machine, rows = bench.describe_machine(), []
     for i, combination in enumerate(wanted):
         if sys.stderr.isatty():

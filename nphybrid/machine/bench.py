@@ -37,9 +37,10 @@ class Combination(NamedTuple):
     batch: int = 1
     runs: int = 11                        # number of calls that count for the speed
     profile: bool = False
+    plan: bool = True                     # whether later calls repeat a recorded plan (ops/plan.py)
 
 
-def combinations(model, engine, dtypes, precisions, threads, batches, runs, profile) -> list[Combination]:
+def combinations(model, engine, dtypes, precisions, threads, batches, runs, profile, plan=True) -> list[Combination]:
     """Return every combination of the given values.
 
     Raises FileNotFoundError if the model does not exist. Raises ValueError if an engine, a dtype or a precision is not
@@ -53,7 +54,7 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
         raise FileNotFoundError(f"{model} is not a file, a folder or a preset; the presets are {', '.join(PRESETS)}")
     for dtype, precision in itertools.product(dtypes, precisions):
         implementation(engine, dtype, precision)
-    return [Combination(model, engine, *choice, runs, profile)
+    return [Combination(model, engine, *choice, runs, profile, plan)
             for choice in itertools.product(dtypes, precisions, threads, batches)]
 
 
@@ -129,6 +130,8 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     load_begin = time.perf_counter()
     model = make_model(combination.model, engine=combination.engine, dtype=combination.dtype,
                        precision=combination.precision, num_threads=combination.threads)
+    if not combination.plan:
+        model.plans = None
     load_seconds = time.perf_counter() - load_begin
 
     x = _noise(model, combination.batch)

@@ -17,6 +17,7 @@ from .. import model, params
 from ..config import Config
 from ..ops import PAIRS, cache, floats_of, gradient_rules, implementation, jit, updates
 from ..ops.record import Record, Variable
+from ..ops.recorder import record
 from ..trace import Discard, Trace
 
 HYBRID = Config(image=(32, 32), stem=8, depths=(1,), widths=(16,), groups=4, width=16, blocks=1, heads=2, hidden=24,
@@ -50,10 +51,20 @@ def run_tiny_networks(ops, dtype="float32"):
 
 
 def run_all_tiny_networks():
-    """Run the tiny networks with each dtype of the engine numba."""
+    """Run the tiny networks with each dtype of the engine numba, and a plan."""
     for engine, dtype in PAIRS:
         if engine == "numba":
             run_tiny_networks(implementation(engine, dtype), dtype)
+    run_tiny_plan()
+
+
+def run_tiny_plan():
+    """Record a forward pass, and repeat it.  All plans use one kernel, beside those of their networks."""
+    ops = implementation("numba", "float32")
+    tree = ops.prepare(params.random(params.shapes(BIT), seed=0), BIT)
+    x = np.zeros((1, *BIT.image, 3), np.float32)
+    plan = record(x, ops, Discard(), lambda x, ops, out: model.bit(x, tree, BIT, ops, out))
+    plan.run(x, Discard())
 
 
 def run_tiny_backward_passes():

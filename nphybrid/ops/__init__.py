@@ -50,6 +50,14 @@ def implementation(engine, dtype, precision="highest"):
     return kernels
 
 
+def plans_for(engine):
+    """Return an empty collection of plans (plans.py), or None for an engine that computes without kernels."""
+    if engine == "reference":
+        return None
+    from .plans import Plans
+    return Plans()
+
+
 def gradient_rules(engine, dtype):
     """Return the rules of the backward pass for an engine and a dtype: a dict {operation: rule}.
 

@@ -49,6 +49,7 @@ from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
 READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
+STARTING = 100_000                        # multiply-adds in the time that it takes to start a task
 WAITING = 1 / 8                           # with 1 / 2, a training step of the bundled model is 2 to 4 % slower (Zen 3)
 FEW = 32                                  # with fewer than FEW channels, a run (windows.py) is a row of the kernel
 NOTHING = np.zeros(0, np.float32)
@@ -143,15 +144,16 @@ def _blocks(windows, M, N, parts, weights_size, L2, n):
 def split(tiles, panels, tile_work, x_size, weights_size, n):
     """Divide the tile rows into `down` parts and the panels into `across` parts, for n threads.  -> down, across
 
-    The division with the lowest cost is chosen. The cost is the sum of work, waiting and reading. Every thread is
-    assumed to work as long as the slowest thread, which has the most tasks, and then to wait for WAITING tasks. All
-    weights are read once for each part of the rows, and all of x is read once for each part of the panels.
+    The division with the lowest cost is chosen. The cost is the sum of work, waiting, starting and reading. Every
+    thread is assumed to work as long as the slowest thread, which has the most tasks, and then to wait for WAITING
+    tasks. All weights are read once for each part of the rows, and all of x is read once for each part of the panels.
     """
     def cost(split):
         down, across = split
         task = ceil_div(tiles, down) * ceil_div(panels, across)
         slowest = ceil_div(down * across, n) * task
-        return n * (slowest + WAITING * task) * tile_work + READING * (down * weights_size + across * x_size)
+        reading = READING * (down * weights_size + across * x_size)
+        return n * (slowest + WAITING * task) * tile_work + down * across * STARTING + reading
     if n == 1 or not tiles:
         return min(tiles, 1), 1
     most = 16 * n

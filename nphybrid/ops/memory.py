@@ -1,10 +1,11 @@
-"""New float32 arrays that start on a 64-byte boundary."""
+"""New arrays."""
 import contextlib
 import ctypes
 import math
 
 import numpy as np
 
+from . import threads
 from .jit import jit
 
 LARGE = 1 << 16
@@ -22,10 +23,16 @@ def aligned(n):
     return buffer[first:first + n]
 
 
-def empty(*shape):
-    """Return an uninitialized float32 array.  An array of more than LARGE elements starts on a 64-byte boundary."""
+def empty(*shape, dtype=np.float32):
+    """Return an uninitialized array.  A float32 array of more than LARGE elements starts on a 64-byte boundary."""
     n = math.prod(shape)
-    return (aligned(n) if n > LARGE else np.empty(n, np.float32)).reshape(shape)
+    if recorder := threads.recorder.get():
+        array = recorder.memory(n * np.dtype(dtype).itemsize).view(dtype)
+    elif dtype == np.float32 and n > LARGE:
+        array = aligned(n)
+    else:
+        array = np.empty(n, dtype)
+    return array.reshape(shape)
 
 
 def keep_freed_memory():
@@ -46,3 +53,9 @@ def keep_freed_memory():
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(TRIM_THRESHOLD, 2**31 - 1)
         mallopt(MMAP_THRESHOLD, 2**25)
+
+
+def give_back_freed_memory():
+    """Tell glibc to give freed memory back to the system.  With another C library, nothing is done."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)

@@ -21,7 +21,7 @@ import numpy as np
 from ..params import Norm
 from . import threads
 from .checks import floats
-from .chunks import CHUNK, lines_and_chunks, rows_per_task
+from .chunks import CHUNK, EVEN, lines_and_chunks, rows_per_task
 from .elementwise import RELU, code_of, differentiate_in
 from .emit import wide
 from .integers import ceil_div
@@ -77,7 +77,7 @@ def _group_norm(dy, y, x, norm, groups, eps, shortcut, activation):
     B, H, W, C = shape = np.shape(x)
     size = H * W * C
     code = code_of(activation)
-    width, chunk = lines_and_chunks(size, C)
+    width, chunk = lines_and_chunks(size, C, CHUNK // EVEN)      # a small image stays in one chunk (_images_into)
     chunks = ceil_div(size, chunk)
     affine = np.stack([floats(norm.scale, "scale", (C,)), floats(norm.bias, "bias", (C,))])
     dy, y, x = (floats(a, name, shape).reshape(B, size) for a, name in ((dy, "dy"), (y, "y"), (x, "x")))

@@ -45,9 +45,9 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
         added = floats(shortcut, "shortcut", (B, H, W, C)).reshape(x.shape)
     width, chunk = lines_and_chunks(size, C)
     chunks = ceil_div(size, chunk)
-    sums = np.empty((B, chunks, 2, width))
+    sums = empty(B, chunks, 2, width, dtype=np.float64)
     y = empty(B, size)
-    lines = np.empty((B, 3, width), np.float32)
+    lines = empty(B, 3, width)
     work = threads.ELEMENT * x.size
     threads.run(B * chunks, sum_chunk_into, work, (sums, x, chunk))
     threads.run(B, lines_into, 0, (lines, sums, scale, bias, groups, size // groups, eps))

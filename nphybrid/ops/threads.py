@@ -32,6 +32,8 @@ import numpy as np
 # Work of fewer multiply-adds than SMALL stays on the caller's thread.
 # SMALL multiply-adds take 50 microseconds, about the time to wake another thread and to wait for its result.
 SMALL = 8_000_000
+# A job of a plan is started without Python, so smaller work is divided (plan.py).
+SMALL_IN_PLAN = 100_000
 # The largest number of threads. More threads than cores do not make a computation faster.
 MOST_THREADS = 1024
 ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
@@ -39,6 +41,8 @@ MOST_LATER = 8                            # a job keeps the arrays alive from wh
 COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 
 _threads = contextvars.ContextVar("threads", default=None)
+# An object that is told of each job, and that supplies the memory of new arrays (plan.py), or None.
+recorder = contextvars.ContextVar("recorder", default=None)
 
 
 @contextlib.contextmanager
@@ -76,8 +80,8 @@ def number():
 
 
 def worth(work):
-    """The number of threads that a kernel should use for `work` multiply-adds."""
-    return number() if work >= SMALL else 1
+    """The number of threads into which a kernel should divide `work` multiply-adds."""
+    return number() if work >= (SMALL if recorder.get() is None else SMALL_IN_PLAN) else 1
 
 
 def run(count, task, work=SMALL, arguments=()):
@@ -88,7 +92,9 @@ def run(count, task, work=SMALL, arguments=()):
     all running tasks have ended. NumPy's warnings are switched off in the tasks, because kernels pass on NaN and
     infinity without a warning.
     """
-    helpers = min(worth(work), count) - 1
+    if count and (listener := recorder.get()):
+        listener.job(count, task, work, arguments)
+    helpers = min(number() if work >= SMALL else 1, count) - 1
     with np.errstate(all="ignore"):
         if helpers > 0:
             _Job(count, task, arguments).finish(helpers)

@@ -201,6 +201,20 @@ def test_combinations():
         combinations("nowhere.h5", "numba", ["float32"], ["highest"], [1], [1], 1, False)
 
 
+def test_without_a_plan(monkeypatch):
+    """The calls of a row repeat a plan, unless --no-plan is given."""
+    made = []
+    monkeypatch.setattr(bench, "_seconds", lambda model, x: made.append(model.plans) or 1.0)
+    for plan in True, False:
+        measure(Combination(BUNDLED, runs=1, plan=plan))
+    assert len(made) == 6 and all(made[:3]) and not any(made[3:])
+    found = []
+    monkeypatch.setattr(bench, "measure_in_process", lambda combination: found.append(combination.plan) or FAILED)
+    for option in [], ["--no-plan"]:
+        main(["bench", "--threads", "1", *option])
+    assert found == [True, False]
+
+
 def test_json_has_a_row_per_combination(capsys):
     """Each has its own process: the second row's peak does not remember the first one's 48 pictures."""
     assert main("bench --engine reference --threads 1 --batch 48,1 --runs 1 --format json".split()) == 0

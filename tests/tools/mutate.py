@@ -50,6 +50,9 @@ TESTS = {                                 # source file or folder of nphybrid ->
     "ops/jit.py": ["ops/test_jit.py"],
     "ops/threads.py": ["ops/test_threads.py", "ops/test_kernels.py"],
     "ops/amx.py": ["ops/test_amx.py"],
+    "ops/plan.py": ["ops/test_plan.py"],
+    "ops/plans.py": ["ops/test_plan.py"],
+    "ops/recorder.py": ["ops/test_plan.py"],
     "ops": KERNELS,
 }
 # What the parent imports for all test processes, where it is installed.

@@ -1,0 +1,160 @@
+"""A recorded forward pass, which is repeated without Python between its kernels.
+
+The bundled model has 101 jobs (threads.py) per forward pass, and most of them take 5 to 100 microseconds. Python
+between two jobs takes almost as long, and a second thread cannot be woken for such a short job. So a forward pass is
+recorded as a `Plan` (recorder.py), and later passes of the same shape run the plan (plans.py):
+
+    step    entry            frame                                    tasks
+       0    _pad_into        its arguments, as words of 64 bits       1           a step is a job: `count` tasks
+       1    _multiply_into   its arguments                            4
+       2    sum_chunk_into   its arguments                            4
+     ...
+      63    0                                                         1           a function that Python calls
+
+Each thread of a plan goes through all steps. At each step, it takes tasks until none is left, and then waits until all
+tasks of the step have ended. First it spins, and later it sleeps, so that other processes can run. No thread has a
+special role: a thread that comes late skips the steps that have ended, and no thread waits for it.
+
+The arrays of a plan are never allocated again, and never cleared. A plan holds the addresses of the learned arrays, so
+a value that is changed in place is used.
+"""
+import time
+
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from . import threads
+from .emit import I32, I64, pointers
+from .jit import jit
+from .target import ISA
+
+LINE = 8                                  # the counters of each step lie in a cache line of their own
+TAKEN, DONE = 0, 1                        # the counters of a step: the number of tasks that were taken, that have ended
+SPIN = 2000                               # a thread looks SPIN times before it sleeps: about 50 microseconds
+SLEEP = 5e-5                              # seconds
+LONG = 2_000_000_000                      # after LONG multiply-adds, Python can raise KeyboardInterrupt
+GO_ON, CALL, WAIT = range(3)              # why `_take_tasks` returns
+
+
+@intrinsic
+def _call(typing, entry, frame, number):
+    """Call the function with the address `entry`.  -> 0 if it succeeded"""
+    def codegen(context, build, signature, arguments):
+        entry, *rest = arguments
+        return build.call(build.inttoptr(entry, ir.FunctionType(I32, [I64, I64]).as_pointer()), rest)
+    return types.int32(types.int64, types.int64, types.int64), codegen
+
+
+@intrinsic
+def _add(typing, counters, at):
+    """counters[at] += 1, in one step for all threads.  -> the value before"""
+    def codegen(context, build, signature, arguments):
+        counters, at = pointers(context, build, signature, arguments)
+        return build.atomic_rmw("add", build.gep(counters, [at]), I64(1), "seq_cst")
+    return types.int64(counters, types.int64), codegen
+
+
+@intrinsic
+def _look(typing, counters, at):
+    """Return counters[at], as other threads have left it, after a short pause."""
+    def codegen(context, build, signature, arguments):
+        counters, at = pointers(context, build, signature, arguments)
+        if ISA in ("avx2", "avx512", "amx"):
+            pause = ir.FunctionType(ir.VoidType(), [])
+            build.call(cgutils.get_or_insert_function(build.module, pause, "llvm.x86.sse2.pause"), [])
+        return build.load_atomic(build.gep(counters, [at]), "seq_cst", 8)
+    return types.int64(counters, types.int64), codegen
+
+
+@jit
+def _take_tasks(entries, frames, counts, rests, counters, first):
+    """Take tasks from step `first` on.  -> the step that was reached, and GO_ON, CALL or WAIT
+
+    The last counter is not 0 if the plan must stop.
+    """
+    stop = counters.size - 1
+    for step in range(first, counts.size):
+        taken = step * LINE + TAKEN
+        done = step * LINE + DONE
+        count = counts[step]
+        number = _add(counters, taken)
+        while number < count:
+            if entries[step] == 0:
+                return step, CALL
+            if _call(entries[step], frames[step], number) != 0:
+                _add(counters, stop)
+            _add(counters, done)
+            number = _add(counters, taken)
+        looks = 0
+        while _look(counters, done) < count and _look(counters, stop) == 0:
+            looks += 1
+            if looks == SPIN:
+                return step, WAIT
+        if _look(counters, stop) != 0:
+            return counts.size, GO_ON
+        if rests[step]:
+            return step + 1, GO_ON
+    return counts.size, GO_ON
+
+
+class Plan:
+    """A recorded forward pass of one shape.  One caller at a time can use it."""
+
+    def __init__(self, x, n, size):
+        self.x = x.copy()
+        self.n = n                        # number of threads
+        self.steps = []                   # (entry, frame as an array or None, count, work)
+        self.functions = {}               # {step: a function that Python calls}
+        self.states = {}                  # {name: array}
+        self.result = None
+        # The system provides a page of this memory when the recording first uses it.
+        buffer = np.empty(size + LINE * 8, np.uint8)
+        self.memory = buffer[-buffer.ctypes.data % (LINE * 8):][:size]        # for the states
+
+    def finish(self, result, states):
+        """Add what the network returned at the end of the recording: its result, and a dict {name: state}."""
+        self.result = result
+        self.states = states
+        entries, frames, counts, work = zip(*self.steps)
+        self.frames = frames              # `arrays` has their addresses
+        self.arrays = (np.array(entries), np.array([0 if frame is None else frame.ctypes.data for frame in frames]),
+                       np.array(counts), np.diff(np.cumsum(work) // LONG, prepend=0))
+        self.counters = np.zeros((len(counts) + 1) * LINE, np.int64)
+
+    def run(self, x, out):
+        """Run all steps for the input x.  Copies the states to `out`.  -> a copy of the result
+
+        Raises MemoryError if a kernel has too little memory.
+        """
+        self.x[:] = x
+        self.counters[:] = 0
+        threads.run(self.n, self._work)
+        if self.counters[-1]:
+            raise MemoryError("not enough memory for a kernel")
+        return self.copied(out)
+
+    def copied(self, out):
+        """Copy the states to `out`.  -> a copy of the result"""
+        for name, state in self.states.items():
+            out[name] = state.copy()
+        return self.result.copy()
+
+    def _work(self, _):
+        """Take part in the plan, until all steps have ended or the plan is stopped."""
+        step = 0
+        try:
+            while step < len(self.steps):
+                step, why = _take_tasks(*self.arrays, self.counters, step)
+                if why == CALL:
+                    self.functions[step]()
+                    self.counters[step * LINE + DONE] = 1
+                elif why == WAIT:
+                    time.sleep(SLEEP)
+        except BaseException:
+            self.counters[-1] = 1         # the other threads must not wait for this one
+            raise
+
+

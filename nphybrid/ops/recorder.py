@@ -1,0 +1,196 @@
+"""Records a forward pass as a Plan (plan.py).
+
+The network does not know that it is recorded. The `Recorder` is a further implementation of the operations, as `Record`
+is (record.py), and the states of the network are `Variable`s. `threads.run` tells the recorder of each job, and
+`memory.empty` gets the memory of new arrays from it.
+
+An operation becomes the steps of its jobs if these jobs alone compute the result from the arguments. Everything else
+becomes one step that Python calls: a function of NumPy, such as np.concatenate, and an operation with a closure or with
+an array that the recorder does not know. A view of a known array is no step.
+
+So an operation must not write into the result of `memory.empty` with NumPy: only kernels may do this.
+
+As in an unrecorded pass, the memory of a state that is not used any more serves for later states.
+"""
+import functools
+import weakref
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from llvmlite import binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.dispatcher import Dispatcher
+
+from . import threads
+from .emit import I32, I64
+from .integers import ceil_div
+from .memory import give_back_freed_memory
+from .packed import Packed
+from .plan import Plan
+from .record import Variable, values
+
+ALIGNMENT = 64                            # bytes: no two states lie in one cache line
+MOST_BYTES = 1 << 26                      # a pass that needs more memory for its states is not recorded
+
+_engines = []                             # they hold the machine code of `_entry`
+
+
+class NotRecordable(Exception):
+    """Raised if a forward pass cannot be recorded."""
+
+
+class Place(NamedTuple):
+    """A part of the memory of a plan.  It is free again when its array is gone."""
+    start: int
+    end: int
+    array: Callable[[], np.ndarray | None]        # a weak reference
+
+
+def record(x, ops, out, network):
+    """Compute a forward pass, and record it.  -> Plan
+
+    `network(x, ops, out)` computes the forward pass. At the end, `out` contains Variables. Raises NotRecordable.
+    """
+    give_back_freed_memory()              # of unrecorded passes, which the plan replaces
+    plan = Plan(x, threads.number(), MOST_BYTES)
+    recorder = Recorder(ops, plan)
+    token = threads.recorder.set(recorder)
+    try:
+        result = network(Variable(plan.x, recorder), recorder, out)
+        plan.finish(result.value, {name: state.value for name, state in out.items()})
+    except (TypeError, AttributeError) as error:          # the network calls a function that a Variable does not have
+        raise NotRecordable from error
+    finally:
+        threads.recorder.reset(token)
+    return plan
+
+
+class Recorder:
+    """An implementation of the operations that computes a forward pass and records it as a Plan.
+
+    `ops` is the module that computes the operations.
+    """
+
+    def __init__(self, ops, plan):
+        self.ops = ops
+        self.plan = plan
+        self.known = []                   # the arrays that a job may use: arguments of the operation
+        self.complete = True              # whether all jobs of the operation are steps
+        self.used = []                    # the Places that are in use, in the order of their addresses
+
+    def __getattr__(self, name):
+        return functools.partial(self._operation, getattr(self.ops, name))
+
+    def _operation(self, operation, *arguments):
+        return self.note(operation, None, *map(self._contiguous, arguments))
+
+    def _contiguous(self, argument):
+        """The operations copy an array that is not contiguous.  This copy must be a step."""
+        if isinstance(argument, Variable) and not argument.value.flags.carray:
+            return self.note(np.ascontiguousarray, None, argument)
+        return argument
+
+    def note(self, operation, rule, *arguments):
+        """Compute an operation, and record it.  -> Variable.  A Variable calls this method for functions of NumPy."""
+        before = len(self.plan.steps)
+        inputs = values(arguments)
+        self.known = list(_arrays(inputs))
+        self.complete = True
+        result = operation(*inputs)
+        if not isinstance(result, np.ndarray):
+            raise NotRecordable(f"{operation}: expected one array, found {type(result).__name__}")
+        if not (self.complete and self._knows(result)):
+            del self.plan.steps[before:]
+            self.plan.functions[before] = lambda: np.copyto(result, operation(*inputs))
+            self.plan.steps.append((0, None, 1, 0))
+        return Variable(result, self)
+
+    def job(self, count, task, work, arguments):
+        """Record a job as a step.  `threads.run` calls this method before it runs the job."""
+        if not (isinstance(task, Dispatcher) and all(map(self._knows, _arrays(arguments)))):
+            self.complete = False
+        if self.complete:
+            kinds = (*map(task.typeof_pyval, arguments), types.int64)
+            self.plan.steps.append((_entry(task, kinds), np.array(_words(arguments), np.int64), count, work))
+
+    def memory(self, size):
+        """Return `size` bytes that no array uses, at a multiple of ALIGNMENT.  `memory.empty` calls this method."""
+        self.used = [place for place in self.used if place.array() is not None]
+        room = ceil_div(size, ALIGNMENT) * ALIGNMENT
+        starts = [0, *(place.end for place in self.used)]
+        ends = [*(place.start for place in self.used), MOST_BYTES]
+        gap = next((i for i, (start, end) in enumerate(zip(starts, ends)) if end - start >= room), None)
+        if gap is None:
+            raise NotRecordable("too much memory")
+        start = starts[gap]
+        # The base of this array is no array, so it is the base of all views of it, and lives as long as they do.
+        array = np.frombuffer(self.plan.memory.data[start:start + size], np.uint8)
+        self.used.insert(gap, Place(start, start + room, weakref.ref(array)))
+        return array
+
+    def _knows(self, array):
+        """Whether an array lies in the memory of the plan, or in an argument of the operation."""
+        return not array.size or any(np.may_share_memory(array, other) for other in (self.plan.memory, *self.known))
+
+
+def _arrays(argument):
+    """Yield the arrays in an argument.  Tuples, branches of Params and lists are searched."""
+    if isinstance(argument, Packed):
+        yield argument.panels
+    elif isinstance(argument, np.ndarray):
+        yield argument
+    elif isinstance(argument, (tuple, list)):
+        for part in argument:
+            yield from _arrays(part)
+
+
+def _words(argument):
+    """The words of 64 bits that a compiled kernel gets for an argument.
+
+    The words of an array are the fields of Numba's ArrayStruct. Its two owners are 0: the plan owns the memory.
+    """
+    if isinstance(argument, np.ndarray):
+        return [0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides]
+    if isinstance(argument, tuple):
+        return [word for part in argument for word in _words(part)]
+    if isinstance(argument, float):
+        return [int(np.float64(argument).view(np.int64))]
+    if isinstance(argument, np.float32):
+        return [int(argument.view(np.int32))]
+    return [int(argument)]
+
+
+@functools.cache
+@global_compiler_lock
+def _entry(kernel, kinds):
+    """Compile entry(frame, number), which calls a kernel with the words of a frame and a task's number.  -> address
+
+    `kinds` are the Numba types of the kernel's arguments. All entries have one signature, so `_take_tasks` calls each.
+    """
+    kernel.compile(kinds)
+    compiled = kernel.overloads[kinds]
+    name = compiled.fndesc.llvm_func_name
+    kernel_type = compiled.target_context.call_conv.get_function_type(compiled.signature.return_type, kinds)
+    module = ir.Module()
+    function = ir.Function(module, ir.FunctionType(I32, [I64, I64]), "entry")
+    build = ir.IRBuilder(function.append_basic_block())
+    frame = build.inttoptr(function.args[0], I64.as_pointer())
+    # The first two arguments of each compiled kernel are places for its result and its exception.
+    places = [cgutils.alloca_once(build, kind.pointee) for kind in kernel_type.args[:2]]
+    words = [build.load(build.bitcast(build.gep(frame, [I64(i)]), kind.as_pointer()))
+             for i, kind in enumerate(kernel_type.args[2:-1])]
+    kernel_address = compiled.library.get_pointer_to_function(name)
+    build.ret(build.call(build.inttoptr(I64(kernel_address), kernel_type.as_pointer()),
+                         [*places, *words, function.args[1]]))
+    # Numba's own code generator would optimize the function, which takes 15 ms.
+    machine = llvm.Target.from_default_triple().create_target_machine(opt=1, jit=True)
+    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
+    engine.finalize_object()
+    _engines.append(engine)
+    return engine.get_function_address(function.name)
+
+

@@ -1,0 +1,372 @@
+"""A plan repeats a forward pass: the same bits as without a plan, whatever else happens."""
+import copy
+import multiprocessing
+import pickle
+import signal
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from nphybrid import ViTHybridForImageClassification, default_model, model
+from nphybrid.config import Config
+from nphybrid.ops import kernels, plan, plans, recorder, threads
+from nphybrid.ops.plans import Plans
+from nphybrid.trace import Trace
+
+from network.test_surprises import telling
+from tools.process import run_python
+
+HYBRID = Config(image=(64, 64), stem=24, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=40, blocks=2,
+                heads=2, hidden=72, classes=7)
+BIT = replace(HYBRID, unit="preactivation", padding="symmetric", pool_padding="valid", width=0, blocks=0, heads=0,
+              hidden=0)
+# Each value of each field that changes what the network computes with NumPy or with another operation.
+NETWORKS = {
+    "hybrid": HYBRID,
+    "symmetric": replace(HYBRID, padding="symmetric", pool_padding="valid"),
+    "dilated": replace(HYBRID, output_stride=4),
+    "patch 2": replace(HYBRID, patch=2),
+    "no class token": replace(HYBRID, class_token=False, pool="mean"),
+    "mean": replace(HYBRID, pool="mean", norm_pooled=True),
+    "pre_logits": replace(HYBRID, pre_logits=20),
+    "no classes": replace(HYBRID, classes=0),
+    "plain ViT": replace(HYBRID, stem=0, depths=(), widths=(), patch=16),
+    "pre-activation hybrid": replace(HYBRID, unit="preactivation"),
+    "BiT": BIT,
+    "BiT, same": replace(BIT, padding="same", pool_padding="same"),
+    "BiT without classes": replace(BIT, classes=0),
+}
+STATES = "norm", "features_norm", "pooler", "logits"
+
+
+def pixels(B, config=HYBRID, seed=0):
+    return np.random.default_rng(seed).standard_normal((B, *config.image, 3), np.float32)
+
+
+class Network:
+    """A random network and its plans."""
+
+    def __init__(self, config, dtype="float32"):
+        self.config = config
+        p = telling(config)
+        self.params = kernels.prepare(p, config, dtype)
+        self.plans = Plans()
+
+    def __call__(self, x, ops, out):
+        network = model.hybrid if self.config.blocks else model.bit
+        return network(x, self.params, self.config, ops, out)
+
+    def plain(self, x):
+        """The states of an unrecorded pass, and its result."""
+        out = Trace(keep=STATES)
+        return self(x, kernels, out), dict(out)
+
+    def planned(self, x, ops=kernels):
+        out = Trace(keep=STATES)
+        return self.plans.run((self.params, self.config), x, ops, out, self), dict(out)
+
+    def made(self):
+        """The plans that no caller uses."""
+        return [p for shape in self.plans.shapes.values() for p in shape.free if p]
+
+
+def same(a, b):
+    """Whether two (result, states) have the same bits."""
+    return a[0].tobytes() == b[0].tobytes() and a[1].keys() == b[1].keys() and all(
+        a[1][name].tobytes() == b[1][name].tobytes() for name in a[1])
+
+
+@pytest.fixture(autouse=True)
+def a_plan_at_once(monkeypatch):
+    monkeypatch.setattr(plans, "PASSES", 0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3])
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_same_bits(name, n):
+    config = NETWORKS[name]
+    network = Network(config)
+    for B in 1, 2, 3, 5:
+        with threads.using(n):
+            for seed in range(3):                         # the first is recorded
+                x = pixels(B, config, seed)
+                assert same(network.planned(x), network.plain(x)), (B, seed)
+    assert len(network.made()) == 4
+
+
+def test_the_same_bits_in_bfloat16():
+    network = Network(HYBRID, "bfloat16")
+    for seed in range(2):
+        assert same(network.planned(pixels(2, seed=seed)), network.plain(pixels(2, seed=seed)))
+    assert network.made()
+
+
+def test_only_numpy_functions_are_called_by_python():
+    network = Network(HYBRID)
+    network.planned(pixels(1))
+    (made,) = network.made()
+    assert len(made.functions) == 2                       # np.concatenate and the addition of the positions
+    assert len(made.steps) > 60
+
+
+def test_no_plan_before_the_passes(monkeypatch):
+    monkeypatch.setattr(plans, "PASSES", 2)
+    network = Network(HYBRID)
+    made = []
+    for _ in range(4):
+        network.planned(pixels(1))
+        made.append(len(network.made()))
+    assert made == [0, 0, 1, 1]
+
+
+def test_results_are_the_callers():
+    network = Network(HYBRID)
+    results = [network.planned(pixels(1, seed=seed)) for seed in range(3)]
+    results[0][0][:] = 0
+    for seed in 1, 2:
+        assert same(results[seed], network.plain(pixels(1, seed=seed)))
+
+
+def test_nan_does_not_reach_the_next_call():
+    network = Network(HYBRID)
+    bad = np.full_like(pixels(1), np.nan)
+    for x in pixels(1), bad, pixels(1), bad * np.inf, pixels(1):
+        result, states = network.planned(x)
+        assert np.isnan(result).all() == np.isnan(x).all()
+        assert same((result, states), network.plain(x)) or np.isnan(x).all()
+
+
+def test_memory_is_used_again():
+    """More blocks need no more memory."""
+    used = []
+    for blocks in 1, 12:
+        network = Network(replace(HYBRID, blocks=blocks))
+        network.planned(pixels(1))
+        (made,) = network.made()
+        used.append(max(place for _, frame, _, _ in made.steps if frame is not None for place in frame
+                        if 0 <= place - made.memory.ctypes.data < made.memory.size) - made.memory.ctypes.data)
+    assert 0 < used[1] <= used[0]
+
+
+def test_a_large_plan_is_not_kept(monkeypatch):
+    monkeypatch.setattr(recorder, "MOST_BYTES", 1000)
+    network = Network(HYBRID)
+    for _ in range(2 + plans.MOST_CALLERS):
+        assert same(network.planned(pixels(1)), network.plain(pixels(1)))
+    assert not network.made() and not next(iter(network.plans.shapes.values())).free
+
+
+def test_the_number_of_shapes_is_bounded():
+    network = Network(HYBRID)
+    for B in (1, 2, 3, 4, 5, 6, 1, 6):
+        x = pixels(B)
+        assert same(network.planned(x), network.plain(x))
+        assert len(network.plans.shapes) <= plans.MOST_SHAPES
+    assert [key[0][0] for key in network.plans.shapes] == [4, 5, 1, 6]
+
+
+def test_a_network_that_cannot_be_recorded():
+    """A function without a rule: the pass runs without a plan."""
+    class Other(Network):
+        def __call__(self, x, ops, out):
+            return np.negative(super().__call__(x, ops, out))
+    network = Other(HYBRID)
+    for seed in range(2 + plans.MOST_CALLERS):
+        assert same(network.planned(pixels(1, seed=seed)), network.plain(pixels(1, seed=seed)))
+    assert not network.made()
+
+
+def test_an_operation_that_uses_numpy_inside():
+    """Its jobs alone would not compute it, so Python calls the whole operation."""
+    class Ops:
+        def __getattr__(self, name):
+            return getattr(kernels, name)
+
+        def linear(self, x, p):
+            return kernels.linear(np.abs(x), p)
+    network = Network(HYBRID)
+    for seed in range(3):
+        x = pixels(1, seed=seed)
+        assert same(network.planned(x, Ops()), (out := Trace(keep=STATES), network(x, Ops(), out), dict(out))[1:])
+    assert len(network.made()[0].functions) > 2
+
+
+def test_learned_arrays_that_change_in_place():
+    network = Network(HYBRID)
+    network.planned(pixels(1))
+    p = network.params
+    for array in p.tokens.positions, p.tokens.cls, p.head.bias, p.stem.norm.scale, p.blocks[1].fc1.bias:
+        array += 0.5
+        assert same(network.planned(pixels(1)), network.plain(pixels(1)))
+
+
+def test_other_learned_arrays():
+    network = Network(HYBRID)
+    before = network.planned(pixels(1))
+    network.params = network.params._replace(head=Network(HYBRID).params.head._replace(bias=np.ones(7, np.float32)))
+    after = network.planned(pixels(1))
+    assert not same(before, after) and same(after, network.plain(pixels(1)))
+    assert len(network.made()) == 1
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_several_callers_at_once(n, callers=6, calls=20):
+    network = Network(HYBRID)
+    expected = [network.plain(pixels(1, seed=seed)) for seed in range(callers)]
+    wrong = []
+
+    def call(seed):
+        with threads.using(n):
+            wrong.extend(None for _ in range(calls)
+                         if not same(network.planned(pixels(1, seed=seed)), expected[seed]))
+    running = [threading.Thread(target=call, args=(seed,)) for seed in range(callers)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(120)
+        assert not thread.is_alive()
+    assert not wrong and 1 <= len(network.made()) <= plans.MOST_CALLERS
+
+
+def test_a_lack_of_memory_drops_all_plans(monkeypatch):
+    network = Network(HYBRID)
+    network.planned(pixels(2))
+    network.planned(pixels(1))
+    made = network.made()
+    monkeypatch.setattr(plan.Plan, "_work", lambda self, _: self.counters.__setitem__(-1, 1))
+    assert same(network.planned(pixels(1)), network.plain(pixels(1)))
+    assert len(made) == 2 and not network.made()
+
+
+def test_an_error_in_a_step_ends_the_plan():
+    """The thread that raises must not leave the other in the plan."""
+    network = Network(HYBRID)
+    raised = []
+
+    def call():
+        with threads.using(2):
+            network.planned(pixels(1))
+            (made,) = network.made()
+            made.functions[min(made.functions)] = fail
+            with pytest.raises(KeyError, match="a step"):
+                network.planned(pixels(1))
+            raised.append(len(network.made()))
+            assert same(network.planned(pixels(1)), network.plain(pixels(1)))
+            raised.append(len(network.made()))
+
+    def fail():
+        time.sleep(0.2)                                   # the other thread waits for this step
+        raise KeyError("a step")
+    caller = threading.Thread(target=call, daemon=True)
+    caller.start()
+    caller.join(60)
+    assert raised == [0, 1]
+
+
+INTERRUPTED = """
+import signal, threading, time
+import numpy as np
+from nphybrid.ops import plans, threads
+from ops.test_plan import HYBRID, Network, pixels, same
+plans.PASSES = 0
+network, x = Network(HYBRID), pixels(8)
+expected, rng = network.plain(x), np.random.default_rng(0)
+def interrupt(after):
+    time.sleep(after)
+    signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+interrupted = 0
+with threads.using(2):
+    for after in rng.uniform(0, 0.05, 60):
+        try:
+            threading.Thread(target=interrupt, args=(after,)).start()
+            while True:
+                network.planned(x)
+        except KeyboardInterrupt:
+            assert same(network.planned(x), expected)
+            interrupted += 1
+print("done", interrupted)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no way to send a signal to a thread")
+def test_interrupts():
+    done = run_python("-c", INTERRUPTED)
+    assert done.stdout == "done 60\n" and done.returncode == 0, done.stderr
+
+
+# ---------------------------------------------------------------- the plans of a model
+
+@pytest.fixture
+def bundled():
+    return ViTHybridForImageClassification.from_pretrained(default_model(), num_threads=2)
+
+
+def planned(network):
+    """Whether a model has a plan."""
+    return any(p for shape in network.plans.shapes.values() for p in shape.free)
+
+
+def logits(network, seed=0):
+    return network(pixels(1, seed=seed).transpose(0, 3, 1, 2)).logits.tobytes()
+
+
+def test_a_model_uses_plans(bundled):
+    other = copy.deepcopy(bundled)
+    other.plans = None
+    for seed in range(3):
+        assert logits(bundled, seed) == logits(other, seed)
+    assert planned(bundled)
+
+
+def test_states_are_not_recorded(bundled):
+    x = pixels(1).transpose(0, 3, 1, 2)
+    for _ in range(2):
+        bundled.trace(x)
+        bundled(x, output_hidden_states=True, output_attentions=True)
+        bundled(x, head_mask=np.ones(3))
+    assert not planned(bundled)
+
+
+def test_loading_other_weights(bundled):
+    before = logits(bundled), logits(bundled)
+    state = bundled.state_dict()
+    state["classifier.bias"] += 1
+    bundled.load_state_dict(state)
+    assert not planned(bundled)
+    assert before[0] == before[1] != logits(bundled) == logits(bundled)
+
+
+def test_copies_have_their_own_plans(bundled):
+    expected = logits(bundled)
+    for other in pickle.loads(pickle.dumps(bundled)), copy.deepcopy(bundled), copy.copy(bundled):
+        for _ in range(2):
+            assert logits(other) == expected == logits(bundled)
+
+
+def test_the_number_of_threads_may_change(bundled):
+    expected = logits(bundled)
+    for n in 1, 2, 1, None, 2:
+        bundled.num_threads = n
+        assert logits(bundled) == expected
+
+
+def _child(connection, network):
+    connection.send([logits(network) for _ in range(3)])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", sorted({"fork", "spawn"} & set(multiprocessing.get_all_start_methods())))
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_uses_plans(method, bundled):
+    expected = [logits(bundled) for _ in range(3)]
+    here, there = multiprocessing.get_context(method).Pipe()
+    child = multiprocessing.get_context(method).Process(target=_child, args=(there, bundled))
+    child.start()
+    assert here.poll(60), "the child hangs"
+    assert here.recv() == expected
+    child.join(30)
+    assert child.exitcode == 0
