@@ -15,7 +15,7 @@ a scale. The integers of x are 0 to 255, with a scale and a zero point:
 The sum is exact. The product of the two scales, its product with the sum, and the addition of the bias are rounded to
 float32, in this order. A linear layer and a 1x1 convolution without padding have a scale for each row, which is a token
 or a cell. Any other convolution has a scale for each image. So a result never depends on the other images of a batch.
-`quantized` defines the scale of x, and `Kernel` defines the scale of a channel. Jacob et al. 2018, "Quantization and
+`quantized` defines the scale of x, and `Kernel.of` defines the scale of a channel. Jacob et al. 2018, "Quantization and
 Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.1.
 
 In both dtypes, the two matrix products of attention have factors that are rounded to bfloat16.
@@ -65,29 +65,36 @@ class Kernel:
     """A narrow kernel (KH, KW, C, O) or (C, O).
 
     The attributes are: shape, ndim, width, values, scales. If `width` is "bfloat16", `values` are float32 numbers that
-    are rounded to bfloat16, and `scales` is None. If `width` is "int8", `values` are int8 numbers v, and `scales` has a
-    float32 for each output channel: scale = max(max|w| / 127, 2**-126) and v = round(w * (1 / scale)), over all weights
-    w of the channel. Each of the operations is rounded to float32, and `round` rounds half to even.
-
-    Raises ValueError for weights that are not finite in bfloat16, and for a sum of more than LONGEST products in int8.
+    are rounded to bfloat16, and `scales` is None. If `width` is "int8", `values` are int8 numbers, and `scales` has a
+    float32 for each output channel.
     """
 
-    def __init__(self, kernel, width):
-        self.shape = kernel.shape
-        self.ndim = kernel.ndim
-        self.width = width
+    def __init__(self, values, scales=None):
+        self.shape = values.shape
+        self.ndim = values.ndim
+        self.width = "bfloat16" if scales is None else "int8"
+        self.values = values
+        self.scales = scales
+
+    @classmethod
+    def of(cls, kernel, width):
+        """Round a float32 kernel to a width.  With the weights w of an output channel, the numbers v of int8 are
+
+            scale = max(max|w| / 127, 2**-126)      v = min(max(round(w * (1 / scale)), -127), 127)
+
+        Each of the operations is rounded to float32, and `round` rounds half to even. Raises ValueError for weights
+        that are not finite in bfloat16, and for more than LONGEST products in a sum of int8.
+        """
+        largest = np.abs(kernel).max(tuple(range(kernel.ndim - 1)), initial=0)
         if width == "bfloat16":
-            if kernel.size and not (largest := np.abs(kernel).max()) < BEYOND:
-                raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
-            self.values = rounded(kernel)
-            self.scales = None
-        else:
-            if math.prod(kernel.shape[:-1]) > LONGEST:
-                raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
-                                 f"{kernel.shape}")
-            largest = np.abs(kernel).max(tuple(range(kernel.ndim - 1)), initial=0)
-            self.scales = np.maximum(largest / np.float32(127), SMALLEST)
-            self.values = np.rint(kernel * (1 / self.scales)).astype(np.int8)
+            if not (beyond := largest.max(initial=0)) < BEYOND:
+                raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {beyond}")
+            return cls(rounded(kernel))
+        if math.prod(kernel.shape[:-1]) > LONGEST:
+            raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
+                             f"{kernel.shape}")
+        scales = np.maximum(largest / np.float32(127), SMALLEST)
+        return cls(np.clip(np.rint(kernel * (1 / scales)), -127, 127).astype(np.int8), scales)
 
     def __array__(self, dtype=None, copy=None):
         values = self.values if self.scales is None else self.values * self.scales
@@ -143,7 +150,7 @@ def ready(name, array, config, dtype, precision="highest"):
     is_kernel = array.ndim == 4 or array.ndim == 2 and name.endswith("kernel")
     array = reference.ready(name, array, config)
     width = width_of(name, config, dtype)
-    return Kernel(array, width) if is_kernel and width != "float32" else array
+    return Kernel.of(array, width) if is_kernel and width != "float32" else array
 
 
 def prepare(params, config, dtype, precision="highest"):
