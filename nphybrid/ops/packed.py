@@ -15,8 +15,8 @@ In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the bytes of a pa
 lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O). The panels of AMX have
 a different layout (amx.py).
 
-Narrow weights are packed in the same way, but k counts words of 32 bits. A word holds two bfloat16 or four int8
-weights, which are neighbours along C. If C is no multiple of 2 or 4, the last word of each tap is filled with zeros.
+Narrow weights are packed in the same way, but k counts words, which hold one, two or four weights (widths.py). The
+weights of a word are neighbours along C. If they do not fill the last word of a tap, this word is filled with zeros.
 """
 import math
 from typing import NamedTuple
@@ -26,10 +26,13 @@ import numpy as np
 from ..params import tree_map
 from . import amx, reference
 from .checks import dtype_name
+from .integers import ceil_div
+from .memory import aligned
 from .panels import panels_of, transposed_panels
 from .reference_narrow import Kernel, width_of
 from .target import ISA, NR
-from .words import IN_WORD, NO_SCALES, NO_ZEROS, narrowed, widened
+from .widths import NUMBERS
+from .words import NO_SCALES, NO_ZEROS, narrowed, widened
 
 AMX = ISA == "amx"
 
@@ -105,18 +108,19 @@ class Packed:
 
 
 def _narrow_panels(kernel):
-    """Pack a Kernel into panels (P, words, NR, numbers in a word), uint16 or int8.
-
-    For the transposition, a word of narrow numbers is treated like a float32.
-    """
-    values = narrowed(kernel.values) if kernel.width == "bfloat16" else kernel.values
-    in_word = IN_WORD[kernel.width]
-    if beyond := -values.shape[-2] % in_word:
-        values = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, beyond), (0, 0)])
-    matrix = values.reshape(-1, values.shape[-1])
-    words = np.ascontiguousarray(matrix.T).view(np.float32)
-    panels = panels_of(words.T)
-    return panels.view(values.dtype).reshape(*panels.shape, in_word)
+    """Pack a Kernel into panels (P, words, NR, numbers in a word), uint16 or int8."""
+    numbers = NUMBERS[kernel.width]
+    values = kernel.values
+    if missing := -values.shape[-2] % numbers:
+        values = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, missing), (0, 0)])
+    panels = panels_of(values.reshape(-1, values.shape[-1]))
+    if kernel.width == "bfloat16":
+        panels = narrowed(panels)
+    words = panels.reshape(len(panels), -1, numbers, NR).swapaxes(2, 3)
+    kind = np.dtype(np.uint16 if kernel.width == "bfloat16" else np.int8)
+    packed = aligned(ceil_div(words.size * kind.itemsize, 4)).view(kind)[:words.size].reshape(words.shape)
+    packed[:] = words
+    return packed
 
 
 def _scales_and_totals(kernel, panels):

@@ -11,8 +11,8 @@
                    +-----------+-----------+-----------+-----------+  AVX2 6 x 2 x 8: 15 of 16. NEON 5 x 4 x 4: 25 of 32
 
 The picture shows words of one float32. A word can also be two bfloat16 or four int8 (widths.py). Then k counts words,
-and the product of two words is a sum of two or four products. The sums of int8 are integers, which become float32 at
-the end (`Scaling`).
+and the product of two words is a sum of products. The sums of int8 are integers, which become float32 at the end
+(`Scaling`).
 
 For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
 vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is
@@ -49,8 +49,6 @@ from .jit import jit
 from .target import ISA, LANES, MR, NR, NV
 from .widths import Float32, emitter_of, number, sums_of
 
-UNROLL = 4                                # number of values of k in one pass of the inner loop
-
 
 class Rows(NamedTuple):
     """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbouring words in x.
@@ -58,7 +56,7 @@ class Rows(NamedTuple):
     starts[tap * MR + i] is the index in x where run `tap` of row i begins. If this index is negative, the run is read
     from `zeros`.
     """
-    x: np.ndarray                         # float32, uint16 (bfloat16) or uint8
+    x: np.ndarray                         # the dtype depends on the width (words.py)
     starts: np.ndarray                    # int64 (taps * MR,)
     zeros: np.ndarray                     # at least `run` zeros, of the dtype of x
     taps: int
@@ -112,20 +110,18 @@ class Scaling(NamedTuple):
 def _plain_sums(rows, panel):
     """Return the sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR), float32 or int32.
 
-    The plain definition does not fuse products and sums. So it rounds differently from the vector version.
+    The plain definition does not fuse products and sums. So it rounds differently from the vector version. Its words
+    hold one number.
     """
     sums = sums_of(panel.b, MR, NR)
-    in_word = 4 // panel.b.itemsize
     for tap in range(rows.taps):
         for i in range(MR):
             start = rows.starts[tap * MR + i]
             for k in range(rows.run):
+                value = rows.x[start + k] if start >= 0 else rows.zeros[k]
                 panel_row = panel.at + (tap * rows.run + k) * NR
-                for part in range(in_word - 1, -1, -1):
-                    at = (max(start, 0) + k) * in_word + part
-                    value = number(rows.x[at]) if start >= 0 else number(rows.zeros[k])
-                    for j in range(NR):
-                        sums[i, j] += value * number(panel.b[(panel_row + j) * in_word + part])
+                for j in range(NR):
+                    sums[i, j] += value * number(panel.b[panel_row + j])
     return sums
 
 
@@ -176,7 +172,7 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
     MR, NV, LANES = shape
     emit = products(build, LANES)
     rows = rows._replace(x=emit.words(rows.x), zeros=emit.words(rows.zeros))
-    panel = Panel(emit.words(panel.b), 0)
+    panel = Panel(emit.panel_words(panel.b), 0)
 
     def tap(t, sums):
         first_start = build.mul(t, I64(MR))
@@ -203,8 +199,9 @@ def emit_transposed_tile(build, columns, panel, target, addends, shape):
 
 def _chains(emit, elements, b, run, sums):
     """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns MR addresses."""
-    unrolled_end = emit.build.and_(run, I64(-UNROLL))
-    sums = emit.loop(I64(0), unrolled_end, UNROLL, sums, lambda k, sums: _steps(emit, elements, b, k, UNROLL, sums))
+    unroll = emit.UNROLL
+    unrolled_end = emit.build.and_(run, I64(-unroll))
+    sums = emit.loop(I64(0), unrolled_end, unroll, sums, lambda k, sums: _steps(emit, elements, b, k, unroll, sums))
     return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, k, 1, sums))
 
 
@@ -217,13 +214,11 @@ def _steps(emit, elements, b, k, count, sums):
         places = elements(k_now)
         NV = len(sums) // len(places)
         row_at = build.mul(k_now, I64(NV * emit.lanes))
-        vectors = [emit.load(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
-        for part in range(emit.PARTS):
-            factors = [emit.right(vector, part) for vector in vectors]
-            for i, place in enumerate(places):
-                element = emit.left(emit.broadcast(place), part)
-                for j, factor in enumerate(factors):
-                    sums[i * NV + j] = emit.multiply_add(element, factor, sums[i * NV + j])
+        vectors = [emit.load_panel(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
+        for i, place in enumerate(places):
+            element = emit.broadcast(place)
+            for j, vector in enumerate(vectors):
+                sums[i * NV + j] = emit.multiply_add(element, vector, sums[i * NV + j])
     return sums
 
 
@@ -272,7 +267,7 @@ def _emit_from(context, build, kinds, values):
     """Emit the register tile for an intrinsic with the arguments rows, panel, target, addends and scaling."""
     rows, panel, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
     products = emitter_of(kinds[1].types[0].dtype)
-    panel = Panel(products(build, LANES).words(panel[0]), panel[1])
+    panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
     scaling = None
     if len(others) > 1 and products.INTEGERS:
         scaling = _placed_scaling(build, *others.pop())

@@ -1,19 +1,21 @@
-"""The products of the register tile: a word is one float32, two bfloat16 or four int8.
+"""The products of the register tile, for numbers of 32, 16 and 8 bits.
 
-A vector of the tile has LANES words of 32 bits, and the sum of each lane has 32 bits as well:
+The tile multiplies words of 32 bits. A word of x is repeated in all lanes of a vector, and each lane of the other
+vector is a word of b. The products of a lane are added to the sum of this lane, which is a float32 or an int32:
 
-    word of x    word of b    sum                           with one instruction
-    float32      float32      float32   + x0 b0             vfmadd on AVX2 and AVX-512, fmla on NEON
-    2 bfloat16   2 bfloat16   float32   + x1 b1, + x0 b0    vdpbf16ps on AVX-512 with BF16
-    4 uint8      4 int8       int32     + x0 b0 + ... x3 b3  vpdpbusd on AVX-512 or AVX2 with VNNI
+    width       word of x       word of b       instruction     processors
+    float32     float32         float32         vfmadd, fmla    AVX2, AVX-512; NEON
+    bfloat16    2 bfloat16      2 bfloat16      vdpbf16ps       AVX-512 with BF16
+                float32         float32         vfmadd, fmla    all others
+    int8        4 uint8         4 int8          vpdpbusd        AVX-512 or AVX2 with VNNI
+                2 int16         2 int16         vpmaddwd        AVX2, AVX-512
+                int32           int32           mla, and others all others
 
-In memory, number 0 is in the lowest bits of a word. The arrays of words have the dtype of the numbers in them: float32,
-uint16 (bits of bfloat16), uint8 or int8. In the tile, every index counts words.
+In memory, number 0 of a word is in the lowest bits. A panel holds numbers of 16 or 8 bits in each case: if the word has
+wider numbers, a vector of b is widened when it is loaded. So the weights of a width take the same memory on all
+processors. In the tile, every index counts words.
 
-Without such an instruction, a word is taken apart: each of its PARTS is multiplied by an instruction of its own. For
-bfloat16, a part is one number, which becomes a float32 and is multiplied like a float32. With vpmaddwd, a part is two
-numbers of 16 bits. The integers of all versions are equal. The float32 sums of both versions of bfloat16 are computed
-in the same order.
+The int32 sums of all versions are equal. vdpbf16ps and a vfmadd of each number add the same products in another order.
 """
 import numpy as np
 from llvmlite import ir
@@ -24,136 +26,125 @@ from numba.extending import overload
 from .emit import F32, I32, Emit
 from .target import PRODUCTS
 
+I8 = ir.IntType(8)
 I16 = ir.IntType(16)
 
 
 class Float32(Emit):
-    """One float32."""
-    PARTS = 1
+    """The product of two float32.  The other products differ in the panel, in how it is loaded, and in the sums."""
+    NUMBERS = 1                           # the numbers in a word
     INTEGERS = False                      # whether the sums are integers, which must be scaled
+    PANEL = F32                           # the type of a word in a panel
+    UNROLL = 4                            # number of values of k in one pass of the inner loop
 
     def words(self, pointer):
-        """A pointer to words, which loads and address computations take."""
+        """A pointer to the words of x."""
         return self.build.bitcast(pointer, F32.as_pointer())
 
-    def left(self, vector, part):
-        """The factor of x that is multiplied for a part of the words."""
-        return vector
+    def panel_words(self, pointer):
+        """A pointer to the words of a panel."""
+        return self.build.bitcast(pointer, self.PANEL.as_pointer())
 
-    def right(self, vector, part):
-        """The factor of b that is multiplied for a part of the words."""
-        return vector
+    def load_panel(self, pointer):
+        """A vector of words of a panel."""
+        return self.load(pointer)
 
     def multiply_add(self, x, b, sums):
         """sums + x * b"""
         return self.fma(x, b, sums)
 
-    def integers(self, vector):
-        """The bits of a vector of words, as integers of 32 bits."""
-        return self.build.bitcast(vector, ir.VectorType(I32, self.lanes))
+    def load_narrow(self, pointer, kind, count):
+        """A vector of `count` elements of a type."""
+        return self.build.load(self.build.bitcast(pointer, ir.VectorType(kind, count).as_pointer()), align=1)
+
+    def integers(self, vector, kind=I32):
+        """The bits of a vector of words, as integers."""
+        return self.build.bitcast(vector, ir.VectorType(kind, 32 // kind.width * self.lanes))
 
     def call(self, name, result, *arguments):
         """Call an LLVM function with a result of the type of `result`."""
         kind = ir.FunctionType(result.type, [argument.type for argument in arguments])
         return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), arguments)
 
-    def constant(self, vector, value):
-        """A vector of the type of `vector`, in which every element is `value`."""
-        return ir.Constant(vector.type, [value] * vector.type.count)
-
-    def shift(self, way, vector, count):
-        """Shift every element by `count` bits.  The way is "shl" (left), "lshr" (right) or "ashr" (right, signed)."""
-        return getattr(self.build, way)(vector, self.constant(vector, count))
-
 
 class Bfloat16(Float32):
-    """Two bfloat16.  Each of them becomes a float32.  The upper number is multiplied first, as vdpbf16ps does."""
-    PARTS = 2
+    """The product of two bfloat16 that are widened to float32."""
+    PANEL = I16
 
-    def left(self, vector, part):
-        bits = self.integers(vector)
-        bits = self.shift("shl", bits, 16) if part else self.build.and_(bits, self.constant(bits, 0xFFFF0000))
+    def load_panel(self, pointer):
+        bits = self.build.zext(self.load_narrow(pointer, I16, self.lanes), ir.VectorType(I32, self.lanes))
+        bits = self.build.shl(bits, ir.Constant(bits.type, [16] * self.lanes))
         return self.build.bitcast(bits, self.vector)
-
-    right = left
 
 
 class Bfloat16Dot(Float32):
-    """Two bfloat16, multiplied by vdpbf16ps."""
+    """Two products of bfloat16, computed by vdpbf16ps."""
+    NUMBERS = 2
 
     def multiply_add(self, x, b, sums):
         return self.call("llvm.x86.avx512bf16.dpbf16ps.512", sums, sums, self.integers(x), self.integers(b))
 
 
 class Int8(Float32):
-    """Four uint8 in x and four int8 in b.  Each number becomes an integer of 32 bits."""
-    PARTS = 4
+    """The product of two integers that are widened to 32 bits."""
     INTEGERS = True
+    PANEL = I8
 
     def __init__(self, build, lanes):
         super().__init__(build, lanes)
         self.zero = ir.Constant(ir.VectorType(I32, lanes), [0] * lanes)
 
-    def left(self, vector, part):
-        bits = self.integers(vector)
-        return self.build.and_(self.shift("lshr", bits, 8 * part), self.constant(bits, 0xFF))
-
-    def right(self, vector, part):
-        return self.shift("ashr", self.shift("shl", self.integers(vector), 24 - 8 * part), 24)
+    def load_panel(self, pointer):
+        return self.build.sext(self.load_narrow(pointer, I8, self.lanes), self.zero.type)
 
     def multiply_add(self, x, b, sums):
-        return self.build.add(sums, self.build.mul(x, b))
+        return self.build.add(sums, self.build.mul(self.integers(x), b))
 
 
 class Int8Pairs(Int8):
-    """Four int8, multiplied by vpmaddwd: each part is two numbers of 16 bits, the even or the odd numbers of a word."""
-    PARTS = 2
+    """Two products of integers that are widened to 16 bits, computed by vpmaddwd."""
+    NUMBERS = 2
+    PANEL = I16
+    UNROLL = 1                            # LLVM would add the products of two k first, and keep them in memory
     NAMES = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
-    def left(self, vector, part):
-        pairs = self.pairs(vector)
-        return self.shift("lshr", pairs, 8) if part else self.build.and_(pairs, self.constant(pairs, 0xFF))
-
-    def right(self, vector, part):
-        pairs = self.pairs(vector)
-        return self.shift("ashr", pairs if part else self.shift("shl", pairs, 8), 8)
-
-    def pairs(self, vector):
-        return self.build.bitcast(vector, ir.VectorType(I16, 2 * self.lanes))
+    def load_panel(self, pointer):
+        return self.build.sext(self.load_narrow(pointer, I8, 2 * self.lanes), ir.VectorType(I16, 2 * self.lanes))
 
     def multiply_add(self, x, b, sums):
-        return self.build.add(sums, self.call(self.NAMES[self.lanes], sums, x, b))
+        return self.build.add(sums, self.call(self.NAMES[self.lanes], sums, self.integers(x, I16), b))
 
 
 class Int8Dot(Int8):
-    """Four int8, multiplied by vpdpbusd."""
-    PARTS = 1
+    """Four products of integers, computed by vpdpbusd."""
+    NUMBERS = 4
+    PANEL = I32
 
-    def left(self, vector, part):
-        return self.integers(vector)
-
-    right = left
+    def load_panel(self, pointer):
+        return self.load_narrow(pointer, I32, self.lanes)
 
     def multiply_add(self, x, b, sums):
-        return self.call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", sums, sums, x, b)
+        return self.call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", sums, sums, self.integers(x), b)
 
 
-EMITTERS = {"": {"bfloat16": Bfloat16, "int8": Int8}, "vdpbf16ps": {"bfloat16": Bfloat16Dot},
-            "vpdpbusd": {"int8": Int8Dot}, "vpmaddwd": {"int8": Int8Pairs}}
+# The class for each width, chosen by the instruction that target.py names.
+EMITTERS = {
+    "float32": Float32,
+    "bfloat16": {"vdpbf16ps": Bfloat16Dot, "": Bfloat16}[PRODUCTS["bfloat16"]],
+    "int8": {"vpdpbusd": Int8Dot, "vpmaddwd": Int8Pairs, "": Int8}[PRODUCTS["int8"]],
+}
+NUMBERS = {width: emitter.NUMBERS for width, emitter in EMITTERS.items()}
 
 
 def emitter_of(kind):
-    """The class that emits the products for a panel of a Numba dtype: float32, uint16 (bfloat16) or int8."""
-    if kind == types.float32:
-        return Float32
-    width = {types.uint16: "bfloat16", types.int8: "int8"}[kind]
-    return EMITTERS[PRODUCTS[width]][width]
+    """The class that emits the products of a panel with the Numba dtype float32, uint16 (bfloat16) or int8."""
+    return EMITTERS[{types.float32: "float32", types.uint16: "bfloat16", types.int8: "int8"}[kind]]
 
 
 # ---------------------------------------------------------------- the plain definitions
 
 def number(x):
-    """The number that a float32, a uint16 (bfloat16), a uint8 or an int8 stands for, as float32 or as int32."""
+    """The number that an element of a panel stands for: float32 for a float32 or a uint16 (bfloat16), int32 for an int8."""
     if isinstance(x, np.uint16):
         return (np.uint32(x) << np.uint32(16)).view(np.float32)
     return x if isinstance(x, np.float32) else np.int32(x)

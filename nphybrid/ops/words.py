@@ -1,9 +1,9 @@
-"""Write x as words for the register tile: two bfloat16 or four uint8 in a word of 32 bits.
+"""Write x as narrow words for the register tile.  widths.py says how many numbers a word of 32 bits holds.
 
 x is rounded or quantized once for each product, on all threads. The result is a map with its padding, so that no window
 crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloat16, and the zero point in int8. If the
-number of channels is no multiple of the numbers in a word, zero bits fill the last word of each cell. These bits are
-multiplied by weights that are 0.
+number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are multiplied by
+weights that are 0.
 
 `reference_narrow.rounded` and `reference_narrow.quantized` are the plain definitions. The results are equal.
 """
@@ -18,8 +18,12 @@ from .emit import wide
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned
+from .widths import NUMBERS
 
-IN_WORD = {"float32": 1, "bfloat16": 2, "int8": 4}        # how many numbers a word holds
+# The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32. Its bits are
+# written as uint32.
+DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.uint32,
+          ("int8", 4): np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
 NO_SCALES = np.zeros(0, np.float32)
 NO_ZEROS = np.zeros(0, np.int32)
 
@@ -34,7 +38,7 @@ NAN = np.uint32(0x7FC00000)
 
 class Words(NamedTuple):
     """The left factor of a product, as words.  In int8, unit n of `unit` words has the scale scales[n] and zeros[n]."""
-    values: np.ndarray                    # flat float32, uint16 or uint8
+    values: np.ndarray                    # flat; float32, or a dtype of DTYPES, with float32 instead of uint32
     scales: np.ndarray                    # float32
     zeros: np.ndarray                     # int32
     unit: int
@@ -53,11 +57,12 @@ def words_of(x, width, padding, by_cell):
     """
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
-    in_word = IN_WORD[width]
-    map_shape = top + H + bottom, left + W + right, ceil_div(C, in_word)
+    numbers = NUMBERS[width]
+    map_shape = top + H + bottom, left + W + right, ceil_div(C, numbers)
     unit = math.prod(map_shape)
-    values = aligned(B * unit).view(np.uint16 if width == "bfloat16" else np.uint8)
-    out = values.reshape(B, *map_shape[:2], map_shape[2] * in_word)
+    words = aligned(B * unit)
+    values = words.view(DTYPES[width, numbers])
+    out = values.reshape(B, *map_shape[:2], map_shape[2] * numbers)
     work = threads.ELEMENT * x.size
     if width == "int8" and by_cell:
         scales, zeros = _quantize_cells(out.reshape(B * H * W, -1), x.reshape(B * H * W, C), work)
@@ -67,7 +72,7 @@ def words_of(x, width, padding, by_cell):
     together = rows_per_task(lines, map_shape[1] * C)
     threads.run(ceil_div(lines, together),
                 lambda i: _lines_into(out, x, (top, left), scales, zeros, i * together, together), work)
-    return Words(values, scales, zeros, unit), map_shape
+    return Words(words if values.dtype == np.uint32 else values, scales, zeros, unit), map_shape
 
 
 def _quantize_cells(out, x, work):
@@ -138,13 +143,17 @@ def _quantize_into(out, x, scale, zero):
     for i in range(x.size):
         near = np.float32(np.float32(x[i] * factor) + MAGIC)
         q = np.int32(near.view(np.int32) + shift)
-        out[i] = np.uint8(min(max(q, np.int32(0)), np.int32(255)))
+        out[i] = min(max(q, np.int32(0)), np.int32(255))
 
 
 @jit
 def round_into(out, x):
-    """out = the bits of the bfloat16 nearest to x, as `reference_narrow.rounded` defines it."""
+    """out = the bits of the bfloat16 nearest to x, as `reference_narrow.rounded` defines it.
+
+    If `out` is uint32, its elements are the bits of float32 numbers.
+    """
     wide()
+    low = np.uint32(16 if out.itemsize == 2 else 0)
     for i in range(x.size):
         bits = np.float32(x[i]).view(np.uint32)
         sign = np.uint32(bits & SIGN)
@@ -154,13 +163,13 @@ def round_into(out, x):
         near = np.uint32(min(near, LARGEST) & np.uint32(0xFFFF0000))
         near = np.uint32(0) if near < np.uint32(0x00800000) else near
         near = NAN if size >= INFINITE else near
-        out[i] = np.uint16(np.uint32(near | sign) >> np.uint32(16))
+        out[i] = np.uint32(near | sign) >> low
 
 
 @jit
 def _narrow_into(out, x, scale, zero):
-    """Quantize x if `out` is uint8, and round x if `out` is uint16."""
-    if out.itemsize == 1:
+    """Quantize x if the scale is not 0, else round x to bfloat16."""
+    if scale != np.float32(0):
         _quantize_into(out, x, scale, zero)
     else:
         round_into(out, x)
@@ -188,7 +197,7 @@ def _lines_into(out, x, corner, scales, zeros, first, count):
     top, left = corner
     for line in range(first, min(first + count, B * rows)):
         b, row = divmod(line, rows)
-        scale = scales[b] if scales.size else np.float32(1)
+        scale = scales[b] if scales.size else np.float32(0)
         zero = zeros[b] if zeros.size else np.int32(0)
         h = row - top
         to = out[b, row]
