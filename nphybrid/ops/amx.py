@@ -61,7 +61,7 @@ from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned
-from .windows import starts_into
+from .windows import block_of, starts_into
 
 SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
 STEP = SIDE * SIDE                        # number of elements of one part in a step
@@ -282,15 +282,16 @@ class RowBlock(NamedTuple):
 
 
 @jit
-def multiply_into(out, x, weights, parts, bias, residual, block, code):
-    """out[block] = activation(x @ kernel + bias) + residual
+def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
+    """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
     `out` has the shape (M, N); all other arrays are flat. `weights` holds the kernel in the panels of `packed`.
     A tile row of the block has SIDE rows. The loops are numbered as in matmul.py.
     """
     wide()
     config = CONFIG.copy()
-    windows = block.windows
+    windows = blocks.windows
+    block = block_of(blocks, number)
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
@@ -303,8 +304,8 @@ def multiply_into(out, x, weights, parts, bias, residual, block, code):
     weights_step = (1 if parts == 1 else 3) * STEP
     configure(config)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
-    for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
-        panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
+    for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
+        panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
         # Loop 4 goes over K, `depth` elements at a time. The `depth` rows of each panel stay in L2.
         for k in range(0, K, depth):
             deep = min(depth, K - k)

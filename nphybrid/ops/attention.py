@@ -71,10 +71,7 @@ def _attention(query, key, value, heads, keep):
     weights = np.empty((B * heads, T, T), np.float32) if keep else NO_WEIGHTS
     work = 2 * B * T * T * D
     parts = _parts(B * heads, ceil_div(T, MR), threads.worth(work))
-
-    def task(i):
-        _attend_into(context.reshape(-1), weights, query, key, value, heads, parts, i)
-    threads.run(B * heads * parts, task, work)
+    threads.run(B * heads * parts, _attend_into, work, (context.reshape(-1), weights, query, key, value, heads, parts))
     return context, weights
 
 

@@ -32,19 +32,18 @@ def max_pool(x, padding, fill):
     map_rows = B * y.shape[1]
     rows = rows_per_task(map_rows, y.shape[2] * C)
     fill = np.float32(fill)
-    threads.run(ceil_div(map_rows, rows), lambda i: _max_pool_into(y, x, top, left, fill, i * rows, rows),
-                threads.ELEMENT * x.size)
+    threads.run(ceil_div(map_rows, rows), _max_pool_into, threads.ELEMENT * x.size, (y, x, top, left, fill, rows))
     return y
 
 
 @jit
-def _max_pool_into(y, x, top, left, fill, first_row, rows):
-    """Compute some rows of the output.  The rows of all images are numbered in one sequence.
+def _max_pool_into(y, x, top, left, fill, rows, task):
+    """Compute `rows` rows of the output.  The rows of all images are numbered in one sequence.
 
     NaN counts as the largest value, as in np.maximum.
     """
     B, H, W, C = x.shape
-    for row in range(first_row, min(first_row + rows, B * y.shape[1])):
+    for row in range(task * rows, min((task + 1) * rows, B * y.shape[1])):
         b, i = divmod(row, y.shape[1])
         for j in range(y.shape[2]):
             h = 2 * i - top
@@ -64,7 +63,7 @@ def mean_pool(x):
     B, H, W, C = np.shape(x)
     x = floats(x).reshape(B, H * W * C)
     sums = np.empty((B, 1, 2, C))
-    threads.run(B, lambda b: sum_chunk_into(sums, x, H * W * C, b, 0), threads.ELEMENT * x.size)
+    threads.run(B, sum_chunk_into, threads.ELEMENT * x.size, (sums, x, H * W * C))
     return (sums[:, 0, 0] / (H * W)).astype(np.float32)
 
 

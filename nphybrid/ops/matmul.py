@@ -35,7 +35,6 @@ the versions that were dropped.
     up to 32 tasks for 2 threads             6 % idle       R50+ViT-B/16 at 384, two threads: kept
 """
 import functools
-from typing import NamedTuple
 
 import numpy as np
 
@@ -50,7 +49,7 @@ from .memory import aligned, empty
 from .packed import packed_once
 from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Scaling, Target, tile_add
-from .windows import NOWHERE, Windows, padded, starts_into, windows_of
+from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
 from .words import words_of, words_of_floats
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
@@ -138,30 +137,19 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     weights = kernel.weights
     chain = windows.K if kernel.width == "int8" else KC
     blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.worth(work))
-
-    def task(i):
-        if kernel.parts:
-            amx.multiply_into(out, x.values, weights.panels, kernel.parts, bias, residual, blocks[i], code)
-        else:
-            _multiply_into(out, x, weights, bias, residual, blocks[i], code)
-    threads.run(len(blocks), task, work)
+    if kernel.parts:
+        multiply_into = amx.multiply_into
+        factors = x.values, weights.panels, kernel.parts
+    else:
+        multiply_into = _multiply_into
+        factors = x, weights
+    threads.run(blocks.down * blocks.across, multiply_into, work, (out, *factors, bias, residual, blocks, code))
     return out
-
-
-class Block(NamedTuple):
-    """A task: tile rows range(first_tile, end_tile) and panels range(first_panel, end_panel) of the result."""
-    windows: Windows
-    first_tile: int
-    end_tile: int
-    first_panel: int
-    end_panel: int
-    panels_in_L2: int
-    chain: int                            # most words of a row in one pass over K
 
 
 @functools.lru_cache(4096)
 def _blocks(windows, M, N, parts, chain, weights_size, L2, n):
-    """The list of Blocks into which a result (M, N) is divided for n threads."""
+    """The Blocks into which a result (M, N) is divided for n threads."""
     if parts:
         height = width = amx.SIDE
         panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
@@ -173,11 +161,7 @@ def _blocks(windows, M, N, parts, chain, weights_size, L2, n):
     panels = ceil_div(N, width)
     x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
     down, across = split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
-    tile_starts = [tiles * i // down for i in range(down)]
-    panel_starts = [panels * j // across for j in range(across)]
-    return [Block(windows, first_tile, end_tile, first_panel, end_panel, panels_in_L2, chain)
-            for first_tile, end_tile in zip(tile_starts, [*tile_starts[1:], tiles])
-            for first_panel, end_panel in zip(panel_starts, [*panel_starts[1:], panels])]
+    return Blocks(windows, tiles, down, panels, across, panels_in_L2, chain)
 
 
 def split(tiles, panels, tile_work, x_size, weights_size, n):
@@ -201,17 +185,18 @@ def split(tiles, panels, tile_work, x_size, weights_size, n):
 
 
 @jit
-def _multiply_into(out, x, weights, bias, residual, block, code):
-    """out[block] = activation(x @ kernel + bias) + residual
+def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
+    """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
     `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat.
     """
     wide()
-    windows = block.windows
+    windows = blocks.windows
+    block = block_of(blocks, number)
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
-    depth = min(block.chain, K)
+    depth = min(blocks.chain, K)
     sums = aligned(MR * NR)               # the sums of a tile that is not written in place
     square = sums.reshape(MR, NR)
     zeros = np.zeros(depth * (4 // x.values.itemsize), x.values.dtype)
@@ -219,8 +204,8 @@ def _multiply_into(out, x, weights, bias, residual, block, code):
     row_scales = np.zeros(MR, np.float32)
     row_zeros = np.zeros(MR, np.int32)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
-    for panels_start in range(block.first_panel, block.end_panel, block.panels_in_L2):
-        panels_end = min(panels_start + block.panels_in_L2, block.end_panel)
+    for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
+        panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
         k = 0
         # Loop 4 goes over K. A pass takes one or more whole runs, or a part of one run, but at most `depth` words.
         # A pass reads some rows of each panel, and these rows stay in L2.

@@ -127,7 +127,7 @@ def _large_images_into(work):
 @jit
 def _add_moments(work, b, i):
     """Add up x and x^2 over chunk i of image b."""
-    sum_chunk_into(work.moments, work.x, work.chunk, b, i)
+    sum_chunk_into(work.moments, work.x, work.chunk, b * work.moments.shape[1] + i)
 
 
 @jit

@@ -49,20 +49,20 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     y = empty(B, size)
     lines = np.empty((B, 3, width), np.float32)
     work = threads.ELEMENT * x.size
-    threads.run(B * chunks, lambda i: sum_chunk_into(sums, x, chunk, *divmod(i, chunks)), work)
-    for b in range(B):
-        lines_into(lines, sums, scale, bias, groups, size // groups, eps, b)
-    threads.run(B * chunks, lambda i: _write_chunk_into(y, x, lines, added, chunk, *divmod(i, chunks), code), work)
+    threads.run(B * chunks, sum_chunk_into, work, (sums, x, chunk))
+    threads.run(B, lines_into, 0, (lines, sums, scale, bias, groups, size // groups, eps))
+    threads.run(B * chunks, _write_chunk_into, work, (y, x, lines, added, chunk, code))
     return y.reshape(B, H, W, C)
 
 
 @jit
-def sum_chunk_into(sums, x, chunk, b, i):
+def sum_chunk_into(sums, x, chunk, task):
     """Add up x and x^2 over all lines of a chunk, for each position in a line.
 
-    sums[b, i] = the sums of chunk i of image b.
+    sums[b, i] = the sums of chunk i of image b. The number of a task is b * chunks + i.
     """
     wide()
+    b, i = divmod(task, sums.shape[1])
     width = sums.shape[3]
     both = aligned(4 * width).view(np.float64)
     total = both[:width]
@@ -111,13 +111,14 @@ def lines_into(lines, sums, scale, bias, groups, n, eps, b):
 
 
 @jit
-def _write_chunk_into(y, x, lines, added, chunk, b, i, code):
-    """y = activation((x - centre) * slope + offset + added) for chunk i of image b.
+def _write_chunk_into(y, x, lines, added, chunk, code, task):
+    """y = activation((x - centre) * slope + offset + added) for one chunk of one image.
 
     The chunk is computed line by line. A line contains the channels of one or more neighbouring cells. `added` may be
     empty.
     """
     wide()
+    b, i = divmod(task, ceil_div(x.shape[1], chunk))
     centre = lines[b, 0]
     slope = lines[b, 1]
     offset = lines[b, 2]
@@ -145,17 +146,17 @@ def layer_norm(x, norm, eps):
     flat = x.reshape(-1, D)
     y = empty(*flat.shape)
     rows = rows_per_task(len(flat), D)
-    threads.run(ceil_div(len(flat), rows), lambda i: _layer_norm_into(y, flat, scale, bias, eps, i * rows, rows),
-                threads.ELEMENT * x.size)
+    threads.run(ceil_div(len(flat), rows), _layer_norm_into, threads.ELEMENT * x.size,
+                (y, flat, scale, bias, eps, rows))
     return y.reshape(x.shape)
 
 
 @jit
-def _layer_norm_into(y, x, scale, bias, eps, first_row, rows):
-    """Normalize some rows of x."""
+def _layer_norm_into(y, x, scale, bias, eps, rows, task):
+    """Normalize `rows` rows of x."""
     wide()
     D = x.shape[1]
-    for n in range(first_row, min(first_row + rows, x.shape[0])):
+    for n in range(task * rows, min((task + 1) * rows, x.shape[0])):
         row = x[n]
         out = y[n]
         centre, rest, slope = row_of(row, eps)

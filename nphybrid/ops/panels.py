@@ -15,7 +15,6 @@ from .memory import aligned
 from .pack import pack, pack_panels
 from .target import NR
 
-COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 TOGETHER = 8                              # a task packs TOGETHER panels
 ONE = np.zeros(1, np.int64)               # the start of a single tap
 
@@ -35,7 +34,7 @@ def panels_of(matrix):
     def task(i):
         part = panels[i * TOGETHER:(i + 1) * TOGETHER]
         pack_panels(flat, N, 0, K, i * TOGETHER, i * TOGETHER + len(part), part.reshape(-1))
-    threads.run(ceil_div(len(panels), TOGETHER), task, COPY * matrix.size)
+    threads.run(ceil_div(len(panels), TOGETHER), task, threads.COPY * matrix.size)
     return panels
 
 
@@ -45,7 +44,8 @@ def transposed_panels(flat, starts, N, rows):
     Tap t is a matrix (N, rows) that begins at flat[starts[t]]. The packed matrix is concatenate([tap.T for each tap]).
     """
     panels = _empty(N, len(starts) * rows)
-    threads.run(len(panels), lambda p: _transpose_into(panels[p], flat, starts, p * NR, N, rows), COPY * panels.size)
+    threads.run(len(panels), lambda p: _transpose_into(panels[p], flat, starts, p * NR, N, rows),
+                threads.COPY * panels.size)
     return panels
 
 

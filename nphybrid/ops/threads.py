@@ -7,9 +7,12 @@
     worker 2       task(2)
 
 A free thread takes the next task, until all tasks are taken. `run` returns when all tasks have ended. With one thread,
-`run(count, task)` is the loop `for i in range(count): task(i)`. A worker, which is a thread other than the caller, is
-started when it is first needed. A job is one call of `run`. A worker without a job waits until a call of `run` puts
-its job into the queue. The caller takes tasks too. So a `run` inside a task can finish even if no worker is free.
+`run(count, task)` is the loop `for i in range(count): task(i)`. The operations of the forward pass give a kernel and
+its arguments instead of a closure: `run(count, kernel, work, arguments)` calls kernel(*arguments, i).
+
+A worker, which is a thread other than the caller, is started when it is first needed. A job is one call of `run`. A
+worker without a job waits until a call of `run` puts its job into the queue. The caller takes tasks too. So a `run`
+inside a task can finish even if no worker is free.
 
 OpenMP is not used, because the forked children of a process that uses OpenMP are terminated. Numba's threading layers
 are not used, because the layer `workqueue` aborts the process when two Python threads compute at the same time.
@@ -29,6 +32,7 @@ SMALL = 8_000_000
 # The largest number of threads. More threads than cores do not make a computation faster.
 MOST_THREADS = 1024
 ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
+COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 
 _threads = contextvars.ContextVar("threads", default=None)
 
@@ -72,8 +76,8 @@ def worth(work):
     return number() if work >= SMALL else 1
 
 
-def run(count, task, work=SMALL):
-    """Call task(i) for each i in range(count), in any order.
+def run(count, task, work=SMALL, arguments=()):
+    """Call task(*arguments, i) for each i in range(count), in any order.
 
     `work` is the number of multiply-adds of all tasks together. Work of at least SMALL is done on several threads.
     After the first exception, which may be KeyboardInterrupt, no further task begins. `run` raises the exception after
@@ -84,9 +88,9 @@ def run(count, task, work=SMALL):
     with np.errstate(all="ignore"):
         if helpers <= 0:
             for i in range(count):
-                task(i)
+                task(*arguments, i)
             return
-        job = _Job(count, task)
+        job = _Job(count, task, arguments)
         try:
             for _ in range(_ready_workers(helpers)):
                 _idle.put((contextvars.copy_context(), job.help))
@@ -98,7 +102,7 @@ def run(count, task, work=SMALL):
             job.wait()
             raise
         finally:
-            job.task = job.error = None
+            job.task = job.arguments = job.error = None
     try:
         if error is not None:
             raise error
@@ -110,9 +114,10 @@ def run(count, task, work=SMALL):
 class _Job:
     """A job of `count` tasks.  No task is run twice.  Setting `count` to 0 stops the job."""
 
-    def __init__(self, count, task):
+    def __init__(self, count, task, arguments):
         self.count = count
         self.task = task
+        self.arguments = arguments
         self.error = None
         self.begun = itertools.count()    # next() is one step under the GIL, so no number is taken twice
         self.lock = threading.Lock()
@@ -122,7 +127,7 @@ class _Job:
     def drain(self):
         """Take tasks until no task is left."""
         while (i := next(self.begun)) < self.count:
-            self.task(i)
+            self.task(*self.arguments, i)
 
     def help(self):
         """Take tasks as a worker.  A worker that comes too late finds no task."""

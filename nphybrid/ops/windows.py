@@ -18,7 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from . import threads
 from .jit import jit
+from .memory import empty
 
 NOWHERE = (0, 0), (0, 0)                  # no padding
 
@@ -37,6 +39,33 @@ class Windows(NamedTuple):
     across: int                           # number of runs per kernel row
     run: int
     K: int                                # number of elements of a window
+
+
+class Blocks(NamedTuple):
+    """A result, divided into blocks: its tile rows into `down` parts, and its panels into `across` parts."""
+    windows: Windows
+    tiles: int                            # number of tile rows
+    down: int
+    panels: int
+    across: int
+    panels_in_L2: int
+    chain: int                            # most words of a row that are added in one pass over K
+
+
+class Block(NamedTuple):
+    """A task: tile rows range(first_tile, end_tile) and panels range(first_panel, end_panel) of the result."""
+    first_tile: int
+    end_tile: int
+    first_panel: int
+    end_panel: int
+
+
+@jit
+def block_of(blocks, number):
+    """The Block with a number in range(down * across)."""
+    i, j = divmod(number, blocks.across)
+    return Block(blocks.tiles * i // blocks.down, blocks.tiles * (i + 1) // blocks.down,
+                 blocks.panels * j // blocks.across, blocks.panels * (j + 1) // blocks.across)
 
 
 @functools.lru_cache(4096)
@@ -65,9 +94,23 @@ def padded(x, padding):
     """Return the maps with zeros around each map.  With the zeros, no run crosses the edge of a map."""
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
-    y = np.zeros((B, top + H + bottom, left + W + right, C), np.float32)
-    y[:, top:top + H, left:left + W] = x
+    y = empty(B, top + H + bottom, left + W + right, C)
+    threads.run(B, _pad_into, threads.COPY * y.size, (y, x, top, left))
     return y
+
+
+@jit
+def _pad_into(y, x, top, left, b):
+    """y[b] = x[b] with zeros around it."""
+    _, H, W, _ = x.shape
+    for i in range(y.shape[1]):
+        row = y[b, i].reshape(y[b, i].size)
+        row[:] = np.float32(0)
+        if top <= i < top + H:
+            inside = x[b, i - top].reshape(x[b, i - top].size)
+            start = left * x.shape[3]
+            for j in range(inside.size):
+                row[start + j] = inside[j]
 
 
 @jit
