@@ -11,13 +11,16 @@ import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import types
+from numba.extending import overload
 
 from . import threads
-from .chunks import rows_per_task
+from .chunks import CHUNK, rows_per_task
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
-from .memory import aligned
+from .memory import aligned, empty
+from .target import NR
 from .widths import NUMBERS
 
 # The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32. Its bits are
@@ -60,29 +63,22 @@ def words_of(x, width, padding, by_cell):
     numbers = NUMBERS[width]
     map_shape = top + H + bottom, left + W + right, ceil_div(C, numbers)
     unit = math.prod(map_shape)
-    words = aligned(B * unit)
+    words = empty(B * unit)
     values = words.view(DTYPES[width, numbers])
     out = values.reshape(B, *map_shape[:2], map_shape[2] * numbers)
     work = threads.ELEMENT * x.size
     if width == "int8" and by_cell:
-        scales, zeros = _quantize_cells(out.reshape(B * H * W, -1), x.reshape(B * H * W, C), work)
+        cells = B * H * W
+        scales, zeros = empty(cells), empty(cells).view(np.int32)
+        together = rows_per_task(cells, C)
+        threads.run(ceil_div(cells, together), _cells_into, work,
+                    (out.reshape(cells, -1), scales, zeros, x.reshape(cells, C), together))
         return Words(values, scales, zeros, map_shape[2]), map_shape
     scales, zeros = _scales_of_maps(x, work) if width == "int8" else (NO_SCALES, NO_ZEROS)
     lines = B * map_shape[0]
     together = rows_per_task(lines, map_shape[1] * C)
-    threads.run(ceil_div(lines, together),
-                lambda i: _lines_into(out, x, (top, left), scales, zeros, i * together, together), work)
+    threads.run(ceil_div(lines, together), _lines_into, work, (out, x, top, left, scales, zeros, together))
     return Words(words if values.dtype == np.uint32 else values, scales, zeros, unit), map_shape
-
-
-def _quantize_cells(out, x, work):
-    """Quantize each row of x (cells, C) with a scale of its own.  -> scales, zeros"""
-    cells, C = x.shape
-    scales = np.empty(cells, np.float32)
-    zeros = np.empty(cells, np.int32)
-    together = rows_per_task(cells, C)
-    threads.run(ceil_div(cells, together), lambda i: _cells_into(out, scales, zeros, x, i * together, together), work)
-    return scales, zeros
 
 
 def _scales_of_maps(x, work):
@@ -91,19 +87,27 @@ def _scales_of_maps(x, work):
     flat = x.reshape(B, -1)
     together = rows_per_task(flat.shape[1], 1)
     parts = ceil_div(flat.shape[1], together)
-    lows = np.empty((B, parts), np.float32)
-    highs = np.empty((B, parts), np.float32)
-
-    def task(i):
-        b, part = divmod(i, parts)
-        lows[b, part], highs[b, part] = extent(flat[b, part * together:(part + 1) * together])
-    threads.run(B * parts, task, work)
-    scales = np.empty(B, np.float32)
-    zeros = np.empty(B, np.int32)
-    for b in range(B):
-        low, high = extent(lows[b])[0], extent(highs[b])[1]
-        scales[b], zeros[b] = scale_of(low, high)
+    extents = empty(B, parts, 2)
+    scales, zeros = empty(B), empty(B).view(np.int32)
+    threads.run(B * parts, _extents_into, work, (extents, flat, together))
+    threads.run(B, _scales_into, 0, (scales, zeros, extents))
     return scales, zeros
+
+
+@jit
+def _extents_into(extents, x, together, task):
+    """The extent of one part of a map.  x (B, elements of a map) -> extents (B, parts, 2)"""
+    b, part = divmod(task, extents.shape[1])
+    low, high = extent(x[b, part * together:(part + 1) * together])
+    extents[b, part, 0] = low
+    extents[b, part, 1] = high
+
+
+@jit
+def _scales_into(scales, zeros, extents, b):
+    """The scale and the zero point of map b."""
+    low, high = extent(extents[b].reshape(extents[b].size))
+    scales[b], zeros[b] = scale_of(low, high)
 
 
 @jit
@@ -176,10 +180,10 @@ def _narrow_into(out, x, scale, zero):
 
 
 @jit
-def _cells_into(out, scales, zeros, x, first, count):
+def _cells_into(out, scales, zeros, x, together, task):
     """Quantize some cells, each with a scale of its own.  x (cells, C) -> out (cells, channels)"""
     C = x.shape[1]
-    for cell in range(first, min(first + count, x.shape[0])):
+    for cell in range(task * together, min((task + 1) * together, x.shape[0])):
         low, high = extent(x[cell])
         scales[cell], zeros[cell] = scale_of(low, high)
         _quantize_into(out[cell, :C], x[cell], scales[cell], zeros[cell])
@@ -187,15 +191,11 @@ def _cells_into(out, scales, zeros, x, first, count):
 
 
 @jit
-def _lines_into(out, x, corner, scales, zeros, first, count):
-    """Narrow some rows of the padded maps.  The rows of all maps are numbered in one sequence.
-
-    `corner` holds the row and the column of the padded map where x begins.
-    """
+def _lines_into(out, x, top, left, scales, zeros, together, task):
+    """Narrow some rows of the padded maps.  The rows of all maps are numbered in one sequence."""
     B, H, W, C = x.shape
     rows, columns, channels = out.shape[1:]
-    top, left = corner
-    for line in range(first, min(first + count, B * rows)):
+    for line in range(task * together, min((task + 1) * together, B * rows)):
         b, row = divmod(line, rows)
         scale = scales[b] if scales.size else np.float32(0)
         zero = zeros[b] if zeros.size else np.int32(0)
@@ -214,16 +214,99 @@ def _lines_into(out, x, corner, scales, zeros, first, count):
                 to[left + w, C:] = 0
 
 
+# ---------------------------------------------------------------- the factors inside attention
+
+def panels_like(kind, panels, rows):
+    """Return panels (P, rows, NR) with the dtype of the array `kind`, float32 or uint16 (bfloat16).  All are flat.
+
+    float32 panels are returned unchanged. bfloat16 panels count words, and a missing row of the last word is 0.
+    """
+    return panels if kind.dtype == np.float32 else _rounded_panels(panels, rows)
+
+
+@overload(panels_like)
+def _panels_like(kind, panels, rows):
+    if kind.dtype == types.float32:
+        return lambda kind, panels, rows: panels
+    return lambda kind, panels, rows: _rounded_panels(panels, rows)
+
+
+def rows_like(kind, x, starts, length):
+    """Return the rows x[start:start + length] with the dtype of the array `kind`.  -> x, starts, length in words
+
+    float32 rows are returned unchanged. For bfloat16, the rows are copied. A row with a negative start stays negative.
+    """
+    return (x, starts, length) if kind.dtype == np.float32 else _rounded_rows(x, starts, length)
+
+
+@overload(rows_like)
+def _rows_like(kind, x, starts, length):
+    if kind.dtype == types.float32:
+        return lambda kind, x, starts, length: (x, starts, length)
+    return lambda kind, x, starts, length: _rounded_rows(x, starts, length)
+
+
+@jit
+def _rounded_panels(panels, rows):
+    words = ceil_div(rows, PAIR)
+    count = panels.size // (rows * NR)
+    out = aligned(ceil_div(count * words * NR * PAIR, 2)).view(np.uint16)
+    near = np.zeros(words * PAIR * NR, np.uint16)
+    for p in range(count):
+        round_into(near[:rows * NR], panels[p * rows * NR:(p + 1) * rows * NR])
+        to = out[p * near.size:(p + 1) * near.size]
+        for word in range(words):
+            for j in range(NR):
+                for n in range(PAIR):
+                    to[(word * NR + j) * PAIR + n] = near[(word * PAIR + n) * NR + j]
+    return out
+
+
+@jit
+def _rounded_rows(x, starts, length):
+    words = ceil_div(length, PAIR)
+    values = aligned(starts.size * words)
+    bits = values.view(BITS)
+    places = np.empty(starts.size, np.int64)
+    for i in range(starts.size):
+        places[i] = i * words if starts[i] >= 0 else -1
+        if starts[i] >= 0:
+            row = bits[i * words * PAIR:(i + 1) * words * PAIR]
+            round_into(row[:length], x[starts[i]:starts[i] + length])
+            row[length:] = 0
+    return pairs_of(values), places, words
+
+
+@jit
+def _pairs(values):
+    return values.view(np.uint16)
+
+
+@jit
+def _floats(values):
+    return values
+
+
+# `pairs_of` gives an array of words its dtype in Words.
+PAIR = NUMBERS["bfloat16"]
+BITS = DTYPES["bfloat16", PAIR]
+pairs_of = _pairs if PAIR == 2 else _floats
+
+
+# ---------------------------------------------------------------- whole arrays
+
 def narrowed(x):
     """Round float32 numbers to bfloat16.  -> the bits of bfloat16, as uint16, in an array of the shape of x"""
     x = np.ascontiguousarray(x, np.float32)
     out = np.empty(x.shape, np.uint16)
-    flat, out_flat = x.reshape(-1), out.reshape(-1)
-    together = rows_per_task(x.size, 1)
-    threads.run(ceil_div(x.size, together), lambda i: round_into(out_flat[i * together:(i + 1) * together],
-                                                                 flat[i * together:(i + 1) * together]),
-                threads.ELEMENT * x.size)
+    threads.run(ceil_div(x.size, CHUNK), _round_chunk_into, threads.ELEMENT * x.size, (out.reshape(-1), x.reshape(-1)))
     return out
+
+
+@jit
+def _round_chunk_into(out, x, task):
+    part = slice(task * CHUNK, min((task + 1) * CHUNK, x.size))
+    round_into(out[part], x[part])
 
 
 def widened(halves):
