@@ -97,7 +97,7 @@ class Model:
 
     @property
     def float_dtype(self) -> np.dtype:
-        """The dtype of the states.  The states of a bfloat16 model are float32."""
+        """The dtype of the states.  The states of a bfloat16 model or an int8 model are float32."""
         return ops.floats_of(self.dtype)
 
     @property
@@ -125,12 +125,12 @@ class Model:
 
         `revision`: a branch, tag or commit on the hub.
 
-        `engine`, `dtype`: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
-        "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16. All other
-        arrays are float32. On processors with AMX, a bfloat16 model also rounds the inputs of convolutions and linear
-        layers to bfloat16.
+        `engine`, `dtype`: "numba" with "float32", "bfloat16" or "int8", or "reference" with one of these or "float64".
+        With bfloat16 and int8, both factors of matrix products are rounded to 16 or 8 bits, and all states are
+        float32. The layers that read the pixels or the pooled vector keep float32 factors. ops/reference_narrow.py
+        defines the numbers.
 
-        `precision`: "highest" or "high". "highest" multiplies float32 numbers with all 24 significant bits. On
+        `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant bits. On
         processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX, "high" and
         "highest" give equal results.
 
@@ -192,8 +192,8 @@ class Model:
         """Returns a dict {Hugging Face name: array}, which the class of equal name in transformers can load.
 
         The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. They
-        have exactly the loaded values, converted to this dtype, with one exception. A bfloat16 model returns float32
-        arrays, in which the kernels of linear layers are rounded to bfloat16. If the model was loaded from a file, each
+        have exactly the loaded values, converted to this dtype, with one exception. A bfloat16 or int8 model returns
+        float32 arrays, in which the kernels of linear layers are rounded. If the model was loaded from a file, each
         call reads the convolution kernels from the file. Raises FormatError if the file is missing or was changed.
         """
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
@@ -356,7 +356,7 @@ class Model:
         Convolution kernels are standardized in the forward pass, and their gradients are those of the kernels before
         standardization.
 
-        Raises ValueError for a bfloat16 model, and for a model without classes. Raises the errors of `check_inputs`,
+        Raises ValueError for a bfloat16 or int8 model, and for a model without classes. Raises the errors of `check_inputs`,
         and ValueError for labels of a wrong shape or type.
 
         >>> import numpy as np

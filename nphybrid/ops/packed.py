@@ -25,6 +25,7 @@ import numpy as np
 
 from ..params import tree_map
 from . import amx, reference
+from .amx import widened
 from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
@@ -32,7 +33,7 @@ from .panels import panels_of, transposed_panels
 from .reference_narrow import Kernel, width_of
 from .target import ISA, NR
 from .widths import NUMBERS
-from .words import NO_SCALES, NO_ZEROS, narrowed, widened
+from .words import NO_SCALES, NO_ZEROS, narrowed
 
 AMX = ISA == "amx"
 

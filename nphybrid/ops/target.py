@@ -15,7 +15,8 @@ TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5,
 
 # `nphybrid doctor` prints this rule, which `available` and `_choose` follow.
 RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
-        "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation.")
+        "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation. The instruction for a narrow width follows from the "
+        "instruction set and the features of the CPU.")
 
 
 def _target():

@@ -307,8 +307,3 @@ def narrowed(x):
 def _round_chunk_into(out, x, task):
     part = slice(task * CHUNK, min((task + 1) * CHUNK, x.size))
     round_into(out[part], x[part])
-
-
-def widened(halves):
-    """Convert bfloat16 numbers, stored as uint16, to float32 without rounding."""
-    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)

@@ -10,7 +10,9 @@ from llvmlite import ir
 from nphybrid import ViTHybridForImageClassification, default_model
 from nphybrid.ops import amx, jit, kernels, matmul, reference, target, threads, windows
 from nphybrid.ops.amx import widened
-from nphybrid.ops.packed import BEYOND, Packed, narrowed
+from nphybrid.ops.packed import Packed
+from nphybrid.ops.reference_narrow import BEYOND, Kernel
+from nphybrid.ops.words import narrowed
 from nphybrid.params import Linear
 
 from oracles import cases
@@ -158,8 +160,15 @@ def test_assembly(parts):
 
 # ---------------------------------------------------------------- products, on AMX
 
+def packed(kernel, parts):
+    """A kernel that AMX multiplies in a number of parts."""
+    if parts == 1:
+        return Packed(Kernel.of(kernel, "bfloat16"))
+    return Packed(kernel, "high" if parts == 2 else "highest")
+
+
 def linear(x, kernel, parts, bias=None):
-    return kernels.linear(x, Linear(Packed(kernel, parts), bias))
+    return kernels.linear(x, Linear(packed(kernel, parts), bias))
 
 
 @on_amx
@@ -238,7 +247,7 @@ def test_errors_of_small_numbers(scale):
 @on_amx
 def test_high_restores_the_whole_kernel():
     kernel = cases.normal(0, 50, 40)
-    assert Packed(kernel, 2).unpacked().tobytes() == kernel.tobytes()
+    assert packed(kernel, 2).unpacked().tobytes() == kernel.tobytes()
 
 
 def test_rows_are_set_to_their_end():
@@ -275,7 +284,7 @@ def test_convolutions_at_every_edge(C, O, taps, stride, dilation):
     around = (dilation * taps // 2,) * 2, (dilation * taps // 2,) * 2
     truth = reference.conv2d(x.astype(np.float64), kernel.astype(np.float64), stride, dilation, around)
     for parts, bound in ((3, 2e-6), (2, 1e-4), (1, 0.05)):
-        found = kernels.conv2d(x, Packed(kernel, parts), stride, dilation, around)
+        found = kernels.conv2d(x, packed(kernel, parts), stride, dilation, around)
         assert np.abs(found - truth).max() / truth.std() <= bound
 
 

@@ -10,6 +10,7 @@ import pytest
 from llvmlite import ir
 
 from nphybrid.ops import jit, memory, pack, reductions, target, tile
+from nphybrid.ops.widths import Float32
 
 from oracles import cases
 from tools.assembly import FLOATS, INT, INTS, emitted
@@ -19,8 +20,13 @@ SETS = target.available(target.TARGET)
 
 
 @jit.jit
+def scaled_tile_of(rows, panel, target, first, second, scaling):
+    tile.tile_add(rows, panel, target, first, second, scaling)
+
+
 def tile_add_of(rows, panel, target, first, second):
-    tile.tile_add(rows, panel, target, first, second)
+    floats, integers = np.zeros(0, np.float32), np.zeros(0, np.int32)
+    scaled_tile_of(rows, panel, target, first, second, tile.Scaling(floats, integers, floats, integers, 0))
 
 
 @jit.jit
@@ -323,7 +329,7 @@ def test_assembly(isa):
     MR, NV, _ = shape = target.TILES[isa]
     for kinds, emit in (([*PRODUCT, *ADDEND], emit_tile), (TRANSPOSED, emit_transposed_tile)):
         text = assembly(triple, cpu, kinds, lambda build, *args: emit(build, args, shape))
-        assert len(re.findall(fma, text)) == MR * NV * (tile.UNROLL + 1)
+        assert len(re.findall(fma, text)) == MR * NV * (Float32.UNROLL + 1)
         assert not re.findall(spill, text)
 
 
