@@ -93,7 +93,7 @@ class Packed:
             kernel = amx.unpacked(self.panels, math.prod(self.shape[:-1]), N).reshape(self.shape)
             return Kernel(kernel) if self.width == "bfloat16" else kernel
         if self.width == "float32":
-            return self.panels.transpose(1, 0, 2).reshape(-1, len(self.panels) * NR)[:, :N].reshape(self.shape)
+            return self.panels.transpose(1, 0, 2).reshape(self.panels.shape[1], -1)[:, :N].reshape(self.shape)
         values = self.panels.transpose(1, 3, 0, 2).reshape(*self.shape[:-2], -1, len(self.panels) * NR)
         values = values[..., :self.shape[-2], :N]
         return Kernel(widened(values)) if self.width == "bfloat16" else Kernel(values, self.weights.channels[:N])
