@@ -152,10 +152,11 @@ def quantized(x, axes):
 def ready(name, array, config, dtype=np.float32, precision="highest"):
     """Return a copy of a learned array: a float32 array, or a Kernel if the kernel is narrow.
 
-    The kernel of a convolution is standardized before it is rounded. The precision must be "highest".
+    The kernel of a convolution is standardized in float64 before it is rounded, because a weight that lies between two
+    integers of int8 would depend on the rounding of the standardization. The precision must be "highest".
     """
     is_kernel = array.ndim == 4 or array.ndim == 2 and name.endswith("kernel")
-    array = reference.ready(name, array, config)
+    array = reference.ready(name, array, config, np.float64).astype(np.float32)
     width = width_of(name, config, dtype)
     return Kernel.of(array, width) if is_kernel and width != "float32" else array
 
