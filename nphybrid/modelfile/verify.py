@@ -28,7 +28,10 @@ BOUNDS = {
     ("reference", "float64"): 1e-9,       # 2e-15
     ("reference", "float32"): 3e-4,       # 5.3e-5
     ("numba", "float32"): 3e-4,           # 2.1e-5
+    ("reference", "bfloat16"): 0.3,       # 0.10
     ("numba", "bfloat16"): 0.3,           # 0.10
+    ("reference", "int8"): 0.6,           # 0.2
+    ("numba", "int8"): 0.6,               # 0.2
 }
 
 
