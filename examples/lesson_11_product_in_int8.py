@@ -2,9 +2,9 @@
 
     python examples/lesson_11_product_in_int8.py
 
-A processor multiplies four pairs of 8-bit integers in the time of one pair of float32 numbers. So each factor becomes
-an integer: x is about (q - zero) * scale, and w is about v * channel scale. The sum of the products (q - zero) * v is an
-exact integer, and a single product with both scales turns the sum into a float32. Source: Jacob et al. 2018,
+Some processors multiply four pairs of 8-bit integers in the time of one pair of float32 numbers. So each factor
+becomes an integer: x is about (q - zero) * scale, and w is about v * channel scale. The sum of the products
+(q - zero) * v is an exact integer. The product of both scales turns the sum into a float32. Source: Jacob et al. 2018,
 "Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference". In the package:
 nphybrid/ops/reference_narrow.py defines the numbers, and nphybrid/ops/widths.py has the instructions.
 """

@@ -130,9 +130,9 @@ class Model:
         float32. The layers that read the pixels or the pooled vector keep float32 factors. ops/reference_narrow.py
         defines the numbers.
 
-        `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant bits. On
-        processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX, "high" and
-        "highest" give equal results.
+        `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant
+        bits. On processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX,
+        "high" and "highest" give equal results.
 
         `num_threads`: the number of threads, or None for one thread on each core that this process can use.
 
@@ -356,8 +356,8 @@ class Model:
         Convolution kernels are standardized in the forward pass, and their gradients are those of the kernels before
         standardization.
 
-        Raises ValueError for a bfloat16 or int8 model, and for a model without classes. Raises the errors of `check_inputs`,
-        and ValueError for labels of a wrong shape or type.
+        Raises ValueError for a bfloat16 or int8 model, and for a model without classes. Raises the errors of
+        `check_inputs`, and ValueError for labels of a wrong shape or type.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridForImageClassification, default_model

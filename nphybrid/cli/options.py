@@ -59,8 +59,8 @@ def add_engine(verb):
                       help="the implementation of the operations (default numba). The engine numba is fast. The engine "
                            "reference is written in plain NumPy.")
     verb.add_argument("--dtype", choices=DTYPES, default="float32",
-                      help="the dtype of the computation (default float32). The dtype float64 needs --engine reference. "
-                           "With bfloat16 and int8, the factors of matrix products have 16 and 8 bits.")
+                      help="the dtype of the computation (default float32). With bfloat16 and int8, the factors of "
+                           "matrix products have 16 and 8 bits. The dtype float64 needs --engine reference.")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
                       help="the precision of float32 matrix products (default highest). With the precision highest, "
                            "numbers with 24 significant bits are multiplied. With the precision high, processors with "

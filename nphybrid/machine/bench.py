@@ -116,9 +116,9 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     folder gained while the model was loaded and called. `images_per_second` is the number of images in a batch divided
     by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of the model
     in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add. `share` is
-    gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `peak_memory` is the result of
-    `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of `profile_calls`, or
-    None.
+    gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `peak_memory` is the result
+    of `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of `profile_calls`,
+    or None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)

@@ -108,8 +108,9 @@ def _parts(heads, tiles, n):
 def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     """Compute one task: the context for some queries of one head in one image.  `context` is flat.
 
-    `kind` is an array with the dtype of the panels: float32 or uint16 (bfloat16). If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided among
-    `parts` tasks. The number of a task is (image * heads + head) * parts + part.
+    `kind` is an array with the dtype of the panels: float32 or uint16 (bfloat16). If `weights` is not empty, the
+    attention weights are stored in it. The queries of each head are divided among `parts` tasks. The number of a task
+    is (image * heads + head) * parts + part.
     """
     number, part = divmod(task, parts)
     head = head_of(query.shape, heads, number)

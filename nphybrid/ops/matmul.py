@@ -82,46 +82,40 @@ def _linear(x, p, residual, activation):
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
     if not x.size:
         return empty(*x.shape[:-1], O)
-    y = _convolve(x.reshape(1, x.size // C, 1, C), packed_once(p.kernel), (1, 1), 1, 1, NOWHERE, bias, residual, code)
-    return y.reshape(*x.shape[:-1], O)
+    kernel = packed_once(p.kernel)
+    words, windows = _left_factor(x.reshape(1, x.size // C, 1, C), kernel, (1, 1), 1, 1, NOWHERE)
+    return multiply(words, kernel, windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
     """Compute a convolution without copies of the windows."""
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
-    return _convolve(x, packed_once(kernel), (KH, KW), stride, dilation, padding)
+    kernel = packed_once(kernel)
+    words, windows = _left_factor(x, kernel, (KH, KW), stride, dilation, padding)
+    y = multiply(words, kernel, windows, len(x), NOTHING, NOTHING, 0)
+    return y.reshape(len(x), windows.rows, windows.columns, O)
 
 
-def _convolve(x, kernel, size, stride, dilation, padding, bias=NOTHING, residual=NOTHING, code=0):
-    """Compute a linear layer or a convolution with a kernel (KH, KW).  x (B, H, W, C) -> (B, H', W', O)"""
-    words, map_shape, run, padding = _left_factor(x, kernel, size, dilation, padding)
-    windows = windows_of(map_shape, size, run, stride, dilation, padding)
-    y = multiply(words, kernel, windows, len(x), bias, residual, code)
-    return y.reshape(len(x), windows.rows, windows.columns, kernel.shape[-1])
-
-
-def _left_factor(x, kernel, size, dilation, padding):
-    """Write x as words, if necessary with zeros around each map.
-
-    -> Words, the shape of a map in words, the length of a run, the padding that the words still lack
+def _left_factor(x, kernel, size, stride, dilation, padding):
+    """Write x as words, if necessary with zeros around each map.  x (B, H, W, C), size (KH, KW) -> Words, Windows
 
     Narrow words are always padded. Float32 maps are padded if they have few channels. In a padded map, a run of a
-    window is a row of the kernel: KW * C neighbours in memory.
+    window can be a row of the kernel: KW * C neighbours in memory.
     """
-    KW = size[1]
     C = x.shape[3]
-    in_rows = dilation == 1 and 1 < KW
-    if kernel.width != "float32" and not kernel.parts:
-        words, map_shape = words_of(x, kernel.width, padding, by_cell=size == (1, 1) and padding == NOWHERE)
-        padding = NOWHERE
-    else:
-        in_rows = in_rows and C < FEW
-        if in_rows:
+    row_of_taps = size[1] if dilation == 1 else 1
+    if kernel.width == "float32" or kernel.parts:
+        if row_of_taps > 1 and C < FEW:
             x = padded(x, padding)
             padding = NOWHERE
+        else:
+            row_of_taps = 1
         words, map_shape = words_of_floats(x), x.shape[1:]
-    return words, map_shape, (KW if in_rows else 1) * map_shape[2], padding
+    else:
+        words, map_shape = words_of(x, kernel.width, padding, by_cell=size == (1, 1) and padding == NOWHERE)
+        padding = NOWHERE
+    return words, windows_of(map_shape, size, row_of_taps * map_shape[2], stride, dilation, padding)
 
 
 def multiply(x, kernel, windows, B, bias, residual, code):

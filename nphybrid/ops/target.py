@@ -13,10 +13,10 @@ from numba import config
 # With AMX, layers use the tiles of amx.py, and attention uses the register tile of AVX-512.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
-# `nphybrid doctor` prints this rule, which `available` and `_choose` follow.
+# `nphybrid doctor` prints this rule, which `available`, `_choose` and `products` follow.
 RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
-        "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation. The instruction for a narrow width follows from the "
-        "instruction set and the features of the CPU.")
+        "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation. The "
+        "instructions for bfloat16 and int8 follow from the instruction set and the features of the CPU.")
 
 
 def _target():

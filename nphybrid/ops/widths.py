@@ -144,7 +144,7 @@ def emitter_of(kind):
 # ---------------------------------------------------------------- the plain definitions
 
 def number(x):
-    """The number that an element of a panel stands for: float32 for a float32 or a uint16 (bfloat16), int32 for an int8."""
+    """The number that an element of a panel stands for.  float32, uint16 (bfloat16) or int8 -> float32 or int32"""
     if isinstance(x, np.uint16):
         return (np.uint32(x) << np.uint32(16)).view(np.float32)
     return x if isinstance(x, np.float32) else np.int32(x)

@@ -2,8 +2,8 @@
 
 x is rounded or quantized once for each product, on all threads. The result is a map with its padding, so that no window
 crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloat16, and the zero point in int8. If the
-number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are multiplied by
-weights that are 0.
+number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are
+multiplied by weights that are 0.
 
 `reference_narrow.rounded` and `reference_narrow.quantized` are the plain definitions. The results are equal.
 """

@@ -43,9 +43,9 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     with resume=True, or None. `identity`: a JSON object that a continued run must have, too. `watch`: a function that
     gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
 
-    Raises ValueError for settings that are not possible, for a bfloat16 or int8 model, for fewer than two classes, and for a
-    class with fewer than two pictures for training. Raises BlockingIOError if another run writes to the folder, and
-    FileExistsError if the folder holds a run and `resume` is False.
+    Raises ValueError for settings that are not possible, for a bfloat16 or int8 model, for fewer than two classes, and
+    for a class with fewer than two pictures for training. Raises BlockingIOError if another run writes to the folder,
+    and FileExistsError if the folder holds a run and `resume` is False.
 
     If the loss, a gradient or a weight is not finite, the run ends early with a warning, and the result is the best
     epoch before. Raises NonFiniteError if this happens before the first step.

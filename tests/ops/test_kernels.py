@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from nphybrid.ops import OPERATIONS, jit, kernels, matmul, reference, target, threads
+from nphybrid.ops import OPERATIONS, jit, kernels, reference, target, threads
 from nphybrid.ops.packed import AMX, Packed
 from nphybrid.ops.panels import panels_of
 from nphybrid.params import Linear, Norm

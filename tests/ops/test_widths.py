@@ -17,8 +17,7 @@ from nphybrid.ops.reference_narrow import Kernel
 from nphybrid.params import Linear
 
 from oracles import cases
-from ops.test_tile import LINUX, SPILL, assembly, on_this_machine, starts_of
-from tools.assembly import FLOATS, INT, INTS, emitted
+from tools.assembly import FLOATS, INT, INTS, LINUX, SPILL, assembly, emitted, on_this_machine
 
 f32 = np.float32
 LARGEST = f32(3.4028235e38)
@@ -61,7 +60,8 @@ def test_rounded_is_the_nearest_bfloat16():
     rng = np.random.default_rng(0)
     bits = np.concatenate([rng.integers(0, 0x7F7F8000, 3000, np.uint32), 0x3F808000 + 0x10000 * np.arange(100)])
     x = bits.astype(np.uint32).view(f32) * rng.choice(f32([-1, 1]), len(bits))
-    x = np.append(x, f32([0, -0.0, TINY, -TINY, LARGEST, -LARGEST, 3.3895e38, 2 ** -126, 1.17e-38, *NOT_FINITE.values()]))
+    edges = [0, -0.0, TINY, -TINY, LARGEST, -LARGEST, 3.3895e38, 2 ** -126, 1.17e-38, *NOT_FINITE.values()]
+    x = np.append(x, f32(edges))
     expected = np.array([nearest_bfloat16(value) for value in x])
     found = reference_narrow.rounded(x)
     assert found.dtype == np.float32 and np.array_equal(found, expected, equal_nan=True)
@@ -389,7 +389,8 @@ def test_which_kernels_are_narrow(width):
     """The kernels that read the pixels, and the kernels after the pooling, keep float32 in both implementations."""
     plain = replace(cases.CONFIG, stem=0, depths=(), widths=())
     for name, shape, config, expected in (
-            ("stem.conv", (7, 7, 3, 8), cases.CONFIG, "float32"), ("stages.0.1.conv2", (3, 3, 8, 8), cases.CONFIG, "bfloat16"),
+            ("stem.conv", (7, 7, 3, 8), cases.CONFIG, "float32"),
+            ("stages.0.1.conv2", (3, 3, 8, 8), cases.CONFIG, "bfloat16"),
             ("stages.1.0.proj", (1, 1, 8, 8), cases.CONFIG, width), ("tokens.proj.kernel", (8, 5), cases.CONFIG, width),
             ("tokens.proj.kernel", (8, 5), plain, "float32"), ("blocks.0.fc1.kernel", (8, 5), plain, width),
             ("head.kernel", (8, 5), cases.CONFIG, "float32"), ("pooler.kernel", (8, 8), cases.CONFIG, "float32"),
@@ -440,7 +441,8 @@ def test_every_product_in_every_shape(products, isa):
     engine, function = on_this_machine(module)
     for taps, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
         K = taps * run
-        starts, c = starts_of(rng, taps, MR, 200, run), np.full((MR, NR + 3), f32(7))
+        starts, c = rng.integers(0, 200 - run, (taps, MR)), np.full((MR, NR + 3), f32(7))
+        starts[:1, 1] = -1                # a row of zeros
         if products.INTEGERS:
             x = rng.integers(0, 256, (200, n)).astype({1: np.int32, 2: np.int16, 4: np.uint8}[n])
             b = rng.integers(-127, 128, (K + 1, NR, n)).astype(np.int8)
@@ -451,7 +453,8 @@ def test_every_product_in_every_shape(products, isa):
             x, scaling = rng.standard_normal((200, 1), f32), []
             halves = rng.integers(0x3F00, 0x4000, (K + 1, NR, 1)).astype(np.uint16)
             b = halves
-        function("tile", kinds)(x, starts, np.zeros(run + 1, f32), taps, run, b, c, NR + 3, *scaling)
+        arguments = [x, starts, np.zeros(run + 1, f32), taps, run, b, c, NR + 3, *scaling]
+        function("tile", kinds)(*arguments)
         rows = np.zeros((MR, K, n))
         for t, i in np.ndindex(taps, MR):
             if starts[t, i] >= 0:
