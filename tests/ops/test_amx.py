@@ -111,7 +111,7 @@ def test_tiny_numbers_lose_their_last_parts_only():
 
 def test_parts_of_what_is_not_finite():
     parts, _ = parts_of(np.uint32([0x7F800000, 0xFF800000, 0x7FC00000, 0x7F800001, 0xFFFFFFFF]).view(np.float32))
-    assert parts[0, :2].tolist() == [np.inf, -np.inf] and np.isnan(parts[0, 2:]).all() and np.isnan(parts[1:]).all()
+    assert np.isnan(parts).all()
 
 
 @pytest.mark.parametrize("K, N", [(1, 1), (31, 33), (32, 32), (33, 31), (100, 70)])
@@ -209,11 +209,9 @@ def test_three_parts_are_closer_than_float32():
 def test_an_infinite_row_is_nan(value):
     x, kernel = cases.normal(0, 40, 50), cases.normal(1, 50, 40)
     x[33, 7] = value
-    for parts in (2, 3):
+    for parts in (1, 2, 3):
         y = linear(x, kernel, parts)
         assert np.isnan(y[33]).all() and np.isfinite(np.delete(y, 33, 0)).all()
-    one, sign = linear(x, kernel, 1), np.sign(kernel[7])
-    assert np.array_equal(one[33], sign * np.float32(value), equal_nan=True)
 
 
 @on_amx
