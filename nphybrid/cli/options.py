@@ -58,8 +58,9 @@ def add_engine(verb):
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the implementation of the operations (default numba). The engine numba is fast. The engine "
                            "reference is written in plain NumPy.")
-    verb.add_argument("--dtype", choices=DTYPES, default="float32",
-                      help="the dtype of the computation (default float32). With bfloat16 and int8, the factors of "
+    verb.add_argument("--dtype", choices=DTYPES,
+                      help="the dtype of the computation (default: the dtype of a file that `nphybrid convert --dtype` "
+                           "wrote, else float32). With bfloat16 and int8, the factors of "
                            "matrix products have 16 and 8 bits. The dtype float64 needs --engine reference.")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
                       help="the precision of float32 matrix products (default highest). With the precision highest, "

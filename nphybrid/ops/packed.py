@@ -30,7 +30,7 @@ from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
 from .panels import panels_of, transposed_panels
-from .reference_narrow import Kernel, width_of
+from .reference_narrow import Kernel, of_width, width_of
 from .target import ISA, NR
 from .widths import NUMBERS
 from .words import NO_SCALES, NO_ZEROS, narrowed
@@ -177,11 +177,13 @@ def standardize(kernel, eps, form="variance"):
 def ready(name, array, config, dtype=np.float32, precision="highest"):
     """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
 
-    The kernel of a convolution is standardized.
+    The kernel of a convolution is standardized. `array` can also be a Kernel, which a file holds.
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
         raise TypeError(f"dtype: expected float32, bfloat16 or int8, found {dtype}; engine='reference' takes float64")
+    if isinstance(array, Kernel):
+        return Packed(of_width(array, width_of(name, config, dtype)), precision)
     if array.ndim == 4:
         array = standardize(array, config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):

@@ -153,12 +153,22 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
     """Return a copy of a learned array: a float32 array, or a Kernel if the kernel is narrow.
 
     The kernel of a convolution is standardized in float64 before it is rounded, because a weight that lies between two
-    integers of int8 would depend on the rounding of the standardization. The precision must be "highest".
+    integers of int8 would depend on the rounding of the standardization. The precision must be "highest". `array` can
+    also be a Kernel, which a file holds.
     """
+    if isinstance(array, Kernel):
+        return of_width(array, width_of(name, config, dtype))
     is_kernel = array.ndim == 4 or array.ndim == 2 and name.endswith("kernel")
     array = reference.ready(name, array, config, np.float64).astype(np.float32)
     width = width_of(name, config, dtype)
     return Kernel.of(array, width) if is_kernel and width != "float32" else array
+
+
+def of_width(kernel, width):
+    """Return a Kernel.  Raises ValueError if it does not have the width."""
+    if kernel.width != width:
+        raise ValueError(f"expected a kernel of the width {width}, found {kernel.width}")
+    return kernel
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
