@@ -113,7 +113,7 @@ def _left_factor(x, kernel, size, stride, dilation, padding):
             row_of_taps = 1
         words, map_shape = words_of_floats(x), x.shape[1:]
     else:
-        words, map_shape = words_of(x, kernel.width, padding, by_cell=size == (1, 1) and padding == NOWHERE)
+        words, map_shape = words_of(x, kernel.width, padding, kernel.factors)
         padding = NOWHERE
     return words, windows_of(map_shape, size, row_of_taps * map_shape[2], stride, dilation, padding)
 

@@ -56,7 +56,8 @@ class Packed:
     layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which is packed again
     when the pickle is read.
 
-    The attributes are: shape, ndim, width, precision, parts, panels, weights, kept. `width` is "float32", "bfloat16" or
+    The attributes are: shape, ndim, width, precision, parts, panels, weights, factors, kept. `factors` are the factors
+    of the input channels of a Kernel, or None. `width` is "float32", "bfloat16" or
     "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape (P, K, NR) for
     float32, and (P, words, NR, numbers in a word) for narrow weights. `kept` is the kernel itself if the panels cannot
     restore it, else None.
@@ -70,6 +71,7 @@ class Packed:
         self.width = getattr(kernel, "width", "float32")
         self.precision = precision
         self.parts = PARTS[self.width, precision] if AMX else 0
+        self.factors = getattr(kernel, "factors", None)
         self.kept = None
         channels, totals = NO_SCALES, NO_ZEROS
         if self.parts:
@@ -96,7 +98,7 @@ class Packed:
             return self.panels.transpose(1, 0, 2).reshape(self.panels.shape[1], -1)[:, :N].reshape(self.shape)
         values = self.panels.transpose(1, 3, 0, 2).reshape(*self.shape[:-2], -1, len(self.panels) * NR)
         values = values[..., :self.shape[-2], :N]
-        return Kernel(widened(values)) if self.width == "bfloat16" else Kernel(values, self.weights.channels[:N])
+        return Kernel(widened(values)) if self.width == "bfloat16" else Kernel(values, self.weights.channels[:N], self.factors)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.unpacked(), dtype, copy=copy)

@@ -13,8 +13,20 @@ a scale. The integers of x are 0 to 255, with a scale and a zero point:
     result = float32(sum of (q - zero) * v) * (scale * channel scale) + bias
 
 The sum is exact. The product of the two scales, its product with the sum, and the addition of the bias are rounded to
-float32, in this order. A linear layer and a 1x1 convolution without padding have a scale for each row, which is a token
-or a cell. Any other convolution has a scale for each image. So a result never depends on the other images of a batch.
+float32, in this order. A linear layer and a 1x1 convolution have a scale for each row, which is a token or a cell. Any
+other convolution has a scale for each image. So a result never depends on the other images of a batch.
+
+In trained networks, a few channels of x can be 100 times larger than the others, and have small weights. The scale of a
+row follows its largest channel, and the other channels would lose their digits. So a linear layer and a 1x1 convolution
+have a factor for each input channel: x is multiplied by the factor before it is quantized, and w is divided by it. The
+factor is the largest weight of the channel, divided by the largest weight of all. Xiao et al. 2023, "SmoothQuant", move
+scales in the same way, but compute them from activations. The rms error of the logits of R50+ViT-B/16, with random
+weights and with 4 channels of each layer norm times 100 and their weights divided by 100:
+
+                           random weights    with large channels
+    without factors        2.9e-2            1.8e-1
+    with factors           @@A@@            @@B@@
+
 `quantized` defines the scale of x, and `Kernel.of` defines the scale of a channel. Jacob et al. 2018, "Quantization and
 Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.1.
 
@@ -71,40 +83,53 @@ def width_of(name, config, dtype):
 class Kernel:
     """A narrow kernel (KH, KW, C, O) or (C, O).
 
-    The attributes are: shape, ndim, width, values, scales. If `width` is "bfloat16", `values` are float32 numbers that
-    are rounded to bfloat16, and `scales` is None. If `width` is "int8", `values` are int8 numbers, and `scales` has a
-    float32 for each output channel.
+    The attributes are: shape, ndim, width, values, scales, factors. If `width` is "bfloat16", `values` are float32
+    numbers that are rounded to bfloat16, and `scales` and `factors` are None. If `width` is "int8", `values` are int8
+    numbers, and `scales` has a float32 for each output channel. `factors` has a float32 for each input channel, or is
+    None if the kernel is larger than 1x1.
     """
 
-    def __init__(self, values, scales=None):
+    def __init__(self, values, scales=None, factors=None):
         self.shape = values.shape
         self.ndim = values.ndim
         self.width = "bfloat16" if scales is None else "int8"
         self.values = values
         self.scales = scales
+        self.factors = factors
 
     @classmethod
     def of(cls, kernel, width):
-        """Round a float32 kernel to a width.  With the weights w of an output channel, the numbers v of int8 are
+        """Round a float32 kernel to a width.  The numbers v of int8 follow from the weights w of an output channel:
 
             scale = max(max|w| / 127, 2**-126)      v = min(max(round(w * (1 / scale)), -127), 127)
 
-        Each of the operations is rounded to float32, and `round` rounds half to even. Raises ValueError for weights
-        that are not finite in bfloat16, and for more than LONGEST products in a sum of int8.
+        In a linear layer or a 1x1 kernel, every weight is multiplied by 1 / factor before. The factor of an input
+        channel is max(max|its weights| / max|all weights|, 2**-126). Each of the operations is rounded to float32, and
+        `round` rounds half to even. Raises ValueError for weights that are not finite in bfloat16, and for more than
+        LONGEST products in a sum of int8.
         """
-        largest = np.abs(kernel).max(tuple(range(kernel.ndim - 1)), initial=0)
         if width == "bfloat16":
-            if not (beyond := largest.max(initial=0)) < BEYOND:
-                raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {beyond}")
+            if not (largest := np.abs(kernel).max(initial=0)) < BEYOND:
+                raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
             return cls(rounded(kernel))
         if math.prod(kernel.shape[:-1]) > LONGEST:
             raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
                              f"{kernel.shape}")
+        factors = None
+        if math.prod(kernel.shape[:-2]) == 1 and kernel.size:
+            rows = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(1)
+            factors = np.maximum(rows / max(rows.max(), SMALLEST), SMALLEST)
+            kernel = kernel * (1 / factors)[:, None]
+        largest = np.abs(kernel).max(tuple(range(kernel.ndim - 1)), initial=0)
         scales = np.maximum(largest / np.float32(127), SMALLEST)
-        return cls(np.clip(np.rint(kernel * (1 / scales)), -127, 127).astype(np.int8), scales)
+        return cls(np.clip(np.rint(kernel * (1 / scales)), -127, 127).astype(np.int8), scales, factors)
 
     def __array__(self, dtype=None, copy=None):
-        values = self.values if self.scales is None else self.values * self.scales
+        values = self.values
+        if self.scales is not None:
+            values = values * self.scales
+        if self.factors is not None:
+            values = values * self.factors[:, None]
         return np.array(values, dtype, copy=copy)
 
 
@@ -182,7 +207,10 @@ def conv2d(x, kernel, stride, dilation, padding):
         return reference.conv2d(x, kernel, stride, dilation, padding)
     if kernel.width == "bfloat16":
         return reference.conv2d(rounded(x), kernel.values, stride, dilation, padding)
-    by_cell = kernel.shape[:2] == (1, 1) and not np.any(padding)
+    by_cell = kernel.factors is not None
+    if by_cell:
+        x = np.pad(x, ((0, 0), *padding, (0, 0))) * kernel.factors
+        padding = (0, 0), (0, 0)
     q, scale, zero = quantized(x, 3 if by_cell else (1, 2, 3))
     # In float64, the sums of products of small integers are exact.
     sums = reference.conv2d((q - zero).astype(np.float64), kernel.values.astype(np.float64), stride, dilation, padding)
@@ -198,7 +226,7 @@ def linear(x, p):
     if p.kernel.width == "bfloat16":
         y = rounded(x) @ p.kernel.values
     else:
-        q, scale, zero = quantized(x, -1)
+        q, scale, zero = quantized(x * p.kernel.factors, -1)
         sums = (q - zero).astype(np.float64) @ p.kernel.values.astype(np.float64)
         y = sums.astype(np.float32) * (scale * p.kernel.scales)
     return y if p.bias is None else y + p.bias

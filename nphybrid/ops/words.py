@@ -22,6 +22,7 @@ from .jit import jit
 from .memory import aligned, empty
 from .target import NR
 from .widths import NUMBERS
+from .windows import NOWHERE, padded
 
 # The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32. Its bits are
 # written as uint32.
@@ -52,12 +53,15 @@ def words_of_floats(x):
     return Words(x.reshape(-1), NO_SCALES, NO_ZEROS, 1)
 
 
-def words_of(x, width, padding, by_cell):
+def words_of(x, width, padding, factors=None):
     """Write maps x (B, H, W, C) as words, with zeros around each map.  -> Words, the shape of a map in words
 
-    `width` is "bfloat16" or "int8". In int8, each cell has a scale of its own if `by_cell` is True, and then there must
-    be no padding. Otherwise each map has a scale.
+    `width` is "bfloat16" or "int8". In int8, each map has a scale. If there are factors (C,), x is multiplied by the
+    factors, and each cell has a scale.
     """
+    if factors is not None and padding != NOWHERE:
+        x = padded(x, padding)
+        padding = NOWHERE
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     numbers = NUMBERS[width]
@@ -67,12 +71,12 @@ def words_of(x, width, padding, by_cell):
     values = words.view(DTYPES[width, numbers])
     out = values.reshape(B, *map_shape[:2], map_shape[2] * numbers)
     work = threads.ELEMENT * x.size
-    if width == "int8" and by_cell:
+    if factors is not None:
         cells = B * H * W
         scales, zeros = empty(cells), empty(cells).view(np.int32)
         together = rows_per_task(cells, C)
         threads.run(ceil_div(cells, together), _cells_into, work,
-                    (out.reshape(cells, -1), scales, zeros, x.reshape(cells, C), together))
+                    (out.reshape(cells, -1), scales, zeros, x.reshape(cells, C), factors, together))
         return Words(values, scales, zeros, map_shape[2]), map_shape
     scales, zeros = _scales_of_maps(x, work) if width == "int8" else (NO_SCALES, NO_ZEROS)
     lines = B * map_shape[0]
@@ -180,13 +184,18 @@ def _narrow_into(out, x, scale, zero):
 
 
 @jit
-def _cells_into(out, scales, zeros, x, together, task):
-    """Quantize some cells, each with a scale of its own.  x (cells, C) -> out (cells, channels)"""
+def _cells_into(out, scales, zeros, x, factors, together, task):
+    """Quantize some cells, each with a scale of its own.  x (cells, C), factors (C,) -> out (cells, channels)"""
+    wide()
     C = x.shape[1]
+    scaled = np.empty(C, np.float32)
     for cell in range(task * together, min((task + 1) * together, x.shape[0])):
-        low, high = extent(x[cell])
+        row = x[cell]
+        for c in range(C):
+            scaled[c] = row[c] * factors[c]
+        low, high = extent(scaled)
         scales[cell], zeros[cell] = scale_of(low, high)
-        _quantize_into(out[cell, :C], x[cell], scales[cell], zeros[cell])
+        _quantize_into(out[cell, :C], scaled, scales[cell], zeros[cell])
         out[cell, C:] = 0
 
 
