@@ -64,7 +64,8 @@ def target_format(target, wanted=None) -> str:
 def check_dtype(target, form, dtype):
     """Raises ValueError if a target of the format `form` cannot hold weights of the dtype."""
     if dtype != "float32" and form != "h5":
-        raise ValueError(f"{target}: the dtype {dtype} needs a target whose name ends with .h5, found the format {form}")
+        raise ValueError(f"{target}: the dtype {dtype} needs a target whose name ends with .h5, found the format "
+                         f"{form}")
 
 
 def convert(model, target, to=None, lossy=False, source=None, dtype="float32") -> tuple[list[Loss], float]:

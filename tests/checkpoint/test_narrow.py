@@ -11,7 +11,7 @@ from nphybrid.ops.reference_narrow import Kernel
 from nphybrid.params import named_leaves
 from nphybrid.tensorfile import read_h5, write_h5
 
-from checkpoint.test_checkpoint import CONFIG, X, logits
+from checkpoint.test_checkpoint import CONFIG, logits
 
 DTYPES = ["bfloat16", "int8"]
 CONV = "vit.embeddings.patch_embeddings.backbone.bit.encoder.stages.1.layers.0.conv2.weight"
@@ -53,6 +53,7 @@ def test_the_bytes(narrow):
         assert arrays[QUERY].dtype == np.int8 and arrays[CONV].dtype == np.int8
         assert np.array_equal(arrays[QUERY].T, kernel.values)
         assert np.array_equal(arrays[QUERY + ".scales"], kernel.scales)
+        assert np.array_equal(arrays[QUERY + ".factors"], kernel.factors) and CONV + ".factors" not in arrays
     else:
         assert arrays[QUERY].dtype == np.uint16
         assert np.array_equal((arrays[QUERY].T.astype(np.uint32) << 16).view(np.float32), kernel.values)
@@ -112,11 +113,14 @@ def replace(name, index, value):
 INT8 = {
     "minus 128": (replace(QUERY, (1, 2), -128), "query.weight: expected integers from -127 to 127, found -128"),
     "nan": (replace(QUERY + ".scales", 3, np.nan), "query.weight: expected 24 positive scales"),
-    "negative": (replace(QUERY + ".scales", 3, -1), "query.weight: expected 24 positive scales, found .* from -1"),
+    "negative": (replace(QUERY + ".scales", 3, -1), "query.weight: expected 24 positive scales .* from -1"),
     "short": (lambda arrays, manifest: arrays.update({QUERY + ".scales": np.ones(23, np.float32)}),
-              r"expected 24 positive scales, found scales of the shape \[23\]"),
-    "no scales": (lambda arrays, manifest: arrays.pop(CONV + ".scales"), "conv2.weight: expected a kernel of the width "
-                  "int8, found bfloat16|conv2.weight: expected .* scales"),
+              r"expected 24 positive scales in float32, found an array \[23\]"),
+    "zero": (replace(QUERY + ".factors", 0, 0), "query.weight: expected 24 positive factors"),
+    "no scales": (lambda arrays, manifest: arrays.pop(CONV + ".scales"), "conv2.weight: expected .* found no array of"),
+    "no factors": (lambda arrays, manifest: arrays.pop(QUERY + ".factors"), "query.weight: expected .* found no array"),
+    "more factors": (lambda arrays, manifest: arrays.update({CONV + ".factors": np.ones(12, np.float32)}),
+                     r"conv2.weight: expected no factors of a kernel \[3, 3\]"),
     "transposed": (lambda arrays, manifest: arrays.update({QUERY: np.zeros((24, 25), np.int8)}), "has shape"),
     "other scales": (lambda arrays, manifest: arrays.update({"classifier.weight.scales": np.ones(3, np.float32)}),
                      "unexpected: classifier.weight.scales"),
