@@ -12,7 +12,7 @@ import math
 import numpy as np
 
 from nphybrid.ops.amx import PRODUCTS, widened
-from nphybrid.ops.packed import narrowed
+from nphybrid.ops.words import narrowed
 
 ALL = tuple((i, j) for i in range(3) for j in range(3))
 

@@ -35,7 +35,7 @@ TOLERANCE = {
     # error(nphybrid float32) / error(PyTorch float32), logits of R50+ViT-B/16 at 384, median of 5 seeds x 2 pictures
     "float32 base logits, ratio":                       1.5,        # 0.94
     # error(nphybrid bfloat16) / error(PyTorch bfloat16), the same
-    "bfloat16 base logits, ratio":                      1.0,        # 0.36
+    "bfloat16 base logits, ratio":                      1.0,        # 0.44
 }
 
 

@@ -16,6 +16,7 @@ from ..dialects.layout import Misfit
 from ..ops import threads
 from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
+from ..text import shortened
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
 from .gradients import Gradients, gradients
@@ -70,6 +71,7 @@ class Model:
     ignored: tuple[str, ...] = ()         # in a file, arrays whose names begin with these prefixes are ignored
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
+    stored_dtype: str | None = None       # the dtype of a file with narrow weights, from which the model was loaded
     parts: dict[str, Any] = {}            # the arguments pooler and mask_token of params.shapes
 
     def __init__(self, config: Any, *, state_dict: Mapping[str, Any] | None = None, seed: int = 0,
@@ -103,7 +105,7 @@ class Model:
 
     @property
     def float_dtype(self) -> np.dtype:
-        """The dtype of the states.  The states of a bfloat16 model are float32."""
+        """The dtype of the states.  The states of a bfloat16 model or an int8 model are float32."""
         return ops.floats_of(self.dtype)
 
     @property
@@ -120,7 +122,7 @@ class Model:
 
     @classmethod
     def from_pretrained(cls: type[M], path: AnyPath, *, revision: str | None = None, engine: str = "numba",
-                        dtype: npt.DTypeLike = "float32", precision: str = "highest", num_threads: int | None = None,
+                        dtype: npt.DTypeLike = None, precision: str = "highest", num_threads: int | None = None,
                         head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
@@ -131,14 +133,14 @@ class Model:
 
         `revision`: a branch, tag or commit on the hub.
 
-        `engine`, `dtype`: ("numba", "float32"), ("numba", "bfloat16"), ("reference", "float32") or ("reference",
-        "float64"). With bfloat16, the kernels of convolutions and linear layers are rounded to bfloat16. All other
-        arrays are float32. On processors with AMX, a bfloat16 model also rounds the inputs of convolutions and linear
-        layers to bfloat16.
+        `engine`, `dtype`: "numba" with "float32", "bfloat16" or "int8", or "reference" with one of these or "float64".
+        With bfloat16 and int8, both factors of matrix products are rounded to 16 or 8 bits, and all states are
+        float32. The layers that read the pixels or the pooled vector keep float32 factors. ops/reference_narrow.py
+        defines the numbers.
 
-        `precision`: "highest" or "high". "highest" multiplies float32 numbers with all 24 significant bits. On
-        processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX, "high" and
-        "highest" give equal results.
+        `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant
+        bits. On processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX,
+        "high" and "highest" give equal results.
 
         `num_threads`: the number of threads, or None for one thread on each core that this process can use.
 
@@ -176,10 +178,16 @@ class Model:
         if head is not None:
             source = with_head(source, head, cls)
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
+        stored = source.manifest.get("dtype")
+        if stored is not None:
+            _check_dtype(source.path, stored, options.get("dtype"))
+            source = source._replace(arrays=checkpoint.paired(source.arrays))
+        options["dtype"] = options.get("dtype") or stored or "float32"
         try:
             model = cls(config, state_dict=with_prefix(source.arrays, cls), **options)
         except Misfit as error:
             raise FormatError(f"{source.path}: {error}") from None
+        model.stored_dtype = stored
         model.processor = source.processor
         model.name_or_path = str(source.path)
         return model
@@ -198,10 +206,15 @@ class Model:
         """Returns a dict {Hugging Face name: array}, which the class of equal name in transformers can load.
 
         The arrays are copies, in the layouts of Hugging Face (kernels are OIHW) and in the dtype of the model. They
-        have exactly the loaded values, converted to this dtype, with one exception. A bfloat16 model returns float32
-        arrays, in which the kernels of linear layers are rounded to bfloat16. If the model was loaded from a file, each
+        have exactly the loaded values, converted to this dtype, with one exception. A bfloat16 or int8 model returns
+        float32 arrays, in which the kernels of linear layers are rounded. If the model was loaded from a file, each
         call reads the convolution kernels from the file. Raises FormatError if the file is missing or was changed.
+        Raises ValueError if the file holds narrow weights (see `save`).
         """
+        if self.stored_dtype is not None:
+            raise ValueError(f"{self.name_or_path} holds weights that were rounded for the dtype {self.stored_dtype}, "
+                             "and the original weights cannot be restored; expected the model from which this file "
+                             "was converted")
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
                                          checkpoint.reread(self.originals))
         return {name: np.array(array, self.float_dtype, order="C") for name, array in state.items()}
@@ -212,11 +225,12 @@ class Model:
         Raises FormatError if the arrays do not fit the model. After an error, the model is unchanged. The message lists
         missing arrays, unexpected arrays, wrong shapes, and arrays with NaN or infinity.
         """
-        arrays = {name: array if isinstance(array, Stored) else checks.as_array(array)
+        arrays = {name: array if isinstance(array, (Stored, checkpoint.Narrow)) else checks.as_array(array)
                   for name, array in state_dict.items()}
         self.params, self.originals = self._fill(arrays, self.engine, self.dtype, self.precision)
         if self.plans:
             self.plans.clear()
+        self.stored_dtype = None
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""
@@ -262,7 +276,7 @@ class Model:
         if self.processor is not None:
             checkpoint.write_processor(folder, self.processor)
 
-    def save(self, path: AnyPath, source: dict[str, Any] | None = None) -> None:
+    def save(self, path: AnyPath, source: dict[str, Any] | None = None, dtype: str = "float32") -> None:
         """Write one `.h5` file of the model.
 
         The file has the arrays with checksums, the configuration, the image processor and golden logits. The golden
@@ -270,13 +284,24 @@ class Model:
         numbers are from the state "norm" or "pooler". To test a program that reads the file, let the program compute
         the logits of the fixed input and compare them with the golden logits.
 
-        `source`: a dict about the origin of the weights, or None. The dict is stored in the file.
+        `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: with
+        "bfloat16" or "int8", the file has the weights as they are multiplied in this dtype, in a half or a quarter of
+        the bytes. Such a file can be loaded in this dtype only, and the golden logits are those of this dtype.
         """
         state = self.state_dict()
-        manifest = {"golden": self._golden(state)}
+        if dtype in ops.NARROW:
+            self._save_narrow(path, state, dtype, {} if source is None else {"source": source})
+            return
+        manifest = {"golden": self._golden(state, "float64")}
         if source is not None:
             manifest["source"] = source
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
+
+    def _save_narrow(self, path, state, dtype, manifest):
+        tree, _ = self._fill(state, "reference", dtype)
+        arrays = checkpoint.narrow_state(tree, self.table, self.network_config, state)
+        checkpoint.write_h5(path, arrays, self.config_document(), self.processor,
+                            {**manifest, "dtype": dtype, "golden": self._golden(state, dtype)})
 
     def config_document(self) -> dict[str, Any]:
         """Returns the contents of `config.json`.
@@ -289,11 +314,11 @@ class Model:
         self.config.architectures = [type(self).__name__]
         return self.config.to_dict()
 
-    def _golden(self, state):
-        exact = ops.implementation("reference", "float64")
-        tree, _ = self._fill(state, "reference", "float64")
+    def _golden(self, state, dtype):
+        tree, _ = self._fill(state, "reference", dtype)
         out = Trace(keep={"logits", "pooler", "norm"})
-        self.network(checkpoint.golden_input(self.network_config), tree, self.network_config, exact, out)
+        x = checkpoint.golden_input(self.network_config).astype(ops.floats_of(dtype))
+        self.network(x, tree, self.network_config, ops.implementation("reference", dtype), out)
         name = next(name for name in ("logits", "norm", "pooler") if name in out)
         return {"state": name, "values": out[name].reshape(-1)[:4096].tolist()}
 
@@ -374,8 +399,8 @@ class Model:
         Convolution kernels are standardized in the forward pass, and their gradients are those of the kernels before
         standardization.
 
-        Raises ValueError for a bfloat16 model, and for a model without classes. Raises the errors of `check_inputs`,
-        and ValueError for labels of a wrong shape or type.
+        Raises ValueError for a bfloat16 or int8 model, and for a model without classes. Raises the errors of
+        `check_inputs`, and ValueError for labels of a wrong shape or type.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridForImageClassification, default_model
@@ -406,6 +431,16 @@ class Model:
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.num_parameters():,} parameters, engine={self.engine!r}, "
                 f"dtype={self.dtype!r})")
+
+
+def _check_dtype(path, stored, wanted):
+    """Check the dtype of a file with narrow weights.  `wanted` is the dtype that the caller wants, or None."""
+    if stored not in ops.NARROW:
+        raise FormatError(f"{path}: the manifest has the dtype {shortened(stored)}, expected one of "
+                          f"{', '.join(ops.NARROW)}")
+    if wanted is not None and ops.dtype_name(wanted) != stored:
+        raise FormatError(f"{path} holds weights that were rounded for the dtype {stored}; expected "
+                          f"the dtype {stored}, found {ops.dtype_name(wanted)}")
 
 
 def record_trace(model: Model, pixel_values: Any, runs: int, **inputs: Any) -> Trace:

@@ -177,7 +177,7 @@ class ViTHybridModel(ViTHybrid):
 
         Returns a BaseModelOutputWithPooling. `last_hidden_state` has the shape (B, T, D). `pooler_output` has the shape
         (B, D). `hidden_states` has L + 1 arrays (B, T, D). `attentions` has L arrays (B, A, T, T), which are multiplied
-        by the head mask. The arrays of the output have the dtype of the model. A bfloat16 model returns float32.
+        by the head mask. The arrays of the output have the dtype of the model. Bfloat16 and int8 models return float32.
 
         In a model without a pooler, pooler_output is usually None. If a network of timm or JAX has mean pooling or
         pre_logits, pooler_output is the pooled vector. Raises the errors of `check_inputs` and `run_into`.

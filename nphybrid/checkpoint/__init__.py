@@ -5,6 +5,7 @@
     `fill` converts arrays with Hugging Face's names to parameters, and back.
     `golden` computes the built-in input of a network, and reads the results that a file stores for this input.
     `heads` reads and writes classifiers for your own classes.
+    `narrow` reads and writes the weights of bfloat16 and int8 models.
 
 The package `dialects` converts other names of arrays to Hugging Face's names.  The package `tensorfile` reads and
 writes the bytes of files.  The file model.py does not import `checkpoint`, `dialects` or `tensorfile`.
@@ -15,8 +16,9 @@ from .files import (PROCESSORS, Checkpoint, default_model, opened, read, read_co
 from .fill import fill_parameters, to_state_dict
 from .golden import golden_input, golden_state
 from .heads import Head, classifier_width, head_reads, read_head, with_head, write_head
+from .narrow import Narrow, narrow_state, paired
 
-__all__ = ["PROCESSORS", "Checkpoint", "Head", "classifier_width", "default_model", "fill_parameters", "golden_input",
-           "golden_state", "head_reads", "opened", "read", "read_config", "read_head", "read_json", "read_processor",
-           "reread", "sha256", "to_state_dict", "weights_file", "with_head", "write_h5", "write_head",
-           "write_processor"]
+__all__ = ["PROCESSORS", "Checkpoint", "Head", "Narrow", "classifier_width", "default_model", "fill_parameters",
+           "golden_input", "golden_state", "head_reads", "narrow_state", "opened", "paired", "read", "read_config",
+           "read_head", "read_json", "read_processor", "reread", "sha256", "to_state_dict", "weights_file",
+           "with_head", "write_h5", "write_head", "write_processor"]

@@ -18,6 +18,7 @@ from ..ops import threads
 from ..params import Params, named_leaves, tree_map
 from ..tensorfile import Stored, digest, kept_open
 from ..trace import first_non_finite
+from .narrow import Narrow
 
 # The largest number of arrays that are read at the same time. An array is in memory twice while it is prepared.
 READERS = 8
@@ -60,6 +61,8 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     changes its layout and calls ready(name, array). The result of `ready` becomes the leaf of the tree. The array that
     `ready` receives may be a view of the caller's array.
 
+    A `narrow.Narrow` is read as a Kernel, which `ready` receives instead of an array.
+
     The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
@@ -76,6 +79,12 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     def fill(i: int) -> None:
         row = rows[i]
         source = arrays[row.theirs]
+        if isinstance(source, Narrow):
+            try:
+                leaves[row.ours] = ready(row.ours, source.kernel(row.layout, row.shape))
+            except ValueError as error:
+                faults[i] = f"{row.theirs}: {error}"
+            return
         stored = np.asarray(source)
         array = stored.astype(dtype, copy=False)
         if where := first_non_finite(array):
@@ -92,7 +101,9 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 
     # The largest arrays are read first. The memory that reading them needs is then used again for the smaller arrays.
     order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i].shape))
-    with kept_open(arrays.values()), threads.using(min(threads.number(), READERS)):
+    sources = [part for array in arrays.values()
+               for part in (array.parts() if isinstance(array, Narrow) else [array])]
+    with kept_open(sources), threads.using(min(threads.number(), READERS)):
         threads.run(len(rows), lambda i: fill(order[i]))
     refuse([faults[i] for i in sorted(faults)])
     return tree_map(lambda name, shape: leaves[name], shapes), originals

@@ -16,6 +16,7 @@ examples:
   nphybrid convert google/vit-hybrid-base-bit-384 model.h5
   nphybrid convert model.h5 folder
   nphybrid convert model.h5 folder --to timm --lossy
+  nphybrid convert model.h5 small.h5 --dtype int8
 """
 
 
@@ -31,6 +32,10 @@ def add(verb):
                       help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
     verb.add_argument("--lossy", action="store_true",
                       help="allow the conversion to lose properties of the model, and print the lost properties")
+    verb.add_argument("--dtype", choices=("float32", "bfloat16", "int8"), default="float32",
+                      help="the dtype of the weights in an .h5 file (default float32). A file in bfloat16 or int8 has "
+                           "a half or a quarter of the size, and can be used in this dtype only. The weights of other "
+                           "dtypes cannot be restored from it.")
     add_labels(verb)
 
 
@@ -39,13 +44,13 @@ def run(args):
     from ..api.load import load
     from ..batch.identity import ModelFile
     from ..modelfile import convert
-    convert.target_format(args.target, args.to)
+    convert.check_dtype(args.target, convert.target_format(args.target, args.to), args.dtype)
     file = ModelFile(args.source)
     model = load(file.path, engine="reference")
     if args.labels is not None:
         relabel(model, args.labels)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
-    losses, change = convert.convert(model, args.target, args.to, args.lossy, source)
+    losses, change = convert.convert(model, args.target, args.to, args.lossy, source, args.dtype)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:

@@ -121,7 +121,7 @@ def _finetune(args):
     model = load_model(args)
     identity = run_identity([*sources, *others], classes=_digest([*names, *other_names]), held_out=len(others),
                             validation=args.validation, model=loaded_sha256(args), engine=args.engine,
-                            dtype=args.dtype)
+                            dtype=model.dtype)
 
     def watched(rows):
         return progress.with_progress(rows, len(sources) + len(others), quiet=args.quiet)

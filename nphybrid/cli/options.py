@@ -4,7 +4,7 @@ import sys
 
 # The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")
-DTYPES = ("float32", "float64", "bfloat16")
+DTYPES = ("float32", "float64", "bfloat16", "int8")
 PRECISIONS = ("highest", "high")
 
 BUNDLED = "the CIFAR-10 model that comes with nphybrid"
@@ -58,11 +58,12 @@ def add_engine(verb):
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the implementation of the operations (default numba). The engine numba is fast. The engine "
                            "reference is written in plain NumPy.")
-    verb.add_argument("--dtype", choices=DTYPES, default="float32",
-                      help="the dtype of the weights and the states (default float32). The dtype float64 needs "
-                           "--engine reference. The dtype bfloat16 needs --engine numba.")
+    verb.add_argument("--dtype", choices=DTYPES,
+                      help="the dtype of the computation (default: the dtype of a file that `nphybrid convert --dtype` "
+                           "wrote, else float32). With bfloat16 and int8, the factors of "
+                           "matrix products have 16 and 8 bits. The dtype float64 needs --engine reference.")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
-                      help="the precision of matrix products (default highest). With the precision highest, "
+                      help="the precision of float32 matrix products (default highest). With the precision highest, "
                            "numbers with 24 significant bits are multiplied. With the precision high, processors with "
                            "AMX multiply numbers with 16 significant bits, which is faster.")
     verb.add_argument("--threads", type=positive, metavar="N",

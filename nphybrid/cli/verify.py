@@ -17,8 +17,9 @@ def add(verb):
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the engine to verify (default numba). The engine reference is always verified too, in "
                            "float64.")
-    verb.add_argument("--dtype", choices=DTYPES, default="float32",
-                      help="the dtype of the engine to verify (default float32)")
+    verb.add_argument("--dtype", choices=DTYPES,
+                      help="the dtype of the engine to verify (default: the dtype of the file, which is usually "
+                           "float32)")
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
                       help="the precision of the engine to verify (default highest)")
     verb.add_argument("--image", metavar="CATS.jpg",

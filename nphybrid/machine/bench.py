@@ -117,9 +117,9 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     folder gained while the model was loaded and called. `images_per_second` is the number of images in a batch divided
     by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of the model
     in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add. `share` is
-    gflops / limit. For float64 and on AMX, `limit` and `share` are None. `peak_memory` is the result of
-    `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of `profile_calls`, or
-    None.
+    gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `peak_memory` is the result
+    of `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of `profile_calls`,
+    or None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -186,8 +186,8 @@ def _seconds(model, x):
 def _limit(combination):
     from ..ops import target
     from . import limits
-    # The loop that measures the limit has no version for float64 and no version for AMX.
-    if combination.dtype == "float64" or target.ISA == "amx":
+    # The loop that measures the limit has no version for other dtypes and no version for AMX.
+    if combination.dtype != "float32" or target.ISA == "amx":
         return None
     return limits.speed(limits.register_loop, combination.threads)
 
@@ -230,7 +230,7 @@ def format_report(machine: dict, rows: list[dict], form="text") -> str:
     if form == "json":
         return json.dumps({"machine": machine, "rows": rows}, indent=2)
     table_of, line_break = (table, "\n") if form == "text" else (markdown, "\n\n")
-    parts = [line_break.join(_header(machine, rows)), table_of(_cells(rows), "<>>>>>>>>>>>>")]
+    parts = [line_break.join(_header(machine, rows)), table_of(_cells(rows), "<>>>>>>>>>>>>>")]
     for row in rows:
         if row.get("profile"):
             parts += [_title(row) + ":", table_of(_profile_cells(row["profile"]), "<>>>")]
@@ -275,17 +275,35 @@ def _dtype(row):
 
 def _cells(rows):
     header = ("dtype", "threads", "batch", "start s", "load s", "first s", "median ms", "fastest", "slowest",
-              "images/s", "GFLOP/s", "of limit", "peak MB")
-    return [header, *map(_row_cells, rows)]
+              "images/s", "GFLOP/s", "of limit", "x float32", "peak MB")
+    return [header, *(_row_cells(row, speed_up(row, rows)) for row in rows)]
 
 
-def _row_cells(row):
+def speed_up(row, rows):
+    """The median time in float32, divided by the median time of a row.  Other settings than the dtype are equal.
+
+    None if no row has these settings and the dtype float32.
+
+    >>> settings = {"precision": "highest", "threads": 1, "batch": 1}
+    >>> rows = [{"dtype": "float32", "median": 3, **settings}, {"dtype": "int8", "median": 2, **settings}]
+    >>> speed_up(rows[1], rows)
+    1.5
+    """
+    for other in rows:
+        same = all(other[key] == row[key] for key in ("threads", "batch"))
+        if same and _dtype(other) == "float32" and "median" in other and "median" in row:
+            return other["median"] / row["median"]
+    return None
+
+
+def _row_cells(row, faster):
     start = (_dtype(row), str(row["threads"]), str(row["batch"]))
     if "error" in row:
-        return (*start, *[""] * 9, row["error"])
+        return (*start, *[""] * 10, row["error"])
     return (*start, *(f"{row[key]:.2f}" for key in ("start", "load", "first")),
             *(f"{1e3 * row[key]:.2f}" for key in ("median", "fastest", "slowest")),
             f"{row['images_per_second']:.2f}", f"{row['gflops']:.1f}", _or_dash(row["share"], "{:.0%}"),
+            _or_dash(faster, "{:.2f}"),
             _or_dash(row["peak_memory"] and row["peak_memory"] / 1e6, "{:.0f}"))
 
 

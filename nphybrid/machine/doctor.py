@@ -62,7 +62,8 @@ def _cpu(problems):
 def _kernels(problems):
     """Report the instruction set that the kernels are compiled for, and the rule that selects an instruction set.
 
-    "isa" and "tile" are None if the value of NPHYBRID_ISA is not valid.
+    "products" names the instruction that multiplies numbers of each narrow width, or "" if there is none. "isa", "tile"
+    and "products" are None if the value of NPHYBRID_ISA is not valid.
     """
     wanted = os.environ.get("NPHYBRID_ISA") or None
     target = _target(problems)
@@ -73,7 +74,7 @@ def _kernels(problems):
     refused = wanted not in (None, target.ISA)
     return {"llvm": target.llvm(), "target": triple, "compiles_for": cpu, "available": target.available(target.TARGET),
             "isa": None if refused else target.ISA, "tile": None if refused else [target.MR, target.NR],
-            "rule": target.RULE, "NPHYBRID_ISA": wanted}
+            "products": None if refused else target.PRODUCTS, "rule": target.RULE, "NPHYBRID_ISA": wanted}
 
 
 def _target(problems):
@@ -163,7 +164,15 @@ def _kernel_lines(kernels):
     chosen = "none" if kernels["isa"] is None else f"{kernels['isa']}, tile {kernels['tile'][0]} x {kernels['tile'][1]}"
     return [("LLVM", kernels["llvm"]), ("compiles for", f"{kernels['compiles_for']}, {kernels['target']}"),
             ("instruction sets", ", ".join(kernels["available"])), ("chosen", chosen), ("", kernels["rule"]),
+            *(_product_line(width, name) for width, name in (kernels["products"] or {}).items()),
             ("NPHYBRID_ISA", kernels["NPHYBRID_ISA"] or "not set")]
+
+
+def _product_line(width, instruction):
+    """The row of the table that says how the numbers of a narrow width are multiplied."""
+    if instruction:
+        return f"{width} products", instruction
+    return f"{width} products", "no instruction for this width; the numbers are widened to 32 bits"
 
 
 def _cache_lines(cache):

@@ -28,7 +28,10 @@ BOUNDS = {
     ("reference", "float64"): 1e-9,       # 2e-15
     ("reference", "float32"): 3e-4,       # 5.3e-5
     ("numba", "float32"): 3e-4,           # 2.1e-5
+    ("reference", "bfloat16"): 0.3,       # 0.10
     ("numba", "bfloat16"): 0.3,           # 0.10
+    ("reference", "int8"): 0.6,           # 0.2
+    ("numba", "int8"): 0.6,               # 0.2
 }
 
 
@@ -55,7 +58,7 @@ PUBLISHED = Published("google/vit-hybrid-base-bit-384", replace(PRESETS["R50+ViT
 PUBLISHED_BOUND = 1e-3                    # the published logits were computed in float32, and rounded to 4 decimals
 
 
-def verify_model(path, engine="numba", dtype="float32", precision="highest", image=None) -> list[Check]:
+def verify_model(path, engine="numba", dtype=None, precision="highest", image=None) -> list[Check]:
     """Checks an `.h5` file.  -> list of Check
 
     `image` is the path of the picture whose logits are published. With `image`, the file must hold the published
@@ -70,8 +73,10 @@ def verify_model(path, engine="numba", dtype="float32", precision="highest", ima
     10 numbers of logits, reference float64: max|a - b| / max|b| True
     10 numbers of logits, reference float32: max|a - b| / std(b) True
     """
-    implementation(engine, dtype, precision)
     source = checkpoint.read(path)
+    stored = source.manifest.get("dtype")
+    dtype = dtype or stored or "float32"
+    implementation(engine, dtype, precision)
     golden = checkpoint.golden_state(source.manifest, path)
     if golden is None:
         raise FormatError(f"{path} stores no golden logits to compare with; expected an .h5 file that "
@@ -79,9 +84,9 @@ def verify_model(path, engine="numba", dtype="float32", precision="highest", ima
     checks = [_check_checksums(source.arrays)]
     if not checks[0].ok:
         return checks
-    exact = build_model(source, engine="reference", dtype="float64")
+    exact = build_model(source, engine="reference", dtype=stored or "float64")
     checks.append(_check_golden(exact, *golden, path))
-    if (engine, dtype) != ("reference", "float64"):
+    if (engine, dtype) != ("reference", exact.dtype):
         model = build_model(source, engine=engine, dtype=dtype, precision=precision)
         checks.append(_check_golden(model, *golden, path))
     if image is not None:

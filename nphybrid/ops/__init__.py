@@ -3,6 +3,7 @@
 Each function of the network takes the module `reference` or the module `kernels` as its argument `ops`. Both modules
 define every operation of OPERATIONS, with the same signature. A fused operation, such as `linear_activate`, has its own
 name in OPERATIONS. `reference` defines each fused operation as a composition of simpler operations.
+`reference_narrow` and `kernels_narrow` are the same for the dtypes bfloat16 and int8.
 """
 import numpy as np
 
@@ -20,22 +21,25 @@ OPERATIONS = (
 # Precision "high" lets the float32 kernels on AMX compute products with 16 significant bits, which is faster.
 # Precision "highest" always keeps the 24 significant bits of a float32.
 PRECISIONS = "highest", "high"
-PAIRS = (("reference", "float32"), ("reference", "float64"), ("numba", "float32"), ("numba", "bfloat16"))
+NARROW = "bfloat16", "int8"
+PAIRS = (("reference", "float32"), ("reference", "float64"), ("reference", "bfloat16"), ("reference", "int8"),
+         ("numba", "float32"), ("numba", "bfloat16"), ("numba", "int8"))
 
 
 def floats_of(dtype):
-    """The NumPy dtype of a model's intermediate states: float32 if `dtype` is bfloat16, else `dtype`.
+    """The NumPy dtype of a model's states: float32 if `dtype` is bfloat16 or int8, else `dtype`.
 
-    Only weights are stored in bfloat16.
+    Only the factors of products have a narrow dtype.
     """
-    return np.dtype("float32" if dtype == "bfloat16" else dtype)
+    dtype = dtype_name(dtype)
+    return np.dtype("float32" if dtype in NARROW else dtype)
 
 
 def implementation(engine, dtype, precision="highest"):
     """Return the module with the operations for an engine and a dtype.
 
     Raises ValueError if PAIRS lacks the pair (engine, dtype), or if PRECISIONS lacks the precision. The error message
-    lists the valid values.
+    lists the valid values. Raises ValueError for the precision "high" of a dtype other than float32.
     """
     dtype = dtype_name(dtype)
     if (engine, dtype) not in PAIRS:
@@ -43,11 +47,13 @@ def implementation(engine, dtype, precision="highest"):
                          + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS) + f", found ({engine!r}, {dtype!r})")
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, found {precision!r}")
+    if precision == "high" and dtype in NARROW:
+        raise ValueError(f"precision: expected 'highest' for the dtype {dtype}, found 'high', which is for float32")
     if engine == "reference":
-        from . import reference
-        return reference
-    from . import kernels
-    return kernels
+        from . import reference, reference_narrow
+        return reference_narrow if dtype in NARROW else reference
+    from . import kernels, kernels_narrow
+    return kernels_narrow if dtype in NARROW else kernels
 
 
 def plans_for(engine):
@@ -61,11 +67,11 @@ def plans_for(engine):
 def gradient_rules(engine, dtype):
     """Return the rules of the backward pass for an engine and a dtype: a dict {operation: rule}.
 
-    Raises ValueError for bfloat16 and for the pairs that `implementation` refuses.
+    Raises ValueError for bfloat16 and int8, and for the pairs that `implementation` refuses.
     """
     implementation(engine, dtype)
-    if dtype_name(dtype) == "bfloat16":
-        raise ValueError("gradients: expected a model with dtype float32 or float64, found bfloat16")
+    if dtype_name(dtype) in NARROW:
+        raise ValueError(f"gradients: expected a model with dtype float32 or float64, found {dtype_name(dtype)}")
     if engine == "reference":
         from . import gradients
         return gradients.RULES

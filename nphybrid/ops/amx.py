@@ -42,8 +42,7 @@ that cannot be restored, the whole kernel is stored beside the parts.
 
 Very large numbers: The bfloat16 nearest to a float32 above 3.396e38 is infinite. So the first part of such a float32 is
 the largest finite bfloat16. The sum of the three parts is still exact. A product xi * wj of two parts may be infinite
-although x * w is finite. If a row of x has an infinite or NaN element, the whole row of the result is NaN. If only one
-part is used, elements of this row of the result may also be infinite instead of NaN.
+although x * w is finite. If a row of x has an infinite or NaN element, the whole row of the result is NaN.
 
 No processor with AMX was available. tests/ops/test_amx.py runs the machine code of this module with emulated AMX
 instructions. So the results are tested, but the speed is unknown.
@@ -95,10 +94,11 @@ BYTES = I8.as_pointer()
 def _upper(x):
     """Round x to the nearest bfloat16, with ties to even.  -> the float32 bits of the result, as uint32
 
-    If the nearest bfloat16 is infinite, the result is x with the lower 16 bits set to 0.
+    If the bfloat16 nearest to a finite x is infinite, the result is x with the lower 16 bits set to 0. If x is NaN or
+    infinite, the result is NaN.
     """
     bits = np.float32(x).view(np.uint32)
-    if x != x:
+    if not abs(x) < np.float32(np.inf):
         return np.uint32(0x7FC00000)
     near = np.uint32(bits + np.uint32(0x7FFF) + (np.uint32(bits >> np.uint32(16)) & np.uint32(1)))
     if np.uint32(near & np.uint32(0x7F800000)) == np.uint32(0x7F800000):

@@ -10,6 +10,9 @@ The softmax needs a division by the sums of the rows of `scores`. The rows of `m
 of `mixed` has only K numbers, but a row of `scores` has T numbers. Both products are computed with the register tile.
 The queries are used in place. Each task packs the transposed keys and the values of its head into panels.
 `attention_with_weights` of reference.py is the plain definition.
+
+With bfloat16 products, the panels, the queries and the exponentials are rounded before they are multiplied. The plain
+definition is `attention_with_weights` of reference_narrow.py.
 """
 import math
 from typing import NamedTuple
@@ -27,8 +30,12 @@ from .pack import pack
 from .reductions import largest, total
 from .target import MR, NR
 from .tile import Panel, Rows, Target, tile
+from .words import panels_like, rows_like
 
 NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
+# Arrays with the dtypes of the panels.
+FLOAT32 = np.zeros(0, np.float32)
+BFLOAT16 = np.zeros(0, np.uint16)
 
 
 class Head(NamedTuple):
@@ -50,17 +57,26 @@ def head_of(shape, heads, number):
 
 def attention(query, key, value, heads):
     """Compute the context, `mixed` of all heads.  A thread holds the attention weights of only MR queries at a time."""
-    return _attention(query, key, value, heads, False)[0]
+    return _attention(query, key, value, heads, False, FLOAT32)[0]
 
 
 def attention_with_weights(query, key, value, heads):
     """Compute the context and the attention weights.  The context is bit for bit the result of `attention`."""
-    B, T, _ = np.shape(query)
-    context, weights = _attention(query, key, value, heads, True)
-    return context, weights.reshape(B, heads, T, T)
+    return _attention(query, key, value, heads, True, FLOAT32)
 
 
-def _attention(query, key, value, heads, keep):
+def narrow_attention(query, key, value, heads):
+    """Compute `attention` with products of bfloat16 numbers."""
+    return _attention(query, key, value, heads, False, BFLOAT16)[0]
+
+
+def narrow_attention_with_weights(query, key, value, heads):
+    """Compute `attention_with_weights` with products of bfloat16 numbers."""
+    return _attention(query, key, value, heads, True, BFLOAT16)
+
+
+def _attention(query, key, value, heads, keep, kind):
+    """Compute the context, and the weights if `keep` is True.  `kind` is an array with the dtype of the panels."""
     B, T, D = np.shape(query)
     query = floats(query, "query", (B, T, D))
     key = floats(key, "key", (B, T, D))
@@ -71,8 +87,9 @@ def _attention(query, key, value, heads, keep):
     weights = np.empty((B * heads, T, T), np.float32) if keep else NO_WEIGHTS
     work = 2 * B * T * T * D
     parts = _parts(B * heads, ceil_div(T, MR), threads.worth(work))
-    threads.run(B * heads * parts, _attend_into, work, (context.reshape(-1), weights, query, key, value, heads, parts))
-    return context, weights
+    threads.run(B * heads * parts, _attend_into, work,
+                (context.reshape(-1), weights, query, key, value, heads, kind, parts))
+    return context, weights.reshape(B, heads, T, T) if keep else weights
 
 
 def _parts(heads, tiles, n):
@@ -88,11 +105,12 @@ def _parts(heads, tiles, n):
 
 
 @jit
-def _attend_into(context, weights, query, key, value, heads, parts, task):
+def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     """Compute one task: the context for some queries of one head in one image.  `context` is flat.
 
-    If `weights` is not empty, the attention weights are stored in it. The queries of each head are divided among
-    `parts` tasks. The number of a task is (image * heads + head) * parts + part.
+    `kind` is an array with the dtype of the panels: float32 or uint16 (bfloat16). If `weights` is not empty, the
+    attention weights are stored in it. The queries of each head are divided among `parts` tasks. The number of a task
+    is (image * heads + head) * parts + part.
     """
     number, part = divmod(task, parts)
     head = head_of(query.shape, heads, number)
@@ -112,17 +130,22 @@ def _attend_into(context, weights, query, key, value, heads, parts, task):
     sums = np.empty(MR, np.float32)
     pack_transposed_into(keys, key.reshape(key.size), head, zeros)
     pack_tokens_into(values, value.reshape(value.size), head, 0, T)
-    x = query.reshape(query.size)
+    key_panels = panels_like(kind, keys, K)
+    value_panels = panels_like(kind, values, T)
+    flat = query.reshape(query.size)
     for tile_row in range(tiles * part // parts, tiles * (part + 1) // parts):
         first_query = tile_row * MR
         queries = min(MR, T - first_query)
         tokens_into(starts, head, first_query)
+        x, x_starts, run = rows_like(kind, flat, starts, K)
         for first_key in range(0, T_padded, NR):
-            tile(Rows(x, starts, zeros, 1, K), Panel(keys, first_key * K), Target(scores, first_key, T_padded))
+            tile(Rows(x, x_starts, zeros, 1, run), Panel(key_panels, first_key * run),
+                 Target(scores, first_key, T_padded))
         for i in range(queries):
             sums[i] = softmax_in(scores[i * T_padded:i * T_padded + T], scale)
+        x, x_starts, run = rows_like(kind, scores, score_starts, T)
         for column in range(0, K_padded, NR):
-            tile(Rows(scores, score_starts, zeros, 1, T), Panel(values, column * T), Target(mixed, 0, NR))
+            tile(Rows(x, x_starts, zeros, 1, run), Panel(value_panels, column * run), Target(mixed, 0, NR))
             for i in range(queries):
                 token_at = head.at + (first_query + i) * head.D
                 to = context[token_at + column:token_at + min(column + NR, K)]

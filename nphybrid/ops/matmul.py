@@ -15,6 +15,10 @@ de Geijn 2015). A register tile has MR rows and NR columns, and a pass of loop 4
 BLIS packs both factors. Here only the weights are packed, and this happens when a model is loaded (packed.py). x and
 the result are used in place.
 
+The loops are written for words (widths.py): a word is one float32, two bfloat16 or four int8. x is written as words
+before it is multiplied (words.py), and K counts words. The integer sums of int8 are exact. So a pass takes all of K,
+and the tile scales its sums before it adds the bias and the residual.
+
 Each element of the result is a sum over K, and the order of the additions depends only on the layer. So the bits of an
 element do not depend on the number of rows, the position of its row, the number of threads or the size of L2.
 
@@ -42,10 +46,11 @@ from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
-from .packed import AMX, packed_once
+from .packed import packed_once
 from .target import L2, MR, NR
-from .tile import Addend, Panel, Rows, Target, tile_add
+from .tile import Addend, Panel, Rows, Scaling, Target, tile_add
 from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
+from .words import words_of, words_of_floats
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
 READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
@@ -53,7 +58,6 @@ STARTING = 100_000                        # multiply-adds in the time that it ta
 WAITING = 1 / 8                           # with 1 / 2, a training step of the bundled model is 2 to 4 % slower (Zen 3)
 FEW = 32                                  # with fewer than FEW channels, a run (windows.py) is a row of the kernel
 NOTHING = np.zeros(0, np.float32)
-NO_HALVES = np.zeros(0, np.uint16)
 
 
 def linear(x, p):
@@ -79,66 +83,80 @@ def _linear(x, p, residual, activation):
     bias = NOTHING if p.bias is None else floats(p.bias, "bias", (O,))
     if not x.size:
         return empty(*x.shape[:-1], O)
-    windows = windows_of((x.size // C, 1, C), (1, 1), C, 1, 1, NOWHERE)
-    return multiply(x, packed_once(p.kernel), windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
+    kernel = packed_once(p.kernel)
+    words, windows = _left_factor(x.reshape(1, x.size // C, 1, C), kernel, (1, 1), 1, 1, NOWHERE)
+    return multiply(words, kernel, windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
 def conv2d(x, kernel, stride, dilation, padding):
-    """Compute a convolution without copies of the windows.
-
-    Maps with few channels are padded first, so that each run of a window is KW * C neighbours in memory.
-    """
+    """Compute a convolution without copies of the windows."""
     KH, KW, C, O = kernel.shape
     x = floats(x, shape=(*np.shape(x)[:3], C))
-    run = C
-    if dilation == 1 and 1 < KW and C < FEW:
-        x = padded(x, padding)
+    kernel = packed_once(kernel)
+    words, windows = _left_factor(x, kernel, (KH, KW), stride, dilation, padding)
+    y = multiply(words, kernel, windows, len(x), NOTHING, NOTHING, 0)
+    return y.reshape(len(x), windows.rows, windows.columns, O)
+
+
+def _left_factor(x, kernel, size, stride, dilation, padding):
+    """Write x as words, if necessary with zeros around each map.  x (B, H, W, C), size (KH, KW) -> Words, Windows
+
+    Narrow words are always padded. Float32 maps are padded if they have few channels. In a padded map, a run of a
+    window can be a row of the kernel: KW * C neighbours in memory.
+    """
+    C = x.shape[3]
+    row_of_taps = size[1] if dilation == 1 else 1
+    if kernel.width == "float32" or kernel.parts:
+        if row_of_taps > 1 and C < FEW:
+            x = padded(x, padding)
+            padding = NOWHERE
+        else:
+            row_of_taps = 1
+        words, map_shape = words_of_floats(x), x.shape[1:]
+    else:
+        words, map_shape = words_of(x, kernel.width, padding, kernel.factors)
         padding = NOWHERE
-        run = KW * C
-    B, H, W, _ = x.shape
-    windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
-    y = multiply(x, packed_once(kernel), windows, B, NOTHING, NOTHING, 0)
-    return y.reshape(B, windows.rows, windows.columns, O)
+    return words, windows_of(map_shape, size, row_of_taps * map_shape[2], stride, dilation, padding)
 
 
 def multiply(x, kernel, windows, B, bias, residual, code):
     """Compute activation(windows of x @ kernel + bias) + residual.  -> (M, N)
 
-    `kernel` is a Packed or a Panels. `windows` are the windows of B maps. `bias` and `residual` may be empty. `code` is
-    the code of the activation, or 0.
+    `x` is a Words, and `kernel` is a Packed or a Panels. `windows` are the windows of B maps. `bias` and `residual` may
+    be empty. `code` is the code of the activation, or 0.
     """
     M = B * windows.rows * windows.columns
     N = kernel.shape[-1]
     work = M * N * windows.K
     out = empty(M, N)
-    x = x.reshape(-1)
-    panels = kernel.panels.reshape(-1)
-    blocks = _blocks(windows, M, N, kernel.parts, panels.size, L2, threads.worth(work))
-    if AMX:
+    weights = kernel.weights
+    chain = windows.K if kernel.width == "int8" else KC
+    blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.worth(work))
+    if kernel.parts:
         multiply_into = amx.multiply_into
-        weights = panels, kernel.parts
+        factors = x.values, weights.panels, kernel.parts
     else:
         multiply_into = _multiply_into
-        weights = (NOTHING, panels) if kernel.parts == 1 else (panels, NO_HALVES)
-    threads.run(blocks.down * blocks.across, multiply_into, work, (out, x, *weights, bias, residual, blocks, code))
+        factors = x, weights
+    threads.run(blocks.down * blocks.across, multiply_into, work, (out, *factors, bias, residual, blocks, code))
     return out
 
 
 @functools.lru_cache(4096)
-def _blocks(windows, M, N, parts, weights_size, L2, n):
+def _blocks(windows, M, N, parts, chain, weights_size, L2, n):
     """The Blocks into which a result (M, N) is divided for n threads."""
-    if AMX:
+    if parts:
         height = width = amx.SIDE
         panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
     else:
         height = MR
         width = NR
-        panels_in_L2 = max(1, L2 // 3 // (min(KC, windows.K) * NR * 4))
+        panels_in_L2 = max(1, L2 // 3 // (min(chain, windows.K) * NR * 4))
     tiles = ceil_div(M, height)
     panels = ceil_div(N, width)
     x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
     down, across = split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
-    return Blocks(windows, tiles, down, panels, across, panels_in_L2)
+    return Blocks(windows, tiles, down, panels, across, panels_in_L2, chain)
 
 
 def split(tiles, panels, tile_work, x_size, weights_size, n):
@@ -163,11 +181,10 @@ def split(tiles, panels, tile_work, x_size, weights_size, n):
 
 
 @jit
-def _multiply_into(out, x, panels, halves, bias, residual, blocks, code, number):
+def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
     """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
-    `out` has the shape (M, N); all other arrays are flat. A float32 kernel is in `panels`. A bfloat16 kernel is in
-    `halves`. Each of its panels is converted to float32 once for all tile rows, and the float32 numbers stay in L2.
+    `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat.
     """
     wide()
     windows = blocks.windows
@@ -175,53 +192,47 @@ def _multiply_into(out, x, panels, halves, bias, residual, blocks, code, number)
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
-    depth = min(KC, K)
-    narrow = halves.size > 0
+    depth = min(blocks.chain, K)
     sums = aligned(MR * NR)               # the sums of a tile that is not written in place
     square = sums.reshape(MR, NR)
-    zeros = np.zeros(depth, np.float32)
+    zeros = np.zeros(depth * (4 // x.values.itemsize), x.values.dtype)
     starts = np.empty(depth * MR, np.int64)
-    most_panels = min(blocks.panels_in_L2, block.end_panel - block.first_panel)
-    widened = aligned(most_panels * depth * NR if narrow else 0)
+    row_scales = np.zeros(MR, np.float32)
+    row_zeros = np.zeros(MR, np.int32)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
         panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
         k = 0
-        # Loop 4 goes over K. A pass takes at most KC elements: one or more whole runs, or a part of one run.
+        # Loop 4 goes over K. A pass takes one or more whole runs, or a part of one run, but at most `depth` words.
         # A pass reads some rows of each panel, and these rows stay in L2.
         while k < K:
             first_tap, channel = divmod(k, windows.run)
-            run = min(windows.run - channel, KC)
-            taps = max(1, min(KC // windows.run, K // windows.run - first_tap))
+            run = min(windows.run - channel, depth)
+            taps = max(1, min(depth // windows.run, K // windows.run - first_tap))
             deep = taps * run
             first = k == 0
             last = k + deep == K
-            if narrow:
-                for panel in range(panels_start, panels_end):
-                    to = widened[(panel - panels_start) * deep * NR:]
-                    _widen_into(to, halves, (panel * K + k) * NR, deep * NR)
             # Loop 2 goes over tile rows. MR rows of x come into L1.
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * MR
                 starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
-                rows = Rows(x, starts, zeros, taps, run)
-                # Loop 1 goes over panels. KC x NR elements of each panel come from L2.
+                rows = Rows(x.values, starts, zeros, taps, run)
+                if x.scales.size:
+                    _scales_into(row_scales, row_zeros, x, starts)
+                # Loop 1 goes over panels. `deep` x NR words of each panel come from L2.
                 for panel in range(panels_start, panels_end):
                     column = panel * NR
                     at = row * N + column
                     inside = column + NR <= N and row + MR <= M
                     in_place = inside and not (last and code)
-                    if narrow:
-                        weights = Panel(widened, (panel - panels_start) * deep * NR)
-                    else:
-                        weights = Panel(panels, (panel * K + k) * NR)
                     target = Target(flat, at, N) if in_place else Target(sums, 0, NR)
                     if first:
                         before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
                     else:
                         before = Addend(flat, at, N, 1 if inside else 0)
                     after = Addend(residual, at, N, residual.size if in_place and last else 0)
-                    tile_add(rows, weights, target, before, after)
+                    scaling = Scaling(row_scales, row_zeros, weights.channels, weights.totals, column)
+                    tile_add(rows, Panel(weights.panels, (panel * K + k) * NR), target, before, after, scaling)
                     if not in_place:
                         place = place_of(flat, N, row, column, square)
                         if not inside:
@@ -231,10 +242,9 @@ def _multiply_into(out, x, panels, halves, bias, residual, blocks, code, number)
 
 
 @jit
-def _widen_into(out, halves, at, n):
-    """out[:n] = halves[at:at + n], converted from bfloat16 to float32."""
-    wide()
-    part = halves[at:at + n]
-    for i in range(n):
-        bits = np.uint32(part[i]) << np.uint32(16)
-        out[i] = np.uint32(bits).view(np.float32)
+def _scales_into(scales, zeros, x, starts):
+    """Look up the scales and the zero points of MR rows that begin at `starts`.  A row after the last row has any."""
+    for i in range(MR):
+        unit = max(starts[i], 0) // x.unit
+        scales[i] = x.scales[unit]
+        zeros[i] = x.zeros[unit]

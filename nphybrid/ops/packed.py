@@ -14,6 +14,9 @@ kernel is packed for a single product, as `Panels`.
 In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the bytes of a panel are read in the order in which they
 lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O). The panels of AMX have
 a different layout (amx.py).
+
+Narrow weights are packed in the same way, but k counts words, which hold one, two or four weights (widths.py). The
+weights of a word are neighbours along C. If they do not fill the last word of a tap, this word is filled with zeros.
 """
 import math
 from typing import NamedTuple
@@ -27,87 +30,123 @@ from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
 from .panels import panels_of, transposed_panels
+from .reference_narrow import Kernel, of_width, width_of
 from .standardization import standardize
-from .target import ISA
+from .target import ISA, NR
+from .widths import NUMBERS
+from .words import NO_SCALES, NO_ZEROS, narrowed
 
 AMX = ISA == "amx"
 
-# For each (dtype, precision), PARTS gives the number of bfloat16 parts of a weight in a product on AMX.
-# Without AMX, 2 and 3 mean that the weights are float32, and 1 means that the weights are bfloat16.
-PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("bfloat16", "high"): 1}
+# For each (width, precision), PARTS gives the number of bfloat16 parts of a weight in a product on AMX.
+# int8 kernels use the register tile also on AMX.
+PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("int8", "highest"): 0}
 
-# BEYOND is halfway between the largest finite bfloat16 and 2**128.
-# The bfloat16 nearest to a number of at least BEYOND is infinite.
-BEYOND = np.uint32(0x7F7F8000).view(np.float32)
+
+class Weights(NamedTuple):
+    """The right factor of a product, as the jitted loops read it.  All arrays are flat."""
+    panels: np.ndarray                    # float32, uint16 (bfloat16) or int8
+    channels: np.ndarray                  # float32, the scale of each column of the panels; only for int8
+    totals: np.ndarray                    # int32, the sum of the integers of each column; only for int8
 
 
 class Packed:
     """A kernel (KH, KW, C, O) or (C, O), stored in panels.
 
-    `parts` is a value of PARTS. If `parts` is 1, the weights are bfloat16 and take half the memory, and AMX also rounds
-    the input x to bfloat16. The layout of the panels depends on the instruction set. So a pickle holds the unpacked
-    kernel, which is packed again when the pickle is read.
+    `kernel` is a float32 array, or a Kernel of reference_narrow.py. `precision` is a value of ops.PRECISIONS. The
+    layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which is packed again
+    when the pickle is read.
 
-    The attributes are: shape, ndim, dtype, parts, panels, kept. `kept` is the kernel itself if the panels cannot
+    The attributes are: shape, ndim, width, precision, parts, panels, weights, factors, kept. `factors` are the factors
+    of the input channels of a Kernel, or None. `width` is "float32", "bfloat16" or
+    "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape (P, K, NR) for
+    float32, and (P, words, NR, numbers in a word) for narrow weights. `kept` is the kernel itself if the panels cannot
     restore it, else None.
     """
 
-    def __init__(self, kernel, parts=3):
-        if not kernel.size:
+    def __init__(self, kernel, precision="highest"):
+        if not math.prod(kernel.shape):
             raise ValueError(f"expected a kernel with weights, found the shape {kernel.shape}, which has no weights")
         self.shape = kernel.shape
         self.ndim = kernel.ndim
-        self.dtype = kernel.dtype
-        self.parts = parts
-        kernel = kernel.reshape(-1, kernel.shape[-1])
-        if parts == 1 and not (largest := np.abs(kernel).max()) < BEYOND:
-            raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
-        if AMX:
-            self.panels, exact = amx.packed(kernel, amx.held(parts))
+        self.width = getattr(kernel, "width", "float32")
+        self.precision = precision
+        self.parts = PARTS[self.width, precision] if AMX else 0
+        self.factors = getattr(kernel, "factors", None)
+        self.kept = None
+        channels, totals = NO_SCALES, NO_ZEROS
+        if self.parts:
+            kernel = np.asarray(kernel).reshape(-1, self.shape[-1])
+            self.panels, exact = amx.packed(kernel, amx.held(self.parts))
+            self.kept = None if exact or self.parts == 1 else np.array(kernel)
+        elif self.width == "float32":
+            self.panels = panels_of(kernel.reshape(-1, self.shape[-1]))
         else:
-            self.panels = _packed(kernel, parts)
-            exact = parts > 1
-        self.kept = None if exact or parts == 1 else np.array(kernel)
+            self.panels = _narrow_panels(kernel)
+        if self.width == "int8":
+            channels, totals = _scales_and_totals(kernel, len(self.panels))
+        self.weights = Weights(self.panels.reshape(-1), channels, totals)
 
     def unpacked(self):
-        """Restore the kernel bit for bit.  A bfloat16 kernel is returned as float32."""
+        """Restore the kernel bit for bit: a float32 array, or a Kernel."""
+        N = self.shape[-1]
         if self.kept is not None:
             return self.kept.reshape(self.shape)
-        K = math.prod(self.shape[:-1])
-        N = self.shape[-1]
-        kernel = amx.unpacked(self.panels, K, N) if AMX else _unpacked(self.panels, K, N)
-        return kernel.reshape(self.shape)
+        if self.parts:
+            kernel = amx.unpacked(self.panels, math.prod(self.shape[:-1]), N).reshape(self.shape)
+            return Kernel(kernel) if self.width == "bfloat16" else kernel
+        if self.width == "float32":
+            return self.panels.transpose(1, 0, 2).reshape(self.panels.shape[1], -1)[:, :N].reshape(self.shape)
+        values = self.panels.transpose(1, 3, 0, 2).reshape(*self.shape[:-2], -1, len(self.panels) * NR)
+        values = values[..., :self.shape[-2], :N]
+        return Kernel(widened(values)) if self.width == "bfloat16" else Kernel(values, self.weights.channels[:N], self.factors)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.unpacked(), dtype, copy=copy)
 
     def __reduce__(self):
-        return Packed, (self.unpacked(), self.parts)
+        return Packed, (self.unpacked(), self.precision)
 
     def __repr__(self):
         return f"Packed{self.shape}"
 
 
-def _packed(kernel, parts):
-    """Pack a kernel (K, N) into panels (P, K, NR).  The panels are float32, or bfloat16 stored as uint16."""
-    panels = panels_of(kernel)
-    if parts > 1:
-        return panels
-    halves = aligned(ceil_div(panels.size, 2)).view(np.uint16)[:panels.size].reshape(panels.shape)
-    halves[:] = narrowed(panels)
-    return halves
+def _narrow_panels(kernel):
+    """Pack a Kernel into panels (P, words, NR, numbers in a word), uint16 or int8."""
+    numbers = NUMBERS[kernel.width]
+    values = kernel.values
+    if missing := -values.shape[-2] % numbers:
+        values = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, missing), (0, 0)])
+    panels = panels_of(values.reshape(-1, values.shape[-1]))
+    if kernel.width == "bfloat16":
+        panels = narrowed(panels)
+    words = panels.reshape(len(panels), -1, numbers, NR).swapaxes(2, 3)
+    kind = np.dtype(np.uint16 if kernel.width == "bfloat16" else np.int8)
+    packed = aligned(ceil_div(words.size * kind.itemsize, 4)).view(kind)[:words.size].reshape(words.shape)
+    packed[:] = words
+    return packed
 
 
-def _unpacked(panels, K, N):
-    kernel = panels.transpose(1, 0, 2).reshape(K, -1)[:, :N]
-    return widened(kernel) if panels.dtype == np.uint16 else kernel
+def _scales_and_totals(kernel, panels):
+    """The scale and the sum of the integers of each column of all panels, with zeros after the last column."""
+    N = kernel.shape[-1]
+    channels = np.zeros(panels * NR, np.float32)
+    totals = np.zeros(panels * NR, np.int32)
+    channels[:N] = kernel.scales
+    totals[:N] = kernel.values.reshape(-1, N).sum(0, dtype=np.int32)
+    return channels, totals
 
 
 class Panels(NamedTuple):
     """A float32 kernel in panels, for a single product.  `multiply` of matmul.py takes a Panels or a Packed."""
     shape: tuple[int, ...]                # (KH, KW, C, O) or (C, O)
     panels: np.ndarray                    # (P, K, NR)
-    parts: int = 3                        # as in Packed
+    width: str = "float32"
+    parts: int = 0                        # as in Packed
+
+    @property
+    def weights(self):
+        return Weights(self.panels.reshape(-1), NO_SCALES, NO_ZEROS)
 
 
 def packed_once(kernel):
@@ -133,25 +172,23 @@ def packed_transposed(kernel, taps):
     return Panels(shape, transposed_panels(kernel.reshape(-1), starts, C, O))
 
 
-def narrowed(x):
-    """Round float32 numbers to the nearest bfloat16, with ties to even.  -> the bits of bfloat16, as uint16"""
-    bits = np.ascontiguousarray(x).view(np.uint32)
-    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) >> 16).astype(np.uint16)
-
-
 def ready(name, array, config, dtype=np.float32, precision="highest"):
     """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
 
-    The kernel of a convolution is standardized.
+    The kernel of a convolution is standardized. `array` can also be a Kernel, which a file holds.
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
-        raise TypeError(f"dtype: expected float32 or bfloat16, found {dtype}; engine='reference' takes float64")
+        raise TypeError(f"dtype: expected float32, bfloat16 or int8, found {dtype}; engine='reference' takes float64")
+    if isinstance(array, Kernel):
+        return Packed(of_width(array, width_of(name, config, dtype)), precision)
     if array.ndim == 4:
         array = standardize(array, config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):
         return np.array(array, np.float32, order="C")
-    return Packed(array.astype(np.float32, copy=False), PARTS[dtype, precision])
+    array = array.astype(np.float32, copy=False)
+    width = width_of(name, config, dtype)
+    return Packed(array if width == "float32" else Kernel.of(array, width), precision)
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):

@@ -42,6 +42,7 @@ from .packed import packed_transposed
 from .target import L2, MR, NR
 from .tile import Addend, Columns, Panel, Target, transposed_tile_add
 from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
+from .words import words_of_floats
 
 PACKING_X = 4                             # packing an element of x takes as long as reading PACKING_X elements from L3
 PACKING_DY = 2                            # the same for dy, which is packed in longer pieces
@@ -133,7 +134,7 @@ def _convolved_back(so_far, dy, x_shape, kernel, stride, dilation, padding):
             if not taps or not u.count or not v.count or not B:
                 continue
             windows = windows_of((rows, columns, O), (len(u.taps), len(v.taps)), O, 1, distance, (u.pads, v.pads))
-            part = multiply(dy, packed_transposed(kernel, taps), windows, B, NOTHING, residual, 0)
+            part = multiply(words_of_floats(dy), packed_transposed(kernel, taps), windows, B, NOTHING, residual, 0)
             part = part.reshape(B, u.count, v.count, C)
             if dx is None:
                 return part

@@ -13,9 +13,10 @@ from numba import config
 # With AMX, layers use the tiles of amx.py, and attention uses the register tile of AVX-512.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
-# `nphybrid doctor` prints this rule, which `available` and `_choose` follow.
+# `nphybrid doctor` prints this rule, which `available`, `_choose` and `products` follow.
 RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
-        "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation.")
+        "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation. The "
+        "instructions for bfloat16 and int8 follow from the instruction set and the features of the CPU.")
 
 
 def _target():
@@ -72,6 +73,22 @@ def _choose(wanted, target):
     return wanted or next(there)
 
 
+def products(isa, target):
+    """The instruction that multiplies two words, for each narrow width: {"bfloat16": name, "int8": name}.
+
+    The name is "" if the target has no such instruction. Then several instructions of the float32 tile or of integers
+    multiply a word. widths.py explains the instructions.
+    """
+    features = set(target[2].split(","))
+    bfloat16 = int8 = ""
+    if isa in ("avx512", "amx"):
+        bfloat16 = "vdpbf16ps" if "+avx512bf16" in features else ""
+        int8 = "vpdpbusd" if "+avx512vnni" in features else "vpmaddwd" if "+avx512bw" in features else ""
+    elif isa == "avx2":
+        int8 = "vpdpbusd" if "+avxvnni" in features else "vpmaddwd"
+    return {"bfloat16": bfloat16, "int8": int8}
+
+
 def _level2():
     """Return the size of a core's L2 cache in bytes.  If Linux does not report a size, the result is 512 KB.
 
@@ -85,6 +102,7 @@ def _level2():
 
 TARGET = _target()
 ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
+PRODUCTS = products(ISA, TARGET)
 MR, NV, LANES = TILES[ISA]
 NR = NV * LANES
 L2 = _level2()

@@ -10,6 +10,10 @@
       row 5 [k]    |  sum 5,0  |  sum 5,1  |  sum 5,2  |  sum 5,3  |       29  of the 32 of AVX-512
                    +-----------+-----------+-----------+-----------+  AVX2 6 x 2 x 8: 15 of 16. NEON 5 x 4 x 4: 25 of 32
 
+The picture shows words of one float32. A word can also be two bfloat16 or four int8 (widths.py). Then k counts words,
+and the product of two words is a sum of products. The sums of int8 are integers, which become float32 at the end
+(`Scaling`).
+
 For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
 vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is
 the plain definition. The vector version is written in LLVM's intermediate representation. A loop that Numba compiles
@@ -20,6 +24,7 @@ sequence of neighbours in x, and `Rows.starts` holds the index in x where each r
 linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The panel is packed row by row
 (packed.py). Each element of the result is one chain of fused multiply-adds over k. `tile_add` then adds the first
 addend, and after it the second addend. All arrays are flat. `at` is the index of the first used element of an array.
+In arrays of words, an index counts words.
 
 The table lists what was tried for the product of x (577, 768) and a kernel (768, 3072). Its columns are MR x NV x
 LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA unit. The speeds were measured on Ice Lake
@@ -39,22 +44,21 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .emit import I64, Emit, fields
+from .emit import I64, fields
 from .jit import jit
 from .target import ISA, LANES, MR, NR, NV
-
-UNROLL = 4                                # number of values of k in one pass of the inner loop
+from .widths import Float32, emitter_of, number, sums_of
 
 
 class Rows(NamedTuple):
-    """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbours in x.
+    """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbouring words in x.
 
     starts[tap * MR + i] is the index in x where run `tap` of row i begins. If this index is negative, the run is read
     from `zeros`.
     """
-    x: np.ndarray
+    x: np.ndarray                         # the dtype depends on the width (words.py)
     starts: np.ndarray                    # int64 (taps * MR,)
-    zeros: np.ndarray                     # at least `run` zeros
+    zeros: np.ndarray                     # at least `run` zeros, of the dtype of x
     taps: int
     run: int
 
@@ -68,8 +72,8 @@ class Columns(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """NR columns of the right factor, stored row by row.  Row k begins at b[at + k * NR]."""
-    b: np.ndarray
+    """NR columns of the right factor, stored row by row.  Row k begins at word b[at + k * NR]."""
+    b: np.ndarray                         # float32, uint16 (bfloat16) or int8
     at: int
 
 
@@ -91,12 +95,25 @@ class Addend(NamedTuple):
     used: int
 
 
-def _plain_tile(rows, panel, target):
-    """target[:MR, :NR] = sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR)
+class Scaling(NamedTuple):
+    """What turns the integer sums of an int8 panel into float32.  Other panels need no Scaling, and ignore it.
 
-    The plain definition does not fuse products and sums. So it rounds differently from the vector version.
+    result[i, j] = float32(sum[i, j] - zeros[i] * totals[at + j]) * (scales[i] * channels[at + j])
     """
-    sums = np.zeros((MR, NR), np.float32)
+    scales: np.ndarray                    # float32 (MR,), the scale of each row
+    zeros: np.ndarray                     # int32 (MR,), the zero point of each row
+    channels: np.ndarray                  # float32, the scale of each column
+    totals: np.ndarray                    # int32, the sum of the integers of each column
+    at: int                               # number of the first column
+
+
+def _plain_sums(rows, panel):
+    """Return the sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR), float32 or int32.
+
+    The plain definition does not fuse products and sums. So it rounds differently from the vector version. Its words
+    hold one number.
+    """
+    sums = sums_of(panel.b, MR, NR)
     for tap in range(rows.taps):
         for i in range(MR):
             start = rows.starts[tap * MR + i]
@@ -104,19 +121,28 @@ def _plain_tile(rows, panel, target):
                 value = rows.x[start + k] if start >= 0 else rows.zeros[k]
                 panel_row = panel.at + (tap * rows.run + k) * NR
                 for j in range(NR):
-                    sums[i, j] += value * panel.b[panel_row + j]
+                    sums[i, j] += value * number(panel.b[panel_row + j])
+    return sums
+
+
+def _plain_tile(rows, panel, target):
+    """target[:MR, :NR] = the sums"""
+    sums = _plain_sums(rows, panel)
     for i in range(MR):
         for j in range(NR):
             target.values[target.at + i * target.stride + j] = sums[i, j]
 
 
-def _plain_tile_add(rows, panel, target, first, second):
-    """target[:MR, :NR] = the result of `tile` + `first` + `second`.  An addend with used = 0 is not added."""
-    sums = np.zeros(MR * NR, np.float32)
-    _plain_sums(rows, panel, Target(sums, 0, NR))
+def _plain_tile_add(rows, panel, target, first, second, scaling):
+    """target[:MR, :NR] = the scaled sums + `first` + `second`.  An addend with used = 0 is not added."""
+    sums = _plain_sums(rows, panel)
     for i in range(MR):
         for j in range(NR):
-            total = sums[i * NR + j]
+            total = np.float32(sums[i, j])
+            if panel.b.itemsize == 1:
+                column = scaling.at + j
+                exact = sums[i, j] - scaling.zeros[i] * scaling.totals[column]
+                total = np.float32(exact) * (scaling.scales[i] * scaling.channels[column])
             if first.used:
                 total += first.values[first.at + i * first.stride + j]
             if second.used:
@@ -136,14 +162,17 @@ def _plain_transposed_tile_add(columns, panel, target, first):
             target.values[target.at + i * target.stride + j] = total
 
 
-def emit_tile(build, rows, panel, target, addends, shape):
+def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None):
     """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
 
-    The fields of `rows`, `panel`, `target` and `addends` are LLVM values. Each array is replaced by a pointer, and each
-    field `at` must be 0. `shape` is (MR, NV, LANES).
+    The fields of `rows`, `panel`, `target`, `addends` and `scaling` are LLVM values. Each array is replaced by a
+    pointer, and each field `at` must be 0. `shape` is (MR, NV, LANES). `products` is a class of widths.py. The tile is
+    scaled if `scaling` is not None.
     """
     MR, NV, LANES = shape
-    emit = Emit(build, LANES)
+    emit = products(build, LANES)
+    rows = rows._replace(x=emit.words(rows.x), zeros=emit.words(rows.zeros))
+    panel = Panel(emit.panel_words(panel.b), 0)
 
     def tap(t, sums):
         first_start = build.mul(t, I64(MR))
@@ -151,13 +180,15 @@ def emit_tile(build, rows, panel, target, addends, shape):
         b = emit.at(panel.b, build.mul(build.mul(t, rows.run), I64(NV * LANES)))
         return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, rows.run, sums)
     sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (MR * NV), tap)
+    if scaling is not None:
+        sums = _scaled(emit, sums, scaling, NV)
     _finish(emit, sums, target, addends, NV)
 
 
 def emit_transposed_tile(build, columns, panel, target, addends, shape):
     """Emit the register tile for the transpose of `columns`.  Every field `at` must be 0, as in `emit_tile`."""
     MR, NV, LANES = shape
-    emit = Emit(build, LANES)
+    emit = Float32(build, LANES)
 
     def elements(k):
         first = emit.at(columns.x, build.mul(k, columns.stride))
@@ -168,8 +199,9 @@ def emit_transposed_tile(build, columns, panel, target, addends, shape):
 
 def _chains(emit, elements, b, run, sums):
     """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns MR addresses."""
-    unrolled_end = emit.build.and_(run, I64(-UNROLL))
-    sums = emit.loop(I64(0), unrolled_end, UNROLL, sums, lambda k, sums: _steps(emit, elements, b, k, UNROLL, sums))
+    unroll = emit.UNROLL
+    unrolled_end = emit.build.and_(run, I64(-unroll))
+    sums = emit.loop(I64(0), unrolled_end, unroll, sums, lambda k, sums: _steps(emit, elements, b, k, unroll, sums))
     return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, k, 1, sums))
 
 
@@ -182,12 +214,27 @@ def _steps(emit, elements, b, k, count, sums):
         places = elements(k_now)
         NV = len(sums) // len(places)
         row_at = build.mul(k_now, I64(NV * emit.lanes))
-        vectors = [emit.load(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
+        vectors = [emit.load_panel(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
         for i, place in enumerate(places):
             element = emit.broadcast(place)
             for j, vector in enumerate(vectors):
-                sums[i * NV + j] = emit.fma(element, vector, sums[i * NV + j])
+                sums[i * NV + j] = emit.multiply_add(element, vector, sums[i * NV + j])
     return sums
+
+
+def _scaled(emit, sums, scaling, NV):
+    """Turn the integer sums into float32, as `Scaling` defines it."""
+    build = emit.build
+    channels = [emit.load(emit.at(scaling.channels, I64(j * emit.lanes))) for j in range(NV)]
+    totals = [emit.integers(emit.load(emit.words(emit.at(scaling.totals, I64(j * emit.lanes))))) for j in range(NV)]
+    scaled = []
+    for s, total in enumerate(sums):
+        i, j = divmod(s, NV)
+        scale = emit.broadcast(emit.at(scaling.scales, I64(i)))
+        zero = emit.integers(emit.broadcast(emit.words(emit.at(scaling.zeros, I64(i)))))
+        exact = build.sitofp(build.sub(total, build.mul(zero, totals[j])), emit.vector)
+        scaled.append(build.fmul(exact, build.fmul(scale, channels[j])))
+    return scaled
 
 
 def _finish(emit, sums, target, addends, NV):
@@ -217,9 +264,16 @@ def _addition(emit, sums, addend, NV):
 
 
 def _emit_from(context, build, kinds, values):
-    """Emit the register tile for an intrinsic with the arguments rows, panel, target and addends."""
-    rows, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
-    emit_tile(build, Rows(*rows), *_placed(build, *others), (MR, NV, LANES))
+    """Emit the register tile for an intrinsic with the arguments rows, panel, target, addends and scaling."""
+    rows, panel, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
+    products = emitter_of(kinds[1].types[0].dtype)
+    panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
+    scaling = None
+    if len(others) > 1 and products.INTEGERS:
+        scaling = _placed_scaling(build, *others.pop())
+    elif len(others) > 1:
+        others.pop()
+    emit_tile(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling)
     return context.get_dummy_value()
 
 
@@ -232,6 +286,10 @@ def _placed(build, panel, target, *addends):
             [addend._replace(values=build.gep(addend.values, [addend.at]), at=0) for addend in addends])
 
 
+def _placed_scaling(build, scales, zeros, channels, totals, at):
+    return Scaling(scales, zeros, build.gep(channels, [at]), build.gep(totals, [at]), 0)
+
+
 @intrinsic
 def _vector_tile(typing, rows, panel, target):
     def codegen(context, build, signature, arguments):
@@ -240,10 +298,10 @@ def _vector_tile(typing, rows, panel, target):
 
 
 @intrinsic
-def _vector_tile_add(typing, rows, panel, target, first, second):
+def _vector_tile_add(typing, rows, panel, target, first, second, scaling):
     def codegen(context, build, signature, arguments):
         return _emit_from(context, build, signature.args, arguments)
-    return types.void(rows, panel, target, first, second), codegen
+    return types.void(rows, panel, target, first, second, scaling), codegen
 
 
 @intrinsic
@@ -257,10 +315,11 @@ def _vector_transposed_tile_add(typing, columns, panel, target, first):
     return types.void(columns, panel, target, first), codegen
 
 
-# The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second) and
-# transposed_tile_add(columns, panel, target, first).
+# The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second, scaling) and
+# transposed_tile_add(columns, panel, target, first). `tile` is not used for int8.
 if ISA == "plain":
-    _plain_sums = tile = jit(_plain_tile)
+    _plain_sums = jit(_plain_sums)
+    tile = jit(_plain_tile)
     tile_add = jit(_plain_tile_add)
     transposed_tile_add = jit(_plain_transposed_tile_add)
 else:

@@ -49,6 +49,7 @@ class Blocks(NamedTuple):
     panels: int
     across: int
     panels_in_L2: int
+    chain: int                            # most words of a row that are added in one pass over K
 
 
 class Block(NamedTuple):

@@ -11,6 +11,7 @@ from ..api.base import Model
 from ..api.load import CLASSIFIERS
 from ..checkpoint import Checkpoint, Head, classifier_width, head_reads
 from ..classifier import teach
+from ..ops import NARROW
 from ..classifier.classes import in_order
 from ..trace import NonFiniteError
 from .folder import RunFolder
@@ -42,9 +43,9 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     with resume=True, or None. `identity`: a JSON object that a continued run must have, too. `watch`: a function that
     gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
 
-    Raises ValueError for settings that are not possible, for a bfloat16 model, for fewer than two classes, and for a
-    class with fewer than two pictures for training. Raises BlockingIOError if another run writes to the folder, and
-    FileExistsError if the folder holds a run and `resume` is False.
+    Raises ValueError for settings that are not possible, for a bfloat16 or int8 model, for fewer than two classes, and
+    for a class with fewer than two pictures for training. Raises BlockingIOError if another run writes to the folder,
+    and FileExistsError if the folder holds a run and `resume` is False.
 
     If the loss, a gradient or a weight is not finite, the run ends early with a warning, and the result is the best
     epoch before. Raises NonFiniteError if this happens before the first step.
@@ -60,8 +61,9 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     """
     settings = (settings or Settings()).checked()
     check_blocks(settings.train, model.network_config.blocks)
-    if model.dtype == "bfloat16":
-        raise ValueError("found a model with dtype bfloat16; expected float32, or float64 with the engine reference")
+    if model.dtype in NARROW:
+        raise ValueError(f"found a model with dtype {model.dtype}; expected float32, or float64 with the engine "
+                         "reference")
     teach.readable_names(labels)          # errors in the classes are raised before anything is computed
     others, other_labels = ([], []) if isinstance(validation, (int, float)) else validation
     sources, names = [*pictures, *others], [*labels, *other_labels]

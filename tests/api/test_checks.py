@@ -239,7 +239,7 @@ def test_a_picture_that_leaves_no_feature_map():
     (dict(engine="torch"), ["'torch'", "('reference', 'float64')", "('numba', 'float32')"]),
     (dict(engine="numba", dtype="float64"), ["'float64'", "('numba', 'float32')"]),
     (dict(engine="reference", dtype="float16"), ["'float16'"]),
-    (dict(engine="reference", dtype="bfloat16"), ["'bfloat16'", "('numba', 'bfloat16')"]),
+    (dict(engine="numba", dtype="int8", precision="high"), ["'highest'", "int8", "'high'"]),
     (dict(engine="reference", precision="low"), ["'low'", "'highest'"]),
     (dict(engine="reference", num_threads=0), ["num_threads is 0"]),
 ])

@@ -114,8 +114,8 @@ def test_the_text_has_the_same_rows(model, cat, traced, capsys):
 def test_the_bundled_model_is_the_default_and_is_computed_as_asked(cat, monkeypatch, capsys):
     asked, load = [], loading.load
     monkeypatch.setattr(loading, "load", lambda path, **options: (asked.append(options), load(path, **options))[1])
-    assert main(["trace", cat, "--threads", "1", "--dtype", "bfloat16", "--precision", "high"]) == 0
-    assert asked == [dict(engine="numba", dtype="bfloat16", precision="high", num_threads=1, head=None)]
+    assert main(["trace", cat, "--threads", "1", "--dtype", "bfloat16", "--precision", "highest"]) == 0
+    assert asked == [dict(engine="numba", dtype="bfloat16", precision="highest", num_threads=1, head=None)]
     lines = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()}
     assert lines["stages.1.1"][0] == "1x8x8x256" and lines["blocks.3.weights"][:2] == ["1x3x65x65", "0.01538"]
 
@@ -275,7 +275,8 @@ def test_options_of_the_backward_pass_that_do_not_fit(cat, capsys, options, mess
 
 
 @pytest.mark.parametrize("options, message", [
-    (["--label", "10"], "a label is 10; expected 0 to 9"), (["--dtype", "bfloat16"], "found bfloat16")])
+    (["--label", "10"], "a label is 10; expected 0 to 9"), (["--dtype", "bfloat16"], "found bfloat16"),
+    (["--dtype", "int8"], "found int8")])
 def test_a_backward_pass_that_is_not_possible(cat, capsys, options, message):
     engine = [] if "--dtype" in options else ["--engine", "reference"]
     assert main(["trace", cat, "--backward", *engine, *options]) in (2, 3)

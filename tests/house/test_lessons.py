@@ -21,7 +21,8 @@ from tools.imports import imports
 from tools.process import run_example as run
 
 LESSONS = ("weight_standardization", "same_padding", "bottleneck", "grid_to_tokens", "attention_head",
-           "register_tile", "float32_from_bfloat16", "chain_rule", "attention_gradient", "adamw_step")
+           "register_tile", "float32_from_bfloat16", "chain_rule", "attention_gradient", "adamw_step",
+           "product_in_int8")
 NAMES = [f"lesson_{number}_{name}.py" for number, name in enumerate(LESSONS, 1)]
 FIGURE = re.compile(r"-?\d+(?:\.\d+)?(?:e[+-]\d+)?")
 
@@ -617,3 +618,38 @@ def test_what_else_is_printed_about_adamw(root):
     assert f"0.1 / sqrt(0.001) = {math.sqrt(10):.3f} times the learning rate" in text
     penalized = [10 - 0.1 * (g + 2) / (g + 2 + 1e-8) for g in STEPS[0]]
     assert f"would give {' '.join(f'{w:.3f}' for w in penalized)}." in text
+
+
+# ------------------------------------------------------------------ 11: a product in int8
+
+INT8_X, INT8_W = (-1, 0.505, 2.006, 4.1), (0.504, -0.25, 1.27, -0.896)
+
+
+def test_a_product_in_int8(root):
+    """Fractions: a step is 5.1 / 255 = 1/50 for x and 1.27 / 127 = 1/100 for w."""
+    lines = printed(root, 11)
+    q = [round(Fraction(str(x)) * 50) + 50 for x in INT8_X]
+    v = [round(Fraction(str(w)) * 100) for w in INT8_W]
+    rows = table(lines, "(q - zero) * scale", 4)
+    for row, x, n, w, m in zip(rows, INT8_X, q, INT8_W, v, strict=True):
+        assert row[1:2] + row[4:5] + row[6:] == [n, m, n * m]
+        assert agree([row[0], *row[2:4], row[5]], [x, (n - 50) / 50, w, m / 100], 3)
+    text = "\n".join(lines)
+    assert "scale = 0.0200, and 0 becomes zero = 50" in text and "channel scale = 0.0100" in text
+    exact = sum((n - 50) * m for n, m in zip(q, v))
+    assert f"sum of q * v             {dot(q, v)}\n" in text and f"zero * sum of v          50 * {sum(v)} = " in text
+    assert f"{dot(q, v)} - {50 * sum(v)} = {exact}\n" in text
+    assert f"(0.0200 * 0.0100) = {exact / 5000:.4f}\n" in text
+    assert f"without rounding         {dot(INT8_X, INT8_W):.4f}" in text
+
+
+def test_the_words_and_the_bfloat16_product(root):
+    lines = printed(root, 11)
+    for name, values in (("x", [0, 75, 150, 255]), ("w", [50, -25, 127, -90])):
+        word = next(line for line in lines if line.startswith(f"word of {name}"))
+        assert [int(byte, 16) for byte in word.split()[3:7]][::-1] == [value % 256 for value in values]
+    halves = [[float(rounded(np.float64(np.float32(number)))) for number in numbers] for numbers in (INT8_X, INT8_W)]
+    for name, numbers in zip("xw", halves):
+        line = next(line for line in lines if line.startswith(f"bfloat16 {name}"))
+        assert [float(number) for number in line.split()[2:]] == [float(f"{number:.7g}") for number in numbers]
+    assert agree(float(lines[-1].split()[1]), dot(*halves), 4)

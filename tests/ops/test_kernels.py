@@ -6,9 +6,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from nphybrid.ops import OPERATIONS, jit, kernels, matmul, reference, target, threads
-from nphybrid.ops.amx import widened
-from nphybrid.ops.packed import AMX, Packed, narrowed
+from nphybrid.ops import OPERATIONS, jit, kernels, reference, target, threads
+from nphybrid.ops.packed import AMX, Packed
 from nphybrid.ops.panels import panels_of
 from nphybrid.params import Linear, Norm
 
@@ -231,16 +230,6 @@ def test_prepared_arrays_share_no_memory():
                 assert not np.shares_memory(getattr(ready, "panels", ready), arranged)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
-def test_bfloat16_narrows_kernels_alone(dtype, monkeypatch):
-    monkeypatch.setattr("nphybrid.ops.packed.Packed", lambda kernel, parts: (kernel.dtype, parts))
-    for name, shape, packed in (("stem.conv", (7, 7, 3, 8), True), ("head.kernel", (8, 5), True),
-                                ("head.bias", (5,), False), ("tokens.positions", (5, 8), False),
-                                ("tokens.cls", (8,), False), ("norm.scale", (8,), False)):
-        ready = kernels.ready(name, cases.normal(0, *shape), cases.CONFIG, dtype)
-        assert ready == (np.float32, 1 if dtype == "bfloat16" else 3) if packed else ready.dtype == np.float32
-
-
 @pytest.mark.parametrize("K, N", [(1, 1), (37, 45), (300, 33), (768, 64), (257, 5)])
 def test_a_packed_kernel_converts_to_an_array(K, N):
     kernel = cases.normal(0, K, N)
@@ -288,57 +277,9 @@ def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
             there = Packed(kernel)
             written = pickle.dumps(there)
         again = pickle.loads(written)
-        assert again.shape == here.shape and again.dtype == here.dtype
+        assert again.shape == here.shape and again.width == here.width
         assert again.panels.tobytes() == here.panels.tobytes() and again.panels.ctypes.data % 64 == 0
     assert there.panels.size != here.panels.size
-
-
-def test_narrowed_is_the_nearest_bfloat16():
-    """Against the definition: the nearer of the two neighbours, or the even one if both are equally near."""
-    rng = np.random.default_rng(0)
-    bits = np.concatenate([rng.integers(0, 0x7F7F8000, 20000, np.uint32), 0x3F808000 + 0x10000 * np.arange(100)])
-    x = bits.astype(np.uint32).view(np.float32) * rng.choice(np.float32([-1, 1]), len(bits))
-    below = x.view(np.uint32) >> 16
-    near = widened(np.stack([below, below + 1]).astype(np.uint16)).astype(np.float64)
-    far = np.abs(near - x)
-    upper = (far[1] < far[0]) | ((far[1] == far[0]) & (below % 2 == 1))
-    assert (far[1] == far[0]).sum() > 40
-    assert np.array_equal(widened(narrowed(x)), np.where(upper, near[1], near[0]))
-
-
-@pytest.mark.parametrize("beyond", [3.4e38, -3.4e38, np.inf, np.nan,
-                                    *np.uint32([0x7FFFFFFF, 0xFFFFFFFF]).view(np.float32)])
-def test_weights_that_are_not_finite_in_bfloat16_are_refused(beyond):
-    for sign in 1, -1:
-        largest = Packed(np.float32([[1, sign * 3.3895e38]]), parts=1)
-        assert largest.unpacked()[0, 1] == sign * np.uint32(0x7F7F0000).view(np.float32)
-    with pytest.raises(ValueError, match="finite in bfloat16"):
-        Packed(np.float32([[1, beyond]]), parts=1)
-
-
-rounds_weights_alone = pytest.mark.skipif(AMX, reason="AMX rounds the left factor too")
-
-
-@rounds_weights_alone
-@pytest.mark.parametrize("M, K, N", [(1, 1, 1), (7, 37, 45), (50, 500, 130), (13, 1000, 65)])
-def test_narrow_kernels_are_the_rounded_ones(M, K, N):
-    """Bit for bit, in half the memory."""
-    x, p = cases.normal(0, M, K), cases.dense(1, K, N)
-    narrow = Packed(p.kernel, parts=1)
-    whole = Packed(widened(narrowed(p.kernel)))
-    assert narrow.panels.nbytes * 2 == whole.panels.nbytes and np.array_equal(narrow.unpacked(), whole.unpacked())
-    assert not np.array_equal(whole.unpacked(), p.kernel)
-    again = pickle.loads(pickle.dumps(narrow))
-    results = [kernels.linear_activate(x, Linear(kernel, p.bias), "gelu") for kernel in (narrow, whole, again)]
-    assert np.array_equal(results[0], results[1]) and np.array_equal(results[0], results[2])
-
-
-@rounds_weights_alone
-def test_narrow_convolutions_are_the_rounded_ones():
-    x, kernel = cases.normal(0, 2, 9, 8, 70), cases.normal(1, 3, 3, 70, 66)
-    whole = Packed(widened(narrowed(kernel)))
-    results = [kernels.conv2d(x, k, 1, 1, ((1, 1), (1, 1))) for k in (Packed(kernel, parts=1), whole)]
-    assert np.array_equal(*results)
 
 
 @pytest.mark.slow
@@ -397,23 +338,3 @@ def five_images(arguments):
 
 def some(arguments, first, size):
     return tuple(a[first:first + size] if isinstance(a, np.ndarray) else a for a in arguments)
-
-
-DEEP = {"3x3x512": (3, 512, 70), "3x3x390": (3, 390, 65), "7x7x70": (7, 70, 66), "1x1x3900": (1, 3900, 65)}
-
-
-@pytest.mark.parametrize("parts", [3, 1])
-@pytest.mark.parametrize("name", DEEP)
-def test_bits_do_not_depend_on_the_cache(name, parts, monkeypatch):
-    """How many panels share L2 changes the speed alone.  Deep kernels, several chains; memory not set is NaN."""
-    taps, C, O = DEEP[name]
-    x = cases.normal(0, 2, 5, 4, C)
-    kernel = Packed(cases.normal(1, taps, taps, C, O), parts)
-    around, results = ((taps // 2, taps // 2),) * 2, []
-    monkeypatch.setattr(matmul, "empty", lambda *shape: np.full(shape, np.float32(np.nan)))
-    for size in (0, 1 << 17, 1 << 20, 1 << 30):
-        monkeypatch.setattr(matmul, "L2", size)
-        results.append(kernels.conv2d(x, kernel, 1, 1, around))
-    assert all(np.array_equal(results[0], result) for result in results[1:])
-    truth = reference.conv2d(x.astype(np.float64), kernel.unpacked().astype(np.float64), 1, 1, around)
-    assert error(results[0], truth) <= (0.02 if parts == 1 and AMX else FLOOR * 2)

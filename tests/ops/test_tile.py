@@ -1,26 +1,30 @@
 """The register tile, reductions and transposes: every shape runs; every instruction set's assembly is checked."""
-import ctypes
 import os
 import re
 from pathlib import Path
 
-import llvmlite.binding as llvm
 import numpy as np
 import pytest
 from llvmlite import ir
 
 from nphybrid.ops import jit, memory, pack, reductions, target, tile
+from nphybrid.ops.widths import Float32
 
 from oracles import cases
-from tools.assembly import FLOATS, INT, INTS, emitted
+from tools.assembly import FLOATS, INT, INTS, LINUX, SPILL, assembly, emitted, on_this_machine
 from tools.process import python_environment, run_python
 
 SETS = target.available(target.TARGET)
 
 
 @jit.jit
+def scaled_tile_of(rows, panel, target, first, second, scaling):
+    tile.tile_add(rows, panel, target, first, second, scaling)
+
+
 def tile_add_of(rows, panel, target, first, second):
-    tile.tile_add(rows, panel, target, first, second)
+    floats, integers = np.zeros(0, np.float32), np.zeros(0, np.int32)
+    scaled_tile_of(rows, panel, target, first, second, tile.Scaling(floats, integers, floats, integers, 0))
 
 
 @jit.jit
@@ -211,8 +215,9 @@ def test_the_other_sets_of_this_machine(isa):
         pytest.skip("this is such a process")
     here = Path(__file__).parent
     command = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "--import-mode=importlib",
-               *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise", "gradient_kernels")),
-               "-k", "(test_tile or test_elementwise or test_accuracy) and not other_sets and not assembly"]
+               *(here / f"test_{name}.py" for name in ("tile", "kernels", "elementwise", "gradient_kernels", "widths")),
+               "-k", "(test_tile or test_elementwise or test_accuracy or definition or as_accurate) and not other_sets "
+                     "and not assembly"]
     done = run_python(*command, env=python_environment(NPHYBRID_ISA=isa), cwd=here)
     assert done.returncode == 0, done.stdout[-3000:]
     assert "skipped" not in done.stdout
@@ -238,23 +243,6 @@ def emit_transposed_tile(build, arguments, shape):
     x, stride, run, b, c, c_stride, d, d_stride, used = arguments
     tile.emit_transposed_tile(build, tile.Columns(x, 0, stride, run), tile.Panel(b, 0), tile.Target(c, 0, c_stride),
                               [tile.Addend(d, 0, d_stride, used)], shape)
-
-
-def on_this_machine(module):
-    """An engine, and a way to call its functions.  LLVM splits vectors that this CPU lacks into those that it has."""
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    module.triple = llvm.get_default_triple()
-    machine = llvm.Target.from_default_triple().create_target_machine(
-        cpu=llvm.get_host_cpu_name(), features=llvm.get_host_cpu_features().flatten(), opt=3)
-    engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)
-    engine.finalize_object()
-
-    def function(name, kinds):
-        types = [ctypes.c_int64 if kind == INT else ctypes.c_void_p for kind in kinds]
-        entry = ctypes.CFUNCTYPE(None, *types)(engine.get_function_address(name))
-        return lambda *args: entry(*(a.ctypes.data if isinstance(a, np.ndarray) else a for a in args))
-    return engine, function
 
 
 @pytest.mark.parametrize("isa", target.TILES)
@@ -308,8 +296,6 @@ def test_every_shape_transposes(isa):
     assert np.array_equal(out.reshape(L, width), truth)
 
 
-LINUX = "x86_64-unknown-linux-gnu"
-SPILL = r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+"                  # a vector to or from the stack
 TARGETS = {"avx512": (LINUX, "skylake-avx512", r"vfmadd\d+ps\s.*%zmm", SPILL),
            "avx2": (LINUX, "haswell", r"vfmadd\d+ps\s.*%ymm", SPILL),
            "neon": ("aarch64-unknown-linux-gnu", "generic", r"fmla\s+v\d+\.4s", r"\b[qv]\d+.*\[sp")}
@@ -323,18 +309,5 @@ def test_assembly(isa):
     MR, NV, _ = shape = target.TILES[isa]
     for kinds, emit in (([*PRODUCT, *ADDEND], emit_tile), (TRANSPOSED, emit_transposed_tile)):
         text = assembly(triple, cpu, kinds, lambda build, *args: emit(build, args, shape))
-        assert len(re.findall(fma, text)) == MR * NV * (tile.UNROLL + 1)
+        assert len(re.findall(fma, text)) == MR * NV * (Float32.UNROLL + 1)
         assert not re.findall(spill, text)
-
-
-def assembly(triple, cpu, kinds, emit):
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    try:
-        machine = llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, opt=3)
-    except RuntimeError as error:
-        pytest.skip(f"this llvmlite does not know {triple}: {error}")
-    module = ir.Module()
-    module.triple = triple
-    emitted(module, "tile", kinds, emit)
-    return machine.emit_assembly(llvm.parse_assembly(str(module)))

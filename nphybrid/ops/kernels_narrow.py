@@ -1,0 +1,13 @@
+"""Fast versions of the operations of `reference_narrow`, for the dtypes bfloat16 and int8.
+
+The linear layers and the convolutions are the functions of `kernels`: a Packed kernel knows its width. Only attention
+has no kernel that could say its width, so that attention of bfloat16 factors has functions of its own.
+"""
+from .attention import narrow_attention as attention
+from .attention import narrow_attention_with_weights as attention_with_weights
+from .kernels import (activate, conv2d, group_norm, group_norm_activate, group_norm_add_activate, layer_norm, linear,
+                      linear_activate, linear_add, max_pool, mean_pool, prepare, ready, standardize)
+
+__all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
+           "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
+           "prepare", "ready", "standardize"]

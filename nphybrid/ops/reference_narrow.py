@@ -1,0 +1,261 @@
+"""The definitions of the operations for the dtypes bfloat16 and int8, in plain NumPy.
+
+The states are float32. The kernels of the stages, the tokens and the blocks are narrow: before a narrow kernel is
+multiplied, both factors are rounded to numbers of 16 or 8 bits (`width_of`). The kernels that read the pixels, and the
+kernels that follow the pooling, are float32. Every other operation is the operation of reference.py, in float32.
+
+bfloat16: Each factor is rounded to the nearest bfloat16 (`rounded`). The products are added in float32.
+
+int8: A number is stored as an integer of 8 bits. The integers of a kernel are -127 to 127, and each output channel has
+a scale. The integers of x are 0 to 255, with a scale and a zero point:
+
+    x is about (q - zero) * scale              w is about v * channel scale
+    result = float32(sum of (q - zero) * v) * (scale * channel scale) + bias
+
+The sum is exact. The product of the two scales, its product with the sum, and the addition of the bias are rounded to
+float32, in this order. A linear layer and a 1x1 convolution have a scale for each row, which is a token or a cell. Any
+other convolution has a scale for each image. So a result never depends on the other images of a batch.
+
+In trained networks, a few channels of x can be 100 times larger than the others, and have small weights. The scale of a
+row follows its largest channel, and the other channels would lose their digits. So a linear layer and a 1x1 convolution
+have a factor for each input channel: x is multiplied by the factor before it is quantized, and w is divided by it. The
+factor is the largest weight of the channel, divided by the largest weight of all. Xiao et al. 2023, "SmoothQuant", move
+scales in the same way, but compute them from activations. The rms error of the logits of R50+ViT-B/16, with random
+weights and with 4 channels of each layer norm times 100 and their weights divided by 100:
+
+                           random weights    with large channels
+    without factors        2.9e-2            1.8e-1
+    with factors           @@A@@            @@B@@
+
+`quantized` defines the scale of x, and `Kernel.of` defines the scale of a channel. Jacob et al. 2018, "Quantization and
+Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.1.
+
+In both dtypes, the two matrix products of attention have factors that are rounded to bfloat16.
+
+If a row of x has an element that is NaN or infinite, the results that are computed from this row are NaN. The rows of
+other convolutions than 1x1 are images in int8.
+"""
+import math
+
+import numpy as np
+
+from ..params import tree_map
+from . import reference
+from .checks import dtype_name
+from .reference import (activate, group_norm, group_norm_activate, group_norm_add_activate, layer_norm, max_pool,
+                        mean_pool, standardize)
+
+__all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
+           "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
+           "prepare", "ready", "standardize"]
+
+AFTER_POOLING = "head", "pooler", "pre_logits"
+
+# The largest finite bfloat16, and the smallest float32 that is not denormal.
+LARGEST_BFLOAT16 = np.uint32(0x7F7F0000).view(np.float32)
+SMALLEST = np.float32(2 ** -126)
+
+# BEYOND is halfway between the largest finite bfloat16 and 2**128.
+# The bfloat16 nearest to a number of at least BEYOND is infinite.
+BEYOND = np.uint32(0x7F7F8000).view(np.float32)
+
+# A sum of more than LONGEST products of two integers, at most 255 and 127, could be too large for 32 bits.
+LONGEST = (2 ** 31 - 1) // (255 * 127)
+
+
+def width_of(name, config, dtype):
+    """The width in which a kernel is multiplied: "float32", "bfloat16" or "int8".
+
+    `name` is the name of the kernel in a Params. A network without a stem reads the pixels in "tokens.proj". In int8,
+    the first stage is multiplied in bfloat16, because it has the largest part of the error:
+
+        rms error of the logits / std, for two networks with random weights    int8     first stage in bfloat16
+        R50+ViT-B/16, seed 0, photograph                                       4.2e-2   2.9e-2
+        R50+ViT-B/16, seed 1, photograph                                       5.1e-2   3.7e-2
+    """
+    dtype = dtype_name(dtype)
+    first_layer = "stem" if config is None or config.stem else "tokens"
+    if name.split(".")[0] in (first_layer, *AFTER_POOLING):
+        return "float32"
+    return "bfloat16" if dtype == "int8" and name.startswith("stages.0.") else dtype
+
+
+class Kernel:
+    """A narrow kernel (KH, KW, C, O) or (C, O).
+
+    The attributes are: shape, ndim, width, values, scales, factors. If `width` is "bfloat16", `values` are float32
+    numbers that are rounded to bfloat16, and `scales` and `factors` are None. If `width` is "int8", `values` are int8
+    numbers, and `scales` has a float32 for each output channel. `factors` has a float32 for each input channel, or is
+    None if the kernel is larger than 1x1.
+    """
+
+    def __init__(self, values, scales=None, factors=None):
+        self.shape = values.shape
+        self.ndim = values.ndim
+        self.width = "bfloat16" if scales is None else "int8"
+        self.values = values
+        self.scales = scales
+        self.factors = factors
+
+    @classmethod
+    def of(cls, kernel, width):
+        """Round a float32 kernel to a width.  The numbers v of int8 follow from the weights w of an output channel:
+
+            scale = max(max|w| / 127, 2**-126)      v = min(max(round(w * (1 / scale)), -127), 127)
+
+        In a linear layer or a 1x1 kernel, every weight is multiplied by 1 / factor before. The factor of an input
+        channel is max(max|its weights| / max|all weights|, 2**-126). Each of the operations is rounded to float32, and
+        `round` rounds half to even. Raises ValueError for weights that are not finite in bfloat16, and for more than
+        LONGEST products in a sum of int8.
+        """
+        if width == "bfloat16":
+            if not (largest := np.abs(kernel).max(initial=0)) < BEYOND:
+                raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
+            return cls(rounded(kernel))
+        if math.prod(kernel.shape[:-1]) > LONGEST:
+            raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
+                             f"{kernel.shape}")
+        factors = None
+        if math.prod(kernel.shape[:-2]) == 1 and kernel.size:
+            rows = np.abs(kernel).reshape(-1, kernel.shape[-1]).max(1)
+            factors = np.maximum(rows / max(rows.max(), SMALLEST), SMALLEST)
+            kernel = kernel * (1 / factors)[:, None]
+        largest = np.abs(kernel).max(tuple(range(kernel.ndim - 1)), initial=0)
+        scales = np.maximum(largest / np.float32(127), SMALLEST)
+        return cls(np.clip(np.rint(kernel * (1 / scales)), -127, 127).astype(np.int8), scales, factors)
+
+    def __array__(self, dtype=None, copy=None):
+        values = self.values
+        if self.scales is not None:
+            values = values * self.scales
+        if self.factors is not None:
+            values = values * self.factors[:, None]
+        return np.array(values, dtype, copy=copy)
+
+
+def rounded(x):
+    """Round float32 numbers to the nearest bfloat16, with ties to even.  -> float32 numbers
+
+    A finite number whose nearest bfloat16 is infinite becomes the largest finite bfloat16 with the sign of x. A
+    denormal bfloat16 becomes 0. An infinite number becomes NaN.
+
+    >>> rounded(np.float32([1.00390625, 1.01171875, 1e-39, 3.4e38, np.inf])).tolist()
+    [1.0, 1.015625, 0.0, 3.3895313892515355e+38, nan]
+    """
+    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    near = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
+    near = np.where(np.isfinite(near), near, np.copysign(LARGEST_BFLOAT16, x))
+    near = np.where(np.abs(near) < SMALLEST, np.copysign(np.float32(0), x), near)
+    return np.where(np.isfinite(x), near, np.float32(np.nan))
+
+
+def quantized(x, axes):
+    """Quantize float32 numbers.  -> q (integers 0 to 255 as float32), scale, zero
+
+    All elements along `axes` have one scale and one zero point. The number 0 always becomes the zero point:
+
+        low = min(0, smallest x)      high = max(0, largest x)      scale = max(high / 255 - low / 255, 2**-126)
+        zero = round(-low * (1 / scale))            q = min(max(round(x * (1 / scale)) + zero, 0), 255)
+
+    Each of the operations is rounded to float32, and `round` rounds half to even. If low or high is not finite, the
+    scale is NaN, and q has no meaning.
+
+    >>> [a.tolist() for a in quantized(np.float32([[-1, 0, 4.1]]), 1)]
+    [[[0.0, 50.0, 255.0]], [[0.019999999552965164]], [[50.0]]]
+    """
+    low = np.minimum(x.min(axes, keepdims=True), np.float32(0))
+    high = np.maximum(x.max(axes, keepdims=True), np.float32(0))
+    with np.errstate(all="ignore"):
+        scale = np.maximum(high / np.float32(255) - low / np.float32(255), SMALLEST)
+        scale = np.where(np.isfinite(scale), scale, np.float32(np.nan))
+        factor = 1 / scale
+        zero = np.rint(-low * factor)
+        q = np.clip(np.rint(x * factor) + zero, 0, 255)
+    return q, scale, zero
+
+
+def ready(name, array, config, dtype=np.float32, precision="highest"):
+    """Return a copy of a learned array: a float32 array, or a Kernel if the kernel is narrow.
+
+    The kernel of a convolution is standardized in float64 before it is rounded, because a weight that lies between two
+    integers of int8 would depend on the rounding of the standardization. The precision must be "highest". `array` can
+    also be a Kernel, which a file holds.
+    """
+    if isinstance(array, Kernel):
+        return of_width(array, width_of(name, config, dtype))
+    is_kernel = array.ndim == 4 or array.ndim == 2 and name.endswith("kernel")
+    array = reference.ready(name, array, config, np.float64).astype(np.float32)
+    width = width_of(name, config, dtype)
+    return Kernel.of(array, width) if is_kernel and width != "float32" else array
+
+
+def of_width(kernel, width):
+    """Return a Kernel.  Raises ValueError if it does not have the width."""
+    if kernel.width != width:
+        raise ValueError(f"expected a kernel of the width {width}, found {kernel.width}")
+    return kernel
+
+
+def prepare(params, config, dtype=np.float32, precision="highest"):
+    """Apply `ready` to every array of a parameter tree.  Params -> Params"""
+    return tree_map(lambda name, array: ready(name, array, config, dtype, precision), params)
+
+
+def conv2d(x, kernel, stride, dilation, padding):
+    """`reference.conv2d` with narrow factors.  x (B, H, W, C), kernel (KH, KW, C, O) -> (B, H', W', O)"""
+    if not isinstance(kernel, Kernel):
+        return reference.conv2d(x, kernel, stride, dilation, padding)
+    if kernel.width == "bfloat16":
+        return reference.conv2d(rounded(x), kernel.values, stride, dilation, padding)
+    by_cell = kernel.factors is not None
+    if by_cell:
+        x = np.pad(x, ((0, 0), *padding, (0, 0))) * kernel.factors
+        padding = (0, 0), (0, 0)
+    q, scale, zero = quantized(x, 3 if by_cell else (1, 2, 3))
+    # In float64, the sums of products of small integers are exact.
+    sums = reference.conv2d((q - zero).astype(np.float64), kernel.values.astype(np.float64), stride, dilation, padding)
+    if by_cell:
+        scale = scale[:, ::stride, ::stride]
+    return sums.astype(np.float32) * (scale * kernel.scales)
+
+
+def linear(x, p):
+    """`reference.linear` with narrow factors.  x (..., C), kernel (C, O) -> (..., O)"""
+    if not isinstance(p.kernel, Kernel):
+        return reference.linear(x, p)
+    if p.kernel.width == "bfloat16":
+        y = rounded(x) @ p.kernel.values
+    else:
+        q, scale, zero = quantized(x * p.kernel.factors, -1)
+        sums = (q - zero).astype(np.float64) @ p.kernel.values.astype(np.float64)
+        y = sums.astype(np.float32) * (scale * p.kernel.scales)
+    return y if p.bias is None else y + p.bias
+
+
+def linear_activate(x, p, activation):
+    """activation(linear(x)).  (..., C) -> (..., O)"""
+    return activate(linear(x, p), activation)
+
+
+def linear_add(x, p, residual):
+    """linear(x) + residual.  x (..., C), residual (..., O) -> (..., O)"""
+    return linear(x, p) + residual
+
+
+def attention(query, key, value, heads):
+    """`reference.attention` with products of bfloat16 numbers.  three (B, T, D) -> (B, T, D)"""
+    return attention_with_weights(query, key, value, heads)[0]
+
+
+def attention_with_weights(query, key, value, heads):
+    """Compute `attention` and the attention weights.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)
+
+    The exponentials of the scores are rounded before they are multiplied by the values. The sums of the exponentials
+    are sums of float32 numbers, and the products are divided by these sums.
+    """
+    B, T, D = query.shape
+    q, k, v = (rounded(x).reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
+    scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads)
+    shares = np.exp(scores - scores.max(-1, keepdims=True))
+    sums = shares.sum(-1, keepdims=True)
+    return (rounded(shares) @ v / sums).transpose(0, 2, 1, 3).reshape(B, T, D), shares / sums

@@ -1,0 +1,318 @@
+"""Write x as narrow words for the register tile.  widths.py says how many numbers a word of 32 bits holds.
+
+x is rounded or quantized once for each product, on all threads. The result is a map with its padding, so that no window
+crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloat16, and the zero point in int8. If the
+number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are
+multiplied by weights that are 0.
+
+`reference_narrow.rounded` and `reference_narrow.quantized` are the plain definitions. The results are equal.
+"""
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import types
+from numba.extending import overload
+
+from . import threads
+from .chunks import CHUNK, rows_per_task
+from .emit import wide
+from .integers import ceil_div
+from .jit import jit
+from .memory import aligned, empty
+from .target import NR
+from .widths import NUMBERS
+from .windows import NOWHERE, padded
+
+# The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32. Its bits are
+# written as uint32.
+DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.uint32,
+          ("int8", 4): np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
+NO_SCALES = np.zeros(0, np.float32)
+NO_ZEROS = np.zeros(0, np.int32)
+
+MAGIC = np.float32(12582912)              # the lowest bits of the float32 x + MAGIC are the integer nearest to x
+MAGIC_BITS = np.int32(MAGIC.view(np.int32))
+SMALLEST = np.float32(2 ** -126)
+SIGN = np.uint32(0x80000000)
+INFINITE = np.uint32(0x7F800000)          # the bits of infinity; a larger number, without its sign, is NaN
+LARGEST = np.uint32(0x7F7F0000)           # the bits of the largest finite bfloat16
+NAN = np.uint32(0x7FC00000)
+
+
+class Words(NamedTuple):
+    """The left factor of a product, as words.  In int8, unit n of `unit` words has the scale scales[n] and zeros[n]."""
+    values: np.ndarray                    # flat; float32, or a dtype of DTYPES, with float32 instead of uint32
+    scales: np.ndarray                    # float32
+    zeros: np.ndarray                     # int32
+    unit: int
+
+
+def words_of_floats(x):
+    """A float32 array as Words.  Nothing is copied."""
+    return Words(x.reshape(-1), NO_SCALES, NO_ZEROS, 1)
+
+
+def words_of(x, width, padding, factors=None):
+    """Write maps x (B, H, W, C) as words, with zeros around each map.  -> Words, the shape of a map in words
+
+    `width` is "bfloat16" or "int8". In int8, each map has a scale. If there are factors (C,), x is multiplied by the
+    factors, and each cell has a scale.
+    """
+    if factors is not None and padding != NOWHERE:
+        x = padded(x, padding)
+        padding = NOWHERE
+    B, H, W, C = x.shape
+    (top, bottom), (left, right) = padding
+    numbers = NUMBERS[width]
+    map_shape = top + H + bottom, left + W + right, ceil_div(C, numbers)
+    unit = math.prod(map_shape)
+    words = empty(B * unit)
+    values = words.view(DTYPES[width, numbers])
+    out = values.reshape(B, *map_shape[:2], map_shape[2] * numbers)
+    work = threads.ELEMENT * x.size
+    if factors is not None:
+        cells = B * H * W
+        scales, zeros = empty(cells), empty(cells).view(np.int32)
+        together = rows_per_task(cells, C)
+        threads.run(ceil_div(cells, together), _cells_into, work,
+                    (out.reshape(cells, -1), scales, zeros, x.reshape(cells, C), factors, together))
+        return Words(values, scales, zeros, map_shape[2]), map_shape
+    scales, zeros = _scales_of_maps(x, work) if width == "int8" else (NO_SCALES, NO_ZEROS)
+    lines = B * map_shape[0]
+    together = rows_per_task(lines, map_shape[1] * C)
+    threads.run(ceil_div(lines, together), _lines_into, work, (out, x, top, left, scales, zeros, together))
+    return Words(words if values.dtype == np.uint32 else values, scales, zeros, unit), map_shape
+
+
+def _scales_of_maps(x, work):
+    """The scale and the zero point of each map."""
+    B = len(x)
+    flat = x.reshape(B, -1)
+    together = rows_per_task(flat.shape[1], 1)
+    parts = ceil_div(flat.shape[1], together)
+    extents = empty(B, parts, 2)
+    scales, zeros = empty(B), empty(B).view(np.int32)
+    threads.run(B * parts, _extents_into, work, (extents, flat, together))
+    threads.run(B, _scales_into, 0, (scales, zeros, extents))
+    return scales, zeros
+
+
+@jit
+def _extents_into(extents, x, together, task):
+    """The extent of one part of a map.  x (B, elements of a map) -> extents (B, parts, 2)"""
+    b, part = divmod(task, extents.shape[1])
+    low, high = extent(x[b, part * together:(part + 1) * together])
+    extents[b, part, 0] = low
+    extents[b, part, 1] = high
+
+
+@jit
+def _scales_into(scales, zeros, extents, b):
+    """The scale and the zero point of map b."""
+    low, high = extent(extents[b].reshape(extents[b].size))
+    scales[b], zeros[b] = scale_of(low, high)
+
+
+@jit
+def extent(x):
+    """The numbers min(0, smallest x) and max(0, largest x).  If an x is not finite, one of the results is not finite.
+
+    The bits of positive floats, as integers, have the order of the floats. The bits of negative floats, as integers
+    without a sign, have the opposite order. LLVM vectorizes the largest integer, but not the largest float.
+    """
+    wide()
+    high = np.int32(0)
+    low = SIGN
+    for i in range(x.size):
+        bits = np.float32(x[i]).view(np.uint32)
+        high = max(high, np.int32(np.float32(x[i]).view(np.int32)))
+        low = max(low, bits)
+    return np.uint32(low).view(np.float32), np.int32(high).view(np.float32)
+
+
+@jit
+def scale_of(low, high):
+    """The scale and the zero point for numbers from low <= 0 to high >= 0.  The scale is NaN if one is not finite."""
+    scale = np.float32(high / np.float32(255)) - np.float32(low / np.float32(255))
+    scale = SMALLEST if scale < SMALLEST else scale
+    if not scale < np.float32(np.inf):
+        return np.float32(np.nan), np.int32(0)
+    zero = np.float32(-low * np.float32(np.float32(1) / scale)) + MAGIC
+    return scale, np.int32(np.float32(zero).view(np.int32) - MAGIC_BITS)
+
+
+@jit
+def _quantize_into(out, x, scale, zero):
+    """out = min(max(round(x / scale) + zero, 0), 255)"""
+    wide()
+    factor = np.float32(np.float32(1) / scale)
+    shift = np.int32(zero - MAGIC_BITS)
+    for i in range(x.size):
+        near = np.float32(np.float32(x[i] * factor) + MAGIC)
+        q = np.int32(near.view(np.int32) + shift)
+        out[i] = min(max(q, np.int32(0)), np.int32(255))
+
+
+@jit
+def round_into(out, x):
+    """out = the bits of the bfloat16 nearest to x, as `reference_narrow.rounded` defines it.
+
+    If `out` is uint32, its elements are the bits of float32 numbers.
+    """
+    wide()
+    low = np.uint32(16 if out.itemsize == 2 else 0)
+    for i in range(x.size):
+        bits = np.float32(x[i]).view(np.uint32)
+        sign = np.uint32(bits & SIGN)
+        size = np.uint32(bits ^ sign)
+        even = np.uint32(np.uint32(size >> np.uint32(16)) & np.uint32(1))
+        near = np.uint32(np.uint32(size + np.uint32(0x7FFF)) + even)
+        near = np.uint32(min(near, LARGEST) & np.uint32(0xFFFF0000))
+        near = np.uint32(0) if near < np.uint32(0x00800000) else near
+        near = NAN if size >= INFINITE else near
+        out[i] = np.uint32(near | sign) >> low
+
+
+@jit
+def _narrow_into(out, x, scale, zero):
+    """Quantize x if the scale is not 0, else round x to bfloat16."""
+    if scale != np.float32(0):
+        _quantize_into(out, x, scale, zero)
+    else:
+        round_into(out, x)
+
+
+@jit
+def _cells_into(out, scales, zeros, x, factors, together, task):
+    """Quantize some cells, each with a scale of its own.  x (cells, C), factors (C,) -> out (cells, channels)"""
+    wide()
+    C = x.shape[1]
+    scaled = np.empty(C, np.float32)
+    for cell in range(task * together, min((task + 1) * together, x.shape[0])):
+        row = x[cell]
+        for c in range(C):
+            scaled[c] = row[c] * factors[c]
+        low, high = extent(scaled)
+        scales[cell], zeros[cell] = scale_of(low, high)
+        _quantize_into(out[cell, :C], scaled, scales[cell], zeros[cell])
+        out[cell, C:] = 0
+
+
+@jit
+def _lines_into(out, x, top, left, scales, zeros, together, task):
+    """Narrow some rows of the padded maps.  The rows of all maps are numbered in one sequence."""
+    B, H, W, C = x.shape
+    rows, columns, channels = out.shape[1:]
+    for line in range(task * together, min((task + 1) * together, B * rows)):
+        b, row = divmod(line, rows)
+        scale = scales[b] if scales.size else np.float32(0)
+        zero = zeros[b] if zeros.size else np.int32(0)
+        h = row - top
+        to = out[b, row]
+        if h < 0 or H <= h:
+            to[:] = zero
+            continue
+        to[:left] = zero
+        to[left + W:] = zero
+        if channels == C:
+            _narrow_into(to[left:left + W].reshape(W * C), x[b, h].reshape(W * C), scale, zero)
+        else:
+            for w in range(W):
+                _narrow_into(to[left + w, :C], x[b, h, w], scale, zero)
+                to[left + w, C:] = 0
+
+
+# ---------------------------------------------------------------- the factors inside attention
+
+def panels_like(kind, panels, rows):
+    """Return panels (P, rows, NR) with the dtype of the array `kind`, float32 or uint16 (bfloat16).  All are flat.
+
+    float32 panels are returned unchanged. bfloat16 panels count words, and a missing row of the last word is 0.
+    """
+    return panels if kind.dtype == np.float32 else _rounded_panels(panels, rows)
+
+
+@overload(panels_like)
+def _panels_like(kind, panels, rows):
+    if kind.dtype == types.float32:
+        return lambda kind, panels, rows: panels
+    return lambda kind, panels, rows: _rounded_panels(panels, rows)
+
+
+def rows_like(kind, x, starts, length):
+    """Return the rows x[start:start + length] with the dtype of the array `kind`.  -> x, starts, length in words
+
+    float32 rows are returned unchanged. For bfloat16, the rows are copied. A row with a negative start stays negative.
+    """
+    return (x, starts, length) if kind.dtype == np.float32 else _rounded_rows(x, starts, length)
+
+
+@overload(rows_like)
+def _rows_like(kind, x, starts, length):
+    if kind.dtype == types.float32:
+        return lambda kind, x, starts, length: (x, starts, length)
+    return lambda kind, x, starts, length: _rounded_rows(x, starts, length)
+
+
+@jit
+def _rounded_panels(panels, rows):
+    words = ceil_div(rows, PAIR)
+    count = panels.size // (rows * NR)
+    out = aligned(ceil_div(count * words * NR * PAIR, 2)).view(np.uint16)
+    near = np.zeros(words * PAIR * NR, np.uint16)
+    for p in range(count):
+        round_into(near[:rows * NR], panels[p * rows * NR:(p + 1) * rows * NR])
+        to = out[p * near.size:(p + 1) * near.size]
+        for word in range(words):
+            for j in range(NR):
+                for n in range(PAIR):
+                    to[(word * NR + j) * PAIR + n] = near[(word * PAIR + n) * NR + j]
+    return out
+
+
+@jit
+def _rounded_rows(x, starts, length):
+    words = ceil_div(length, PAIR)
+    values = aligned(starts.size * words)
+    bits = values.view(BITS)
+    places = np.empty(starts.size, np.int64)
+    for i in range(starts.size):
+        places[i] = i * words if starts[i] >= 0 else -1
+        if starts[i] >= 0:
+            row = bits[i * words * PAIR:(i + 1) * words * PAIR]
+            round_into(row[:length], x[starts[i]:starts[i] + length])
+            row[length:] = 0
+    return pairs_of(values), places, words
+
+
+@jit
+def _pairs(values):
+    return values.view(np.uint16)
+
+
+@jit
+def _floats(values):
+    return values
+
+
+# `pairs_of` gives an array of words its dtype in Words.
+PAIR = NUMBERS["bfloat16"]
+BITS = DTYPES["bfloat16", PAIR]
+pairs_of = _pairs if PAIR == 2 else _floats
+
+
+# ---------------------------------------------------------------- whole arrays
+
+def narrowed(x):
+    """Round float32 numbers to bfloat16.  -> the bits of bfloat16, as uint16, in an array of the shape of x"""
+    x = np.ascontiguousarray(x, np.float32)
+    out = np.empty(x.shape, np.uint16)
+    threads.run(ceil_div(x.size, CHUNK), _round_chunk_into, threads.ELEMENT * x.size, (out.reshape(-1), x.reshape(-1)))
+    return out
+
+
+@jit
+def _round_chunk_into(out, x, task):
+    part = slice(task * CHUNK, min((task + 1) * CHUNK, x.size))
+    round_into(out[part], x[part])

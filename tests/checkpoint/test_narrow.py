@@ -1,0 +1,160 @@
+"""Files with narrow weights: the numbers of the dtype come back, and everything else is refused by name."""
+import pickle
+
+import numpy as np
+import pytest
+
+from nphybrid import FormatError, ViTHybridForImageClassification, ViTHybridModel, default_model
+from nphybrid.modelfile.convert import convert
+from nphybrid.modelfile.verify import verify_model
+from nphybrid.ops.reference_narrow import Kernel
+from nphybrid.params import named_leaves
+from nphybrid.tensorfile import read_h5, write_h5
+
+from checkpoint.test_checkpoint import CONFIG, logits
+
+DTYPES = ["bfloat16", "int8"]
+CONV = "vit.embeddings.patch_embeddings.backbone.bit.encoder.stages.1.layers.0.conv2.weight"
+QUERY = "vit.encoder.layer.0.attention.attention.query.weight"
+
+
+@pytest.fixture
+def model():
+    return ViTHybridForImageClassification(CONFIG, engine="reference", seed=1)
+
+
+@pytest.fixture(params=DTYPES)
+def narrow(request, model, tmp_path):
+    """A file with narrow weights, and its dtype."""
+    path = tmp_path / f"{request.param}.h5"
+    model.save(path, dtype=request.param)
+    return path, request.param
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_the_logits_are_those_of_the_dtype(model, narrow, engine):
+    path, dtype = narrow
+    expected = ViTHybridForImageClassification(CONFIG, state_dict=model.state_dict(), engine=engine, dtype=dtype)
+    found = ViTHybridForImageClassification.from_pretrained(path, engine=engine)
+    assert found.dtype == dtype and logits(found) == logits(expected)
+    assert logits(pickle.loads(pickle.dumps(found))) == logits(expected)
+    assert logits(ViTHybridForImageClassification.from_pretrained(path, engine=engine, dtype=dtype)) == logits(expected)
+
+
+def test_the_bytes(narrow):
+    """A narrow kernel has a half or a quarter of the bytes, in Hugging Face's layout."""
+    path, dtype = narrow
+    arrays, documents = read_h5(path)
+    assert documents["manifest"]["dtype"] == dtype
+    loaded = named_leaves(ViTHybridForImageClassification.from_pretrained(path, engine="reference").params)
+    kernel = loaded["blocks.0.query.kernel"]
+    assert isinstance(kernel, Kernel) and arrays[QUERY].shape == kernel.shape[::-1]
+    if dtype == "int8":
+        assert arrays[QUERY].dtype == np.int8 and arrays[CONV].dtype == np.int8
+        assert np.array_equal(arrays[QUERY].T, kernel.values)
+        assert np.array_equal(arrays[QUERY + ".scales"], kernel.scales)
+        assert np.array_equal(arrays[QUERY + ".factors"], kernel.factors) and CONV + ".factors" not in arrays
+    else:
+        assert arrays[QUERY].dtype == np.uint16
+        assert np.array_equal((arrays[QUERY].T.astype(np.uint32) << 16).view(np.float32), kernel.values)
+
+
+def test_a_class_without_a_classifier(narrow):
+    path, dtype = narrow
+    assert ViTHybridModel.from_pretrained(path, engine="reference").dtype == dtype
+
+
+def test_the_file_is_verified_by_golden_logits_of_its_own(narrow):
+    path, dtype = narrow
+    checks = verify_model(path)
+    assert [check.ok for check in checks] == [True] * 3
+    assert f"reference {dtype}" in checks[1].what and f"numba {dtype}" in checks[2].what
+    assert checks[1].found <= 1e-5        # the same operations in float32
+
+
+@pytest.mark.parametrize("wanted", ["float32", "float64", "other"])
+def test_another_dtype_is_refused(narrow, wanted):
+    path, dtype = narrow
+    wanted = DTYPES[1 - DTYPES.index(dtype)] if wanted == "other" else wanted
+    with pytest.raises(FormatError, match=f"rounded for the dtype {dtype}; expected the dtype {dtype}, found {wanted}"):
+        ViTHybridForImageClassification.from_pretrained(path, engine="reference", dtype=wanted)
+
+
+def test_the_original_weights_are_not_invented(narrow, tmp_path):
+    found = ViTHybridForImageClassification.from_pretrained(narrow[0], engine="reference")
+    target = tmp_path / "target.h5"
+    for action in (found.state_dict, lambda: found.save(target), lambda: found.save_pretrained(tmp_path / "folder"),
+                   lambda: convert(found, target), lambda: convert(found, target, dtype=found.dtype)):
+        with pytest.raises(ValueError, match="the original weights cannot be restored"):
+            action()
+    assert not target.exists() and not (tmp_path / "folder").exists()
+
+
+def test_only_an_h5_file_can_hold_narrow_weights(model, tmp_path):
+    with pytest.raises(ValueError, match=r"the dtype int8 needs a target whose name ends with .h5"):
+        convert(model, tmp_path / "folder", dtype="int8")
+    assert not (tmp_path / "folder").exists()
+
+
+def damaged(path, change):
+    """Change the arrays and the manifest of a file, with right checksums."""
+    arrays, documents = read_h5(path)
+    change(arrays, documents["manifest"])
+    write_h5(path, arrays, documents)
+    return path
+
+
+def replace(name, index, value):
+    def change(arrays, manifest):
+        arrays[name][index] = value
+    return change
+
+
+INT8 = {
+    "minus 128": (replace(QUERY, (1, 2), -128), "query.weight: expected integers from -127 to 127, found -128"),
+    "nan": (replace(QUERY + ".scales", 3, np.nan), "query.weight: expected 24 positive scales"),
+    "negative": (replace(QUERY + ".scales", 3, -1), "query.weight: expected 24 positive scales .* from -1"),
+    "short": (lambda arrays, manifest: arrays.update({QUERY + ".scales": np.ones(23, np.float32)}),
+              r"expected 24 positive scales in float32, found an array \[23\]"),
+    "zero": (replace(QUERY + ".factors", 0, 0), "query.weight: expected 24 positive factors"),
+    "no scales": (lambda arrays, manifest: arrays.pop(CONV + ".scales"), "conv2.weight: expected .* found no array of"),
+    "no factors": (lambda arrays, manifest: arrays.pop(QUERY + ".factors"), "query.weight: expected .* found no array"),
+    "more factors": (lambda arrays, manifest: arrays.update({CONV + ".factors": np.ones(12, np.float32)}),
+                     r"conv2.weight: expected no factors of a kernel \[3, 3\]"),
+    "transposed": (lambda arrays, manifest: arrays.update({QUERY: np.zeros((24, 25), np.int8)}), "has shape"),
+    "other scales": (lambda arrays, manifest: arrays.update({"classifier.weight.scales": np.ones(3, np.float32)}),
+                     "unexpected: classifier.weight.scales"),
+    "a float kernel": (lambda arrays, manifest: arrays.update({QUERY: np.zeros((24, 24), np.float32)}), "unexpected"),
+    "dtype": (lambda arrays, manifest: manifest.update(dtype="int4"), "the manifest has the dtype 'int4'"),
+    "no dtype": (lambda arrays, manifest: manifest.pop("dtype"), "expected a float type"),
+    "list": (lambda arrays, manifest: manifest.update(dtype=["int8"]), "the manifest has the dtype"),
+}
+
+
+@pytest.mark.parametrize("name", INT8)
+def test_damaged_int8(model, tmp_path, name):
+    change, message = INT8[name]
+    path = tmp_path / "model.h5"
+    model.save(path, dtype="int8")
+    with pytest.raises(FormatError, match=message):
+        ViTHybridForImageClassification.from_pretrained(damaged(path, change), engine="reference")
+
+
+def test_damaged_bfloat16(model, tmp_path):
+    path = tmp_path / "model.h5"
+    model.save(path, dtype="bfloat16")
+    damaged(path, replace(QUERY, (0, 0), 0x7F80))
+    with pytest.raises(FormatError, match="query.weight: expected finite bfloat16 numbers"):
+        ViTHybridForImageClassification.from_pretrained(path, engine="reference")
+
+
+def test_a_changed_integer_is_found_by_the_checks(tmp_path):
+    """With a right checksum, only the golden logits can find it."""
+    path = tmp_path / "model.h5"
+    ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference").save(path, dtype="int8")
+
+    def change(arrays, manifest):
+        name = "vit.encoder.layer.0.intermediate.dense.weight"
+        arrays[name] = np.roll(arrays[name], 1, 0)
+    checks = verify_model(damaged(path, change), engine="reference")
+    assert checks[0].ok and not checks[1].ok
