@@ -140,7 +140,7 @@ class Recorder:
 def _arrays(argument):
     """Yield the arrays in an argument.  Tuples, branches of Params and lists are searched."""
     if isinstance(argument, Packed):
-        yield argument.panels
+        yield from _arrays((*argument.weights, argument.factors))
     elif isinstance(argument, np.ndarray):
         yield argument
     elif isinstance(argument, (tuple, list)):
