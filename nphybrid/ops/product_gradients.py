@@ -190,7 +190,7 @@ def _cell_blocks(windows, M, O, L2, n):
     # Each part of the tile rows packs dy again, and each part of the panels packs x again.
     down, across = split(tiles, panels, MR * NR * M, PACKING_X * M * windows.K, PACKING_DY * M * O, n)
     panels_in_L2 = max(1, L2 // 2 // (KC * NR * 4))
-    return Blocks(windows, tiles, down, panels, across, panels_in_L2)
+    return Blocks(windows, tiles, down, panels, across, panels_in_L2, KC)
 
 
 @jit
