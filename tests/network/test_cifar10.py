@@ -44,7 +44,7 @@ def test_engines_agree_on_every_image(logits):
 
 
 # What a narrow dtype labels differently: image, and by how much its float32 logits prefer their own label.
-MOVED = {"bfloat16": {898: 0.0319}, "int8": {437: 0.0, 898: 0.0319, 900: 0.0}}
+MOVED = {"bfloat16": {898: 0.0319}, "int8": {437: 0.1116, 898: 0.0319, 900: 0.0037}}
 
 
 @pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.1), ("int8", 0.25)])     # observed 0.062, 0.151
