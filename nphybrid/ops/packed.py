@@ -98,7 +98,9 @@ class Packed:
             return self.panels.transpose(1, 0, 2).reshape(self.panels.shape[1], -1)[:, :N].reshape(self.shape)
         values = self.panels.transpose(1, 3, 0, 2).reshape(*self.shape[:-2], -1, len(self.panels) * NR)
         values = values[..., :self.shape[-2], :N]
-        return Kernel(widened(values)) if self.width == "bfloat16" else Kernel(values, self.weights.channels[:N], self.factors)
+        if self.width == "bfloat16":
+            return Kernel(widened(values))
+        return Kernel(values, self.weights.channels[:N], self.factors)
 
     def __array__(self, dtype=None, copy=None):
         return np.array(self.unpacked(), dtype, copy=copy)

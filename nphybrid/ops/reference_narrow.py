@@ -20,8 +20,9 @@ In trained networks, a few channels of x can be 100 times larger than the others
 row follows its largest channel, and the other channels would lose their digits. So a linear layer and a 1x1 convolution
 have a factor for each input channel: x is multiplied by the factor before it is quantized, and w is divided by it. The
 factor is the largest weight of the channel, divided by the largest weight of all, and rounded up to a power of two.
-Xiao et al. 2023, "SmoothQuant", move scales in the same way, but compute them from activations. The rms error of the logits of R50+ViT-B/16, with random
-weights and with 4 channels of each layer norm times 100 and their weights divided by 100:
+Xiao et al. 2023, "SmoothQuant", move scales in the same way, but compute them from activations. The table has the rms
+error of the logits of R50+ViT-B/16, divided by their standard deviation. The weights are random. In the last column, 4
+channels of each layer norm are multiplied by 100, and their weights are divided by 100:
 
                            random weights    with large channels
     without factors        2.9e-2            1.8e-1
@@ -104,8 +105,8 @@ class Kernel:
             scale = max(max|w| / 127, 2**-126)      v = min(max(round(w * (1 / scale)), -127), 127)
 
         In a linear layer or a 1x1 kernel, every weight is divided by a factor before (`factors_of`). Each of the
-        operations is rounded to float32, and `round` rounds half to even. Raises ValueError for weights that are not finite in bfloat16, and for more than
-        LONGEST products in a sum of int8.
+        operations is rounded to float32, and `round` rounds half to even. Raises ValueError for weights that are not
+        finite in bfloat16, and for more than LONGEST products in a sum of int8.
         """
         if width == "bfloat16":
             if not (largest := np.abs(kernel).max(initial=0)) < BEYOND:
