@@ -122,7 +122,7 @@ class Model:
 
     @classmethod
     def from_pretrained(cls: type[M], path: AnyPath, *, revision: str | None = None, engine: str = "numba",
-                        dtype: npt.DTypeLike = None, precision: str = "highest", num_threads: int | None = None,
+                        dtype: npt.DTypeLike | None = None, precision: str = "highest", num_threads: int | None = None,
                         head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 

@@ -50,7 +50,7 @@ def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[
 
 
 def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config: Any,
-                    ready: Callable[[str, np.ndarray], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
+                    ready: Callable[[str, Any], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
                     ) -> tuple[Any, dict[str, Any]]:
     """Fills a tree of shapes with arrays, and returns the filled tree and the original convolution kernels.
 

@@ -89,7 +89,7 @@ def narrow_state(params: Params, table: Table, config: Any, state: Mapping[str, 
 
     `params` is the tree of `reference_narrow`, and `state` is the state_dict of the float32 model.
     """
-    arrays = dict(state)
+    arrays: dict[str, Any] = dict(state)
     for name, leaf in named_leaves(params).items():
         if not isinstance(leaf, Kernel):
             continue
