@@ -45,7 +45,8 @@ def run_tiny_networks(ops, dtype="float32"):
     floats = floats_of(dtype)
     for config, network in (HYBRID, model.hybrid), (BIT, model.bit):
         shapes = params.shapes(config, pooler=bool(config.blocks))
-        tree = params.tree_map(lambda name, array: array.astype(floats), params.random(shapes, seed=0))
+        # Hugging Face's kernels of linear layers lie in memory column by column.
+        tree = params.tree_map(lambda name, array: array.astype(floats, order="F"), params.random(shapes, seed=0))
         tree = ops.prepare(tree, config, dtype)
         for trace in Trace(), Discard():
             network(np.zeros((1, *config.image, 3), floats), tree, config, ops, trace)
