@@ -222,8 +222,9 @@ def _add(argument, gradient, later):
 
     A rule can return a function instead of an array. The function is called only for a Variable, so that a gradient
     that nobody needs is not computed. Its first argument is the gradient so far, or None. It returns the sum of the
-    gradient so far and its own gradient. Its second argument is `threads.run`, or the same method of `later`, which may
-    run the tasks of a gradient that is read last.
+    gradient so far and its own gradient. Its second argument is `threads.run`, or the same method of `later` for a
+    gradient that is read last. In the latter case, the gradient so far is None, and nobody reads the result before
+    `finish`.
     """
     if isinstance(argument, Variable):
         so_far = argument.gradient

@@ -111,12 +111,15 @@ class Later:
             ...                                           # must not read the results
             later.finish()                                # all tasks have run
 
-    A worker takes such a task only if no job of `run` waits for a worker. The end of the `with` block calls `finish`.
-    After an exception in the block, no further task begins.
+    A worker takes one task, and goes to the end of the queue of workers' jobs. So a job of `run` waits for one task at
+    most. The end of the `with` block calls `finish`. After an exception in the block, no further task begins. A process
+    that is forked within the block must not use the Later.
     """
 
     def __init__(self):
-        self.jobs = []
+        self.jobs = []                    # the jobs that are not finished
+        self.helpers = 0                  # number of workers that take tasks, or are asked to
+        self.lock = threading.Lock()
 
     def __enter__(self):
         return self
@@ -124,19 +127,33 @@ class Later:
     def run(self, count, kernel, work=SMALL, arguments=()):
         """As the function `run`, but the tasks may run later.  At most MOST_LATER jobs wait.
 
-        Work of less than SMALL is done at once. `kernel` is jitted, because a task runs without the caller's context.
+        `kernel` is jitted. The tasks run at once if the work is less than SMALL. They also run at once if the process
+        has more workers than this caller may use, because all of them could take tasks.
         """
-        helpers = worth(work) - 1
-        if not helpers or len(_workers) > helpers:        # the workers of another caller must not exceed the limit
+        helpers = (number() if work >= SMALL else 1) - 1
+        if not helpers or len(_workers) > helpers:
             run(count, kernel, work, arguments)
             return
         if len(self.jobs) == MOST_LATER:
             self._finish_first()
-        job = _Job(count, kernel, arguments)
-        self.jobs.append(job)
-        _later.append(job)
-        for _ in range(_ready_workers(helpers)):
-            _idle.put((contextvars.copy_context(), _look_again))
+        helpers = _ready_workers(helpers)
+        with self.lock:
+            self.jobs.append(_Job(count, kernel, arguments))
+            missing = max(helpers - self.helpers, 0)
+            self.helpers += missing
+        for _ in range(missing):
+            _idle.put((contextvars.copy_context(), self._help))
+
+    def _help(self):
+        """Take one task as a worker, and ask to take the next one."""
+        with self.lock:
+            job = next((job for job in self.jobs if not job.empty), None)
+            if job is None:
+                self.helpers -= 1
+                return
+        if not job.help_once():
+            job.release()
+        _idle.put((contextvars.copy_context(), self._help))
 
     def finish(self):
         """Take tasks until no task is left, and wait for the workers.  Raises the first error of a task."""
@@ -154,11 +171,6 @@ class Later:
         finally:
             for job in self.jobs:
                 job.stop()
-                job.release()
-
-
-def _look_again():
-    """Do nothing.  A worker that waited for this function takes tasks of `_later` next."""
 
 
 class _Job:
@@ -169,6 +181,7 @@ class _Job:
         self.task = task
         self.arguments = arguments
         self.error = None
+        self.empty = False                # whether a thread found no task left
         self.begun = itertools.count()    # next() is one step under the GIL, so no number is taken twice
         self.lock = threading.Lock()
         self.inside = 0                   # number of workers that take tasks now
@@ -180,6 +193,7 @@ class _Job:
         arguments = self.arguments
         i = next(self.begun)
         if i >= self.count:
+            self.empty = True
             return False
         task(*arguments, i)
         return True
@@ -206,6 +220,7 @@ class _Job:
         except BaseException as error:                    # `finish` raises the error in the caller's thread
             self.error = self.error or error
             self.count = 0
+            self.empty = True
         with self.lock:
             self.inside -= 1
         self.left.put(None)
@@ -243,13 +258,14 @@ class _Job:
     def stop(self):
         """Begin no further task, and wait for the workers."""
         self.count = 0
+        self.empty = True
         self.wait()
+        self.release()
+        self.error = None
 
     def release(self):
         """Drop the arrays of a job that has no task left."""
         self.task = self.arguments = None
-        with contextlib.suppress(ValueError):
-            _later.remove(self)
 
 
 def _ready_workers(wanted):
@@ -259,7 +275,7 @@ def _ready_workers(wanted):
     """
     with _lock:
         while len(_workers) < wanted:
-            worker = threading.Thread(target=_work, args=(_idle, _later), name="nphybrid", daemon=True)
+            worker = threading.Thread(target=_work, args=(_idle,), name="nphybrid", daemon=True)
             try:
                 worker.start()
             except (RuntimeError, MemoryError):
@@ -268,39 +284,21 @@ def _ready_workers(wanted):
         return min(len(_workers), wanted)
 
 
-def _work(jobs, later):
-    """Run functions from the queue `jobs` without end, as the target of a worker thread.
-
-    While the queue is empty, take tasks of the jobs in the list `later`.
-    """
+def _work(jobs):
+    """Run functions from the queue `jobs` without end, as the target of a worker thread."""
     while True:
-        try:
-            context, function = jobs.get(block=not later)
-        except queue.Empty:
-            _take_one(later)
-            continue
+        context, function = jobs.get()
         context.run(function)
         del context, function                             # a waiting worker must not keep arrays alive
 
 
-def _take_one(later):
-    """Take one task of the first job in `later`.  A job without a task left is removed, and its arrays are released."""
-    try:
-        job = later[0]
-    except IndexError:                                    # another thread has removed the job
-        return
-    if not job.help_once():
-        job.release()
-
-
 def _fresh():
-    """Set up an empty queue, an empty list of jobs, and an empty list of workers.
+    """Set up an empty queue and an empty list of workers.
 
     A forked process calls `_fresh`, because a fork inherits the list of workers but not their threads.
     """
-    global _idle, _later, _workers, _lock
+    global _idle, _workers, _lock
     _idle = queue.SimpleQueue()
-    _later = []
     _workers = []
     _lock = threading.Lock()
 

@@ -138,8 +138,8 @@ def test_no_rule_changes_a_gradient(x, engine, monkeypatch):
     expected = one.gradients(x[:1], LABELS[:1])
     frozen = []
 
-    def add(argument, gradient):
-        plain(argument, gradient)
+    def add(argument, gradient, later):
+        plain(argument, gradient, later)
         if isinstance(argument, Variable) and argument.gradient is not None:
             argument.gradient.flags.writeable = False
             frozen.append(argument.gradient)

@@ -4,6 +4,7 @@ import inspect
 import numpy as np
 import pytest
 
+from nphybrid.config import Config
 from nphybrid.ops import gradient_kernels, gradients, jit, kernels, product_gradients, reference, threads
 from nphybrid.ops.packed import AMX, Packed
 from nphybrid.ops.record import Record, Variable
@@ -267,3 +268,39 @@ def test_long_sums_are_as_accurate_as_short_ones():
     truths = plain("linear", (x, dense(2, 6, 17)), dy, np.float64)
     for a, truth in zip(found[1:], truths[1:], strict=True):
         assert np.abs(a / truth - 1).max() <= 1e-6       # observed 1.2e-7; one chain of additions 2e-4
+
+
+class OnlyInFinish(threads.Later):
+    """A Later whose tasks run as late as possible."""
+
+    def run(self, count, kernel, work=0, arguments=()):
+        self.jobs.append((count, kernel, arguments))
+
+    def finish(self):
+        for count, kernel, arguments in self.jobs:
+            for i in range(count):
+                kernel(*arguments, i)
+        self.jobs.clear()
+
+
+@pytest.mark.parametrize("later", [threads.Later, OnlyInFinish])
+def test_no_gradient_is_read_before_it_is_computed(later, monkeypatch):
+    """A leaf that two layers use, a standardized kernel, and a leaf whose gradient is also added by NumPy."""
+    def empty(*shape):
+        return np.full(shape, np.nan, np.float32)
+
+    def gradients_of(later):
+        monkeypatch.setattr(threads, "Later", later)
+        record = Record(kernels, gradient_kernels.RULES)
+        leaves = [Variable(array, record) for array in (normal(0, 2, 6, 6, 5), normal(1, 3, 3, 5, 8), normal(2, 8, 8))]
+        x, kernel, matrix = leaves
+        y = record.conv2d(x, record.prepare(kernel, Config()), 1, 1, ((1, 1), (1, 1)))
+        y = record.linear(record.linear(y, Linear(matrix, None)), Linear(matrix, None)) + matrix[0]
+        record.backward(y, normal(3, 2, 6, 6, 8))
+        return [leaf.gradient.tobytes() for leaf in leaves]
+
+    class AtOnce(threads.Later):
+        def run(self, *arguments):
+            threads.run(*arguments)
+    monkeypatch.setattr(product_gradients, "empty", empty)
+    assert gradients_of(later) == gradients_of(AtOnce)

@@ -66,9 +66,11 @@ def test_an_exception_arrives_and_stops_the_rest(n):
 def test_later_does_every_task_once(n):
     """More jobs than may wait, with jobs of `run` between them."""
     seen = [[] for _ in range(3 * threads.MOST_LATER)]
+    threads._fresh()                                      # with the workers of other tests, all tasks would run at once
     with threads.using(n), threads.Later() as later:
         for number, tasks in enumerate(seen):
             later.run(5, tasks.append)
+            assert bool(later.jobs) == (n > 1) and len(later.jobs) <= threads.MOST_LATER
             if number % 7 == 3:
                 now = []
                 threads.run(4, now.append)
@@ -78,9 +80,10 @@ def test_later_does_every_task_once(n):
 
 def test_an_idle_worker_takes_a_later_task():
     begun = threading.Event()
+    threads._fresh()
     with threads.using(2), threads.Later() as later:
         later.run(2, lambda i: begun.set())
-        assert begun.wait(20)                             # the caller takes no task before `finish`
+        assert later.jobs and begun.wait(20)              # the caller takes no task before `finish`
 
 
 def test_a_job_of_run_comes_before_later_tasks():
@@ -109,6 +112,7 @@ def test_an_error_of_a_later_task_arrives_in_finish():
     def task(i):
         if i == 1:
             raise KeyError("one")
+    threads._fresh()
     with threads.using(2), threads.Later() as later:
         later.run(3, task)
         with pytest.raises(KeyError, match="one"):
@@ -125,23 +129,38 @@ def test_an_error_in_the_block_stops_later_tasks():
     def task(i):
         begun.append(i)
         time.sleep(0.01)
+    threads._fresh()
     with pytest.raises(KeyError), threads.using(2), threads.Later() as later:
         later.run(500, task)
         raise KeyError
     count = len(begun)
     assert count < 500
     time.sleep(0.05)
-    assert len(begun) == count and not threads._later
+    assert len(begun) == count
 
 
 def test_a_later_job_releases_its_arrays_before_finish():
     array = np.zeros(3)
     gone = threading.Event()
     weakref.finalize(array, gone.set)
+    threads._fresh()
     with threads.using(2), threads.Later() as later:
         later.run(2, lambda array, i: None, arguments=(array,))
+        assert later.jobs
         del array
         assert gone.wait(20)
+
+
+def test_later_tasks_run_at_once_if_another_caller_has_more_workers():
+    """All workers could take the tasks, and would exceed the limit of this caller."""
+    threads._fresh()
+    with threads.using(4):
+        threads.run(8, lambda i: None)
+    threads_of_tasks = set()
+    with threads.using(2), threads.Later() as later:
+        later.run(40, lambda i: threads_of_tasks.add(threading.get_ident()))
+        assert not later.jobs
+    assert len(threads_of_tasks) <= 2
 
 
 def test_keyboard_interrupt_arrives():
