@@ -23,7 +23,7 @@ quantizes this file to int8. The column "peak MB" is
 the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of the
 process. The exit code is 1 if a requested row could not be measured. The reason for the failure is printed to stderr.
 
---log appends a JSON object for each measured row to a file, with the date, the processor, the revision of nphybrid, the
+--log appends a JSON object for each measured row to a file, with the time, the processor, the revision of nphybrid, the
 quartiles of the times, and the load average of the machine before the measurement. Other programs make the times
 longer, so a line on stderr says if the load average was above QUIET. benchmark_report.py prints and draws the lines.
 """
@@ -36,7 +36,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import date
+from datetime import date, datetime, timezone
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +144,11 @@ def engines(args):
         rows.append((engine, *dtype.partition(":")[::2]))
     rows = [dict(engine=engine, dtype=dtype or "float32", precision=precision) for engine, dtype, precision in rows]
     for row in rows:
+        ours = row["engine"] == "nphybrid"
+        quantized = row["engine"] in READ_ONNX and row["dtype"] == "int8"
+        if row["precision"] and not (ours or quantized):
+            sys.exit(f"{row['engine']}-{row['dtype']}:{row['precision']}: expected no kind; only nphybrid, and int8 of "
+                     f"{' and '.join(READ_ONNX)} have kinds")
         if row["engine"] not in ENGINES or row["dtype"] not in BOUND:
             sys.exit(f"unknown engine or dtype: {row['engine']} in {row['dtype']}; expected one of the engines "
                      f"{', '.join(ENGINES)} in one of the dtypes {', '.join(BOUND)}")
@@ -236,12 +241,20 @@ def table(report, style):
     return "\n".join([about, *("  ".join(map(str.ljust, line, widths)).rstrip() for line in cells)])
 
 
-def log(path, report, day, load):
-    """Append a line of JSON for each measured row to a file."""
-    revision = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, text=True,
+def revision():
+    """The revision of nphybrid, or "" without git."""
+    try:
+        return subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, text=True,
                               capture_output=True, check=False).stdout.strip()
-    common = {"date": day.isoformat(), "cpu": report["cpu"], "revision": revision, "network": report["model"],
-              "height": report["height"], "width": report["width"], "batch": report["batch"], "load": load}
+    except OSError:
+        return ""
+
+
+def log(path, report, moment, load):
+    """Append a line of JSON for each measured row to a file."""
+    common = {"date": moment.isoformat(timespec="seconds"), "cpu": report["cpu"], "revision": revision(),
+              "network": report["model"], "height": report["height"], "width": report["width"],
+              "batch": report["batch"], "load": load}
     fields = ("engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "rms",
               "label")
     with open(path, "a", encoding="utf-8") as file:
@@ -286,7 +299,7 @@ def main():
     for problem in problems:
         say(problem)
     if args.log:
-        log(args.log, report, date.today(), load)
+        log(args.log, report, datetime.now(timezone.utc), load)
     return 1 if problems else 0
 
 

@@ -16,7 +16,8 @@ def quantize(folder, engine, kind):
     """Write the quantized file of an engine, unless it is there."""
     file = quantized_file(folder, engine, kind)
     if not file.exists():
-        {"onnxruntime": onnx_runtime, "openvino": open_vino}[engine](folder, file, kind)
+        quantize_with = {"onnxruntime": onnxruntime_tools, "openvino": nncf_tools}[engine]
+        quantize_with(folder, file, kind)
 
 
 def quantized_file(folder, engine, kind):
@@ -36,7 +37,7 @@ def pictures(folder):
     return [*moved, *(batch.clip(-1, 1).astype(np.float32) for batch in noisy)]
 
 
-def onnx_runtime(folder, file, kind):
+def onnxruntime_tools(folder, file, kind):
     """Quantize with ONNX Runtime's own tools."""
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_dynamic, quantize_static
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -62,8 +63,8 @@ class Pictures:
         return None if batch is None else {"pixel_values": batch}
 
 
-def open_vino(folder, file, kind):
-    """Quantize with NNCF."""
+def nncf_tools(folder, file, kind):
+    """Quantize with NNCF.  Both kinds have one file."""
     import nncf
     import openvino
     batches = pictures(folder)

@@ -4,8 +4,8 @@
     python examples/benchmark_report.py --only R50 --plot times.png
     python examples/benchmark_report.py --only R50 --readme README.md
 
-A measurement is a group of lines with the same processor, network, size of pictures, batch and number of threads. Of
-several lines for one engine and dtype, the last line counts. A ratio is the median over the rounds of (the engine's
+A measurement is one run of benchmark_against.py. Of several measurements with the same processor, network, size of
+pictures, batch and number of threads, the last one is shown. A ratio is the median over the rounds of (the engine's
 time / the time of the first row of nphybrid), so it is the best comparison on a machine whose speed varies.
 """
 import argparse
@@ -26,7 +26,7 @@ MARKS = "<!-- benchmark -->", "<!-- /benchmark -->"
 
 
 def measurements(path, only=""):
-    """Read a file.  -> {description: rows}.  The rows of a measurement are sorted by their time.
+    """Read a file.  -> {description: rows}.  The rows of a measurement are sorted by their seconds.
 
     `only` is a part of the description.
     """
@@ -37,10 +37,11 @@ def measurements(path, only=""):
         about = "{network}, {height} x {width}, batch {batch}{threads}; {cpu}".format(**row | {"threads": threads})
         if "label" in row:
             about += "; from the start of a process to the label"
-        key = row["engine"], row.get("dtype"), row.get("precision"), row.get("reads")
-        groups.setdefault(about, {})[key] = row
-    return {about: sorted(rows.values(), key=lambda row: row["median"])
-            for about, rows in groups.items() if only in about}
+        rows = groups.setdefault(about, [])
+        if rows and rows[0]["date"] != row["date"]:       # all rows of a run have one date, which contains the time
+            rows.clear()
+        rows.append(row)
+    return {about: sorted(rows, key=lambda row: row["median"]) for about, rows in groups.items() if only in about}
 
 
 def name(row):
@@ -53,10 +54,12 @@ def table(about, rows):
     lines = ["| engine | version | median s | quartiles | error | peak MB | ratio |", "| --- " * 7 + "|"]
     for row in rows:
         low, _, high = row["quartiles"] if len(row["quartiles"]) == 3 else row["quartiles"] * 3
-        cells = (name(row), row.get("version", ""), f"{row['median']:.4f}", f"{low:.4f} to {high:.4f}",
-                 f"{row['error']:.1e}" if "error" in row else "", f"{row['peak'] / 1e6:,.0f}", f"{row['ratio']:.2f}")
+        error = f"{row['error']:.1e}" if "error" in row else ""
+        ratio = f"{row['ratio']:.2f}" if row["ratio"] else "-"
+        cells = (name(row), row.get("version", ""), f"{row['median']:.4f}", f"{low:.4f} to {high:.4f}", error,
+                 f"{row['peak'] / 1e6:,.0f}", ratio)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([f"{about}; {max(row['date'] for row in rows)}", "", *lines])
+    return "\n".join([f"{about}; {rows[0]['date'][:10]}, revision {rows[0]['revision']}", "", *lines])
 
 
 def plot(found):

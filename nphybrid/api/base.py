@@ -16,7 +16,6 @@ from ..dialects.layout import Misfit
 from ..ops import threads
 from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
-from ..text import shortened
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
 from .gradients import Gradients, gradients
@@ -138,6 +137,9 @@ class Model:
         float32. The layers that read the pixels or the pooled vector keep float32 factors. ops/reference_narrow.py
         defines the numbers.
 
+        A file with narrow weights (see `save`) has a dtype of its own. `dtype` is None for this dtype, or for float32
+        with any other file. Another dtype than that of a file with narrow weights is refused with a ValueError.
+
         `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant
         bits. On processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX,
         "high" and "highest" give equal results.
@@ -178,9 +180,12 @@ class Model:
         if head is not None:
             source = with_head(source, head, cls)
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
-        stored = source.manifest.get("dtype")
+        stored = checkpoint.stored_dtype(source.manifest, source.path)
         if stored is not None:
-            _check_dtype(source.path, stored, options.get("dtype"))
+            wanted = options.get("dtype")
+            if wanted is not None and ops.dtype_name(wanted) != stored:
+                raise ValueError(f"{source.path} holds weights that were rounded for the dtype {stored}; expected the "
+                                 f"dtype {stored}, found {ops.dtype_name(wanted)}")
             source = source._replace(arrays=checkpoint.paired(source.arrays))
         options["dtype"] = options.get("dtype") or stored or "float32"
         try:
@@ -276,7 +281,8 @@ class Model:
         if self.processor is not None:
             checkpoint.write_processor(folder, self.processor)
 
-    def save(self, path: AnyPath, source: dict[str, Any] | None = None, dtype: str = "float32") -> None:
+    def save(self, path: AnyPath, source: dict[str, Any] | None = None,
+             dtype: npt.DTypeLike | None = None) -> None:
         """Write one `.h5` file of the model.
 
         The file has the arrays with checksums, the configuration, the image processor and golden logits. The golden
@@ -284,13 +290,17 @@ class Model:
         numbers are from the state "norm" or "pooler". To test a program that reads the file, let the program compute
         the logits of the fixed input and compare them with the golden logits.
 
-        `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: with
-        "bfloat16" or "int8", the file has the weights as they are multiplied in this dtype, in a half or a quarter of
-        the bytes. Such a file can be loaded in this dtype only, and the golden logits are those of this dtype.
+        `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: None for the
+        arrays of `state_dict`. With "bfloat16" or "int8", the file has the weights as they are multiplied in this
+        dtype, in a half or a quarter of the bytes. Such a file can be loaded in this dtype only, and its golden logits
+        are those of the reference engine in this dtype.
+
+        Raises ValueError for any other `dtype`, and for a narrow `dtype` if the model is already narrow.
         """
+        narrow = None if dtype is None else checks.narrow_dtype(dtype, self.dtype)
         state = self.state_dict()
-        if dtype in ops.NARROW:
-            self._save_narrow(path, state, dtype, {} if source is None else {"source": source})
+        if narrow is not None:
+            self._save_narrow(path, state, narrow, {} if source is None else {"source": source})
             return
         manifest = {"golden": self._golden(state, "float64")}
         if source is not None:
@@ -431,16 +441,6 @@ class Model:
     def __repr__(self) -> str:
         return (f"{type(self).__name__}({self.num_parameters():,} parameters, engine={self.engine!r}, "
                 f"dtype={self.dtype!r})")
-
-
-def _check_dtype(path, stored, wanted):
-    """Check the dtype of a file with narrow weights.  `wanted` is the dtype that the caller wants, or None."""
-    if stored not in ops.NARROW:
-        raise FormatError(f"{path}: the manifest has the dtype {shortened(stored)}, expected one of "
-                          f"{', '.join(ops.NARROW)}")
-    if wanted is not None and ops.dtype_name(wanted) != stored:
-        raise FormatError(f"{path} holds weights that were rounded for the dtype {stored}; expected "
-                          f"the dtype {stored}, found {ops.dtype_name(wanted)}")
 
 
 def record_trace(model: Model, pixel_values: Any, runs: int, **inputs: Any) -> Trace:

@@ -7,6 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..config import Config
+from ..ops import NARROW, dtype_name
 from ..trace import NonFiniteError, first_non_finite
 
 
@@ -101,6 +102,20 @@ def threads(number: int | None) -> int | None:
     if number is not None and (type(number) is not int or number < 1):
         raise ValueError(f"num_threads is {number!r}; expected an int of 1 or more, or None")
     return number
+
+
+def narrow_dtype(dtype: npt.DTypeLike, model_dtype: Any) -> str:
+    """Check the dtype of the weights in a file with narrow weights, for a model of the dtype `model_dtype`.
+
+    Raises ValueError for a dtype that is not narrow, and for a model whose weights are already narrow.
+    """
+    name: Any = dtype_name(dtype)
+    if name not in NARROW:
+        raise ValueError(f"dtype: expected None, {' or '.join(NARROW)}, found {name}")
+    if model_dtype in NARROW:
+        raise ValueError(f"expected a model with dtype float32 or float64, found {model_dtype}, whose weights would be "
+                         "rounded twice")
+    return name
 
 
 def check_patches_fill(config: Config) -> None:

@@ -81,6 +81,9 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
         source = arrays[row.theirs]
         if isinstance(source, Narrow):
             try:
+                if len(row.shape) != 4 and not row.ours.endswith("kernel"):
+                    raise ValueError("expected float32 numbers, because only kernels are narrow, found "
+                                     f"{source.values.dtype}")
                 leaves[row.ours] = ready(row.ours, source.kernel(row.layout, row.shape))
             except ValueError as error:
                 faults[i] = f"{row.theirs}: {error}"

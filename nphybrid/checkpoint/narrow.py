@@ -8,7 +8,8 @@
 
 The arrays have the names and layouts of Hugging Face.  Narrow kernels of convolutions are standardized.  So the
 original weights cannot be restored from such a file.  Arrays that are not narrow are stored as in any other `.h5` file.
-The key "dtype" of the manifest is the dtype of the model.  `ops/reference_narrow.py` defines the numbers.
+The key "dtype" of the manifest is the dtype of the model.  In an int8 file, some kernels are bfloat16.
+`ops/reference_narrow.py` defines the numbers, and says which kernels are narrow.
 """
 import math
 from collections.abc import Iterator, Mapping
@@ -18,10 +19,13 @@ from typing import Any
 import numpy as np
 
 from ..dialects.layout import Layout, Shape, Table, entry
+from ..ops import NARROW
 from ..ops.reference_narrow import Kernel
 from ..params import Params, named_leaves
+from ..tensorfile import FormatError
+from ..text import shortened
 
-SCALES, FACTORS = ".scales", ".factors"
+SCALING = SCALES, FACTORS = ".scales", ".factors"
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,17 @@ def _positive(array, count, what):
         raise ValueError(f"expected {count} positive {what} in float32, found an array {list(numbers.shape)} of "
                          f"{numbers.dtype} from {numbers.min(initial=np.inf)} to {numbers.max(initial=-np.inf)}")
     return numbers
+
+
+def stored_dtype(manifest: Mapping[str, Any], path: Any) -> str | None:
+    """Returns the dtype of a file with narrow weights, or None for any other file.
+
+    Raises FormatError for an unknown dtype.
+    """
+    dtype = manifest.get("dtype")
+    if "dtype" in manifest and dtype not in NARROW:
+        raise FormatError(f"{path}: the manifest has the dtype {shortened(dtype)}, expected one of {', '.join(NARROW)}")
+    return dtype
 
 
 def paired(arrays: Mapping[str, Any]) -> dict[str, Any]:

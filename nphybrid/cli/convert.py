@@ -32,10 +32,9 @@ def add(verb):
                       help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
     verb.add_argument("--lossy", action="store_true",
                       help="allow the conversion to lose properties of the model, and print the lost properties")
-    verb.add_argument("--dtype", choices=("float32", "bfloat16", "int8"), default="float32",
-                      help="the dtype of the weights in an .h5 file (default float32). A file in bfloat16 or int8 has "
-                           "a half or a quarter of the size, and can be used in this dtype only. The weights of other "
-                           "dtypes cannot be restored from it.")
+    verb.add_argument("--dtype", choices=("bfloat16", "int8"),
+                      help="round the weights of an .h5 file. The file has a half or a quarter of the size, and can be "
+                           "used in this dtype only. The weights before rounding cannot be restored from it.")
     add_labels(verb)
 
 

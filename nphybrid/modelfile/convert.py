@@ -63,20 +63,20 @@ def target_format(target, wanted=None) -> str:
 
 def check_dtype(target, form, dtype):
     """Raises ValueError if a target of the format `form` cannot hold weights of the dtype."""
-    if dtype != "float32" and form != "h5":
+    if dtype is not None and form != "h5":
         raise ValueError(f"{target}: the dtype {dtype} needs a target whose name ends with .h5, found the format "
                          f"{form}")
 
 
-def convert(model, target, to=None, lossy=False, source=None, dtype="float32") -> tuple[list[Loss], float]:
+def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tuple[list[Loss], float]:
     """Writes a model in another format.  -> list of Loss, change of the golden logits
 
     The list holds a Loss for each property that the target cannot hold. The golden logits are the logits of a built-in
     picture. Their change is the largest difference between the model and the target, divided by the standard deviation
     of the model's golden logits. The change is 0.0 if nothing is lost.
 
-    `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is the dtype of the
-    weights in an `.h5` file: "float32", "bfloat16" or "int8". `source` is a dict that an `.h5`
+    `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is as in
+    `Model.save`. `source` is a dict that an `.h5`
     file stores in its manifest. If a property would be lost and `lossy` is False, raises ValueError with a list of the
     losses. Raises FileExistsError for a folder that is not empty. If an exception is raised, nothing is written.
     """

@@ -48,7 +48,8 @@ def inspect_file(path) -> dict:
         "dialect": dialect, "anchor": anchor,
         "numbering": numbering(stored) if dialect in ("jax hybrid", "jax vit") else None,
         "metadata": metadata if isinstance(metadata, dict) else {}, "manifest": documents.get("manifest") or {},
-        "totals": {"tensors": len(tensors), "parameters": sum(math.prod(each["shape"]) for each in tensors),
+        "totals": {"tensors": len(tensors), "parameters": sum(math.prod(each["shape"]) for each in tensors
+                                                                  if not each["name"].endswith(checkpoint.SCALING)),
                    "bytes": sum(each["bytes"] for each in tensors)},
         "tensors": tensors}
 

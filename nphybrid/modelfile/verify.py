@@ -3,7 +3,8 @@
 When a model is converted to an `.h5` file, the file stores a checksum of each array.  The file also stores the float64
 logits of a built-in picture.  This module computes the checksums and the logits a second time, and compares them with
 the file.  First the reference engine computes the logits in float64, and almost no error is allowed.  Then the engine
-that the user chose computes the logits, and a larger error is allowed.
+that the user chose computes the logits, and a larger error is allowed.  The logits in a file with narrow weights are
+those of the reference engine in the dtype of the file.
 """
 from dataclasses import replace
 from typing import NamedTuple
@@ -28,10 +29,19 @@ BOUNDS = {
     ("reference", "float64"): 1e-9,       # 2e-15
     ("reference", "float32"): 3e-4,       # 5.3e-5
     ("numba", "float32"): 3e-4,           # 2.1e-5
-    ("reference", "bfloat16"): 0.3,       # 0.10
-    ("numba", "bfloat16"): 0.3,           # 0.10
-    ("reference", "int8"): 0.6,           # 0.2
-    ("numba", "int8"): 0.6,               # 0.2
+    ("reference", "bfloat16"): 0.2,       # 6.3e-2
+    ("numba", "bfloat16"): 0.2,           # 6.6e-2
+    ("reference", "int8"): 0.4,           # 0.13
+    ("numba", "int8"): 0.4,               # 0.13
+}
+# The bounds for a file with narrow weights, whose golden values were computed in its own dtype.
+# If sums are added in another order, some activations are rounded to the next number. So the engine numba, and the
+# reference engine with another NumPy, differ almost as much as two dtypes. Observed in the first four networks.
+NARROW_BOUNDS = {
+    ("reference", "bfloat16"): 0.1,       # 0 with the same NumPy on the same machine
+    ("numba", "bfloat16"): 0.1,           # 3.3e-2
+    ("reference", "int8"): 0.25,          # 0 with the same NumPy on the same machine
+    ("numba", "int8"): 0.25,              # 8.5e-2
 }
 
 
@@ -61,6 +71,7 @@ PUBLISHED_BOUND = 1e-3                    # the published logits were computed i
 def verify_model(path, engine="numba", dtype=None, precision="highest", image=None) -> list[Check]:
     """Checks an `.h5` file.  -> list of Check
 
+    `dtype` is the dtype of the second computation, or None for the dtype of a file with narrow weights, or float32.
     `image` is the path of the picture whose logits are published. With `image`, the file must hold the published
     network. If a checksum is wrong, no logits are computed. Raises FormatError for a file that breaks a rule of its
     format or stores no golden logits. Raises ValueError for an unknown engine, and for an image or a network without
@@ -74,7 +85,7 @@ def verify_model(path, engine="numba", dtype=None, precision="highest", image=No
     10 numbers of logits, reference float32: max|a - b| / std(b) True
     """
     source = checkpoint.read(path)
-    stored = source.manifest.get("dtype")
+    stored = checkpoint.stored_dtype(source.manifest, path)
     dtype = dtype or stored or "float32"
     implementation(engine, dtype, precision)
     golden = checkpoint.golden_state(source.manifest, path)
@@ -85,10 +96,11 @@ def verify_model(path, engine="numba", dtype=None, precision="highest", image=No
     if not checks[0].ok:
         return checks
     exact = build_model(source, engine="reference", dtype=stored or "float64")
-    checks.append(_check_golden(exact, *golden, path))
+    bounds = NARROW_BOUNDS if stored else BOUNDS
+    checks.append(_check_golden(exact, *golden, path, bounds))
     if (engine, dtype) != ("reference", exact.dtype):
         model = build_model(source, engine=engine, dtype=dtype, precision=precision)
-        checks.append(_check_golden(model, *golden, path))
+        checks.append(_check_golden(model, *golden, path, bounds))
     if image is not None:
         checks += _check_published(exact, image)
     return checks
@@ -105,7 +117,7 @@ def _check_checksums(arrays):
     return Check(f"SHA-256 of {len(arrays)} arrays", "as stored", name_list(damaged) or "as stored", not damaged)
 
 
-def _check_golden(model, state, golden, path):
+def _check_golden(model, state, golden, path, bounds):
     """Computes the golden values with a model, and compares them with the values that the file stores."""
     trace = Trace(keep={state})
     model.run_into(trace, checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2))
@@ -120,7 +132,7 @@ def _check_golden(model, state, golden, path):
         measure, size = "max|a - b| / std(b)", golden.std()
     # The standard deviation of a single number is 0, which cannot be a divisor.
     error = float(difference / (size or np.abs(golden).max() or 1))
-    bound = BOUNDS[model.engine, model.dtype]
+    bound = bounds[model.engine, model.dtype]
     return Check(f"{len(golden)} numbers of {state}, {model.engine} {model.dtype}: {measure}", bound, error,
                  error <= bound)
 

@@ -24,6 +24,8 @@ def update(kernel, calls):
     for arrays, numbers in calls:
         numbers = np.asarray(numbers, np.float32)
         flat = [_flat(x) for x in arrays]
+        if len({x.size for x in flat}) > 1:
+            raise ValueError(f"expected arrays of one shape, found {', '.join(str(x.shape) for x in arrays)}")
         chunks += [(*(x[start:start + CHUNK] for x in flat), numbers) for start in range(0, flat[0].size, CHUNK)]
     work = threads.ELEMENT * sum(len(chunk[0]) for chunk in chunks)
     threads.run(len(chunks), lambda i: kernel(*chunks[i]), work)

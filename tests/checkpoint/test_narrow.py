@@ -76,7 +76,7 @@ def test_the_file_is_verified_by_golden_logits_of_its_own(narrow):
 def test_another_dtype_is_refused(narrow, wanted):
     path, dtype = narrow
     wanted = DTYPES[1 - DTYPES.index(dtype)] if wanted == "other" else wanted
-    with pytest.raises(FormatError, match=f"rounded for the dtype {dtype}; expected the dtype {dtype}, found {wanted}"):
+    with pytest.raises(ValueError, match=f"rounded for the dtype {dtype}; expected the dtype {dtype}, found {wanted}"):
         ViTHybridForImageClassification.from_pretrained(path, engine="reference", dtype=wanted)
 
 
@@ -84,10 +84,30 @@ def test_the_original_weights_are_not_invented(narrow, tmp_path):
     found = ViTHybridForImageClassification.from_pretrained(narrow[0], engine="reference")
     target = tmp_path / "target.h5"
     for action in (found.state_dict, lambda: found.save(target), lambda: found.save_pretrained(tmp_path / "folder"),
-                   lambda: convert(found, target), lambda: convert(found, target, dtype=found.dtype)):
+                   lambda: convert(found, target)):
         with pytest.raises(ValueError, match="the original weights cannot be restored"):
             action()
     assert not target.exists() and not (tmp_path / "folder").exists()
+
+
+@pytest.mark.parametrize("dtype", ["int4", "float16", "float32", np.int16, "INT8"])
+def test_other_dtypes_of_a_file_are_refused(model, tmp_path, dtype):
+    with pytest.raises((ValueError, TypeError)):
+        model.save(tmp_path / "model.h5", dtype=dtype)
+    assert not (tmp_path / "model.h5").exists()
+
+
+def test_a_dtype_of_numpy(model, tmp_path):
+    for i, dtype in enumerate(["int8", np.int8, np.dtype(np.int8)]):
+        model.save(tmp_path / f"{i}.h5", dtype=dtype)
+    assert len({(tmp_path / f"{i}.h5").read_bytes() for i in range(3)}) == 1
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_weights_are_not_rounded_twice(model, tmp_path, dtype):
+    rounded = ViTHybridForImageClassification(CONFIG, state_dict=model.state_dict(), engine="reference", dtype=dtype)
+    with pytest.raises(ValueError, match=f"found {dtype}, whose weights would be rounded twice"):
+        rounded.save(tmp_path / "model.h5", dtype="int8")
 
 
 def test_only_an_h5_file_can_hold_narrow_weights(model, tmp_path):
@@ -125,6 +145,10 @@ INT8 = {
     "other scales": (lambda arrays, manifest: arrays.update({"classifier.weight.scales": np.ones(3, np.float32)}),
                      "unexpected: classifier.weight.scales"),
     "a float kernel": (lambda arrays, manifest: arrays.update({QUERY: np.zeros((24, 24), np.float32)}), "unexpected"),
+    "a bias": (lambda arrays, manifest: arrays.update({"classifier.bias": np.ones(3, np.int8)}),
+               "classifier.bias: expected float32 numbers, because only kernels are narrow, found int8"),
+    "a norm": (lambda arrays, manifest: arrays.update({"vit.layernorm.weight": np.ones(24, np.uint16)}),
+               "vit.layernorm.weight: expected float32 numbers, because only kernels are narrow, found uint16"),
     "dtype": (lambda arrays, manifest: manifest.update(dtype="int4"), "the manifest has the dtype 'int4'"),
     "no dtype": (lambda arrays, manifest: manifest.pop("dtype"), "expected a float type"),
     "list": (lambda arrays, manifest: manifest.update(dtype=["int8"]), "the manifest has the dtype"),

@@ -50,7 +50,7 @@ def test_against_torch(run, tmp_path, monkeypatch):
     assert [line["engine"] for line in logged] == ["nphybrid", "torch"]
     for line, row in zip(logged, report["rows"]):
         assert (line["median"], line["error"], line["threads"], line["batch"]) == (row["median"], row["error"], 2, 2)
-        assert line["quartiles"][0] <= line["median"] <= line["quartiles"][2] and len(line["date"]) == 10
+        assert line["quartiles"][0] <= line["median"] <= line["quartiles"][2] and len(line["date"]) == 25
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
     picture = tmp_path / "times.png"
@@ -63,16 +63,20 @@ def test_against_torch(run, tmp_path, monkeypatch):
     assert Image.open(picture).height > 300
 
 
-def test_a_report_has_the_last_line_of_each_engine(tmp_path):
-    line = {"date": "2026-01-02", "cpu": "c", "network": "n", "height": 8, "width": 9, "batch": 1, "engine": "nphybrid",
-            "dtype": "int8", "threads": 2, "median": 2.0, "ratio": 1.0, "peak": 5e7, "quartiles": [1.0, 2.0, 3.0]}
-    lines = line, {**line, "median": 1.0}, {**line, "dtype": "float32"}, {**line, "cpu": "d"}
+def test_a_report_has_the_last_run(tmp_path):
+    line = {"date": "2026-01-02", "revision": "r", "cpu": "c", "network": "n", "height": 8, "width": 9, "batch": 1,
+            "engine": "nphybrid", "dtype": "int8", "threads": 2, "median": 2.0, "ratio": 1.0, "peak": 5e7,
+            "quartiles": [1.0, 2.0, 3.0]}
+    later = {**line, "date": "2026-01-02T03:04:05+00:00"}
+    lines = line, later, {**later, "dtype": "float32", "median": 1.0, "ratio": None}, {**line, "cpu": "d"}
     path = tmp_path / "lines"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = benchmark_report.measurements(path)
     assert {about: [(row["dtype"], row["median"]) for row in rows] for about, rows in found.items()} == {
-        "n, 8 x 9, batch 1, 2 threads; c": [("int8", 1.0), ("float32", 2.0)],
+        "n, 8 x 9, batch 1, 2 threads; c": [("float32", 1.0), ("int8", 2.0)],
         "n, 8 x 9, batch 1, 2 threads; d": [("int8", 2.0)]}
+    first, _, _, row, _ = benchmark_report.table("about", found["n, 8 x 9, batch 1, 2 threads; c"]).splitlines()
+    assert first == "about; 2026-01-02, revision r" and row.endswith("| - |")
     assert list(benchmark_report.measurements(path, only="; d")) == ["n, 8 x 9, batch 1, 2 threads; d"]
 
 
@@ -112,10 +116,23 @@ def test_the_kinds_of_int8(tmp_path):
                     ("openvino", "int8", ""), ("torch", "float32", "")]
     with pytest.raises(ValueError, match="one of the kinds 'dynamic', 'static', found 'quick'"):
         benchmark_int8.quantize(tmp_path, "onnxruntime", "quick")
+    for spec in "torch-int8:static", "openvino-float32:bfloat16":
+        with pytest.raises(SystemExit, match=f"{spec}: expected no kind"):
+            benchmark_against.engines(argparse.Namespace(ours="float32", peers=spec))
+
+
+@pytest.mark.parametrize("peer", ["onnxruntime-int8:dynamic", "openvino-int8"])
+def test_int8_of_engines_that_read_onnx(run, peer):
+    for library in "onnx", peer.partition("-")[0], "nncf" if "openvino" in peer else "onnxruntime":
+        pytest.importorskip(library)
+    code, out, err = run("--peers", peer)
+    assert code == 0, err
+    row = json.loads(out)["rows"][1]
+    assert row["dtype"] == "int8" and 1e-3 < row["rms"] < row["error"] < 0.2
 
 
 def test_int8_against_torch(run):
-    """PyTorch's int8 is an own program, so this also tests that its dtype is not float32."""
+    """The error shows that PyTorch computes in int8."""
     code, out, err = run("--peers", "torch-int8")
     assert code == 0, err
     row = json.loads(out)["rows"][1]

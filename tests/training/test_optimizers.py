@@ -173,6 +173,8 @@ def test_fast_updates_refuse_what_they_cannot_change_in_place(make):
     g = {"head.kernel": np.ones((3, 4), np.float32)}
     with pytest.raises(ValueError, match=r"expected a contiguous array, found the shape \(3, 4\) and the strides"):
         make(fast=True).step({"head.kernel": np.ones((4, 3), np.float32).T}, g, 0.1)
+    with pytest.raises(ValueError, match=r"expected arrays of one shape, found \(4, 3\).* \(3, 5\)"):
+        make(fast=True).step({"head.kernel": np.ones((4, 3), np.float32)}, {"head.kernel": np.ones((3, 5), "f")}, 0.1)
     w, transposed = {"head.kernel": np.ones((3, 4), np.float32)}, {"head.kernel": np.ones((4, 3), np.float32).T}
     same = {"head.kernel": np.ones((3, 4), np.float32)}
     make(fast=True).step(w, transposed, 0.1)                    # a gradient is only read
