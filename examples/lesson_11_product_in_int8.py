@@ -56,8 +56,8 @@ print("bfloat16 x  " + "  ".join(f"{number:.7g}" for number in halves[0]))
 print("bfloat16 w  " + "  ".join(f"{number:.7g}" for number in halves[1]))
 print(f"result      {halves[0] @ halves[1]:.4f}")
 
-# The reference engine and the kernels compute the same number. Without factors of the input channels, which make the
-# channels of a layer equally large, the kernel has the integers from above.
+# The reference engine and the kernels compute the same number. The factors of the input channels, which make the
+# channels of a layer equally large, are 1 here. So the kernel has the integers from above.
 kernel = Kernel(v[:, None].astype(np.int8), channel_scale[None], np.ones(4, np.float32))
 assert reference_narrow.linear(x[None], Linear(kernel, None)) == result
 assert kernels.linear(x[None], Linear(Packed(kernel), None)) == result

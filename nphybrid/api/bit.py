@@ -18,7 +18,7 @@ from .outputs import (Arrays, BackboneOutput, BaseModelOutputWithPoolingAndNoAtt
 class BitStates(NamedTuple):
     """The states that the three BiT classes need for their outputs."""
     trace: Trace                          # the states features_norm, pooler and logits, if the network computes them
-    maps: Arrays                          # the maps (B, C, H, W) of the stem and of each stage
+    maps: Arrays                          # the maps (B, C, H, W) of the stem and of each stage; () if nobody needs them
     hidden_states: Arrays | None          # the maps, or None if hidden states were not requested
 
 
@@ -57,15 +57,16 @@ class Bit(Model):
         """
         return record_trace(self, pixel_values, runs)
 
-    def run(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool | None) -> BitStates:
+    def run(self, pixel_values: npt.ArrayLike | None, output_hidden_states: bool | None,
+            needs_maps: bool = True) -> BitStates:
         """Compute one forward pass.  If output_hidden_states is None, the value in the configuration is used."""
-        names = ["stem"]
-        for s, depth in enumerate(self.network_config.depths):
-            names.append(f"stages.{s}.{depth - 1}")
+        requested = argument_or_default(output_hidden_states, self.config.output_hidden_states)
+        names = []
+        if needs_maps or requested:
+            names = ["stem", *(f"stages.{s}.{depth - 1}" for s, depth in enumerate(self.network_config.depths))]
         out = Trace(keep={"features_norm", "pooler", "logits", *names})
         self.run_into(out, pixel_values)
         maps = tuple(channels_first(out[name]) for name in names)
-        requested = argument_or_default(output_hidden_states, self.config.output_hidden_states)
         return BitStates(out, maps, maps if requested else None)
 
 
@@ -133,7 +134,7 @@ class BitForImageClassification(Bit):
         model has no classes, its logits are the mean of the feature map. Raises the errors of `check_inputs` and
         `run_into`, and ValueError for labels of a wrong shape or type.
         """
-        out, _, hidden_states = self.run(pixel_values, output_hidden_states)
+        out, _, hidden_states = self.run(pixel_values, output_hidden_states, needs_maps=False)
         logits = out["logits"] if "logits" in out else out["pooler"]
         output = ImageClassifierOutputWithNoAttention(
             loss=loss_of(self, logits, labels), logits=logits, hidden_states=hidden_states)

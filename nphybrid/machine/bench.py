@@ -280,7 +280,7 @@ def _cells(rows):
 
 
 def speed_up(row, rows):
-    """The median time in float32, divided by the median time of a row.  Other settings than the dtype are equal.
+    """The median time in float32, divided by the median time of a row with the same threads and batch.
 
     None if no row has these settings and the dtype float32.
 

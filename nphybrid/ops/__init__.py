@@ -57,8 +57,11 @@ def implementation(engine, dtype, precision="highest"):
 
 
 def plans_for(engine):
-    """Return an empty collection of plans (plans.py), or None for an engine that computes without kernels."""
+    """Return an empty collection of plans (plans.py), or None if the engine computes without compiled kernels."""
     if engine == "reference":
+        return None
+    from numba import config
+    if config.DISABLE_JIT:
         return None
     from .plans import Plans
     return Plans()

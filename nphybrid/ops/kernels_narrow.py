@@ -1,7 +1,7 @@
 """Fast versions of the operations of `reference_narrow`, for the dtypes bfloat16 and int8.
 
-The linear layers and the convolutions are the functions of `kernels`: a Packed kernel knows its width. Only attention
-has no kernel that could say its width, so that attention of bfloat16 factors has functions of its own.
+The linear layers and the convolutions are the functions of `kernels`, because a Packed knows its width. Attention has
+no Packed, so bfloat16 attention has functions of its own.
 """
 from .attention import narrow_attention as attention
 from .attention import narrow_attention_with_weights as attention_with_weights

@@ -57,11 +57,10 @@ class Packed:
     layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which is packed again
     when the pickle is read.
 
-    The attributes are: shape, ndim, width, precision, parts, panels, weights, factors, kept. `factors` are the factors
-    of the input channels of a Kernel, or None. `width` is "float32", "bfloat16" or
-    "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape (P, K, NR) for
-    float32, and (P, words, NR, numbers in a word) for narrow weights. `kept` is the kernel itself if the panels cannot
-    restore it, else None.
+    The attributes are: shape, ndim, width, precision, parts, panels, weights, factors, kept. `width` is "float32",
+    "bfloat16" or "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape
+    (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. `factors` are the factors of the
+    input channels of a Kernel, or None. `kept` is the kernel itself if the panels cannot restore it, else None.
     """
 
     def __init__(self, kernel, precision="highest"):

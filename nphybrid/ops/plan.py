@@ -19,6 +19,7 @@ The arrays of a plan are never allocated again, and never cleared. A plan holds 
 a value that is changed in place is used.
 """
 import time
+from typing import NamedTuple
 
 import numpy as np
 from llvmlite import ir
@@ -69,12 +70,25 @@ def _look(typing, counters, at):
     return types.int64(counters, types.int64), codegen
 
 
-@jit
-def _take_tasks(entries, frames, counts, rests, counters, first):
-    """Take tasks from step `first` on.  -> the step that was reached, and GO_ON, CALL or WAIT
+class Steps(NamedTuple):
+    """The steps of a plan, as the kernel reads them.  Each array has a number for each step."""
+    entries: np.ndarray                   # the address of a function, or 0 if Python calls the step's function
+    frames: np.ndarray                    # the address of the words of a kernel's arguments (recorder.py)
+    counts: np.ndarray                    # number of tasks
+    rests: np.ndarray                     # not 0 if the kernel returns to Python after the step
 
-    The last counter is not 0 if the plan must stop.
+
+@jit
+def _take_tasks(steps, counters, first):
+    """Take tasks from step `first` on.  -> the step to go on with, and GO_ON, CALL or WAIT
+
+    CALL: Python calls the function of the step, and then `_end_task`. WAIT: other threads compute the last tasks of
+    the step, which takes long. The last counter is not 0 if the plan must stop.
     """
+    entries = steps.entries
+    frames = steps.frames
+    counts = steps.counts
+    rests = steps.rests
     stop = counters.size - 1
     for step in range(first, counts.size):
         taken = step * LINE + TAKEN
@@ -100,6 +114,17 @@ def _take_tasks(entries, frames, counts, rests, counters, first):
     return counts.size, GO_ON
 
 
+@jit
+def _end_task(counters, step):
+    """Count a task as ended.  All threads that see the count also see what the task has written."""
+    _add(counters, step * LINE + DONE)
+
+
+def _rests(work):
+    """1 for each step after which LONG multiply-adds more were computed, else 0.  `work`: multiply-adds of each step"""
+    return np.diff(np.cumsum(work) // LONG, prepend=0)
+
+
 class Plan:
     """A recorded forward pass of one shape.  One caller at a time can use it."""
 
@@ -120,8 +145,8 @@ class Plan:
         self.states = states
         entries, frames, counts, work = zip(*self.steps)
         self.frames = frames              # `arrays` has their addresses
-        self.arrays = (np.array(entries), np.array([0 if frame is None else frame.ctypes.data for frame in frames]),
-                       np.array(counts), np.diff(np.cumsum(work) // LONG, prepend=0))
+        addresses = [0 if frame is None else frame.ctypes.data for frame in frames]
+        self.arrays = Steps(np.array(entries), np.array(addresses), np.array(counts), _rests(work))
         self.counters = np.zeros((len(counts) + 1) * LINE, np.int64)
 
     def run(self, x, out):
@@ -147,10 +172,10 @@ class Plan:
         step = 0
         try:
             while step < len(self.steps):
-                step, why = _take_tasks(*self.arrays, self.counters, step)
+                step, why = _take_tasks(self.arrays, self.counters, step)
                 if why == CALL:
                     self.functions[step]()
-                    self.counters[step * LINE + DONE] = 1
+                    _end_task(self.counters, step)
                 elif why == WAIT:
                     time.sleep(SLEEP)
         except BaseException:

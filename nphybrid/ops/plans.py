@@ -1,26 +1,38 @@
 """The plans of a model: which forward passes are recorded, and who uses a plan (plan.py).
 
-The first forward pass of a shape is not recorded, because many programs compute only one. Each caller needs a plan of
-its own, because a plan has only one copy of its arrays. A caller who finds no plan records one, or computes the pass
-without a plan if MOST_CALLERS others are at work.
+Recording takes as long as several passes. So a shape is recorded after some unrecorded passes, and a shape whose plans
+were dropped waits longer. Each caller needs a plan of its own, because a plan has only one copy of its arrays. A caller
+who finds no plan records one, or computes the pass without a plan if MOST_CALLERS others are at work.
 """
 import os
 import threading
+import weakref
 
 from . import threads
 from .recorder import NotRecordable, record
 
-PASSES = 1                                # a shape is recorded after PASSES unrecorded passes
+PASSES = 2                                # a shape is recorded after PASSES unrecorded passes
+LONGER = 8                                # after its plans were dropped, a shape waits LONGER times as long
 MOST_SHAPES = 4                           # number of shapes that a model keeps plans for
 MOST_CALLERS = 4                          # number of plans for one shape
+MOST_KEYS = 64                            # number of shapes whose passes are counted
 
 
 class Shape:
     """The plans for one shape of pixel_values, one set of states and one number of threads."""
 
     def __init__(self):
-        self.passes = 0                   # the number of unrecorded passes, at most PASSES
-        self.free = [None] * MOST_CALLERS         # the plans that no caller uses, and None for each plan not yet made
+        self.passes = 0                   # the number of passes without a plan
+        self.wanted = PASSES              # the number of passes after which a plan is recorded
+        self.free = []                    # the plans that no caller uses
+        self.plans = weakref.WeakSet()    # all plans; a plan is gone if an interrupt stopped its caller
+        self.recordings = 0               # the number of callers that record a plan now
+
+    def drop(self):
+        """Drop the plans, and wait longer before the next recording."""
+        self.free = []
+        self.passes = 0
+        self.wanted *= LONGER
 
 
 class Plans:
@@ -32,7 +44,7 @@ class Plans:
     def clear(self):
         """Drop all plans."""
         with _lock:
-            self.learned = None, None     # the params and the config for which the plans were recorded
+            self.learned = ()             # the params, the config and the operations for which the plans were recorded
             self.shapes = {}              # {key: Shape}, the least recently used first
 
     def __reduce__(self):
@@ -45,48 +57,53 @@ class Plans:
         memory is short, all plans are dropped.
         """
         with _lock:
-            shape = self._shape(learned, x, out)
-            if shape.passes < PASSES or not shape.free:
-                shape.passes = min(shape.passes + 1, PASSES)
-                plan = shape = None
-            else:
-                plan = shape.free.pop()
+            shape = self._shape((*learned, ops), x, out)
+            plan = shape.free.pop() if shape.free else None
+            if plan is None:
+                shape.passes += 1
+                if shape.passes <= shape.wanted or len(shape.plans) + shape.recordings >= MOST_CALLERS:
+                    shape = None
+                else:
+                    shape.recordings += 1
+                    self._drop_oldest(shape)
         if shape is None:
             return network(x, ops, out)
-        return self._run(shape, plan, x, ops, out, network)
-
-    def _shape(self, learned, x, out):
-        """The Shape for a forward pass."""
-        if any(old is not new for old, new in zip(self.learned, learned)):
-            self.learned = learned
-            self.shapes = {}
-        key = x.shape, frozenset(out.keep), threads.number()
-        shape = self.shapes[key] = self.shapes.pop(key, None) or Shape()
-        if len(self.shapes) > MOST_SHAPES:
-            del self.shapes[next(iter(self.shapes))]
-        return shape
-
-    def _run(self, shape, plan, x, ops, out, network):
-        """Compute a forward pass with a plan, or record the plan if it is None."""
         try:
             if plan is None:
-                plan = record(x, ops, out, network)
+                try:
+                    plan = record(x, ops, out.keep, network)
+                    shape.plans.add(plan)
+                finally:
+                    shape.recordings -= 1
                 result = plan.copied(out)
             else:
                 result = plan.run(x, out)
         except NotRecordable:
-            shape.free = []
+            shape.wanted = float("inf")
         except MemoryError:
             self.clear()
-        except BaseException:
-            shape.free.insert(0, None)    # the plan is dropped: after an interrupt, a thread may still be inside it
-            raise
         else:
             shape.free.append(plan)
             return result
         del plan
-        out.clear()
         return network(x, ops, out)
+
+    def _shape(self, learned, x, out):
+        """The Shape for a forward pass."""
+        if len(self.learned) != len(learned) or any(old is not new for old, new in zip(self.learned, learned)):
+            self.learned = learned
+            self.shapes = {}
+        key = x.shape, frozenset(out.keep), threads.number()
+        shape = self.shapes[key] = self.shapes.pop(key, None) or Shape()
+        if len(self.shapes) > MOST_KEYS:
+            del self.shapes[next(iter(self.shapes))]
+        return shape
+
+    def _drop_oldest(self, shape):
+        """Make room for the plans of a Shape."""
+        others = [other for other in self.shapes.values() if other.plans and other is not shape]
+        for other in others[:max(len(others) + 1 - MOST_SHAPES, 0)]:
+            other.drop()
 
 
 def _fresh():

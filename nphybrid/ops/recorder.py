@@ -12,7 +12,9 @@ So an operation must not write into the result of `memory.empty` with NumPy: onl
 
 As in an unrecorded pass, the memory of a state that is not used any more serves for later states.
 """
+import contextvars
 import functools
+import os
 import weakref
 from collections.abc import Callable
 from typing import NamedTuple
@@ -25,6 +27,7 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
+from ..trace import Trace
 from . import threads
 from .emit import I32, I64
 from .integers import ceil_div
@@ -50,22 +53,26 @@ class Place(NamedTuple):
     array: Callable[[], np.ndarray | None]        # a weak reference
 
 
-def record(x, ops, out, network):
+def record(x, ops, keep, network):
     """Compute a forward pass, and record it.  -> Plan
 
-    `network(x, ops, out)` computes the forward pass. At the end, `out` contains Variables. Raises NotRecordable.
+    `network(x, ops, out)` computes the forward pass. `keep`: the names of its states that the plan keeps. Raises
+    NotRecordable.
     """
     give_back_freed_memory()              # of unrecorded passes, which the plan replaces
     plan = Plan(x, threads.number(), MOST_BYTES)
     recorder = Recorder(ops, plan)
-    token = threads.recorder.set(recorder)
+    out = Trace(keep)
+
+    def run():
+        threads.recorder.set(recorder)
+        return network(Variable(plan.x, recorder), recorder, out)
     try:
-        result = network(Variable(plan.x, recorder), recorder, out)
+        # A context of its own: an interrupt cannot leave the recorder in the context of the caller.
+        result = contextvars.copy_context().run(run)
         plan.finish(result.value, {name: state.value for name, state in out.items()})
     except (TypeError, AttributeError) as error:          # the network calls a function that a Variable does not have
         raise NotRecordable from error
-    finally:
-        threads.recorder.reset(token)
     return plan
 
 
@@ -194,3 +201,7 @@ def _entry(kernel, kinds):
     return engine.get_function_address(function.name)
 
 
+# A child that is forked while another thread compiles would wait for the lock forever.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
+                        after_in_child=global_compiler_lock.release)

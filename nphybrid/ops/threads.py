@@ -41,7 +41,7 @@ MOST_LATER = 8                            # a job keeps the arrays alive from wh
 COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 
 _threads = contextvars.ContextVar("threads", default=None)
-# An object that is told of each job, and that supplies the memory of new arrays (plan.py), or None.
+# An object that is told of each job, and that supplies the memory of new arrays (recorder.py), or None.
 recorder = contextvars.ContextVar("recorder", default=None)
 
 

@@ -58,7 +58,7 @@ class Rows(NamedTuple):
     """
     x: np.ndarray                         # the dtype depends on the width (words.py)
     starts: np.ndarray                    # int64 (taps * MR,)
-    zeros: np.ndarray                     # at least `run` zeros, of the dtype of x
+    zeros: np.ndarray                     # at least `run` words of zeros
     taps: int
     run: int
 

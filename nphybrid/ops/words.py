@@ -88,7 +88,7 @@ def words_of(x, width, padding, factors=None):
 def _scales_of_maps(x, work):
     """The scale and the zero point of each map."""
     B = len(x)
-    flat = x.reshape(B, -1)
+    flat = x.reshape(B, math.prod(x.shape[1:]))
     together = rows_per_task(flat.shape[1], 1)
     parts = ceil_div(flat.shape[1], together)
     extents = empty(B, parts, 2)
