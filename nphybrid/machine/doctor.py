@@ -164,15 +164,16 @@ def _kernel_lines(kernels):
     chosen = "none" if kernels["isa"] is None else f"{kernels['isa']}, tile {kernels['tile'][0]} x {kernels['tile'][1]}"
     return [("LLVM", kernels["llvm"]), ("compiles for", f"{kernels['compiles_for']}, {kernels['target']}"),
             ("instruction sets", ", ".join(kernels["available"])), ("chosen", chosen), ("", kernels["rule"]),
-            *(_product_line(width, name) for width, name in (kernels["products"] or {}).items()),
+            *(_product_line(kernels["isa"], *item) for item in (kernels["products"] or {}).items()),
             ("NPHYBRID_ISA", kernels["NPHYBRID_ISA"] or "not set")]
 
 
-def _product_line(width, instruction):
+def _product_line(isa, width, instruction):
     """The row of the table that says how the numbers of a narrow width are multiplied."""
-    if instruction:
-        return f"{width} products", instruction
-    return f"{width} products", "no instruction for this width; the numbers are widened to 32 bits"
+    text = instruction or "no instruction for this width; the numbers are widened to 32 bits"
+    if isa == "amx" and width == "bfloat16":
+        text = f"tdpbf16ps in layers; in attention: {text}"
+    return f"{width} products", text
 
 
 def _cache_lines(cache):

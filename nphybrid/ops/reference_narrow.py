@@ -33,6 +33,8 @@ Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", se
 
 In both dtypes, the two matrix products of attention have factors that are rounded to bfloat16.
 
+A product of the two scales that is beyond float32 is infinite, and gives NaN where the sum is 0.
+
 If a row of x has an element that is NaN or infinite, the results that are computed from this row are NaN. The rows of
 other convolutions than 1x1 are images in int8.
 """
