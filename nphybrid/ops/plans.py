@@ -74,7 +74,8 @@ class Plans:
                     plan = record(x, ops, out.keep, network)
                     shape.plans.add(plan)
                 finally:
-                    shape.recordings -= 1
+                    with _lock:
+                        shape.recordings -= 1
                 result = plan.copied(out)
             else:
                 result = plan.run(x, out)
