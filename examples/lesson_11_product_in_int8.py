@@ -30,9 +30,9 @@ v = np.rint(w * (1 / channel_scale))
 
 print(f"x from {low:g} to {high:.1f}: 255 steps of scale = {scale:.4f}, and 0 becomes zero = {zero:g}")
 print(f"w from {-abs(w).max():.2f} to {abs(w).max():.2f}: 254 steps of channel scale = {channel_scale:.4f}\n")
-print("       x     q    (q - zero) * scale          w     v    v * channel scale       q * v")
+print("       x     q  (q - zero) * scale        w     v  v * channel scale     q * v")
 for numbers in zip(x, q, (q - zero) * scale, w, v, v * channel_scale, q * v):
-    print("{:8.3f}{:6.0f}{:22.3f}{:11.3f}{:6.0f}{:21.3f}{:12.0f}".format(*numbers))
+    print("{:8.3f}{:6.0f}{:20.3f}{:9.3f}{:6.0f}{:19.3f}{:10.0f}".format(*numbers))
 
 total, weights = int((q * v).sum()), int(v.sum())
 exact = total - int(zero) * weights

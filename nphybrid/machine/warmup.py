@@ -65,7 +65,7 @@ def run_tiny_plan():
     ops = implementation("numba", "float32")
     tree = ops.prepare(params.random(params.shapes(BIT), seed=0), BIT)
     x = np.zeros((1, *BIT.image, 3), np.float32)
-    plan = record(x, ops, (), lambda x, ops, out: model.bit(x, tree, BIT, ops, out))
+    plan = record(x, ops, Discard(), lambda x, ops, out: model.bit(x, tree, BIT, ops, out))
     plan.run(x, Discard())
 
 

@@ -4,6 +4,7 @@ Recording takes as long as several passes. So a shape is recorded after some unr
 were dropped waits longer. Each caller needs a plan of its own, because a plan has only one copy of its arrays. A caller
 who finds no plan records one, or computes the pass without a plan if MOST_CALLERS others are at work.
 """
+import copy
 import os
 import threading
 import weakref
@@ -70,8 +71,10 @@ class Plans:
             return network(x, ops, out)
         try:
             if plan is None:
+                states = copy.copy(out)   # the recording must not write into the trace of the caller
+                states.clear()
                 try:
-                    plan = record(x, ops, out.keep, network)
+                    plan = record(x, ops, states, network)
                     shape.plans.add(plan)
                 finally:
                     with _lock:

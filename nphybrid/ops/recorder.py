@@ -27,7 +27,6 @@ from numba.core import cgutils
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
-from ..trace import Trace
 from . import threads
 from .emit import I32, I64
 from .integers import ceil_div
@@ -53,16 +52,15 @@ class Place(NamedTuple):
     array: Callable[[], np.ndarray | None]        # a weak reference
 
 
-def record(x, ops, keep, network):
+def record(x, ops, out, network):
     """Compute a forward pass, and record it.  -> Plan
 
-    `network(x, ops, out)` computes the forward pass. `keep`: the names of its states that the plan keeps. Raises
+    `network(x, ops, out)` computes the forward pass. `out` is an empty trace, and contains Variables at the end. Raises
     NotRecordable.
     """
     give_back_freed_memory()              # of unrecorded passes, which the plan replaces
     plan = Plan(x, threads.number(), MOST_BYTES)
     recorder = Recorder(ops, plan)
-    out = Trace(keep)
 
     def run():
         threads.recorder.set(recorder)

@@ -75,7 +75,7 @@ def test_a_report_has_the_last_run(tmp_path):
     assert {about: [(row["dtype"], row["median"]) for row in rows] for about, rows in found.items()} == {
         "n, 8 x 9, batch 1, 2 threads; c": [("float32", 1.0), ("int8", 2.0)],
         "n, 8 x 9, batch 1, 2 threads; d": [("int8", 2.0)]}
-    first, _, _, row, _ = benchmark_report.table("about", found["n, 8 x 9, batch 1, 2 threads; c"]).splitlines()
+    first, _, _, _, row, _ = benchmark_report.table("about", found["n, 8 x 9, batch 1, 2 threads; c"]).splitlines()
     assert first == "about; 2026-01-02, revision r" and row.endswith("| - |")
     assert list(benchmark_report.measurements(path, only="; d")) == ["n, 8 x 9, batch 1, 2 threads; d"]
 
