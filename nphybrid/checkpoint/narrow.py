@@ -39,6 +39,7 @@ class Narrow:
 
     @property
     def shape(self) -> Shape:
+        """The shape of the kernel in the layout of the file."""
         return self.values.shape
 
     def parts(self) -> Iterator[Any]:
