@@ -3,7 +3,7 @@ import numpy as np
 
 from . import threads
 from .checks import floats
-from .chunks import lines_and_chunks, rows_per_task
+from .chunks import CHUNK, EVEN, lines_and_chunks, rows_per_task
 from .elementwise import activate_in, code_of
 from .emit import wide
 from .integers import ceil_div
@@ -49,10 +49,28 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     y = empty(B, size)
     lines = empty(B, 3, width)
     work = threads.ELEMENT * x.size
-    threads.run(B * chunks, sum_chunk_into, work, (sums, x, chunk))
-    threads.run(B, lines_into, 0, (lines, sums, scale, bias, groups, size // groups, eps))
-    threads.run(B * chunks, _write_chunk_into, work, (y, x, lines, added, chunk, code))
+    n = size // groups
+    if size <= CHUNK and B >= EVEN * threads.worth(work):
+        images = rows_per_task(B, size)
+        threads.run(ceil_div(B, images), _images_into, 2 * work,
+                    (y, x, lines, sums, scale, bias, groups, n, eps, added, chunk, code, images))
+    else:
+        threads.run(B * chunks, sum_chunk_into, work, (sums, x, chunk))
+        threads.run(B, lines_into, 0, (lines, sums, scale, bias, groups, n, eps))
+        threads.run(B * chunks, _write_chunk_into, work, (y, x, lines, added, chunk, code))
     return y.reshape(B, H, W, C)
+
+
+@jit
+def _images_into(y, x, lines, sums, scale, bias, groups, n, eps, added, chunk, code, images, task):
+    """Compute `images` images, each of which stays in L2.  All chunks of an image are one task."""
+    chunks = sums.shape[1]
+    for b in range(task * images, min((task + 1) * images, x.shape[0])):
+        for i in range(chunks):
+            sum_chunk_into(sums, x, chunk, b * chunks + i)
+        lines_into(lines, sums, scale, bias, groups, n, eps, b)
+        for i in range(chunks):
+            _write_chunk_into(y, x, lines, added, chunk, code, b * chunks + i)
 
 
 @jit

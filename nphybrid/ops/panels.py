@@ -44,8 +44,8 @@ def transposed_panels(flat, starts, N, rows):
     Tap t is a matrix (N, rows) that begins at flat[starts[t]]. The packed matrix is concatenate([tap.T for each tap]).
     """
     panels = _empty(N, len(starts) * rows)
-    threads.run(len(panels), lambda p: _transpose_into(panels[p], flat, starts, p * NR, N, rows),
-                threads.COPY * panels.size)
+    threads.run(ceil_div(len(panels), TOGETHER), _transpose_into, threads.COPY * panels.size,
+                (panels, flat, starts, N, rows))
     return panels
 
 
@@ -55,13 +55,18 @@ def _empty(N, K):
 
 
 @jit
-def _transpose_into(panel, flat, starts, column, N, rows):
-    """panel[t * rows + k, j] = flat[starts[t] + (column + j) * rows + k], and 0 after the last of the N columns."""
+def _transpose_into(panels, flat, starts, N, rows, task):
+    """panels[p, t * rows + k, j] = flat[starts[t] + (p * NR + j) * rows + k] for TOGETHER panels p.
+
+    After the last of the N columns, a panel has zeros.
+    """
     wide()
     zeros = np.zeros(rows, np.float32)
     columns = np.empty(NR, np.int64)
-    out = panel.reshape(panel.size)
-    for t in range(starts.size):
-        for j in range(NR):
-            columns[j] = starts[t] + (column + j) * rows if column + j < N else -1
-        pack(flat, columns, rows, zeros, out, t * rows * NR)
+    for p in range(task * TOGETHER, min((task + 1) * TOGETHER, len(panels))):
+        out = panels[p].reshape(panels[p].size)
+        for t in range(starts.size):
+            for j in range(NR):
+                column = p * NR + j
+                columns[j] = starts[t] + column * rows if column < N else -1
+            pack(flat, columns, rows, zeros, out, t * rows * NR)
