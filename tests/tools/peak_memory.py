@@ -1,6 +1,8 @@
-"""The peak memory of one process after 50 pictures and at the end, in KiB, as JSON.
+"""The peak memory of one process after 200 pictures and at the end, in KiB, as JSON.
 
     python tests/tools/peak_memory.py FOLDER TIMES         the pictures of FOLDER, TIMES times
+
+By the 200th picture, the plan of the usual batch is recorded (nphybrid/ops/plans.py).
 """
 import json
 import sys
@@ -23,7 +25,7 @@ def main(folder, times):
     with rows.writer("/dev/null", "jsonl") as write:
         for row in run.compute_rows(sources, prepare, lambda x: pipe.model(x).logits):
             write(rows.labelled_fields(row, pipe.model.config))
-            if row.position == 49:
+            if row.position == 199:
                 first = peak()
     print(json.dumps({"pictures": len(sources), "first": first, "last": peak()}))
 
