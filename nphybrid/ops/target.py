@@ -86,6 +86,9 @@ def products(isa, target):
         int8 = "vpdpbusd" if "+avx512vnni" in features else "vpmaddwd" if "+avx512bw" in features else ""
     elif isa == "avx2":
         int8 = "vpdpbusd" if "+avxvnni" in features else "vpmaddwd"
+    elif isa == "neon":
+        bfloat16 = "bfdot" if "+bf16" in features else ""
+        int8 = "usdot" if "+i8mm" in features else "sdot" if "+dotprod" in features else ""
     return {"bfloat16": bfloat16, "int8": int8}
 
 

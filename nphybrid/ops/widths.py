@@ -6,8 +6,11 @@ vector is a word of b. The products of a lane are added to the sum of this lane,
     width       word of x       word of b       instruction     processors
     float32     float32         float32         vfmadd, fmla    AVX2, AVX-512; NEON
     bfloat16    2 bfloat16      2 bfloat16      vdpbf16ps       AVX-512 with BF16
+                2 bfloat16      2 bfloat16      bfdot           NEON with BF16
                 float32         float32         vfmadd, fmla    all others
     int8        4 uint8         4 int8          vpdpbusd        AVX-512 or AVX2 with VNNI
+                4 uint8         4 int8          usdot           NEON with I8MM
+                4 int8          4 int8          sdot            NEON with DotProd; x and its zero point less OFFSET
                 2 int16         2 int16         vpmaddwd        AVX2, AVX-512
                 int32           int32           mla, and others all others
 
@@ -15,7 +18,8 @@ In memory, number 0 of a word is in the lowest bits. A panel holds numbers of 16
 wider numbers, a vector of b is widened when it is loaded. So the weights of a width take the same memory on all
 processors. In the tile, every index counts words.
 
-The int32 sums of all versions are equal. vdpbf16ps and a vfmadd of each number add the same products in another order.
+The results of all versions of int8 are equal. The instructions of bfloat16 add the same products in different orders,
+and bfdot rounds a sum of two products to odd.
 """
 import numpy as np
 from llvmlite import ir
@@ -30,10 +34,21 @@ I8 = ir.IntType(8)
 I16 = ir.IntType(16)
 
 
+class _BF16(ir.Type):
+    """LLVM's type of a bfloat16, which llvmlite does not have."""
+
+    def _to_string(self):
+        return "bfloat"
+
+
+BF16 = _BF16()
+
+
 class Float32(Emit):
     """The product of two float32.  The other products differ in the panel, in how it is loaded, and in the sums."""
     NUMBERS = 1                           # the numbers in a word
     INTEGERS = False                      # whether the sums are integers, which must be scaled
+    SIGNED = False                        # whether the integers of x have a sign
     PANEL = F32                           # the type of a word in a panel
     UNROLL = 4                            # number of values of k in one pass of the inner loop
 
@@ -85,6 +100,15 @@ class Bfloat16Dot(Float32):
         return self.call("llvm.x86.avx512bf16.dpbf16ps.512", sums, sums, self.integers(x), self.integers(b))
 
 
+class Bfloat16DotArm(Bfloat16Dot):
+    """Two products of bfloat16, computed by bfdot."""
+
+    def multiply_add(self, x, b, sums):
+        kind = ir.VectorType(BF16, 2 * self.lanes)
+        x, b = (self.build.bitcast(vector, kind) for vector in (x, b))
+        return self.call("llvm.aarch64.neon.bfdot.v4f32.v8bf16", sums, sums, x, b)
+
+
 class Int8(Float32):
     """The product of two integers that are widened to 32 bits."""
     INTEGERS = True
@@ -127,13 +151,30 @@ class Int8Dot(Int8):
         return self.call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", sums, sums, self.integers(x), b)
 
 
+class Int8DotArm(Int8Dot):
+    """Four products of integers, computed by usdot."""
+    INSTRUCTION = "usdot"
+
+    def multiply_add(self, x, b, sums):
+        return self.call(f"llvm.aarch64.neon.{self.INSTRUCTION}.v4i32.v16i8", sums, sums, self.integers(x, I8),
+                         self.integers(b, I8))
+
+
+class Int8SignedDotArm(Int8DotArm):
+    """Four products of integers with a sign, computed by sdot."""
+    INSTRUCTION = "sdot"
+    SIGNED = True
+
+
 # The class for each width, chosen by the instruction that target.py names.
 EMITTERS = {
     "float32": Float32,
-    "bfloat16": {"vdpbf16ps": Bfloat16Dot, "": Bfloat16}[PRODUCTS["bfloat16"]],
-    "int8": {"vpdpbusd": Int8Dot, "vpmaddwd": Int8Pairs, "": Int8}[PRODUCTS["int8"]],
+    "bfloat16": {"vdpbf16ps": Bfloat16Dot, "bfdot": Bfloat16DotArm, "": Bfloat16}[PRODUCTS["bfloat16"]],
+    "int8": {"vpdpbusd": Int8Dot, "vpmaddwd": Int8Pairs, "usdot": Int8DotArm, "sdot": Int8SignedDotArm,
+             "": Int8}[PRODUCTS["int8"]],
 }
 NUMBERS = {width: emitter.NUMBERS for width, emitter in EMITTERS.items()}
+OFFSET = 128 if EMITTERS["int8"].SIGNED else 0             # makes integers of 0 to 255 to integers of -128 to 127
 
 
 def emitter_of(kind):

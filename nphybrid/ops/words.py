@@ -5,7 +5,8 @@ crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloa
 number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are
 multiplied by weights that are 0.
 
-`reference_narrow.rounded` and `reference_narrow.quantized` are the plain definitions. The results are equal.
+`reference_narrow.rounded` and `reference_narrow.quantized` are the plain definitions. The results are equal, apart from
+OFFSET.
 """
 import math
 from typing import NamedTuple
@@ -21,13 +22,13 @@ from .integers import ceil_div
 from .jit import jit
 from .memory import aligned, empty
 from .target import NR
-from .widths import NUMBERS
+from .widths import NUMBERS, OFFSET
 from .windows import NOWHERE, padded
 
 # The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32. Its bits are
 # written as uint32.
 DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.uint32,
-          ("int8", 4): np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
+          ("int8", 4): np.int8 if OFFSET else np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
 NO_SCALES = np.zeros(0, np.float32)
 NO_ZEROS = np.zeros(0, np.int32)
 
@@ -41,7 +42,11 @@ NAN = np.uint32(0x7FC00000)
 
 
 class Words(NamedTuple):
-    """The left factor of a product, as words.  In int8, unit n of `unit` words has the scale scales[n] and zeros[n]."""
+    """The left factor of a product, as words.
+
+    In int8, unit n of `unit` words has the scale scales[n] and the zero point zeros[n]. The integers and their zero
+    points are those of `reference_narrow.quantized` less OFFSET (widths.py).
+    """
     values: np.ndarray                    # flat; float32, or a dtype of DTYPES, with float32 instead of uint32
     scales: np.ndarray                    # float32
     zeros: np.ndarray                     # int32
@@ -133,25 +138,28 @@ def extent(x):
 
 @jit
 def scale_of(low, high):
-    """The scale and the zero point for numbers from low <= 0 to high >= 0.  The scale is NaN if one is not finite."""
+    """The scale and the zero point for numbers from low <= 0 to high >= 0.  The scale is NaN if one is not finite.
+
+    OFFSET is subtracted from the zero point.
+    """
     scale = np.float32(high / np.float32(255)) - np.float32(low / np.float32(255))
     scale = SMALLEST if scale < SMALLEST else scale
     if not scale < np.float32(np.inf):
         return np.float32(np.nan), np.int32(0)
     zero = np.float32(-low * np.float32(np.float32(1) / scale)) + MAGIC
-    return scale, np.int32(np.float32(zero).view(np.int32) - MAGIC_BITS)
+    return scale, np.int32(np.float32(zero).view(np.int32) - MAGIC_BITS - OFFSET)
 
 
 @jit
 def _quantize_into(out, x, scale, zero):
-    """out = min(max(round(x / scale) + zero, 0), 255)"""
+    """out = min(max(round(x / scale) + zero, 0 - OFFSET), 255 - OFFSET)"""
     wide()
     factor = np.float32(np.float32(1) / scale)
     shift = np.int32(zero - MAGIC_BITS)
     for i in range(x.size):
         near = np.float32(np.float32(x[i] * factor) + MAGIC)
         q = np.int32(near.view(np.int32) + shift)
-        out[i] = min(max(q, np.int32(0)), np.int32(255))
+        out[i] = min(max(q, np.int32(0 - OFFSET)), np.int32(255 - OFFSET))
 
 
 @jit

@@ -17,7 +17,7 @@ from nphybrid.ops.reference_narrow import Kernel
 from nphybrid.params import Linear
 
 from oracles import cases
-from tools.assembly import FLOATS, INT, INTS, LINUX, SPILL, assembly, emitted, on_this_machine
+from tools.assembly import ARM, FLOATS, INT, INTS, LINUX, SPILLS, assembly, emitted, on_this_machine
 
 f32 = np.float32
 LARGEST = f32(3.4028235e38)
@@ -280,7 +280,8 @@ def test_words_are_the_quantized_numbers(size):
         numbers = found.values.reshape(2, rows, columns, -1)[..., :size].astype(np.float64)
         zeros = found.zeros.reshape(-1, 1, 1, 1) if not by_cell else found.zeros.reshape(2, 9, 7, 1)
         assert np.array_equal(numbers - zeros, expected)
-        assert np.array_equal(found.scales, scale.ravel()) and np.array_equal(found.zeros, zero.ravel())
+        assert np.array_equal(found.scales, scale.ravel())
+        assert np.array_equal(found.zeros + widths.OFFSET, zero.ravel())
         assert found.unit == (in_words if by_cell else rows * columns * in_words)
 
 
@@ -440,7 +441,8 @@ def test_the_instruction_follows_from_the_features():
             ("avx512", base + ",+avx512bw,+avx512vnni", ("", "vpdpbusd")),
             ("amx", base + ",+avx512bf16,+avx512vnni", ("vdpbf16ps", "vpdpbusd")),
             ("avx2", "+avx2,+fma", ("", "vpmaddwd")), ("avx2", "+avx2,+fma,+avxvnni", ("", "vpdpbusd")),
-            ("neon", "+dotprod", ("", "")), ("plain", base, ("", ""))):
+            ("neon", "+neon", ("", "")), ("neon", "+neon,+dotprod", ("", "sdot")),
+            ("neon", "+bf16,+dotprod,+i8mm", ("bfdot", "usdot")), ("plain", base, ("", ""))):
         found = target.products(isa, ("", "", features))
         assert (found["bfloat16"], found["int8"]) == expected, (isa, features)
 
@@ -507,16 +509,20 @@ def test_every_product_in_every_shape(products, isa):
     (widths.Int8Dot, "avx2", "alderlake", r"vpdpbusd\s.*%ymm"),
     (widths.Int8Pairs, "avx2", "haswell", r"vpmaddwd\s.*%ymm"),
     (widths.Int8Pairs, "avx512", "skylake-avx512", r"vpmaddwd\s.*%zmm"),
-    (widths.Bfloat16, "avx2", "haswell", r"vfmadd\d+ps\s.*%ymm")])
+    (widths.Bfloat16, "avx2", "haswell", r"vfmadd\d+ps\s.*%ymm"),
+    (widths.Bfloat16DotArm, "neon", "neoverse-v1", r"\sbfdot\s"),
+    (widths.Int8DotArm, "neon", "neoverse-v1", r"\susdot\s"),
+    (widths.Int8SignedDotArm, "neon", "neoverse-n1", r"\ssdot\s")])
 def test_assembly(products, isa, cpu, instruction):
     """MR x NV products per k, in whole vectors, and no vector leaves its register inside the loops over k."""
     MR, NV, _ = shape = target.TILES[isa]
     kinds = PRODUCT + SCALING * products.INTEGERS
-    text = assembly(LINUX, cpu, kinds, lambda build, *args: emit_tile(build, args, shape, products))
+    triple = ARM if isa == "neon" else LINUX
+    text = assembly(triple, cpu, kinds, lambda build, *args: emit_tile(build, args, shape, products))
     lines = text.splitlines()
     places = [i for i, line in enumerate(lines) if re.search(instruction, line)]
     loops = 1 if products.UNROLL == 1 else 2
     assert len(places) in [MR * NV * count for count in (products.UNROLL, products.UNROLL + 1)[2 - loops:]]
     for first, last in zip(places, places[1:]):
         between = "\n".join(lines[first:last])
-        assert re.search(r"^\.\w+:", between, re.M) or not re.search(SPILL, between)
+        assert re.search(r"^\.\w+:", between, re.M) or not re.search(SPILLS[triple], between)

@@ -9,7 +9,9 @@ from llvmlite import ir
 
 FLOATS, INT, INTS = ir.FloatType().as_pointer(), ir.IntType(64), ir.IntType(64).as_pointer()
 LINUX = "x86_64-unknown-linux-gnu"
-SPILL = r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+"                  # a vector to or from the stack
+ARM = "aarch64-unknown-linux-gnu"
+# A vector to or from the stack.
+SPILLS = {LINUX: r"%[xyz]mm\d+.*\(%rsp|\(%rsp.*%[xyz]mm\d+", ARM: r"\b[qv]\d+.*\[sp"}
 
 
 def emitted(module, name, kinds, body):
