@@ -11,6 +11,10 @@ of `mixed` has only K numbers, but a row of `scores` has T numbers. Both product
 The queries are used in place. Each task packs the transposed keys and the values of its head into panels.
 `attention_with_weights` of reference.py is the plain definition.
 
+A head has K neighbours of each token, so it would read its states from memory in short pieces. If the states of an image
+fit into L2, a task computes all heads of an image, and first reads the states in order. With 32 images of 65 tokens and
+3 heads of 64 elements, whose states come from memory, this takes 3.2 instead of 4.8 ms (Zen 3, one thread).
+
 With bfloat16 products, the panels, the queries and the exponentials are rounded before they are multiplied. The plain
 definition is `attention_with_weights` of reference_narrow.py.
 """
@@ -21,6 +25,7 @@ import numpy as np
 
 from . import threads
 from .checks import floats
+from .chunks import EVEN
 from .elementwise import exp_negative
 from .emit import wide
 from .integers import ceil_div
@@ -28,7 +33,7 @@ from .jit import jit
 from .memory import aligned, empty
 from .pack import pack
 from .reductions import largest, total
-from .target import MR, NR
+from .target import L2, MR, NR
 from .tile import Panel, Rows, Target, tile
 from .words import panels_like, rows_like
 
@@ -36,6 +41,7 @@ NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
 # Arrays with the dtypes of the panels.
 FLOAT32 = np.zeros(0, np.float32)
 BFLOAT16 = np.zeros(0, np.uint16)
+LINE = 16                                 # number of elements in a cache line
 
 
 class Head(NamedTuple):
@@ -86,10 +92,42 @@ def _attention(query, key, value, heads, keep, kind):
     context = empty(B, T, D)
     weights = np.empty((B * heads, T, T), np.float32) if keep else NO_WEIGHTS
     work = 2 * B * T * T * D
-    parts = _parts(B * heads, ceil_div(T, MR), threads.worth(work))
-    threads.run(B * heads * parts, _attend_into, work,
-                (context.reshape(-1), weights, query, key, value, heads, kind, parts))
+    n = threads.worth(work)
+    arguments = context.reshape(-1), weights, query, key, value, heads, kind
+    if reads_ahead(query.shape, 3, n):
+        threads.run(B, _attend_image_into, work, arguments)
+    else:
+        parts = _parts(B * heads, ceil_div(T, MR), n)
+        threads.run(B * heads * parts, _attend_into, work, (*arguments, parts))
     return context, weights.reshape(B, heads, T, T) if keep else weights
+
+
+def reads_ahead(shape, states, n):
+    """Whether a task computes a whole image, and first reads its `states` states (T, D).  shape (B, T, D), n threads"""
+    B, T, D = shape
+    return B >= EVEN * n and states * T * D * 4 <= L2 // 2
+
+
+@jit
+def read_ahead(x, start, end):
+    """Read each cache line of x[start:end].  The result is the sum of one element of each line."""
+    lines = np.float32(0)
+    for i in range(start, end, LINE):
+        lines += x[i]
+    return lines
+
+
+@jit
+def _attend_image_into(context, weights, query, key, value, heads, kind, image):
+    """Compute the context of all heads of one image.  The arguments are those of `_attend_into`."""
+    size = query.shape[1] * query.shape[2]
+    at = image * size
+    lines = np.float32(0)
+    for x in (query, key, value):
+        lines += read_ahead(x.reshape(x.size), at, at + size)
+    context[at] = lines                   # LLVM would drop `read_ahead` otherwise. `_attend_into` then writes context[at]
+    for head in range(heads):
+        _attend_into(context, weights, query, key, value, heads, kind, 1, image * heads + head)
 
 
 def _parts(heads, tiles, n):

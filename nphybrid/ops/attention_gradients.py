@@ -18,7 +18,8 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
-from .attention import head_of, pack_tokens_into, pack_transposed_into, softmax_in, tokens_into
+from .attention import (head_of, pack_tokens_into, pack_transposed_into, read_ahead, reads_ahead, softmax_in,
+                        tokens_into)
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
@@ -46,11 +47,25 @@ def attention(dy, y, query, key, value, heads):
     named = {"dy": dy, "y": y, "query": query, "key": key, "value": value}
     states = States(*(floats(x, name, shape).reshape(-1) for name, x in named.items()))
     gradients = empty(3, B * T * D)
-
-    def task(number):
-        _head_into(gradients, states, shape, heads, number)
-    threads.run(B * heads, task, 5 * B * T * T * D)
+    work = 5 * B * T * T * D
+    if reads_ahead(shape, len(states), threads.worth(work)):
+        threads.run(B, _image_into, work, (gradients, states, shape, heads))
+    else:
+        threads.run(B * heads, _head_into, work, (gradients, states, shape, heads))
     return tuple(gradients.reshape(3, *shape))
+
+
+@jit
+def _image_into(gradients, states, shape, heads, image):
+    """Compute the gradients of all heads of one image.  The states are read before, as attention.py explains."""
+    size = shape[1] * shape[2]
+    at = image * size
+    lines = np.float32(0)
+    for x in states:
+        lines += read_ahead(x, at, at + size)
+    gradients[0, at] = lines              # as in attention.py; `_head_into` then writes gradients[0, at]
+    for head in range(heads):
+        _head_into(gradients, states, shape, heads, image * heads + head)
 
 
 @jit

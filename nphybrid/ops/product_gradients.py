@@ -47,26 +47,31 @@ from .words import words_of_floats
 PACKING_X = 4                             # packing an element of x takes as long as reading PACKING_X elements from L3
 PACKING_DY = 2                            # the same for dy, which is packed in longer pieces
 TILES = 64                                # TILES tile rows are packed together: 590 KB; 24 and 128 are as fast (Zen 3)
-WIDTH = 256                               # a task of `_sum_rows` adds up WIDTH columns
 
 
 def linear(dy, y, x, p):
-    """The rule `gradients.linear`.  Each gradient is a function, as `_add` of record.py explains."""
+    """The rule `gradients.linear`.  Each gradient is a function, as `_add` of record.py explains.
+
+    The tasks of the kernel's gradient read dy, and also compute the gradient of the bias.
+    """
     C, O = p.kernel.shape
     x = floats(x, shape=(*np.shape(x)[:-1], C))
     dy = floats(dy, "dy", (*x.shape[:-1], O))
     x = x.reshape(1, 1, -1, C)
     rows = dy.reshape(1, 1, -1, O)
     kernel = floats(p.kernel, "kernel").reshape(1, 1, C, O)
+    sums = None                           # the sums of all rows of dy, if the kernel has a gradient
 
     def dx(so_far, submit):
         return _convolved_back(so_far, rows, x.shape, kernel, 1, 1, NOWHERE).reshape(*dy.shape[:-1], C)
 
     def dkernel(so_far, submit):
-        return _plus(so_far, _kernel_gradient(submit, rows, x, kernel.shape, 1, 1, NOWHERE).reshape(C, O))
+        nonlocal sums
+        sums = np.zeros(0 if p.bias is None else O, np.float32)
+        return _plus(so_far, _kernel_gradient(submit, rows, x, kernel.shape, 1, 1, NOWHERE, sums).reshape(C, O))
 
     def dbias(so_far, submit):
-        return _plus(so_far, _sum_rows(submit, rows.reshape(-1, O)))
+        return _plus(so_far, rows.sum((0, 1, 2), np.float64).astype(np.float32) if sums is None else sums)
     return dx, Linear(dkernel, None if p.bias is None else dbias)
 
 
@@ -85,7 +90,7 @@ def conv2d(dy, y, x, kernel, stride, dilation, padding):
         return _convolved_back(so_far, dy, x.shape, kernel, stride, dilation, padding)
 
     def dkernel(so_far, submit):
-        return _plus(so_far, _kernel_gradient(submit, dy, x, kernel.shape, stride, dilation, padding))
+        return _plus(so_far, _kernel_gradient(submit, dy, x, kernel.shape, stride, dilation, padding, NOTHING))
     return dx, dkernel
 
 
@@ -161,8 +166,11 @@ def _phases(n, taps, outputs, stride, dilation, pads):
 
 # ------------------------------------------------------------------ dW
 
-def _kernel_gradient(submit, dy, x, kernel_shape, stride, dilation, padding):
-    """The gradient (KH, KW, C, O) of a kernel.  `submit` gets the tasks, and may run them later."""
+def _kernel_gradient(submit, dy, x, kernel_shape, stride, dilation, padding, sums):
+    """The gradient (KH, KW, C, O) of a kernel.  `submit` gets the tasks, and may run them later.
+
+    `sums` (O,) gets the sums of all rows of dy. It holds zeros before. It may be empty.
+    """
     if not dy.size:
         return np.zeros(kernel_shape, np.float32)
     KH, KW, C, O = kernel_shape
@@ -178,7 +186,7 @@ def _kernel_gradient(submit, dy, x, kernel_shape, stride, dilation, padding):
     work = dy.size * windows.K
     blocks = _cell_blocks(windows, len(d_rows), O, L2, threads.worth(work))
     flat = x.reshape(-1)
-    submit(blocks.down * blocks.across, _multiply_cells_into, work, (out, flat, d_rows, blocks))
+    submit(blocks.down * blocks.across, _multiply_cells_into, work, (out, sums, flat, d_rows, blocks))
     return out.reshape(kernel_shape)
 
 
@@ -194,16 +202,20 @@ def _cell_blocks(windows, M, O, L2, n):
 
 
 @jit
-def _multiply_cells_into(out, x, dy, blocks, number):
-    """out[block] = windows.T @ dy, for the block with the given number.  out (K, N), windows of x (M, K), dy (M, N)"""
+def _multiply_cells_into(out, sums, x, dy, blocks, number):
+    """out[block] = windows.T @ dy, for the block with the given number.  out (K, N), windows of x (M, K), dy (M, N)
+
+    If `sums` is not empty, the blocks with the first tile row compute sums = sum of dy over its rows, in float64.
+    """
     block = block_of(blocks, number)
     run = blocks.windows.run
     tiles_of_tap = ceil_div(run, MR)
     M, N = dy.shape
     flat = out.reshape(out.size)
     d_flat = dy.reshape(dy.size)
-    sums = aligned(MR * NR)               # the sums of a tile that crosses the edge of the result
-    nothing = Addend(sums, 0, 0, 0)
+    edge = aligned(MR * NR)               # the sums of a tile that crosses the edge of the result
+    nothing = Addend(edge, 0, 0, 0)
+    totals = np.zeros((block.end_panel - block.first_panel) * NR)
     channels = aligned(min(TILES, block.end_tile - block.first_tile) * KC * MR)
     panels = aligned(min(blocks.panels_in_L2, block.end_panel - block.first_panel) * KC * NR)
     # Loop 5 goes over groups of tile rows. The channels of a group share L3.
@@ -217,6 +229,9 @@ def _multiply_cells_into(out, x, dy, blocks, number):
             for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
                 panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
                 pack_panels(d_flat, N, first_cell, cells, panels_start, panels_end, panels)
+                if sums.size and tiles_start == 0:
+                    first = (panels_start - block.first_panel) * NR
+                    _add_rows_in(totals[first:], panels, panels_end - panels_start, cells)
                 # Loop 2 goes over tile rows. MR channels of KC cells come into L1 once for all these panels.
                 for tile_row in range(tiles_start, tiles_end):
                     columns = Columns(channels, (tile_row - tiles_start) * cells * MR, MR, cells)
@@ -231,8 +246,28 @@ def _multiply_cells_into(out, x, dy, blocks, number):
                         if height == MR and column + NR <= N:
                             transposed_tile_add(columns, panel, Target(flat, at, N), Addend(flat, at, N, first_cell))
                         else:
-                            transposed_tile_add(columns, panel, Target(sums, 0, NR), nothing)
-                            _add_tile_into(out, sums, row, column, height, first_cell == 0)
+                            transposed_tile_add(columns, panel, Target(edge, 0, NR), nothing)
+                            _add_tile_into(out, edge, row, column, height, first_cell == 0)
+    if sums.size and block.first_tile == 0:
+        first = block.first_panel * NR
+        for column in range(first, min(block.end_panel * NR, N)):
+            sums[column] = totals[column - first]
+
+
+@jit
+def _add_rows_in(totals, panels, count, cells):
+    """Add up the rows of each of `count` packed panels.  totals (count * NR,) += panels (count, cells, NR)"""
+    wide()
+    for p in range(count):
+        total = totals[p * NR:(p + 1) * NR]
+        panel = panels[p * cells * NR:(p + 1) * cells * NR]
+        even = cells // 2 * 2
+        for k in range(0, even, 2):       # two rows at a time, because `total` stays in memory
+            for j in range(NR):
+                total[j] += np.float64(panel[k * NR + j]) + np.float64(panel[(k + 1) * NR + j])
+        for k in range(even, cells):
+            for j in range(NR):
+                total[j] += panel[k * NR + j]
 
 
 @jit
@@ -262,29 +297,3 @@ def _add_tile_into(out, sums, row, column, height, first):
         to = out[row + i, column:column + width]
         for j in range(width):
             to[j] = sums[i * NR + j] + (np.float32(0) if first else to[j])
-
-
-# ------------------------------------------------------------------ db
-
-def _sum_rows(submit, dy):
-    """The sum of all rows, added up in float64.  (M, N) -> (N,)"""
-    M, N = dy.shape
-    sums = np.empty(N, np.float32)
-    submit(ceil_div(N, WIDTH), _sum_rows_into, threads.ELEMENT * dy.size, (sums, dy))
-    return sums
-
-
-@jit
-def _sum_rows_into(sums, dy, number):
-    """Add up columns number * WIDTH to (number + 1) * WIDTH."""
-    wide()
-    M, N = dy.shape
-    first = number * WIDTH
-    end = min(first + WIDTH, N)
-    total = np.zeros(end - first)
-    for m in range(M):
-        row = dy[m, first:end]
-        for j in range(row.size):
-            total[j] += row[j]
-    for j in range(total.size):
-        sums[first + j] = total[j]
