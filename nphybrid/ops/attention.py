@@ -11,9 +11,9 @@ of `mixed` has only K numbers, but a row of `scores` has T numbers. Both product
 The queries are used in place. Each task packs the transposed keys and the values of its head into panels.
 `attention_with_weights` of reference.py is the plain definition.
 
-A head has K neighbours of each token, so it would read its states from memory in short pieces. If the states of an image
-fit into L2, a task computes all heads of an image, and first reads the states in order. With 32 images of 65 tokens and
-3 heads of 64 elements, whose states come from memory, this takes 3.2 instead of 4.8 ms (Zen 3, one thread).
+A head has K neighbours of each token, so it would read its states from memory in short pieces. If the states of an
+image fit into L2, a task computes all heads of an image, and first reads the states in order. With 32 images of 65
+tokens and 3 heads of 64 elements, whose states come from memory, this takes 3.2 instead of 4.8 ms (Zen 3, one thread).
 
 With bfloat16 products, the panels, the queries and the exponentials are rounded before they are multiplied. The plain
 definition is `attention_with_weights` of reference_narrow.py.
@@ -125,7 +125,7 @@ def _attend_image_into(context, weights, query, key, value, heads, kind, image):
     lines = np.float32(0)
     for x in (query, key, value):
         lines += read_ahead(x.reshape(x.size), at, at + size)
-    context[at] = lines                   # LLVM would drop `read_ahead` otherwise. `_attend_into` then writes context[at]
+    context[at] = lines                   # without this line, LLVM would drop the loop. `_attend_into` overwrites it
     for head in range(heads):
         _attend_into(context, weights, query, key, value, heads, kind, 1, image * heads + head)
 
