@@ -30,7 +30,7 @@ from .elementwise import exp_negative
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
-from .memory import aligned, empty
+from .memory import aligned, empty, read_ahead
 from .pack import pack
 from .reductions import largest, total
 from .target import L2, MR, NR
@@ -41,7 +41,6 @@ NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
 # Arrays with the dtypes of the panels.
 FLOAT32 = np.zeros(0, np.float32)
 BFLOAT16 = np.zeros(0, np.uint16)
-LINE = 16                                 # number of elements in a cache line
 
 
 class Head(NamedTuple):
@@ -106,15 +105,6 @@ def reads_ahead(shape, states, n):
     """Whether a task computes a whole image, and first reads its `states` states (T, D).  shape (B, T, D), n threads"""
     B, T, D = shape
     return B >= EVEN * n and states * T * D * 4 <= L2 // 2
-
-
-@jit
-def read_ahead(x, start, end):
-    """Read each cache line of x[start:end].  The result is the sum of one element of each line."""
-    lines = np.float32(0)
-    for i in range(start, end, LINE):
-        lines += x[i]
-    return lines
 
 
 @jit

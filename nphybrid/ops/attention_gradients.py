@@ -18,13 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
-from .attention import (head_of, pack_tokens_into, pack_transposed_into, read_ahead, reads_ahead, softmax_in,
-                        tokens_into)
+from .attention import head_of, pack_tokens_into, pack_transposed_into, reads_ahead, softmax_in, tokens_into
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit
-from .memory import aligned, empty
+from .memory import aligned, empty, read_ahead
 from .reductions import products
 from .target import MR, NR
 from .tile import Addend, Columns, Panel, Rows, Target, tile, transposed_tile_add

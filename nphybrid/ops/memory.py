@@ -1,4 +1,4 @@
-"""New arrays."""
+"""New arrays, and reading arrays into the cache."""
 import contextlib
 import ctypes
 import math
@@ -9,6 +9,7 @@ from . import threads
 from .jit import jit
 
 LARGE = 1 << 16
+LINE = 64                                 # number of bytes in a cache line
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3   # parameters of mallopt (malloc.h of glibc)
 
 
@@ -21,6 +22,19 @@ def aligned(n):
     buffer = np.empty(n + 16, np.float32)
     first = (-buffer.ctypes.data // 4) % 16
     return buffer[first:first + n]
+
+
+@jit
+def read_ahead(x, start, end):
+    """Read x[start:end] in order, one element of each cache line, so that it comes into the cache.
+
+    The processor then fetches further lines before they are read. The result is the sum of the elements that were
+    read. A caller must store it, because LLVM drops a loop without a result.
+    """
+    lines = np.float32(0)
+    for i in range(start, end, LINE // x.itemsize):
+        lines += x[i]
+    return lines
 
 
 def empty(*shape, dtype=np.float32):

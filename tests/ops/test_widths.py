@@ -244,11 +244,15 @@ def test_int8_is_bit_for_bit_the_definition(operation, case):
 
 @each_product
 def test_bfloat16_is_as_accurate_as_float32(operation, case):
-    """The truth has the same rounded factors, and products in float64."""
+    """The truth has the same rounded factors, and products in float64.
+
+    Observed: 1.4e-6. With bfdot, which rounds the sum of two products before it adds them: 6.2e-6.
+    """
     arguments = case.arguments()
     found = narrow(operation, arguments, "bfloat16", kernels_narrow)
     expected = narrow(operation, arguments, "bfloat16", reference_narrow)
-    assert np.abs(found - expected).max() <= 4e-6 * expected.std()        # observed 1.4e-6
+    bound = 1e-5 if target.PRODUCTS["bfloat16"] == "bfdot" else 4e-6
+    assert np.abs(found - expected).max() <= bound * expected.std()
 
 
 @pytest.mark.parametrize("B, T, D, heads, bound", [
