@@ -1,6 +1,7 @@
 """Every example runs, prints what it shows, and the one page equals the package."""
 import copy
 import json
+import re
 from functools import partial
 
 import numpy as np
@@ -14,6 +15,8 @@ from nphybrid.api.load import load
 from tools.process import run_example as run
 
 pytestmark = pytest.mark.slow
+
+NUMBER = re.compile(r"\d+\.\d+(?:e-?\d+)?")
 
 
 def test_classify_an_image(root):
@@ -43,6 +46,32 @@ def test_one_page_stands_alone(root):
     text = (root / "examples" / "one_page.py").read_text()
     assert "nphybrid" not in text.replace("nphybrid/config", "").replace('"nphybrid"', "")
     assert len(text.splitlines()) <= 135
+
+
+def test_the_tour_prints_what_the_notebook_shows(root):
+    """All texts of the notebook are equal in a new run, apart from digits after the fifth, and all pictures are drawn."""
+    nbclient = pytest.importorskip("nbclient")
+    nbformat = pytest.importorskip("nbformat")
+    pytest.importorskip("ipykernel")
+    notebook = nbformat.read(root / "examples" / "tour.ipynb", as_version=4)
+    shown = outputs(notebook)
+    assert [kind for cell in shown for kind, _ in cell].count("image/png") == 2 and len(shown) == 6
+    client = nbclient.NotebookClient(notebook, timeout=120, resources={"metadata": {"path": str(root / "examples")}})
+    client.execute()
+    for before, after in zip(shown, outputs(notebook), strict=True):
+        assert [kind for kind, _ in before] == [kind for kind, _ in after]
+        for (kind, old), (_, new) in zip(before, after):
+            if kind == "text/plain":
+                assert NUMBER.sub("", old) == NUMBER.sub("", new)
+                numbers = [np.array(NUMBER.findall(text), float) for text in (old, new)]
+                assert np.allclose(*numbers, rtol=1e-4, atol=1e-5)
+
+
+def outputs(notebook):
+    """The outputs of each code cell: a list of pairs (media type, contents)."""
+    return [[pair for output in cell.outputs
+             for pair in ([("text/plain", output.text)] if output.output_type == "stream" else sorted(output.data.items()))
+             if pair[0] != "image/jpeg"] for cell in notebook.cells if cell.cell_type == "code"]
 
 
 def test_teach_your_own_classes(root, tmp_path):
