@@ -117,7 +117,7 @@ def _attend_image_into(context, weights, query, key, value, heads, kind, image):
         lines += read_ahead(x.reshape(x.size), at, at + size)
     context[at] = lines                   # without this line, LLVM would drop the loop. `_attend_into` overwrites it
     for head in range(heads):
-        _attend_into(context, weights, query, key, value, heads, kind, 1, image * heads + head)
+        _attend_into(context, weights, query, key, value, heads, kind, parts=1, task=image * heads + head)
 
 
 def _parts(heads, tiles, n):
