@@ -16,6 +16,7 @@ this server, so a foreign web page can neither send requests nor read answers. N
 
 `forms` reads multipart/form-data.
 `addresses` knows the Hosts and Origins that are accepted.
+`decoder` decodes pictures in a process of its own.
 `service` computes the answers with a model.
 `worker` is the thread that computes.
 `files` are the files of the page.

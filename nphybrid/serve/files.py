@@ -7,7 +7,8 @@ from ..explain.page import file_text
 HERE = Path(__file__).parent
 NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'"
 # The page loads its own two files, shows pictures that the user chose, and sends requests to this server alone.
-DROP_POLICY = f"{NOTHING}; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; form-action 'self'"
+DROP_POLICY = (f"{NOTHING}; script-src 'self'; style-src 'self'; img-src blob: data:; connect-src 'self'; "
+               "form-action 'self'")
 # The page of `nphybrid explain` is one file with its scripts inside. In the sandbox, its origin is not this server, so
 # its scripts can neither send requests to this server nor read answers.
 EXPLAIN_POLICY = (f"{NOTHING}; sandbox allow-scripts; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "

@@ -52,7 +52,9 @@ class Handler(BaseHTTPRequestHandler):
     """The request of one connection.  Every request has a connection of its own, so its limits are those of both."""
     server: Any
     protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # of a request without a version; its answer has a status line, too
+    # A request without a version, or of which nothing was read, gets an answer with a status line, too.
+    default_request_version = request_version = "HTTP/1.1"
+    command = ""                          # until the request line was read
     unread = False                        # True if the client may still send a part of the request
 
     def setup(self) -> None:
@@ -72,11 +74,11 @@ class Handler(BaseHTTPRequestHandler):
             except (ConnectionError, TimeoutError):
                 raise
             except Exception as error:
-                if not out_of_memory(error):
-                    traceback.print_exc(file=sys.stderr)
-                    self.refuse(Refusal(500, f"the server has an error ({type(error).__name__})"))
-                else:
+                if out_of_memory(error):
                     self.refuse(Refusal(503, "not enough memory"))
+                    return
+                traceback.print_exc(file=sys.stderr)
+                self.refuse(Refusal(500, f"the server has an error ({type(error).__name__})"))
 
     def finish(self) -> None:
         """Close the connection.
@@ -210,6 +212,9 @@ class Handler(BaseHTTPRequestHandler):
     def version_string(self) -> str:
         """The header Server."""
         return "nphybrid"
+
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
+        """Print nothing.  Requests are not logged."""
 
     def log_message(self, format: str, *args: Any) -> None:
         """Print nothing.  Requests are not logged."""

@@ -18,13 +18,19 @@ function formOf(file) {
 async function classify(file) {
   let response;
   try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Error("the browser cannot read this file; expected a picture file, not a folder");
+  }
+  try {
     response = await fetch("/classify", { method: "POST", body: formOf(file) });
   } catch {
-    throw new Error(`${file.name}: the server does not answer`);
+    throw new Error("the server does not answer");
   }
   const answer = await response.json();
   const row = Array.isArray(answer) ? answer[0] : answer;
-  if (row.error) throw new Error(row.error);
+  // The name of the file is shown above the message.
+  if (row.error) throw new Error(row.error.replace(`${file.name}: `, ""));
   return row;
 }
 
@@ -107,5 +113,5 @@ fetch("/health")
   .then((response) => response.json())
   .then(({ model, classes }) => {
     document.getElementById("model").textContent =
-      `The model is ${model}, which knows ${classes.toLocaleString("en")} classes.`;
+      `The model is ${model}. It has ${classes.toLocaleString("en")} classes.`;
   });

@@ -38,13 +38,14 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.limits = Limits() if limits is None else limits
         self.files = page_files()
         self.connections = threading.BoundedSemaphore(self.limits.connections)
+        self.worker = Worker()
         try:
             self.address_family, _, _, _, where = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
             super().__init__(where, Handler)                 # type: ignore[arg-type]
         except OSError as error:
+            self.worker.stop(0)
             raise OSError(f"the address {host_in_url(name)}:{port} cannot be served ({error.strerror}); another port "
                           "can be given, and port 0 is any free port") from error
-        self.worker = Worker()
 
     @property
     def address(self) -> str:
@@ -82,3 +83,4 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         """Stop listening.  Wait a short time for the picture in progress."""
         super().server_close()
         self.worker.stop(LAST_SECONDS)
+        self.service.stop()
