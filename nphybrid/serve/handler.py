@@ -49,7 +49,10 @@ class Receiver(io.RawIOBase):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """The request of one connection.  Every request has a connection of its own, so its limits are those of both."""
+    """Answers the one request of a connection, and closes the connection.
+
+    So the limits of a connection are also the limits of its request.
+    """
     server: Any
     protocol_version = "HTTP/1.1"
     # A request without a version, or of which nothing was read, gets an answer with a status line, too.
@@ -99,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
     # ---------------------------------------------------------------- requests
 
     def do_GET(self) -> None:
-        """Answer the methods GET, HEAD, POST and OPTIONS."""
+        """Answer a request with the method GET, HEAD, POST or OPTIONS.  Raises Refusal if the request is refused."""
         address, port = self.connection.getsockname()[:2]
         check_origin(self.headers, served_hosts(address, port, self.server.name))
         if self.path not in METHODS:

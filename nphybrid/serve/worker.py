@@ -16,7 +16,7 @@ class Worker:
     """A thread that calls functions for other threads.
 
     >>> worker = Worker()
-    >>> worker.do(3, divmod, 17, 5)
+    >>> worker.do(60, divmod, 17, 5)
     (3, 2)
     >>> worker.stop(1)
     """
@@ -40,7 +40,10 @@ class Worker:
             future.cancel()
             raise Refusal(503, f"there was no result after {seconds:g} seconds, because the server is busy or the "
                                "picture takes too long; try again later", **{"Retry-After": "5"})
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future                    # an exception and its future would keep each other in memory
 
     def stop(self, seconds: float) -> None:
         """End the thread after its present job, and wait for the end, but no longer than `seconds`."""
