@@ -20,6 +20,7 @@ examples:
 requests to a server:
   curl --data-binary @cat.png http://127.0.0.1:8000/classify
   curl -F picture=@cat.png -F picture=@dog.jpg http://127.0.0.1:8000/classify
+  curl --data-binary @cat.png http://127.0.0.1:8000/explain -o cat.html
 """
 
 
@@ -28,7 +29,8 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
                       help="the address on which the server listens (default 127.0.0.1, which only this computer can "
-                           "reach). 0.0.0.0 stands for all IPv4 addresses of this computer.")
+                           "reach). 0.0.0.0 stands for all IPv4 addresses of this computer. Clients must use "
+                           "ADDRESS, or the IP address to which they connect, in the URL.")
     verb.add_argument("--port", type=port, default=8000, metavar="N",
                       help="the port (default 8000). 0 stands for any free port.")
     verb.add_argument("--top-k", type=positive, default=5, metavar="K",
@@ -59,8 +61,8 @@ def run(args):
     service = Service(model, name or BUNDLED, args.top_k)
     with Server(service, args.host, args.port) as server:
         if not is_loopback(server.server_address[0]):
-            print("nphybrid: every computer that reaches this address can use the server. There is neither a password "
-                  "nor encryption.", file=sys.stderr)
+            print("nphybrid: every computer that reaches an IP address of this computer can use the server. There is "
+                  "neither a password nor encryption.", file=sys.stderr)
         print(f"{server.address}  (Ctrl-C ends the server)", flush=True)
         server.serve_forever(poll_interval=0.1)
     return 0

@@ -18,6 +18,18 @@ def is_loopback(address: str) -> bool:
     return _number(address).is_loopback
 
 
+def is_every_address(name: str) -> bool:
+    """Return True for 0.0.0.0 and ::, which stand for every address of this computer.
+
+    >>> is_every_address("0.0.0.0"), is_every_address("localhost")
+    (True, False)
+    """
+    try:
+        return ipaddress.ip_address(name).is_unspecified
+    except ValueError:
+        return False
+
+
 def served_hosts(address: str, port: int, name: str) -> set[str]:
     """The values of the header Host that are accepted.
 
@@ -33,7 +45,7 @@ def served_hosts(address: str, port: int, name: str) -> set[str]:
     names = {host_in_url(str(_number(address)))}
     if is_loopback(address):
         names.add("localhost")
-    if not _is_every_address(name):
+    if not is_every_address(name):
         names.add(host_in_url(name.lower()))
     hosts = {f"{name}:{port}" for name in names}
     return hosts | names if port == 80 else hosts                # 80 is the default port of http
@@ -66,11 +78,3 @@ def _number(address):
     """The IP address of a text, without the index of a network card.  An IPv4 address in IPv6 form becomes IPv4."""
     number = ipaddress.ip_address(address.partition("%")[0])
     return getattr(number, "ipv4_mapped", None) or number
-
-
-def _is_every_address(name):
-    """Return True for 0.0.0.0 and ::, which stand for every address of this computer."""
-    try:
-        return ipaddress.ip_address(name).is_unspecified
-    except ValueError:
-        return False

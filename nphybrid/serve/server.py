@@ -7,7 +7,7 @@ import socketserver
 import threading
 from typing import Any
 
-from .addresses import host_in_url
+from .addresses import host_in_url, is_every_address
 from .files import page_files
 from .handler import Handler
 from .limits import Limits
@@ -49,8 +49,11 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     @property
     def address(self) -> str:
-        """The URL of the server, for example http://127.0.0.1:8000."""
-        return f"http://{host_in_url(self.name)}:{self.server_address[1]}"
+        """The URL of the server on this computer, for example http://127.0.0.1:8000."""
+        name = self.name
+        if is_every_address(name):
+            name = "::1" if ":" in name else "127.0.0.1"
+        return f"http://{host_in_url(name)}:{self.server_address[1]}"
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Handle a connection in a new thread, or refuse it if there are too many connections."""

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -444,6 +445,14 @@ def test_names_of_files():
         assert uploads(body, "b", 1) == [Upload(name, b"x")]
 
 
+@pytest.mark.parametrize("name, address", [("0.0.0.0", "http://127.0.0.1:80"), ("::", "http://[::1]:80"),
+                                           ("::1", "http://[::1]:80"), ("box", "http://box:80")])
+def test_the_address_that_is_printed_is_accepted(name, address):
+    found = Server.address.fget(SimpleNamespace(name=name, server_address=(name, 80)))
+    local = {"box": "10.0.0.7"}.get(name, found[7:-3].strip("[]"))
+    assert found == address and found[7:] in served_hosts(local, 80, name)
+
+
 def test_addresses_of_connections():
     assert served_hosts("::ffff:127.0.0.1", 8000, "::") == {"127.0.0.1:8000", "localhost:8000"}
     assert served_hosts("fe80::1%eth0", 8000, "::") == {"[fe80::1]:8000"}
@@ -498,7 +507,7 @@ def test_the_command_tells_what_it_serves(data, tmp_path):
         connection.request("GET", "/health", headers={"Host": f"evil:{port}"})
         assert connection.getresponse().status == 403
         process.terminate()
-        assert "every computer that reaches this address can use the server" in process.communicate()[1]
+        assert "every computer that reaches an IP address of this computer" in process.communicate()[1]
 
 
 def test_a_port_in_use_is_refused(server, capsys):
