@@ -1,10 +1,4 @@
 // Pictures that react to the pointer and to keys.
-const element = (tag, attributes = {}, ...children) => {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-};
 
 // Redraws a node after each choice.
 // A node outside the window is drawn when it becomes visible, or when the page is printed.

@@ -20,7 +20,8 @@ from .source import source_html
 HERE = Path(__file__).parent
 POSTER = 640                              # the longest side of the original picture on the page, in pixels
 # The scripts that the steps share, in the order in which the page runs the scripts.
-SHARED = ("numbers.js", "colours.js", "choice.js", "board.js", "chart.js", "cells.js", "convolution.js", "overview.js")
+SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
+          "overview.js")
 
 
 def page(model, picture, name: str = "picture") -> str:

@@ -1,7 +1,6 @@
 """The page in a browser: it loads nothing, and its pictures and texts show what is chosen."""
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -14,23 +13,14 @@ from nphybrid.explain.page import page
 from oracles import sights
 
 selenium = pytest.importorskip("selenium.webdriver")
+browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(
-    not (CHROMIUM and DRIVER),
-    reason="needs chromium and chromedriver (Debian: apt-get install chromium chromium-driver)")]
-SWITCHES = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-            "--disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb").split()
+pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
 
 @pytest.fixture(scope="module")
 def browser():
-    options = selenium.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in SWITCHES:
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    driver = browsers.started()
     yield driver
     driver.quit()
 

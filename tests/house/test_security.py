@@ -1,8 +1,9 @@
 """SECURITY.md: every promise has a test file that exists, and nothing here opens a network connection."""
+import ast
 import re
 
 from oracles.pictures import PICTURES
-from tools.imports import users
+from tools.imports import SOURCES, nodes, users
 
 
 def test_every_promise_names_its_tests(root):
@@ -18,5 +19,10 @@ def test_the_count_of_pictures_is_true(root):
 
 
 def test_no_code_opens_a_connection():
-    for module in "socket ssl http urllib ftplib smtplib requests httpx aiohttp asyncio".split():
+    """Only the server uses sockets, and it only accepts connections."""
+    assert users("socketserver") == {"serve/server.py"} and users("http") == {"serve/handler.py"}
+    assert users("socket") == {"serve/handler.py", "serve/server.py"}
+    calls = {node.attr for name in users("socket") for node in nodes(SOURCES[name]) if isinstance(node, ast.Attribute)}
+    assert not calls & {"connect", "connect_ex", "create_connection", "sendto"}
+    for module in "ssl urllib ftplib smtplib requests httpx aiohttp asyncio".split():
         assert users(module) == set(), module

@@ -1,0 +1,68 @@
+"""The verb `serve` starts a small HTTP server that classifies pictures."""
+import argparse
+import os
+import sys
+
+from .loading import load_model, relabel
+from .options import BUNDLED, add_engine, add_head, add_labels, add_model, positive
+
+DESCRIPTION = """\
+Start a local web page on which you drop pictures and see their labels. Each picture has a link to its page of `nphybrid
+explain`. Programs can use the same address: POST /classify answers with the labels of one or several pictures as JSON,
+and GET /health says that the server is ready. Nothing is written to disk. Ctrl-C ends the server.
+"""
+
+EXAMPLES = """\
+examples:
+  nphybrid serve
+  nphybrid serve --port 8080 --model google/vit-hybrid-base-bit-384
+
+requests to a server:
+  curl --data-binary @cat.png http://127.0.0.1:8000/classify
+  curl -F picture=@cat.png -F picture=@dog.jpg http://127.0.0.1:8000/classify
+  curl --data-binary @cat.png http://127.0.0.1:8000/explain -o cat.html
+"""
+
+
+def add(verb):
+    """Add the options of `serve` to the parser."""
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
+    verb.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
+                      help="the address on which the server listens (default 127.0.0.1, which only this computer can "
+                           "reach). 0.0.0.0 stands for all IPv4 addresses of this computer. Clients must use "
+                           "ADDRESS, or the IP address to which they connect, in the URL.")
+    verb.add_argument("--port", type=port, default=8000, metavar="N",
+                      help="the port (default 8000). 0 stands for any free port.")
+    verb.add_argument("--top-k", type=positive, default=5, metavar="K",
+                      help="the number of labels for each picture (default 5)")
+    add_model(verb)
+    add_head(verb)
+    add_labels(verb)
+    add_engine(verb)
+
+
+def port(text: str) -> int:
+    """Convert a text to a port number.  argparse uses `port` as a type."""
+    if not text.isdecimal() or int(text) >= 2**16:
+        raise argparse.ArgumentTypeError(f"found {text}; expected a whole number from 0 to 65535")
+    return int(text)
+
+
+def run(args):
+    """Print the address of the server, and answer requests until Ctrl-C."""
+    from ..serve.addresses import is_loopback
+    from ..serve.server import Server
+    from ..serve.service import Service
+    model = load_model(args, args.head)
+    if args.labels is not None:
+        relabel(model, args.labels)
+    # Clients see the name of the file, but not its folder.
+    name = os.path.basename(os.path.abspath(args.model)) if args.model and os.path.exists(args.model) else args.model
+    service = Service(model, name or BUNDLED, args.top_k)
+    with Server(service, args.host, args.port) as server:
+        if not is_loopback(server.server_address[0]):
+            print("nphybrid: every computer that reaches an IP address of this computer can use the server. There is "
+                  "neither a password nor encryption.", file=sys.stderr)
+        print(f"{server.address}  (Ctrl-C ends the server)", flush=True)
+        server.serve_forever(poll_interval=0.1)
+    return 0

@@ -1,0 +1,20 @@
+// Functions that make elements of a page.
+const element = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+};
+
+// The name of a label, a note, the score, and a bar as long as the score.
+const labelRow = (label, note, score, isBest) => {
+  const bar = element("i");
+  bar.style.width = `${Math.max(0.4, 100 * score)}%`;
+  const cells = [
+    element("b", {}, label),
+    element("span", {}, note),
+    element("span", {}, score.toFixed(4)),
+    element("div", {}, bar),
+  ];
+  return element("div", { class: isBest ? "answer best" : "answer" }, ...cells);
+};

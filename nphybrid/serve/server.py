@@ -1,0 +1,89 @@
+"""Accepts connections.  Each connection gets a thread, and at most `Limits.connections` connections are open."""
+import contextlib
+import json
+import os
+import socket
+import socketserver
+import threading
+from typing import Any
+
+from .addresses import host_in_url, is_every_address
+from .files import page_files
+from .handler import Handler
+from .limits import Limits
+from .service import Service
+from .worker import Worker
+
+LAST_SECONDS = 1.0                        # the picture in progress may take this long after Ctrl-C
+_BUSY = json.dumps({"error": "the server has too many connections; try again later"}).encode() + b"\n"
+BUSY = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
+        b"Connection: close\r\nRetry-After: 5\r\nX-Content-Type-Options: nosniff\r\n\r\n%s" % (len(_BUSY), _BUSY))
+
+
+class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
+    """A server for one service.  `serve_forever` accepts connections, and `server_close` ends the server.
+
+    With port 0, the operating system chooses a free port. `address` is the URL of the server.
+    """
+    daemon_threads = True
+    # On Windows, this option would let another program take over the port.
+    allow_reuse_address = os.name != "nt"
+    request_queue_size = 128              # connections that wait to be accepted
+
+    def __init__(self, service: Service, name: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None
+                 ) -> None:
+        """Listen on an address.  Raises OSError if the address cannot be used."""
+        self.service = service
+        self.name = name
+        self.limits = Limits() if limits is None else limits
+        self.files = page_files()
+        self.connections = threading.BoundedSemaphore(self.limits.connections)
+        self.worker = Worker()
+        try:
+            self.address_family, _, _, _, where = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
+            super().__init__(where, Handler)                 # type: ignore[arg-type]
+        except OSError as error:
+            self.worker.stop(0)
+            raise OSError(f"the address {host_in_url(name)}:{port} cannot be served ({error.strerror}); another port "
+                          "can be given, and port 0 is any free port") from error
+
+    @property
+    def address(self) -> str:
+        """The URL of the server on this computer, for example http://127.0.0.1:8000."""
+        name = self.name
+        if is_every_address(name):
+            name = "::1" if ":" in name else "127.0.0.1"
+        return f"http://{host_in_url(name)}:{self.server_address[1]}"
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Handle a connection in a new thread, or refuse it if there are too many connections."""
+        if not self.connections.acquire(blocking=False):
+            self._refuse(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:                                 # no thread can be started
+            self.connections.release()
+            self._refuse(request)
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """Handle a connection.  This method runs in the thread of the connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self.connections.release()
+
+    def _refuse(self, request):
+        """Answer with the status 503, without waiting for the request."""
+        with contextlib.suppress(OSError):
+            request.setblocking(False)
+            request.send(BUSY)
+            request.shutdown(socket.SHUT_WR)
+            request.recv(1 << 16)                            # if bytes were left, closing could delete the answer
+        self.shutdown_request(request)
+
+    def server_close(self) -> None:
+        """Stop listening.  Wait a short time for the picture in progress."""
+        super().server_close()
+        self.worker.stop(LAST_SECONDS)
+        self.service.stop()
