@@ -15,11 +15,10 @@ import numpy as np
 from PIL import Image
 
 from .. import image
+from ..dialects.processors import CLIP, spelled_out
 from ..pictures.resample import TF_BILINEAR
 from .checks import as_array
 
-CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 LAYOUTS = ("channels_first", "channels_last")
 SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
              {"max_height", "max_width"})
@@ -117,8 +116,8 @@ class ViTHybridImageProcessor:
         self.do_rescale = do_rescale
         self.rescale_factor = rescale_factor
         self.do_normalize = do_normalize
-        self.image_mean = list(CLIP_MEAN) if image_mean is None else image_mean
-        self.image_std = list(CLIP_STD) if image_std is None else image_std
+        self.image_mean = list(CLIP[0]) if image_mean is None else image_mean
+        self.image_std = list(CLIP[1]) if image_std is None else image_std
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
@@ -234,8 +233,9 @@ class ViTHybridImageProcessor:
     def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Make a processor from the keys of a `preprocessor_config.json`.
 
-        `kwargs`: options that replace keys of the file. Raises TypeError for an unknown option and ValueError for a bad
-        value.
+        If the keys name another class of transformers, such as DeiTImageProcessor, the processor computes the pixels of
+        this class (dialects/processors.py). `kwargs`: options that replace keys of the file. Raises TypeError for an
+        unknown option. Raises ValueError for a bad value, and for a class whose pixels nphybrid does not compute.
 
         >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
         {'shortest_edge': 384}
@@ -246,7 +246,7 @@ class ViTHybridImageProcessor:
         unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
         if unknown:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
-        return cls(**{**copy.deepcopy(dict(image_processor_dict)), **kwargs})
+        return cls(**spelled_out({**copy.deepcopy(dict(image_processor_dict)), **kwargs}))
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,

@@ -22,7 +22,7 @@ import numpy as np
 from .. import labels, tensorfile
 from ..dialects import DIALECTS
 from ..dialects.guess import dialect_of, guess
-from ..dialects.huggingface import for_vit
+from ..dialects.processors import spelled_out, with_class
 from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
@@ -109,7 +109,7 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
         file = SharedFile(location)
         with file.opened():
             if tensorfile.sniff(file) == "json":
-                options = _processor_options(file)
+                options = _processor_options(file, _config_json(location.parent))
             else:
                 options = _file_checkpoint(location, file).processor
     if options is None:
@@ -215,7 +215,7 @@ def default_model() -> Path:
 def write_processor(folder: FilePath, processor: Mapping[str, Any]) -> Path:
     """Writes the options of an image processor into a folder, and returns the path of the new file."""
     path = Path(folder) / PROCESSORS[0]
-    tensorfile.write_json(path, processor)
+    tensorfile.write_json(path, with_class(processor))
     return path
 
 
@@ -317,19 +317,23 @@ def _folder_processor(folder: Path, card: Mapping[str, Any]) -> dict[str, Any] |
     """
     for name in PROCESSORS:
         if (folder / name).exists():
-            return dict(for_vit(_processor_options(folder / name), card.get("model_type")))
+            return _processor_options(folder / name, card)
     return None
 
 
-def _processor_options(file: FilePath) -> dict[str, Any]:
-    """Returns the options of the image processor in a JSON file.
+def _processor_options(file: FilePath, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of the image processor in a JSON file, as options of ViTHybridImageProcessor.
 
-    A processor_config.json holds the options under the key image_processor.
+    A processor_config.json holds the options under the key image_processor. `card` is the content of the config.json
+    beside the file.
     """
     options = read_json(file)
     options = options.get("image_processor", options)
     if not isinstance(options, dict):
         raise FormatError(f"{file}: image_processor is {options!r}; expected an object of options")
+    # Options that cannot be computed are refused when a picture is prepared. The network can still be loaded.
+    with contextlib.suppress(ValueError):
+        options = spelled_out(options, card.get("model_type"))
     return options
 
 
