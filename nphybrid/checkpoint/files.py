@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import labels, tensorfile
-from ..dialects import DIALECTS
+from ..dialects import DIALECTS, timm_card
 from ..dialects.guess import dialect_of, guess
 from ..dialects.processors import spelled_out, with_class
 from ..dialects.translate import processor_of, without_wrappers
@@ -79,7 +79,7 @@ def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
     _check_there(location)
     if location.is_dir():
         card = _config_json(location)
-        return card if "model_type" in card else read(path, revision).config
+        return card if _is_hugging_face(card) else read(path, revision).config
     file = SharedFile(location)
     with file.opened():
         kind = tensorfile.sniff(file)
@@ -101,8 +101,9 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
     options = None
     if location.is_dir():
         card = _config_json(location)
-        options = _folder_processor(location, card)
-        if options is None and "model_type" not in card:
+        of_timm = bool(card) and not _is_hugging_face(card)
+        options = None if of_timm else _folder_processor(location, card)
+        if options is None and not _is_hugging_face(card):
             with contextlib.suppress(FileNotFoundError):      # if the folder holds no weights
                 options = read(path, revision).processor
     else:
@@ -244,7 +245,7 @@ def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
         arrays = tensorfile.stored_sharded(file)
     else:
         arrays = tensorfile.stored_safetensors(file)
-    if "model_type" in card:
+    if _is_hugging_face(card):
         return Checkpoint(arrays, card, _folder_processor(path, card), {}, path)
     return _translatable(path, arrays, card)
 
@@ -289,20 +290,25 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
             raise FormatError(f"{path} holds arrays with Hugging Face's names ({anchor}), but no config.json with a "
                               "model_type")
         raise _part_of_a_model(path)
-    card = {} if "model_type" in card else card
     try:
+        card = {} if _is_hugging_face(card) else timm_card.nested(card)
         arrays = DIALECTS[name].renumbered(without_wrappers(arrays))
         config = DIALECTS[name].config({name: array.shape for name, array in arrays.items()}, card)
         processor = processor_of(config, card)
-        names = card.get("label_names") or labels.names(config["num_labels"])
-        if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise FormatError("label_names in config.json is not a list of strings")
-        if names:
-            config["id2label"] = dict(enumerate(names))
+        classes = config["num_labels"]
+        timm_card.check_classes(card, classes)
+        names = timm_card.labels(card, classes) or dict(enumerate(labels.names(classes) or ()))
+        config |= {"id2label": names} if names else {}
+        config |= {key: card[key] for key in ("problem_type",) if key in card}
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise FormatError(f"{path} looks like {kind}, because it holds the array {anchor}, but {reason}") from None
     return Checkpoint(arrays, config, processor, {}, path, config["dialect"]["name"])
+
+
+def _is_hugging_face(card: Mapping[str, Any]) -> bool:
+    """Whether a config.json describes a network with Hugging Face's names, not with those of timm or Google."""
+    return card.get("model_type", timm_card.WRAPPER) != timm_card.WRAPPER
 
 
 def _config_json(folder: Path) -> dict[str, Any]:
