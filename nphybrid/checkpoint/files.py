@@ -246,7 +246,7 @@ def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
     else:
         arrays = tensorfile.stored_safetensors(file)
     if _is_hugging_face(card):
-        return Checkpoint(arrays, card, _folder_processor(path, card), {}, path)
+        return Checkpoint(without_wrappers(arrays), card, _folder_processor(path, card), {}, path)
     return _translatable(path, arrays, card)
 
 
