@@ -18,10 +18,11 @@ from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
+from .arguments import own_options
 from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
-from .source import in_hugging_face_names, with_head, with_prefix
+from .source import in_hugging_face_names, with_fresh_head, with_head, with_prefix
 
 if TYPE_CHECKING:
     from .processor import BatchFeature, ViTHybridImageProcessor
@@ -122,7 +123,9 @@ class Model:
     @classmethod
     def from_pretrained(cls: type[M], path: AnyPath, *, revision: str | None = None, engine: str = "numba",
                         dtype: npt.DTypeLike | None = None, precision: str = "highest", num_threads: int | None = None,
-                        head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
+                        head: "AnyPath | checkpoint.Head | None" = None, ignore_mismatched_sizes: bool = False,
+                        token: str | bool | None = None, cache_dir: AnyPath | None = None,
+                        local_files_only: bool = False, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
         `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
@@ -130,7 +133,7 @@ class Model:
         path exists, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the
         hub, run `pip install huggingface_hub`.
 
-        `revision`: a branch, tag or commit on the hub.
+        `revision`: a branch, tag or commit on the hub. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub.
 
         `engine`, `dtype`: "numba" with "float32", "bfloat16" or "int8", or "reference" with one of these or "float64".
         With bfloat16 and int8, both factors of matrix products are rounded to 16 or 8 bits, and all states are
@@ -138,7 +141,8 @@ class Model:
         defines the numbers.
 
         A file with narrow weights (see `save`) has a dtype of its own. `dtype` is None for this dtype, or for float32
-        with any other file. Another dtype than that of a file with narrow weights is refused with a ValueError.
+        with any other file. Another dtype than that of a file with narrow weights is refused with a ValueError. The
+        argument `torch_dtype` is another name of `dtype`.
 
         `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant
         bits. On processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX,
@@ -150,8 +154,12 @@ class Model:
         classifier and the labels of the file.
 
         `overrides`: keys of the configuration that replace the keys of the file. With another image_size, the positions
-        are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
+        are resized. With another num_labels or id2label, the classifier must be replaced: if the file has a classifier of
+        another size, pass `ignore_mismatched_sizes=True`. The new classifier has random weights (seed 0) and biases of
+        0, and all other arrays are those of the file. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
         pooler if the file has a pooler, and a mask token if the file has a mask token.
+
+        Other arguments of transformers, such as `device_map`, are accepted if they change no result (arguments.py).
 
         Do not delete the file while the model is used: `state_dict`, saving and pickling also read the file.
 
@@ -164,21 +172,26 @@ class Model:
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
         'reference'
         """
-        with checkpoint.opened(path, revision) as source:
-            return cls.from_checkpoint(source, overrides, head, engine=engine, dtype=dtype, precision=precision,
-                                       num_threads=num_threads)
+        overrides = own_options({**overrides, "dtype": dtype})
+        dtype = overrides.pop("dtype")
+        with checkpoint.opened(path, revision, checkpoint.Access(token, cache_dir, local_files_only)) as source:
+            return cls.from_checkpoint(source, overrides, head, ignore_mismatched_sizes, engine=engine, dtype=dtype,
+                                       precision=precision, num_threads=num_threads)
 
     @classmethod
     def from_checkpoint(cls: type[M], source: checkpoint.Checkpoint, overrides: dict[str, Any] | None = None,
-                        head: "AnyPath | checkpoint.Head | None" = None, **options: Any) -> M:
+                        head: "AnyPath | checkpoint.Head | None" = None, ignore_mismatched_sizes: bool = False,
+                        **options: Any) -> M:
         """Make a model from a `checkpoint.Checkpoint`.
 
-        The arguments `overrides`, `head` and `options` are as in `from_pretrained`. Raises the errors of
+        The arguments `overrides`, `head`, `ignore_mismatched_sizes` and `options` are as in `from_pretrained`. Raises the errors of
         `from_pretrained`.
         """
         source = in_hugging_face_names(source, cls)
         if head is not None:
             source = with_head(source, head, cls)
+        elif cls.has_head:
+            source = with_fresh_head(source, cls, overrides or {}, ignore_mismatched_sizes)
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
         stored = checkpoint.stored_dtype(source.manifest, source.path)
         if stored is not None:

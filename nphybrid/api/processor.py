@@ -250,17 +250,19 @@ class ViTHybridImageProcessor:
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,
-                        **kwargs: Any) -> "ViTHybridImageProcessor":
+                        token: str | bool | None = None, cache_dir: str | os.PathLike | None = None,
+                        local_files_only: bool = False, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Read an image processor.
 
         `path`: a `preprocessor_config.json`, a folder that has a `preprocessor_config.json`, or an `.h5` file. The name
-        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `kwargs`:
-        options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
+        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `token`,
+        `cache_dir`, `local_files_only`: as in huggingface_hub. `kwargs`: options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
         OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
         """
-        from ..checkpoint import read_processor
+        from ..checkpoint import Access, read_processor
 
-        return cls.from_dict(read_processor(path, revision), **kwargs)
+        access = Access(token, cache_dir, local_files_only)
+        return cls.from_dict(read_processor(path, revision, access), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
         """Write `preprocessor_config.json` into a folder.  -> [path of the file]

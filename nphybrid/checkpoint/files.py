@@ -47,39 +47,39 @@ class Checkpoint(NamedTuple):
 
 # ---------------------------------------------------------------- reading
 
-def read(path: FilePath, revision: str | None = None) -> Checkpoint:
+def read(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> Checkpoint:
     """Returns the Checkpoint in a folder or in a file.
 
     `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
     `path` does not exist, it is the name of a model on the Hugging Face hub, such as owner/name. `revision` is a
-    branch, tag or commit of a model on the hub. The place of each array in its file is checked. Each array stays in its
+    branch, tag or commit of a model on the hub, and `access` decides how it is downloaded. The place of each array in its file is checked. Each array stays in its
     file until np.asarray reads it. `fill_parameters` checks that all values are finite.
     """
-    with opened(path, revision) as source:
+    with opened(path, revision, access) as source:
         return source
 
 
 @contextmanager
-def opened(path: FilePath, revision: str | None = None) -> Iterator[Checkpoint]:
+def opened(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> Iterator[Checkpoint]:
     """Opens a model file, and gives the Checkpoint that `read` returns.
 
     The file stays open until the `with` block ends: reading an array does not open the file again. For a sharded model,
     only the index stays open. `fill_parameters` opens each shard one time.
     """
     with ExitStack() as files:
-        yield _checkpoint(hub.resolve(path, revision), files)
+        yield _checkpoint(hub.resolve(path, revision, access=access), files)
 
 
-def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
+def read_config(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> dict[str, Any]:
     """Returns the configuration of a model.  No array is read.
 
     `path` is a path or name that `read` accepts, or the path of a config.json.
     """
-    location = hub.resolve(path, revision, weights=False)
+    location = hub.resolve(path, revision, weights=False, access=access)
     _check_there(location)
     if location.is_dir():
         card = _config_json(location)
-        return card if _is_hugging_face(card) else read(path, revision).config
+        return card if _is_hugging_face(card) else read(path, revision, access).config
     file = SharedFile(location)
     with file.opened():
         kind = tensorfile.sniff(file)
@@ -90,13 +90,13 @@ def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
         return _h5_checkpoint(location, file).config
 
 
-def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any]:
+def read_processor(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> dict[str, Any]:
     """Returns the options of a model's image processor.
 
     `path` is a path or name that `read` accepts, or the path of a JSON file. Raises FileNotFoundError if the model has
     no image processor.
     """
-    location = hub.resolve(path, revision, weights=False)
+    location = hub.resolve(path, revision, weights=False, access=access)
     _check_there(location)
     options = None
     if location.is_dir():
@@ -105,7 +105,7 @@ def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any
         options = None if of_timm else _folder_processor(location, card)
         if options is None and not _is_hugging_face(card):
             with contextlib.suppress(FileNotFoundError):      # if the folder holds no weights
-                options = read(path, revision).processor
+                options = read(path, revision, access).processor
     else:
         file = SharedFile(location)
         with file.opened():

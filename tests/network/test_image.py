@@ -386,7 +386,8 @@ def test_options_one_level_down(tmp_path):
 def test_h5_is_read_by_the_checkpoint_module(tmp_path, monkeypatch):
     asked = []
     module = types.ModuleType("nphybrid.checkpoint")
-    module.read_processor = lambda path, revision: asked.append(path) or {"size": 31}
+    module.Access = lambda *access: None
+    module.read_processor = lambda path, revision, access: asked.append(path) or {"size": 31}
     monkeypatch.setitem(sys.modules, "nphybrid.checkpoint", module)
     monkeypatch.setattr(sys.modules["nphybrid"], "checkpoint", module, raising=False)
     processor = ViTHybridImageProcessor.from_pretrained(str(tmp_path / "model.h5"), crop_size=30)
