@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .. import checkpoint, ops, params
 from ..config import Config
 from ..dialects.layout import Misfit
+from ..dialects.preprocessing import for_channels
 from ..ops import threads
 from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
@@ -348,13 +349,15 @@ class Model:
     # -- pictures and forward passes ---------------------------------------------------------------
 
     def image_processor(self) -> "ViTHybridImageProcessor":
-        """Make an image processor with the options `self.processor`.  Raises ValueError if the options are None."""
+        """Make an image processor with the options `self.processor`.
+
+        For a network with one channel, the image processor converts pictures to grey. Raises ValueError if the options
+        are None.
+        """
         if self.processor is None:
-            raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor; "
-                             "expected a preprocessor_config.json beside the weights, or options assigned to "
-                             "model.processor")
+            raise ValueError(checkpoint.no_processor(self.name_or_path or f"this {type(self).__name__}"))
         from .processor import ViTHybridImageProcessor
-        return ViTHybridImageProcessor.from_dict(self.processor)
+        return ViTHybridImageProcessor.from_dict(for_channels(self.processor, self.network_config.channels))
 
     def prepared(self, picture: Any) -> np.ndarray:
         """Prepare a picture with the image processor of the model.  -> pixel_values (1, C, H, W)

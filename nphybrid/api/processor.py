@@ -84,7 +84,8 @@ class ViTHybridImageProcessor:
 
         `do_convert_rgb`: whether to convert Pillow pictures of all modes to RGB. The conversion by Pillow drops alpha
             and replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture`
-            is better. Arrays are not converted to RGB.
+            is better. Arrays are not converted to RGB. If `image_mean` is a list with one number, Pillow pictures are
+            converted to grey instead, for networks with one channel.
 
         `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
             "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
@@ -188,7 +189,8 @@ class ViTHybridImageProcessor:
 
         pictures = list(_single_pictures(images))
         convert = _boolean("do_convert_rgb", options["do_convert_rgb"])
-        arrays = [_pixels(picture, convert) for picture in pictures]
+        mode = _converted_mode(convert, options["image_mean"])
+        arrays = [_pixels(picture, mode) for picture in pictures]
         if not arrays:
             raise ValueError("images has no picture; expected one or more pictures")
         first = arrays[0]
@@ -394,15 +396,22 @@ def _single_pictures(images):
                         "(nphybrid.open_picture reads files)")
 
 
-def _pixels(picture, convert):
+def _converted_mode(convert, image_mean):
+    """Returns the mode to which Pillow pictures are converted, or None."""
+    if isinstance(image_mean, (list, tuple)) and len(image_mean) == 1:
+        return "L"
+    return "RGB" if convert else None
+
+
+def _pixels(picture, mode):
     """Converts a Pillow picture to an array and checks the array.  -> (H, W, C), (C, H, W) or (H, W)"""
     if not isinstance(picture, Image.Image):
         array = picture
-    elif convert:
+    elif mode is not None:
         try:
-            array = image.rgb(picture)
+            array = image.rgb(picture) if mode == "RGB" else np.array(picture.convert(mode))[:, :, None]
         except ValueError as error:
-            raise ValueError(f"Pillow cannot convert a picture of mode {picture.mode} to RGB: {error}") from error
+            raise ValueError(f"Pillow cannot convert a picture of mode {picture.mode} to {mode}: {error}") from error
     elif picture.mode in ("P", "PA"):
         raise ValueError(f"a picture has mode {picture.mode}, whose pixels are palette indices; expected colours, or "
                          "do_convert_rgb=True")

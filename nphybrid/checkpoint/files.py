@@ -114,9 +114,15 @@ def read_processor(path: FilePath, revision: str | None = None, access: hub.Acce
             else:
                 options = _file_checkpoint(location, file).processor
     if options is None:
-        raise FileNotFoundError(f"{location} has no image processor, which prepares pictures; expected a folder "
-                                f"with the file {PROCESSORS[0]}, or an .h5 file with the options of an image processor")
+        raise FileNotFoundError(no_processor(location))
     return options
+
+
+def no_processor(model: FilePath) -> str:
+    """Returns the text of the error for a model without an image processor.  model: its path, or a name for it"""
+    return (f"{model} came without an image processor, which prepares pictures; expected the file {PROCESSORS[0]} beside "
+            "the weights. To use the image processor of another model, give its file: on the command line with "
+            "--processor FILE, in Python with model.processor = ViTHybridImageProcessor.from_pretrained(FILE)")
 
 
 def read_json(path: FilePath) -> dict[str, Any]:

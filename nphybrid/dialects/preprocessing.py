@@ -45,6 +45,24 @@ def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tupl
     return changed
 
 
+def for_channels(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """Returns a copy of an image processor's options, changed for a network with this number of channels.
+
+    For one channel, a mean that is the same number for each channel becomes a list of one number, and the image
+    processor then converts pictures to grey. The std is changed likewise. Other options are not changed.
+
+    >>> for_channels({"image_mean": [0.5, 0.5, 0.5], "image_std": 0.25}, 1)
+    {'image_mean': [0.5], 'image_std': [0.25]}
+    """
+    changed = dict(options)
+    for key in ("image_mean", "image_std") if channels == 1 else ():
+        value = options.get(key)
+        numbers = list(value) if isinstance(value, (list, tuple)) else [value]
+        if numbers and all(n == numbers[0] for n in numbers) and is_finite_number(numbers[0]):
+            changed[key] = numbers[:1]
+    return changed
+
+
 def check_option(holds: bool, name: str, found: Any, expected: str) -> None:
     """Raises ValueError about an option if the condition `holds` is False."""
     if not holds:

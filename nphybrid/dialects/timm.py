@@ -148,7 +148,7 @@ def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[s
     size = config.get("image_size", 448)
     height, width = (size, size) if isinstance(size, int) else size
     usual = {"interpolation": "bilinear" if bit else "bicubic", "crop_pct": 0.9 if height == 224 else 1.0,
-             "crop_mode": "center" if height == width else "squash", "mean": [0.5] * 3, "std": [0.5] * 3}
+             "crop_mode": "center" if height == width else "squash", "mean": [0.5], "std": [0.5]}
     stated = {key: value for key, value in (card.get("pretrained_cfg") or {}).items() if value is not None}
     options = {"input_size": [3, height, width], **(UNSTATED if card else usual), **stated}
     # The position table decides the size of a ViT's picture. The config.json may belong to another network.
@@ -244,6 +244,7 @@ def _per_channel(pretrained_cfg: Mapping[str, Any], name: str, C: int) -> list[f
     """Returns the C numbers of an option.  One number is the number of each channel."""
     value = pretrained_cfg[name]
     numbers = isinstance(value, (list, tuple)) and len(value) in (1, C) and all(map(is_finite_number, value))
-    check_option(numbers, name, value, f"{C} finite numbers")
-    check_option(name != "std" or all(value), name, value, f"{C} numbers that are not 0")
+    plural = "numbers" if C > 1 else "number"
+    check_option(numbers, name, value, f"{C} finite {plural}")
+    check_option(name != "std" or all(value), name, value, f"{C} {plural} that are not 0")
     return list(value) * (C if len(value) == 1 else 1)
