@@ -27,15 +27,15 @@ import safetensors.torch
 import torch
 
 # The keys under which training scripts keep weights. Averages come last.
-KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params", "weights", "student", "teacher",
-        "state_dict_ema", "model_ema", "ema_model", "ema")
+KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params", "weights", "student",
+        "teacher", "state_dict_ema", "model_ema", "ema_model", "ema")
 ORIGIN = "converted_from"                 # the key of the path of the checkpoint in the metadata of the new file
 # What training scripts keep beside the weights, and what no code runs for: their arguments, paths, numbers of NumPy.
 # The name of NumPy's function is not the same in NumPy 1 and NumPy 2.
 SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS = [argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath, pathlib.WindowsPath,
-            (SCALAR, "numpy.core.multiarray.scalar"), (SCALAR, "numpy._core.multiarray.scalar"), codecs.encode, np.dtype,
-            *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool"))]
+            (SCALAR, "numpy.core.multiarray.scalar"), (SCALAR, "numpy._core.multiarray.scalar"), codecs.encode,
+            np.dtype, *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool"))]
 
 
 class Refused(Exception):
@@ -54,8 +54,8 @@ def loaded(path):
         except Exception:                 # a file of another kind
             needed = []
         reason = f"it holds objects of {', '.join(needed)}" if needed else str(error).splitlines()[0]
-        raise Refused(f"{path} cannot be loaded without running code from the file: {reason}. Load it with the program "
-                      "that wrote it, and save only the weights: torch.save(model.state_dict(), 'weights.pth')") from None
+        raise Refused(f"{path} cannot be loaded without running code from the file: {reason}. Load it with the "
+                      "program that wrote it, and save only the weights: torch.save(model.state_dict(), 'weights.pth')") from None
 
 
 def tensors_in(value):
@@ -103,7 +103,8 @@ def convert(path, target, key=None):
         # safetensors holds every tensor on its own, also tensors that share memory in the checkpoint.
         tensors |= {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
         lines.append(f"{file}: {len(found):,} tensors" + (f" under the key {place}" if place else ""))
-        lines += [f"  also holds weights under the key {other}; --key {other or '.'} converts these" for other in others]
+        lines += [f"  also holds weights under the key {other}; --key {other} converts these"
+                  for other in others if other]
     safetensors.torch.save_file(tensors, target, {"format": "pt", ORIGIN: str(path)})
     return lines
 
@@ -116,7 +117,7 @@ def was_converted(target):
 
 def main(arguments=None):
     """Converts the checkpoint that the command line names.  -> exit code"""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("target", type=Path, nargs="?", help="default: model.safetensors beside the checkpoint")
     parser.add_argument("--key", help="the key of the weights, such as state_dict_ema or model.module")

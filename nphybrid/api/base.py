@@ -155,10 +155,11 @@ class Model:
         classifier and the labels of the file.
 
         `overrides`: keys of the configuration that replace the keys of the file. With another image_size, the positions
-        are resized. With another num_labels or id2label, the classifier must be replaced: if the file has a classifier of
-        another size, pass `ignore_mismatched_sizes=True`. The new classifier has random weights (seed 0) and biases of
-        0, and all other arrays are those of the file. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
+        are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
         pooler if the file has a pooler, and a mask token if the file has a mask token.
+
+        `ignore_mismatched_sizes`: whether a classifier of another size than num_labels is replaced. The new classifier
+        has random weights (seed 0) and biases of 0. A file without a classifier needs only num_labels or id2label.
 
         Other arguments of transformers, such as `device_map`, are accepted if they change no result (arguments.py).
 
@@ -185,8 +186,8 @@ class Model:
                         **options: Any) -> M:
         """Make a model from a `checkpoint.Checkpoint`.
 
-        The arguments `overrides`, `head`, `ignore_mismatched_sizes` and `options` are as in `from_pretrained`. Raises the errors of
-        `from_pretrained`.
+        The arguments `overrides`, `head`, `ignore_mismatched_sizes` and `options` are as in `from_pretrained`. Raises
+        the errors of `from_pretrained`.
         """
         source = in_hugging_face_names(source, cls)
         if head is not None:

@@ -123,8 +123,9 @@ class HuggingFaceConfig:
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
         # Other labels replace all keys of the file that describe the labels.
-        if "id2label" in overrides or overrides.get("num_labels", None) not in (None, _label_count(fields)):
-            fields = {name: value for name, value in fields.items() if name not in ("id2label", "label2id", "num_labels")}
+        if "id2label" in overrides or overrides.get("num_labels") not in (None, _label_count(fields)):
+            fields = {name: value for name, value in fields.items()
+                      if name not in ("id2label", "label2id", "num_labels")}
         if isinstance(overrides.get("dialect"), dict) and isinstance(fields.get("dialect"), dict):
             overrides["dialect"] = {**fields["dialect"], **overrides["dialect"]}
         return cls(**{**fields, **overrides})

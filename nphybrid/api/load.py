@@ -45,7 +45,8 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
 
     `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
     With a head, the model is a classifier. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub. `options`:
-    other arguments of `Model.from_checkpoint`, such as `engine`, `dtype` and `overrides`. Raises the errors of `from_pretrained`.
+    other arguments of `Model.from_checkpoint`, such as `engine`, `dtype` and `overrides`. Raises the errors of
+    `from_pretrained`.
 
     >>> from nphybrid import default_model
     >>> load(default_model())

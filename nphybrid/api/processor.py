@@ -258,8 +258,9 @@ class ViTHybridImageProcessor:
 
         `path`: a `preprocessor_config.json`, a folder that has a `preprocessor_config.json`, or an `.h5` file. The name
         "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `token`,
-        `cache_dir`, `local_files_only`: as in huggingface_hub. `kwargs`: options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
-        OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
+        `cache_dir`, `local_files_only`: as in huggingface_hub. `kwargs`: options that replace the options of the file.
+        Raises FileNotFoundError if the file does not exist. Raises OSError if the hub cannot be reached. Raises
+        ValueError if the file does not have the options of a processor.
         """
         from ..checkpoint import Access, read_processor
 

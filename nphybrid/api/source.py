@@ -62,7 +62,7 @@ def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping
         return source
     config = kind.config_class.from_dict(source.config, **overrides)
     network_config = config.network_config()
-    tree = params.shapes(network_config).head
+    tree: Any = params.shapes(network_config).head
     name = kind.table_of(kind.prefix)["head.kernel"][0].removesuffix(".weight")
     found = source.arrays.get(f"{name}.weight")
     if tree is None or (found is not None and tuple(found.shape) == tree.kernel[::-1]):
@@ -71,7 +71,7 @@ def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping
         raise ValueError(f"{source.path} has a classifier for {found.shape[0]:,} classes, but num_labels is "
                          f"{config.num_labels:,}. To replace the classifier by a classifier with random weights, pass "
                          "ignore_mismatched_sizes=True")
-    fresh = params.random(tree, 0, getattr(config, "initializer_range", 0.02))
+    fresh: Any = params.random(tree, 0, getattr(config, "initializer_range", 0.02))
     state, pool = checkpoint.head_reads(network_config)
     head = checkpoint.Head(fresh.kernel, fresh.bias, list(config.id2label.values()), None, state, pool, {})
     return checkpoint.with_head(source, head, network_config, name)

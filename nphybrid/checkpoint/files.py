@@ -52,8 +52,9 @@ def read(path: FilePath, revision: str | None = None, access: hub.Access = hub.D
 
     `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
     `path` does not exist, it is the name of a model on the Hugging Face hub, such as owner/name. `revision` is a
-    branch, tag or commit of a model on the hub, and `access` decides how it is downloaded. The place of each array in its file is checked. Each array stays in its
-    file until np.asarray reads it. `fill_parameters` checks that all values are finite.
+    branch, tag or commit of a model on the hub, and `access` decides how it is downloaded. The place of each array in
+    its file is checked. Each array stays in its file until np.asarray reads it. `fill_parameters` checks that all
+    values are finite.
     """
     with opened(path, revision, access) as source:
         return source
@@ -120,8 +121,8 @@ def read_processor(path: FilePath, revision: str | None = None, access: hub.Acce
 
 def no_processor(model: FilePath) -> str:
     """Returns the text of the error for a model without an image processor.  model: its path, or a name for it"""
-    return (f"{model} came without an image processor, which prepares pictures; expected the file {PROCESSORS[0]} beside "
-            "the weights. To use the image processor of another model, give its file: on the command line with "
+    return (f"{model} came without an image processor, which prepares pictures; expected the file {PROCESSORS[0]} "
+            "beside the weights. To use the image processor of another model, give its file: on the command line with "
             "--processor FILE, in Python with model.processor = ViTHybridImageProcessor.from_pretrained(FILE)")
 
 

@@ -19,8 +19,8 @@ PREFIX = re.compile(r"((module|model|net|network|base_model|timm_model|state_dic
 # Wrappers of PyTorch that can be at any place in a name: torch.compile, FSDP, activation checkpoints, Fabric.
 INNER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module|forward_module)\.")
 # What a training loop keeps beside the weights: optimizers, schedules, clocks, generators of random numbers, losses.
-BESIDE = re.compile(r"(opt|opt_state|optimizer|optim|optimizer_state\w*|lr_scheduler|scheduler|scaler|grad_scaler|chrono"
-                    r"|rng|rngs|criterion|loss|loss_fn)[./]")
+BESIDE = re.compile(r"(opt|opt_state|optimizer|optim|optimizer_state\w*|lr_scheduler|scheduler|scaler|grad_scaler"
+                    r"|chrono|rng|rngs|criterion|loss|loss_fn)[./]")
 # Numbers that a training loop counts or measures, and that are not arrays of a network.
 COUNTERS = {"step", "steps", "global_step", "epoch", "iteration", "num_updates", "n_averaged", "best_metric", "metric",
             "best_acc", "lr", "seed"}

@@ -127,7 +127,7 @@ def _convnext(options: dict[str, Any]) -> dict[str, Any]:
     """ConvNextImageProcessor: a crop of `crop_pct` of the picture below 384 pixels; both sides from 384 pixels on."""
     options = {**options, "image_processor_type": GENERAL}
     size, part = options["size"], options.pop("crop_pct", 224 / 256)
-    edge = size.get("shortest_edge") if isinstance(size, Mapping) else None
+    edge: Any = size.get("shortest_edge") if isinstance(size, Mapping) else None
     check_option(type(edge) is int, "size of ConvNextImageProcessor", size, "{'shortest_edge': n}")
     check_option(is_finite_number(part) and part > 0, "crop_pct", part, "a number above 0")
     sides = {"height": edge, "width": edge}

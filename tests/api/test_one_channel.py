@@ -12,7 +12,8 @@ from oracles.pictures import noise
 from oracles.reported import NAMES, SIDE, hf_vit, probabilities, timm_pixels, timm_vit
 
 TIMM = {"architecture": "vit_tiny_patch16_224", "num_classes": 4, "label_names": list(NAMES[:4]), "num_features": 192,
-        "global_pool": "token", "model_args": {"num_classes": 4, "in_chans": 1, "img_size": [64, 64], "global_pool": "token"},
+        "global_pool": "token",
+        "model_args": {"num_classes": 4, "in_chans": 1, "img_size": [64, 64], "global_pool": "token"},
         "pretrained_cfg": {"input_size": [1, 64, 64], "fixed_input_size": True, "interpolation": "bicubic",
                            "crop_pct": 0.9, "crop_mode": "center", "mean": [0.5], "std": [0.5], "num_classes": 4,
                            "first_conv": "patch_embed.proj", "classifier": "head"}}

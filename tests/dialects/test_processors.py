@@ -34,7 +34,7 @@ def test_deit_by_hand():
     ({"image_processor_type": "DINOv3ViTImageProcessorFast"}, "DINOv3ViTImageProcessorFast"),
     ({"image_processor_type": "ChineseCLIPImageProcessor"}, "ChineseCLIP"),      # it fails upstream without a height
     ({"image_processor_type": "Mine"}, "Mine"), ({"image_processor_type": 3}, "is a 3"),
-    ({"image_processor_type": "ViTImageProcessorFast", "do_pad": True}, "do_pad of ViTImageProcessorFast must be false"),
+    ({"image_processor_type": "ViTImageProcessorFast", "do_pad": True}, "do_pad of ViTImageProcessorFast must be"),
     ({"image_processor_type": "CLIPImageProcessor", "use_square_size": True}, "use_square_size of CLIP"),
     ({"image_processor_type": "DeiTImageProcessor", "size": {"shortest_edge": 36}},
      "size of DeiTImageProcessor must be a height and a width; found {'shortest_edge': 36}"),
@@ -61,7 +61,8 @@ def test_null_means_the_default_in_a_fast_class():
 
 def test_spelling_out_twice_changes_nothing(tmp_path):
     for name in CLASSES:
-        (tmp_path / "preprocessor_config.json").write_text(json.dumps({"image_processor_type": f"{name}ImageProcessor"}))
+        written = {"image_processor_type": f"{name}ImageProcessor"}
+        (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
         options = read_processor(tmp_path)
         assert spelled_out(options) == options
 

@@ -1,4 +1,4 @@
-"""examples/convert_checkpoint.py converts what training scripts save, or says why not; the error for a pickle names it."""
+"""examples/convert_checkpoint.py converts what training scripts save, or says why not."""
 import argparse
 import json
 import pathlib
@@ -44,7 +44,8 @@ SAVED = {
                                           "args": argparse.Namespace(lr=1e-3, out=pathlib.PurePosixPath("x"))},
                                  "state_dict", ""),
     "a model and an optimizer": (lambda: {"model": state(), "optimizer": {
-        "state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]}}, "model", ""),
+        "state": {0: {"exp_avg": torch.zeros(3), "step": torch.tensor(1.0)}}, "param_groups": [{"lr": 0.1}]}},
+                                 "model", ""),
     "Lightning": (lambda: {"state_dict": {f"model.{name}": tensor for name, tensor in state().items()}, "callbacks": {},
                            "hyper_parameters": {"lr": 0.1}, "global_step": 7}, "state_dict", "model."),
     "a number of NumPy": (lambda: {"model_state_dict": state(), "best": np.float64(0.8), "n": np.int64(3)},
@@ -107,7 +108,7 @@ def test_shards(tmp_path):
 @pytest.mark.parametrize("document, told", [
     (Model, "it holds objects of .*test_convert_checkpoint.Model. Load it with the program that wrote it"),
     (lambda: {"model": Model(), "epoch": 1}, "objects of .*Model"),
-    (lambda: {"epoch": 1, "metric": 0.5}, "found no weights under any of state_dict, .*; the checkpoint holds epoch, m")])
+    (lambda: {"epoch": 1, "metric": 0.5}, "found no weights under any of state_dict, .*; the checkpoint holds epoch")])
 def test_what_cannot_be_converted(document, told, tmp_path, capsys):
     import re
     torch.save(document(), tmp_path / "x.pth")

@@ -1,4 +1,4 @@
-"""A preprocessor_config.json of each class of image processors: the pixels of the class of this name in transformers."""
+"""A preprocessor_config.json of each class of image processors: the pixels of this class in transformers."""
 import json
 
 import numpy as np

@@ -533,7 +533,7 @@ def test_sniff(tmp_path, data, kind):
 
 @pytest.mark.parametrize("kind, parts", [
     ("empty", ["empty (0 bytes)"]), ("git-lfs pointer", ["Git LFS pointer", "git lfs pull"]),
-    ("html", ["web page (HTML)", "download the weights again"]), ("pickle", ["is a pickle", "examples/convert_checkpoint.py"]),
+    ("html", ["web page (HTML)", "download the weights again"]), ("pickle", ["is a pickle", "convert_checkpoint.py"]),
     ("pickle-zip", ["is a pickle", "folder examples of nphybrid's source"]), ("zip", ["of another kind", "'zip'"])])
 @pytest.mark.parametrize("reader", [read, read_safetensors, read_h5, read_sharded])
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "model.h5", "m.index.json"])
