@@ -55,7 +55,8 @@ def loaded(path):
             needed = []
         reason = f"it holds objects of {', '.join(needed)}" if needed else str(error).splitlines()[0]
         raise Refused(f"{path} cannot be loaded without running code from the file: {reason}. Load it with the "
-                      "program that wrote it, and save only the weights: torch.save(model.state_dict(), 'weights.pth')") from None
+                      "program that wrote it, and save only the weights: torch.save(model.state_dict(), "
+                      "'weights.pth')") from None
 
 
 def tensors_in(value):

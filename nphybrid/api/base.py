@@ -14,6 +14,7 @@ from .. import checkpoint, ops, params
 from ..config import Config
 from ..dialects.layout import Misfit
 from ..dialects.preprocessing import for_channels
+from ..dialects.processors import with_class
 from ..ops import threads
 from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
@@ -294,7 +295,7 @@ class Model:
         write_json(Path(folder) / "config.json", config)
         write_safetensors(Path(folder) / "model.safetensors", state, {"format": "pt"})
         if self.processor is not None:
-            checkpoint.write_processor(folder, self.processor)
+            checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 
     def save(self, path: AnyPath, source: dict[str, Any] | None = None,
              dtype: npt.DTypeLike | None = None) -> None:

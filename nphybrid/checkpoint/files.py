@@ -22,7 +22,7 @@ import numpy as np
 from .. import labels, tensorfile
 from ..dialects import DIALECTS, timm_card
 from ..dialects.guess import dialect_of, guess
-from ..dialects.processors import spelled_out, with_class
+from ..dialects.processors import spelled_out
 from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
@@ -223,7 +223,7 @@ def default_model() -> Path:
 def write_processor(folder: FilePath, processor: Mapping[str, Any]) -> Path:
     """Writes the options of an image processor into a folder, and returns the path of the new file."""
     path = Path(folder) / PROCESSORS[0]
-    tensorfile.write_json(path, with_class(processor))
+    tensorfile.write_json(path, processor)
     return path
 
 

@@ -84,12 +84,13 @@ def spelled_out(options: Mapping[str, Any], model_type: str | None = None) -> di
     return TRANSLATED[name](result) if name in TRANSLATED else result
 
 
-def with_class(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the options for a preprocessor_config.json: options without the name of a class get the name GENERAL.
+def with_class(options: Mapping[str, Any], model_type: str) -> dict[str, Any]:
+    """Returns the options for the preprocessor_config.json of a model, with the name of a class if it needs one.
 
-    Without a name, transformers chooses the class by the model_type of config.json. ViTImageProcessor has no crop.
+    Without a name, transformers chooses the class by the `model_type` of config.json. For "vit", this would be
+    ViTImageProcessor, which has no crop. So options without a name get the name GENERAL there.
     """
-    named = any(options.get(key) for key in CLASS_KEYS)
+    named = model_type != "vit" or any(options.get(key) for key in CLASS_KEYS)
     return dict(options) if named else {**options, "image_processor_type": GENERAL}
 
 

@@ -162,7 +162,7 @@ def _write_hugging_face(model, tree):
                      if key != "crop_rounding" and (key, type(value)) != ("resample", str)}
     documents = {"config.json": config}
     if processor:
-        documents["preprocessor_config.json"] = with_class(processor)
+        documents["preprocessor_config.json"] = with_class(processor, model.config.model_type)
     return Written(arrays, documents, config, processor, left_out)
 
 

@@ -58,7 +58,8 @@ def test_our_own_models(kind, config, dialect):
 @pytest.mark.parametrize("dialect, names", [(dialect, names) for dialect, lists in NAMES.items() for names in lists],
                          ids=lambda value: value if isinstance(value, str) else "")
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.",
-                                    "opt/target/", "params/", "params/img/", "model.net.", "base_model.model.", "timm_model.",
+                                    "opt/target/", "params/", "params/img/", "model.net.", "base_model.model.",
+                                    "timm_model.",
                                     "optimizer/target/params/", "state_dict.module.", "my_network.", "my_network/"])
 def test_every_dialect_wrapped_or_bare(dialect, names, prefix):
     wrapped = [prefix + name for name in names]

@@ -123,6 +123,7 @@ def test_old_names_of_architectures(name):
 
 @pytest.mark.parametrize("name", ["vit_base_resnet50d_224", "vit_small_resnet26d_224", "vit_base_patch16_clip_224",
                                   "resnetv2_50", "resnetv2_50d_gn", "deit3_base_patch16_224", "resnet50",
-                                  "vit_base_patch16_siglip_224", "deit_base_distilled_patch16_224", "vit_base_patch32_plus_256"])
+                                  "vit_base_patch16_siglip_224", "deit_base_distilled_patch16_224",
+                                  "vit_base_patch32_plus_256"])
 def test_other_networks(name):
     assert not KNOWN.fullmatch(name)

@@ -412,9 +412,7 @@ def test_bad_files(tmp_path, text, message):
 
 
 def test_missing_files(tmp_path):
-    expected = ("expected a folder with the file preprocessor_config.json, or an .h5 file with the options "
-                "of an image processor")
-    with pytest.raises(FileNotFoundError, match=expected):
+    with pytest.raises(FileNotFoundError, match="expected the file preprocessor_config.json beside the weights"):
         ViTHybridImageProcessor.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="x.json: no such file or folder on this computer"):
         ViTHybridImageProcessor.from_pretrained(tmp_path / "x.json")
