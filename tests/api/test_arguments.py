@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTForImageClassification, ViTHybridConfig,
-                      ViTHybridForImageClassification, ViTModel)
+                      ViTHybridForImageClassification, ViTHybridImageProcessor, ViTModel)
 from nphybrid.api.arguments import ARGUMENTS, own_options
 from nphybrid.api.load import load
+from nphybrid.batch.pipeline import pipeline
 
 from oracles.cases import normal
 from oracles.published import telling, timm_file, timm_vit
@@ -93,7 +94,8 @@ def test_the_labels_and_the_body_are_those_of_transformers(options, tmp_path):
     ours = ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options)
     theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path, **options)
     # transformers keeps the texts that are keys of an id2label from a JSON document.
-    assert ours.config.id2label == {int(i): name for i, name in theirs.config.id2label.items()} and ours.config.num_labels == theirs.config.num_labels
+    assert ours.config.id2label == {int(i): name for i, name in theirs.config.id2label.items()}
+    assert ours.config.num_labels == theirs.config.num_labels
     state = theirs.state_dict()
     assert {name: array.shape for name, array in ours.state_dict().items()} == {
         name: tuple(array.shape) for name, array in state.items()}
@@ -147,3 +149,22 @@ def test_no_argument_is_a_warning(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         ViTForImageClassification.from_pretrained(tmp_path, engine="reference", device_map="auto", token=False)
+
+
+@pytest.mark.parametrize("function", [
+    ViTForImageClassification.from_pretrained, load, ViTConfig.from_pretrained, ViTHybridImageProcessor.from_pretrained,
+    lambda name, **options: pipeline("image-classification", name, **options)])
+def test_how_the_hub_is_used(function, tmp_path, monkeypatch):
+    """huggingface_hub gets the three arguments; with local_files_only, the error names the folder of the cache."""
+    hub = pytest.importorskip("huggingface_hub")
+    calls = []
+
+    def download(repository, file, **options):
+        calls.append((repository, file, options))
+        raise hub.errors.LocalEntryNotFoundError("not in the cache")
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(FileNotFoundError, match=f"no config.json in the cache {tmp_path}, and local_files_only is True"):
+        function("owner/name", token="secret", cache_dir=tmp_path, local_files_only=True)
+    repository, file, options = calls[0]
+    assert (repository, file, options["token"], options["cache_dir"], options["local_files_only"]) == (
+        "owner/name", "config.json", "secret", tmp_path, True)
