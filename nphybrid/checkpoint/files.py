@@ -305,8 +305,10 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
         classes = config["num_labels"]
         timm_card.check_classes(card, classes)
         names = timm_card.labels(card, classes) or dict(enumerate(labels.names(classes) or ()))
-        config |= {"id2label": names} if names else {}
-        config |= {key: card[key] for key in ("problem_type",) if key in card}
+        if names:
+            config["id2label"] = names
+        if "problem_type" in card:
+            config["problem_type"] = card["problem_type"]
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise FormatError(f"{path} looks like {kind}, because it holds the array {anchor}, but {reason}") from None
