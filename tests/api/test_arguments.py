@@ -163,7 +163,7 @@ def test_how_the_hub_is_used(function, tmp_path, monkeypatch):
         calls.append((repository, file, options))
         raise hub.errors.LocalEntryNotFoundError("not in the cache")
     monkeypatch.setattr(hub, "hf_hub_download", download)
-    with pytest.raises(FileNotFoundError, match=f"no config.json in the cache {tmp_path}, and local_files_only is True"):
+    with pytest.raises(FileNotFoundError, match=f"in the cache {tmp_path}, and local_files_only is True"):
         function("owner/name", token="secret", cache_dir=tmp_path, local_files_only=True)
     repository, file, options = calls[0]
     assert (repository, file, options["token"], options["cache_dir"], options["local_files_only"]) == (
