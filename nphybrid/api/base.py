@@ -13,15 +13,18 @@ import numpy.typing as npt
 from .. import checkpoint, ops, params
 from ..config import Config
 from ..dialects.layout import Misfit
+from ..dialects.preprocessing import for_channels
+from ..dialects.processors import with_class
 from ..ops import threads
 from ..params import Params
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
+from .arguments import own_options
 from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
-from .source import in_hugging_face_names, with_head, with_prefix
+from .source import in_hugging_face_names, with_fresh_head, with_head, with_prefix
 
 if TYPE_CHECKING:
     from .processor import BatchFeature, ViTHybridImageProcessor
@@ -122,7 +125,9 @@ class Model:
     @classmethod
     def from_pretrained(cls: type[M], path: AnyPath, *, revision: str | None = None, engine: str = "numba",
                         dtype: npt.DTypeLike | None = None, precision: str = "highest", num_threads: int | None = None,
-                        head: "AnyPath | checkpoint.Head | None" = None, **overrides: Any) -> M:
+                        head: "AnyPath | checkpoint.Head | None" = None, ignore_mismatched_sizes: bool = False,
+                        token: str | bool | None = None, cache_dir: AnyPath | None = None,
+                        local_files_only: bool = False, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
         `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
@@ -130,7 +135,7 @@ class Model:
         path exists, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the
         hub, run `pip install huggingface_hub`.
 
-        `revision`: a branch, tag or commit on the hub.
+        `revision`: a branch, tag or commit on the hub. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub.
 
         `engine`, `dtype`: "numba" with "float32", "bfloat16" or "int8", or "reference" with one of these or "float64".
         With bfloat16 and int8, both factors of matrix products are rounded to 16 or 8 bits, and all states are
@@ -138,7 +143,8 @@ class Model:
         defines the numbers.
 
         A file with narrow weights (see `save`) has a dtype of its own. `dtype` is None for this dtype, or for float32
-        with any other file. Another dtype than that of a file with narrow weights is refused with a ValueError.
+        with any other file. Another dtype than that of a file with narrow weights is refused with a ValueError. The
+        argument `torch_dtype` is another name of `dtype`.
 
         `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant
         bits. On processors with AMX, "high" multiplies with only 16 significant bits, which is faster. Without AMX,
@@ -153,6 +159,11 @@ class Model:
         are resized. ViTHybridModel also accepts add_pooling_layer and use_mask_token. By default, the model has a
         pooler if the file has a pooler, and a mask token if the file has a mask token.
 
+        `ignore_mismatched_sizes`: whether a classifier of another size than num_labels is replaced. The new classifier
+        has random weights (seed 0) and biases of 0. A file without a classifier needs only num_labels or id2label.
+
+        Other arguments of transformers, such as `device_map`, are accepted if they change no result (arguments.py).
+
         Do not delete the file while the model is used: `state_dict`, saving and pickling also read the file.
 
         Raises FormatError for a file with a wrong format. Raises FormatError if the arrays do not fill every parameter
@@ -164,21 +175,26 @@ class Model:
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
         'reference'
         """
-        with checkpoint.opened(path, revision) as source:
-            return cls.from_checkpoint(source, overrides, head, engine=engine, dtype=dtype, precision=precision,
-                                       num_threads=num_threads)
+        overrides = own_options({**overrides, "dtype": dtype})
+        dtype = overrides.pop("dtype")
+        with checkpoint.opened(path, revision, checkpoint.Access(token, cache_dir, local_files_only)) as source:
+            return cls.from_checkpoint(source, overrides, head, ignore_mismatched_sizes, engine=engine, dtype=dtype,
+                                       precision=precision, num_threads=num_threads)
 
     @classmethod
     def from_checkpoint(cls: type[M], source: checkpoint.Checkpoint, overrides: dict[str, Any] | None = None,
-                        head: "AnyPath | checkpoint.Head | None" = None, **options: Any) -> M:
+                        head: "AnyPath | checkpoint.Head | None" = None, ignore_mismatched_sizes: bool = False,
+                        **options: Any) -> M:
         """Make a model from a `checkpoint.Checkpoint`.
 
-        The arguments `overrides`, `head` and `options` are as in `from_pretrained`. Raises the errors of
-        `from_pretrained`.
+        The arguments `overrides`, `head`, `ignore_mismatched_sizes` and `options` are as in `from_pretrained`. Raises
+        the errors of `from_pretrained`.
         """
         source = in_hugging_face_names(source, cls)
         if head is not None:
             source = with_head(source, head, cls)
+        elif cls.has_head:
+            source = with_fresh_head(source, cls, overrides or {}, ignore_mismatched_sizes)
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
         stored = checkpoint.stored_dtype(source.manifest, source.path)
         if stored is not None:
@@ -279,7 +295,7 @@ class Model:
         write_json(Path(folder) / "config.json", config)
         write_safetensors(Path(folder) / "model.safetensors", state, {"format": "pt"})
         if self.processor is not None:
-            checkpoint.write_processor(folder, self.processor)
+            checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 
     def save(self, path: AnyPath, source: dict[str, Any] | None = None,
              dtype: npt.DTypeLike | None = None) -> None:
@@ -335,13 +351,15 @@ class Model:
     # -- pictures and forward passes ---------------------------------------------------------------
 
     def image_processor(self) -> "ViTHybridImageProcessor":
-        """Make an image processor with the options `self.processor`.  Raises ValueError if the options are None."""
+        """Make an image processor with the options `self.processor`.
+
+        For a network with one channel, the image processor converts pictures to grey. Raises ValueError if the options
+        are None.
+        """
         if self.processor is None:
-            raise ValueError(f"{self.name_or_path or f'this {type(self).__name__}'} came without an image processor; "
-                             "expected a preprocessor_config.json beside the weights, or options assigned to "
-                             "model.processor")
+            raise ValueError(checkpoint.no_processor(self.name_or_path or f"this {type(self).__name__}"))
         from .processor import ViTHybridImageProcessor
-        return ViTHybridImageProcessor.from_dict(self.processor)
+        return ViTHybridImageProcessor.from_dict(for_channels(self.processor, self.network_config.channels))
 
     def prepared(self, picture: Any) -> np.ndarray:
         """Prepare a picture with the image processor of the model.  -> pixel_values (1, C, H, W)

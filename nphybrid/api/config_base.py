@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..checkpoint import read_config
+from ..checkpoint import Access, read_config
 from ..config import Config
 from ..dialects.positions import RULES
 from ..tensorfile import write_json
@@ -122,20 +122,25 @@ class HuggingFaceConfig:
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
+        # Other labels replace all keys of the file that describe the labels.
+        if "id2label" in overrides or overrides.get("num_labels") not in (None, _label_count(fields)):
+            fields = {name: value for name, value in fields.items()
+                      if name not in ("id2label", "label2id", "num_labels")}
         if isinstance(overrides.get("dialect"), dict) and isinstance(fields.get("dialect"), dict):
             overrides["dialect"] = {**fields["dialect"], **overrides["dialect"]}
         return cls(**{**fields, **overrides})
 
     @classmethod
     def from_pretrained(cls: type[C], path: str | os.PathLike[str], *, revision: str | None = None,
-                        **overrides: Any) -> C:
+                        token: str | bool | None = None, cache_dir: str | os.PathLike[str] | None = None,
+                        local_files_only: bool = False, **overrides: Any) -> C:
         """Read the configuration of a model.
 
         `path`: a `config.json`, a folder that has a `config.json`, or an `.h5` file. The name "owner/name" of a model
-        on the Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `overrides`: as in
-        `from_dict`.
+        on the Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `token`, `cache_dir`,
+        `local_files_only`: as in huggingface_hub. `overrides`: as in `from_dict`.
         """
-        return cls.from_dict(read_config(path, revision), **overrides)
+        return cls.from_dict(read_config(path, revision, Access(token, cache_dir, local_files_only)), **overrides)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write `config.json` into a folder.  A missing folder is created."""
@@ -149,6 +154,12 @@ class HuggingFaceConfig:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
+
+
+def _label_count(fields: Mapping[str, Any]) -> Any:
+    """Returns the number of labels that the keys of a `config.json` state."""
+    labels = fields.get("id2label")
+    return len(labels) if isinstance(labels, Mapping) else fields.get("num_labels", 2)
 
 
 def with_dialect(network_config: Config, dialect: Any) -> Config:

@@ -2,7 +2,8 @@
 import os
 from typing import Any
 
-from ..checkpoint import Checkpoint, Head, opened
+from ..checkpoint import Access, Checkpoint, Head, opened
+from .arguments import own_options
 from .base import Model
 from .bit import BitBackbone, BitForImageClassification, BitModel
 from .vit_hybrid import ViTForImageClassification, ViTHybridForImageClassification, ViTHybridModel, ViTModel
@@ -38,19 +39,21 @@ def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
 
 
 def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool = False,
-         head: str | os.PathLike[str] | Head | None = None, **options: Any) -> Model:
+         head: str | os.PathLike[str] | Head | None = None, token: str | bool | None = None,
+         cache_dir: str | os.PathLike[str] | None = None, local_files_only: bool = False, **options: Any) -> Model:
     """Load a model from a file, a folder or the Hugging Face hub.  The configuration decides the class of the model.
 
     `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
-    With a head, the model is a classifier. `options`: other arguments of `Model.from_checkpoint`, such as `engine`,
-    `dtype` and `overrides`. Raises the errors of `from_pretrained`.
+    With a head, the model is a classifier. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub. `options`:
+    other arguments of `Model.from_checkpoint`, such as `engine`, `dtype` and `overrides`. Raises the errors of
+    `from_pretrained`.
 
     >>> from nphybrid import default_model
     >>> load(default_model())
     ViTHybridForImageClassification(1,469,834 parameters, engine='numba', dtype='float32')
     """
-    with opened(path, revision) as source:
-        return build_model(source, bare, head, **options)
+    with opened(path, revision, Access(token, cache_dir, local_files_only)) as source:
+        return build_model(source, bare, head, **own_options(options))
 
 
 def build_model(source: Checkpoint, bare: bool = False, head: str | os.PathLike[str] | Head | None = None,

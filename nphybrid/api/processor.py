@@ -15,11 +15,10 @@ import numpy as np
 from PIL import Image
 
 from .. import image
+from ..dialects.processors import CLIP, spelled_out
 from ..pictures.resample import TF_BILINEAR
 from .checks import as_array
 
-CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
-CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 LAYOUTS = ("channels_first", "channels_last")
 SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
              {"max_height", "max_width"})
@@ -85,7 +84,8 @@ class ViTHybridImageProcessor:
 
         `do_convert_rgb`: whether to convert Pillow pictures of all modes to RGB. The conversion by Pillow drops alpha
             and replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture`
-            is better. Arrays are not converted to RGB.
+            is better. Arrays are not converted to RGB. If `image_mean` is a list with one number, Pillow pictures are
+            converted to grey instead, for networks with one channel.
 
         `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
             "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
@@ -117,8 +117,8 @@ class ViTHybridImageProcessor:
         self.do_rescale = do_rescale
         self.rescale_factor = rescale_factor
         self.do_normalize = do_normalize
-        self.image_mean = list(CLIP_MEAN) if image_mean is None else image_mean
-        self.image_std = list(CLIP_STD) if image_std is None else image_std
+        self.image_mean = list(CLIP[0]) if image_mean is None else image_mean
+        self.image_std = list(CLIP[1]) if image_std is None else image_std
         self.do_convert_rgb = do_convert_rgb
         if crop_rounding != type(self).crop_rounding:
             self.crop_rounding = crop_rounding
@@ -189,7 +189,8 @@ class ViTHybridImageProcessor:
 
         pictures = list(_single_pictures(images))
         convert = _boolean("do_convert_rgb", options["do_convert_rgb"])
-        arrays = [_pixels(picture, convert) for picture in pictures]
+        mode = _converted_mode(convert, options["image_mean"])
+        arrays = [_pixels(picture, mode) for picture in pictures]
         if not arrays:
             raise ValueError("images has no picture; expected one or more pictures")
         first = arrays[0]
@@ -234,8 +235,9 @@ class ViTHybridImageProcessor:
     def from_dict(cls, image_processor_dict: dict, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Make a processor from the keys of a `preprocessor_config.json`.
 
-        `kwargs`: options that replace keys of the file. Raises TypeError for an unknown option and ValueError for a bad
-        value.
+        If the keys name another class of transformers, such as DeiTImageProcessor, the processor computes the pixels of
+        this class (dialects/processors.py). `kwargs`: options that replace keys of the file. Raises TypeError for an
+        unknown option. Raises ValueError for a bad value, and for a class whose pixels nphybrid does not compute.
 
         >>> ViTHybridImageProcessor.from_dict({"size": 384}, do_normalize=False).size
         {'shortest_edge': 384}
@@ -246,21 +248,24 @@ class ViTHybridImageProcessor:
         unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
         if unknown:
             raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
-        return cls(**{**copy.deepcopy(dict(image_processor_dict)), **kwargs})
+        return cls(**spelled_out({**copy.deepcopy(dict(image_processor_dict)), **kwargs}))
 
     @classmethod
     def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,
-                        **kwargs: Any) -> "ViTHybridImageProcessor":
+                        token: str | bool | None = None, cache_dir: str | os.PathLike | None = None,
+                        local_files_only: bool = False, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Read an image processor.
 
         `path`: a `preprocessor_config.json`, a folder that has a `preprocessor_config.json`, or an `.h5` file. The name
-        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `kwargs`:
-        options that replace the options of the file. Raises FileNotFoundError if the file does not exist. Raises
-        OSError if the hub cannot be reached. Raises ValueError if the file does not have the options of a processor.
+        "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `token`,
+        `cache_dir`, `local_files_only`: as in huggingface_hub. `kwargs`: options that replace the options of the file.
+        Raises FileNotFoundError if the file does not exist. Raises OSError if the hub cannot be reached. Raises
+        ValueError if the file does not have the options of a processor.
         """
-        from ..checkpoint import read_processor
+        from ..checkpoint import Access, read_processor
 
-        return cls.from_dict(read_processor(path, revision), **kwargs)
+        access = Access(token, cache_dir, local_files_only)
+        return cls.from_dict(read_processor(path, revision, access), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
         """Write `preprocessor_config.json` into a folder.  -> [path of the file]
@@ -392,15 +397,22 @@ def _single_pictures(images):
                         "(nphybrid.open_picture reads files)")
 
 
-def _pixels(picture, convert):
+def _converted_mode(convert, image_mean):
+    """Returns the mode to which Pillow pictures are converted, or None."""
+    if isinstance(image_mean, (list, tuple)) and len(image_mean) == 1:
+        return "L"
+    return "RGB" if convert else None
+
+
+def _pixels(picture, mode):
     """Converts a Pillow picture to an array and checks the array.  -> (H, W, C), (C, H, W) or (H, W)"""
     if not isinstance(picture, Image.Image):
         array = picture
-    elif convert:
+    elif mode is not None:
         try:
-            array = image.rgb(picture)
+            array = image.rgb(picture) if mode == "RGB" else np.array(picture.convert(mode))[:, :, None]
         except ValueError as error:
-            raise ValueError(f"Pillow cannot convert a picture of mode {picture.mode} to RGB: {error}") from error
+            raise ValueError(f"Pillow cannot convert a picture of mode {picture.mode} to {mode}: {error}") from error
     elif picture.mode in ("P", "PA"):
         raise ValueError(f"a picture has mode {picture.mode}, whose pixels are palette indices; expected colours, or "
                          "do_convert_rgb=True")

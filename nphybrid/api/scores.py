@@ -51,10 +51,13 @@ def scores_of(logits: np.ndarray, config: Any, function_to_apply: str | None = N
 
 
 def scoring(config: Any) -> str:
-    """The default function for the scores of a classifier: "sigmoid" or "softmax".
+    """The default function for the scores of a classifier: "none", "sigmoid" or "softmax".
 
-    The function is "sigmoid" if a picture can have several labels, or if the classifier has only one class.
+    The function is "none" for a regression, "sigmoid" if a picture can have several labels or if the classifier has
+    only one class, and "softmax" for all other classifiers. (For a regression, transformers applies the sigmoid.)
     """
+    if config.problem_type == "regression":
+        return "none"
     if config.problem_type == "multi_label_classification" or config.num_labels == 1:
         return "sigmoid"
     return "softmax"

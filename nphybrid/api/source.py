@@ -50,6 +50,33 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
     return checkpoint.with_head(source, head, network_config, name)
 
 
+def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any],
+                    allowed: bool) -> checkpoint.Checkpoint:
+    """Replace the classifier of a Checkpoint by a random classifier, if `overrides` state another number of classes.
+
+    `source`: a Checkpoint with the names of Hugging Face. `overrides`: keys of the configuration. `allowed`: whether a
+    classifier in the file may be replaced. A file without a classifier gets one if `overrides` state the classes.
+    Raises ValueError if a classifier in the file would have to be replaced and `allowed` is False.
+    """
+    if not allowed and not {"num_labels", "id2label"} & overrides.keys():
+        return source
+    config = kind.config_class.from_dict(source.config, **overrides)
+    network_config = config.network_config()
+    tree: Any = params.shapes(network_config).head
+    name = kind.table_of(kind.prefix)["head.kernel"][0].removesuffix(".weight")
+    found = source.arrays.get(f"{name}.weight")
+    if tree is None or (found is not None and tuple(found.shape) == tree.kernel[::-1]):
+        return source
+    if found is not None and not allowed:
+        raise ValueError(f"{source.path} has a classifier for {found.shape[0]:,} classes, but num_labels is "
+                         f"{config.num_labels:,}. To replace the classifier by a classifier with random weights, pass "
+                         "ignore_mismatched_sizes=True")
+    fresh: Any = params.random(tree, 0, getattr(config, "initializer_range", 0.02))
+    state, pool = checkpoint.head_reads(network_config)
+    head = checkpoint.Head(fresh.kernel, fresh.bias, list(config.id2label.values()), None, state, pool, {})
+    return checkpoint.with_head(source, head, network_config, name)
+
+
 def with_prefix(arrays: Mapping[str, Any], kind: Any) -> Mapping[str, Any]:
     """Add or remove the prefix of the array names, so that the names fit the class `kind`.  -> {name: array}
 

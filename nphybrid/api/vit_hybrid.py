@@ -39,13 +39,13 @@ class ViTHybrid(Model):
 
     @classmethod
     def from_checkpoint(cls: type[M], source: Checkpoint, overrides: dict[str, Any] | None = None,
-                        head: Any = None, **options: Any) -> M:
+                        head: Any = None, ignore_mismatched_sizes: bool = False, **options: Any) -> M:
         """Make a model as `Model.from_checkpoint` does.
 
         If `overrides` has another image_size than the file, the positions are resized.
         """
         source = for_image_size(in_hugging_face_names(source, cls), cls, overrides or {})
-        return super().from_checkpoint(source, overrides, head, **options)
+        return super().from_checkpoint(source, overrides, head, ignore_mismatched_sizes, **options)
 
     def check_inputs(self, pixel_values: npt.ArrayLike | None, head_mask: npt.ArrayLike | None = None,
                      bool_masked_pos: npt.ArrayLike | None = None,
@@ -145,7 +145,7 @@ class ViTHybridModel(ViTHybrid):
 
     @classmethod
     def from_checkpoint(cls: type[M], source: Checkpoint, overrides: dict[str, Any] | None = None,
-                        head: Any = None, **options: Any) -> M:
+                        head: Any = None, ignore_mismatched_sizes: bool = False, **options: Any) -> M:
         """Make a model as `Model.from_checkpoint` does.
 
         By default, the model has a pooler if the file has a pooler, and a mask token if the file has a mask token. The

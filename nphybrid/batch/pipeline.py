@@ -123,8 +123,8 @@ class ImageClassificationPipeline(Pipeline):
         generator, a generator of answers is returned.
         `top_k` is the largest number of labels in an answer. If `top_k` is None, all labels are returned. In
         transformers, `top_k=None` returns 5 labels.
-        `function_to_apply` is "softmax", "sigmoid", "none" or None. None means the sigmoid for multi-label models and
-        for models with a single class, and the softmax for all other models.
+        `function_to_apply` is "softmax", "sigmoid", "none" or None. None means "none" for a regression, the sigmoid for
+        multi-label models and for models with a single class, and the softmax for all other models.
         `batch_size` is the number of pictures that are computed together. The answers do not depend on `batch_size`.
 
         Raises PictureError if a picture cannot be read. Raises ValueError if a picture cannot be resized.

@@ -30,6 +30,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ..api import extractor
 from ..api.base import Model
@@ -189,7 +190,7 @@ def preparer_and_extractor(model: Model, state: str | None = None, pool: str | N
     Raises ValueError if the model has no image processor. Raises the same errors as `extractor`.
     """
     prepare = preparer(model.image_processor())
-    blank = prepare(np.zeros((64, 64, 3), np.uint8))[None]
+    blank = prepare(Image.new("RGB", (64, 64)))[None]
     return prepare, extractor.extractor(model, blank, state, pool)
 
 

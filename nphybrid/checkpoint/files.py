@@ -20,9 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .. import labels, tensorfile
-from ..dialects import DIALECTS
+from ..dialects import DIALECTS, timm_card
 from ..dialects.guess import dialect_of, guess
-from ..dialects.huggingface import for_vit
+from ..dialects.processors import spelled_out
 from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
@@ -47,39 +47,40 @@ class Checkpoint(NamedTuple):
 
 # ---------------------------------------------------------------- reading
 
-def read(path: FilePath, revision: str | None = None) -> Checkpoint:
+def read(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> Checkpoint:
     """Returns the Checkpoint in a folder or in a file.
 
     `path` is a folder of Hugging Face or timm, an `.h5` file, a timm `.safetensors` file, or a Google `.npz` file. If
     `path` does not exist, it is the name of a model on the Hugging Face hub, such as owner/name. `revision` is a
-    branch, tag or commit of a model on the hub. The place of each array in its file is checked. Each array stays in its
-    file until np.asarray reads it. `fill_parameters` checks that all values are finite.
+    branch, tag or commit of a model on the hub, and `access` decides how it is downloaded. The place of each array in
+    its file is checked. Each array stays in its file until np.asarray reads it. `fill_parameters` checks that all
+    values are finite.
     """
-    with opened(path, revision) as source:
+    with opened(path, revision, access) as source:
         return source
 
 
 @contextmanager
-def opened(path: FilePath, revision: str | None = None) -> Iterator[Checkpoint]:
+def opened(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> Iterator[Checkpoint]:
     """Opens a model file, and gives the Checkpoint that `read` returns.
 
     The file stays open until the `with` block ends: reading an array does not open the file again. For a sharded model,
     only the index stays open. `fill_parameters` opens each shard one time.
     """
     with ExitStack() as files:
-        yield _checkpoint(hub.resolve(path, revision), files)
+        yield _checkpoint(hub.resolve(path, revision, access=access), files)
 
 
-def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
+def read_config(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> dict[str, Any]:
     """Returns the configuration of a model.  No array is read.
 
     `path` is a path or name that `read` accepts, or the path of a config.json.
     """
-    location = hub.resolve(path, revision, weights=False)
+    location = hub.resolve(path, revision, weights=False, access=access)
     _check_there(location)
     if location.is_dir():
         card = _config_json(location)
-        return card if "model_type" in card else read(path, revision).config
+        return card if _is_hugging_face(card) else read(path, revision, access).config
     file = SharedFile(location)
     with file.opened():
         kind = tensorfile.sniff(file)
@@ -90,32 +91,39 @@ def read_config(path: FilePath, revision: str | None = None) -> dict[str, Any]:
         return _h5_checkpoint(location, file).config
 
 
-def read_processor(path: FilePath, revision: str | None = None) -> dict[str, Any]:
+def read_processor(path: FilePath, revision: str | None = None, access: hub.Access = hub.DEFAULT) -> dict[str, Any]:
     """Returns the options of a model's image processor.
 
     `path` is a path or name that `read` accepts, or the path of a JSON file. Raises FileNotFoundError if the model has
     no image processor.
     """
-    location = hub.resolve(path, revision, weights=False)
+    location = hub.resolve(path, revision, weights=False, access=access)
     _check_there(location)
     options = None
     if location.is_dir():
         card = _config_json(location)
-        options = _folder_processor(location, card)
-        if options is None and "model_type" not in card:
+        of_timm = bool(card) and not _is_hugging_face(card)
+        options = None if of_timm else _folder_processor(location, card)
+        if options is None and not _is_hugging_face(card):
             with contextlib.suppress(FileNotFoundError):      # if the folder holds no weights
-                options = read(path, revision).processor
+                options = read(path, revision, access).processor
     else:
         file = SharedFile(location)
         with file.opened():
             if tensorfile.sniff(file) == "json":
-                options = _processor_options(file)
+                options = _processor_options(file, _config_json(location.parent))
             else:
                 options = _file_checkpoint(location, file).processor
     if options is None:
-        raise FileNotFoundError(f"{location} has no image processor, which prepares pictures; expected a folder "
-                                f"with the file {PROCESSORS[0]}, or an .h5 file with the options of an image processor")
+        raise FileNotFoundError(no_processor(location))
     return options
+
+
+def no_processor(model: FilePath) -> str:
+    """Returns the text of the error for a model without an image processor.  model: its path, or a name for it"""
+    return (f"{model} came without an image processor, which prepares pictures; expected the file {PROCESSORS[0]} "
+            "beside the weights. To use the image processor of another model, give its file: on the command line with "
+            "--processor FILE, in Python with model.processor = ViTHybridImageProcessor.from_pretrained(FILE)")
 
 
 def read_json(path: FilePath) -> dict[str, Any]:
@@ -244,8 +252,8 @@ def _checkpoint(path: Path, files: ExitStack) -> Checkpoint:
         arrays = tensorfile.stored_sharded(file)
     else:
         arrays = tensorfile.stored_safetensors(file)
-    if "model_type" in card:
-        return Checkpoint(arrays, card, _folder_processor(path, card), {}, path)
+    if _is_hugging_face(card):
+        return Checkpoint(without_wrappers(arrays), card, _folder_processor(path, card), {}, path)
     return _translatable(path, arrays, card)
 
 
@@ -289,20 +297,27 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
             raise FormatError(f"{path} holds arrays with Hugging Face's names ({anchor}), but no config.json with a "
                               "model_type")
         raise _part_of_a_model(path)
-    card = {} if "model_type" in card else card
     try:
+        card = {} if _is_hugging_face(card) else timm_card.nested(card)
         arrays = DIALECTS[name].renumbered(without_wrappers(arrays))
         config = DIALECTS[name].config({name: array.shape for name, array in arrays.items()}, card)
         processor = processor_of(config, card)
-        names = card.get("label_names") or labels.names(config["num_labels"])
-        if names and not (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-            raise FormatError("label_names in config.json is not a list of strings")
+        classes = config["num_labels"]
+        timm_card.check_classes(card, classes)
+        names = timm_card.labels(card, classes) or dict(enumerate(labels.names(classes) or ()))
         if names:
-            config["id2label"] = dict(enumerate(names))
+            config["id2label"] = names
+        if "problem_type" in card:
+            config["problem_type"] = card["problem_type"]
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise FormatError(f"{path} looks like {kind}, because it holds the array {anchor}, but {reason}") from None
     return Checkpoint(arrays, config, processor, {}, path, config["dialect"]["name"])
+
+
+def _is_hugging_face(card: Mapping[str, Any]) -> bool:
+    """Whether a config.json describes a network with Hugging Face's names, not with those of timm or Google."""
+    return card.get("model_type", timm_card.WRAPPER) != timm_card.WRAPPER
 
 
 def _config_json(folder: Path) -> dict[str, Any]:
@@ -317,19 +332,23 @@ def _folder_processor(folder: Path, card: Mapping[str, Any]) -> dict[str, Any] |
     """
     for name in PROCESSORS:
         if (folder / name).exists():
-            return dict(for_vit(_processor_options(folder / name), card.get("model_type")))
+            return _processor_options(folder / name, card)
     return None
 
 
-def _processor_options(file: FilePath) -> dict[str, Any]:
-    """Returns the options of the image processor in a JSON file.
+def _processor_options(file: FilePath, card: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the options of the image processor in a JSON file, as options of ViTHybridImageProcessor.
 
-    A processor_config.json holds the options under the key image_processor.
+    A processor_config.json holds the options under the key image_processor. `card` is the content of the config.json
+    beside the file.
     """
     options = read_json(file)
     options = options.get("image_processor", options)
     if not isinstance(options, dict):
         raise FormatError(f"{file}: image_processor is {options!r}; expected an object of options")
+    # Options that cannot be computed are refused when a picture is prepared. The network can still be loaded.
+    with contextlib.suppress(ValueError):
+        options = spelled_out(options, card.get("model_type"))
     return options
 
 

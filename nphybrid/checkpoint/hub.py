@@ -12,7 +12,7 @@ of a model are downloaded:
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import __version__
 from ..tensorfile import FilePath, shard_names
@@ -27,6 +27,17 @@ NAME = re.compile(r"(?:hf[-_]hub:)?(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<re
 FILE = re.compile(r".*\.(h5|hdf5|json|safetensors|npz|npy|bin|pth?|ckpt|onnx)")
 
 
+class Access(NamedTuple):
+    """The arguments of `hf_hub_download` that decide how a model is downloaded."""
+
+    token: str | bool | None = None       # None: the token of `hf auth login` or HF_TOKEN
+    cache_dir: FilePath | None = None     # None: the folder of HF_HUB_CACHE
+    local_files_only: bool = False        # whether only the cache is used, as with HF_HUB_OFFLINE
+
+
+DEFAULT = Access()
+
+
 def is_name(path: Any) -> bool:
     """Whether `path` can be the name of a model on the hub.
 
@@ -39,7 +50,7 @@ def is_name(path: Any) -> bool:
     return isinstance(path, str) and bool(NAME.fullmatch(path)) and not FILE.fullmatch(path)
 
 
-def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -> Path:
+def resolve(path: FilePath, revision: str | None = None, weights: bool = True, access: Access = DEFAULT) -> Path:
     """Returns the path itself, or the folder of a model that was downloaded from the hub.
 
     A model is downloaded if `path` is the name of a model on the hub and no file or folder has this path. `revision` is
@@ -51,13 +62,13 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True) -
     """
     refuse_empty(path)
     if isinstance(path, str) and is_name(path) and not Path(path).exists():
-        return fetched(path, revision, weights)
+        return fetched(path, revision, weights, access)
     if revision is not None:
         raise ValueError(f"revision is {revision!r}, but {path} is a path; only a model on the hub has a revision")
     return Path(path)
 
 
-def fetched(name: str, revision: str | None = None, weights: bool = True) -> Path:
+def fetched(name: str, revision: str | None = None, weights: bool = True, access: Access = DEFAULT) -> Path:
     """Returns the folder of a model from the hub.  Files that are not in the cache are downloaded.
 
     The name of this folder is the hash of the model's commit. `name` is a string for which `is_name` is true, such as
@@ -73,46 +84,46 @@ def fetched(name: str, revision: str | None = None, weights: bool = True) -> Pat
     if within and revision and within != revision:
         raise ValueError(f"{name} names another revision than revision={revision!r}; expected one revision")
     wanted: str = revision or within or "main"
-    config = _download(repository, "config.json", wanted)
+    config = _download(repository, "config.json", wanted, access)
     if config is None:
-        raise _missing(repository, wanted, "config.json")
+        raise _missing(repository, wanted, "config.json", access)
     # All other files are downloaded from the commit of config.json, because the branch may change meanwhile.
     commit = config.parent.name
-    _download_first(repository, PROCESSORS, commit)
+    _download_first(repository, PROCESSORS, commit, access)
     if weights:
-        file = _download_first(repository, WEIGHTS, commit)
+        file = _download_first(repository, WEIGHTS, commit, access)
         if file is None:
-            raise _missing(repository, commit, " and no ".join(WEIGHTS))
+            raise _missing(repository, commit, " and no ".join(WEIGHTS), access)
         for shard in shard_names(file) if file.suffix == ".json" else ():
-            _download(repository, shard, commit)
+            _download(repository, shard, commit, access)
     return config.parent
 
 
-def _download_first(repository: str, files: tuple[str, ...], commit: str) -> Path | None:
+def _download_first(repository: str, files: tuple[str, ...], commit: str, access: Access) -> Path | None:
     """Tries several file names, and downloads the first file that the model has.  -> Path; None if the model has none
 
     The cache also records which files a commit does not have. So a missing file is requested only one time.
     """
     hub = _client(repository)
     for file in files:
-        known = hub.try_to_load_from_cache(repository, file, revision=commit)
-        path = None if known is hub._CACHED_NO_EXIST else _download(repository, file, commit)
+        known = hub.try_to_load_from_cache(repository, file, cache_dir=access.cache_dir, revision=commit)
+        path = None if known is hub._CACHED_NO_EXIST else _download(repository, file, commit, access)
         if path is not None:
             return path
     return None
 
 
-def _download(repository: str, file: str, revision: str) -> Path | None:
+def _download(repository: str, file: str, revision: str, access: Access) -> Path | None:
     """Downloads one file, and returns its path in the cache.
 
-    Returns None if the model does not have the file, or if HF_HUB_OFFLINE is set and the cache does not have it.
+    Returns None if the model does not have the file, or if nothing is downloaded and the cache does not have it.
     """
     hub = _client(repository)
     try:
         return Path(hub.hf_hub_download(repository, file, revision=revision, library_name="nphybrid",
-                                        library_version=__version__))
+                                        library_version=__version__, **access._asdict()))
     except hub.errors.EntryNotFoundError as error:
-        if isinstance(error, hub.errors.LocalEntryNotFoundError) and not hub.constants.HF_HUB_OFFLINE:
+        if isinstance(error, hub.errors.LocalEntryNotFoundError) and not _offline(hub, access):
             raise OSError(f"{repository}: {file} is not in the cache, and cannot be downloaded from "
                           f"{hub.constants.ENDPOINT}: {_first_line(error.__cause__ or error)}") from None
         return None
@@ -134,11 +145,17 @@ def _client(repository: str) -> Any:
     return huggingface_hub
 
 
-def _missing(repository: str, revision: str, files: str) -> FileNotFoundError:
-    """Returns the error for files that are not on the hub, or, if HF_HUB_OFFLINE is set, not in the cache."""
-    constants = _client(repository).constants
-    where = f"in the cache {constants.HF_HUB_CACHE}, and HF_HUB_OFFLINE is set"
-    if not constants.HF_HUB_OFFLINE:
+def _offline(hub: Any, access: Access) -> bool:
+    return access.local_files_only or hub.constants.HF_HUB_OFFLINE
+
+
+def _missing(repository: str, revision: str, files: str, access: Access) -> FileNotFoundError:
+    """Returns the error for files that are not on the hub, or, if nothing is downloaded, not in the cache."""
+    hub = _client(repository)
+    constants = hub.constants
+    reason = "local_files_only is True" if access.local_files_only else "HF_HUB_OFFLINE is set"
+    where = f"in the cache {access.cache_dir or constants.HF_HUB_CACHE}, and {reason}"
+    if not _offline(hub, access):
         where = f"on {constants.ENDPOINT}; pickles (.bin) are never downloaded"
     return FileNotFoundError(f"{repository} at {revision}: no {files} {where}")
 

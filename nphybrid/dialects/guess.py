@@ -5,14 +5,27 @@ every name in the file with the table.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from typing import NamedTuple
 
 from . import DIALECTS, huggingface
+from .layout import Mark
 
-# Training loops and wrappers put a prefix in front of every name.
-# The known prefixes are from PyTorch's DDP, from torch.compile, from Flax's optimizers and from big_vision.
+# Training loops and wrappers put prefixes in front of every name, in any order. The known prefixes are from PyTorch's
+# DDP, from Lightning, PEFT and transformers' wrapper of timm, from Flax's optimizers, and from big_vision.
 # The pattern tries "params/img/" before "params/", because "params/" would remove only a part of "params/img/".
-PREFIX = re.compile(r"(module\.|_orig_mod\.|opt/target/|params/img/|params/)*")
+PREFIX = re.compile(r"((module|model|net|network|base_model|timm_model|state_dict|model_state_dict)\."
+                    r"|(opt|optimizer)/target/|params/img/|(params|target|model|state|train_state)/)*")
+# Wrappers of PyTorch that can be at any place in a name: torch.compile, FSDP, activation checkpoints, Fabric.
+INNER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module|forward_module)\.")
+# What a training loop keeps beside the weights: optimizers, schedules, clocks, generators of random numbers, losses.
+BESIDE = re.compile(r"(opt|opt_state|optimizer|optim|optimizer_state\w*|lr_scheduler|scheduler|scaler|grad_scaler"
+                    r"|chrono|rng|rngs|criterion|loss|loss_fn)[./]")
+# Numbers that a training loop counts or measures, and that are not arrays of a network.
+COUNTERS = {"step", "steps", "global_step", "epoch", "iteration", "num_updates", "n_averaged", "best_metric", "metric",
+            "best_acc", "lr", "seed"}
+# Averages of the weights over the steps of a training run.
+AVERAGE = re.compile(r"(ema|ema_model|model_ema|module_ema|state_dict_ema|swa_model)\.|(ema|ema_params|params_ema)/")
 
 # The first mark that matches is used. In each dialect, the marks of hybrids come before the marks of plain ViTs,
 # because a hybrid also has most of the names by which a plain ViT is recognized.
@@ -30,13 +43,18 @@ def guess(names: Iterable[str]) -> tuple[str, str] | tuple[None, None]:
     >>> guess(["features.0.weight"])
     (None, None)
     """
-    names = list(names)
-    full_names = dict(zip(without_prefix(names), names))
+    full_names = unwrapped(names).names
+    kind = _kind_of(full_names)
+    return (None, None) if kind is None else (kind.kind, full_names[kind.needs[0]])
+
+
+def _kind_of(names: Collection[str]) -> Mark | None:
+    """Returns the mark that matches names without prefixes, or None."""
     for mark in MARKS:
-        lacks = not mark.lacks or not any(name.startswith(mark.lacks) for name in full_names)
-        if lacks and all(name in full_names for name in mark.needs):
-            return mark.kind, full_names[mark.needs[0]]
-    return None, None
+        lacks = not mark.lacks or not any(name.startswith(mark.lacks) for name in names)
+        if lacks and all(name in names for name in mark.needs):
+            return mark
+    return None
 
 
 def dialect_of(kind: str) -> str | None:
@@ -51,13 +69,53 @@ def dialect_of(kind: str) -> str | None:
     return None
 
 
-def without_prefix(names: Iterable[str]) -> list[str]:
-    """Returns the names without the prefixes of training loops and wrappers.  The order does not change.
+class Unwrapped(NamedTuple):
+    """The names of a file, without what training loops put around names and keep beside weights."""
 
-    >>> without_prefix(["module._orig_mod.norm.bias", "params/img/cls", "opt/target/cls", "opt/state/step"])
-    ['norm.bias', 'cls', 'cls', 'opt/state/step']
+    names: dict[str, str]                 # {name without prefixes: name in the file}
+    twice: list[tuple[str, str]]          # (name without prefixes, name in the file) of every name that occurs again
+    averages: list[str]                   # the names in the file of averages that are not used
+
+
+def unwrapped(names: Iterable[str]) -> Unwrapped:
+    """Removes the prefixes of training loops and wrappers, and leaves out what is kept beside the weights.
+
+    The averages of the weights are used only if the file has no other weights.
+
+    >>> unwrapped(["module._orig_mod.norm.bias", "opt/state/step", "epoch"]).names
+    {'norm.bias': 'module._orig_mod.norm.bias'}
+    >>> unwrapped(["params/img/cls", "opt/target/head/kernel"]).names
+    {'cls': 'params/img/cls', 'head/kernel': 'opt/target/head/kernel'}
     """
-    return [PREFIX.sub("", name, count=1) for name in names]
+    weights, averages = Unwrapped({}, [], []), Unwrapped({}, [], [])
+    for full_name in names:
+        name = PREFIX.sub("", INNER.sub("", full_name), count=1)
+        average = AVERAGE.match(name)
+        if average:
+            name = PREFIX.sub("", name[average.end():], count=1)
+        if BESIDE.match(name) or name in COUNTERS:
+            continue
+        found = averages if average else weights
+        if name in found.names:
+            found.twice.append((name, full_name))
+        else:
+            found.names[name] = full_name
+    if averages.names and _kind_of(weights.names) is None:
+        return averages._replace(names={**weights.names, **averages.names})
+    return weights._replace(names=_without_attribute(weights.names), averages=list(averages.names.values()))
+
+
+def _without_attribute(names: dict[str, str]) -> dict[str, str]:
+    """Removes the first part of all names if all names have the same first part, and a mark matches the rest.
+
+    The first part is, for example, the attribute of a program's own module that holds the network.
+    """
+    first_parts = {re.split(r"(?<=[./])", name, maxsplit=1)[0] for name in names}
+    if len(first_parts) != 1 or _kind_of(names) is not None:
+        return names
+    part = first_parts.pop()
+    rest = {name.removeprefix(part): full_name for name, full_name in names.items()}
+    return names if _kind_of(rest) is None else rest
 
 
 def numbering(names: Iterable[str]) -> str | None:

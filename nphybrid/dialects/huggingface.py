@@ -1,7 +1,4 @@
-"""The names of the arrays in Hugging Face's dialect, and the image processor of Hugging Face's plain ViT."""
-
-from collections.abc import Mapping
-from typing import Any
+"""The names of the arrays in Hugging Face's dialect."""
 
 from .layout import CONV, PATCH, ROW, TABLE, Mark, Table, linear_entries, norm_entries, prefixed
 
@@ -15,11 +12,6 @@ MARKS = (
     Mark("huggingface bit", ("bit.embedder.convolution.weight",)),
     Mark("huggingface bit", ("embedder.convolution.weight",)),
 )
-
-# The defaults of ViTImageProcessor. The number 2 is Pillow's bilinear filter.
-VIT_PROCESSOR = {"do_resize": True, "size": {"height": 224, "width": 224}, "resample": 2, "do_center_crop": False,
-                 "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
-                 "image_std": [0.5] * 3, "do_convert_rgb": False}
 
 _UNIT = "encoder.stages.{stage}.layers.{unit}"
 _BLOCK = "encoder.layer.{block}"
@@ -68,25 +60,3 @@ def hybrid_names(prefix: str) -> Table:
 def bit_names(prefix: str) -> Table:
     """Returns names and layouts of arrays in a BiT.  prefix: "bit." for classifier or backbone, "" for a bare model"""
     return {**prefixed(prefix, BIT), **linear_entries("head", "classifier.1")}
-
-
-def for_vit(options: Mapping[str, Any], model_type: str | None) -> Mapping[str, Any]:
-    """Returns the options of a preprocessor_config.json.  If ViTImageProcessor wrote it, adds this class's defaults.
-
-    By default ViTImageProcessor resizes both sides with Pillow's bilinear filter, and does not crop. If the file does
-    not name the class that wrote it, the `model_type` of config.json decides.
-
-    >>> for_vit({"image_processor_type": "ViTImageProcessor", "size": 384}, "vit")["size"]
-    {'height': 384, 'width': 384}
-    """
-    kind = options.get("image_processor_type") or options.get("feature_extractor_type")
-    if kind:
-        is_vit = str(kind).startswith(("ViTImageProcessor", "ViTFeatureExtractor"))
-    else:
-        is_vit = model_type == "vit"
-    if not is_vit:
-        return options
-    given = {key: value for key, value in options.items() if value is not None}
-    if type(options.get("size")) is int:
-        given["size"] = {"height": options["size"], "width": options["size"]}
-    return {**VIT_PROCESSOR, **given}

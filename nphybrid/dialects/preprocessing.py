@@ -1,7 +1,6 @@
 """The options of the image processor in each dialect.
 
-For Hugging Face, the file preprocessor_config.json states the options.  For a plain ViT, the defaults of
-ViTImageProcessor are added.
+For Hugging Face, the file preprocessor_config.json names a class and its options, which `processors` describes.
 
 In the following, `size` is the side of the network's picture.  For timm, a filter of Pillow resizes the short side to
 floor(size / crop_pct).  Then the centre is cut out.  The checkpoint states crop_pct, the mean and the std.
@@ -24,19 +23,43 @@ INTERPOLATIONS = {"nearest": 0, "lanczos": 1, "bilinear": 2, "bicubic": 3, "box"
 def for_image(options: Mapping[str, Any] | None, old: tuple[int, int], new: tuple[int, int]) -> dict[str, Any] | None:
     """Returns a copy of an image processor's options, changed for pictures of another size.
 
-    The size of a picture, (H, W) in pixels, changes from `old` to `new`. If `size` or `crop_size` of the options is
-    `old`, it becomes `new`. The `shortest_edge` is scaled in proportion to the short side of the picture.
+    The size of a picture, (H, W) in pixels, changes from `old` to `new`. The sides in `size` and `crop_size` of the
+    options change in proportion, and the `shortest_edge` in proportion to the short side of the picture. Other values
+    are not changed.
+
+    >>> options = for_image({"size": {"shortest_edge": 256}, "crop_size": 224}, (224, 224), (384, 384))
+    >>> options["size"], options["crop_size"]
+    ({'shortest_edge': 439}, {'height': 384, 'width': 384})
     """
     if options is None:
         return None
-    changed, size = dict(options), options.get("size")
-    same_as_old = (_sides(old), old[0] if old[0] == old[1] else None)
-    if options.get("crop_size") in same_as_old:
-        changed["crop_size"] = _sides(new)
-    if size in same_as_old:
-        changed["size"] = _sides(new)
-    elif isinstance(size, Mapping) and type(size.get("shortest_edge")) is int:
-        changed["size"] = {"shortest_edge": round(size["shortest_edge"] * min(new) / min(old))}
+    ratios = {"shortest_edge": (min(old), min(new)), "height": (old[0], new[0]), "width": (old[1], new[1])}
+    changed = dict(options)
+    for key in "size", "crop_size":
+        size = options.get(key)
+        if type(size) is int and (key == "crop_size" or old[0] == old[1] == size):
+            size = {"height": size, "width": size}
+        if isinstance(size, Mapping) and all(type(n) is int for n in size.values()):
+            changed[key] = {name: round(n * ratios[name][1] / ratios[name][0]) if name in ratios else n
+                            for name, n in size.items()}
+    return changed
+
+
+def for_channels(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """Returns a copy of an image processor's options, changed for a network with this number of channels.
+
+    For one channel, a mean that is the same number for each channel becomes a list of one number, and the image
+    processor then converts pictures to grey. The std is changed likewise. Other options are not changed.
+
+    >>> for_channels({"image_mean": [0.5, 0.5, 0.5], "image_std": 0.25}, 1)
+    {'image_mean': [0.5], 'image_std': [0.25]}
+    """
+    changed = dict(options)
+    for key in ("image_mean", "image_std") if channels == 1 else ():
+        value = options.get(key)
+        numbers = list(value) if isinstance(value, (list, tuple)) else [value]
+        if numbers and all(n == numbers[0] for n in numbers) and is_finite_number(numbers[0]):
+            changed[key] = numbers[:1]
     return changed
 
 
@@ -49,7 +72,3 @@ def check_option(holds: bool, name: str, found: Any, expected: str) -> None:
 def is_finite_number(value: Any) -> bool:
     """Whether a value of a JSON document is a finite int or float.  True and False are not numbers."""
     return type(value) in (int, float) and math.isfinite(value)
-
-
-def _sides(image: tuple[int, int]) -> dict[str, int]:
-    return {"height": image[0], "width": image[1]}

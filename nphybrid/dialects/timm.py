@@ -1,7 +1,6 @@
 """The dialect of timm: names of arrays, config.json, preparation of pictures."""
 
 import math
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ from ..text import name_list
 from .layout import CONV, PATCH, ROW, TABLE, Layout, Mark, Shape, Table, linear_entries, norm_entries
 from .preprocessing import INTERPOLATIONS, check_option, is_finite_number
 from .shapes import block_count, hf_bit_config, hf_vit_config, stages_in
+from .timm_card import UNSTATED
 
 MARKS = (
     Mark("timm hybrid", ("patch_embed.backbone.stem.conv.weight", "blocks.0.attn.qkv.weight")),
@@ -26,18 +26,6 @@ TIMM = {"name": "timm", "resampling": "antialiased"}
 
 # {token width D: number of heads} for timm's networks whose heads are not 64 wide: so400m, huge, giant, gigantic.
 HEADS = {1152: 16, 1280: 16, 1408: 16, 1664: 16}
-
-# The architectures of timm that this package implements.
-# Some other architectures of timm have arrays with the same names and shapes, but compute something else.
-# Examples are residual post-norm (rpn) and the tanh form of GELU (siglip).
-KNOWN = re.compile(r"(vit|deit)_(tiny|small|medium|base|large|huge|giant|gigantic)_(r\d*_s\d+(_p\d+)?|patch\d+)(_\d+)?"
-                   r"|resnetv2_\d+x\d+_bit(_\w+)?")
-
-# The accepted keys of model_args in config.json.
-# A key is accepted if this module uses it, if its value also follows from the shapes, or if it changes no result.
-ACCEPTED = {"num_heads", "embed_dim", "depth", "mlp_ratio", "patch_size", "img_size", "num_classes", "in_chans",
-            "qkv_bias", "global_pool", "class_token", "fc_norm", "dynamic_img_size", "drop_rate", "drop_path_rate",
-            "layers"}
 
 CONV_HEAD = Layout(lambda shape, config: (1, 1, *shape), (3, 2, 0, 1))                # (C, O)     <-> (O, C, 1, 1)
 
@@ -87,10 +75,10 @@ def _backbone_names(stem: str, unit: str) -> Table:
 def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the configuration of the network in a timm file.
 
-    `shapes` is {name: shape}. `card` is the content of timm's config.json, or {}. Raises FormatError if config.json
-    describes a network that this package does not implement.
+    `shapes` is {name: shape}. `card` is the content of timm's config.json in its present form (see `timm_card.nested`),
+    or {}. Raises FormatError if config.json contradicts the arrays.
     """
-    arguments = _model_args(card)
+    arguments = card.get("model_args") or {}
     if "pos_embed" not in shapes:
         stages = stages_in(shapes, r"stages\.(\d+)\.blocks\.(\d+)\.conv3\.weight", width_axis=0, first_unit=0)
         classes = shapes.get("head.fc.weight", (0,))[0]
@@ -110,23 +98,11 @@ def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[st
         if stages:
             C = stages[-1].width
         patch = patch[0], C, math.isqrt(patch[1] // C), 0
-    size = ((card.get("pretrained_cfg") or {}).get("input_size") or (None,))[1:]
+    size = arguments.get("img_size") or ((card.get("pretrained_cfg") or {}).get("input_size") or (None,))[1:]
+    if isinstance(size, int):
+        size = size, size
     return hf_vit_config(fields, patches=shapes["pos_embed"][-2] - class_token, patch_size=patch[2], stages=stages,
                          stem=stem[0] if stem else None, channels=(stem or patch)[1], image_size=size)
-
-
-def _model_args(card: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the model_args of timm's config.json.  Raises FormatError for a network that is not supported."""
-    arguments, architecture = card.get("model_args") or {}, card.get("architecture")
-    if architecture is not None and not KNOWN.fullmatch(architecture):
-        raise FormatError(f"config.json has the architecture {architecture!r}; expected vit_SIZE_patchP (a plain ViT), "
-                          "vit_SIZE_rN_sS (a hybrid) or resnetv2_NxW_bit (a BiT)")
-    if unknown := sorted(arguments.keys() - ACCEPTED):
-        raise FormatError(f"config.json has the model_args {name_list(unknown)}, which are not supported")
-    for pool in card.get("global_pool"), arguments.get("global_pool"):
-        if pool not in (None, "token", "avg"):
-            raise FormatError(f"config.json has the global_pool {pool!r}; expected 'token' or 'avg'")
-    return arguments
 
 
 def _heads(D: int, arguments: Mapping[str, Any]) -> int:
@@ -164,27 +140,31 @@ def _vit_dialect(shapes: Mapping[str, Shape], card: Mapping[str, Any], arguments
 def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of the image processor for a network of timm.
 
-    `config` is the configuration of the network. `card` is the content of timm's config.json, or {}. An option that
-    config.json does not state gets the value that most networks in timm's own list have.
+    `config` is the configuration of the network. `card` is the content of timm's config.json in its present form, or
+    {}. An option that a card does not state gets timm's default. Without a card, an option gets the value that most
+    networks in timm's own list have.
     """
     bit = config["model_type"] == "bit"
     size = config.get("image_size", 448)
     height, width = (size, size) if isinstance(size, int) else size
-    usual = {"input_size": [3, height, width], "interpolation": "bilinear" if bit else "bicubic",
-             "crop_pct": 0.9 if height == 224 else 1.0, "crop_mode": "center" if height == width else "squash",
-             "mean": [0.5] * 3, "std": [0.5] * 3}
+    usual = {"interpolation": "bilinear" if bit else "bicubic", "crop_pct": 0.9 if height == 224 else 1.0,
+             "crop_mode": "center" if height == width else "squash", "mean": [0.5], "std": [0.5]}
+    stated = {key: value for key, value in (card.get("pretrained_cfg") or {}).items() if value is not None}
+    options = {"input_size": [3, height, width], **(UNSTATED if card else usual), **stated}
     # The position table decides the size of a ViT's picture. The config.json may belong to another network.
-    own = {} if bit else {"input_size": [3, height, width]}
-    return for_timm({**usual, **(card.get("pretrained_cfg") or {}), **own})
+    if not bit:
+        options["input_size"] = [3, height, width]
+    options["input_size"] = [config["num_channels"], *options["input_size"][1:]]
+    return for_timm(options)
 
 
 def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the options of the image processor for the `pretrained_cfg` of a timm checkpoint.
 
     Args:
-        pretrained_cfg: A dictionary with the keys `input_size` (3, H, W), `interpolation`, `crop_pct` in (0, 1],
-            `mean` (3 numbers) and `std` (3 numbers). The key `crop_mode` is "center" (the default) or "squash". Other
-            keys are ignored.
+        pretrained_cfg: A dictionary with the keys `input_size` (C, H, W), `interpolation`, `crop_pct` in (0, 1],
+            `mean` and `std`, each with C numbers or with one number. The key `crop_mode` is "center" (the default) or
+            "squash". Other keys are ignored.
 
     Returns:
         A dictionary for `ViTHybridImageProcessor(**options)`. The processor then resizes, crops and rounds like
@@ -199,7 +179,7 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     ({'shortest_edge': 248}, {'height': 224, 'width': 224}, 'half_even')
     """
     _check_keys(pretrained_cfg, ("input_size", "interpolation", "crop_pct", "mean", "std"))
-    height, width = _input_size(pretrained_cfg["input_size"])
+    C, height, width = _input_size(pretrained_cfg["input_size"])
     interpolation, part = pretrained_cfg["interpolation"], pretrained_cfg["crop_pct"]
     mode = pretrained_cfg.get("crop_mode") or "center"
     check_option(mode in ("center", "squash"), "crop_mode", mode, "'center' or 'squash'")
@@ -215,7 +195,7 @@ def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:
     return {"do_resize": True, "size": size, "resample": INTERPOLATIONS[interpolation],
             "do_center_crop": True, "crop_size": {"height": height, "width": width}, "crop_rounding": "half_even",
             "do_rescale": True, "rescale_factor": 1 / 255, "do_convert_rgb": True, "do_normalize": True,
-            "image_mean": _three(pretrained_cfg, "mean"), "image_std": _three(pretrained_cfg, "std")}
+            "image_mean": _per_channel(pretrained_cfg, "mean", C), "image_std": _per_channel(pretrained_cfg, "std", C)}
 
 
 def to_timm(options: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -253,16 +233,18 @@ def _check_keys(pretrained_cfg: Any, names: tuple[str, ...]) -> None:
         raise ValueError(f"pretrained_cfg lacks {', '.join(missing)}; it holds {name_list(map(str, pretrained_cfg))}")
 
 
-def _input_size(value: Any) -> tuple[int, int]:
-    """[3, H, W] -> H, W"""
-    check_option(isinstance(value, (list, tuple)) and len(value) == 3 and value[0] == 3
-           and all(type(n) is int and n > 0 for n in value), "input_size", value, "[3, rows, columns]")
-    return value[1], value[2]
+def _input_size(value: Any) -> tuple[int, int, int]:
+    """[C, H, W] -> C, H, W"""
+    check_option(isinstance(value, (list, tuple)) and len(value) == 3 and all(type(n) is int and n > 0 for n in value),
+                 "input_size", value, "[channels, rows, columns]")
+    return value[0], value[1], value[2]
 
 
-def _three(pretrained_cfg: Mapping[str, Any], name: str) -> list[float]:
+def _per_channel(pretrained_cfg: Mapping[str, Any], name: str, C: int) -> list[float]:
+    """Returns the C numbers of an option.  One number is the number of each channel."""
     value = pretrained_cfg[name]
-    numbers = isinstance(value, (list, tuple)) and len(value) == 3 and all(map(is_finite_number, value))
-    check_option(numbers, name, value, "3 finite numbers")
-    check_option(name != "std" or all(value), name, value, "3 numbers that are not 0")
-    return list(value)
+    numbers = isinstance(value, (list, tuple)) and len(value) in (1, C) and all(map(is_finite_number, value))
+    plural = "numbers" if C > 1 else "number"
+    check_option(numbers, name, value, f"{C} finite {plural}")
+    check_option(name != "std" or all(value), name, value, f"{C} {plural} that are not 0")
+    return list(value) * (C if len(value) == 1 else 1)

@@ -1,6 +1,7 @@
 """Converts names and layouts of arrays from other dialects to Hugging Face's, without reading an array."""
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -13,17 +14,18 @@ from .layout import Layout, Shape, Table, derived, entry, refuse_misfits
 
 
 def without_wrappers(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
-    """Removes the prefixes of training loops from the names, and leaves out the arrays of an optimizer.
+    """Removes the prefixes of training loops from the names, and leaves out what is kept beside the weights.
 
-    Raises FormatError if two names differ only in their prefixes.
+    Averages of the weights are left out with a warning, and are used if the file has no other weights. Raises
+    FormatError if two names differ only in their prefixes.
     """
-    result = {}
-    for full_name, name in zip(arrays, guess.without_prefix(arrays)):
-        if name in result:
-            raise FormatError(f"the array {name} is in the file twice, also with the name {full_name}")
-        if not name.startswith("opt/"):
-            result[name] = arrays[full_name]
-    return result
+    found = guess.unwrapped(arrays)
+    for name, full_name in found.twice:
+        raise FormatError(f"the array {name} is in the file twice, also with the name {full_name}")
+    if found.averages:
+        warnings.warn(f"the file also holds {len(found.averages):,} averages of weights, such as {found.averages[0]}; "
+                      "nphybrid reads the weights themselves", stacklevel=2)
+    return {name: arrays[full_name] for name, full_name in found.names.items()}
 
 
 class _Part(NamedTuple):

@@ -40,7 +40,9 @@ def prepare_picture(model, image) -> PreparedPicture:
     x = processor(picture, return_tensors="np").pixel_values
     scaling = normalization(processor, x.shape[1])
     grey = np.divide(scaling["mean"], scaling["factor"])
-    return PreparedPicture(x, _to_bytes(resized_and_cropped(picture, processor)), _to_bytes(grey))
+    photograph = _to_bytes(resized_and_cropped(picture, processor))
+    copies = 3 // x.shape[1]              # the channel of a grey picture is red, green and blue
+    return PreparedPicture(x, np.repeat(photograph, copies, axis=2), np.repeat(_to_bytes(grey), copies))
 
 
 def _to_bytes(x):

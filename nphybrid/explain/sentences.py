@@ -10,6 +10,7 @@ SCORING = {
     "softmax": "The softmax turns the logits into scores that add up to 1. If the logits of two labels differ "
                "by 1, the larger score is 2.7 times the smaller score.",
     "sigmoid": "The sigmoid turns each logit into a score between 0 and 1. A logit of 0 gives a score of 0.5.",
+    "none": "The score is the logit itself, because the network was trained to predict a number.",
 }
 
 

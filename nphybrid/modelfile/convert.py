@@ -18,6 +18,7 @@ import numpy as np
 
 from .. import checkpoint, labels, params, tensorfile
 from ..dialects import google, timm, translate
+from ..dialects.processors import with_class
 from ..ops import reference
 from ..text import name_list
 from ..trace import Trace
@@ -161,7 +162,7 @@ def _write_hugging_face(model, tree):
                      if key != "crop_rounding" and (key, type(value)) != ("resample", str)}
     documents = {"config.json": config}
     if processor:
-        documents["preprocessor_config.json"] = processor
+        documents["preprocessor_config.json"] = with_class(processor, model.config.model_type)
     return Written(arrays, documents, config, processor, left_out)
 
 

@@ -16,7 +16,6 @@
 import os
 import re
 import shlex
-from pathlib import Path
 
 from .errors import FilePath, refusal
 from .stored import Reader, shared
@@ -47,9 +46,9 @@ def sniff(path: FilePath) -> str:
     The content of the file decides its kind. Nothing is parsed, so no content can cause an exception. Raises OSError if
     the file cannot be opened. Raises FormatError if `path` is a folder, or is not a regular file.
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = Path(folder, "model.safetensors").write_text("<!DOCTYPE html><title>Sign in</title>")
+    ...     _ = pathlib.Path(folder, "model.safetensors").write_text("<!DOCTYPE html><title>Sign in</title>")
     ...     sniff(folder + "/model.safetensors")
     'html'
     """
@@ -66,9 +65,9 @@ def refuse_unreadable(path: FilePath, expected: str) -> None:
     The message explains what the user can do. A file of unknown kind is accepted. The reader of the expected format
     then states the rule that the file breaks.
 
-    >>> import tempfile
+    >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     Path(folder, "model.safetensors").touch()
+    ...     pathlib.Path(folder, "model.safetensors").touch()
     ...     refuse_unreadable(folder + "/model.safetensors", "safetensors")    # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
@@ -81,7 +80,8 @@ def refuse_unreadable(path: FilePath, expected: str) -> None:
         raise refusal(path, _WAYS_OUT[kind])
     if kind.startswith("pickle"):
         raise refusal(path, "the file is a pickle, which can run code when it is loaded. A pickle is never opened "
-                            f"here. Convert the file on a computer with torch:\n  {_conversion(path)}\n")
+                            "here. Convert the file on a computer with torch, with a script from the folder examples "
+                            f"of nphybrid's source:\n  {_conversion(path)}\n")
     raise refusal(path, "the file is of another kind", kind, expected)
 
 
@@ -117,7 +117,4 @@ def _ends(reader: Reader) -> tuple[bytes, bytes]:
 
 def _conversion(path: FilePath) -> str:
     """Returns the command that converts a pickle to safetensors, as one line for a shell."""
-    source, result = os.fspath(path), str(Path(path).parent / "model.safetensors")
-    code = ("import torch, safetensors.torch as s; "
-            f"s.save_file(torch.load({source!r}, map_location='cpu', weights_only=True), {result!r})")
-    return "python -c " + (shlex.quote(code) if re.search(r'["$`!\\]', code) else f'"{code}"')
+    return f"python examples/convert_checkpoint.py {shlex.quote(os.fspath(path))}"

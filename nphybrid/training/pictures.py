@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from ..api.processor import ViTHybridImageProcessor
 from ..batch.inputs import open_source
@@ -68,8 +69,8 @@ class Preparer:
         picture = random_resized_crop(np.asarray(open_source(source)), self.size, rng, resample=resample)
         if self.augment == "crop-flip":
             picture = flipped(picture, rng)
-        return self.processor(picture, do_resize=False, do_center_crop=False, return_tensors="np",
-                              input_data_format="channels_last").pixel_values[0]
+        return self.processor(Image.fromarray(picture), do_resize=False, do_center_crop=False,
+                              return_tensors="np").pixel_values[0]
 
     def plain(self, source: Any) -> np.ndarray:
         """Prepare a picture as for inference."""

@@ -85,8 +85,8 @@ def test_configuration_overrides_and_unknown_keywords(tmp_path):
     backbone = BitBackbone.from_pretrained(tmp_path, out_features=["stem", "stage2"], engine="reference")
     assert [m.shape[1] for m in backbone(X).feature_maps] == backbone.channels == [16, 48]
     assert BitBackbone.from_pretrained(tmp_path, out_indices=[1], engine="reference").out_features == ["stage1"]
-    with pytest.raises(TypeError, match="BitConfig has no torch_dtype; its keys are .*out_features"):
-        BitBackbone.from_pretrained(tmp_path, torch_dtype="auto")
+    with pytest.raises(TypeError, match="BitConfig has no depth; its keys are .*out_features"):
+        BitBackbone.from_pretrained(tmp_path, depth=1)
     with pytest.raises(TypeError, match="unexpected keyword argument 'pooler'"):
         ViTHybridForImageClassification(CONFIG, pooler=True)
 

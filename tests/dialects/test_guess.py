@@ -3,7 +3,7 @@ import pytest
 
 from nphybrid import (BitBackbone, BitConfig, BitForImageClassification, BitModel, ViTHybridConfig,
                       ViTHybridForImageClassification, ViTHybridModel)
-from nphybrid.dialects.guess import guess, numbering, without_prefix
+from nphybrid.dialects.guess import guess, numbering, unwrapped
 
 BIT = dict(embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2)
 HYBRID = dict(image_size=32, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8,
@@ -57,14 +57,31 @@ def test_our_own_models(kind, config, dialect):
 
 @pytest.mark.parametrize("dialect, names", [(dialect, names) for dialect, lists in NAMES.items() for names in lists],
                          ids=lambda value: value if isinstance(value, str) else "")
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "opt/target/", "params/",
-                                    "params/img/"])
+@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module.",
+                                    "opt/target/", "params/", "params/img/", "model.net.", "base_model.model.",
+                                    "timm_model.",
+                                    "optimizer/target/params/", "state_dict.module.", "my_network.", "my_network/"])
 def test_every_dialect_wrapped_or_bare(dialect, names, prefix):
-    wrapped = [prefix + name for name in names] + ["opt/state/step"]
-    found, anchor = guess(iter(wrapped))
+    wrapped = [prefix + name for name in names]
+    beside = [] if prefix.startswith("my") else ["opt/state/step", "module.n_averaged", "optimizer.state.0.exp_avg"]
+    found, anchor = guess(iter(wrapped + beside))
     assert found == dialect and anchor in wrapped
-    assert without_prefix(wrapped) == [*names, "opt/state/step"]
-    assert guess(reversed(wrapped)) == (found, anchor)
+    assert unwrapped(wrapped + beside) == (dict(zip(names, wrapped)), [], [])
+    assert guess(reversed(wrapped + beside)) == (found, anchor)
+
+
+def test_wrappers_inside_a_name():
+    """torch.compile, FSDP and activation checkpoints of single blocks."""
+    names = ["blocks.0._orig_mod.norm1.weight", "module.blocks.0._checkpoint_wrapped_module.mlp.fc1.weight",
+             "_fsdp_wrapped_module.blocks.1._fsdp_wrapped_module._orig_mod.norm1.bias"]
+    assert list(unwrapped(names).names) == ["blocks.0.norm1.weight", "blocks.0.mlp.fc1.weight", "blocks.1.norm1.bias"]
+
+
+def test_averages_are_used_only_if_there_is_nothing_else():
+    average = [f"ema.module.{name}" for name in TIMM]
+    assert unwrapped(average) == (dict(zip(TIMM, average)), [], [])
+    assert unwrapped([*average, "module.n_averaged"]) == (dict(zip(TIMM, average)), [], [])
+    assert unwrapped([*TIMM, *average]) == (dict(zip(TIMM, TIMM)), [], average)
 
 
 @pytest.mark.parametrize("kind", NEIGHBOURS)
@@ -73,8 +90,8 @@ def test_neighbours_are_not_taken_for_one_of_them(kind):
 
 
 def test_a_prefix_is_no_part_of_a_word():
-    assert without_prefix(["modules.0.weight", "x.module.weight", "params_ema/x"]) == [
-        "modules.0.weight", "x.module.weight", "params_ema/x"]
+    names = ["modules.0.weight", "x.module.weight", "emails.weight", "lossless.weight", "steps_embedding"]
+    assert list(unwrapped(names).names) == names
 
 
 @pytest.mark.parametrize("names, found", [

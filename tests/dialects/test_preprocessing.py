@@ -75,7 +75,8 @@ def test_google_values_are_between_minus_one_and_one():
 
 
 @pytest.mark.parametrize("key, value, message", [
-    ("input_size", [1, 384, 384], r"input_size must be \[3, rows, columns\]; found \[1, 384, 384\]"),
+    ("input_size", [0, 384, 384], r"input_size must be \[channels, rows, columns\]; found \[0, 384, 384\]"),
+    ("input_size", [1, 384, 384], r"mean must be 1 finite number; found \[0.5, 0.5, 0.5\]"),
     ("input_size", 384, "found 384"), ("input_size", [3, 384], "input_size"), ("input_size", [3, 384.0, 384], "384.0"),
     ("input_size", [3, 0, 384], "input_size"), ("input_size", [3, 384, 224],
      r"input_size must be square if crop_mode is 'center'; found \[3, 384, 224\]"),

@@ -142,7 +142,7 @@ def test_an_array_with_and_without_a_prefix(tmp_path):
     ({"architecture": "test_vit"}, r"expected vit_SIZE_patchP \(a plain ViT\)"),
     ({"model_args": {"global_pool": "max"}}, "global_pool 'max'"),
     ({"model_args": {"class_token": False}}, "which have a cls_token"),
-    ({"label_names": "abc"}, "label_names in config.json is not a list of strings"),
+    ({"label_names": "abc"}, "label_names in config.json is 'abc'; it is not a list of strings"),
     ({"global_pool": "map"}, "global_pool 'map'; expected 'token' or 'avg'"),
     ({"global_pool": ""}, "global_pool ''"),
     ({"model_args": {"qk_norm": True, "num_heads": 1}}, "has the model_args 'qk_norm', which are not supported"),
@@ -150,7 +150,7 @@ def test_an_array_with_and_without_a_prefix(tmp_path):
     ({"pretrained_cfg": {"crop_pct": 7}}, "crop_pct must be a number above 0"),
     ({"pretrained_cfg": {"interpolation": "random"}}, "interpolation must be one of"),
     ({"label_names": 3}, "not a list of strings"),
-    ({"label_names": ["a", "b"]}, "num_labels is 3, but id2label has 2 names")])
+    ({"label_names": ["a", "b"]}, "config.json has 2 label_names, but the network has 3 classes")])
 def test_a_card_that_cannot_be_right(folder, card, told):
     with pytest.raises(ValueError, match=told):
         load(folder(card), engine="reference")

@@ -435,24 +435,3 @@ def test_overrides_of_a_file(tmp_path):
         ours = ViTHybridImageProcessor.from_pretrained(tmp_path, **kwargs)
         theirs = hybrid.ViTHybridImageProcessor.from_pretrained(tmp_path, **kwargs)
         assert ours.to_json_string() == theirs.to_json_string()
-
-
-@pytest.mark.parametrize("written", [
-    {"image_processor_type": "ViTImageProcessor"},
-    {"image_processor_type": "ViTImageProcessor", "size": {"height": 96, "width": 64}, "resample": 3},
-    {"feature_extractor_type": "ViTFeatureExtractor", "size": 48, "image_mean": [0.4, 0.5, 0.6], "do_rescale": None},
-    {"image_processor_type": "ViTImageProcessorFast", "size": {"height": 32, "width": 32}},
-    {"size": 64}])
-def test_a_plain_vits_own_defaults(written, tmp_path):
-    """What a preprocessor_config.json leaves unsaid is ViTImageProcessor's there, not the hybrid's."""
-    from transformers import ViTImageProcessor
-
-    from nphybrid.checkpoint import read_processor
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
-    (tmp_path / "preprocessor_config.json").write_text(json.dumps(written))
-    ours = ViTHybridImageProcessor.from_dict(read_processor(tmp_path))
-    theirs = ViTImageProcessor(**{key: value for key, value in written.items() if value is not None})
-    for shape in (50, 70), (300, 200), (33, 33):
-        image = Image.fromarray(noise(1, *shape, 3))
-        a, b = ours(image, return_tensors="np").pixel_values, theirs(image, return_tensors="np").pixel_values
-        assert a.shape == b.shape and np.array_equal(a, b)

@@ -1,0 +1,139 @@
+"""Converts a checkpoint of PyTorch (.pth, .pt, .bin, .ckpt, .pth.tar) to safetensors, which nphybrid reads.
+
+    pip install torch safetensors
+    python examples/convert_checkpoint.py checkpoint.pth.tar
+    python examples/convert_checkpoint.py model_best.pth.tar model.safetensors --key state_dict_ema
+
+A checkpoint of PyTorch is a pickle, which can run code. So torch loads it with weights_only=True, which creates only
+tensors, numbers, texts and a few harmless classes. A checkpoint that needs other classes is refused with their names.
+
+A training script often keeps the weights in an object under a key such as `state_dict` or `model`, beside an optimizer,
+a number of epochs, or averages of the weights. The script looks for the weights under the keys of KEYS, in this order,
+and prints which key it uses and which other keys also hold weights. `--key` chooses another key. The names of the
+tensors do not change: nphybrid removes prefixes such as `module.` itself. A pytorch_model.bin.index.json is converted
+with all its shards. Put the config.json of the model into the folder of the new file.
+"""
+import argparse
+import codecs
+import json
+import pathlib
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+# The keys under which training scripts keep weights. Averages come last.
+KEYS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "params", "weights", "student",
+        "teacher", "state_dict_ema", "model_ema", "ema_model", "ema")
+ORIGIN = "converted_from"                 # the key of the path of the checkpoint in the metadata of the new file
+# What training scripts keep beside the weights, and what no code runs for: their arguments, paths, numbers of NumPy.
+# The name of NumPy's function is not the same in NumPy 1 and NumPy 2.
+SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS = [argparse.Namespace, types.SimpleNamespace, pathlib.PosixPath, pathlib.PurePosixPath, pathlib.WindowsPath,
+            (SCALAR, "numpy.core.multiarray.scalar"), (SCALAR, "numpy._core.multiarray.scalar"), codecs.encode,
+            np.dtype, *(type(np.dtype(name)) for name in ("float64", "float32", "int64", "int32", "bool"))]
+
+
+class Refused(Exception):
+    """The reason why a checkpoint cannot be converted."""
+
+
+def loaded(path):
+    """The object in a pickle, loaded without running code."""
+    try:
+        with torch.serialization.safe_globals(HARMLESS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        try:
+            with torch.serialization.safe_globals(HARMLESS):
+                needed = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        except Exception:                 # a file of another kind
+            needed = []
+        reason = f"it holds objects of {', '.join(needed)}" if needed else str(error).splitlines()[0]
+        raise Refused(f"{path} cannot be loaded without running code from the file: {reason}. Load it with the "
+                      "program that wrote it, and save only the weights: torch.save(model.state_dict(), "
+                      "'weights.pth')") from None
+
+
+def tensors_in(value):
+    """The tensors of an object {name: tensor}; other values are left out.  {} for any other object"""
+    if not isinstance(value, dict):
+        return {}
+    return {name: tensor for name, tensor in value.items() if isinstance(name, str) and torch.is_tensor(tensor)}
+
+
+def places(document, path=()):
+    """Every place with tensors, the outermost last: {keys: tensors}.  Weights can be at most two keys deep."""
+    found = {}
+    if isinstance(document, dict) and len(path) < 2:
+        for key in KEYS:
+            found |= places(document.get(key), (*path, key))
+    tensors = tensors_in(document)
+    return found | ({path: tensors} if tensors else {})
+
+
+def weights(document, key=None):
+    """The weights of a checkpoint, the name of their place, and the names of other places with weights."""
+    found = {".".join(keys): tensors for keys, tensors in places(document).items()}
+    if key is not None and key not in found and isinstance(document, dict):
+        found |= {key: tensors} if (tensors := tensors_in(document.get(key))) else {}
+    if not found or key not in (None, *found):
+        held = ", ".join(map(str, list(document)[:20])) if isinstance(document, dict) else type(document).__name__
+        raise Refused(f"found no weights under {key or 'any of ' + ', '.join(KEYS)}; the checkpoint holds {held}. To "
+                      "choose another key, pass --key")
+    chosen = next(iter(found)) if key is None else key
+    return found[chosen], chosen, [name for name in found if name != chosen]
+
+
+def shards(path):
+    """The paths of the pickles of a checkpoint."""
+    if path.suffix != ".json":
+        return [path]
+    return [path.parent / name for name in sorted(set(json.loads(path.read_text())["weight_map"].values()))]
+
+
+def convert(path, target, key=None):
+    """Writes the weights of a checkpoint to a file of safetensors.  -> a line about each pickle"""
+    tensors, lines = {}, []
+    for file in shards(path):
+        found, place, others = weights(loaded(file), key)
+        # safetensors holds every tensor on its own, also tensors that share memory in the checkpoint.
+        tensors |= {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
+        lines.append(f"{file}: {len(found):,} tensors" + (f" under the key {place}" if place else ""))
+        lines += [f"  also holds weights under the key {other}; --key {other} converts these"
+                  for other in others if other]
+    safetensors.torch.save_file(tensors, target, {"format": "pt", ORIGIN: str(path)})
+    return lines
+
+
+def was_converted(target):
+    """Whether this script wrote the file."""
+    with safetensors.safe_open(target, "pt") as file:
+        return ORIGIN in (file.metadata() or {})
+
+
+def main(arguments=None):
+    """Converts the checkpoint that the command line names.  -> exit code"""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("checkpoint", type=Path)
+    parser.add_argument("target", type=Path, nargs="?", help="default: model.safetensors beside the checkpoint")
+    parser.add_argument("--key", help="the key of the weights, such as state_dict_ema or model.module")
+    args = parser.parse_args(arguments)
+    target = args.target or args.checkpoint.parent / "model.safetensors"
+    if target.exists() and not was_converted(target):
+        print(f"{target} exists, and this script did not write it; expected the name of a new file", file=sys.stderr)
+        return 2
+    try:
+        print(*convert(args.checkpoint, target, args.key), f"wrote {target}", sep="\n")
+    except (Refused, OSError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The arguments of transformers' `from_pretrained` that have no meaning of their own here.
+
+Each argument is accepted with the values that change no result.  For any other value, the error says what serves here.
+"""
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ..text import shortened
+
+
+class Argument(NamedTuple):
+    """The accepted values of an argument, and the rest of the sentence about all other values."""
+    accepted: tuple[Any, ...] | None      # None: all values
+    serves: str = ""
+
+
+NONE = (None, False)
+
+ARGUMENTS = {
+    "device_map": Argument((None, "cpu", "auto", {"": "cpu"}), "'cpu', because nphybrid computes on the CPU"),
+    "device": Argument((None, "cpu", -1), "'cpu', because nphybrid computes on the CPU"),
+    "low_cpu_mem_usage": Argument(None),
+    "attn_implementation": Argument(None),
+    "use_safetensors": Argument((None, True), "True, because pickles are never opened"),
+    "trust_remote_code": Argument(NONE, "False, because nphybrid never runs code from a model"),
+    "weights_only": Argument((None, True), "True, because pickles are never opened"),
+    "subfolder": Argument((None, ""), "no subfolder; give the path of the folder itself"),
+    "variant": Argument((None,), "no variant; give the path of the file itself"),
+    "force_download": Argument(NONE, "False; to download again, delete the model in the cache"),
+    "use_auth_token": Argument((None,), "the argument token"),
+    "config": Argument((None,), "keys of the configuration, such as num_labels=7"),
+    "state_dict": Argument((None,), "no state_dict; call model.load_state_dict(state_dict) afterwards"),
+    "output_loading_info": Argument(NONE, "False; arrays that do not fit raise FormatError"),
+    "quantization_config": Argument((None,), 'dtype="int8"'),
+    "from_tf": Argument(NONE, "a file of safetensors, or a Google .npz file"),
+    "from_flax": Argument(NONE, "a file of safetensors, or a Google .npz file"),
+}
+
+
+def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Removes the arguments of transformers from the options of `from_pretrained`, and converts torch_dtype to dtype.
+
+    Raises ValueError for a value that is not accepted.
+
+    >>> own_options({"torch_dtype": "auto", "device_map": "cpu", "engine": "reference"})
+    {'engine': 'reference', 'dtype': None}
+    """
+    result = {}
+    for name, value in options.items():
+        if name not in ARGUMENTS:
+            result[name] = value
+            continue
+        accepted, serves = ARGUMENTS[name]
+        if accepted is not None and not any(value is each or str(value) == str(each) for each in accepted):
+            raise ValueError(f"{name} is {shortened(str(value))}; expected {serves}")
+    if "torch_dtype" in result:
+        torch_dtype = result.pop("torch_dtype")
+        if result.get("dtype") is not None and _dtype(result["dtype"]) != _dtype(torch_dtype):
+            raise ValueError(f"dtype is {result['dtype']}, and torch_dtype is {torch_dtype}; expected one of the two")
+        result["dtype"] = torch_dtype
+    if "dtype" in result:
+        result["dtype"] = _dtype(result["dtype"])
+    return result
+
+
+def _dtype(dtype: Any) -> Any:
+    """Converts a dtype of PyTorch, such as torch.float32, to its name, and "auto" to None, the dtype of the file."""
+    name = str(dtype)
+    if name.startswith("torch."):
+        return name.removeprefix("torch.")
+    return None if name == "auto" else dtype

@@ -1,0 +1,170 @@
+"""The arguments of transformers' from_pretrained: what they do here, and what is said of those that do nothing."""
+import warnings
+
+import numpy as np
+import pytest
+
+from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTForImageClassification, ViTHybridConfig,
+                      ViTHybridForImageClassification, ViTHybridImageProcessor, ViTModel)
+from nphybrid.api.arguments import ARGUMENTS, own_options
+from nphybrid.api.load import load
+from nphybrid.batch.pipeline import pipeline
+
+from oracles.cases import normal
+from oracles.published import telling, timm_file, timm_vit
+from tools.on_demand import on_demand
+
+transformers = on_demand("transformers")
+torch = on_demand("torch")
+
+BACKBONE = dict(embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2)
+ENCODER = dict(image_size=32, hidden_size=12, num_hidden_layers=2, num_attention_heads=3, intermediate_size=8,
+               id2label={0: "ant", 1: "bee", 2: "cow"})
+CONFIG = ViTConfig(patch_size=8, **ENCODER)
+MODELS = {
+    "vit": (ViTForImageClassification, CONFIG),
+    "hybrid": (ViTHybridForImageClassification, ViTHybridConfig(
+        backbone_config=dict(**BACKBONE, layer_type="bottleneck", global_padding="SAME", out_features=["stage1"],
+                             embedding_dynamic_padding=True), **ENCODER)),
+    "bit": (BitForImageClassification, BitConfig(**BACKBONE, num_labels=3)),
+}
+OTHER_LABELS = [({"num_labels": 7}, [f"LABEL_{i}" for i in range(7)]),
+                ({"id2label": {0: "x", 1: "y"}, "label2id": {"x": 0, "y": 1}}, ["x", "y"]),
+                ({"id2label": {"0": "one"}}, ["one"]),
+                ({"num_labels": 2, "id2label": {0: "x", 1: "y"}}, ["x", "y"])]
+
+
+@pytest.fixture(params=MODELS)
+def saved(request, tmp_path):
+    """A model that is saved to a folder, and the folder."""
+    kind, config = MODELS[request.param]
+    model = kind(config, engine="reference", seed=3)
+    model.save_pretrained(tmp_path)
+    return model, tmp_path
+
+
+@pytest.mark.parametrize("options, names", OTHER_LABELS)
+def test_a_fresh_head(saved, options, names):
+    model, folder = saved
+    with pytest.raises(ValueError, match=f"has a classifier for 3 classes, but num_labels is {len(names)}. To replace "
+                                         ".* pass ignore_mismatched_sizes=True"):
+        type(model).from_pretrained(folder, engine="reference", **options)
+    fresh = type(model).from_pretrained(folder, engine="reference", ignore_mismatched_sizes=True, **options)
+    assert list(fresh.config.id2label.values()) == names
+    assert fresh.config.label2id == {name: i for i, name in enumerate(names)}
+    before, after = model.state_dict(), fresh.state_dict()
+    head = [name for name in after if name.startswith("classifier.")]
+    assert all(np.array_equal(after[name], before[name]) for name in after if name not in head)
+    weight, bias = (after[name] for name in sorted(head, reverse=True))
+    assert not bias.any() and weight.shape[0] == len(names) and 0.005 < weight.std() < 0.04     # 0.02 is expected
+    assert fresh(normal(1, 1, 3, 32, 32)).logits.shape == (1, len(names))
+
+
+def test_a_head_that_fits_is_kept(saved):
+    model, folder = saved
+    for options in {}, {"num_labels": 3}, {"id2label": {0: "x", 1: "y", 2: "z"}}:
+        again = type(model).from_pretrained(folder, engine="reference", ignore_mismatched_sizes=True, **options)
+        assert all(np.array_equal(array, again.state_dict()[name]) for name, array in model.state_dict().items())
+    assert again.config.id2label[2] == "z"
+    stated = type(model).from_pretrained(folder, engine="reference", num_labels=3)
+    assert stated.config.id2label == model.config.id2label
+
+
+def test_a_file_without_a_classifier_gets_one(tmp_path):
+    """The recipes begin with a network that was trained on ImageNet-21k, and that has a pooler and no classifier."""
+    body = ViTModel(CONFIG, engine="reference", seed=3)
+    body.save_pretrained(tmp_path)
+    for options, names in OTHER_LABELS:
+        fresh = ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options)
+        assert list(fresh.config.id2label.values()) == names
+        assert np.array_equal(fresh.state_dict()["vit.layernorm.bias"], body.state_dict()["layernorm.bias"])
+
+
+def test_a_fresh_head_on_a_network_of_timm(tmp_path):
+    path = timm_file(tmp_path, telling(timm_vit(D=64, L=1, F=8, classes=5)), {"label_names": list("abcde")})
+    fresh = ViTHybridForImageClassification.from_pretrained(path, num_labels=2, ignore_mismatched_sizes=True,
+                                                            engine="reference")
+    assert (fresh.config.num_labels, fresh.config.dialect["name"]) == (2, "timm")
+
+
+@pytest.mark.parametrize("options", [options for options, _ in OTHER_LABELS])
+def test_the_labels_and_the_body_are_those_of_transformers(options, tmp_path):
+    ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
+    options = {**options, "ignore_mismatched_sizes": True}
+    ours = ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options)
+    theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path, **options)
+    # transformers keeps the texts that are keys of an id2label from a JSON document.
+    assert ours.config.id2label == {int(i): name for i, name in theirs.config.id2label.items()}
+    assert ours.config.num_labels == theirs.config.num_labels
+    state = theirs.state_dict()
+    assert {name: array.shape for name, array in ours.state_dict().items()} == {
+        name: tuple(array.shape) for name, array in state.items()}
+    assert all(np.array_equal(array, state[name].numpy()) for name, array in ours.state_dict().items()
+               if not name.startswith("classifier"))
+    assert not state["classifier.bias"].any()
+
+
+@pytest.mark.parametrize("options, dtype", [
+    ({"torch_dtype": "auto"}, "float32"), ({"torch_dtype": "float32"}, "float32"), ({"dtype": "auto"}, "float32"),
+    ({"torch_dtype": "float64"}, "float64"), ({"torch_dtype": np.float64, "dtype": np.float64}, "float64"),
+    ({"torch_dtype": None}, "float32"), ({"device_map": "cpu"}, "float32"), ({"device_map": {"": "cpu"}}, "float32"),
+    ({"low_cpu_mem_usage": True, "attn_implementation": "sdpa", "use_safetensors": True}, "float32"),
+    ({"trust_remote_code": False, "config": None, "subfolder": "", "local_files_only": True}, "float32")])
+def test_arguments_that_are_accepted(options, dtype, tmp_path):
+    ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
+    for model in (ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options),
+                  load(tmp_path, engine="reference", **options)):
+        assert model.dtype == dtype
+
+
+def test_dtypes_of_pytorch(tmp_path):
+    ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
+    for options in {"torch_dtype": torch.float64}, {"dtype": torch.float64}:
+        assert ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options).dtype == "float64"
+    with pytest.raises(ValueError, match="float16"):
+        ViTForImageClassification.from_pretrained(tmp_path, torch_dtype=torch.float16)
+
+
+@pytest.mark.parametrize("name, value, told", [
+    ("device_map", "cuda:0", "device_map is 'cuda:0'; expected 'cpu', because nphybrid computes on the CPU"),
+    ("device", 0, "device is '0'; expected 'cpu'"), ("trust_remote_code", True, "never runs code from a model"),
+    ("use_safetensors", False, "pickles are never opened"), ("subfolder", "vit", "the path of the folder itself"),
+    ("config", CONFIG, "keys of the configuration"), ("state_dict", {}, "load_state_dict"),
+    ("output_loading_info", True, "FormatError"), ("quantization_config", {"load_in_8bit": True}, 'dtype="int8"')])
+def test_arguments_that_are_refused(name, value, told, tmp_path):
+    ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
+    assert name in ARGUMENTS
+    for function in ViTForImageClassification.from_pretrained, load:
+        with pytest.raises(ValueError, match=told):
+            function(tmp_path, engine="reference", **{name: value})
+
+
+def test_two_dtypes_that_differ():
+    with pytest.raises(ValueError, match="dtype is float32, and torch_dtype is float64; expected one of the two"):
+        own_options({"dtype": "float32", "torch_dtype": "float64"})
+
+
+def test_no_argument_is_a_warning(tmp_path):
+    ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ViTForImageClassification.from_pretrained(tmp_path, engine="reference", device_map="auto", token=False)
+
+
+@pytest.mark.parametrize("function", [
+    ViTForImageClassification.from_pretrained, load, ViTConfig.from_pretrained, ViTHybridImageProcessor.from_pretrained,
+    lambda name, **options: pipeline("image-classification", name, **options)])
+def test_how_the_hub_is_used(function, tmp_path, monkeypatch):
+    """huggingface_hub gets the three arguments; with local_files_only, the error names the folder of the cache."""
+    hub = pytest.importorskip("huggingface_hub")
+    calls = []
+
+    def download(repository, file, **options):
+        calls.append((repository, file, options))
+        raise hub.errors.LocalEntryNotFoundError("not in the cache")
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    with pytest.raises(FileNotFoundError, match=f"in the cache {tmp_path}, and local_files_only is True"):
+        function("owner/name", token="secret", cache_dir=tmp_path, local_files_only=True)
+    repository, file, options = calls[0]
+    assert (repository, file, options["token"], options["cache_dir"], options["local_files_only"]) == (
+        "owner/name", "config.json", "secret", tmp_path, True)
