@@ -316,11 +316,3 @@ def test_a_decoder_that_gets_no_memory_and_says_damaged(cat, monkeypatch):
     monkeypatch.setattr(nphybrid.pictures.decode.np, "empty", empty)
     with pytest.raises(MemoryError, match=r"cat.png: not enough memory \(broken data stream when reading image file\)"):
         open_picture(cat)
-
-
-def test_an_orientation_that_is_not_read_for_lack_of_memory_is_not_upright(cat, monkeypatch):
-    def getexif(self):
-        raise MemoryError
-    monkeypatch.setattr(Image.Image, "getexif", getexif)
-    with pytest.raises(MemoryError, match="cat.png: not enough memory"):
-        open_picture(cat)
