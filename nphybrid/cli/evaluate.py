@@ -1,6 +1,6 @@
 """The verb `evaluate` measures the accuracy of a model on pictures whose classes are known."""
 from .loading import load_model
-from .options import add_engine, add_format, add_head, add_model, find_pictures, positive, show
+from .options import add_engine, add_format, add_head, add_max_pixels, add_model, find_pictures, positive, show
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
@@ -42,6 +42,7 @@ def add_known(verb, metavar="FOLDER", more=""):
                       help="the number of pictures that are computed together (default 8). The answers do not depend "
                            "on --batch.")
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
+    add_max_pixels(verb)
 
 
 def run(args):

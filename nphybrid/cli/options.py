@@ -2,6 +2,8 @@
 import argparse
 import sys
 
+from ..pictures import MAX_PIXELS
+
 # The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
@@ -39,6 +41,14 @@ def add_pictures(verb):
                       help="the address of a Dask scheduler. The workers of the scheduler compute the pictures. Each "
                            "worker must be able to read the picture files and the model.")
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
+    add_max_pixels(verb)
+
+
+def add_max_pixels(verb):
+    """Add the option --max-pixels, which `cli.main` reads."""
+    verb.add_argument("--max-pixels", type=positive, metavar="N",
+                      help=f"refuse a picture with more than N pixels, rows times columns (default {MAX_PIXELS:,}). "
+                           "Decoding a picture may need 24 bytes for each pixel.")
 
 
 def add_model(verb):
