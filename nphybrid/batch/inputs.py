@@ -48,14 +48,15 @@ def find_pictures(inputs: Iterable[str], recursive: bool = False, stdin: IO[byte
     return list(chain.from_iterable(_pictures(name, recursive, stdin) for name in inputs))
 
 
-def open_source(source: Any) -> Any:
+def open_source(source: Any, max_pixels: int | None = None) -> Any:
     """Open a source, and return an RGB picture as a Pillow image.
 
     `source` is a path, the bytes of a file, or any other argument that `open_picture` accepts.
+    `max_pixels` is the argument of `open_picture`.
     Raises PictureError or OSError if the source cannot be read.
     """
     try:
-        return open_picture(source)
+        return open_picture(source, max_pixels=max_pixels)
     except PictureError:
         if isinstance(source, str) and os.path.isdir(source):
             raise PictureError(f"the folder {source} contains no picture; expected files whose names end in "

@@ -1,6 +1,6 @@
 """Decode picture files to RGB (`decode`), and resample pictures bilinearly as TensorFlow does (`resample`).
 
-This file needs no other package. It has the settings of `decode` that also concern other modules.
+This file imports no other package. It has the settings of `decode` that also concern other modules.
 """
 import contextlib
 from collections.abc import Iterator
@@ -25,16 +25,25 @@ def pixel_limit(limit: int | None) -> Iterator[None]:
     The limit holds for `open_picture` and for everything that calls it, such as pipelines. Outside of a `with` block,
     the limit is 64,000,000 pixels. If `limit` is None, the limit does not change. Decoding may need 24 bytes per pixel.
 
+    Pillow has a limit of its own for TIFF and WebP, Image.MAX_IMAGE_PIXELS. If necessary, it is raised, too.
+
     >>> with pixel_limit(200_000_000):
     ...     max_pixels()
     200000000
     >>> max_pixels()
     64000000
     """
+    if limit is None:
+        yield
+        return
+    from PIL import Image
+
     global _limit
-    before = _limit
-    _limit = before if limit is None else limit
+    before = _limit, Image.MAX_IMAGE_PIXELS
+    _limit = limit
+    if before[1] is not None:
+        Image.MAX_IMAGE_PIXELS = max(limit, before[1])
     try:
         yield
     finally:
-        _limit = before
+        _limit, Image.MAX_IMAGE_PIXELS = before

@@ -47,7 +47,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 DECODER_BYTES = 24
 
 # How the limit of a picture that is too large can be changed.
-LIMIT = "--max-pixels N or, in Python, nphybrid.pixel_limit(N) sets this limit"
+LIMIT = "--max-pixels N or, in Python, nphybrid.pixel_limit(N) sets the limit"
 # The major brands of HEIF files (ISO/IEC 23008-12, annex B). Pillow opens the pictures of these files that are AVIF.
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
@@ -166,7 +166,7 @@ def _read(source, name, max_pixels):
     except MemoryError as error:
         raise memory_error(error, name) from error
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: has more pixels than Pillow decodes ({error})") from error
+        raise PictureError(f"{name}: has more pixels than Pillow decodes ({error}; {LIMIT})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
         if out_of_memory(error) or not _fits_in_memory(picture, error):

@@ -176,21 +176,19 @@ def test_an_error_of_the_file_system_is_not_damage(number, format, tmp_path, mon
 
 
 def test_each_warning_has_the_name_of_its_picture(tmp_path, capsys):
-    """Three whole JPEGs whose EXIF has a wrong count, and a TIFF with a tag outside of the file."""
-    picture = Image.fromarray(corners())
-    for name in ("a.jpg", "b.jpg", "c.jpg"):
+    """Two whole JPEGs whose EXIF has the same wrong count, and a TIFF with a tag outside of the file."""
+    picture, names = Image.fromarray(corners()), ("a.jpg", "b.jpg", "c.tif")
+    for name in names[:2]:
         picture.save(tmp_path / name, exif=WRONG_COUNT)
-    picture.save(tmp_path / "d.tif", tiffinfo={305: "x" * 40})
-    data = (tmp_path / "d.tif").read_bytes()
+    picture.save(tmp_path / names[2], tiffinfo={305: "x" * 40})
+    data = (tmp_path / names[2]).read_bytes()
     entry = data.index(struct.pack("<HHI", 305, 2, 41)) + 8
-    (tmp_path / "d.tif").write_bytes(data[:entry] + struct.pack("<I", 10 ** 6) + data[entry + 4:])
-    command = ["classify", str(tmp_path), "--engine", "reference", "--format", "csv", "-o", str(tmp_path / "out.csv")]
-    for _ in range(2):                    # Python would show a repeated warning only one time
-        assert main(command) == 0
-        lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("nphybrid: /")]
-        assert len(lines) == 4, lines
-        for name in ("a.jpg", "b.jpg", "c.jpg", "d.tif"):
-            assert sum(line.startswith(f"nphybrid: {tmp_path / name}: ") for line in lines) == 1, lines
+    (tmp_path / names[2]).write_bytes(data[:entry] + struct.pack("<I", 10 ** 6) + data[entry + 4:])
+    command = ["classify", str(tmp_path), "--engine", "reference", "-o", str(tmp_path / "labels")]
+    assert main(command) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if str(tmp_path) in line]
+    starts = sorted(line.removeprefix(f"nphybrid: {tmp_path}/").split(": ")[0] for line in lines)
+    assert starts == sorted(names), lines
     assert main([*command, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 
