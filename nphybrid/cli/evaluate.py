@@ -1,6 +1,7 @@
 """The verb `evaluate` measures the accuracy of a model on pictures whose classes are known."""
 from .loading import load_model
-from .options import add_engine, add_format, add_head, add_max_pixels, add_model, find_pictures, positive, show
+from .options import (add_engine, add_format, add_head, add_max_pixels, add_model, find_pictures, positive, show,
+                      tell_left_out)
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
@@ -72,9 +73,13 @@ def run(args):
 
 def find_known(args):
     """Return the list of pictures that the options of `add_known` name, and the list of their class names."""
+    from collections import Counter
+
     from ..classifier import classes
     if args.labels is None:
-        sources, names = classes.of_folders(args.images)
+        left_out = Counter()
+        sources, names = classes.of_folders(args.images, left_out)
+        tell_left_out(args, left_out)
     else:
         sources = find_pictures(args)
         names = classes.of_file(args.labels, sources)

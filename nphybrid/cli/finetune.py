@@ -5,7 +5,7 @@ import sys
 
 from .evaluate import find_known
 from .loading import load_model, loaded_sha256
-from .options import add_engine, add_format, add_max_pixels, add_model, positive, show
+from .options import add_engine, add_format, add_max_pixels, add_model, positive, show, tell_left_out
 from .targets import check_target
 
 # The choices and defaults of training.settings. They are repeated here, so that --help does not import NumPy.
@@ -159,8 +159,13 @@ def _validation(text):
 
 def _held_out(args):
     """Return the pictures in the folder of --validation, and their class names."""
+    from collections import Counter
+
     from ..classifier import classes
-    return classes.of_folders([args.validation])
+    left_out = Counter()
+    found = classes.of_folders([args.validation], left_out)
+    tell_left_out(args, left_out)
+    return found
 
 
 def _digest(names):

@@ -96,12 +96,25 @@ def add_format(verb, *more):
 # ---------------------------------------------------------------- functions that use the options
 
 def find_pictures(args) -> list:
-    """Return the pictures that the options of `add_pictures` name.
+    """Return the pictures that the options of `add_pictures` name.  Tell on stderr what was left out in folders.
 
     Each item of the list is a path, or the bytes of a picture on stdin.
     """
+    from collections import Counter
+
     from ..batch import inputs
-    return inputs.find_pictures(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
+    left_out = Counter()
+    stdin = sys.stdin.buffer if "-" in args.images else None
+    found = inputs.find_pictures(args.images, args.recursive, stdin, left_out)
+    tell_left_out(args, left_out)
+    return found
+
+
+def tell_left_out(args, left_out):
+    """Print one line on stderr about the files of folders that are not read.  `left_out` is a Counter."""
+    from ..batch import inputs
+    if left_out and not args.quiet:
+        print(f"nphybrid: {inputs.left_out_text(left_out)}", file=sys.stderr)
 
 
 def show(args, document, text: str):
