@@ -29,14 +29,13 @@ from itertools import chain
 from typing import IO, Any
 
 from ..pictures.decode import PictureError, begins_as_picture, has_heif, open_picture
-from ..text import shortened
+from ..text import printable
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
             ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx")
 HEIF_SUFFIXES = (".heic", ".heif", ".hif")
 # What a folder may contain that is not put into the list, beside files with other suffixes.
-HIDDEN, NO_SUFFIX, NOT_SEARCHED, LINK = ("hidden", "without a suffix", "folder that is searched with -r",
-                                         "link to a folder")
+HIDDEN, NO_SUFFIX, NOT_SEARCHED, LINK = "hidden", "without a suffix", "inner folder", "folder link"
 MOST_KINDS = 12
 
 
@@ -62,14 +61,20 @@ def find_pictures(inputs: Iterable[str], recursive: bool = False, stdin: IO[byte
 def left_out_text(left_out: Counter) -> str:
     """Say what the folders contain beside the pictures that `find_pictures` found.
 
-    >>> left_out_text(Counter({".jxl": 1, ".heic": 2, "hidden": 1}))     # doctest: +ELLIPSIS
-    'left out in folders: 2 .heic, 1 .jxl, 1 hidden. HEIC pictures ...'
+    >>> left_out_text(Counter({".jxl": 1, ".heic": 2, "hidden": 1}))
+    'left out in folders: 2 .heic, 1 .jxl, 1 hidden. HEIC needs the package pillow-heif: pip install pillow-heif'
     """
-    kinds = [f"{count:,} {kind if kind.isprintable() else shortened(kind)}" for kind, count in left_out.most_common()]
+    counts = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
+    kinds = [f"{count:,} {printable(kind)}" + "s" * (count > 1 and kind in (NOT_SEARCHED, LINK))
+             for kind, count in counts]
     if len(kinds) > MOST_KINDS:
-        kinds[MOST_KINDS:] = [f"{sum(left_out.values()):,} in all"]
-    hint = ". HEIC pictures can be read after `pip install pillow-heif`" if {*HEIF_SUFFIXES} & {*left_out} else ""
-    return f"left out in folders: {', '.join(kinds)}{hint}"
+        kinds[MOST_KINDS:] = [f"{sum(count for _, count in counts[MOST_KINDS:]):,} with other suffixes"]
+    text = f"left out in folders: {', '.join(kinds)}"
+    if NOT_SEARCHED in left_out:
+        text += ". The option -r also searches inner folders"
+    if {*HEIF_SUFFIXES} & {*left_out}:
+        text += ". HEIC needs the package pillow-heif: pip install pillow-heif"
+    return text
 
 
 def open_source(source: Any, max_pixels: int | None = None) -> Any:

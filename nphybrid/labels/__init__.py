@@ -1,4 +1,4 @@
-"""Names and WordNet numbers of classes, from lists of this package (see labels/README.md) or names from a user's file."""
+"""Names of classes, from the lists of this package (see labels/README.md) or from a user's file; WordNet numbers."""
 
 from collections.abc import Sequence
 from pathlib import Path

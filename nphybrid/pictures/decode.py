@@ -158,7 +158,7 @@ def _read(source, name, max_pixels):
         picture = source if isinstance(source, Image.Image) else _identify(_without_metadata(source))
         _check_size(picture, max_pixels)
         picture = _decoded(picture)
-        upright = UPRIGHT.get(exif_orientation(picture.info.get("exif", b"")))
+        upright = UPRIGHT.get(exif_orientation(picture.info.get("exif") or b""))
         rgb = to_rgb(picture)
         return rgb if upright is None else rgb.transpose(upright)
     except (PictureError, ChecksumError) as error:
