@@ -221,8 +221,7 @@ def has_heif() -> bool:
 
 
 def _heif(file):
-    """Open a HEIF file with pillow-heif.  libheif turns the picture upright, and pillow-heif resets its EXIF orientation.
-    """
+    """Open a HEIF file with pillow-heif, which turns the picture upright and resets its EXIF orientation."""
     try:
         from pillow_heif import HeifImageFile
     except ImportError as error:
@@ -232,7 +231,8 @@ def _heif(file):
     try:
         return HeifImageFile(file, "")
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
-        raise PictureError(f"begins like HEIC, but is damaged or of a kind that libheif cannot read ({error})") from None
+        why = f"begins like HEIC, but is damaged or of a kind that libheif cannot read ({error})"
+        raise PictureError(why) from None
 
 
 def _check_size(picture, max_pixels):

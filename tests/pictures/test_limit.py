@@ -47,8 +47,8 @@ def test_a_pipeline_accepts_what_open_picture_gave(small_limit, cat):
 
 @pytest.mark.parametrize("verb", [
     "classify CAT", "embed CAT -o OUT/x.npy", "evaluate FOLDER", "probe fit FOLDER -o OUT/head.h5",
-    "finetune FOLDER -o OUT/model.h5 --validation 0", "explain CAT -o OUT/page.html", "figures attention CAT -o OUT/x.png",
-    "trace CAT", "compare MODEL MODEL --image CAT"])
+    "finetune FOLDER -o OUT/model.h5 --validation 0", "explain CAT -o OUT/page.html",
+    "figures attention CAT -o OUT/x.png", "trace CAT", "compare MODEL MODEL --image CAT"])
 def test_every_verb_that_reads_pictures_has_the_option(verb, cat, root, tmp_path, capsys):
     for name in ("cat", "dog"):
         (tmp_path / "photos" / name).mkdir(parents=True)

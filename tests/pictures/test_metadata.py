@@ -143,7 +143,8 @@ def test_a_picture_that_pillow_has_opened_is_not_turned_by_xmp():
 @pytest.mark.parametrize("orientation", VIEW)
 def test_the_orientation_is_found_among_other_entries(order, orientation):
     """Before and after the orientation are entries of other kinds. The count may be too large."""
-    entries = [(0x010F, 2, 4, b"abc\0"), (0x0112, 3, 1, struct.pack(f"{order}HH", orientation, 0)), (0x8769, 4, 1, b"abcd")]
+    value = struct.pack(f"{order}HH", orientation, 0)
+    entries = [(0x010F, 2, 4, b"abc\0"), (0x0112, 3, 1, value), (0x8769, 4, 1, b"abcd")]
     table = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries)
     for count, gap in ((3, b""), (3, bytes(7)), (65535, b"")):
         tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(gap)) + gap
