@@ -237,13 +237,16 @@ def _heif(file):
 
 def _check_size(picture, max_pixels):
     """Refuse a picture that needs too much memory to decode."""
-    if max_pixels is None and not isinstance(picture, ImageFile.ImageFile):
-        return                            # the caller has already decoded the picture
-    limit, name = (max_pixels, "max_pixels") if max_pixels is not None else (largest(), LIMIT)
     sizes = {"": picture.size}
     if picture.format == "TIFF":
         # A whole tile is decoded, even if the picture shows only a part of the tile (TIFF 6.0, tags 322 and 323).
         sizes["tiles of "] = picture.tag_v2.get(322, 0), picture.tag_v2.get(323, 0)
+    if max_pixels is not None:
+        limit, name = max_pixels, "max_pixels"
+    elif isinstance(picture, ImageFile.ImageFile):
+        limit, name = largest(), LIMIT
+    else:
+        return                            # the caller has already decoded the picture
     for what, (width, height) in sizes.items():
         if width * height > limit:
             raise PictureError(f"has {what}{height} x {width} pixels, expected at most {limit:,} ({name})")

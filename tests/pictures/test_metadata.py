@@ -55,7 +55,7 @@ PNG = {
     "half a gamma": chunk(b"gAMA", b"\0\1"),
     "a text with a wrong checksum": chunk(b"tEXt", b"a\0b")[:-1] + b"!",
     "an animation without frames": chunk(b"acTL", struct.pack(">II", 0, 0)),
-    "a frame outside the picture": chunk(b"fcTL", struct.pack(">IIIIIHHBB", 0, 9, 9, 99, 99, 1, 1, 0, 0)),
+    "a frame outside the picture": chunk(b"fcTL", struct.pack(">IIIII6x", 0, 9, 9, 99, 99)),
 }
 
 
