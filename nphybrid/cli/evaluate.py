@@ -6,7 +6,8 @@ from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
 Print the top-1 and top-5 accuracy of a model on all pictures and on the pictures of each class, with 95 % Wilson
-confidence intervals. The known class of a picture is given as a label of the model, or as the number of a class.
+confidence intervals. The known class of a picture is given as a label of the model, as the number of a class, or as the
+WordNet number of an ImageNet class, such as n01440764.
 """
 
 EXAMPLES = """\

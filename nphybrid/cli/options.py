@@ -31,7 +31,8 @@ def add_pictures(verb):
     `find_pictures` and `loading.compute_rows` read these options.
     """
     verb.add_argument("images", nargs="+", metavar="IMAGE",
-                      help="a file, a folder, a glob, or - for stdin. stdin contains one picture or a list of names.")
+                      help="a file, a folder, a glob, or - for stdin. stdin contains one picture or a list of names. "
+                           "Colour profiles and gamma of pictures are not applied.")
     verb.add_argument("-r", "--recursive", action="store_true", help="also search the folders inside a folder")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8). The rows do not depend on "

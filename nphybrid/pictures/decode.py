@@ -68,6 +68,8 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
                  max_pixels: int | None = None) -> Image.Image:
     """Read a picture according to the rules at the top of this file.
 
+    The EXIF orientation is applied. Colour profiles and gamma are not applied, as in transformers and timm.
+
     Args:
         source: a path, the bytes of a file, an open binary file, or a Pillow picture. An open file is read to its end.
             A Pillow picture is not changed.
@@ -276,10 +278,7 @@ def _decoded(picture):
     # `picture.tile` lists the decoder and its arguments for each box of the picture. `tiles` is a copy, because `load`
     # empties `picture.tile`.
     tiles: list[Any] = list(getattr(picture, "tile", ()))
-    if picture.format == "TIFF" and tiles:
-        # Pillow turns a TIFF when it decodes the pixels. Without EXIF orientation, Pillow would use an XMP packet.
-        picture.info.pop("xmp", None)
-    picture.load()
+    _load(picture)
     if not tiles:
         return picture
     _, box, _, arguments = tiles[0]
@@ -293,6 +292,20 @@ def _decoded(picture):
         canvas.paste(picture.crop(box).convert("RGBA"), box)
         return canvas
     return picture
+
+
+def _load(picture):
+    """Let Pillow decode the pixels.
+
+    Pillow turns a TIFF while it decodes the pixels. If there is no EXIF orientation, Pillow would use the XMP packet.
+    """
+    info = picture.info
+    if picture.format == "TIFF":
+        picture.info = {key: value for key, value in info.items() if key != "xmp"}
+    try:
+        picture.load()
+    finally:
+        picture.info = info
 
 
 def _check_tiff(picture, tiles):

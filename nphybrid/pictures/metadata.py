@@ -12,10 +12,13 @@ from typing import IO
 # PNG (Third Edition), 11.3. acTL, fcTL and fdAT are an animation, whose first picture is in IDAT.
 PNG_METADATA = (b"iCCP", b"cICP", b"sRGB", b"gAMA", b"cHRM", b"mDCV", b"cLLI", b"sBIT", b"tEXt", b"zTXt", b"iTXt",
                 b"bKGD", b"hIST", b"pHYs", b"sPLT", b"tIME", b"acTL", b"fcTL", b"fdAT")
-# JPEG (ITU-T T.81), table B.1. The segment APP0 is of JFIF, and APP14 of Adobe names the colour space.
-JPEG_START, JPEG_SCAN = 0xD8, 0xDA
+# JPEG (ITU-T T.81), B.1.1.2 and table B.1. Bytes 0xFF may stand before a marker. Some markers have no segment.
+JPEG_FILL, JPEG_START = 0xFF, 0xD8
+JPEG_SEGMENTS = (*range(0xC0, 0xD0), *range(0xDB, 0xFF))
+# APP0 is of JFIF, and the segment APP14 of Adobe names the colour space.
 JPEG_METADATA = (*range(0xE1, 0xEE), 0xEF, 0xFE)
 ORIENTATION = 0x0112                      # EXIF 2.32, tag Orientation
+WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I"}  # TIFF 6.0, section 2: BYTE, SHORT and LONG
 BLOCK = 1 << 20
 
 
@@ -53,12 +56,13 @@ def jpeg_without_metadata(file: IO[bytes]) -> IO[bytes]:
     kept = io.BytesIO()
     while len(head := file.read(4)) == 4:
         mark, code, size = struct.unpack(">BBH", head)
-        if mark == 0xFF and code == JPEG_START:
-            kept.write(head[:2])
-            file.seek(-2, io.SEEK_CUR)
+        if code in (JPEG_FILL, JPEG_START):
+            length = 1 if code == JPEG_FILL else 2
+            kept.write(head[:length])
+            file.seek(length - 4, io.SEEK_CUR)
             continue
-        if mark != 0xFF or code == JPEG_SCAN or size < 2:
-            break
+        if mark != 0xFF or code not in JPEG_SEGMENTS or size < 2:
+            break                         # the scan with the pixels
         segment = file.read(size - 2)
         if code not in JPEG_METADATA or code == 0xE1 and segment.startswith(b"Exif\0\0"):
             kept.write(head + segment)
@@ -74,14 +78,16 @@ def exif_orientation(exif: bytes) -> int:
     6
     """
     tiff = exif.removeprefix(b"Exif\0\0")
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2], "")
+    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
+    if order is None:
+        return 1
     try:
         start, = struct.unpack_from(f"{order}I", tiff, 4)
         count, = struct.unpack_from(f"{order}H", tiff, start)
         for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(f"{order}HHIH", tiff, entry)
-            if order and tag == ORIENTATION:
-                return value
+            tag, kind = struct.unpack_from(f"{order}HH", tiff, entry)
+            if tag == ORIENTATION and kind in WHOLE_NUMBERS:
+                return struct.unpack_from(order + WHOLE_NUMBERS[kind], tiff, entry + 8)[0]
     except struct.error:                  # the data ends before the orientation
         pass
     return 1

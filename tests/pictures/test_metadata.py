@@ -97,6 +97,16 @@ def test_metadata_of_a_jpeg(body):
     assert np.array_equal(np.asarray(found), np.asarray(Image.open(io.BytesIO(whole))))
 
 
+def test_fill_bytes_of_a_jpeg():
+    """Any number of bytes 0xFF may stand before a marker. What follows is not taken for a segment."""
+    whole = encode(Image.fromarray(corners()), "JPEG")
+    at = whole.index(b"\xff\xdb")
+    filled = whole[:at] + b"\xff" * 7 + segment(0xED, photoshop(4)) + b"\xff" + whole[at:]
+    assert np.array_equal(np.asarray(open_picture(filled)), np.asarray(Image.open(io.BytesIO(whole))))
+    assert nphybrid.pictures.metadata.jpeg_without_metadata(io.BytesIO(filled)).read() == (
+        whole[:at] + b"\xff" * 8 + whole[at:])
+
+
 @pytest.mark.parametrize("mode", ["L", "CMYK", "YCbCr"])
 @pytest.mark.parametrize("progressive", [False, True])
 def test_the_segments_that_decide_the_colours_of_a_jpeg_are_kept(mode, progressive):
@@ -137,6 +147,9 @@ def test_a_picture_that_pillow_has_opened_is_not_turned_by_xmp():
     picture = Image.open(io.BytesIO(with_xmp("JPEG", Image.fromarray(corners()))))
     assert picture.getexif()[0x0112] == 6, "Pillow itself reads XMP"
     assert open_picture(picture).size == picture.size
+    picture = Image.open(io.BytesIO(with_xmp("TIFF", Image.fromarray(corners()))))
+    before = dict(picture.info)
+    assert open_picture(picture).size == picture.size == (40, 24) and picture.info == before and "xmp" in before
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -149,7 +162,9 @@ def test_the_orientation_is_found_among_other_entries(order, orientation):
     for count, gap in ((3, b""), (3, bytes(7)), (65535, b"")):
         tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(gap)) + gap
         exif = tiff + struct.pack(f"{order}H", count) + table
-        for data in (exif, b"Exif\0\0" + exif):
+        long = exif.replace(struct.pack(f"{order}HH", 0x0112, 3), struct.pack(f"{order}HH", 0x0112, 4)).replace(
+            value, struct.pack(f"{order}I", orientation))
+        for data in (exif, long, b"Exif\0\0" + exif):
             assert nphybrid.pictures.metadata.exif_orientation(data) == orientation
         assert nphybrid.pictures.metadata.exif_orientation(exif[:len(tiff) + 2 + 12]) == 1, "the data ends before it"
 
