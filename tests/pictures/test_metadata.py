@@ -152,21 +152,20 @@ def test_a_picture_that_pillow_has_opened_is_not_turned_by_xmp():
     assert open_picture(picture).size == picture.size == (40, 24) and picture.info == before and "xmp" in before
 
 
+@pytest.mark.parametrize("kind, form", [(1, "B3x"), (3, "H2x"), (4, "I")])
 @pytest.mark.parametrize("order", ["<", ">"])
 @pytest.mark.parametrize("orientation", VIEW)
-def test_the_orientation_is_found_among_other_entries(order, orientation):
+def test_the_orientation_is_found_among_other_entries(orientation, order, kind, form):
     """Before and after the orientation are entries of other kinds. The count may be too large."""
-    value = struct.pack(f"{order}HH", orientation, 0)
-    entries = [(0x010F, 2, 4, b"abc\0"), (0x0112, 3, 1, value), (0x8769, 4, 1, b"abcd")]
+    entries = [(0x010F, 2, 4, b"abc\0"), (0x0112, kind, 1, struct.pack(order + form, orientation)),
+               (0x8769, 4, 1, b"abcd")]
     table = b"".join(struct.pack(f"{order}HHI", *entry[:3]) + entry[3] for entry in entries)
     for count, gap in ((3, b""), (3, bytes(7)), (65535, b"")):
-        tiff = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(gap)) + gap
-        exif = tiff + struct.pack(f"{order}H", count) + table
-        long = exif.replace(struct.pack(f"{order}HH", 0x0112, 3), struct.pack(f"{order}HH", 0x0112, 4)).replace(
-            value, struct.pack(f"{order}I", orientation))
-        for data in (exif, long, b"Exif\0\0" + exif):
+        head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", 8 + len(gap)) + gap
+        exif = head + struct.pack(f"{order}H", count) + table
+        for data in (exif, b"Exif\0\0" + exif):
             assert nphybrid.pictures.metadata.exif_orientation(data) == orientation
-        assert nphybrid.pictures.metadata.exif_orientation(exif[:len(tiff) + 2 + 12]) == 1, "the data ends before it"
+        assert nphybrid.pictures.metadata.exif_orientation(exif[:len(head) + 2 + 12]) == 1, "the data ends before it"
 
 
 # ---------------------------------------------------------------- errors and warnings
