@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ..batch.inputs import NOT_SEARCHED, find_pictures, source_name
-from ..labels import wordnet_classes
+from ..labels import classes_by_label, wordnet_classes
 from ..tensorfile import FormatError
 from ..text import name_list
 
@@ -161,9 +161,10 @@ def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
     [1, 0, 1]
     """
     numbers, unknown, unclear = {}, [], []
-    places = wordnet_classes(labels) if any(map(WORDNET_NUMBER.fullmatch, names)) else {}
+    wordnet = wordnet_classes(labels) if any(map(WORDNET_NUMBER.fullmatch, names)) else {}
+    places = {**wordnet, **classes_by_label(labels)}
     for name in {*names}:
-        found = [k for k, label in enumerate(labels) if label == name] or places.get(name, [])
+        found = places.get(name, [])
         if len(found) > 1:
             unclear.append(name)
         elif found:

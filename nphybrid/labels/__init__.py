@@ -25,6 +25,18 @@ def names(count: int) -> list[str] | None:
     return from_file(Path(__file__).with_name(FILES[count])) if count in FILES else None
 
 
+def classes_by_label(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Return the classes that have each label.
+
+    >>> classes_by_label(["crane", "cat", "crane"])
+    {'crane': [0, 2], 'cat': [1]}
+    """
+    classes: dict[str, list[int]] = {}
+    for k, label in enumerate(labels):
+        classes.setdefault(label, []).append(k)
+    return classes
+
+
 def wordnet_classes(labels: Sequence[str]) -> dict[str, list[int]]:
     """Return the classes of a model that have the name of a WordNet number.  {"n01440764": [0], …}
 
@@ -36,10 +48,7 @@ def wordnet_classes(labels: Sequence[str]) -> dict[str, list[int]]:
     >>> wordnet_classes(["crane", "tench, Tinca tinca"])["n01440764"], wordnet_classes(names(1000))["n03126707"]
     ([1], [517])
     """
-    places: dict[str, list[int]] = {}
-    for k, label in enumerate(labels):
-        places.setdefault(label, []).append(k)
-    classes = {}
+    places, classes = classes_by_label(labels), {}
     # The list with as many names as the model has classes comes last, and replaces entries of the other list.
     for count in sorted(FILES, key=lambda count: count == len(labels)):
         numbers = from_file(Path(__file__).with_name(WORDNET_FILES[count]))

@@ -56,7 +56,7 @@ def jpeg_without_metadata(file: IO[bytes]) -> IO[bytes]:
     kept = io.BytesIO()
     while len(head := file.read(4)) == 4:
         mark, code, size = struct.unpack(">BBH", head)
-        if code in (JPEG_FILL, JPEG_START):
+        if mark == 0xFF and code in (JPEG_FILL, JPEG_START):
             length = 1 if code == JPEG_FILL else 2
             kept.write(head[:length])
             file.seek(length - 4, io.SEEK_CUR)

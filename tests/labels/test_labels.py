@@ -72,10 +72,11 @@ def test_wordnet_numbers_of_other_models_follow_the_names():
         class_numbers(["n01440764"], [f"LABEL_{k}" for k in range(1000)])
 
 
-def test_both_lists_of_wordnet_numbers_are_sorted():
-    for name in labels.WORDNET_FILES.values():
+def test_both_lists_of_wordnet_numbers_are_sorted_and_complete():
+    for count, name in labels.WORDNET_FILES.items():
         numbers = labels.from_file(Path(labels.__file__).with_name(name))
         assert numbers == sorted({*numbers})
+        assert class_numbers(numbers, labels.names(count)) == list(range(count))
 
 
 def test_no_other_number_has_names():
