@@ -15,7 +15,7 @@ file has these rules for them:
     32-bit or signed   refused, because nothing defines which number is white; examples: mode F, mode I in a TIFF
     palettes           refused if a pixel has no colour in the palette
     several frames     the first frame; white where this frame does not cover the canvas of a GIF
-    HEIC               decoded if the package pillow-heif is installed
+    HEIC               decoded if the package pillow-heif is installed; not EXIF, but the property irot turns it
     truncated          refused
     damaged            refused if the file shows the damage: a PNG by wrong checksums, a TIFF by missing strips
     too many pixels    refused before the pixels are decoded
