@@ -60,6 +60,7 @@ _HOME = {
     "pipeline": "batch.pipeline",
     "Config": "config", "PRESETS": "config", "Trace": "trace", "NonFiniteError": "trace",
     "FormatError": "tensorfile", "PictureError": "pictures.decode", "open_picture": "pictures.decode",
+    "pixel_limit": "pictures",
     "default_model": "checkpoint",
 }
 
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from .batch.pipeline import pipeline as pipeline
     from .checkpoint import default_model as default_model
     from .config import PRESETS as PRESETS, Config as Config
+    from .pictures import pixel_limit as pixel_limit
     from .pictures.decode import PictureError as PictureError, open_picture as open_picture
     from .tensorfile import FormatError as FormatError
     from .trace import NonFiniteError as NonFiniteError, Trace as Trace

@@ -37,6 +37,7 @@ from typing import Any, NamedTuple
 
 from .. import __version__, checkpoint
 from ..api.load import load
+from ..pictures import max_pixels
 from ..tensorfile.errors import refuse_empty
 from . import run
 from .identity import ModelFile, model_digests, model_files
@@ -57,6 +58,7 @@ class Job(NamedTuple):
     batch: int
     options: tuple                        # the options of from_pretrained as ((name, value), …)
     version: str = __version__            # the version of nphybrid on the client
+    largest: int | None = None            # the largest number of pixels of a picture that is decoded
     witness: str | None = None            # a path from the list of pictures, which must exist on every worker
 
 
@@ -84,7 +86,7 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     if model is not None and os.path.exists(model):
         model = os.path.abspath(model)
     return Job(model, head and os.path.abspath(head), digests, state, pool, batch,
-               tuple({"num_threads": 1, **options}.items()))
+               tuple({"num_threads": 1, **options}.items()), largest=max_pixels())
 
 
 # ---------------------------------------------------------------- functions that run on the client
@@ -250,8 +252,8 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
     # The check is repeated, because a file may have been replaced between the first check and the loading.
     _refuse_other_model(job)
     if job.state == "logits":
-        return run.preparer(model.image_processor()), lambda x: model(x).logits
-    prepare, extractor = run.preparer_and_extractor(model, job.state, job.pool)
+        return run.preparer(model.image_processor(), job.largest), lambda x: model(x).logits
+    prepare, extractor = run.preparer_and_extractor(model, job.state, job.pool, job.largest)
     return prepare, extractor.compute
 
 

@@ -160,10 +160,11 @@ def _results_ahead(sources, prepare, compute, batch, workers, started):
                     yield from share.value
 
 
-def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepare:
+def preparer(processor: ViTHybridImageProcessor | dict, largest: int | None = None, **options: Any) -> Prepare:
     """Return a `prepare` function for `compute_rows`: source -> pixel_values (C, H, W).
 
     `processor` is an image processor, or a dict with the options of an image processor.
+    `largest` is the argument max_pixels of `open_picture`.
     `options` are given to each call of the image processor.
     A source is an item of the list that `inputs.find_pictures` returns, or any other argument that `open_picture`
     accepts. A source can also be an array, which is given to the image processor unchanged.
@@ -175,21 +176,22 @@ def preparer(processor: ViTHybridImageProcessor | dict, **options: Any) -> Prepa
         if is_array and source.ndim > 3:
             raise ValueError(f"found an array of shape {source.shape}; expected a picture with 2 or 3 axes. Several "
                              "pictures must be given as a list.")
-        picture = source if is_array else open_source(source)
+        picture = source if is_array else open_source(source, largest)
         return processor(picture, return_tensors="np", **options).pixel_values[0]
     return prepare
 
 
-def preparer_and_extractor(model: Model, state: str | None = None, pool: str | None = None
-                           ) -> tuple[Prepare, extractor.Extractor]:
+def preparer_and_extractor(model: Model, state: str | None = None, pool: str | None = None,
+                           largest: int | None = None) -> tuple[Prepare, extractor.Extractor]:
     """Return the `prepare` function of a model, and an Extractor whose `compute` function computes features.
 
     `model` is a model of any class.
     `state` and `pool` select the features; see `nphybrid.api.extractor`.
+    `largest` is the argument max_pixels of `open_picture`.
     One blank picture is computed, to find the names and shapes of all states.
     Raises ValueError if the model has no image processor. Raises the same errors as `extractor`.
     """
-    prepare = preparer(model.image_processor())
+    prepare = preparer(model.image_processor(), largest)
     blank = prepare(Image.new("RGB", (64, 64)))[None]
     return prepare, extractor.extractor(model, blank, state, pool)
 

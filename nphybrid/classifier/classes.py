@@ -14,28 +14,35 @@ The name of a class must be UTF-8, because a head stores the name as JSON.
 import csv
 import io
 import os
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ..batch.inputs import find_pictures, source_name
+from ..batch.inputs import NOT_SEARCHED, find_pictures, source_name
+from ..labels import classes_by_label, wordnet_classes
 from ..tensorfile import FormatError
 from ..text import name_list
 
 
-def of_folders(folders: Iterable[str | os.PathLike]) -> tuple[list[str], list[str]]:
+WORDNET_NUMBER = re.compile(r"n\d{8}")
+
+
+def of_folders(folders: Iterable[str | os.PathLike], left_out: Counter | None = None) -> tuple[list[str], list[str]]:
     """Find the pictures in folders of folders.  Returns the pictures, and the class of each picture.
 
+    `left_out` has the same meaning as in `batch.inputs.find_pictures`.
     Raises ValueError for a folder that contains pictures beside its folders, and for a folder that contains no folder.
     Raises ValueError also for a class without a picture, and for a name that is not UTF-8. Raises OSError for a folder
     that cannot be read.
     """
     sources, classes, empty = [], [], []
     for root in folders:
-        for folder in _class_folders(os.fspath(root)):
+        for folder in _class_folders(os.fspath(root), left_out):
             # Raise OSError if the folder cannot be read.
             # `find_pictures` would return an unreadable folder as a picture.
             os.scandir(folder).close()
-            found = [path for path in find_pictures([folder], recursive=True) if path != folder]
+            found = [path for path in find_pictures([folder], recursive=True, left_out=left_out) if path != folder]
             if not found:
                 empty.append(folder)
             sources += found
@@ -45,14 +52,18 @@ def of_folders(folders: Iterable[str | os.PathLike]) -> tuple[list[str], list[st
     return sources, classes
 
 
-def _class_folders(root):
+def _class_folders(root, left_out):
     """The folders of the classes in `root`, in the byte order of their paths."""
     if not os.path.isdir(root):
         raise NotADirectoryError(f"{root} is not a folder; expected a folder that contains one folder per class. For "
                                  "single pictures or features, give --labels")
     folders = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                      key=os.fsencode)
-    loose = [path for path in find_pictures([root]) if path != root]
+    beside = Counter()
+    loose = [path for path in find_pictures([root], left_out=beside) if path != root]
+    del beside[NOT_SEARCHED]              # the folders of the classes
+    if left_out is not None:
+        left_out.update(beside)
     if loose or not folders:
         raise ValueError(f"{root} holds {len(folders):,} folders and {len(loose):,} pictures beside them; expected "
                          "one folder per class, and pictures only in these folders")
@@ -142,16 +153,18 @@ def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
     """Find the number that the model gives to each class.
 
     A name that is a label of the model has the number of this label. A name that is not a label must be the number of a
-    class. `labels` are the labels of the model, in order. Raises ValueError for names that are neither a label nor a
-    number of a class. Raises ValueError also for a label that several classes share. The message lists the wrong
-    names.
+    class, or the WordNet number of an ImageNet class, such as n01440764 (see `labels.wordnet_classes`). `labels` are
+    the labels of the model, in order. Raises ValueError for all other names. Raises ValueError also for a label that
+    several classes share. The message lists the wrong names.
 
     >>> class_numbers(["cat", "0", "cat"], ["bird", "cat"])
     [1, 0, 1]
     """
     numbers, unknown, unclear = {}, [], []
+    wordnet = wordnet_classes(labels) if any(map(WORDNET_NUMBER.fullmatch, names)) else {}
+    places = {**wordnet, **classes_by_label(labels)}
     for name in {*names}:
-        found = [k for k, label in enumerate(labels) if label == name]
+        found = places.get(name, [])
         if len(found) > 1:
             unclear.append(name)
         elif found:

@@ -17,8 +17,10 @@ import gc
 import importlib
 import io
 import sys
+import warnings
 
 from .. import __version__
+from ..pictures import pixel_limit
 from ..shortage import memory_error, no_new_thread, out_of_memory, path_in_errors
 from . import streams
 
@@ -58,10 +60,12 @@ def main(argv: list[str] | None = None) -> int:
     """Run one verb, and return the exit code."""
     with streams.reopen_closed_streams(), streams.escape_characters(), streams.warnings_as_lines():
         args = make_parser().parse_args(argv)
+        if getattr(args, "quiet", False):
+            warnings.simplefilter("ignore")                 # until the end of `warnings_as_lines`
         # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)
         try:
-            with streams.repeat_lost_interrupts():
+            with streams.repeat_lost_interrupts(), pixel_limit(getattr(args, "max_pixels", None)):
                 code = args.run(args)
                 with path_in_errors("stdout"):
                     sys.stdout.flush()

@@ -1,7 +1,7 @@
 """The verb `compare` prints which states differ between two models or two traces."""
 import argparse
 
-from .options import add_format, show
+from .options import add_format, add_max_pixels, show
 
 
 def add(verb):
@@ -21,6 +21,7 @@ def add(verb):
                       help="compare only the states whose names match PATTERN, for example 'blocks.0.*'. --only can be "
                            "repeated.")
     verb.add_argument("--image", help="the picture on which both models are compared (default: a built-in picture)")
+    add_max_pixels(verb)
     add_format(verb)
 
 

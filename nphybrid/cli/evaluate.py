@@ -1,11 +1,13 @@
 """The verb `evaluate` measures the accuracy of a model on pictures whose classes are known."""
 from .loading import load_model
-from .options import add_engine, add_format, add_head, add_model, find_pictures, positive, show
+from .options import (add_engine, add_format, add_head, add_max_pixels, add_model, find_pictures, positive, show,
+                      tell_left_out)
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
 Print the top-1 and top-5 accuracy of a model on all pictures and on the pictures of each class, with 95 % Wilson
-confidence intervals. The known class of a picture is given as a label of the model, or as the number of a class.
+confidence intervals. The known class of a picture is given as a label of the model, as the number of a class, or as the
+WordNet number of an ImageNet class, such as n01440764.
 """
 
 EXAMPLES = """\
@@ -42,6 +44,7 @@ def add_known(verb, metavar="FOLDER", more=""):
                       help="the number of pictures that are computed together (default 8). The answers do not depend "
                            "on --batch.")
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
+    add_max_pixels(verb)
 
 
 def run(args):
@@ -71,9 +74,13 @@ def run(args):
 
 def find_known(args):
     """Return the list of pictures that the options of `add_known` name, and the list of their class names."""
+    from collections import Counter
+
     from ..classifier import classes
     if args.labels is None:
-        sources, names = classes.of_folders(args.images)
+        left_out = Counter()
+        sources, names = classes.of_folders(args.images, left_out)
+        tell_left_out(args, left_out)
     else:
         sources = find_pictures(args)
         names = classes.of_file(args.labels, sources)

@@ -2,7 +2,7 @@
 import os
 
 from .loading import load_model, relabel
-from .options import add_engine, add_labels, add_model
+from .options import add_engine, add_labels, add_max_pixels, add_model
 from .targets import check_target
 
 DESCRIPTION = """\
@@ -22,6 +22,7 @@ def add(verb):
     add_model(verb)
     add_labels(verb)
     add_engine(verb)
+    add_max_pixels(verb)
 
 
 def run(args):

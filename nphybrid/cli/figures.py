@@ -1,6 +1,6 @@
 """The verb `figures` draws one figure of a model at print quality."""
 from .loading import load_model, relabel
-from .options import add_engine, add_labels, add_model
+from .options import add_engine, add_labels, add_max_pixels, add_model
 from .targets import check_target
 
 # The names of the figures in explain.figures. The names are repeated here, so that --help does not import NumPy.
@@ -32,6 +32,7 @@ def add(verb):
     add_model(verb)
     add_labels(verb)
     add_engine(verb)
+    add_max_pixels(verb)
     verb.set_defaults(refuse=verb.error)
 
 

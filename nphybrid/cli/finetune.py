@@ -5,7 +5,7 @@ import sys
 
 from .evaluate import find_known
 from .loading import load_model, loaded_sha256
-from .options import add_engine, add_format, add_model, positive, show
+from .options import add_engine, add_format, add_max_pixels, add_model, positive, show, tell_left_out
 from .targets import check_target
 
 # The choices and defaults of training.settings. They are repeated here, so that --help does not import NumPy.
@@ -48,6 +48,7 @@ def add(verb):
     verb.add_argument("--max-images", type=positive, metavar="N", help="use only N pictures, chosen at random")
     _add_settings(verb)
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
+    add_max_pixels(verb)
     verb.set_defaults(recursive=True, confusion=None, refuse=verb.error)
     add_model(verb)
     add_engine(verb)
@@ -158,8 +159,13 @@ def _validation(text):
 
 def _held_out(args):
     """Return the pictures in the folder of --validation, and their class names."""
+    from collections import Counter
+
     from ..classifier import classes
-    return classes.of_folders([args.validation])
+    left_out = Counter()
+    found = classes.of_folders([args.validation], left_out)
+    tell_left_out(args, left_out)
+    return found
 
 
 def _digest(names):

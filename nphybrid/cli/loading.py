@@ -39,7 +39,8 @@ def run_options(args, model) -> dict:
     """Return the options and the SHA-256 values on which the rows depend.  `identity.run_identity` needs them."""
     from ..batch.identity import model_digests
     digests = model_digests(args.files["model"], model.config.to_dict(), model.processor, args.files["head"])
-    return {**digests._asdict(), "engine": args.engine, "dtype": model.dtype, "precision": args.precision}
+    limit = {} if args.max_pixels is None else {"max_pixels": args.max_pixels}
+    return {**digests._asdict(), "engine": args.engine, "dtype": model.dtype, "precision": args.precision, **limit}
 
 
 def relabel(model, path):

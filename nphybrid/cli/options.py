@@ -2,6 +2,8 @@
 import argparse
 import sys
 
+from ..pictures import MAX_PIXELS
+
 # The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
@@ -29,7 +31,8 @@ def add_pictures(verb):
     `find_pictures` and `loading.compute_rows` read these options.
     """
     verb.add_argument("images", nargs="+", metavar="IMAGE",
-                      help="a file, a folder, a glob, or - for stdin. stdin contains one picture or a list of names.")
+                      help="a file, a folder, a glob, or - for stdin. stdin contains one picture or a list of names. "
+                           "Colour profiles and gamma of pictures are not applied.")
     verb.add_argument("-r", "--recursive", action="store_true", help="also search the folders inside a folder")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8). The rows do not depend on "
@@ -39,6 +42,14 @@ def add_pictures(verb):
                       help="the address of a Dask scheduler. The workers of the scheduler compute the pictures. Each "
                            "worker must be able to read the picture files and the model.")
     verb.add_argument("--quiet", action="store_true", help="print neither progress nor errors on stderr")
+    add_max_pixels(verb)
+
+
+def add_max_pixels(verb):
+    """Add the option --max-pixels, which `cli.main` reads."""
+    verb.add_argument("--max-pixels", type=positive, metavar="N",
+                      help=f"refuse a picture with more than N pixels, rows times columns (default {MAX_PIXELS:,}). "
+                           "Decoding a picture may need 12 bytes for each pixel.")
 
 
 def add_model(verb):
@@ -86,12 +97,25 @@ def add_format(verb, *more):
 # ---------------------------------------------------------------- functions that use the options
 
 def find_pictures(args) -> list:
-    """Return the pictures that the options of `add_pictures` name.
+    """Return the pictures that the options of `add_pictures` name.  Tell on stderr what was left out in folders.
 
     Each item of the list is a path, or the bytes of a picture on stdin.
     """
+    from collections import Counter
+
     from ..batch import inputs
-    return inputs.find_pictures(args.images, args.recursive, sys.stdin.buffer if "-" in args.images else None)
+    left_out = Counter()
+    stdin = sys.stdin.buffer if "-" in args.images else None
+    found = inputs.find_pictures(args.images, args.recursive, stdin, left_out)
+    tell_left_out(args, left_out)
+    return found
+
+
+def tell_left_out(args, left_out):
+    """Print one line on stderr about the files of folders that are not read.  `left_out` is a Counter."""
+    from ..batch import inputs
+    if left_out and not args.quiet:
+        print(f"nphybrid: {inputs.left_out_text(left_out)}", file=sys.stderr)
 
 
 def show(args, document, text: str):

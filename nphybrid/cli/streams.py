@@ -5,6 +5,8 @@ import os
 import sys
 import warnings
 
+from ..pictures import being_read
+
 
 def stdout_reader_left():
     """Return True if the process that reads stdout has ended, for example `head` in a pipe.
@@ -67,11 +69,21 @@ def escape_characters():
 
 @contextlib.contextmanager
 def warnings_as_lines():
-    """During a `with` block, print each warning as one line, without the line of code that caused it."""
+    """During a `with` block, print each warning as one line, without the line of code that caused it.
+
+    A warning of Pillow gets the name of the picture that is decoded, and is printed one time for each picture.
+    """
+    shown = set()
+
     def show(message, *_):
+        name, line = being_read.get(), " ".join(str(message).split())
+        if name and (name, line) in shown:
+            return
+        shown.add((name, line))
         with contextlib.suppress(OSError):                  # the run continues if stderr is closed
-            print(f"nphybrid: {message}", file=sys.stderr)
+            print(f"nphybrid: {name}: {line}" if name else f"nphybrid: {line}", file=sys.stderr)
     with warnings.catch_warnings():
+        warnings.filterwarnings("always", category=UserWarning, module=r"PIL\.")
         warnings.showwarning = show
         yield
 

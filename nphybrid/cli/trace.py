@@ -1,6 +1,6 @@
 """The verb `trace` prints statistics and the time of every state of a forward pass."""
 from .loading import load_model
-from .options import add_engine, add_format, add_model, show
+from .options import add_engine, add_format, add_max_pixels, add_model, show
 from .targets import check_target
 
 # The number of timed forward passes. In 11 forward passes of the bundled model, the time of a state, divided by the
@@ -25,6 +25,7 @@ def add(verb):
     verb.add_argument("image", metavar="IMAGE", help="a picture")
     add_model(verb)
     add_engine(verb)
+    add_max_pixels(verb)
     verb.add_argument("--save", metavar="TRACE.npz",
                       help="write every state to this .npz file. `nphybrid compare` compares two of these files.")
     verb.add_argument("--backward", action="store_true",

@@ -1,5 +1,6 @@
-"""Names of classes, from two lists of this package (see labels/README.md) or from a user's file."""
+"""Names of classes, from the lists of this package (see labels/README.md) or from a user's file; WordNet numbers."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ from ..tensorfile.documents import parse_json
 from ..tensorfile.errors import FilePath, refusal
 
 FILES = {1000: "ilsvrc.txt", 21843: "imagenet21k.txt"}
+WORDNET_FILES = {1000: "ilsvrc_wordnet.txt", 21843: "imagenet21k_wordnet.txt"}
 # A label file may have at most MOST_BYTES bytes. The longest list of this package has 0.5 MB.
 MOST_BYTES = 2 ** 24
 
@@ -21,6 +23,39 @@ def names(count: int) -> list[str] | None:
     ('tabby, tabby cat', 'organism, being', None)
     """
     return from_file(Path(__file__).with_name(FILES[count])) if count in FILES else None
+
+
+def classes_by_label(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Return the classes that have each label.
+
+    >>> classes_by_label(["crane", "cat", "crane"])
+    {'crane': [0, 2], 'cat': [1]}
+    """
+    classes: dict[str, list[int]] = {}
+    for k, label in enumerate(labels):
+        classes.setdefault(label, []).append(k)
+    return classes
+
+
+def wordnet_classes(labels: Sequence[str]) -> dict[str, list[int]]:
+    """Return the classes of a model that have the name of a WordNet number.  {"n01440764": [0], …}
+
+    `labels` are the labels of the model, in order. ImageNet's folders of pictures have the WordNet numbers as names. If
+    the model has the labels of a list of this package at their places, then a number has one class. This also holds for
+    two classes with one name, and for labels that are only the first of several names. In all other models, a number
+    has the classes with its whole name, so it may have no class or several classes.
+
+    >>> wordnet_classes(["crane", "tench, Tinca tinca"])["n01440764"], wordnet_classes(names(1000))["n03126707"]
+    ([1], [517])
+    """
+    places, classes = classes_by_label(labels), {}
+    # The list with as many names as the model has classes comes last, and replaces entries of the other list.
+    for count in sorted(FILES, key=lambda count: count == len(labels)):
+        numbers = from_file(Path(__file__).with_name(WORDNET_FILES[count]))
+        for k, (number, name) in enumerate(zip(numbers, names(count) or [])):
+            at_its_place = count == len(labels) and labels[k] in (name, name.split(", ")[0])
+            classes[number] = [k] if at_its_place else places.get(name, [])
+    return classes
 
 
 def from_file(path: FilePath) -> list[str]:

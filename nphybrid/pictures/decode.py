@@ -3,15 +3,19 @@
 A picture is refused if it cannot be decoded without guessing. Pillow leaves the following cases to its caller, and this
 file has these rules for them:
 
-    EXIF orientation   applied
+    EXIF orientation   applied; an orientation that is only in XMP or in a text is ignored, as browsers do
+    colour profiles    not applied, as in transformers and timm: the numbers in the file are used as sRGB
+    gamma              not applied, as in transformers and timm, for example the chunk gAMA of a PNG
+    other metadata     ignored, also if it is large or damaged
     alpha              composited on white, for an alpha channel, a palette with alpha or a transparent colour
     16-bit grey        divided by 257; Pillow would cut off values at 255, so that the picture becomes white
     16-bit colour      only the high byte is kept, an error of less than one level; refused with a transparent colour
-    CMYK, YCbCr, HSV   converted by Pillow; embedded colour profiles are not applied
+    CMYK, YCbCr, HSV   converted by Pillow
     LAB                converted by Little CMS, with the white point D50
     32-bit or signed   refused, because nothing defines which number is white; examples: mode F, mode I in a TIFF
     palettes           refused if a pixel has no colour in the palette
     several frames     the first frame; white where this frame does not cover the canvas of a GIF
+    HEIC               decoded if the package pillow-heif is installed; not EXIF, but the property irot turns it
     truncated          refused
     damaged            refused if the file shows the damage: a PNG by wrong checksums, a TIFF by missing strips
     too many pixels    refused before the pixels are decoded
@@ -20,26 +24,32 @@ A JPEG is not refused if data is missing in its middle but not at its end. The R
 """
 
 import contextlib
+import importlib.util
 import io
 import math
 import os
 import stat
 import struct
-import zlib
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
+from . import MAX_PIXELS, being_read, max_pixels as largest
+from .metadata import ChecksumError, exif_orientation, jpeg_without_metadata, png_without_metadata
 from ..shortage import memory_error, out_of_memory
 
 # Pillow can also read other formats, but some are dangerous.
 # For example, Pillow would let Ghostscript execute a PostScript file.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000")
-MAX_PIXELS = 64_000_000
 # Estimate of the largest number of bytes that a decoder needs for one pixel. RGB needs 4 bytes. The coefficients of a
 # progressive JPEG need 6 bytes. The four 32-bit planes of a JPEG 2000 need 16 bytes.
 DECODER_BYTES = 24
+
+# How the limit of a picture that is too large can be changed.
+LIMIT = "--max-pixels N or, in Python, nphybrid.pixel_limit(N) sets the limit"
+# The major brands of HEIF files (ISO/IEC 23008-12, annex B). Pillow opens the pictures of these files that are AVIF.
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
 
 # For each EXIF orientation: the transposition that turns the stored picture upright (EXIF 2.32, tag 0x0112).
 TURN = Image.Transpose
@@ -55,13 +65,16 @@ class PictureError(ValueError):
 
 
 def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
-                 max_pixels: int = MAX_PIXELS) -> Image.Image:
+                 max_pixels: int | None = None) -> Image.Image:
     """Read a picture according to the rules at the top of this file.
+
+    The EXIF orientation is applied. Colour profiles and gamma are not applied, as in transformers and timm.
 
     Args:
         source: a path, the bytes of a file, an open binary file, or a Pillow picture. An open file is read to its end.
             A Pillow picture is not changed.
-        max_pixels: the largest number of pixels (rows times columns) that is decoded.
+        max_pixels: the largest number of pixels (rows times columns) that is accepted. None means 64,000,000, or the
+            limit of `nphybrid.pixel_limit`. With None, a Pillow picture that is not an open file may have any size.
 
     Returns:
         A Pillow picture of mode RGB that does not need the file any more. `numpy.asarray` returns its pixels as uint8
@@ -69,7 +82,7 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
 
     Raises:
         PictureError: the file is empty, truncated, damaged, too large, not a picture, or refused by a rule.
-        OSError: the file cannot be opened. If the file does not exist, the error is FileNotFoundError.
+        OSError: the file cannot be opened or read. If the file does not exist, the error is FileNotFoundError.
         MemoryError: there is not enough memory to decode the picture.
 
     >>> file = io.BytesIO()
@@ -142,28 +155,39 @@ def to_rgb(picture: Image.Image) -> Image.Image:
 
 def _read(source, name, max_pixels):
     """Decode an open, seekable file or a Pillow picture to an RGB picture."""
-    picture = None
+    picture, token = None, being_read.set(str(name))
     try:
-        ours = not isinstance(source, Image.Image)
-        picture = _identify(source) if ours else source
+        picture = source if isinstance(source, Image.Image) else _identify(_without_metadata(source))
         _check_size(picture, max_pixels)
-        if ours and picture.format == "PNG":
-            _check_sums(source)
         picture = _decoded(picture)
-        upright = UPRIGHT.get(_orientation(picture))
+        upright = UPRIGHT.get(exif_orientation(picture.info.get("exif") or b""))
         rgb = to_rgb(picture)
         return rgb if upright is None else rgb.transpose(upright)
-    except PictureError as error:
+    except (PictureError, ChecksumError) as error:
         raise PictureError(f"{name}: {error}") from None
     except MemoryError as error:
         raise memory_error(error, name) from error
     except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: has more pixels than Pillow decodes ({error})") from error
+        raise PictureError(f"{name}: has more pixels than Pillow decodes ({error}; {LIMIT})") from error
     # Decoders raise OSError, SyntaxError, ValueError, struct.error, zlib.error, EOFError and more.
     except Exception as error:
         if out_of_memory(error) or not _fits_in_memory(picture, error):
             raise memory_error(error, name) from error
+        # An error of the file system has a number. An error of a decoder has none.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise OSError(error.errno, error.strerror, name) from error
         raise PictureError(f"{name}: truncated or damaged ({type(error).__name__}: {error})") from error
+    finally:
+        being_read.reset(token)
+
+
+def _without_metadata(file):
+    """Return the file, or a copy of a PNG or JPEG without the metadata that changes no pixel."""
+    head = file.read(8)
+    file.seek(0)
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return png_without_metadata(file)
+    return jpeg_without_metadata(file) if head.startswith(b"\xff\xd8\xff") else file
 
 
 def _identify(file):
@@ -188,7 +212,29 @@ def _identify(file):
                 return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
                 why = f"begins like {name}, but is damaged or of a kind that Pillow cannot read ({error})"
+    if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        return _heif(file)
     raise PictureError(why or _what_is(file))
+
+
+def has_heif() -> bool:
+    """Return True if pictures in HEIF files, such as HEIC, can be decoded: the package pillow-heif is installed."""
+    return importlib.util.find_spec("pillow_heif") is not None
+
+
+def _heif(file):
+    """Open a HEIF file with pillow-heif, which turns the picture upright and resets its EXIF orientation."""
+    try:
+        from pillow_heif import HeifImageFile
+    except ImportError as error:
+        raise PictureError(f"is a HEIC picture, which needs the package pillow-heif: pip install pillow-heif ({error})"
+                           ) from None
+    file.seek(0)
+    try:
+        return HeifImageFile(file, "")
+    except (SyntaxError, IndexError, TypeError, struct.error) as error:
+        why = f"begins like HEIC, but is damaged or of a kind that libheif cannot read ({error})"
+        raise PictureError(why) from None
 
 
 def _check_size(picture, max_pixels):
@@ -197,9 +243,15 @@ def _check_size(picture, max_pixels):
     if picture.format == "TIFF":
         # A whole tile is decoded, even if the picture shows only a part of the tile (TIFF 6.0, tags 322 and 323).
         sizes["tiles of "] = picture.tag_v2.get(322, 0), picture.tag_v2.get(323, 0)
+    if max_pixels is not None:
+        limit, name = max_pixels, "max_pixels"
+    elif isinstance(picture, ImageFile.ImageFile):
+        limit, name = largest(), LIMIT
+    else:
+        return                            # the caller has already decoded the picture
     for what, (width, height) in sizes.items():
-        if width * height > max_pixels:
-            raise PictureError(f"has {what}{height} x {width} pixels, expected at most {max_pixels:,} (max_pixels)")
+        if width * height > limit:
+            raise PictureError(f"has {what}{height} x {width} pixels, expected at most {limit:,} ({name})")
 
 
 def _fits_in_memory(picture, error):
@@ -218,21 +270,6 @@ def _fits_in_memory(picture, error):
     return True
 
 
-def _check_sums(file):
-    """Refuse a PNG with a wrong checksum in a chunk of pixels (IDAT).  Pillow checks the other chunks."""
-    position, name = file.tell(), b""
-    file.seek(8)
-    while name != b"IEND" and len(head := file.read(8)) == 8:
-        left, name = struct.unpack(">I4s", head)
-        found = zlib.crc32(name)
-        while left and (block := file.read(min(left, 1 << 20))):
-            found, left = zlib.crc32(block, found), left - len(block)
-        stored = file.read(4)
-        if name == b"IDAT" and stored != struct.pack(">I", found):
-            raise PictureError("truncated or damaged: wrong checksum in a chunk of pixels (IDAT)")
-    file.seek(position)
-
-
 def _decoded(picture):
     """Decode the pixels of a picture.
 
@@ -241,7 +278,7 @@ def _decoded(picture):
     # `picture.tile` lists the decoder and its arguments for each box of the picture. `tiles` is a copy, because `load`
     # empties `picture.tile`.
     tiles: list[Any] = list(getattr(picture, "tile", ()))
-    picture.load()
+    _load(picture)
     if not tiles:
         return picture
     _, box, _, arguments = tiles[0]
@@ -255,6 +292,20 @@ def _decoded(picture):
         canvas.paste(picture.crop(box).convert("RGBA"), box)
         return canvas
     return picture
+
+
+def _load(picture):
+    """Let Pillow decode the pixels.
+
+    Pillow turns a TIFF while it decodes the pixels. If there is no EXIF orientation, Pillow would use the XMP packet.
+    """
+    info = picture.info
+    if picture.format == "TIFF":
+        picture.info = {key: value for key, value in info.items() if key != "xmp"}
+    try:
+        picture.load()
+    finally:
+        picture.info = info
 
 
 def _check_tiff(picture, tiles):
@@ -293,16 +344,6 @@ def _check_palette(picture):
     largest = picture.getextrema()[1] if picture.mode == "P" else picture.getextrema()[0][1]
     if largest >= colours:
         raise PictureError(f"found a pixel with colour number {largest} in a palette with {colours} colours")
-
-
-def _orientation(picture):
-    """The EXIF orientation, 1 to 8.  If the EXIF data cannot be read, the orientation is 1, as in a browser."""
-    try:
-        return picture.getexif().get(0x0112, 1)
-    except MemoryError:
-        raise
-    except Exception:
-        return 1
 
 
 def _eight_bits(picture):

@@ -267,6 +267,10 @@ def _refuse_blame(file: SharedFile, message: str) -> None:
     if system_call := re.search(r"errno = (\d+)", message):
         number = int(system_call[1])
         raise OSError(number, os.strerror(number), file.path)
+    if "already open for" in message:                     # a mark in the file, which is there without any lock
+        raise OSError(f"{file} is marked as open for writing: close the file in the other program. If no program has "
+                      f"the file open, a program ended without closing it; then `h5clear -s {file}` removes the mark "
+                      "(h5clear is one of the tools of HDF5)")
     if "flag values don't match" in message:
         raise OSError(f"{file}: this process has the file already open, with another kind of lock")
     if "memory allocation failed" in message:             # a KeyError can also have this text

@@ -2,12 +2,16 @@
 import io
 import os
 import random
+import shutil
+import sys
+from collections import Counter
 
 import pytest
 from PIL import Image
 
 from nphybrid import PictureError
-from nphybrid.batch.inputs import find_pictures, open_source
+from nphybrid.__main__ import main
+from nphybrid.batch.inputs import find_pictures, left_out_text, open_source
 from nphybrid.pictures.decode import FORMATS, begins_as_picture
 
 
@@ -105,3 +109,67 @@ def test_a_picture_on_stdin(format):
     assert find_pictures(["-"], stdin=io.BytesIO(data)) == [data]
     if format in ("PNG", "JPEG", "TIFF", "AVIF", "JPEG2000"):
         assert all(begins_as_picture(data[:random.Random(i).randrange(16, len(data))]) for i in range(50))
+
+
+# ---------------------------------------------------------------- what a folder has beside the pictures
+
+@pytest.mark.parametrize("recursive, expected", [
+    (False, {".txt": 1, "hidden": 2, "inner folder": 4}),
+    (True, {".txt": 1, ".md": 1, "hidden": 2, "folder link": 1})])
+def test_everything_in_a_folder_is_listed_or_counted(tree, recursive, expected):
+    left_out = Counter()
+    find_pictures(["."], recursive, left_out=left_out)
+    assert left_out == expected
+    find_pictures(["notes.txt", "a.png", "nothing", "*.txt"], left_out=left_out)
+    assert left_out == expected, "a file that is named is not left out"
+
+
+@pytest.mark.parametrize("left_out, told", [
+    ({".b": 1, ".a": 1, ".c": 1_000}, "1,000 .c, 1 .a, 1 .b"), ({"inner folder": 1}, "1 inner folder. The option -r"),
+    ({"inner folder": 2, "folder link": 3}, "3 folder links, 2 inner folders. "), ({".\x1b[2J": 1}, r"1 '.\x1b[2J'"),
+    ({f".{i:02d}": 1 for i in range(20)}, "1 .10, 1 .11, 8 with other suffixes"), ({".HIF".lower(): 1}, "pillow-heif")])
+def test_the_line_about_what_is_left_out(left_out, told):
+    assert told in left_out_text(Counter(left_out)) and left_out_text(Counter(left_out)).isprintable()
+
+
+@pytest.fixture
+def phone(cat, tmp_path):
+    """A folder from a phone."""
+    folder = tmp_path / "phone"
+    folder.mkdir()
+    Image.open(cat).convert("RGB").save(folder / "IMG_0001.JPG")
+    for name in ("IMG_0002.HEIC", "IMG_0003.heif"):
+        (folder / name).write_bytes(b"\0\0\0\x24ftypheic\0\0\0\0mif1heic" + bytes(400))
+    (folder / "IMG_0004.jxl").write_bytes(b"\xff\x0a" + bytes(300))
+    (folder / "IMG_0005.DNG").write_bytes(b"II*\0" + bytes(300))
+    shutil.copy(folder / "IMG_0001.JPG", folder / "IMG_0006")
+    (folder / "IMG_0001.MP4").touch()
+    (folder / ".DS_Store").touch()
+    return folder
+
+
+def test_a_folder_of_a_phone(phone, monkeypatch, capsys):
+    monkeypatch.setattr("nphybrid.batch.inputs.has_heif", lambda: False)
+    command = ["classify", str(phone), "--engine", "reference", "--format", "csv", "--top-k", "1"]
+    assert main(command) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count("\n") == 2 and "IMG_0001.JPG" in captured.out
+    assert ("nphybrid: left out in folders: 1 .dng, 1 .heic, 1 .heif, 1 .jxl, 1 .mp4, 1 hidden, 1 without a suffix. "
+            "HEIC needs the package pillow-heif: pip install pillow-heif\n") in captured.err
+    assert main([*command, "--quiet"]) == 0 and capsys.readouterr().err == ""
+
+
+def test_folders_of_classes_tell_what_they_leave_out(phone, monkeypatch, capsys):
+    monkeypatch.setattr("nphybrid.batch.inputs.has_heif", lambda: False)
+    photos = phone.parent / "photos"
+    shutil.copytree(phone, photos / "cat")
+    (photos / "notes.txt").touch()
+    assert main(["evaluate", str(photos), "--engine", "reference"]) == 0
+    told = "left out in folders: 1 .dng, 1 .heic, 1 .heif, 1 .jxl, 1 .mp4, 1 .txt, 1 hidden, "
+    assert told in capsys.readouterr().err
+
+
+def test_a_heic_without_the_package_names_the_package(phone, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(PictureError, match=r"IMG_0002.HEIC: is a HEIC picture, which needs the package pillow-heif"):
+        open_source(str(phone / "IMG_0002.HEIC"))

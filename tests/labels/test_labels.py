@@ -1,11 +1,13 @@
 """The names of the classes: the two lists that come along, and a file's."""
 import json
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from nphybrid import ViTHybridForImageClassification, checkpoint, default_model, labels
 from nphybrid.__main__ import main
+from nphybrid.classifier.classes import class_numbers
 from nphybrid.tensorfile import FormatError
 
 CIFAR10 = [f"class {i}" for i in range(9)] + ["class 3"]           # a name twice, as in both lists
@@ -28,6 +30,53 @@ def test_both_lists_have_one_order():
     whole = iter(labels.names(21843))
     part = [name for name in labels.names(1000) if name != "teddy, teddy bear"]
     assert len(part) == 999 and all(name in whole for name in part)
+
+
+# ---------------------------------------------------------------- WordNet numbers
+
+# From ImageNet's own list of synsets. There are two cranes, and a "maillot" beside a "maillot, tank suit".
+NUMBERS = {"n01440764": 0, "n01443537": 1, "n02012849": 134, "n02123045": 281, "n03126707": 517, "n03710637": 638,
+           "n03710721": 639, "n04399382": 850, "n15075141": 999}
+
+
+@pytest.mark.parametrize("first_only", [False, True])
+def test_wordnet_numbers_of_a_model_with_the_1000_classes(first_only):
+    """Some models have only the first name of each class, such as "tench"."""
+    model = [name.split(", ")[0] if first_only else name for name in labels.names(1000)]
+    found = labels.wordnet_classes(model)
+    assert {number: found[number] for number in NUMBERS} == {number: [k] for number, k in NUMBERS.items()}
+    assert class_numbers(["n03126707", "n01440764", "n02012849", "n01440764"], model) == [517, 0, 134, 0]
+
+
+def test_wordnet_numbers_of_a_model_with_the_21843_classes():
+    model = labels.names(21843)
+    found = labels.wordnet_classes(model)
+    assert (found["n00004475"], found["n15102894"]) == ([0], [21842])
+    assert all(len(places) == 1 for places in found.values() if places) and len(found) == 21844
+    for number, k in NUMBERS.items():
+        if number != "n04399382":                         # the teddy bear is not in the longer list
+            assert model[found[number][0]] == labels.names(1000)[k]
+    assert found["n02012849"] != found["n03126707"]
+
+
+def test_wordnet_numbers_of_other_models_follow_the_names():
+    """A model of a part of the classes, in an order of its own. Its places mean nothing."""
+    model = ["tabby, tabby cat", "crane", "tench, Tinca tinca", "dog"]
+    assert class_numbers(["n01440764", "n02123045"], model) == [2, 0]
+    with pytest.raises(ValueError, match="no label for 1 of 2 classes: 'n01443537'"):
+        class_numbers(["n01440764", "n01443537"], model)
+    with pytest.raises(ValueError, match="several classes of the model share a label: 'n02012849'"):
+        class_numbers(["n02012849"], ["crane", "crane"])
+    assert class_numbers(["n01440764"], ["goldfish", "n01440764"]) == [1], "a label of the model itself comes first"
+    with pytest.raises(ValueError, match="no label for 1 of 1 classes"):
+        class_numbers(["n01440764"], [f"LABEL_{k}" for k in range(1000)])
+
+
+def test_both_lists_of_wordnet_numbers_are_sorted_and_complete():
+    for count, name in labels.WORDNET_FILES.items():
+        numbers = labels.from_file(Path(labels.__file__).with_name(name))
+        assert numbers == sorted({*numbers})
+        assert class_numbers(numbers, labels.names(count)) == list(range(count))
 
 
 def test_no_other_number_has_names():

@@ -1,4 +1,7 @@
 """HDF5 files that others have open, and errors of the system: neither is damage of the file."""
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -23,6 +26,36 @@ def test_a_file_that_this_process_has_open_is_read(mode, tmp_path):
     write_h5(path, {"a": np.float32([1, 2])}, {})
     with h5py.File(path, mode):
         assert read_h5(path).arrays["a"].tolist() == [1, 2]
+
+
+HOLD = """
+import sys, h5py
+file = h5py.File(sys.argv[1], "r+", libver="latest")
+if sys.argv[2] == "swmr":
+    file.swmr_mode = True
+print("open", flush=True)
+sys.stdin.read()
+if sys.argv[2] == "killed":
+    import os
+    os._exit(9)
+"""
+
+
+@pytest.mark.parametrize("how", ["open", "swmr", "killed"])
+def test_a_file_that_another_process_writes_is_not_damaged(how, tmp_path):
+    """HDF5 marks the file as open. The mark stays if the process is killed."""
+    path = tmp_path / "x.h5"
+    write_h5(path, {"a": np.float32([1, 2])}, {})
+    command = [sys.executable, "-c", HOLD, str(path), how]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        assert child.stdout.readline() == b"open\n"
+        if how == "killed":
+            child.communicate()
+        with pytest.raises(OSError, match=r"x.h5 is marked as open for writing: .* `h5clear -s .*x.h5` removes"):
+            read_h5(path)
+        if how != "killed":
+            child.communicate()
+            assert read_h5(path).arrays["a"].tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("error, kind, told", [
