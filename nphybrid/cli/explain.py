@@ -12,10 +12,16 @@ every block and head, the attention rollout, and the last layers. Beside each re
 computes the result.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid explain cat.png -o page.html
+  nphybrid explain cat.png -o page.html --model google/vit-hybrid-base-bit-384
+"""
+
 
 def add(verb):
     """Add the options of `explain` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("image", metavar="IMAGE", help="a picture")
     verb.add_argument("-o", "--output", required=True, metavar="PAGE.html",
                       help="write the page to this file. An existing file is replaced.")

@@ -13,10 +13,16 @@ and need no IMAGE. All other figures need an IMAGE. Layers, heads, rows and colu
 block of the encoder.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid figures filters -o filters.png
+  nphybrid figures attention cat.png -o attention.png --layer 3 --token class
+"""
+
 
 def add(verb):
     """Add the options of `figures` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     verb.add_argument("image", nargs="?", metavar="IMAGE", help="a picture")
     verb.add_argument("-o", "--output", required=True, metavar="FILE.png",

@@ -11,10 +11,17 @@ between the previous state and this state. For example, the row blocks.0 counts 
 not the whole block. No state is computed, and no weight is read.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid summary
+  nphybrid summary R50+ViT-B/16
+  nphybrid summary model.h5 --format json
+"""
+
 
 def add(verb):
     """Add the options of `summary` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help="a file, a folder, a config.json, owner/name on the Hugging Face hub, or a preset "
                            f"(default: {BUNDLED}). For example, R50+ViT-B/16 is a preset.")

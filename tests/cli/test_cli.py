@@ -135,7 +135,7 @@ def test_wrong_usage_exits_with_2(line, capsys):
 
 def test_every_verb_of_the_folder_is_offered(root, capsys):
     """A verb's file has its name, and stands in VERBS."""
-    shared = {"__init__", "loading", "options", "streams", "targets"}
+    shared = {"__init__", "loading", "options", "parsers", "streams", "targets"}
     files = {path.stem for path in (root / "nphybrid" / "cli").glob("*.py")} - shared
     with pytest.raises(SystemExit):
         main(["--help"])
