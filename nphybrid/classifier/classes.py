@@ -49,7 +49,7 @@ def _class_folders(root):
     """The folders of the classes in `root`, in the byte order of their paths."""
     if not os.path.isdir(root):
         raise NotADirectoryError(f"{root} is not a folder; expected a folder that contains one folder per class. For "
-                                 "single pictures or features, give --labels")
+                                 "single pictures or features, give --truth")
     folders = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                      key=os.fsencode)
     loose = [path for path in find_pictures([root]) if path != root]

@@ -3,7 +3,7 @@ import os
 import sys
 
 from .loading import relabel
-from .options import add_labels
+from .options import add_class_names
 
 DESCRIPTION = """\
 Write a model in another format, and print a summary of the written file. Some formats cannot store every property of a
@@ -35,7 +35,7 @@ def add(verb):
     verb.add_argument("--dtype", choices=("bfloat16", "int8"),
                       help="round the weights of an .h5 file. The file has a half or a quarter of the size, and can be "
                            "used in this dtype only. The weights before rounding cannot be restored from it.")
-    add_labels(verb)
+    add_class_names(verb)
 
 
 def run(args):
@@ -46,8 +46,8 @@ def run(args):
     convert.check_dtype(args.target, convert.target_format(args.target, args.to), args.dtype)
     file = ModelFile(args.source)
     model = load(file.path, engine="reference")
-    if args.labels is not None:
-        relabel(model, args.labels)
+    if args.class_names is not None:
+        relabel(model, args.class_names)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
     losses, change = convert.convert(model, args.target, args.to, args.lossy, source, args.dtype)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "

@@ -71,7 +71,7 @@ def _embed(args):
               "replaced by an empty folder", file=sys.stderr)
     found = begun.finished
     if found is None:
-        rows = compute_rows(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state,
+        rows = compute_rows(args, begun.sources, begun.done, model, prepare, extractor.compute, extractor.state,
                             extractor.pool)
         with writer.writer(args.output, extractor.shape) as write:
             for _ in progress.with_progress(map(write, rows), len(begun.sources), begun.done, begun.failed,

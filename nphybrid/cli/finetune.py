@@ -5,7 +5,7 @@ import sys
 
 from .evaluate import find_known
 from .loading import load_model, loaded_sha256
-from .options import add_engine, add_format, add_model, positive, show
+from .options import add_engine, add_format, add_model, add_truth, positive, show
 from .targets import check_target
 
 # The choices and defaults of training.settings. They are repeated here, so that --help does not import NumPy.
@@ -33,12 +33,10 @@ def add(verb):
     """Add the options of `finetune` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("images", nargs="+", metavar="FOLDER",
-                      help="a folder that contains one folder for each class. With --labels, the inputs can be any "
+                      help="a folder that contains one folder for each class. With --truth, the inputs can be any "
                            "files, folders and globs.")
     verb.add_argument("-o", "--output", required=True, metavar="MODEL.h5", help="write the model to this file")
-    verb.add_argument("--labels", metavar="LABELS.csv",
-                      help="a file with the classes of the pictures. Each line is path,label or a label "
-                           "alone. Lines without a path must have the order of the pictures.")
+    add_truth(verb)
     verb.add_argument("--validation", metavar="FOLDER|SHARE", default="0.2",
                       help="the validation pictures: a folder like FOLDER, or the share of the pictures that is held "
                            "out (default 0.2). With 0, the last epoch is the result.")
@@ -121,7 +119,7 @@ def _finetune(args):
     model = load_model(args)
     identity = run_identity([*sources, *others], classes=_digest([*names, *other_names]), held_out=len(others),
                             validation=args.validation, model=loaded_sha256(args), engine=args.engine,
-                            dtype=model.dtype)
+                            dtype=model.dtype, processor=model.processor)
 
     def watched(rows):
         return progress.with_progress(rows, len(sources) + len(others), quiet=args.quiet)

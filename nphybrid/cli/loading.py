@@ -10,7 +10,7 @@ def model_file(args):
 
 
 def load_model(args, head=None):
-    """Load the model that the options of `add_model` and `add_engine` describe.
+    """Load the model that the options of `add_model`, `add_engine` and `add_class_names` describe.
 
     If `head` is given, the classifier in the file `head` replaces the classifier of the model. The ModelFiles of the
     model and of the head are stored in args.files, which `loaded_sha256` and `run_options` read.
@@ -22,8 +22,26 @@ def load_model(args, head=None):
         keep_freed_memory()
     announce_compilation(args.engine)
     args.files = model_files(args.model, head)
-    return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
-                num_threads=args.threads, head=head)
+    model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
+                 num_threads=args.threads, head=head)
+    if args.processor is not None:
+        model.processor = _processor_options(args.processor, model)
+    if getattr(args, "class_names", None) is not None:
+        relabel(model, args.class_names)
+    return model
+
+
+def _processor_options(path, model):
+    """Return the options of the image processor at a path.  Raises ValueError if the options are not valid."""
+    from ..api.processor import ViTHybridImageProcessor
+    from ..checkpoint import read_processor
+    from ..dialects.huggingface import for_vit
+    options = dict(for_vit(read_processor(path), model.config.model_type))
+    try:
+        ViTHybridImageProcessor.from_dict(options)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return options
 
 
 def loaded_sha256(args, what="model") -> str | None:
@@ -78,10 +96,11 @@ def check_scheduler(args):
             pass
 
 
-def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=None):
+def compute_rows(args, sources, done, model, prepare, compute, state, pool=None, head=None):
     """Yield a Row for each picture from position `done` on.
 
     The rows are computed in this process, or with --scheduler by the workers of a Dask cluster.
+    `model` is the model that `load_model` returned.
     `prepare` and `compute` have the same meaning as in `batch.run.compute_rows`.
     `state`, `pool` and `head` have the same meaning as in `cluster.job`.
     """
@@ -90,8 +109,9 @@ def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=N
         yield from run.compute_rows(sources[done:], prepare, compute, args.batch, done, args.threads)
         return
     from ..batch import cluster
-    job = cluster.job(args.model, state, pool, args.batch, head, args.files, engine=args.engine, dtype=args.dtype,
-                      precision=args.precision, num_threads=args.threads or 1)
+    processor = None if args.processor is None else model.processor
+    job = cluster.job(args.model, state, pool, args.batch, head, args.files, processor, engine=args.engine,
+                      dtype=args.dtype, precision=args.precision, num_threads=args.threads or 1)
     with cluster.connect(args.scheduler) as client:
         if not client.nthreads():
             print(f"nphybrid: waiting for workers, because the scheduler {args.scheduler} has no workers "
