@@ -55,7 +55,8 @@ def format_of(path: str | os.PathLike | None) -> str:
     suffix = "" if path is None else os.path.splitext(path)[1]
     if suffix.lower() not in SUFFIXES:
         known = ", ".join(filter(None, SUFFIXES))
-        raise ValueError(f"the name of the output file {path} ends in {suffix}; expected {known}, or the option --format")
+        raise ValueError(f"the name of the output file {path} ends in {suffix}; expected {known}, or the option "
+                         "--format")
     return SUFFIXES[suffix.lower()]
 
 

@@ -21,8 +21,8 @@ def test_who_imports_what():
     assert users("pyarrow") == {"features/parquet.py"}
     assert users("distributed") == {"batch/cluster.py"} and users("dask") == set()
     assert users("PIL") == {"image.py", "pictures/decode.py", "api/processor.py", "explain/drawing.py",
-                            "explain/figures.py", "explain/reading.py", "training/augmentation.py",
-                            "training/curves.py"}
+                            "explain/figures.py", "explain/labelled.py", "explain/reading.py",
+                            "training/augmentation.py", "training/curves.py"}
     # The PyTorch network for programmers who compare with it, imported inside the two functions that need it.
     assert users("torch") == users("transformers") == {"testing.py"}
     assert not re.search(r"^(from|import) (torch|transformers)", SOURCES["testing.py"], re.MULTILINE)
