@@ -2,7 +2,7 @@
 import os
 import sys
 
-from .loading import relabel
+from .loading import refuse_preset, relabel
 from .options import add_class_names
 
 DESCRIPTION = """\
@@ -44,6 +44,7 @@ def run(args):
     from ..batch.identity import ModelFile
     from ..modelfile import convert
     convert.check_dtype(args.target, convert.target_format(args.target, args.to), args.dtype)
+    refuse_preset(args.source)
     file = ModelFile(args.source)
     model = load(file.path, engine="reference")
     if args.class_names is not None:

@@ -1,5 +1,6 @@
 """Loads the model that the options of a verb name, and computes the rows of pictures with this model."""
 import contextlib
+import os
 import sys
 
 
@@ -21,6 +22,7 @@ def load_model(args, head=None):
         from ..ops.memory import keep_freed_memory
         keep_freed_memory()
     announce_compilation(args.engine)
+    refuse_preset(args.model)
     args.files = model_files(args.model, head)
     model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                  num_threads=args.threads, head=head)
@@ -42,6 +44,18 @@ def _processor_options(path, model):
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return options
+
+
+def refuse_preset(model):
+    """Raise ValueError if --model names a preset.  A preset is the configuration of a network without weights."""
+    from ..config import PRESETS
+    if model not in PRESETS or os.path.exists(model):
+        return
+    from ..modelfile.published import PUBLISHED
+    known = next((f"such as --model {found.name}" for found in PUBLISHED if found.network == model and found.classes),
+                 "but no weights of this network are published")
+    raise ValueError(f"{model} is a preset, which has sizes and no weights; expected a file, a folder or owner/name. "
+                     f"`nphybrid models` lists published weights, {known}. Only bench and summary accept a preset")
 
 
 def loaded_sha256(args, what="model") -> str | None:

@@ -41,11 +41,13 @@ def _network_config(model):
     from ..api.load import class_of
     from ..checkpoint import default_model, hub, read_config
     from ..config import PRESETS
+    from ..text import did_you_mean
     if model in PRESETS:
         return PRESETS[model]
     path = default_model() if model is None else model
     if not (os.path.exists(path) or hub.is_name(path)):
-        raise FileNotFoundError(f"found {path}; expected a file, a folder or one of the presets {', '.join(PRESETS)}")
+        raise FileNotFoundError(f"found {path}; expected a file, a folder or one of the presets {', '.join(PRESETS)}"
+                                + did_you_mean(str(path), PRESETS))
     fields = read_config(path)
     kind = class_of(fields, path)
     network_config = kind.config_class.from_dict(fields).network_config()
