@@ -54,7 +54,10 @@ def main(argv: list[str] | None = None) -> int:
                 with path_in_errors("stdout"):
                     sys.stdout.flush()
                 return code
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if not getattr(args, "quiet", False):
+                with contextlib.suppress(OSError):
+                    print(f"nphybrid: {str(stop) or 'stopped'}", file=sys.stderr)
             return 130
         except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not (no_new_thread(error) or out_of_memory(error)):

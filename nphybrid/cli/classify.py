@@ -106,16 +106,18 @@ def _classify(args):
     alone = len(args.images) == len(sources) == 1 and source_name(sources[0]) == args.images[0]
     found = compute_rows(args, sources, done, model, preparer(pipe.image_processor), lambda x: model(x).logits,
                          "logits", head=args.head)
+    can_resume = args.output is not None and args.format in resume.FORMATS
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start, wide) as write:
-        for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet):
+        for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet,
+                                          "; the same command with --resume goes on" if can_resume else ""):
             fields = rows.labelled_fields(row, model.config, args.top_k, args.function_to_apply, args.threshold)
             # The copies are written before the row. So --resume writes the copies of all pictures without a row.
             for copy in copiers if row.error is None else ():
                 copy(row, fields["labels"])
             write(fields)
             failed += row.error is not None
-    if args.output is not None and args.format in resume.FORMATS:
+    if can_resume:
         resume.check_rows(args.output, args.format, len(sources), columns)
     return min(failed, 1)
 

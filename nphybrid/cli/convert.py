@@ -27,7 +27,7 @@ def add(verb):
                       help="a file, a folder, or owner/name or owner/name@revision on the Hugging Face hub")
     verb.add_argument("target", metavar="TARGET",
                       help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
-                           "folder. Only an .h5 file can store every property of a model.")
+                           "folder. Other suffixes are refused. Only an .h5 file can store every property of a model.")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
                       help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
     verb.add_argument("--lossy", action="store_true",

@@ -88,7 +88,6 @@ def _add_settings(verb):
 
 def run(args):
     """Train the model, write it, and print the result."""
-    from ..batch import progress
     from ..tensorfile import owned
     from ..training import Settings
     try:
@@ -103,9 +102,8 @@ def run(args):
         try:
             return _finetune(args)
         except KeyboardInterrupt:
-            progress.write("nphybrid: interrupted. The same command with --resume continues after the last epoch in "
-                           f"{args.folder}.\n")
-            raise
+            raise KeyboardInterrupt("interrupted. The same command with --resume continues after the last epoch in "
+                                    f"{args.folder}.") from None
 
 
 def _finetune(args):
@@ -224,8 +222,8 @@ class _Progress:
 
         from ..batch import progress
         if self.start is None:
-            self.start = time.monotonic(), result.step - 1
-        rate = (result.step - self.start[1]) / max(time.monotonic() - self.start[0], 1e-9)
+            self.start = time.monotonic(), result.step
+        rate = progress.rate(result.step - self.start[1], time.monotonic() - self.start[0])
         bar = progress.progress_bar(result.step, result.steps, rate)
         progress.draw(f"{bar}   loss {result.loss:.4f}{self.accuracy}")
 

@@ -1,5 +1,4 @@
 """Loads the model that the options of a verb name, and computes the rows of pictures with this model."""
-import contextlib
 import os
 import sys
 
@@ -17,6 +16,7 @@ def load_model(args, head=None):
     model and of the head are stored in args.files, which `loaded_sha256` and `run_options` read.
     """
     from ..api.load import load
+    from ..batch import progress
     from ..batch.identity import model_files
     if args.engine == "numba":
         from ..ops.memory import keep_freed_memory
@@ -24,8 +24,9 @@ def load_model(args, head=None):
     announce_compilation(args.engine)
     refuse_preset(args.model)
     args.files = model_files(args.model, head)
-    model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
-                 num_threads=args.threads, head=head)
+    with progress.status(f"loading {args.model or 'the bundled model'} …", getattr(args, "quiet", False)):
+        model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
+                     num_threads=args.threads, head=head)
     if args.processor is not None:
         model.processor = _processor_options(args.processor, model)
     if getattr(args, "class_names", None) is not None:
@@ -91,14 +92,15 @@ def relabel(model, path):
 def announce_compilation(engine):
     """Print a line on stderr before the first kernel is compiled, because the run then takes longer."""
     if engine == "numba":
+        from ..batch import progress
         from ..ops import jit
 
         def announce():
-            # This function is called during an operation. The operation must not fail if stderr cannot be written.
-            with contextlib.suppress(OSError):
-                if not jit.COMPILED:
-                    print("nphybrid: compiling kernels, which takes up to about 20 seconds …", file=sys.stderr,
-                          flush=True)
+            # This function is called during an operation. `write` raises no error if stderr cannot be written.
+            if not jit.COMPILED:
+                on_terminal = sys.stderr is not None and sys.stderr.isatty()
+                progress.write(f"{progress.CLEAR if on_terminal else ''}nphybrid: compiling kernels, which takes up to "
+                               "about 20 seconds …\n")
         jit.before_compiling = announce
 
 

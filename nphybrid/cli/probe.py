@@ -43,6 +43,7 @@ def add(verb):
 
 def run(args):
     """Fit and write the classifier, and print the report."""
+    from ..batch import progress
     from ..checkpoint import write_head
     from ..classifier import scores, teach
     check_target(args, args.output, ".h5")
@@ -50,7 +51,8 @@ def run(args):
         check_target(args, args.confusion, ".png")
     files, names, errors = (_read_features if _is_file_of_features(args.images[0]) else _compute_features)(args)
     names = teach.readable_names(names, errors)
-    head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
+    with progress.status("fitting the classifier …", args.quiet):
+        head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
         page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix")
