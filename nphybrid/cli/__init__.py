@@ -39,6 +39,7 @@ VERBS = {
     "bench": "measure the speed and the memory of a model",
     "doctor": "print the installed packages, the chosen settings and every problem on this computer",
     "warmup": "compile every kernel before its first use",
+    "completion": "print a script that completes command lines in bash, zsh or fish",
 }
 
 

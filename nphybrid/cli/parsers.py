@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 import textwrap
+from typing import NamedTuple
 
 from .. import __version__
 from ..text import did_you_mean
@@ -69,6 +70,14 @@ class _Parser(argparse.ArgumentParser):
             raise
 
 
+class Argument(NamedTuple):
+    """An argument of a verb."""
+    names: list                           # for example ["-o", "--output"]; [] for an argument without a name
+    help: str                             # the first sentence of the help
+    choices: list                         # the possible values, or [] if there is no fixed set of values
+    has_value: bool                       # False for a switch such as --quiet
+
+
 class VerbParser(_Parser):
     """The parser of one verb.  The options of the verb are added when the parser is used for the first time."""
 
@@ -98,6 +107,13 @@ class VerbParser(_Parser):
         width = max(shutil.get_terminal_size().columns - 2, 11)
         self.description = textwrap.fill(self.description or "", width)
         self.epilog = f"{self.epilog}\n{EXIT_CODES}"
+
+    def arguments(self) -> list[Argument]:
+        """Return the arguments of the verb, for the completion of command lines."""
+        self.add_options()
+        return [Argument(list(action.option_strings), (action.help or "").split(". ")[0].split(" (default")[0],
+                         list(map(str, action.choices or ())), action.nargs != 0)
+                for action in self._actions if action.help != argparse.SUPPRESS]
 
     def _refuse_empty(self, action, value):
         """Refuse an empty argument, for example from an unset shell variable.  It never means the default value."""
