@@ -237,3 +237,8 @@ def test_an_image_processor_with_bad_options_is_refused(tmp_path, cat, capsys):
     (tmp_path / "p.json").write_text('{"size": "large"}')
     assert main(["classify", str(cat), *FAST, "--processor", str(tmp_path / "p.json")]) == 3
     assert "p.json: size['shortest_edge'] is 'large'; expected" in capsys.readouterr().err
+
+
+def test_a_misspelt_state_gets_a_suggestion(cat, tmp_path, capsys):
+    assert main(["embed", str(cat), *FAST, "-o", str(tmp_path / "x.npy"), "--state", "block.3"]) == 3
+    assert capsys.readouterr().err.endswith("lists all names. Did you mean blocks.3?\n")
