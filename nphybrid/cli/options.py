@@ -58,8 +58,9 @@ def add_pictures(verb):
 
 def add_model(verb):
     """Add the options --model and --processor, which `loading.load_model` reads."""
-    verb.add_argument("--model", help="a file, a folder, or owner/name on the Hugging Face hub. `nphybrid models` lists "
-                                      f"published models (default: {BUNDLED}).")
+    verb.add_argument("--model",
+                      help="a file, a folder, or owner/name on the Hugging Face hub. `nphybrid models` lists published "
+                           f"models (default: {BUNDLED}).")
     verb.add_argument("--processor", metavar="FILE",
                       help="a preprocessor_config.json, or a model that contains one. Pictures are prepared with its "
                            "options (default: the options that the model contains).")
