@@ -1,4 +1,5 @@
 """Functions that make text for people: aligned tables, shapes, and short lines that are safe on a terminal."""
+import difflib
 import math
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -68,3 +69,17 @@ def name_list(names: Iterable[str], limit: int = 8) -> str:
     text = ", ".join(shortened(name) for name in ordered[:limit])
     more = len(ordered) - limit
     return f"{text} and {more:,} more" if more > 0 else text
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the known name that is most similar to it, or an empty text.
+
+    >>> did_you_mean("--topk", ["--top-k", "--threads"]), did_you_mean("Block.3", ["blocks.3"])
+    ('. Did you mean --top-k?', '. Did you mean blocks.3?')
+    >>> did_you_mean("zebra", ["--top-k", "--threads"])
+    ''
+    """
+    # The dashes of options and the case of letters do not count.
+    plain = {other.lower().lstrip("-"): other for other in known}
+    similar = difflib.get_close_matches(name.lower().lstrip("-"), plain, n=1)
+    return f". Did you mean {plain[similar[0]]}?" if similar else ""

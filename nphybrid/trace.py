@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .text import dimensions, json_number, table
+from .text import did_you_mean, dimensions, json_number, table
 
 
 class NonFiniteError(ValueError):
@@ -56,6 +56,10 @@ class Trace(dict[str, Any]):
             super().__setitem__(name, state)
             self.seconds[name] = now - self._previous
         self._previous = now
+
+    def __missing__(self, name: str) -> Any:
+        """Raise KeyError for a state that the trace does not contain.  The message suggests a similar name."""
+        raise KeyError(f"the trace has no state {name!r}{did_you_mean(str(name), self)}")
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} states, {sum(self.seconds.values()):.3g} s)"

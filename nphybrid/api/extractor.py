@@ -21,6 +21,7 @@ import numpy as np
 
 from ..checkpoint import head_reads
 from ..config import Config
+from ..text import did_you_mean
 from ..trace import Discard, Trace
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def full_name(state: str, names: Iterable[str]) -> str:
         return units[-1]
     main = [name for name in names if all(part.isdecimal() for part in name.split(".")[1:])]
     raise ValueError(f"state is {state!r}; expected the name of a state, such as {', '.join(main)}; "
-                     "`nphybrid summary` lists all names")
+                     f"`nphybrid summary` lists all names{did_you_mean(str(state), names)}")
 
 
 class Shapes(Discard):

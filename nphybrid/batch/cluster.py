@@ -1,4 +1,4 @@
-"""Computes the rows of `run.compute_rows` on a Dask cluster.  Needs `pip install "nphybrid[distributed]"`.
+"""Computes the rows of `run.compute_rows` on a Dask cluster.  Needs `pip install distributed`.
 
 The list of pictures is divided into parts. Each part is one task of Dask. A worker opens and prepares the pictures of a
 part, and computes their rows. The rows of all parts are returned in the order of the list:
@@ -26,6 +26,7 @@ import contextlib
 import ctypes
 import functools
 import itertools
+import json
 import logging
 import math
 import os
@@ -60,10 +61,12 @@ class Job(NamedTuple):
     version: str = __version__            # the version of nphybrid on the client
     largest: int | None = None            # the largest number of pixels of a picture that is decoded
     witness: str | None = None            # a path from the list of pictures, which must exist on every worker
+    processor: str | None = None          # the options of another image processor as JSON; None is that of the model
 
 
 def job(model: str | None = None, state: str = "logits", pool: str | None = None, batch: int = 8,
-        head: str | None = None, files: dict[str, ModelFile | None] | None = None, **options: Any) -> Job:
+        head: str | None = None, files: dict[str, ModelFile | None] | None = None, processor: dict | None = None,
+        **options: Any) -> Job:
     """Return the Job that `compute_rows` gives to the workers.
 
     `model` is a path, or owner/name on the Hugging Face hub. If `model` is None, the bundled model is used.
@@ -73,6 +76,7 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     `head` is a file that `nphybrid probe fit` wrote.
     `files` is the result of `identity.model_files(model, head)`, if the client has already loaded the model. The
     workers must load files with the same content.
+    `processor` contains the options of an image processor that replaces the image processor of the model.
     `options` are the options engine, dtype, precision and num_threads of `from_pretrained`.
 
     Raises the same errors as `checkpoint.read`. Raises FormatError if a file of `files` has changed.
@@ -86,7 +90,8 @@ def job(model: str | None = None, state: str = "logits", pool: str | None = None
     if model is not None and os.path.exists(model):
         model = os.path.abspath(model)
     return Job(model, head and os.path.abspath(head), digests, state, pool, batch,
-               tuple({"num_threads": 1, **options}.items()), largest=max_pixels())
+               tuple({"num_threads": 1, **options}.items()), largest=max_pixels(),
+               processor=None if processor is None else json.dumps(processor))
 
 
 # ---------------------------------------------------------------- functions that run on the client
@@ -251,6 +256,8 @@ def load_once(job: Job) -> tuple[run.Prepare, run.Compute]:
     model = load(job.model or checkpoint.default_model(), head=job.head, **dict(job.options))
     # The check is repeated, because a file may have been replaced between the first check and the loading.
     _refuse_other_model(job)
+    if job.processor is not None:
+        model.processor = json.loads(job.processor)
     if job.state == "logits":
         return run.preparer(model.image_processor(), job.largest), lambda x: model(x).logits
     prepare, extractor = run.preparer_and_extractor(model, job.state, job.pool, job.largest)

@@ -13,7 +13,7 @@ CLEAR = "\r\x1b[K"                        # move to the first column, and erase 
 
 
 def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 0, line: bool = True,
-                  quiet: bool = False) -> Iterator[Row]:
+                  quiet: bool = False, go_on: str = "") -> Iterator[Row]:
     """Yield the given rows unchanged.  Print the errors of the rows on stderr.
 
     If stderr is a terminal, a progress bar is also drawn.
@@ -23,20 +23,27 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
     `failed` is the number of pictures that failed in an earlier run.
     `line` says whether a bar may be drawn. It is False if the rows are printed on the same terminal.
     If `quiet` is True, nothing is printed.
+    `go_on` says how an interrupted run is continued. A KeyboardInterrupt gets a message with the number of finished
+    pictures and this text.
     """
-    start, last, new = time.monotonic(), 0, 0
+    first, last, new = None, 0.0, 0
     drawn = line and not quiet and sys.stderr is not None and sys.stderr.isatty()
     try:
+        if drawn and total:
+            draw(progress_bar(done, total, failed=failed))
         for row in rows:
             if row.error and not quiet:
                 write(f"{CLEAR if drawn else ''}nphybrid: {one_line(str(row.error))}\n")
             yield row
             now = time.monotonic()
+            first = now if first is None else first
             new += 1
             failed += bool(row.error)
             if drawn and now - last >= INTERVAL:
                 last = now
-                draw(progress_bar(done + new, total, new / max(now - start, 1e-9), failed))
+                draw(progress_bar(done + new, total, rate(new - 1, now - first), failed))
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"stopped after {done + new:,} of {total:,} pictures{go_on}") from None
     finally:
         if drawn:
             draw("")
@@ -44,21 +51,44 @@ def with_progress(rows: Iterable[Row], total: int, done: int = 0, failed: int = 
         write(f"nphybrid: {failed:,} of {done + new:,} pictures failed\n")
 
 
-def progress_bar(done: int, total: int, rate: float, failed: int = 0) -> str:
+def rate(count: int, seconds: float) -> float | None:
+    """Return how many of `count` things were done in a second.  In the first second, the result is None.
+
+    The time before the first thing is not included in `seconds`, because kernels are then loaded or compiled.
+    """
+    return count / seconds if seconds >= 1 else None
+
+
+def progress_bar(done: int, total: int, rate: float | None = None, failed: int = 0) -> str:
     """Return the text of the progress bar.
 
     The bar shows the number of finished pictures, the pictures per second, the remaining time, and the number of failed
-    pictures.
+    pictures. The speed and the time are left out if `rate` is None or 0.
 
     >>> progress_bar(1_500, 6_000, 12.5, 3)
     '1,500 of 6,000   25 % [#####...............]   12.5/s   6:00 left   3 failed'
     """
     filled = 20 * done // total
-    left = int((total - done) / rate)
-    hours, minutes = left // 3600, left // 60 % 60
-    clock = f"{hours}:{minutes:02}:{left % 60:02}" if hours else f"{minutes}:{left % 60:02}"
-    return (f"{done:,} of {total:,}   {100 * done // total} % [{'#' * filled}{'.' * (20 - filled)}]   {rate:,.1f}/s   "
-            f"{clock} left" + (f"   {failed:,} failed" if failed else ""))
+    bar = f"{done:,} of {total:,}   {100 * done // total} % [{'#' * filled}{'.' * (20 - filled)}]"
+    if rate:
+        left = int((total - done) / rate)
+        hours, minutes = left // 3600, left // 60 % 60
+        clock = f"{hours}:{minutes:02}:{left % 60:02}" if hours else f"{minutes}:{left % 60:02}"
+        bar += f"   {rate:,.1f}/s   {clock} left"
+    return bar + (f"   {failed:,} failed" if failed else "")
+
+
+@contextlib.contextmanager
+def status(text: str, quiet: bool = False) -> Iterator[None]:
+    """During a `with` block, show a text in the place of the bar.  Nothing is shown if stderr is not a terminal."""
+    drawn = not quiet and sys.stderr is not None and sys.stderr.isatty()
+    if drawn:
+        draw(text)
+    try:
+        yield
+    finally:
+        if drawn:
+            draw("")
 
 
 def draw(text: str) -> None:

@@ -10,6 +10,7 @@ run was killed.
 import csv
 import json
 import os
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from ..checkpoint import read_json
@@ -27,16 +28,18 @@ class Done(NamedTuple):
     failed: int                           # the number of these pictures that have an error
 
 
-def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False) -> Done:
+def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = False,
+               columns: Sequence[str] = COLUMNS) -> Done:
     """Create an empty file of rows.  With `resume`, find the complete rows of an existing file instead.
 
     `run` is the identity of the run. The identity is written to FILE.run.json before the first row is written.
+    `columns` is the header of a CSV file.
     Raises ValueError if another run wrote the file. Raises the same errors as `complete_rows`.
     """
     # An empty file is not continued, because its run may have been killed before FILE.run.json was written.
     if resume and os.path.exists(path) and os.path.getsize(path):
         _check_run(path, run)
-        return complete_rows(path, format)
+        return complete_rows(path, format, columns)
     # The file is emptied before FILE.run.json is written. Otherwise, a killed run could leave old rows beside the new
     # FILE.run.json.
     # If the path is a symbolic link, `open` keeps the link.
@@ -55,7 +58,7 @@ def _check_run(path, run):
     refuse_other_run(path, found, run)
 
 
-def complete_rows(path: str | os.PathLike, format: str) -> Done:
+def complete_rows(path: str | os.PathLike, format: str, columns: Sequence[str] = COLUMNS) -> Done:
     """Find the pictures whose rows in an interrupted file are certainly complete.
 
     Raises FormatError if the pictures in the file do not have the positions 0, 1, 2 and so on. In a file that nphybrid
@@ -63,7 +66,7 @@ def complete_rows(path: str | os.PathLike, format: str) -> Done:
     """
     count = failed = 0
     before = Done(0, 0, 0)
-    for row in _rows(path, format):
+    for row in _rows(path, format, columns):
         if row.position == count:
             before = Done(count, row.start, failed)
             count += 1
@@ -71,10 +74,10 @@ def complete_rows(path: str | os.PathLike, format: str) -> Done:
     return before
 
 
-def check_rows(path: str | os.PathLike, format: str, pictures: int) -> None:
+def check_rows(path: str | os.PathLike, format: str, pictures: int, columns: Sequence[str] = COLUMNS) -> None:
     """Raise FormatError if a finished file does not contain the rows of the pictures 0 to `pictures` - 1, in order."""
     count = end = 0
-    for row in _rows(path, format):
+    for row in _rows(path, format, columns):
         count, end = row.position + 1, row.end
     rest = os.path.getsize(path) - end if count else 0
     if count != pictures or rest:
@@ -91,7 +94,7 @@ class _Row(NamedTuple):
     failed: bool                          # True if the row contains an error
 
 
-def _rows(path, format):
+def _rows(path, format, columns):
     """Yield a _Row for each complete row of a file.
 
     Raises FormatError if the pictures do not have the positions 0, 1, 2 and so on. In a CSV file, a picture may have
@@ -99,7 +102,7 @@ def _rows(path, format):
     """
     count = 0
     with open(path, "rb") as file:
-        for row in (_jsonl_rows if format == "jsonl" else _csv_rows)(file, path):
+        for row in _jsonl_rows(file, path) if format == "jsonl" else _csv_rows(file, path, columns):
             if row.position != count and not (format == "csv" and row.position == count - 1):
                 raise FormatError(f"{path}: found a row of picture {row.position} at byte {row.start:,}; expected a "
                                   f"row of picture {count}")
@@ -121,8 +124,8 @@ def _jsonl_rows(file, path):
         start += len(line)
 
 
-def _csv_rows(file, path):
-    """Yield a _Row for each complete row of a CSV file."""
+def _csv_rows(file, path, columns):
+    """Yield a _Row for each complete row of a CSV file with the header `columns`."""
     start, record, is_header = 0, b"", True
     for line in file:
         record += line
@@ -131,9 +134,9 @@ def _csv_rows(file, path):
             continue
         fields = _csv_fields(record)
         if is_header:
-            valid = fields == list(COLUMNS)
+            valid = fields == list(columns)
         else:
-            valid = len(fields) == len(COLUMNS) and fields[0].isdecimal()
+            valid = len(fields) == len(columns) and fields[0].isdecimal()
         if not valid:
             raise FormatError(f"{path}: the row at byte {start:,} is not a row that nphybrid writes")
         if not is_header:

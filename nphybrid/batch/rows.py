@@ -14,7 +14,8 @@ the form $'…', which `ls` also prints. A shell reads this form as the original
 so the output is valid JSON.
 
 `csv` follows RFC 4180, except that each line ends in "\n". The CSV header is position,path,index,label,score,error.
-In CSV, a picture has one row for each label, or one row with an error.
+In CSV, a picture has one row for each label. A picture without a label or with an error has one row. A wide CSV file
+has one row for each picture. Its header is position,path,index_1,label_1,score_1,index_2,label_2,…,error.
 
 `position` is the position of a picture in the list, counted from 0. `index` is the number of the class.
 
@@ -26,6 +27,7 @@ errors="surrogateescape", newline="". For a path from the CSV file, `os.fsencode
 A row depends neither on the other pictures nor on the batch size.
 """
 import contextlib
+import itertools
 import json
 import os
 import sys
@@ -38,13 +40,46 @@ from .inputs import source_name
 
 COLUMNS = ("position", "path", "index", "label", "score", "error")
 FORMATS = ("text", "json", "jsonl", "csv")
+SUFFIXES = {"": "text", ".txt": "text", ".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".csv": "csv"}
+NO_LABEL = "no label has a score that reaches the threshold"
 
 
-def labelled_fields(row: Any, config: Any, top_k: int = 5) -> dict:
+def format_of(path: str | os.PathLike | None) -> str:
+    """Return the format of an output file.  The suffix of its name decides.  stdout (None) has the format text.
+
+    Raises ValueError for a suffix that is not in SUFFIXES.
+
+    >>> format_of("labels.CSV"), format_of("labels"), format_of(None)
+    ('csv', 'text', 'text')
+    """
+    suffix = "" if path is None else os.path.splitext(path)[1]
+    if suffix.lower() not in SUFFIXES:
+        known = ", ".join(filter(None, SUFFIXES))
+        raise ValueError(f"the name of the output file {path} ends in {suffix}; expected {known}, or the option "
+                         "--format")
+    return SUFFIXES[suffix.lower()]
+
+
+def columns(wide: int = 0) -> tuple[str, ...]:
+    """Return the CSV header.  `wide` is the number of labels in each row of a wide CSV file, or 0 for other CSV files.
+
+    >>> columns(1)
+    ('position', 'path', 'index_1', 'label_1', 'score_1', 'error')
+    """
+    if not wide:
+        return COLUMNS
+    labels = [f"{field}_{i}" for i in range(1, wide + 1) for field in COLUMNS[2:5]]
+    return *COLUMNS[:2], *labels, COLUMNS[-1]
+
+
+def labelled_fields(row: Any, config: Any, top_k: int = 5, function_to_apply: str | None = None,
+                    threshold: float | None = None) -> dict:
     """Return the fields of a Row as a dict: the fields of `row_fields`, and the labels if there is no error.
 
     `row` is a `run.Row` whose result contains the logits, with shape (classes,).
     `config` is the configuration of the model.
+    `top_k` and `function_to_apply` are the arguments of `scores.best_classes`.
+    `threshold` is the smallest score of a label in the result. With None, all labels are in the result.
 
     >>> from nphybrid.batch.run import Row
     >>> labelled_fields(Row(7, "a.png", None, ValueError("a.png: is empty")), None)
@@ -54,7 +89,8 @@ def labelled_fields(row: Any, config: Any, top_k: int = 5) -> dict:
     fields = row_fields(row)
     if not row.error:
         fields["labels"] = [{"index": i, "label": config.id2label[i], "score": score}
-                            for i, score in best_classes(row.result, config, top_k)]
+                            for i, score in best_classes(row.result, config, top_k, function_to_apply)
+                            if threshold is None or score >= threshold]
     return fields
 
 
@@ -67,13 +103,14 @@ def row_fields(row: Any) -> dict:
 
 
 @contextlib.contextmanager
-def writer(path: str | os.PathLike | None, format: str, alone: bool = False, start: int = 0
+def writer(path: str | os.PathLike | None, format: str, alone: bool = False, start: int = 0, wide: int = 0
            ) -> Iterator[Callable[[dict], None]]:
     """Return a context manager that yields a function.  The function writes the fields of a row, and flushes the file.
 
     `path` is the output file, or None for stdout.
     `alone` is True for a single picture. The format text does not print the path of a single picture.
     `start` is the byte at which an existing file is continued. Everything from this byte on is deleted.
+    `wide` is the number of labels in each row of a wide CSV file, or 0.
 
     >>> with writer(None, "csv") as write:
     ...     write({"position": 0, "path": 'a "b".png', "labels": [{"index": 3, "label": "cat", "score": 0.75}]})
@@ -86,12 +123,12 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
 
         def write(row):
             nonlocal before_row
-            data = before_row + encoded_row(row, format, alone)
+            data = before_row + encoded_row(row, format, alone, wide)
             before_row = b",\n" if format == "json" else b""
             send(data)
 
         if format == "csv" and not start:
-            send(_csv_record(COLUMNS))
+            send(_csv_record(columns(wide)))
         try:
             yield write
         finally:
@@ -99,19 +136,25 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
                 send(b"[]\n" if before_row == b"[\n" else b"\n]\n")
 
 
-def encoded_row(row: dict, format: str, alone: bool = False) -> bytes:
-    """Encode the fields of a row in a format, and return the bytes."""
+def encoded_row(row: dict, format: str, alone: bool = False, wide: int = 0) -> bytes:
+    """Encode the fields of a row in a format, and return the bytes.  The arguments are those of `writer`."""
     if format == "text":
         return _text(row, alone).encode("utf-8", "backslashreplace")
     if format == "json":
         return json.dumps(row).encode()
     if format == "jsonl":
         return json.dumps(row).encode() + b"\n"
-    start = row["position"], row["path"]
-    if "error" in row:
-        return _csv_record((*start, "", "", "", row["error"]))
-    return b"".join(_csv_record((*start, label["index"], label["label"], repr(label["score"]), ""))
-                    for label in row["labels"])
+    return _csv_rows(row, wide)
+
+
+def _csv_rows(row, wide):
+    """Encode the row or the rows of a picture in a CSV file."""
+    start, error = (row["position"], row["path"]), row.get("error", "")
+    labels = [(label["index"], label["label"], repr(label["score"])) for label in row.get("labels", ())]
+    if wide:
+        labels += [("", "", "")] * (wide - len(labels))
+        return _csv_record((*start, *itertools.chain.from_iterable(labels), error))
+    return b"".join(_csv_record((*start, *label, error)) for label in labels or [("", "", "")])
 
 
 def one_line(text: str) -> str:
@@ -140,6 +183,7 @@ def _text(row, alone):
     width = max(map(len, names), default=0)
     indent = "" if alone else "  "
     lines = [f"{indent}{name:{width}}  {label['score']:.4f}\n" for name, label in zip(names, row["labels"])]
+    lines = lines or [f"{indent}{NO_LABEL}\n"]
     return "".join(lines if alone else [f"{one_line(row['path'])}\n", *lines])
 
 

@@ -68,6 +68,22 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True, a
     return Path(path)
 
 
+def is_cached(name: str) -> bool:
+    """Whether the weights of a model are in the cache of huggingface_hub.  Nothing is downloaded.
+
+    `name` is a string for which `is_name` is true. If huggingface_hub is not installed, the result is False.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"{name!r} is not the name of a model on the hub; expected owner/name")
+    repository, revision = match.group("repository", "revision")
+    try:
+        hub = _client(repository)
+    except FileNotFoundError:
+        return False
+    return any(isinstance(hub.try_to_load_from_cache(repository, file, revision=revision), str) for file in WEIGHTS)
+
+
 def fetched(name: str, revision: str | None = None, weights: bool = True, access: Access = DEFAULT) -> Path:
     """Returns the folder of a model from the hub.  Files that are not in the cache are downloaded.
 

@@ -56,7 +56,7 @@ def _class_folders(root, left_out):
     """The folders of the classes in `root`, in the byte order of their paths."""
     if not os.path.isdir(root):
         raise NotADirectoryError(f"{root} is not a folder; expected a folder that contains one folder per class. For "
-                                 "single pictures or features, give --labels")
+                                 "single pictures or features, give --truth")
     folders = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                      key=os.fsencode)
     beside = Counter()

@@ -6,7 +6,7 @@ VERB is a subcommand, for example `classify`. Each verb has a module in this fol
 
 Only the module of the chosen verb is imported. The module of a verb imports NumPy, Numba, h5py and Pillow only
 inside `run`.
-The modules options, loading, targets and streams contain the functions that several verbs use.
+The modules parsers, options, loading, targets and streams contain the functions that several verbs use.
 
 Results go to stdout. Progress, errors and all other messages go to stderr.
 """
@@ -14,15 +14,13 @@ import argparse
 import atexit
 import contextlib
 import gc
-import importlib
 import io
 import sys
 import warnings
 
-from .. import __version__
 from ..pictures import pixel_limit
 from ..shortage import memory_error, no_new_thread, out_of_memory, path_in_errors
-from . import streams
+from . import parsers, streams
 
 # The verbs and their descriptions, in the order in which --help prints them.
 VERBS = {
@@ -36,6 +34,7 @@ VERBS = {
     "figures": "draw one figure of a model at print quality",
     "trace": "print the mean, the root mean square and the time of every state of a forward pass",
     "convert": "write a model in another format",
+    "models": "list the published models, their sizes, and the command that loads each model",
     "summary": "print the shapes, parameters and multiply-adds of a model",
     "inspect": "print the tensors, the naming scheme and the checksum of a model file",
     "verify": "check the checksums and the logits that an .h5 file stores",
@@ -43,17 +42,8 @@ VERBS = {
     "bench": "measure the speed and the memory of a model",
     "doctor": "print the installed packages, the chosen settings and every problem on this computer",
     "warmup": "compile every kernel before its first use",
+    "completion": "print a script that completes command lines in bash, zsh or fish",
 }
-
-EPILOG = """\
-`nphybrid VERB --help` lists the options of a verb.
-
-Exit code 0: everything succeeded.
-Exit code 1: some inputs failed, a check failed, `compare` found a difference, or `doctor` found a problem.
-Exit code 2: the command line is wrong.
-Exit code 3: a model or a file was refused.
-Exit code 130: the program was interrupted by Ctrl-C.
-"""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -70,7 +60,10 @@ def main(argv: list[str] | None = None) -> int:
                 with path_in_errors("stdout"):
                     sys.stdout.flush()
                 return code
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
+            if not getattr(args, "quiet", False):
+                with contextlib.suppress(OSError):
+                    print(f"nphybrid: {str(stop) or 'stopped'}", file=sys.stderr)
             return 130
         except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not (no_new_thread(error) or out_of_memory(error)):
@@ -86,43 +79,6 @@ def main(argv: list[str] | None = None) -> int:
             return 3
 
 
-class _VerbParser(argparse.ArgumentParser):
-    """The parser of one verb.  The options of the verb are added when the parser is used for the first time."""
-
-    def __init__(self, verb, **options):
-        super().__init__(**options)
-        self.verb = verb
-
-    def parse_known_args(self, *args, **options):
-        """Add the options of the verb, then parse the command line with argparse."""
-        import shutil
-        import textwrap
-        module = importlib.import_module(f".{self.verb}", __name__)
-        module.add(self)
-        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        self.set_defaults(run=module.run)
-        # The formatter does not wrap the description, so the description is wrapped here.
-        width = max(shutil.get_terminal_size().columns - 2, 11)
-        self.description = textwrap.fill(self.description or "", width)
-        found, rest = super().parse_known_args(*args, **options)
-        self._refuse_empty(found)
-        return found, rest
-
-    def _refuse_empty(self, found):
-        """Refuse an empty argument, for example from an unset shell variable.  It never means the default value."""
-        for action in self._actions:
-            values = getattr(found, action.dest, None)
-            if "" in (values if isinstance(values, list) else [values]):
-                self.error(str(argparse.ArgumentError(action, "found an empty text; expected at least one character")))
-
-
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the complete command line."""
-    raw = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.",
-                                     epilog=EPILOG, formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
-    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=_VerbParser)
-    for name, line in VERBS.items():
-        verbs.add_parser(name, help=line, verb=name, formatter_class=raw)
-    return parser
+    return parsers.make_parser(VERBS)

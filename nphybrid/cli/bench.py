@@ -10,10 +10,17 @@ and the times of the first call and of later calls of the model. Options with N,
 separated by commas. Each combination of values is measured in a separate process.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid bench
+  nphybrid bench R50+ViT-B/16 --threads 1,2 --batch 1,8
+  nphybrid bench --dtype float32,int8 --format markdown
+"""
+
 
 def add(verb):
     """Add the options of `bench` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help=f"a file, a folder, or a preset such as R50+ViT-B/16 (default: {BUNDLED})")
     verb.add_argument("--threads", type=_several(positive), metavar="N,M",

@@ -2,8 +2,8 @@
 import os
 import sys
 
-from .loading import check_scheduler, compute_rows, load_model, relabel, run_options
-from .options import add_engine, add_format, add_head, add_labels, add_model, add_pictures, find_pictures, positive
+from .loading import check_scheduler, compute_rows, load_model, run_options
+from .options import add_class_names, add_engine, add_head, add_model, add_pictures, add_scores, find_pictures
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
@@ -17,7 +17,9 @@ EXAMPLES = """\
 examples:
   nphybrid classify cat.png
   nphybrid classify photos -r --model google/vit-hybrid-base-bit-384
-  nphybrid classify photos -r --format csv -o labels.csv
+  nphybrid classify photos -r -o labels.csv
+  nphybrid classify photos -r -o labels.csv --wide --top-k 3 --threshold 0.1
+  nphybrid classify photos -r --copy-to sorted --save-drawn drawn
 """
 
 
@@ -27,29 +29,62 @@ def add(verb):
     add_pictures(verb)
     add_model(verb)
     add_head(verb)
-    add_labels(verb)
-    verb.add_argument("--top-k", type=positive, default=5, metavar="K",
-                      help="the number of labels printed for each picture (default 5)")
+    add_class_names(verb)
+    add_scores(verb)
     verb.add_argument("-o", "--output", metavar="FILE",
                       help="write the rows to this file (default: stdout). Without --resume, an existing file is "
-                           "replaced. Only one run at a time can write to this file.")
+                           "replaced. Only one run at a time can write to this file. For jsonl and csv, the settings "
+                           "of the run are written to FILE.run.json. --resume needs this file. It can be deleted when "
+                           "FILE is complete.")
+    verb.add_argument("--wide", action="store_true",
+                      help="in a CSV file, write one row for each picture (default: one row for each label)")
+    verb.add_argument("--copy-to", metavar="FOLDER",
+                      help="copy each picture to FOLDER/LABEL, where LABEL is its first label. Pictures whose labels "
+                           "are all below --threshold are copied to FOLDER/no label.")
+    verb.add_argument("--save-drawn", metavar="FOLDER",
+                      help="write a copy of each picture with its labels and scores below it. For --copy-to and "
+                           "--save-drawn, FOLDER must be new or empty. The pictures themselves do not change.")
     add_engine(verb)
-    add_format(verb, "jsonl", "csv")
+    verb.add_argument("--format", choices=("text", "json", "jsonl", "csv"),
+                      help="the format of the output (default: the format that the suffix of -o names: .csv, .json, "
+                           ".jsonl or .txt; without a suffix and on stdout text)")
+    verb.set_defaults(refuse=verb.error)
 
 
 def run(args):
     """Print the best labels of each picture.  If a picture cannot be read, its row contains an error."""
-    from ..batch import resume
     from ..tensorfile import owned
-    if args.resume and (args.output is None or args.format not in resume.FORMATS):
-        print("usage: --resume needs --output FILE and --format jsonl or csv", file=sys.stderr)
-        return 2
+    _choose_format(args)
+    _check_folders(args)
     if args.output is None:
         return _classify(args)
     check_target(args, args.output, "")
     args.output = os.path.realpath(args.output)
     with owned(args.output):
         return _classify(args)
+
+
+def _choose_format(args):
+    """Set args.format, and refuse options that do not fit the format."""
+    from ..batch import resume, rows
+    try:
+        args.format = args.format or rows.format_of(args.output)
+    except ValueError as error:
+        args.refuse(f"argument -o/--output: {error}")
+    if args.resume and (args.output is None or args.format not in resume.FORMATS):
+        args.refuse("--resume needs --output FILE and --format jsonl or csv")
+    if args.wide and args.format != "csv":
+        args.refuse("--wide needs --format csv, or --output FILE.csv")
+
+
+def _check_folders(args):
+    """Raise OSError or ValueError if the folders for the copies of pictures cannot be used."""
+    from ..batch import copies
+    folders = [os.path.realpath(folder) for folder in (args.copy_to, args.save_drawn) if folder is not None]
+    if len(folders) > len(set(folders)):
+        raise ValueError(f"{args.copy_to} is the folder of both --copy-to and --save-drawn; expected two folders")
+    for folder in folders:
+        copies.check_folder(folder, args.resume)
 
 
 def _classify(args):
@@ -61,26 +96,47 @@ def _classify(args):
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
-    if args.labels is not None:
-        relabel(model, args.labels)
     sources = find_pictures(args)
     if args.output is not None:
         refuse_what_is_read(args.output, sources)
-    done, start, failed = _begin(args, sources, model)
+    wide = min(args.top_k, model.config.num_labels) if args.wide else 0
+    columns = rows.columns(wide)
+    copiers = _copiers(args, sources, model)
+    done, start, failed = _begin(args, sources, model, columns)
     alone = len(args.images) == len(sources) == 1 and source_name(sources[0]) == args.images[0]
-    found = compute_rows(args, sources, done, preparer(pipe.image_processor), lambda x: model(x).logits, "logits",
-                         head=args.head)
+    found = compute_rows(args, sources, done, model, preparer(pipe.image_processor), lambda x: model(x).logits,
+                         "logits", head=args.head)
+    can_resume = args.output is not None and args.format in resume.FORMATS
     on_terminal = args.output is None and sys.stdout.isatty()
-    with rows.writer(args.output, args.format, alone, start) as write:
-        for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet):
-            write(rows.labelled_fields(row, model.config, args.top_k))
+    with rows.writer(args.output, args.format, alone, start, wide) as write:
+        for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet,
+                                          "; the same command with --resume goes on" if can_resume else ""):
+            fields = rows.labelled_fields(row, model.config, args.top_k, args.function_to_apply, args.threshold)
+            # The copies are written before the row. So --resume writes the copies of all pictures without a row.
+            for copy in copiers if row.error is None else ():
+                copy(row, fields["labels"])
+            write(fields)
             failed += row.error is not None
-    if args.output is not None and args.format in resume.FORMATS:
-        resume.check_rows(args.output, args.format, len(sources))
+    if can_resume:
+        resume.check_rows(args.output, args.format, len(sources), columns)
     return min(failed, 1)
 
 
-def _begin(args, sources, model):
+def _copiers(args, sources, model):
+    """Return the functions that write copies of a picture.  Their arguments are a Row and its labels."""
+    from ..batch import copies
+    copiers = []
+    if args.copy_to is not None or args.save_drawn is not None:
+        copies.refuse_pipes(sources)
+    if args.copy_to is not None:
+        copiers.append(copies.sorted_copies(args.copy_to, sources, model.config.id2label.values()))
+    if args.save_drawn is not None:
+        from ..explain.labelled import drawn_copies
+        copiers.append(drawn_copies(args.save_drawn, sources))
+    return copiers
+
+
+def _begin(args, sources, model, columns):
     """Create an output file that can be continued.  With --resume, find the complete rows of an existing output file.
 
     Returns three numbers: how many pictures already have complete rows, how many bytes these rows have, and how many of
@@ -90,5 +146,7 @@ def _begin(args, sources, model):
     from ..batch.identity import run_identity
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
-    run = run_identity(sources, row_format=args.format, top_k=args.top_k, **run_options(args, model))
-    return resume.start_rows(args.output, run, args.format, args.resume)
+    run = run_identity(sources, row_format="wide csv" if args.wide else args.format, top_k=args.top_k,
+                       function_to_apply=args.function_to_apply, threshold=args.threshold, copy_to=args.copy_to,
+                       save_drawn=args.save_drawn, **run_options(args, model))
+    return resume.start_rows(args.output, run, args.format, args.resume, columns)

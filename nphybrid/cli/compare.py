@@ -4,10 +4,21 @@ import argparse
 from .options import add_format, add_max_pixels, show
 
 
+DESCRIPTION = """\
+Compare two models or two traces, state by state. A state is a named intermediate array of the forward pass. A trace is
+a file of states.
+"""
+
+EXAMPLES = """\
+examples:
+  nphybrid compare model.h5 folder
+  nphybrid compare model.h5 trace.npz --common --only blocks.*
+"""
+
+
 def add(verb):
     """Add the options of `compare` to the parser."""
-    verb.description = ("Compare two models or two traces, state by state. A state is a named intermediate "
-                        "array of the forward pass. A trace is a file of states.")
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("a", metavar="A",
                       help="a model in any format, or a trace (an .npz or .safetensors file of states)")
     verb.add_argument("b", metavar="B", help="a second model, or a second trace")

@@ -2,8 +2,8 @@
 import os
 import sys
 
-from .loading import relabel
-from .options import add_labels
+from .loading import refuse_preset, relabel
+from .options import add_class_names
 
 DESCRIPTION = """\
 Write a model in another format, and print a summary of the written file. Some formats cannot store every property of a
@@ -27,7 +27,7 @@ def add(verb):
                       help="a file, a folder, or owner/name or owner/name@revision on the Hugging Face hub")
     verb.add_argument("target", metavar="TARGET",
                       help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
-                           "folder. Only an .h5 file can store every property of a model.")
+                           "folder. Other suffixes are refused. Only an .h5 file can store every property of a model.")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
                       help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
     verb.add_argument("--lossy", action="store_true",
@@ -35,7 +35,7 @@ def add(verb):
     verb.add_argument("--dtype", choices=("bfloat16", "int8"),
                       help="round the weights of an .h5 file. The file has a half or a quarter of the size, and can be "
                            "used in this dtype only. The weights before rounding cannot be restored from it.")
-    add_labels(verb)
+    add_class_names(verb)
 
 
 def run(args):
@@ -44,10 +44,11 @@ def run(args):
     from ..batch.identity import ModelFile
     from ..modelfile import convert
     convert.check_dtype(args.target, convert.target_format(args.target, args.to), args.dtype)
+    refuse_preset(args.source)
     file = ModelFile(args.source)
     model = load(file.path, engine="reference")
-    if args.labels is not None:
-        relabel(model, args.labels)
+    if args.class_names is not None:
+        relabel(model, args.class_names)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
     losses, change = convert.convert(model, args.target, args.to, args.lossy, source, args.dtype)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "

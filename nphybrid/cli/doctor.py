@@ -6,10 +6,16 @@ Print the installed versions of Python and of the packages that nphybrid needs. 
 folder, the number of threads and the model that nphybrid uses. Print every problem and its remedy.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid doctor
+  nphybrid doctor --format json
+"""
+
 
 def add(verb):
     """Add the option of `doctor` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     add_format(verb)
 
 

@@ -71,11 +71,12 @@ def _embed(args):
               "replaced by an empty folder", file=sys.stderr)
     found = begun.finished
     if found is None:
-        rows = compute_rows(args, begun.sources, begun.done, prepare, extractor.compute, extractor.state,
+        rows = compute_rows(args, begun.sources, begun.done, model, prepare, extractor.compute, extractor.state,
                             extractor.pool)
+        go_on = f"; the same command{'' if args.append else ' with --resume'} goes on"
         with writer.writer(args.output, extractor.shape) as write:
             for _ in progress.with_progress(map(write, rows), len(begun.sources), begun.done, begun.failed,
-                                            quiet=args.quiet):
+                                            quiet=args.quiet, go_on=go_on):
                 pass
         found = writer.finish(args.output, begun.run, manifest)
     shape = "x".join(map(str, found.values.shape))

@@ -1,7 +1,7 @@
 """The verb `evaluate` measures the accuracy of a model on pictures whose classes are known."""
 from .loading import load_model
-from .options import (add_engine, add_format, add_head, add_max_pixels, add_model, find_pictures, positive, show,
-                      tell_left_out)
+from .options import (add_class_names, add_engine, add_format, add_head, add_max_pixels, add_model, add_truth,
+                      find_pictures, positive, show, tell_left_out)
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
@@ -13,7 +13,7 @@ WordNet number of an ImageNet class, such as n01440764.
 EXAMPLES = """\
 examples:
   nphybrid evaluate photos
-  nphybrid evaluate photos --labels labels.csv --model model.h5 --confusion matrix.png
+  nphybrid evaluate photos --truth labels.csv --model model.h5 --confusion matrix.png
 """
 
 
@@ -23,6 +23,7 @@ def add(verb):
     add_known(verb)
     add_model(verb)
     add_head(verb)
+    add_class_names(verb, old_name=False)
     add_engine(verb)
     add_format(verb)
 
@@ -33,12 +34,10 @@ def add_known(verb, metavar="FOLDER", more=""):
     `metavar` is the name of the inputs in the help text. `more` is a text at the end of the help for the inputs.
     """
     verb.add_argument("images", nargs="+", metavar=metavar,
-                      help="a folder that contains one folder for each class. With --labels, the inputs can be any "
+                      help="a folder that contains one folder for each class. With --truth, the inputs can be any "
                            f"files, folders and globs.{more}")
     verb.set_defaults(recursive=True)
-    verb.add_argument("--labels", metavar="LABELS.csv",
-                      help="a file with the classes of the pictures. Each line is path,label or a label "
-                           "alone. Lines without a path must have the order of the pictures.")
+    add_truth(verb)
     verb.add_argument("--confusion", metavar="MATRIX.png", help="write a picture of the confusion matrix to this file")
     verb.add_argument("--batch", type=positive, default=8, metavar="N",
                       help="the number of pictures that are computed together (default 8). The answers do not depend "
@@ -77,13 +76,13 @@ def find_known(args):
     from collections import Counter
 
     from ..classifier import classes
-    if args.labels is None:
+    if args.truth is None:
         left_out = Counter()
         sources, names = classes.of_folders(args.images, left_out)
         tell_left_out(args, left_out)
     else:
         sources = find_pictures(args)
-        names = classes.of_file(args.labels, sources)
+        names = classes.of_file(args.truth, sources)
     if args.confusion is not None:
         refuse_what_is_read(args.confusion, sources)
     return sources, names

@@ -1,6 +1,6 @@
 """The verb `figures` draws one figure of a model at print quality."""
-from .loading import load_model, relabel
-from .options import add_engine, add_labels, add_max_pixels, add_model
+from .loading import load_model
+from .options import add_class_names, add_engine, add_max_pixels, add_model
 from .targets import check_target
 
 # The names of the figures in explain.figures. The names are repeated here, so that --help does not import NumPy.
@@ -13,10 +13,16 @@ and need no IMAGE. All other figures need an IMAGE. Layers, heads, rows and colu
 block of the encoder.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid figures filters -o filters.png
+  nphybrid figures attention cat.png -o attention.png --layer 3 --token class
+"""
+
 
 def add(verb):
     """Add the options of `figures` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("name", choices=NAMES, metavar="NAME", help=", ".join(NAMES))
     verb.add_argument("image", nargs="?", metavar="IMAGE", help="a picture")
     verb.add_argument("-o", "--output", required=True, metavar="FILE.png",
@@ -30,7 +36,7 @@ def add(verb):
     verb.add_argument("--head", type=int, metavar="A",
                       help="the head that the figure attention shows (default: all heads)")
     add_model(verb)
-    add_labels(verb)
+    add_class_names(verb)
     add_engine(verb)
     add_max_pixels(verb)
     verb.set_defaults(refuse=verb.error)
@@ -46,8 +52,6 @@ def run(args):
         args.refuse(str(error))
     check_target(args, args.output, ".png")
     model = load_model(args)
-    if args.labels is not None:
-        relabel(model, args.labels)
     drawn = figure(args.name, model, args.image, **options)
     save(drawn, args.output)
     print(f"{args.output}: {drawn.title}, {drawn.image.width} pixels wide, {drawn.image.height} high")

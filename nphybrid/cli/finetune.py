@@ -5,7 +5,7 @@ import sys
 
 from .evaluate import find_known
 from .loading import load_model, loaded_sha256
-from .options import add_engine, add_format, add_max_pixels, add_model, positive, show, tell_left_out
+from .options import add_engine, add_format, add_max_pixels, add_model, add_truth, positive, show, tell_left_out
 from .targets import check_target
 
 # The choices and defaults of training.settings. They are repeated here, so that --help does not import NumPy.
@@ -33,12 +33,10 @@ def add(verb):
     """Add the options of `finetune` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("images", nargs="+", metavar="FOLDER",
-                      help="a folder that contains one folder for each class. With --labels, the inputs can be any "
+                      help="a folder that contains one folder for each class. With --truth, the inputs can be any "
                            "files, folders and globs.")
     verb.add_argument("-o", "--output", required=True, metavar="MODEL.h5", help="write the model to this file")
-    verb.add_argument("--labels", metavar="LABELS.csv",
-                      help="a file with the classes of the pictures. Each line is path,label or a label "
-                           "alone. Lines without a path must have the order of the pictures.")
+    add_truth(verb)
     verb.add_argument("--validation", metavar="FOLDER|SHARE", default="0.2",
                       help="the validation pictures: a folder like FOLDER, or the share of the pictures that is held "
                            "out (default 0.2). With 0, the last epoch is the result.")
@@ -91,7 +89,6 @@ def _add_settings(verb):
 
 def run(args):
     """Train the model, write it, and print the result."""
-    from ..batch import progress
     from ..tensorfile import owned
     from ..training import Settings
     try:
@@ -106,9 +103,8 @@ def run(args):
         try:
             return _finetune(args)
         except KeyboardInterrupt:
-            progress.write("nphybrid: interrupted. The same command with --resume continues after the last epoch in "
-                           f"{args.folder}.\n")
-            raise
+            raise KeyboardInterrupt("interrupted. The same command with --resume continues after the last epoch in "
+                                    f"{args.folder}.") from None
 
 
 def _finetune(args):
@@ -122,7 +118,7 @@ def _finetune(args):
     model = load_model(args)
     identity = run_identity([*sources, *others], classes=_digest([*names, *other_names]), held_out=len(others),
                             validation=args.validation, model=loaded_sha256(args), engine=args.engine,
-                            dtype=model.dtype)
+                            dtype=model.dtype, processor=model.processor)
 
     def watched(rows):
         return progress.with_progress(rows, len(sources) + len(others), quiet=args.quiet)
@@ -232,8 +228,8 @@ class _Progress:
 
         from ..batch import progress
         if self.start is None:
-            self.start = time.monotonic(), result.step - 1
-        rate = (result.step - self.start[1]) / max(time.monotonic() - self.start[0], 1e-9)
+            self.start = time.monotonic(), result.step
+        rate = progress.rate(result.step - self.start[1], time.monotonic() - self.start[0])
         bar = progress.progress_bar(result.step, result.steps, rate)
         progress.draw(f"{bar}   loss {result.loss:.4f}{self.accuracy}")
 

@@ -7,10 +7,16 @@ the naming scheme of the tensors, and has a row for each tensor. No tensor is lo
 bytes of the file are read.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid inspect model.h5
+  nphybrid inspect folder --format json
+"""
+
 
 def add(verb):
     """Add the options of `inspect` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("path", metavar="PATH", help="a file of weights, an index of shards, a config.json, a folder, or "
                                                    "owner/name on the Hugging Face hub")
     add_format(verb)

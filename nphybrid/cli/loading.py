@@ -1,5 +1,5 @@
 """Loads the model that the options of a verb name, and computes the rows of pictures with this model."""
-import contextlib
+import os
 import sys
 
 
@@ -10,20 +10,51 @@ def model_file(args):
 
 
 def load_model(args, head=None):
-    """Load the model that the options of `add_model` and `add_engine` describe.
+    """Load the model that the options of `add_model`, `add_engine` and `add_class_names` describe.
 
     If `head` is given, the classifier in the file `head` replaces the classifier of the model. The ModelFiles of the
     model and of the head are stored in args.files, which `loaded_sha256` and `run_options` read.
     """
     from ..api.load import load
+    from ..batch import progress
     from ..batch.identity import model_files
     if args.engine == "numba":
         from ..ops.memory import keep_freed_memory
         keep_freed_memory()
     announce_compilation(args.engine)
+    refuse_preset(args.model)
     args.files = model_files(args.model, head)
-    return load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
-                num_threads=args.threads, head=head)
+    with progress.status(f"loading {args.model or 'the bundled model'} …", getattr(args, "quiet", False)):
+        model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
+                     num_threads=args.threads, head=head)
+    if args.processor is not None:
+        _use_processor(model, args.processor)
+    if getattr(args, "class_names", None) is not None:
+        relabel(model, args.class_names)
+    return model
+
+
+def _use_processor(model, path):
+    """Give a model the image processor at a path.  Raises ValueError if its options are not valid."""
+    from ..checkpoint import read_processor
+    from ..dialects.processors import spelled_out
+    try:
+        model.processor = spelled_out(read_processor(path), model.config.model_type)
+        model.image_processor()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def refuse_preset(model):
+    """Raise ValueError if --model names a preset.  A preset is the configuration of a network without weights."""
+    from ..config import PRESETS
+    if model not in PRESETS or os.path.exists(model):
+        return
+    from ..modelfile.published import PUBLISHED
+    known = next((f"such as --model {found.name}" for found in PUBLISHED if found.network == model and found.classes),
+                 "but no weights of this network are published")
+    raise ValueError(f"{model} is a preset, which has sizes and no weights; expected a file, a folder or owner/name. "
+                     f"`nphybrid models` lists published weights, {known}. Only bench and summary accept a preset")
 
 
 def loaded_sha256(args, what="model") -> str | None:
@@ -60,14 +91,15 @@ def relabel(model, path):
 def announce_compilation(engine):
     """Print a line on stderr before the first kernel is compiled, because the run then takes longer."""
     if engine == "numba":
+        from ..batch import progress
         from ..ops import jit
 
         def announce():
-            # This function is called during an operation. The operation must not fail if stderr cannot be written.
-            with contextlib.suppress(OSError):
-                if not jit.COMPILED:
-                    print("nphybrid: compiling kernels, which takes up to about 20 seconds …", file=sys.stderr,
-                          flush=True)
+            # This function is called during an operation. `write` raises no error if stderr cannot be written.
+            if not jit.COMPILED:
+                on_terminal = sys.stderr is not None and sys.stderr.isatty()
+                progress.write(f"{progress.CLEAR if on_terminal else ''}nphybrid: compiling kernels, which takes up to "
+                               "about 20 seconds …\n")
         jit.before_compiling = announce
 
 
@@ -79,10 +111,11 @@ def check_scheduler(args):
             pass
 
 
-def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=None):
+def compute_rows(args, sources, done, model, prepare, compute, state, pool=None, head=None):
     """Yield a Row for each picture from position `done` on.
 
     The rows are computed in this process, or with --scheduler by the workers of a Dask cluster.
+    `model` is the model that `load_model` returned.
     `prepare` and `compute` have the same meaning as in `batch.run.compute_rows`.
     `state`, `pool` and `head` have the same meaning as in `cluster.job`.
     """
@@ -91,8 +124,9 @@ def compute_rows(args, sources, done, prepare, compute, state, pool=None, head=N
         yield from run.compute_rows(sources[done:], prepare, compute, args.batch, done, args.threads)
         return
     from ..batch import cluster
-    job = cluster.job(args.model, state, pool, args.batch, head, args.files, engine=args.engine, dtype=args.dtype,
-                      precision=args.precision, num_threads=args.threads or 1)
+    processor = None if args.processor is None else model.processor
+    job = cluster.job(args.model, state, pool, args.batch, head, args.files, processor, engine=args.engine,
+                      dtype=args.dtype, precision=args.precision, num_threads=args.threads or 1)
     with cluster.connect(args.scheduler) as client:
         if not client.nthreads():
             print(f"nphybrid: waiting for workers, because the scheduler {args.scheduler} has no workers "

@@ -1,13 +1,16 @@
 """Defines the options that several verbs share, and the functions that use these options."""
 import argparse
+import math
 import sys
 
 from ..pictures import MAX_PIXELS
+from .parsers import is_url, url_refusal
 
 # The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")
 DTYPES = ("float32", "float64", "bfloat16", "int8")
 PRECISIONS = ("highest", "high")
+FUNCTIONS = ("softmax", "sigmoid", "none")
 
 BUNDLED = "the CIFAR-10 model that comes with nphybrid"
 
@@ -21,6 +24,17 @@ def positive(text: str) -> int:
     if int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"found {text}; expected a whole number below 2**31")
     return int(text)
+
+
+def number(text: str) -> float:
+    """Convert a text to a finite number.  argparse uses `number` as a type."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {text}; expected a finite number")
+    return value
 
 
 # ---------------------------------------------------------------- options
@@ -53,8 +67,13 @@ def add_max_pixels(verb):
 
 
 def add_model(verb):
-    """Add the option --model, which `loading.load_model` reads."""
-    verb.add_argument("--model", help=f"a file, a folder, or owner/name on the Hugging Face hub (default: {BUNDLED})")
+    """Add the options --model and --processor, which `loading.load_model` reads."""
+    verb.add_argument("--model",
+                      help="a file, a folder, or owner/name on the Hugging Face hub. `nphybrid models` lists published "
+                           f"models (default: {BUNDLED}).")
+    verb.add_argument("--processor", metavar="FILE",
+                      help="a preprocessor_config.json, or a model that contains one. Pictures are prepared with its "
+                           "options (default: the options that the model contains).")
 
 
 def add_head(verb):
@@ -81,11 +100,37 @@ def add_engine(verb):
                       help="the number of threads (default: the number of cores)")
 
 
-def add_labels(verb):
-    """Add the option --labels, which `loading.relabel` reads."""
-    verb.add_argument("--labels", metavar="FILE",
+def add_class_names(verb, old_name=True):
+    """Add the option --class-names, which `loading.load_model` reads.
+
+    With `old_name`, the old name --labels is accepted too.
+    """
+    verb.add_argument("--class-names", metavar="FILE",
                       help="a file with the names of the classes (default: the names that the model contains). The "
-                           "file contains one name on each line, or a JSON list or object.")
+                           "file contains one name on each line, or a JSON list or object."
+                           + (" The old name --labels also works." if old_name else ""))
+    if old_name:
+        verb.add_argument("--labels", dest="class_names", help=argparse.SUPPRESS)
+
+
+def add_truth(verb):
+    """Add the option --truth with the classes of the pictures, which `evaluate.find_known` reads."""
+    verb.add_argument("--truth", metavar="LABELS.csv",
+                      help="a file with the classes of the pictures. Each line is path,label or a label alone. Lines "
+                           "without a path must have the order of the pictures. The old name --labels also works.")
+    verb.add_argument("--labels", dest="truth", help=argparse.SUPPRESS)
+
+
+def add_scores(verb):
+    """Add the options --top-k, --function-to-apply and --threshold, which `rows.labelled_fields` needs."""
+    verb.add_argument("--top-k", type=positive, default=5, metavar="K",
+                      help="the largest number of labels for each picture (default 5)")
+    verb.add_argument("--function-to-apply", choices=FUNCTIONS,
+                      help="the function that computes the scores from the logits, as in the pipeline of transformers "
+                           "(default: sigmoid for models with several labels for each picture and for models with "
+                           "one class, else softmax). With none, the scores are the logits.")
+    verb.add_argument("--threshold", type=number, metavar="X",
+                      help="leave out labels whose score is below X (default: no label is left out)")
 
 
 def add_format(verb, *more):
@@ -106,9 +151,12 @@ def find_pictures(args) -> list:
     from ..batch import inputs
     left_out = Counter()
     stdin = sys.stdin.buffer if "-" in args.images else None
-    found = inputs.find_pictures(args.images, args.recursive, stdin, left_out)
+    sources = inputs.find_pictures(args.images, args.recursive, stdin, left_out)
+    for source in sources:
+        if is_url(source):                # from a list on stdin
+            raise ValueError(url_refusal(source))
     tell_left_out(args, left_out)
-    return found
+    return sources
 
 
 def tell_left_out(args, left_out):

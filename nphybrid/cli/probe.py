@@ -17,7 +17,7 @@ EXAMPLES = """\
 examples:
   nphybrid probe fit photos -o head.h5
   nphybrid embed photos -r -o features.h5
-  nphybrid probe fit features.h5 --labels labels.csv -o head.h5
+  nphybrid probe fit features.h5 --truth labels.csv -o head.h5
 """
 
 
@@ -26,7 +26,7 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("action", choices=("fit",), metavar="fit", help="the only action")
     add_known(verb, "FOLDER_OR_FEATURES",
-              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, and needs --labels.")
+              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, and needs --truth.")
     verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="write the classifier to this file")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
                       help="logistic regression or ridge regression (default logistic). As in the ViT paper, ridge "
@@ -43,6 +43,7 @@ def add(verb):
 
 def run(args):
     """Fit and write the classifier, and print the report."""
+    from ..batch import progress
     from ..checkpoint import write_head
     from ..classifier import scores, teach
     check_target(args, args.output, ".h5")
@@ -50,7 +51,8 @@ def run(args):
         check_target(args, args.confusion, ".png")
     files, names, errors = (_read_features if _is_file_of_features(args.images[0]) else _compute_features)(args)
     names = teach.readable_names(names, errors)
-    head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
+    with progress.status("fitting the classifier …", args.quiet):
+        head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
         page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix")
@@ -72,9 +74,11 @@ def _read_features(args):
     from ..classifier import classes
     from ..features import files
     path = args.images[0]
-    if len(args.images) > 1 or args.labels is None:
-        raise ValueError(f"{path} is a feature file; expected only one input, and --labels with the classes of the "
+    if len(args.images) > 1 or args.truth is None:
+        raise ValueError(f"{path} is a feature file; expected only one input, and --truth with the classes of the "
                          "pictures")
+    if args.processor is not None:
+        raise ValueError(f"{path} is a feature file, whose pictures are already prepared; expected no --processor")
     if not os.path.exists(path):
         raise FileNotFoundError(f"the feature file {path} does not exist")
     contents = files.contents(path)
@@ -82,7 +86,7 @@ def _read_features(args):
     if args.model is not None and (digest := model_file(args).sha256()) != features.model:
         raise ValueError(f"{path} contains features of a model with SHA-256 {features.model}; expected {digest}, the "
                          f"SHA-256 of {args.model}")
-    return features, classes.of_file(args.labels, contents.names), contents.errors
+    return features, classes.of_file(args.truth, contents.names), contents.errors
 
 
 def _compute_features(args):

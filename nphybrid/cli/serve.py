@@ -3,8 +3,8 @@ import argparse
 import os
 import sys
 
-from .loading import load_model, relabel
-from .options import BUNDLED, add_engine, add_head, add_labels, add_model, positive
+from .loading import load_model
+from .options import BUNDLED, add_class_names, add_engine, add_head, add_model, positive
 
 DESCRIPTION = """\
 Start a local web page on which you drop pictures and see their labels. Each picture has a link to its page of `nphybrid
@@ -37,7 +37,7 @@ def add(verb):
                       help="the number of labels for each picture (default 5)")
     add_model(verb)
     add_head(verb)
-    add_labels(verb)
+    add_class_names(verb, old_name=False)
     add_engine(verb)
 
 
@@ -54,8 +54,6 @@ def run(args):
     from ..serve.server import Server
     from ..serve.service import Service
     model = load_model(args, args.head)
-    if args.labels is not None:
-        relabel(model, args.labels)
     # Clients see the name of the file, but not its folder.
     name = os.path.basename(os.path.abspath(args.model)) if args.model and os.path.exists(args.model) else args.model
     service = Service(model, name or BUNDLED, args.top_k)

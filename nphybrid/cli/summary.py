@@ -11,10 +11,17 @@ between the previous state and this state. For example, the row blocks.0 counts 
 not the whole block. No state is computed, and no weight is read.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid summary
+  nphybrid summary R50+ViT-B/16
+  nphybrid summary model.h5 --format json
+"""
+
 
 def add(verb):
     """Add the options of `summary` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help="a file, a folder, a config.json, owner/name on the Hugging Face hub, or a preset "
                            f"(default: {BUNDLED}). For example, R50+ViT-B/16 is a preset.")
@@ -34,11 +41,13 @@ def _network_config(model):
     from ..api.load import class_of
     from ..checkpoint import default_model, hub, read_config
     from ..config import PRESETS
+    from ..text import did_you_mean
     if model in PRESETS:
         return PRESETS[model]
     path = default_model() if model is None else model
     if not (os.path.exists(path) or hub.is_name(path)):
-        raise FileNotFoundError(f"found {path}; expected a file, a folder or one of the presets {', '.join(PRESETS)}")
+        raise FileNotFoundError(f"found {path}; expected a file, a folder or one of the presets {', '.join(PRESETS)}"
+                                + did_you_mean(str(path), PRESETS))
     fields = read_config(path)
     kind = class_of(fields, path)
     network_config = kind.config_class.from_dict(fields).network_config()

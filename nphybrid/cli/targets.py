@@ -20,7 +20,8 @@ def check_target(args, path: str, suffix: str):
         raise PermissionError(f"the output file {path} cannot be written, because the folder {folder} is not writable")
     images = getattr(args, "images", [getattr(args, "image", None)])
     stdin = "/dev/stdin" if "-" in images else None
-    refuse_what_is_read(path, [*images, args.model, getattr(args, "head", None), getattr(args, "labels", None), stdin])
+    others = [getattr(args, name, None) for name in ("head", "processor", "class_names", "truth")]
+    refuse_what_is_read(path, [*images, args.model, *others, stdin])
 
 
 def refuse_what_is_read(path: str, names):

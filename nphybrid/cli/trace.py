@@ -18,10 +18,17 @@ With --backward, the loss is the cross-entropy of the predicted class or of --la
 square of the gradient of each state, and the memory that the backward pass needs for the state.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid trace cat.png
+  nphybrid trace cat.png --model model.h5 --save trace.npz
+  nphybrid trace cat.png --backward --label 3
+"""
+
 
 def add(verb):
     """Add the options of `trace` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("image", metavar="IMAGE", help="a picture")
     add_model(verb)
     add_engine(verb)

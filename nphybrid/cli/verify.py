@@ -9,10 +9,16 @@ recomputed. The logits are recomputed twice: by the reference engine in float64,
 --engine names.
 """
 
+EXAMPLES = """\
+examples:
+  nphybrid verify
+  nphybrid verify model.h5 --engine numba --precision high
+"""
+
 
 def add(verb):
     """Add the options of `verify` to the parser."""
-    verb.description = DESCRIPTION
+    verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"an .h5 file of a model (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the engine to verify (default numba). The engine reference is always verified too, in "

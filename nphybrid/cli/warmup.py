@@ -11,7 +11,8 @@ NUMBA_CACHE_DIR names, or in the user's cache. Later runs can use this folder ev
 EXAMPLES = """\
 examples:
   nphybrid warmup
-  nphybrid warmup --into /opt/kernels, and then NUMBA_CACHE_DIR=/opt/kernels nphybrid classify cat.png
+  nphybrid warmup --into /opt/kernels
+  env NUMBA_CACHE_DIR=/opt/kernels nphybrid classify cat.png
 """
 
 

@@ -1,4 +1,4 @@
-"""Reads and writes features as a table in the .parquet format.  Needs `pip install "nphybrid[parquet]"`."""
+"""Reads and writes features as a table in the .parquet format.  Needs `pip install pyarrow`."""
 import json
 import math
 import os

@@ -24,6 +24,9 @@ from ..text import name_list
 from ..trace import Trace
 
 FORMATS = "h5", "huggingface", "timm", "google"
+# The target of a folder never has one of these suffixes, in upper or lower case.
+FILE_SUFFIXES = (".h5", ".hdf5", ".npz", ".npy", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".json", ".onnx",
+                 ".pb", ".tflite", ".keras", ".msgpack", ".gguf", ".zip", ".tar")
 
 
 class Loss(NamedTuple):
@@ -57,8 +60,13 @@ def target_format(target, wanted=None) -> str:
     if wanted not in (None, found):
         raise ValueError(f"{name} is a target of format {found}, not {wanted}; the target of the formats "
                          "timm and huggingface is a folder")
-    if found in ("huggingface", "timm") and Path(name).suffix in (".safetensors", ".bin", ".pth", ".json"):
-        raise ValueError(f"{name} is the name of a file; the target of format {found} is a folder")
+    suffix = "" if name.endswith("/") else Path(name).suffix
+    if found in ("huggingface", "timm") and suffix.lower() in FILE_SUFFIXES:
+        raise ValueError(f"{name} is the name of a file; the target of format {found} is a folder. The names of files "
+                         "that can be written end in .h5 or .npz")
+    if wanted is None and found == "huggingface" and suffix:
+        raise ValueError(f"{name} ends in {suffix}; expected .h5, .npz or the name of a folder. With --to huggingface, "
+                         "a folder of this name is written")
     return found
 
 

@@ -156,8 +156,9 @@ def format_text(report: dict) -> str:
     parts = [table(lines, "<<")]
     if report["tensors"]:
         totals = report["totals"]
+        what = "numbers" if report["manifest"].get("format") == contents.FORMAT else "parameters"
         parts += [table(_cells(report["tensors"]), "<<>><"),
-                  f"{totals['tensors']:,} tensors, {totals['parameters']:,} parameters, {totals['bytes']:,} bytes"]
+                  f"{totals['tensors']:,} tensors, {totals['parameters']:,} {what}, {totals['bytes']:,} bytes"]
     return "\n\n".join(parts)
 
 

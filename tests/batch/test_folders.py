@@ -188,8 +188,9 @@ def test_a_picture_on_stdin_has_no_path(root, cat):
 @pytest.mark.parametrize("line", ["classify x.png --resume", "classify x.png --resume --format csv",
                                   "classify x.png --resume --output x"])
 def test_wrong_usage(line, capsys):
-    assert main(line.split()) == 2
-    assert "--resume" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped:
+        main(line.split())
+    assert stopped.value.code == 2 and "--resume needs --output FILE" in capsys.readouterr().err
 
 
 def test_another_list_or_model_is_not_continued(cat, tmp_path, capsys):
@@ -284,8 +285,8 @@ def test_what_is_read_is_not_written_over_by_rows(target, cat, tmp_path, monkeyp
 
 @pytest.mark.parametrize("command", [
     "embed a.png --model m.h5 -o m.h5", "probe fit mine --model m.h5 -o m.h5", "trace a.png --model m.npz --save m.npz",
-    "classify a.png --labels names.txt -o names.txt", "classify a.png --head head.h5 -o head.h5",
-    "classify mine -r -o mine/cat/1.png", "classify mine/*/?.png -o mine/cat/1.png",
+    "classify a.png --labels names.txt -o names.txt", "classify a.png --head head.h5 -o head.h5 --format text",
+    "classify mine -r -o mine/cat/1.png --format text", "classify mine/*/?.png -o mine/cat/1.png --format csv",
     "evaluate mine --confusion mine/cat/1.png", "evaluate a.png --labels l.csv --confusion a.png",
     "evaluate mine --head head.png --confusion head.png", "figures attention a.png -o a.png",
     "embed x.h5 -o x.h5", "embed mine/*/?.h5 -o mine/cat/1.h5"])

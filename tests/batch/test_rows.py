@@ -238,7 +238,8 @@ def test_a_bar_on_a_terminal(monkeypatch):
     stderr, seen = terminal()
     watched(stderr, monkeypatch, failed=2)
     text = seen()
-    assert "8 of 10   80 % [################....]" in text and "/s   " in text and "left   3 failed" in text
+    assert "7 of 10   70 % [##############......]   2 failed\r" in text, "drawn before the first picture"
+    assert "9 of 10   90 % [##################..]   3 failed\r" in text, "no estimate in the first second"
     assert text.count("\r\x1b[K") >= 5 and "$'b\\n.png: is empty'" in text
     assert text.rsplit("\r\x1b[K")[-1].strip() == "nphybrid: 3 of 10 pictures failed"
 
@@ -249,8 +250,33 @@ def test_the_rate_is_of_this_run_and_a_line_does_not_wrap(monkeypatch):
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=iter(range(0, 100, 2)).__next__))
     watched(stderr, monkeypatch)
     text = seen()
-    assert "8 of 10   80 % [################....]   0.5/s   0:04 l\r" in text, "a picture in 2 s, and 54 columns"
+    assert "9 of 10   90 % [##################..]   0.5/s   0:02 l\r" in text, "a picture in 2 s, and 54 columns"
 
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_an_interrupt_says_how_far_the_run_came(quiet, capsys):
+    def rows():
+        yield from (Row(i, "a", 1, None) for i in range(3))
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt, match="^stopped after 1,003 of 2,000 pictures; go on$"):
+        list(progress.with_progress(rows(), 2000, 1000, quiet=quiet, go_on="; go on"))
+    assert capsys.readouterr().err == ""
+
+
+def test_a_status_is_drawn_on_a_terminal_and_erased(monkeypatch):
+    stderr, seen = terminal()
+    monkeypatch.setattr(sys, "stderr", stderr)
+    with progress.status("loading m.h5 …"):
+        pass
+    with progress.status("never seen", quiet=True):
+        pass
+    assert seen() == "\r\x1b[Kloading m.h5 …\r\x1b[K"
+
+
+def test_no_status_without_a_terminal(capsys):
+    with progress.status("loading m.h5 …"):
+        pass
+    assert capsys.readouterr().err == ""
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a disk that is full")
 def test_a_full_disk_is_named():

@@ -50,7 +50,8 @@ def counts(root, name, *args):
 
 
 def arguments(path, head=None):
-    return Namespace(model=str(path), engine="reference", dtype="float32", precision="highest", threads=1, head=head)
+    return Namespace(model=str(path), engine="reference", dtype="float32", precision="highest", threads=1, head=head,
+                     processor=None)
 
 
 @pytest.fixture(scope="module")

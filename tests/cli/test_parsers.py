@@ -15,6 +15,8 @@ HEAVY = {"numpy", "numba", "h5py", "PIL"}
 ERRORS = [[], ["invent"], ["classify"], ["classify", "x.png", "--invent"], ["classify", "x.png", "--top-k", "0"]]
 PAGES = [["--help"], ["--version"], *([verb, "--help"] for verb in cli.VERBS)]
 
+EXIT_CODES = ["0", "1", "2", "3", "130"]
+
 CODE = """
 import sys
 from nphybrid.cli import main
@@ -53,6 +55,7 @@ def test_only_the_module_of_the_verb_is_imported(args, root):
 def test_every_page_explains_every_option(verb, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
     text = page(capsys, verb)
+    assert re.findall(r"^  (\d+) +[a-z]", text.split("exit codes:\n")[1], re.MULTILINE) == EXIT_CODES
     assert text.startswith(f"usage: nphybrid {verb} ") and "--debug" in text
     description = text.split("\n\n")[1]
     assert re.match("[A-Z].*[.]$", description, re.DOTALL) and max(map(len, description.splitlines())) <= 98
@@ -62,7 +65,7 @@ def test_every_page_explains_every_option(verb, capsys, monkeypatch):
     assert bare == []
 
 
-@pytest.mark.parametrize("verb", ["classify", "embed", "probe", "evaluate", "convert"])
+@pytest.mark.parametrize("verb", cli.VERBS)
 def test_examples_can_be_parsed(verb, capsys):
     lines = re.findall(r"^  nphybrid (.*)$", page(capsys, verb), re.MULTILINE)
     assert any(line.startswith(verb) for line in lines)
@@ -74,7 +77,7 @@ def test_the_first_page_lists_the_verbs_and_the_exit_codes(capsys):
     text = page(capsys)
     for verb, line in cli.VERBS.items():
         assert re.search(rf"^    {verb} +{re.escape(line[:40])}", text, re.MULTILINE)
-    assert re.findall(r"^Exit code (\d+): ", text, re.MULTILINE) == ["0", "1", "2", "3", "130"]
+    assert re.findall(r"^  (\d+) +[a-z]", text.split("exit codes:\n")[1], re.MULTILINE) == EXIT_CODES
 
 
 def test_an_unknown_verb_is_refused_with_the_list_of_verbs(capsys):
@@ -82,6 +85,45 @@ def test_an_unknown_verb_is_refused_with_the_list_of_verbs(capsys):
         cli.main(["invent"])
     printed = capsys.readouterr().err
     assert "invalid choice: 'invent'" in printed and all(verb in printed for verb in cli.VERBS)
+
+
+@pytest.mark.parametrize("line, told", [
+    ("clasify x.png", "Did you mean classify?"),
+    ("--verison", "unrecognized option --verison. Did you mean --version?"),
+    # The value of the misspelt option would be taken for an IMAGE, and a required option would be called missing.
+    ("classify --topk 3", "unrecognized option --topk. Did you mean --top-k?"),
+    ("embed x.png --ouptut=x.h5", "unrecognized option --ouptut. Did you mean --output?"),
+    ("classify x.png --zebra", "unrecognized option --zebra\n"),
+    ("figures Atention x.png -o x.png", "Did you mean attention?"),
+    ("probe fti x -o x.h5", "Did you mean fit?"),
+    ("summary --format jsno", "Did you mean json?")])
+def test_a_misspelt_name_gets_a_suggestion(line, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line.split())
+    assert stopped.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_abbreviations_and_names_after_two_dashes_are_accepted():
+    found = cli.make_parser().parse_args(["classify", "--recurs", "--top=3", "--", "--zebra.png"])
+    assert (found.recursive, found.top_k, found.images) == (True, 3, ["--zebra.png"])
+
+
+@pytest.mark.parametrize("line, told", [
+    ("classify a.png HTTP://x.org/b.png", "argument IMAGE: found the URL HTTP://x.org/b.png; expected a file on this"),
+    ("explain https://x.org/b.png -o x.html", "Run curl -L -o FILE 'https://x.org/b.png', and give the name of"),
+    ("classify a.png --model https://huggingface.co/google/bit-50", "; expected the name google/bit-50"),
+    ("convert https://x.org/m.npz m.h5", "argument SOURCE: found the URL https://x.org/m.npz; expected a file")])
+def test_a_url_is_refused_with_the_way_to_use_it(line, told, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(line.split())
+    assert stopped.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_a_file_whose_path_looks_like_a_url_is_no_url(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "http:").mkdir()
+    (tmp_path / "http:" / "a.png").touch()
+    assert cli.make_parser().parse_args(["classify", "http://a.png"]).images == ["http://a.png"]
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1.5", "two", "", "1_0"])

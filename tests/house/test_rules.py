@@ -22,8 +22,8 @@ def test_who_imports_what():
     assert users("distributed") == {"batch/cluster.py"} and users("dask") == set()
     assert users("pillow_heif") == {"pictures/decode.py"}
     assert users("PIL") == {"image.py", "pictures/__init__.py", "pictures/decode.py", "api/processor.py",
-                            "batch/run.py", "explain/drawing.py", "explain/figures.py", "explain/reading.py",
-                            "serve/decoder.py", "training/augmentation.py", "training/curves.py",
+                            "batch/run.py", "explain/drawing.py", "explain/figures.py", "explain/labelled.py",
+                            "explain/reading.py", "serve/decoder.py", "training/augmentation.py", "training/curves.py",
                             "training/pictures.py"}
     # The PyTorch network for programmers who compare with it, imported inside the two functions that need it.
     assert users("torch") == users("transformers") == {"testing.py"}

@@ -198,10 +198,19 @@ def test_a_pooler_and_a_mask_token_are_lost_to_timm(tmp_path):
 @pytest.mark.parametrize("target, to, told", [
     ("a.h5", "timm", "is a target of format h5, not timm"), ("a.npz", "huggingface", "of format google"),
     ("a.safetensors", None, "is the name of a file; the target of format huggingface is a folder"),
-    ("a.safetensors", "timm", "the target of format timm is a folder")])
+    ("a.safetensors", "timm", "the target of format timm is a folder"),
+    ("a.H5", None, "a.H5 is the name of a file"), ("a.NPZ", "timm", "a.NPZ is the name of a file"),
+    ("a.onnx", "huggingface", "a.onnx is the name of a file"), ("a.pt", None, "a.pt is the name of a file"),
+    ("a.xyz", None, "a.xyz ends in .xyz; expected .h5, .npz or the name of a folder. With --to huggingface, a")])
 def test_targets_that_make_no_sense(target, to, told):
     with pytest.raises(ValueError, match=told):
         target_format(target, to)
+
+
+@pytest.mark.parametrize("target, to", [("a.b/c", None), ("v1.0/", None), ("v1.0", "huggingface"), ("a.in21k", "timm"),
+                                        (".hidden", None)])
+def test_folders_with_points_in_their_names(target, to):
+    assert target_format(target, to) == (to or "huggingface")
 
 
 def test_the_command(tmp_path, capsys):

@@ -112,6 +112,7 @@ def test_features_and_heads_tell_how_they_were_made(tmp_path):
     assert found["manifest"] == {**manifest, "format": "nphybrid features", "version": 1, "errors": 1}
     assert [(row["name"], row["shape"]) for row in found["tensors"]] == [("features", [1, 5]), ("paths", [4]),
                                                                          ("positions", [1])]
+    assert "3 tensors, 10 numbers, " in format_text(found)
     write_head(tmp_path / "head.h5", Head(np.ones((2, 3)), np.ones(3), ["a", "b", "c"], None, "norm", "token",
                                           {"by": "hand"}))
     found = inspect_file(tmp_path / "head.h5")

@@ -91,3 +91,13 @@ def test_first_bad_keeps_nothing_and_lets_large_numbers_pass():
 
 def test_a_number_that_is_not_finite_is_a_bad_value():
     assert issubclass(NonFiniteError, ValueError)
+
+
+def test_a_missing_state_gets_a_suggestion():
+    trace = Trace()
+    trace["stem"] = trace["blocks.0"] = np.zeros((1, 2))
+    with pytest.raises(KeyError, match=r"the trace has no state 'block.0'. Did you mean blocks.0\?"):
+        trace["block.0"]
+    with pytest.raises(KeyError, match="the trace has no state 'zebra'\"$"):
+        trace["zebra"]
+    assert trace.get("block.0") is None and "block.0" not in trace

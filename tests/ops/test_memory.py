@@ -10,7 +10,8 @@ from argparse import Namespace
 from resource import RUSAGE_SELF, getrusage
 import numpy as np
 from nphybrid.cli.loading import load_model
-model = load_model(Namespace(model=None, engine="numba", dtype="float32", precision="highest", threads=2))
+model = load_model(Namespace(model=None, engine="numba", dtype="float32", precision="highest", threads=2,
+                             processor=None))
 x = np.zeros((16, 3, 64, 64), np.float32)
 for _ in range(12):                                           # the third call records a plan, and gives memory back
     model(x)

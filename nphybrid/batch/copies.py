@@ -1,0 +1,95 @@
+"""Copies pictures into folders that are named after their labels."""
+import os
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+UNSORTED = "no label"                     # the folder of pictures that have no label above the threshold
+LONGEST = 200                             # the largest number of bytes in the name of a folder; file systems allow 255
+RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
+
+
+def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) -> Callable[[Any, list], None]:
+    """Return a function that copies a picture to FOLDER/LABEL/NAME.  FOLDER is created if it is missing.
+
+    `sources` are the pictures, as `find_pictures` returns them. `labels` are the labels of the model, in order.
+    The arguments of the function are the `run.Row` of a picture and its labels, as `rows.labelled_fields` returns them.
+    The function raises OSError if a picture cannot be copied.
+    """
+    names = file_names(sources)
+    folders = folder_names([UNSORTED, *labels])
+    os.makedirs(folder, exist_ok=True)
+
+    def copy(row, found):
+        target = os.path.join(folder, folders[found[0]["index"] + 1 if found else 0])
+        os.makedirs(target, exist_ok=True)
+        path = os.path.join(target, names[row.position])
+        if isinstance(row.source, bytes):
+            with open(path, "wb") as file:
+                file.write(row.source)
+        else:
+            shutil.copy2(row.source, path)
+    return copy
+
+
+def check_folder(path: str, resume: bool = False) -> None:
+    """Raise OSError if copies cannot be written into a folder.
+
+    The folder must be missing or empty, so that no file is replaced. With `resume`, it can contain files.
+    """
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise NotADirectoryError(f"{path} is not a folder; expected a new or an empty folder for the copies")
+    if not resume and os.path.isdir(path) and os.listdir(path):
+        raise FileExistsError(f"the folder {path} is not empty; expected a new or an empty folder for the copies")
+
+
+def refuse_pipes(sources: Iterable[Any]) -> None:
+    """Raise ValueError for a source that can be read only once, such as a pipe."""
+    for source in sources:
+        if isinstance(source, str) and os.path.exists(source) and not (os.path.isfile(source) or os.path.isdir(source)):
+            raise ValueError(f"{source} is not a regular file; expected a file that can be read a second time, because "
+                             "it is copied")
+
+
+def file_names(sources: Iterable[Any], suffix: Callable[[str], str] = str) -> list[str]:
+    """Return a name for the copy of each picture.  No two names are equal, also if the case of letters does not count.
+
+    `suffix` is a function that converts the suffix of a picture to the suffix of its copy.
+
+    >>> file_names(["a/1.png", "b/1.PNG", "c/1-2.png", b"..."])
+    ['1.png', '1-2.PNG', '1-2-2.png', 'stdin']
+    """
+    names, taken, numbers = [], set(), {}
+    for source in sources:
+        stem, end = ("stdin", "") if isinstance(source, bytes) else os.path.splitext(os.path.basename(source))
+        end = suffix(end)
+        key = name = f"{stem}{end}"
+        while name.casefold() in taken:
+            numbers[key.casefold()] = numbers.get(key.casefold(), 1) + 1
+            name = f"{stem}-{numbers[key.casefold()]}{end}"
+        taken.add(name.casefold())
+        names.append(name)
+    return names
+
+
+def folder_names(labels: Iterable[str]) -> list[str]:
+    """Return the name of a folder for each label.  Different labels get different names.
+
+    Characters that a file system may refuse are replaced by "_". A name never leads to another folder.
+
+    >>> folder_names(["tabby, tabby cat", "../up", "a/b", "a:b", "", "nul"])
+    ['tabby, tabby cat', '_up', 'a_b', 'a_b (3)', '_', '_nul']
+    """
+    names, labels_of = [], {}
+    for i, label in enumerate(labels):
+        name = _without_special_characters(label)
+        if labels_of.setdefault(name.casefold(), label) != label:
+            name = f"{name} ({i})"
+        names.append(name)
+    return names
+
+
+def _without_special_characters(label):
+    text = "".join("_" if c in '<>:"/\\|?*' or not c.isprintable() else c for c in label)
+    text = text.encode()[:LONGEST].decode(errors="ignore").strip(". ") or "_"
+    return f"_{text}" if text.partition(".")[0].casefold() in RESERVED else text

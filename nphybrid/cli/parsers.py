@@ -1,0 +1,146 @@
+"""Parses the command line with argparse.  Misspelt names get a suggestion, and arguments that cannot be meant are
+refused."""
+import argparse
+import importlib
+import os
+import re
+import shutil
+import sys
+import textwrap
+from typing import NamedTuple
+
+from .. import __version__
+from ..text import did_you_mean
+
+EXIT_CODES = """\
+exit codes:
+  0    everything succeeded
+  1    some inputs failed, a check failed, compare found a difference, or doctor found a problem
+  2    the command line is wrong
+  3    a model or a file was refused
+  130  the program was interrupted by Ctrl-C
+"""
+
+EPILOG = "`nphybrid VERB --help` lists the options of a verb, their defaults and examples.\n\n" + EXIT_CODES
+
+URL = re.compile(r"https?://", re.IGNORECASE)
+HUB_PAGE = re.compile(r"https?://(?:huggingface\.co|hf\.co)/(?P<name>[\w.-]+/[\w.-]+)", re.IGNORECASE)
+
+
+def make_parser(verbs: dict[str, str]) -> argparse.ArgumentParser:
+    """Return the parser of the complete command line.  `verbs` is {verb: description}."""
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.", epilog=EPILOG,
+                     formatter_class=raw)
+    parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
+    subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
+    for name, line in verbs.items():
+        subparsers.add_parser(name, help=line, verb=name, formatter_class=raw)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that suggests the correct name for a misspelt option, verb or choice."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Refuse unknown options first.  Otherwise, argparse would only report that another argument is missing."""
+        args = sys.argv[1:] if args is None else list(args)
+        for arg in args[:args.index("--") if "--" in args else None]:
+            if not self._is_own(arg):
+                break
+            self._refuse_unknown_option(arg.partition("=")[0])
+        return super().parse_known_args(args, namespace)
+
+    def _is_own(self, arg):
+        """Return True if an argument belongs to this parser.  In the main parser, the verb is the first other one."""
+        return self._subparsers is None or arg.startswith("-")
+
+    def _refuse_unknown_option(self, name):
+        options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
+        # An option may be abbreviated. A text with a space is never an option.
+        if name.startswith("--") and " " not in name and not any(option.startswith(name) for option in options):
+            self.error(f"unrecognized option {name}{did_you_mean(name, options)}")
+
+    def _check_value(self, action, value):
+        """Add a suggestion to the message of argparse about a value that is not one of the choices."""
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            error.message += did_you_mean(str(value), map(str, action.choices))
+            raise
+
+
+class Argument(NamedTuple):
+    """An argument of a verb."""
+    names: list                           # for example ["-o", "--output"]; [] for an argument without a name
+    help: str                             # the first sentence of the help
+    choices: list                         # the possible values, or [] if there is no fixed set of values
+    has_value: bool                       # False for a switch such as --quiet
+
+
+class VerbParser(_Parser):
+    """The parser of one verb.  The options of the verb are added when the parser is used for the first time."""
+
+    def __init__(self, verb, **options):
+        super().__init__(**options)
+        self.verb = verb
+
+    def parse_known_args(self, args=None, namespace=None):
+        """Add the options of the verb, then parse the command line with argparse."""
+        self.add_options()
+        found, rest = super().parse_known_args(args, namespace)
+        for action in self._actions:
+            values = getattr(found, action.dest, None)
+            for value in values if isinstance(values, list) else [values]:
+                if isinstance(value, str):
+                    self._refuse_empty(action, value)
+                    self._refuse_url(action, value)
+        return found, rest
+
+    def add_options(self):
+        """Add the description, the options and the examples of the verb."""
+        module = importlib.import_module(f".{self.verb}", __package__)
+        module.add(self)
+        self.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        self.set_defaults(run=module.run)
+        # The formatter wraps neither the description nor the text at the end.
+        width = max(shutil.get_terminal_size().columns - 2, 11)
+        self.description = textwrap.fill(self.description or "", width)
+        self.epilog = f"{self.epilog}\n{EXIT_CODES}"
+
+    def arguments(self) -> list[Argument]:
+        """Return the arguments of the verb, for the completion of command lines."""
+        self.add_options()
+        return [Argument(list(action.option_strings), (action.help or "").split(". ")[0].split(" (default")[0],
+                         list(map(str, action.choices or ())), action.nargs != 0)
+                for action in self._actions if action.help != argparse.SUPPRESS]
+
+    def _refuse_empty(self, action, value):
+        """Refuse an empty argument, for example from an unset shell variable.  It never means the default value."""
+        if value == "":
+            self._refuse(action, "found an empty text; expected at least one character")
+
+    def _refuse_url(self, action, value):
+        """Refuse a URL, and say how its file is used."""
+        if is_url(value):
+            self._refuse(action, url_refusal(value))
+
+    def _refuse(self, action, message):
+        self.error(str(argparse.ArgumentError(action, message)))
+
+
+def is_url(name: object) -> bool:
+    """Return True if a name is an http or https URL and not the path of a file."""
+    return isinstance(name, str) and bool(URL.match(name)) and not os.path.lexists(name)
+
+
+def url_refusal(url: str) -> str:
+    """Return the text of an error about a URL, which says how to use the file at the URL.
+
+    >>> print(url_refusal("https://huggingface.co/google/bit-50/tree/main"))
+    found the URL https://huggingface.co/google/bit-50/tree/main; expected the name google/bit-50
+    """
+    if page := HUB_PAGE.match(url):
+        return f"found the URL {url}; expected the name {page['name']}"
+    return (f"found the URL {url}; expected a file on this computer. nphybrid downloads only models of the Hugging "
+            f"Face hub. Run curl -L -o FILE '{url}', and give the name of the FILE")

@@ -1,0 +1,47 @@
+"""Copies of pictures with their labels and scores in a white band below the picture."""
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from PIL import Image
+
+from ..batch.copies import file_names
+from ..batch.inputs import open_source
+from ..batch.rows import NO_LABEL
+from .drawing import length, write
+
+SMALLEST, SHARE = 14, 25                  # a line of text has 14 pixels, or 1/25 of the longer side of the picture
+
+
+def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], None]:
+    """Return a function that writes a picture with its labels to FOLDER/NAME.  FOLDER is created if it is missing.
+
+    `sources` are the pictures, as `find_pictures` returns them. The arguments of the function are the `run.Row` of a
+    picture and its labels, as `rows.labelled_fields` returns them. The copy of a JPEG file is a JPEG file. All other
+    copies are PNG files. The function raises OSError if the copy cannot be written.
+    """
+    names = file_names(sources, lambda suffix: suffix if suffix.lower() in (".jpg", ".jpeg") else ".png")
+    os.makedirs(folder, exist_ok=True)
+
+    def draw(row, labels):
+        lines = [f"{label['label']}  {label['score']:.4f}" for label in labels] or [NO_LABEL]
+        with_lines(open_source(row.source), lines).save(os.path.join(folder, names[row.position]), quality=95)
+    return draw
+
+
+def with_lines(picture: Any, lines: Sequence[str]) -> Any:
+    """Return a copy of an RGB Pillow picture with lines of text below it.
+
+    If a line is wider than the picture, the copy is wider too. The pixels of the picture do not change.
+
+    >>> with_lines(Image.new("RGB", (300, 200)), ["cat  0.8", "dog  0.1"]).size
+    (300, 249)
+    """
+    size = max(SMALLEST, max(picture.size) // SHARE)
+    step = size * 3 // 2
+    width = max(picture.width, *(round(length(line, size)) + size for line in lines))
+    page = Image.new("RGB", (width, picture.height + step * len(lines) + size // 2), "white")
+    page.paste(picture, (0, 0))
+    for i, line in enumerate(lines):
+        write(page, size // 2, picture.height + step * i + size // 4, line, size)
+    return page

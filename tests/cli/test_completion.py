@@ -1,0 +1,65 @@
+"""`nphybrid completion`: bash itself completes with the script; the scripts of all shells name every option."""
+import re
+import shutil
+import subprocess
+
+import pytest
+
+from nphybrid import cli
+from nphybrid.__main__ import main
+from nphybrid.cli.parsers import VerbParser
+
+
+def script(shell, capsys):
+    assert main(["completion", shell]) == 0
+    return capsys.readouterr().out
+
+
+def completed(line, capsys):
+    """What bash offers for the last word of a line."""
+    words = line.split(" ")
+    quoted = " ".join(f"'{word}'" for word in words)
+    code = f"{script('bash', capsys)}\nCOMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}; _nphybrid\n"
+    done = subprocess.run(["bash", "-c", f'{code}printf "%s\\n" "${{COMPREPLY[@]}}"'], capture_output=True, text=True,
+                          check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+@pytest.mark.parametrize("line, expected", [
+    ("nphybrid cl", ["classify"]), ("nphybrid classify --top", ["--top-k"]), ("nphybrid classify -", None),
+    ("nphybrid classify x.png --engine ", ["numba", "reference"]), ("nphybrid embed --pool t", ["token"]),
+    ("nphybrid figures ro", ["rollout"]), ("nphybrid figures rollout ", []), ("nphybrid classify x", []),
+    ("nphybrid classify --labels", []), ("nphybrid completion f", ["fish"])])
+def test_bash_completes(line, expected, capsys):
+    found = completed(line, capsys)
+    if expected is None:
+        expected = [name for argument in VerbParser("classify", prog="x").arguments() for name in argument.names]
+        assert {"-o", "--output", "--debug", "--wide"} <= set(expected)
+    assert found == expected
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_every_option_is_in_the_script(shell, capsys):
+    text = script(shell, capsys)
+    for verb in cli.VERBS:
+        with pytest.raises(SystemExit):
+            main([verb, "--help"])
+        names = set(re.findall(r"^  (?:-\w(?: \S+)?, )?--([\w-]+)", capsys.readouterr().out, re.MULTILINE))
+        if shell == "fish":
+            found = {name for line in text.splitlines() if f"_from {verb}'" in line
+                     for name in re.findall(r" -l ([\w-]+)", line.split(" -d ")[0])}
+        else:
+            (line,) = re.findall(rf'"{verb} -"\*\) words="(.*)"', text)
+            found = set(re.findall(r"--([\w-]+)", line))
+        assert found == names | {"help"}, verb
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_other_shells_accept_the_script(shell, tmp_path, capsys):
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    (tmp_path / "script").write_text(script(shell, capsys))
+    done = subprocess.run([shell, "-n", str(tmp_path / "script")], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

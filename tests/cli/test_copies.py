@@ -1,0 +1,130 @@
+"""`classify --copy-to` and `--save-drawn`: which file is copied where, and what is never replaced."""
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from nphybrid.__main__ import main
+from nphybrid.batch import copies
+from nphybrid.explain import labelled
+
+LINE = ["classify", "in", "-r", "--engine", "reference"]
+
+
+@pytest.fixture
+def pictures(cat, tmp_path, monkeypatch):
+    """The folder `in` with two pictures of one name, a broken picture, and a picture stored on its side."""
+    monkeypatch.chdir(tmp_path)
+    os.makedirs("in/b")
+    shutil.copy(cat, "in/1.png")
+    noise = np.random.default_rng(2).integers(0, 256, (65, 38, 3), np.uint8)
+    Image.fromarray(noise).save("in/b/1.PNG")
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(noise).save("in/side.jpg", exif=exif)
+    return tmp_path
+
+
+def labels_of(capsys, *more):
+    """{path: labels} of the pictures that can be read."""
+    assert main([*LINE, *more, "--format", "json"]) == 1
+    return {row["path"]: row.get("labels") for row in json.loads(capsys.readouterr().out)}
+
+
+def files(folder):
+    return sorted(os.path.relpath(os.path.join(path, name), folder) for path, _, names in os.walk(folder)
+                  for name in names)
+
+
+def test_pictures_are_copied_to_the_folder_of_their_label(pictures, capsys):
+    before = {name: (pictures / "in" / name).read_bytes() for name in files("in")}
+    labels = labels_of(capsys, "--copy-to", "out")
+    first = {path: found[0]["label"] for path, found in labels.items() if found}
+    copied = {"in/1.png": "1.png", "in/b/1.PNG": "1-2.PNG", "in/side.jpg": "side.jpg"}
+    assert files("out") == sorted(f"{first[path]}/{name}" for path, name in copied.items())
+    for path, name in copied.items():
+        assert (pictures / "out" / first[path] / name).read_bytes() == (pictures / path).read_bytes()
+    assert {name: (pictures / "in" / name).read_bytes() for name in files("in")} == before
+
+
+def test_pictures_below_the_threshold_have_a_folder(pictures, capsys):
+    labels_of(capsys, "--copy-to", "out", "--threshold", "2")
+    assert files("out") == ["no label/1-2.PNG", "no label/1.png", "no label/side.jpg"]
+
+
+def test_labels_are_drawn_below_the_upright_picture(pictures, capsys):
+    labels_of(capsys, "--save-drawn", "out", "--top-k", "2")
+    assert files("out") == ["1-2.png", "1.png", "side.jpg"]
+    with Image.open("out/1-2.png") as drawn, Image.open("in/b/1.PNG") as picture:
+        pixels = np.asarray(drawn)
+        assert np.array_equal(pixels[:65, :38], np.asarray(picture)), "the pixels of the picture do not change"
+        assert (pixels[65:] < 128).any() and (pixels[:65, 38:] == 255).all()
+    with Image.open("out/side.jpg") as drawn:
+        assert drawn.height == 38 + 2 * 21 + 7 and not drawn.getexif().get(0x0112)
+
+
+def test_more_labels_need_more_lines():
+    picture = Image.new("RGB", (400, 100))
+    heights = [labelled.with_lines(picture, ["a label"] * count).height for count in range(1, 4)]
+    assert np.diff(heights).tolist() == [24, 24]
+    assert labelled.with_lines(picture, ["a long label, " * 20]).width > 400
+
+
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+def test_no_file_is_replaced(option, pictures, capsys):
+    os.mkdir("out")
+    (pictures / "out" / "1.png").write_text("mine")
+    for folder, told in (("out", "the folder {} is not empty"), ("in/1.png", "{} is not a folder")):
+        assert main([*LINE, option, folder]) == 3
+        assert told.format(os.path.realpath(folder)) in capsys.readouterr().err
+    assert (pictures / "out" / "1.png").read_text() == "mine" and files("out") == ["1.png"]
+
+
+def test_one_folder_for_both_is_refused(pictures, capsys):
+    assert main([*LINE, "--copy-to", "out", "--save-drawn", "./out"]) == 3
+    assert "expected two folders" in capsys.readouterr().err and not os.path.exists("out")
+
+
+def test_an_interrupted_run_copies_the_rest(pictures, capsys):
+    line = [*LINE, "--copy-to", "out", "-o", "x.jsonl"]
+    assert main(line) == 1
+    whole, rows = files("out"), (pictures / "x.jsonl").read_bytes()
+    shutil.rmtree("out")
+    (pictures / "x.jsonl").write_bytes(rows[:10])
+    assert main([*line, "--resume"]) == 1
+    assert files("out") == whole and (pictures / "x.jsonl").read_bytes() == rows
+    assert main([*LINE, "-o", "x.jsonl", "--resume"]) == 3, "without --copy-to, it is another run"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
+def test_a_pipe_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ValueError, match="pipe is not a regular file"):
+        copies.refuse_pipes([b"", str(tmp_path / "missing"), str(tmp_path), str(tmp_path / "pipe")])
+
+
+@pytest.mark.parametrize("label", ["../../x", "/etc/passwd", "..", ".", "a\0b", "C:\\x", "a/" * 300, "猫" * 300,
+                                   "\ud800", "x\n", "con", "COM1.txt", " "])
+def test_a_label_never_leads_out_of_the_folder(label, tmp_path):
+    (name,) = copies.folder_names([label])
+    os.makedirs(tmp_path / "out" / name)
+    assert os.listdir(tmp_path / "out") == [name] and os.listdir(tmp_path) == ["out"]
+    assert not set(name) & set('<>:"/\\|?*') and len(name.encode()) <= 210
+    assert name.partition(".")[0].lower() not in copies.RESERVED
+
+
+def test_different_labels_have_different_folders_and_equal_labels_one():
+    names = copies.folder_names(["no label", "crane", "Crane", "crane", "No label", "a/b", "a:b"])
+    assert names[1] == names[3] and len({name.casefold() for name in names}) == 6
+
+
+def test_names_of_copies_are_unique_where_letter_case_does_not_count():
+    sources = ["a/1.jpg", "b/1.JPG", "c/1.heic", "d/1.png", "1-2.png", b"x", b"y"]
+    for suffix in str, lambda end: ".png":
+        names = copies.file_names(sources, suffix)
+        assert len({name.casefold() for name in names}) == len(sources)
+    assert names[:4] == ["1.png", "1-2.png", "1-3.png", "1-4.png"]
