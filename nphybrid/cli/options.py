@@ -127,8 +127,8 @@ def add_scores(verb):
                       help="the largest number of labels for each picture (default 5)")
     verb.add_argument("--function-to-apply", choices=FUNCTIONS,
                       help="the function that computes the scores from the logits, as in the pipeline of transformers "
-                           "(default: sigmoid for models with several labels for each picture and for models with "
-                           "one class, else softmax). With none, the scores are the logits.")
+                           "(default: none for a regression, sigmoid for models with several labels for each picture "
+                           "and for models with one class, else softmax). With none, the scores are the logits.")
     verb.add_argument("--threshold", type=number, metavar="X",
                       help="leave out labels whose score is below X (default: no label is left out)")
 
