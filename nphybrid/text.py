@@ -104,6 +104,16 @@ def printable(text: str, limit: int = 200) -> str:
     return text if len(text) <= limit and text.isprintable() else shortened(text)
 
 
+def ellipsis(text: str, limit: int) -> str:
+    """Shortens a text to one line of at most `limit` characters.  The last character of a shortened text is "…".
+
+    >>> ellipsis("Käse", 4), ellipsis("Kartoffel", 4)
+    ('Käse', 'Kar…')
+    """
+    line = printable(text, limit=len(text))
+    return line if len(line) <= limit else line[:limit - 1] + "…"
+
+
 def shortened(value: Any, limit: int = 120) -> str:
     """Converts any value to one short line of ASCII, which is safe on a terminal."""
     shortener = reprlib.Repr()

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from .. import __version__
 from ..api.scores import scores_of
-from ..tensorfile import write_atomically
-from ..text import printable
+from ..text import ellipsis
 from . import drawing, measures
 from .colours import DIVERGING
 from .drawing import COLUMN, GUTTER, INK, MARGIN, QUIET, SIDE, SMALL, Scale
@@ -87,12 +86,8 @@ def save(figure: Figure, path) -> None:
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{os.fspath(path)}: a figure is written as a PNG; expected a name that ends in .png")
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_text("Title", figure.title)
-    chunks.add_text("Description", figure.description)
-    chunks.add_text("Software", f"nphybrid {__version__}")
-    with write_atomically(path) as temporary:
-        figure.image.save(temporary, "PNG", pnginfo=chunks, dpi=(drawing.DPI, drawing.DPI), optimize=True)
+    texts = {"Title": figure.title, "Description": figure.description, "Software": f"nphybrid {__version__}"}
+    drawing.save_png(figure.image, path, texts)
 
 
 def _require(part, name, model, needs):
@@ -332,17 +327,18 @@ def occlusion(model, picture: PreparedPicture):
     def score(x):
         return scores_of(model(x).logits, model.config)[:, best]
     fall = measures.occlusion(score, picture.pixel_values, window, step)
-    whole, label = scores_of(logits, model.config)[0, best], _label(model, best)
+    whole = scores_of(logits, model.config)[0, best]
     i, j = np.unravel_index(fall.argmax(), fall.shape)
     hidden = picture.photograph.copy()
     square = tuple(slice(max(n * step - step, 0), n * step + step) for n in (i, j))
     hidden[square] = picture.grey
     end = drawing.rounded_up(float(np.abs(fall).max()))
-    scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
+    scale = Scale(-end, end, DIVERGING)
+    title, drawn_title = (f"Occlusion: the score of “{label}”" for label in _labels(model, best))
     caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when the pixel "
                f"values in a square of {window} x {window} pixels are set to 0. The centre of the square is put "
                f"at {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels apart.")
-    page, boxes = drawing.three(title, caption, size, {
+    page, boxes = drawing.three(drawn_title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
         "hidden": f"the square that gives the lowest score, {whole - fall[i, j]:.3g}",
         "fall": "the fall of the score at each place"})
@@ -361,11 +357,12 @@ def saliency(model, picture: PreparedPicture):
     gradient, best = measures.saliency(model, picture.pixel_values)
     size = picture.photograph.shape[:2]
     end = drawing.rounded_up(float(gradient.max()))
-    scale, title = Scale(0, end, power=0.5), f"Saliency: the logit of “{_label(model, best)}”"
+    scale = Scale(0, end, power=0.5)
+    title, drawn_title = (f"Saliency: the logit of “{label}”" for label in _labels(model, best))
     caption = ("The absolute derivative of the logit with respect to each pixel value, after the pixel values were "
                "normalized. A pixel has one value per channel, and the map shows the largest of the absolute "
                "derivatives.")
-    page, boxes = drawing.three(title, caption, size, {
+    page, boxes = drawing.three(drawn_title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels", "veil": "the picture times the root of the map",
         "saliency": f"the map, {size[0]} x {size[1]} pixels"})
     drawing.show(page, picture.photograph, boxes["photograph"])
@@ -378,10 +375,13 @@ def saliency(model, picture: PreparedPicture):
                   f"largest derivative is {gradient.max():.3g}, at pixel row {i}, column {j}.", boxes)
 
 
-def _label(model, k):
-    """The label of class k, at most 40 characters."""
-    label = printable(model.config.id2label[k])
-    return label if len(label) <= 40 else label[:39] + "…"
+def _labels(model, k):
+    """The label of class k, at most 40 characters, and the text that a figure shows for it.
+
+    If the font cannot draw the label, the figure shows the number of the class.
+    """
+    label = ellipsis(model.config.id2label[k], 40)
+    return label, label if drawing.is_drawable(label) else f"class {k}"
 
 
 def _step(H, W):

@@ -313,6 +313,15 @@ def test_letters_that_the_font_lacks():
     assert np.asarray(page).min() < 100
 
 
+def test_a_label_that_the_font_lacks_is_a_number(cat, words):
+    model = network("mean")
+    model.config.id2label = {0: "猫", 1: "собака", 2: "γάτα"}
+    shown = figure("saliency", model, cat)
+    best = next(k for k, name in model.config.id2label.items() if f"“{name}”" in shown.title)
+    assert f"“{model.config.id2label[best]}”" in shown.description
+    assert words[0][0] == f"Saliency: the logit of “class {best}”" and not any("?" in text for text, _ in words)
+
+
 # ---------------------------------------------------------------- which networks, and what is refused
 
 NEEDS = {"filters": "convolution", "feature-maps": "convolutional backbone", "position-similarity": "tokens",
