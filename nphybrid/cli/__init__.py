@@ -30,7 +30,7 @@ VERBS = {
     "finetune": "train a model for your own classes",
     "evaluate": "measure the accuracy of a model on pictures whose classes are known",
     "explain": "write an interactive page that shows the forward pass of one picture",
-    "figures": "draw one figure of a model at print quality",
+    "figures": "draw one figure or all figures of a model at print quality",
     "trace": "print the mean, the root mean square and the time of every state of a forward pass",
     "convert": "write a model in another format",
     "summary": "print the shapes, parameters and multiply-adds of a model",

@@ -13,6 +13,7 @@ A layer is a block of the encoder. Layers, heads, rows and columns are counted f
 """
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +33,10 @@ FILTERS, MAPS = 64, 16                    # the largest numbers of filters, and 
 PLACES = 144                              # the largest number of places of the grey square in `occlusion`
 
 
+class MissingPartError(ValueError):
+    """Raised if a network lacks the part that a figure shows."""
+
+
 class Figure(NamedTuple):
     """One figure for print at 300 dots per inch."""
     image: Image.Image                    # RGB
@@ -44,13 +49,13 @@ def figure(name: str, model, image=None, **options) -> Figure:
     """Draw the figure `name`.
 
     `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is anything that
-    `open_picture` accepts. The figures filters and position-similarity take no image. The options of the figure
+    `open_picture` accepts. The figures filters and position-similarity do not read it. The options of the figure
     attention are token, layer and head. The options of the figure rollout are token and layer. The option token is
     "class" for the class token, "mean" for the mean of all cells, or "row,column" for one cell. By default, token
     is the input of the classifier: the class token or the mean.
 
-    Raises ValueError for a network that lacks the part that the figure shows, and for an unknown option. Raises
-    PictureError or OSError if the picture cannot be read.
+    Raises MissingPartError for a network that lacks the part that the figure shows, and ValueError for an unknown
+    option. Raises PictureError or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> drawn = figure("position-similarity", ViTHybridModel.from_pretrained(default_model()))
@@ -63,12 +68,23 @@ def figure(name: str, model, image=None, **options) -> Figure:
     return FIGURES[name](model, prepare_picture(model, image), **options)
 
 
+def every_figure(model, image, **options) -> Iterator[tuple[str, Figure | MissingPartError]]:
+    """Draw each figure of FIGURES.  Yields (name, Figure), or (name, error) for a part that the network lacks.
+
+    The arguments are explained in `figure`. Each figure gets only its own options.
+    """
+    for name in FIGURES:
+        own = {option: value for option, value in options.items() if option in OPTIONS.get(name, ())}
+        try:
+            yield name, figure(name, model, image, **own)
+        except MissingPartError as error:
+            yield name, error
+
+
 def check_arguments(name: str, image, options) -> None:
-    """Raise ValueError for an unknown figure, an unknown option, a missing image, or an image that is not needed."""
+    """Raise ValueError for an unknown figure, an unknown option, or a missing image."""
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}; expected one of {', '.join(FIGURES)}")
-    if name in PICTURELESS and image is not None:
-        raise ValueError(f"the figure {name} shows only weights: expected no IMAGE, found {image}")
     if name not in PICTURELESS and image is None:
         raise ValueError(f"the figure {name} shows a picture: expected an IMAGE, found none")
     for option in options:
@@ -91,9 +107,9 @@ def save(figure: Figure, path) -> None:
 
 
 def _require(part, name, model, needs):
-    """Raise ValueError if the network lacks the part that a figure shows."""
+    """Raise MissingPartError if the network lacks the part that a figure shows."""
     if not part:
-        raise ValueError(f"the figure {name} needs {needs}; this {type(model).__name__} has none")
+        raise MissingPartError(f"the figure {name} needs {needs}; this {type(model).__name__} has none")
 
 
 # ---------------------------------------------------------------- figures of weights
@@ -103,8 +119,8 @@ def filters(model):
     _require(model.network_config.stem, "filters", model, "the stem convolution of a hybrid or a BiT network")
     kernels = model.learned().stem.conv.transpose(3, 0, 1, 2)
     if kernels.shape[-1] != 3:
-        raise ValueError("the figure filters needs a stem with 3 input channels; the stem of this "
-                         f"{type(model).__name__} has {kernels.shape[-1]}")
+        raise MissingPartError("the figure filters needs a stem with 3 input channels; the stem of this "
+                               f"{type(model).__name__} has {kernels.shape[-1]}")
     shown, title = kernels[:FILTERS], "Filters of the stem"
     count = f"{len(shown)}" if len(shown) == len(kernels) else f"The first {len(shown)} of {len(kernels)}"
     caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue. Each kernel is standardized to mean 0 and "
@@ -129,8 +145,8 @@ def position_similarity(model):
     _require(config.blocks, "position-similarity", model, "the tokens of a transformer")
     (rows, columns), positions = config.grid, model.learned().tokens.positions
     if not positions.any(axis=1).all():
-        raise ValueError("the figure position-similarity needs learned positions; one position of this "
-                         f"{type(model).__name__} is a vector of zeros, which has no cosine")
+        raise MissingPartError("the figure position-similarity needs learned positions; one position of this "
+                               f"{type(model).__name__} is a vector of zeros, which has no cosine")
     similar = measures.position_similarity(positions, config.grid)
     caption = (f"One map for each of the {rows} x {columns} cells. Each map shows the cosines between the position "
                f"embedding of one cell and the position embeddings of all cells. The embeddings have {config.width} "
