@@ -68,15 +68,16 @@ def figure(name: str, model, image=None, **options) -> Figure:
     return FIGURES[name](model, prepare_picture(model, image), **options)
 
 
-def every_figure(model, image, **options) -> Iterator[tuple[str, Figure | MissingPartError]]:
-    """Draw each figure of FIGURES.  Yields (name, Figure), or (name, error) for a part that the network lacks.
+def every_figure(model, image, token=None, layer=None, head=None) -> Iterator[tuple[str, Figure | MissingPartError]]:
+    """Draw each figure of FIGURES.  Yields (name, Figure), or (name, error) if the network lacks a part.
 
-    The arguments are explained in `figure`. Each figure gets only its own options.
+    The arguments and the other errors are explained in `figure`. Each figure gets only its own options.
     """
-    for name in FIGURES:
-        own = {option: value for option, value in options.items() if option in OPTIONS.get(name, ())}
+    picture, options = prepare_picture(model, image), {"token": token, "layer": layer, "head": head}
+    for name, draw in FIGURES.items():
+        pictures = () if name in PICTURELESS else (picture,)
         try:
-            yield name, figure(name, model, image, **own)
+            yield name, draw(model, *pictures, **{option: options[option] for option in OPTIONS.get(name, ())})
         except MissingPartError as error:
             yield name, error
 

@@ -460,6 +460,11 @@ def test_all_figures_are_not_written_over_a_file(cat, tmp_path, capsys):
     assert (tmp_path / "file").read_text() == "old"
 
 
+def test_all_figures_need_a_picture_before_the_first_is_written(tmp_path, capsys):
+    assert main(["figures", "all", str(tmp_path / "no.png"), "-o", str(tmp_path / "all"), "--engine", "reference"]) == 3
+    assert "no.png" in capsys.readouterr().err and not list((tmp_path / "all").iterdir())
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["rollout", "-o", "x.png"], "the figure rollout shows a picture: expected an IMAGE, found none"),
     (["all", "-o", "x"], "most figures show a picture: expected an IMAGE, found none"),
