@@ -1,9 +1,10 @@
 """Functions that make text for people: aligned tables, shapes, and short lines that are safe on a terminal."""
 import difflib
+import itertools
 import math
 import reprlib
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 
 def table(cells: Sequence[Sequence[str]], align: str) -> str:
@@ -21,6 +22,61 @@ def table(cells: Sequence[Sequence[str]], align: str) -> str:
         padded = [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths)]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+class Line(NamedTuple):
+    """A line of a table in which rows are grouped by their names."""
+    name: str
+    level: int                            # 1 for the outermost groups
+    row: Any                              # a row, or the sum of the rows of a group
+    divided: bool                         # whether the next lines divide this group
+
+    @property
+    def label(self) -> str:
+        """The name, indented by two spaces for each level below the first."""
+        return "  " * (self.level - 1) + self.name
+
+
+def grouped(rows: Iterable[Any], summed: Collection[str], depth: int | None = None, level: int = 1) -> Iterator[Line]:
+    """Groups rows by the parts of their names, and yields a line for each group before the lines of its rows.
+
+    `rows`: named tuples with a field `name` such as "blocks.0.fc1". The rows of a group must follow each other.
+    `summed`: the fields that are added in a group. A group has all other fields of its last row. `depth`: the level of
+    the lines that are not divided, or None to divide all groups. `level`: the level of the first line.
+
+    The row "blocks.0" counts only what no other row of the group blocks.0 counts. It is called "rest of blocks.0".
+
+    >>> Row = NamedTuple("Row", name=str, n=int)
+    >>> for line in grouped([Row("stem", 1), Row("blocks.0.fc1", 2), Row("blocks.0", 3)], ["n"]):
+    ...     print(line.label, line.row.n)
+    stem 1
+    blocks 5
+      blocks.0 5
+        blocks.0.fc1 2
+        rest of blocks.0 3
+    """
+    for name, group in itertools.groupby(rows, lambda row: ".".join(row.name.split(".")[:level])):
+        members = list(group)
+        divided = len(members) > 1 and level != depth
+        if len(members) == 1:
+            name = members[0].name if name.count(".") == level - 1 else f"rest of {name}"
+        yield Line(name, level, _total(members, summed), divided)
+        if divided:
+            yield from grouped(members, summed, depth, level + 1)
+
+
+def undivided(rows: Iterable[Any], summed: Collection[str], depth: int | None) -> list[Any]:
+    """The rows of the lines that `grouped` does not divide.  If `depth` is None, the rows are returned unchanged."""
+    if depth is None:
+        return list(rows)
+    return [line.row._replace(name=line.name) for line in grouped(rows, summed, depth) if not line.divided]
+
+
+def _total(rows, summed):
+    """The last row, with the sums of the fields `summed`.  None counts as 0, but a single row is left unchanged."""
+    if len(rows) == 1:
+        return rows[0]
+    return rows[-1]._replace(**{field: sum(getattr(row, field) or 0 for row in rows) for field in summed})
 
 
 def dimensions(shape: Iterable[int]) -> str:
@@ -47,6 +103,16 @@ def printable(text: str, limit: int = 200) -> str:
     A printable text of at most `limit` characters is returned unchanged. Any other text is escaped and shortened.
     """
     return text if len(text) <= limit and text.isprintable() else shortened(text)
+
+
+def ellipsis(text: str, limit: int) -> str:
+    """Shortens a text to one line of at most `limit` characters.  The last character of a shortened text is "…".
+
+    >>> ellipsis("Käse", 4), ellipsis("Kartoffel", 4)
+    ('Käse', 'Kar…')
+    """
+    line = printable(text, limit=len(text))
+    return line if len(line) <= limit else line[:limit - 1] + "…"
 
 
 def shortened(value: Any, limit: int = 120) -> str:

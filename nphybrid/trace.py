@@ -12,7 +12,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .text import did_you_mean, dimensions, json_number, table
+from .text import did_you_mean, dimensions, grouped, json_number, table
+
+# The fields of a State that are added in a group of states.
+SUMMED = "seconds", "share"
 
 
 class NonFiniteError(ValueError):
@@ -151,12 +154,17 @@ def states(trace: Trace) -> list[State]:
     return rows
 
 
-def states_table(rows: Iterable[State]) -> str:
-    """Converts the rows of `states` to a text table.  The last row of the table has the total time."""
+def states_table(rows: Iterable[State], depth: int | None = None) -> str:
+    """Converts the rows of `states` to a text table.  The last row of the table has the total time.
+
+    `depth` is the depth of the groups, as in `text.grouped`. A group has the time of all its states, and the shape, the
+    mean and the rms of its last state.
+    """
     rows = list(rows)
     cells = [["state", "shape", "mean", "rms", "ms", "of time"]]
-    for row in rows:
-        cells.append([row.name, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}",
+    for line in grouped(rows, SUMMED, depth):
+        row = line.row
+        cells.append([line.label, dimensions(row.shape), f"{row.mean:.4g}", f"{row.rms:.4g}",
                       *_timing(row.seconds, row.share)])
     seconds = sum(row.seconds or 0 for row in rows)
     share = sum(row.share or 0 for row in rows)

@@ -9,7 +9,7 @@ from .. import checkpoint, ops
 from ..ops import threads
 from ..ops.record import Record, Variable
 from ..params import Params, tree_map
-from ..text import dimensions, table
+from ..text import dimensions, grouped, table
 from ..trace import Scope, Trace
 from . import checks
 from .losses import loss_and_gradient
@@ -190,11 +190,16 @@ def backward_states(model: Any, pixel_values: npt.ArrayLike, labels: npt.ArrayLi
     return rows
 
 
-def backward_table(rows: list[BackwardState]) -> str:
-    """Converts the rows of `backward_states` to a text table."""
+def backward_table(rows: list[BackwardState], depth: int | None = None) -> str:
+    """Converts the rows of `backward_states` to a text table.
+
+    `depth` is the depth of the groups, as in `text.grouped`. A group has the memory of all its states, and the shape
+    and the gradient of its last state.
+    """
     cells = [["state", "shape", "gradient rms", "KB kept"]]
-    for row in rows:
+    for line in grouped(rows, ["bytes"], depth):
+        row = line.row
         rms = "-" if row.gradient_rms is None else f"{row.gradient_rms:.4g}"
-        cells.append([row.name, dimensions(row.shape) if row.shape else "", rms, f"{row.bytes / 1024:,.0f}"])
+        cells.append([line.label, dimensions(row.shape) if row.shape else "", rms, f"{row.bytes / 1024:,.0f}"])
     cells.append(["total", "", "", f"{sum(row.bytes for row in rows) / 1024:,.0f}"])
     return table(cells, "<<>>")

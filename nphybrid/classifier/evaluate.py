@@ -6,7 +6,7 @@ import numpy as np
 
 from ..batch import run
 from ..batch.inputs import source_name
-from ..text import printable, table
+from ..text import ellipsis, table
 from . import scores
 
 TOP = 5
@@ -82,7 +82,7 @@ def text(found: Evaluation) -> str:
     for k in np.unique(found.classes):
         count = count_right(found, 1, k)[1]
         accuracies = [scores.accuracy_text(*count_right(found, top, k)) for top in tops]
-        cells.append((printable(found.labels[k], 32), f"{count:,}", *accuracies, _mistake(found, k, count)))
+        cells.append((ellipsis(found.labels[k], 32), f"{count:,}", *accuracies, _mistake(found, k, count)))
     return "\n".join([*lines, "", table(cells, "<>" + ">" * len(tops) + "<")])
 
 
@@ -97,4 +97,4 @@ def _mistake(found, k, count):
     if not len(wrong):
         return ""
     most = int(np.bincount(wrong).argmax())
-    return f"{printable(found.labels[most], 24)} {100 * (wrong == most).sum() / count:.1f} %"
+    return f"{ellipsis(found.labels[most], 24)} {100 * (wrong == most).sum() / count:.1f} %"

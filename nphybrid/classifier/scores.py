@@ -1,6 +1,7 @@
 """Accuracies with confidence intervals, and confusion matrices as text and as pictures."""
 import math
 import os
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,13 +9,13 @@ import numpy as np
 
 from ..explain import drawing
 from ..explain.drawing import INK, MARGIN, SMALL, Scale
-from ..tensorfile import write_atomically
-from ..text import printable, table
+from ..text import ellipsis, printable, table
 
 # 95 % of a normal distribution is within Z95 standard deviations of the mean.
 Z95 = 1.959963984540054
 MOST_IN_TEXT, MOST_NAMED = 12, 60         # the largest number of classes in a table, and in a picture with names
 CELL = 88                                 # the side of a cell with space for a number, in dots
+WIDEST_NAME, SMALLEST_SIDE = 400, 700     # the largest width of a name, and the smallest side of a matrix, in dots
 
 
 def interval(right: int, count: int) -> tuple[float, float]:
@@ -71,7 +72,7 @@ def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
 
     If there are many classes, the text lists only the most frequent mistakes.
     """
-    names = [printable(name, 24) for name in names]
+    names = [ellipsis(name, 24) for name in names]
     if len(names) <= MOST_IN_TEXT:
         cells = [["", *names]]
         for name, row in zip(names, matrix):
@@ -86,42 +87,57 @@ def confusion_table(matrix: np.ndarray, names: Sequence[str]) -> str:
 def confusion_picture(matrix: np.ndarray, names: Sequence[str], title: str) -> Any:
     """Draw a confusion matrix as a sheet at 300 dots per inch.  -> Pillow picture
 
-    Each row shows the answers for one class, as shares of the pictures of this class.
+    Each row shows the answers for one class, as shares of the pictures of this class. A class whose name cannot be
+    drawn has a number instead. A warning has the names of these classes, and so does `page.info["Description"]`, which
+    `save_picture` writes into the file.
     """
     K = len(names)
     right, count = int(np.trace(matrix)), int(matrix.sum())
-    names = [printable(name, 24) for name in names] if K <= MOST_NAMED else [""] * K
-    cell = CELL if K <= 24 else max(24 * CELL // K, 4)
-    room = 30 + int(max(drawing.length(name, SMALL) for name in names))         # dots for the longest name
+    labels, legend = drawing.class_labels(names, SMALL, WIDEST_NAME) if K <= MOST_NAMED else ([""] * K, {})
+    cell = max(CELL, SMALLEST_SIDE // K) if K <= 24 else max(24 * CELL // K, 4)
+    room = 30 + int(max(drawing.length(label, SMALL) for label in labels))      # dots for the longest label
     left, side = MARGIN + 60 + room, K * cell
     caption = (f"{right:,} of {count:,} pictures are classified correctly: {accuracy_text(right, count)}. Each row "
                "shows the answers for the pictures of one class.")
+    description = f"{title}. {caption}"
+    if legend:
+        caption += " A label such as #0 is the number of a class. The description of this file has its name."
+        description += f" {_legend_text(legend)}."
+        warnings.warn(_legend_text(legend), stacklevel=2)
     page, top = drawing.sheet(title, caption, max(left + side + 2 * MARGIN, 1100), side + room + 360)
     box = drawing.placed(left, top + room + 60, (side, side))
     shares, scale = matrix / np.maximum(matrix.sum(1, keepdims=True), 1), Scale(0, 1, power=0.5)
     drawing.show_map(page, shares, scale, box)
     drawing.write_upwards(page, MARGIN + 10, box[1] + side // 2, "the true class")
     drawing.write(page, left + side // 2, top - 20, "the answer", anchor="ma")
-    for k, name in enumerate(names):
+    for k, label in enumerate(labels):
         middle = k * cell + cell // 2
-        drawing.write(page, left - 18, box[1] + middle, name, SMALL, INK, "rm")
-        if name:
-            drawing.write_upwards(page, left + middle, box[1] - 18 - drawing.length(name, SMALL) / 2, name, SMALL)
-    if cell == CELL:
-        _write_shares(page, shares, box)
-    drawing.colour_bar(page, (left, box[3] + 120, left + min(side, 700), box[3] + 150), scale, "share of the class")
-    return drawing.trimmed(page)
+        drawing.write(page, left - 18, box[1] + middle, label, SMALL, INK, "rm")
+        if label:
+            drawing.write_upwards(page, left + middle, box[1] - 18 - drawing.length(label, SMALL) / 2, label, SMALL)
+    if cell >= CELL:
+        _write_shares(page, shares, box, cell)
+    drawing.colour_bar(page, (left, box[3] + 120, left + min(side, 700), box[3] + 150), scale,
+                       "share of the class, square-root scale")
+    page = drawing.trimmed(page)
+    page.info |= {"Title": title, "Description": description}
+    return page
 
 
-def _write_shares(page, shares, box):
+def _legend_text(legend):
+    """A sentence with the names of the classes that have a number in the picture."""
+    return ("The confusion matrix shows numbers instead of names that cannot be drawn or look alike: "
+            + ", ".join(f"#{k} is {printable(name)}" for k, name in legend.items()))
+
+
+def _write_shares(page, shares, box, cell):
     """Write the percentage into each cell that is not 0, with light text on dark cells and dark text on light cells."""
     for i, j in zip(*np.nonzero(shares)):
         text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
-        x, y = box[0] + j * CELL + CELL // 2, box[1] + i * CELL + CELL // 2
+        x, y = box[0] + j * cell + cell // 2, box[1] + i * cell + cell // 2
         drawing.write(page, x, y, text, SMALL, "white" if shares[i, j] < 0.4 else INK, "mm")
 
 
 def save_picture(page: Any, path: str | os.PathLike) -> None:
     """Write a sheet as a PNG, completely or not at all."""
-    with write_atomically(path) as temporary:
-        page.save(temporary, "PNG", dpi=(drawing.DPI, drawing.DPI), optimize=True)
+    drawing.save_png(page, path, page.info)

@@ -31,7 +31,7 @@ VERBS = {
     "evaluate": "measure the accuracy of a model on pictures whose classes are known",
     "explain": "write an interactive page that shows the forward pass of one picture",
     "serve": "start a local web page, and a small HTTP service, that classify pictures",
-    "figures": "draw one figure of a model at print quality",
+    "figures": "draw one figure or all figures of a model at print quality",
     "trace": "print the mean, the root mean square and the time of every state of a forward pass",
     "convert": "write a model in another format",
     "models": "list the published models, their sizes, and the command that loads each model",

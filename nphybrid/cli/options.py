@@ -139,6 +139,13 @@ def add_format(verb, *more):
                       help="the format of the output (default text)")
 
 
+def add_depth(verb):
+    """Add the option --depth, which groups the rows of a table."""
+    verb.add_argument("--depth", type=positive, metavar="N",
+                      help="the number of levels of the table (default: all levels). With --depth 1, a hybrid has one "
+                           "row for each of pixel_values, stem, stages, tokens, blocks, norm and logits.")
+
+
 # ---------------------------------------------------------------- functions that use the options
 
 def find_pictures(args) -> list:

@@ -1,14 +1,22 @@
-"""The verb `summary` prints the shapes, parameters and multiply-adds of a model."""
+"""The verb `summary` prints the shapes, parameters, multiply-adds and memory of a model, for each part and in total."""
 import os
 from dataclasses import replace
 
-from .options import BUNDLED, add_format, show
+from .options import BUNDLED, add_depth, add_format, show
 
 DESCRIPTION = """\
-Print a row for each state of the forward pass of one picture. A state is a named intermediate array. The row contains
-the shape of the state, the number of parameters and the number of multiply-adds. The two numbers count only the layers
-between the previous state and this state. For example, the row blocks.0 counts the last linear layer of block 0, and
-not the whole block. No state is computed, and no weight is read.
+Print a row for each part of the network and for each state of the forward pass of one picture. A state is a named
+intermediate array. The row of a part, for example blocks.0, is the sum of the indented rows below it. The row
+"rest of blocks.0" counts what no other row of blocks.0 counts. The columns contain the shape of the last state, the
+number of parameters, the number of multiply-adds, and the size of all states in float32. A forward pass needs less
+memory than the total, because it does not keep the states. No state is computed, and no weight is read. The format json
+has only the rows that have no rows below them. They add up to the total.
+"""
+
+EXAMPLES = """\
+examples:
+  nphybrid summary R50+ViT-B/16 --depth 1
+  nphybrid summary model.h5
 """
 
 EXAMPLES = """\
@@ -25,14 +33,17 @@ def add(verb):
     verb.add_argument("model", nargs="?", metavar="MODEL",
                       help="a file, a folder, a config.json, owner/name on the Hugging Face hub, or a preset "
                            f"(default: {BUNDLED}). For example, R50+ViT-B/16 is a preset.")
+    add_depth(verb)
     add_format(verb)
 
 
 def run(args):
-    """Print the shape, the parameters and the multiply-adds of each state for one picture."""
+    """Print the shape, the parameters, the multiply-adds and the size of each state for one picture."""
     from ..modelfile import summary
+    from ..text import undivided
     rows = summary.summarize(_network_config(args.model))
-    show(args, [row._asdict() for row in rows], summary.format_text(rows))
+    document = [row._asdict() for row in undivided(rows, summary.SUMMED, args.depth)]
+    show(args, document, summary.format_text(rows, args.depth))
     return 0
 
 

@@ -4,14 +4,17 @@ A point is (x, y), and a box is (left, top, right, bottom). All coordinates are 
 corner of a sheet. A box contains neither the row `bottom` nor the column `right`. Text sizes are in dots: 36 dots are
 8.6 points.
 """
+import collections
 import functools
 import math
 import unicodedata
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
+from ..tensorfile import write_atomically
+from ..text import ellipsis
 from .colours import SEQUENTIAL, coloured
 
 DPI = 300
@@ -74,6 +77,15 @@ def sheet(title, caption, width, height):
     return page, top
 
 
+def save_png(page, path, texts):
+    """Write a page as a PNG of 300 dots per inch, completely or not at all.  `texts` is {key: text} of text chunks."""
+    chunks = PngImagePlugin.PngInfo()
+    for key, text in texts.items():
+        chunks.add_text(key, text)
+    with write_atomically(path) as temporary:
+        page.save(temporary, "PNG", pnginfo=chunks, dpi=(DPI, DPI), optimize=True)
+
+
 def trimmed(page):
     """The page with only a margin of white space below the drawing."""
     inked = (np.asarray(page) < 255).any(axis=(1, 2))
@@ -108,6 +120,42 @@ def drawable(words):
     words = words.translate(str.maketrans({"×": "x", "–": "-", "−": "-", "ß": "ss"}))
     plain = (c if c in glyphs() else unicodedata.normalize("NFKD", c)[0] for c in words)
     return "".join(c if c in glyphs() else "?" for c in plain)
+
+
+def is_drawable(words):
+    """Whether `drawable` replaces no character by "?".
+
+    >>> is_drawable("Café?"), is_drawable("猫")
+    (True, False)
+    """
+    return drawable(words).count("?") == words.count("?")
+
+
+def fitting(words, size, width):
+    """Shorten a line of text to at most `width` dots, with "…" at the end.
+
+    >>> fitting("the class token reads cells", 36, 300), fitting("cells", 36, 300)
+    ('the class token r…', 'cells')
+    """
+    line = ellipsis(words, 100)
+    while length(line, size) > width:
+        line = line[:-2] + "…"
+    return line
+
+
+def class_labels(names, size, width):
+    """The labels of classes in a drawing, each at most `width` dots wide, and a legend {number of a class: name}.
+
+    The label of a class is its name, shortened if necessary. If the font cannot draw the name, or if two labels look
+    alike, the label is the number of the class after "#", and the legend has the name.
+
+    >>> class_labels(["cat", "猫", "dog"], 36, 300)
+    (['cat', '#1', 'dog'], {1: '猫'})
+    """
+    labels = [fitting(name, size, width) for name in names]
+    alike = collections.Counter(map(drawable, labels))
+    legend = {k: names[k] for k, label in enumerate(labels) if not is_drawable(label) or alike[drawable(label)] > 1}
+    return [f"#{k}" if k in legend else label for k, label in enumerate(labels)], legend
 
 
 def write(page, x, y, words, size=TEXT, colour=INK, anchor="la"):

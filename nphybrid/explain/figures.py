@@ -13,16 +13,16 @@ A layer is a block of the encoder. Layers, heads, rows and columns are counted f
 """
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
 from .. import __version__
 from ..api.scores import scores_of
-from ..tensorfile import write_atomically
-from ..text import printable
+from ..text import ellipsis
 from . import drawing, measures
 from .colours import DIVERGING
 from .drawing import COLUMN, GUTTER, INK, MARGIN, QUIET, SIDE, SMALL, Scale
@@ -31,6 +31,10 @@ from .scene import cell_size
 
 FILTERS, MAPS = 64, 16                    # the largest numbers of filters, and of maps per stage, in a figure
 PLACES = 144                              # the largest number of places of the grey square in `occlusion`
+
+
+class MissingPartError(ValueError):
+    """Raised if a network lacks the part that a figure shows."""
 
 
 class Figure(NamedTuple):
@@ -45,13 +49,13 @@ def figure(name: str, model, image=None, **options) -> Figure:
     """Draw the figure `name`.
 
     `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is anything that
-    `open_picture` accepts. The figures filters and position-similarity take no image. The options of the figure
+    `open_picture` accepts. The figures filters and position-similarity do not read it. The options of the figure
     attention are token, layer and head. The options of the figure rollout are token and layer. The option token is
     "class" for the class token, "mean" for the mean of all cells, or "row,column" for one cell. By default, token
     is the input of the classifier: the class token or the mean.
 
-    Raises ValueError for a network that lacks the part that the figure shows, and for an unknown option. Raises
-    PictureError or OSError if the picture cannot be read.
+    Raises MissingPartError for a network that lacks the part that the figure shows, and ValueError for an unknown
+    option. Raises PictureError or OSError if the picture cannot be read.
 
     >>> from nphybrid import ViTHybridModel, default_model
     >>> drawn = figure("position-similarity", ViTHybridModel.from_pretrained(default_model()))
@@ -64,12 +68,24 @@ def figure(name: str, model, image=None, **options) -> Figure:
     return FIGURES[name](model, prepare_picture(model, image), **options)
 
 
+def every_figure(model, image, token=None, layer=None, head=None) -> Iterator[tuple[str, Figure | MissingPartError]]:
+    """Draw each figure of FIGURES.  Yields (name, Figure), or (name, error) if the network lacks a part.
+
+    The arguments and the other errors are explained in `figure`. Each figure gets only its own options.
+    """
+    picture, options = prepare_picture(model, image), {"token": token, "layer": layer, "head": head}
+    for name, draw in FIGURES.items():
+        pictures = () if name in PICTURELESS else (picture,)
+        try:
+            yield name, draw(model, *pictures, **{option: options[option] for option in OPTIONS.get(name, ())})
+        except MissingPartError as error:
+            yield name, error
+
+
 def check_arguments(name: str, image, options) -> None:
-    """Raise ValueError for an unknown figure, an unknown option, a missing image, or an image that is not needed."""
+    """Raise ValueError for an unknown figure, an unknown option, or a missing image."""
     if name not in FIGURES:
         raise ValueError(f"unknown figure {name!r}; expected one of {', '.join(FIGURES)}")
-    if name in PICTURELESS and image is not None:
-        raise ValueError(f"the figure {name} shows only weights: expected no IMAGE, found {image}")
     if name not in PICTURELESS and image is None:
         raise ValueError(f"the figure {name} shows a picture: expected an IMAGE, found none")
     for option in options:
@@ -87,18 +103,14 @@ def save(figure: Figure, path) -> None:
     """
     if Path(path).suffix.lower() != ".png":
         raise ValueError(f"{os.fspath(path)}: a figure is written as a PNG; expected a name that ends in .png")
-    chunks = PngImagePlugin.PngInfo()
-    chunks.add_text("Title", figure.title)
-    chunks.add_text("Description", figure.description)
-    chunks.add_text("Software", f"nphybrid {__version__}")
-    with write_atomically(path) as temporary:
-        figure.image.save(temporary, "PNG", pnginfo=chunks, dpi=(drawing.DPI, drawing.DPI), optimize=True)
+    texts = {"Title": figure.title, "Description": figure.description, "Software": f"nphybrid {__version__}"}
+    drawing.save_png(figure.image, path, texts)
 
 
 def _require(part, name, model, needs):
-    """Raise ValueError if the network lacks the part that a figure shows."""
+    """Raise MissingPartError if the network lacks the part that a figure shows."""
     if not part:
-        raise ValueError(f"the figure {name} needs {needs}; this {type(model).__name__} has none")
+        raise MissingPartError(f"the figure {name} needs {needs}; this {type(model).__name__} has none")
 
 
 # ---------------------------------------------------------------- figures of weights
@@ -108,8 +120,8 @@ def filters(model):
     _require(model.network_config.stem, "filters", model, "the stem convolution of a hybrid or a BiT network")
     kernels = model.learned().stem.conv.transpose(3, 0, 1, 2)
     if kernels.shape[-1] != 3:
-        raise ValueError("the figure filters needs a stem with 3 input channels; the stem of this "
-                         f"{type(model).__name__} has {kernels.shape[-1]}")
+        raise MissingPartError("the figure filters needs a stem with 3 input channels; the stem of this "
+                               f"{type(model).__name__} has {kernels.shape[-1]}")
     shown, title = kernels[:FILTERS], "Filters of the stem"
     count = f"{len(shown)}" if len(shown) == len(kernels) else f"The first {len(shown)} of {len(kernels)}"
     caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue. Each kernel is standardized to mean 0 and "
@@ -134,8 +146,8 @@ def position_similarity(model):
     _require(config.blocks, "position-similarity", model, "the tokens of a transformer")
     (rows, columns), positions = config.grid, model.learned().tokens.positions
     if not positions.any(axis=1).all():
-        raise ValueError("the figure position-similarity needs learned positions; one position of this "
-                         f"{type(model).__name__} is a vector of zeros, which has no cosine")
+        raise MissingPartError("the figure position-similarity needs learned positions; one position of this "
+                               f"{type(model).__name__} is a vector of zeros, which has no cosine")
     similar = measures.position_similarity(positions, config.grid)
     caption = (f"One map for each of the {rows} x {columns} cells. Each map shows the cosines between the position "
                f"embedding of one cell and the position embeddings of all cells. The embeddings have {config.width} "
@@ -332,17 +344,18 @@ def occlusion(model, picture: PreparedPicture):
     def score(x):
         return scores_of(model(x).logits, model.config)[:, best]
     fall = measures.occlusion(score, picture.pixel_values, window, step)
-    whole, label = scores_of(logits, model.config)[0, best], _label(model, best)
+    whole = scores_of(logits, model.config)[0, best]
     i, j = np.unravel_index(fall.argmax(), fall.shape)
     hidden = picture.photograph.copy()
     square = tuple(slice(max(n * step - step, 0), n * step + step) for n in (i, j))
     hidden[square] = picture.grey
     end = drawing.rounded_up(float(np.abs(fall).max()))
-    scale, title = Scale(-end, end, DIVERGING), f"Occlusion: the score of “{label}”"
+    scale = Scale(-end, end, DIVERGING)
+    title, drawn_title = (f"Occlusion: the score of “{label}”" for label in _labels(model, best))
     caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when the pixel "
                f"values in a square of {window} x {window} pixels are set to 0. The centre of the square is put "
                f"at {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels apart.")
-    page, boxes = drawing.three(title, caption, size, {
+    page, boxes = drawing.three(drawn_title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
         "hidden": f"the square that gives the lowest score, {whole - fall[i, j]:.3g}",
         "fall": "the fall of the score at each place"})
@@ -361,11 +374,12 @@ def saliency(model, picture: PreparedPicture):
     gradient, best = measures.saliency(model, picture.pixel_values)
     size = picture.photograph.shape[:2]
     end = drawing.rounded_up(float(gradient.max()))
-    scale, title = Scale(0, end, power=0.5), f"Saliency: the logit of “{_label(model, best)}”"
+    scale = Scale(0, end, power=0.5)
+    title, drawn_title = (f"Saliency: the logit of “{label}”" for label in _labels(model, best))
     caption = ("The absolute derivative of the logit with respect to each pixel value, after the pixel values were "
                "normalized. A pixel has one value per channel, and the map shows the largest of the absolute "
                "derivatives.")
-    page, boxes = drawing.three(title, caption, size, {
+    page, boxes = drawing.three(drawn_title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels", "veil": "the picture times the root of the map",
         "saliency": f"the map, {size[0]} x {size[1]} pixels"})
     drawing.show(page, picture.photograph, boxes["photograph"])
@@ -378,10 +392,13 @@ def saliency(model, picture: PreparedPicture):
                   f"largest derivative is {gradient.max():.3g}, at pixel row {i}, column {j}.", boxes)
 
 
-def _label(model, k):
-    """The label of class k, at most 40 characters."""
-    label = printable(model.config.id2label[k])
-    return label if len(label) <= 40 else label[:39] + "…"
+def _labels(model, k):
+    """The label of class k, at most 40 characters, and the text that a figure shows for it.
+
+    If the font cannot draw the label, the figure shows the number of the class.
+    """
+    label = ellipsis(model.config.id2label[k], 40)
+    return label, label if drawing.is_drawable(label) else f"class {k}"
 
 
 def _step(H, W):

@@ -1,4 +1,4 @@
-"""Lists the states of a network with their shapes, parameters and multiply-adds.
+"""Lists the states of a network with their shapes, parameters, multiply-adds and sizes.
 
 `summarize` runs the network with the operations of ShapeOperations.  These operations compute shapes and count
 multiply-adds, but compute no values.  The rows always agree with the model, because the code of the model runs.
@@ -11,16 +11,20 @@ import numpy as np
 from ..config import Config, window_count
 from ..model import bit, hybrid
 from ..params import Shape, named_leaves, shapes, tree_map
-from ..text import dimensions, table
+from ..text import dimensions, grouped, table
 from ..trace import Trace
+
+# The fields of a Row that are added in a group of rows.
+SUMMED = "parameters", "multiply_adds", "bytes"
 
 
 class Row(NamedTuple):
-    """One state of the forward pass: its shape, its parameters, and its multiply-adds for one image."""
+    """One state of the forward pass for one image: its shape, its parameters, its multiply-adds, and its size."""
     name: str
     shape: tuple
     parameters: int
     multiply_adds: int
+    bytes: int                            # the size of the state in float32
 
 
 def summarize(config: Config) -> list[Row]:
@@ -33,7 +37,7 @@ def summarize(config: Config) -> list[Row]:
     >>> from nphybrid import PRESETS
     >>> rows = summarize(PRESETS["R50+ViT-B/16"])
     >>> rows[1], sum(row.parameters for row in rows)
-    (Row(name='stem.conv', shape=(1, 192, 192, 64), parameters=9408, multiply_adds=346816512), 98950952)
+    (Row(name='stem.conv', shape=(1, 192, 192, 64), parameters=9408, multiply_adds=346816512, bytes=9437184), 98950952)
     """
     tree, ops = shapes(config), ShapeOperations()
     trace = CostTrace(ops)
@@ -42,7 +46,7 @@ def summarize(config: Config) -> list[Row]:
     parameters = dict.fromkeys(trace, 0)
     for name, shape in named_leaves(tree).items():
         parameters[_state_of(name, trace)] += math.prod(shape)
-    return [Row(name, trace[name].shape, parameters[name], trace.costs[name]) for name in trace]
+    return [Row(name, x.shape, parameters[name], trace.costs[name], x.nbytes) for name, x in trace.items()]
 
 
 def _state_of(name, states):
@@ -56,11 +60,24 @@ def _state_of(name, states):
     return name
 
 
-def format_text(rows: list[Row]) -> str:
-    """Formats the rows of `summarize` as a table with totals."""
-    cells = [(row.name, dimensions(row.shape[1:]), f"{row.parameters:,}", f"{row.multiply_adds:,}") for row in rows]
-    total = ("total", "", f"{sum(row.parameters for row in rows):,}", f"{sum(row.multiply_adds for row in rows):,}")
-    return table([("state", "shape", "parameters", "multiply-adds"), *cells, total], "<<>>")
+def format_text(rows: list[Row], depth: int | None = None) -> str:
+    """Formats the rows of `summarize` as a table with the sums of each group and of all rows.
+
+    `depth` is the depth of the groups, as in `text.grouped`.
+    """
+    totals = [sum(getattr(row, field) for row in rows) for field in SUMMED]
+    cells = [("state", "shape", "parameters", "of all", "multiply-adds", "of all", "states KB")]
+    for line in grouped(rows, SUMMED, depth):
+        numbers = [getattr(line.row, field) for field in SUMMED]
+        cells.append((line.label, dimensions(line.row.shape[1:]), *_counts(numbers, totals)))
+    return table([*cells, ("total", "", *_counts(totals, totals))], "<<>>>>>")
+
+
+def _counts(numbers, totals):
+    """The cells of the parameters, the multiply-adds and the size, with the shares of the first two."""
+    (parameters, multiply_adds, size), (all_parameters, all_multiply_adds, _) = numbers, totals
+    return (f"{parameters:,}", f"{parameters / (all_parameters or 1):.1%}", f"{multiply_adds:,}",
+            f"{multiply_adds / (all_multiply_adds or 1):.1%}", f"{size / 1024:,.0f}")
 
 
 class CostTrace(Trace):

@@ -4,9 +4,12 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from nphybrid.classifier import logistic as newton, probe, scores, teach
 from nphybrid.classifier.logistic import logistic_regression, loss
+from nphybrid.explain import drawing
+from nphybrid.explain.colours import SEQUENTIAL, rgb
 from nphybrid.features import contents
 
 
@@ -269,6 +272,12 @@ def test_confusion_by_loops():
     assert (scores.confusion(classes, answers, 4) == expected).all()
 
 
+def test_names_of_any_script_are_whole_in_the_text():
+    """A long name with accents is shortened, and not escaped."""
+    text = scores.confusion_table(np.eye(2, dtype=int), ["Größenordnungsüberschreitung", "猫"])
+    assert "Größenordnungsüberschre…" in text and "猫" in text and "\\x" not in text
+
+
 def test_the_matrix_as_text():
     matrix = np.zeros((13, 13), int)
     matrix[2, 5], matrix[7, 1], matrix[3, 3] = 4, 9, 1000
@@ -277,6 +286,40 @@ def test_the_matrix_as_text():
         "The most frequent mistakes: c7 taken for c1 9 of 9 c2 taken for c5 4 of 4".split())
     small = scores.confusion_table(matrix[:4, :4], names[:4]).splitlines()
     assert small[1].split() == names[:4] and small[-1].split() == ["c3", ".", ".", ".", "1,000"]
+
+
+LONG = "the common tench of European lakes and rivers"
+
+
+@pytest.mark.parametrize("names, labels", [
+    (["猫", "cat", "собака", "كلب", "हाथी", "emoji 🐈"], ["#0", "cat", "#2", "#3", "#4", "#5"]),
+    (["Käse", "Kase", "Brot?"], ["#0", "#1", "Brot?"]),
+    ([LONG, f"{LONG} and seas", "goldfish"], ["#0", "#1", "goldfish"]),
+    ([LONG, "goldfish"], ["the common tench of Europ…", "goldfish"])])
+def test_labels_of_a_matrix(names, labels, tmp_path, monkeypatch, recwarn):
+    """No label has a "?" instead of a letter, no two labels are equal, and the file names each number."""
+    written, write = [], drawing.write
+
+    def noted(page, x, y, words, *more, **options):
+        written.append(words)
+        write(page, x, y, words, *more, **options)
+    monkeypatch.setattr(drawing, "write", noted)
+    scores.save_picture(scores.confusion_picture(np.eye(len(names), dtype=int), names, "t"), tmp_path / "x.png")
+    assert [words for words in written if words in labels] == labels
+    assert "share of the class, square-root scale" in written
+    with Image.open(tmp_path / "x.png") as picture:
+        description = picture.text["Description"]
+    told = [f"#{k} is {name}" for k, (name, label) in enumerate(zip(names, labels)) if label == f"#{k}"]
+    assert all(words in description and words in str(recwarn[0].message) for words in told)
+    assert len(recwarn) == bool(told)
+
+
+@pytest.mark.parametrize("K", [1, 2, 5, 24])
+def test_long_names_leave_room_for_the_matrix(K):
+    page = np.asarray(scores.confusion_picture(np.eye(K, dtype=int), [f"{k} {'W' * 300}" for k in range(K)], "t"))
+    columns = (page == rgb(SEQUENTIAL[-1])).all(-1).sum(0).nonzero()[0]
+    # The diagonal reaches from the left to the right end of the matrix.
+    assert columns[-1] - columns[0] > 0.48 * page.shape[1]                  # observed 0.50 to 0.75
 
 
 @pytest.mark.parametrize("K", [2, 30, 70])

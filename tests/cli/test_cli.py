@@ -103,6 +103,9 @@ def test_summary_of_files_configs_and_presets(tmp_path, capsys):
     assert list(totals.values()) == [98_950_952, 97_891_650, 97_891_650, 1_469_834, 25_549_352]
     assert main(["summary"]) == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[:2] == ["total", "1,469,834"]
+    for depth in 1, 2, 3, 9:
+        assert main(["summary", "--depth", str(depth), "--format", "json"]) == 0
+        assert sum(row["parameters"] for row in json.loads(capsys.readouterr().out)) == 1_469_834
 
 
 @pytest.mark.parametrize("args, told", [

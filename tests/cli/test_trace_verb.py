@@ -100,7 +100,9 @@ def test_shares_of_the_time_sum_to_one_and_the_weights_have_none(model, cat, tra
 def test_the_text_has_the_same_rows(model, cat, traced, capsys):
     rows = traced(cat, "--model", model[1], "--engine", "reference")
     assert main(["trace", cat, "--model", model[1], "--engine", "reference"]) == 0
-    head, *lines, total = [line.split() for line in capsys.readouterr().out.splitlines()]
+    head, *lines, total = [line.replace("rest of ", "").split() for line in capsys.readouterr().out.splitlines()]
+    # A group comes before its rows, and its name is the beginning of the next name.
+    lines = [line for line, after in zip(lines, [*lines[1:], total]) if not after[0].startswith(f"{line[0]}.")]
     assert head == ["state", "shape", "mean", "rms", "ms", "of", "time"]
     assert [line[:4] for line in lines] == [
         [row["name"], "x".join(map(str, row["shape"])), f"{row['mean']:.4g}", f"{row['rms']:.4g}"] for row in rows]
@@ -109,6 +111,18 @@ def test_the_text_has_the_same_rows(model, cat, traced, capsys):
     assert abs(sum(shares) - 100) <= 0.05 * len(shares)
     assert total[0] == "total" and total[2] == "100.0%"
     assert float(total[1]) == pytest.approx(sum(float(line[4]) for line in lines if line[4] != "-"), rel=0.02, abs=0.1)
+
+
+@pytest.mark.parametrize("more", [[], ["--backward"]])
+def test_depth_adds_the_numbers_of_a_group(model, cat, traced, capsys, more):
+    options = ["--model", model[1], "--engine", "reference", *more]
+    field = "bytes" if more else "seconds"
+    rows, states = traced(cat, *options, "--depth", "1"), traced(cat, *options)
+    assert [row["name"] for row in rows] == list(dict.fromkeys(row["name"].split(".")[0] for row in states))
+    assert all(row[field] is not None for row in rows)
+    assert main(["trace", cat, *options, "--depth", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:-1]
+    assert [line.partition("  ")[0] for line in lines] == [row["name"] for row in rows]
 
 
 def test_the_bundled_model_is_the_default_and_is_computed_as_asked(cat, monkeypatch, capsys):

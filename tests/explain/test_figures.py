@@ -313,6 +313,15 @@ def test_letters_that_the_font_lacks():
     assert np.asarray(page).min() < 100
 
 
+def test_a_label_that_the_font_lacks_is_a_number(cat, words):
+    model = network("mean")
+    model.config.id2label = {0: "猫", 1: "собака", 2: "γάτα"}
+    shown = figure("saliency", model, cat)
+    best = next(k for k, name in model.config.id2label.items() if f"“{name}”" in shown.title)
+    assert f"“{model.config.id2label[best]}”" in shown.description
+    assert words[0][0] == f"Saliency: the logit of “class {best}”" and not any("?" in text for text, _ in words)
+
+
 # ---------------------------------------------------------------- which networks, and what is refused
 
 NEEDS = {"filters": "convolution", "feature-maps": "convolutional backbone", "position-similarity": "tokens",
@@ -424,9 +433,42 @@ def test_the_command_line_writes_a_figure(cat, tmp_path, capsys):
         assert written.text["Title"] == "Filters of the stem"
 
 
+def test_a_figure_of_weights_does_not_read_the_picture(tmp_path):
+    assert figure("filters", network("hybrid"), tmp_path / "nothing.png").boxes
+
+
+def test_all_figures_are_those_that_are_drawn_one_by_one(cat, tmp_path, capsys):
+    """A BiT has no transformer, which is said once for each figure of tokens."""
+    network("bit").save_pretrained(tmp_path / "bit")
+    options = ["--model", str(tmp_path / "bit"), "--engine", "reference"]
+    assert main(["figures", "all", str(cat), "-o", str(tmp_path / "all"), "--layer", "0", *options]) == 0
+    printed = capsys.readouterr()
+    names = ["filters", "feature-maps", "occlusion", "saliency"]
+    assert sorted(path.name for path in (tmp_path / "all").iterdir()) == sorted(f"{name}.png" for name in names)
+    assert [line.partition(":")[0] for line in printed.out.splitlines()] == [f"{tmp_path}/all/{name}.png"
+                                                                            for name in names]
+    assert [line.split()[3] for line in printed.err.splitlines()] == [name for name in NAMES if name not in names]
+    for name in names:
+        assert main(["figures", name, str(cat), "-o", str(tmp_path / "x.png"), *options]) == 0
+        assert (tmp_path / "x.png").read_bytes() == (tmp_path / "all" / f"{name}.png").read_bytes()
+
+
+def test_all_figures_are_not_written_over_a_file(cat, tmp_path, capsys):
+    (tmp_path / "file").write_text("old")
+    assert main(["figures", "all", str(cat), "-o", str(tmp_path / "file")]) == 3
+    assert "file cannot be written, because it exists and is not a folder" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "old"
+
+
+def test_all_figures_need_a_picture_before_the_first_is_written(tmp_path, capsys):
+    assert main(["figures", "all", str(tmp_path / "no.png"), "-o", str(tmp_path / "all"), "--engine", "reference"]) == 3
+    assert "no.png" in capsys.readouterr().err and not list((tmp_path / "all").iterdir())
+
+
 @pytest.mark.parametrize("arguments, message", [
     (["rollout", "-o", "x.png"], "the figure rollout shows a picture: expected an IMAGE, found none"),
-    (["filters", "cat.png", "-o", "x.png"], "the figure filters shows only weights: expected no IMAGE, found cat.png"),
+    (["all", "-o", "x"], "most figures show a picture: expected an IMAGE, found none"),
+    (["all", "cat.png", "-o", "x.PNG"], "expected the name of a folder, found x.PNG"),
     (["filters", "-o", "x.png", "--layer", "1"],
      "the figure filters has no option layer; figures with this option: attention, rollout"),
     (["filters"], "required: -o/--output"), (["veil", "-o", "x.png"], "invalid choice: 'veil'")])

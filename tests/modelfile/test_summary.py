@@ -7,10 +7,10 @@ import pytest
 
 from nphybrid import model
 from nphybrid.config import PRESETS, Config
-from nphybrid.modelfile.summary import Row, format_text, summarize
+from nphybrid.modelfile.summary import SUMMED, Row, format_text, summarize
 from nphybrid.ops import reference
 from nphybrid.params import count, random, shapes
-from nphybrid.text import table
+from nphybrid.text import grouped, table, undivided
 from nphybrid.trace import Trace, state_as_json, states, states_table
 
 TOY = Config(image=(39, 50), stem=8, depths=(1, 2), widths=(16, 24), groups=2, width=12, blocks=2, heads=3,
@@ -155,13 +155,68 @@ def test_a_table_has_no_blanks_at_its_end():
 
 
 def test_the_summary_as_text_ends_with_the_sums():
-    rows = [Row("stem", (1, 2, 30, 4), 1000, 2_000_000), Row("logits", (1, 5), 7, 1)]
+    rows = [Row("stem", (1, 2, 30, 4), 1000, 2_000_000, 2048), Row("logits", (1, 5), 7, 1, 20)]
     assert format_text(rows).splitlines() == [
-        "state   shape   parameters  multiply-adds",
-        "stem    2x30x4       1,000      2,000,000",
-        "logits  5                7              1",
-        "total                1,007      2,000,001",
+        "state   shape   parameters  of all  multiply-adds  of all  states KB",
+        "stem    2x30x4       1,000   99.3%      2,000,000  100.0%          2",
+        "logits  5                7    0.7%              1    0.0%          0",
+        "total                1,007  100.0%      2,000,001  100.0%          2",
     ]
+
+
+def test_bytes_are_those_of_the_states(config):
+    assert {row.name: row.bytes for row in summarize(config)} == {
+        name: x.nbytes for name, x in compute_states(config).items() if not name.endswith(".weights")}
+
+
+# -- groups ----------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, None])
+def test_each_group_is_the_sum_of_the_states_in_it(config, depth):
+    """A state is in a group if its name is the name of the group, or begins with this name and a dot."""
+    rows = summarize(config)
+    lines = list(grouped(rows, SUMMED, depth))
+    assert max(line.level for line in lines) == min(depth or 4, 4 if config.depths else 3)
+    for line in lines:
+        whole = line.name.removeprefix("rest of ")
+        inside = [row for row in rows if row.name == whole or row.name.startswith(f"{whole}.")]
+        if line.name != whole:
+            inside = [row for row in rows if row.name == whole]
+        for field in SUMMED:
+            assert getattr(line.row, field) == sum(getattr(row, field) for row in inside)
+        assert line.row.shape == inside[-1].shape
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4, None])
+def test_rows_that_are_not_divided_add_up_to_the_total(config, depth):
+    rows = summarize(config)
+    cut = undivided(rows, SUMMED, depth)
+    for field in SUMMED:
+        assert sum(getattr(row, field) for row in cut) == sum(getattr(row, field) for row in rows)
+    assert len({row.name for row in cut}) == len(cut)
+    assert (cut == rows) == (depth is None)
+
+
+def test_depth_1_has_the_parts_of_the_network():
+    assert [row.name for row in undivided(summarize(TOY), SUMMED, 1)] == [
+        "pixel_values", "stem", "stages", "tokens", "blocks", "norm", "logits"]
+
+
+def test_no_state_looks_like_the_total_of_its_group():
+    """The parameters of the row blocks.0 are all parameters of the block, by the formula of a block."""
+    D, F = TOY.width, TOY.hidden
+    lines = {line.label.strip(): line.row.parameters for line in grouped(summarize(TOY), SUMMED)}
+    assert lines["blocks.0"] == 4 * (D * D + D) + 4 * D + D * F + F + F * D + D
+    assert lines["rest of blocks.0"] == F * D + D
+    assert lines["blocks"] == 2 * lines["blocks.0"]
+
+
+def test_lines_are_indented_by_level():
+    rows = [Row("stem.conv", (1, 3), 1, 10, 12), Row("stem", (1, 2), 2, 20, 8), Row("norm", (1, 2), 4, 40, 8)]
+    text = [line.split("  ")[:2] for line in format_text(rows).splitlines()]
+    assert [line.label for line in grouped(rows, SUMMED)] == ["stem", "  stem.conv", "  rest of stem", "norm"]
+    assert text[1][0] == "stem" and text[2] == ["", "stem.conv"] and text[3] == ["", "rest of stem"]
+    assert [line.label for line in grouped(rows, SUMMED, 1)] == ["stem", "norm"]
 
 
 # -- states that were computed ---------------------------------------------------------------------
@@ -194,6 +249,19 @@ def test_a_state_that_was_not_timed_has_no_share():
         "b      1x3x1     0    0         -        -",
         "c      ()       -2    2   250.000    25.0%",
         "total                    1000.000   100.0%"]
+
+
+def test_a_group_has_the_time_of_all_its_states_and_the_numbers_of_the_last():
+    trace = noted({"b.x": 0.5, "b": 0.25, "c": 0.25}, **{"b.x": np.ones(2), "b.w": np.ones(1), "b": np.full(3, 2.0),
+                                                         "c": np.zeros(1)})
+    assert states_table(states(trace), 1).splitlines() == [
+        "state  shape  mean  rms        ms  of time",
+        "b      3         2    2   750.000    75.0%",
+        "c      1         0    0   250.000    25.0%",
+        "total                    1000.000   100.0%"]
+    labels = [line.split()[0:3] for line in states_table(states(trace)).splitlines()]
+    assert labels[1][:1] == ["b"] and labels[2][:1] == ["b.x"] and labels[3][:1] == ["b.w"]
+    assert labels[4] == ["rest", "of", "b"] and labels[5][:1] == ["c"]
 
 
 @pytest.mark.parametrize("numbers, mean, rms", [([np.inf, 1], "inf", "inf"), ([np.inf, -np.inf], "nan", "inf"),
