@@ -199,7 +199,8 @@ def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
     starts = np.empty(depth * MR, np.int64)
     row_scales = np.zeros(MR, np.float32)
     row_zeros = np.zeros(MR, np.int32)
-    neighbours = windows.run == K and M * K == x.values.size              # whether the rows of x follow each other
+    # Whether x has words of one number, and its rows follow each other.
+    neighbours = windows.run == K and M * K == x.values.size
     # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
         panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)

@@ -9,7 +9,7 @@ from . import threads
 from .jit import jit
 
 LARGE = 1 << 16
-LINE = 64                                 # number of bytes in a cache line
+LINE = 16                                 # the 32-bit numbers in a cache line
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3   # parameters of mallopt (malloc.h of glibc)
 
 
@@ -28,13 +28,15 @@ def aligned(n):
 def read_ahead(x, start, end):
     """Read x[start:end] in order, one element of each cache line, so that it comes into the cache.
 
-    The processor then fetches further lines before they are read. The result is the sum of the elements that were
-    read. A caller must store it, because LLVM drops a loop without a result.
+    The processor then fetches further lines before they are read. `x` is an array of 32-bit numbers, whose bits are
+    read as integers. The result is a number that depends on all of them. A caller must store it, because LLVM drops a
+    loop without a result.
     """
-    lines = np.float32(0)
-    for i in range(start, end, LINE // x.itemsize):
-        lines += x[i]
-    return lines
+    bits = x.view(np.int32)
+    lines = np.int32(0)
+    for i in range(start, end, LINE):
+        lines |= bits[i]
+    return np.float32(lines)
 
 
 def empty(*shape, dtype=np.float32):
