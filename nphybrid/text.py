@@ -3,6 +3,7 @@ import difflib
 import itertools
 import math
 import reprlib
+import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,12 +17,23 @@ def table(cells: Sequence[Sequence[str]], align: str) -> str:
     state   ms
     stem   1.2
     """
-    widths = [max(map(len, column)) for column in zip(*cells)]
+    widths = [max(map(_columns, column)) for column in zip(*cells)]
     lines = []
     for row in cells:
-        padded = [f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths)]
+        padded = [_padded(cell, side, width) for cell, side, width in zip(row, align, widths)]
         lines.append("  ".join(padded).rstrip())
     return "\n".join(lines)
+
+
+def _columns(text):
+    """The number of columns that a text takes on a terminal.  Chinese characters, for example, take two columns."""
+    marks = sum(unicodedata.category(c) in ("Mn", "Me", "Cf") for c in text)      # they take no column of their own
+    return len(text) - marks + sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+
+
+def _padded(cell, side, width):
+    blanks = " " * (width - _columns(cell))
+    return cell + blanks if side == "<" else blanks + cell
 
 
 class Line(NamedTuple):

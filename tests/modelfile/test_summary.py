@@ -154,6 +154,11 @@ def test_a_table_has_no_blanks_at_its_end():
     assert table([("ab", "cdef"), ("d", "e")], "<<") == "ab  cdef\nd   e"
 
 
+def test_a_table_counts_the_columns_of_a_terminal():
+    """A Chinese character takes two columns, and an accent that follows its letter takes none."""
+    assert table([("猫", "1"), ("cafe\u0301s", "22")], "<>") == "猫      1\ncafe\u0301s  22"
+
+
 def test_the_summary_as_text_ends_with_the_sums():
     rows = [Row("stem", (1, 2, 30, 4), 1000, 2_000_000, 2048), Row("logits", (1, 5), 7, 1, 20)]
     assert format_text(rows).splitlines() == [
