@@ -1,5 +1,6 @@
 """Functions that check every input of a model and convert the inputs to arrays."""
 import itertools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -35,6 +36,9 @@ def pixels(pixel_values: npt.ArrayLike | None, channels: int, dtype: npt.DTypeLi
     """
     if pixel_values is None:
         raise ValueError("pixel_values is missing; expected the output of the image processor, (B, C, H, W)")
+    if isinstance(pixel_values, Mapping):
+        raise TypeError(f"pixel_values is a {type(pixel_values).__name__}; expected an array. Call model(**inputs) "
+                        "with the result of the image processor")
     x = as_array(pixel_values)
     if x.dtype.kind != "f":
         raise TypeError(f"pixel_values are {x.dtype}; expected floats (B, {channels}, H, W), the output of the image "

@@ -12,7 +12,7 @@ from ..checkpoint import Access, read_config
 from ..config import Config
 from ..dialects.positions import RULES
 from ..tensorfile import write_json
-from ..text import shortened
+from ..text import did_you_mean, shortened
 from .losses import PROBLEM_TYPES
 
 # The largest num_labels of a configuration without id2label.
@@ -30,6 +30,9 @@ DIALECT: dict[str, Any] = {
 ENCODER_DIALECT = DIALECT.keys() - {"name", "ws_form", "ws_eps", "gn_eps"}
 
 COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
+
+# The arguments of `from_pretrained`, which are suggested for a misspelt key.
+ARGUMENTS = "revision", "engine", "dtype", "precision", "num_threads", "head", "ignore_mismatched_sizes"
 
 C = TypeVar("C", bound="HuggingFaceConfig")
 
@@ -116,7 +119,7 @@ class HuggingFaceConfig:
         known = {*inspect.signature(cls).parameters, *COMMON, "dialect", "id2label", "label2id", "num_labels", *fields}
         if unknown := [key for key in overrides if key not in known]:
             raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; its keys are "
-                            + ", ".join(sorted(known - {"kwargs"})))
+                            + ", ".join(sorted(known - {"kwargs"})) + did_you_mean(unknown[0], {*known, *ARGUMENTS}))
         # If out_features is overridden, out_indices is computed from out_features.
         # If out_indices is overridden, out_features is computed from out_indices.
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):

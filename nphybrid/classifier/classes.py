@@ -1,4 +1,4 @@
-"""The class of each picture, from the name of a folder or from a file of labels.
+"""The class of each picture, from the name of a folder, from its path, or from a file of labels.
 
 A folder of folders contains one folder per class. All pictures inside a class folder, at any depth, belong to the class
 with the name of this folder.
@@ -50,6 +50,26 @@ def of_folders(folders: Iterable[str | os.PathLike], left_out: Counter | None = 
     if empty:
         raise ValueError(f"classes without a picture: {name_list(empty)}; expected at least one picture per class")
     return sources, classes
+
+
+def of_paths(paths: Sequence[str]) -> list[str]:
+    """The class of each path: its folder in the folder that contains all paths.  Files need not exist.
+
+    Raises ValueError if the paths have no common folder that contains one folder per class.
+
+    >>> of_paths(["photos/cat/1.png", "photos/dog/old/2.png"])
+    ['cat', 'dog']
+    """
+    parts = []
+    if paths and len({os.path.isabs(path) for path in paths}) == 1:
+        common = os.path.commonpath(paths)
+        parts = [os.path.relpath(path, common or os.curdir).split(os.sep) for path in paths]
+    if not parts or min(map(len, parts)) < 2:
+        raise ValueError("the paths of the pictures do not state their classes; expected one folder per class, or "
+                         "--truth with the classes of the pictures")
+    names = [part[0] for part in parts]
+    _check_utf8(names, "the list of pictures")
+    return names
 
 
 def _class_folders(root, left_out):

@@ -17,7 +17,7 @@ EXAMPLES = """\
 examples:
   nphybrid probe fit photos -o head.h5
   nphybrid embed photos -r -o features.h5
-  nphybrid probe fit features.h5 --truth labels.csv -o head.h5
+  nphybrid probe fit features.h5 -o head.h5
 """
 
 
@@ -26,7 +26,8 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("action", choices=("fit",), metavar="fit", help="the only action")
     add_known(verb, "FOLDER_OR_FEATURES",
-              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, and needs --truth.")
+              " One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted. Without --truth, the "
+              "classes are the folders of its pictures.")
     verb.add_argument("-o", "--output", required=True, metavar="HEAD.h5", help="write the classifier to this file")
     verb.add_argument("--method", choices=("logistic", "ridge"), default="logistic",
                       help="logistic regression or ridge regression (default logistic). As in the ViT paper, ridge "
@@ -74,9 +75,8 @@ def _read_features(args):
     from ..classifier import classes
     from ..features import files
     path = args.images[0]
-    if len(args.images) > 1 or args.truth is None:
-        raise ValueError(f"{path} is a feature file; expected only one input, and --truth with the classes of the "
-                         "pictures")
+    if len(args.images) > 1:
+        raise ValueError(f"{path} is a feature file; expected only one input")
     if args.processor is not None:
         raise ValueError(f"{path} is a feature file, whose pictures are already prepared; expected no --processor")
     if not os.path.exists(path):
@@ -86,7 +86,14 @@ def _read_features(args):
     if args.model is not None and (digest := model_file(args).sha256()) != features.model:
         raise ValueError(f"{path} contains features of a model with SHA-256 {features.model}; expected {digest}, the "
                          f"SHA-256 of {args.model}")
-    return features, classes.of_file(args.truth, contents.names), contents.errors
+    if args.truth is not None:
+        names = classes.of_file(args.truth, contents.names)
+    else:
+        try:
+            names = classes.of_paths(contents.names)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+    return features, names, contents.errors
 
 
 def _compute_features(args):

@@ -147,5 +147,6 @@ def refuse(faults: list[str]) -> None:
     """Raises a Misfit that lists the first MOST_FAULTS faults.  Does nothing if there is no fault."""
     if faults:
         more = f"\n  and {len(faults) - MOST_FAULTS:,} more" if len(faults) > MOST_FAULTS else ""
-        raise Misfit(f"these arrays do not fit this network, {len(faults)} fault(s):\n  "
+        count = "1 fault" if len(faults) == 1 else f"{len(faults):,} faults"
+        raise Misfit(f"these arrays do not fit this network, {count}:\n  "
                      + "\n  ".join(faults[:MOST_FAULTS]) + more)

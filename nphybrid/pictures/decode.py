@@ -103,7 +103,11 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
     if not isinstance(source, (str, os.PathLike)):
         raise TypeError("picture: expected a path, bytes, a file object or a Pillow picture, "
                         f"found {type(source).__name__}")
-    if not stat.S_ISREG(os.stat(source).st_mode):
+    try:
+        status = os.stat(source)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"{os.fspath(source)}: no such file") from None
+    if not stat.S_ISREG(status.st_mode):
         raise PictureError(f"{os.fspath(source)}: expected a picture file, found a folder or a device")
     with open(source, "rb") as file:
         return _read(file, os.fspath(source), max_pixels)

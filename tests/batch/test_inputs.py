@@ -57,7 +57,7 @@ def test_what_gives_no_picture_stands_in_the_list(tree):
     assert find_pictures(names) == names
     for name, told in zip(names, ["^the folder empty contains no picture; expected files whose names end in .jpg, "
                                   ".png, … The option -r also searches the folders inside a folder.$",
-                                  "No such file", "No such file"]):
+                                  "no such file", "no such file"]):
         with pytest.raises((PictureError, OSError), match=told):
             open_source(name)
 

@@ -164,7 +164,7 @@ def test_every_fault_is_named(model):
     before = logits(model)
     with pytest.raises(FormatError) as caught:
         model.load_state_dict(state)
-    for fault in ("5 fault(s)", "missing: vit.layernorm.bias [24]", "missing: classifier.weight [3, 24]",
+    for fault in ("5 faults:", "missing: vit.layernorm.bias [24]", "missing: classifier.weight [3, 24]",
                   "unexpected: vit.extra.weight [2, 2]",
                   "vit.embeddings.cls_token has shape [1, 1, 23], expected [1, 1, 24]",
                   "classifier.bias is int64, expected a float type"):
@@ -347,7 +347,7 @@ def test_faults_of_a_file_are_all_told(path, model):
     with pytest.raises(FormatError) as refused:
         ViTHybridForImageClassification.from_checkpoint(source._replace(arrays={**source.arrays, **{
             name: state[name] for name in bad}}))
-    assert str(refused.value).startswith(f"{path}: these arrays do not fit this network, 3 fault(s):")
+    assert str(refused.value).startswith(f"{path}: these arrays do not fit this network, 3 faults:")
     assert [line.split()[0] for line in str(refused.value).splitlines()[1:]] == list(bad)
 
 

@@ -189,6 +189,18 @@ def folders(root, **counts):
     return root
 
 
+@pytest.mark.parametrize("paths", [[], ["cat.png", "dog.png"], ["a/cat.png", "a/dog.png"], ["a/x.png", "y.png"],
+                                   ["/a/b/x.png", "c/y.png"], ["-", "a/b.png"]])
+def test_paths_that_state_no_class(paths):
+    with pytest.raises(ValueError, match="do not state their classes"):
+        classes.of_paths(paths)
+
+
+def test_the_class_of_a_path():
+    assert classes.of_paths(["/p/b/1.png", "/p/a/c/2.png", "/p/b/3.png"]) == ["b", "a", "b"]
+    assert classes.of_paths(["b/1.png", "./a/2.png"]) == ["b", "a"]
+
+
 def test_hidden_folders_are_no_classes_and_folders_in_a_class_are_none(tmp_path):
     folders(tmp_path, **{"dog": 1, "cat": 1, ".cache": 2, "dog/old": 1})
     sources, names = classes.of_folders([tmp_path])
@@ -255,7 +267,9 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
                              tmp_path / "matrix.png")
     other, _ = documents(capsys, *fit, tmp_path / "x.h5", "--labels", tmp_path / "labels.csv", "-o", tmp_path / "b.h5")
     assert code == 0 and {**other, "head": ""} == {**report, "head": ""}
-    assert (tmp_path / "a.h5").read_bytes() == (tmp_path / "b.h5").read_bytes()
+    documents(capsys, *fit, tmp_path / "x.h5", "-o", tmp_path / "c.h5")     # the classes are the folders of the pictures
+    written = [(tmp_path / f"{name}.h5").read_bytes() for name in "abc"]
+    assert written[0] == written[1] == written[2]
     head = read_head(tmp_path / "a.h5")
     assert head.labels == report["labels"] == ["my cat", "my frog", "my ship"]
     assert head[3:6] == (sha256(default_model()), "norm", "token") and head.made["method"] == method
@@ -290,7 +304,7 @@ def test_probe_fit_tells_that_it_takes_features(capsys):
         main(["probe", "--help"])
     told = " ".join(capsys.readouterr().out.split())
     assert "FOLDER_OR_FEATURES [FOLDER_OR_FEATURES ...]" in told and (
-        "One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted, and needs --labels." in told)
+        "One .h5, .npy or .parquet file that `nphybrid embed` wrote is also accepted. Without --truth," in told)
 
 
 def test_probe_fit_does_not_lose_a_class(tmp_path, capsys):
@@ -357,8 +371,11 @@ def test_probe_fit_refuses(cifar, tmp_path, capsys):
     assert "cannot be written; expected a name that ends in .h5\n" in capsys.readouterr().err
     main(["embed", str(cifar[0] / "dog"), "-o", str(tmp_path / "x.h5"), "--state", "stem", "--pool", "none", "--quiet"])
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "-o", str(tmp_path / "head.h5")]) == 3
-    assert capsys.readouterr().err == (f"nphybrid: {tmp_path / 'x.h5'} is a feature file; expected only one input, and "
-                                       "--labels with the classes of the pictures\n")
+    assert capsys.readouterr().err == (f"nphybrid: {tmp_path / 'x.h5'}: the paths of the pictures do not state their "
+                                       "classes; expected one folder per class, or --truth with the classes of the "
+                                       "pictures\n")
+    assert main(["probe", "fit", str(tmp_path / "x.h5"), "more", "-o", str(tmp_path / "head.h5")]) == 3
+    assert "x.h5 is a feature file; expected only one input\n" in capsys.readouterr().err
     names = [f"c{i % 2}\n" for i in range(len(os.listdir(cifar[0] / "dog")))]
     (tmp_path / "labels.csv").write_text("".join(names))
     assert main(["probe", "fit", str(tmp_path / "x.h5"), "--labels", str(tmp_path / "labels.csv"),
