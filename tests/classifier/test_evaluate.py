@@ -267,7 +267,7 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
                              tmp_path / "matrix.png")
     other, _ = documents(capsys, *fit, tmp_path / "x.h5", "--labels", tmp_path / "labels.csv", "-o", tmp_path / "b.h5")
     assert code == 0 and {**other, "head": ""} == {**report, "head": ""}
-    documents(capsys, *fit, tmp_path / "x.h5", "-o", tmp_path / "c.h5")     # the classes are the folders of the pictures
+    documents(capsys, *fit, tmp_path / "x.h5", "-o", tmp_path / "c.h5")
     written = [(tmp_path / f"{name}.h5").read_bytes() for name in "abc"]
     assert written[0] == written[1] == written[2]
     head = read_head(tmp_path / "a.h5")
