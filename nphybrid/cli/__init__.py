@@ -74,6 +74,8 @@ def main(argv: list[str] | None = None) -> int:
                 raise
             closed = isinstance(error, io.UnsupportedOperation) and not sys.stdout.writable()
             told = memory_error(error) if out_of_memory(error) else error
+            if isinstance(error, FileNotFoundError) and error.filename is not None:
+                told = f"{error.filename}: no such file or folder"
             with contextlib.suppress(OSError):
                 print(f"nphybrid: {'stdout is closed' if closed else told}", file=sys.stderr)
             return 3

@@ -63,7 +63,7 @@ def add_max_pixels(verb):
     """Add the option --max-pixels, which `cli.main` reads."""
     verb.add_argument("--max-pixels", type=positive, metavar="N",
                       help=f"refuse a picture with more than N pixels, rows times columns (default {MAX_PIXELS:,}). "
-                           "Decoding a picture may need 12 bytes for each pixel.")
+                           "Decoding a picture may need 24 bytes for each pixel.")
 
 
 def add_model(verb):

@@ -4,7 +4,7 @@ import os
 import sys
 
 from .loading import load_model
-from .options import BUNDLED, add_class_names, add_engine, add_head, add_model, positive
+from .options import BUNDLED, add_class_names, add_engine, add_head, add_max_pixels, add_model, positive
 
 DESCRIPTION = """\
 Start a local web page on which you drop pictures and see their labels. Each picture has a link to its page of `nphybrid
@@ -39,6 +39,7 @@ def add(verb):
     add_head(verb)
     add_class_names(verb, old_name=False)
     add_engine(verb)
+    add_max_pixels(verb)
 
 
 def port(text: str) -> int:

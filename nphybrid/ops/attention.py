@@ -104,7 +104,7 @@ def _attention(query, key, value, heads, keep, kind):
 def reads_ahead(shape, states, n):
     """Whether a task computes a whole image, and first reads its `states` states (T, D).  shape (B, T, D), n threads"""
     B, T, D = shape
-    return B >= EVEN * n and states * T * D * 4 <= L2 // 2
+    return B >= EVEN * n and 0 < states * T * D * 4 <= L2 // 2
 
 
 @jit

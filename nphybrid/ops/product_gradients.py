@@ -60,18 +60,22 @@ def linear(dy, y, x, p):
     x = x.reshape(1, 1, -1, C)
     rows = dy.reshape(1, 1, -1, O)
     kernel = floats(p.kernel, "kernel").reshape(1, 1, C, O)
-    sums = None                           # the sums of all rows of dy, if the kernel has a gradient
+    sums = None                           # the sums of all rows of dy
+    kernel_submit = None                  # what runs the tasks that compute them
 
     def dx(so_far, submit):
         return _convolved_back(so_far, rows, x.shape, kernel, 1, 1, NOWHERE).reshape(*dy.shape[:-1], C)
 
     def dkernel(so_far, submit):
-        nonlocal sums
+        nonlocal sums, kernel_submit
+        kernel_submit = submit
         sums = np.zeros(0 if p.bias is None else O, np.float32)
         return _plus(so_far, _kernel_gradient(submit, rows, x, kernel.shape, 1, 1, NOWHERE, sums).reshape(C, O))
 
     def dbias(so_far, submit):
-        return _plus(so_far, rows.sum((0, 1, 2), np.float64).astype(np.float32) if sums is None else sums)
+        if submit != kernel_submit:       # the kernel has no gradient, or its tasks run later
+            return _plus(so_far, rows.sum((0, 1, 2), np.float64).astype(np.float32))
+        return _plus(so_far, sums)
     return dx, Linear(dkernel, None if p.bias is None else dbias)
 
 

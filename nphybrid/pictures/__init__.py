@@ -1,6 +1,6 @@
 """Decode picture files to RGB (`decode`), and resample pictures bilinearly as TensorFlow does (`resample`).
 
-This file imports no other package. It has the settings of `decode` that also concern other modules.
+This file has the settings of `decode` that also concern other modules.
 """
 import contextlib
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ def pixel_limit(limit: int | None) -> Iterator[None]:
     """During a `with` block, set the largest number of pixels of a picture, for this whole process.
 
     The limit holds for `open_picture` and for everything that calls it, such as pipelines. Outside of a `with` block,
-    the limit is 64,000,000 pixels. If `limit` is None, the limit does not change. Decoding may need 12 bytes per pixel.
+    the limit is 64,000,000 pixels. If `limit` is None, the limit does not change. Decoding may need 24 bytes per pixel.
 
     Pillow has a limit of its own for TIFF and WebP, Image.MAX_IMAGE_PIXELS. If necessary, it is raised, too.
 

@@ -13,20 +13,21 @@ from multiprocessing.connection import Connection
 
 from PIL import Image
 
-from ..pictures.decode import DECODER_BYTES, MAX_PIXELS, PictureError, open_picture
+from ..pictures import max_pixels, pixel_limit
+from ..pictures.decode import DECODER_BYTES, PictureError, open_picture
 from ..text import printable
 from .forms import Upload
 
-# The memory of the process: the largest picture, and 2 GiB for the code, the stacks and the file.
-MEMORY = MAX_PIXELS * DECODER_BYTES + (2 << 30)
+OTHER_BYTES = 2 << 30                     # the memory of the process for its code, its stacks and the file
 
 
 class Decoder:
     """A process that decodes one picture at a time.  A decoder is used by one thread at a time."""
 
     def __init__(self, seconds: float) -> None:
-        """Start the process.  `seconds` is the longest time for one picture."""
+        """Start the process, with the present limit of pixels.  `seconds` is the longest time for one picture."""
         self.seconds = seconds
+        self.largest = max_pixels()
         self._start()
 
     def open(self, upload: Upload) -> Image.Image:
@@ -44,7 +45,7 @@ class Decoder:
             if not self.pipe.poll(self.seconds):
                 raise TimeoutError
             answer = json.loads(self.pipe.recv_bytes(1 << 16))
-            pixels = self.pipe.recv_bytes(3 * MAX_PIXELS)
+            pixels = self.pipe.recv_bytes(3 * self.largest)
         except TimeoutError:
             self.stop()
             raise PictureError(f"{name}: was not decoded within {self.seconds:g} seconds") from None
@@ -64,21 +65,24 @@ class Decoder:
     def _start(self):
         spawn = multiprocessing.get_context("spawn")
         self.pipe, end = spawn.Pipe()
-        self.process = spawn.Process(target=_decode_pictures, args=(end,), name="nphybrid decoder", daemon=True)
+        self.process = spawn.Process(target=_decode_pictures, args=(end, self.largest), name="nphybrid decoder",
+                                     daemon=True)
         self.process.start()
         end.close()
 
 
-def _decode_pictures(pipe: Connection) -> None:
+def _decode_pictures(pipe: Connection, largest: int) -> None:
     """Decode the pictures that come through a pipe, until the other process has ended.  The decoder process runs this.
 
-    Each picture is a name and the bytes of a file. The answer is a JSON object and the bytes of the pixels.
+    `largest` is the largest number of pixels of a picture. Each picture is a name and the bytes of a file. The answer
+    is a JSON object and the bytes of the pixels.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)             # Ctrl-C is for the server, which ends this process
     with contextlib.suppress(ImportError, ValueError, OSError):
         import resource
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    with contextlib.suppress(EOFError, OSError):
+        memory = largest * DECODER_BYTES + OTHER_BYTES
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    with contextlib.suppress(EOFError, OSError), pixel_limit(largest):
         while True:
             name, data = pipe.recv_bytes().decode(), pipe.recv_bytes()
             answer, pixels = _decoded(name, data)

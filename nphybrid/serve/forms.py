@@ -45,7 +45,10 @@ def _upload(piece, number):
         raise Refusal(400, f"part {number} of the form is malformed; expected headers of at most {HEAD_BYTES:,} bytes, "
                            "an empty line and a file")
     # Browsers write a name in UTF-8.
-    name = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip("\r\n")).get_filename()
+    try:
+        name = HeaderParser().parsestr(head.decode("utf-8", "replace").lstrip("\r\n")).get_filename()
+    except Exception as error:            # for example a character set that Python does not know, in filename*
+        raise Refusal(400, f"the headers of part {number} of the form cannot be read ({error})") from error
     if name is None:
         raise Refusal(400, f"part {number} of the form is not a file; expected picture files alone, each with the "
                            "parameter filename in its Content-Disposition")

@@ -105,19 +105,20 @@ class Handler(BaseHTTPRequestHandler):
         """Answer a request with the method GET, HEAD, POST or OPTIONS.  Raises Refusal if the request is refused."""
         address, port = self.connection.getsockname()[:2]
         check_origin(self.headers, served_hosts(address, port, self.server.name))
-        if self.path not in METHODS:
-            raise Refusal(404, f"found the path {self.path[:80]!r}; expected one of {', '.join(METHODS)}")
-        expected = METHODS[self.path]
+        path = self.path.partition("?")[0]
+        if path not in METHODS:
+            raise Refusal(404, f"found the path {path[:80]!r}; expected one of {', '.join(METHODS)}")
+        expected = METHODS[path]
         if self.command != expected and (self.command, expected) != ("HEAD", "GET"):
             raise Refusal(405, f"found the method {self.command}; expected {expected}", Allow=expected)
-        if self.path == "/classify":
+        if path == "/classify":
             self._classify()
-        elif self.path == "/explain":
+        elif path == "/explain":
             self._explain()
-        elif self.path == "/health":
+        elif path == "/health":
             self._answer_json(200, self.server.service.health())
         else:
-            self._answer(200, *self.server.files[self.path], policy=DROP_POLICY)
+            self._answer(200, *self.server.files[path], policy=DROP_POLICY)
 
     do_HEAD = do_POST = do_OPTIONS = do_GET
 
@@ -149,12 +150,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _pictures(self):
         """The pictures in the body, and True if the body is a form."""
-        kind = self.headers.get_content_type()
+        try:
+            kind, boundary = self.headers.get_content_type(), self.headers.get_boundary()
+        except Exception as error:
+            raise Refusal(400, f"the Content-Type cannot be read ({error})") from error
         if kind.startswith("multipart/") and kind != "multipart/form-data":
             raise Refusal(415, f"found the Content-Type {kind}; expected multipart/form-data, or one picture file")
         body = self._body()
         if kind == "multipart/form-data":
-            return uploads(body, self.headers.get_boundary(), self.server.limits.pictures), True
+            return uploads(body, boundary, self.server.limits.pictures), True
         return [Upload("picture", body)], False
 
     def _body(self):
@@ -181,6 +185,15 @@ class Handler(BaseHTTPRequestHandler):
         if size > most:
             raise Refusal(413, f"the body has {size:,} bytes; expected at most {most:,}")
         return size
+
+    def parse_request(self) -> bool:
+        """Read the request line and the headers.  Raises Refusal for headers that Python's email parser cannot read."""
+        try:
+            return super().parse_request()
+        except (Refusal, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise Refusal(400, f"the headers cannot be read ({error})") from error
 
     def handle_expect_100(self) -> bool:
         """Return True.  The client is told to send the body after the headers were checked, by `_body`."""

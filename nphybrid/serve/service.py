@@ -15,7 +15,7 @@ from .forms import Upload
 class Service:
     """Classifies and explains uploads with a model.  A service is used by one thread at a time."""
 
-    def __init__(self, model: Any, name: str, top_k: int = 5, decode_seconds: float = 15) -> None:
+    def __init__(self, model: Any, name: str, top_k: int = 5, decode_seconds: float = 5) -> None:
         """Compute a blank picture, so that every kernel is compiled before the first request.
 
         `name` is the name of the model on the page. `top_k` is the number of labels of a picture. `decode_seconds` is

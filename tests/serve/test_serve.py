@@ -231,6 +231,9 @@ REFUSED = {
                        "the Origin is 'http://evil.example'; expected http://127"),
     "Origin null": (POST + b"Origin: null\r\nContent-Length: 1\r\n\r\nx", 403, "the Origin is 'null'"),
     "Origin of https": (POST + b"Origin: https://ADDRESS\r\nContent-Length: 1\r\n\r\nx", 403, "the Origin is 'https:"),
+    "headers that cannot be read": (POST + b"Content-Length: 1\r\n"
+                                    b"Content-Type: multipart/form-data; a*=1; a*1*\r\n\r\nx", 400,
+                                    "the headers cannot be read"),
     "another path": (b"GET /etc/passwd HTTP/1.1\r\nHost: ADDRESS\r\n\r\n", 404, "found the path '/etc/passwd'; exp"),
     "a path upwards": (b"GET /../page.py HTTP/1.1\r\nHost: ADDRESS\r\n\r\n", 404, r"found the path '/\.\./page\.py'"),
     "a proxy": (b"GET http://ADDRESS/ HTTP/1.1\r\nHost: ADDRESS\r\n\r\n", 404, "found the path 'http:"),
@@ -256,6 +259,8 @@ REFUSED = {
     "an empty form": (posted(b"multipart/form-data; boundary=b", b"--b--\r\n"), 400, "the form has no file"),
     "four files": (posted(b"multipart/form-data; boundary=b", 4 * PART + b"--b--"), 413, "more than 3 files; expec"),
     "boundaries": (posted(b"multipart/form-data; boundary=b", b"--b\r\n" * 200_000), 413, "more than 3 files"),
+    "a name in an unknown encoding": (posted(b"multipart/form-data; boundary=b", PART.replace(
+        b'filename="a.png"', b"filename*=idna'x'abc") + b"--b--"), 400, "the headers of part 1 of the form cannot be"),
     "a field": (posted(b"multipart/form-data; boundary=b", PART + PART.replace(b'; filename="a.png"', b"") + b"--b--"),
                 400, "part 2 of the form is not a file"),
     "no empty line": (posted(b"multipart/form-data; boundary=b", PART.replace(b"\r\n\r\n", b"") + b"--b--"), 400,
@@ -499,7 +504,7 @@ def test_ctrl_c_ends_the_command_in_the_middle_of_a_picture(data):
 @pytest.mark.slow
 def test_the_command_tells_what_it_serves(data, tmp_path):
     (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(10)))
-    with command("--host", "0.0.0.0", "--labels", str(tmp_path / "names.txt"), "--top-k", "1") as (process, port):
+    with command("--host", "0.0.0.0", "--class-names", str(tmp_path / "names.txt"), "--top-k", "1") as (process, port):
         connection = http.client.HTTPConnection("127.0.0.1", port)
         connection.request("POST", "/classify", data)
         assert [label["label"] for label in json.load(connection.getresponse())["labels"]] == ["name 3"]
