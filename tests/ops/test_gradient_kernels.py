@@ -187,6 +187,19 @@ def test_the_rows_of_a_max_pool_without_a_window_get_0():
     assert dx[0, :, :, 0].sum() == y[..., 0].size and not dx[:, 5].any() and not dx[:, :, 5].any()
 
 
+@pytest.mark.parametrize("kernel", ["now", "later", "none"])
+def test_the_gradient_of_a_bias_is_complete(kernel):
+    """The tasks of the kernel's gradient also add up the rows of dy, but they may run later, or never."""
+    x, dy, p = cases.normal(0, 3000, 64), cases.normal(1, 3000, 96), cases.dense(2, 64, 96)
+    with threads.using(2), threads.Later() as later:
+        _, gradient = gradient_kernels.RULES["linear"](dy, None, x, p)
+        if kernel != "none":
+            gradient.kernel(None, later.run if kernel == "later" else threads.run)
+        found = gradient.bias(np.ones(96, np.float32), threads.run)
+        exact = dy.sum(0, np.float64) + 1
+        assert np.abs(found - exact).max() <= 1e-5 * np.abs(exact).max()      # observed 8e-8
+
+
 def test_one_token_has_no_gradient_for_query_and_key():
     """The single weight is 1 and does not change."""
     states = [cases.normal(i, 3, 1, 32) for i in range(3)]
