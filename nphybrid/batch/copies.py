@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..tensorfile import write_atomically
+
 UNSORTED = "no label"                     # the folder of pictures that have no label above the threshold
 LONGEST = 200                             # the largest number of bytes in the name of a folder; file systems allow 255
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
@@ -24,11 +26,13 @@ def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) ->
         target = os.path.join(folder, folders[found[0]["index"] + 1 if found else 0])
         os.makedirs(target, exist_ok=True)
         path = os.path.join(target, names[row.position])
-        if isinstance(row.source, bytes):
-            with open(path, "wb") as file:
-                file.write(row.source)
-        else:
-            shutil.copy2(row.source, path)
+        with write_atomically(path) as temporary:
+            if isinstance(row.source, bytes):
+                temporary.write_bytes(row.source)
+            else:
+                shutil.copyfile(row.source, temporary)
+        if not isinstance(row.source, bytes):
+            shutil.copystat(row.source, path)
     return copy
 
 

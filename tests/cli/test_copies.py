@@ -67,6 +67,15 @@ def test_labels_are_drawn_below_the_upright_picture(pictures, capsys):
         assert drawn.height == 38 + 2 * 21 + 7 and not drawn.getexif().get(0x0112)
 
 
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+def test_copies_are_written_atomically(option, pictures, monkeypatch):
+    def fail(source, target):
+        raise OSError(28, "No space left on device", os.fspath(target))
+    monkeypatch.setattr(os, "replace", fail)
+    assert main(["classify", "in/1.png", "--engine", "reference", option, "out"]) == 3
+    assert files("out") == []
+
+
 def test_more_labels_need_more_lines():
     picture = Image.new("RGB", (400, 100))
     heights = [labelled.with_lines(picture, ["a label"] * count).height for count in range(1, 4)]
