@@ -4,6 +4,8 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..tensorfile import write_atomically
+
 UNSORTED = "no label"                     # the folder of pictures that have no label above the threshold
 LONGEST = 200                             # the largest number of bytes in the name of a folder; file systems allow 255
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
@@ -24,23 +26,45 @@ def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) ->
         target = os.path.join(folder, folders[found[0]["index"] + 1 if found else 0])
         os.makedirs(target, exist_ok=True)
         path = os.path.join(target, names[row.position])
-        if isinstance(row.source, bytes):
-            with open(path, "wb") as file:
-                file.write(row.source)
-        else:
-            shutil.copy2(row.source, path)
+        with write_atomically(path) as temporary:
+            if isinstance(row.source, bytes):
+                temporary.write_bytes(row.source)
+            else:
+                shutil.copyfile(row.source, temporary)
+        if not isinstance(row.source, bytes):
+            shutil.copystat(row.source, path)
     return copy
 
 
-def check_folder(path: str, resume: bool = False) -> None:
-    """Raise OSError if copies cannot be written into a folder.
-
-    The folder must be missing or empty, so that no file is replaced. With `resume`, it can contain files.
-    """
+def check_folder(path: str) -> None:
+    """Raise OSError if a folder for copies is neither missing nor empty."""
     if os.path.lexists(path) and not os.path.isdir(path):
         raise NotADirectoryError(f"{path} is not a folder; expected a new or an empty folder for the copies")
-    if not resume and os.path.isdir(path) and os.listdir(path):
+    if os.path.isdir(path) and os.listdir(path):
         raise FileExistsError(f"the folder {path} is not empty; expected a new or an empty folder for the copies")
+
+
+def refuse_inputs(folder: str, inputs: Iterable[str], sources: Iterable[Any], recursive: bool = False) -> None:
+    """Raise ValueError if the folder for copies contains a source, or if it is a part of an input.
+
+    A copy could replace a source in the folder. In a folder that is searched, the copies would be found as new sources.
+    `inputs` and `recursive` are the arguments of `find_pictures`, and `sources` is its result.
+    """
+    for name in inputs:
+        if os.path.isdir(name) and _is_inside(folder, name) and (recursive or _is_inside(name, folder)):
+            raise ValueError(f"the folder {folder} for the copies lies in the input folder {name}; expected a folder "
+                             "outside of it")
+    for source in sources:
+        # If a source is a symbolic link, neither the link nor its target can be in the folder.
+        if isinstance(source, str) and (_is_inside(os.path.dirname(source), folder) or _is_inside(source, folder)):
+            raise ValueError(f"the folder {folder} for the copies contains the input {source}; expected a folder "
+                             "without inputs")
+
+
+def _is_inside(path, folder):
+    """Return True if a path is a folder or lies in it.  Symbolic links are followed."""
+    folder = os.path.realpath(folder)
+    return os.path.join(os.path.realpath(path), "").startswith(os.path.join(folder, ""))
 
 
 def refuse_pipes(sources: Iterable[Any]) -> None:

@@ -48,6 +48,22 @@ def start_rows(path: str | os.PathLike, run: dict, format: str, resume: bool = F
     return Done(0, 0, 0)
 
 
+def is_continued(path: str | os.PathLike, run: dict) -> bool:
+    """Return True if the same run already began to write the file.  `run` is the identity of the run.
+
+    The file of such a run can still be empty. Raises ValueError or OSError if the file contains rows of another run.
+    """
+    if not os.path.exists(path):
+        return False
+    try:
+        _check_run(path, run)
+    except (OSError, ValueError):
+        if os.path.getsize(path):
+            raise
+        return False
+    return True
+
+
 def _check_run(path, run):
     """Raise ValueError if the file was written for another list, with another model or with other options."""
     try:

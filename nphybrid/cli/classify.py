@@ -78,18 +78,28 @@ def _choose_format(args):
 
 
 def _check_folders(args):
-    """Raise OSError or ValueError if the folders for the copies of pictures cannot be used."""
+    """Raise OSError or ValueError if the folders for the copies of pictures cannot be used.
+
+    The paths of the folders are replaced by absolute paths, because the identity of the run contains them. With
+    --resume, `_begin` checks whether the folders are empty.
+    """
     from ..batch import copies
-    folders = [os.path.realpath(folder) for folder in (args.copy_to, args.save_drawn) if folder is not None]
+    args.copy_to, args.save_drawn = (folder and os.path.realpath(folder) for folder in (args.copy_to, args.save_drawn))
+    folders = _folders(args)
     if len(folders) > len(set(folders)):
         raise ValueError(f"{args.copy_to} is the folder of both --copy-to and --save-drawn; expected two folders")
-    for folder in folders:
-        copies.check_folder(folder, args.resume)
+    for folder in [] if args.resume else folders:
+        copies.check_folder(folder)
+
+
+def _folders(args):
+    """Return the folders for the copies of pictures."""
+    return [folder for folder in (args.copy_to, args.save_drawn) if folder is not None]
 
 
 def _classify(args):
     """Compute and write the rows.  Returns the exit code."""
-    from ..batch import progress, resume, rows
+    from ..batch import copies, progress, resume, rows
     from ..batch.inputs import source_name
     from ..batch.pipeline import pipeline
     from ..batch.run import preparer
@@ -101,8 +111,11 @@ def _classify(args):
         refuse_what_is_read(args.output, sources)
     wide = min(args.top_k, model.config.num_labels) if args.wide else 0
     columns = rows.columns(wide)
-    copiers = _copiers(args, sources, model)
+    for folder in _folders(args):
+        copies.refuse_inputs(folder, args.images, sources, args.recursive)
+        copies.refuse_pipes(sources)
     done, start, failed = _begin(args, sources, model, columns)
+    copiers = _copiers(args, sources, model)
     alone = len(args.images) == len(sources) == 1 and source_name(sources[0]) == args.images[0]
     found = compute_rows(args, sources, done, model, preparer(pipe.image_processor), lambda x: model(x).logits,
                          "logits", head=args.head)
@@ -126,8 +139,6 @@ def _copiers(args, sources, model):
     """Return the functions that write copies of a picture.  Their arguments are a Row and its labels."""
     from ..batch import copies
     copiers = []
-    if args.copy_to is not None or args.save_drawn is not None:
-        copies.refuse_pipes(sources)
     if args.copy_to is not None:
         copiers.append(copies.sorted_copies(args.copy_to, sources, model.config.id2label.values()))
     if args.save_drawn is not None:
@@ -142,11 +153,15 @@ def _begin(args, sources, model, columns):
     Returns three numbers: how many pictures already have complete rows, how many bytes these rows have, and how many of
     these pictures failed.
     """
-    from ..batch import resume
+    from ..batch import copies, resume
     from ..batch.identity import run_identity
     if args.output is None or args.format not in resume.FORMATS:
         return 0, 0, 0
     run = run_identity(sources, row_format="wide csv" if args.wide else args.format, top_k=args.top_k,
                        function_to_apply=args.function_to_apply, threshold=args.threshold, copy_to=args.copy_to,
                        save_drawn=args.save_drawn, **run_options(args, model))
+    # Files in the folders are replaced only if the same run wrote them.
+    if args.resume and not resume.is_continued(args.output, run):
+        for folder in _folders(args):
+            copies.check_folder(folder)
     return resume.start_rows(args.output, run, args.format, args.resume, columns)

@@ -8,6 +8,7 @@ from PIL import Image
 from ..batch.copies import file_names
 from ..batch.inputs import open_source
 from ..batch.rows import NO_LABEL
+from ..tensorfile import write_atomically
 from .drawing import length, write
 
 SMALLEST, SHARE = 14, 25                  # a line of text has 14 pixels, or 1/25 of the longer side of the picture
@@ -25,7 +26,10 @@ def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], N
 
     def draw(row, labels):
         lines = [f"{label['label']}  {label['score']:.4f}" for label in labels] or [NO_LABEL]
-        with_lines(open_source(row.source), lines).save(os.path.join(folder, names[row.position]), quality=95)
+        name = names[row.position]
+        page = with_lines(open_source(row.source), lines)
+        with write_atomically(os.path.join(folder, name)) as temporary:
+            page.save(temporary, "PNG" if name.endswith(".png") else "JPEG", quality=95)
     return draw
 
 

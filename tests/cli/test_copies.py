@@ -67,6 +67,15 @@ def test_labels_are_drawn_below_the_upright_picture(pictures, capsys):
         assert drawn.height == 38 + 2 * 21 + 7 and not drawn.getexif().get(0x0112)
 
 
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+def test_copies_are_written_atomically(option, pictures, monkeypatch):
+    def fail(source, target):
+        raise OSError(28, "No space left on device", os.fspath(target))
+    monkeypatch.setattr(os, "replace", fail)
+    assert main(["classify", "in/1.png", "--engine", "reference", option, "out"]) == 3
+    assert files("out") == []
+
+
 def test_more_labels_need_more_lines():
     picture = Image.new("RGB", (400, 100))
     heights = [labelled.with_lines(picture, ["a label"] * count).height for count in range(1, 4)]
@@ -98,6 +107,45 @@ def test_an_interrupted_run_copies_the_rest(pictures, capsys):
     assert main([*line, "--resume"]) == 1
     assert files("out") == whole and (pictures / "x.jsonl").read_bytes() == rows
     assert main([*LINE, "-o", "x.jsonl", "--resume"]) == 3, "without --copy-to, it is another run"
+
+
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+def test_only_the_same_run_continues_a_folder_that_is_not_empty(option, pictures, capsys):
+    os.mkdir("out")
+    (pictures / "out" / "1.png").write_text("mine")
+    line = [*LINE, option, "out", "-o", "x.jsonl", "--resume"]
+    assert main(line) == 3 and "out is not empty" in capsys.readouterr().err
+    (pictures / "x.jsonl").write_bytes(b"")
+    (pictures / "x.jsonl.run.json").write_text("{}")
+    assert main(line) == 3 and "out is not empty" in capsys.readouterr().err, "the file of another run"
+    assert (pictures / "out" / "1.png").read_text() == "mine" and files("out") == ["1.png"]
+    os.remove("out/1.png")
+    assert main(line) == 1
+    whole = files("out")
+    (pictures / "x.jsonl").write_bytes(b"")
+    assert main(line) == 1 and files("out") == whole, "the first run was stopped before its first row"
+
+
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+@pytest.mark.parametrize("resume", [[], ["--resume"]])
+def test_a_folder_with_inputs_is_refused(option, resume, pictures, capsys):
+    before = {name: (pictures / "in" / name).read_bytes() for name in files("in")}
+    (pictures / "link").symlink_to("in", target_is_directory=True)
+    lies, contains = "lies in the input folder in", "contains the input"
+    for inputs, folder, told in ((["in", "-r"], "in/new", lies), (["in", "-r"], "link/new", lies), (["in"], "in", lies),
+                                 (["in/b"], "in", contains), (["link/1.png"], "in", contains),
+                                 (["in/b/1.PNG"], ".", contains)):
+        line = ["classify", *inputs, "--engine", "reference", "-o", "x.jsonl", option, folder, *resume]
+        assert main(line) == 3
+        error = capsys.readouterr().err
+        assert told in error or not resume and "is not empty" in error
+    assert {name: (pictures / "in" / name).read_bytes() for name in files("in")} == before
+    assert not os.path.exists("x.jsonl") and not os.path.exists("in/new")
+
+
+def test_a_folder_that_is_not_searched_can_lie_in_an_input_folder(pictures):
+    assert main(["classify", "in", "--engine", "reference", "--copy-to", "in/new", "--quiet"]) == 1
+    assert len(files("in/new")) == 2
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes with names")
