@@ -86,6 +86,11 @@ def weights(document, key=None):
         raise Refused(f"found no weights under {key or 'any of ' + ', '.join(KEYS)}; the checkpoint holds {held}. To "
                       "choose another key, pass --key")
     chosen = next(iter(found)) if key is None else key
+    if chosen == "" and key is None:
+        inner = [name for name, value in document.items() if tensors_in(value)]
+        if inner:
+            raise Refused(f"the checkpoint holds tensors beside {', '.join(map(str, inner))}, which hold tensors, too. To "
+                          "choose one of them, pass --key")
     return found[chosen], chosen, [name for name in found if name != chosen]
 
 

@@ -41,9 +41,11 @@ PICTURES = {"input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std
             "hf_hub_filename", "source", "architecture", "tag", "custom_load", "license", "description", "origin_url",
             "paper_name", "paper_ids", "notes"}
 KEYS = {"architecture", "num_classes", "num_features", "global_pool", "label_names", "label_descriptions",
-        "pretrained_cfg", "model_args", "license", "description", "notes", "tags", "library_name"}
+        "pretrained_cfg", "model_args", "license", "description", "notes", "tags", "library_name", "id2label",
+        "problem_type"}
 WRAPPER_KEYS = {"model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "initializer_range",
-                "do_pooling", "problem_type", "id2label", "label2id", "num_labels"}
+                "do_pooling", "label2id", "num_labels", "_name_or_path", "return_dict", "output_hidden_states",
+               "output_attentions", "_attn_implementation_autoset"}
 
 # The options of the preparation of pictures that a card does not state, as in timm's PretrainedCfg.
 UNSTATED = {"interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "mean": [0.485, 0.456, 0.406],
@@ -62,8 +64,8 @@ def nested(card: Mapping[str, Any]) -> dict[str, Any]:
     if not card:
         return {}
     result = dict(card)
-    if "labels" in result:
-        result["label_names"] = result.pop("labels")
+    if (old_name := result.pop("labels", None)) is not None and result.get("label_names") is None:
+        result["label_names"] = old_name
     if "pretrained_cfg" not in result:
         result["pretrained_cfg"] = {key: result.pop(key) for key in list(result) if key in PICTURES - KEYS}
     pictures, arguments = result["pretrained_cfg"] or {}, result.get("model_args") or {}
@@ -124,10 +126,10 @@ def check_classes(card: Mapping[str, Any], classes: int) -> None:
 
 def _check_network(card: Mapping[str, Any]) -> None:
     """Raises FormatError if a card describes a network that this package does not implement."""
-    architecture = card.get("architecture")
-    if architecture is not None and not (isinstance(architecture, str) and KNOWN.fullmatch(architecture)):
-        raise FormatError(f"config.json has the architecture {shortened(architecture)}; expected vit_SIZE_patchP (a "
-                          "plain ViT), vit_SIZE_rN_sS (a hybrid) or resnetv2_NxW_bit (a BiT)")
+    for architecture in card.get("architecture"), card["pretrained_cfg"].get("architecture"):
+        if architecture is not None and not (isinstance(architecture, str) and KNOWN.fullmatch(architecture)):
+            raise FormatError(f"config.json has the architecture {shortened(architecture)}; expected vit_SIZE_patchP "
+                              "(a plain ViT), vit_SIZE_rN_sS (a hybrid) or resnetv2_NxW_bit (a BiT)")
     if unknown := sorted(card["model_args"].keys() - ARGUMENTS):
         raise FormatError(f"config.json has the model_args {name_list(unknown)}, which are not supported")
     for pool in card.get("global_pool"), card["model_args"].get("global_pool"):
