@@ -22,7 +22,7 @@ import numpy as np
 from .. import labels, tensorfile
 from ..dialects import DIALECTS, timm_card
 from ..dialects.guess import dialect_of, guess
-from ..dialects.processors import spelled_out
+from ..dialects.processors import CLASS_KEYS, spelled_out
 from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
@@ -346,6 +346,8 @@ def _processor_options(file: FilePath, card: Mapping[str, Any]) -> dict[str, Any
     options = options.get("image_processor", options)
     if not isinstance(options, dict):
         raise FormatError(f"{file}: image_processor is {options!r}; expected an object of options")
+    if card.get("model_type") == "vit" and not any(options.get(key) for key in CLASS_KEYS):
+        options = {**options, "image_processor_type": "ViTImageProcessor"}
     # Options that cannot be computed are refused when a picture is prepared. The network can still be loaded.
     with contextlib.suppress(ValueError):
         options = spelled_out(options, card.get("model_type"))

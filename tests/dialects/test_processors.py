@@ -53,6 +53,16 @@ def test_what_is_not_computed_is_refused_at_the_first_picture(options, told, tmp
         ViTHybridImageProcessor.from_pretrained(tmp_path)
 
 
+@pytest.mark.parametrize("options, told", [({"size": 36, "do_pad": True}, "do_pad of ViTImageProcessor must be false"),
+                                           ({"size": {"shortest_edge": 36}}, "size of ViTImageProcessor must be")])
+def test_a_file_without_a_class_beside_a_plain_vit_is_refused_alike(options, told, tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "vit"}))
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(options))
+    for path in tmp_path, tmp_path / "preprocessor_config.json":
+        with pytest.raises(ValueError, match=told):
+            ViTHybridImageProcessor.from_pretrained(path)
+
+
 def test_null_means_the_default_in_a_fast_class():
     slow, fast = (spelled_out({"image_processor_type": f"DeiTImageProcessor{kind}", "do_rescale": None})
                   for kind in ("", "Fast"))
