@@ -89,8 +89,8 @@ def weights(document, key=None):
     if chosen == "" and key is None:
         inner = [name for name, value in document.items() if tensors_in(value)]
         if inner:
-            raise Refused(f"the checkpoint holds tensors beside {', '.join(map(str, inner))}, which hold tensors, too. To "
-                          "choose one of them, pass --key")
+            raise Refused(f"the checkpoint holds tensors beside {', '.join(map(str, inner))}, which hold tensors, too. "
+                          "To choose one of them, pass --key")
     return found[chosen], chosen, [name for name in found if name != chosen]
 
 

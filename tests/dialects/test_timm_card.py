@@ -98,11 +98,19 @@ def test_a_regression_in_transformers_wrapper(tmp_path):
     ({"model_args": [1]}, "model_args in config.json is .1.; expected an object"),
     ({"architecture": "vit_base_patch16_clip_224.openai"}, "architecture 'vit_base_patch16_clip_224.openai'"),
     ({"architecture": 3}, "architecture 3"),
+    ({"architecture": None, "pretrained_cfg": {**PICTURES, "architecture": "vit_base_patch16_clip_224"}},
+     "architecture 'vit_base_patch16_clip_224'"),
     ({"pretrained_cfg": {**PICTURES, "crop_mode": "border"}}, "crop_mode must be 'center' or 'squash'; found 'border'"),
     ({"pretrained_cfg": {**PICTURES, "mean": [0.5, 0.5]}}, "mean must be 3 finite numbers")])
 def test_what_cannot_be_right_is_refused(changes, told, tmp_path):
     with pytest.raises(FormatError, match=told):
         load(timm_vit(tmp_path / "model", {**NESTED, **changes}), engine="reference")
+
+
+@pytest.mark.parametrize("old_names", [None, ["w", "x", "y", "z"]])
+def test_label_names_come_before_labels(old_names):
+    """As in timm, where a top-level label_names wins."""
+    assert nested({"label_names": ["a", "b"], "labels": old_names})["label_names"] == ["a", "b"]
 
 
 def test_an_object_of_names_may_have_gaps():

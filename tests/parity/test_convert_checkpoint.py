@@ -108,6 +108,7 @@ def test_shards(tmp_path):
 @pytest.mark.parametrize("document, told", [
     (Model, "it holds objects of .*test_convert_checkpoint.Model. Load it with the program that wrote it"),
     (lambda: {"model": Model(), "epoch": 1}, "objects of .*Model"),
+    (lambda: {"epoch": torch.tensor(3), "my_weights": state()}, "the checkpoint holds tensors beside my_weights"),
     (lambda: {"epoch": 1, "metric": 0.5}, "found no weights under any of state_dict, .*; the checkpoint holds epoch")])
 def test_what_cannot_be_converted(document, told, tmp_path, capsys):
     import re
