@@ -11,7 +11,7 @@ from ..batch.rows import NO_LABEL
 from ..tensorfile import write_atomically
 from .drawing import length, write
 
-SMALLEST, SHARE = 14, 25                  # a line of text has 14 pixels, or 1/25 of the longer side of the picture
+SMALLEST, SHARE = 14, 25                  # a line of text has 14 pixels, or 1/25 of the shorter side of the picture
 
 
 def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], None]:
@@ -41,7 +41,7 @@ def with_lines(picture: Any, lines: Sequence[str]) -> Any:
     >>> with_lines(Image.new("RGB", (300, 200)), ["cat  0.8", "dog  0.1"]).size
     (300, 249)
     """
-    size = max(SMALLEST, max(picture.size) // SHARE)
+    size = max(SMALLEST, min(picture.size) // SHARE)
     step = size * 3 // 2
     width = max(picture.width, *(round(length(line, size)) + size for line in lines))
     page = Image.new("RGB", (width, picture.height + step * len(lines) + size // 2), "white")

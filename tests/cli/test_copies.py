@@ -79,8 +79,10 @@ def test_copies_are_written_atomically(option, pictures, monkeypatch):
 def test_more_labels_need_more_lines():
     picture = Image.new("RGB", (400, 100))
     heights = [labelled.with_lines(picture, ["a label"] * count).height for count in range(1, 4)]
-    assert np.diff(heights).tolist() == [24, 24]
+    assert np.diff(heights).tolist() == [21, 21]
     assert labelled.with_lines(picture, ["a long label, " * 20]).width > 400
+    narrow = labelled.with_lines(Image.new("RGB", (12, 20_000)), ["a label"])
+    assert narrow.width < 100 and narrow.height < 20_100
 
 
 @pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
