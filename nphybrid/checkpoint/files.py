@@ -22,7 +22,7 @@ import numpy as np
 from .. import labels, tensorfile
 from ..dialects import DIALECTS, timm_card
 from ..dialects.guess import dialect_of, guess
-from ..dialects.processors import CLASS_KEYS, spelled_out
+from ..dialects.processors import CLASS_KEYS, OPTIONS, spelled_out
 from ..dialects.translate import processor_of, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
@@ -112,6 +112,9 @@ def read_processor(path: FilePath, revision: str | None = None, access: hub.Acce
         with file.opened():
             if tensorfile.sniff(file) == "json":
                 options = _processor_options(file, _config_json(location.parent))
+                if not options.keys() & {*OPTIONS, *CLASS_KEYS}:
+                    raise FormatError(f"{location} has no option of an image processor, such as size or image_mean; "
+                                      f"found the keys {name_list(sorted(options))}")
             else:
                 options = _file_checkpoint(location, file).processor
     if options is None:

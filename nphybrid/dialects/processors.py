@@ -47,6 +47,9 @@ CLASSES = {
     "MobileNetV2": Kind(256, 224, False, BILINEAR, HALF),
 }
 CLASS_KEYS = ("image_processor_type", "feature_extractor_type")
+# The options that all classes have.
+OPTIONS = ("do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor",
+           "do_normalize", "image_mean", "image_std", "do_convert_rgb")
 NAME = re.compile(r"(\w+?)(ImageProcessor(Fast)?|FeatureExtractor)")
 # Options of some classes that change the pixels and that are not computed here. They are refused if they are true.
 REFUSED = ("do_pad", "use_square_size")

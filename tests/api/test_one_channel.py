@@ -1,12 +1,15 @@
 """Models of one channel and models that tell a number, from the picture to the label."""
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import ViTConfig, ViTForImageClassification, ViTHybridImageProcessor, open_picture
+from nphybrid import FormatError, ViTConfig, ViTForImageClassification, ViTHybridImageProcessor, open_picture
 from nphybrid.api.load import load
 from nphybrid.api.scores import best_classes
 from nphybrid.batch.pipeline import pipeline
+from nphybrid.checkpoint import read_processor
 
 from oracles.pictures import noise
 from oracles.reported import NAMES, SIDE, hf_vit, probabilities, timm_pixels, timm_vit
@@ -115,3 +118,11 @@ def test_one_text_for_a_missing_image_processor(tmp_path):
         texts.append(str(caught.value))
     assert len(set(texts)) == 1 and "expected the file preprocessor_config.json beside the weights" in texts[0]
     assert "--processor FILE" in texts[0] and "checkpoint-500 came without an image processor" in texts[0]
+
+
+@pytest.mark.parametrize("document", [{}, {"hello": 1}, {"model_type": "vit", "image_size": 32}])
+def test_a_file_that_is_no_image_processor(document, tmp_path):
+    """For example the config.json of a model. Its pictures would be prepared with defaults."""
+    (tmp_path / "x.json").write_text(json.dumps(document))
+    with pytest.raises(FormatError, match="x.json has no option of an image processor, such as size"):
+        read_processor(tmp_path / "x.json")
