@@ -34,7 +34,7 @@ VERBS = {
     "figures": "draw one figure or all figures of a model at print quality",
     "trace": "print the mean, the root mean square and the time of every state of a forward pass",
     "convert": "write a model in another format",
-    "models": "list the published models, their sizes, and the command that loads each model",
+    "models": "list published models, their sizes, and the command that loads each model",
     "summary": "print the shapes, parameters and multiply-adds of a model",
     "inspect": "print the tensors, the naming scheme and the checksum of a model file",
     "verify": "check the checksums and the logits that an .h5 file stores",

@@ -2,7 +2,7 @@
 from .options import add_format, show
 
 DESCRIPTION = """\
-List the published models that nphybrid can load: hybrids, BiT and ViT from Hugging Face, timm and Google. The list has
+List published models that nphybrid can load: hybrids, BiT and ViT from Hugging Face, timm and Google. The list has
 the size of each model, its top-1 accuracy on ImageNet as its authors or timm published it, and the command that loads
 it. Models that are already in the cache of the Hugging Face hub are marked. Nothing is downloaded. The names of the hub
 need the package huggingface_hub: pip install huggingface_hub.
