@@ -174,7 +174,7 @@ def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
     assert "holds 0 folders and 9 pictures beside them" in capsys.readouterr().err
     assert main(["evaluate", next(iter(cifar[1]))]) == 3
     assert ("is not a folder; expected a folder that contains one folder per class. For single pictures or features, "
-            "give --labels") in capsys.readouterr().err
+            "give --truth") in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path)]) == 3
     assert "holds 0 folders and 0 pictures" in capsys.readouterr().err
 

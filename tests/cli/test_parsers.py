@@ -76,7 +76,7 @@ def test_examples_can_be_parsed(verb, capsys):
 def test_the_first_page_lists_the_verbs_and_the_exit_codes(capsys):
     text = page(capsys)
     for verb, line in cli.VERBS.items():
-        assert re.search(rf"^    {verb} +{re.escape(line[:40])}", text, re.MULTILINE)
+        assert re.search(rf"^    {verb}\s+{re.escape(line[:40])}", text, re.MULTILINE)
     assert re.findall(r"^  (\d+) +[a-z]", text.split("exit codes:\n")[1], re.MULTILINE) == EXIT_CODES
 
 
