@@ -84,8 +84,8 @@ class ViTHybridImageProcessor:
 
         `do_convert_rgb`: whether to convert Pillow pictures of all modes to RGB. The conversion by Pillow drops alpha
             and replaces 16-bit grey values above 255 by 255. For files with alpha or 16 bits, `nphybrid.open_picture`
-            is better. Arrays are not converted to RGB. If `image_mean` is a list with one number, Pillow pictures are
-            converted to grey instead, for networks with one channel.
+            is better. Arrays are not converted to RGB. If `image_mean` is a list with one number and `do_normalize` is
+            True, Pillow pictures are converted to grey instead, for networks with one channel.
 
         `crop_rounding`: "floor" (default) or "half_even", for a crop that removes an odd number of rows or columns.
             "floor" removes one row less above the crop than below the crop. "half_even" removes an even number of rows
@@ -189,7 +189,7 @@ class ViTHybridImageProcessor:
 
         pictures = list(_single_pictures(images))
         convert = _boolean("do_convert_rgb", options["do_convert_rgb"])
-        mode = _converted_mode(convert, options["image_mean"])
+        mode = _converted_mode(convert, options)
         arrays = [_pixels(picture, mode) for picture in pictures]
         if not arrays:
             raise ValueError("images has no picture; expected one or more pictures")
@@ -397,9 +397,10 @@ def _single_pictures(images):
                         "(nphybrid.open_picture reads files)")
 
 
-def _converted_mode(convert, image_mean):
+def _converted_mode(convert, options):
     """Returns the mode to which Pillow pictures are converted, or None."""
-    if isinstance(image_mean, (list, tuple)) and len(image_mean) == 1:
+    mean = options["image_mean"]
+    if options["do_normalize"] and isinstance(mean, (list, tuple)) and len(mean) == 1:
         return "L"
     return "RGB" if convert else None
 

@@ -49,12 +49,15 @@ def for_channels(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
     """Returns a copy of an image processor's options, changed for a network with this number of channels.
 
     For one channel, a mean that is the same number for each channel becomes a list of one number, and the image
-    processor then converts pictures to grey. The std is changed likewise. Other options are not changed.
+    processor then converts pictures to grey. The std is changed likewise. Without normalization, the mean becomes 0
+    and the std 1, which change no pixel. Other options are not changed.
 
     >>> for_channels({"image_mean": [0.5, 0.5, 0.5], "image_std": 0.25}, 1)
     {'image_mean': [0.5], 'image_std': [0.25]}
     """
     changed = dict(options)
+    if channels == 1 and options.get("do_normalize") is False:
+        return {**changed, "do_normalize": True, "image_mean": [0.0], "image_std": [1.0]}
     for key in ("image_mean", "image_std") if channels == 1 else ():
         value = options.get(key)
         numbers = list(value) if isinstance(value, (list, tuple)) else [value]

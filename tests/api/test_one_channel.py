@@ -10,6 +10,7 @@ from nphybrid.api.load import load
 from nphybrid.api.scores import best_classes
 from nphybrid.batch.pipeline import pipeline
 from nphybrid.checkpoint import read_processor
+from nphybrid.dialects.preprocessing import for_channels
 
 from oracles.pictures import noise
 from oracles.reported import NAMES, SIDE, hf_vit, probabilities, timm_pixels, timm_vit
@@ -126,3 +127,12 @@ def test_a_file_that_is_no_image_processor(document, tmp_path):
     (tmp_path / "x.json").write_text(json.dumps(document))
     with pytest.raises(FormatError, match="x.json has no option of an image processor, such as size"):
         read_processor(tmp_path / "x.json")
+
+
+def test_grey_without_normalization(cat):
+    """The mean 0 and the std 1 change no pixel.  Without one channel, the picture keeps its colours."""
+    options = {"size": {"height": SIDE, "width": SIDE}, "do_normalize": False, "image_mean": [0.5] * 3}
+    grey = ViTHybridImageProcessor.from_dict(for_channels(options, 1))(open_picture(cat), return_tensors="np")
+    expected = ViTHybridImageProcessor.from_dict(options)(open_picture(cat).convert("L"), return_tensors="np")
+    assert grey.pixel_values.shape[1] == 1 and 0 <= grey.pixel_values.min() < grey.pixel_values.max() <= 1
+    assert np.array_equal(grey.pixel_values[0, 0], expected.pixel_values[0, 0])

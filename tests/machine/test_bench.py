@@ -287,7 +287,7 @@ def test_wrong_usage_exits_with_2(options, capsys):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no list of a process's children")
 def test_an_interrupt_ends_it_quietly(root):
-    """Ctrl-C reaches the whole group: 130, and no traceback of the process within."""
+    """Ctrl-C reaches the whole group: 130, one line, and no traceback of the process within."""
     command = [sys.executable, "-m", "nphybrid", *"bench --engine reference --threads 1 --runs 100000".split()]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                start_new_session=True)
@@ -296,7 +296,7 @@ def test_an_interrupt_ends_it_quietly(root):
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert (process.returncode, out, err) == (130, "", "")
+    assert (process.returncode, out, err) == (130, "", "nphybrid: stopped\n")
 
 
 # -- tables ----------------------------------------------------------------------------------------

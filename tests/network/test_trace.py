@@ -63,11 +63,14 @@ def test_a_trace_is_one_line_and_prints_a_table():
     out.seconds = {"stem": 0.001, "stages.2.8.conv1": 0.0125, "stages.2.8": 0.0365}
     assert repr(out) == "Trace(3 states, 0.05 s)" and repr(Discard()) == "Discard(0 states, 0 s)"
     assert str(out).splitlines() == [
-        "state             shape  mean  rms      ms  of time",
-        "stem              2         1    1   1.000     2.0%",
-        "stages.2.8.conv1  2         2    2  12.500    25.0%",
-        "stages.2.8        2         3    3  36.500    73.0%",
-        "total                               50.000   100.0%"]
+        "state                     shape  mean  rms      ms  of time",
+        "stem                      2         1    1   1.000     2.0%",
+        "stages                    2         3    3  49.000    98.0%",
+        "  stages.2                2         3    3  49.000    98.0%",
+        "    stages.2.8            2         3    3  49.000    98.0%",
+        "      stages.2.8.conv1    2         2    2  12.500    25.0%",
+        "      rest of stages.2.8  2         3    3  36.500    73.0%",
+        "total                                       50.000   100.0%"]
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
