@@ -122,13 +122,17 @@ def _classify(args):
     can_resume = args.output is not None and args.format in resume.FORMATS
     on_terminal = args.output is None and sys.stdout.isatty()
     with rows.writer(args.output, args.format, alone, start, wide) as write:
-        for row in progress.with_progress(found, len(sources), done, failed, not on_terminal, args.quiet,
-                                          "; the same command with --resume goes on" if can_resume else ""):
+        def store(row):
+            """Write the copies of a picture, and its row."""
             fields = rows.labelled_fields(row, model.config, args.top_k, args.function_to_apply, args.threshold)
             # The copies are written before the row. So --resume writes the copies of all pictures without a row.
             for copy in copiers if row.error is None else ():
                 copy(row, fields["labels"])
             write(fields)
+            return row
+        # `store` runs inside of with_progress, which counts the pictures if Ctrl-C interrupts it.
+        for row in progress.with_progress(map(store, found), len(sources), done, failed, not on_terminal, args.quiet,
+                                          "; the same command with --resume goes on" if can_resume else ""):
             failed += row.error is not None
     if can_resume:
         resume.check_rows(args.output, args.format, len(sources), columns)
