@@ -112,6 +112,20 @@ def test_the_same_bits_in_narrow_dtypes(dtype, n):
     assert sorted(len(plan.functions) for plan in network.made()) == [2, 3]
 
 
+@pytest.mark.parametrize("name", ["hybrid", "no classes", "BiT"])
+def test_a_large_batch_in_parts(name, monkeypatch):
+    """The same bits as in one pass, and the plans are those of the parts: 7 images are 2, 2, 2 and 1."""
+    network = Network(NETWORKS[name])
+    monkeypatch.setattr(plans, "PART", 2 * 64 * 64)
+    for B, sizes in (7, {1, 2}), (8, {1, 2}), (3, {1, 2}), (2, {1, 2}):
+        for seed in range(2):
+            x = pixels(B, network.config, seed)
+            assert same(network.planned(x), network.plain(x)), (B, seed)
+        assert {key[0][0] for key in network.plans.shapes} == sizes
+    monkeypatch.setattr(plans, "PART", 1)                 # an image is not divided
+    assert same(network.planned(pixels(3)), network.plain(pixels(3)))
+
+
 def test_only_numpy_functions_are_called_by_python():
     network = Network(HYBRID)
     network.planned(pixels(1))
@@ -222,13 +236,15 @@ def test_other_operations_need_another_plan():
     assert network.planned(pixels(1), kernels_narrow)[0].tobytes() == expected.tobytes()
 
 
-def test_a_trace_of_the_caller_keeps_its_entries():
+@pytest.mark.parametrize("part", [1, 2 ** 17])
+def test_a_trace_of_the_caller_keeps_its_entries(part, monkeypatch):
+    monkeypatch.setattr(plans, "PART", part)
     network = Network(HYBRID)
     out = Trace(keep=None)
     out["mine"] = 5
     out.keep = STATES
     for _ in range(3):
-        network.plans.run((network.params, network.config), pixels(1), kernels, out, network)
+        network.plans.run((network.params, network.config), pixels(2), kernels, out, network)
         assert out["mine"] == 5 and all(isinstance(state, np.ndarray) for name, state in out.items() if name != "mine")
     assert network.made()
 
