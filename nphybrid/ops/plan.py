@@ -11,9 +11,14 @@ recorded as a `Plan` (recorder.py), and later passes of the same shape run the p
      ...
       63    0                                                         1           a function that Python calls
 
-Each thread of a plan goes through all steps. At each step, it takes tasks until none is left, and then waits until all
-tasks of the step have ended. First it spins, and later it sleeps, so that other processes can run. No thread has a
-special role: a thread that comes late skips the steps that have ended, and no thread waits for it.
+Each thread of a plan goes through all steps. The tasks of a step are divided into one share for each thread. A thread
+takes the tasks of its share, then the tasks that are left in other shares, and then waits until all tasks of the step
+have ended. First it spins, and later it sleeps, so that other processes can run. No thread has a special role: a thread
+that comes late skips the steps that have ended, and no thread waits for it.
+
+The tasks of a step are numbered in the order of the rows that they compute. So a thread mostly reads rows that it has
+written itself, and that are in its own cache. On two cores without a common cache, R50+ViT-B/16 in int8 takes 166
+instead of 184 ms (Zen 5). On two cores with a common cache, it takes 133 instead of 135 ms.
 
 The arrays of a plan are never allocated again, and never cleared. A plan holds the addresses of the learned arrays, so
 a value that is changed in place is used.
@@ -32,8 +37,7 @@ from .emit import I32, I64, pointers
 from .jit import jit
 from .target import ISA
 
-LINE = 8                                  # the counters of each step lie in a cache line of their own
-TAKEN, DONE = 0, 1                        # the counters of a step: the number of tasks that were taken, that have ended
+LINE = 8                                  # each counter lies in a cache line of its own
 SPIN = 2000                               # a thread looks SPIN times before it sleeps: about 50 microseconds
 SLEEP = 5e-5                              # seconds
 LONG = 2_000_000_000                      # after LONG multiply-adds, Python can raise KeyboardInterrupt
@@ -79,11 +83,14 @@ class Steps(NamedTuple):
 
 
 @jit
-def _take_tasks(steps, counters, first):
-    """Take tasks from step `first` on.  -> the step to go on with, and GO_ON, CALL or WAIT
+def _take_tasks(steps, counters, first, thread, n):
+    """Take tasks from step `first` on, as one of n threads.  -> the step to go on with, and GO_ON, CALL or WAIT
 
     CALL: Python calls the function of the step, and then `_end_task`. WAIT: other threads compute the last tasks of
-    the step, which takes long. The last counter is not 0 if the plan must stop.
+    the step, which takes long.
+
+    Each step has n counters of the tasks that were taken from each share, and a counter of the tasks that have ended.
+    The last counter of all is not 0 if the plan must stop.
     """
     entries = steps.entries
     frames = steps.frames
@@ -91,17 +98,21 @@ def _take_tasks(steps, counters, first):
     rests = steps.rests
     stop = counters.size - 1
     for step in range(first, counts.size):
-        taken = step * LINE + TAKEN
-        done = step * LINE + DONE
+        taken = step * (n + 1) * LINE
+        done = taken + n * LINE
         count = counts[step]
-        number = _add(counters, taken)
-        while number < count:
-            if entries[step] == 0:
-                return step, CALL
-            if _call(entries[step], frames[step], number) != 0:
-                _add(counters, stop)
-            _add(counters, done)
-            number = _add(counters, taken)
+        for i in range(n):
+            share = (thread + i) % n
+            start = share * count // n
+            end = (share + 1) * count // n
+            number = start + _add(counters, taken + share * LINE)
+            while number < end:
+                if entries[step] == 0:
+                    return step, CALL
+                if _call(entries[step], frames[step], number) != 0:
+                    _add(counters, stop)
+                _add(counters, done)
+                number = start + _add(counters, taken + share * LINE)
         looks = 0
         while _look(counters, done) < count and _look(counters, stop) == 0:
             looks += 1
@@ -115,9 +126,9 @@ def _take_tasks(steps, counters, first):
 
 
 @jit
-def _end_task(counters, step):
+def _end_task(counters, step, n):
     """Count a task as ended.  All threads that see the count also see what the task has written."""
-    _add(counters, step * LINE + DONE)
+    _add(counters, (step * (n + 1) + n) * LINE)
 
 
 def _rests(work):
@@ -147,7 +158,7 @@ class Plan:
         self.frames = frames              # `arrays` has their addresses
         addresses = [0 if frame is None else frame.ctypes.data for frame in frames]
         self.arrays = Steps(np.array(entries), np.array(addresses), np.array(counts), _rests(work))
-        self.counters = np.zeros((len(counts) + 1) * LINE, np.int64)
+        self.counters = np.zeros((len(counts) * (self.n + 1) + 1) * LINE, np.int64)
 
     def run(self, x, out):
         """Run all steps for the input x.  Copies the states to `out`.  -> a copy of the result
@@ -167,15 +178,15 @@ class Plan:
             out[name] = state.copy()
         return self.result.copy()
 
-    def _work(self, _):
+    def _work(self, thread):
         """Take part in the plan, until all steps have ended or the plan is stopped."""
         step = 0
         try:
             while step < len(self.steps):
-                step, why = _take_tasks(self.arrays, self.counters, step)
+                step, why = _take_tasks(self.arrays, self.counters, step, thread, self.n)
                 if why == CALL:
                     self.functions[step]()
-                    _end_task(self.counters, step)
+                    _end_task(self.counters, step, self.n)
                 elif why == WAIT:
                     time.sleep(SLEEP)
         except BaseException:

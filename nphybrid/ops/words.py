@@ -272,11 +272,23 @@ def _rounded_panels(panels, rows):
     for p in range(count):
         round_into(near[:rows * NR], panels[p * rows * NR:(p + 1) * rows * NR])
         to = out[p * near.size:(p + 1) * near.size]
-        for word in range(words):
-            for j in range(NR):
-                for n in range(PAIR):
-                    to[(word * NR + j) * PAIR + n] = near[(word * PAIR + n) * NR + j]
+        if PAIR == 2:
+            _pairs_into(to.view(np.uint32), near)
+        else:
+            to[:] = near
     return out
+
+
+@jit
+def _pairs_into(out, x):
+    """out[word, j] = the word with x[2 * word, j] in its lower half and x[2 * word + 1, j] in its upper half"""
+    wide()
+    for at in range(0, out.size, NR):
+        low = x[2 * at:2 * at + NR]
+        high = x[2 * at + NR:2 * at + 2 * NR]
+        to = out[at:at + NR]
+        for j in range(NR):
+            to[j] = np.uint32(low[j]) | np.uint32(np.uint32(high[j]) << np.uint32(16))
 
 
 @jit
