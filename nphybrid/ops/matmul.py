@@ -53,7 +53,7 @@ from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
 from .words import words_of, words_of_floats
 
 KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
-READING = 4                               # reading one float32 from L3 takes as long as READING multiply-adds
+READING = 16                              # reading a float32 from L3 takes as long as READING multiply-adds (Zen 5)
 STARTING = 100_000                        # multiply-adds in the time that it takes to start a task
 WAITING = 1 / 8                           # with 1 / 2, a training step of the bundled model is 2 to 4 % slower (Zen 3)
 FEW = 32                                  # with fewer than FEW channels, a run (windows.py) is a row of the kernel

@@ -167,7 +167,8 @@ class Plan:
         """
         self.x[:] = x
         self.counters[:] = 0
-        threads.run(self.n, self._work)
+        with threads.on_separate_cores():
+            threads.run(self.n, self._work)
         if self.counters[-1]:
             raise MemoryError("not enough memory for a kernel")
         return self.copied(out)

@@ -1,7 +1,9 @@
 """Threads: each task runs once, errors are raised in the caller, nothing hangs, forked children compute."""
+import contextlib
 import contextvars
 import gc
 import multiprocessing
+import os
 import signal
 import threading
 import time
@@ -352,3 +354,42 @@ def test_a_request_for_very_many_threads_is_bounded(monkeypatch):
         assert threads.number() == 3
         threads.run(50, lambda i: None)
     assert len(threads._workers) == 2
+
+
+@pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
+def test_separate_cores():
+    """The caller stays on its core, and no worker uses it. After the block, all of them may use all cores."""
+    threads.run(2, lambda i: None, float("inf"))          # starts a worker
+    cores = os.sched_getaffinity(0)
+    workers = [worker.native_id for worker in threads._workers]
+    for error in None, ValueError, KeyboardInterrupt:
+        with contextlib.suppress(ValueError, KeyboardInterrupt), threads.using(2), threads.on_separate_cores():
+            (core,) = os.sched_getaffinity(0)
+            assert workers and all(os.sched_getaffinity(worker) == cores - {core} for worker in workers)
+            if error:
+                raise error
+        assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers))
+
+
+@pytest.mark.skipif(threads._core is None, reason="needs Linux")
+def test_separate_cores_that_cannot_be_had(monkeypatch):
+    """One thread, one core, a system that forbids it, and a system that does not know cores: nothing changes."""
+    cores = os.sched_getaffinity(0)
+    with threads.using(1), threads.on_separate_cores():
+        assert os.sched_getaffinity(0) == cores
+
+    def forbidden(thread, cores):
+        raise PermissionError
+    monkeypatch.setattr(os, "sched_setaffinity", forbidden)
+    with threads.using(2), threads.on_separate_cores():
+        assert os.sched_getaffinity(0) == cores
+    monkeypatch.undo()
+    os.sched_setaffinity(0, {min(cores)})
+    try:
+        with threads.using(2), threads.on_separate_cores():
+            assert os.sched_getaffinity(0) == {min(cores)}
+    finally:
+        os.sched_setaffinity(0, cores)
+    monkeypatch.setattr(threads, "_core", None)
+    with threads.using(2), threads.on_separate_cores():
+        assert os.sched_getaffinity(0) == cores
