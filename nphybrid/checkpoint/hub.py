@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from .. import __version__
 from ..tensorfile import FilePath, shard_names
 from ..tensorfile.errors import refuse_empty
+from ..text import is_url, url_refusal
 
 # From each tuple, only the first file that the model has is downloaded.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -55,12 +56,15 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True, a
 
     A model is downloaded if `path` is the name of a model on the hub and no file or folder has this path. `revision` is
     a branch, tag or commit of the model. If `weights` is False, the arrays are not downloaded. Raises ValueError if
-    `path` is empty, or if a revision is given for a path on this computer. The exceptions of `fetched` can also occur.
+    `path` is empty or a URL, or if a revision is given for a path on this computer. The exceptions of `fetched` can
+    also occur.
 
     >>> resolve("examples/images").name
     'images'
     """
     refuse_empty(path)
+    if is_url(path):
+        raise ValueError(url_refusal(str(path)))
     if isinstance(path, str) and is_name(path) and not Path(path).exists():
         return fetched(path, revision, weights, access)
     if revision is not None:

@@ -155,15 +155,16 @@ def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[s
     if not bit:
         options["input_size"] = [3, height, width]
     C = config["num_channels"]
+    _, height, width = _input_size(options["input_size"])
     # The card of a network with one channel may have the numbers of three colours. If these numbers differ, the network
     # can still be loaded, and the image processor is refused when a picture is prepared.
     if C == 1:
-        colours = for_timm({**options, "input_size": [3, *options["input_size"][1:]]})
+        colours = for_timm({**options, "input_size": [3, height, width]})
         try:
             return for_channels(colours, 1)
         except ValueError:
             return colours
-    return for_timm({**options, "input_size": [C, *options["input_size"][1:]]})
+    return for_timm({**options, "input_size": [C, height, width]})
 
 
 def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from PIL import Image, ImageFile
 from . import MAX_PIXELS, being_read, max_pixels as largest
 from .metadata import ChunkError, check_pixels_of_png, exif_orientation, jpeg_without_metadata, png_without_metadata
 from ..shortage import memory_error, out_of_memory
+from ..text import is_url, url_refusal
 
 # Pillow can also read other formats, but some are dangerous.
 # For example, Pillow would let Ghostscript execute a PostScript file.
@@ -108,6 +109,8 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
     try:
         status = os.stat(source)
     except FileNotFoundError:
+        if is_url(source):
+            raise PictureError(url_refusal(os.fspath(source))) from None
         raise FileNotFoundError(f"{os.fspath(source)}: no such file") from None
     if not stat.S_ISREG(status.st_mode):
         raise PictureError(f"{os.fspath(source)}: expected a picture file, found a folder or a device")
@@ -413,4 +416,5 @@ def _what_is(file):
     if text.startswith((b"<!doctype html", b"<html")):
         return "is an HTML page, not a picture; the download of the picture may have failed"
     found = repr(head[:24].decode("ascii", "backslashreplace"))
-    return f"is none of {', '.join(FORMATS)}, or its header is cut off; it begins with {found}"
+    formats = ", ".join((*FORMATS, *(("HEIC",) if has_heif() else ())))
+    return f"is none of {formats}, or its header is cut off; it begins with {found}"

@@ -8,6 +8,7 @@ from PIL import Image
 from nphybrid import FormatError, ViTHybridImageProcessor, open_picture
 from nphybrid.api.load import load
 from nphybrid.checkpoint import read_processor
+from nphybrid.dialects.timm import timm_processor
 from nphybrid.dialects.timm_card import KNOWN, labels, nested
 
 from oracles.reported import NAMES, probabilities, timm_pixels, timm_vit
@@ -127,6 +128,13 @@ def test_names_of_21843_classes_do_not_become_those_of_imagenet():
     with pytest.warns(UserWarning, match="21,843 label_names"):
         found = labels({"label_names": ["x"] * 21843}, 1000)
     assert found == {i: f"LABEL_{i}" for i in range(1000)}
+
+
+@pytest.mark.parametrize("size", [64, "64", {"height": 64}, [64, 64]])
+def test_an_input_size_of_another_form(size):
+    config = {"model_type": "bit", "num_channels": 3}
+    with pytest.raises(ValueError, match="input_size must be .channels, rows, columns.; found "):
+        timm_processor(config, nested({"pretrained_cfg": {"input_size": size}}))
 
 
 @pytest.mark.parametrize("old_names", [None, ["w", "x", "y", "z"]])
