@@ -147,7 +147,7 @@ def _classify(args):
     if can_resume:
         resume.check_rows(args.output, args.format, len(sources), columns)
     if not_copied:
-        tell(f"{not_copied:,} copies could not be written")
+        tell(f"copies that could not be written: {not_copied:,}")
     return min(failed + not_copied, 1)
 
 

@@ -113,7 +113,7 @@ def test_a_copy_that_fails_does_not_end_the_run(option, pictures, capsys, monkey
     assert len(files("out")) == 2
     lines = captured.err.splitlines()
     assert "no copy of in/side.jpg: " in lines[0] and "No space left on device" in lines[0]
-    assert lines[-1] == "nphybrid: 1 copies could not be written"
+    assert lines[-1] == "nphybrid: copies that could not be written: 1"
 
 
 @pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
