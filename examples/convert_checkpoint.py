@@ -42,21 +42,39 @@ class Refused(Exception):
     """The reason why a checkpoint cannot be converted."""
 
 
+def refuse_other_kinds(path):
+    """Raises Refused for a file that is no pickle: an empty file, or a page that was downloaded in its place."""
+    with open(path, "rb") as file:
+        head = file.read(200).lstrip().lower()
+    for start, kind in ((b"<", "an HTML page or another text with tags; the download may have failed"),
+                        (b"version https://git-lfs", "a Git LFS pointer; run `git lfs pull` to get the file"),
+                        (b"{", "a JSON file, which holds no weights")):
+        if head.startswith(start):
+            raise Refused(f"{path} is {kind}")
+    if not head:
+        raise Refused(f"{path} is empty")
+
+
 def loaded(path):
     """The object in a pickle, loaded without running code."""
+    refuse_other_kinds(path)
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
     except Exception as error:
         try:
             with torch.serialization.safe_globals(HARMLESS):
                 needed = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         except Exception:                 # a file of another kind
             needed = []
-        reason = f"it holds objects of {', '.join(needed)}" if needed else str(error).splitlines()[0]
-        raise Refused(f"{path} cannot be loaded without running code from the file: {reason}. Load it with the "
-                      "program that wrote it, and save only the weights: torch.save(model.state_dict(), "
-                      "'weights.pth')") from None
+        if not needed:
+            raise Refused(f"{path} is damaged, or is no checkpoint of PyTorch "
+                          f"({type(error).__name__}: {next(iter(str(error).splitlines()), '')})") from None
+        raise Refused(f"{path} cannot be loaded without running code from the file: it holds objects of "
+                      f"{', '.join(needed)}. Load it with the program that wrote it, and save only the weights: "
+                      "torch.save(model.state_dict(), 'weights.pth')") from None
 
 
 def tensors_in(value):
@@ -67,20 +85,27 @@ def tensors_in(value):
 
 
 def places(document, path=()):
-    """Every place with tensors, the outermost last: {keys: tensors}.  Weights can be at most two keys deep."""
+    """Every place with tensors, the outermost last: {keys: tensors}.  Weights can be at most four keys deep."""
     found = {}
-    if isinstance(document, dict) and len(path) < 2:
+    if isinstance(document, dict) and len(path) < 4:
         for key in KEYS:
             found |= places(document.get(key), (*path, key))
     tensors = tensors_in(document)
     return found | ({path: tensors} if tensors else {})
 
 
+def at(document, key):
+    """The value at a place such as model.state_dict; None if there is no such place."""
+    for part in key.split("."):
+        document = document.get(part) if isinstance(document, dict) else None
+    return document
+
+
 def weights(document, key=None):
     """The weights of a checkpoint, the name of their place, and the names of other places with weights."""
     found = {".".join(keys): tensors for keys, tensors in places(document).items()}
-    if key is not None and key not in found and isinstance(document, dict):
-        found |= {key: tensors} if (tensors := tensors_in(document.get(key))) else {}
+    if key is not None and key not in found and (tensors := tensors_in(at(document, key))):
+        found |= {key: tensors}
     if not found or key not in (None, *found):
         held = ", ".join(map(str, list(document)[:20])) if isinstance(document, dict) else type(document).__name__
         raise Refused(f"found no weights under {key or 'any of ' + ', '.join(KEYS)}; the checkpoint holds {held}. To "
@@ -98,7 +123,10 @@ def shards(path):
     """The paths of the pickles of a checkpoint."""
     if path.suffix != ".json":
         return [path]
-    return [path.parent / name for name in sorted(set(json.loads(path.read_text())["weight_map"].values()))]
+    try:
+        return [path.parent / name for name in sorted(set(json.loads(path.read_text())["weight_map"].values()))]
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise Refused(f"{path} is no index of shards, with the names of files in weight_map ({error})") from None
 
 
 def convert(path, target, key=None):
@@ -106,19 +134,26 @@ def convert(path, target, key=None):
     tensors, lines = {}, []
     for file in shards(path):
         found, place, others = weights(loaded(file), key)
-        # safetensors holds every tensor on its own, also tensors that share memory in the checkpoint.
-        tensors |= {name: tensor.detach().clone().contiguous() for name, tensor in found.items()}
+        tensors |= found
         lines.append(f"{file}: {len(found):,} tensors" + (f" under the key {place}" if place else ""))
         lines += [f"  also holds weights under the key {other}; --key {other} converts these"
                   for other in others if other]
-    safetensors.torch.save_file(tensors, target, {"format": "pt", ORIGIN: str(path)})
+    try:
+        # safetensors holds every tensor on its own, also tensors that share memory in the checkpoint.
+        single = {name: tensor.detach().clone().contiguous() for name, tensor in tensors.items()}
+        safetensors.torch.save_file(single, target, {"format": "pt", ORIGIN: str(path)})
+    except (ValueError, KeyError, RuntimeError, safetensors.SafetensorError) as error:
+        raise Refused(f"{target} cannot be written: {str(error).splitlines()[0]}") from None
     return lines
 
 
 def was_converted(target):
     """Whether this script wrote the file."""
-    with safetensors.safe_open(target, "pt") as file:
-        return ORIGIN in (file.metadata() or {})
+    try:
+        with safetensors.safe_open(target, "pt") as file:
+            return ORIGIN in (file.metadata() or {})
+    except (OSError, safetensors.SafetensorError):      # a folder, or a file of another kind
+        return False
 
 
 def main(arguments=None):
@@ -126,9 +161,12 @@ def main(arguments=None):
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("target", type=Path, nargs="?", help="default: model.safetensors beside the checkpoint")
-    parser.add_argument("--key", help="the key of the weights, such as state_dict_ema or model.module")
+    parser.add_argument("--key", help="the place of the weights, such as state_dict_ema or model.module")
     args = parser.parse_args(arguments)
     target = args.target or args.checkpoint.parent / "model.safetensors"
+    if not target.parent.is_dir():
+        print(f"{target.parent}: no such folder; expected a folder for the new file {target.name}", file=sys.stderr)
+        return 2
     if target.exists() and not was_converted(target):
         print(f"{target} exists, and this script did not write it; expected the name of a new file", file=sys.stderr)
         return 2

@@ -2,12 +2,16 @@
 
     pip install ".[parity]"
     python examples/fine_tune_with_torch.py
+    python examples/fine_tune_with_torch.py photos --output photos.h5
 
-The pictures are the shapes of teach_your_own_classes.py. First, a classifier is fitted to the features of the bundled
+`photos` is a folder that contains one folder per class, with at least 4 pictures of each class. Without an argument,
+the pictures are the shapes of teach_your_own_classes.py. One half of the pictures is used for training, and the other
+half for the accuracies. First, a classifier is fitted to the features of the bundled
 network, because a training that starts with a random classifier distorts the features (Kumar et al. 2022). Then the
 whole network is trained. Before the training, Hugging Face's network loads the `state_dict()` of nphybrid. After the
 training, nphybrid loads the `state_dict()` of Hugging Face's network.
 """
+import argparse
 import tempfile
 
 import numpy as np
@@ -63,8 +67,8 @@ def accuracy(model, pixel_values, labels):
     return scores.accuracy_text(int((logits.argmax(1) == labels).sum()), len(labels))
 
 
-def main(folder):
-    """Fit a classifier, train in PyTorch, load the new weights, and print the accuracies."""
+def train(folder, output=None):
+    """Fit a classifier, train in PyTorch, load and save the new weights, and print the accuracies."""
     known, new = halves(*classes.of_folders([folder]))
     model = with_fitted_head(known)
     (pixel_values, labels), unseen = prepared(model, known), prepared(model, new)
@@ -78,10 +82,23 @@ def main(folder):
         theirs = network(torch.from_numpy(unseen[0][:BATCH])).logits.numpy()
     difference = np.abs(model(unseen[0][:BATCH]).logits - theirs).max()
     print(f"The logits of {BATCH} pictures differ by at most {difference:.1e} between PyTorch and nphybrid.")
-    model.save(f"{folder}.h5", source={"fine-tuned": "one epoch on drawn shapes"})
+    if output is not None:
+        model.save(output, source={"fine-tuned": f"one epoch in PyTorch on the pictures in {folder}"})
+
+
+def main(arguments=None):
+    """Train on the folder that the command line names, or on drawn shapes."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("folder", nargs="?", help="a folder that contains one folder per class (default: drawn shapes)")
+    parser.add_argument("--output", metavar="MODEL.h5", help="write the new model to this file (default: no file)")
+    args = parser.parse_args(arguments)
+    if args.folder is not None:
+        train(args.folder, args.output)
+        return
+    with tempfile.TemporaryDirectory() as work:
+        draw_into(f"{work}/shapes")
+        train(f"{work}/shapes", args.output)
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as work:
-        draw_into(f"{work}/shapes")
-        main(f"{work}/shapes")
+    main()

@@ -2,10 +2,17 @@
 import difflib
 import itertools
 import math
+import os
+import re
 import reprlib
 import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
+
+URL = re.compile(r"https?://", re.IGNORECASE)
+# The page of a model on the Hugging Face hub, or a file of the model. A picture on the hub is no model.
+MODEL_PAGE = re.compile(r"https?://(?:huggingface\.co|hf\.co)/(?!datasets/|spaces/)(?P<name>[\w.-]+/[\w.-]+)"
+                        r"(/tree/.*|/(blob|resolve)/.*\.(safetensors|json))?/?", re.IGNORECASE)
 
 
 def table(cells: Sequence[Sequence[str]], align: str) -> str:
@@ -161,3 +168,20 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     plain = {other.lower().lstrip("-"): other for other in known}
     similar = difflib.get_close_matches(name.lower().lstrip("-"), plain, n=1)
     return f". Did you mean {plain[similar[0]]}?" if similar else ""
+
+
+def is_url(name: object) -> bool:
+    """Return True if a name is an http or https URL and not the path of a file."""
+    return isinstance(name, str) and bool(URL.match(name)) and not os.path.lexists(name)
+
+
+def url_refusal(url: str) -> str:
+    """Return the text of an error about a URL, which says how to use the file at the URL.
+
+    >>> print(url_refusal("https://huggingface.co/google/bit-50/tree/main"))
+    found the URL https://huggingface.co/google/bit-50/tree/main; expected the name google/bit-50
+    """
+    if page := MODEL_PAGE.fullmatch(url):
+        return f"found the URL {url}; expected the name {page['name']}"
+    return (f"found the URL {url}; expected a file on this computer. nphybrid downloads only models of the Hugging "
+            f"Face hub. Run curl -L -o FILE '{url}', and give the name of the FILE")

@@ -1,4 +1,4 @@
-"""The arguments of transformers' `from_pretrained` that have no meaning of their own here.
+"""The arguments of transformers' `from_pretrained` and `pipeline` that have no meaning of their own here.
 
 Each argument is accepted with the values that change no result.  For any other value, the error says what serves here.
 """
@@ -32,9 +32,47 @@ ARGUMENTS = {
     "state_dict": Argument((None,), "no state_dict; call model.load_state_dict(state_dict) afterwards"),
     "output_loading_info": Argument(NONE, "False; arrays that do not fit raise FormatError"),
     "quantization_config": Argument((None,), 'dtype="int8"'),
+    "load_in_8bit": Argument(NONE, 'dtype="int8"'),
+    "load_in_4bit": Argument(NONE, 'dtype="int8"'),
+    "max_memory": Argument(None),
+    "offload_folder": Argument(None),
+    "offload_state_dict": Argument(None),
+    "resume_download": Argument(None),
+    "proxies": Argument((None, {}), "None; set the environment variable HTTPS_PROXY"),
+    "mirror": Argument((None,), "None; set the environment variable HF_ENDPOINT"),
+    "use_fast": Argument(NONE, "False, because Pillow resizes the pictures, as without use_fast"),
+    "key_mapping": Argument((None,), "None; prefixes of wrappers, such as module., are removed without it"),
+    "gguf_file": Argument((None,), "a file of safetensors"),
     "from_tf": Argument(NONE, "a file of safetensors, or a Google .npz file"),
     "from_flax": Argument(NONE, "a file of safetensors, or a Google .npz file"),
+    # of `pipeline`
+    "framework": Argument((None, "pt", "np"), "None, because nphybrid computes with NumPy and Numba"),
+    "feature_extractor": Argument((None,), "the argument image_processor"),
+    "processor": Argument((None,), "the argument image_processor"),
+    "tokenizer": Argument((None,), "None, because a picture needs no tokenizer"),
+    "pipeline_class": Argument((None,), "None; the task decides the class"),
+    **{name: Argument((None,), f"None; give {name} to each call, as in pipe(pictures, {name}={example})")
+       for name, example in (("batch_size", 8), ("top_k", 3), ("function_to_apply", "'sigmoid'"), ("pool", True),
+                             ("return_tensors", True))},
+    "num_workers": Argument(None),
 }
+
+
+def without_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Removes the arguments of transformers from options.  Raises ValueError for a value that is not accepted.
+
+    >>> without_arguments({"device_map": "cpu", "engine": "reference"})
+    {'engine': 'reference'}
+    """
+    result = {}
+    for name, value in options.items():
+        if name not in ARGUMENTS:
+            result[name] = value
+            continue
+        accepted, serves = ARGUMENTS[name]
+        if accepted is not None and not any(value is each or str(value) == str(each) for each in accepted):
+            raise ValueError(f"{name} is {shortened(str(value))}; expected {serves}")
+    return result
 
 
 def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,14 +83,7 @@ def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
     >>> own_options({"torch_dtype": "auto", "device_map": "cpu", "engine": "reference"})
     {'engine': 'reference', 'dtype': None}
     """
-    result = {}
-    for name, value in options.items():
-        if name not in ARGUMENTS:
-            result[name] = value
-            continue
-        accepted, serves = ARGUMENTS[name]
-        if accepted is not None and not any(value is each or str(value) == str(each) for each in accepted):
-            raise ValueError(f"{name} is {shortened(str(value))}; expected {serves}")
+    result = without_arguments(options)
     if "torch_dtype" in result:
         torch_dtype = result.pop("torch_dtype")
         if result.get("dtype") is not None and _dtype(result["dtype"]) != _dtype(torch_dtype):

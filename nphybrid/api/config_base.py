@@ -13,6 +13,7 @@ from ..config import Config
 from ..dialects.positions import RULES
 from ..tensorfile import write_json
 from ..text import did_you_mean, shortened
+from .arguments import without_arguments
 from .losses import PROBLEM_TYPES
 
 # The largest num_labels of a configuration without id2label.
@@ -141,8 +142,10 @@ class HuggingFaceConfig:
 
         `path`: a `config.json`, a folder that has a `config.json`, or an `.h5` file. The name "owner/name" of a model
         on the Hugging Face hub is also accepted. `revision`: a branch, tag or commit on the hub. `token`, `cache_dir`,
-        `local_files_only`: as in huggingface_hub. `overrides`: as in `from_dict`.
+        `local_files_only`: as in huggingface_hub. `overrides`: as in `from_dict`. Other arguments of transformers are
+        accepted if they change no result (arguments.py).
         """
+        overrides = without_arguments(overrides)
         return cls.from_dict(read_config(path, revision, Access(token, cache_dir, local_files_only)), **overrides)
 
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:

@@ -18,6 +18,9 @@ BARE: dict[str, type[Model]] = {"vit-hybrid": ViTHybridModel, "vit": ViTModel, "
 CLASSES: dict[str, type[Model]] = {
     kind.__name__: kind for kind in (*CLASSIFIERS.values(), *BARE.values(), BitBackbone)}
 
+# The arguments of `Model.from_checkpoint`. Other options are keys of the configuration.
+OPTIONS = {"overrides", "ignore_mismatched_sizes", "engine", "dtype", "precision", "num_threads"}
+
 
 def class_of(fields: dict[str, Any], where: Any) -> type[Model]:
     """Returns the class that the key `architectures` of a configuration names.
@@ -45,15 +48,19 @@ def load(path: str | os.PathLike[str], revision: str | None = None, bare: bool =
 
     `bare`: whether to load the class without a classifier. `head`: the path of a head file, or a `checkpoint.Head`.
     With a head, the model is a classifier. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub. `options`:
-    other arguments of `Model.from_checkpoint`, such as `engine`, `dtype` and `overrides`. Raises the errors of
-    `from_pretrained`.
+    other arguments of `Model.from_checkpoint`, such as `engine`, `dtype` and `overrides`, and keys of the
+    configuration. Raises the errors of `from_pretrained`.
 
     >>> from nphybrid import default_model
     >>> load(default_model())
     ViTHybridForImageClassification(1,469,834 parameters, engine='numba', dtype='float32')
     """
     with opened(path, revision, Access(token, cache_dir, local_files_only)) as source:
-        return build_model(source, bare, head, **own_options(options))
+        options = own_options(options)
+        keys = {name: options.pop(name) for name in options.keys() - OPTIONS}
+        if keys:
+            options["overrides"] = {**(options.get("overrides") or {}), **keys}
+        return build_model(source, bare, head, **options)
 
 
 def build_model(source: Checkpoint, bare: bool = False, head: str | os.PathLike[str] | Head | None = None,

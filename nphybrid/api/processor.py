@@ -17,6 +17,8 @@ from PIL import Image
 from .. import image
 from ..dialects.processors import CLIP, spelled_out
 from ..pictures.resample import TF_BILINEAR
+from ..text import did_you_mean
+from .arguments import without_arguments
 from .checks import as_array
 
 LAYOUTS = ("channels_first", "channels_last")
@@ -247,7 +249,8 @@ class ViTHybridImageProcessor:
                             "of options")
         unknown = [name for name in kwargs if name not in OPTIONS and name not in image_processor_dict]
         if unknown:
-            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}")
+            raise TypeError(f"unknown option {', '.join(unknown)}; the options are {', '.join(OPTIONS)}"
+                            + did_you_mean(unknown[0], OPTIONS))
         return cls(**spelled_out({**copy.deepcopy(dict(image_processor_dict)), **kwargs}))
 
     @classmethod
@@ -259,12 +262,13 @@ class ViTHybridImageProcessor:
         `path`: a `preprocessor_config.json`, a folder that has a `preprocessor_config.json`, or an `.h5` file. The name
         "owner/name" of a model on the hub is also accepted. `revision`: a branch, tag or commit on the hub. `token`,
         `cache_dir`, `local_files_only`: as in huggingface_hub. `kwargs`: options that replace the options of the file.
-        Raises FileNotFoundError if the file does not exist. Raises OSError if the hub cannot be reached. Raises
-        ValueError if the file does not have the options of a processor.
+        Other arguments of transformers are accepted if they change no result (arguments.py). Raises FileNotFoundError
+        if the file does not exist. Raises OSError if the hub cannot be reached. Raises ValueError if the file does not
+        have the options of a processor.
         """
         from ..checkpoint import Access, read_processor
 
-        access = Access(token, cache_dir, local_files_only)
+        access, kwargs = Access(token, cache_dir, local_files_only), without_arguments(kwargs)
         return cls.from_dict(read_processor(path, revision, access), **kwargs)
 
     def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:

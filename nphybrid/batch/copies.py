@@ -2,9 +2,11 @@
 import os
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 from typing import Any
 
 from ..tensorfile import write_atomically
+from .inputs import matches
 
 UNSORTED = "no label"                     # the folder of pictures that have no label above the threshold
 LONGEST = 200                             # the largest number of bytes in the name of a folder; file systems allow 255
@@ -20,12 +22,14 @@ def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) ->
     """
     names = file_names(sources)
     folders = folder_names([UNSORTED, *labels])
+    folder = os.path.realpath(folder)
     os.makedirs(folder, exist_ok=True)
 
     def copy(row, found):
         target = os.path.join(folder, folders[found[0]["index"] + 1 if found else 0])
         os.makedirs(target, exist_ok=True)
         path = os.path.join(target, names[row.position])
+        refuse_links(path, folder)
         with write_atomically(path) as temporary:
             if isinstance(row.source, bytes):
                 temporary.write_bytes(row.source)
@@ -34,6 +38,16 @@ def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) ->
         if not isinstance(row.source, bytes):
             shutil.copystat(row.source, path)
     return copy
+
+
+def refuse_links(path: str, folder: str) -> None:
+    """Raise OSError if a path in a folder leads through a symbolic link.  A file elsewhere could be replaced.
+
+    `folder` is a path without symbolic links.
+    """
+    if os.path.islink(path) or os.path.realpath(os.path.dirname(path)) != os.path.dirname(path):
+        raise OSError(f"{path} leads through a symbolic link to {os.path.realpath(path)}; expected a path that stays "
+                      f"in the folder {folder} of the copies")
 
 
 def check_folder(path: str) -> None:
@@ -50,7 +64,7 @@ def refuse_inputs(folder: str, inputs: Iterable[str], sources: Iterable[Any], re
     A copy could replace a source in the folder. In a folder that is searched, the copies would be found as new sources.
     `inputs` and `recursive` are the arguments of `find_pictures`, and `sources` is its result.
     """
-    for name in inputs:
+    for name in chain.from_iterable(map(matches, inputs)):
         if os.path.isdir(name) and _is_inside(folder, name) and (recursive or _is_inside(name, folder)):
             raise ValueError(f"the folder {folder} for the copies lies in the input folder {name}; expected a folder "
                              "outside of it")

@@ -99,13 +99,17 @@ def source_name(source: Any) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else "-"
 
 
+def matches(name: str) -> list[str]:
+    """Return the files and folders that an input names: the matches of a glob, otherwise the input itself."""
+    if glob.has_magic(name) and not os.path.lexists(name):
+        return sorted(glob.glob(name, recursive=True), key=os.fsencode)
+    return [name]
+
+
 def _pictures(name, recursive, stdin, left_out):
     if name == "-":
         return _pictures_on_stdin(stdin.read(), recursive, left_out)
-    if glob.has_magic(name) and not os.path.lexists(name):
-        matches = sorted(glob.glob(name, recursive=True), key=os.fsencode)
-        return list(chain.from_iterable(_pictures_at(match, recursive, left_out) for match in matches)) or [name]
-    return _pictures_at(name, recursive, left_out)
+    return list(chain.from_iterable(_pictures_at(match, recursive, left_out) for match in matches(name))) or [name]
 
 
 def _pictures_on_stdin(data, recursive, left_out):

@@ -3,17 +3,26 @@
 `open_picture` opens the pictures. It applies the EXIF orientation, draws transparent pixels on white, and scales 16-bit
 values. It refuses pictures that cannot be decoded without guessing. transformers accepts some of these pictures.
 """
+import inspect
 import os
 from collections.abc import Iterator
 from typing import Any
 
+from ..api.arguments import without_arguments
 from ..api.base import Model
 from ..api.bit import BitBackbone
 from ..api.load import CLASSIFIERS, load
 from ..api.processor import ViTHybridImageProcessor
 from ..api.scores import positive_int, ranked_labels
 from ..checkpoint import default_model
+from ..checkpoint.hub import is_name
+from ..pictures.decode import PictureError
+from ..text import did_you_mean
 from . import run
+
+# What is said of arguments of transformers that a call does not have.
+CALLS = {"timeout": ". nphybrid opens no URL", "images": ". The pictures are the first argument",
+         "num_workers": ". The threads are chosen with pipeline(…, num_threads=N)"}
 
 
 def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_processor: Any = None,
@@ -24,8 +33,9 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     `model` is a model, a path, or owner/name on the Hugging Face hub (default: the bundled model). For features, a
     model that is given as a path or a name is loaded without its classifier.
     `image_processor` is an image processor, a path or a name (default: the image processor of the model).
-    `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. A
-    loaded model accepts no options.
+    `options` are the options revision, engine, dtype, precision, num_threads and head of `from_pretrained`. The option
+    `model_kwargs` is a dict of such options. A loaded model accepts no options. Other arguments of transformers are
+    accepted if they change no result (api/arguments.py).
 
     Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if
     `image_processor` is None and the model has no image processor.
@@ -38,8 +48,14 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     (1, 65, 192)
     """
     if task not in PIPELINES:
-        raise ValueError(f"task is {task!r}; expected one of {', '.join(map(repr, PIPELINES))}")
+        expected = f"task is {task!r}; expected one of {', '.join(map(repr, PIPELINES))}"
+        if isinstance(task, os.PathLike) or os.path.exists(str(task)) or is_name(task):
+            raise ValueError(f"{expected}. A model is the second argument, as in pipeline({next(iter(PIPELINES))!r}, "
+                             f"{os.fspath(task)!r})")
+        raise ValueError(expected + did_you_mean(str(task), PIPELINES))
     kind = PIPELINES[task]
+    more = options.pop("model_kwargs", None) or {}
+    options = without_arguments({**options, **more})
     network = _loaded(model, kind.bare, options)
     kind.check(network)
     processor: Any = image_processor
@@ -78,13 +94,17 @@ class Pipeline:
         """Return one answer for a picture, a list of answers for a list, or a generator of answers for a generator."""
         raise NotImplementedError
 
-    def _answers(self, inputs, batch_size, compute, answer, **options):
+    def _answers(self, inputs, batch_size, compute, answer, other, **options):
         """Return one answer for a picture, a list of answers for a list, or a generator of answers for a generator.
 
         `compute` is a function: pixel_values (B, C, H, W) -> B results.
         `answer` is a function that converts a result to an answer.
-        `options` are given to each call of the image processor.
+        `other` are arguments that the pipeline does not have. `options` are given to each call of the image processor.
         """
+        self._refuse_arguments(other)
+        if isinstance(inputs, (str, os.PathLike)) and os.path.isdir(inputs):
+            raise PictureError(f"found the folder {os.fspath(inputs)}; expected a picture, or a list of pictures, such "
+                               f"as nphybrid.batch.inputs.find_pictures([{os.fspath(inputs)!r}])")
         prepare = run.preparer(self.image_processor, **options)
         batch = positive_int("batch_size", batch_size)
         if isinstance(inputs, (list, tuple)):
@@ -93,6 +113,13 @@ class Pipeline:
         if isinstance(inputs, Iterator) and not hasattr(inputs, "read"):
             return _each(inputs, prepare, compute, answer, batch)
         return answer(compute(prepare(inputs)[None])[0])
+
+    def _refuse_arguments(self, other):
+        """Raise TypeError for arguments of a call that the pipeline does not have."""
+        known = [name for name in inspect.signature(self.__call__).parameters if name != "other"]
+        for name in other:
+            raise TypeError(f"found the argument {name}; expected some of {', '.join(known)}"
+                            + (CALLS.get(name) or did_you_mean(name, known)))
 
 
 def _each(inputs, prepare, compute, answer, batch):
@@ -115,7 +142,7 @@ class ImageClassificationPipeline(Pipeline):
                              + ", ".join(kind.__name__ for kind in CLASSIFIERS.values()))
 
     def __call__(self, inputs: Any, top_k: int | None = 5, function_to_apply: str | None = None,
-                 batch_size: int = 1) -> Any:
+                 batch_size: int = 1, **other: Any) -> Any:
         """Return the labels of pictures.
 
         `inputs` is a picture, a list of pictures or a generator of pictures. A picture is a path, the bytes of a file,
@@ -130,7 +157,7 @@ class ImageClassificationPipeline(Pipeline):
         Raises PictureError if a picture cannot be read. Raises ValueError if a picture cannot be resized.
         """
         return self._answers(inputs, batch_size, lambda x: self.model(x).logits,
-                             lambda logits: ranked_labels(logits, self.model.config, top_k, function_to_apply))
+                             lambda logits: ranked_labels(logits, self.model.config, top_k, function_to_apply), other)
 
 
 class ImageFeatureExtractionPipeline(Pipeline):
@@ -149,7 +176,7 @@ class ImageFeatureExtractionPipeline(Pipeline):
             raise ValueError("found a BitBackbone, which returns several feature maps; expected a BitModel")
 
     def __call__(self, inputs: Any, pool: bool = False, return_tensors: bool = False, batch_size: int = 1,
-                 image_processor_kwargs: dict | None = None) -> Any:
+                 image_processor_kwargs: dict | None = None, **other: Any) -> Any:
         """Return the features of pictures.
 
         `inputs`, `batch_size` and the errors are the same as in ImageClassificationPipeline.
@@ -172,7 +199,7 @@ class ImageFeatureExtractionPipeline(Pipeline):
 
         def answer(x):
             return x[None] if return_tensors else [x.tolist()]
-        return self._answers(inputs, batch_size, compute, answer, **(image_processor_kwargs or {}))
+        return self._answers(inputs, batch_size, compute, answer, other, **(image_processor_kwargs or {}))
 
 
 PIPELINES: dict[str, type[ImageClassificationPipeline] | type[ImageFeatureExtractionPipeline]] = {

@@ -23,7 +23,7 @@ from .. import labels, tensorfile
 from ..dialects import DIALECTS, timm_card
 from ..dialects.guess import dialect_of, guess
 from ..dialects.processors import CLASS_KEYS, OPTIONS, spelled_out
-from ..dialects.translate import processor_of, without_wrappers
+from ..dialects.translate import processor_of, refuse_several_networks, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
 from ..text import name_list
@@ -292,6 +292,7 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
     """
     kind, anchor = guess(arrays)
     if kind is None:
+        refuse_several_networks(arrays)
         raise FormatError(f"{path} holds arrays whose names belong to no known dialect, for example "
                           f"{', '.join(list(arrays)[:3])}; expected the names of Hugging Face, timm or Google's JAX")
     name = dialect_of(kind)

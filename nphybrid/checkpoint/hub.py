@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from .. import __version__
 from ..tensorfile import FilePath, shard_names
 from ..tensorfile.errors import refuse_empty
+from ..text import is_url, url_refusal
 
 # From each tuple, only the first file that the model has is downloaded.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -24,6 +25,7 @@ WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 
 # The name of a model is owner/name; timm writes hf-hub:owner/name. A branch, tag or commit may follow after an @.
 NAME = re.compile(r"(?:hf[-_]hub:)?(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
+COMMIT = re.compile(r"[0-9a-f]{40}")
 FILE = re.compile(r".*\.(h5|hdf5|json|safetensors|npz|npy|bin|pth?|ckpt|onnx)")
 
 
@@ -55,12 +57,15 @@ def resolve(path: FilePath, revision: str | None = None, weights: bool = True, a
 
     A model is downloaded if `path` is the name of a model on the hub and no file or folder has this path. `revision` is
     a branch, tag or commit of the model. If `weights` is False, the arrays are not downloaded. Raises ValueError if
-    `path` is empty, or if a revision is given for a path on this computer. The exceptions of `fetched` can also occur.
+    `path` is empty or a URL, or if a revision is given for a path on this computer. The exceptions of `fetched` can
+    also occur.
 
     >>> resolve("examples/images").name
     'images'
     """
     refuse_empty(path)
+    if is_url(path):
+        raise ValueError(url_refusal(str(path)))
     if isinstance(path, str) and is_name(path) and not Path(path).exists():
         return fetched(path, revision, weights, access)
     if revision is not None:
@@ -100,6 +105,36 @@ def fetched(name: str, revision: str | None = None, weights: bool = True, access
     if within and revision and within != revision:
         raise ValueError(f"{name} names another revision than revision={revision!r}; expected one revision")
     wanted: str = revision or within or "main"
+    unreachable = _connection_error(repository, wanted, access)
+    if unreachable is None:
+        return _files(repository, wanted, weights, access)
+    try:
+        return _files(repository, wanted, weights, access._replace(local_files_only=True))
+    except FileNotFoundError:
+        endpoint = _client(repository).constants.ENDPOINT
+        raise OSError(f"{repository}: {wanted} is not in the cache, and cannot be downloaded from {endpoint}: "
+                      f"{_first_line(unreachable)}") from None
+
+
+def _connection_error(repository: str, revision: str, access: Access) -> Exception | None:
+    """Returns the error of a first request to the hub; None if the hub answers, or if no request is needed.
+
+    huggingface_hub would try again for half a minute. The environment variable HF_HUB_ETAG_TIMEOUT is the number of
+    seconds that the hub may take to answer.
+    """
+    hub = _client(repository)
+    cached = hub.try_to_load_from_cache(repository, "config.json", cache_dir=access.cache_dir, revision=revision)
+    if _offline(hub, access) or COMMIT.fullmatch(revision) and isinstance(cached, str):
+        return None
+    try:
+        hub.utils.get_session().head(hub.constants.ENDPOINT, timeout=hub.constants.HF_HUB_ETAG_TIMEOUT)
+    except Exception as error:
+        return error
+    return None
+
+
+def _files(repository: str, wanted: str, weights: bool, access: Access) -> Path:
+    """Downloads the files of a model that are not in the cache.  -> the folder with the files"""
     config = _download(repository, "config.json", wanted, access)
     if config is None:
         raise _missing(repository, wanted, "config.json", access)
@@ -153,6 +188,7 @@ def _client(repository: str) -> Any:
     try:
         import huggingface_hub.constants
         import huggingface_hub.errors
+        import huggingface_hub.utils
     except ModuleNotFoundError:
         raise FileNotFoundError(
             f"{repository}: no such file or folder on this computer. To download the model of this name from the "

@@ -74,9 +74,12 @@ def of_paths(paths: Sequence[str]) -> list[str]:
 
 def _class_folders(root, left_out):
     """The folders of the classes in `root`, in the byte order of their paths."""
+    if root.endswith(".h5") and os.path.isfile(root):
+        raise NotADirectoryError(f"{root} is a file of this package; expected a folder that contains one folder per "
+                                 "class. A model is given with --model. `nphybrid probe fit` reads features")
     if not os.path.isdir(root):
         raise NotADirectoryError(f"{root} is not a folder; expected a folder that contains one folder per class. For "
-                                 "single pictures or features, give --truth")
+                                 "single pictures, give --truth")
     folders = sorted((entry.path for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith(".")),
                      key=os.fsencode)
     beside = Counter()

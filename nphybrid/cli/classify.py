@@ -121,13 +121,23 @@ def _classify(args):
                          "logits", head=args.head)
     can_resume = args.output is not None and args.format in resume.FORMATS
     on_terminal = args.output is None and sys.stdout.isatty()
+    not_copied = 0
+
+    def tell(text):
+        if not args.quiet:
+            progress.write(f"nphybrid: {rows.one_line(text)}\n")
     with rows.writer(args.output, args.format, alone, start, wide) as write:
         def store(row):
             """Write the copies of a picture, and its row."""
+            nonlocal not_copied
             fields = rows.labelled_fields(row, model.config, args.top_k, args.function_to_apply, args.threshold)
             # The copies are written before the row. So --resume writes the copies of all pictures without a row.
             for copy in copiers if row.error is None else ():
-                copy(row, fields["labels"])
+                try:
+                    copy(row, fields["labels"])
+                except (OSError, ValueError) as error:
+                    not_copied += 1
+                    tell(f"no copy of {source_name(row.source)}: {error}")
             write(fields)
             return row
         # `store` runs inside of with_progress, which counts the pictures if Ctrl-C interrupts it.
@@ -136,7 +146,9 @@ def _classify(args):
             failed += row.error is not None
     if can_resume:
         resume.check_rows(args.output, args.format, len(sources), columns)
-    return min(failed, 1)
+    if not_copied:
+        tell(f"copies that could not be written: {not_copied:,}")
+    return min(failed + not_copied, 1)
 
 
 def _copiers(args, sources, model):

@@ -1,4 +1,5 @@
 """The verb `figures` draws one figure or all figures of a model at print quality."""
+import argparse
 import os
 import sys
 
@@ -12,9 +13,9 @@ NAMES = ("filters", "feature-maps", "position-similarity", "attention", "attenti
 
 DESCRIPTION = """\
 Write one figure as a PNG file with 300 dots per inch. The figures `filters` and `position-similarity` show weights
-and do not read IMAGE. All other figures need an IMAGE. Layers, heads, rows and columns are counted from 0. A layer is a
-block of the encoder. With NAME `all`, each figure is written into a folder, for example as attention.png. Figures of
-parts that the network does not have are named on stderr.
+and do not read IMAGE. All other figures need an IMAGE. Blocks of the encoder, heads, rows and columns are counted
+from 0. With NAME `all`, each figure is written into a folder, for example as attention.png. Figures of parts that the
+network does not have are named on stderr.
 """
 
 EXAMPLES = """\
@@ -36,9 +37,10 @@ def add(verb):
     verb.add_argument("--token", metavar="TOKEN",
                       help="the token whose attention or rollout is drawn: class, mean, or ROW,COLUMN (default: the "
                            "input of the classifier). The token mean is the mean over all patches.")
-    verb.add_argument("--layer", type=int, metavar="L",
-                      help="the layer that the figure attention shows, or the last layer that the figure rollout "
-                           "includes (default: all layers)")
+    verb.add_argument("--block", type=int, metavar="L",
+                      help="the block that the figure attention shows, or the last block that the figure rollout "
+                           "includes (default: all blocks). The old name --layer also works.")
+    verb.add_argument("--layer", dest="block", type=int, help=argparse.SUPPRESS)
     verb.add_argument("--head", type=int, metavar="A",
                       help="the head that the figure attention shows (default: all heads)")
     add_model(verb)
@@ -50,7 +52,7 @@ def add(verb):
 
 def run(args):
     """Draw the figures.  For each figure, print the name of the file, and the title and size of the figure."""
-    options = {name: value for name in ("token", "layer", "head") if (value := getattr(args, name)) is not None}
+    options = {name: value for name in ("token", "block", "head") if (value := getattr(args, name)) is not None}
     return (_draw_all if args.name == "all" else _draw_one)(args, options)
 
 

@@ -4,7 +4,7 @@ import math
 import sys
 
 from ..pictures import MAX_PIXELS
-from .parsers import is_url, url_refusal
+from ..text import is_url, url_refusal
 
 # The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
 ENGINES = ("numba", "reference")

@@ -2,15 +2,13 @@
 refused."""
 import argparse
 import importlib
-import os
-import re
 import shutil
 import sys
 import textwrap
 from typing import NamedTuple
 
 from .. import __version__
-from ..text import did_you_mean
+from ..text import did_you_mean, is_url, url_refusal
 
 EXIT_CODES = """\
 exit codes:
@@ -22,9 +20,6 @@ exit codes:
 """
 
 EPILOG = "`nphybrid VERB --help` lists the options of a verb, their defaults and examples.\n\n" + EXIT_CODES
-
-URL = re.compile(r"https?://", re.IGNORECASE)
-HUB_PAGE = re.compile(r"https?://(?:huggingface\.co|hf\.co)/(?P<name>[\w.-]+/[\w.-]+)", re.IGNORECASE)
 
 
 def make_parser(verbs: dict[str, str]) -> argparse.ArgumentParser:
@@ -127,20 +122,3 @@ class VerbParser(_Parser):
 
     def _refuse(self, action, message):
         self.error(str(argparse.ArgumentError(action, message)))
-
-
-def is_url(name: object) -> bool:
-    """Return True if a name is an http or https URL and not the path of a file."""
-    return isinstance(name, str) and bool(URL.match(name)) and not os.path.lexists(name)
-
-
-def url_refusal(url: str) -> str:
-    """Return the text of an error about a URL, which says how to use the file at the URL.
-
-    >>> print(url_refusal("https://huggingface.co/google/bit-50/tree/main"))
-    found the URL https://huggingface.co/google/bit-50/tree/main; expected the name google/bit-50
-    """
-    if page := HUB_PAGE.match(url):
-        return f"found the URL {url}; expected the name {page['name']}"
-    return (f"found the URL {url}; expected a file on this computer. nphybrid downloads only models of the Hugging "
-            f"Face hub. Run curl -L -o FILE '{url}', and give the name of the FILE")

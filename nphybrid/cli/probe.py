@@ -1,5 +1,6 @@
 """The verb `probe` fits a classifier for your own classes to labelled pictures or features."""
 import os
+import sys
 
 from .evaluate import add_known, find_known
 from .loading import load_model, loaded_sha256, model_file
@@ -72,6 +73,7 @@ def _read_features(args):
 
     Returns three values: the Features, the class of every picture in the file, and the errors as {position: error}.
     """
+    from ..batch.rows import one_line
     from ..classifier import classes
     from ..features import files
     path = args.images[0]
@@ -93,6 +95,9 @@ def _read_features(args):
             names = classes.of_paths(contents.names)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from None
+    if not args.quiet:
+        for _, message in sorted(contents.errors.items()):
+            print(f"nphybrid: {one_line(message)}", file=sys.stderr)
     return features, names, contents.errors
 
 

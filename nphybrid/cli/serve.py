@@ -1,6 +1,7 @@
 """The verb `serve` starts a small HTTP server that classifies pictures."""
 import argparse
 import os
+import re
 import sys
 
 from .loading import load_model
@@ -16,6 +17,7 @@ EXAMPLES = """\
 examples:
   nphybrid serve
   nphybrid serve --port 8080 --model google/vit-hybrid-base-bit-384
+  nphybrid serve --host 0.0.0.0 --allow-host localhost:9000       (in a container whose port 8000 is mapped to 9000)
 
 requests to a server:
   curl --data-binary @cat.png http://127.0.0.1:8000/classify
@@ -30,7 +32,11 @@ def add(verb):
     verb.add_argument("--host", default="127.0.0.1", metavar="ADDRESS",
                       help="the address on which the server listens (default 127.0.0.1, which only this computer can "
                            "reach). 0.0.0.0 stands for all IPv4 addresses of this computer. Clients must use "
-                           "ADDRESS, or the IP address to which they connect, in the URL.")
+                           "ADDRESS, or the IP address to which they connect, in the URL. For other names, for example "
+                           "behind a proxy or the port mapping of a container, see --allow-host.")
+    verb.add_argument("--allow-host", type=host, action="append", default=[], metavar="NAME[:PORT]",
+                      help="also accept requests to this host, written as in the URL of the clients, for example "
+                           "localhost:9000. The option can be given several times.")
     verb.add_argument("--port", type=port, default=8000, metavar="N",
                       help="the port (default 8000). 0 stands for any free port.")
     verb.add_argument("--top-k", type=positive, default=5, metavar="K",
@@ -49,6 +55,14 @@ def port(text: str) -> int:
     return int(text)
 
 
+def host(text: str) -> str:
+    """Check that a text can be the host in a URL.  argparse uses `host` as a type."""
+    if not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?", text):
+        raise argparse.ArgumentTypeError(f"found {text}; expected a host as in a URL, such as example.org or "
+                                         "localhost:9000")
+    return text
+
+
 def run(args):
     """Print the address of the server, and answer requests until Ctrl-C."""
     from ..serve.addresses import is_loopback
@@ -58,7 +72,7 @@ def run(args):
     # Clients see the name of the file, but not its folder.
     name = os.path.basename(os.path.abspath(args.model)) if args.model and os.path.exists(args.model) else args.model
     service = Service(model, name or BUNDLED, args.top_k)
-    with Server(service, args.host, args.port) as server:
+    with Server(service, args.host, args.port, allowed=args.allow_host) as server:
         if not is_loopback(server.server_address[0]):
             print("nphybrid: every computer that reaches an IP address of this computer can use the server. There is "
                   "neither a password nor encryption.", file=sys.stderr)

@@ -18,12 +18,15 @@ PREFIX = re.compile(r"((module|model|net|network|base_model|timm_model|state_dic
                     r"|(opt|optimizer)/target/|params/img/|(params|target|model|state|train_state)/)*")
 # Wrappers of PyTorch that can be at any place in a name: torch.compile, FSDP, activation checkpoints, Fabric.
 INNER = re.compile(r"(?<![^.])_(orig_mod|fsdp_wrapped_module|checkpoint_wrapped_module|forward_module)\.")
-# What a training loop keeps beside the weights: optimizers, schedules, clocks, generators of random numbers, losses.
-BESIDE = re.compile(r"(opt|opt_state|optimizer|optim|optimizer_state\w*|lr_scheduler|scheduler|scaler|grad_scaler"
-                    r"|chrono|rng|rngs|criterion|loss|loss_fn)[./]")
+# What a training loop keeps beside the weights: optimizers, schedules, clocks, generators of random numbers, losses,
+# and measures such as val_acc.tp of torchmetrics.
+BESIDE = re.compile(r"(opt|opt_state|optimizer|optimizers|optim|optimizer_state\w*|lr_schedulers?|schedulers?"
+                    r"|(grad_|amp_|loss_)?scaler|chrono|rngs?|(\w+_)?rng_state|callbacks|loops|hyper_parameters"
+                    r"|criterion|loss|loss_fn|metrics?|(train|val|valid|test)_(acc|accuracy|loss|metrics?))[./]")
 # Numbers that a training loop counts or measures, and that are not arrays of a network.
 COUNTERS = {"step", "steps", "global_step", "epoch", "iteration", "num_updates", "n_averaged", "best_metric", "metric",
-            "best_acc", "lr", "seed"}
+            "best_acc", "best_loss", "loss", "train_loss", "val_loss", "val_acc", "lr", "seed", "rng", "rng_state",
+            "torch_rng_state", "cuda_rng_state", "numpy_rng_state"}
 # Averages of the weights over the steps of a training run.
 AVERAGE = re.compile(r"(ema|ema_model|model_ema|module_ema|state_dict_ema|swa_model)\.|(ema|ema_params|params_ema)/")
 
@@ -116,6 +119,26 @@ def _without_attribute(names: dict[str, str]) -> dict[str, str]:
     part = first_parts.pop()
     rest = {name.removeprefix(part): full_name for name, full_name in names.items()}
     return names if _kind_of(rest) is None else rest
+
+
+def networks(names: Iterable[str]) -> list[str]:
+    """Returns the first parts of the names of several networks in one file, such as student. and teacher.
+
+    The list is empty if the names are those of one network, or of none.
+
+    >>> names = "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"
+    >>> networks([*(f"student.{name}" for name in names), *(f"teacher.{name}" for name in names), "epoch"])
+    ['student.', 'teacher.']
+    """
+    found = unwrapped(names).names
+    if _kind_of(found) is not None:
+        return []
+    rests: dict[str, set[str]] = {}
+    for name in found:
+        part = re.split(r"(?<=[./])", name, maxsplit=1)[0]
+        rests.setdefault(part, set()).add(PREFIX.sub("", name.removeprefix(part), count=1))
+    parts = [part for part, rest in rests.items() if _kind_of(rest) is not None]
+    return parts if len(parts) > 1 else []
 
 
 def numbering(names: Iterable[str]) -> str | None:

@@ -50,7 +50,8 @@ def for_channels(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
 
     For one channel, a mean that is the same number for each channel becomes a list of one number, and the image
     processor then converts pictures to grey. The std is changed likewise. Without normalization, the mean becomes 0
-    and the std 1, which change no pixel. Other options are not changed.
+    and the std 1, which change no pixel. Other options are not changed. Raises ValueError if the mean or the std has
+    different numbers for the channels.
 
     >>> for_channels({"image_mean": [0.5, 0.5, 0.5], "image_std": 0.25}, 1)
     {'image_mean': [0.5], 'image_std': [0.25]}
@@ -61,7 +62,12 @@ def for_channels(options: Mapping[str, Any], channels: int) -> dict[str, Any]:
     for key in ("image_mean", "image_std") if channels == 1 else ():
         value = options.get(key)
         numbers = list(value) if isinstance(value, (list, tuple)) else [value]
-        if numbers and all(n == numbers[0] for n in numbers) and is_finite_number(numbers[0]):
+        if any(n != numbers[0] for n in numbers):
+            raise ValueError(f"the network has 1 channel, but the {key} of its image processor is {value}, one number "
+                             "per colour; expected one number. Give options with one number: on the command line with "
+                             "--processor FILE, in Python with model.processor = {**model.processor, "
+                             "'image_mean': [m], 'image_std': [s]}")
+        if numbers and is_finite_number(numbers[0]):
             changed[key] = numbers[:1]
     return changed
 

@@ -119,8 +119,11 @@ def _defaults(kind: Kind) -> dict[str, Any]:
 
 
 def _size(size: Any, kind: Kind, written: str) -> Any:
-    """Returns a `size` in which an int is spelled out.  Raises ValueError for keys that the class does not accept."""
-    if isinstance(size, int):
+    """Returns a `size` in which a number is spelled out.  Raises ValueError for keys that the class does not accept.
+
+    A number such as 224.0 is accepted, because some programs write each number of a JSON file in this form.
+    """
+    if isinstance(size, (int, float)):
         return {"height": size, "width": size} if kind.square else {"shortest_edge": size}
     if kind.square and isinstance(size, Mapping):
         check_option({"height", "width"} <= size.keys(), f"size of {written}", size, "a height and a width")

@@ -7,7 +7,7 @@ from typing import Any
 from ..tensorfile import FormatError
 from ..text import name_list
 from .layout import CONV, PATCH, ROW, TABLE, Layout, Mark, Shape, Table, linear_entries, norm_entries
-from .preprocessing import INTERPOLATIONS, check_option, is_finite_number
+from .preprocessing import INTERPOLATIONS, check_option, for_channels, is_finite_number
 from .shapes import block_count, hf_bit_config, hf_vit_config, stages_in
 from .timm_card import UNSTATED
 
@@ -154,8 +154,17 @@ def timm_processor(config: Mapping[str, Any], card: Mapping[str, Any]) -> dict[s
     # The position table decides the size of a ViT's picture. The config.json may belong to another network.
     if not bit:
         options["input_size"] = [3, height, width]
-    options["input_size"] = [config["num_channels"], *options["input_size"][1:]]
-    return for_timm(options)
+    C = config["num_channels"]
+    _, height, width = _input_size(options["input_size"])
+    # The card of a network with one channel may have the numbers of three colours. If these numbers differ, the network
+    # can still be loaded, and the image processor is refused when a picture is prepared.
+    if C == 1:
+        colours = for_timm({**options, "input_size": [3, height, width]})
+        try:
+            return for_channels(colours, 1)
+        except ValueError:
+            return colours
+    return for_timm({**options, "input_size": [C, height, width]})
 
 
 def for_timm(pretrained_cfg: Mapping[str, Any]) -> dict[str, Any]:

@@ -87,7 +87,8 @@ def labels(card: Mapping[str, Any], classes: int) -> dict[int, str] | None:
     """Returns the names of the classes {class: name} in a card of the present form, or None if it states no names.
 
     An identifier with a description is replaced by the description. A class that an object of names leaves out gets the
-    name LABEL_n. Raises FormatError for names of another form, and for names of classes that the network does not have.
+    name LABEL_n. If the names belong to another number of classes, for example to those of the network before its
+    fine-tuning, a warning is given, and all classes get such a name. Raises FormatError for names of another form.
 
     >>> labels({"label_names": ["n02123045", "dog"], "label_descriptions": {"n02123045": "tabby"}}, 2)
     {0: 'tabby', 1: 'dog'}
@@ -104,22 +105,22 @@ def labels(card: Mapping[str, Any], classes: int) -> dict[int, str] | None:
     except ValueError:
         raise FormatError(f"label_names in config.json has the keys {name_list(map(str, names))}; expected the numbers "
                           "of classes") from None
-    if len(numbered) > classes or not numbered.keys() <= set(range(classes)):
-        raise FormatError(f"config.json has {len(numbered):,} label_names up to class {max(numbered)}, but the network "
-                          f"has {classes:,} classes")
-    if isinstance(given, list) and len(given) != classes:
-        raise FormatError(f"config.json has {len(given):,} label_names, but the network has {classes:,} classes")
+    unnamed = {i: f"LABEL_{i}" for i in range(classes)}
+    if not numbered.keys() <= unnamed.keys() or isinstance(given, list) and len(given) != classes:
+        warnings.warn(f"config.json has {len(numbered):,} label_names, up to class {max(numbered)}, but the network "
+                      f"has {classes:,} classes; the names are not used, and the labels are LABEL_0 to "
+                      f"LABEL_{classes - 1}", stacklevel=2)
+        return unnamed
     descriptions = card.get("label_descriptions") or {}
     if not isinstance(descriptions, Mapping) or not all(isinstance(text, str) for text in descriptions.values()):
         raise FormatError(f"label_descriptions in config.json is {shortened(descriptions)}; expected an object "
                           "{name: description}")
-    named = {i: numbered.get(i, f"LABEL_{i}") for i in range(classes)}
-    return {i: descriptions.get(name, name) for i, name in named.items()}
+    return {i: descriptions.get(name, name) for i, name in (unnamed | numbered).items()}
 
 
 def check_classes(card: Mapping[str, Any], classes: int) -> None:
     """Raises FormatError if a card states another number of classes than the network has."""
-    if card.get("num_classes", classes) != classes:
+    if card.get("num_classes") not in (None, classes):
         raise FormatError(f"config.json has num_classes {shortened(card['num_classes'])}, but the head in the file has "
                           f"{classes:,} classes")
 

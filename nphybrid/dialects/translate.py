@@ -9,6 +9,7 @@ import numpy as np
 
 from ..params import named_leaves
 from ..tensorfile import FormatError, Stored
+from ..text import name_list
 from . import DIALECTS, guess
 from .layout import Layout, Shape, Table, derived, entry, refuse_misfits
 
@@ -17,8 +18,9 @@ def without_wrappers(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
     """Removes the prefixes of training loops from the names, and leaves out what is kept beside the weights.
 
     Averages of the weights are left out with a warning, and are used if the file has no other weights. Raises
-    FormatError if two names differ only in their prefixes.
+    FormatError if two names differ only in their prefixes, and for several networks in one file.
     """
+    refuse_several_networks(arrays)
     found = guess.unwrapped(arrays)
     for name, full_name in found.twice:
         raise FormatError(f"the array {name} is in the file twice, also with the name {full_name}")
@@ -26,6 +28,15 @@ def without_wrappers(arrays: Mapping[str, Stored]) -> dict[str, Stored]:
         warnings.warn(f"the file also holds {len(found.averages):,} averages of weights, such as {found.averages[0]}; "
                       "nphybrid reads the weights themselves", stacklevel=2)
     return {name: arrays[full_name] for name, full_name in found.names.items()}
+
+
+def refuse_several_networks(arrays: Mapping[str, Stored]) -> None:
+    """Raises FormatError if the arrays of a file belong to several networks, such as a student and a teacher."""
+    parts = guess.networks(arrays)
+    if parts:
+        path = next(iter(arrays.values())).path
+        raise FormatError(f"{path} holds {len(parts)} networks, whose names begin with {name_list(parts)}; expected "
+                          "one network. Write the arrays of one of them to a file of its own")
 
 
 class _Part(NamedTuple):

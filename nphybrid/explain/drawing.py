@@ -227,7 +227,7 @@ def grid(page, left, top, down, across, size, gap=10):
     """Make a grid of equal boxes, and write a number beside each row and above each column.
 
     `size` is the (height, width) of each box. `down` is the pair (name, numbers) for the rows, such as
-    ("layer", range(12)). `across` is the pair (name, numbers) for the columns. Returns {(row, column): box}.
+    ("block", range(12)). `across` is the pair (name, numbers) for the columns. Returns {(row, column): box}.
     """
     left, top, (height, width) = left + 110, top + (100 if across[0] else 50), size
     boxes = {(row, column): placed(left + j * (width + gap), top + i * (height + gap), size)

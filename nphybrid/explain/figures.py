@@ -3,13 +3,13 @@
 `filters` shows the kernels of the stem, which is the first convolution of the network.
 `feature-maps` shows the outputs of the stem and of each stage of the backbone.
 `position-similarity` shows the cosines between the learned positions of all cells (ViT, figure 7, centre).
-`attention` shows the attention weights of one query in all layers and heads, or in a chosen layer or head.
+`attention` shows the attention weights of one query in all blocks and heads, or in a chosen block or head.
 `attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
-`rollout` shows how much each cell contributes to one token after all layers, or after a chosen layer (ViT, figure 6).
+`rollout` shows how much each cell contributes to one token after all blocks, or after a chosen block (ViT, figure 6).
 `occlusion` shows how much the score of the best label falls when a grey square hides a part of the picture.
 `saliency` shows how strongly the logit of the best label depends on each pixel (Simonyan et al. 2014, section 3).
 
-A layer is a block of the encoder. Layers, heads, rows and columns are counted from 0.
+Blocks of the encoder, heads, rows and columns are counted from 0.
 """
 import math
 import os
@@ -50,7 +50,7 @@ def figure(name: str, model, image=None, **options) -> Figure:
 
     `name` is a key of FIGURES. `model` is a model of any class of the package. `image` is anything that
     `open_picture` accepts. The figures filters and position-similarity do not read it. The options of the figure
-    attention are token, layer and head. The options of the figure rollout are token and layer. The option token is
+    attention are token, block and head. The options of the figure rollout are token and block. The option token is
     "class" for the class token, "mean" for the mean of all cells, or "row,column" for one cell. By default, token
     is the input of the classifier: the class token or the mean.
 
@@ -68,12 +68,12 @@ def figure(name: str, model, image=None, **options) -> Figure:
     return FIGURES[name](model, prepare_picture(model, image), **options)
 
 
-def every_figure(model, image, token=None, layer=None, head=None) -> Iterator[tuple[str, Figure | MissingPartError]]:
+def every_figure(model, image, token=None, block=None, head=None) -> Iterator[tuple[str, Figure | MissingPartError]]:
     """Draw each figure of FIGURES.  Yields (name, Figure), or (name, error) if the network lacks a part.
 
     The arguments and the other errors are explained in `figure`. Each figure gets only its own options.
     """
-    picture, options = prepare_picture(model, image), {"token": token, "layer": layer, "head": head}
+    picture, options = prepare_picture(model, image), {"token": token, "block": block, "head": head}
     for name, draw in FIGURES.items():
         pictures = () if name in PICTURELESS else (picture,)
         try:
@@ -225,35 +225,35 @@ def _pitch(tile):
     return max(tile[1], 160) + 14
 
 
-def attention(model, picture: PreparedPicture, token=None, layer=None, head=None):
+def attention(model, picture: PreparedPicture, token=None, block=None, head=None):
     """The attention weights of one query, as maps."""
     config = model.network_config
     _require(config.blocks, "attention", model, "the tokens of a transformer")
-    layers, heads = _chosen("layer", layer, config.blocks), _chosen("head", head, config.heads)
+    blocks, heads = _chosen("block", block, config.blocks), _chosen("head", head, config.heads)
     token, (rows, columns) = find_token(config, token), config.grid
-    weights = np.einsum("t,lats->las", token.row, attention_weights(model, picture)[layers.start:layers.stop])
-    maps = weights[:, heads.start:heads.stop, -rows * columns:].reshape(len(layers), len(heads), rows, columns)
+    weights = np.einsum("t,lats->las", token.row, attention_weights(model, picture)[blocks.start:blocks.stop])
+    maps = weights[:, heads.start:heads.stop, -rows * columns:].reshape(len(blocks), len(heads), rows, columns)
     scale = Scale(0, drawing.rounded_up(float(maps.max())), power=0.5)
     title = f"Attention of {token.name}"
-    caption = (f"Each map shows the attention weights that the {rows} x {columns} cells get in one layer and head. "
+    caption = (f"Each map shows the attention weights that the {rows} x {columns} cells get in one block and head. "
                "The weights are the output of the softmax.")
-    factor = drawing.whole_factor(config.grid, (1700 // len(layers) - 10, 1640 // len(heads) - 10))
+    factor = drawing.whole_factor(config.grid, (1700 // len(blocks) - 10, 1640 // len(heads) - 10))
     left = MARGIN + SIDE + GUTTER
     page, top = drawing.sheet(title, caption, max(2000, left + 100 + len(heads) * (columns * factor + 10) + MARGIN),
-                              max(len(layers) * (rows * factor + 10), 1200) + 300)
-    places = drawing.grid(page, left, top, ("layer", layers), ("head", heads), (rows * factor, columns * factor))
+                              max(len(blocks) * (rows * factor + 10), 1200) + 300)
+    places = drawing.grid(page, left, top, ("block", blocks), ("head", heads), (rows * factor, columns * factor))
     for (l, a), box in places.items():
-        drawing.show_map(page, maps[l - layers.start, a - heads.start], scale, box)
+        drawing.show_map(page, maps[l - blocks.start, a - heads.start], scale, box)
     box, below = drawing.beside(page, top + 100, picture.photograph, token.cell, cell_size(config)[0])
     drawing.colour_bar(page, drawing.placed(MARGIN, below + 70, (36, SIDE)), scale, "weight, square-root scale")
     l, a, i, j = np.unravel_index(maps.argmax(), maps.shape)
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} {_colours(scale)} on a square-root scale. The "
-                  f"largest weight is {maps.max():.2g}, in layer {layers[l]}, head {heads[a]}, row {i}, column {j}.",
-                  {"photograph": box} | {f"layer {l} head {a}": box for (l, a), box in places.items()})
+                  f"largest weight is {maps.max():.2g}, in block {blocks[l]}, head {heads[a]}, row {i}, column {j}.",
+                  {"photograph": box} | {f"block {l} head {a}": box for (l, a), box in places.items()})
 
 
 def _chosen(what, chosen, count):
-    """The range of the chosen layers or heads.  If `chosen` is None, the range contains all layers or heads."""
+    """The range of the chosen blocks or heads.  If `chosen` is None, the range contains all blocks or heads."""
     if chosen is None:
         return range(count)
     if chosen not in range(count):
@@ -276,49 +276,49 @@ def attention_distance(model, picture: PreparedPicture):
     boxes = {"photograph": photograph} | _draw_heads(page, plot, far, uniform)
     near, wide = (np.unravel_index(index, far.shape) for index in (far.argmin(), far.argmax()))
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} The smallest mean distance is "
-                  f"{far[near]:.1f} pixels (layer {near[0]}, head {near[1]}). The largest mean distance is "
-                  f"{far[wide]:.1f} pixels (layer {wide[0]}, head {wide[1]}). Uniform attention has a mean distance of "
+                  f"{far[near]:.1f} pixels (block {near[0]}, head {near[1]}). The largest mean distance is "
+                  f"{far[wide]:.1f} pixels (block {wide[0]}, head {wide[1]}). Uniform attention has a mean distance of "
                   f"{uniform:.1f} pixels.", boxes)
 
 
 def _draw_heads(page, plot, far, uniform):
-    """Draw a dot for each head, a line for the mean of each layer, and a line for uniform attention.
+    """Draw a dot for each head, a line for the mean of each block, and a line for uniform attention.
 
     `far` holds the mean distances of the heads, (L, A). Returns {name of a head: box of the dot}.
     """
     left, top, right, bottom = plot
-    (layers, heads), end = far.shape, 1.06 * max(far.max(), uniform, 1e-9)
-    boxes, step = {}, (right - left) / layers
+    (blocks, heads), end = far.shape, 1.06 * max(far.max(), uniform, 1e-9)
+    boxes, step = {}, (right - left) / blocks
     drawing.axes(page, plot, [(f"{tick:g}", bottom - tick / end * (bottom - top)) for tick in drawing.ticks(end)],
-                 [(str(l), left + (l + 0.5) * step) for l in range(0, layers, math.ceil(layers / 32))],
-                 "mean distance (pixels)", "layer")
+                 [(str(l), left + (l + 0.5) * step) for l in range(0, blocks, math.ceil(blocks / 32))],
+                 "mean distance (pixels)", "block")
     drawing.level(page, left, right, bottom - uniform / end * (bottom - top), QUIET, dash=16)
-    for l in range(layers):
+    for l in range(blocks):
         middle, y = left + (l + 0.5) * step, bottom - far[l].mean() / end * (bottom - top)
         for a in range(heads):
             x, y_of = middle + (a - (heads - 1) / 2) * 0.65 * step / heads, bottom - far[l, a] / end * (bottom - top)
-            boxes[f"layer {l} head {a}"] = drawing.dot(page, x, y_of, 11)
+            boxes[f"block {l} head {a}"] = drawing.dot(page, x, y_of, 11)
         drawing.level(page, middle - 0.42 * step, middle + 0.42 * step, y)
     drawing.dot(page, left + 20, top - 70, 11)
     drawing.write(page, left + 50, top - 70, "one head", SMALL, INK, "lm")
     drawing.level(page, left + 250, left + 330, top - 70)
-    drawing.write(page, left + 350, top - 70, "mean of a layer", SMALL, INK, "lm")
+    drawing.write(page, left + 350, top - 70, "mean of a block", SMALL, INK, "lm")
     drawing.level(page, left + 650, left + 730, top - 70, QUIET, dash=16)
     drawing.write(page, left + 750, top - 70, f"uniform attention: {uniform:.1f} pixels", SMALL, INK, "lm")
     return boxes
 
 
-def rollout(model, picture: PreparedPicture, token=None, layer=None):
-    """Show how much each cell contributes to a token after a layer, as a map and as the brightness of the picture."""
+def rollout(model, picture: PreparedPicture, token=None, block=None):
+    """Show how much each cell contributes to a token after a block, as a map and as the brightness of the picture."""
     config = model.network_config
     _require(config.blocks, "rollout", model, "the tokens of a transformer")
-    layer, token = _chosen("layer", layer, config.blocks)[-1], find_token(config, token)
-    shares, (rows, columns) = token.row @ measures.rollout(attention_weights(model, picture))[layer], config.grid
+    block, token = _chosen("block", block, config.blocks)[-1], find_token(config, token)
+    shares, (rows, columns) = token.row @ measures.rollout(attention_weights(model, picture))[block], config.grid
     cells = shares[-rows * columns:].reshape(rows, columns)
     scale, size = Scale(0, drawing.rounded_up(float(cells.max()))), picture.photograph.shape[:2]
     brightness = cells_to_pixels(cells / cells.max(), cell_size(config)[0], size, smooth=True)
     title = f"Attention rollout of {token.name}"
-    caption = (f"The share that each cell contributes to {token.name}, after layer {layer}. The heads are averaged, "
+    caption = (f"The share that each cell contributes to {token.name}, after block {block}. The heads are averaged, "
                "and each shortcut counts as much as the attention.")
     if config.class_token:
         caption += f" The share of the initial class token is {shares[0]:.2g}."
@@ -432,4 +432,4 @@ FIGURES = {"filters": filters, "feature-maps": feature_maps, "position-similarit
            "attention": attention, "attention-distance": attention_distance, "rollout": rollout,
            "occlusion": occlusion, "saliency": saliency}
 PICTURELESS = "filters", "position-similarity"
-OPTIONS = {"attention": ("token", "layer", "head"), "rollout": ("token", "layer")}
+OPTIONS = {"attention": ("token", "block", "head"), "rollout": ("token", "block")}

@@ -5,7 +5,7 @@ from typing import Any
 
 from PIL import Image
 
-from ..batch.copies import file_names
+from ..batch.copies import file_names, refuse_links
 from ..batch.inputs import open_source
 from ..batch.rows import NO_LABEL
 from ..tensorfile import write_atomically
@@ -22,12 +22,14 @@ def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], N
     copies are PNG files. The function raises OSError if the copy cannot be written.
     """
     names = file_names(sources, lambda suffix: suffix if suffix.lower() in (".jpg", ".jpeg") else ".png")
+    folder = os.path.realpath(folder)
     os.makedirs(folder, exist_ok=True)
 
     def draw(row, labels):
         lines = [f"{label['label']}  {label['score']:.4f}" for label in labels] or [NO_LABEL]
         name = names[row.position]
         page = with_lines(open_source(row.source), lines)
+        refuse_links(os.path.join(folder, name), folder)
         with write_atomically(os.path.join(folder, name)) as temporary:
             page.save(temporary, "PNG" if name.endswith(".png") else "JPEG", quality=95)
     return draw

@@ -6,7 +6,7 @@ file has these rules for them:
     EXIF orientation   applied; an orientation that is only in XMP or in a text is ignored, as browsers do
     colour profiles    not applied, as in transformers and timm: the numbers in the file are used as sRGB
     gamma              not applied, as in transformers and timm, for example the chunk gAMA of a PNG
-    other metadata     ignored, also if it is large or damaged
+    other metadata     ignored, also if it is large or damaged; of a PNG, all ancillary chunks except tRNS and eXIf
     alpha              composited on white, for an alpha channel, a palette with alpha or a transparent colour
     16-bit grey        divided by 257; Pillow would cut off values at 255, so that the picture becomes white
     16-bit colour      only the high byte is kept, an error of less than one level; refused with a transparent colour
@@ -36,8 +36,9 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from . import MAX_PIXELS, being_read, max_pixels as largest
-from .metadata import ChecksumError, exif_orientation, jpeg_without_metadata, png_without_metadata
+from .metadata import ChunkError, check_pixels_of_png, exif_orientation, jpeg_without_metadata, png_without_metadata
 from ..shortage import memory_error, out_of_memory
+from ..text import is_url, url_refusal
 
 # Pillow can also read other formats, but some are dangerous.
 # For example, Pillow would let Ghostscript execute a PostScript file.
@@ -46,6 +47,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000
 # progressive JPEG need 6 bytes. The four 32-bit planes of a JPEG 2000 need 16 bytes.
 DECODER_BYTES = 24
 
+# Pillow reads a file of these formats into memory before the number of pixels is known, and so does pillow-heif.
+READ_AS_A_WHOLE = ("WEBP", "AVIF")
 # How the limit of a picture that is too large can be changed.
 LIMIT = "--max-pixels N or, in Python, nphybrid.pixel_limit(N) sets the limit"
 # The major brands of HEIF files (ISO/IEC 23008-12, annex B). Pillow opens the pictures of these files that are AVIF.
@@ -106,6 +109,8 @@ def open_picture(source: str | os.PathLike | bytes | IO[bytes] | Image.Image, *,
     try:
         status = os.stat(source)
     except FileNotFoundError:
+        if is_url(source):
+            raise PictureError(url_refusal(os.fspath(source))) from None
         raise FileNotFoundError(f"{os.fspath(source)}: no such file") from None
     if not stat.S_ISREG(status.st_mode):
         raise PictureError(f"{os.fspath(source)}: expected a picture file, found a folder or a device")
@@ -161,13 +166,19 @@ def _read(source, name, max_pixels):
     """Decode an open, seekable file or a Pillow picture to an RGB picture."""
     picture, token = None, being_read.set(str(name))
     try:
-        picture = source if isinstance(source, Image.Image) else _identify(_without_metadata(source))
-        _check_size(picture, max_pixels)
+        if isinstance(source, Image.Image):
+            picture = source
+            _check_size(picture, max_pixels)
+        else:
+            picture = _identify(_without_metadata(source), max_pixels)
+            _check_size(picture, max_pixels)
+            if picture.format == "PNG":
+                check_pixels_of_png(source)
         picture = _decoded(picture)
         upright = UPRIGHT.get(exif_orientation(picture.info.get("exif") or b""))
         rgb = to_rgb(picture)
         return rgb if upright is None else rgb.transpose(upright)
-    except (PictureError, ChecksumError) as error:
+    except (PictureError, ChunkError) as error:
         raise PictureError(f"{name}: {error}") from None
     except MemoryError as error:
         raise memory_error(error, name) from error
@@ -186,7 +197,7 @@ def _read(source, name, max_pixels):
 
 
 def _without_metadata(file):
-    """Return the file, or a copy of a PNG or JPEG without the metadata that changes no pixel."""
+    """Return the file, or a view of a PNG or JPEG file that omits the metadata that changes no pixel."""
     head = file.read(8)
     file.seek(0)
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -194,10 +205,11 @@ def _without_metadata(file):
     return jpeg_without_metadata(file) if head.startswith(b"\xff\xd8\xff") else file
 
 
-def _identify(file):
+def _identify(file, max_pixels=None):
     """Open the picture at the beginning of a file, without decoding its pixels.
 
     Unlike Image.open, `_identify` ignores Pillow's limit on the number of pixels, which holds for the whole process.
+    `max_pixels` limits the size of a file that is read as a whole.
     """
     head, why = file.read(16), ""
     # In a new process, `preinit` loads the five most common formats in 10 ms.
@@ -211,12 +223,15 @@ def _identify(file):
             if not accepted or isinstance(accepted, str):
                 why = accepted or why
                 continue
+            if name in READ_AS_A_WHOLE:
+                _check_bytes(file, max_pixels)
             file.seek(0)
             try:
                 return factory(file, "")
             except (SyntaxError, IndexError, TypeError, struct.error) as error:
                 why = f"begins like {name}, but is damaged or of a kind that Pillow cannot read ({error})"
     if head[4:8] == b"ftyp" and head[8:12] in HEIF_BRANDS:
+        _check_bytes(file, max_pixels)
         return _heif(file)
     raise PictureError(why or _what_is(file))
 
@@ -239,6 +254,14 @@ def _heif(file):
     except (SyntaxError, IndexError, TypeError, struct.error) as error:
         why = f"begins like HEIC, but is damaged or of a kind that libheif cannot read ({error})"
         raise PictureError(why) from None
+
+
+def _check_bytes(file, max_pixels):
+    """Refuse a file that would be read into memory as a whole and needs more memory than a decoder may need."""
+    limit = DECODER_BYTES * max(MAX_PIXELS, largest() if max_pixels is None else max_pixels)
+    size = file.seek(0, io.SEEK_END)
+    if size > limit:
+        raise PictureError(f"has {size:,} bytes, expected at most {limit:,} in a file of this format ({LIMIT})")
 
 
 def _check_size(picture, max_pixels):
@@ -393,4 +416,5 @@ def _what_is(file):
     if text.startswith((b"<!doctype html", b"<html")):
         return "is an HTML page, not a picture; the download of the picture may have failed"
     found = repr(head[:24].decode("ascii", "backslashreplace"))
-    return f"is none of {', '.join(FORMATS)}, or its header is cut off; it begins with {found}"
+    formats = ", ".join((*FORMATS, *(("HEIC",) if has_heif() else ())))
+    return f"is none of {formats}, or its header is cut off; it begins with {found}"

@@ -56,20 +56,23 @@ def host_in_url(name: str) -> str:
     return f"[{name}]" if ":" in name else name
 
 
-def check_origin(headers, hosts: set[str]) -> None:
+def check_origin(headers, served: set[str], allowed: set[str]) -> None:
     """Raise Refusal if the Host of a request, or its Origin if it has one, is not an address of this server.
 
-    `headers` are the headers of the request. `hosts` are the accepted hosts.
+    `headers` are the headers of the request. `served` are the hosts of `served_hosts`, and `allowed` are further hosts.
     """
+    hosts = served | allowed
     found = headers.get_all("Host", [])
     if len(found) != 1:
         raise Refusal(400, f"found {len(found)} headers Host; expected one")
     host = found[0].strip().lower()
     if host not in hosts:
         raise Refusal(403, f"the Host is {host!r}, which is not an address of this server; expected one of "
-                           f"{', '.join(sorted(hosts))}")
+                           f"{', '.join(sorted(hosts))}. The option --allow-host of nphybrid serve adds a host, for "
+                           "example behind a port mapping.")
     for origin in headers.get_all("Origin", []):
-        if origin.strip().lower() != f"http://{host}":
+        # A proxy of an allowed host may add encryption.
+        if origin.strip().lower() not in {f"http://{host}", f"{'https' if host in allowed else 'http'}://{host}"}:
             raise Refusal(403, f"the Origin is {origin!r}; expected http://{host}. Pages of other servers may not use "
                                "this server.")
 

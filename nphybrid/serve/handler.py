@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         """Answer a request with the method GET, HEAD, POST or OPTIONS.  Raises Refusal if the request is refused."""
         address, port = self.connection.getsockname()[:2]
-        check_origin(self.headers, served_hosts(address, port, self.server.name))
+        check_origin(self.headers, served_hosts(address, port, self.server.name), self.server.allowed)
         path = self.path.partition("?")[0]
         if path not in METHODS:
             raise Refusal(404, f"found the path {path[:80]!r}; expected one of {', '.join(METHODS)}")

@@ -5,6 +5,7 @@ import os
 import socket
 import socketserver
 import threading
+from collections.abc import Iterable
 from typing import Any
 
 from .addresses import host_in_url, is_every_address
@@ -23,18 +24,20 @@ BUSY = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n
 class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A server for one service.  `serve_forever` accepts connections, and `server_close` ends the server.
 
-    With port 0, the operating system chooses a free port. `address` is the URL of the server.
+    With port 0, the operating system chooses a free port. `address` is the URL of the server. `allowed` are further
+    values of the header Host that are accepted.
     """
     daemon_threads = True
     # On Windows, this option would let another program take over the port.
     allow_reuse_address = os.name != "nt"
     request_queue_size = 128              # connections that wait to be accepted
 
-    def __init__(self, service: Service, name: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None
-                 ) -> None:
+    def __init__(self, service: Service, name: str = "127.0.0.1", port: int = 8000, limits: Limits | None = None,
+                 allowed: Iterable[str] = ()) -> None:
         """Listen on an address.  Raises OSError if the address cannot be used."""
         self.service = service
         self.name = name
+        self.allowed = {host.lower() for host in allowed}
         self.limits = Limits() if limits is None else limits
         self.files = page_files()
         self.connections = threading.BoundedSemaphore(self.limits.connections)

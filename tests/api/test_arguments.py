@@ -130,13 +130,39 @@ def test_dtypes_of_pytorch(tmp_path):
     ("device", 0, "device is '0'; expected 'cpu'"), ("trust_remote_code", True, "never runs code from a model"),
     ("use_safetensors", False, "pickles are never opened"), ("subfolder", "vit", "the path of the folder itself"),
     ("config", CONFIG, "keys of the configuration"), ("state_dict", {}, "load_state_dict"),
-    ("output_loading_info", True, "FormatError"), ("quantization_config", {"load_in_8bit": True}, 'dtype="int8"')])
+    ("output_loading_info", True, "FormatError"), ("load_in_8bit", True, 'dtype="int8"'),
+    ("proxies", {"https": "http://proxy:80"}, "proxies is .*; expected None; set the environment variable HTTPS_PROXY"),
+    ("mirror", "tuna", "HF_ENDPOINT"), ("use_fast", True, "because Pillow resizes the pictures"),
+    ("key_mapping", {"a": "b"}, "prefixes of wrappers"), ("gguf_file", "x.gguf", "a file of safetensors"),
+    ("quantization_config", {"load_in_8bit": True}, 'dtype="int8"')])
 def test_arguments_that_are_refused(name, value, told, tmp_path):
     ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
     assert name in ARGUMENTS
     for function in ViTForImageClassification.from_pretrained, load:
         with pytest.raises(ValueError, match=told):
             function(tmp_path, engine="reference", **{name: value})
+
+
+@pytest.mark.parametrize("function", [ViTConfig.from_pretrained, ViTHybridImageProcessor.from_pretrained])
+def test_the_other_classes_know_the_arguments(function, tmp_path):
+    model = ViTForImageClassification(CONFIG, engine="reference", seed=3)
+    model.processor = ViTHybridImageProcessor(size=32, crop_size=32)
+    model.save_pretrained(tmp_path)
+    found = function(tmp_path, use_fast=False, trust_remote_code=None, force_download=False, proxies=None)
+    assert found.to_dict() == function(tmp_path).to_dict()
+    with pytest.raises(ValueError, match="never runs code from a model"):
+        function(tmp_path, trust_remote_code=True)
+    with pytest.raises(TypeError, match="Did you mean (image_size|size)"):
+        function(tmp_path, **{"image_sizes" if function == ViTConfig.from_pretrained else "sizes": 3})
+
+
+def test_keys_of_the_configuration_for_any_class(tmp_path):
+    ViTForImageClassification(CONFIG, engine="reference", seed=3).save_pretrained(tmp_path)
+    model = load(tmp_path, engine="reference", id2label={0: "x", 1: "y", 2: "z"},
+                 overrides={"problem_type": "regression"})
+    assert (model.config.id2label[2], model.config.problem_type) == ("z", "regression")
+    with pytest.raises(TypeError, match="has no engin; .*Did you mean engine"):
+        load(tmp_path, engin="reference")
 
 
 def test_two_dtypes_that_differ():

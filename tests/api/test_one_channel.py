@@ -10,6 +10,7 @@ from nphybrid.api.load import load
 from nphybrid.api.scores import best_classes
 from nphybrid.batch.pipeline import pipeline
 from nphybrid.checkpoint import read_processor
+from nphybrid.cli import main
 from nphybrid.dialects.preprocessing import for_channels
 
 from oracles.pictures import noise
@@ -54,6 +55,42 @@ def test_a_grey_network_of_hugging_face(mean, tmp_path, cat):
         assert np.array_equal(ViTHybridImageProcessor.from_dict(model.processor)(open_picture(cat), return_tensors="np"
                                                                                  ).pixel_values, x)
     assert pipeline("image-classification", model)(str(cat))[0]["label"] in NAMES
+
+
+@pytest.mark.parametrize("mean, std", [([0.5] * 3, [0.5] * 3), ([0.5], [0.5] * 3), ([0.5] * 3, [0.5])])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_grey_network_of_timm_with_three_equal_means(mean, std, channels, tmp_path, cat):
+    """A card often keeps the numbers of the colour network from which the grey network was made."""
+    pictures = {**TIMM["pretrained_cfg"], "input_size": [channels, 64, 64], "mean": mean, "std": std}
+    card = {**TIMM, "pretrained_cfg": pictures}
+    model = load(timm_vit(tmp_path / "grey", card, seed=4, channels=1), engine="reference")
+    assert probabilities(model(model.prepared(cat)).logits[0]) == [0.8219, 0.0557, 0.1167, 0.0056]
+
+
+@pytest.mark.parametrize("key, other", [("mean", "std"), ("std", "mean")])
+@pytest.mark.parametrize("kind", ["timm", "huggingface"])
+def test_a_grey_network_with_unequal_means(kind, key, other, tmp_path, cat, capsys):
+    """Which grey is black and which is white is not known. The network itself can be used."""
+    numbers = {key: [0.485, 0.456, 0.406], other: [0.5] * 3}
+    if kind == "timm":
+        folder = timm_vit(tmp_path / "grey", {**TIMM, "pretrained_cfg": {**TIMM["pretrained_cfg"], **numbers}}, seed=4,
+                          channels=1)
+    else:
+        folder = hf_vit(tmp_path / "grey", seed=4, channels=1,
+                        processor={**HF, **{f"image_{name}": value for name, value in numbers.items()}})
+    model = load(folder, engine="reference")
+    told = f"the network has 1 channel, but the image_{key} of its image processor is .0.485, 0.456, 0.406., one "
+    for use in lambda: model.prepared(cat), lambda: pipeline("image-classification", model)(str(cat)):
+        with pytest.raises(ValueError, match=told):
+            use()
+    assert main(["classify", str(cat), "--model", str(folder), "--engine", "reference"]) == 3
+    captured = capsys.readouterr()
+    assert "the network has 1 channel" in captured.err and "Traceback" not in captured.err and not captured.out
+    model.processor = {**model.processor, "image_mean": [0.5], "image_std": [0.5]}
+    x = model.prepared(cat)
+    assert x.shape[1] == 1
+    if kind == "timm":
+        assert probabilities(model(x).logits[0]) == [0.8219, 0.0557, 0.1167, 0.0056]
 
 
 def test_grey_without_a_card(tmp_path, cat):

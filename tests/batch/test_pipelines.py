@@ -57,6 +57,60 @@ def test_a_generator_is_not_taken_ahead(pipe, paths):
         assert list(pipe(camera(), batch_size=batch_size)) == pipe(padded)
 
 
+def test_arguments_of_transformers(cat):
+    pipe = pipeline("image-classification", engine="reference", device=-1, framework="pt", use_fast=False,
+                    model_kwargs={"dtype": "float64", "low_cpu_mem_usage": True}, tokenizer=None, num_workers=2)
+    assert pipe.model.dtype == "float64"
+    again = pipeline("image-classification", pipe.model, device="cpu")
+    assert again(cat, top_k=2) == pipe(cat, top_k=2)
+
+
+@pytest.mark.parametrize("options, error, told", [
+    ({"batch_size": 8}, ValueError, r"give batch_size to each call, as in pipe\(pictures, batch_size=8\)"),
+    ({"feature_extractor": "x"}, ValueError, "expected the argument image_processor"),
+    ({"tokenizer": "x"}, ValueError, "needs no tokenizer"), ({"framework": "tf"}, ValueError, "NumPy and Numba"),
+    ({"device": "cuda"}, ValueError, "nphybrid computes on the CPU"),
+    ({"engin": "reference"}, TypeError, "Did you mean engine?")])
+def test_arguments_of_transformers_that_are_refused(options, error, told):
+    with pytest.raises(error, match=told):
+        pipeline("image-classification", **options)
+
+
+@pytest.mark.parametrize("task, told", [
+    ("image-clasification", "Did you mean image-classification?"),
+    ("google/bit-50", r"A model is the second argument, as in pipeline\('image-classification', 'google/bit-50'\)"),
+    (default_model(), "A model is the second argument, as in pipeline")])
+def test_a_task_that_is_none(task, told):
+    with pytest.raises(ValueError, match=told):
+        pipeline(task)
+
+
+@pytest.mark.parametrize("options, told", [
+    ({"topk": 3}, "found the argument topk; expected some of inputs, .*Did you mean top_k?"),
+    ({"timeout": 3}, "nphybrid opens no URL"),
+    ({"zebra": 3}, "found the argument zebra; expected some of inputs, [^.]*$")])
+def test_an_argument_that_a_call_does_not_have(options, told, cat):
+    pipe = pipeline("image-classification", engine="reference")
+    with pytest.raises(TypeError, match=told):
+        pipe(cat, **options)
+
+
+@pytest.mark.parametrize("source, told", [
+    ("https://example.com/cat.jpg", r"found the URL https://example.com/cat.jpg; .*Run curl -L -o FILE 'https://exam"),
+    ("https://huggingface.co/a/b/resolve/main/cat.jpg", "Run curl -L -o FILE"),
+    ("FOLDER", "found the folder FOLDER; expected a picture, or a list of pictures, such as .*find_pictures")])
+def test_urls_and_folders(pipe, source, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "FOLDER").mkdir()
+    with pytest.raises(PictureError, match=told):
+        pipe(source)
+
+
+def test_the_url_of_a_model():
+    with pytest.raises(ValueError, match="expected the name google/bit-50$"):
+        pipeline("image-classification", "https://huggingface.co/google/bit-50/")
+
+
 def test_a_bad_picture_raises_where_it_stands(pipe, paths):
     answers = pipe(path for path in [paths[0], "nothing.png", paths[1]])
     assert next(answers) == pipe(paths[0])

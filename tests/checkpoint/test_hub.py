@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -32,6 +33,12 @@ CONFIG = ViTHybridConfig(backbone_config=dict(layer_type="bottleneck", depths=[1
 X = "np.linspace(-1, 1, 3 * 32 * 32, dtype=np.float32).reshape(1, 3, 32, 32)"
 # Some versions of the client wait half a minute between their attempts to reach a hub.
 IMPATIENT = "import sys, time; time.sleep = lambda seconds: None; "
+# The process must not wait at all.
+PATIENT = """import sys, time
+def sleep(seconds):
+    raise AssertionError("waits for the hub")
+time.sleep = sleep
+"""
 NEEDED = ["config.json", "model.safetensors", "preprocessor_config.json"]
 
 
@@ -191,7 +198,8 @@ def test_all_files_are_of_one_commit(served, files, logits_of, monkeypatch):
     paths = []
 
     def noted(self):
-        paths.append(self.path)
+        if self.path != "/":                        # whether the hub answers
+            paths.append(self.path)
         return do_head(self)
     do_head = Hub.do_HEAD
     monkeypatch.setattr(Hub, "do_HEAD", noted)
@@ -285,6 +293,29 @@ def test_classify_and_convert(served, python, root, tmp_path):
 
 
 @needs_client
+def test_the_command_for_1000_classes_in_the_readme(served, python, root, tmp_path):
+    """With a made checkpoint under the published name.  The published one was not run here."""
+    line = next(line for line in (root / "README.md").read_text("utf-8").splitlines() if "1,000 classes of" in line)
+    install, command = re.search("`(pip install .*) && nphybrid (.*)`", line).groups()
+    assert install == "pip install huggingface_hub"
+    made = ViTHybridForImageClassification(ViTHybridConfig.from_dict(CONFIG.to_dict(), num_labels=1000),
+                                           engine="reference", seed=4)
+    made.processor = ViTHybridImageProcessor(size=32, crop_size=32, image_mean=0.5, image_std=0.5)
+    made.config.id2label[7] = "the seventh"
+    state = made.state_dict()
+    state["classifier.bias"][7] = 9
+    made.load_state_dict(state)
+    made.save_pretrained(tmp_path / "made")
+    served.models["google/vit-hybrid-base-bit-384"] = {
+        "main": {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}}
+    (tmp_path / "work" / "photo.jpg").write_bytes((root / "examples" / "images" / "cat.png").read_bytes())
+    done = python("-m", "nphybrid", *command.split(), "--engine", "reference")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0].startswith("the seventh") and done.stdout.count("\n") == 5
+    assert got(served) == NEEDED
+
+
+@needs_client
 def test_pipeline(python, root):
     done = python("-c", f"""from nphybrid import pipeline
 pipe = pipeline("image-classification", "{NAME}", revision="other", engine="reference")
@@ -324,15 +355,29 @@ print([main(["convert", name, "m.h5"]) for name in {list(SENTENCES)}])""")
 @pytest.mark.parametrize("environment, told", [
     ({"HF_HUB_OFFLINE": "1"}, "at main: no config.json in the cache .*home.hub, and HF_HUB_OFFLINE is set$"),
     ({"HF_ENDPOINT": "http://127.0.0.1:9"},
-     "config.json is not in the cache, and cannot be downloaded from http://127.0.0.1:9: .*refused"),
+     "main is not in the cache, and cannot be downloaded from http://127.0.0.1:9: .*refused"),
 ])
 def test_without_a_network(environment, told, served, python, logits_of):
-    command = IMPATIENT + "from nphybrid.__main__ import main; sys.exit(main())"
+    """One line on stderr, and no long wait.  huggingface_hub itself waits 1 + 2 + 4 + 8 + 8 seconds."""
+    command = PATIENT + "from nphybrid.__main__ import main; sys.exit(main())"
     done = python("-c", command, "convert", NAME, "m.h5", **environment)
-    assert done.returncode == 3 and re.match(f"nphybrid: {NAME}:? {told}", done.stderr.splitlines()[-1])
+    assert done.returncode == 3 and re.fullmatch(f"nphybrid: {NAME}:? {told}.*\n", done.stderr)
     logits_of(NAME)
     served.asked.clear()
     assert logits_of(NAME, **environment) == [logits(model(1))] and served.asked == []
+
+
+@needs_client
+def test_a_hub_that_never_answers(python, served, logits_of):
+    """As behind a firewall that drops what is sent: the connection is accepted, and no byte comes back."""
+    logits_of(NAME)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        environment = {"HF_ENDPOINT": f"http://127.0.0.1:{silent.getsockname()[1]}", "HF_HUB_ETAG_TIMEOUT": "1"}
+        code = "from nphybrid.__main__ import main; sys.exit(main())"
+        done = python("-c", PATIENT + code, "convert", "owner/other", "m.h5", **environment)
+        assert done.returncode == 3 and re.fullmatch("nphybrid: owner/other: .*timed out.*\n", done.stderr, re.I)
+        done = python("-c", PATIENT + code, "convert", NAME, "m.h5", **environment)
+        assert done.returncode == 0, done.stderr
 
 
 @needs_client

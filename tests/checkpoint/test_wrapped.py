@@ -84,6 +84,43 @@ def test_averages_beside_the_weights_are_told(tmp_path):
     assert logits(tmp_path) == model(normal(9, 2, 3, 32, 32)).logits.tobytes() != plain
 
 
+@pytest.mark.parametrize("with_card", [True, False])
+@pytest.mark.parametrize("parts", [("student.", "teacher."), ("student.module.", "teacher."), ("online.", "target.")])
+def test_several_networks_in_one_file_are_refused(parts, with_card, tmp_path):
+    """Nothing says which of them is meant."""
+    model = ViTForImageClassification(MODELS["vit"][1], engine="reference")
+    model.save_pretrained(tmp_path)
+    if not with_card:
+        (tmp_path / "config.json").unlink()
+    state = model.state_dict()
+    write_safetensors(tmp_path / "model.safetensors",
+                      {part + name: array for part in parts for name, array in state.items()} | BESIDE)
+    first, second = (part.split(".")[0] for part in parts)
+    told = f"model.safetensors holds 2 networks, whose names begin with '{first}.', '{second}.'; expected one network"
+    with pytest.raises(FormatError, match=told):
+        load(tmp_path, engine="reference")
+
+
+@pytest.mark.parametrize("name", ["rng_state", "torch_rng_state", "cuda_rng_state.0", "loss", "val_loss", "val_acc.tp",
+                                  "lr_schedulers.0.base_lrs", "loss_scaler.scale", "callbacks.ckpt.best", "criterion.w",
+                                  "hyper_parameters.lr"])
+def test_what_trainers_keep_by_these_names_is_no_array_of_the_network(name, tmp_path):
+    model = ViTForImageClassification(MODELS["vit"][1], engine="reference")
+    model.save_pretrained(tmp_path)
+    plain = logits(tmp_path)
+    write_safetensors(tmp_path / "model.safetensors", model.state_dict() | {name: normal(1, 3)})
+    assert logits(tmp_path) == plain
+
+
+@pytest.mark.parametrize("name", ["temperature", "logit_scale", "lossy.weight", "class_prior", "metric_head.weight"])
+def test_an_array_that_could_change_an_answer_is_refused(name, tmp_path):
+    model = ViTForImageClassification(MODELS["vit"][1], engine="reference")
+    model.save_pretrained(tmp_path)
+    write_safetensors(tmp_path / "model.safetensors", model.state_dict() | {name: normal(1, 3)})
+    with pytest.raises(FormatError, match=name):
+        load(tmp_path, engine="reference")
+
+
 def test_two_copies_of_a_weight_are_refused(tmp_path):
     model = ViTForImageClassification(MODELS["vit"][1], engine="reference")
     model.save_pretrained(tmp_path)

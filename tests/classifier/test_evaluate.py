@@ -173,7 +173,7 @@ def test_folders_that_are_no_folders_of_folders(cifar, tmp_path, capsys):
     assert main(["evaluate", str(cifar[0] / "dog")]) == 3
     assert "holds 0 folders and 9 pictures beside them" in capsys.readouterr().err
     assert main(["evaluate", next(iter(cifar[1]))]) == 3
-    assert ("is not a folder; expected a folder that contains one folder per class. For single pictures or features, "
+    assert ("is not a folder; expected a folder that contains one folder per class. For single pictures, "
             "give --truth") in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path)]) == 3
     assert "holds 0 folders and 0 pictures" in capsys.readouterr().err
@@ -297,6 +297,28 @@ def test_probe_fit_goes_on_without_a_broken_picture(cifar, tmp_path, capsys):
     report, code = documents(capsys, "probe", "fit", mine, "-o", tmp_path / "again.h5")
     assert code == 1 and report["failed"] == 1 and whole["failed"] == 0
     assert {**report, "failed": 0, "head": ""} == {**whole, "head": ""}
+
+
+def test_probe_fit_names_the_pictures_without_features(tmp_path, capsys):
+    folders(tmp_path / "mine", cat=3, dog=3)
+    broken = tmp_path / "mine" / "cat" / "broken.png"
+    broken.write_bytes(b"GIF89a")
+    assert main(["embed", str(tmp_path / "mine"), "-r", "-o", str(tmp_path / "x.h5"), "--quiet"]) == 1
+    command = ["probe", "fit", str(tmp_path / "x.h5"), "-o", str(tmp_path / "head.h5"), "--folds", "3"]
+    capsys.readouterr()
+    assert main(command) == 1
+    lines = [line for line in capsys.readouterr().err.splitlines() if "broken.png" in line]
+    assert len(lines) == 1 and lines[0].startswith(f"nphybrid: {broken}: ")
+    assert main([*command, "--quiet"]) == 1 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("verb", ["evaluate", "finetune"])
+def test_a_model_in_place_of_a_folder(verb, tmp_path, capsys):
+    output = ["-o", str(tmp_path / "o.h5")] if verb == "finetune" else []
+    assert main([verb, str(default_model()), *output]) == 3
+    error = capsys.readouterr().err
+    assert "expected a folder that contains one folder per class. A model is given with --model" in error
+    assert "--truth" not in error
 
 
 def test_probe_fit_tells_that_it_takes_features(capsys):

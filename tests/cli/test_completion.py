@@ -1,4 +1,5 @@
 """`nphybrid completion`: bash itself completes with the script; the scripts of all shells name every option."""
+import os
 import re
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import pytest
 from nphybrid import cli
 from nphybrid.__main__ import main
 from nphybrid.cli.parsers import VerbParser
+
+PATH = {"PATH": os.environ["PATH"]}
 
 
 def script(shell, capsys):
@@ -63,3 +66,37 @@ def test_other_shells_accept_the_script(shell, tmp_path, capsys):
     (tmp_path / "script").write_text(script(shell, capsys))
     done = subprocess.run([shell, "-n", str(tmp_path / "script")], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(shutil.which("fish") is None, reason="fish is not installed")
+@pytest.mark.parametrize("line, expected", [
+    ("nphybrid cl", ["classify"]), ("nphybrid classify --top", ["--top-k"]), ("nphybrid figures ro", ["rollout"]),
+    ("nphybrid classify x.png --engine ", ["numba", "reference"]), ("nphybrid completion f", ["fish"])])
+def test_fish_completes(line, expected, tmp_path, capsys):
+    (tmp_path / "script").write_text(script("fish", capsys))
+    done = subprocess.run(["fish", "--no-config", "-c", f"source {tmp_path}/script; complete -C '{line}'"],
+                          capture_output=True, text=True, check=True, cwd=tmp_path, env={"HOME": str(tmp_path), **PATH})
+    assert [found.split("\t")[0] for found in done.stdout.splitlines()] == expected and done.stderr == ""
+
+
+# A terminal of zsh in which a function shows the arguments that nphybrid would get.
+ZPTY = """
+zmodload zsh/zpty
+zpty z zsh -f -i
+zpty -w z 'autoload -U compinit; compinit -u -D; source SCRIPT; bindkey "^I" complete-word'
+zpty -w z 'nphybrid() { print -r -- "GOT" "$@" "END"; print -r -- "DO""NE"; }'
+zpty -w -n z $'nphybrid classif\\t x.png --engin\\t ref\\t --top\\t3\\n'
+zpty -r z text '*DONE*'
+print -r -- "$text"
+zpty -d z
+"""
+
+
+@pytest.mark.skipif(shutil.which("zsh") is None, reason="zsh is not installed")
+def test_zsh_completes(tmp_path, capsys):
+    """The Tab key is pressed four times in one command line."""
+    (tmp_path / "script").write_text(script("zsh", capsys))
+    (tmp_path / "try").write_text(ZPTY.replace("SCRIPT", str(tmp_path / "script")))
+    done = subprocess.run(["zsh", "-f", str(tmp_path / "try")], capture_output=True, text=True, cwd=tmp_path,
+                          timeout=120, env={"HOME": str(tmp_path), "TERM": "dumb", **PATH})
+    assert "GOT classify x.png --engine reference --top-k 3 END" in done.stdout, done.stderr

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nphybrid import tensorfile
 from nphybrid.__main__ import main
 from nphybrid.batch import copies
+from nphybrid.cli import classify
 from nphybrid.explain import labelled
 
 LINE = ["classify", "in", "-r", "--engine", "reference"]
@@ -72,7 +74,7 @@ def test_copies_are_written_atomically(option, pictures, monkeypatch):
     def fail(source, target):
         raise OSError(28, "No space left on device", os.fspath(target))
     monkeypatch.setattr(os, "replace", fail)
-    assert main(["classify", "in/1.png", "--engine", "reference", option, "out"]) == 3
+    assert main(["classify", "in/1.png", "--engine", "reference", option, "out"]) == 1
     assert files("out") == []
 
 
@@ -93,6 +95,55 @@ def test_no_file_is_replaced(option, pictures, capsys):
         assert main([*LINE, option, folder]) == 3
         assert told.format(os.path.realpath(folder)) in capsys.readouterr().err
     assert (pictures / "out" / "1.png").read_text() == "mine" and files("out") == ["1.png"]
+
+
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+def test_a_copy_that_fails_does_not_end_the_run(option, pictures, capsys, monkeypatch):
+    """The disk is full for one of three pictures. Its row is written, the exit code is 1, and stderr names it."""
+    def write(path):
+        if "side" in str(path):
+            raise OSError(28, "No space left on device", str(path))
+        return tensorfile.write_atomically(path)
+    for module in copies, labelled:
+        monkeypatch.setattr(module, "write_atomically", write)
+    assert main(["classify", "in/1.png", "in/side.jpg", "in/b/1.PNG", "--engine", "reference", "--format", "json",
+                 option, "out"]) == 1
+    captured = capsys.readouterr()
+    assert [row["path"] for row in json.loads(captured.out)] == ["in/1.png", "in/side.jpg", "in/b/1.PNG"]
+    assert len(files("out")) == 2
+    lines = captured.err.splitlines()
+    assert "no copy of in/side.jpg: " in lines[0] and "No space left on device" in lines[0]
+    assert lines[-1] == "nphybrid: copies that could not be written: 1"
+
+
+@pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
+@pytest.mark.parametrize("kind", ["file", "folder"])
+def test_a_link_that_is_put_into_the_folder_is_not_followed(kind, option, pictures, capsys, monkeypatch):
+    """Another program puts a link into the folder while the run goes on."""
+    (pictures / "mine").mkdir()
+    (pictures / "mine" / "1.png").write_text("mine")
+    label = labels_of(capsys)["in/1.png"][0]["label"]
+    begin = classify._begin
+
+    def put_link(*arguments):
+        folder = pictures / "out" / label if option == "--copy-to" and kind == "file" else pictures / "out"
+        folder.mkdir(parents=True)
+        if kind == "file":
+            (folder / "1.png").symlink_to(pictures / "mine" / "1.png")
+        elif option == "--copy-to":
+            (folder / label).symlink_to(pictures / "mine")
+        else:
+            (folder / "1.png").symlink_to(pictures / "mine")
+        return begin(*arguments)
+    monkeypatch.setattr(classify, "_begin", put_link)
+    assert main(["classify", "in/1.png", "--engine", "reference", option, "out"]) == 1
+    assert "leads through a symbolic link to" in capsys.readouterr().err
+    assert files("mine") == ["1.png"] and (pictures / "mine" / "1.png").read_text() == "mine"
+
+
+def test_a_folder_of_a_glob_is_an_input(pictures, capsys):
+    assert main(["classify", "i*", "-r", "--engine", "reference", "--copy-to", "in/out"]) == 3
+    assert "lies in the input folder in;" in capsys.readouterr().err and not (pictures / "in" / "out").exists()
 
 
 def test_one_folder_for_both_is_refused(pictures, capsys):

@@ -26,6 +26,17 @@ def test_deit_by_hand():
     assert np.abs(found - expected.transpose(2, 0, 1)).max() < 1e-6                          # observed 3e-7
 
 
+def test_a_number_with_a_point_is_the_size_of_both_sides():
+    """Read as the short side, it would give other pixels without a word."""
+    assert spelled_out({**DEIT, "size": 36.0})["size"] == {"height": 36.0, "width": 36.0}
+    picture = Image.fromarray(noise(3, 100, 200, 3))
+    a, b = (ViTHybridImageProcessor.from_dict({**DEIT, "size": size})(picture, return_tensors="np").pixel_values
+            for size in (36, 36.0))
+    assert np.array_equal(a, b)
+    with pytest.raises(ValueError, match="36.5"):
+        ViTHybridImageProcessor.from_dict({**DEIT, "size": 36.5})
+
+
 @pytest.mark.parametrize("options, told", [
     ({"image_processor_type": "EfficientNetImageProcessor"}, "is a 'EfficientNetImageProcessor', whose pixels nphybrid "
                                                              "does not compute; expected one of ViTImageProcessor, "),

@@ -8,6 +8,7 @@ from PIL import Image
 from nphybrid import FormatError, ViTHybridImageProcessor, open_picture
 from nphybrid.api.load import load
 from nphybrid.checkpoint import read_processor
+from nphybrid.dialects.timm import timm_processor
 from nphybrid.dialects.timm_card import KNOWN, labels, nested
 
 from oracles.reported import NAMES, probabilities, timm_pixels, timm_vit
@@ -90,8 +91,6 @@ def test_a_regression_in_transformers_wrapper(tmp_path):
 
 @pytest.mark.parametrize("changes, told", [
     ({"num_classes": 1000}, "num_classes 1000, but the head in the file has 4 classes"),
-    ({"label_names": ["a", "b"]}, "2 label_names, but the network has 4 classes"),
-    ({"label_names": {"4": "a"}}, "label_names up to class 4, but the network has 4 classes"),
     ({"label_names": {"ant": "a"}}, "label_names in config.json has the keys 'ant'; expected the numbers of classes"),
     ({"label_names": {"0": 3}}, "not a list of strings"), ({"label_descriptions": ["a"]}, "label_descriptions in conf"),
     ({"pretrained_cfg": "vit"}, "pretrained_cfg in config.json is 'vit'; expected an object"),
@@ -105,6 +104,37 @@ def test_a_regression_in_transformers_wrapper(tmp_path):
 def test_what_cannot_be_right_is_refused(changes, told, tmp_path):
     with pytest.raises(FormatError, match=told):
         load(timm_vit(tmp_path / "model", {**NESTED, **changes}), engine="reference")
+
+
+THOUSAND = [f"class {number}" for number in range(1000)]
+
+
+@pytest.mark.parametrize("changes, told", [
+    ({"label_names": THOUSAND}, "1,000 label_names, up to class 999"),
+    ({"label_names": None, "pretrained_cfg": {**PICTURES, "num_classes": 1000, "label_names": THOUSAND}},
+     "1,000 label_names, up to class 999"),
+    ({"label_names": ["a", "b"]}, "2 label_names, up to class 1"),
+    ({"label_names": {"1": "a", "4": "b"}, "num_classes": None}, "2 label_names, up to class 4")])
+def test_names_of_another_number_of_classes_are_told_and_not_used(changes, told, tmp_path, cat):
+    """They are often the names of the network before its fine-tuning."""
+    with pytest.warns(UserWarning, match=f"config.json has {told}, but the network has 4 classes; the names are not"):
+        model = load(timm_vit(tmp_path / "model", {**NESTED, **changes}), engine="reference")
+    assert model.config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2", 3: "LABEL_3"}
+    assert probabilities(model(model.prepared(cat)).logits[0]) == [0.0174, 0.0178, 0.9113, 0.0535]
+
+
+def test_names_of_21843_classes_do_not_become_those_of_imagenet():
+    """A network of 1,000 classes without names would get the names of ImageNet."""
+    with pytest.warns(UserWarning, match="21,843 label_names"):
+        found = labels({"label_names": ["x"] * 21843}, 1000)
+    assert found == {i: f"LABEL_{i}" for i in range(1000)}
+
+
+@pytest.mark.parametrize("size", [64, "64", {"height": 64}, [64, 64]])
+def test_an_input_size_of_another_form(size):
+    config = {"model_type": "bit", "num_channels": 3}
+    with pytest.raises(ValueError, match="input_size must be .channels, rows, columns.; found "):
+        timm_processor(config, nested({"pretrained_cfg": {"input_size": size}}))
 
 
 @pytest.mark.parametrize("old_names", [None, ["w", "x", "y", "z"]])

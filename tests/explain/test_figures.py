@@ -124,23 +124,23 @@ def test_attention_shows_the_rows_of_the_token(weights, drawn, token, rows):
     low, high = ends(shown.description)
     assert low == 0 and len(shown.boxes) == 4 * 3 + 1
     for l, a in itertools.product(range(4), range(3)):
-        found = numbers(shown, f"layer {l} head {a}", 8, 8, low, high, power=0.5)
+        found = numbers(shown, f"block {l} head {a}", 8, 8, low, high, power=0.5)
         expected = weights[l, a][list(rows)].mean(0)[1:].reshape(8, 8)
         np.testing.assert_allclose(found, expected, atol=0.008 * high)
 
 
 @pytest.mark.parametrize("options, maps", [
-    ({"layer": 2}, [(2, 0), (2, 1), (2, 2)]), ({"head": 1}, [(0, 1), (1, 1), (2, 1), (3, 1)]),
-    ({"layer": 3, "head": 2}, [(3, 2)])])
-def test_attention_of_one_layer_or_head_is_larger(weights, drawn, options, maps):
+    ({"block": 2}, [(2, 0), (2, 1), (2, 2)]), ({"head": 1}, [(0, 1), (1, 1), (2, 1), (3, 1)]),
+    ({"block": 3, "head": 2}, [(3, 2)])])
+def test_attention_of_one_block_or_head_is_larger(weights, drawn, options, maps):
     shown, whole = drawn("attention", **options), drawn("attention")
-    assert list(shown.boxes) == ["photograph"] + [f"layer {l} head {a}" for l, a in maps]
+    assert list(shown.boxes) == ["photograph"] + [f"block {l} head {a}" for l, a in maps]
     low, high = ends(shown.description)
     for l, a in maps:
-        found = numbers(shown, f"layer {l} head {a}", 8, 8, low, high, power=0.5)
+        found = numbers(shown, f"block {l} head {a}", 8, 8, low, high, power=0.5)
         np.testing.assert_allclose(found, weights[l, a, 0, 1:].reshape(8, 8), atol=0.008 * high)
-        left, top, right, bottom = shown.boxes[f"layer {l} head {a}"]
-        before = whole.boxes[f"layer {l} head {a}"]
+        left, top, right, bottom = shown.boxes[f"block {l} head {a}"]
+        before = whole.boxes[f"block {l} head {a}"]
         assert right - left == bottom - top >= before[2] - before[0]
 
 
@@ -155,11 +155,11 @@ def test_attention_outlines_the_cell(drawn):
 def test_attention_distance_stands_at_its_height(weights, drawn):
     shown = drawn("attention-distance")
     far = measures.attention_distance(weights, (8, 8), (8, 8))
-    heights = np.array([[(shown.boxes[f"layer {l} head {a}"][1] + shown.boxes[f"layer {l} head {a}"][3] - 1) / 2
+    heights = np.array([[(shown.boxes[f"block {l} head {a}"][1] + shown.boxes[f"block {l} head {a}"][3] - 1) / 2
                          for a in range(3)] for l in range(4)])
     per_pixel, ground = np.polyfit(far.ravel(), heights.ravel(), 1)
     np.testing.assert_allclose(heights, ground + per_pixel * far, atol=0.6)
-    across = [shown.boxes[f"layer {l} head {a}"][0] for l in range(4) for a in range(3)]
+    across = [shown.boxes[f"block {l} head {a}"][0] for l in range(4) for a in range(3)]
     assert per_pixel < 0 and across == sorted(across)
     for box in shown.boxes.values():
         assert box == shown.boxes["photograph"] or (np.asarray(shown.image.crop(box)) == [0, 0x72, 0xb2]).all(-1).any()
@@ -170,9 +170,9 @@ def test_attention_distance_stands_at_its_height(weights, drawn):
     assert (dashes == 0x59).all(-1).sum() > 500
 
 
-def test_rollout_of_the_last_layer_and_of_another(weights, drawn):
+def test_rollout_of_the_last_block_and_of_another(weights, drawn):
     rolled = measures.rollout(weights)
-    for options, expected in (({}, rolled[-1, 0]), ({"layer": 1, "token": "7,0"}, rolled[1, 1 + 56]),
+    for options, expected in (({}, rolled[-1, 0]), ({"block": 1, "token": "7,0"}, rolled[1, 1 + 56]),
                               ({"token": "mean"}, rolled[-1, 1:].mean(0))):
         shown = drawn("rollout", **options)
         low, high = ends(shown.description)
@@ -300,10 +300,10 @@ def test_words_are_whole_and_apart(kind, cat, words):
 
 def test_many_small_maps_number_some_of_them(words):
     page = Image.new("RGB", (3000, 2000), "white")
-    boxes = drawing.grid(page, 0, 0, ("layer", range(30)), ("head", range(100)), (9, 12), gap=2)
+    boxes = drawing.grid(page, 0, 0, ("block", range(30)), ("head", range(100)), (9, 12), gap=2)
     assert len(boxes) == 3000 and boxes[3, 7][0] - boxes[3, 6][0] == 14
     assert not any(overlap(a, b) for (_, a), (_, b) in itertools.combinations(words, 2))
-    assert {text for text, _ in words} >= {"0", "6", "12", "96", "layer", "head"}
+    assert {text for text, _ in words} >= {"0", "6", "12", "96", "block", "head"}
 
 
 def test_letters_that_the_font_lacks():
@@ -357,7 +357,7 @@ def test_what_the_head_reads_by_default(kind, first, cat):
         shown = figure(name, model, cat)
         low, high = ends(shown.description)
         row = found[0] if kind == "wide" else found.mean(0)
-        seen_numbers = numbers(shown, {"attention": "layer 2 head 1"}.get(name, name), *grid, low, high,
+        seen_numbers = numbers(shown, {"attention": "block 2 head 1"}.get(name, name), *grid, low, high,
                                power={"attention": 0.5}.get(name, 1))
         np.testing.assert_allclose(seen_numbers, row[first:].reshape(grid), atol=0.008 * high)
 
@@ -387,9 +387,9 @@ def test_rest_of_a_picture_without_cells_is_black():
 @pytest.mark.parametrize("name, options, message", [
     ("attention", {"token": "8,0"}, "no token '8,0'; expected class, mean, or row,column in a grid of 8 rows and 8 c"),
     ("attention", {"token": "-1,0"}, "no token '-1,0'"), ("rollout", {"token": "12"}, "no token '12'"),
-    ("attention", {"layer": 4}, "no layer 4; this network has layers 0 to 3"),
+    ("attention", {"block": 4}, "no block 4; this network has blocks 0 to 3"),
     ("attention", {"head": -1}, "no head -1; this network has heads 0 to 2"),
-    ("rollout", {"layer": 9}, "no layer 9"),
+    ("rollout", {"block": 9}, "no block 9"),
     ("rollout", {"head": 1}, "rollout has no option head; figures with this option: attention$"),
     ("occlusion", {"token": "class"}, "has no option token; figures with this option: attention, rollout$"),
     ("attention", {"colour": 1}, "the figure attention has no option colour$"),
@@ -422,7 +422,7 @@ def test_models_that_cannot_be_shown(cat):
 def test_the_command_line_writes_a_figure(cat, tmp_path, capsys):
     target = tmp_path / "x.png"
     target.write_text("old")
-    options = "--token 3,5 --layer 3 --engine reference".split()
+    options = "--token 3,5 --block 3 --engine reference".split()
     assert main(["figures", "attention", str(cat), "-o", str(target), *options]) == 0
     printed = capsys.readouterr()
     with Image.open(target) as written:
@@ -469,8 +469,8 @@ def test_all_figures_need_a_picture_before_the_first_is_written(tmp_path, capsys
     (["rollout", "-o", "x.png"], "the figure rollout shows a picture: expected an IMAGE, found none"),
     (["all", "-o", "x"], "most figures show a picture: expected an IMAGE, found none"),
     (["all", "cat.png", "-o", "x.PNG"], "expected the name of a folder, found x.PNG"),
-    (["filters", "-o", "x.png", "--layer", "1"],
-     "the figure filters has no option layer; figures with this option: attention, rollout"),
+    (["filters", "-o", "x.png", "--block", "1"],
+     "the figure filters has no option block; figures with this option: attention, rollout"),
     (["filters"], "required: -o/--output"), (["veil", "-o", "x.png"], "invalid choice: 'veil'")])
 def test_usage(arguments, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

@@ -36,6 +36,14 @@ def shared():
     return {**tensors, "norm.bias": tensors["blocks.0.norm1.bias"]}
 
 
+def deep(levels):
+    """An object inside an object, and so on."""
+    document = {"weight": torch.zeros(1)}
+    for _ in range(levels):
+        document = {"model": document}
+    return document
+
+
 # {name: (what is saved, the key that is used, the prefix of the names)}
 SAVED = {
     "bare": (lambda: state(), "", ""),
@@ -106,6 +114,8 @@ def test_shards(tmp_path):
 
 
 @pytest.mark.parametrize("document, told", [
+    (lambda: deep(200), "found no weights under any of state_dict, .*; the checkpoint holds model"),
+    (lambda: {"state_dict": {"a": torch.zeros(2).to_sparse()}}, "model.safetensors cannot be written: "),
     (Model, "it holds objects of .*test_convert_checkpoint.Model. Load it with the program that wrote it"),
     (lambda: {"model": Model(), "epoch": 1}, "objects of .*Model"),
     (lambda: {"epoch": torch.tensor(3), "my_weights": state()}, "the checkpoint holds tensors beside my_weights"),
@@ -115,6 +125,46 @@ def test_what_cannot_be_converted(document, told, tmp_path, capsys):
     torch.save(document(), tmp_path / "x.pth")
     assert convert(tmp_path / "x.pth") == 1
     assert re.search(told, capsys.readouterr().err) and not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("content, told", [
+    (b"", "x.pth is empty"), (b"\n <!DOCTYPE html><html>Not found</html>", "x.pth is an HTML page or another text"),
+    (b"version https://git-lfs.github.com/spec/v1\n", "x.pth is a Git LFS pointer"),
+    (b'{"a": 1}', "x.pth is a JSON file"),
+    (b"PK\3\4 cut off", "x.pth is damaged, or is no checkpoint of PyTorch"), (b"\x80", "x.pth is damaged, or is no"),
+    (bytes(range(256)), "x.pth is damaged, or is no checkpoint of PyTorch"), (None, "x.pth")])
+def test_what_is_no_checkpoint(content, told, tmp_path, capsys):
+    """One line, and no new file."""
+    if content is not None:
+        (tmp_path / "x.pth").write_bytes(content)
+    assert convert(tmp_path / "x.pth") == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1 and told in lines[0] and not (tmp_path / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize("index", ["", "[]", '{"weight_map": 3}', '{"a": 1}'])
+def test_what_is_no_index(index, tmp_path, capsys):
+    (tmp_path / "x.json").write_text(index)
+    assert convert(tmp_path / "x.json") == 1 and "x.json is no index of shards" in capsys.readouterr().err
+
+
+def test_the_place_of_the_new_file(tmp_path, capsys):
+    torch.save(state(), tmp_path / "x.pth")
+    assert convert(tmp_path / "x.pth", tmp_path / "none" / "y.safetensors") == 2
+    assert "none: no such folder; expected a folder for the new file y.safetensors" in capsys.readouterr().err
+    (tmp_path / "notes.txt").write_text("mine")
+    for target in tmp_path, tmp_path / "notes.txt":
+        assert convert(tmp_path / "x.pth", target) == 2
+        assert "exists, and this script did not write it" in capsys.readouterr().err
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("key", [None, "run.best.weights"])
+def test_weights_below_several_keys(key, tmp_path):
+    inner = {"state_dict": {"model": {"module": state()}}} if key is None else {"run": {"best": {"weights": state()}}}
+    torch.save(inner, tmp_path / "x.pth")
+    assert convert(tmp_path / "x.pth", *(["--key", key] if key else [])) == 0
+    assert read_safetensors(tmp_path / "model.safetensors").keys() == ARRAYS.keys()
 
 
 def test_a_file_of_somebody_else_is_not_replaced(tmp_path, capsys):

@@ -65,7 +65,7 @@ def test_an_epoch_comes_back_whole(pictures, tmp_path):
 def test_the_example_prints_what_it_promises(pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shapes, "EACH", 6)
     shapes.draw_into(tmp_path / "shapes")
-    example.main(str(tmp_path / "shapes"))
+    example.main([str(tmp_path / "shapes"), "--output", str(tmp_path / "shapes.h5")])
     lines = capsys.readouterr().out.splitlines()
     assert [line.split("   ")[0] for line in lines[:2]] == ["fitted classifier", "one epoch, PyTorch"]
     assert float(lines[3].split()[9]) < 1e-4

@@ -3,6 +3,7 @@ import doctest
 import errno
 import io
 import struct
+import tracemalloc
 import warnings
 import zlib
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 import nphybrid.pictures
 import nphybrid.pictures.metadata
 from nphybrid.cli import main
-from nphybrid.pictures.decode import open_picture
+from nphybrid.pictures.decode import PictureError, open_picture
 
 from oracles.pictures import VIEW, chunk, corners, encode, oriented
 
@@ -23,6 +24,7 @@ XMP = ('<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.or
 LOG = b"one line of a long log\n" * 60_000
 # The rest of a PNG begins after its signature and IHDR.
 BEGIN = 33
+TURNED = b"Exif\0\0MM\0*\0\0\0\x08\0\1\x01\x12\0\3\0\0\0\1\0\6\0\0"
 WRONG_COUNT = b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + b"\x01\x12\0\3\0\0\0\1\0\1\0\0" * 3
 
 
@@ -54,6 +56,12 @@ PNG = {
     "half a pixel density": chunk(b"pHYs", b"\0\0\x0b"),
     "half a gamma": chunk(b"gAMA", b"\0\1"),
     "a text with a wrong checksum": chunk(b"tEXt", b"a\0b")[:-1] + b"!",
+    "a private chunk with a wrong checksum": chunk(b"npTc", b"nine patches")[:-1] + b"!",
+    "a private chunk of a wrong form": chunk(b"caNv", b"\0"),
+    "a name of no standard": chunk(b"a\0\1\2", b"x"),
+    "a private chunk of 20 MB": chunk(b"prVt", bytes(20 << 20)),
+    "an EXIF with a wrong checksum": chunk(b"eXIf", TURNED[6:])[:-1] + b"!",
+    "half an EXIF": chunk(b"eXIf", TURNED[6:16]),
     "an animation without frames": chunk(b"acTL", struct.pack(">II", 0, 0)),
     "a frame outside the picture": chunk(b"fcTL", struct.pack(">IIIII6x", 0, 9, 9, 99, 99)),
 }
@@ -78,6 +86,70 @@ def test_pillow_refuses_these_texts():
     assert PngImagePlugin.MAX_TEXT_CHUNK == 1 << 20
 
 
+def test_the_exif_of_a_png_turns_if_its_checksum_is_right():
+    """So the row "an EXIF with a wrong checksum" above can fail."""
+    whole = encode(Image.fromarray(corners()), "PNG")
+    found = open_picture(whole[:BEGIN] + chunk(b"eXIf", TURNED[6:]) + whole[BEGIN:])
+    assert np.array_equal(np.asarray(found), np.rot90(corners(), -1))
+
+
+@pytest.mark.parametrize("inserted, told", [
+    (chunk(b"CgBI", b"\x50\0\x20\6"), "has a chunk CgBI, which is not of the PNG standard and may change pixels"),
+    (chunk(b"PLTE", bytes((1 << 24) + 3)), "a chunk PLTE has 16,777,219 bytes, expected at most 16,777,216"),
+    (chunk(b"eXIf", bytes((1 << 24) + 3)), "a chunk eXIf has 16,777,219 bytes, expected at most 16,777,216"),
+    (chunk(b"tRNS", bytes(6))[:4] + b"tRnS" + chunk(b"tRNS", bytes(6))[8:], "wrong name tRnS of a chunk of pixels"),
+    (chunk(b"IDAT", b"x")[:4] + b"iDAT" + chunk(b"IDAT", b"x")[8:], "wrong name iDAT of a chunk of pixels"),
+    (chunk(b"tRNS", bytes(6))[:-1] + b"!", "tRNS")])
+def test_a_chunk_that_may_change_pixels_is_refused(inserted, told):
+    whole = encode(Image.fromarray(corners()), "PNG")
+    with pytest.raises(PictureError, match=told):
+        open_picture(whole[:BEGIN] + inserted + whole[BEGIN:])
+
+
+def large_file(path, head, size):
+    """A file that occupies almost no space on a disk: after its first bytes, all bytes are 0."""
+    with open(path, "wb") as file:
+        file.write(head)
+        file.truncate(size)
+
+
+SIDE = struct.pack(">II", 60_000, 60_000)
+LARGE = {
+    "PNG": (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", SIDE + b"\x08\2\0\0\0") + struct.pack(">I4s", 2 ** 31 - 1, b"IDAT"),
+            2 ** 31 + 100, "has 60000 x 60000 pixels, expected at most 64,000,000"),
+    "JPEG": (b"\xff\xd8" + segment(0xC0, b"\x08" + SIDE[2:4] + SIDE[6:8] + b"\1\1\x11\0")
+             + segment(0xDA, b"\1\1\0\0\0\0"), 2 ** 31, "has 60000 x 60000 pixels, expected at most 64,000,000"),
+    "WebP": (b"RIFF\xff\xff\xff\xffWEBPVP8 ", 2 ** 31, "has 2,147,483,648 bytes, expected at most 1,536,000,000"),
+    "AVIF": (b"\0\0\0\x1cftypavif\0\0\0\0mif1miafavif", 2 ** 31, "has 2,147,483,648 bytes, expected at most 1,5"),
+    "HEIC": (b"\0\0\0\x1cftypheic\0\0\0\0mif1heicheic", 2 ** 31, "has 2,147,483,648 bytes, expected at most 1,5"),
+}
+
+
+@pytest.mark.parametrize("format", LARGE)
+def test_a_large_file_is_refused_before_it_is_read(format, tmp_path):
+    """Files of 2 GiB. Reading them would need as much memory. Observed: at most 0.03 MB."""
+    head, size, told = LARGE[format]
+    large_file(tmp_path / "large", head, size)
+    tracemalloc.start()
+    try:
+        with pytest.raises(PictureError, match=told):
+            open_picture(tmp_path / "large")
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_small_picture_in_a_large_file_needs_little_memory(tmp_path):
+    """Phones append a film of any length to a JPEG. Observed: 0.14 MB for 1 GiB."""
+    large_file(tmp_path / "a.jpg", encode(Image.fromarray(corners()), "JPEG"), 2 ** 30)
+    tracemalloc.start()
+    try:
+        assert open_picture(tmp_path / "a.jpg").size == (40, 24)
+        assert tracemalloc.get_traced_memory()[1] < 4e6
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
 def test_a_large_colour_profile(format):
     picture = Image.fromarray(corners())
@@ -88,7 +160,8 @@ def test_a_large_colour_profile(format):
 @pytest.mark.parametrize("body", [
     segment(0xED, photoshop(4)), segment(0xED, photoshop(5)), segment(0xED, photoshop(6)),
     segment(0xE2, b"MPF\0junk"), segment(0xE2, b"ICC_PROFILE\0"), segment(0xE1, b"Exif"), segment(0xFE, bytes(60_000)),
-    segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + LOG[:60_000]) * 40, segment(0xEF, b"")], ids=str)
+    segment(0xE1, b"http://ns.adobe.com/xap/1.0/\0" + LOG[:60_000]) * 40, segment(0xEF, b""), segment(0xE0, b"JFIF\0"),
+    segment(0xE0, b"JFIF\0\1\1\1\0"), segment(0xEE, b"Adobe"), segment(0xEE, b"Adobe\0\x64\0\0\0")], ids=str)
 def test_metadata_of_a_jpeg(body):
     whole = encode(Image.fromarray(corners()), "JPEG")
     with warnings.catch_warnings():

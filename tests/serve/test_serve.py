@@ -558,3 +558,30 @@ def test_nothing_is_written_to_disk(cat, tmp_path):
     from tools.process import run_python
     done = run_python("-B", "-c", WRITES, cat, tmp_path / "probe")
     assert done.stdout.splitlines() == ["[]", "True"], done.stdout + done.stderr
+
+
+def test_hosts_that_are_allowed(model, data):
+    """As behind the port mapping of a container, and behind a proxy that adds encryption."""
+    head = "POST /classify HTTP/1.1\r\nHost: {}\r\n{}Content-Length: " + f"{len(data)}\r\n\r\n"
+    with Server(Service(model, "a model"), port=0, limits=LIMITS, allowed=["localhost:9000", "Example.org"]) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            for name, origin, status in (
+                    ("localhost:9000", "", 200), ("LOCALHOST:9000", "http://localhost:9000", 200),
+                    ("example.org", "https://example.org", 200), (host(server), "", 200),
+                    ("example.org", "https://evil.example", 403), ("example.org:80", "", 403),
+                    ("localhost:9001", "", 403), ("www.example.org", "", 403),
+                    (host(server), f"https://{host(server)}", 403)):
+                line = f"Origin: {origin}\r\n" if origin else ""
+                assert sent(server, head.format(name, line).encode() + data)[0] == status, (name, origin)
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.mark.parametrize("name", ["http://localhost:9000", "a b", "", "localhost:", "a/b", "[::1", "a:123456"])
+def test_what_is_no_host(name, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main(["serve", "--allow-host", name])
+    assert caught.value.code == 2 and "expected a host as in a URL" in capsys.readouterr().err
