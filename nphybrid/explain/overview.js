@@ -12,6 +12,7 @@ function overview() {
     document.getElementById("overview").append(link);
     board(canvas, { cells: () => [1, 1], aspect: 1.08, alt: () => name, paint });
     canvas.setAttribute("aria-hidden", "true");
+    return link;
   };
 
   // A stack of sheets, with one sheet for each doubling of the number of channels. The front sheet shows a map.
@@ -46,9 +47,11 @@ function overview() {
   });
   if (stepFacts.tokens) {
     const [tokens, width] = stepFacts.tokens.shape;
-    const all = tokenValues();
-    const bars = heatMap(all, tokens, width, signed(largest(all) / 3));
-    const paint = (context, w, h) => drawImage(context, bars, 0, 0.3 * h, 0.92 * w, 0.7 * h);
+    const bars = ofPass(() => {
+      const all = tokenValues();
+      return heatMap(all, tokens, width, signed(largest(all) / 3));
+    });
+    const paint = (context, w, h) => drawImage(context, bars(), 0, 0.3 * h, 0.92 * w, 0.7 * h);
     card("tokens", "tokens", times(stepFacts.tokens.shape), paint);
 
     const { blocks } = stepFacts.attention;
@@ -61,13 +64,17 @@ function overview() {
     });
   }
   if (stepFacts.answer) {
-    const { classes, labels } = stepFacts.answer;
-    const score = `${labels[0].score.toFixed(2)}, best of ${plural(classes, "label")}`;
-    card("answer", labels[0].label, score, (context, w, h) => {
-      labels.forEach((label, i) => {
+    const best = () => stepFacts.answer.labels[0];
+    const score = () => `${best().score.toFixed(2)}, best of ${plural(stepFacts.answer.classes, "label")}`;
+    const link = card("answer", best().label, score(), (context, w, h) => {
+      stepFacts.answer.labels.forEach((label, i) => {
         context.fillStyle = i ? "#b9b2a3" : ACCENT;
         context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * label.score * w), 0.1 * h);
       });
+    });
+    views.push(() => {
+      link.querySelector("b").textContent = best().label;
+      link.querySelector("span").textContent = score();
     });
   }
 }
