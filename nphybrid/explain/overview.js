@@ -1,3 +1,6 @@
+// The best label of the pass.
+const leader = () => stepFacts.answer && (stepFacts.answer.leader ?? stepFacts.answer.labels[0]);
+
 // The overview at the top of the page. Each small picture shows the data of one step, and is a link to this step.
 function overview() {
   const [rows, columns] = stepFacts.photograph.shape;
@@ -64,16 +67,15 @@ function overview() {
     });
   }
   if (stepFacts.answer) {
-    const best = () => stepFacts.answer.labels[0];
-    const score = () => `${best().score.toFixed(2)}, best of ${plural(stepFacts.answer.classes, "label")}`;
-    const link = card("answer", best().label, score(), (context, w, h) => {
+    const score = () => `${leader().score.toFixed(2)}, best of ${plural(stepFacts.answer.classes, "label")}`;
+    const link = card("answer", leader().label, score(), (context, w, h) => {
       stepFacts.answer.labels.forEach((label, i) => {
         context.fillStyle = i ? "#b9b2a3" : ACCENT;
         context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * label.score * w), 0.1 * h);
       });
     });
     views.push(() => {
-      link.querySelector("b").textContent = best().label;
+      link.querySelector("b").textContent = leader().label;
       link.querySelector("span").textContent = score();
     });
   }

@@ -47,13 +47,17 @@ def page(model, picture, name: str = "picture") -> str:
     facts["lead"] = lead(facts)
     computes = page_computes(model)
     facts["network"] = network_facts(model) if computes else None
+    if computes and {"tokens", "answer"} <= facts["steps"].keys():
+        facts["steps"]["changes"] = {}
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),
         "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
-        "another": file_text("picture.html") if computes else "", "network": network_html(model) if computes else "",
+        "another": file_text("picture.html") if computes else "",
+        "changed": file_text("changes.html") if "changes" in facts["steps"] else "",
+        "network": network_html(model) if computes else "",
         "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
 

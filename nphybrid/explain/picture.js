@@ -3,34 +3,39 @@
 
 let posterImage = document.getElementById("poster"); // a small copy of the original picture
 let worker = null;
-let requests = 0; // the number of the last request to the worker
+let workerHasPicture = false; // whether the picture of the worker is the picture of the page
+let resetChanges = () => {}; // the step `changes` replaces this function
+let jobs = Promise.resolve(); // the last job; a job begins after the job before it
+
+const inOrder = (job) => (jobs = jobs.then(job, job));
 
 // The script of the worker stands in the page as text, because a page from a file cannot load other files.
 function startWorker() {
   const text = (id) => document.getElementById(id).textContent;
-  const address = URL.createObjectURL(new Blob([text("worker")], { type: "text/javascript" }));
-  worker = new Worker(address);
+  worker = new Worker(URL.createObjectURL(new Blob([text("worker")], { type: "text/javascript" })));
   const { factor, mean, std } = stepFacts.photograph;
   const weights = { exact: text("weights-exact"), codes: text("weights-codes") };
   worker.postMessage({ network: { ...facts.network, photograph: { factor, mean, std } }, weights });
 }
 
-// Ask the worker for a forward pass. The answer to an old request is null.
-function computePass(request) {
-  const id = ++requests;
-  return new Promise((resolve, reject) => {
-    const listen = ({ data }) => {
-      if (data.id !== id) return;
-      worker.removeEventListener("message", listen);
-      if (data.error) reject(new Error(data.error));
-      else resolve(id === requests ? data : null);
-    };
-    worker.addEventListener("message", listen);
-    worker.postMessage({ id, ...request });
+// Ask the worker for a forward pass of a file, or of the picture of the page.
+async function computePass({ file, acts }) {
+  const { shape } = stepFacts.photograph;
+  const stored = () => ({
+    shape,
+    data: Uint8Array.from({ length: shape[0] * shape[1] * shape[2] }, (_, i) => numbers.pixels.at(i)),
   });
+  const pixels = file || workerHasPicture ? null : stored();
+  const answer = await new Promise((resolve) => {
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.postMessage({ file, pixels, acts, keep: stepFacts.stem ? ["stem.conv"] : [] });
+  });
+  if (answer.error) throw new Error(answer.error);
+  workerHasPicture = true;
+  return answer;
 }
 
-// What the page shows of a forward pass, so that it can be shown again.
+// What the page shows, so that the page can show it again.
 const currentPass = () => ({
   name: facts.name,
   picture: facts.picture,
@@ -38,31 +43,34 @@ const currentPass = () => ({
   stepFacts: structuredClone(stepFacts),
   numbers: { ...numbers },
 });
-function showPass(pass) {
-  Object.assign(facts, { name: pass.name, picture: pass.picture });
-  posterImage = pass.poster;
-  Object.assign(stepFacts, structuredClone(pass.stepFacts));
-  for (const name of Object.keys(numbers)) if (!(name in pass.numbers)) delete numbers[name];
-  Object.assign(numbers, pass.numbers);
+function showPass({ name, picture, poster, stepFacts: shown, numbers: arrays }) {
+  Object.assign(facts, { name, picture });
+  posterImage = poster;
+  for (const step of Object.keys(shown)) stepFacts[step] = structuredClone(shown[step]);
+  for (const key of Object.keys(numbers)) if (!(key in arrays)) delete numbers[key];
+  Object.assign(numbers, arrays);
   passes += 1;
   photographImage = drawPhotograph();
   pixelValues = normalize();
-  const best = stepFacts.answer?.labels[0];
-  const words = { name: facts.name, label: best?.label, score: best?.score.toFixed(3) };
+  const words = { name, label: leader()?.label, score: leader()?.score.toFixed(3) };
   document.querySelector(".lead").textContent = facts.lead.replace(/\{(\w+)\}/g, (_, word) => words[word]);
-  document.title = `${facts.name}: ${document.title.slice(document.title.lastIndexOf("a forward pass"))}`;
+  document.title = `${name}: ${document.title.slice(document.title.lastIndexOf("a forward pass"))}`;
   redraw();
 }
 
-// The pass that the worker has answered, with the facts that do not depend on the picture.
-function passOf({ facts: changed, arrays, picture, poster, resized, states }, name) {
-  const pass = { ...currentPass(), name, picture, poster };
-  for (const [step, change] of Object.entries(changed)) {
+// An answer of the worker as a pass. What does not depend on the picture is taken from the current pass.
+function passOf(answer, name) {
+  const pass = { ...currentPass(), name };
+  for (const [step, change] of Object.entries(answer.facts)) {
     if (Array.isArray(change)) change.forEach((part, i) => Object.assign(pass.stepFacts[step][i], part));
     else Object.assign(pass.stepFacts[step], change);
   }
-  Object.assign(pass.stepFacts.photograph, { resized });
-  if (states["stem.conv"]) arrays.responses = states["stem.conv"];
+  if (pass.stepFacts.answer) pass.stepFacts.answer.before = answer.untouched.answer.labels;
+  if (answer.poster) {
+    Object.assign(pass, { picture: answer.picture, poster: answer.poster });
+    pass.stepFacts.photograph.resized = answer.resized;
+  }
+  const arrays = { ...answer.arrays, ...(answer.states["stem.conv"] && { responses: answer.states["stem.conv"] }) };
   for (const [key, { data }] of Object.entries(arrays)) {
     const row = facts.arrays[key]?.row ?? 1;
     pass.numbers[key] = { at: (i) => data[i], row: (i) => Array.from(data.subarray(i * row, (i + 1) * row)) };
@@ -77,10 +85,10 @@ function setUpPictures() {
   const first = currentPass();
 
   async function open(file) {
-    says.textContent = `${file.name} is computed \u2026`;
+    says.textContent = `Computing the network for ${file.name} \u2026`;
     try {
-      const answer = await computePass({ file, keep: stepFacts.stem ? ["stem.conv"] : [] });
-      if (!answer) return;
+      const answer = await computePass({ file });
+      resetChanges();
       showPass(passOf(answer, file.name));
       const { decode, prepare, network } = answer.milliseconds;
       const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
@@ -92,12 +100,13 @@ function setUpPictures() {
       says.textContent = `${file.name} cannot be opened: ${error.message}`;
     }
   }
-  const openFirst = (files) => files.length && open(files[0]);
+  const openFirst = (files) => files.length && inOrder(() => open(files[0]));
 
   choose.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
-    openFirst(input.files);
+    const files = [...input.files];
     input.value = ""; // so that the same file can be chosen again
+    openFirst(files);
   });
   addEventListener("paste", (event) => openFirst(event.clipboardData.files));
   addEventListener("dragover", (event) => {
@@ -110,11 +119,14 @@ function setUpPictures() {
     document.body.classList.remove("dropping");
     openFirst(event.dataTransfer.files);
   });
-  back.addEventListener("click", () => {
-    requests += 1; // an answer that is still expected is not shown
-    showPass(first);
-    says.textContent = "";
-    back.hidden = true;
-    choose.focus();
-  });
+  back.addEventListener("click", () =>
+    inOrder(() => {
+      resetChanges();
+      showPass(first);
+      workerHasPicture = false;
+      says.textContent = "";
+      back.hidden = true;
+      choose.focus();
+    }),
+  );
 }

@@ -1,6 +1,6 @@
 // The operations of attention, and the activations, as nphybrid/ops/reference.py defines them.
 
-// softmax(query @ key.T / sqrt(K) / temperature) @ value in each head.  three (T, D) -> context (T, D), weights (A, T, T)
+// softmax(query @ key.T / sqrt(K) / temperature) @ value in each head.  three (T, D) -> (T, D), weights (A, T, T)
 // K = D / heads is the width of a head. The network has the temperature 1.
 function attention_with_weights(query, key, value, heads, temperature = 1) {
   const [T, D] = query.shape;

@@ -4,9 +4,9 @@
 const MAPS = 16;
 const LABELS = 5;
 
-// `states` are all states of the pass, `pixels` the bytes of the picture. `network` has config, p, labels and more.
-// `acts` are the acts of the pass. `kept` are the facts of the untouched pass, or null. After an act, the page shows the
-// channels and labels of the untouched pass.
+// `states` are all states of the pass, and `pixels` the bytes of the picture. `network` has config, p and labels.
+// `acts` are the acts of the pass. `kept` are the facts of the untouched pass, or null: after an act, the page shows
+// the channels and labels of the untouched pass.
 function scene(states, pixels, network, acts, kept) {
   const { config, p, labels, score, cell } = network;
   const facts = { photograph: { shape: pixels.shape } };
@@ -96,7 +96,9 @@ function mostVarying({ shape: [rows, columns, C], data }) {
 // Some channels of a map, channels first.  (H, W, C) -> (channels, H, W)
 function channelsOf({ shape: [rows, columns, C], data }, channels) {
   const cells = rows * columns;
-  const values = Float32Array.from({ length: channels.length * cells }, (_, i) =>
-    data[(i % cells) * C + channels[Math.floor(i / cells)]]);
+  const values = Float32Array.from(
+    { length: channels.length * cells },
+    (_, i) => data[(i % cells) * C + channels[Math.floor(i / cells)]],
+  );
   return array([channels.length, rows, columns], values);
 }

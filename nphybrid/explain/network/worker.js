@@ -1,20 +1,22 @@
 // The worker: it computes the network for a picture, so that the page never waits.
 //
-// The page sends { network, weights } once, and then any number of { id, file, pixels, acts, keep }:
+// The page sends { network, weights } once, and then any number of { file, pixels, acts, keep }:
 //   file     a picture, which the worker decodes and prepares
 //   pixels   or prepared pixels { shape, data } in 0..255; without both, the picture before
 //   acts     the acts (model.js), or null
 //   keep     the names of states that the page wants, for example ["stem"]
-// The worker answers { id, facts, arrays, untouched, states, milliseconds } or { id, error }. `untouched` are the facts
-// of the pass without acts. For a file, the answer also has its size `picture`, a small copy `poster`, and `resized`.
+// The worker answers { facts, arrays, untouched, states, milliseconds } or { error }. `untouched` are the facts of the
+// pass without acts. For a file, the answer also has its size `picture`, a small copy `poster`, and `resized`.
 
 const POSTER = 640; // the longest side of the copy of the picture for the page
+const MAX_PIXELS = 64_000_000; // as in nphybrid/pictures
 let network, untouched;
 
 // Decode a file, turned upright and on white, without a colour profile: the rules of nphybrid/pictures/decode.py.
 async function decodedPicture(file) {
   const options = { imageOrientation: "from-image", colorSpaceConversion: "none" };
   const bitmap = await createImageBitmap(file, options);
+  if (bitmap.width * bitmap.height > MAX_PIXELS) throw new Error("it has more than 64,000,000 pixels");
   const draw = (width, height) => {
     const canvas = new OffscreenCanvas(width, height);
     const context = canvas.getContext("2d", { willReadFrequently: true, alpha: false });
@@ -76,8 +78,8 @@ onmessage = async ({ data }) => {
     return;
   }
   try {
-    postMessage({ id: data.id, ...(await answer(data)) });
+    postMessage(await answer(data));
   } catch (error) {
-    postMessage({ id: data.id, error: String(error.message ?? error) });
+    postMessage({ error: String(error.message ?? error) });
   }
 };

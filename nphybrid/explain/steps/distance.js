@@ -3,7 +3,8 @@ steps.distance = () => {
   const distance = () => stepFacts.distance.distance;
   const [blocks, heads] = [distance().length, distance()[0].length];
   const node = document.getElementById("distance-chart");
-  const highest = () => 1.08 * Math.max(uniform, ...distance().flat()) || 1; // with a single cell, every distance is 0
+  // With a single cell, every distance is 0.
+  const highest = () => 1.08 * Math.max(uniform, ...distance().flat()) || 1;
   const step = () => [1, 2, 5, 10, 20, 50, 100, 200].find((size) => highest() / size <= 6) || 500;
   let dots = [];
   chart(node, {
@@ -30,7 +31,8 @@ steps.distance = () => {
         const style = { r, fill: here(dot) ? MARK : ACCENT, stroke: "#ffffff", "stroke-width": heads > 6 ? 1 : 1.5 };
         node.append(svg("circle", { cx: dot.cx, cy: dot.cy, ...style, "data-head": `${dot.layer} ${dot.head}` }));
       }
-      const current = `block ${chosen.layer}, head ${chosen.head}: ${Number(distance()[chosen.layer][chosen.head].toFixed(2))} pixels`;
+      const pixels = Number(distance()[chosen.layer][chosen.head].toFixed(2));
+      const current = `block ${chosen.layer}, head ${chosen.head}: ${pixels} pixels`;
       node.setAttribute("aria-label", `mean distance of ${heads} heads in each of ${blocks} blocks; ${current}`);
     },
   });

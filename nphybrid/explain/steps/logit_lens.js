@@ -20,7 +20,9 @@ steps.logit_lens = () => {
       const now = x(chosen.depth);
       node.append(svg("line", { x1: now, x2: now, y1: upper, y2: lower, stroke: MARK }));
       labels().forEach((_, i) => {
-        const points = scores().map((row, depth) => `${x(depth)},${y(row[i])}`).join(" ");
+        const points = scores()
+          .map((row, depth) => `${x(depth)},${y(row[i])}`)
+          .join(" ");
         const dot = { cx: now, cy: y(scores()[chosen.depth][i]), r: 4.5, fill: inks[i], stroke: "#ffffff" };
         node.append(svg("polyline", { points, fill: "none", ...style(i) }), svg("circle", dot));
       });
@@ -41,7 +43,12 @@ steps.logit_lens = () => {
     const now = scores()[chosen.depth];
     bars.style.height = `${labels().length * line}px`;
     bars.setAttribute("viewBox", `0 0 ${width} ${labels().length * line}`);
-    bars.setAttribute("aria-label", labels().map((label, i) => `${label} ${now[i].toFixed(4)}`).join(", "));
+    bars.setAttribute(
+      "aria-label",
+      labels()
+        .map((label, i) => `${label} ${now[i].toFixed(4)}`)
+        .join(", "),
+    );
     const row = (label, i) => {
       const [y, from, to] = [i * line + line / 2, Math.min(190, 0.45 * width), width - 62];
       const short = label.length > 22 ? `${label.slice(0, 21)}\u2026` : label;

@@ -35,8 +35,7 @@ steps.photograph = () => {
     },
   });
 
-  const names =
-    channels === 3 ? ["red", "green", "blue"] : Array.from({ length: channels }, (_, c) => `channel ${c}`);
+  const names = channels === 3 ? ["red", "green", "blue"] : Array.from({ length: channels }, (_, c) => `channel ${c}`);
   const plain = (value) => String(Number(value.toFixed(3))).replace("-", "\u2212");
   const times = Number.isInteger(1 / factor) && factor < 1 ? `/ ${1 / factor}` : `\u00b7 ${plain(factor)}`;
   showText(document.getElementById("photograph-says"), () => {

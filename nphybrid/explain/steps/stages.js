@@ -1,7 +1,5 @@
 steps.stages = () => {
-  const maps = ofPass(() =>
-    stepFacts.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i))),
-  );
+  const maps = ofPass(() => stepFacts.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i))));
   const pictures = ofPass(() =>
     stepFacts.stages.map(({ shape: [rows, columns] }, s) => maps()[s].map((map) => heatMap(map, rows, columns))),
   );

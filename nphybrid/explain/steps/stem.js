@@ -1,6 +1,5 @@
 steps.stem = () => {
-  const { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter } =
-    convolution();
+  const { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter } = convolution();
   const across = Math.ceil(Math.sqrt(count));
   const filters = Array.from({ length: count }, (_, i) => filter(i));
   const responses = ofPass(() => Array.from({ length: count }, (_, i) => small(i)));
