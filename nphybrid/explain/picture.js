@@ -26,8 +26,9 @@ async function computePass({ file, acts }) {
     data: Uint8Array.from({ length: shape[0] * shape[1] * shape[2] }, (_, i) => numbers.pixels.at(i)),
   });
   const pixels = file || workerHasPicture ? null : stored();
-  const answer = await new Promise((resolve) => {
+  const answer = await new Promise((resolve, reject) => {
     worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = () => reject(new Error("this browser cannot start the worker"));
     worker.postMessage({ file, pixels, acts, keep: stepFacts.stem ? ["stem.conv"] : [] });
   });
   if (answer.error) throw new Error(answer.error);

@@ -25,7 +25,7 @@ from ..api.processor import steps_of
 from ..api.scores import scoring
 from ..config import plan
 from ..params import named_leaves
-from .scene import cell_size, used_stages
+from .scene import attention_storage, cell_size, used_stages
 
 HERE = Path(__file__).parent / "network"
 # The scripts of the worker, in the order in which the worker runs the scripts.
@@ -39,14 +39,16 @@ FILTERS = 2, 3                            # Pillow's bilinear and bicubic filter
 def page_computes(model) -> bool:
     """Whether the page of a model can compute the network.
 
-    The network must be small, and must use only what the scripts implement.
+    The network must be small, the page must show the attention weights one by one, and the network must use only what
+    the scripts implement.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> page_computes(ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference"))
     True
     """
     config, steps = model.network_config, steps_of(model.image_processor())
-    return (model.num_parameters() <= MAX_PARAMETERS and config.channels == 3
+    stored_exactly = not config.blocks or attention_storage(config).bits == 16
+    return (model.num_parameters() <= MAX_PARAMETERS and config.channels == 3 and stored_exactly
             and config.backbone_activation in ACTIVATIONS and config.activation in ACTIVATIONS
             and (steps.size is None or steps.resample in FILTERS))
 

@@ -299,6 +299,9 @@ def test_the_temperature(browser, folder, model, root):
     scores = dict(zip(model.config.id2label.values(), softmax(out["logits"][0].astype(np.float64))))
     found = answered(browser, "changes-labels")
     close(found, {label: scores[label] for label in found})
+    shown(browser, "weight-sum")                                         # this step computes the same weight by hand
+    by_hand = percentage(says(browser, "weight-sum"), "exp / sum")
+    assert abs(by_hand - percentage(says(browser, "attention-says"), "the weight ")) < 2e-5
 
 
 def test_changes_hold_for_the_picture_of_the_page(browser, folder, model):

@@ -13,7 +13,7 @@ from PIL import Image
 from nphybrid import ViTHybridImageProcessor, default_model
 from nphybrid.api.load import load
 from nphybrid.config import Config, plan
-from nphybrid.explain import worker
+from nphybrid.explain import scene, worker
 from nphybrid.image import Steps, prepare
 from nphybrid.model import bit, hybrid
 from nphybrid.ops import reference
@@ -344,6 +344,10 @@ def test_other_pages_do_not_compute(model, monkeypatch):
         small.processor = ViTHybridImageProcessor(**processor)
         assert not worker.page_computes(small)
     monkeypatch.setattr(worker, "MAX_PARAMETERS", 1_469_833)
+    assert not worker.page_computes(model)
+    monkeypatch.undo()
+    assert worker.page_computes(model)
+    monkeypatch.setattr(scene, "EXACT_BYTES", 0)                         # the page adds attention weights up
     assert not worker.page_computes(model)
 
 

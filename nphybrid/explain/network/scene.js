@@ -58,6 +58,7 @@ function encoderFacts(states, { config, p, cell }, acts, arrays) {
   arrays.rollout = rollout(weights, config);
   const last = Array.from(arrays.rollout.data.subarray(config.blocks * T + first));
   return {
+    weight: { temperature: acts.temperature },
     distance: { distance: weights.map((heads) => attention_distance(heads, config, cell)) },
     rollout: { brightest: last.indexOf(Math.max(...last)) + first },
   };

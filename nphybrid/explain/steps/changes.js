@@ -67,7 +67,7 @@ steps.changes = () => {
   for (let l = 0; l < blocks; l++) {
     const row = element("div", { class: "choices" });
     const skip = () => act({ skipped: toggled(changes.skipped, l) });
-    row.append(button(`skip block ${l}`, `skip block ${l}`, () => changes.skipped.includes(l), skip));
+    row.append(button(`block ${l}`, `skip block ${l}`, () => changes.skipped.includes(l), skip));
     for (let a = 0; a < heads; a++) {
       const name = `${l}.${a}`;
       const off = () => act({ off: toggled(changes.off, name) });
