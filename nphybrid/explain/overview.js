@@ -24,7 +24,7 @@ function overview() {
     const side = size * (width - 11 * shift);
     for (let i = Math.max(1, Math.round(Math.log2(channels))); i >= 0; i--) {
       const [x, y] = [i * shift, height - side - 1 - i * shift];
-      context.fillStyle = i % 2 ? "#efeadf" : "#e2dccd";
+      context.fillStyle = i % 2 ? SHEET_BEHIND : SHEET;
       context.fillRect(x, y, side, side);
       context.lineWidth = 0.75;
       context.strokeStyle = "#8a8375";

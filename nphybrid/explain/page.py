@@ -40,7 +40,8 @@ def page(model, picture, name: str = "picture") -> str:
     """
     facts, arrays = scene(model, picture)
     facts |= {"name": name, "picture": list(picture.size), "colours": {
-        "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES}}
+        "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
+        "categories_on_dark": colours.CATEGORIES_ON_DARK}}
     facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
                        for key, array in arrays.items()}
     facts["sentences"] = sentences(model, facts)

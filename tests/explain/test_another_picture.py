@@ -322,9 +322,9 @@ def test_changes_hold_for_the_picture_of_the_page(browser, folder, model):
 
 # ------------------------------------------------------------------ the page as a whole
 
-@pytest.mark.parametrize("width", [390, 861, 1280, 1920])
-def test_a_changed_page_is_as_tidy(browser, folder, width):
-    opened(browser, (folder / "page.html").as_uri(), width)
+@pytest.mark.parametrize("width, scheme", [(390, "light"), (861, "dark"), (1280, "dark"), (1920, "light")])
+def test_a_changed_page_is_as_tidy(browser, folder, width, scheme):
+    opened(browser, (folder / "page.html").as_uri(), width, scheme)
     put_in(browser, folder / "frog.png")
     pressed(browser, "skip block 3")
     waited(browser, "changed-says", "^Changed: 1 block skipped. ")

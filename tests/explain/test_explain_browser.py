@@ -14,8 +14,8 @@ from oracles import sights
 
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
-from tools.explained import (check_contrast, check_layout, click, drawn, hover, opened, press, says,  # noqa: E402
-                             settled, shown)
+from tools.explained import (check_contrast, check_layout, click, drawn, hover, luminance, opened, press,  # noqa: E402
+                             says, settled, shown)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
@@ -94,10 +94,13 @@ def test_nothing_scrolls_sideways_and_nothing_overlaps(browser, files, kind, wid
     check_layout(browser, width)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_text_stands_out(browser, files, width):
-    opened(browser, files["tiny"], width)
+def test_text_stands_out(browser, files, width, scheme):
+    opened(browser, files["tiny"], width, scheme)
     check_contrast(browser)
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (luminance(list(map(int, re.findall(r"\d+", paper)))) < 0.2) == (scheme == "dark")
 
 
 def test_every_picture_has_a_text(browser, files):

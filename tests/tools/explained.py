@@ -4,10 +4,12 @@ import selenium.webdriver as selenium
 from selenium.webdriver.support import wait
 
 
-def opened(browser, address, width=1280):
+def opened(browser, address, width=1280, scheme="light"):
     browser.get_log("browser"), browser.get_log("performance")
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
                             {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia",
+                            {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
     browser.get(address)
     wait.WebDriverWait(browser, 30).until(
         lambda b: b.execute_script("return document.documentElement.dataset.ready === 'true'"))

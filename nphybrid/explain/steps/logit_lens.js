@@ -1,9 +1,9 @@
 steps.logit_lens = () => {
   const scores = () => stepFacts.logit_lens.scores;
   const labels = () => stepFacts.answer.labels.map(({ label }) => label);
-  const inks = facts.colours.categories.map((hex) => `#${hex}`);
+  const inks = () => facts.colours[dark.matches ? "categories_on_dark" : "categories"].map((hex) => `#${hex}`);
   const dashes = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
-  const style = (i) => ({ stroke: inks[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
+  const style = (i) => ({ stroke: inks()[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
   const last = scores().length - 1;
   const node = document.getElementById("logit_lens-chart");
   let edges = [0, 1];
@@ -23,7 +23,7 @@ steps.logit_lens = () => {
         const points = scores()
           .map((row, depth) => `${x(depth)},${y(row[i])}`)
           .join(" ");
-        const dot = { cx: now, cy: y(scores()[chosen.depth][i]), r: 4.5, fill: inks[i], stroke: "#ffffff" };
+        const dot = { cx: now, cy: y(scores()[chosen.depth][i]), r: 4.5, fill: inks()[i], stroke: "#ffffff" };
         node.append(svg("polyline", { points, fill: "none", ...style(i) }), svg("circle", dot));
       });
       const content = `scores of ${labels().join(", ")} after 0 to ${plural(last, "block")}`;
@@ -55,7 +55,7 @@ steps.logit_lens = () => {
       return [
         svg("line", { x1: 0, x2: 26, y1: y, y2: y, ...style(i) }),
         svg("text", { x: 36, y: y + 4, class: "strong" }, short),
-        svg("rect", { x: from, y: y - 6, height: 12, width: Math.max(1, now[i] * (to - from)), fill: inks[i] }),
+        svg("rect", { x: from, y: y - 6, height: 12, width: Math.max(1, now[i] * (to - from)), fill: inks()[i] }),
         svg("text", { x: width, y: y + 4, "text-anchor": "end" }, now[i].toFixed(4)),
       ];
     };
