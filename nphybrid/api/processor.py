@@ -333,6 +333,17 @@ def _steps(do_resize, size, resample, do_center_crop, crop_size, do_rescale, res
     return steps
 
 
+def steps_of(processor: ViTHybridImageProcessor) -> image.Steps:
+    """The steps that prepare a picture, from the options of an image processor.
+
+    Raises ValueError for an option that cannot be used.
+
+    >>> steps_of(ViTHybridImageProcessor(size=384, crop_size=384, image_mean=0.5, image_std=0.5)).size
+    384
+    """
+    return _steps(**{name: getattr(processor, name) for name in OPTIONS})
+
+
 def _boolean(name, value):
     """Converts an option such as do_resize to a bool.  None, which is null in JSON, becomes False."""
     if value is None or isinstance(value, (bool, np.bool_)) or value in (0, 1):

@@ -22,8 +22,9 @@ function drawWhenVisible(node, draw) {
   addEventListener("beforeprint", draw);
 }
 
-// A canvas that is divided into cells. The height of the canvas is its width divided by `aspect`.
+// A canvas that is divided into cells.
 //   cells()                               [rows, columns]
+//   aspect                                width / height of the canvas, as a number or a function
 //   span()                                [down, across]: the shares of the canvas that the cells cover
 //                                         A share above 1 means that the edge of the canvas cuts the last cells.
 //   paint(context, width, height, cell)   draws in CSS pixels; `cell` is the [height, width] of a cell
@@ -31,14 +32,15 @@ function drawWhenVisible(node, draw) {
 //   where()                               [row, column] of the chosen cell
 //   alt()                                 the alternative text
 function board(canvas, { cells, span = () => [1, 1], aspect = cells()[1] / cells()[0], paint, touch, where, alt }) {
+  const ratio = typeof aspect === "function" ? aspect : () => aspect;
   let width = 0;
   const context = canvas.getContext("2d");
-  canvas.style.aspectRatio = String(aspect);
   canvas.setAttribute("role", touch ? "application" : "img");
   const draw = () => {
     canvas.setAttribute("aria-label", alt());
+    canvas.style.aspectRatio = String(ratio());
     if (!width) return;
-    const height = width / aspect;
+    const height = width / ratio();
     context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
     context.clearRect(0, 0, width, height);
     const [[rows, columns], [down, across]] = [cells(), span()];
@@ -47,11 +49,11 @@ function board(canvas, { cells, span = () => [1, 1], aspect = cells()[1] / cells
   new ResizeObserver(() => {
     width = canvas.clientWidth;
     const dots = window.devicePixelRatio || 1;
-    [canvas.width, canvas.height] = [Math.round(width * dots), Math.round((width / aspect) * dots)];
+    [canvas.width, canvas.height] = [Math.round(width * dots), Math.round((width / ratio()) * dots)];
     draw();
   }).observe(canvas);
   drawWhenVisible(canvas, draw);
-  canvas.setAttribute("aria-label", alt());
+  draw();
   if (!touch) return;
   canvas.tabIndex = 0;
   onPointer(canvas, (event) => {

@@ -9,8 +9,8 @@ const svg = (tag, attributes = {}, content = "") => {
 
 // Draws axes in an <svg>, and redraws the axes when the width of the <svg> changes.
 //   ratio                 height / width
-//   highest               the value at the top
-//   ticks                 values that get a line and a number
+//   highest()             the value at the top
+//   ticks()               values that get a line and a number
 //   count                 the number of steps on the horizontal axis
 //   offset                the distance between the edge and the first step, in steps
 //   axisName              the text below the horizontal axis
@@ -23,11 +23,11 @@ function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, c
     if (!width) return;
     const [left, right, upper, lower] = [40, 12, 12, 44];
     const x = (step) => left + ((step + offset) / (count - 1 + 2 * offset || 1)) * (width - left - right);
-    const y = (value) => height - lower - (value / highest) * (height - upper - lower);
+    const y = (value) => height - lower - (value / highest()) * (height - upper - lower);
     node.setAttribute("viewBox", `0 0 ${width} ${height}`);
     node.style.height = `${height}px`;
     node.replaceChildren();
-    for (const tick of ticks) {
+    for (const tick of ticks()) {
       const level = { x1: left, x2: width - right, y1: y(tick), y2: y(tick), stroke: LINE };
       node.append(svg("line", level), svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, tick));
     }

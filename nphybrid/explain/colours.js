@@ -1,7 +1,14 @@
 // Colour scales, and small pictures that show numbers as colours.
-const [INK, PAPER, MUTED, LINE, ACCENT, MARK] = ["ink", "paper", "muted", "line", "accent", "mark"].map((name) =>
-  getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(),
-);
+const themed = () =>
+  ["muted", "line", "accent", "mark", "sheet", "sheet-behind"].map((name) =>
+    getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim(),
+  );
+let [MUTED, LINE, ACCENT, MARK, SHEET, SHEET_BEHIND] = themed();
+const dark = matchMedia("(prefers-color-scheme: dark)");
+dark.addEventListener("change", () => {
+  [MUTED, LINE, ACCENT, MARK, SHEET, SHEET_BEHIND] = themed();
+  redraw();
+});
 const KEY = "#ffd166"; // the colour of the frame around a key; a query has a white frame
 
 const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));

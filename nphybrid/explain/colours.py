@@ -12,6 +12,7 @@ DIVERGING = ("023858", "0a5a94", "0072b2", "56a5d3", "a9d2ea", "ffffff", "f8cf9f
              "6b2c00")
 # Based on the palette of Okabe and Ito (2008). Each colour has a contrast of at least 3 : 1 against white.
 CATEGORIES = ("0072b2", "d55e00", "00875f", "aa4499", "555555")
+CATEGORIES_ON_DARK = ("56b4e9", "f08a4b", "35c191", "d98cc8", "aaa498")    # the same hues, for a dark background
 
 
 def rgb(colour: str) -> tuple[int, ...]:

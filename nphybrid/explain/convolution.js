@@ -15,7 +15,9 @@ function convolution() {
     const x = 2 * column - stepFacts.stem.padding[1] + (tap % taps);
     return y >= 0 && y < height && x >= 0 && x < width ? (y * width + x) * channels : null;
   };
+  // If the worker has computed the pass, the page shows the responses of the worker.
   const response = (filter, row, column) => {
+    if (numbers.responses) return numbers.responses.at((row * columns + column) * count + filter);
     let sum = 0;
     for (let tap = 0; tap < taps * taps; tap++) {
       const from = pixel(row, column, tap);
@@ -33,10 +35,10 @@ function convolution() {
     return values;
   };
 
-  const [maps, pictures] = [{}, {}];
-  const whole = (filter) => (maps[filter] ||= map(filter, 1));
+  const [maps, pictures] = [ofPass(() => ({})), ofPass(() => ({}))];
+  const whole = (filter) => (maps()[filter] ||= map(filter, 1));
   const picture = (filter) =>
-    (pictures[filter] ||= heatMap(whole(filter), rows, columns, signed(largest(whole(filter)))));
+    (pictures()[filter] ||= heatMap(whole(filter), rows, columns, signed(largest(whole(filter)))));
   const step = Math.ceil(Math.max(rows, columns) / 48);
   const small = (filter) => {
     const values = map(filter, step);

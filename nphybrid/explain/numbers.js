@@ -27,6 +27,17 @@ async function loadArray(name) {
   return { shape, at, row: (i) => Array.from({ length: row }, (_, j) => at(i * row + j)) };
 }
 
+// A value that depends on the forward pass. It is computed when it is read for the first time, and again after the page
+// shows another forward pass.
+let passes = 0; // the number of forward passes that the page has shown
+function ofPass(compute) {
+  let [value, pass] = [null, -1];
+  return () => {
+    if (pass !== passes) [value, pass] = [compute(), passes];
+    return value;
+  };
+}
+
 let pixelValues; // the normalized input of the network, channels last
 function normalize() {
   const { factor, mean, std, shape } = stepFacts.photograph;

@@ -1,3 +1,6 @@
+// The best label of the pass.
+const leader = () => stepFacts.answer && (stepFacts.answer.leader ?? stepFacts.answer.labels[0]);
+
 // The overview at the top of the page. Each small picture shows the data of one step, and is a link to this step.
 function overview() {
   const [rows, columns] = stepFacts.photograph.shape;
@@ -12,6 +15,7 @@ function overview() {
     document.getElementById("overview").append(link);
     board(canvas, { cells: () => [1, 1], aspect: 1.08, alt: () => name, paint });
     canvas.setAttribute("aria-hidden", "true");
+    return link;
   };
 
   // A stack of sheets, with one sheet for each doubling of the number of channels. The front sheet shows a map.
@@ -20,7 +24,7 @@ function overview() {
     const side = size * (width - 11 * shift);
     for (let i = Math.max(1, Math.round(Math.log2(channels))); i >= 0; i--) {
       const [x, y] = [i * shift, height - side - 1 - i * shift];
-      context.fillStyle = i % 2 ? "#efeadf" : "#e2dccd";
+      context.fillStyle = i % 2 ? SHEET_BEHIND : SHEET;
       context.fillRect(x, y, side, side);
       context.lineWidth = 0.75;
       context.strokeStyle = "#8a8375";
@@ -46,9 +50,11 @@ function overview() {
   });
   if (stepFacts.tokens) {
     const [tokens, width] = stepFacts.tokens.shape;
-    const all = tokenValues();
-    const bars = heatMap(all, tokens, width, signed(largest(all) / 3));
-    const paint = (context, w, h) => drawImage(context, bars, 0, 0.3 * h, 0.92 * w, 0.7 * h);
+    const bars = ofPass(() => {
+      const all = tokenValues();
+      return heatMap(all, tokens, width, signed(largest(all) / 3));
+    });
+    const paint = (context, w, h) => drawImage(context, bars(), 0, 0.3 * h, 0.92 * w, 0.7 * h);
     card("tokens", "tokens", times(stepFacts.tokens.shape), paint);
 
     const { blocks } = stepFacts.attention;
@@ -61,13 +67,16 @@ function overview() {
     });
   }
   if (stepFacts.answer) {
-    const { classes, labels } = stepFacts.answer;
-    const score = `${labels[0].score.toFixed(2)}, best of ${plural(classes, "label")}`;
-    card("answer", labels[0].label, score, (context, w, h) => {
-      labels.forEach((label, i) => {
+    const score = () => `${leader().score.toFixed(2)}, best of ${plural(stepFacts.answer.classes, "label")}`;
+    const link = card("answer", leader().label, score(), (context, w, h) => {
+      stepFacts.answer.labels.forEach((label, i) => {
         context.fillStyle = i ? "#b9b2a3" : ACCENT;
         context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * label.score * w), 0.1 * h);
       });
+    });
+    views.push(() => {
+      link.querySelector("b").textContent = leader().label;
+      link.querySelector("span").textContent = score();
     });
   }
 }

@@ -14,14 +14,15 @@ from pathlib import Path
 
 from . import colours
 from .scene import scene
-from .sentences import lead, sentences
+from .sentences import filled_lead, lead, sentences
 from .source import source_html
+from .worker import network_facts, network_html, page_computes
 
 HERE = Path(__file__).parent
 POSTER = 640                              # the longest side of the original picture on the page, in pixels
 # The scripts that the steps share, in the order in which the page runs the scripts.
 SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
-          "overview.js")
+          "overview.js", "picture.js")
 
 
 def page(model, picture, name: str = "picture") -> str:
@@ -39,16 +40,25 @@ def page(model, picture, name: str = "picture") -> str:
     """
     facts, arrays = scene(model, picture)
     facts |= {"name": name, "picture": list(picture.size), "colours": {
-        "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES}}
+        "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
+        "categories_on_dark": colours.CATEGORIES_ON_DARK}}
     facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
                        for key, array in arrays.items()}
     facts["sentences"] = sentences(model, facts)
+    facts["lead"] = lead(facts)
+    computes = page_computes(model)
+    facts["network"] = network_facts(model) if computes else None
+    if computes and {"tokens", "answer"} <= facts["steps"].keys():
+        facts["steps"]["changes"] = {}
     parts = {
-        "name": html.escape(name), "lead": html.escape(lead(facts)), "made": facts["sentences"]["made"],
+        "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),
         "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
+        "another": file_text("picture.html") if computes else "",
+        "changed": file_text("changes.html") if "changes" in facts["steps"] else "",
+        "network": network_html(model) if computes else "",
         "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
 

@@ -1,4 +1,6 @@
 """The sentences and phrases of the page that depend on the network and the picture."""
+import re
+
 from ..api.scores import scoring
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
@@ -92,7 +94,7 @@ def _answer(model, facts):
 
 
 def lead(facts: dict) -> str:
-    """The first sentences of the page."""
+    """The first sentences of the page, with the placeholders {name}, {label} and {score}."""
     steps, (height, width, _) = facts["steps"], facts["steps"]["photograph"]["shape"]
     becomes = [f"{height} × {width} pixels"]
     if "stem" in steps:
@@ -102,9 +104,17 @@ def lead(facts: dict) -> str:
     path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
     if "tokens" in steps:
         path += ", and the tokens attend to each other"
-    text = (f"This page follows {facts['name']} through a network of {facts['parameters']:,} parameters. In the "
+    text = (f"This page follows {{name}} through a network of {facts['parameters']:,} parameters. In the "
             f"network, {path}.")
     if "answer" in steps:
-        best = steps["answer"]["labels"][0]
-        text += f" The answer is “{best['label']}”, with a score of {best['score']:.3f}."
+        text += " The answer is “{label}”, with a score of {score}."
     return text
+
+
+def filled_lead(facts: dict) -> str:
+    """The first sentences of the page, for its picture."""
+    words = {"name": facts["name"]}
+    if "answer" in facts["steps"]:
+        best = facts["steps"]["answer"]["labels"][0]
+        words |= {"label": best["label"], "score": f"{best['score']:.3f}"}
+    return re.sub(r"\{(\w+)\}", lambda match: words[match[1]], facts["lead"])

@@ -11,6 +11,7 @@ async function start() {
     chosen.depth = stepFacts.attention.blocks;
   }
   overview();
+  if (facts.network) setUpPictures();
   for (const step of Object.values(steps)) step();
   Object.assign(committed, chosen);
   views.forEach((view) => view());

@@ -12,7 +12,7 @@ DROP_POLICY = (f"{NOTHING}; script-src 'self'; style-src 'self'; img-src blob: d
 # The page of `nphybrid explain` is one file with its scripts inside. In the sandbox, its origin is not this server, so
 # its scripts can neither send requests to this server nor read answers.
 EXPLAIN_POLICY = (f"{NOTHING}; sandbox allow-scripts; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                  "img-src data:; form-action 'none'")
+                  "img-src data:; worker-src blob:; form-action 'none'")
 
 
 class File(NamedTuple):

@@ -14,7 +14,9 @@ from oracles import sights
 
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
-wait = pytest.importorskip("selenium.webdriver.support.wait")
+from tools.explained import (check_contrast, check_layout, click, drawn, hover, luminance, opened, press,  # noqa: E402
+                             says, settled, shown)
+
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
 
@@ -57,72 +59,6 @@ def files(tiny, cat, tmp_path_factory):
     return found
 
 
-def opened(browser, address, width=1280):
-    browser.get_log("browser"), browser.get_log("performance")
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride",
-                            {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
-    browser.get(address)
-    wait.WebDriverWait(browser, 30).until(
-        lambda b: b.execute_script("return document.documentElement.dataset.ready === 'true'"))
-    settled(browser)
-
-
-def settled(browser):
-    """Wait until the choice and what became visible are drawn."""
-    browser.execute_async_script("""const done = arguments[0];
-        requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(() => requestAnimationFrame(done), 0)));""")
-
-
-def hover(browser, canvas, row, column, rows, columns, click=False):
-    """Move the pointer into the middle of a cell."""
-    element = shown(browser, canvas)
-    box = element.rect
-    across, down = ((at + 0.5) / n - 0.5 for at, n in ((column, columns), (row, rows)))
-    actions = selenium.ActionChains(browser).move_to_element_with_offset(
-        element, int(across * box["width"]), int(down * box["height"]))
-    (actions.click() if click else actions).perform()
-    settled(browser)
-
-
-def click(*place):
-    """Choose a cell."""
-    hover(*place, click=True)
-
-
-def shown(browser, name):
-    """Scroll to an element, so that it is drawn."""
-    element = browser.find_element("id", name)
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", element)
-    settled(browser)
-    return element
-
-
-def press(browser, element, *keys):
-    browser.execute_script("document.getElementById(arguments[0]).focus({preventScroll: true})", element)
-    for key in keys:
-        selenium.ActionChains(browser).send_keys(getattr(selenium.Keys, key.upper())).perform()
-    settled(browser)
-
-
-def says(browser, element):
-    text = browser.find_element("id", element).get_attribute("textContent")
-    return text.replace("\u2212", "-").replace("\u202f", " ")
-
-
-def drawn(browser, canvas, rows, columns, corner=0.25):
-    """The colours in the cells of a canvas, next to their upper left corners but inside frames.  (rows, columns, 3)"""
-    shown(browser, canvas)
-    return np.array(browser.execute_script("""
-        const [id, rows, columns, corner] = arguments;
-        const canvas = document.getElementById(id);
-        const context = canvas.getContext("2d");
-        const pick = (i) => context.getImageData(
-            Math.floor(((i % columns) + corner) * canvas.width / columns),
-            Math.floor((Math.floor(i / columns) + corner) * canvas.height / rows), 1, 1).data;
-        return Array.from({ length: rows * columns }, (_, i) => Array.from(pick(i)).slice(0, 3));
-    """, canvas, rows, columns, corner)).reshape(rows, columns, 3)
-
-
 def same_colours(found, values, low, high, scale=colours.SEQUENTIAL):
     """Within two of 255, everywhere; and the picture is not of one colour, so that another row would differ."""
     expected = colours.coloured(values, low, high, scale).astype(int)
@@ -137,7 +73,7 @@ def test_the_page_opens_and_asks_for_nothing(browser, files, kind):
     assert browser.get_log("browser") == []
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert files[kind] in asked and [url for url in asked if not url.startswith(("file:", "data:"))] == []
+    assert files[kind] in asked and [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert asked.count(files[kind]) == len([url for url in asked if url.startswith("file:")]) == 1
     sections = browser.execute_script("return [...document.querySelectorAll('main > section')].map((s) => s.id)")
     assert sections[0] == "photograph" and ("attention" in sections) == (kind != "bit")
@@ -155,68 +91,16 @@ def test_a_request_would_be_seen(browser, files):
 @pytest.mark.parametrize("width", [390, 861, 1280, 1920])
 def test_nothing_scrolls_sideways_and_nothing_overlaps(browser, files, kind, width):
     opened(browser, files[kind], width)
-    wide, boxes = browser.execute_script("""
-        const shown = (node) => node.checkVisibility() && node.getBoundingClientRect().width > 0;
-        const boxes = [];
-        const add = (name, box) => boxes.push([name, box.left, box.top, box.right, box.bottom]);
-        for (const node of document.querySelectorAll("canvas, button, input")) {
-            if (shown(node)) add(node.id || node.tagName, node.getBoundingClientRect());
-        }
-        const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-        while (texts.nextNode()) {
-            const node = texts.currentNode;
-            const parent = node.parentElement;
-            if (!node.data.trim() || !parent.checkVisibility()
-                || parent.closest("script, style, button, sub, sup, noscript")) continue;
-            const range = document.createRange();
-            range.selectNodeContents(node);
-            for (const box of range.getClientRects()) if (box.width > 1) add(node.data.trim().slice(0, 30), box);
-        }
-        return [document.documentElement.scrollWidth, boxes];
-    """)
-    assert wide <= width and len(boxes) > 100
-    names, places = [box[0] for box in boxes], np.array([box[1:] for box in boxes])
-    assert [name for name, place in zip(names, places) if place[0] < 0 or place[2] > width + 0.5] == []
-    # Lines of text may touch: a box is as high as its line, and letters are lower.
-    left, top, right, bottom = (places + [1, 4, -1, -4]).T
-    over = ((left[:, None] < right) & (left < right[:, None]) & (top[:, None] < bottom) & (top < bottom[:, None]))
-    pairs = [(names[i], names[j]) for i, j in np.argwhere(np.triu(over, 1))]
-    assert pairs == []
+    check_layout(browser, width)
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1280])
-def test_text_stands_out(browser, files, width):
-    """A contrast of at least 4.5 between every text and what lies behind it.  WCAG 2, 1.4.3"""
-    opened(browser, files["tiny"], width)
-    found = browser.execute_script("""
-        const colour = (text) => (text.match(/[\\d.]+/g) || []).map(Number);
-        const behind = (node) => {
-            for (; node; node = node.parentElement) {
-                const [r, g, b, a = 1] = colour(getComputedStyle(node).backgroundColor);
-                if (a === 1 && r !== undefined) return [r, g, b];
-            }
-            return [255, 255, 255];
-        };
-        const found = [];
-        const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-        while (texts.nextNode()) {
-            const parent = texts.currentNode.parentElement;
-            if (!texts.currentNode.data.trim() || !parent.checkVisibility()) continue;
-            const style = getComputedStyle(parent);
-            const ink = parent.closest("svg") ? style.fill : style.color;
-            found.push([texts.currentNode.data.trim().slice(0, 30), colour(ink).slice(0, 3), behind(parent)]);
-        }
-        return found;
-    """)
-    assert len(found) > 300
-    for text, ink, paper in found:
-        light, dark = sorted((luminance(ink), luminance(paper)), reverse=True)
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, (text, ink, paper)
-
-
-def luminance(rgb):
-    parts = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in np.array(rgb) / 255]
-    return np.dot(parts, (0.2126, 0.7152, 0.0722))
+def test_text_stands_out(browser, files, width, scheme):
+    opened(browser, files["tiny"], width, scheme)
+    check_contrast(browser)
+    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
+    assert (luminance(list(map(int, re.findall(r"\d+", paper)))) < 0.2) == (scheme == "dark")
 
 
 def test_every_picture_has_a_text(browser, files):
@@ -392,7 +276,7 @@ def test_distance_rollout_and_logit_lens(browser, files, tiny, weights):
         assert np.allclose(np.array(bars) / bars[0], scores[depth, best] / scores[depth, best[0]], atol=0.01)
     press(browser, "rollout-depth", "arrow_right")
     assert says(browser, "rollout-says").startswith("After 1 block, ")
-    widths = browser.execute_script("""return [...document.querySelectorAll(".answer i")].map((bar) =>
+    widths = browser.execute_script("""return [...document.querySelectorAll("#answer .answer i")].map((bar) =>
         bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width)""")
     assert np.allclose(widths, np.maximum(scores[-1, best], 0.004), atol=2e-3)
 

@@ -128,7 +128,9 @@ def test_the_link_opens_the_explain_page(browser, server, files):
     assert browser.title.startswith(f"{files[0].name}: a forward pass")
     assert browser.find_element("css selector", "#answer-labels .best b").text == "cat"
     assert browser.execute_script("return origin") == "null"
-    # In its sandbox, the page cannot use the server.
+    # In its sandbox, the page can start its worker, and cannot use the server.
+    browser.execute_script("document.querySelector('#changes-blocks button').click()")
+    until(browser, lambda b: b.find_element("id", "changed-says").get_attribute("textContent").startswith("Changed: "))
     found = browser.execute_async_script("""const done = arguments[1];
         fetch(arguments[0]).then(() => done("answered"), () => done("refused"));""", f"{server.address}/health")
     assert found == "refused"

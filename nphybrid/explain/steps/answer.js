@@ -1,6 +1,11 @@
 steps.answer = () => {
   const table = document.getElementById("answer-labels");
-  stepFacts.answer.labels.forEach(({ label, score, logit }, i) => {
-    table.append(labelRow(label, `logit ${formatted(logit, 2)}`, score, i === 0));
+  const rows = ofPass(() =>
+    stepFacts.answer.labels.map(({ label, score, logit }, i) =>
+      labelRow(label, `logit ${formatted(logit, 2)}`, score, i === 0),
+    ),
+  );
+  views.push(() => {
+    if (table.firstChild !== rows()[0]) table.replaceChildren(...rows());
   });
 };

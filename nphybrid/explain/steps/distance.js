@@ -1,14 +1,16 @@
 steps.distance = () => {
-  const { distance, uniform } = stepFacts.distance;
-  const [blocks, heads] = [distance.length, distance[0].length];
+  const { uniform } = stepFacts.distance;
+  const distance = () => stepFacts.distance.distance;
+  const [blocks, heads] = [distance().length, distance()[0].length];
   const node = document.getElementById("distance-chart");
-  const highest = 1.08 * Math.max(uniform, ...distance.flat()) || 1; // with a single cell, every distance is 0
-  const step = [1, 2, 5, 10, 20, 50, 100, 200].find((size) => highest / size <= 6) || 500;
+  // With a single cell, every distance is 0.
+  const highest = () => 1.08 * Math.max(uniform, ...distance().flat()) || 1;
+  const step = () => [1, 2, 5, 10, 20, 50, 100, 200].find((size) => highest() / size <= 6) || 500;
   let dots = [];
   chart(node, {
     ratio: 0.62,
     highest,
-    ticks: Array.from({ length: Math.floor(highest / step) + 1 }, (_, i) => i * step),
+    ticks: () => Array.from({ length: Math.floor(highest() / step()) + 1 }, (_, i) => i * step()),
     count: blocks,
     offset: 0.5,
     axisName: "block",
@@ -16,7 +18,7 @@ steps.distance = () => {
     content(x, y, [left, right]) {
       const even = { x1: left, x2: right, y1: y(uniform), y2: y(uniform), stroke: MUTED, "stroke-dasharray": "5 4" };
       node.append(svg("line", { ...even, class: "uniform" }));
-      dots = distance.flatMap((row, layer) =>
+      dots = distance().flatMap((row, layer) =>
         row.map((pixels, head) => {
           // The dots of a block are side by side, in the order of the heads, so that no dot hides another dot.
           const shift = ((head - (heads - 1) / 2) / heads) * Math.min(((right - left) / blocks) * 0.6, 60);
@@ -29,7 +31,8 @@ steps.distance = () => {
         const style = { r, fill: here(dot) ? MARK : ACCENT, stroke: "#ffffff", "stroke-width": heads > 6 ? 1 : 1.5 };
         node.append(svg("circle", { cx: dot.cx, cy: dot.cy, ...style, "data-head": `${dot.layer} ${dot.head}` }));
       }
-      const current = `block ${chosen.layer}, head ${chosen.head}: ${distance[chosen.layer][chosen.head]} pixels`;
+      const pixels = Number(distance()[chosen.layer][chosen.head].toFixed(2));
+      const current = `block ${chosen.layer}, head ${chosen.head}: ${pixels} pixels`;
       node.setAttribute("aria-label", `mean distance of ${heads} heads in each of ${blocks} blocks; ${current}`);
     },
   });
@@ -48,6 +51,6 @@ steps.distance = () => {
     document.getElementById("distance-says"),
     () =>
       `Block ${chosen.layer}, head ${chosen.head}: mean distance ` +
-      `<b>${distance[chosen.layer][chosen.head].toFixed(1)} pixels</b>`,
+      `<b>${distance()[chosen.layer][chosen.head].toFixed(1)} pixels</b>`,
   );
 };

@@ -1,16 +1,16 @@
 steps.logit_lens = () => {
-  const { scores, leaders } = stepFacts.logit_lens;
-  const labels = stepFacts.answer.labels.map(({ label }) => label);
-  const inks = facts.colours.categories.map((hex) => `#${hex}`);
+  const scores = () => stepFacts.logit_lens.scores;
+  const labels = () => stepFacts.answer.labels.map(({ label }) => label);
+  const inks = () => facts.colours[dark.matches ? "categories_on_dark" : "categories"].map((hex) => `#${hex}`);
   const dashes = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
-  const style = (i) => ({ stroke: inks[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
-  const last = scores.length - 1;
+  const style = (i) => ({ stroke: inks()[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
+  const last = scores().length - 1;
   const node = document.getElementById("logit_lens-chart");
   let edges = [0, 1];
   chart(node, {
     ratio: 0.5,
-    highest: 1,
-    ticks: [0, 0.25, 0.5, 0.75, 1],
+    highest: () => 1,
+    ticks: () => [0, 0.25, 0.5, 0.75, 1],
     count: last + 1,
     offset: 0,
     axisName: "number of blocks",
@@ -19,12 +19,14 @@ steps.logit_lens = () => {
       edges = [left, right];
       const now = x(chosen.depth);
       node.append(svg("line", { x1: now, x2: now, y1: upper, y2: lower, stroke: MARK }));
-      labels.forEach((_, i) => {
-        const points = scores.map((row, depth) => `${x(depth)},${y(row[i])}`).join(" ");
-        const dot = { cx: now, cy: y(scores[chosen.depth][i]), r: 4.5, fill: inks[i], stroke: "#ffffff" };
+      labels().forEach((_, i) => {
+        const points = scores()
+          .map((row, depth) => `${x(depth)},${y(row[i])}`)
+          .join(" ");
+        const dot = { cx: now, cy: y(scores()[chosen.depth][i]), r: 4.5, fill: inks()[i], stroke: "#ffffff" };
         node.append(svg("polyline", { points, fill: "none", ...style(i) }), svg("circle", dot));
       });
-      const content = `scores of ${labels.join(", ")} after 0 to ${plural(last, "block")}`;
+      const content = `scores of ${labels().join(", ")} after 0 to ${plural(last, "block")}`;
       node.setAttribute("aria-label", `${content}; a line marks the scores ${afterBlocks(chosen.depth)}`);
     },
   });
@@ -38,21 +40,26 @@ steps.logit_lens = () => {
   const bars = document.getElementById("logit_lens-bars");
   const draw = () => {
     const [width, line] = [bars.clientWidth, 26];
-    const now = scores[chosen.depth];
-    bars.style.height = `${labels.length * line}px`;
-    bars.setAttribute("viewBox", `0 0 ${width} ${labels.length * line}`);
-    bars.setAttribute("aria-label", labels.map((label, i) => `${label} ${now[i].toFixed(4)}`).join(", "));
+    const now = scores()[chosen.depth];
+    bars.style.height = `${labels().length * line}px`;
+    bars.setAttribute("viewBox", `0 0 ${width} ${labels().length * line}`);
+    bars.setAttribute(
+      "aria-label",
+      labels()
+        .map((label, i) => `${label} ${now[i].toFixed(4)}`)
+        .join(", "),
+    );
     const row = (label, i) => {
       const [y, from, to] = [i * line + line / 2, Math.min(190, 0.45 * width), width - 62];
       const short = label.length > 22 ? `${label.slice(0, 21)}\u2026` : label;
       return [
         svg("line", { x1: 0, x2: 26, y1: y, y2: y, ...style(i) }),
         svg("text", { x: 36, y: y + 4, class: "strong" }, short),
-        svg("rect", { x: from, y: y - 6, height: 12, width: Math.max(1, now[i] * (to - from)), fill: inks[i] }),
+        svg("rect", { x: from, y: y - 6, height: 12, width: Math.max(1, now[i] * (to - from)), fill: inks()[i] }),
         svg("text", { x: width, y: y + 4, "text-anchor": "end" }, now[i].toFixed(4)),
       ];
     };
-    bars.replaceChildren(...labels.flatMap(row));
+    bars.replaceChildren(...labels().flatMap(row));
   };
   new ResizeObserver(draw).observe(bars);
   drawWhenVisible(bars, draw);
@@ -62,7 +69,7 @@ steps.logit_lens = () => {
   const [when, best, rest] = [element("span"), element("b"), element("span")];
   says.append(when, best, rest);
   views.push(() => {
-    const { label, score } = leaders[chosen.depth];
+    const { label, score } = stepFacts.logit_lens.leaders[chosen.depth];
     const classes = plural(stepFacts.answer.classes, "label");
     const parts = [
       `${capitalized(afterBlocks(chosen.depth))}, the best of ${classes} is `,

@@ -1,27 +1,26 @@
 steps.photograph = () => {
   const {
     shape: [rows, columns, channels],
-    resized,
     factor,
     mean,
     std,
   } = stepFacts.photograph;
-  const poster = document.getElementById("poster");
-  const [width, height] = facts.picture;
+  const original = () => `${facts.picture[1]} \u00d7 ${facts.picture[0]} pixels`;
   // The shares of the original height and width that remain after the crop.
-  const part = [Math.min(rows / resized[0], 1), Math.min(columns / resized[1], 1)];
+  const part = () => [rows, columns].map((n, axis) => Math.min(n / stepFacts.photograph.resized[axis], 1));
   board(document.getElementById("photograph-whole"), {
     cells: () => [1, 1],
-    aspect: width / height,
-    alt: () => `the picture, ${width} by ${height} pixels; if it is cropped, a frame marks the input of the model`,
+    aspect: () => facts.picture[0] / facts.picture[1],
+    alt: () => `the picture, ${original()}; if it is cropped, a frame marks the input of the model`,
     paint(context, w, h) {
-      drawImage(context, poster, 0, 0, w, h);
-      const [high, wide] = [h * part[0], w * part[1]];
+      drawImage(context, posterImage, 0, 0, w, h);
+      const [high, wide] = [h * part()[0], w * part()[1]];
       context.translate((w - wide) / 2, (h - high) / 2);
-      if (part[0] < 1 || part[1] < 1) frame(context, 0, 0, [high, wide]);
+      if (part()[0] < 1 || part()[1] < 1) frame(context, 0, 0, [high, wide]);
     },
   });
-  poster.decode().then(() => choose({}));
+  posterImage.decode().then(() => choose({}));
+  showText(document.getElementById("photograph-original"), original);
 
   const where = () => [Math.floor(chosen.pixel / columns), chosen.pixel % columns];
   board(document.getElementById("photograph-input"), {
@@ -36,8 +35,7 @@ steps.photograph = () => {
     },
   });
 
-  const names =
-    channels === 3 ? ["red", "green", "blue"] : Array.from({ length: channels }, (_, c) => `channel ${c}`);
+  const names = channels === 3 ? ["red", "green", "blue"] : Array.from({ length: channels }, (_, c) => `channel ${c}`);
   const plain = (value) => String(Number(value.toFixed(3))).replace("-", "\u2212");
   const times = Number.isInteger(1 / factor) && factor < 1 ? `/ ${1 / factor}` : `\u00b7 ${plain(factor)}`;
   showText(document.getElementById("photograph-says"), () => {

@@ -1,11 +1,13 @@
 steps.stages = () => {
-  const maps = stepFacts.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i)));
-  const pictures = stepFacts.stages.map(({ shape: [rows, columns] }, s) =>
-    maps[s].map((map) => heatMap(map, rows, columns)),
+  const maps = ofPass(() => stepFacts.stages.map(({ name, channels }) => channels.map((_, i) => numbers[name].row(i))));
+  const pictures = ofPass(() =>
+    stepFacts.stages.map(({ shape: [rows, columns] }, s) => maps()[s].map((map) => heatMap(map, rows, columns))),
   );
   const shapes = [stepFacts.stem, ...stepFacts.stages].map(({ shape }) => `(${shape.join(", ")})`);
   document.getElementById("stages-shapes").textContent = `(H, W, C) = ${shapes.join(" \u2192 ")}`;
 
+  const now = () => stepFacts.stages[chosen.stage];
+  const channel = () => now().channels[chosen.map];
   stepFacts.stages.forEach(({ shape: [rows, columns, count], units, channels }, s) => {
     const content =
       `${plural(units, "unit")}; ${channels.length} of ${count} maps, with ${rows} \u00d7 ${columns} cells`;
@@ -17,19 +19,18 @@ steps.stages = () => {
       count: channels.length,
       across: 8,
       aspect: columns / rows,
-      tile: (i) => pictures[s][i],
+      tile: (i) => pictures()[s][i],
       touch: (map) => choose({ stage: s, map }),
       chosenTile: () => (here() ? chosen.map : -1),
-      alt: () => `stage ${s}: ${content}${here() ? `; channel ${channels[chosen.map]} is chosen` : ""}`,
+      alt: () => `stage ${s}: ${content}${here() ? `; channel ${channel()} is chosen` : ""}`,
     });
   });
 
   // The chosen place is stored as fractions of the height and the width, so the place is valid for all stages.
-  const now = () => stepFacts.stages[chosen.stage];
   const size = () => now().shape.slice(0, 2);
   const span = () => coverage(size(), [now().cell, now().cell]);
   const at = () => [0, 1].map((i) => clamp(Math.floor((chosen.place[i] * size()[i]) / span()[i]), 0, size()[i] - 1));
-  const picture = () => pictures[chosen.stage][chosen.map];
+  const picture = () => pictures()[chosen.stage][chosen.map];
   for (const [id, what, paint] of [
     ["stages-photo", "the picture", (context, w, h) => drawImage(context, photographImage, 0, 0, w, h)],
     ["stages-map", "the map", (context, w, h, cell) => drawCells(context, picture(), cell)],
@@ -47,8 +48,7 @@ steps.stages = () => {
       },
     });
   }
-  const map = () => maps[chosen.stage][chosen.map];
-  const channel = () => now().channels[chosen.map];
+  const map = () => maps()[chosen.stage][chosen.map];
   legend(document.getElementById("stages-legend"), () => range(map()));
   showText(document.getElementById("stages-name"), () => `<b>Channel ${channel()}</b> of stage ${chosen.stage}`);
   showText(document.getElementById("stages-says"), () => {

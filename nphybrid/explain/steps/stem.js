@@ -1,9 +1,8 @@
 steps.stem = () => {
-  const { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter } =
-    convolution();
+  const { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter } = convolution();
   const across = Math.ceil(Math.sqrt(count));
   const filters = Array.from({ length: count }, (_, i) => filter(i));
-  const responses = Array.from({ length: count }, (_, i) => small(i));
+  const responses = ofPass(() => Array.from({ length: count }, (_, i) => small(i)));
   const at = () => [Math.floor(chosen.at / columns), chosen.at % columns];
   chosen.at = Math.floor(rows / 2) * columns + Math.floor(columns / 2);
 
@@ -16,7 +15,7 @@ steps.stem = () => {
   tiles(document.getElementById("stem-responses"), {
     ...pick,
     aspect: columns / rows,
-    tile: (i) => responses[i],
+    tile: (i) => responses()[i],
     alt: () => `${count} response maps; the map of filter ${chosen.channel} is chosen`,
   });
 

@@ -18,8 +18,8 @@ steps.tokens = () => {
     },
   });
 
-  const all = tokenValues();
-  const lines = heatMap(all, count, width, signed(largest(all) / 2));
+  const all = ofPass(tokenValues);
+  const lines = ofPass(() => heatMap(all(), count, width, signed(largest(all()) / 2)));
   board(document.getElementById("tokens-all"), {
     cells: () => [count, 1],
     aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
@@ -27,7 +27,7 @@ steps.tokens = () => {
     alt: () => `${count} tokens of ${width} numbers; ${nameOf(chosen.token)} is chosen`,
     touch: (row) => choose({ token: row }),
     paint(context, w, h, cell) {
-      drawImage(context, lines, 0, 0, w, h);
+      drawImage(context, lines(), 0, 0, w, h);
       frame(context, chosen.token, 0, cell);
     },
   });
@@ -35,7 +35,7 @@ steps.tokens = () => {
   const parts = {
     content: (i) => numbers.contents.at(i),
     position: (i) => numbers.positions.at(i),
-    sum: (i) => all[i],
+    sum: (i) => all()[i],
   };
   for (const [name, part] of Object.entries(parts)) {
     const values = () => Array.from({ length: width }, (_, i) => part(chosen.token * width + i));

@@ -7,7 +7,9 @@ steps.weight = () => {
     const start = ((chosen.layer * tokens + token) * heads + chosen.head) * width;
     return Array.from({ length: width }, (_, i) => numbers[name].at(start + i));
   };
+  const root = () => Math.sqrt(width) * temperature();
   const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
+  const temperature = () => stepFacts.weight.temperature ?? 1; // the step `changes` can change it
   const query = () => vector("query", chosen.token);
   const key = () => vector("key", chosen.key);
   const products = () => {
@@ -38,13 +40,14 @@ steps.weight = () => {
   const table = document.getElementById("weight-sum");
   drawWhenVisible(table, () => {
     const q = query();
-    const scores = Array.from({ length: tokens }, (_, token) => dot(q, vector("key", token)) / Math.sqrt(width));
+    const scores = Array.from({ length: tokens }, (_, token) => dot(q, vector("key", token)) / root());
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
     const score = scores[chosen.key];
+    const factor = temperature() === 1 ? "" : `${formatted(temperature(), 2)} `;
     const lines = [
-      ["q \u00b7 k", formatted(score * Math.sqrt(width))],
-      [`score: q \u00b7 k / \u221a${width}`, formatted(score)],
+      ["q \u00b7 k", formatted(score * root())],
+      [`score: q \u00b7 k / ${factor}\u221a${width}`, formatted(score)],
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
