@@ -17,7 +17,7 @@ EXAMPLES = """\
 examples:
   nphybrid serve
   nphybrid serve --port 8080 --model google/vit-hybrid-base-bit-384
-  nphybrid serve --host 0.0.0.0 --allow-host localhost:9000       (in a container whose port 8000 is mapped to 9000)
+  nphybrid serve --host 0.0.0.0 --allow-host localhost:9000
 
 requests to a server:
   curl --data-binary @cat.png http://127.0.0.1:8000/classify

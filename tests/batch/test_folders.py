@@ -210,7 +210,7 @@ def test_another_list_or_model_is_not_continued(cat, tmp_path, capsys):
 # ---------------------------------------------------------------- signals, pipes and streams
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitpid")
-@pytest.mark.parametrize("verb, name, kills", [("classify", "x.jsonl", 20), ("classify", "x.csv", 10),
+@pytest.mark.parametrize("verb, name, kills", [("classify", "x.jsonl", 10), ("classify", "x.csv", 10),
                                                ("embed", "x.h5", 10)])
 def test_killed_and_resumed(verb, name, kills, folder, tmp_path):
     """The file has the bytes of an uninterrupted run."""
