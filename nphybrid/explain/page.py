@@ -35,7 +35,7 @@ def page(model, picture, name: str = "picture") -> str:
     >>> from nphybrid import ViTHybridForImageClassification, default_model, open_picture
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     >>> html = page(model, open_picture("examples/images/cat.png"), "cat.png")
-    >>> html[:15], len(html) < 2e6
+    >>> html[:15], len(html) < 5e6
     ('<!doctype html>', True)
     """
     facts, arrays = scene(model, picture)

@@ -47,8 +47,8 @@ def test_the_forward_pass_imports_only_its_own_files():
 
 def test_the_reference_needs_no_numba():
     """Neither do the gradients."""
-    standard = {"math", "operator", "collections", "functools", "typing", "contextlib", "contextvars", "itertools",
-                "os", "queue", "threading"}
+    standard = {"ctypes", "math", "operator", "collections", "functools", "typing", "contextlib", "contextvars",
+                "itertools", "os", "queue", "threading"}
     for name, own in (("reference", {"..params"}), ("reference_narrow", {"..params", ".", ".checks", ".reference"}),
                       ("gradients", {"..params", ".", ".reference"}),
                       ("record", {"..params", ".", ".gradients"}), ("threads", set())):
