@@ -60,7 +60,8 @@ class Decoder:
         """End the process, also in the middle of a picture."""
         self.process.kill()
         self.process.join()
-        self.pipe.close()
+        with contextlib.suppress(OSError):                   # another thread may close the pipe at the same time
+            self.pipe.close()
 
     def _start(self):
         spawn = multiprocessing.get_context("spawn")
