@@ -49,10 +49,11 @@ from .memory import aligned, empty, read_ahead
 from .packed import packed_once
 from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Scaling, Target, tile_add
+from .widths import NUMBERS
 from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
 from .words import words_of, words_of_floats
 
-KC = 384                                  # length of a chain of additions; the module docstring compares KC with 768
+KC = 384                                  # products in a chain of additions; the module docstring compares KC with 768
 READING = 16                              # reading a float32 from L3 takes as long as READING multiply-adds (Zen 5)
 STARTING = 100_000                        # multiply-adds in the time that it takes to start a task
 WAITING = 1 / 8                           # with 1 / 2, a training step of the bundled model is 2 to 4 % slower (Zen 3)
@@ -130,7 +131,7 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     work = M * N * windows.K
     out = empty(M, N)
     weights = kernel.weights
-    chain = windows.K if kernel.width == "int8" else KC
+    chain = windows.K if kernel.width == "int8" else KC // NUMBERS[kernel.width]
     blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.worth(work))
     if kernel.parts:
         multiply_into = amx.multiply_into

@@ -17,8 +17,8 @@ have ended. First it spins, and later it sleeps, so that other processes can run
 that comes late skips the steps that have ended, and no thread waits for it.
 
 The tasks of a step are numbered in the order of the rows that they compute. So a thread mostly reads rows that it has
-written itself, and that are in its own cache. On two cores without a common cache, R50+ViT-B/16 in int8 takes 166
-instead of 184 ms (Zen 5). On two cores with a common cache, it takes 133 instead of 135 ms.
+written itself, and that are in its own cache. R50+ViT-B/16 in int8 takes 133 instead of 135 ms. At times when a virtual
+machine copies slowly between its two cores, it takes 166 instead of 184 ms (medians of runs in turn, Zen 5).
 
 The arrays of a plan are never allocated again, and never cleared. A plan holds the addresses of the learned arrays, so
 a value that is changed in place is used.

@@ -92,10 +92,10 @@ def worth(work):
 def on_separate_cores():
     """Within the `with` block, the caller stays on its core, and the workers use other cores.  Only on Linux.
 
-    A virtual machine gives an idle core back to its host. Then Linux does not wake a worker on this core, but on the
-    core of its caller, where the worker waits for several milliseconds. Later, Linux may move both threads to one core
-    again. After a pause of 0.1 seconds, a forward pass of R26+ViT-S/32 at 224 pixels takes 17 instead of 24 ms
-    (bfloat16, Zen 5, 2 threads).
+    In a virtual machine, Linux was seen to wake a worker on the core of its caller although another core was idle. The
+    worker then waits for several milliseconds. The probable reason: the host has taken the idle core away, and Linux
+    regards it as busy. After a pause of 0.1 seconds, a forward pass of R26+ViT-S/32 at 224 pixels takes 14 to 17
+    instead of 20 to 25 ms (bfloat16, Zen 5, 2 threads, medians of four processes each).
     """
     cores = os.sched_getaffinity(0) if _core and number() > 1 else set()
     if len(cores) < 2:
