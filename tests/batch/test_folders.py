@@ -210,11 +210,14 @@ def test_another_list_or_model_is_not_continued(cat, tmp_path, capsys):
 # ---------------------------------------------------------------- signals, pipes and streams
 
 @pytest.mark.skipif(sys.platform != "linux", reason="SIGKILL, fork and waitpid")
-@pytest.mark.parametrize("verb, name, kills", [("classify", "x.jsonl", 10), ("classify", "x.csv", 10),
+@pytest.mark.parametrize("verb, name, kills", [("classify", "x.jsonl", 20), ("classify", "x.csv", 10),
                                                ("embed", "x.h5", 10)])
-def test_killed_and_resumed(verb, name, kills, folder, tmp_path):
+def test_killed_and_resumed(verb, name, kills, tmp_path):
     """The file has the bytes of an uninterrupted run."""
-    done = subprocess.run([sys.executable, KILL_AND_RESUME, verb, folder[0], tmp_path / name, str(kills)], text=True,
+    pictures = tmp_path / "pictures"                      # enough pictures for many kills on a fast processor
+    pictures.mkdir()
+    write_pictures(pictures, 4 * COUNT, BROKEN)
+    done = subprocess.run([sys.executable, KILL_AND_RESUME, verb, pictures, tmp_path / name, str(kills)], text=True,
                           capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads(done.stdout)
