@@ -115,6 +115,10 @@ def distance(a, b):
 
 WORST = {"float64": (0, ""), "float32": (0, "")}
 
+# The logits are 5 numbers a picture: the largest error of so few depends on luck. With one input a network, the
+# worst of 8 seeds was a ratio of 4.9; with 8 inputs it is 2.4.
+INPUTS = 8
+
 # transformers has no module that returns it; the state "tokens" contains it.
 OURS_ALONE = {"tokens.masked"}
 
@@ -143,14 +147,18 @@ def test_same_network(number, tolerance):
     for a, b in zip(flat(ours.to_tuple()), flat(answer.to_tuple()), strict=True):
         assert a.shape == tuple(b.shape) and distance(a, b.numpy()) <= tolerance["same network, float64"]
 
-    fast = build(case, number).trace(x, **masks)
-    float32 = torch_states(torch_twin(model, "float32"), x, **masks)
-    assert list(fast) == list(truth)
-    assert list(float32) == list(theirs)
-    for name in float32:
-        assert fast[name].dtype == np.float32, name
-        own = max(parity.error(float32[name], truth[name]), 2e-7)
-        ratio = parity.error(fast[name], truth[name]) / own
+    fast, float32 = build(case, number), torch_twin(model, "float32")
+    ours, theirs = {}, {}
+    for seed in range(number, number + INPUTS * 1000, 1000):
+        x, masks = inputs(case, model, seed)
+        true, a, b = model.trace(x, **masks), fast.trace(x, **masks), torch_states(float32, x, **masks)
+        assert list(a) == list(true) and [name for name in a if name not in OURS_ALONE] == list(b)
+        for name in b:
+            assert a[name].dtype == np.float32, name
+            ours[name] = max(ours.get(name, 0), parity.error(a[name], true[name]))
+            theirs[name] = max(theirs.get(name, 2e-7), parity.error(b[name], true[name]))
+    for name in ours:
+        ratio = ours[name] / theirs[name]
         WORST["float32"] = max(WORST["float32"], (ratio, name))
         assert ratio <= tolerance["float32 state, ratio"], name
     if hybrid and truth["blocks.0.weights"].shape[-1] > 8 and case["mask"] not in ("heads", "layers"):
