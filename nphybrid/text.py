@@ -156,8 +156,10 @@ def name_list(names: Iterable[str], limit: int = 8) -> str:
     return f"{text} and {more:,} more" if more > 0 else text
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
+def did_you_mean(name: str, known: Iterable[str], least: float = 0.6) -> str:
     """The end of a message about an unknown name: the known name that is most similar to it, or an empty text.
+
+    `least`: the smallest similarity, from 0 to 1.
 
     >>> did_you_mean("--topk", ["--top-k", "--threads"]), did_you_mean("Block.3", ["blocks.3"])
     ('. Did you mean --top-k?', '. Did you mean blocks.3?')
@@ -166,7 +168,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     """
     # The dashes of options and the case of letters do not count.
     plain = {other.lower().lstrip("-"): other for other in known}
-    similar = difflib.get_close_matches(name.lower().lstrip("-"), plain, n=1)
+    similar = difflib.get_close_matches(name.lower().lstrip("-"), plain, 1, least)
     return f". Did you mean {plain[similar[0]]}?" if similar else ""
 
 

@@ -3,6 +3,7 @@ import inspect
 import json
 import os
 import sys
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -63,6 +64,9 @@ class HuggingFaceConfig:
             if callable(getattr(type(self), key, None)):
                 raise ValueError(f"the key {key} is {shortened(value)}; expected another name for the key, because "
                                  f"{type(self).__name__} has a method {key}")
+            # Files have keys of many tools, so an unknown key is kept. A misspelt key would change nothing.
+            if key not in self._known() and (similar := did_you_mean(key, self._known(), 0.85)):
+                warnings.warn(f"{type(self).__name__} has no key {key}, and does not read it{similar}", stacklevel=3)
         self.dialect = keys.pop("dialect", None) or {}
         self.id2label = checked_labels(keys.pop("id2label", None), keys.pop("num_labels", None))
         self.label2id = keys.pop("label2id", None) or {name: i for i, name in self.id2label.items()}
@@ -70,6 +74,12 @@ class HuggingFaceConfig:
         if self.problem_type not in (None, *PROBLEM_TYPES):
             raise ValueError(f"problem_type is {shortened(self.problem_type)}; expected None or one of "
                              f"{', '.join(PROBLEM_TYPES)}")
+
+    @classmethod
+    def _known(cls) -> set[str]:
+        """The keys that the class reads."""
+        own = inspect.signature(cls).parameters.keys() - {"kwargs"}
+        return {*own, *COMMON, "dialect", "id2label", "label2id", "num_labels"}
 
     @property
     def num_labels(self) -> int:
@@ -117,10 +127,10 @@ class HuggingFaceConfig:
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
         7
         """
-        known = {*inspect.signature(cls).parameters, *COMMON, "dialect", "id2label", "label2id", "num_labels", *fields}
+        known = {*cls._known(), *fields}
         if unknown := [key for key in overrides if key not in known]:
             raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; its keys are "
-                            + ", ".join(sorted(known - {"kwargs"})) + did_you_mean(unknown[0], {*known, *ARGUMENTS}))
+                            + ", ".join(sorted(known)) + did_you_mean(unknown[0], {*known, *ARGUMENTS}))
         # If out_features is overridden, out_indices is computed from out_features.
         # If out_indices is overridden, out_features is computed from out_indices.
         for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):

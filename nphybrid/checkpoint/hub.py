@@ -113,7 +113,7 @@ def fetched(name: str, revision: str | None = None, weights: bool = True, access
     except FileNotFoundError:
         endpoint = _client(repository).constants.ENDPOINT
         raise OSError(f"{repository}: {wanted} is not in the cache, and cannot be downloaded from {endpoint}: "
-                      f"{_first_line(unreachable)}") from None
+                      f"{_first_line(_origin(unreachable))}") from None
 
 
 def _connection_error(repository: str, revision: str, access: Access) -> Exception | None:
@@ -176,7 +176,7 @@ def _download(repository: str, file: str, revision: str, access: Access) -> Path
     except hub.errors.EntryNotFoundError as error:
         if isinstance(error, hub.errors.LocalEntryNotFoundError) and not _offline(hub, access):
             raise OSError(f"{repository}: {file} is not in the cache, and cannot be downloaded from "
-                          f"{hub.constants.ENDPOINT}: {_first_line(error.__cause__ or error)}") from None
+                          f"{hub.constants.ENDPOINT}: {_first_line(_origin(error))}") from None
         return None
     except Exception as error:
         # huggingface_hub uses requests, httpx or hf_xet, depending on its version. Each library has its own exceptions.
@@ -225,6 +225,13 @@ def _os_error(error: Exception, repository: str, revision: str) -> OSError:
     if isinstance(error, errors.RevisionNotFoundError):
         return FileNotFoundError(f"{repository} on {endpoint} has no revision {revision!r}")
     return OSError(f"{repository} on {endpoint}: {_first_line(error)}")
+
+
+def _origin(error: BaseException) -> BaseException:
+    """Returns the exception from which a chain of exceptions began: the error of the system, not those of libraries."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+    return error
 
 
 def _first_line(error: BaseException) -> str:

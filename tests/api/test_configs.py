@@ -294,6 +294,15 @@ UNKNOWN = {"_name_or_path": "google/vit-hybrid-base-bit-384", "torch_dtype": "fl
            "pruned_heads": {}, "dtype": None, "_x": "y", "self": 1}
 
 
+@pytest.mark.parametrize("kind, key, meant", [
+    (ViTHybridConfig, "hiden_size", "hidden_size"), (ViTHybridConfig, "num_attention_head", "num_attention_heads"),
+    (BitConfig, "num_group", "num_groups"), (BitConfig, "id2labels", "id2label")])
+def test_a_misspelt_key_is_told(kind, key, meant):
+    with pytest.warns(UserWarning, match=f"{kind.__name__} has no key {key}, .* Did you mean {meant}?") as told:
+        config = kind(**{key: 3})
+    assert getattr(config, key) == 3 and told[0].filename == __file__
+
+
 @pytest.mark.parametrize("kind", [BitConfig, ViTHybridConfig])
 def test_unknown_keys_are_kept_as_they_are(kind):
     config = kind(**UNKNOWN)
