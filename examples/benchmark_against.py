@@ -43,6 +43,7 @@ import numpy as np
 from benchmark_engines import ENGINES, architecture, peak
 
 from nphybrid.machine.computer import cpu_name
+from nphybrid.ops.target import TARGET
 
 # An engine is not timed if its error is above the bound of its dtype. For R50+ViT-B/16, PyTorch's error is 1e-5 in
 # float32, and 0.17 in bfloat16.
@@ -293,7 +294,8 @@ def main():
         rows = (from_the_start if args.start else against)(args, Path(folder))
         height, width = np.load(Path(folder) / "x.npy").shape[2:]
     report = dict(model=Path(args.model).name if os.path.exists(args.model) else args.model, height=height, width=width,
-                  batch=args.batch, cpu=cpu_name(), date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
+                  batch=args.batch, cpu=f"{cpu_name()} ({TARGET[1]})",   # "AMD EPYC" alone names several processors
+                  date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
     print(json.dumps(report, indent=2) if args.format == "json" else table(report, args.format))
     problems = [f"{TITLES[row['engine']]} {row.get('dtype', '')}: {row['problem']}" for row in rows if "problem" in row]
     for problem in problems:
