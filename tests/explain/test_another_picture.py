@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import ViTHybridImageProcessor, default_model, open_picture
-from nphybrid.api.load import load
+from nphybrid import ViTHybridImageProcessor, open_picture
 from nphybrid.explain import colours, measures
 from nphybrid.explain.page import page
 from nphybrid.model import hybrid
@@ -25,18 +24,6 @@ from tools.explained import (check_contrast, check_layout, click, drawn, opened,
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 SCORE = 2e-4                              # observed 4e-5, with the weights of the page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = browsers.started()
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
 
 
 @pytest.fixture(scope="module")

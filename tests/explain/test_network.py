@@ -10,8 +10,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from nphybrid import ViTHybridImageProcessor, default_model
-from nphybrid.api.load import load
+from nphybrid import ViTHybridImageProcessor
 from nphybrid.config import Config, plan
 from nphybrid.explain import scene, worker
 from nphybrid.image import Steps, prepare
@@ -97,11 +96,6 @@ def run(request, tmp_path_factory):
     engine = request.param(tmp_path_factory.mktemp("worker"))
     yield engine
     engine.close()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
 
 
 @pytest.fixture(scope="module")
