@@ -329,19 +329,19 @@ def test_outputs_come_first(model):
 
 @pytest.mark.parametrize("kind", sights.KINDS)
 def test_pages_of_small_networks_compute(kind):
-    assert worker.page_computes(sights.network(kind))
+    assert worker.obstacle(sights.network(kind)) is None
 
 
 def test_other_pages_do_not_compute(model, monkeypatch):
     small = sights.network("vit")
     for processor in (dict(resample=1), dict(resample="tf-bilinear", do_rescale=False)):
         small.processor = ViTHybridImageProcessor(**processor)
-        assert not worker.page_computes(small)
+        assert worker.obstacle(small)
     monkeypatch.setattr(worker, "MAX_PARAMETERS", 1_469_833)
-    assert not worker.page_computes(model)
+    assert worker.obstacle(model)
     monkeypatch.undo()
-    assert worker.page_computes(model)
+    assert worker.obstacle(model) is None
     monkeypatch.setattr(scene, "EXACT_BYTES", 0)                         # the page adds attention weights up
-    assert not worker.page_computes(model)
+    assert worker.obstacle(model)
 
 
