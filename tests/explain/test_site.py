@@ -1,63 +1,40 @@
 """`nphybrid explain --site`: a folder with a page that holds the network and several pictures."""
 import os
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from nphybrid import ViTConfig, ViTForImageClassification, ViTHybridImageProcessor, open_picture
 from nphybrid.__main__ import main
 from nphybrid.explain import scene, worker
 from nphybrid.explain.page import page
 
-NAMES = "cat.png", "frog.jpg", "<b>&amp;.png"
 
-
-@pytest.fixture(scope="module")
-def folder(cat, root, tmp_path_factory):
-    """Three pictures: a PNG, a turned JPEG of a camera with its place, and a PNG whose name HTML could read."""
-    folder = tmp_path_factory.mktemp("pictures")
-    with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
-        frog, ship = (Image.fromarray(data["images"][i]) for i in (7, 8))
-    exif = Image.Exif()
-    exif[0x0112] = 6                                                     # the camera was turned by 90 degrees
-    exif.get_ifd(0x8825)[0x001D] = "2026:07:01"                          # a date of GPS
-    frog.resize((150, 231), Image.Resampling.BICUBIC).save(folder / NAMES[1], quality=90, exif=exif)
-    ship.resize((1200, 71), Image.Resampling.BICUBIC).save(folder / NAMES[2])
-    (folder / NAMES[0]).write_bytes(cat.read_bytes())
-    return folder
-
-
-def written(folder, target, *more, pictures=NAMES):
-    return main(["explain", "--site", str(target), *(str(folder / name) for name in pictures),
-                 "--engine", "reference", *more])
+def written(target, pictures):
+    return main(["explain", "--site", str(target), *map(str, pictures), "--engine", "reference"])
 
 
 # ------------------------------------------------------------------ the folder
 
-def test_the_folder_is_complete(folder, tmp_path, capsys):
+def test_the_folder_is_complete(pictures, tmp_path, capsys):
     target = tmp_path / "a" / "site"
-    assert written(folder, target) == 0
+    assert written(target, pictures) == 0
     assert [path.name for path in target.iterdir()] == ["index.html"] and os.listdir(target.parent) == ["site"]
     content = (target / "index.html").read_bytes()
     assert capsys.readouterr().out == f"{target / 'index.html'}: {len(content):,} bytes\n"
     assert len(content) < 5e6                                            # observed 4.82 MB, with 3 pictures
-    assert b"2026:07:01" in (folder / NAMES[1]).read_bytes() and b"2026:07:01" not in content
-    alone = page_of_one(folder, tmp_path)
+    assert b"2026:07:01" in pictures[1].read_bytes() and b"2026:07:01" not in content
+    one = tmp_path / "one.html"
+    assert main(["explain", str(pictures[0]), "-o", str(one), "--engine", "reference"]) == 0
+    alone = one.read_bytes()
     assert len(content) - len(alone) < 1e5                               # the network is in the page only once
     assert b'id="gallery"' in content and b'id="gallery"' not in alone
-
-
-def page_of_one(folder, tmp_path):
-    assert main(["explain", str(folder / NAMES[0]), "-o", str(tmp_path / "one.html"), "--engine", "reference"]) == 0
-    return (tmp_path / "one.html").read_bytes()
 
 
 @pytest.mark.parametrize("existing, message", [
     ("file", "already exists; expected the name of a new folder, or an empty folder"),
     ("full", "already exists; expected the name of a new folder, or an empty folder"),
     ("empty", None)])
-def test_a_folder_with_files_is_refused(folder, tmp_path, capsys, existing, message):
+def test_a_folder_with_files_is_refused(pictures, tmp_path, capsys, existing, message):
     target = tmp_path / "site"
     if existing == "file":
         target.write_text("old")
@@ -65,7 +42,7 @@ def test_a_folder_with_files_is_refused(folder, tmp_path, capsys, existing, mess
         target.mkdir()
     if existing == "full":
         (target / "old.txt").write_text("old")
-    assert written(folder, target, pictures=NAMES[:1]) == (3 if message else 0)
+    assert written(target, pictures[:1]) == (3 if message else 0)
     if message:
         assert f"nphybrid: {target} {message}\n" == capsys.readouterr().err
     kept = {"file": [], "full": ["old.txt"], "empty": ["index.html"]}[existing]
@@ -73,20 +50,20 @@ def test_a_folder_with_files_is_refused(folder, tmp_path, capsys, existing, mess
 
 
 @pytest.mark.parametrize("name, message", [("broken.png", "broken.png"), ("missing.png", "missing.png")])
-def test_a_picture_that_cannot_be_read_leaves_no_folder(folder, tmp_path, capsys, name, message):
-    (folder / "broken.png").write_bytes(b"\x89PNG")
-    assert written(folder, tmp_path / "site", pictures=(*NAMES, name)) == 3
-    assert message in capsys.readouterr().err and os.listdir(tmp_path) == []
+def test_a_picture_that_cannot_be_read_leaves_no_folder(pictures, tmp_path, capsys, name, message):
+    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
+    assert written(tmp_path / "site", [*pictures, tmp_path / name]) == 3
+    assert message in capsys.readouterr().err and os.listdir(tmp_path) == ["broken.png"]
 
 
-def test_the_page_of_a_large_network_has_one_picture(folder, tmp_path, capsys, monkeypatch):
+def test_the_page_of_a_large_network_has_one_picture(pictures, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(worker, "MAX_PARAMETERS", 1_469_833)
-    assert written(folder, tmp_path / "site") == 3
+    assert written(tmp_path / "site", pictures) == 3
     assert capsys.readouterr().err == (
         "nphybrid: expected one picture, found 3: the page can show only one, because the network has 1,469,834 "
         "parameters, and a page can compute a network of at most 1,469,833 parameters\n")
     assert os.listdir(tmp_path) == []
-    assert written(folder, tmp_path / "site", pictures=NAMES[:1]) == 0
+    assert written(tmp_path / "site", pictures[:1]) == 0
 
 
 @pytest.mark.parametrize("line, message", [

@@ -6,10 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from nphybrid import open_picture
-from nphybrid.__main__ import main
 from nphybrid.explain import worker
 from nphybrid.explain.page import page
 
@@ -19,30 +17,14 @@ from tools.explained import (SCORE, answered, check_contrast, check_layout, clos
                              says, settled, shown, softmax, truth, waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
-NAMES = "cat.png", "frog.jpg", "a long name of a ship <b>.png"
-
 
 @pytest.fixture(scope="module")
-def folder(cat, root, tmp_path_factory):
-    """Three pictures, and the pages "site" and "stored.html"."""
-    folder = tmp_path_factory.mktemp("pages")
-    with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
-        frog, ship = (Image.fromarray(data["images"][i]) for i in (7, 8))
-    exif = Image.Exif()
-    exif[0x0112] = 6                                                     # the camera was turned by 90 degrees
-    frog.resize((150, 231), Image.Resampling.BICUBIC).save(folder / NAMES[1], quality=90, exif=exif)
-    ship.resize((1200, 71), Image.Resampling.BICUBIC).save(folder / NAMES[2])
-    (folder / NAMES[0]).write_bytes(cat.read_bytes())
-    assert main(["explain", *(str(folder / name) for name in NAMES), "--site", str(folder / "site")]) == 0
-    return folder
-
-
-@pytest.fixture(scope="module")
-def addresses(folder, model):
-    """{"site": address, "stored": address}, from a server of static files."""
+def addresses(site, pictures, model):
+    """{"site": address, "stored": address}, from a server of static files.  The network of "stored" is too large."""
+    folder = site.parent
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(worker, "MAX_PARAMETERS", 1_000_000)
-        (folder / "stored.html").write_text(page(model, open_picture(folder / NAMES[0]), NAMES[0]), "utf-8")
+        (folder / "stored.html").write_text(page(model, open_picture(pictures[0]), "cat.png"), "utf-8")
     handler = functools.partial(Quiet, directory=folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
@@ -94,18 +76,19 @@ def test_axe_finds_no_violation(browser, addresses, kind, width, scheme):
 
 # ------------------------------------------------------------------ pictures of the site
 
-def test_the_pictures_of_the_site(browser, addresses, folder, model):
+def test_the_pictures_of_the_site(browser, addresses, pictures, model):
     opened(browser, addresses["site"])
     first = answered(browser, "answer-labels")
-    for name, size in ((NAMES[1], "150 × 231"), (NAMES[2], "71 × 1200")):
+    for path, size in ((pictures[1], "150 × 231"), (pictures[2], "71 × 1200")):
+        name = path.name
         press_picture(browser, name)
         waited(browser, "picture-says", f"^{re.escape(name)}: this page computed the answer in ")
-        close(answered(browser, "answer-labels"), truth(model, folder / name)[1])
+        close(answered(browser, "answer-labels"), truth(model, path)[1])
         assert says(browser, "photograph-original") == f"{size} pixels" and browser.title.startswith(f"{name}: ")
         assert pressed_pictures(browser) == [name]
-    press_picture(browser, NAMES[0])
+    press_picture(browser, "cat.png")
     waited(browser, "picture-says", "^$")
-    assert answered(browser, "answer-labels") == first and pressed_pictures(browser) == [NAMES[0]]
+    assert answered(browser, "answer-labels") == first and pressed_pictures(browser) == ["cat.png"]
     assert browser.get_log("browser") == []
 
 
@@ -133,7 +116,7 @@ FOCUSED = """
     return [node, outline && box.bottom > 0 && box.top < innerHeight];"""
 
 
-def test_the_page_is_used_by_the_keyboard_alone(browser, addresses, folder, model):
+def test_the_page_is_used_by_the_keyboard_alone(browser, addresses, pictures, model):
     """Tab reaches everything in the order of the page, and shows where it is. Then a head is switched off."""
     opened(browser, addresses["site"])
     still(browser)
@@ -147,14 +130,14 @@ def test_the_page_is_used_by_the_keyboard_alone(browser, addresses, folder, mode
         assert seen, what
 
     opened(browser, addresses["site"])
-    tab_to(browser, lambda node: node.get_attribute("textContent") == NAMES[1])
+    tab_to(browser, lambda node: node.get_attribute("textContent") == "frog.jpg")
     keys(browser, "enter")
     waited(browser, "picture-says", "computed the answer")
     tab_to(browser, lambda node: node.get_attribute("id") == "attention-query")
     keys(browser, "home", "arrow_right", *["arrow_up"] * 8)
     tab_to(browser, lambda node: node.get_attribute("id") == "attention-heads")
     keys(browser, "arrow_up", "end")
-    trace, scores = truth(model, folder / NAMES[1])
+    trace, scores = truth(model, pictures[1])
     text = says(browser, "attention-says")
     assert text.startswith("Block 2, head 2: token 2 (row 0, column 1) gives the weight ")
     given = float(re.search(r"([\d.]+) % to the class token", text)[1]) / 100
@@ -167,7 +150,7 @@ def test_the_page_is_used_by_the_keyboard_alone(browser, addresses, folder, mode
     waited(browser, "changed-says", "^Changed: 1 head off. ")
     mask = np.ones((4, 3), np.float32)
     mask[2, 2] = 0
-    logits = model(pixel_values=model.prepared(folder / NAMES[1]), head_mask=mask).logits[0]
+    logits = model(pixel_values=model.prepared(pictures[1]), head_mask=mask).logits[0]
     changed = dict(zip(model.config.id2label.values(), softmax(logits.astype(np.float64))))
     found = answered(browser, "answer-labels")
     close(found, {label: changed[label] for label in scores})
