@@ -1,6 +1,5 @@
 """The page computes: another picture and changes of the network, compared with Python doing the same."""
 import base64
-import json
 import re
 
 import numpy as np
@@ -20,7 +19,7 @@ selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
 from tools.explained import (SCORE, answered, check_contrast, check_layout, click, close, drawn, opened,  # noqa: E402
-                             press, pressed, put_in, says, settled, shown, softmax, truth, waited)
+                             press, pressed, put_in, requested, says, settled, shown, softmax, truth, waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
@@ -273,9 +272,7 @@ def test_a_changed_page_is_as_tidy(browser, folder, width, scheme):
     browser.execute_script("document.getElementById('changed').style.position = 'static'")   # it covers text on purpose
     check_layout(browser, width)
     assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [url for url in requested(browser) if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in sights.KINDS if kind != "headless"])
