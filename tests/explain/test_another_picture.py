@@ -18,8 +18,10 @@ from oracles import sights
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
-from tools.explained import (SCORE, answered, check_contrast, check_layout, click, close, drawn, opened,  # noqa: E402
-                             press, pressed, put_in, requested, says, settled, shown, softmax, truth, waited)
+from tools.explained import (check_contrast, check_layout, click, drawn, opened, press, requested, says,  # noqa: E402
+                             settled, shown)
+from tools.recomputed import (SCORE, answered, close, percentage, pressed, put_in, softmax, truth,  # noqa: E402
+                              waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
@@ -100,10 +102,6 @@ def test_every_step_shows_another_picture(browser, folder, model):
     text = says(browser, "logit_lens-says")
     assert f"is {model.config.id2label[int(lens.argmax())]}, with" in text
     assert abs(float(text.split("score of ")[1]) - softmax(lens.astype(np.float64)).max()) < SCORE
-
-
-def percentage(text, before):
-    return float(re.search(re.escape(before) + r"\s*([\d.]+) %", text)[1]) / 100
 
 
 def test_as_it_was(browser, folder):

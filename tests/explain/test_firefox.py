@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 firefoxes = pytest.importorskip("tools.firefox")
-tools = pytest.importorskip("tools.explained")
+tools = pytest.importorskip("tools.recomputed")
 
 pytestmark = [pytest.mark.slow, firefoxes.NEEDED]
 ROWS = """[...document.querySelectorAll('#answer-labels .answer')].map((row) =>
