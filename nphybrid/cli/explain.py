@@ -19,8 +19,8 @@ examples:
   nphybrid explain cat.png -o page.html --model google/vit-hybrid-base-bit-384
   nphybrid explain --site site cat.png frog.png ship.png
 
-Any web server for static files can serve the folder of --site, for example GitHub Pages. To look at it on this computer,
-run `python -m http.server -d site`.
+Any web server for static files can serve the folder of --site, for example GitHub Pages. To look at it on this
+computer, run `python -m http.server -d site`.
 """
 
 
