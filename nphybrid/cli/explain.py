@@ -7,7 +7,7 @@ from .targets import check_target
 
 DESCRIPTION = """\
 Write one HTML file that needs no other file and no network connection. The page shows the forward pass of one picture:
-filters, responses of the filters, feature maps, tokens and position embeddings. The page also shows the attention of
+filters, responses of the filters, feature maps, tokens and position vectors. The page also shows the attention of
 every block and head, the attention rollout, and the last layers. Beside each result, the page shows the function that
 computes the result.
 """
