@@ -1,4 +1,4 @@
-"""The gradients of the operations in plain NumPy: one rule for each operation.
+"""The gradients of the operations in plain NumPy: one rule for each operation that is not fused.
 
 A network computes a loss, which is a single number. The gradient of an array x is called dx. It has the shape of x, and
 each element of dx is the derivative of the loss with respect to the same element of x.
