@@ -52,8 +52,8 @@ Docstrings, comments and error messages use the following terms:
     `activation`    A function of each number of an array, such as ReLU, max(x, 0). Also: the numbers of a state.
     `project`       Multiply by a learned matrix.
     `shortcut`      The input of a unit or block, which is added to the result, often after a projection.
-    `stride`        The number of cells between one window of a convolution and the next window.
-    `dilation`      The number of cells between one weight of a kernel and the next weight: usually 1.
+    `stride`        The distance in cells from one window of a convolution to the next window.
+    `dilation`      The distance in cells from one weight of a kernel to the next weight, usually 1.
     `MLP`           A multilayer perceptron: two linear layers, and an activation between them.
     `position vector`  The learned vector that is added to a token. The ViT paper calls it position embedding.
     `mask token`    The learned vector that replaces hidden patches, in models that were trained to restore patches.
