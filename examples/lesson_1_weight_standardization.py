@@ -72,4 +72,5 @@ print("""
 After standardization, a constant patch gives 0. The root mean square of an
 output is sqrt(n) = 2, or less if eps is as large as the variance. The scale of
 the learned weights has no effect. If all weights are replaced by 100 * weights
-+ 7, outputs 0 and 1 do not change.""")
++ 7, outputs 0 and 1 do not change. Output 2 changes, because its variance is
+then much larger than eps.""")

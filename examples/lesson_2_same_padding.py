@@ -60,7 +60,7 @@ If a layer with stride 2 has the wrong rule, the windows of all later layers are
 shifted, too. In each layer, a step of one cell covers twice as many pixels as
 in the layer before. The table is for a picture of 384 pixels. A pair contains
 the numbers of added zeros before and after. The column "pixel" shows the middle
-pixel of the first window:
+pixel of the first window, counted from 0:
 
     layer          n  kernel    same   pixel   symmetric   pixel""")
 n, step, places = 384, 1, dict.fromkeys(NAMES, 0)

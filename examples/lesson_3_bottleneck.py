@@ -64,12 +64,13 @@ show(y := x @ p.conv1[0, 0])                                            # (4, 4,
 print("\nnorm1, ReLU: each channel is one group, and ReLU keeps half of the numbers")
 show(y := np.maximum(group_norm(y, p.norm1), 0))
 
-print("\nconv2, 3x3, stride 2, zeros at the right and bottom (lesson 2). The weights are\n")
+print("\nconv2, 3x3, stride 2, zeros at the right and bottom (lesson 2). The weights are\n\n"
+      "   output 0           output 1\n   input 0 input 1    input 0 input 1")
 for row in p.conv2:
     print("   " + "      ".join("   ".join(" ".join("+" if w > 0 else "-" for w in taps) for taps in of_output)
                                for of_output in row.transpose(2, 1, 0)))
 around = np.pad(y, ((0, 1), (0, 1), (0, 0)))
-print("\n   for output 0       for output 1\n\nThe outputs of conv2 are")
+print("\nThe outputs of conv2 are")
 show(y := np.array([[np.tensordot(around[i:i + 3, j:j + 3], p.conv2, 3) for j in (0, 2)] for i in (0, 2)]))
 print("\nnorm2, ReLU: the learned scale is 5")
 show(y := np.maximum(group_norm(y, p.norm2), 0))                        # (2, 2, 2)
@@ -82,7 +83,8 @@ show(y := group_norm(y, p.norm3))
 print("\nThe shortcut, 1x1, stride 2. The weights: + - - +, + + - -, + - + -, - + + -")
 show(shortcut := x[::2, ::2] @ p.proj[0, 0])                            # (2, 2, 4)
 alone = ", ".join(f"{variance:g}" for variance in shortcut.var((0, 1)))
-print(f"\nThe norm of the shortcut, scale 5. The channel variances are {alone}")
+print(f"\nThe variances of these channels are {alone}. So a norm per channel would\n"
+      "give another result. The norm of the shortcut, scale 5, has two groups")
 show(shortcut := group_norm(shortcut, p.norm_proj))
 print("\nThe sum with the shortcut, then ReLU")
 show(y := np.maximum(y + shortcut, 0))

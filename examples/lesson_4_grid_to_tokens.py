@@ -34,9 +34,9 @@ trace = model.trace(photograph)
 features = trace["stages.1.1"]                                          # (1, 8, 8, 256)
 
 print("""
-In the bundled network, a patch is one cell of the feature map. The photograph
-has 64 x 64 pixels, and its feature map has 8 x 8 cells. The drawing shows the
-brightness of the photograph in each cell.
+In the bundled network, a patch is one cell of the feature map. The prepared
+photograph has 64 x 64 pixels, and its feature map has 8 x 8 cells. The drawing
+shows the brightness of the photograph in each cell.
 The table shows the token number of each cell:
 """)
 brightness = photograph[0].mean(0).reshape(8, 8, 8, 8).mean((1, 3))     # mean of 8 x 8 pixels per cell
@@ -55,10 +55,11 @@ projected = features[0, row, column] @ kernel + bias                    # (192,)
 print(f"""
 Rows and columns are counted from 0. The eye at the left is in
 row {row}, column {column}: token 1 + 8 x {row} + {column} = {t}.
-A matrix turns the 256 numbers of the cell into 192 numbers. The table shows the
+A matrix turns the 256 numbers of the cell into 192 numbers. A sum in the table
+is rounded after the addition, so its last digit can differ by 1. These are the
 first five of the 192 numbers:
 """)
-for name, vector in (("the cell, projected", projected), (f"position {t}", positions[t]),
+for name, vector in (("the cell, projected", projected), (f"position vector {t}", positions[t]),
                      (f"token {t} (the sum)", projected + positions[t])):
     print(f"    {name:20}" + "".join(f"{number:9.4f}" for number in vector[:5]))
 by_hand = np.concatenate([cls[None], features[0].reshape(64, 256) @ kernel + bias]) + positions
@@ -70,9 +71,10 @@ token, is the same for every picture. The class token gets information about the
 picture only by attention to the other tokens.
 """)
 
-print(f"""Attention does not depend on the order of the tokens (lesson 5). Only
-the position vector of a token contains the place of the token. The table
-compares position vector {t} with every position vector. Each number of the table
+print(f"""Attention gets no information about the order of the tokens (lesson 5). So the
+encoder gets the place of a token only from its position vector, and from traces
+of the zeros that convolutions read at the border. The table compares position
+vector {t} with every position vector. Each number of the table
 is 100 times the cosine of two position vectors:
 """)
 unit = positions[1:] / np.linalg.norm(positions[1:], axis=1, keepdims=True)

@@ -2,11 +2,11 @@
 
     python examples/lesson_5_attention_head.py
 
-Each token has a query, a key and a value, all of width K = 2. A score is the dot product of a query and a key, divided
-by sqrt(K). Softmax turns the scores of a query into weights that sum to 1. The output of a token is called its
-context. The context is the sum of all values, each multiplied by its weight. Sources: Dosovitskiy et al. 2020, "An
-Image is Worth 16x16 Words", eq. 5-8; Vaswani et al. 2017, "Attention Is All You Need", section 3.2. In the package:
-nphybrid/ops/reference.py, attention_with_weights; nphybrid/encoder.py.
+Each token has a query, a key and a value, all of width K = 2. An attention score, in this lesson called score, is the
+dot product of a query and a key, divided by sqrt(K). Softmax turns the scores of a query into weights that sum to 1.
+The output of a token is called its context. The context is the sum of all values, each multiplied by its weight.
+Sources: Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", eq. 5-8; Vaswani et al. 2017, "Attention Is All You
+Need", section 3.2. In the package: nphybrid/ops/reference.py, attention_with_weights; nphybrid/encoder.py.
 """
 import math
 from fractions import Fraction
@@ -51,8 +51,10 @@ print("\nnphybrid.ops.reference.attention_with_weights computes the numbers abov
 
 undivided = " ".join(f"{weight:.3f}" for weight in reference.softmax(scores)[0])
 print(f"""
-Why are scores divided by sqrt(K)? A sum of K products is about sqrt(K) times as
-large as one product. If scores are too large, the largest weight is close to 1.
+Why are scores divided by sqrt(K)? If products are independent and have mean 0,
+a sum of K products is about sqrt(K) times as large as one product. If scores
+are too large, the largest weight is close to 1, and all gradients of the scores
+are close to 0 (lesson 9).
 Without the division, token 0 has the weights {undivided}.
 The first weight is then 2 ** sqrt(2) = {2 ** math.sqrt(2):.3f} times the second weight.""")
 
@@ -69,8 +71,8 @@ shuffled = reference.attention(query[None, order], key[None, order], value[None,
 assert np.allclose(shuffled, context[order], rtol=0, atol=1e-14)
 print("""
 If the tokens are given in the order 2 0 1, the outputs get this order, too,
-without any other change. Attention does not depend on the order of the tokens.
-Therefore lesson 4 adds positions.""")
+without any other change. So attention gets no information about the order of
+the tokens. Therefore lesson 4 adds position vectors.""")
 
 # The width D = A K is cut into A heads of K columns. In the second head, the keys of tokens 0 and 1 are swapped.
 swapped = key[[1, 0, 2]]

@@ -46,10 +46,11 @@ print(f"    {'sum':8}{exact:15.9g}    equals pi as a float32, bit for bit")
 assert exact == float(pi) and all(nearest(part) == part for part in parts_of(pi))
 
 print("""
-Part i of a number is at most 2**-8i times the number. So the product of parts i
-and j is at most 2**-8(i+j) times the whole product. The table shows
-e, where (part i of pi) x (part j of ln 2) = 2**e x (pi x ln 2). A star marks an
-exponent below -24.
+Part 0 is the rounded number. Parts 1 and 2 are at most 2**-8 and 2**-16 times
+the number. So the product of parts i and j is at most about 2**(-8 * (i + j))
+times the whole product. The table shows e, where
+(part i of pi) x (part j of ln 2) = 2**e x (pi x ln 2). A star marks an exponent
+below -24.
 
           ln 2, 0         1         2""")
 products = {(i, j): float(parts_of(pi)[i]) * float(parts_of(ln2)[j]) for i, j in ALL}
@@ -84,7 +85,8 @@ def error(product):
 
 print(f"""
 The table shows the error of 64 x 64 sums over {K} products. The factors are
-normally distributed, and the sums of the first three rows are in float64.
+normally distributed. The sums of the first three rows are in float64, so these
+rows show only the error of the products that are left out.
 
     products of parts, on AMX   rms error / std""")
 for parts, option in (1, 'dtype="bfloat16"'), (2, 'precision="high"'), (3, "the default"):

@@ -26,7 +26,7 @@ def show(heading, x):
 
 
 def norm_rule(dy, z):
-    """dx of a norm with two groups: dy - mean(dy) - z * mean(dy * z)"""
+    """dx of a norm with two groups: dy - mean(dy) - z * mean(dy * z), derived by _normalize_gradient in gradients.py"""
     dx, width = np.empty(z.shape), z.shape[-1] // 2
     for g in (0, 1):
         group = slice(g * width, (g + 1) * width)
@@ -49,7 +49,7 @@ show("The input x is also the shortcut", x)
 show("conv1: channels 0 + 1 - 2 - 3, and 0 - 1 + 2 - 3", c1 := x @ conv1)
 z1 = c1 / 2                                                             # The mean is 0, and the variance is 4.
 show("norm1, scale 2, bias 1 0, and ReLU", y1 := np.maximum(z1 * norm1.scale + norm1.bias, 0))
-print("conv2, 3x3, has these weights of +1 and -1 for output 0 and for output 1:", *taps, sep="\n      ")
+print("conv2, 3x3, weights +1 and -1, for inputs 0 and 1 of output 0 and of output 1:", *taps, sep="\n      ")
 around = np.pad(y1, ((1, 1), (1, 1), (0, 0)))
 windows = {(i, j): around[i:i + 3, j:j + 3] for i in (0, 1) for j in (0, 1)}
 show("The result of conv2", c2 := np.reshape([np.tensordot(x, conv2, 3) for x in windows.values()], (2, 2, 2)))
@@ -61,9 +61,9 @@ show("norm3, scale 3, bias 0, changes nothing. y is the sum with x, after ReLU",
 
 a = np.array([[[-3, 2, -3, 3], [-4, -5, 4, 6]], [[1, -4, -6, 3], [3, 7, -6, 2]]], float)
 show("\nThe loss is the sum of a * y. So the gradient of y is a", a)
-show("ReLU: 0 where y is 0. This is the gradient of norm3 and of the shortcut x", d_sum := a * (y > 0))
+show("ReLU: 0 where y is 0. The gradient of the result of norm3, and of the shortcut", d_sum := a * (y > 0))
 print("norm3: dx = scale / root * (dy - mean(dy) - z * mean(dy * z)) in each group.\n"
-      "   Here scale = root, and z = conv3 / 3")
+      "   z = (conv3 - mean) / root, with mean = 0 and root = scale = 3")
 show("   dx", d3 := norm_rule(d_sum, z3))
 show("conv3: dx = dy @ W.T. Then ReLU: 0 where the result of norm2 is 0", d_norm2 := d3 @ conv3.T * (y2 > 0))
 print("norm2: z = (conv2 + 1) / 3 in channel 0, and (conv2 - 1) / 3 in channel 1")
@@ -78,7 +78,7 @@ for row in d_conv2.transpose(0, 3, 2, 1).reshape(3, 4, 3):
 show("conv2: dx is the sum of weight * dy, for each cell. Then ReLU", d_norm1 := d_around[1:3, 1:3] * (y1 > 0))
 print("norm1: z = conv1 / 2")
 show("   dx", d1 := norm_rule(d_norm1, z1))
-show("The gradient of x is the sum of dy @ W.T of conv1 and the shortcut's gradient", dx := d1 @ conv1.T + d_sum)
+show("The gradient of the input x: dy @ W.T of conv1, plus the shortcut's gradient", dx := d1 @ conv1.T + d_sum)
 
 d_conv1 = x.reshape(4, 4).T @ d1.reshape(4, 2)                          # (C, O)
 d_learned = d_conv1 - d_conv1.mean(0) - conv1 * (d_conv1 * conv1).mean(0)

@@ -5,8 +5,8 @@
 The head computes three steps: the scores of queries and keys, softmax, and the sum of the values. The gradients are
 computed in reverse order. The gradient of an array x is called dx: each of its numbers is the derivative of the loss
 with respect to one number of x. Sources: Vaswani et al. 2017, "Attention Is All You Need", section 3.2; Dao et al.
-2022, "FlashAttention", appendix B.2. In the package: nphybrid/ops/gradients.py, attention and softmax. Lesson 8
-explains the chain rule.
+2022, "FlashAttention", appendix B.2. In the package: nphybrid/ops/gradients.py, attention and softmax_gradient.
+Lesson 8 explains the chain rule.
 """
 import math
 from fractions import Fraction

@@ -17,15 +17,17 @@ Docstrings, comments and error messages use the following letters:
     `D`    The width of a token.
     `L`    The number of encoder blocks.
     `A`    The number of attention heads.
-    `K`    The width of an attention head: D = A K.
+    `K`    The width of an attention head: D = A * K.
     `F`    The hidden width of the MLP.
     `G`    The number of groups in a group norm.
     `M`    The inner width of a residual unit.
     `KH KW`           The height and width of a convolution kernel.
     `MR NR MC KC NC`  The sizes of register tiles and cache blocks.
 
-The papers write k for the number of attention heads, and D_h for the width of an attention head. In api/losses.py, K is
-the number of classes.
+The papers write k for the number of attention heads, and D_h for the width of an attention head. Three letters have
+other meanings in some files. In api/losses.py, K is the number of classes. In ops/gradients.py, N is the number of rows
+in a linear layer. In lesson 6 and in the files of matrix products in ops/, the matrices have the shapes (M, K) and
+(K, N).
 
 Docstrings, comments and error messages use the following terms:
 
@@ -34,7 +36,10 @@ Docstrings, comments and error messages use the following terms:
     `engine`        The implementation of the operations: "numba" (fast) or "reference" (plain NumPy).
     `reference`     The engine in ops/reference.py, which defines every operation. The tests compare other engines with
                     the float64 results of the reference.
-    `kernels`       The Numba functions in ops/kernels.py, or the weights of convolutions.
+    `kernel`        The weights of a convolution, the matrix of a linear layer, or a Numba function (ops/kernels.py).
+    `filter`        The weights of a kernel for one output channel.
+    `map`           An array (B, H, W, C). A feature map is the result of the stem or of a unit.
+    `cell`          One place (row, column) of a map, with its C numbers.
     `stage`         A group of residual units in the backbone.
     `unit`          A residual unit of the backbone.
     `block`         An encoder block.
@@ -42,6 +47,20 @@ Docstrings, comments and error messages use the following terms:
     `table of names`  A dict with the name and the layout of each learned array in a dialect.
     `golden input`  A fixed input for tests of a model. The `.h5` file of a model has the float64 logits of the golden
                     input. `nphybrid verify` computes new logits and compares them with the logits in the file.
+    `norm`          A normalization: subtract the mean, divide by the root of the variance, apply a learned scale and
+                    bias. It is not the length of a vector.
+    `activation`    A function of each number of an array, such as ReLU, max(x, 0). Also: the numbers of a state.
+    `project`       Multiply by a learned matrix.
+    `shortcut`      The input of a unit or block, which is added to the result, often after a projection.
+    `stride`        The distance in cells from one window of a convolution to the next window.
+    `dilation`      The distance in cells from one weight of a kernel to the next weight, usually 1.
+    `MLP`           A multilayer perceptron: two linear layers, and an activation between them.
+    `position vector`  The learned vector that is added to a token. The ViT paper calls it position embedding.
+    `mask token`    The learned vector that replaces hidden patches, in models that were trained to restore patches.
+    `pooler`        A linear layer with tanh that reads the class token, in models without a classifier.
+    `logit`         The number that the classifier computes for a class.
+    `score`         The softmax or the sigmoid of a logit. An attention score is the dot product of a query and a key,
+                    divided by sqrt(K).
     `head`          The classifier (`p.head`), or an attention head.
     `head file`     A file with a classifier for your own classes, written by `nphybrid probe fit`.
     `upstream`      Hugging Face transformers 4.57.6.

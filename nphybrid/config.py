@@ -15,7 +15,8 @@ from typing import NamedTuple
 class Config:
     """The sizes and numerics of one network.
 
-    The defaults of `Config` describe R50+ViT-B/16 at 384 pixels, the published hybrid.
+    The defaults of `Config` describe R50+ViT-B/16 at 384 pixels, the published hybrid. `Config` does not check its
+    values, but `ViTHybridConfig` does (api/configs.py).
 
     >>> config = Config(image=(224, 224))
     >>> config.feature_map, config.grid, config.tokens, config.head_width

@@ -9,8 +9,8 @@ import numpy as np
 def encoder(x, p, config, ops, out, head_mask=None):
     """Compute L blocks, then the last layer norm.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
 
-    `head_mask`: an array (L, A) of factors for the contexts of the heads, or None. If the last layer norm follows the
-    pooling, p.norm is None.
+    `head_mask`: an array (L, A) with a factor for each head, or None. If the last layer norm follows the pooling,
+    p.norm is None.
     """
     for l, learned in enumerate(p.blocks):
         name = f"blocks.{l}"
@@ -36,10 +36,10 @@ def attention(x, p, config, ops, out, head_mask=None):
     Equation 5 defines q, k and v. Equation 6 defines the weights, and equation 7 defines the context. Equation 8 joins
     the heads and defines the output projection, which is in `block`.
 
-    Each head has the width K = D / A. Head a, counted from 0, has the columns a K to (a + 1) K - 1 of q, k and v. In
-    each head, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the sum of the weights
-    over all keys is 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is True.
-    `head_mask` (A,) has a factor for each head, or is None.
+    Each head has the width K = D / A. Head a, counted from 0, has the columns a * K to (a + 1) * K - 1 of q, k and v.
+    In each head, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the sum of the
+    weights over all keys is 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is
+    True. `head_mask` (A,) has a factor for the weights and the context of each head, or is None.
     """
     q = out["query"] = ops.linear(x, p.query)                                           # (B, 577, 768)
     k = out["key"] = ops.linear(x, p.key)                                               # (B, 577, 768)

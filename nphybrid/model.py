@@ -33,6 +33,16 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
 
     Without a classifier, the result is the encoded tokens (B, T, D). If p.stem is None, the network is a plain Vision
     Transformer, whose patches are cut from the picture. `encoder` explains head_mask, and `tokens` explains masked.
+
+    >>> import numpy as np
+    >>> from nphybrid.config import Config
+    >>> from nphybrid.ops import reference as ops
+    >>> from nphybrid.params import random, shapes
+    >>> from nphybrid.trace import Trace
+    >>> config = Config(image=(64, 64), depths=(1, 1), widths=(256, 512), width=96, blocks=2, heads=4, hidden=192)
+    >>> p = ops.prepare(random(shapes(config), seed=0), config)
+    >>> hybrid(np.zeros((1, 64, 64, 3), np.float32), p, config, ops, Trace()).shape
+    (1, 1000)
     """
     out["pixel_values"] = x                                                             # (B, 384, 384, 3)
     if p.stem is not None:
@@ -41,6 +51,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     # The result of the encoder is always recorded as "norm", even if p.norm is None.
     x = out["norm"] = encoder(x, p, config, ops, out, head_mask)                        # (B, 577, 768)
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
+    # In the hybrids of PRESETS (config.py), only p.head exists. The other parts below are for other models.
     # The state "pooler" is only recorded, and not used by the classifier.
     # A network without a pooler and without a classifier records the pooled vector as "pooler".
     # A pooled vector that is the unchanged class token is not recorded.

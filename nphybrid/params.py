@@ -1,7 +1,9 @@
 """`Params`: the tree of every learned array, with names and shapes.
 
 Only `shapes(config)` defines the shapes of the arrays. Counting, random initialization, loading and `summary` use the
-result of `shapes`. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`.
+result of `shapes`. The leaves of a `Params` are shapes, NumPy arrays, or the results of `ops.prepare`. The
+column at the right has the shape of each array. For a `Norm`, it has the shape of the scale and of the bias. For a
+`Linear`, it has the shape of the kernel.
 """
 from collections.abc import Callable
 from typing import Any, NamedTuple

@@ -233,7 +233,7 @@ class ViTHybridConfig(EncoderConfig):
     `image_size`: the size of the picture in pixels, an int or (height, width).
     `patch_size`: an int, the side of a patch in cells of the feature map.
     `initializer_range`: the standard deviation of random weights.
-    `hidden_dropout_prob`, `attention_probs_dropout_prob`: numbers without an effect, because nphybrid does not train.
+    `hidden_dropout_prob`, `attention_probs_dropout_prob`: numbers without an effect. nphybrid has no dropout.
     `backbone`, `use_pretrained_backbone`, `use_timm_backbone`, `backbone_kwargs`: not supported. Only the default
     values of these four keys are accepted.
     `backbone_featmap_shape`: None, or the shape [1, C, H, W] of the feature map. The shape must fit image_size and

@@ -7,7 +7,7 @@ from .targets import check_target
 
 DESCRIPTION = """\
 Write one HTML file that needs no other file and no network connection. The page shows the forward pass of a picture:
-filters, responses of the filters, feature maps, tokens and position embeddings. The page also shows the attention of
+filters, responses of the filters, feature maps, tokens and position vectors. The page also shows the attention of
 every block and head, the attention rollout, and the last layers. Beside each result, the page shows the function that
 computes the result. The page of a small network, such as the bundled model, contains the network and computes it for
 any picture. Such a page can have several pictures to choose from.

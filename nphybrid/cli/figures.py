@@ -37,11 +37,11 @@ def add(verb):
     verb.add_argument("--token", metavar="TOKEN",
                       help="the token whose attention or rollout is drawn: class, mean, or ROW,COLUMN (default: the "
                            "input of the classifier). The token mean is the mean over all patches.")
-    verb.add_argument("--block", type=int, metavar="L",
+    verb.add_argument("--block", type=int, metavar="NUMBER",
                       help="the block that the figure attention shows, or the last block that the figure rollout "
                            "includes (default: all blocks). The old name --layer also works.")
     verb.add_argument("--layer", dest="block", type=int, help=argparse.SUPPRESS)
-    verb.add_argument("--head", type=int, metavar="A",
+    verb.add_argument("--head", type=int, metavar="NUMBER",
                       help="the head that the figure attention shows (default: all heads)")
     add_model(verb)
     add_class_names(verb)

@@ -135,6 +135,8 @@ def _finetune(args):
     if best.count:
         accuracy = scores.accuracy_text(best.right, best.count)
         text += f", accuracy on {best.count:,} validation pictures {accuracy}"
+    if best.epoch == 0 and not found.stopped:
+        text += "\nThe training made the fitted classifier worse. A smaller --learning-rate may help."
     show(args, document, text)
     return 3 if found.stopped else int(bool(found.errors))
 
@@ -215,7 +217,7 @@ class _Progress:
         from ..batch import progress
         from ..classifier import scores
         from ..training.curves import curves
-        line = f"epoch {result.epoch}"
+        line = f"epoch {result.epoch}" + " (the fitted classifier, before the training)" * (result.epoch == 0)
         if result.count:
             self.accuracy = f"   accuracy {100 * result.right / result.count:.2f} %"
             line += f"   validation loss {result.loss:.4f}{self.accuracy}"

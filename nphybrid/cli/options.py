@@ -123,7 +123,7 @@ def add_truth(verb):
 
 def add_scores(verb):
     """Add the options --top-k, --function-to-apply and --threshold, which `rows.labelled_fields` needs."""
-    verb.add_argument("--top-k", type=positive, default=5, metavar="K",
+    verb.add_argument("--top-k", type=positive, default=5, metavar="N",
                       help="the largest number of labels for each picture (default 5)")
     verb.add_argument("--function-to-apply", choices=FUNCTIONS,
                       help="the function that computes the scores from the logits, as in the pipeline of transformers "

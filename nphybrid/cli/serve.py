@@ -39,7 +39,7 @@ def add(verb):
                            "localhost:9000. The option can be given several times.")
     verb.add_argument("--port", type=port, default=8000, metavar="N",
                       help="the port (default 8000). 0 stands for any free port.")
-    verb.add_argument("--top-k", type=positive, default=5, metavar="K",
+    verb.add_argument("--top-k", type=positive, default=5, metavar="N",
                       help="the number of labels for each picture (default 5)")
     add_model(verb)
     add_head(verb)

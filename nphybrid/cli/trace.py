@@ -38,7 +38,7 @@ def add(verb):
                       help="write every state to this .npz file. `nphybrid compare` compares two of these files.")
     verb.add_argument("--backward", action="store_true",
                       help="print the gradient of each state, and the memory that the backward pass needs for it")
-    verb.add_argument("--label", type=int, metavar="K",
+    verb.add_argument("--label", type=int, metavar="CLASS",
                       help="the index of the class for --backward (default: the predicted class)")
     verb.add_argument("--recompute", action="store_true",
                       help="with --backward, keep only the results of units and blocks, and compute all other states a "

@@ -1,11 +1,11 @@
 """Figures at print quality, with one function per figure.
 
-`filters` shows the kernels of the stem, which is the first convolution of the network.
+`filters` shows the filters of the stem, which is the first convolution of the network.
 `feature-maps` shows the outputs of the stem and of each stage of the backbone.
-`position-similarity` shows the cosines between the learned positions of all cells (ViT, figure 7, centre).
+`position-similarity` shows the cosines between the position vectors of all cells (ViT, figure 7, centre).
 `attention` shows the attention weights of one query in all blocks and heads, or in a chosen block or head.
 `attention-distance` shows the mean attention distance of each head (ViT, figure 7, right).
-`rollout` shows how much each cell contributes to one token after all blocks, or after a chosen block (ViT, figure 6).
+`rollout` estimates how much each cell contributes to one token after all blocks or a chosen block (ViT, figure 6).
 `occlusion` shows how much the score of the best label falls when a grey square hides a part of the picture.
 `saliency` shows how strongly the logit of the best label depends on each pixel (Simonyan et al. 2014, section 3).
 
@@ -60,7 +60,7 @@ def figure(name: str, model, image=None, **options) -> Figure:
     >>> from nphybrid import ViTHybridModel, default_model
     >>> drawn = figure("position-similarity", ViTHybridModel.from_pretrained(default_model()))
     >>> drawn.title, len(drawn.boxes)
-    ('Similarity of the learned positions', 64)
+    ('Similarity of the position vectors', 64)
     """
     check_arguments(name, image, options)
     if name in PICTURELESS:
@@ -116,7 +116,7 @@ def _require(part, name, model, needs):
 # ---------------------------------------------------------------- figures of weights
 
 def filters(model):
-    """The kernels of the stem as small colour pictures."""
+    """The filters of the stem as small colour pictures."""
     _require(model.network_config.stem, "filters", model, "the stem convolution of a hybrid or a BiT network")
     kernels = model.learned().stem.conv.transpose(3, 0, 1, 2)
     if kernels.shape[-1] != 3:
@@ -124,8 +124,8 @@ def filters(model):
                                f"{type(model).__name__} has {kernels.shape[-1]}")
     shown, title = kernels[:FILTERS], "Filters of the stem"
     count = f"{len(shown)}" if len(shown) == len(kernels) else f"The first {len(shown)} of {len(kernels)}"
-    caption = (f"{count} kernels of 7 x 7 pixels in red, green and blue. Each kernel is standardized to mean 0 and "
-               "variance 1. Each kernel has its own scale, on which 0 is grey.")
+    caption = (f"{count} filters of 7 x 7 pixels in red, green and blue. Each filter is standardized to mean 0 and "
+               "variance 1. Each filter has its own scale, on which 0 is grey.")
     page, top = drawing.sheet(title, caption, 2260, 1200)
     places = drawing.grid(page, MARGIN, top, ("filter", range(0, len(shown), 16)),
                           ("", [f"+{i}" for i in range(min(16, len(shown)))]), (112, 112), gap=14)
@@ -137,21 +137,20 @@ def filters(model):
                        "weight / largest absolute weight of the filter")
     return Figure(drawing.trimmed(page), title, f"{title}. {caption} Dark colours mean negative weights, "
                   "and bright colours mean positive weights. Each scale ends at the largest absolute weight of the "
-                  "kernel.", boxes)
+                  "filter.", boxes)
 
 
 def position_similarity(model):
-    """One map for each cell: the cosines between the position of this cell and the positions of all cells."""
-    config, title = model.network_config, "Similarity of the learned positions"
+    """One map for each cell: the cosines between the position vectors of this cell and of all cells."""
+    config, title = model.network_config, "Similarity of the position vectors"
     _require(config.blocks, "position-similarity", model, "the tokens of a transformer")
     (rows, columns), positions = config.grid, model.learned().tokens.positions
     if not positions.any(axis=1).all():
-        raise MissingPartError("the figure position-similarity needs learned positions; one position of this "
-                               f"{type(model).__name__} is a vector of zeros, which has no cosine")
+        raise MissingPartError("the figure position-similarity needs position vectors; one position vector "
+                               f"of this {type(model).__name__} is a vector of zeros, which has no cosine")
     similar = measures.position_similarity(positions, config.grid)
     caption = (f"One map for each of the {rows} x {columns} cells. Each map shows the cosines between the position "
-               f"embedding of one cell and the position embeddings of all cells. The embeddings have {config.width} "
-               "numbers.")
+               f"vector of one cell and the position vectors of all cells. The vectors have {config.width} numbers.")
     factor = drawing.whole_factor(config.grid, (2000 // rows - 10, 2100 // columns - 10))
     page, top = drawing.sheet(title, caption, max(2000, 2 * MARGIN + 100 + columns * (columns * factor + 10)),
                               rows * (rows * factor + 10) + 500)
@@ -309,7 +308,7 @@ def _draw_heads(page, plot, far, uniform):
 
 
 def rollout(model, picture: PreparedPicture, token=None, block=None):
-    """Show how much each cell contributes to a token after a block, as a map and as the brightness of the picture."""
+    """Estimate how much each cell contributes to a token after a block, as a map and as brightness of the picture."""
     config = model.network_config
     _require(config.blocks, "rollout", model, "the tokens of a transformer")
     block, token = _chosen("block", block, config.blocks)[-1], find_token(config, token)
@@ -318,8 +317,8 @@ def rollout(model, picture: PreparedPicture, token=None, block=None):
     scale, size = Scale(0, drawing.rounded_up(float(cells.max()))), picture.photograph.shape[:2]
     brightness = cells_to_pixels(cells / cells.max(), cell_size(config)[0], size, smooth=True)
     title = f"Attention rollout of {token.name}"
-    caption = (f"The share that each cell contributes to {token.name}, after block {block}. The heads are averaged, "
-               "and each shortcut counts as much as the attention.")
+    caption = (f"An estimate of the share that each cell contributes to {token.name}, after block {block}. The heads "
+               "are averaged, and each shortcut counts as much as the attention.")
     if config.class_token:
         caption += f" The share of the initial class token is {shares[0]:.2g}."
     page, boxes = drawing.three(title, caption, size, {
@@ -353,8 +352,8 @@ def occlusion(model, picture: PreparedPicture):
     scale = Scale(-end, end, DIVERGING)
     title, drawn_title = (f"Occlusion: the score of “{label}”" for label in _labels(model, best))
     caption = (f"The score of the picture is {whole:.3g}. The figure shows how much the score falls when the pixel "
-               f"values in a square of {window} x {window} pixels are set to 0. The centre of the square is put "
-               f"at {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels apart.")
+               f"values in a square of {window} x {window} pixels are set to 0, the value of grey. The centre of the "
+               f"square is put at {fall.shape[0]} x {fall.shape[1]} places, which are {step} pixels apart.")
     page, boxes = drawing.three(drawn_title, caption, size, {
         "photograph": f"the picture, {size[0]} x {size[1]} pixels",
         "hidden": f"the square that gives the lowest score, {whole - fall[i, j]:.3g}",

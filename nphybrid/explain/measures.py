@@ -60,9 +60,9 @@ def distances(grid: tuple[int, int], cell: tuple[int, int]) -> np.ndarray:
 
 
 def position_similarity(positions: np.ndarray, grid: tuple[int, int]) -> np.ndarray:
-    """The cosine between the learned positions of each pair of cells.  (T, D) -> (N, N)
+    """The cosine between the position vectors of each pair of cells.  (T, D) -> (N, N)
 
-    A cosine is 0 if one of its two positions is a vector of zeros.  ViT, figure 7, centre.
+    A cosine is 0 if one of its two vectors is a vector of zeros.  ViT, figure 7, centre.
 
     >>> position_similarity(np.array([[9., 9], [1, 0], [0, 2], [-3, 0]]), grid=(1, 3))
     array([[ 1.,  0., -1.],

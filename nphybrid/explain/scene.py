@@ -189,7 +189,7 @@ def cell_size(config: Config) -> list[int]:
 
 
 def tokens(forward):
-    """The content (the projected cell or the class token) and the learned position of each token, as two arrays."""
+    """The content (the projected cell or the class token) and the position vector of each token, as two arrays."""
     config, learned = forward.network_config, forward.p.tokens
     contents = forward.trace["tokens.proj"][0]
     if config.class_token:
@@ -201,7 +201,7 @@ def tokens(forward):
 
 
 def positions(forward):
-    """The cosines between the learned positions of all cells."""
+    """The cosines between the position vectors of all cells."""
     similarity = measures.position_similarity(forward.p.tokens.positions, forward.network_config.grid)
     return {}, {"similarity": quantize(similarity, axes=2)}
 

@@ -1,4 +1,4 @@
-"""The gradients of the operations in plain NumPy: one rule for each operation.
+"""The gradients of the operations in plain NumPy: one rule for each operation that is not fused.
 
 A network computes a loss, which is a single number. The gradient of an array x is called dx. It has the shape of x, and
 each element of dx is the derivative of the loss with respect to the same element of x.
@@ -13,9 +13,9 @@ the tuple has one element. None means that an argument has no gradient. The grad
 the gradient of a `Norm` is a `Norm`. Arguments after the last gradient, such as a stride, have no gradient.
 
 Each docstring repeats the equation of the operation, and then states the equations of the gradients. The letters are:
-B images, H rows, W columns, C input channels, O output channels, T tokens, D the width of a token, A heads, K = D / A
-the width of a head. H' and W' are the rows and columns of a result, and KH and KW those of a kernel. A prime after the
-name of a function or of a statistic means the derivative.
+B images, H rows, W columns, C input channels, O output channels, N rows of a linear layer, T tokens, D the width of a
+token, A heads, K = D / A the width of a head. H' and W' are the rows and columns of a result, and KH and KW those of a
+kernel. A prime after the name of a function or of a statistic means the derivative.
 
 A rule can return dy itself, or a view of dy. So several arrays can have one array as their gradient, and no function
 changes a gradient in place.

@@ -17,7 +17,7 @@ and the product of two words is a sum of products. The sums of int8 are integers
 For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
 vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is
 the plain definition. The vector version is written in LLVM's intermediate representation. A loop that Numba compiles
-would not keep 24 vectors of sums in registers.
+would not keep 24 vectors of sums in registers. For NEON, LLVM does not keep 24 vectors of sums in registers either.
 
 The rows are never packed. They are read in place from an array x. A row consists of one or more runs. A run is a
 sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. A convolution differs from a

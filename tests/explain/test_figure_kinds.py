@@ -127,7 +127,7 @@ def test_a_head_that_reads_the_mean_reads_no_class_token():
 def test_filters_beyond_sixty_four_are_left_out(monkeypatch):
     monkeypatch.setattr(figures, "FILTERS", 5)
     shown = figure("filters", network("hybrid"))
-    assert list(shown.boxes) == [f"filter {i}" for i in range(5)] and "The first 5 of 8 kernels" in shown.description
+    assert list(shown.boxes) == [f"filter {i}" for i in range(5)] and "The first 5 of 8 filters" in shown.description
 
 
 def test_rest_of_a_picture_without_cells_is_black():
@@ -166,8 +166,8 @@ def test_models_that_cannot_be_shown(cat):
     state = model.state_dict()
     state["vit.embeddings.position_embeddings"][0, 3] = 0
     model.load_state_dict(state)
-    with pytest.raises(ValueError, match="one position of this ViTHybridForImageClassification is a vector of zeros, "
-                                         "which has no cosine"):
+    with pytest.raises(ValueError, match="one position vector of this ViTHybridForImageClassification is a vector "
+                                         "of zeros, which has no cosine"):
         figure("position-similarity", model)
 
 

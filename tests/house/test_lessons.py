@@ -206,7 +206,7 @@ def test_the_bottleneck_step_by_step(root):
     y = np.maximum(grouped(lines, "norm1, ReLU", y, 1, 0, 0), 0)
     assert agree(maps(table(lines, "norm1, ReLU", 6)[2:], 2), y, 3)
 
-    drawn = [re.split(" {6}", line.strip()) for line in below(lines, "The weights are", 3)]     # a row of taps
+    drawn = [re.split(" {6}", line.strip()) for line in below(lines, "input 0 input 1    input 0 input 1", 3)]  # taps
     conv2 = np.array([[[signs(taps) for taps in output.split("   ")] for output in row] for row in drawn])
     conv2 = conv2.transpose(0, 3, 2, 1)                                                         # (KH, KW, C, O)
     assert conv2.shape == (3, 3, 2, 2) and np.allclose(loops.standardize(conv2, 1e-8), conv2, atol=1e-8)
@@ -225,7 +225,7 @@ def test_the_bottleneck_step_by_step(root):
     shortcut = loops.conv2d(x, np.array([signs(of_output) for of_output in proj]).T.reshape(1, 1, 4, 4), 2, 1, around)
     assert agree(maps(table(lines, "The shortcut", 2), 4), shortcut, 3)
     alone = ", ".join(f"{statistics.pvariance(channel.ravel()):g}" for channel in shortcut[0].T)
-    assert f"The norm of the shortcut, scale 5. The channel variances are {alone}" in lines
+    assert f"The variances of these channels are {alone}. So a norm per channel would" in lines
     shortcut = grouped(lines, "The norm of the shortcut", shortcut, 5, 0, 0, 0, 0)
     assert agree(maps(table(lines, "The norm of the shortcut, scale 5", 4)[2:], 4), shortcut, 3)
     assert agree(maps(table(lines, "The sum with the shortcut", 2), 4), np.maximum(y + shortcut, 0), 3)
@@ -366,7 +366,7 @@ def test_the_budget_of_every_instruction_set(root):
 
 
 def test_the_shapes_that_fit_32_registers(root):
-    rows = table(printed(root, 6), "registers beside 1 to 6", 6)
+    rows = table(printed(root, 6), "vectors of b:", 6)
     for NV, (MR, vectors, loads, adds, ratio) in enumerate(rows, 1):
         assert vectors == NV and MR == max(m for m in range(40) if m * NV + NV + 1 <= 32)
         assert (loads, adds) == (MR + NV, MR * NV) and agree(ratio, adds / loads, 2)
@@ -426,7 +426,7 @@ def test_the_nine_products(root):
 
 
 def test_errors_of_a_matrix_product(root):
-    _, *lines = below(printed(root, 7), "normally distributed, and the sums of the first three rows are in float64.", 5)
+    _, *lines = below(printed(root, 7), "rows show only the error of the products that are left out.", 5)
     narrow = np.random.default_rng(0).standard_normal((2, 64, 768), np.float32)
     a, b = narrow.astype(np.float64)
     truth = np.einsum("mk,nk->mn", a, b)
@@ -449,7 +449,7 @@ class Bottleneck:
     def __init__(self, lines):
         no_padding, ring = ((0, 0), (0, 0)), ((1, 1), (1, 1))
         self.x = maps(table(lines, "The input x", 2), 4)
-        taps = [signs(" ".join(line.replace(" ", ""))) for line in below(lines, "has these weights", 3)]
+        taps = [signs(" ".join(line.replace(" ", ""))) for line in below(lines, "conv2, 3x3, weights", 3)]
         self.conv2 = np.array(taps).reshape(3, 2, 2, 3).transpose(0, 3, 2, 1)            # (KH, KW, C, O)
         self.conv1 = np.array([[1, 1, -1, -1], [1, -1, 1, -1]], float).T.reshape(1, 1, 4, 2)
         self.factors = maps(table(lines, "So the gradient of y is a", 2), 4)
@@ -489,7 +489,7 @@ FORWARD = {"x": "The input x", "conv1": "conv1: channels 0 + 1 - 2 - 3", "conv2"
 BACKWARD = {"y": ("So the gradient of y is a", 0), "norm3": ("ReLU: 0 where y is 0.", 0), "conv3": ("norm3: dx", 4),
             "norm2": ("conv3: dx = dy @ W.T.", 0), "conv2": ("norm2: z =", 3),
             "norm1": ("conv2: dx is the sum of weight * dy", 0), "conv1": ("norm1: z =", 3),
-            "x": ("The gradient of x is the sum", 0)}
+            "x": ("The gradient of the input x", 0)}
 NEAR = 1e-5                               # observed 4.5e-7: central differences against whole numbers
 
 
@@ -652,4 +652,6 @@ def test_the_words_and_the_bfloat16_product(root):
     for name, numbers in zip("xw", halves):
         line = next(line for line in lines if line.startswith(f"bfloat16 {name}"))
         assert [float(number) for number in line.split()[2:]] == [float(f"{number:.7g}") for number in numbers]
-    assert agree(float(lines[-1].split()[1]), dot(*halves), 4)
+    assert agree(figures(lines[-3]), [dot(*halves)], 4)
+    errors = [abs(number - dot(INT8_X, INT8_W)) for number in (-8875 / 5000, dot(*halves))]
+    assert agree([float(error) for error in re.findall(r"0\.\d+", lines[-1])], errors, 4)

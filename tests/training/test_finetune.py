@@ -516,6 +516,14 @@ def test_a_rate_that_explodes(place, tmp_path, small_curves, capsys):
     assert (folder / "epoch-0.h5").exists() and (folder / "curves.png").exists()
 
 
+def test_a_training_that_makes_the_classifier_worse(place, tmp_path, small_curves, capsys):
+    finetune(place, tmp_path / "out.h5", "--learning-rate", "1e3", "--epochs", "1", "--optimizer", "sgd")
+    printed = capsys.readouterr()
+    assert printed.err.splitlines()[0].startswith("epoch 0 (the fitted classifier, before the training)   validation")
+    assert "2 classes, epoch 0 of 1, accuracy" in printed.out
+    assert "\nThe training made the fitted classifier worse. A smaller --learning-rate may help." in printed.out
+
+
 def test_a_full_disk_loses_nothing(place, tmp_path, whole, small_curves, monkeypatch, capsys):
     def full(path, *rest):
         if "epoch-2" in str(path):
