@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import colours
 from .scene import scene
-from .sentences import filled_lead, lead, sentences
+from .sentences import PREPARED, filled_lead, lead, sentences
 from .source import source_html
 from .worker import network_facts, network_html, page_computes
 
@@ -22,7 +22,10 @@ HERE = Path(__file__).parent
 POSTER = 640                              # the longest side of the original picture on the page, in pixels
 # The scripts that the steps share, in the order in which the page runs the scripts.
 SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
-          "overview.js", "picture.js")
+          "overview.js", "picture.js", "camera.js", "paints.js", "acts.js", "link.js", "differences.js",
+          "questions.js")
+# The steps in which the reader changes the network or its input, on pages that compute the network.
+ACTING = "changes", "inputs", "paint", "differences", "experiments"
 
 
 def page(model, picture, name: str = "picture") -> str:
@@ -45,11 +48,11 @@ def page(model, picture, name: str = "picture") -> str:
     facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
                        for key, array in arrays.items()}
     facts["sentences"] = sentences(model, facts)
-    facts["lead"] = lead(facts)
+    facts["lead"], facts["prepared"] = lead(facts), PREPARED
     computes = page_computes(model)
     facts["network"] = network_facts(model) if computes else None
     if computes and {"tokens", "answer"} <= facts["steps"].keys():
-        facts["steps"]["changes"] = {}
+        facts["steps"] |= {step: {} for step in ACTING}
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),
