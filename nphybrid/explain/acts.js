@@ -7,8 +7,16 @@
 //   classToken  the start of the class token: "learned", "zeros" or "mean"
 //   shuffled    "positions" of the tokens, "pieces" of the picture
 //   painted     Uint8Array: for each pixel 0, or 1 + the number of a paint (paints.js); or null
-const NO_CHANGES = { off: [], skipped: [], hidden: [], blanked: [], temperature: 1 };
-Object.assign(NO_CHANGES, { classToken: "learned", shuffled: [], painted: null });
+const NO_CHANGES = {
+  off: [],
+  skipped: [],
+  hidden: [],
+  blanked: [],
+  temperature: 1,
+  classToken: "learned",
+  shuffled: [],
+  painted: null,
+};
 let changes = NO_CHANGES; // of the buttons
 let shownChanges = NO_CHANGES; // of the pass that the page shows; a little later than `changes`
 let earlier = []; // the changes before each change
@@ -18,6 +26,9 @@ const toggled = (list, item) => (list.includes(item) ? list.filter((other) => ot
 
 // An order of n things in which neighbours are far apart: np.argsort(np.sin(np.arange(n))) in Python.
 const shuffledOrder = (n) => Array.from({ length: n }, (_, i) => i).sort((i, j) => Math.sin(i) - Math.sin(j));
+
+// Whether the picture has all pixels of all cells.
+const cellsFit = () => coverage(grid, stepFacts.tokens.cell).every((share) => share <= 1);
 
 // The changes as the acts of network/model.js and network/pixels.js.
 function actsOf({ off, skipped, hidden, blanked, temperature, classToken, shuffled, painted }) {
@@ -105,6 +116,8 @@ function setUpActs() {
     says.textContent =
       text && `Changed: ${text}. ${result} (without changes: ${best.label}, ${best.score.toFixed(4)}).`;
     link.href = linkOf(shownChanges);
+    const isFirst = document.getElementById("picture-back").hidden;
+    link.textContent = isFirst ? "Link to these changes" : "Link to these changes, without the picture";
   });
   openLink();
   addEventListener("hashchange", openLink);

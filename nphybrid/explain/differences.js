@@ -7,6 +7,8 @@ const STATE_OF_STEP = {
   tokens: () => "tokens",
   attention: () => `blocks.${chosen.layer}.weights`,
   weight: () => `blocks.${chosen.layer}.query`,
+  distance: () => `blocks.${chosen.layer}.weights`,
+  rollout: () => `blocks.${Math.max(chosen.depth - 1, 0)}.weights`,
   logit_lens: () => `blocks.${Math.max(chosen.depth - 1, 0)}`,
   answer: () => "logits",
 };
@@ -19,6 +21,12 @@ function mainStates() {
   return ["pixel_values", ...maps, "tokens", ...encoder, "norm", "logits"];
 }
 
+function differenceSays(far) {
+  if (far === undefined) return "not computed, because the block is skipped";
+  if (far === 0) return "the same as in the run without changes";
+  return `differs from the run without changes by ${percent(far)}`;
+}
+
 // Puts a line under the shapes of each step. The line is hidden while nothing is changed.
 function showDifferences() {
   for (const [step, state] of Object.entries(STATE_OF_STEP)) {
@@ -29,10 +37,7 @@ function showDifferences() {
     views.push(() => {
       const far = differences[state()];
       line.hidden = !Object.keys(differences).length;
-      line.textContent =
-        far === undefined
-          ? `${state()}: not computed, because the block is skipped`
-          : `${state()}: differs from the run without changes by ${percent(far)}`;
+      line.textContent = `${state()}: ${differenceSays(far)}`;
     });
   }
 }

@@ -21,7 +21,7 @@ const LINKED = {
     write: (value) => (value === "learned" ? "" : value),
     read: (text) => (first && ["zeros", "mean"].includes(text) ? text : undefined),
   },
-  shuffled: listed((name) => ["positions", "pieces"].includes(name)),
+  shuffled: listed((name) => name === "positions" || (name === "pieces" && cellsFit())),
   painted: { write: writePainted, read: readPainted },
 };
 

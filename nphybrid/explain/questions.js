@@ -88,7 +88,7 @@ function questions() {
 
   const convolutions = {
     id: "convolutions",
-    question: "Do the convolutions already know the answer?",
+    question: "Do the convolutions alone give the answer?",
     says: () =>
       "Switch off all heads. The convolutions, the MLPs and the classifier stay as they are. The classifier reads " +
       `${reads}.`,
@@ -120,8 +120,8 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
 
   const positions = {
     id: "positions",
-    question: "What does the network see when the positions are shuffled?",
-    says: () => "Each cell keeps its features, but gets the learned position of another cell.",
+    question: "Does the answer need the positions?",
+    says: () => "Shuffle the positions: each cell keeps its features, but gets the learned position of another cell.",
     options: effects,
     async run() {
       const answer = await answerAfter({ shuffled: ["positions"] });
@@ -139,7 +139,7 @@ shuffled = changed(lambda name, v: v[:, places] if "position" in name else v)
 
   const pieces = {
     id: "pieces",
-    question: "And when the pieces of the picture are shuffled?",
+    question: "Does the answer need the pieces of the picture in their order?",
     says: () =>
       `The picture is cut into one piece of ${cell[0]} \u00d7 ${cell[1]} pixels for each cell. The pieces are put ` +
       "into the order of the experiment before, and the positions stay.",
@@ -183,10 +183,10 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
 
   const eye = {
     id: "square",
-    question: "Which heads need the square that the network reads most?",
+    question: "Which heads depend on the square with the largest share?",
     says: () =>
-      "Of all squares of 2 \u00d7 2 cells, the framed square has the largest share of the rollout. Make its pixels grey. " +
-      "In which block is the head whose weights change most? Compare the weights that the class token gives.",
+      "Of all squares of 2 \u00d7 2 cells, the framed square has the largest share of the rollout. Make its pixels " +
+      "grey. In which block is the head whose weights change most? Compare the weights that the class token gives.",
     options: () => layers.map((l) => `A head of block ${l} changes most.`),
     square: withoutChanges,
     async run() {
@@ -258,7 +258,7 @@ def starts_with(start):
 
   const equal = {
     id: "equal",
-    question: "Do the heads need to choose?",
+    question: "Does it matter to which tokens a head attends?",
     says: () =>
       `Give the softmax an infinite temperature. Then each head gives the same weight, 1/${N + first}, to all ` +
       "tokens, and its output is the mean of all values.",

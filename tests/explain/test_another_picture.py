@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import ViTHybridImageProcessor, default_model, open_picture
-from nphybrid.api.load import load
+from nphybrid import ViTHybridImageProcessor, open_picture
 from nphybrid.explain import colours, measures
 from nphybrid.explain.page import page
 from nphybrid.model import hybrid
@@ -22,9 +21,10 @@ browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
 from tools.explained import (check_contrast, check_layout, click, drawn, opened, press, says, settled,  # noqa: E402
                              shown)
+from tools.recomputed import (SCORE, answered, close, percentage, pressed, put_in, softmax, truth,  # noqa: E402
+                              waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
-SCORE = 2e-4                              # observed 4e-5, with the weights of the page
 
 
 @pytest.fixture(scope="module")
@@ -32,62 +32,6 @@ def browser():
     driver = browsers.started()
     yield driver
     driver.quit()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
-
-
-@pytest.fixture(scope="module")
-def folder(root, model, tmp_path_factory):
-    """The page of the cat, and pictures that Chromium and Python read."""
-    folder = tmp_path_factory.mktemp("page")
-    cat = open_picture(root / "examples" / "images" / "cat.png")
-    (folder / "page.html").write_text(page(model, cat, "cat.png"), "utf-8")
-    with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
-        frog, ship = (Image.fromarray(data["images"][i]) for i in (7, 8))
-    frog.resize((151, 233), Image.Resampling.BICUBIC).save(folder / "frog.png")
-    ship.resize((80, 71), Image.Resampling.BICUBIC).save(folder / "ship <b>.png")
-    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
-    return folder
-
-
-def put_in(browser, path, name="picture-file"):
-    """Choose a file, and wait until the page shows the result."""
-    browser.find_element("id", name).send_keys(str(path))
-    waited(browser, "picture-says", r"computed the answer|cannot be opened")
-
-
-def waited(browser, name, pattern):
-    """Wait until the text of an element contains a match of a pattern."""
-    wait.WebDriverWait(browser, 60).until(lambda b: re.search(pattern, says(b, name)))
-    settled(browser)
-
-
-def answered(browser, name):
-    """{label: score} in the order of the page."""
-    return {row[0]: float(row[1]) for row in browser.execute_script("""
-        return [...document.querySelectorAll(`#${arguments[0]} .answer`)].map((row) =>
-            [row.querySelector("b").textContent, row.querySelectorAll("span")[1].textContent])""", name)}
-
-
-def softmax(logits):
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
-
-
-def truth(model, path):
-    """The trace of a picture, and {label: score} of the five best labels."""
-    trace = model.trace(model.prepared(path))
-    scores = softmax(trace["logits"][0].astype(np.float64))
-    best = np.argsort(-scores)[:5]
-    return trace, {model.config.id2label[int(i)]: scores[i] for i in best}
-
-
-def close(found, expected, bound=SCORE):
-    assert list(found) == list(expected)
-    assert max(abs(found[label] - expected[label]) for label in expected) < bound
 
 
 def pictures_of(browser):
@@ -152,10 +96,6 @@ def test_every_step_shows_another_picture(browser, folder, model):
     text = says(browser, "logit_lens-says")
     assert f"is {model.config.id2label[int(lens.argmax())]}, with" in text
     assert abs(float(text.split("score of ")[1]) - softmax(lens.astype(np.float64)).max()) < SCORE
-
-
-def percentage(text, before):
-    return float(re.search(re.escape(before) + r"\s*([\d.]+) %", text)[1]) / 100
 
 
 def test_as_it_was(browser, folder):
@@ -269,14 +209,6 @@ def test_changes_are_those_of_python(browser, folder, model, root):
     pressed(browser, "skip block 3")
     check(changed_scores(model, x, skipped=[3]), "^Changed: 1 block skipped. ")
     assert browser.get_log("browser") == []
-
-
-def pressed(browser, label):
-    """Press a button with the keyboard."""
-    shown(browser, "changes-blocks")
-    button = browser.find_element("css selector", f'button[aria-label="{label}"]')
-    browser.execute_script("arguments[0].focus({ preventScroll: true })", button)
-    selenium.ActionChains(browser).send_keys(selenium.Keys.ENTER).perform()
 
 
 def says_of_head(browser, layer, head):

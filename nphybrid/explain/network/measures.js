@@ -62,10 +62,10 @@ function differences(states, untouched) {
     const before = untouched[name]?.data;
     if (before?.length !== data.length) continue;
     let [sum, all] = [0, 0];
-    data.forEach((value, i) => {
-      sum += (value - before[i]) ** 2;
+    for (let i = 0; i < data.length; i++) {
+      sum += (data[i] - before[i]) ** 2;
       all += before[i] ** 2;
-    });
+    }
     far[name] = Math.sqrt(sum / (all || 1));
   }
   return far;

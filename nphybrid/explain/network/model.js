@@ -8,8 +8,15 @@
 //   temperature   the divisor of all scores of the attention
 //   classToken    (D): the numbers that replace the learned class token; or "mean" of the patches; or null
 //   positions     (N): patch i gets the learned position of patch positions[i]; or null
-const NO_ACTS = { headMask: null, masked: [], skipped: [], blanked: {}, temperature: 1, classToken: null };
-NO_ACTS.positions = null;
+const NO_ACTS = {
+  headMask: null,
+  masked: [],
+  skipped: [],
+  blanked: {},
+  temperature: 1,
+  classToken: null,
+  positions: null,
+};
 
 // The Hybrid Vision Transformer.  pixel_values (H, W, 3) -> logits (classes)
 function hybrid(x, p, config, out, acts = NO_ACTS) {

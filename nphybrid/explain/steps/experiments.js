@@ -65,11 +65,11 @@ function experiment({ id, question, says, options, run, python, square }) {
       const first =
         right === chosenOption ? "As you predicted: " : `You predicted “${names[chosenOption]}” The result: `;
       verdict.replaceChildren(first, element("b", {}, names[right]), ` ${because}`);
-      const most = Math.max(...rows.map(([, value]) => value));
+      const most = Math.max(1, ...rows.map(([, value]) => value));
       bars.replaceChildren(
         ...rows.flatMap(([what, value, shown]) => {
           const bar = element("i");
-          bar.style.width = `${(100 * value) / most}%`;
+          bar.style.width = `${(100 * Math.max(value, 0)) / most}%`;
           return [element("b", {}, what), element("div", {}, bar), element("span", {}, shown)];
         }),
       );

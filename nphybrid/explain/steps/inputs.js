@@ -1,20 +1,34 @@
 steps.inputs = () => {
-  const maps = [...(stepFacts.stem ? ["stem"] : []), ...(stepFacts.stages ?? []).map(({ name }) => name)];
-  let state = maps.at(-1);
-  const stage = () => stepFacts.stages.findIndex(({ name }) => name === state);
-  const shownStage = () => Math.max(stage(), 0);
-  const channel = () => (state === "stem" ? chosen.channel : stepFacts.stages[stage()].channels[chosen.map]);
-  const title = (name, i) => (name === "stem" ? "stem" : `stage ${i - (maps[0] === "stem" ? 1 : 0)}`);
-
-  document.getElementById("inputs-maps").hidden = !maps.length;
-  maps.forEach((name, i) => {
-    const pick = () => {
-      state = name;
-      redraw();
-    };
-    document.getElementById("inputs-states").append(toggle(title(name, i), "", () => state === name, pick));
+  const { stem, stages = [] } = stepFacts;
+  let onStem = !stages.length; // whether the chosen map is of the stem; otherwise, it is of the chosen stage
+  const state = () => (onStem ? "stem" : stages[chosen.stage].name);
+  const channel = () => (onStem ? chosen.channel : stages[chosen.stage].channels[chosen.map]);
+  const pick = (isStem, stage) => {
+    onStem = isStem;
+    choose({ stage });
+  };
+  const states = document.getElementById("inputs-states");
+  document.getElementById("inputs-maps").hidden = !stem;
+  if (stem)
+    states.append(
+      toggle(
+        "stem",
+        "",
+        () => onStem,
+        () => pick(true, chosen.stage),
+      ),
+    );
+  stages.forEach((_, s) => {
+    states.append(
+      toggle(
+        `stage ${s}`,
+        "",
+        () => !onStem && chosen.stage === s,
+        () => pick(false, s),
+      ),
+    );
   });
-  if (maps.includes("stem")) {
+  if (stem) {
     const { count, rows, columns, small } = convolution();
     const pictures = ofPass(() => Array.from({ length: count }, (_, i) => small(i)));
     tiles(document.getElementById("inputs-stem"), {
@@ -27,10 +41,10 @@ steps.inputs = () => {
       alt: () => `${count} channels of the stem; channel ${chosen.channel} is chosen`,
     });
   }
-  if (stepFacts.stages) {
-    const { channels } = stepFacts.stages[0];
+  if (stages.length) {
+    const { channels } = stages[0];
     const map = (i) => {
-      const { name, shape } = stepFacts.stages[shownStage()];
+      const { name, shape } = stages[chosen.stage];
       return heatMap(numbers[name].row(i), shape[0], shape[1]);
     };
     tiles(document.getElementById("inputs-stage"), {
@@ -39,17 +53,17 @@ steps.inputs = () => {
       tile: map,
       touch: (i) => choose({ map: i }),
       chosenTile: () => chosen.map,
-      alt: () => `${channels.length} channels of stage ${shownStage()}; channel ${channel()} is chosen`,
+      alt: () => `${channels.length} channels of stage ${chosen.stage}; channel ${channel()} is chosen`,
     });
   }
   const blank = document.getElementById("inputs-blank");
-  const named = () => `${state}:${channel()}`;
+  const named = () => `${state()}:${channel()}`;
   blank.addEventListener("click", () => act({ blanked: toggled(changes.blanked, named()) }));
   views.push(() => {
-    if (!maps.length) return;
-    document.getElementById("inputs-stem").hidden = state !== "stem";
-    document.getElementById("inputs-stage").hidden = state === "stem";
-    blank.textContent = `Blank channel ${channel()} of ${title(state, maps.indexOf(state))}`;
+    if (!stem) return;
+    document.getElementById("inputs-stem").hidden = !onStem;
+    document.getElementById("inputs-stage").hidden = onStem;
+    blank.textContent = `Blank channel ${channel()} of ${onStem ? "the stem" : `stage ${chosen.stage}`}`;
     blank.setAttribute("aria-pressed", String(changes.blanked.includes(named())));
   });
 
@@ -66,6 +80,7 @@ steps.inputs = () => {
     ["positions", "Shuffle the positions"],
     ["pieces", "Shuffle the pieces of the picture"],
   ]) {
+    if (order === "pieces" && !cellsFit()) continue;
     const pick = () => act({ shuffled: toggled(changes.shuffled, order) });
     document.getElementById("inputs-orders").append(toggle(name, "", () => changes.shuffled.includes(order), pick));
   }
