@@ -56,6 +56,8 @@ function actsOf({ off, skipped, hidden, blanked, temperature, classToken, shuffl
 
 const paintedPixels = ({ painted }) => (painted ? painted.reduce((sum, code) => sum + (code > 0), 0) : 0);
 
+const temperatureSays = (value) => (Number.isFinite(value) ? formatted(value, 2) : "\u221e");
+
 // The changes as a phrase.
 function changesSay({ off, skipped, hidden, blanked, temperature, classToken, shuffled, painted }) {
   const parts = [];
@@ -63,7 +65,7 @@ function changesSay({ off, skipped, hidden, blanked, temperature, classToken, sh
   if (skipped.length) parts.push(`${plural(skipped.length, "block")} skipped`);
   if (hidden.length) parts.push(`${plural(hidden.length, "cell")} hidden`);
   if (blanked.length) parts.push(`${plural(blanked.length, "channel")} blanked`);
-  if (temperature !== 1) parts.push(`temperature ${formatted(temperature, 2)}`);
+  if (temperature !== 1) parts.push(`temperature ${temperatureSays(temperature)}`);
   if (classToken === "zeros") parts.push("the class token starts with zeros");
   if (classToken === "mean") parts.push("the class token starts with the mean of the cells");
   if (shuffled.includes("positions")) parts.push("positions shuffled");
@@ -121,4 +123,5 @@ function setUpActs() {
   });
   openLink();
   addEventListener("hashchange", openLink);
+  document.getElementById("acting").hidden = false;
 }

@@ -1,6 +1,7 @@
 // The questions of the experiments. Each question has
 //   says(), options()   the text, and the predictions to choose from
-//   run()               -> { right: the number of the true option, rows: [[name, number, text]], because: text }
+//   run()               -> { right: the number of the true option, part: the changes that all steps can show,
+//                            rows: [[name, number, text]], because: text }
 //   python()            lines of Python. The last line is an expression: the numbers of the rows
 const untouched = () => stepFacts.answer.before ?? stepFacts.answer.labels;
 const bestLabel = () => untouched()[0].label;
@@ -26,7 +27,8 @@ def score(x, network=model, **options):
     return ${score}
 
 def changed(change):
-    arrays = {name: change(name, v) for name, v in model.state_dict().items()}
+    arrays = model.state_dict()
+    arrays = {name: change(name, arrays[name]) for name in arrays}
     return type(model)(model.config, state_dict=arrays)`;
 }
 
@@ -42,15 +44,22 @@ function scoreRow(name, { score, top }) {
 }
 const unchangedRow = () => scoreRow("without changes", { score: untouched()[0].score, top: bestLabel() });
 
-// The options of a question about one change, and the number of the true option.
+// The options of a question about one change, and its result.
 const effects = () => [
   `The score of ${bestLabel()} changes by less than 0.1.`,
   `The score of ${bestLabel()} changes by at least 0.1, and ${bestLabel()} stays the best label.`,
   "Another label becomes the best label.",
 ];
-function effectOf({ score, top }) {
-  if (top !== bestLabel()) return 2;
-  return Math.abs(score - untouched()[0].score) < 0.1 ? 0 : 1;
+async function effectOf(name, part) {
+  const answer = await answerAfter(part);
+  const { score, top, differences: by } = answer;
+  const small = Math.abs(score - untouched()[0].score) < 0.1;
+  return {
+    right: top === bestLabel() ? Number(!small) : 2,
+    part,
+    rows: [unchangedRow(), scoreRow(name, answer)],
+    because: `The tokens differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`,
+  };
 }
 
 function questions() {
@@ -64,8 +73,6 @@ function questions() {
   const tiled = grid[0] * cell[0] === height && grid[1] * cell[1] === width;
   const order = `order = np.argsort(np.sin(np.arange(${N})))`;
   const reads = first ? "the class token" : "the mean of the cells";
-  const far = ({ differences: by }) =>
-    `The tokens differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`;
 
   // The picture without changes, and the square of 2 x 2 cells with the largest share of its rollout: the first row and
   // column of the square.
@@ -106,6 +113,7 @@ function questions() {
       const why = first ? " Only the heads bring numbers from the cells to the class token." : "";
       return {
         right: apart < 1e-6 ? 2 : Number(none.top !== bestLabel()),
+        part: { off: offs() },
         rows: [
           ...[unchangedRow(), scoreRow("no heads", none), scoreRow("no heads, a grey picture", grey)],
           scoreRow("the heads of block 0 alone", one),
@@ -115,7 +123,8 @@ function questions() {
     },
     python: () => `none = np.zeros((${blocks}, ${heads}))
 alone = none + np.eye(${blocks})[:, :1]    # block 0
-[score(x), score(x, head_mask=none), score(0 * x, head_mask=none), score(x, head_mask=alone)]`,
+[score(x), score(x, head_mask=none),
+ score(0 * x, head_mask=none), score(x, head_mask=alone)]`,
   };
 
   const positions = {
@@ -123,17 +132,11 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
     question: "Does the answer need the positions?",
     says: () => "Shuffle the positions: each cell keeps its features, but gets the learned position of another cell.",
     options: effects,
-    async run() {
-      const answer = await answerAfter({ shuffled: ["positions"] });
-      return {
-        right: effectOf(answer),
-        rows: [unchangedRow(), scoreRow("positions shuffled", answer)],
-        because: far(answer),
-      };
-    },
+    run: () => effectOf("positions shuffled", { shuffled: ["positions"] }),
     python: () => `${order}
 places = ${first ? "np.r_[0, 1 + order]    # the class token keeps its position" : "order"}
-shuffled = changed(lambda name, v: v[:, places] if "position" in name else v)
+shuffled = changed(
+    lambda name, v: v[:, places] if "position" in name else v)
 [score(x), score(x, shuffled)]`,
   };
 
@@ -144,14 +147,7 @@ shuffled = changed(lambda name, v: v[:, places] if "position" in name else v)
       `The picture is cut into one piece of ${cell[0]} \u00d7 ${cell[1]} pixels for each cell. The pieces are put ` +
       "into the order of the experiment before, and the positions stay.",
     options: effects,
-    async run() {
-      const answer = await answerAfter({ shuffled: ["pieces"] });
-      return {
-        right: effectOf(answer),
-        rows: [unchangedRow(), scoreRow("pieces shuffled", answer)],
-        because: far(answer),
-      };
-    },
+    run: () => effectOf("pieces shuffled", { shuffled: ["pieces"] }),
     python: () => `${order}
 cut = x.reshape(3, ${grid[0]}, ${cell[0]}, ${grid[1]}, ${cell[1]}).transpose(1, 3, 0, 2, 4)
 cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
@@ -171,13 +167,15 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
       const { score, top } = answers[right];
       return {
         right,
+        part: { skipped: [right] },
         rows: [unchangedRow(), ...answers.map((answer, l) => scoreRow(`without block ${l}`, answer))],
         because: `The score falls to ${score.toFixed(4)}, and the best label is ${top}.`,
       };
     },
     python: () => `def without(l):
     parts = f"layer.{l}.", "output.dense"
-    return changed(lambda name, v: 0 * v if all(part in name for part in parts) else v)
+    return changed(
+        lambda name, v: 0 * v if all(p in name for p in parts) else v)
 [score(x), *[score(x, without(l)) for l in range(${blocks})]]`,
   };
 
@@ -209,6 +207,7 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
       const name = (i) => `block ${Math.floor(i / heads)}, head ${i % heads}`;
       return {
         right: Math.floor(most / heads),
+        part: { painted },
         rows: moved.map((value, i) => [name(i), value, percent(value)]),
         because:
           `In ${name(most)}, ${percent(moved[most])} of the weights go to other tokens. The score of ${bestLabel()} ` +
@@ -219,7 +218,8 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
 hidden[..., ${box()[0]}:${box()[2]}, ${box()[1]}:${box()[3]}] = 0
 def weights(x):    # of the class token
     trace = model.trace(x)
-    return np.stack([trace[f"blocks.{l}.weights"][0, :, 0] for l in range(${blocks})])
+    rows = [trace[f"blocks.{l}.weights"][0, :, 0] for l in range(${blocks})]
+    return np.stack(rows)
 abs(weights(hidden) - weights(x)).sum(-1) / 2`,
   };
 
@@ -244,6 +244,7 @@ abs(weights(hidden) - weights(x)).sum(-1) / 2`,
       const changes = [zeros, mean].map(({ top }) => top !== bestLabel());
       return {
         right: changes[0] ? (changes[1] ? 0 : 1) : changes[1] ? 2 : 3,
+        part: { classToken: "mean" },
         rows: [unchangedRow(), scoreRow("zeros", zeros), scoreRow("the mean of the cells", mean)],
         because:
           `The root mean square of the learned start is ${rms(startOf(before))}, and that of the mean of the cells ` +
@@ -252,7 +253,8 @@ abs(weights(hidden) - weights(x)).sum(-1) / 2`,
     },
     python: () => `mean = model.trace(x)["tokens.proj"].mean(1, keepdims=True)
 def starts_with(start):
-    return changed(lambda name, v: 0 * v + start if "cls_token" in name else v)
+    return changed(
+        lambda name, v: 0 * v + start if "cls_token" in name else v)
 [score(x), score(x, starts_with(0)), score(x, starts_with(mean))]`,
   };
 
@@ -263,14 +265,7 @@ def starts_with(start):
       `Give the softmax an infinite temperature. Then each head gives the same weight, 1/${N + first}, to all ` +
       "tokens, and its output is the mean of all values.",
     options: effects,
-    async run() {
-      const answer = await answerAfter({ temperature: Infinity });
-      return {
-        right: effectOf(answer),
-        rows: [unchangedRow(), scoreRow("equal weights", answer)],
-        because: far(answer),
-      };
-    },
+    run: () => effectOf("equal weights", { temperature: Infinity }),
     python: () => `# A query of zeros has equal scores.
 equal = changed(lambda name, v: 0 * v if "query" in name else v)
 [score(x), score(x, equal)]`,

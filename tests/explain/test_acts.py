@@ -426,6 +426,11 @@ def test_experiments_with_the_cat(browser, folder, root):
         assert np.abs(numbers - expected).max() < (MOVED if name == "square" else SCORE)
     assert "Every picture gets the same scores. " in verdicts["convolutions"]
     assert "of a grey picture differ by at most 0. Only the heads bring numbers" in verdicts["convolutions"]
+    pressed(browser, "Show this change in all steps", "experiment-equal")
+    waited(browser, "changed-says", "^Changed: temperature ∞. The best label is frog, ")
+    assert abs(numbers_of(browser, "equal")[1] - answered(browser, "changes-labels")["cat"]) < 1e-9
+    shown(browser, "weight-sum")
+    assert says(browser, "weight-sum").endswith(f"weight: exp / sum{100 / 65:.2f} %")
     assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1. ")
     assert "Another label becomes the best label. " in verdicts["pieces"]
     assert verdicts["block"].startswith("As you predicted: Without block 0, the score of cat is lowest. ")

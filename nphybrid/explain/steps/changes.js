@@ -37,8 +37,8 @@ steps.changes = () => {
   slider.addEventListener("input", () => (tau.textContent = `temperature ${formatted(2 ** Number(slider.value), 2)}`));
   views.push(() => {
     slider.value = String(clamp(Math.log2(changes.temperature), -3, 3));
-    slider.setAttribute("aria-valuetext", formatted(changes.temperature, 2));
-    tau.textContent = `temperature ${formatted(changes.temperature, 2)}`;
+    slider.setAttribute("aria-valuetext", temperatureSays(changes.temperature));
+    tau.textContent = `temperature ${temperatureSays(changes.temperature)}`;
   });
 
   const table = document.getElementById("changes-labels");

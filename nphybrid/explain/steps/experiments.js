@@ -13,10 +13,12 @@ function experiment({ id, question, says, options, run, python, square }) {
   const [verdict, bars] = [element("p", { class: "verdict", role: "status" }), element("div", { class: "bars" })];
   const code = element("code");
   const source = element("div", { class: "source python" }, element("pre", {}, code));
+  const show = element("button", { type: "button" }, "Show this change in all steps");
   const [name, text] = [element("h3", {}, question), element("p")];
   const left = element("div", {}, name, text, list, button);
-  const article = element("article", { id: `experiment-${id}` }, left, element("div", {}, verdict, bars, source));
-  let [picture, chosenOption] = [-1, null];
+  const article = element("article", { id: `experiment-${id}` }, left, element("div", {}, verdict, bars, show, source));
+  let [picture, chosenOption, part] = [-1, null, null];
+  show.addEventListener("click", () => act({ ...NO_CHANGES, ...part }));
 
   if (square) {
     const canvas = element("canvas");
@@ -50,7 +52,7 @@ function experiment({ id, question, says, options, run, python, square }) {
       });
       list.append(element("label", {}, input, option));
     });
-    [list.disabled, button.disabled, source.hidden] = [false, true, true];
+    [list.disabled, button.disabled, source.hidden, show.hidden] = [false, true, true, true];
     verdict.textContent = "The result appears here after your prediction.";
     bars.replaceChildren();
   });
@@ -59,8 +61,9 @@ function experiment({ id, question, says, options, run, python, square }) {
     [list.disabled, button.disabled, verdict.textContent] = [true, true, "Computing \u2026"];
     inOrder(async () => {
       const before = pictures;
-      const { right, rows, because } = await run();
+      const { right, rows, because, ...more } = await run();
       if (pictures !== before) return;
+      part = more.part;
       const names = options();
       const first =
         right === chosenOption ? "As you predicted: " : `You predicted “${names[chosenOption]}” The result: `;
@@ -74,7 +77,7 @@ function experiment({ id, question, says, options, run, python, square }) {
         }),
       );
       code.textContent = python();
-      source.hidden = false;
+      [source.hidden, show.hidden] = [false, false];
     });
   });
   return article;

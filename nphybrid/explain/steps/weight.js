@@ -46,10 +46,10 @@ steps.weight = () => {
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
     const score = scores[chosen.key];
-    const divisor = temperature() === 1 ? "" : `${formatted(temperature(), 2)} `;
+    const divisor = temperature() === 1 ? "" : `${temperatureSays(temperature())} `;
     const [share, off] = [Math.exp(score - most) / sum, factor() === 0];
     const lines = [
-      ["q \u00b7 k", formatted(score * root())],
+      ["q \u00b7 k", formatted(dot(q, key()))],
       [`score: q \u00b7 k / ${divisor}\u221a${width}`, formatted(score)],
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
