@@ -59,8 +59,9 @@ function experiment({ id, question, says, options, run, python, square }) {
 
   button.addEventListener("click", () => {
     [list.disabled, button.disabled, verdict.textContent] = [true, true, "Computing \u2026"];
+    const before = pictures;
     inOrder(async () => {
-      const before = pictures;
+      if (pictures !== before) return;
       const { right, rows, because, ...more } = await run();
       if (pictures !== before) return;
       part = more.part;
