@@ -103,7 +103,7 @@ def _answer(model, facts):
 def lead(facts: dict) -> str:
     """The first sentences of the page, with the placeholders {name}, {label} and {score}."""
     steps, (height, width, _) = facts["steps"], facts["steps"]["photograph"]["shape"]
-    becomes = [f"{height} × {width} pixels"]
+    becomes = [f"{height}\u00a0×\u00a0{width} pixels"]                         # no line ends beside the ×
     if "stem" in steps:
         becomes.append("feature maps")
     if "tokens" in steps:

@@ -31,9 +31,9 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def cat(root, model):
-    """The prepared picture, channels last."""
-    return model.prepared(root / "examples" / "images" / "cat.png").transpose(0, 2, 3, 1)
+def prepared(cat, model):
+    """The prepared picture of the cat, channels last."""
+    return model.prepared(cat).transpose(0, 2, 3, 1)
 
 
 def scores_of(model, trace):
@@ -79,7 +79,7 @@ def far(state, before):
 
 # ------------------------------------------------------------------ the input of the blocks
 
-def test_the_input_of_the_blocks(browser, folder, model, cat):
+def test_the_input_of_the_blocks(browser, folder, model, prepared):
     """Each act, one after the other; then each of them undone."""
     opened(browser, (folder / "page.html").as_uri())
     p, config = model.learned(), model.network_config
@@ -87,20 +87,20 @@ def test_the_input_of_the_blocks(browser, folder, model, cat):
     pressed(browser, "stage 1", "inputs-states")
     press(browser, "inputs-stage", "arrow_right", "arrow_right", "arrow_down")
     name = says(browser, "inputs-blank")
-    state = computed(model, cat)["stages.1.1"][0]
+    state = computed(model, prepared)["stages.1.1"][0]
     channel = int(np.argsort(-state.var((0, 1)), kind="stable")[10])
     assert name == f"Blank channel {channel} of stage 1"
     press(browser, "inputs-blank", "enter")
-    check(browser, model, acted("blanked", {"stages.1.1": [channel]}, cat, p, config), "1 channel blanked")
+    check(browser, model, acted("blanked", {"stages.1.1": [channel]}, prepared, p, config), "1 channel blanked")
     assert np.ptp(drawn(browser, "stages-map", 8, 8, corner=0.5)[:3], axis=(0, 1)).max() == 0      # away from the frame
     press(browser, "inputs-blank", "enter")
     unchanged(browser)
 
     pressed(browser, "zeros", "inputs-starts")
-    zeros = acted("classToken", np.zeros(192), cat, p, config)
+    zeros = acted("classToken", np.zeros(192), prepared, p, config)
     check(browser, model, zeros, "the class token starts with zeros")
     pressed(browser, "the mean of the cells", "inputs-starts")
-    mean = acted("classToken", "mean", cat, p, config)
+    mean = acted("classToken", "mean", prepared, p, config)
     check(browser, model, mean, "the class token starts with the mean of the cells")
     press(browser, "changed-undo", "enter")
     check(browser, model, zeros, "the class token starts with zeros")
@@ -108,7 +108,7 @@ def test_the_input_of_the_blocks(browser, folder, model, cat):
     unchanged(browser)
 
     pressed(browser, "Shuffle the positions", "inputs-orders")
-    shuffled = acted("positions", ORDER, cat, p, config)
+    shuffled = acted("positions", ORDER, prepared, p, config)
     check(browser, model, shuffled, "positions shuffled")
     click(browser, "tokens-grid", 1, 1, 8, 8)
     click(browser, "tokens-sum", 0, 100, 1, 192)
@@ -119,8 +119,8 @@ def test_the_input_of_the_blocks(browser, folder, model, cat):
     unchanged(browser)
 
     pressed(browser, "Shuffle the pieces of the picture", "inputs-orders")
-    pieces = cat.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, 8, 8, 3)[ORDER]
-    x = pieces.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(cat.shape)
+    pieces = prepared.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(64, 8, 8, 3)[ORDER]
+    x = pieces.reshape(8, 8, 8, 8, 3).swapaxes(1, 2).reshape(prepared.shape)
     check(browser, model, computed(model, x), "pieces of the picture shuffled")
     assert no_messages(browser)
     found = drawn(browser, "photograph-input", 64, 64, corner=0.5)
@@ -129,20 +129,20 @@ def test_the_input_of_the_blocks(browser, folder, model, cat):
     assert np.abs(found / 127.5 - 1 - x[0])[away].max() < 1e-6
 
 
-def test_a_channel_of_the_stem(browser, folder, model, cat):
+def test_a_channel_of_the_stem(browser, folder, model, prepared):
     opened(browser, (folder / "page.html").as_uri())
     pressed(browser, "stem", "inputs-states")
     settled(browser)
     click(browser, "inputs-stem", 2, 5, 8, 8)
     assert says(browser, "inputs-blank") == "Blank channel 21 of the stem"
     press(browser, "inputs-blank", "enter")
-    trace = acted("blanked", {"stem": [21]}, cat, model.learned(), model.network_config)
+    trace = acted("blanked", {"stem": [21]}, prepared, model.learned(), model.network_config)
     check(browser, model, trace, "1 channel blanked")
 
 
 # ------------------------------------------------------------------ the difference at each step
 
-def test_the_difference_at_each_step(browser, folder, model, cat):
+def test_the_difference_at_each_step(browser, folder, model, prepared):
     opened(browser, (folder / "page.html").as_uri())
     lines = """return [...document.querySelectorAll(".differs")].filter((line) => !line.hidden).map(
         (line) => line.textContent)"""
@@ -151,8 +151,8 @@ def test_the_difference_at_each_step(browser, folder, model, cat):
     waited(browser, "changed-says", "head off")
     mask = np.ones((4, 3), np.float32)
     mask[2, 1] = 0
-    after = acted("headMask", mask, cat, model.learned(), model.network_config)
-    before = computed(model, cat)
+    after = acted("headMask", mask, prepared, model.learned(), model.network_config)
+    before = computed(model, prepared)
     bars = browser.execute_script("""
         return [...document.querySelectorAll("#differences-bars b")].map((name) =>
             [name.textContent, name.nextSibling.nextSibling.textContent, name.nextSibling.firstChild.style.width])""")
@@ -215,7 +215,7 @@ def test_the_photograph_step_describes_the_picture(browser, folder, model):
 
 # ------------------------------------------------------------------ the drawing pad
 
-def test_the_drawing_pad(browser, folder, model, cat):
+def test_the_drawing_pad(browser, folder, model, prepared):
     """A line with the pointer, and a square with the keyboard."""
     opened(browser, (folder / "page.html").as_uri())
     pad = shown(browser, "paint-pad")
@@ -224,7 +224,7 @@ def test_the_drawing_pad(browser, folder, model, cat):
     left, top = (int(n * pixel + pixel / 2) for n in (-22, -10))         # from the middle of the pad
     actions.move_to_element_with_offset(pad, left, top).click_and_hold()
     actions.move_by_offset(int(12 * pixel), 0).release().perform()
-    x = cat.copy()
+    x = prepared.copy()
     x[0, 21:25, 9:25] = 0                              # grey; the brush has 4 pixels: one above, two below
     check(browser, model, computed(model, x), "64 pixels painted")
     assert "64 pixels painted, 1.56 %" in says(browser, "paint-says")
@@ -235,7 +235,7 @@ def test_the_drawing_pad(browser, folder, model, cat):
     y = x.copy()
     y[0, row - 1:row + 3, column - 1:column + 3] = np.array([0xC6, 0x20, 0x20]) / 127.5 - 1
     trace = computed(model, y)
-    check(browser, model, trace, f"{(y != cat).any(-1).sum()} pixels painted")
+    check(browser, model, trace, f"{(y != prepared).any(-1).sum()} pixels painted")
     found = drawn(browser, "photograph-input", 64, 64, corner=0.5)[row, column + 2]
     assert found.tolist() == [0xC6, 0x20, 0x20]
 
@@ -243,7 +243,7 @@ def test_the_drawing_pad(browser, folder, model, cat):
     check(browser, model, computed(model, x), "64 pixels painted")
     press(browser, "paint-clear", "enter")
     unchanged(browser)
-    scores = scores_of(model, computed(model, cat))
+    scores = scores_of(model, computed(model, prepared))
     found = answered(browser, "answer-labels")
     close(found, {label: scores[label] for label in found})
     assert no_messages(browser)
@@ -410,7 +410,7 @@ def ask(browser, name, option):
     return article.find_element("css selector", ".verdict").text
 
 
-def test_experiments_with_the_cat(browser, folder, root):
+def test_experiments_with_the_cat(browser, folder, cat):
     """A change of the reader does not change the experiments."""
     opened(browser, (folder / "page.html").as_uri())
     found = browser.execute_script("return [...document.querySelectorAll('#experiments article')].map(({ id }) => id)")
@@ -421,7 +421,7 @@ def test_experiments_with_the_cat(browser, folder, root):
     for name in NAMES:
         verdicts[name] = ask(browser, name, 0)
         numbers = numbers_of(browser, name)
-        expected = by_python(browser, name, root / "examples" / "images" / "cat.png")
+        expected = by_python(browser, name, cat)
         assert len(numbers) == len(expected) > 1
         assert np.abs(numbers - expected).max() < (MOVED if name == "square" else SCORE)
     assert "Every picture gets the same scores. " in verdicts["convolutions"]

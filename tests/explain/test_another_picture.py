@@ -1,6 +1,5 @@
 """The page computes: another picture and changes of the network, compared with Python doing the same."""
 import base64
-import json
 import re
 
 import numpy as np
@@ -19,19 +18,12 @@ from oracles import sights
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
-from tools.explained import (check_contrast, check_layout, click, drawn, opened, press, says, settled,  # noqa: E402
-                             shown)
+from tools.explained import (check_contrast, check_layout, click, drawn, opened, press, requested, says,  # noqa: E402
+                             settled, shown)
 from tools.recomputed import (SCORE, answered, close, percentage, pressed, put_in, softmax, truth,  # noqa: E402
                               waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = browsers.started()
-    yield driver
-    driver.quit()
 
 
 def pictures_of(browser):
@@ -264,9 +256,7 @@ def test_a_changed_page_is_as_tidy(browser, folder, width, scheme):
     browser.execute_script("document.getElementById('changed').style.position = 'static'")   # it covers text on purpose
     check_layout(browser, width)
     assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-    assert [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
+    assert [url for url in requested(browser) if not url.startswith(("file:", "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("kind", [kind for kind in sights.KINDS if kind != "headless"])
@@ -280,10 +270,3 @@ def test_pages_of_other_networks_compute(browser, folder, kind):
     found = answered(browser, "answer-labels")
     assert len(found) == min(5, len(scores))
     assert np.abs(np.array(list(found.values())) - np.sort(scores)[::-1][:5]).max() < 2e-3
-
-
-def test_the_page_of_a_large_network_does_not_compute(folder, model, monkeypatch):
-    from nphybrid.explain import worker
-    monkeypatch.setattr(worker, "MAX_PARAMETERS", 1_000_000)
-    text = page(model, open_picture(folder / "frog.png"), "frog.png")
-    assert len(text) < 1e6 and 'id="worker"' not in text and 'id="another"' not in text and 'id="changes"' not in text

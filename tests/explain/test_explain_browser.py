@@ -1,5 +1,4 @@
 """The page in a browser: it loads nothing, and its pictures and texts show what is chosen."""
-import json
 import re
 
 import numpy as np
@@ -14,17 +13,10 @@ from oracles import sights
 
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
-from tools.explained import (check_contrast, check_layout, click, drawn, hover, luminance, opened, press,  # noqa: E402
-                             says, settled, shown)
+from tools.explained import (check_layout, click, drawn, hover, opened, press, requested, says,  # noqa: E402
+                             settled, shown)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = browsers.started()
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +63,7 @@ def same_colours(found, values, low, high, scale=colours.SEQUENTIAL):
 def test_the_page_opens_and_asks_for_nothing(browser, files, kind):
     opened(browser, files[kind])
     assert browser.get_log("browser") == []
-    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
-    asked = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    asked = requested(browser)
     assert files[kind] in asked and [url for url in asked if not url.startswith(("file:", "data:", "blob:"))] == []
     assert asked.count(files[kind]) == len([url for url in asked if url.startswith("file:")]) == 1
     sections = browser.execute_script("return [...document.querySelectorAll('main > section')].map((s) => s.id)")
@@ -87,20 +78,11 @@ def test_a_request_would_be_seen(browser, files):
     assert any("Content Security Policy" in entry["message"] for entry in browser.get_log("browser"))
 
 
-@pytest.mark.parametrize("kind", ["tiny", "wide", "bit"])
+@pytest.mark.parametrize("kind", ["wide", "bit"])                        # "tiny": see test_whole_page.py
 @pytest.mark.parametrize("width", [390, 861, 1280, 1920])
 def test_nothing_scrolls_sideways_and_nothing_overlaps(browser, files, kind, width):
     opened(browser, files[kind], width)
     check_layout(browser, width)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 1280])
-def test_text_stands_out(browser, files, width, scheme):
-    opened(browser, files["tiny"], width, scheme)
-    check_contrast(browser)
-    paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
-    assert (luminance(list(map(int, re.findall(r"\d+", paper)))) < 0.2) == (scheme == "dark")
 
 
 def test_every_picture_has_a_text(browser, files):

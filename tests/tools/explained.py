@@ -1,4 +1,6 @@
 """Drives the page of `nphybrid explain` in a browser: opens it, chooses cells, and reads what it shows."""
+import json
+
 import numpy as np
 import selenium.webdriver as selenium
 from selenium.webdriver.support import wait
@@ -70,6 +72,12 @@ def drawn(browser, canvas, rows, columns, corner=0.25):
             Math.floor((Math.floor(i / columns) + corner) * canvas.height / rows), 1, 1).data;
         return Array.from({ length: rows * columns }, (_, i) => Array.from(pick(i)).slice(0, 3));
     """, canvas, rows, columns, corner)).reshape(rows, columns, 3)
+
+
+def requested(browser):
+    """The addresses that the browser asked for since the last call."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
 def check_layout(browser, width):
