@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import colours
 from .scene import photograph, scene
-from .sentences import filled_lead, lead, sentences
+from .sentences import PREPARED, filled_lead, lead, sentences
 from .source import source_html
 from .worker import network_facts, network_html, obstacle
 
@@ -24,7 +24,10 @@ NO_OTHER_PICTURE = """\
 <p class="hint" id="stored">This page cannot compute the network for another picture, because {}.</p>"""
 # The scripts that the steps share, in the order in which the page runs the scripts.
 SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
-          "overview.js", "gallery.js", "picture.js")
+          "overview.js", "gallery.js", "picture.js", "camera.js", "paints.js", "acts.js", "link.js", "differences.js",
+          "questions.js")
+# The steps in which the reader changes the network or its input, on pages that compute the network.
+ACTING = "changes", "inputs", "paint", "differences", "experiments"
 
 
 def page(model, picture, name: str = "picture", others=()) -> str:
@@ -46,7 +49,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
         "categories_on_dark": colours.CATEGORIES_ON_DARK}}
     facts["sentences"] = sentences(model, facts)
-    facts["lead"] = lead(facts)
+    facts["lead"], facts["prepared"] = lead(facts), PREPARED
     reason = obstacle(model)
     computes = reason is None
     if others and not computes:
@@ -57,7 +60,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
                        for key, array in arrays.items()}
     facts["network"] = network_facts(model) if computes else None
     if computes and {"tokens", "answer"} <= facts["steps"].keys():
-        facts["steps"]["changes"] = {}
+        facts["steps"] |= {step: {} for step in ACTING}
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),

@@ -4,7 +4,9 @@
 let posterImage = document.getElementById("poster"); // a small copy of the original picture
 let worker = null;
 let workerHasPicture = false; // whether the picture of the worker is the picture of the page
-let resetChanges = () => {}; // the step `changes` replaces this function
+let pictures = 0; // the number of pictures that the page has opened
+let differences = {}; // of each state of the pass to the pass without changes (network/measures.js)
+let resetChanges = () => {}; // acts.js replaces this function
 let jobs = Promise.resolve(); // the last job; a job begins after the job before it
 
 const inOrder = (job) => (jobs = jobs.then(job, job));
@@ -18,8 +20,9 @@ function startWorker() {
   worker.postMessage({ network: { ...facts.network, photograph: { factor, mean, std } }, weights });
 }
 
-// Ask the worker for a forward pass of a file, of prepared pixels, or of the picture of the page.
-async function computePass({ file, pixels, acts }) {
+// Ask the worker for a forward pass of a file, of prepared pixels, or of the picture of the page. `keep` are the names
+// of states.
+async function computePass({ file, pixels, acts, keep = [] }) {
   const { shape } = stepFacts.photograph;
   const stored = () => ({
     shape,
@@ -29,7 +32,7 @@ async function computePass({ file, pixels, acts }) {
   const answer = await new Promise((resolve, reject) => {
     worker.onmessage = ({ data }) => resolve(data);
     worker.onerror = () => reject(new Error("this browser cannot start the worker"));
-    worker.postMessage({ file, pixels, acts, keep: stepFacts.stem ? ["stem.conv"] : [] });
+    worker.postMessage({ file, pixels, acts, keep: stepFacts.stem ? ["stem.conv", ...keep] : keep });
   });
   if (answer.error) throw new Error(answer.error);
   workerHasPicture = true;
@@ -43,10 +46,11 @@ const currentPass = () => ({
   poster: posterImage,
   stepFacts: structuredClone(stepFacts),
   numbers: { ...numbers },
+  differences,
 });
-function showPass({ name, picture, poster, stepFacts: shown, numbers: arrays }) {
+function showPass({ name, picture, poster, stepFacts: shown, numbers: arrays, differences: far }) {
   Object.assign(facts, { name, picture });
-  posterImage = poster;
+  [posterImage, differences] = [poster, far];
   for (const step of Object.keys(shown)) stepFacts[step] = structuredClone(shown[step]);
   for (const key of Object.keys(numbers)) if (!(key in arrays)) delete numbers[key];
   Object.assign(numbers, arrays);
@@ -61,7 +65,7 @@ function showPass({ name, picture, poster, stepFacts: shown, numbers: arrays }) 
 
 // An answer of the worker as a pass. What does not depend on the picture is taken from the current pass.
 function passOf(answer, name) {
-  const pass = { ...currentPass(), name };
+  const pass = { ...currentPass(), name, differences: answer.differences };
   for (const [step, change] of Object.entries(answer.facts)) {
     if (Array.isArray(change)) change.forEach((part, i) => Object.assign(pass.stepFacts[step][i], part));
     else Object.assign(pass.stepFacts[step], change);
@@ -91,6 +95,7 @@ function setUpPictures() {
     try {
       const answer = { ...(await computePass(request)), ...details };
       resetChanges();
+      pictures += 1;
       showPass(passOf(answer, name));
       const { decode, prepare = 0, network } = answer.milliseconds;
       const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
@@ -102,6 +107,7 @@ function setUpPictures() {
     }
   }
   const openFirst = (files) => files.length && inOrder(() => open(files[0].name, { file: files[0] }));
+  setUpCamera((file) => openFirst([file]));
 
   choose.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
@@ -122,6 +128,7 @@ function setUpPictures() {
   });
   const goBack = () => {
     resetChanges();
+    pictures += 1;
     showPass(first);
     workerHasPicture = false;
     says.textContent = "";

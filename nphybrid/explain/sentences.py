@@ -16,6 +16,13 @@ SCORING = {
 }
 
 
+# What the image processor does to a picture. The page of a network that it computes also reads these phrases.
+PREPARED = {
+    "resized": "resized", "cropped": "cropped to its centre", "padded": "padded with zeros",
+    "unchanged": "used at its own size", "framed": ". The frame marks the input of the model",
+}
+
+
 def sentences(model, facts: dict) -> dict:
     """The texts of the placeholders in the HTML files of the steps.  -> {name: text}"""
     config, steps = model.network_config, facts["steps"]
@@ -54,19 +61,19 @@ def _photograph(facts):
     cropped = height < resized[0] or width < resized[1]
     done = []
     if facts["do_resize"]:
-        done.append("resized")
+        done.append(PREPARED["resized"])
     if cropped:
-        done.append("cropped to its centre")
+        done.append(PREPARED["cropped"])
     if height > resized[0] or width > resized[1]:
-        done.append("padded with zeros")
+        done.append(PREPARED["padded"])
     if any(facts["mean"]) or set(facts["std"]) != {1}:
         scaled = "Every colour value is shifted and scaled."
     elif facts["factor"] != 1:
         scaled = "Every colour value is scaled."
     else:
         scaled = "The colour values are not changed."
-    return {"prepared": " and ".join(done) or "used at its own size", "scaled": scaled,
-            "framed": ". The frame marks the input of the model" if cropped else ""}
+    return {"prepared": " and ".join(done) or PREPARED["unchanged"], "scaled": scaled,
+            "framed": PREPARED["framed"] if cropped else ""}
 
 
 def _stored(side, bits):

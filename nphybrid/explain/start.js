@@ -13,6 +13,7 @@ async function start() {
   overview();
   if (facts.network) setUpPictures();
   for (const step of Object.values(steps)) step();
+  if (steps.changes) setUpActs();
   Object.assign(committed, chosen);
   views.forEach((view) => view());
   // The pictures of a step stay visible beside a long text.

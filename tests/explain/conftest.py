@@ -3,7 +3,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nphybrid import open_picture
 from nphybrid.__main__ import main
+from nphybrid.explain.page import page
 
 # A PNG; a JPEG that a turned camera took, with a date of its GPS; a PNG with a name that HTML could read.
 NAMES = "cat.png", "frog.jpg", "a long name of a ship <b>&amp;.png"
@@ -29,4 +31,17 @@ def site(pictures, tmp_path_factory):
     """The folder of a site with the three pictures."""
     folder = tmp_path_factory.mktemp("sites") / "site"
     assert main(["explain", *map(str, pictures), "--site", str(folder), "--engine", "reference"]) == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(cat, root, model, tmp_path_factory):
+    """The page of the cat, and pictures that Chromium and Python read."""
+    folder = tmp_path_factory.mktemp("page")
+    (folder / "page.html").write_text(page(model, open_picture(cat), "cat.png"), "utf-8")
+    with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
+        frog, ship = (Image.fromarray(data["images"][i]) for i in (7, 8))
+    frog.resize((151, 233), Image.Resampling.BICUBIC).save(folder / "frog.png")
+    ship.resize((80, 71), Image.Resampling.BICUBIC).save(folder / "ship <b>.png")
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     return folder

@@ -20,6 +20,7 @@ from nphybrid.params import named_leaves, random, shapes, tree_map
 from nphybrid.trace import Trace
 
 from oracles import sights
+from tools.acts import acted
 
 pytestmark = pytest.mark.slow
 
@@ -239,49 +240,11 @@ def test_other_networks(run, name):
 
 # ------------------------------------------------------------------ acts
 
-class Blanking(Trace):
-    """A Trace that sets channels of states to 0 when they are recorded.  The network goes on with these states."""
-
-    def __init__(self, channels):
-        super().__init__()
-        self.channels = channels
-
-    def __setitem__(self, name, state):
-        state[..., self.channels.get(name, [])] = 0
-        super().__setitem__(name, state)
-
-
-def acted(act, value, x, p, config):
-    """The states after an act, computed by Python."""
-    out, options = Trace(), {}
-    if act == "headMask":
-        options["head_mask"] = np.array(value, np.float32)
-    elif act == "masked":
-        p = p._replace(tokens=p.tokens._replace(mask=np.zeros(config.width, np.float32)))
-        options["masked"] = np.isin(np.arange(config.grid[0] * config.grid[1]), value)[None]
-    elif act == "blanked":
-        out = Blanking(value)
-    elif act == "temperature":
-        # A score is linear in the query, so the query is divided by the temperature.
-        p = p._replace(blocks=tuple(block._replace(query=tree_map(
-            lambda name, leaf: leaf / np.float32(value), block.query)) for block in p.blocks))
-    elif act == "classToken":
-        p = p._replace(tokens=p.tokens._replace(cls=np.array(value, np.float32)))
-    elif act == "skipped":
-        p = p._replace(blocks=tuple(block for l, block in enumerate(p.blocks) if l not in value))
-    hybrid(x, p, config if act != "skipped" else Config(**{**fields(config), "blocks": len(p.blocks)}), reference, out,
-           **options)
-    return out
-
-
-def fields(config):
-    return {name: value for name, value in vars(config).items() if name != "feature_map"}
-
-
 @pytest.mark.parametrize("act, value", [
     ("headMask", [[1, 0, 1], [1, 1, 1], [0.5, 1, 0], [1, 1, 1]]), ("masked", [0, 27, 63]),
     ("blanked", {"stem": [5], "stages.0.1": [0, 127], "stages.1.1": [200]}), ("temperature", 0.4), ("skipped", [1]),
-    ("skipped", [0, 3]), ("classToken", np.linspace(-1, 1, 192).tolist())])
+    ("skipped", [0, 3]), ("classToken", np.linspace(-1, 1, 192).tolist()), ("classToken", "mean"),
+    ("positions", np.roll(np.arange(64), 9)[::-1].tolist())])
 def test_an_act_is_the_act_of_python(run, model, cat, act, value):
     p, config = model.learned(), model.network_config
     truth = acted(act, value, cat, p, config)

@@ -12,11 +12,11 @@ SWITCHES = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
             "--disable-component-update --disable-sync --hide-scrollbars --force-color-profile=srgb").split()
 
 
-def started():
-    """A browser with its logs of messages and of requests. The caller quits it."""
+def started(*more):
+    """A browser with its logs of messages and of requests. `more` are more switches. The caller quits it."""
     options = selenium.ChromeOptions()
     options.binary_location = CHROMIUM
-    for switch in SWITCHES:
+    for switch in (*SWITCHES, *more):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     return selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))

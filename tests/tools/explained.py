@@ -108,7 +108,7 @@ def check_layout(browser, width):
     left, top, right, bottom = (places + [1, 4, -1, -4]).T
     over = ((left[:, None] < right) & (left < right[:, None]) & (top[:, None] < bottom) & (top < bottom[:, None]))
     pairs = [(names[i], names[j]) for i, j in np.argwhere(np.triu(over, 1))]
-    assert pairs == []
+    assert pairs == [], pairs
 
 
 def check_contrast(browser):

@@ -1,14 +1,30 @@
 // The tokens and the transformer encoder, as in nphybrid/tokens.py and nphybrid/encoder.py.
 
 // Project the patches, prepend the class token, add the positions.  (H, W, C) -> (T, D)   ViT eq. 1
-// `acts` (model.js) can mask patches, and can replace the class token.
+// `acts` (model.js) can mask patches, replace the class token, and permute the positions.
 function tokens(x, p, config, out, acts) {
   x = patches(x, config.patch);                                                                    // (64, 256)
   x = out.record("proj", linear(x, p.proj));                                                       // (64, 192)
   if (acts.masked.length) x = out.record("masked", masked(x, acts.masked, p.mask));
-  const cls = acts.classToken ?? p.cls?.data;                                                      // (192)
+  const cls = class_token(x, p, acts);                                                             // (192)
   if (cls) x = array([x.shape[0] + 1, config.width], Float32Array.of(...cls, ...x.data));          // (65, 192)
-  return add(x, p.positions);
+  return add(x, permuted(p.positions, acts.positions));
+}
+
+// The class token before the first block, or undefined in a network without a class token.  patches (N, D) -> (D)
+function class_token(x, p, acts) {
+  const [N, D] = x.shape;
+  return acts.classToken === "mean" ? mean_pool(reshape(x, [N, 1, D])).data : (acts.classToken ?? p.cls?.data);
+}
+
+// The positions, in which patch i has the position of patch order[i]. The class token keeps its position.
+// `order` (N), or null for the learned order.  (T, D) -> (T, D)
+function permuted(positions, order) {
+  if (!order) return positions;
+  const [T, D] = positions.shape;
+  const first = T - order.length;
+  const row = (t) => (t < first ? t : first + order[t - first]);
+  return array([T, D], positions.data.map((_, i) => positions.data[row(Math.floor(i / D)) * D + (i % D)]));
 }
 
 // Replace patches by the mask token. A network without a mask token gets vectors of zeros.  (N, D) -> (N, D)

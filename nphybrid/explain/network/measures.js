@@ -54,6 +54,23 @@ function attention_distance(heads, config, [height, width]) {
   });
 }
 
+// The differences of two forward passes, state by state: rms(state - untouched) / rms(untouched).
+// A skipped block has no inner states.  {name: state} twice -> {name: number}
+function differences(states, untouched) {
+  const far = {};
+  for (const [name, { data }] of Object.entries(states)) {
+    const before = untouched[name]?.data;
+    if (before?.length !== data.length) continue;
+    let [sum, all] = [0, 0];
+    for (let i = 0; i < data.length; i++) {
+      sum += (data[i] - before[i]) ** 2;
+      all += before[i] ** 2;
+    }
+    far[name] = Math.sqrt(sum / (all || 1));
+  }
+  return far;
+}
+
 // The logits as if the encoder ended at a state.  (T, D) -> (classes)
 function logit_lens(x, p, config) {
   if (p.norm) x = layer_norm(x, p.norm, config.ln_eps);

@@ -6,8 +6,17 @@
 //   skipped       the numbers of the blocks that are skipped
 //   blanked       {state: numbers of channels that become 0}; the states are "stem" and the residual units
 //   temperature   the divisor of all scores of the attention
-//   classToken    (D): the numbers that replace the learned class token; or null
-const NO_ACTS = { headMask: null, masked: [], skipped: [], blanked: {}, temperature: 1, classToken: null };
+//   classToken    (D): the numbers that replace the learned class token; or "mean" of the patches; or null
+//   positions     (N): patch i gets the learned position of patch positions[i]; or null
+const NO_ACTS = {
+  headMask: null,
+  masked: [],
+  skipped: [],
+  blanked: {},
+  temperature: 1,
+  classToken: null,
+  positions: null,
+};
 
 // The Hybrid Vision Transformer.  pixel_values (H, W, 3) -> logits (classes)
 function hybrid(x, p, config, out, acts = NO_ACTS) {

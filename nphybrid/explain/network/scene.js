@@ -36,9 +36,11 @@ function encoderFacts(states, { config, p, cell }, acts, arrays) {
   const [T, first] = [config.tokens, Number(config.class_token)];
   const [N, D] = [T - first, config.width];
   const contents = array([T, D]);
-  if (first) contents.data.set(acts.classToken ?? p.tokens.cls.data);
-  contents.data.set((states["tokens.masked"] ?? states["tokens.proj"]).data, first * D);
+  const patches = states["tokens.masked"] ?? states["tokens.proj"];
+  if (first) contents.data.set(class_token(patches, p.tokens, acts));
+  contents.data.set(patches.data, first * D);
   arrays.contents = contents;
+  arrays.positions = permuted(p.tokens.positions, acts.positions);
   const blocks = Array.from({ length: config.blocks }, (_, l) => l);
   const weights = blocks.map((l) => states[`blocks.${l}.weights`]);
   const rows = config.blocks * config.heads * T;
@@ -58,7 +60,7 @@ function encoderFacts(states, { config, p, cell }, acts, arrays) {
   arrays.rollout = rollout(weights, config);
   const last = Array.from(arrays.rollout.data.subarray(config.blocks * T + first));
   return {
-    weight: { temperature: acts.temperature },
+    weight: { temperature: acts.temperature, factors: acts.headMask, skipped: acts.skipped },
     distance: { distance: weights.map((heads) => attention_distance(heads, config, cell)) },
     rollout: { brightest: last.indexOf(Math.max(...last)) + first },
   };

@@ -3,10 +3,11 @@
 // The page sends { network, weights } once, and then any number of { file, pixels, acts, keep }:
 //   file     a picture, which the worker decodes and prepares
 //   pixels   or prepared pixels { shape, data } in 0..255; without both, the picture before
-//   acts     the acts (model.js), or null
+//   acts     the acts (model.js and pixels.js), or null
 //   keep     the names of states that the page wants, for example ["stem"]
-// The worker answers { facts, arrays, untouched, states, milliseconds } or { error }. `untouched` are the facts of the
-// pass without acts. For a file, the answer also has its size `picture`, a small copy `poster`, and `resized`.
+// The worker answers { facts, arrays, untouched, differences, states, milliseconds } or { error }. `untouched` are the
+// facts of the pass without acts, and `differences` are the differences to this pass. For a file, the answer also has
+// its size `picture`, a small copy `poster`, and `resized`.
 
 const POSTER = 640; // the longest side of the copy of the picture for the page
 const MAX_PIXELS = 64_000_000; // as in nphybrid/pictures
@@ -66,10 +67,12 @@ async function answer({ file, pixels, acts, keep = [] }) {
     lap("prepare");
   }
   if (pixels) untouched = { pixels, ...pass(pixels, NO_ACTS, null) };
-  const result = acts ? pass(untouched.pixels, acts, untouched.facts) : untouched;
+  const result = acts ? pass(changed_pixels(untouched.pixels, acts), acts, untouched.facts) : untouched;
+  const far = acts ? differences(result.states, untouched.states) : {};
   lap("network");
   const states = Object.fromEntries(keep.map((name) => [name, result.states[name]]));
-  return { ...opened, facts: result.facts, arrays: result.arrays, untouched: untouched.facts, states, milliseconds };
+  const { facts, arrays } = result;
+  return { ...opened, facts, arrays, untouched: untouched.facts, differences: far, states, milliseconds };
 }
 
 onmessage = async ({ data }) => {

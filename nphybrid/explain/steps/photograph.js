@@ -21,6 +21,16 @@ steps.photograph = () => {
   });
   posterImage.decode().then(() => choose({}));
   showText(document.getElementById("photograph-original"), original);
+  // What was done to this picture, as sentences.py says it.
+  const { prepared } = facts;
+  const isCropped = () => part().some((share) => share < 1);
+  const isPadded = () => [rows, columns].some((n, axis) => n > stepFacts.photograph.resized[axis]);
+  showText(document.getElementById("photograph-prepared"), () => {
+    const done = [stepFacts.photograph.do_resize && "resized", isCropped() && "cropped", isPadded() && "padded"];
+    const phrases = done.filter(Boolean).map((name) => prepared[name]);
+    return phrases.join(" and ") || prepared.unchanged;
+  });
+  showText(document.getElementById("photograph-framed"), () => (isCropped() ? prepared.framed : ""));
 
   const where = () => [Math.floor(chosen.pixel / columns), chosen.pixel % columns];
   board(document.getElementById("photograph-input"), {

@@ -9,7 +9,9 @@ steps.weight = () => {
   };
   const root = () => Math.sqrt(width) * temperature();
   const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-  const temperature = () => stepFacts.weight.temperature ?? 1; // the step `changes` can change it
+  const temperature = () => stepFacts.weight.temperature ?? 1; // acts.js can change it
+  const factor = () => stepFacts.weight.factors?.[chosen.layer][chosen.head] ?? 1; // of the head
+  const isSkipped = () => stepFacts.weight.skipped?.includes(chosen.layer) ?? false;
   const query = () => vector("query", chosen.token);
   const key = () => vector("key", chosen.key);
   const products = () => {
@@ -44,19 +46,23 @@ steps.weight = () => {
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
     const score = scores[chosen.key];
-    const factor = temperature() === 1 ? "" : `${formatted(temperature(), 2)} `;
+    const divisor = temperature() === 1 ? "" : `${temperatureSays(temperature())} `;
+    const [share, off] = [Math.exp(score - most) / sum, factor() === 0];
     const lines = [
-      ["q \u00b7 k", formatted(score * root())],
-      [`score: q \u00b7 k / ${factor}\u221a${width}`, formatted(score)],
+      ["q \u00b7 k", formatted(dot(q, key()))],
+      [`score: q \u00b7 k / ${divisor}\u221a${width}`, formatted(score)],
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
-      ["weight: exp / sum", percent(Math.exp(score - most) / sum)],
+      [off ? "exp / sum" : "weight: exp / sum", percent(share)],
+      ...(off ? [["weight: 0 \u00b7 exp / sum, because the head is off", percent(0)]] : []),
     ];
+    if (isSkipped()) lines.splice(0, lines.length, [`block ${chosen.layer} is skipped`, "no weights"]);
     table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
   });
   showText(document.getElementById("weight-says"), () => {
     const [q, k] = [query()[chosen.number], key()[chosen.number]];
+    if (isSkipped()) return `Block ${chosen.layer} is skipped, so it has no queries and no keys`;
     const where = `Number ${chosen.number} of ${width} in block ${chosen.layer}, head ${chosen.head}`;
     return `${where}: ${formatted(q)} \u00b7 ${formatted(k)} = <b>${formatted(q * k)}</b>`;
   });

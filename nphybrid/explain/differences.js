@@ -1,0 +1,43 @@
+// How far the pass of the page is from the pass without changes, at each step.
+// For each step, the state whose difference the step shows. Steps that are not in the table show no difference.
+const STATE_OF_STEP = {
+  photograph: () => "pixel_values",
+  stem: () => "stem.conv",
+  stages: () => stepFacts.stages[chosen.stage].name,
+  tokens: () => "tokens",
+  attention: () => `blocks.${chosen.layer}.weights`,
+  weight: () => `blocks.${chosen.layer}.query`,
+  distance: () => `blocks.${chosen.layer}.weights`,
+  rollout: () => `blocks.${Math.max(chosen.depth - 1, 0)}.weights`,
+  logit_lens: () => `blocks.${Math.max(chosen.depth - 1, 0)}`,
+  answer: () => "logits",
+};
+
+// The states of the data path, in the order of the forward pass.
+function mainStates() {
+  const { blocks } = stepFacts.attention;
+  const maps = stepFacts.stem ? ["stem", ...(stepFacts.stages ?? []).map(({ name }) => name)] : [];
+  const encoder = Array.from({ length: blocks }, (_, l) => `blocks.${l}`);
+  return ["pixel_values", ...maps, "tokens", ...encoder, "norm", "logits"];
+}
+
+function differenceSays(far) {
+  if (far === undefined) return "not computed, because the block is skipped";
+  if (far === 0) return "the same as in the run without changes";
+  return `differs from the run without changes by ${percent(far)}`;
+}
+
+// Puts a line under the shapes of each step. The line is hidden while nothing is changed.
+function showDifferences() {
+  for (const [step, state] of Object.entries(STATE_OF_STEP)) {
+    const shapes = document.querySelector(`#${step} .shapes`);
+    if (!shapes) continue;
+    const line = element("p", { class: "differs" });
+    shapes.after(line);
+    views.push(() => {
+      const far = differences[state()];
+      line.hidden = !Object.keys(differences).length;
+      line.textContent = `${state()}: ${differenceSays(far)}`;
+    });
+  }
+}

@@ -1,0 +1,87 @@
+steps.inputs = () => {
+  const { stem, stages = [] } = stepFacts;
+  let onStem = !stages.length; // whether the chosen map is of the stem; otherwise, it is of the chosen stage
+  const state = () => (onStem ? "stem" : stages[chosen.stage].name);
+  const channel = () => (onStem ? chosen.channel : stages[chosen.stage].channels[chosen.map]);
+  const pick = (isStem, stage) => {
+    onStem = isStem;
+    choose({ stage });
+  };
+  const states = document.getElementById("inputs-states");
+  document.getElementById("inputs-maps").hidden = !stem;
+  if (stem)
+    states.append(
+      toggle(
+        "stem",
+        "",
+        () => onStem,
+        () => pick(true, chosen.stage),
+      ),
+    );
+  stages.forEach((_, s) => {
+    states.append(
+      toggle(
+        `stage ${s}`,
+        "",
+        () => !onStem && chosen.stage === s,
+        () => pick(false, s),
+      ),
+    );
+  });
+  if (stem) {
+    const { count, rows, columns, small } = convolution();
+    const pictures = ofPass(() => Array.from({ length: count }, (_, i) => small(i)));
+    tiles(document.getElementById("inputs-stem"), {
+      count,
+      across: Math.ceil(Math.sqrt(count)),
+      aspect: columns / rows,
+      tile: (i) => pictures()[i],
+      touch: (i) => choose({ channel: i }),
+      chosenTile: () => chosen.channel,
+      alt: () => `${count} channels of the stem; channel ${chosen.channel} is chosen`,
+    });
+  }
+  if (stages.length) {
+    const { channels } = stages[0];
+    const map = (i) => {
+      const { name, shape } = stages[chosen.stage];
+      return heatMap(numbers[name].row(i), shape[0], shape[1]);
+    };
+    tiles(document.getElementById("inputs-stage"), {
+      count: channels.length,
+      across: Math.ceil(channels.length / 2),
+      tile: map,
+      touch: (i) => choose({ map: i }),
+      chosenTile: () => chosen.map,
+      alt: () => `${channels.length} channels of stage ${chosen.stage}; channel ${channel()} is chosen`,
+    });
+  }
+  const blank = document.getElementById("inputs-blank");
+  const named = () => `${state()}:${channel()}`;
+  blank.addEventListener("click", () => act({ blanked: toggled(changes.blanked, named()) }));
+  views.push(() => {
+    if (!stem) return;
+    document.getElementById("inputs-stem").hidden = !onStem;
+    document.getElementById("inputs-stage").hidden = onStem;
+    blank.textContent = `Blank channel ${channel()} of ${onStem ? "the stem" : `stage ${chosen.stage}`}`;
+    blank.setAttribute("aria-pressed", String(changes.blanked.includes(named())));
+  });
+
+  document.getElementById("inputs-class").hidden = !first;
+  for (const [start, name] of [
+    ["learned", "the learned start"],
+    ["zeros", "zeros"],
+    ["mean", "the mean of the cells"],
+  ]) {
+    const pick = () => changes.classToken !== start && act({ classToken: start });
+    document.getElementById("inputs-starts").append(toggle(name, "", () => changes.classToken === start, pick));
+  }
+  for (const [order, name] of [
+    ["positions", "Shuffle the positions"],
+    ["pieces", "Shuffle the pieces of the picture"],
+  ]) {
+    if (order === "pieces" && !cellsFit()) continue;
+    const pick = () => act({ shuffled: toggled(changes.shuffled, order) });
+    document.getElementById("inputs-orders").append(toggle(name, "", () => changes.shuffled.includes(order), pick));
+  }
+};
