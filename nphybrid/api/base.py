@@ -1,5 +1,6 @@
 """`Model`, the base class of all models, which loads, saves and runs a network."""
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,7 @@ from ..dialects.layout import Misfit
 from ..dialects.preprocessing import for_channels
 from ..dialects.processors import with_class
 from ..ops import threads
-from ..params import Params
+from ..params import Params, named_leaves
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
@@ -207,7 +208,10 @@ class Model:
         try:
             model = cls(config, state_dict=with_prefix(source.arrays, cls), **options)
         except Misfit as error:
-            raise FormatError(f"{source.path}: {error}") from None
+            hint = ""
+            if cls.has_head and not any(name.startswith("classifier.") for name in source.arrays):
+                hint = f"\nThe file has no classifier. {cls.__name__} adds a random classifier if num_labels is given"
+            raise FormatError(f"{source.path}: {error}{hint}") from None
         model.stored_dtype = stored
         model.processor = source.processor
         model.name_or_path = str(source.path)
@@ -288,8 +292,11 @@ class Model:
         differ from the numerics of Hugging Face, the configuration has a key `dialect`. The package transformers
         ignores the key `dialect`, and computes other logits than nphybrid. The command `nphybrid convert` never writes
         the key `dialect`.
+
+        A bfloat16 or int8 model writes the float32 arrays of `state_dict`, and gives a warning if kernels of linear
+        layers are rounded.
         """
-        state = self.state_dict()
+        state = self._state_to_save()
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
@@ -307,14 +314,14 @@ class Model:
         the logits of the fixed input and compare them with the golden logits.
 
         `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: None for the
-        arrays of `state_dict`. With "bfloat16" or "int8", the file has the weights as they are multiplied in this
-        dtype, in a half or a quarter of the bytes. Such a file can be loaded in this dtype only, and its golden logits
-        are those of the reference engine in this dtype.
+        arrays of `state_dict`, with the warning of `save_pretrained`. With "bfloat16" or "int8", the file has the
+        weights as they are multiplied in this dtype, in a half or a quarter of the bytes. Such a file can be loaded in
+        this dtype only, and its golden logits are those of the reference engine in this dtype.
 
         Raises ValueError for any other `dtype`, and for a narrow `dtype` if the model is already narrow.
         """
         narrow = None if dtype is None else checks.narrow_dtype(dtype, self.dtype)
-        state = self.state_dict()
+        state = self._state_to_save()
         if narrow is not None:
             self._save_narrow(path, state, narrow, {} if source is None else {"source": source})
             return
@@ -322,6 +329,17 @@ class Model:
         if source is not None:
             manifest["source"] = source
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
+
+    def _state_to_save(self):
+        """Returns `state_dict`.  Gives a warning if it has rounded kernels."""
+        state = self.state_dict()
+        rounded = [name for name, leaf in named_leaves(self.params).items()
+                   if len(leaf.shape) == 2 and getattr(leaf, "width", "float32") != "float32"]
+        if rounded:
+            warnings.warn(f"the kernels of {len(rounded)} linear layers, for example {rounded[0]}, are saved with "
+                          f"values that were rounded for the dtype {self.dtype}. To save the original weights, load "
+                          'the model with dtype="float32"', stacklevel=3)
+        return state
 
     def _save_narrow(self, path, state, dtype, manifest):
         tree, _ = self._fill(state, "reference", dtype)
