@@ -31,6 +31,10 @@ DIALECT: dict[str, Any] = {
 
 ENCODER_DIALECT = DIALECT.keys() - {"name", "ws_form", "ws_eps", "gn_eps"}
 
+# Pairs of keys. If the first key is overridden, the second key of the file has no meaning.
+FOLLOWS = (("out_features", "out_indices"), ("out_indices", "out_features"), ("image_size", "backbone_featmap_shape"),
+           ("backbone_config", "backbone_featmap_shape"))
+
 COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
 
 # The arguments of `from_pretrained`, which are suggested for a misspelt key.
@@ -131,9 +135,8 @@ class HuggingFaceConfig:
         if unknown := [key for key in overrides if key not in known]:
             raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; its keys are "
                             + ", ".join(sorted(known)) + did_you_mean(unknown[0], {*known, *ARGUMENTS}))
-        # If out_features is overridden, out_indices is computed from out_features.
-        # If out_indices is overridden, out_features is computed from out_indices.
-        for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
+        # A key of the file that follows from an overridden key is computed again.
+        for key, other in FOLLOWS:
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
         # Other labels replace all keys of the file that describe the labels.

@@ -1,5 +1,6 @@
 """Functions that change the array names, the classifier and the picture size of a Checkpoint to fit a model."""
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -55,7 +56,8 @@ def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping
     """Replace the classifier of a Checkpoint by a random classifier, if `overrides` state another number of classes.
 
     `source`: a Checkpoint with the names of Hugging Face. `overrides`: keys of the configuration. `allowed`: whether a
-    classifier in the file may be replaced. A file without a classifier gets one if `overrides` state the classes.
+    classifier in the file may be replaced. A file without a classifier gets one if `overrides` state the classes. A
+    warning names the new arrays.
     Raises ValueError if a classifier in the file would have to be replaced and `allowed` is False.
     """
     if not allowed and not {"num_labels", "id2label"} & overrides.keys():
@@ -73,6 +75,10 @@ def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping
                          "ignore_mismatched_sizes=True")
     fresh: Any = params.random(tree, 0, getattr(config, "initializer_range", 0.02))
     state, pool = checkpoint.head_reads(network_config)
+    found_classes = "no classifier" if found is None else f"a classifier for {found.shape[0]:,} classes"
+    warnings.warn(f"{source.path} has {found_classes}. The new arrays {name}.weight {[*tree.kernel[::-1]]}, which are "
+                  f"random, and {name}.bias {[*tree.bias]}, which are 0, must be trained before the model is used",
+                  stacklevel=2)
     head = checkpoint.Head(fresh.kernel, fresh.bias, list(config.id2label.values()), None, state, pool, {})
     return checkpoint.with_head(source, head, network_config, name)
 

@@ -149,7 +149,7 @@ def weights_file(folder: Path) -> Path:
     for name in hub.WEIGHTS:
         if (folder / name).exists():
             return folder / name
-    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+    for name in hub.PICKLES:
         if (folder / name).exists():
             tensorfile.refuse_unreadable(folder / name, "safetensors")
     found = name_list(child.name for child in folder.iterdir()) or "nothing"

@@ -1,11 +1,13 @@
 """The arguments of transformers' from_pretrained: what they do here, and what is said of those that do nothing."""
+import json
 import warnings
 
 import numpy as np
 import pytest
 
-from nphybrid import (BitConfig, BitForImageClassification, ViTConfig, ViTForImageClassification, ViTHybridConfig,
-                      ViTHybridForImageClassification, ViTHybridImageProcessor, ViTModel)
+from nphybrid import (BitConfig, BitForImageClassification, FormatError, ViTConfig, ViTForImageClassification,
+                      ViTHybridConfig, ViTHybridForImageClassification, ViTHybridImageProcessor, ViTHybridModel,
+                      ViTModel)
 from nphybrid.api.arguments import ARGUMENTS, own_options
 from nphybrid.api.load import load
 from nphybrid.batch.pipeline import pipeline
@@ -49,7 +51,10 @@ def test_a_fresh_head(saved, options, names):
     with pytest.raises(ValueError, match=f"has a classifier for 3 classes, but num_labels is {len(names)}. To replace "
                                          ".* pass ignore_mismatched_sizes=True"):
         type(model).from_pretrained(folder, engine="reference", **options)
-    fresh = type(model).from_pretrained(folder, engine="reference", ignore_mismatched_sizes=True, **options)
+    with pytest.warns(UserWarning, match=f"{folder} has a classifier for 3 classes. The new arrays "
+                                         rf"classifier.*weight \[{len(names)}, \d+\], which are random, and "
+                                         rf"classifier.*bias \[{len(names)}\]"):
+        fresh = type(model).from_pretrained(folder, engine="reference", ignore_mismatched_sizes=True, **options)
     assert list(fresh.config.id2label.values()) == names
     assert fresh.config.label2id == {name: i for i, name in enumerate(names)}
     before, after = model.state_dict(), fresh.state_dict()
@@ -63,7 +68,9 @@ def test_a_fresh_head(saved, options, names):
 def test_a_head_that_fits_is_kept(saved):
     model, folder = saved
     for options in {}, {"num_labels": 3}, {"id2label": {0: "x", 1: "y", 2: "z"}}:
-        again = type(model).from_pretrained(folder, engine="reference", ignore_mismatched_sizes=True, **options)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            again = type(model).from_pretrained(folder, engine="reference", ignore_mismatched_sizes=True, **options)
         assert all(np.array_equal(array, again.state_dict()[name]) for name, array in model.state_dict().items())
     assert again.config.id2label[2] == "z"
     stated = type(model).from_pretrained(folder, engine="reference", num_labels=3)
@@ -75,9 +82,44 @@ def test_a_file_without_a_classifier_gets_one(tmp_path):
     body = ViTModel(CONFIG, engine="reference", seed=3)
     body.save_pretrained(tmp_path)
     for options, names in OTHER_LABELS:
-        fresh = ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options)
+        with pytest.warns(UserWarning, match=f"{tmp_path} has no classifier. The new arrays classifier.weight"):
+            fresh = ViTForImageClassification.from_pretrained(tmp_path, engine="reference", **options)
         assert list(fresh.config.id2label.values()) == names
         assert np.array_equal(fresh.state_dict()["vit.layernorm.bias"], body.state_dict()["layernorm.bias"])
+
+
+@pytest.mark.filterwarnings("ignore:.*has no classifier")
+@pytest.mark.parametrize("name", ["vit", "hybrid"])
+def test_a_mask_token_is_left_out_of_a_classifier(name, tmp_path):
+    """As in transformers, which also leaves out the pooler."""
+    kind, config = MODELS[name]
+    bare = {"vit": ViTModel, "hybrid": ViTHybridModel}[name](config, use_mask_token=True, engine="reference")
+    bare.save_pretrained(tmp_path)
+    with pytest.raises(FormatError, match=f"(?s)missing: classifier.weight.*has no classifier. {kind.__name__} adds a "
+                                          "random classifier if num_labels is given"):
+        kind.from_pretrained(tmp_path, engine="reference")
+    fresh = kind.from_pretrained(tmp_path, num_labels=2, engine="reference").state_dict()
+    theirs = transformers.ViTForImageClassification.from_pretrained(tmp_path, num_labels=2) if name == "vit" else None
+    assert theirs is None or fresh.keys() == theirs.state_dict().keys()
+    kept = {name for name in bare.state_dict() if "mask_token" not in name and "pooler" not in name}
+    assert fresh.keys() == {f"vit.{name}" for name in kept} | {"classifier.weight", "classifier.bias"}
+    assert all(np.array_equal(fresh[f"vit.{name}"], bare.state_dict()[name]) for name in kept)
+
+
+def test_the_feature_map_of_another_picture_size(tmp_path):
+    """transformers writes backbone_featmap_shape in every config.json; another size has another map."""
+    kind, config = MODELS["hybrid"]
+    kind(config, engine="reference").save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text())["backbone_featmap_shape"] == [1, 16, 8, 8]
+    larger = kind.from_pretrained(tmp_path, image_size=48, engine="reference")
+    assert larger.config.backbone_featmap_shape == [1, 16, 12, 12]
+    assert larger(normal(1, 1, 3, 48, 48)).logits.shape == (1, 3)
+    deeper = ViTHybridConfig.from_pretrained(tmp_path, backbone_config={
+        **config.backbone_config.to_dict(), "depths": [1, 1], "hidden_sizes": [16, 24], "stage_names": None,
+        "out_features": ["stage2"], "out_indices": [2]})
+    assert deeper.backbone_featmap_shape == [1, 24, 4, 4]
+    with pytest.raises(ValueError, match=r"backbone_featmap_shape is \[1, 16, 8, 8\]"):
+        ViTHybridConfig.from_pretrained(tmp_path, image_size=48, backbone_featmap_shape=[1, 16, 8, 8])
 
 
 def test_a_fresh_head_on_a_network_of_timm(tmp_path):
