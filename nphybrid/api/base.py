@@ -21,11 +21,11 @@ from ..params import Params, named_leaves
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
-from .arguments import own_options
+from .arguments import own_options, path_argument, refuse_arguments
 from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
-from .source import in_hugging_face_names, with_fresh_head, with_head, with_prefix
+from .source import in_hugging_face_names, with_config, with_fresh_head, with_head, with_prefix
 
 if TYPE_CHECKING:
     from .processor import BatchFeature, ViTHybridImageProcessor
@@ -124,17 +124,20 @@ class Model:
     # -- loading -----------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls: type[M], path: AnyPath, *, revision: str | None = None, engine: str = "numba",
-                        dtype: npt.DTypeLike | None = None, precision: str = "highest", num_threads: int | None = None,
-                        head: "AnyPath | checkpoint.Head | None" = None, ignore_mismatched_sizes: bool = False,
-                        token: str | bool | None = None, cache_dir: AnyPath | None = None,
-                        local_files_only: bool = False, **overrides: Any) -> M:
+    def from_pretrained(cls: type[M], path: AnyPath | None = None, *, config: Any = None, revision: str | None = None,
+                        engine: str = "numba", dtype: npt.DTypeLike | None = None, precision: str = "highest",
+                        num_threads: int | None = None, head: "AnyPath | checkpoint.Head | None" = None,
+                        ignore_mismatched_sizes: bool = False, token: str | bool | None = None,
+                        cache_dir: AnyPath | None = None, local_files_only: bool = False, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
         `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
         `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If no such
         path exists, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the
-        hub, run `pip install huggingface_hub`.
+        hub, run `pip install huggingface_hub`. The argument `pretrained_model_name_or_path` is another name of `path`.
+
+        `config`: a configuration that replaces the configuration of the file, or None. The values of its keys are used
+        as the values of `overrides`. Its key `dialect` must be that of the file.
 
         `revision`: a branch, tag or commit on the hub. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub.
 
@@ -176,9 +179,12 @@ class Model:
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
         'reference'
         """
+        place = path_argument(path, overrides)
         overrides = own_options({**overrides, "dtype": dtype})
         dtype = overrides.pop("dtype")
-        with checkpoint.opened(path, revision, checkpoint.Access(token, cache_dir, local_files_only)) as source:
+        with checkpoint.opened(place, revision, checkpoint.Access(token, cache_dir, local_files_only)) as source:
+            if config is not None:
+                source, overrides = with_config(source, cls, config, overrides)
             return cls.from_checkpoint(source, overrides, head, ignore_mismatched_sizes, engine=engine, dtype=dtype,
                                        precision=precision, num_threads=num_threads)
 
@@ -285,7 +291,7 @@ class Model:
 
     # -- saving ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: AnyPath) -> None:
+    def save_pretrained(self, folder: AnyPath, **arguments: Any) -> None:
         """Write a folder with `config.json` and `model.safetensors`.
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
@@ -294,8 +300,9 @@ class Model:
         the key `dialect`.
 
         A bfloat16 or int8 model writes the float32 arrays of `state_dict`, and gives a warning if kernels of linear
-        layers are rounded.
+        layers are rounded. `arguments`: arguments of transformers that change no result (arguments.py).
         """
+        refuse_arguments("save_pretrained", arguments)
         state = self._state_to_save()
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)

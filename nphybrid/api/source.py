@@ -51,6 +51,26 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
     return checkpoint.with_head(source, head, network_config, name)
 
 
+def with_config(source: checkpoint.Checkpoint, kind: Any, config: Any, overrides: Mapping[str, Any]
+                ) -> tuple[checkpoint.Checkpoint, dict[str, Any]]:
+    """Add the keys of a configuration to a Checkpoint and to `overrides`.  -> Checkpoint, overrides
+
+    `kind`: the class of the model. `config`: a configuration of this package or of transformers. The keys whose values
+    differ from the file's are added to `overrides`, which have priority. Raises TypeError for another object, and
+    ValueError for the configuration of another network or dialect.
+    """
+    if not hasattr(config, "to_dict"):
+        raise TypeError(f"config is a {type(config).__name__}; expected a {kind.config_class.__name__}")
+    given, stated = (kind.config_class.from_dict(fields) for fields in (config.to_dict(), source.config))
+    if given.dialect != stated.dialect:
+        raise ValueError(f"config has the dialect {given.dialect}, but {source.path} has the dialect {stated.dialect}; "
+                         f"expected a configuration from {kind.config_class.__name__}.from_pretrained")
+    keys, before = given.to_dict(), stated.to_dict()
+    added = {key: value for key, value in keys.items() if key not in before}
+    changed = {key: value for key, value in keys.items() if key in before and value != before[key]}
+    return source._replace(config={**added, **source.config}), {**changed, **overrides}
+
+
 def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any],
                     allowed: bool) -> checkpoint.Checkpoint:
     """Replace the classifier of a Checkpoint by a random classifier, if `overrides` state another number of classes.
