@@ -22,6 +22,7 @@ from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
 from .arguments import own_options, path_argument, refuse_arguments
+from .hints import check_cpu, missing_attribute
 from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
@@ -52,8 +53,9 @@ class Model:
     `config` is the Hugging Face configuration, and `network_config` is the `Config` of the network. `engine`, `dtype`
     (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the path of the
     loaded file or folder, or "" for a model that was not loaded. `processor` is a dict with the options of the image
-    processor, or None. You can assign a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained`
-    write the options to a file.
+    processor, or None. The method `image_processor` makes an image processor from these options. You can assign a dict
+    or a ViTHybridImageProcessor to `processor` or to `image_processor`, which stores the options. `save` and
+    `save_pretrained` write the options to a file.
 
     `plans` holds the recorded forward passes that later calls repeat (ops/plan.py). Assign None to call each operation
     from Python in each call.
@@ -81,7 +83,11 @@ class Model:
                  engine: str = "numba", dtype: npt.DTypeLike = "float32", precision: str = "highest",
                  num_threads: int | None = None):
         if not isinstance(config, self.config_class):
-            raise TypeError(f"config is a {type(config).__name__}; expected a {self.config_class.__name__}")
+            found, expected, hint = type(config).__name__, self.config_class.__name__, ""
+            if found == expected:
+                hint = (f" of nphybrid, not of {type(config).__module__.partition('.')[0]}. To convert it, call "
+                        f"{expected}.from_dict(config.to_dict())")
+            raise TypeError(f"config is a {found}; expected a {expected}{hint}")
         ops.implementation(engine, dtype, precision)
         self.config = config
         self.engine = engine
@@ -476,6 +482,31 @@ class Model:
         nphybrid has no training mode. The method `eval` exists for code that was written for PyTorch.
         """
         return self
+
+    def to(self: M, device: Any = "cpu", dtype: Any = None) -> M:
+        """Returns the model unchanged.  Raises ValueError for a device that is not the CPU, and for a dtype."""
+        check_cpu(device, dtype)
+        return self
+
+    def cpu(self: M) -> M:
+        """Returns the model unchanged."""
+        return self
+
+    @property
+    def device(self) -> str:
+        """The text "cpu"."""
+        return "cpu"
+
+    if not TYPE_CHECKING:                 # with __getattr__, a type checker would accept every attribute
+
+        def __getattr__(self, name):
+            if name == "float" and self.__dict__.get("dtype") == "float32":
+                return self.cpu
+            raise missing_attribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # An image processor that hides the method image_processor could not be saved with the model.
+        super().__setattr__("processor" if name == "image_processor" else name, value)
 
     def __call__(self, pixel_values: Any = None) -> Any:
         """Compute one forward pass.  The arguments and the output depend on the class."""

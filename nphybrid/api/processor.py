@@ -20,6 +20,7 @@ from ..pictures.resample import TF_BILINEAR
 from ..text import did_you_mean
 from .arguments import path_argument, refuse_arguments, without_arguments
 from .checks import as_array
+from .hints import check_cpu
 
 LAYOUTS = ("channels_first", "channels_last")
 SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
@@ -46,6 +47,11 @@ class BatchFeature(dict[str, Any]):
         if name in self:
             return self[name]
         raise AttributeError(f"{type(self).__name__} has no {name!r}; its keys are {', '.join(map(repr, self))}")
+
+    def to(self, device: Any = "cpu", dtype: Any = None) -> "BatchFeature":
+        """Returns the arrays unchanged.  Raises ValueError for a device that is not the CPU, and for a dtype."""
+        check_cpu(device, dtype)
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
