@@ -147,13 +147,13 @@ def convert(path, target, key=None):
     return lines
 
 
-def was_converted(target):
-    """Whether this script wrote the file."""
+def origin(target):
+    """The path of the checkpoint from which this script wrote the file; None if this script did not write it."""
     try:
         with safetensors.safe_open(target, "pt") as file:
-            return ORIGIN in (file.metadata() or {})
+            return (file.metadata() or {}).get(ORIGIN)
     except (OSError, safetensors.SafetensorError):      # a folder, or a file of another kind
-        return False
+        return None
 
 
 def main(arguments=None):
@@ -167,8 +167,10 @@ def main(arguments=None):
     if not target.parent.is_dir():
         print(f"{target.parent}: no such folder; expected a folder for the new file {target.name}", file=sys.stderr)
         return 2
-    if target.exists() and not was_converted(target):
-        print(f"{target} exists, and this script did not write it; expected the name of a new file", file=sys.stderr)
+    source = origin(target) if target.exists() else str(args.checkpoint)
+    if source is None or Path(source).resolve() != args.checkpoint.resolve():
+        print(f"{target} exists, and " + ("this script did not write it" if source is None else
+              f"holds the weights of {source}") + "; expected the name of a new file", file=sys.stderr)
         return 2
     try:
         print(*convert(args.checkpoint, target, args.key), f"wrote {target}", sep="\n")

@@ -1,11 +1,11 @@
-"""The arguments of transformers' `from_pretrained` and `pipeline` that have no meaning of their own here.
+"""The arguments of transformers' loading, saving and `pipeline` that have no meaning of their own here.
 
 Each argument is accepted with the values that change no result.  For any other value, the error says what serves here.
 """
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ..text import shortened
+from ..text import did_you_mean, shortened
 
 
 class Argument(NamedTuple):
@@ -29,7 +29,7 @@ ARGUMENTS = {
     "force_download": Argument(NONE, "False; to download again, delete the model in the cache"),
     "use_auth_token": Argument((None,), "the argument token"),
     "config": Argument((None,), "keys of the configuration, such as num_labels=7"),
-    "state_dict": Argument((None,), "no state_dict; call model.load_state_dict(state_dict) afterwards"),
+    "state_dict": Argument((None,), "no state_dict; call model.load_state_dict(state_dict)"),
     "output_loading_info": Argument(NONE, "False; arrays that do not fit raise FormatError"),
     "quantization_config": Argument((None,), 'dtype="int8"'),
     "load_in_8bit": Argument(NONE, 'dtype="int8"'),
@@ -45,6 +45,13 @@ ARGUMENTS = {
     "gguf_file": Argument((None,), "a file of safetensors"),
     "from_tf": Argument(NONE, "a file of safetensors, or a Google .npz file"),
     "from_flax": Argument(NONE, "a file of safetensors, or a Google .npz file"),
+    # of `save_pretrained`
+    "safe_serialization": Argument((None, True), "True, because pickles are never written"),
+    "is_main_process": Argument((None, True), "True; call save_pretrained in one process only"),
+    "push_to_hub": Argument(NONE, "False; to upload the folder, run `hf upload`"),
+    "save_function": Argument((None,), "None, because the file is always a file of safetensors"),
+    "max_shard_size": Argument(None),                 # one file has all arrays, and is read by the same call
+    "save_peft_format": Argument(None),
     # of `pipeline`
     "framework": Argument((None, "pt", "np"), "None, because nphybrid computes with NumPy and Numba"),
     "feature_extractor": Argument((None,), "the argument image_processor"),
@@ -73,6 +80,29 @@ def without_arguments(options: Mapping[str, Any]) -> dict[str, Any]:
         if accepted is not None and not any(value is each or str(value) == str(each) for each in accepted):
             raise ValueError(f"{name} is {shortened(str(value))}; expected {serves}")
     return result
+
+
+def refuse_arguments(function: str, options: Mapping[str, Any]) -> None:
+    """Raises TypeError for options that are no arguments of transformers.  Raises ValueError as `without_arguments`.
+
+    >>> refuse_arguments("save_pretrained", {"safe_serialization": True})
+    """
+    for name in without_arguments(options).keys() - {"token"}:        # token is for uploads
+        raise TypeError(f"{function}() got an unexpected keyword argument {name!r}{did_you_mean(name, ARGUMENTS)}")
+
+
+def path_argument(path: Any, options: dict[str, Any]) -> Any:
+    """Returns the path of a model, which is called pretrained_model_name_or_path in transformers.
+
+    Removes this name from options. Raises TypeError if there is no path, or if there are two paths.
+
+    >>> path_argument(None, {"pretrained_model_name_or_path": "google/bit-50"})
+    'google/bit-50'
+    """
+    other = options.pop("pretrained_model_name_or_path", None)
+    if (path is None) == (other is None):
+        raise TypeError(f"path is {path!r}, and pretrained_model_name_or_path is {other!r}; expected one path")
+    return other if path is None else path
 
 
 def own_options(options: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`Model`, the base class of all models, which loads, saves and runs a network."""
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
@@ -16,15 +17,16 @@ from ..dialects.layout import Misfit
 from ..dialects.preprocessing import for_channels
 from ..dialects.processors import with_class
 from ..ops import threads
-from ..params import Params
+from ..params import Params, named_leaves
 from ..tensorfile import FormatError, Stored, write_json, write_safetensors
 from ..trace import Discard, FirstNonFinite, Trace, median_times
 from . import checks
-from .arguments import own_options
+from .arguments import own_options, path_argument, refuse_arguments
+from .hints import check_cpu, missing_attribute
 from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
-from .source import in_hugging_face_names, with_fresh_head, with_head, with_prefix
+from .source import in_hugging_face_names, with_config, with_fresh_head, with_head, with_prefix
 
 if TYPE_CHECKING:
     from .processor import BatchFeature, ViTHybridImageProcessor
@@ -51,8 +53,9 @@ class Model:
     `config` is the Hugging Face configuration, and `network_config` is the `Config` of the network. `engine`, `dtype`
     (a name), `precision` and `num_threads` are the arguments of `from_pretrained`. `name_or_path` is the path of the
     loaded file or folder, or "" for a model that was not loaded. `processor` is a dict with the options of the image
-    processor, or None. You can assign a dict or a ViTHybridImageProcessor to `processor`. `save` and `save_pretrained`
-    write the options to a file.
+    processor, or None. The method `image_processor` makes an image processor from these options. You can assign a dict
+    or a ViTHybridImageProcessor to `processor` or to `image_processor`, which stores the options. `save` and
+    `save_pretrained` write the options to a file.
 
     `plans` holds the recorded forward passes that later calls repeat (ops/plan.py). Assign None to call each operation
     from Python in each call.
@@ -80,7 +83,11 @@ class Model:
                  engine: str = "numba", dtype: npt.DTypeLike = "float32", precision: str = "highest",
                  num_threads: int | None = None):
         if not isinstance(config, self.config_class):
-            raise TypeError(f"config is a {type(config).__name__}; expected a {self.config_class.__name__}")
+            found, expected, hint = type(config).__name__, self.config_class.__name__, ""
+            if found == expected:
+                hint = (f" of nphybrid, not of {type(config).__module__.partition('.')[0]}. To convert it, call "
+                        f"{expected}.from_dict(config.to_dict())")
+            raise TypeError(f"config is a {found}; expected a {expected}{hint}")
         ops.implementation(engine, dtype, precision)
         self.config = config
         self.engine = engine
@@ -123,17 +130,20 @@ class Model:
     # -- loading -----------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(cls: type[M], path: AnyPath, *, revision: str | None = None, engine: str = "numba",
-                        dtype: npt.DTypeLike | None = None, precision: str = "highest", num_threads: int | None = None,
-                        head: "AnyPath | checkpoint.Head | None" = None, ignore_mismatched_sizes: bool = False,
-                        token: str | bool | None = None, cache_dir: AnyPath | None = None,
-                        local_files_only: bool = False, **overrides: Any) -> M:
+    def from_pretrained(cls: type[M], path: AnyPath | None = None, *, config: Any = None, revision: str | None = None,
+                        engine: str = "numba", dtype: npt.DTypeLike | None = None, precision: str = "highest",
+                        num_threads: int | None = None, head: "AnyPath | checkpoint.Head | None" = None,
+                        ignore_mismatched_sizes: bool = False, token: str | bool | None = None,
+                        cache_dir: AnyPath | None = None, local_files_only: bool = False, **overrides: Any) -> M:
         """Load a model from a file, a folder or the Hugging Face hub.
 
         `path`: a Hugging Face folder, an `.h5` file from `save`, a timm folder, a timm `.safetensors` file or a Google
         `.npz` file. A Hugging Face folder has `config.json` and one or more `.safetensors` files. If no such
         path exists, "owner/name" or "owner/name@revision" is the name of a model on the Hugging Face hub. To use the
-        hub, run `pip install huggingface_hub`.
+        hub, run `pip install huggingface_hub`. The argument `pretrained_model_name_or_path` is another name of `path`.
+
+        `config`: a configuration that replaces the configuration of the file, or None. The values of its keys are used
+        as the values of `overrides`. Its key `dialect` must be that of the file.
 
         `revision`: a branch, tag or commit on the hub. `token`, `cache_dir`, `local_files_only`: as in huggingface_hub.
 
@@ -175,9 +185,12 @@ class Model:
         >>> ViTHybridModel.from_pretrained(default_model(), engine="reference", dtype="float64").engine
         'reference'
         """
+        place = path_argument(path, overrides)
         overrides = own_options({**overrides, "dtype": dtype})
         dtype = overrides.pop("dtype")
-        with checkpoint.opened(path, revision, checkpoint.Access(token, cache_dir, local_files_only)) as source:
+        with checkpoint.opened(place, revision, checkpoint.Access(token, cache_dir, local_files_only)) as source:
+            if config is not None:
+                source, overrides = with_config(source, cls, config, overrides)
             return cls.from_checkpoint(source, overrides, head, ignore_mismatched_sizes, engine=engine, dtype=dtype,
                                        precision=precision, num_threads=num_threads)
 
@@ -207,7 +220,10 @@ class Model:
         try:
             model = cls(config, state_dict=with_prefix(source.arrays, cls), **options)
         except Misfit as error:
-            raise FormatError(f"{source.path}: {error}") from None
+            hint = ""
+            if cls.has_head and not any(name.startswith("classifier.") for name in source.arrays):
+                hint = f"\nThe file has no classifier. {cls.__name__} adds a random classifier if num_labels is given"
+            raise FormatError(f"{source.path}: {error}{hint}") from None
         model.stored_dtype = stored
         model.processor = source.processor
         model.name_or_path = str(source.path)
@@ -281,15 +297,19 @@ class Model:
 
     # -- saving ------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: AnyPath) -> None:
+    def save_pretrained(self, folder: AnyPath, **arguments: Any) -> None:
         """Write a folder with `config.json` and `model.safetensors`.
 
         If the model has an image processor, `preprocessor_config.json` is also written. If the numerics of the network
         differ from the numerics of Hugging Face, the configuration has a key `dialect`. The package transformers
         ignores the key `dialect`, and computes other logits than nphybrid. The command `nphybrid convert` never writes
         the key `dialect`.
+
+        A bfloat16 or int8 model writes the float32 arrays of `state_dict`, and gives a warning if kernels of linear
+        layers are rounded. `arguments`: arguments of transformers that change no result (arguments.py).
         """
-        state = self.state_dict()
+        refuse_arguments("save_pretrained", arguments)
+        state = self._state_to_save()
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
@@ -307,14 +327,14 @@ class Model:
         the logits of the fixed input and compare them with the golden logits.
 
         `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: None for the
-        arrays of `state_dict`. With "bfloat16" or "int8", the file has the weights as they are multiplied in this
-        dtype, in a half or a quarter of the bytes. Such a file can be loaded in this dtype only, and its golden logits
-        are those of the reference engine in this dtype.
+        arrays of `state_dict`, with the warning of `save_pretrained`. With "bfloat16" or "int8", the file has the
+        weights as they are multiplied in this dtype, in a half or a quarter of the bytes. Such a file can be loaded in
+        this dtype only, and its golden logits are those of the reference engine in this dtype.
 
         Raises ValueError for any other `dtype`, and for a narrow `dtype` if the model is already narrow.
         """
         narrow = None if dtype is None else checks.narrow_dtype(dtype, self.dtype)
-        state = self.state_dict()
+        state = self._state_to_save()
         if narrow is not None:
             self._save_narrow(path, state, narrow, {} if source is None else {"source": source})
             return
@@ -322,6 +342,17 @@ class Model:
         if source is not None:
             manifest["source"] = source
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
+
+    def _state_to_save(self):
+        """Returns `state_dict`.  Gives a warning if it has rounded kernels."""
+        state = self.state_dict()
+        rounded = [name for name, leaf in named_leaves(self.params).items()
+                   if len(leaf.shape) == 2 and getattr(leaf, "width", "float32") != "float32"]
+        if rounded:
+            warnings.warn(f"the kernels of {len(rounded)} linear layers, for example {rounded[0]}, are saved with "
+                          f"values that were rounded for the dtype {self.dtype}. To save the original weights, load "
+                          'the model with dtype="float32"', stacklevel=3)
+        return state
 
     def _save_narrow(self, path, state, dtype, manifest):
         tree, _ = self._fill(state, "reference", dtype)
@@ -451,6 +482,31 @@ class Model:
         nphybrid has no training mode. The method `eval` exists for code that was written for PyTorch.
         """
         return self
+
+    def to(self: M, device: Any = "cpu", dtype: Any = None) -> M:
+        """Returns the model unchanged.  Raises ValueError for a device that is not the CPU, and for a dtype."""
+        check_cpu(device, dtype)
+        return self
+
+    def cpu(self: M) -> M:
+        """Returns the model unchanged."""
+        return self
+
+    @property
+    def device(self) -> str:
+        """The text "cpu"."""
+        return "cpu"
+
+    if not TYPE_CHECKING:                 # with __getattr__, a type checker would accept every attribute
+
+        def __getattr__(self, name):
+            if name == "float" and self.__dict__.get("dtype") == "float32":
+                return self.cpu
+            raise missing_attribute(self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # An image processor that hides the method image_processor could not be saved with the model.
+        super().__setattr__("processor" if name == "image_processor" else name, value)
 
     def __call__(self, pixel_values: Any = None) -> Any:
         """Compute one forward pass.  The arguments and the output depend on the class."""

@@ -14,7 +14,7 @@ from ..config import Config
 from ..dialects.positions import RULES
 from ..tensorfile import write_json
 from ..text import did_you_mean, shortened
-from .arguments import without_arguments
+from .arguments import path_argument, refuse_arguments, without_arguments
 from .losses import PROBLEM_TYPES
 
 # The largest num_labels of a configuration without id2label.
@@ -30,6 +30,10 @@ DIALECT: dict[str, Any] = {
     "pre_logits": int, "resampling": tuple(RULES)}
 
 ENCODER_DIALECT = DIALECT.keys() - {"name", "ws_form", "ws_eps", "gn_eps"}
+
+# Pairs of keys. If the first key is overridden, the second key of the file has no meaning.
+FOLLOWS = (("out_features", "out_indices"), ("out_indices", "out_features"), ("image_size", "backbone_featmap_shape"),
+           ("backbone_config", "backbone_featmap_shape"))
 
 COMMON = {"output_attentions": False, "output_hidden_states": False, "return_dict": True, "problem_type": None}
 
@@ -131,9 +135,8 @@ class HuggingFaceConfig:
         if unknown := [key for key in overrides if key not in known]:
             raise TypeError(f"{cls.__name__} has no {', '.join(unknown)}; its keys are "
                             + ", ".join(sorted(known)) + did_you_mean(unknown[0], {*known, *ARGUMENTS}))
-        # If out_features is overridden, out_indices is computed from out_features.
-        # If out_indices is overridden, out_features is computed from out_indices.
-        for key, other in ("out_features", "out_indices"), ("out_indices", "out_features"):
+        # A key of the file that follows from an overridden key is computed again.
+        for key, other in FOLLOWS:
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
         # Other labels replace all keys of the file that describe the labels.
@@ -145,7 +148,7 @@ class HuggingFaceConfig:
         return cls(**{**fields, **overrides})
 
     @classmethod
-    def from_pretrained(cls: type[C], path: str | os.PathLike[str], *, revision: str | None = None,
+    def from_pretrained(cls: type[C], path: str | os.PathLike[str] | None = None, *, revision: str | None = None,
                         token: str | bool | None = None, cache_dir: str | os.PathLike[str] | None = None,
                         local_files_only: bool = False, **overrides: Any) -> C:
         """Read the configuration of a model.
@@ -155,11 +158,16 @@ class HuggingFaceConfig:
         `local_files_only`: as in huggingface_hub. `overrides`: as in `from_dict`. Other arguments of transformers are
         accepted if they change no result (arguments.py).
         """
+        place = path_argument(path, overrides)
         overrides = without_arguments(overrides)
-        return cls.from_dict(read_config(path, revision, Access(token, cache_dir, local_files_only)), **overrides)
+        return cls.from_dict(read_config(place, revision, Access(token, cache_dir, local_files_only)), **overrides)
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write `config.json` into a folder.  A missing folder is created."""
+    def save_pretrained(self, folder: str | os.PathLike[str], **arguments: Any) -> None:
+        """Write `config.json` into a folder.  A missing folder is created.
+
+        `arguments`: arguments of transformers that change no result (arguments.py).
+        """
+        refuse_arguments("save_pretrained", arguments)
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", self.to_dict())
 

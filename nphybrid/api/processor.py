@@ -18,8 +18,9 @@ from .. import image
 from ..dialects.processors import CLIP, spelled_out
 from ..pictures.resample import TF_BILINEAR
 from ..text import did_you_mean
-from .arguments import without_arguments
+from .arguments import path_argument, refuse_arguments, without_arguments
 from .checks import as_array
+from .hints import check_cpu
 
 LAYOUTS = ("channels_first", "channels_last")
 SIZE_KEYS = ({"shortest_edge"}, {"height", "width"}, {"shortest_edge", "longest_edge"}, {"longest_edge"},
@@ -46,6 +47,11 @@ class BatchFeature(dict[str, Any]):
         if name in self:
             return self[name]
         raise AttributeError(f"{type(self).__name__} has no {name!r}; its keys are {', '.join(map(repr, self))}")
+
+    def to(self, device: Any = "cpu", dtype: Any = None) -> "BatchFeature":
+        """Returns the arrays unchanged.  Raises ValueError for a device that is not the CPU, and for a dtype."""
+        check_cpu(device, dtype)
+        return self
 
     def __setattr__(self, name: str, value: Any) -> None:
         self[name] = value
@@ -254,7 +260,7 @@ class ViTHybridImageProcessor:
         return cls(**spelled_out({**copy.deepcopy(dict(image_processor_dict)), **kwargs}))
 
     @classmethod
-    def from_pretrained(cls, path: str | os.PathLike, *, revision: str | None = None,
+    def from_pretrained(cls, path: str | os.PathLike | None = None, *, revision: str | None = None,
                         token: str | bool | None = None, cache_dir: str | os.PathLike | None = None,
                         local_files_only: bool = False, **kwargs: Any) -> "ViTHybridImageProcessor":
         """Read an image processor.
@@ -268,16 +274,19 @@ class ViTHybridImageProcessor:
         """
         from ..checkpoint import Access, read_processor
 
+        place = path_argument(path, kwargs)
         access, kwargs = Access(token, cache_dir, local_files_only), without_arguments(kwargs)
-        return cls.from_dict(read_processor(path, revision, access), **kwargs)
+        return cls.from_dict(read_processor(place, revision, access), **kwargs)
 
-    def save_pretrained(self, save_directory: str | os.PathLike) -> list[str]:
+    def save_pretrained(self, save_directory: str | os.PathLike, **arguments: Any) -> list[str]:
         """Write `preprocessor_config.json` into a folder.  -> [path of the file]
 
-        If the folder is missing, the folder is created. If an error occurs, no incomplete file remains.
+        If the folder is missing, the folder is created. If an error occurs, no incomplete file remains. `arguments`:
+        arguments of transformers that change no result (arguments.py).
         """
         from ..tensorfile import write_atomically
 
+        refuse_arguments("save_pretrained", arguments)
         file = Path(save_directory) / "preprocessor_config.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         with write_atomically(file) as partial:

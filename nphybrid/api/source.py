@@ -1,5 +1,6 @@
 """Functions that change the array names, the classifier and the picture size of a Checkpoint to fit a model."""
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,12 +51,33 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
     return checkpoint.with_head(source, head, network_config, name)
 
 
+def with_config(source: checkpoint.Checkpoint, kind: Any, config: Any, overrides: Mapping[str, Any]
+                ) -> tuple[checkpoint.Checkpoint, dict[str, Any]]:
+    """Add the keys of a configuration to a Checkpoint and to `overrides`.  -> Checkpoint, overrides
+
+    `kind`: the class of the model. `config`: a configuration of this package or of transformers. The keys whose values
+    differ from the file's are added to `overrides`, which have priority. Raises TypeError for another object, and
+    ValueError for the configuration of another network or dialect.
+    """
+    if not hasattr(config, "to_dict"):
+        raise TypeError(f"config is a {type(config).__name__}; expected a {kind.config_class.__name__}")
+    given, stated = (kind.config_class.from_dict(fields) for fields in (config.to_dict(), source.config))
+    if given.dialect != stated.dialect:
+        raise ValueError(f"config has the dialect {given.dialect}, but {source.path} has the dialect {stated.dialect}; "
+                         f"expected a configuration from {kind.config_class.__name__}.from_pretrained")
+    keys, before = given.to_dict(), stated.to_dict()
+    added = {key: value for key, value in keys.items() if key not in before}
+    changed = {key: value for key, value in keys.items() if key in before and value != before[key]}
+    return source._replace(config={**added, **source.config}), {**changed, **overrides}
+
+
 def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any],
                     allowed: bool) -> checkpoint.Checkpoint:
     """Replace the classifier of a Checkpoint by a random classifier, if `overrides` state another number of classes.
 
     `source`: a Checkpoint with the names of Hugging Face. `overrides`: keys of the configuration. `allowed`: whether a
-    classifier in the file may be replaced. A file without a classifier gets one if `overrides` state the classes.
+    classifier in the file may be replaced. A file without a classifier gets one if `overrides` state the classes. A
+    warning names the new arrays.
     Raises ValueError if a classifier in the file would have to be replaced and `allowed` is False.
     """
     if not allowed and not {"num_labels", "id2label"} & overrides.keys():
@@ -73,6 +95,10 @@ def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping
                          "ignore_mismatched_sizes=True")
     fresh: Any = params.random(tree, 0, getattr(config, "initializer_range", 0.02))
     state, pool = checkpoint.head_reads(network_config)
+    found_classes = "no classifier" if found is None else f"a classifier for {found.shape[0]:,} classes"
+    warnings.warn(f"{source.path} has {found_classes}. The new arrays {name}.weight {[*tree.kernel[::-1]]}, which are "
+                  f"random, and {name}.bias {[*tree.bias]}, which are 0, must be trained before the model is used",
+                  stacklevel=2)
     head = checkpoint.Head(fresh.kernel, fresh.bias, list(config.id2label.values()), None, state, pool, {})
     return checkpoint.with_head(source, head, network_config, name)
 

@@ -37,6 +37,9 @@ def pipeline(task: str, model: Model | str | os.PathLike | None = None, image_pr
     `model_kwargs` is a dict of such options. A loaded model accepts no options. Other arguments of transformers are
     accepted if they change no result (api/arguments.py).
 
+    The pipeline opens files with `open_picture`, which draws transparent pixels on white and scales 16-bit values. For
+    such files, processor(Image.open(file)) gives other pixels, as in transformers.
+
     Raises ValueError if the task is unknown, or if the model does not fit the task. Raises ValueError if
     `image_processor` is None and the model has no image processor.
 

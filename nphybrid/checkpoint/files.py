@@ -149,7 +149,7 @@ def weights_file(folder: Path) -> Path:
     for name in hub.WEIGHTS:
         if (folder / name).exists():
             return folder / name
-    for name in ("pytorch_model.bin", "pytorch_model.bin.index.json"):
+    for name in hub.PICKLES:
         if (folder / name).exists():
             tensorfile.refuse_unreadable(folder / name, "safetensors")
     found = name_list(child.name for child in folder.iterdir()) or "nothing"
@@ -293,6 +293,9 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
     kind, anchor = guess(arrays)
     if kind is None:
         refuse_several_networks(arrays)
+        if norm := next((array for array in arrays if array.endswith("running_mean")), None):
+            raise FormatError(f"{path} holds a batch norm, for example {norm}; expected a network whose convolutions "
+                              "are followed by group norms, because nphybrid has no batch norm")
         raise FormatError(f"{path} holds arrays whose names belong to no known dialect, for example "
                           f"{', '.join(list(arrays)[:3])}; expected the names of Hugging Face, timm or Google's JAX")
     name = dialect_of(kind)

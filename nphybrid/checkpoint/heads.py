@@ -118,9 +118,9 @@ def with_head(source: Checkpoint, head: Head, network_config: Config, name: str)
         raise ValueError(f"the head was fitted to features of the model with SHA-256 {head.model}, but {source.path} "
                          f"has the SHA-256 {found}. If both files hold the same network, pass "
                          "head=head._replace(model=None)")
-    # The pooler of a bare model is removed, because a network with a classifier has no pooler.
+    # A network with a classifier has no pooler and no mask token. Those of a bare model are removed.
     arrays = {key: array for key, array in source.arrays.items()
-              if not key.startswith("classifier.") and "pooler." not in key}
+              if not key.startswith("classifier.") and "pooler." not in key and not key.endswith(".mask_token")}
     arrays |= {f"{name}.weight": np.ascontiguousarray(head.kernel.T), f"{name}.bias": head.bias}
     config = {key: value for key, value in source.config.items() if key != "num_labels"}
     config |= {"id2label": dict(enumerate(head.labels)), "label2id": {name: k for k, name in enumerate(head.labels)},

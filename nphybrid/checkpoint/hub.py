@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .. import __version__
-from ..tensorfile import FilePath, shard_names
+from ..tensorfile import FilePath, shard_names, way_out_of_pickles
 from ..tensorfile.errors import refuse_empty
 from ..text import is_url, url_refusal
 
 # From each tuple, only the first file that the model has is downloaded.
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 
 # The name of a model is owner/name; timm writes hf-hub:owner/name. A branch, tag or commit may follow after an @.
 NAME = re.compile(r"(?:hf[-_]hub:)?(?P<repository>\w[\w.-]*/\w[\w.-]*)(?:@(?P<revision>\w[\w./-]*))?", re.ASCII)
@@ -144,7 +145,11 @@ def _files(repository: str, wanted: str, weights: bool, access: Access) -> Path:
     if weights:
         file = _download_first(repository, WEIGHTS, commit, access)
         if file is None:
-            raise _missing(repository, commit, " and no ".join(WEIGHTS), access)
+            error = _missing(repository, commit, " and no ".join(WEIGHTS), access)
+            for pickle in (config.parent / name for name in PICKLES if (config.parent / name).exists()):
+                raise FileNotFoundError(f"{error}. The cache has {pickle}, {way_out_of_pickles(pickle)}"
+                                        f"Then pass the path of the folder {config.parent}")
+            raise error
         for shard in shard_names(file) if file.suffix == ".json" else ():
             _download(repository, shard, commit, access)
     return config.parent

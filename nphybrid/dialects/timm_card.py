@@ -55,7 +55,8 @@ UNSTATED = {"interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center"
 def nested(card: Mapping[str, Any]) -> dict[str, Any]:
     """Converts any form of timm's config.json to the present form.  {} stays {}.
 
-    Raises FormatError for values that this package does not implement. Warns of keys that are not known.
+    Raises FormatError for values that this package does not implement. Warns of keys that are not known,
+    and of a card that does not state how pictures are prepared.
 
     >>> card = nested({"architecture": "vit_tiny_patch16_224", "crop_pct": 0.9, "labels": ["a", "b"]})
     >>> card["pretrained_cfg"], card["label_names"]
@@ -80,6 +81,11 @@ def nested(card: Mapping[str, Any]) -> dict[str, Any]:
     wrapper = WRAPPER_KEYS if result.get("model_type") == WRAPPER else set()
     if unknown := sorted((result.keys() - KEYS - wrapper) | (pictures.keys() - PICTURES)):
         warnings.warn(f"config.json has the keys {name_list(unknown)}, which nphybrid does not read", stacklevel=2)
+    if all(pictures.get(key) is None for key in ("mean", "crop_pct")):
+        warnings.warn(f"config.json states neither mean nor crop_pct. As in timm, pictures are prepared with the mean "
+                      f"{UNSTATED['mean']} and the crop_pct {UNSTATED['crop_pct']}. Most ViTs and hybrids of timm were "
+                      "trained with the mean [0.5, 0.5, 0.5] and the crop_pct 0.9 or 1.0. To choose, add mean, std and "
+                      "crop_pct to pretrained_cfg in config.json", stacklevel=2)
     return result
 
 

@@ -95,8 +95,12 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
         model.save(target, source=source, dtype=dtype)
         return [], 0.0
     tree = _learned_arrays(model)
-    written = WRITERS[form](model, tree)
-    if missing := _find_missing(model, tree, written):
+    try:
+        written = WRITERS[form](model, tree)
+        missing = _find_missing(model, tree, written)
+    except ValueError as error:           # a setting that the format fixes does not fit the widths of the network
+        raise ValueError(f"{target}: the format {form} cannot hold this network: in this format, {error}") from None
+    if missing:
         raise ValueError(f"{target}: the format {form} cannot hold this network, because the arrays "
                          f"{name_list(missing)} would be missing")
     losses = _find_losses(model, written)

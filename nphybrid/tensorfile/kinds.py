@@ -78,11 +78,23 @@ def refuse_unreadable(path: FilePath, expected: str) -> None:
         return
     if kind in _WAYS_OUT:
         raise refusal(path, _WAYS_OUT[kind])
-    if kind.startswith("pickle"):
-        raise refusal(path, "the file is a pickle, which can run code when it is loaded. A pickle is never opened "
-                            "here. Convert the file on a computer with torch, with a script from the folder examples "
-                            f"of nphybrid's source:\n  {_conversion(path)}\n")
+    if kind.startswith("pickle") or os.fspath(path).endswith(".bin.index.json"):
+        raise refusal(path, f"the file is {way_out_of_pickles(path)}")
     raise refusal(path, "the file is of another kind", kind, expected)
+
+
+def way_out_of_pickles(path: FilePath) -> str:
+    """Returns what is said of a pickle, or of the index of several pickles: what the file is, and how to convert it.
+
+    >>> print(way_out_of_pickles("pytorch_model.bin"))
+    a pickle, which can run code when it is loaded. A pickle is never opened here. Convert the file ...
+      python examples/convert_checkpoint.py pytorch_model.bin
+    <BLANKLINE>
+    """
+    what = "an index of pickles" if os.fspath(path).endswith(".bin.index.json") else "a pickle"
+    return (f"{what}, which can run code when it is loaded. A pickle is never opened here. Convert the file on a "
+            "computer with torch, with a script from the folder examples of nphybrid's source:\n"
+            f"  python examples/convert_checkpoint.py {shlex.quote(os.fspath(path))}\n")
 
 
 def _kind(head: bytes, tail: bytes) -> str:
@@ -113,8 +125,3 @@ def _ends(reader: Reader) -> tuple[bytes, bytes]:
     head = reader.read(_ENDS)
     reader.seek(max(0, reader.size() - _ENDS))
     return head, reader.read(_ENDS)
-
-
-def _conversion(path: FilePath) -> str:
-    """Returns the command that converts a pickle to safetensors, as one line for a shell."""
-    return f"python examples/convert_checkpoint.py {shlex.quote(os.fspath(path))}"

@@ -11,7 +11,7 @@ continued reads the last epoch file, and cuts the log to this size. So the conti
 epoch, and writes the same bytes as an undisturbed run. The rows contain no time. Only one run at a time can own the
 folder: while it runs, the log has a lock (tensorfile/owner.py).
 
-Only two epoch files are kept: the last one, and the one with the best accuracy. An epoch file contains only the arrays
+Only two epoch files are kept: the last one, and the best one. An epoch file contains only the arrays
 that are trained. The other arrays are in the model from which the run began.
 """
 import contextlib
@@ -51,7 +51,7 @@ class Epoch(NamedTuple):
 class State(NamedTuple):
     """The state of a run after an epoch."""
     epoch: int
-    best: Epoch                           # the epoch with the best accuracy so far
+    best: Epoch                           # the best epoch so far: the best accuracy, then the smallest loss
     weights: dict[str, np.ndarray]        # {name in Params: array}, for each array that is trained
     optimizer: dict[str, np.ndarray]
     average: dict[str, np.ndarray]        # the moving average of the weights, or {}

@@ -234,6 +234,10 @@ def _results(trainer, start):
         yield trainer.evaluate(epoch)
 
 
+def _merit(epoch):
+    return epoch.right, -(epoch.loss or 0)             # without validation pictures, the loss is None
+
+
 class _Best:
     """Saves each epoch, and knows the best one.  Without a folder, the state of the best epoch is kept in memory."""
 
@@ -243,8 +247,8 @@ class _Best:
         self._state: Any = None
 
     def finish(self, trainer, found):
-        """Save an epoch.  Of two equally good epochs, the later one is better, because it was trained longer."""
-        is_best = self.epoch is None or found.right >= self.epoch.right
+        """Save an epoch.  Of epochs with equal accuracy, the smallest loss is best; of equal losses, the latest."""
+        is_best = self.epoch is None or _merit(found) >= _merit(self.epoch)
         if is_best:
             self.epoch = found
         state = trainer.state(found.epoch, self.epoch)

@@ -404,6 +404,11 @@ def test_wrong_places_are_told(tmp_path):
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x02}q\x00.")
     with pytest.raises(FormatError, match="pickle.*never opened"):
         load(tmp_path)
+    (tmp_path / "pytorch_model.bin").rename(tmp_path / "pytorch_model-00001-of-00001.bin")
+    (tmp_path / "pytorch_model.bin.index.json").write_text('{"weight_map": {}}')
+    with pytest.raises(FormatError, match="(?s)an index of pickles.*never opened.*examples/convert_checkpoint.py "
+                                          "[^ ]*pytorch_model.bin.index.json"):
+        load(tmp_path)
     (tmp_path / "config.json").write_text("[1, 2]")
     with pytest.raises(FormatError, match="a JSON list; expected a JSON object"):
         load(tmp_path)

@@ -368,6 +368,22 @@ def test_without_a_network(environment, told, served, python, logits_of):
 
 
 @needs_client
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "pytorch_model.bin.index.json"])
+def test_a_cache_that_has_only_pickles(tmp_path, name):
+    """As transformers leaves it behind for a model without safetensors."""
+    snapshot = tmp_path / "models--owner--old" / "snapshots" / commit("main")
+    snapshot.mkdir(parents=True)
+    for file in "config.json", name:
+        (snapshot / file).write_text("{}")
+    (tmp_path / "models--owner--old" / "refs").mkdir()
+    (tmp_path / "models--owner--old" / "refs" / "main").write_text(commit("main"))
+    with pytest.raises(FileNotFoundError, match=f"(?s)no model.safetensors and .* in the cache .*The cache has "
+                                                f"[^ ]*{name}, an? .*examples/convert_checkpoint.py [^ ]*{name}\n"
+                                                f"Then pass the path of the folder {snapshot}$"):
+        ViTHybridForImageClassification.from_pretrained("owner/old", cache_dir=tmp_path, local_files_only=True)
+
+
+@needs_client
 def test_a_hub_that_never_answers(python, served, logits_of):
     """As behind a firewall that drops what is sent: the connection is accepted, and no byte comes back."""
     logits_of(NAME)

@@ -1,5 +1,6 @@
 """Files with narrow weights: the numbers of the dtype come back, and everything else is refused by name."""
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -108,6 +109,25 @@ def test_weights_are_not_rounded_twice(model, tmp_path, dtype):
     rounded = ViTHybridForImageClassification(CONFIG, state_dict=model.state_dict(), engine="reference", dtype=dtype)
     with pytest.raises(ValueError, match=f"found {dtype}, whose weights would be rounded twice"):
         rounded.save(tmp_path / "model.h5", dtype="int8")
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rounded_weights_are_saved_with_a_warning(model, tmp_path, dtype, engine):
+    """Two blocks with 6 linear layers each, and the projection; the classifier is not rounded."""
+    model.save_pretrained(tmp_path)
+    rounded = ViTHybridForImageClassification.from_pretrained(tmp_path, engine=engine, dtype=dtype)
+    told = f"the kernels of 13 linear layers, .*rounded for the dtype {dtype}. .* load the model with dtype=\"float32\""
+    with pytest.warns(UserWarning, match=told):
+        rounded.save(tmp_path / "model.h5")
+    with pytest.warns(UserWarning, match=told):
+        rounded.save_pretrained(tmp_path / "folder")
+    saved = ViTHybridForImageClassification.from_pretrained(tmp_path / "folder", engine=engine).state_dict()
+    before = model.state_dict()
+    assert sum(not np.array_equal(saved[name], before[name]) for name in before) == 13
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        ViTHybridForImageClassification.from_pretrained(tmp_path, engine=engine).save(tmp_path / "exact.h5")
 
 
 def test_only_an_h5_file_can_hold_narrow_weights(model, tmp_path):

@@ -176,3 +176,12 @@ def test_a_stack_of_blocks_is_read_once():
     blocks = one_numbering({stack.name: stack})
     assert list(blocks) == [f"Transformer/encoderblock_{i}/LayerNorm_0/scale" for i in range(3)]
     assert all(np.array_equal(block.read(), row) for block, row in zip(blocks.values(), whole)) and len(reads) == 1
+
+
+def test_a_batch_norm_is_named(tmp_path):
+    """As in timm's vit_small_resnet26d_224."""
+    name = "patch_embed.backbone.bn1.running_mean"
+    path = tmp_path / "model.safetensors"
+    write_safetensors(path, {"cls_token": np.zeros((1, 1, 8), np.float32), name: np.zeros(8, np.float32)})
+    with pytest.raises(FormatError, match=f"holds a batch norm, for example {name}; expected a network whose"):
+        load(path)

@@ -64,8 +64,10 @@ def test_every_form_says_the_same(form, tmp_path, cat):
 @pytest.mark.parametrize("card", [{"architecture": "vit_tiny_patch16_224"}, {"num_classes": 4, "pretrained_cfg": {}},
                                   {"pretrained_cfg": {"mean": None, "crop_pct": None, "interpolation": None}}])
 def test_what_a_card_leaves_unsaid_is_timms_default(card, tmp_path, cat):
-    """In timm: bicubic, 7/8 of the picture, the mean and std of ImageNet."""
-    x = load(timm_vit(tmp_path / "model", card), engine="reference").prepared(cat)
+    """In timm: bicubic, 7/8 of the picture, the mean and std of ImageNet.  Published networks state other numbers."""
+    with pytest.warns(UserWarning, match=r"neither mean nor crop_pct. .* the mean \[0.485, 0.456, 0.406\] and the crop_"
+                                         r"pct 0.875. .* the mean \[0.5, 0.5, 0.5\]"):
+        x = load(timm_vit(tmp_path / "model", card), engine="reference").prepared(cat)
     assert np.array_equal(x[0], timm_pixels(open_picture(cat), 64, 73, Image.Resampling.BICUBIC, FLAT["mean"],
                                             FLAT["std"]))
 

@@ -170,6 +170,17 @@ def test_a_network_that_could_not_be_read_back_is_refused(tmp_path):
     assert not (tmp_path / "folder").exists()
 
 
+def test_widths_that_do_not_fit_the_groups_of_a_format(tmp_path):
+    """timm has 32 groups in every group norm; this network has 8."""
+    backbone = {**BACKBONE, "embedding_size": 16, "hidden_sizes": [64], "depths": [1], "num_groups": 8}
+    model = ViTHybridForImageClassification(ViTHybridConfig(backbone_config=backbone, image_size=64, **ENCODER),
+                                            engine="reference")
+    with pytest.raises(ValueError, match="the format timm cannot hold this network: in this format, num_groups is 32; "
+                                         "expected a divisor of 16"):
+        convert(model, tmp_path / "m", "timm", lossy=True)
+    assert not (tmp_path / "m").exists()
+
+
 def test_several_labels_at_once_are_told(tmp_path):
     model = hybrid(TIMM, layer_norm_eps=1e-6, problem_type="multi_label_classification")
     with pytest.raises(ValueError, match="the problem_type: 'multi_label_classification' becomes None"):

@@ -102,6 +102,16 @@ def test_the_average_on_demand(tmp_path, capsys):
     assert np.array_equal(read_safetensors(tmp_path / "y.safetensors")["norm.bias"], 2 * ARRAYS["norm.bias"])
 
 
+def test_another_checkpoint_does_not_replace_the_first(tmp_path, capsys):
+    for i in 1, 2:
+        torch.save(state(i), tmp_path / f"epoch{i}.pth")
+    assert convert(tmp_path / "epoch1.pth") == 0 and convert(tmp_path / "epoch1.pth") == 0
+    assert convert(tmp_path / "epoch2.pth") == 2
+    assert f"holds the weights of {tmp_path / 'epoch1.pth'}; expected the name of a new" in capsys.readouterr().err
+    assert np.array_equal(read_safetensors(tmp_path / "model.safetensors")["norm.bias"], ARRAYS["norm.bias"])
+    assert convert(tmp_path / "epoch2.pth", tmp_path / "second.safetensors") == 0
+
+
 def test_shards(tmp_path):
     names = list(ARRAYS)
     parts = {"a.bin": names[::2], "b.bin": names[1::2]}

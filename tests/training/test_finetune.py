@@ -88,6 +88,19 @@ def test_the_loss_falls(photos):
     assert found.best.right >= 20 and found.stopped is None and found.errors == {}
 
 
+@pytest.mark.parametrize("results, expected", [
+    ([(2, 0.3), (4, 0.5), (4, 0.25), (4, 0.6)], 2),               # the smallest loss
+    ([(4, 0.9), (4, 0.5), (4, 0.5)], 2), ([(5, 0.9), (4, 0.1)], 0), ([(0, None), (0, None)], 1)])
+def test_which_epoch_is_the_best(results, expected):
+    class Trained:
+        def state(self, epoch, best):
+            return epoch
+    best = loop._Best(None, None)
+    for i, (right, loss) in enumerate(results):
+        best.finish(Trained(), Epoch(i, loss, right, 6))
+    assert best.epoch.epoch == best.state() == expected
+
+
 def test_the_result_answers_as_the_best_epoch(photos):
     found = training.finetune(tiny(), *photos, Settings(epochs=2, learning_rate=1e-3), validation=0.25)
     assert list(found.model.config.id2label.values()) == ["dark", "light"] and found.best.count == 6
@@ -335,7 +348,7 @@ def test_the_command_line(place, tmp_path, capsys):
     assert [row.get("step") for row in rows] == [None, 1, 2, None, 3, 4, None, 5, 6, None]
     assert set(rows[1]) == {"epoch", "step", "steps", "loss", "learning_rate", "gradient_norm"}
     assert [line.split()[:2] for line in printed.err.splitlines()] == [["epoch", str(n)] for n in range(4)]
-    best = max(rows[0::3], key=lambda row: (row["right"], row["epoch"]))
+    best = max(rows[0::3], key=lambda row: (row["right"], -row["loss"], row["epoch"]))
     assert (document["epoch"], document["right"]) == (best["epoch"], best["right"])
     kept = {path.name for path in folder.iterdir()}
     assert kept == {"settings.json", "unreadable.json", "log.jsonl", "curves.png", "epoch-3.h5",
