@@ -109,11 +109,18 @@ def _cache(problems):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # the damaged files are already reported
         warm = not damaged and warmup.is_warm()
-    obstacles = [cache.obstacle(folder) for folder in cache.folders()] or [cache.NO_FOLDER]
-    if not warm and all(obstacles):
-        _add(problems, f"compiled kernels cannot be kept ({obstacles[0]}): every process compiles the kernels again",
-             f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space")
+    obstacles = cache.obstacles() or [cache.NO_FOLDER]
+    remedy = f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space"
     kept, stale = warmup.kept_kernels(), warmup.stale_folders()
+    if not warm and all(obstacles):
+        _add(problems, f"compiled kernels cannot be kept ({'; '.join(obstacles)}): every process compiles the kernels "
+                       "again", remedy)
+    elif cache.config.CACHE_DIR and obstacles[0] and kept.path != next(cache.folders()):
+        _add(problems, f"NUMBA_CACHE_DIR is not used ({obstacles[0]}): compiled kernels are kept in {kept.path}",
+             remedy)
+    for path in cache.open_to_others():
+        _add(problems, f"every user of this computer can write {path}, and so can run code with your rights",
+             f"chmod o-w {path}")
     return {"folder": kept.path and str(kept.path), "warm": warm, "kernels": kept.kernels,
             "bytes": kept.bytes, "stale": {str(folder.path): folder.bytes for folder in stale}}
 
@@ -183,7 +190,7 @@ def _cache_lines(cache):
     lines = [("cache", cache["folder"]), ("", f"{cache['kernels']} kernels, {cache['bytes'] / 1e6:.1f} MB, {state}")]
     if cache["stale"]:
         size = sum(cache["stale"].values()) / 1e6
-        lines += [("", f"folders with kernels of other versions: {len(cache['stale'])}, {size:.1f} MB; "
+        lines += [("", f"folders with kernels of other versions or CPUs: {len(cache['stale'])}, {size:.1f} MB; "
                        "`nphybrid warmup --prune` deletes these folders")]
     return lines
 

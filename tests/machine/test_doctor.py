@@ -95,6 +95,38 @@ def test_kernels_that_cannot_be_kept(tmp_path, monkeypatch):
     assert re.search("^cache +none$", doctor.format_text(found), re.MULTILINE)
 
 
+@no_jit
+def test_a_named_folder_that_is_not_used(tmp_path, monkeypatch):
+    """Also if the private temporary folder has kernels."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setattr(cache.config, "CACHE_DIR", str(blocked))
+    monkeypatch.setattr(cache, "CHOSEN", blocked)
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    private = list(cache.folders(create=True))[1]
+    assert doctor.examine()["problems"] == [{
+        "problem": f"NUMBA_CACHE_DIR is not used ({blocked} is not a folder that can be written): compiled kernels are "
+                   f"kept in {private}",
+        "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 4 MB of free space"}]
+    private.parent.chmod(0o755)
+    (found,) = doctor.examine()["problems"]
+    told = f"({blocked} is not a folder that can be written; {private.parent}: expected a folder that only the user"
+    assert told in found["problem"]
+
+
+@no_jit
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_cache_folder_that_everybody_can_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "CHOSEN", tmp_path / "cache")
+    monkeypatch.setattr(cache, "PRIVATE_TOO", False)
+    (tmp_path / "cache").mkdir()
+    assert doctor.examine()["problems"] == []
+    (tmp_path / "cache").chmod(0o777)
+    assert doctor.examine()["problems"] == [{
+        "problem": f"every user of this computer can write {tmp_path / 'cache'}, and so can run code with your rights",
+        "remedy": f"chmod o-w {tmp_path / 'cache'}"}]
+
+
 def test_plain_python(root):
     code, found = examined(root, NUMBA_DISABLE_JIT=1, NPHYBRID_ISA=None)
     assert code == 1 and [each["remedy"] for each in found["problems"]] == ["unset NUMBA_DISABLE_JIT"]
