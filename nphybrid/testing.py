@@ -27,14 +27,19 @@ MOST_ROWS, MOST_NAMES = 12, 20
 
 # ---------------------------------------------------------------- comparing states
 
-def assert_states_close(trace, states, rtol=1e-9, common=True):
+def assert_states_close(trace, states, rtol=1e-9, common=False, atol=0.0):
     """Raise AssertionError if a state differs between two implementations.
 
     `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
     file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
     float64. `rtol`: the largest permitted value of max|a - b| / max|b|. The array a is in `trace`, and the array b is
-    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: True to compare only states
-    whose names are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
+    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: False to expect equal names
+    in `trace` and `states`, True to compare only states whose names are in both. `atol`: a state is also close if
+    max|a - b| <= atol.
+
+    Two dicts of gradients can be compared, too. The gradient of the bias of a key is 0 in exact arithmetic, so its
+    values are only rounding errors, and need an atol, for example 1e-12 (float64) or 1e-5 (float32) times the largest
+    gradient.
 
     NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
     pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
@@ -43,7 +48,8 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
 
     Raises AssertionError if a state differs in shape or value, and if `trace` and `states` have no name in common. With
     common=False, also raises AssertionError if a name is only in `trace` or only in `states`. Raises TypeError for
-    arguments that are not mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
+    arguments that are not mappings, for arrays without real numbers, and for an rtol or atol that is not a number.
+    Raises ValueError for an rtol or atol below 0.
 
     >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
     >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
@@ -59,9 +65,12 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     for label, mapping in zip(LABELS, (trace, states)):
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{label}: expected a mapping {{name: array}}, found a {type(mapping).__name__}")
-    if not rtol >= 0:
-        raise ValueError(f"rtol: expected a number of at least 0, found {rtol}")
-    rows = compare_states(trace, states, rtol, labels=LABELS)
+    for name, bound in ("rtol", rtol), ("atol", atol):
+        if not isinstance(bound, (int, float, np.number)):
+            raise TypeError(f"{name}: expected a number of at least 0, found a {type(bound).__name__}")
+        if not bound >= 0:
+            raise ValueError(f"{name}: expected a number of at least 0, found {bound}")
+    rows = compare_states(trace, states, rtol, labels=LABELS, atol=atol)
     both = [row for row in rows if None not in row.shapes]
     if not both:
         raise AssertionError("\n".join(["trace and states have no name in common", *_one_sided(rows)]))
@@ -74,7 +83,8 @@ def _first_difference(rows):
     """Returns the lines of an error message about the first state that differs."""
     index = next((i for i, row in enumerate(rows) if not row.ok), None)
     if index is None:
-        return [f"trace and states have different names; the {_count(rows)} in common are equal"]
+        return [f"trace and states have different names; the {_count(rows)} in common are equal",
+                "common=True compares only the states in common"]
     first, before, after = rows[index], rows[:index], rows[index + 1:]
     lines = [f"{printable(first.name)} is the first state that differs: {_figure(first)}"]
     if first.hint is not None:
@@ -231,7 +241,7 @@ def torch_states(twin, pixel_values, **inputs):
     The states have the dtype of `twin`, but for a bfloat16 network the states are float32. Feature maps have the shape
     (B, H, W, C), tokens (B, T, D), and attention weights (B, A, T, T). The names of the states and the order of the
     names are as in `model.trace`. The state `tokens.masked` is missing. The states `blocks.N.weights` are missing if
-    the attention of `twin` is not "eager".
+    the attention of `twin` is not "eager". With missing states, `assert_states_close` needs common=True.
     """
     import torch
     like = next(twin.parameters())
