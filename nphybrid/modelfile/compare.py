@@ -148,7 +148,7 @@ class Comparison(Discard):
 
 # ---------------------------------------------------------------- two mappings of states
 
-def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES, atol=0):
+def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES, atol=0.0):
     """Compare two mappings {name: array} state by state, in the order of the forward pass.  -> list of Row
 
     The values in `a` and `b` are arrays of any real dtype, torch tensors, or `Stored` arrays. `Stored` arrays are read
@@ -198,7 +198,7 @@ def _matches(name, only):
     return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
-def _row(name, a, b, tolerance, labels, explain, atol=0):
+def _row(name, a, b, tolerance, labels, explain, atol=0.0):
     """Returns the row of one state.  `a` is None if only B has the state, and `b` is None if only A has the state."""
     if a is None or b is None:
         return _one_sided_row(name, a, b, labels)
