@@ -125,7 +125,7 @@ def _count(rows):
 
 # ---------------------------------------------------------------- weights
 
-def telling_weights(model_or_config, seed):
+def telling_weights(model_or_config, seed, scale=1.0):
     """Makes random weights that reveal a mistake in any layer.  -> {Hugging Face name: float32 array}
 
     The random weights of a new model hide some mistakes. In a new model, all scales of norms are 1 and all biases are
@@ -135,10 +135,14 @@ def telling_weights(model_or_config, seed):
     the mask token have mean 0 and standard deviation 0.3. The convolution kernels of the backbone have a mean that is
     not 0. The weights of queries and keys are scaled so that the attention is not uniform and not one-hot.
 
+    In float32, these weights do not reveal a wrong eps, because eps is far smaller than the variances. With scale=1e-3
+    and `pixel_values` that are also multiplied by 1e-3, the variances are so small that a wrong eps changes a state by
+    more than the rounding errors of float32, and a comparison with rtol=1e-3 finds it.
+
     `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
     model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of
-    Hugging Face names is accepted. `seed`: an int of at least 0. Equal seeds give equal weights. Raises TypeError for
-    other types of model_or_config.
+    Hugging Face names is accepted. `seed`: an int of at least 0. Equal seeds give equal weights. `scale`: a factor of
+    all arrays except those of norms. Raises TypeError for other types of model_or_config.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4)
@@ -148,7 +152,8 @@ def telling_weights(model_or_config, seed):
     >>> model = BitForImageClassification(config, state_dict=weights)
     """
     rng = np.random.default_rng(seed)
-    return {name: _telling_array(name, array.shape, rng) for name, array in _state_dict_of(model_or_config).items()}
+    weights = {name: _telling_array(name, array.shape, rng) for name, array in _state_dict_of(model_or_config).items()}
+    return {name: x if "norm" in name else x * np.float32(scale) for name, x in weights.items()}
 
 
 def _state_dict_of(model_or_config):

@@ -13,6 +13,10 @@ from . import computer
 # For each package, the oldest version that setup.cfg allows.
 OLDEST = {"NumPy": "2.0", "Numba": "0.61", "Pillow": "10.3", "h5py": "3.16"}
 
+# For each variable whose wrong value raises an error, the remedy.
+REMEDIES = {"NPHYBRID_ISA": "unset NPHYBRID_ISA, or set it to an instruction set of this machine",
+            "NUMBA_NUM_THREADS": "unset NUMBA_NUM_THREADS, which does not change the threads of nphybrid"}
+
 
 def examine() -> dict:
     """Run all checks.  -> dict that can be written as JSON
@@ -80,18 +84,22 @@ def _kernels(problems):
 def _target(problems):
     """Import and return the module ops.target.
 
-    If the import fails because of NPHYBRID_ISA, the module is imported without this variable.
+    If the import fails because of a variable of REMEDIES, the module is imported without this variable.
     """
+    removed = {}
     try:
-        from ..ops import target
-    except ValueError as error:
-        _add(problems, str(error), "unset NPHYBRID_ISA, or set it to an instruction set of this machine")
-        wanted = os.environ.pop("NPHYBRID_ISA")
-        try:
-            from ..ops import target
-        finally:
-            os.environ["NPHYBRID_ISA"] = wanted
-    return target
+        while True:
+            try:
+                from ..ops import target
+                return target
+            except ValueError as error:
+                name = str(error).partition("=")[0]
+                if name not in REMEDIES or name not in os.environ:
+                    raise
+                _add(problems, str(error), REMEDIES[name])
+                removed[name] = os.environ.pop(name)
+    finally:
+        os.environ.update(removed)
 
 
 def _cache(problems):
@@ -198,4 +206,5 @@ def _cache_lines(cache):
 def _thread_lines(threads):
     quota = "no quota" if threads["quota"] is None else f"a quota of {threads['quota']:g} cores"
     return [("threads", f"{threads['number']}, because this process may use {threads['allowed']} of "
-                        f"{threads['cores']} cores; {quota}")]
+                        f"{threads['cores']} cores; {quota}"),
+            ("", "--threads, or the CPU affinity (taskset), changes this number; NUMBA_NUM_THREADS does not")]

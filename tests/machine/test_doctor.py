@@ -79,6 +79,17 @@ def test_a_wrong_instruction_set(root, wanted):
     assert "PROBLEM  NPHYBRID_ISA" in text and "no problem was found" not in text
 
 
+@pytest.mark.parametrize("number", ["0", "abc", "-1", ""])
+def test_a_wrong_number_of_numba_threads(root, number):
+    code, found = examined(root, NUMBA_NUM_THREADS=number)
+    told = f"NUMBA_NUM_THREADS={number}: expected a whole number of at least 1"
+    assert code == 1 and [each["problem"] for each in found["problems"]] == [told]
+    assert "unset NUMBA_NUM_THREADS" in found["problems"][0]["remedy"] and found["kernels"]["isa"] and found["threads"]
+    env = python_environment(NUMBA_NUM_THREADS=number)
+    done = run_python("-m", "nphybrid", "classify", "examples/images/cat.png", env=env, cwd=root)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"nphybrid: {told}\n")
+
+
 @no_jit
 def test_kernels_that_cannot_be_kept(tmp_path, monkeypatch):
     """A file where a folder should be stops even root."""

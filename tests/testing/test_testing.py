@@ -328,6 +328,24 @@ def test_telling_weights_are_as_stated():
             assert 0.4 < x.mean() < 0.6, name                                    # observed 0.47 to 0.51
 
 
+@pytest.mark.parametrize("wrong", [{"layer_norm_eps": 1e-6}, {"dialect": {"name": "timm", "gn_eps": 1e-6}},
+                                   {"dialect": {"name": "timm", "ws_eps": 1e-10}}, {}], ids=str)
+def test_small_weights_reveal_an_eps_in_float32(wrong):
+    """Each eps is wrong once.  A correct float32 network is close to float64."""
+    x = 1e-3 * pixels(1)
+    weights = telling_weights(HYBRID, 1, scale=1e-3)
+    truth = ViTHybridForImageClassification(HYBRID, **EXACT, state_dict=weights).trace(x)
+    config = ViTHybridConfig.from_dict({**HYBRID.to_dict(), **wrong})
+    states = ViTHybridForImageClassification(config, engine="reference", state_dict=weights).trace(x.astype(np.float32))
+    if wrong:
+        assert "is the first state that differs" in message(states, truth, rtol=1e-3)
+        usual = telling_weights(HYBRID, 1)
+        truth = ViTHybridForImageClassification(HYBRID, **EXACT, state_dict=usual).trace(1e3 * x)
+        states = ViTHybridForImageClassification(config, engine="reference", state_dict=usual).trace(
+            (1e3 * x).astype(np.float32))
+    assert_states_close(states, truth, rtol=1e-3)
+
+
 @pytest.mark.parametrize("config", [HYBRID, PLAIN], ids=["hybrid", "plain ViT"])
 def test_attention_is_neither_uniform_nor_one_hot(config):
     """The entropy of a row as a share of the uniform row's: 1 is uniform, 0 one-hot.  Observed: 0.48 to 0.78"""
