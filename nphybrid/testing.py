@@ -52,7 +52,7 @@ def assert_states_close(trace, states, rtol=1e-9, common=False, atol=0.0):
     Raises ValueError for an rtol or atol below 0.
 
     >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
-    >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
+    >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)}, common=True)
     >>> assert_states_close({"stem.conv": x, "stem": x}, {"stem.conv": x, "stem": x.transpose(0, 3, 1, 2)})
     Traceback (most recent call last):
     AssertionError: stem is the first state that differs: shape 1x2x3x4 in trace, 1x4x2x3 in states

@@ -30,11 +30,11 @@ requests to a server:
   curl --data-binary @cat.png http://127.0.0.1:8000/explain -o cat.html
 
 answers:
-  The body of a request is one picture file, or a form (multipart/form-data) with several. /classify answers one picture
-  with a row, and a form with a list of rows: {"position", "path", "labels": [{"index", "label", "score"}]}, or for a
-  refused picture {"position", "path", "error"}. The status is 200, or 422 if every picture was refused. Each other
-  refusal has a status from 400 to 503 and the body {"error"}. At most 16 connections are open. /health is one of them,
-  so slow clients can make /health answer 503.
+The body of a request is one picture file, or a form (multipart/form-data) with several. /classify answers one picture
+with a row, and a form with a list of rows: {"position", "path", "labels": [{"index", "label", "score"}]}, or for a
+refused picture {"position", "path", "error"}. The status is 200, or 422 if every picture was refused. Each other
+refusal has a status from 400 to 503 and the body {"error"}. At most 16 connections are open. /health is one of them,
+so slow clients can make /health answer 503.
 """
 
 
