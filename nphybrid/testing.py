@@ -27,14 +27,19 @@ MOST_ROWS, MOST_NAMES = 12, 20
 
 # ---------------------------------------------------------------- comparing states
 
-def assert_states_close(trace, states, rtol=1e-9, common=True):
+def assert_states_close(trace, states, rtol=1e-9, common=False, atol=0.0):
     """Raise AssertionError if a state differs between two implementations.
 
     `trace`, `states`: mappings {name: array}, such as a `Trace`, a dict or the result of `numpy.load` for an `.npz`
     file. The arrays are NumPy arrays or torch tensors of any shape and any real dtype. All arrays are compared in
     float64. `rtol`: the largest permitted value of max|a - b| / max|b|. The array a is in `trace`, and the array b is
-    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: True to compare only states
-    whose names are in `trace` and in `states`, False to expect equal names in `trace` and `states`.
+    in `states`. The limit `rtol` applies to a whole state, not to each element. `common`: False to expect equal names
+    in `trace` and `states`, True to compare only states whose names are in both. `atol`: a state is also close if
+    max|a - b| <= atol.
+
+    Two dicts of gradients can be compared, too. The gradient of the bias of a key is 0 in exact arithmetic, so its
+    values are only rounding errors, and need an atol, for example 1e-12 (float64) or 1e-5 (float32) times the largest
+    gradient.
 
     NaN equals only NaN. The error message has the name of the first state that differs, in the order of the forward
     pass. The error message lists the states before the first difference, and the names that are only in `trace` or only
@@ -43,10 +48,11 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
 
     Raises AssertionError if a state differs in shape or value, and if `trace` and `states` have no name in common. With
     common=False, also raises AssertionError if a name is only in `trace` or only in `states`. Raises TypeError for
-    arguments that are not mappings and for arrays without real numbers. Raises ValueError for an rtol below 0.
+    arguments that are not mappings, for arrays without real numbers, and for an rtol or atol that is not a number.
+    Raises ValueError for an rtol or atol below 0.
 
     >>> x = np.arange(24.0).reshape(1, 2, 3, 4)
-    >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)})
+    >>> assert_states_close({"stem": x, "norm": x}, {"stem": x * (1 + 1e-12)}, common=True)
     >>> assert_states_close({"stem.conv": x, "stem": x}, {"stem.conv": x, "stem": x.transpose(0, 3, 1, 2)})
     Traceback (most recent call last):
     AssertionError: stem is the first state that differs: shape 1x2x3x4 in trace, 1x4x2x3 in states
@@ -59,9 +65,12 @@ def assert_states_close(trace, states, rtol=1e-9, common=True):
     for label, mapping in zip(LABELS, (trace, states)):
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{label}: expected a mapping {{name: array}}, found a {type(mapping).__name__}")
-    if not rtol >= 0:
-        raise ValueError(f"rtol: expected a number of at least 0, found {rtol}")
-    rows = compare_states(trace, states, rtol, labels=LABELS)
+    for name, bound in ("rtol", rtol), ("atol", atol):
+        if not isinstance(bound, (int, float, np.number)):
+            raise TypeError(f"{name}: expected a number of at least 0, found a {type(bound).__name__}")
+        if not bound >= 0:
+            raise ValueError(f"{name}: expected a number of at least 0, found {bound}")
+    rows = compare_states(trace, states, rtol, labels=LABELS, atol=atol)
     both = [row for row in rows if None not in row.shapes]
     if not both:
         raise AssertionError("\n".join(["trace and states have no name in common", *_one_sided(rows)]))
@@ -74,7 +83,8 @@ def _first_difference(rows):
     """Returns the lines of an error message about the first state that differs."""
     index = next((i for i, row in enumerate(rows) if not row.ok), None)
     if index is None:
-        return [f"trace and states have different names; the {_count(rows)} in common are equal"]
+        return [f"trace and states have different names; the {_count(rows)} in common are equal",
+                "common=True compares only the states in common"]
     first, before, after = rows[index], rows[:index], rows[index + 1:]
     lines = [f"{printable(first.name)} is the first state that differs: {_figure(first)}"]
     if first.hint is not None:
@@ -115,7 +125,7 @@ def _count(rows):
 
 # ---------------------------------------------------------------- weights
 
-def telling_weights(model_or_config, seed):
+def telling_weights(model_or_config, seed, scale=1.0):
     """Makes random weights that reveal a mistake in any layer.  -> {Hugging Face name: float32 array}
 
     The random weights of a new model hide some mistakes. In a new model, all scales of norms are 1 and all biases are
@@ -125,10 +135,14 @@ def telling_weights(model_or_config, seed):
     the mask token have mean 0 and standard deviation 0.3. The convolution kernels of the backbone have a mean that is
     not 0. The weights of queries and keys are scaled so that the attention is not uniform and not one-hot.
 
+    In float32, these weights do not reveal a wrong eps, because eps is far smaller than the variances. With scale=1e-3
+    and `pixel_values` that are also multiplied by 1e-3, the variances are so small that a wrong eps changes a state by
+    more than the rounding errors of float32, and a comparison with rtol=1e-3 finds it.
+
     `model_or_config`: a model, a network of transformers, or a ViTHybridConfig, ViTConfig or BitConfig. If
     model_or_config is a configuration, the weights are those of a classifier. Any object with a `state_dict()` of
-    Hugging Face names is accepted. `seed`: an int of at least 0. Equal seeds give equal weights. Raises TypeError for
-    other types of model_or_config.
+    Hugging Face names is accepted. `seed`: an int of at least 0. Equal seeds give equal weights. `scale`: a factor of
+    all arrays except those of norms. Raises TypeError for other types of model_or_config.
 
     >>> from nphybrid import BitConfig, BitForImageClassification
     >>> config = BitConfig(embedding_size=8, hidden_sizes=[32], depths=[1], num_groups=4)
@@ -138,7 +152,8 @@ def telling_weights(model_or_config, seed):
     >>> model = BitForImageClassification(config, state_dict=weights)
     """
     rng = np.random.default_rng(seed)
-    return {name: _telling_array(name, array.shape, rng) for name, array in _state_dict_of(model_or_config).items()}
+    weights = {name: _telling_array(name, array.shape, rng) for name, array in _state_dict_of(model_or_config).items()}
+    return {name: x if "norm" in name else x * np.float32(scale) for name, x in weights.items()}
 
 
 def _state_dict_of(model_or_config):
@@ -231,7 +246,7 @@ def torch_states(twin, pixel_values, **inputs):
     The states have the dtype of `twin`, but for a bfloat16 network the states are float32. Feature maps have the shape
     (B, H, W, C), tokens (B, T, D), and attention weights (B, A, T, T). The names of the states and the order of the
     names are as in `model.trace`. The state `tokens.masked` is missing. The states `blocks.N.weights` are missing if
-    the attention of `twin` is not "eager".
+    the attention of `twin` is not "eager". With missing states, `assert_states_close` needs common=True.
     """
     import torch
     like = next(twin.parameters())

@@ -3,6 +3,51 @@
 The functions of the network contain `x = out["stem"] = …` and `out.at("stages.2.8")`. The class of `out` decides what
 happens with a state. `Trace` keeps all states or only the requested states, and `Discard` keeps no state.
 `FirstNonFinite` checks every state, and `Stopwatch` measures the time of every state.
+
+The table has the contents of each state. f is the activation of the backbone, usually relu. GN is a group norm, LN is
+a layer norm, and conv is a convolution with standardized kernels. x is the input of the unit or block. Each name in a
+formula is the state of this name in the same unit or block. A state that the network does not need is missing.
+
+    pixel_values        the input, channels last
+    stem.conv           conv(pixel_values)
+    stem.border         stem.conv with a border of zeros
+    stem.norm           f(GN(stem.conv or stem.border))
+    stem                the max pool of the state before it
+
+    in a unit stages.S.U of type bottleneck, S and U from 0:
+    proj, norm_proj     conv(x), GN(proj)
+    conv1, norm1        conv(x), f(GN(conv1))
+    conv2, norm2        conv(norm1), f(GN(conv2))
+    conv3               conv(norm2)
+    stages.S.U          f(GN(conv3) + norm_proj), or f(GN(conv3) + x) without norm_proj
+
+    in a unit stages.S.U of type preactivation:
+    norm1, proj         f(GN(x)), conv(norm1)
+    conv1, norm2        conv(norm1), f(GN(conv1))
+    conv2, norm3        conv(norm2), f(GN(conv2))
+    conv3               conv(norm3)
+    stages.S.U          conv3 + proj, or conv3 + x without proj
+
+    features_norm       f(GN(x)) of the last unit, in BiT
+    tokens.proj         linear(patches of the last map or of pixel_values)
+    tokens.masked       tokens.proj with the mask token in place of masked patches
+    tokens              the class token and the patches, plus the positions
+
+    in a block blocks.N, N from 0:
+    norm1               LN(x)
+    query, key, value   linear(norm1) each, (B, T, D): head a has the columns from a K to (a + 1) K
+    weights             softmax(query key^T / sqrt(K)) of each head, (B, A, T, T), times the head mask
+    context             weights value, the heads side by side, (B, T, D)
+    out                 x + linear(context)
+    norm2               LN(out)
+    fc1                 gelu(linear(norm2)), with the activation of the encoder in place of gelu
+    blocks.N            out + linear(fc1)
+
+    norm                LN of the last block; the last block itself if the network has no LN here
+    pooler              tanh(linear(norm[:, 0])); in BiT, the mean of the last map over all positions
+    pool_norm           LN of the pooled vector
+    pre_logits          tanh(linear(pooled vector))
+    logits              linear(pooled vector)
 """
 import math
 import time

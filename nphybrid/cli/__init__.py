@@ -55,7 +55,8 @@ def main(argv: list[str] | None = None) -> int:
         # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)
         try:
-            with streams.repeat_lost_interrupts(), pixel_limit(getattr(args, "max_pixels", None)):
+            with (streams.raise_at_sigterm(), streams.repeat_lost_interrupts(),
+                  pixel_limit(getattr(args, "max_pixels", None))):
                 code = args.run(args)
                 with path_in_errors("stdout"):
                     sys.stdout.flush()
@@ -64,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
             if not getattr(args, "quiet", False):
                 with contextlib.suppress(OSError):
                     print(f"nphybrid: {str(stop) or 'stopped'}", file=sys.stderr)
-            return 130
+            return 143 if isinstance(stop, streams.Terminated) else 130
         except (ValueError, TypeError, OSError, ImportError, MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not (no_new_thread(error) or out_of_memory(error)):
                 raise

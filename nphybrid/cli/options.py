@@ -97,7 +97,8 @@ def add_engine(verb):
                            "numbers with 24 significant bits are multiplied. With the precision high, processors with "
                            "AMX multiply numbers with 16 significant bits, which is faster.")
     verb.add_argument("--threads", type=positive, metavar="N",
-                      help="the number of threads (default: the number of cores)")
+                      help="the number of threads (default: the number of cores that this process may use). "
+                           "NUMBA_NUM_THREADS and OMP_NUM_THREADS do not change it.")
 
 
 def add_class_names(verb, old_name=True):

@@ -17,6 +17,7 @@ exit codes:
   2    the command line is wrong
   3    a model or a file was refused
   130  the program was interrupted by Ctrl-C
+  143  the program was ended by the signal SIGTERM
 """
 
 EPILOG = "`nphybrid VERB --help` lists the options of a verb, their defaults and examples.\n\n" + EXIT_CODES

@@ -6,11 +6,16 @@ import sys
 
 from .loading import load_model
 from .options import BUNDLED, add_class_names, add_engine, add_head, add_max_pixels, add_model, positive
+from .streams import Terminated
+
+TERM_SECONDS = 8.0                        # docker stop kills the process 10 seconds after SIGTERM
 
 DESCRIPTION = """\
 Start a local web page on which you drop pictures and see their labels. Each picture has a link to its page of `nphybrid
 explain`. Programs can use the same address: POST /classify answers with the labels of one or several pictures as JSON,
-and GET /health says that the server is ready. Nothing is written to disk. Ctrl-C ends the server.
+and GET /health says that the server is ready. No picture and no result is written to disk. Each refused request is one
+line on stderr. Ctrl-C ends the server, and the request in progress has 1 second to finish. After SIGTERM, for example
+from `docker stop`, the requests in progress have 8 seconds.
 """
 
 EXAMPLES = """\
@@ -23,6 +28,13 @@ requests to a server:
   curl --data-binary @cat.png http://127.0.0.1:8000/classify
   curl -F picture=@cat.png -F picture=@dog.jpg http://127.0.0.1:8000/classify
   curl --data-binary @cat.png http://127.0.0.1:8000/explain -o cat.html
+
+answers:
+The body of a request is one picture file, or a form (multipart/form-data) with several. /classify answers one picture
+with a row, and a form with a list of rows: {"position", "path", "labels": [{"index", "label", "score"}]}, or for a
+refused picture {"position", "path", "error"}. The status is 200, or 422 if every picture was refused. Each other
+refusal has a status from 400 to 503 and the body {"error"}. At most 16 connections are open. /health is one of them,
+so slow clients can make /health answer 503.
 """
 
 
@@ -36,7 +48,8 @@ def add(verb):
                            "behind a proxy or the port mapping of a container, see --allow-host.")
     verb.add_argument("--allow-host", type=host, action="append", default=[], metavar="NAME[:PORT]",
                       help="also accept requests to this host, written as in the URL of the clients, for example "
-                           "localhost:9000. The option can be given several times.")
+                           "localhost:9000. A name with a port and the name alone are two hosts. The option can be "
+                           "given several times.")
     verb.add_argument("--port", type=port, default=8000, metavar="N",
                       help="the port (default 8000). 0 stands for any free port.")
     verb.add_argument("--top-k", type=positive, default=5, metavar="N",
@@ -64,7 +77,7 @@ def host(text: str) -> str:
 
 
 def run(args):
-    """Print the address of the server, and answer requests until Ctrl-C."""
+    """Print the address of the server, and answer requests until Ctrl-C or SIGTERM."""
     from ..serve.addresses import is_loopback
     from ..serve.server import Server
     from ..serve.service import Service
@@ -77,5 +90,9 @@ def run(args):
             print("nphybrid: every computer that reaches an IP address of this computer can use the server. There is "
                   "neither a password nor encryption.", file=sys.stderr)
         print(f"{server.address}  (Ctrl-C ends the server)", flush=True)
-        server.serve_forever(poll_interval=0.1)
+        try:
+            server.serve_forever(poll_interval=0.1)
+        except Terminated:
+            server.last_seconds = TERM_SECONDS
+            raise
     return 0

@@ -2,7 +2,9 @@
 import contextlib
 import io
 import os
+import signal
 import sys
+import threading
 import warnings
 
 from ..pictures import being_read
@@ -88,6 +90,29 @@ def warnings_as_lines():
         yield
 
 
+class Terminated(KeyboardInterrupt):
+    """Raised in the main thread if the signal SIGTERM arrives."""
+
+
+@contextlib.contextmanager
+def raise_at_sigterm():
+    """During a `with` block, SIGTERM ends the run like Ctrl-C, with the exception Terminated.
+
+    Linux ignores SIGTERM in the first process of a container (PID 1) if the process has no handler. A handler that the
+    calling program has set is kept.
+    """
+    def stop(*_):
+        raise Terminated
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 @contextlib.contextmanager
 def repeat_lost_interrupts():
     """During a `with` block, raise each lost KeyboardInterrupt a second time.
@@ -101,7 +126,6 @@ def repeat_lost_interrupts():
         nonlocal at_the_end
         if issubclass(lost.exc_type, KeyboardInterrupt):
             import _thread
-            import threading
 
             # Without the delay, the second KeyboardInterrupt would be raised in the same callback.
             timer = threading.Timer(0.02, _thread.interrupt_main)

@@ -11,9 +11,10 @@ DESCRIPTION = f"""\
 Print a row for each part of the network and for each state of the forward pass of one picture. A state is a named
 intermediate array. The row contains the shape, the mean, the root mean square and the time of the state. The row of a
 part, for example blocks.0, contains the time of all indented rows below it, and the other columns of its last state.
-All engines use the names that `nphybrid summary` prints. The states are recorded in one forward pass. The times are the
-medians of {RUNS} other forward passes without recording, because recording would change the times. The attention
-weights have no time, because a forward pass without recording does not store them.
+All engines use the names that `nphybrid summary` prints. The module nphybrid.trace (`pydoc nphybrid.trace`) has the
+formula of each state. The states are recorded in one forward pass. The times are the medians of {RUNS} other forward
+passes without recording, because recording would change the times. The attention weights have no time, because a
+forward pass without recording does not store them.
 
 With --backward, the loss is the cross-entropy of the predicted class or of --label. The rows then contain the root mean
 square of the gradient of each state, and the memory that the backward pass needs for the state.

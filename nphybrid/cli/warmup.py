@@ -5,7 +5,9 @@ from .loading import announce_compilation
 
 DESCRIPTION = """\
 Compile every kernel now, so that no later run has to compile. The compiled kernels are stored in the folder that
-NUMBA_CACHE_DIR names, or in the user's cache. Later runs can use this folder even if they cannot write to it.
+NUMBA_CACHE_DIR names. If this variable is not set, they are stored in the user's cache, or if the cache cannot be
+written, in a private folder of the system's temporary folder (nphybrid-UID). Later runs can use the folder even if they
+cannot write to it.
 """
 
 EXAMPLES = """\
@@ -24,11 +26,14 @@ def add(verb):
                            "runs find the kernels if NUMBA_CACHE_DIR names this folder.")
     verb.add_argument("--training", action="store_true",
                       help="also compile the kernels that `nphybrid finetune` needs for gradients and optimizers")
-    verb.add_argument("--prune", action="store_true", help="delete the compiled kernels of other versions of nphybrid")
+    verb.add_argument("--prune", action="store_true",
+                      help="delete all other compiled kernels: those of other versions of nphybrid, Numba and Python, "
+                           "and those for other CPUs and instruction sets. Other computers that share this folder "
+                           "then compile their kernels again.")
 
 
 def run(args):
-    """Compile every kernel.  With --prune, delete the compiled kernels of other versions."""
+    """Compile every kernel.  With --prune, delete all other compiled kernels."""
     from ..machine import warmup
     from ..ops import cache
     if cache.config.DISABLE_JIT:
@@ -36,6 +41,10 @@ def run(args):
         return 1
     if args.into is not None:
         cache.use(args.into)
+    elif cache.config.CACHE_DIR:
+        cache.PRIVATE_TOO = False         # kernels in the private folder do not fill the folder that the user named
+        if not warmup.is_warm():
+            cache.use(cache.config.CACHE_DIR)
     announce_compilation("numba")
     compiled, seconds = warmup.compile_kernels(args.training)
     if not warmup.is_warm():

@@ -13,6 +13,10 @@ from . import computer
 # For each package, the oldest version that setup.cfg allows.
 OLDEST = {"NumPy": "2.0", "Numba": "0.61", "Pillow": "10.3", "h5py": "3.16"}
 
+# For each variable whose wrong value raises an error, the remedy.
+REMEDIES = {"NPHYBRID_ISA": "unset NPHYBRID_ISA, or set it to an instruction set of this machine",
+            "NUMBA_NUM_THREADS": "unset NUMBA_NUM_THREADS, which does not change the threads of nphybrid"}
+
 
 def examine() -> dict:
     """Run all checks.  -> dict that can be written as JSON
@@ -80,18 +84,22 @@ def _kernels(problems):
 def _target(problems):
     """Import and return the module ops.target.
 
-    If the import fails because of NPHYBRID_ISA, the module is imported without this variable.
+    If the import fails because of a variable of REMEDIES, the module is imported without this variable.
     """
+    removed = {}
     try:
-        from ..ops import target
-    except ValueError as error:
-        _add(problems, str(error), "unset NPHYBRID_ISA, or set it to an instruction set of this machine")
-        wanted = os.environ.pop("NPHYBRID_ISA")
-        try:
-            from ..ops import target
-        finally:
-            os.environ["NPHYBRID_ISA"] = wanted
-    return target
+        while True:
+            try:
+                from ..ops import target
+                return target
+            except ValueError as error:
+                name = str(error).partition("=")[0]
+                if name not in REMEDIES or name not in os.environ:
+                    raise
+                _add(problems, str(error), REMEDIES[name])
+                removed[name] = os.environ.pop(name)
+    finally:
+        os.environ.update(removed)
 
 
 def _cache(problems):
@@ -109,11 +117,18 @@ def _cache(problems):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")   # the damaged files are already reported
         warm = not damaged and warmup.is_warm()
-    obstacles = [cache.obstacle(folder) for folder in cache.folders()] or [cache.NO_FOLDER]
-    if not warm and all(obstacles):
-        _add(problems, f"compiled kernels cannot be kept ({obstacles[0]}): every process compiles the kernels again",
-             f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space")
+    obstacles = cache.obstacles() or [cache.NO_FOLDER]
+    remedy = f"set NUMBA_CACHE_DIR to a folder that can be written and has {cache.ROOM >> 20} MB of free space"
     kept, stale = warmup.kept_kernels(), warmup.stale_folders()
+    if not warm and all(obstacles):
+        _add(problems, f"compiled kernels cannot be kept ({'; '.join(obstacles)}): every process compiles the kernels "
+                       "again", remedy)
+    elif cache.config.CACHE_DIR and obstacles[0] and kept.path != next(cache.folders()):
+        _add(problems, f"NUMBA_CACHE_DIR is not used ({obstacles[0]}): compiled kernels are kept in {kept.path}",
+             remedy)
+    for path in cache.open_to_others():
+        _add(problems, f"every user of this computer can write {path}, and so can run code with your rights",
+             f"chmod o-w {path}")
     return {"folder": kept.path and str(kept.path), "warm": warm, "kernels": kept.kernels,
             "bytes": kept.bytes, "stale": {str(folder.path): folder.bytes for folder in stale}}
 
@@ -183,7 +198,7 @@ def _cache_lines(cache):
     lines = [("cache", cache["folder"]), ("", f"{cache['kernels']} kernels, {cache['bytes'] / 1e6:.1f} MB, {state}")]
     if cache["stale"]:
         size = sum(cache["stale"].values()) / 1e6
-        lines += [("", f"folders with kernels of other versions: {len(cache['stale'])}, {size:.1f} MB; "
+        lines += [("", f"folders with kernels of other versions or CPUs: {len(cache['stale'])}, {size:.1f} MB; "
                        "`nphybrid warmup --prune` deletes these folders")]
     return lines
 
@@ -191,4 +206,5 @@ def _cache_lines(cache):
 def _thread_lines(threads):
     quota = "no quota" if threads["quota"] is None else f"a quota of {threads['quota']:g} cores"
     return [("threads", f"{threads['number']}, because this process may use {threads['allowed']} of "
-                        f"{threads['cores']} cores; {quota}")]
+                        f"{threads['cores']} cores; {quota}"),
+            ("", "--threads, or the CPU affinity (taskset), changes this number; NUMBA_NUM_THREADS does not")]

@@ -13,7 +13,7 @@ import numpy as np
 from .. import checkpoint, tensorfile
 from ..api.checks import as_array
 from ..checkpoint import hub
-from ..dialects.guess import guess
+from ..dialects.guess import dialect_of, guess
 from ..text import dimensions, json_number, name_list, printable, table
 from ..trace import Discard, Trace
 from .layout_hints import Labels, difference, layout_hint
@@ -22,8 +22,9 @@ from .layout_hints import Labels, difference, layout_hint
 # The largest value that was observed in float64 is 3.5e-14, between the reference engine and PyTorch in 83 networks.
 # The largest values that were observed in float32 are 1.2e-4 (reference) and 3.5e-5 (numba), in BiT-R50x1.
 # The float32 values are from all states of the networks of verify.BOUNDS.
-# The error from a wrong eps may be smaller than ROUNDED, so compare in float64.
+# The error from a wrong eps, or from another form of GELU, may be smaller than ROUNDED. COARSE says so.
 EXACT, ROUNDED = 1e-9, 3e-4
+COARSE = "a wrong eps or another form of GELU can change a state by less; two float64 traces show it"
 
 FILES = Labels("A", "B", "the tolerance")
 
@@ -47,6 +48,7 @@ class Row(NamedTuple):
     where: tuple | None                   # the index of the largest |a - b|
     values: tuple | None                  # the values of A and of B at the index `where`
     verdict: str                          # "equal", "within", "DIFFERS", "other shape", "only in A", "only in B"
+    tolerance: float | None = None        # the tolerance of `error`; None if only one side has the state
     hint: str | None = None               # how the layouts differ; given only in the first row that differs
 
     @property
@@ -74,6 +76,11 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
     """
     a, b = hub.resolve(a), hub.resolve(b)
     kinds = [_kind(path) for path in (a, b)]
+    if kinds == ["weights", "weights"]:
+        raise ValueError(f"{a} and {b} have the names of weights; expected the names of states, or two models: a file "
+                         "with these names is only a part of a model. In Python, nphybrid.testing.assert_states_close "
+                         "also compares two mappings of weights or gradients")
+    kinds = ["model" if kind == "weights" else kind for kind in kinds]
     if kinds[0] != kinds[1]:
         raise ValueError(f"{a} is a {kinds[0]} and {b} is a {kinds[1]}; expected two models or two traces")
     if kinds[0] == "model":
@@ -84,10 +91,13 @@ def compare_files(a, b, tolerance=None, image=None, common=False, only=()):
 
 
 def _kind(path):
-    """Returns "model" for a folder, an `.h5` file, or a file whose arrays have the names of weights; else "trace"."""
+    """Returns "model", "trace", or "weights" for a single file with Hugging Face's names of weights."""
     if path.is_dir() or tensorfile.sniff(path) == "hdf5":
         return "model"
-    return "trace" if guess(tensorfile.stored(path))[0] is None else "model"
+    kind, _ = guess(tensorfile.stored(path))
+    if kind is None:
+        return "trace"
+    return "weights" if dialect_of(kind) is None else "model"
 
 
 def _compare_models(a, b, tolerance, image, common, only):
@@ -138,15 +148,16 @@ class Comparison(Discard):
 
 # ---------------------------------------------------------------- two mappings of states
 
-def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
+def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES, atol=0.0):
     """Compare two mappings {name: array} state by state, in the order of the forward pass.  -> list of Row
 
     The values in `a` and `b` are arrays of any real dtype, torch tensors, or `Stored` arrays. `Stored` arrays are read
-    state by state. `tolerance` is the bound of max|a - b| / max|b|, as in `compare_files`. If `common` is True, only
-    names that are in `a` and in `b` are compared. `only` holds shell-style patterns. If there are patterns, only names
-    that match a pattern are compared. `labels` holds the words for A, B and the tolerance in verdicts and hints. Raises
-    ValueError for a pattern that matches no name. Raises ValueError if `common` is True and no name is in `a` and in
-    `b`. Raises TypeError for an array that does not hold real numbers.
+    state by state. `tolerance` is the bound of max|a - b| / max|b|, as in `compare_files`. A state is also within the
+    tolerance if max|a - b| <= `atol`. If `common` is True, only names that are in `a` and in `b` are compared. `only`
+    holds shell-style patterns. If there are patterns, only names that match a pattern are compared. `labels` holds the
+    words for A, B and the tolerance in verdicts and hints. Raises ValueError for a pattern that matches no name. Raises
+    ValueError if `common` is True and no name is in `a` and in `b`. Raises TypeError for an array that does not hold
+    real numbers.
 
     >>> x = np.ones((2, 3))
     >>> [(row.name, row.verdict) for row in compare_states({"stem": x, "norm": x}, {"norm": 2 * x})]
@@ -154,7 +165,8 @@ def compare_states(a, b, tolerance=None, common=False, only=(), labels=FILES):
     """
     rows, explain = [], True
     for name in select_names(list(a), list(b), common, only):
-        row = _row(name, a[name] if name in a else None, b[name] if name in b else None, tolerance, labels, explain)
+        row = _row(name, a[name] if name in a else None, b[name] if name in b else None, tolerance, labels, explain,
+                   atol)
         explain = explain and not _differs(row)
         rows.append(row)
     return rows
@@ -186,7 +198,7 @@ def _matches(name, only):
     return not only or any(fnmatchcase(name, pattern) for pattern in only)
 
 
-def _row(name, a, b, tolerance, labels, explain):
+def _row(name, a, b, tolerance, labels, explain, atol=0.0):
     """Returns the row of one state.  `a` is None if only B has the state, and `b` is None if only A has the state."""
     if a is None or b is None:
         return _one_sided_row(name, a, b, labels)
@@ -195,11 +207,12 @@ def _row(name, a, b, tolerance, labels, explain):
     if tolerance is None:
         tolerance = EXACT if a.dtype == b.dtype == np.float64 else ROUNDED
     if shapes[0] != shapes[1]:
-        row = Row(name, shapes, None, None, None, "other shape")
+        row = Row(name, shapes, None, None, None, "other shape", tolerance)
     else:
         error, where = difference(a, b)
         values = None if where is None else (float(a[where]), float(b[where]))
-        row = Row(name, shapes, error, where, values, _verdict(error, tolerance))
+        near = values is not None and abs(values[0] - values[1]) <= atol
+        row = Row(name, shapes, error, where, values, "within" if near else _verdict(error, tolerance), tolerance)
     return row._replace(hint=layout_hint(a, b, tolerance, labels)) if explain and not row.ok else row
 
 
@@ -296,8 +309,11 @@ def format_shapes(shapes):
 
 def _conclusion(rows):
     first = first_difference(rows)
+    tolerances = sorted({row.tolerance for row in rows if row.tolerance is not None})
+    bound = f"; tolerance {' or '.join(f'{tolerance:.0e}' for tolerance in tolerances)}" if tolerances else ""
     if first is None:
-        return f"0 of {len(rows)} states differ"
+        coarse = any(row.tolerance == ROUNDED and row.error for row in rows)
+        return f"0 of {len(rows)} states differ{bound}{f' ({COARSE})' if coarse else ''}"
     text = f"{sum(not row.ok for row in rows)} of {len(rows)} states differ, the first is {printable(first.name)}: "
     if None in first.shapes:
         text += first.verdict
@@ -306,7 +322,7 @@ def _conclusion(rows):
     else:
         a, b = first.values
         text += f"{a:.9g} in A, {b:.9g} in B at {list(first.where)}, error {format_error(first.error)}"
-    return text if first.hint is None else f"{text}; {first.hint}"
+    return f"{text}{'' if first.hint is None else f'; {first.hint}'}{bound}"
 
 
 def rows_to_json(rows):

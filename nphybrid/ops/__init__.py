@@ -5,9 +5,16 @@ define every operation of OPERATIONS, with the same signature. A fused operation
 name in OPERATIONS. `reference` defines each fused operation as a composition of simpler operations.
 `reference_narrow` and `kernels_narrow` are the same for the dtypes bfloat16 and int8.
 """
+import os
+
 import numpy as np
 
 from .checks import dtype_name
+
+# Numba's own messages about a wrong number do not name the variable.
+_number = os.environ.get("NUMBA_NUM_THREADS", "1")
+if not (_number.isdecimal() and int(_number) > 0):
+    raise ValueError(f"NUMBA_NUM_THREADS={_number}: expected a whole number of at least 1")
 
 OPERATIONS = (
     "prepare",                                                            # prepares all weights

@@ -3,8 +3,10 @@
     FOLDER/nphybrid/ISA-HASH/MODULE.KERNEL-HASH.kernel
 
 Kernels are searched in two FOLDERs. The first FOLDER is NUMBA_CACHE_DIR. If this variable is not set, the first FOLDER
-is the user's cache. The second FOLDER is a private temporary folder. A new kernel is written into the first FOLDER that
-can be written. If all kernels are found, nothing is written.
+is the user's cache. The second FOLDER is a private temporary folder, for example /tmp/nphybrid-1000 for the user 1000.
+A new kernel is written into the first FOLDER that can be written. A warning says if this is the second FOLDER. If all
+kernels are found, nothing is written. New folders and files can be written by this user only, whatever the umask is,
+because anybody who can write a kernel can run code with the rights of this user.
 
 ISA-HASH depends on everything that changes the machine code: the sources of the kernels, the versions, the CPU, and the
 settings of Numba. So the kernels of several versions can lie in one FOLDER.
@@ -19,6 +21,7 @@ import importlib.resources
 import os
 import platform
 import shutil
+import stat
 import sys
 import tempfile
 import warnings
@@ -84,7 +87,7 @@ def use(folder):
     global CHOSEN, PRIVATE_TOO
     CHOSEN, PRIVATE_TOO = Path(folder).absolute(), False
     path = CHOSEN / "nphybrid" / NAME
-    path.mkdir(parents=True, exist_ok=True)
+    _create(path)
     if reason := obstacle(path):
         raise PermissionError(reason)
 
@@ -116,9 +119,26 @@ def _private_folder(create):
     with contextlib.suppress(FileNotFoundError):
         state = os.lstat(folder)
         if state.st_uid != os.getuid() or state.st_mode & 0o170077 != 0o040000:
-            raise PermissionError(f"{folder}: expected a folder that only this user can open, found another owner or "
-                                  "mode")
+            raise PermissionError(f"{folder}: expected a folder that only the user {os.getuid()} can open, found the "
+                                  f"owner {state.st_uid} and the mode {stat.filemode(state.st_mode)}")
     return folder
+
+
+def _create(folder):
+    """Create a folder and its parents.  Only this user can write in the new folders."""
+    for path in reversed([path for path in (folder, *folder.parents) if not os.path.exists(path)]):
+        path.mkdir(mode=0o755, exist_ok=True)
+
+
+def obstacles():
+    """Return the reason why no kernel can be written, for each folder that is searched.  None: it can be written."""
+    reasons = [] if CHOSEN is None else [obstacle(CHOSEN / "nphybrid" / NAME)]
+    if PRIVATE_TOO:
+        try:
+            reasons.append(obstacle(_private_folder(create=False) / NAME))
+        except OSError as error:
+            reasons.append(str(error))
+    return reasons
 
 
 def obstacle(folder):
@@ -157,18 +177,32 @@ def store(name, data):
     reasons = []
     for folder in folders(create=True):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _create(folder)
             with write_atomically(folder / f"{name}{SUFFIX}") as file:
                 file.write_bytes(hashlib.sha256(data).digest() + data)
-            return
+                file.chmod(file.stat().st_mode & 0o755)
         except (OSError, ValueError) as error:
             reasons.append(error)
-    _warn_not_kept(reasons[0] if reasons else NO_FOLDER)
+        else:
+            if reasons:
+                _warn_once(f"compiled kernels are kept in {folder}, because the chosen folder cannot be used "
+                           f"({reasons[0]})")
+            return
+    _warn_once(f"compiled kernels cannot be kept ({reasons[0] if reasons else NO_FOLDER}): every process compiles the "
+               "kernels again. NUMBA_CACHE_DIR can be set to a folder that can be written.")
 
 
 def files():
     """Return the paths of all compiled kernels of this version."""
     return [path for folder in folders() for path in sorted(folder.glob(f"*{SUFFIX}")) if os.path.isfile(path)]
+
+
+def open_to_others():
+    """Return the existing folders and files of kernels in which every user can write.  POSIX only."""
+    if os.name != "posix":
+        return []
+    paths = [path for folder in folders() for path in (folder.parent.parent, folder.parent, folder)] + files()
+    return [path for path in dict.fromkeys(paths) if os.path.exists(path) and path.stat().st_mode & 0o1002 == 0o2]
 
 
 def good_names():
@@ -193,12 +227,12 @@ def _read(path):
     return data if hashlib.sha256(data).digest() == digest else None
 
 
-def _warn_not_kept(reason):
+def _warn_once(message):
+    """Warn about the folders, at most once in this process."""
     global _warned
     if not _warned:
         _warned = True
-        warnings.warn(f"compiled kernels cannot be kept ({reason}): every process compiles the kernels again. "
-                      "NUMBA_CACHE_DIR can be set to a folder that can be written.", RuntimeWarning, stacklevel=3)
+        warnings.warn(message, RuntimeWarning, stacklevel=3)
 
 
 _warned = False

@@ -12,7 +12,8 @@ picture was refused, the status is 422.
 
 Each refused request gets a status from 400 to 503 and a JSON object {"error": "…"}. The clients are not trusted. The
 file `limits` lists the limits on size, count and time. A request is refused if its Host or Origin is not an address of
-this server, so a foreign web page can neither send requests nor read answers. Nothing is written to disk.
+this server, so a foreign web page can neither send requests nor read answers. No picture and no result is written to
+disk.
 
 `forms` reads multipart/form-data.
 `addresses` knows the Hosts and Origins that are accepted.

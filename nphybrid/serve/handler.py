@@ -102,15 +102,18 @@ class Handler(BaseHTTPRequestHandler):
     # ---------------------------------------------------------------- requests
 
     def do_GET(self) -> None:
-        """Answer a request with the method GET, HEAD, POST or OPTIONS.  Raises Refusal if the request is refused."""
+        """Answer a request with a method of HTTP.  Raises Refusal if the request is refused."""
         address, port = self.connection.getsockname()[:2]
         check_origin(self.headers, served_hosts(address, port, self.server.name), self.server.allowed)
-        path = self.path.partition("?")[0]
+        path, _, query = self.path.partition("?")
         if path not in METHODS:
             raise Refusal(404, f"found the path {path[:80]!r}; expected one of {', '.join(METHODS)}")
         expected = METHODS[path]
         if self.command != expected and (self.command, expected) != ("HEAD", "GET"):
             raise Refusal(405, f"found the method {self.command}; expected {expected}", Allow=expected)
+        if query and expected == "POST":
+            raise Refusal(400, f"found the query {query[:80]!r}; expected none. Options are given to nphybrid serve, "
+                               "for example --top-k.")
         if path == "/classify":
             self._classify()
         elif path == "/explain":
@@ -120,28 +123,31 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self._answer(200, *self.server.files[path], policy=DROP_POLICY)
 
-    do_HEAD = do_POST = do_OPTIONS = do_GET
+    do_HEAD = do_POST = do_OPTIONS = do_PUT = do_DELETE = do_PATCH = do_GET
 
     def _classify(self):
         """Answer with the row of one picture, or with a list of rows for a form."""
         pictures, is_form = self._pictures()
-        found = [self._compute(self.server.service.row, upload, i) for i, upload in enumerate(pictures)]
-        errors = [error for _, error in found]
-        status = 200
-        if all(errors):
-            status = 503 if any(isinstance(error, MemoryError) for error in errors) else 422
-        self._answer_json(status, [row for row, _ in found] if is_form else found[0][0])
+        with self.server.progress():
+            found = [self._compute(self.server.service.row, upload, i) for i, upload in enumerate(pictures)]
+            errors = [error for _, error in found]
+            status = 200
+            if all(errors):
+                status = 503 if any(isinstance(error, MemoryError) for error in errors) else 422
+                self.server.tell(self.client_address[0], status, str(errors[0]))
+            self._answer_json(status, [row for row, _ in found] if is_form else found[0][0])
 
     def _explain(self):
         """Answer with the page about one picture."""
         pictures, _ = self._pictures()
         if len(pictures) != 1:
             raise Refusal(400, f"found {len(pictures)} pictures; expected one")
-        try:
-            data = self._compute(self.server.service.explain, pictures[0])
-        except ValueError as error:
-            raise Refusal(422, str(error)) from error
-        self._answer(200, "text/html; charset=utf-8", data, policy=EXPLAIN_POLICY)
+        with self.server.progress():
+            try:
+                data = self._compute(self.server.service.explain, pictures[0])
+            except ValueError as error:
+                raise Refusal(422, str(error)) from error
+            self._answer(200, "text/html; charset=utf-8", data, policy=EXPLAIN_POLICY)
 
     def _compute(self, function, *arguments):
         return self.server.worker.do(self.server.limits.compute_seconds, function, *arguments)
@@ -204,6 +210,7 @@ class Handler(BaseHTTPRequestHandler):
     def refuse(self, refusal: Refusal) -> None:
         """Answer with the status and the message of a refusal."""
         self.unread = True
+        self.server.tell(self.client_address[0], refusal.status, refusal.message)
         self._answer_json(refusal.status, {"error": refusal.message}, **refusal.headers)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
@@ -230,7 +237,7 @@ class Handler(BaseHTTPRequestHandler):
         return "nphybrid"
 
     def log_request(self, code: Any = "-", size: Any = "-") -> None:
-        """Print nothing.  Requests are not logged."""
+        """Print nothing.  Only refused requests are printed, by `Server.tell`."""
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Print nothing.  Requests are not logged."""
+        """Print nothing.  Only refused requests are printed, by `Server.tell`."""

@@ -23,7 +23,7 @@ async function classify(file) {
     throw new Error("the browser cannot read this file; expected a picture file, not a folder");
   }
   try {
-    response = await fetch("/classify", { method: "POST", body: formOf(file) });
+    response = await fetch("classify", { method: "POST", body: formOf(file) });
   } catch {
     throw new Error("the server does not answer");
   }
@@ -42,7 +42,7 @@ function explainForm(file) {
   files.items.add(file);
   input.files = files.files;
   const button = element("button", { type: "submit", "aria-label": `Explain ${file.name}` }, "Explain this answer");
-  const attributes = { method: "post", action: "/explain", enctype: "multipart/form-data", target: "_blank" };
+  const attributes = { method: "post", action: "explain", enctype: "multipart/form-data", target: "_blank" };
   return element("form", attributes, input, button);
 }
 
@@ -109,7 +109,7 @@ for (const event of ["dragenter", "dragover", "dragleave", "drop"]) {
     if (event === "drop") add(happened.dataTransfer.files);
   });
 }
-fetch("/health")
+fetch("health")
   .then((response) => response.json())
   .then(({ model, classes }) => {
     document.getElementById("model").textContent =

@@ -4,10 +4,13 @@ import json
 import os
 import socket
 import socketserver
+import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ..text import printable
 from .addresses import host_in_url, is_every_address
 from .files import page_files
 from .handler import Handler
@@ -15,7 +18,8 @@ from .limits import Limits
 from .service import Service
 from .worker import Worker
 
-LAST_SECONDS = 1.0                        # the picture in progress may take this long after Ctrl-C
+LAST_SECONDS = 1.0                        # the requests in progress may take this long after Ctrl-C
+MOST_LINES, LINE_SECONDS = 20, 10.0       # at most this many lines about refused requests in this time
 _BUSY = json.dumps({"error": "the server has too many connections; try again later"}).encode() + b"\n"
 BUSY = (b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\n"
         b"Connection: close\r\nRetry-After: 5\r\nX-Content-Type-Options: nosniff\r\n\r\n%s" % (len(_BUSY), _BUSY))
@@ -25,8 +29,10 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """A server for one service.  `serve_forever` accepts connections, and `server_close` ends the server.
 
     With port 0, the operating system chooses a free port. `address` is the URL of the server. `allowed` are further
-    values of the header Host that are accepted.
+    values of the header Host that are accepted. `last_seconds` is the longest time that `server_close` waits for the
+    requests in progress: those whose pictures have arrived.
     """
+    last_seconds = LAST_SECONDS
     daemon_threads = True
     # On Windows, this option would let another program take over the port.
     allow_reuse_address = os.name != "nt"
@@ -42,6 +48,9 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.files = page_files()
         self.connections = threading.BoundedSemaphore(self.limits.connections)
         self.worker = Worker()
+        self.lock = threading.Lock()                         # of the next three numbers
+        self.in_progress = self.lines = 0
+        self.lines_since = 0.0
         try:
             self.address_family, _, _, _, where = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
             super().__init__(where, Handler)                 # type: ignore[arg-type]
@@ -62,6 +71,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         """Handle a connection in a new thread, or refuse it if there are too many connections."""
         if not self.connections.acquire(blocking=False):
             self._refuse(request)
+            self.tell(client_address[0], 503, "too many connections")
             return
         try:
             super().process_request(request, client_address)
@@ -76,6 +86,28 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         finally:
             self.connections.release()
 
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[None]:
+        """Count a request in progress, for which `server_close` waits."""
+        with self.lock:
+            self.in_progress += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.in_progress -= 1
+
+    def tell(self, client: str, status: int, message: str) -> None:
+        """Print a line about a refused request on stderr.  The number of lines in a time is limited."""
+        with self.lock, contextlib.suppress(OSError):
+            now = time.monotonic()
+            if now - self.lines_since >= LINE_SECONDS:
+                self.lines, self.lines_since = 0, now
+            self.lines += 1
+            if self.lines <= MOST_LINES:
+                more = f" (no more lines for {LINE_SECONDS:g} seconds)" if self.lines == MOST_LINES else ""
+                print(f"nphybrid: {client}: {status} {printable(message[:300])}{more}", file=sys.stderr, flush=True)
+
     def _refuse(self, request):
         """Answer with the status 503, without waiting for the request."""
         with contextlib.suppress(OSError):
@@ -86,7 +118,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         self.shutdown_request(request)
 
     def server_close(self) -> None:
-        """Stop listening.  Wait a short time for the picture in progress."""
+        """Stop listening.  Wait at most `last_seconds` for the requests in progress."""
         super().server_close()
-        self.worker.stop(LAST_SECONDS)
-        self.service.stop()
+        end = time.monotonic() + self.last_seconds
+        try:
+            while self.in_progress and time.monotonic() < end:
+                time.sleep(0.02)
+        finally:
+            self.worker.stop(0)
+            self.service.stop()

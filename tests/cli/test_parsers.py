@@ -15,7 +15,7 @@ HEAVY = {"numpy", "numba", "h5py", "PIL"}
 ERRORS = [[], ["invent"], ["classify"], ["classify", "x.png", "--invent"], ["classify", "x.png", "--top-k", "0"]]
 PAGES = [["--help"], ["--version"], *([verb, "--help"] for verb in cli.VERBS)]
 
-EXIT_CODES = ["0", "1", "2", "3", "130"]
+EXIT_CODES = ["0", "1", "2", "3", "130", "143"]
 
 CODE = """
 import sys

@@ -79,6 +79,17 @@ def test_a_wrong_instruction_set(root, wanted):
     assert "PROBLEM  NPHYBRID_ISA" in text and "no problem was found" not in text
 
 
+@pytest.mark.parametrize("number", ["0", "abc", "-1", ""])
+def test_a_wrong_number_of_numba_threads(root, number):
+    code, found = examined(root, NUMBA_NUM_THREADS=number)
+    told = f"NUMBA_NUM_THREADS={number}: expected a whole number of at least 1"
+    assert code == 1 and [each["problem"] for each in found["problems"]] == [told]
+    assert "unset NUMBA_NUM_THREADS" in found["problems"][0]["remedy"] and found["kernels"]["isa"] and found["threads"]
+    env = python_environment(NUMBA_NUM_THREADS=number)
+    done = run_python("-m", "nphybrid", "classify", "examples/images/cat.png", env=env, cwd=root)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "", f"nphybrid: {told}\n")
+
+
 @no_jit
 def test_kernels_that_cannot_be_kept(tmp_path, monkeypatch):
     """A file where a folder should be stops even root."""
@@ -93,6 +104,38 @@ def test_kernels_that_cannot_be_kept(tmp_path, monkeypatch):
                    "compiles the kernels again",
         "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 4 MB of free space"}]
     assert re.search("^cache +none$", doctor.format_text(found), re.MULTILINE)
+
+
+@no_jit
+def test_a_named_folder_that_is_not_used(tmp_path, monkeypatch):
+    """Also if the private temporary folder has kernels."""
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    monkeypatch.setattr(cache.config, "CACHE_DIR", str(blocked))
+    monkeypatch.setattr(cache, "CHOSEN", blocked)
+    monkeypatch.setattr(cache.tempfile, "tempdir", str(tmp_path))
+    private = list(cache.folders(create=True))[1]
+    assert doctor.examine()["problems"] == [{
+        "problem": f"NUMBA_CACHE_DIR is not used ({blocked} is not a folder that can be written): compiled kernels are "
+                   f"kept in {private}",
+        "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 4 MB of free space"}]
+    private.parent.chmod(0o755)
+    (found,) = doctor.examine()["problems"]
+    told = f"({blocked} is not a folder that can be written; {private.parent}: expected a folder that only the user"
+    assert told in found["problem"]
+
+
+@no_jit
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_a_cache_folder_that_everybody_can_write(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "CHOSEN", tmp_path / "cache")
+    monkeypatch.setattr(cache, "PRIVATE_TOO", False)
+    (tmp_path / "cache").mkdir()
+    assert doctor.examine()["problems"] == []
+    (tmp_path / "cache").chmod(0o777)
+    assert doctor.examine()["problems"] == [{
+        "problem": f"every user of this computer can write {tmp_path / 'cache'}, and so can run code with your rights",
+        "remedy": f"chmod o-w {tmp_path / 'cache'}"}]
 
 
 def test_plain_python(root):

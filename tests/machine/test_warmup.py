@@ -215,6 +215,25 @@ def test_into_a_folder(tmp_path, warm):
 
 
 @no_jit
+def test_the_named_folder_is_filled_or_refused(warm, tmp_path):
+    """Kernels in the private temporary folder do not count."""
+    private = tmp_path / f"nphybrid-{os.getuid()}"
+    private.mkdir(mode=0o700)
+    shutil.copytree(next(warm.glob("nphybrid/*")), private / cache.NAME)
+    named = tmp_path / "named"
+    shutil.copytree(warm, named)
+    (missing,) = named.rglob("*max_pool*.kernel")
+    missing.unlink()
+    environment = python_environment(NUMBA_CACHE_DIR=named, TMPDIR=tmp_path)
+    done = run_python("-m", "nphybrid", "warmup", cwd=ROOT, env=environment)
+    assert done.returncode == 0 and done.stdout.startswith("compiled 1, ") and missing.exists()
+    (tmp_path / "file").write_text("")
+    environment["NUMBA_CACHE_DIR"] = str(tmp_path / "file")
+    done = run_python("-m", "nphybrid", "warmup", cwd=ROOT, env=environment)
+    assert done.returncode == 3 and done.stdout == "" and str(tmp_path / "file") in done.stderr
+
+
+@no_jit
 def test_prune(warm, tmp_path):
     """Only folders named like ours, beside ours, that are none in use; a link is left alone."""
     ours, elsewhere = warm / "nphybrid", tmp_path / "plain-0123456789abcdef"

@@ -124,7 +124,7 @@ def test_a_model_equals_its_copy_in_another_format(saved, model, tmp_path, capsy
     model.save_pretrained(tmp_path / "folder")
     assert main(["compare", saved("a.h5"), str(tmp_path / "folder"), "--tolerance", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "0 of 50 states differ" and len(lines) == 1 + 50 + 2
+    assert lines[-1] == "0 of 50 states differ; tolerance 0e+00" and len(lines) == 1 + 50 + 2
     assert lines[1].split() == ["pixel_values", "1x33x47x3", "0", "equal"]
     assert lines[-3].split() == ["logits", "1x5", "0", "equal"]
 
@@ -219,7 +219,7 @@ def test_text_of_two_traces(states, trace, capsys):
     b = trace("b.safetensors", **{**kept, "blocks.0.key": changed, "blocks.0.out": None, "norm": np.ones((2, 1))})
     assert main(["compare", a, b]) == 1
     was = states["blocks.0.key"][1, 4, 7]
-    error = f"{(100 - float(was)) / 100:.1e}"
+    error, tolerances = f"{(100 - float(was)) / 100:.1e}", "tolerance 1e-09 or 3e-04"
     assert capsys.readouterr().out == f"""\
 state             shape      max|a - b| / max|b|
 blocks.0.key      2x31x12                {error}  DIFFERS
@@ -234,7 +234,7 @@ blocks.0.context  2x31x12                      0  equal
 blocks.0.norm2    2x31x12                      0  equal
 blocks.0          2x31x12                      0  equal
 
-4 of 11 states differ, the first is blocks.0.key: {was:.9g} in A, 100 in B at [1, 4, 7], error {error}
+4 of 11 states differ, the first is blocks.0.key: {was:.9g} in A, 100 in B at [1, 4, 7], error {error}; {tolerances}
 """
 
 
@@ -277,6 +277,44 @@ def test_a_trace_as_numpy_saves_it(states, trace, tmp_path):
     assert verdicts(compare_files(tmp_path / "a.npz", trace("b.safetensors"), tolerance=0)) == {}
 
 
+def test_the_last_line_says_what_float32_does_not_show(model, tmp_path, capsys):
+    """A layer norm with an eps of 1e-5 in place of 1e-12: within the tolerance of float32, and told in float64."""
+    wrong = rebuilt(model.state_dict(), replace_config(layer_norm_eps=1e-5))
+    x = np.random.default_rng(2).normal(size=(2, 3, 33, 47))
+    for dtype, code in (np.float32, 0), (np.float64, 1):
+        for name, network in ("a", model), ("b", wrong):
+            exact = ViTHybridForImageClassification(network.config, engine="reference", dtype=np.dtype(dtype).name,
+                                                    state_dict=network.state_dict())
+            np.savez(tmp_path / f"{name}.npz", **exact.trace(x.astype(dtype)))
+        assert main(["compare", str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]) == code
+        last = capsys.readouterr().out.splitlines()[-1]
+        assert last.endswith("; tolerance 3e-04 (a wrong eps or another form of GELU can change a state by less; two "
+                             "float64 traces show it)" if code == 0 else "; tolerance 1e-09")
+
+
+def test_the_examples_of_the_help_work(trace, tmp_path, monkeypatch, saved, model, capsys):
+    import shlex
+
+    from nphybrid.cli.compare import EXAMPLES
+    saved("model.h5"), model.save_pretrained(tmp_path / "folder")
+    states = {name: np.asarray(x) for name, x in model.trace(np.zeros((1, 3, 33, 47), np.float32)).items()}
+    for name in "a.npz", "b.npz":
+        np.savez(tmp_path / name, **states)
+    monkeypatch.chdir(tmp_path)
+    lines = [shlex.split(line) for line in EXAMPLES.splitlines()[1:]]
+    assert len(lines) == 2
+    for line in lines:
+        assert line[0] == "nphybrid" and main(line[1:]) == 0, capsys.readouterr().err
+
+
+def test_two_files_of_gradients_are_told_how_they_are_compared(model, tmp_path, capsys):
+    for name in "a.npz", "b.npz":
+        np.savez(tmp_path / name, **model.state_dict())
+    assert main(["compare", str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]) == 3
+    told = capsys.readouterr().err
+    assert "have the names of weights; expected the names of states" in told and "assert_states_close" in told
+
+
 def test_names_from_a_stranger_cannot_command_the_terminal(trace, capsys):
     path = trace("a.safetensors", **{"\x1b[31m": np.ones(2)})
     assert main(["compare", path, trace("b.safetensors")]) == 1 and "\x1b" not in capsys.readouterr().out
@@ -289,7 +327,7 @@ def test_common_compares_what_both_have(states, trace, capsys):
     assert main(["compare", a, b]) == 1
     assert "3 of 51 states differ, the first is blocks.0.fc1: only in B" in capsys.readouterr().out
     assert main(["compare", a, b, "--common"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"0 of {len(states) - 2} states differ"
+    assert capsys.readouterr().out.splitlines()[-1] == f"0 of {len(states) - 2} states differ; tolerance 3e-04"
     changed = trace("c.safetensors", norm=None, logits=states["logits"] + np.float32(1))
     assert main(["compare", a, changed, "--common"]) == 1
 
@@ -340,10 +378,10 @@ def test_a_hint_follows_the_first_difference(trace, capsys):
     assert main(["compare", a, b]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "1 of 50 states differ, the first is norm: shapes 2x5x7x3 / 2x3x5x7; "
-        "equal within the tolerance after transpose (0, 2, 3, 1) of B")
+        "equal within the tolerance after transpose (0, 2, 3, 1) of B; tolerance 1e-09 or 3e-04")
     assert main(["compare", a, b, "--format", "json"]) == 1
     row = next(row for row in json.loads(capsys.readouterr().out)["states"] if row["name"] == "norm")
-    assert list(row) == ["name", "shapes", "error", "where", "values", "verdict"]
+    assert list(row) == ["name", "shapes", "error", "where", "values", "verdict", "tolerance"]
 
 
 # ---------------------------------------------------------------- refusals

@@ -75,7 +75,8 @@ def test_damaged_files_are_never_loaded(folder, damage):
 def test_a_folder_where_a_file_should_be(folder):
     (folder / "a.kernel").mkdir(parents=True)
     assert cache.load("a") is None
-    cache.store("a", b"machine code")                     # into the private temporary folder
+    with pytest.warns(RuntimeWarning, match="^compiled kernels are kept in .*nphybrid-"):
+        cache.store("a", b"machine code")                 # into the private temporary folder
     assert cache.load("a") == b"machine code"
 
 
@@ -111,15 +112,23 @@ def test_a_good_file_in_the_second_folder_replaces_a_damaged_one(folder, recwarn
 
 
 def test_a_chosen_folder_that_cannot_be_written(blocked, tmp_path):
-    cache.store("a", b"1")
+    with pytest.warns(RuntimeWarning) as warned:
+        cache.store("a", b"1")
+        cache.store("a", b"1")
     (path,) = cache.files()
     assert tmp_path in path.parents and cache.load("a") == b"1"
+    (warning,) = warned.list
+    assert str(warning.message).startswith(
+        f"compiled kernels are kept in {path.parent}, because the chosen folder cannot be used (")
+    assert str(blocked.parents[1]) in str(warning.message)
 
 
 @posix
-def test_a_temporary_folder_that_others_can_open(blocked, tmp_path):
+def test_a_temporary_folder_that_others_can_open(blocked, tmp_path, monkeypatch):
     """Another user could have put code there."""
-    cache.store("a", b"1")
+    with pytest.warns(RuntimeWarning, match="^compiled kernels are kept in "):
+        cache.store("a", b"1")
+    monkeypatch.setattr(cache, "_warned", False)
     (private,) = (path for path in tmp_path.iterdir() if path.is_dir())
     assert private.stat().st_mode & 0o077 == 0
     private.chmod(0o777)
@@ -127,6 +136,25 @@ def test_a_temporary_folder_that_others_can_open(blocked, tmp_path):
     with pytest.warns(RuntimeWarning, match=r"^compiled kernels cannot be kept \(.*chosen.*\): every process compiles"):
         cache.store("b", b"2")
     assert "b.kernel" not in [path.name for path in private.rglob("*")]
+    assert cache.obstacles() == [
+        f"{blocked.parents[1]} is not a folder that can be written",
+        f"{private}: expected a folder that only the user {os.getuid()} can open, found the owner {os.getuid()} and "
+        "the mode drwxrwxrwx"]
+
+
+@posix
+@pytest.mark.parametrize("umask, folders, file", [(0, 0o755, 0o644), (0o077, 0o700, 0o600)])
+def test_nobody_else_can_write_a_new_kernel(umask, folders, file, folder):
+    previous = os.umask(umask)
+    try:
+        cache.store("a", b"1")
+    finally:
+        os.umask(previous)
+    modes = [path.stat().st_mode & 0o777 for path in (folder.parent.parent, folder.parent, folder, folder / "a.kernel")]
+    assert modes == [folders] * 3 + [file] and cache.open_to_others() == []
+    for path in folder.parent, folder / "a.kernel":
+        path.chmod(0o777)
+    assert cache.open_to_others() == [folder.parent, folder / "a.kernel"]
 
 
 def test_kernels_that_cannot_be_kept_are_no_error(folder, monkeypatch, recwarn):

@@ -158,8 +158,12 @@ def test_health_and_the_page(server, model):
     assert (status, found) == (200, {"status": "ok", "version": __version__, "model": "a model", "classes": 10})
     status, headers, found = asked(server, "GET", "/")
     assert status == 200 and b"<!doctype html>" in found and "unsafe" not in headers["Content-Security-Policy"]
-    for path in re.findall(rb'(?:src|href)="(/[^"]*)"', found):
-        assert asked(server, "GET", path.decode())[0] == 200
+    # Relative, so that the page also works below a prefix of a proxy.
+    paths = re.findall(rb'(?:src|href)="([^":]*)"', found)
+    assert sorted(paths) == [b"page.css", b"page.js"]
+    for path in paths:
+        status, _, text = asked(server, "GET", f"/{path.decode()}")
+        assert status == 200 and not re.search(rb'"/\w', text)
     assert sent(server, b"GET /health HTTP/1.1\r\nHost: LOCALHOST:", host(server)[10:].encode(), b"\r\n\r\n")[0] == 200
     assert asked(server, "GET", "/health", Origin=f"http://{host(server)}")[0] == 200
 
@@ -235,6 +239,10 @@ REFUSED = {
     "POST": (b"POST / HTTP/1.1\r\nHost: ADDRESS\r\nContent-Length: 0\r\n\r\n", 405, "found the method POST"),
     "preflight": (b"OPTIONS /classify HTTP/1.1\r\nHost: ADDRESS\r\nAccess-Control-Request-Method: POST\r\n\r\n", 405,
                   "found the method OPTIONS"),
+    "PUT": (b"PUT /classify HTTP/1.1\r\nHost: ADDRESS\r\nContent-Length: 0\r\n\r\n", 405, "found the method PUT"),
+    "DELETE": (b"DELETE / HTTP/1.1\r\nHost: ADDRESS\r\n\r\n", 405, "found the method DELETE; expected GET"),
+    "a query": (POST.replace(b"classify", b"classify?top_k=1") + b"Content-Length: 1\r\n\r\nx", 400,
+                r"found the query 'top_k=1'; expected none\. Options are given to nphybrid serve"),
     "another method": (b"BREW / HTTP/1.1\r\nHost: ADDRESS\r\n\r\n", 501, "Unsupported method"),
     "no length": (POST + b"\r\n", 411, "found no Content-Length"),
     "two lengths": (POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nxx", 400, "found the Content-Length '1, 2'"),
@@ -281,6 +289,29 @@ def test_a_refusal_says_why(name, server):
     assert headers["Content-Security-Policy"].startswith("default-src 'none'")
     assert re.search(message, json.loads(body)["error"]), body
     assert (headers["Allow"] is not None) == (status == 405)
+
+
+def test_each_refusal_is_a_line_on_stderr(server, data, capfd):
+    server.lines = 0
+    asked(server, "GET", "/\x1b[31m")
+    asked(server, "POST", "/classify", b"no picture")
+    asked(server, "GET", "/health", Host="evil")
+    asked(server, "GET", "/health")
+    asked(server, "POST", "/classify", data)
+    lines = capfd.readouterr().err.splitlines()
+    assert [line[:25] for line in lines] == [f"nphybrid: 127.0.0.1: {status} " for status in (404, 422, 403)], lines
+    assert "\x1b" not in str(lines) and "is none of JPEG" in lines[1] and "the Host is 'evil'" in lines[2]
+
+
+def test_the_lines_about_refusals_are_limited(server, capfd):
+    server.lines, server.lines_since = 0, time.monotonic() + 1000
+    for _ in range(30):
+        asked(server, "GET", "/nowhere")
+    lines = capfd.readouterr().err.splitlines()
+    assert len(lines) == 20 and lines[-1].endswith(" (no more lines for 10 seconds)")
+    server.lines_since = time.monotonic() - 10
+    asked(server, "GET", "/nowhere")
+    assert len(capfd.readouterr().err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("name, source, message", list(bombs()), ids=lambda value: value if type(value) is str else "")
@@ -493,6 +524,42 @@ def test_ctrl_c_ends_the_command_in_the_middle_of_a_picture(data):
         busy.close()
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(address)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no signals can be sent to one process of Windows")
+def test_a_request_in_progress_is_answered_after_sigterm():
+    """The signal comes while the picture of 16 million pixels is decoded."""
+    picture = scans(10)
+    with command() as (process, port):
+        busy = socket.create_connection(("127.0.0.1", port))
+        head = POST.replace(b"ADDRESS", f"127.0.0.1:{port}".encode()) + b"Content-Length: %d\r\n\r\n" % len(picture)
+        busy.sendall(head + picture)
+        time.sleep(0.2)
+        process.terminate()
+        status, _, body = answered(busy)
+        assert status == 200 and "labels" in json.loads(body)
+        busy.close()
+        assert process.communicate(timeout=60)[1] == "nphybrid: stopped\n" and process.returncode == 143
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="no signals can be sent to one process of Windows")
+def test_a_handler_of_sigterm_is_set_and_removed():
+    """Without a handler, Linux ignores SIGTERM in the first process of a container."""
+    from nphybrid.cli import streams
+    before = signal.getsignal(signal.SIGTERM)
+    assert before == signal.SIG_DFL
+    with pytest.raises(streams.Terminated), streams.raise_at_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    try:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        with streams.raise_at_sigterm():
+            assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow

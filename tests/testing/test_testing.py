@@ -127,6 +127,34 @@ def test_mixed_dtypes_are_compared_in_float64():
     assert "is 2\n" in message(big, {"norm": -big["norm"]})
 
 
+def test_atol_is_a_bound_of_the_largest_difference():
+    zero = {"bias": np.array([-5e-17, 1e-17])}
+    message({"bias": np.array([-6e-17, 0])}, zero)
+    assert_states_close({"bias": np.array([-6e-17, 0])}, zero, atol=2 ** -50)
+    assert_states_close({"bias": np.array([3.0])}, {"bias": np.array([2.5])}, atol=0.5)
+    message({"bias": np.array([3.0])}, {"bias": np.array([2.5])}, atol=math.nextafter(0.5, 0))
+    for a, b in (math.nan, 1), (math.inf, 1), (math.inf, -math.inf):
+        message({"bias": np.array([a])}, {"bias": np.array([b])}, atol=1e300)
+
+
+@pytest.mark.parametrize("narrow, atol", [(False, 1e-12), (True, 1e-5)], ids=["float64", "float32"])
+def test_gradients_are_compared_with_an_atol(narrow, atol):
+    """With the gradients of PyTorch.  The gradient of a key's bias is 0 in exact arithmetic."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    model, x, labels = told(ViTHybridForImageClassification, HYBRID, 1), pixels(1), np.array([1, 4])
+    twin = torch_twin(model)
+    torch.nn.functional.cross_entropy(twin(torch.from_numpy(x)).logits, torch.from_numpy(labels)).backward()
+    truth = {name: parameter.grad.numpy() for name, parameter in twin.named_parameters()}
+    if narrow:
+        model = ViTHybridForImageClassification(HYBRID, engine="reference", state_dict=model.state_dict())
+        x = x.astype(np.float32)
+    found = model.gradients(x, labels).parameters
+    assert ".key.bias is the first state that differs" in message(found, truth, rtol=1e-4 if narrow else 1e-9)
+    largest = max(np.abs(gradient).max() for gradient in truth.values())
+    assert_states_close(found, truth, rtol=1e-4 if narrow else 1e-9, atol=atol * largest)
+
+
 # ---------------------------------------------------------------- layouts
 
 @pytest.mark.parametrize("theirs, back", [((0, 3, 1, 2), (0, 2, 3, 1)), ((0, 2, 1, 3), (0, 2, 1, 3)),
@@ -191,10 +219,12 @@ def test_the_permutation_that_a_hint_names_is_the_one_to_take():
 
 def test_common_compares_the_names_of_both(trace):
     some = {name: trace[name] for name in ("norm", "stem", "blocks.1")}
-    assert_states_close(trace, {**some, "mine": np.ones(3)})
-    assert_states_close({**some, "mine": np.ones(3)}, trace)
-    text = message(trace, {**some, "mine": np.ones(3)}, common=False)
-    assert text.startswith("trace and states have different names; the 3 states in common are equal\n")
+    assert_states_close(trace, {**some, "mine": np.ones(3)}, common=True)
+    assert_states_close({**some, "mine": np.ones(3)}, trace, common=True)
+    text = message(trace, {**some, "mine": np.ones(3)})
+    assert text == message(trace, {**some, "mine": np.ones(3)}, common=False)
+    assert text.startswith("trace and states have different names; the 3 states in common are equal\n"
+                           "common=True compares only the states in common\n")
     assert "only in trace: pixel_values, stem.conv, stem.norm, stages.0.0.proj, " in text
     assert text.endswith(f", … and {len(trace) - 3 - 20} more\nonly in states: mine")
 
@@ -255,6 +285,8 @@ def test_infinity_equals_itself_only():
     (([1, 2], {}), {}, TypeError, "trace: expected a mapping {name: array}, found a list"),
     (({}, np.ones(3)), {}, TypeError, "states: expected a mapping {name: array}, found a ndarray"),
     (({}, {}), {"rtol": -1}, ValueError, "rtol: expected a number of at least 0, found -1"),
+    (({}, {}), {"atol": -1}, ValueError, "atol: expected a number of at least 0, found -1"),
+    (({}, {}), {"rtol": "1e-5"}, TypeError, "rtol: expected a number of at least 0, found a str"),
     (({}, {}), {"rtol": math.nan}, ValueError, "rtol: expected a number of at least 0, found nan"),
     (({"norm": np.ones(2)}, {"norm": np.ones(2) * 1j}), {}, TypeError,
      "norm: expected an array of real numbers, found dtype complex128"),
@@ -294,6 +326,24 @@ def test_telling_weights_are_as_stated():
             assert 0.2 < x.std() < 0.4 and abs(x.mean() - 1) < 0.15, name        # observed 0.24 to 0.32, 0.04
         elif x.ndim == 4 and x.size >= 2000 and "projection" not in name:
             assert 0.4 < x.mean() < 0.6, name                                    # observed 0.47 to 0.51
+
+
+@pytest.mark.parametrize("wrong", [{"layer_norm_eps": 1e-6}, {"dialect": {"name": "timm", "gn_eps": 1e-6}},
+                                   {"dialect": {"name": "timm", "ws_eps": 1e-10}}, {}], ids=str)
+def test_small_weights_reveal_an_eps_in_float32(wrong):
+    """Each eps is wrong once.  A correct float32 network is close to float64."""
+    x = 1e-3 * pixels(1)
+    weights = telling_weights(HYBRID, 1, scale=1e-3)
+    truth = ViTHybridForImageClassification(HYBRID, **EXACT, state_dict=weights).trace(x)
+    config = ViTHybridConfig.from_dict({**HYBRID.to_dict(), **wrong})
+    states = ViTHybridForImageClassification(config, engine="reference", state_dict=weights).trace(x.astype(np.float32))
+    if wrong:
+        assert "is the first state that differs" in message(states, truth, rtol=1e-3)
+        usual = telling_weights(HYBRID, 1)
+        truth = ViTHybridForImageClassification(HYBRID, **EXACT, state_dict=usual).trace(1e3 * x)
+        states = ViTHybridForImageClassification(config, engine="reference", state_dict=usual).trace(
+            (1e3 * x).astype(np.float32))
+    assert_states_close(states, truth, rtol=1e-3)
 
 
 @pytest.mark.parametrize("config", [HYBRID, PLAIN], ids=["hybrid", "plain ViT"])
@@ -364,7 +414,7 @@ def test_inputs_of_a_twin_are_those_of_a_trace():
     inputs = {"head_mask": rng.random((2, 3)), "bool_masked_pos": rng.random((2, 30)) < 0.4}
     twin = torch_twin(model)
     states = torch_states(twin, x, **inputs)
-    assert_states_close(model.trace(x, **inputs), states, rtol=1e-9)                    # observed 8e-15
+    assert_states_close(model.trace(x, **inputs), states, rtol=1e-9, common=True)       # observed 8e-15
     assert "blocks.0.weights" in states and not any(module._forward_hooks for module in twin.modules())
     tensors = {name: torch.from_numpy(value) for name, value in inputs.items()}
     assert_states_close(torch_states(twin, torch.from_numpy(x), **tensors), states, rtol=0, common=False)
