@@ -21,14 +21,19 @@ def parser_of(verb):
 
 def commands(verb):
     """A command line with an empty text, for each argument of a verb that takes a text."""
-    actions = parser_of(verb)._actions
+    parser = parser_of(verb)
+    actions = parser._actions
+    # Groups of which exactly one option is given.
+    groups = [group._group_actions for group in parser._mutually_exclusive_groups if group.required]
     places = [action for action in actions if not action.option_strings]
     given = [action.choices[0] if action.choices else "x" for action in places if action.nargs != "?"]
     required = [part for action in actions if action.required and action.option_strings
                 for part in (action.option_strings[0], "x")]
     for action in actions:
         if action.option_strings and action.nargs != 0:
-            yield [*given, *required, action.option_strings[0], ""]
+            others = [part for group in groups if action not in group for part in (group[0].option_strings[0], "x")]
+            yield [*given, *required, *others, action.option_strings[0], ""]
+    required += [part for group in groups for part in (group[0].option_strings[0], "x")]
     for i, action in enumerate(places):
         before = [place.choices[0] if place.choices else "x" for place in places[:i]]
         after = given[i + 1:] if action.nargs != "?" else []
