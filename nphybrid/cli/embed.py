@@ -58,6 +58,7 @@ def _embed(args):
     from ..batch import progress
     from ..batch.run import preparer_and_extractor
     from ..features import writer
+    from ..text import name_list
     model = load_model(args)
     prepare, extractor = preparer_and_extractor(model, args.state, args.pool)
     check_scheduler(args)
@@ -69,6 +70,9 @@ def _embed(args):
     if begun.discarded and not args.quiet:
         print(f"nphybrid: the folder {writer.folder_of(args.output)} belonged to another run and was "
               "replaced by an empty folder", file=sys.stderr)
+    if begun.repeated and not args.quiet:
+        print(f"nphybrid: {args.output} already has {len(begun.repeated):,} of {len(new):,} pictures, which are added "
+              f"a second time: {name_list(begun.repeated, 3)}", file=sys.stderr)
     found = begun.finished
     if found is None:
         rows = compute_rows(args, begun.sources, begun.done, model, prepare, extractor.compute, extractor.state,
