@@ -11,7 +11,7 @@ from nphybrid import tensorfile
 from nphybrid.__main__ import main
 from nphybrid.batch import copies
 from nphybrid.cli import classify
-from nphybrid.explain import labelled
+from nphybrid.explain import drawing, labelled
 
 LINE = ["classify", "in", "-r", "--engine", "reference"]
 
@@ -67,6 +67,23 @@ def test_labels_are_drawn_below_the_upright_picture(pictures, capsys):
         assert (pixels[65:] < 128).any() and (pixels[:65, 38:] == 255).all()
     with Image.open("out/side.jpg") as drawn:
         assert drawn.height == 38 + 2 * 21 + 7 and not drawn.getexif().get(0x0112)
+
+
+def test_a_name_that_cannot_be_drawn_is_a_number_and_told_once(pictures, capsys, monkeypatch):
+    monkeypatch.setattr(drawing, "SYSTEM_FONTS", ())
+    names = ["Kätzchen"] * 10
+    names[3] = "חתול"
+    (pictures / "names.txt").write_text("\n".join(names), "utf-8")
+    drawn = []
+    monkeypatch.setattr(labelled, "write", lambda page, x, y, line, size: drawn.append(line.split()[0]))
+    shutil.copy("in/1.png", "in/2.png")
+    assert main(["classify", "in/1.png", "in/2.png", "--engine", "reference", "--save-drawn", "out", "--top-k", "2",
+                 "--class-names", "names.txt"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert drawn == [*drawn[:2]] * 2 and drawn[0] == "#3" and len(lines) == 2
+    start = "nphybrid: the drawn copies show"
+    assert lines[0] == f"{start} #3 instead of a name that cannot be drawn: חתול"
+    assert lines[1] == f"{start} {drawn[1]} instead of a name that cannot be drawn: Kätzchen"
 
 
 @pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
