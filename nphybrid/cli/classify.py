@@ -40,7 +40,8 @@ def add(verb):
                       help="in a CSV file, write one row for each picture (default: one row for each label)")
     verb.add_argument("--copy-to", metavar="FOLDER",
                       help="copy each picture to FOLDER/LABEL, where LABEL is its first label. Pictures whose labels "
-                           "are all below --threshold are copied to FOLDER/no label.")
+                           "are all below --threshold are copied to FOLDER/no label. With --copy-to and "
+                           "--save-drawn, each row also has the path of the copy: copy and drawn.")
     verb.add_argument("--save-drawn", metavar="FOLDER",
                       help="write a copy of each picture with its labels and scores below it. For --copy-to and "
                            "--save-drawn, FOLDER must be new or empty. The pictures themselves do not change.")
@@ -92,6 +93,14 @@ def _check_folders(args):
         copies.check_folder(folder)
 
 
+def _check_threshold(args, model):
+    """Refuse a --threshold that no score can reach, or that every score reaches.  Logits can be any number."""
+    from ..api.scores import scoring
+    function = args.function_to_apply or scoring(model.config)
+    if args.threshold is not None and function != "none" and not 0 <= args.threshold <= 1:
+        args.refuse(f"argument --threshold: found {args.threshold:g}; the scores of {function} are between 0 and 1")
+
+
 def _folders(args):
     """Return the folders for the copies of pictures."""
     return [folder for folder in (args.copy_to, args.save_drawn) if folder is not None]
@@ -106,11 +115,13 @@ def _classify(args):
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
+    _check_threshold(args, model)
     sources = find_pictures(args)
     if args.output is not None:
         refuse_what_is_read(args.output, sources)
     wide = min(args.top_k, model.config.num_labels) if args.wide else 0
-    columns = rows.columns(wide)
+    more = ["copy"] * (args.copy_to is not None) + ["drawn"] * (args.save_drawn is not None)
+    columns = rows.columns(wide, more)
     for folder in _folders(args):
         copies.refuse_inputs(folder, args.images, sources, args.recursive)
         copies.refuse_pipes(sources)
@@ -126,15 +137,15 @@ def _classify(args):
     def tell(text):
         if not args.quiet:
             progress.write(f"nphybrid: {rows.one_line(text)}\n")
-    with rows.writer(args.output, args.format, alone, start, wide) as write:
+    with rows.writer(args.output, args.format, alone, start, wide, more) as write:
         def store(row):
             """Write the copies of a picture, and its row."""
             nonlocal not_copied
             fields = rows.labelled_fields(row, model.config, args.top_k, args.function_to_apply, args.threshold)
             # The copies are written before the row. So --resume writes the copies of all pictures without a row.
-            for copy in copiers if row.error is None else ():
+            for column, copy in copiers.items() if row.error is None else ():
                 try:
-                    copy(row, fields["labels"])
+                    fields[column] = copy(row, fields["labels"])
                 except (OSError, ValueError) as error:
                     not_copied += 1
                     tell(f"no copy of {source_name(row.source)}: {error}")
@@ -152,14 +163,17 @@ def _classify(args):
 
 
 def _copiers(args, sources, model):
-    """Return the functions that write copies of a picture.  Their arguments are a Row and its labels."""
+    """Return {column: function} with the functions that write copies of a picture.
+
+    The arguments of a function are a Row and its labels. The function returns the path of the copy.
+    """
     from ..batch import copies
-    copiers = []
+    copiers = {}
     if args.copy_to is not None:
-        copiers.append(copies.sorted_copies(args.copy_to, sources, model.config.id2label.values()))
+        copiers["copy"] = copies.sorted_copies(args.copy_to, sources, model.config.id2label.values())
     if args.save_drawn is not None:
         from ..explain.labelled import drawn_copies
-        copiers.append(drawn_copies(args.save_drawn, sources))
+        copiers["drawn"] = drawn_copies(args.save_drawn, sources)
     return copiers
 
 

@@ -16,8 +16,10 @@ from .drawing import is_drawable, length, write
 SMALLEST, SHARE = 14, 25                  # a line of text has 14 pixels, or 1/25 of the shorter side of the picture
 
 
-def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], None]:
-    """Return a function that writes a picture with its labels to FOLDER/NAME.  FOLDER is created if it is missing.
+def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], str]:
+    """Return a function that writes a picture with its labels to FOLDER/NAME, and returns this path.
+
+    FOLDER is created if it is missing.
 
     `sources` are the pictures, as `find_pictures` returns them. The arguments of the function are the `run.Row` of a
     picture and its labels, as `rows.labelled_fields` returns them. The copy of a JPEG file is a JPEG file. All other
@@ -41,11 +43,12 @@ def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], N
 
     def draw(row, labels):
         lines = [f"{shown(label)}  {label['score']:.4f}" for label in labels] or [NO_LABEL]
-        name = names[row.position]
+        path = os.path.join(folder, names[row.position])
         page = with_lines(open_source(row.source), lines)
-        refuse_links(os.path.join(folder, name), folder)
-        with write_atomically(os.path.join(folder, name)) as temporary:
-            page.save(temporary, "PNG" if name.endswith(".png") else "JPEG", quality=95)
+        refuse_links(path, folder)
+        with write_atomically(path) as temporary:
+            page.save(temporary, "PNG" if path.endswith(".png") else "JPEG", quality=95)
+        return path
     return draw
 
 

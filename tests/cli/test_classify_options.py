@@ -127,7 +127,7 @@ def test_labels_below_the_threshold_are_left_out(folder, capsys):
 
 
 def test_a_picture_without_a_label_has_its_row(folder, capsys):
-    line = ["classify", "pictures", *FAST, "--threshold", "2"]
+    line = ["classify", "pictures", *FAST, "--threshold", "1"]
     assert main(line) == 1
     told = f"  {rows.NO_LABEL}\n"
     assert capsys.readouterr().out == f"pictures/a.png\n{told}pictures/b.png: error\npictures/c.png\n{told}"
@@ -140,6 +140,18 @@ def test_a_picture_without_a_label_has_its_row(folder, capsys):
 @pytest.mark.parametrize("text", ["nan", "inf", "x"])
 def test_a_threshold_is_a_number(text, capsys):
     assert f"found {text}; expected a finite number" in usage_error(capsys, f"classify a.png --threshold {text}")
+
+
+@pytest.mark.parametrize("more", ["", " --function-to-apply sigmoid"])
+def test_a_threshold_that_fits_no_score_is_refused(more, cat, tmp_path, capsys):
+    for threshold in "50", "-0.1":
+        line = f"classify {cat} --engine reference -o {tmp_path}/x.csv --threshold={threshold}{more}"
+        told = usage_error(capsys, line)
+        function = more.split()[-1] if more else "softmax"
+        assert f"argument --threshold: found {threshold}; the scores of {function} are between 0 and 1" in told
+    assert not (tmp_path / "x.csv").exists()
+    (row,) = printed_rows(capsys, cat, "--threshold", "2", "--function-to-apply", "none")
+    assert 0 < len(row["labels"]) < 5
 
 
 # ---------------------------------------------------------------- scores

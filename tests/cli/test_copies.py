@@ -1,4 +1,5 @@
 """`classify --copy-to` and `--save-drawn`: which file is copied where, and what is never replaced."""
+import csv
 import json
 import os
 import shutil
@@ -53,8 +54,28 @@ def test_pictures_are_copied_to_the_folder_of_their_label(pictures, capsys):
     assert {name: (pictures / "in" / name).read_bytes() for name in files("in")} == before
 
 
+@pytest.mark.parametrize("wide", [[], ["--wide"]])
+def test_a_row_has_the_paths_of_its_copies(wide, pictures):
+    line = [*LINE, "--copy-to", "out", "--save-drawn", "drawn", "--top-k", "2", "-o"]
+    assert main([*line, "x.csv", *wide]) == 1
+    with open("x.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[-3:] == ["copy", "drawn", "error"] and len(rows) == (4 if wide else 7)
+    for row in rows:
+        if row[-1]:
+            assert row[1] == "in/broken.png" and row[-3:-1] == ["", ""]
+            continue
+        assert (pictures / row[-3]).read_bytes() == (pictures / row[1]).read_bytes()
+        assert os.path.dirname(row[-2]) == str(pictures / "drawn") and os.path.isfile(row[-2])
+    shutil.rmtree("out"), shutil.rmtree("drawn")
+    assert main([*line, "x.jsonl"]) == 1
+    found = {row["path"]: row for row in map(json.loads, (pictures / "x.jsonl").read_text().splitlines())}
+    for row in rows:
+        assert [found[row[1]].get(name, "") for name in ("copy", "drawn")] == row[-3:-1]
+
+
 def test_pictures_below_the_threshold_have_a_folder(pictures, capsys):
-    labels_of(capsys, "--copy-to", "out", "--threshold", "2")
+    labels_of(capsys, "--copy-to", "out", "--threshold", "1")
     assert files("out") == ["no label/1-2.PNG", "no label/1.png", "no label/side.jpg"]
 
 
