@@ -37,6 +37,7 @@ from functools import partial
 from typing import IO, Any
 
 from ..shortage import path_in_errors
+from ..text import table
 from .inputs import source_name
 
 COLUMNS = ("position", "path", "index", "label", "score", "error")
@@ -181,11 +182,9 @@ def _escaped_bytes(character):
 def _text(row, alone):
     if "error" in row:
         return "" if alone else f"{one_line(row['path'])}: error\n"
-    names = [one_line(label["label"]) for label in row["labels"]]
-    width = max(map(len, names), default=0)
     indent = "" if alone else "  "
-    lines = [f"{indent}{name:{width}}  {label['score']:.4f}\n" for name, label in zip(names, row["labels"])]
-    lines = lines or [f"{indent}{NO_LABEL}\n"]
+    cells = [(one_line(label["label"]), f"{label['score']:.4f}") for label in row["labels"]]
+    lines = [f"{indent}{line}\n" for line in (table(cells, "<<") if cells else NO_LABEL).split("\n")]
     return "".join(lines if alone else [f"{one_line(row['path'])}\n", *lines])
 
 

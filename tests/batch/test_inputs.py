@@ -174,6 +174,17 @@ def test_folders_of_classes_tell_what_they_leave_out(phone, monkeypatch, capsys)
     assert captured.out.startswith("1 pictures, 2 more could not be read\n")
 
 
+@pytest.mark.parametrize("data, told", [
+    (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "is a video (MP4 or MOV), not a picture"),
+    (b"\0\0\0\x18ftypmp42\0\0\0\0", "is a video (MP4 or MOV), not a picture"),
+    (b"%PDF-1.7\n", "is a PDF file, not a picture"), (b"\xfe\\\0", r"it begins with '\xfe\\\x00'")])
+def test_files_that_are_no_pictures_are_named(data, told, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(data + b"A" * 3)
+    with pytest.raises(PictureError) as refused:
+        open_source(str(tmp_path / "x.jpg"))
+    assert str(refused.value).startswith(f"{tmp_path}/x.jpg: ") and told.rstrip("'") in str(refused.value)
+
+
 def test_a_heic_without_the_package_names_the_package(phone, monkeypatch):
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     with pytest.raises(PictureError, match=r"IMG_0002.HEIC: is a HEIC picture, which needs the package pillow-heif"):
