@@ -26,7 +26,8 @@ def add(verb):
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
                       help="write the features to this .h5, .npy or .parquet file. Without --append and --resume, an "
                            "existing file is replaced. Only one run at a time can write a file. A .parquet file needs "
-                           "the package pyarrow.")
+                           "the package pyarrow. In an .h5 file, `paths` has the bytes of all paths, with a NUL byte "
+                           "after each path; in Python, nphybrid.features.files.read(FEATURES).paths is the list.")
     verb.add_argument("--append", action="store_true", help="add the features of the pictures to an existing file")
     verb.add_argument("--state", metavar="NAME",
                       help="the name of a state, for example blocks.3 or stages.1 (default: the input of the "

@@ -315,7 +315,8 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
     matrix = np.array(report["confusion"])
     assert matrix.sum() == len(paths) == report["pictures"] and np.trace(matrix) == report["accuracy"]["right"]
     assert report["accuracy"]["accuracy"] > 0.8 < report["neighbours"]["accuracy"]
-    assert Image.open(tmp_path / "matrix.png").format == "PNG"
+    with Image.open(tmp_path / "matrix.png") as picture:
+        assert picture.format == "PNG" and picture.text["Title"] == "Confusion matrix of the cross-validation"
 
     found, _ = documents(capsys, "evaluate", tmp_path / "mine", "--head", tmp_path / "a.h5")
     values = files.read(tmp_path / "x.h5").values

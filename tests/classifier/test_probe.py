@@ -330,7 +330,7 @@ def test_labels_of_a_matrix(names, labels, tmp_path, monkeypatch, recwarn):
     monkeypatch.setattr(drawing, "write", noted)
     scores.save_picture(scores.confusion_picture(np.eye(len(names), dtype=int), names, "t"), tmp_path / "x.png")
     assert [words for words in written if words in labels] == labels
-    assert "share of the class, square-root scale" in written
+    assert "share of the class, square-root scale" in written and written.count("100 %") == len(names)
     with Image.open(tmp_path / "x.png") as picture:
         description = picture.text["Description"]
     told = [f"#{k} is {name}" for k, (name, label) in enumerate(zip(names, labels)) if label == f"#{k}"]
