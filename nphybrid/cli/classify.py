@@ -1,4 +1,5 @@
 """The verb `classify` prints the labels of pictures."""
+import contextlib
 import os
 import sys
 
@@ -90,7 +91,20 @@ def _check_folders(args):
     if len(folders) > len(set(folders)):
         raise ValueError(f"{args.copy_to} is the folder of both --copy-to and --save-drawn; expected two folders")
     for folder in [] if args.resume else folders:
-        copies.check_folder(folder)
+        try:
+            copies.check_folder(folder)
+        except FileExistsError as error:
+            raise FileExistsError(f"{error}{_way_to_continue(args, folder)}") from None
+
+
+def _way_to_continue(args, folder):
+    """Return the end of a message about a folder of copies: how the run that wrote these copies is continued."""
+    from ..checkpoint import read_json
+    with contextlib.suppress(OSError, ValueError):
+        found = read_json(f"{os.path.realpath(args.output or '')}.run.json")
+        if folder in (found.get("copy_to"), found.get("save_drawn")):
+            return ". The same command with --resume continues the run that wrote it"
+    return ""
 
 
 def _check_threshold(args, model):
@@ -116,6 +130,11 @@ def _classify(args):
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
     _check_threshold(args, model)
+    is_bundled = args.model is None and args.head is None and args.class_names is None
+    if is_bundled and not args.quiet and sys.stderr.isatty():
+        names = list(model.config.id2label.values())
+        progress.write(f"nphybrid: the bundled model knows only {len(names)} classes: {', '.join(names)}. "
+                       "`nphybrid models` lists other models\n")
     sources = find_pictures(args)
     if args.output is not None:
         refuse_what_is_read(args.output, sources)
@@ -132,6 +151,9 @@ def _classify(args):
                          "logits", head=args.head)
     can_resume = args.output is not None and args.format in resume.FORMATS
     on_terminal = args.output is None and sys.stdout.isatty()
+    go_on = "; the same command with --resume goes on" if can_resume else ""
+    if args.output is not None and not can_resume:
+        go_on = f"; only a jsonl or csv file can be continued, and {args.output} is {args.format}"
     not_copied = 0
 
     def tell(text):
@@ -153,7 +175,7 @@ def _classify(args):
             return row
         # `store` runs inside of with_progress, which counts the pictures if Ctrl-C interrupts it.
         for row in progress.with_progress(map(store, found), len(sources), done, failed, not on_terminal, args.quiet,
-                                          "; the same command with --resume goes on" if can_resume else ""):
+                                          go_on):
             failed += row.error is not None
     if can_resume:
         resume.check_rows(args.output, args.format, len(sources), columns)

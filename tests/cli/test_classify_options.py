@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +75,27 @@ def test_a_suffix_of_another_format_is_refused(name, tmp_path, monkeypatch, caps
 @pytest.mark.parametrize("line", ["classify a.png --wide", "classify a.png --wide -o x.json"])
 def test_only_csv_is_wide(line, capsys):
     assert "--wide needs --format csv, or --output FILE.csv" in usage_error(capsys, line)
+
+
+def test_a_terminal_shows_the_classes_of_the_bundled_model(cat, tmp_path, monkeypatch, capsys):
+    (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(10)))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    told = "nphybrid: the bundled model knows only 10 classes: airplane, automobile, bird, cat, "
+    for more, shown in ([], True), (["--quiet"], False), (["--class-names", str(tmp_path / "names.txt")], False):
+        assert main(["classify", str(cat), *FAST, *more]) == 0
+        assert (told in capsys.readouterr().err) == shown
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert main(["classify", str(cat), *FAST]) == 0 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name, told", [
+    ("x.json", "; only a jsonl or csv file can be continued, and "), ("x.csv", "; the same command with --resume")])
+def test_a_stopped_run_says_whether_it_can_be_continued(name, told, cat, tmp_path, monkeypatch, capsys):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(rows, "labelled_fields", stop)
+    assert main(["classify", str(cat), *FAST, "-o", str(tmp_path / name)]) == 130
+    assert f"stopped after 0 of 1 pictures{told}" in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- wide rows and thresholds

@@ -197,7 +197,20 @@ def test_an_interrupted_run_copies_the_rest(pictures, capsys):
     (pictures / "x.jsonl").write_bytes(rows[:10])
     assert main([*line, "--resume"]) == 1
     assert files("out") == whole and (pictures / "x.jsonl").read_bytes() == rows
+    capsys.readouterr()
+    assert main(line) == 3
+    assert ("/out is not empty; expected a new or an empty folder for the copies. The same command with --resume "
+            "continues the run that wrote it\n") in capsys.readouterr().err
     assert main([*LINE, "-o", "x.jsonl", "--resume"]) == 3, "without --copy-to, it is another run"
+    told = f"another run wrote it: copy-to (found {pictures}/out, expected none). Repeat the pictures and the options"
+    assert told in capsys.readouterr().err
+    shutil.copy("in/1.png", "in/2.png")
+    assert main([*line, "--resume"]) == 3
+    assert "another run wrote it: list (found 4 pictures, expected 5 pictures). " in capsys.readouterr().err
+    os.remove("in/1.png")
+    assert main([*line, "--resume"]) == 3
+    assert "another run wrote it: list (found 4 other pictures, expected 4 pictures). " in capsys.readouterr().err
+    assert main([*line[:-1], "y.jsonl"]) == 3 and "--resume continues" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
