@@ -13,8 +13,10 @@ LONGEST = 200                             # the largest number of bytes in the n
 RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{i}" for port in ("com", "lpt") for i in range(1, 10))}
 
 
-def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) -> Callable[[Any, list], None]:
-    """Return a function that copies a picture to FOLDER/LABEL/NAME.  FOLDER is created if it is missing.
+def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) -> Callable[[Any, list], str]:
+    """Return a function that copies a picture to FOLDER/LABEL/NAME, and returns this path.
+
+    FOLDER is created if it is missing.
 
     `sources` are the pictures, as `find_pictures` returns them. `labels` are the labels of the model, in order.
     The arguments of the function are the `run.Row` of a picture and its labels, as `rows.labelled_fields` returns them.
@@ -37,6 +39,7 @@ def sorted_copies(folder: str, sources: Sequence[Any], labels: Iterable[str]) ->
                 shutil.copyfile(row.source, temporary)
         if not isinstance(row.source, bytes):
             shutil.copystat(row.source, path)
+        return path
     return copy
 
 

@@ -117,7 +117,18 @@ def refuse_other_run(path: str, found: dict, run: dict) -> None:
     `found` is the identity of the run that wrote the file.
     `run` is the identity of the new run.
     """
-    other = sorted(key for key in {*found, *run} if found.get(key) != run.get(key))
+    other = {key: (found.get(key), run.get(key)) for key in sorted({*found, *run}) if found.get(key) != run.get(key)}
+    if "list" in other:                   # the SHA-256 of a list tells nobody anything
+        count, expected = found.get("pictures"), run.get("pictures")
+        same = count == expected
+        other["list"] = f"{count} {'other pictures' if same else 'pictures'}", f"{expected} pictures"
+        other.pop("pictures", None)
     if other:
-        raise ValueError(f"{path} cannot be continued, because another run wrote it: " + ", ".join(
-            f"{key} (found {found.get(key)!r}, expected {run.get(key)!r})" for key in other))
+        reasons = [f"{key.replace('_', '-')} (found {_told(was)}, expected {_told(now)})"
+                   for key, (was, now) in other.items()]
+        raise ValueError(f"{path} cannot be continued, because another run wrote it: {', '.join(reasons)}. Repeat the "
+                         "pictures and the options of the first run, or leave out --resume")
+
+
+def _told(value):
+    return "none" if value is None else str(value)

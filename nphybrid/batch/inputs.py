@@ -3,9 +3,9 @@
 An input that is a file is one picture. The name of the file may have any suffix.
 
 An input that is a folder is replaced by the pictures in it, sorted by the bytes of their paths. A file in a folder
-counts as a picture if its name ends in one of SUFFIXES, in upper or lower case. If the package pillow-heif is
-installed, the suffixes in HEIF_SUFFIXES are accepted, too. With `recursive`, the folders inside a
-folder are searched too. Inside a folder, files and folders whose names begin with a dot are ignored, and symbolic links
+counts as a picture if its name ends in one of SUFFIXES, in upper or lower case. A HEIC picture is in the list also if
+the package pillow-heif is missing. Its row then contains an error. With `recursive`, the folders inside a folder are
+searched too. Inside a folder, files and folders whose names begin with a dot are ignored, and symbolic links
 to folders are not followed. What is left out is counted, for one line on stderr.
 
 An input that is a glob is replaced by its matches, sorted by the bytes of their paths. In a glob, `**` matches any
@@ -28,12 +28,11 @@ from collections.abc import Iterable
 from itertools import chain
 from typing import IO, Any
 
-from ..pictures.decode import PictureError, begins_as_picture, has_heif, open_picture
+from ..pictures.decode import PictureError, begins_as_picture, open_picture
 from ..text import printable
 
 SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".ppm", ".pgm",
-            ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx")
-HEIF_SUFFIXES = (".heic", ".heif", ".hif")
+            ".pbm", ".pnm", ".avif", ".jp2", ".j2k", ".jpx", ".heic", ".heif", ".hif")
 # What a folder may contain that is not put into the list, beside files with other suffixes.
 HIDDEN, NO_SUFFIX, NOT_SEARCHED, LINK = "hidden", "without a suffix", "inner folder", "folder link"
 MOST_KINDS = 12
@@ -61,8 +60,8 @@ def find_pictures(inputs: Iterable[str], recursive: bool = False, stdin: IO[byte
 def left_out_text(left_out: Counter) -> str:
     """Say what the folders contain beside the pictures that `find_pictures` found.
 
-    >>> left_out_text(Counter({".jxl": 1, ".heic": 2, "hidden": 1}))
-    'left out in folders: 2 .heic, 1 .jxl, 1 hidden. HEIC needs the package pillow-heif: pip install pillow-heif'
+    >>> left_out_text(Counter({".jxl": 1, ".mp4": 2, "hidden": 1}))
+    'left out in folders: 2 .mp4, 1 .jxl, 1 hidden'
     """
     counts = sorted(left_out.items(), key=lambda item: (-item[1], item[0]))
     kinds = [f"{count:,} {printable(kind)}" + "s" * (count > 1 and kind in (NOT_SEARCHED, LINK))
@@ -72,8 +71,6 @@ def left_out_text(left_out: Counter) -> str:
     text = f"left out in folders: {', '.join(kinds)}"
     if NOT_SEARCHED in left_out:
         text += ". The option -r also searches inner folders"
-    if {*HEIF_SUFFIXES} & {*left_out}:
-        text += ". HEIC needs the package pillow-heif: pip install pillow-heif"
     return text
 
 
@@ -124,11 +121,11 @@ def _pictures_at(path, recursive, left_out):
     """Return the pictures at the path of a file or folder.  Count in `left_out` what is left out."""
     if not os.path.isdir(path):
         return [path]
-    found, suffixes = [], SUFFIXES + HEIF_SUFFIXES * has_heif()
+    found = []
     # A folder without read permission is put into the list, so that its row contains an error.
     for folder, folders, files in os.walk(path, onerror=lambda error: found.append(error.filename)):
         for name in files:
-            if name.lower().endswith(suffixes) and not name.startswith("."):
+            if name.lower().endswith(SUFFIXES) and not name.startswith("."):
                 found.append(os.path.join(folder, name))
             else:
                 left_out[_kind_of_file(name)] += 1

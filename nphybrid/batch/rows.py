@@ -15,7 +15,8 @@ so the output is valid JSON.
 
 `csv` follows RFC 4180, except that each line ends in "\n". The CSV header is position,path,index,label,score,error.
 In CSV, a picture has one row for each label. A picture without a label or with an error has one row. A wide CSV file
-has one row for each picture. Its header is position,path,index_1,label_1,score_1,index_2,label_2,…,error.
+has one row for each picture. Its header is position,path,index_1,label_1,score_1,index_2,label_2,…,error. If copies of
+the pictures are written, the columns copy and drawn before the column error have the paths of the copies.
 
 `position` is the position of a picture in the list, counted from 0. `index` is the number of the class.
 
@@ -31,11 +32,12 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import IO, Any
 
 from ..shortage import path_in_errors
+from ..text import table
 from .inputs import source_name
 
 COLUMNS = ("position", "path", "index", "label", "score", "error")
@@ -60,16 +62,16 @@ def format_of(path: str | os.PathLike | None) -> str:
     return SUFFIXES[suffix.lower()]
 
 
-def columns(wide: int = 0) -> tuple[str, ...]:
+def columns(wide: int = 0, more: Sequence[str] = ()) -> tuple[str, ...]:
     """Return the CSV header.  `wide` is the number of labels in each row of a wide CSV file, or 0 for other CSV files.
 
-    >>> columns(1)
-    ('position', 'path', 'index_1', 'label_1', 'score_1', 'error')
+    `more` are the names of further columns, such as "copy".
+
+    >>> columns(1, ["copy"])
+    ('position', 'path', 'index_1', 'label_1', 'score_1', 'copy', 'error')
     """
-    if not wide:
-        return COLUMNS
-    labels = [f"{field}_{i}" for i in range(1, wide + 1) for field in COLUMNS[2:5]]
-    return *COLUMNS[:2], *labels, COLUMNS[-1]
+    labels = [f"{field}_{i}" for i in range(1, wide + 1) for field in COLUMNS[2:5]] if wide else COLUMNS[2:5]
+    return *COLUMNS[:2], *labels, *more, COLUMNS[-1]
 
 
 def labelled_fields(row: Any, config: Any, top_k: int = 5, function_to_apply: str | None = None,
@@ -103,14 +105,15 @@ def row_fields(row: Any) -> dict:
 
 
 @contextlib.contextmanager
-def writer(path: str | os.PathLike | None, format: str, alone: bool = False, start: int = 0, wide: int = 0
-           ) -> Iterator[Callable[[dict], None]]:
+def writer(path: str | os.PathLike | None, format: str, alone: bool = False, start: int = 0, wide: int = 0,
+           more: Sequence[str] = ()) -> Iterator[Callable[[dict], None]]:
     """Return a context manager that yields a function.  The function writes the fields of a row, and flushes the file.
 
     `path` is the output file, or None for stdout.
     `alone` is True for a single picture. The format text does not print the path of a single picture.
     `start` is the byte at which an existing file is continued. Everything from this byte on is deleted.
     `wide` is the number of labels in each row of a wide CSV file, or 0.
+    `more` are the names of further columns of a CSV file. A row that has no such field has an empty column.
 
     >>> with writer(None, "csv") as write:
     ...     write({"position": 0, "path": 'a "b".png', "labels": [{"index": 3, "label": "cat", "score": 0.75}]})
@@ -123,12 +126,12 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
 
         def write(row):
             nonlocal before_row
-            data = before_row + encoded_row(row, format, alone, wide)
+            data = before_row + encoded_row(row, format, alone, wide, more)
             before_row = b",\n" if format == "json" else b""
             send(data)
 
         if format == "csv" and not start:
-            send(_csv_record(columns(wide)))
+            send(_csv_record(columns(wide, more)))
         try:
             yield write
         finally:
@@ -136,7 +139,7 @@ def writer(path: str | os.PathLike | None, format: str, alone: bool = False, sta
                 send(b"[]\n" if before_row == b"[\n" else b"\n]\n")
 
 
-def encoded_row(row: dict, format: str, alone: bool = False, wide: int = 0) -> bytes:
+def encoded_row(row: dict, format: str, alone: bool = False, wide: int = 0, more: Sequence[str] = ()) -> bytes:
     """Encode the fields of a row in a format, and return the bytes.  The arguments are those of `writer`."""
     if format == "text":
         return _text(row, alone).encode("utf-8", "backslashreplace")
@@ -144,17 +147,17 @@ def encoded_row(row: dict, format: str, alone: bool = False, wide: int = 0) -> b
         return json.dumps(row).encode()
     if format == "jsonl":
         return json.dumps(row).encode() + b"\n"
-    return _csv_rows(row, wide)
+    return _csv_rows(row, wide, more)
 
 
-def _csv_rows(row, wide):
+def _csv_rows(row, wide, more):
     """Encode the row or the rows of a picture in a CSV file."""
-    start, error = (row["position"], row["path"]), row.get("error", "")
+    start, end = (row["position"], row["path"]), [row.get(name, "") for name in (*more, "error")]
     labels = [(label["index"], label["label"], repr(label["score"])) for label in row.get("labels", ())]
     if wide:
         labels += [("", "", "")] * (wide - len(labels))
-        return _csv_record((*start, *itertools.chain.from_iterable(labels), error))
-    return b"".join(_csv_record((*start, *label, error)) for label in labels or [("", "", "")])
+        return _csv_record((*start, *itertools.chain.from_iterable(labels), *end))
+    return b"".join(_csv_record((*start, *label, *end)) for label in labels or [("", "", "")])
 
 
 def one_line(text: str) -> str:
@@ -179,11 +182,9 @@ def _escaped_bytes(character):
 def _text(row, alone):
     if "error" in row:
         return "" if alone else f"{one_line(row['path'])}: error\n"
-    names = [one_line(label["label"]) for label in row["labels"]]
-    width = max(map(len, names), default=0)
     indent = "" if alone else "  "
-    lines = [f"{indent}{name:{width}}  {label['score']:.4f}\n" for name, label in zip(names, row["labels"])]
-    lines = lines or [f"{indent}{NO_LABEL}\n"]
+    cells = [(one_line(label["label"]), f"{label['score']:.4f}") for label in row["labels"]]
+    lines = [f"{indent}{line}\n" for line in (table(cells, "<<") if cells else NO_LABEL).split("\n")]
     return "".join(lines if alone else [f"{one_line(row['path'])}\n", *lines])
 
 

@@ -5,16 +5,19 @@ with the name of this folder.
 
 A file of labels, such as labels.csv, has one row per picture. All rows are `path,label`, or all rows are `label`. Rows
 `path,label` may be in any order. Rows `label` must be in the order of the pictures. The first row may be the header
-`path,label` or `label`. A path is looked up in the current folder first, and then in the folder of the file of labels.
-The path `-` means a picture on stdin. A file of labels is in UTF-8, but paths may also contain other bytes. White space
+`path,label` or `label`. Under the header `path;label`, the rows are `path;label`. A path is looked up in the current
+folder first, then in the folder of the file of labels, and then in the folder of pictures if there is only one. The
+path `-` means a picture on stdin. A file of labels is in UTF-8, but paths may also contain other bytes. White space
 around a label is removed.
 
-The name of a class must be UTF-8, because a head stores the name as JSON.
+The name of a class must be UTF-8, because a head stores the name as JSON. Names that look alike, such as an "ö" of one
+or of two characters (macOS), are equal: names are compared in the form NFC of Unicode.
 """
 import csv
 import io
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -46,7 +49,7 @@ def of_folders(folders: Iterable[str | os.PathLike], left_out: Counter | None = 
             if not found:
                 empty.append(folder)
             sources += found
-            classes += [os.path.basename(folder)] * len(found)
+            classes += [_nfc(os.path.basename(folder))] * len(found)
     if empty:
         raise ValueError(f"classes without a picture: {name_list(empty)}; expected at least one picture per class")
     return sources, classes
@@ -67,7 +70,7 @@ def of_paths(paths: Sequence[str]) -> list[str]:
     if not parts or min(map(len, parts)) < 2:
         raise ValueError("the paths of the pictures do not state their classes; expected one folder per class, or "
                          "--truth with the classes of the pictures")
-    names = [part[0] for part in parts]
+    names = [_nfc(part[0]) for part in parts]
     _check_utf8(names, "the list of pictures")
     return names
 
@@ -94,9 +97,10 @@ def _class_folders(root, left_out):
     return folders
 
 
-def of_file(path: str | os.PathLike, sources: Sequence[Any]) -> list[str]:
+def of_file(path: str | os.PathLike, sources: Sequence[Any], inputs: Sequence[str] = ()) -> list[str]:
     """Read the class of each source from a file of labels.
 
+    `inputs` are the files and folders in which the sources were found.
     Raises FormatError for a file in a wrong format. Raises ValueError for a wrong number of labels, and for pictures
     that have no label in the file. Raises OSError if the file cannot be read.
     """
@@ -106,18 +110,31 @@ def of_file(path: str | os.PathLike, sources: Sequence[Any]) -> list[str]:
             raise ValueError(f"{path} holds {len(rows):,} labels for {len(sources):,} pictures; expected one label "
                              "per picture, or rows path,label")
         return [row[0] for row in rows]
-    folder = os.path.dirname(os.path.abspath(path))
-    labels = {}
+    folders = [os.curdir, os.path.dirname(path) or os.curdir]
+    if len(inputs) == 1 and os.path.isdir(inputs[0]):
+        folders.append(inputs[0])
+    given, labels = {}, {}
     for name, label in rows:
-        place = os.path.abspath(os.path.join(folder, name))
-        if labels.setdefault(place, label) != label:
-            raise FormatError(f"{path}: {name!r} has two labels, {labels[place]!r} and {label!r}; expected one label "
-                              "per path")
-    labels |= {os.path.abspath(name): label for name, label in rows}
-    places = [os.path.abspath(source_name(source)) for source in sources]
+        if given.setdefault(_place(name), label) != label:
+            raise FormatError(f"{path}: {name!r} has two labels, {given[_place(name)]!r} and {label!r}; expected one "
+                              "label per path")
+    for folder in reversed(folders):      # the first folder has priority
+        labels |= {_place(os.path.join(folder, name)): label for name, label in rows}
+    places = [_place(source_name(source)) for source in sources]
     if missing := [source_name(source) for source, place in zip(sources, places) if place not in labels]:
-        raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: {name_list(missing)}")
+        searched = name_list({os.path.abspath(folder) for folder in folders})
+        raise ValueError(f"{path} has no label for {len(missing):,} of {len(sources):,} pictures: "
+                         f"{name_list(missing)}. The paths in this file, such as {rows[0][0]!r}, were looked up in "
+                         f"{searched}")
     return [labels[place] for place in places]
+
+
+def _place(path):
+    return _nfc(os.path.abspath(path))
+
+
+def _nfc(name):
+    return unicodedata.normalize("NFC", name)
 
 
 def _rows(path):
@@ -126,15 +143,16 @@ def _rows(path):
         data = file.read()
     if b"\0" in data:
         raise FormatError(f"{path} contains NUL bytes, which are typical of UTF-16; expected UTF-8")
-    text = io.StringIO(data.decode("utf-8-sig", "surrogateescape"), newline="")
+    text = data.decode("utf-8-sig", "surrogateescape")
+    comma = ";" if re.match(r"path; *label\r?\n", text) else ","
     try:
-        rows = [row for row in csv.reader(text) if row]
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), delimiter=comma) if row]
     except csv.Error as error:
         raise FormatError(f"{path} is not valid CSV: {error}") from None
     if quoted := [row[-1] for row in rows if row[-1][:1].isspace() and row[-1].lstrip().startswith('"')]:
         raise FormatError(f"{path}: a quote follows white space in {quoted[0]!r}, so the quote is a part of the label; "
                           "expected the quote directly after the comma")
-    rows = [[*row[:-1], row[-1].strip()] for row in rows]
+    rows = [[*row[:-1], _nfc(row[-1].strip())] for row in rows]
     if rows and rows[0] in (["path", "label"], ["label"]):
         rows = rows[1:]
     if not rows:
@@ -185,9 +203,9 @@ def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:
     """
     numbers, unknown, unclear = {}, [], []
     wordnet = wordnet_classes(labels) if any(map(WORDNET_NUMBER.fullmatch, names)) else {}
-    places = {**wordnet, **classes_by_label(labels)}
+    places = {**wordnet, **classes_by_label([_nfc(label) for label in labels])}
     for name in {*names}:
-        found = places.get(name, [])
+        found = places.get(_nfc(name), [])
         if len(found) > 1:
             unclear.append(name)
         elif found:

@@ -88,19 +88,20 @@ def checked_features(features: Any, classes: Any, K: int, names: Sequence | None
     return features
 
 
-def check_counts(counts: Sequence[int], names: Sequence, failed: int = 0) -> None:
+def check_counts(counts: Sequence[int], names: Sequence, failed: int = 0, copies: int = 0) -> None:
     """Raise ValueError for fewer than two classes, and for a class with fewer than two pictures.
 
     `counts` holds the number of pictures of each class. `names` are the names of the classes for the message. `failed`
-    is the number of pictures that could not be read.
+    is the number of pictures that could not be read. `copies` is the number of copies, which are not in `counts`.
     """
     if len(counts) < 2:
         only = f"the only class is {name_list(map(str, names))}" if counts else "there is no class"
         raise ValueError(f"{only}; expected two classes or more")
     if few := [str(name) for name, count in zip(names, counts) if count < 2]:
         read = " could be read" if failed else ""
-        raise ValueError(f"fewer than two pictures of {name_list(few)}{read}; expected two or more pictures of each "
-                         "class")
+        different = " different" if copies else ""
+        raise ValueError(f"fewer than two{different} pictures of {name_list(few)}{read}; expected two or more"
+                         f"{different} pictures of each class")
 
 
 def stratified_folds(classes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:

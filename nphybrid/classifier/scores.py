@@ -133,7 +133,7 @@ def _legend_text(legend):
 def _write_shares(page, shares, box, cell):
     """Write the percentage into each cell that is not 0, with light text on dark cells and dark text on light cells."""
     for i, j in zip(*np.nonzero(shares)):
-        text = f"{100 * shares[i, j]:.0f}" if shares[i, j] >= 0.01 else "<1"
+        text = f"{100 * shares[i, j]:.0f} %" if shares[i, j] >= 0.01 else "<1 %"
         x, y = box[0] + j * cell + cell // 2, box[1] + i * cell + cell // 2
         drawing.write(page, x, y, text, SMALL, "white" if shares[i, j] < 0.4 else INK, "mm")
 

@@ -58,6 +58,9 @@ def fit_head(features: Features, names: Sequence[str], method: str = "logistic",
     the random folds. `neighbours` is the number of nearest neighbours that the baseline uses. Raises ValueError for
     features that are not vectors, and for a class with fewer than two pictures.
 
+    If pictures of one class have equal features, only the first one is used. A copy in another fold would make the
+    accuracy too high.
+
     The report contains the accuracy of the cross-validation. Each picture is classified by a classifier that was fitted
     without this picture. The strength of the regularization is chosen for the best accuracy, so the reported accuracy
     is slightly too high.
@@ -71,17 +74,28 @@ def fit_head(features: Features, names: Sequence[str], method: str = "logistic",
     labels = in_order(names)
     classes, K = np.array([labels.index(name) for name in names]), len(labels)
     values = probe.checked_features(features.values, classes, K, labels)
+    kept = _first_of_copies(features.values, classes)
+    values, classes, copies = values[kept], classes[kept], len(names) - len(kept)
+    probe.check_counts(np.bincount(classes, minlength=K).tolist(), labels, copies=copies)
     fold = probe.stratified_folds(classes, folds, seed)
     found = probe.fit_probe(values, classes, K, method, fold)
     nearest = probe.neighbours(values, classes, K, fold, neighbours)
-    made = {"method": method, "strength": found.strength, "pictures": len(names), "folds": int(fold.max()) + 1,
+    made = {"method": method, "strength": found.strength, "pictures": len(kept), "folds": int(fold.max()) + 1,
             "seed": seed, "accuracy": _accuracy(found.answers, classes)}
     head = Head(found.head.kernel.astype(np.float32), found.head.bias.astype(np.float32), labels,
                 features.model or None, features.state, features.pool, made)
     tried = [{"strength": C, "accuracy": share} for C, share in found.accuracies.items()]
-    return head, {**made, "features": values.shape[1], "labels": labels, "strengths": tried,
+    return head, {**made, "copies": copies, "features": values.shape[1], "labels": labels, "strengths": tried,
                   "neighbours": {"k": neighbours, **_accuracy(nearest, classes)},
                   "confusion": scores.confusion(classes, found.answers, K).tolist()}
+
+
+def _first_of_copies(values, classes):
+    """The positions of the pictures, without those whose features and class an earlier picture has.  -> int (m,)"""
+    first = {}
+    for i, (row, k) in enumerate(zip(values, classes)):
+        first.setdefault((row.tobytes(), int(k)), i)
+    return np.array(list(first.values()))
 
 
 def _accuracy(answers, classes):
@@ -93,10 +107,12 @@ def text(report: dict) -> str:
     right, nearest = report["accuracy"], report["neighbours"]
     tried = [row["strength"] for row in report["strengths"]]
     edge = "; C is at an end of this range" if report["strength"] in (tried[0], tried[-1]) else ""
+    copies = (f"{report['copies']:,} more pictures are copies of these pictures and were left out. "
+              if report["copies"] else "")
     return "\n".join([
         f"{report['pictures']:,} pictures of {len(report['labels']):,} classes, {report['features']:,} features. "
-        f"Cross-validation with {report['folds']} folds: each fold is classified by a classifier that was fitted to "
-        "the other folds.",
+        f"{copies}Cross-validation with {report['folds']} folds: each fold is classified by a classifier that was "
+        "fitted to the other folds.",
         f"{report['method']:20}  {scores.accuracy_text(right['right'], right['count'])}  C = {report['strength']:g}, "
         f"chosen from {tried[0]:g} to {tried[-1]:g}{edge}",
         f"{nearest['k']:2} nearest neighbours  {scores.accuracy_text(nearest['right'], nearest['count'])}", "",

@@ -1,4 +1,5 @@
 """The verb `classify` prints the labels of pictures."""
+import contextlib
 import os
 import sys
 
@@ -40,7 +41,8 @@ def add(verb):
                       help="in a CSV file, write one row for each picture (default: one row for each label)")
     verb.add_argument("--copy-to", metavar="FOLDER",
                       help="copy each picture to FOLDER/LABEL, where LABEL is its first label. Pictures whose labels "
-                           "are all below --threshold are copied to FOLDER/no label.")
+                           "are all below --threshold are copied to FOLDER/no label. With --copy-to and "
+                           "--save-drawn, each row also has the path of the copy: copy and drawn.")
     verb.add_argument("--save-drawn", metavar="FOLDER",
                       help="write a copy of each picture with its labels and scores below it. For --copy-to and "
                            "--save-drawn, FOLDER must be new or empty. The pictures themselves do not change.")
@@ -89,7 +91,28 @@ def _check_folders(args):
     if len(folders) > len(set(folders)):
         raise ValueError(f"{args.copy_to} is the folder of both --copy-to and --save-drawn; expected two folders")
     for folder in [] if args.resume else folders:
-        copies.check_folder(folder)
+        try:
+            copies.check_folder(folder)
+        except FileExistsError as error:
+            raise FileExistsError(f"{error}{_way_to_continue(args, folder)}") from None
+
+
+def _way_to_continue(args, folder):
+    """Return the end of a message about a folder of copies: how the run that wrote these copies is continued."""
+    from ..checkpoint import read_json
+    with contextlib.suppress(OSError, ValueError):
+        found = read_json(f"{os.path.realpath(args.output or '')}.run.json")
+        if folder in (found.get("copy_to"), found.get("save_drawn")):
+            return ". The same command with --resume continues the run that wrote it"
+    return ""
+
+
+def _check_threshold(args, model):
+    """Refuse a --threshold that no score can reach, or that every score reaches.  Logits can be any number."""
+    from ..api.scores import scoring
+    function = args.function_to_apply or scoring(model.config)
+    if args.threshold is not None and function != "none" and not 0 <= args.threshold <= 1:
+        args.refuse(f"argument --threshold: found {args.threshold:g}; the scores of {function} are between 0 and 1")
 
 
 def _folders(args):
@@ -106,11 +129,18 @@ def _classify(args):
     check_scheduler(args)
     pipe = pipeline("image-classification", load_model(args, args.head))
     model = pipe.model
+    _check_threshold(args, model)
+    is_bundled = args.model is None and args.head is None and args.class_names is None
+    if is_bundled and not args.quiet and sys.stderr.isatty():
+        names = list(model.config.id2label.values())
+        progress.write(f"nphybrid: the bundled model knows only {len(names)} classes: {', '.join(names)}. "
+                       "`nphybrid models` lists other models\n")
     sources = find_pictures(args)
     if args.output is not None:
         refuse_what_is_read(args.output, sources)
     wide = min(args.top_k, model.config.num_labels) if args.wide else 0
-    columns = rows.columns(wide)
+    more = ["copy"] * (args.copy_to is not None) + ["drawn"] * (args.save_drawn is not None)
+    columns = rows.columns(wide, more)
     for folder in _folders(args):
         copies.refuse_inputs(folder, args.images, sources, args.recursive)
         copies.refuse_pipes(sources)
@@ -121,20 +151,23 @@ def _classify(args):
                          "logits", head=args.head)
     can_resume = args.output is not None and args.format in resume.FORMATS
     on_terminal = args.output is None and sys.stdout.isatty()
+    go_on = "; the same command with --resume goes on" if can_resume else ""
+    if args.output is not None and not can_resume:
+        go_on = f"; only a jsonl or csv file can be continued, and {args.output} is {args.format}"
     not_copied = 0
 
     def tell(text):
         if not args.quiet:
             progress.write(f"nphybrid: {rows.one_line(text)}\n")
-    with rows.writer(args.output, args.format, alone, start, wide) as write:
+    with rows.writer(args.output, args.format, alone, start, wide, more) as write:
         def store(row):
             """Write the copies of a picture, and its row."""
             nonlocal not_copied
             fields = rows.labelled_fields(row, model.config, args.top_k, args.function_to_apply, args.threshold)
             # The copies are written before the row. So --resume writes the copies of all pictures without a row.
-            for copy in copiers if row.error is None else ():
+            for column, copy in copiers.items() if row.error is None else ():
                 try:
-                    copy(row, fields["labels"])
+                    fields[column] = copy(row, fields["labels"])
                 except (OSError, ValueError) as error:
                     not_copied += 1
                     tell(f"no copy of {source_name(row.source)}: {error}")
@@ -142,7 +175,7 @@ def _classify(args):
             return row
         # `store` runs inside of with_progress, which counts the pictures if Ctrl-C interrupts it.
         for row in progress.with_progress(map(store, found), len(sources), done, failed, not on_terminal, args.quiet,
-                                          "; the same command with --resume goes on" if can_resume else ""):
+                                          go_on):
             failed += row.error is not None
     if can_resume:
         resume.check_rows(args.output, args.format, len(sources), columns)
@@ -152,14 +185,17 @@ def _classify(args):
 
 
 def _copiers(args, sources, model):
-    """Return the functions that write copies of a picture.  Their arguments are a Row and its labels."""
+    """Return {column: function} with the functions that write copies of a picture.
+
+    The arguments of a function are a Row and its labels. The function returns the path of the copy.
+    """
     from ..batch import copies
-    copiers = []
+    copiers = {}
     if args.copy_to is not None:
-        copiers.append(copies.sorted_copies(args.copy_to, sources, model.config.id2label.values()))
+        copiers["copy"] = copies.sorted_copies(args.copy_to, sources, model.config.id2label.values())
     if args.save_drawn is not None:
         from ..explain.labelled import drawn_copies
-        copiers.append(drawn_copies(args.save_drawn, sources))
+        copiers["drawn"] = drawn_copies(args.save_drawn, sources)
     return copiers
 
 

@@ -26,7 +26,8 @@ def add(verb):
     verb.add_argument("-o", "--output", required=True, metavar="FEATURES",
                       help="write the features to this .h5, .npy or .parquet file. Without --append and --resume, an "
                            "existing file is replaced. Only one run at a time can write a file. A .parquet file needs "
-                           "the package pyarrow.")
+                           "the package pyarrow. In an .h5 file, `paths` has the bytes of all paths, with a NUL byte "
+                           "after each path; in Python, nphybrid.features.files.read(FEATURES).paths is the list.")
     verb.add_argument("--append", action="store_true", help="add the features of the pictures to an existing file")
     verb.add_argument("--state", metavar="NAME",
                       help="the name of a state, for example blocks.3 or stages.1 (default: the input of the "
@@ -58,6 +59,7 @@ def _embed(args):
     from ..batch import progress
     from ..batch.run import preparer_and_extractor
     from ..features import writer
+    from ..text import name_list
     model = load_model(args)
     prepare, extractor = preparer_and_extractor(model, args.state, args.pool)
     check_scheduler(args)
@@ -69,6 +71,9 @@ def _embed(args):
     if begun.discarded and not args.quiet:
         print(f"nphybrid: the folder {writer.folder_of(args.output)} belonged to another run and was "
               "replaced by an empty folder", file=sys.stderr)
+    if begun.repeated and not args.quiet:
+        print(f"nphybrid: {args.output} already has {len(begun.repeated):,} of {len(new):,} pictures, which are added "
+              f"a second time: {name_list(begun.repeated, 3)}", file=sys.stderr)
     found = begun.finished
     if found is None:
         rows = compute_rows(args, begun.sources, begun.done, model, prepare, extractor.compute, extractor.state,

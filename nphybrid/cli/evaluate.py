@@ -82,7 +82,7 @@ def find_known(args):
         tell_left_out(args, left_out)
     else:
         sources = find_pictures(args)
-        names = classes.of_file(args.truth, sources)
+        names = classes.of_file(args.truth, sources, args.images)
     if args.confusion is not None:
         refuse_what_is_read(args.confusion, sources)
     return sources, names

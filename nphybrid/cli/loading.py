@@ -46,11 +46,19 @@ def _use_processor(model, path):
 
 
 def refuse_preset(model):
-    """Raise ValueError if --model names a preset.  A preset is the configuration of a network without weights."""
+    """Raise ValueError if --model names a preset.  A preset is the configuration of a network without weights.
+
+    Raises FileNotFoundError for the name of a published model without its owner.
+    """
     from ..config import PRESETS
-    if model not in PRESETS or os.path.exists(model):
+    if model is None or os.path.exists(model):
         return
     from ..modelfile.published import PUBLISHED
+    for found in PUBLISHED:
+        if found.source != "google" and model == found.name.rpartition("/")[2]:
+            raise FileNotFoundError(f"{model}: no such file or folder. Did you mean {found.name}?")
+    if model not in PRESETS:
+        return
     known = next((f"such as --model {found.name}" for found in PUBLISHED if found.network == model and found.classes),
                  "but no weights of this network are published")
     raise ValueError(f"{model} is a preset, which has sizes and no weights; expected a file, a folder or owner/name. "

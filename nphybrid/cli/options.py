@@ -117,7 +117,8 @@ def add_class_names(verb, old_name=True):
 def add_truth(verb):
     """Add the option --truth with the classes of the pictures, which `evaluate.find_known` reads."""
     verb.add_argument("--truth", metavar="LABELS.csv",
-                      help="a file with the classes of the pictures. Each line is path,label or a label alone. Lines "
+                      help="a file with the classes of the pictures. Each line is path,label or a label alone. A path "
+                           "is looked up in the current folder, in the folder of LABELS.csv, and in FOLDER. Lines "
                            "without a path must have the order of the pictures. The old name --labels also works.")
     verb.add_argument("--labels", dest="truth", help=argparse.SUPPRESS)
 
@@ -131,7 +132,8 @@ def add_scores(verb):
                            "(default: none for a regression, sigmoid for models with several labels for each picture "
                            "and for models with one class, else softmax). With none, the scores are the logits.")
     verb.add_argument("--threshold", type=number, metavar="X",
-                      help="leave out labels whose score is below X (default: no label is left out)")
+                      help="leave out labels whose score is below X (default: no label is left out). Scores are "
+                           "between 0 and 1, except with --function-to-apply none.")
 
 
 def add_format(verb, *more):

@@ -2,6 +2,7 @@
 refused."""
 import argparse
 import importlib
+import os
 import shutil
 import sys
 import textwrap
@@ -28,22 +29,32 @@ def make_parser(verbs: dict[str, str]) -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.", epilog=EPILOG,
                      formatter_class=raw)
-    parser.add_argument("--version", action="version", version=f"nphybrid {__version__}")
+    parser.add_argument("-V", "--version", action="version", version=f"nphybrid {__version__}")
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
     for name, line in verbs.items():
         subparsers.add_parser(name, help=line, verb=name, formatter_class=raw)
     return parser
 
 
+# The verbs that other programs have, and the verb of this program that does the work.
+OTHER_VERBS = {"predict": "classify", "infer": "classify", "train": "finetune", "extract": "embed", "test": "evaluate"}
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that suggests the correct name for a misspelt option, verb or choice."""
 
     def parse_known_args(self, args=None, namespace=None):
-        """Refuse unknown options first.  Otherwise, argparse would only report that another argument is missing."""
+        """Refuse unknown options first.  Otherwise, argparse would only report that another argument is missing.
+
+        Without arguments, and for the verb help, the page of --help is printed.
+        """
         args = sys.argv[1:] if args is None else list(args)
+        if self._subparsers is not None and (not args or args[0] == "help"):
+            args = [*args[1:2], "--help"]
         for arg in args[:args.index("--") if "--" in args else None]:
             if not self._is_own(arg):
                 break
+            self._refuse_dash(arg)
             self._refuse_unknown_option(arg.partition("=")[0])
         return super().parse_known_args(args, namespace)
 
@@ -51,7 +62,19 @@ class _Parser(argparse.ArgumentParser):
         """Return True if an argument belongs to this parser.  In the main parser, the verb is the first other one."""
         return self._subparsers is None or arg.startswith("-")
 
+    def error(self, message):
+        """Print an error without the usage, which would need many lines, and exit."""
+        self.exit(2, f"{self.prog}: error: {message}\nSee {self.prog} --help\n")
+
+    def _refuse_dash(self, arg):
+        """Refuse the name of a file that begins like an option that does not exist."""
+        if arg[:1] == "-" and arg != "-" and os.path.lexists(arg) and not any(
+                arg == option or arg[:2] == option for action in self._actions for option in action.option_strings):
+            self.error(f"found {arg}, which begins like an option; expected ./{arg}, or -- before the names of files")
+
     def _refuse_unknown_option(self, name):
+        if name == "--truth" and self.prog.endswith(" classify"):
+            self.error("unrecognized option --truth; nphybrid evaluate has --truth")
         options = [option for action in self._actions for option in action.option_strings if option.startswith("--")]
         # An option may be abbreviated. A text with a space is never an option.
         if name.startswith("--") and " " not in name and not any(option.startswith(name) for option in options):
@@ -62,7 +85,12 @@ class _Parser(argparse.ArgumentParser):
         try:
             super()._check_value(action, value)
         except argparse.ArgumentError as error:
-            error.message += did_you_mean(str(value), map(str, action.choices))
+            meant = did_you_mean(str(value), map(str, action.choices))
+            if OTHER_VERBS.get(value) in action.choices:
+                meant = f". Did you mean {OTHER_VERBS[value]}?"
+            if not meant and len(action.choices) == 1:
+                meant = f". Expected: {self.prog} {next(iter(action.choices))} {value}"
+            error.message += meant
             raise
 
 

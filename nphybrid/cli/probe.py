@@ -57,7 +57,7 @@ def run(args):
         head, report = teach.fit_head(files, names, args.method, args.folds, args.seed)
     write_head(args.output, head)
     if args.confusion is not None:
-        page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix")
+        page = scores.confusion_picture(_matrix(report), report["labels"], "Confusion matrix of the cross-validation")
         scores.save_picture(page, args.confusion)
     show(args, {**report, "failed": len(errors), "head": args.output}, teach.text(report))
     return int(bool(errors))

@@ -22,6 +22,10 @@ MARGIN = 70
 SIDE, GUTTER, COLUMN = 440, 80, 700       # widths of a photograph, of a gap and of a column
 TITLE, TEXT, SMALL = 56, 36, 30
 INK, QUIET, RULE = "#1f1f1f", "#595959", "#c9c9c9"
+# Pillow contains only a part of the font Aileron. These fonts of Linux, Windows and macOS draw what it lacks.
+SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "segoeui.ttf", "arial.ttf", "Arial Unicode.ttf",
+                "NotoSansCJK-Regular.ttc", "YuGothM.ttc", "msyh.ttc", "malgun.ttf", "PingFang.ttc",
+                "AppleSDGothicNeo.ttc")
 
 
 class Scale(NamedTuple):
@@ -93,42 +97,71 @@ def trimmed(page):
 
 
 @functools.cache
-def font(size):
-    """The font Aileron from Pillow, in the given size.  Raises ImportError if Pillow was built without FreeType."""
-    return ImageFont.load_default(size)
+def _font(name, size):
+    """The font with a file name, or None if this computer does not have it.  "" is the font Aileron from Pillow.
+
+    Raises ImportError if Pillow was built without FreeType.
+    """
+    if not name:
+        return ImageFont.load_default(size)
+    try:
+        return ImageFont.truetype(name, size)
+    except OSError:
+        return None
 
 
 @functools.cache
-def glyphs():
-    """The characters below U+2100 that the font can draw.
+def _has(name, character):
+    """Whether a font can draw a character.  A font draws each missing character as a box, or does not draw it.
 
-    Pillow contains only a part of the font Aileron. Pillow draws each missing character as a box.
+    The letters of scripts that run from right to left, and marks that belong to other letters, count as missing. They
+    would be drawn at wrong places.
     """
-    box = bytes(font(40).getmask("\U0010fffd"))
-    return {c for c in map(chr, range(32, 0x2100)) if c == " " or bytes(font(40).getmask(c)) not in (box, b"")}
+    found = _font(name, 40)
+    if found is None or not character.isprintable() or unicodedata.bidirectional(character) in ("R", "AL") or (
+            unicodedata.category(character).startswith("M")):
+        return False
+    box = bytes(found.getmask("\U0010fffd"))
+    return character == " " or bytes(found.getmask(character)) not in (box, b"")
+
+
+def _font_name(words):
+    """The name of the first font that has all characters of a text, or None."""
+    return next((name for name in ("", *SYSTEM_FONTS) if all(_has(name, c) for c in words)), None)
+
+
+def font(size, words=""):
+    """The font for a text that `drawable` returned, in the given size."""
+    return _font(_font_name(words) or "", size)
 
 
 def drawable(words):
-    """Replace all characters that the font lacks.
+    """Convert a text to characters that one font has.
 
-    A letter with an accent becomes the letter without the accent. A sign such as "×" becomes a similar sign. Every
-    other missing character becomes "?".
+    Signs that Aileron lacks, such as "×", become similar signs. If no font has all characters, then a letter with an
+    accent becomes the letter without the accent, and every other missing character becomes "?".
 
-    >>> drawable("Café, 8 × 8 – 猫")
-    'Cafe, 8 x 8 - ?'
+    >>> drawable("8 × 8 – 9")
+    '8 x 8 - 9'
     """
-    words = words.translate(str.maketrans({"×": "x", "–": "-", "−": "-", "ß": "ss"}))
-    plain = (c if c in glyphs() else unicodedata.normalize("NFKD", c)[0] for c in words)
-    return "".join(c if c in glyphs() else "?" for c in plain)
+    words = _with_plain_signs(words)
+    if _font_name(words) is not None:
+        return words
+    plain = (c if _has("", c) else unicodedata.normalize("NFKD", c)[0] for c in words.replace("ß", "ss"))
+    return "".join(c if _has("", c) else "?" for c in plain)
 
 
 def is_drawable(words):
-    """Whether `drawable` replaces no character by "?".
+    """Whether `drawable` changes no letter of a text.
 
-    >>> is_drawable("Café?"), is_drawable("猫")
+    >>> is_drawable("cat"), is_drawable("חתול")
     (True, False)
     """
-    return drawable(words).count("?") == words.count("?")
+    return _font_name(_with_plain_signs(words)) is not None
+
+
+def _with_plain_signs(words):
+    return unicodedata.normalize("NFC", words).translate(str.maketrans("×–−", "x--"))
 
 
 def fitting(words, size, width):
@@ -146,14 +179,14 @@ def fitting(words, size, width):
 def class_labels(names, size, width):
     """The labels of classes in a drawing, each at most `width` dots wide, and a legend {number of a class: name}.
 
-    The label of a class is its name, shortened if necessary. If the font cannot draw the name, or if two labels look
+    The label of a class is its name, shortened if necessary. If no font can draw the name, or if two labels look
     alike, the label is the number of the class after "#", and the legend has the name.
 
-    >>> class_labels(["cat", "猫", "dog"], 36, 300)
-    (['cat', '#1', 'dog'], {1: '猫'})
+    >>> class_labels(["cat", "חתול", "dog"], 36, 300)
+    (['cat', '#1', 'dog'], {1: 'חתול'})
     """
     labels = [fitting(name, size, width) for name in names]
-    alike = collections.Counter(map(drawable, labels))
+    alike = collections.Counter(map(drawable, filter(is_drawable, labels)))
     legend = {k: names[k] for k, label in enumerate(labels) if not is_drawable(label) or alike[drawable(label)] > 1}
     return [f"#{k}" if k in legend else label for k, label in enumerate(labels)], legend
 
@@ -164,22 +197,24 @@ def write(page, x, y, words, size=TEXT, colour=INK, anchor="la"):
     `anchor` is the point of the text that lies at (x, y), as two letters of Pillow. The first letter is l, m or r for
     the left, the middle or the right. The second letter is a, m or s for the top, the middle or the baseline.
     """
-    ImageDraw.Draw(page).text((x, y), drawable(words), colour, font(size), anchor)
+    words = drawable(words)
+    ImageDraw.Draw(page).text((x, y), words, colour, font(size, words), anchor)
 
 
 def write_upwards(page, x, y, words, size=TEXT, colour=INK):
     """Draw a line of text that runs upwards and has its middle at (x, y)."""
     words = drawable(words)
-    left, top, right, bottom = font(size).getbbox(words)
+    left, top, right, bottom = font(size, words).getbbox(words)
     mask = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(mask).text((-left, -top), words, 255, font(size))
+    ImageDraw.Draw(mask).text((-left, -top), words, 255, font(size, words))
     mask = mask.transpose(Image.Transpose.ROTATE_90)
     page.paste(colour, (round(x - mask.width / 2), round(y - mask.height / 2)), mask)
 
 
 def length(words, size):
     """The width of a line of text, in dots."""
-    return font(size).getlength(drawable(words))
+    words = drawable(words)
+    return font(size, words).getlength(words)
 
 
 def wrapped(words, size, width):

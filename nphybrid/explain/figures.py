@@ -394,7 +394,7 @@ def saliency(model, picture: PreparedPicture):
 def _labels(model, k):
     """The label of class k, at most 40 characters, and the text that a figure shows for it.
 
-    If the font cannot draw the label, the figure shows the number of the class.
+    If no font can draw the label, the figure shows the number of the class.
     """
     label = ellipsis(model.config.id2label[k], 40)
     return label, label if drawing.is_drawable(label) else f"class {k}"

@@ -1,5 +1,6 @@
 """Copies of pictures with their labels and scores in a white band below the picture."""
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,29 +10,45 @@ from ..batch.copies import file_names, refuse_links
 from ..batch.inputs import open_source
 from ..batch.rows import NO_LABEL
 from ..tensorfile import write_atomically
-from .drawing import length, write
+from ..text import printable
+from .drawing import is_drawable, length, write
 
 SMALLEST, SHARE = 14, 25                  # a line of text has 14 pixels, or 1/25 of the shorter side of the picture
 
 
-def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], None]:
-    """Return a function that writes a picture with its labels to FOLDER/NAME.  FOLDER is created if it is missing.
+def drawn_copies(folder: str, sources: Sequence[Any]) -> Callable[[Any, list], str]:
+    """Return a function that writes a picture with its labels to FOLDER/NAME, and returns this path.
+
+    FOLDER is created if it is missing.
 
     `sources` are the pictures, as `find_pictures` returns them. The arguments of the function are the `run.Row` of a
     picture and its labels, as `rows.labelled_fields` returns them. The copy of a JPEG file is a JPEG file. All other
-    copies are PNG files. The function raises OSError if the copy cannot be written.
+    copies are PNG files. The function raises OSError if the copy cannot be written. If no font can draw a label, the
+    copy shows the number of the class after "#", and a warning has the label.
     """
     names = file_names(sources, lambda suffix: suffix if suffix.lower() in (".jpg", ".jpeg") else ".png")
     folder = os.path.realpath(folder)
     os.makedirs(folder, exist_ok=True)
+    numbered = set()
+
+    def shown(label):
+        if is_drawable(label["label"]):
+            return label["label"]
+        number = f"#{label['index']}"
+        if number not in numbered:
+            numbered.add(number)
+            warnings.warn(f"the drawn copies show {number} instead of a name that cannot be drawn: "
+                          f"{printable(label['label'])}", UserWarning, stacklevel=2)
+        return number
 
     def draw(row, labels):
-        lines = [f"{label['label']}  {label['score']:.4f}" for label in labels] or [NO_LABEL]
-        name = names[row.position]
+        lines = [f"{shown(label)}  {label['score']:.4f}" for label in labels] or [NO_LABEL]
+        path = os.path.join(folder, names[row.position])
         page = with_lines(open_source(row.source), lines)
-        refuse_links(os.path.join(folder, name), folder)
-        with write_atomically(os.path.join(folder, name)) as temporary:
-            page.save(temporary, "PNG" if name.endswith(".png") else "JPEG", quality=95)
+        refuse_links(path, folder)
+        with write_atomically(path) as temporary:
+            page.save(temporary, "PNG" if path.endswith(".png") else "JPEG", quality=95)
+        return path
     return draw
 
 

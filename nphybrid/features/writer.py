@@ -59,6 +59,7 @@ class Start(NamedTuple):
     failed: int = 0                       # the number of failed pictures among these pictures
     finished: contents.Contents | None = None       # the Contents of the file, if nothing remains to be computed
     discarded: bool = False               # True if the folder of another run was removed
+    repeated: tuple = ()                  # the paths of new pictures that the file already has
 
 
 def start(path: str, sources: list, shape: tuple, manifest: dict, mode: str = "replace") -> Start:
@@ -97,8 +98,10 @@ def _start_append(path, sources, identity, manifest):
         before = just_written.names[:len(just_written.names) - len(sources)]
         if identity([*before, *sources]) == just_written.manifest["run"]:
             return Start([*before, *sources], just_written.manifest["run"], finished=just_written)
-    old = _contents_to_extend(path, manifest)
+    old, repeated = _contents_to_extend(path, manifest), ()
     if old is not None:
+        known = {*old.names}
+        repeated = tuple(name for name in sources if isinstance(name, str) and name in known)
         sources = [*old.names, *sources]
     run = identity(sources)
     same = _is_folder_of(path, run)
@@ -108,7 +111,7 @@ def _start_append(path, sources, identity, manifest):
         # The rows of the file are copied instead of computed, because their pictures may no longer exist.
         begin_folder(path, run)
         done, failed = _copy_rows(path, old)
-    return Start(sources, run, done, failed, discarded=discarded)
+    return Start(sources, run, done, failed, discarded=discarded, repeated=repeated)
 
 
 def _contents_to_extend(path, manifest):

@@ -1,5 +1,6 @@
 """Names of classes, from the lists of this package (see labels/README.md) or from a user's file; WordNet numbers."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -79,7 +80,9 @@ def from_file(path: FilePath) -> list[str]:
         raise refusal(path, "is too long for a list of labels", expected=f"at most {MOST_BYTES} bytes")
     if data.lstrip()[:1] in (b"[", b"{"):
         return _checked(path, _in_order(path, parse_json(data, path, "the file")), "class", 0)
-    return _checked(path, _lines(path, data), "line", 1)
+    lines = _lines(path, data)
+    _refuse_numbers(path, lines)
+    return _checked(path, lines, "line", 1)
 
 
 def _lines(path: FilePath, data: bytes) -> list[str]:
@@ -92,6 +95,13 @@ def _lines(path: FilePath, data: bytes) -> list[str]:
     # str.splitlines would also split at a form feed or U+2028.
     lines = text.replace("\r\n", "\n").split("\n")
     return lines if lines[-1] else lines[:-1]
+
+
+def _refuse_numbers(path: FilePath, lines: list[str]) -> None:
+    """Raise FormatError if each line begins with its number, as in a table, and not with a name."""
+    for first in 0, 1:
+        if lines and all(re.match(rf"{i}\s*[,;\t]", line) for i, line in enumerate(lines, first)):
+            raise refusal(path, "line 1 begins with the number of its class", lines[0], "a name alone on each line")
 
 
 def _in_order(path: FilePath, document: Any) -> list:

@@ -134,4 +134,5 @@ def _cells(model):
     accuracy = "-" if model.accuracy is None else f"{model.accuracy:.1f} %"
     parameters = model.parameters()
     return (model.network, f"{parameters:,}", f"{4 * parameters / 1e6:,.0f}", str(model.pixels), f"{model.classes:,}",
-            accuracy, "cached" if model.is_cached() else "", model.name.rpartition("/")[2])
+            accuracy, "cached" if model.is_cached() else "",
+            model.name.rpartition("/")[2] if model.source == "google" else model.name)

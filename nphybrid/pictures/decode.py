@@ -415,6 +415,10 @@ def _what_is(file):
         return "is a Git LFS pointer, not a picture; run `git lfs pull` to get the picture"
     if text.startswith((b"<!doctype html", b"<html")):
         return "is an HTML page, not a picture; the download of the picture may have failed"
-    found = repr(head[:24].decode("ascii", "backslashreplace"))
+    if head.startswith(b"%PDF"):
+        return "is a PDF file, not a picture"
+    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+        return "is a video (MP4 or MOV), not a picture"
+    found = repr(head[:24])[1:]
     formats = ", ".join((*FORMATS, *(("HEIC",) if has_heif() else ())))
     return f"is none of {formats}, or its header is cut off; it begins with {found}"

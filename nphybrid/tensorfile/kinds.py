@@ -9,6 +9,7 @@
     "git-lfs pointer"    The file begins with "version https://git-lfs".
     "html"               The file begins with "<!doctype", "<html" or "<?xml": the server returned a web page.
     "json"               The file begins with "{" or "[".
+    "picture"            The file begins like a JPEG, PNG, GIF or WebP file.
     "empty"              The file has no byte.
     "unknown"            The file is of no other kind.
 """
@@ -23,6 +24,7 @@ from .stored import Reader, shared
 HDF5_MAGIC = b"\x89HDF\r\n\x1a\n"
 _PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|body|\?xml|!--)", re.IGNORECASE)
 _JSON = re.compile(rb"(\xef\xbb\xbf)?\s*[{\[]")
+_PICTURE = re.compile(rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|RIFF....WEBP", re.DOTALL)
 _OLD_PICKLE = re.compile(rb"\x80[\x02-\x05]|[}\]]q\x00|\([dl]p\d+\n|\(?c[\w.]+\n[\w.]+\n(p\d|[(q)}\]])")
 # A local header or a directory entry of a zip archive, for a member whose name ends in data.pkl.
 # At other places of a file the text data.pkl means nothing.
@@ -35,6 +37,7 @@ _WAYS_OUT = {
     "empty": "the file is empty (0 bytes): a download or a copy failed. Download or copy the file again",
     "git-lfs pointer": "the file is a Git LFS pointer, a short text in place of the weights. "
                        "Run `git lfs pull` in its folder, or download the weights",
+    "picture": "the file is a picture, not a model",
     "html": "the file is a web page (HTML), not weights: the server returned a page, often a login or an "
             "error. Open the file in an editor to read the page, and download the weights again",
 }
@@ -117,6 +120,8 @@ def _kind(head: bytes, tail: bytes) -> str:
         return "html"
     if _JSON.match(head):
         return "json"
+    if _PICTURE.match(head):
+        return "picture"
     return "unknown" if head else "empty"
 
 

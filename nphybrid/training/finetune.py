@@ -91,6 +91,7 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
             rows = np.searchsorted(readable, known)
             chosen = features._replace(values=features.values[rows], paths=[features.paths[i] for i in rows])
             head, _ = teach.fit_head(chosen, [names[i] for i in known], seed=settings.seed)
+            _warn_of_copies(chosen.values, features.values[np.searchsorted(readable, held_out)])
         everything = Labelled(sources, numbers)
         trainer = Trainer(with_head(model, head), everything.part(known), everything.part(held_out), settings)
         best, stopped = train(trainer, run, start, watch)
@@ -98,6 +99,14 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
         warnings.warn(f"{stopped}. The run was stopped, and the result is epoch {best.epoch}. A smaller learning rate "
                       "may help.", RuntimeWarning, stacklevel=2)
     return Finetuned(trainer.model, best, errors, stopped)
+
+
+def _warn_of_copies(known, held_out):
+    """Warn of validation pictures that have the same features as a training picture."""
+    learned = {row.tobytes() for row in known}
+    if copies := sum(row.tobytes() in learned for row in held_out):
+        warnings.warn(f"{copies:,} of {len(held_out):,} validation pictures are copies of training pictures, so the "
+                      "accuracy is too high", UserWarning, stacklevel=3)
 
 
 def with_head(model: Model, head: Head) -> Model:

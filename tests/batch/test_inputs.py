@@ -127,7 +127,7 @@ def test_everything_in_a_folder_is_listed_or_counted(tree, recursive, expected):
 @pytest.mark.parametrize("left_out, told", [
     ({".b": 1, ".a": 1, ".c": 1_000}, "1,000 .c, 1 .a, 1 .b"), ({"inner folder": 1}, "1 inner folder. The option -r"),
     ({"inner folder": 2, "folder link": 3}, "3 folder links, 2 inner folders. "), ({".\x1b[2J": 1}, r"1 '.\x1b[2J'"),
-    ({f".{i:02d}": 1 for i in range(20)}, "1 .10, 1 .11, 8 with other suffixes"), ({".HIF".lower(): 1}, "pillow-heif")])
+    ({f".{i:02d}": 1 for i in range(20)}, "1 .10, 1 .11, 8 with other suffixes")])
 def test_the_line_about_what_is_left_out(left_out, told):
     assert told in left_out_text(Counter(left_out)) and left_out_text(Counter(left_out)).isprintable()
 
@@ -149,24 +149,40 @@ def phone(cat, tmp_path):
 
 
 def test_a_folder_of_a_phone(phone, monkeypatch, capsys):
-    monkeypatch.setattr("nphybrid.batch.inputs.has_heif", lambda: False)
+    """Without pillow-heif, a HEIC picture is a picture that cannot be read, and not one that is left out."""
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     command = ["classify", str(phone), "--engine", "reference", "--format", "csv", "--top-k", "1"]
-    assert main(command) == 0
+    assert main(command) == 1
     captured = capsys.readouterr()
-    assert captured.out.count("\n") == 2 and "IMG_0001.JPG" in captured.out
-    assert ("nphybrid: left out in folders: 1 .dng, 1 .heic, 1 .heif, 1 .jxl, 1 .mp4, 1 hidden, 1 without a suffix. "
-            "HEIC needs the package pillow-heif: pip install pillow-heif\n") in captured.err
-    assert main([*command, "--quiet"]) == 0 and capsys.readouterr().err == ""
+    assert captured.out.count("\n") == 4 and "IMG_0001.JPG,3,cat" in captured.out
+    for text in captured.out, captured.err:
+        for name in "IMG_0002.HEIC", "IMG_0003.heif":
+            assert f"{name}: is a HEIC picture, which needs the package pillow-heif: pip install pillow-heif" in text
+    told = "nphybrid: left out in folders: 1 .dng, 1 .jxl, 1 .mp4, 1 hidden, 1 without a suffix\n"
+    assert told in captured.err
+    assert main([*command, "--quiet"]) == 1 and capsys.readouterr().err == ""
 
 
 def test_folders_of_classes_tell_what_they_leave_out(phone, monkeypatch, capsys):
-    monkeypatch.setattr("nphybrid.batch.inputs.has_heif", lambda: False)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
     photos = phone.parent / "photos"
     shutil.copytree(phone, photos / "cat")
     (photos / "notes.txt").touch()
-    assert main(["evaluate", str(photos), "--engine", "reference"]) == 0
-    told = "left out in folders: 1 .dng, 1 .heic, 1 .heif, 1 .jxl, 1 .mp4, 1 .txt, 1 hidden, "
-    assert told in capsys.readouterr().err
+    assert main(["evaluate", str(photos), "--engine", "reference"]) == 1
+    captured = capsys.readouterr()
+    assert "left out in folders: 1 .dng, 1 .jxl, 1 .mp4, 1 .txt, 1 hidden, " in captured.err
+    assert captured.out.startswith("1 pictures, 2 more could not be read\n")
+
+
+@pytest.mark.parametrize("data, told", [
+    (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "is a video (MP4 or MOV), not a picture"),
+    (b"\0\0\0\x18ftypmp42\0\0\0\0", "is a video (MP4 or MOV), not a picture"),
+    (b"%PDF-1.7\n", "is a PDF file, not a picture"), (b"\xfe\\\0", r"it begins with '\xfe\\\x00'")])
+def test_files_that_are_no_pictures_are_named(data, told, tmp_path):
+    (tmp_path / "x.jpg").write_bytes(data + b"A" * 3)
+    with pytest.raises(PictureError) as refused:
+        open_source(str(tmp_path / "x.jpg"))
+    assert str(refused.value).startswith(f"{tmp_path}/x.jpg: ") and told.rstrip("'") in str(refused.value)
 
 
 def test_a_heic_without_the_package_names_the_package(phone, monkeypatch):

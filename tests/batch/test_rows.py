@@ -99,6 +99,13 @@ def test_bash_takes_a_shown_name_back():
     assert done.stdout == os.fsencode(name) and shlex.quote(name) != rows.one_line(name)
 
 
+def test_scores_of_names_of_any_width_are_in_one_column():
+    """On a terminal, a Chinese character takes two columns."""
+    labels = [{"index": k, "label": name, "score": 0.5} for k, name in enumerate(["猫", "a cat", "Käse"])]
+    row = {"position": 0, "path": "x.png", "labels": labels}
+    assert rows.encoded_row(row, "text").decode() == "x.png\n  猫     0.5000\n  a cat  0.5000\n  Käse   0.5000\n"
+
+
 def test_text(capsysbinary):
     with rows.writer(None, "text") as write:
         for row in example(["a.png", "b\n.png", "c.png"]):

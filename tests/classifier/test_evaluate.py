@@ -122,7 +122,9 @@ def test_classes_that_the_model_does_not_know_are_listed(cifar, tmp_path, capsys
     ("a,cat\na,dog\n", "'a' has two labels, 'cat' and 'dog'; expected one label per path"), ("a, \n", "row 1 is"),
     ('a.png, "cat, big"\n', "expected path,label in every row, or label in every row"),
     ('a.png, "cat"\n', "so the quote is a part of the label; expected the quote directly after the comma"),
-    ("path;label\na.png;cat\n", "one field with ';' in it, for example 'path;label'; expected a comma"),
+    ("a.png;cat\nb.png;dog\n", "one field with ';' in it, for example 'a.png;cat'; expected a comma"),
+    ("path;label\na.png;cat\n", "has no label for 120 of 120 pictures"),
+    ("x/a.png,cat\n", "The paths in this file, such as 'x/a.png', were looked up in '"),
     ("a.png\tcat\nb.png\tdog\n", r"one field with '\t' in it"),
     ("a,cat\n".encode("utf-16"), "contains NUL bytes, which are typical of UTF-16; expected UTF-8"),
 ])
@@ -130,6 +132,43 @@ def test_files_of_labels_that_do_not_fit(labels, told, cifar, tmp_path, capsys):
     (tmp_path / "labels.csv").write_bytes(labels if isinstance(labels, bytes) else labels.encode())
     assert main(["evaluate", str(cifar[0]), "--labels", str(tmp_path / "labels.csv")]) == 3
     assert told in capsys.readouterr().err
+
+
+def test_a_table_of_a_german_excel(tmp_path):
+    (tmp_path / "labels.csv").write_bytes("\ufeffpath;label\r\na, b.png;dog; big\r\nc.png;cat\r\n".replace(
+        "dog; big", '"dog; big"').encode())
+    sources = [str(tmp_path / name) for name in ("c.png", "a, b.png")]
+    assert classes.of_file(tmp_path / "labels.csv", sources) == ["cat", "dog; big"]
+
+
+def test_paths_in_the_only_folder_of_pictures(tmp_path, monkeypatch):
+    """The current folder comes before the folder of the file, and this folder before the folder of pictures."""
+    monkeypatch.chdir(tmp_path)
+    sources = [str(folders(tmp_path / name, cat=1) / "cat" / "0.png") for name in ("photos", "more", ".")]
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "labels.csv").write_text("cat/0.png,a\n")
+    path = "tables/labels.csv"
+    assert classes.of_file(path, sources[:1], ["photos"]) == ["a"]
+    assert classes.of_file(path, sources[2:], ["photos"]) == ["a"]
+    for inputs in (), ["photos", "more"], ["photos/cat/0.png"]:
+        with pytest.raises(ValueError, match="such as 'cat/0.png', were looked up in ") as refused:
+            classes.of_file(path, sources[:1], inputs)
+        assert f"'{tmp_path}', '{tmp_path}/tables'" in str(refused.value)
+    with open(path, "a") as file:
+        file.write("photos/cat/0.png,b\n")
+    assert classes.of_file(path, sources[:1], ["photos"]) == ["b"]
+
+
+def test_names_of_two_forms_of_unicode_are_equal(tmp_path):
+    """macOS writes "ö" as two characters."""
+    one, two = "K\u00f6ter", "Ko\u0308ter"
+    (tmp_path / "labels.csv").write_text(f"{one}.png,{two}\n{two}2.png,{one}\n", "utf-8")
+    sources = [str(tmp_path / f"{name}.png") for name in (two, f"{one}2")]
+    assert classes.of_file(tmp_path / "labels.csv", sources) == [one, one]
+    assert classes.class_numbers([one, two], ["dog", two]) == classes.class_numbers([one, two], ["dog", one]) == [1, 1]
+    assert classes.of_paths([f"a/{two}/1.png", f"a/{one}/2.png"]) == [one, one]
+    folders(tmp_path / "photos", **{two: 1})
+    assert classes.of_folders([tmp_path / "photos"])[1] == [one]
 
 
 def test_white_space_around_a_label_is_none_of_it(tmp_path):
@@ -149,7 +188,7 @@ def test_a_picture_on_stdin_has_a_label_too(cifar, tmp_path, capsys, monkeypatch
         (tmp_path / "labels.csv").write_text(f"{label}\n")
         assert main(["evaluate", "-", "--labels", str(tmp_path / "labels.csv")]) == code
         printed = capsys.readouterr()
-        assert printed.err.endswith("1 of 1 pictures: '-'\n") if code else printed.out.startswith("1 pictures\n")
+        assert "1 of 1 pictures: '-'. " in printed.err if code else printed.out.startswith("1 pictures\n")
 
 
 def test_without_a_dash_stdin_is_left_alone(cifar, tmp_path, capsys, monkeypatch):
@@ -276,7 +315,8 @@ def test_probe_fit_from_folders_and_from_features_give_one_head(method, cifar, t
     matrix = np.array(report["confusion"])
     assert matrix.sum() == len(paths) == report["pictures"] and np.trace(matrix) == report["accuracy"]["right"]
     assert report["accuracy"]["accuracy"] > 0.8 < report["neighbours"]["accuracy"]
-    assert Image.open(tmp_path / "matrix.png").format == "PNG"
+    with Image.open(tmp_path / "matrix.png") as picture:
+        assert picture.format == "PNG" and picture.text["Title"] == "Confusion matrix of the cross-validation"
 
     found, _ = documents(capsys, "evaluate", tmp_path / "mine", "--head", tmp_path / "a.h5")
     values = files.read(tmp_path / "x.h5").values

@@ -3,6 +3,7 @@ import csv
 import io
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -76,6 +77,27 @@ def test_only_csv_is_wide(line, capsys):
     assert "--wide needs --format csv, or --output FILE.csv" in usage_error(capsys, line)
 
 
+def test_a_terminal_shows_the_classes_of_the_bundled_model(cat, tmp_path, monkeypatch, capsys):
+    (tmp_path / "names.txt").write_text("\n".join(f"name {i}" for i in range(10)))
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    told = "nphybrid: the bundled model knows only 10 classes: airplane, automobile, bird, cat, "
+    for more, shown in ([], True), (["--quiet"], False), (["--class-names", str(tmp_path / "names.txt")], False):
+        assert main(["classify", str(cat), *FAST, *more]) == 0
+        assert (told in capsys.readouterr().err) == shown
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False, raising=False)
+    assert main(["classify", str(cat), *FAST]) == 0 and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("name, told", [
+    ("x.json", "; only a jsonl or csv file can be continued, and "), ("x.csv", "; the same command with --resume")])
+def test_a_stopped_run_says_whether_it_can_be_continued(name, told, cat, tmp_path, monkeypatch, capsys):
+    def stop(*args, **options):
+        raise KeyboardInterrupt
+    monkeypatch.setattr(rows, "labelled_fields", stop)
+    assert main(["classify", str(cat), *FAST, "-o", str(tmp_path / name)]) == 130
+    assert f"stopped after 0 of 1 pictures{told}" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------- wide rows and thresholds
 
 def test_a_wide_file_has_a_row_for_each_picture(folder, capsys):
@@ -127,7 +149,7 @@ def test_labels_below_the_threshold_are_left_out(folder, capsys):
 
 
 def test_a_picture_without_a_label_has_its_row(folder, capsys):
-    line = ["classify", "pictures", *FAST, "--threshold", "2"]
+    line = ["classify", "pictures", *FAST, "--threshold", "1"]
     assert main(line) == 1
     told = f"  {rows.NO_LABEL}\n"
     assert capsys.readouterr().out == f"pictures/a.png\n{told}pictures/b.png: error\npictures/c.png\n{told}"
@@ -140,6 +162,18 @@ def test_a_picture_without_a_label_has_its_row(folder, capsys):
 @pytest.mark.parametrize("text", ["nan", "inf", "x"])
 def test_a_threshold_is_a_number(text, capsys):
     assert f"found {text}; expected a finite number" in usage_error(capsys, f"classify a.png --threshold {text}")
+
+
+@pytest.mark.parametrize("more", ["", " --function-to-apply sigmoid"])
+def test_a_threshold_that_fits_no_score_is_refused(more, cat, tmp_path, capsys):
+    for threshold in "50", "-0.1":
+        line = f"classify {cat} --engine reference -o {tmp_path}/x.csv --threshold={threshold}{more}"
+        told = usage_error(capsys, line)
+        function = more.split()[-1] if more else "softmax"
+        assert f"argument --threshold: found {threshold}; the scores of {function} are between 0 and 1" in told
+    assert not (tmp_path / "x.csv").exists()
+    (row,) = printed_rows(capsys, cat, "--threshold", "2", "--function-to-apply", "none")
+    assert 0 < len(row["labels"]) < 5
 
 
 # ---------------------------------------------------------------- scores

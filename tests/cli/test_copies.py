@@ -1,4 +1,5 @@
 """`classify --copy-to` and `--save-drawn`: which file is copied where, and what is never replaced."""
+import csv
 import json
 import os
 import shutil
@@ -11,7 +12,7 @@ from nphybrid import tensorfile
 from nphybrid.__main__ import main
 from nphybrid.batch import copies
 from nphybrid.cli import classify
-from nphybrid.explain import labelled
+from nphybrid.explain import drawing, labelled
 
 LINE = ["classify", "in", "-r", "--engine", "reference"]
 
@@ -53,8 +54,28 @@ def test_pictures_are_copied_to_the_folder_of_their_label(pictures, capsys):
     assert {name: (pictures / "in" / name).read_bytes() for name in files("in")} == before
 
 
+@pytest.mark.parametrize("wide", [[], ["--wide"]])
+def test_a_row_has_the_paths_of_its_copies(wide, pictures):
+    line = [*LINE, "--copy-to", "out", "--save-drawn", "drawn", "--top-k", "2", "-o"]
+    assert main([*line, "x.csv", *wide]) == 1
+    with open("x.csv", encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header[-3:] == ["copy", "drawn", "error"] and len(rows) == (4 if wide else 7)
+    for row in rows:
+        if row[-1]:
+            assert row[1] == "in/broken.png" and row[-3:-1] == ["", ""]
+            continue
+        assert (pictures / row[-3]).read_bytes() == (pictures / row[1]).read_bytes()
+        assert os.path.dirname(row[-2]) == str(pictures / "drawn") and os.path.isfile(row[-2])
+    shutil.rmtree("out"), shutil.rmtree("drawn")
+    assert main([*line, "x.jsonl"]) == 1
+    found = {row["path"]: row for row in map(json.loads, (pictures / "x.jsonl").read_text().splitlines())}
+    for row in rows:
+        assert [found[row[1]].get(name, "") for name in ("copy", "drawn")] == row[-3:-1]
+
+
 def test_pictures_below_the_threshold_have_a_folder(pictures, capsys):
-    labels_of(capsys, "--copy-to", "out", "--threshold", "2")
+    labels_of(capsys, "--copy-to", "out", "--threshold", "1")
     assert files("out") == ["no label/1-2.PNG", "no label/1.png", "no label/side.jpg"]
 
 
@@ -67,6 +88,23 @@ def test_labels_are_drawn_below_the_upright_picture(pictures, capsys):
         assert (pixels[65:] < 128).any() and (pixels[:65, 38:] == 255).all()
     with Image.open("out/side.jpg") as drawn:
         assert drawn.height == 38 + 2 * 21 + 7 and not drawn.getexif().get(0x0112)
+
+
+def test_a_name_that_cannot_be_drawn_is_a_number_and_told_once(pictures, capsys, monkeypatch):
+    monkeypatch.setattr(drawing, "SYSTEM_FONTS", ())
+    names = ["Kätzchen"] * 10
+    names[3] = "חתול"
+    (pictures / "names.txt").write_text("\n".join(names), "utf-8")
+    drawn = []
+    monkeypatch.setattr(labelled, "write", lambda page, x, y, line, size: drawn.append(line.split()[0]))
+    shutil.copy("in/1.png", "in/2.png")
+    assert main(["classify", "in/1.png", "in/2.png", "--engine", "reference", "--save-drawn", "out", "--top-k", "2",
+                 "--class-names", "names.txt"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert drawn == [*drawn[:2]] * 2 and drawn[0] == "#3" and len(lines) == 2
+    start = "nphybrid: the drawn copies show"
+    assert lines[0] == f"{start} #3 instead of a name that cannot be drawn: חתול"
+    assert lines[1] == f"{start} {drawn[1]} instead of a name that cannot be drawn: Kätzchen"
 
 
 @pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])
@@ -159,7 +197,20 @@ def test_an_interrupted_run_copies_the_rest(pictures, capsys):
     (pictures / "x.jsonl").write_bytes(rows[:10])
     assert main([*line, "--resume"]) == 1
     assert files("out") == whole and (pictures / "x.jsonl").read_bytes() == rows
+    capsys.readouterr()
+    assert main(line) == 3
+    assert ("/out is not empty; expected a new or an empty folder for the copies. The same command with --resume "
+            "continues the run that wrote it\n") in capsys.readouterr().err
     assert main([*LINE, "-o", "x.jsonl", "--resume"]) == 3, "without --copy-to, it is another run"
+    told = f"another run wrote it: copy-to (found {pictures}/out, expected none). Repeat the pictures and the options"
+    assert told in capsys.readouterr().err
+    shutil.copy("in/1.png", "in/2.png")
+    assert main([*line, "--resume"]) == 3
+    assert "another run wrote it: list (found 4 pictures, expected 5 pictures). " in capsys.readouterr().err
+    os.remove("in/1.png")
+    assert main([*line, "--resume"]) == 3
+    assert "another run wrote it: list (found 4 other pictures, expected 4 pictures). " in capsys.readouterr().err
+    assert main([*line[:-1], "y.jsonl"]) == 3 and "--resume continues" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("option", ["--copy-to", "--save-drawn"])

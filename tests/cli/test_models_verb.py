@@ -94,6 +94,15 @@ def test_a_preset_has_no_weights(line, capsys):
         "summary accept a preset\n")
 
 
+@pytest.mark.parametrize("name", ["vit-hybrid-base-bit-384", "resnetv2_50x1_bit.goog_in21k"])
+def test_a_name_without_its_owner_gets_a_suggestion(name, capsys):
+    assert main(["classify", "x.png", "--model", name]) == 3
+    told = capsys.readouterr().err
+    owner = "google" if name.startswith("vit") else "timm"
+    assert told == f"nphybrid: {name}: no such file or folder. Did you mean {owner}/{name}?\n"
+    assert main(["models"]) == 0 and f" {owner}/{name}\n" in capsys.readouterr().out
+
+
 def test_a_preset_without_published_weights(capsys):
     assert main(["classify", "x.png", "--model", "R26+ViT-B/32"]) == 3
     assert "but no weights of this network are published" in capsys.readouterr().err

@@ -12,8 +12,9 @@ from nphybrid.cli import options
 pytestmark = pytest.mark.slow
 
 HEAVY = {"numpy", "numba", "h5py", "PIL"}
-ERRORS = [[], ["invent"], ["classify"], ["classify", "x.png", "--invent"], ["classify", "x.png", "--top-k", "0"]]
-PAGES = [["--help"], ["--version"], *([verb, "--help"] for verb in cli.VERBS)]
+ERRORS = [["invent"], ["classify"], ["classify", "x.png", "--invent"], ["classify", "x.png", "--top-k", "0"]]
+PAGES = [[], ["help"], ["help", "classify"], ["-V"], ["--help"], ["--version"],
+         *([verb, "--help"] for verb in cli.VERBS)]
 
 EXIT_CODES = ["0", "1", "2", "3", "130", "143"]
 
@@ -46,6 +47,7 @@ def test_only_the_module_of_the_verb_is_imported(args, root):
     code, modules = modules_after(root, args)
     assert code == (0 if args in PAGES else 2)
     assert "nphybrid.cli" in modules and not modules & HEAVY
+    args = args[1:] if args[:1] == ["help"] else args
     verbs = {verb for verb in cli.VERBS if f"nphybrid.cli.{verb}" in modules}
     # probe shares the options of its pictures with evaluate.
     assert verbs <= {*args[:1], *(["evaluate"] if args[:1] in (["probe"], ["finetune"]) else [])}
@@ -96,11 +98,41 @@ def test_an_unknown_verb_is_refused_with_the_list_of_verbs(capsys):
     ("classify x.png --zebra", "unrecognized option --zebra\n"),
     ("figures Atention x.png -o x.png", "Did you mean attention?"),
     ("probe fti x -o x.h5", "Did you mean fit?"),
-    ("summary --format jsno", "Did you mean json?")])
+    ("summary --format jsno", "Did you mean json?"), ("predict x.png", "Did you mean classify?"),
+    ("probe photos -o x.h5", ". Expected: nphybrid probe fit photos\n"),
+    ("classify x.png --truth x.csv", "unrecognized option --truth; nphybrid evaluate has --truth\n")])
 def test_a_misspelt_name_gets_a_suggestion(line, told, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(line.split())
     assert stopped.value.code == 2 and told in capsys.readouterr().err
+
+
+def test_an_error_has_two_lines(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["classify", "x.png", "--top-k", "0"])
+    assert capsys.readouterr().err == (
+        "nphybrid classify: error: argument --top-k: found 0; expected a whole number that is 1 or larger\n"
+        "See nphybrid classify --help\n")
+
+
+def test_without_a_verb_the_page_of_help_is_printed(capsys):
+    pages = []
+    for line in [], ["help"], ["--help"], ["help", "embed"], ["embed", "--help"]:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(line)
+        assert stopped.value.code == 0
+        pages.append(capsys.readouterr().out)
+    assert pages[0] == pages[1] == pages[2] != pages[3] == pages[4] and "embed" in pages[3]
+
+
+@pytest.mark.parametrize("name", ["-dash.jpg", "--zebra.png"])
+def test_a_file_whose_name_begins_like_an_option(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(SystemExit):
+        cli.main(["classify", name])
+    assert f"found {name}, which begins like an option; expected ./{name}, or -- before" in capsys.readouterr().err
+    assert cli.make_parser().parse_args(["classify", "-r", "--", name]).images == [name]
 
 
 def test_abbreviations_and_names_after_two_dashes_are_accepted():

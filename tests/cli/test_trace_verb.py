@@ -235,7 +235,7 @@ def test_pictures_and_models_that_are_refused(model, cat, tmp_path, capsys):
 def test_wrong_usage_exits_with_2(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
-    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+    assert stopped.value.code == 2 and ": error: " in capsys.readouterr().err
 
 
 # ---------------------------------------------------------------- the backward pass

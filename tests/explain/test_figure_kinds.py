@@ -1,9 +1,10 @@
 """The figures of every kind of network: their texts are complete and do not overlap; what is refused; the verb."""
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from nphybrid import Config
 from nphybrid.cli import main
@@ -77,14 +78,37 @@ def test_many_small_maps_number_some_of_them(words):
     assert {text for text, _ in words} >= {"0", "6", "12", "96", "block", "head"}
 
 
-def test_letters_that_the_font_lacks():
+def test_letters_that_pillow_lacks_are_drawn_with_a_font_of_the_system():
+    """The font is the font that draws the whole text, and a combined letter is one letter."""
+    try:
+        font = ImageFont.truetype("DejaVuSans.ttf", 40)
+    except OSError:
+        pytest.skip("no DejaVu Sans on this computer")
+    for words in "Straßenkätzchen", "собака":
+        page, expected = (Image.new("RGB", (500, 100), "white") for _ in range(2))
+        drawing.write(page, 10, 10, unicodedata.normalize("NFD", words) if "ä" in words else words, 40)
+        ImageDraw.Draw(expected).text((10, 10), words, drawing.INK, font)
+        assert page.tobytes() == expected.tobytes() and drawing.is_drawable(words)
+        assert drawing.length(words, 40) == font.getlength(words)
+
+
+def test_letters_that_need_more_than_a_font_are_not_drawn():
+    """From right to left, or placed by the letter before: DejaVu Sans has these letters, but Pillow misplaces them."""
+    assert not any(map(drawing.is_drawable, ("חתול", "كلب", "हाथी", "c\u0331", "a\nb")))
+    assert drawing.is_drawable("8 × 8 – 9")
+
+
+def test_letters_that_the_font_lacks(monkeypatch):
+    monkeypatch.setattr(drawing, "SYSTEM_FONTS", ("no such font.ttf",))
+    assert not drawing.is_drawable("Größe")
     assert drawing.drawable("Größe, œuvre, 10 × 12, 猫\n") == "Grosse, ?uvre, 10 x 12, ??"
     page = Image.new("RGB", (400, 100), "white")
     drawing.write(page, 10, 10, "Größe 猫")
     assert np.asarray(page).min() < 100
 
 
-def test_a_label_that_the_font_lacks_is_a_number(cat, words):
+def test_a_label_that_the_font_lacks_is_a_number(cat, words, monkeypatch):
+    monkeypatch.setattr(drawing, "SYSTEM_FONTS", ())
     model = network("mean")
     model.config.id2label = {0: "猫", 1: "собака", 2: "γάτα"}
     shown = figure("saliency", model, cat)

@@ -320,6 +320,16 @@ def test_what_is_complete_is_not_computed_again(cat, tmp_path, monkeypatch, caps
     assert files.contents(path).names == [str(cat), "nothing.png"]
 
 
+def test_pictures_that_are_added_a_second_time_are_told(cat, tmp_path, capsys):
+    path, copy = tmp_path / "x.h5", tmp_path / "copy.png"
+    shutil.copy(cat, copy)
+    line = ["embed", str(cat), str(copy), "-o", str(path), "--append"]
+    assert main(line[:2] + line[3:]) == 0 and capsys.readouterr().err == ""
+    assert main(line) == 0
+    assert capsys.readouterr().err == (f"nphybrid: {path} already has 1 of 2 pictures, which are added a second time: "
+                                       f"'{cat}'\n")
+
+
 # ---------------------------------------------------------------- added to, and interrupted
 
 class Killed(BaseException):

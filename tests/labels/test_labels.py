@@ -91,6 +91,7 @@ def test_only_the_crane_is_twice():
     ("cat\ndog", ["cat", "dog"]), ("cat\ndog\n", ["cat", "dog"]), ("cat\r\ndog\r\n", ["cat", "dog"]),
     ("\ufeffchat, félin\n犬\n", ["chat, félin", "犬"]), ("crane\ncrane\n", ["crane", "crane"]),
     ('["cat", "dog"]', ["cat", "dog"]), (' {"1": "dog", "0": "cat"}\n', ["cat", "dog"]),
+    ("1, 2 and 3\ndog\n", ["1, 2 and 3", "dog"]),
     (json.dumps({str(i): f"c{i}" for i in reversed(range(11))}), [f"c{i}" for i in range(11)]),
 ])
 def test_files(text, expected, tmp_path):
@@ -108,6 +109,8 @@ def test_files(text, expected, tmp_path):
     (b'["cat", "a\\nb"]', "class 1 holds characters"), (b'["cat"', "is not valid JSON"),
     (b'{"0": "cat", "2": "dog"}', """has no label for class 1: found ['0', '2'], expected the keys "0" to "1"$"""),
     (b'{"0": "cat", "0": "dog"}', "duplicate key"), (b'{"00": "cat"}', "has no label for class 0"),
+    (b"0,cat\n1,dog\n", "line 1 begins with the number of its class: found '0,cat', expected a name alone on each"),
+    (b"1;cat\n2;dog\n", "line 1 begins with the number"), (b"0\tcat\n", "line 1 begins with the number of its class"),
     (b'{"cat": 0}', "has no label for class 0"), (b"x" * (labels.MOST_BYTES + 1), "is too long"),
 ], ids=lambda value: repr(value[:20]))
 def test_faults_of_a_file_are_named(data, message, tmp_path):

@@ -282,7 +282,7 @@ def test_refusals_come_before_any_measurement(line, told, monkeypatch, capsys):
 def test_wrong_usage_exits_with_2(options, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["bench", *options.split()])
-    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+    assert stopped.value.code == 2 and ": error: " in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no list of a process's children")

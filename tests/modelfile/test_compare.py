@@ -405,4 +405,4 @@ def test_what_cannot_be_compared(saved, trace, model, tmp_path, capsys):
 def test_wrong_usage_exits_with_2(line, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(line.split())
-    assert stopped.value.code == 2 and "usage:" in capsys.readouterr().err
+    assert stopped.value.code == 2 and ": error: " in capsys.readouterr().err

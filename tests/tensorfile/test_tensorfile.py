@@ -520,6 +520,8 @@ KINDS = [
     (b"<html id{", "html"), (b"<?xml version='1.0'?><Error>", "html"),
     (b"\xef\xbb\xbf<!doctype HTML>", "html"),
     (b'{"a": 1}', "json"), (b"\n [1]", "json"), (b"\xef\xbb\xbf{}", "json"),
+    (b"\xff\xd8\xff\xe0\0\x10JF", "picture"), (b"\x89PNG\r\n\x1a\n", "picture"), (b"GIF89a", "picture"),
+    (b"RIFF\n\0\0\0WEBPVP8 ", "picture"), (b"RIFF\n\0\0\0WAVE", "unknown"),
     (b"", "empty"), (b"x", "unknown"), (b"config of mine\n", "unknown"), (b"cat\ndog\nbird\n", "unknown"),
     (bytes(100), "unknown"), (b"\x93NUMPY\x01\x00", "unknown"), (b"GGUF", "unknown"), (b"\x80", "unknown")]
 
@@ -534,7 +536,8 @@ def test_sniff(tmp_path, data, kind):
 @pytest.mark.parametrize("kind, parts", [
     ("empty", ["empty (0 bytes)"]), ("git-lfs pointer", ["Git LFS pointer", "git lfs pull"]),
     ("html", ["web page (HTML)", "download the weights again"]), ("pickle", ["is a pickle", "convert_checkpoint.py"]),
-    ("pickle-zip", ["is a pickle", "folder examples of nphybrid's source"]), ("zip", ["of another kind", "'zip'"])])
+    ("pickle-zip", ["is a pickle", "folder examples of nphybrid's source"]), ("zip", ["of another kind", "'zip'"]),
+    ("picture", ["the file is a picture, not a model"])])
 @pytest.mark.parametrize("reader", [read, read_safetensors, read_h5, read_sharded])
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.safetensors", "model.h5", "m.index.json"])
 def test_what_is_refused_is_told_by_name(tmp_path, monkeypatch, kind, parts, reader, name):

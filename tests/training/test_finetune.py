@@ -60,6 +60,13 @@ def place(tmp_path_factory):
     return place
 
 
+def test_validation_pictures_that_are_copies_are_told(photos):
+    """Only the new pictures: 3 of 5 validation pictures are training pictures."""
+    others = [*photos[0][:3], picture(0, 90), picture(1, 91)], ["light"] * 4 + ["dark"]
+    with pytest.warns(UserWarning, match="3 of 5 validation pictures are copies of training pictures, so the accuracy"):
+        training.finetune(tiny(engine="numba"), *photos, Settings(epochs=1, train="head"), validation=others)
+
+
 @pytest.fixture
 def small_curves(monkeypatch):
     """Writing a picture of the real size takes 0.5 s."""
@@ -76,6 +83,7 @@ def trainer(photos, settings, prepare=None, mix=None, **options):
 
 # -- steps
 
+@pytest.mark.filterwarnings("ignore:24 of 24 validation pictures are copies")
 def test_the_loss_falls(photos):
     """Without augmentation, a tiny network learns its own training pictures by heart."""
     steps = []
