@@ -102,6 +102,22 @@ def cat(root):
     return root / "examples" / "images" / "cat.png"
 
 
+@pytest.fixture(scope="module")
+def model():
+    """The bundled model on the reference engine."""
+    from nphybrid import default_model
+    from nphybrid.api.load import load
+    return load(default_model(), engine="reference")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium without a window."""
+    driver = pytest.importorskip("tools.browser").started()
+    yield driver
+    driver.quit()
+
+
 @pytest.fixture(scope="session")
 def amx_environment(tmp_path_factory):
     """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""

@@ -11,7 +11,7 @@
 `*.js` are scripts that all steps of the page share.
 `steps` has two files for each step of the page: the text (.html) and the script (.js).
 `worker` writes a small network into its page, and `network` has the forward pass in JavaScript. So the page can
-compute the network for another picture.
+compute the network for another picture, and `page` can put several pictures into it.
 
 `figures` draws the seven figures of `nphybrid figures` at print quality.
 `drawing` draws sheets, text, maps, colour bars and axes for print.

@@ -5,10 +5,20 @@ const themed = () =>
   );
 let [MUTED, LINE, ACCENT, MARK, SHEET, SHEET_BEHIND] = themed();
 const dark = matchMedia("(prefers-color-scheme: dark)");
+const isDark = () => dark.matches && !document.documentElement.classList.contains("printing");
+const readTheme = () => ([MUTED, LINE, ACCENT, MARK, SHEET, SHEET_BEHIND] = themed());
 dark.addEventListener("change", () => {
-  [MUTED, LINE, ACCENT, MARK, SHEET, SHEET_BEHIND] = themed();
+  readTheme();
   redraw();
 });
+// A page is printed in its light colours. The pictures are drawn at once, because the browser does not wait.
+for (const event of ["beforeprint", "afterprint"]) {
+  addEventListener(event, () => {
+    document.documentElement.classList.toggle("printing", event === "beforeprint");
+    readTheme();
+    views.forEach((view) => view());
+  });
+}
 const KEY = "#ffd166"; // the colour of the frame around a key; a query has a white frame
 
 const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));

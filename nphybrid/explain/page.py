@@ -13,24 +13,27 @@ import zlib
 from pathlib import Path
 
 from . import colours
-from .scene import scene
+from .scene import photograph, scene
 from .sentences import filled_lead, lead, sentences
 from .source import source_html
-from .worker import network_facts, network_html, page_computes
+from .worker import network_facts, network_html, obstacle
 
 HERE = Path(__file__).parent
 POSTER = 640                              # the longest side of the original picture on the page, in pixels
+NO_OTHER_PICTURE = """\
+<p class="hint" id="stored">This page cannot compute the network for another picture, because {}.</p>"""
 # The scripts that the steps share, in the order in which the page runs the scripts.
 SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
-          "overview.js", "picture.js")
+          "overview.js", "gallery.js", "picture.js")
 
 
-def page(model, picture, name: str = "picture") -> str:
+def page(model, picture, name: str = "picture", others=()) -> str:
     """The interactive page about the forward pass of one picture, as HTML that needs no other file.
 
     `model` is a model with an image processor. `picture` is a Pillow picture, as `open_picture` returns it. `name` is
-    the name of the picture on the page. Raises ValueError for a model without an image processor, and for a picture
-    that the image processor cannot resize.
+    the name of the picture on the page. `others` are more pictures that the reader can choose, as [(name, picture),
+    ...]. Raises ValueError for a model without an image processor, for a picture that the image processor cannot
+    resize, and for more than one picture if the page cannot compute the network.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model, open_picture
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
@@ -42,11 +45,16 @@ def page(model, picture, name: str = "picture") -> str:
     facts |= {"name": name, "picture": list(picture.size), "colours": {
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
         "categories_on_dark": colours.CATEGORIES_ON_DARK}}
-    facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
-                       for key, array in arrays.items()}
     facts["sentences"] = sentences(model, facts)
     facts["lead"] = lead(facts)
-    computes = page_computes(model)
+    reason = obstacle(model)
+    computes = reason is None
+    if others and not computes:
+        raise ValueError(f"expected one picture, found {1 + len(others)}: the page can show only one, because {reason}")
+    more, posters = add_pictures(model, name, others, facts)
+    arrays |= more
+    facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
+                       for key, array in arrays.items()}
     facts["network"] = network_facts(model) if computes else None
     if computes and {"tokens", "answer"} <= facts["steps"].keys():
         facts["steps"]["changes"] = {}
@@ -56,11 +64,31 @@ def page(model, picture, name: str = "picture") -> str:
         "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
-        "another": file_text("picture.html") if computes else "",
+        "gallery": gallery_html(posters) if others else "",
+        "another": file_text("picture.html") if computes else NO_OTHER_PICTURE.format(html.escape(str(reason))),
         "changed": file_text("changes.html") if "changes" in facts["steps"] else "",
         "network": network_html(model) if computes else "",
         "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
+
+
+def add_pictures(model, name, others, facts):
+    """Add the names and sizes of all pictures to the facts.  -> the pixels of the others as arrays, their posters
+
+    Metadata of the pictures, such as the place of a photograph, do not become part of the page.
+    """
+    facts["pictures"], arrays = [{"name": name}], {}
+    for i, (other, picture) in enumerate(others, 1):
+        prepared, arrays[f"picture-{i}"] = photograph(picture, model.image_processor())
+        facts["pictures"].append({"name": other, "picture": list(picture.size), "shape": prepared["shape"],
+                                  "resized": prepared["resized"][:2]})
+    return arrays, [poster(picture) for _, picture in others]
+
+
+def gallery_html(posters):
+    """The place of the buttons for the pictures of the page, and small copies of all pictures except the first."""
+    images = "\n".join(f'<img id="poster-{i}" src="{source}" alt="" hidden>' for i, source in enumerate(posters, 1))
+    return f'<div id="gallery" role="group" aria-label="The pictures of this page"></div>\n{images}'
 
 
 def file_text(name):

@@ -18,14 +18,14 @@ function startWorker() {
   worker.postMessage({ network: { ...facts.network, photograph: { factor, mean, std } }, weights });
 }
 
-// Ask the worker for a forward pass of a file, or of the picture of the page.
-async function computePass({ file, acts }) {
+// Ask the worker for a forward pass of a file, of prepared pixels, or of the picture of the page.
+async function computePass({ file, pixels, acts }) {
   const { shape } = stepFacts.photograph;
   const stored = () => ({
     shape,
     data: Uint8Array.from({ length: shape[0] * shape[1] * shape[2] }, (_, i) => numbers.pixels.at(i)),
   });
-  const pixels = file || workerHasPicture ? null : stored();
+  pixels ??= file || workerHasPicture ? null : stored();
   const answer = await new Promise((resolve, reject) => {
     worker.onmessage = ({ data }) => resolve(data);
     worker.onerror = () => reject(new Error("this browser cannot start the worker"));
@@ -85,23 +85,23 @@ function setUpPictures() {
   startWorker();
   const first = currentPass();
 
-  async function open(file) {
-    says.textContent = `Computing the network for ${file.name} \u2026`;
+  // `request` is a request of computePass. `details` is what the worker finds out only about a file.
+  async function open(name, request, details) {
+    says.textContent = `Computing the network for ${name} \u2026`;
     try {
-      const answer = await computePass({ file });
+      const answer = { ...(await computePass(request)), ...details };
       resetChanges();
-      showPass(passOf(answer, file.name));
-      const { decode, prepare, network } = answer.milliseconds;
+      showPass(passOf(answer, name));
+      const { decode, prepare = 0, network } = answer.milliseconds;
       const seconds = (milliseconds) => `${(milliseconds / 1000).toFixed(2)} s`;
-      says.textContent =
-        `${file.name}: this page decoded the picture in ${seconds(decode)} and computed the answer in ` +
-        `${seconds(prepare + network)}.`;
+      const decoded = request.file ? `decoded the picture in ${seconds(decode)} and ` : "";
+      says.textContent = `${name}: this page ${decoded}computed the answer in ${seconds(prepare + network)}.`;
       back.hidden = false;
     } catch (error) {
-      says.textContent = `${file.name} cannot be opened: ${error.message}`;
+      says.textContent = `${name} cannot be opened: ${error.message}`;
     }
   }
-  const openFirst = (files) => files.length && inOrder(() => open(files[0]));
+  const openFirst = (files) => files.length && inOrder(() => open(files[0].name, { file: files[0] }));
 
   choose.addEventListener("click", () => input.click());
   input.addEventListener("change", () => {
@@ -120,14 +120,13 @@ function setUpPictures() {
     document.body.classList.remove("dropping");
     openFirst(event.dataTransfer.files);
   });
-  back.addEventListener("click", () =>
-    inOrder(() => {
-      resetChanges();
-      showPass(first);
-      workerHasPicture = false;
-      says.textContent = "";
-      back.hidden = true;
-      choose.focus();
-    }),
-  );
+  const goBack = () => {
+    resetChanges();
+    showPass(first);
+    workerHasPicture = false;
+    says.textContent = "";
+    back.hidden = true;
+  };
+  back.addEventListener("click", () => inOrder(goBack).then(() => choose.focus()));
+  setUpGallery(open, goBack);
 }

@@ -1,4 +1,4 @@
-"""The worker of the page: whether the page computes the network, and the numbers that it needs for this.
+"""The worker of the page: whether the page can compute the network, and the numbers that it needs for this.
 
 The page of a small network holds the weights and a forward pass in JavaScript (the files in `network/`), which runs in
 a worker. So a reader can open another picture on the page. The pages of all other networks show only the stored states
@@ -36,21 +36,30 @@ ACTIVATIONS = "relu", "gelu"
 FILTERS = 2, 3                            # Pillow's bilinear and bicubic filter
 
 
-def page_computes(model) -> bool:
-    """Whether the page of a model can compute the network.
+def obstacle(model) -> str | None:
+    """The reason why the page of a model cannot compute the network, as a clause, or None if the page can.
 
     The network must be small, the page must show the attention weights one by one, and the network must use only what
     the scripts implement.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
-    >>> page_computes(ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference"))
+    >>> obstacle(ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")) is None
     True
     """
     config, steps = model.network_config, steps_of(model.image_processor())
-    stored_exactly = not config.blocks or attention_storage(config).bits == 16
-    return (model.num_parameters() <= MAX_PARAMETERS and config.channels == 3 and stored_exactly
-            and config.backbone_activation in ACTIVATIONS and config.activation in ACTIVATIONS
-            and (steps.size is None or steps.resample in FILTERS))
+    if model.num_parameters() > MAX_PARAMETERS:
+        return (f"the network has {model.num_parameters():,} parameters, and a page can compute a network of at most "
+                f"{MAX_PARAMETERS:,} parameters")
+    if config.blocks and attention_storage(config).bits != 16:
+        return "the network has too many attention weights to show them one by one"
+    if config.channels != 3:
+        return f"the page prepares pictures with 3 channels, and the input of the network has {config.channels}"
+    for activation in (config.backbone_activation, config.activation):
+        if activation not in ACTIVATIONS:
+            return f"the page does not have the activation {activation}"
+    if steps.size is not None and steps.resample not in FILTERS:
+        return "the page can resize pictures only with the bilinear and the bicubic filter"
+    return None
 
 
 def network_facts(model) -> dict:

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import ViTHybridImageProcessor, default_model, open_picture
-from nphybrid.api.load import load
+from nphybrid import ViTHybridImageProcessor, open_picture
 from nphybrid.explain import colours, measures
 from nphybrid.explain.page import page
 from nphybrid.model import hybrid
@@ -20,23 +19,10 @@ from oracles import sights
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
-from tools.explained import (check_contrast, check_layout, click, drawn, opened, press, says, settled,  # noqa: E402
-                             shown)
+from tools.explained import (SCORE, answered, check_contrast, check_layout, click, close, drawn, opened,  # noqa: E402
+                             press, pressed, put_in, says, settled, shown, softmax, truth, waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
-SCORE = 2e-4                              # observed 4e-5, with the weights of the page
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = browsers.started()
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
 
 
 @pytest.fixture(scope="module")
@@ -51,43 +37,6 @@ def folder(root, model, tmp_path_factory):
     ship.resize((80, 71), Image.Resampling.BICUBIC).save(folder / "ship <b>.png")
     (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(50))
     return folder
-
-
-def put_in(browser, path, name="picture-file"):
-    """Choose a file, and wait until the page shows the result."""
-    browser.find_element("id", name).send_keys(str(path))
-    waited(browser, "picture-says", r"computed the answer|cannot be opened")
-
-
-def waited(browser, name, pattern):
-    """Wait until the text of an element contains a match of a pattern."""
-    wait.WebDriverWait(browser, 60).until(lambda b: re.search(pattern, says(b, name)))
-    settled(browser)
-
-
-def answered(browser, name):
-    """{label: score} in the order of the page."""
-    return {row[0]: float(row[1]) for row in browser.execute_script("""
-        return [...document.querySelectorAll(`#${arguments[0]} .answer`)].map((row) =>
-            [row.querySelector("b").textContent, row.querySelectorAll("span")[1].textContent])""", name)}
-
-
-def softmax(logits):
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
-
-
-def truth(model, path):
-    """The trace of a picture, and {label: score} of the five best labels."""
-    trace = model.trace(model.prepared(path))
-    scores = softmax(trace["logits"][0].astype(np.float64))
-    best = np.argsort(-scores)[:5]
-    return trace, {model.config.id2label[int(i)]: scores[i] for i in best}
-
-
-def close(found, expected, bound=SCORE):
-    assert list(found) == list(expected)
-    assert max(abs(found[label] - expected[label]) for label in expected) < bound
 
 
 def pictures_of(browser):
@@ -271,14 +220,6 @@ def test_changes_are_those_of_python(browser, folder, model, root):
     assert browser.get_log("browser") == []
 
 
-def pressed(browser, label):
-    """Press a button with the keyboard."""
-    shown(browser, "changes-blocks")
-    button = browser.find_element("css selector", f'button[aria-label="{label}"]')
-    browser.execute_script("arguments[0].focus({ preventScroll: true })", button)
-    selenium.ActionChains(browser).send_keys(selenium.Keys.ENTER).perform()
-
-
 def says_of_head(browser, layer, head):
     click(browser, "attention-heads", layer, head, 4, 3)
     return says(browser, "attention-says")
@@ -348,10 +289,3 @@ def test_pages_of_other_networks_compute(browser, folder, kind):
     found = answered(browser, "answer-labels")
     assert len(found) == min(5, len(scores))
     assert np.abs(np.array(list(found.values())) - np.sort(scores)[::-1][:5]).max() < 2e-3
-
-
-def test_the_page_of_a_large_network_does_not_compute(folder, model, monkeypatch):
-    from nphybrid.explain import worker
-    monkeypatch.setattr(worker, "MAX_PARAMETERS", 1_000_000)
-    text = page(model, open_picture(folder / "frog.png"), "frog.png")
-    assert len(text) < 1e6 and 'id="worker"' not in text and 'id="another"' not in text and 'id="changes"' not in text

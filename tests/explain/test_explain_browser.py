@@ -21,13 +21,6 @@ pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
 
 @pytest.fixture(scope="module")
-def browser():
-    driver = browsers.started()
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
 def cat(root):
     return open_picture(root / "examples" / "images" / "cat.png")
 

@@ -1,4 +1,4 @@
-"""The network that the page computes in JavaScript, compared with Python: in Chromium, and in Node."""
+"""The network that the page computes in JavaScript, compared with Python: in Node, Chromium and Firefox."""
 import base64
 import json
 import shutil
@@ -10,8 +10,7 @@ import PIL
 import pytest
 from PIL import Image
 
-from nphybrid import ViTHybridImageProcessor, default_model
-from nphybrid.api.load import load
+from nphybrid import ViTHybridImageProcessor
 from nphybrid.config import Config, plan
 from nphybrid.explain import scene, worker
 from nphybrid.image import Steps, prepare
@@ -26,7 +25,7 @@ pytestmark = pytest.mark.slow
 
 HARNESS = Path(__file__).with_name("network_harness.js").read_text("utf-8")
 HEIGHT_FIRST = int(PIL.__version__.split(".")[0]) >= 13             # see `resize` in network/image.js
-PICTURES = 100
+PICTURES = 100                            # in Chromium; 10 in the others
 # The error of a state is max|x - truth| / std(truth).
 EXACT = 1e-4                              # observed 4.4e-5, the weights of the last block, with float32 weights
 STORED = 5e-3                             # observed 3.2e-3, with the weights of the page
@@ -61,30 +60,54 @@ class Node:
         self.process.wait()
 
 
+def worker_page(folder):
+    """A page with a function that runs a request in a worker, which is started as the page starts its worker.
+
+    -> the address of the page
+    """
+    (folder / "page.html").write_text(f"""<!doctype html>
+        <script type="text/plain" id="worker">{worker.script()}\n{HARNESS}
+            onmessage = ({{ data }}) => postMessage(JSON.stringify(handled(JSON.parse(data))));</script>
+        <script>
+            const script = document.getElementById("worker").textContent;
+            const worker = new Worker(URL.createObjectURL(new Blob([script], {{ type: "text/javascript" }})));
+            const run = (request) => new Promise((done) => {{
+                worker.onmessage = ({{ data }}) => done(data);
+                worker.onerror = ({{ message }}) => done(JSON.stringify(message));
+                worker.postMessage(request);
+            }});
+        </script>""", "utf-8")
+    return (folder / "page.html").as_uri()
+
+
 class Chromium:
-    """Runs requests in a worker that is started as the page starts its worker: from the text in the page."""
+    """Runs requests in the worker of a page in Chromium."""
 
     def __init__(self, folder):
-        browsers = pytest.importorskip("tools.browser")
-        page = f'<!doctype html><script type="text/plain" id="worker">{worker.script()}\n{HARNESS}</script>'
-        (folder / "page.html").write_text(page, "utf-8")
-        self.driver = browsers.started()
+        self.driver = pytest.importorskip("tools.browser").started()
         self.driver.set_script_timeout(600)
-        self.driver.get((folder / "page.html").as_uri())
-        self.driver.execute_script("""
-            const script = document.getElementById("worker").textContent
-                + "\\nonmessage = ({ data }) => postMessage(JSON.stringify(handled(JSON.parse(data))));";
-            window.worker = new Worker(URL.createObjectURL(new Blob([script], { type: "text/javascript" })));""")
+        self.driver.get(worker_page(folder))
 
     def __call__(self, request):
-        return json.loads(self.driver.execute_async_script("""
-            const [request, done] = arguments;
-            worker.onmessage = ({ data }) => done(data);
-            worker.onerror = ({ message }) => done(JSON.stringify(message));
-            worker.postMessage(request);""", json.dumps(request)))
+        return json.loads(self.driver.execute_async_script(
+            "const [request, done] = arguments; run(request).then(done);", json.dumps(request)))
 
     def close(self):
         self.driver.quit()
+
+
+class Firefox:
+    """Runs requests in the worker of a page in Firefox."""
+
+    def __init__(self, folder):
+        self.browser = pytest.importorskip("tools.firefox").Firefox(folder)
+        self.browser.open(worker_page(folder))
+
+    def __call__(self, request):
+        return json.loads(self.browser.evaluate(f"run({json.dumps(json.dumps(request))})"))
+
+    def close(self):
+        self.browser.close()
 
 
 def marked(engine, name):
@@ -92,16 +115,12 @@ def marked(engine, name):
         not shutil.which(name), reason=f"needs {name} (Debian: apt-get install nodejs chromium chromium-driver)"))
 
 
-@pytest.fixture(scope="module", params=[marked(Node, "node"), marked(Chromium, "chromium")])
+@pytest.fixture(scope="module", params=[
+    marked(Node, "node"), marked(Chromium, "chromium"), marked(Firefox, "firefox-esr")])
 def run(request, tmp_path_factory):
     engine = request.param(tmp_path_factory.mktemp("worker"))
     yield engine
     engine.close()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
 
 
 @pytest.fixture(scope="module")
@@ -155,12 +174,13 @@ def test_every_state_of_the_cat(run, model, cat):
 
 def test_a_hundred_pictures(run, model, root):
     """About 64 numbers of each state, and all logits."""
+    count = PICTURES if isinstance(run, Chromium) else 10
     with np.load(root / "tests" / "data" / "cifar10_test_1000.npz") as data:
-        pictures = [Image.fromarray(image) for image in data["images"][:PICTURES]]
+        pictures = [Image.fromarray(image) for image in data["images"][:count]]
     x = model.image_processor()(pictures, return_tensors="np").pixel_values.transpose(0, 2, 3, 1)
     p, config, network = model.learned(), model.network_config, described(model.network_config, model.learned(), False)
     worst = logits = 0
-    for start in range(0, PICTURES, 10):
+    for start in range(0, count, 10):
         truth = Trace()
         hybrid(x[start:start + 10], p, config, reference, truth)
         for b, states in enumerate(states_of(run, x[start:start + 10], most=64, **network)):
@@ -335,19 +355,19 @@ def test_outputs_come_first(model):
 
 @pytest.mark.parametrize("kind", sights.KINDS)
 def test_pages_of_small_networks_compute(kind):
-    assert worker.page_computes(sights.network(kind))
+    assert worker.obstacle(sights.network(kind)) is None
 
 
 def test_other_pages_do_not_compute(model, monkeypatch):
     small = sights.network("vit")
     for processor in (dict(resample=1), dict(resample="tf-bilinear", do_rescale=False)):
         small.processor = ViTHybridImageProcessor(**processor)
-        assert not worker.page_computes(small)
+        assert worker.obstacle(small)
     monkeypatch.setattr(worker, "MAX_PARAMETERS", 1_469_833)
-    assert not worker.page_computes(model)
+    assert worker.obstacle(model)
     monkeypatch.undo()
-    assert worker.page_computes(model)
+    assert worker.obstacle(model) is None
     monkeypatch.setattr(scene, "EXACT_BYTES", 0)                         # the page adds attention weights up
-    assert not worker.page_computes(model)
+    assert worker.obstacle(model)
 
 

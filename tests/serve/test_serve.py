@@ -16,8 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid import default_model, open_picture
-from nphybrid.api.load import load
+from nphybrid import open_picture
 from nphybrid.batch.pipeline import pipeline
 from nphybrid.cli import main
 from nphybrid.explain.page import page
@@ -34,11 +33,6 @@ from oracles.pictures import PICTURES, bombs, encode
 LIMITS = Limits(bytes=1 << 20, pictures=3, connections=4, receive_seconds=60, compute_seconds=60, send_seconds=60)
 BOUNDARY = "x y"
 FORM = {"Content-Type": f'multipart/form-data; boundary="{BOUNDARY}"'}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
 
 
 @contextlib.contextmanager

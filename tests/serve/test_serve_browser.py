@@ -5,8 +5,6 @@ import threading
 
 import pytest
 
-from nphybrid import default_model
-from nphybrid.api.load import load
 from nphybrid.batch.pipeline import pipeline
 from nphybrid.serve.server import Server
 from nphybrid.serve.service import Service
@@ -15,18 +13,6 @@ selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
-
-
-@pytest.fixture(scope="module")
-def browser():
-    driver = browsers.started()
-    yield driver
-    driver.quit()
-
-
-@pytest.fixture(scope="module")
-def model():
-    return load(default_model(), engine="reference")
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,12 @@
 """Drives the page of `nphybrid explain` in a browser: opens it, chooses cells, and reads what it shows."""
+import json
+import re
+
 import numpy as np
 import selenium.webdriver as selenium
 from selenium.webdriver.support import wait
+
+SCORE = 2e-4                              # observed 4e-5: a score of the page, and the same score of Python
 
 
 def opened(browser, address, width=1280, scheme="light"):
@@ -70,6 +75,58 @@ def drawn(browser, canvas, rows, columns, corner=0.25):
             Math.floor((Math.floor(i / columns) + corner) * canvas.height / rows), 1, 1).data;
         return Array.from({ length: rows * columns }, (_, i) => Array.from(pick(i)).slice(0, 3));
     """, canvas, rows, columns, corner)).reshape(rows, columns, 3)
+
+
+def pressed(browser, label):
+    """Press a button with the keyboard."""
+    shown(browser, "changes-blocks")
+    button = browser.find_element("css selector", f'button[aria-label="{label}"]')
+    browser.execute_script("arguments[0].focus({ preventScroll: true })", button)
+    selenium.ActionChains(browser).send_keys(selenium.Keys.ENTER).perform()
+
+
+def put_in(browser, path, name="picture-file"):
+    """Choose a file, and wait until the page shows the result."""
+    browser.find_element("id", name).send_keys(str(path))
+    waited(browser, "picture-says", r"computed the answer|cannot be opened")
+
+
+def waited(browser, name, pattern):
+    """Wait until the text of an element contains a match of a pattern."""
+    wait.WebDriverWait(browser, 60).until(lambda b: re.search(pattern, says(b, name)))
+    settled(browser)
+
+
+def answered(browser, name):
+    """{label: score} in the order of the page."""
+    return {row[0]: float(row[1]) for row in browser.execute_script("""
+        return [...document.querySelectorAll(`#${arguments[0]} .answer`)].map((row) =>
+            [row.querySelector("b").textContent, row.querySelectorAll("span")[1].textContent])""", name)}
+
+
+def softmax(logits):
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def truth(model, path):
+    """The trace of a picture, and {label: score} of the five best labels."""
+    trace = model.trace(model.prepared(path))
+    scores = softmax(trace["logits"][0].astype(np.float64))
+    best = np.argsort(-scores)[:5]
+    return trace, {model.config.id2label[int(i)]: scores[i] for i in best}
+
+
+def close(found, expected, bound=SCORE):
+    """The same labels in the same order, with scores that differ by less than the bound."""
+    assert list(found) == list(expected)
+    assert max(abs(found[label] - expected[label]) for label in expected) < bound
+
+
+def requested(browser):
+    """The addresses that the browser asked for since the last call."""
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
 
 
 def check_layout(browser, width):
