@@ -41,7 +41,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     >>> html[:15], len(html) < 5e6
     ('<!doctype html>', True)
     """
-    facts, arrays = scene(model, picture)
+    facts, arrays, shapes = scene(model, picture)
     facts |= {"name": name, "picture": list(picture.size), "colours": {
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
         "categories_on_dark": colours.CATEGORIES_ON_DARK}}
@@ -61,7 +61,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),
-        "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
+        "steps": "\n".join(step_html(step, number + 1, facts, shapes) for number, step in enumerate(facts["steps"])),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
         "gallery": gallery_html(posters) if others else "",
@@ -112,11 +112,11 @@ def array_html(name, array):
                      if numbers is not None)
 
 
-def step_html(step, number, facts):
+def step_html(step, number, facts, shapes):
     """The HTML of one step, in which facts, sentences and sources replace the placeholders."""
     filled = re.sub(r"\{([\w.]+)\}", lambda match: html.escape(str(fact(facts, match[1], number))),
                     file_text(f"steps/{step}.html"))
-    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1]), filled)
+    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1], shapes), filled)
 
 
 def fact(facts, path, number):

@@ -13,6 +13,7 @@ from ..config import Config, pads, plan
 from ..ops import reference
 from ..params import Params
 from . import measures
+from .shapes import recorded
 
 # If all attention weights take at most EXACT_BYTES with 16 bits each, the page stores all weights, queries and keys.
 # Otherwise, the page stores the weights with 8 bits each, and stores no queries and keys.
@@ -28,6 +29,7 @@ class Scene(NamedTuple):
     """The data of all steps of the page."""
     facts: dict                           # written as JSON
     arrays: dict                          # {name: Quantized}
+    shapes: dict                          # the shapes of the pass, as `shapes.recorded` returns them
 
 
 class Quantized(NamedTuple):
@@ -81,7 +83,8 @@ def scene(model, picture) -> Scene:
     model without an image processor.
     """
     processor, config = model.image_processor(), model.network_config
-    trace = model.trace(processor(picture, return_tensors="np").pixel_values)
+    with recorded() as shapes:
+        trace = model.trace(processor(picture, return_tensors="np").pixel_values)
     weights = measures.attention(trace, config.blocks) if config.blocks else None
     forward = ForwardPass(model, config, model.learned(), trace, weights)
     facts, pixels = photograph(picture, processor)
@@ -90,7 +93,7 @@ def scene(model, picture) -> Scene:
         steps[step.__name__], more = step(forward)
         arrays |= more
     return Scene({"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters(),
-                  "steps": steps}, arrays)
+                  "steps": steps}, arrays, shapes)
 
 
 def steps_of(forward):
@@ -211,11 +214,20 @@ def attention(forward):
     config, (side, bits) = forward.network_config, attention_storage(forward.network_config)
     N = config.grid[0] * config.grid[1]
     facts = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
-             "keys": [math.ceil(n / side) for n in config.grid]}
+             "keys": [math.ceil(n / side) for n in config.grid], "head": longest_head(forward)}
     arrays = {"attention": quantize(pooled_keys(forward.weights, config.grid, side), axes=1, bits=bits)}
     if config.class_token:
         arrays["to_class"] = quantize(forward.weights[..., :-N], axes=2, bits=16)
     return facts, arrays
+
+
+def longest_head(forward) -> int:
+    """The head of the last block that adds the longest vector to the tokens that the classifier reads."""
+    config, out = forward.network_config, forward.p.blocks[-1].out
+    context = forward.trace[f"blocks.{config.blocks - 1}.context"][0]           # (T, D)
+    read = context[0] if config.pool == "token" else context[int(config.class_token):].mean(0)
+    added = np.einsum("ak,akd->ad", read.reshape(config.heads, -1), out.kernel.reshape(config.heads, -1, config.width))
+    return int(np.linalg.norm(added, axis=1).argmax())
 
 
 def pooled_keys(weights, grid, side):

@@ -6,8 +6,10 @@ async function start() {
   const [height, width] = stepFacts.photograph.shape;
   chosen.pixel = Math.floor(height / 2) * width + Math.floor(width / 2);
   if (stepFacts.tokens) {
-    chosen.token = chosen.key = stepFacts.rollout.brightest;
-    chosen.layer = stepFacts.attention.blocks - 1;
+    // The page opens on what the classifier reads, in the last block.
+    const { reads, brightest } = stepFacts.rollout;
+    [chosen.token, chosen.key] = [reads === "token" ? 0 : brightest, brightest];
+    [chosen.layer, chosen.head] = [stepFacts.attention.blocks - 1, stepFacts.attention.head];
     chosen.depth = stepFacts.attention.blocks;
   }
   overview();

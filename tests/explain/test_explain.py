@@ -4,17 +4,20 @@ import inspect
 import json
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
 
-from nphybrid import ViTHybridImageProcessor, default_model, encoder, open_picture
+from nphybrid import ViTHybridImageProcessor, backbone, default_model, encoder, open_picture, tokens
 from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.api.presets import configuration
 from nphybrid.config import PRESETS, Config
 from nphybrid.explain import page as pages, scene as scenes
+from nphybrid.explain.shapes import recorded
 from nphybrid.explain.source import highlighted, source_html
+from nphybrid.model import bit, hybrid
 
 from oracles import sights
 
@@ -64,7 +67,7 @@ def test_quantized_numbers_are_off_by_half_a_step(bits, low):
 
 
 def test_the_scene_holds_the_states(case):
-    model, trace, (facts, arrays) = case
+    model, trace, (facts, arrays, _) = case
     p, config = model.learned(), model.network_config
     values = arrays["pixels"].codes * facts["steps"]["photograph"]["factor"]
     values = (values - facts["steps"]["photograph"]["mean"]) / facts["steps"]["photograph"]["std"]
@@ -88,7 +91,7 @@ def test_the_scene_holds_the_states(case):
 
 def test_the_filters_give_the_responses(case):
     """As the page computes them: pixels times filters, with the padding of the facts."""
-    model, trace, (facts, arrays) = case
+    model, trace, (facts, arrays, _) = case
     if "stem" not in facts["steps"]:
         return
     x, kernels, stem = trace["pixel_values"][0], arrays["filters"].codes, facts["steps"]["stem"]
@@ -104,7 +107,7 @@ def test_the_filters_give_the_responses(case):
 
 
 def test_the_logit_lens_ends_at_the_logits(case):
-    model, trace, (facts, _) = case
+    model, trace, (facts, *_) = case
     if "answer" not in facts["steps"]:
         return
     logits = trace["logits"][0]
@@ -122,7 +125,7 @@ def test_the_logit_lens_ends_at_the_logits(case):
 
 
 def test_a_network_has_its_own_steps(case):
-    model, _, (facts, _) = case
+    model, _, (facts, *_) = case
     hybrid, encoder_steps = bool(model.network_config.stem), bool(model.network_config.blocks)
     head, steps = model.has_head, set(facts["steps"])
     assert ("stem" in steps) == ("stages" in steps) == hybrid
@@ -157,7 +160,7 @@ def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
     monkeypatch.setattr(scenes, "EXACT_BYTES", 0)
     monkeypatch.setattr(scenes, "MAX_BYTES", 3 * 2 * 26 * 10)
     model = sights.network("hybrid")
-    facts, arrays = scenes.scene(model, cat)
+    facts, arrays, _ = scenes.scene(model, cat)
     assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
     assert "weight" not in facts["steps"]
     assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
@@ -275,6 +278,41 @@ def test_source_keeps_its_lines_where_they_mean_something():
     assert plain == ["def f(x):", '    """One two.', "", "    >>> f(1)", "    2", '    """', "    # Why",
                      "    return g(x, 1)"]
     assert lines[-1][1] == "(B)" and "padding-left: 8ch; text-indent: -8ch" in lines[-1][0]
+
+
+# Functions of the page, and the name before their states in a trace.
+SCOPES = {backbone.stem: "stem.", backbone.bottleneck: "stages.0.0.", backbone.preactivation: "stages.0.0.",
+          tokens.tokens: "tokens.", encoder.block: "blocks.0.", encoder.attention: "blocks.0.", hybrid: "", bit: ""}
+
+
+def test_shapes_beside_the_source_are_those_of_the_pass(case):
+    """Beside a line that records a state stands the shape of the state, and beside a line that did not run, nothing."""
+    model, trace, scene = case
+    compared = 0
+    for function, scope in SCOPES.items():
+        shown = source_html(f"{function.__module__}.{function.__name__}", scene.shapes)
+        lines = re.findall(r'<span class="line"><span [^>]*>(.*?)</span>(?:<span class="shape">(.*?)</span>)?</span>',
+                           shown)
+        for line, shape in lines:
+            name = re.match(r" *\w+ = out\[(?:<i[^>]*>)?&quot;(\w+)&quot;", line)
+            if not name or scope + name[1] not in trace:
+                assert not name or not shape, line
+                continue
+            units = {trace[state].shape for state in trace if re.fullmatch(rf"stages\.\d\.\d\.{name[1]}", state)}
+            varies = scope.startswith("stages") and len(units) > 1
+            assert html.unescape(shape) in ("", *([] if varies else [str(trace[scope + name[1]].shape)]),
+                                            *(["(B, H, W, M)", "(B, H', W', M)", "(B, H', W', O)"] if varies else []))
+            compared += shape == str(trace[scope + name[1]].shape)
+    assert compared >= (9 if model.network_config.blocks else 3)
+
+
+def test_a_pass_is_observed_only_in_its_block():
+    before = sys.gettrace()
+    with pytest.raises(ZeroDivisionError), recorded() as shapes:
+        tokens.patches(np.zeros((1, 4, 4, 3)), 2)
+        assert sys.gettrace() is not before
+        1 / 0
+    assert sys.gettrace() is before and {(1, 4, 12)} in shapes.values()
 
 
 def test_source_is_marked():
