@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 from . import colours
+from .inside import COMPUTED
 from .scene import photograph, scene
 from .sentences import filled_lead, lead, sentences
 from .source import source_html
@@ -23,8 +24,8 @@ POSTER = 640                              # the longest side of the original pic
 NO_OTHER_PICTURE = """\
 <p class="hint" id="stored">This page cannot compute the network for another picture, because {}.</p>"""
 # The scripts that the steps share, in the order in which the page runs the scripts.
-SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
-          "overview.js", "gallery.js", "picture.js")
+SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "inside.js",
+          "convolution.js", "overview.js", "gallery.js", "picture.js")
 
 
 def page(model, picture, name: str = "picture", others=()) -> str:
@@ -45,10 +46,12 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     facts |= {"name": name, "picture": list(picture.size), "colours": {
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
         "categories_on_dark": colours.CATEGORIES_ON_DARK}}
-    facts["sentences"] = sentences(model, facts)
-    facts["lead"] = lead(facts)
     reason = obstacle(model)
     computes = reason is None
+    if computes:
+        leave_to_the_worker(facts, arrays)
+    facts["sentences"] = sentences(model, facts)
+    facts["lead"] = lead(facts)
     if others and not computes:
         raise ValueError(f"expected one picture, found {1 + len(others)}: the page can show only one, because {reason}")
     more, posters = add_pictures(model, name, others, facts)
@@ -70,6 +73,15 @@ def page(model, picture, name: str = "picture", others=()) -> str:
         "network": network_html(model) if computes else "",
         "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
+
+
+def leave_to_the_worker(facts, arrays):
+    """Leave out what the worker computes when the page starts, for all blocks, tokens and hidden units."""
+    for name in COMPUTED:
+        arrays.pop(name, None)
+    if "inside" in facts:
+        facts["inside"] = {"layer": None, "token": None}
+        facts["steps"]["mlp"]["units"] = None
 
 
 def add_pictures(model, name, others, facts):

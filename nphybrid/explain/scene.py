@@ -12,11 +12,11 @@ from ..api.scores import scores_of
 from ..config import Config, pads, plan
 from ..ops import reference
 from ..params import Params
-from . import measures
+from . import inside, measures
 from .shapes import recorded
 
 # If all attention weights take at most EXACT_BYTES with 16 bits each, the page stores all weights, queries and keys.
-# Otherwise, the page stores the weights with 8 bits each, and stores no queries and keys.
+# Otherwise, the page stores the weights with 8 bits each, and only the queries and keys of the last block.
 # If these weights take more than MAX_BYTES, the weights of 2 x 2, 4 x 4, ... keys are added up until the sums fit.
 EXACT_BYTES = 2 ** 21
 MAX_BYTES = 12.5e6
@@ -92,8 +92,11 @@ def scene(model, picture) -> Scene:
     for step in steps_of(forward):
         steps[step.__name__], more = step(forward)
         arrays |= more
-    return Scene({"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters(),
-                  "steps": steps}, arrays, shapes)
+    facts = {"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters(),
+             "steps": steps}
+    if config.blocks:
+        facts["inside"] = {"layer": config.blocks - 1, "token": read_token(forward)}
+    return Scene(facts, arrays, shapes)
 
 
 def steps_of(forward):
@@ -105,10 +108,7 @@ def steps_of(forward):
         if used_stages(config):
             steps.append(stages)
     if config.blocks:
-        steps += [tokens, positions, attention]
-        if attention_storage(config).bits == 16:
-            steps.append(weight)
-        steps += [distance, rollout]
+        steps += [tokens, positions, layer_norm, attention, weight, context, mlp, residual, distance, rollout]
         if has_head:
             steps.append(logit_lens)
     if has_head:
@@ -241,11 +241,41 @@ def pooled_keys(weights, grid, side):
 
 def weight(forward):
     """The queries and the keys from which the page computes one attention weight."""
-    arrays = {}
+    arrays, L = {}, forward.network_config.blocks
+    first = 0 if attention_storage(forward.network_config).bits == 16 else L - 1
     for name in ("query", "key"):
-        states = [forward.trace[f"blocks.{l}.{name}"][0] for l in range(forward.network_config.blocks)]
+        states = [forward.trace[f"blocks.{l}.{name}"][0] for l in range(first, L)]
         arrays[name] = quantize(np.stack(states), axes=1, bits=16)
-    return {"width": forward.network_config.head_width}, arrays
+    return {"width": forward.network_config.head_width, "first": first}, arrays
+
+
+def context(forward):
+    """The values and the output projection of the last block."""
+    arrays = inside.context(forward.trace, forward.p, [forward.network_config.blocks - 1])
+    return {}, {name: quantize(x, axes=1) for name, x in arrays.items()}
+
+
+def layer_norm(forward):
+    """One token of the last block before its first norm, and the scale and bias of the norm."""
+    config = forward.network_config
+    arrays = inside.layer_norm(forward.trace, forward.p, [config.blocks - 1], [read_token(forward)])
+    return {"eps": config.ln_eps}, {name: exact(x) for name, x in arrays.items()}
+
+
+def mlp(forward):
+    """The hidden units of one token in the last block, and the kernel rows of the units that add most to the token."""
+    config, token = forward.network_config, read_token(forward)
+    arrays = inside.mlp(forward.trace, forward.p, [config.blocks - 1], [token])
+    units = inside.longest_units(forward.trace, forward.p, config.blocks - 1, token)
+    arrays = {"hidden": exact(arrays["hidden"][..., units]), "activated": exact(arrays["activated"][..., units]),
+              "fc2": quantize(arrays["fc2"][:, units], axes=1)}
+    return {"width": config.hidden, "units": units.tolist(), "activation": config.activation,
+            "curve": inside.curve(config.activation)}, arrays
+
+
+def residual(forward):
+    """The rms of each token before each block, and of what attention and the MLP of the block add to it."""
+    return {}, {"rms": exact(inside.residual(forward.trace, forward.network_config.blocks))}
 
 
 def distance(forward):
@@ -257,11 +287,26 @@ def distance(forward):
 
 def rollout(forward):
     """The share that each token contributes to the input of the classifier, before the first block and after each."""
+    shares = read_shares(forward)
+    return {"reads": forward.network_config.pool, "brightest": brightest(forward, shares)}, {"rollout": exact(shares)}
+
+
+def read_shares(forward):
+    """The share of each token in the input of the classifier, before the first block and after each.  -> (L + 1, T)"""
     config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
     shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
-    read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)
-    brightest = int(read[-1, -N:].argmax()) + config.tokens - N
-    return {"reads": config.pool, "brightest": brightest}, {"rollout": exact(read)}
+    return shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)
+
+
+def brightest(forward, shares) -> int:
+    """The cell's token that has the largest share after the last block."""
+    first = int(forward.network_config.class_token)
+    return int(shares[-1, first:].argmax()) + first
+
+
+def read_token(forward) -> int:
+    """The token on which the page opens: the class token if the classifier reads it, and otherwise `brightest`."""
+    return 0 if forward.network_config.pool == "token" else brightest(forward, read_shares(forward))
 
 
 def _best_labels(forward):

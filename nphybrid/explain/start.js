@@ -1,6 +1,10 @@
 // Loads the arrays, sets up all steps, and draws all pictures.
 async function start() {
   for (const name of Object.keys(facts.arrays)) numbers[name] = await loadArray(name);
+  if (facts.network) {
+    startWorker();
+    await completePass();
+  }
   photographImage = drawPhotograph();
   pixelValues = normalize();
   const [height, width] = stepFacts.photograph.shape;

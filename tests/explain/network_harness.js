@@ -39,4 +39,16 @@ function preparedPicture({ image, shape, steps, photograph }) {
   return [bytes.shape, base64Of(bytes.data), base64Of(normalize(bytes, photograph).data)];
 }
 
-const handled = (request) => (request.image ? preparedPicture(request) : statesOf(request));
+// The arrays of the inside of the blocks, for one picture.
+function insideOf({ config, pictures, shape, acts, ...rest }) {
+  const network = { config, p: learned(rest) };
+  const trace = new Trace();
+  hybrid(array(shape, numbersOf(pictures)), network.p, config, trace, { ...NO_ACTS, ...acts });
+  const arrays = { ...insideArrays(trace.states, network), ...insideKernels(network) };
+  return Object.fromEntries(Object.entries(arrays).map(([name, { shape, data }]) => [name, [shape, base64Of(data)]]));
+}
+
+function handled({ inside, ...request }) {
+  if (inside) return insideOf(request);
+  return request.image ? preparedPicture(request) : statesOf(request);
+}

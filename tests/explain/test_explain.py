@@ -2,6 +2,7 @@
 import html
 import inspect
 import json
+import math
 import os
 import re
 import sys
@@ -14,10 +15,11 @@ from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.api.presets import configuration
 from nphybrid.config import PRESETS, Config
-from nphybrid.explain import page as pages, scene as scenes
+from nphybrid.explain import inside, page as pages, scene as scenes
 from nphybrid.explain.shapes import recorded
 from nphybrid.explain.source import highlighted, source_html
 from nphybrid.model import bit, hybrid
+from nphybrid.ops import reference
 
 from oracles import sights
 
@@ -89,6 +91,60 @@ def test_the_scene_holds_the_states(case):
             close(arrays[name], np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]), 16)
 
 
+def test_the_scene_holds_the_inside_of_the_last_block(case):
+    """For one token, and for its hidden units that add the longest vectors."""
+    model, trace, (facts, arrays, _) = case
+    p, config = model.learned(), model.network_config
+    if not config.blocks:
+        assert "inside" not in facts
+        return
+    l, token = facts["inside"].values()
+    block, steps = p.blocks[l], facts["steps"]
+    assert l == config.blocks - 1
+    assert token == (0 if config.pool == "token" else steps["rollout"]["brightest"])
+    close(arrays["value"], trace[f"blocks.{l}.value"], 8)
+    close(arrays["out"], block.out.kernel[None], 8)
+    assert (arrays["before"].codes[0, 0] == trace[f"blocks.{l - 1}"][0, token]).all()
+    assert (arrays["norm_scale"].codes[0] == block.norm1.scale).all()
+    assert (arrays["norm_bias"].codes[0] == block.norm1.bias).all()
+    after, units = trace[f"blocks.{l}.fc1"][0, token], steps["mlp"]["units"]
+    lengths = np.abs(after) * np.linalg.norm(block.fc2.kernel, axis=1)
+    assert units == sorted(units) and len(units) == min(config.hidden, 64)
+    assert lengths[units].min() >= np.delete(lengths, units).max(initial=0)
+    before = trace[f"blocks.{l}.norm2"][0, token].astype(np.float64) @ block.fc1.kernel + block.fc1.bias
+    assert np.abs(arrays["hidden"].codes[0, 0] - before[units]).max() < 1e-5         # observed 1.2e-6
+    assert (arrays["activated"].codes[0, 0] == after[units]).all()
+    close(arrays["fc2"], block.fc2.kernel[None, units], 8)
+    x, y = np.transpose(steps["mlp"]["curve"])
+    assert np.abs(y - [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x]).max() < 1e-4
+    assert arrays["rms"].codes.shape == (config.blocks + 1, config.tokens, 3)
+    assert np.allclose(arrays["rms"].codes[-1, :, 0] ** 2, (trace[f"blocks.{l}"][0] ** 2).mean(1), rtol=1e-5)
+
+
+def test_only_the_units_that_add_most_are_stored(monkeypatch, cat):
+    monkeypatch.setattr(inside, "UNITS", 5)
+    model = sights.network("vit")
+    facts, arrays, _ = scenes.scene(model, cat)
+    assert len(facts["steps"]["mlp"]["units"]) == 5 and arrays["fc2"].codes.shape == (1, 5, 24)
+    monkeypatch.setattr(pages, "obstacle", lambda model: "it is too large")
+    text = re.sub(r"\s+", " ", pages.page(model, cat))
+    assert ("stores these numbers only for the class token in the last block, which is block 2. It shows the 5 of 32 "
+            "hidden units that add the longest vectors.") in text
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+def test_a_page_shows_the_source_of_its_activation(cat, activation):
+    model = sights.network("vit")
+    state, processor = model.state_dict(), model.processor
+    model = type(model)(type(model.config).from_dict({**model.config.to_dict(), "hidden_act": activation}),
+                        engine="reference")
+    model.load_state_dict(state)
+    model.processor = processor
+    name = reference.ACTIVATIONS[activation].function.__name__
+    shown = {"tanh": "activate"}.get(name, name)
+    assert f"<summary>{shown} <span>in nphybrid/ops/reference.py" in pages.page(model, cat)
+
+
 def test_the_filters_give_the_responses(case):
     """As the page computes them: pixels times filters, with the padding of the facts."""
     model, trace, (facts, arrays, _) = case
@@ -129,8 +185,9 @@ def test_a_network_has_its_own_steps(case):
     hybrid, encoder_steps = bool(model.network_config.stem), bool(model.network_config.blocks)
     head, steps = model.has_head, set(facts["steps"])
     assert ("stem" in steps) == ("stages" in steps) == hybrid
-    assert {"tokens", "positions", "attention", "weight", "distance", "rollout"} & steps == (
-        {"tokens", "positions", "attention", "weight", "distance", "rollout"} if encoder_steps else set())
+    of_encoder = {"tokens", "positions", "layer_norm", "attention", "weight", "context", "mlp", "residual", "distance",
+                  "rollout"}
+    assert of_encoder & steps == (of_encoder if encoder_steps else set())
     assert ("answer" in steps) == head and ("logit_lens" in steps) == (head and encoder_steps)
 
 
@@ -162,7 +219,7 @@ def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
     model = sights.network("hybrid")
     facts, arrays, _ = scenes.scene(model, cat)
     assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
-    assert "weight" not in facts["steps"]
+    assert facts["steps"]["weight"]["first"] == 2 and arrays["query"].codes.shape == (1, 26, 24)
     assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
     rows = numbers(arrays["attention"]).sum(-1) + numbers(arrays["to_class"])[..., 0]
     assert np.abs(rows - 1).max() < 9 / 510
@@ -176,15 +233,15 @@ def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
     (dict(depths=(), widths=(), patch=8, width=192, heads=3, image=(224, 224)), 1, 16),                    # R+ViT-Ti/16
 ])
 def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
-    """The worst case, without compression: all large arrays as base64 take 21.1 MB for R50+ViT-B/16, whose page takes
-    17.4 MB."""
+    """The worst case, without compression: all large arrays as base64 take 24.9 MB for R50+ViT-B/16."""
     config = Config(**sizes)
     assert scenes.attention_storage(config) == (side, bits)
     L, A, T, D = config.blocks, config.heads, config.tokens, config.width
     keys = -(-config.grid[0] // side) * -(-config.grid[1] // side)
-    bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T + (2 * 2 * L * T * D if bits == 16 else 0)
+    bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T
+    bytes_ += 2 * 2 * (L if bits == 16 else 1) * T * D + T * D + D * D + 64 * D     # queries, keys, and the inside
     maps = 16 * 2 * sum(n * n for n in (96, 48, 24, 12)) + 64 * 147 * 4 + 384 * 384 * 3
-    assert (bytes_ + maps) * 4 / 3 + 5e5 < 21.2e6
+    assert (bytes_ + maps) * 4 / 3 + 5e5 < 25e6
 
 
 # ------------------------------------------------------------------ the file
@@ -256,7 +313,9 @@ def test_the_verb_refuses_and_leaves_what_is_there(picture, target, message, cat
 # ------------------------------------------------------------------ source
 
 STEPS = "".join(step.read_text("utf-8") for step in (pages.HERE / "steps").glob("*.html"))
-PATHS = re.findall(r'data-function="([\w.]+)"', STEPS.replace("{unit}", "preactivation").replace("{network}", "bit"))
+for placeholder, name in (("unit", "preactivation"), ("network", "bit"), ("activation", "gelu")):
+    STEPS = STEPS.replace(f"{{{placeholder}}}", name)
+PATHS = re.findall(r'data-function="([\w.]+)"', STEPS)
 
 
 @pytest.mark.parametrize("path", PATHS)
