@@ -46,8 +46,10 @@ function tokenPicker(step, token = insideToken, layer = insideLayer) {
 function strips(panels, options) {
   for (const [id, name, values] of panels) {
     strip(document.getElementById(id), { ...options, values, alt: () => name });
-    const end = () => (options.ends ? percent(options.ends()[1]) : `\u00b1\u202f${formatted(largest(values()), 2)}`);
-    showText(document.getElementById(`${id}-most`), end);
+    showText(document.getElementById(`${id}-most`), () => {
+      const most = largest(values());
+      return options.ends ? percent(options.ends()[1]) : `\u00b1\u202f${formatted(most, most < 0.1 ? 4 : 2)}`;
+    });
   }
 }
 

@@ -9,10 +9,11 @@ import numpy as np
 
 from .. import __version__
 from ..api.scores import scores_of
-from ..config import Config, pads, plan
+from ..checkpoint import reread
+from ..config import Config, inner_width, pads, plan, stem_border
 from ..ops import reference
 from ..params import Params
-from . import inside, measures
+from . import inside, measures, unit as units
 from .shapes import recorded
 
 # If all attention weights take at most EXACT_BYTES with 16 bits each, the page stores all weights, queries and keys.
@@ -105,8 +106,10 @@ def steps_of(forward):
     steps = []
     if config.stem:
         steps.append(stem)
+        if forward.p.stem.norm is not None:
+            steps.append(norms)
         if used_stages(config):
-            steps.append(stages)
+            steps += [stages, unit]
     if config.blocks:
         steps += [tokens, positions, layer_norm, attention, weight, context, mlp, residual, distance, rollout]
         if has_head:
@@ -162,6 +165,17 @@ def stem(forward):
     return facts, {"filters": exact(forward.p.stem.conv.transpose(3, 0, 1, 2))}
 
 
+def norms(forward):
+    """The filters of the stem before their standardization, and the scale and bias of the group norm of the stem."""
+    config, norm = forward.network_config, forward.p.stem.norm
+    name, layout = forward.model.table["stem.conv"]
+    raw = layout.ours(np.asarray(reread({name: forward.model.originals[name]})[name]), forward.p.stem.conv.shape)
+    facts = {"width": config.stem // config.groups, "border": stem_border(config), "eps": config.gn_eps,
+             "ws_eps": config.ws_eps, "ws_form": config.ws_form}
+    return facts, {"raw_filters": quantize(raw.transpose(3, 0, 1, 2), axes=3, bits=16), "stem_scale": exact(norm.scale),
+                   "stem_bias": exact(norm.bias)}
+
+
 def used_stages(config: Config) -> int:
     """The number of backbone stages before the tokens."""
     return config.feature_stage % (len(config.depths) + 1)
@@ -178,6 +192,19 @@ def stages(forward):
         facts.append({"name": name, "shape": list(x.shape), "units": depth, "channels": channels.tolist(),
                       "cell": _stride(config, s + 1)})
     return facts, maps
+
+
+def unit(forward):
+    """The maps inside one residual unit."""
+    config = forward.network_config
+    (s, u), maps = units.shown_unit(config), units.maps(forward.trace, forward.p, config)
+    channels = {name: x.tolist() for name, x in units.channels(maps).items()}
+    shown = {name: quantize(x[:, :, channels.get(name, channels["sum"])].transpose(2, 0, 1), axes=2, bits=16)
+             for name, x in maps.items()}
+    facts = {"name": f"stages.{s}.{u}", "shape": list(maps["sum"].shape), "shapes": {"conv1": maps["conv1"].shape},
+             "inner": inner_width(config.widths[s]), "channels": channels.pop("sum"),
+             "activation": config.backbone_activation if config.unit == "bottleneck" else None}
+    return facts | channels, {f"unit_{name}": array for name, array in shown.items()}
 
 
 def _stride(config, stages):

@@ -25,8 +25,10 @@ def sentences(model, facts: dict) -> dict:
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
         "follows": FOLLOWS[config.unit], "standardized": STANDARDIZED[config.ws_form], "unit": config.unit,
         "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
-        "class_token": "",
+        "class_token": "", "unit_activation": "",
     }
+    if config.unit == "bottleneck":
+        text["unit_activation"] = f", then {config.backbone_activation}"
     if config.class_token:
         text["class_token"] = " A learned class token, which represents no cell, becomes the first token."
     if "tokens" in steps:

@@ -48,7 +48,17 @@ function insideOf({ config, pictures, shape, acts, ...rest }) {
   return Object.fromEntries(Object.entries(arrays).map(([name, { shape, data }]) => [name, [shape, base64Of(data)]]));
 }
 
-function handled({ inside, ...request }) {
+// The channels and the maps inside the residual unit that the page shows.
+function unitOf({ config, pictures, shape, ...rest }) {
+  const network = { config, p: learned(rest) };
+  const [trace, arrays] = [new Trace(), {}];
+  (config.blocks ? hybrid : bit)(array(shape, numbersOf(pictures)), network.p, config, trace);
+  const facts = unitFacts(trace.states, network, arrays, null);
+  return [facts, Object.fromEntries(Object.entries(arrays).map(([name, { data }]) => [name, base64Of(data)]))];
+}
+
+function handled({ inside, unit, ...request }) {
   if (inside) return insideOf(request);
+  if (unit) return unitOf(request);
   return request.image ? preparedPicture(request) : statesOf(request);
 }

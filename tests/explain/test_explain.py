@@ -145,6 +145,31 @@ def test_a_page_shows_the_source_of_its_activation(cat, activation):
     assert f"<summary>{shown} <span>in nphybrid/ops/reference.py" in pages.page(model, cat)
 
 
+def test_the_scene_holds_the_norms_and_the_unit(case):
+    """A filter before its standardization, and the maps of one unit, in the same channels for all parts of the sum."""
+    model, trace, (facts, arrays, _) = case
+    p, config, steps = model.learned(), model.network_config, facts["steps"]
+    assert ("norms" in steps) == (config.stem > 0 and config.unit == "bottleneck")
+    assert ("unit" in steps) == bool(config.depths)
+    if "norms" in steps:
+        raw = np.moveaxis(numbers(arrays["raw_filters"]), 0, -1)
+        standard = reference.standardize(raw, config.ws_eps, config.ws_form)
+        assert np.abs(standard - p.stem.conv).max() < 2e-4                           # observed 7.1e-5
+        assert np.abs(raw - p.stem.conv).max() > 0.1
+        assert (arrays["stem_scale"].codes == p.stem.norm.scale).all()
+        assert (arrays["stem_bias"].codes == p.stem.norm.bias).all()
+    if "unit" in steps:
+        unit, channels = steps["unit"]["name"], steps["unit"]["channels"]
+        assert unit == "stages.1.1"
+        for part, state, shown in (("sum", unit, channels), ("shortcut", "stages.1.0", channels),
+                                   ("conv1", f"{unit}.conv1", steps["unit"]["conv1"]),
+                                   ("conv2", f"{unit}.conv2", steps["unit"]["conv2"])):
+            close(arrays[f"unit_{part}"], trace[state][0][:, :, shown].transpose(2, 0, 1), 16)
+        added = numbers(arrays["unit_branch"]) + numbers(arrays["unit_shortcut"])
+        added = np.maximum(added, 0) if config.unit == "bottleneck" else added
+        assert np.abs(added - numbers(arrays["unit_sum"])).max() < 1e-3               # observed 3.8e-4
+
+
 def test_the_filters_give_the_responses(case):
     """As the page computes them: pixels times filters, with the padding of the facts."""
     model, trace, (facts, arrays, _) = case
@@ -248,7 +273,7 @@ def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
 
 def test_the_bundled_model_takes_less_than_five_megabytes(cat):
     text = pages.page(load(default_model()), cat, "cat.png")
-    assert 1e5 < len(text.encode()) < 5e6                                    # observed 4.76 MB
+    assert 1e5 < len(text.encode()) < 5e6                                    # observed 4.87 MB
     assert "This page follows cat.png through a network of 1,469,834 parameters" in text
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
     assert facts["steps"]["answer"]["labels"][0]["label"] == "cat"

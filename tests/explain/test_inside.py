@@ -4,14 +4,15 @@ import re
 import numpy as np
 import pytest
 
-from nphybrid import ViTHybridImageProcessor, open_picture
-from nphybrid.explain import scene, worker
+from nphybrid import ViTHybridConfig, ViTHybridForImageClassification, ViTHybridImageProcessor, open_picture
+from nphybrid.api.gradients import raw_parameters
+from nphybrid.explain import colours, scene, worker
 from nphybrid.explain.page import page
 
 from oracles import sights
 
 browsers = pytest.importorskip("tools.browser")
-from tools.explained import click, opened, press, says, settled, shown, truth  # noqa: E402
+from tools.explained import click, drawn, opened, press, says, settled, shown, truth  # noqa: E402
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
@@ -41,7 +42,7 @@ def values(browser, name):
     shown(browser, name)
     texts = browser.execute_script("return [...document.querySelectorAll(`#${arguments[0]} dd`)].map((n) => "
                                    "n.textContent)", name)
-    return np.array([number(text) for text in texts])
+    return np.array([number(part) for text in texts for part in text.split(", ")])
 
 
 def number(text):
@@ -173,6 +174,87 @@ def test_a_page_of_sums_computes_one_weight(browser, files, cat_trace):
     given = cat_trace["blocks.3.weights"][0, 1, 0]
     assert abs(values(browser, "weight-sum")[-1] - given[1 + 19]) < 1e-4
     assert "in block 3, head 1" in says(browser, "weight-says")
+
+
+@pytest.mark.parametrize("kind", ["computes", "stored"])
+def test_norms(browser, files, model, cat_trace, kind):
+    opened(browser, files[kind])
+    click(browser, "stem-filters", 5, 3, 8, 8)
+    click(browser, "norms-raw", 0, 100, 1, 147)
+    click(browser, "norms-after", 20, 7, 32, 32)
+    p, config = model.learned(), model.network_config
+    raw = raw_parameters(model).stem.conv[..., 43].astype(np.float64).reshape(-1)
+    standard = (raw - raw.mean()) / np.sqrt(raw.var() + config.ws_eps)
+    assert np.abs(standard - p.stem.conv[..., 43].reshape(-1)).max() < 1e-4
+    found = re.match(r"Weight 100 of filter 43: \((\S+) ([+-]) (\S+)\) / (\S+) = (\S+)$", says(browser, "norms-weight"))
+    mean = number(found[3]) * (1 if found[2] == "-" else -1)
+    expected = [raw[100], raw.mean(), raw.std(), standard[100]]
+    values_found = np.array([number(found[1]), mean, number(found[4]), number(found[5])])
+    assert np.abs(values_found - expected).max() < STATE
+    assert abs(number(says(browser, "norms-standard-most")[2:]) - np.abs(standard).max()) < 0.006
+
+    maps = cat_trace["stem.conv"][0].astype(np.float64)
+    group = maps[:, :, 40:44]                                            # 64 maps in 16 groups
+    assert config.groups == 16
+    deviation, value, norm = np.sqrt(group.var() + config.gn_eps), maps[20, 7, 43], p.stem.norm
+    normal = (value - group.mean()) / deviation
+    after = normal * norm.scale[43] + norm.bias[43]
+    assert abs(max(after, 0) - cat_trace["stem.norm"][0, 20, 7, 43]) < 1e-5
+    found = values(browser, "norms-numbers")
+    expected = [group.mean(), deviation, value, normal, norm.scale[43], norm.bias[43], after]
+    assert np.abs(found - expected).max() < STATE
+    found = re.match(r"Map 43, row 20, column 7: (\S+) becomes (\S+)", says(browser, "norms-says"))
+    assert np.abs([number(found[1]) - value, number(found[2]) - after]).max() < STATE
+
+
+def test_zeros_around_the_maps_count_in_the_norm(browser, cat, tmp_path):
+    """Without TensorFlow's padding, the maps of the stem have a border of zeros before their norm."""
+    config = ViTHybridConfig(image_size=40, patch_size=1, num_labels=4, hidden_size=24, num_hidden_layers=1,
+                             num_attention_heads=2, intermediate_size=32, backbone_config=dict(
+                                 embedding_size=8, hidden_sizes=[16, 24], depths=[1, 2], num_groups=4,
+                                 layer_type="bottleneck", global_padding=None))
+    model = ViTHybridForImageClassification(config, engine="reference", seed=3)
+    model.processor = sights.network("hybrid").processor
+    (tmp_path / "page.html").write_text(page(model, open_picture(cat)), "utf-8")
+    opened(browser, (tmp_path / "page.html").as_uri())
+    trace = truth_of(model, cat)
+    maps = trace["stem.border"][0].astype(np.float64)
+    group = maps[:, :, :2]
+    click(browser, "norms-after", 3, 5, *trace["stem.conv"].shape[1:3])
+    found = values(browser, "norms-numbers")[[0, 1, 2, 3, 6]]
+    deviation, value = np.sqrt(group.var() + model.network_config.gn_eps), maps[4, 6, 0]
+    after = (value - group.mean()) / deviation
+    assert np.abs(found - [group.mean(), deviation, value, after, after]).max() < STATE
+    assert abs(max(after, 0) - trace["stem.norm"][0, 4, 6, 0]) < 1e-5
+
+
+@pytest.mark.parametrize("kind", ["computes", "stored"])
+def test_unit(browser, files, model, cat_trace, kind):
+    opened(browser, files[kind])
+    click(browser, "unit-sum-tiles", 0, 5, 1, 8)
+    click(browser, "unit-sum", 2, 6, 8, 8)
+    total, shortcut = cat_trace["stages.1.1"][0].astype(np.float64), cat_trace["stages.1.0"][0].astype(np.float64)
+    channel = np.argsort(-total.var((0, 1)), kind="stable")[5]
+    pattern = r"Channel (\d+), row 2, column 6: (\S+) \+ (\S+) = (\S+), and after relu (\S+)"
+    found = re.match(pattern, says(browser, "unit-says"))
+    branch, carried, added, after = (number(found[i]) for i in range(2, 6))
+    assert int(found[1]) == channel
+    assert abs(carried - shortcut[2, 6, channel]) < STATE and abs(after - total[2, 6, channel]) < STATE
+    assert abs(branch + carried - added) < 2 * STATE and abs(max(added, 0) - after) < STATE
+    norm = model.learned().stages[1][1].norm3
+    raw, groups = cat_trace["stages.1.1.conv3"][0].astype(np.float64), model.network_config.groups
+    group = raw.reshape(8, 8, groups, -1)[:, :, channel // (256 // groups)]
+    normal = (raw[2, 6, channel] - group.mean()) / np.sqrt(group.var() + model.network_config.gn_eps)
+    assert abs(branch - (normal * norm.scale[channel] + norm.bias[channel])) < STATE
+    label = browser.find_element("id", "unit-conv2-tiles").get_attribute("aria-label")
+    inner = np.argsort(-cat_trace["stages.1.1.conv2"][0].var((0, 1)), kind="stable")[5]
+    assert label.endswith(f"channel {inner} is chosen")
+    state = cat_trace["stages.1.1.conv1"][0]
+    shown_map = state[:, :, np.argsort(-state.var((0, 1)), kind="stable")[1]]
+    found = drawn(browser, "unit-conv1-tiles", 8, 64, corner=0.5)[:, 8:16]
+    most = np.abs(shown_map).max()
+    expected = colours.coloured(shown_map, -most, most, colours.DIVERGING).astype(int)
+    assert np.median(np.abs(found - expected)) <= 3 and np.abs(found - expected[::-1]).max() > 100
 
 
 @pytest.mark.parametrize("kind", ["mean", "wide"])

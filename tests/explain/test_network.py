@@ -12,7 +12,7 @@ from PIL import Image
 
 from nphybrid import ViTHybridImageProcessor
 from nphybrid.config import Config, plan
-from nphybrid.explain import inside, scene, worker
+from nphybrid.explain import inside, scene, unit as units, worker
 from nphybrid.image import Steps, prepare
 from nphybrid.model import bit, hybrid
 from nphybrid.ops import reference
@@ -306,6 +306,48 @@ def test_the_inside_of_a_skipped_block_is_zero(run, model, cat):
         assert not found[name][1].any() and found[name][0].any() and found[name][2].any(), name
     assert (found["rms"][1, :, 1:] == 0).all() and (found["rms"][2, :, 1:] > 0).all()
     assert (found["rms"][1, :, 0] == found["rms"][2, :, 0]).all()
+
+
+# ------------------------------------------------------------------ the inside of a residual unit
+
+@pytest.mark.parametrize("name", ["cat", *(name for name, config in NETWORKS.items() if config.depths)])
+def test_the_inside_of_a_unit(run, model, cat, name):
+    """The last unit before the tokens: its shortcut is its input, or the projected input if the stage has one unit."""
+    config, p, x = network_and_picture(name, model, cat)
+    trace = Trace()
+    (hybrid if config.blocks else bit)(x, p, config, reference, trace)
+    used = scene.used_stages(config)
+    s, u = used - 1, config.depths[used - 1] - 1
+    unit, before = f"stages.{s}.{u}", f"stages.{s}.{u - 1}" if u else f"stages.{s - 1}.{config.depths[s - 1] - 1}"
+    bottleneck = config.unit == "bottleneck"
+    shortcut = trace[before] if u else trace[f"{unit}.{'norm_proj' if bottleneck else 'proj'}"]
+    total = trace[unit][0]
+    description = described(config, p, exact=True)
+    description["config"]["used"] = used
+    facts, arrays = run({"unit": True, "pictures": text(x.astype("<f4")), "shape": x.shape[1:], **description})
+    ours = units.maps(trace, p, config)
+    for part, channels in (("conv1", facts["conv1"]), ("conv2", facts["conv2"]), ("sum", facts["channels"])):
+        spread = trace[f"{unit}.{part}" if part != "sum" else unit][0].var((0, 1))
+        assert len(channels) == min(8, len(spread))
+        assert spread[channels].min() > np.delete(spread, channels).max(initial=0) * (1 - 1e-5)
+        assert channels == units.channels(ours)[part].tolist()
+    of_sum = facts["channels"]
+    expected = {"conv1": trace[f"{unit}.conv1"][0][:, :, facts["conv1"]], "sum": total[:, :, of_sum],
+                "conv2": trace[f"{unit}.conv2"][0][:, :, facts["conv2"]], "shortcut": shortcut[0][:, :, of_sum]}
+    found = {part: numbers(data).reshape(-1, *total.shape[:2]).transpose(1, 2, 0) for part, data in arrays.items()
+             if part != "unit_conv1"}
+    found["unit_conv1"] = numbers(arrays["unit_conv1"]).reshape(-1, *trace[f"{unit}.conv1"].shape[1:3]
+                                                                ).transpose(1, 2, 0)
+    for part, truth in expected.items():
+        assert np.abs(found[f"unit_{part}"] - truth).max() < 1e-4 * truth.std(), part        # observed 1.1e-5
+        channels = facts[part] if part in facts else of_sum
+        assert (ours[part][:, :, channels] == truth).all(), part
+    # The branch has no state. It and the shortcut give the sum.
+    for branch, bound in ((found["unit_branch"], 1e-4), (ours["branch"][:, :, of_sum], 1e-6)):
+        added = branch + expected["shortcut"]
+        added = np.maximum(added, 0) if bottleneck else added
+        assert np.abs(added - expected["sum"]).max() < bound * expected["sum"].std() + 1e-6
+        assert branch.min() < 0 < branch.max()
 
 
 # ------------------------------------------------------------------ acts

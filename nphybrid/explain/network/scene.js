@@ -19,6 +19,7 @@ function scene(states, pixels, network, acts, kept) {
       arrays[name] = channelsOf(states[name], channels);
       facts.stages.push({ channels });
     }
+    facts.unit = unitFacts(states, network, arrays, kept?.unit);
   }
   if (config.blocks) Object.assign(facts, encoderFacts(states, network, acts, arrays));
   if (p.head) {

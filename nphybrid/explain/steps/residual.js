@@ -57,12 +57,8 @@ steps.residual = () => {
   onArrowKeys(node, (down, right) => choose({ layer: clamp(chosen.layer + right - down, 0, blocks - 1) }));
   const keys = document.getElementById("residual-keys");
   views.push(() => {
-    const line = (part) => {
-      const mark = svg("svg", { width: 30, height: 8, "aria-hidden": "true" });
-      mark.append(svg("line", { x1: 0, x2: 30, y1: 4, y2: 4, ...style(part) }));
-      return element("span", {}, mark, names[part]);
-    };
-    keys.replaceChildren(...names.map((_, part) => line(part)));
+    const line = (part) => `border-top: 3px ${["solid", "dashed", "dotted"][part]} ${inks()[part]}`;
+    keys.replaceChildren(...names.map((name, part) => element("span", {}, element("i", { style: line(part) }), name)));
   });
   showText(document.getElementById("residual-says"), () => {
     const [stream, attention, mlp] = row(chosen.layer).map((value) => formatted(value, 2));
