@@ -32,6 +32,8 @@ function tokenPicker(step, token = insideToken, layer = insideLayer) {
     block.textContent = `block ${layer()}`;
     button.setAttribute("aria-pressed", String(token() < first));
   });
+  // The text does not change with the choice: a longer text would move the picture under the pointer.
+  picture.previousElementSibling.innerHTML = fixed ? `<b>The token</b>: ${nameOf(token())}` : "<b>Choose the token</b>";
   cellBoard(picture, fixed ? null : "token", {
     alt: () => `the picture; ${nameOf(token())} is chosen`,
     paint(context, w, h, cell) {
