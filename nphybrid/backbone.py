@@ -43,7 +43,7 @@ def stem(x, p, config, ops, out):
     border = stem_border(config)
     if border:
         # If a norm follows, its mean and variance include the zeros of the border.
-        # At the right: the shape of R50+ViT-B/16 with padding="symmetric". For BiT-R50x1: (B, 114, 114, 64).
+        # R50+ViT-B/16 has this border only with padding="symmetric". In BiT-R50x1: (B, 114, 114, 64).
         zeros = (border, border)
         x = out["border"] = np.pad(x, ((0, 0), zeros, zeros, (0, 0)))                   # (B, 194, 194, 64)
     if p.norm is not None:

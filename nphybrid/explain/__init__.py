@@ -5,8 +5,10 @@
 
 `page` writes the interactive page of `nphybrid explain`.
 `scene` runs one forward pass, and collects the facts and arrays that the page shows.
+`inside` has the arrays of the steps about the inside of a block of the encoder, and `unit` the maps inside a residual
+unit.
 `sentences` writes the sentences of the page that depend on the network.
-`source` shows Python source as HTML.
+`source` shows Python source as HTML, and `shapes` finds the shapes beside it.
 `page.html` and `page.css` are the frame and the style of the page.
 `*.js` are scripts that all steps of the page share.
 `steps` has two files for each step of the page: the text (.html) and the script (.js).

@@ -18,7 +18,7 @@ const coverage = ([rows, columns], [height, width]) => [
 ];
 
 // Makes a board that divides the picture into the cells of the tokens.
-// `chosen[choice]` is the token of the chosen cell.
+// `chosen[choice]` is the token of the chosen cell. If `choice` is null, the reader cannot choose a cell.
 function cellBoard(canvas, choice, { paint, alt }) {
   const at = () => cellOf(Math.max(chosen[choice], first));
   board(canvas, {
@@ -26,7 +26,7 @@ function cellBoard(canvas, choice, { paint, alt }) {
     span: () => coverage(grid, stepFacts.tokens.cell),
     aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
     where: at,
-    touch: (row, column) => choose({ [choice]: tokenAt(row, column) }),
+    touch: choice && ((row, column) => choose({ [choice]: tokenAt(row, column) })),
     paint,
     alt,
   });

@@ -2,7 +2,7 @@
 // When one picture changes the choice, all pictures are redrawn.
 // A pointer that moves over a picture previews a choice. A click, a tap or a key makes a choice.
 const chosen = { pixel: 0, channel: 0, at: 0, stage: 0, map: 0, place: [0.5, 0.5], dimension: 0, number: 0 };
-Object.assign(chosen, { token: 0, key: 0, layer: 0, head: 0, depth: 0 });
+Object.assign(chosen, { token: 0, key: 0, layer: 0, head: 0, depth: 0, unit: 0, unitMap: 0, tap: 0 });
 const committed = { ...chosen };
 const views = []; // functions that draw the current choice
 let previewing = false;

@@ -13,6 +13,7 @@ import zlib
 from pathlib import Path
 
 from . import colours
+from .inside import COMPUTED
 from .scene import photograph, scene
 from .sentences import PREPARED, filled_lead, lead, sentences
 from .source import source_html
@@ -23,9 +24,9 @@ POSTER = 640                              # the longest side of the original pic
 NO_OTHER_PICTURE = """\
 <p class="hint" id="stored">This page cannot compute the network for another picture, because {}.</p>"""
 # The scripts that the steps share, in the order in which the page runs the scripts.
-SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "convolution.js",
-          "overview.js", "gallery.js", "picture.js", "camera.js", "paints.js", "acts.js", "link.js", "differences.js",
-          "questions.js")
+SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "inside.js",
+          "convolution.js", "overview.js", "gallery.js", "picture.js", "camera.js", "paints.js", "acts.js", "link.js",
+          "differences.js", "questions.js")
 # The steps in which the reader changes the network or its input, on pages that compute the network.
 ACTING = "changes", "inputs", "paint", "differences", "experiments"
 
@@ -44,14 +45,16 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     >>> html[:15], len(html) < 5e6
     ('<!doctype html>', True)
     """
-    facts, arrays = scene(model, picture)
+    facts, arrays, shapes = scene(model, picture)
     facts |= {"name": name, "picture": list(picture.size), "colours": {
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
         "categories_on_dark": colours.CATEGORIES_ON_DARK}}
-    facts["sentences"] = sentences(model, facts)
-    facts["lead"], facts["prepared"] = lead(facts), PREPARED
     reason = obstacle(model)
     computes = reason is None
+    if computes:
+        leave_to_the_worker(facts, arrays)
+    facts["sentences"] = sentences(model, facts)
+    facts["lead"], facts["prepared"] = lead(facts), PREPARED
     if others and not computes:
         raise ValueError(f"expected one picture, found {1 + len(others)}: the page can show only one, because {reason}")
     more, posters = add_pictures(model, name, others, facts)
@@ -64,7 +67,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),
-        "steps": "\n".join(step_html(step, number + 1, facts) for number, step in enumerate(facts["steps"])),
+        "steps": "\n".join(step_html(step, number + 1, facts, shapes) for number, step in enumerate(facts["steps"])),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
         "gallery": gallery_html(posters) if others else "",
@@ -73,6 +76,15 @@ def page(model, picture, name: str = "picture", others=()) -> str:
         "network": network_html(model) if computes else "",
         "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
+
+
+def leave_to_the_worker(facts, arrays):
+    """Leave out what the worker computes when the page starts, for all blocks, tokens and hidden units."""
+    for name in COMPUTED:
+        arrays.pop(name, None)
+    if "inside" in facts:
+        facts["inside"] = {"layer": None, "token": None}
+        facts["steps"]["mlp"]["units"] = None
 
 
 def add_pictures(model, name, others, facts):
@@ -115,11 +127,11 @@ def array_html(name, array):
                      if numbers is not None)
 
 
-def step_html(step, number, facts):
+def step_html(step, number, facts, shapes):
     """The HTML of one step, in which facts, sentences and sources replace the placeholders."""
     filled = re.sub(r"\{([\w.]+)\}", lambda match: html.escape(str(fact(facts, match[1], number))),
                     file_text(f"steps/{step}.html"))
-    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1]), filled)
+    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1], shapes), filled)
 
 
 def fact(facts, path, number):

@@ -76,17 +76,25 @@ function passOf(answer, name) {
     pass.stepFacts.photograph.resized = answer.resized;
   }
   const arrays = { ...answer.arrays, ...(answer.states["stem.conv"] && { responses: answer.states["stem.conv"] }) };
-  for (const [key, { data }] of Object.entries(arrays)) {
-    const row = facts.arrays[key]?.row ?? 1;
-    pass.numbers[key] = { at: (i) => data[i], row: (i) => Array.from(data.subarray(i * row, (i + 1) * row)) };
-  }
+  for (const [key, { data }] of Object.entries(arrays)) pass.numbers[key] = arrayOf(key, data);
   return pass;
+}
+
+// An array of the worker, with the functions of loadArray.
+function arrayOf(name, data) {
+  const row = facts.arrays[name]?.row ?? 1;
+  return { at: (i) => data[i], row: (i) => Array.from(data.subarray(i * row, (i + 1) * row)) };
+}
+
+// Compute the arrays that the page does not store, for the first picture.
+async function completePass() {
+  const { arrays } = await computePass({});
+  for (const [name, { data }] of Object.entries(arrays)) numbers[name] ??= arrayOf(name, data);
 }
 
 function setUpPictures() {
   const [choose, back, says] = ["choose", "back", "says"].map((name) => document.getElementById(`picture-${name}`));
   const input = document.getElementById("picture-file");
-  startWorker();
   const first = currentPass();
 
   // `request` is a request of computePass. `details` is what the worker finds out only about a file.

@@ -9,13 +9,15 @@ import numpy as np
 
 from .. import __version__
 from ..api.scores import scores_of
-from ..config import Config, pads, plan
+from ..checkpoint import reread
+from ..config import Config, inner_width, pads, plan, stem_border
 from ..ops import reference
 from ..params import Params
-from . import measures
+from . import inside, measures, unit as units
+from .shapes import recorded
 
 # If all attention weights take at most EXACT_BYTES with 16 bits each, the page stores all weights, queries and keys.
-# Otherwise, the page stores the weights with 8 bits each, and stores no queries and keys.
+# Otherwise, the page stores the weights with 8 bits each, and only the queries and keys of the last block.
 # If these weights take more than MAX_BYTES, the weights of 2 x 2, 4 x 4, ... keys are added up until the sums fit.
 EXACT_BYTES = 2 ** 21
 MAX_BYTES = 12.5e6
@@ -28,6 +30,7 @@ class Scene(NamedTuple):
     """The data of all steps of the page."""
     facts: dict                           # written as JSON
     arrays: dict                          # {name: Quantized}
+    shapes: dict                          # the shapes of the pass, as `shapes.recorded` returns them
 
 
 class Quantized(NamedTuple):
@@ -81,7 +84,8 @@ def scene(model, picture) -> Scene:
     model without an image processor.
     """
     processor, config = model.image_processor(), model.network_config
-    trace = model.trace(processor(picture, return_tensors="np").pixel_values)
+    with recorded() as shapes:
+        trace = model.trace(processor(picture, return_tensors="np").pixel_values)
     weights = measures.attention(trace, config.blocks) if config.blocks else None
     forward = ForwardPass(model, config, model.learned(), trace, weights)
     facts, pixels = photograph(picture, processor)
@@ -89,8 +93,11 @@ def scene(model, picture) -> Scene:
     for step in steps_of(forward):
         steps[step.__name__], more = step(forward)
         arrays |= more
-    return Scene({"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters(),
-                  "steps": steps}, arrays)
+    facts = {"version": __version__, "model": type(model).__name__, "parameters": model.num_parameters(),
+             "steps": steps}
+    if config.blocks:
+        facts["inside"] = {"layer": config.blocks - 1, "token": read_token(forward)}
+    return Scene(facts, arrays, shapes)
 
 
 def steps_of(forward):
@@ -99,13 +106,12 @@ def steps_of(forward):
     steps = []
     if config.stem:
         steps.append(stem)
+        if forward.p.stem.norm is not None:
+            steps.append(norms)
         if used_stages(config):
-            steps.append(stages)
+            steps += [stages, unit]
     if config.blocks:
-        steps += [tokens, positions, attention]
-        if attention_storage(config).bits == 16:
-            steps.append(weight)
-        steps += [distance, rollout]
+        steps += [tokens, positions, layer_norm, attention, weight, context, mlp, residual, distance, rollout]
         if has_head:
             steps.append(logit_lens)
     if has_head:
@@ -159,6 +165,17 @@ def stem(forward):
     return facts, {"filters": exact(forward.p.stem.conv.transpose(3, 0, 1, 2))}
 
 
+def norms(forward):
+    """The filters of the stem before their standardization, and the scale and bias of the group norm of the stem."""
+    config, norm = forward.network_config, forward.p.stem.norm
+    name, layout = forward.model.table["stem.conv"]
+    raw = layout.ours(np.asarray(reread({name: forward.model.originals[name]})[name]), forward.p.stem.conv.shape)
+    facts = {"width": config.stem // config.groups, "border": stem_border(config), "eps": config.gn_eps,
+             "ws_eps": config.ws_eps, "ws_form": config.ws_form}
+    return facts, {"raw_filters": quantize(raw.transpose(3, 0, 1, 2), axes=3, bits=16), "stem_scale": exact(norm.scale),
+                   "stem_bias": exact(norm.bias)}
+
+
 def used_stages(config: Config) -> int:
     """The number of backbone stages before the tokens."""
     return config.feature_stage % (len(config.depths) + 1)
@@ -175,6 +192,19 @@ def stages(forward):
         facts.append({"name": name, "shape": list(x.shape), "units": depth, "channels": channels.tolist(),
                       "cell": _stride(config, s + 1)})
     return facts, maps
+
+
+def unit(forward):
+    """The maps inside one residual unit."""
+    config = forward.network_config
+    (s, u), maps = units.shown_unit(config), units.maps(forward.trace, forward.p, config)
+    channels = {name: x.tolist() for name, x in units.channels(maps).items()}
+    shown = {name: quantize(x[:, :, channels.get(name, channels["sum"])].transpose(2, 0, 1), axes=2, bits=16)
+             for name, x in maps.items()}
+    facts = {"name": f"stages.{s}.{u}", "shape": list(maps["sum"].shape), "shapes": {"conv1": maps["conv1"].shape},
+             "inner": inner_width(config.widths[s]), "channels": channels.pop("sum"),
+             "activation": config.backbone_activation if config.unit == "bottleneck" else None}
+    return facts | channels, {f"unit_{name}": array for name, array in shown.items()}
 
 
 def _stride(config, stages):
@@ -211,11 +241,20 @@ def attention(forward):
     config, (side, bits) = forward.network_config, attention_storage(forward.network_config)
     N = config.grid[0] * config.grid[1]
     facts = {"blocks": config.blocks, "heads": config.heads, "side": side, "bits": bits,
-             "keys": [math.ceil(n / side) for n in config.grid]}
+             "keys": [math.ceil(n / side) for n in config.grid], "head": longest_head(forward)}
     arrays = {"attention": quantize(pooled_keys(forward.weights, config.grid, side), axes=1, bits=bits)}
     if config.class_token:
         arrays["to_class"] = quantize(forward.weights[..., :-N], axes=2, bits=16)
     return facts, arrays
+
+
+def longest_head(forward) -> int:
+    """The head of the last block that adds the longest vector to the tokens that the classifier reads."""
+    config, out = forward.network_config, forward.p.blocks[-1].out
+    context = forward.trace[f"blocks.{config.blocks - 1}.context"][0]           # (T, D)
+    read = context[0] if config.pool == "token" else context[int(config.class_token):].mean(0)
+    added = np.einsum("ak,akd->ad", read.reshape(config.heads, -1), out.kernel.reshape(config.heads, -1, config.width))
+    return int(np.linalg.norm(added, axis=1).argmax())
 
 
 def pooled_keys(weights, grid, side):
@@ -229,11 +268,41 @@ def pooled_keys(weights, grid, side):
 
 def weight(forward):
     """The queries and the keys from which the page computes one attention weight."""
-    arrays = {}
+    arrays, L = {}, forward.network_config.blocks
+    first = 0 if attention_storage(forward.network_config).bits == 16 else L - 1
     for name in ("query", "key"):
-        states = [forward.trace[f"blocks.{l}.{name}"][0] for l in range(forward.network_config.blocks)]
+        states = [forward.trace[f"blocks.{l}.{name}"][0] for l in range(first, L)]
         arrays[name] = quantize(np.stack(states), axes=1, bits=16)
-    return {"width": forward.network_config.head_width}, arrays
+    return {"width": forward.network_config.head_width, "first": first}, arrays
+
+
+def context(forward):
+    """The values and the output projection of the last block."""
+    arrays = inside.context(forward.trace, forward.p, [forward.network_config.blocks - 1])
+    return {}, {name: quantize(x, axes=1) for name, x in arrays.items()}
+
+
+def layer_norm(forward):
+    """One token of the last block before its first norm, and the scale and bias of the norm."""
+    config = forward.network_config
+    arrays = inside.layer_norm(forward.trace, forward.p, [config.blocks - 1], [read_token(forward)])
+    return {"eps": config.ln_eps}, {name: exact(x) for name, x in arrays.items()}
+
+
+def mlp(forward):
+    """The hidden units of one token in the last block, and the kernel rows of the units that add most to the token."""
+    config, token = forward.network_config, read_token(forward)
+    arrays = inside.mlp(forward.trace, forward.p, [config.blocks - 1], [token])
+    units = inside.longest_units(forward.trace, forward.p, config.blocks - 1, token)
+    arrays = {"hidden": exact(arrays["hidden"][..., units]), "activated": exact(arrays["activated"][..., units]),
+              "fc2": quantize(arrays["fc2"][:, units], axes=1)}
+    return {"width": config.hidden, "units": units.tolist(), "activation": config.activation,
+            "curve": inside.curve(config.activation)}, arrays
+
+
+def residual(forward):
+    """The rms of each token before each block, and of what attention and the MLP of the block add to it."""
+    return {}, {"rms": exact(inside.residual(forward.trace, forward.network_config.blocks))}
 
 
 def distance(forward):
@@ -245,11 +314,26 @@ def distance(forward):
 
 def rollout(forward):
     """The share that each token contributes to the input of the classifier, before the first block and after each."""
+    shares = read_shares(forward)
+    return {"reads": forward.network_config.pool, "brightest": brightest(forward, shares)}, {"rollout": exact(shares)}
+
+
+def read_shares(forward):
+    """The share of each token in the input of the classifier, before the first block and after each.  -> (L + 1, T)"""
     config, N = forward.network_config, forward.network_config.grid[0] * forward.network_config.grid[1]
     shares = np.concatenate([np.eye(config.tokens)[None], measures.rollout(forward.weights)])   # (L + 1, T, T)
-    read = shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)   # (L + 1, T)
-    brightest = int(read[-1, -N:].argmax()) + config.tokens - N
-    return {"reads": config.pool, "brightest": brightest}, {"rollout": exact(read)}
+    return shares[:, 0] if config.pool == "token" else shares[:, -N:].mean(1)
+
+
+def brightest(forward, shares) -> int:
+    """The cell's token that has the largest share after the last block."""
+    first = int(forward.network_config.class_token)
+    return int(shares[-1, first:].argmax()) + first
+
+
+def read_token(forward) -> int:
+    """The token on which the page opens: the class token if the classifier reads it, and otherwise `brightest`."""
+    return 0 if forward.network_config.pool == "token" else brightest(forward, read_shares(forward))
 
 
 def _best_labels(forward):

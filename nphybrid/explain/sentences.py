@@ -2,6 +2,7 @@
 import re
 
 from ..api.scores import scoring
+from ..ops import reference
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
 FOLLOWS = {"bottleneck": "The next operations are a norm, an activation and a 3 × 3 max pool with stride 2.",
@@ -31,8 +32,10 @@ def sentences(model, facts: dict) -> dict:
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
         "follows": FOLLOWS[config.unit], "standardized": STANDARDIZED[config.ws_form], "unit": config.unit,
         "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
-        "class_token": "",
+        "class_token": "", "unit_activation": "",
     }
+    if config.unit == "bottleneck":
+        text["unit_activation"] = f", then {config.backbone_activation}"
     if config.class_token:
         text["class_token"] = " A learned class token, which represents no cell, becomes the first token."
     if "tokens" in steps:
@@ -40,6 +43,9 @@ def sentences(model, facts: dict) -> dict:
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         text["reader"] = READS[config.pool]
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
+        text |= _inside(facts)
+        name = reference.ACTIVATIONS[config.activation].function.__name__
+        text["activation"] = name if hasattr(reference, name) else "activate"     # tanh is a function of NumPy
     if "answer" in steps:
         text |= _answer(model, steps["answer"])
     return text
@@ -84,6 +90,21 @@ def _stored(side, bits):
     if side > 1:
         text = f"The weights of {side} × {side} cells are added up and shown as one weight. {text}"
     return text
+
+
+def _inside(facts):
+    """Sentences about the blocks and tokens whose inside the page stores.  They are empty if the page computes it."""
+    layer, token = facts["inside"]["layer"], facts["inside"]["token"]
+    last_only = facts["steps"]["weight"]["first"] > 0
+    weights = "This page stores the queries and keys only for the last block." if last_only else ""
+    if layer is None:
+        return {"weight_stored": weights, "context_stored": "", "inside_stored": "", "units_stored": ""}
+    name = "the class token" if token < facts["steps"]["tokens"]["class"] else f"token {token}"
+    stored = f"This page stores these numbers only for {name} in the last block, which is block {layer}."
+    return {"weight_stored": weights, "inside_stored": stored,
+            "context_stored": f"This page stores the values only for the last block, which is block {layer}.",
+            "units_stored": f"{stored} It shows the {len(facts['steps']['mlp']['units'])} of "
+                            f"{facts['steps']['mlp']['width']:,} hidden units that add the longest vectors."}
 
 
 def _answer(model, facts):

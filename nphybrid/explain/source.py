@@ -7,23 +7,30 @@ import keyword
 import re
 import tokenize
 
+from .shapes import beside
 
-def source_html(path: str) -> str:
+
+def source_html(path: str, shapes: dict | None = None) -> str:
     """The name, the file and the source of a function, as HTML.
 
-    `path` is the full name of the function, such as "nphybrid.backbone.stem".
+    `path` is the full name of the function, such as "nphybrid.backbone.stem". `shapes` are the shapes of a forward
+    pass, as `shapes.recorded` returns them. They replace the shapes of the source.
     """
     module, _, name = path.rpartition(".")
-    source = inspect.getsource(getattr(importlib.import_module(module), name))
+    function = getattr(importlib.import_module(module), name)
+    lines, first = inspect.getsourcelines(function)
+    source, file = "".join(lines), inspect.getsourcefile(function)
     where = f'{module.replace(".", "/")}.py'
+    found = None if shapes is None else {row: shapes.get((file, first + row - 1)) for row in range(1, len(lines) + 1)}
     return (f'<details class="source" open><summary>{name} <span>in {where}</span></summary>'
-            f'<pre><code>{highlighted(source)}</code></pre></details>')
+            f'<pre><code>{highlighted(source, found)}</code></pre></details>')
 
 
-def highlighted(source: str) -> str:
+def highlighted(source: str, shapes: dict | None = None) -> str:
     """Python source as HTML, in which keywords, strings and comments are marked.
 
-    A comment that follows code on the same line is shown in a separate column.
+    A comment that follows code on the same line is shown in a separate column. `shapes` are the shapes that replace
+    shapes in these comments, by the number of the line: {1: {(1, 65, 192)}, ...}.
 
     >>> highlighted("x = tokens(x)    # (B, T, D)")    # doctest: +ELLIPSIS
     '<span class="line"><span style="...">x = tokens(x)</span><span class="shape">(B, T, D)</span></span>'
@@ -34,7 +41,7 @@ def highlighted(source: str) -> str:
             lines.append(line_html(line, shape))
             line, shape = "", None
         elif kind == tokenize.COMMENT and line:
-            shape = html.escape(text.lstrip("# "))
+            shape = text.lstrip("# ") if shapes is None else beside(text, shapes.get(start[0]))
         elif text.strip():
             line += _space(line, start, end)
             first, *others = paragraphs(text) if kind == tokenize.STRING else [text]
@@ -101,5 +108,5 @@ def line_html(code, shape=None):
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))
     begins = len(plain) - len(plain.lstrip(" ")) + (0 if prose else 4)
     style = f"padding-left: {begins}ch; text-indent: -{begins}ch"
-    beside = f'<span class="shape">{shape}</span>' if shape else ""
+    beside = f'<span class="shape">{html.escape(shape)}</span>' if shape else ""
     return f'<span class="line"><span style="{style}">{code.rstrip()}</span>{beside}</span>'

@@ -1,13 +1,19 @@
 // Loads the arrays, sets up all steps, and draws all pictures.
 async function start() {
   for (const name of Object.keys(facts.arrays)) numbers[name] = await loadArray(name);
+  if (facts.network) {
+    startWorker();
+    await completePass();
+  }
   photographImage = drawPhotograph();
   pixelValues = normalize();
   const [height, width] = stepFacts.photograph.shape;
   chosen.pixel = Math.floor(height / 2) * width + Math.floor(width / 2);
   if (stepFacts.tokens) {
-    chosen.token = chosen.key = stepFacts.rollout.brightest;
-    chosen.layer = stepFacts.attention.blocks - 1;
+    // The page opens on what the classifier reads, in the last block.
+    const { reads, brightest } = stepFacts.rollout;
+    [chosen.token, chosen.key] = [reads === "token" ? 0 : brightest, brightest];
+    [chosen.layer, chosen.head] = [stepFacts.attention.blocks - 1, stepFacts.attention.head];
     chosen.depth = stepFacts.attention.blocks;
   }
   overview();

@@ -30,7 +30,7 @@ from .scene import attention_storage, cell_size, used_stages
 HERE = Path(__file__).parent / "network"
 # The scripts of the worker, in the order in which the worker runs the scripts.
 SCRIPTS = ("trace.js", "config.js", "reference.js", "activations.js", "backbone.js", "encoder.js", "model.js",
-           "image.js", "pixels.js", "measures.js", "weights.js", "scene.js", "worker.js")
+           "image.js", "pixels.js", "measures.js", "weights.js", "inside.js", "unit.js", "scene.js", "worker.js")
 MAX_PARAMETERS = 1_600_000                # 4.3 MB in the page
 ACTIVATIONS = "relu", "gelu"
 FILTERS = 2, 3                            # Pillow's bilinear and bicubic filter

@@ -39,4 +39,26 @@ function preparedPicture({ image, shape, steps, photograph }) {
   return [bytes.shape, base64Of(bytes.data), base64Of(normalize(bytes, photograph).data)];
 }
 
-const handled = (request) => (request.image ? preparedPicture(request) : statesOf(request));
+// The arrays of the inside of the blocks, for one picture.
+function insideOf({ config, pictures, shape, acts, ...rest }) {
+  const network = { config, p: learned(rest) };
+  const trace = new Trace();
+  hybrid(array(shape, numbersOf(pictures)), network.p, config, trace, { ...NO_ACTS, ...acts });
+  const arrays = { ...insideArrays(trace.states, network), ...insideKernels(network) };
+  return Object.fromEntries(Object.entries(arrays).map(([name, { shape, data }]) => [name, [shape, base64Of(data)]]));
+}
+
+// The channels and the maps inside the residual unit that the page shows.
+function unitOf({ config, pictures, shape, ...rest }) {
+  const network = { config, p: learned(rest) };
+  const [trace, arrays] = [new Trace(), {}];
+  (config.blocks ? hybrid : bit)(array(shape, numbersOf(pictures)), network.p, config, trace);
+  const facts = unitFacts(trace.states, network, arrays, null);
+  return [facts, Object.fromEntries(Object.entries(arrays).map(([name, { data }]) => [name, base64Of(data)]))];
+}
+
+function handled({ inside, unit, ...request }) {
+  if (inside) return insideOf(request);
+  if (unit) return unitOf(request);
+  return request.image ? preparedPicture(request) : statesOf(request);
+}

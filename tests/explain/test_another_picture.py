@@ -72,7 +72,7 @@ def test_every_step_shows_another_picture(browser, folder, model):
     click(browser, "tokens-sum", 0, 100, 1, 192)
     assert abs(float(says(browser, "tokens-says").split("= ")[1]) - trace["tokens"][0, 10, 100]) < 3e-3
     click(browser, "attention-query", 5, 5, 8, 8)
-    press(browser, "attention-heads", "arrow_up", "arrow_right")
+    click(browser, "attention-heads", 2, 1, 4, 3)
     click(browser, "weight-key", 2, 3, 8, 8)
     assert abs(percentage(says(browser, "attention-says"), "the weight ") - weights[2, 1, 46, 20]) < 2e-4
     assert abs(percentage(says(browser, "weight-sum"), "exp / sum") - weights[2, 1, 46, 20]) < 2e-4

@@ -2,19 +2,24 @@
 import html
 import inspect
 import json
+import math
 import os
 import re
+import sys
 
 import numpy as np
 import pytest
 
-from nphybrid import ViTHybridImageProcessor, default_model, encoder, open_picture
+from nphybrid import ViTHybridImageProcessor, backbone, default_model, encoder, open_picture, tokens
 from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.api.presets import configuration
 from nphybrid.config import PRESETS, Config
-from nphybrid.explain import page as pages, scene as scenes
+from nphybrid.explain import inside, page as pages, scene as scenes
+from nphybrid.explain.shapes import recorded
 from nphybrid.explain.source import highlighted, source_html
+from nphybrid.model import bit, hybrid
+from nphybrid.ops import reference
 
 from oracles import sights
 
@@ -64,7 +69,7 @@ def test_quantized_numbers_are_off_by_half_a_step(bits, low):
 
 
 def test_the_scene_holds_the_states(case):
-    model, trace, (facts, arrays) = case
+    model, trace, (facts, arrays, _) = case
     p, config = model.learned(), model.network_config
     values = arrays["pixels"].codes * facts["steps"]["photograph"]["factor"]
     values = (values - facts["steps"]["photograph"]["mean"]) / facts["steps"]["photograph"]["std"]
@@ -86,9 +91,88 @@ def test_the_scene_holds_the_states(case):
             close(arrays[name], np.stack([trace[f"blocks.{l}.{name}"][0] for l in range(config.blocks)]), 16)
 
 
+def test_the_scene_holds_the_inside_of_the_last_block(case):
+    """For one token, and for its hidden units that add the longest vectors."""
+    model, trace, (facts, arrays, _) = case
+    p, config = model.learned(), model.network_config
+    if not config.blocks:
+        assert "inside" not in facts
+        return
+    l, token = facts["inside"].values()
+    block, steps = p.blocks[l], facts["steps"]
+    assert l == config.blocks - 1
+    assert token == (0 if config.pool == "token" else steps["rollout"]["brightest"])
+    close(arrays["value"], trace[f"blocks.{l}.value"], 8)
+    close(arrays["out"], block.out.kernel[None], 8)
+    assert (arrays["before"].codes[0, 0] == trace[f"blocks.{l - 1}"][0, token]).all()
+    assert (arrays["norm_scale"].codes[0] == block.norm1.scale).all()
+    assert (arrays["norm_bias"].codes[0] == block.norm1.bias).all()
+    after, units = trace[f"blocks.{l}.fc1"][0, token], steps["mlp"]["units"]
+    lengths = np.abs(after) * np.linalg.norm(block.fc2.kernel, axis=1)
+    assert units == sorted(units) and len(units) == min(config.hidden, 64)
+    assert lengths[units].min() >= np.delete(lengths, units).max(initial=0)
+    before = trace[f"blocks.{l}.norm2"][0, token].astype(np.float64) @ block.fc1.kernel + block.fc1.bias
+    assert np.abs(arrays["hidden"].codes[0, 0] - before[units]).max() < 1e-5         # observed 1.2e-6
+    assert (arrays["activated"].codes[0, 0] == after[units]).all()
+    close(arrays["fc2"], block.fc2.kernel[None, units], 8)
+    x, y = np.transpose(steps["mlp"]["curve"])
+    assert np.abs(y - [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x]).max() < 1e-4
+    assert arrays["rms"].codes.shape == (config.blocks + 1, config.tokens, 3)
+    assert np.allclose(arrays["rms"].codes[-1, :, 0] ** 2, (trace[f"blocks.{l}"][0] ** 2).mean(1), rtol=1e-5)
+
+
+def test_only_the_units_that_add_most_are_stored(monkeypatch, cat):
+    monkeypatch.setattr(inside, "UNITS", 5)
+    model = sights.network("vit")
+    facts, arrays, _ = scenes.scene(model, cat)
+    assert len(facts["steps"]["mlp"]["units"]) == 5 and arrays["fc2"].codes.shape == (1, 5, 24)
+    monkeypatch.setattr(pages, "obstacle", lambda model: "it is too large")
+    text = re.sub(r"\s+", " ", pages.page(model, cat))
+    assert ("stores these numbers only for the class token in the last block, which is block 2. It shows the 5 of 32 "
+            "hidden units that add the longest vectors.") in text
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+def test_a_page_shows_the_source_of_its_activation(cat, activation):
+    model = sights.network("vit")
+    state, processor = model.state_dict(), model.processor
+    model = type(model)(type(model.config).from_dict({**model.config.to_dict(), "hidden_act": activation}),
+                        engine="reference")
+    model.load_state_dict(state)
+    model.processor = processor
+    name = reference.ACTIVATIONS[activation].function.__name__
+    shown = {"tanh": "activate"}.get(name, name)
+    assert f"<summary>{shown} <span>in nphybrid/ops/reference.py" in pages.page(model, cat)
+
+
+def test_the_scene_holds_the_norms_and_the_unit(case):
+    """A filter before its standardization, and the maps of one unit, in the same channels for all parts of the sum."""
+    model, trace, (facts, arrays, _) = case
+    p, config, steps = model.learned(), model.network_config, facts["steps"]
+    assert ("norms" in steps) == (config.stem > 0 and config.unit == "bottleneck")
+    assert ("unit" in steps) == bool(config.depths)
+    if "norms" in steps:
+        raw = np.moveaxis(numbers(arrays["raw_filters"]), 0, -1)
+        standard = reference.standardize(raw, config.ws_eps, config.ws_form)
+        assert np.abs(standard - p.stem.conv).max() < 2e-4                           # observed 7.1e-5
+        assert np.abs(raw - p.stem.conv).max() > 0.1
+        assert (arrays["stem_scale"].codes == p.stem.norm.scale).all()
+        assert (arrays["stem_bias"].codes == p.stem.norm.bias).all()
+    if "unit" in steps:
+        unit, channels = steps["unit"]["name"], steps["unit"]["channels"]
+        assert unit == "stages.1.1"
+        for part, state, shown in (("sum", unit, channels), ("shortcut", "stages.1.0", channels),
+                                   ("conv1", f"{unit}.conv1", steps["unit"]["conv1"]),
+                                   ("conv2", f"{unit}.conv2", steps["unit"]["conv2"])):
+            close(arrays[f"unit_{part}"], trace[state][0][:, :, shown].transpose(2, 0, 1), 16)
+        added = numbers(arrays["unit_branch"]) + numbers(arrays["unit_shortcut"])
+        added = np.maximum(added, 0) if config.unit == "bottleneck" else added
+        assert np.abs(added - numbers(arrays["unit_sum"])).max() < 1e-3               # observed 3.8e-4
+
+
 def test_the_filters_give_the_responses(case):
     """As the page computes them: pixels times filters, with the padding of the facts."""
-    model, trace, (facts, arrays) = case
+    model, trace, (facts, arrays, _) = case
     if "stem" not in facts["steps"]:
         return
     x, kernels, stem = trace["pixel_values"][0], arrays["filters"].codes, facts["steps"]["stem"]
@@ -104,7 +188,7 @@ def test_the_filters_give_the_responses(case):
 
 
 def test_the_logit_lens_ends_at_the_logits(case):
-    model, trace, (facts, _) = case
+    model, trace, (facts, *_) = case
     if "answer" not in facts["steps"]:
         return
     logits = trace["logits"][0]
@@ -122,12 +206,13 @@ def test_the_logit_lens_ends_at_the_logits(case):
 
 
 def test_a_network_has_its_own_steps(case):
-    model, _, (facts, _) = case
+    model, _, (facts, *_) = case
     hybrid, encoder_steps = bool(model.network_config.stem), bool(model.network_config.blocks)
     head, steps = model.has_head, set(facts["steps"])
     assert ("stem" in steps) == ("stages" in steps) == hybrid
-    assert {"tokens", "positions", "attention", "weight", "distance", "rollout"} & steps == (
-        {"tokens", "positions", "attention", "weight", "distance", "rollout"} if encoder_steps else set())
+    of_encoder = {"tokens", "positions", "layer_norm", "attention", "weight", "context", "mlp", "residual", "distance",
+                  "rollout"}
+    assert of_encoder & steps == (of_encoder if encoder_steps else set())
     assert ("answer" in steps) == head and ("logit_lens" in steps) == (head and encoder_steps)
 
 
@@ -157,9 +242,9 @@ def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
     monkeypatch.setattr(scenes, "EXACT_BYTES", 0)
     monkeypatch.setattr(scenes, "MAX_BYTES", 3 * 2 * 26 * 10)
     model = sights.network("hybrid")
-    facts, arrays = scenes.scene(model, cat)
+    facts, arrays, _ = scenes.scene(model, cat)
     assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
-    assert "weight" not in facts["steps"]
+    assert facts["steps"]["weight"]["first"] == 2 and arrays["query"].codes.shape == (1, 26, 24)
     assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
     rows = numbers(arrays["attention"]).sum(-1) + numbers(arrays["to_class"])[..., 0]
     assert np.abs(rows - 1).max() < 9 / 510
@@ -173,22 +258,22 @@ def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
     (dict(depths=(), widths=(), patch=8, width=192, heads=3, image=(224, 224)), 1, 16),                    # R+ViT-Ti/16
 ])
 def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
-    """The worst case, without compression: all large arrays as base64 take 21.1 MB for R50+ViT-B/16, whose page takes
-    17.4 MB."""
+    """The worst case, without compression: all large arrays as base64 take 24.9 MB for R50+ViT-B/16."""
     config = Config(**sizes)
     assert scenes.attention_storage(config) == (side, bits)
     L, A, T, D = config.blocks, config.heads, config.tokens, config.width
     keys = -(-config.grid[0] // side) * -(-config.grid[1] // side)
-    bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T + (2 * 2 * L * T * D if bits == 16 else 0)
+    bytes_ = L * A * T * (keys * bits // 8 + 4 + 2) + 2 * T * D * 2 + T * T
+    bytes_ += 2 * 2 * (L if bits == 16 else 1) * T * D + T * D + D * D + 64 * D     # queries, keys, and the inside
     maps = 16 * 2 * sum(n * n for n in (96, 48, 24, 12)) + 64 * 147 * 4 + 384 * 384 * 3
-    assert (bytes_ + maps) * 4 / 3 + 5e5 < 21.2e6
+    assert (bytes_ + maps) * 4 / 3 + 5e5 < 25e6
 
 
 # ------------------------------------------------------------------ the file
 
 def test_the_bundled_model_takes_less_than_five_megabytes(cat):
     text = pages.page(load(default_model()), cat, "cat.png")
-    assert 1e5 < len(text.encode()) < 5e6                                    # observed 4.76 MB
+    assert 1e5 < len(text.encode()) < 5e6                                    # observed 4.87 MB
     assert "This page follows cat.png through a network of 1,469,834 parameters" in text
     facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
     assert facts["steps"]["answer"]["labels"][0]["label"] == "cat"
@@ -253,7 +338,9 @@ def test_the_verb_refuses_and_leaves_what_is_there(picture, target, message, cat
 # ------------------------------------------------------------------ source
 
 STEPS = "".join(step.read_text("utf-8") for step in (pages.HERE / "steps").glob("*.html"))
-PATHS = re.findall(r'data-function="([\w.]+)"', STEPS.replace("{unit}", "preactivation").replace("{network}", "bit"))
+for placeholder, name in (("unit", "preactivation"), ("network", "bit"), ("activation", "gelu")):
+    STEPS = STEPS.replace(f"{{{placeholder}}}", name)
+PATHS = re.findall(r'data-function="([\w.]+)"', STEPS)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -275,6 +362,41 @@ def test_source_keeps_its_lines_where_they_mean_something():
     assert plain == ["def f(x):", '    """One two.', "", "    >>> f(1)", "    2", '    """', "    # Why",
                      "    return g(x, 1)"]
     assert lines[-1][1] == "(B)" and "padding-left: 8ch; text-indent: -8ch" in lines[-1][0]
+
+
+# Functions of the page, and the name before their states in a trace.
+SCOPES = {backbone.stem: "stem.", backbone.bottleneck: "stages.0.0.", backbone.preactivation: "stages.0.0.",
+          tokens.tokens: "tokens.", encoder.block: "blocks.0.", encoder.attention: "blocks.0.", hybrid: "", bit: ""}
+
+
+def test_shapes_beside_the_source_are_those_of_the_pass(case):
+    """Beside a line that records a state stands the shape of the state, and beside a line that did not run, nothing."""
+    model, trace, scene = case
+    compared = 0
+    for function, scope in SCOPES.items():
+        shown = source_html(f"{function.__module__}.{function.__name__}", scene.shapes)
+        lines = re.findall(r'<span class="line"><span [^>]*>(.*?)</span>(?:<span class="shape">(.*?)</span>)?</span>',
+                           shown)
+        for line, shape in lines:
+            name = re.match(r" *\w+ = out\[(?:<i[^>]*>)?&quot;(\w+)&quot;", line)
+            if not name or scope + name[1] not in trace:
+                assert not name or not shape, line
+                continue
+            units = {trace[state].shape for state in trace if re.fullmatch(rf"stages\.\d\.\d\.{name[1]}", state)}
+            varies = scope.startswith("stages") and len(units) > 1
+            assert html.unescape(shape) in ("", *([] if varies else [str(trace[scope + name[1]].shape)]),
+                                            *(["(B, H, W, M)", "(B, H', W', M)", "(B, H', W', O)"] if varies else []))
+            compared += shape == str(trace[scope + name[1]].shape)
+    assert compared >= (9 if model.network_config.blocks else 3)
+
+
+def test_a_pass_is_observed_only_in_its_block():
+    before = sys.gettrace()
+    with pytest.raises(ZeroDivisionError), recorded() as shapes:
+        tokens.patches(np.zeros((1, 4, 4, 3)), 2)
+        assert sys.gettrace() is not before
+        1 / 0
+    assert sys.gettrace() is before and {(1, 4, 12)} in shapes.values()
 
 
 def test_source_is_marked():

@@ -96,10 +96,31 @@ def test_every_picture_has_a_text(browser, files):
     assert reached
 
 
+# ------------------------------------------------------------------ what the page shows at first
+
+@pytest.mark.parametrize("kind", ["tiny", "wide", "mean"])
+def test_the_page_opens_on_what_the_classifier_reads(browser, files, tiny, cat, kind):
+    """The token that the classifier reads, and the head that adds the longest vector to it."""
+    opened(browser, files[kind])
+    model = tiny[0] if kind == "tiny" else sights.network(kind)
+    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
+    config, p = model.network_config, model.learned()
+    last, lengths = config.blocks - 1, []
+    context = model.trace(x)[f"blocks.{last}.context"][0].astype(np.float64)
+    for head in range(config.heads):
+        alone = np.where(np.arange(config.width) // config.head_width == head, context, 0)
+        added = alone @ p.blocks[last].out.kernel
+        lengths.append(np.linalg.norm(added.mean(0) if kind == "mean" else added[0]))
+    token = r"token \d+ \(row \d, column \d\)" if kind == "mean" else "the class token"
+    opening = f"Block {last}, head {np.argmax(lengths)}: {token} gives the weight"
+    assert re.match(opening, says(browser, "attention-says"))
+
+
 # ------------------------------------------------------------------ touching
 
 def test_hovering_a_token_shows_its_row(browser, files, weights):
     opened(browser, files["tiny"])
+    click(browser, "attention-heads", 3, 0, 4, 3)
     for row, column in ((1, 6), (7, 0), (4, 4)):
         hover(browser, "attention-query", row, column, 8, 8)
         token, given = 1 + row * 8 + column, weights[3, 0, 1 + row * 8 + column]
@@ -127,6 +148,7 @@ def test_the_pointer_previews_and_a_click_keeps(browser, files):
 
 def test_keys_go_through_blocks_and_heads(browser, files, weights):
     opened(browser, files["tiny"])
+    click(browser, "attention-heads", 3, 0, 4, 3)
     click(browser, "attention-query", 2, 5, 8, 8)
     layer, head = 3, 0
     for keys, layer, head in ((["arrow_up"], 2, 0), (["arrow_right", "arrow_right"], 2, 2), (["arrow_up"] * 5, 0, 2),
@@ -204,7 +226,7 @@ def test_stages_tokens_and_positions_show_the_numbers(browser, files, tiny):
 def test_one_weight_by_hand_is_the_weight(browser, files, weights):
     opened(browser, files["tiny"])
     click(browser, "attention-query", 5, 5, 8, 8)
-    press(browser, "attention-heads", "arrow_up", "arrow_right")
+    click(browser, "attention-heads", 2, 1, 4, 3)
     click(browser, "weight-key", 2, 3, 8, 8)
     value = float(says(browser, "weight-sum").split("exp / sum")[1].rstrip(" %")) / 100
     assert abs(value - weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
@@ -216,7 +238,7 @@ def test_distance_rollout_and_logit_lens(browser, files, tiny, weights):
     opened(browser, files["tiny"])
     far = measures.attention_distance(weights, (8, 8), (8, 8))
     shown(browser, "distance-chart")
-    press(browser, "distance-chart", "arrow_left", "arrow_left")
+    press(browser, "distance-chart", "arrow_left", "arrow_left", "arrow_left", "arrow_left")
     assert says(browser, "distance-says") == f"Block 2, head 1: mean distance {far[2, 1]:.1f} pixels"
     dots = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
         [dot.dataset.head, Number(dot.getAttribute("cy"))])""")
@@ -287,6 +309,7 @@ def test_where_keys_are_added_up_a_cell_shows_their_sum(browser, cat, tmp_path, 
     monkeypatch.setattr(scene, "EXACT_BYTES", 0)
     monkeypatch.setattr(scene, "MAX_BYTES", 3 * 2 * 16 * 6)            # 2 x 3 sums, the last of them of fewer
     trace, _ = opened_wide(browser, cat, tmp_path)
+    click(browser, "attention-heads", 2, 0, 3, 2)
     cells = measures.attention(trace, 3)[2, 0, 1 + 7, 1:].reshape(3, 5)
     sums = [[cells[i:i + 2, j:j + 2].sum() for j in (0, 2, 4)] for i in (0, 2)]
     click(browser, "attention-query", 1, 2, 3, 5)
@@ -301,6 +324,7 @@ def test_where_keys_are_added_up_a_cell_shows_their_sum(browser, cat, tmp_path, 
 def test_the_pictures_of_a_wide_network(browser, cat, tmp_path):
     """Rows are not columns: what is drawn, read back where a grid is 3 x 5 and the picture 24 x 40."""
     trace, p = opened_wide(browser, cat, tmp_path)
+    click(browser, "attention-heads", 2, 0, 3, 2)
     weights = measures.attention(trace, 3)
     picture = ViTHybridImageProcessor.from_dict(sights.network("wide").processor)(
         cat, do_rescale=False, do_normalize=False, return_tensors="np").pixel_values[0].transpose(1, 2, 0).astype(int)
@@ -366,7 +390,7 @@ def test_strips_and_legends(browser, files, tiny):
         expected = colours.coloured(values, -most, most, colours.DIVERGING).astype(int)[4:]
         assert np.median(np.abs(found - expected)) <= 1 and np.abs(found - expected[::-1]).max() > 100
         assert says(browser, f"tokens-{name}-most") == f"\u00b1 {most:.2f}"
-    weights = measures.attention(trace, 4)[3, 0, 40, 1:]
+    weights = measures.attention(trace, 4)[3, 2, 40, 1:]
     low, high = (node.text.replace("\u202f", " ") for node in
                  browser.find_elements("css selector", "#attention-legend span"))
     assert (low, high) == ("0.00 %", f"{100 * weights.max():.2f} %")

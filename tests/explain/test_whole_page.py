@@ -254,7 +254,7 @@ def test_drawings_are_printed_in_light_colours(browser, addresses):
     strokes = "[...document.querySelectorAll('main svg *')].map((node) => node.getAttribute('stroke') || '')"
 
     def drawn_strokes():
-        for name in ("distance-chart", "logit_lens-chart"):
+        for name in ("residual-chart", "distance-chart", "logit_lens-chart"):
             shown(browser, name)
         return browser.execute_script(f"return {strokes}")
     opened(browser, addresses["stored"])

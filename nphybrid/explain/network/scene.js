@@ -19,6 +19,7 @@ function scene(states, pixels, network, acts, kept) {
       arrays[name] = channelsOf(states[name], channels);
       facts.stages.push({ channels });
     }
+    facts.unit = unitFacts(states, network, arrays, kept?.unit);
   }
   if (config.blocks) Object.assign(facts, encoderFacts(states, network, acts, arrays));
   if (p.head) {
@@ -32,7 +33,8 @@ function scene(states, pixels, network, acts, kept) {
 }
 
 // The stored states of the encoder, the distances of the heads, and the rollout.
-function encoderFacts(states, { config, p, cell }, acts, arrays) {
+function encoderFacts(states, network, acts, arrays) {
+  const { config, p, cell } = network;
   const [T, first] = [config.tokens, Number(config.class_token)];
   const [N, D] = [T - first, config.width];
   const contents = array([T, D]);
@@ -57,6 +59,7 @@ function encoderFacts(states, { config, p, cell }, acts, arrays) {
     arrays[name] = array([config.blocks, T, D]);
     blocks.forEach((l) => arrays[name].data.set(states[`blocks.${l}.${name}`]?.data ?? [], l * T * D));
   }
+  Object.assign(arrays, insideArrays(states, network), (network.kernels ??= insideKernels(network)));
   arrays.rollout = rollout(weights, config);
   const last = Array.from(arrays.rollout.data.subarray(config.blocks * T + first));
   return {

@@ -1,19 +1,40 @@
+// The block of the queries and keys: the chosen block, or the only block whose queries and keys the page stores.
+const queryLayer = () => Math.max(chosen.layer, stepFacts.weight.first);
+
+// The query or the key of a token in the chosen block and head.
+function headVector(name, token) {
+  const { first: firstLayer, width } = stepFacts.weight;
+  const [tokens, D] = stepFacts.tokens.shape;
+  const start = ((queryLayer() - firstLayer) * tokens + token) * D + chosen.head * width;
+  return Array.from({ length: width }, (_, i) => numbers[name].at(start + i));
+}
+
+// The divisor of q k: the root of K, times the temperature. The reader can change the temperature, switch off a head,
+// whose factor is then 0, and skip a block (acts.js).
+const temperature = () => stepFacts.weight.temperature ?? 1;
+const factor = () => stepFacts.weight.factors?.[queryLayer()][chosen.head] ?? 1;
+const isSkipped = () => stepFacts.weight.skipped?.includes(queryLayer()) ?? false;
+const root = () => Math.sqrt(stepFacts.weight.width) * temperature();
+
+// The attention scores of the chosen token for all keys.
+function attentionScores() {
+  const query = headVector("query", chosen.token);
+  const score = (key) => query.reduce((sum, value, i) => sum + value * key[i], 0) / root();
+  return Array.from({ length: stepFacts.tokens.shape[0] }, (_, token) => score(headVector("key", token)));
+}
+
+function softmax(scores) {
+  const most = Math.max(...scores);
+  const powers = scores.map((score) => Math.exp(score - most));
+  const sum = powers.reduce((a, b) => a + b);
+  return powers.map((power) => power / sum);
+}
+
 steps.weight = () => {
-  const { heads } = stepFacts.attention;
   const { width } = stepFacts.weight;
   const tokens = stepFacts.tokens.shape[0];
-  // The query or the key of a token in the chosen block and head.
-  const vector = (name, token) => {
-    const start = ((chosen.layer * tokens + token) * heads + chosen.head) * width;
-    return Array.from({ length: width }, (_, i) => numbers[name].at(start + i));
-  };
-  const root = () => Math.sqrt(width) * temperature();
-  const dot = (a, b) => a.reduce((sum, value, i) => sum + value * b[i], 0);
-  const temperature = () => stepFacts.weight.temperature ?? 1; // acts.js can change it
-  const factor = () => stepFacts.weight.factors?.[chosen.layer][chosen.head] ?? 1; // of the head
-  const isSkipped = () => stepFacts.weight.skipped?.includes(chosen.layer) ?? false;
-  const query = () => vector("query", chosen.token);
-  const key = () => vector("key", chosen.key);
+  const query = () => headVector("query", chosen.token);
+  const key = () => headVector("key", chosen.key);
   const products = () => {
     const k = key();
     return query().map((value, i) => value * k[i]);
@@ -41,16 +62,15 @@ steps.weight = () => {
   }
   const table = document.getElementById("weight-sum");
   drawWhenVisible(table, () => {
-    const q = query();
-    const scores = Array.from({ length: tokens }, (_, token) => dot(q, vector("key", token)) / root());
+    const scores = attentionScores();
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
     const score = scores[chosen.key];
     const divisor = temperature() === 1 ? "" : `${temperatureSays(temperature())} `;
     const [share, off] = [Math.exp(score - most) / sum, factor() === 0];
     const lines = [
-      ["q \u00b7 k", formatted(dot(q, key()))],
-      [`score: q \u00b7 k / ${divisor}\u221a${width}`, formatted(score)],
+      ["q \u00b7 k", formatted(products().reduce((all, product) => all + product, 0))],
+      [`attention score: q \u00b7 k / ${divisor}\u221a${width}`, formatted(score)],
       ["largest score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
@@ -63,7 +83,7 @@ steps.weight = () => {
   showText(document.getElementById("weight-says"), () => {
     const [q, k] = [query()[chosen.number], key()[chosen.number]];
     if (isSkipped()) return `Block ${chosen.layer} is skipped, so it has no queries and no keys`;
-    const where = `Number ${chosen.number} of ${width} in block ${chosen.layer}, head ${chosen.head}`;
+    const where = `Number ${chosen.number} of ${width} in block ${queryLayer()}, head ${chosen.head}`;
     return `${where}: ${formatted(q)} \u00b7 ${formatted(k)} = <b>${formatted(q * k)}</b>`;
   });
 };

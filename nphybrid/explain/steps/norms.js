@@ -1,0 +1,81 @@
+steps.norms = () => {
+  const { count, rows, columns, size, whole } = convolution();
+  const { width, border, eps, ws_eps, ws_form } = stepFacts.norms;
+  const filterOf = (name) => Array.from({ length: size }, (_, i) => numbers[name].at(chosen.channel * size + i));
+  const mean = (x, n = x.length) => x.reduce((sum, value) => sum + value, 0) / n;
+  const variance = (x, m) => x.reduce((sum, value) => sum + (value - m) ** 2, 0) / x.length;
+  const raw = () => filterOf("raw_filters");
+  const standard = () => filterOf("filters");
+  const deviationOf = (x) => {
+    const spread = variance(x, mean(x));
+    return ws_form === "deviation" ? Math.sqrt(spread) + ws_eps : Math.sqrt(spread + ws_eps);
+  };
+
+  const [slider, name] = ["filter", "name"].map((part) => document.getElementById(`norms-${part}`));
+  slider.max = String(count - 1);
+  slider.addEventListener("input", () => choose({ channel: Number(slider.value) }));
+  views.push(() => {
+    slider.value = String(chosen.channel);
+    name.textContent = `filter ${chosen.channel}`;
+  });
+  const panels = [
+    ["norms-raw", `${size} weights of a filter`, raw],
+    ["norms-standard", `${size} standardized weights`, standard],
+  ];
+  strips(panels, { length: size, choice: "tap" });
+  showText(document.getElementById("norms-weight"), () => {
+    const [w, i] = [raw(), chosen.tap];
+    const where = `Weight ${i} of filter ${chosen.channel}`;
+    const [weight, average, deviation] = [w[i], Math.abs(mean(w)), deviationOf(w)].map((value) => value.toFixed(4));
+    const difference = `${weight.replace("-", "\u2212")} ${mean(w) < 0 ? "+" : "\u2212"} ${average}`;
+    return `${where}: (${difference}) / ${deviation} = <b>${formatted(standard()[i])}</b>`;
+  });
+
+  // The mean and the deviation of each group. The zeros around the maps count too.
+  const groups = ofPass(() => ({}));
+  const group = () => {
+    const g = Math.floor(chosen.channel / width);
+    if (groups()[g]) return groups()[g];
+    const maps = Array.from({ length: width }, (_, i) => whole(g * width + i));
+    const all = (rows + 2 * border) * (columns + 2 * border) * width;
+    const m = maps.reduce((sum, map) => sum + mean(map, all), 0);
+    const zeros = all - rows * columns * width;
+    const squares = maps.reduce((sum, map) => sum + variance(map, m) * map.length, zeros * m * m);
+    return (groups()[g] = { first: g * width, mean: m, deviation: Math.sqrt(squares / all + eps) });
+  };
+  const norm = (name) => numbers[`stem_${name}`].at(chosen.channel);
+  const after = (value) => ((value - group().mean) / group().deviation) * norm("scale") + norm("bias");
+  const at = () => [Math.floor(chosen.at / columns), chosen.at % columns];
+  for (const [id, what, values] of [
+    ["norms-before", "the map before group norm", () => whole(chosen.channel)],
+    ["norms-after", "the map after group norm", () => whole(chosen.channel).map(after)],
+  ]) {
+    board(document.getElementById(id), {
+      cells: () => [rows, columns],
+      where: at,
+      touch: (row, column) => choose({ at: row * columns + column }),
+      alt: () => `${what}; row ${at()[0]}, column ${at()[1]} is chosen`,
+      paint(context, w, h, cell) {
+        drawImage(context, heatMap(values(), rows, columns, signed(largest(values()))), 0, 0, w, h);
+        frame(context, ...at(), cell);
+      },
+    });
+  }
+  listNumbers(document.getElementById("norms-numbers"), () => {
+    const from = group().first;
+    const value = whole(chosen.channel)[chosen.at];
+    return [
+      [`mean of the maps ${from} to ${from + width - 1}`, formatted(group().mean)],
+      ["deviation: \u221a(variance + \u03b5)", formatted(group().deviation)],
+      [`map ${chosen.channel}, row ${at()[0]}, column ${at()[1]}`, formatted(value)],
+      ["minus the mean, / deviation", formatted((value - group().mean) / group().deviation)],
+      [`scale and bias of map ${chosen.channel}`, `${formatted(norm("scale"))}, ${formatted(norm("bias"))}`],
+      ["after group norm", formatted(after(value))],
+    ];
+  });
+  showText(document.getElementById("norms-says"), () => {
+    const value = whole(chosen.channel)[chosen.at];
+    const where = `Map ${chosen.channel}, row ${at()[0]}, column ${at()[1]}`;
+    return `${where}: ${formatted(value)} becomes <b>${formatted(after(value))}</b>`;
+  });
+};
