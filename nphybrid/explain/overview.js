@@ -41,7 +41,8 @@ function overview() {
   );
   if (stepFacts.stem) {
     const front = () => convolution().picture(chosen.channel);
-    card("stem", "stem", times(stepFacts.stem.map), sheets(stepFacts.stem.map[2], share(stepFacts.stem.map[0]), front));
+    const [side, , channels] = stepFacts.stem.map;
+    card("stem", "stem.conv", times(stepFacts.stem.map), sheets(channels, share(side), front));
   }
   (stepFacts.stages || []).forEach(({ name, shape }, s) => {
     const map = () => numbers[name].row(s === chosen.stage ? chosen.map : 0);

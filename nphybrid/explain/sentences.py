@@ -8,6 +8,11 @@ from ..ops import reference
 FOLLOWS = {"bottleneck": "The next operations are a norm, an activation and a 3 × 3 max pool with stride 2.",
            "preactivation": "The next operation is a 3 × 3 max pool with stride 2."}
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
+# The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
+UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
+                        "y = {0}(F(x) + x), or {0}(F(x) + W x)"),
+         "preactivation": ("He et al. 2016, figure 4e", "a 1 × 1 convolution",
+                           "y = F(x) + x, or F(x) + W {0}(norm1(x))")}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
     "softmax": "The softmax turns the logits into scores that add up to 1. If the logits of two labels differ "
@@ -36,6 +41,8 @@ def sentences(model, facts: dict) -> dict:
     }
     if config.unit == "bottleneck":
         text["unit_activation"] = f", then {config.backbone_activation}"
+    text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
+    text["unit_equation"] = equation.format(config.backbone_activation)
     if config.class_token:
         text["class_token"] = " A learned class token, which represents no cell, becomes the first token."
     if "tokens" in steps:

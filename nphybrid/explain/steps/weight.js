@@ -71,7 +71,7 @@ steps.weight = () => {
     const lines = [
       ["q \u00b7 k", formatted(products().reduce((all, product) => all + product, 0))],
       [`attention score: q \u00b7 k / ${divisor}\u221a${width}`, formatted(score)],
-      ["largest score of this query", formatted(most)],
+      ["largest attention score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
       [off ? "exp / sum" : "weight: exp / sum", percent(share)],
