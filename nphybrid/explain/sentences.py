@@ -5,8 +5,8 @@ from ..api.scores import scoring
 from ..ops import reference
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
-FOLLOWS = {"bottleneck": "The next operations are a norm, an activation and a 3 × 3 max pool with stride 2.",
-           "preactivation": "The next operation is a 3 × 3 max pool with stride 2."}
+POOL = "a 3 × 3 max pool, which keeps the largest number of each 3 × 3 cells, in steps of two cells."
+FOLLOWS = {"bottleneck": f"The next operations are a norm, {{0}}, and {POOL}", "preactivation": f"Next is {POOL}"}
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 # The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
 UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
@@ -35,20 +35,26 @@ def sentences(model, facts: dict) -> dict:
     width, height = facts["picture"]
     text = {
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
-        "follows": FOLLOWS[config.unit], "standardized": STANDARDIZED[config.ws_form], "unit": config.unit,
+        "follows": FOLLOWS[config.unit].format(config.backbone_activation), "unit": config.unit,
+        "standardized": STANDARDIZED[config.ws_form],
         "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
         "class_token": "", "unit_activation": "",
     }
     if config.unit == "bottleneck":
         text["unit_activation"] = f", then {config.backbone_activation}"
+    text["unit_says"] = " Relu turns negative numbers into 0." if config.backbone_activation == "relu" else ""
     text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
     text["unit_equation"] = equation.format(config.backbone_activation)
     if config.class_token:
-        text["class_token"] = " A learned class token, which represents no cell, becomes the first token."
+        text["class_token"] = (" The first token is the class token: a learned vector, the same for every picture. The "
+                               "blocks write into it what they find in the cells"
+                               + (", and the classifier reads it." if config.pool == "token" else "."))
     if "tokens" in steps:
         text["tokens"], text["width"] = steps["tokens"]["shape"]
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         text["reader"] = READS[config.pool]
+        near_zero = config.activation in ("gelu", "relu", "silu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh")
+        text["mlp_says"] = f" {config.activation} makes negative units almost 0." if near_zero else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
         text |= _inside(facts)
         name = reference.ACTIVATIONS[config.activation].function.__name__
@@ -121,7 +127,7 @@ def _answer(model, facts):
     if config.blocks:
         reads = READS[config.pool]
         if config.pool == "token":
-            equation = ", whose input is defined in equation 4 of ViT"
+            equation = " reads the class token, after the last block and a last layer norm. ViT, equation 4"
     if config.pre_logits:
         reads += ", through a layer with tanh"
     return {"logits": f"{facts['classes']:,} {'logit' if facts['classes'] == 1 else 'logits'}", "score": score,

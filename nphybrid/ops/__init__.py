@@ -50,8 +50,11 @@ def implementation(engine, dtype, precision="highest"):
     """
     dtype = dtype_name(dtype)
     if (engine, dtype) not in PAIRS:
-        raise ValueError("engine and dtype: expected one of "
-                         + ", ".join(f"({e!r}, {d!r})" for e, d in PAIRS) + f", found ({engine!r}, {dtype!r})")
+        dtypes = [pair[1] for pair in PAIRS if pair[0] == engine]
+        raise ValueError(f"the engine {engine!r} with the dtype {dtype!r}: expected " + (
+            f"one of the dtypes {', '.join(dtypes)}" if dtypes else
+            f"one of the engines {', '.join(dict(PAIRS))}") + (
+            "; the engine 'reference' has float64" if dtype == "float64" else ""))
     if precision not in PRECISIONS:
         raise ValueError(f"precision: expected one of {', '.join(map(repr, PRECISIONS))}, found {precision!r}")
     if precision == "high" and dtype in NARROW:

@@ -241,6 +241,11 @@ def has_heif() -> bool:
     return importlib.util.find_spec("pillow_heif") is not None
 
 
+def formats() -> tuple[str, ...]:
+    """The formats that can be decoded on this computer."""
+    return *FORMATS, *(("HEIC",) if has_heif() else ())
+
+
 def _heif(file):
     """Open a HEIF file with pillow-heif, which turns the picture upright and resets its EXIF orientation."""
     try:
@@ -420,5 +425,4 @@ def _what_is(file):
     if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
         return "is a video (MP4 or MOV), not a picture"
     found = repr(head[:24])[1:]
-    formats = ", ".join((*FORMATS, *(("HEIC",) if has_heif() else ())))
-    return f"is none of {formats}, or its header is cut off; it begins with {found}"
+    return f"is none of {', '.join(formats())}, or its header is cut off; it begins with {found}"

@@ -1,7 +1,7 @@
 """A small HTTP server that classifies pictures, for a browser and for programs.
 
     GET /              a page on which people drop pictures
-    GET /health        {"status": "ok", "version": "…", "model": "…", "classes": 10}
+    GET /health        {"status": "ok", "version": "…", "model": "…", "classes": 10, "formats": ["JPEG", …]}
     POST /classify     the labels of pictures, as JSON
     POST /explain      the page of `nphybrid explain` about one picture, as HTML
 

@@ -189,7 +189,7 @@ class Handler(BaseHTTPRequestHandler):
             raise Refusal(400, f"found the Content-Length {', '.join(found)[:80]!r}; expected one number")
         size, most = int(found[0]), self.server.limits.bytes
         if size > most:
-            raise Refusal(413, f"the body has {size:,} bytes; expected at most {most:,}")
+            raise Refusal(413, f"the body has {size:,} bytes; expected at most {most:,} ({most / 2**20:g} MiB)")
         return size
 
     def parse_request(self) -> bool:

@@ -111,7 +111,8 @@ for (const event of ["dragenter", "dragover", "dragleave", "drop"]) {
 }
 fetch("health")
   .then((response) => response.json())
-  .then(({ model, classes }) => {
+  .then(({ model, classes, formats }) => {
+    document.getElementById("formats").textContent = `The formats are ${formats.join(", ")}.`;
     document.getElementById("model").textContent =
       `The model is ${model}. It has ${classes.toLocaleString("en")} classes.`;
   });

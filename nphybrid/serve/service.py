@@ -8,6 +8,7 @@ from ..batch import rows
 from ..batch.pipeline import pipeline
 from ..batch.run import compute_rows, preparer
 from ..explain.page import page
+from ..pictures.decode import formats
 from .decoder import Decoder
 from .forms import Upload
 
@@ -45,7 +46,7 @@ class Service:
     def health(self) -> dict:
         """What GET /health answers."""
         return {"status": "ok", "version": __version__, "model": self.name,
-                "classes": self.pipe.model.network_config.classes}
+                "classes": self.pipe.model.network_config.classes, "formats": list(formats())}
 
     def _logits(self, pixel_values):
         return self.pipe.model(pixel_values).logits

@@ -198,8 +198,8 @@ def test_another_list_model_or_option_is_refused(tmp_path):
     assert resume.start_rows(path, run, "csv", resume=True)[0] == 1
     for other, named in ((identity.run_identity(["a", "c"], model="m", top_k=5), "list"),
                          (identity.run_identity(["a", "b"], model="n", top_k=5), "model"),
-                         (identity.run_identity(["a", "b"], model="m", top_k=6), "top_k"),
-                         (identity.run_identity(["a", "b"], model="m"), "top_k")):
+                         (identity.run_identity(["a", "b"], model="m", top_k=6), "top-k"),
+                         (identity.run_identity(["a", "b"], model="m"), "top-k")):
         with pytest.raises(ValueError, match=f"another.*{named}"):
             resume.start_rows(path, other, "csv", resume=True)
     os.remove(f"{path}.run.json")

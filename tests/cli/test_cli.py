@@ -115,7 +115,7 @@ def test_summary_of_files_configs_and_presets(tmp_path, capsys):
     (["convert", "nowhere", "m.h5"], "nowhere: no such file or folder"),
     (["convert", ".", "m.safetensors"], "the target of format huggingface is a folder"),
     (["summary", "bad.json"], "hidden_size is -1"),
-    (["classify", "x.png", "--dtype", "float64"], "expected one of ('reference', 'float32')"),
+    (["classify", "x.png", "--dtype", "float64"], "float64': expected one of the dtypes float32, bfloat16"),
     (["classify", "x.png", "--dtype", "int8", "--precision", "high"], "expected 'highest' for the dtype int8"),
 ], ids=lambda value: " ".join(value) if isinstance(value, list) else "")
 def test_refusals_exit_with_3(args, told, tmp_path, monkeypatch, capsys):

@@ -58,7 +58,8 @@ def test_an_empty_text_is_a_usage_error(verb, monkeypatch, capsys):
 def test_the_message_names_the_empty_argument(capsys):
     with pytest.raises(SystemExit):
         cli.main(["classify", "x.png", "--model", ""])
-    assert capsys.readouterr().err.endswith("argument --model: found an empty text; expected at least one character\n")
+    assert capsys.readouterr().err.endswith("argument --model: found an empty text; expected at least one character\n"
+                                            "See nphybrid classify --help\n")
 
 
 # ---------------------------------------------------------------- one line and exit code 3

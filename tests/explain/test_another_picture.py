@@ -186,7 +186,7 @@ def test_changes_are_those_of_python(browser, folder, model, root):
     mask[2, 1] = 0
     pressed(browser, "switch off head 1 of block 2")
     check(changed_scores(model, x, head_mask=mask), "^Changed: 1 head off. ")
-    assert "gives the weight 0.00 %" in says_of_head(browser, 2, 1)
+    assert "is off: its weights are multiplied by 0" in says_of_head(browser, 2, 1)
     click(browser, "changes-cells", 4, 2, 8, 8)
     press(browser, "changes-hide", "enter")
     masked = (np.arange(64) == 34)[None]

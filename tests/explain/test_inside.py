@@ -12,7 +12,8 @@ from nphybrid.explain.page import page
 from oracles import sights
 
 browsers = pytest.importorskip("tools.browser")
-from tools.explained import click, drawn, opened, press, says, settled, shown, truth  # noqa: E402
+from tools.explained import click, drawn, opened, press, says, settled, shown  # noqa: E402
+from tools.recomputed import truth  # noqa: E402
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 

@@ -270,7 +270,7 @@ def test_a_refusal_is_told_once_and_exits_with_3(tmp_path, capsys):
 
 @pytest.mark.parametrize("line, told", [
     ("bench nowhere.h5", "is not a file, a folder or a preset"),
-    ("bench --engine numba --dtype float64", "expected one of ('reference', 'float32')"),
+    ("bench --engine numba --dtype float64", "float64': expected one of the dtypes float32, bfloat16"),
     ("bench --precision lowest", "expected one of 'highest', 'high'")])
 def test_refusals_come_before_any_measurement(line, told, monkeypatch, capsys):
     monkeypatch.setattr(bench, "describe_machine", lambda: pytest.fail("it measured"))

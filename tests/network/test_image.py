@@ -249,8 +249,8 @@ def test_batch_feature():
     assert dict(**inputs)["more"] == 2
     for again in (copy.copy(inputs), copy.deepcopy(inputs), pickle.loads(pickle.dumps(inputs))):
         assert type(again) is BatchFeature and again == inputs
-    with pytest.raises(AttributeError, match="BatchFeature has no 'to'; its keys are 'pixel_values', 'more'"):
-        inputs.to
+    with pytest.raises(AttributeError, match="BatchFeature has no 'cuda'; its keys are 'pixel_values', 'more'"):
+        inputs.cuda
     with pytest.raises(KeyError):
         inputs["to"]
 

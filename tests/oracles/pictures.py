@@ -342,7 +342,7 @@ def no_pictures():
     yield "HTML behind a byte-order mark", b"\xef\xbb\xbf\n <HTML>", "HTML page"
     yield "PostScript", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "%!PS-Adobe"
     yield "SVG", b"<svg xmlns='x'/>", "<svg"
-    yield "PDF", b"%PDF-1.7", "%PDF"
+    yield "PDF", b"%PDF-1.7", "PDF"
     yield "zip", b"PK\x03\x04", "PK"
     yield "pickle", b"\x80\x02}q\x00.", "JPEG, PNG"
     yield "PAM", b"P7\nWIDTH 1\nHEIGHT 1\nDEPTH 3\nMAXVAL 255\nENDHDR\nabc", "is none of JPEG, PNG"

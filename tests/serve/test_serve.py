@@ -20,6 +20,7 @@ from nphybrid import open_picture
 from nphybrid.batch.pipeline import pipeline
 from nphybrid.cli import main
 from nphybrid.explain.page import page
+from nphybrid.pictures.decode import formats
 from nphybrid.serve import decoder
 from nphybrid.serve.addresses import served_hosts
 from nphybrid.serve.forms import Upload, uploads
@@ -155,7 +156,8 @@ def test_the_explain_page_is_that_of_explain(server, data, cat, model):
 def test_health_and_the_page(server, model):
     from nphybrid import __version__
     status, _, found = asked(server, "GET", "/health")
-    assert (status, found) == (200, {"status": "ok", "version": __version__, "model": "a model", "classes": 10})
+    assert (status, found) == (200, {"status": "ok", "version": __version__, "model": "a model", "classes": 10,
+                               "formats": list(formats())})
     status, headers, found = asked(server, "GET", "/")
     assert status == 200 and b"<!doctype html>" in found and "unsafe" not in headers["Content-Security-Policy"]
     # Relative, so that the page also works below a prefix of a proxy.
@@ -250,7 +252,7 @@ REFUSED = {
     "no number": (POST + b"Content-Length: 1_0\r\n\r\n", 400, "found the Content-Length '1_0'"),
     "a long number": (POST + b"Content-Length: " + b"9" * 5000 + b"\r\n\r\n", 400, "found the Content-Length '9"),
     "chunked": (POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 501, "found a Transfer-Encoding"),
-    "too large": (POST + b"Content-Length: 1048577\r\n\r\n", 413, "1,048,577 bytes; expected at most 1,048,576$"),
+    "too large": (POST + b"Content-Length: 1048577\r\n\r\n", 413, "expected at most 1,048,576 .1 MiB.$"),
     "no picture": (posted(b"text/plain", b"hello"), 422, "picture: is none of JPEG, PNG"),
     "nothing": (posted(b"image/png", b""), 422, "picture: .*empty"),
     "another multipart": (posted(b"multipart/mixed; boundary=b", PART), 415, "found the Content-Type multipart/mixed"),

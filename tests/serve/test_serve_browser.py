@@ -6,6 +6,7 @@ import threading
 import pytest
 
 from nphybrid.batch.pipeline import pipeline
+from nphybrid.pictures.decode import formats
 from nphybrid.serve.server import Server
 from nphybrid.serve.service import Service
 
@@ -80,6 +81,7 @@ def expected(model, path):
 def test_two_pictures_and_a_broken_one(browser, server, model, files):
     opened(browser, server)
     until(browser, lambda b: b.find_element("id", "model").text == "The model is <b>a model</b>. It has 10 classes.")
+    assert browser.find_element("id", "formats").text == f"The formats are {', '.join(formats())}."
     drop_files(browser, files)
     until(browser, lambda b: progress(b) == "3 pictures done, 1 refused")
     first, second, broken = results(browser)

@@ -50,6 +50,8 @@ steps.attention = () => {
     const more = first ? `, and ${percent(toClass())} to the class token` : "";
     const isSkipped = stepFacts.weight?.skipped?.includes(chosen.layer);
     if (isSkipped) return `Block ${chosen.layer} is skipped, so it has no weights`;
+    const isOff = stepFacts.weight?.factors?.[chosen.layer][chosen.head] === 0;
+    if (isOff) return `Block ${chosen.layer}, head ${chosen.head} is off: its weights are multiplied by 0`;
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });
 

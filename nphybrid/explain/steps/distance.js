@@ -47,10 +47,11 @@ steps.distance = () => {
     const next = clamp(chosen.layer * heads + chosen.head + right + down * heads, 0, blocks * heads - 1);
     choose({ layer: Math.floor(next / heads), head: next % heads });
   });
-  showText(
-    document.getElementById("distance-says"),
-    () =>
-      `Block ${chosen.layer}, head ${chosen.head}: mean distance ` +
-      `<b>${distance()[chosen.layer][chosen.head].toFixed(1)} pixels</b>`,
-  );
+  showText(document.getElementById("distance-says"), () => {
+    const { factors, skipped } = stepFacts.weight;
+    const head = `Block ${chosen.layer}, head ${chosen.head}`;
+    const isOff = skipped?.includes(chosen.layer) || factors?.[chosen.layer][chosen.head] === 0;
+    if (isOff) return `${head} is off, so it has no distance`;
+    return `${head}: mean distance <b>${distance()[chosen.layer][chosen.head].toFixed(1)} pixels</b>`;
+  });
 };

@@ -66,11 +66,12 @@ steps.weight = () => {
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
     const score = scores[chosen.key];
-    const divisor = temperature() === 1 ? "" : `${temperatureSays(temperature())} `;
+    const rootOfK = `\u221a${width}`;
+    const divisor = temperature() === 1 ? rootOfK : `(${temperatureSays(temperature())} \u00b7 ${rootOfK})`;
     const [share, off] = [Math.exp(score - most) / sum, factor() === 0];
     const lines = [
       ["q \u00b7 k", formatted(products().reduce((all, product) => all + product, 0))],
-      [`attention score: q \u00b7 k / ${divisor}\u221a${width}`, formatted(score)],
+      [`attention score: q \u00b7 k / ${divisor}`, formatted(score)],
       ["largest attention score of this query", formatted(most)],
       ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
