@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nphybrid.explain import measures
 from nphybrid.explain.page import page
 
 from oracles import sights
@@ -115,6 +116,12 @@ def test_the_input_of_the_blocks(browser, folder, model, prepared):
     _, position, total = map(float, says(browser, "tokens-says").split(": ")[1].replace("=", "+").split(" + "))
     assert abs(position - p.tokens.positions[1 + ORDER[9], 100]) < 1e-3
     assert abs(total - shuffled["tokens"][0, 10, 100]) < 3e-3
+    click(browser, "positions-all", 1, 1, 8, 8)
+    click(browser, "positions-one", 2, 5, 8, 8)
+    cosines = [measures.position_similarity(positions, (8, 8))[9, 21]
+               for positions in (p.tokens.positions[1 + ORDER], p.tokens.positions)]
+    found = float(says(browser, "positions-says").split("the cosine ")[1].replace("\u2212", "-"))
+    assert abs(found - cosines[0]) < 6e-3 < abs(cosines[0] - cosines[1])                # the page shows two decimals
     press(browser, "changed-undo", "enter")
     unchanged(browser)
 
@@ -174,6 +181,13 @@ def test_the_difference_at_each_step(browser, folder, model, prepared):
     pressed(browser, "skip block 3")
     waited(browser, "changed-says", "block skipped")
     assert "blocks.3.weights: not computed, because the block is skipped" in browser.execute_script(lines)
+    press(browser, "rollout-depth", "home")            # before the first block
+    found = browser.execute_script(lines)
+    assert found.count("tokens: the same as in the run without changes") == 2          # of the tokens, the logit lens
+    assert browser.execute_script("return document.querySelector('#rollout .differs').hidden")
+    press(browser, "changed-back", "enter")
+    unchanged(browser)
+    assert browser.execute_script(lines) == [] and "Nothing is changed" in says(browser, "differences-says")
 
 
 # ------------------------------------------------------------------ a head or a block that is off
@@ -196,6 +210,35 @@ def test_one_weight_of_a_head_that_is_off(browser, folder):
     assert says(browser, "weight-sum") == "block 2 is skippedno weights"
     assert says(browser, "weight-says") == "Block 2 is skipped, so it has no queries and no keys"
     assert says(browser, "attention-says") == "Block 2 is skipped, so it has no weights"
+
+
+def test_rollout_of_heads_that_are_off(browser, folder, model, prepared):
+    """All heads, then one head."""
+    opened_with(browser, folder, "#changes;off=" + ",".join(f"{l}.{a}" for l in range(4) for a in range(3)))
+    waited(browser, "changed-says", "12 heads off")
+    shown(browser, "rollout-says")
+    text = says(browser, "rollout-says")
+    assert re.search("^After 4 blocks, 0.00.% of .*, and 100.0.% from the initial class token$", text)
+    pressed(browser, "No changes", "changed")
+    unchanged(browser)
+    pressed(browser, "switch off head 1 of block 2")
+    waited(browser, "changed-says", "1 head off")
+    mask = np.ones((4, 3), np.float32)
+    mask[2, 1] = 0
+    trace = acted("headMask", mask, prepared, model.learned(), model.network_config)
+    expected = measures.rollout(measures.attention(trace, 4))[-1, 0]
+    click(browser, "rollout-map", 2, 3, 8, 8)
+    text = says(browser, "rollout-says")
+    assert abs(percentage(text, "blocks, ") - expected[20]) < 2e-4
+    assert abs(percentage(text, "and ") - expected[0]) < MOVED
+
+
+def test_the_best_label_of_the_changed_network(browser, folder):
+    opened_with(browser, folder, "#changes;temperature=Infinity")
+    waited(browser, "changed-says", "The best label is frog, ")
+    for name in ("answer-labels", "changes-labels"):
+        best = browser.find_elements("css selector", f"#{name} .answer.best b")
+        assert [label.get_attribute("textContent") for label in best] == ["frog"]
 
 
 def test_the_photograph_step_describes_the_picture(browser, folder, model):
@@ -348,8 +391,9 @@ def test_a_link_does_not_hold_a_picture(browser, folder):
 
 @pytest.mark.parametrize("part", [
     "skipped=9", "skipped=", "off=2.3", "off=2", "off=1.1.1", "hidden=64", "hidden=-1", "blanked=stages.1.1:256",
-    "blanked=norm:1", "temperature=0", "temperature=hot", "classToken=ones", "shuffled=blocks", "painted=0-4097-1",
-    "painted=5-1-9", "painted=a", "toString=1", "x", "skipped=1=2", "<b>=1", "%E0%A4%A"])
+    "blanked=norm:1", "temperature=0", "temperature=1e-4", "temperature=hot", "skipped=01", "classToken=ones",
+    "shuffled=blocks", "painted=0-4097-1", "painted=5-1-9", "painted=a", "toString=1", "x", "skipped=1=2", "<b>=1",
+    "%E0%A4%A"])
 def test_a_part_without_meaning_is_ignored(browser, folder, part):
     if browser.current_url.split("#")[0] != (folder / "page.html").as_uri():
         opened(browser, (folder / "page.html").as_uri())
@@ -431,10 +475,10 @@ def test_experiments_with_the_cat(browser, folder, cat):
     assert abs(numbers_of(browser, "equal")[1] - answered(browser, "changes-labels")["cat"]) < 1e-9
     shown(browser, "weight-sum")
     assert says(browser, "weight-sum").endswith(f"weight: exp / sum{100 / 65:.2f} %")
-    assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1. ")
+    assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1, and it ")
     assert "Another label becomes the best label. " in verdicts["pieces"]
     assert verdicts["block"].startswith("As you predicted: Without block 0, the score of cat is lowest. ")
-    assert "A head of block 3 changes most. In block 3, head 2, 55.5" in verdicts["square"]
+    assert "A head of block 3 changes most. In block 3, head 2, 47.6" in verdicts["square"]
     assert "Only the mean of the cells changes the best label. The root mean square of the learned start is 0.054" in \
         verdicts["start"]
     assert "Another label becomes the best label. " in verdicts["equal"]
@@ -450,6 +494,28 @@ def test_experiments_with_another_picture(browser, folder):
         ask(browser, name, 1)
         expected = by_python(browser, name, folder / "frog.png")
         assert np.abs(numbers_of(browser, name) - expected).max() < (MOVED if name == "square" else SCORE)
+
+
+def test_the_square_belongs_to_the_picture_without_changes(browser, folder, cat, model):
+    """A picture is opened and the network is changed before the experiment is seen for the first time."""
+    opened(browser, (folder / "page.html").as_uri())
+    put_in(browser, folder / "ship <b>.png")
+    pressed(browser, "skip block 0")
+    waited(browser, "changed-says", "block skipped")
+    ask(browser, "square", 0)
+    code = browser.execute_script("return document.querySelector('#experiment-square code').textContent")
+    found = [int(n) // 8 for n in re.search(r"(\d+):\d+, (\d+):\d+\] = 0", code).groups()]
+    places = []
+    for path in (folder / "ship <b>.png", cat):
+        trace = model.trace(model.prepared(path))
+        shares = measures.rollout(measures.attention(trace, 4))[-1, 0, 1:].reshape(8, 8)
+        sums = [(shares[r:r + 2, c:c + 2].sum(), [r, c]) for r in range(7) for c in range(7)]
+        places.append(max(sums)[1])
+    assert found == places[0] != places[1]
+    assert max(places[0][0] % 2, places[0][1] % 2)      # a square between those of a grid of 4 x 4 squares
+    label = shown(browser, "experiment-square").find_element("tag name", "canvas").get_attribute("aria-label")
+    rows, columns = (f"{n} to {n + 1}" for n in found)
+    assert label == f"the picture; a frame marks rows {rows}, columns {columns}"
 
 
 @pytest.mark.parametrize("kind", ["wide", "vit", "mean"])

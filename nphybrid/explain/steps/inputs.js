@@ -5,7 +5,7 @@ steps.inputs = () => {
   const channel = () => (onStem ? chosen.channel : stages[chosen.stage].channels[chosen.map]);
   const pick = (isStem, stage) => {
     onStem = isStem;
-    choose({ stage });
+    choose({ stage, map: Math.min(chosen.map, stages[stage].channels.length - 1) });
   };
   const states = document.getElementById("inputs-states");
   document.getElementById("inputs-maps").hidden = !stem;
