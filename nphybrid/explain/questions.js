@@ -8,17 +8,18 @@ const bestLabel = () => untouched()[0].label;
 
 // The names that the lines of Python use.
 function pythonNames() {
-  const { model } = facts;
+  const { model, path } = facts;
   const { shape } = stepFacts.photograph;
   const score = {
     softmax: "(np.exp(y) / np.exp(y).sum())[best]",
     sigmoid: "1 / (1 + np.exp(-y[best]))",
     none: "y[best]",
   }[facts.network.score];
+  const other = `${JSON.stringify(path || "model")})    # the path of the model`;
   return `import numpy as np
-from nphybrid import ${model}, default_model
+from nphybrid import ${model}${path === null ? ", default_model" : ""}
 
-model = ${model}.from_pretrained(default_model())
+model = ${model}.from_pretrained(${path === null ? "default_model())" : other}
 x = model.prepared(${JSON.stringify(facts.name)})    # (1, ${shape[2]}, ${shape[0]}, ${shape[1]})
 best = model(x).logits[0].argmax()
 

@@ -210,6 +210,84 @@ def test_one_weight_of_a_head_that_is_off(browser, folder):
     assert says(browser, "weight-sum") == "block 2 is skippedno weights"
     assert says(browser, "weight-says") == "Block 2 is skipped, so it has no queries and no keys"
     assert says(browser, "attention-says") == "Block 2 is skipped, so it has no weights"
+    for name, missing in ("context", "values"), ("layer_norm", "layer norm"), ("mlp", "hidden units"):
+        assert says(browser, f"{name}-says") == f"Block 2 is skipped, so it has no {missing}"
+    for name in "context-numbers", "layer_norm-numbers":
+        shown(browser, name)
+        assert says(browser, name) == "block 2 is skippedno numbers"
+    shown(browser, "layer_norm-after")
+    assert says(browser, "layer_norm-after-most").endswith(" 0.0000")
+
+
+def test_a_blanked_channel_of_the_last_unit(browser, folder):
+    opened(browser, (folder / "page.html").as_uri())
+    name, channel = browser.execute_script("""
+        const { unit } = JSON.parse(document.getElementById("facts").textContent).steps;
+        return [unit.name, unit.channels[0]]""")
+    assert "the channel is blanked" not in says(browser, "unit-says")
+    opened_with(browser, folder, f"#changes;blanked={name}:{channel}")
+    waited(browser, "changed-says", "1 channel blanked")
+    assert says(browser, "unit-says").endswith(": the channel is blanked, so the sum is replaced by 0")
+    click(browser, "unit-sum-tiles", 0, 1, 1, 8)
+    assert "the channel is blanked" not in says(browser, "unit-says")
+
+
+def fail_once(browser):
+    """The worker of the page answers its next request with an error."""
+    browser.execute_script("""
+        const send = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function () {
+            Worker.prototype.postMessage = send;
+            this.onmessage({ data: { error: "out of memory" } });
+        };""")
+
+
+def test_a_change_that_cannot_be_computed(browser, folder):
+    """The page says why, and the next change is computed."""
+    opened(browser, (folder / "page.html").as_uri())
+    fail_once(browser)
+    pressed(browser, "skip block 1")
+    waited(browser, "changed-says", "^The change cannot be computed: out of memory.$")
+    assert browser.find_elements("css selector", "#changes-blocks [aria-pressed=true]") == []
+    pressed(browser, "skip block 1")
+    waited(browser, "changed-says", "^Changed: 1 block skipped. ")
+    article = shown(browser, "experiment-equal")
+    article.find_element("css selector", "input").click()
+    fail_once(browser)
+    article.find_element("css selector", "button").click()
+    wait.WebDriverWait(browser, 60).until(lambda b: article.find_element("css selector", "button").is_enabled())
+    verdict = article.find_element("css selector", ".verdict")
+    assert verdict.text == "The result cannot be computed: out of memory"
+    article.find_element("css selector", "button").click()
+    wait.WebDriverWait(browser, 60).until(lambda b: "The result: " in verdict.text)
+
+
+def test_the_bar_of_changes_leaves_the_focus_on_the_page(browser, folder):
+    """The focus goes to the title of the step, and the bar does not cover what gets the focus."""
+    opened(browser, (folder / "page.html").as_uri())
+    padding = "return parseFloat(getComputedStyle(document.documentElement).scrollPaddingBottom)"
+    pressed(browser, "skip block 1")
+    waited(browser, "changed-says", "block skipped")
+    height = browser.find_element("id", "changed").rect["height"]
+    assert abs(browser.execute_script(padding) - height) < 1 < height
+    press(browser, "changed-undo", "enter")
+    unchanged(browser)
+    assert browser.switch_to.active_element.get_attribute("id") == "changes-title"
+    assert browser.execute_script(padding) == 0
+
+
+def test_a_redraw_does_not_move_a_slider_that_is_dragged(browser, folder):
+    opened(browser, (folder / "page.html").as_uri())
+    slider = shown(browser, "changes-temperature")
+    selenium.ActionChains(browser, duration=50).move_to_element(slider).click_and_hold().move_by_offset(
+        int(slider.rect["width"] / 4), 0).perform()
+    value = slider.get_property("value")
+    assert float(value) > 0.5
+    browser.execute_script("document.getElementById('rollout-map').click()")           # redraws the page
+    settled(browser)
+    assert slider.get_property("value") == value
+    selenium.ActionChains(browser).release().perform()
+    waited(browser, "changed-says", f"temperature {2 ** float(value):.2f}")
 
 
 def test_rollout_of_heads_that_are_off(browser, folder, model, prepared):
@@ -285,6 +363,14 @@ def test_the_drawing_pad(browser, folder, model, prepared):
     press(browser, "changed-undo", "enter")
     check(browser, model, computed(model, x), "64 pixels painted")
     press(browser, "paint-clear", "enter")
+    unchanged(browser)
+    shown(browser, "paint-pad")
+    browser.execute_script("document.getElementById('paint-pad').focus({ preventScroll: true })")
+    selenium.ActionChains(browser).key_down(selenium.Keys.SPACE).perform()             # and the focus leaves the pad
+    browser.execute_script("document.getElementById('paint-size').focus({ preventScroll: true })")
+    waited(browser, "changed-says", "16 pixels painted")
+    selenium.ActionChains(browser).key_up(selenium.Keys.SPACE).perform()
+    press(browser, "changed-back", "enter")
     unchanged(browser)
     scores = scores_of(model, computed(model, prepared))
     found = answered(browser, "answer-labels")
@@ -430,6 +516,7 @@ def by_python(browser, name, picture, model=None):
         return [document.getElementById("experiments-python").textContent,
                 document.querySelector(`#experiment-${arguments[0]} code`).textContent]""", name)
     names = re.sub(r'prepared\(".*"\)', f"prepared({str(picture)!r})", names)
+    assert ("default_model()" in names) == (model is None)
     if model is not None:
         names = re.sub("^model = .*$", "", names, flags=re.M)
     space = {"model": model}
