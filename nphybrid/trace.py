@@ -35,7 +35,7 @@ formula is the state of this name in the same unit or block. A state that the ne
 
     in a block blocks.N, N from 0:
     norm1               LN(x)
-    query, key, value   linear(norm1) each, (B, T, D): head a has the columns from a K to (a + 1) K
+    query, key, value   linear(norm1) each, (B, T, D): head a has the columns from a * K to (a + 1) * K - 1
     weights             softmax(query key^T / sqrt(K)) of each head, (B, A, T, T), times the head mask
     context             weights value, the heads side by side, (B, T, D)
     out                 x + linear(context)

@@ -483,9 +483,9 @@ class Model:
         """
         return self
 
-    def to(self: M, device: Any = "cpu", dtype: Any = None) -> M:
-        """Returns the model unchanged.  Raises ValueError for a device that is not the CPU, and for a dtype."""
-        check_cpu(device, dtype)
+    def to(self: M, device: Any = "cpu", dtype: Any = None, non_blocking: bool = False) -> M:
+        """Returns the model unchanged.  Raises ValueError for a device that is not the CPU, and for another dtype."""
+        check_cpu(device, dtype, self.dtype)
         return self
 
     def cpu(self: M) -> M:

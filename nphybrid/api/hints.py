@@ -8,7 +8,8 @@ STATES = "model.trace(pixel_values), a dict {name: state}"
 
 # A dict {attribute: what serves instead}.
 HINTS = {
-    "cuda": "no call, because nphybrid computes on the CPU", "half": DTYPE, "bfloat16": DTYPE, "double": DTYPE,
+    "cuda": 'model.to("cpu"), which changes nothing, because nphybrid computes on the CPU',
+    "half": DTYPE, "bfloat16": DTYPE, "double": DTYPE,
     "float": 'the argument dtype="float32" of from_pretrained, which is the default', "quantize": DTYPE,
     "train": TRAINING, "training": TRAINING, "requires_grad_": GRADIENTS, "zero_grad": GRADIENTS,
     "gradient_checkpointing_enable": "model.gradients(pixel_values, labels, recompute=True)",
@@ -24,18 +25,20 @@ def missing_attribute(owner: object, name: str) -> AttributeError:
     """Returns the error for an attribute that an object does not have.
 
     >>> missing_attribute(3, "cuda").args[0]
-    'int has no cuda; expected no call, because nphybrid computes on the CPU'
+    'int has no cuda; use model.to("cpu"), which changes nothing, because nphybrid computes on the CPU'
     """
-    hint = f"; expected {HINTS[name]}" if name in HINTS else ""
+    hint = f"; use {HINTS[name]}" if name in HINTS else ""
     return AttributeError(f"{type(owner).__name__} has no {name}{hint}", name=name, obj=owner)
 
 
-def check_cpu(device: object, dtype: object = None) -> None:
-    """Raise ValueError for a device that is not the CPU, and for a dtype.
+def check_cpu(device: object, dtype: object, own: object) -> None:
+    """Raise ValueError for a device that is not the CPU, and for a dtype that is not `own`, the dtype in use.
 
-    >>> check_cpu("cpu")
+    >>> check_cpu("cpu", "float32", "float32")
     """
-    given = dtype if dtype is not None else device
-    if str(given) != "cpu":
+    wrong = [given for given in (device, dtype)
+             if given is not None and str(given).removeprefix("torch.") not in ("cpu", str(own))]
+    if wrong:
+        given = wrong[-1]
         raise ValueError(f"to() got {given}; expected 'cpu', because nphybrid computes on the CPU. The dtype is "
                          f"{DTYPE}")

@@ -48,9 +48,9 @@ class BatchFeature(dict[str, Any]):
             return self[name]
         raise AttributeError(f"{type(self).__name__} has no {name!r}; its keys are {', '.join(map(repr, self))}")
 
-    def to(self, device: Any = "cpu", dtype: Any = None) -> "BatchFeature":
-        """Returns the arrays unchanged.  Raises ValueError for a device that is not the CPU, and for a dtype."""
-        check_cpu(device, dtype)
+    def to(self, device: Any = "cpu", dtype: Any = None, non_blocking: bool = False) -> "BatchFeature":
+        """Returns the arrays unchanged.  Raises ValueError for a device that is not the CPU, and for another dtype."""
+        check_cpu(device, dtype, getattr(self.get("pixel_values"), "dtype", None))
         return self
 
     def __setattr__(self, name: str, value: Any) -> None:

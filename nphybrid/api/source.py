@@ -61,7 +61,9 @@ def with_config(source: checkpoint.Checkpoint, kind: Any, config: Any, overrides
     """
     if not hasattr(config, "to_dict"):
         raise TypeError(f"config is a {type(config).__name__}; expected a {kind.config_class.__name__}")
-    given, stated = (kind.config_class.from_dict(fields) for fields in (config.to_dict(), source.config))
+    with warnings.catch_warnings():       # of misspelt keys, which are told when the model is made
+        warnings.simplefilter("ignore")
+        given, stated = (kind.config_class.from_dict(fields) for fields in (config.to_dict(), source.config))
     if given.dialect != stated.dialect:
         raise ValueError(f"config has the dialect {given.dialect}, but {source.path} has the dialect {stated.dialect}; "
                          f"expected a configuration from {kind.config_class.__name__}.from_pretrained")

@@ -110,24 +110,26 @@ def run_identity(sources: Sequence, **options: Any) -> dict:
             **options}
 
 
-def refuse_other_run(path: str, found: dict, run: dict) -> None:
+def refuse_other_run(path: str, found: dict, run: dict,
+                     way_out: str = "leave out --resume, which replaces the file") -> None:
     """Raise ValueError if a file cannot be continued, because another run wrote it.
 
     `path` is the name of the file in the message.
     `found` is the identity of the run that wrote the file.
     `run` is the identity of the new run.
+    `way_out` ends the message: how to begin again.
     """
     other = {key: (found.get(key), run.get(key)) for key in sorted({*found, *run}) if found.get(key) != run.get(key)}
     if "list" in other:                   # the SHA-256 of a list tells nobody anything
         count, expected = found.get("pictures"), run.get("pictures")
-        same = count == expected
-        other["list"] = f"{count} {'other pictures' if same else 'pictures'}", f"{expected} pictures"
+        other["list"] = ((f"{count} pictures", f"{expected} pictures") if count != expected else
+                         (f"{count} pictures", "as many, but other paths or another order"))
         other.pop("pictures", None)
     if other:
         reasons = [f"{key.replace('_', '-')} (found {_told(was)}, expected {_told(now)})"
                    for key, (was, now) in other.items()]
         raise ValueError(f"{path} cannot be continued, because another run wrote it: {', '.join(reasons)}. Repeat the "
-                         "pictures and the options of the first run, or leave out --resume")
+                         f"pictures and the options of the first run, or {way_out}")
 
 
 def _told(value):

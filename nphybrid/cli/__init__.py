@@ -55,8 +55,7 @@ def main(argv: list[str] | None = None) -> int:
         # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)
         try:
-            with (streams.raise_at_sigterm(), streams.repeat_lost_interrupts(),
-                  pixel_limit(getattr(args, "max_pixels", None))):
+            with streams.repeat_lost_interrupts(), pixel_limit(getattr(args, "max_pixels", None)):
                 code = args.run(args)
                 with path_in_errors("stdout"):
                     sys.stdout.flush()

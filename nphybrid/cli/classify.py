@@ -42,7 +42,7 @@ def add(verb):
     verb.add_argument("--copy-to", metavar="FOLDER",
                       help="copy each picture to FOLDER/LABEL, where LABEL is its first label. Pictures whose labels "
                            "are all below --threshold are copied to FOLDER/no label. With --copy-to and "
-                           "--save-drawn, each row also has the path of the copy: copy and drawn.")
+                           "--save-drawn, each row of a csv, json or jsonl output also has the paths copy and drawn.")
     verb.add_argument("--save-drawn", metavar="FOLDER",
                       help="write a copy of each picture with its labels and scores below it. For --copy-to and "
                            "--save-drawn, FOLDER must be new or empty. The pictures themselves do not change.")

@@ -68,7 +68,8 @@ class _Parser(argparse.ArgumentParser):
 
     def _refuse_dash(self, arg):
         """Refuse the name of a file that begins like an option that does not exist."""
-        if arg[:1] == "-" and arg != "-" and os.path.lexists(arg) and not any(
+        is_number = self._negative_number_matcher.match(arg)             # the value of an option
+        if arg[:1] == "-" and arg != "-" and not is_number and os.path.lexists(arg) and not any(
                 arg == option or arg[:2] == option for action in self._actions for option in action.option_strings):
             self.error(f"found {arg}, which begins like an option; expected ./{arg}, or -- before the names of files")
 

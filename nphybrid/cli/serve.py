@@ -6,7 +6,7 @@ import sys
 
 from .loading import load_model
 from .options import BUNDLED, add_class_names, add_engine, add_head, add_max_pixels, add_model, positive
-from .streams import Terminated
+from .streams import Terminated, raise_at_sigterm
 
 TERM_SECONDS = 8.0                        # docker stop kills the process 10 seconds after SIGTERM
 
@@ -78,6 +78,11 @@ def host(text: str) -> str:
 
 def run(args):
     """Print the address of the server, and answer requests until Ctrl-C or SIGTERM."""
+    with raise_at_sigterm():
+        return _serve(args)
+
+
+def _serve(args):
     from ..serve.addresses import is_loopback
     from ..serve.server import Server
     from ..serve.service import Service

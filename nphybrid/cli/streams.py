@@ -127,8 +127,9 @@ def repeat_lost_interrupts():
         if issubclass(lost.exc_type, KeyboardInterrupt):
             import _thread
 
+            number = signal.SIGTERM if issubclass(lost.exc_type, Terminated) else signal.SIGINT
             # Without the delay, the second KeyboardInterrupt would be raised in the same callback.
-            timer = threading.Timer(0.02, _thread.interrupt_main)
+            timer = threading.Timer(0.02, _thread.interrupt_main, (number,))
             try:
                 timer.start()
                 timers.append(timer)

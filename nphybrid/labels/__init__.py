@@ -100,7 +100,7 @@ def _lines(path: FilePath, data: bytes) -> list[str]:
 def _refuse_numbers(path: FilePath, lines: list[str]) -> None:
     """Raise FormatError if each line begins with its number, as in a table, and not with a name."""
     for first in 0, 1:
-        if lines and all(re.match(rf"{i}\s*[,;\t]", line) for i, line in enumerate(lines, first)):
+        if len(lines) > 1 and all(re.match(rf"{i}\s*[,;\t]", line) for i, line in enumerate(lines, first)):
             raise refusal(path, "line 1 begins with the number of its class", lines[0], "a name alone on each line")
 
 

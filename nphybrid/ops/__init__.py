@@ -11,9 +11,9 @@ import numpy as np
 
 from .checks import dtype_name
 
-# Numba's own messages about a wrong number do not name the variable.
-_number = os.environ.get("NUMBA_NUM_THREADS", "1")
-if not (_number.isdecimal() and int(_number) > 0):
+# Numba's own message about the number 0 does not name the variable.
+_number = os.environ.get("NUMBA_NUM_THREADS", "").strip()
+if _number and not (_number.isdecimal() and int(_number) > 0):
     raise ValueError(f"NUMBA_NUM_THREADS={_number}: expected a whole number of at least 1")
 
 OPERATIONS = (

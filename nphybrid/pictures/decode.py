@@ -50,6 +50,9 @@ DECODER_BYTES = 24
 # Pillow reads a file of these formats into memory before the number of pixels is known, and so does pillow-heif.
 READ_AS_A_WHOLE = ("WEBP", "AVIF")
 # How the limit of a picture that is too large can be changed.
+# The brands of videos in files of the MP4 family.
+VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4",
+                b"3gp5")
 LIMIT = "--max-pixels N or, in Python, nphybrid.pixel_limit(N) sets the limit"
 # The major brands of HEIF files (ISO/IEC 23008-12, annex B). Pillow opens the pictures of these files that are AVIF.
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")
@@ -422,7 +425,9 @@ def _what_is(file):
         return "is an HTML page, not a picture; the download of the picture may have failed"
     if head.startswith(b"%PDF"):
         return "is a PDF file, not a picture"
-    if head[4:8] == b"ftyp" and head[8:12] not in (b"avif", b"avis"):
+    if head[4:8] == b"ftyp" and head[8:12] in VIDEO_BRANDS:
         return "is a video (MP4 or MOV), not a picture"
+    if head[4:12] == b"ftypcrx ":
+        return "is a raw photograph (Canon CR3), which cannot be decoded; convert it to JPEG or TIFF"
     found = repr(head[:24])[1:]
     return f"is none of {', '.join(formats())}, or its header is cut off; it begins with {found}"

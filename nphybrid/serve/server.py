@@ -99,13 +99,15 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def tell(self, client: str, status: int, message: str) -> None:
         """Print a line about a refused request on stderr.  The number of lines in a time is limited."""
-        with self.lock, contextlib.suppress(OSError):
+        with self.lock:
             now = time.monotonic()
             if now - self.lines_since >= LINE_SECONDS:
                 self.lines, self.lines_since = 0, now
             self.lines += 1
-            if self.lines <= MOST_LINES:
-                more = f" (no more lines for {LINE_SECONDS:g} seconds)" if self.lines == MOST_LINES else ""
+            line = self.lines
+        if line <= MOST_LINES and sys.stderr is not None:                # a full pipe must not keep the lock
+            more = f" (no more lines for up to {LINE_SECONDS:g} seconds)" if line == MOST_LINES else ""
+            with contextlib.suppress(OSError):
                 print(f"nphybrid: {client}: {status} {printable(message[:300])}{more}", file=sys.stderr, flush=True)
 
     def _refuse(self, request):

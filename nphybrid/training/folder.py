@@ -84,7 +84,8 @@ class RunFolder:
             raise FileExistsError(f"{self.path} holds an interrupted or finished run; continue it with --resume, or "
                                   "delete the folder")
         else:
-            refuse_other_run(os.fspath(self.path), read_json(settings), json.loads(json.dumps(identity)))
+            refuse_other_run(os.fspath(self.path), read_json(settings), json.loads(json.dumps(identity)),
+                             "delete the folder to begin again")
         state, size = self._last()
         self._cut_log(size)
         return state

@@ -11,6 +11,7 @@ original training code does.
 """
 import contextlib
 import copy
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -235,7 +236,8 @@ def _results(trainer, start):
 
 
 def _merit(epoch):
-    return epoch.right, -(epoch.loss or 0)             # without validation pictures, the loss is None
+    loss = epoch.loss or 0                             # without validation pictures, the loss is None
+    return epoch.right, -math.inf if math.isnan(loss) else -loss
 
 
 class _Best:

@@ -24,10 +24,12 @@ def model():
 
 def test_calls_that_change_nothing(model):
     assert all(same is model for same in (model.to("cpu"), model.to(torch.device("cpu")), model.to(device="cpu"),
-                                          model.cpu(), model.float(), model.eval(), model.to(model.device)))
+                                          model.cpu(), model.float(), model.eval(), model.to(model.device),
+                                          model.to("cpu", torch.float32), model.to("cpu", model.dtype),
+                                          model.to("cpu", non_blocking=True)))
     assert torch.zeros(2).to(model.device).device.type == "cpu"
     inputs = ViTHybridImageProcessor(size=16, crop_size=16)(np.zeros((20, 30, 3), np.uint8), return_tensors="np")
-    assert inputs.to(model.device) is inputs
+    assert inputs.to(model.device) is inputs and inputs.to(model.device, model.dtype) is inputs
     for moved in model, inputs:
         for device in "cuda", "cuda:0", 0, torch.device("cuda"), torch.float16:
             with pytest.raises(ValueError, match="expected 'cpu', because nphybrid computes on the CPU"):
@@ -42,7 +44,7 @@ def test_what_is_missing_says_what_serves(model, name):
         if name == "float":
             kind.dtype = "int8"
         assert not hasattr(kind, name)
-        with pytest.raises(AttributeError, match=f"^{type(kind).__name__} has no {name}; expected "):
+        with pytest.raises(AttributeError, match=f"^{type(kind).__name__} has no {name}; use "):
             getattr(kind, name)
 
 

@@ -110,7 +110,7 @@ def test_files(text, expected, tmp_path):
     (b'{"0": "cat", "2": "dog"}', """has no label for class 1: found ['0', '2'], expected the keys "0" to "1"$"""),
     (b'{"0": "cat", "0": "dog"}', "duplicate key"), (b'{"00": "cat"}', "has no label for class 0"),
     (b"0,cat\n1,dog\n", "line 1 begins with the number of its class: found '0,cat', expected a name alone on each"),
-    (b"1;cat\n2;dog\n", "line 1 begins with the number"), (b"0\tcat\n", "line 1 begins with the number of its class"),
+    (b"1;cat\n2;dog\n", "line 1 begins with the number"), (b"0\tcat\n1\tdog\n", "line 1 begins with the number"),
     (b'{"cat": 0}', "has no label for class 0"), (b"x" * (labels.MOST_BYTES + 1), "is too long"),
 ], ids=lambda value: repr(value[:20]))
 def test_faults_of_a_file_are_named(data, message, tmp_path):
