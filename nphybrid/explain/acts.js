@@ -20,6 +20,7 @@ const NO_CHANGES = {
 let changes = NO_CHANGES; // of the buttons
 let shownChanges = NO_CHANGES; // of the pass that the page shows; a little later than `changes`
 let earlier = []; // the changes before each change
+let failure = ""; // why the last change could not be computed
 
 // A copy of a list with an item that is added, or removed if the list has it.
 const toggled = (list, item) => (list.includes(item) ? list.filter((other) => other !== item) : [...list, item]);
@@ -80,9 +81,14 @@ function change(next) {
   redraw();
   return inOrder(async () => {
     if (changes !== next) return;
-    const answer = await computePass({ acts: actsOf(next) });
-    shownChanges = next;
-    showPass(passOf(answer, facts.name));
+    try {
+      const answer = await computePass({ acts: changesSay(next) ? actsOf(next) : null });
+      [shownChanges, failure] = [next, ""];
+      showPass(passOf(answer, facts.name));
+    } catch (error) {
+      [changes, failure] = [shownChanges, `The change cannot be computed: ${error.message}.`];
+      redraw();
+    }
   });
 }
 function act(part) {
@@ -101,8 +107,14 @@ function toggle(name, description, isOn, press) {
 // The bar at the lower edge of the window.
 function setUpActs() {
   const [bar, says, link] = ["changed", "changed-says", "changed-link"].map((id) => document.getElementById(id));
+  const title = document.getElementById("changes-title");
+  title.tabIndex = -1; // gets the focus when the bar disappears
+  // The bar does not cover an element that gets the focus.
+  new ResizeObserver(() => {
+    document.documentElement.style.scrollPaddingBottom = `${bar.offsetHeight}px`;
+  }).observe(bar);
   resetChanges = () => {
-    [changes, shownChanges, earlier] = [NO_CHANGES, NO_CHANGES, []];
+    [changes, shownChanges, earlier, failure] = [NO_CHANGES, NO_CHANGES, [], ""];
   };
   document.getElementById("changed-undo").addEventListener("click", () => change(earlier.pop() ?? NO_CHANGES));
   document.getElementById("changed-back").addEventListener("click", () => {
@@ -111,12 +123,14 @@ function setUpActs() {
   });
   views.push(() => {
     const text = changesSay(shownChanges);
-    bar.hidden = !text;
+    const hadFocus = bar.contains(document.activeElement);
+    bar.hidden = !text && !failure;
+    if (bar.hidden && hadFocus) title.focus({ preventScroll: true });
     const { label, score } = leader();
     const [best] = stepFacts.answer.before ?? stepFacts.answer.labels;
     const result = `The best label is ${label}, ${score.toFixed(4)}`;
     says.textContent =
-      text && `Changed: ${text}. ${result} (without changes: ${best.label}, ${best.score.toFixed(4)}).`;
+      failure || (text && `Changed: ${text}. ${result} (without changes: ${best.label}, ${best.score.toFixed(4)}).`);
     link.href = linkOf(shownChanges);
     const isFirst = document.getElementById("picture-back").hidden;
     link.textContent = isFirst ? "Link to these changes" : "Link to these changes, without the picture";

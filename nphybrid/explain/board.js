@@ -107,21 +107,24 @@ function drawDimmed(context, width, height, values, columns, cell) {
 
 // Many small pictures in one canvas, with `across` pictures in each row.
 // `chosenTile()` is the index of the chosen picture, or -1 if no picture is chosen.
-function tiles(canvas, { count, across, aspect = 1, tile, touch, chosenTile, alt }) {
-  const rows = Math.ceil(count / across);
-  const place = (i) => [Math.floor(i / across), i % across];
+// `count`, `across` and `aspect` are numbers or functions.
+function tiles(canvas, { tile, touch, chosenTile, alt, aspect = 1, ...numbers }) {
+  const valueOf = (value) => (typeof value === "function" ? value() : value);
+  const [count, across] = [() => valueOf(numbers.count), () => valueOf(numbers.across)];
+  const rows = () => Math.ceil(count() / across());
+  const place = (i) => [Math.floor(i / across()), i % across()];
   board(canvas, {
-    cells: () => [rows, across],
-    aspect: (across / rows) * aspect,
+    cells: () => [rows(), across()],
+    aspect: () => (across() / rows()) * valueOf(aspect),
     alt,
     paint(context, width, height, [h, w]) {
-      for (let i = 0; i < count; i++) {
+      for (let i = 0; i < count(); i++) {
         const [row, column] = place(i);
         drawImage(context, tile(i), column * w + 1, row * h + 1, w - 2, h - 2);
       }
       if (chosenTile() >= 0) frame(context, ...place(chosenTile()), [h, w]);
     },
-    touch: (row, column) => touch(Math.min(row * across + column, count - 1)),
+    touch: (row, column) => touch(Math.min(row * across() + column, count() - 1)),
     where: () => place(Math.max(chosenTile(), 0)),
   });
 }

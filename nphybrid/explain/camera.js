@@ -10,12 +10,12 @@ function setUpCamera(open) {
   function close() {
     video.srcObject?.getTracks().forEach((track) => track.stop());
     video.srcObject = null;
-    preview.hidden = true;
-    start.hidden = false;
+    [preview.hidden, start.hidden, start.disabled] = [true, false, false];
     start.focus();
   }
 
   start.addEventListener("click", async () => {
+    start.disabled = true;
     says.textContent = "Waiting for the camera \u2026";
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });

@@ -13,8 +13,8 @@ const STATE_OF_STEP = {
   mlp: () => `blocks.${chosen.layer}.fc1`,
   residual: () => `blocks.${chosen.layer}`,
   distance: () => `blocks.${chosen.layer}.weights`,
-  rollout: () => `blocks.${Math.max(chosen.depth - 1, 0)}.weights`,
-  logit_lens: () => `blocks.${Math.max(chosen.depth - 1, 0)}`,
+  rollout: () => (chosen.depth ? `blocks.${chosen.depth - 1}.weights` : null), // before the first block: no state
+  logit_lens: () => (chosen.depth ? `blocks.${chosen.depth - 1}` : "tokens"),
   answer: () => "logits",
 };
 
@@ -41,7 +41,7 @@ function showDifferences() {
     shapes.after(line);
     views.push(() => {
       const far = differences[state()];
-      line.hidden = !Object.keys(differences).length;
+      line.hidden = !state() || !Object.keys(differences).length;
       line.textContent = `${state()}: ${differenceSays(far)}`;
     });
   }

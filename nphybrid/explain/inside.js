@@ -3,6 +3,10 @@
 const insideLayer = () => facts.inside.layer ?? chosen.layer;
 const insideToken = () => facts.inside.token ?? chosen.token;
 
+// What a step says about a skipped block, which has no `what`. The text is empty for all other blocks.
+const skippedSays = (layer, what) =>
+  stepFacts.weight.skipped?.includes(layer) ? `Block ${layer} is skipped, so it has no ${what}` : "";
+
 // Row `row` of the chosen block in an array that has `rows` rows of `width` numbers for each block.
 function rowOfBlock(name, width, row = 0, rows = 1) {
   const start = ((facts.inside.layer === null ? chosen.layer : 0) * rows + row) * width;
@@ -55,9 +59,10 @@ function strips(panels, options) {
   }
 }
 
-// A list of names and numbers. `lines()` is [[name, text], ...].
-function listNumbers(list, lines) {
-  drawWhenVisible(list, () =>
-    list.replaceChildren(...lines().flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)])),
-  );
+// A list of names and numbers. `lines()` is [[name, text], ...]. A skipped block has no numbers.
+function listNumbers(list, lines, layer = () => -1) {
+  drawWhenVisible(list, () => {
+    const shown = skippedSays(layer(), "") ? [[`block ${layer()} is skipped`, "no numbers"]] : lines();
+    list.replaceChildren(...shown.flatMap(([name, text]) => [element("dt", {}, name), element("dd", {}, text)]));
+  });
 }

@@ -15,7 +15,7 @@ const LINKED = {
   }),
   temperature: {
     write: (value) => (value === 1 ? "" : String(value)),
-    read: (text) => (Number(text) > 0 ? Number(text) : undefined),
+    read: (text) => (Number(text) >= 0.001 ? Number(text) : undefined),
   },
   classToken: {
     write: (value) => (value === "learned" ? "" : value),
@@ -32,7 +32,7 @@ function listed(known, value = (item) => item) {
   };
 }
 function whole(text) {
-  return /^\d{1,6}$/.test(text) ? Number(text) : NaN;
+  return /^(0|[1-9]\d{0,5})$/.test(text) ? Number(text) : NaN;
 }
 
 // The number of channels of a map that can be blanked, or 0.

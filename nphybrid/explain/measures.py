@@ -23,7 +23,8 @@ def rollout(weights: np.ndarray) -> np.ndarray:
     The heads are averaged, and the shortcut counts as much as the attention. Then the matrices of all blocks are
     multiplied: R_l = (mean over A of W_l + I) / 2 @ R_(l-1). R_l holds the shares after block l. W_l holds the
     attention weights of block l, and I is the identity matrix. Before the first block, R is I. Row t of R_l holds the
-    shares for token t, and has the sum 1.  Abnar and Zuidema 2020, section 3; ViT, figure 6.
+    shares for token t, and has the sum 1. If some heads are off, the rows of the mean have sums below 1, so each row of
+    mean + I is divided by its sum instead of 2.  Abnar and Zuidema 2020, section 3; ViT, figure 6.
 
     In the example, each of two blocks has one head, which swaps two tokens:
 
@@ -34,7 +35,8 @@ def rollout(weights: np.ndarray) -> np.ndarray:
     """
     T = weights.shape[-1]
     mixed = np.eye(T)
-    steps = (weights.mean(axis=1, dtype=np.float64) + np.eye(T)) / 2
+    steps = weights.mean(axis=1, dtype=np.float64) + np.eye(T)
+    steps /= steps.sum(-1, keepdims=True)
     return np.stack([mixed := step @ mixed for step in steps])
 
 

@@ -70,9 +70,9 @@ function overview() {
   if (stepFacts.answer) {
     const score = () => `${leader().score.toFixed(2)}, best of ${plural(stepFacts.answer.classes, "label")}`;
     const link = card("answer", leader().label, score(), (context, w, h) => {
-      stepFacts.answer.labels.forEach((label, i) => {
-        context.fillStyle = i ? "#b9b2a3" : ACCENT;
-        context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * label.score * w), 0.1 * h);
+      stepFacts.answer.labels.forEach(({ label, score }, i) => {
+        context.fillStyle = label === leader().label ? ACCENT : "#b9b2a3";
+        context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * score * w), 0.1 * h);
       });
     });
     views.push(() => {

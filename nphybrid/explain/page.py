@@ -12,6 +12,7 @@ import re
 import zlib
 from pathlib import Path
 
+from ..checkpoint.files import DEFAULT_MODEL
 from . import colours
 from .inside import COMPUTED
 from .scene import photograph, scene
@@ -46,7 +47,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     ('<!doctype html>', True)
     """
     facts, arrays, shapes = scene(model, picture)
-    facts |= {"name": name, "picture": list(picture.size), "colours": {
+    facts |= {"name": name, "path": path_of(model), "picture": list(picture.size), "colours": {
         "sequential": colours.SEQUENTIAL, "diverging": colours.DIVERGING, "categories": colours.CATEGORIES,
         "categories_on_dark": colours.CATEGORIES_ON_DARK}}
     reason = obstacle(model)
@@ -76,6 +77,12 @@ def page(model, picture, name: str = "picture", others=()) -> str:
         "network": network_html(model) if computes else "",
         "script": "\n".join(map(file_text, [*SHARED, *(f"steps/{step}.js" for step in facts["steps"]), "start.js"]))}
     return re.sub(r"\{\{(\w+)\}\}", lambda match: parts[match[1]], file_text("page.html"))
+
+
+def path_of(model):
+    """The last part of the path of a model, or None for the model of this package, which `default_model` finds."""
+    name = Path(model.name_or_path).name
+    return None if name == DEFAULT_MODEL else name
 
 
 def leave_to_the_worker(facts, arrays):

@@ -8,17 +8,18 @@ const bestLabel = () => untouched()[0].label;
 
 // The names that the lines of Python use.
 function pythonNames() {
-  const { model } = facts;
+  const { model, path } = facts;
   const { shape } = stepFacts.photograph;
   const score = {
     softmax: "(np.exp(y) / np.exp(y).sum())[best]",
     sigmoid: "1 / (1 + np.exp(-y[best]))",
     none: "y[best]",
   }[facts.network.score];
+  const other = `${JSON.stringify(path || "model")})    # the path of the model`;
   return `import numpy as np
-from nphybrid import ${model}, default_model
+from nphybrid import ${model}${path === null ? ", default_model" : ""}
 
-model = ${model}.from_pretrained(default_model())
+model = ${model}.from_pretrained(${path === null ? "default_model())" : other}
 x = model.prepared(${JSON.stringify(facts.name)})    # (1, ${shape[2]}, ${shape[0]}, ${shape[1]})
 best = model(x).logits[0].argmax()
 
@@ -46,8 +47,8 @@ const unchangedRow = () => scoreRow("without changes", { score: untouched()[0].s
 
 // The options of a question about one change, and its result.
 const effects = () => [
-  `The score of ${bestLabel()} changes by less than 0.1.`,
-  `The score of ${bestLabel()} changes by at least 0.1, and ${bestLabel()} stays the best label.`,
+  `The score of ${bestLabel()} changes by less than 0.1, and it stays the best label.`,
+  `The score of ${bestLabel()} changes by at least 0.1, and it stays the best label.`,
   "Another label becomes the best label.",
 ];
 async function effectOf(name, part) {
@@ -81,13 +82,15 @@ function questions() {
     if (!unchanged || !changesSay(shownChanges)) unchanged = { image: photographImage, square: brightestSquare() };
     return unchanged;
   });
+  const hasSquare = first && Math.min(...grid) > 1;
+  if (hasSquare) views.push(withoutChanges); // before the reader changes something
   const square = () => withoutChanges().square;
   function brightestSquare() {
     const shares = rolloutAfter(blocks);
     const places = Array.from({ length: N }, (_, i) => [Math.floor(i / grid[1]), i % grid[1]]);
     const share = (r, c) => shares[r * grid[1] + c];
     const sum = ([r, c]) => share(r, c) + share(r, c + 1) + share(r + 1, c) + share(r + 1, c + 1);
-    const inside = places.filter(([r, c]) => r % 2 === 0 && c % 2 === 0 && r + 1 < grid[0] && c + 1 < grid[1]);
+    const inside = places.filter(([r, c]) => r + 1 < grid[0] && c + 1 < grid[1]);
     return inside.reduce((a, b) => (sum(b) > sum(a) ? b : a));
   }
   // The square as rows and columns of pixels: [top, left, end, right].
@@ -169,7 +172,7 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
         right,
         part: { skipped: [right] },
         rows: [unchangedRow(), ...answers.map((answer, l) => scoreRow(`without block ${l}`, answer))],
-        because: `The score falls to ${score.toFixed(4)}, and the best label is ${top}.`,
+        because: `The score is ${score.toFixed(4)}, and the best label is ${top}.`,
       };
     },
     python: () => `def without(l):
@@ -270,6 +273,6 @@ def starts_with(start):
 equal = changed(lambda name, v: 0 * v if "query" in name else v)
 [score(x), score(x, equal)]`,
   };
-  const ofClassToken = first ? [eye, start] : [];
+  const ofClassToken = [...(hasSquare ? [eye] : []), ...(first ? [start] : [])];
   return [convolutions, positions, ...(tiled ? [pieces] : []), skipping, ...ofClassToken, equal];
 }

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from nphybrid.explain import measures
 from nphybrid.explain.page import page
 
 from oracles import sights
@@ -115,6 +116,12 @@ def test_the_input_of_the_blocks(browser, folder, model, prepared):
     _, position, total = map(float, says(browser, "tokens-says").split(": ")[1].replace("=", "+").split(" + "))
     assert abs(position - p.tokens.positions[1 + ORDER[9], 100]) < 1e-3
     assert abs(total - shuffled["tokens"][0, 10, 100]) < 3e-3
+    click(browser, "positions-all", 1, 1, 8, 8)
+    click(browser, "positions-one", 2, 5, 8, 8)
+    cosines = [measures.position_similarity(positions, (8, 8))[9, 21]
+               for positions in (p.tokens.positions[1 + ORDER], p.tokens.positions)]
+    found = float(says(browser, "positions-says").split("the cosine ")[1].replace("\u2212", "-"))
+    assert abs(found - cosines[0]) < 6e-3 < abs(cosines[0] - cosines[1])                # the page shows two decimals
     press(browser, "changed-undo", "enter")
     unchanged(browser)
 
@@ -174,6 +181,13 @@ def test_the_difference_at_each_step(browser, folder, model, prepared):
     pressed(browser, "skip block 3")
     waited(browser, "changed-says", "block skipped")
     assert "blocks.3.weights: not computed, because the block is skipped" in browser.execute_script(lines)
+    press(browser, "rollout-depth", "home")            # before the first block
+    found = browser.execute_script(lines)
+    assert found.count("tokens: the same as in the run without changes") == 2          # of the tokens, the logit lens
+    assert browser.execute_script("return document.querySelector('#rollout .differs').hidden")
+    press(browser, "changed-back", "enter")
+    unchanged(browser)
+    assert browser.execute_script(lines) == [] and "Nothing is changed" in says(browser, "differences-says")
 
 
 # ------------------------------------------------------------------ a head or a block that is off
@@ -196,6 +210,113 @@ def test_one_weight_of_a_head_that_is_off(browser, folder):
     assert says(browser, "weight-sum") == "block 2 is skippedno weights"
     assert says(browser, "weight-says") == "Block 2 is skipped, so it has no queries and no keys"
     assert says(browser, "attention-says") == "Block 2 is skipped, so it has no weights"
+    for name, missing in ("context", "values"), ("layer_norm", "layer norm"), ("mlp", "hidden units"):
+        assert says(browser, f"{name}-says") == f"Block 2 is skipped, so it has no {missing}"
+    for name in "context-numbers", "layer_norm-numbers":
+        shown(browser, name)
+        assert says(browser, name) == "block 2 is skippedno numbers"
+    shown(browser, "layer_norm-after")
+    assert says(browser, "layer_norm-after-most").endswith(" 0.0000")
+
+
+def test_a_blanked_channel_of_the_last_unit(browser, folder):
+    opened(browser, (folder / "page.html").as_uri())
+    name, channel = browser.execute_script("""
+        const { unit } = JSON.parse(document.getElementById("facts").textContent).steps;
+        return [unit.name, unit.channels[0]]""")
+    assert "the channel is blanked" not in says(browser, "unit-says")
+    opened_with(browser, folder, f"#changes;blanked={name}:{channel}")
+    waited(browser, "changed-says", "1 channel blanked")
+    assert says(browser, "unit-says").endswith(": the channel is blanked, so the sum is replaced by 0")
+    click(browser, "unit-sum-tiles", 0, 1, 1, 8)
+    assert "the channel is blanked" not in says(browser, "unit-says")
+
+
+def fail_once(browser):
+    """The worker of the page answers its next request with an error."""
+    browser.execute_script("""
+        const send = Worker.prototype.postMessage;
+        Worker.prototype.postMessage = function () {
+            Worker.prototype.postMessage = send;
+            this.onmessage({ data: { error: "out of memory" } });
+        };""")
+
+
+def test_a_change_that_cannot_be_computed(browser, folder):
+    """The page says why, and the next change is computed."""
+    opened(browser, (folder / "page.html").as_uri())
+    fail_once(browser)
+    pressed(browser, "skip block 1")
+    waited(browser, "changed-says", "^The change cannot be computed: out of memory.$")
+    assert browser.find_elements("css selector", "#changes-blocks [aria-pressed=true]") == []
+    pressed(browser, "skip block 1")
+    waited(browser, "changed-says", "^Changed: 1 block skipped. ")
+    article = shown(browser, "experiment-equal")
+    article.find_element("css selector", "input").click()
+    fail_once(browser)
+    article.find_element("css selector", "button").click()
+    wait.WebDriverWait(browser, 60).until(lambda b: article.find_element("css selector", "button").is_enabled())
+    verdict = article.find_element("css selector", ".verdict")
+    assert verdict.text == "The result cannot be computed: out of memory"
+    article.find_element("css selector", "button").click()
+    wait.WebDriverWait(browser, 60).until(lambda b: "The result: " in verdict.text)
+
+
+def test_the_bar_of_changes_leaves_the_focus_on_the_page(browser, folder):
+    """The focus goes to the title of the step, and the bar does not cover what gets the focus."""
+    opened(browser, (folder / "page.html").as_uri())
+    padding = "return parseFloat(getComputedStyle(document.documentElement).scrollPaddingBottom)"
+    pressed(browser, "skip block 1")
+    waited(browser, "changed-says", "block skipped")
+    height = browser.find_element("id", "changed").rect["height"]
+    assert abs(browser.execute_script(padding) - height) < 1 < height
+    press(browser, "changed-undo", "enter")
+    unchanged(browser)
+    assert browser.switch_to.active_element.get_attribute("id") == "changes-title"
+    assert browser.execute_script(padding) == 0
+
+
+def test_a_redraw_does_not_move_a_slider_that_is_dragged(browser, folder):
+    opened(browser, (folder / "page.html").as_uri())
+    slider = shown(browser, "changes-temperature")
+    selenium.ActionChains(browser, duration=50).move_to_element(slider).click_and_hold().move_by_offset(
+        int(slider.rect["width"] / 4), 0).perform()
+    value = slider.get_property("value")
+    assert float(value) > 0.5
+    browser.execute_script("document.getElementById('rollout-map').click()")           # redraws the page
+    settled(browser)
+    assert slider.get_property("value") == value
+    selenium.ActionChains(browser).release().perform()
+    waited(browser, "changed-says", f"temperature {2 ** float(value):.2f}")
+
+
+def test_rollout_of_heads_that_are_off(browser, folder, model, prepared):
+    """All heads, then one head."""
+    opened_with(browser, folder, "#changes;off=" + ",".join(f"{l}.{a}" for l in range(4) for a in range(3)))
+    waited(browser, "changed-says", "12 heads off")
+    shown(browser, "rollout-says")
+    text = says(browser, "rollout-says")
+    assert re.search("^After 4 blocks, 0.00.% of .*, and 100.0.% from the initial class token$", text)
+    pressed(browser, "No changes", "changed")
+    unchanged(browser)
+    pressed(browser, "switch off head 1 of block 2")
+    waited(browser, "changed-says", "1 head off")
+    mask = np.ones((4, 3), np.float32)
+    mask[2, 1] = 0
+    trace = acted("headMask", mask, prepared, model.learned(), model.network_config)
+    expected = measures.rollout(measures.attention(trace, 4))[-1, 0]
+    click(browser, "rollout-map", 2, 3, 8, 8)
+    text = says(browser, "rollout-says")
+    assert abs(percentage(text, "blocks, ") - expected[20]) < 2e-4
+    assert abs(percentage(text, "and ") - expected[0]) < MOVED
+
+
+def test_the_best_label_of_the_changed_network(browser, folder):
+    opened_with(browser, folder, "#changes;temperature=Infinity")
+    waited(browser, "changed-says", "The best label is frog, ")
+    for name in ("answer-labels", "changes-labels"):
+        best = browser.find_elements("css selector", f"#{name} .answer.best b")
+        assert [label.get_attribute("textContent") for label in best] == ["frog"]
 
 
 def test_the_photograph_step_describes_the_picture(browser, folder, model):
@@ -242,6 +363,14 @@ def test_the_drawing_pad(browser, folder, model, prepared):
     press(browser, "changed-undo", "enter")
     check(browser, model, computed(model, x), "64 pixels painted")
     press(browser, "paint-clear", "enter")
+    unchanged(browser)
+    shown(browser, "paint-pad")
+    browser.execute_script("document.getElementById('paint-pad').focus({ preventScroll: true })")
+    selenium.ActionChains(browser).key_down(selenium.Keys.SPACE).perform()             # and the focus leaves the pad
+    browser.execute_script("document.getElementById('paint-size').focus({ preventScroll: true })")
+    waited(browser, "changed-says", "16 pixels painted")
+    selenium.ActionChains(browser).key_up(selenium.Keys.SPACE).perform()
+    press(browser, "changed-back", "enter")
     unchanged(browser)
     scores = scores_of(model, computed(model, prepared))
     found = answered(browser, "answer-labels")
@@ -348,8 +477,9 @@ def test_a_link_does_not_hold_a_picture(browser, folder):
 
 @pytest.mark.parametrize("part", [
     "skipped=9", "skipped=", "off=2.3", "off=2", "off=1.1.1", "hidden=64", "hidden=-1", "blanked=stages.1.1:256",
-    "blanked=norm:1", "temperature=0", "temperature=hot", "classToken=ones", "shuffled=blocks", "painted=0-4097-1",
-    "painted=5-1-9", "painted=a", "toString=1", "x", "skipped=1=2", "<b>=1", "%E0%A4%A"])
+    "blanked=norm:1", "temperature=0", "temperature=1e-4", "temperature=hot", "skipped=01", "classToken=ones",
+    "shuffled=blocks", "painted=0-4097-1", "painted=5-1-9", "painted=a", "toString=1", "x", "skipped=1=2", "<b>=1",
+    "%E0%A4%A"])
 def test_a_part_without_meaning_is_ignored(browser, folder, part):
     if browser.current_url.split("#")[0] != (folder / "page.html").as_uri():
         opened(browser, (folder / "page.html").as_uri())
@@ -386,6 +516,7 @@ def by_python(browser, name, picture, model=None):
         return [document.getElementById("experiments-python").textContent,
                 document.querySelector(`#experiment-${arguments[0]} code`).textContent]""", name)
     names = re.sub(r'prepared\(".*"\)', f"prepared({str(picture)!r})", names)
+    assert ("default_model()" in names) == (model is None)
     if model is not None:
         names = re.sub("^model = .*$", "", names, flags=re.M)
     space = {"model": model}
@@ -431,10 +562,10 @@ def test_experiments_with_the_cat(browser, folder, cat):
     assert abs(numbers_of(browser, "equal")[1] - answered(browser, "changes-labels")["cat"]) < 1e-9
     shown(browser, "weight-sum")
     assert says(browser, "weight-sum").endswith(f"weight: exp / sum{100 / 65:.2f} %")
-    assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1. ")
+    assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1, and it ")
     assert "Another label becomes the best label. " in verdicts["pieces"]
     assert verdicts["block"].startswith("As you predicted: Without block 0, the score of cat is lowest. ")
-    assert "A head of block 3 changes most. In block 3, head 2, 55.5" in verdicts["square"]
+    assert "A head of block 3 changes most. In block 3, head 2, 47.6" in verdicts["square"]
     assert "Only the mean of the cells changes the best label. The root mean square of the learned start is 0.054" in \
         verdicts["start"]
     assert "Another label becomes the best label. " in verdicts["equal"]
@@ -450,6 +581,28 @@ def test_experiments_with_another_picture(browser, folder):
         ask(browser, name, 1)
         expected = by_python(browser, name, folder / "frog.png")
         assert np.abs(numbers_of(browser, name) - expected).max() < (MOVED if name == "square" else SCORE)
+
+
+def test_the_square_belongs_to_the_picture_without_changes(browser, folder, cat, model):
+    """A picture is opened and the network is changed before the experiment is seen for the first time."""
+    opened(browser, (folder / "page.html").as_uri())
+    put_in(browser, folder / "ship <b>.png")
+    pressed(browser, "skip block 0")
+    waited(browser, "changed-says", "block skipped")
+    ask(browser, "square", 0)
+    code = browser.execute_script("return document.querySelector('#experiment-square code').textContent")
+    found = [int(n) // 8 for n in re.search(r"(\d+):\d+, (\d+):\d+\] = 0", code).groups()]
+    places = []
+    for path in (folder / "ship <b>.png", cat):
+        trace = model.trace(model.prepared(path))
+        shares = measures.rollout(measures.attention(trace, 4))[-1, 0, 1:].reshape(8, 8)
+        sums = [(shares[r:r + 2, c:c + 2].sum(), [r, c]) for r in range(7) for c in range(7)]
+        places.append(max(sums)[1])
+    assert found == places[0] != places[1]
+    assert max(places[0][0] % 2, places[0][1] % 2)      # a square between those of a grid of 4 x 4 squares
+    label = shown(browser, "experiment-square").find_element("tag name", "canvas").get_attribute("aria-label")
+    rows, columns = (f"{n} to {n + 1}" for n in found)
+    assert label == f"the picture; a frame marks rows {rows}, columns {columns}"
 
 
 @pytest.mark.parametrize("kind", ["wide", "vit", "mean"])

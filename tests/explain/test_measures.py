@@ -54,10 +54,20 @@ def test_rollout(grid, class_token):
         assert apart(found[-1], other[-1]) > 0.03, mistake
 
 
+def test_rollout_of_heads_that_are_off():
+    """With one head of two, the attention W of this head has the share 1/3: (W / 2 + I) / (1/2 + 1). Then no heads."""
+    weights = attention((3, 5), 1)
+    weights[:, 0] = 0
+    found = measures.rollout(weights)
+    assert apart(found, rollout(weights[:, 1:], shortcut=2 / 3)) < 1e-12                # observed 3e-16
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-12)
+    assert (measures.rollout(0 * weights) == np.eye(16)).all()
+
+
 def test_rollout_of_float32_is_computed_in_float64():
     weights = attention((3, 5), 1).astype(np.float32)
     assert measures.rollout(weights).dtype == np.float64
-    assert apart(measures.rollout(weights), rollout(weights.astype(np.float64))) < 1e-12
+    assert apart(measures.rollout(weights), measures.rollout(weights.astype(np.float64))) < 1e-12
 
 
 # ---------------------------------------------------------------- attention distance

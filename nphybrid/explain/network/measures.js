@@ -18,15 +18,18 @@ function rollout(weights, config) {
   }
   return array([weights.length + 1, T], Float32Array.from(shares));
 
-  // (mean of the heads + I) / 2 @ mixed
+  // (mean of the heads + I) @ mixed, with the rows of the first matrix divided by their sums
   function step(data) {
-    const next = new Float64Array(T * T);
+    const [next, factors] = [new Float64Array(T * T), new Float64Array(T)];
     for (let i = 0; i < T; i++) {
       for (let j = 0; j < T; j++) {
-        let factor = i === j ? 0.5 : 0;
-        for (let a = 0; a < A; a++) factor += data[(a * T + i) * T + j] / A / 2;
-        for (let t = 0; t < T; t++) next[i * T + t] += factor * mixed[j * T + t];
+        factors[j] = i === j ? 1 : 0;
+        for (let a = 0; a < A; a++) factors[j] += data[(a * T + i) * T + j] / A;
       }
+      const sum = factors.reduce((a, b) => a + b);
+      factors.forEach((factor, j) => {
+        for (let t = 0; t < T; t++) next[i * T + t] += (factor / sum) * mixed[j * T + t];
+      });
     }
     return next;
   }

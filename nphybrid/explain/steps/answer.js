@@ -1,8 +1,8 @@
 steps.answer = () => {
   const table = document.getElementById("answer-labels");
   const rows = ofPass(() =>
-    stepFacts.answer.labels.map(({ label, score, logit }, i) =>
-      labelRow(label, `logit ${formatted(logit, 2)}`, score, i === 0),
+    stepFacts.answer.labels.map(({ label, score, logit }) =>
+      labelRow(label, `logit ${formatted(logit, 2)}`, score, label === leader().label),
     ),
   );
   views.push(() => {

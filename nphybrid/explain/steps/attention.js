@@ -48,9 +48,9 @@ steps.attention = () => {
     const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that contain ${key}`;
     const takes = `${nameOf(chosen.token)} gives the weight <b>${percent(now()[r * keys[1] + c])}</b> to ${from}`;
     const more = first ? `, and ${percent(toClass())} to the class token` : "";
-    const isSkipped = stepFacts.weight?.skipped?.includes(chosen.layer);
-    if (isSkipped) return `Block ${chosen.layer} is skipped, so it has no weights`;
-    const isOff = stepFacts.weight?.factors?.[chosen.layer][chosen.head] === 0;
+    const skipped = skippedSays(chosen.layer, "weights");
+    if (skipped) return skipped;
+    const isOff = stepFacts.weight.factors?.[chosen.layer][chosen.head] === 0;
     if (isOff) return `Block ${chosen.layer}, head ${chosen.head} is off: its weights are multiplied by 0`;
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
   });

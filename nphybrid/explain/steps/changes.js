@@ -33,9 +33,18 @@ steps.changes = () => {
   hide.addEventListener("click", () => act({ hidden: toggled(changes.hidden, cell()) }));
   views.push(() => hide.setAttribute("aria-pressed", String(changes.hidden.includes(cell()))));
 
+  let dragging = false; // while the pointer moves the slider, no view moves it
+  slider.addEventListener("pointerdown", () => (dragging = true));
+  for (const end of ["pointerup", "pointercancel"]) {
+    addEventListener(end, () => {
+      if (dragging) redraw();
+      dragging = false;
+    });
+  }
   slider.addEventListener("change", () => act({ temperature: 2 ** Number(slider.value) }));
   slider.addEventListener("input", () => (tau.textContent = `temperature ${formatted(2 ** Number(slider.value), 2)}`));
   views.push(() => {
+    if (dragging) return;
     slider.value = String(clamp(Math.log2(changes.temperature), -3, 3));
     slider.setAttribute("aria-valuetext", temperatureSays(changes.temperature));
     tau.textContent = `temperature ${temperatureSays(changes.temperature)}`;

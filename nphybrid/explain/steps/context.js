@@ -5,12 +5,16 @@ steps.context = () => {
   // The weights that the chosen token gives to all tokens. If the page stores sums of weights, queries and keys give
   // the weights.
   const weights = () => {
-    if (bits !== 16) return softmax(attentionScores());
+    if (skippedSays(insideLayer(), "weights")) return new Array(tokens).fill(0);
+    if (bits !== 16) return softmax(attentionScores()).map((weight) => weight * factor());
     const row = (chosen.layer * heads + chosen.head) * tokens + chosen.token;
     return [...(first ? [numbers.to_class.at(row)] : []), ...numbers.attention.row(row)];
   };
   const value = (token) => rowOfBlock("value", width, token * heads + chosen.head, tokens * heads);
-  const part = () => value(chosen.key).map((number) => weights()[chosen.key] * number);
+  const part = () => {
+    const weight = weights()[chosen.key];
+    return value(chosen.key).map((number) => weight * number);
+  };
   const sum = () => {
     const all = weights();
     const context = new Array(width).fill(0);
@@ -42,7 +46,7 @@ steps.context = () => {
       ["weight \u00b7 number", formatted(part()[k], 4)],
       [`sum over all ${tokens} tokens: number ${k} of the context`, formatted(sum()[k])],
     ];
-  });
+  }, insideLayer);
   const ends = () => magnitudes(weights());
   strips([["context-weights", `the weights of ${tokens} tokens`, weights]], {
     length: tokens,
@@ -62,6 +66,8 @@ steps.context = () => {
     choice: "dimension",
   });
   showText(document.getElementById("context-says"), () => {
+    const skipped = skippedSays(insideLayer(), "values");
+    if (skipped) return skipped;
     const where = `Block ${insideLayer()}, head ${chosen.head}`;
     const d = chosen.dimension;
     return `${where} adds <b>${formatted(added()[d])}</b> to number ${d} of ${nameOf(chosen.token)}`;

@@ -62,8 +62,16 @@ function experiment({ id, question, says, options, run, python, square }) {
     const before = pictures;
     inOrder(async () => {
       if (pictures !== before) return;
-      const { right, rows, because, ...more } = await run();
+      let result;
+      try {
+        result = await run();
+      } catch (error) {
+        verdict.textContent = `The result cannot be computed: ${error.message}`;
+        [list.disabled, button.disabled] = [false, false];
+        return;
+      }
       if (pictures !== before) return;
+      const { right, rows, because, ...more } = result;
       part = more.part;
       const names = options();
       const first =

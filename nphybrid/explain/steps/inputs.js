@@ -5,7 +5,7 @@ steps.inputs = () => {
   const channel = () => (onStem ? chosen.channel : stages[chosen.stage].channels[chosen.map]);
   const pick = (isStem, stage) => {
     onStem = isStem;
-    choose({ stage });
+    choose({ stage, map: Math.min(chosen.map, stages[stage].channels.length - 1) });
   };
   const states = document.getElementById("inputs-states");
   document.getElementById("inputs-maps").hidden = !stem;
@@ -42,18 +42,20 @@ steps.inputs = () => {
     });
   }
   if (stages.length) {
-    const { channels } = stages[0];
+    const now = () => stages[chosen.stage];
+    const count = () => now().channels.length;
     const map = (i) => {
-      const { name, shape } = stages[chosen.stage];
+      const { name, shape } = now();
       return heatMap(numbers[name].row(i), shape[0], shape[1]);
     };
     tiles(document.getElementById("inputs-stage"), {
-      count: channels.length,
-      across: Math.ceil(channels.length / 2),
+      count,
+      across: () => Math.ceil(count() / 2),
+      aspect: () => now().shape[1] / now().shape[0],
       tile: map,
       touch: (i) => choose({ map: i }),
       chosenTile: () => chosen.map,
-      alt: () => `${channels.length} channels of stage ${chosen.stage}; channel ${channel()} is chosen`,
+      alt: () => `${count()} channels of stage ${chosen.stage}; channel ${channel()} is chosen`,
     });
   }
   const blank = document.getElementById("inputs-blank");

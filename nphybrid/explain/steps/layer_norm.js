@@ -13,7 +13,8 @@ steps.layer_norm = () => {
   };
   const after = () => {
     const [scale, bias] = ["norm_scale", "norm_bias"].map((name) => rowOfBlock(name, width));
-    return normal().map((value, i) => value * scale[i] + bias[i]);
+    const skipped = skippedSays(insideLayer(), "numbers");
+    return normal().map((value, i) => (skipped ? 0 : value * scale[i] + bias[i]));
   };
 
   tokenPicker("layer_norm");
@@ -29,7 +30,7 @@ steps.layer_norm = () => {
       [`bias ${i}`, formatted(rowOfBlock("norm_bias", width)[i])],
       ["after the norm", formatted(after()[i])],
     ];
-  });
+  }, insideLayer);
   const panels = [
     ["layer_norm-before", `${width} numbers before the norm`, before],
     ["layer_norm-normal", `${width} numbers with mean 0 and variance 1`, normal],
@@ -37,6 +38,8 @@ steps.layer_norm = () => {
   ];
   strips(panels, { length: width, lines: Math.ceil(width / 192), choice: "dimension" });
   showText(document.getElementById("layer_norm-says"), () => {
+    const skipped = skippedSays(insideLayer(), "layer norm");
+    if (skipped) return skipped;
     const i = chosen.dimension;
     const [z, scale, bias] = [normal()[i], rowOfBlock("norm_scale", width)[i], rowOfBlock("norm_bias", width)[i]];
     const where = `Number ${i} of ${nameOf(insideToken())} before block ${insideLayer()}`;

@@ -61,12 +61,14 @@ steps.mlp = () => {
       context.fill();
     },
   });
-  strips([["mlp-added", `what unit adds, ${width} numbers`, added]], {
+  strips([["mlp-added", `what the unit adds, ${width} numbers`, added]], {
     length: width,
     lines: Math.ceil(width / 192),
     choice: "dimension",
   });
   showText(document.getElementById("mlp-says"), () => {
+    const skipped = skippedSays(insideLayer(), "hidden units");
+    if (skipped) return skipped;
     const [before, after] = point();
     const d = chosen.dimension;
     const where = `Block ${insideLayer()}, unit ${nameOfUnit()}: ${formatted(before)} becomes ${formatted(after)}`;

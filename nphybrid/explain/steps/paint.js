@@ -72,19 +72,20 @@ steps.paint = () => {
   let last = null;
   pad.style.touchAction = "none";
   pad.addEventListener("pointerdown", (event) => {
-    if (event.button) return;
+    if (event.button || !event.isPrimary) return;
     pad.setPointerCapture(event.pointerId);
     last = place(event);
     dab(...last);
   });
   pad.addEventListener("pointermove", (event) => {
-    if (!last) return;
+    if (!last || !event.isPrimary) return;
     const next = place(event);
     stroke(last, next);
     last = next;
   });
   for (const end of ["pointerup", "pointercancel"]) {
-    pad.addEventListener(end, () => {
+    pad.addEventListener(end, (event) => {
+      if (!event.isPrimary) return;
       last = null;
       finish();
     });
@@ -94,6 +95,7 @@ steps.paint = () => {
     event.preventDefault();
     dab(...at());
   });
+  pad.addEventListener("blur", finish);
   pad.addEventListener("keyup", (event) => event.key === " " && finish());
 
   slider.addEventListener("input", redraw);

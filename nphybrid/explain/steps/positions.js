@@ -1,20 +1,23 @@
 steps.positions = () => {
   const count = grid[0] * grid[1];
-  const between = (i, j) => numbers.similarity.at(i * count + j);
+  // With shuffled positions, cell i has the position of cell place(i).
+  const order = shuffledOrder(count);
+  const place = (i) => (shownChanges.shuffled.includes("positions") ? order[i] : i);
+  const between = (i, j) => numbers.similarity.at(place(i) * count + place(j));
   // The scale ends at the largest absolute cosine of two different cells.
   // The cosine of a cell with itself is 1. A scale that ends at 1 would hide the smaller cosines.
   let most = 0;
   for (let i = 0; i < count; i++) for (let j = 0; j < i; j++) most = Math.max(most, Math.abs(between(i, j)));
   const ends = signed(most || 1);
   const row = (i) => Array.from({ length: count }, (_, j) => between(i, j));
-  const maps = Array.from({ length: count }, (_, i) => heatMap(row(i), ...grid, ends));
+  const maps = ofPass(() => Array.from({ length: count }, (_, i) => heatMap(row(i), ...grid, ends)));
   const [here, other] = [() => Math.max(chosen.token, first), () => Math.max(chosen.key, first)];
 
   cellBoard(document.getElementById("positions-all"), "token", {
     alt: () => `${count} maps, with one map at the place of each cell; ${nameOf(here())} is chosen`,
     paint(context, w, h, cell) {
       const gap = Math.min(2, cell[1] / 8);
-      maps.forEach((map, i) => {
+      maps().forEach((map, i) => {
         const [row, column] = cellOf(first + i);
         drawImage(context, map, column * cell[1] + gap / 2, row * cell[0] + gap / 2, cell[1] - gap, cell[0] - gap);
       });
@@ -24,7 +27,7 @@ steps.positions = () => {
   cellBoard(document.getElementById("positions-one"), "key", {
     alt: () => `cosines between the position of ${nameOf(here())} and the positions of all cells`,
     paint(context, w, h, cell) {
-      drawCells(context, maps[here() - first], cell);
+      drawCells(context, maps()[here() - first], cell);
       frame(context, ...cellOf(here()), cell);
       frame(context, ...cellOf(other()), cell, KEY);
     },

@@ -36,7 +36,6 @@ steps.rollout = () => {
   showText(document.getElementById("rollout-says"), () => {
     const own = first ? `, and ${percent(at(0))} from the initial class token` : "";
     const share = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}`;
-    const less = stepFacts.weight.factors ? ". Heads are off, so the shares add up to less than 100\u202f%" : "";
-    return `${capitalized(afterBlocks(chosen.depth))}, ${share}${less}`;
+    return `${capitalized(afterBlocks(chosen.depth))}, ${share}`;
   });
 };

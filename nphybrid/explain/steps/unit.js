@@ -53,6 +53,8 @@ steps.unit = () => {
     const [row, column] = at();
     const [branch, shortcut, sum] = ["branch", "shortcut", "sum"].map((part) => values(part)[row * shape[1] + column]);
     const where = `Channel ${channelsOf("sum")[chosen.unitMap]}, row ${row}, column ${column}`;
+    if (shownChanges.blanked.includes(`${name}:${channelsOf("sum")[chosen.unitMap]}`))
+      return `${where}: the channel is blanked, so the sum is replaced by <b>0</b>`;
     const added = `${formatted(branch)} + ${formatted(shortcut)} = ${formatted(branch + shortcut)}`;
     return `${where}: ${added}${activation ? `, and after ${activation} <b>${formatted(sum)}</b>` : ""}`;
   });

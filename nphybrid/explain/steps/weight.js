@@ -13,7 +13,6 @@ function headVector(name, token) {
 // whose factor is then 0, and skip a block (acts.js).
 const temperature = () => stepFacts.weight.temperature ?? 1;
 const factor = () => stepFacts.weight.factors?.[queryLayer()][chosen.head] ?? 1;
-const isSkipped = () => stepFacts.weight.skipped?.includes(queryLayer()) ?? false;
 const root = () => Math.sqrt(stepFacts.weight.width) * temperature();
 
 // The attention scores of the chosen token for all keys.
@@ -78,12 +77,13 @@ steps.weight = () => {
       [off ? "exp / sum" : "weight: exp / sum", percent(share)],
       ...(off ? [["weight: 0 \u00b7 exp / sum, because the head is off", percent(0)]] : []),
     ];
-    if (isSkipped()) lines.splice(0, lines.length, [`block ${chosen.layer} is skipped`, "no weights"]);
+    if (skippedSays(queryLayer(), "weights")) lines.splice(0, lines.length, [`block ${chosen.layer} is skipped`, "no weights"]);
     table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
   });
   showText(document.getElementById("weight-says"), () => {
+    const skipped = skippedSays(queryLayer(), "queries and no keys");
+    if (skipped) return skipped;
     const [q, k] = [query()[chosen.number], key()[chosen.number]];
-    if (isSkipped()) return `Block ${chosen.layer} is skipped, so it has no queries and no keys`;
     const where = `Number ${chosen.number} of ${width} in block ${queryLayer()}, head ${chosen.head}`;
     return `${where}: ${formatted(q)} \u00b7 ${formatted(k)} = <b>${formatted(q * k)}</b>`;
   });
