@@ -59,7 +59,7 @@ async function effectOf(name, part) {
     right: top === bestLabel() ? Number(!small) : 2,
     part,
     rows: [unchangedRow(), scoreRow(name, answer)],
-    because: `The tokens differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`,
+    because: `The tokens before block 0 differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`,
   };
 }
 

@@ -53,6 +53,10 @@ def sentences(model, facts: dict) -> dict:
         text["tokens"], text["width"] = steps["tokens"]["shape"]
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         text["reader"] = READS[config.pool]
+        high, wide = steps["tokens"]["grid"]
+        text["count_of_tokens"] = (f"The {high} × {wide} = {high * wide} cells" +
+                                   (" and the class token" if config.class_token else "") +
+                                   f" make {text['tokens']} tokens.")
         near_zero = config.activation in ("gelu", "relu", "silu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh")
         text["mlp_says"] = f" {config.activation} makes negative units almost 0." if near_zero else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
