@@ -31,3 +31,15 @@ function cellBoard(canvas, choice, { paint, alt }) {
     alt,
   });
 }
+
+// The picture with frames around the chosen query and key. The reader chooses the key.
+function keyBoard(canvas) {
+  cellBoard(canvas, "key", {
+    alt: () => `the picture; the query is ${nameOf(chosen.token)}, the key is ${nameOf(chosen.key)}`,
+    paint(context, w, h, cell) {
+      drawImage(context, photographImage, 0, 0, w, h);
+      if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
+      if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, KEY);
+    },
+  });
+}

@@ -21,6 +21,9 @@ for (const event of ["beforeprint", "afterprint"]) {
 }
 const KEY = "#ffd166"; // the colour of the frame around a key; a query has a white frame
 
+// The colours of the lines of a chart.
+const inks = () => facts.colours[isDark() ? "categories_on_dark" : "categories"].map((hex) => `#${hex}`);
+
 const stops = (name) => facts.colours[name].map((hex) => [0, 2, 4].map((i) => parseInt(hex.slice(i, i + 2), 16)));
 const scales = { sequential: stops("sequential"), diverging: stops("diverging") };
 

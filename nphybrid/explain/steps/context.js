@@ -30,14 +30,7 @@ steps.context = () => {
     return numbersAdded;
   };
 
-  cellBoard(document.getElementById("context-key"), "key", {
-    alt: () => `the picture; the query is ${nameOf(chosen.token)}, the key is ${nameOf(chosen.key)}`,
-    paint(context, w, h, cell) {
-      drawImage(context, photographImage, 0, 0, w, h);
-      if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
-      if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, KEY);
-    },
-  });
+  keyBoard(document.getElementById("context-key"));
   listNumbers(document.getElementById("context-numbers"), () => {
     const [k, weight] = [chosen.number, weights()[chosen.key]];
     return [

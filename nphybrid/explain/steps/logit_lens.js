@@ -1,7 +1,6 @@
 steps.logit_lens = () => {
   const scores = () => stepFacts.logit_lens.scores;
   const labels = () => stepFacts.answer.labels.map(({ label }) => label);
-  const inks = () => facts.colours[isDark() ? "categories_on_dark" : "categories"].map((hex) => `#${hex}`);
   const dashes = ["none", "7 3", "2 3", "9 3 2 3", "12 4"];
   const style = (i) => ({ stroke: inks()[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
   const last = scores().length - 1;

@@ -6,7 +6,6 @@ steps.residual = () => {
   const rows = () => Array.from({ length: blocks + 1 }, (_, layer) => row(layer));
   const names = ["the token", "attention adds", "the MLP adds"];
   const dashes = ["none", "7 3", "2 3"];
-  const inks = () => facts.colours[isDark() ? "categories_on_dark" : "categories"].map((hex) => `#${hex}`);
   const style = (part) => ({ stroke: inks()[part], "stroke-width": part ? 2 : 2.75, "stroke-dasharray": dashes[part] });
 
   tokenPicker("residual", () => chosen.token, () => chosen.layer);

@@ -43,14 +43,7 @@ steps.weight = () => {
   button.hidden = !first;
   button.addEventListener("click", () => choose({ key: 0 }));
   views.push(() => button.setAttribute("aria-pressed", String(chosen.key < first)));
-  cellBoard(document.getElementById("weight-key"), "key", {
-    alt: () => `the picture; the query is ${nameOf(chosen.token)}, the key is ${nameOf(chosen.key)}`,
-    paint(context, w, h, cell) {
-      drawImage(context, photographImage, 0, 0, w, h);
-      if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
-      if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, KEY);
-    },
-  });
+  keyBoard(document.getElementById("weight-key"));
   for (const [id, name, values] of [
     ["weight-q", `query of ${width} numbers`, query],
     ["weight-k", `key of ${width} numbers`, key],
@@ -59,8 +52,7 @@ steps.weight = () => {
     strip(document.getElementById(id), { length: width, values, choice: "number", alt: () => name });
     showText(document.getElementById(`${id}-most`), () => `\u00b1\u202f${formatted(largest(values()), 2)}`);
   }
-  const table = document.getElementById("weight-sum");
-  drawWhenVisible(table, () => {
+  listNumbers(document.getElementById("weight-sum"), () => {
     const scores = attentionScores();
     const most = Math.max(...scores);
     const sum = scores.reduce((all, score) => all + Math.exp(score - most), 0);
@@ -77,8 +69,7 @@ steps.weight = () => {
       [off ? "exp / sum" : "weight: exp / sum", percent(share)],
       ...(off ? [["weight: 0 \u00b7 exp / sum, because the head is off", percent(0)]] : []),
     ];
-    if (skippedSays(queryLayer(), "weights")) lines.splice(0, lines.length, [`block ${chosen.layer} is skipped`, "no weights"]);
-    table.replaceChildren(...lines.flatMap(([what, value]) => [element("dt", {}, what), element("dd", {}, value)]));
+    return skippedSays(queryLayer(), "weights") ? [[`block ${chosen.layer} is skipped`, "no weights"]] : lines;
   });
   showText(document.getElementById("weight-says"), () => {
     const skipped = skippedSays(queryLayer(), "queries and no keys");
