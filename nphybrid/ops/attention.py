@@ -35,7 +35,7 @@ from .pack import pack
 from .reductions import largest, total
 from .target import L2, MR, NR
 from .tile import Panel, Rows, Target, tile
-from .words import panels_like, rows_like
+from .words import panels_like, renew_rows, rows_like
 
 NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
 # Arrays with the dtypes of the panels.
@@ -138,9 +138,9 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
 
     `kind` is an array with the dtype of the panels: float32 or uint16 (bfloat16). If `weights` is not empty, the
     attention weights are stored in it. The queries of each head are divided among `parts` tasks. The number of a task
-    is (image * heads + head) * parts + part.
+    is part * images * heads + image * heads + head. So a thread mostly reads queries that it has computed itself.
     """
-    number, part = divmod(task, parts)
+    part, number = divmod(task, query.shape[0] * heads)
     head = head_of(query.shape, heads, number)
     T = head.T
     K = head.K
@@ -149,7 +149,9 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     K_padded = ceil_div(K, NR) * NR
     scale = np.float32(1 / math.sqrt(K))
     zeros = np.zeros(max(K, T), np.float32)
-    starts = np.empty(MR, np.int64)
+    first_tile = tiles * part // parts
+    end_tile = tiles * (part + 1) // parts
+    starts = np.empty((end_tile - first_tile) * MR, np.int64)
     score_starts = np.arange(MR) * T_padded
     keys = aligned(K * T_padded)
     values = aligned(T * K_padded)
@@ -160,20 +162,21 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     pack_tokens_into(values, value.reshape(value.size), head, 0, T)
     key_panels = panels_like(kind, keys, K)
     value_panels = panels_like(kind, values, T)
-    flat = query.reshape(query.size)
-    for tile_row in range(tiles * part // parts, tiles * (part + 1) // parts):
+    tokens_into(starts, head, first_tile * MR)
+    x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
+    narrow_scores, narrow_starts, score_run = rows_like(kind, scores, score_starts, T)
+    score_rows = Rows(narrow_scores, narrow_starts, zeros, 1, score_run)
+    for tile_row in range(first_tile, end_tile):
         first_query = tile_row * MR
         queries = min(MR, T - first_query)
-        tokens_into(starts, head, first_query)
-        x, x_starts, run = rows_like(kind, flat, starts, K)
+        rows = Rows(x, starts[first_query - first_tile * MR:], zeros, 1, run)
         for first_key in range(0, T_padded, NR):
-            tile(Rows(x, x_starts, zeros, 1, run), Panel(key_panels, first_key * run),
-                 Target(scores, first_key, T_padded))
+            tile(rows, Panel(key_panels, first_key * run), Target(scores, first_key, T_padded))
         for i in range(queries):
             sums[i] = softmax_in(scores[i * T_padded:i * T_padded + T], scale)
-        x, x_starts, run = rows_like(kind, scores, score_starts, T)
+        renew_rows(kind, narrow_scores, scores, score_starts, T)
         for column in range(0, K_padded, NR):
-            tile(Rows(x, x_starts, zeros, 1, run), Panel(value_panels, column * run), Target(mixed, 0, NR))
+            tile(score_rows, Panel(value_panels, column * score_run), Target(mixed, 0, NR))
             for i in range(queries):
                 token_at = head.at + (first_query + i) * head.D
                 to = context[token_at + column:token_at + min(column + NR, K)]

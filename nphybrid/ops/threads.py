@@ -101,6 +101,7 @@ def on_separate_cores():
     if len(cores) < 2:
         yield
         return
+    _ready_workers(number() - 1)          # a worker that starts within the block would get the caller's core
     workers = [worker.native_id for worker in _workers]
     try:
         core = _core()

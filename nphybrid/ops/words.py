@@ -263,6 +263,19 @@ def _rows_like(kind, x, starts, length):
     return lambda kind, x, starts, length: _rounded_rows(x, starts, length)
 
 
+def renew_rows(kind, rows, x, starts, length):
+    """Copy the rows again after x has changed.  `rows` is the first result of `rows_like`."""
+    if kind.dtype != np.float32:
+        _round_rows_into(rows, x, starts, length)
+
+
+@overload(renew_rows)
+def _renew_rows(kind, rows, x, starts, length):
+    if kind.dtype == types.float32:
+        return lambda kind, rows, x, starts, length: None
+    return lambda kind, rows, x, starts, length: _round_rows_into(rows, x, starts, length)
+
+
 @jit
 def _rounded_panels(panels, rows):
     words = ceil_div(rows, PAIR)
@@ -294,16 +307,23 @@ def _pairs_into(out, x):
 @jit
 def _rounded_rows(x, starts, length):
     words = ceil_div(length, PAIR)
-    values = aligned(starts.size * words)
-    bits = values.view(BITS)
+    rows = pairs_of(aligned(starts.size * words))
     places = np.empty(starts.size, np.int64)
     for i in range(starts.size):
         places[i] = i * words if starts[i] >= 0 else -1
+    _round_rows_into(rows, x, starts, length)
+    return rows, places, words
+
+
+@jit
+def _round_rows_into(rows, x, starts, length):
+    bits = rows.view(BITS)
+    numbers = ceil_div(length, PAIR) * PAIR
+    for i in range(starts.size):
         if starts[i] >= 0:
-            row = bits[i * words * PAIR:(i + 1) * words * PAIR]
+            row = bits[i * numbers:(i + 1) * numbers]
             round_into(row[:length], x[starts[i]:starts[i] + length])
             row[length:] = 0
-    return pairs_of(values), places, words
 
 
 @jit

@@ -372,6 +372,19 @@ def test_separate_cores():
 
 
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
+def test_the_first_worker_on_a_separate_core(monkeypatch):
+    """A thread inherits the cores of the thread that starts it. A worker must not inherit the caller's only core."""
+    for name in "_idle", "_workers", "_lock":
+        monkeypatch.setattr(threads, name, None)          # given back at the end
+    threads._fresh()
+    cores = os.sched_getaffinity(0)
+    with threads.using(2), threads.on_separate_cores():
+        threads.run(2, lambda i: None, float("inf"))
+        (core,) = os.sched_getaffinity(0)
+        assert [os.sched_getaffinity(worker.native_id) for worker in threads._workers] == [cores - {core}]
+
+
+@pytest.mark.skipif(threads._core is None, reason="needs Linux")
 def test_separate_cores_that_cannot_be_had(monkeypatch):
     """One thread, one core, a system that forbids it, and a system that does not know cores: nothing changes."""
     cores = os.sched_getaffinity(0)
