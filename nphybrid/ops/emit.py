@@ -116,6 +116,28 @@ def _fma_fused(typing, x, y, z):
 fma = _fma_plain if ISA == "plain" else _fma_fused
 
 
+@jit
+def _no_prefetch(x, at):
+    pass
+
+
+@intrinsic
+def _prefetch(typing, x, at):
+    def codegen(context, build, signature, arguments):
+        x, at = pointers(context, build, signature, arguments)
+        line = build.bitcast(build.gep(x, [at]), ir.IntType(8).as_pointer())
+        kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
+        function = cgutils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0")
+        write, closest, data = I32(1), I32(3), I32(1)     # for writing, into the closest cache, for numbers
+        build.call(function, [line, write, closest, data])
+        return context.get_dummy_value()
+    return types.void(x, types.int64), codegen
+
+
+# prefetch(x, at) asks for the cache line of x[at], which will soon be read or written. Nothing waits for the answer.
+prefetch = _no_prefetch if ISA == "plain" else _prefetch
+
+
 @intrinsic
 def _wide(typing):
     def codegen(context, build, sig, args):

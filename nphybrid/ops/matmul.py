@@ -45,11 +45,11 @@ import numpy as np
 from . import amx, threads
 from .checks import floats
 from .elementwise import code_of
-from .emit import wide
+from .emit import prefetch, wide
 from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
 from .jit import jit
-from .memory import LINE, aligned, empty, prefetch, prefetch_tile
+from .memory import LINE, aligned, empty, prefetch_tile
 from .packed import packed_once
 from .target import L2, MR, NR
 from .tile import Addend, Panel, Rows, Scaling, Target, tile_add

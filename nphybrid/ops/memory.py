@@ -4,19 +4,14 @@ import ctypes
 import math
 
 import numpy as np
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from . import threads
-from .emit import I32, pointers
+from .emit import prefetch
 from .jit import jit
-from .target import ISA, MR, NR
+from .target import MR, NR
 
 LARGE = 1 << 16
 LINE = 16                                 # the 32-bit numbers in a cache line
-WRITE, CLOSEST, DATA = I32(1), I32(3), I32(1)                # arguments of llvm.prefetch
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3   # parameters of mallopt (malloc.h of glibc)
 
 
@@ -44,25 +39,6 @@ def read_ahead(x, start, end):
     for i in range(start, end, LINE):
         lines |= bits[i]
     return np.float32(lines)
-
-
-def _plain_prefetch(x, at):
-    """Ask for the cache line of x[at], which will be read or written soon.  The plain version does nothing."""
-
-
-@intrinsic
-def _vector_prefetch(typing, x, at):
-    def codegen(context, build, signature, arguments):
-        x, at = pointers(context, build, signature, arguments)
-        address = build.bitcast(build.gep(x, [at]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [address.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0")
-        build.call(function, [address, WRITE, CLOSEST, DATA])
-        return context.get_dummy_value()
-    return types.void(x, types.int64), codegen
-
-
-prefetch = jit(_plain_prefetch) if ISA == "plain" else _vector_prefetch
 
 
 @jit
