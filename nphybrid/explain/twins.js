@@ -1,4 +1,4 @@
-// The JavaScript twins of the Python functions on the page. A twin has the same name and computed the step in this page.
+// The JavaScript twins of the Python functions on the page. A twin has the same name, and this page runs it.
 // Its text is cut out of the script of the worker, so the page does not hold it twice.
 function setUpTwins() {
   const script = document.getElementById("worker").textContent;
