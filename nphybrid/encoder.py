@@ -49,7 +49,7 @@ def attention(x, p, config, ops, out, head_mask=None):
         x, weights = ops.attention_with_weights(q, k, v, config.heads)                  # (B, 12, 577, 577)
         out["weights"] = weights if head_mask is None else weights * head_mask[:, None, None]
     else:
-        x = ops.attention(q, k, v, config.heads)                                        # (B, 577, 768)
+        x = ops.attention(q, k, v, config.heads)
     if head_mask is not None:
         x = x * np.repeat(head_mask, config.head_width)                                 # (B, 577, 768)
     out["context"] = x                                                                  # (B, 577, 768)

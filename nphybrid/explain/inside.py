@@ -11,7 +11,7 @@ from ..ops import reference
 # The page stores the rows of fc2 for the UNITS hidden units that add the longest vectors to the token.
 UNITS = 64
 # The names of the arrays that the worker makes. `rms` is stored in every page.
-COMPUTED = "value", "out", "before", "norm_scale", "norm_bias", "hidden", "activated", "fc2"
+COMPUTED = "similarity", "value", "out", "before", "norm_scale", "norm_bias", "hidden", "activated", "fc2"
 
 
 def context(trace, p, blocks) -> dict:

@@ -2,7 +2,8 @@
 
 Every step of the page has two files in `steps/`: a text (.html) and a script (.js). The script draws the pictures of
 the step, and reacts to the pointer and to keys. In the text, `{a.b}` is the placeholder of a fact or a sentence. The
-element `<pre data-function="module.name">` is replaced by the source of the function `module.name`.
+element `<pre data-function="module.name">` is replaced by the source of the function `module.name`. If the page
+computes the network, `twins.js` shows the JavaScript function of the same name beside this source.
 """
 import base64
 import html
@@ -27,7 +28,7 @@ NO_OTHER_PICTURE = """\
 # The scripts that the steps share, in the order in which the page runs the scripts.
 SHARED = ("numbers.js", "colours.js", "choice.js", "element.js", "board.js", "chart.js", "cells.js", "inside.js",
           "convolution.js", "overview.js", "gallery.js", "picture.js", "camera.js", "paints.js", "acts.js", "link.js",
-          "differences.js", "questions.js")
+          "differences.js", "questions.js", "twins.js")
 # The steps in which the reader changes the network or its input, on pages that compute the network.
 ACTING = "changes", "inputs", "paint", "differences", "experiments"
 

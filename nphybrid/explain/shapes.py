@@ -90,17 +90,17 @@ def _lines(frame, known, shapes):
     return lines
 
 
-def beside(comment: str, found) -> str | None:
+def beside(comment: str, found) -> str:
     """The text beside a line whose comment is `comment`.  `found` is the set of its shapes in the pass, or None.
 
     Where the shapes differ between calls, the text is the comment, which has letters. A line that the pass did not run
-    has no text.
+    has an empty text.
 
     >>> beside("# (B, 577, 768)", {(1, 65, 192)}), beside("# (B, H', W', O)", {(1, 8, 8, 4), (1, 4, 4, 8)})
     ('(1, 65, 192)', "(B, H', W', O)")
     >>> beside("# (12,)", None), beside("# all axes except O", None)
-    (None, 'all axes except O')
+    ('', 'all axes except O')
     """
     if not SHAPE.search(comment) or found and len(found) > 1:
         return comment.lstrip("# ")
-    return str(*found) if found else None
+    return str(*found) if found else ""

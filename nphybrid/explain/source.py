@@ -22,7 +22,7 @@ def source_html(path: str, shapes: dict | None = None) -> str:
     source, file = "".join(lines), inspect.getsourcefile(function)
     where = f'{module.replace(".", "/")}.py'
     found = None if shapes is None else {row: shapes.get((file, first + row - 1)) for row in range(1, len(lines) + 1)}
-    return (f'<details class="source" open><summary>{name} <span>in {where}</span></summary>'
+    return (f'<details class="source" data-function="{name}" open><summary>{name} <span>in {where}</span></summary>'
             f'<pre><code>{highlighted(source, found)}</code></pre></details>')
 
 
@@ -30,7 +30,8 @@ def highlighted(source: str, shapes: dict | None = None) -> str:
     """Python source as HTML, in which keywords, strings and comments are marked.
 
     A comment that follows code on the same line is shown in a separate column. `shapes` are the shapes that replace
-    shapes in these comments, by the number of the line: {1: {(1, 65, 192)}, ...}.
+    shapes in these comments, by the number of the line: {1: {(1, 65, 192)}, ...}. A shape of a line that did not run
+    becomes an empty text.
 
     >>> highlighted("x = tokens(x)    # (B, T, D)")    # doctest: +ELLIPSIS
     '<span class="line"><span style="...">x = tokens(x)</span><span class="shape">(B, T, D)</span></span>'
@@ -108,5 +109,5 @@ def line_html(code, shape=None):
     prose = code.lstrip().startswith(('<i class="string">', '<i class="comment">'))
     begins = len(plain) - len(plain.lstrip(" ")) + (0 if prose else 4)
     style = f"padding-left: {begins}ch; text-indent: -{begins}ch"
-    beside = f'<span class="shape">{html.escape(shape)}</span>' if shape else ""
+    beside = f'<span class="shape">{html.escape(shape)}</span>' if shape is not None else ""
     return f'<span class="line"><span style="{style}">{code.rstrip()}</span>{beside}</span>'

@@ -17,7 +17,10 @@ async function start() {
     chosen.depth = stepFacts.attention.blocks;
   }
   overview();
-  if (facts.network) setUpPictures();
+  if (facts.network) {
+    setUpPictures();
+    setUpTwins();
+  }
   for (const step of Object.values(steps)) step();
   if (steps.changes) setUpActs();
   Object.assign(committed, chosen);

@@ -35,8 +35,8 @@ function statesOf({ config, pictures, shape, acts, most, ...rest }) {
 
 // The shape and the bytes of the resized and cropped picture, and the input of the network.
 function preparedPicture({ image, shape, steps, photograph }) {
-  const bytes = resized_and_cropped(array(shape, decoded(image)), steps);
-  return [bytes.shape, base64Of(bytes.data), base64Of(normalize(bytes, photograph).data)];
+  const bytes = prepare(array(shape, decoded(image)), { ...steps, factor: null, mean: null });
+  return [bytes.shape, base64Of(bytes.data), base64Of(prepare(bytes, photograph).data)];
 }
 
 // The arrays of the inside of the blocks, for one picture.

@@ -21,8 +21,8 @@ function backbone(x, p, config, out, acts) {
 function stem(x, p, config, out) {
   x = out.record("conv", conv(x, p.conv, 7, config, 2));                                           // (32, 32, 64)
   const border = stem_border(config);
-  if (border) x = out.record("border", bordered(x, border));
-  if (p.norm) x = out.record("norm", norm_activate(x, p.norm, config));                            // (32, 32, 64)
+  if (border) x = out.record("border", bordered(x, border));                                       // (34, 34, 64)
+  if (p.norm) x = out.record("norm", norm_activate(x, p.norm, config));
   const padding = x.shape.slice(0, 2).map((n) => pads(config.pool_padding, n, 3, 2));
   return max_pool(x, padding, config.pool_fill);                                                   // (16, 16, 64)
 }

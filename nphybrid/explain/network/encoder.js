@@ -7,7 +7,7 @@ function tokens(x, p, config, out, acts) {
   x = out.record("proj", linear(x, p.proj));                                                       // (64, 192)
   if (acts.masked.length) x = out.record("masked", masked(x, acts.masked, p.mask));
   const cls = class_token(x, p, acts);                                                             // (192)
-  if (cls) x = array([x.shape[0] + 1, config.width], Float32Array.of(...cls, ...x.data));          // (65, 192)
+  if (cls) x = concatenate(cls, x);                                                                // (65, 192)
   return add(x, permuted(p.positions, acts.positions));
 }
 
@@ -15,6 +15,12 @@ function tokens(x, p, config, out, acts) {
 function class_token(x, p, acts) {
   const [N, D] = x.shape;
   return acts.classToken === "mean" ? mean_pool(reshape(x, [N, 1, D])).data : (acts.classToken ?? p.cls?.data);
+}
+
+// Put a token before all other tokens.  (D), (T, D) -> (T + 1, D)
+function concatenate(token, x) {
+  const [T, D] = x.shape;
+  return array([T + 1, D], Float32Array.of(...token, ...x.data));
 }
 
 // The positions, in which patch i has the position of patch order[i]. The class token keeps its position.
@@ -39,8 +45,18 @@ function masked(x, numbers, mask) {
 function patches(x, P) {
   const [H, W, C] = x.shape;
   const [h, w] = [Math.floor(H / P), Math.floor(W / P)];
-  const none = [[0, 0], [0, 0]];
-  return windows(x, [P, P], P, 1, none, [h, w]);
+  x = reshape(top_left(x, h * P, w * P), [h, P, w, P, C]);                                         // (8, 1, 8, 1, 256)
+  return reshape(transpose(x, [0, 2, 1, 3, 4]), [h * w, P * P * C]);                               // (64, 256)
+}
+
+// The first rows and columns of a map.  (H, W, C) -> (rows, columns, C)
+function top_left(x, rows, columns) {
+  const [, W, C] = x.shape;
+  const y = array([rows, columns, C]);
+  for (let row = 0; row < rows; row++) {
+    y.data.set(x.data.subarray(row * W * C, (row * W + columns) * C), row * columns * C);
+  }
+  return y;
 }
 
 // Compute L blocks, then the last layer norm.  (T, D) -> (T, D)   ViT eq. 2-4
@@ -48,16 +64,17 @@ function patches(x, P) {
 function encoder(x, p, config, out, acts) {
   for (let l = 0; l < config.blocks; l++) {
     const name = `blocks.${l}`;
-    if (!acts.skipped.includes(l)) x = block(x, p.blocks[l], config, out.at(name), acts, acts.headMask?.[l]);
+    const mask = acts.headMask?.[l];                                                               // (3)
+    if (!acts.skipped.includes(l)) x = block(x, p.blocks[l], config, out.at(name), mask, acts.temperature);
     out.record(name, x);                                                                           // (65, 192)
   }
   return p.norm ? layer_norm(x, p.norm, config.ln_eps) : x;
 }
 
 // Attention with a shortcut, then an MLP with a shortcut.  (T, D) -> (T, D)   ViT eq. 2, 3
-function block(x, p, config, out, acts, headMask) {
+function block(x, p, config, out, head_mask, temperature) {
   let y = out.record("norm1", layer_norm(x, p.norm1, config.ln_eps));
-  y = attention(y, p, config, out, acts.temperature, headMask);
+  y = attention(y, p, config, out, head_mask, temperature);
   x = out.record("out", linear_add(y, p.out, x));                                                  // (65, 192)
   y = out.record("norm2", layer_norm(x, p.norm2, config.ln_eps));
   y = out.record("fc1", linear_activate(y, p.fc1, config.activation));                             // (65, 384)
@@ -65,18 +82,21 @@ function block(x, p, config, out, acts, headMask) {
 }
 
 // Multi-head self-attention without the output projection.  (T, D) -> (T, D)   ViT eq. 5-8
-// `headMask` (A) has a factor for each head, or is undefined.
-function attention(x, p, config, out, temperature, headMask) {
+// `head_mask` (A) has a factor for the weights and the context of each head, or is undefined.
+function attention(x, p, config, out, head_mask, temperature) {
   const q = out.record("query", linear(x, p.query));                                               // (65, 192)
   const k = out.record("key", linear(x, p.key));                                                   // (65, 192)
   const v = out.record("value", linear(x, p.value));                                               // (65, 192)
-  let [context, weights] = attention_with_weights(q, k, v, config.heads, temperature);             // (3, 65, 65)
-  if (headMask) {
-    const [square, K] = [weights.shape[1] ** 2, config.head_width];
-    weights = array(weights.shape, weights.data.map((value, i) => value * headMask[Math.floor(i / square)]));
-    const head = (i) => Math.floor((i % config.width) / K);
-    context = array(context.shape, context.data.map((value, i) => value * headMask[head(i)]));
+  let weights;
+  [x, weights] = attention_with_weights(q, k, v, config.heads, temperature);                       // (3, 65, 65)
+  if (head_mask) {
+    const [T, K] = [x.shape[0], config.head_width];
+    weights = times(weights, (i) => head_mask[Math.floor(i / (T * T))]);
+    x = times(x, (i) => head_mask[Math.floor(i / K) % config.heads]);                              // (65, 192)
   }
   out.record("weights", weights);
-  return out.record("context", context);                                                           // (65, 192)
+  return out.record("context", x);                                                                 // (65, 192)
 }
+
+// Multiply number i of an array by factor(i).
+const times = (x, factor) => array(x.shape, x.data.map((value, i) => value * factor(i)));

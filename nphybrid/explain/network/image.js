@@ -1,27 +1,24 @@
 // The steps from a picture to pixel_values, as in nphybrid/image.py. Pictures are resized as Pillow resizes bytes, with
 // the same fixed-point numbers: from the same pixels, all bytes are equal to Pillow's.
 
-// The resized and cropped pixels, in 0..255.  (H, W, C) -> (h, w, C)
-// `steps` are the Steps of image.py. A step that is null is omitted.
-function resized_and_cropped(image, steps) {
+// Apply the steps to one picture.  (H, W, C) -> (h, w, C)
+// `steps` are steps of image.py. A step that is null or missing is omitted. The page first applies the steps up to the
+// crop, then the acts that change bytes, and then the other steps.
+function prepare(image, steps) {
   let x = image;                                                                                   // (300, 451, 3)
-  if (steps.size !== null) x = resize(x, ...resized_size(x.shape, steps.size), steps.resample);    // (64, 96, 3)
-  if (steps.crop !== null) x = centre_crop(x, ...steps.crop, steps.crop_rounding);                 // (64, 64, 3)
+  if (steps.size) {
+    const [H, W] = x.shape;
+    const [height, width] = resized_size(H, W, steps.size);
+    x = resize(x, height, width, steps.resample);                                                  // (64, 96, 3)
+  }
+  if (steps.crop) x = centre_crop(x, ...steps.crop, steps.crop_rounding);                          // (64, 64, 3)
+  if (steps.factor) x = rescale(x, steps.factor);
+  if (steps.mean) x = normalize(x, steps.mean, steps.std);
   return x;
 }
 
-// The input of the network.  (H, W, C) bytes -> (H, W, C) float32
-// `photograph` has factor, mean and std, as the facts of the page have them.
-function normalize(image, { factor, mean, std }) {
-  const C = image.shape[2];
-  const [mean32, std32] = [Float32Array.from(mean), Float32Array.from(std)];
-  // As in NumPy, each operation is rounded to float32.
-  const value = (v, c) => Math.fround(Math.fround(Math.fround(v * factor) - mean32[c]) / std32[c]);
-  return array(image.shape, Float32Array.from(image.data, (v, i) => value(v, i % C)));
-}
-
-// The [height, width] after resizing. A number `size` is the length of the short side.
-function resized_size([height, width], size) {
+// The [height, width] of a picture after resizing. A number `size` is the length of the short side.
+function resized_size(height, width, size) {
   if (typeof size !== "number") return size;
   const long = Math.trunc((size * Math.max(height, width)) / Math.min(height, width));
   return height < width ? [size, long] : [long, size];
@@ -106,4 +103,16 @@ function surplus_before(surplus, rounding) {
   if (rounding === "floor") return Math.floor(surplus / 2);
   if (surplus <= 0) return -Math.floor(-surplus / 2);
   return surplus % 4 === 3 ? (surplus + 1) / 2 : Math.floor(surplus / 2); // a half goes to the even number
+}
+
+// image * factor, rounded to float32.  (H, W, C) -> (H, W, C)
+const rescale = (image, factor) => array(image.shape, Float32Array.from(image.data, (value) => value * factor));
+
+// Compute (image - mean) / std in each channel.  (H, W, C) -> (H, W, C)
+// As in NumPy, the result of each operation is rounded to float32.
+function normalize(image, mean, std) {
+  const C = image.shape[2];
+  const x = Float32Array.from(image.data);
+  [mean, std] = [Float32Array.from(mean), Float32Array.from(std)];
+  return array(image.shape, x.map((value, i) => Math.fround(value - mean[i % C]) / std[i % C]));
 }

@@ -29,16 +29,11 @@ function insideKernels({ p }) {
     return all;
   };
   return {
-    out: part((block) => transposed(block.out.kernel)),
-    fc2: part((block) => transposed(block.fc2.kernel)),
+    out: part((block) => transpose(block.out.kernel, [1, 0])),
+    fc2: part((block) => transpose(block.fc2.kernel, [1, 0])),
     norm_scale: part((block) => block.norm1.scale),
     norm_bias: part((block) => block.norm1.bias),
   };
-}
-
-// (O, C) -> (C, O)
-function transposed({ shape: [O, C], data }) {
-  return array([C, O], Float32Array.from(data, (_, i) => data[(i % O) * C + Math.floor(i / O)]));
 }
 
 const difference = (x, y) => array(x.shape, x.data.map((value, i) => value - y.data[i]));

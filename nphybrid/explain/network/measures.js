@@ -1,60 +1,61 @@
 // Measures of one forward pass, as nphybrid/explain/measures.py defines them.
 
-// The share that each input token contributes to the input of the classifier, before the first block and after each.
-// weights: for each block (A, T, T), or null for a skipped block -> (L + 1, T)
-function rollout(weights, config) {
-  const [T, A] = [config.tokens, config.heads];
-  const cells = Array.from({ length: T - config.class_token }, (_, i) => i + Number(config.class_token));
-  const reads = config.pool === "token" ? [0] : cells;
-  let mixed = Float64Array.from({ length: T * T }, (_, i) => (i % (T + 1) ? 0 : 1));
-  const shares = [];
-  const read = () => {
-    for (let t = 0; t < T; t++) shares.push(reads.reduce((sum, i) => sum + mixed[i * T + t], 0) / reads.length);
-  };
-  read();
-  for (const heads of weights) {
-    if (heads) mixed = step(heads.data);
-    read();
-  }
-  return array([weights.length + 1, T], Float32Array.from(shares));
-
-  // (mean of the heads + I) @ mixed, with the rows of the first matrix divided by their sums
-  function step(data) {
-    const [next, factors] = [new Float64Array(T * T), new Float64Array(T)];
+// The share that each input token contributes to each token after each block.  Abnar & Zuidema 2020, section 3
+// The heads are averaged, and the shortcut counts as much as the attention.  (L, A, T, T) -> L times T * T numbers
+function rollout(weights) {
+  const [L, A, T] = weights.shape;
+  let mixed = eye(T);
+  return Array.from({ length: L }, (_, l) => {
+    const [step, next] = [eye(T), new Float64Array(T * T)];
+    for (let i = 0; i < A * T * T; i++) step[i % (T * T)] += weights.data[l * A * T * T + i] / A;
     for (let i = 0; i < T; i++) {
-      for (let j = 0; j < T; j++) {
-        factors[j] = i === j ? 1 : 0;
-        for (let a = 0; a < A; a++) factors[j] += data[(a * T + i) * T + j] / A;
-      }
-      const sum = factors.reduce((a, b) => a + b);
-      factors.forEach((factor, j) => {
-        for (let t = 0; t < T; t++) next[i * T + t] += (factor / sum) * mixed[j * T + t];
+      const row = step.subarray(i * T, (i + 1) * T);
+      const sum = row.reduce((a, b) => a + b);
+      row.forEach((share, j) => {
+        for (let t = 0; t < T; t++) next[i * T + t] += (share / sum) * mixed[j * T + t];
       });
     }
-    return next;
-  }
+    return (mixed = next);
+  });
 }
 
-// The mean distance in pixels from a query cell to the key cells, weighted by attention.  (A, T, T) -> A numbers
-// A head without weights, which is switched off or skipped, has the distance 0.
-function attention_distance(heads, config, [height, width]) {
-  const [T, [rows, columns]] = [config.tokens, config.grid];
-  const N = rows * columns;
-  return Array.from({ length: config.heads }, (_, a) => {
-    if (!heads) return 0;
+// The identity matrix.  -> T * T numbers
+const eye = (T) => new Float64Array(T * T).map((_, i) => (i % (T + 1) ? 0 : 1));
+
+// The mean distance in pixels from a query cell to the key cells, weighted by attention.  (L, A, T, T) -> (L, A)
+// A head without weights, which is switched off or skipped, has the distance 0.   ViT, figure 7, right; appendix D.7
+function attention_distance(weights, grid, cell) {
+  const [L, A, T] = weights.shape;
+  const N = grid[0] * grid[1];
+  const far = distances(grid, cell);
+  const distance = (l, a) => {
     let mean = 0;
-    for (let i = 0; i < N; i++) {
-      let [sum, all] = [0, 0];
-      for (let j = 0; j < N; j++) {
-        const weight = heads.data[(a * T + i + T - N) * T + j + T - N];
-        const [down, across] = [Math.floor(i / columns) - Math.floor(j / columns), (i % columns) - (j % columns)];
-        sum += weight * Math.hypot(down * height, across * width);
-        all += weight;
-      }
-      mean += all ? sum / all / N : 0;
+    for (let q = 0; q < N; q++) {
+      const start = ((l * A + a) * T + T - N + q) * T + T - N;
+      const among = weights.data.subarray(start, start + N);
+      const weighted = among.reduce((sum, weight, k) => sum + weight * far[q * N + k], 0);
+      mean += weighted / (among.reduce((sum, weight) => sum + weight, 0) || 1) / N;
     }
     return mean;
-  });
+  };
+  return Array.from({ length: L }, (_, l) => Array.from({ length: A }, (_, a) => distance(l, a)));
+}
+
+// The distance in pixels between the centres of each pair of cells.  -> N * N numbers
+function distances([rows, columns], [height, width]) {
+  const N = rows * columns;
+  const places = Array.from({ length: N }, (_, i) => [Math.floor(i / columns) * height, (i % columns) * width]);
+  return places.flatMap(([y, x]) => places.map((place) => Math.hypot(y - place[0], x - place[1])));
+}
+
+// The cosine between the position vectors of each pair of cells.  (T, D) -> (N, N)   ViT, figure 7, centre
+// A cosine is 0 if one of its two vectors is a vector of zeros.
+function position_similarity(positions, grid) {
+  const [N, D] = [grid[0] * grid[1], positions.shape[1]];
+  const cells = positions.data.subarray(-N * D);
+  const lengths = Array.from({ length: N }, (_, n) => Math.hypot(...cells.subarray(n * D, (n + 1) * D)));
+  const directions = cells.map((value, i) => value / (lengths[Math.floor(i / D)] || 1));
+  return array([N, N], product(directions, directions, N, D, N));
 }
 
 // The differences of two forward passes, state by state: rms(state - untouched) / rms(untouched).
@@ -74,8 +75,10 @@ function differences(states, untouched) {
   return far;
 }
 
-// The logits as if the encoder ended at a state.  (T, D) -> (classes)
-function logit_lens(x, p, config) {
-  if (p.norm) x = layer_norm(x, p.norm, config.ln_eps);
-  return linear(pooled(x, p, config, new Trace(new Set())), p.head);
+// Compute logits from each state, as if the encoder ended at this state.  S times (T, D) -> S times (classes)
+function logit_lens(states, p, config) {
+  return states.map((x) => {
+    if (p.norm) x = layer_norm(x, p.norm, config.ln_eps);
+    return linear(pooled(x, p, config, new Trace(new Set())), p.head);
+  });
 }

@@ -32,17 +32,19 @@ function hybrid(x, p, config, out, acts = NO_ACTS) {
 function pooled(x, p, config, out) {
   const D = config.width;
   if (config.pool === "token") x = array([D], x.data.subarray(0, D));                              // (192)
-  else x = mean_pool(array([x.shape[0], D], x.data.subarray(config.class_token ? D : 0)));
+  else x = mean_pool(array([x.shape[0], D], x.data.subarray(config.class_token ? D : 0)));         // (192)
   if (p.pool_norm) x = out.record("pool_norm", layer_norm(x, p.pool_norm, config.ln_eps));
-  if (p.pre_logits) x = out.record("pre_logits", activate(linear(x, p.pre_logits), "tanh"));
+  if (p.pre_logits) x = out.record("pre_logits", activate(linear(x, p.pre_logits), "tanh"));       // (192)
   return x;
 }
 
 // The BiT network.  pixel_values (H, W, 3) -> logits (classes)
+// The column at the right has the shapes of BiT-R50x1.
 function bit(x, p, config, out, acts = NO_ACTS) {
-  out.record("pixel_values", x);
-  x = backbone(x, p, config, out, acts);
+  out.record("pixel_values", x);                                                                   // (224, 224, 3)
+  x = backbone(x, p, config, out, acts);                                                           // (7, 7, 2048)
   if (p.features_norm) x = out.record("features_norm", norm_activate(x, p.features_norm, config));
-  const mean = out.record("pooler", mean_pool(x));
-  return p.head ? out.record("logits", linear(mean, p.head)) : x;
+  const mean = out.record("pooler", mean_pool(x));                                                 // (2048)
+  if (p.head) x = out.record("logits", linear(mean, p.head));                                      // (1000)
+  return x;
 }

@@ -123,20 +123,16 @@ function mean_pool(x) {
 
 // Normalize each group of neighbouring channels over all cells.  (H, W, C) -> (H, W, C)   Wu & He 2018, section 3.1
 function group_norm(x, norm, groups, eps) {
-  const C = x.shape[2];
-  const width = C / groups;
-  const count = x.data.length / groups;
-  const [means, variances] = [new Float64Array(groups), new Float64Array(groups)];
-  for (let i = 0; i < x.data.length; i++) means[Math.floor((i % C) / width)] += x.data[i] / count;
-  for (let i = 0; i < x.data.length; i++) {
-    const g = Math.floor((i % C) / width);
-    variances[g] += (x.data[i] - means[g]) ** 2 / count;
-  }
+  const [H, W, C] = x.shape;
+  const count = (H * W * C) / groups;
+  const group = (i) => Math.floor((i % C) / (C / groups));
+  const [mean, variance] = [new Float64Array(groups), new Float64Array(groups)];
+  for (let i = 0; i < x.data.length; i++) mean[group(i)] += x.data[i] / count;
+  for (let i = 0; i < x.data.length; i++) variance[group(i)] += (x.data[i] - mean[group(i)]) ** 2 / count;
   const y = array(x.shape);
   for (let i = 0; i < x.data.length; i++) {
-    const c = i % C;
-    const g = Math.floor(c / width);
-    y.data[i] = ((x.data[i] - means[g]) / Math.sqrt(variances[g] + eps)) * norm.scale.data[c] + norm.bias.data[c];
+    const [c, g] = [i % C, group(i)];
+    y.data[i] = ((x.data[i] - mean[g]) / Math.sqrt(variance[g] + eps)) * norm.scale.data[c] + norm.bias.data[c];
   }
   return y;
 }
@@ -151,7 +147,7 @@ const group_norm_add_activate = (x, norm, groups, eps, shortcut, activation) =>
 
 // Normalize each token over its width.  (T, D) -> (T, D)   Ba et al. 2016, eq. 4
 function layer_norm(x, norm, eps) {
-  const D = x.shape[x.shape.length - 1];
+  const D = x.shape.at(-1);
   const y = array(x.shape);
   for (let start = 0; start < x.data.length; start += D) {
     let [mean, variance] = [0, 0];

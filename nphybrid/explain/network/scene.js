@@ -35,44 +35,59 @@ function scene(states, pixels, network, acts, kept) {
 // The stored states of the encoder, the distances of the heads, and the rollout.
 function encoderFacts(states, network, acts, arrays) {
   const { config, p, cell } = network;
-  const [T, first] = [config.tokens, Number(config.class_token)];
-  const [N, D] = [T - first, config.width];
+  const [L, A, T, D, first] = [config.blocks, config.heads, config.tokens, config.width, Number(config.class_token)];
+  const N = T - first;
   const contents = array([T, D]);
   const patches = states["tokens.masked"] ?? states["tokens.proj"];
   if (first) contents.data.set(class_token(patches, p.tokens, acts));
   contents.data.set(patches.data, first * D);
   arrays.contents = contents;
   arrays.positions = permuted(p.tokens.positions, acts.positions);
-  const blocks = Array.from({ length: config.blocks }, (_, l) => l);
-  const weights = blocks.map((l) => states[`blocks.${l}.weights`]);
-  const rows = config.blocks * config.heads * T;
-  arrays.attention = array([config.blocks, config.heads, T, N]);
-  arrays.to_class = array([config.blocks, config.heads, T, 1]);
-  for (let i = 0; i < rows; i++) {
-    const heads = weights[Math.floor(i / (config.heads * T))];
-    if (!heads) continue; // a skipped block has no weights
-    const start = (i % (config.heads * T)) * T;
-    arrays.attention.data.set(heads.data.subarray(start + first, start + T), i * N);
-    if (first) arrays.to_class.data[i] = heads.data[start];
+  // The arrays that do not depend on the picture.
+  network.fixed ??= { ...insideKernels(network), similarity: position_similarity(p.tokens.positions, config.grid) };
+  // The states of all blocks in one array. A skipped block has only zeros.
+  const ofBlocks = (name, shape) => {
+    const all = array([L, ...shape]);
+    for (let l = 0; l < L; l++) all.data.set(states[`blocks.${l}.${name}`]?.data ?? [], l * sizeOf(shape));
+    return all;
+  };
+  const weights = ofBlocks("weights", [A, T, T]);
+  for (const name of ["query", "key"]) arrays[name] = ofBlocks(name, [T, D]);
+  arrays.attention = array([L, A, T, N]);
+  arrays.to_class = array([L, A, T, 1]);
+  for (let i = 0; i < L * A * T; i++) {
+    const row = weights.data.subarray(i * T, (i + 1) * T);
+    arrays.attention.data.set(row.subarray(first), i * N);
+    if (first) arrays.to_class.data[i] = row[0];
   }
-  for (const name of ["query", "key"]) {
-    arrays[name] = array([config.blocks, T, D]);
-    blocks.forEach((l) => arrays[name].data.set(states[`blocks.${l}.${name}`]?.data ?? [], l * T * D));
-  }
-  Object.assign(arrays, insideArrays(states, network), (network.kernels ??= insideKernels(network)));
-  arrays.rollout = rollout(weights, config);
-  const last = Array.from(arrays.rollout.data.subarray(config.blocks * T + first));
+  Object.assign(arrays, insideArrays(states, network), network.fixed);
+  arrays.rollout = readShares(weights, config);
+  const last = Array.from(arrays.rollout.data.subarray(L * T + first));
   return {
     weight: { temperature: acts.temperature, factors: acts.headMask, skipped: acts.skipped },
-    distance: { distance: weights.map((heads) => attention_distance(heads, config, cell)) },
+    distance: { distance: attention_distance(weights, config.grid, cell) },
     rollout: { brightest: last.indexOf(Math.max(...last)) + first },
   };
+}
+
+// The share that each input token contributes to the input of the classifier, before the first block and after each.
+// (L, A, T, T) -> (L + 1, T)
+function readShares(weights, config) {
+  const [L, , T] = weights.shape;
+  const first = Number(config.class_token);
+  const reads = config.pool === "token" ? [0] : Array.from({ length: T - first }, (_, i) => first + i);
+  const share = (mixed, t) => reads.reduce((sum, i) => sum + mixed[i * T + t], 0) / reads.length;
+  const shares = array([L + 1, T]);
+  [eye(T), ...rollout(weights)].forEach((mixed, depth) => {
+    for (let t = 0; t < T; t++) shares.data[depth * T + t] = share(mixed, t);
+  });
+  return shares;
 }
 
 // The scores of the best labels, and the best label, before the first block and after each block.
 function lensFacts(states, { config, p, labels, score }, best) {
   const depths = [states.tokens, ...Array.from({ length: config.blocks }, (_, l) => states[`blocks.${l}`])];
-  const rows = depths.map((x) => scoresOf(logit_lens(x, p, config).data, score));
+  const rows = logit_lens(depths, p, config).map((logits) => scoresOf(logits.data, score));
   const leader = (row) => row.indexOf(Math.max(...row));
   return {
     scores: rows.map((row) => best.map((i) => row[i])),

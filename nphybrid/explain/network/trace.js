@@ -11,6 +11,18 @@ const sizeOf = (shape) => shape.reduce((product, n) => product * n, 1);
 const array = (shape, data = new Float32Array(sizeOf(shape))) => ({ shape, data });
 const reshape = ({ data }, shape) => ({ shape, data });
 
+// The array with its axes in another order: axis k of the result is axis axes[k] of x.
+function transpose(x, axes) {
+  const shape = axes.map((axis) => x.shape[axis]);
+  const steps = axes.map((axis) => sizeOf(x.shape.slice(axis + 1)));
+  const from = (i) => {
+    let place = 0;
+    for (let k = shape.length - 1; k >= 0; k--, i = Math.floor(i / shape[k + 1])) place += (i % shape[k]) * steps[k];
+    return place;
+  };
+  return array(shape, new Float32Array(x.data.length).map((_, i) => x.data[from(i)]));
+}
+
 // Records the states of a forward pass by name, as nphybrid/trace.py does. `keep` is a Set of names, or null for all.
 // `record` returns the state, so a function can record a result and go on with it.
 class Trace {

@@ -46,7 +46,7 @@ async function decodedPicture(file) {
 function pass(pixels, acts, kept) {
   const trace = new Trace();
   const forward = network.config.blocks ? hybrid : bit;
-  forward(normalize(pixels, network.photograph), network.p, network.config, trace, acts);
+  forward(prepare(pixels, network.photograph), network.p, network.config, trace, acts);
   return { ...scene(trace.states, pixels, network, acts, kept), states: trace.states };
 }
 
@@ -61,8 +61,8 @@ async function answer({ file, pixels, acts, keep = [] }) {
     const { image, poster } = await decodedPicture(file);
     lap("decode");
     const [height, width] = image.shape;
-    const resized = network.steps.size === null ? [height, width] : resized_size([height, width], network.steps.size);
-    pixels = resized_and_cropped(image, network.steps);
+    const resized = network.steps.size ? resized_size(height, width, network.steps.size) : [height, width];
+    pixels = prepare(image, network.steps);
     opened = { poster, picture: [width, height], resized };
     lap("prepare");
   }
