@@ -54,9 +54,9 @@ def sentences(model, facts: dict) -> dict:
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         text["reader"] = READS[config.pool]
         high, wide = steps["tokens"]["grid"]
-        text["count_of_tokens"] = (f"The {high} × {wide} = {high * wide} cells" +
-                                   (" and the class token" if config.class_token else "") +
-                                   f" make {text['tokens']} tokens.")
+        cells = f"The {high} × {wide} = {_plural(high * wide, 'cell')}"
+        makes = " and the class token make" if config.class_token else " make" if high * wide > 1 else " makes"
+        text["count_of_tokens"] = f"{cells}{makes} {_plural(text['tokens'], 'token')}."
         near_zero = config.activation in ("gelu", "relu", "silu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh")
         text["mlp_says"] = f" {config.activation} makes negative units almost 0." if near_zero else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
@@ -66,6 +66,10 @@ def sentences(model, facts: dict) -> dict:
     if "answer" in steps:
         text |= _answer(model, steps["answer"])
     return text
+
+
+def _plural(count, noun):
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def kind_of_network(steps):
@@ -134,7 +138,7 @@ def _answer(model, facts):
             equation = " reads the class token, after the last block and a last layer norm. ViT, equation 4"
     if config.pre_logits:
         reads += ", through a layer with tanh"
-    return {"logits": f"{facts['classes']:,} {'logit' if facts['classes'] == 1 else 'logits'}", "score": score,
+    return {"logits": _plural(facts["classes"], "logit"), "score": score,
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 
 
