@@ -13,16 +13,10 @@ from oracles import sights
 
 browsers = pytest.importorskip("tools.browser")
 from tools.explained import click, drawn, opened, press, says, settled, shown  # noqa: E402
-from tools.recomputed import truth  # noqa: E402
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
 STATE = 1e-3                              # the page shows three digits, so 5e-4 of it are rounding
-
-
-@pytest.fixture(scope="module")
-def cat_trace(model, cat):
-    return truth(model, cat)[0]
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,12 @@ from tools.acts import acted
 
 browsers = pytest.importorskip("tools.browser")
 from tools.explained import check_layout, click, opened, press, says, settled  # noqa: E402
-from tools.recomputed import answered, close, percentage, pressed, put_in, softmax, waited  # noqa: E402
+from tools.recomputed import (answer_is, answered, close, percentage, pressed, put_in, truth, unchanged,  # noqa: E402
+                              waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
 CELLS = [kind for kind in sights.UNUSUAL if kind != "unlike"]
-ANSWER = 3e-4                             # observed 1.2e-4, a score with the weights of the page
 WEIGHT = 5e-4                             # observed 2.4e-4, a weight or a share with the weights of the page
 
 
@@ -31,13 +31,6 @@ def pages(folder):
         path.write_text(page(sights.network(kind), picture, "ship"), "utf-8")
         found[kind] = path.as_uri()
     return found
-
-
-def answer_is(browser, model, trace):
-    scores = dict(zip(model.config.id2label.values(), softmax(trace["logits"][0].astype(np.float64))))
-    found = answered(browser, "answer-labels")
-    assert len(found) == min(5, len(scores))
-    close(found, {label: scores[label] for label in found}, ANSWER)
 
 
 # Choose the last and the first cell of each picture, and return the texts and labels that lack a number.
@@ -86,8 +79,9 @@ def test_one_row_or_one_column_shows_the_numbers(browser, pages, folder, kind):
     opened(browser, pages[kind])
     put_in(browser, folder / "frog.png")
     model = sights.network(kind)
-    trace, (rows, columns) = model.trace(model.prepared(folder / "frog.png")), model.network_config.grid
-    answer_is(browser, model, trace)
+    trace, scores = truth(model, folder / "frog.png")
+    close(answered(browser, "answer-labels"), scores)
+    rows, columns = model.network_config.grid
     blocks, first = model.network_config.blocks, int(model.network_config.class_token)
     weights, last = measures.attention(trace, blocks), rows * columns - 1
     click(browser, "attention-query", 0, 0, rows, columns)
@@ -125,13 +119,12 @@ def test_acts_on_one_row_or_one_column(browser, pages, folder, kind):
     (rows, columns), count = config.grid, config.grid[0] * config.grid[1]
     click(browser, "changes-cells", rows - 1, columns - 1, rows, columns)
     press(browser, "changes-hide", "enter")
-    waited(browser, "changed-says", "^Changed: 1 cell hidden. ")
-    answer_is(browser, model, acted("masked", [count - 1], x, p, config))
+    answer_is(browser, model, acted("masked", [count - 1], x, p, config), "1 cell hidden")
     press(browser, "changed-undo", "enter")
-    waited(browser, "changed-says", "^$")
+    unchanged(browser)
     pressed(browser, "Shuffle the positions", "inputs-orders")
-    waited(browser, "changed-says", "^Changed: positions shuffled. ")
-    answer_is(browser, model, acted("positions", np.argsort(np.sin(np.arange(count))), x, p, config))
+    shuffled = acted("positions", np.argsort(np.sin(np.arange(count))), x, p, config)
+    answer_is(browser, model, shuffled, "positions shuffled")
     pressed(browser, "skip block 1")
     waited(browser, "changed-says", "block skipped")
     settled(browser)
@@ -158,9 +151,9 @@ def test_stages_of_unlike_widths(browser, pages, folder):
     eighth = np.argsort(-trace["stages.0.1"][0].var((0, 1)), kind="stable")[7]
     assert says(browser, "inputs-blank") == f"Blank channel {eighth} of stage 0"
     press(browser, "inputs-blank", "enter")
-    waited(browser, "changed-says", "^Changed: 1 channel blanked. ")
     x = model.prepared(folder / "ship <b>.png").transpose(0, 2, 3, 1)
-    answer_is(browser, model, acted("blanked", {"stages.0.1": [eighth]}, x, model.learned(), model.network_config))
+    blanked = acted("blanked", {"stages.0.1": [eighth]}, x, model.learned(), model.network_config)
+    answer_is(browser, model, blanked, "1 channel blanked")
 
 
 def test_the_sum_of_a_unit_has_other_channels_than_its_first_convolutions(browser, pages, folder):
