@@ -1,5 +1,5 @@
 steps.norms = () => {
-  const { count, rows, columns, size, whole } = convolution();
+  const { count, rows, columns, size, whole, at } = convolution();
   const { width, border, eps, ws_eps, ws_form } = stepFacts.norms;
   const filterOf = (name) => Array.from({ length: size }, (_, i) => numbers[name].at(chosen.channel * size + i));
   const mean = (x, n = x.length) => x.reduce((sum, value) => sum + value, 0) / n;
@@ -45,21 +45,15 @@ steps.norms = () => {
   };
   const norm = (name) => numbers[`stem_${name}`].at(chosen.channel);
   const after = (value) => ((value - group().mean) / group().deviation) * norm("scale") + norm("bias");
-  const at = () => [Math.floor(chosen.at / columns), chosen.at % columns];
   for (const [id, what, values] of [
     ["norms-before", "the map before group norm", () => whole(chosen.channel)],
     ["norms-after", "the map after group norm", () => whole(chosen.channel).map(after)],
   ]) {
-    board(document.getElementById(id), {
-      cells: () => [rows, columns],
-      where: at,
-      touch: (row, column) => choose({ at: row * columns + column }),
-      alt: () => `${what}; row ${at()[0]}, column ${at()[1]} is chosen`,
-      paint(context, w, h, cell) {
-        drawImage(context, heatMap(values(), rows, columns, signed(largest(values()))), 0, 0, w, h);
-        frame(context, ...at(), cell);
-      },
-    });
+    mapBoard(
+      document.getElementById(id),
+      () => heatMap(values(), rows, columns, signed(largest(values()))),
+      () => `${what}; row ${at()[0]}, column ${at()[1]} is chosen`,
+    );
   }
   listNumbers(document.getElementById("norms-numbers"), () => {
     const from = group().first;
