@@ -6,7 +6,10 @@ from ..ops import reference
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
 POOL = "a 3 × 3 max pool, which keeps the largest number of each 3 × 3 cells, in steps of two cells."
-FOLLOWS = {"bottleneck": f"The next operations are a norm, {{0}}, and {POOL}", "preactivation": f"Next is {POOL}"}
+NORM = "a norm, which gives the channels a common scale (see the next step)"
+FOLLOWS = {"bottleneck": f"The next operations are {NORM}; {{0}}; and {POOL}", "preactivation": f"Next is {POOL}"}
+# What the page says where it shows the first weights.
+LEARNED = "The weights are learned: training on pictures with known labels found these numbers."
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 # The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
 UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
@@ -35,14 +38,17 @@ def sentences(model, facts: dict) -> dict:
     width, height = facts["picture"]
     text = {
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
-        "follows": FOLLOWS[config.unit].format(config.backbone_activation), "unit": config.unit,
+        "follows": FOLLOWS[config.unit].format(_explained(config.backbone_activation)), "unit": config.unit,
+        "learned": LEARNED, "learned_in_tokens": "" if config.stem else f" {LEARNED}",
         "standardized": STANDARDIZED[config.ws_form],
         "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
         "class_token": "", "unit_activation": "",
     }
     if config.unit == "bottleneck":
         text["unit_activation"] = f", then {config.backbone_activation}"
-    text["unit_says"] = " Relu turns negative numbers into 0." if config.backbone_activation == "relu" else ""
+    # The stem of a preactivation network has no activation, so its units come first.
+    explained = f" The activation is {_explained(config.backbone_activation)}."
+    text["unit_says"] = explained if config.unit == "preactivation" else ""
     text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
     text["unit_equation"] = equation.format(config.backbone_activation)
     if config.class_token:
@@ -80,6 +86,10 @@ def kind_of_network(steps):
     if "tokens" in steps:
         parts.append("attention")
     return " and ".join(parts)
+
+
+def _explained(activation):
+    return "relu, which turns negative numbers into 0" if activation == "relu" else activation
 
 
 def _photograph(facts):
@@ -131,7 +141,7 @@ def _inside(facts):
 def _answer(model, facts):
     """Phrases about the input of the classifier, and about the scores."""
     config, score = model.network_config, scoring(model.config)
-    equation, reads = "", "the mean of the last map"
+    equation, reads = "", "the mean of all cells"
     if config.blocks:
         reads = READS[config.pool]
         if config.pool == "token":

@@ -51,7 +51,7 @@ def test_rollout_of_heads_that_are_off(browser, folder, model, prepared):
     shown(browser, "rollout-says")
     text = says(browser, "rollout-says")
     assert re.search("^After 4 blocks, 0.00.% of .*, and 100.0.% from the initial class token$", text)
-    pressed(browser, "No changes", "changed")
+    pressed(browser, "Remove all changes", "changed")
     unchanged(browser)
     pressed(browser, "switch off head 1 of block 2")
     waited(browser, "changed-says", "1 head off")

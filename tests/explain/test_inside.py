@@ -198,7 +198,7 @@ def test_norms(browser, files, model, cat_trace, kind):
     found = values(browser, "norms-numbers")
     expected = [group.mean(), deviation, value, normal, norm.scale[43], norm.bias[43], after]
     assert np.abs(found - expected).max() < STATE
-    found = re.match(r"Map 43, row 20, column 7: (\S+) becomes (\S+)", says(browser, "norms-says"))
+    found = re.match(r"Channel 43, row 20, column 7: (\S+) becomes (\S+)", says(browser, "norms-says"))
     assert np.abs([number(found[1]) - value, number(found[2]) - after]).max() < STATE
 
 

@@ -1,4 +1,4 @@
-"""Pages of networks with one row or one column of cells, with a single token, and with stages of unlike widths."""
+"""Pages of networks with one row or column of cells, with a single token, with unlike stages, and without stages."""
 import re
 
 import numpy as np
@@ -18,7 +18,7 @@ from tools.recomputed import (answer_is, answered, close, percentage, pressed, p
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
-CELLS = [kind for kind in sights.UNUSUAL if kind != "unlike"]
+CELLS = "row", "column", "single", "lone"
 WEIGHT = 5e-4                             # observed 2.4e-4, a weight or a share with the weights of the page
 
 
@@ -129,6 +129,19 @@ def test_acts_on_one_row_or_one_column(browser, pages, folder, kind):
     waited(browser, "changed-says", "block skipped")
     settled(browser)
     assert "Block 1 is skipped" not in says(browser, "attention-says")               # the last block is chosen
+    assert browser.get_log("browser") == []
+
+
+def test_a_channel_of_a_network_without_stages(browser, pages, folder):
+    opened(browser, pages["stem"])
+    assert browser.find_elements("css selector", "#inputs-states button") == []
+    click(browser, "inputs-stem", 1, 2, 3, 3)
+    assert says(browser, "inputs-blank") == "Blank channel 5 of the stem"
+    press(browser, "inputs-blank", "enter")
+    model = sights.network("stem")
+    x = model.prepared(folder / "ship <b>.png").transpose(0, 2, 3, 1)
+    blanked = acted("blanked", {"stem": [5]}, x, model.learned(), model.network_config)
+    answer_is(browser, model, blanked, "1 channel blanked")
     assert browser.get_log("browser") == []
 
 

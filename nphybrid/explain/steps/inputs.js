@@ -10,7 +10,7 @@ steps.inputs = () => {
   const states = document.getElementById("inputs-states");
   document.getElementById("inputs-maps").hidden = !stem;
   const addState = (name, isOn, press) => states.append(toggle(name, "", isOn, press));
-  if (stem) addState("stem", () => onStem, () => pick(true, chosen.stage));
+  if (stages.length) addState("stem", () => onStem, () => pick(true, chosen.stage));
   stages.forEach((_, s) => addState(`stage ${s}`, () => !onStem && chosen.stage === s, () => pick(false, s)));
   if (stem) {
     mapTiles(

@@ -13,7 +13,7 @@ steps.stem = () => {
   });
   mapTiles(
     document.getElementById("stem-responses"),
-    () => `${count} response maps; the map of filter ${chosen.channel} is chosen`,
+    () => `maps of ${count} channels; channel ${chosen.channel} is chosen`,
   );
 
   board(document.getElementById("stem-patch"), {
@@ -36,7 +36,7 @@ steps.stem = () => {
   mapBoard(
     document.getElementById("stem-response"),
     () => picture(chosen.channel),
-    () => `responses of filter ${chosen.channel}; row ${at()[0]}, column ${at()[1]} is chosen`,
+    () => `channel ${chosen.channel}; row ${at()[0]}, column ${at()[1]} is chosen`,
   );
   legend(document.getElementById("stem-legend"), () => signed(largest(whole(chosen.channel))));
   showText(document.getElementById("stem-says"), () => {
