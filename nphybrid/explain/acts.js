@@ -3,7 +3,7 @@
 //   off         heads, as "block.head"
 //   skipped     blocks
 //   hidden      cells, whose vectors become 0
-//   blanked     channels of feature maps, as "state:channel"
+//   blanked     channels, as "state:channel"
 //   classToken  the start of the class token: "learned", "zeros" or "mean"
 //   shuffled    "positions" of the tokens, "pieces" of the picture
 //   painted     Uint8Array: for each pixel 0, or 1 + the number of a paint (paints.js); or null

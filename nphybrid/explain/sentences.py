@@ -9,7 +9,7 @@ POOL = "a 3 × 3 max pool, which keeps the largest number of each 3 × 3 cells, 
 NORM = "a norm, which gives the channels a common scale (see the next step)"
 FOLLOWS = {"bottleneck": f"The next operations are {NORM}; {{0}}; and {POOL}", "preactivation": f"Next is {POOL}"}
 # What the page says where it shows the first weights.
-LEARNED = "The weights are learned: training on pictures with known labels found these numbers."
+LEARNED = "{} are learned: training on pictures with known labels found them."
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 # The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
 UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
@@ -39,7 +39,8 @@ def sentences(model, facts: dict) -> dict:
     text = {
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
         "follows": FOLLOWS[config.unit].format(_explained(config.backbone_activation)), "unit": config.unit,
-        "learned": LEARNED, "learned_in_tokens": "" if config.stem else f" {LEARNED}",
+        "learned": LEARNED.format("The weights"),
+        "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix')}",
         "standardized": STANDARDIZED[config.ws_form],
         "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
         "class_token": "", "unit_activation": "",

@@ -31,6 +31,18 @@ def test_nothing_leads_out_of_the_file(case, cat_picture):
     assert "{" not in re.sub(r"<(script|style).*?</\1>|<pre.*?</pre>", "", text, flags=re.DOTALL)
 
 
+def test_words_are_explained_where_they_are_first_used(case, cat_picture):
+    """Learned numbers, the activation relu and the number in a divisor, in the texts of the steps."""
+    main = re.search("<main>(.*)</main>", pages.page(case[0], cat_picture), re.DOTALL)[1]
+    text = html.unescape(re.sub("<[^>]*>", "", re.sub("<details.*?</details>", "", main, flags=re.DOTALL)))
+    text = re.sub(r"\s+", " ", text)
+    assert text.count("are learned: training on pictures with known labels found them.") == 1
+    assert re.search("learned.{8}", text)[0] == "learned: traini"
+    assert "relu" not in text or re.search("relu.{8}", text)[0] == "relu, which "
+    divisor = re.search("ε.{8}", text)
+    assert divisor is None or divisor[0] == "ε keeps t"
+
+
 def test_names_and_labels_are_text(cat_picture):
     model = sights.network("hybrid")
     evil = "</script><script>alert(1)</script>{{facts}}{number}&lt;"
