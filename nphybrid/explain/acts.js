@@ -3,7 +3,7 @@
 //   off         heads, as "block.head"
 //   skipped     blocks
 //   hidden      cells, whose vectors become 0
-//   blanked     channels of feature maps, as "state:channel"
+//   blanked     channels, as "state:channel"
 //   classToken  the start of the class token: "learned", "zeros" or "mean"
 //   shuffled    "positions" of the tokens, "pieces" of the picture
 //   painted     Uint8Array: for each pixel 0, or 1 + the number of a paint (paints.js); or null
@@ -109,9 +109,9 @@ function setUpActs() {
   const [bar, says, link] = ["changed", "changed-says", "changed-link"].map((id) => document.getElementById(id));
   const title = document.getElementById("changes-title");
   title.tabIndex = -1; // gets the focus when the bar disappears
-  // The bar does not cover an element that gets the focus.
+  // The bar does not cover an element that gets the focus or stays at the edge of the window (page.css, start.js).
   new ResizeObserver(() => {
-    document.documentElement.style.scrollPaddingBottom = `${bar.offsetHeight}px`;
+    document.documentElement.style.setProperty("--bar", `${bar.offsetHeight}px`);
   }).observe(bar);
   resetChanges = () => {
     [changes, shownChanges, earlier, failure] = [NO_CHANGES, NO_CHANGES, [], ""];

@@ -22,6 +22,8 @@ function drawWhenVisible(node, draw) {
   addEventListener("beforeprint", draw);
 }
 
+const HIGHEST = 720; // the height of a canvas is at most this number of pixels
+
 // A canvas that is divided into cells.
 //   cells()                               [rows, columns]
 //   aspect                                width / height of the canvas, as a number or a function
@@ -39,6 +41,7 @@ function board(canvas, { cells, span = () => [1, 1], aspect = cells()[1] / cells
   const draw = () => {
     canvas.setAttribute("aria-label", alt());
     canvas.style.aspectRatio = String(ratio());
+    canvas.style.width = `min(100%, ${Math.round(HIGHEST * ratio())}px)`;
     if (!width) return;
     const height = width / ratio();
     context.setTransform(canvas.width / width, 0, 0, canvas.height / height, 0, 0);
@@ -106,9 +109,10 @@ function drawDimmed(context, width, height, values, columns, cell) {
 }
 
 // Many small pictures in one canvas, with `across` pictures in each row.
-// `chosenTile()` is the index of the chosen picture, or -1 if no picture is chosen.
+// `chosenTile()` is the index of the chosen picture, or -1 if no picture is chosen. Without `touch`, the reader cannot
+// choose a picture.
 // `count`, `across` and `aspect` are numbers or functions.
-function tiles(canvas, { tile, touch, chosenTile, alt, aspect = 1, ...numbers }) {
+function tiles(canvas, { tile, touch, chosenTile = () => -1, alt, aspect = 1, ...numbers }) {
   const valueOf = (value) => (typeof value === "function" ? value() : value);
   const [count, across] = [() => valueOf(numbers.count), () => valueOf(numbers.across)];
   const rows = () => Math.ceil(count() / across());
@@ -124,7 +128,7 @@ function tiles(canvas, { tile, touch, chosenTile, alt, aspect = 1, ...numbers })
       }
       if (chosenTile() >= 0) frame(context, ...place(chosenTile()), [h, w]);
     },
-    touch: (row, column) => touch(Math.min(row * across() + column, count() - 1)),
+    touch: touch && ((row, column) => touch(Math.min(row * across() + column, count() - 1))),
     where: () => place(Math.max(chosenTile(), 0)),
   });
 }

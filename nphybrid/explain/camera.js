@@ -6,11 +6,12 @@ function setUpCamera(open) {
   );
   start.hidden = !navigator.mediaDevices?.getUserMedia;
   document.getElementById("camera-none").hidden = !start.hidden;
+  says.tabIndex = -1;
 
-  function close() {
+  function close(text = "") {
     video.srcObject?.getTracks().forEach((track) => track.stop());
     video.srcObject = null;
-    [preview.hidden, start.hidden, start.disabled] = [true, false, false];
+    [preview.hidden, start.hidden, start.disabled, says.textContent] = [true, false, false, text];
     start.focus();
   }
 
@@ -19,21 +20,24 @@ function setUpCamera(open) {
     says.textContent = "Waiting for the camera \u2026";
     try {
       video.srcObject = await navigator.mediaDevices.getUserMedia({ video: true });
+      // The reader or the browser can take back the permission, and a camera can be unplugged.
+      video.srcObject.getTracks().forEach((track) => (track.onended = () => close("The camera has stopped.")));
       await video.play();
       says.textContent = "";
       [preview.hidden, start.hidden] = [false, true];
       take.focus();
     } catch (error) {
-      close();
-      says.textContent = `The camera cannot be used: ${error.message || error.name}`;
+      close(`The camera cannot be used: ${error.message || error.name}`);
     }
   });
   take.addEventListener("click", () => {
+    if (!video.srcObject) return; // a screen reader can press the button twice
     const canvas = element("canvas");
     [canvas.width, canvas.height] = [video.videoWidth, video.videoHeight];
     canvas.getContext("2d").drawImage(video, 0, 0);
-    close();
+    close("The picture is taken.");
+    says.focus({ preventScroll: true }); // a second press of the key does not start the camera again
     canvas.toBlob((blob) => open(new File([blob], "a picture of the camera", { type: "image/png" })));
   });
-  stop.addEventListener("click", close);
+  stop.addEventListener("click", () => close());
 }

@@ -32,6 +32,13 @@ function cellBoard(canvas, choice, { paint, alt }) {
   });
 }
 
+// A button that chooses the class token. The button is hidden if the network has no class token.
+function classButton(button, choice) {
+  button.hidden = !first;
+  button.addEventListener("click", () => choose({ [choice]: 0 }));
+  views.push(() => button.setAttribute("aria-pressed", String(chosen[choice] < first)));
+}
+
 // The picture with frames around the chosen query and key. The reader chooses the key.
 function keyBoard(canvas) {
   cellBoard(canvas, "key", {

@@ -16,7 +16,9 @@ const svg = (tag, attributes = {}, content = "") => {
 //   axisName              the text below the horizontal axis
 //   strong()              the step whose number is bold
 //   content(x, y, edges)  draws between the axes; `edges` are [left, right, upper, lower]
-function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, content }) {
+//   touch(step)           is called when the pointer or a key reaches a step
+function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, content, touch }) {
+  let ends = [0, 1]; // the places of the first and the last step
   const draw = () => {
     const width = node.clientWidth;
     const height = clamp(width * ratio, 230, 360);
@@ -24,6 +26,7 @@ function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, c
     const [left, right, upper, lower] = [40, 12, 12, 44];
     const x = (step) => left + ((step + offset) / (count - 1 + 2 * offset || 1)) * (width - left - right);
     const y = (value) => height - lower - (value / highest()) * (height - upper - lower);
+    ends = [x(0), x(count - 1)];
     node.setAttribute("viewBox", `0 0 ${width} ${height}`);
     node.style.height = `${height}px`;
     node.replaceChildren();
@@ -41,4 +44,11 @@ function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, c
   };
   new ResizeObserver(draw).observe(node);
   drawWhenVisible(node, draw);
+  if (!touch) return;
+  const reach = (step) => touch(clamp(step, 0, count - 1));
+  onPointer(node, (event) => {
+    const place = event.clientX - node.getBoundingClientRect().left;
+    reach(Math.round(((place - ends[0]) / (ends[1] - ends[0])) * (count - 1)));
+  });
+  onArrowKeys(node, (down, right) => reach(strong() + right - down));
 }

@@ -40,10 +40,12 @@ function convolution() {
   const picture = (filter) =>
     (pictures()[filter] ||= heatMap(whole(filter), rows, columns, signed(largest(whole(filter)))));
   const step = Math.ceil(Math.max(rows, columns) / 48);
-  const small = (filter) => {
-    const values = map(filter, step);
-    return heatMap(values, Math.ceil(rows / step), Math.ceil(columns / step), signed(largest(values)));
-  };
+  const small = ofPass(() =>
+    Array.from({ length: count }, (_, filter) => {
+      const values = map(filter, step);
+      return heatMap(values, Math.ceil(rows / step), Math.ceil(columns / step), signed(largest(values)));
+    }),
+  );
   // The weights of a filter as a picture. A weight of 0 is grey.
   // The largest absolute weight gets the byte 0 or 255.
   const filter = (i) => {
@@ -54,6 +56,36 @@ function convolution() {
     };
     return raster(taps, taps, (tap) => packColour([byte(tap, 0), byte(tap, 1), byte(tap, 2)]));
   };
-  computed = { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter };
+  const at = () => [Math.floor(chosen.at / columns), chosen.at % columns]; // the chosen cell
+  computed = { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter, at };
   return computed;
+}
+
+// Small pictures of all maps of the first convolution. The reader chooses a channel.
+function mapTiles(canvas, alt) {
+  const { count, rows, columns, small } = convolution();
+  tiles(canvas, {
+    count,
+    across: Math.ceil(Math.sqrt(count)),
+    aspect: columns / rows,
+    tile: (i) => small()[i],
+    touch: (channel) => choose({ channel }),
+    chosenTile: () => chosen.channel,
+    alt,
+  });
+}
+
+// A map of the first convolution. The reader chooses a cell. `picture()` is an image with one pixel for each cell.
+function mapBoard(canvas, picture, alt) {
+  const { rows, columns, at } = convolution();
+  board(canvas, {
+    cells: () => [rows, columns],
+    where: at,
+    touch: (row, column) => choose({ at: row * columns + column }),
+    alt,
+    paint(context, w, h, cell) {
+      drawImage(context, picture(), 0, 0, w, h);
+      frame(context, ...at(), cell);
+    },
+  });
 }

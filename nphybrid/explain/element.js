@@ -6,6 +6,14 @@ const element = (tag, attributes = {}, ...children) => {
   return node;
 };
 
+// Fills a table with rows, and fills it again for each forward pass.
+function showRows(table, compute) {
+  const rows = ofPass(compute);
+  views.push(() => {
+    if (table.firstChild !== rows()[0]) table.replaceChildren(...rows());
+  });
+}
+
 // The name of a label, a note, the score, and a bar as long as the score.
 const labelRow = (label, note, score, isBest) => {
   const bar = element("i");

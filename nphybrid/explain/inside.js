@@ -29,12 +29,11 @@ function tokenPicker(step, token = insideToken, layer = insideLayer) {
   slider.parentElement.hidden = layer === insideLayer && facts.inside.layer !== null;
   slider.max = String(stepFacts.attention.blocks - 1);
   slider.addEventListener("input", () => choose({ layer: Number(slider.value) }));
-  button.hidden = !first || fixed;
-  button.addEventListener("click", () => choose({ token: 0 }));
+  classButton(button, "token");
+  if (fixed) button.hidden = true;
   views.push(() => {
     slider.value = String(layer());
     block.textContent = `block ${layer()}`;
-    button.setAttribute("aria-pressed", String(token() < first));
   });
   // The text does not change with the choice: a longer text would move the picture under the pointer.
   picture.previousElementSibling.innerHTML = fixed ? `<b>The token</b>: ${nameOf(token())}` : "<b>Choose the token</b>";

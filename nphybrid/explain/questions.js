@@ -133,7 +133,7 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
   const positions = {
     id: "positions",
     question: "Does the answer need the positions?",
-    says: () => "Shuffle the positions: each cell keeps its features, but gets the learned position of another cell.",
+    says: () => "Shuffle the positions: each cell keeps its vector, but gets the learned position of another cell.",
     options: effects,
     run: () => effectOf("positions shuffled", { shuffled: ["positions"] }),
     python: () => `${order}

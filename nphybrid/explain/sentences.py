@@ -6,7 +6,10 @@ from ..ops import reference
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
 POOL = "a 3 × 3 max pool, which keeps the largest number of each 3 × 3 cells, in steps of two cells."
-FOLLOWS = {"bottleneck": f"The next operations are a norm, {{0}}, and {POOL}", "preactivation": f"Next is {POOL}"}
+NORM = "a norm, which gives the channels a common scale (see the next step)"
+FOLLOWS = {"bottleneck": f"The next operations are {NORM}; {{0}}; and {POOL}", "preactivation": f"Next is {POOL}"}
+# What the page says where it shows the first weights.
+LEARNED = "{} are learned: training on pictures with known labels found them."
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 # The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
 UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
@@ -35,14 +38,18 @@ def sentences(model, facts: dict) -> dict:
     width, height = facts["picture"]
     text = {
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
-        "follows": FOLLOWS[config.unit].format(config.backbone_activation), "unit": config.unit,
+        "follows": FOLLOWS[config.unit].format(_explained(config.backbone_activation)), "unit": config.unit,
+        "learned": LEARNED.format("The weights"),
+        "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix')}",
         "standardized": STANDARDIZED[config.ws_form],
         "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
         "class_token": "", "unit_activation": "",
     }
     if config.unit == "bottleneck":
         text["unit_activation"] = f", then {config.backbone_activation}"
-    text["unit_says"] = " Relu turns negative numbers into 0." if config.backbone_activation == "relu" else ""
+    # The stem of a preactivation network has no activation, so its units come first.
+    explained = f" The activation is {_explained(config.backbone_activation)}."
+    text["unit_says"] = explained if config.unit == "preactivation" else ""
     text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
     text["unit_equation"] = equation.format(config.backbone_activation)
     if config.class_token:
@@ -54,9 +61,9 @@ def sentences(model, facts: dict) -> dict:
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         text["reader"] = READS[config.pool]
         high, wide = steps["tokens"]["grid"]
-        text["count_of_tokens"] = (f"The {high} × {wide} = {high * wide} cells" +
-                                   (" and the class token" if config.class_token else "") +
-                                   f" make {text['tokens']} tokens.")
+        cells = f"The {high} × {wide} = {_plural(high * wide, 'cell')}"
+        makes = " and the class token make" if config.class_token else " make" if high * wide > 1 else " makes"
+        text["count_of_tokens"] = f"{cells}{makes} {_plural(text['tokens'], 'token')}."
         near_zero = config.activation in ("gelu", "relu", "silu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh")
         text["mlp_says"] = f" {config.activation} makes negative units almost 0." if near_zero else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
@@ -68,6 +75,10 @@ def sentences(model, facts: dict) -> dict:
     return text
 
 
+def _plural(count, noun):
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
 def kind_of_network(steps):
     """The operations of the network: convolutions, attention, or both."""
     parts = []
@@ -76,6 +87,10 @@ def kind_of_network(steps):
     if "tokens" in steps:
         parts.append("attention")
     return " and ".join(parts)
+
+
+def _explained(activation):
+    return "relu, which turns negative numbers into 0" if activation == "relu" else activation
 
 
 def _photograph(facts):
@@ -127,14 +142,14 @@ def _inside(facts):
 def _answer(model, facts):
     """Phrases about the input of the classifier, and about the scores."""
     config, score = model.network_config, scoring(model.config)
-    equation, reads = "", "the mean of the last map"
+    equation, reads = "", "the mean of all cells"
     if config.blocks:
         reads = READS[config.pool]
         if config.pool == "token":
             equation = " reads the class token, after the last block and a last layer norm. ViT, equation 4"
     if config.pre_logits:
         reads += ", through a layer with tanh"
-    return {"logits": f"{facts['classes']:,} {'logit' if facts['classes'] == 1 else 'logits'}", "score": score,
+    return {"logits": _plural(facts["classes"], "logit"), "score": score,
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 
 

@@ -26,10 +26,10 @@ async function start() {
   Object.assign(committed, chosen);
   views.forEach((view) => view());
   // The pictures of a step stay visible beside a long text.
-  // If the pictures are higher than the window, their lower edge stays visible.
+  // If the pictures are higher than the window, their lower edge stays visible, above the bar of the changes.
   for (const shows of document.querySelectorAll(".shows")) {
     new ResizeObserver(() => {
-      shows.style.top = `${Math.min(24, innerHeight - shows.offsetHeight - 24)}px`;
+      shows.style.top = `min(24px, calc(100vh - var(--bar, 0px) - ${shows.offsetHeight + 24}px))`;
     }).observe(shows);
   }
   // If the page has a single column, the Python source is folded at the start.

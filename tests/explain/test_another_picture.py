@@ -15,13 +15,11 @@ from nphybrid.trace import Trace
 
 from oracles import sights
 
-selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
 wait = pytest.importorskip("selenium.webdriver.support.wait")
 from tools.explained import (check_contrast, check_layout, click, drawn, opened, press, requested, says,  # noqa: E402
                              settled, shown)
-from tools.recomputed import (SCORE, answered, close, percentage, pressed, put_in, softmax, truth,  # noqa: E402
-                              waited)
+from tools.recomputed import SCORE, answered, close, percentage, pressed, put_in, softmax, truth, waited  # noqa: E402
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 

@@ -26,7 +26,7 @@ def check(firefox, expected):
     assert len(found) == 5
     for label, (logit, score) in found.items():
         shown = float(logit.removeprefix("logit ").replace("\u2212", "-"))
-        assert abs(shown - expected[label]) < 0.005 + 1e-3               # two digits; 1e-3 as in test_network.py
+        assert abs(shown - expected[label]) < 0.005 + 1e-3              # two digits, and LOGITS of javascript.py
         assert abs(float(score) - scores[label]) < tools.SCORE
     return list(found)
 

@@ -14,17 +14,25 @@ def network(kind):
 
     "hybrid" 5 x 5 tokens of a map of stride 8; "headless" the same without a classifier; "wide" a hybrid whose grid
     is 3 x 5; "vit" 6 x 6 patches; "mean" a plain ViT without a class token; "bit" a BiT network.
+    "row" a hybrid whose grid is 1 x 5; "column" a plain ViT whose grid is 5 x 1; "single" a hybrid with one cell;
+    "lone" a plain ViT whose only token is one cell; "unlike" a hybrid with stages of 40, 24 and 8
+    channels; "stem" a hybrid without stages, whose grid is 3 x 5.
     """
     options = dict(engine="reference", seed=5)
     if kind == "bit":
         model = BitForImageClassification(BitConfig(**{**_BIT, "layer_type": "preactivation"}, num_labels=5), **options)
-    elif kind in ("vit", "mean"):
-        pooled = {"dialect": {"pool": "mean", "class_token": False, "norm_pooled": True}} if kind == "mean" else {}
-        config = ViTConfig(image_size=48, patch_size=8, num_labels=3, **_ENCODER, **pooled)
+    elif kind in ("vit", "mean", "column", "lone"):
+        size = {"column": [40, 8], "lone": 8}.get(kind, 48)
+        without_class = {"dialect": {"pool": "mean", "class_token": False, "norm_pooled": True}}
+        config = ViTConfig(image_size=size, patch_size=8, num_labels=3, **_ENCODER,
+                           **(without_class if kind in ("mean", "lone") else {}))
         model = ViTForImageClassification(config, **options)
     else:
-        size = [24, 40] if kind == "wide" else 40
-        config = ViTHybridConfig(backbone_config=_BIT, image_size=size, patch_size=1, num_labels=4, **_ENCODER)
+        size = {"wide": [24, 40], "stem": [24, 40], "row": [8, 40], "single": 8}.get(kind, 40)
+        stages = {"unlike": {"hidden_sizes": [40, 24, 8], "depths": [2, 1, 2]},
+                  "stem": {"hidden_sizes": [], "depths": []}}.get(kind, {})
+        config = ViTHybridConfig(backbone_config={**_BIT, **stages}, image_size=size, num_labels=4, **_ENCODER,
+                                 patch_size=2 if kind == "stem" else 1)
         model = (ViTHybridModel if kind == "headless" else ViTHybridForImageClassification)(config, **options)
     state = model.state_dict()
     rng = np.random.default_rng(7)
@@ -39,3 +47,4 @@ def network(kind):
 
 
 KINDS = "hybrid", "headless", "wide", "vit", "mean", "bit"
+UNUSUAL = "row", "column", "single", "lone", "unlike", "stem"       # in their cells, channels or stages

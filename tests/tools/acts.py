@@ -38,7 +38,8 @@ def acted(act, value, x, p, config):
         start = untouched(x, p, config)["tokens.proj"].mean(1, keepdims=True) if isinstance(value, str) else value
         p = p._replace(tokens=p.tokens._replace(cls=np.array(start, np.float32)))
     elif act == "positions":
-        places = np.r_[0, 1 + np.array(value)]
+        first = int(config.class_token)
+        places = np.r_[np.arange(first), first + np.array(value)]
         p = p._replace(tokens=p.tokens._replace(positions=p.tokens.positions[places]))
     elif act == "skipped":
         p = p._replace(blocks=tuple(block for l, block in enumerate(p.blocks) if l not in value))

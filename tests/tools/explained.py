@@ -5,6 +5,8 @@ import numpy as np
 import selenium.webdriver as selenium
 from selenium.webdriver.support import wait
 
+from nphybrid.explain import colours
+
 
 def opened(browser, address, width=1280, scheme="light"):
     browser.get_log("browser"), browser.get_log("performance")
@@ -16,6 +18,12 @@ def opened(browser, address, width=1280, scheme="light"):
     wait.WebDriverWait(browser, 30).until(
         lambda b: b.execute_script("return document.documentElement.dataset.ready === 'true'"))
     settled(browser)
+
+
+def opened_with(browser, folder, link, *how):
+    """Open the page of a folder with a link.  A page that is open already would only go to the link."""
+    browser.get("about:blank")
+    opened(browser, (folder / "page.html").as_uri() + link, *how)
 
 
 def settled(browser):
@@ -72,6 +80,18 @@ def drawn(browser, canvas, rows, columns, corner=0.25):
             Math.floor((Math.floor(i / columns) + corner) * canvas.height / rows), 1, 1).data;
         return Array.from({ length: rows * columns }, (_, i) => Array.from(pick(i)).slice(0, 3));
     """, canvas, rows, columns, corner)).reshape(rows, columns, 3)
+
+
+def same_colours(found, values, low, high, scale=colours.SEQUENTIAL):
+    """Within two of 255, everywhere; and the picture is not of one colour, so that another row would differ."""
+    expected = colours.coloured(values, low, high, scale).astype(int)
+    return np.abs(found - expected).max() <= 2 and np.ptp(expected, axis=(0, 1)).max() > 60
+
+
+def no_messages(browser):
+    """No message of the page.  Chromium says that `drawn` would be faster with another option."""
+    return [entry for entry in browser.get_log("browser") if "willReadFrequently" not in str(entry)
+            and "Multiple readback operations" not in str(entry)] == []
 
 
 def requested(browser):

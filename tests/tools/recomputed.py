@@ -5,9 +5,11 @@ import numpy as np
 import selenium.webdriver as selenium
 from selenium.webdriver.support import wait
 
+from .acts import untouched
 from .explained import says, settled, shown
 
 SCORE = 2e-4                              # observed 1.4e-4, with the weights of the page and four decimals
+MOVED = 1e-3                              # observed 6.0e-4, weights as shares: the page shows 20.1 %
 
 
 def put_in(browser, path, name="picture-file"):
@@ -37,14 +39,37 @@ def softmax(logits):
 def truth(model, path):
     """The trace of a picture, and {label: score} of the five best labels."""
     trace = model.trace(model.prepared(path))
-    scores = softmax(trace["logits"][0].astype(np.float64))
-    best = np.argsort(-scores)[:5]
-    return trace, {model.config.id2label[int(i)]: scores[i] for i in best}
+    scores = scores_of(model, trace)
+    return trace, {label: scores[label] for label in sorted(scores, key=scores.get, reverse=True)[:5]}
 
 
 def close(found, expected, bound=SCORE):
     assert list(found) == list(expected)
     assert max(abs(found[label] - expected[label]) for label in expected) < bound
+
+
+def computed(model, x):
+    """The states of a prepared picture, channels last."""
+    return untouched(x, model.learned(), model.network_config)
+
+
+def scores_of(model, trace):
+    """{label: score} of the states of a picture."""
+    return dict(zip(model.config.id2label.values(), softmax(trace["logits"][0].astype(np.float64))))
+
+
+def answer_is(browser, model, trace, text):
+    """The page shows the answer of a trace, and says what is changed."""
+    waited(browser, "changed-says", f"^Changed: {re.escape(text)}. ")
+    scores = scores_of(model, trace)
+    for name in ("answer-labels", "changes-labels"):
+        found = answered(browser, name)
+        close(found, {label: scores[label] for label in found})
+
+
+def unchanged(browser):
+    """Wait until the page shows the network without changes."""
+    waited(browser, "changed-says", "^$")
 
 
 def pressed(browser, label, within="changes-blocks"):

@@ -13,11 +13,7 @@ steps.attention = () => {
   const brightest = now().indexOf(largest(now()));
   chosen.key = tokenAt(Math.floor(brightest / keys[1]) * side, (brightest % keys[1]) * side);
 
-  const button = document.getElementById("attention-class");
-  button.hidden = !first;
-  button.addEventListener("click", () => choose({ token: 0 }));
-  views.push(() => button.setAttribute("aria-pressed", String(chosen.token < first)));
-
+  classButton(document.getElementById("attention-class"), "token");
   cellBoard(document.getElementById("attention-query"), "token", {
     alt: () =>
       `the picture; ${nameOf(chosen.token)} attends to bright cells in block ${chosen.layer}, head ${chosen.head}`,

@@ -50,8 +50,7 @@ steps.changes = () => {
     tau.textContent = `temperature ${temperatureSays(changes.temperature)}`;
   });
 
-  const table = document.getElementById("changes-labels");
-  const rows = ofPass(() =>
+  showRows(document.getElementById("changes-labels"), () =>
     stepFacts.answer.labels.map(({ label, score }, i) => {
       const was = before()[i].score;
       const row = labelRow(label, `was ${was.toFixed(4)}`, score, label === leader().label);
@@ -61,7 +60,4 @@ steps.changes = () => {
       return row;
     }),
   );
-  views.push(() => {
-    if (table.firstChild !== rows()[0]) table.replaceChildren(...rows());
-  });
 };

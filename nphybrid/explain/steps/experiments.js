@@ -23,10 +23,7 @@ function experiment({ id, question, says, options, run, python, square }) {
   if (square) {
     const canvas = element("canvas");
     text.before(canvas);
-    board(canvas, {
-      cells: () => grid,
-      span: () => coverage(grid, stepFacts.tokens.cell),
-      aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
+    cellBoard(canvas, null, {
       alt: () => {
         const [row, column] = square().square;
         return `the picture; a frame marks rows ${row} to ${row + 1}, columns ${column} to ${column + 1}`;

@@ -9,37 +9,14 @@ steps.inputs = () => {
   };
   const states = document.getElementById("inputs-states");
   document.getElementById("inputs-maps").hidden = !stem;
-  if (stem)
-    states.append(
-      toggle(
-        "stem",
-        "",
-        () => onStem,
-        () => pick(true, chosen.stage),
-      ),
-    );
-  stages.forEach((_, s) => {
-    states.append(
-      toggle(
-        `stage ${s}`,
-        "",
-        () => !onStem && chosen.stage === s,
-        () => pick(false, s),
-      ),
-    );
-  });
+  const addState = (name, isOn, press) => states.append(toggle(name, "", isOn, press));
+  if (stages.length) addState("stem", () => onStem, () => pick(true, chosen.stage));
+  stages.forEach((_, s) => addState(`stage ${s}`, () => !onStem && chosen.stage === s, () => pick(false, s)));
   if (stem) {
-    const { count, rows, columns, small } = convolution();
-    const pictures = ofPass(() => Array.from({ length: count }, (_, i) => small(i)));
-    tiles(document.getElementById("inputs-stem"), {
-      count,
-      across: Math.ceil(Math.sqrt(count)),
-      aspect: columns / rows,
-      tile: (i) => pictures()[i],
-      touch: (i) => choose({ channel: i }),
-      chosenTile: () => chosen.channel,
-      alt: () => `${count} channels of the stem; channel ${chosen.channel} is chosen`,
-    });
+    mapTiles(
+      document.getElementById("inputs-stem"),
+      () => `${convolution().count} channels of the stem; channel ${chosen.channel} is chosen`,
+    );
   }
   if (stages.length) {
     const now = () => stages[chosen.stage];

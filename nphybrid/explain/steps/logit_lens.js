@@ -5,7 +5,6 @@ steps.logit_lens = () => {
   const style = (i) => ({ stroke: inks()[i], "stroke-width": i ? 1.75 : 2.75, "stroke-dasharray": dashes[i] });
   const last = scores().length - 1;
   const node = document.getElementById("logit_lens-chart");
-  let edges = [0, 1];
   chart(node, {
     ratio: 0.5,
     highest: () => 1,
@@ -14,8 +13,8 @@ steps.logit_lens = () => {
     offset: 0,
     axisName: "number of blocks",
     strong: () => chosen.depth,
-    content(x, y, [left, right, upper, lower]) {
-      edges = [left, right];
+    touch: (depth) => choose({ depth }),
+    content(x, y, [, , upper, lower]) {
       const now = x(chosen.depth);
       node.append(svg("line", { x1: now, x2: now, y1: upper, y2: lower, stroke: MARK }));
       labels().forEach((_, i) => {
@@ -29,11 +28,6 @@ steps.logit_lens = () => {
       node.setAttribute("aria-label", `${content}; a line marks the scores ${afterBlocks(chosen.depth)}`);
     },
   });
-  onPointer(node, (event) => {
-    const place = event.clientX - node.getBoundingClientRect().left;
-    choose({ depth: clamp(Math.round(((place - edges[0]) / (edges[1] - edges[0])) * last), 0, last) });
-  });
-  onArrowKeys(node, (down, right) => choose({ depth: clamp(chosen.depth + right - down, 0, last) }));
 
   // The bars show the scores at the chosen depth. The bars are also the legend of the lines.
   const bars = document.getElementById("logit_lens-bars");

@@ -1,5 +1,5 @@
 steps.norms = () => {
-  const { count, rows, columns, size, whole } = convolution();
+  const { count, rows, columns, size, whole, at } = convolution();
   const { width, border, eps, ws_eps, ws_form } = stepFacts.norms;
   const filterOf = (name) => Array.from({ length: size }, (_, i) => numbers[name].at(chosen.channel * size + i));
   const mean = (x, n = x.length) => x.reduce((sum, value) => sum + value, 0) / n;
@@ -31,7 +31,7 @@ steps.norms = () => {
     return `${where}: (${difference}) / ${deviation} = <b>${formatted(standard()[i])}</b>`;
   });
 
-  // The mean and the deviation of each group. The zeros around the maps count too.
+  // The mean and the deviation of each group. The zeros around the cells count too.
   const groups = ofPass(() => ({}));
   const group = () => {
     const g = Math.floor(chosen.channel / width);
@@ -45,37 +45,31 @@ steps.norms = () => {
   };
   const norm = (name) => numbers[`stem_${name}`].at(chosen.channel);
   const after = (value) => ((value - group().mean) / group().deviation) * norm("scale") + norm("bias");
-  const at = () => [Math.floor(chosen.at / columns), chosen.at % columns];
   for (const [id, what, values] of [
-    ["norms-before", "the map before group norm", () => whole(chosen.channel)],
-    ["norms-after", "the map after group norm", () => whole(chosen.channel).map(after)],
+    ["norms-before", "the channel before group norm", () => whole(chosen.channel)],
+    ["norms-after", "the channel after group norm", () => whole(chosen.channel).map(after)],
   ]) {
-    board(document.getElementById(id), {
-      cells: () => [rows, columns],
-      where: at,
-      touch: (row, column) => choose({ at: row * columns + column }),
-      alt: () => `${what}; row ${at()[0]}, column ${at()[1]} is chosen`,
-      paint(context, w, h, cell) {
-        drawImage(context, heatMap(values(), rows, columns, signed(largest(values()))), 0, 0, w, h);
-        frame(context, ...at(), cell);
-      },
-    });
+    mapBoard(
+      document.getElementById(id),
+      () => heatMap(values(), rows, columns, signed(largest(values()))),
+      () => `${what}; row ${at()[0]}, column ${at()[1]} is chosen`,
+    );
   }
   listNumbers(document.getElementById("norms-numbers"), () => {
     const from = group().first;
     const value = whole(chosen.channel)[chosen.at];
     return [
-      [`mean of the maps ${from} to ${from + width - 1}`, formatted(group().mean)],
+      [`mean of the channels ${from} to ${from + width - 1}`, formatted(group().mean)],
       ["deviation: \u221a(variance + \u03b5)", formatted(group().deviation)],
-      [`map ${chosen.channel}, row ${at()[0]}, column ${at()[1]}`, formatted(value)],
+      [`channel ${chosen.channel}, row ${at()[0]}, column ${at()[1]}`, formatted(value)],
       ["minus the mean, / deviation", formatted((value - group().mean) / group().deviation)],
-      [`scale and bias of map ${chosen.channel}`, `${formatted(norm("scale"))}, ${formatted(norm("bias"))}`],
+      [`scale and bias of channel ${chosen.channel}`, `${formatted(norm("scale"))}, ${formatted(norm("bias"))}`],
       ["after group norm", formatted(after(value))],
     ];
   });
   showText(document.getElementById("norms-says"), () => {
     const value = whole(chosen.channel)[chosen.at];
-    const where = `Map ${chosen.channel}, row ${at()[0]}, column ${at()[1]}`;
+    const where = `Channel ${chosen.channel}, row ${at()[0]}, column ${at()[1]}`;
     return `${where}: ${formatted(value)} becomes <b>${formatted(after(value))}</b>`;
   });
 };

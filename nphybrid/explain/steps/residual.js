@@ -22,7 +22,6 @@ steps.residual = () => {
   const node = document.getElementById("residual-chart");
   const highest = () => 1.08 * Math.max(...rows().flat()) || 1;
   const size = () => [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50].find((each) => highest() / each <= 6) || 100;
-  let edges = [0, 1];
   chart(node, {
     ratio: 0.5,
     highest,
@@ -31,8 +30,8 @@ steps.residual = () => {
     offset: 0.25,
     axisName: "number of blocks",
     strong: () => chosen.layer,
+    touch: (layer) => choose({ layer: Math.min(layer, blocks - 1) }),
     content(x, y, [, , upper, lower]) {
-      edges = [x(0), x(blocks)];
       const now = { x1: x(chosen.layer), x2: x(chosen.layer), y1: upper, y2: lower, stroke: MARK };
       node.append(svg("line", now));
       names.forEach((name, part) => {
@@ -48,12 +47,6 @@ steps.residual = () => {
       node.setAttribute("aria-label", `${content}; block ${chosen.layer} is chosen`);
     },
   });
-  onPointer(node, (event) => {
-    const place = event.clientX - node.getBoundingClientRect().left;
-    const layer = Math.round(((place - edges[0]) / (edges[1] - edges[0])) * blocks);
-    choose({ layer: clamp(layer, 0, blocks - 1) });
-  });
-  onArrowKeys(node, (down, right) => choose({ layer: clamp(chosen.layer + right - down, 0, blocks - 1) }));
   const keys = document.getElementById("residual-keys");
   views.push(() => {
     const line = (part) => `border-top: 3px ${["solid", "dashed", "dotted"][part]} ${inks()[part]}`;

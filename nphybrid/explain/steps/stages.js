@@ -10,7 +10,7 @@ steps.stages = () => {
   const channel = () => now().channels[chosen.map];
   stepFacts.stages.forEach(({ shape: [rows, columns, count], units, channels }, s) => {
     const content =
-      `${plural(units, "unit")}; ${channels.length} of ${count} maps, with ${rows} \u00d7 ${columns} cells`;
+      `${plural(units, "unit")}; ${channels.length} of ${count} channels, with ${rows} \u00d7 ${columns} cells`;
     const label = element("span", { class: "label" }, element("b", {}, `Stage ${s}`), `: ${content}`);
     const canvas = element("canvas", { id: `stages-${s}` });
     document.getElementById("stages-tiles").append(element("div", { class: "panel" }, label, canvas));

@@ -1,23 +1,20 @@
 steps.stem = () => {
-  const { count, taps, channels, rows, columns, size, pixel, response, whole, picture, small, filter } = convolution();
-  const across = Math.ceil(Math.sqrt(count));
+  const { count, taps, channels, rows, columns, size, pixel, response, whole, picture, filter, at } = convolution();
   const filters = Array.from({ length: count }, (_, i) => filter(i));
-  const responses = ofPass(() => Array.from({ length: count }, (_, i) => small(i)));
-  const at = () => [Math.floor(chosen.at / columns), chosen.at % columns];
   chosen.at = Math.floor(rows / 2) * columns + Math.floor(columns / 2);
 
-  const pick = { count, across, touch: (channel) => choose({ channel }), chosenTile: () => chosen.channel };
   tiles(document.getElementById("stem-filters"), {
-    ...pick,
+    count,
+    across: Math.ceil(Math.sqrt(count)),
+    touch: (channel) => choose({ channel }),
+    chosenTile: () => chosen.channel,
     tile: (i) => filters[i],
     alt: () => `${count} filters of ${taps} by ${taps} taps; filter ${chosen.channel} is chosen`,
   });
-  tiles(document.getElementById("stem-responses"), {
-    ...pick,
-    aspect: columns / rows,
-    tile: (i) => responses()[i],
-    alt: () => `${count} response maps; the map of filter ${chosen.channel} is chosen`,
-  });
+  mapTiles(
+    document.getElementById("stem-responses"),
+    () => `maps of ${count} channels; channel ${chosen.channel} is chosen`,
+  );
 
   board(document.getElementById("stem-patch"), {
     cells: () => [taps, taps],
@@ -36,16 +33,11 @@ steps.stem = () => {
     alt: () => `filter ${chosen.channel}`,
     paint: (context, w, h) => drawImage(context, filters[chosen.channel], 0, 0, w, h),
   });
-  board(document.getElementById("stem-response"), {
-    cells: () => [rows, columns],
-    where: at,
-    touch: (row, column) => choose({ at: row * columns + column }),
-    alt: () => `responses of filter ${chosen.channel}; row ${at()[0]}, column ${at()[1]} is chosen`,
-    paint(context, w, h, cell) {
-      drawImage(context, picture(chosen.channel), 0, 0, w, h);
-      frame(context, ...at(), cell);
-    },
-  });
+  mapBoard(
+    document.getElementById("stem-response"),
+    () => picture(chosen.channel),
+    () => `channel ${chosen.channel}; row ${at()[0]}, column ${at()[1]} is chosen`,
+  );
   legend(document.getElementById("stem-legend"), () => signed(largest(whole(chosen.channel))));
   showText(document.getElementById("stem-says"), () => {
     const sum = formatted(response(chosen.channel, ...at()));

@@ -37,17 +37,11 @@ steps.tokens = () => {
     position: (i) => numbers.positions.at(i),
     sum: (i) => all()[i],
   };
-  for (const [name, part] of Object.entries(parts)) {
+  const panels = Object.entries(parts).map(([name, part]) => {
     const values = () => Array.from({ length: width }, (_, i) => part(chosen.token * width + i));
-    strip(document.getElementById(`tokens-${name}`), {
-      length: width,
-      lines: Math.ceil(width / 192),
-      values,
-      choice: "dimension",
-      alt: () => `${name}: ${width} numbers of ${nameOf(chosen.token)}`,
-    });
-    showText(document.getElementById(`tokens-${name}-most`), () => `\u00b1\u202f${formatted(largest(values()), 2)}`);
-  }
+    return [`tokens-${name}`, `the ${name} of the token, ${width} numbers`, values];
+  });
+  strips(panels, { length: width, lines: Math.ceil(width / 192), choice: "dimension" });
   showText(document.getElementById("tokens-says"), () => {
     const [a, b, c] = Object.values(parts).map((part) => formatted(part(chosen.token * width + chosen.dimension)));
     return `Number ${chosen.dimension} of ${nameOf(chosen.token)}: ${a} + ${b} = <b>${c}</b>`;

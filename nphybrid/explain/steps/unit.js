@@ -8,7 +8,9 @@ steps.unit = () => {
     shortcut: "the shortcut",
     sum: `the sum${activation ? `, after ${activation}` : ""}`,
   };
-  const channelsOf = (part) => stepFacts.unit[part === "conv1" || part === "conv2" ? part : "channels"];
+  // The first two convolutions have other channels than the sum, so their maps cannot be chosen.
+  const isInner = (part) => part === "conv1" || part === "conv2";
+  const channelsOf = (part) => stepFacts.unit[isInner(part) ? part : "channels"];
   const count = channelsOf("sum").length;
   const sizeOf = (part) => (part === "conv1" ? shapes.conv1 : shape).slice(0, 2);
   const map = (part, i) => numbers[`unit_${part}`].row(i);
@@ -27,9 +29,11 @@ steps.unit = () => {
       across: count,
       aspect: columns / rows,
       tile: (i) => pictures()[part][i],
-      touch: (unitMap) => choose({ unitMap }),
-      chosenTile: () => chosen.unitMap,
-      alt: () => `maps of ${name}, ${texts[part]}; channel ${channelsOf(part)[chosen.unitMap]} is chosen`,
+      ...(!isInner(part) && { touch: (unitMap) => choose({ unitMap }), chosenTile: () => chosen.unitMap }),
+      alt: () =>
+        isInner(part)
+          ? `maps of ${name}, ${texts[part]}; channels ${channelsOf(part).join(", ")}`
+          : `maps of ${name}, ${texts[part]}; channel ${channelsOf(part)[chosen.unitMap]} is chosen`,
     });
   }
 

@@ -39,19 +39,14 @@ steps.weight = () => {
     return query().map((value, i) => value * k[i]);
   };
 
-  const button = document.getElementById("weight-class");
-  button.hidden = !first;
-  button.addEventListener("click", () => choose({ key: 0 }));
-  views.push(() => button.setAttribute("aria-pressed", String(chosen.key < first)));
+  classButton(document.getElementById("weight-class"), "key");
   keyBoard(document.getElementById("weight-key"));
-  for (const [id, name, values] of [
-    ["weight-q", `query of ${width} numbers`, query],
-    ["weight-k", `key of ${width} numbers`, key],
+  const panels = [
+    ["weight-q", `the query, ${width} numbers`, query],
+    ["weight-k", `the key, ${width} numbers`, key],
     ["weight-products", `${width} products`, products],
-  ]) {
-    strip(document.getElementById(id), { length: width, values, choice: "number", alt: () => name });
-    showText(document.getElementById(`${id}-most`), () => `\u00b1\u202f${formatted(largest(values()), 2)}`);
-  }
+  ];
+  strips(panels, { length: width, choice: "number" });
   listNumbers(document.getElementById("weight-sum"), () => {
     const scores = attentionScores();
     const most = Math.max(...scores);

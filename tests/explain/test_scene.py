@@ -1,40 +1,16 @@
-"""The page: it holds the numbers of the network, it has the steps of the network, and it needs no other file."""
-import html
-import inspect
-import json
+"""The numbers of a network that its page stores, compared with the states of the network."""
 import math
-import os
 import re
-import sys
 
 import numpy as np
 import pytest
 
-from nphybrid import ViTHybridImageProcessor, backbone, default_model, encoder, open_picture, tokens
-from nphybrid.__main__ import main
-from nphybrid.api.load import load
 from nphybrid.api.presets import configuration
 from nphybrid.config import PRESETS, Config
 from nphybrid.explain import inside, page as pages, scene as scenes
-from nphybrid.explain.shapes import recorded
-from nphybrid.explain.source import highlighted, source_html
-from nphybrid.model import bit, hybrid
 from nphybrid.ops import reference
 
 from oracles import sights
-
-
-@pytest.fixture(scope="module")
-def cat(root):
-    return open_picture(root / "examples" / "images" / "cat.png")
-
-
-@pytest.fixture(scope="module", params=sights.KINDS)
-def case(request, cat):
-    """A network, its trace of the cat, its scene."""
-    model = sights.network(request.param)
-    x = ViTHybridImageProcessor.from_dict(model.processor)(cat, return_tensors="np").pixel_values
-    return model, model.trace(x), scenes.scene(model, cat)
 
 
 def numbers(array):
@@ -121,28 +97,15 @@ def test_the_scene_holds_the_inside_of_the_last_block(case):
     assert np.allclose(arrays["rms"].codes[-1, :, 0] ** 2, (trace[f"blocks.{l}"][0] ** 2).mean(1), rtol=1e-5)
 
 
-def test_only_the_units_that_add_most_are_stored(monkeypatch, cat):
+def test_only_the_units_that_add_most_are_stored(monkeypatch, cat_picture):
     monkeypatch.setattr(inside, "UNITS", 5)
     model = sights.network("vit")
-    facts, arrays, _ = scenes.scene(model, cat)
+    facts, arrays, _ = scenes.scene(model, cat_picture)
     assert len(facts["steps"]["mlp"]["units"]) == 5 and arrays["fc2"].codes.shape == (1, 5, 24)
     monkeypatch.setattr(pages, "obstacle", lambda model: "it is too large")
-    text = re.sub(r"\s+", " ", pages.page(model, cat))
+    text = re.sub(r"\s+", " ", pages.page(model, cat_picture))
     assert ("stores these numbers only for the class token in the last block, which is block 2. It shows the 5 of 32 "
             "hidden units that add the longest vectors.") in text
-
-
-@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
-def test_a_page_shows_the_source_of_its_activation(cat, activation):
-    model = sights.network("vit")
-    state, processor = model.state_dict(), model.processor
-    model = type(model)(type(model.config).from_dict({**model.config.to_dict(), "hidden_act": activation}),
-                        engine="reference")
-    model.load_state_dict(state)
-    model.processor = processor
-    name = reference.ACTIVATIONS[activation].function.__name__
-    shown = {"tanh": "activate"}.get(name, name)
-    assert f"<summary>{shown} <span>in nphybrid/ops/reference.py" in pages.page(model, cat)
 
 
 def test_the_scene_holds_the_norms_and_the_unit(case):
@@ -238,17 +201,17 @@ def test_cells_are_as_wide_as_the_strides_say(name, pixels):
     assert scenes.cell_size(configuration(PRESETS[name]).network_config()) == [pixels, pixels]
 
 
-def test_many_tokens_are_stored_in_fewer_numbers(cat, monkeypatch):
+def test_many_tokens_are_stored_in_fewer_numbers(cat_picture, monkeypatch):
     monkeypatch.setattr(scenes, "EXACT_BYTES", 0)
     monkeypatch.setattr(scenes, "MAX_BYTES", 3 * 2 * 26 * 10)
     model = sights.network("hybrid")
-    facts, arrays, _ = scenes.scene(model, cat)
+    facts, arrays, _ = scenes.scene(model, cat_picture)
     assert facts["steps"]["attention"]["side"] == 2 and facts["steps"]["attention"]["keys"] == [3, 3]
     assert facts["steps"]["weight"]["first"] == 2 and arrays["query"].codes.shape == (1, 26, 24)
     assert arrays["attention"].codes.shape == (3, 2, 26, 9) and arrays["attention"].codes.dtype == np.uint8
     rows = numbers(arrays["attention"]).sum(-1) + numbers(arrays["to_class"])[..., 0]
     assert np.abs(rows - 1).max() < 9 / 510
-    assert "The weights of 2 × 2 cells are added up and shown as one weight." in pages.page(model, cat)
+    assert "The weights of 2 × 2 cells are added up and shown as one weight." in pages.page(model, cat_picture)
 
 
 @pytest.mark.parametrize("sizes, side, bits", [
@@ -267,141 +230,3 @@ def test_the_page_of_a_large_network_does_not_grow_with_it(sizes, side, bits):
     bytes_ += 2 * 2 * (L if bits == 16 else 1) * T * D + T * D + D * D + 64 * D     # queries, keys, and the inside
     maps = 16 * 2 * sum(n * n for n in (96, 48, 24, 12)) + 64 * 147 * 4 + 384 * 384 * 3
     assert (bytes_ + maps) * 4 / 3 + 5e5 < 25e6
-
-
-# ------------------------------------------------------------------ the file
-
-def test_the_bundled_model_takes_less_than_five_megabytes(cat):
-    text = pages.page(load(default_model()), cat, "cat.png")
-    assert 1e5 < len(text.encode()) < 5e6                                    # observed 4.87 MB
-    assert "This page follows cat.png through a network of 1,469,834 parameters" in text
-    facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
-    assert facts["steps"]["answer"]["labels"][0]["label"] == "cat"
-
-
-def test_nothing_leads_out_of_the_file(case, cat):
-    text = pages.page(case[0], cat)
-    addresses = set(re.findall(r"https?://[^\s\"'<>]+", text))
-    assert addresses <= {"http://www.w3.org/2000/svg"}                       # a name, which is never fetched
-    assert "default-src 'none'" in text
-    assert not re.search(r"<(link|script|img|iframe)[^>]+(src|href)=\"(?!data:)", text)
-    assert "{" not in re.sub(r"<(script|style).*?</\1>|<pre.*?</pre>", "", text, flags=re.DOTALL)
-
-
-def test_names_and_labels_are_text(cat):
-    model = sights.network("hybrid")
-    evil = "</script><script>alert(1)</script>{{facts}}{number}&lt;"
-    model.config.id2label = {i: f"{evil} {i}" for i in range(4)}
-    text = pages.page(model, cat, evil)
-    assert "<script>alert" not in text and "</script><script>" not in text
-    facts = json.loads(re.search(r'id="facts">(.*?)</script>', text, re.DOTALL)[1])
-    assert facts["name"] == evil and facts["steps"]["answer"]["labels"][0]["label"].startswith(evil)
-    assert html.unescape(re.search("<title>(.*?): a forward pass", text)[1]) == evil
-
-
-def test_a_model_without_an_image_processor_is_refused(cat):
-    model = sights.network("vit")
-    model.processor = None
-    with pytest.raises(ValueError, match="without an image processor"):
-        pages.page(model, cat)
-
-
-# ------------------------------------------------------------------ the verb
-
-def test_the_verb_writes_the_page(cat, tmp_path, capsys):
-    picture, target = tmp_path / os.fsdecode(b"a \xff<b>.png"), tmp_path / "page.html"
-    cat.save(picture)
-    target.write_text("old")
-    line = ["explain", str(picture), "-o", str(target), "--engine", "reference"]
-    assert main(line) == 0
-    assert capsys.readouterr().out == f"{target}: {target.stat().st_size:,} bytes\n"
-    assert "<title>a ?&lt;b&gt;.png: a forward pass" in target.read_text("utf-8")
-    labels = tmp_path / "labels.txt"
-    labels.write_text("\n".join(f"label {i}" for i in range(10)))
-    assert main([*line, "--labels", str(labels)]) == 0
-    assert "The answer is “label 3”" in target.read_text("utf-8")
-
-
-@pytest.mark.parametrize("picture, target, message", [
-    ("cat.png", "page.png", "ends in .html"), ("cat.png", "nowhere/page.html", "nowhere does not exist"),
-    ("broken.png", "page.html", "broken.png"), ("missing.png", "page.html", "missing.png")])
-def test_the_verb_refuses_and_leaves_what_is_there(picture, target, message, cat, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    cat.save("cat.png")
-    (tmp_path / "broken.png").write_bytes(b"\x89PNG")
-    (tmp_path / "page.html").write_text("old")
-    assert main(["explain", picture, "-o", target, "--engine", "reference"]) == 3
-    assert message in capsys.readouterr().err and (tmp_path / "page.html").read_text() == "old"
-    assert sorted(os.listdir()) == ["broken.png", "cat.png", "page.html"]
-
-
-# ------------------------------------------------------------------ source
-
-STEPS = "".join(step.read_text("utf-8") for step in (pages.HERE / "steps").glob("*.html"))
-for placeholder, name in (("unit", "preactivation"), ("network", "bit"), ("activation", "gelu")):
-    STEPS = STEPS.replace(f"{{{placeholder}}}", name)
-PATHS = re.findall(r'data-function="([\w.]+)"', STEPS)
-
-
-@pytest.mark.parametrize("path", PATHS)
-def test_source_is_that_of_the_function(path):
-    """Every character except spaces, in order; comments at the right lose their #."""
-    shown = re.search("<code>(.*)</code>", source_html(path), re.DOTALL)[1]
-    module, _, name = path.rpartition(".")
-    source = inspect.getsource(getattr(__import__(module, fromlist=[name]), name))
-    squeezed = re.sub(r"\s", "", html.unescape(re.sub("<[^>]*>", "", re.sub('<span class="shape">', "#", shown))))
-    assert squeezed == re.sub(r"\s", "", source)
-
-
-def test_source_keeps_its_lines_where_they_mean_something():
-    source = ('def f(x):\n    """One\n    two.\n\n    >>> f(1)\n    2\n    """\n    # Why\n'
-              '    return g(\n        x,\n        1)   # (B)\n')
-    lines = re.findall(r'<span class="line">(.*?)</span>(?:<span class="shape">(.*?)</span>)?</span>',
-                       highlighted(source))
-    plain = [html.unescape(re.sub("<[^>]*>", "", line)) for line, _ in lines]
-    assert plain == ["def f(x):", '    """One two.', "", "    >>> f(1)", "    2", '    """', "    # Why",
-                     "    return g(x, 1)"]
-    assert lines[-1][1] == "(B)" and "padding-left: 8ch; text-indent: -8ch" in lines[-1][0]
-
-
-# Functions of the page, and the name before their states in a trace.
-SCOPES = {backbone.stem: "stem.", backbone.bottleneck: "stages.0.0.", backbone.preactivation: "stages.0.0.",
-          tokens.tokens: "tokens.", encoder.block: "blocks.0.", encoder.attention: "blocks.0.", hybrid: "", bit: ""}
-
-
-def test_shapes_beside_the_source_are_those_of_the_pass(case):
-    """Beside a line that records a state stands the shape of the state, and beside a line that did not run, nothing."""
-    model, trace, scene = case
-    compared = 0
-    for function, scope in SCOPES.items():
-        shown = source_html(f"{function.__module__}.{function.__name__}", scene.shapes)
-        lines = re.findall(r'<span class="line"><span [^>]*>(.*?)</span>(?:<span class="shape">(.*?)</span>)?</span>',
-                           shown)
-        for line, shape in lines:
-            name = re.match(r" *\w+ = out\[(?:<i[^>]*>)?&quot;(\w+)&quot;", line)
-            if not name or scope + name[1] not in trace:
-                assert not name or not shape, line
-                continue
-            units = {trace[state].shape for state in trace if re.fullmatch(rf"stages\.\d\.\d\.{name[1]}", state)}
-            varies = scope.startswith("stages") and len(units) > 1
-            assert html.unescape(shape) in ("", *([] if varies else [str(trace[scope + name[1]].shape)]),
-                                            *(["(B, H, W, M)", "(B, H', W', M)", "(B, H', W', O)"] if varies else []))
-            compared += shape == str(trace[scope + name[1]].shape)
-    assert compared >= (9 if model.network_config.blocks else 3)
-
-
-def test_a_pass_is_observed_only_in_its_block():
-    before = sys.gettrace()
-    with pytest.raises(ZeroDivisionError), recorded() as shapes:
-        tokens.patches(np.zeros((1, 4, 4, 3)), 2)
-        assert sys.gettrace() is not before
-        1 / 0
-    assert sys.gettrace() is before and {(1, 4, 12)} in shapes.values()
-
-
-def test_source_is_marked():
-    shown = highlighted(inspect.getsource(encoder.attention))
-    assert '<i class="keyword">def</i> attention' in shown
-    assert '<span class="shape">(B, 577, 768)</span>' in shown
-    assert '<i class="string">&quot;&quot;&quot;Multi-head self-attention' in shown
-    assert "B &lt; C" in highlighted("B < C")

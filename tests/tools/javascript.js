@@ -1,4 +1,4 @@
-// Answers the requests of test_network.py. It runs after the text of the page's worker: in Node, or in a browser.
+// Answers the requests of javascript.py. It runs after the text of the page's worker: in Node, or in a browser.
 
 const numbersOf = (base64) => new Float32Array(decoded(base64).buffer);
 function base64Of({ buffer, byteOffset, byteLength }) {

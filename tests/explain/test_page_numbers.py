@@ -1,0 +1,160 @@
+"""The numbers and the colours that the steps of the page show, compared with Python."""
+import re
+
+import numpy as np
+import pytest
+
+from nphybrid.explain import colours, measures
+
+browsers = pytest.importorskip("tools.browser")
+from tools.explained import click, drawn, opened, press, same_colours, says, shown  # noqa: E402
+
+pytestmark = [pytest.mark.slow, browsers.NEEDED]
+
+
+def test_the_stem_is_computed(browser, cat_page, model, cat_trace):
+    opened(browser, cat_page)
+    click(browser, "stem-filters", 5, 3, 8, 8)
+    for row, column in ((0, 0), (31, 31), (12, 20)):
+        click(browser, "stem-response", row, column, 32, 32)
+        value = float(says(browser, "stem-value"))
+        assert abs(value - cat_trace["stem.conv"][0, row, column, 5 * 8 + 3]) < 6e-4
+    found = cat_trace["stem.conv"][0, :, :, 43]
+    most = np.abs(found).max()
+    shown = drawn(browser, "stem-response", 32, 32, corner=0.5)
+    away = np.ones((32, 32), bool)
+    away[10:15, 18:23] = False                                    # the frame
+    expected = colours.coloured(found, -most, most, colours.DIVERGING).astype(int)
+    assert np.abs(shown - expected)[away].max() <= 2
+
+
+def test_stages_tokens_and_positions_show_the_numbers(browser, cat_page, model, cat_trace):
+    trace, p = cat_trace, model.learned()
+    opened(browser, cat_page)
+    click(browser, "stages-1", 1, 2, 2, 8)
+    click(browser, "stages-map", 3, 6, 8, 8)
+    channel = np.argsort(-trace["stages.1.1"][0].var((0, 1)), kind="stable")[10]
+    text = says(browser, "stages-says")
+    assert text.startswith(f"Stage 1, channel {channel}, row 3, column 6: ")
+    state = trace["stages.1.1"][0, :, :, channel]
+    assert abs(float(text.split(": ")[1]) - state[3, 6]) < state.max() / 500 + 6e-4
+
+    click(browser, "tokens-grid", 1, 1, 8, 8)
+    click(browser, "tokens-sum", 0, 100, 1, 192)
+    text = says(browser, "tokens-says")
+    assert text.startswith("Number 100 of token 10 (row 1, column 1): ")
+    a, b, c = map(float, text.split(": ")[1].replace("=", "+").split(" + "))
+    assert abs(c - trace["tokens"][0, 10, 100]) < 2e-3 and abs(b - p.tokens.positions[10, 100]) < 2e-3
+    assert abs(a + b - c) < 2e-3
+
+    click(browser, "positions-one", 7, 7, 8, 8)
+    alike = measures.position_similarity(p.tokens.positions, (8, 8))
+    assert abs(float(says(browser, "positions-says").split("cosine ")[1]) - alike[9, 63]) < 0.011
+
+
+def test_one_weight_by_hand_is_the_weight(browser, cat_page, cat_weights):
+    opened(browser, cat_page)
+    click(browser, "attention-query", 5, 5, 8, 8)
+    click(browser, "attention-heads", 2, 1, 4, 3)
+    click(browser, "weight-key", 2, 3, 8, 8)
+    value = float(says(browser, "weight-sum").split("exp / sum")[1].rstrip(" %")) / 100
+    assert abs(value - cat_weights[2, 1, 1 + 45, 1 + 19]) < 6e-5
+    assert f"gives the weight {100 * cat_weights[2, 1, 46, 20]:.2f} %" in says(browser, "attention-says")
+
+
+def test_distance_rollout_and_logit_lens(browser, cat_page, model, cat_trace, cat_weights):
+    trace, p = cat_trace, model.learned()
+    opened(browser, cat_page)
+    far = measures.attention_distance(cat_weights, (8, 8), (8, 8))
+    shown(browser, "distance-chart")
+    press(browser, "distance-chart", "arrow_left", "arrow_left", "arrow_left", "arrow_left")
+    assert says(browser, "distance-says") == f"Block 2, head 1: mean distance {far[2, 1]:.1f} pixels"
+    dots = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
+        [dot.dataset.head, Number(dot.getAttribute("cy"))])""")
+    assert dots[-1][0] == "2 1"                                    # drawn over the others
+    heights = np.array([y for _, y in sorted(dots)])
+    assert sorted(name for name, _ in dots) == [f"{l} {h}" for l in range(4) for h in range(3)]
+    assert np.corrcoef(heights, far.reshape(-1))[0, 1] < -0.99999
+
+    uniform = measures.distances((8, 8), (8, 8)).mean()
+    level = float(browser.find_element("css selector", "#distance-chart .uniform").get_attribute("y1"))
+    slope = (heights[1] - heights[0]) / (far[0, 1] - far[0, 0])
+    assert abs(heights[0] + slope * (uniform - far[0, 0]) - level) < 0.2
+
+    states = [trace["tokens"]] + [trace[f"blocks.{l}"] for l in range(4)]
+    lens = measures.logit_lens(states, p, model.network_config, model.ops)[:, 0].astype(np.float64)
+    scores = np.exp(lens) / np.exp(lens).sum(1, keepdims=True)
+    best = np.argsort(-scores[-1])[:5]
+    shown(browser, "logit_lens-chart")
+    lines = browser.execute_script("""return [...document.querySelectorAll("#logit_lens-chart polyline")].map((line) =>
+        [...line.points].map(({ y }) => y))""")
+    levels = browser.find_elements("css selector", "#logit_lens-chart line")
+    bottom, top = (float(levels[i].get_attribute("y1")) for i in (0, 4))
+    assert np.abs((bottom - np.array(lines)) / (bottom - top) - scores[:, best].T).max() < 1e-4
+
+    rolled = np.concatenate([np.eye(65)[:1], measures.rollout(cat_weights)[:, 0]])
+    for depth in (4, 3, 2, 0):
+        press(browser, "logit_lens-chart", *["arrow_left"] * (4 - depth and 1 + (depth == 0)))
+        values, when = rolled[depth, 1:].reshape(8, 8), f"After {depth} blocks" if depth else "Before the first block"
+        if depth:
+            assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
+        click(browser, "rollout-map", 2, 7, 8, 8)
+        assert says(browser, "rollout-says").startswith(f"{when}, {100 * rolled[depth, 24]:.2f} %")
+        assert says(browser, "logit_lens-says") == (f"{when}, the best of 10 labels is "
+                                              f"{model.config.id2label[int(scores[depth].argmax())]}, "
+                                              f"with a score of {scores[depth].max():.4f}")
+        shown(browser, "logit_lens-bars")
+        bars = browser.execute_script("""return [...document.querySelectorAll("#logit_lens-bars rect")].map((bar) =>
+            Number(bar.getAttribute("width")))""")
+        assert np.allclose(np.array(bars) / bars[0], scores[depth, best] / scores[depth, best[0]], atol=0.01)
+    press(browser, "rollout-depth", "arrow_right")
+    assert says(browser, "rollout-says").startswith("After 1 block, ")
+    widths = browser.execute_script("""return [...document.querySelectorAll("#answer .answer i")].map((bar) =>
+        bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width)""")
+    assert np.allclose(widths, np.maximum(scores[-1, best], 0.004), atol=2e-3)
+
+
+def test_a_pixel_shows_its_numbers(browser, cat_page, model, cat_trace):
+    opened(browser, cat_page)
+    click(browser, "photograph-input", 10, 50, 64, 64)
+    text = says(browser, "photograph-says")
+    sums = re.findall(r"\((\d+) / 255 - 0\.5\) / 0\.5 = (-?[\d.]+)", text)
+    assert text.startswith("Row 10, column 50") and len(sums) == 3
+    truth = cat_trace["pixel_values"][0, 10, 50]
+    assert np.abs(np.array([float(value) for _, value in sums]) - truth).max() < 6e-4
+    assert np.abs((np.array([int(byte) for byte, _ in sums]) / 255 - 0.5) / 0.5 - truth).max() < 1e-6
+
+
+def test_filters_and_small_responses(browser, cat_page, model, cat_trace):
+    """Every seventh of them: the filter's taps, and its responses."""
+    opened(browser, cat_page)
+    taps, found = model.learned().stem.conv, drawn(browser, "stem-filters", 8, 8, corner=0.5)
+    for i in range(1, 64, 7):                                     # the frame is around filter 0
+        kernel = taps[3, 3, :, i] / np.abs(taps[..., i]).max()
+        assert np.abs(found[i // 8, i % 8] - (127.5 + 127.5 * kernel)).max() <= 1.01, i
+    responses = cat_trace["stem.conv"][0]
+    found = drawn(browser, "stem-responses", 8, 8, corner=0.5)
+    for i in range(1, 64, 7):
+        around = responses[15:17, 15:17, i].reshape(-1)           # the middle of a map lies between four cells
+        most = np.abs(responses[..., i]).max()
+        colour, here = colours.coloured(around, -most, most, colours.DIVERGING).astype(int), found[i // 8, i % 8]
+        assert (colour.min(0) - 3 <= here).all() and (here <= colour.max(0) + 3).all(), i
+
+
+def test_strips_and_legends(browser, cat_page, model, cat_trace):
+    trace, p = cat_trace, model.learned()
+    opened(browser, cat_page)
+    click(browser, "tokens-all", 40, 0, 65, 1)
+    for name, values in (("sum", trace["tokens"][0, 40]), ("position", p.tokens.positions[40])):
+        found = drawn(browser, f"tokens-{name}", 1, 192, corner=0.5)[0, 4:]
+        most = np.abs(values).max()
+        expected = colours.coloured(values, -most, most, colours.DIVERGING).astype(int)[4:]
+        assert np.median(np.abs(found - expected)) <= 1 and np.abs(found - expected[::-1]).max() > 100
+        assert says(browser, f"tokens-{name}-most") == f"\u00b1 {most:.2f}"
+    weights = measures.attention(trace, 4)[3, 2, 40, 1:]
+    low, high = (node.text.replace("\u202f", " ") for node in
+                 browser.find_elements("css selector", "#attention-legend span"))
+    assert (low, high) == ("0.00 %", f"{100 * weights.max():.2f} %")
+    gradient = browser.find_element("css selector", "#attention-legend i").value_of_css_property("background-image")
+    ends = [tuple(map(int, found)) for found in re.findall(r"rgb\((\d+), (\d+), (\d+)\)", gradient)]
+    assert ends == [colours.rgb(colour) for colour in colours.SEQUENTIAL]
