@@ -58,7 +58,6 @@ EVERY_END = """
 @pytest.mark.parametrize("kind", sights.UNUSUAL)
 def test_every_picture_can_be_chosen_to_its_end(browser, pages, kind):
     opened(browser, pages[kind])
-    browser.set_script_timeout(120)
     count, wrong = browser.execute_async_script(EVERY_END)
     assert count > 20 and wrong == []
     assert browser.get_log("browser") == []

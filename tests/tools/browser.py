@@ -19,4 +19,6 @@ def started(*more):
     for switch in (*SWITCHES, *more):
         options.add_argument(switch)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    return selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    driver = selenium.Chrome(options=options, service=selenium.ChromeService(DRIVER))
+    driver.set_script_timeout(120)
+    return driver
