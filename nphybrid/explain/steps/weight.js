@@ -47,6 +47,8 @@ steps.weight = () => {
     ["weight-products", `${width} products`, products],
   ];
   strips(panels, { length: width, choice: "number" });
+  showText(document.getElementById("weight-q-name"), () => nameOf(chosen.token));
+  showText(document.getElementById("weight-k-name"), () => nameOf(chosen.key));
   listNumbers(document.getElementById("weight-sum"), () => {
     const scores = attentionScores();
     const most = Math.max(...scores);
