@@ -85,7 +85,7 @@ def sentences(model, facts: dict) -> dict:
         text["cells_only"] = ", without the weight of the class token" if config.class_token else ""
         number = list(steps).index("changes") + 1 if "changes" in steps else None
         text["rollout_check"] = f": hide the cell in step {number}, and compare the scores" if number else ""
-        same = ", which are the same for every picture, because the class token has not read it yet"
+        same = ", which are the same for every picture, because no block has changed the class token"
         text["lens_start"] = same if config.pool == "token" else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
         text |= _inside(facts)
