@@ -148,7 +148,7 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
       const [cells, positionsOf] = [arrays.contents, arrays.positions].map(rmsOfCells);
       const sizes = `root mean square ${formatted(positionsOf)} against ${formatted(cells)}`;
       const mixed = stepFacts.stem ? ", and the convolutions have already mixed neighbouring pixels" : "";
-      const why = `For this picture, the position vectors are small compared with the vectors of the cells (${sizes})`;
+      const why = `A likely reason for this picture: the position vectors are small compared with the vectors of the cells (${sizes})`;
       const small = result.right === 0 && positionsOf < cells / 2;
       return small ? { ...result, because: `${result.because} ${why}${mixed}.` } : result;
     },

@@ -90,8 +90,8 @@ def test_experiments_with_the_cat(browser, folder, cat, model, cat_trace):
     assert browser.switch_to.active_element.get_attribute("id") == "layer_norm-title"      # the first changed step
     cells, places = (rms(x) for x in (cat_trace["tokens.proj"][0], model.learned().tokens.positions[1:]))
     assert verdicts["positions"].endswith(
-        "For this picture, the position vectors are small compared with the vectors of the cells (root mean square "
-        f"{places:.3f} against {cells:.3f}), and the convolutions have already mixed neighbouring pixels.")
+        "A likely reason for this picture: the position vectors are small compared with the vectors of the cells (root "
+        f"mean square {places:.3f} against {cells:.3f}), and the convolutions have already mixed neighbouring pixels.")
     assert "The tokens before block 0" in verdicts["pieces"] and "tokens before" not in verdicts["equal"]
     assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1, and it ")
     assert "Another label becomes the best label. " in verdicts["pieces"]
