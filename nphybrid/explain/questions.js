@@ -148,9 +148,10 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
       const [cells, positionsOf] = [arrays.contents, arrays.positions].map(rmsOfCells);
       const sizes = `root mean square ${formatted(positionsOf)} against ${formatted(cells)}`;
       const mixed = stepFacts.stem ? ", and the convolutions have already mixed neighbouring pixels" : "";
-      const why = `A likely reason for this picture: the position vectors are small compared with the vectors of the cells (${sizes})`;
+      const compared = `small compared with the vectors of the cells (${sizes})`;
+      const why = `A likely reason for this picture: the position vectors are ${compared}${mixed}`;
       const small = result.right === 0 && positionsOf < cells / 2;
-      return small ? { ...result, because: `${result.because} ${why}${mixed}.` } : result;
+      return small ? { ...result, because: `${result.because} ${why}.` } : result;
     },
     python: () => `${order}
 places = ${first ? "np.r_[0, 1 + order]    # the class token keeps its position" : "order"}
