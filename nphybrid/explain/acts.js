@@ -104,6 +104,14 @@ function toggle(name, description, isOn, press) {
   return node;
 }
 
+// The answer of the shown pass, and of the pass without changes.
+function answerSays() {
+  const { label, score } = leader();
+  const [best] = stepFacts.answer.before ?? stepFacts.answer.labels;
+  const without = `(without changes: ${best.label}, ${best.score.toFixed(4)})`;
+  return `The best label is ${label}, ${score.toFixed(4)} ${without}.`;
+}
+
 // The bar at the lower edge of the window.
 function setUpActs() {
   const [bar, says, link] = ["changed", "changed-says", "changed-link"].map((id) => document.getElementById(id));
@@ -126,11 +134,7 @@ function setUpActs() {
     const hadFocus = bar.contains(document.activeElement);
     bar.hidden = !text && !failure;
     if (bar.hidden && hadFocus) title.focus({ preventScroll: true });
-    const { label, score } = leader();
-    const [best] = stepFacts.answer.before ?? stepFacts.answer.labels;
-    const result = `The best label is ${label}, ${score.toFixed(4)}`;
-    says.textContent =
-      failure || (text && `Changed: ${text}. ${result} (without changes: ${best.label}, ${best.score.toFixed(4)}).`);
+    says.textContent = failure || (text && `Changed: ${text}. ${answerSays()}`);
     link.href = linkOf(shownChanges);
     const isFirst = document.getElementById("picture-back").hidden;
     link.textContent = isFirst ? "Link to these changes" : "Link to these changes, without the picture";

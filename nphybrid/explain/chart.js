@@ -10,6 +10,7 @@ const svg = (tag, attributes = {}, content = "") => {
 // Draws axes in an <svg>, and redraws the axes when the width of the <svg> changes.
 //   ratio                 height / width
 //   highest()             the value at the top
+//   lowest()              the value at the bottom
 //   ticks()               values that get a line and a number
 //   count                 the number of steps on the horizontal axis
 //   offset                the distance between the edge and the first step, in steps
@@ -17,7 +18,7 @@ const svg = (tag, attributes = {}, content = "") => {
 //   strong()              the step whose number is bold
 //   content(x, y, edges)  draws between the axes; `edges` are [left, right, upper, lower]
 //   touch(step)           is called when the pointer or a key reaches a step
-function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, content, touch }) {
+function chart(node, { ratio, highest, lowest = () => 0, ticks, count, offset, axisName, strong, content, touch }) {
   let ends = [0, 1]; // the places of the first and the last step
   const draw = () => {
     const width = node.clientWidth;
@@ -25,7 +26,7 @@ function chart(node, { ratio, highest, ticks, count, offset, axisName, strong, c
     if (!width) return;
     const [left, right, upper, lower] = [40, 12, 12, 44];
     const x = (step) => left + ((step + offset) / (count - 1 + 2 * offset || 1)) * (width - left - right);
-    const y = (value) => height - lower - (value / highest()) * (height - upper - lower);
+    const y = (value) => height - lower - ((value - lowest()) / (highest() - lowest())) * (height - upper - lower);
     ends = [x(0), x(count - 1)];
     node.setAttribute("viewBox", `0 0 ${width} ${height}`);
     node.style.height = `${height}px`;

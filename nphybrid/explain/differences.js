@@ -26,6 +26,19 @@ function mainStates() {
   return ["pixel_values", ...maps, "tokens", ...encoder, "norm", "logits"];
 }
 
+// The words for a state of the data path, whose name is that of a trace in Python.
+function stateSays(name) {
+  const [part, number] = name.split(".");
+  const words = { pixel_values: "the input", blocks: `block ${number}`, stages: `stage ${number}` };
+  return { ...words, norm: "the last layer norm" }[part] ?? `the ${part}`;
+}
+
+// The first step of the page that shows a difference, or undefined.
+function firstChangedStep() {
+  const changed = (step) => STATE_OF_STEP[step]() && differences[STATE_OF_STEP[step]()] !== 0;
+  return Object.keys(stepFacts).find((step) => step in STATE_OF_STEP && changed(step));
+}
+
 function differenceSays(far) {
   if (far === undefined) return "not computed, because the block is skipped";
   if (far === 0) return "the same as in the run without changes";

@@ -55,6 +55,8 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     computes = reason is None
     if computes:
         leave_to_the_worker(facts, arrays)
+    if computes and {"tokens", "answer"} <= facts["steps"].keys():
+        facts["steps"] |= {step: {} for step in ACTING}
     facts["sentences"] = sentences(model, facts)
     facts["lead"], facts["prepared"] = lead(facts), PREPARED
     if others and not computes:
@@ -64,12 +66,12 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     facts["arrays"] = {key: {"shape": array.codes.shape, "type": str(array.codes.dtype), "row": array.row}
                        for key, array in arrays.items()}
     facts["network"] = network_facts(model) if computes else None
-    if computes and {"tokens", "answer"} <= facts["steps"].keys():
-        facts["steps"] |= {step: {} for step in ACTING}
+    first_shown = {}
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "poster": poster(picture), "style": file_text("page.css"),
-        "steps": "\n".join(step_html(step, number + 1, facts, shapes) for number, step in enumerate(facts["steps"])),
+        "steps": "\n".join(step_html(step, number, facts, shapes, first_shown)
+                           for number, step in enumerate(facts["steps"], 1)),
         "facts": json.dumps(facts, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c"),
         "arrays": "\n".join(array_html(key, array) for key, array in arrays.items()),
         "gallery": gallery_html(posters) if others else "",
@@ -135,11 +137,18 @@ def array_html(name, array):
                      if numbers is not None)
 
 
-def step_html(step, number, facts, shapes):
-    """The HTML of one step, in which facts, sentences and sources replace the placeholders."""
+def step_html(step, number, facts, shapes, first_shown):
+    """The HTML of one step, in which facts, sentences and sources replace the placeholders.
+
+    `first_shown` is {function: (step, number)} of the functions that earlier steps show. The step adds its functions.
+    """
     filled = re.sub(r"\{([\w.]+)\}", lambda match: html.escape(str(fact(facts, match[1], number))),
                     file_text(f"steps/{step}.html"))
-    return re.sub(r'<pre data-function="([\w.]+)"></pre>', lambda match: source_html(match[1], shapes), filled)
+
+    def source(match):
+        earlier = first_shown.setdefault(match[1], (step, number))
+        return source_html(match[1], shapes, None if earlier == (step, number) else earlier)
+    return re.sub(r'<pre data-function="([\w.]+)"></pre>', source, filled)
 
 
 def fact(facts, path, number):

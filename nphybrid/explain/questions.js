@@ -59,7 +59,9 @@ async function effectOf(name, part) {
     right: top === bestLabel() ? Number(!small) : 2,
     part,
     rows: [unchangedRow(), scoreRow(name, answer)],
-    because: `The tokens before block 0 differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`,
+    because: by.tokens
+      ? `The tokens before block 0 differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`
+      : `The logits differ by ${percent(by.logits)}.`,
   };
 }
 
@@ -112,7 +114,7 @@ function questions() {
       const grey = await answerAfter({ off: offs(), painted: new Uint8Array(height * width).fill(1) });
       const one = await answerAfter({ off: offs(0) });
       const apart = none.logits.reduce((most, y, i) => Math.max(most, Math.abs(y - grey.logits[i])), 0);
-      const pictures = "Without heads, the logits of this picture and of a grey picture differ by at most ";
+      const pictures = "Without heads, the logits of this picture and of a grey picture ";
       const why = first ? " Only the heads bring numbers from the cells to the class token." : "";
       return {
         right: apart < 1e-6 ? 2 : Number(none.top !== bestLabel()),
@@ -121,7 +123,7 @@ function questions() {
           ...[unchangedRow(), scoreRow("no heads", none), scoreRow("no heads, a grey picture", grey)],
           scoreRow("the heads of block 0 alone", one),
         ],
-        because: `${pictures}${apart ? formatted(apart) : "0"}.${why}`,
+        because: `${pictures}${apart ? `differ by at most ${formatted(apart)}` : "are equal"}.${why}`,
       };
     },
     python: () => `none = np.zeros((${blocks}, ${heads}))
@@ -130,12 +132,27 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
  score(0 * x, head_mask=none), score(x, head_mask=alone)]`,
   };
 
+  // The root mean square of the vectors of all cells.
+  function rmsOfCells({ data }) {
+    const values = data.subarray(first * stepFacts.tokens.shape[1]);
+    return Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
+  }
   const positions = {
     id: "positions",
     question: "Does the answer need the positions?",
     says: () => "Shuffle the positions: each cell keeps its vector, but gets the learned position of another cell.",
     options: effects,
-    run: () => effectOf("positions shuffled", { shuffled: ["positions"] }),
+    async run() {
+      const result = await effectOf("positions shuffled", { shuffled: ["positions"] });
+      const { arrays } = await computePass({ acts: null });
+      const [cells, positionsOf] = [arrays.contents, arrays.positions].map(rmsOfCells);
+      const sizes = `root mean square ${formatted(positionsOf)} against ${formatted(cells)}`;
+      const mixed = stepFacts.stem ? ", and the convolutions have already mixed neighbouring pixels" : "";
+      const compared = `small compared with the vectors of the cells (${sizes})`;
+      const why = `A likely reason for this picture: the position vectors are ${compared}${mixed}`;
+      const small = result.right === 0 && positionsOf < cells / 2;
+      return small ? { ...result, because: `${result.because} ${why}.` } : result;
+    },
     python: () => `${order}
 places = ${first ? "np.r_[0, 1 + order]    # the class token keeps its position" : "order"}
 shuffled = changed(
@@ -197,7 +214,7 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
       const [top, left, end, right] = box();
       for (let row = top; row < end; row++) painted.fill(1, row * width + left, row * width + right);
       const after = await answerAfter({ painted }, names);
-      // Half of the sum of all differences: the share of the weights that goes to other tokens.
+      // Half of the sum of all differences: the share of the weight that moves from some tokens to others.
       const T = N + first;
       const moved = names.flatMap((name) =>
         Array.from({ length: heads }, (_, a) => {
@@ -213,8 +230,8 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
         part: { painted },
         rows: moved.map((value, i) => [name(i), value, percent(value)]),
         because:
-          `In ${name(most)}, ${percent(moved[most])} of the weights go to other tokens. The score of ${bestLabel()} ` +
-          `is ${after.score.toFixed(4)} (${untouched()[0].score.toFixed(4)} without changes).`,
+          `In ${name(most)}, ${percent(moved[most])} of the weight moves from some tokens to others. The score of ` +
+          `${bestLabel()} is ${after.score.toFixed(4)} (${untouched()[0].score.toFixed(4)} without changes).`,
       };
     },
     python: () => `hidden = x.copy()

@@ -18,8 +18,8 @@ UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convoluti
                            "y = F(x) + x, or F(x) + W {0}(norm1(x))")}
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
-    "softmax": "The softmax turns the logits into scores that add up to 1. If the logits of two labels differ "
-               "by 1, the larger score is 2.7 times the smaller score.",
+    "softmax": "The softmax turns the logits into scores. The scores of all labels add up to 1. If the logits of two "
+               "labels differ by 1, the larger score is 2.7 times the smaller score.",
     "sigmoid": "The sigmoid turns each logit into a score between 0 and 1. A logit of 0 gives a score of 0.5.",
     "none": "The score is the logit itself, because the network was trained to predict a number.",
 }
@@ -29,6 +29,23 @@ SCORING = {
 PREPARED = {
     "resized": "resized", "cropped": "cropped to its centre", "padded": "padded with zeros",
     "unchanged": "used at its own size", "framed": ". The frame marks the input of the model",
+}
+
+
+# What the activations do.
+SMOOTH = "keeps large numbers almost as they are, and turns a negative number into a number between {} and 0"
+GELU = ("multiplies a number x by {} a normal number of mean 0 and variance 1 is below x. It "
+        + SMOOTH.format("\u22120.171"))
+EXPLAINED = {
+    "relu": "relu, which turns negative numbers into 0",
+    "gelu": f"gelu, which {GELU.format('the probability that')}",
+    "gelu_new": f"gelu_new, which {GELU.format('almost the probability that')}",
+    "gelu_pytorch_tanh": f"gelu_pytorch_tanh, which {GELU.format('almost the probability that')}",
+    "quick_gelu": f"quick_gelu, which {SMOOTH.format('−0.164')}",
+    "silu": f"silu, which {SMOOTH.format('−0.279')}",
+    "selu": "selu, which multiplies positive numbers by 1.05, and keeps negative numbers above −1.76",
+    "tanh": "tanh, which turns each number into a number between −1 and 1",
+    "sigmoid": "sigmoid, which turns each number into a number between 0 and 1",
 }
 
 
@@ -64,8 +81,12 @@ def sentences(model, facts: dict) -> dict:
         cells = f"The {high} × {wide} = {_plural(high * wide, 'cell')}"
         makes = " and the class token make" if config.class_token else " make" if high * wide > 1 else " makes"
         text["count_of_tokens"] = f"{cells}{makes} {_plural(text['tokens'], 'token')}."
-        near_zero = config.activation in ("gelu", "relu", "silu", "quick_gelu", "gelu_new", "gelu_pytorch_tanh")
-        text["mlp_says"] = f" {config.activation} makes negative units almost 0." if near_zero else ""
+        text["mlp_says"] = f" Their activation is {_explained(config.activation)}."
+        text["cells_only"] = ", without the weight of the class token" if config.class_token else ""
+        number = list(steps).index("changes") + 1 if "changes" in steps else None
+        text["rollout_check"] = f": hide the cell in step {number}, and compare the scores" if number else ""
+        same = ", which are the same for every picture, because no block has changed the class token"
+        text["lens_start"] = same if config.pool == "token" else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
         text |= _inside(facts)
         name = reference.ACTIVATIONS[config.activation].function.__name__
@@ -90,7 +111,7 @@ def kind_of_network(steps):
 
 
 def _explained(activation):
-    return "relu, which turns negative numbers into 0" if activation == "relu" else activation
+    return EXPLAINED[activation]
 
 
 def _photograph(facts):
@@ -115,10 +136,11 @@ def _photograph(facts):
 
 
 def _stored(side, bits):
-    """Sentences about the precision of the stored attention weights."""
+    """Sentences about the precision of the stored attention weights.  16 bits are as exact as the numbers shown."""
+    if bits == 16:
+        return ""
     text = f"This page stores each weight in {bits} bits."
-    if bits != 16:
-        text += " The error of a weight is at most 0.2 % of the largest weight in the same map."
+    text += " The error of a weight is at most 0.2 % of the largest weight in the same map."
     if side > 1:
         text = f"The weights of {side} × {side} cells are added up and shown as one weight. {text}"
     return text
@@ -149,7 +171,9 @@ def _answer(model, facts):
             equation = " reads the class token, after the last block and a last layer norm. ViT, equation 4"
     if config.pre_logits:
         reads += ", through a layer with tanh"
-    return {"logits": _plural(facts["classes"], "logit"), "score": score,
+    count, shown = facts["classes"], len(facts["labels"])
+    return {"labels_shown": f" The page shows the {shown} largest of {count:,} scores." if shown < count else "",
+            "logits": _plural(count, "logit"), "score": score,
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 
 

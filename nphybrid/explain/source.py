@@ -10,11 +10,12 @@ import tokenize
 from .shapes import beside
 
 
-def source_html(path: str, shapes: dict | None = None) -> str:
+def source_html(path: str, shapes: dict | None = None, earlier: tuple[str, int] | None = None) -> str:
     """The name, the file and the source of a function, as HTML.
 
     `path` is the full name of the function, such as "nphybrid.backbone.stem". `shapes` are the shapes of a forward
-    pass, as `shapes.recorded` returns them. They replace the shapes of the source.
+    pass, as `shapes.recorded` returns them. They replace the shapes of the source. `earlier` are the name and the
+    number of an earlier step that shows the function. Then the source is closed, and has a link to this step.
     """
     module, _, name = path.rpartition(".")
     function = getattr(importlib.import_module(module), name)
@@ -22,8 +23,13 @@ def source_html(path: str, shapes: dict | None = None) -> str:
     source, file = "".join(lines), inspect.getsourcefile(function)
     where = f'{module.replace(".", "/")}.py'
     found = None if shapes is None else {row: shapes.get((file, first + row - 1)) for row in range(1, len(lines) + 1)}
-    return (f'<details class="source" data-function="{name}" open><summary>{name} <span>in {where}</span></summary>'
-            f'<pre><code>{highlighted(source, found)}</code></pre></details>')
+    details = (f'<details class="source" data-function="{name}"{"" if earlier else " open"}>'
+               f'<summary>{name} <span>in {where}</span></summary>'
+               f'<pre><code>{highlighted(source, found)}</code></pre></details>')
+    if not earlier:
+        return details
+    link = '<a href="#{}">step {}</a>'.format(*earlier)
+    return f'<div>{details}<p class="hint again">{name} is first shown in {link}.</p></div>'
 
 
 def highlighted(source: str, shapes: dict | None = None) -> str:

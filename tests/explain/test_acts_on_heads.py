@@ -9,7 +9,7 @@ from nphybrid.explain import measures
 from tools.acts import acted
 
 browsers = pytest.importorskip("tools.browser")
-from tools.explained import click, opened, opened_with, press, says, shown  # noqa: E402
+from tools.explained import click, drawn, opened, opened_with, press, says, shown  # noqa: E402
 from tools.recomputed import MOVED, computed, percentage, pressed, unchanged, waited  # noqa: E402
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
@@ -35,6 +35,8 @@ def test_one_weight_of_a_head_that_is_off(browser, folder):
     assert says(browser, "weight-sum") == "block 2 is skippedno weights"
     assert says(browser, "weight-says") == "Block 2 is skipped, so it has no queries and no keys"
     assert says(browser, "attention-says") == "Block 2 is skipped, so it has no weights"
+    assert not browser.find_element("id", "attention-legend").is_displayed()             # and no map of zeros
+    assert drawn(browser, "attention-keys", 8, 8).max() == 0                              # nothing is drawn
     for name, missing in ("context", "values"), ("layer_norm", "layer norm"), ("mlp", "hidden units"):
         assert says(browser, f"{name}-says") == f"Block 2 is skipped, so it has no {missing}"
     for name in "context-numbers", "layer_norm-numbers":
@@ -50,7 +52,7 @@ def test_rollout_of_heads_that_are_off(browser, folder, model, prepared):
     waited(browser, "changed-says", "12 heads off")
     shown(browser, "rollout-says")
     text = says(browser, "rollout-says")
-    assert re.search("^After 4 blocks, 0.00.% of .*, and 100.0.% from the initial class token$", text)
+    assert re.search("^After 4 blocks, 0.00.% of .*, and 100.0.% from the initial class token, by this estimate", text)
     pressed(browser, "Remove all changes", "changed")
     unchanged(browser)
     pressed(browser, "switch off head 1 of block 2")
@@ -91,7 +93,7 @@ def test_the_difference_at_each_step(browser, folder, model, prepared):
     before = computed(model, prepared)
     bars = browser.execute_script("""
         return [...document.querySelectorAll("#differences-bars b")].map((name) =>
-            [name.textContent, name.nextSibling.nextSibling.textContent, name.nextSibling.firstChild.style.width])""")
+            [name.dataset.state, name.nextSibling.nextSibling.textContent, name.nextSibling.firstChild.style.width])""")
     names = [name for name, _, _ in bars]
     assert names == ["pixel_values", "stem", "stages.0.1", "stages.1.1", "tokens", *[f"blocks.{l}" for l in range(4)],
                      "norm", "logits"]
@@ -100,8 +102,9 @@ def test_the_difference_at_each_step(browser, folder, model, prepared):
     assert np.abs(found - expected).max() < FAR
     assert (found[:7] == 0).all() and (expected[7:] > 0.05).all()
     widths = np.array([float(width.rstrip("%")) for _, _, width in bars])
-    assert np.abs(widths / 100 - expected / expected.max()).max() < 5e-3
-    assert "The first state that differs is blocks.2. The logits differ by " in says(browser, "differences-says")
+    assert expected.max() < 1 and np.abs(widths / 100 - expected).max() < 5e-3          # a full bar is 100 %
+    assert says(browser, "differences-most") == "100.0 %"
+    assert "The first state that differs is block 2. The logits differ by " in says(browser, "differences-says")
     found = dict(line.split(": ") for line in browser.execute_script(lines))
     assert found["stem.conv"] == found["tokens"] == "the same as in the run without changes"
     for name in ("blocks.3.weights", "blocks.3.query", "blocks.3", "logits"):

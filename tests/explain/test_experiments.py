@@ -60,7 +60,11 @@ def ask(browser, name, option):
     return article.find_element("css selector", ".verdict").text
 
 
-def test_experiments_with_the_cat(browser, folder, cat):
+def rms(x):
+    return np.sqrt(np.square(x, dtype=np.float64).mean())
+
+
+def test_experiments_with_the_cat(browser, folder, cat, model, cat_trace):
     """A change of the reader does not change the experiments."""
     opened(browser, (folder / "page.html").as_uri())
     found = browser.execute_script("return [...document.querySelectorAll('#experiments article')].map(({ id }) => id)")
@@ -70,17 +74,25 @@ def test_experiments_with_the_cat(browser, folder, cat):
     verdicts = {}
     for name in NAMES:
         verdicts[name] = ask(browser, name, 0)
+        legend = browser.find_element("css selector", f"#experiment-{name} legend").text
+        assert legend == "Your prediction, which stays because the result is known"
         numbers = numbers_of(browser, name)
         expected = by_python(browser, name, cat)
         assert len(numbers) == len(expected) > 1
         assert np.abs(numbers - expected).max() < (MOVED if name == "square" else SCORE)
     assert "Every picture gets the same scores. " in verdicts["convolutions"]
-    assert "of a grey picture differ by at most 0. Only the heads bring numbers" in verdicts["convolutions"]
+    assert "of a grey picture are equal. Only the heads bring numbers" in verdicts["convolutions"]
     pressed(browser, "Show this change in all steps", "experiment-equal")
     waited(browser, "changed-says", "^Changed: temperature ∞. The best label is frog, ")
     assert abs(numbers_of(browser, "equal")[1] - answered(browser, "changes-labels")["cat"]) < 1e-9
     shown(browser, "weight-sum")
     assert says(browser, "weight-sum").endswith(f"weight: exp / sum{100 / 65:.2f} %")
+    assert browser.switch_to.active_element.get_attribute("id") == "layer_norm-title"      # the first changed step
+    cells, places = (rms(x) for x in (cat_trace["tokens.proj"][0], model.learned().tokens.positions[1:]))
+    assert verdicts["positions"].endswith(
+        "A likely reason for this picture: the position vectors are small compared with the vectors of the cells (root "
+        f"mean square {places:.3f} against {cells:.3f}), and the convolutions have already mixed neighbouring pixels.")
+    assert "The tokens before block 0" in verdicts["pieces"] and "tokens before" not in verdicts["equal"]
     assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1, and it ")
     assert "Another label becomes the best label. " in verdicts["pieces"]
     assert verdicts["block"].startswith("As you predicted: Without block 0, the score of cat is lowest. ")

@@ -109,6 +109,11 @@ def test_the_keys_of_the_context_are_all_tokens(browser, files, cat_trace):
     click(browser, "context-weights", 0, 64, 1, 65)
     assert abs(values(browser, "context-numbers")[0] - given[64]) < STATE
     assert "the key is token 64" in browser.find_element("id", "context-key").get_attribute("aria-label")
+    assert says(browser, "weight-q-name") == "the class token"
+    assert says(browser, "weight-k-name") == "token 64 (row 7, column 7)"
+    press(browser, "context-class", "enter")
+    assert abs(values(browser, "context-numbers")[0] - given[0]) < STATE
+    assert says(browser, "weight-k-name") == "the class token"
 
 
 @EVERY
@@ -120,10 +125,10 @@ def test_mlp(browser, files, model, cat_trace, kind, layer, token):
     after = cat_trace[f"blocks.{layer}.fc1"][0, token].astype(np.float64)
     lengths = np.abs(after) * np.linalg.norm(block.fc2.kernel, axis=1)
     units = np.arange(384) if kind == "computes" else np.sort(np.argsort(-lengths, kind="stable")[:64])
-    across = 20 if kind == "computes" else 8
+    across = 24 if kind == "computes" else 8
     if kind != "computes":                                               # the page opens on the longest vector
         assert f"unit {lengths.argmax()}: " in says(browser, "mlp-says")
-    click(browser, "mlp-hidden", 2, 5, len(units) // across + (kind == "computes"), across)
+    click(browser, "mlp-hidden", 2, 5, len(units) // across, across)
     unit = units[2 * across + 5]
     click(browser, "mlp-added", 0, 100, 1, 192)
     text = says(browser, "mlp-says")
@@ -137,6 +142,7 @@ def test_mlp(browser, files, model, cat_trace, kind, layer, token):
     curve = browser.find_element("id", "mlp-curve").get_attribute("aria-label").replace("\u2212", "-")
     found = re.search(r"turns (\S+) into (\S+)", curve)
     assert np.abs([number(found[i]) for i in (1, 2)] - np.array(expected[:2])).max() < STATE
+    assert number(says(browser, "mlp-curve-most")[2:]) == round(max(4, 1.1 * np.abs(expected[:2]).max()), 2)
 
 
 @pytest.mark.parametrize("kind", ["computes", "sums"])

@@ -4,12 +4,15 @@ import json
 import os
 import re
 
+import numpy as np
 import pytest
 
 from nphybrid import default_model
 from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.explain import page as pages
+from nphybrid.explain.sentences import EXPLAINED
+from nphybrid.ops import reference
 
 from oracles import sights
 
@@ -41,6 +44,25 @@ def test_words_are_explained_where_they_are_first_used(case, cat_picture):
     assert "relu" not in text or re.search("relu.{8}", text)[0] == "relu, which "
     divisor = re.search("ε.{8}", text)
     assert divisor is None or divisor[0] == "ε keeps t"
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+def test_the_words_about_an_activation_are_true(activation):
+    """The ends that the page states, and large numbers that stay."""
+    x = np.linspace(-30, 30, 60_001)
+    y, text = reference.activate(x, activation), EXPLAINED[activation].replace("\u2212", "-")
+    assert text.startswith(f"{activation}, which ")
+    if between := re.search(r"between (\S+) and (\S+)$", text):
+        low, high = float(between[1]), float(between[2])
+        y = y[x < 0] if "a negative number" in text else y
+        assert low <= y.min() < low + 2e-3 and high - 2e-3 < y.max() <= high           # observed 1.1e-3
+    if "keeps large" in text:
+        assert np.abs(reference.activate(x, activation) - x)[x > 8].max() < 3e-3       # observed 2.7e-3, silu
+
+
+def test_the_words_about_selu_are_true():
+    y = reference.activate(np.array([2.0, -30]), "selu")
+    assert EXPLAINED["selu"].endswith(f"by {y[0] / 2:.2f}, and keeps negative numbers above \u2212{-y[1]:.2f}")
 
 
 def test_names_and_labels_are_text(cat_picture):

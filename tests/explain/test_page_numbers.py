@@ -68,7 +68,9 @@ def test_distance_rollout_and_logit_lens(browser, cat_page, model, cat_trace, ca
     far = measures.attention_distance(cat_weights, (8, 8), (8, 8))
     shown(browser, "distance-chart")
     press(browser, "distance-chart", "arrow_left", "arrow_left", "arrow_left", "arrow_left")
-    assert says(browser, "distance-says") == f"Block 2, head 1: mean distance {far[2, 1]:.1f} pixels"
+    uniform = measures.distances((8, 8), (8, 8)).mean()
+    share = f"{100 * far[2, 1] / uniform:.1f} % of the distance of uniform attention"
+    assert says(browser, "distance-says") == f"Block 2, head 1: mean distance {far[2, 1]:.1f} pixels, {share}"
     dots = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
         [dot.dataset.head, Number(dot.getAttribute("cy"))])""")
     assert dots[-1][0] == "2 1"                                    # drawn over the others
@@ -76,7 +78,7 @@ def test_distance_rollout_and_logit_lens(browser, cat_page, model, cat_trace, ca
     assert sorted(name for name, _ in dots) == [f"{l} {h}" for l in range(4) for h in range(3)]
     assert np.corrcoef(heights, far.reshape(-1))[0, 1] < -0.99999
 
-    uniform = measures.distances((8, 8), (8, 8)).mean()
+    assert np.ptp(heights) > 0.7 * browser.find_element("id", "distance-chart").size["height"] - 60   # the axis is used
     level = float(browser.find_element("css selector", "#distance-chart .uniform").get_attribute("y1"))
     slope = (heights[1] - heights[0]) / (far[0, 1] - far[0, 0])
     assert abs(heights[0] + slope * (uniform - far[0, 0]) - level) < 0.2
@@ -100,9 +102,12 @@ def test_distance_rollout_and_logit_lens(browser, cat_page, model, cat_trace, ca
             assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
         click(browser, "rollout-map", 2, 7, 8, 8)
         assert says(browser, "rollout-says").startswith(f"{when}, {100 * rolled[depth, 24]:.2f} %")
+        equal = f"With equal shares, each cell would have {100 * rolled[depth, 1:].mean():.2f} %"
+        assert says(browser, "rollout-says").endswith(f", by this estimate. {equal}")
         assert says(browser, "logit_lens-says") == (f"{when}, the best of 10 labels is "
                                               f"{model.config.id2label[int(scores[depth].argmax())]}, "
-                                              f"with a score of {scores[depth].max():.4f}")
+                                              f"with a score of {scores[depth].max():.4f}"
+                                              + ("" if depth else ". Every picture has these scores here"))
         shown(browser, "logit_lens-bars")
         bars = browser.execute_script("""return [...document.querySelectorAll("#logit_lens-bars rect")].map((bar) =>
             Number(bar.getAttribute("width")))""")

@@ -54,6 +54,24 @@ def test_a_page_shows_the_source_of_its_activation(cat_picture, activation):
     name = reference.ACTIVATIONS[activation].function.__name__
     shown = {"tanh": "activate"}.get(name, name)
     assert f"<summary>{shown} <span>in nphybrid/ops/reference.py" in pages.page(model, cat_picture)
+
+
+def test_a_function_is_open_in_the_step_that_shows_it_first(case, cat_picture):
+    """Later steps show it closed, with a link to the first step."""
+    first, again = {}, []
+    steps = re.findall('<section class="step" id="(.*?)"(.*?)</section>', pages.page(case[0], cat_picture), re.DOTALL)
+    for number, (step, text) in enumerate(steps, 1):
+        sources = re.findall(r'<details class="source" data-function="(\w+)"( open)?>.*?</details>(.*)', text)
+        for name, is_open, after in sources:
+            if name in first:
+                again.append(name)
+                assert not is_open and '<a href="#{}">step {}</a>'.format(*first[name]) in after
+            else:
+                assert is_open and "is first shown" not in after
+            first.setdefault(name, (step, number))
+    assert set(again) >= ({"attention", "block"} if case[0].network_config.blocks else {"preactivation"})
+
+
 # Functions of the page, and the name before their states in a trace.
 SCOPES = {backbone.stem: "stem.", backbone.bottleneck: "stages.0.0.", backbone.preactivation: "stages.0.0.",
           tokens.tokens: "tokens.", encoder.block: "blocks.0.", encoder.attention: "blocks.0.", hybrid: "", bit: ""}

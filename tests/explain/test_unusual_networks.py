@@ -118,6 +118,7 @@ def test_acts_on_one_row_or_one_column(browser, pages, folder, kind):
     (rows, columns), count = config.grid, config.grid[0] * config.grid[1]
     click(browser, "changes-cells", rows - 1, columns - 1, rows, columns)
     press(browser, "changes-hide", "enter")
+    assert says(browser, "changes-hide") == "Show this cell again"
     answer_is(browser, model, acted("masked", [count - 1], x, p, config), "1 cell hidden")
     press(browser, "changed-undo", "enter")
     unchanged(browser)
@@ -137,6 +138,7 @@ def test_a_channel_of_a_network_without_stages(browser, pages, folder):
     click(browser, "inputs-stem", 1, 2, 3, 3)
     assert says(browser, "inputs-blank") == "Blank channel 5 of the stem"
     press(browser, "inputs-blank", "enter")
+    assert says(browser, "inputs-blank") == "Use channel 5 of the stem again"
     model = sights.network("stem")
     x = model.prepared(folder / "ship <b>.png").transpose(0, 2, 3, 1)
     blanked = acted("blanked", {"stem": [5]}, x, model.learned(), model.network_config)

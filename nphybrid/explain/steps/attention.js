@@ -7,6 +7,7 @@ steps.attention = () => {
   const now = () => cells(chosen.layer, chosen.head);
   const toClass = () => numbers.to_class.at(row(chosen.layer, chosen.head));
   const ends = () => magnitudes(now());
+  const skipped = () => skippedSays(chosen.layer, "weights");
   const squares = (cell) => cell.map((n) => n * side);
   const place = () => cellOf(Math.max(chosen.key, first)).map((n) => Math.floor(n / side));
 
@@ -18,22 +19,26 @@ steps.attention = () => {
     alt: () =>
       `the picture; ${nameOf(chosen.token)} attends to bright cells in block ${chosen.layer}, head ${chosen.head}`,
     paint(context, w, h, cell) {
-      drawDimmed(context, w, h, now(), keys[1], squares(cell));
+      if (skipped()) drawImage(context, photographImage, 0, 0, w, h);
+      else drawDimmed(context, w, h, now(), keys[1], squares(cell));
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },
   });
   cellBoard(document.getElementById("attention-keys"), "key", {
     alt: () => `attention weights of ${nameOf(chosen.token)} in block ${chosen.layer}, head ${chosen.head}, as colours`,
     paint(context, w, h, cell) {
-      drawCells(context, heatMap(now(), ...keys, ends()), squares(cell));
+      if (!skipped()) drawCells(context, heatMap(now(), ...keys, ends()), squares(cell));
       frame(context, ...place(), squares(cell), KEY);
     },
   });
-  legend(document.getElementById("attention-legend"), ends, percent);
+  const bar = document.getElementById("attention-legend");
+  legend(bar, ends, percent);
+  views.push(() => (bar.hidden = Boolean(skipped()))); // a skipped block has no weights, and its maps stay empty
   const swatch = document.getElementById("attention-swatch");
   swatch.parentElement.hidden = !first;
   if (first) {
     views.push(() => {
+      swatch.parentElement.hidden = Boolean(skipped());
       swatch.style.background = `rgb(${colour(toClass(), ...ends())})`;
       swatch.nextElementSibling.textContent = `the class token, ${percent(toClass())}`;
     });
@@ -44,8 +49,7 @@ steps.attention = () => {
     const from = side === 1 ? key : `the ${side} \u00d7 ${side} cells that contain ${key}`;
     const takes = `${nameOf(chosen.token)} gives the weight <b>${percent(now()[r * keys[1] + c])}</b> to ${from}`;
     const more = first ? `, and ${percent(toClass())} to the class token` : "";
-    const skipped = skippedSays(chosen.layer, "weights");
-    if (skipped) return skipped;
+    if (skipped()) return skipped();
     const isOff = stepFacts.weight.factors?.[chosen.layer][chosen.head] === 0;
     if (isOff) return `Block ${chosen.layer}, head ${chosen.head} is off: its weights are multiplied by 0`;
     return `Block ${chosen.layer}, head ${chosen.head}: ${takes}${more}`;
@@ -62,6 +66,7 @@ steps.attention = () => {
     touch: (layer, head) => choose({ layer, head }),
     paint(context, w, h, [high, wide]) {
       for (let layer = 0; layer < blocks; layer++) {
+        if (skippedSays(layer, "weights")) continue;
         for (let head = 0; head < heads; head++) {
           const values = cells(layer, head);
           const picture = heatMap(values, ...keys, magnitudes(values));

@@ -31,7 +31,7 @@ steps.changes = () => {
     },
   });
   hide.addEventListener("click", () => act({ hidden: toggled(changes.hidden, cell()) }));
-  views.push(() => hide.setAttribute("aria-pressed", String(changes.hidden.includes(cell()))));
+  views.push(() => (hide.textContent = changes.hidden.includes(cell()) ? "Show this cell again" : "Hide this cell"));
 
   let dragging = false; // while the pointer moves the slider, no view moves it
   slider.addEventListener("pointerdown", () => (dragging = true));

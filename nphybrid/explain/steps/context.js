@@ -30,6 +30,7 @@ steps.context = () => {
     return numbersAdded;
   };
 
+  classButton(document.getElementById("context-class"), "key");
   keyBoard(document.getElementById("context-key"));
   listNumbers(document.getElementById("context-numbers"), () => {
     const [k, weight] = [chosen.number, weights()[chosen.key]];

@@ -2,11 +2,12 @@ steps.differences = () => {
   const table = document.getElementById("differences-bars");
   const rows = mainStates().map((name) => {
     const [number, bar] = [element("span"), element("i")];
-    table.append(element("b", {}, name), element("div", {}, bar), number);
+    table.append(element("b", { "data-state": name }, capitalized(stateSays(name))), element("div", {}, bar), number);
     return { name, number, bar };
   });
   views.push(() => {
-    const most = Math.max(...rows.map(({ name }) => differences[name] ?? 0), 1e-9);
+    const most = Math.max(...rows.map(({ name }) => differences[name] ?? 0), 1);
+    document.getElementById("differences-most").textContent = percent(most);
     for (const { name, number, bar } of rows) {
       const far = differences[name] ?? 0;
       number.textContent = percent(far);
@@ -16,7 +17,8 @@ steps.differences = () => {
   showText(document.getElementById("differences-says"), () => {
     const begin = rows.find(({ name }) => differences[name] > 0);
     if (!begin) return "Nothing is changed. Switch off a head, hide a cell or paint a pixel to see its reach.";
-    return `The first state that differs is ${begin.name}. The logits differ by <b>${percent(differences.logits)}</b>`;
+    const far = percent(differences.logits);
+    return `The first state that differs is ${stateSays(begin.name)}. The logits differ by <b>${far}</b>`;
   });
   showDifferences();
 };

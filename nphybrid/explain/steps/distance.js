@@ -3,14 +3,19 @@ steps.distance = () => {
   const distance = () => stepFacts.distance.distance;
   const [blocks, heads] = [distance().length, distance()[0].length];
   const node = document.getElementById("distance-chart");
-  // With a single cell, every distance is 0.
-  const highest = () => 1.08 * Math.max(uniform, ...distance().flat()) || 1;
-  const step = () => [1, 2, 5, 10, 20, 50, 100, 200].find((size) => highest() / size <= 6) || 500;
+  // The axis goes from the shortest to the longest distance. With a single cell, every distance is 0.
+  const all = () => [uniform, ...distance().flat()];
+  const range = () => Math.max(...all()) - Math.min(...all()) || 1;
+  const step = () => [0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200].find((size) => range() / size <= 6) || 500;
+  const lowest = () => step() * Math.floor(Math.min(...all()) / step());
+  const highest = () => Math.max(...all()) + range() / 9;
+  const ticksBelow = () => Math.floor((highest() - lowest()) / step());
   let dots = [];
   chart(node, {
     ratio: 0.62,
     highest,
-    ticks: () => Array.from({ length: Math.floor(highest() / step()) + 1 }, (_, i) => i * step()),
+    lowest,
+    ticks: () => Array.from({ length: ticksBelow() + 1 }, (_, i) => Number((lowest() + i * step()).toFixed(1))),
     count: blocks,
     offset: 0.5,
     axisName: "block",
@@ -40,7 +45,7 @@ steps.distance = () => {
     const box = node.getBoundingClientRect();
     const away = ({ cx, cy }) => Math.hypot(event.clientX - box.left - cx, event.clientY - box.top - cy);
     const hit = dots.reduce((nearest, dot) => (away(dot) < away(nearest) ? dot : nearest));
-    if (away(hit) < 24) choose({ layer: hit.layer, head: hit.head });
+    choose({ layer: hit.layer, head: hit.head });
   });
   // The keys Left and Right change the head. The keys Up and Down change the block.
   onArrowKeys(node, (down, right) => {
@@ -52,6 +57,8 @@ steps.distance = () => {
     const head = `Block ${chosen.layer}, head ${chosen.head}`;
     const isOff = skipped?.includes(chosen.layer) || factors?.[chosen.layer][chosen.head] === 0;
     if (isOff) return `${head} is off, so it has no distance`;
-    return `${head}: mean distance <b>${distance()[chosen.layer][chosen.head].toFixed(1)} pixels</b>`;
+    const pixels = distance()[chosen.layer][chosen.head];
+    const share = uniform ? `, ${percent(pixels / uniform)} of the distance of uniform attention` : "";
+    return `${head}: mean distance <b>${pixels.toFixed(1)} pixels</b>${share}`;
   });
 };

@@ -18,7 +18,12 @@ function experiment({ id, question, says, options, run, python, square }) {
   const left = element("div", {}, name, text, list, button);
   const article = element("article", { id: `experiment-${id}` }, left, element("div", {}, verdict, bars, show, source));
   let [picture, chosenOption, part] = [-1, null, null];
-  show.addEventListener("click", () => act({ ...NO_CHANGES, ...part }));
+  show.addEventListener("click", async () => {
+    await act({ ...NO_CHANGES, ...part });
+    const title = document.getElementById(`${firstChangedStep() ?? "changes"}-title`);
+    title.tabIndex = -1;
+    title.focus();
+  });
 
   if (square) {
     const canvas = element("canvas");
@@ -41,6 +46,7 @@ function experiment({ id, question, says, options, run, python, square }) {
     [picture, chosenOption] = [pictures, null];
     text.textContent = says();
     list.replaceChildren(list.firstChild);
+    list.firstChild.textContent = "Your prediction";
     options().forEach((option, i) => {
       const input = element("input", { type: "radio", name: id });
       input.addEventListener("change", () => {
@@ -82,6 +88,7 @@ function experiment({ id, question, says, options, run, python, square }) {
           return [element("b", {}, what), element("div", {}, bar), element("span", {}, shown)];
         }),
       );
+      list.firstChild.textContent = "Your prediction, which stays because the result is known";
       code.textContent = python();
       [source.hidden, show.hidden] = [false, false];
     });

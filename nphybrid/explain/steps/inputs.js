@@ -42,8 +42,8 @@ steps.inputs = () => {
     if (!stem) return;
     document.getElementById("inputs-stem").hidden = !onStem;
     document.getElementById("inputs-stage").hidden = onStem;
-    blank.textContent = `Blank channel ${channel()} of ${onStem ? "the stem" : `stage ${chosen.stage}`}`;
-    blank.setAttribute("aria-pressed", String(changes.blanked.includes(named())));
+    const which = `channel ${channel()} of ${onStem ? "the stem" : `stage ${chosen.stage}`}`;
+    blank.textContent = changes.blanked.includes(named()) ? `Use ${which} again` : `Blank ${which}`;
   });
 
   document.getElementById("inputs-class").hidden = !first;
@@ -63,4 +63,8 @@ steps.inputs = () => {
     const pick = () => act({ shuffled: toggled(changes.shuffled, order) });
     document.getElementById("inputs-orders").append(toggle(name, "", () => changes.shuffled.includes(order), pick));
   }
+  const says = document.getElementById("inputs-says");
+  views.push(() => {
+    if (says.textContent !== answerSays()) says.textContent = answerSays();
+  });
 };

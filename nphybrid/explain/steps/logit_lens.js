@@ -63,11 +63,12 @@ steps.logit_lens = () => {
   says.append(when, best, rest);
   views.push(() => {
     const { label, score } = stepFacts.logit_lens.leaders[chosen.depth];
+    const readsPicture = chosen.depth || stepFacts.rollout.reads !== "token" || shownChanges.classToken === "mean";
     const classes = plural(stepFacts.answer.classes, "label");
     const parts = [
       `${capitalized(afterBlocks(chosen.depth))}, the best of ${classes} is `,
       label,
-      `, with a score of ${score.toFixed(4)}`,
+      `, with a score of ${score.toFixed(4)}${readsPicture ? "" : ". Every picture has these scores here"}`,
     ];
     [when, best, rest].forEach((span, i) => {
       if (span.textContent !== parts[i]) span.textContent = parts[i];

@@ -16,8 +16,9 @@ steps.mlp = () => {
   chosen.unit = lengths.indexOf(Math.max(...lengths));
 
   tokenPicker("mlp");
-  const across = Math.ceil(Math.sqrt(count));
-  const lines = Math.ceil(count / across);
+  let across = Math.ceil(Math.sqrt(count));
+  while (count % across) across++; // so that every square is a unit
+  const lines = count / across;
   const ends = () => signed(largest(hidden()));
   for (const [id, values, name] of [
     ["mlp-hidden", hidden, "before the activation"],
@@ -26,12 +27,10 @@ steps.mlp = () => {
     board(document.getElementById(id), {
       cells: () => [lines, across],
       where: () => [Math.floor(chosen.unit / across), chosen.unit % across],
-      touch: (down, right) => choose({ unit: Math.min(down * across + right, count - 1) }),
+      touch: (down, right) => choose({ unit: down * across + right }),
       alt: () => `${plural(count, "hidden unit")} ${name}; unit ${nameOfUnit()} is chosen`,
       paint(context, w, h, cell) {
-        const all = values();
-        const padded = Array.from({ length: lines * across }, (_, i) => all[i] ?? 0);
-        drawCells(context, heatMap(padded, lines, across, ends()), cell);
+        drawCells(context, heatMap(values(), lines, across, ends()), cell);
         frame(context, Math.floor(chosen.unit / across), chosen.unit % across, cell);
       },
     });
@@ -39,12 +38,14 @@ steps.mlp = () => {
   legend(document.getElementById("mlp-legend"), ends);
 
   // The curve of the activation. If the chosen unit is outside, the axes become longer.
+  const end = () => Math.max(curve.at(-1)[0], 1.1 * Math.abs(point()[0]), 1.1 * Math.abs(point()[1]));
+  showText(document.getElementById("mlp-curve-most"), () => `\u00b1\u202f${formatted(end(), 2)}`);
   board(document.getElementById("mlp-curve"), {
     cells: () => [1, 1],
     aspect: stepFacts.photograph.shape[1] / stepFacts.photograph.shape[0],
     alt: () => `the curve of the activation; it turns ${formatted(point()[0])} into ${formatted(point()[1])}`,
     paint(context, w, h) {
-      const most = Math.max(curve.at(-1)[0], 1.1 * Math.abs(point()[0]), 1.1 * Math.abs(point()[1]));
+      const most = end();
       const [x, y] = [(value) => (w * (value + most)) / (2 * most), (value) => (h * (most - value)) / (2 * most)];
       const line = (points, ink, thick) => {
         context.beginPath();

@@ -28,7 +28,7 @@ steps.residual = () => {
     ticks: () => Array.from({ length: Math.floor(highest() / size()) + 1 }, (_, i) => Number((i * size()).toFixed(2))),
     count: blocks + 1,
     offset: 0.25,
-    axisName: "number of blocks",
+    axisName: `block (${blocks}: after the last block)`,
     strong: () => chosen.layer,
     touch: (layer) => choose({ layer: Math.min(layer, blocks - 1) }),
     content(x, y, [, , upper, lower]) {

@@ -35,7 +35,9 @@ steps.rollout = () => {
   legend(document.getElementById("rollout-legend"), () => magnitudes(values()), percent);
   showText(document.getElementById("rollout-says"), () => {
     const own = first ? `, and ${percent(at(0))} from the initial class token` : "";
-    const share = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}`;
-    return `${capitalized(afterBlocks(chosen.depth))}, ${share}`;
+    const share = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}, by this estimate`;
+    const equal = percent(values().reduce((sum, value) => sum + value) / values().length);
+    const compare = values().length > 1 ? `. With equal shares, each cell would have ${equal}` : "";
+    return `${capitalized(afterBlocks(chosen.depth))}, ${share}${compare}`;
   });
 };

@@ -47,6 +47,8 @@ steps.weight = () => {
     ["weight-products", `${width} products`, products],
   ];
   strips(panels, { length: width, choice: "number" });
+  showText(document.getElementById("weight-q-name"), () => nameOf(chosen.token));
+  showText(document.getElementById("weight-k-name"), () => nameOf(chosen.key));
   listNumbers(document.getElementById("weight-sum"), () => {
     const scores = attentionScores();
     const most = Math.max(...scores);
@@ -59,7 +61,7 @@ steps.weight = () => {
       ["q \u00b7 k", formatted(products().reduce((all, product) => all + product, 0))],
       [`attention score: q \u00b7 k / ${divisor}`, formatted(score)],
       ["largest attention score of this query", formatted(most)],
-      ["exp(score \u2212 largest)", formatted(Math.exp(score - most), 4)],
+      ["exp(attention score \u2212 largest)", formatted(Math.exp(score - most), 4)],
       [`sum of exp over all ${tokens} keys`, formatted(sum)],
       [off ? "exp / sum" : "weight: exp / sum", percent(share)],
       ...(off ? [["weight: 0 \u00b7 exp / sum, because the head is off", percent(0)]] : []),
