@@ -37,6 +37,30 @@ steps.positions = () => {
     () => ends,
     (value) => formatted(value, 2),
   );
+  // How often the position vector that is most similar to that of a cell belongs to a neighbour of the cell.
+  const isNear = (i, j) => {
+    const [[row, column], [otherRow, otherColumn]] = [cellOf(first + i), cellOf(first + j)];
+    return Math.abs(row - otherRow) <= 1 && Math.abs(column - otherColumn) <= 1;
+  };
+  showText(document.getElementById("positions-near"), () => {
+    if (count === 1) return "";
+    const others = (i) => Array.from({ length: count }, (_, j) => j).filter((j) => j !== i);
+    const best = (i) => others(i).reduce((a, b) => (between(i, b) > between(i, a) ? b : a));
+    const near = Array.from({ length: count }, (_, i) => i).filter((i) => isNear(i, best(i)));
+    return `Here, the largest cosine is that of a neighbour for ${near.length} of ${plural(count, "cell")}.`;
+  });
+  // The root mean square of the numbers of all cells.
+  const rms = (name) => {
+    const [from, to] = [first, stepFacts.tokens.shape[0]].map((token) => token * stepFacts.tokens.shape[1]);
+    let sum = 0;
+    for (let i = from; i < to; i++) sum += numbers[name].at(i) ** 2;
+    return formatted(Math.sqrt(sum / (to - from)), 2);
+  };
+  const sizes = ofPass(() => [rms("contents"), rms("positions")]);
+  showText(document.getElementById("positions-sizes"), () => {
+    const [contents, positions] = sizes();
+    return `The numbers of the cells have a root mean square of ${contents}, those of the positions ${positions}.`;
+  });
   showText(document.getElementById("positions-says"), () => {
     const cosine = formatted(between(here() - first, other() - first), 2);
     return `The positions of ${nameOf(here())} and of ${nameOf(other())} have the cosine <b>${cosine}</b>`;
