@@ -23,7 +23,7 @@ UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convoluti
                            "y = F(x) + x, or F(x) + W {0}(norm1(x))")}
 HYBRID = (" This network is a hybrid: first convolutions, then attention. Its convolutions have already mixed "
           "neighbouring pixels, and the zeros that they read at the border leave traces in the cells. So the position "
-          "vectors matter less here than in a network without convolutions.")
+          "vectors can matter less here than in a network without convolutions.")
 OPENS_LAST = " The page opens at the last block; block 0 is the first."
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
@@ -65,6 +65,8 @@ def sentences(model, facts: dict) -> dict:
     text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
     text["unit_equation"] = equation.format(config.backbone_activation)
     if "unit" in steps:
+        text["reach"] = ", ".join(f"{side} × {side} pixels in stage {s}" for s, side in
+                                     enumerate(stage["reach"] for stage in steps["stages"]))
         text["unit_place"] = f"the last unit of stage {len(steps['stages']) - 1}"
     if config.class_token:
         text["class_token"] = (" The first token is the class token: a learned vector, the same for every picture. The "

@@ -170,6 +170,8 @@ def test_the_positions_are_measured(browser, cat_page, model, cat_trace):
     near = np.maximum(np.abs(best // 8 - cells // 8), np.abs(best % 8 - cells % 8)) == 1
     found = int(re.search(r"for (\d+) of 64 cells", says(browser, "positions-near"))[1])
     assert abs(found - near.sum()) <= 2 and near.sum() > 10              # cosines are kept in 8 bits
+    apart = np.maximum(np.abs(cells[:, None] // 8 - cells // 8), np.abs(cells[:, None] % 8 - cells % 8))
+    assert f"for about {(apart == 1).sum() / 63:.0f}." in says(browser, "positions-near")
 
 
 def test_strips_and_legends(browser, cat_page, model, cat_trace):

@@ -48,7 +48,6 @@ steps.stages = () => {
       },
     });
   }
-  showText(document.getElementById("stages-reach"), () => `${now().reach} \u00d7 ${now().reach}`);
   const map = () => maps()[chosen.stage][chosen.map];
   legend(document.getElementById("stages-legend"), () => range(map()));
   showText(document.getElementById("stages-name"), () => `<b>Channel ${channel()}</b> of stage ${chosen.stage}`);
