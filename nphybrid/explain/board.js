@@ -100,7 +100,7 @@ function frame(context, row, column, cell, ink = "#ffffff") {
 // Draws the photograph, and darkens the cells that have small values.
 // The cell with the largest value is not darkened.
 function drawDimmed(context, width, height, values, columns, cell) {
-  drawImage(context, photographImage, 0, 0, width, height);
+  drawPicture(context, width, height);
   const most = largest(values) || 1;
   values.forEach((value, i) => {
     context.fillStyle = `rgba(12, 10, 8, ${0.9 * (1 - value / most)})`;

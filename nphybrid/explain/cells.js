@@ -17,6 +17,18 @@ const coverage = ([rows, columns], [height, width]) => [
   (columns * width) / stepFacts.photograph.shape[1],
 ];
 
+// Draws the photograph. The hidden cells are grey, as in the step about the changes.
+function drawPicture(context, width, height) {
+  drawImage(context, photographImage, 0, 0, width, height);
+  const [down, across] = coverage(grid, stepFacts.tokens.cell);
+  const [high, wide] = [(height * down) / grid[0], (width * across) / grid[1]];
+  context.fillStyle = "#808080";
+  for (const n of shownChanges.hidden) {
+    const [row, column] = cellOf(n + first);
+    context.fillRect(column * wide, row * high, wide, high);
+  }
+}
+
 // Makes a board that divides the picture into the cells of the tokens.
 // `chosen[choice]` is the token of the chosen cell. If `choice` is null, the reader cannot choose a cell.
 function cellBoard(canvas, choice, { paint, alt }) {
@@ -44,7 +56,7 @@ function keyBoard(canvas) {
   cellBoard(canvas, "key", {
     alt: () => `the picture; the query is ${nameOf(chosen.token)}, the key is ${nameOf(chosen.key)}`,
     paint(context, w, h, cell) {
-      drawImage(context, photographImage, 0, 0, w, h);
+      drawPicture(context, w, h);
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
       if (chosen.key >= first) frame(context, ...cellOf(chosen.key), cell, KEY);
     },

@@ -68,8 +68,9 @@ function raster(rows, columns, colourAt) {
 
 function heatMap(values, rows, columns, [low, high, scale] = range(values)) {
   const table = tableOf(scale);
-  const factor = 1023 / (high - low || 1);
-  return raster(rows, columns, (i) => table[clamp(Math.round((values[i] - low) * factor), 0, 1023)]);
+  // If all numbers are 0, the ends of the scale are 0 too. Among signed numbers, 0 has the colour in the middle.
+  const [start, length] = low === high && scale === scales.diverging ? [-1, 2] : [low, high - low || 1];
+  return raster(rows, columns, (i) => table[clamp(Math.round(((values[i] - start) * 1023) / length), 0, 1023)]);
 }
 
 let photographImage; // the picture that the model gets, pixel for pixel

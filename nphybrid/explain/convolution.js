@@ -49,7 +49,7 @@ function convolution() {
   // The weights of a filter as a picture. A weight of 0 is grey.
   // The largest absolute weight gets the byte 0 or 255.
   const filter = (i) => {
-    const most = largest(weights.subarray(i * size, (i + 1) * size));
+    const most = largest(weights.subarray(i * size, (i + 1) * size)) || 1;
     const byte = (tap, c) => {
       const weight = weights[i * size + tap * channels + Math.min(c, channels - 1)];
       return Math.round(127.5 + (127.5 * weight) / most);

@@ -40,7 +40,7 @@ function tokenPicker(step, token = insideToken, layer = insideLayer) {
   cellBoard(picture, fixed ? null : "token", {
     alt: () => `the picture; ${nameOf(token())} is chosen`,
     paint(context, w, h, cell) {
-      drawImage(context, photographImage, 0, 0, w, h);
+      drawPicture(context, w, h);
       if (token() >= first) frame(context, ...cellOf(token()), cell);
     },
   });

@@ -55,6 +55,8 @@ const formatted = (value, digits = 3) => {
   const text = Math.abs(value) >= 0.0005 || value === 0 ? value.toFixed(digits) : value.toExponential(1);
   return text.replace("-", "\u2212");
 };
+// A number as `formatted` shows it, so that sums of shown numbers are right.
+const rounded = (value, digits = 3) => Number(value.toFixed(digits));
 const percent = (value) => `${(100 * value).toFixed(value < 0.0995 ? 2 : 1)}\u202f%`;
 const capitalized = (text) => text[0].toUpperCase() + text.slice(1);
 const plural = (count, word) => `${count.toLocaleString("en")} ${word}${count === 1 ? "" : "s"}`;

@@ -59,7 +59,7 @@ function overview() {
     card("tokens", "tokens", times(stepFacts.tokens.shape), paint);
 
     const { blocks } = stepFacts.attention;
-    card("attention", plural(blocks, "block"), times(stepFacts.tokens.shape), (context, w, h) => {
+    card("layer_norm", plural(blocks, "block"), times(stepFacts.tokens.shape), (context, w, h) => {
       const [high, wide] = [rows, columns].map((side) => (0.69 * w * side) / Math.max(rows, columns));
       context.translate(0, h - high);
       const [down, across] = coverage(grid, stepFacts.tokens.cell);

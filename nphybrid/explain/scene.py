@@ -190,7 +190,7 @@ def stages(forward):
         channels = np.argsort(-x.var((0, 1)), kind="stable")[:MAPS]
         maps[name] = quantize(x[:, :, channels].transpose(2, 0, 1), axes=2, bits=16)
         facts.append({"name": name, "shape": list(x.shape), "units": depth, "channels": channels.tolist(),
-                      "cell": _stride(config, s + 1)})
+                      "cell": _stride(config, s + 1), "reach": reach(config, s + 1)})
     return facts, maps
 
 
@@ -210,6 +210,19 @@ def unit(forward):
 def _stride(config, stages):
     """The number of pixels between neighbouring cells after the first `stages` stages."""
     return 4 * math.prod(unit.stride for stage in plan(config)[:stages] for unit in stage)
+
+
+def reach(config: Config, stages: int) -> int:
+    """The side in pixels of the square that the convolutions of one cell read, after the first `stages` stages.
+
+    Near the border of the picture, a part of the square lies outside the picture.
+    """
+    side, step = 11, 4                    # the 7 x 7 convolution and the 3 x 3 pool of the stem, both with stride 2
+    for stage in plan(config)[:stages]:
+        for stride, dilation, _ in stage:
+            side += 2 * dilation * step
+            step *= stride
+    return side
 
 
 def cell_size(config: Config) -> list[int]:

@@ -11,11 +11,20 @@ FOLLOWS = {"bottleneck": f"The next operations are {NORM}; {{0}}; and {POOL}", "
 # What the page says where it shows the first weights.
 LEARNED = "{} are learned: training on pictures with known labels found them."
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
+# What the colours of a filter show, by the number of channels of the picture.
+FILTER_COLOURS = {1: "Grey is a weight of 0, and white is a large weight",
+                  3: "The red, green and blue of a square show its three weights. Grey is 0, and bright is positive"}
+# The place of the norms in a residual unit.
+NORMS = {"bottleneck": "A norm follows each of them", "preactivation": "A norm precedes each of them"}
 # The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
 UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
                         "y = {0}(F(x) + x), or {0}(F(x) + W x)"),
          "preactivation": ("He et al. 2016, figure 4e", "a 1 × 1 convolution",
                            "y = F(x) + x, or F(x) + W {0}(norm1(x))")}
+HYBRID = (" This network is a hybrid: first convolutions, then attention. Its convolutions have already mixed "
+          "neighbouring pixels, and the zeros that they read at the border leave traces in the cells. So the position "
+          "vectors can matter less here than in a network without convolutions.")
+OPENS_LAST = " The page opens at the last block; block 0 is the first."
 READS = {"token": "the class token", "mean": "the mean of the tokens"}
 SCORING = {
     "softmax": "The softmax turns the logits into scores. The scores of all labels add up to 1. If the logits of two "
@@ -28,7 +37,7 @@ SCORING = {
 # What the image processor does to a picture. The page of a network that it computes also reads these phrases.
 PREPARED = {
     "resized": "resized", "cropped": "cropped to its centre", "padded": "padded with zeros",
-    "unchanged": "used at its own size", "framed": ". The frame marks the input of the model",
+    "unchanged": "used at its own size", "framed": ". The frame marks the input of the network",
 }
 
 
@@ -58,8 +67,11 @@ def sentences(model, facts: dict) -> dict:
         "follows": FOLLOWS[config.unit].format(_explained(config.backbone_activation)), "unit": config.unit,
         "learned": LEARNED.format("The weights"),
         "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix')}",
-        "standardized": STANDARDIZED[config.ws_form],
-        "filters": config.stem, "products": 49 * config.channels, "network": "pooled" if config.blocks else "bit",
+        "standardized": STANDARDIZED[config.ws_form], "channels": _channels(config.channels),
+        "filters": config.stem, "image_channels": config.channels, "products": 49 * config.channels,
+        "groups": config.groups, "unit_norms": NORMS[config.unit],
+        "filter_colours": FILTER_COLOURS.get(config.channels, "The colours show the first weights of a square"),
+        "network": "pooled" if config.blocks else "bit",
         "class_token": "", "unit_activation": "",
     }
     if config.unit == "bottleneck":
@@ -69,14 +81,21 @@ def sentences(model, facts: dict) -> dict:
     text["unit_says"] = explained if config.unit == "preactivation" else ""
     text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
     text["unit_equation"] = equation.format(config.backbone_activation)
+    if "unit" in steps:
+        text["reach"] = ", ".join(f"{side} × {side} pixels in stage {s}" for s, side in
+                                     enumerate(stage["reach"] for stage in steps["stages"]))
+        text["unit_place"] = f"the last unit of stage {len(steps['stages']) - 1}"
     if config.class_token:
         text["class_token"] = (" The first token is the class token: a learned vector, the same for every picture. The "
-                               "blocks write into it what they find in the cells"
-                               + (", and the classifier reads it." if config.pool == "token" else "."))
+                               "attention in the blocks adds numbers of the cells to it"
+                               + (", and the classifier at the end reads it." if config.pool == "token" else "."))
     if "tokens" in steps:
         text["tokens"], text["width"] = steps["tokens"]["shape"]
         text["cell"] = "{} × {}".format(*steps["tokens"]["cell"])
         text["reader"] = READS[config.pool]
+        text["blocks_follow"] = f"{_plural(config.blocks, 'block')} follow{'s' if config.blocks == 1 else ''}"
+        text["hybrid"] = HYBRID if config.stem else ""
+        text["opens_last"] = OPENS_LAST if facts["inside"]["layer"] is None and config.blocks > 1 else ""
         high, wide = steps["tokens"]["grid"]
         cells = f"The {high} × {wide} = {_plural(high * wide, 'cell')}"
         makes = " and the class token make" if config.class_token else " make" if high * wide > 1 else " makes"
@@ -98,6 +117,12 @@ def sentences(model, facts: dict) -> dict:
 
 def _plural(count, noun):
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def _channels(count):
+    """What the channels of a picture are."""
+    return {1: "The only channel is the grey level", 3: "The channels are the colours red, green and blue"}.get(
+        count, f"A pixel has {count} numbers, one in each channel")
 
 
 def kind_of_network(steps):
@@ -188,8 +213,9 @@ def lead(facts: dict) -> str:
     path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
     if "tokens" in steps:
         path += ", and the tokens attend to each other"
-    text = (f"This page follows {{name}} through a network of {facts['parameters']:,} parameters. In the "
-            f"network, {path}.")
+    text = (f"This page follows {{name}} through a network of {facts['parameters']:,} parameters. The "
+            "parameters are numbers: training changed them step by step, until the answers fitted many pictures with "
+            f"known labels. Now they are fixed. In the network, {path}.")
     if "answer" in steps:
         text += " The answer is “{label}”, with a score of {score}."
     return text

@@ -75,6 +75,30 @@ def test_the_input_of_the_blocks(browser, folder, model, prepared):
     assert np.abs(found / 127.5 - 1 - x[0])[away].max() < 1e-6
 
 
+def test_zeros_have_the_colour_of_zero(browser, folder):
+    """A class token of zeros is white, as 0 is beside other numbers."""
+    opened_with(browser, folder, "#changes;classToken=zeros")
+    waited(browser, "changed-says", "starts with zeros")
+    click(browser, "tokens-grid", 1, 1, 8, 8)
+    press(browser, "tokens-class", "enter")
+    assert "of the class token: 0.000 + " in says(browser, "tokens-says")
+    found = drawn(browser, "tokens-content", 1, 192, corner=0.5)[0, 4:]  # away from the frame
+    assert found.min() >= 254
+    assert np.ptp(drawn(browser, "tokens-position", 1, 192, corner=0.5)[0, 4:], axis=0).max() > 100
+
+
+def test_a_hidden_cell_is_grey_in_the_pictures_of_the_tokens(browser, folder):
+    opened(browser, (folder / "page.html").as_uri())
+    boards = "tokens-grid", "layer_norm-token", "weight-key", "mlp-token", "residual-token"
+    before = {name: drawn(browser, name, 8, 8)[4, 2] for name in boards}
+    opened_with(browser, folder, "#changes;hidden=34")
+    waited(browser, "changed-says", "1 cell hidden")
+    for name in boards:
+        found = drawn(browser, name, 8, 8)
+        assert (found[4, 2] == 128).all() and (before[name] != 128).any()
+        assert (found[4, 3] != 128).any()
+
+
 def test_a_channel_of_the_stem(browser, folder, model, prepared):
     opened(browser, (folder / "page.html").as_uri())
     pressed(browser, "stem", "inputs-states")
@@ -107,7 +131,7 @@ def test_the_photograph_step_describes_the_picture(browser, folder, model):
     assert (says(browser, "photograph-prepared"), says(browser, "photograph-framed")) == ("resized", "")
     put_in(browser, folder / "frog.png")
     found = says(browser, "photograph-prepared"), says(browser, "photograph-framed")
-    assert found == ("resized and cropped to its centre", ". The frame marks the input of the model")
+    assert found == ("resized and cropped to its centre", ". The frame marks the input of the network")
     press(browser, "picture-back", "enter")
     wait.WebDriverWait(browser, 60).until(lambda b: not says(b, "picture-says"))
     settled(browser)

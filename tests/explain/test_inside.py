@@ -187,11 +187,11 @@ def test_norms(browser, files, model, cat_trace, kind):
     raw = raw_parameters(model).stem.conv[..., 43].astype(np.float64).reshape(-1)
     standard = (raw - raw.mean()) / np.sqrt(raw.var() + config.ws_eps)
     assert np.abs(standard - p.stem.conv[..., 43].reshape(-1)).max() < 1e-4
-    found = re.match(r"Weight 100 of filter 43: \((\S+) ([+-]) (\S+)\) / (\S+) = (\S+)$", says(browser, "norms-weight"))
-    mean = number(found[3]) * (1 if found[2] == "-" else -1)
-    expected = [raw[100], raw.mean(), raw.std(), standard[100]]
-    values_found = np.array([number(found[1]), mean, number(found[4]), number(found[5])])
-    assert np.abs(values_found - expected).max() < STATE
+    pattern = r"Weight 100 of filter 43: \((\S+) - \(?(-?[\d.]+)\)*\) / (\S+) = (\S+)$"
+    shown_numbers = np.array([number(part) for part in re.match(pattern, says(browser, "norms-weight")).groups()])
+    assert np.abs(shown_numbers - [raw[100], raw.mean(), raw.std(), standard[100]]).max() < STATE
+    weight, mean, spread, result = shown_numbers
+    assert abs((weight - mean) / spread - result) < 6e-4                 # the reader finds the same three digits
     assert abs(number(says(browser, "norms-standard-most")[2:]) - np.abs(standard).max()) < 0.006
 
     maps = cat_trace["stem.conv"][0].astype(np.float64)
@@ -204,6 +204,11 @@ def test_norms(browser, files, model, cat_trace, kind):
     found = values(browser, "norms-numbers")
     expected = [group.mean(), deviation, value, normal, norm.scale[43], norm.bias[43], after]
     assert np.abs(found - expected).max() < STATE
+    for name, values_of_map in (("before", maps[..., 43]), ("after", (maps[..., 43] - group.mean()) / deviation
+                                                            * norm.scale[43] + norm.bias[43])):
+        low, high = browser.execute_script("""return [...document.querySelectorAll(arguments[0])].map((node) =>
+            node.textContent)""", f"#norms-{name}-legend span")
+        assert number(low) == -number(high) and abs(number(high) - np.abs(values_of_map).max()) < STATE
     found = re.match(r"Channel 43, row 20, column 7: (\S+) becomes (\S+)", says(browser, "norms-says"))
     assert np.abs([number(found[1]) - value, number(found[2]) - after]).max() < STATE
 
@@ -241,7 +246,7 @@ def test_unit(browser, files, model, cat_trace, kind):
     branch, carried, added, after = (number(found[i]) for i in range(2, 6))
     assert int(found[1]) == channel
     assert abs(carried - shortcut[2, 6, channel]) < STATE and abs(after - total[2, 6, channel]) < STATE
-    assert abs(branch + carried - added) < 2 * STATE and abs(max(added, 0) - after) < STATE
+    assert round(branch + carried, 3) == added and max(added, 0) == after
     norm = model.learned().stages[1][1].norm3
     raw, groups = cat_trace["stages.1.1.conv3"][0].astype(np.float64), model.network_config.groups
     group = raw.reshape(8, 8, groups, -1)[:, :, channel // (256 // groups)]
@@ -256,6 +261,24 @@ def test_unit(browser, files, model, cat_trace, kind):
     most = np.abs(shown_map).max()
     expected = colours.coloured(shown_map, -most, most, colours.DIVERGING).astype(int)
     assert np.median(np.abs(found - expected)) <= 3 and np.abs(found - expected[::-1]).max() > 100
+
+
+def test_the_sums_that_the_page_shows_are_right(browser, files):
+    """In every column of a row, the shown numbers add up in their last digit."""
+    opened(browser, files["stored"])
+    for column in range(8):
+        click(browser, "unit-sum", 4, column, 8, 8)
+        a, b, total, after = map(number, re.search(r": (\S+) \+ (\S+) = (\S+), and after relu (\S+)",
+                                                   says(browser, "unit-says")).groups())
+        assert (round(a + b, 3), max(total, 0)) == (total, after)
+        click(browser, "tokens-grid", 4, column, 8, 8)
+        click(browser, "tokens-sum", 0, 20 * column, 1, 192)
+        a, b, total = map(number, re.search(r": (\S+) \+ (\S+) = (\S+)$", says(browser, "tokens-says")).groups())
+        assert round(a + b, 3) == total
+        click(browser, "layer_norm-after", 0, 20 * column, 1, 192)
+        z, scale, bias, result = map(number, re.search(r": (\S+) · (\S+) \+ (\S+) = (\S+)$",
+                                                       says(browser, "layer_norm-says")).groups())
+        assert abs(z * scale + bias - result) < 5.2e-4
 
 
 @pytest.mark.parametrize("kind", ["mean", "wide"])

@@ -146,6 +146,39 @@ def test_filters_and_small_responses(browser, cat_page, model, cat_trace):
         assert (colour.min(0) - 3 <= here).all() and (here <= colour.max(0) + 3).all(), i
 
 
+def test_the_products_of_one_pixel(browser, cat_page, model, prepared):
+    """Those under a filter in the middle and in a corner, where some pixels lie outside the picture."""
+    opened(browser, cat_page)
+    click(browser, "stem-filters", 5, 3, 8, 8)
+    taps = model.learned().stem.conv[..., 43]
+    for row, column, tap in ((12, 20, (1, 4)), (0, 0, (5, 6)), (0, 0, (0, 3))):
+        click(browser, "stem-response", row, column, 32, 32)
+        click(browser, "stem-patch", *tap, 7, 7)
+        y, x = 2 * row - 2 + tap[0], 2 * column - 2 + tap[1]             # two pixels of padding at the start
+        pixels = prepared[0, y, x] if y >= 0 else np.zeros(3)
+        text = says(browser, "stem-says")
+        found = np.array(re.findall(r"(-?[\d.]+) · (-?[\d.]+)", text), float)
+        assert np.abs(found - np.stack([pixels, taps[tap]], 1)).max() < 6e-4
+        assert ("lie outside the picture" in text) == (row == 0)
+    click(browser, "stem-filter", 2, 2, 7, 7)
+    assert f"· {taps[2, 2, 0]:.3f}" in says(browser, "stem-says")
+
+
+def test_the_positions_are_measured(browser, cat_page, model, cat_trace):
+    opened(browser, cat_page)
+    positions = model.learned().tokens.positions[1:]
+    sizes = [np.sqrt((x.astype(np.float64) ** 2).mean()) for x in (cat_trace["tokens.proj"][0], positions)]
+    text = says(browser, "positions-sizes")
+    assert np.abs(np.array(re.findall(r"\d+\.\d+", text), float) - sizes).max() < 6e-3
+    alike = measures.position_similarity(model.learned().tokens.positions, (8, 8)) - 2 * np.eye(64)
+    best, cells = alike.argmax(1), np.arange(64)
+    near = np.maximum(np.abs(best // 8 - cells // 8), np.abs(best % 8 - cells % 8)) == 1
+    found = int(re.search(r"for (\d+) of 64 cells", says(browser, "positions-near"))[1])
+    assert abs(found - near.sum()) <= 2 and near.sum() > 10              # cosines are kept in 8 bits
+    apart = np.maximum(np.abs(cells[:, None] // 8 - cells // 8), np.abs(cells[:, None] % 8 - cells % 8))
+    assert f"for about {(apart == 1).sum() / 63:.0f}." in says(browser, "positions-near")
+
+
 def test_strips_and_legends(browser, cat_page, model, cat_trace):
     trace, p = cat_trace, model.learned()
     opened(browser, cat_page)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from nphybrid.api.presets import configuration
-from nphybrid.config import PRESETS, Config
+from nphybrid.config import PRESETS, Config, plan
 from nphybrid.explain import inside, page as pages, scene as scenes
 from nphybrid.ops import reference
 
@@ -95,6 +95,20 @@ def test_the_scene_holds_the_inside_of_the_last_block(case):
     assert np.abs(y - [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x]).max() < 1e-4
     assert arrays["rms"].codes.shape == (config.blocks + 1, config.tokens, 3)
     assert np.allclose(arrays["rms"].codes[-1, :, 0] ** 2, (trace[f"blocks.{l}"][0] ** 2).mean(1), rtol=1e-5)
+
+
+@pytest.mark.parametrize("config", [Config(), Config(output_stride=8), Config(depths=(1, 2), widths=(64, 128))])
+def test_the_pixels_that_one_cell_reads(config):
+    """Step by step back from a cell, by the pixels that each window reads."""
+    plans = plan(config)
+    for count in range(len(plans) + 1):
+        windows = [(7, 2, 1), (3, 2, 1)]                                 # taps, stride, dilation
+        windows += [(3, stride, dilation) for stage in plans[:count] for stride, dilation, _ in stage]
+        read = {0}
+        for taps, stride, dilation in reversed(windows):
+            read = {stride * n + dilation * tap for n in read for tap in range(taps)}
+        assert scenes.reach(config, count) == max(read) - min(read) + 1
+    assert scenes.reach(Config(depths=(2, 2), widths=(64, 128)), 2) == 51
 
 
 def test_only_the_units_that_add_most_are_stored(monkeypatch, cat_picture):

@@ -43,6 +43,7 @@ steps.layer_norm = () => {
     const i = chosen.dimension;
     const [z, scale, bias] = [normal()[i], rowOfBlock("norm_scale", width)[i], rowOfBlock("norm_bias", width)[i]];
     const where = `Number ${i} of ${nameOf(insideToken())} before block ${insideLayer()}`;
-    return `${where}: ${formatted(z)} \u00b7 ${formatted(scale)} + ${formatted(bias)} = <b>${formatted(after()[i])}</b>`;
+    const numbersOf = [z, scale, bias].map((value) => formatted(value, 5));
+    return `${where}: ${numbersOf[0]} \u00b7 ${numbersOf[1]} + ${numbersOf[2]} = <b>${formatted(after()[i])}</b>`;
   });
 };

@@ -26,8 +26,10 @@ steps.norms = () => {
   showText(document.getElementById("norms-weight"), () => {
     const [w, i] = [raw(), chosen.tap];
     const where = `Weight ${i} of filter ${chosen.channel}`;
-    const [weight, average, deviation] = [w[i], Math.abs(mean(w)), deviationOf(w)].map((value) => value.toFixed(4));
-    const difference = `${weight.replace("-", "\u2212")} ${mean(w) < 0 ? "+" : "\u2212"} ${average}`;
+    const [weight, average, deviation] = [w[i], mean(w), deviationOf(w)].map((value) =>
+      value.toFixed(6).replace("-", "\u2212"),
+    );
+    const difference = `${weight} \u2212 ${mean(w) < 0 ? `(${average})` : average}`;
     return `${where}: (${difference}) / ${deviation} = <b>${formatted(standard()[i])}</b>`;
   });
 
@@ -54,6 +56,7 @@ steps.norms = () => {
       () => heatMap(values(), rows, columns, signed(largest(values()))),
       () => `${what}; row ${at()[0]}, column ${at()[1]} is chosen`,
     );
+    legend(document.getElementById(`${id}-legend`), () => signed(largest(values())));
   }
   listNumbers(document.getElementById("norms-numbers"), () => {
     const from = group().first;

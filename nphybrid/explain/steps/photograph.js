@@ -11,7 +11,7 @@ steps.photograph = () => {
   board(document.getElementById("photograph-whole"), {
     cells: () => [1, 1],
     aspect: () => facts.picture[0] / facts.picture[1],
-    alt: () => `the picture, ${original()}; if it is cropped, a frame marks the input of the model`,
+    alt: () => `the picture, ${original()}; if it is cropped, a frame marks the input of the network`,
     paint(context, w, h) {
       drawImage(context, posterImage, 0, 0, w, h);
       const [high, wide] = [h * part()[0], w * part()[1]];
@@ -37,7 +37,7 @@ steps.photograph = () => {
     cells: () => [rows, columns],
     where,
     alt: () =>
-      `the input of the model, ${rows} by ${columns} pixels; row ${where()[0]}, column ${where()[1]} is chosen`,
+      `the input of the network, ${rows} by ${columns} pixels; row ${where()[0]}, column ${where()[1]} is chosen`,
     touch: (row, column) => choose({ pixel: row * columns + column }),
     paint(context, w, h, cell) {
       drawImage(context, photographImage, 0, 0, w, h);
@@ -55,6 +55,6 @@ steps.photograph = () => {
       const sum = `(${v} ${times} \u2212 ${plain(mean[c])}) / ${plain(std[c])}`;
       return `${name}: ${sum} = <b>${formatted(pixelValues[i])}</b>`;
     });
-    return [`Row ${where()[0]}, column ${where()[1]}`, ...lines].join("<br>");
+    return [`Row ${where()[0]}, column ${where()[1]}: (<var>v</var> \u00b7 factor \u2212 mean) / std`, ...lines].join("<br>");
   });
 };

@@ -37,6 +37,35 @@ steps.positions = () => {
     () => ends,
     (value) => formatted(value, 2),
   );
+  // How often the position vector that is most similar to that of a cell belongs to a neighbour of the cell.
+  const isNear = (i, j) => {
+    const [[row, column], [otherRow, otherColumn]] = [cellOf(first + i), cellOf(first + j)];
+    return Math.abs(row - otherRow) <= 1 && Math.abs(column - otherColumn) <= 1;
+  };
+  showText(document.getElementById("positions-near"), () => {
+    if (count === 1) return "";
+    const others = (i) => Array.from({ length: count }, (_, j) => j).filter((j) => j !== i);
+    const best = (i) => others(i).reduce((a, b) => (between(i, b) > between(i, a) ? b : a));
+    const all = Array.from({ length: count }, (_, i) => i);
+    const near = all.filter((i) => isNear(i, best(i))).length;
+    const byChance = all.reduce((sum, i) => sum + others(i).filter((j) => isNear(i, j)).length / (count - 1), 0);
+    const found = `Here, the largest cosine is that of a neighbour for ${near} of ${plural(count, "cell")}`;
+    return `${found}; by chance, it would be for about ${Math.round(byChance)}.`;
+  });
+  // The root mean square of the numbers of all cells.
+  const rms = (name) => {
+    const [from, to] = [first, stepFacts.tokens.shape[0]].map((token) => token * stepFacts.tokens.shape[1]);
+    let sum = 0;
+    for (let i = from; i < to; i++) sum += numbers[name].at(i) ** 2;
+    return Math.sqrt(sum / (to - from));
+  };
+  const sizes = ofPass(() => [rms("contents"), rms("positions")]);
+  showText(document.getElementById("positions-sizes"), () => {
+    const [contents, positions] = sizes();
+    const [cells, places] = [contents, positions].map((size) => formatted(size, 2));
+    const little = positions < contents / 4 ? ", so the positions change the tokens only a little" : "";
+    return `The numbers of the cells have a root mean square of ${cells}, those of the positions ${places}${little}.`;
+  });
   showText(document.getElementById("positions-says"), () => {
     const cosine = formatted(between(here() - first, other() - first), 2);
     return `The positions of ${nameOf(here())} and of ${nameOf(other())} have the cosine <b>${cosine}</b>`;

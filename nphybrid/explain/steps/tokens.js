@@ -9,7 +9,7 @@ steps.tokens = () => {
   cellBoard(document.getElementById("tokens-grid"), "token", {
     alt: () => `the picture as ${grid[0]} by ${grid[1]} cells; ${nameOf(chosen.token)} is chosen`,
     paint(context, w, h, cell) {
-      drawImage(context, photographImage, 0, 0, w, h);
+      drawPicture(context, w, h);
       context.strokeStyle = "rgba(255, 255, 255, 0.55)";
       context.lineWidth = 1;
       for (let row = 0; row <= grid[0]; row++) context.strokeRect(0, row * cell[0], grid[1] * cell[1], 0);
@@ -17,6 +17,8 @@ steps.tokens = () => {
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },
   });
+
+  classButton(document.getElementById("tokens-class"), "token");
 
   const all = ofPass(tokenValues);
   const lines = ofPass(() => heatMap(all(), count, width, signed(largest(all()) / 2)));
@@ -43,7 +45,9 @@ steps.tokens = () => {
   });
   strips(panels, { length: width, lines: Math.ceil(width / 192), choice: "dimension" });
   showText(document.getElementById("tokens-says"), () => {
-    const [a, b, c] = Object.values(parts).map((part) => formatted(part(chosen.token * width + chosen.dimension)));
-    return `Number ${chosen.dimension} of ${nameOf(chosen.token)}: ${a} + ${b} = <b>${c}</b>`;
+    const i = chosen.token * width + chosen.dimension;
+    const [a, b] = [parts.content, parts.position].map((part) => rounded(part(i)));
+    const sum = `${formatted(a)} + ${formatted(b)} = <b>${formatted(rounded(a + b))}</b>`;
+    return `Number ${chosen.dimension} of ${nameOf(chosen.token)}: ${sum}`;
   });
 };

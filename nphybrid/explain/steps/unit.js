@@ -59,7 +59,10 @@ steps.unit = () => {
     const where = `Channel ${channelsOf("sum")[chosen.unitMap]}, row ${row}, column ${column}`;
     if (shownChanges.blanked.includes(`${name}:${channelsOf("sum")[chosen.unitMap]}`))
       return `${where}: the channel is blanked, so the sum is replaced by <b>0</b>`;
-    const added = `${formatted(branch)} + ${formatted(shortcut)} = ${formatted(branch + shortcut)}`;
-    return `${where}: ${added}${activation ? `, and after ${activation} <b>${formatted(sum)}</b>` : ""}`;
+    const [a, b] = [rounded(branch), rounded(shortcut)];
+    const total = rounded(a + b);
+    const after = activation === "relu" ? Math.max(total, 0) : sum;
+    const added = `${formatted(a)} + ${formatted(b)} = ${formatted(total)}`;
+    return `${where}: ${added}${activation ? `, and after ${activation} <b>${formatted(after)}</b>` : ""}`;
   });
 };
