@@ -214,8 +214,8 @@ def lead(facts: dict) -> str:
     if "tokens" in steps:
         path += ", and the tokens attend to each other"
     text = (f"This page follows {{name}} through a network of {facts['parameters']:,} parameters. The "
-            "parameters are numbers: training changed them step by step, until the answers fitted many pictures with "
-            f"known labels. Now they are fixed. In the network, {path}.")
+            "parameters are numbers: training changes them step by step, until the answers fit many pictures with "
+            f"known labels. In the network, {path}.")
     if "answer" in steps:
         text += " The answer is “{label}”, with a score of {score}."
     return text
