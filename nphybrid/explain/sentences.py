@@ -64,7 +64,7 @@ def sentences(model, facts: dict) -> dict:
     width, height = facts["picture"]
     text = {
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
-        "follows": FOLLOWS[config.unit].format(_explained(config.backbone_activation)), "unit": config.unit,
+        "follows": FOLLOWS[config.unit].format(EXPLAINED[config.backbone_activation]), "unit": config.unit,
         "learned": LEARNED.format("The weights"),
         "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix')}",
         "standardized": STANDARDIZED[config.ws_form], "channels": _channels(config.channels),
@@ -77,13 +77,13 @@ def sentences(model, facts: dict) -> dict:
     if config.unit == "bottleneck":
         text["unit_activation"] = f", then {config.backbone_activation}"
     # The stem of a preactivation network has no activation, so its units come first.
-    explained = f" The activation is {_explained(config.backbone_activation)}."
+    explained = f" The activation is {EXPLAINED[config.backbone_activation]}."
     text["unit_says"] = explained if config.unit == "preactivation" else ""
     text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
     text["unit_equation"] = equation.format(config.backbone_activation)
     if "unit" in steps:
         text["reach"] = ", ".join(f"{side} × {side} pixels in stage {s}" for s, side in
-                                     enumerate(stage["reach"] for stage in steps["stages"]))
+                                  enumerate(stage["reach"] for stage in steps["stages"]))
         text["unit_place"] = f"the last unit of stage {len(steps['stages']) - 1}"
     if config.class_token:
         text["class_token"] = (" The first token is the class token: a learned vector, the same for every picture. The "
@@ -100,12 +100,10 @@ def sentences(model, facts: dict) -> dict:
         cells = f"The {high} × {wide} = {_plural(high * wide, 'cell')}"
         makes = " and the class token make" if config.class_token else " make" if high * wide > 1 else " makes"
         text["count_of_tokens"] = f"{cells}{makes} {_plural(text['tokens'], 'token')}."
-        text["mlp_says"] = f" Their activation is {_explained(config.activation)}."
+        text["mlp_says"] = f" Their activation is {EXPLAINED[config.activation]}."
         text["cells_only"] = ", without the weight of the class token" if config.class_token else ""
         number = list(steps).index("changes") + 1 if "changes" in steps else None
         text["rollout_check"] = f": hide the cell in step {number}, and compare the scores" if number else ""
-        same = ", which are the same for every picture, because no block has changed the class token"
-        text["lens_start"] = same if config.pool == "token" else ""
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
         text |= _inside(facts)
         name = reference.ACTIVATIONS[config.activation].function.__name__
@@ -133,10 +131,6 @@ def kind_of_network(steps):
     if "tokens" in steps:
         parts.append("attention")
     return " and ".join(parts)
-
-
-def _explained(activation):
-    return EXPLAINED[activation]
 
 
 def _photograph(facts):
@@ -195,9 +189,10 @@ def _answer(model, facts):
         if config.pool == "token":
             equation = " reads the class token, after the last block and a last layer norm. ViT, equation 4"
     if config.pre_logits:
-        reads += ", through a layer with tanh"
+        reads = f"the result of a tanh layer on {reads}"
     count, shown = facts["classes"], len(facts["labels"])
-    return {"labels_shown": f" The page shows the {shown} largest of {count:,} scores." if shown < count else "",
+    return {"labels_shown": f" The page shows the {shown} labels of {count:,} whose scores were largest without "
+                            "changes." if shown < count else "",
             "logits": _plural(count, "logit"), "score": score,
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 

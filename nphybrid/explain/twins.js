@@ -19,7 +19,9 @@ function addTwin(source, text) {
   const name = source.dataset.function;
   const python = source.querySelector("pre");
   const title = element("p", {}, `${name} `, element("span", {}, "as this page computes it"));
-  const shapes = Array.from(python.querySelectorAll(".shape"), (node) => node.textContent);
+  const shapes = Array.from(python.querySelectorAll(".shape"), (node) => node.textContent).filter(
+    (text) => text === "" || text.startsWith("("),
+  );
   const code = element("pre", {}, element("code", {}, ...twinLines(text, shapes)));
   const id = `twin-${document.querySelectorAll(".twin").length}`;
   const twin = element("div", { class: "twin", id, hidden: "" }, title, code);

@@ -138,7 +138,7 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
 
     `kind` is an array with the dtype of the panels: float32 or uint16 (bfloat16). If `weights` is not empty, the
     attention weights are stored in it. The queries of each head are divided among `parts` tasks. The number of a task
-    is part * images * heads + image * heads + head. So a thread mostly reads queries that it has computed itself.
+    is part * images * heads + image * heads + head.
     """
     part, number = divmod(task, query.shape[0] * heads)
     head = head_of(query.shape, heads, number)

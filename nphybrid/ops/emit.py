@@ -128,8 +128,8 @@ def _prefetch(typing, x, at):
         line = build.bitcast(build.gep(x, [at]), ir.IntType(8).as_pointer())
         kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
         function = cgutils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0")
-        write, closest, data = I32(1), I32(3), I32(1)     # for writing, into the closest cache, for numbers
-        build.call(function, [line, write, closest, data])
+        read, closest, data = I32(0), I32(3), I32(1)      # for reading, into the closest cache, for numbers
+        build.call(function, [line, read, closest, data])
         return context.get_dummy_value()
     return types.void(x, types.int64), codegen
 

@@ -205,7 +205,8 @@ def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
     row_scales = np.zeros(MR, np.float32)
     row_zeros = np.zeros(MR, np.int32)
     numbers = 4 // x.values.itemsize      # the elements of x.values in a word
-    neighbours = M * K * numbers == x.values.size         # whether the rows of x follow each other
+    # Whether the rows of x follow each other.
+    neighbours = windows.run == K and M * K * numbers == x.values.size
     # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
         panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)

@@ -19,7 +19,7 @@ steps.attention = () => {
     alt: () =>
       `the picture; ${nameOf(chosen.token)} attends to bright cells in block ${chosen.layer}, head ${chosen.head}`,
     paint(context, w, h, cell) {
-      if (skipped()) drawImage(context, photographImage, 0, 0, w, h);
+      if (skipped()) drawPicture(context, w, h);
       else drawDimmed(context, w, h, now(), keys[1], squares(cell));
       if (chosen.token >= first) frame(context, ...cellOf(chosen.token), cell);
     },

@@ -16,9 +16,11 @@ steps.mlp = () => {
   chosen.unit = lengths.indexOf(Math.max(...lengths));
 
   tokenPicker("mlp");
-  let across = Math.ceil(Math.sqrt(count));
-  while (count % across) across++; // so that every square is a unit
-  const lines = count / across;
+  // If possible, every square is a unit. A width such as 509 has no divisor, so some squares stay empty.
+  const side = Math.ceil(Math.sqrt(count));
+  const widths = Array.from({ length: side }, (_, i) => side + i);
+  const across = widths.find((width) => count % width === 0) ?? side;
+  const lines = Math.ceil(count / across);
   const ends = () => signed(largest(hidden()));
   for (const [id, values, name] of [
     ["mlp-hidden", hidden, "before the activation"],
@@ -27,10 +29,12 @@ steps.mlp = () => {
     board(document.getElementById(id), {
       cells: () => [lines, across],
       where: () => [Math.floor(chosen.unit / across), chosen.unit % across],
-      touch: (down, right) => choose({ unit: down * across + right }),
+      touch: (down, right) => choose({ unit: Math.min(down * across + right, count - 1) }),
       alt: () => `${plural(count, "hidden unit")} ${name}; unit ${nameOfUnit()} is chosen`,
       paint(context, w, h, cell) {
-        drawCells(context, heatMap(values(), lines, across, ends()), cell);
+        const all = values();
+        const padded = Array.from({ length: lines * across }, (_, i) => all[i] ?? 0);
+        drawCells(context, heatMap(padded, lines, across, ends()), cell);
         frame(context, Math.floor(chosen.unit / across), chosen.unit % across, cell);
       },
     });

@@ -42,16 +42,17 @@ steps.positions = () => {
     const [[row, column], [otherRow, otherColumn]] = [cellOf(first + i), cellOf(first + j)];
     return Math.abs(row - otherRow) <= 1 && Math.abs(column - otherColumn) <= 1;
   };
-  showText(document.getElementById("positions-near"), () => {
+  const near = ofPass(() => {
     if (count === 1) return "";
     const others = (i) => Array.from({ length: count }, (_, j) => j).filter((j) => j !== i);
     const best = (i) => others(i).reduce((a, b) => (between(i, b) > between(i, a) ? b : a));
     const all = Array.from({ length: count }, (_, i) => i);
-    const near = all.filter((i) => isNear(i, best(i))).length;
+    const found = all.filter((i) => isNear(i, best(i))).length;
     const byChance = all.reduce((sum, i) => sum + others(i).filter((j) => isNear(i, j)).length / (count - 1), 0);
-    const found = `Here, the largest cosine is that of a neighbour for ${near} of ${plural(count, "cell")}`;
-    return `${found}; by chance, it would be for about ${Math.round(byChance)}.`;
+    const says = `Here, the largest cosine is that of a neighbour for ${found} of ${plural(count, "cell")}`;
+    return `${says}; by chance, it would be for about ${Math.round(byChance)}.`;
   });
+  showText(document.getElementById("positions-near"), near);
   // The root mean square of the numbers of all cells.
   const rms = (name) => {
     const [from, to] = [first, stepFacts.tokens.shape[0]].map((token) => token * stepFacts.tokens.shape[1]);
