@@ -58,7 +58,7 @@ from numba.extending import intrinsic
 from .emit import I64, Emit, pointers, wide
 from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import aligned
 from .windows import block_of, starts_into
 
@@ -281,7 +281,7 @@ class RowBlock(NamedTuple):
     deep: int
 
 
-@jit
+@jit_allocating
 def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
@@ -351,7 +351,8 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
                 to[:] = np.float32(0)
             else:
                 start += first - tap_at
-                to[:] = x[start:start + end - first]
+                for j in range(to.size):
+                    to[j] = x[start + j]
         one_row[deep:] = np.float32(0)    # the weights from `deep` on are 0, but 0 * NaN would be NaN
         for s in range(ceil_div(deep, SIDE)):
             split_into(a, s * parts * STEP + i * SIDE, STEP, one_row[s * SIDE:(s + 1) * SIDE], parts)

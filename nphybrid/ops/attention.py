@@ -29,7 +29,7 @@ from .chunks import EVEN
 from .elementwise import exp_negative
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import aligned, empty, read_ahead
 from .pack import pack
 from .reductions import largest, total
@@ -132,7 +132,15 @@ def _parts(heads, tiles, n):
     return max(1, min(tiles // 8, ceil_div(8 * n, max(heads, 1))))
 
 
-@jit
+class Buffers(NamedTuple):
+    """The memory of a task for MR queries."""
+    scores: np.ndarray                    # MR rows of the scores, and then of their exponentials
+    starts: np.ndarray                    # int64 (MR,), where each row of the scores begins
+    mixed: np.ndarray                     # (MR * NR,)
+    sums: np.ndarray                      # (MR,), the sum of the exponentials of each row
+
+
+@jit_allocating
 def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     """Compute one task: the context for some queries of one head in one image.  `context` is flat.
 
@@ -147,42 +155,58 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     tiles = ceil_div(T, MR)
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
-    scale = np.float32(1 / math.sqrt(K))
-    zeros = np.zeros(max(K, T), np.float32)
     first_tile = tiles * part // parts
     end_tile = tiles * (part + 1) // parts
-    starts = np.empty((end_tile - first_tile) * MR, np.int64)
-    score_starts = np.arange(MR) * T_padded
     keys = aligned(K * T_padded)
     values = aligned(T * K_padded)
-    scores = aligned(MR * T_padded)
-    mixed = aligned(MR * NR)
-    sums = np.empty(MR, np.float32)
+    zeros = np.zeros(max(K, T), np.float32)
+    buffers = Buffers(aligned(MR * T_padded), np.arange(MR) * T_padded, aligned(MR * NR), np.empty(MR, np.float32))
     pack_transposed_into(keys, key.reshape(key.size), head, zeros)
     pack_tokens_into(values, value.reshape(value.size), head, 0, T)
     key_panels = panels_like(kind, keys, K)
     value_panels = panels_like(kind, values, T)
+    starts = np.empty((end_tile - first_tile) * MR, np.int64)
     tokens_into(starts, head, first_tile * MR)
     x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
-    narrow_scores, narrow_starts, score_run = rows_like(kind, scores, score_starts, T)
-    score_rows = Rows(narrow_scores, narrow_starts, zeros, 1, score_run)
-    for tile_row in range(first_tile, end_tile):
-        first_query = tile_row * MR
-        queries = min(MR, T - first_query)
-        rows = Rows(x, starts[first_query - first_tile * MR:], zeros, 1, run)
+    shares, share_starts, share_run = rows_like(kind, buffers.scores, buffers.starts, T)
+    _queries_into(context, weights, kind, head, number, first_tile, buffers=buffers,
+                  queries=Rows(x, starts, zeros, 1, run), keys=key_panels,
+                  shares=Rows(shares, share_starts, zeros, 1, share_run), values=value_panels)
+
+
+@jit
+def _queries_into(context, weights, kind, head, number, first_tile, buffers, queries, keys, shares, values):
+    """Compute the context for all `queries`, the first of which is query first_tile * MR of the head.
+
+    `queries` are Rows, and `keys` and `values` are panels. `shares` are the Rows of the exponentials.
+    """
+    T = head.T
+    K = head.K
+    scale = np.float32(1 / math.sqrt(K))
+    scores, starts, mixed, sums = buffers
+    T_padded = scores.size // MR
+    for first in range(0, queries.starts.size, MR):
+        first_query = first_tile * MR + first
+        count = min(MR, T - first_query)
+        rows = Rows(queries.x, queries.starts[first:], queries.zeros, 1, queries.run)
         for first_key in range(0, T_padded, NR):
-            tile(rows, Panel(key_panels, first_key * run), Target(scores, first_key, T_padded))
-        for i in range(queries):
-            sums[i] = softmax_in(scores[i * T_padded:i * T_padded + T], scale)
-        renew_rows(kind, narrow_scores, scores, score_starts, T)
-        for column in range(0, K_padded, NR):
-            tile(score_rows, Panel(value_panels, column * score_run), Target(mixed, 0, NR))
-            for i in range(queries):
+            tile(rows, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded))
+        # Each step takes all rows, because the processor then begins a row before the row before it has ended.
+        for i in range(count):
+            sums[i] = largest(scores[i * T_padded:i * T_padded + T])
+        for i in range(count):
+            exp_in(scores[i * T_padded:i * T_padded + T], scale, sums[i])
+        for i in range(count):
+            sums[i] = total(scores[i * T_padded:i * T_padded + T])
+        renew_rows(kind, shares.x, scores, starts, T)
+        for column in range(0, K, NR):
+            tile(shares, Panel(values, column * shares.run), Target(mixed, 0, NR))
+            for i in range(count):
                 token_at = head.at + (first_query + i) * head.D
                 to = context[token_at + column:token_at + min(column + NR, K)]
                 _scale_into(to, mixed[i * NR:(i + 1) * NR], np.float32(1) / sums[i])
         if weights.size:
-            for i in range(queries):
+            for i in range(count):
                 row = scores[i * T_padded:(i + 1) * T_padded]
                 _scale_into(weights[number, first_query + i], row, np.float32(1) / sums[i])
 
@@ -194,7 +218,7 @@ def tokens_into(starts, head, first):
         starts[i] = head.at + (first + i) * head.D if first + i < head.T else -1
 
 
-@jit
+@jit_allocating
 def pack_transposed_into(panels, x, head, zeros):
     """Pack the tokens of a head into panels (K, NR).  Each column is a token, and columns after the last are 0."""
     starts = np.empty(NR, np.int64)
@@ -229,11 +253,16 @@ def softmax_in(row, scale):
 
     A NaN or +infinity in the row makes the sum NaN.
     """
+    exp_in(row, scale, largest(row))
+    return total(row)
+
+
+@jit
+def exp_in(row, scale, shift):
+    """row = exp(scale * (row - shift)), where no element is larger than shift."""
     wide()
-    shift = largest(row)
     for j in range(row.size):
         row[j] = exp_negative(scale * (row[j] - shift))
-    return total(row)
 
 
 @jit

@@ -22,7 +22,7 @@ from .attention import head_of, pack_tokens_into, pack_transposed_into, reads_ah
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import aligned, empty, read_ahead
 from .reductions import products
 from .target import MR, NR
@@ -67,7 +67,7 @@ def _image_into(gradients, states, shape, heads, image):
         _head_into(gradients, states, shape, heads, image * heads + head)
 
 
-@jit
+@jit_allocating
 def _head_into(gradients, states, shape, heads, number):
     """Compute the gradients of the query, the key and the value of one head of one image."""
     head = head_of(shape, heads, number)
@@ -102,7 +102,7 @@ def _head_into(gradients, states, shape, heads, number):
     _unpack_into(gradients[2], dvalue, head)
 
 
-@jit
+@jit_allocating
 def _scores_into(scores, x, panels, head, first, zeros):
     """scores (Q, T) = tokens of x (Q, K) @ panels (K, T), where the first token has the number `first`."""
     T_padded = ceil_div(head.T, NR) * NR
@@ -137,7 +137,7 @@ def _softmax_gradient_in(weights, dscores, states, head, first):
             d_row[j] = row[j] * (d_row[j] - shift) * scale
 
 
-@jit
+@jit_allocating
 def _mix_into(out, scores, panels, head, first, zeros):
     """out[tokens] = scores (Q, T) @ panels (T, K)"""
     T = head.T

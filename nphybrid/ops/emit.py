@@ -27,8 +27,6 @@ class Emit:
         self.vector = ir.VectorType(F32, lanes)
         self.zero = ir.Constant(self.vector, [0.0] * lanes)
         self.undefined = ir.Constant(self.vector, ir.Undefined)
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        self.fma_function = cgutils.get_or_insert_function(build.module, kind, f"llvm.fma.v{lanes}f32")
 
     def at(self, pointer, index):
         """The address of pointer[index]."""
@@ -50,7 +48,12 @@ class Emit:
                                                                           [0] * self.lanes))
 
     def fma(self, x, y, z):
-        return self.build.call(self.fma_function, [x, y, z])
+        return self.call(f"llvm.fma.v{self.lanes}f32", self.vector, x, y, z)
+
+    def call(self, name, kind, *arguments):
+        """Call an LLVM function.  `kind` is the type of its result."""
+        kind = ir.FunctionType(kind, [argument.type for argument in arguments])
+        return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), arguments)
 
     def shuffle(self, x, y, lanes):
         return self.build.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, self.lanes), lanes))

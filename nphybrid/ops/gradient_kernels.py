@@ -12,7 +12,7 @@ from .chunks import CHUNK, rows_per_task
 from .elementwise import code_of, differentiate_in
 from .gradients import mean_pool
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import empty
 from .norm_gradients import group_norm, group_norm_activate, group_norm_add_activate, layer_norm
 from .product_gradients import conv2d, linear
@@ -42,7 +42,7 @@ def max_pool(dy, y, x, padding, fill):
     return dx,
 
 
-@jit
+@jit_allocating
 def _max_pool_into(dx, dy, y, x, corner, first_row, rows):
     """Compute some rows of dx.  The rows of all images are numbered in one sequence.
 

@@ -28,7 +28,7 @@ def before_compiling():
 
 
 def jit(function):
-    """Compile a function at its first call.
+    """Compile a function at its first call.  The function must not make an array, but it can slice the arrays it gets.
 
     A later process loads the compiled kernels from the cache. With the cache, the first calls in
     examples/time_kernels.py take 0.3 s instead of 14 s (Ice Lake, 2 virtual cores).
@@ -36,14 +36,28 @@ def jit(function):
     `nogil`: Several Python threads can run kernels at the same time (threads.py).
     `fastmath=False`: LLVM keeps the order of every summation, and the results for NaN are correct.
     `error_model="numpy"`: 1 / 0 is infinite, as in NumPy. A check for 0 in each division would prevent vectorization.
+    `_nrt=False`: Numba does not count the users of an array. It counts with atomic instructions, before which the
+    processor waits for all earlier stores. Without counts, the bundled model takes 5 % less time (Zen 5, 2 threads).
 
     The file of a kernel in the cache is named after its module and its function. So two kernels in a module must not
     have the same name, and a kernel cannot be a closure. Raises TypeError for a closure.
     """
+    return _compiled(function, counts=False)
+
+
+def jit_allocating(function):
+    """As `jit`, for a function that makes arrays, for example with np.empty.  Numba counts the users of each array.
+
+    The hot loops are in functions of their own, which are decorated with `jit`.
+    """
+    return _compiled(function, counts=True)
+
+
+def _compiled(function, counts):
     if function.__closure__:
         raise TypeError(f"{function.__qualname__} uses variables of an enclosing function; expected a function of a "
                         "module")
-    dispatcher = numba.njit(nogil=True, fastmath=False, error_model="numpy")(function)
+    dispatcher = numba.njit(nogil=True, fastmath=False, error_model="numpy", _nrt=counts)(function)
     if not config.DISABLE_JIT:
         # Numba's own cache (cache=True) loads damaged files, ignores changes in called functions, and does not work
         # with a read-only folder.

@@ -39,6 +39,7 @@ the versions that were dropped.
     up to 32 tasks for 2 threads             6 % idle       R50+ViT-B/16 at 384, two threads: kept
 """
 import functools
+from typing import NamedTuple
 
 import numpy as np
 
@@ -48,7 +49,7 @@ from .elementwise import code_of
 from .emit import prefetch, wide
 from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import LINE, aligned, empty, prefetch_tile
 from .packed import packed_once
 from .target import L2, MR, NR
@@ -185,26 +186,40 @@ def split(tiles, panels, tile_work, x_size, weights_size, n):
     return min(splits, key=cost)
 
 
-@jit
+class Buffers(NamedTuple):
+    """The memory of a task."""
+    sums: np.ndarray                      # (MR, NR), the sums of a tile that is not written in place
+    nothing: np.ndarray                   # zeros for `depth` words
+    starts: np.ndarray                    # int64, for the runs of MR rows
+    scales: np.ndarray                    # float32 (MR,), the scales of MR rows
+    zeros: np.ndarray                     # int32 (MR,), the zero points of MR rows
+
+
+@jit_allocating
 def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
     """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
     `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat.
     """
+    depth = min(blocks.chain, blocks.windows.K)
+    numbers = 4 // x.values.itemsize      # the elements of x.values in a word
+    buffers = Buffers(aligned(MR * NR).reshape(MR, NR), np.zeros(depth * numbers, x.values.dtype),
+                      np.empty(depth * MR, np.int64), np.zeros(MR, np.float32), np.zeros(MR, np.int32))
+    _block_into(out, x, weights, bias, residual, blocks, code, block=block_of(blocks, number), buffers=buffers)
+
+
+@jit
+def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
+    """The loops of `_multiply_into`, for a Block of the result."""
     wide()
     windows = blocks.windows
-    block = block_of(blocks, number)
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
     depth = min(blocks.chain, K)
-    sums = aligned(MR * NR)               # the sums of a tile that is not written in place
-    square = sums.reshape(MR, NR)
-    zeros = np.zeros(depth * (4 // x.values.itemsize), x.values.dtype)
-    starts = np.empty(depth * MR, np.int64)
-    row_scales = np.zeros(MR, np.float32)
-    row_zeros = np.zeros(MR, np.int32)
-    numbers = 4 // x.values.itemsize      # the elements of x.values in a word
+    sums = buffers.sums
+    starts = buffers.starts
+    numbers = 4 // x.values.itemsize
     # Whether the rows of x follow each other.
     neighbours = windows.run == K and M * K * numbers == x.values.size
     # Loop 5 goes over groups of panels. The panels of a group share L2.
@@ -224,9 +239,9 @@ def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * MR
                 starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
-                rows = Rows(x.values, starts, zeros, taps, run)
+                rows = Rows(x.values, starts, buffers.nothing, taps, run)
                 if x.scales.size:
-                    _scales_into(row_scales, row_zeros, x, starts)
+                    _scales_into(buffers.scales, buffers.zeros, x, starts)
                 if neighbours:
                     for i in range(row + MR, row + 2 * MR):
                         for word in range(k, k + deep, LINE):
@@ -241,19 +256,19 @@ def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
                         prefetch_tile(residual, at + MR * N, N)
                     inside = column + NR <= N and row + MR <= M
                     in_place = inside and not (last and code)
-                    target = Target(flat, at, N) if in_place else Target(sums, 0, NR)
+                    target = Target(flat, at, N) if in_place else Target(sums.reshape(sums.size), 0, NR)
                     if first:
                         before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
                     else:
                         before = Addend(flat, at, N, 1 if inside else 0)
                     after = Addend(residual, at, N, residual.size if in_place and last else 0)
-                    scaling = Scaling(row_scales, row_zeros, weights.channels, weights.totals, column)
+                    scaling = Scaling(buffers.scales, buffers.zeros, weights.channels, weights.totals, column)
                     tile_add(rows, Panel(weights.panels, (panel * K + k) * NR), target, before, after, scaling)
                     if not in_place:
-                        place = place_of(flat, N, row, column, square)
+                        place = place_of(flat, N, row, column, sums)
                         if not inside:
-                            add_before_in(square, place, flat, bias, first)
-                        write_block_into(flat, place, square, residual, code, last)
+                            add_before_in(sums, place, flat, bias, first)
+                        write_block_into(flat, place, sums, residual, code, last)
             k += deep
 
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from . import threads
 from .emit import prefetch
-from .jit import jit
+from .jit import jit, jit_allocating
 from .target import MR, NR
 
 LARGE = 1 << 16
@@ -15,7 +15,7 @@ LINE = 16                                 # the 32-bit numbers in a cache line
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3   # parameters of mallopt (malloc.h of glibc)
 
 
-@jit
+@jit_allocating
 def aligned(n):
     """Return n uninitialized float32 numbers that start on a 64-byte boundary.
 

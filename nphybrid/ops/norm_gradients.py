@@ -25,7 +25,7 @@ from .chunks import CHUNK, EVEN, lines_and_chunks, rows_per_task
 from .elementwise import RELU, code_of, differentiate_in
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import aligned, empty
 from .norms import lines_into, row_of, sum_chunk_into
 from .reductions import products
@@ -130,7 +130,7 @@ def _add_moments(work, b, i):
     sum_chunk_into(work.moments, work.x, work.chunk, b * work.moments.shape[1] + i)
 
 
-@jit
+@jit_allocating
 def _normalize(work, b):
     """Compute the centre, the slope and the offset of z = (x - centre) * slope + offset for image b."""
     C = work.channels
@@ -138,7 +138,7 @@ def _normalize(work, b):
     lines_into(work.z_lines, work.moments, np.ones(C, np.float32), np.zeros(C, np.float32), work.groups, n, work.eps, b)
 
 
-@jit
+@jit_allocating
 def _add_gradients(work, b, i):
     """Compute d in chunk i of image b, and add up d and d * z for each position in a line.
 
@@ -217,7 +217,7 @@ def _combine(work, b):
                 work.lines[b, 3, c] = -inverse * (through_mean + shift * through_root)
 
 
-@jit
+@jit_allocating
 def _write(work, b, i):
     """dx = d * factor + (x - centre) * slope + offset in chunk i of image b.
 
@@ -259,7 +259,7 @@ def layer_norm(dy, y, x, norm, eps):
     return dx.reshape(np.shape(x)), Norm(dscale, dbias)
 
 
-@jit
+@jit_allocating
 def _layer_norm_into(dx, sums, dy, x, scale, eps, first_row, rows):
     """Compute some rows of dx, and the sums of dy * z and of dy over these rows."""
     wide()

@@ -7,7 +7,7 @@ from .chunks import CHUNK, EVEN, lines_and_chunks, rows_per_task
 from .elementwise import activate_in, code_of
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import aligned, empty
 from .reductions import moments
 
@@ -73,7 +73,7 @@ def _images_into(y, x, lines, sums, scale, bias, groups, n, eps, added, chunk, c
             _write_chunk_into(y, x, lines, added, chunk, code, b * chunks + i)
 
 
-@jit
+@jit_allocating
 def sum_chunk_into(sums, x, chunk, task):
     """Add up x and x^2 over all lines of a chunk, for each position in a line.
 

@@ -10,7 +10,7 @@ import numpy as np
 from . import threads
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit_allocating
 from .memory import aligned
 from .pack import pack, pack_panels
 from .target import NR
@@ -54,7 +54,7 @@ def _empty(N, K):
     return aligned(math.prod(shape)).reshape(shape)
 
 
-@jit
+@jit_allocating
 def _transpose_into(panels, flat, starts, N, rows, task):
     """panels[p, t * rows + k, j] = flat[starts[t] + (p * NR + j) * rows + k] for TOGETHER panels p.
 

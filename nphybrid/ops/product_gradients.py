@@ -34,7 +34,7 @@ from . import threads
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .matmul import FEW, KC, NOTHING, multiply, split
 from .memory import aligned, empty
 from .pack import pack_channels, pack_panels
@@ -205,7 +205,7 @@ def _cell_blocks(windows, M, O, L2, n):
     return Blocks(windows, tiles, down, panels, across, panels_in_L2, KC)
 
 
-@jit
+@jit_allocating
 def _multiply_cells_into(out, sums, x, dy, blocks, number):
     """out[block] = windows.T @ dy, for the block with the given number.  out (K, N), windows of x (M, K), dy (M, N)
 
@@ -274,7 +274,7 @@ def _add_rows_in(totals, panels, count, cells):
                 total[j] += panel[k * NR + j]
 
 
-@jit
+@jit_allocating
 def _pack_channels_into(channels, x, windows, first_tile, end_tile, first_cell, cells, M):
     """Pack some cells of x for tile rows range(first_tile, end_tile).
 

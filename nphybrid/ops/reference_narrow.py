@@ -152,7 +152,7 @@ def rounded(x):
     """Round float32 numbers to the nearest bfloat16, with ties to even.  -> float32 numbers
 
     A finite number whose nearest bfloat16 is infinite becomes the largest finite bfloat16 with the sign of x. A
-    denormal bfloat16 becomes 0. An infinite number becomes NaN.
+    denormal number becomes 0. An infinite number becomes NaN.
 
     >>> rounded(np.float32([1.00390625, 1.01171875, 1e-39, 3.4e38, np.inf])).tolist()
     [1.0, 1.015625, 0.0, 3.3895313892515355e+38, nan]
@@ -160,7 +160,7 @@ def rounded(x):
     bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
     near = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
     near = np.where(np.isfinite(near), near, np.copysign(LARGEST_BFLOAT16, x))
-    near = np.where(np.abs(near) < SMALLEST, np.copysign(np.float32(0), x), near)
+    near = np.where(np.abs(x) < SMALLEST, np.copysign(np.float32(0), x), near)
     return np.where(np.isfinite(x), near, np.float32(np.nan))
 
 

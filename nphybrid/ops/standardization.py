@@ -10,7 +10,7 @@ from . import threads
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
+from .jit import jit, jit_allocating
 from .memory import empty
 
 WIDTH = 64
@@ -43,7 +43,7 @@ def _standardize_into(y, kernel, eps, deviation, number):
             to[j] = (row[j] - mean[j]) / root[j]
 
 
-@jit
+@jit_allocating
 def _statistics(kernel, eps, deviation, first, width):
     """The mean and the root of `width` columns, and the factor that `gradients.standardize` explains."""
     wide()
@@ -84,7 +84,7 @@ def standardize_gradient(dy, y, kernel, eps, form="variance"):
     return dkernel,
 
 
-@jit
+@jit_allocating
 def _gradient_into(dkernel, dy, y, kernel, eps, deviation, number):
     """dkernel = (dy - mean(dy) - factor * y * mean(dy * y)) / root, for the columns of one task"""
     wide()

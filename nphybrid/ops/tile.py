@@ -45,7 +45,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emit import I64, fields
-from .jit import jit
+from .jit import jit, jit_allocating
 from .target import ISA, LANES, MR, NR, NV
 from .widths import Float32, emitter_of, number, sums_of
 
@@ -318,9 +318,9 @@ def _vector_transposed_tile_add(typing, columns, panel, target, first):
 # The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second, scaling) and
 # transposed_tile_add(columns, panel, target, first). `tile` is not used for int8.
 if ISA == "plain":
-    _plain_sums = jit(_plain_sums)
-    tile = jit(_plain_tile)
-    tile_add = jit(_plain_tile_add)
+    _plain_sums = jit_allocating(_plain_sums)
+    tile = jit_allocating(_plain_tile)
+    tile_add = jit_allocating(_plain_tile_add)
     transposed_tile_add = jit(_plain_transposed_tile_add)
 else:
     tile = _vector_tile

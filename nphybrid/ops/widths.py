@@ -24,7 +24,6 @@ and bfdot rounds a sum of two products to odd.
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import overload
 
 from .emit import F32, I32, Emit
@@ -76,11 +75,6 @@ class Float32(Emit):
         """The bits of a vector of words, as integers."""
         return self.build.bitcast(vector, ir.VectorType(kind, 32 // kind.width * self.lanes))
 
-    def call(self, name, result, *arguments):
-        """Call an LLVM function with a result of the type of `result`."""
-        kind = ir.FunctionType(result.type, [argument.type for argument in arguments])
-        return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), arguments)
-
 
 class Bfloat16(Float32):
     """The product of two bfloat16 that are widened to float32."""
@@ -97,7 +91,7 @@ class Bfloat16Dot(Float32):
     NUMBERS = 2
 
     def multiply_add(self, x, b, sums):
-        return self.call("llvm.x86.avx512bf16.dpbf16ps.512", sums, sums, self.integers(x), self.integers(b))
+        return self.call("llvm.x86.avx512bf16.dpbf16ps.512", sums.type, sums, self.integers(x), self.integers(b))
 
 
 class Bfloat16DotArm(Bfloat16Dot):
@@ -106,7 +100,7 @@ class Bfloat16DotArm(Bfloat16Dot):
     def multiply_add(self, x, b, sums):
         kind = ir.VectorType(BF16, 2 * self.lanes)
         x, b = (self.build.bitcast(vector, kind) for vector in (x, b))
-        return self.call("llvm.aarch64.neon.bfdot.v4f32.v8bf16", sums, sums, x, b)
+        return self.call("llvm.aarch64.neon.bfdot.v4f32.v8bf16", sums.type, sums, x, b)
 
 
 class Int8(Float32):
@@ -136,7 +130,7 @@ class Int8Pairs(Int8):
         return self.build.sext(self.load_narrow(pointer, I8, 2 * self.lanes), ir.VectorType(I16, 2 * self.lanes))
 
     def multiply_add(self, x, b, sums):
-        return self.build.add(sums, self.call(self.NAMES[self.lanes], sums, self.integers(x, I16), b))
+        return self.build.add(sums, self.call(self.NAMES[self.lanes], sums.type, self.integers(x, I16), b))
 
 
 class Int8Dot(Int8):
@@ -148,7 +142,7 @@ class Int8Dot(Int8):
         return self.load_narrow(pointer, I32, self.lanes)
 
     def multiply_add(self, x, b, sums):
-        return self.call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", sums, sums, self.integers(x), b)
+        return self.call(f"llvm.x86.avx512.vpdpbusd.{32 * self.lanes}", sums.type, sums, self.integers(x), b)
 
 
 class Int8DotArm(Int8Dot):
@@ -156,7 +150,7 @@ class Int8DotArm(Int8Dot):
     INSTRUCTION = "usdot"
 
     def multiply_add(self, x, b, sums):
-        return self.call(f"llvm.aarch64.neon.{self.INSTRUCTION}.v4i32.v16i8", sums, sums, self.integers(x, I8),
+        return self.call(f"llvm.aarch64.neon.{self.INSTRUCTION}.v4i32.v16i8", sums.type, sums, self.integers(x, I8),
                          self.integers(b, I8))
 
 

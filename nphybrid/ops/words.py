@@ -19,15 +19,15 @@ from . import threads
 from .chunks import CHUNK, rows_per_task
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit
-from .memory import aligned, empty
+from .jit import jit, jit_allocating
+from .memory import LINE, aligned, empty
+from .rounding import SIGN, round_into
 from .target import NR
 from .widths import NUMBERS, OFFSET
 from .windows import NOWHERE, padded
 
-# The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32. Its bits are
-# written as uint32.
-DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.uint32,
+# The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32.
+DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.float32,
           ("int8", 4): np.int8 if OFFSET else np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
 NO_SCALES = np.zeros(0, np.float32)
 NO_ZEROS = np.zeros(0, np.int32)
@@ -35,10 +35,6 @@ NO_ZEROS = np.zeros(0, np.int32)
 MAGIC = np.float32(12582912)              # the lowest bits of the float32 x + MAGIC are the integer nearest to x
 MAGIC_BITS = np.int32(MAGIC.view(np.int32))
 SMALLEST = np.float32(2 ** -126)
-SIGN = np.uint32(0x80000000)
-INFINITE = np.uint32(0x7F800000)          # the bits of infinity; a larger number, without its sign, is NaN
-LARGEST = np.uint32(0x7F7F0000)           # the bits of the largest finite bfloat16
-NAN = np.uint32(0x7FC00000)
 
 
 class Words(NamedTuple):
@@ -47,7 +43,7 @@ class Words(NamedTuple):
     In int8, unit n of `unit` words has the scale scales[n] and the zero point zeros[n]. The integers and their zero
     points are those of `reference_narrow.quantized` less OFFSET (widths.py).
     """
-    values: np.ndarray                    # flat; float32, or a dtype of DTYPES, with float32 instead of uint32
+    values: np.ndarray                    # flat; float32, or a dtype of DTYPES
     scales: np.ndarray                    # float32
     zeros: np.ndarray                     # int32
     unit: int
@@ -87,7 +83,7 @@ def words_of(x, width, padding, factors=None):
     lines = B * map_shape[0]
     together = rows_per_task(lines, map_shape[1] * C)
     threads.run(ceil_div(lines, together), _lines_into, work, (out, x, top, left, scales, zeros, together))
-    return Words(words if values.dtype == np.uint32 else values, scales, zeros, unit), map_shape
+    return Words(values, scales, zeros, unit), map_shape
 
 
 def _scales_of_maps(x, work):
@@ -163,26 +159,6 @@ def _quantize_into(out, x, scale, zero):
 
 
 @jit
-def round_into(out, x):
-    """out = the bits of the bfloat16 nearest to x, as `reference_narrow.rounded` defines it.
-
-    If `out` is uint32, its elements are the bits of float32 numbers.
-    """
-    wide()
-    low = np.uint32(16 if out.itemsize == 2 else 0)
-    for i in range(x.size):
-        bits = np.float32(x[i]).view(np.uint32)
-        sign = np.uint32(bits & SIGN)
-        size = np.uint32(bits ^ sign)
-        even = np.uint32(np.uint32(size >> np.uint32(16)) & np.uint32(1))
-        near = np.uint32(np.uint32(size + np.uint32(0x7FFF)) + even)
-        near = np.uint32(min(near, LARGEST) & np.uint32(0xFFFF0000))
-        near = np.uint32(0) if near < np.uint32(0x00800000) else near
-        near = NAN if size >= INFINITE else near
-        out[i] = np.uint32(near | sign) >> low
-
-
-@jit
 def _narrow_into(out, x, scale, zero):
     """Quantize x if the scale is not 0, else round x to bfloat16."""
     if scale != np.float32(0):
@@ -191,20 +167,25 @@ def _narrow_into(out, x, scale, zero):
         round_into(out, x)
 
 
-@jit
+@jit_allocating
 def _cells_into(out, scales, zeros, x, factors, together, task):
     """Quantize some cells, each with a scale of its own.  x (cells, C), factors (C,) -> out (cells, channels)"""
+    scaled = np.empty(x.shape[1], np.float32)
+    for cell in range(task * together, min((task + 1) * together, x.shape[0])):
+        _cell_into(out, scales, zeros, x, factors, scaled, cell)
+
+
+@jit
+def _cell_into(out, scales, zeros, x, factors, scaled, cell):
     wide()
     C = x.shape[1]
-    scaled = np.empty(C, np.float32)
-    for cell in range(task * together, min((task + 1) * together, x.shape[0])):
-        row = x[cell]
-        for c in range(C):
-            scaled[c] = row[c] * factors[c]
-        low, high = extent(scaled)
-        scales[cell], zeros[cell] = scale_of(low, high)
-        _quantize_into(out[cell, :C], scaled, scales[cell], zeros[cell])
-        out[cell, C:] = 0
+    row = x[cell]
+    for c in range(C):
+        scaled[c] = row[c] * factors[c]
+    low, high = extent(scaled)
+    scales[cell], zeros[cell] = scale_of(low, high)
+    _quantize_into(out[cell, :C], scaled, scales[cell], zeros[cell])
+    out[cell, C:] = 0
 
 
 @jit
@@ -276,7 +257,7 @@ def _renew_rows(kind, rows, x, starts, length):
     return lambda kind, rows, x, starts, length: _round_rows_into(rows, x, starts, length)
 
 
-@jit
+@jit_allocating
 def _rounded_panels(panels, rows):
     words = ceil_div(rows, PAIR)
     count = panels.size // (rows * NR)
@@ -304,41 +285,42 @@ def _pairs_into(out, x):
             to[j] = np.uint32(low[j]) | np.uint32(np.uint32(high[j]) << np.uint32(16))
 
 
-@jit
+@jit_allocating
 def _rounded_rows(x, starts, length):
     words = ceil_div(length, PAIR)
-    rows = pairs_of(aligned(starts.size * words))
+    stride = ceil_div(words, LINE) * LINE
+    rows = pairs_of(aligned(starts.size * stride))
     places = np.empty(starts.size, np.int64)
     for i in range(starts.size):
-        places[i] = i * words if starts[i] >= 0 else -1
+        places[i] = i * stride if starts[i] >= 0 else -1
     _round_rows_into(rows, x, starts, length)
     return rows, places, words
 
 
 @jit
 def _round_rows_into(rows, x, starts, length):
-    bits = rows.view(BITS)
     numbers = ceil_div(length, PAIR) * PAIR
+    stride = ceil_div(numbers, LINE * PAIR) * LINE * PAIR
     for i in range(starts.size):
         if starts[i] >= 0:
-            row = bits[i * numbers:(i + 1) * numbers]
-            round_into(row[:length], x[starts[i]:starts[i] + length])
-            row[length:] = 0
+            at = i * stride
+            round_into(rows[at:at + length], x[starts[i]:starts[i] + length])
+            for j in range(at + length, at + numbers):
+                rows[j] = 0
 
 
-@jit
+@jit_allocating
 def _pairs(values):
     return values.view(np.uint16)
 
 
-@jit
+@jit_allocating
 def _floats(values):
     return values
 
 
 # `pairs_of` gives an array of words its dtype in Words.
 PAIR = NUMBERS["bfloat16"]
-BITS = DTYPES["bfloat16", PAIR]
 pairs_of = _pairs if PAIR == 2 else _floats
 
 

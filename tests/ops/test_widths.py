@@ -53,14 +53,15 @@ def nearest_bfloat16(x):
     best = near[1] if far[1] < far[0] or far[1] == far[0] and below % 2 else near[0]
     if np.isinf(best):
         best = near[0]
-    return 0 if abs(best) < 2.0 ** -126 else best
+    return 0 if abs(x) < 2.0 ** -126 else best
 
 
 def test_rounded_is_the_nearest_bfloat16():
     rng = np.random.default_rng(0)
     bits = np.concatenate([rng.integers(0, 0x7F7F8000, 3000, np.uint32), 0x3F808000 + 0x10000 * np.arange(100)])
     x = bits.astype(np.uint32).view(f32) * rng.choice(f32([-1, 1]), len(bits))
-    edges = [0, -0.0, TINY, -TINY, LARGEST, -LARGEST, 3.3895e38, 2 ** -126, 1.17e-38, *NOT_FINITE.values()]
+    edges = [0, -0.0, TINY, -TINY, LARGEST, -LARGEST, 3.3895e38, 2 ** -126, 2 ** -126 - 2 ** -149, 1.17e-38,
+             *NOT_FINITE.values()]
     x = np.append(x, f32(edges))
     expected = np.array([nearest_bfloat16(value) for value in x])
     found = reference_narrow.rounded(x)

