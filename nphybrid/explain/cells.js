@@ -17,13 +17,13 @@ const coverage = ([rows, columns], [height, width]) => [
   (columns * width) / stepFacts.photograph.shape[1],
 ];
 
-// Draws the photograph. The hidden cells are grey, as in the step about the changes.
-function drawPicture(context, width, height) {
+// Draws the photograph. The hidden cells are grey.
+function drawPicture(context, width, height, hidden = shownChanges.hidden) {
   drawImage(context, photographImage, 0, 0, width, height);
   const [down, across] = coverage(grid, stepFacts.tokens.cell);
   const [high, wide] = [(height * down) / grid[0], (width * across) / grid[1]];
   context.fillStyle = "#808080";
-  for (const n of shownChanges.hidden) {
+  for (const n of hidden) {
     const [row, column] = cellOf(n + first);
     context.fillRect(column * wide, row * high, wide, high);
   }

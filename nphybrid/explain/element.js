@@ -14,6 +14,9 @@ function showRows(table, compute) {
   });
 }
 
+// The labels of the page: those that are best without changes, and those that are best now.
+const shownLabels = () => [...stepFacts.answer.labels, ...(stepFacts.answer.more ?? [])];
+
 // The name of a label, a note, the score, and a bar as long as the score.
 const labelRow = (label, note, score, isBest) => {
   const bar = element("i");

@@ -49,6 +49,7 @@ function normalize() {
   return values;
 }
 
+const rms = (values) => Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
 const largest = (values) => values.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const formatted = (value, digits = 3) => {

@@ -42,12 +42,12 @@ function overview() {
   if (stepFacts.stem) {
     const front = () => convolution().picture(chosen.channel);
     const [side, , channels] = stepFacts.stem.map;
-    card("stem", "stem.conv", times(stepFacts.stem.map), sheets(channels, share(side), front));
+    card("stem", "convolution", times(stepFacts.stem.map), sheets(channels, share(side), front));
   }
-  (stepFacts.stages || []).forEach(({ name, shape }, s) => {
+  (stepFacts.stages || []).forEach(({ name, shape, units }, s) => {
     const map = () => numbers[name].row(s === chosen.stage ? chosen.map : 0);
     const front = () => heatMap(map(), shape[0], shape[1]);
-    card("stages", `stage ${s}`, times(shape), sheets(shape[2], share(shape[0]), front));
+    card("stages", plural(units, "unit"), times(shape), sheets(shape[2], share(shape[0]), front));
   });
   if (stepFacts.tokens) {
     const [tokens, width] = stepFacts.tokens.shape;
@@ -70,7 +70,8 @@ function overview() {
   if (stepFacts.answer) {
     const score = () => `${leader().score.toFixed(2)}, best of ${plural(stepFacts.answer.classes, "label")}`;
     const link = card("answer", leader().label, score(), (context, w, h) => {
-      stepFacts.answer.labels.forEach(({ label, score }, i) => {
+      const best = shownLabels().sort((a, b) => b.score - a.score);
+      best.slice(0, stepFacts.answer.labels.length).forEach(({ label, score }, i) => {
         context.fillStyle = label === leader().label ? ACCENT : "#b9b2a3";
         context.fillRect(0, h * (0.34 + 0.14 * i), Math.max(2, 0.92 * score * w), 0.1 * h);
       });

@@ -69,6 +69,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     first_shown = {}
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
+        "choices": "a cell, a block or a head" if "attention" in facts["steps"] else "a cell or a channel",
         "poster": poster(picture), "style": file_text("page.css"),
         "steps": "\n".join(step_html(step, number, facts, shapes, first_shown)
                            for number, step in enumerate(facts["steps"], 1)),

@@ -51,17 +51,20 @@ const effects = () => [
   `The score of ${bestLabel()} changes by at least 0.1, and it stays the best label.`,
   "Another label becomes the best label.",
 ];
-async function effectOf(name, part) {
+// `reason(answer, isSmall)` is a sentence that begins with a space, or "".
+async function effectOf(name, part, reason) {
   const answer = await answerAfter(part);
   const { score, top, differences: by } = answer;
-  const small = Math.abs(score - untouched()[0].score) < 0.1;
+  const stays = top === bestLabel();
+  const small = stays && Math.abs(score - untouched()[0].score) < 0.1;
+  const far = by.tokens
+    ? `The tokens before block 0 differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`
+    : `The logits differ by ${percent(by.logits)}.`;
   return {
-    right: top === bestLabel() ? Number(!small) : 2,
+    right: stays ? Number(!small) : 2,
     part,
     rows: [unchangedRow(), scoreRow(name, answer)],
-    because: by.tokens
-      ? `The tokens before block 0 differ by ${percent(by.tokens)}, and the logits by ${percent(by.logits)}.`
-      : `The logits differ by ${percent(by.logits)}.`,
+    because: far + (await reason(answer, small)),
   };
 }
 
@@ -132,27 +135,23 @@ alone = none + np.eye(${blocks})[:, :1]    # block 0
  score(0 * x, head_mask=none), score(x, head_mask=alone)]`,
   };
 
-  // The root mean square of the vectors of all cells.
-  function rmsOfCells({ data }) {
-    const values = data.subarray(first * stepFacts.tokens.shape[1]);
-    return Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length);
-  }
+  // The numbers of all cells in an array with a row for each token.
+  const D = stepFacts.tokens.shape[1];
+  const ofCells = ({ data }) => data.subarray(first * D);
   const positions = {
     id: "positions",
     question: "Does the answer need the positions?",
     says: () => "Shuffle the positions: each cell keeps its vector, but gets the learned position of another cell.",
     options: effects,
-    async run() {
-      const result = await effectOf("positions shuffled", { shuffled: ["positions"] });
-      const { arrays } = await computePass({ acts: null });
-      const [cells, positionsOf] = [arrays.contents, arrays.positions].map(rmsOfCells);
-      const sizes = `root mean square ${formatted(positionsOf)} against ${formatted(cells)}`;
-      const mixed = stepFacts.stem ? ", and the convolutions have already mixed neighbouring pixels" : "";
-      const compared = `small compared with the vectors of the cells (${sizes})`;
-      const why = `A likely reason for this picture: the position vectors are ${compared}${mixed}`;
-      const small = result.right === 0 && positionsOf < cells / 2;
-      return small ? { ...result, because: `${result.because} ${why}.` } : result;
-    },
+    run: () =>
+      effectOf("positions shuffled", { shuffled: ["positions"] }, ({ arrays }, isSmall) => {
+        const [cells, places] = [arrays.contents, arrays.positions].map((vectors) => rms(ofCells(vectors)));
+        const sizes = `root mean square ${formatted(places)} against ${formatted(cells)}`;
+        const mixed = stepFacts.stem ? ", and the convolutions have already mixed neighbouring pixels" : "";
+        const compared = `small compared with the vectors of the cells (${sizes})`;
+        const why = ` A likely reason for this picture: the position vectors are ${compared}${mixed}.`;
+        return isSmall && places < cells / 2 ? why : "";
+      }),
     python: () => `${order}
 places = ${first ? "np.r_[0, 1 + order]    # the class token keeps its position" : "order"}
 shuffled = changed(
@@ -167,7 +166,16 @@ shuffled = changed(
       `The picture is cut into one piece of ${cell[0]} \u00d7 ${cell[1]} pixels for each cell. The pieces are put ` +
       "into the order of the experiment before, and the positions stay.",
     options: effects,
-    run: () => effectOf("pieces shuffled", { shuffled: ["pieces"] }),
+    // Each cell is compared with the cell of the same piece.
+    run: () =>
+      effectOf("pieces shuffled", { shuffled: ["pieces"] }, async ({ arrays }) => {
+        if (!stepFacts.stem) return " The cells keep their vectors, in another order.";
+        const before = ofCells((await computePass({ acts: null })).arrays.contents);
+        const moved = shuffledOrder(N).flatMap((n) => Array.from(before.subarray(n * D, (n + 1) * D)));
+        const far = rms(ofCells(arrays.contents).map((value, i) => value - moved[i])) / rms(before);
+        const edges = "The convolutions also read across the new edges between the pieces";
+        return ` ${edges}: apart from their order, the vectors of the cells differ by ${percent(far)}.`;
+      }),
     python: () => `${order}
 cut = x.reshape(3, ${grid[0]}, ${cell[0]}, ${grid[1]}, ${cell[1]}).transpose(1, 3, 0, 2, 4)
 cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
@@ -256,19 +264,24 @@ abs(weights(hidden) - weights(x)).sum(-1) / 2`,
       "The best label stays.",
     ],
     async run() {
-      const [zeros, mean] = [await answerAfter({ classToken: "zeros" }), await answerAfter({ classToken: "mean" })];
-      const before = await computePass({ acts: null });
-      const D = stepFacts.tokens.shape[1];
-      const startOf = ({ arrays }) => arrays.contents.data.subarray(0, D);
-      const rms = (values) => formatted(Math.sqrt(values.reduce((sum, value) => sum + value ** 2, 0) / values.length));
+      const keep = ["blocks.0"];
+      const [zeros, mean] = [
+        await answerAfter({ classToken: "zeros" }, keep),
+        await answerAfter({ classToken: "mean" }, keep),
+      ];
+      const before = await computePass({ acts: null, keep });
+      const sizeOf = ({ arrays }) => formatted(rms(arrays.contents.data.subarray(0, D)));
+      const after = ({ states }) => states["blocks.0"].data.subarray(0, D);
+      const farFrom = (other) => percent(rms(after(other).map((x, i) => x - after(before)[i])) / rms(after(before)));
       const changes = [zeros, mean].map(({ top }) => top !== bestLabel());
       return {
         right: changes[0] ? (changes[1] ? 0 : 1) : changes[1] ? 2 : 3,
         part: { classToken: "mean" },
         rows: [unchangedRow(), scoreRow("zeros", zeros), scoreRow("the mean of the cells", mean)],
         because:
-          `The root mean square of the learned start is ${rms(startOf(before))}, and that of the mean of the cells ` +
-          `is ${rms(startOf(mean))}.`,
+          `The root mean square of the learned start is ${sizeOf(before)}, and that of the mean of the cells is ` +
+          `${sizeOf(mean)}. After block 0, the class token differs by ${farFrom(zeros)} with the zeros, and by ` +
+          `${farFrom(mean)} with the mean.`,
       };
     },
     python: () => `mean = model.trace(x)["tokens.proj"].mean(1, keepdims=True)
@@ -285,7 +298,12 @@ def starts_with(start):
       `Give the softmax an infinite temperature. Then each head gives the same weight, 1/${N + first}, to all ` +
       "tokens, and its output is the mean of all values.",
     options: effects,
-    run: () => effectOf("equal weights", { temperature: Infinity }),
+    run: () =>
+      effectOf(
+        "equal weights",
+        { temperature: Infinity },
+        () => " Attention then adds the same vector to every token: no head can prefer some cells.",
+      ),
     python: () => `# A query of zeros has equal scores.
 equal = changed(lambda name, v: 0 * v if "query" in name else v)
 [score(x), score(x, equal)]`,

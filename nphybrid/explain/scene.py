@@ -112,10 +112,10 @@ def steps_of(forward):
             steps += [stages, unit]
     if config.blocks:
         steps += [tokens, positions, layer_norm, attention, weight, context, mlp, residual, distance, rollout]
-        if has_head:
-            steps.append(logit_lens)
     if has_head:
         steps.append(answer)
+        if config.blocks:
+            steps.append(logit_lens)
     return steps
 
 

@@ -7,7 +7,9 @@ from ..ops import reference
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
 POOL = "a 3 × 3 max pool, which keeps the largest number of each 3 × 3 cells, in steps of two cells."
 NORM = "a norm, which gives the channels a common scale (see the next step)"
-FOLLOWS = {"bottleneck": f"The next operations are {NORM}; {{0}}; and {POOL}", "preactivation": f"Next is {POOL}"}
+FOLLOWS = {"bottleneck": f"The next operations are {NORM}; {{0}} (an activation: a function of each number alone); "
+                         f"and {POOL}",
+           "preactivation": f"Next is {POOL}"}
 # What the page says where it shows the first weights.
 LEARNED = "{} are learned: training on pictures with known labels found them."
 STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
@@ -15,12 +17,13 @@ STANDARDIZED = {"variance": "√(var(w) + ε)", "deviation": "(√var(w) + ε)"}
 FILTER_COLOURS = {1: "Grey is a weight of 0, and white is a large weight",
                   3: "The red, green and blue of a square show its three weights. Grey is 0, and bright is positive"}
 # The place of the norms in a residual unit.
-NORMS = {"bottleneck": "A norm follows each of them", "preactivation": "A norm precedes each of them"}
-# The source of a residual unit, the projection of its shortcut, and its equations with the name of the activation.
-UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm",
-                        "y = {0}(F(x) + x), or {0}(F(x) + W x)"),
-         "preactivation": ("He et al. 2016, figure 4e", "a 1 × 1 convolution",
-                           "y = F(x) + x, or F(x) + W {0}(norm1(x))")}
+NORMS = {"bottleneck": "A norm follows each of them, and {0} follows the first two norms and the sum",
+         "preactivation": "A norm and {0} precede each of them"}
+# The source of a residual unit, and the projection of its shortcut.
+UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm"),
+         "preactivation": ("He et al. 2016, figure 4e", "a 1 × 1 convolution")}
+# What stands around the sum of a residual unit in its equation, and around the input of the projection.
+AROUND = {"bottleneck": ("{0}(", ")", "", ""), "preactivation": ("", "", "{0}(norm1(", "))")}
 HYBRID = (" This network is a hybrid: first convolutions, then attention. Its convolutions have already mixed "
           "neighbouring pixels, and the zeros that they read at the border leave traces in the cells. So the position "
           "vectors can matter less here than in a network without convolutions.")
@@ -69,25 +72,27 @@ def sentences(model, facts: dict) -> dict:
         "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix')}",
         "standardized": STANDARDIZED[config.ws_form], "channels": _channels(config.channels),
         "filters": config.stem, "image_channels": config.channels, "products": 49 * config.channels,
-        "groups": config.groups, "unit_norms": NORMS[config.unit],
+        "groups": config.groups, "unit_norms": NORMS[config.unit].format(config.backbone_activation),
         "filter_colours": FILTER_COLOURS.get(config.channels, "The colours show the first weights of a square"),
         "network": "pooled" if config.blocks else "bit",
         "class_token": "", "unit_activation": "",
     }
     if config.unit == "bottleneck":
         text["unit_activation"] = f", then {config.backbone_activation}"
+    text["standardized_why"] = " (the next step says how)" if "norms" in steps else ""
     # The stem of a preactivation network has no activation, so its units come first.
     explained = f" The activation is {EXPLAINED[config.backbone_activation]}."
     text["unit_says"] = explained if config.unit == "preactivation" else ""
-    text["unit_source"], text["unit_projection"], equation = UNITS[config.unit]
-    text["unit_equation"] = equation.format(config.backbone_activation)
+    text["unit_source"], text["unit_projection"] = UNITS[config.unit]
+    for part, around in zip(("sum_opens", "sum_closes", "shortcut_opens", "shortcut_closes"), AROUND[config.unit]):
+        text[part] = around.format(config.backbone_activation)
     if "unit" in steps:
         text["reach"] = ", ".join(f"{side} × {side} pixels in stage {s}" for s, side in
                                   enumerate(stage["reach"] for stage in steps["stages"]))
         text["unit_place"] = f"the last unit of stage {len(steps['stages']) - 1}"
     if config.class_token:
-        text["class_token"] = (" The first token is the class token: a learned vector, the same for every picture. The "
-                               "attention in the blocks adds numbers of the cells to it"
+        text["class_token"] = (" The first token, the class token, starts with a learned vector, the same for every "
+                               "picture. The attention in the blocks adds numbers of the cells to it"
                                + (", and the classifier at the end reads it." if config.pool == "token" else "."))
     if "tokens" in steps:
         text["tokens"], text["width"] = steps["tokens"]["shape"]
@@ -101,6 +106,8 @@ def sentences(model, facts: dict) -> dict:
         makes = " and the class token make" if config.class_token else " make" if high * wide > 1 else " makes"
         text["count_of_tokens"] = f"{cells}{makes} {_plural(text['tokens'], 'token')}."
         text["mlp_says"] = f" Their activation is {EXPLAINED[config.activation]}."
+        text["number_of_attention"] = list(steps).index("attention") + 1
+        text["with_biases"] = ", each with a learned bias," if config.qkv_bias else ""
         text["cells_only"] = ", without the weight of the class token" if config.class_token else ""
         number = list(steps).index("changes") + 1 if "changes" in steps else None
         text["rollout_check"] = f": hide the cell in step {number}, and compare the scores" if number else ""
@@ -109,7 +116,7 @@ def sentences(model, facts: dict) -> dict:
         name = reference.ACTIVATIONS[config.activation].function.__name__
         text["activation"] = name if hasattr(reference, name) else "activate"     # tanh is a function of NumPy
     if "answer" in steps:
-        text |= _answer(model, steps["answer"])
+        text |= _answer(model, steps["answer"], "changes" in steps)
     return text
 
 
@@ -180,7 +187,7 @@ def _inside(facts):
                             f"{facts['steps']['mlp']['width']:,} hidden units that add the longest vectors."}
 
 
-def _answer(model, facts):
+def _answer(model, facts, changes):
     """Phrases about the input of the classifier, and about the scores."""
     config, score = model.network_config, scoring(model.config)
     equation, reads = "", "the mean of all cells"
@@ -191,8 +198,9 @@ def _answer(model, facts):
     if config.pre_logits:
         reads = f"the result of a tanh layer on {reads}"
     count, shown = facts["classes"], len(facts["labels"])
-    return {"labels_shown": f" The page shows the {shown} labels of {count:,} whose scores were largest without "
-                            "changes." if shown < count else "",
+    best = f"those that are among the best {shown} now or without changes" if changes else f"the best {shown}"
+    return {"labels_shown": f" Of {count:,} labels, the page shows {best}." if shown < count else "",
+            "without_changes": ", without changes" if changes else "",
             "logits": _plural(count, "logit"), "score": score,
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 
@@ -200,17 +208,16 @@ def _answer(model, facts):
 def lead(facts: dict) -> str:
     """The first sentences of the page, with the placeholders {name}, {label} and {score}."""
     steps, (height, width, _) = facts["steps"], facts["steps"]["photograph"]["shape"]
-    becomes = [f"{height}\u00a0×\u00a0{width} pixels"]                         # no line ends beside the ×
+    pixels = f"{height}\u00a0×\u00a0{width} pixels"                            # no line ends beside the ×
+    parts = []
     if "stem" in steps:
-        becomes.append("feature maps")
+        parts.append(f"Convolutions turn the {pixels} into smaller grids of numbers.")
     if "tokens" in steps:
-        becomes.append("tokens")
-    path = ", ".join(f"{a} become {b}" for a, b in zip(becomes, becomes[1:]))
-    if "tokens" in steps:
-        path += ", and the tokens attend to each other"
+        whole = "the last grid" if "stem" in steps else f"the {pixels}"
+        parts.append(f"Parts of {whole} become vectors, and attention mixes the numbers of these vectors.")
     text = (f"This page follows {{name}} through a network of {facts['parameters']:,} parameters. The "
             "parameters are numbers: training changes them step by step, until the answers fit many pictures with "
-            f"known labels. In the network, {path}.")
+            f"known labels. {' '.join(parts)}")
     if "answer" in steps:
         text += " The answer is “{label}”, with a score of {score}."
     return text

@@ -10,7 +10,8 @@ from tools.acts import acted
 
 browsers = pytest.importorskip("tools.browser")
 from tools.explained import click, drawn, opened, opened_with, press, says, shown  # noqa: E402
-from tools.recomputed import MOVED, computed, percentage, pressed, unchanged, waited  # noqa: E402
+from tools.recomputed import (MOVED, SCORE, answered, close, computed, percentage, pressed, scores_of,  # noqa: E402
+                              unchanged, waited)
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
@@ -73,6 +74,28 @@ def test_the_best_label_of_the_changed_network(browser, folder):
     for name in ("answer-labels", "changes-labels"):
         best = browser.find_elements("css selector", f"#{name} .answer.best b")
         assert [label.get_attribute("textContent") for label in best] == ["frog"]
+    assert says(browser, "differences-says").endswith(" %, and the best label changes")
+
+
+def test_the_labels_are_the_best_without_changes_and_the_best_now(browser, folder, model, prepared):
+    opened_with(browser, folder, "#changes;temperature=Infinity")
+    waited(browser, "changed-says", "temperature ∞")
+    before = scores_of(model, computed(model, prepared))
+    after = scores_of(model, acted("temperature", np.inf, prepared, model.learned(), model.network_config))
+    kept, now = (sorted(scores, key=scores.get, reverse=True)[:5] for scores in (before, after))
+    labels = kept + [label for label in now if label not in kept]
+    assert len(labels) > 5
+    for name in ("answer-labels", "changes-labels"):
+        close(answered(browser, name), {label: after[label] for label in labels})
+    was = [percentage(text, "was ") for text in browser.execute_script(
+        "return [...document.querySelectorAll('#changes-labels b + span')].map((node) => `${node.textContent} %`)")]
+    assert np.abs(np.array(was) * 100 - [before[label] for label in labels]).max() < SCORE
+    marks = browser.execute_script(
+        "return [...document.querySelectorAll('#changes-labels s')].map((mark) => parseFloat(mark.style.left))")
+    assert np.abs(np.array(marks) / 100 - [before[label] for label in labels]).max() < SCORE
+    press(browser, "changed-back", "enter")
+    unchanged(browser)
+    assert list(answered(browser, "changes-labels")) == kept
 
 
 def far(state, before):
@@ -104,7 +127,9 @@ def test_the_difference_at_each_step(browser, folder, model, prepared):
     widths = np.array([float(width.rstrip("%")) for _, _, width in bars])
     assert expected.max() < 1 and np.abs(widths / 100 - expected).max() < 5e-3          # a full bar is 100 %
     assert says(browser, "differences-most") == "100.0 %"
-    assert "The first state that differs is block 2. The logits differ by " in says(browser, "differences-says")
+    text = says(browser, "differences-says")
+    assert "The first state that differs is block 2. The logits differ by " in text
+    assert text.endswith(" %, and the best label stays")
     found = dict(line.split(": ") for line in browser.execute_script(lines))
     assert found["stem.conv"] == found["tokens"] == "the same as in the run without changes"
     for name in ("blocks.3.weights", "blocks.3.query", "blocks.3", "logits"):

@@ -9,6 +9,7 @@ from nphybrid.explain import measures
 from nphybrid.explain.page import page
 
 from oracles import sights
+from tools.acts import acted
 
 selenium = pytest.importorskip("selenium.webdriver")
 browsers = pytest.importorskip("tools.browser")
@@ -64,7 +65,21 @@ def rms(x):
     return np.sqrt(np.square(x, dtype=np.float64).mean())
 
 
-def test_experiments_with_the_cat(browser, folder, cat, model, cat_trace):
+def far_in_pieces(model, x):
+    """How far the vectors of the cells are from those of the same pieces of 8 x 8 pixels in the picture itself."""
+    columns, moved = x.shape[3] // 8, np.empty_like(x)
+    order = np.argsort(np.sin(np.arange(x.shape[2] // 8 * columns)))
+    for i, j in enumerate(order):
+        (top, left), (row, column) = (divmod(n, columns) for n in (i, j))
+        moved[..., 8 * top:8 * top + 8, 8 * left:8 * left + 8] = x[..., 8 * row:8 * row + 8, 8 * column:8 * column + 8]
+    cells, after = (model.trace(pixels)["tokens.proj"][0] for pixels in (x, moved))
+    return rms(after - cells[order]) / rms(cells)
+
+
+EDGES = r"edges between the pieces: apart from their order, the vectors of the cells differ by ([\d.]+)\u202f%\.$"
+
+
+def test_experiments_with_the_cat(browser, folder, cat, model, prepared, cat_trace):
     """A change of the reader does not change the experiments."""
     opened(browser, (folder / "page.html").as_uri())
     found = browser.execute_script("return [...document.querySelectorAll('#experiments article')].map(({ id }) => id)")
@@ -92,6 +107,8 @@ def test_experiments_with_the_cat(browser, folder, cat, model, cat_trace):
     assert verdicts["positions"].endswith(
         "A likely reason for this picture: the position vectors are small compared with the vectors of the cells (root "
         f"mean square {places:.3f} against {cells:.3f}), and the convolutions have already mixed neighbouring pixels.")
+    edges = float(re.search(EDGES, verdicts["pieces"])[1]) / 100
+    assert abs(edges - far_in_pieces(model, model.prepared(cat))) < MOVED               # observed 3.1e-4
     assert "The tokens before block 0" in verdicts["pieces"] and "tokens before" not in verdicts["equal"]
     assert verdicts["positions"].startswith("As you predicted: The score of cat changes by less than 0.1, and it ")
     assert "Another label becomes the best label. " in verdicts["pieces"]
@@ -99,7 +116,14 @@ def test_experiments_with_the_cat(browser, folder, cat, model, cat_trace):
     assert "A head of block 3 changes most. In block 3, head 2, 47.6" in verdicts["square"]
     assert "Only the mean of the cells changes the best label. The root mean square of the learned start is 0.054" in \
         verdicts["start"]
+    starts = cat_trace["tokens.proj"].mean(1, keepdims=True)
+    before = cat_trace["blocks.0"][0, 0]
+    numbers = re.search(r"differs by ([\d.]+)\u202f% with the zeros, and by ([\d.]+)", verdicts["start"]).groups()
+    for found, start in zip(numbers, (0 * starts, starts)):
+        after = acted("classToken", start, prepared, model.learned(), model.network_config)["blocks.0"][0, 0]
+        assert abs(float(found) / 100 - rms(after - before) / rms(before)) < MOVED      # observed 4.1e-4
     assert "Another label becomes the best label. " in verdicts["equal"]
+    assert verdicts["equal"].endswith(" the same vector to every token: no head can prefer some cells.")
     assert no_messages(browser)
 
 
@@ -149,6 +173,12 @@ def test_experiments_of_other_networks(browser, folder, kind):
         assert np.abs(numbers_of(browser, name) - expected).max() < (MOVED if name == "square" else SCORE)
     verdict = browser.find_element("css selector", "#experiment-convolutions .verdict").text
     assert ("Every picture gets the same scores" in verdict) == (kind != "mean")
+    verdict = browser.find_element("css selector", "#experiment-pieces .verdict").text
+    far = far_in_pieces(model, model.prepared(folder / "frog.png"))
+    if kind == "wide":
+        assert abs(float(re.search(EDGES, verdict)[1]) / 100 - far) < MOVED
+    else:                                                                               # without convolutions
+        assert verdict.endswith("The cells keep their vectors, in another order.") and far < 1e-6
     assert no_messages(browser)
 
 

@@ -95,3 +95,21 @@ def test_pixels_that_no_patch_covers_are_not_drawn(browser, cat_picture, tmp_pat
     assert "row 5, column 3" in says(browser, "attention-says")
     found = drawn(browser, "attention-keys", 50, 61, corner=0.5)
     assert (found[:48, :56].sum(-1) > 0).all() and (found[49:] == 0).all() and (found[:, 57:] == 0).all()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_numbers_of_blocks_and_heads_stand_beside_their_maps(browser, cat_page, width):
+    opened(browser, cat_page, width)
+    columns, rows, (left, top, wide, high) = browser.execute_script("""
+        const box = (node) => node.getBoundingClientRect();
+        const spans = (name) => [...document.querySelectorAll(`#attention-table ${name} span`)];
+        const canvas = box(document.getElementById("attention-heads"));
+        return [
+            spans(".columns").map((node) => [node.textContent, box(node).left + box(node).width / 2]),
+            spans(".rows").map((node) => [node.textContent, box(node).top + box(node).height / 2]),
+            [canvas.left, canvas.top, canvas.width, canvas.height]];""")
+    assert [name for name, _ in columns] == ["head 0", "head 1", "head 2"]
+    assert [name for name, _ in rows] == [f"block {l}" for l in range(4)]
+    for places, start, size in ((columns, left, wide), (rows, top, high)):
+        middles = start + size * (np.arange(len(places)) + 0.5) / len(places)
+        assert np.abs([place for _, place in places] - middles).max() < 1

@@ -7,7 +7,8 @@ import pytest
 from nphybrid.explain import colours, measures
 
 browsers = pytest.importorskip("tools.browser")
-from tools.explained import click, drawn, opened, press, same_colours, says, shown  # noqa: E402
+from tools.explained import click, drawn, opened, opened_with, press, same_colours, says, shown  # noqa: E402
+from tools.recomputed import waited  # noqa: E402
 
 pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
@@ -164,7 +165,7 @@ def test_the_products_of_one_pixel(browser, cat_page, model, prepared):
     assert f"· {taps[2, 2, 0]:.3f}" in says(browser, "stem-says")
 
 
-def test_the_positions_are_measured(browser, cat_page, model, cat_trace):
+def test_the_positions_are_measured(browser, folder, cat_page, model, cat_trace):
     opened(browser, cat_page)
     positions = model.learned().tokens.positions[1:]
     sizes = [np.sqrt((x.astype(np.float64) ** 2).mean()) for x in (cat_trace["tokens.proj"][0], positions)]
@@ -176,7 +177,11 @@ def test_the_positions_are_measured(browser, cat_page, model, cat_trace):
     found = int(re.search(r"for (\d+) of 64 cells", says(browser, "positions-near"))[1])
     assert abs(found - near.sum()) <= 2 and near.sum() > 10              # cosines are kept in 8 bits
     apart = np.maximum(np.abs(cells[:, None] // 8 - cells // 8), np.abs(cells[:, None] % 8 - cells % 8))
-    assert f"for about {(apart == 1).sum() / 63:.0f}." in says(browser, "positions-near")
+    text = says(browser, "positions-near")
+    assert f"for about {(apart == 1).sum() / 63:.0f}. So training has found a part of the grid" in text
+    opened_with(browser, folder, "#changes;shuffled=positions")
+    waited(browser, "changed-says", "positions shuffled")
+    assert says(browser, "positions-near").endswith("these position vectors hardly say which cells are neighbours.")
 
 
 def test_strips_and_legends(browser, cat_page, model, cat_trace):

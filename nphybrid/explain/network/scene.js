@@ -6,7 +6,7 @@ const LABELS = 5;
 
 // `states` are all states of the pass, and `pixels` the bytes of the picture. `network` has config, p and labels.
 // `acts` are the acts of the pass. `kept` are the facts of the untouched pass, or null: after an act, the page shows
-// the channels and labels of the untouched pass.
+// the channels and labels of the untouched pass, and `more` labels that are among the best after the act.
 function scene(states, pixels, network, acts, kept) {
   const { config, p, labels, score, cell } = network;
   const facts = { photograph: { shape: pixels.shape } };
@@ -24,9 +24,11 @@ function scene(states, pixels, network, acts, kept) {
   if (config.blocks) Object.assign(facts, encoderFacts(states, network, acts, arrays));
   if (p.head) {
     const scores = scoresOf(states.logits.data, score);
-    const best = kept ? kept.answer.best : order(Array.from(scores, (value) => -value)).slice(0, LABELS);
-    const row = (i) => ({ label: labels[i], score: scores[i], logit: states.logits.data[i] });
-    facts.answer = { best, labels: best.map(row), leader: row(scores.indexOf(Math.max(...scores))) };
+    const now = order(Array.from(scores, (value) => -value)).slice(0, LABELS);
+    const [best, was] = kept ? [kept.answer.best, kept.answer.scores] : [now, scores];
+    const row = (i) => ({ label: labels[i], score: scores[i], logit: states.logits.data[i], was: was[i] });
+    const more = now.filter((i) => !best.includes(i));
+    facts.answer = { scores, best, labels: best.map(row), more: more.map(row), leader: row(now[0]) };
     if (config.blocks) facts.logit_lens = lensFacts(states, network, best);
   }
   return { facts, arrays };

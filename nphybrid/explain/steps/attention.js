@@ -57,10 +57,15 @@ steps.attention = () => {
 
   // The table of all heads. The keys Up and Down change the block. The keys Left and Right change the head.
   const canvas = document.getElementById("attention-heads");
-  canvas.style.maxWidth = `${heads * 120}px`;
+  const aspect = ((heads / blocks) * keys[1]) / keys[0];
+  const table = document.getElementById("attention-table");
+  table.style.gridTemplateColumns = `auto minmax(0, ${Math.min(heads * 120, Math.round(HIGHEST * aspect))}px)`;
+  const names = (count, word) => Array.from({ length: count }, (_, i) => element("span", {}, word + i));
+  table.querySelector(".columns").append(...names(heads, heads > 6 ? "" : "head "));
+  table.querySelector(".rows").append(...names(blocks, "block "));
   board(canvas, {
     cells: () => [blocks, heads],
-    aspect: ((heads / blocks) * keys[1]) / keys[0],
+    aspect,
     where: () => [chosen.layer, chosen.head],
     alt: () => `${blocks} blocks of ${heads} heads; block ${chosen.layer}, head ${chosen.head} is chosen`,
     touch: (layer, head) => choose({ layer, head }),

@@ -2,7 +2,6 @@ steps.changes = () => {
   const { blocks, heads } = stepFacts.attention;
   const [hide, tau] = ["changes-hide", "changes-tau"].map((id) => document.getElementById(id));
   const slider = document.getElementById("changes-temperature");
-  const before = () => stepFacts.answer.before ?? stepFacts.answer.labels; // without changes
 
   // A button for each block and each head. A pressed button is off.
   for (let l = 0; l < blocks; l++) {
@@ -20,14 +19,9 @@ steps.changes = () => {
   const cell = () => Math.max(chosen.token, first) - first;
   cellBoard(document.getElementById("changes-cells"), "token", {
     alt: () => `the picture; ${nameOf(cell() + first)} is chosen; ${plural(changes.hidden.length, "cell")} hidden`,
-    paint(context, w, h, [high, wide]) {
-      drawImage(context, photographImage, 0, 0, w, h);
-      context.fillStyle = "#808080";
-      for (const n of changes.hidden) {
-        const [row, column] = cellOf(n + first);
-        context.fillRect(column * wide, row * high, wide, high);
-      }
-      frame(context, ...cellOf(cell() + first), [high, wide]);
+    paint(context, w, h, size) {
+      drawPicture(context, w, h, changes.hidden);
+      frame(context, ...cellOf(cell() + first), size);
     },
   });
   hide.addEventListener("click", () => act({ hidden: toggled(changes.hidden, cell()) }));
@@ -51,8 +45,7 @@ steps.changes = () => {
   });
 
   showRows(document.getElementById("changes-labels"), () =>
-    stepFacts.answer.labels.map(({ label, score }, i) => {
-      const was = before()[i].score;
+    shownLabels().map(({ label, score, was = score }) => {
       const row = labelRow(label, `was ${was.toFixed(4)}`, score, label === leader().label);
       const mark = element("s");
       mark.style.left = `${100 * was}%`;

@@ -18,7 +18,9 @@ steps.differences = () => {
     const begin = rows.find(({ name }) => differences[name] > 0);
     if (!begin) return "Nothing is changed. Switch off a head, hide a cell or paint a pixel to see its reach.";
     const far = percent(differences.logits);
-    return `The first state that differs is ${stateSays(begin.name)}. The logits differ by <b>${far}</b>`;
+    const stays = leader().label === untouched()[0].label;
+    const enough = stays ? "the best label stays" : "the best label changes";
+    return `The first state that differs is ${stateSays(begin.name)}. The logits differ by <b>${far}</b>, and ${enough}`;
   });
   showDifferences();
 };

@@ -49,18 +49,16 @@ steps.positions = () => {
     const all = Array.from({ length: count }, (_, i) => i);
     const found = all.filter((i) => isNear(i, best(i))).length;
     const byChance = all.reduce((sum, i) => sum + others(i).filter((j) => isNear(i, j)).length / (count - 1), 0);
+    if (Math.round(byChance) === count) return ""; // all cells are neighbours
     const says = `Here, the largest cosine is that of a neighbour for ${found} of ${plural(count, "cell")}`;
-    return `${says}; by chance, it would be for about ${Math.round(byChance)}.`;
+    const learned = "So training has found a part of the grid, from pictures alone.";
+    const other = "So these position vectors hardly say which cells are neighbours.";
+    const more = found > 2 * byChance ? learned : other;
+    return `${says}; by chance, it would be for about ${Math.round(byChance)}. ${more}`;
   });
   showText(document.getElementById("positions-near"), near);
-  // The root mean square of the numbers of all cells.
-  const rms = (name) => {
-    const [from, to] = [first, stepFacts.tokens.shape[0]].map((token) => token * stepFacts.tokens.shape[1]);
-    let sum = 0;
-    for (let i = from; i < to; i++) sum += numbers[name].at(i) ** 2;
-    return Math.sqrt(sum / (to - from));
-  };
-  const sizes = ofPass(() => [rms("contents"), rms("positions")]);
+  const ofCells = (name) => Array.from({ length: count }, (_, i) => numbers[name].row(first + i)).flat();
+  const sizes = ofPass(() => ["contents", "positions"].map((name) => rms(ofCells(name))));
   showText(document.getElementById("positions-sizes"), () => {
     const [contents, positions] = sizes();
     const [cells, places] = [contents, positions].map((size) => formatted(size, 2));
