@@ -28,7 +28,7 @@ MARKS = "<!-- benchmark -->", "<!-- /benchmark -->"
 def measurements(path, only=""):
     """Read a file.  -> {description: rows}.  The rows of a measurement are sorted by their seconds.
 
-    `only` is a part of the description.
+    `only` is a description, or a part of one.
     """
     groups = {}
     for line in path.read_text("utf-8").splitlines():
@@ -41,7 +41,8 @@ def measurements(path, only=""):
         if rows and rows[0]["date"] != row["date"]:       # all rows of a run have one date, which contains the time
             rows.clear()
         rows.append(row)
-    return {about: sorted(rows, key=lambda row: row["median"]) for about, rows in groups.items() if only in about}
+    chosen = [only] if only in groups else [about for about in groups if only in about]
+    return {about: sorted(groups[about], key=lambda row: row["median"]) for about in chosen}
 
 
 def name(row):

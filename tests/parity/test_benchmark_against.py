@@ -68,16 +68,20 @@ def test_a_report_has_the_last_run(tmp_path):
             "engine": "nphybrid", "dtype": "int8", "threads": 2, "median": 2.0, "ratio": 1.0, "peak": 5e7,
             "quartiles": [1.0, 2.0, 3.0]}
     later = {**line, "date": "2026-01-02T03:04:05+00:00"}
-    lines = line, later, {**later, "dtype": "float32", "median": 1.0, "ratio": None}, {**line, "cpu": "d"}
+    lines = (line, later, {**later, "dtype": "float32", "median": 1.0, "ratio": None}, {**line, "cpu": "d"},
+             {**line, "cpu": "d", "label": "cat"})
     path = tmp_path / "lines"
     path.write_text("".join(json.dumps(line) + "\n" for line in lines))
     found = benchmark_report.measurements(path)
     assert {about: [(row["dtype"], row["median"]) for row in rows] for about, rows in found.items()} == {
         "n, 8 x 9, batch 1, 2 threads; c": [("float32", 1.0), ("int8", 2.0)],
-        "n, 8 x 9, batch 1, 2 threads; d": [("int8", 2.0)]}
+        "n, 8 x 9, batch 1, 2 threads; d": [("int8", 2.0)],
+        "n, 8 x 9, batch 1, 2 threads; d; from the start of a process to the label": [("int8", 2.0)]}
     first, _, _, _, row, _ = benchmark_report.table("about", found["n, 8 x 9, batch 1, 2 threads; c"]).splitlines()
     assert first == "about; 2026-01-02, revision r" and row.endswith("| - |")
-    assert list(benchmark_report.measurements(path, only="; d")) == ["n, 8 x 9, batch 1, 2 threads; d"]
+    whole = "n, 8 x 9, batch 1, 2 threads; d"
+    assert list(benchmark_report.measurements(path, only=whole)) == [whole]
+    assert len(benchmark_report.measurements(path, only="; d")) == 2
 
 
 def test_from_the_start(run):
