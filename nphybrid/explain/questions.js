@@ -302,7 +302,7 @@ def starts_with(start):
       effectOf(
         "equal weights",
         { temperature: Infinity },
-        () => " Attention then adds the same vector to every token: no head can prefer some cells.",
+        () => " Attention then adds the same vector to every token: every head reads all tokens with the same weight.",
       ),
     python: () => `# A query of zeros has equal scores.
 equal = changed(lambda name, v: 0 * v if "query" in name else v)

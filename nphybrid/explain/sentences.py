@@ -69,7 +69,7 @@ def sentences(model, facts: dict) -> dict:
         "made": kind_of_network(steps), "photograph": f"{height} × {width} pixels", **_photograph(steps["photograph"]),
         "follows": FOLLOWS[config.unit].format(EXPLAINED[config.backbone_activation]), "unit": config.unit,
         "learned": LEARNED.format("The weights"),
-        "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix')}",
+        "learned_in_tokens": "" if config.stem else f" {LEARNED.format('The numbers of the matrix and the bias')}",
         "standardized": STANDARDIZED[config.ws_form], "channels": _channels(config.channels),
         "filters": config.stem, "image_channels": config.channels, "products": 49 * config.channels,
         "groups": config.groups, "unit_norms": NORMS[config.unit].format(config.backbone_activation),

@@ -5,7 +5,6 @@ define every operation of OPERATIONS, with the same signature. A fused operation
 name in OPERATIONS. `reference` defines each fused operation as a composition of simpler operations.
 `reference_narrow` and `kernels_narrow` are the same for the dtypes bfloat16 and int8.
 """
-import functools
 import os
 
 import numpy as np
@@ -34,7 +33,6 @@ PAIRS = (("reference", "float32"), ("reference", "float64"), ("reference", "bflo
          ("numba", "float32"), ("numba", "bfloat16"), ("numba", "int8"))
 
 
-@functools.cache
 def floats_of(dtype):
     """The NumPy dtype of a model's states: float32 if `dtype` is bfloat16 or int8, else `dtype`.
 
@@ -44,7 +42,6 @@ def floats_of(dtype):
     return np.dtype("float32" if dtype in NARROW else dtype)
 
 
-@functools.cache
 def implementation(engine, dtype, precision="highest"):
     """Return the module with the operations for an engine and a dtype.
 

@@ -351,7 +351,7 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
                 to[:] = np.float32(0)
             else:
                 start += first - tap_at
-                for j in range(to.size):
+                for j in range(to.size):  # an assignment to a slice would make an array
                     to[j] = x[start + j]
         one_row[deep:] = np.float32(0)    # the weights from `deep` on are 0, but 0 * NaN would be NaN
         for s in range(ceil_div(deep, SIDE)):

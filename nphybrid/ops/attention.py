@@ -132,7 +132,7 @@ def _parts(heads, tiles, n):
     return max(1, min(tiles // 8, ceil_div(8 * n, max(heads, 1))))
 
 
-class Buffers(NamedTuple):
+class QueryBuffers(NamedTuple):
     """The memory of a task for MR queries."""
     scores: np.ndarray                    # MR rows of the scores, and then of their exponentials
     starts: np.ndarray                    # int64 (MR,), where each row of the scores begins
@@ -160,7 +160,7 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     keys = aligned(K * T_padded)
     values = aligned(T * K_padded)
     zeros = np.zeros(max(K, T), np.float32)
-    buffers = Buffers(aligned(MR * T_padded), np.arange(MR) * T_padded, aligned(MR * NR), np.empty(MR, np.float32))
+    buffers = QueryBuffers(aligned(MR * T_padded), np.arange(MR) * T_padded, aligned(MR * NR), np.empty(MR, np.float32))
     pack_transposed_into(keys, key.reshape(key.size), head, zeros)
     pack_tokens_into(values, value.reshape(value.size), head, 0, T)
     key_panels = panels_like(kind, keys, K)
@@ -168,17 +168,18 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     starts = np.empty((end_tile - first_tile) * MR, np.int64)
     tokens_into(starts, head, first_tile * MR)
     x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
-    shares, share_starts, share_run = rows_like(kind, buffers.scores, buffers.starts, T)
+    # With float32, these rows are the scores themselves, and `renew_rows` does nothing.
+    exponentials, exponential_starts, words = rows_like(kind, buffers.scores, buffers.starts, T)
     _queries_into(context, weights, kind, head, number, first_tile, buffers=buffers,
                   queries=Rows(x, starts, zeros, 1, run), keys=key_panels,
-                  shares=Rows(shares, share_starts, zeros, 1, share_run), values=value_panels)
+                  exponentials=Rows(exponentials, exponential_starts, zeros, 1, words), values=value_panels)
 
 
 @jit
-def _queries_into(context, weights, kind, head, number, first_tile, buffers, queries, keys, shares, values):
+def _queries_into(context, weights, kind, head, number, first_tile, buffers, queries, keys, exponentials, values):
     """Compute the context for all `queries`, the first of which is query first_tile * MR of the head.
 
-    `queries` are Rows, and `keys` and `values` are panels. `shares` are the Rows of the exponentials.
+    `queries` and `exponentials` are Rows, and `keys` and `values` are panels.
     """
     T = head.T
     K = head.K
@@ -191,16 +192,17 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
         rows = Rows(queries.x, queries.starts[first:], queries.zeros, 1, queries.run)
         for first_key in range(0, T_padded, NR):
             tile(rows, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded))
-        # Each step takes all rows, because the processor then begins a row before the row before it has ended.
+        # With one loop for each step, the processor can compute several rows at once. 12 heads of 577 tokens take 4.8
+        # instead of 5.0 ms (float32, Zen 5, one thread).
         for i in range(count):
             sums[i] = largest(scores[i * T_padded:i * T_padded + T])
         for i in range(count):
             exp_in(scores[i * T_padded:i * T_padded + T], scale, sums[i])
         for i in range(count):
             sums[i] = total(scores[i * T_padded:i * T_padded + T])
-        renew_rows(kind, shares.x, scores, starts, T)
+        renew_rows(kind, exponentials.x, scores, starts, T)
         for column in range(0, K, NR):
-            tile(shares, Panel(values, column * shares.run), Target(mixed, 0, NR))
+            tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR))
             for i in range(count):
                 token_at = head.at + (first_query + i) * head.D
                 to = context[token_at + column:token_at + min(column + NR, K)]

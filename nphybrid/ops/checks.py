@@ -1,6 +1,8 @@
 """The checks of arrays in the Python wrappers.  The jitted loops check nothing."""
 import numpy as np
 
+NAMES = "float32", "float64", "bfloat16", "int8"
+
 
 def floats(x, name="x", shape=None):
     """Return x as a contiguous and writable array.  x is copied only if necessary.
@@ -18,8 +20,11 @@ def floats(x, name="x", shape=None):
 def dtype_name(dtype):
     """The name of a dtype, which can be given as a name, a class or an np.dtype.
 
-    NumPy has no bfloat16, so bfloat16 is always given as a name.
+    NumPy has no bfloat16, so bfloat16 is always given as a name. The attribute `name` of an np.dtype takes 3
+    microseconds, so a name in NAMES is returned at once.
     """
+    if isinstance(dtype, str) and dtype in NAMES:
+        return dtype
     try:
         return np.dtype(dtype).name
     except TypeError:

@@ -1,7 +1,8 @@
 """Vector instructions in LLVM's intermediate representation, for loops that Numba does not vectorize.
 
-The register tile, the reductions and the transposes use vector instructions. Each of the three also has a plain
-definition in ordinary loops. It is used if the instruction set is `plain` or if NUMBA_DISABLE_JIT=1 is set.
+The register tile, the reductions, the transposes and the rounding use vector instructions. Each of the four also has a
+plain definition in ordinary loops. It is used if the instruction set is `plain` or if NUMBA_DISABLE_JIT=1 is set. The
+rounding needs AVX512-BF16, and without it, the plain definition is used too.
 """
 
 from llvmlite import ir
@@ -50,9 +51,9 @@ class Emit:
     def fma(self, x, y, z):
         return self.call(f"llvm.fma.v{self.lanes}f32", self.vector, x, y, z)
 
-    def call(self, name, kind, *arguments):
-        """Call an LLVM function.  `kind` is the type of its result."""
-        kind = ir.FunctionType(kind, [argument.type for argument in arguments])
+    def call(self, name, result, *arguments):
+        """Call an LLVM function.  `result` is the type of its result."""
+        kind = ir.FunctionType(result, [argument.type for argument in arguments])
         return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), arguments)
 
     def shuffle(self, x, y, lanes):

@@ -186,10 +186,10 @@ def split(tiles, panels, tile_work, x_size, weights_size, n):
     return min(splits, key=cost)
 
 
-class Buffers(NamedTuple):
+class TileBuffers(NamedTuple):
     """The memory of a task."""
     sums: np.ndarray                      # (MR, NR), the sums of a tile that is not written in place
-    nothing: np.ndarray                   # zeros for `depth` words
+    zero_words: np.ndarray                # zeros for `depth` words
     starts: np.ndarray                    # int64, for the runs of MR rows
     scales: np.ndarray                    # float32 (MR,), the scales of MR rows
     zeros: np.ndarray                     # int32 (MR,), the zero points of MR rows
@@ -202,9 +202,8 @@ def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
     `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat.
     """
     depth = min(blocks.chain, blocks.windows.K)
-    numbers = 4 // x.values.itemsize      # the elements of x.values in a word
-    buffers = Buffers(aligned(MR * NR).reshape(MR, NR), np.zeros(depth * numbers, x.values.dtype),
-                      np.empty(depth * MR, np.int64), np.zeros(MR, np.float32), np.zeros(MR, np.int32))
+    buffers = TileBuffers(aligned(MR * NR).reshape(MR, NR), np.zeros(depth * (4 // x.values.itemsize), x.values.dtype),
+                          np.empty(depth * MR, np.int64), np.zeros(MR, np.float32), np.zeros(MR, np.int32))
     _block_into(out, x, weights, bias, residual, blocks, code, block=block_of(blocks, number), buffers=buffers)
 
 
@@ -219,7 +218,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
     depth = min(blocks.chain, K)
     sums = buffers.sums
     starts = buffers.starts
-    numbers = 4 // x.values.itemsize
+    numbers = 4 // x.values.itemsize      # the elements of x.values in a word
     # Whether the rows of x follow each other.
     neighbours = windows.run == K and M * K * numbers == x.values.size
     # Loop 5 goes over groups of panels. The panels of a group share L2.
@@ -239,7 +238,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * MR
                 starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
-                rows = Rows(x.values, starts, buffers.nothing, taps, run)
+                rows = Rows(x.values, starts, buffers.zero_words, taps, run)
                 if x.scales.size:
                     _scales_into(buffers.scales, buffers.zeros, x, starts)
                 if neighbours:

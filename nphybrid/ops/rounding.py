@@ -20,12 +20,12 @@ INFINITE = np.uint32(0x7F800000)          # the bits of infinity; a larger numbe
 NAN = np.uint32(0x7FC00000)
 
 
-def emit_rounding(build, out, x, n):
-    """Emit code that rounds n numbers, a multiple of LANES, with vcvtneps2bf16.  `out` and `x` are pointers."""
-    emit = Emit(build, LANES)
+def emit_rounding(build, out, x, n, lanes):
+    """Emit code that rounds n numbers, a multiple of `lanes`, with vcvtneps2bf16.  `out` and `x` are pointers."""
+    emit = Emit(build, lanes)
 
     def constant(bits):
-        return ir.Constant(ir.VectorType(ir.IntType(32), LANES), [int(bits)] * LANES)
+        return ir.Constant(ir.VectorType(ir.IntType(32), lanes), [int(bits)] * lanes)
 
     def step(i, _):
         bits = build.bitcast(emit.load(emit.at(x, i)), constant(0).type)
@@ -34,19 +34,19 @@ def emit_rounding(build, out, x, n):
         near = build.select(build.icmp_unsigned("<", size, constant(LARGEST)), size, constant(LARGEST))
         near = build.select(build.icmp_unsigned("<", size, constant(INFINITE)), near, constant(NAN))
         near = build.bitcast(build.or_(near, sign), emit.vector)
-        halves = emit.call("llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(ir.IntType(16), LANES), near)
+        halves = emit.call("llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(ir.IntType(16), lanes), near)
         build.store(halves, build.bitcast(emit.at(out, i), halves.type.as_pointer()), align=2)
         return []
-    emit.loop(I64(0), n, LANES, [], step)
+    emit.loop(I64(0), n, lanes, [], step)
 
 
 @intrinsic
 def _round_vectors(typing, out, x, n):
     def codegen(context, build, signature, arguments):
-        if out.dtype != types.uint16:
+        if (out.dtype, out.layout, x.dtype, x.layout) != (types.uint16, "C", types.float32, "C"):
             return I64(0)
         out_at, x_at, count = pointers(context, build, signature, arguments)
-        emit_rounding(build, out_at, x_at, count)
+        emit_rounding(build, out_at, x_at, count, LANES)
         return count
     return types.int64(out, x, types.int64), codegen
 
@@ -62,7 +62,7 @@ round_vectors = _round_vectors if PRODUCTS["bfloat16"] == "vdpbf16ps" else _roun
 
 @jit
 def round_into(out, x):
-    """Round x to bfloat16.  `out` is float32, or uint16 for the bits of the bfloat16."""
+    """Round x (n,) to bfloat16.  x is float32. `out` (n,) is float32, or uint16 for the bits of the bfloat16."""
     wide()
     for i in range(round_vectors(out, x, x.size // LANES * LANES), x.size):
         bits = np.float32(x[i]).view(np.uint32)

@@ -10,7 +10,7 @@ from . import threads
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
-from .jit import jit, jit_allocating
+from .jit import jit_allocating
 from .memory import empty
 
 WIDTH = 64
@@ -29,7 +29,7 @@ def standardize(kernel, eps, form="variance"):
     return y
 
 
-@jit
+@jit_allocating
 def _standardize_into(y, kernel, eps, deviation, number):
     """y = (kernel - mean) / root, for the columns of one task"""
     wide()

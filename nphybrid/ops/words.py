@@ -177,6 +177,7 @@ def _cells_into(out, scales, zeros, x, factors, together, task):
 
 @jit
 def _cell_into(out, scales, zeros, x, factors, scaled, cell):
+    """Quantize one cell.  x[cell] (C,) -> out[cell] (channels,).  `scaled` is memory for C numbers."""
     wide()
     C = x.shape[1]
     row = x[cell]
@@ -259,6 +260,7 @@ def _renew_rows(kind, rows, x, starts, length):
 
 @jit_allocating
 def _rounded_panels(panels, rows):
+    """Round panels (P, rows, NR).  -> panels (P, words, NR, PAIR), flat, uint16"""
     words = ceil_div(rows, PAIR)
     count = panels.size // (rows * NR)
     out = aligned(ceil_div(count * words * NR * PAIR, 2)).view(np.uint16)
@@ -287,8 +289,9 @@ def _pairs_into(out, x):
 
 @jit_allocating
 def _rounded_rows(x, starts, length):
+    """Copy the rows x[start:start + length], rounded.  -> rows, the word where each row begins, words of a row"""
     words = ceil_div(length, PAIR)
-    stride = ceil_div(words, LINE) * LINE
+    stride = _stride(length)
     rows = pairs_of(aligned(starts.size * stride))
     places = np.empty(starts.size, np.int64)
     for i in range(starts.size):
@@ -298,12 +301,21 @@ def _rounded_rows(x, starts, length):
 
 
 @jit
+def _stride(length):
+    """The number of words from a row to the next.  Each row begins at a cache line."""
+    return ceil_div(length, PAIR * LINE) * LINE
+
+
+@jit
 def _round_rows_into(rows, x, starts, length):
+    """Row i of `rows` = x[starts[i]:starts[i] + length], rounded, if starts[i] is not negative.
+
+    A missing number of the last word is 0.
+    """
     numbers = ceil_div(length, PAIR) * PAIR
-    stride = ceil_div(numbers, LINE * PAIR) * LINE * PAIR
     for i in range(starts.size):
         if starts[i] >= 0:
-            at = i * stride
+            at = i * _stride(length) * PAIR
             round_into(rows[at:at + length], x[starts[i]:starts[i] + length])
             for j in range(at + length, at + numbers):
                 rows[j] = 0

@@ -123,7 +123,7 @@ def test_experiments_with_the_cat(browser, folder, cat, model, prepared, cat_tra
         after = acted("classToken", start, prepared, model.learned(), model.network_config)["blocks.0"][0, 0]
         assert abs(float(found) / 100 - rms(after - before) / rms(before)) < MOVED      # observed 4.1e-4
     assert "Another label becomes the best label. " in verdicts["equal"]
-    assert verdicts["equal"].endswith(" the same vector to every token: no head can prefer some cells.")
+    assert verdicts["equal"].endswith(" to every token: every head reads all tokens with the same weight.")
     assert no_messages(browser)
 
 

@@ -113,3 +113,23 @@ def test_the_numbers_of_blocks_and_heads_stand_beside_their_maps(browser, cat_pa
     for places, start, size in ((columns, left, wide), (rows, top, high)):
         middles = start + size * (np.arange(len(places)) + 0.5) / len(places)
         assert np.abs([place for _, place in places] - middles).max() < 1
+
+
+@pytest.mark.parametrize("grid, found", [((3, 3), 9), ((2, 3), 6)])
+def test_neighbours_in_a_small_grid(browser, cat_picture, tmp_path, grid, found):
+    """By chance, 5 of 9 or 4.4 of 6 cells would have a neighbour with the largest cosine; here, all cells have one."""
+    size = {"height": 8 * grid[0], "width": 8 * grid[1]}
+    config = ViTConfig(image_size=list(size.values()), patch_size=8, hidden_size=24, num_hidden_layers=1,
+                       num_attention_heads=2, intermediate_size=32)
+    model = ViTForImageClassification(config, engine="reference")
+    model.processor = ViTHybridImageProcessor(size=size, do_center_crop=False)
+    rows, columns = np.divmod(np.arange(grid[0] * grid[1]), grid[1])
+    angles = np.stack([rows, columns]) * 0.4
+    state = model.state_dict()
+    places = np.concatenate([np.cos(angles), np.sin(angles)]).T.astype(np.float32)
+    state["vit.embeddings.position_embeddings"][0, 1:] = np.pad(places, ((0, 0), (0, 20)))
+    model.load_state_dict(state)
+    (tmp_path / "page.html").write_text(page(model, cat_picture), "utf-8")
+    opened(browser, (tmp_path / "page.html").as_uri())
+    text = says(browser, "positions-near")
+    assert f"for {found} of {grid[0] * grid[1]} cells" in text and "position vectors of neighbours are often" in text

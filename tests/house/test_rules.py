@@ -59,7 +59,8 @@ def test_one_decorator():
     """Only ops/jit.py contains njit; all other files use @jit and @jit_allocating, without arguments."""
     assert {name for name, source in SOURCES.items() if "njit" in source} == {"ops/jit.py"}
     for name, source in SOURCES.items():
-        assert "@jit(" not in source and "prange" not in source, name
+        assert "@jit(" not in source and "@jit_allocating(" not in source and "prange" not in source, name
+    assert {name for name, source in SOURCES.items() if "_nrt" in source} == {"ops/jit.py"}
 
 
 @pytest.mark.parametrize("word", ["eval", "exec", "compile", "__import__"])

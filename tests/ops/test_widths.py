@@ -62,7 +62,8 @@ def test_rounded_is_the_nearest_bfloat16():
     x = bits.astype(np.uint32).view(f32) * rng.choice(f32([-1, 1]), len(bits))
     edges = [0, -0.0, TINY, -TINY, LARGEST, -LARGEST, 3.3895e38, 2 ** -126, 2 ** -126 - 2 ** -149, 1.17e-38,
              *NOT_FINITE.values()]
-    x = np.append(x, f32(edges))
+    # The vector version rounds whole vectors, and the plain loop rounds the rest: the last 9 elements of AVX-512.
+    x = np.concatenate([f32(edges), x, f32(edges)])
     expected = np.array([nearest_bfloat16(value) for value in x])
     found = reference_narrow.rounded(x)
     assert found.dtype == np.float32 and np.array_equal(found, expected, equal_nan=True)

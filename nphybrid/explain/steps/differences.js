@@ -19,8 +19,8 @@ steps.differences = () => {
     if (!begin) return "Nothing is changed. Switch off a head, hide a cell or paint a pixel to see its reach.";
     const far = percent(differences.logits);
     const stays = leader().label === untouched()[0].label;
-    const enough = stays ? "the best label stays" : "the best label changes";
-    return `The first state that differs is ${stateSays(begin.name)}. The logits differ by <b>${far}</b>, and ${enough}`;
+    const effect = stays ? "the best label stays" : "the best label changes";
+    return `The first state that differs is ${stateSays(begin.name)}. The logits differ by <b>${far}</b>, and ${effect}`;
   });
   showDifferences();
 };

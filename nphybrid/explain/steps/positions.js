@@ -51,9 +51,11 @@ steps.positions = () => {
     const byChance = all.reduce((sum, i) => sum + others(i).filter((j) => isNear(i, j)).length / (count - 1), 0);
     if (Math.round(byChance) === count) return ""; // all cells are neighbours
     const says = `Here, the largest cosine is that of a neighbour for ${found} of ${plural(count, "cell")}`;
-    const learned = "So training has found a part of the grid, from pictures alone.";
-    const other = "So these position vectors hardly say which cells are neighbours.";
-    const more = found > 2 * byChance ? learned : other;
+    // The second limit is for small grids, where twice the number by chance can be more than all cells.
+    const often = found > Math.min(2 * byChance, (byChance + count) / 2);
+    const more = often
+      ? "So the position vectors of neighbours are often the most similar, although training used only pictures and labels."
+      : "So the most similar position vectors are mostly not those of neighbours.";
     return `${says}; by chance, it would be for about ${Math.round(byChance)}. ${more}`;
   });
   showText(document.getElementById("positions-near"), near);
