@@ -19,9 +19,9 @@ vectors, and the products are added to the sums. In the picture, sum i,j += row 
 the plain definition.
 
 The vector version is written in LLVM's intermediate representation, because a loop that Numba compiles would not keep
-24 vectors of sums in registers. For NEON, LLVM does not keep 24 either, so MR is 5. The functions with `emit` or `build`
-run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of Python repeats instructions. Only
-`emit.loop` makes a loop in the code.
+24 vectors of sums in registers. For NEON, LLVM does not keep 24 either, so MR is 5. The functions with `emit` or
+`build` run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of Python repeats
+instructions. Only `emit.loop` makes a loop in the code.
 
 The rows are not packed into another order. They are read in place from an array x. A row consists of `taps` runs. A run
 is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row tap * run + k of the
@@ -61,8 +61,8 @@ class Rows(NamedTuple):
     """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbouring words in x.
 
     starts[tap * MR + i] is the index in x where run `tap` of row i begins. If this index is negative, the run is read
-    from `zeros`: a place outside the map, or a row after the last. Narrow words have the padding in x itself (words.py),
-    because the number 0 is stored as the zero point in int8.
+    from `zeros`: it is outside the map, or in a row after the last. Narrow words have the padding in x itself
+    (words.py), because the number 0 is stored as the zero point in int8.
     """
     x: np.ndarray                         # the dtype depends on the width (words.py)
     starts: np.ndarray                    # int64 (taps * MR,)
