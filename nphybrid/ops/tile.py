@@ -1,9 +1,9 @@
-"""The register tile: the product of MR rows and a panel of NR columns, with all sums in registers.
+"""The register tile: the product of MR rows and a panel of NR = NV * LANES columns, with all sums in registers.
 
                    panel   row k: NV vectors of LANES float32
                    +-----------+-----------+-----------+-----------+
     rows  element  | b[k, 0:16]| b[k,16:32]| b[k,32:48]| b[k,48:64]|    registers for MR x NV x LANES = 6 x 4 x 16:
-          k        +===========+===========+===========+===========+       24  sums, from the first k to the last
+          k        +===========+===========+===========+===========+       24  sums, which stay there for all k
       row 0 [k]    |  sum 0,0  |  sum 0,1  |  sum 0,2  |  sum 0,3  |        4  vectors of b
       row 1 [k]    |  sum 1,0  |  sum 1,1  |  sum 1,2  |  sum 1,3  |        1  element of a row, in every lane
         ...        |    ...    |    ...    |    ...    |    ...    |       --
@@ -15,19 +15,26 @@ and the product of two words is a sum of products. The sums of int8 are integers
 (`Scaling`).
 
 For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
-vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_tile` is
-the plain definition. The vector version is written in LLVM's intermediate representation. A loop that Numba compiles
-would not keep 24 vectors of sums in registers. For NEON, LLVM does not keep 24 vectors of sums in registers either.
+vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_sums` is
+the plain definition.
 
-The rows are never packed. They are read in place from an array x. A row consists of one or more runs. A run is a
-sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. A convolution differs from a
-linear layer only in the starts (Dukhan 2019, "The Indirect Convolution Algorithm"). The panel is packed row by row
-(packed.py). Each element of the result is one chain of fused multiply-adds over k. `tile_add` then adds the first
-addend, and after it the second addend. All arrays are flat. `at` is the index of the first used element of an array.
-In arrays of words, an index counts words.
+The vector version is written in LLVM's intermediate representation, because a loop that Numba compiles would not keep
+24 vectors of sums in registers. For NEON, LLVM does not keep 24 either, so MR is 5. The functions with `emit` or
+`build` run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of Python repeats
+instructions. Only `emit.loop` makes a loop in the code.
+
+The rows are not packed into another order. They are read in place from an array x. A row consists of `taps` runs. A run
+is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row tap * run + k of the
+panel belongs to element k of a run. A convolution differs from a linear layer only in the starts (Dukhan 2019, "The
+Indirect Convolution Algorithm"). The panel is packed row by row (packed.py). In float32, each element of the result is
+one chain of fused multiply-adds over k. `tile_add` then adds the first addend, and after it the second addend. A tile
+always reads and writes MR x NR values. At the edge of a result, the caller gives it another array as target.
+
+All arrays are flat. `at` is the index of the first used element of an array. x, `zeros` and panels are arrays of words,
+whose indices count words. Words of integers are loaded as float32, and `integers` takes their bits.
 
 The table lists what was tried for the product of x (577, 768) and a kernel (768, 3072). Its columns are MR x NV x
-LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA unit. The speeds were measured on Ice Lake
+LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA units. The speeds were measured on Ice Lake
 with AVX-512 and one thread. Each speed is the upper quartile of 12 to 25 runs. The runs of different versions
 alternated. examples/time_kernels.py times the version that was kept.
 
@@ -54,7 +61,8 @@ class Rows(NamedTuple):
     """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbouring words in x.
 
     starts[tap * MR + i] is the index in x where run `tap` of row i begins. If this index is negative, the run is read
-    from `zeros`.
+    from `zeros`: it is outside the map, or in a row after the last. Narrow words have the padding in x itself
+    (words.py), because the number 0 is stored as the zero point in int8.
     """
     x: np.ndarray                         # the dtype depends on the width (words.py)
     starts: np.ndarray                    # int64 (taps * MR,)
@@ -316,7 +324,7 @@ def _vector_transposed_tile_add(typing, columns, panel, target, first):
 
 
 # The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second, scaling) and
-# transposed_tile_add(columns, panel, target, first). `tile` is not used for int8.
+# transposed_tile_add(columns, panel, target, first). `tile` is not used for int8, because it has no Scaling.
 if ISA == "plain":
     _plain_sums = jit_allocating(_plain_sums)
     tile = jit_allocating(_plain_tile)

@@ -12,14 +12,14 @@ vector is a word of b. The products of a lane are added to the sum of this lane,
                 4 uint8         4 int8          usdot           NEON with I8MM
                 4 int8          4 int8          sdot            NEON with DotProd; x and its zero point less OFFSET
                 2 int16         2 int16         vpmaddwd        AVX2, AVX-512
-                int32           int32           mla, and others all others
+                int32           int32           mla and others  all others
 
-In memory, number 0 of a word is in the lowest bits. A panel holds numbers of 16 or 8 bits in each case: if the word has
-wider numbers, a vector of b is widened when it is loaded. So the weights of a width take the same memory on all
-processors. In the tile, every index counts words.
+In memory, number 0 of a word is in the lowest bits. The panels of bfloat16 hold 16 bits for each number on all
+processors, and those of int8 hold 8 bits: if the word has wider numbers, a vector of b is widened when it is loaded. So
+the weights of a width take the same memory everywhere. In the tile, every index counts words.
 
-The results of all versions of int8 are equal. The instructions of bfloat16 add the same products in different orders,
-and bfdot rounds a sum of two products to odd.
+The results of all versions of int8 are equal. In all versions of bfloat16, both factors are rounded to bfloat16. The
+instructions add the same products in different orders, and bfdot rounds a sum of two products differently.
 """
 import numpy as np
 from llvmlite import ir
@@ -123,7 +123,7 @@ class Int8Pairs(Int8):
     """Two products of integers that are widened to 16 bits, computed by vpmaddwd."""
     NUMBERS = 2
     PANEL = I16
-    UNROLL = 1                            # LLVM would add the products of two k first, and keep them in memory
+    UNROLL = 1                            # with 4, LLVM adds products of two k first, and too few registers are left
     NAMES = {8: "llvm.x86.avx2.pmadd.wd", 16: "llvm.x86.avx512.pmaddw.d.512"}
 
     def load_panel(self, pointer):

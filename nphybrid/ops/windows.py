@@ -10,8 +10,9 @@
                  +---+---+---+---+---+                  with 3 C neighbours: 0 1 2 | 3 4 5 | 6 7 8
 
 im2col would copy each window. Here the windows are read in place from x, the flat array of all maps. `starts_into`
-computes the index in x where each run begins. A map with small C is padded before its windows are read. A linear layer
-is a 1x1 convolution over a map of one column.
+computes the index in x where each run begins, and asks only for the first cell of a run whether it is in the map. So if
+C is small, and a run has several cells, the map is padded before its windows are read. A linear layer is a 1x1
+convolution over a map of one column. In a map of narrow words, H, W, C and K count words.
 """
 import functools
 from typing import NamedTuple
