@@ -57,7 +57,7 @@ function actsOf({ off, skipped, hidden, blanked, temperature, classToken, shuffl
 
 const paintedPixels = ({ painted }) => (painted ? painted.reduce((sum, code) => sum + (code > 0), 0) : 0);
 
-const temperatureSays = (value) => (Number.isFinite(value) ? formatted(value, 2) : "\u221e");
+const temperatureSays = (value) => (Number.isFinite(value) ? String(Number(value.toFixed(3))) : "\u221e");
 
 // The changes as a phrase.
 function changesSay({ off, skipped, hidden, blanked, temperature, classToken, shuffled, painted }) {

@@ -26,11 +26,22 @@ function mainStates() {
   return ["pixel_values", ...maps, "tokens", ...encoder, "norm", "logits"];
 }
 
-// The words for a state of the data path, whose name is that of a trace in Python.
+// The words for a state, whose name is that of a trace in Python.
+const INNER_STATES = {
+  conv: "the convolution",
+  norm: "the norm",
+  norm1: "the first layer norm",
+  query: "the queries",
+  weights: "the attention weights",
+  context: "the contexts",
+  fc1: "the hidden units",
+};
 function stateSays(name) {
-  const [part, number] = name.split(".");
-  const words = { pixel_values: "the input", blocks: `block ${number}`, stages: `stage ${number}` };
-  return { ...words, norm: "the last layer norm" }[part] ?? `the ${part}`;
+  const [part, ...rest] = name.split(".");
+  const parts = { pixel_values: "the input", blocks: `block ${rest[0]}`, stages: `stage ${rest[0]}` };
+  const outer = { ...parts, norm: "the last layer norm" }[part] ?? `the ${part}`;
+  const inner = INNER_STATES[rest.at(-1)];
+  return inner ? `${inner} of ${outer}` : outer;
 }
 
 // The first step of the page that shows a difference, or undefined.
@@ -42,7 +53,7 @@ function firstChangedStep() {
 function differenceSays(far) {
   if (far === undefined) return "not computed, because the block is skipped";
   if (far === 0) return "the same as in the run without changes";
-  return `differs from the run without changes by ${percent(far)}`;
+  return `<a href="#differences">a difference</a> of ${percent(far)} to the run without changes`;
 }
 
 // Puts a line under the shapes of each step. The line is hidden while nothing is changed.
@@ -52,10 +63,9 @@ function showDifferences() {
     if (!shapes) continue;
     const line = element("p", { class: "differs" });
     shapes.after(line);
-    views.push(() => {
-      const far = differences[state()];
+    showText(line, () => {
       line.hidden = !state() || !Object.keys(differences).length;
-      line.textContent = `${state()}: ${differenceSays(far)}`;
+      return line.hidden ? "" : `${capitalized(stateSays(state()))}: ${differenceSays(differences[state()])}`;
     });
   }
 }

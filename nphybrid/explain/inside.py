@@ -39,8 +39,9 @@ def mlp(trace, p, blocks, tokens) -> dict:
 
 
 def curve(activation) -> list[list[float]]:
-    """Points of the curve of an activation.  -> [[x, activation(x)], ...]"""
-    x = np.linspace(-4, 4, 161)
+    """Points of the curve of an activation, near each other where it bends.  -> [[x, activation(x)], ...]"""
+    far = np.append(np.linspace(4.5, 16, 24), 1000)
+    x = np.concatenate([-far[::-1], np.linspace(-4, 4, 161), far])
     return np.stack([x, reference.activate(x, activation)], axis=1).round(4).tolist()
 
 

@@ -54,7 +54,7 @@ const largest = (values) => values.reduce((most, value) => Math.max(most, Math.a
 const clamp = (value, low, high) => Math.min(Math.max(value, low), high);
 const formatted = (value, digits = 3) => {
   const text = Math.abs(value) >= 0.0005 || value === 0 ? value.toFixed(digits) : value.toExponential(1);
-  return text.replace("-", "\u2212");
+  return text.replaceAll("-", "\u2212");
 };
 // A number as `formatted` shows it, so that sums of shown numbers are right.
 const rounded = (value, digits = 3) => Number(value.toFixed(digits));

@@ -70,6 +70,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     parts = {
         "name": html.escape(name), "lead": html.escape(filled_lead(facts)), "made": facts["sentences"]["made"],
         "choices": "a cell, a block or a head" if "attention" in facts["steps"] else "a cell or a channel",
+        "filled": " A filled button is chosen, or its change is in force." if "attention" in facts["steps"] else "",
         "poster": poster(picture), "style": file_text("page.css"),
         "steps": "\n".join(step_html(step, number, facts, shapes, first_shown)
                            for number, step in enumerate(facts["steps"], 1)),

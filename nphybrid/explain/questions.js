@@ -119,6 +119,7 @@ function questions() {
       const apart = none.logits.reduce((most, y, i) => Math.max(most, Math.abs(y - grey.logits[i])), 0);
       const pictures = "Without heads, the logits of this picture and of a grey picture ";
       const why = first ? " Only the heads bring numbers from the cells to the class token." : "";
+      const stays = " Its learned start, the biases of attention and the MLPs are the same for every picture.";
       return {
         right: apart < 1e-6 ? 2 : Number(none.top !== bestLabel()),
         part: { off: offs() },
@@ -126,7 +127,7 @@ function questions() {
           ...[unchangedRow(), scoreRow("no heads", none), scoreRow("no heads, a grey picture", grey)],
           scoreRow("the heads of block 0 alone", one),
         ],
-        because: `${pictures}${apart ? `differ by at most ${formatted(apart)}` : "are equal"}.${why}`,
+        because: `${pictures}${apart ? `differ by at most ${formatted(apart)}` : "are equal"}.${why}${first && !apart ? stays : ""}`,
       };
     },
     python: () => `none = np.zeros((${blocks}, ${heads}))
@@ -238,8 +239,8 @@ cut = cut.reshape(${N}, 3, ${cell[0]}, ${cell[1]})[order].reshape(cut.shape)
         part: { painted },
         rows: moved.map((value, i) => [name(i), value, percent(value)]),
         because:
-          `In ${name(most)}, ${percent(moved[most])} of the weight moves from some tokens to others. The score of ` +
-          `${bestLabel()} is ${after.score.toFixed(4)} (${untouched()[0].score.toFixed(4)} without changes).`,
+          `In ${name(most)}, ${percent(moved[most])} of the weight moves from some tokens to others: half the sum of the ` +
+          `absolute differences. The score of ${bestLabel()} is ${after.score.toFixed(4)} (${untouched()[0].score.toFixed(4)} without changes).`,
       };
     },
     python: () => `hidden = x.copy()
@@ -295,7 +296,7 @@ def starts_with(start):
     id: "equal",
     question: "Does it matter to which tokens a head attends?",
     says: () =>
-      `Give the softmax an infinite temperature. Then each head gives the same weight, 1/${N + first}, to all ` +
+      `Give the softmax of all heads an infinite temperature. Then each head gives the same weight, 1/${N + first}, to all ` +
       "tokens, and its output is the mean of all values.",
     options: effects,
     run: () =>

@@ -10,7 +10,7 @@ import numpy as np
 from .. import __version__
 from ..api.scores import scores_of
 from ..checkpoint import reread
-from ..config import Config, inner_width, pads, plan, stem_border
+from ..config import Config, inner_width, pads, plan, stem_border, window_count
 from ..ops import reference
 from ..params import Params
 from . import inside, measures, unit as units
@@ -190,7 +190,8 @@ def stages(forward):
         channels = np.argsort(-x.var((0, 1)), kind="stable")[:MAPS]
         maps[name] = quantize(x[:, :, channels].transpose(2, 0, 1), axes=2, bits=16)
         facts.append({"name": name, "shape": list(x.shape), "units": depth, "channels": channels.tolist(),
-                      "cell": _stride(config, s + 1), "reach": reach(config, s + 1)})
+                      "cell": _stride(config, s + 1), "reach": reach(config, s + 1),
+                      "reads_from": [reads_from(config, s + 1, n) for n in forward.trace["pixel_values"].shape[1:3]]})
     return facts, maps
 
 
@@ -212,17 +213,34 @@ def _stride(config, stages):
     return 4 * math.prod(unit.stride for stage in plan(config)[:stages] for unit in stage)
 
 
+def _windows(config, stages):
+    """The (size, stride, dilation, padding rule) of the windows that a cell reads, from the stem to a stage."""
+    inner = [(3, *unit[:2], config.padding) for stage in plan(config)[:stages] for unit in stage]
+    return [(7, 2, 1, config.padding), (3, 2, 1, config.pool_padding), *inner]
+
+
 def reach(config: Config, stages: int) -> int:
     """The side in pixels of the square that the convolutions of one cell read, after the first `stages` stages.
 
     Near the border of the picture, a part of the square lies outside the picture.
     """
-    side, step = 11, 4                    # the 7 x 7 convolution and the 3 x 3 pool of the stem, both with stride 2
-    for stage in plan(config)[:stages]:
-        for stride, dilation, _ in stage:
-            side += 2 * dilation * step
-            step *= stride
+    side, step = 1, 1
+    for size, stride, dilation, _ in _windows(config, stages):
+        side, step = side + (size - 1) * dilation * step, step * stride
     return side
+
+
+def reads_from(config: Config, stages: int, n: int) -> int:
+    """The first row that the convolutions of the cells in row 0 read, after the first `stages` stages.
+
+    The picture has n rows. A negative row lies outside the picture. Columns have the same rule.
+    """
+    first, step, border = 0, 1, stem_border(config)                # the border follows the first convolution
+    for size, stride, dilation, rule in _windows(config, stages):
+        padding = pads(rule, n, size, stride, dilation)
+        n, first, step = window_count(n, size, stride, dilation, padding), first - step * padding[0], step * stride
+        n, first, border = n + 2 * border, first - step * border, 0
+    return first
 
 
 def cell_size(config: Config) -> list[int]:

@@ -22,6 +22,9 @@ NORMS = {"bottleneck": "A norm follows each of them, and {0} follows the first t
 # The source of a residual unit, and the projection of its shortcut.
 UNITS = {"bottleneck": ("He et al. 2015, equations 1 and 2", "a 1 × 1 convolution and a norm"),
          "preactivation": ("He et al. 2016, figure 4e", "a 1 × 1 convolution")}
+# What a unit would do if its convolutions gave only zeros: relu keeps an input that a relu made.
+PASSES = "the unit would pass its input on"
+KEEPS = " (a relu made the input, so it has no negative number for this relu to change)"
 # What stands around the sum of a residual unit in its equation, and around the input of the projection.
 AROUND = {"bottleneck": ("{0}(", ")", "", ""), "preactivation": ("", "", "{0}(norm1(", "))")}
 HYBRID = (" This network is a hybrid: first convolutions, then attention. Its convolutions have already mixed "
@@ -84,6 +87,10 @@ def sentences(model, facts: dict) -> dict:
     explained = f" The activation is {EXPLAINED[config.backbone_activation]}."
     text["unit_says"] = explained if config.unit == "preactivation" else ""
     text["unit_source"], text["unit_projection"] = UNITS[config.unit]
+    text["unit_passes"] = PASSES
+    if config.unit == "bottleneck":
+        activation = config.backbone_activation
+        text["unit_passes"] += KEEPS if activation == "relu" else f" through {activation}"
     for part, around in zip(("sum_opens", "sum_closes", "shortcut_opens", "shortcut_closes"), AROUND[config.unit]):
         text[part] = around.format(config.backbone_activation)
     if "unit" in steps:
@@ -109,8 +116,7 @@ def sentences(model, facts: dict) -> dict:
         text["number_of_attention"] = list(steps).index("attention") + 1
         text["with_biases"] = ", each with a learned bias," if config.qkv_bias else ""
         text["cells_only"] = ", without the weight of the class token" if config.class_token else ""
-        number = list(steps).index("changes") + 1 if "changes" in steps else None
-        text["rollout_check"] = f": hide the cell in step {number}, and compare the scores" if number else ""
+        text |= _covered(list(steps), config.stem, model.learned().tokens.mask)
         text["stored"] = _stored(steps["attention"]["side"], steps["attention"]["bits"])
         text |= _inside(facts)
         name = reference.ACTIVATIONS[config.activation].function.__name__
@@ -118,6 +124,17 @@ def sentences(model, facts: dict) -> dict:
     if "answer" in steps:
         text |= _answer(model, steps["answer"], "changes" in steps)
     return text
+
+
+def _covered(steps, stem, mask):
+    """Phrases about cells that the reader hides, and pixels that the reader paints."""
+    if "changes" not in steps:
+        return {"rollout_check": ""}
+    hide, paint = steps.index("changes") + 1, steps.index("paint") + 1
+    pixels = f" The vectors of other cells still depend on its pixels: to remove these, paint them (step {paint})."
+    return {"rollout_check": f": hide the cell (step {hide}) or paint it (step {paint}), and compare the scores",
+            "hidden_vector": "zeros" if mask is None else "the learned mask token",
+            "hidden_pixels": pixels if stem else ""}
 
 
 def _plural(count, noun):
@@ -202,6 +219,7 @@ def _answer(model, facts, changes):
     return {"labels_shown": f" Of {count:,} labels, the page shows {best}." if shown < count else "",
             "without_changes": ", without changes" if changes else "",
             "logits": _plural(count, "logit"), "score": score,
+            "other_softmax": ", but not of the softmax that makes the scores" if score == "softmax" else "",
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 
 

@@ -131,16 +131,20 @@ def test_the_difference_at_each_step(browser, folder, model, prepared):
     assert "The first state that differs is block 2. The logits differ by " in text
     assert text.endswith(" %, and the best label stays")
     found = dict(line.split(": ") for line in browser.execute_script(lines))
-    assert found["stem.conv"] == found["tokens"] == "the same as in the run without changes"
-    for name in ("blocks.3.weights", "blocks.3.query", "blocks.3", "logits"):
-        shown_far = percentage(found[name], "differs from the run without changes by")
+    assert found["The convolution of the stem"] == found["The tokens"] == "the same as in the run without changes"
+    words = {"The attention weights of block 3": "blocks.3.weights", "The queries of block 3": "blocks.3.query",
+             "Block 3": "blocks.3", "The logits": "logits"}
+    for text, name in words.items():
+        assert found[text].endswith(" to the run without changes")
+        shown_far = percentage(found[text], "a difference of")
         assert abs(shown_far - far(after[name], before[name])) < FAR
     pressed(browser, "skip block 3")
     waited(browser, "changed-says", "block skipped")
-    assert "blocks.3.weights: not computed, because the block is skipped" in browser.execute_script(lines)
+    skipped = "The attention weights of block 3: not computed, because the block is skipped"
+    assert skipped in browser.execute_script(lines)
     press(browser, "rollout-depth", "home")            # before the first block
     found = browser.execute_script(lines)
-    assert found.count("tokens: the same as in the run without changes") == 2          # of the tokens, the logit lens
+    assert found.count("The tokens: the same as in the run without changes") == 2    # of the tokens, the logit lens
     assert browser.execute_script("return document.querySelector('#rollout .differs').hidden")
     press(browser, "changed-back", "enter")
     unchanged(browser)

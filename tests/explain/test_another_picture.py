@@ -35,8 +35,16 @@ def pictures_of(browser):
 
 # ------------------------------------------------------------------ another picture
 
+def sizes_of_prepare(browser):
+    """The shapes beside the code of `prepare`, in Python and in JavaScript."""
+    return browser.execute_script("""
+        return [...document.querySelectorAll("#photograph [data-function=prepare] pre")].map((listing) =>
+            [...listing.querySelectorAll(".shape")].map((node) => node.textContent).filter(Boolean))""")
+
+
 def test_every_step_shows_another_picture(browser, folder, model):
     opened(browser, (folder / "page.html").as_uri())
+    assert sizes_of_prepare(browser) == [["(300, 451, 3)", "(64, 96, 3)", "(64, 64, 3)"]] * 2
     put_in(browser, folder / "frog.png")
     trace, scores = truth(model, folder / "frog.png")
     weights = measures.attention(trace, 4)
@@ -48,6 +56,7 @@ def test_every_step_shows_another_picture(browser, folder, model):
     assert "follows frog.png through" in lead and f"“{best}”, with a score of {scores[best]:.3f}" in lead
     assert browser.title.startswith("frog.png: a forward pass")
     assert says(browser, "photograph-original") == "233 × 151 pixels"
+    assert sizes_of_prepare(browser) == [["(233, 151, 3)", "(98, 64, 3)", "(64, 64, 3)"]] * 2
     assert browser.find_element("css selector", "#overview a:last-child b").text == best
 
     pixels = model.image_processor()(open_picture(folder / "frog.png"), do_rescale=False, do_normalize=False,
@@ -211,7 +220,7 @@ def test_the_temperature(browser, folder, model, root):
     opened(browser, (folder / "page.html").as_uri())
     x = model.prepared(root / "examples" / "images" / "cat.png").transpose(0, 2, 3, 1)
     press(browser, "changes-temperature", "arrow_right")
-    waited(browser, "changed-says", "^Changed: temperature 1.19. ")
+    waited(browser, "changed-says", "^Changed: temperature 1.189. ")
     p = model.learned()
     factor = np.float32(2 ** -0.25)
     queries = [type(block.query)(block.query.kernel * factor, block.query.bias * factor) for block in p.blocks]

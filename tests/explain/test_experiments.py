@@ -97,8 +97,10 @@ def test_experiments_with_the_cat(browser, folder, cat, model, prepared, cat_tra
         assert np.abs(numbers - expected).max() < (MOVED if name == "square" else SCORE)
     assert "Every picture gets the same scores. " in verdicts["convolutions"]
     assert "of a grey picture are equal. Only the heads bring numbers" in verdicts["convolutions"]
+    assert verdicts["convolutions"].endswith("the biases of attention and the MLPs are the same for every picture.")
     pressed(browser, "Show this change in all steps", "experiment-equal")
     waited(browser, "changed-says", "^Changed: temperature ∞. The best label is frog, ")
+    assert says(browser, "changes-tau") == "temperature ∞, beyond the end of the slider"
     assert abs(numbers_of(browser, "equal")[1] - answered(browser, "changes-labels")["cat"]) < 1e-9
     shown(browser, "weight-sum")
     assert says(browser, "weight-sum").endswith(f"weight: exp / sum{100 / 65:.2f} %")

@@ -9,7 +9,7 @@ pytestmark = [pytest.mark.slow, browsers.NEEDED]
 
 LINK = ("#changes;off=2.1,0.0;skipped=3;hidden=34,5;blanked=stages.1.1:7,stem:21;temperature=0.5;classToken=zeros;"
         "shuffled=positions,pieces;painted=0-130-2,4000-5-8")
-SAYS = ("2 heads off, 1 block skipped, 2 cells hidden, 2 channels blanked, temperature 0.50, the class token starts "
+SAYS = ("2 heads off, 1 block skipped, 2 cells hidden, 2 channels blanked, temperature 0.5, the class token starts "
         "with zeros, positions shuffled, pieces of the picture shuffled, 135 pixels painted")
 
 

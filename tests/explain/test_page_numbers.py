@@ -5,6 +5,9 @@ import numpy as np
 import pytest
 
 from nphybrid.explain import colours, measures
+from nphybrid.explain.page import page
+
+from oracles import sights
 
 browsers = pytest.importorskip("tools.browser")
 from tools.explained import click, drawn, opened, opened_with, press, same_colours, says, shown  # noqa: E402
@@ -103,8 +106,9 @@ def test_distance_rollout_and_logit_lens(browser, cat_page, model, cat_trace, ca
             assert same_colours(drawn(browser, "rollout-map", 8, 8, corner=0.3), values, 0, values.max())
         click(browser, "rollout-map", 2, 7, 8, 8)
         assert says(browser, "rollout-says").startswith(f"{when}, {100 * rolled[depth, 24]:.2f} %")
-        equal = f"With equal shares, each cell would have {100 * rolled[depth, 1:].mean():.2f} %"
-        assert says(browser, "rollout-says").endswith(f", by this estimate. {equal}")
+        token, cells = 100 * rolled[depth, 0], 100 * rolled[depth, 1:].mean()
+        equal = f". With equal shares, each cell would have (100 % - {token:.3g} %) / 64 = {cells:.2f} %"
+        assert says(browser, "rollout-says").endswith(f", by this estimate{equal if depth else ''}")
         assert says(browser, "logit_lens-says") == (f"{when}, the best of 10 labels is "
                                               f"{model.config.id2label[int(scores[depth].argmax())]}, "
                                               f"with a score of {scores[depth].max():.4f}"
@@ -118,6 +122,49 @@ def test_distance_rollout_and_logit_lens(browser, cat_page, model, cat_trace, ca
     widths = browser.execute_script("""return [...document.querySelectorAll("#answer .answer i")].map((bar) =>
         bar.getBoundingClientRect().width / bar.parentElement.getBoundingClientRect().width)""")
     assert np.allclose(widths, np.maximum(scores[-1, best], 0.004), atol=2e-3)
+
+
+def test_how_far_the_heads_are_from_uniform_attention(browser, folder, cat_page, cat_weights):
+    opened(browser, cat_page)
+    share = measures.attention_distance(cat_weights, (8, 8), (8, 8)) / measures.distances((8, 8), (8, 8)).mean()
+    says_of = "For this picture, the heads have {:.1f} % to {:.1f} % of its distance{}."
+    near = ", so no head is far from the line"
+    assert 0.75 < share.min() and share.max() < 1.25
+    assert says(browser, "distance-far") == says_of.format(100 * share.min(), 100 * share.max(), near)
+    shown(browser, "distance-chart")
+    numbers = browser.execute_script("""return [...document.querySelectorAll("#distance-chart circle")].map((dot) =>
+        [dot.dataset.head.split(" ")[1], dot.nextSibling.textContent])""")
+    assert len(numbers) == 12 and all(head == number for head, number in numbers)
+    opened_with(browser, folder, "#changes;off=1.0,1.1")                     # these have the smallest distances
+    waited(browser, "changed-says", "2 heads off")
+    least = float(re.search(r"have ([\d.]+) %", says(browser, "distance-far"))[1])
+    assert set(map(tuple, np.argwhere(share < 0.91))) == {(1, 0), (1, 1)} and least > 91
+
+
+def test_a_head_that_is_far_from_uniform_attention(browser, tmp_path, cat_picture):
+    """In a network with a column of five cells, and with hardly any weight beyond one key."""
+    (tmp_path / "page.html").write_text(page(sights.network("column"), cat_picture), "utf-8")
+    opened_with(browser, tmp_path, "#changes;temperature=0.001")
+    waited(browser, "changed-says", "temperature 0.001")
+    text = says(browser, "distance-far")
+    least, most = map(float, re.findall(r"([\d.]+) %", text))
+    assert (least < 75 or most > 125) and text.endswith(" of its distance.")
+
+
+def test_the_temperature_beside_the_slider(browser, folder):
+    for value, text in (("0.125", "0.125"), ("8", "8"), ("0.01", "0.01, beyond the end of the slider")):
+        opened_with(browser, folder, f"#changes;temperature={value}")
+        waited(browser, "changed-says", f"temperature {value}. ")
+        assert says(browser, "changes-tau") == f"temperature {text}"
+
+
+def test_all_numbers_have_the_same_minus_sign(browser, cat_page):
+    opened(browser, cat_page)
+    found = browser.execute_script("""
+        const script = document.querySelector("script[type=module]").textContent;
+        const source = script.match(/^const formatted = [^]*?^};/m)[0];
+        return new Function(`${source} return [-2.5e-8, 4.8e-9, -1.25].map((value) => formatted(value));`)();""")
+    assert found == ["\u22122.5e\u22128", "4.8e\u22129", "\u22121.250"]
 
 
 def test_a_pixel_shows_its_numbers(browser, cat_page, model, cat_trace):

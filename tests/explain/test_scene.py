@@ -6,9 +6,12 @@ import numpy as np
 import pytest
 
 from nphybrid.api.presets import configuration
+from nphybrid.backbone import backbone
 from nphybrid.config import PRESETS, Config, plan
 from nphybrid.explain import inside, page as pages, scene as scenes
 from nphybrid.ops import reference
+from nphybrid.params import random, shapes
+from nphybrid.trace import Trace
 
 from oracles import sights
 
@@ -93,6 +96,7 @@ def test_the_scene_holds_the_inside_of_the_last_block(case):
     close(arrays["fc2"], block.fc2.kernel[None, units], 8)
     x, y = np.transpose(steps["mlp"]["curve"])
     assert np.abs(y - [value * (1 + math.erf(value / math.sqrt(2))) / 2 for value in x]).max() < 1e-4
+    assert x[0] == -1000 and x[-1] == 1000                               # the axes of the curve end before
     assert arrays["rms"].codes.shape == (config.blocks + 1, config.tokens, 3)
     assert np.allclose(arrays["rms"].codes[-1, :, 0] ** 2, (trace[f"blocks.{l}"][0] ** 2).mean(1), rtol=1e-5)
 
@@ -109,6 +113,50 @@ def test_the_pixels_that_one_cell_reads(config):
             read = {stride * n + dilation * tap for n in read for tap in range(taps)}
         assert scenes.reach(config, count) == max(read) - min(read) + 1
     assert scenes.reach(Config(depths=(2, 2), widths=(64, 128)), 2) == 51
+
+
+@pytest.mark.parametrize("activation", reference.ACTIVATIONS)
+def test_straight_lines_between_the_points_of_a_curve(activation):
+    x = np.linspace(-900, 900, 180_001)
+    drawn = np.interp(x, *np.transpose(inside.curve(activation)))
+    assert np.abs(drawn - reference.activate(x, activation)).max() < 2e-3             # observed 1.0e-3
+
+
+@pytest.mark.parametrize("padding", ["same", "symmetric"])
+@pytest.mark.parametrize("unit", ["bottleneck", "preactivation"])
+def test_the_rows_that_one_cell_reads(padding, unit):
+    """Where a row of NaN makes a cell NaN, in a backbone without norms."""
+    class WithoutNorms:
+        def __getattr__(self, name):
+            return getattr(reference, name)
+
+        def group_norm(self, x, *options):
+            return x
+
+        def group_norm_activate(self, x, *options):
+            return x
+
+        def group_norm_add_activate(self, x, norm, groups, eps, residual, activation):
+            return x + residual
+    config = Config(image=(59, 61), stem=8, widths=(8, 16), depths=(1, 2), groups=4, blocks=0, unit=unit,
+                    padding=padding, pool_padding="same" if padding == "same" else "valid")
+    p = random(shapes(config), seed=3)
+    for axis, size in enumerate((59, 61)):
+        read = {}
+        for row in range(size):
+            x = np.random.default_rng(row).standard_normal((1, 59, 61, 3)).astype(np.float32)
+            np.moveaxis(x, 1 + axis, 0)[row] = np.nan
+            trace = Trace()
+            backbone(x, p, config, WithoutNorms(), trace)
+            for s, depth in enumerate(config.depths):
+                cells = np.isnan(np.moveaxis(trace[f"stages.{s}.{depth - 1}"][0], axis, 0)).any((1, 2))
+                for i in np.flatnonzero(cells):
+                    read.setdefault((s, i), []).append(row)
+        for (s, i), rows in read.items():
+            first = scenes.reads_from(config, s + 1, size) + 4 * (1, 2)[s] * i
+            expected = np.arange(first, first + scenes.reach(config, s + 1))
+            assert rows == expected[(expected >= 0) & (expected < size)].tolist(), (axis, s, i)
+        assert len(read) > 20
 
 
 def test_only_the_units_that_add_most_are_stored(monkeypatch, cat_picture):

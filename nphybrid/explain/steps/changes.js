@@ -36,12 +36,15 @@ steps.changes = () => {
     });
   }
   slider.addEventListener("change", () => act({ temperature: 2 ** Number(slider.value) }));
-  slider.addEventListener("input", () => (tau.textContent = `temperature ${formatted(2 ** Number(slider.value), 2)}`));
+  slider.addEventListener("input", () => (tau.textContent = `temperature ${temperatureSays(2 ** Number(slider.value))}`));
   views.push(() => {
     if (dragging) return;
-    slider.value = String(clamp(Math.log2(changes.temperature), -3, 3));
-    slider.setAttribute("aria-valuetext", temperatureSays(changes.temperature));
-    tau.textContent = `temperature ${temperatureSays(changes.temperature)}`;
+    const place = Math.log2(changes.temperature);
+    const beyond = Math.abs(place) > 3 ? ", beyond the end of the slider" : "";
+    const text = temperatureSays(changes.temperature) + beyond;
+    slider.value = String(clamp(place, -3, 3));
+    slider.setAttribute("aria-valuetext", text);
+    tau.textContent = `temperature ${text}`;
   });
 
   showRows(document.getElementById("changes-labels"), () =>

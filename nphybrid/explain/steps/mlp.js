@@ -42,7 +42,7 @@ steps.mlp = () => {
   legend(document.getElementById("mlp-legend"), ends);
 
   // The curve of the activation. If the chosen unit is outside, the axes become longer.
-  const end = () => Math.max(curve.at(-1)[0], 1.1 * Math.abs(point()[0]), 1.1 * Math.abs(point()[1]));
+  const end = () => Math.max(4, 1.1 * Math.abs(point()[0]), 1.1 * Math.abs(point()[1]));
   showText(document.getElementById("mlp-curve-most"), () => `\u00b1\u202f${formatted(end(), 2)}`);
   board(document.getElementById("mlp-curve"), {
     cells: () => [1, 1],

@@ -31,6 +31,16 @@ steps.photograph = () => {
     return phrases.join(" and ") || prepared.unchanged;
   });
   showText(document.getElementById("photograph-framed"), () => (isCropped() ? prepared.framed : ""));
+  // The sizes beside the code of `prepare` are those of this picture: at first, after resizing and after the crop.
+  const sizes = () => [[facts.picture[1], facts.picture[0]], stepFacts.photograph.resized.slice(0, 2), [rows, columns]];
+  const listings = [...document.querySelectorAll("#photograph [data-function=prepare] pre")].map((listing) =>
+    Array.from(listing.querySelectorAll(".shape")),
+  );
+  const ran = listings[0].map((node) => node.textContent !== ""); // the others are not in the JavaScript listing
+  for (const nodes of listings) {
+    const shown = nodes.filter((node) => node.textContent);
+    shown.forEach((node, i) => showText(node, () => `(${sizes().filter((_, n) => ran[n])[i].join(", ")}, ${channels})`));
+  }
 
   const where = () => [Math.floor(chosen.pixel / columns), chosen.pixel % columns];
   board(document.getElementById("photograph-input"), {

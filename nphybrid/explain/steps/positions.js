@@ -50,7 +50,7 @@ steps.positions = () => {
     const found = all.filter((i) => isNear(i, best(i))).length;
     const byChance = all.reduce((sum, i) => sum + others(i).filter((j) => isNear(i, j)).length / (count - 1), 0);
     if (Math.round(byChance) === count) return ""; // all cells are neighbours
-    const says = `Here, the largest cosine is that of a neighbour for ${found} of ${plural(count, "cell")}`;
+    const says = `Here, the largest cosine is that of a neighbour (one of the at most 8 cells around) for ${found} of ${plural(count, "cell")}`;
     // The second limit is for small grids, where twice the number by chance can be more than all cells.
     const often = found > Math.min(2 * byChance, (byChance + count) / 2);
     const more = often
@@ -65,7 +65,8 @@ steps.positions = () => {
     const [contents, positions] = sizes();
     const [cells, places] = [contents, positions].map((size) => formatted(size, 2));
     const little = positions < contents / 4 ? ", so the positions change the tokens only a little" : "";
-    return `The numbers of the cells have a root mean square of ${cells}, those of the positions ${places}${little}.`;
+    const positionsSay = `those of the positions, which are the same for every picture, ${places}`;
+    return `The numbers of the cells of this picture have a root mean square of ${cells}, ${positionsSay}${little}.`;
   });
   showText(document.getElementById("positions-says"), () => {
     const cosine = formatted(between(here() - first, other() - first), 2);

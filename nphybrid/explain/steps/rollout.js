@@ -37,7 +37,9 @@ steps.rollout = () => {
     const own = first ? `, and ${percent(at(0))} from the initial class token` : "";
     const share = `<b>${percent(at(key()))}</b> of ${reader} comes from ${nameOf(key())}${own}, by this estimate`;
     const equal = percent(values().reduce((sum, value) => sum + value) / values().length);
-    const compare = values().length > 1 ? `. With equal shares, each cell would have ${equal}` : "";
+    const all = first ? `(100\u202f% \u2212 ${percent(at(0))})` : "100\u202f%";
+    const isMixed = chosen.depth > 0 && values().length > 1;
+    const compare = isMixed ? `. With equal shares, each cell would have ${all} / ${values().length} = ${equal}` : "";
     return `${capitalized(afterBlocks(chosen.depth))}, ${share}${compare}`;
   });
 };

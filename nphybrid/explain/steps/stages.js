@@ -45,8 +45,22 @@ steps.stages = () => {
       paint(context, w, h, cell) {
         paint(context, w, h, cell);
         frame(context, ...at(), cell);
+        if (id === "stages-photo") frameOfReach(context, w, h);
       },
     });
+  }
+  // A thin frame around the pixels that the convolutions of the chosen cell read, as far as the picture reaches.
+  function frameOfReach(context, w, h) {
+    const { cell, reach, reads_from: from } = now();
+    const starts = at().map((n, i) => n * cell + from[i]);
+    const pixels = stepFacts.photograph.shape;
+    const [[top, left], [end, right]] = [starts, starts.map((n) => n + reach)].map((corner) =>
+      corner.map((n, i) => clamp(n, 0, pixels[i]) * ([h, w][i] / pixels[i])),
+    );
+    for (const [ink, thick] of [["#000000", 3], ["#ffffff", 1]]) {
+      [context.strokeStyle, context.lineWidth] = [ink, thick];
+      context.strokeRect(left + 1.5, top + 1.5, right - left - 3, end - top - 3);
+    }
   }
   const map = () => maps()[chosen.stage][chosen.map];
   legend(document.getElementById("stages-legend"), () => range(map()));
