@@ -46,6 +46,16 @@ def test_words_are_explained_where_they_are_first_used(case, cat_picture):
     assert divisor is None or divisor[0] == "ε keeps t"
 
 
+@pytest.mark.parametrize("kind, has_stem", [("hybrid", True), ("vit", False), ("mean", False)])
+def test_hidden_cells_and_painted_pixels(kind, has_stem, cat_picture):
+    """Without convolutions, no other cell reads the pixels of a hidden cell."""
+    text = re.sub(r"\s+", " ", pages.page(sights.network(kind), cat_picture))
+    number = {name: re.search(f'<section class="step" id="{name}".*?class="kicker">(\\d+)', text)[1]
+              for name in ("changes", "paint")}
+    assert f": hide the cell (step {number['changes']}) or paint it (step {number['paint']}), and compare" in text
+    assert (f"still depend on its pixels: to remove these, paint them (step {number['paint']})." in text) == has_stem
+
+
 @pytest.mark.parametrize("activation", reference.ACTIVATIONS)
 def test_the_words_about_an_activation_are_true(activation):
     """The ends that the page states, and large numbers that stay."""
