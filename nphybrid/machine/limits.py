@@ -52,7 +52,7 @@ def _multiply_add(x, n):
 def _tiles(x, starts, b, c, times):
     rows = Rows(x, starts, x, 1, DEPTH)
     for _ in range(times):
-        tile(rows, Panel(b, 0), Target(c, 0, NR))
+        tile(rows, Panel(b, 0), Target(c, 0, NR, MR, NR))
 
 
 def tile_loop():

@@ -191,7 +191,7 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
         count = min(MR, T - first_query)
         rows = Rows(queries.x, queries.starts[first:], queries.zeros, 1, queries.run)
         for first_key in range(0, T_padded, NR):
-            tile(rows, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded))
+            tile(rows, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded, count, T - first_key))
         # With one loop for each step, the processor can compute several rows at once. 12 heads of 577 tokens take 4.8
         # instead of 5.0 ms (float32, Zen 5, one thread).
         for i in range(count):
@@ -202,7 +202,7 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
             sums[i] = total(scores[i * T_padded:i * T_padded + T])
         renew_rows(kind, exponentials.x, scores, starts, T)
         for column in range(0, K, NR):
-            tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR))
+            tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR, count, K - column))
             for i in range(count):
                 token_at = head.at + (first_query + i) * head.D
                 to = context[token_at + column:token_at + min(column + NR, K)]

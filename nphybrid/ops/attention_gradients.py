@@ -111,7 +111,7 @@ def _scores_into(scores, x, panels, head, first, zeros):
         tokens_into(starts, head, first + row)
         for column in range(0, T_padded, NR):
             tile(Rows(x, starts, zeros, 1, head.K), Panel(panels, column * head.K),
-                 Target(scores, row * T_padded + column, T_padded))
+                 Target(scores, row * T_padded + column, T_padded, MR, NR))
 
 
 @jit
@@ -153,7 +153,8 @@ def _mix_into(out, scores, panels, head, first, zeros):
             width = min(NR, head.K - column)
             at = head.at + (first + row) * head.D + column
             inside = queries == MR and width == NR
-            tile(rows, Panel(panels, column * T), Target(out, at, head.D) if inside else Target(mixed, 0, NR))
+            target = Target(out, at, head.D, queries, width) if inside else Target(mixed, 0, NR, queries, width)
+            tile(rows, Panel(panels, column * T), target)
             if not inside:
                 for i in range(queries):
                     _copy_into(out[at + i * head.D:], mixed[i * NR:i * NR + width])
@@ -169,7 +170,7 @@ def _add_transposed_into(sums, scores, panels, head, first):
         for column in range(0, head.K, NR):
             at = row * K_padded + column
             transposed_tile_add(Columns(scores, row, T_padded, queries), Panel(panels, column * BLOCK),
-                                Target(sums, at, K_padded), Addend(sums, at, K_padded, 1))
+                                Target(sums, at, K_padded, MR, NR), Addend(sums, at, K_padded, 1))
 
 
 @jit

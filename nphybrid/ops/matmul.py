@@ -255,7 +255,8 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                         prefetch_tile(residual, at + MR * N, N)
                     inside = column + NR <= N and row + MR <= M
                     in_place = inside and not (last and code)
-                    target = Target(flat, at, N) if in_place else Target(sums.reshape(sums.size), 0, NR)
+                    values = flat if in_place else sums.reshape(sums.size)
+                    target = Target(values, at if in_place else 0, N if in_place else NR, M - row, N - column)
                     if first:
                         before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
                     else:

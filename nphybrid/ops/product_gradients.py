@@ -248,9 +248,10 @@ def _multiply_cells_into(out, sums, x, dy, blocks, number):
                         column = p * NR
                         at = row * N + column
                         if height == MR and column + NR <= N:
-                            transposed_tile_add(columns, panel, Target(flat, at, N), Addend(flat, at, N, first_cell))
+                            transposed_tile_add(columns, panel, Target(flat, at, N, MR, NR),
+                                                Addend(flat, at, N, first_cell))
                         else:
-                            transposed_tile_add(columns, panel, Target(edge, 0, NR), nothing)
+                            transposed_tile_add(columns, panel, Target(edge, 0, NR, MR, NR), nothing)
                             _add_tile_into(out, edge, row, column, height, first_cell == 0)
     if sums.size and block.first_tile == 0:
         first = block.first_panel * NR

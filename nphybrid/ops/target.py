@@ -108,6 +108,7 @@ ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
 PRODUCTS = products(ISA, TARGET)
 MR, NV, LANES = TILES[ISA]
 NR = NV * LANES
+SHORT = 2                                 # the rows of the smaller tile for the last rows of a result
 L2 = _level2()
 
 

@@ -27,8 +27,12 @@ The rows are not packed into another order. They are read in place from an array
 is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row tap * run + k of the
 panel belongs to element k of a run. A convolution differs from a linear layer only in the starts (Dukhan 2019, "The
 Indirect Convolution Algorithm"). The panel is packed row by row (packed.py). In float32, each element of the result is
-one chain of fused multiply-adds over k. `tile_add` then adds the first addend, and after it the second addend. A tile
-always reads and writes MR x NR values. At the edge of a result, the caller gives it another array as target.
+one chain of fused multiply-adds over k. `tile_add` then adds the first addend, and after it the second addend.
+
+A tile reads and writes MR x NR values. At the edge of a result, the caller gives it another array as target, and says
+how many rows and columns are needed. If they are few, a smaller tile is computed (`emit_needed`): with 577 rows, the
+last tile has one row, and `linear` takes 1.2 to 1.7 % less time. With 577 keys, the last panel of attention has one
+column, and attention takes 1.1 (bfloat16) or 3 % (float32) less time (Zen 5).
 
 All arrays are flat. `at` is the index of the first used element of an array. x, `zeros` and panels are arrays of words,
 whose indices count words. Words of integers are loaded as float32, and `integers` takes their bits.
@@ -45,6 +49,7 @@ alternated. examples/time_kernels.py times the version that was kept.
      6 x 4 x 16, the next rows prefetched      133   73 %     dropped
      6 x 4 x 16, next rows of b prefetched     150            dropped
 """
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +58,7 @@ from numba.extending import intrinsic
 
 from .emit import I64, fields
 from .jit import jit, jit_allocating
-from .target import ISA, LANES, MR, NR, NV
+from .target import ISA, LANES, MR, NR, NV, SHORT
 from .widths import Float32, emitter_of, number, sums_of
 
 
@@ -86,10 +91,16 @@ class Panel(NamedTuple):
 
 
 class Target(NamedTuple):
-    """The place where MR x NR results are stored.  Row i begins at values[at + i * stride]."""
+    """The place where MR x NR results are stored.  Row i begins at values[at + i * stride].
+
+    Only the first `rows` rows and `columns` columns are needed, which may be more than MR and NR. The others are not
+    always computed (`emit_needed`).
+    """
     values: np.ndarray
     at: int
     stride: int
+    rows: int
+    columns: int
 
 
 class Addend(NamedTuple):
@@ -170,27 +181,48 @@ def _plain_transposed_tile_add(columns, panel, target, first):
             target.values[target.at + i * target.stride + j] = total
 
 
-def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None):
+def emit_needed(build, rows, panel, target, addends, shape, products=Float32, scaling=None, narrow=False):
+    """Emit the register tile, and a tile of only SHORT rows for the last rows of a result.
+
+    If `narrow` is True, a tile of one vector of columns is also emitted, for the last columns. The smaller tiles take
+    less time, and compute the same bits. The other arguments are those of `emit_tile`.
+    """
+    MR, NV, LANES = shape
+    smaller = [(target.rows, SHORT, (SHORT, NV))]
+    if narrow:
+        smaller.append((target.columns, LANES, (MR, 1)))
+    with contextlib.ExitStack() as branches:
+        for needed, most, size in smaller:
+            enough = build.icmp_signed("<=", needed, I64(most))
+            then, otherwise = branches.enter_context(build.if_else(enough))
+            with then:
+                emit_tile(build, rows, panel, target, addends, shape, products, scaling, size=size)
+            branches.enter_context(otherwise)
+        emit_tile(build, rows, panel, target, addends, shape, products, scaling)
+
+
+def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None, size=None):
     """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
 
     The fields of `rows`, `panel`, `target`, `addends` and `scaling` are LLVM values. Each array is replaced by a
     pointer, and each field `at` must be 0. `shape` is (MR, NV, LANES). `products` is a class of widths.py. The tile is
-    scaled if `scaling` is not None.
+    scaled if `scaling` is not None. If `size` is given, only size[0] rows and size[1] vectors of columns are computed.
     """
     MR, NV, LANES = shape
+    height, vectors = size or (MR, NV)
     emit = products(build, LANES)
     rows = rows._replace(x=emit.words(rows.x), zeros=emit.words(rows.zeros))
     panel = Panel(emit.panel_words(panel.b), 0)
 
     def tap(t, sums):
         first_start = build.mul(t, I64(MR))
-        runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(MR)]
+        runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
         b = emit.at(panel.b, build.mul(build.mul(t, rows.run), I64(NV * LANES)))
-        return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, rows.run, sums)
-    sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (MR * NV), tap)
+        return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, NV * LANES, rows.run, sums)
+    sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (height * vectors), tap)
     if scaling is not None:
-        sums = _scaled(emit, sums, scaling, NV)
-    _finish(emit, sums, target, addends, NV)
+        sums = _scaled(emit, sums, scaling, vectors)
+    _finish(emit, sums, target, addends, vectors)
 
 
 def emit_transposed_tile(build, columns, panel, target, addends, shape):
@@ -201,19 +233,24 @@ def emit_transposed_tile(build, columns, panel, target, addends, shape):
     def elements(k):
         first = emit.at(columns.x, build.mul(k, columns.stride))
         return [emit.at(first, I64(i)) for i in range(MR)]
-    sums = _chains(emit, elements, panel.b, columns.run, [emit.zero] * (MR * NV))
+    sums = _chains(emit, elements, panel.b, NV * LANES, columns.run, [emit.zero] * (MR * NV))
     _finish(emit, sums, target, addends, NV)
 
 
-def _chains(emit, elements, b, run, sums):
-    """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns MR addresses."""
+def _chains(emit, elements, b, width, run, sums):
+    """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns the addresses of the elements.
+
+    Row k of the panel begins at b[k * width].
+    """
+    def steps(count):
+        return lambda k, sums: _steps(emit, elements, b, width, k, count, sums)
     unroll = emit.UNROLL
     unrolled_end = emit.build.and_(run, I64(-unroll))
-    sums = emit.loop(I64(0), unrolled_end, unroll, sums, lambda k, sums: _steps(emit, elements, b, k, unroll, sums))
-    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, k, 1, sums))
+    sums = emit.loop(I64(0), unrolled_end, unroll, sums, steps(unroll))
+    return emit.loop(unrolled_end, run, 1, sums, steps(1))
 
 
-def _steps(emit, elements, b, k, count, sums):
+def _steps(emit, elements, b, width, k, count, sums):
     """sums += outer(elements of k, b[k]), for `count` values of k."""
     build = emit.build
     sums = list(sums)
@@ -221,7 +258,7 @@ def _steps(emit, elements, b, k, count, sums):
         k_now = build.add(k, I64(step))
         places = elements(k_now)
         NV = len(sums) // len(places)
-        row_at = build.mul(k_now, I64(NV * emit.lanes))
+        row_at = build.mul(k_now, I64(width))
         vectors = [emit.load_panel(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
         for i, place in enumerate(places):
             element = emit.broadcast(place)
@@ -277,11 +314,12 @@ def _emit_from(context, build, kinds, values):
     products = emitter_of(kinds[1].types[0].dtype)
     panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
     scaling = None
+    narrow = len(others) == 1
     if len(others) > 1 and products.INTEGERS:
         scaling = _placed_scaling(build, *others.pop())
     elif len(others) > 1:
         others.pop()
-    emit_tile(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling)
+    emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, narrow)
     return context.get_dummy_value()
 
 
@@ -290,7 +328,8 @@ def _placed(build, panel, target, *addends):
     panel = Panel(*panel)
     target = Target(*target)
     addends = [Addend(*addend) for addend in addends]
-    return (Panel(build.gep(panel.b, [panel.at]), 0), Target(build.gep(target.values, [target.at]), 0, target.stride),
+    return (Panel(build.gep(panel.b, [panel.at]), 0),
+            target._replace(values=build.gep(target.values, [target.at]), at=0),
             [addend._replace(values=build.gep(addend.values, [addend.at]), at=0) for addend in addends])
 
 

@@ -77,7 +77,8 @@ def test_tile(taps, run, first_used, second_used):
     c = np.full((MR, stride), np.float32(7))
     rows = tile.Rows(x, starts.ravel(), np.zeros(run + 1, np.float32), taps, run)
     panel = tile.Panel(b.ravel(), 0)
-    tile_add_of(rows, panel, tile.Target(c.ravel(), 0, stride), tile.Addend(first.ravel(), 0, stride, first_used),
+    whole = tile.Target(c.ravel(), 0, stride, MR, NR)
+    tile_add_of(rows, panel, whole, tile.Addend(first.ravel(), 0, stride, first_used),
                 tile.Addend(second.ravel(), 0, stride, second_used))
     expected = first_used * first[:, :NR] + second_used * second[:, :NR]
     if K:
@@ -86,8 +87,34 @@ def test_tile(taps, run, first_used, second_used):
     assert (c[:, NR:] == 7).all()
     if not first_used and not second_used:
         alone = np.full((MR, stride), np.float32(7))
-        tile_of(rows, panel, tile.Target(alone.ravel(), 0, stride))
+        tile_of(rows, panel, tile.Target(alone.ravel(), 0, stride, MR, NR))
         assert alone.tobytes() == c.tobytes()
+
+
+@pytest.mark.parametrize("adds", [0, 1])
+def test_a_part_of_a_tile(adds):
+    """The needed rows and columns have the bits of a whole tile, and only whole vectors beside them are written."""
+    rng = np.random.default_rng(adds)
+    MR, NR, run, stride = target.MR, target.NR, 21, target.NR + 3
+    x, b, first = draw(rng, 900), draw(rng, 2 * run, NR), draw(rng, MR, stride)
+    rows = tile.Rows(x, starts_of(rng, 2, MR, x.size, run).ravel(), np.zeros(run, np.float32), 2, run)
+    addend, none = tile.Addend(first.ravel(), 0, stride, adds), tile.Addend(first.ravel(), 0, stride, 0)
+
+    def computed(height, width):
+        added, alone = np.full((2, MR, stride), np.float32(7))
+        tile_add_of(rows, tile.Panel(b.ravel(), 0), tile.Target(added.ravel(), 0, stride, height, width), addend, none)
+        tile_of(rows, tile.Panel(b.ravel(), 0), tile.Target(alone.ravel(), 0, stride, height, width))
+        return added, alone
+    whole = computed(MR + 1, NR + 1)
+    for height in range(1, MR + 1):
+        for width in (1, target.LANES, target.LANES + 1, NR):
+            written = target.SHORT if height <= target.SHORT else MR
+            for part, full, vector in zip(computed(height, width), whole, (NR, target.LANES)):
+                across = vector if width <= vector and written == MR else NR
+                if target.ISA == "plain":
+                    written, across = MR, NR
+                assert part[:written, :across].tobytes() == full[:written, :across].tobytes()
+                assert (part[written:] == 7).all() and (part[:, across:] == 7).all()
 
 
 @pytest.mark.parametrize("run", [0, 1, 3, 4, 50, 257])
@@ -101,7 +128,7 @@ def test_transposed_tile(run, used):
     b = draw(rng, 3 + run * NR)
     first = draw(rng, 4 + MR * NR)
     c = np.full((MR, NR + 3), np.float32(7))
-    transposed_tile_add_of(tile.Columns(x, 5, stride, run), tile.Panel(b, 3), tile.Target(c.ravel(), 2, NR + 3),
+    transposed_tile_add_of(tile.Columns(x, 5, stride, run), tile.Panel(b, 3), tile.Target(c.ravel(), 2, NR + 3, MR, NR),
                            tile.Addend(first, 4, NR, used))
     columns = x[5:5 + run * stride].reshape(run, stride)[:, :MR].astype(np.float64)
     expected = columns.T @ b[3:].reshape(run, NR) + used * first[4:].reshape(MR, NR)
@@ -116,7 +143,7 @@ def test_a_tile_begins_where_at_says():
     b, first, second, c = (np.concatenate([np.full(at, np.float32(np.nan)), draw(rng, size)])
                            for at, size in ((3, 5 * NR), (4, MR * NR), (5, MR * NR), (6, MR * NR)))
     rows = tile.Rows(x.ravel(), np.arange(MR) * 5, np.zeros(5, np.float32), 1, 5)
-    tile_add_of(rows, tile.Panel(b, 3), tile.Target(c, 6, NR), tile.Addend(first, 4, NR, 1),
+    tile_add_of(rows, tile.Panel(b, 3), tile.Target(c, 6, NR, MR, NR), tile.Addend(first, 4, NR, 1),
                 tile.Addend(second, 5, NR, 1))
     expected = x @ b[3:].reshape(5, NR) + first[4:].reshape(MR, NR) + second[5:].reshape(MR, NR)
     assert np.isnan(c[:6]).all() and np.allclose(c[6:].reshape(MR, NR), expected, atol=1e-5)
@@ -130,7 +157,7 @@ def test_an_addend_of_one_row_is_added_to_every_row():
     bias = draw(rng, NR)
     c = np.empty((MR, NR), np.float32)
     rows = tile.Rows(x.ravel(), np.arange(MR) * 5, np.zeros(5, np.float32), 1, 5)
-    tile_add_of(rows, tile.Panel(b.ravel(), 0), tile.Target(c.ravel(), 0, NR), tile.Addend(bias, 0, 0, 1),
+    tile_add_of(rows, tile.Panel(b.ravel(), 0), tile.Target(c.ravel(), 0, NR, MR, NR), tile.Addend(bias, 0, 0, 1),
                 tile.Addend(bias, 0, 0, 0))
     assert np.allclose(c, x @ b + bias, atol=1e-5)
 
@@ -230,19 +257,19 @@ ADDEND = [FLOATS, INT, INT]                                             # values
 TRANSPOSED = [FLOATS, INT, INT, FLOATS, FLOATS, INT, *ADDEND]         # x, stride, run; b; values, stride; addend
 
 
-def emit_tile(build, arguments, shape):
+def emit_tile(build, arguments, shape, size=None):
     """A tile with as many addends as there are arguments for; every `at` is 0."""
     x, starts, zeros, taps, run, b, c, stride, *rest = arguments
     addends = [tile.Addend(values, 0, addend_stride, used)
                for values, addend_stride, used in zip(rest[::3], rest[1::3], rest[2::3])]
-    tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0), tile.Target(c, 0, stride), addends,
-                   shape)
+    tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0),
+                   tile.Target(c, 0, stride, None, None), addends, shape, size=size)
 
 
 def emit_transposed_tile(build, arguments, shape):
     x, stride, run, b, c, c_stride, d, d_stride, used = arguments
-    tile.emit_transposed_tile(build, tile.Columns(x, 0, stride, run), tile.Panel(b, 0), tile.Target(c, 0, c_stride),
-                              [tile.Addend(d, 0, d_stride, used)], shape)
+    tile.emit_transposed_tile(build, tile.Columns(x, 0, stride, run), tile.Panel(b, 0),
+                              tile.Target(c, 0, c_stride, None, None), [tile.Addend(d, 0, d_stride, used)], shape)
 
 
 @pytest.mark.parametrize("isa", target.TILES)
