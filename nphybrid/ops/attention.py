@@ -124,12 +124,12 @@ def _parts(heads, tiles, n):
     """The number of tasks into which the queries of one head are divided, for n threads.
 
     `heads` is the number of heads of all images together. `tiles` is the number of tiles of MR queries in one head. The
-    aim is 8 tasks per thread, so that no thread waits long for the last task. A task has at least 8 tiles, or all
+    aim is 4 tasks per thread, so that no thread waits long for the last task. A task has at least 8 tiles, or all
     tiles of its head, because every task must pack all keys and values of its head.
     """
     if n == 1:
         return 1
-    return max(1, min(tiles // 8, ceil_div(8 * n, max(heads, 1))))
+    return max(1, min(tiles // 8, ceil_div(4 * n, max(heads, 1))))
 
 
 class QueryBuffers(NamedTuple):
