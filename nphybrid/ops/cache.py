@@ -1,6 +1,7 @@
 """Keeps the compiled kernels in files, so that later processes do not compile them again.
 
     FOLDER/nphybrid/ISA-HASH/MODULE.KERNEL-HASH.kernel
+    FOLDER/nphybrid/ISA-HASH/memory_manager.kernel             Numba's memory manager, which kernels call (jit.py)
 
 Kernels are searched in two FOLDERs. The first FOLDER is NUMBA_CACHE_DIR. If this variable is not set, the first FOLDER
 is the user's cache. The second FOLDER is a private temporary folder, for example /tmp/nphybrid-1000 for the user 1000.
