@@ -67,6 +67,21 @@ def _image_into(gradients, states, shape, heads, image):
         _head_into(gradients, states, shape, heads, image * heads + head)
 
 
+class HeadBuffers(NamedTuple):
+    """The memory of a task.  All arrays are flat."""
+    keys: np.ndarray                      # panels (T, K)
+    keys_turned: np.ndarray               # panels (K, T)
+    values_turned: np.ndarray             # panels (K, T)
+    block: np.ndarray                     # panels (BLOCK, K)
+    weights: np.ndarray                   # (BLOCK, T)
+    dscores: np.ndarray                   # (BLOCK, T)
+    dkey: np.ndarray                      # (T, K)
+    dvalue: np.ndarray                    # (T, K)
+    starts: np.ndarray                    # int64 (MR,)
+    mixed: np.ndarray                     # (MR * NR,)
+    zeros: np.ndarray
+
+
 @jit_allocating
 def _head_into(gradients, states, shape, heads, number):
     """Compute the gradients of the query, the key and the value of one head of one image."""
@@ -75,25 +90,29 @@ def _head_into(gradients, states, shape, heads, number):
     K = head.K
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
-    zeros = np.zeros(max(K, T_padded), np.float32)
-    keys = aligned(T * K_padded)
-    keys_turned = aligned(K * T_padded)
-    values_turned = aligned(K * T_padded)
-    pack_tokens_into(keys, states.key, head, 0, T)
-    pack_transposed_into(keys_turned, states.key, head, zeros)
-    pack_transposed_into(values_turned, states.value, head, zeros)
-    block = aligned(BLOCK * K_padded)
-    weights = aligned(BLOCK * T_padded + MR)              # the last tile of columns reads at most MR elements more
-    dscores = aligned(weights.size)
-    dkey = aligned(ceil_div(T, MR) * MR * K_padded)
-    dvalue = aligned(dkey.size)
+    scores_size = BLOCK * T_padded + MR   # the last tile of columns reads at most MR elements more
+    sums_size = ceil_div(T, MR) * MR * K_padded
+    buffers = HeadBuffers(aligned(T * K_padded), aligned(K * T_padded), aligned(K * T_padded),
+                          aligned(BLOCK * K_padded), aligned(scores_size), aligned(scores_size), aligned(sums_size),
+                          aligned(sums_size), np.empty(MR, np.int64), aligned(MR * NR),
+                          np.zeros(max(K, T_padded), np.float32))
+    pack_transposed_into(buffers.keys_turned, states.key, head, buffers.zeros)
+    pack_transposed_into(buffers.values_turned, states.value, head, buffers.zeros)
+    _queries_into(gradients, states, head, buffers)
+
+
+@jit
+def _queries_into(gradients, states, head, buffers):
+    """Compute the gradients for BLOCK queries at a time.  `keys_turned` and `values_turned` are already packed."""
+    keys, keys_turned, values_turned, block, weights, dscores, dkey, dvalue, starts, mixed, zeros = buffers
+    pack_tokens_into(keys, states.key, head, 0, head.T)
     dkey[:] = np.float32(0)
     dvalue[:] = np.float32(0)
-    for first in range(0, T, BLOCK):
-        _scores_into(weights, states.query, keys_turned, head, first, zeros)
-        _scores_into(dscores, states.dy, values_turned, head, first, zeros)
+    for first in range(0, head.T, BLOCK):
+        _scores_into(weights, states.query, keys_turned, head, first, starts, zeros)
+        _scores_into(dscores, states.dy, values_turned, head, first, starts, zeros)
         _softmax_gradient_in(weights, dscores, states, head, first)
-        _mix_into(gradients[0], dscores, keys, head, first, zeros)
+        _mix_into(gradients[0], dscores, keys, head, first, buffers)
         pack_tokens_into(block, states.query, head, first, BLOCK)
         _add_transposed_into(dkey, dscores, block, head, first)
         pack_tokens_into(block, states.dy, head, first, BLOCK)
@@ -102,11 +121,10 @@ def _head_into(gradients, states, shape, heads, number):
     _unpack_into(gradients[2], dvalue, head)
 
 
-@jit_allocating
-def _scores_into(scores, x, panels, head, first, zeros):
+@jit
+def _scores_into(scores, x, panels, head, first, starts, zeros):
     """scores (Q, T) = tokens of x (Q, K) @ panels (K, T), where the first token has the number `first`."""
     T_padded = ceil_div(head.T, NR) * NR
-    starts = np.empty(MR, np.int64)
     for row in range(0, min(BLOCK, head.T - first), MR):
         tokens_into(starts, head, first + row)
         for column in range(0, T_padded, NR):
@@ -137,17 +155,17 @@ def _softmax_gradient_in(weights, dscores, states, head, first):
             d_row[j] = row[j] * (d_row[j] - shift) * scale
 
 
-@jit_allocating
-def _mix_into(out, scores, panels, head, first, zeros):
+@jit
+def _mix_into(out, scores, panels, head, first, buffers):
     """out[tokens] = scores (Q, T) @ panels (T, K)"""
     T = head.T
     T_padded = ceil_div(T, NR) * NR
-    starts = np.empty(MR, np.int64)
-    mixed = aligned(MR * NR)
+    starts = buffers.starts
+    mixed = buffers.mixed
     for row in range(0, min(BLOCK, T - first), MR):
         for i in range(MR):
             starts[i] = (row + i) * T_padded
-        rows = Rows(scores, starts, zeros, 1, T)
+        rows = Rows(scores, starts, buffers.zeros, 1, T)
         queries = min(MR, T - first - row)
         for column in range(0, head.K, NR):
             width = min(NR, head.K - column)

@@ -112,8 +112,7 @@ def _fma_plain(x, y, z):
 @intrinsic
 def _fma_fused(typing, x, y, z):
     def codegen(context, build, sig, args):
-        kind = ir.FunctionType(F32, [F32] * 3)
-        return build.call(cgutils.get_or_insert_function(build.module, kind, "llvm.fma.f32"), args)
+        return Emit(build, 1).call("llvm.fma.f32", F32, *args)
     return types.float32(types.float32, types.float32, types.float32), codegen
 
 

@@ -3,6 +3,9 @@
 `standardize` of reference.py and of gradients.py are the plain definitions. A kernel (KH, KW, C, O) is a matrix with n
 rows, one for each tap and input channel, and O columns. A task computes WIDTH columns. The rows of a column are added
 up one after the other, so the bits do not depend on the number of threads.
+
+The loops are in the functions that make the arrays of the sums. There LLVM knows that these arrays do not overlap with
+others, and vectorizes the loops. In functions of their own, the loops take 3 to 5 times as long.
 """
 import numpy as np
 

@@ -20,7 +20,7 @@ from .chunks import CHUNK, rows_per_task
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit, jit_allocating
-from .memory import LINE, aligned, empty
+from .memory import aligned, empty
 from .rounding import SIGN, round_into
 from .target import NR
 from .widths import NUMBERS, OFFSET
@@ -291,19 +291,12 @@ def _pairs_into(out, x):
 def _rounded_rows(x, starts, length):
     """Copy the rows x[start:start + length], rounded.  -> rows, the word where each row begins, words of a row"""
     words = ceil_div(length, PAIR)
-    stride = _stride(length)
-    rows = pairs_of(aligned(starts.size * stride))
+    rows = pairs_of(aligned(starts.size * words))
     places = np.empty(starts.size, np.int64)
     for i in range(starts.size):
-        places[i] = i * stride if starts[i] >= 0 else -1
+        places[i] = i * words if starts[i] >= 0 else -1
     _round_rows_into(rows, x, starts, length)
     return rows, places, words
-
-
-@jit
-def _stride(length):
-    """The number of words from a row to the next.  Each row begins at a cache line."""
-    return ceil_div(length, PAIR * LINE) * LINE
 
 
 @jit
@@ -315,7 +308,7 @@ def _round_rows_into(rows, x, starts, length):
     numbers = ceil_div(length, PAIR) * PAIR
     for i in range(starts.size):
         if starts[i] >= 0:
-            at = i * _stride(length) * PAIR
+            at = i * numbers
             round_into(rows[at:at + length], x[starts[i]:starts[i] + length])
             for j in range(at + length, at + numbers):
                 rows[j] = 0
