@@ -14,12 +14,14 @@ import pytest
 
 from nphybrid import ViTHybridForImageClassification, default_model, model
 from nphybrid.config import Config
-from nphybrid.ops import NARROW, implementation, kernels, kernels_narrow, plan, plans, recorder, threads
+from nphybrid.ops import NARROW, implementation, jit, kernels, kernels_narrow, plan, plans, recorder, threads
 from nphybrid.ops.plans import Plans
 from nphybrid.trace import Trace
 
 from network.test_surprises import telling
 from tools.process import run_python
+
+pytestmark = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="a plan calls compiled kernels")
 
 HYBRID = Config(image=(64, 64), stem=24, depths=(1, 2), widths=(32, 48), groups=4, patch=1, width=40, blocks=2,
                 heads=2, hidden=72, classes=7)
