@@ -92,10 +92,11 @@ def _head_into(gradients, states, shape, heads, number):
     K_padded = ceil_div(K, NR) * NR
     scores_size = BLOCK * T_padded + MR   # the last tile of columns reads at most MR elements more
     sums_size = ceil_div(T, MR) * MR * K_padded
-    buffers = HeadBuffers(aligned(T * K_padded), aligned(K * T_padded), aligned(K * T_padded),
-                          aligned(BLOCK * K_padded), aligned(scores_size), aligned(scores_size), aligned(sums_size),
-                          aligned(sums_size), np.empty(MR, np.int64), aligned(MR * NR),
-                          np.zeros(max(K, T_padded), np.float32))
+    buffers = HeadBuffers(
+        keys=aligned(T * K_padded), keys_turned=aligned(K * T_padded), values_turned=aligned(K * T_padded),
+        block=aligned(BLOCK * K_padded), weights=aligned(scores_size), dscores=aligned(scores_size),
+        dkey=aligned(sums_size), dvalue=aligned(sums_size), starts=np.empty(MR, np.int64), mixed=aligned(MR * NR),
+        zeros=np.zeros(max(K, T_padded), np.float32))
     pack_transposed_into(buffers.keys_turned, states.key, head, buffers.zeros)
     pack_transposed_into(buffers.values_turned, states.value, head, buffers.zeros)
     _queries_into(gradients, states, head, buffers)
