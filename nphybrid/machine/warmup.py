@@ -117,14 +117,15 @@ def is_warm() -> bool:
 
 
 def kept_kernels() -> Folder:
-    """Count the compiled kernels of this version.  -> Folder
+    """Count the compiled kernels of this version, without Numba's memory manager.  -> Folder
 
     If there is no kernel yet, the path of the Folder is the folder in which the first kernel will be stored. The path
     is None if no folder can be written.
     """
     files = cache.files()
     path = files[0].parent if files else next((path for path in cache.folders() if not cache.obstacle(path)), None)
-    return Folder(path, len(files), sum(map(_size, files)))
+    kernels = [file for file in files if file.stem != jit.MEMORY_MANAGER]
+    return Folder(path, len(kernels), sum(map(_size, files)))
 
 
 def stale_folders() -> list[Folder]:

@@ -79,7 +79,7 @@ class HeadBuffers(NamedTuple):
     dvalue: np.ndarray                    # (T, K)
     starts: np.ndarray                    # int64 (MR,)
     mixed: np.ndarray                     # (MR * NR,)
-    zeros: np.ndarray
+    zeros: np.ndarray                     # zeros for a run: K or T elements
 
 
 @jit_allocating
@@ -97,6 +97,7 @@ def _head_into(gradients, states, shape, heads, number):
         block=aligned(BLOCK * K_padded), weights=aligned(scores_size), dscores=aligned(scores_size),
         dkey=aligned(sums_size), dvalue=aligned(sums_size), starts=np.empty(MR, np.int64), mixed=aligned(MR * NR),
         zeros=np.zeros(max(K, T_padded), np.float32))
+    pack_tokens_into(buffers.keys, states.key, head, 0, T)
     pack_transposed_into(buffers.keys_turned, states.key, head, buffers.zeros)
     pack_transposed_into(buffers.values_turned, states.value, head, buffers.zeros)
     _queries_into(gradients, states, head, buffers)
@@ -104,33 +105,33 @@ def _head_into(gradients, states, shape, heads, number):
 
 @jit
 def _queries_into(gradients, states, head, buffers):
-    """Compute the gradients for BLOCK queries at a time.  `keys_turned` and `values_turned` are already packed."""
-    keys, keys_turned, values_turned, block, weights, dscores, dkey, dvalue, starts, mixed, zeros = buffers
-    pack_tokens_into(keys, states.key, head, 0, head.T)
-    dkey[:] = np.float32(0)
-    dvalue[:] = np.float32(0)
+    """Compute the gradients of one head, for BLOCK queries at a time.  The keys and the values are already packed."""
+    block, weights, dscores = buffers.block, buffers.weights, buffers.dscores
+    buffers.dkey[:] = np.float32(0)
+    buffers.dvalue[:] = np.float32(0)
     for first in range(0, head.T, BLOCK):
-        _scores_into(weights, states.query, keys_turned, head, first, starts, zeros)
-        _scores_into(dscores, states.dy, values_turned, head, first, starts, zeros)
+        _scores_into(weights, states.query, buffers.keys_turned, head, first, buffers)
+        _scores_into(dscores, states.dy, buffers.values_turned, head, first, buffers)
         _softmax_gradient_in(weights, dscores, states, head, first)
-        _mix_into(gradients[0], dscores, keys, head, first, buffers)
+        _mix_into(gradients[0], dscores, buffers.keys, head, first, buffers)
         pack_tokens_into(block, states.query, head, first, BLOCK)
-        _add_transposed_into(dkey, dscores, block, head, first)
+        _add_transposed_into(buffers.dkey, dscores, block, head, first)
         pack_tokens_into(block, states.dy, head, first, BLOCK)
-        _add_transposed_into(dvalue, weights, block, head, first)
-    _unpack_into(gradients[1], dkey, head)
-    _unpack_into(gradients[2], dvalue, head)
+        _add_transposed_into(buffers.dvalue, weights, block, head, first)
+    _unpack_into(gradients[1], buffers.dkey, head)
+    _unpack_into(gradients[2], buffers.dvalue, head)
 
 
 @jit
-def _scores_into(scores, x, panels, head, first, starts, zeros):
+def _scores_into(scores, x, panels, head, first, buffers):
     """scores (Q, T) = tokens of x (Q, K) @ panels (K, T), where the first token has the number `first`."""
     T_padded = ceil_div(head.T, NR) * NR
+    starts = buffers.starts
     for row in range(0, min(BLOCK, head.T - first), MR):
         tokens_into(starts, head, first + row)
         for column in range(0, T_padded, NR):
-            tile(Rows(x, starts, zeros, 1, head.K), Panel(panels, column * head.K),
-                 Target(scores, row * T_padded + column, T_padded, MR, NR))
+            tile(Rows(x, starts, buffers.zeros, 1, head.K), Panel(panels, column * head.K),
+                 Target(scores, row * T_padded + column, T_padded, head.T - first - row, head.T - column))
 
 
 @jit

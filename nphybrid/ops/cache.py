@@ -40,7 +40,7 @@ SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "D
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 
 SUFFIX = ".kernel"
-ROOM = 4 << 20                            # bytes; all kernels together take less than 2 MB
+ROOM = 16 << 20                           # bytes; all kernels together take 5 to 10 MB
 NO_FOLDER = "this user has no home folder and no private temporary folder"
 
 

@@ -122,7 +122,9 @@ class KernelCache:
 def _start_memory_manager(target_context):
     """Start Numba's memory manager, which kernels call to make and free arrays.  A later call does nothing.
 
-    Numba would compile it in each process, which takes 13 ms, and 21 MB for the parts of LLVM that compile.
+    Numba would compile it in each process, which takes 13 ms, and 21 MB of memory for the parts of LLVM that compile
+    (Numba 0.68, Zen 5). `rtsys.initialize` takes no compiled library, so the function that it calls is replaced. If the
+    process has used Numba before, the memory manager runs already, and it is not kept.
     """
     compile_it = nrtdynmod.compile_nrt_functions
     nrtdynmod.compile_nrt_functions = _memory_manager
@@ -135,6 +137,8 @@ def _start_memory_manager(target_context):
 def _memory_manager(target_context):
     """Return the library of the memory manager.  It is kept in the cache, as a kernel is."""
     data = cache.load(MEMORY_MANAGER)
+    if data is None and only_load.get():
+        raise NotCompiled(MEMORY_MANAGER)
     if data is not None:
         return target_context.codegen().unserialize_library(pickle.loads(data))
     module, library = nrtdynmod.create_nrt_module(target_context)

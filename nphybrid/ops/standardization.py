@@ -4,8 +4,9 @@
 rows, one for each tap and input channel, and O columns. A task computes WIDTH columns. The rows of a column are added
 up one after the other, so the bits do not depend on the number of threads.
 
-The loops are in the functions that make the arrays of the sums. There LLVM knows that these arrays do not overlap with
-others, and vectorizes the loops. In functions of their own, the loops take 3 to 5 times as long.
+The loops that add up are in the functions that make the sums. There LLVM knows that the sums do not overlap with the
+kernel, and vectorizes the loops. In functions of their own, these loops take 3 to 5 times as long (a kernel
+(3, 3, 256, 256), Zen 5, one thread).
 """
 import numpy as np
 

@@ -102,7 +102,7 @@ def test_kernels_that_cannot_be_kept(tmp_path, monkeypatch):
     assert found["problems"] == [{
         "problem": f"compiled kernels cannot be kept ({blocked} is not a folder that can be written): every process "
                    "compiles the kernels again",
-        "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 4 MB of free space"}]
+        "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 16 MB of free space"}]
     assert re.search("^cache +none$", doctor.format_text(found), re.MULTILINE)
 
 
@@ -118,7 +118,7 @@ def test_a_named_folder_that_is_not_used(tmp_path, monkeypatch):
     assert doctor.examine()["problems"] == [{
         "problem": f"NUMBA_CACHE_DIR is not used ({blocked} is not a folder that can be written): compiled kernels are "
                    f"kept in {private}",
-        "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 4 MB of free space"}]
+        "remedy": "set NUMBA_CACHE_DIR to a folder that can be written and has 16 MB of free space"}]
     private.parent.chmod(0o755)
     (found,) = doctor.examine()["problems"]
     told = f"({blocked} is not a folder that can be written; {private.parent}: expected a folder that only the user"

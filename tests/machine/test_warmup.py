@@ -112,7 +112,21 @@ def test_the_second_time_is_no_work(warm):
     before = files(warm)
     out, err = run(warm, "-m", "nphybrid", "warmup")
     assert out.startswith("already compiled, ") and err == "" and files(warm) == before
-    assert f" {sum(path.suffix == '.kernel' for path in before)} kernels, " in out and str(warm) in out
+    kernels = {path.stem for path in before if path.suffix == ".kernel"} - {jit.MEMORY_MANAGER}
+    assert f" {len(kernels)} kernels, " in out and str(warm) in out
+
+
+@no_jit
+def test_a_missing_memory_manager_is_missed(warm, tmp_path):
+    """The doctor and `is_warm` compile nothing. The warm-up compiles it again."""
+    folder = shutil.copytree(warm, tmp_path / "cache")
+    (path,) = folder.rglob(f"{jit.MEMORY_MANAGER}.kernel")
+    path.unlink()
+    before = files(folder)
+    run(folder, "-c", "from nphybrid.machine import warmup\nassert not warmup.is_warm()")
+    assert files(folder) == before
+    run(folder, "-m", "nphybrid", "warmup")
+    assert files(folder).keys() == {*before, path}
 
 
 @no_jit

@@ -1,6 +1,7 @@
 """Every operation in both implementations: same signature, same numbers, same bits in any batch."""
 import inspect
 import pickle
+import platform
 from functools import partial
 
 import numpy as np
@@ -280,6 +281,40 @@ def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
         assert again.shape == here.shape and again.width == here.width
         assert again.panels.tobytes() == here.panels.tobytes() and again.panels.ctypes.data % 64 == 0
     assert there.panels.size != here.panels.size
+
+
+NEW_MEMORY = """
+import numpy as np
+from nphybrid.ops import attention, attention_gradients, gradients, reference, reference_narrow
+from nphybrid.ops.target import LANES, MR, NR
+assert np.empty(9000, np.uint8)[5000] == 0x7F
+rng, worst = np.random.default_rng(0), dict(context=0, weights=0, narrow=0, gradient=0)
+def see(name, found, truth):
+    worst[name] = max(worst[name], float(np.nan_to_num(np.abs(found - truth), nan=np.inf).max()))
+for T in 1, 2, MR + 1, NR, NR + 1, NR + LANES, NR + LANES + 1:
+    for K in 1, LANES, LANES + 1, NR + LANES + 1:
+        dy, q, k, v = (rng.standard_normal((1, T, 2 * K), np.float32) for _ in range(4))
+        y, weights = attention.attention_with_weights(q, k, v, 2)
+        wide = [x.astype(float) for x in (dy, y, q, k, v)]
+        for name, found, truth in zip(worst, (y, weights), reference.attention_with_weights(*wide[2:], 2)):
+            see(name, found, truth)
+        see("narrow", attention.narrow_attention(q, k, v, 2), reference_narrow.attention(q, k, v, 2))
+        for found, truth in zip(attention_gradients.attention(dy, y, q, k, v, 2), gradients.attention(*wide, 2)):
+            see("gradient", found, truth)
+print(*worst.values())
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a variable of glibc")
+@pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="the loops are slow as plain Python")
+def test_attention_reads_only_what_it_computed():
+    """New memory is filled with 0x7F, which is 3.4e38 in float32 and in bfloat16."""
+    done = run_python("-c", NEW_MEMORY, env=python_environment(MALLOC_PERTURB_=0x80))
+    assert done.returncode == 0, done.stderr
+    largest = dict(zip(("context", "weights", "narrow", "gradient"), map(float, done.stdout.split()), strict=True))
+    # Observed 7e-7, 2.2e-7, 1.4e-4 and 9.4e-7.
+    bounds = {"context": 2e-6, "weights": 1e-6, "narrow": 1e-3, "gradient": 3e-6}
+    assert all(largest[name] <= bounds[name] for name in bounds), largest
 
 
 @pytest.mark.slow
