@@ -260,6 +260,20 @@ def test_the_source_of_the_module_belongs_to_the_name(tmp_path):
 
 @no_jit
 @pytest.mark.slow
+def test_a_new_kernel_calls_a_kernel_from_the_cache(tmp_path):
+    """The LLVM code of the called kernel is in the cache too. The new kernel can be loaded alone."""
+    (tmp_path / "ours.py").write_text("from nphybrid.ops.elementwise import relu\nfrom nphybrid.ops.jit import jit\n"
+                                      "@jit\ndef twice(x):\n    return relu(x) + relu(x)\n")
+    start = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import numpy as np, ours\nx = np.float32(3)\n"
+    end = "from nphybrid.ops import jit; print(len(jit.USED), len(jit.COMPILED))"
+    for code, expected in (("print(ours.relu(x))\n", "3.0\n1 1\n"),
+                           ("print(ours.relu(x), ours.twice(x))\n", "3.0 6.0\n2 1\n"),
+                           ("print(ours.twice(x))\n", "6.0\n1 0\n")):
+        assert python(start + code + end, NUMBA_CACHE_DIR=tmp_path / "cache") == (expected, "")
+
+
+@no_jit
+@pytest.mark.slow
 def test_machine_code_with_addresses_is_not_kept(tmp_path):
     """A later process would call the address of this process."""
     (tmp_path / "ours.py").write_text("""
