@@ -19,14 +19,16 @@ def load_model(args, head=None):
     from ..batch import progress
     from ..batch.identity import model_files
     if args.engine == "numba":
-        from ..ops.memory import keep_freed_memory
-        keep_freed_memory()
+        from ..ops import memory
+        memory.keep_freed_memory()
     announce_compilation(args.engine)
     refuse_preset(args.model)
     args.files = model_files(args.model, head)
     with progress.status(f"loading {args.model or 'the bundled model'} …", getattr(args, "quiet", False)):
         model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                      num_threads=args.threads, head=head)
+    if args.engine == "numba":
+        memory.give_back_freed_memory()   # 4 MB that were used only while the model was loaded
     if args.processor is not None:
         _use_processor(model, args.processor)
     if getattr(args, "class_names", None) is not None:
