@@ -28,7 +28,7 @@ def load_model(args, head=None):
         model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                      num_threads=args.threads, head=head)
     if args.engine == "numba":
-        memory.give_back_freed_memory()   # 4 MB that were used only while the model was loaded
+        memory.give_back_freed_memory()   # only loading used it: 4 MB for R50+ViT-B/16
     if args.processor is not None:
         _use_processor(model, args.processor)
     if getattr(args, "class_names", None) is not None:

@@ -5,6 +5,7 @@ enough, because the machine code of a kernel depends on the types of its argumen
 processes may compile kernels at the same time, because each file is written completely or not at all.
 """
 import contextlib
+import itertools
 import re
 import shutil
 import time
@@ -16,6 +17,7 @@ import numpy as np
 from .. import model, params
 from ..config import Config
 from ..ops import PAIRS, cache, floats_of, gradient_rules, implementation, jit, plans_for, updates
+from ..ops.chunks import EVEN
 from ..ops.record import Record, Variable
 from ..ops.recorder import record
 from ..trace import Discard, Trace
@@ -37,9 +39,10 @@ class Folder(NamedTuple):
 
 
 def run_tiny_networks(ops, dtype="float32"):
-    """Run two forward passes of each tiny network: the first records every state, and the second records none.
+    """Run forward passes of each tiny network: the first records every state, and the others record none.
 
-    In HYBRID, the first pass calls the operation `attention_with_weights`, and the second pass calls `attention`.
+    In HYBRID, the first pass calls the operation `attention_with_weights`, and the others call `attention`. The last
+    pass has EVEN images, because some operations have a kernel of their own for several images.
     `ops` is an implementation of the operations. `dtype` is a dtype that `ops.prepare` takes.
     """
     floats = floats_of(dtype)
@@ -48,8 +51,8 @@ def run_tiny_networks(ops, dtype="float32"):
         # Hugging Face's kernels of linear layers lie in memory column by column.
         tree = params.tree_map(lambda name, array: array.astype(floats, order="F"), params.random(shapes, seed=0))
         tree = ops.prepare(tree, config, dtype)
-        for trace in Trace(), Discard():
-            network(np.zeros((1, *config.image, 3), floats), tree, config, ops, trace)
+        for trace, images in (Trace(), 1), (Discard(), 1), (Discard(), EVEN):
+            network(np.zeros((images, *config.image, 3), floats), tree, config, ops, trace)
 
 
 def run_all_tiny_networks():
@@ -57,7 +60,7 @@ def run_all_tiny_networks():
     for engine, dtype in PAIRS:
         if engine == "numba":
             run_tiny_networks(implementation(engine, dtype), dtype)
-    if plans_for("numba"):
+    if plans_for("numba") is not None:
         run_tiny_plan()
 
 
@@ -73,13 +76,14 @@ def run_tiny_plan():
 def run_tiny_backward_passes():
     """Compute the gradients of the tiny networks, and one step of each optimizer."""
     rules = gradient_rules("numba", "float32")
-    for config, network in (HYBRID, model.hybrid), (BIT, model.bit):
+    cases = itertools.product(((HYBRID, model.hybrid), (BIT, model.bit)), (1, EVEN))
+    for (config, network), images in cases:
         tree = params.random(params.shapes(config), seed=0)
         record = Record(implementation("numba", "float32"), rules)
         leaves = params.tree_map(lambda name, array, record=record: Variable(array, record), tree)
-        logits = network(np.zeros((1, *config.image, 3), np.float32), record.prepare(leaves, config), config, record,
-                         Discard())
-        record.backward(logits, np.ones((1, config.classes), np.float32))
+        logits = network(np.zeros((images, *config.image, 3), np.float32), record.prepare(leaves, config), config,
+                         record, Discard())
+        record.backward(logits, np.ones((images, config.classes), np.float32))
     arrays = np.zeros((4, 8), np.float32)
     updates.update(updates.adamw, [(arrays, np.ones(7))])
     updates.update(updates.sgd, [(arrays[:3], np.zeros(3))])

@@ -5,8 +5,8 @@ import hashlib
 import linecache
 import pickle
 
-import llvmlite.binding as llvm
 import numba
+from llvmlite import binding as llvm
 from numba import config, types
 from numba.core import ir
 from numba.core.compiler import CompileResult

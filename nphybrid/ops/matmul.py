@@ -217,6 +217,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
     flat = out.reshape(out.size)
     depth = min(blocks.chain, K)
     sums = buffers.sums
+    edge = sums.reshape(sums.size)        # a tile that is not written in place
     starts = buffers.starts
     numbers = 4 // x.values.itemsize      # the elements of x.values in a word
     # Whether the rows of x follow each other.
@@ -255,8 +256,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                         prefetch_tile(residual, at + MR * N, N)
                     inside = column + NR <= N and row + MR <= M
                     in_place = inside and not (last and code)
-                    values = flat if in_place else sums.reshape(sums.size)
-                    target = Target(values, at if in_place else 0, N if in_place else NR, M - row, N - column)
+                    target = Target(flat, at, N, M - row, NR) if in_place else Target(edge, 0, NR, M - row, NR)
                     if first:
                         before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
                     else:

@@ -108,7 +108,7 @@ ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
 PRODUCTS = products(ISA, TARGET)
 MR, NV, LANES = TILES[ISA]
 NR = NV * LANES
-SHORT = 2                                 # the rows of the smaller tile for the last rows of a result
+SHORT = 2                                 # rows of the smaller tile; of 577 and 50 tokens, 1 and 2 are left if MR = 6
 L2 = _level2()
 
 

@@ -194,8 +194,8 @@ def emit_needed(build, rows, panel, target, addends, shape, products=Float32, sc
         smaller.append((target.columns, LANES, (MR, 1)))
     with contextlib.ExitStack() as branches:
         for needed, most, size in smaller:
-            enough = build.icmp_signed("<=", needed, I64(most))
-            then, otherwise = branches.enter_context(build.if_else(enough))
+            few = build.icmp_signed("<=", needed, I64(most))
+            then, otherwise = branches.enter_context(build.if_else(few))
             with then:
                 emit_tile(build, rows, panel, target, addends, shape, products, scaling, size=size)
             branches.enter_context(otherwise)
@@ -314,12 +314,9 @@ def _emit_from(context, build, kinds, values):
     rows, panel, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
     products = emitter_of(kinds[1].types[0].dtype)
     panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
-    scaling = None
     narrow = len(others) == 1             # only `tile`: in attention, the last panel often has one column
-    if len(others) > 1 and products.INTEGERS:
-        scaling = _placed_scaling(build, *others.pop())
-    elif len(others) > 1:
-        others.pop()
+    scaling = None if narrow else others.pop()
+    scaling = _placed_scaling(build, *scaling) if scaling and products.INTEGERS else None
     emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, narrow)
     return context.get_dummy_value()
 

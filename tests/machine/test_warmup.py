@@ -124,6 +124,7 @@ def test_a_missing_memory_manager_is_missed(warm, tmp_path):
     path.unlink()
     before = files(folder)
     run(folder, "-c", "from nphybrid.machine import warmup\nassert not warmup.is_warm()")
+    assert "`nphybrid warmup` compiles the missing kernels" in run(folder, "-m", "nphybrid", "doctor")[0]
     assert files(folder) == before
     run(folder, "-m", "nphybrid", "warmup")
     assert files(folder).keys() == {*before, path}
@@ -294,7 +295,7 @@ def test_after_a_warmup_for_training_a_run_compiles_nothing():
     assert warmup.compile_kernels(training=True)[0] == 0
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     pictures = [Image.new("RGB", (64, 64), (17 * i, 90, 90)) for i in range(12)]
-    for optimizer in "adamw", "sgd":
-        settings = Settings(epochs=1, optimizer=optimizer, average=0.9, batch=4)
+    for optimizer, batch in ("adamw", 4), ("sgd", 12):
+        settings = Settings(epochs=1, optimizer=optimizer, average=0.9, batch=batch)
         finetune(model, pictures, ["dark"] * 6 + ["bright"] * 6, settings)
     assert len(jit.COMPILED) == before
