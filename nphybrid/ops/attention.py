@@ -35,7 +35,7 @@ from .pack import pack
 from .reductions import largest, total
 from .target import L2, MR, NR
 from .tile import Panel, Rows, Target, tile
-from .words import panels_like, renew_rows, rows_like
+from .words import panels_like, renew_shares, rows_like
 
 NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
 # Arrays with the dtypes of the panels.
@@ -168,7 +168,7 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     starts = np.empty((end_tile - first_tile) * MR, np.int64)
     tokens_into(starts, head, first_tile * MR)
     x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
-    # With float32, these rows are the scores themselves, and `renew_rows` does nothing.
+    # With float32, these rows are the scores themselves, and `renew_shares` does nothing.
     exponentials, exponential_starts, words = rows_like(kind, buffers.scores, buffers.starts, T)
     _queries_into(context, weights, kind, head, number, first_tile, buffers=buffers,
                   queries=Rows(x, starts, zeros, 1, run), keys=key_panels,
@@ -200,7 +200,7 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
             exp_in(scores[i * T_padded:i * T_padded + T], scale, sums[i])
         for i in range(count):
             sums[i] = total(scores[i * T_padded:i * T_padded + T])
-        renew_rows(kind, exponentials.x, scores, starts, T)
+        renew_shares(kind, exponentials.x, scores, starts, T)
         for column in range(0, K, NR):
             tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR, count, K - column))
             for i in range(count):

@@ -1,8 +1,8 @@
 """Apply bias, activation and residual to a block of sums, while the block is in the cache.
 
-`matmul` uses this module if a tile crosses the edge of the result, or if an activation follows. `amx` uses this module
-for every block. The formula is result = activation(sums + bias) + residual. Each sum has K terms, which are added up in
-several passes over K. Between two passes, `result` holds the bias and the sums of all earlier passes.
+`matmul` uses this module if a tile crosses the edge of the result. `amx` uses this module for every block. The formula
+is result = activation(sums + bias) + residual. Each sum has K terms, which are added up in several passes over K.
+Between two passes, `result` holds the bias and the sums of all earlier passes.
 """
 from typing import NamedTuple
 

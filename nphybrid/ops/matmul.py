@@ -45,7 +45,7 @@ import numpy as np
 
 from . import amx, threads
 from .checks import floats
-from .elementwise import code_of
+from .elementwise import activate_in, code_of
 from .emit import prefetch, wide
 from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
@@ -255,7 +255,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                     if last and residual.size:
                         prefetch_tile(residual, at + MR * N, N)
                     inside = column + NR <= N and row + MR <= M
-                    in_place = inside and not (last and code)
+                    in_place = inside and not (code and residual.size)
                     target = Target(flat, at, N, M - row, NR) if in_place else Target(edge, 0, NR, M - row, NR)
                     if first:
                         before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
@@ -269,6 +269,9 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                         if not inside:
                             add_before_in(sums, place, flat, bias, first)
                         write_block_into(flat, place, sums, residual, code, last)
+                    elif last and code:   # the tile is in L1
+                        for i in range(MR):
+                            activate_in(flat[at + i * N:at + i * N + NR], code)
             k += deep
 
 

@@ -2,7 +2,8 @@
 
 `reference_narrow.rounded` is the plain definition. A processor with AVX512-BF16 has an instruction that rounds,
 vcvtneps2bf16, but its results for infinity and for the largest numbers are different. The vector version replaces these
-numbers first. On Zen 5, it takes 2 instead of 4 cycles for 16 numbers in L1.
+numbers first. On Zen 5, it takes 2 instead of 4 cycles for 16 numbers in L1. The exponentials of softmax need no
+replacement (`round_shares_into`). Without it, the attention of 577 tokens and 12 heads takes 3 % less time.
 """
 import numpy as np
 from llvmlite import ir
@@ -20,35 +21,44 @@ INFINITE = np.uint32(0x7F800000)          # the bits of infinity; a larger numbe
 NAN = np.uint32(0x7FC00000)
 
 
-def emit_rounding(build, out, x, n, lanes):
-    """Emit code that rounds n numbers, a multiple of `lanes`, with vcvtneps2bf16.  `out` and `x` are pointers."""
+def emit_rounding(build, out, x, n, lanes, shares=False):
+    """Emit code that rounds n numbers, a multiple of `lanes`, with vcvtneps2bf16.  `out` and `x` are pointers.
+
+    If `shares` is True, no number is infinite or larger than 1.
+    """
     emit = Emit(build, lanes)
 
     def constant(bits):
         return ir.Constant(ir.VectorType(ir.IntType(32), lanes), [int(bits)] * lanes)
 
-    def step(i, _):
-        bits = build.bitcast(emit.load(emit.at(x, i)), constant(0).type)
+    def replaced(vector):
+        bits = build.bitcast(vector, constant(0).type)
         sign = build.and_(bits, constant(SIGN))
         size = build.xor(bits, sign)
         near = build.select(build.icmp_unsigned("<", size, constant(LARGEST)), size, constant(LARGEST))
         near = build.select(build.icmp_unsigned("<", size, constant(INFINITE)), near, constant(NAN))
-        near = build.bitcast(build.or_(near, sign), emit.vector)
-        halves = emit.call("llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(ir.IntType(16), lanes), near)
+        return build.bitcast(build.or_(near, sign), emit.vector)
+
+    def step(i, _):
+        vector = emit.load(emit.at(x, i))
+        vector = vector if shares else replaced(vector)
+        halves = emit.call("llvm.x86.avx512bf16.cvtneps2bf16.512", ir.VectorType(ir.IntType(16), lanes), vector)
         build.store(halves, build.bitcast(emit.at(out, i), halves.type.as_pointer()), align=2)
         return []
     emit.loop(I64(0), n, lanes, [], step)
 
 
-@intrinsic
-def _round_vectors(typing, out, x, n):
-    def codegen(context, build, signature, arguments):
-        if (out.dtype, out.layout, x.dtype, x.layout) != (types.uint16, "C", types.float32, "C"):
-            return I64(0)
-        out_at, x_at, count = pointers(context, build, signature, arguments)
-        emit_rounding(build, out_at, x_at, count, LANES)
-        return count
-    return types.int64(out, x, types.int64), codegen
+def _rounding(shares):
+    @intrinsic
+    def round_vectors(typing, out, x, n):
+        def codegen(context, build, signature, arguments):
+            if (out.dtype, out.layout, x.dtype, x.layout) != (types.uint16, "C", types.float32, "C"):
+                return I64(0)
+            out_at, x_at, count = pointers(context, build, signature, arguments)
+            emit_rounding(build, out_at, x_at, count, LANES, shares)
+            return count
+        return types.int64(out, x, types.int64), codegen
+    return round_vectors
 
 
 @jit
@@ -57,7 +67,12 @@ def _round_no_vectors(out, x, n):
 
 
 # round_vectors(out, x, n) rounds n numbers, a multiple of LANES, if it can. It returns the number of rounded numbers.
-round_vectors = _round_vectors if PRODUCTS["bfloat16"] == "vdpbf16ps" else _round_no_vectors
+# round_share_vectors(out, x, n) does the same for the numbers of `round_shares_into`.
+if PRODUCTS["bfloat16"] == "vdpbf16ps":
+    round_vectors = _rounding(shares=False)
+    round_share_vectors = _rounding(shares=True)
+else:
+    round_vectors = round_share_vectors = _round_no_vectors
 
 
 @jit
@@ -77,3 +92,10 @@ def round_into(out, x):
             out[i] = near >> np.uint32(16)
         else:
             out[i] = near.view(np.float32)
+
+
+@jit
+def round_shares_into(out, x):
+    """`round_into` for numbers that are 0, NaN, or from 2**-126 to 1, such as the exponentials of softmax."""
+    done = round_share_vectors(out, x, x.size // LANES * LANES)
+    round_into(out[done:], x[done:])

@@ -220,7 +220,8 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
         runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
         b = emit.at(panel.b, build.mul(build.mul(t, rows.run), I64(NV * LANES)))
         return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, NV * LANES, rows.run, sums)
-    sums = emit.loop(I64(0), rows.taps, 1, [emit.zero] * (height * vectors), tap)
+    sums = [emit.zero] * (height * vectors) if scaling is None else _offsets(emit, scaling, height, vectors)
+    sums = emit.loop(I64(0), rows.taps, 1, sums, tap)
     if scaling is not None:
         sums = _scaled(emit, sums, scaling, vectors)
     _finish(emit, sums, target, addends, vectors)
@@ -268,18 +269,23 @@ def _steps(emit, elements, b, width, k, count, sums):
     return sums
 
 
+def _offsets(emit, scaling, height, NV):
+    """-zeros[i] * totals[j], the numbers with which the integer sums begin.  They can be added in any order."""
+    build = emit.build
+    totals = [emit.integers(emit.load(emit.words(emit.at(scaling.totals, I64(j * emit.lanes))))) for j in range(NV)]
+    zeros = [emit.integers(emit.broadcast(emit.words(emit.at(scaling.zeros, I64(i))))) for i in range(height)]
+    return [build.mul(build.neg(zero), total) for zero in zeros for total in totals]
+
+
 def _scaled(emit, sums, scaling, NV):
-    """Turn the integer sums into float32, as `Scaling` defines it."""
+    """Turn the integer sums into float32, as `Scaling` defines it.  They began with `_offsets`."""
     build = emit.build
     channels = [emit.load(emit.at(scaling.channels, I64(j * emit.lanes))) for j in range(NV)]
-    totals = [emit.integers(emit.load(emit.words(emit.at(scaling.totals, I64(j * emit.lanes))))) for j in range(NV)]
     scaled = []
     for s, total in enumerate(sums):
         i, j = divmod(s, NV)
         scale = emit.broadcast(emit.at(scaling.scales, I64(i)))
-        zero = emit.integers(emit.broadcast(emit.words(emit.at(scaling.zeros, I64(i)))))
-        exact = build.sitofp(build.sub(total, build.mul(zero, totals[j])), emit.vector)
-        scaled.append(build.fmul(exact, build.fmul(scale, channels[j])))
+        scaled.append(build.fmul(build.sitofp(total, emit.vector), build.fmul(scale, channels[j])))
     return scaled
 
 

@@ -21,7 +21,7 @@ from .emit import wide
 from .integers import ceil_div
 from .jit import jit, jit_allocating
 from .memory import aligned, empty
-from .rounding import SIGN, round_into
+from .rounding import SIGN, round_into, round_shares_into
 from .target import NR
 from .widths import NUMBERS, OFFSET
 from .windows import NOWHERE, padded
@@ -245,17 +245,20 @@ def _rows_like(kind, x, starts, length):
     return lambda kind, x, starts, length: _rounded_rows(x, starts, length)
 
 
-def renew_rows(kind, rows, x, starts, length):
-    """Copy the rows again after x has changed.  `rows` is the first result of `rows_like`."""
+def renew_shares(kind, rows, x, starts, length):
+    """Copy the rows again after x has changed to numbers that `round_shares_into` takes.
+
+    `rows` is the first result of `rows_like`. No start is negative.
+    """
     if kind.dtype != np.float32:
-        _round_rows_into(rows, x, starts, length)
+        _round_shares_into(rows, x, starts, length)
 
 
-@overload(renew_rows)
-def _renew_rows(kind, rows, x, starts, length):
+@overload(renew_shares)
+def _renew_shares(kind, rows, x, starts, length):
     if kind.dtype == types.float32:
         return lambda kind, rows, x, starts, length: None
-    return lambda kind, rows, x, starts, length: _round_rows_into(rows, x, starts, length)
+    return lambda kind, rows, x, starts, length: _round_shares_into(rows, x, starts, length)
 
 
 @jit_allocating
@@ -312,6 +315,14 @@ def _round_rows_into(rows, x, starts, length):
             round_into(rows[at:at + length], x[starts[i]:starts[i] + length])
             for j in range(at + length, at + numbers):
                 rows[j] = 0
+
+
+@jit
+def _round_shares_into(rows, x, starts, length):
+    """`_round_rows_into` for the numbers of `round_shares_into`.  The last word of each row already ends with 0."""
+    numbers = ceil_div(length, PAIR) * PAIR
+    for i in range(starts.size):
+        round_shares_into(rows[i * numbers:i * numbers + length], x[starts[i]:starts[i] + length])
 
 
 @jit_allocating

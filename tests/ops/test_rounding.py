@@ -49,9 +49,21 @@ def test_other_arrays():
     assert np.array_equal(floats, reference_narrow.rounded(x))
 
 
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_shares(dtype):
+    """All bits of 20,000 numbers from 2**-126 to 1, and the edges. A NaN stays a NaN."""
+    bits = np.random.default_rng(0).integers(0x00800000, 0x3F800001, 20_001, np.uint32)
+    x = np.concatenate([bits.view(np.float32), np.float32([0, 1, 2 ** -126, np.nan])])
+    out = np.zeros(len(x), dtype)
+    rounding.round_shares_into(out, x)
+    found = widened(out) if dtype == np.uint16 else out
+    assert np.array_equal(found, reference_narrow.rounded(x), equal_nan=True)
+
+
+@pytest.mark.parametrize("shares", [False, True])
 @pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="LLVM is not used")
 @pytest.mark.parametrize("cpu", ["znver4", "cooperlake"])
-def test_assembly(cpu):
+def test_assembly(cpu, shares):
     text = assembly(LINUX, cpu, [FLOATS, FLOATS, INT],
-                    lambda build, out, x, n: emit_rounding(build, build.bitcast(out, HALVES), x, n, 16))
-    assert len(re.findall(r"vcvtneps2bf16\s+%zmm", text)) == 1
+                    lambda build, out, x, n: emit_rounding(build, build.bitcast(out, HALVES), x, n, 16, shares))
+    assert len(re.findall(r"vcvtneps2bf16\s.*%ymm", text)) == 1
