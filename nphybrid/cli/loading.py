@@ -18,9 +18,6 @@ def load_model(args, head=None):
     from ..api.load import load
     from ..batch import progress
     from ..batch.identity import model_files
-    if args.engine == "numba":
-        from ..ops import memory
-        memory.keep_freed_memory()
     announce_compilation(args.engine)
     refuse_preset(args.model)
     args.files = model_files(args.model, head)
@@ -28,7 +25,9 @@ def load_model(args, head=None):
         model = load(args.files["model"].path, engine=args.engine, dtype=args.dtype, precision=args.precision,
                      num_threads=args.threads, head=head)
     if args.engine == "numba":
-        memory.give_back_freed_memory()   # only loading used it: 4 MB for R50+ViT-B/16
+        from ..ops import memory
+        memory.give_back_freed_memory()   # only loading used it
+        memory.keep_freed_memory()
     if args.processor is not None:
         _use_processor(model, args.processor)
     if getattr(args, "class_names", None) is not None:
