@@ -167,8 +167,11 @@ class Plan:
         """
         self.x[:] = x
         self.counters[:] = 0
-        with threads.on_separate_cores():
-            threads.run(self.n, self._work)
+        with threads.waking_apart() as woken:
+            def work(thread):
+                woken()
+                self._work(thread)
+            threads.run(self.n, work)
         if self.counters[-1]:
             raise MemoryError("not enough memory for a kernel")
         return self.copied(out)

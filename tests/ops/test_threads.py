@@ -357,52 +357,62 @@ def test_a_request_for_very_many_threads_is_bounded(monkeypatch):
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
-def test_separate_cores():
-    """The caller stays on its core, and no worker uses it. After the block, all of them may use all cores."""
+def test_waking_apart(monkeypatch):
+    """Until it has woken, no worker may use the caller's core. After the block, and after an error, all cores."""
     threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)
+    core = max(cores)
+    monkeypatch.setattr(threads, "_core", lambda: core)
     workers = [worker.native_id for worker in threads._workers]
     for error in None, ValueError, KeyboardInterrupt:
-        with contextlib.suppress(ValueError, KeyboardInterrupt), threads.using(2), threads.on_separate_cores():
-            (core,) = os.sched_getaffinity(0)
+        with contextlib.suppress(ValueError, KeyboardInterrupt), threads.using(2), threads.waking_apart() as woken:
             assert workers and all(os.sched_getaffinity(worker) == cores - {core} for worker in workers)
+            both = threading.Barrier(2, timeout=10)
+
+            def task(i, woken=woken, both=both):
+                both.wait()               # a caller and a worker are here
+                woken()
+            threads.run(2, task, float("inf"))
+            free = [os.sched_getaffinity(worker) == cores for worker in workers]
+            assert free.count(True) == 1
             if error:
                 raise error
         assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers))
 
 
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
-def test_the_first_worker_on_a_separate_core(monkeypatch):
-    """A thread inherits the cores of the thread that starts it. A worker must not inherit the caller's only core."""
+def test_the_first_worker_wakes_apart(monkeypatch):
+    """A worker that starts in the block also wakes on another core."""
     for name in "_idle", "_workers", "_lock":
         monkeypatch.setattr(threads, name, None)          # given back at the end
     threads._fresh()
     cores = os.sched_getaffinity(0)
-    with threads.using(2), threads.on_separate_cores():
+    core = min(cores)
+    monkeypatch.setattr(threads, "_core", lambda: core)
+    with threads.using(2), threads.waking_apart():
         threads.run(2, lambda i: None, float("inf"))
-        (core,) = os.sched_getaffinity(0)
         assert [os.sched_getaffinity(worker.native_id) for worker in threads._workers] == [cores - {core}]
 
 
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
-def test_separate_cores_that_cannot_be_had(monkeypatch):
+def test_waking_apart_that_cannot_be_had(monkeypatch):
     """One thread, one core, a system that forbids it, and a system that does not know cores: nothing changes."""
     cores = os.sched_getaffinity(0)
-    with threads.using(1), threads.on_separate_cores():
+    with threads.using(1), threads.waking_apart():
         assert os.sched_getaffinity(0) == cores
 
     def forbidden(thread, cores):
         raise PermissionError
     monkeypatch.setattr(os, "sched_setaffinity", forbidden)
-    with threads.using(2), threads.on_separate_cores():
+    with threads.using(2), threads.waking_apart():
         assert os.sched_getaffinity(0) == cores
     monkeypatch.undo()
     os.sched_setaffinity(0, {min(cores)})
     try:
-        with threads.using(2), threads.on_separate_cores():
+        with threads.using(2), threads.waking_apart():
             assert os.sched_getaffinity(0) == {min(cores)}
     finally:
         os.sched_setaffinity(0, cores)
     monkeypatch.setattr(threads, "_core", None)
-    with threads.using(2), threads.on_separate_cores():
+    with threads.using(2), threads.waking_apart():
         assert os.sched_getaffinity(0) == cores
