@@ -26,7 +26,8 @@ def load_model(args, head=None):
                      num_threads=args.threads, head=head)
     if args.engine == "numba":
         from ..ops import memory
-        memory.give_back_freed_memory()   # only loading used it
+        # Only loading used this memory. Memory that is freed from now on is kept for later arrays.
+        memory.give_back_freed_memory()
         memory.keep_freed_memory()
     if args.processor is not None:
         _use_processor(model, args.processor)

@@ -200,7 +200,7 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
             exp_in(scores[i * T_padded:i * T_padded + T], scale, sums[i])
         for i in range(count):
             sums[i] = total(scores[i * T_padded:i * T_padded + T])
-        renew_shares(kind, exponentials.x, scores, starts, T)
+        renew_shares(kind, exponentials.x, scores, starts[:count], T)
         for column in range(0, K, NR):
             tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR, count, K - column))
             for i in range(count):

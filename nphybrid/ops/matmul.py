@@ -126,10 +126,10 @@ def _left_factor(x, kernel, size, stride, dilation, padding):
 
 
 def multiply(x, kernel, windows, B, bias, residual, code):
-    """Compute activation(windows of x @ kernel + bias) + residual.  -> (M, N)
+    """Compute activation(windows of x @ kernel + bias), or windows of x @ kernel + bias + residual.  -> (M, N)
 
-    `x` is a Words, and `kernel` is a Packed or a Panels. `windows` are the windows of B maps. `bias` and `residual` may
-    be empty. `code` is the code of the activation, or 0.
+    `x` is a Words, and `kernel` is a Packed or a Panels. `windows` are the windows of B maps. `bias` may be empty.
+    `code` is the code of the activation, or 0. Only one of `code` and `residual` is used; the residual may be empty.
     """
     M = B * windows.rows * windows.columns
     N = kernel.shape[-1]
@@ -255,19 +255,17 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                     if last and residual.size:
                         prefetch_tile(residual, at + MR * N, N)
                     inside = column + NR <= N and row + MR <= M
-                    in_place = inside and not (code and residual.size)
-                    target = Target(flat, at, N, M - row, NR) if in_place else Target(edge, 0, NR, M - row, NR)
+                    target = Target(flat, at, N, M - row, NR) if inside else Target(edge, 0, NR, M - row, NR)
                     if first:
                         before = Addend(bias, min(column, bias.size), 0, bias.size if inside else 0)
                     else:
                         before = Addend(flat, at, N, 1 if inside else 0)
-                    after = Addend(residual, at, N, residual.size if in_place and last else 0)
+                    after = Addend(residual, at, N, residual.size if inside and last else 0)
                     scaling = Scaling(buffers.scales, buffers.zeros, weights.channels, weights.totals, column)
                     tile_add(rows, Panel(weights.panels, (panel * K + k) * NR), target, before, after, scaling)
-                    if not in_place:
+                    if not inside:
                         place = place_of(flat, N, row, column, sums)
-                        if not inside:
-                            add_before_in(sums, place, flat, bias, first)
+                        add_before_in(sums, place, flat, bias, first)
                         write_block_into(flat, place, sums, residual, code, last)
                     elif last and code:   # the tile is in L1
                         for i in range(MR):

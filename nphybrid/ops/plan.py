@@ -168,10 +168,7 @@ class Plan:
         self.x[:] = x
         self.counters[:] = 0
         with threads.waking_apart() as woken:
-            def work(thread):
-                woken()
-                self._work(thread)
-            threads.run(self.n, work)
+            threads.run(self.n, self._work, arguments=(woken,))
         if self.counters[-1]:
             raise MemoryError("not enough memory for a kernel")
         return self.copied(out)
@@ -182,10 +179,11 @@ class Plan:
             out[name] = state.copy()
         return self.result.copy()
 
-    def _work(self, thread):
-        """Take part in the plan, until all steps have ended or the plan is stopped."""
+    def _work(self, woken, thread):
+        """Call woken(), and take part in the plan until all steps have ended or the plan is stopped."""
         step = 0
         try:
+            woken()
             while step < len(self.steps):
                 step, why = _take_tasks(self.arrays, self.counters, step, thread, self.n)
                 if why == CALL:

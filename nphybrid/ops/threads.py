@@ -92,8 +92,8 @@ def worth(work):
 def waking_apart():
     """Within the `with` block, workers wake on other cores than the caller's core.  Only on Linux.
 
-    The block gets a function. A worker that has woken calls it, and may then use all cores again. If a busy process
-    shares its core, Linux can move it.
+    The block gets a function. A worker calls it after it has woken, and may then use all cores of the caller. So Linux
+    can move the worker if another process uses its core. After the block, all workers may use the caller's cores.
 
     In a virtual machine, Linux was seen to wake a worker on the core of its caller although another core was idle. The
     worker then waits for several milliseconds. The probable reason: the host has taken the idle core away, and Linux

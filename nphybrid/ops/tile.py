@@ -270,11 +270,11 @@ def _steps(emit, elements, b, width, k, count, sums):
 
 
 def _offsets(emit, scaling, height, NV):
-    """-zeros[i] * totals[j], the numbers with which the integer sums begin.  They can be added in any order."""
+    """-zeros[i] * totals[j], with which the integer sums begin.  Integer sums are exact in any order."""
     build = emit.build
     totals = [emit.integers(emit.load(emit.words(emit.at(scaling.totals, I64(j * emit.lanes))))) for j in range(NV)]
     zeros = [emit.integers(emit.broadcast(emit.words(emit.at(scaling.zeros, I64(i))))) for i in range(height)]
-    return [build.mul(build.neg(zero), total) for zero in zeros for total in totals]
+    return [build.mul(zero, total) for zero in map(build.neg, zeros) for total in totals]
 
 
 def _scaled(emit, sums, scaling, NV):

@@ -319,7 +319,8 @@ def _round_rows_into(rows, x, starts, length):
 
 @jit
 def _round_shares_into(rows, x, starts, length):
-    """`_round_rows_into` for the numbers of `round_shares_into`.  The last word of each row already ends with 0."""
+    """As `_round_rows_into`, for the numbers of `round_shares_into`.  A missing number of the last word is 0 already.
+    """
     numbers = ceil_div(length, PAIR) * PAIR
     for i in range(starts.size):
         round_shares_into(rows[i * numbers:i * numbers + length], x[starts[i]:starts[i] + length])

@@ -1,4 +1,5 @@
 """A plan repeats a forward pass: the same bits as without a plan, whatever else happens."""
+import contextlib
 import copy
 import gc
 import multiprocessing
@@ -314,12 +315,28 @@ def test_several_callers_at_once(n, callers=6, calls=20):
     assert not wrong and 1 <= len(network.made()) <= plans.MOST_CALLERS
 
 
+def test_each_thread_of_a_plan_says_that_it_has_woken(monkeypatch):
+    woken = []
+
+    @contextlib.contextmanager
+    def waking_apart():
+        yield lambda: woken.append(None)
+    network = Network(HYBRID)
+    with threads.using(2):
+        for _ in range(3):                # the third pass is recorded
+            network.planned(pixels(1))
+        assert network.made()
+        monkeypatch.setattr(threads, "waking_apart", waking_apart)
+        network.planned(pixels(1))
+    assert len(woken) == 2
+
+
 def test_a_lack_of_memory_drops_all_plans(monkeypatch):
     network = Network(HYBRID)
     network.planned(pixels(2))
     network.planned(pixels(1))
     made = network.made()
-    monkeypatch.setattr(plan.Plan, "_work", lambda self, _: self.counters.__setitem__(-1, 1))
+    monkeypatch.setattr(plan.Plan, "_work", lambda self, *_: self.counters.__setitem__(-1, 1))
     assert same(network.planned(pixels(1)), network.plain(pixels(1)))
     assert len(made) == 2 and not network.made()
 
