@@ -32,6 +32,7 @@ def emit_rounding(build, out, x, n, lanes, shares=False):
         return ir.Constant(ir.VectorType(ir.IntType(32), lanes), [int(bits)] * lanes)
 
     def replaced(vector):
+        """The vector with NaN for infinity, and with the largest bfloat16 for larger numbers."""
         bits = build.bitcast(vector, constant(0).type)
         sign = build.and_(bits, constant(SIGN))
         size = build.xor(bits, sign)
@@ -49,6 +50,7 @@ def emit_rounding(build, out, x, n, lanes, shares=False):
 
 
 def _rounding(shares):
+    """The intrinsic round_vectors(out, x, n), with the argument `shares` of `emit_rounding`."""
     @intrinsic
     def round_vectors(typing, out, x, n):
         def codegen(context, build, signature, arguments):
