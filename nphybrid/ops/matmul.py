@@ -129,7 +129,7 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     """Compute activation(windows of x @ kernel + bias), or windows of x @ kernel + bias + residual.  -> (M, N)
 
     `x` is a Words, and `kernel` is a Packed or a Panels. `windows` are the windows of B maps. `bias` may be empty.
-    `code` is the code of the activation, or 0. `residual` must be empty if there is an activation, else it may be empty.
+    `code` is the code of the activation, or 0. `residual` may be empty, and must be empty if there is an activation.
     """
     M = B * windows.rows * windows.columns
     N = kernel.shape[-1]
