@@ -271,10 +271,10 @@ class Model:
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""
+        float_dtype: Any = ops.floats_of(dtype)
         ready = partial(ops.implementation(engine, dtype).ready, config=self.network_config, dtype=dtype,
-                        precision=precision)
+                        precision=precision, array_of=checkpoint.reader(self.shapes, arrays, self.table, float_dtype))
         with threads.using(self.num_threads):
-            float_dtype: Any = ops.floats_of(dtype)
             return checkpoint.fill_parameters(self.shapes, arrays, self.table, self.network_config, ready,
                                               self.ignored, float_dtype)
 

@@ -112,6 +112,22 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     return tree_map(lambda name, shape: leaves[name], shapes), originals
 
 
+def reader(shapes: Any, arrays: Mapping[str, Any], table: Table, dtype: Any) -> Callable[[str], np.ndarray]:
+    """Returns a function that reads the array of one parameter.  name -> array with the layout of this package
+
+    The arguments are those of `fill_parameters`, which also checks the arrays. A narrow kernel becomes float32 numbers.
+    """
+    of = named_leaves(shapes)
+
+    def read(name: str) -> np.ndarray:
+        theirs, layout = entry(name, table)
+        source = arrays[theirs]
+        if isinstance(source, Narrow):
+            return np.asarray(source.kernel(layout, of[name]))
+        return layout.ours(np.asarray(source).astype(dtype, copy=False), of[name])
+    return read
+
+
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
     """Returns a copy of an array in `dtype`; for a Stored array, a Stored array with absolute path and SHA-256."""
     if isinstance(source, Stored):

@@ -22,10 +22,10 @@ from ..ops.record import Record, Variable
 from ..ops.recorder import record
 from ..trace import Discard, Trace
 
-# Two stages, because the first stage is never multiplied in int8.
-HYBRID = Config(image=(32, 32), stem=8, depths=(1, 1), widths=(16, 16), groups=4, width=16, blocks=1, heads=2,
+# The second unit of the second stage is the first one that int8 multiplies in int8.
+HYBRID = Config(image=(32, 32), stem=8, depths=(1, 2), widths=(16, 16), groups=4, width=16, blocks=1, heads=2,
                 hidden=24, classes=3)
-BIT = Config(image=(32, 32), stem=8, depths=(1, 1), widths=(16, 16), groups=4, unit="preactivation",
+BIT = Config(image=(32, 32), stem=8, depths=(1, 2), widths=(16, 16), groups=4, unit="preactivation",
              padding="symmetric", pool_padding="valid", width=0, blocks=0, heads=0, hidden=0, classes=3)
 FOLDER_NAME = re.compile(r"\w+-[0-9a-f]{16}")       # the pattern of the names of cache folders (ops/cache.py)
 KERNEL_SUFFIXES = cache.SUFFIX, ".nbc"              # earlier versions kept the kernels in .nbc files

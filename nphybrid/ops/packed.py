@@ -23,14 +23,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..params import tree_map
+from ..params import named_leaves, tree_map
 from . import amx
 from .amx import widened
 from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
 from .panels import panels_of, transposed_panels
-from .reference_narrow import Kernel, of_width, width_of
+from .reference_narrow import Kernel, kernels_beside, of_width, width_of
 from .standardization import standardize
 from .target import ISA, NR
 from .widths import NUMBERS
@@ -173,10 +173,11 @@ def packed_transposed(kernel, taps):
     return Panels(shape, transposed_panels(kernel.reshape(-1), starts, C, O))
 
 
-def ready(name, array, config, dtype=np.float32, precision="highest"):
+def ready(name, array, config, dtype=np.float32, precision="highest", array_of=None):
     """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
 
-    The kernel of a convolution is standardized. `array` can also be a Kernel, which a file holds.
+    The kernel of a convolution is standardized. `array` can also be a Kernel, which a file holds. `array_of` is the
+    argument of `reference_narrow.kernels_beside`.
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
@@ -189,9 +190,12 @@ def ready(name, array, config, dtype=np.float32, precision="highest"):
         return np.array(array, np.float32, order="C")
     array = array.astype(np.float32, copy=False)
     width = width_of(name, config, dtype)
-    return Packed(array if width == "float32" else Kernel.of(array, width), precision)
+    if width != "float32":
+        array = Kernel.of(array, width, kernels_beside(name, width, array_of))
+    return Packed(array, precision)
 
 
 def prepare(params, config, dtype=np.float32, precision="highest"):
     """Apply `ready` to every array of a parameter tree."""
-    return tree_map(lambda name, array: ready(name, array, config, dtype, precision), params)
+    array_of = named_leaves(params).__getitem__
+    return tree_map(lambda name, array: ready(name, array, config, dtype, precision, array_of), params)

@@ -38,6 +38,8 @@ from .record import Variable, values
 ALIGNMENT = 64                            # bytes: no two states lie in one cache line
 MOST_BYTES = 1 << 26                      # a pass that needs more memory for its states is not recorded
 
+NOTHING = (lambda: None), (), None
+
 _engines = []                             # they hold the machine code of `_entry`
 
 
@@ -86,6 +88,7 @@ class Recorder:
         self.known = []                   # the arrays that a job may use: arguments of the operation
         self.complete = True              # whether all jobs of the operation are steps
         self.used = []                    # the Places that are in use, in the order of their addresses
+        self.last = NOTHING               # a weak reference to the memory of the last x in words, its key, its words
 
     def __getattr__(self, name):
         return functools.partial(self._operation, getattr(self.ops, name))
@@ -110,6 +113,7 @@ class Recorder:
             raise NotRecordable(f"{operation}: expected one array, found {type(result).__name__}")
         if not (self.complete and self._knows(result)):
             del self.plan.steps[before:]
+            self.last = NOTHING           # its steps are among those that were deleted
             self.plan.functions[before] = lambda: np.copyto(result, operation(*inputs))
             self.plan.steps.append((0, None, 1, 0))
         return Variable(result, self)
@@ -121,6 +125,19 @@ class Recorder:
         if self.complete:
             kinds = (*map(task.typeof_pyval, arguments), types.int64)
             self.plan.steps.append((_entry(task, kinds), np.array(_words(arguments), np.int64), count, work))
+
+    def words_of(self, write, x, *arguments):
+        """Return write(x, *arguments), the words of x.  A second call in a row with equal arguments writes nothing.
+
+        So the products that compute q, k and v share the words of one x. `words.words_of` calls this method.
+        """
+        owner = x if x.base is None else x.base
+        key = x.ctypes.data, x.shape, *arguments
+        last_owner, last_key, words = self.last
+        if last_owner() is not owner or not all(map(np.array_equal, last_key, key)):
+            words = write(x, *arguments)
+            self.last = weakref.ref(owner), key, words
+        return words
 
     def memory(self, size):
         """Return `size` bytes that no array uses, at a multiple of ALIGNMENT.  `memory.empty` calls this method."""

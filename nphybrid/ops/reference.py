@@ -13,11 +13,11 @@ import numpy as np
 from ..params import tree_map
 
 
-def ready(name, array, config, dtype=np.float32, precision="highest"):
+def ready(name, array, config, dtype=np.float32, precision="highest", array_of=None):
     """Return a copy of a learned array in `dtype`, in the form that the operations need.
 
     The kernel of a convolution is returned with its weights standardized. Only kernels.py uses the argument
-    `precision`.
+    `precision`, and only the dtype int8 uses `array_of` (reference_narrow.py).
     """
     array = np.array(array, dtype, order="C")
     return standardize(array, config.ws_eps, config.ws_form) if array.ndim == 4 else array

@@ -8,14 +8,14 @@ import pytest
 from nphybrid import FormatError, ViTHybridForImageClassification, ViTHybridModel, default_model
 from nphybrid.modelfile.convert import convert
 from nphybrid.modelfile.verify import verify_model
-from nphybrid.ops.reference_narrow import Kernel
+from nphybrid.ops.reference_narrow import Kernel, factors_of
 from nphybrid.params import named_leaves
 from nphybrid.tensorfile import read_h5, write_h5
 
 from checkpoint.test_checkpoint import CONFIG, logits
 
 DTYPES = ["bfloat16", "int8"]
-CONV = "vit.embeddings.patch_embeddings.backbone.bit.encoder.stages.1.layers.0.conv2.weight"
+CONV = "vit.embeddings.patch_embeddings.backbone.bit.encoder.stages.1.layers.1.conv2.weight"
 QUERY = "vit.encoder.layer.0.attention.attention.query.weight"
 
 
@@ -58,6 +58,20 @@ def test_the_bytes(narrow):
     else:
         assert arrays[QUERY].dtype == np.uint16
         assert np.array_equal((arrays[QUERY].T.astype(np.uint32) << 16).view(np.float32), kernel.values)
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_the_factors_of_q_k_and_v(model, engine):
+    """They follow from all three kernels of the block, as Hugging Face stores them: (outputs, inputs)."""
+    state, rng = model.state_dict(), np.random.default_rng(0)
+    names = [QUERY.replace("query", layer) for layer in ("query", "key", "value")]
+    for name in names:
+        state[name] *= 2.0 ** rng.integers(-9, 9, state[name].shape[1])
+    block = ViTHybridForImageClassification(CONFIG, state_dict=state, engine=engine, dtype="int8").params.blocks[0]
+    expected = factors_of(np.concatenate([state[name] for name in names]).T)
+    assert len(set(expected)) > 4
+    for layer in block.query, block.key, block.value:
+        assert np.array_equal(layer.kernel.factors, expected)
 
 
 def test_a_class_without_a_classifier(narrow):

@@ -11,7 +11,7 @@ pytestmark = pytest.mark.slow
 
 COUNT = 100 if TIME_FACTOR > 1 else 1000  # an emulated processor needs a second per picture
 RIGHT = {100: 85, 1000: 851}[COUNT]       # 851 of 1,000, as weights/README.md says
-RIGHT_IN = {"bfloat16": {100: 85, 1000: 850}[COUNT], "int8": {100: 85, 1000: 851}[COUNT]}
+RIGHT_IN = {"bfloat16": {100: 85, 1000: 850}[COUNT], "int8": {100: 86, 1000: 850}[COUNT]}
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +44,10 @@ def test_engines_agree_on_every_image(logits):
 
 
 # What a narrow dtype labels differently: image, and by how much its float32 logits prefer their own label.
-MOVED = {"bfloat16": {898: 0.0319}, "int8": {437: 0.1116, 898: 0.0319, 900: 0.0037}}
+MOVED = {"bfloat16": {898: 0.0319}, "int8": {59: 0.0324, 210: 0.0138, 898: 0.0319, 900: 0.0037}}
 
 
-@pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.1), ("int8", 0.25)])     # observed 0.062, 0.151
+@pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.1), ("int8", 0.25)])     # observed 0.061, 0.119
 def test_narrow_dtypes_move_these_labels_only(dtype, bound, logits, pictures):
     narrow = logits_of(ViTHybridForImageClassification.from_pretrained(default_model(), dtype=dtype), pictures[0])
     best = np.sort(logits["numba"], -1)
@@ -58,7 +58,7 @@ def test_narrow_dtypes_move_these_labels_only(dtype, bound, logits, pictures):
     assert (narrow.argmax(-1) == pictures[1]).sum() == RIGHT_IN[dtype]
 
 
-@pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.03), ("int8", 0.1)])     # observed 0.016, 0.045
+@pytest.mark.parametrize("dtype, bound", [("bfloat16", 0.03), ("int8", 0.1)])     # observed 0.016, 0.083
 def test_the_kernels_compute_the_definition(dtype, bound, pictures):
     """The engines add float32 in different orders, and a number near a tie is then rounded to its other neighbour."""
     load = ViTHybridForImageClassification.from_pretrained

@@ -9,17 +9,23 @@ import signal
 import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 
 from nphybrid import ViTHybridForImageClassification, default_model, model
 from nphybrid.config import Config
-from nphybrid.ops import NARROW, implementation, jit, kernels, kernels_narrow, plan, plans, recorder, threads
+from nphybrid.ops import NARROW, implementation, jit, kernels, kernels_narrow, plan, plans, recorder, threads, words
+from nphybrid.ops.packed import Packed
 from nphybrid.ops.plans import Plans
+from nphybrid.ops.reference_narrow import Kernel
+from nphybrid.params import Linear, Norm
 from nphybrid.trace import Trace
 
 from network.test_surprises import telling
+from oracles import cases
 from tools.process import run_python
 
 pytestmark = pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="a plan calls compiled kernels")
@@ -45,6 +51,17 @@ NETWORKS = {
     "BiT without classes": replace(BIT, classes=0),
 }
 STATES = "norm", "features_norm", "pooler", "logits"
+
+
+class Layers(NamedTuple):
+    """A norm, and two linear layers whose factors differ."""
+    norm: Norm
+    equal: Linear
+    other: Linear
+
+
+LAYERS = Layers(cases.norm(0, 24), *(Linear(Packed(Kernel.of(kernel, "int8")), None) for kernel in (
+    cases.normal(2, 24, 24), cases.normal(3, 24, 24) * 2.0 ** -np.arange(24, dtype=np.float32)[:, None])))
 
 
 def pixels(B, config=HYBRID, seed=0):
@@ -105,7 +122,7 @@ def test_the_same_bits(name, n):
 @pytest.mark.parametrize("n", [1, 2])
 @pytest.mark.parametrize("dtype", NARROW)
 def test_the_same_bits_in_narrow_dtypes(dtype, n):
-    network = Network(replace(HYBRID, depths=(1, 1), widths=(16, 16)), dtype)
+    network = Network(replace(HYBRID, widths=(16, 16)), dtype)
     with threads.using(n):
         for B in 1, 3:
             for seed in range(3):
@@ -113,6 +130,39 @@ def test_the_same_bits_in_narrow_dtypes(dtype, n):
                 assert same(network.planned(x), network.plain(x)), (B, seed)
     # np.concatenate, the addition of the positions, and for B = 3 the copy of the class tokens
     assert sorted(len(plan.functions) for plan in network.made()) == [2, 3]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+def test_products_of_one_x_share_its_words(dtype, monkeypatch):
+    """q, k and v of both blocks, and conv1 and proj of the first unit of both stages, which are bfloat16."""
+    network = Network(HYBRID, dtype)
+    written, write = [], words._words_of
+    monkeypatch.setattr(words, "_words_of", lambda *arguments: written.append(arguments) or write(*arguments))
+    network.plain(pixels(1))
+    alone = len(written)
+    network.planned(pixels(1))
+    assert len(network.made()) == 1 and len(written) - alone == alone - 2 * 2 - 2
+
+
+def layers(x, ops, out, p=LAYERS):
+    """Linear layers with and without the same x; the second x gets the memory of the first."""
+    y = ops.layer_norm(x, p.norm, 1e-6)
+    first, other = ops.linear(y, p.equal), ops.linear(y, p.other)
+    del y
+    z = ops.layer_norm(first, p.norm, 1e-6)
+    return ops.twice(z, p.equal) + ops.linear(z, p.equal) + other
+
+
+def test_only_the_same_words_are_shared():
+    """Not those of another x in the same memory, of other factors, or of a step that Python computes itself."""
+    def twice(x, p):
+        return 2 * kernels_narrow.linear(x, p)            # NumPy allocates the result, so the recorder drops the steps
+    ops = SimpleNamespace(layer_norm=kernels_narrow.layer_norm, linear=kernels_narrow.linear, twice=twice)
+    x = [cases.normal(seed, 1, 5, 24) for seed in range(3)]
+    made = recorder.record(x[0], ops, Trace(), layers)
+    assert len(made.functions) == 3                       # `twice` and the two sums
+    for array in x:
+        assert made.run(array, Trace()).tobytes() == layers(array, ops, Trace()).tobytes()
 
 
 @pytest.mark.parametrize("name", ["hybrid", "no classes", "BiT"])

@@ -1,6 +1,7 @@
 """Products of bfloat16 and int8: the definitions against loops, the kernels against the definitions."""
 import inspect
 import itertools
+import math
 import pickle
 import re
 from dataclasses import replace
@@ -14,7 +15,7 @@ from nphybrid.ops import (NARROW, OPERATIONS, jit, kernels, kernels_narrow, matm
 from nphybrid.ops.amx import widened
 from nphybrid.ops.packed import AMX, Packed
 from nphybrid.ops.reference_narrow import Kernel
-from nphybrid.params import Linear
+from nphybrid.params import Block, Linear
 
 from oracles import cases
 from tools.assembly import ARM, FLOATS, INT, INTS, LINUX, SPILLS, assembly, emitted, on_this_machine
@@ -135,6 +136,26 @@ def test_a_kernel_of_int8(shape):
         assert found.scales[o] == scale and found.values[..., o].ravel().tolist() == expected
     assert np.abs(found.values).max() == 127 and found.values.dtype == np.int8
     assert np.abs(np.array(found) - kernel).max() <= 0.501 * found.scales.max()
+
+
+@pytest.mark.parametrize("ops", [kernels, reference_narrow], ids=["kernels", "reference"])
+def test_q_k_and_v_share_their_factors(ops):
+    """The factors follow from the largest weight of a channel in the three kernels.  Other kernels have their own."""
+    arrays = [cases.normal(seed, C, O) * 2 ** cases.normal(seed + 10, C, 1, std=3)
+              for seed, (C, O) in enumerate([(24, 24)] * 4 + [(24, 40), (40, 24)])]
+    q, k, v, *others = (Linear(array, None) for array in arrays)
+    block = ops.prepare(Block(cases.norm(0, 24), q, k, v, others[0], cases.norm(2, 24), *others[1:]), cases.CONFIG,
+                        "int8")
+    for name, beside in (*((name, arrays[:3]) for name in ("query", "key", "value")),
+                         *zip(("out", "fc1", "fc2"), ([array] for array in arrays[3:]))):
+        found = getattr(block, name).kernel
+        found = found.unpacked() if ops is kernels else found
+        rows = [max(float(abs(array[c]).max()) for array in beside) for c in range(found.shape[0])]
+        assert found.factors.tolist() == [2.0 ** math.ceil(math.log2(row / max(rows))) for row in rows], name
+        array = arrays[Block._fields.index(name) - (1 if len(beside) == 3 or name == "out" else 2)]
+        assert (abs(np.asarray(found) - array) <= 0.501 * found.scales * found.factors[:, None]).all(), name
+    alone = {tuple(Kernel.of(array, "int8").factors) for array in arrays[:3]}
+    assert len(alone | {tuple(block.query.kernel.factors)}) == 4
 
 
 @pytest.mark.parametrize("beyond", [3.4e38, -3.4e38, *NOT_FINITE.values()])
@@ -428,7 +449,9 @@ def test_which_kernels_are_narrow(width):
     for name, shape, config, expected in (
             ("stem.conv", (7, 7, 3, 8), cases.CONFIG, "float32"),
             ("stages.0.1.conv2", (3, 3, 8, 8), cases.CONFIG, "bfloat16"),
-            ("stages.1.0.proj", (1, 1, 8, 8), cases.CONFIG, width), ("tokens.proj.kernel", (8, 5), cases.CONFIG, width),
+            ("stages.1.0.proj", (1, 1, 8, 8), cases.CONFIG, "bfloat16"),
+            ("stages.1.1.conv1", (1, 1, 8, 8), cases.CONFIG, width),
+            ("stages.2.0.proj", (1, 1, 8, 8), cases.CONFIG, width), ("tokens.proj.kernel", (8, 5), cases.CONFIG, width),
             ("tokens.proj.kernel", (8, 5), plain, "float32"), ("blocks.0.fc1.kernel", (8, 5), plain, width),
             ("head.kernel", (8, 5), cases.CONFIG, "float32"), ("pooler.kernel", (8, 8), cases.CONFIG, "float32"),
             ("pre_logits.kernel", (8, 8), cases.CONFIG, "float32")):

@@ -5,6 +5,8 @@ PyTorch's logits and errors are read from a file, because PyTorch takes minutes 
 tests/tools/base_logits.py computes them, and `pytest -m exhaustive` computes them again and compares.
 `pytest -n 0 -rP tests/parity/test_base_accuracy.py` prints the ratios.
 """
+import itertools
+
 import numpy as np
 import pytest
 
@@ -49,13 +51,33 @@ def test_logits_are_as_accurate_as_pytorch(model, recorded, tolerance):
 
 @pytest.mark.exhaustive
 @pytest.mark.parametrize("seed", base_logits.SEEDS)
-def test_int8_logits(seed, model, recorded):
-    """The rms error of the logits, divided by their standard deviation.  Observed: 2.9e-2 to 3.93e-2."""
-    fast = type(model)(model.config, state_dict=telling_weights(model, seed), dtype="int8")
-    for x, truth in zip(base_logits.pictures(seed), recorded["truth"][seed]):
-        error = np.sqrt(np.mean((fast(x).logits - truth) ** 2)) / truth.std()
-        print(f"seed {seed}: {error:.2e}")
-        assert error <= 4e-2
+@pytest.mark.parametrize("channels", ["random", "large"])
+def test_int8_logits(channels, seed, model, recorded):
+    """The rms error of the logits, divided by their standard deviation.  Observed: 2.7e-2 to 3.7e-2."""
+    weights = telling_weights(model, seed)
+    if channels == "large":
+        make_channels_large(weights, model.config.num_hidden_layers, np.random.default_rng(seed))
+    fast = type(model)(model.config, state_dict=weights, dtype="int8")
+    errors = [np.sqrt(np.mean((fast(x).logits - truth) ** 2)) / truth.std()
+              for x, truth in zip(base_logits.pictures(seed), recorded["truth"][seed])]
+    print(f"{channels}, seed {seed}: " + ", ".join(f"{error:.2e}" for error in errors))
+    assert max(errors) <= 4e-2
+
+
+def make_channels_large(weights, blocks, rng):
+    """Multiply 4 channels of each layer norm by 100, and divide the weights of these channels by 100, in place.
+
+    The network computes the same function.
+    """
+    readers = {"layernorm_before": [f"attention.attention.{layer}" for layer in ("query", "key", "value")],
+               "layernorm_after": ["intermediate.dense"]}
+    for block, (norm, layers) in itertools.product(range(blocks), readers.items()):
+        prefix = f"vit.encoder.layer.{block}."
+        channels = rng.choice(len(weights[f"{prefix}{norm}.weight"]), 4, replace=False)
+        for array in "weight", "bias":
+            weights[f"{prefix}{norm}.{array}"][channels] *= 100
+        for layer in layers:
+            weights[f"{prefix}{layer}.weight"][:, channels] /= 100
 
 
 def test_the_reference_is_the_same_network(model, recorded, tolerance):
