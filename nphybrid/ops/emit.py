@@ -17,6 +17,7 @@ F32 = ir.FloatType()
 F64 = ir.DoubleType()
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
+TO_L1, TO_L2 = 3, 2                       # how LLVM numbers the caches in a prefetch
 
 
 class Emit:
@@ -47,6 +48,12 @@ class Emit:
         one = self.build.insert_element(self.undefined, self.build.load(pointer), I32(0))
         return self.build.shuffle_vector(one, self.undefined, ir.Constant(ir.VectorType(I32, self.lanes),
                                                                           [0] * self.lanes))
+
+    def prefetch(self, pointer, cache=TO_L1):
+        """Ask for the cache line at an address, which will soon be read.  `cache` is TO_L1 or TO_L2."""
+        line = self.build.bitcast(pointer, ir.IntType(8).as_pointer())
+        read, data = I32(0), I32(1)       # not for writing, and not for instructions
+        self.call("llvm.prefetch.p0", ir.VoidType(), line, read, I32(cache), data)
 
     def fma(self, x, y, z):
         return self.call(f"llvm.fma.v{self.lanes}f32", self.vector, x, y, z)
@@ -128,11 +135,7 @@ def _no_prefetch(x, at):
 def _prefetch(typing, x, at):
     def codegen(context, build, signature, arguments):
         x, at = pointers(context, build, signature, arguments)
-        line = build.bitcast(build.gep(x, [at]), ir.IntType(8).as_pointer())
-        kind = ir.FunctionType(ir.VoidType(), [line.type, I32, I32, I32])
-        function = cgutils.get_or_insert_function(build.module, kind, "llvm.prefetch.p0")
-        read, closest, data = I32(0), I32(3), I32(1)      # for reading, into the closest cache, for numbers
-        build.call(function, [line, read, closest, data])
+        Emit(build, 1).prefetch(build.gep(x, [at]))
         return context.get_dummy_value()
     return types.void(x, types.int64), codegen
 

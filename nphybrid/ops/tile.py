@@ -57,10 +57,13 @@ import numpy as np
 from numba import types
 from numba.extending import intrinsic
 
-from .emit import I64, fields
+from .emit import I64, TO_L2, fields
 from .jit import jit, jit_allocating
 from .target import ISA, LANES, MR, NR, NV, SHORT
 from .widths import Float32, emitter_of, number, sums_of
+
+
+STEPS = 64                                # a power of two
 
 
 class Rows(NamedTuple):
@@ -89,6 +92,15 @@ class Panel(NamedTuple):
     """NR columns of the right factor, stored row by row.  Row k begins at word b[at + k * NR]."""
     b: np.ndarray                         # float32, uint16 (bfloat16) or int8
     at: int
+
+
+class Ahead(NamedTuple):
+    """What comes into L2 while a tile is computed: the cache line of word b[at + k * step // STEPS], for some k.
+
+    b is the array of the Panel, and k is every UNROLL-th row (widths.py). Later tiles will need these words.
+    """
+    at: int
+    step: int                             # in units of 1 / STEPS word
 
 
 class Target(NamedTuple):
@@ -153,8 +165,11 @@ def _plain_tile(rows, panel, target):
             target.values[target.at + i * target.stride + j] = sums[i, j]
 
 
-def _plain_tile_add(rows, panel, target, first, second, scaling):
-    """target[:MR, :NR] = the scaled sums + `first` + `second`.  An addend with used = 0 is not added."""
+def _plain_tile_add(rows, panel, target, first, second, scaling, ahead):
+    """target[:MR, :NR] = the scaled sums + `first` + `second`.  An addend with used = 0 is not added.
+
+    `ahead` changes no result.
+    """
     sums = _plain_sums(rows, panel)
     for i in range(MR):
         for j in range(NR):
@@ -182,7 +197,7 @@ def _plain_transposed_tile_add(columns, panel, target, first):
             target.values[target.at + i * target.stride + j] = total
 
 
-def emit_needed(build, rows, panel, target, addends, shape, products=Float32, scaling=None, narrow=False):
+def emit_needed(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None, narrow=False):
     """Emit the register tile, and a tile of only SHORT rows for the last rows of a result.
 
     If `narrow` is True, a tile of one vector of columns is also emitted, for the last columns. The smaller tiles take
@@ -197,17 +212,18 @@ def emit_needed(build, rows, panel, target, addends, shape, products=Float32, sc
             few = build.icmp_signed("<=", needed, I64(most))
             then, otherwise = branches.enter_context(build.if_else(few))
             with then:
-                emit_tile(build, rows, panel, target, addends, shape, products, scaling, size=size)
+                emit_tile(build, rows, panel, target, addends, shape, products, scaling, ahead=ahead, size=size)
             branches.enter_context(otherwise)
-        emit_tile(build, rows, panel, target, addends, shape, products, scaling)
+        emit_tile(build, rows, panel, target, addends, shape, products, scaling, ahead=ahead)
 
 
-def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None, size=None):
+def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None, size=None):
     """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
 
-    The fields of `rows`, `panel`, `target`, `addends` and `scaling` are LLVM values. Each array is replaced by a
-    pointer, and each field `at` must be 0. `shape` is (MR, NV, LANES). `products` is a class of widths.py. The tile is
-    scaled if `scaling` is not None. If `size` is given, only size[0] rows and size[1] vectors of columns are computed.
+    The fields of `rows`, `panel`, `target`, `addends`, `scaling` and `ahead` are LLVM values. Each array is replaced by
+    a pointer, and each field `at` must be 0, but ahead.at is a pointer. `shape` is (MR, NV, LANES). `products` is a
+    class of widths.py. The tile is scaled if `scaling` is not None. If `size` is given, only size[0] rows and size[1]
+    vectors of columns are computed.
     """
     MR, NV, LANES = shape
     height, vectors = size or (MR, NV)
@@ -218,8 +234,14 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
     def tap(t, sums):
         first_start = build.mul(t, I64(MR))
         runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
-        b = emit.at(panel.b, build.mul(build.mul(t, rows.run), I64(NV * LANES)))
-        return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, NV * LANES, rows.run, sums)
+        before = build.mul(t, rows.run)
+        b = emit.at(panel.b, build.mul(before, I64(NV * LANES)))
+
+        def prefetch_ahead(k):
+            if ahead is not None:
+                words = build.ashr(build.mul(build.add(before, k), ahead.step), I64(STEPS.bit_length() - 1))
+                emit.prefetch(emit.at(ahead.at, words), TO_L2)
+        return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, NV * LANES, rows.run, sums, prefetch_ahead)
     sums = [emit.zero] * (height * vectors) if scaling is None else _offsets(emit, scaling, height, vectors)
     sums = emit.loop(I64(0), rows.taps, 1, sums, tap)
     if scaling is not None:
@@ -239,17 +261,18 @@ def emit_transposed_tile(build, columns, panel, target, addends, shape):
     _finish(emit, sums, target, addends, NV)
 
 
-def _chains(emit, elements, b, width, run, sums):
+def _chains(emit, elements, b, width, run, sums, begin=lambda k: None):
     """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns the addresses of the elements.
 
-    Row k of the panel begins at b[k * width].
+    Row k of the panel begins at b[k * width]. begin(k) is emitted where a pass of the unrolled loop begins.
     """
-    def steps(count):
-        return lambda k, sums: _steps(emit, elements, b, width, k, count, sums)
+    def pass_of_loop(k, sums):
+        begin(k)
+        return _steps(emit, elements, b, width, k, unroll, sums)
     unroll = emit.UNROLL
     unrolled_end = emit.build.and_(run, I64(-unroll))
-    sums = emit.loop(I64(0), unrolled_end, unroll, sums, steps(unroll))
-    return emit.loop(unrolled_end, run, 1, sums, steps(1))
+    sums = emit.loop(I64(0), unrolled_end, unroll, sums, pass_of_loop)
+    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, width, k, 1, sums))
 
 
 def _steps(emit, elements, b, width, k, count, sums):
@@ -316,14 +339,17 @@ def _addition(emit, sums, addend, NV):
 
 
 def _emit_from(context, build, kinds, values):
-    """Emit the register tile for an intrinsic with the arguments rows, panel, target, addends and scaling."""
+    """Emit the register tile for an intrinsic with the arguments rows, panel, target, addends, scaling and ahead."""
     rows, panel, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
     products = emitter_of(kinds[1].types[0].dtype)
     panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
     narrow = len(others) == 1             # only `tile`: in attention, the last panel often has one column
-    scaling = None if narrow else others.pop()
-    scaling = _placed_scaling(build, *scaling) if scaling and products.INTEGERS else None
-    emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, narrow)
+    scaling = ahead = None
+    if not narrow:
+        *others, scaling, (at, step) = others
+        ahead = Ahead(build.gep(panel.b, [at]), step)
+        scaling = _placed_scaling(build, *scaling) if products.INTEGERS else None
+    emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, ahead, narrow)
     return context.get_dummy_value()
 
 
@@ -349,10 +375,10 @@ def _vector_tile(typing, rows, panel, target):
 
 
 @intrinsic
-def _vector_tile_add(typing, rows, panel, target, first, second, scaling):
+def _vector_tile_add(typing, rows, panel, target, first, second, scaling, ahead):
     def codegen(context, build, signature, arguments):
         return _emit_from(context, build, signature.args, arguments)
-    return types.void(rows, panel, target, first, second, scaling), codegen
+    return types.void(rows, panel, target, first, second, scaling, ahead), codegen
 
 
 @intrinsic
@@ -366,7 +392,7 @@ def _vector_transposed_tile_add(typing, columns, panel, target, first):
     return types.void(columns, panel, target, first), codegen
 
 
-# The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second, scaling) and
+# The signatures are tile(rows, panel, target), tile_add(rows, panel, target, first, second, scaling, ahead) and
 # transposed_tile_add(columns, panel, target, first). `tile` is not used for int8, because it has no Scaling.
 if ISA == "plain":
     _plain_sums = jit_allocating(_plain_sums)

@@ -1,4 +1,5 @@
 """The register tile, reductions and transposes: every shape runs; every instruction set's assembly is checked."""
+import functools
 import os
 import re
 from pathlib import Path
@@ -18,13 +19,13 @@ SETS = target.available(target.TARGET)
 
 
 @jit.jit
-def scaled_tile_of(rows, panel, target, first, second, scaling):
-    tile.tile_add(rows, panel, target, first, second, scaling)
+def scaled_tile_of(rows, panel, target, first, second, scaling, ahead):
+    tile.tile_add(rows, panel, target, first, second, scaling, ahead)
 
 
-def tile_add_of(rows, panel, target, first, second):
+def tile_add_of(rows, panel, target, first, second, ahead=tile.Ahead(0, 0)):
     floats, integers = np.zeros(0, np.float32), np.zeros(0, np.int32)
-    scaled_tile_of(rows, panel, target, first, second, tile.Scaling(floats, integers, floats, integers, 0))
+    scaled_tile_of(rows, panel, target, first, second, tile.Scaling(floats, integers, floats, integers, 0), ahead)
 
 
 @jit.jit
@@ -65,7 +66,10 @@ RUNS = [(0, 5), (1, 0), (1, 1), (1, 3), (1, 4), (1, 257), (2, 8), (3, 7), (9, 16
 @pytest.mark.parametrize("taps, run", RUNS)
 @pytest.mark.parametrize("first_used, second_used", [(0, 0), (1, 0), (0, 1), (1, 1)])
 def test_tile(taps, run, first_used, second_used):
-    """Against NumPy in float64; what lies beside the target stays; without addends the bits are the same."""
+    """Against NumPy in float64; what lies beside the target stays; without addends the bits are the same.
+
+    Words ahead, also outside the array, change nothing.
+    """
     rng = np.random.default_rng(run)
     MR, NR, K = target.MR, target.NR, taps * run
     stride = NR + 3
@@ -79,7 +83,7 @@ def test_tile(taps, run, first_used, second_used):
     panel = tile.Panel(b.ravel(), 0)
     whole = tile.Target(c.ravel(), 0, stride, MR, NR)
     tile_add_of(rows, panel, whole, tile.Addend(first.ravel(), 0, stride, first_used),
-                tile.Addend(second.ravel(), 0, stride, second_used))
+                tile.Addend(second.ravel(), 0, stride, second_used), tile.Ahead(run, 3 * NR * tile.STEPS))
     expected = first_used * first[:, :NR] + second_used * second[:, :NR]
     if K:
         expected = expected + rows_in(x, starts, run) @ b
@@ -257,13 +261,14 @@ ADDEND = [FLOATS, INT, INT]                                             # values
 TRANSPOSED = [FLOATS, INT, INT, FLOATS, FLOATS, INT, *ADDEND]         # x, stride, run; b; values, stride; addend
 
 
-def emit_tile(build, arguments, shape, size=None):
-    """A tile with as many addends as there are arguments for; every `at` is 0."""
+def emit_tile(build, arguments, shape, size=None, ahead=False):
+    """A tile with as many addends as there are arguments for; every `at` is 0.  The words ahead are those of `b`."""
     x, starts, zeros, taps, run, b, c, stride, *rest = arguments
     addends = [tile.Addend(values, 0, addend_stride, used)
                for values, addend_stride, used in zip(rest[::3], rest[1::3], rest[2::3])]
     tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0),
-                   tile.Target(c, 0, stride, None, None), addends, shape, size=size)
+                   tile.Target(c, 0, stride, None, None), addends, shape, ahead=tile.Ahead(b, run) if ahead else None,
+                   size=size)
 
 
 def emit_transposed_tile(build, arguments, shape):
@@ -334,7 +339,10 @@ def test_assembly(isa):
     """MR x NV multiply-adds per k, in whole vectors, and no sum leaves its register."""
     triple, cpu, fma = TARGETS[isa]
     MR, NV, _ = shape = target.TILES[isa]
-    for kinds, emit in (([*PRODUCT, *ADDEND], emit_tile), (TRANSPOSED, emit_transposed_tile)):
+    for kinds, emit in (([*PRODUCT, *ADDEND], functools.partial(emit_tile, ahead=True)),
+                        ([*PRODUCT, *ADDEND], emit_tile), (TRANSPOSED, emit_transposed_tile)):
         text = assembly(triple, cpu, kinds, lambda build, *args: emit(build, args, shape))
+        prefetches = re.findall(r"prefetcht1|prfm\s+pldl2keep", text)
+        assert len(prefetches) == isinstance(emit, functools.partial)     # once in the unrolled loop
         assert len(re.findall(fma, text)) == MR * NV * (Float32.UNROLL + 1)
         assert not re.findall(SPILLS[triple], text)

@@ -1,0 +1,49 @@
+"""The loops around the register tile: what comes into the cache ahead."""
+import itertools
+
+import pytest
+
+from nphybrid.ops import matmul
+from nphybrid.ops.memory import LINE
+from nphybrid.ops.packed import AMX
+from nphybrid.ops.target import NR
+from nphybrid.ops.tile import STEPS
+from nphybrid.ops.widths import EMITTERS
+from nphybrid.ops.windows import NOWHERE, block_of, windows_of
+
+
+def passes_of(blocks, chain):
+    """All passes of all tasks, in the order of one thread: tiles, first and end panel, first row and number of rows."""
+    K = blocks.windows.K
+    for number in range(blocks.down * blocks.across):
+        block = block_of(blocks, number)
+        for first in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
+            end = min(first + blocks.panels_in_L2, block.end_panel)
+            for k in range(0, K, chain):
+                yield block, (block.end_tile - block.first_tile) * (end - first), first, end, k, min(chain, K - k)
+
+
+def lines(words):
+    return {word // LINE for word in words}
+
+
+@pytest.mark.skipif(AMX, reason="AMX has loops of its own")
+@pytest.mark.parametrize("chain", [384, 192, 1000])
+@pytest.mark.parametrize("M, K, N, L2, n", [(577, 192, 768, 1 << 20, 2), (577, 192, 3072, 1 << 20, 2),
+                                            (100, 500, 200, 1 << 18, 1), (577, 768, 200, 1 << 19, 2),
+                                            (65, 70, 333, 1 << 16, 3), (5, 96, 130, 1 << 20, 1)])
+def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
+    """All lines, or a line for each pass of the unrolled loop.  At the end of a panel, a few lines can be others."""
+    windows = windows_of((M, 1, K), (1, 1), K, 1, 1, NOWHERE)
+    blocks = matmul._blocks(windows, M, N, 0, chain, K * N, L2, n)
+    passes = list(passes_of(blocks, min(chain, K)))
+    unroll = EMITTERS["float32"].UNROLL
+    for now, after in itertools.pairwise([*passes, passes[0]]):
+        block, tiles, first, end, k, deep = now
+        following = matmul._pass_after(blocks, block, first, end, k + deep)
+        aheads = [matmul._ahead(following, K, min(chain, K), deep, tile, tiles) for tile in range(tiles)]
+        found = lines(at + row * step // STEPS for at, step in aheads for row in range(0, deep, unroll))
+        *_, first, end, k, rows = after
+        expected = lines((panel * K + k) * NR + word for panel in range(first, end) for word in range(rows * NR))
+        most = min(len(expected), deep // unroll * tiles)
+        assert len(found & expected) >= 0.99 * most and len(found - expected) <= 2 + 0.01 * most, (now, after)
