@@ -40,6 +40,7 @@ from .target import ISA
 LINE = 8                                  # each counter lies in a cache line of its own
 SPIN = 2000                               # a thread looks SPIN times before it sleeps: about 50 microseconds
 SLEEP = 5e-5                              # seconds
+PATIENCE = 20                             # 2 to 3 milliseconds, with the 50 microseconds that Linux adds to a sleep
 LONG = 2_000_000_000                      # after LONG multiply-adds, Python can raise KeyboardInterrupt
 GO_ON, CALL, WAIT = range(3)              # why `_take_tasks` returns
 
@@ -167,8 +168,8 @@ class Plan:
         """
         self.x[:] = x
         self.counters[:] = 0
-        with threads.waking_apart() as woken:
-            threads.run(self.n, self._work, arguments=(woken,))
+        with threads.apart() as release:
+            threads.run(self.n, self._work, arguments=(release,))
         if self.counters[-1]:
             raise MemoryError("not enough memory for a kernel")
         return self.copied(out)
@@ -179,17 +180,23 @@ class Plan:
             out[name] = state.copy()
         return self.result.copy()
 
-    def _work(self, woken, thread):
-        """Call woken(), and take part in the plan until all steps have ended or the plan is stopped."""
-        step = 0
+    def _work(self, release, thread):
+        """Take part in the plan until all steps have ended or the plan is stopped.
+
+        After PATIENCE sleeps in one step, release() lets all threads change their cores. Then the thread that is waited
+        for probably shares its core with another process.
+        """
+        step = sleeps = 0
         try:
-            woken()
             while step < len(self.steps):
                 step, why = _take_tasks(self.arrays, self.counters, step, thread, self.n)
+                sleeps = sleeps + 1 if why == WAIT else 0
                 if why == CALL:
                     self.functions[step]()
                     _end_task(self.counters, step, self.n)
                 elif why == WAIT:
+                    if sleeps == PATIENCE:
+                        release()
                     time.sleep(SLEEP)
         except BaseException:
             self.counters[-1] = 1         # the other threads must not wait for this one

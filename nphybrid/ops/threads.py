@@ -89,36 +89,42 @@ def worth(work):
 
 
 @contextlib.contextmanager
-def waking_apart():
-    """Within the `with` block, workers wake on other cores than the caller's core.  Only on Linux.
+def apart():
+    """Within the `with` block, the caller stays on its core, and the workers stay on other cores.  Only on Linux.
 
-    The block gets a function. A worker calls it after it has woken, and may then use all cores of the caller. So Linux
-    can move the worker if another process uses its core. After the block, all workers may use the caller's cores.
+    The block gets a function, after whose call all of them may use all cores of the caller. So Linux can move a thread
+    if another process uses its core. After the block, they may use all cores, too.
 
-    In a virtual machine, Linux was seen to wake a worker on the core of its caller although another core was idle. The
-    worker then waits for several milliseconds. The probable reason: the host has taken the idle core away, and Linux
-    regards it as busy. After a pause of 0.1 seconds, a forward pass of R26+ViT-S/32 at 224 pixels takes 12 to 16
-    instead of 18 to 22 ms (bfloat16, Zen 5, 2 threads, medians of four processes each). Beside two busy processes, a
-    forward pass of R50+ViT-B/16 takes 0.39 s. If the workers stay on their cores, it takes 0.54 to 0.68 s.
+    In a virtual machine, Linux was seen to move a thread to the core of another one although a core was idle. The
+    probable reason: the host has taken the idle core away, and Linux regards it as busy. After pauses of 0.15 seconds,
+    a forward pass of R26+ViT-S/32 at 224 pixels takes 11 instead of 14 to 16 ms in int8, and 23 instead of 30 ms in
+    float32 (Zen 5, 2 threads, medians of two processes each). Beside two busy processes, a forward pass of R50+ViT-B/16
+    takes 0.37 to 0.40 s in bfloat16. If no thread may change its core until the end, it takes 0.54 to 0.68 s.
     """
     cores = os.sched_getaffinity(0) if _core and number() > 1 else set()
     if len(cores) < 2:
         yield lambda: None
         return
     _ready_workers(number() - 1)          # they must exist, so that they can be given other cores
+    caller = threading.get_native_id()
     workers = [worker.native_id for worker in _workers]
+
+    def release():
+        _allow([caller, *workers], cores)
     try:
-        _allow(workers, cores - {_core()})
-        yield lambda: _allow([0], cores)
+        core = {_core()}
+        _allow([caller], core)
+        _allow(workers, cores - core)
+        yield release
     finally:
-        _allow(workers, cores)
+        release()
 
 
-def _allow(workers, cores):
-    """Let some threads, given by their numbers, run on some cores.  0 is the calling thread."""
-    for worker in workers:
+def _allow(threads, cores):
+    """Let some threads, given by their numbers, run on some cores."""
+    for thread in threads:
         with contextlib.suppress(OSError):                # a container may forbid it
-            os.sched_setaffinity(worker, cores)
+            os.sched_setaffinity(thread, cores)
 
 
 def run(count, task, work=SMALL, arguments=()):

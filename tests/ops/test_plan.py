@@ -365,20 +365,26 @@ def test_several_callers_at_once(n, callers=6, calls=20):
     assert not wrong and 1 <= len(network.made()) <= plans.MOST_CALLERS
 
 
-def test_each_thread_of_a_plan_says_that_it_has_woken(monkeypatch):
-    woken = []
+@pytest.mark.parametrize("late", [False, True])
+def test_threads_may_change_their_cores_if_one_is_late(late, monkeypatch):
+    """A thread that waits for PATIENCE sleeps calls release().  Shorter waits do not."""
+    released = []
 
     @contextlib.contextmanager
-    def waking_apart():
-        yield lambda: woken.append(None)
+    def apart():
+        yield lambda: released.append(None)
     network = Network(HYBRID)
     with threads.using(2):
-        for _ in range(3):                # the third pass is recorded
-            network.planned(pixels(1))
-        assert network.made()
-        monkeypatch.setattr(threads, "waking_apart", waking_apart)
         network.planned(pixels(1))
-    assert len(woken) == 2
+        (made,) = network.made()
+        slow = next(iter(made.functions))                 # a step that Python calls
+        function = made.functions[slow]
+        made.functions[slow] = lambda: (time.sleep(0.5 if late else 0), function())
+        monkeypatch.setattr(threads, "apart", apart)
+        monkeypatch.setattr(plan, "PATIENCE", 20 if late else 10_000)
+        expected = network.plain(pixels(1, seed=1))
+        assert same(network.planned(pixels(1, seed=1)), expected)
+    assert len(released) == late
 
 
 def test_a_lack_of_memory_drops_all_plans(monkeypatch):

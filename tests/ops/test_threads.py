@@ -357,45 +357,45 @@ def test_a_request_for_very_many_threads_is_bounded(monkeypatch):
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
-def test_waking_apart(monkeypatch):
-    """Until it has woken, no worker may use the caller's core. After the block, and after an error, all cores."""
+def test_apart(monkeypatch):
+    """The caller may use its core, and the workers the others.  After release(), the block or an error, all cores."""
     threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)
     core = max(cores)
     monkeypatch.setattr(threads, "_core", lambda: core)
     workers = [worker.native_id for worker in threads._workers]
     for error in None, ValueError, KeyboardInterrupt:
-        with contextlib.suppress(ValueError, KeyboardInterrupt), threads.using(2), threads.waking_apart() as woken:
+        with contextlib.suppress(ValueError, KeyboardInterrupt), threads.using(2), threads.apart() as release:
             assert workers and all(os.sched_getaffinity(worker) == cores - {core} for worker in workers)
-            both = threading.Barrier(2, timeout=10)
-
-            def task(i, woken=woken, both=both):
-                both.wait()               # a caller and a worker are here
-                woken()
-            threads.run(2, task, float("inf"))
-            free = [os.sched_getaffinity(worker) == cores for worker in workers]
-            assert free.count(True) == 1
+            assert os.sched_getaffinity(0) == {core}
             if error:
                 raise error
+            release()
+            assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers))
         assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers))
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
-def test_the_first_worker_wakes_apart(monkeypatch):
-    """A worker that starts in the block also wakes on another core."""
+def test_the_first_worker_is_apart(monkeypatch):
+    """A worker that starts with the block stays on another core, too.  Any thread can call release() for all."""
     for name in "_idle", "_workers", "_lock":
         monkeypatch.setattr(threads, name, None)          # given back at the end
     threads._fresh()
     cores = os.sched_getaffinity(0)
     core = min(cores)
     monkeypatch.setattr(threads, "_core", lambda: core)
-    with threads.using(2), threads.waking_apart():
+    with threads.using(2), threads.apart() as release:
         threads.run(2, lambda i: None, float("inf"))
-        assert [os.sched_getaffinity(worker.native_id) for worker in threads._workers] == [cores - {core}]
+        workers = [worker.native_id for worker in threads._workers]
+        assert [os.sched_getaffinity(worker) for worker in workers] == [cores - {core}]
+        helper = threading.Thread(target=release)
+        helper.start()
+        helper.join()
+        assert [os.sched_getaffinity(thread) for thread in (0, *workers)] == [cores, cores]
 
 
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
-def test_waking_apart_that_cannot_be_had(monkeypatch):
+def test_cores_apart_that_cannot_be_had(monkeypatch):
     """One thread, one core, a system that forbids it, and a system that does not know cores: nothing changes."""
     threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)
@@ -404,22 +404,22 @@ def test_waking_apart_that_cannot_be_had(monkeypatch):
     def unchanged():
         return all(os.sched_getaffinity(worker) == cores for worker in workers)
     assert workers
-    with threads.using(1), threads.waking_apart():
+    with threads.using(1), threads.apart():
         assert unchanged()
 
     def forbidden(thread, cores):
         raise PermissionError
     with monkeypatch.context() as patch:
         patch.setattr(os, "sched_setaffinity", forbidden)
-        with threads.using(2), threads.waking_apart():
+        with threads.using(2), threads.apart():
             assert unchanged()
     os.sched_setaffinity(0, {min(cores)})
     try:
-        with threads.using(2), threads.waking_apart():
+        with threads.using(2), threads.apart():
             assert unchanged()
         assert unchanged()                # also after the block
     finally:
         os.sched_setaffinity(0, cores)
     monkeypatch.setattr(threads, "_core", None)
-    with threads.using(2), threads.waking_apart():
+    with threads.using(2), threads.apart():
         assert unchanged()
