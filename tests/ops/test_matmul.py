@@ -46,4 +46,7 @@ def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
         *_, first, end, k, rows = after
         expected = lines((panel * K + k) * NR + word for panel in range(first, end) for word in range(rows * NR))
         most = min(len(expected), deep // unroll * tiles)
-        assert len(found & expected) >= 0.99 * most and len(found - expected) <= 2 + 0.01 * most, (now, after)
+        # The share of one tile can cross the end of a panel, and then has lines of another place.
+        ends = (end - first + 2) * (2 + len(expected) // tiles)
+        assert len(found & expected) >= most - ends, (now, after)
+        assert len(found - expected) <= ends + tiles // LINE, (now, after)      # each share is rounded up to a word
