@@ -22,7 +22,7 @@ from ..ops.record import Record, Variable
 from ..ops.recorder import record
 from ..trace import Discard, Trace
 
-# The second unit of the second stage is the first one that int8 multiplies in int8.
+# In int8, the second unit of the second stage is the first unit with int8 kernels.
 HYBRID = Config(image=(32, 32), stem=8, depths=(1, 2), widths=(16, 16), groups=4, width=16, blocks=1, heads=2,
                 hidden=24, classes=3)
 BIT = Config(image=(32, 32), stem=8, depths=(1, 2), widths=(16, 16), groups=4, unit="preactivation",

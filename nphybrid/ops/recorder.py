@@ -38,7 +38,7 @@ from .record import Variable, values
 ALIGNMENT = 64                            # bytes: no two states lie in one cache line
 MOST_BYTES = 1 << 26                      # a pass that needs more memory for its states is not recorded
 
-NOTHING = (lambda: None), (), None
+NOTHING = (lambda: None), (), None       # the value of `Recorder.last` if no words can be shared
 
 _engines = []                             # they hold the machine code of `_entry`
 
@@ -113,7 +113,7 @@ class Recorder:
             raise NotRecordable(f"{operation}: expected one array, found {type(result).__name__}")
         if not (self.complete and self._knows(result)):
             del self.plan.steps[before:]
-            self.last = NOTHING           # its steps are among those that were deleted
+            self.last = NOTHING           # its steps may be among those that were deleted
             self.plan.functions[before] = lambda: np.copyto(result, operation(*inputs))
             self.plan.steps.append((0, None, 1, 0))
         return Variable(result, self)

@@ -20,11 +20,12 @@ In trained networks, a few channels of x can be 100 times larger than the others
 row follows its largest channel, and the other channels would lose their digits. So a linear layer and a 1x1 convolution
 have a factor for each input channel: x is multiplied by the factor before it is quantized, and w is divided by it. The
 factor is the largest weight of the channel, divided by the largest weight of all, and rounded up to a power of two.
-The linear layers that compute q, k and v multiply the same x, so they share their factors and one quantized x. Xiao et
-al. 2023, "SmoothQuant", move scales in the same way, but compute them from activations.
+The linear layers that compute q, k and v multiply the same x, so they share their factors, and a plan quantizes x only
+once for them (recorder.py). Xiao et al. 2023, "SmoothQuant", move scales in the same way, but compute them from
+activations.
 
 The table has the rms error of the logits of R50+ViT-B/16, divided by their standard deviation: the mean and the largest
-of five random networks with two pictures each. In the last column, 4 channels of each layer norm of the blocks are
+of five random networks with two pictures each. In the last two columns, 4 channels of each layer norm of the blocks are
 multiplied by 100, and their weights are divided by 100. The last line is computed by test_base_accuracy.py:
 
                                            random weights        with large channels
@@ -78,7 +79,7 @@ def width_of(name, config, dtype):
 
     `name` is the name of the kernel in a Params. A network without a stem reads the pixels in "tokens.proj". In int8,
     the first stage and the first unit of the second are multiplied in bfloat16, because they cause the largest part of
-    the error (see the table above).
+    the error (see the table at the top of the file).
     """
     dtype = dtype_name(dtype)
     first_layer = "stem" if config is None or config.stem else "tokens"

@@ -58,8 +58,8 @@ def words_of(x, width, padding, factors=None):
     """Write maps x (B, H, W, C) as words, with zeros around each map.  -> Words, the shape of a map in words
 
     `width` is "bfloat16" or "int8". In int8, each map has a scale. If there are factors (C,), x is multiplied by the
-    factors, and each cell has a scale. In a plan (recorder.py), products with the same x and equal factors share its
-    words.
+    factors, and each cell has a scale. In a plan (recorder.py), products that follow each other and have the same x and
+    equal factors share its words.
     """
     if recorder := threads.recorder.get():
         return recorder.words_of(_words_of, x, width, padding, factors)
