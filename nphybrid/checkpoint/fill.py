@@ -21,6 +21,7 @@ from ..trace import first_non_finite
 from .narrow import Narrow
 
 # The largest number of arrays that are read at the same time. An array is in memory twice while it is prepared.
+# In int8, the kernels of q, k and v are read three times, because their factors depend on each other.
 READERS = 8
 
 

@@ -59,7 +59,7 @@ __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_n
            "prepare", "ready", "standardize"]
 
 AFTER_POOLING = "head", "pooler", "pre_logits"
-MOST_EXACT = "stages.0.", "stages.1.0."   # the kernels that are bfloat16 in int8
+BFLOAT16_IN_INT8 = "stages.0.", "stages.1.0."
 SHARING = "query", "key", "value"         # the linear layers of a block that multiply the same x
 
 # The largest finite bfloat16, and the smallest float32 that is not denormal.
@@ -85,7 +85,7 @@ def width_of(name, config, dtype):
     first_layer = "stem" if config is None or config.stem else "tokens"
     if name.split(".")[0] in (first_layer, *AFTER_POOLING):
         return "float32"
-    return "bfloat16" if dtype == "int8" and name.startswith(MOST_EXACT) else dtype
+    return "bfloat16" if dtype == "int8" and name.startswith(BFLOAT16_IN_INT8) else dtype
 
 
 class Kernel:

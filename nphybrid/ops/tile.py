@@ -62,7 +62,6 @@ from .jit import jit, jit_allocating
 from .target import ISA, LANES, MR, NR, NV, SHORT
 from .widths import Float32, emitter_of, number, sums_of
 
-
 STEPS = 64                                # Ahead.step counts 1 / STEPS word; a power of two, for a division by a shift
 
 

@@ -1,6 +1,6 @@
 """Write x as narrow words for the register tile.  widths.py says how many numbers a word of 32 bits holds.
 
-x is rounded or quantized once for each product, on all threads. The result is a map with its padding, so that no window
+x is rounded or quantized for each product, on all threads. The result is a map with its padding, so that no window
 crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloat16, and the zero point in int8. If the
 number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are
 multiplied by weights that are 0.
