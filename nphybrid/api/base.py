@@ -3,7 +3,6 @@ import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -271,12 +270,13 @@ class Model:
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""
-        float_dtype: Any = ops.floats_of(dtype)
-        ready = partial(ops.implementation(engine, dtype).ready, config=self.network_config, dtype=dtype,
-                        precision=precision, array_of=checkpoint.reader(self.shapes, arrays, self.table, float_dtype))
+        implementation = ops.implementation(engine, dtype)
+
+        def ready(name, array, array_of):
+            return implementation.ready(name, array, self.network_config, dtype, precision, array_of)
         with threads.using(self.num_threads):
             return checkpoint.fill_parameters(self.shapes, arrays, self.table, self.network_config, ready,
-                                              self.ignored, float_dtype)
+                                              self.ignored, ops.floats_of(dtype))
 
     def __getstate__(self) -> dict[str, Any]:
         """Returns the contents of a pickle.  A pickle has all weights and does not need the file of the model."""

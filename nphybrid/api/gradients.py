@@ -81,7 +81,7 @@ def loss_and_gradients(model: Any, learned: Params, inputs: Any, loss: Loss,
 
 def raw_parameters(model: Any) -> Params:
     """The learned arrays of a model as NumPy arrays of its dtype.  Kernels of convolutions are not standardized."""
-    def copied(name, array):
+    def copied(name, array, array_of):
         return np.array(array, model.float_dtype, order="C")
     tree, _ = checkpoint.fill_parameters(model.shapes, model.state_dict(), model.table, model.network_config, copied,
                                          model.ignored, model.float_dtype)

@@ -24,6 +24,8 @@ from .narrow import Narrow
 # In int8, the kernels of q, k and v are read three times, because their factors depend on each other.
 READERS = 8
 
+ArrayOf = Callable[[str], np.ndarray]
+
 
 class _Row(NamedTuple):
     """The name and the shape of a parameter, and its name and layout in the file."""
@@ -51,7 +53,7 @@ def to_state_dict(params: Params, table: Table, config: Any, originals: Mapping[
 
 
 def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config: Any,
-                    ready: Callable[[str, Any], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
+                    ready: Callable[[str, Any, ArrayOf], Any], ignore: Iterable[str] = (), dtype: Any = np.float32
                     ) -> tuple[Any, dict[str, Any]]:
     """Fills a tree of shapes with arrays, and returns the filled tree and the original convolution kernels.
 
@@ -59,10 +61,12 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     `ignore` may remain unused. Each file is opened one time.
 
     Several threads work at the same time. A thread reads an array, checks that its values are finite in `dtype`,
-    changes its layout and calls ready(name, array). The result of `ready` becomes the leaf of the tree. The array that
-    `ready` receives may be a view of the caller's array.
+    changes its layout and calls ready(name, array, array_of). The result of `ready` becomes the leaf of the tree. The
+    array that `ready` receives may be a view of the caller's array. array_of(name) reads the array of another
+    parameter, with its layout changed. `array_of` does not check whether the values are finite.
 
-    A `narrow.Narrow` is read as a Kernel, which `ready` receives instead of an array.
+    A `narrow.Narrow` is read as a Kernel, which `ready` receives instead of an array. Then `array_of` is not needed,
+    and it raises ValueError for the name of a narrow kernel.
 
     The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
@@ -72,10 +76,18 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     these arrays. A message lists at most `layout.MOST_FAULTS` arrays.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
+    named = {row.ours: row for row in rows}
     refuse_misfits({row.theirs: row.layout.their_shape(row.shape, config) for row in rows}, arrays, ignore)
     leaves: dict[str, Any] = {}
     originals: dict[str, Any] = {}
     faults: dict[int, str] = {}
+
+    def array_of(name: str) -> np.ndarray:
+        row = named[name]
+        source = arrays[row.theirs]
+        if isinstance(source, Narrow):
+            raise ValueError(f"expected {source.values.dtype} numbers, as in {row.theirs}, found another dtype")
+        return row.layout.ours(np.asarray(source).astype(dtype, copy=False), row.shape)
 
     def fill(i: int) -> None:
         row = rows[i]
@@ -85,7 +97,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
                 if len(row.shape) != 4 and not row.ours.endswith("kernel"):
                     raise ValueError("expected float32 numbers, because only kernels are narrow, found "
                                      f"{source.values.dtype}")
-                leaves[row.ours] = ready(row.ours, source.kernel(row.layout, row.shape))
+                leaves[row.ours] = ready(row.ours, source.kernel(row.layout, row.shape), array_of)
             except ValueError as error:
                 faults[i] = f"{row.theirs}: {error}"
             return
@@ -97,7 +109,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
         if faults:
             return
         try:
-            leaves[row.ours] = ready(row.ours, row.layout.ours(array, row.shape))
+            leaves[row.ours] = ready(row.ours, row.layout.ours(array, row.shape), array_of)
         except ValueError as error:                           # a value is beyond the range of the engine's dtype
             faults[i] = f"{row.theirs}: {error}"
         if len(row.shape) == 4:
@@ -111,22 +123,6 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
         threads.run(len(rows), lambda i: fill(order[i]))
     refuse([faults[i] for i in sorted(faults)])
     return tree_map(lambda name, shape: leaves[name], shapes), originals
-
-
-def reader(shapes: Any, arrays: Mapping[str, Any], table: Table, dtype: Any) -> Callable[[str], np.ndarray]:
-    """Returns a function that reads the array of one parameter.  name -> array with the layout of this package
-
-    The arguments are those of `fill_parameters`, which also checks the arrays. A narrow kernel becomes float32 numbers.
-    """
-    of = named_leaves(shapes)
-
-    def read(name: str) -> np.ndarray:
-        theirs, layout = entry(name, table)
-        source = arrays[theirs]
-        if isinstance(source, Narrow):
-            return np.asarray(source.kernel(layout, of[name]))
-        return layout.ours(np.asarray(source).astype(dtype, copy=False), of[name])
-    return read
 
 
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:

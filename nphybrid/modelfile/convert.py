@@ -129,7 +129,7 @@ def format_losses(losses: list[Loss]) -> str:
 def _learned_arrays(model):
     """Returns the tree of the learned arrays.  The convolution kernels in the tree are not standardized."""
     tree, _ = checkpoint.fill_parameters(model.shapes, model.state_dict(), model.table, model.network_config,
-                                         lambda name, array: array)
+                                         lambda name, array, array_of: array)
     return tree
 
 

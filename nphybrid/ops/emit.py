@@ -50,7 +50,7 @@ class Emit:
                                                                           [0] * self.lanes))
 
     def prefetch(self, pointer, cache=TO_L1):
-        """Ask for the cache line at an address, which will soon be read.  `cache` is TO_L1 or TO_L2."""
+        """Ask for the cache line at an address, which will soon be used.  `cache` is TO_L1 or TO_L2."""
         line = self.build.bitcast(pointer, ir.IntType(8).as_pointer())
         read, data = I32(0), I32(1)       # not for writing, and not for instructions
         self.call("llvm.prefetch.p0", ir.VoidType(), line, read, I32(cache), data)
@@ -140,7 +140,7 @@ def _prefetch(typing, x, at):
     return types.void(x, types.int64), codegen
 
 
-# prefetch(x, at) asks for the cache line of x[at], which will soon be read or written. Nothing waits for the answer.
+# prefetch(x, at) asks for the cache line of x[at], which will soon be used. Nothing waits for the answer.
 prefetch = _no_prefetch if ISA == "plain" else _prefetch
 
 

@@ -41,7 +41,7 @@ def test_layouts_by_hand(model):
     """A patch projection, a convolution and a linear layer, index by index."""
     theirs = model.state_dict()
     ours, _ = checkpoint.fill_parameters(model.shapes, theirs, model.table, model.network_config,
-                                         ready=lambda name, array: array)
+                                         ready=lambda name, array, array_of: array)
     patch = theirs["vit.embeddings.patch_embeddings.projection.weight"]                # (D, C, P, P)
     assert patch.shape == (24, 48, 2, 2)
     # Row (u * P + v) * C + c of ours is cell (u, v), channel c.
@@ -354,7 +354,7 @@ def test_faults_of_a_file_are_all_told(path, model):
 def test_several_threads_fill(model):
     both = threading.Barrier(2, timeout=20)
 
-    def ready(name, array):
+    def ready(name, array, array_of):
         if name in ("blocks.0.fc1.kernel", "blocks.1.fc1.kernel"):
             both.wait()
     with threads.using(2):

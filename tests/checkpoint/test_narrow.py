@@ -164,6 +164,12 @@ def replace(name, index, value):
     return change
 
 
+def one_of_three(arrays, manifest):
+    """Of q, k and v, only q is float32."""
+    del arrays[QUERY + ".scales"], arrays[QUERY + ".factors"]
+    arrays[QUERY] = np.ones((24, 24), np.float32)
+
+
 INT8 = {
     "minus 128": (replace(QUERY, (1, 2), -128), "query.weight: expected integers from -127 to 127, found -128"),
     "nan": (replace(QUERY + ".scales", 3, np.nan), "query.weight: expected 24 positive scales"),
@@ -179,6 +185,7 @@ INT8 = {
     "other scales": (lambda arrays, manifest: arrays.update({"classifier.weight.scales": np.ones(3, np.float32)}),
                      "unexpected: classifier.weight.scales"),
     "a float kernel": (lambda arrays, manifest: arrays.update({QUERY: np.zeros((24, 24), np.float32)}), "unexpected"),
+    "one of three": (one_of_three, "query.weight: expected int8 numbers, as in .*key.weight, found another dtype"),
     "a bias": (lambda arrays, manifest: arrays.update({"classifier.bias": np.ones(3, np.int8)}),
                "classifier.bias: expected float32 numbers, because only kernels are narrow, found int8"),
     "a norm": (lambda arrays, manifest: arrays.update({"vit.layernorm.weight": np.ones(24, np.uint16)}),

@@ -339,10 +339,10 @@ def test_assembly(isa):
     """MR x NV multiply-adds per k, in whole vectors, and no sum leaves its register."""
     triple, cpu, fma = TARGETS[isa]
     MR, NV, _ = shape = target.TILES[isa]
-    for kinds, emit in (([*PRODUCT, *ADDEND], functools.partial(emit_tile, ahead=True)),
-                        ([*PRODUCT, *ADDEND], emit_tile), (TRANSPOSED, emit_transposed_tile)):
+    with_ahead = functools.partial(emit_tile, ahead=True)             # prefetches once in the unrolled loop
+    for kinds, emit, prefetches in (([*PRODUCT, *ADDEND], with_ahead, 1), ([*PRODUCT, *ADDEND], emit_tile, 0),
+                                    (TRANSPOSED, emit_transposed_tile, 0)):
         text = assembly(triple, cpu, kinds, lambda build, *args: emit(build, args, shape))
-        prefetches = re.findall(r"prefetcht1|prfm\s+pldl2keep", text)
-        assert len(prefetches) == isinstance(emit, functools.partial)     # once in the unrolled loop
+        assert len(re.findall(r"prefetcht1|prfm\s+pldl2keep", text)) == prefetches
         assert len(re.findall(fma, text)) == MR * NV * (Float32.UNROLL + 1)
         assert not re.findall(SPILLS[triple], text)
