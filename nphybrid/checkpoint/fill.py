@@ -21,10 +21,11 @@ from ..trace import first_non_finite
 from .narrow import Narrow
 
 # The largest number of arrays that are read at the same time. An array is in memory twice while it is prepared.
-# In int8, the kernels of q, k and v are read three times, because their factors depend on each other.
+# In int8, the kernels of q, k and v are read three times, because their factors depend on each other. If a file has one
+# array for q, k and v, this array is read nine times.
 READERS = 8
 
-ArrayOf = Callable[[str], np.ndarray]
+ArrayOf = Callable[[str], np.ndarray]     # name of a parameter -> its array, in the layout of this package
 
 
 class _Row(NamedTuple):
@@ -62,18 +63,19 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 
     Several threads work at the same time. A thread reads an array, checks that its values are finite in `dtype`,
     changes its layout and calls ready(name, array, array_of). The result of `ready` becomes the leaf of the tree. The
-    array that `ready` receives may be a view of the caller's array. array_of(name) reads the array of another
-    parameter, with its layout changed. `array_of` does not check whether the values are finite.
+    array that `ready` receives may be a view of the caller's array. array_of(other) reads the array of another
+    parameter, and does not check whether its values are finite.
 
-    A `narrow.Narrow` is read as a Kernel, which `ready` receives instead of an array. Then `array_of` is not needed,
-    and it raises ValueError for the name of a narrow kernel.
+    A `narrow.Narrow` is read as a Kernel, which `ready` receives instead of an array. array_of(other) raises ValueError
+    if the other array is narrow.
 
     The second result holds the original convolution kernels: {name in the file: kernel}. An engine keeps only the
     standardized kernels, and the original kernels cannot be computed from the standardized kernels.
 
     Raises Misfit if the arrays do not fit the shapes. The message lists the arrays that are missing, are unexpected, or
     have a wrong shape or type. Raises Misfit also if arrays have values that are not finite. The message then lists
-    these arrays. A message lists at most `layout.MOST_FAULTS` arrays.
+    these arrays. A ValueError of `ready` is listed, too. After the first fault, `ready` is called only for narrow
+    arrays. A message lists at most `layout.MOST_FAULTS` arrays.
     """
     rows = [_Row(name, *entry(name, table), shape) for name, shape in named_leaves(shapes).items()]
     named = {row.ours: row for row in rows}
@@ -86,7 +88,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
         row = named[name]
         source = arrays[row.theirs]
         if isinstance(source, Narrow):
-            raise ValueError(f"expected {source.values.dtype} numbers, as in {row.theirs}, found another dtype")
+            raise ValueError(f"expected float32 numbers also in {row.theirs}, found {source.values.dtype}")
         return row.layout.ours(np.asarray(source).astype(dtype, copy=False), row.shape)
 
     def fill(i: int) -> None:

@@ -176,8 +176,8 @@ def packed_transposed(kernel, taps):
 def ready(name, array, config, dtype=np.float32, precision="highest", array_of=None):
     """Prepare a learned array: a kernel becomes Packed, and any other array becomes float32.
 
-    The kernel of a convolution is standardized. `array` can also be a Kernel, which a file holds. `array_of` is the
-    argument of `reference_narrow.kernels_beside`.
+    The kernel of a convolution is standardized. `array` can also be a Kernel, which a file holds. In int8, the kernels
+    of q, k and v need `array_of` (`reference_narrow.kernels_beside`).
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:

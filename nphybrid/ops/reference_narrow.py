@@ -200,7 +200,7 @@ def ready(name, array, config, dtype=np.float32, precision="highest", array_of=N
 
     The kernel of a convolution is standardized in float64 before it is rounded, because a weight that lies between two
     integers of int8 would depend on the rounding of the standardization. The precision must be "highest". `array` can
-    also be a Kernel, which a file holds. `array_of` is the argument of `kernels_beside`.
+    also be a Kernel, which a file holds. In int8, the kernels of q, k and v need `array_of` (`kernels_beside`).
     """
     if isinstance(array, Kernel):
         return of_width(array, width_of(name, config, dtype))
@@ -215,16 +215,17 @@ def ready(name, array, config, dtype=np.float32, precision="highest", array_of=N
 def kernels_beside(name, width, array_of):
     """The kernels that share their factors with the kernel `name`: a list of arrays (C, O).
 
-    In int8, these are the other two kernels of q, k and v. array_of(name) returns the array `name` of the same network,
-    before it is rounded. `array_of` is not called for other kernels and widths, and can then be None.
+    In int8, these are the other two kernels of q, k and v. array_of(other) returns the array of another parameter of
+    the same network, before it is rounded. For other kernels and widths, `array_of` is not called, and can be None.
 
-    >>> kernels_beside("blocks.3.key.kernel", "int8", str.upper)
-    ['BLOCKS.3.QUERY.KERNEL', 'BLOCKS.3.VALUE.KERNEL']
+    >>> kernels_beside("blocks.3.key.kernel", "int8", {"blocks.3.query.kernel": 5, "blocks.3.value.kernel": 6}.get)
+    [array(5., dtype=float32), array(6., dtype=float32)]
     """
     block, dot, layer = name.removesuffix(".kernel").rpartition(".")
     if width != "int8" or layer not in SHARING:
         return []
-    return [array_of(f"{block}{dot}{other}.kernel") for other in SHARING if other != layer]
+    others = (f"{block}{dot}{other}.kernel" for other in SHARING if other != layer)
+    return [np.asarray(array_of(other), np.float32) for other in others]
 
 
 def of_width(kernel, width):

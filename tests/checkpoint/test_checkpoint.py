@@ -180,6 +180,17 @@ def test_weights_that_are_not_finite_are_named(model, value):
         model.load_state_dict(state)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("layer", ["query", "key", "value"])
+def test_only_the_wrong_one_of_q_k_and_v_is_named(model, layer, value):
+    """In int8, the factors of each follow from all three."""
+    state = model.state_dict()
+    name = f"vit.encoder.layer.1.attention.attention.{layer}.weight"
+    state[name][3, 5] = value
+    with pytest.raises(FormatError, match=rf"1 fault:\s*{name} holds .* at \[3, 5\]"):
+        ViTHybridForImageClassification(CONFIG, engine="reference", dtype="int8", state_dict=state)
+
+
 def test_a_double_beyond_float32_is_refused(model):
     state = {name: array.astype(np.float64) for name, array in model.state_dict().items()}
     state["classifier.bias"][1] = 1e39

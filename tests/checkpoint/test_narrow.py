@@ -163,13 +163,6 @@ def replace(name, index, value):
         arrays[name][index] = value
     return change
 
-
-def one_of_three(arrays, manifest):
-    """Of q, k and v, only q is float32."""
-    del arrays[QUERY + ".scales"], arrays[QUERY + ".factors"]
-    arrays[QUERY] = np.ones((24, 24), np.float32)
-
-
 INT8 = {
     "minus 128": (replace(QUERY, (1, 2), -128), "query.weight: expected integers from -127 to 127, found -128"),
     "nan": (replace(QUERY + ".scales", 3, np.nan), "query.weight: expected 24 positive scales"),
@@ -185,7 +178,6 @@ INT8 = {
     "other scales": (lambda arrays, manifest: arrays.update({"classifier.weight.scales": np.ones(3, np.float32)}),
                      "unexpected: classifier.weight.scales"),
     "a float kernel": (lambda arrays, manifest: arrays.update({QUERY: np.zeros((24, 24), np.float32)}), "unexpected"),
-    "one of three": (one_of_three, "query.weight: expected int8 numbers, as in .*key.weight, found another dtype"),
     "a bias": (lambda arrays, manifest: arrays.update({"classifier.bias": np.ones(3, np.int8)}),
                "classifier.bias: expected float32 numbers, because only kernels are narrow, found int8"),
     "a norm": (lambda arrays, manifest: arrays.update({"vit.layernorm.weight": np.ones(24, np.uint16)}),
@@ -203,6 +195,21 @@ def test_damaged_int8(model, tmp_path, name):
     model.save(path, dtype="int8")
     with pytest.raises(FormatError, match=message):
         ViTHybridForImageClassification.from_pretrained(damaged(path, change), engine="reference")
+
+
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+@pytest.mark.parametrize("layer", ["query", "key", "value"])
+def test_one_of_q_k_and_v_is_float32(model, tmp_path, layer, engine):
+    """Its factors depend on the original numbers of the other two, which the file does not have."""
+    name = QUERY.replace("query", layer)
+
+    def change(arrays, manifest):
+        del arrays[name + ".scales"], arrays[name + ".factors"]
+        arrays[name] = np.ones((24, 24), np.float32)
+    path = tmp_path / "model.h5"
+    model.save(path, dtype="int8")
+    with pytest.raises(FormatError, match=rf"1 fault:\s*{name}: expected float32 numbers also in .*, found int8"):
+        ViTHybridForImageClassification.from_pretrained(damaged(path, change), engine=engine)
 
 
 def test_damaged_bfloat16(model, tmp_path):

@@ -4,6 +4,7 @@ import itertools
 import pytest
 
 from nphybrid.ops import matmul
+from nphybrid.ops.integers import ceil_div
 from nphybrid.ops.memory import LINE
 from nphybrid.ops.target import NR
 from nphybrid.ops.tile import STEPS
@@ -40,11 +41,18 @@ def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
         block, tiles, first, end, k, deep = now
         following = matmul._pass_after(blocks, block, first, end, k + deep)
         aheads = [matmul._ahead(following, K, min(chain, K), deep, tile, tiles) for tile in range(tiles)]
-        found = lines(at + row * step // STEPS for at, step in aheads for row in range(0, deep, unroll))
+        found = lines(at + row * step // STEPS for at, step in aheads for row in range(0, deep - deep % unroll, unroll))
         *_, first, end, k, rows = after
+        # The shares of the tiles follow each other, from the first word of the next pass on.
+        size = rows * NR
+        share = ceil_div((end - first) * size, tiles)
+        for tile, (at, step) in enumerate(aheads):
+            panel, word = divmod(at - k * NR, K * NR)
+            assert (panel - first) * size + word == tile * share, (now, after)
+            assert share <= step * deep / STEPS < share + deep / STEPS, (now, after)
         expected = lines((panel * K + k) * NR + word for panel in range(first, end) for word in range(rows * NR))
         most = min(len(expected), deep // unroll * tiles)
-        # The share of one tile can cross the end of a panel, and then has lines of another place.
+        # A share that crosses the end of a panel has lines of another place.
         ends = (end - first + 2) * min(2 + len(expected) // tiles, deep // unroll + 1)
         assert most > ends                      # the first bound below is not empty
         assert len(found & expected) >= most - ends, (now, after)
