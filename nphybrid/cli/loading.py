@@ -109,7 +109,7 @@ def announce_compilation(engine):
             if not jit.COMPILED:
                 on_terminal = sys.stderr is not None and sys.stderr.isatty()
                 progress.write(f"{progress.CLEAR if on_terminal else ''}nphybrid: compiling kernels, which takes up to "
-                               "about 20 seconds …\n")
+                               "about 60 seconds …\n")
         jit.before_compiling = announce
 
 

@@ -71,7 +71,7 @@ def warm(tmp_path_factory):
 def test_the_first_run_says_that_it_compiles(tmp_path):
     process = begin(tmp_path, "-m", "nphybrid", "classify", "examples/images/cat.png")
     try:
-        assert process.stderr.readline() == "nphybrid: compiling kernels, which takes up to about 20 seconds …\n"
+        assert process.stderr.readline() == "nphybrid: compiling kernels, which takes up to about 60 seconds …\n"
     finally:
         process.kill()
         process.communicate()
@@ -84,7 +84,7 @@ def test_a_run_that_compiles_prints_one_line_more(warm, tmp_path):
     shutil.copytree(warm, folder)
     (missing,) = folder.rglob("*max_pool*.kernel")
     missing.unlink()
-    for lines in ["nphybrid: compiling kernels, which takes up to about 20 seconds …"], []:
+    for lines in ["nphybrid: compiling kernels, which takes up to about 60 seconds …"], []:
         out, err = run(folder, "-m", "nphybrid", "classify", "examples/images/cat.png", "--top-k", "1")
         assert out.split()[0] == "cat" and err.splitlines() == lines
 
@@ -202,7 +202,7 @@ def test_a_damaged_kernel_is_one_line_on_stderr(warm, tmp_path):
     out, err = run(folder, "-m", "nphybrid", "classify", "examples/images/cat.png")
     assert out.startswith("cat ") and err.splitlines() == [
         f"nphybrid: the compiled kernel {damaged} is damaged and is compiled again",
-        "nphybrid: compiling kernels, which takes up to about 20 seconds …"]
+        "nphybrid: compiling kernels, which takes up to about 60 seconds …"]
     assert run(folder, "-m", "nphybrid", "classify", "examples/images/cat.png")[1] == ""
 
 
