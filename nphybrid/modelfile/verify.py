@@ -31,17 +31,18 @@ BOUNDS = {
     ("numba", "float32"): 3e-4,           # 2.1e-5
     ("reference", "bfloat16"): 0.2,       # 6.3e-2
     ("numba", "bfloat16"): 0.2,           # 6.6e-2
-    ("reference", "int8"): 0.4,           # 0.13
-    ("numba", "int8"): 0.4,               # 0.13
+    ("reference", "int8"): 0.4,           # 0.15
+    ("numba", "int8"): 0.4,               # 0.17
 }
 # The bounds for a file with narrow weights, whose golden values were computed in its own dtype.
 # If sums are added in another order, some activations are rounded to the next number. So the engine numba, and the
-# reference engine with another NumPy, differ almost as much as two dtypes. Observed in the first four networks.
+# reference engine with another NumPy, differ almost as much as two dtypes. The errors of bfloat16 were observed in the
+# first four networks, and the errors of int8 in all.
 NARROW_BOUNDS = {
     ("reference", "bfloat16"): 0.1,       # 0 with the same NumPy on the same machine
     ("numba", "bfloat16"): 0.1,           # 3.3e-2
     ("reference", "int8"): 0.25,          # 0 with the same NumPy on the same machine
-    ("numba", "int8"): 0.25,              # 8.5e-2
+    ("numba", "int8"): 0.25,              # 9.3e-2
 }
 
 
