@@ -85,6 +85,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
     faults: dict[int, str] = {}
 
     def array_of(name: str) -> np.ndarray:
+        """Reads the array of a parameter.  Raises ValueError if it is narrow."""
         row = named[name]
         source = arrays[row.theirs]
         if isinstance(source, Narrow):
@@ -92,6 +93,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
         return row.layout.ours(np.asarray(source).astype(dtype, copy=False), row.shape)
 
     def fill(i: int) -> None:
+        """Fills leaf i, or adds its fault to `faults`."""
         row = rows[i]
         source = arrays[row.theirs]
         if isinstance(source, Narrow):

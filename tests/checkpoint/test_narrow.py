@@ -163,6 +163,7 @@ def replace(name, index, value):
         arrays[name][index] = value
     return change
 
+
 INT8 = {
     "minus 128": (replace(QUERY, (1, 2), -128), "query.weight: expected integers from -127 to 127, found -128"),
     "nan": (replace(QUERY + ".scales", 3, np.nan), "query.weight: expected 24 positive scales"),
