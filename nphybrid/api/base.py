@@ -1,4 +1,5 @@
 """`Model`, the base class of all models, which loads, saves and runs a network."""
+import copy
 import os
 import warnings
 from collections.abc import Mapping
@@ -250,7 +251,8 @@ class Model:
         if self.stored_dtype is not None:
             raise ValueError(f"{self.name_or_path} holds weights that were rounded for the dtype {self.stored_dtype}, "
                              "and the original weights cannot be restored; expected the model from which this file "
-                             "was converted")
+                             "was converted. A second file with the same weights can be written with the dtype "
+                             f"{self.stored_dtype}")
         state = checkpoint.to_state_dict(self.params, self.table, self.network_config,
                                          checkpoint.reread(self.originals))
         return {name: np.array(array, self.float_dtype, order="C") for name, array in state.items()}
@@ -279,19 +281,26 @@ class Model:
                                               self.ignored, ops.floats_of(dtype))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns the contents of a pickle.  A pickle has all weights and does not need the file of the model."""
-        return {**self.__dict__, "originals": checkpoint.reread(self.originals)}
+        """Returns the contents of a pickle or a copy.  It has all weights, and does not need the file of the model.
+
+        The plans are new, because another model can have other weights.
+        """
+        return {**self.__dict__, "originals": checkpoint.reread(self.originals), "plans": copy.copy(self.plans)}
 
     def learned(self) -> Params:
         """Returns the learned arrays for `ops.reference`: NumPy arrays, with standardized convolution kernels.
 
-        The arrays are float64 in a float64 model, and float32 in all other models. Raises the errors of `state_dict`.
+        The arrays are float64 in a float64 model, and float32 in all other models. If the file of the model holds
+        narrow weights, the arrays are the numbers for which these weights stand. Raises the errors of `state_dict` for
+        a file that is missing or was changed.
 
         >>> from nphybrid import ViTHybridModel, default_model
         >>> stem = ViTHybridModel.from_pretrained(default_model()).learned().stem
         >>> stem.conv.shape, bool(abs(stem.conv[..., 0].mean()) < 1e-7)
         ((7, 7, 3, 64), True)
         """
+        if self.stored_dtype is not None:
+            return params.tree_map(lambda name, leaf: np.asarray(leaf, np.float32), self.params)
         tree, _ = self._fill(self.state_dict(), "reference", self.float_dtype.name)
         return tree
 
@@ -329,18 +338,22 @@ class Model:
         `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: None for the
         arrays of `state_dict`, with the warning of `save_pretrained`. With "bfloat16" or "int8", the file has the
         weights as they are multiplied in this dtype, in a half or a quarter of the bytes. Such a file can be loaded in
-        this dtype only, and its golden logits are those of the reference engine in this dtype.
+        this dtype only, and its golden logits are those of the reference engine in this dtype. A model that was loaded
+        from such a file writes the same weights again, with the `dtype` of its file.
 
-        Raises ValueError for any other `dtype`, and for a narrow `dtype` if the model is already narrow.
+        Raises ValueError for any other `dtype`, and for a narrow `dtype` if the weights would be rounded twice. Raises
+        ValueError for a narrow `dtype` if `path` is the file from which the model was loaded, because its original
+        weights would be lost.
         """
-        narrow = None if dtype is None else checks.narrow_dtype(dtype, self.dtype)
-        state = self._state_to_save()
-        if narrow is not None:
-            self._save_narrow(path, state, narrow, {} if source is None else {"source": source})
-            return
-        manifest = {"golden": self._golden(state, "float64")}
-        if source is not None:
-            manifest["source"] = source
+        manifest = {} if source is None else {"source": source}
+        if dtype is None:
+            state = self._state_to_save()
+            tree, _ = self._fill(state, "reference", "float64")
+            manifest["golden"] = self._golden(tree, "float64")
+        else:
+            dtype = checks.narrow_dtype(dtype, self.dtype, self.stored_dtype)
+            state, tree = self._narrow_arrays(path, dtype)
+            manifest |= {"dtype": dtype, "golden": self._golden(tree, dtype)}
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
     def _state_to_save(self):
@@ -354,11 +367,20 @@ class Model:
                           'the model with dtype="float32"', stacklevel=3)
         return state
 
-    def _save_narrow(self, path, state, dtype, manifest):
-        tree, _ = self._fill(state, "reference", dtype)
-        arrays = checkpoint.narrow_state(tree, self.table, self.network_config, state)
-        checkpoint.write_h5(path, arrays, self.config_document(), self.processor,
-                            {**manifest, "dtype": dtype, "golden": self._golden(state, dtype)})
+    def _narrow_arrays(self, path, dtype):
+        """Returns the arrays of a file with narrow weights at `path`, and the tree of the reference engine."""
+        if self.stored_dtype is None:
+            for array in self.originals.values():
+                if isinstance(array, Stored) and os.path.exists(path) and os.path.samefile(path, array.path):
+                    raise ValueError(f"{path} holds the original weights of this model, which cannot be restored from "
+                                     f"a file of the dtype {dtype}; expected the name of another file")
+            state = self._state_to_save()
+            tree, _ = self._fill(state, "reference", dtype)
+        else:
+            tree = params.tree_map(lambda name, leaf: leaf.unpacked() if hasattr(leaf, "unpacked") else leaf,
+                                   self.params)
+            state = checkpoint.to_state_dict(tree, self.table, self.network_config, checkpoint.reread(self.originals))
+        return checkpoint.narrow_state(tree, self.table, self.network_config, state), tree
 
     def config_document(self) -> dict[str, Any]:
         """Returns the contents of `config.json`.
@@ -371,8 +393,8 @@ class Model:
         self.config.architectures = [type(self).__name__]
         return self.config.to_dict()
 
-    def _golden(self, state, dtype):
-        tree, _ = self._fill(state, "reference", dtype)
+    def _golden(self, tree, dtype):
+        """Returns the golden logits of a tree of the reference engine, as the manifest of a file holds them."""
         out = Trace(keep={"logits", "pooler", "norm"})
         x = checkpoint.golden_input(self.network_config).astype(ops.floats_of(dtype))
         self.network(x, tree, self.network_config, ops.implementation("reference", dtype), out)
@@ -505,6 +527,9 @@ class Model:
             raise missing_attribute(self, name)
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in ("engine", "dtype", "precision") and name in self.__dict__:
+            raise AttributeError(f"{name} is {self.__dict__[name]!r}, and cannot be changed; expected a model that is "
+                                 f"loaded with the argument {name}={value!r}")
         # An image processor that hides the method image_processor could not be saved with the model.
         super().__setattr__("processor" if name == "image_processor" else name, value)
 

@@ -108,15 +108,16 @@ def threads(number: int | None) -> int | None:
     return number
 
 
-def narrow_dtype(dtype: npt.DTypeLike, model_dtype: Any) -> str:
+def narrow_dtype(dtype: npt.DTypeLike, model_dtype: Any, stored_dtype: str | None) -> str:
     """Check the dtype of the weights in a file with narrow weights, for a model of the dtype `model_dtype`.
 
-    Raises ValueError for a dtype that is not narrow, and for a model whose weights are already narrow.
+    `stored_dtype`: the dtype of the narrow weights in the file of the model, or None. Raises ValueError for a dtype
+    that is not narrow, and for a model whose weights would be rounded twice.
     """
     name: Any = dtype_name(dtype)
     if name not in NARROW:
         raise ValueError(f"dtype: expected None, {' or '.join(NARROW)}, found {name}")
-    if model_dtype in NARROW:
+    if model_dtype in NARROW and name != stored_dtype:
         raise ValueError(f"expected a model with dtype float32 or float64, found {model_dtype}, whose weights would be "
                          "rounded twice")
     return name

@@ -14,13 +14,13 @@ writes the bytes of files.  The file model.py does not import `checkpoint`, `dia
 from .files import (PROCESSORS, Checkpoint, default_model, no_processor, opened, read, read_config, read_json,
                     read_processor, reread, sha256, weights_file, write_h5, write_processor)
 from .fill import fill_parameters, to_state_dict
-from .golden import golden_input, golden_state
+from .golden import golden_error, golden_input, golden_state
 from .heads import Head, classifier_width, head_reads, read_head, with_head, write_head
 from .hub import Access
 from .narrow import SCALING, Narrow, narrow_state, paired, stored_dtype
 
 __all__ = ["PROCESSORS", "SCALING", "Access", "Checkpoint", "Head", "Narrow", "classifier_width", "default_model",
-           "fill_parameters", "golden_input", "golden_state", "head_reads", "narrow_state", "no_processor", "opened",
-           "paired", "read", "read_config", "read_head", "read_json", "read_processor", "reread",
-           "sha256", "stored_dtype", "to_state_dict", "weights_file", "with_head", "write_h5", "write_head",
+           "fill_parameters", "golden_error", "golden_input", "golden_state", "head_reads", "narrow_state",
+           "no_processor", "opened", "paired", "read", "read_config", "read_head", "read_json", "read_processor",
+           "reread", "sha256", "stored_dtype", "to_state_dict", "weights_file", "with_head", "write_h5", "write_head",
            "write_processor"]

@@ -37,3 +37,14 @@ def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.n
         raise FormatError(f"{path}: golden is {shortened(golden)}; expected an object with the keys state (a "
                           "name) and values (a list of numbers)")
     return state, np.array(values, np.float64)
+
+
+def golden_error(found: np.ndarray, golden: np.ndarray) -> float:
+    """Returns max|found - golden| / std(golden), or max|found - golden| / |golden| for a single golden value.
+
+    The standard deviation of a single number is 0, which cannot be a divisor. If this divisor is 0 too, it is 1.
+
+    >>> golden_error(np.array([1.0, 2.5]), np.array([1.0, 3.0])), golden_error(np.array([3.0]), np.array([4.0]))
+    (0.5, 0.25)
+    """
+    return float(np.abs(found - golden).max() / (golden.std() or np.abs(golden).max() or 1))

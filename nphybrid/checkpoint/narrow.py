@@ -72,9 +72,12 @@ def _positive(array, count, what):
     if array is None:
         raise ValueError(f"expected {count} {what} of the integers, found no array of {what}")
     numbers = np.asarray(array)
-    if numbers.shape != (count,) or numbers.dtype != np.float32 or not (np.isfinite(numbers) & (numbers > 0)).all():
+    if numbers.shape != (count,) or numbers.dtype != np.float32:
         raise ValueError(f"expected {count} positive {what} in float32, found an array {list(numbers.shape)} of "
-                         f"{numbers.dtype} from {numbers.min(initial=np.inf)} to {numbers.max(initial=-np.inf)}")
+                         f"{numbers.dtype}")
+    wrong = ~(np.isfinite(numbers) & (numbers > 0))
+    if wrong.any():
+        raise ValueError(f"expected {count} positive {what}, found {numbers[wrong][0]}")
     return numbers
 
 

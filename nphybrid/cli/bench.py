@@ -27,8 +27,9 @@ def add(verb):
                       help="one or more numbers of threads (default: 1 and the number of cores)")
     verb.add_argument("--batch", type=_several(positive), default=[1], metavar="N,M",
                       help="one or more numbers of pictures in each call (default 1)")
-    verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), default=["float32"], metavar="A,B",
-                      help=f"one or more of the dtypes {', '.join(DTYPES)} (default float32)")
+    verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), metavar="A,B",
+                      help=f"one or more of the dtypes {', '.join(DTYPES)} (default: the dtype of a file that "
+                           "`nphybrid convert --dtype` wrote, else float32)")
     verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",
                       help=f"one or more of the precisions {', '.join(PRECISIONS)} (default highest)")
     verb.add_argument("--engine", choices=ENGINES, default="numba",

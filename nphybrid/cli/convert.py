@@ -34,7 +34,8 @@ def add(verb):
                       help="allow the conversion to lose properties of the model, and print the lost properties")
     verb.add_argument("--dtype", choices=("bfloat16", "int8"),
                       help="round the weights of an .h5 file. The file has a half or a quarter of the size, and can be "
-                           "used in this dtype only. The weights before rounding cannot be restored from it.")
+                           "used in this dtype only. The weights before rounding cannot be restored from it. If SOURCE "
+                           "is such a file, TARGET gets the same weights.")
     add_class_names(verb)
 
 
@@ -54,8 +55,9 @@ def run(args):
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:
-        print(f"lost properties:\n{convert.format_losses(losses)}\nthe logits of the golden input change by "
-              f"{change:.2g} of their standard deviation", file=sys.stderr)
+        print(f"lost properties:\n{convert.format_losses(losses)}", file=sys.stderr)
+    if losses or change:
+        print(f"the logits of the golden input change by {change:.2g} of their standard deviation", file=sys.stderr)
     return 0
 
 

@@ -22,6 +22,7 @@ from PIL import Image
 
 from .. import __version__
 from ..api.scores import scores_of
+from ..ops import NARROW
 from ..text import ellipsis
 from . import drawing, measures
 from .colours import DIVERGING
@@ -370,6 +371,9 @@ def occlusion(model, picture: PreparedPicture):
 def saliency(model, picture: PreparedPicture):
     """Show how strongly the logit of the best label depends on each pixel, from one backward pass."""
     _require(model.has_head and model.network_config.classes, "saliency", model, "a classifier")
+    if model.dtype in NARROW:
+        raise MissingPartError(f"the figure saliency needs gradients, which the dtype {model.dtype} does not have; "
+                               "expected the dtype float32 or float64")
     gradient, best = measures.saliency(model, picture.pixel_values)
     size = picture.photograph.shape[:2]
     end = drawing.rounded_up(float(gradient.max()))

@@ -1,7 +1,7 @@
 """Measure how fast a model is on this computer, with one row of results for each combination of settings.
 
 Each combination is measured in a process of its own. So no row depends on the memory or the caches of another row. The
-process loads the model, calls it twice, and then makes the requested number of calls. Only these later calls count for
+process loads the model, makes UNCOUNTED calls, and then the requested number of calls. Only these later calls count for
 the speed. At the end, the process measures how fast the requested number of threads can multiply and add in registers.
 A multiply-add counts as two operations.
 """
@@ -25,6 +25,8 @@ from . import computer
 
 # These environment variables set the number of threads of NumPy's BLAS library, which the reference engine uses.
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+# Two calls without a plan, the call that records the plan (ops/plans.py), and the first repetition of the plan.
+UNCOUNTED = 4
 
 
 class Combination(NamedTuple):
@@ -43,15 +45,18 @@ class Combination(NamedTuple):
 def combinations(model, engine, dtypes, precisions, threads, batches, runs, profile, plan=True) -> list[Combination]:
     """Return every combination of the given values.
 
-    Raises FileNotFoundError if the model does not exist. Raises ValueError if an engine, a dtype or a precision is not
-    valid.
+    If `dtypes` is None, the dtype is that of a file with narrow weights, or float32 for any other model. Raises
+    FileNotFoundError if the model does not exist. Raises ValueError if an engine, a dtype or a precision is not valid.
     """
-    from ..checkpoint import default_model
+    from ..checkpoint import default_model, read, stored_dtype
     from ..config import PRESETS
     from ..ops import implementation
     model = str(default_model() if model is None else model)
     if model not in PRESETS and not os.path.exists(model):
         raise FileNotFoundError(f"{model} is not a file, a folder or a preset; the presets are {', '.join(PRESETS)}")
+    if dtypes is None:
+        stored = None if model in PRESETS else stored_dtype(read(model).manifest, model)
+        dtypes = [stored or "float32"]
     for dtype, precision in itertools.product(dtypes, precisions):
         implementation(engine, dtype, precision)
     return [Combination(model, engine, *choice, runs, profile, plan)
@@ -113,13 +118,13 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     `start_time` is a result of `time.time()`; None means the current time. In the dict, `start` is the time from
     `start_time` until all modules are imported. `load` is the time to read the weights (or to draw random weights) and
     to prepare them. `first` is the time of the first call. `median`, `fastest` and `slowest` are the median, the
-    shortest and the longest time of the calls after the second call. `compiled` is the number of kernels that the cache
-    folder gained while the model was loaded and called. `images_per_second` is the number of images in a batch divided
-    by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of the model
-    in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add. `share` is
-    gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `peak_memory` is the result
-    of `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of `profile_calls`,
-    or None.
+    shortest and the longest time of the calls after the first UNCOUNTED calls. `compiled` is the number of kernels that
+    this process compiled while the model was loaded and called. `images_per_second` is the number of images in a batch
+    divided by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of
+    the model in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add.
+    `share` is gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `peak_memory` is
+    the result of `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of
+    `profile_calls`, or None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -135,7 +140,8 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     load_seconds = time.perf_counter() - load_begin
 
     x = _noise(model, combination.batch)
-    first, _, *calls = [_seconds(model, x) for _ in range(2 + combination.runs)]
+    first, *others = [_seconds(model, x) for _ in range(UNCOUNTED + combination.runs)]
+    calls = others[UNCOUNTED - 1:]
     compiled = count_kernels() - kernels_before
     peak_memory = computer.peak_memory()
     costs = summarize(model.network_config)
@@ -261,7 +267,7 @@ def _header(machine, rows):
                f"{good['gflop']:.3g} GFLOP per image; median of {good['runs']} calls")
     for row in rows:
         if row.get("compiled"):
-            yield f"{_title(row)}: {row['compiled']} kernels were compiled before the first call ended"
+            yield f"{_title(row)}: {row['compiled']} kernels were compiled"
 
 
 def _title(row):

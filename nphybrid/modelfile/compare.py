@@ -2,7 +2,8 @@
 
 A trace is {name of the state: array} for the states of one forward pass.  `nphybrid trace --save a.npz` writes a trace
 to a file.  In Python, `numpy.savez("a.npz", **model.trace(x))` writes a trace to a file.  If two model files are
-compared, the reference engine runs the two models in float64.  Every difference then comes from the files.
+compared, the reference engine runs the two models in float64.  Every difference then comes from the files.  A file with
+narrow weights is run in its own dtype.  So comparing it with the original file shows what the rounding changes.
 """
 import math
 from fnmatch import fnmatchcase
@@ -113,8 +114,10 @@ def _compare_models(a, b, tolerance, image, common, only):
 
 def _run_model(path, image, trace):
     """Load a model and put the states of one forward pass into a trace."""
-    from ..api.load import load
-    model = load(path, engine="reference", dtype="float64")
+    from ..api.load import build_model
+    with checkpoint.opened(path) as source:
+        dtype = checkpoint.stored_dtype(source.manifest, path) or "float64"
+        model = build_model(source, engine="reference", dtype=dtype)
     if image is None:
         x = checkpoint.golden_input(model.network_config).transpose(0, 3, 1, 2)
     else:

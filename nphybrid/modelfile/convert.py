@@ -82,18 +82,19 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
 
     The list holds a Loss for each property that the target cannot hold. The golden logits are the logits of a built-in
     picture. Their change is the largest difference between the model and the target, divided by the standard deviation
-    of the model's golden logits. The change is 0.0 if nothing is lost.
+    of the model's golden logits. The change is 0.0 if nothing is lost and no weight is rounded.
 
-    `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is as in
-    `Model.save`. `source` is a dict that an `.h5`
-    file stores in its manifest. If a property would be lost and `lossy` is False, raises ValueError with a list of the
-    losses. Raises FileExistsError for a folder that is not empty. If an exception is raised, nothing is written.
+    `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is as in `Model.save`.
+    `source` is a dict that an `.h5` file stores in its manifest. If a property would be lost and `lossy` is False,
+    raises ValueError with a list of the losses. Raises FileExistsError for a folder that is not empty. If an exception
+    is raised, nothing is written.
     """
     form = target_format(target, to)
     check_dtype(target, form, dtype)
     if form == "h5":
         model.save(target, source=source, dtype=dtype)
-        return [], 0.0
+        rounded = dtype is not None and model.stored_dtype is None
+        return [], _change_by_rounding(model, target) if rounded else 0.0
     tree = _learned_arrays(model)
     try:
         written = WRITERS[form](model, tree)
@@ -324,8 +325,14 @@ def _change_of_golden(model, tree, written):
     """
     back = _read_back(model, written).network_config()
     read = _golden_output(model, back, _without(tree, written.left_out))
-    golden = _golden_output(model, model.network_config, tree)
-    return float(np.abs(read - golden).max() / golden.std())
+    return checkpoint.golden_error(read, _golden_output(model, model.network_config, tree))
+
+
+def _change_by_rounding(model, path):
+    """Returns the change of the golden logits in the written file, whose weights were rounded."""
+    _, rounded = checkpoint.golden_state(checkpoint.read(path).manifest, path)
+    golden = _golden_output(model, model.network_config, _learned_arrays(model)).reshape(-1)[:len(rounded)]
+    return checkpoint.golden_error(rounded, golden)
 
 
 def _golden_output(model, network_config, tree):

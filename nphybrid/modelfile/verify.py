@@ -126,13 +126,13 @@ def _check_golden(model, state, golden, path, bounds):
         found = f"{trace[state].size} numbers" if state in trace else "no state of this name"
         raise FormatError(f"{path}: golden holds {len(golden)} numbers of the state {shortened(state)}; this network "
                           f"has {found}")
-    difference = np.abs(trace[state].reshape(-1)[:len(golden)] - golden).max()
+    found = trace[state].reshape(-1)[:len(golden)]
     if model.dtype == "float64":
-        measure, size = "max|a - b| / max|b|", 0
+        measure = "max|a - b| / max|b|"
+        error = float(np.abs(found - golden).max() / (np.abs(golden).max() or 1))
     else:
-        measure, size = "max|a - b| / std(b)", golden.std()
-    # The standard deviation of a single number is 0, which cannot be a divisor.
-    error = float(difference / (size or np.abs(golden).max() or 1))
+        measure = "max|a - b| / std(b)"
+        error = checkpoint.golden_error(found, golden)
     bound = bounds[model.engine, model.dtype]
     return Check(f"{len(golden)} numbers of {state}, {model.engine} {model.dtype}: {measure}", bound, error,
                  error <= bound)

@@ -18,7 +18,7 @@ def floats(x, name="x", shape=None):
 
 
 def dtype_name(dtype):
-    """The name of a dtype, which can be given as a name, a class or an np.dtype.
+    """The name of a dtype, which can be given as a name, a class, an np.dtype or a torch.dtype.
 
     NumPy has no bfloat16, so bfloat16 is always given as a name. The attribute `name` of an np.dtype takes 3
     microseconds, so a name in NAMES is returned at once.
@@ -28,4 +28,4 @@ def dtype_name(dtype):
     try:
         return np.dtype(dtype).name
     except TypeError:
-        return dtype
+        return str(dtype).removeprefix("torch.")

@@ -17,7 +17,7 @@ F32 = ir.FloatType()
 F64 = ir.DoubleType()
 I32 = ir.IntType(32)
 I64 = ir.IntType(64)
-TO_L1, TO_L2 = 3, 2                       # how LLVM numbers the caches in a prefetch
+TO_L1, TO_L2 = 3, 2                       # the hints of LLVM's prefetch for L1 and for L2
 
 
 class Emit:
@@ -34,9 +34,9 @@ class Emit:
         """The address of pointer[index]."""
         return self.build.gep(pointer, [index])
 
-    def spot(self, pointer, ld, i, j):
-        """The address of vector j in row i of an array whose rows begin `ld` elements apart."""
-        return self.at(pointer, self.build.add(self.build.mul(ld, I64(i)), I64(j * self.lanes)))
+    def spot(self, pointer, stride, i, j):
+        """The address of vector j in row i of an array whose rows begin `stride` elements apart."""
+        return self.at(pointer, self.build.add(self.build.mul(stride, I64(i)), I64(j * self.lanes)))
 
     def load(self, pointer):
         return self.build.load(self.build.bitcast(pointer, self.vector.as_pointer()), align=4)
@@ -155,7 +155,7 @@ def _wide(typing):
 
 
 @jit
-def _narrow():
+def _not_wide():
     pass
 
 
@@ -163,5 +163,5 @@ def _narrow():
 # Without wide(), LLVM vectorizes loops with 256 bits on Ice Lake.
 # exp over an array in L1 takes 0.79 ns per element with 256 bits, and 0.62 ns with 512 bits.
 # The times of exp are medians of five runs of examples/time_kernels.py on Ice Lake with 2 virtual cores.
-wide = _wide if LANES == 16 else _narrow
+wide = _wide if LANES == 16 else _not_wide
 

@@ -22,22 +22,22 @@ and the tile scales its sums before it adds the bias and the residual.
 Each element of the result is a sum over K, and the order of the additions depends only on the layer. So the bits of an
 element do not depend on the number of rows, the position of its row, the number of threads or the size of L2.
 
-The rows of x, of the residual and of the result that a tile will need come into the cache while earlier tiles are
-computed. Without this, one thread reaches in float32 132 instead of 185 GFLOP/s for (8192, 32) @ (32, 128), and in
-bfloat16 457 instead of 500 GFLOP/s for (577, 768) @ (768, 3072), on Zen 5.
+The rows of the residual and of the result that a tile will need come into the cache while earlier tiles are computed.
+So do the rows of x, if they follow each other in memory. Without this, one thread reaches in float32 132 instead of 185
+GFLOP/s for (8192, 32) @ (32, 128), and in bfloat16 457 instead of 500 GFLOP/s for (577, 768) @ (768, 3072), on Zen 5.
 
 The panels of the next pass come into L2 while the tiles of a pass are computed (`Ahead` of tile.py): a few cache lines
 in each tile, at equal distances. The weights of a network do not fit into the cache, so they come from memory in each
 forward pass. R50+ViT-B/16 takes 2 to 3 % less time in float32, 1 to 3 % in bfloat16, and up to 1 % in int8 (Zen 5, 2
 threads). If all lines of a tile are asked for at once, before the tile, nothing is gained.
 
-The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. Where the table gives no number of
-threads, one thread was used. examples/time_kernels.py times the versions that were kept. The code no longer contains
-the versions that were dropped.
+The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. Its first two lines are for a kernel
+(1, 1, 64, 256) and a map (96, 96, 64). Where the table gives no number of threads, one thread was used.
+examples/time_kernels.py times the versions that were kept. The code no longer contains the versions that were dropped.
 
-    one panel at a time, all rows            42 GFLOP/s     96 x 96, 1x1, 64 -> 256: result written in strips of 256 B
-    panels that share L2, row by row         63 GFLOP/s     96 x 96, 1x1, 64 -> 256: kept
-    chains of 768 instead of KC = 384        +3 %           dropped: 2.7 times the error of NumPy; the bound is 2.5
+    one panel at a time, all rows            42 GFLOP/s     dropped: the result is written in strips of 256 bytes
+    panels that share L2, row by row         63 GFLOP/s     kept
+    chains of 768 instead of KC = 384        +3 %           dropped: 2.7 times the error of NumPy; 2.5 are allowed
     next panels prefetched between tiles     no gain        dropped
     partial sums of two chains kept in L1    no gain        dropped
     4 tasks for 2 threads                    11 % idle      R50+ViT-B/16 at 384, two threads
@@ -155,14 +155,15 @@ def multiply(x, kernel, windows, B, bias, residual, code):
 
 @functools.lru_cache(4096)
 def _blocks(windows, M, N, parts, chain, weights_size, L2, n):
-    """The Blocks into which a result (M, N) is divided for n threads."""
+    """The Blocks into which a result (M, N) is divided for n threads.  `weights_size` counts 4 bytes."""
     if parts:
         height = width = amx.SIDE
         panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
     else:
         height = MR
         width = NR
-        panels_in_L2 = max(1, L2 // 2 // (min(chain, windows.K) * NR * 4))
+        panel_bytes = 4 * weights_size // ceil_div(N, NR)
+        panels_in_L2 = max(1, L2 // 2 * windows.K // (panel_bytes * min(chain, windows.K)))
     tiles = ceil_div(M, height)
     panels = ceil_div(N, width)
     x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
@@ -197,7 +198,7 @@ class TileBuffers(NamedTuple):
     zero_words: np.ndarray                # zeros for `depth` words
     starts: np.ndarray                    # int64, for the runs of MR rows
     scales: np.ndarray                    # float32 (MR,), the scales of MR rows
-    zeros: np.ndarray                     # int32 (MR,), the zero points of MR rows
+    zero_points: np.ndarray               # int32 (MR,), the zero points of MR rows
 
 
 @jit_allocating
@@ -249,7 +250,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                 starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
                 rows = Rows(x.values, starts, buffers.zero_words, taps, run)
                 if x.scales.size:
-                    _scales_into(buffers.scales, buffers.zeros, x, starts)
+                    _scales_into(buffers.scales, buffers.zero_points, x, starts)
                 if neighbours:
                     for i in range(row + MR, row + 2 * MR):
                         for word in range(k, k + deep, LINE):
@@ -269,7 +270,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                     else:
                         before = Addend(flat, at, N, 1 if inside else 0)
                     after = Addend(residual, at, N, residual.size if inside and last else 0)
-                    scaling = Scaling(buffers.scales, buffers.zeros, weights.channels, weights.totals, column)
+                    scaling = Scaling(buffers.scales, buffers.zero_points, weights.channels, weights.totals, column)
                     ahead = _ahead(following, K, depth, deep, tile, tiles)
                     tile += 1
                     tile_add(rows, Panel(weights.panels, (panel * K + k) * NR), target, before, after, scaling, ahead)
@@ -307,9 +308,11 @@ def _pass_after(blocks, block, first_panel, end_panel, k):
 
 @jit
 def _ahead(following, K, depth, deep, tile, tiles):
-    """The words that come into L2 during one tile.  During all tiles of a pass, these are the words of `following`.
+    """The words that come into L2 during one tile: an equal share of the words of `following`.
 
-    A share that crosses the end of a panel goes on behind it. The processor ignores an address outside the memory.
+    A tile asks for at most one cache line in UNROLL rows (widths.py), so in a pass of few tile rows only a part of the
+    share comes. A share that crosses the end of a panel goes on behind it. The processor ignores an address outside the
+    memory.
 
     `tile` is the number of the tile, in range(tiles). The pass multiplies `deep` rows of its panels, and `following`
     at most `depth` rows.
@@ -321,9 +324,9 @@ def _ahead(following, K, depth, deep, tile, tiles):
 
 
 @jit
-def _scales_into(scales, zeros, x, starts):
+def _scales_into(scales, zero_points, x, starts):
     """Look up the scales and the zero points of MR rows that begin at `starts`.  A row after the last row has any."""
     for i in range(MR):
         unit = max(starts[i], 0) // x.unit
         scales[i] = x.scales[unit]
-        zeros[i] = x.zeros[unit]
+        zero_points[i] = x.zero_points[unit]

@@ -34,7 +34,7 @@ from .reference_narrow import Kernel, kernels_beside, of_width, width_of
 from .standardization import standardize
 from .target import ISA, NR
 from .widths import NUMBERS
-from .words import NO_SCALES, NO_ZEROS, narrowed
+from .words import NO_SCALES, NO_INTEGERS, narrowed
 
 AMX = ISA == "amx"
 
@@ -73,7 +73,7 @@ class Packed:
         self.parts = PARTS[self.width, precision] if AMX else 0
         self.factors = getattr(kernel, "factors", None)
         self.kept = None
-        channels, totals = NO_SCALES, NO_ZEROS
+        channels, totals = NO_SCALES, NO_INTEGERS
         if self.parts:
             kernel = np.asarray(kernel).reshape(-1, self.shape[-1])
             self.panels, exact = amx.packed(kernel, amx.held(self.parts))
@@ -147,7 +147,7 @@ class Panels(NamedTuple):
 
     @property
     def weights(self):
-        return Weights(self.panels.reshape(-1), NO_SCALES, NO_ZEROS)
+        return Weights(self.panels.reshape(-1), NO_SCALES, NO_INTEGERS)
 
 
 def packed_once(kernel):

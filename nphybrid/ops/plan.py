@@ -156,7 +156,6 @@ class Plan:
         self.result = result
         self.states = states
         entries, frames, counts, work = zip(*self.steps)
-        self.frames = frames              # `arrays` has their addresses
         addresses = [0 if frame is None else frame.ctypes.data for frame in frames]
         self.arrays = Steps(np.array(entries), np.array(addresses), np.array(counts), _rests(work))
         self.counters = np.zeros((len(counts) * (self.n + 1) + 1) * LINE, np.int64)

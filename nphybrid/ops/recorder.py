@@ -144,7 +144,7 @@ class Recorder:
         self.used = [place for place in self.used if place.array() is not None]
         room = ceil_div(size, ALIGNMENT) * ALIGNMENT
         starts = [0, *(place.end for place in self.used)]
-        ends = [*(place.start for place in self.used), MOST_BYTES]
+        ends = [*(place.start for place in self.used), self.plan.memory.size]
         gap = next((i for i, (start, end) in enumerate(zip(starts, ends)) if end - start >= room), None)
         if gap is None:
             raise NotRecordable("too much memory")

@@ -94,10 +94,13 @@ class Kernel:
     The attributes are: shape, ndim, width, values, scales, factors. If `width` is "bfloat16", `values` are float32
     numbers that are rounded to bfloat16, and `scales` and `factors` are None. If `width` is "int8", `values` are int8
     numbers, and `scales` has a float32 for each output channel. `factors` has a float32 for each input channel, or is
-    None if the kernel is larger than 1x1.
+    None if the kernel is larger than 1x1. Raises ValueError for more than LONGEST products in a sum of int8.
     """
 
     def __init__(self, values, scales=None, factors=None):
+        if scales is not None and math.prod(values.shape[:-1]) > LONGEST:
+            raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
+                             f"{values.shape}")
         self.shape = values.shape
         self.ndim = values.ndim
         self.width = "bfloat16" if scales is None else "int8"
@@ -113,16 +116,13 @@ class Kernel:
 
         In a linear layer or a 1x1 kernel, every weight is divided by a factor before (`factors_of`). The factors are
         those of the matrix that consists of the kernel and of the kernels `beside` it. Each of the operations is
-        rounded to float32, and `round` rounds half to even. Raises ValueError for weights that are not finite in
-        bfloat16, and for more than LONGEST products in a sum of int8.
+        rounded to float32, and `round` rounds half to even. Raises ValueError also for weights that are not finite in
+        bfloat16.
         """
         if not (largest := np.abs(kernel).max(initial=0)) < BEYOND:
             raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
         if width == "bfloat16":
             return cls(rounded(kernel))
-        if math.prod(kernel.shape[:-1]) > LONGEST:
-            raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
-                             f"{kernel.shape}")
         factors = None
         if math.prod(kernel.shape[:-2]) == 1 and kernel.size:
             factors = factors_of(np.concatenate([kernel.reshape(kernel.shape[-2:]), *beside], 1))

@@ -19,9 +19,9 @@ vectors, and the products are added to the sums. In the picture, sum i,j += row 
 the plain definition.
 
 The vector version is written in LLVM's intermediate representation, because a loop that Numba compiles would not keep
-24 vectors of sums in registers. For NEON, LLVM does not keep 24 either, so MR is 5. The functions with `emit` or
-`build` run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of Python repeats
-instructions. Only `emit.loop` makes a loop in the code.
+24 vectors of sums in registers. For NEON, LLVM did not keep 24 in registers, so MR is 5, for 20 vectors of sums. The
+functions with `emit` or `build` run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of
+Python repeats instructions. Only `emit.loop` makes a loop in the code.
 
 The rows are not packed into another order. They are read in place from an array x. A row consists of `taps` runs. A run
 is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row tap * run + k of the
@@ -31,9 +31,9 @@ one chain of fused multiply-adds over k. `tile_add` then adds the first addend, 
 
 A whole tile writes MR x NR values. At the edge of a result, the caller gives it another array as target, and says how
 many rows and columns are needed. If they are few, a smaller tile is computed (`emit_needed`). With 577 rows, the last
-tile has one row, and a product with a kernel (768, 768) takes 1 % (float32) or 1.5 % (int8) less time. With 577 keys,
-the last panel of attention has one column, and 12 heads take 1 % (bfloat16) or 3 % (float32) less time. These times
-were measured on Zen 5, with one thread.
+tile has one row. A product with a kernel (768, 768) then takes about 1 % less time than with a whole last tile. With
+577 keys, the last panel of attention has one column, and 12 heads take 1 % (bfloat16) or 3 % (float32) less time. These
+times were measured on Zen 5, with one thread.
 
 All arrays are flat. `at` is the index of the first used element of an array. x, `zeros` and panels are arrays of words,
 whose indices count words. Words of integers are loaded as float32, and `integers` takes their bits.
@@ -43,9 +43,9 @@ LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA units
 with AVX-512 and one thread. Each speed is the upper quartile of 12 to 25 runs. The runs of different versions
 alternated. examples/time_kernels.py times the version that was kept.
 
-    14 x 2 x 16, x packed k-major              105   57 %     16 loads for 28 multiply-adds
+    14 x 2 x 16, x packed column by column     105   57 %     16 loads for 28 multiply-adds
     14 x 2 x 16, rows in place                 105   57 %
-     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 channels padded to 96
+     8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 columns become 96
      6 x 4 x 16, rows in place                 155   85 %     10 loads for 24 multiply-adds: kept
      6 x 4 x 16, the next rows prefetched      133   73 %     dropped
      6 x 4 x 16, next rows of b prefetched     150            dropped
@@ -88,15 +88,16 @@ class Columns(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """NR columns of the right factor, stored row by row.  Row k begins at word b[at + k * NR]."""
+    """NR columns of the right factor, stored row by row.  Row k begins at word number at + k * NR of b."""
     b: np.ndarray                         # float32, uint16 (bfloat16) or int8
     at: int
 
 
 class Ahead(NamedTuple):
-    """What comes into L2 while a tile is computed: the cache line of word b[at + k * step // STEPS], for some k.
+    """What comes into L2 while a tile is computed: cache lines of the Panel's array b, which later tiles will need.
 
-    b is the array of the Panel, and k is every UNROLL-th row (widths.py). Later tiles will need these words.
+    While row k of the panel is multiplied, this is the line of word number at + k * step // STEPS. k is every UNROLL-th
+    row (widths.py).
     """
     at: int
     step: int                             # in units of 1 / STEPS word
@@ -129,10 +130,10 @@ class Addend(NamedTuple):
 class Scaling(NamedTuple):
     """What turns the integer sums of an int8 panel into float32.  Other panels need no Scaling, and ignore it.
 
-    result[i, j] = float32(sum[i, j] - zeros[i] * totals[at + j]) * (scales[i] * channels[at + j])
+    result[i, j] = float32(sum[i, j] - zero_points[i] * totals[at + j]) * (scales[i] * channels[at + j])
     """
     scales: np.ndarray                    # float32 (MR,), the scale of each row
-    zeros: np.ndarray                     # int32 (MR,), the zero point of each row
+    zero_points: np.ndarray               # int32 (MR,), the zero point of each row
     channels: np.ndarray                  # float32, the scale of each column
     totals: np.ndarray                    # int32, the sum of the integers of each column
     at: int                               # number of the first column
@@ -175,7 +176,7 @@ def _plain_tile_add(rows, panel, target, first, second, scaling, ahead):
             total = np.float32(sums[i, j])
             if panel.b.itemsize == 1:
                 column = scaling.at + j
-                exact = sums[i, j] - scaling.zeros[i] * scaling.totals[column]
+                exact = sums[i, j] - scaling.zero_points[i] * scaling.totals[column]
                 total = np.float32(exact) * (scaling.scales[i] * scaling.channels[column])
             if first.used:
                 total += first.values[first.at + i * first.stride + j]
@@ -196,15 +197,16 @@ def _plain_transposed_tile_add(columns, panel, target, first):
             target.values[target.at + i * target.stride + j] = total
 
 
-def emit_needed(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None, narrow=False):
+def emit_needed(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None,
+                few_columns=False):
     """Emit the register tile, and a tile of only SHORT rows for the last rows of a result.
 
-    If `narrow` is True, a tile of one vector of columns is also emitted, for the last columns. The smaller tiles take
-    less time, and compute the same bits. The other arguments are those of `emit_tile`.
+    If `few_columns` is True, a tile of one vector of columns is also emitted, for the last columns. The smaller tiles
+    take less time, and compute the same bits. The other arguments are those of `emit_tile`.
     """
     MR, NV, LANES = shape
     smaller = [(target.rows, SHORT, (SHORT, NV))]
-    if narrow:
+    if few_columns:
         smaller.append((target.columns, LANES, (MR, 1)))
     with contextlib.ExitStack() as branches:
         for needed, most, size in smaller:
@@ -260,74 +262,75 @@ def emit_transposed_tile(build, columns, panel, target, addends, shape):
     _finish(emit, sums, target, addends, NV)
 
 
-def _chains(emit, elements, b, width, run, sums, begin=lambda k: None):
+def _chains(emit, elements, b, row_size, run, sums, begin=lambda k: None):
     """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns the addresses of the elements.
 
-    Row k of the panel begins at b[k * width]. begin(k) is emitted where a pass of the unrolled loop begins.
+    Row k of the panel begins at b[k * row_size]. begin(k) is emitted where a pass of the unrolled loop begins.
     """
     def pass_of_loop(k, sums):
         begin(k)
-        return _steps(emit, elements, b, width, k, unroll, sums)
+        return _steps(emit, elements, b, row_size, k, unroll, sums)
     unroll = emit.UNROLL
     unrolled_end = emit.build.and_(run, I64(-unroll))
     sums = emit.loop(I64(0), unrolled_end, unroll, sums, pass_of_loop)
-    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, width, k, 1, sums))
+    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, row_size, k, 1, sums))
 
 
-def _steps(emit, elements, b, width, k, count, sums):
+def _steps(emit, elements, b, row_size, k, count, sums):
     """sums += outer(elements of k, b[k]), for `count` values of k."""
     build = emit.build
     sums = list(sums)
     for step in range(count):
         k_now = build.add(k, I64(step))
         places = elements(k_now)
-        NV = len(sums) // len(places)
-        row_at = build.mul(k_now, I64(width))
-        vectors = [emit.load_panel(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(NV)]
+        vectors = len(sums) // len(places)
+        row_at = build.mul(k_now, I64(row_size))
+        row = [emit.load_panel(emit.at(b, build.add(row_at, I64(j * emit.lanes)))) for j in range(vectors)]
         for i, place in enumerate(places):
             element = emit.broadcast(place)
-            for j, vector in enumerate(vectors):
-                sums[i * NV + j] = emit.multiply_add(element, vector, sums[i * NV + j])
+            for j, vector in enumerate(row):
+                sums[i * vectors + j] = emit.multiply_add(element, vector, sums[i * vectors + j])
     return sums
 
 
-def _offsets(emit, scaling, height, NV):
-    """-zeros[i] * totals[j], with which the integer sums begin.  Integer sums are exact in any order."""
+def _offsets(emit, scaling, height, vectors):
+    """-zero_points[i] * totals[j], with which the integer sums begin.  Integer sums are exact in any order."""
     build = emit.build
-    totals = [emit.integers(emit.load(emit.words(emit.at(scaling.totals, I64(j * emit.lanes))))) for j in range(NV)]
-    zeros = [emit.integers(emit.broadcast(emit.words(emit.at(scaling.zeros, I64(i))))) for i in range(height)]
-    return [build.mul(zero, total) for zero in map(build.neg, zeros) for total in totals]
+    columns = [emit.at(scaling.totals, I64(j * emit.lanes)) for j in range(vectors)]
+    totals = [emit.integers(emit.load(emit.words(column))) for column in columns]
+    points = [emit.integers(emit.broadcast(emit.words(emit.at(scaling.zero_points, I64(i))))) for i in range(height)]
+    return [build.mul(point, total) for point in map(build.neg, points) for total in totals]
 
 
-def _scaled(emit, sums, scaling, NV):
+def _scaled(emit, sums, scaling, vectors):
     """Turn the integer sums into float32, as `Scaling` defines it.  They began with `_offsets`."""
     build = emit.build
-    channels = [emit.load(emit.at(scaling.channels, I64(j * emit.lanes))) for j in range(NV)]
+    channels = [emit.load(emit.at(scaling.channels, I64(j * emit.lanes))) for j in range(vectors)]
     scaled = []
     for s, total in enumerate(sums):
-        i, j = divmod(s, NV)
+        i, j = divmod(s, vectors)
         scale = emit.broadcast(emit.at(scaling.scales, I64(i)))
         scaled.append(build.fmul(build.sitofp(total, emit.vector), build.fmul(scale, channels[j])))
     return scaled
 
 
-def _finish(emit, sums, target, addends, NV):
+def _finish(emit, sums, target, addends, vectors):
     """Add the addends to the sums, and store the results."""
     for addend in addends:
-        sums = _addition(emit, sums, addend, NV)
+        sums = _addition(emit, sums, addend, vectors)
     for s, value in enumerate(sums):
-        i, j = divmod(s, NV)
+        i, j = divmod(s, vectors)
         emit.store(value, emit.spot(target.values, target.stride, i, j))
 
 
-def _addition(emit, sums, addend, NV):
+def _addition(emit, sums, addend, vectors):
     """Return sums + addend if the addend is used, else sums."""
     build = emit.build
     before = build.block
     added = []
     with build.if_then(build.icmp_signed("!=", addend.used, I64(0))):
         for s, value in enumerate(sums):
-            i, j = divmod(s, NV)
+            i, j = divmod(s, vectors)
             added.append(build.fadd(value, emit.load(emit.spot(addend.values, addend.stride, i, j))))
         inside = build.block
     after = [build.phi(emit.vector) for _ in sums]
@@ -338,17 +341,18 @@ def _addition(emit, sums, addend, NV):
 
 
 def _emit_from(context, build, kinds, values):
-    """Emit the register tile for an intrinsic with the arguments rows, panel, target, addends, scaling and ahead."""
+    """Emit the register tile for `tile` or `tile_add`, whose arguments have the types `kinds` and the given values."""
     rows, panel, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
     products = emitter_of(kinds[1].types[0].dtype)
     panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
-    narrow = len(others) == 1             # only `tile`: in attention, the last panel often has one column
+    of_attention = len(others) == 1       # `tile`, with which attention multiplies; often its last panel has one column
     scaling = ahead = None
-    if not narrow:
+    if not of_attention:
         *others, scaling, (at, step) = others
         ahead = Ahead(build.gep(panel.b, [at]), step)
         scaling = _placed_scaling(build, *scaling) if products.INTEGERS else None
-    emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, ahead, narrow)
+    emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, ahead,
+                few_columns=of_attention)
     return context.get_dummy_value()
 
 
@@ -362,8 +366,8 @@ def _placed(build, panel, target, *addends):
             [addend._replace(values=build.gep(addend.values, [addend.at]), at=0) for addend in addends])
 
 
-def _placed_scaling(build, scales, zeros, channels, totals, at):
-    return Scaling(scales, zeros, build.gep(channels, [at]), build.gep(totals, [at]), 0)
+def _placed_scaling(build, scales, zero_points, channels, totals, at):
+    return Scaling(scales, zero_points, build.gep(channels, [at]), build.gep(totals, [at]), 0)
 
 
 @intrinsic

@@ -12,7 +12,7 @@
 im2col would copy each window. Here the windows are read in place from x, the flat array of all maps. `starts_into`
 computes the index in x where each run begins, and asks only for the first cell of a run whether it is in the map. So if
 C is small, and a run has several cells, the map is padded before its windows are read. A linear layer is a 1x1
-convolution over a map of one column. In a map of narrow words, H, W, C and K count words.
+convolution over a map of one column. In a map of narrow words, C, `run` and K count words.
 """
 import functools
 from typing import NamedTuple

@@ -2,8 +2,8 @@
 
 x is rounded or quantized for each product, on all threads. The result is a map with its padding, so that no window
 crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloat16, and the zero point in int8. If the
-number of channels is no multiple of the numbers in a word, zeros fill the last word of each cell. The zeros are
-multiplied by weights that are 0.
+number of channels is no multiple of the numbers in a word, the last word of each cell has numbers that are multiplied
+by weights that are 0.
 
 `reference_narrow.rounded` and `reference_narrow.quantized` are the plain definitions. The results are equal, apart from
 OFFSET.
@@ -30,7 +30,7 @@ from .windows import NOWHERE, padded
 DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.float32,
           ("int8", 4): np.int8 if OFFSET else np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
 NO_SCALES = np.zeros(0, np.float32)
-NO_ZEROS = np.zeros(0, np.int32)
+NO_INTEGERS = np.zeros(0, np.int32)
 
 MAGIC = np.float32(12582912)              # the lowest bits of the float32 x + MAGIC are the integer nearest to x
 MAGIC_BITS = np.int32(MAGIC.view(np.int32))
@@ -40,18 +40,18 @@ SMALLEST = np.float32(2 ** -126)
 class Words(NamedTuple):
     """The left factor of a product, as words.
 
-    In int8, unit n of `unit` words has the scale scales[n] and the zero point zeros[n]. The integers and their zero
-    points are those of `reference_narrow.quantized` less OFFSET (widths.py).
+    In int8, unit n of `unit` words has the scale scales[n] and the zero point zero_points[n]. The integers and their
+    zero points are those of `reference_narrow.quantized` less OFFSET (widths.py).
     """
     values: np.ndarray                    # flat; float32, or a dtype of DTYPES
     scales: np.ndarray                    # float32
-    zeros: np.ndarray                     # int32
+    zero_points: np.ndarray               # int32
     unit: int
 
 
 def words_of_floats(x):
     """A float32 array as Words.  Nothing is copied."""
-    return Words(x.reshape(-1), NO_SCALES, NO_ZEROS, 1)
+    return Words(x.reshape(-1), NO_SCALES, NO_INTEGERS, 1)
 
 
 def words_of(x, width, padding, factors=None):
@@ -81,16 +81,16 @@ def _words_of(x, width, padding, factors):
     work = threads.ELEMENT * x.size
     if factors is not None:
         cells = B * H * W
-        scales, zeros = empty(cells), empty(cells).view(np.int32)
+        scales, zero_points = empty(cells), empty(cells).view(np.int32)
         together = rows_per_task(cells, C)
         threads.run(ceil_div(cells, together), _cells_into, work,
-                    (out.reshape(cells, -1), scales, zeros, x.reshape(cells, C), factors, together))
-        return Words(values, scales, zeros, map_shape[2]), map_shape
-    scales, zeros = _scales_of_maps(x, work) if width == "int8" else (NO_SCALES, NO_ZEROS)
+                    (out.reshape(cells, -1), scales, zero_points, x.reshape(cells, C), factors, together))
+        return Words(values, scales, zero_points, map_shape[2]), map_shape
+    scales, zero_points = _scales_of_maps(x, work) if width == "int8" else (NO_SCALES, NO_INTEGERS)
     lines = B * map_shape[0]
     together = rows_per_task(lines, map_shape[1] * C)
-    threads.run(ceil_div(lines, together), _lines_into, work, (out, x, top, left, scales, zeros, together))
-    return Words(values, scales, zeros, unit), map_shape
+    threads.run(ceil_div(lines, together), _lines_into, work, (out, x, top, left, scales, zero_points, together))
+    return Words(values, scales, zero_points, unit), map_shape
 
 
 def _scales_of_maps(x, work):
@@ -100,10 +100,10 @@ def _scales_of_maps(x, work):
     together = rows_per_task(flat.shape[1], 1)
     parts = ceil_div(flat.shape[1], together)
     extents = empty(B, parts, 2)
-    scales, zeros = empty(B), empty(B).view(np.int32)
+    scales, zero_points = empty(B), empty(B).view(np.int32)
     threads.run(B * parts, _extents_into, work, (extents, flat, together))
-    threads.run(B, _scales_into, 0, (scales, zeros, extents))
-    return scales, zeros
+    threads.run(B, _scales_into, 0, (scales, zero_points, extents))
+    return scales, zero_points
 
 
 @jit
@@ -116,10 +116,10 @@ def _extents_into(extents, x, together, task):
 
 
 @jit
-def _scales_into(scales, zeros, extents, b):
+def _scales_into(scales, zero_points, extents, b):
     """The scale and the zero point of map b."""
     low, high = extent(extents[b].reshape(extents[b].size))
-    scales[b], zeros[b] = scale_of(low, high)
+    scales[b], zero_points[b] = scale_of(low, high)
 
 
 @jit
@@ -127,7 +127,8 @@ def extent(x):
     """The numbers min(0, smallest x) and max(0, largest x).  If an x is not finite, one of the results is not finite.
 
     The bits of positive floats, as integers, have the order of the floats. The bits of negative floats, as integers
-    without a sign, have the opposite order. LLVM vectorizes the largest integer, but not the largest float.
+    without a sign, have the opposite order. LLVM vectorizes a loop that finds the largest integer, but not a loop that
+    finds the largest float.
     """
     wide()
     high = np.int32(0)
@@ -155,7 +156,7 @@ def scale_of(low, high):
 
 @jit
 def _quantize_into(out, x, scale, zero):
-    """out = min(max(round(x / scale) + zero, 0 - OFFSET), 255 - OFFSET)"""
+    """out = min(max(round(x * (1 / scale)) + zero, 0 - OFFSET), 255 - OFFSET)"""
     wide()
     factor = np.float32(np.float32(1) / scale)
     shift = np.int32(zero - MAGIC_BITS)
@@ -175,15 +176,15 @@ def _narrow_into(out, x, scale, zero):
 
 
 @jit_allocating
-def _cells_into(out, scales, zeros, x, factors, together, task):
+def _cells_into(out, scales, zero_points, x, factors, together, task):
     """Quantize some cells, each with a scale of its own.  x (cells, C), factors (C,) -> out (cells, channels)"""
     scaled = np.empty(x.shape[1], np.float32)
     for cell in range(task * together, min((task + 1) * together, x.shape[0])):
-        _cell_into(out, scales, zeros, x, factors, scaled, cell)
+        _cell_into(out, scales, zero_points, x, factors, scaled, cell)
 
 
 @jit
-def _cell_into(out, scales, zeros, x, factors, scaled, cell):
+def _cell_into(out, scales, zero_points, x, factors, scaled, cell):
     """Quantize one cell.  x[cell] (C,) -> out[cell] (channels,).  `scaled` is memory for C numbers."""
     wide()
     C = x.shape[1]
@@ -191,20 +192,20 @@ def _cell_into(out, scales, zeros, x, factors, scaled, cell):
     for c in range(C):
         scaled[c] = row[c] * factors[c]
     low, high = extent(scaled)
-    scales[cell], zeros[cell] = scale_of(low, high)
-    _quantize_into(out[cell, :C], scaled, scales[cell], zeros[cell])
+    scales[cell], zero_points[cell] = scale_of(low, high)
+    _quantize_into(out[cell, :C], scaled, scales[cell], zero_points[cell])
     out[cell, C:] = 0
 
 
 @jit
-def _lines_into(out, x, top, left, scales, zeros, together, task):
+def _lines_into(out, x, top, left, scales, zero_points, together, task):
     """Narrow some rows of the padded maps.  The rows of all maps are numbered in one sequence."""
     B, H, W, C = x.shape
     rows, columns, channels = out.shape[1:]
     for line in range(task * together, min((task + 1) * together, B * rows)):
         b, row = divmod(line, rows)
         scale = scales[b] if scales.size else np.float32(0)
-        zero = zeros[b] if zeros.size else np.int32(0)
+        zero = zero_points[b] if zero_points.size else np.int32(0)
         h = row - top
         to = out[b, row]
         if h < 0 or H <= h:

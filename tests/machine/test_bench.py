@@ -65,12 +65,23 @@ def test_peak_memory_is_this_process_own(figures):
 
 
 def test_runs_are_the_calls_that_count(monkeypatch):
-    """The first call is a figure of its own, the second is none, and the median is that of the rest."""
-    spent = iter([9.0, 8.0, 3.0, 1.0, 2.0])
+    """The first call is a figure of its own, the next three are none, and the median is that of the rest."""
+    spent = iter([9.0, 8.0, 7.0, 6.0, 3.0, 1.0, 2.0])
     monkeypatch.setattr(bench, "_seconds", lambda model, x: next(spent))
     found = measure(Combination(BUNDLED, engine="reference", dtype="float64", runs=3))
     assert [found[key] for key in ("first", "fastest", "median", "slowest")] == [9, 1, 2, 3]
     assert found["limit"] is found["share"] is None and found["compiled"] == 0
+
+
+def test_the_recording_of_a_plan_does_not_count(monkeypatch):
+    """Nor does the first repetition of the plan."""
+    from nphybrid.ops import plans
+    calls = []
+    plain = plans.record
+    monkeypatch.setattr(bench, "_seconds", lambda model, x: calls.append(0) or model(x) and 1.0)
+    monkeypatch.setattr(plans, "record", lambda *arguments: calls.append(1) or plain(*arguments))
+    measure(Combination(BUNDLED, runs=2))
+    assert calls.index(1) + 1 == bench.UNCOUNTED and sum(calls) == 1        # calls.index(1) calls, and a repetition
 
 
 @pytest.mark.parametrize("engine, dtype", ops.PAIRS)
@@ -207,7 +218,8 @@ def test_without_a_plan(monkeypatch):
     monkeypatch.setattr(bench, "_seconds", lambda model, x: made.append(model.plans) or 1.0)
     for plan in True, False:
         measure(Combination(BUNDLED, runs=1, plan=plan))
-    assert len(made) == 6 and all(made[:3]) and not any(made[3:])
+    calls = bench.UNCOUNTED + 1
+    assert len(made) == 2 * calls and all(made[:calls]) and not any(made[calls:])
     found = []
     monkeypatch.setattr(bench, "measure_in_process", lambda combination: found.append(combination.plan) or FAILED)
     for option in [], ["--no-plan"]:
@@ -317,7 +329,7 @@ def test_text():
 
 def test_a_profile_as_text_and_the_kernels_that_were_compiled():
     text = format_report(HERE, [{**ROW, "threads": 2, "profile": PROFILE, "compiled": 7}])
-    assert "float32, 2 threads, batch 1: 7 kernels were compiled before the first call ended" in text
+    assert "float32, 2 threads, batch 1: 7 kernels were compiled" in text
     assert text.split("\n\n")[-2:] == ["float32, 2 threads, batch 1:", "\n".join([
         "stage           ms  of time  GFLOP/s",
         "stem         4.000    40.0%     25.0",

@@ -378,7 +378,7 @@ def test_apart(monkeypatch):
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
 def test_the_first_worker_is_apart(monkeypatch):
     """A worker that starts with the block stays on another core, too.  Any thread can call release() for all."""
-    for name in "_idle", "_workers", "_lock":
+    for name in "_idle", "_workers", "_lock", "_apart":
         monkeypatch.setattr(threads, name, None)          # given back at the end
     threads._fresh()
     cores = os.sched_getaffinity(0)
@@ -394,9 +394,45 @@ def test_the_first_worker_is_apart(monkeypatch):
         assert [os.sched_getaffinity(thread) for thread in (0, *workers)] == [cores, cores]
 
 
+@pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
+def test_apart_changes_neither_the_number_of_threads_nor_other_cores():
+    """Without a limit, `number` counts the cores of the caller, and the caller has only one in the block."""
+    cores = os.sched_getaffinity(0)
+    threads.run(2, lambda i: None, float("inf"))          # starts a worker
+    worker = threads._workers[0].native_id
+    os.sched_setaffinity(worker, {min(cores)})
+    try:
+        with threads.apart():
+            assert len(os.sched_getaffinity(0)) == 1 and threads.number() == len(cores)
+        assert os.sched_getaffinity(0) == cores and os.sched_getaffinity(worker) == {min(cores)}
+    finally:
+        os.sched_setaffinity(worker, cores)
+
+
+@pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
+def test_only_one_caller_moves_its_threads():
+    cores = os.sched_getaffinity(0)
+    found = []
+
+    def second():
+        with threads.using(2), threads.apart() as release:
+            found.append(os.sched_getaffinity(0))
+            release()
+    with threads.using(2), threads.apart():
+        workers = [worker.native_id for worker in threads._workers]
+        caller = threading.Thread(target=second)
+        os.sched_setaffinity(0, cores)                    # a new thread begins with the cores of its parent
+        caller.start()
+        caller.join()
+        assert found == [cores] and all(len(os.sched_getaffinity(worker)) < len(cores) for worker in workers)
+    assert all(os.sched_getaffinity(worker) == cores for worker in workers)
+    with threads.using(2), threads.apart():               # the next caller can
+        assert len(os.sched_getaffinity(0)) == 1
+
+
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
 def test_cores_apart_that_cannot_be_had(monkeypatch):
-    """One thread, one core, a system that forbids it, and a system that does not know cores: nothing changes."""
+    """One thread, one core, a system that forbids it or does not know cores, or an unknown core: nothing changes."""
     threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)
     workers = [worker.native_id for worker in threads._workers]
@@ -420,6 +456,7 @@ def test_cores_apart_that_cannot_be_had(monkeypatch):
         assert unchanged()                # also after the block
     finally:
         os.sched_setaffinity(0, cores)
-    monkeypatch.setattr(threads, "_core", None)
-    with threads.using(2), threads.apart():
-        assert unchanged()
+    for unknown in None, lambda: -1:
+        monkeypatch.setattr(threads, "_core", unknown)
+        with threads.using(2), threads.apart():
+            assert unchanged()

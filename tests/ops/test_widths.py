@@ -306,10 +306,10 @@ def test_words_are_the_quantized_numbers(size):
         q, scale, zero = reference_narrow.quantized(x * factors if by_cell else x, 3 if by_cell else (1, 2, 3))
         expected = np.pad(q - zero, ((0, 0), *padding, (0, 0)))
         numbers = found.values.reshape(2, rows, columns, -1)[..., :size].astype(np.float64)
-        zeros = found.zeros.reshape(-1, 1, 1, 1) if not by_cell else found.zeros.reshape(2, 9, 7, 1)
+        zeros = found.zero_points.reshape(-1, 1, 1, 1) if not by_cell else found.zero_points.reshape(2, 9, 7, 1)
         assert np.array_equal(numbers - zeros, expected)
         assert np.array_equal(found.scales, scale.ravel())
-        assert np.array_equal(found.zeros + widths.OFFSET, zero.ravel())
+        assert np.array_equal(found.zero_points + widths.OFFSET, zero.ravel())
         assert found.unit == (in_words if by_cell else rows * columns * in_words)
 
 
