@@ -13,15 +13,15 @@ of the largest element. The truth is the logits of nphybrid's reference engine i
 error is above 1e-3 in float32, above 0.3 in bfloat16, or above 1 in int8.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
-round. The first two rounds do not count. The column "ratio" is the median of (the engine's time / nphybrid's time) over
-the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is faster. The two times of a ratio are from
-one round, so a slow drift of the machine's speed does not change the ratio.
+round. The first four rounds do not count: in the third, nphybrid records a plan. The column "ratio" is the median of
+(the engine's time / nphybrid's time) over the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is
+faster. The two times of a ratio are from one round, so a slow drift of the machine's speed does not change the ratio.
 
 PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read the same ONNX file. The file is
 exported from the model of transformers, with convolution kernels that are already standardized. benchmark_int8.py
-quantizes this file to int8. The column "peak MB" is
-the peak memory of a process until its first logits. With --start, the column is the peak memory until the end of the
-process. The exit code is 1 if a requested row could not be measured. The reason for the failure is printed to stderr.
+quantizes this file to int8. The column "peak MB" is the peak memory of a process until its first logits. With --start,
+the column is the peak memory until the end of the process. The exit code is 1 if a requested row could not be measured.
+The reason for the failure is printed to stderr.
 
 --log appends a JSON object for each measured row to a file, with the time, the processor, the revision of nphybrid, the
 quartiles of the times, and the load average of the machine before the measurement. Other programs make the times
@@ -48,7 +48,7 @@ from nphybrid.ops.target import TARGET
 # An engine is not timed if its error is above the bound of its dtype. For R50+ViT-B/16, PyTorch's error is 1e-5 in
 # float32, and 0.17 in bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3, "int8": 1.0}
-WARM, PAUSE = 2, 0.1              # the number of rounds that do not count; the seconds until idle threads stop spinning
+WARM, PAUSE = 4, 0.1              # the number of rounds that do not count; the seconds until idle threads stop spinning
 QUIET = 0.5                       # the largest load average (number of running programs) of a quiet machine
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
@@ -212,7 +212,8 @@ def in_turn(rows, runs, run):
                 rows[i] |= run(rows[i])
                 seconds[i].append(rows[i].pop("seconds", None))
     for row, s in zip(rows, seconds):
-        row.pop("process", row.pop("command", None))
+        row.pop("process", None)
+        row.pop("command", None)
         if "problem" not in row:
             s, ratios = s[WARM:], [b / a for a, b in zip(seconds[0], s) if a][WARM:]
             row |= dict(seconds=s, median=statistics.median(s), spread=(min(s), max(s)),

@@ -8,7 +8,7 @@
 A step is a forward pass, a backward pass, and an update of all weights by AdamW. PyTorch trains the model of
 transformers without changes, with its fused AdamW. Both programs get the same weights, pictures and labels, and must
 agree about the loss of the first steps. Each program runs in its own process. In each round, each program does
---steps steps one after the other, while the other programs wait. The order of the programs rotates. The first two
+--steps steps one after the other, while the other programs wait. The order of the programs rotates. The first four
 rounds do not count.
 
 "ratio" is the median of (PyTorch's time / the time of the row) over the rounds. "peak MB" is the peak memory of the

@@ -362,9 +362,10 @@ class Model:
         rounded = [name for name, leaf in named_leaves(self.params).items()
                    if len(leaf.shape) == 2 and getattr(leaf, "width", "float32") != "float32"]
         if rounded:
+            twice = " int8 would round these values a second time." if self.dtype == "int8" else ""
             warnings.warn(f"the kernels of {len(rounded)} linear layers, for example {rounded[0]}, are saved with "
-                          f"values that were rounded for the dtype {self.dtype}. To save the original weights, load "
-                          'the model with dtype="float32"', stacklevel=3)
+                          f"values that were rounded for the dtype {self.dtype}.{twice} To save the original weights, "
+                          'load the model with dtype="float32"', stacklevel=3)
         return state
 
     def _narrow_arrays(self, path, dtype):

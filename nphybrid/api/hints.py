@@ -1,6 +1,7 @@
 """Attributes of PyTorch's modules and tensors that the models do not have, and what serves here instead."""
+from ..ops import dtype_name
 
-DTYPE = 'the argument dtype of from_pretrained, for example dtype="bfloat16"'
+DTYPE = 'the argument dtype of from_pretrained, for example dtype="int8"'
 GRADIENTS = "model.gradients(pixel_values, labels), which returns the loss and all gradients"
 TRAINING = "nphybrid.training.finetune or the command nphybrid finetune, because the model has no training mode"
 ARRAYS = "model.state_dict(), a dict {name: array}, or model.params"
@@ -36,8 +37,7 @@ def check_cpu(device: object, dtype: object, own: object) -> None:
 
     >>> check_cpu("cpu", "float32", "float32")
     """
-    wrong = [given for given in (device, dtype)
-             if given is not None and str(given).removeprefix("torch.") not in ("cpu", str(own))]
+    wrong = [given for given in (device, dtype) if given is not None and dtype_name(given) not in ("cpu", str(own))]
     if wrong:
         given = wrong[-1]
         raise ValueError(f"to() got {given}; expected 'cpu', because nphybrid computes on the CPU. The dtype is "

@@ -100,11 +100,18 @@ def classifier_width(config: Config) -> int:
     return head.kernel[0]
 
 
+def _original(source: Checkpoint) -> str | None:
+    """Returns the SHA-256 of the model whose weights were rounded for a file with narrow weights, or None."""
+    origin = source.manifest.get("source")
+    return origin.get("sha256") if "dtype" in source.manifest and isinstance(origin, dict) else None
+
+
 def with_head(source: Checkpoint, head: Head, network_config: Config, name: str) -> Checkpoint:
     """Returns a copy of a Checkpoint in which a head replaces the last layer and the labels.
 
-    `name` is the name of the classifier's layer, such as "classifier". Raises ValueError if the head is for another
-    model, another width or another state.
+    `name` is the name of the classifier's layer, such as "classifier". A file with narrow weights accepts the heads of
+    the model from which it was converted. Raises ValueError if the head is for another model, another width or another
+    state.
     """
     state, pool = head_reads(network_config)
     if (head.state, head.pool) != (state, pool):
@@ -114,7 +121,7 @@ def with_head(source: Checkpoint, head: Head, network_config: Config, name: str)
     width = classifier_width(network_config)
     if len(head.kernel) != width:
         raise ValueError(f"the head reads {len(head.kernel):,} features, but {source.path} has {width:,} features")
-    if head.model is not None and head.model != (found := sha256(source.path)):
+    if head.model is not None and head.model not in (_original(source), found := sha256(source.path)):
         raise ValueError(f"the head was fitted to features of the model with SHA-256 {head.model}, but {source.path} "
                          f"has the SHA-256 {found}. If both files hold the same network, pass "
                          "head=head._replace(model=None)")

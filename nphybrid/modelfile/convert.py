@@ -73,8 +73,8 @@ def target_format(target, wanted=None) -> str:
 def check_dtype(target, form, dtype):
     """Raises ValueError if a target of the format `form` cannot hold weights of the dtype."""
     if dtype is not None and form != "h5":
-        raise ValueError(f"{target}: the dtype {dtype} needs a target whose name ends with .h5, found the format "
-                         f"{form}")
+        raise ValueError(f"{target}: the dtype {dtype} needs the format h5, found the format {form}; expected a "
+                         "target whose name ends with .h5")
 
 
 def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tuple[list[Loss], float]:

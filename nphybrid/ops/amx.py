@@ -123,6 +123,7 @@ def widened(halves):
     return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
+@jit
 def held(parts):
     """The number of parts that are stored for a weight: three for float32, so that the weight can be restored."""
     return 1 if parts == 1 else 3
@@ -301,7 +302,7 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     a = aligned(depth * SIDE * parts // 2).view(np.uint16)
     one_row = aligned(depth)
     starts = np.empty((depth // windows.run + 2) * SIDE, np.int64)
-    weights_step = (1 if parts == 1 else 3) * STEP
+    weights_step = held(parts) * STEP
     configure(config)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):

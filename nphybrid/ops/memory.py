@@ -1,4 +1,4 @@
-"""New arrays, and reading arrays into the cache."""
+"""New arrays, reading arrays into the cache, and what becomes of freed memory."""
 import contextlib
 import ctypes
 import math
@@ -53,7 +53,10 @@ def prefetch_tile(x, at, stride):
 
 
 def empty(*shape, dtype=np.float32):
-    """Return an uninitialized array.  A float32 array of more than LARGE elements starts on a 64-byte boundary."""
+    """Return an uninitialized array.  A float32 array of more than LARGE elements starts on a 64-byte boundary.
+
+    Only kernels may write into it, not NumPy: otherwise a plan (recorder.py) would not repeat what is written.
+    """
     n = math.prod(shape)
     if recorder := threads.recorder.get():
         array = recorder.memory(n * np.dtype(dtype).itemsize).view(dtype)

@@ -17,8 +17,9 @@ have ended. First it spins, and later it sleeps, so that other processes can run
 that comes late skips the steps that have ended, and no thread waits for it.
 
 The tasks of a step are numbered in the order of the rows that they compute. So a thread mostly reads rows that it has
-written itself, and that are in its own cache. R50+ViT-B/16 in int8 takes 133 instead of 135 ms. At times when a virtual
-machine copies slowly between its two cores, it takes 166 instead of 184 ms (medians of runs in turn, Zen 5).
+written itself, and that are in its own cache. If the threads take tasks in any order, R50+ViT-B/16 takes 135 instead of
+133 ms in int8, and 184 instead of 166 ms at times when the machine copies slowly between its two cores (medians of runs
+in turn, Zen 5, a virtual machine).
 
 The arrays of a plan are never allocated again, and never cleared. A plan holds the addresses of the learned arrays, so
 a value that is changed in place is used.
@@ -40,7 +41,7 @@ from .target import ISA
 LINE = 8                                  # each counter lies in a cache line of its own
 SPIN = 2000                               # a thread looks SPIN times before it sleeps: about 50 microseconds
 SLEEP = 5e-5                              # seconds
-PATIENCE = 20                             # 2 to 3 milliseconds, with the 50 microseconds that Linux adds to a sleep
+PATIENCE = 20                             # sleeps: 2 to 3 milliseconds, because Linux adds 50 microseconds to each
 LONG = 2_000_000_000                      # after LONG multiply-adds, Python can raise KeyboardInterrupt
 GO_ON, CALL, WAIT = range(3)              # why `_take_tasks` returns
 

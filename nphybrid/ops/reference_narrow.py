@@ -34,8 +34,9 @@ multiplied by 100, and their weights are divided by 100. The last line is comput
     stages.0 and stages.1.0, no factors    3.2e-2   3.6e-2       1.8e-1   2.0e-1
     stages.0 and stages.1.0, with factors  3.2e-2   3.5e-2       3.2e-2   3.7e-2
 
-`quantized` defines the scale of x, and `Kernel.of` defines the scale of a channel. Jacob et al. 2018, "Quantization and
-Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference", section 2.1.
+`quantized` defines the scale of x, and `Kernel.of` defines the scale of a channel. Scales and zero points are explained
+in section 2.1 of Jacob et al. 2018, "Quantization and Training of Neural Networks for Efficient
+Integer-Arithmetic-Only Inference".
 
 In both dtypes, the two matrix products of attention have factors that are rounded to bfloat16.
 

@@ -21,6 +21,7 @@ from .emit import wide
 from .integers import ceil_div
 from .jit import jit, jit_allocating
 from .memory import aligned, empty
+from .reference_narrow import SMALLEST
 from .rounding import SIGN, round_into, round_shares_into
 from .target import NR
 from .widths import NUMBERS, OFFSET
@@ -34,7 +35,6 @@ NO_INTEGERS = np.zeros(0, np.int32)
 
 MAGIC = np.float32(12582912)              # the lowest bits of the float32 x + MAGIC are the integer nearest to x
 MAGIC_BITS = np.int32(MAGIC.view(np.int32))
-SMALLEST = np.float32(2 ** -126)
 
 
 class Words(NamedTuple):

@@ -42,10 +42,19 @@ def test_calls_that_change_nothing(model):
 def test_what_is_missing_says_what_serves(model, name):
     for kind in model, BitModel(BitConfig(embedding_size=8, hidden_sizes=[16], depths=[1], num_groups=2)):
         if name == "float":
-            kind.dtype = "int8"
+            kind = type(kind)(kind.config, dtype="int8")
         assert not hasattr(kind, name)
         with pytest.raises(AttributeError, match=f"^{type(kind).__name__} has no {name}; use "):
             getattr(kind, name)
+
+
+@pytest.mark.parametrize("name, value", [("dtype", "int8"), ("engine", "reference"), ("precision", "high")])
+def test_the_numbers_of_a_model_cannot_be_changed(model, name, value):
+    """Only a new model has other numbers."""
+    before = repr(model), getattr(model, name)
+    with pytest.raises(AttributeError, match=f"{name} is '{before[1]}', and cannot be changed; .* {name}='{value}'"):
+        setattr(model, name, value)
+    assert (repr(model), getattr(model, name)) == before
 
 
 def test_other_names_and_copies(model):

@@ -1,4 +1,6 @@
 """Files with narrow weights: the numbers of the dtype come back, and everything else is refused by name."""
+import json
+import os
 import pickle
 import warnings
 
@@ -6,10 +8,18 @@ import numpy as np
 import pytest
 
 from nphybrid import FormatError, ViTHybridForImageClassification, ViTHybridModel, default_model
+from nphybrid.__main__ import main
+from nphybrid.checkpoint import Narrow
+from nphybrid.explain.figures import MissingPartError, every_figure
+from nphybrid.explain.page import page
+from nphybrid.machine.bench import combinations
+from nphybrid.modelfile.compare import compare_files
 from nphybrid.modelfile.convert import convert
 from nphybrid.modelfile.verify import verify_model
-from nphybrid.ops.reference_narrow import Kernel, factors_of
+from nphybrid.dialects.layout import Layout, unsplit
+from nphybrid.ops.reference_narrow import LONGEST, Kernel, factors_of
 from nphybrid.params import named_leaves
+from nphybrid.pictures.decode import open_picture
 from nphybrid.tensorfile import read_h5, write_h5
 
 from checkpoint.test_checkpoint import CONFIG, logits
@@ -105,6 +115,126 @@ def test_the_original_weights_are_not_invented(narrow, tmp_path):
     assert not target.exists() and not (tmp_path / "folder").exists()
 
 
+@pytest.mark.parametrize("engine", ["reference", "numba"])
+def test_the_same_weights_are_saved_again(narrow, tmp_path, engine):
+    """Nothing is rounded again, and names of classes can be changed."""
+    path, dtype = narrow
+    model = ViTHybridForImageClassification.from_pretrained(path, engine=engine)
+    again = tmp_path / "again.h5"
+    model.config.id2label = {0: "one", 1: "two", 2: "three"}
+    model.save(again, source={"name": "first"}, dtype=dtype)
+    (arrays, documents), (expected, first) = read_h5(again), read_h5(path)
+    assert arrays.keys() == expected.keys() and all(arrays[name].tobytes() == expected[name].tobytes()
+                                                    for name in arrays)
+    assert documents["manifest"]["source"] == {"name": "first"}
+    golden, other = (np.array(found["manifest"]["golden"]["values"]) for found in (documents, first))
+    assert np.abs(golden - other).max() <= 1e-6           # observed 0 (reference) and 0 (numba)
+    loaded = ViTHybridForImageClassification.from_pretrained(again, engine=engine)
+    assert loaded.config.id2label == model.config.id2label and logits(loaded) == logits(model)
+    model.save(path, dtype=dtype)         # over its own file, which holds the same weights
+    assert logits(ViTHybridForImageClassification.from_pretrained(path, engine=engine)) == logits(model)
+    with pytest.raises(ValueError, match="rounded twice"):
+        model.save(again, dtype=DTYPES[1 - DTYPES.index(dtype)])
+
+
+@pytest.mark.parametrize("kind", ["file", "link", "folder"])
+def test_the_original_weights_are_not_overwritten(model, tmp_path, kind):
+    path = target = tmp_path / "model.h5"
+    if kind == "folder":
+        model.save_pretrained(tmp_path)
+        path, target = tmp_path, tmp_path / "model.safetensors"
+    else:
+        model.save(path)
+    if kind == "link":
+        target = tmp_path / "link.h5"
+        os.symlink(path, target)
+    before = target.read_bytes()
+    loaded = ViTHybridForImageClassification.from_pretrained(path, engine="reference")
+    with pytest.raises(ValueError, match="holds the original weights of this model, which cannot be restored from a "
+                                         "file of the dtype int8; expected the name of another file"):
+        loaded.save(target, dtype="int8")
+    assert target.read_bytes() == before
+    loaded.save(tmp_path / "other.h5", dtype="int8")
+
+
+def test_the_learned_arrays_are_what_the_weights_stand_for(narrow):
+    path, dtype = narrow
+    arrays, _ = read_h5(path)
+    learned = ViTHybridForImageClassification.from_pretrained(path).learned()
+    query, conv = arrays[QUERY], arrays[CONV]
+    if dtype == "int8":
+        query = query * arrays[QUERY + ".scales"][:, None] * arrays[QUERY + ".factors"]
+        conv = conv * arrays[CONV + ".scales"][:, None, None, None]
+    else:
+        query, conv = ((array.astype(np.uint32) << 16).view(np.float32) for array in (query, conv))
+    assert np.array_equal(learned.blocks[0].query.kernel, query.T)
+    assert np.array_equal(learned.stages[1][1].conv2, conv.transpose(2, 3, 1, 0))
+    stem = ViTHybridForImageClassification.from_pretrained(path, engine="reference").params.stem.conv
+    assert np.abs(learned.stem.conv - stem).max() <= 1e-6 * np.abs(stem).max()          # observed 1.2e-7
+
+
+@pytest.fixture(scope="module", params=DTYPES)
+def bundled(request, tmp_path_factory):
+    """The model of the package with narrow weights, written by the command line, and its dtype."""
+    path = tmp_path_factory.mktemp("bundled") / "model.h5"
+    assert main(["convert", str(default_model()), str(path), "--dtype", request.param]) == 0
+    return path, request.param
+
+
+def test_the_command_line_converts_again(bundled, tmp_path, capsys):
+    """Without --dtype, it says how."""
+    path, dtype = bundled
+    names = tmp_path / "names.txt"
+    names.write_text("\n".join(f"class {i}" for i in range(10)))
+    again = str(tmp_path / "again.h5")
+    assert main(["convert", str(path), again, "--class-names", str(names)]) == 3
+    assert f"can be written with the dtype {dtype}" in capsys.readouterr().err
+    assert main(["convert", str(path), again, "--class-names", str(names), "--dtype", dtype]) == 0
+    assert "change" not in capsys.readouterr().err
+    assert ViTHybridForImageClassification.from_pretrained(again).config.id2label[3] == "class 3"
+
+
+def test_the_change_by_rounding_is_printed(bundled, tmp_path, capsys):
+    """The change is that of the golden logits, against their standard deviation."""
+    path, dtype = bundled
+    assert main(["convert", str(default_model()), str(tmp_path / "model.h5"), "--dtype", dtype]) == 0
+    text = capsys.readouterr().err
+    exact, narrow = (np.array(read_h5(file).documents["manifest"]["golden"]["values"])
+                     for file in (default_model(), path))
+    change = np.abs(narrow - exact).max() / exact.std()
+    assert f"the logits of the golden input change by {change:.2g} of their standard deviation" in text
+
+
+def test_a_narrow_file_is_compared_with_the_original(bundled):
+    path, dtype = bundled
+    logits = compare_files(default_model(), path, only=["logits"])[0]
+    exact, narrow = (np.array(read_h5(file).documents["manifest"]["golden"]["values"])
+                     for file in (default_model(), path))
+    assert logits.error == pytest.approx(np.abs(narrow - exact).max() / np.abs(narrow).max(), rel=1e-4)
+    assert {row.verdict for row in compare_files(path, path)} == {"equal"}
+
+
+def test_a_narrow_file_is_measured_in_its_dtype(bundled, capsys):
+    path, dtype = bundled
+    found = combinations(path, "numba", None, ["highest"], [1], [1], 1, False)
+    assert [combination.dtype for combination in found] == [dtype]
+    assert main(["bench", str(path), "--threads", "1", "--runs", "1", "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["dtype"] == dtype
+
+
+def test_a_narrow_file_is_explained(bundled):
+    path, dtype = bundled
+    model = ViTHybridForImageClassification.from_pretrained(path)
+    picture = open_picture(os.path.join(os.path.dirname(__file__), "../../examples/images/cat.png"))
+    drawn = dict(every_figure(model, picture))
+    assert isinstance(drawn.pop("saliency"), MissingPartError) and len(drawn) == 7
+    assert not any(isinstance(figure, MissingPartError) for figure in drawn.values())
+    exact = dict(every_figure(ViTHybridForImageClassification.from_pretrained(default_model()), picture))
+    for name in "filters", "position-similarity":         # these arrays are not narrow
+        assert drawn[name].image.tobytes() == exact[name].image.tobytes()
+    assert "cat.png" in page(model, picture, "cat.png")
+
+
 @pytest.mark.parametrize("dtype", ["int4", "float16", "float32", np.int16, "INT8"])
 def test_other_dtypes_of_a_file_are_refused(model, tmp_path, dtype):
     with pytest.raises((ValueError, TypeError)):
@@ -145,7 +275,7 @@ def test_rounded_weights_are_saved_with_a_warning(model, tmp_path, dtype, engine
 
 
 def test_only_an_h5_file_can_hold_narrow_weights(model, tmp_path):
-    with pytest.raises(ValueError, match=r"the dtype int8 needs a target whose name ends with .h5"):
+    with pytest.raises(ValueError, match="int8 needs the format h5, .* expected a target whose name ends with .h5"):
         convert(model, tmp_path / "folder", dtype="int8")
     assert not (tmp_path / "folder").exists()
 
@@ -170,6 +300,8 @@ INT8 = {
     "negative": (replace(QUERY + ".scales", 3, -1), "query.weight: expected 24 positive scales, found -1"),
     "short": (lambda arrays, manifest: arrays.update({QUERY + ".scales": np.ones(23, np.float32)}),
               r"expected 24 positive scales in float32, found an array \[23\]"),
+    "integers": (lambda arrays, manifest: arrays.update({QUERY + ".scales": np.ones(24, np.int32)}),
+                 r"expected 24 positive scales in float32, found an array \[24\] of int32"),
     "zero": (replace(QUERY + ".factors", 0, 0), "query.weight: expected 24 positive factors"),
     "no scales": (lambda arrays, manifest: arrays.pop(CONV + ".scales"), "conv2.weight: expected .* found no array of"),
     "no factors": (lambda arrays, manifest: arrays.pop(QUERY + ".factors"), "query.weight: expected .* found no array"),
@@ -211,6 +343,16 @@ def test_one_of_q_k_and_v_is_float32(model, tmp_path, layer, engine):
     model.save(path, dtype="int8")
     with pytest.raises(FormatError, match=rf"1 fault:\s*{name}: expected float32 numbers also in .*, found int8"):
         ViTHybridForImageClassification.from_pretrained(damaged(path, change), engine=engine)
+
+
+def test_a_sum_that_could_be_too_large_is_refused():
+    """The same bound holds for a kernel of a file and for a kernel that is rounded."""
+    def kernel(rows):
+        ones = np.ones((1, rows), np.int8), np.ones(1, np.float32), np.ones(rows, np.float32)
+        return Narrow(*ones).kernel(Layout(unsplit, (1, 0)), (rows, 1))
+    assert kernel(LONGEST).shape == (LONGEST, 1)
+    with pytest.raises(ValueError, match=f"expected at most {LONGEST} products in a sum of int8"):
+        kernel(LONGEST + 1)
 
 
 def test_damaged_bfloat16(model, tmp_path):

@@ -135,7 +135,8 @@ def test_a_kernel_of_int8(shape):
         expected = [round(float(f32(w * f32(1 / scale)))) for w in weights]
         assert found.scales[o] == scale and found.values[..., o].ravel().tolist() == expected
     assert np.abs(found.values).max() == 127 and found.values.dtype == np.int8
-    assert np.abs(np.array(found) - kernel).max() <= 0.501 * found.scales.max()
+    factors = 1 if found.factors is None else found.factors[:, None]
+    assert (np.abs(np.array(found) - kernel) <= 0.501 * found.scales * factors).all()
 
 
 @pytest.mark.parametrize("ops", [kernels, reference_narrow], ids=["kernels", "reference"])
@@ -249,6 +250,11 @@ def test_attention_by_loops():
 
 # ---------------------------------------------------------------- the kernels are the definitions
 
+# The largest error of products of bfloat16, in units of the results. test_bfloat16_is_as_accurate_as_float32 has values
+# that were observed.
+OF_BFLOAT16 = 1e-5 if target.PRODUCTS["bfloat16"] == "bfdot" else 4e-6
+
+
 def test_both_implementations_have_all_operations():
     for operation in (*OPERATIONS, "ready"):
         ours, theirs = (inspect.signature(getattr(ops, operation)) for ops in (kernels_narrow, reference_narrow))
@@ -275,8 +281,7 @@ def test_bfloat16_is_as_accurate_as_float32(operation, case):
     arguments = case.arguments()
     found = narrow(operation, arguments, "bfloat16", kernels_narrow)
     expected = narrow(operation, arguments, "bfloat16", reference_narrow)
-    bound = 1e-5 if target.PRODUCTS["bfloat16"] == "bfdot" else 4e-6
-    assert np.abs(found - expected).max() <= bound * expected.std()
+    assert np.abs(found - expected).max() <= OF_BFLOAT16 * expected.std()
 
 
 @pytest.mark.parametrize("B, T, D, heads, bound", [
@@ -327,7 +332,9 @@ def test_edge_rows(width, edge):
         found, expected = (narrow("linear", (x, p), width, ops) for ops in (kernels_narrow, reference_narrow))
     finite = np.isfinite(expected) & np.isfinite(found)
     assert finite.sum() >= (4 if edge == "largest" else 5) * 33 and not np.isnan(found).any()
-    assert np.abs(found[finite] - expected[finite]).max() <= 1e-6 * np.abs(expected[finite]).max()
+    largest = np.abs(expected).max(1, where=finite, initial=0)[:, None]
+    difference = np.abs(np.subtract(found, expected, where=finite, out=np.zeros_like(found)))
+    assert (difference <= (0 if width == "int8" else OF_BFLOAT16) * largest).all()      # observed 0 and 3.7e-8
     if edge in ("zeros", "denormals"):
         assert np.array_equal(found[2], p.bias) and np.array_equal(expected[2], p.bias)
     alone = narrow("linear", (x[[0, 1, 3, 4]], p), width, kernels_narrow)
@@ -415,7 +422,7 @@ def test_bits_do_not_depend_on_the_cache(name, width, monkeypatch):
         return
     rounded = reference_narrow.rounded(x) if width == "bfloat16" else x
     truth = reference.conv2d(rounded.astype(np.float64), np.asarray(kernel, np.float64), 1, 1, around)
-    assert np.abs(results[0] - truth).max() <= 4e-6 * truth.std()
+    assert np.abs(results[0] - truth).max() <= 4e-6 * truth.std()       # observed 1.7e-6 (float32), 7.6e-7 (bfloat16)
 
 
 # ---------------------------------------------------------------- packed kernels
@@ -554,8 +561,9 @@ def test_assembly(products, isa, cpu, instruction):
     text = assembly(triple, cpu, kinds, lambda build, *args: emit_tile(build, args, shape, products))
     lines = text.splitlines()
     places = [i for i, line in enumerate(lines) if re.search(instruction, line)]
-    loops = 1 if products.UNROLL == 1 else 2
-    assert len(places) in [MR * NV * count for count in (products.UNROLL, products.UNROLL + 1)[2 - loops:]]
+    # A loop over UNROLL values of k, and a loop over the rest. If UNROLL is 1, LLVM may drop the loop over the rest.
+    counts = (1, 2) if products.UNROLL == 1 else (products.UNROLL + 1,)
+    assert len(places) in [MR * NV * count for count in counts]
     for first, last in zip(places, places[1:]):
         between = "\n".join(lines[first:last])
         assert re.search(r"^\.\w+:", between, re.M) or not re.search(SPILLS[triple], between)
