@@ -11,7 +11,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .jit import jit
-from .target import ISA, LANES
+from .target import ISA, LANES, PREFETCH
 
 F32 = ir.FloatType()
 F64 = ir.DoubleType()
@@ -141,7 +141,7 @@ def _prefetch(typing, x, at):
 
 
 # prefetch(x, at) asks for the cache line of x[at], which will soon be used. Nothing waits for the answer.
-prefetch = _no_prefetch if ISA == "plain" else _prefetch
+prefetch = _prefetch if PREFETCH else _no_prefetch
 
 
 @intrinsic

@@ -29,7 +29,8 @@ GFLOP/s for (8192, 32) @ (32, 128), and in bfloat16 457 instead of 500 GFLOP/s f
 The panels of the next pass come into L2 while the tiles of a pass are computed (`Ahead` of tile.py): a few cache lines
 in each tile, at equal distances. The weights of a network do not fit into the cache, so they come from memory in each
 forward pass. R50+ViT-B/16 takes 2 to 3 % less time in float32, 1 to 3 % in bfloat16, and up to 1 % in int8 (Zen 5, 2
-threads). If all lines of a tile are asked for at once, before the tile, nothing is gained.
+threads). If all lines of a tile are asked for at once, before the tile, nothing is gained. With AVX2, nothing is asked
+for (`PREFETCH` of target.py).
 
 The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. Its first two lines are for a kernel
 (1, 1, 64, 256) and a map (96, 96, 64). Where the table gives no number of threads, one thread was used.

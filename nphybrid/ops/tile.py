@@ -59,7 +59,7 @@ from numba.extending import intrinsic
 
 from .emit import I64, TO_L2, fields
 from .jit import jit, jit_allocating
-from .target import ISA, LANES, MR, NR, NV, SHORT
+from .target import ISA, LANES, MR, NR, NV, PREFETCH, SHORT
 from .widths import Float32, emitter_of, number, sums_of
 
 STEPS = 64                                # Ahead.step counts 1 / STEPS word; a power of two, for a division by a shift
@@ -349,7 +349,7 @@ def _emit_from(context, build, kinds, values):
     scaling = ahead = None
     if not of_attention:
         *others, scaling, (at, step) = others
-        ahead = Ahead(build.gep(panel.b, [at]), step)
+        ahead = Ahead(build.gep(panel.b, [at]), step) if PREFETCH else None
         scaling = _placed_scaling(build, *scaling) if products.INTEGERS else None
     emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, ahead,
                 few_columns=of_attention)
