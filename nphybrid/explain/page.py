@@ -58,7 +58,7 @@ def page(model, picture, name: str = "picture", others=()) -> str:
     if computes and {"tokens", "answer"} <= facts["steps"].keys():
         facts["steps"] |= {step: {} for step in ACTING}
     facts["sentences"] = sentences(model, facts)
-    facts["lead"], facts["prepared"] = lead(facts), PREPARED
+    facts["lead"], facts["prepared"] = lead(facts, model.dtype, computes), PREPARED
     if others and not computes:
         raise ValueError(f"expected one picture, found {1 + len(others)}: the page can show only one, because {reason}")
     more, posters = add_pictures(model, name, others, facts)

@@ -2,7 +2,7 @@
 import re
 
 from ..api.scores import scoring
-from ..ops import reference
+from ..ops import NARROW, reference
 
 # The stem of a preactivation network has no norm, because the first residual unit begins with a norm.
 POOL = "a 3 × 3 max pool, which keeps the largest number of each 3 × 3 cells, in steps of two cells."
@@ -223,8 +223,11 @@ def _answer(model, facts, changes):
             "scoring": SCORING[score], "reading": equation, "reads": reads}
 
 
-def lead(facts: dict) -> str:
-    """The first sentences of the page, with the placeholders {name}, {label} and {score}."""
+def lead(facts: dict, dtype: str, computes: bool) -> str:
+    """The first sentences of the page, with the placeholders {name}, {label} and {score}.
+
+    `dtype`: the dtype of the model. `computes`: whether the page can compute the network.
+    """
     steps, (height, width, _) = facts["steps"], facts["steps"]["photograph"]["shape"]
     pixels = f"{height}\u00a0×\u00a0{width} pixels"                            # no line ends beside the ×
     parts = []
@@ -238,6 +241,10 @@ def lead(facts: dict) -> str:
             f"known labels. {' '.join(parts)}")
     if "answer" in steps:
         text += " The answer is “{label}”, with a score of {score}."
+    if dtype in NARROW:
+        text += f" The factors of matrix products are rounded to {dtype}."
+        if computes:
+            text += " What the page itself computes, for example for another picture, is not rounded."
     return text
 
 
