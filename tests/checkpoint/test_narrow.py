@@ -9,7 +9,7 @@ import pytest
 
 from nphybrid import FormatError, ViTHybridForImageClassification, ViTHybridModel, default_model
 from nphybrid.__main__ import main
-from nphybrid.checkpoint import Narrow
+from nphybrid.checkpoint import Head, Narrow, sha256
 from nphybrid.explain.figures import MissingPartError, every_figure
 from nphybrid.explain.page import page
 from nphybrid.machine.bench import combinations
@@ -205,6 +205,23 @@ def test_the_change_by_rounding_is_printed(bundled, tmp_path, capsys):
     assert f"the logits of the golden input change by {change:.2g} of their standard deviation" in text
 
 
+def test_a_head_of_the_original_model_fits(bundled, tmp_path):
+    """A narrow file has the SHA-256 of the model from which it was converted.  Other files that name it do not fit."""
+    path, dtype = bundled
+    made = Head(np.ones((192, 2), np.float32), np.zeros(2, np.float32), ["a", "b"], sha256(default_model()), "norm",
+                "token", {})
+    load = ViTHybridForImageClassification.from_pretrained
+    for model in path, default_model():
+        assert load(model, head=made).config.id2label == {0: "a", 1: "b"}
+    with pytest.raises(ValueError, match=f"with SHA-256 {'0' * 64}, but .* has the SHA-256 {sha256(path)}"):
+        load(path, head=made._replace(model="0" * 64))
+    trained = load(default_model(), engine="reference")
+    trained.params.head.bias[:] += 1
+    trained.save(tmp_path / "trained.h5", source={"name": "origin", "sha256": made.model})
+    with pytest.raises(ValueError, match="the head was fitted to features of the model"):
+        load(tmp_path / "trained.h5", head=made)
+
+
 def test_a_narrow_file_is_compared_with_the_original(bundled):
     path, dtype = bundled
     logits = compare_files(default_model(), path, only=["logits"])[0]
@@ -262,7 +279,9 @@ def test_rounded_weights_are_saved_with_a_warning(model, tmp_path, dtype, engine
     """Two blocks with 6 linear layers each, and the projection; the classifier is not rounded."""
     model.save_pretrained(tmp_path)
     rounded = ViTHybridForImageClassification.from_pretrained(tmp_path, engine=engine, dtype=dtype)
-    told = f"the kernels of 13 linear layers, .*rounded for the dtype {dtype}. .* load the model with dtype=\"float32\""
+    twice = " int8 would round these values a second time." if dtype == "int8" else ""
+    told = (f"the kernels of 13 linear layers, .*rounded for the dtype {dtype}.{twice} To save .* load the model with "
+            'dtype="float32"')
     with pytest.warns(UserWarning, match=told):
         rounded.save(tmp_path / "model.h5")
     with pytest.warns(UserWarning, match=told):
