@@ -3,13 +3,18 @@ import itertools
 
 import pytest
 
-from nphybrid.ops import matmul
+from nphybrid.ops import kernels, matmul, target
 from nphybrid.ops.integers import ceil_div
 from nphybrid.ops.memory import LINE
+from nphybrid.ops.packed import Packed
+from nphybrid.ops.reference_narrow import Kernel
 from nphybrid.ops.target import NR
 from nphybrid.ops.tile import STEPS
 from nphybrid.ops.widths import EMITTERS
 from nphybrid.ops.windows import NOWHERE, block_of, windows_of
+from nphybrid.params import Linear
+
+from oracles import cases
 
 
 def passes_of(blocks, chain):
@@ -57,3 +62,18 @@ def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
         assert most > ends                      # the first bound below is not empty
         assert len(found & expected) >= most - ends, (now, after)
         assert len(found - expected) <= ends + tiles // LINE, (now, after)      # each share is rounded up to a word
+
+
+@pytest.mark.skipif(target.ISA == "amx", reason="the panels of AMX have another layout")
+@pytest.mark.parametrize("width", ["float32", "bfloat16", "int8"])
+@pytest.mark.parametrize("K, N", [(96, 700), (768, 700), (3000, 330)])
+def test_the_panels_of_a_group_fill_half_of_L2(K, N, width, monkeypatch):
+    """A pass of float32 and bfloat16 reads KC rows of a panel, and a pass of int8 reads all."""
+    array, found, plain = cases.normal(0, K, N), [], matmul._blocks
+    packed = Packed(array if width == "float32" else Kernel.of(array, width))
+    monkeypatch.setattr(matmul, "_blocks", lambda *arguments: found.append(plain(*arguments)) or found[0])
+    kernels.linear(cases.normal(1, 7, K), Linear(packed, None))
+    per_row = packed.panels[0].nbytes // packed.panels[0].shape[0]
+    numbers = {"float32": 4, "bfloat16": 2, "int8": 1}[width]       # bytes of a number in a panel
+    rows = min(packed.panels.shape[1], matmul.KC * NR * numbers // per_row if width != "int8" else K)
+    assert found[0].panels_in_L2 == max(1, target.L2 // 2 // (rows * per_row))
