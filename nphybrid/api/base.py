@@ -77,6 +77,7 @@ class Model:
     has_head = False                      # whether the class is a classifier
     name_or_path = ""
     stored_dtype: str | None = None       # the dtype of a file with narrow weights, from which the model was loaded
+    files: frozenset[str] = frozenset()   # the paths of the files with the weights of the model
     parts: dict[str, Any] = {}            # the arguments pooler and mask_token of params.shapes
 
     def __init__(self, config: Any, *, state_dict: Mapping[str, Any] | None = None, seed: int = 0,
@@ -210,6 +211,7 @@ class Model:
             source = with_fresh_head(source, cls, overrides or {}, ignore_mismatched_sizes)
         config = cls.config_class.from_dict(source.config, **(overrides or {}))
         stored = checkpoint.stored_dtype(source.manifest, source.path)
+        files = frozenset(os.path.abspath(array.path) for array in source.arrays.values() if isinstance(array, Stored))
         if stored is not None:
             wanted = options.get("dtype")
             if wanted is not None and ops.dtype_name(wanted) != stored:
@@ -225,6 +227,7 @@ class Model:
                 hint = f"\nThe file has no classifier. {cls.__name__} adds a random classifier if num_labels is given"
             raise FormatError(f"{source.path}: {error}{hint}") from None
         model.stored_dtype = stored
+        model.files = files
         model.processor = source.processor
         model.name_or_path = str(source.path)
         return model
@@ -269,6 +272,7 @@ class Model:
         if self.plans:
             self.plans.clear()
         self.stored_dtype = None
+        self.files = frozenset()
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""
@@ -300,7 +304,7 @@ class Model:
         ((7, 7, 3, 64), True)
         """
         if self.stored_dtype is not None:
-            return params.tree_map(lambda name, leaf: np.asarray(leaf, np.float32), self.params)
+            return params.tree_map(lambda name, leaf: np.array(leaf, np.float32), self.params)
         tree, _ = self._fill(self.state_dict(), "reference", self.float_dtype.name)
         return tree
 
@@ -318,11 +322,12 @@ class Model:
         layers are rounded. `arguments`: arguments of transformers that change no result (arguments.py).
         """
         refuse_arguments("save_pretrained", arguments)
-        state = self._state_to_save()
+        weights = Path(folder) / "model.safetensors"
+        state = self._state_to_save(weights)
         config = self.config_document()
         Path(folder).mkdir(parents=True, exist_ok=True)
         write_json(Path(folder) / "config.json", config)
-        write_safetensors(Path(folder) / "model.safetensors", state, {"format": "pt"})
+        write_safetensors(weights, state, {"format": "pt"})
         if self.processor is not None:
             checkpoint.write_processor(folder, with_class(self.processor, self.config.model_type))
 
@@ -337,17 +342,17 @@ class Model:
 
         `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: None for the
         arrays of `state_dict`, with the warning of `save_pretrained`. With "bfloat16" or "int8", the file has the
-        weights as they are multiplied in this dtype, in a half or a quarter of the bytes. Such a file can be loaded in
+        weights as they are multiplied in this dtype, and is two to four times smaller. Such a file can be loaded in
         this dtype only, and its golden logits are those of the reference engine in this dtype. A model that was loaded
         from such a file writes the same weights again, with the `dtype` of its file.
 
         Raises ValueError for any other `dtype`, and for a narrow `dtype` if the weights would be rounded twice. Raises
-        ValueError for a narrow `dtype` if `path` is the file from which the model was loaded, because its original
-        weights would be lost.
+        ValueError if `path` is the file from which the model was loaded, and its weights would be replaced by rounded
+        weights.
         """
         manifest = {} if source is None else {"source": source}
         if dtype is None:
-            state = self._state_to_save()
+            state = self._state_to_save(path)
             tree, _ = self._fill(state, "reference", "float64")
             manifest["golden"] = self._golden(tree, "float64")
         else:
@@ -356,13 +361,16 @@ class Model:
             manifest |= {"dtype": dtype, "golden": self._golden(tree, dtype)}
         checkpoint.write_h5(path, state, self.config_document(), self.processor, manifest)
 
-    def _state_to_save(self):
-        """Returns `state_dict`.  Gives a warning if it has rounded kernels."""
+    def _state_to_save(self, path):
+        """Returns `state_dict`, for a file at `path`.  Gives a warning if it has rounded kernels."""
         state = self.state_dict()
         rounded = [name for name, leaf in named_leaves(self.params).items()
                    if len(leaf.shape) == 2 and getattr(leaf, "width", "float32") != "float32"]
         if rounded:
-            twice = " int8 would round these values a second time." if self.dtype == "int8" else ""
+            self._refuse_own_file(path, self.dtype)
+            twice = ""
+            if self.dtype == "int8":
+                twice = " A model that is loaded from this file with the dtype int8 rounds them again."
             warnings.warn(f"the kernels of {len(rounded)} linear layers, for example {rounded[0]}, are saved with "
                           f"values that were rounded for the dtype {self.dtype}.{twice} To save the original weights, "
                           'load the model with dtype="float32"', stacklevel=3)
@@ -371,17 +379,20 @@ class Model:
     def _narrow_arrays(self, path, dtype):
         """Returns the arrays of a file with narrow weights at `path`, and the tree of the reference engine."""
         if self.stored_dtype is None:
-            for array in self.originals.values():
-                if isinstance(array, Stored) and os.path.exists(path) and os.path.samefile(path, array.path):
-                    raise ValueError(f"{path} holds the original weights of this model, which cannot be restored from "
-                                     f"a file of the dtype {dtype}; expected the name of another file")
-            state = self._state_to_save()
+            self._refuse_own_file(path, dtype)
+            state = {name: array.astype(np.float32, copy=False) for name, array in self.state_dict().items()}
             tree, _ = self._fill(state, "reference", dtype)
         else:
             tree = params.tree_map(lambda name, leaf: leaf.unpacked() if hasattr(leaf, "unpacked") else leaf,
                                    self.params)
             state = checkpoint.to_state_dict(tree, self.table, self.network_config, checkpoint.reread(self.originals))
         return checkpoint.narrow_state(tree, self.table, self.network_config, state), tree
+
+    def _refuse_own_file(self, path, dtype):
+        """Raises ValueError if a file at `path` would replace the original weights of the model."""
+        if os.path.exists(path) and any(os.path.exists(file) and os.path.samefile(path, file) for file in self.files):
+            raise ValueError(f"{path} holds the original weights of this model, which cannot be restored from weights "
+                             f"that are rounded for the dtype {dtype}; expected the name of another file")
 
     def config_document(self) -> dict[str, Any]:
         """Returns the contents of `config.json`.

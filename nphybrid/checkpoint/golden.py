@@ -40,11 +40,14 @@ def golden_state(manifest: Mapping[str, Any], path: FilePath) -> tuple[str, np.n
 
 
 def golden_error(found: np.ndarray, golden: np.ndarray) -> float:
-    """Returns max|found - golden| / std(golden), or max|found - golden| / |golden| for a single golden value.
+    """Returns max|found - golden| / std(golden).
 
-    The standard deviation of a single number is 0, which cannot be a divisor. If this divisor is 0 too, it is 1.
+    If all golden values are equal, their standard deviation is 0, and the divisor is max|golden|. If this is 0 too, the
+    divisor is 1.
 
-    >>> golden_error(np.array([1.0, 2.5]), np.array([1.0, 3.0])), golden_error(np.array([3.0]), np.array([4.0]))
-    (0.5, 0.25)
+    >>> golden_error(np.array([1.0, 2.5]), np.array([1.0, 3.0]))
+    0.5
+    >>> golden_error(np.array([3.0]), np.array([4.0])), golden_error(np.array([0.1, 0.3]), np.zeros(2))
+    (0.25, 0.3)
     """
     return float(np.abs(found - golden).max() / (golden.std() or np.abs(golden).max() or 1))

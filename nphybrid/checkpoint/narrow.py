@@ -106,7 +106,7 @@ def paired(arrays: Mapping[str, Any]) -> dict[str, Any]:
 def narrow_state(params: Params, table: Table, config: Any, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the arrays of a file with narrow kernels.
 
-    `params` is the tree of `reference_narrow`, and `state` is the state_dict of the float32 model.
+    `params` is the tree of `reference_narrow`, and `state` has all arrays of the model with Hugging Face's names.
     """
     arrays: dict[str, Any] = dict(state)
     for name, leaf in named_leaves(params).items():

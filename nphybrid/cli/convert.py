@@ -33,14 +33,15 @@ def add(verb):
     verb.add_argument("--lossy", action="store_true",
                       help="allow the conversion to lose properties of the model, and print the lost properties")
     verb.add_argument("--dtype", choices=("bfloat16", "int8"),
-                      help="round the weights of an .h5 file. The file has a half or a quarter of the size, and can be "
-                           "used in this dtype only. The weights before rounding cannot be restored from it. If SOURCE "
-                           "is such a file, TARGET gets the same weights.")
+                      help="round the weights of an .h5 file. The file is two to four times smaller, and can be used "
+                           "in this dtype only. The weights before rounding cannot be restored from it. If SOURCE is "
+                           "such a file, TARGET gets the same weights.")
     add_class_names(verb)
 
 
 def run(args):
     """Convert the model.  Print a summary of the written file and the lost properties."""
+    from .. import checkpoint
     from ..api.load import load
     from ..batch.identity import ModelFile
     from ..modelfile import convert
@@ -51,7 +52,9 @@ def run(args):
     if args.class_names is not None:
         relabel(model, args.class_names)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
-    losses, change = convert.convert(model, args.target, args.to, args.lossy, source, args.dtype)
+    # A file with narrow weights names the model from which it was converted, also after a second conversion.
+    origin = source if model.stored_dtype is None else checkpoint.read(file.path).manifest.get("source")
+    losses, change = convert.convert(model, args.target, args.to, args.lossy, origin, args.dtype)
     print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
           f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:

@@ -373,7 +373,7 @@ def saliency(model, picture: PreparedPicture):
     _require(model.has_head and model.network_config.classes, "saliency", model, "a classifier")
     if model.dtype in NARROW:
         raise MissingPartError(f"the figure saliency needs gradients, which the dtype {model.dtype} does not have; "
-                               "expected the dtype float32 or float64")
+                               "expected the original model in float32 or float64")
     gradient, best = measures.saliency(model, picture.pixel_values)
     size = picture.photograph.shape[:2]
     end = drawing.rounded_up(float(gradient.max()))

@@ -140,8 +140,8 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     load_seconds = time.perf_counter() - load_begin
 
     x = _noise(model, combination.batch)
-    first, *others = [_seconds(model, x) for _ in range(UNCOUNTED + combination.runs)]
-    calls = others[UNCOUNTED - 1:]
+    seconds = [_seconds(model, x) for _ in range(UNCOUNTED + combination.runs)]
+    first, calls = seconds[0], seconds[UNCOUNTED:]
     compiled = count_kernels() - kernels_before
     peak_memory = computer.peak_memory()
     costs = summarize(model.network_config)

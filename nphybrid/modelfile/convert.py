@@ -330,14 +330,14 @@ def _change_of_golden(model, tree, written):
 
 def _change_by_rounding(model, path):
     """Returns the change of the golden logits in the written file, whose weights were rounded."""
-    _, rounded = checkpoint.golden_state(checkpoint.read(path).manifest, path)
-    golden = _golden_output(model, model.network_config, _learned_arrays(model)).reshape(-1)[:len(rounded)]
-    return checkpoint.golden_error(rounded, golden)
+    state, rounded = checkpoint.golden_state(checkpoint.read(path).manifest, path)
+    golden = _golden_output(model, model.network_config, _learned_arrays(model), state)
+    return checkpoint.golden_error(rounded, golden.reshape(-1)[:len(rounded)])
 
 
-def _golden_output(model, network_config, tree):
-    """Returns the logits for the golden input in float64; for a network without logits, the last state."""
+def _golden_output(model, network_config, tree, state=None):
+    """Returns a state for the golden input in float64: by default the logits, or the last state without logits."""
     trace = Trace(keep={"logits", "norm", "features_norm", "pooler"})
     prepared = reference.prepare(tree, network_config, np.float64)
     model.network(checkpoint.golden_input(model.network_config), prepared, network_config, reference, trace)
-    return trace["logits"] if "logits" in trace else next(reversed(trace.values()))
+    return trace[state or ("logits" if "logits" in trace else next(reversed(trace)))]

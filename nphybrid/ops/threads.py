@@ -92,9 +92,8 @@ def worth(work):
 def apart():
     """Within the `with` block, the caller stays on its core, and the workers stay on other cores.  Only on Linux.
 
-    The block gets a function, after whose call each thread may use the same cores as before the block. So Linux can
-    move a thread if another process uses its core. The end of the block does the same. `number` does not change in the
-    block. If two callers are in such blocks at the same time, the threads of the second are not moved.
+    The block gets a function, after whose call all of them may use all cores of the caller. So Linux can move a thread
+    if another process uses its core. The end of the block does the same. `number` does not change in the block.
 
     In a virtual machine, Linux was seen to move a thread to the core of another one although a core was idle. The
     probable reason: the host has taken the idle core away, and Linux regards it as busy. After pauses of 0.15 seconds,
@@ -105,33 +104,33 @@ def apart():
     n = number()
     cores = os.sched_getaffinity(0) if _core and n > 1 else set()
     core = {_core()} & cores if cores else set()
-    if len(cores) < 2 or not core or not _apart.acquire(blocking=False):
+    if len(cores) < 2 or not core:
         yield lambda: None
         return
+    _ready_workers(n - 1)                 # they must exist, so that they can be given other cores
+    caller = threading.get_native_id()
+    workers = [worker.native_id for worker in _workers]
+
+    def release():
+        _allow([caller, *workers], cores)
     try:
-        _ready_workers(n - 1)             # they must exist, so that they can be given other cores
-        workers = [worker.native_id for worker in _workers]
-        before = {thread: os.sched_getaffinity(thread) for thread in (threading.get_native_id(), *workers)}
-
-        def release():
-            for thread in before:
-                _allow(thread, before[thread])
-        try:
-            _allow(threading.get_native_id(), core)
-            for worker in workers:
-                _allow(worker, cores - core)
-            with using(n):                # the caller now has one core, from which `number` would conclude one thread
-                yield release
-        finally:
-            release()
+        _allow([caller], core)
+        _allow(workers, cores - core)
+        with using(n):                    # the caller now has one core, from which `number` would conclude one thread
+            yield release
     finally:
-        _apart.release()
+        try:
+            release()
+        except BaseException:             # KeyboardInterrupt must not leave a thread on few cores
+            release()
+            raise
 
 
-def _allow(thread, cores):
-    """Let a thread, given by its native id, run on some cores."""
-    with contextlib.suppress(OSError):    # a container may forbid it
-        os.sched_setaffinity(thread, cores)
+def _allow(threads, cores):
+    """Let some threads, given by their native ids, run on some cores."""
+    for thread in threads:
+        with contextlib.suppress(OSError):                # a container may forbid it
+            os.sched_setaffinity(thread, cores)
 
 
 def run(count, task, work=SMALL, arguments=()):
@@ -347,11 +346,10 @@ def _fresh():
 
     A forked process calls `_fresh`, because a fork inherits the list of workers but not their threads.
     """
-    global _idle, _workers, _lock, _apart
+    global _idle, _workers, _lock
     _idle = queue.SimpleQueue()
     _workers = []
     _lock = threading.Lock()
-    _apart = threading.Lock()             # held by the caller whose threads stay on separate cores
 
 
 _fresh()

@@ -168,7 +168,7 @@ EMITTERS = {
              "": Int8}[PRODUCTS["int8"]],
 }
 NUMBERS = {width: emitter.NUMBERS for width, emitter in EMITTERS.items()}
-OFFSET = 128 if EMITTERS["int8"].SIGNED else 0             # less OFFSET, integers of 0 to 255 are -128 to 127
+OFFSET = 128 if EMITTERS["int8"].SIGNED else 0             # an integer of 0 to 255 less OFFSET is one of -128 to 127
 
 
 def emitter_of(kind):

@@ -1,4 +1,5 @@
 """Files with narrow weights: the numbers of the dtype come back, and everything else is refused by name."""
+import copy
 import json
 import os
 import pickle
@@ -7,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 
-from nphybrid import FormatError, ViTHybridForImageClassification, ViTHybridModel, default_model
+from nphybrid import (FormatError, ViTConfig, ViTHybridForImageClassification, ViTHybridModel, ViTModel, default_model)
 from nphybrid.__main__ import main
 from nphybrid.checkpoint import Head, Narrow, sha256
 from nphybrid.explain.figures import MissingPartError, every_figure
@@ -21,6 +22,7 @@ from nphybrid.ops.reference_narrow import LONGEST, Kernel, factors_of
 from nphybrid.params import named_leaves
 from nphybrid.pictures.decode import open_picture
 from nphybrid.tensorfile import read_h5, write_h5
+from nphybrid.training.finetune import finetune
 
 from checkpoint.test_checkpoint import CONFIG, logits
 
@@ -150,17 +152,47 @@ def test_the_original_weights_are_not_overwritten(model, tmp_path, kind):
         os.symlink(path, target)
     before = target.read_bytes()
     loaded = ViTHybridForImageClassification.from_pretrained(path, engine="reference")
-    with pytest.raises(ValueError, match="holds the original weights of this model, which cannot be restored from a "
-                                         "file of the dtype int8; expected the name of another file"):
-        loaded.save(target, dtype="int8")
+    rounded = ViTHybridForImageClassification.from_pretrained(path, engine="reference", dtype="int8")
+    refused = ("holds the original weights of this model, which cannot be restored from weights that are rounded for "
+               "the dtype int8; expected the name of another file")
+    actions = [lambda: loaded.save(target, dtype="int8"), lambda: copy.copy(loaded).save(target, dtype="int8"),
+               lambda: pickle.loads(pickle.dumps(loaded)).save(target, dtype="int8"), lambda: rounded.save(target)]
+    if kind == "folder":
+        actions.append(lambda: rounded.save_pretrained(tmp_path))
+    for action in actions:
+        with pytest.raises(ValueError, match=refused):
+            action()
     assert target.read_bytes() == before
     loaded.save(tmp_path / "other.h5", dtype="int8")
+    loaded.save(path if kind != "folder" else tmp_path / "same.h5")       # the same weights
+
+
+def test_a_network_without_convolutions_keeps_its_weights(tmp_path):
+    """The names of its arrays, and a state that is not the last one: this model has a pooler."""
+    path = tmp_path / "vit.h5"
+    model = ViTModel(ViTConfig(image_size=32, patch_size=8, hidden_size=24, num_hidden_layers=1, intermediate_size=48,
+                               num_attention_heads=2), engine="reference")
+    model.save(path)
+    before = path.read_bytes()
+    assert main(["convert", str(path), str(path), "--dtype", "int8"]) == 3 and path.read_bytes() == before
+    narrow = tmp_path / "narrow.h5"
+    assert main(["convert", str(path), str(narrow), "--dtype", "int8"]) == 0
+    assert read_h5(narrow).documents["manifest"]["golden"]["state"] == "norm"
+
+
+def test_a_float64_model_is_saved_in_float32(model, tmp_path):
+    exact = ViTHybridForImageClassification(CONFIG, state_dict=model.state_dict(), engine="reference", dtype="float64")
+    for name, found in (("first", model), ("second", exact)):
+        found.save(tmp_path / name, dtype="int8")
+    (a, _), (b, _) = (read_h5(tmp_path / name) for name in ("first", "second"))
+    assert all(a[name].dtype == b[name].dtype and np.array_equal(a[name], b[name]) for name in a)
 
 
 def test_the_learned_arrays_are_what_the_weights_stand_for(narrow):
     path, dtype = narrow
     arrays, _ = read_h5(path)
-    learned = ViTHybridForImageClassification.from_pretrained(path).learned()
+    model = ViTHybridForImageClassification.from_pretrained(path)
+    learned = model.learned()
     query, conv = arrays[QUERY], arrays[CONV]
     if dtype == "int8":
         query = query * arrays[QUERY + ".scales"][:, None] * arrays[QUERY + ".factors"]
@@ -168,6 +200,7 @@ def test_the_learned_arrays_are_what_the_weights_stand_for(narrow):
     else:
         query, conv = ((array.astype(np.uint32) << 16).view(np.float32) for array in (query, conv))
     assert np.array_equal(learned.blocks[0].query.kernel, query.T)
+    assert not np.shares_memory(learned.norm.scale, model.params.norm.scale)
     assert np.array_equal(learned.stages[1][1].conv2, conv.transpose(2, 3, 1, 0))
     stem = ViTHybridForImageClassification.from_pretrained(path, engine="reference").params.stem.conv
     assert np.abs(learned.stem.conv - stem).max() <= 1e-6 * np.abs(stem).max()          # observed 1.2e-7
@@ -213,6 +246,9 @@ def test_a_head_of_the_original_model_fits(bundled, tmp_path):
     load = ViTHybridForImageClassification.from_pretrained
     for model in path, default_model():
         assert load(model, head=made).config.id2label == {0: "a", 1: "b"}
+    again = tmp_path / "again.h5"
+    assert main(["convert", str(path), str(again), "--dtype", dtype]) == 0
+    assert load(again, head=made).config.id2label == {0: "a", 1: "b"}
     with pytest.raises(ValueError, match=f"with SHA-256 {'0' * 64}, but .* has the SHA-256 {sha256(path)}"):
         load(path, head=made._replace(model="0" * 64))
     trained = load(default_model(), engine="reference")
@@ -220,6 +256,16 @@ def test_a_head_of_the_original_model_fits(bundled, tmp_path):
     trained.save(tmp_path / "trained.h5", source={"name": "origin", "sha256": made.model})
     with pytest.raises(ValueError, match="the head was fitted to features of the model"):
         load(tmp_path / "trained.h5", head=made)
+
+
+def test_a_narrow_model_is_not_trained(bundled):
+    """The error names the model that can be trained, if the narrow weights are from a file."""
+    path, dtype = bundled
+    load = ViTHybridForImageClassification.from_pretrained
+    with pytest.raises(ValueError, match=f"dtype {dtype}; expected float32, .*; expected the model from which"):
+        finetune(load(path), [], [])
+    with pytest.raises(ValueError, match=f"dtype {dtype}; expected float32, or float64 with the engine reference$"):
+        finetune(load(default_model(), dtype=dtype), [], [])
 
 
 def test_a_narrow_file_is_compared_with_the_original(bundled):
@@ -279,7 +325,7 @@ def test_rounded_weights_are_saved_with_a_warning(model, tmp_path, dtype, engine
     """Two blocks with 6 linear layers each, and the projection; the classifier is not rounded."""
     model.save_pretrained(tmp_path)
     rounded = ViTHybridForImageClassification.from_pretrained(tmp_path, engine=engine, dtype=dtype)
-    twice = " int8 would round these values a second time." if dtype == "int8" else ""
+    twice = " A model .* with the dtype int8 rounds them again." if dtype == "int8" else ""
     told = (f"the kernels of 13 linear layers, .*rounded for the dtype {dtype}.{twice} To save .* load the model with "
             'dtype="float32"')
     with pytest.warns(UserWarning, match=told):

@@ -465,7 +465,8 @@ with threads.using(2):
             while True:
                 network.planned(x)
         except KeyboardInterrupt:
-            assert cores is None or cores == os.sched_getaffinity(0)
+            for thread in (0, *(worker.native_id for worker in threads._workers)) if cores else ():
+                assert os.sched_getaffinity(thread) == cores
             assert same(network.planned(x), expected)
             interrupted += 1
 print("done", interrupted)

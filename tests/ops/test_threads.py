@@ -378,7 +378,7 @@ def test_apart(monkeypatch):
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
 def test_the_first_worker_is_apart(monkeypatch):
     """A worker that starts with the block stays on another core, too.  Any thread can call release() for all."""
-    for name in "_idle", "_workers", "_lock", "_apart":
+    for name in "_idle", "_workers", "_lock":
         monkeypatch.setattr(threads, name, None)          # given back at the end
     threads._fresh()
     cores = os.sched_getaffinity(0)
@@ -395,39 +395,33 @@ def test_the_first_worker_is_apart(monkeypatch):
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
-def test_apart_changes_neither_the_number_of_threads_nor_other_cores():
+def test_apart_does_not_change_the_number_of_threads():
     """Without a limit, `number` counts the cores of the caller, and the caller has only one in the block."""
     cores = os.sched_getaffinity(0)
-    threads.run(2, lambda i: None, float("inf"))          # starts a worker
-    worker = threads._workers[0].native_id
-    os.sched_setaffinity(worker, {min(cores)})
-    try:
-        with threads.apart():
-            assert len(os.sched_getaffinity(0)) == 1 and threads.number() == len(cores)
-        assert os.sched_getaffinity(0) == cores and os.sched_getaffinity(worker) == {min(cores)}
-    finally:
-        os.sched_setaffinity(worker, cores)
+    with threads.apart() as release:
+        assert len(os.sched_getaffinity(0)) == 1 and threads.number() == len(cores)
+        release()
+        assert threads.number() == len(cores)
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
-def test_only_one_caller_moves_its_threads():
+def test_an_interrupt_at_the_end_of_the_block(monkeypatch):
+    """All threads may use all cores, although the interrupt comes between two of them."""
+    threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)
-    found = []
+    allow = threads._allow
+    calls = []
 
-    def second():
-        with threads.using(2), threads.apart() as release:
-            found.append(os.sched_getaffinity(0))
-            release()
-    with threads.using(2), threads.apart():
-        workers = [worker.native_id for worker in threads._workers]
-        caller = threading.Thread(target=second)
-        os.sched_setaffinity(0, cores)                    # a new thread begins with the cores of its parent
-        caller.start()
-        caller.join()
-        assert found == [cores] and all(len(os.sched_getaffinity(worker)) < len(cores) for worker in workers)
-    assert all(os.sched_getaffinity(worker) == cores for worker in workers)
-    with threads.using(2), threads.apart():               # the next caller can
+    def interrupted(moved, cores):
+        calls.append(moved)
+        if len(calls) == 3:               # the first two begin the block
+            raise KeyboardInterrupt
+        allow(moved, cores)
+    monkeypatch.setattr(threads, "_allow", interrupted)
+    with pytest.raises(KeyboardInterrupt), threads.using(2), threads.apart():
         assert len(os.sched_getaffinity(0)) == 1
+    workers = [worker.native_id for worker in threads._workers]
+    assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers)) and len(calls) == 4
 
 
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
