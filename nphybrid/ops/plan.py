@@ -17,9 +17,9 @@ have ended. First it spins, and later it sleeps, so that other processes can run
 that comes late skips the steps that have ended, and no thread waits for it.
 
 The tasks of a step are numbered in the order of the rows that they compute. So a thread mostly reads rows that it has
-written itself, and that are in its own cache. If the threads take tasks in any order, R50+ViT-B/16 takes 135 instead of
-133 ms in int8, and 184 instead of 166 ms at times when the machine copies slowly between its two cores (medians of runs
-in turn, Zen 5, a virtual machine).
+written itself, and that are in its own cache. With an earlier order of the tasks, R50+ViT-B/16 in int8 took 135 instead
+of 133 ms, and 184 instead of 166 ms at times when a virtual machine copies slowly between its two cores (medians of
+runs in turn, Zen 5).
 
 The arrays of a plan are never allocated again, and never cleared. A plan holds the addresses of the learned arrays, so
 a value that is changed in place is used.
