@@ -5,6 +5,7 @@ Each argument is accepted with the values that change no result.  For any other 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ..ops import dtype_name
 from ..text import did_you_mean, shortened
 
 
@@ -125,8 +126,5 @@ def own_options(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dtype(dtype: Any) -> Any:
-    """Converts a dtype of PyTorch, such as torch.float32, to its name, and "auto" to None, the dtype of the file."""
-    name = str(dtype)
-    if name.startswith("torch."):
-        return name.removeprefix("torch.")
-    return None if name == "auto" else dtype
+    """Returns the name of a dtype.  None and "auto" become None, the dtype of the file."""
+    return None if dtype is None or str(dtype) == "auto" else dtype_name(dtype)

@@ -342,9 +342,9 @@ class Model:
 
         `source`: a dict about the origin of the weights, or None. The dict is stored in the file. `dtype`: None for the
         arrays of `state_dict`, with the warning of `save_pretrained`. With "bfloat16" or "int8", the file has the
-        weights as they are multiplied in this dtype, and is two to four times smaller. Such a file can be loaded in
-        this dtype only, and its golden logits are those of the reference engine in this dtype. A model that was loaded
-        from such a file writes the same weights again, with the `dtype` of its file.
+        weights as they are multiplied in this dtype, and is about two to four times smaller. Such a file can be loaded
+        in this dtype only, and its golden logits are those of the reference engine in this dtype. A model that was
+        loaded from such a file writes the same weights again, with the `dtype` of its file.
 
         Raises ValueError for any other `dtype`, and for a narrow `dtype` if the weights would be rounded twice. Raises
         ValueError if `path` is the file from which the model was loaded, and its weights would be replaced by rounded

@@ -33,9 +33,9 @@ def add(verb):
     verb.add_argument("--lossy", action="store_true",
                       help="allow the conversion to lose properties of the model, and print the lost properties")
     verb.add_argument("--dtype", choices=("bfloat16", "int8"),
-                      help="round the weights of an .h5 file. The file is two to four times smaller, and can be used "
-                           "in this dtype only. The weights before rounding cannot be restored from it. If SOURCE is "
-                           "such a file, TARGET gets the same weights.")
+                      help="round the weights of an .h5 file. The file is about two to four times smaller, and can be "
+                           "used in this dtype only. The weights before rounding cannot be restored from it. If SOURCE "
+                           "is such a file, TARGET gets the same weights.")
     add_class_names(verb)
 
 

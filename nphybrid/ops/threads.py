@@ -112,6 +112,7 @@ def apart():
     workers = [worker.native_id for worker in _workers]
 
     def release():
+        """Let all of them use all cores of the caller."""
         _allow([caller, *workers], cores)
     try:
         _allow([caller], core)

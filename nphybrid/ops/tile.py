@@ -233,12 +233,14 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
     panel = Panel(emit.panel_words(panel.b), 0)
 
     def tap(t, sums):
+        """Add the products of run t of the rows, and of its rows of the panel."""
         first_start = build.mul(t, I64(MR))
         runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
         before = build.mul(t, rows.run)
         b = emit.at(panel.b, build.mul(before, I64(NV * LANES)))
 
         def prefetch_ahead(k):
+            """Ask for the line of `ahead` that belongs to row k of the run."""
             if ahead is not None:
                 words = build.ashr(build.mul(build.add(before, k), ahead.step), I64(STEPS.bit_length() - 1))
                 emit.prefetch(emit.at(ahead.at, words), TO_L2)
@@ -256,6 +258,7 @@ def emit_transposed_tile(build, columns, panel, target, addends, shape):
     emit = Float32(build, LANES)
 
     def elements(k):
+        """The addresses of element k of the rows, which are neighbours."""
         first = emit.at(columns.x, build.mul(k, columns.stride))
         return [emit.at(first, I64(i)) for i in range(MR)]
     sums = _chains(emit, elements, panel.b, NV * LANES, columns.run, [emit.zero] * (MR * NV))
@@ -268,6 +271,7 @@ def _chains(emit, elements, b, row_size, run, sums, begin=lambda k: None):
     Row k of the panel begins at b[k * row_size]. begin(k) is emitted where a pass of the unrolled loop begins.
     """
     def pass_of_loop(k, sums):
+        """Add the products of `unroll` values of k, from k on."""
         begin(k)
         return _steps(emit, elements, b, row_size, k, unroll, sums)
     unroll = emit.UNROLL
