@@ -8,6 +8,8 @@ import math
 import os
 from pathlib import Path
 
+import numpy as np
+
 from .. import checkpoint, tensorfile
 from ..checkpoint import heads, hub
 from ..dialects.guess import guess, numbering
@@ -27,8 +29,9 @@ def inspect_file(path) -> dict:
     `numbering` states how a JAX file numbers the layers of a block. `metadata` is from the header or the index of
     safetensors files. `manifest` is from an `.h5` file. In `manifest`, the number of golden values replaces the list of
     golden values. In a file of features, `manifest` also has the number of errors. `totals` counts tensors, parameters
-    and bytes. `tensors` is a list of {"name", "dtype", "shape", "bytes"}; the dtype is the dtype in the file. A tensor
-    from an `.h5` file also has the key "sha256". A tensor from an `.npz` file also has the key "crc32".
+    and bytes. `tensors` is a list of {"name", "dtype", "shape", "bytes"}; the dtype is the dtype in the file, and
+    bfloat16 for a kernel that a file stores as the bits of bfloat16. A tensor from an `.h5` file also has the key
+    "sha256". A tensor from an `.npz` file also has the key "crc32".
 
     Raises FormatError for a file that breaks a rule of its format, or that has no known format. Raises OSError if a
     file cannot be opened.
@@ -114,7 +117,7 @@ def _describe_file(path):
 
 def _describe_tensors(stored):
     """Returns a list of dicts, one for each array."""
-    headers = {path: _read_header(path) for path in {array.path for array in stored.values()}}
+    headers = {path: _read_header(path, stored) for path in {array.path for array in stored.values()}}
     rows = []
     for name, array in stored.items():
         row = {"name": name, "dtype": array.dtype.name, "shape": list(array.shape),
@@ -124,13 +127,15 @@ def _describe_tensors(stored):
     return rows
 
 
-def _read_header(path):
+def _read_header(path, stored):
     """Returns the facts in a file's header that its Stored arrays do not hold: {name of the array: dict}.
 
     For a bfloat16 array the dict holds the type and the number of bytes, because Stored holds float32, the type after
-    reading. For an `.npz` file the dict holds the CRC-32.
+    reading. In an `.h5` file, Stored holds uint16, the type of the bits. For an `.npz` file the dict holds the CRC-32.
     """
     kind = tensorfile.sniff(path)
+    if kind == "hdf5":
+        return {name: {"dtype": "bfloat16"} for name, array in stored.items() if array.dtype == np.uint16}
     if kind == "safetensors":
         return {name: {"dtype": "bfloat16", "bytes": entry.end - entry.begin}
                 for name, entry in tensorfile.safetensors_header(path)[0].items() if entry.dtype == "BF16"}

@@ -18,6 +18,7 @@ from nphybrid.modelfile.compare import compare_files
 from nphybrid.modelfile.convert import convert
 from nphybrid.modelfile.verify import verify_model
 from nphybrid.dialects.layout import Layout, unsplit
+from nphybrid.modelfile.inspect import inspect_file
 from nphybrid.ops.reference_narrow import LONGEST, Kernel, factors_of
 from nphybrid.params import named_leaves
 from nphybrid.pictures.decode import open_picture
@@ -70,6 +71,18 @@ def test_the_bytes(narrow):
     else:
         assert arrays[QUERY].dtype == np.uint16
         assert np.array_equal((arrays[QUERY].T.astype(np.uint32) << 16).view(np.float32), kernel.values)
+
+
+def test_inspect_names_the_dtype_of_each_array(narrow):
+    """The bits of bfloat16 are stored as uint16.  They take 2 bytes, and are called bfloat16."""
+    path, dtype = narrow
+    report = inspect_file(path)
+    found = {each["name"]: each for each in report["tensors"]}
+    assert report["manifest"]["dtype"] == dtype and found["classifier.weight"]["dtype"] == "float32"
+    assert found[QUERY]["dtype"] == dtype
+    assert found[QUERY]["bytes"] == 24 * 24 * (2 if dtype == "bfloat16" else 1)
+    first = CONV.replace("stages.1.layers.1", "stages.0.layers.0")       # bfloat16 also in an int8 file
+    assert found[first]["dtype"] == "bfloat16"
 
 
 @pytest.mark.parametrize("engine", ["reference", "numba"])
