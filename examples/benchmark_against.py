@@ -13,7 +13,7 @@ of the largest element. The truth is the logits of nphybrid's reference engine i
 error is above 1e-3 in float32, above 0.3 in bfloat16, or above 1 in int8.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
-round. The first four rounds do not count: in the third, nphybrid records a plan. The column "ratio" is the median of
+round. The first four rounds do not count: in the second, nphybrid records a plan. The column "ratio" is the median of
 (the engine's time / nphybrid's time) over the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is
 faster. The two times of a ratio are from one round, so a slow drift of the machine's speed does not change the ratio.
 
@@ -223,7 +223,7 @@ def in_turn(rows, runs, run):
 
 # Each column has a title, the name of a field of a row, and a format.
 COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
-           ("precision", "dtype", str), ("", "precision", str), ("threads", "threads", str),
+           ("dtype", "dtype", str), ("kind", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
            ("peak MB", "peak", lambda n: f"{n / 1e6:,.0f}"), ("label", "label", str),
            ("error", "error", "{:.1e}".format), ("rms error", "rms", "{:.1e}".format),

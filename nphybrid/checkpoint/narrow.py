@@ -20,7 +20,7 @@ import numpy as np
 
 from ..dialects.layout import Layout, Shape, Table, entry
 from ..ops import NARROW
-from ..ops.reference_narrow import Kernel
+from ..ops.reference_narrow import Kernel, bits_of, widened
 from ..params import Params, named_leaves
 from ..tensorfile import FormatError
 from ..text import shortened
@@ -53,7 +53,7 @@ class Narrow:
         """
         values = layout.ours(np.asarray(self.values), shape)
         if values.dtype == np.uint16:
-            values = (values.astype(np.uint32) << 16).view(np.float32)
+            values = widened(values)
             if not np.isfinite(values).all():
                 raise ValueError("expected finite bfloat16 numbers, found NaN or infinity")
             return Kernel(values)
@@ -115,7 +115,7 @@ def narrow_state(params: Params, table: Table, config: Any, state: Mapping[str, 
         theirs, layout = entry(name, table)
         values = leaf.values
         if leaf.width == "bfloat16":
-            values = (np.ascontiguousarray(values, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+            values = bits_of(values)
         else:
             arrays[theirs + SCALES] = leaf.scales
             if leaf.factors is not None:

@@ -95,7 +95,7 @@ def add_engine(verb):
     verb.add_argument("--precision", choices=PRECISIONS, default="highest",
                       help="the precision of float32 matrix products (default highest). With the precision highest, "
                            "numbers with 24 significant bits are multiplied. With the precision high, processors with "
-                           "AMX multiply numbers with 16 significant bits, which is faster.")
+                           "AMX multiply numbers with 16 significant bits, which needs half as many products.")
     verb.add_argument("--threads", type=positive, metavar="N",
                       help="the number of threads (default: the number of cores that this process may use). "
                            "NUMBA_NUM_THREADS and OMP_NUM_THREADS do not change it.")

@@ -57,6 +57,9 @@ def target_format(target, wanted=None) -> str:
         found = "google"
     else:
         found = wanted or "huggingface"
+    ending = {"h5": ".h5", "google": ".npz"}.get(found, "")
+    if not name.endswith(ending):
+        raise ValueError(f"{name}: expected a name that ends in {ending} for the format {found}")
     if wanted not in (None, found):
         raise ValueError(f"{name} is a target of format {found}, not {wanted}; the target of the formats "
                          "timm and huggingface is a folder")
@@ -87,8 +90,8 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
     `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is as in `Model.save`.
     `source` is a dict that an `.h5` file stores in its manifest. If a property would be lost and `lossy` is False,
     raises ValueError with a list of the losses. Raises FileExistsError for a folder that is not empty. If an exception
-    is raised, nothing is written. Only the change by rounding is computed after the file was written. If there is too
-    little memory for it, MemoryError is raised, and the file is complete.
+    is raised, nothing is written. The exception is the change by rounding, which is computed after the file was
+    written: if there is too little memory for it, MemoryError is raised, and the file is complete.
     """
     form = target_format(target, to)
     check_dtype(target, form, dtype)
@@ -337,7 +340,7 @@ def _change_by_rounding(model, path):
 
 
 def _golden_output(model, network_config, tree, state=None):
-    """Returns a state for the golden input in float64: by default the logits, or the last state without logits."""
+    """Returns a state for the golden input in float64: by default the logits, or the last state if there are no logits."""
     trace = Trace(keep={"logits", "norm", "features_norm", "pooler"})
     prepared = reference.prepare(tree, network_config, np.float64)
     model.network(checkpoint.golden_input(model.network_config), prepared, network_config, reference, trace)

@@ -52,7 +52,6 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from .emit import I64, Emit, pointers, wide
@@ -60,6 +59,8 @@ from .epilogue import add_before_in, place_of, write_block_into
 from .integers import ceil_div
 from .jit import jit, jit_allocating
 from .memory import aligned
+from .reference_narrow import widened
+from .rounding import NAN
 from .windows import block_of, starts_into
 
 SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
@@ -99,7 +100,7 @@ def _upper(x):
     """
     bits = np.float32(x).view(np.uint32)
     if not abs(x) < np.float32(np.inf):
-        return np.uint32(0x7FC00000)
+        return NAN
     near = np.uint32(bits + np.uint32(0x7FFF) + (np.uint32(bits >> np.uint32(16)) & np.uint32(1)))
     if np.uint32(near & np.uint32(0x7F800000)) == np.uint32(0x7F800000):
         near = bits
@@ -116,11 +117,6 @@ def split_into(out, at, apart, x, parts):
             part = _upper(x[j])
             to[j] = np.uint16(part >> np.uint32(16))
             x[j] -= np.uint32(part).view(np.float32)
-
-
-def widened(halves):
-    """Convert bfloat16 numbers, stored as uint16, to float32 without rounding."""
-    return (halves.astype(np.uint32) << np.uint32(16)).view(np.float32)
 
 
 @jit
@@ -172,8 +168,8 @@ class _Tiles(Emit):
     """Emits AMX instructions.  The tile numbers, 0 to 7, are constants in the machine code."""
 
     def do(self, name, *arguments):
-        kind = ir.FunctionType(VOID, [argument.type for argument in arguments])
-        self.build.call(cgutils.get_or_insert_function(self.build.module, kind, f"llvm.x86.{name}"), arguments)
+        """Emit an instruction without a result."""
+        self.call(f"llvm.x86.{name}", VOID, *arguments)
 
     def load(self, tile, pointer):
         """Load 16 rows of 64 bytes, which follow each other in memory, into a tile."""
@@ -224,7 +220,7 @@ def emit_block(build, a, b, c, steps, products, held):
     tiles.store(3, tiles.at(c, I64(16 * SIDE + 16)))
 
 
-def _block_of(parts):
+def _multiply_parts(parts):
     """Return a function block(a, b, b_at, c, steps) that runs `emit_block`'s code.  The panel begins at b[b_at]."""
     @intrinsic
     def block(typing, a, b, b_at, c, steps):
@@ -236,9 +232,9 @@ def _block_of(parts):
     return block
 
 
-block_of_1_part = _block_of(1)
-block_of_2_parts = _block_of(2)
-block_of_3_parts = _block_of(3)
+multiply_1_part = _multiply_parts(1)
+multiply_2_parts = _multiply_parts(2)
+multiply_3_parts = _multiply_parts(3)
 
 
 @intrinsic
@@ -262,13 +258,15 @@ def release(typing):
 
 # ---------------------------------------------------------------- the loops around the block
 
-def panels_in(size, K, parts):
-    """The number of panels that fit into `size` bytes of cache, but at least 1.
+@jit
+def depth_of(K, parts):
+    """The largest number of elements of a row in one pass of loop 4: whole steps, so a multiple of SIDE."""
+    return min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
 
-    One pass of loop 4 reads at most DEPTH // parts rows of each panel. Only these rows must fit into the cache.
-    """
-    depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
-    return max(1, size // (2 * SIDE * depth * held(parts)))
+
+def panels_in(size, K, parts):
+    """The number of panels of which the rows of one pass of loop 4 fit into `size` bytes of cache, but at least 1."""
+    return max(1, size // (2 * SIDE * depth_of(K, parts) * held(parts)))
 
 
 class RowBlock(NamedTuple):
@@ -296,7 +294,7 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
-    depth = min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
+    depth = depth_of(K, parts)
     all_steps = ceil_div(K, SIDE)
     sums = aligned(SIDE * SIDE).reshape(SIDE, SIDE)
     a = aligned(depth * SIDE * parts // 2).view(np.uint16)
@@ -321,11 +319,11 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
                 for panel in range(panels_start, panels_end):
                     weights_at = (panel * all_steps + k // SIDE) * weights_step
                     if parts == 3:
-                        block_of_3_parts(a, weights, weights_at, sums, steps)
+                        multiply_3_parts(a, weights, weights_at, sums, steps)
                     elif parts == 2:
-                        block_of_2_parts(a, weights, weights_at, sums, steps)
+                        multiply_2_parts(a, weights, weights_at, sums, steps)
                     else:
-                        block_of_1_part(a, weights, weights_at, sums, steps)
+                        multiply_1_part(a, weights, weights_at, sums, steps)
                     place = place_of(flat, N, row, panel * SIDE, sums)
                     add_before_in(sums, place, flat, bias, first)
                     write_block_into(flat, place, sums, residual, code, last)

@@ -137,7 +137,7 @@ class QueryBuffers(NamedTuple):
     scores: np.ndarray                    # MR rows of the scores, and then of their exponentials
     starts: np.ndarray                    # int64 (MR,), where each row of the scores begins
     mixed: np.ndarray                     # (MR * NR,)
-    sums: np.ndarray                      # (MR,), the sum of the exponentials of each row
+    sums: np.ndarray                      # (MR,), for each row: its largest score, then the sum of its exponentials
 
 
 @jit_allocating
@@ -269,5 +269,6 @@ def exp_in(row, scale, shift):
 
 @jit
 def _scale_into(to, x, factor):
+    """to = x[:to.size] * factor"""
     for i in range(to.size):
         to[i] = x[i] * factor

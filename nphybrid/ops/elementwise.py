@@ -80,36 +80,35 @@ def _power(t):
 
 
 @jit
-def exp(x):
-    """exp(x) = 2**n * exp(r) with r = x - n ln 2.  2**n is a product of two powers, because -150 <= n <= 128."""
-    x = EXP_MIN if x < EXP_MIN else x
-    x = EXP_MAX if x > EXP_MAX else x
+def _reduced(x):
+    """t = n + MAGIC and p = exp(r) - 1, where n is the integer nearest to x / ln 2, and r = x - n ln 2.  -> t, p"""
     t = fma(x, LOG2E, MAGIC)
     n = t - MAGIC
     r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    p = fma(fma(fma(fma(fma(E4, r, E3), r, E2), r, E1), r, E0), r * r, r) + ONE
-    half = fma(n, HALF, MAGIC)
-    return p * _power(half) * _power(t - (half - MAGIC))
+    return t, fma(fma(fma(fma(fma(E4, r, E3), r, E2), r, E1), r, E0), r * r, r)
+
+
+@jit
+def exp(x):
+    """exp(x) = 2**n * exp(r).  2**n is a product of two powers, because -150 <= n <= 128."""
+    x = EXP_MIN if x < EXP_MIN else x
+    x = EXP_MAX if x > EXP_MAX else x
+    t, p = _reduced(x)
+    half = fma(t - MAGIC, HALF, MAGIC)
+    return (p + ONE) * _power(half) * _power(t - (half - MAGIC))
 
 
 @jit
 def exp_negative(x):
     """exp(x) for x <= 0, as softmax needs it.  The result is 0 for x < -87, so that a single factor 2**n is enough."""
-    t = fma(f32(-87) if x < f32(-87) else x, LOG2E, MAGIC)
-    n = t - MAGIC
-    r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    p = fma(fma(fma(fma(fma(E4, r, E3), r, E2), r, E1), r, E0), r * r, r) + ONE
-    return ZERO if x < f32(-87) else p * _power(t)
+    t, p = _reduced(f32(-87) if x < f32(-87) else x)
+    return ZERO if x < f32(-87) else (p + ONE) * _power(t)
 
 
 @jit
 def expm1(x):
     """exp(x) - 1 = (2**n - 1) + 2**n (exp(r) - 1), for x <= 0."""
-    x = f32(-30) if x < f32(-30) else x
-    t = fma(x, LOG2E, MAGIC)
-    n = t - MAGIC
-    r = fma(-n, LN2_LOW, fma(-n, LN2_HIGH, x))
-    p = fma(fma(fma(fma(fma(E4, r, E3), r, E2), r, E1), r, E0), r * r, r)
+    t, p = _reduced(f32(-30) if x < f32(-30) else x)
     scale = _power(t)
     return fma(scale, p, scale - ONE)
 

@@ -36,8 +36,9 @@ def jit(function):
     """Compile a function at its first call, without reference counts.
 
     The function can slice and change the arrays that it gets. It must not make an array, receive an array from a
-    function that it calls, or return an array: the memory of such an array would be freed never, or twice. Functions
-    that do this are decorated with `jit_allocating`. A compilation raises TypeError if this rule is broken.
+    function that it calls, or return an array: the memory of such an array would never be freed, or would be freed
+    twice. Functions that do this are decorated with `jit_allocating`. A compilation raises TypeError if this rule is
+    broken.
 
     A later process loads the compiled kernels from the cache. With the cache, the first calls in
     examples/time_kernels.py take 0.3 s instead of 14 s (Ice Lake, 2 virtual cores).
@@ -47,7 +48,7 @@ def jit(function):
     `error_model="numpy"`: 1 / 0 is infinite, as in NumPy. A check for 0 in each division would prevent vectorization.
     `_nrt=False`: Numba does not count the references to an array. It counts with atomic instructions, before which the
     processor waits for all earlier stores. Without counts, the bundled model takes 5 % less time (Zen 5, 2 threads).
-    `_nrt` is an internal option of Numba, which 0.61 to 0.68 have.
+    `_nrt` is an internal option of Numba 0.61 to 0.68.
 
     The file of a kernel in the cache is named after its module and its function. So two kernels in a module must not
     have the same name, and a kernel cannot be a closure. Raises TypeError for a closure.

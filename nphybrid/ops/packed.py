@@ -25,12 +25,11 @@ import numpy as np
 
 from ..params import named_leaves, tree_map
 from . import amx
-from .amx import widened
 from .checks import dtype_name
 from .integers import ceil_div
 from .memory import aligned
 from .panels import panels_of, transposed_panels
-from .reference_narrow import Kernel, kernels_beside, of_width, width_of
+from .reference_narrow import Kernel, checked_width, kernels_beside, widened, width_of
 from .standardization import standardize
 from .target import ISA, NR
 from .widths import NUMBERS
@@ -57,17 +56,17 @@ class Packed:
     layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which is packed again
     when the pickle is read.
 
-    The attributes are: shape, ndim, width, precision, parts, panels, weights, factors, kept. `width` is "float32",
+    The attributes are: shape, width, precision, parts, panels, weights, factors, kept. `width` is "float32",
     "bfloat16" or "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape
-    (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. `factors` are the factors of the
-    input channels of a Kernel, or None. `kept` is the kernel itself if the panels cannot restore it, else None.
+    (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. If `parts` is not 0, `panels` has
+    the shape of `amx.packed`. `factors` are the factors of the input channels of a Kernel, or None. `kept` is the
+    kernel itself if the panels cannot restore it, else None.
     """
 
     def __init__(self, kernel, precision="highest"):
         if not math.prod(kernel.shape):
             raise ValueError(f"expected a kernel with weights, found the shape {kernel.shape}, which has no weights")
         self.shape = kernel.shape
-        self.ndim = kernel.ndim
         self.width = getattr(kernel, "width", "float32")
         self.precision = precision
         self.parts = PARTS[self.width, precision] if AMX else 0
@@ -160,7 +159,7 @@ def packed_once(kernel):
 
 
 def packed_transposed(kernel, taps):
-    """Pack the transposed matrices of some taps, one below the other.  kernel (KH, KW, C, O) -> Panels
+    """Pack the transposed matrices of some taps, one below the other.  kernel (KH, KW, C, O) -> Panels, or Packed on AMX
 
     `taps` lists pairs (u, v) of numbers. The packed matrix is concatenate([kernel[u, v].T for (u, v) in taps]), of
     shape (len(taps) * O, C). The shape of the result is (len(taps), 1, O, C).
@@ -181,9 +180,10 @@ def ready(name, array, config, dtype=np.float32, precision="highest", array_of=N
     """
     dtype = dtype_name(dtype)
     if (dtype, precision) not in PARTS:
-        raise TypeError(f"dtype: expected float32, bfloat16 or int8, found {dtype}; engine='reference' takes float64")
+        raise TypeError(f"dtype and precision: expected one of {', '.join(map(' '.join, PARTS))}, found {dtype} "
+                        f"{precision}; engine='reference' takes float64")
     if isinstance(array, Kernel):
-        return Packed(of_width(array, width_of(name, config, dtype)), precision)
+        return Packed(checked_width(array, width_of(name, config, dtype)), precision)
     if array.ndim == 4:
         array = standardize(array, config.ws_eps, config.ws_form)
     elif array.ndim != 2 or not name.endswith("kernel"):

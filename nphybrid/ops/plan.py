@@ -30,15 +30,14 @@ from typing import NamedTuple
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 from . import threads
-from .emit import I32, I64, pointers
+from .emit import I32, I64, Emit, pointers
 from .jit import jit
-from .target import ISA
+from .target import CACHE_LINE, ISA
 
-LINE = 8                                  # each counter lies in a cache line of its own
+LINE = CACHE_LINE // 8                    # each counter lies in a cache line of its own
 SPIN = 2000                               # a thread looks SPIN times before it sleeps: about 50 microseconds
 SLEEP = 5e-5                              # seconds
 PATIENCE = 20                             # sleeps: 2 to 3 milliseconds, because Linux adds 50 microseconds to each
@@ -57,7 +56,7 @@ def _call(typing, entry, frame, number):
 
 @intrinsic
 def _add(typing, counters, at):
-    """counters[at] += 1, in one step for all threads.  -> the value before"""
+    """counters[at] += 1, as an atomic operation.  -> the value before"""
     def codegen(context, build, signature, arguments):
         counters, at = pointers(context, build, signature, arguments)
         return build.atomic_rmw("add", build.gep(counters, [at]), I64(1), "seq_cst")
@@ -66,12 +65,11 @@ def _add(typing, counters, at):
 
 @intrinsic
 def _look(typing, counters, at):
-    """Return counters[at], as other threads have left it, after a short pause."""
+    """Pause for a moment, then read counters[at] as an atomic operation."""
     def codegen(context, build, signature, arguments):
         counters, at = pointers(context, build, signature, arguments)
         if ISA in ("avx2", "avx512", "amx"):
-            pause = ir.FunctionType(ir.VoidType(), [])
-            build.call(cgutils.get_or_insert_function(build.module, pause, "llvm.x86.sse2.pause"), [])
+            Emit(build, 1).call("llvm.x86.sse2.pause", ir.VoidType())
         return build.load_atomic(build.gep(counters, [at]), "seq_cst", 8)
     return types.int64(counters, types.int64), codegen
 
@@ -81,7 +79,7 @@ class Steps(NamedTuple):
     entries: np.ndarray                   # the address of a function, or 0 if Python calls the step's function
     frames: np.ndarray                    # the address of the words of a kernel's arguments (recorder.py)
     counts: np.ndarray                    # number of tasks
-    rests: np.ndarray                     # not 0 if the kernel returns to Python after the step
+    returns: np.ndarray                     # not 0 if the kernel returns to Python after the step
 
 
 @jit
@@ -97,7 +95,7 @@ def _take_tasks(steps, counters, first, thread, n):
     entries = steps.entries
     frames = steps.frames
     counts = steps.counts
-    rests = steps.rests
+    returns = steps.returns
     stop = counters.size - 1
     for step in range(first, counts.size):
         taken = step * (n + 1) * LINE
@@ -122,7 +120,7 @@ def _take_tasks(steps, counters, first, thread, n):
                 return step, WAIT
         if _look(counters, stop) != 0:
             return counts.size, GO_ON
-        if rests[step]:
+        if returns[step]:
             return step + 1, GO_ON
     return counts.size, GO_ON
 
@@ -133,8 +131,8 @@ def _end_task(counters, step, n):
     _add(counters, (step * (n + 1) + n) * LINE)
 
 
-def _rests(work):
-    """1 for each step after which LONG multiply-adds more were computed, else 0.  `work`: multiply-adds of each step"""
+def _returns(work):
+    """Not 0 for each step that completes a further LONG multiply-adds.  `work`: multiply-adds of each step"""
     return np.diff(np.cumsum(work) // LONG, prepend=0)
 
 
@@ -149,8 +147,8 @@ class Plan:
         self.states = {}                  # {name: array}
         self.result = None
         # The system provides a page of this memory when the recording first uses it.
-        buffer = np.empty(size + LINE * 8, np.uint8)
-        self.memory = buffer[-buffer.ctypes.data % (LINE * 8):][:size]        # for the states
+        buffer = np.empty(size + CACHE_LINE, np.uint8)
+        self.memory = buffer[-buffer.ctypes.data % CACHE_LINE:][:size]        # for the states
 
     def finish(self, result, states):
         """Add what the network returned at the end of the recording: its result, and a dict {name: state}."""
@@ -158,7 +156,7 @@ class Plan:
         self.states = states
         entries, frames, counts, work = zip(*self.steps)
         addresses = [0 if frame is None else frame.ctypes.data for frame in frames]
-        self.arrays = Steps(np.array(entries), np.array(addresses), np.array(counts), _rests(work))
+        self.arrays = Steps(np.array(entries), np.array(addresses), np.array(counts), _returns(work))
         self.counters = np.zeros((len(counts) * (self.n + 1) + 1) * LINE, np.int64)
 
     def run(self, x, out):
@@ -201,5 +199,3 @@ class Plan:
         except BaseException:
             self.counters[-1] = 1         # the other threads must not wait for this one
             raise
-
-

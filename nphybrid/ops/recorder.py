@@ -34,8 +34,8 @@ from .memory import give_back_freed_memory
 from .packed import Packed
 from .plan import Plan
 from .record import Variable, values
+from .target import CACHE_LINE
 
-ALIGNMENT = 64                            # bytes: no two states lie in one cache line
 MOST_BYTES = 1 << 26                      # a pass that needs more memory for its states is not recorded
 
 NOTHING = (lambda: None), (), None       # the value of `Recorder.last` if no words can be shared
@@ -140,9 +140,12 @@ class Recorder:
         return words
 
     def memory(self, size):
-        """Return `size` bytes that no array uses, at a multiple of ALIGNMENT.  `memory.empty` calls this method."""
+        """Return `size` bytes that no array uses.  `memory.empty` calls this method.
+
+        They start at the beginning of a cache line, and no other array lies in their last cache line.
+        """
         self.used = [place for place in self.used if place.array() is not None]
-        room = ceil_div(size, ALIGNMENT) * ALIGNMENT
+        room = ceil_div(size, CACHE_LINE) * CACHE_LINE
         starts = [0, *(place.end for place in self.used)]
         ends = [*(place.start for place in self.used), self.plan.memory.size]
         gap = next((i for i, (start, end) in enumerate(zip(starts, ends)) if end - start >= room), None)

@@ -42,8 +42,8 @@ In both dtypes, the two matrix products of attention have factors that are round
 
 A product of the two scales that is beyond float32 is infinite, and gives NaN where the sum is 0.
 
-If a row of x has an element that is NaN or infinite, the results that are computed from this row are NaN. The rows of
-other convolutions than 1x1 are images in int8.
+If a row of x has an element that is NaN or infinite, the results that are computed from this row are NaN. In int8, the
+scale of a larger convolution covers a whole image. Then all results of the image are NaN.
 """
 import math
 
@@ -83,7 +83,7 @@ def width_of(name, config, dtype):
     the error (see the table at the top of the file).
     """
     dtype = dtype_name(dtype)
-    first_layer = "stem" if config is None or config.stem else "tokens"
+    first_layer = "stem" if config.stem else "tokens"
     if name.split(".")[0] in (first_layer, *AFTER_POOLING):
         return "float32"
     return "bfloat16" if dtype == "int8" and name.startswith(BFLOAT16_IN_INT8) else dtype
@@ -92,7 +92,7 @@ def width_of(name, config, dtype):
 class Kernel:
     """A narrow kernel (KH, KW, C, O) or (C, O).
 
-    The attributes are: shape, ndim, width, values, scales, factors. If `width` is "bfloat16", `values` are float32
+    The attributes are: shape, width, values, scales, factors. If `width` is "bfloat16", `values` are float32
     numbers that are rounded to bfloat16, and `scales` and `factors` are None. If `width` is "int8", `values` are int8
     numbers, and `scales` has a float32 for each output channel. `factors` has a float32 for each input channel, or is
     None if the kernel is larger than 1x1. Raises ValueError for more than LONGEST products in a sum of int8.
@@ -103,7 +103,6 @@ class Kernel:
             raise ValueError(f"expected at most {LONGEST} products in a sum of int8, found a kernel of the shape "
                              f"{values.shape}")
         self.shape = values.shape
-        self.ndim = values.ndim
         self.width = "bfloat16" if scales is None else "int8"
         self.values = values
         self.scales = scales
@@ -121,7 +120,7 @@ class Kernel:
         bfloat16.
         """
         if not (largest := np.abs(kernel).max(initial=0)) < BEYOND:
-            raise ValueError(f"expected weights that are finite in bfloat16 (at most 3.3895e38), found {largest}")
+            raise ValueError(f"expected weights that are finite in bfloat16 (below {BEYOND:.5g}), found {largest}")
         if width == "bfloat16":
             return cls(rounded(kernel))
         factors = None
@@ -171,6 +170,24 @@ def rounded(x):
     return np.where(np.isfinite(x), near, np.float32(np.nan))
 
 
+def bits_of(x):
+    """The bits of bfloat16 numbers, which are float32 here.  -> uint16
+
+    >>> bits_of(np.float32([1, -2]))
+    array([16256, 49152], dtype=uint16)
+    """
+    return (np.ascontiguousarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+
+
+def widened(bits):
+    """The bfloat16 numbers with the given bits, uint16.  -> float32
+
+    >>> widened(bits_of(np.float32([1, -2])))
+    array([ 1., -2.], dtype=float32)
+    """
+    return (bits.astype(np.uint32) << 16).view(np.float32)
+
+
 def quantized(x, axes):
     """Quantize float32 numbers.  -> q (integers 0 to 255 as float32), scale, zero
 
@@ -204,7 +221,7 @@ def ready(name, array, config, dtype=np.float32, precision="highest", array_of=N
     also be a Kernel, which a file holds. In int8, the kernels of q, k and v need `array_of` (`kernels_beside`).
     """
     if isinstance(array, Kernel):
-        return of_width(array, width_of(name, config, dtype))
+        return checked_width(array, width_of(name, config, dtype))
     is_kernel = array.ndim == 4 or array.ndim == 2 and name.endswith("kernel")
     array = reference.ready(name, array, config, np.float64).astype(np.float32)
     width = width_of(name, config, dtype)
@@ -229,8 +246,8 @@ def kernels_beside(name, width, array_of):
     return [np.asarray(array_of(other), np.float32) for other in others]
 
 
-def of_width(kernel, width):
-    """Return a Kernel.  Raises ValueError if it does not have the width."""
+def checked_width(kernel, width):
+    """Return a Kernel unchanged.  Raises ValueError if it has another width."""
     if kernel.width != width:
         raise ValueError(f"expected a kernel of the width {width}, found {kernel.width}")
     return kernel

@@ -12,11 +12,12 @@ from numba.extending import intrinsic
 
 from .emit import I64, Emit, pointers, wide
 from .jit import jit
+from .reference_narrow import LARGEST_BFLOAT16
 from .target import LANES, PRODUCTS
 
 SIGN = np.uint32(0x80000000)
 NORMAL = np.uint32(0x00800000)            # the bits of 2**-126, the smallest number that is not denormal
-LARGEST = np.uint32(0x7F7F0000)           # the bits of the largest finite bfloat16
+LARGEST = LARGEST_BFLOAT16.view(np.uint32)
 INFINITE = np.uint32(0x7F800000)          # the bits of infinity; a larger number, without its sign, is NaN
 NAN = np.uint32(0x7FC00000)
 

@@ -10,7 +10,7 @@ from numba import config
 # A register tile has MR rows of NV vectors of LANES float32 numbers.
 # A tile needs registers for MR * NV vectors of sums, for NV vectors of weights, and for one element of x.
 # A CPU with AVX-512 or NEON has 32 vector registers. A CPU with AVX2 has 16.
-# With AMX, layers use the tiles of amx.py, and attention uses the register tile of AVX-512.
+# With AMX, layers in float32 and bfloat16 use the tiles of amx.py. Layers in int8 and attention use the register tile.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
 # `nphybrid doctor` prints this rule, which `available`, `_choose` and `products` follow.
@@ -69,7 +69,8 @@ def _choose(wanted, target):
     """
     there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
     if wanted and wanted not in (found := list(there)):
-        raise ValueError(f"NPHYBRID_ISA={wanted}: expected an instruction set of this machine ({', '.join(found)})")
+        place = "NUMBA_DISABLE_JIT=1" if config.DISABLE_JIT else "this machine"
+        raise ValueError(f"NPHYBRID_ISA={wanted}: expected an instruction set of {place} ({', '.join(found)})")
     return wanted or next(there)
 
 
@@ -110,6 +111,7 @@ MR, NV, LANES = TILES[ISA]
 NR = NV * LANES
 SHORT = 2                                 # rows of the smaller tile; of 577 and 50 tokens, 1 and 2 are left if MR = 6
 L2 = _level2()
+CACHE_LINE = 64                           # bytes
 # Whether kernels ask for memory before they need it (matmul.py). On Zen 3, which has AVX2, R50+ViT-B/16 and
 # R26+ViT-S/32 take 1 to 2 % less time without these requests.
 PREFETCH = ISA not in ("avx2", "plain")

@@ -31,14 +31,14 @@ import threading
 import numpy as np
 
 # Work of fewer multiply-adds than SMALL stays on the caller's thread.
-# SMALL multiply-adds take 50 microseconds, about the time to wake another thread and to wait for its result.
+# SMALL multiply-adds take about 190 microseconds on one thread (Zen 3).
 SMALL = 8_000_000
 # A job of a plan is started without Python, so smaller work is divided (plan.py).
 SMALL_IN_PLAN = 100_000
 # The largest number of threads. More threads than cores do not make a computation faster.
 MOST_THREADS = 1024
 ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
-MOST_LATER = 8                            # a job keeps the arrays alive from which it computes
+MOST_LATER = 8                            # the most jobs that wait in a Later: each keeps its arrays in memory
 COPY = 16                                 # copying one element takes as long as COPY multiply-adds
 
 # A function that returns the number of the core on which the calling thread runs, or None.
@@ -92,8 +92,8 @@ def worth(work):
 def apart():
     """Within the `with` block, the caller stays on its core, and the workers stay on other cores.  Only on Linux.
 
-    The block gets a function, after whose call all of them may use all cores of the caller. So Linux can move a thread
-    if another process uses its core. The end of the block does the same. `number` does not change in the block.
+    The block gets a function `release`. After release(), the caller and the workers may use all cores that the caller
+    could use before the block. So Linux can move a thread if another process uses its core. The end of the block does the same. `number` does not change in the block.
 
     In a virtual machine, Linux was seen to move a thread to the core of another one although a core was idle. The
     probable reason: the host has taken the idle core away, and Linux regards it as busy. After pauses of 0.15 seconds,

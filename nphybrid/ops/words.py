@@ -17,6 +17,7 @@ from numba.extending import overload
 
 from . import threads
 from .chunks import CHUNK, rows_per_task
+from .elementwise import MAGIC
 from .emit import wide
 from .integers import ceil_div
 from .jit import jit, jit_allocating
@@ -33,7 +34,6 @@ DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.float32,
 NO_SCALES = np.zeros(0, np.float32)
 NO_INTEGERS = np.zeros(0, np.int32)
 
-MAGIC = np.float32(12582912)              # the lowest bits of the float32 x + MAGIC are the integer nearest to x
 MAGIC_BITS = np.int32(MAGIC.view(np.int32))
 
 

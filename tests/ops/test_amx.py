@@ -9,9 +9,8 @@ from llvmlite import ir
 
 from nphybrid import ViTHybridForImageClassification, default_model
 from nphybrid.ops import amx, jit, kernels, matmul, reference, target, threads, windows
-from nphybrid.ops.amx import widened
 from nphybrid.ops.packed import Packed
-from nphybrid.ops.reference_narrow import BEYOND, Kernel
+from nphybrid.ops.reference_narrow import BEYOND, Kernel, widened
 from nphybrid.ops.words import narrowed
 from nphybrid.params import Linear
 
@@ -60,7 +59,7 @@ def _configured(config):
 
 @jit.jit
 def _block(a, b, c):
-    amx.block_of_1_part(a, b, 0, c, 1)
+    amx.multiply_1_part(a, b, 0, c, 1)
 
 
 def configured(palette=1, rows=16):

@@ -6,7 +6,7 @@ import pytest
 from llvmlite import ir
 
 from nphybrid.ops import jit, reference_narrow, rounding
-from nphybrid.ops.amx import widened
+from nphybrid.ops.reference_narrow import widened
 from nphybrid.ops.rounding import emit_rounding
 
 from tools.assembly import FLOATS, INT, LINUX, assembly

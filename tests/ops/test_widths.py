@@ -12,9 +12,8 @@ from llvmlite import ir
 
 from nphybrid.ops import (NARROW, OPERATIONS, jit, kernels, kernels_narrow, matmul, reference, reference_narrow, target,
                           threads, tile, widths, words)
-from nphybrid.ops.amx import widened
 from nphybrid.ops.packed import AMX, Packed
-from nphybrid.ops.reference_narrow import Kernel
+from nphybrid.ops.reference_narrow import Kernel, widened
 from nphybrid.params import Block, Linear
 
 from oracles import cases
