@@ -48,7 +48,8 @@ from nphybrid.ops.target import TARGET
 # An engine is not timed if its error is above the bound of its dtype. For R50+ViT-B/16, PyTorch's error is 1e-5 in
 # float32, and 0.17 in bfloat16.
 BOUND = {"float32": 1e-3, "bfloat16": 0.3, "int8": 1.0}
-WARM, PAUSE = 4, 0.1              # the number of rounds that do not count; the seconds until idle threads stop spinning
+WARM = 4                          # the number of rounds that do not count
+PAUSE = 0.1                       # the seconds until idle threads stop spinning
 QUIET = 0.5                       # the largest load average (number of running programs) of a quiet machine
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
@@ -72,10 +73,10 @@ def started(*command):
 
 def answer_of(process):
     """Returns the next answer of a child process, or a "problem" if the process has ended."""
-    return json.loads(line) if (line := process.stdout.readline()) else ended(process)
+    return json.loads(line) if (line := process.stdout.readline()) else problem_of(process)
 
 
-def ended(process):
+def problem_of(process):
     """Returns a "problem": the exit code of a process, and the last line of its stderr."""
     code = process.wait()
     process.log.seek(0)
@@ -83,14 +84,14 @@ def ended(process):
                        f"{''.join(process.log.read().strip().splitlines()[-1:])}"}
 
 
-def once_more(row):
+def timed_call(row):
     """Time one call of the engine of a row.  -> {"seconds": …}"""
     with contextlib.suppress(BrokenPipeError):
         print(file=row["process"].stdin, flush=True)
     return answer_of(row["process"])
 
 
-def done(*job):
+def first_answer(*job):
     """Start a child process, return its first answer, and end the process."""
     with started(*CHILD, *job) as process:
         return answer_of(process)
@@ -99,7 +100,7 @@ def done(*job):
 def prepare(args, folder):
     """Start a child process that writes the network into a folder.  Exits if the child process fails."""
     say(f"preparing {args.model} …")
-    if problem := done("prepare", folder, args.model, args.seed, args.batch).get("problem"):
+    if problem := first_answer("prepare", folder, args.model, args.seed, args.batch).get("problem"):
         sys.exit(f"{args.model}: {problem}")
 
 
@@ -115,29 +116,29 @@ def check(logits, truth, dtype):
 
 def against(args, folder):
     """Returns one row per engine, with its version, options, error and times."""
-    rows = engines(args)
+    rows = requested_rows(args)
     prepare(args, folder)
-    onnx = done("export", folder) if any(row["engine"] in READ_ONNX for row in rows) else {}
+    onnx = first_answer("export", folder) if any(row["engine"] in READ_ONNX for row in rows) else {}
     truth = np.load(folder / "truth.npy")
     with contextlib.ExitStack() as stack:
         for row in rows:
             wanted = row["dtype"]
             job = row["engine"], folder, wanted, row["precision"], args.threads
             if row["engine"] == "nphybrid":               # The first process may compile kernels, so it is not timed.
-                done(*job)
+                first_answer(*job)
             row |= onnx if row["engine"] in READ_ONNX else {}
             if "problem" not in row and row["engine"] in READ_ONNX and wanted == "int8":
-                row |= done("quantize", folder, row["engine"], row["precision"])
+                row |= first_answer("quantize", folder, row["engine"], row["precision"])
             if "problem" not in row:
                 row["process"] = stack.enter_context(started(*CHILD, *job))
                 row |= answer_of(row["process"])
             if "logits" in row:
                 row |= check(row.pop("logits"), truth, wanted)
             say(f"{TITLES[row['engine']]} {wanted}: {'failed' if 'problem' in row else 'ready'}")
-        return in_turn(rows, args.runs, once_more)
+        return in_turn(rows, args.runs, timed_call)
 
 
-def engines(args):
+def requested_rows(args):
     """Returns the rows that the command line requests."""
     rows = [("nphybrid", *spec.partition(":")[::2]) for spec in args.ours.split(",")]
     for spec in filter(None, args.peers.split(",")):
@@ -177,28 +178,28 @@ def from_the_start(args, folder):
     prepare(args, folder)
     with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
         if process.wait():
-            sys.exit(ended(process)["problem"])
+            sys.exit(problem_of(process)["problem"])
     ours = sys.executable, "-m", "nphybrid", "classify", PHOTOGRAPH, "--threads", args.threads, "--model"
     peers = sys.executable, "-c", UPSTREAM.format(kind=architecture(folder)), folder / "model", PHOTOGRAPH, args.threads
     rows = [dict(engine="nphybrid", reads=".h5", command=(*ours, folder / "model.h5")),
             dict(engine="nphybrid", reads="folder", command=(*ours, folder / "model")),
             dict(engine="torch", reads="folder", command=peers)]
     rows = [row | {"threads": args.threads} for row in rows]
-    rows = in_turn(rows, args.runs, to_its_end)
+    rows = in_turn(rows, args.runs, timed_process)
     for row in rows:
         if row.get("label") not in (None, rows[0].get("label")):
             row["problem"] = f"the label is {row['label']}, expected {rows[0].get('label')}"
     return rows
 
 
-def to_its_end(row):
+def timed_process(row):
     """Run the command of a row.  -> seconds, label and peak memory of the process"""
     start = time.perf_counter()
     with started(*row["command"]) as process:
         printed = process.stdout.readlines()
         _, status, usage = os.wait4(process.pid, 0)
         seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
-        return ended(process) if process.returncode else {
+        return problem_of(process) if process.returncode else {
             "seconds": seconds, "label": printed[0].rpartition(" ")[0].strip(), "peak": peak(usage)}
 
 

@@ -27,7 +27,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from benchmark_against import PAUSE, WARM, answer_of, once_more, say, started
+from benchmark_against import PAUSE, WARM, answer_of, say, started, timed_call
 from benchmark_engines import peak
 
 from nphybrid.machine.computer import cpu_name
@@ -140,7 +140,7 @@ def measure(args, folder):
         for first in range(WARM + args.runs):
             for i in ((first + j) % len(rows) for j in range(len(rows))):
                 time.sleep(PAUSE)
-                seconds[i].append(once_more(rows[i])["seconds"])
+                seconds[i].append(timed_call(rows[i])["seconds"])
     for row, times in zip(rows, seconds):
         row["seconds"] = statistics.median(times[WARM:])
         row["ratio"] = statistics.median([b / a for a, b in zip(times, seconds[1])][WARM:])

@@ -11,7 +11,8 @@ import math
 
 import numpy as np
 
-from nphybrid.ops.amx import PRODUCTS, widened
+from nphybrid.ops.amx import PAIRS_OF_PARTS
+from nphybrid.ops.reference_narrow import widened
 from nphybrid.ops.words import narrowed
 
 ALL = tuple((i, j) for i in range(3) for j in range(3))
@@ -64,7 +65,7 @@ The last bit of a float32 is about 2**-24 times the number. The three products
 with a star are smaller, so they are not computed.
 
     products of parts         pi x ln 2           error""")
-for chosen in (*PRODUCTS.values(), ALL):
+for chosen in (*PAIRS_OF_PARTS.values(), ALL):
     total = sum(products[pair] for pair in chosen)
     which = " ".join(f"{i}{j}" for i, j in sorted(chosen)) if len(chosen) < 9 else "all"
     print(f"    {len(chosen)}  {which:20}{total:16.12f}  {abs(total / whole - 1):10.1e}")
@@ -90,7 +91,7 @@ rows show only the error of the products that are left out.
 
     products of parts, on AMX   rms error / std""")
 for parts, option in (1, 'dtype="bfloat16"'), (2, 'precision="high"'), (3, "the default"):
-    total = sum(a_parts[i] @ b_parts[j].T for i, j in PRODUCTS[parts])
-    print(f"    {len(PRODUCTS[parts])}  {option:20}{error(total):16.1e}")
+    total = sum(a_parts[i] @ b_parts[j].T for i, j in PAIRS_OF_PARTS[parts])
+    print(f"    {len(PAIRS_OF_PARTS[parts])}  {option:20}{error(total):16.1e}")
 # einsum adds in a fixed order. The order in a @ b.T depends on the number of BLAS threads.
 print(f"    NumPy in float32       {error(np.einsum('mk,nk->mn', a, b)):16.1e}    the sums are rounded, too")

@@ -158,8 +158,8 @@ class Model:
         argument `torch_dtype` is another name of `dtype`.
 
         `precision`: "highest", or "high" for float32. "highest" multiplies float32 numbers with all 24 significant
-        bits. On processors with AMX, "high" multiplies with only 16 significant bits, which needs half as many products.
-        Without AMX, "high" and "highest" give equal results.
+        bits. On processors with AMX, "high" multiplies with only 16 significant bits, which needs half as many
+        products. Without AMX, "high" and "highest" give equal results.
 
         `num_threads`: the number of threads, or None for one thread on each core that this process can use.
 

@@ -78,7 +78,7 @@ def _kernels(problems):
     refused = wanted not in (None, target.ISA)
     return {"llvm": target.llvm(), "target": triple, "compiles_for": cpu, "available": target.available(target.TARGET),
             "isa": None if refused else target.ISA, "tile": None if refused else [target.MR, target.NR],
-            "products": None if refused else target.PRODUCTS, "rule": target.RULE, "NPHYBRID_ISA": wanted}
+            "products": None if refused else target.INSTRUCTIONS, "rule": target.RULE, "NPHYBRID_ISA": wanted}
 
 
 def _target(problems):

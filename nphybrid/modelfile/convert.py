@@ -340,7 +340,10 @@ def _change_by_rounding(model, path):
 
 
 def _golden_output(model, network_config, tree, state=None):
-    """Returns a state for the golden input in float64: by default the logits, or the last state if there are no logits."""
+    """Returns a state for the golden input in float64.
+
+    By default, the state is the logits, or the last state if there are no logits.
+    """
     trace = Trace(keep={"logits", "norm", "features_norm", "pooler"})
     prepared = reference.prepare(tree, network_config, np.float64)
     model.network(checkpoint.golden_input(model.network_config), prepared, network_config, reference, trace)

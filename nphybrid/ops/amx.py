@@ -67,9 +67,9 @@ SIDE = 32                                 # a block has SIDE rows and SIDE colum
 STEP = SIDE * SIDE                        # number of elements of one part in a step
 HALF = STEP // 2                          # number of elements of one part in one tile
 DEPTH = 576                               # most elements in a row of a RowBlock, all parts together; 36 KB per RowBlock
-# For each number of parts, PRODUCTS lists the products (part of a, part of b) in the order of computation.
+# For each number of parts, PAIRS_OF_PARTS lists the products (part of a, part of b) in the order of computation.
 # Each product shares a part with the product before it, so the tiles of this part are already loaded.
-PRODUCTS = {
+PAIRS_OF_PARTS = {
     1: ((0, 0),),
     2: ((1, 0), (0, 0), (0, 1)),
     3: ((2, 0), (1, 0), (1, 1), (0, 1), (0, 2), (0, 0)),
@@ -226,7 +226,7 @@ def _multiply_parts(parts):
     def block(typing, a, b, b_at, c, steps):
         def codegen(context, build, signature, arguments):
             a, b, b_at, c, steps = pointers(context, build, signature, arguments)
-            emit_block(build, a, build.gep(b, [b_at]), c, steps, PRODUCTS[parts], held(parts))
+            emit_block(build, a, build.gep(b, [b_at]), c, steps, PAIRS_OF_PARTS[parts], held(parts))
             return context.get_dummy_value()
         return types.void(a, b, types.int64, c, types.int64), codegen
     return block
@@ -336,20 +336,20 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
     k = rows.k
     deep = rows.deep
     run = windows.run
-    first_tap, channel = divmod(k, run)
-    taps = ceil_div(channel + deep, run)
-    starts_into(starts, SIDE, windows, rows.row, rows.M, first_tap, taps, 0)
+    first_run, channel = divmod(k, run)
+    runs = ceil_div(channel + deep, run)
+    starts_into(starts, SIDE, windows, rows.row, rows.M, first_run, runs, 0)
     for i in range(SIDE):
-        for tap in range(taps):           # a RowBlock may begin and end inside a tap
-            tap_at = tap * run - channel
-            first = max(tap_at, 0)
-            end = min(tap_at + run, deep)
-            start = starts[tap * SIDE + i]
+        for r in range(runs):             # a RowBlock may begin and end inside a run
+            run_at = r * run - channel
+            first = max(run_at, 0)
+            end = min(run_at + run, deep)
+            start = starts[r * SIDE + i]
             to = one_row[first:end]
             if start < 0:
                 to[:] = np.float32(0)
             else:
-                start += first - tap_at
+                start += first - run_at
                 for j in range(to.size):  # an assignment to a slice would make an array
                     to[j] = x[start + j]
         one_row[deep:] = np.float32(0)    # the weights from `deep` on are 0, but 0 * NaN would be NaN

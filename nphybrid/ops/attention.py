@@ -35,12 +35,12 @@ from .pack import pack
 from .reductions import largest, total
 from .target import L2, MR, NR
 from .tile import Panel, Rows, Target, tile
-from .words import panels_like, renew_shares, rows_like
+from .words import panels_like, round_exponentials_again, rows_like
 
 NO_WEIGHTS = np.zeros((0, 0, 0), np.float32)
 # Arrays with the dtypes of the panels.
-FLOAT32 = np.zeros(0, np.float32)
-BFLOAT16 = np.zeros(0, np.uint16)
+LIKE_FLOAT32 = np.zeros(0, np.float32)
+LIKE_BFLOAT16 = np.zeros(0, np.uint16)
 
 
 class Head(NamedTuple):
@@ -62,22 +62,22 @@ def head_of(shape, heads, number):
 
 def attention(query, key, value, heads):
     """Compute the context, `mixed` of all heads.  A thread holds the attention weights of only MR queries at a time."""
-    return _attention(query, key, value, heads, False, FLOAT32)[0]
+    return _attention(query, key, value, heads, False, LIKE_FLOAT32)[0]
 
 
 def attention_with_weights(query, key, value, heads):
     """Compute the context and the attention weights.  The context is bit for bit the result of `attention`."""
-    return _attention(query, key, value, heads, True, FLOAT32)
+    return _attention(query, key, value, heads, True, LIKE_FLOAT32)
 
 
 def narrow_attention(query, key, value, heads):
     """Compute `attention` with products of bfloat16 numbers."""
-    return _attention(query, key, value, heads, False, BFLOAT16)[0]
+    return _attention(query, key, value, heads, False, LIKE_BFLOAT16)[0]
 
 
 def narrow_attention_with_weights(query, key, value, heads):
     """Compute `attention_with_weights` with products of bfloat16 numbers."""
-    return _attention(query, key, value, heads, True, BFLOAT16)
+    return _attention(query, key, value, heads, True, LIKE_BFLOAT16)
 
 
 def _attention(query, key, value, heads, keep, kind):
@@ -91,7 +91,7 @@ def _attention(query, key, value, heads, keep, kind):
     context = empty(B, T, D)
     weights = np.empty((B * heads, T, T), np.float32) if keep else NO_WEIGHTS
     work = 2 * B * T * T * D
-    n = threads.worth(work)
+    n = threads.threads_for(work)
     arguments = context.reshape(-1), weights, query, key, value, heads, kind
     if reads_ahead(query.shape, 3, n):
         threads.run(B, _attend_image_into, work, arguments)
@@ -166,9 +166,9 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     key_panels = panels_like(kind, keys, K)
     value_panels = panels_like(kind, values, T)
     starts = np.empty((end_tile - first_tile) * MR, np.int64)
-    tokens_into(starts, head, first_tile * MR)
+    token_starts_into(starts, head, first_tile * MR)
     x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
-    # With float32, these rows are the scores themselves, and `renew_shares` does nothing.
+    # With float32, these rows are the scores themselves, and `round_exponentials_again` does nothing.
     exponentials, exponential_starts, words = rows_like(kind, buffers.scores, buffers.starts, T)
     _queries_into(context, weights, kind, head, number, first_tile, buffers=buffers,
                   queries=Rows(x, starts, zeros, 1, run), keys=key_panels,
@@ -200,7 +200,7 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
             exp_in(scores[i * T_padded:i * T_padded + T], scale, sums[i])
         for i in range(count):
             sums[i] = total(scores[i * T_padded:i * T_padded + T])
-        renew_shares(kind, exponentials.x, scores, starts[:count], T)
+        round_exponentials_again(kind, exponentials.x, scores, starts[:count], T)
         for column in range(0, K, NR):
             tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR, count, K - column))
             for i in range(count):
@@ -214,7 +214,7 @@ def _queries_into(context, weights, kind, head, number, first_tile, buffers, que
 
 
 @jit
-def tokens_into(starts, head, first):
+def token_starts_into(starts, head, first):
     """starts[i] = the flat index where token first + i of a head begins, or -1 after the last token."""
     for i in range(starts.size):
         starts[i] = head.at + (first + i) * head.D if first + i < head.T else -1
@@ -225,7 +225,7 @@ def pack_transposed_into(panels, x, head, zeros):
     """Pack the tokens of a head into panels (K, NR).  Each column is a token, and columns after the last are 0."""
     starts = np.empty(NR, np.int64)
     for first in range(0, head.T, NR):
-        tokens_into(starts, head, first)
+        token_starts_into(starts, head, first)
         pack(x, starts, head.K, zeros, panels, first * head.K)
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from . import threads
-from .attention import head_of, pack_tokens_into, pack_transposed_into, reads_ahead, softmax_in, tokens_into
+from .attention import head_of, pack_tokens_into, pack_transposed_into, reads_ahead, softmax_in, token_starts_into
 from .checks import floats
 from .emit import wide
 from .integers import ceil_div
@@ -47,7 +47,7 @@ def attention(dy, y, query, key, value, heads):
     states = States(*(floats(x, name, shape).reshape(-1) for name, x in named.items()))
     gradients = empty(3, B * T * D)
     work = 5 * B * T * T * D
-    if reads_ahead(shape, len(states), threads.worth(work)):
+    if reads_ahead(shape, len(states), threads.threads_for(work)):
         threads.run(B, _image_into, work, (gradients, states, shape, heads))
     else:
         threads.run(B * heads, _head_into, work, (gradients, states, shape, heads))
@@ -128,7 +128,7 @@ def _scores_into(scores, x, panels, head, first, buffers):
     T_padded = ceil_div(head.T, NR) * NR
     starts = buffers.starts
     for row in range(0, min(BLOCK, head.T - first), MR):
-        tokens_into(starts, head, first + row)
+        token_starts_into(starts, head, first + row)
         for column in range(0, T_padded, NR):
             tile(Rows(x, starts, buffers.zeros, 1, head.K), Panel(panels, column * head.K),
                  Target(scores, row * T_padded + column, T_padded, head.T - first - row, head.T - column))

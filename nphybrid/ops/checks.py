@@ -1,7 +1,7 @@
 """The checks of arrays in the Python wrappers.  The jitted loops check nothing."""
 import numpy as np
 
-NAMES = "float32", "float64", "bfloat16", "int8"
+DTYPE_NAMES = "float32", "float64", "bfloat16", "int8"
 
 
 def floats(x, name="x", shape=None):
@@ -21,9 +21,9 @@ def dtype_name(dtype):
     """The name of a dtype, which can be given as a name, a class, an np.dtype or a torch.dtype.
 
     NumPy has no bfloat16, so bfloat16 is always given as a name. The attribute `name` of an np.dtype takes 3
-    microseconds, so a name in NAMES is returned at once.
+    microseconds, so a name in DTYPE_NAMES is returned at once.
     """
-    if isinstance(dtype, str) and dtype in NAMES:
+    if isinstance(dtype, str) and dtype in DTYPE_NAMES:
         return dtype
     try:
         return np.dtype(dtype).name

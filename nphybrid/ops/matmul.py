@@ -39,7 +39,6 @@ examples/time_kernels.py times the versions that were kept. The code no longer c
     one panel at a time, all rows            42 GFLOP/s     dropped: the result is written in strips of 256 bytes
     panels that share L2, row by row         63 GFLOP/s     kept
     chains of 768 instead of KC = 384        +3 %           dropped: 2.7 times the error of NumPy; 2.5 are allowed
-    next panels prefetched between tiles     no gain        dropped
     partial sums of two chains kept in L1    no gain        dropped
     4 tasks for 2 threads                    11 % idle      R50+ViT-B/16 at 384, two threads
     up to 32 tasks for 2 threads             6 % idle       R50+ViT-B/16 at 384, two threads: kept
@@ -61,7 +60,7 @@ from .packed import packed_once
 from .target import L2, MR, NR
 from .tile import STEPS, Addend, Ahead, Panel, Rows, Scaling, Target, tile_add
 from .widths import NUMBERS
-from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
+from .windows import NO_PADDING, Blocks, block_of, padded, starts_into, windows_of
 from .words import words_of, words_of_floats
 
 KC = 384                                  # products in a chain of additions; the module docstring compares KC with 768
@@ -96,7 +95,7 @@ def _linear(x, p, residual, activation):
     if not x.size:
         return empty(*x.shape[:-1], O)
     kernel = packed_once(p.kernel)
-    words, windows = _left_factor(x.reshape(1, x.size // C, 1, C), kernel, (1, 1), 1, 1, NOWHERE)
+    words, windows = _left_factor(x.reshape(1, x.size // C, 1, C), kernel, (1, 1), 1, 1, NO_PADDING)
     return multiply(words, kernel, windows, 1, bias, residual, code).reshape(*x.shape[:-1], O)
 
 
@@ -117,18 +116,18 @@ def _left_factor(x, kernel, size, stride, dilation, padding):
     window can be a row of the kernel: KW * C neighbours in memory.
     """
     C = x.shape[3]
-    row_of_taps = size[1] if dilation == 1 else 1
+    taps_per_run = size[1] if dilation == 1 else 1
     if kernel.width == "float32" or kernel.parts:
-        if row_of_taps > 1 and C < FEW:
+        if taps_per_run > 1 and C < FEW:
             x = padded(x, padding)
-            padding = NOWHERE
+            padding = NO_PADDING
         else:
-            row_of_taps = 1
+            taps_per_run = 1
         words, map_shape = words_of_floats(x), x.shape[1:]
     else:
         words, map_shape = words_of(x, kernel.width, padding, kernel.factors)
-        padding = NOWHERE
-    return words, windows_of(map_shape, size, row_of_taps * map_shape[2], stride, dilation, padding)
+        padding = NO_PADDING
+    return words, windows_of(map_shape, size, taps_per_run * map_shape[2], stride, dilation, padding)
 
 
 def multiply(x, kernel, windows, B, bias, residual, code):
@@ -143,7 +142,7 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     out = empty(M, N)
     weights = kernel.weights
     chain = windows.K if kernel.width == "int8" else KC // NUMBERS[kernel.width]
-    blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.worth(work))
+    blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.threads_for(work))
     if kernel.parts:
         multiply_into = amx.multiply_into
         factors = x.values, weights.panels, kernel.parts
@@ -236,10 +235,10 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
         # Loop 4 goes over K. A pass takes one or more whole runs, or a part of one run, but at most `depth` words.
         # A pass reads some rows of each panel, and these rows stay in L2.
         while k < K:
-            first_tap, channel = divmod(k, windows.run)
+            first_run, channel = divmod(k, windows.run)
             run = min(windows.run - channel, depth)
-            taps = max(1, min(depth // windows.run, K // windows.run - first_tap))
-            deep = taps * run
+            runs = max(1, min(depth // windows.run, K // windows.run - first_run))
+            deep = runs * run
             first = k == 0
             last = k + deep == K
             following = _pass_after(blocks, block, panels_start, panels_end, k + deep)
@@ -248,10 +247,10 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
             # Loop 2 goes over tile rows. MR rows of x come into L1.
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * MR
-                starts_into(starts, MR, windows, row, M, first_tap, taps, channel)
-                rows = Rows(x.values, starts, buffers.zero_words, taps, run)
+                starts_into(starts, MR, windows, row, M, first_run, runs, channel)
+                rows = Rows(x.values, starts, buffers.zero_words, runs, run)
                 if x.scales.size:
-                    _scales_into(buffers.scales, buffers.zero_points, x, starts)
+                    _row_scales_into(buffers.scales, buffers.zero_points, x, starts)
                 if neighbours:
                     for i in range(row + MR, row + 2 * MR):
                         for word in range(k, k + deep, LINE):
@@ -325,7 +324,7 @@ def _ahead(following, K, depth, deep, tile, tiles):
 
 
 @jit
-def _scales_into(scales, zero_points, x, starts):
+def _row_scales_into(scales, zero_points, x, starts):
     """Look up the scales and the zero points of MR rows that begin at `starts`.  A row after the last row has any."""
     for i in range(MR):
         unit = max(starts[i], 0) // x.unit

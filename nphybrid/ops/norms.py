@@ -50,7 +50,7 @@ def _group_norm(x, norm, groups, eps, shortcut, activation):
     lines = empty(B, 3, width)
     work = threads.ELEMENT * x.size
     n = size // groups
-    if size <= CHUNK and B >= EVEN * threads.worth(work):
+    if size <= CHUNK and B >= EVEN * threads.threads_for(work):
         images = rows_per_task(B, size)
         threads.run(ceil_div(B, images), _images_into, 2 * work,
                     (y, x, lines, sums, scale, bias, groups, n, eps, added, chunk, code, images))

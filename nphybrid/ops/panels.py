@@ -16,7 +16,7 @@ from .pack import pack, pack_panels
 from .target import NR
 
 TOGETHER = 8                              # a task packs TOGETHER panels
-ONE = np.zeros(1, np.int64)               # the start of a single tap
+ONE_START = np.zeros(1, np.int64)         # the start of a single tap
 
 
 def panels_of(matrix):
@@ -27,7 +27,7 @@ def panels_of(matrix):
     """
     K, N = matrix.shape
     if matrix.T.flags.c_contiguous and matrix.dtype == np.float32:
-        return transposed_panels(matrix.T.reshape(-1), ONE, N, K)
+        return transposed_panels(matrix.T.reshape(-1), ONE_START, N, K)
     flat = np.ascontiguousarray(matrix, np.float32).reshape(-1)
     panels = _empty(N, K)
 

@@ -5,7 +5,7 @@ between two jobs takes almost as long, and a second thread cannot be woken for s
 recorded as a `Plan` (recorder.py), and later passes of the same shape run the plan (plans.py):
 
     step    entry            frame                                    tasks
-       0    _pad_into        its arguments, as words of 64 bits       1           a step is a job: `count` tasks
+       0    _pad_into        its arguments, as 64-bit numbers         1           a step is a job: `count` tasks
        1    _multiply_into   its arguments                            4
        2    sum_chunk_into   its arguments                            4
      ...
@@ -77,7 +77,7 @@ def _look(typing, counters, at):
 class Steps(NamedTuple):
     """The steps of a plan, as the kernel reads them.  Each array has a number for each step."""
     entries: np.ndarray                   # the address of a function, or 0 if Python calls the step's function
-    frames: np.ndarray                    # the address of the words of a kernel's arguments (recorder.py)
+    frames: np.ndarray                    # the address of the fields of a kernel's arguments (recorder.py)
     counts: np.ndarray                    # number of tasks
     returns: np.ndarray                     # not 0 if the kernel returns to Python after the step
 

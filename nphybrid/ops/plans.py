@@ -32,7 +32,7 @@ PART = 1 << 17                            # number of pixels: a batch of more pi
 MOST_KEYS = 64                            # number of shapes whose passes are counted
 
 
-class Shape:
+class ShapePlans:
     """The plans for one shape of pixel_values, one set of states and one number of threads."""
 
     def __init__(self):
@@ -59,7 +59,7 @@ class Plans:
         """Drop all plans."""
         with _lock:
             self.learned = ()             # the params, the config and the operations for which the plans were recorded
-            self.shapes = {}              # {key: Shape}, the least recently used first
+            self.shapes = {}              # {key: ShapePlans}, the least recently used first
 
     def __reduce__(self):
         return Plans, ()                  # the addresses in a plan have no meaning in another process
@@ -85,7 +85,7 @@ class Plans:
     def _run_part(self, learned, x, ops, out, network):
         """Compute a forward pass, with a plan if possible.  If memory is short, all plans are dropped."""
         with _lock:
-            shape = self._shape((*learned, ops), x, out)
+            shape = self._plans_for((*learned, ops), x, out)
             plan = shape.free.pop() if shape.free else None
             if plan is None:
                 shape.passes += 1
@@ -117,19 +117,19 @@ class Plans:
         del plan
         return network(x, ops, out)
 
-    def _shape(self, learned, x, out):
-        """The Shape for a forward pass."""
+    def _plans_for(self, learned, x, out):
+        """The ShapePlans for a forward pass."""
         if len(self.learned) != len(learned) or any(old is not new for old, new in zip(self.learned, learned)):
             self.learned = learned
             self.shapes = {}
         key = x.shape, frozenset(out.keep), threads.number()
-        shape = self.shapes[key] = self.shapes.pop(key, None) or Shape()
+        shape = self.shapes[key] = self.shapes.pop(key, None) or ShapePlans()
         if len(self.shapes) > MOST_KEYS:
             del self.shapes[next(iter(self.shapes))]
         return shape
 
     def _drop_oldest(self, shape):
-        """Make room for the plans of a Shape."""
+        """Make room for the plans of a ShapePlans."""
         others = [other for other in self.shapes.values() if other.plans and other is not shape]
         for other in others[:max(len(others) + 1 - MOST_SHAPES, 0)]:
             other.drop()

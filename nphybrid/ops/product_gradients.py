@@ -41,7 +41,7 @@ from .pack import pack_channels, pack_panels
 from .packed import packed_transposed
 from .target import L2, MR, NR
 from .tile import Addend, Columns, Panel, Target, transposed_tile_add
-from .windows import NOWHERE, Blocks, block_of, padded, starts_into, windows_of
+from .windows import NO_PADDING, Blocks, block_of, padded, starts_into, windows_of
 from .words import words_of_floats
 
 PACKING_X = 4                             # packing an element of x takes as long as reading PACKING_X elements from L3
@@ -64,13 +64,13 @@ def linear(dy, y, x, p):
     kernel_submit = None                  # what runs the tasks that compute them
 
     def dx(so_far, submit):
-        return _convolved_back(so_far, rows, x.shape, kernel, 1, 1, NOWHERE).reshape(*dy.shape[:-1], C)
+        return _convolved_back(so_far, rows, x.shape, kernel, 1, 1, NO_PADDING).reshape(*dy.shape[:-1], C)
 
     def dkernel(so_far, submit):
         nonlocal sums, kernel_submit
         kernel_submit = submit
         sums = np.zeros(0 if p.bias is None else O, np.float32)
-        return _plus(so_far, _kernel_gradient(submit, rows, x, kernel.shape, 1, 1, NOWHERE, sums).reshape(C, O))
+        return _plus(so_far, _kernel_gradient(submit, rows, x, kernel.shape, 1, 1, NO_PADDING, sums).reshape(C, O))
 
     def dbias(so_far, submit):
         if submit != kernel_submit:       # the kernel has no gradient, or its tasks run later
@@ -86,7 +86,7 @@ def conv2d(dy, y, x, kernel, stride, dilation, padding):
     x = floats(x, shape=(*np.shape(x)[:3], C))
     windows = windows_of(x.shape[1:], (KH, KW), C, stride, dilation, padding)
     dy = floats(dy, "dy", (len(x), windows.rows, windows.columns, O))
-    if (KH, KW) == (1, 1) and stride == 1 and padding == NOWHERE:
+    if (KH, KW) == (1, 1) and stride == 1 and padding == NO_PADDING:
         dx, (dmatrix, _) = linear(dy, y, x, Linear(kernel[0, 0], None))
         return dx, lambda so_far, submit: _plus(so_far, dmatrix(None, submit).reshape(kernel.shape))
 
@@ -181,14 +181,14 @@ def _kernel_gradient(submit, dy, x, kernel_shape, stride, dilation, padding, sum
     run = C
     if dilation == 1 and 1 < KW and C < FEW:
         x = padded(x, padding)
-        padding = NOWHERE
-        run = KW * C                      # a tap is a row of the kernel, with KW * C channels (windows.py)
+        padding = NO_PADDING
+        run = KW * C                      # a run is a row of the kernel, with KW * C channels (windows.py)
     B, H, W, _ = x.shape
     windows = windows_of((H, W, C), (KH, KW), run, stride, dilation, padding)
     out = empty(windows.K, O)
     d_rows = dy.reshape(-1, O)
     work = dy.size * windows.K
-    blocks = _cell_blocks(windows, len(d_rows), O, L2, threads.worth(work))
+    blocks = _cell_blocks(windows, len(d_rows), O, L2, threads.threads_for(work))
     flat = x.reshape(-1)
     submit(blocks.down * blocks.across, _multiply_cells_into, work, (out, sums, flat, d_rows, blocks))
     return out.reshape(kernel_shape)
@@ -196,7 +196,7 @@ def _kernel_gradient(submit, dy, x, kernel_shape, stride, dilation, padding, sum
 
 @functools.lru_cache(4096)
 def _cell_blocks(windows, M, O, L2, n):
-    """The Blocks into which dW is divided for n threads.  A tile row has MR channels of one tap."""
+    """The Blocks into which dW is divided for n threads.  A tile row has MR channels of one run."""
     tiles = windows.K // windows.run * ceil_div(windows.run, MR)
     panels = ceil_div(O, NR)
     # Each part of the tile rows packs dy again, and each part of the panels packs x again.
@@ -213,7 +213,7 @@ def _multiply_cells_into(out, sums, x, dy, blocks, number):
     """
     block = block_of(blocks, number)
     run = blocks.windows.run
-    tiles_of_tap = ceil_div(run, MR)
+    tiles_of_run = ceil_div(run, MR)
     M, N = dy.shape
     flat = out.reshape(out.size)
     d_flat = dy.reshape(dy.size)
@@ -239,8 +239,8 @@ def _multiply_cells_into(out, sums, x, dy, blocks, number):
                 # Loop 2 goes over tile rows. MR channels of KC cells come into L1 once for all these panels.
                 for tile_row in range(tiles_start, tiles_end):
                     columns = Columns(channels, (tile_row - tiles_start) * cells * MR, MR, cells)
-                    tap, tile = divmod(tile_row, tiles_of_tap)
-                    row = tap * run + tile * MR
+                    r, tile = divmod(tile_row, tiles_of_run)
+                    row = r * run + tile * MR
                     height = min(MR, run - tile * MR)
                     # Loop 1 goes over panels. KC x NR elements of each panel come from L2.
                     for p in range(panels_start, panels_end):
@@ -282,16 +282,16 @@ def _pack_channels_into(channels, x, windows, first_tile, end_tile, first_cell, 
     channels[((tile_row - first_tile) * cells + k) * MR + i] = channel i of a tile row in cell first_cell + k
     """
     run = windows.run
-    tiles_of_tap = ceil_div(run, MR)
+    tiles_of_run = ceil_div(run, MR)
     starts = np.empty(cells, np.int64)
     tile_row = first_tile
-    while tile_row < end_tile:            # the tile rows of one tap are packed together
-        tap, tile = divmod(tile_row, tiles_of_tap)
-        tap_end = min((tap + 1) * tiles_of_tap, end_tile)
-        width = min((tap_end - tile_row) * MR, run - tile * MR)
-        starts_into(starts, cells, windows, first_cell, M, tap, 1, tile * MR)
+    while tile_row < end_tile:            # the tile rows of one run are packed together
+        r, tile = divmod(tile_row, tiles_of_run)
+        run_end = min((r + 1) * tiles_of_run, end_tile)
+        width = min((run_end - tile_row) * MR, run - tile * MR)
+        starts_into(starts, cells, windows, first_cell, M, r, 1, tile * MR)
         pack_channels(x, starts, cells, width, channels[(tile_row - first_tile) * cells * MR:])
-        tile_row = tap_end
+        tile_row = run_end
 
 
 @jit

@@ -38,7 +38,7 @@ from .target import CACHE_LINE
 
 MOST_BYTES = 1 << 26                      # a pass that needs more memory for its states is not recorded
 
-NOTHING = (lambda: None), (), None       # the value of `Recorder.last` if no words can be shared
+NO_WORDS = (lambda: None), (), None       # the value of `Recorder.last` if no words can be shared
 
 _engines = []                             # they hold the machine code of `_entry`
 
@@ -47,7 +47,7 @@ class NotRecordable(Exception):
     """Raised if a forward pass cannot be recorded."""
 
 
-class Place(NamedTuple):
+class Region(NamedTuple):
     """A part of the memory of a plan.  It is free again when its array is gone."""
     start: int
     end: int
@@ -87,8 +87,8 @@ class Recorder:
         self.plan = plan
         self.known = []                   # the arrays that a job may use: arguments of the operation
         self.complete = True              # whether all jobs of the operation are steps
-        self.used = []                    # the Places that are in use, in the order of their addresses
-        self.last = NOTHING               # a weak reference to the memory of the last x in words, its key, its words
+        self.used = []                    # the Regions that are in use, in the order of their addresses
+        self.last = NO_WORDS              # a weak reference to the memory of the last x in words, its key, its words
 
     def __getattr__(self, name):
         return functools.partial(self._operation, getattr(self.ops, name))
@@ -103,7 +103,10 @@ class Recorder:
         return argument
 
     def note(self, operation, rule, *arguments):
-        """Compute an operation, and record it.  -> Variable.  A Variable calls this method for functions of NumPy."""
+        """Compute an operation, and record it.  -> Variable
+
+        A Variable calls this method for functions of NumPy, as it calls `Record.note`. `rule` is not used.
+        """
         before = len(self.plan.steps)
         inputs = values(arguments)
         self.known = list(_arrays(inputs))
@@ -113,7 +116,7 @@ class Recorder:
             raise NotRecordable(f"{operation}: expected one array, found {type(result).__name__}")
         if not (self.complete and self._knows(result)):
             del self.plan.steps[before:]
-            self.last = NOTHING           # its steps may be among those that were deleted
+            self.last = NO_WORDS           # its steps may be among those that were deleted
             self.plan.functions[before] = lambda: np.copyto(result, operation(*inputs))
             self.plan.steps.append((0, None, 1, 0))
         return Variable(result, self)
@@ -124,7 +127,7 @@ class Recorder:
             self.complete = False
         if self.complete:
             kinds = (*map(task.typeof_pyval, arguments), types.int64)
-            self.plan.steps.append((_entry(task, kinds), np.array(_words(arguments), np.int64), count, work))
+            self.plan.steps.append((_entry(task, kinds), np.array(_frame(arguments), np.int64), count, work))
 
     def words_of(self, write, x, *arguments):
         """Return write(x, *arguments), the words of x.  A second call in a row with equal arguments writes nothing.
@@ -144,17 +147,17 @@ class Recorder:
 
         They start at the beginning of a cache line, and no other array lies in their last cache line.
         """
-        self.used = [place for place in self.used if place.array() is not None]
+        self.used = [region for region in self.used if region.array() is not None]
         room = ceil_div(size, CACHE_LINE) * CACHE_LINE
-        starts = [0, *(place.end for place in self.used)]
-        ends = [*(place.start for place in self.used), self.plan.memory.size]
+        starts = [0, *(region.end for region in self.used)]
+        ends = [*(region.start for region in self.used), self.plan.memory.size]
         gap = next((i for i, (start, end) in enumerate(zip(starts, ends)) if end - start >= room), None)
         if gap is None:
             raise NotRecordable("too much memory")
         start = starts[gap]
         # The base of this array is no array, so it is the base of all views of it, and lives as long as they do.
         array = np.frombuffer(self.plan.memory.data[start:start + size], np.uint8)
-        self.used.insert(gap, Place(start, start + room, weakref.ref(array)))
+        self.used.insert(gap, Region(start, start + room, weakref.ref(array)))
         return array
 
     def _knows(self, array):
@@ -173,15 +176,15 @@ def _arrays(argument):
             yield from _arrays(part)
 
 
-def _words(argument):
-    """The words of 64 bits that a compiled kernel gets for an argument.
+def _frame(argument):
+    """The 64-bit fields that a compiled kernel gets for an argument.
 
-    The words of an array are the fields of Numba's ArrayStruct. Its two owners are 0: the plan owns the memory.
+    The fields of an array are those of Numba's ArrayStruct. Its two owners are 0: the plan owns the memory.
     """
     if isinstance(argument, np.ndarray):
         return [0, 0, argument.size, argument.itemsize, argument.ctypes.data, *argument.shape, *argument.strides]
     if isinstance(argument, tuple):
-        return [word for part in argument for word in _words(part)]
+        return [field for part in argument for field in _frame(part)]
     if isinstance(argument, float):
         return [int(np.float64(argument).view(np.int64))]
     if isinstance(argument, np.float32):
@@ -192,7 +195,7 @@ def _words(argument):
 @functools.cache
 @global_compiler_lock
 def _entry(kernel, kinds):
-    """Compile entry(frame, number), which calls a kernel with the words of a frame and a task's number.  -> address
+    """Compile entry(frame, number), which calls a kernel with the fields of a frame and a task's number.  -> address
 
     `kinds` are the Numba types of the kernel's arguments. All entries have one signature, so `_take_tasks` calls each.
     """
@@ -206,11 +209,11 @@ def _entry(kernel, kinds):
     frame = build.inttoptr(function.args[0], I64.as_pointer())
     # The first two arguments of each compiled kernel are places for its result and its exception.
     places = [cgutils.alloca_once(build, kind.pointee) for kind in kernel_type.args[:2]]
-    words = [build.load(build.bitcast(build.gep(frame, [I64(i)]), kind.as_pointer()))
-             for i, kind in enumerate(kernel_type.args[2:-1])]
+    fields = [build.load(build.bitcast(build.gep(frame, [I64(i)]), kind.as_pointer()))
+              for i, kind in enumerate(kernel_type.args[2:-1])]
     kernel_address = compiled.library.get_pointer_to_function(name)
     build.ret(build.call(build.inttoptr(I64(kernel_address), kernel_type.as_pointer()),
-                         [*places, *words, function.args[1]]))
+                         [*places, *fields, function.args[1]]))
     # Numba's own code generator would optimize the function, which takes 15 ms.
     machine = llvm.Target.from_default_triple().create_target_machine(opt=1, jit=True)
     engine = llvm.create_mcjit_compiler(llvm.parse_assembly(str(module)), machine)

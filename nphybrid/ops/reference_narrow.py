@@ -314,6 +314,6 @@ def attention_with_weights(query, key, value, heads):
     B, T, D = query.shape
     q, k, v = (rounded(x).reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
     scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads)
-    shares = np.exp(scores - scores.max(-1, keepdims=True))
-    sums = shares.sum(-1, keepdims=True)
-    return (rounded(shares) @ v / sums).transpose(0, 2, 1, 3).reshape(B, T, D), shares / sums
+    exponentials = np.exp(scores - scores.max(-1, keepdims=True))
+    sums = exponentials.sum(-1, keepdims=True)
+    return (rounded(exponentials) @ v / sums).transpose(0, 2, 1, 3).reshape(B, T, D), exponentials / sums

@@ -13,7 +13,7 @@ from numba import config
 # With AMX, layers in float32 and bfloat16 use the tiles of amx.py. Layers in int8 and attention use the register tile.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
-# `nphybrid doctor` prints this rule, which `available`, `_choose` and `products` follow.
+# `nphybrid doctor` prints this rule, which `available`, `_choose` and `instructions` follow.
 RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
         "different instruction set, for example amx. The kernels for neon and amx were tested only in emulation. The "
         "instructions for bfloat16 and int8 follow from the instruction set and the features of the CPU.")
@@ -74,7 +74,7 @@ def _choose(wanted, target):
     return wanted or next(there)
 
 
-def products(isa, target):
+def instructions(isa, target):
     """The instruction that multiplies two words, for each narrow width: {"bfloat16": name, "int8": name}.
 
     The name is "" if the target has no such instruction. Then several instructions of the float32 tile or of integers
@@ -106,7 +106,7 @@ def _level2():
 
 TARGET = _target()
 ISA = _choose(os.environ.get("NPHYBRID_ISA"), TARGET)
-PRODUCTS = products(ISA, TARGET)
+INSTRUCTIONS = instructions(ISA, TARGET)
 MR, NV, LANES = TILES[ISA]
 NR = NV * LANES
 SHORT = 2                                 # rows of the smaller tile; of 577 and 50 tokens, 1 and 2 are left if MR = 6

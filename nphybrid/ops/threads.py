@@ -83,8 +83,8 @@ def number():
     return min(wanted, MOST_THREADS)
 
 
-def worth(work):
-    """The number of threads into which a kernel should divide `work` multiply-adds."""
+def threads_for(work):
+    """The number of threads among which a kernel should divide `work` multiply-adds."""
     return number() if work >= (SMALL if recorder.get() is None else SMALL_IN_PLAN) else 1
 
 
@@ -93,7 +93,8 @@ def apart():
     """Within the `with` block, the caller stays on its core, and the workers stay on other cores.  Only on Linux.
 
     The block gets a function `release`. After release(), the caller and the workers may use all cores that the caller
-    could use before the block. So Linux can move a thread if another process uses its core. The end of the block does the same. `number` does not change in the block.
+    could use before the block. So Linux can move a thread if another process uses its core. The end of the block does
+    the same. `number` does not change in the block.
 
     In a virtual machine, Linux was seen to move a thread to the core of another one although a core was idle. The
     probable reason: the host has taken the idle core away, and Linux regards it as busy. After pauses of 0.15 seconds,

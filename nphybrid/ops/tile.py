@@ -23,9 +23,9 @@ The vector version is written in LLVM's intermediate representation, because a l
 functions with `emit` or `build` run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of
 Python repeats instructions. Only `emit.loop` makes a loop in the code.
 
-The rows are not packed into another order. They are read in place from an array x. A row consists of `taps` runs. A run
-is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row tap * run + k of the
-panel belongs to element k of a run. A convolution differs from a linear layer only in the starts (Dukhan 2019, "The
+The rows are not packed into another order. They are read in place from an array x. A row consists of `runs` runs. A run
+is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row r * run + k of the
+panel belongs to element k of run r. A convolution differs from a linear layer only in the starts (Dukhan 2019, "The
 Indirect Convolution Algorithm"). The panel is packed row by row (packed.py). In float32, each element of the result is
 one chain of fused multiply-adds over k. `tile_add` then adds the first addend, and after it the second addend.
 
@@ -47,8 +47,6 @@ alternated. examples/time_kernels.py times the version that was kept.
     14 x 2 x 16, rows in place                 105   57 %
      8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 columns become 96
      6 x 4 x 16, rows in place                 155   85 %     10 loads for 24 multiply-adds: kept
-     6 x 4 x 16, the next rows prefetched      133   73 %     dropped
-     6 x 4 x 16, next rows of b prefetched     150            dropped
 """
 import contextlib
 from typing import NamedTuple
@@ -66,16 +64,16 @@ STEPS = 64                                # Ahead.step counts 1 / STEPS word; a 
 
 
 class Rows(NamedTuple):
-    """MR rows of the left factor.  A row has `taps` runs, and a run is `run` neighbouring words in x.
+    """MR rows of the left factor.  A row has `runs` runs, and a run is `run` neighbouring words in x.
 
-    starts[tap * MR + i] is the index in x where run `tap` of row i begins. If this index is negative, the run is read
+    starts[r * MR + i] is the index in x where run r of row i begins. If this index is negative, the run is read
     from `zeros`: it is outside the map, or in a row after the last. Narrow words have the padding in x itself
     (words.py), because the number 0 is stored as the zero point in int8.
     """
     x: np.ndarray                         # the dtype depends on the width (words.py)
-    starts: np.ndarray                    # int64 (taps * MR,)
+    starts: np.ndarray                    # int64 (runs * MR,)
     zeros: np.ndarray                     # at least `run` words of zeros
-    taps: int
+    runs: int
     run: int
 
 
@@ -140,18 +138,18 @@ class Scaling(NamedTuple):
 
 
 def _plain_sums(rows, panel):
-    """Return the sum over taps of rows[tap] (MR, run) @ panel[tap] (run, NR), float32 or int32.
+    """Return the sum over all runs r of rows[r] (MR, run) @ panel[r] (run, NR), float32 or int32.
 
     The plain definition does not fuse products and sums. So it rounds differently from the vector version. Its words
     hold one number.
     """
     sums = sums_of(panel.b, MR, NR)
-    for tap in range(rows.taps):
+    for r in range(rows.runs):
         for i in range(MR):
-            start = rows.starts[tap * MR + i]
+            start = rows.starts[r * MR + i]
             for k in range(rows.run):
                 value = rows.x[start + k] if start >= 0 else rows.zeros[k]
-                panel_row = panel.at + (tap * rows.run + k) * NR
+                panel_row = panel.at + (r * rows.run + k) * NR
                 for j in range(NR):
                     sums[i, j] += value * number(panel.b[panel_row + j])
     return sums
@@ -219,7 +217,7 @@ def emit_needed(build, rows, panel, target, addends, shape, products=Float32, sc
 
 
 def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None, size=None):
-    """Emit the register tile: a loop over taps with a loop over k in it, then the additions and the stores.
+    """Emit the register tile: a loop over runs with a loop over k in it, then the additions and the stores.
 
     The fields of `rows`, `panel`, `target`, `addends`, `scaling` and `ahead` are LLVM values. Each array is replaced by
     a pointer, and each field `at` must be 0, but ahead.at is a pointer. `shape` is (MR, NV, LANES). `products` is a
@@ -232,11 +230,11 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
     rows = rows._replace(x=emit.words(rows.x), zeros=emit.words(rows.zeros))
     panel = Panel(emit.panel_words(panel.b), 0)
 
-    def tap(t, sums):
-        """Add the products of run t of the rows, and of its rows of the panel."""
-        first_start = build.mul(t, I64(MR))
-        runs = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
-        before = build.mul(t, rows.run)
+    def run(r, sums):
+        """Add the products of run r of the rows, and of its rows of the panel."""
+        first_start = build.mul(r, I64(MR))
+        addresses = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
+        before = build.mul(r, rows.run)
         b = emit.at(panel.b, build.mul(before, I64(NV * LANES)))
 
         def prefetch_ahead(k):
@@ -244,9 +242,13 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
             if ahead is not None:
                 words = build.ashr(build.mul(build.add(before, k), ahead.step), I64(STEPS.bit_length() - 1))
                 emit.prefetch(emit.at(ahead.at, words), TO_L2)
-        return _chains(emit, lambda k: [emit.at(run, k) for run in runs], b, NV * LANES, rows.run, sums, prefetch_ahead)
+
+        def elements(k):
+            """The addresses of element k of the run in each row."""
+            return [emit.at(address, k) for address in addresses]
+        return _chains(emit, elements, b, NV * LANES, rows.run, sums, prefetch_ahead)
     sums = [emit.zero] * (height * vectors) if scaling is None else _offsets(emit, scaling, height, vectors)
-    sums = emit.loop(I64(0), rows.taps, 1, sums, tap)
+    sums = emit.loop(I64(0), rows.runs, 1, sums, run)
     if scaling is not None:
         sums = _scaled(emit, sums, scaling, vectors)
     _finish(emit, sums, target, addends, vectors)
@@ -344,25 +346,18 @@ def _addition(emit, sums, addend, vectors):
     return after
 
 
-def _emit_from(context, build, kinds, values):
-    """Emit the register tile for `tile` or `tile_add`, whose arguments have the types `kinds` and the given values."""
-    rows, panel, *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
+def _factors(context, build, kinds, values):
+    """The class that emits the products, Rows, and a Panel whose b is a pointer to words; then the other arguments.
+
+    `kinds` and `values` are the Numba types and the LLVM values of the arguments of `tile` or `tile_add`.
+    """
+    rows, (b, at), *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
     products = emitter_of(kinds[1].types[0].dtype)
-    panel = Panel(products(build, LANES).panel_words(panel[0]), panel[1])
-    of_attention = len(others) == 1       # `tile`, with which attention multiplies; often its last panel has one column
-    scaling = ahead = None
-    if not of_attention:
-        *others, scaling, (at, step) = others
-        ahead = Ahead(build.gep(panel.b, [at]), step) if PREFETCH else None
-        scaling = _placed_scaling(build, *scaling) if products.INTEGERS else None
-    emit_needed(build, Rows(*rows), *_placed(build, panel, *others), (MR, NV, LANES), products, scaling, ahead,
-                few_columns=of_attention)
-    return context.get_dummy_value()
+    return products, Rows(*rows), Panel(products(build, LANES).panel_words(b), at), *others
 
 
 def _placed(build, panel, target, *addends):
     """Return Panel, Target and Addends whose field `at` is 0: `at` is added to the pointer."""
-    panel = Panel(*panel)
     target = Target(*target)
     addends = [Addend(*addend) for addend in addends]
     return (Panel(build.gep(panel.b, [panel.at]), 0),
@@ -371,30 +366,41 @@ def _placed(build, panel, target, *addends):
 
 
 def _placed_scaling(build, scales, zero_points, channels, totals, at):
+    """Return a Scaling whose field `at` is 0: `at` is added to the pointers."""
     return Scaling(scales, zero_points, build.gep(channels, [at]), build.gep(totals, [at]), 0)
 
 
 @intrinsic
 def _vector_tile(typing, rows, panel, target):
     def codegen(context, build, signature, arguments):
-        return _emit_from(context, build, signature.args, arguments)
+        products, rows, panel, target = _factors(context, build, signature.args, arguments)
+        # Attention multiplies with this function, and often its last panel has one column.
+        emit_needed(build, rows, *_placed(build, panel, target), (MR, NV, LANES), products, few_columns=True)
+        return context.get_dummy_value()
     return types.void(rows, panel, target), codegen
 
 
 @intrinsic
 def _vector_tile_add(typing, rows, panel, target, first, second, scaling, ahead):
     def codegen(context, build, signature, arguments):
-        return _emit_from(context, build, signature.args, arguments)
+        products, rows, panel, *others = _factors(context, build, signature.args, arguments)
+        target, first, second, scaling, (at, step) = others
+        ahead = Ahead(build.gep(panel.b, [at]), step) if PREFETCH else None
+        scaling = _placed_scaling(build, *scaling) if products.INTEGERS else None
+        panel, target, addends = _placed(build, panel, target, first, second)
+        emit_needed(build, rows, panel, target, addends, (MR, NV, LANES), products, scaling=scaling, ahead=ahead)
+        return context.get_dummy_value()
     return types.void(rows, panel, target, first, second, scaling, ahead), codegen
 
 
 @intrinsic
 def _vector_transposed_tile_add(typing, columns, panel, target, first):
     def codegen(context, build, signature, arguments):
-        columns, *others = (fields(context, build, kind, value) for kind, value in zip(signature.args, arguments))
+        columns, panel, target, first = (fields(context, build, kind, value)
+                                         for kind, value in zip(signature.args, arguments))
         columns = Columns(*columns)
         columns = columns._replace(x=build.gep(columns.x, [columns.at]), at=0)
-        emit_transposed_tile(build, columns, *_placed(build, *others), (MR, NV, LANES))
+        emit_transposed_tile(build, columns, *_placed(build, Panel(*panel), target, first), (MR, NV, LANES))
         return context.get_dummy_value()
     return types.void(columns, panel, target, first), codegen
 

@@ -27,7 +27,7 @@ from numba import types
 from numba.extending import overload
 
 from .emit import F32, I32, Emit
-from .target import PRODUCTS
+from .target import INSTRUCTIONS
 
 I8 = ir.IntType(8)
 I16 = ir.IntType(16)
@@ -163,9 +163,9 @@ class Int8SignedDotArm(Int8DotArm):
 # The class for each width, chosen by the instruction that target.py names.
 EMITTERS = {
     "float32": Float32,
-    "bfloat16": {"vdpbf16ps": Bfloat16Dot, "bfdot": Bfloat16DotArm, "": Bfloat16}[PRODUCTS["bfloat16"]],
+    "bfloat16": {"vdpbf16ps": Bfloat16Dot, "bfdot": Bfloat16DotArm, "": Bfloat16}[INSTRUCTIONS["bfloat16"]],
     "int8": {"vpdpbusd": Int8Dot, "vpmaddwd": Int8Pairs, "usdot": Int8DotArm, "sdot": Int8SignedDotArm,
-             "": Int8}[PRODUCTS["int8"]],
+             "": Int8}[INSTRUCTIONS["int8"]],
 }
 NUMBERS = {width: emitter.NUMBERS for width, emitter in EMITTERS.items()}
 OFFSET = 128 if EMITTERS["int8"].SIGNED else 0             # an integer of 0 to 255 less OFFSET is one of -128 to 127
@@ -177,6 +177,8 @@ def emitter_of(kind):
 
 
 # ---------------------------------------------------------------- the plain definitions
+# Each function has two forms. Python runs the first with NUMBA_DISABLE_JIT=1. Numba compiles the second, which chooses
+# by type: in one function, both branches of an `if` would need the same type.
 
 def number(x):
     """The number that an element of a panel stands for.  float32, uint16 (bfloat16) or int8 -> float32 or int32"""

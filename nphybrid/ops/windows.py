@@ -23,7 +23,7 @@ from . import threads
 from .jit import jit
 from .memory import empty
 
-NOWHERE = (0, 0), (0, 0)                  # no padding
+NO_PADDING = (0, 0), (0, 0)
 
 
 class Windows(NamedTuple):
@@ -37,7 +37,7 @@ class Windows(NamedTuple):
     dilation: int
     top: int                              # padding above the map
     left: int                             # padding left of the map
-    across: int                           # number of runs per kernel row
+    runs_per_row: int                     # number of runs per kernel row
     run: int
     K: int                                # number of elements of a window
 
@@ -88,7 +88,7 @@ def windows_of(map_shape, kernel_shape, run, stride, dilation, padding):
     rows = (height - reach_down) // stride + 1
     columns = (width - reach_right) // stride + 1
     return Windows(H, W, C, rows=rows, columns=columns, stride=stride, dilation=dilation, top=top, left=left,
-                   across=KW * C // run, run=run, K=KH * KW * C)
+                   runs_per_row=KW * C // run, run=run, K=KH * KW * C)
 
 
 def padded(x, padding):
@@ -115,27 +115,27 @@ def _pad_into(y, x, top, left, b):
 
 
 @jit
-def starts_into(starts, count, windows, first_row, M, first_tap, taps, channel):
-    """starts[tap * count + i] = the index in x where run first_tap + tap of row first_row + i begins.
+def starts_into(starts, count, windows, first_row, M, first_run, runs, channel):
+    """starts[r * count + i] = the index in x where run first_run + r of row first_row + i begins.
 
-    x is the flat array of all maps, and a row is one of the M rows of the left factor. The starts of `taps` runs are
+    x is the flat array of all maps, and a row is one of the M rows of the left factor. The starts of `runs` runs are
     computed for each of `count` rows. The index is -1 for a run outside the map and for a row after the last row. Each
     run begins at channel number `channel`.
     """
     image, cell = divmod(first_row, windows.rows * windows.columns)
     row, column = divmod(cell, windows.columns)
-    first_u, first_v = divmod(first_tap, windows.across)
+    first_u, first_v = divmod(first_run, windows.runs_per_row)
     for i in range(count):
         u = first_u
         v = first_v
-        for tap in range(taps):
+        for r in range(runs):
             h = row * windows.stride + u * windows.dilation - windows.top
             w = column * windows.stride + v * windows.dilation - windows.left
             inside = first_row + i < M and 0 <= h < windows.H and 0 <= w < windows.W
             start = ((image * windows.H + h) * windows.W + w) * windows.C + channel
-            starts[tap * count + i] = start if inside else -1
+            starts[r * count + i] = start if inside else -1
             v += 1
-            if v == windows.across:
+            if v == windows.runs_per_row:
                 v = 0
                 u += 1
         column += 1

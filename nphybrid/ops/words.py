@@ -23,10 +23,10 @@ from .integers import ceil_div
 from .jit import jit, jit_allocating
 from .memory import aligned, empty
 from .reference_narrow import SMALLEST
-from .rounding import SIGN, round_into, round_shares_into
+from .rounding import SIGN, round_into, round_exponentials_into
 from .target import NR
 from .widths import NUMBERS, OFFSET
-from .windows import NOWHERE, padded
+from .windows import NO_PADDING, padded
 
 # The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32.
 DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.float32,
@@ -40,8 +40,8 @@ MAGIC_BITS = np.int32(MAGIC.view(np.int32))
 class Words(NamedTuple):
     """The left factor of a product, as words.
 
-    In int8, unit n of `unit` words has the scale scales[n] and the zero point zero_points[n]. The integers and their
-    zero points are those of `reference_narrow.quantized` less OFFSET (widths.py).
+    In int8, words n * unit to (n + 1) * unit - 1 have the scale scales[n] and the zero point zero_points[n]. The
+    integers and their zero points are those of `reference_narrow.quantized` less OFFSET (widths.py).
     """
     values: np.ndarray                    # flat; float32, or a dtype of DTYPES
     scales: np.ndarray                    # float32
@@ -67,9 +67,9 @@ def words_of(x, width, padding, factors=None):
 
 
 def _words_of(x, width, padding, factors):
-    if factors is not None and padding != NOWHERE:
+    if factors is not None and padding != NO_PADDING:
         x = padded(x, padding)
-        padding = NOWHERE
+        padding = NO_PADDING
     B, H, W, C = x.shape
     (top, bottom), (left, right) = padding
     numbers = NUMBERS[width]
@@ -142,9 +142,9 @@ def extent(x):
 
 @jit
 def scale_of(low, high):
-    """The scale and the zero point for numbers from low <= 0 to high >= 0.  The scale is NaN if one is not finite.
+    """The scale and the zero point for numbers from low <= 0 to high >= 0.
 
-    OFFSET is subtracted from the zero point.
+    The scale is NaN if low or high is not finite. OFFSET is subtracted from the zero point.
     """
     scale = np.float32(high / np.float32(255)) - np.float32(low / np.float32(255))
     scale = SMALLEST if scale < SMALLEST else scale
@@ -222,6 +222,7 @@ def _lines_into(out, x, top, left, scales, zero_points, together, task):
 
 
 # ---------------------------------------------------------------- the factors inside attention
+# As in widths.py, each of the first three functions has two forms.
 
 def panels_like(kind, panels, rows):
     """Return panels (P, rows, NR) with the dtype of the array `kind`, float32 or uint16 (bfloat16).  All are flat.
@@ -253,20 +254,20 @@ def _rows_like(kind, x, starts, length):
     return lambda kind, x, starts, length: _rounded_rows(x, starts, length)
 
 
-def renew_shares(kind, rows, x, starts, length):
-    """Copy the rows again after x has changed to numbers that `round_shares_into` takes.
+def round_exponentials_again(kind, rows, x, starts, length):
+    """Copy the rows again after x has changed to numbers that `round_exponentials_into` takes.
 
     `rows` is the first result of `rows_like`. No start is negative.
     """
     if kind.dtype != np.float32:
-        _round_shares_into(rows, x, starts, length)
+        _round_exponential_rows_into(rows, x, starts, length)
 
 
-@overload(renew_shares)
-def _renew_shares(kind, rows, x, starts, length):
+@overload(round_exponentials_again)
+def _round_exponentials_again(kind, rows, x, starts, length):
     if kind.dtype == types.float32:
         return lambda kind, rows, x, starts, length: None
-    return lambda kind, rows, x, starts, length: _round_shares_into(rows, x, starts, length)
+    return lambda kind, rows, x, starts, length: _round_exponential_rows_into(rows, x, starts, length)
 
 
 @jit_allocating
@@ -326,12 +327,14 @@ def _round_rows_into(rows, x, starts, length):
 
 
 @jit
-def _round_shares_into(rows, x, starts, length):
-    """As `_round_rows_into`, for the numbers of `round_shares_into`.  A missing number of the last word is 0 already.
+def _round_exponential_rows_into(rows, x, starts, length):
+    """As `_round_rows_into`, for the numbers of `round_exponentials_into`.
+
+    A missing number of the last word is 0 already.
     """
     numbers = ceil_div(length, PAIR) * PAIR
     for i in range(starts.size):
-        round_shares_into(rows[i * numbers:i * numbers + length], x[starts[i]:starts[i] + length])
+        round_exponentials_into(rows[i * numbers:i * numbers + length], x[starts[i]:starts[i] + length])
 
 
 @jit_allocating

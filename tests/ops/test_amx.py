@@ -144,7 +144,7 @@ def test_assembly(parts):
     llvm.initialize_all_targets()
     llvm.initialize_all_asmprinters()
     module, halves = ir.Module(), ir.IntType(16).as_pointer()
-    module.triple, products = "x86_64-unknown-linux-gnu", amx.PRODUCTS[parts]
+    module.triple, products = "x86_64-unknown-linux-gnu", amx.PAIRS_OF_PARTS[parts]
     emitted(module, "block", [halves, halves, FLOATS, INT],
             lambda build, *args: amx.emit_block(build, *args, products, amx.held(parts)))
     machine = llvm.Target.from_triple(module.triple).create_target_machine(cpu="sapphirerapids", opt=3)
@@ -250,7 +250,7 @@ def test_high_restores_the_whole_kernel():
 def test_rows_are_set_to_their_end():
     """The elements behind the last run become 0. They are multiplied with zeros, and NaN times 0 would be NaN."""
     x = cases.normal(0, 40 * 5)
-    rows = windows.windows_of((40, 1, 5), (1, 1), 5, 1, 1, windows.NOWHERE)
+    rows = windows.windows_of((40, 1, 5), (1, 1), 5, 1, 1, windows.NO_PADDING)
     a = np.full(2 * amx.STEP, 0x7FC0, np.uint16)
     one_row = np.full(amx.SIDE, np.float32(np.nan))
     amx.rows_into(a, one_row, np.empty(2 * amx.SIDE, np.int64), x, rows, amx.RowBlock(32, 40, 0, 5), 2)

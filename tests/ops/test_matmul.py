@@ -11,7 +11,7 @@ from nphybrid.ops.reference_narrow import Kernel
 from nphybrid.ops.target import NR
 from nphybrid.ops.tile import STEPS
 from nphybrid.ops.widths import EMITTERS
-from nphybrid.ops.windows import NOWHERE, block_of, windows_of
+from nphybrid.ops.windows import NO_PADDING, block_of, windows_of
 from nphybrid.params import Linear
 
 from oracles import cases
@@ -38,7 +38,7 @@ def lines(words):
                                             (65, 70, 333, 1 << 16, 3), (13, 500, 130, 1 << 20, 1)])
 def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
     """All lines, or a line for each pass of the unrolled loop.  At the end of a panel, a few lines can be others."""
-    windows = windows_of((M, 1, K), (1, 1), K, 1, 1, NOWHERE)
+    windows = windows_of((M, 1, K), (1, 1), K, 1, 1, NO_PADDING)
     blocks = matmul._blocks(windows, M, N, 0, chain, K * N, L2, n)
     passes = list(passes_of(blocks, min(chain, K)))
     unroll = EMITTERS["float32"].UNROLL

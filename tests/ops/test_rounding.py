@@ -55,16 +55,16 @@ def test_shares(dtype):
     bits = np.random.default_rng(0).integers(0x00800000, 0x3F800001, 20_001, np.uint32)
     x = np.concatenate([np.float32([0, 1, 2 ** -126, np.nan]), bits.view(np.float32)])   # the edges are in a vector
     out = np.zeros(len(x), dtype)
-    rounding.round_shares_into(out, x)
+    rounding.round_exponentials_into(out, x)
     found = widened(out) if dtype == np.uint16 else out
     assert np.array_equal(found, reference_narrow.rounded(x), equal_nan=True)
 
 
-@pytest.mark.parametrize("shares", [False, True])
+@pytest.mark.parametrize("exponentials", [False, True])
 @pytest.mark.skipif(bool(jit.config.DISABLE_JIT), reason="LLVM is not used")
 @pytest.mark.parametrize("cpu", ["znver4", "cooperlake"])
-def test_assembly(cpu, shares):
+def test_assembly(cpu, exponentials):
     text = assembly(LINUX, cpu, [FLOATS, FLOATS, INT],
-                    lambda build, out, x, n: emit_rounding(build, build.bitcast(out, HALVES), x, n, 16, shares))
+                    lambda build, out, x, n: emit_rounding(build, build.bitcast(out, HALVES), x, n, 16, exponentials))
     assert len(re.findall(r"vcvtneps2bf16\s.*%ymm", text)) == 1
-    assert ("vpminud" in text) != shares  # only other numbers are replaced
+    assert ("vpminud" in text) != exponentials  # only other numbers are replaced

@@ -22,7 +22,7 @@ from tools.assembly import ARM, FLOATS, INT, INTS, LINUX, SPILLS, assembly, emit
 f32 = np.float32
 LARGEST = f32(3.4028235e38)
 TINY = f32(1e-40)                         # a denormal
-NOWHERE = (0, 0), (0, 0)
+NO_PADDING = (0, 0), (0, 0)
 PRODUCTS = "conv2d", "linear", "linear_activate", "linear_add"
 EACH = [(operation, case) for operation in PRODUCTS for case in cases.CASES[operation]]
 each_product = pytest.mark.parametrize("operation, case", EACH, ids=[f"{o}-{case.name}" for o, case in EACH])
@@ -189,8 +189,8 @@ def test_linear_by_loops():
 
 
 @pytest.mark.parametrize("taps, stride, dilation, padding", [
-    (3, 1, 1, ((1, 1), (1, 1))), (3, 2, 1, ((0, 1), (1, 0))), (1, 2, 1, NOWHERE), (1, 1, 1, ((1, 0), (0, 0))),
-    (2, 1, 2, NOWHERE)])
+    (3, 1, 1, ((1, 1), (1, 1))), (3, 2, 1, ((0, 1), (1, 0))), (1, 2, 1, NO_PADDING), (1, 1, 1, ((1, 0), (0, 0))),
+    (2, 1, 2, NO_PADDING)])
 def test_conv2d_by_loops(taps, stride, dilation, padding):
     """Windows of integers; a cell of the padding is the number 0. A 1x1 convolution has a scale for each cell."""
     x, weights = cases.normal(0, 2, 4, 5, 3), cases.normal(1, taps, taps, 3, 2)
@@ -230,7 +230,7 @@ def test_bfloat16_products_by_loops():
     found = reference_narrow.linear(x, Linear(Kernel.of(p.kernel, "bfloat16"), p.bias))
     assert np.abs(found - (a @ b + p.bias)).max() < 1e-6      # observed 1.2e-7
     kernel = Kernel.of(p.kernel[None, None], "bfloat16")
-    assert np.abs(reference_narrow.conv2d(x[None, None], kernel, 1, 1, NOWHERE) - a @ b).max() < 1e-6
+    assert np.abs(reference_narrow.conv2d(x[None, None], kernel, 1, 1, NO_PADDING) - a @ b).max() < 1e-6
 
 
 def test_attention_by_loops():
@@ -251,7 +251,7 @@ def test_attention_by_loops():
 
 # The largest error of products of bfloat16, in units of the results. test_bfloat16_is_as_accurate_as_float32 has values
 # that were observed.
-OF_BFLOAT16 = 1e-5 if target.PRODUCTS["bfloat16"] == "bfdot" else 4e-6
+OF_BFLOAT16 = 1e-5 if target.INSTRUCTIONS["bfloat16"] == "bfdot" else 4e-6
 
 
 def test_both_implementations_have_all_operations():
@@ -305,7 +305,7 @@ def test_words_are_the_quantized_numbers(size):
     """The numbers of the words are those of `quantized`, also between the channels and around the map."""
     x = np.resize(edge_rows(), (2, 9, 7, size))
     factors = np.linspace(0.3, 1, size, dtype=f32)
-    for by_cell, padding in ((True, NOWHERE), (False, ((1, 2), (0, 3)))):
+    for by_cell, padding in ((True, NO_PADDING), (False, ((1, 2), (0, 3)))):
         found, (rows, columns, in_words) = words.words_of(x, "int8", padding, factors if by_cell else None)
         q, scale, zero = reference_narrow.quantized(x * factors if by_cell else x, 3 if by_cell else (1, 2, 3))
         expected = np.pad(q - zero, ((0, 0), *padding, (0, 0)))
@@ -479,7 +479,7 @@ def test_the_instruction_follows_from_the_features():
             ("avx2", "+avx2,+fma", ("", "vpmaddwd")), ("avx2", "+avx2,+fma,+avxvnni", ("", "vpdpbusd")),
             ("neon", "+neon", ("", "")), ("neon", "+neon,+dotprod", ("", "sdot")),
             ("neon", "+bf16,+dotprod,+i8mm", ("bfdot", "usdot")), ("plain", base, ("", ""))):
-        found = target.products(isa, ("", "", features))
+        found = target.instructions(isa, ("", "", features))
         assert (found["bfloat16"], found["int8"]) == expected, (isa, features)
 
 

@@ -115,14 +115,14 @@ def test_an_unknown_engine_is_named(run, capsys):
 def test_the_kinds_of_int8(tmp_path):
     """They are options of a peer; an unknown kind is refused before anything is quantized."""
     peers = argparse.Namespace(ours="int8,float32:high", peers="onnxruntime-int8:static,openvino-int8,torch")
-    rows = [tuple(row.values()) for row in benchmark_against.engines(peers)]
+    rows = [tuple(row.values()) for row in benchmark_against.requested_rows(peers)]
     assert rows == [("nphybrid", "int8", ""), ("nphybrid", "float32", "high"), ("onnxruntime", "int8", "static"),
                     ("openvino", "int8", ""), ("torch", "float32", "")]
     with pytest.raises(ValueError, match="one of the kinds 'dynamic', 'static', found 'quick'"):
         benchmark_int8.quantize(tmp_path, "onnxruntime", "quick")
     for spec in "torch-int8:static", "openvino-float32:bfloat16":
         with pytest.raises(SystemExit, match=f"{spec}: expected no kind"):
-            benchmark_against.engines(argparse.Namespace(ours="float32", peers=spec))
+            benchmark_against.requested_rows(argparse.Namespace(ours="float32", peers=spec))
 
 
 @pytest.mark.parametrize("peer", ["onnxruntime-int8:dynamic", "openvino-int8"])
