@@ -209,6 +209,8 @@ def test_a_pooler_and_a_mask_token_are_lost_to_timm(tmp_path):
 @pytest.mark.parametrize("target, to, told", [
     ("a.h5", "timm", "is a target of format h5, not timm"), ("a.npz", "huggingface", "of format google"),
     ("a.safetensors", None, "is the name of a file; the target of format huggingface is a folder"),
+    ("a.safetensors", "google", "a.safetensors: expected a name that ends in .npz for the format google"),
+    ("a.npy", "h5", "a.npy: expected a name that ends in .h5 for the format h5"),
     ("a.safetensors", "timm", "the target of format timm is a folder"),
     ("a.H5", None, "a.H5 is the name of a file"), ("a.NPZ", "timm", "a.NPZ is the name of a file"),
     ("a.onnx", "huggingface", "a.onnx is the name of a file"), ("a.pt", None, "a.pt is the name of a file"),
