@@ -144,7 +144,7 @@ def factors_of(kernel):
     """The factors of the input channels of a kernel (C, O): powers of two, at most 1.  -> float32 (C,)
 
     The factor of a channel is the smallest power of two that is not below max|its weights| / max|all weights|, and at
-    least 2**-126. A channel without a weight other than 0 has the factor 1.
+    least 2**-126. A channel whose quotient is 0 in float32 has the factor 1.
 
     >>> factors_of(np.float32([[4, -1], [2, 2], [1, 1.5], [0, 0]])).tolist()
     [1.0, 0.5, 0.5, 1.0]

@@ -84,7 +84,7 @@ def _words_of(x, width, padding, factors):
         scales, zero_points = empty(cells), empty(cells).view(np.int32)
         together = rows_per_task(cells, C)
         threads.run(ceil_div(cells, together), _cells_into, work,
-                    (out.reshape(cells, -1), scales, zero_points, x.reshape(cells, C), factors, together))
+                    (out.reshape(cells, out.shape[3]), scales, zero_points, x.reshape(cells, C), factors, together))
         return Words(values, scales, zero_points, map_shape[2]), map_shape
     scales, zero_points = _scales_of_maps(x, work) if width == "int8" else (NO_SCALES, NO_INTEGERS)
     lines = B * map_shape[0]

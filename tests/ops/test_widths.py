@@ -283,6 +283,16 @@ def test_bfloat16_is_as_accurate_as_float32(operation, case):
     assert np.abs(found - expected).max() <= OF_BFLOAT16 * expected.std()
 
 
+@pytest.mark.parametrize("width", NARROW)
+@pytest.mark.parametrize("taps", [1, 3])
+def test_no_images(width, taps):
+    """Zero images have zero maps, also where each cell has a scale."""
+    kernel = Kernel.of(cases.normal(0, taps, taps, 5, 3), width)
+    x = np.zeros((0, 4, 4, 5), f32)
+    for ops, learned in (kernels_narrow, Packed(kernel)), (reference_narrow, kernel):
+        assert ops.conv2d(x, learned, 1, 1, NO_PADDING).shape == (0, 5 - taps, 5 - taps, 3)
+
+
 @pytest.mark.parametrize("B, T, D, heads, bound", [
     (1, 1, 1, 1, 1e-6), (1, 5, 6, 2, 1e-6), (2, 65, 30, 2, 2e-4), (2, 3, 7, 1, 1e-6), (1, 150, 192, 3, 5e-4)])
 def test_attention(B, T, D, heads, bound):
