@@ -7,7 +7,8 @@ Check that an .h5 file is unchanged since its conversion, and that this computer
 stores a checksum for each array, and the logits of the golden input. The golden input is a built-in picture, whose
 value in row i, column j and channel c of pixel_values is ((7 i + 13 j + 29 c + i j) mod 256) / 127.5 - 1. In Python,
 nphybrid.checkpoint.read(path).manifest["golden"] has the stored logits. All checksums are recomputed. The logits are
-recomputed twice: by the reference engine in float64, and by the engine that --engine names.
+recomputed twice: by the reference engine in float64, and by the engine that --engine names. For a file with rounded
+weights, the reference engine computes in the dtype of the file instead of float64.
 """
 
 EXAMPLES = """\
@@ -22,8 +23,7 @@ def add(verb):
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("model", nargs="?", metavar="MODEL.h5", help=f"an .h5 file of a model (default: {BUNDLED})")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
-                      help="the engine to verify (default numba). The engine reference is always verified too, in "
-                           "float64.")
+                      help="the engine to verify (default numba). The engine reference is always verified too.")
     verb.add_argument("--dtype", choices=DTYPES,
                       help="the dtype of the engine to verify (default: the dtype of the file, which is usually "
                            "float32)")

@@ -110,11 +110,12 @@ class Plans:
         except NotRecordable:
             shape.wanted = float("inf")
         except MemoryError:
-            self.clear()
+            for other in list(self.shapes.values()):
+                other.drop()
         else:
             shape.free.append(plan)
             return result
-        del plan
+        del plan                          # frees its memory, which the network can need
         return network(x, ops, out)
 
     def _plans_for(self, learned, x, out):

@@ -260,6 +260,31 @@ def test_the_number_of_shapes_is_bounded():
     assert [key[0][0] for key, shape in network.plans.shapes.items() if shape.free] == [4, 5, 1, 6]
 
 
+def test_the_number_of_counted_shapes_is_bounded(monkeypatch):
+    """A shape that came only once has no plan, but its passes are counted."""
+    monkeypatch.setattr(plans, "PASSES", 2)
+    monkeypatch.setattr(plans, "MOST_KEYS", 3)
+    network = Network(HYBRID)
+    for B in (1, 2, 3, 4, 2, 5):
+        network.planned(pixels(B))
+    assert [key[0][0] for key in network.plans.shapes] == [4, 2, 5]
+
+
+def test_a_long_plan_returns_to_python(monkeypatch):
+    """Between the calls of `_take_tasks`, Python can raise KeyboardInterrupt."""
+    monkeypatch.setattr(plan, "LONG", 4)
+    assert plan._returns([1, 2, 3, 4, 9, 0]).tolist() == [0, 0, 1, 1, 2, 0]
+    monkeypatch.setattr(plan, "LONG", 1)
+    network = Network(HYBRID)
+    with threads.using(1):
+        expected = network.planned(pixels(1))
+        calls, plain = [], plan._take_tasks
+        monkeypatch.setattr(plan, "_take_tasks", lambda *arguments: calls.append(1) or plain(*arguments))
+        assert same(network.planned(pixels(1)), expected)
+    made, = network.made()
+    assert len(calls) > np.count_nonzero(made.arrays.returns) > 20
+
+
 def test_shapes_in_rotation_are_recorded_less_and_less(monkeypatch):
     """Each shape is dropped before it comes again. Recording it every time would cost more than the plans save."""
     recordings = []
@@ -412,13 +437,16 @@ def test_threads_may_change_their_cores_if_one_is_late(late, monkeypatch):
 
 
 def test_a_lack_of_memory_drops_all_plans(monkeypatch):
+    monkeypatch.setattr(plans, "PASSES", 1)
     network = Network(HYBRID)
-    network.planned(pixels(2))
-    network.planned(pixels(1))
+    for B in (2, 2, 1, 1):
+        network.planned(pixels(B))
     made = network.made()
     monkeypatch.setattr(plan.Plan, "_work", lambda self, *_: self.counters.__setitem__(-1, 1))
     assert same(network.planned(pixels(1)), network.plain(pixels(1)))
     assert len(made) == 2 and not network.made()
+    # The shapes wait longer before they are recorded again.
+    assert {shape.wanted for shape in network.plans.shapes.values()} == {plans.LONGER}
 
 
 def test_an_error_in_a_step_ends_the_plan():

@@ -339,7 +339,10 @@ def test_edge_rows(width, edge):
     p = cases.dense(1, 13, 33)
     with np.errstate(over="ignore"):
         found, expected = (narrow("linear", (x, p), width, ops) for ops in (kernels_narrow, reference_narrow))
-    finite = np.isfinite(expected) & np.isfinite(found)
+    finite = np.isfinite(expected)
+    # Only in bfloat16, a sum near the largest float32 can be infinite in one of the two.
+    assert np.array_equal(finite, np.isfinite(found)) or (width, edge) == ("bfloat16", "largest")
+    finite &= np.isfinite(found)
     assert finite.sum() >= (4 if edge == "largest" else 5) * 33 and not np.isnan(found).any()
     largest = np.abs(expected).max(1, where=finite, initial=0)[:, None]
     difference = np.abs(np.subtract(found, expected, where=finite, out=np.zeros_like(found)))
