@@ -132,9 +132,10 @@ def against(args, folder):
             if "problem" not in row:
                 row["process"] = stack.enter_context(started(*CHILD, *job))
                 row |= answer_of(row["process"])
+            row["asked"] = "" if row["dtype"] == wanted else f"({wanted} asked)"
             if "logits" in row:
                 row |= check(row.pop("logits"), truth, wanted)
-            say(f"{TITLES[row['engine']]} {wanted}: {'failed' if 'problem' in row else 'ready'}")
+            say(f"{row_name(row)}: {'failed' if 'problem' in row else 'ready'}")
         return in_turn(rows, args.runs, timed_call)
 
 
@@ -224,11 +225,17 @@ def in_turn(rows, runs, run):
 
 # Each column has a title, the name of a field of a row, and a format.
 COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
-           ("dtype", "dtype", str), ("kind", "precision", str), ("threads", "threads", str),
+           ("dtype", "dtype", str), ("", "asked", str), ("kind", "precision", str), ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
            ("peak MB", "peak", lambda n: f"{n / 1e6:,.0f}"), ("label", "label", str),
            ("error", "error", "{:.1e}".format), ("rms error", "rms", "{:.1e}".format),
            ("ratio", "ratio", lambda r: "-" if r is None else f"{r:.2f}"))
+
+
+def row_name(row):
+    """The engine, and what distinguishes the row from other rows of the engine."""
+    options = (row.get(field) for field in ("dtype", "asked", "precision", "reads"))
+    return " ".join(filter(None, (TITLES[row["engine"]], *options)))
 
 
 def table(report, style):
@@ -258,8 +265,8 @@ def log(path, report, moment, load):
     common = {"date": moment.isoformat(timespec="seconds"), "cpu": report["cpu"], "revision": revision(),
               "network": report["model"], "height": report["height"], "width": report["width"],
               "batch": report["batch"], "load": load}
-    fields = ("engine", "version", "reads", "dtype", "precision", "threads", "median", "ratio", "peak", "error", "rms",
-              "label")
+    fields = ("engine", "version", "reads", "dtype", "asked", "precision", "threads", "median", "ratio", "peak",
+              "error", "rms", "label")
     with open(path, "a", encoding="utf-8") as file:
         for row in report["rows"]:
             if "problem" not in row:
@@ -299,7 +306,7 @@ def main():
                   batch=args.batch, cpu=f"{cpu_name()} ({TARGET[1]})",   # "AMD EPYC" alone names several processors
                   date=f"{date.today():%Y-%m}", runs=args.runs, rows=rows)
     print(json.dumps(report, indent=2) if args.format == "json" else table(report, args.format))
-    problems = [f"{TITLES[row['engine']]} {row.get('dtype', '')}: {row['problem']}" for row in rows if "problem" in row]
+    problems = [f"{row_name(row)}: {row['problem']}" for row in rows if "problem" in row]
     for problem in problems:
         say(problem)
     if args.log:

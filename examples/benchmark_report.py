@@ -14,7 +14,7 @@ import re
 import sys
 from pathlib import Path
 
-from benchmark_against import TITLES
+from benchmark_against import row_name
 from PIL import ImageDraw
 
 from nphybrid.explain import drawing
@@ -45,11 +45,6 @@ def measurements(path, only=""):
     return {about: sorted(groups[about], key=lambda row: row["median"]) for about in chosen}
 
 
-def name(row):
-    """The engine, and what distinguishes the row from other rows of the engine."""
-    return " ".join(filter(None, (TITLES[row["engine"]], row.get("dtype"), row.get("precision"), row.get("reads"))))
-
-
 def table(about, rows):
     """A measurement as a Markdown table."""
     lines = ["| engine | version | median s | quartiles | error | peak MB | ratio |", "| --- " * 7 + "|"]
@@ -57,10 +52,12 @@ def table(about, rows):
         low, _, high = row["quartiles"] if len(row["quartiles"]) == 3 else row["quartiles"] * 3
         error = f"{row['error']:.1e}" if "error" in row else ""
         ratio = f"{row['ratio']:.2f}" if row["ratio"] else "-"
-        cells = (name(row), row.get("version", ""), f"{row['median']:.4f}", f"{low:.4f} to {high:.4f}", error,
+        cells = (row_name(row), row.get("version", ""), f"{row['median']:.4f}", f"{low:.4f} to {high:.4f}", error,
                  f"{row['peak'] / 1e6:,.0f}", ratio)
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join([f"{about}; {rows[0]['date'][:10]}, revision {rows[0]['revision']}", "", *lines])
+    first = rows[0]
+    load = f", load average {first['load']:.1f} before it" if first.get("load") is not None else ""
+    return "\n".join([f"{about}; {first['date'][:10]}, revision {first['revision']}{load}", "", *lines])
 
 
 def plot(found):
@@ -76,7 +73,7 @@ def plot(found):
         for row in measurement:
             right = MARGIN + NAMES + WIDTH * row["median"] / longest
             colour = OURS if row["engine"] == "nphybrid" else PEER
-            drawing.write(page, MARGIN + NAMES - 20, y + BAR / 2, name(row), anchor="rm")
+            drawing.write(page, MARGIN + NAMES - 20, y + BAR / 2, row_name(row), anchor="rm")
             ImageDraw.Draw(page).rectangle((MARGIN + NAMES, y, right, y + BAR), colour)
             drawing.write(page, right + 16, y + BAR / 2, f"{row['median']:.3g} s", anchor="lm")
             y += BAR + GAP

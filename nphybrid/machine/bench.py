@@ -18,8 +18,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..checkpoint import golden_error
 from ..modelfile.summary import summarize
-from ..ops import floats_of
+from ..ops import NARROW, floats_of
 from ..text import table
 from . import computer
 
@@ -27,6 +28,7 @@ from . import computer
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # Two calls without a plan, the call that records the plan (ops/plans.py), and the first repetition of the plan.
 UNCOUNTED = 4
+QUIET = 0.5                               # the largest load average (number of running programs) of a quiet machine
 
 
 class Combination(NamedTuple):
@@ -122,9 +124,9 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     this process compiled while the model was loaded and called. `images_per_second` is the number of images in a batch
     divided by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of
     the model in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add.
-    `share` is gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `peak_memory` is
-    the result of `computer.peak_memory` before the profile and the limit are measured. `profile` is the result of
-    `profile_calls`, or None.
+    `share` is gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `change` is the
+    result of `_change_by_rounding`. `peak_memory` is the result of `computer.peak_memory` before the profile, the
+    change and the limit are measured. `profile` is the result of `profile_calls`, or None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -153,7 +155,8 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     return {"parameters": model.num_parameters(), "gflop": gflop, "start": start_seconds, "load": load_seconds,
             "first": first, "compiled": compiled, "median": middle, "fastest": min(calls), "slowest": max(calls),
             "images_per_second": combination.batch / middle, "gflops": gflops, "limit": limit,
-            "share": limit and gflops / limit, "peak_memory": peak_memory, "profile": profile}
+            "share": limit and gflops / limit, "change": _change_by_rounding(combination, make_model, model, x),
+            "peak_memory": peak_memory, "profile": profile}
 
 
 def _model_maker(combination):
@@ -189,7 +192,19 @@ def _seconds(model, x):
     return time.perf_counter() - start
 
 
+def _change_by_rounding(combination, make_model, model, x):
+    """The largest change of the results against float32, divided by their standard deviation.
+
+    None in float32 and float64, and for a file with narrow weights, which cannot be used in float32.
+    """
+    if model.dtype not in NARROW or model.stored_dtype:
+        return None
+    exact = make_model(combination.model, engine=combination.engine, num_threads=combination.threads)
+    return golden_error(model(x)[0], exact(x)[0])
+
+
 def _limit(combination):
+    """The speed of the threads of a combination in GFLOP/s, or None if it cannot be measured."""
     from ..ops import target
     from . import limits
     # The loop that measures the limit has no version for other dtypes and no version for AMX.
@@ -219,15 +234,16 @@ def describe_machine() -> dict:
 
     "limits" holds two speeds of one core in GFLOP/s and their ratio. "fma" is measured in registers, "tile" is measured
     with the register tile and data from L1, and "share" is tile / fma. The measurements of "fma" and "tile" alternate,
-    because the speed of a shared machine changes.
+    because the speed of a shared machine changes. "load" is the load average before these measurements, or None.
     """
     from ..ops import target
     from . import limits
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
     speeds = [(limits.speed(limits.register_loop, seconds=0.1), limits.speed(limits.tile_loop, seconds=0.1))
               for _ in range(5)]
     fma, tile = map(median, zip(*speeds))
     return {"cpu": computer.cpu_name(), "isa": target.ISA, "tile": [target.MR, target.NR],
-            "versions": {**computer.versions(), "LLVM": target.llvm()},
+            "versions": {**computer.versions(), "LLVM": target.llvm()}, "load": load,
             "limits": {"fma": fma, "tile": tile, "share": tile / fma}}
 
 
@@ -236,7 +252,7 @@ def format_report(machine: dict, rows: list[dict], form="text") -> str:
     if form == "json":
         return json.dumps({"machine": machine, "rows": rows}, indent=2)
     table_of, line_break = (table, "\n") if form == "text" else (markdown, "\n\n")
-    parts = [line_break.join(_header(machine, rows)), table_of(_cells(rows), "<>>>>>>>>>>>>>")]
+    parts = [line_break.join(_header(machine, rows)), table_of(_cells(rows), "<>>>>>>>>>>>>>>")]
     for row in rows:
         if row.get("profile"):
             parts += [_title(row) + ":", table_of(_profile_cells(row["profile"]), "<>>>")]
@@ -261,6 +277,8 @@ def _header(machine, rows):
     yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield (f"one core: {limits['fma']:.0f} GFLOP/s in registers, {limits['tile']:.0f} GFLOP/s "
            f"({limits['share']:.0%}) in the register tile with data from L1")
+    if machine["load"] is not None and machine["load"] > QUIET:
+        yield f"load average {machine['load']:.1f}: other programs may make the times longer"
     good = next((row for row in rows if "error" not in row), None)
     if good:
         yield (f"{good['model']}, engine {good['engine']}: {good['parameters']:,} parameters, "
@@ -281,7 +299,7 @@ def _dtype(row):
 
 def _cells(rows):
     header = ("dtype", "threads", "batch", "start s", "load s", "first s", "median ms", "fastest", "slowest",
-              "images/s", "GFLOP/s", "of limit", "x float32", "peak MB")
+              "images/s", "GFLOP/s", "of limit", "x float32", "change", "peak MB")
     return [header, *(_row_cells(row, speed_up(row, rows)) for row in rows)]
 
 
@@ -305,11 +323,11 @@ def speed_up(row, rows):
 def _row_cells(row, faster):
     start = (_dtype(row), str(row["threads"]), str(row["batch"]))
     if "error" in row:
-        return (*start, *[""] * 10, row["error"])
+        return (*start, *[""] * 11, row["error"])
     return (*start, *(f"{row[key]:.2f}" for key in ("start", "load", "first")),
             *(f"{1e3 * row[key]:.2f}" for key in ("median", "fastest", "slowest")),
             f"{row['images_per_second']:.2f}", f"{row['gflops']:.1f}", _or_dash(row["share"], "{:.0%}"),
-            _or_dash(faster, "{:.2f}"),
+            _or_dash(faster, "{:.2f}"), _or_dash(row["change"], "{:.1e}"),
             _or_dash(row["peak_memory"] and row["peak_memory"] / 1e6, "{:.0f}"))
 
 

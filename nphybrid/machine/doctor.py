@@ -180,12 +180,13 @@ def _kernel_lines(kernels):
     return [("LLVM", kernels["llvm"]), ("compiles for", f"{kernels['compiles_for']}, {kernels['target']}"),
             ("instruction sets", ", ".join(kernels["available"])), ("chosen", chosen), ("", kernels["rule"]),
             *(_product_line(kernels["isa"], *item) for item in (kernels["products"] or {}).items()),
+            ("", "`nphybrid bench --dtype float32,bfloat16,int8` compares the speed"),
             ("NPHYBRID_ISA", kernels["NPHYBRID_ISA"] or "not set")]
 
 
 def _product_line(isa, width, instruction):
     """The row of the table that says how the numbers of a narrow width are multiplied."""
-    text = instruction or "no instruction for this width; the numbers are widened to 32 bits"
+    text = instruction or "no instruction for this width; the numbers are widened to 32 bits, so it is not faster"
     if isa == "amx" and width == "bfloat16":
         text = f"tdpbf16ps in layers; in attention: {text}"
     return f"{width} products", text

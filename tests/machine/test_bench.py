@@ -28,10 +28,10 @@ pytestmark = pytest.mark.slow
 
 BUNDLED = str(default_model())
 HERE = {"cpu": "Some CPU", "isa": "avx2", "tile": [6, 16], "versions": {"nphybrid": "0.1.0", "Python": "3.12.1"},
-        "limits": {"fma": 100.0, "tile": 80.0, "share": 0.8}}
+        "load": 0.5, "limits": {"fma": 100.0, "tile": 80.0, "share": 0.8}}
 ROW = {**Combination("m.h5")._asdict(), "parameters": 1000, "gflop": 0.5, "start": 1.0, "load": 0.25, "first": 0.125,
        "compiled": 0, "median": 0.01, "fastest": 0.009, "slowest": 0.02, "images_per_second": 100.0, "gflops": 50.0,
-       "limit": 100.0, "share": 0.5, "peak_memory": 123_456_789, "profile": None}
+       "limit": 100.0, "share": 0.5, "change": None, "peak_memory": 123_456_789, "profile": None}
 PROFILE = {"seconds": 0.01, "states": [], "stages": [
     {"name": "stem", "seconds": 0.004, "share": 0.4, "gflops": 25.0},
     {"name": "norms", "seconds": 0.006, "share": 0.6, "gflops": None}]}
@@ -255,7 +255,7 @@ def test_markdown_of_a_real_run(capsys):
     assert main("bench --engine reference --threads 1 --runs 1 --profile --format markdown".split()) == 0
     lines = capsys.readouterr().out.splitlines()
     tables = [line for line in lines if line.startswith("|")]
-    assert {line.count("|") for line in tables} == {15, 5} and "| head | " in "\n".join(tables)
+    assert {line.count("|") for line in tables} == {16, 5} and "| head | " in "\n".join(tables)
 
 
 def test_a_child_that_is_killed_costs_its_own_row(tmp_path, monkeypatch, capsys):
@@ -321,10 +321,27 @@ def test_text():
                          "m.h5, engine numba: 1,000 parameters, 0.5 GFLOP per image; median of 11 calls"]
     head, first, second, failed = lines[5:]
     assert head.split()[0] == "dtype" and head.endswith("peak MB")
-    assert first.split() == "float32 1 1 1.00 0.25 0.12 10.00 9.00 20.00 100.00 50.0 50% 1.00 123".split()
-    assert second.startswith("float32 high ") and second.split()[-3:] == ["-", "1.00", "-"]
+    assert first.split() == "float32 1 1 1.00 0.25 0.12 10.00 9.00 20.00 100.00 50.0 50% 1.00 - 123".split()
+    assert second.startswith("float32 high ") and second.split()[-4:] == ["-", "1.00", "-", "-"]
     assert failed.split()[:3] == ["float32", "2", "1"] and failed.endswith("the process ended with SIGKILL")
     assert len({len(line) for line in (head, first, second, failed)}) == 1, "right edges are one line"
+
+
+def test_a_machine_that_is_not_quiet():
+    told = "load average 1.3: other programs may make the times longer"
+    assert told in format_report({**HERE, "load": 1.3}, [ROW]).splitlines()
+    assert "load average" not in format_report(HERE, [ROW]) + format_report({**HERE, "load": None}, [ROW])
+
+
+def test_the_change_by_rounding():
+    """Against the definition: the same pictures in float32."""
+    found = {dtype: measure(Combination(BUNDLED, dtype=dtype, runs=1))["change"] for dtype in ("float32", *ops.NARROW)}
+    model = load(BUNDLED)
+    x = bench._noise(model, 1)
+    exact = model(x).logits
+    for dtype in ops.NARROW:
+        assert found[dtype] == np.abs(load(BUNDLED, dtype=dtype)(x).logits - exact).max() / exact.std() > 1e-3
+    assert found["float32"] is None
 
 
 def test_a_profile_as_text_and_the_kernels_that_were_compiled():
