@@ -68,6 +68,8 @@ class Model:
     A subclass defines config_class, network (`hybrid` or `bit`), table_of, family, check_inputs and forward.
     """
     config: Any
+    params: Any
+    originals: dict[str, Any]
     config_class: Any = None
     network: Any = None                   # the function in model.py that computes the network
     table_of: Any = None                  # a function that returns the table of names for a prefix
@@ -268,11 +270,11 @@ class Model:
         """
         arrays = {name: array if isinstance(array, (Stored, checkpoint.Narrow)) else checks.as_array(array)
                   for name, array in state_dict.items()}
-        self.params, self.originals = self._fill(arrays, self.engine, self.dtype, self.precision)
+        params, originals = self._fill(arrays, self.engine, self.dtype, self.precision)
+        # In one step, so that an interrupt leaves all old weights or all new weights.
+        self.__dict__.update(params=params, originals=originals, stored_dtype=None, files=frozenset())
         if self.plans:
             self.plans.clear()
-        self.stored_dtype = None
-        self.files = frozenset()
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""

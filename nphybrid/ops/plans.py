@@ -126,12 +126,12 @@ class Plans:
         key = x.shape, frozenset(out.keep), threads.number()
         shape = self.shapes[key] = self.shapes.pop(key, None) or ShapePlans()
         if len(self.shapes) > MOST_KEYS:
-            del self.shapes[next(iter(self.shapes))]
+            self.shapes.pop(next(iter(self.shapes)), None)
         return shape
 
     def _drop_oldest(self, shape):
         """Make room for the plans of a ShapePlans."""
-        others = [other for other in self.shapes.values() if other.plans and other is not shape]
+        others = [other for other in list(self.shapes.values()) if other.plans and other is not shape]
         for other in others[:max(len(others) + 1 - MOST_SHAPES, 0)]:
             other.drop()
 
@@ -144,9 +144,12 @@ def _cleared(trace):
 
 
 def _fresh():
-    """Make the lock.  A forked process calls `_fresh`, because another thread may hold the lock during a fork."""
+    """Make the lock.  A forked process calls `_fresh`, because another thread may hold the lock during a fork.
+
+    A signal handler may compute a forward pass while its thread holds the lock, so the lock is an RLock.
+    """
     global _lock
-    _lock = threading.Lock()
+    _lock = threading.RLock()
 
 
 _fresh()

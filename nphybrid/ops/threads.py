@@ -94,7 +94,7 @@ def apart():
 
     The block gets a function `release`. After release(), the caller and the workers may use all cores that the caller
     could use before the block. So Linux can move a thread if another process uses its core. The end of the block does
-    the same. `number` does not change in the block.
+    the same. `number` does not change in the block. A process that a signal handler starts in the block has one core.
 
     In a virtual machine, Linux was seen to move a thread to the core of another one although a core was idle. The
     probable reason: the host has taken the idle core away, and Linux regards it as busy. After pauses of 0.15 seconds,
@@ -109,15 +109,15 @@ def apart():
         yield lambda: None
         return
     _ready_workers(n - 1)                 # they must exist, so that they can be given other cores
-    caller = threading.get_native_id()
-    workers = [worker.native_id for worker in _workers]
+    given = {threading.get_native_id(): core} | {worker.native_id: cores - core for worker in _workers}
 
     def release():
-        """Let all of them use all cores of the caller."""
-        _allow([caller, *workers], cores)
+        """Let all of them use all cores of the caller, except a thread whose cores somebody else has changed."""
+        for thread, own in given.items():
+            _allow(thread, cores, instead_of=own)
     try:
-        _allow([caller], core)
-        _allow(workers, cores - core)
+        for thread, own in given.items():
+            _allow(thread, own)
         with using(n):                    # the caller now has one core, from which `number` would conclude one thread
             yield release
     finally:
@@ -128,10 +128,10 @@ def apart():
             raise
 
 
-def _allow(threads, cores):
-    """Let some threads, given by their native ids, run on some cores."""
-    for thread in threads:
-        with contextlib.suppress(OSError):                # a container may forbid it
+def _allow(thread, cores, instead_of=None):
+    """Let a thread, given by its native id, run on some cores, but only if it now has the cores `instead_of`."""
+    with contextlib.suppress(OSError):                    # a container may forbid it
+        if instead_of is None or os.sched_getaffinity(thread) == instead_of:
             os.sched_setaffinity(thread, cores)
 
 
@@ -351,7 +351,7 @@ def _fresh():
     global _idle, _workers, _lock
     _idle = queue.SimpleQueue()
     _workers = []
-    _lock = threading.Lock()
+    _lock = threading.RLock()             # a signal handler may call a kernel while its thread holds the lock
 
 
 _fresh()

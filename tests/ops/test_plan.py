@@ -449,6 +449,16 @@ def test_a_lack_of_memory_drops_all_plans(monkeypatch):
     assert {shape.wanted for shape in network.plans.shapes.values()} == {plans.LONGER}
 
 
+def test_a_signal_handler_may_use_plans():
+    """A signal can come while its thread holds the lock."""
+    network = Network(HYBRID)
+    expected = network.planned(pixels(1))
+    with plans._lock:
+        assert plans._lock.acquire(blocking=False)        # with another kind of lock, the next line would wait forever
+        plans._lock.release()
+        assert same(network.planned(pixels(1)), expected)
+
+
 def test_an_error_in_a_step_ends_the_plan():
     """The thread that raises must not leave the other in the plan."""
     network = Network(HYBRID)

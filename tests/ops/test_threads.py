@@ -409,19 +409,38 @@ def test_an_interrupt_at_the_end_of_the_block(monkeypatch):
     """All threads may use all cores, although the interrupt comes between two of them."""
     threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)
+    workers = [worker.native_id for worker in threads._workers]
     allow = threads._allow
-    calls = []
+    ends = []
 
-    def interrupted(moved, cores):
-        calls.append(moved)
-        if len(calls) == 3:               # the first two begin the block
-            raise KeyboardInterrupt
-        allow(moved, cores)
+    def interrupted(moved, given, **options):
+        if given == cores:                # the end of the block
+            ends.append(moved)
+            if len(ends) == 2:            # after the caller, before the first worker
+                raise KeyboardInterrupt
+        allow(moved, given, **options)
     monkeypatch.setattr(threads, "_allow", interrupted)
     with pytest.raises(KeyboardInterrupt), threads.using(2), threads.apart():
         assert len(os.sched_getaffinity(0)) == 1
-    workers = [worker.native_id for worker in threads._workers]
-    assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers)) and len(calls) == 4
+    assert all(os.sched_getaffinity(thread) == cores for thread in (0, *workers)) and len(ends) == 3 + len(workers)
+
+
+@pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
+def test_cores_that_somebody_else_has_chosen_stay():
+    """For example, taskset changes the cores of a thread during a forward pass."""
+    threads.run(2, lambda i: None, float("inf"))          # starts a worker
+    cores = os.sched_getaffinity(0)
+    worker = threads._workers[0].native_id
+    try:
+        with threads.using(2), threads.apart() as release:
+            own = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, cores - own)
+            os.sched_setaffinity(worker, own)
+            release()
+        assert (os.sched_getaffinity(0), os.sched_getaffinity(worker)) == (cores - own, own)
+    finally:
+        os.sched_setaffinity(0, cores)
+        os.sched_setaffinity(worker, cores)
 
 
 @pytest.mark.skipif(threads._core is None, reason="needs Linux")
