@@ -10,7 +10,8 @@
 Each engine runs in its own process. The logits of an engine are checked before the engine is timed. The error of the
 logits x is max|x - truth| / std(truth), and the column "rms error" has the root of the mean square of x - truth instead
 of the largest element. The truth is the logits of nphybrid's reference engine in float64. An engine is not timed if its
-error is above 1e-3 in float32, above 0.3 in bfloat16, or above 1 in int8.
+error is above 1e-3 in float32, above 0.3 in bfloat16, or above 1 in int8. The column "requested" has the requested
+dtype if the engine computes in another dtype.
 
 In each round, every engine runs one time, while the other engines wait. The order of the engines rotates from round to
 round. The first four rounds do not count: in the second, nphybrid records a plan. The column "ratio" is the median of
@@ -132,7 +133,7 @@ def against(args, folder):
             if "problem" not in row:
                 row["process"] = stack.enter_context(started(*CHILD, *job))
                 row |= answer_of(row["process"])
-            row["asked"] = "" if row["dtype"] == wanted else f"({wanted} asked)"
+            row["requested"] = "" if row["dtype"] == wanted else wanted
             if "logits" in row:
                 row |= check(row.pop("logits"), truth, wanted)
             say(f"{row_name(row)}: {'failed' if 'problem' in row else 'ready'}")
@@ -225,7 +226,8 @@ def in_turn(rows, runs, run):
 
 # Each column has a title, the name of a field of a row, and a format.
 COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version", "version", str),
-           ("dtype", "dtype", str), ("", "asked", str), ("kind", "precision", str), ("threads", "threads", str),
+           ("dtype", "dtype", str), ("requested", "requested", str), ("precision or kind", "precision", str),
+           ("threads", "threads", str),
            ("median s", "median", "{:.4f}".format), ("spread", "spread", "{0[0]:.4f} to {0[1]:.4f}".format),
            ("peak MB", "peak", lambda n: f"{n / 1e6:,.0f}"), ("label", "label", str),
            ("error", "error", "{:.1e}".format), ("rms error", "rms", "{:.1e}".format),
@@ -234,8 +236,9 @@ COLUMNS = (("engine", "engine", TITLES.get), ("reads", "reads", str), ("version"
 
 def row_name(row):
     """The engine, and what distinguishes the row from other rows of the engine."""
-    options = (row.get(field) for field in ("dtype", "asked", "precision", "reads"))
-    return " ".join(filter(None, (TITLES[row["engine"]], *options)))
+    requested = row.get("requested") and f"({row['requested']} requested)"
+    parts = TITLES[row["engine"]], row.get("dtype"), requested, row.get("precision"), row.get("reads")
+    return " ".join(filter(None, parts))
 
 
 def table(report, style):
@@ -265,7 +268,7 @@ def log(path, report, moment, load):
     common = {"date": moment.isoformat(timespec="seconds"), "cpu": report["cpu"], "revision": revision(),
               "network": report["model"], "height": report["height"], "width": report["width"],
               "batch": report["batch"], "load": load}
-    fields = ("engine", "version", "reads", "dtype", "asked", "precision", "threads", "median", "ratio", "peak",
+    fields = ("engine", "version", "reads", "dtype", "requested", "precision", "threads", "median", "ratio", "peak",
               "error", "rms", "label")
     with open(path, "a", encoding="utf-8") as file:
         for row in report["rows"]:

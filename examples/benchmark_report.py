@@ -56,7 +56,7 @@ def table(about, rows):
                  f"{row['peak'] / 1e6:,.0f}", ratio)
         lines.append(f"| {' | '.join(cells)} |")
     first = rows[0]
-    load = f", load average {first['load']:.1f} before it" if first.get("load") is not None else ""
+    load = f", load average {first['load']:.1f} before the measurement" if first.get("load") is not None else ""
     return "\n".join([f"{about}; {first['date'][:10]}, revision {first['revision']}{load}", "", *lines])
 
 

@@ -193,14 +193,18 @@ def _seconds(model, x):
 
 
 def _change_by_rounding(combination, make_model, model, x):
-    """The largest change of the results against float32, divided by their standard deviation.
+    """The largest difference from the results in float32, divided by the standard deviation of these results.
 
-    None in float32 and float64, and for a file with narrow weights, which cannot be used in float32.
+    None in float32 and float64, for a file with narrow weights, which cannot be used in float32, and if there is too
+    little memory for the model in float32.
     """
     if model.dtype not in NARROW or model.stored_dtype:
         return None
-    exact = make_model(combination.model, engine=combination.engine, num_threads=combination.threads)
-    return golden_error(model(x)[0], exact(x)[0])
+    try:
+        exact = make_model(combination.model, engine=combination.engine, num_threads=combination.threads)
+        return golden_error(model(x)[0], exact(x)[0])
+    except MemoryError:
+        return None
 
 
 def _limit(combination):
@@ -234,7 +238,8 @@ def describe_machine() -> dict:
 
     "limits" holds two speeds of one core in GFLOP/s and their ratio. "fma" is measured in registers, "tile" is measured
     with the register tile and data from L1, and "share" is tile / fma. The measurements of "fma" and "tile" alternate,
-    because the speed of a shared machine changes. "load" is the load average before these measurements, or None.
+    because the speed of a shared machine changes. "load_average" is the load average before these measurements, or
+    None.
     """
     from ..ops import target
     from . import limits
@@ -243,7 +248,7 @@ def describe_machine() -> dict:
               for _ in range(5)]
     fma, tile = map(median, zip(*speeds))
     return {"cpu": computer.cpu_name(), "isa": target.ISA, "tile": [target.MR, target.NR],
-            "versions": {**computer.versions(), "LLVM": target.llvm()}, "load": load,
+            "versions": {**computer.versions(), "LLVM": target.llvm()}, "load_average": load,
             "limits": {"fma": fma, "tile": tile, "share": tile / fma}}
 
 
@@ -277,8 +282,8 @@ def _header(machine, rows):
     yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield (f"one core: {limits['fma']:.0f} GFLOP/s in registers, {limits['tile']:.0f} GFLOP/s "
            f"({limits['share']:.0%}) in the register tile with data from L1")
-    if machine["load"] is not None and machine["load"] > QUIET:
-        yield f"load average {machine['load']:.1f}: other programs may make the times longer"
+    if machine["load_average"] is not None and machine["load_average"] > QUIET:
+        yield f"load average {machine['load_average']:.1f}: other programs may make the times longer"
     good = next((row for row in rows if "error" not in row), None)
     if good:
         yield (f"{good['model']}, engine {good['engine']}: {good['parameters']:,} parameters, "

@@ -89,9 +89,9 @@ def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tup
 
     `to` is one of FORMATS. If `to` is None, the name of the target decides the format. `dtype` is as in `Model.save`.
     `source` is a dict that an `.h5` file stores in its manifest. If a property would be lost and `lossy` is False,
-    raises ValueError with a list of the losses. Raises FileExistsError for a folder that is not empty. If an exception
-    is raised, nothing is written. The exception is the change by rounding, which is computed after the file was
-    written: if there is too little memory for it, MemoryError is raised, and the file is complete.
+    raises ValueError with a list of the losses. Raises FileExistsError for a folder that is not empty. If an error is
+    raised, nothing is written, unless it is a MemoryError of the change by rounding: this change is computed after the
+    file was written, and then the file is complete.
     """
     form = target_format(target, to)
     check_dtype(target, form, dtype)

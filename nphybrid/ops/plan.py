@@ -5,7 +5,7 @@ between two jobs takes almost as long, and a second thread cannot be woken for s
 recorded as a `Plan` (recorder.py), and later passes of the same shape run the plan (plans.py):
 
     step    entry            frame                                    tasks
-       0    _pad_into        its arguments, as 64-bit numbers         1           a step is a job: `count` tasks
+       0    _pad_into        its arguments, as 64-bit fields          1           a step is a job: `count` tasks
        1    _multiply_into   its arguments                            4
        2    sum_chunk_into   its arguments                            4
      ...
@@ -65,7 +65,7 @@ def _add(typing, counters, at):
 
 @intrinsic
 def _look(typing, counters, at):
-    """Pause for a moment, then read counters[at] as an atomic operation."""
+    """Read counters[at] as an atomic operation, on x86 after a short pause.  -> the value"""
     def codegen(context, build, signature, arguments):
         counters, at = pointers(context, build, signature, arguments)
         if ISA in ("avx2", "avx512", "amx"):
@@ -79,7 +79,7 @@ class Steps(NamedTuple):
     entries: np.ndarray                   # the address of a function, or 0 if Python calls the step's function
     frames: np.ndarray                    # the address of the fields of a kernel's arguments (recorder.py)
     counts: np.ndarray                    # number of tasks
-    returns: np.ndarray                     # not 0 if the kernel returns to Python after the step
+    returns: np.ndarray                   # not 0 if the kernel returns to Python after the step
 
 
 @jit

@@ -13,6 +13,7 @@ into MOST_BYTES (recorder.py). The table shows the milliseconds of a forward pas
     R26+ViT-S/32, 384, batch 8     2,185     1,979 1,831            451       294   216
     R50+ViT-B/16, 384, batch 4     1,430     1,847 1,386          1,265       748   534
 """
+import contextvars
 import copy
 import os
 import threading
@@ -70,6 +71,8 @@ class Plans:
         `learned` is (params, config). `network(x, ops, out)` computes the forward pass, and records states in `out`.
         The first axis of the result and of each state is B.
         """
+        if threads.recorder.get():        # a signal handler of a caller who records a plan
+            return contextvars.copy_context().run(self._run_unrecorded, learned, x, ops, out, network)
         B, H, W, _ = x.shape
         count = min(ceil_div(B * H * W, PART), B)
         if count <= 1:
@@ -82,8 +85,16 @@ class Plans:
             out[name] = np.concatenate([trace[name] for trace in traces])
         return np.concatenate(results)
 
+    def _run_unrecorded(self, *arguments):
+        """As `run`, without the recorder of the caller."""
+        threads.recorder.set(None)
+        return self.run(*arguments)
+
     def _run_part(self, learned, x, ops, out, network):
-        """Compute a forward pass, with a plan if possible.  If memory is short, all plans are dropped."""
+        """Compute a forward pass, with a plan if possible.
+
+        If memory is short, all plans that no caller uses are dropped.
+        """
         with _lock:
             shape = self._plans_for((*learned, ops), x, out)
             plan = shape.free.pop() if shape.free else None
@@ -110,8 +121,9 @@ class Plans:
         except NotRecordable:
             shape.wanted = float("inf")
         except MemoryError:
-            for other in list(self.shapes.values()):
-                other.drop()
+            with _lock:
+                for other in self.shapes.values():
+                    other.drop()
         else:
             shape.free.append(plan)
             return result
@@ -121,12 +133,12 @@ class Plans:
     def _plans_for(self, learned, x, out):
         """The ShapePlans for a forward pass."""
         if len(self.learned) != len(learned) or any(old is not new for old, new in zip(self.learned, learned)):
-            self.learned = learned
             self.shapes = {}
+            self.learned = learned
         key = x.shape, frozenset(out.keep), threads.number()
         shape = self.shapes[key] = self.shapes.pop(key, None) or ShapePlans()
         if len(self.shapes) > MOST_KEYS:
-            self.shapes.pop(next(iter(self.shapes)), None)
+            self.shapes.pop(list(self.shapes)[0], None)
         return shape
 
     def _drop_oldest(self, shape):

@@ -116,7 +116,7 @@ class Recorder:
             raise NotRecordable(f"{operation}: expected one array, found {type(result).__name__}")
         if not (self.complete and self._knows(result)):
             del self.plan.steps[before:]
-            self.last = NO_WORDS           # its steps may be among those that were deleted
+            self.last = NO_WORDS          # its steps may be among those that were deleted
             self.plan.functions[before] = lambda: np.copyto(result, operation(*inputs))
             self.plan.steps.append((0, None, 1, 0))
         return Variable(result, self)

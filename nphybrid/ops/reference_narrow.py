@@ -42,9 +42,9 @@ In both dtypes, the two matrix products of attention have factors that are round
 
 A product of the two scales that is beyond float32 is infinite, and gives NaN where the sum is 0.
 
-If a row of x has an element that is NaN or infinite, the results that are computed from this row are NaN. In int8, the
-scale of a larger convolution covers a whole image. Then all results of the image are NaN. In float32, infinity is
-multiplied as in PyTorch: the result can be infinite.
+If a row of x has an element that is NaN or infinite, the results that are computed from this row are NaN. In int8, a
+convolution that is larger than 1x1 has one scale for each image, so all results of this image are NaN. In float32,
+infinity is multiplied as in PyTorch: the result can be infinite.
 """
 import math
 

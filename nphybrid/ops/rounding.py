@@ -13,7 +13,7 @@ from numba.extending import intrinsic
 from .emit import I64, Emit, pointers, wide
 from .jit import jit
 from .reference_narrow import LARGEST_BFLOAT16
-from .target import LANES, INSTRUCTIONS
+from .target import INSTRUCTIONS, LANES
 
 SIGN = np.uint32(0x80000000)
 NORMAL = np.uint32(0x00800000)            # the bits of 2**-126, the smallest number that is not denormal

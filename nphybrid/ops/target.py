@@ -69,8 +69,9 @@ def _choose(wanted, target):
     """
     there = iter(["plain"]) if config.DISABLE_JIT else _available(target)
     if wanted and wanted not in (found := list(there)):
-        place = "NUMBA_DISABLE_JIT=1" if config.DISABLE_JIT else "this machine"
-        raise ValueError(f"NPHYBRID_ISA={wanted}: expected an instruction set of {place} ({', '.join(found)})")
+        hint = "; NUMBA_DISABLE_JIT=1 allows only plain" if config.DISABLE_JIT else ""
+        raise ValueError(f"NPHYBRID_ISA={wanted}: expected an instruction set of this machine ({', '.join(found)})"
+                         f"{hint}")
     return wanted or next(there)
 
 

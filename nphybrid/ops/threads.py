@@ -31,7 +31,7 @@ import threading
 import numpy as np
 
 # Work of fewer multiply-adds than SMALL stays on the caller's thread.
-# SMALL multiply-adds take about 190 microseconds on one thread (Zen 3).
+# SMALL multiply-adds take about 190 microseconds on one thread (Zen 3). For less work, another thread is not woken.
 SMALL = 8_000_000
 # A job of a plan is started without Python, so smaller work is divided (plan.py).
 SMALL_IN_PLAN = 100_000
@@ -94,7 +94,8 @@ def apart():
 
     The block gets a function `release`. After release(), the caller and the workers may use all cores that the caller
     could use before the block. So Linux can move a thread if another process uses its core. The end of the block does
-    the same. `number` does not change in the block. A process that a signal handler starts in the block has one core.
+    the same. A thread whose cores another program has changed keeps its cores. `number` does not change in the block. A
+    process that a signal handler starts in the block has one core.
 
     In a virtual machine, Linux was seen to move a thread to the core of another one although a core was idle. The
     probable reason: the host has taken the idle core away, and Linux regards it as busy. After pauses of 0.15 seconds,
@@ -112,7 +113,7 @@ def apart():
     given = {threading.get_native_id(): core} | {worker.native_id: cores - core for worker in _workers}
 
     def release():
-        """Let all of them use all cores of the caller, except a thread whose cores somebody else has changed."""
+        """Let all of them use all cores of the caller, except a thread whose cores another program has changed."""
         for thread, own in given.items():
             _allow(thread, cores, instead_of=own)
     try:

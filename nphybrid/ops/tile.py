@@ -347,7 +347,8 @@ def _addition(emit, sums, addend, vectors):
 
 
 def _factors(context, build, kinds, values):
-    """The class that emits the products, Rows, and a Panel whose b is a pointer to words; then the other arguments.
+    """Return the class that emits the products, Rows, Panel, and the fields of each other argument.  Panel.b is a
+    pointer to words.
 
     `kinds` and `values` are the Numba types and the LLVM values of the arguments of `tile` or `tile_add`.
     """

@@ -23,7 +23,7 @@ from .integers import ceil_div
 from .jit import jit, jit_allocating
 from .memory import aligned, empty
 from .reference_narrow import SMALLEST
-from .rounding import SIGN, round_into, round_exponentials_into
+from .rounding import SIGN, round_exponentials_into, round_into
 from .target import NR
 from .widths import NUMBERS, OFFSET
 from .windows import NO_PADDING, padded

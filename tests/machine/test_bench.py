@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 
 BUNDLED = str(default_model())
 HERE = {"cpu": "Some CPU", "isa": "avx2", "tile": [6, 16], "versions": {"nphybrid": "0.1.0", "Python": "3.12.1"},
-        "load": 0.5, "limits": {"fma": 100.0, "tile": 80.0, "share": 0.8}}
+        "load_average": 0.5, "limits": {"fma": 100.0, "tile": 80.0, "share": 0.8}}
 ROW = {**Combination("m.h5")._asdict(), "parameters": 1000, "gflop": 0.5, "start": 1.0, "load": 0.25, "first": 0.125,
        "compiled": 0, "median": 0.01, "fastest": 0.009, "slowest": 0.02, "images_per_second": 100.0, "gflops": 50.0,
        "limit": 100.0, "share": 0.5, "change": None, "peak_memory": 123_456_789, "profile": None}
@@ -329,8 +329,8 @@ def test_text():
 
 def test_a_machine_that_is_not_quiet():
     told = "load average 1.3: other programs may make the times longer"
-    assert told in format_report({**HERE, "load": 1.3}, [ROW]).splitlines()
-    assert "load average" not in format_report(HERE, [ROW]) + format_report({**HERE, "load": None}, [ROW])
+    assert told in format_report({**HERE, "load_average": 1.3}, [ROW]).splitlines()
+    assert "load average" not in format_report(HERE, [ROW]) + format_report({**HERE, "load_average": None}, [ROW])
 
 
 def test_the_change_by_rounding():
@@ -371,4 +371,6 @@ def test_json():
 def test_the_limits_of_the_table_are_medians(monkeypatch):
     speeds = iter([10, 1, 30, 5, 20, 2, 50, 3, 40, 4])
     monkeypatch.setattr(limits, "speed", lambda loop, seconds: next(speeds))
-    assert bench.describe_machine()["limits"] == {"fma": median([10, 30, 20, 50, 40]), "tile": 3, "share": 0.1}
+    machine = bench.describe_machine()
+    assert machine["load_average"] >= 0
+    assert machine["limits"] == {"fma": median([10, 30, 20, 50, 40]), "tile": 3, "share": 0.1}

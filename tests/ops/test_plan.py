@@ -454,9 +454,31 @@ def test_a_signal_handler_may_use_plans():
     network = Network(HYBRID)
     expected = network.planned(pixels(1))
     with plans._lock:
-        assert plans._lock.acquire(blocking=False)        # with another kind of lock, the next line would wait forever
+        assert plans._lock.acquire(blocking=False)        # with a Lock, the pass below would wait forever
         plans._lock.release()
         assert same(network.planned(pixels(1)), expected)
+
+
+def test_a_signal_handler_may_compute_during_a_recording(monkeypatch):
+    """Its arrays do not come from the memory of the plan that is recorded."""
+    network = Network(HYBRID)
+    expected = network.plain(pixels(1))
+    sizes, found = [], []
+    memory, layer_norm = recorder.Recorder.memory, kernels.layer_norm
+    monkeypatch.setattr(recorder.Recorder, "memory", lambda self, size: sizes.append(size) or memory(self, size))
+    network.planned(pixels(1))
+    count = len(sizes)
+
+    def interrupted(*arguments):
+        if not found:
+            found.append(None)
+            found.append(network.planned(pixels(1)))
+        return layer_norm(*arguments)
+    network = Network(HYBRID)
+    monkeypatch.setattr(kernels, "layer_norm", interrupted)
+    assert same(network.planned(pixels(1)), expected) and same(found[1], expected)
+    # The recording of the handler and the interrupted recording took as much memory as two recordings.
+    assert len(sizes) == 3 * count and len(network.made()) == 2
 
 
 def test_an_error_in_a_step_ends_the_plan():

@@ -50,7 +50,7 @@ def test_other_arrays():
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
-def test_shares(dtype):
+def test_exponentials(dtype):
     """All bits of 20,000 numbers from 2**-126 to 1, and the edges. A NaN stays a NaN."""
     bits = np.random.default_rng(0).integers(0x00800000, 0x3F800001, 20_001, np.uint32)
     x = np.concatenate([np.float32([0, 1, 2 ** -126, np.nan]), bits.view(np.float32)])   # the edges are in a vector

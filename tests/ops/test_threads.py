@@ -356,6 +356,13 @@ def test_a_request_for_very_many_threads_is_bounded(monkeypatch):
     assert len(threads._workers) == 2
 
 
+def test_a_signal_handler_may_start_workers():
+    """A signal can come while its thread holds the lock."""
+    with threads._lock:
+        assert threads._lock.acquire(blocking=False)
+        threads._lock.release()
+
+
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
 def test_apart(monkeypatch):
     """The caller may use its core, and the workers the others.  After release(), the block or an error, all cores."""
@@ -426,7 +433,7 @@ def test_an_interrupt_at_the_end_of_the_block(monkeypatch):
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
-def test_cores_that_somebody_else_has_chosen_stay():
+def test_cores_that_another_program_has_chosen_stay():
     """For example, taskset changes the cores of a thread during a forward pass."""
     threads.run(2, lambda i: None, float("inf"))          # starts a worker
     cores = os.sched_getaffinity(0)

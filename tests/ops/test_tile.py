@@ -48,14 +48,14 @@ def draw(rng, *shape):
 
 
 def rows_in(x, starts, run):
-    """The left factor that the tile reads: (taps, MR) starts in flat x -> (MR, taps * run); below 0 are zeros."""
-    rows = [np.concatenate([x[s:s + run] if s >= 0 else np.zeros(run, x.dtype) for s in tap]) for tap in starts.T]
+    """The left factor that the tile reads: (runs, MR) starts in flat x -> (MR, runs * run); below 0 are zeros."""
+    rows = [np.concatenate([x[s:s + run] if s >= 0 else np.zeros(run, x.dtype) for s in r]) for r in starts.T]
     return np.array(rows, np.float64)
 
 
-def starts_of(rng, taps, rows, size, run):
+def starts_of(rng, runs, rows, size, run):
     """Random starts, some of them neighbours or overlapping, and one row of zeros."""
-    starts = rng.integers(0, size - run + 1, (taps, rows))
+    starts = rng.integers(0, size - run + 1, (runs, rows))
     starts[:1, 1] = -1
     return starts
 
@@ -63,23 +63,23 @@ def starts_of(rng, taps, rows, size, run):
 RUNS = [(0, 5), (1, 0), (1, 1), (1, 3), (1, 4), (1, 257), (2, 8), (3, 7), (9, 16), (7, 21)]
 
 
-@pytest.mark.parametrize("taps, run", RUNS)
+@pytest.mark.parametrize("runs, run", RUNS)
 @pytest.mark.parametrize("first_used, second_used", [(0, 0), (1, 0), (0, 1), (1, 1)])
-def test_tile(taps, run, first_used, second_used):
+def test_tile(runs, run, first_used, second_used):
     """Against NumPy in float64; what lies beside the target stays; without addends the bits are the same.
 
     Words ahead, also outside the array, change nothing.
     """
     rng = np.random.default_rng(run)
-    MR, NR, K = target.MR, target.NR, taps * run
+    MR, NR, K = target.MR, target.NR, runs * run
     stride = NR + 3
     x = draw(rng, 900)
     b = draw(rng, max(K, 1), NR)
-    starts = starts_of(rng, taps, MR, x.size, run)
+    starts = starts_of(rng, runs, MR, x.size, run)
     first = draw(rng, MR, stride)
     second = draw(rng, MR, stride)
     c = np.full((MR, stride), np.float32(7))
-    rows = tile.Rows(x, starts.ravel(), np.zeros(run + 1, np.float32), taps, run)
+    rows = tile.Rows(x, starts.ravel(), np.zeros(run + 1, np.float32), runs, run)
     panel = tile.Panel(b.ravel(), 0)
     whole = tile.Target(c.ravel(), 0, stride, MR, NR)
     tile_add_of(rows, panel, whole, tile.Addend(first.ravel(), 0, stride, first_used),
@@ -256,17 +256,17 @@ def test_the_other_sets_of_this_machine(isa):
     assert passed > len(cases.ALL) + 70, done.stdout[-3000:]
 
 
-PRODUCT = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT]       # x, starts, zeros, taps, run; b; values, stride
+PRODUCT = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT]       # x, starts, zeros, runs, run; b; values, stride
 ADDEND = [FLOATS, INT, INT]                                             # values, stride, used
 TRANSPOSED = [FLOATS, INT, INT, FLOATS, FLOATS, INT, *ADDEND]         # x, stride, run; b; values, stride; addend
 
 
 def emit_tile(build, arguments, shape, size=None, ahead=False):
     """A tile with as many addends as there are arguments for; every `at` is 0.  The words ahead are those of `b`."""
-    x, starts, zeros, taps, run, b, c, stride, *rest = arguments
+    x, starts, zeros, runs, run, b, c, stride, *rest = arguments
     addends = [tile.Addend(values, 0, addend_stride, used)
                for values, addend_stride, used in zip(rest[::3], rest[1::3], rest[2::3])]
-    tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0),
+    tile.emit_tile(build, tile.Rows(x, starts, zeros, runs, run), tile.Panel(b, 0),
                    tile.Target(c, 0, stride, None, None), addends, shape, ahead=tile.Ahead(b, run) if ahead else None,
                    size=size)
 
@@ -285,17 +285,17 @@ def test_every_shape_computes(isa):
     kinds = [*PRODUCT, *ADDEND, *ADDEND]
     emitted(module, "tile", kinds, lambda build, *args: emit_tile(build, args, (MR, NV, L)))
     engine, function = on_this_machine(module)
-    for taps, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
+    for runs, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
         for adds, adds_e in ((0, 0), (1, 0), (0, 1), (1, 1)):
-            x, b, (c, d, e) = draw(rng, 200), draw(rng, taps * run + 1, NR), draw(rng, 3, MR, NR + 3)
-            starts, zeros = starts_of(rng, taps, MR, x.size, run), np.zeros(run + 1, np.float32)
+            x, b, (c, d, e) = draw(rng, 200), draw(rng, runs * run + 1, NR), draw(rng, 3, MR, NR + 3)
+            starts, zeros = starts_of(rng, runs, MR, x.size, run), np.zeros(run + 1, np.float32)
             beyond = c[:, NR:].copy()
-            arguments = [x, starts, zeros, taps, run, b, c, NR + 3, d, NR + 3, adds, e, NR + 3, adds_e]
+            arguments = [x, starts, zeros, runs, run, b, c, NR + 3, d, NR + 3, adds, e, NR + 3, adds_e]
             function("tile", kinds)(*arguments)
             truth = adds * d[:, :NR] + adds_e * e[:, :NR]
-            if taps * run:
-                truth = truth + rows_in(x, starts, run) @ b[:taps * run]
-            assert np.abs(c[:, :NR] - truth).max() <= 1e-6 * (taps * run + 2) ** 0.5 * 4
+            if runs * run:
+                truth = truth + rows_in(x, starts, run) @ b[:runs * run]
+            assert np.abs(c[:, :NR] - truth).max() <= 1e-6 * (runs * run + 2) ** 0.5 * 4
             assert np.array_equal(c[:, NR:], beyond)
 
 

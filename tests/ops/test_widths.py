@@ -496,13 +496,13 @@ def test_the_instruction_follows_from_the_features():
         assert (found["bfloat16"], found["int8"]) == expected, (isa, features)
 
 
-PRODUCT = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT]       # x, starts, zeros, taps, run; b; values, stride
+PRODUCT = [FLOATS, INTS, FLOATS, INT, INT, FLOATS, FLOATS, INT]       # x, starts, zeros, runs, run; b; values, stride
 SCALING = [FLOATS, FLOATS, FLOATS, FLOATS]                              # scales, zeros, channels, totals
 
 
 def emit_tile(build, arguments, shape, products, size=None):
-    x, starts, zeros, taps, run, b, c, stride, *scaling = arguments
-    tile.emit_tile(build, tile.Rows(x, starts, zeros, taps, run), tile.Panel(b, 0),
+    x, starts, zeros, runs, run, b, c, stride, *scaling = arguments
+    tile.emit_tile(build, tile.Rows(x, starts, zeros, runs, run), tile.Panel(b, 0),
                    tile.Target(c, 0, stride, None, None), [], shape, products,
                    tile.Scaling(*scaling, 0) if products.INTEGERS else None, size=size)
 
@@ -522,9 +522,9 @@ def test_every_product_in_every_shape(products, isa, part):
     kinds = PRODUCT + SCALING * products.INTEGERS
     emitted(module, "tile", kinds, lambda build, *args: emit_tile(build, args, (MR, NV, L), products, size))
     engine, function = on_this_machine(module)
-    for taps, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
-        K = taps * run
-        starts, c = rng.integers(0, 200 - run, (taps, MR)), np.full((MR, NR + 3), f32(7))
+    for runs, run in ((0, 1), (1, 0), (1, 1), (1, 4), (3, 3), (2, 9), (1, 50)):
+        K = runs * run
+        starts, c = rng.integers(0, 200 - run, (runs, MR)), np.full((MR, NR + 3), f32(7))
         starts[:1, 1] = -1                # a row of zeros
         if products.INTEGERS:
             x = rng.integers(0, 256, (200, n)).astype({1: np.int32, 2: np.int16, 4: np.uint8}[n])
@@ -536,10 +536,10 @@ def test_every_product_in_every_shape(products, isa, part):
             x, scaling = rng.standard_normal((200, 1), f32), []
             halves = rng.integers(0x3F00, 0x4000, (K + 1, NR, 1)).astype(np.uint16)
             b = halves
-        arguments = [x, starts, np.zeros(run + 1, f32), taps, run, b, c, NR + 3, *scaling]
+        arguments = [x, starts, np.zeros(run + 1, f32), runs, run, b, c, NR + 3, *scaling]
         function("tile", kinds)(*arguments)
         rows = np.zeros((MR, K, n))
-        for t, i in np.ndindex(taps, MR):
+        for t, i in np.ndindex(runs, MR):
             if starts[t, i] >= 0:
                 rows[i, t * run:(t + 1) * run] = x[starts[t, i]:starts[t, i] + run]
         numbers = (b if products.INTEGERS else widened(b))[:K].astype(np.float64)

@@ -79,6 +79,10 @@ def test_a_report_has_the_last_run(tmp_path):
         "n, 8 x 9, batch 1, 2 threads; d; from the start of a process to the label": [("int8", 2.0)]}
     first, _, _, _, row, _ = benchmark_report.table("about", found["n, 8 x 9, batch 1, 2 threads; c"]).splitlines()
     assert first == "about; 2026-01-02, revision r" and row.endswith("| - |")
+    loaded = {**later, "load": 1.26, "requested": "bfloat16"}
+    first, *_, row = benchmark_report.table("about", [loaded]).splitlines()
+    assert first.endswith(", load average 1.3 before the measurement")
+    assert row.startswith("| nphybrid int8 (bfloat16 requested) | ")
     whole = "n, 8 x 9, batch 1, 2 threads; d"
     assert list(benchmark_report.measurements(path, only=whole)) == [whole]
     assert len(benchmark_report.measurements(path, only="; d")) == 2
