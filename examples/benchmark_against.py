@@ -43,7 +43,7 @@ from pathlib import Path
 import numpy as np
 from benchmark_engines import ENGINES, architecture, peak
 
-from nphybrid.machine.computer import cpu_name
+from nphybrid.machine.computer import QUIET, cpu_name, load_average
 from nphybrid.ops.target import TARGET
 
 # An engine is not timed if its error is above the bound of its dtype. For R50+ViT-B/16, PyTorch's error is 1e-5 in
@@ -51,7 +51,6 @@ from nphybrid.ops.target import TARGET
 BOUND = {"float32": 1e-3, "bfloat16": 0.3, "int8": 1.0}
 WARM = 4                          # the number of rounds that do not count
 PAUSE = 0.1                       # the seconds until idle threads stop spinning
-QUIET = 0.5                       # the largest load average (number of running programs) of a quiet machine
 TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 READ_ONNX = "onnxruntime", "openvino"
 CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
@@ -299,7 +298,7 @@ def main():
     parser.add_argument("--format", choices=("text", "markdown", "json"), default="text")
     parser.add_argument("--log", type=Path, help="append the measurement to this file of JSON Lines")
     args = parser.parse_args()
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = load_average()
     if load is not None and load > QUIET:
         say(f"the load average of the machine is {load:.1f}: other programs may make the times longer")
     with tempfile.TemporaryDirectory(prefix="nphybrid-") as folder:

@@ -28,7 +28,6 @@ from . import computer
 BLAS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "BLIS_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 # Two calls without a plan, the call that records the plan (ops/plans.py), and the first repetition of the plan.
 UNCOUNTED = 4
-QUIET = 0.5                               # the largest load average (number of running programs) of a quiet machine
 
 
 class Combination(NamedTuple):
@@ -243,7 +242,7 @@ def describe_machine() -> dict:
     """
     from ..ops import target
     from . import limits
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    load = computer.load_average()
     speeds = [(limits.speed(limits.register_loop, seconds=0.1), limits.speed(limits.tile_loop, seconds=0.1))
               for _ in range(5)]
     fma, tile = map(median, zip(*speeds))
@@ -282,7 +281,7 @@ def _header(machine, rows):
     yield ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     yield (f"one core: {limits['fma']:.0f} GFLOP/s in registers, {limits['tile']:.0f} GFLOP/s "
            f"({limits['share']:.0%}) in the register tile with data from L1")
-    if machine["load_average"] is not None and machine["load_average"] > QUIET:
+    if machine["load_average"] is not None and machine["load_average"] > computer.QUIET:
         yield f"load average {machine['load_average']:.1f}: other programs may make the times longer"
     good = next((row for row in rows if "error" not in row), None)
     if good:

@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import __version__
 
 PACKAGES = ("NumPy", "Numba", "llvmlite", "Pillow", "h5py")
+QUIET = 0.5                               # the largest load average of a quiet machine
 
 
 def versions() -> dict[str, str | None]:
@@ -64,6 +65,11 @@ def quota(groups="/sys/fs/cgroup") -> float | None:
         limit, period = (int(Path(groups, "cpu", f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
         return limit / period if limit > 0 else None
     return None
+
+
+def load_average() -> float | None:
+    """Return the mean number of running programs in the last minute, or None if the system does not count them."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def peak_memory() -> int | None:
