@@ -10,6 +10,7 @@ import os
 import numpy as np
 
 from .checks import dtype_name
+from .interrupts import uninterrupted
 
 # Numba's own message about the number 0 does not name the variable.
 _number = os.environ.get("NUMBA_NUM_THREADS", "").strip()
@@ -63,8 +64,15 @@ def implementation(engine, dtype, precision="highest"):
     if engine == "reference":
         from . import reference, reference_narrow
         return reference_narrow if dtype in NARROW else reference
-    from . import kernels, kernels_narrow
+    kernels, kernels_narrow = _kernels()
     return kernels_narrow if dtype in NARROW else kernels
+
+
+@uninterrupted
+def _kernels():
+    """Import Numba and the modules of kernels."""
+    from . import kernels, kernels_narrow
+    return kernels, kernels_narrow
 
 
 def plans_for(engine):

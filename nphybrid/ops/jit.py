@@ -15,6 +15,7 @@ from numba.core.runtime import nrtdynmod, rtsys
 from numba.core.serialize import dumps
 
 from . import cache
+from .interrupts import uninterrupted
 
 USED = []                                 # the cache names of the kernels that this process loaded or compiled
 COMPILED = []                             # the cache names of the kernels that this process compiled
@@ -73,6 +74,7 @@ def _compiled(function, counts):
         # Numba's own cache (cache=True) loads damaged files, ignores changes in called functions, and does not work
         # with a read-only folder.
         dispatcher._cache = KernelCache(function, counts)
+        dispatcher.compile = uninterrupted(dispatcher.compile)
     return dispatcher
 
 

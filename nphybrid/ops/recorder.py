@@ -30,6 +30,7 @@ from numba.core.dispatcher import Dispatcher
 from . import threads
 from .emit import I32, I64
 from .integers import ceil_div
+from .interrupts import uninterrupted
 from .memory import give_back_freed_memory
 from .packed import Packed
 from .plan import Plan
@@ -193,6 +194,7 @@ def _frame(argument):
 
 
 @functools.cache
+@uninterrupted
 @global_compiler_lock
 def _entry(kernel, kinds):
     """Compile entry(frame, number), which calls a kernel with the fields of a frame and a task's number.  -> address
@@ -222,7 +224,8 @@ def _entry(kernel, kinds):
     return engine.get_function_address(function.name)
 
 
-# A child that is forked while another thread compiles would wait for the lock forever.
+# A child that is forked while another thread compiles would wait for the lock forever. If Ctrl-C ended `acquire`,
+# Python would print the exception, and fork without the lock.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=global_compiler_lock.acquire, after_in_parent=global_compiler_lock.release,
-                        after_in_child=global_compiler_lock.release)
+    os.register_at_fork(before=uninterrupted(global_compiler_lock.acquire),
+                        after_in_parent=global_compiler_lock.release, after_in_child=global_compiler_lock.release)
