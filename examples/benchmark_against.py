@@ -55,8 +55,8 @@ TITLES = {"nphybrid": "nphybrid", "torch": "PyTorch", "onnxruntime": "ONNX Runti
 READ_ONNX = "onnxruntime", "openvino"
 CHILD = sys.executable, Path(__file__).with_name("benchmark_engines.py")
 PHOTOGRAPH = Path(__file__).parent / "images" / "cat.png"
-# The child processes keep the bytecode of their modules, as pip does when it installs a package. Otherwise, a start
-# from a source tree compiles the modules of nphybrid each time, which takes 0.17 s (Zen 3).
+# The child processes write the bytecode of their modules to disk. pip also writes it when it installs a package.
+# Otherwise, a start from a source tree compiles the modules of nphybrid each time, which takes 0.17 s (Zen 3).
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 

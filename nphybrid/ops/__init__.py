@@ -5,6 +5,7 @@ define every operation of OPERATIONS, with the same signature. A fused operation
 name in OPERATIONS. `reference` defines each fused operation as a composition of simpler operations.
 `reference_narrow` and `kernels_narrow` are the same for the dtypes bfloat16 and int8.
 """
+import functools
 import os
 
 import numpy as np
@@ -68,6 +69,7 @@ def implementation(engine, dtype, precision="highest"):
     return kernels_narrow if dtype in NARROW else kernels
 
 
+@functools.cache
 @uninterrupted
 def _kernels():
     """Import Numba and the modules of kernels."""

@@ -1,7 +1,7 @@
-"""Lets Ctrl-C wait for a function that must not end in the middle."""
+"""Delays Ctrl-C until the end of a function that must not end in the middle."""
+import contextlib
 import functools
 import signal
-import threading
 
 
 def uninterrupted(function):
@@ -11,19 +11,28 @@ def uninterrupted(function):
     KeyboardInterrupt. If Numba is imported or compiles at this moment, its tables are left incomplete, and later
     compilations can fail or wait forever.
 
-    A handler that the C library calls, such as SIG_DFL, is not delayed, because it raises no exception.
+    SIG_DFL, SIG_IGN and a handler that was not set from Python are not delayed, because Python does not call them.
     """
     @functools.wraps(function)
     def run(*arguments, **options):
         handler = signal.getsignal(signal.SIGINT)
-        if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        if not callable(handler):
             return function(*arguments, **options)
-        interrupts = []
-        signal.signal(signal.SIGINT, lambda *interrupt: interrupts.append(interrupt))
+        interrupts, running = [], True
+
+        def delay(*interrupt):
+            if running:
+                interrupts.append(interrupt)
+            else:                         # `delay` was not replaced, because the handler of another signal raised
+                handler(*interrupt)
         try:
+            with contextlib.suppress(ValueError):         # a thread in which Python calls no handlers
+                signal.signal(signal.SIGINT, delay)
             return function(*arguments, **options)
         finally:
-            signal.signal(signal.SIGINT, handler)
+            running = False
+            if signal.getsignal(signal.SIGINT) is delay:
+                signal.signal(signal.SIGINT, handler)
             if interrupts:
-                handler(*interrupts[0])
+                handler(*interrupts.pop(0))
     return run

@@ -75,17 +75,18 @@ def told(rows):
     return [(row.position, row.source, row.result.tobytes() if row.error is None else str(row.error)) for row in rows]
 
 
-def kill_with_tasks(client):
-    """Return a thread that sends SIGKILL to a worker as soon as the worker has tasks.
+def kill_when_it_is_needed(client, killed):
+    """Return a thread that sends SIGKILL to a worker which has tasks or results, and appends the worker to `killed`.
 
-    The worker is stopped from now on, so that it cannot finish its tasks before the signal comes.
+    The worker is stopped first, so that it cannot finish its tasks before SIGKILL comes.
     """
     worker, process = sorted(client.run(os.getpid).items())[0]
     os.kill(process, signal.SIGSTOP)
 
     def kill():
         try:
-            until(lambda: client.processing()[worker])
+            until(lambda: client.processing()[worker] or client.has_what()[worker])
+            killed.append(worker)
         finally:
             os.kill(process, signal.SIGKILL)
     thread = threading.Thread(target=kill)
@@ -152,18 +153,19 @@ def test_one_worker_is_killed_and_the_file_is_the_same(verb, name, client, folde
     """It has the bytes that a single process writes."""
     command = [verb, str(folder[0]), "--quiet", *(["--format", name[2:]] if verb == "classify" else []), "-o"]
     assert main([*command, str(tmp_path / name)]) == 1
-    threads, before = [], client.run(os.getpid)
+    threads, killed = [], []
 
-    def check_and_kill(*args, check=cluster.check_workers):
-        check(*args)
-        threads.append(kill_with_tasks(client))
-    monkeypatch.setattr(cluster, "check_workers", check_and_kill)
-    monkeypatch.setattr(cluster, "PART", PART)
+    def killing(*args, rows=cluster.compute_rows):
+        for row in rows(*args, part=PART):
+            if row.position == 0:
+                threads.append(kill_when_it_is_needed(client, killed))
+            yield row
+    monkeypatch.setattr(cluster, "compute_rows", killing)
     (tmp_path / "far").mkdir()
     assert main([*command, str(tmp_path / "far" / name), "--scheduler", client.scheduler.address]) == 1
     for thread in threads:
         thread.join()
-    assert len(before.keys() - client.nthreads().keys()) == len(threads) == 1
+    assert len(killed) == 1 and killed[0] not in client.nthreads()
     for made in (path for path in tmp_path.iterdir() if path.is_file()):
         assert (tmp_path / "far" / made.name).read_bytes() == made.read_bytes()
 
