@@ -26,9 +26,10 @@ def panels_of(matrix):
     takes 0.45 ns per element panel by panel, and 0.21 ns with 8 panels together.
     """
     K, N = matrix.shape
-    if matrix.T.flags.c_contiguous and matrix.dtype == np.float32:
+    matrix = matrix.astype(np.float32, copy=False)        # a copy keeps the order of the elements in memory
+    if matrix.T.flags.c_contiguous:
         return transposed_panels(matrix.T.reshape(-1), ONE_START, N, K)
-    flat = np.ascontiguousarray(matrix, np.float32).reshape(-1)
+    flat = np.ascontiguousarray(matrix).reshape(-1)
     panels = _empty(N, K)
 
     def task(i):

@@ -164,9 +164,9 @@ def rounded(x):
     >>> rounded(np.float32([1.00390625, 1.01171875, 1e-39, 3.4e38, np.inf])).tolist()
     [1.0, 1.015625, 0.0, 3.3895313892515355e+38, nan]
     """
-    bits = np.ascontiguousarray(x, np.float32).view(np.uint32)
+    x = np.asarray(x, np.float32)
+    bits = np.clip(x, -LARGEST_BFLOAT16, LARGEST_BFLOAT16).view(np.uint32)
     near = ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
-    near = np.where(np.isfinite(near), near, np.copysign(LARGEST_BFLOAT16, x))
     near = np.where(np.abs(x) < SMALLEST, np.copysign(np.float32(0), x), near)
     return np.where(np.isfinite(x), near, np.float32(np.nan))
 
@@ -177,7 +177,7 @@ def bits_of(x):
     >>> bits_of(np.float32([1, -2]))
     array([16256, 49152], dtype=uint16)
     """
-    return (np.ascontiguousarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16)
+    return (np.asarray(x, np.float32).view(np.uint32) >> 16).astype(np.uint16)
 
 
 def widened(bits):
