@@ -226,7 +226,7 @@ def _entry(kernel, kinds):
 
 # A child that is forked while another thread compiles would wait for the lock forever. So a fork waits for the lock.
 # If Ctrl-C ended `acquire`, Python would print the exception, and fork without the lock. So Ctrl-C is delayed until
-# `acquire` has ended. Python also only prints this KeyboardInterrupt, and Ctrl-C must be pressed again.
+# `acquire` has ended. The fork goes on, and Python only prints the KeyboardInterrupt. So Ctrl-C must be pressed again.
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=uninterrupted(global_compiler_lock.acquire),
                         after_in_parent=global_compiler_lock.release, after_in_child=global_compiler_lock.release)

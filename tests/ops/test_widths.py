@@ -454,6 +454,16 @@ def test_a_packed_kernel_is_restored(shape, width):
         assert found.panels.tobytes() == packed.panels.tobytes() and (AMX or found.panels.ctypes.data % 64 == 0)
 
 
+@each_width
+@pytest.mark.parametrize("shape", [(1, 1), (37, 45), (768, 64)])
+def test_the_order_in_memory_changes_nothing(shape, width):
+    """The weights of a linear layer are a transposed view of the array in a file."""
+    array = cases.normal(0, *shape)
+    rows, columns = (Kernel.of(np.asarray(array, order=order), width) for order in "CF")
+    assert columns.values.flags.f_contiguous and np.array_equal(columns.values, rows.values)
+    assert Packed(columns).panels.tobytes() == Packed(rows).panels.tobytes()
+
+
 @pytest.mark.skipif(AMX, reason="the panels of AMX have parts")
 def test_narrow_panels_take_half_and_a_quarter_of_the_memory():
     kernel = cases.normal(0, 3, 3, 32, 64)
