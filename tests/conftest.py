@@ -4,7 +4,6 @@ A tolerance that one file alone needs stands beside its assertion, with the larg
 """
 import contextlib
 import os
-import re
 import shutil
 import signal
 import subprocess
@@ -120,7 +119,7 @@ def browser():
 
 @pytest.fixture(scope="session")
 def amx_environment(tmp_path_factory):
-    """Environment variables for a Python process with AMX: this machine's own, or amx_traps.c for one with AVX-512."""
+    """Environment variables for a Python process with AMX: this machine's own, or emulated by amx_traps.c."""
     from nphybrid.ops import jit, target
 
     from tools.process import python_environment
@@ -129,10 +128,12 @@ def amx_environment(tmp_path_factory):
     if "amx" in sets and not jit.config.DISABLE_JIT:
         return variables
     compiler = shutil.which("cc")
-    if jit.config.DISABLE_JIT or "avx512" not in sets or sys.platform != "linux" or not compiler:
-        pytest.skip("needs AMX, or Linux with AVX-512 and a C compiler")
+    amx = {feature for feature in target.FEATURES_OF_AMX if feature.startswith("+amx")}
+    others = {"+avx512f", "+avx512vl"} | target.FEATURES_OF_AMX - amx
+    if jit.config.DISABLE_JIT or not others <= set(features.split(",")) or sys.platform != "linux" or not compiler:
+        pytest.skip("needs AMX, or Linux with AVX-512, BF16, VNNI and a C compiler")
     library = tmp_path_factory.mktemp("amx") / "amx_traps.so"
-    subprocess.run([compiler, "-O3", "-mavx512f", "-shared", "-fPIC", "-o", library,
-                    Path(__file__).with_name("ops") / "amx_traps.c", "-ldl"], check=True)
-    features = re.sub(r",?[+-]amx-(tile|bf16)\b", "", features) + ",+amx-tile,+amx-bf16"
+    subprocess.run([compiler, "-O3", "-march=native", "-shared", "-fPIC", "-o", library,
+                    Path(__file__).with_name("ops") / "amx_traps.c", "-ldl", "-lm"], check=True)
+    features = ",".join([feature for feature in features.split(",") if "amx-" not in feature] + sorted(amx))
     return {**variables, "LD_PRELOAD": str(library), "NUMBA_CPU_NAME": cpu, "NUMBA_CPU_FEATURES": features}

@@ -186,9 +186,10 @@ def _kernel_lines(kernels):
 
 def _product_line(isa, width, instruction):
     """The row of the table that says how the numbers of a narrow width are multiplied."""
-    text = instruction or "no instruction for this width; the numbers are widened to 32 bits"
-    if isa == "amx" and width == "bfloat16":
-        text = f"tdpbf16ps in layers; in attention: {text}"
+    if isa == "amx":
+        text = {"bfloat16": f"tdpbf16ps in layers; in attention: {instruction}", "int8": "tdpbusd"}[width]
+    else:
+        text = instruction or "no instruction for this width; the numbers are widened to 32 bits"
     return f"{width} products", text
 
 

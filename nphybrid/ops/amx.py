@@ -1,8 +1,27 @@
-"""Matrix products with AMX, a unit of the CPU that multiplies bfloat16 numbers and returns float32 sums.
+"""Matrix products with AMX, a unit of the CPU that multiplies matrices of bfloat16 numbers or of int8 numbers.
 
-AMX is designed to multiply bfloat16 numbers many times faster than the CPU multiplies float32 numbers. A float32 has 24
-significant bits. A bfloat16 has 8 significant bits and the range of a float32. So a float32 x is the exact sum of three
-bfloat16 numbers, which are called the parts of x:
+AMX is designed to multiply bfloat16 numbers many times faster than the CPU multiplies float32 numbers, and int8 numbers
+twice as fast as bfloat16 numbers. The sums of products of bfloat16 are float32. The sums of products of int8 are exact
+int32 numbers, which become float32 at the end (`Scaling` of tile.py).
+
+The matrix product a @ b is computed in steps. One step multiplies 32 rows of a by 32 columns of b, for 16 words of each
+row and of each column. A word has 32 bits. It holds 2 bfloat16 or 4 int8, as in the register tile (widths.py). A step
+uses the eight tiles (registers) of the unit:
+
+                            tile 6                tile 7
+                       b  16 words of 16 columns  the next 16
+                         +---------------------+---------------+
+    tile 4   a  16 rows  |  tile 0: sums       |  tile 1: sums |   sums += a @ b
+    tile 5      16 more  |  tile 2: sums       |  tile 3: sums |
+                         +---------------------+---------------+
+
+A tile has 16 rows of 16 words. A row of a tile of b is a part of a row of a panel. The panels are those of the
+register tile (packed.py), and zeros after the last row of a panel fill the last step. A panel holds two blocks of 32
+columns. The loops around the tiles are the loops of matmul.py, with one difference: the words of 32 rows of a are
+copied before the products are computed. So they are neighbours in the cache while the panels of b are read.
+
+float32 on AMX: A float32 has 24 significant bits. A bfloat16 has 8 significant bits and the range of a float32. So a
+float32 x is the exact sum of three bfloat16 numbers, which are called the parts of x:
 
     x = x0 + x1 + x2            x0 = bfloat16(x)      x1 = bfloat16(x - x0)      x2 = bfloat16(x - x0 - x1)
 
@@ -17,23 +36,9 @@ divided by the standard deviation of the sum:
     1       00                     2.3e-3     dtype bfloat16
             none                   3.6e-7     float32 without AMX (register tile, NumPy)
 
-The matrix product a @ b is computed in steps. One step multiplies 32 rows of a by 32 columns of b, for 32 values of the
-inner index k. In each step, the products ij of one row of the table are computed one after another. A step uses the
-eight tiles (registers) of the unit:
-
-                            tile 6                tile 7
-                       b  k, k+1 of 16 columns   the next 16
-                         +---------------------+---------------+
-    tile 4   a  16 rows  |  tile 0: sums       |  tile 1: sums |   sums += a @ b
-    tile 5      16 more  |  tile 2: sums       |  tile 3: sums |
-                         +---------------------+---------------+
-
-A tile has 16 rows of 64 bytes. A row of a tile of b holds the elements k and k + 1 of 16 columns, column by column. AMX
-adds in float32 and reads denormals as 0.
-
-The correct result is defined by `reference.linear`, applied to the sums of the parts of x and of w
-(tests/ops/test_amx.py). The loops around the tiles are the loops of matmul.py, with one difference: the rows of a are
-split into parts before the products are computed. The parts stay in L1 while the panels of b are read.
+The weights are split when they are packed, and the rows of a are split when they are copied. In each step, the products
+ij of one row of the table are computed one after another. The correct result is defined by `reference.linear`, applied
+to the sums of the parts of x and of w (tests/ops/test_amx.py).
 
 Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if the magnitudes of x, w and x * w
 are above 2**-102. Below 2**-102, the smaller parts or their products become 0. For example, if x and w are about
@@ -61,14 +66,18 @@ from .jit import jit, jit_allocating
 from .memory import aligned
 from .reference_narrow import widened
 from .rounding import NAN
+from .target import NR
 from .windows import block_of, starts_into
+from .words import row_scales_into
 
-SIDE = 32                                 # a block has SIDE rows and SIDE columns, and a step has SIDE values of k
-STEP = SIDE * SIDE                        # number of elements of one part in a step
-HALF = STEP // 2                          # number of elements of one part in one tile
-DEPTH = 576                               # most elements in a row of a RowBlock, all parts together; 36 KB per RowBlock
+SIDE = 32                                 # a block has SIDE rows and SIDE columns
+DEEP = 16                                 # the words of a row in a step
+STEP = SIDE * DEEP                        # the words of one part of SIDE rows in a step
+HELD = 3                                  # the parts that are stored for a float32 weight, so that it can be restored
+DEPTH = 576                               # most parts of a float32 row in a pass; the parts of SIDE rows take 36 KB
 # For each number of parts, PAIRS_OF_PARTS lists the products (part of a, part of b) in the order of computation.
 # Each product shares a part with the product before it, so the tiles of this part are already loaded.
+# Narrow words are multiplied like a single part.
 PAIRS_OF_PARTS = {
     1: ((0, 0),),
     2: ((1, 0), (0, 0), (0, 1)),
@@ -119,43 +128,17 @@ def split_into(out, at, apart, x, parts):
             x[j] -= np.uint32(part).view(np.float32)
 
 
-@jit
-def held(parts):
-    """The number of parts that are stored for a weight: three for float32, so that the weight can be restored."""
-    return 1 if parts == 1 else 3
+def parts_of(kernel):
+    """Split a float32 kernel.  -> uint16 (HELD, *kernel.shape), and True if the parts restore the kernel bit for bit"""
+    rest = np.array(kernel, np.float32, order="C").reshape(-1)
+    parts = np.empty((HELD, *kernel.shape), np.uint16)
+    split_into(parts.reshape(-1), 0, rest.size, rest, HELD)
+    return parts, not rest.any()
 
 
-def packed(kernel, parts):
-    """Pack a float32 kernel (K, N) into panels of SIDE columns.
-
-    A panel consists of steps, a step consists of parts, and a part consists of two tiles.
-
-    -> panels, uint16 (panels, steps, parts, 2, 16, 16, 2), and True if the parts restore the kernel bit for bit
-    """
-    K, N = kernel.shape
-    steps = ceil_div(K, SIDE)
-    strips = ceil_div(N, SIDE)
-    size = strips * steps * parts * STEP
-    panels = aligned(ceil_div(size, 2)).view(np.uint16)[:size].reshape(strips, steps, parts, 2, 16, 16, 2)
-    columns = np.zeros((steps * SIDE, SIDE), np.float32)
-    split = np.empty((parts, steps, 16, 2, 2, 16), np.uint16)
-    exact = True
-    for p, panel in enumerate(panels):
-        width = min(SIDE, N - p * SIDE)
-        columns[:K, :width] = kernel[:, p * SIDE:p * SIDE + width]
-        columns[:, width:] = 0
-        columns[K:] = 0
-        split_into(split.reshape(-1), 0, columns.size, columns.reshape(-1), parts)
-        exact &= not columns.any()
-        panel[:] = split.transpose(1, 0, 4, 2, 5, 3)      # axes: step, part, tile, pair of k, column, one k of the pair
-    return panels, exact
-
-
-def unpacked(panels, K, N):
-    """Restore the kernel (K, N) as the sum of its parts, added in float32 from the smallest part to the largest."""
-    strips, steps, parts = panels.shape[:3]
-    halves = panels.transpose(2, 1, 4, 6, 0, 3, 5).reshape(parts, steps * SIDE, strips * SIDE)[:, :K, :N]
-    values = widened(halves)
+def restored(parts):
+    """Add the parts of a kernel in float32, from the smallest to the largest."""
+    values = widened(parts)
     total = values[-1]
     for part in values[-2::-1]:
         total = total + part
@@ -171,47 +154,42 @@ class _Tiles(Emit):
         """Emit an instruction without a result."""
         self.call(f"llvm.x86.{name}", VOID, *arguments)
 
-    def load(self, tile, pointer):
-        """Load 16 rows of 64 bytes, which follow each other in memory, into a tile."""
-        self.do("tileloadd64", I8(tile), self.build.bitcast(pointer, BYTES), I64(64))
+    def load(self, tile, pointer, stride):
+        """Load 16 rows of 16 words into a tile.  In memory, the rows begin `stride` words apart."""
+        self.do("tileloadd64", I8(tile), self.build.bitcast(pointer, BYTES), I64(4 * stride))
 
     def store(self, tile, pointer):
-        """Store the 16 rows of a tile into a block of SIDE float32 columns."""
+        """Store the 16 rows of a tile into a block of SIDE columns."""
         self.do("tilestored64", I8(tile), self.build.bitcast(pointer, BYTES), I64(4 * SIDE))
 
-    def multiply_add(self, sums, a, b):
-        """tile `sums` += tile `a` @ tile `b`"""
-        self.do("tdpbf16ps", I8(sums), I8(a), I8(b))
 
+def emit_block(build, a, b, c, steps, apart, parts, instruction):
+    """c (32, 32) = the sum of (part i of a) @ (part j of b) over all steps and all pairs (i, j) of PAIRS_OF_PARTS.
 
-def emit_block(build, a, b, c, steps, products, held):
-    """c (32, 32) = the sum of (part i of a) @ (part j of b) over all steps and products.
-
-    The argument `products` lists the pairs (i, j). `a` and `b` are uint16. A step of `a` holds only the parts that the
-    products use. A step of `b` holds `held` parts.
+    `a` and `b` are words. `a` has the shape (steps, parts, 32, 16). Row k of part j of the block's columns begins at
+    b[j * apart + k * NR]. `instruction` multiplies two tiles: "tdpbf16ps" (bfloat16) or "tdpbusd" (int8).
     """
     tiles = _Tiles(build, 1)
-    a_parts = 1 + max(i for i, _ in products)
     for sums in range(4):
         tiles.do("tilezero", I8(sums))
 
     def step(s, _):
-        a_step = build.mul(s, I64(a_parts * STEP))
-        b_step = build.mul(s, I64(held * STEP))
+        a_step = build.mul(s, I64(parts * STEP))
+        b_step = build.mul(s, I64(DEEP * NR))
         loaded_i = loaded_j = None
-        for i, j in products:
+        for i, j in PAIRS_OF_PARTS[parts]:
             if i != loaded_i:
-                tiles.load(4, tiles.at(a, build.add(a_step, I64(i * STEP))))
-                tiles.load(5, tiles.at(a, build.add(a_step, I64(i * STEP + HALF))))
+                a_part = tiles.at(a, build.add(a_step, I64(i * STEP)))
+                tiles.load(4, a_part, DEEP)
+                tiles.load(5, tiles.at(a_part, I64(STEP // 2)), DEEP)
                 loaded_i = i
             if j != loaded_j:
-                tiles.load(6, tiles.at(b, build.add(b_step, I64(j * STEP))))
-                tiles.load(7, tiles.at(b, build.add(b_step, I64(j * STEP + HALF))))
+                b_part = tiles.at(b, build.add(b_step, build.mul(apart, I64(j))))
+                tiles.load(6, b_part, NR)
+                tiles.load(7, tiles.at(b_part, I64(SIDE // 2)), NR)
                 loaded_j = j
-            tiles.multiply_add(0, 4, 6)
-            tiles.multiply_add(1, 4, 7)
-            tiles.multiply_add(2, 5, 6)
-            tiles.multiply_add(3, 5, 7)
+            for sums, left, right in ((0, 4, 6), (1, 4, 7), (2, 5, 6), (3, 5, 7)):
+                tiles.do(instruction, I8(sums), I8(left), I8(right))
         return []
     tiles.loop(I64(0), steps, 1, [], step)
     tiles.store(0, tiles.at(c, I64(0)))
@@ -220,21 +198,25 @@ def emit_block(build, a, b, c, steps, products, held):
     tiles.store(3, tiles.at(c, I64(16 * SIDE + 16)))
 
 
-def _multiply_parts(parts):
-    """Return a function block(a, b, b_at, c, steps) that runs `emit_block`'s code.  The panel begins at b[b_at]."""
+def _multiply(parts, instruction):
+    """Return a function block(a, b, b_at, c, steps, apart) that runs `emit_block`'s code.
+
+    The first row of the block's columns begins at b[b_at].
+    """
     @intrinsic
-    def block(typing, a, b, b_at, c, steps):
+    def block(typing, a, b, b_at, c, steps, apart):
         def codegen(context, build, signature, arguments):
-            a, b, b_at, c, steps = pointers(context, build, signature, arguments)
-            emit_block(build, a, build.gep(b, [b_at]), c, steps, PAIRS_OF_PARTS[parts], held(parts))
+            a, b, b_at, c, steps, apart = pointers(context, build, signature, arguments)
+            emit_block(build, a, build.gep(b, [b_at]), c, steps, apart, parts, instruction)
             return context.get_dummy_value()
-        return types.void(a, b, types.int64, c, types.int64), codegen
+        return types.void(a, b, types.int64, c, types.int64, types.int64), codegen
     return block
 
 
-multiply_1_part = _multiply_parts(1)
-multiply_2_parts = _multiply_parts(2)
-multiply_3_parts = _multiply_parts(3)
+multiply_int8 = _multiply(1, "tdpbusd")
+multiply_bfloat16 = _multiply(1, "tdpbf16ps")
+multiply_2_parts = _multiply(2, "tdpbf16ps")
+multiply_3_parts = _multiply(3, "tdpbf16ps")
 
 
 @intrinsic
@@ -258,19 +240,8 @@ def release(typing):
 
 # ---------------------------------------------------------------- the loops around the block
 
-@jit
-def depth_of(K, parts):
-    """The largest number of elements of a row in one pass of loop 4: whole steps, so a multiple of SIDE."""
-    return min(DEPTH // parts, ceil_div(K, SIDE) * SIDE)
-
-
-def panels_in(size, K, parts):
-    """The number of panels of which the rows of one pass of loop 4 fit into `size` bytes of cache, but at least 1."""
-    return max(1, size // (2 * SIDE * depth_of(K, parts) * held(parts)))
-
-
 class RowBlock(NamedTuple):
-    """The elements k to k + deep - 1 of SIDE rows of the left factor.
+    """The words k to k + deep - 1 of SIDE rows of the left factor.
 
     `row` is the number of the first of the SIDE rows. The whole left factor has M rows.
     """
@@ -284,8 +255,8 @@ class RowBlock(NamedTuple):
 def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
 
-    `out` has the shape (M, N); all other arrays are flat. `weights` holds the kernel in the panels of `packed`.
-    A tile row of the block has SIDE rows. The loops are numbered as in matmul.py.
+    `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat. A tile row of the
+    block has SIDE rows, and a panel has SIDE columns. The loops are numbered as in matmul.py.
     """
     wide()
     config = CONFIG.copy()
@@ -294,37 +265,47 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
-    depth = depth_of(K, parts)
-    all_steps = ceil_div(K, SIDE)
+    panels = weights.panels.view(np.uint32)
+    step = DEEP if parts == 1 else 2 * DEEP               # the words of x in a step: a float32 becomes half a word
+    apart = panels.size // (1 if parts == 1 else HELD)
+    panel_rows = ceil_div(K, step) * DEEP
+    depth = ceil_div(min(blocks.chain, K), step) * step
     sums = aligned(SIDE * SIDE).reshape(SIDE, SIDE)
-    a = aligned(depth * SIDE * parts // 2).view(np.uint16)
-    one_row = aligned(depth)
+    a = aligned(depth // step * parts * STEP).view(np.uint32)
+    one_row = aligned(depth).view(np.uint32)
     starts = np.empty((depth // windows.run + 2) * SIDE, np.int64)
-    weights_step = held(parts) * STEP
+    scales = np.empty(SIDE, np.float32)
+    zero_points = np.empty(SIDE, np.int32)
     configure(config)
     # Loop 5 goes over groups of panels. The panels of a group share L2.
     for panels_start in range(block.first_panel, block.end_panel, blocks.panels_in_L2):
         panels_end = min(panels_start + blocks.panels_in_L2, block.end_panel)
-        # Loop 4 goes over K, `depth` elements at a time. The `depth` rows of each panel stay in L2.
+        # Loop 4 goes over K, `depth` words at a time. These rows of each panel stay in L2.
         for k in range(0, K, depth):
             deep = min(depth, K - k)
-            steps = ceil_div(deep, SIDE)
+            steps = ceil_div(deep, step)
             first = k == 0
             last = k + depth >= K
-            # Loop 2 goes over tile rows. The parts of the SIDE rows stay in L1.
+            # Loop 2 goes over tile rows. The words of the SIDE rows stay in the cache.
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * SIDE
-                rows_into(a, one_row, starts, x, windows, RowBlock(row, M, k, deep), parts)
+                rows_into(a, one_row, starts, x.values.view(np.uint32), windows, RowBlock(row, M, k, deep), parts)
+                if x.scales.size:
+                    row_scales_into(scales, zero_points, x, starts)
                 # Loop 1 goes over the panels of the group.
                 for panel in range(panels_start, panels_end):
-                    weights_at = (panel * all_steps + k // SIDE) * weights_step
-                    if parts == 3:
-                        multiply_3_parts(a, weights, weights_at, sums, steps)
+                    column = panel * SIDE
+                    at = (column // NR * panel_rows + k // step * DEEP) * NR + column % NR
+                    if x.scales.size:
+                        multiply_int8(a, panels, at, sums, steps, apart)
+                        _scale_in(sums, scales, zero_points, weights, column)
+                    elif parts == 1:
+                        multiply_bfloat16(a, panels, at, sums, steps, apart)
                     elif parts == 2:
-                        multiply_2_parts(a, weights, weights_at, sums, steps)
+                        multiply_2_parts(a, panels, at, sums, steps, apart)
                     else:
-                        multiply_1_part(a, weights, weights_at, sums, steps)
-                    place = place_of(flat, N, row, panel * SIDE, sums)
+                        multiply_3_parts(a, panels, at, sums, steps, apart)
+                    place = place_of(flat, N, row, column, sums)
                     add_before_in(sums, place, flat, bias, first)
                     write_block_into(flat, place, sums, residual, code, last)
     release()
@@ -332,13 +313,19 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
 
 @jit
 def rows_into(a, one_row, starts, x, windows, rows, parts):
-    """Write the parts of a RowBlock into `a`, step by step.  `one_row` and `starts` are scratch memory."""
+    """Write the words of a RowBlock into `a` (steps, parts, SIDE, DEEP), which is flat.
+
+    With more than one part, the words of x are float32 numbers, which are split. `one_row` and `starts` are scratch
+    memory. The words of `a`, `one_row` and x are uint32.
+    """
     k = rows.k
     deep = rows.deep
     run = windows.run
     first_run, channel = divmod(k, run)
     runs = ceil_div(channel + deep, run)
     starts_into(starts, SIDE, windows, rows.row, rows.M, first_run, runs, 0)
+    halves = a.view(np.uint16)
+    numbers = one_row.view(np.float32)
     for i in range(SIDE):
         for r in range(runs):             # a RowBlock may begin and end inside a run
             run_at = r * run - channel
@@ -347,11 +334,34 @@ def rows_into(a, one_row, starts, x, windows, rows, parts):
             start = starts[r * SIDE + i]
             to = one_row[first:end]
             if start < 0:
-                to[:] = np.float32(0)
+                to[:] = np.uint32(0)
             else:
                 start += first - run_at
                 for j in range(to.size):  # an assignment to a slice would make an array
                     to[j] = x[start + j]
-        one_row[deep:] = np.float32(0)    # the weights from `deep` on are 0, but 0 * NaN would be NaN
-        for s in range(ceil_div(deep, SIDE)):
-            split_into(a, s * parts * STEP + i * SIDE, STEP, one_row[s * SIDE:(s + 1) * SIDE], parts)
+        one_row[deep:] = np.uint32(0)     # the weights from `deep` on are 0, but 0 * NaN would be NaN
+        if parts == 1:
+            for s in range(ceil_div(deep, DEEP)):
+                to = a[s * STEP + i * DEEP:s * STEP + (i + 1) * DEEP]
+                for j in range(DEEP):
+                    to[j] = one_row[s * DEEP + j]
+        else:
+            step = 2 * DEEP
+            for s in range(ceil_div(deep, step)):
+                at = s * parts * STEP + i * DEEP
+                split_into(halves, 2 * at, 2 * STEP, numbers[s * step:(s + 1) * step], parts)
+
+
+@jit
+def _scale_in(sums, scales, zero_points, weights, column):
+    """Turn the int32 sums of a block into float32, as `Scaling` of tile.py defines it.
+
+    `column` is the number of the first column of the block.
+    """
+    wide()
+    integers = sums.view(np.int32)
+    for i in range(SIDE):
+        for j in range(SIDE):
+            offset = np.int32(zero_points[i] * weights.totals[column + j])
+            exact = np.int32(integers[i, j] - offset)
+            sums[i, j] = np.float32(exact) * np.float32(scales[i] * weights.channels[column + j])

@@ -61,7 +61,7 @@ from .target import L2, MR, NR
 from .tile import STEPS, Addend, Ahead, Panel, Rows, Scaling, Target, tile_add
 from .widths import NUMBERS
 from .windows import NO_PADDING, Blocks, block_of, padded, starts_into, windows_of
-from .words import words_of, words_of_floats
+from .words import row_scales_into, words_of, words_of_floats
 
 KC = 384                                  # products in a chain of additions; the module docstring compares KC with 768
 READING = 16                              # reading a float32 from L3 takes as long as READING multiply-adds (Zen 5)
@@ -117,7 +117,7 @@ def _left_factor(x, kernel, size, stride, dilation, padding):
     """
     C = x.shape[3]
     taps_per_run = size[1] if dilation == 1 else 1
-    if kernel.width == "float32" or kernel.parts:
+    if kernel.width == "float32":
         if taps_per_run > 1 and C < FEW:
             x = padded(x, padding)
             padding = NO_PADDING
@@ -141,31 +141,25 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     work = M * N * windows.K
     out = empty(M, N)
     weights = kernel.weights
-    chain = windows.K if kernel.width == "int8" else KC // NUMBERS[kernel.width]
-    blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.threads_for(work))
-    if kernel.parts:
-        multiply_into = amx.multiply_into
-        factors = x.values, weights.panels, kernel.parts
+    if kernel.width == "int8":
+        chain = windows.K
     else:
-        multiply_into = _multiply_into
-        factors = x, weights
-    threads.run(blocks.down * blocks.across, multiply_into, work, (out, *factors, bias, residual, blocks, code))
+        chain = amx.DEPTH // kernel.parts if kernel.parts > 1 else KC // NUMBERS[kernel.width]
+    blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.threads_for(work))
+    multiply_into, parts = (amx.multiply_into, [kernel.parts]) if kernel.parts else (_multiply_into, [])
+    threads.run(blocks.down * blocks.across, multiply_into, work,
+                (out, x, weights, *parts, bias, residual, blocks, code))
     return out
 
 
 @functools.lru_cache(4096)
 def _blocks(windows, M, N, parts, chain, weights_size, L2, n):
     """The Blocks into which a result (M, N) is divided for n threads.  `weights_size` counts 4 bytes."""
-    if parts:
-        height = width = amx.SIDE
-        panels_in_L2 = amx.panels_in(L2 // 2, windows.K, parts)
-    else:
-        height = MR
-        width = NR
-        panel_bytes = 4 * weights_size // ceil_div(N, NR)
-        panels_in_L2 = max(1, L2 // 2 * windows.K // (panel_bytes * min(chain, windows.K)))
+    height, width = (amx.SIDE, amx.SIDE) if parts else (MR, NR)
     tiles = ceil_div(M, height)
     panels = ceil_div(N, width)
+    panel_bytes = 4 * weights_size // panels
+    panels_in_L2 = max(1, L2 // 2 * windows.K // (panel_bytes * min(chain, windows.K)))
     x_size = M // (windows.rows * windows.columns) * windows.H * windows.W * windows.C
     down, across = split(tiles, panels, height * width * windows.K, x_size, weights_size, n)
     return Blocks(windows, tiles, down, panels, across, panels_in_L2, chain)
@@ -250,7 +244,7 @@ def _block_into(out, x, weights, bias, residual, blocks, code, block, buffers):
                 starts_into(starts, MR, windows, row, M, first_run, runs, channel)
                 rows = Rows(x.values, starts, buffers.zero_words, runs, run)
                 if x.scales.size:
-                    _row_scales_into(buffers.scales, buffers.zero_points, x, starts)
+                    row_scales_into(buffers.scales, buffers.zero_points, x, starts)
                 if neighbours:
                     for i in range(row + MR, row + 2 * MR):
                         for word in range(k, k + deep, LINE):
@@ -321,12 +315,3 @@ def _ahead(following, K, depth, deep, tile, tiles):
     share = ceil_div((following.end_panel - following.first_panel) * size, tiles)
     panel, word = divmod(tile * share, size)
     return Ahead(((following.first_panel + panel) * K + following.k) * NR + word, ceil_div(share * STEPS, deep))
-
-
-@jit
-def _row_scales_into(scales, zero_points, x, starts):
-    """Look up the scales and the zero points of MR rows that begin at `starts`.  A row after the last row has any."""
-    for i in range(MR):
-        unit = max(starts[i], 0) // x.unit
-        scales[i] = x.scales[unit]
-        zero_points[i] = x.zero_points[unit]

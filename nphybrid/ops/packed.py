@@ -12,11 +12,12 @@ kernel is packed for a single product, as `Panels`.
         +-----------+-----------+------+
 
 In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the bytes of a panel are read in the order in which they
-lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O). The panels of AMX have
-a different layout (amx.py).
+lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O).
 
 Narrow weights are packed in the same way, but k counts words, which hold one, two or four weights (widths.py). The
 weights of a word are neighbours along C. If they do not fill the last word of a tap, this word is filled with zeros.
+
+On AMX, a float32 kernel becomes three bfloat16 kernels, and zeros follow the last word of each panel (amx.py).
 """
 import math
 from typing import NamedTuple
@@ -36,10 +37,10 @@ from .widths import NUMBERS
 from .words import NO_SCALES, NO_INTEGERS, narrowed
 
 AMX = ISA == "amx"
+ROWS = amx.DEEP if AMX else 1             # the number of rows of a narrow panel is a multiple of ROWS
 
-# For each (width, precision), PARTS gives the number of bfloat16 parts of a weight in a product on AMX.
-# int8 kernels use the register tile also on AMX.
-PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("int8", "highest"): 0}
+# For each (width, precision), PARTS gives the number of parts of a weight in a product on AMX (amx.py).
+PARTS = {("float32", "highest"): 3, ("float32", "high"): 2, ("bfloat16", "highest"): 1, ("int8", "highest"): 1}
 
 
 class Weights(NamedTuple):
@@ -58,9 +59,9 @@ class Packed:
 
     The attributes are: shape, width, precision, parts, panels, weights, factors, kept. `width` is "float32",
     "bfloat16" or "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape
-    (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. If `parts` is not 0, `panels` has
-    the shape of `amx.packed`. `factors` are the factors of the input channels of a Kernel, or None. `kept` is the
-    kernel itself if the panels cannot restore it, else None.
+    (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. If `parts` is more than 1, the
+    shape is (HELD, P, words, NR, 2). `factors` are the factors of the input channels of a Kernel, or None. `kept` is
+    the kernel itself if the panels cannot restore it, else None.
     """
 
     def __init__(self, kernel, precision="highest"):
@@ -73,14 +74,14 @@ class Packed:
         self.factors = getattr(kernel, "factors", None)
         self.kept = None
         channels, totals = NO_SCALES, NO_INTEGERS
-        if self.parts:
-            kernel = np.asarray(kernel).reshape(-1, self.shape[-1])
-            self.panels, exact = amx.packed(kernel, amx.held(self.parts))
-            self.kept = None if exact or self.parts == 1 else np.array(kernel)
+        if self.parts > 1:
+            parts, exact = amx.parts_of(kernel.reshape(-1, self.shape[-1]))
+            self.panels = _narrow_panels(parts, 2)
+            self.kept = None if exact else np.array(kernel)
         elif self.width == "float32":
             self.panels = panels_of(kernel.reshape(-1, self.shape[-1]))
         else:
-            self.panels = _narrow_panels(kernel)
+            self.panels, = _narrow_panels([kernel.values], NUMBERS[self.width])
         if self.width == "int8":
             channels, totals = _scales_and_totals(kernel, len(self.panels))
         self.weights = Weights(self.panels.reshape(-1), channels, totals)
@@ -89,14 +90,13 @@ class Packed:
         """Restore the kernel bit for bit: a float32 array, or a Kernel."""
         N = self.shape[-1]
         if self.kept is not None:
-            return self.kept.reshape(self.shape)
-        if self.parts:
-            kernel = amx.unpacked(self.panels, math.prod(self.shape[:-1]), N).reshape(self.shape)
-            return Kernel(kernel) if self.width == "bfloat16" else kernel
+            return self.kept
+        if self.parts > 1:
+            matrix = math.prod(self.shape[:-1]), N
+            return amx.restored(np.stack([_unpacked(part, matrix) for part in self.panels])).reshape(self.shape)
         if self.width == "float32":
-            return self.panels.transpose(1, 0, 2).reshape(self.panels.shape[1], -1)[:, :N].reshape(self.shape)
-        values = self.panels.transpose(1, 3, 0, 2).reshape(*self.shape[:-2], -1, len(self.panels) * NR)
-        values = values[..., :self.shape[-2], :N]
+            return _unpacked(self.panels[..., None], self.shape)
+        values = _unpacked(self.panels, self.shape)
         if self.width == "bfloat16":
             return Kernel(widened(values))
         return Kernel(values, self.weights.channels[:N], self.factors)
@@ -111,20 +111,35 @@ class Packed:
         return f"Packed{self.shape}"
 
 
-def _narrow_panels(kernel):
-    """Pack a Kernel into panels (P, words, NR, numbers in a word), uint16 or int8."""
-    numbers = NUMBERS[kernel.width]
-    values = kernel.values
-    if missing := -values.shape[-2] % numbers:
-        values = np.pad(values, [(0, 0)] * (values.ndim - 2) + [(0, missing), (0, 0)])
-    panels = panels_of(values.reshape(-1, values.shape[-1]))
-    if kernel.width == "bfloat16":
-        panels = narrowed(panels)
-    words = panels.reshape(len(panels), -1, numbers, NR).swapaxes(2, 3)
-    kind = np.dtype(np.uint16 if kernel.width == "bfloat16" else np.int8)
-    packed = aligned(ceil_div(words.size * kind.itemsize, 4)).view(kind)[:words.size].reshape(words.shape)
-    packed[:] = words
+def _narrow_panels(kernels, numbers):
+    """Pack kernels (KH, KW, C, O) or (C, O) of equal shape.  -> (kernels, P, words, NR, numbers), uint16 or int8
+
+    A kernel is float32 and rounded to bfloat16, uint16 (the bits of bfloat16), or int8.
+    """
+    *taps, C, O = kernels[0].shape
+    words = math.prod(taps) * ceil_div(C, numbers)
+    kind = np.dtype(np.int8 if kernels[0].dtype == np.int8 else np.uint16)
+    shape = len(kernels), ceil_div(O, NR), ceil_div(words, ROWS) * ROWS, NR, numbers
+    size = math.prod(shape)
+    packed = aligned(ceil_div(size * kind.itemsize, 4)).view(kind)[:size].reshape(shape)
+    for kernel, to in zip(kernels, packed):
+        if missing := -C % numbers:
+            kernel = np.pad(kernel, [(0, 0)] * len(taps) + [(0, missing), (0, 0)])
+        panels = panels_of(kernel.reshape(-1, O))
+        if kernel.dtype == np.float32:
+            panels = narrowed(panels)
+        to[:, :words] = panels.reshape(len(to), words, numbers, NR).swapaxes(2, 3)
+        to[:, words:] = 0
     return packed
+
+
+def _unpacked(panels, shape):
+    """Restore a kernel (KH, KW, C, O) or (C, O) from panels (P, words, columns, numbers)."""
+    *taps, C, O = shape
+    P, _, columns, numbers = panels.shape
+    words = math.prod(taps) * ceil_div(C, numbers)
+    values = panels[:, :words].transpose(1, 3, 0, 2).reshape(*taps, -1, P * columns)
+    return values[..., :C, :O]
 
 
 def _scales_and_totals(kernel, panels):

@@ -10,8 +10,11 @@ from numba import config
 # A register tile has MR rows of NV vectors of LANES float32 numbers.
 # A tile needs registers for MR * NV vectors of sums, for NV vectors of weights, and for one element of x.
 # A CPU with AVX-512 or NEON has 32 vector registers. A CPU with AVX2 has 16.
-# With AMX, layers in float32 and bfloat16 use the tiles of amx.py. Layers in int8 and attention use the register tile.
+# With AMX, linear layers and convolutions use the tiles of amx.py. Attention uses the register tile.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
+
+# AMX multiplies words of bfloat16 and of int8, which the last two features also multiply (widths.py).
+FEATURES_OF_AMX = {"+amx-tile", "+amx-bf16", "+amx-int8", "+avx512bf16", "+avx512vnni"}
 
 # `nphybrid doctor` prints this rule, which `available`, `_choose` and `instructions` follow.
 RULE = ("The default is the first of avx512, avx2, neon and plain that Numba can compile for. NPHYBRID_ISA can name a "
@@ -52,7 +55,7 @@ def _available(target):
     features = set(features.split(","))
     if {"+avx512f", "+avx512vl"} <= features:
         yield "avx512"
-        if {"+amx-tile", "+amx-bf16"} <= features and _amx_allowed():
+        if FEATURES_OF_AMX <= features and _amx_allowed():
             yield "amx"
     if {"+avx2", "+fma"} <= features:
         yield "avx2"

@@ -221,6 +221,18 @@ def _lines_into(out, x, top, left, scales, zero_points, together, task):
                 to[left + w, C:] = 0
 
 
+@jit
+def row_scales_into(scales, zero_points, x, starts):
+    """Look up the scale and the zero point of each row of Words that begins at `starts`.  A row after the last has any.
+
+    scales (rows,), zero_points (rows,), starts (at least rows,)
+    """
+    for i in range(scales.size):
+        unit = max(starts[i], 0) // x.unit
+        scales[i] = x.scales[unit]
+        zero_points[i] = x.zero_points[unit]
+
+
 # ---------------------------------------------------------------- the factors inside attention
 # As in widths.py, each of the first three functions has two forms.
 

@@ -261,7 +261,6 @@ def test_the_name_of_a_cpu_on_macos(tmp_path, monkeypatch):
 
 def test_amx_multiplies_layers_with_an_instruction_of_its_own():
     """Attention uses the register tile also on AMX."""
-    assert doctor._product_line("amx", "bfloat16", "") == (
-        "bfloat16 products", "tdpbf16ps in layers; in attention: no instruction for this width; the numbers are "
-        "widened to 32 bits")
-    assert doctor._product_line("amx", "int8", "vpdpbusd") == ("int8 products", "vpdpbusd")
+    assert doctor._product_line("amx", "bfloat16", "vdpbf16ps") == (
+        "bfloat16 products", "tdpbf16ps in layers; in attention: vdpbf16ps")
+    assert doctor._product_line("amx", "int8", "vpdpbusd") == ("int8 products", "tdpbusd")

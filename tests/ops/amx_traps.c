@@ -1,16 +1,17 @@
 /* AMX for a processor that has none: there each of its instructions raises SIGILL, and the handler below does what the
    instruction would have done.  So the compiled kernels run as they are, in real threads, only slowly.
 
-       cc -O3 -mavx512f -shared -fPIC -o amx_traps.so amx_traps.c -ldl
-       LD_PRELOAD=./amx_traps.so NUMBA_CPU_FEATURES=…,+amx-tile,+amx-bf16 python …
+       cc -O3 -march=native -shared -fPIC -o amx_traps.so amx_traps.c -ldl -lm
+       LD_PRELOAD=./amx_traps.so NUMBA_CPU_FEATURES=…,+amx-tile,+amx-bf16,+amx-int8 python …
 
    It ends the process where a tile is used before its thread loaded a configuration, or before Linux was asked, and at
    what these kernels do not need: tiles that are not 16 rows of 64 bytes, instructions that are not listed.  Written from
-   Intel's Software Developer's Manual, volume 2: even and odd k are summed apart, with fused multiply-adds; denormals
-   are zero. */
+   Intel's Software Developer's Manual, volume 2. Bfloat16: even and odd k are summed apart, with fused multiply-adds;
+   denormals are zero. Int8: integers of 8 bits without a sign times integers with a sign, summed in 32 bits. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <immintrin.h>
+#include <math.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -19,7 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
-enum { TILES = 8, ROWS = 16, BYTES = 64, PAIRS = BYTES / 4 };
+enum { TILES = 8, ROWS = 16, BYTES = 64, WORDS = BYTES / 4 };
 enum { ARCH_PRCTL = 158, ARCH_REQ_XCOMP_PERM = 0x1023, XFEATURE_XTILEDATA = 18 };
 
 static int permitted;
@@ -73,21 +74,36 @@ static struct instruction decode(const uint8_t *code, const greg_t *registers)
     return i;
 }
 
-/* tile[to] += tile[left] @ tile[right]: row m of the left holds pairs of k, row k of the right the same pairs of each n. */
-static void multiply(float (*to)[PAIRS], uint16_t (*left)[2 * PAIRS], uint16_t (*right)[2 * PAIRS])
+/* tile[to] += tile[left] @ tile[right]: row m of the left holds words of k, row k of the right the same words of each n. */
+static float widened(uint16_t upper)
 {
-    __m512i upper = _mm512_set1_epi32(0xFFFF0000);
+    uint32_t bits = (uint32_t)upper << 16;
+    float number;
+    memcpy(&number, &bits, 4);
+    return number;
+}
+
+static void multiply_bfloat16(float (*to)[WORDS], uint16_t (*left)[2 * WORDS], uint16_t (*right)[2 * WORDS])
+{
     for (int m = 0; m < ROWS; m++) {
-        __m512 even = _mm512_setzero_ps(), odd = even;
-        for (int k = 0; k < PAIRS; k++) {
-            __m512i pairs = _mm512_loadu_si512(right[k]);
-            __m512 first = _mm512_castsi512_ps(_mm512_set1_epi32((int)((uint32_t)left[m][2 * k] << 16)));
-            __m512 second = _mm512_castsi512_ps(_mm512_set1_epi32((int)((uint32_t)left[m][2 * k + 1] << 16)));
-            even = _mm512_fmadd_ps(first, _mm512_castsi512_ps(_mm512_slli_epi32(pairs, 16)), even);
-            odd = _mm512_fmadd_ps(second, _mm512_castsi512_ps(_mm512_and_si512(pairs, upper)), odd);
-        }
-        _mm512_storeu_ps(to[m], _mm512_add_ps(_mm512_loadu_ps(to[m]), _mm512_add_ps(even, odd)));
+        float even[WORDS] = {0}, odd[WORDS] = {0};
+        for (int k = 0; k < WORDS; k++)
+            for (int n = 0; n < WORDS; n++) {
+                even[n] = fmaf(widened(left[m][2 * k]), widened(right[k][2 * n]), even[n]);
+                odd[n] = fmaf(widened(left[m][2 * k + 1]), widened(right[k][2 * n + 1]), odd[n]);
+            }
+        for (int n = 0; n < WORDS; n++)
+            to[m][n] += even[n] + odd[n];
     }
+}
+
+static void multiply_int8(int32_t (*to)[WORDS], uint8_t (*left)[4 * WORDS], int8_t (*right)[4 * WORDS])
+{
+    for (int m = 0; m < ROWS; m++)
+        for (int k = 0; k < WORDS; k++)
+            for (int n = 0; n < WORDS; n++)
+                for (int b = 0; b < 4; b++)
+                    to[m][n] += left[m][4 * k + b] * right[k][4 * n + b];
 }
 
 static void configure(const uint8_t *wanted)
@@ -126,7 +142,9 @@ static void trapped(int signal, siginfo_t *info, void *context)
         for (int m = 0; m < ROWS; m++)
             memcpy((void *)(i.address + m * i.stride), tile[i.reg][m], BYTES);
     else if (i.opcode == 0x5C && i.prefix == PF3)
-        multiply((void *)tile[i.reg], (void *)tile[i.rm], (void *)tile[i.third]);
+        multiply_bfloat16((void *)tile[i.reg], (void *)tile[i.rm], (void *)tile[i.third]);
+    else if (i.opcode == 0x5E && i.prefix == P66)
+        multiply_int8((void *)tile[i.reg], (void *)tile[i.rm], (void *)tile[i.third]);
     else
         refuse("an instruction that is not listed here");
     registers[REG_RIP] += i.length;

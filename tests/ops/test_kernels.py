@@ -267,7 +267,7 @@ def test_panels_of_every_layout(K, N):
         assert panels.tobytes() == plain_panels(matrix, target.NR).tobytes() and panels.ctypes.data % 64 == 0
 
 
-@pytest.mark.skipif(AMX, reason="the panels of AMX have a single width")
+@pytest.mark.skipif(AMX, reason="on AMX, a kernel is split before it is packed")
 def test_a_pickle_is_packed_where_it_is_read(monkeypatch):
     """Written with another layout of panels, read with this one."""
     kernel = cases.normal(0, 3, 3, 100, 45)

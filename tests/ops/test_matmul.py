@@ -64,7 +64,7 @@ def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
         assert len(found - expected) <= ends + tiles // LINE, (now, after)      # each share is rounded up to a word
 
 
-@pytest.mark.skipif(target.ISA == "amx", reason="the panels of AMX have another layout")
+@pytest.mark.skipif(target.ISA == "amx", reason="AMX multiplies half a panel at a time")
 @pytest.mark.parametrize("width", ["float32", "bfloat16", "int8"])
 @pytest.mark.parametrize("K, N", [(96, 700), (768, 700), (3000, 330)])
 def test_the_panels_of_a_group_fill_half_of_L2(K, N, width, monkeypatch):
