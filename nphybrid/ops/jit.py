@@ -2,6 +2,7 @@
 import contextvars
 import functools
 import hashlib
+import io
 import linecache
 import pickle
 
@@ -11,6 +12,7 @@ from numba import config, types
 from numba.core import ir
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
+from numba.core.environment import Environment, lookup_environment
 from numba.core.runtime import nrtdynmod, rtsys
 from numba.core.serialize import dumps
 
@@ -104,7 +106,7 @@ class KernelCache:
             target_context.refresh()
             return None
         # Numba's own cache also calls `refresh` here, which imports all that a compilation needs, and takes 0.3 s.
-        return _rebuilt(target_context, *pickle.loads(data))
+        return _rebuilt(target_context, *_Reader(io.BytesIO(data)).load())
 
     def save_overload(self, signature, compiled):
         """Write a compiled kernel, unless its machine code contains addresses of this process.
@@ -121,6 +123,31 @@ class KernelCache:
         """Return MODULE.KERNEL-HASH.  HASH depends on the module's source and on the types of the arguments."""
         digest = hashlib.sha256(f"{signature} {self.source}".encode()).hexdigest()
         return f"{self.prefix}-{digest[:16]}"
+
+
+class _Reader(pickle.Unpickler):
+    """Reads a kernel from the cache, without importing the modules of the functions of Numba that it calls.
+
+    A kernel has an Environment for each function that it calls: the global names of the function's module, and
+    constants. Numba would import the module for its names. But only the constants are needed, because the names serve
+    functions that are not compiled completely, and ours are. Without the import of numba.np.arrayobj, the first kernel
+    is loaded in 15 instead of 44 ms (Numba 0.68, Zen 3).
+    """
+
+    def find_class(self, module, name):
+        ours = (module, name) == ("numba.core.environment", "_rebuild_env")
+        return _environment if ours else super().find_class(module, name)
+
+
+def _environment(module, constants, name):
+    """Return the Environment of this name: the one that exists already, or a new one with only the constants."""
+    found = lookup_environment(name)
+    if found is None:
+        found = Environment({"__name__": module})
+        found.consts[:] = constants
+        found.env_name = name
+        Environment._memo[name] = found
+    return found
 
 
 def _rebuilt(target_context, library, descriptor, *others):

@@ -248,6 +248,36 @@ def test_the_memory_manager_is_compiled_once(tmp_path):
 
 @no_jit
 @pytest.mark.slow
+def test_a_kernel_from_the_cache_raises_the_same_errors(tmp_path):
+    """Also errors of Numba's functions, whose module is not imported. Numba compiles with their names later."""
+    (tmp_path / "ours.py").write_text("""
+from nphybrid.ops.jit import jit_allocating
+@jit_allocating
+def positive(n):
+    if n < 0:
+        raise ValueError("expected a positive number, found", n)
+""")
+    code = f"""
+import sys; sys.path.insert(0, {str(tmp_path)!r})
+from nphybrid.ops import jit, memory
+import ours
+for function, n in ((ours.positive, -3), (memory.aligned, -100), (memory.aligned, 1 << 58)):
+    try:
+        function(n)
+    except Exception as error:
+        print(repr(error))
+print(len(jit.COMPILED), "numba.np.arrayobj" in sys.modules)
+import numba, numpy
+print(numba.njit(lambda n: numpy.empty(n).size)(3))
+"""
+    errors = ("ValueError('expected a positive number, found', -3)\nValueError('negative dimensions not allowed')\n"
+              "MemoryError('Allocation failed (probably too large).')\n")
+    for end in "2 True\n3\n", "0 False\n3\n":
+        assert python(code, NUMBA_CACHE_DIR=tmp_path / "cache") == (errors + end, "")
+
+
+@no_jit
+@pytest.mark.slow
 def test_the_source_of_the_module_belongs_to_the_name(tmp_path):
     """Another version of a module outside of nphybrid.ops does not load the kernels of the first version."""
     source = "from nphybrid.ops.jit import jit\n@jit\ndef answer():\n    return {}\n"
