@@ -17,8 +17,8 @@ uses the eight tiles (registers) of the unit:
 
 A tile has 16 rows of 16 words. A row of a tile of b is a part of a row of a panel. The panels are those of the
 register tile (packed.py), and zeros after the last row of a panel fill the last step. A panel holds two blocks of 32
-columns. The loops around the tiles are the loops of matmul.py, with one difference: the words of 32 rows of a are
-copied before the products are computed. So they are neighbours in the cache while the panels of b are read.
+columns. The loops around the tiles are similar to the loops of matmul.py. The words of 32 rows of a are copied before
+the products are computed. So they are neighbours in memory, and stay in the cache while the panels of b are read.
 
 float32 on AMX: A float32 has 24 significant bits. A bfloat16 has 8 significant bits and the range of a float32. So a
 float32 x is the exact sum of three bfloat16 numbers, which are called the parts of x:
@@ -38,14 +38,14 @@ divided by the standard deviation of the sum:
 
 The weights are split when they are packed, and the rows of a are split when they are copied. In each step, the products
 ij of one row of the table are computed one after another. The correct result is defined by `reference.linear`, applied
-to the sums of the parts of x and of w (tests/ops/test_amx.py).
+to the sums of the parts of x and of w (tests/ops/test_amx.py). For bfloat16 and int8, reference_narrow.py defines it.
 
-Very small numbers: AMX reads denormals as 0. So the errors in the table hold only if the magnitudes of x, w and x * w
+Very small float32: AMX reads denormals as 0. So the errors in the table hold only if the magnitudes of x, w and x * w
 are above 2**-102. Below 2**-102, the smaller parts or their products become 0. For example, if x and w are about
 2**-60, the error is 2.5e-3. A weight below 2**-110 cannot always be restored from its parts. If a kernel has a weight
 that cannot be restored, the whole kernel is stored beside the parts.
 
-Very large numbers: The bfloat16 nearest to a float32 above 3.396e38 is infinite. So the first part of such a float32 is
+Very large float32: The bfloat16 nearest to a float32 above 3.396e38 is infinite. So the first part of such a float32 is
 the largest finite bfloat16. The sum of the three parts is still exact. A product xi * wj of two parts may be infinite
 although x * w is finite. If a row of x has an infinite or NaN element, the whole row of the result is NaN.
 
@@ -265,6 +265,7 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     M, N = out.shape
     K = windows.K
     flat = out.reshape(out.size)
+    words = x.values.view(np.uint32)
     panels = weights.panels.view(np.uint32)
     step = DEEP if parts == 1 else 2 * DEEP               # the words of x in a step: a float32 becomes half a word
     apart = panels.size // (1 if parts == 1 else HELD)
@@ -289,7 +290,7 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
             # Loop 2 goes over tile rows. The words of the SIDE rows stay in the cache.
             for tile_row in range(block.first_tile, block.end_tile):
                 row = tile_row * SIDE
-                rows_into(a, one_row, starts, x.values.view(np.uint32), windows, RowBlock(row, M, k, deep), parts)
+                rows_into(a, one_row, starts, words, windows, RowBlock(row, M, k, deep), parts)
                 if x.scales.size:
                     row_scales_into(scales, zero_points, x, starts)
                 # Loop 1 goes over the panels of the group.

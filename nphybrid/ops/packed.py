@@ -60,8 +60,8 @@ class Packed:
     The attributes are: shape, width, precision, parts, panels, weights, factors, kept. `width` is "float32",
     "bfloat16" or "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape
     (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. If `parts` is more than 1, the
-    shape is (HELD, P, words, NR, 2). `factors` are the factors of the input channels of a Kernel, or None. `kept` is
-    the kernel itself if the panels cannot restore it, else None.
+    shape is (amx.HELD, P, words, NR, 2). On AMX, `words` is rounded up to a multiple of ROWS. `factors` are the factors
+    of the input channels of a Kernel, or None. `kept` is the kernel itself if the panels cannot restore it, else None.
     """
 
     def __init__(self, kernel, precision="highest"):

@@ -13,7 +13,7 @@ from numba import config
 # With AMX, linear layers and convolutions use the tiles of amx.py. Attention uses the register tile.
 TILES = {"avx512": (6, 4, 16), "amx": (6, 4, 16), "avx2": (6, 2, 8), "neon": (5, 4, 4), "plain": (6, 2, 4)}
 
-# AMX multiplies words of bfloat16 and of int8, which the last two features also multiply (widths.py).
+# With avx512bf16 and avx512vnni, a word holds two bfloat16 or four int8 (widths.py). AMX multiplies such words.
 FEATURES_OF_AMX = {"+amx-tile", "+amx-bf16", "+amx-int8", "+avx512bf16", "+avx512vnni"}
 
 # `nphybrid doctor` prints this rule, which `available`, `_choose` and `instructions` follow.

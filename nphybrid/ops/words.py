@@ -1,4 +1,4 @@
-"""Write x as narrow words for the register tile.  widths.py says how many numbers a word of 32 bits holds.
+"""Write x as narrow words for the register tile and the tiles of AMX.  widths.py explains words, which have 32 bits.
 
 x is rounded or quantized for each product, on all threads. The result is a map with its padding, so that no window
 crosses the edge of the map. The padding holds the number 0: the bits 0 in bfloat16, and the zero point in int8. If the

@@ -74,7 +74,6 @@ static struct instruction decode(const uint8_t *code, const greg_t *registers)
     return i;
 }
 
-/* tile[to] += tile[left] @ tile[right]: row m of the left holds words of k, row k of the right the same words of each n. */
 static float widened(uint16_t upper)
 {
     uint32_t bits = (uint32_t)upper << 16;
@@ -83,6 +82,8 @@ static float widened(uint16_t upper)
     return number;
 }
 
+/* Both functions: tile[to] += tile[left] @ tile[right]. Row m of the left tile holds the words of k. Row k of the right
+   tile holds the same words of each n. */
 static void multiply_bfloat16(float (*to)[WORDS], uint16_t (*left)[2 * WORDS], uint16_t (*right)[2 * WORDS])
 {
     for (int m = 0; m < ROWS; m++) {

@@ -47,7 +47,7 @@ TESTS = {                                 # source file or folder of nphybrid ->
     "ops/elementwise.py": ["ops/test_elementwise.py", *KERNELS],
     "ops/target.py": ["ops/test_jit.py"],
     "ops/cache.py": ["ops/test_jit.py"],
-    "ops/jit.py": ["ops/test_jit.py"],
+    "ops/jit.py": ["ops/test_jit.py", "ops/test_cache.py"],
     "ops/threads.py": ["ops/test_threads.py", "ops/test_kernels.py"],
     "ops/amx.py": ["ops/test_amx.py"],
     "ops/plan.py": ["ops/test_plan.py"],
