@@ -268,7 +268,7 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
     words = x.values.view(np.uint32)
     panels = weights.panels.view(np.uint32)
     step = DEEP if parts == 1 else 2 * DEEP               # the words of x in a step: a float32 becomes half a word
-    apart = panels.size // (1 if parts == 1 else HELD)
+    apart = panels.size // HELD           # the words of one part of a float32 kernel; not used for narrow words
     panel_rows = ceil_div(K, step) * DEEP
     depth = ceil_div(min(blocks.chain, K), step) * step
     sums = aligned(SIDE * SIDE).reshape(SIDE, SIDE)

@@ -143,8 +143,10 @@ def multiply(x, kernel, windows, B, bias, residual, code):
     weights = kernel.weights
     if kernel.width == "int8":
         chain = windows.K
+    elif kernel.parts > 1:
+        chain = amx.DEPTH // kernel.parts
     else:
-        chain = amx.DEPTH // kernel.parts if kernel.parts > 1 else KC // NUMBERS[kernel.width]
+        chain = KC // NUMBERS[kernel.width]
     blocks = _blocks(windows, M, N, kernel.parts, chain, weights.panels.nbytes // 4, L2, threads.threads_for(work))
     multiply_into, parts = (amx.multiply_into, [kernel.parts]) if kernel.parts else (_multiply_into, [])
     threads.run(blocks.down * blocks.across, multiply_into, work,
