@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .. import checkpoint
 from ..checkpoint import hub
-from ..tensorfile import FormatError
+from ..tensorfile import FormatError, file_state
 
 
 class ModelDigests(NamedTuple):
@@ -65,10 +65,7 @@ def _file_states(path):
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".safetensors", ".json"))
-    stats = [os.stat(file) for file in files if file.exists()]
-    # The modification time (mtime) can be set to an old value, for example by `cp -p`. The change time (ctime) cannot
-    # be set.
-    return tuple((stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) for stat in stats)
+    return tuple(file_state(file) for file in files if file.exists())
 
 
 def model_files(model: str | os.PathLike | None, head: str | os.PathLike | None = None

@@ -6,6 +6,7 @@
 
 import os
 import platform
+import re
 import secrets
 import shutil
 import stat
@@ -93,9 +94,8 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
 
 def _beside(target: Path) -> Path:
     """Returns a new name for a temporary file beside the target.  Removes the temporary files of dead processes."""
-    prefix = f".{target.name}.{platform.node()}-"
-    _sweep(target.parent, prefix)
-    return target.parent / f"{prefix}{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    sweep(target.parent, target.name)
+    return target.parent / f".{target.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
 
 
 def _flush(path: Path, flags: int) -> None:
@@ -107,16 +107,17 @@ def _flush(path: Path, flags: int) -> None:
         os.close(handle)
 
 
-def _sweep(folder: Path, prefix: str) -> None:
-    """Removes temporary files and folders of dead processes on this computer."""
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Removes temporary files and folders of dead processes on this computer: those of the target `name`, or all."""
     # On Windows os.kill(pid, 0) can end the process.
     if os.name != "posix":
         return
+    temporary = re.compile(rf"\.(.+)\.{re.escape(platform.node())}-([0-9]+)-[0-9a-f]+\.tmp")
     for entry in os.listdir(folder):
-        pid = entry[len(prefix):].partition("-")[0]
-        if entry.startswith(prefix) and entry.endswith(".tmp") and pid.isdigit():
+        found = temporary.fullmatch(entry)
+        if found and name in (None, found[1]):
             try:
-                os.kill(int(pid), 0)
+                os.kill(int(found[2]), 0)
             except ProcessLookupError:
                 if (folder / entry).is_dir():
                     shutil.rmtree(folder / entry, ignore_errors=True)

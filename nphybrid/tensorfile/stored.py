@@ -172,6 +172,16 @@ def _identity(status: os.stat_result) -> tuple:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
+def file_state(path: FilePath) -> tuple[int, ...]:
+    """Returns numbers that change if a file is changed or replaced.
+
+    On POSIX, the modification time (st_mtime) can be set to an old value, for example by `cp -p`, but the change time
+    (st_ctime) cannot be set.
+    """
+    status = os.stat(path)
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 @dataclass(frozen=True)
 class Stored:
     """An array in a file.  The place of the array is checked, but its bytes are not read yet.

@@ -66,10 +66,11 @@ FAULTS = {
     "another model file": Fault("model-file", (
         ("batch/identity.py", "if _file_states(path) != file_states:", "if False:"),)),
     "another model file with the same time": Fault("model-file", (
-        ("batch/identity.py", "stat.st_mtime_ns, stat.st_ctime_ns)", "stat.st_mtime_ns)"),)),
-    "temporary files stay": Fault("targets", (("tensorfile/atomic.py", "    _sweep(target.parent, prefix)\n", ""),)),
+        ("tensorfile/stored.py", "status.st_mtime_ns, status.st_ctime_ns", "status.st_mtime_ns"),)),
+    "temporary files stay": Fault("targets", (
+        ("tensorfile/atomic.py", "    sweep(target.parent, target.name)\n", ""),)),
     "temporary files of others are removed": Fault("targets", (
-        ("tensorfile/atomic.py", "os.kill(int(pid), 0)", "raise ProcessLookupError"),)),
+        ("tensorfile/atomic.py", "os.kill(int(found[2]), 0)", "raise ProcessLookupError"),)),
     "a torn kernel is loaded": Fault("torn-cache", (
         ("ops/cache.py", "return data if hashlib.sha256(data).digest() == digest else None", "return data"),)),
     "a read-only cache is not read": Fault("read-only-cache", (
