@@ -80,6 +80,7 @@ class Model:
     name_or_path = ""
     stored_dtype: str | None = None       # the dtype of a file with narrow weights, from which the model was loaded
     files: frozenset[str] = frozenset()   # the paths of the files with the weights of the model
+    kept: checkpoint.Kept | None = None   # the packed weights in a file; None if an array of the model is not in a file
     parts: dict[str, Any] = {}            # the arguments pooler and mask_token of params.shapes
 
     def __init__(self, config: Any, *, state_dict: Mapping[str, Any] | None = None, seed: int = 0,
@@ -177,7 +178,9 @@ class Model:
 
         Other arguments of transformers, such as `device_map`, are accepted if they change no result (arguments.py).
 
-        Do not delete the file while the model is used: `state_dict`, saving and pickling also read the file.
+        Do not delete the file while the model is used: `state_dict`, saving and pickling also read the file. If
+        `nphybrid warmup` has stored the packed weights of this file, they are mapped into memory, and the weights in
+        the file are not read.
 
         Raises FormatError for a file with a wrong format. Raises FormatError if the arrays do not fill every parameter
         exactly once. Raises FileNotFoundError if the path does not exist. Raises OSError if the hub cannot be reached.
@@ -270,11 +273,25 @@ class Model:
         """
         arrays = {name: array if isinstance(array, (Stored, checkpoint.Narrow)) else checks.as_array(array)
                   for name, array in state_dict.items()}
-        params, originals = self._fill(arrays, self.engine, self.dtype, self.precision)
+        kept, filled = self._map(arrays)
+        params, originals = filled or self._fill(arrays, self.engine, self.dtype, self.precision)
         # In one step, so that an interrupt leaves all old weights or all new weights.
-        self.__dict__.update(params=params, originals=originals, stored_dtype=None, files=frozenset())
+        self.__dict__.update(params=params, originals=originals, stored_dtype=None, files=frozenset(), kept=kept)
         if self.plans:
             self.plans.clear()
+
+    def _map(self, arrays: Mapping[str, Any]) -> tuple[checkpoint.Kept | None, Any]:
+        """Maps packed weights, if there are any.  -> `kept`, and (params, originals) or None"""
+        key = None
+        if self.engine == "numba":
+            key = checkpoint.key_of(arrays, self.shapes, self.network_config, self.dtype, self.precision)
+        if key is None:
+            return None, None
+        with threads.using(self.num_threads):
+            found = checkpoint.read_kept(key, self.shapes, arrays)
+        if found is None:
+            return checkpoint.Kept(key, None), None
+        return checkpoint.Kept(key, found[0]), found[1:]
 
     def _fill(self, arrays: Mapping[str, Any], engine: str, dtype: Any, precision: str = "highest") -> tuple[Any, Any]:
         """Makes `params` and `originals` for an engine."""

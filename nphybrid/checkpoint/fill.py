@@ -6,9 +6,7 @@ shape.
 """
 
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,7 +16,8 @@ from ..ops import threads
 from ..params import Params, named_leaves, tree_map
 from ..tensorfile import Stored, digest, kept_open
 from ..trace import first_non_finite
-from .narrow import Narrow
+from .kept import with_digest
+from .narrow import Narrow, all_arrays
 
 # The largest number of arrays that are read at the same time. An array is in memory twice while it is prepared.
 # In int8, the kernels of q, k and v are read three times, because their factors depend on each other. If a file has one
@@ -121,9 +120,7 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 
     # The largest arrays are read first. The memory that reading them needs is then used again for the smaller arrays.
     order = sorted(range(len(rows)), key=lambda i: -math.prod(rows[i].shape))
-    sources = [part for array in arrays.values()
-               for part in (array.parts() if isinstance(array, Narrow) else [array])]
-    with kept_open(sources), threads.using(min(threads.number(), READERS)):
+    with kept_open(all_arrays(arrays)), threads.using(min(threads.number(), READERS)):
         threads.run(len(rows), lambda i: fill(order[i]))
     refuse([faults[i] for i in sorted(faults)])
     return tree_map(lambda name, shape: leaves[name], shapes), originals
@@ -132,7 +129,5 @@ def fill_parameters(shapes: Any, arrays: Mapping[str, Any], table: Table, config
 def _original(source: Any, stored: np.ndarray, dtype: Any) -> Any:
     """Returns a copy of an array in `dtype`; for a Stored array, a Stored array with absolute path and SHA-256."""
     if isinstance(source, Stored):
-        # `absolute` was computed when the SharedFile was created. The working folder may have changed since then.
-        path = os.path.abspath(source.path) if source.file is None else source.file.absolute
-        return replace(source, path=path, sha256=source.sha256 or digest(stored))
+        return with_digest(source, source.sha256 or digest(stored))
     return np.array(stored, dtype, order="C")

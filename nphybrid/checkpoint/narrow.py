@@ -103,6 +103,11 @@ def paired(arrays: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
+def all_arrays(arrays: Mapping[str, Any]) -> list[Any]:
+    """Returns all arrays of a dict, and those of each Narrow.  {name: array, Stored or Narrow} -> [array or Stored]"""
+    return [part for array in arrays.values() for part in (array.parts() if isinstance(array, Narrow) else [array])]
+
+
 def narrow_state(params: Params, table: Table, config: Any, state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Returns the arrays of a file with narrow kernels.
 

@@ -127,10 +127,15 @@ def _cache(problems):
         _add(problems, f"NUMBA_CACHE_DIR is not used ({obstacles[0]}): compiled kernels are kept in {kept.path}",
              remedy)
     for path in cache.open_to_others():
-        _add(problems, f"every user of this computer can write {path}, and so can run code with your rights",
-             f"chmod o-w {path}")
+        harm = "change your results" if path.suffix == cache.WEIGHTS else "run code with your rights"
+        _add(problems, f"every user of this computer can write {path}, and so can {harm}", f"chmod o-w {path}")
+    weights = warmup.kept_weights()
+    for file in weights:
+        if file.model is None:
+            _add(problems, f"the packed weights {file.path} are damaged", "nphybrid warmup --model MODEL")
     return {"folder": kept.path and str(kept.path), "warm": warm, "kernels": kept.kernels,
-            "bytes": kept.bytes, "stale": {str(folder.path): folder.bytes for folder in stale}}
+            "bytes": kept.bytes, "weights": [{**file._asdict(), "path": str(file.path)} for file in weights],
+            "stale": {str(folder.path): folder.bytes for folder in stale}}
 
 
 def _threads(problems):
@@ -198,6 +203,10 @@ def _cache_lines(cache):
         return [("cache", None)]
     state = "no kernel is missing" if cache["warm"] else "`nphybrid warmup` compiles the missing kernels"
     lines = [("cache", cache["folder"]), ("", f"{cache['kernels']} kernels, {cache['bytes'] / 1e6:.1f} MB, {state}")]
+    lines += [("", f"packed weights of {file['model']}, {file['dtype']}, {file['bytes'] / 1e6:.1f} MB")
+              for file in cache["weights"]]
+    if cache["weights"]:
+        lines += [("", "`nphybrid warmup --prune` deletes the packed weights")]
     if cache["stale"]:
         size = sum(cache["stale"].values()) / 1e6
         lines += [("", f"folders with kernels of other versions or CPUs: {len(cache['stale'])}, {size:.1f} MB; "

@@ -1,11 +1,14 @@
-"""Compile all kernels before a model is first used, find out which kernels are missing, and delete stale kernels.
+"""Do in advance what a process otherwise does when it first uses a model: compile the kernels, and pack the weights.
 
 The kernels are compiled by forward passes of two tiny networks, which together call every operation. Tiny networks are
 enough, because the machine code of a kernel depends on the types of its arguments, but not on their sizes. Several
 processes may compile kernels at the same time, because each file is written completely or not at all.
+
+The packed weights of a float32 model have about as many bytes as its file. So they are stored only on demand.
 """
 import contextlib
 import itertools
+import os
 import re
 import shutil
 import time
@@ -14,12 +17,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .. import model, params
+from .. import checkpoint, model, params
+from ..api.load import load
 from ..config import Config
 from ..ops import PAIRS, cache, floats_of, gradient_rules, implementation, jit, plans_for, updates
 from ..ops.chunks import EVEN
 from ..ops.record import Record, Variable
 from ..ops.recorder import record
+from ..tensorfile import sweep
 from ..trace import Discard, Trace
 
 # In int8, the second unit of the second stage is the first unit with int8 kernels.
@@ -36,6 +41,14 @@ class Folder(NamedTuple):
     path: Path | None
     kernels: int
     bytes: int
+
+
+class Weights(NamedTuple):
+    """A file of packed weights."""
+    path: Path
+    bytes: int
+    model: str | None = None              # the path of the model; None if the file is damaged
+    dtype: str | None = None              # the dtype of the model; None if the file is damaged
 
 
 def run_tiny_networks(ops, dtype="float32"):
@@ -132,6 +145,27 @@ def kept_kernels() -> Folder:
     return Folder(path, len(kernels), sum(map(_size, files)))
 
 
+def keep_weights(path: str | os.PathLike[str] | None, dtype: str | None = None, precision: str = "highest"
+                 ) -> tuple[Path, bool]:
+    """Store the packed weights of a model beside the compiled kernels.  -> the path of the file, whether it is new
+
+    Processes that later load this model with the same dtype and precision map the file into memory, instead of reading
+    and packing the weights. They share the memory of the weights. `path`, `dtype` and `precision` are as in
+    `from_pretrained`. Raises the errors of `from_pretrained`, and OSError if no file can be written.
+    """
+    found = load(path, dtype=dtype, precision=precision)
+    assert found.kept is not None         # all arrays are in files
+    if found.kept.path is not None:
+        return found.kept.path, False
+    about = {"model": os.path.abspath(found.name_or_path), "dtype": found.dtype}
+    return checkpoint.write_kept(found.kept.key, found.params, found.originals, about, found.files), True
+
+
+def kept_weights() -> list[Weights]:
+    """Return the files of packed weights of this version."""
+    return [Weights(path, _size(path), **checkpoint.about_kept(path)) for path in cache.files(cache.WEIGHTS)]
+
+
 def stale_folders() -> list[Folder]:
     """Return the stale folders: their kernels were compiled for other versions, sources, CPUs or instruction sets."""
     found = []
@@ -142,12 +176,23 @@ def stale_folders() -> list[Folder]:
     return found
 
 
-def prune() -> list[Folder]:
-    """Delete the stale folders.  -> the folders that were deleted"""
-    folders = stale_folders()
-    for folder in folders:
+def prune(but: Path | None = None) -> dict[Path, int]:
+    """Delete the stale folders, and all packed weights except the file `but`.  -> {path: bytes} of what was deleted
+
+    What killed processes left in the folder is deleted too.
+    """
+    deleted = {}
+    for folder in stale_folders():
         shutil.rmtree(str(folder.path))
-    return folders
+        deleted[folder.path] = folder.bytes
+    for path in cache.files(cache.WEIGHTS):
+        if path != but:
+            deleted[path] = _size(path)
+            path.unlink(missing_ok=True)
+    for path in cache.folders():
+        if path.is_dir():
+            sweep(path)
+    return deleted
 
 
 def _measure(folder):

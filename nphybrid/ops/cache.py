@@ -2,6 +2,7 @@
 
     FOLDER/nphybrid/ISA-HASH/MODULE.KERNEL-HASH.kernel
     FOLDER/nphybrid/ISA-HASH/memory_manager.kernel             Numba's memory manager, which kernels call (jit.py)
+    FOLDER/nphybrid/ISA-HASH/KEY.weights                       the packed weights of a model (checkpoint/kept.py)
 
 Kernels are searched in two FOLDERs. The first FOLDER is NUMBA_CACHE_DIR. If this variable is not set, the first FOLDER
 is the user's cache. The second FOLDER is a private temporary folder, for example /tmp/nphybrid-1000 for the user 1000.
@@ -40,6 +41,7 @@ SETTINGS = ("OPT", "LOOP_VECTORIZE", "SLP_VECTORIZE", "BOUNDSCHECK", "DEBUG", "D
             "DEBUG_NRT", "NRT_STATS", "USING_SVML", "ENABLE_AVX", "LLVM_REFPRUNE_PASS", "LLVM_REFPRUNE_FLAGS")
 
 SUFFIX = ".kernel"
+WEIGHTS = ".weights"
 ROOM = 16 << 20                           # bytes; all kernels together take 5 to 10 MB
 NO_FOLDER = "this user has no home folder and no private temporary folder"
 
@@ -49,10 +51,15 @@ def _name(isa, target):
     settings = [str(getattr(config, name, None)) for name in SETTINGS]
     versions = __version__, numba.__version__, sys.modules["llvmlite"].__version__, platform.python_version()
     seen = hashlib.sha256(repr((isa, TILES[isa], target, settings, versions)).encode())
-    files = [file for file in importlib.resources.files(__package__).iterdir() if file.name.endswith(".py")]
-    for source in sorted(files, key=lambda file: file.name):
-        seen.update(source.read_bytes())
+    for source in sources(__package__):
+        seen.update(source)
     return f"{isa}-{seen.hexdigest()[:16]}"
+
+
+def sources(package):
+    """Return the contents of all Python files of a package, without those of its subpackages."""
+    files = [file for file in importlib.resources.files(package).iterdir() if file.name.endswith(".py")]
+    return [file.read_bytes() for file in sorted(files, key=lambda file: file.name)]
 
 
 NAME = _name(ISA, TARGET)
@@ -178,10 +185,8 @@ def store(name, data):
     reasons = []
     for folder in folders(create=True):
         try:
-            _create(folder)
-            with write_atomically(folder / f"{name}{SUFFIX}") as file:
+            with written(folder / f"{name}{SUFFIX}") as file:
                 file.write_bytes(hashlib.sha256(data).digest() + data)
-                file.chmod(file.stat().st_mode & 0o755)
         except (OSError, ValueError) as error:
             reasons.append(error)
         else:
@@ -193,16 +198,26 @@ def store(name, data):
                "kernels again. NUMBA_CACHE_DIR can be set to a folder that can be written.")
 
 
-def files():
-    """Return the paths of all compiled kernels of this version."""
-    return [path for folder in folders() for path in sorted(folder.glob(f"*{SUFFIX}")) if os.path.isfile(path)]
+@contextlib.contextmanager
+def written(path, mode=0o755):
+    """As `write_atomically`, for a file that has at most the permissions `mode`.  Missing folders are created."""
+    _create(path.parent)
+    with write_atomically(path) as file:
+        yield file
+        file.chmod(file.stat().st_mode & mode)
+
+
+def files(suffix=SUFFIX):
+    """Return the paths of all compiled kernels of this version, or with the suffix WEIGHTS, of all packed weights."""
+    return [path for folder in folders() for path in sorted(folder.glob(f"*{suffix}")) if os.path.isfile(path)]
 
 
 def open_to_others():
-    """Return the existing folders and files of kernels in which every user can write.  POSIX only."""
+    """Return the existing folders, kernels and packed weights in which every user can write.  POSIX only."""
     if os.name != "posix":
         return []
-    paths = [path for folder in folders() for path in (folder.parent.parent, folder.parent, folder)] + files()
+    paths = [path for folder in folders() for path in (folder.parent.parent, folder.parent, folder)]
+    paths += files() + files(WEIGHTS)
     return [path for path in dict.fromkeys(paths) if os.path.exists(path) and path.stat().st_mode & 0o1002 == 0o2]
 
 

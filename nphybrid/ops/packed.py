@@ -86,6 +86,19 @@ class Packed:
             channels, totals = _scales_and_totals(kernel, len(self.panels))
         self.weights = Weights(self.panels.reshape(-1), channels, totals)
 
+    def attributes(self):
+        """A dict of arrays and JSON values, from which `of` makes an equal Packed."""
+        others = {name: value for name, value in vars(self).items() if name != "weights"}
+        return {**others, "channels": self.weights.channels, "totals": self.weights.totals}
+
+    @classmethod
+    def of(cls, shape, panels, channels, totals, **others):
+        """Make a Packed from its `attributes`, without packing a kernel."""
+        packed = cls.__new__(cls)
+        weights = Weights(panels.reshape(-1), channels, totals)
+        packed.__dict__.update(others, shape=tuple(shape), panels=panels, weights=weights)
+        return packed
+
     def unpacked(self):
         """Restore the kernel bit for bit: a float32 array, or a Kernel."""
         N = self.shape[-1]

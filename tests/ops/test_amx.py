@@ -29,14 +29,15 @@ LARGEST = np.finfo(np.float32).max
 
 
 def test_all_of_it_on_amx(amx_environment):
-    """This file, the accuracy of every operation, and the narrow widths."""
+    """This file, the accuracy of every operation, the narrow widths, and the files of packed weights."""
     if target.ISA == "amx":
         pytest.skip("this is such a process")
     here = Path(__file__).parent
-    chosen = "test_amx or test_widths or test_accuracy or infinity_pass or restores_the_kernel or goes_to_another"
+    chosen = ("test_amx or test_widths or test_mapped or test_accuracy or infinity_pass or restores_the_kernel or "
+              "goes_to_another")
     command = ["-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider", "-p", "no:faulthandler",
                "--import-mode=importlib", here / "test_amx.py", here / "test_kernels.py", here / "test_widths.py",
-               "-k", f"({chosen}) and not traps"]
+               here / "test_mapped.py", "-k", f"({chosen}) and not traps"]
     done = run_python(*command, timeout=600, env=amx_environment, cwd=here)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
     passed, skipped = (int((re.search(rf"(\d+) {what}", done.stdout) or [0, 0])[1]) for what in ("passed", "skipped"))
