@@ -61,11 +61,11 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
 @contextlib.contextmanager
-def started(*command):
-    """Start a process, and kill it at the end of the `with` block."""
+def started(*command, **environment):
+    """Start a process with additional environment variables, and kill it at the end of the `with` block."""
     with tempfile.TemporaryFile("w+") as log:
         process = subprocess.Popen(list(map(str, command)), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                   stderr=log, env=os.environ | ENVIRONMENT)
+                                   stderr=log, env=os.environ | ENVIRONMENT | environment)
         process.log = log
         try:
             yield process
@@ -178,16 +178,22 @@ for score, label in zip(*scores.topk(5)):
 
 
 def from_the_start(args, folder):
-    """Returns a row per command that labels a picture in a new process.  Weights and compiled kernels are on disk."""
+    """Returns a row per command that labels a picture in a new process.  Weights and compiled kernels are on disk.
+
+    In the rows "packed", `nphybrid warmup --model MODEL` has stored the packed weights in a cache folder of their own.
+    """
     prepare(args, folder)
-    with started(sys.executable, "-m", "nphybrid", "convert", folder / "model", folder / "model.h5") as process:
-        if process.wait():
-            sys.exit(problem_of(process)["problem"])
-    ours = sys.executable, "-m", "nphybrid", "classify", PHOTOGRAPH, "--threads", args.threads, "--model"
+    nphybrid, cache = (sys.executable, "-m", "nphybrid"), folder / "cache"
+    models = {".h5": folder / "model.h5", "folder": folder / "model"}
+    run_to_end(*nphybrid, "convert", models["folder"], models[".h5"])
+    for model in models.values():
+        run_to_end(*nphybrid, "warmup", "--model", model, "--into", cache)
+    ours = *nphybrid, "classify", PHOTOGRAPH, "--threads", args.threads, "--model"
     peers = sys.executable, "-c", UPSTREAM.format(kind=architecture(folder)), folder / "model", PHOTOGRAPH, args.threads
-    rows = [dict(engine="nphybrid", reads=".h5", command=(*ours, folder / "model.h5")),
-            dict(engine="nphybrid", reads="folder", command=(*ours, folder / "model")),
-            dict(engine="torch", reads="folder", command=peers)]
+    rows = [dict(engine="nphybrid", reads=reads, command=(*ours, model)) for reads, model in models.items()]
+    rows += [dict(engine="nphybrid", reads=f"{reads}, packed", command=(*ours, model),
+                  environment={"NUMBA_CACHE_DIR": str(cache)}) for reads, model in models.items()]
+    rows += [dict(engine="torch", reads="folder", command=peers)]
     rows = [row | {"threads": args.threads} for row in rows]
     rows = in_turn(rows, args.runs, timed_process)
     for row in rows:
@@ -196,10 +202,17 @@ def from_the_start(args, folder):
     return rows
 
 
+def run_to_end(*command):
+    """Run a command.  Exits if it fails."""
+    with started(*command) as process:
+        if process.wait():
+            sys.exit(problem_of(process)["problem"])
+
+
 def timed_process(row):
     """Run the command of a row.  -> seconds, label and peak memory of the process"""
     start = time.perf_counter()
-    with started(*row["command"]) as process:
+    with started(*row["command"], **row.get("environment", {})) as process:
         printed = process.stdout.readlines()
         _, status, usage = os.wait4(process.pid, 0)
         seconds, process.returncode = time.perf_counter() - start, os.waitstatus_to_exitcode(status)
@@ -219,6 +232,7 @@ def in_turn(rows, runs, run):
     for row, s in zip(rows, seconds):
         row.pop("process", None)
         row.pop("command", None)
+        row.pop("environment", None)
         if "problem" not in row:
             s, ratios = s[WARM:], [b / a for a, b in zip(seconds[0], s) if a][WARM:]
             row |= dict(seconds=s, median=statistics.median(s), spread=(min(s), max(s)),

@@ -94,7 +94,8 @@ def test_from_the_start(run):
     assert code == 0, err
     rows = json.loads(out)["rows"]
     assert [(row["engine"], row["reads"], row["label"]) for row in rows] == [
-        ("nphybrid", ".h5", "cat"), ("nphybrid", "folder", "cat"), ("torch", "folder", "cat")]
+        ("nphybrid", ".h5", "cat"), ("nphybrid", "folder", "cat"), ("nphybrid", ".h5, packed", "cat"),
+        ("nphybrid", "folder, packed", "cat"), ("torch", "folder", "cat")]
     assert all(row["peak"] > 5e7 and row["median"] > 0.1 for row in rows)
 
 
