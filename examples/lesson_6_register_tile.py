@@ -34,14 +34,14 @@ for isa, registers in REGISTERS.items():
           f"{mr + nv:10}{mr * nv:7}{mr * nv / (mr + nv):12.2f}")
 print("""
 If one sum is computed at a time, there are 0.50 FMAs per load. On NEON, 6 rows
-would fit, but LLVM moves some of their sums to memory. The layer widths of
-R50+ViT-B/16, except the 1000 classes, are multiples of 4 x 16 columns, but not
-of 5 x 16. The table shows how many rows fit into 32 registers beside 1 to 6
-vectors of b:
+would fit, but LLVM moves some of their sums to memory. The table shows how many
+rows fit into 32 registers beside 1 to 6 vectors of b:
 """)
 for nv in range(1, 7):
     mr = (32 - 1 - nv) // nv
     print(f"    {mr:2} x {nv}   {mr + nv:2} loads, {mr * nv} FMAs{mr * nv / (mr + nv):8.2f}")
+print("\n5 x 5 has the most FMAs per load. But the layer widths of R50+ViT-B/16, except"
+      "\nthe 1000 classes, are multiples of 4 x 16 columns, and not of 5 x 16.")
 
 counts = Counter()
 
@@ -62,8 +62,8 @@ def fma(x, b, total):
 
 
 def tile(rows, panel, c):
-    """Compute c += rows @ panel.  (MR, k), (k, NR) -> (MR, NR)   Each array of LANES numbers is one register."""
-    sums = [[np.zeros(LANES, np.float32)] * NV for _ in range(MR)]
+    """Compute c += rows @ panel.  (MR, K), (K, NR) -> (MR, NR)   Each array of LANES numbers is one register."""
+    sums = [[np.zeros(LANES, np.float32)] * NV for _ in range(MR)]      # Sums are replaced, and never changed in place.
     for k in range(len(panel)):
         b = [load(panel[k, j * LANES:(j + 1) * LANES]) for j in range(NV)]
         for i in range(MR):

@@ -60,7 +60,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from .emit import I64, Emit, pointers, wide
-from .epilogue import add_before_in, place_of, write_block_into
+from .epilogue import add_earlier_in, place_of, write_block_into
 from .integers import ceil_div
 from .jit import jit, jit_allocating
 from .memory import aligned
@@ -307,7 +307,7 @@ def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
                     else:
                         multiply_3_parts(a, panels, at, sums, steps, apart)
                     place = place_of(flat, N, row, column, sums)
-                    add_before_in(sums, place, flat, bias, first)
+                    add_earlier_in(sums, place, flat, bias, first)
                     write_block_into(flat, place, sums, residual, code, last)
     release()
 

@@ -3,6 +3,14 @@
 The register tile, the reductions, the transposes and the rounding use vector instructions. Each of the four also has a
 plain definition in ordinary loops. It is used if the instruction set is `plain` or if NUMBA_DISABLE_JIT=1 is set. The
 rounding needs AVX512-BF16, and without it, the plain definition is used too.
+
+A function with the decorator `intrinsic` is not compiled. When Numba compiles a call of it, Numba passes the types of
+the arguments. The function returns a signature, and a function `codegen` that adds LLVM instructions to the code. In
+`codegen`, `build` is llvmlite's IRBuilder, build.gep(pointer, [i]) is the address of pointer[i], and the result of
+`get_dummy_value` stands for None.
+
+The instructions between two jumps are a block. A value of LLVM gets its content only once. So a variable that changes
+in a loop is a `phi` at the beginning of a block: its content depends on the block from which the program comes.
 """
 
 from llvmlite import ir
@@ -39,12 +47,15 @@ class Emit:
         return self.at(pointer, self.build.add(self.build.mul(stride, I64(i)), I64(j * self.lanes)))
 
     def load(self, pointer):
+        """The vector at an address, which can be any multiple of 4 bytes."""
         return self.build.load(self.build.bitcast(pointer, self.vector.as_pointer()), align=4)
 
     def store(self, value, pointer):
+        """Write a vector to an address, which can be any multiple of 4 bytes."""
         self.build.store(value, self.build.bitcast(pointer, self.vector.as_pointer()), align=4)
 
     def broadcast(self, pointer):
+        """A vector with the number at an address in every lane."""
         one = self.build.insert_element(self.undefined, self.build.load(pointer), I32(0))
         return self.build.shuffle_vector(one, self.undefined, ir.Constant(ir.VectorType(I32, self.lanes),
                                                                           [0] * self.lanes))
@@ -52,10 +63,11 @@ class Emit:
     def prefetch(self, pointer, cache=TO_L1):
         """Ask for the cache line at an address, which will soon be used.  `cache` is TO_L1 or TO_L2."""
         line = self.build.bitcast(pointer, ir.IntType(8).as_pointer())
-        read, data = I32(0), I32(1)       # not for writing, and not for instructions
+        read, data = I32(0), I32(1)       # the line will be read, and it holds data, not instructions
         self.call("llvm.prefetch.p0", ir.VoidType(), line, read, I32(cache), data)
 
     def fma(self, x, y, z):
+        """x * y + z, rounded once."""
         return self.call(f"llvm.fma.v{self.lanes}f32", self.vector, x, y, z)
 
     def call(self, name, result, *arguments):
@@ -64,6 +76,7 @@ class Emit:
         return self.build.call(cgutils.get_or_insert_function(self.build.module, kind, name), arguments)
 
     def shuffle(self, x, y, lanes):
+        """A vector of some lanes of x and y.  The lanes of y are counted after those of x."""
         return self.build.shuffle_vector(x, y, ir.Constant(ir.VectorType(I32, self.lanes), lanes))
 
     def row(self, x, starts, zeros, i):
@@ -74,7 +87,7 @@ class Emit:
     def loop(self, start, stop, step, carried, body):
         """Emit `for i in range(start, stop, step): carried = body(i, carried)`.
 
-        Returns the last values of `carried`.
+        `carried` is a sequence of LLVM values. Returns its last values.
         """
         build = self.build
         before = build.block

@@ -1,8 +1,8 @@
 """Apply bias, activation and residual to a block of sums, while the block is in the cache.
 
-`matmul` uses this module if a tile crosses the edge of the result. `amx` uses this module for every block. The formula
-is result = activation(sums + bias) + residual. Each sum has K terms, which are added up in several passes over K.
-Between two passes, `result` holds the bias and the sums of all earlier passes.
+`matmul` uses this module if a tile crosses the edge of the result. `amx` uses this module for every block. The result
+is activation(sums + bias) or sums + bias + residual. A sum of K terms is added up in several passes. Between two
+passes, the result holds the bias and the sums of all earlier passes.
 """
 from typing import NamedTuple
 
@@ -29,10 +29,10 @@ def place_of(out, N, row, column, block):
 
 
 @jit
-def add_before_in(block, place, out, bias, first):
-    """In the first pass over K, add the bias to the block.  In later passes, add the earlier sums from `out`.
+def add_earlier_in(block, place, out, bias, first):
+    """In the first pass, add the bias to the block.  In later passes, add the bias and the earlier sums from `out`.
 
-    Before a later pass, `out` holds the bias and the sums of all earlier passes. `bias` may be empty.
+    `bias` may be empty.
     """
     wide()
     for i in range(place.height):
@@ -49,13 +49,13 @@ def add_before_in(block, place, out, bias, first):
 
 @jit
 def write_block_into(out, place, block, residual, code, last):
-    """In the last pass over K, out[place] = activation(block) + residual.  In earlier passes, out[place] = block.
+    """In the last pass, out[place] = activation(block) + residual.  In earlier passes, out[place] = block.
 
     `residual` may be empty.
     """
     wide()
     if last and code:
-        activate_in(block.reshape(block.size), code)
+        activate_in(block.reshape(block.size), code)      # also the part outside the result, which is not written
     for i in range(place.height):
         y = block[i]
         start = place.at + i * place.N

@@ -11,9 +11,9 @@
 An array is a value {"dtype": "<f4", "shape": [3, 4], "begin": 128, "checksum": "9f86d0..."}. `begin` counts from the
 cache line after the header. Each array begins at the start of a cache line.
 
-`_checksum` finds every flipped bit, and every page that was lost or exchanged. It does not find two flipped bits in one
-page if a bit of one word becomes 0 and the same bit of another word becomes 1. The checksums of 400 MB take 0.016 s,
-and SHA-256 of all bytes would take 0.13 s (Zen 3, 2 threads). No checksum protects against changes on purpose.
+`_checksum` finds a flipped bit, and pages that were lost or exchanged. It does not find changes that keep the sum of
+the words of a page, for example two exchanged words. The checksums of 400 MB take 0.016 s, and SHA-256 of all bytes
+would take 0.13 s (Zen 3, 2 threads). No checksum in the file protects against deliberate changes.
 
 All processes that map a file share its memory. If a process writes into an array, the process gets its own copy of the
 page, and the file does not change. A mapped file needs a file descriptor. The file must not be made shorter while it is
@@ -39,11 +39,12 @@ PAGE = 4096                               # bytes
 def write(path, leaves, note, mode=0o755):
     """Write leaves {name: Packed or array}, and a dict of JSON values, completely or not at all.
 
-    `mode` has the permissions that the file can have. Raises OSError if the file cannot be written.
+    The file gets no permission that is not in `mode`. Raises OSError if the file cannot be written.
     """
     arrays, end = [], 0
 
-    def described(value):
+    def placed(value):
+        """Give an array a place in the file, and return its description.  Another value is returned unchanged."""
         nonlocal end
         if not isinstance(value, np.ndarray):
             return value
@@ -52,7 +53,7 @@ def write(path, leaves, note, mode=0o755):
         end = begin + array.nbytes
         arrays.append((begin, array))
         return {"dtype": array.dtype.str, "shape": array.shape, "begin": begin, "checksum": _checksum(_bytes(array))}
-    table = {name: {key: described(value) for key, value in _attributes(leaf).items()} for name, leaf in leaves.items()}
+    table = {name: {key: placed(value) for key, value in _attributes(leaf).items()} for name, leaf in leaves.items()}
     header = json.dumps({"leaves": table, "note": note}).encode()
     start = _aligned(START + len(header))
     with written(path, mode) as temporary, open(temporary, "wb") as file:
@@ -70,12 +71,12 @@ def read(path):
     """
     with open(path, "rb") as file:
         memory = np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY), np.uint8)
-    start = START + int.from_bytes(memory[:8].tobytes(), "little")
-    header = memory[START:start].tobytes()
+    header_end = START + int.from_bytes(memory[:8].tobytes(), "little")
+    header = memory[START:header_end].tobytes()
     if hashlib.sha256(header).digest() != memory[8:START].tobytes():
         raise ValueError("the header is damaged")
     document = json.loads(header)
-    data, checksums = memory[_aligned(start):], []
+    data, checksums = memory[_aligned(header_end):], []
 
     def value_of(value):
         if not isinstance(value, dict):
@@ -120,7 +121,7 @@ def _bytes(array):
 
 
 def _checksum(data):
-    """SHA-256 of: the sum of the 64-bit words of each page of an array of uint8, and the bytes after the last page."""
+    """SHA-256 of the sum of the 64-bit words of each page of `data`, and of the bytes after the last page."""
     whole = len(data) // PAGE * PAGE
     sums = data[:whole].view(np.uint64).reshape(-1, PAGE // 8).sum(1)
     return hashlib.sha256(sums.tobytes() + data[whole:].tobytes()).hexdigest()

@@ -4,7 +4,7 @@ A `Packed` is made when a model is loaded, and is used many times. In training, 
 kernel is packed for a single product, as `Panels`.
 
     kernel (K, N)                              panels (P, K, NR)
-         NR columns      NR         rest
+         NR columns      NR      N - 2 NR
         +-----------+-----------+------+       panel 0: row 0, row 1, ... row K - 1, each of NR neighbours in memory
     k 0 |           |           |      |       panel 1: row 0 to row K - 1 of the next NR columns
     k 1 |  panel 0  |  panel 1  |  2   |       panel 2: row 0 to row K - 1 of the last columns, and zeros
@@ -15,7 +15,8 @@ In NumPy notation, panels[p, k, j] = kernel[k, p * NR + j]. So the bytes of a pa
 lie in memory. The kernel (KH, KW, C, O) of a convolution is packed as a matrix (KH * KW * C, O).
 
 Narrow weights are packed in the same way, but k counts words, which hold one, two or four weights (widths.py). The
-weights of a word are neighbours along C. If they do not fill the last word of a tap, this word is filled with zeros.
+weights of a word are neighbours along C: panels[p, k, j, n] = kernel[k * numbers + n, p * NR + j]. If they do not fill
+the last word of a tap, this word is filled with zeros.
 
 On AMX, a float32 kernel becomes three bfloat16 kernels, and zeros follow the last word of each panel (amx.py).
 """
@@ -57,11 +58,12 @@ class Packed:
     layout of the panels depends on the instruction set. So a pickle holds the unpacked kernel, which is packed again
     when the pickle is read.
 
-    The attributes are: shape, width, precision, parts, panels, weights, factors, kept. `width` is "float32",
-    "bfloat16" or "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape
-    (P, K, NR) for float32, and (P, words, NR, numbers in a word) for narrow weights. If `parts` is more than 1, the
-    shape is (amx.HELD, P, words, NR, 2). On AMX, `words` is rounded up to a multiple of ROWS. `factors` are the factors
-    of the input channels of a Kernel, or None. `kept` is the kernel itself if the panels cannot restore it, else None.
+    The attributes are: shape, width, precision, parts, panels, weights, factors, kept. `width` is "float32", "bfloat16"
+    or "int8". `parts` is the value of PARTS if AMX computes the product, else 0. `panels` has the shape (P, K, NR) for
+    float32, and (P, words, NR, numbers in a word) for narrow weights. If `parts` is more than 1, the shape is
+    (amx.HELD, P, words, NR, 2). On AMX, `words` is rounded up to a multiple of ROWS. `factors` are the numbers by which
+    the channels of x are multiplied before they are quantized, or None. `kept` is the kernel itself if the panels
+    cannot restore it, else None.
     """
 
     def __init__(self, kernel, precision="highest"):
@@ -127,7 +129,8 @@ class Packed:
 def _narrow_panels(kernels, numbers):
     """Pack kernels (KH, KW, C, O) or (C, O) of equal shape.  -> (kernels, P, words, NR, numbers), uint16 or int8
 
-    A kernel is float32 and rounded to bfloat16, uint16 (the bits of bfloat16), or int8.
+    A kernel has one of three dtypes: float32, with numbers that are rounded to bfloat16; uint16, the bits of bfloat16;
+    or int8. `panels_of` returns float32, which holds each of these numbers exactly.
     """
     *taps, C, O = kernels[0].shape
     words = math.prod(taps) * ceil_div(C, numbers)

@@ -11,32 +11,35 @@
                    +-----------+-----------+-----------+-----------+  AVX2 6 x 2 x 8: 15 of 16. NEON 5 x 4 x 4: 25 of 32
 
 The picture shows words of one float32. A word can also be two bfloat16 or four int8 (widths.py). Then k counts words,
-and the product of two words is a sum of products. The sums of int8 are integers, which become float32 at the end
-(`Scaling`).
+and a multiply-add adds all products of two words to the sum. The sums of int8 are integers, which become float32 at the
+end (`Scaling`).
 
 For each k, the NV vectors in row k of the panel are loaded. Element k of each of the MR rows is multiplied by all NV
 vectors, and the products are added to the sums. In the picture, sum i,j += row i [k] * b[k, vector j]. `_plain_sums` is
 the plain definition.
 
-The vector version is written in LLVM's intermediate representation, because a loop that Numba compiles would not keep
-24 vectors of sums in registers. For NEON, LLVM did not keep 24 in registers, so MR is 5, for 20 vectors of sums. The
-functions with `emit` or `build` run when Numba compiles: build.add(x, y) adds an instruction to the code, and a loop of
-Python repeats instructions. Only `emit.loop` makes a loop in the code.
+The vector version is written in the intermediate representation of LLVM, the compiler behind Numba. If the tile were a
+loop of Python that Numba compiles, LLVM would store the sums in memory. For NEON, LLVM stores some of 24 vectors of
+sums also in this version, so MR is 5, for 20 vectors. The functions with `emit` or `build` run when Numba compiles
+(emit.py): build.add(x, y) adds an instruction to the code, and a loop of Python repeats instructions. Only `emit.loop`
+makes a loop in the code.
 
 The rows are not packed into another order. They are read in place from an array x. A row consists of `runs` runs. A run
-is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Row r * run + k of the
-panel belongs to element k of run r. A convolution differs from a linear layer only in the starts (Dukhan 2019, "The
-Indirect Convolution Algorithm"). The panel is packed row by row (packed.py). In float32, each element of the result is
-one chain of fused multiply-adds over k. `tile_add` then adds the first addend, and after it the second addend.
+is a sequence of neighbours in x, and `Rows.starts` holds the index in x where each run begins. Element k of run r is
+multiplied by row r * run + k of the panel. A convolution differs from a linear layer only in the starts (Dukhan 2019,
+"The Indirect Convolution Algorithm"). The panel is packed row by row (packed.py). In float32, each element of the
+result is one chain of fused multiply-adds over k. `tile_add` then adds the first addend, and after it the second
+addend.
 
 A whole tile writes MR x NR values. At the edge of a result, the caller gives it another array as target, and says how
-many rows and columns are needed. If they are few, a smaller tile is computed (`emit_needed`). With 577 rows, the last
+many rows and columns are needed. If they are few, a smaller tile is computed (`emit_smallest`). With 577 rows, the last
 tile has one row. A product with a kernel (768, 768) then takes about 1 % less time than with a whole last tile. With
 577 keys, the last panel of attention has one column, and 12 heads take 1 % (bfloat16) or 3 % (float32) less time. These
 times were measured on Zen 5, with one thread.
 
-All arrays are flat. `at` is the index of the first used element of an array. x, `zeros` and panels are arrays of words,
-whose indices count words. Words of integers are loaded as float32, and `integers` takes their bits.
+All arrays are flat. `at` is the index of the first used element of an array. The indices of x, `zeros` and panels count
+words, also if the elements of these arrays are narrower. Words are loaded as float32, whatever they hold, because this
+changes no bit. `integers` then gives a vector of them another type.
 
 The table lists what was tried for the product of x (577, 768) and a kernel (768, 3072). Its columns are MR x NV x
 LANES, the speed in GFLOP/s, and the share of the highest speed of the FMA units. The speeds were measured on Ice Lake
@@ -48,7 +51,6 @@ alternated. examples/time_kernels.py times the version that was kept.
      8 x 3 x 16, rows in place                 151   82 %     11 loads for 24 multiply-adds; 64 columns become 96
      6 x 4 x 16, rows in place                 155   85 %     10 loads for 24 multiply-adds: kept
 """
-import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -58,17 +60,17 @@ from numba.extending import intrinsic
 from .emit import I64, TO_L2, fields
 from .jit import jit, jit_allocating
 from .target import ISA, LANES, MR, NR, NV, PREFETCH, SHORT
-from .widths import Float32, emitter_of, number, sums_of
+from .widths import Float32, emitter_of, number, zero_sums
 
-STEPS = 64                                # Ahead.step counts 1 / STEPS word; a power of two, for a division by a shift
+STEPS = 64                                # Ahead.step is a multiple of 1 / STEPS words; a power of two, for a shift
 
 
 class Rows(NamedTuple):
     """MR rows of the left factor.  A row has `runs` runs, and a run is `run` neighbouring words in x.
 
-    starts[r * MR + i] is the index in x where run r of row i begins. If this index is negative, the run is read
-    from `zeros`: it is outside the map, or in a row after the last. Narrow words have the padding in x itself
-    (words.py), because the number 0 is stored as the zero point in int8.
+    starts[r * MR + i] is the index in x where run r of row i begins. If this index is negative, the run is read from
+    `zeros`: it is outside the map of a convolution, or in a row after the last. Maps of narrow words hold their padding
+    (words.py), so there only the rows after the last have negative indices.
     """
     x: np.ndarray                         # the dtype depends on the width (words.py)
     starts: np.ndarray                    # int64 (runs * MR,)
@@ -78,7 +80,10 @@ class Rows(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """MR columns of a matrix, whose transpose is the left factor.  Element k of row i is x[at + k * stride + i]."""
+    """MR columns of a matrix, whose transpose is the left factor.  Element k of row i is x[at + k * stride + i].
+
+    Only the gradients of weights use it (product_gradients.py).
+    """
     x: np.ndarray
     at: int
     stride: int
@@ -94,18 +99,18 @@ class Panel(NamedTuple):
 class Ahead(NamedTuple):
     """What comes into L2 while a tile is computed: cache lines of the Panel's array b, which later tiles will need.
 
-    While row k of the panel is multiplied, this is the line of word number at + k * step // STEPS. k is every UNROLL-th
-    row (widths.py).
+    At every UNROLL-th row k of the panel (widths.py), the tile asks for the line with the word at + k * step // STEPS.
     """
     at: int
-    step: int                             # in units of 1 / STEPS word
+    step: int                             # words per row, times STEPS
 
 
 class Target(NamedTuple):
     """The place where MR x NR results are stored.  Row i begins at values[at + i * stride].
 
-    `rows` and `columns` are the numbers of rows and columns that are needed. They can be larger than MR and NR. Other
-    rows and columns are not always computed. `tile_add` does not use `columns`, and `transposed_tile_add` uses neither.
+    `rows` and `columns` say how many rows and columns of the result there are from here on. They can be larger than MR
+    and NR. Rows and columns after the last are not always computed. `tile_add` does not use `columns`, and
+    `transposed_tile_add` uses neither.
     """
     values: np.ndarray
     at: int
@@ -122,7 +127,7 @@ class Addend(NamedTuple):
     values: np.ndarray
     at: int
     stride: int
-    used: int
+    used: int                             # 0 or another number
 
 
 class Scaling(NamedTuple):
@@ -143,7 +148,7 @@ def _plain_sums(rows, panel):
     The plain definition does not fuse products and sums. So it rounds differently from the vector version. Its words
     hold one number.
     """
-    sums = sums_of(panel.b, MR, NR)
+    sums = zero_sums(panel.b, MR, NR)
     for r in range(rows.runs):
         for i in range(MR):
             start = rows.starts[r * MR + i]
@@ -195,60 +200,64 @@ def _plain_transposed_tile_add(columns, panel, target, first):
             target.values[target.at + i * target.stride + j] = total
 
 
-def emit_needed(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None,
-                few_columns=False):
+def emit_smallest(build, rows, panel, target, addends, shape, emitter=Float32, scaling=None, ahead=None,
+                  few_columns=False):
     """Emit the register tile, and a tile of only SHORT rows for the last rows of a result.
 
-    If `few_columns` is True, a tile of one vector of columns is also emitted, for the last columns. The smaller tiles
-    take less time, and compute the same bits. The other arguments are those of `emit_tile`.
+    If `few_columns` is True, a tile of one vector of columns is also emitted, for the last columns. The first tile that
+    is large enough is computed. The smaller tiles take less time, and compute the same bits. The other arguments are
+    those of `emit_tile`.
     """
-    MR, NV, LANES = shape
-    smaller = [(target.rows, SHORT, (SHORT, NV))]
-    if few_columns:
-        smaller.append((target.columns, LANES, (MR, 1)))
-    with contextlib.ExitStack() as branches:
-        for needed, most, size in smaller:
-            few = build.icmp_signed("<=", needed, I64(most))
-            then, otherwise = branches.enter_context(build.if_else(few))
+    mr, nv, lanes = shape
+
+    def emit_one_of(smaller):
+        """Emit a branch for each of the smaller tiles, and the whole tile in the last branch."""
+        if not smaller:
+            emit_tile(build, rows, panel, target, addends, shape, emitter, scaling, ahead=ahead)
+            return
+        (needed, most, size), *others = smaller
+        with build.if_else(build.icmp_signed("<=", needed, I64(most))) as (then, otherwise):
             with then:
-                emit_tile(build, rows, panel, target, addends, shape, products, scaling, ahead=ahead, size=size)
-            branches.enter_context(otherwise)
-        emit_tile(build, rows, panel, target, addends, shape, products, scaling, ahead=ahead)
+                emit_tile(build, rows, panel, target, addends, shape, emitter, scaling, ahead=ahead, size=size)
+            with otherwise:
+                emit_one_of(others)
+    few_rows = target.rows, SHORT, (SHORT, nv)
+    emit_one_of([few_rows, (target.columns, lanes, (mr, 1))] if few_columns else [few_rows])
 
 
-def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scaling=None, ahead=None, size=None):
+def emit_tile(build, rows, panel, target, addends, shape, emitter=Float32, scaling=None, ahead=None, size=None):
     """Emit the register tile: a loop over runs with a loop over k in it, then the additions and the stores.
 
     The fields of `rows`, `panel`, `target`, `addends`, `scaling` and `ahead` are LLVM values. Each array is replaced by
-    a pointer, and each field `at` must be 0, but ahead.at is a pointer. `shape` is (MR, NV, LANES). `products` is a
+    a pointer, and each field `at` must be 0, but ahead.at is a pointer. `shape` is (MR, NV, LANES). `emitter` is a
     class of widths.py. The tile is scaled if `scaling` is not None. If `size` is given, only size[0] rows and size[1]
     vectors of columns are computed.
     """
-    MR, NV, LANES = shape
-    height, vectors = size or (MR, NV)
-    emit = products(build, LANES)
+    mr, nv, lanes = shape
+    height, vectors = size or (mr, nv)
+    emit = emitter(build, lanes)
     rows = rows._replace(x=emit.words(rows.x), zeros=emit.words(rows.zeros))
     panel = Panel(emit.panel_words(panel.b), 0)
 
-    def run(r, sums):
+    def add_run(r, sums):
         """Add the products of run r of the rows, and of its rows of the panel."""
-        first_start = build.mul(r, I64(MR))
+        first_start = build.mul(r, I64(mr))
         addresses = [emit.row(rows.x, rows.starts, rows.zeros, build.add(first_start, I64(i))) for i in range(height)]
-        before = build.mul(r, rows.run)
-        b = emit.at(panel.b, build.mul(before, I64(NV * LANES)))
+        rows_before = build.mul(r, rows.run)
+        b = emit.at(panel.b, build.mul(rows_before, I64(nv * lanes)))
 
         def prefetch_ahead(k):
             """Ask for the line of `ahead` that belongs to row k of the run."""
             if ahead is not None:
-                words = build.ashr(build.mul(build.add(before, k), ahead.step), I64(STEPS.bit_length() - 1))
+                words = build.ashr(build.mul(build.add(rows_before, k), ahead.step), I64(STEPS.bit_length() - 1))
                 emit.prefetch(emit.at(ahead.at, words), TO_L2)
 
         def elements(k):
             """The addresses of element k of the run in each row."""
             return [emit.at(address, k) for address in addresses]
-        return _chains(emit, elements, b, NV * LANES, rows.run, sums, prefetch_ahead)
-    sums = [emit.zero] * (height * vectors) if scaling is None else _offsets(emit, scaling, height, vectors)
-    sums = emit.loop(I64(0), rows.runs, 1, sums, run)
+        return _add_products(emit, elements, b, nv * lanes, rows.run, sums, prefetch_ahead)
+    sums = [emit.zero] * (height * vectors) if scaling is None else _first_sums(emit, scaling, height, vectors)
+    sums = emit.loop(I64(0), rows.runs, 1, sums, add_run)
     if scaling is not None:
         sums = _scaled(emit, sums, scaling, vectors)
     _finish(emit, sums, target, addends, vectors)
@@ -256,34 +265,35 @@ def emit_tile(build, rows, panel, target, addends, shape, products=Float32, scal
 
 def emit_transposed_tile(build, columns, panel, target, addends, shape):
     """Emit the register tile for the transpose of `columns`.  Every field `at` must be 0, as in `emit_tile`."""
-    MR, NV, LANES = shape
-    emit = Float32(build, LANES)
+    mr, nv, lanes = shape
+    emit = Float32(build, lanes)
 
     def elements(k):
         """The addresses of element k of the rows, which are neighbours."""
         first = emit.at(columns.x, build.mul(k, columns.stride))
-        return [emit.at(first, I64(i)) for i in range(MR)]
-    sums = _chains(emit, elements, panel.b, NV * LANES, columns.run, [emit.zero] * (MR * NV))
-    _finish(emit, sums, target, addends, NV)
+        return [emit.at(first, I64(i)) for i in range(mr)]
+    sums = _add_products(emit, elements, panel.b, nv * lanes, columns.run, [emit.zero] * (mr * nv))
+    _finish(emit, sums, target, addends, nv)
 
 
-def _chains(emit, elements, b, row_size, run, sums, begin=lambda k: None):
+def _add_products(emit, elements, b, row_size, run, sums, prefetch=lambda k: None):
     """sums += outer(elements of k, b[k]), for all k in range(run).  elements(k) returns the addresses of the elements.
 
-    Row k of the panel begins at b[k * row_size]. begin(k) is emitted where a pass of the unrolled loop begins.
+    Row k of the panel begins at b[k * row_size]. prefetch(k) is emitted where a pass of the unrolled loop begins.
     """
-    def pass_of_loop(k, sums):
+    unroll = emit.UNROLL                  # a power of two
+
+    def add_unrolled(k, sums):
         """Add the products of `unroll` values of k, from k on."""
-        begin(k)
-        return _steps(emit, elements, b, row_size, k, unroll, sums)
-    unroll = emit.UNROLL
-    unrolled_end = emit.build.and_(run, I64(-unroll))
-    sums = emit.loop(I64(0), unrolled_end, unroll, sums, pass_of_loop)
-    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _steps(emit, elements, b, row_size, k, 1, sums))
+        prefetch(k)
+        return _add_steps(emit, elements, b, row_size, k, unroll, sums)
+    unrolled_end = emit.build.and_(run, I64(-unroll))     # `run`, rounded down to a multiple of `unroll`
+    sums = emit.loop(I64(0), unrolled_end, unroll, sums, add_unrolled)
+    return emit.loop(unrolled_end, run, 1, sums, lambda k, sums: _add_steps(emit, elements, b, row_size, k, 1, sums))
 
 
-def _steps(emit, elements, b, row_size, k, count, sums):
-    """sums += outer(elements of k, b[k]), for `count` values of k."""
+def _add_steps(emit, elements, b, row_size, k, count, sums):
+    """sums += outer(elements of k, b[k]), for `count` values of k, from k on."""
     build = emit.build
     sums = list(sums)
     for step in range(count):
@@ -299,8 +309,11 @@ def _steps(emit, elements, b, row_size, k, count, sums):
     return sums
 
 
-def _offsets(emit, scaling, height, vectors):
-    """-zero_points[i] * totals[j], with which the integer sums begin.  Integer sums are exact in any order."""
+def _first_sums(emit, scaling, height, vectors):
+    """-zero_points[i] * totals[j], with which the integer sums begin.  So nothing is subtracted from them at the end.
+
+    The result is the same, because integers can be added in any order.
+    """
     build = emit.build
     columns = [emit.at(scaling.totals, I64(j * emit.lanes)) for j in range(vectors)]
     totals = [emit.integers(emit.load(emit.words(column))) for column in columns]
@@ -309,7 +322,7 @@ def _offsets(emit, scaling, height, vectors):
 
 
 def _scaled(emit, sums, scaling, vectors):
-    """Turn the integer sums into float32, as `Scaling` defines it.  They began with `_offsets`."""
+    """Turn the integer sums into float32, as `Scaling` defines it.  They began with `_first_sums`."""
     build = emit.build
     channels = [emit.load(emit.at(scaling.channels, I64(j * emit.lanes))) for j in range(vectors)]
     scaled = []
@@ -346,15 +359,16 @@ def _addition(emit, sums, addend, vectors):
     return after
 
 
-def _factors(context, build, kinds, values):
-    """Return the class that emits the products, Rows, Panel, and the fields of each other argument.  Panel.b is a
-    pointer to words.
+def _unpacked(context, build, kinds, values):
+    """Return the class of widths.py for the panel, Rows, Panel, and the fields of each other argument.
 
-    `kinds` and `values` are the Numba types and the LLVM values of the arguments of `tile` or `tile_add`.
+    Panel.b is a pointer to words. `kinds` and `values` are the Numba types and the LLVM values of the arguments of
+    `tile` or `tile_add`.
     """
     rows, (b, at), *others = (fields(context, build, kind, value) for kind, value in zip(kinds, values))
-    products = emitter_of(kinds[1].types[0].dtype)
-    return products, Rows(*rows), Panel(products(build, LANES).panel_words(b), at), *others
+    kind_of_b, _ = kinds[1].types
+    emitter = emitter_of(kind_of_b.dtype)
+    return emitter, Rows(*rows), Panel(emitter(build, LANES).panel_words(b), at), *others
 
 
 def _placed(build, panel, target, *addends):
@@ -374,9 +388,9 @@ def _placed_scaling(build, scales, zero_points, channels, totals, at):
 @intrinsic
 def _vector_tile(typing, rows, panel, target):
     def codegen(context, build, signature, arguments):
-        products, rows, panel, target = _factors(context, build, signature.args, arguments)
+        emitter, rows, panel, target = _unpacked(context, build, signature.args, arguments)
         # Attention multiplies with this function, and often its last panel has one column.
-        emit_needed(build, rows, *_placed(build, panel, target), (MR, NV, LANES), products, few_columns=True)
+        emit_smallest(build, rows, *_placed(build, panel, target), (MR, NV, LANES), emitter, few_columns=True)
         return context.get_dummy_value()
     return types.void(rows, panel, target), codegen
 
@@ -384,12 +398,12 @@ def _vector_tile(typing, rows, panel, target):
 @intrinsic
 def _vector_tile_add(typing, rows, panel, target, first, second, scaling, ahead):
     def codegen(context, build, signature, arguments):
-        products, rows, panel, *others = _factors(context, build, signature.args, arguments)
+        emitter, rows, panel, *others = _unpacked(context, build, signature.args, arguments)
         target, first, second, scaling, (at, step) = others
         ahead = Ahead(build.gep(panel.b, [at]), step) if PREFETCH else None
-        scaling = _placed_scaling(build, *scaling) if products.INTEGERS else None
+        scaling = _placed_scaling(build, *scaling) if emitter.INTEGERS else None
         panel, target, addends = _placed(build, panel, target, first, second)
-        emit_needed(build, rows, panel, target, addends, (MR, NV, LANES), products, scaling=scaling, ahead=ahead)
+        emit_smallest(build, rows, panel, target, addends, (MR, NV, LANES), emitter, scaling=scaling, ahead=ahead)
         return context.get_dummy_value()
     return types.void(rows, panel, target, first, second, scaling, ahead), codegen
 

@@ -1,7 +1,8 @@
 """The products of the register tile, for numbers of 32, 16 and 8 bits.
 
-The tile multiplies words of 32 bits. A word of x is repeated in all lanes of a vector, and each lane of the other
-vector is a word of b. The products of a lane are added to the sum of this lane, which is a float32 or an int32:
+The tile multiplies words, which have 32 bits in a register. A word of x is repeated in all lanes of a vector, and each
+lane of the other vector is a word of b. The products of a lane are added to the sum of this lane, which is a float32 or
+an int32:
 
     width       word of x       word of b       instruction     processors
     float32     float32         float32         vfmadd, fmla    AVX2, AVX-512; NEON
@@ -10,13 +11,14 @@ vector is a word of b. The products of a lane are added to the sum of this lane,
                 float32         float32         vfmadd, fmla    all others
     int8        4 uint8         4 int8          vpdpbusd        AVX-512 or AVX2 with VNNI
                 4 uint8         4 int8          usdot           NEON with I8MM
-                4 int8          4 int8          sdot            NEON with DotProd; x and its zero point less OFFSET
+                4 int8          4 int8          sdot            NEON with DotProd; OFFSET is subtracted from x
                 2 int16         2 int16         vpmaddwd        AVX2, AVX-512
                 int32           int32           mla and others  all others
 
-In memory, number 0 of a word is in the lowest bits. The panels of bfloat16 hold 16 bits for each number on all
-processors, and those of int8 hold 8 bits: if the word has wider numbers, a vector of b is widened when it is loaded. So
-the weights of a width take the same memory everywhere. In the tile, every index counts words.
+In memory, number 0 of a word is in the lowest bits. The words of x have 32 bits. The panels of bfloat16 hold 16 bits
+for each number on all processors, and those of int8 hold 8 bits. So the weights of a width take the same memory
+everywhere, and a word of a panel can have fewer than 32 bits: then a vector of b is widened when it is loaded. In the
+tile, every index counts words.
 
 The results of all versions of int8 are equal. In all versions of bfloat16, both factors are rounded to bfloat16. The
 instructions add the same products in different orders, and bfdot rounds a sum of two products differently.
@@ -48,7 +50,7 @@ class Float32(Emit):
     NUMBERS = 1                           # the numbers in a word
     INTEGERS = False                      # whether the sums are integers, which must be scaled
     SIGNED = False                        # whether the integers of x have a sign
-    PANEL = F32                           # the type of a word in a panel
+    PANEL = F32                           # a type with as many bits as a word in a panel
     UNROLL = 4                            # number of values of k in one pass of the inner loop
 
     def words(self, pointer):
@@ -168,7 +170,7 @@ EMITTERS = {
              "": Int8}[INSTRUCTIONS["int8"]],
 }
 NUMBERS = {width: emitter.NUMBERS for width, emitter in EMITTERS.items()}
-OFFSET = 128 if EMITTERS["int8"].SIGNED else 0             # an integer of 0 to 255 less OFFSET is one of -128 to 127
+OFFSET = 128 if EMITTERS["int8"].SIGNED else 0             # subtracted from x, so that 0 to 255 becomes -128 to 127
 
 
 def emitter_of(kind):
@@ -176,9 +178,10 @@ def emitter_of(kind):
     return EMITTERS[{types.float32: "float32", types.uint16: "bfloat16", types.int8: "int8"}[kind]]
 
 
-# ---------------------------------------------------------------- the plain definitions
-# Each function has two forms. Python runs the first with NUMBA_DISABLE_JIT=1. Numba compiles the second, which chooses
-# by type: in one function, both branches of an `if` would need the same type.
+# ---------------------------------------------------------------- the plain definitions Each function has two forms.
+# Python runs the first with NUMBA_DISABLE_JIT=1. When Numba compiles a call of it, Numba calls the second form with the
+# types of the arguments, and compiles the function that it returns. An `if` would not do, because both of its branches
+# would need results of one type.
 
 def number(x):
     """The number that an element of a panel stands for.  float32, uint16 (bfloat16) or int8 -> float32 or int32"""
@@ -194,13 +197,13 @@ def _number(x):
     return (lambda x: x) if x == types.float32 else (lambda x: np.int32(x))
 
 
-def sums_of(b, rows, columns):
+def zero_sums(b, rows, columns):
     """Zeros (rows, columns) for the sums of products with the panel `b`, float32 or int32."""
     return np.zeros((rows, columns), np.int32 if b.itemsize == 1 else np.float32)
 
 
-@overload(sums_of)
-def _sums_of(b, rows, columns):
+@overload(zero_sums)
+def _zero_sums(b, rows, columns):
     if b.dtype == types.int8:
         return lambda b, rows, columns: np.zeros((rows, columns), np.int32)
     return lambda b, rows, columns: np.zeros((rows, columns), np.float32)

@@ -28,6 +28,7 @@ from .target import NR
 from .widths import NUMBERS, OFFSET
 from .windows import NO_PADDING, padded
 
+PER_WORD = NUMBERS["bfloat16"]            # 1 or 2 bfloat16
 # The dtype of an array of words, for the numbers in a word. A bfloat16 that fills a word is a float32.
 DTYPES = {("bfloat16", 2): np.uint16, ("bfloat16", 1): np.float32,
           ("int8", 4): np.int8 if OFFSET else np.uint8, ("int8", 2): np.int16, ("int8", 1): np.int32}
@@ -41,7 +42,7 @@ class Words(NamedTuple):
     """The left factor of a product, as words.
 
     In int8, words n * unit to (n + 1) * unit - 1 have the scale scales[n] and the zero point zero_points[n]. The
-    integers and their zero points are those of `reference_narrow.quantized` less OFFSET (widths.py).
+    integers and their zero points are those of `reference_narrow.quantized`, minus OFFSET (widths.py).
     """
     values: np.ndarray                    # flat; float32, or a dtype of DTYPES
     scales: np.ndarray                    # float32
@@ -127,12 +128,12 @@ def extent(x):
     """The numbers min(0, smallest x) and max(0, largest x).  If an x is not finite, one of the results is not finite.
 
     The bits of positive floats, as integers, have the order of the floats. The bits of negative floats, as integers
-    without a sign, have the opposite order. LLVM vectorizes a loop that finds the largest integer, but not a loop that
-    finds the largest float.
+    without a sign, have the opposite order. Infinity and NaN have the largest bits. LLVM vectorizes a loop that finds
+    the largest integer, but not a loop that finds the largest float.
     """
     wide()
-    high = np.int32(0)
-    low = SIGN
+    high = np.int32(0)                    # the bits of 0
+    low = SIGN                            # the bits of -0, which are larger than those of every positive float
     for i in range(x.size):
         bits = np.float32(x[i]).view(np.uint32)
         high = max(high, np.int32(np.float32(x[i]).view(np.int32)))
@@ -161,14 +162,14 @@ def _quantize_into(out, x, scale, zero):
     factor = np.float32(np.float32(1) / scale)
     shift = np.int32(zero - MAGIC_BITS)
     for i in range(x.size):
-        near = np.float32(np.float32(x[i] * factor) + MAGIC)
+        near = np.float32(np.float32(x[i] * factor) + MAGIC)          # its last bits are an integer (elementwise.py)
         q = np.int32(near.view(np.int32) + shift)
         out[i] = min(max(q, np.int32(0 - OFFSET)), np.int32(255 - OFFSET))
 
 
 @jit
 def _narrow_into(out, x, scale, zero):
-    """Quantize x if the scale is not 0, else round x to bfloat16."""
+    """Quantize x if the scale is not 0, else round x to bfloat16.  No scale of int8 is 0."""
     if scale != np.float32(0):
         _quantize_into(out, x, scale, zero)
     else:
@@ -223,9 +224,10 @@ def _lines_into(out, x, top, left, scales, zero_points, together, task):
 
 @jit
 def row_scales_into(scales, zero_points, x, starts):
-    """Look up the scale and the zero point of each row of Words that begins at `starts`.  A row after the last has any.
+    """Look up the scale and the zero point of each row of Words, whose first run begins at `starts`.
 
-    scales (rows,), zero_points (rows,), starts (at least rows,)
+    scales (rows,), zero_points (rows,), starts (at least rows,). A row after the last, whose start is negative, gets
+    those of the first row.
     """
     for i in range(scales.size):
         unit = max(starts[i], 0) // x.unit
@@ -233,66 +235,67 @@ def row_scales_into(scales, zero_points, x, starts):
         zero_points[i] = x.zero_points[unit]
 
 
-# ---------------------------------------------------------------- the factors inside attention
-# As in widths.py, each of the first three functions has two forms.
+# ---------------------------------------------------------------- the products of attention
+# Their factors are float32, or are rounded to bfloat16 here. As in widths.py, each of the first three functions has two
+# forms. The array `like` has no other purpose than its dtype, float32 or uint16 (bfloat16).
 
-def panels_like(kind, panels, rows):
-    """Return panels (P, rows, NR) with the dtype of the array `kind`, float32 or uint16 (bfloat16).  All are flat.
+def panels_like(like, panels, rows):
+    """Return panels (P, rows, NR) with the dtype of `like`.  All are flat.
 
     float32 panels are returned unchanged. bfloat16 panels count words, and a missing row of the last word is 0.
     """
-    return panels if kind.dtype == np.float32 else _rounded_panels(panels, rows)
+    return panels if like.dtype == np.float32 else _rounded_panels(panels, rows)
 
 
 @overload(panels_like)
-def _panels_like(kind, panels, rows):
-    if kind.dtype == types.float32:
-        return lambda kind, panels, rows: panels
-    return lambda kind, panels, rows: _rounded_panels(panels, rows)
+def _panels_like(like, panels, rows):
+    if like.dtype == types.float32:
+        return lambda like, panels, rows: panels
+    return lambda like, panels, rows: _rounded_panels(panels, rows)
 
 
-def rows_like(kind, x, starts, length):
-    """Return the rows x[start:start + length] with the dtype of the array `kind`.  -> x, starts, length in words
+def rows_like(like, x, starts, length):
+    """Return the rows x[start:start + length] with the dtype of `like`.  -> x, starts, length in words
 
     float32 rows are returned unchanged. For bfloat16, the rows are copied. A row with a negative start stays negative.
     """
-    return (x, starts, length) if kind.dtype == np.float32 else _rounded_rows(x, starts, length)
+    return (x, starts, length) if like.dtype == np.float32 else _rounded_rows(x, starts, length)
 
 
 @overload(rows_like)
-def _rows_like(kind, x, starts, length):
-    if kind.dtype == types.float32:
-        return lambda kind, x, starts, length: (x, starts, length)
-    return lambda kind, x, starts, length: _rounded_rows(x, starts, length)
+def _rows_like(like, x, starts, length):
+    if like.dtype == types.float32:
+        return lambda like, x, starts, length: (x, starts, length)
+    return lambda like, x, starts, length: _rounded_rows(x, starts, length)
 
 
-def round_exponentials_again(kind, rows, x, starts, length):
+def round_exponentials_again(like, rows, x, starts, length):
     """Copy the rows again after x has changed to numbers that `round_exponentials_into` takes.
 
     `rows` is the first result of `rows_like`. No start is negative.
     """
-    if kind.dtype != np.float32:
+    if like.dtype != np.float32:
         _round_exponential_rows_into(rows, x, starts, length)
 
 
 @overload(round_exponentials_again)
-def _round_exponentials_again(kind, rows, x, starts, length):
-    if kind.dtype == types.float32:
-        return lambda kind, rows, x, starts, length: None
-    return lambda kind, rows, x, starts, length: _round_exponential_rows_into(rows, x, starts, length)
+def _round_exponentials_again(like, rows, x, starts, length):
+    if like.dtype == types.float32:
+        return lambda like, rows, x, starts, length: None
+    return lambda like, rows, x, starts, length: _round_exponential_rows_into(rows, x, starts, length)
 
 
 @jit_allocating
 def _rounded_panels(panels, rows):
-    """Round panels (P, rows, NR).  -> panels (P, words, NR, PAIR), flat, uint16"""
-    words = ceil_div(rows, PAIR)
+    """Round panels (P, rows, NR).  -> panels (P, words, NR, PER_WORD), flat, uint16"""
+    words = ceil_div(rows, PER_WORD)
     count = panels.size // (rows * NR)
-    out = aligned(ceil_div(count * words * NR * PAIR, 2)).view(np.uint16)
-    near = np.zeros(words * PAIR * NR, np.uint16)
+    out = aligned(ceil_div(count * words * NR * PER_WORD, 2)).view(np.uint16)
+    near = np.zeros(words * PER_WORD * NR, np.uint16)
     for p in range(count):
         round_into(near[:rows * NR], panels[p * rows * NR:(p + 1) * rows * NR])
         to = out[p * near.size:(p + 1) * near.size]
-        if PAIR == 2:
+        if PER_WORD == 2:
             _pairs_into(to.view(np.uint32), near)
         else:
             to[:] = near
@@ -314,8 +317,8 @@ def _pairs_into(out, x):
 @jit_allocating
 def _rounded_rows(x, starts, length):
     """Copy the rows x[start:start + length], rounded.  -> rows, the word where each row begins, words of a row"""
-    words = ceil_div(length, PAIR)
-    rows = pairs_of(aligned(starts.size * words))
+    words = ceil_div(length, PER_WORD)
+    rows = as_bfloat16(aligned(starts.size * words))
     places = np.empty(starts.size, np.int64)
     for i in range(starts.size):
         places[i] = i * words if starts[i] >= 0 else -1
@@ -329,7 +332,7 @@ def _round_rows_into(rows, x, starts, length):
 
     A missing number of the last word is 0.
     """
-    numbers = ceil_div(length, PAIR) * PAIR
+    numbers = ceil_div(length, PER_WORD) * PER_WORD
     for i in range(starts.size):
         if starts[i] >= 0:
             at = i * numbers
@@ -344,7 +347,7 @@ def _round_exponential_rows_into(rows, x, starts, length):
 
     A missing number of the last word is 0 already.
     """
-    numbers = ceil_div(length, PAIR) * PAIR
+    numbers = ceil_div(length, PER_WORD) * PER_WORD
     for i in range(starts.size):
         round_exponentials_into(rows[i * numbers:i * numbers + length], x[starts[i]:starts[i] + length])
 
@@ -359,9 +362,8 @@ def _floats(values):
     return values
 
 
-# `pairs_of` gives an array of words its dtype in Words.
-PAIR = NUMBERS["bfloat16"]
-pairs_of = _pairs if PAIR == 2 else _floats
+# An array of words in float32, with its dtype in Words. No bit changes.
+as_bfloat16 = _pairs if PER_WORD == 2 else _floats
 
 
 # ---------------------------------------------------------------- whole arrays

@@ -39,7 +39,7 @@ def lines(words):
 def test_the_words_ahead_are_those_of_the_next_pass(M, K, N, L2, n, chain):
     """All lines, or a line for each pass of the unrolled loop.  At the end of a panel, a few lines can be others."""
     windows = windows_of((M, 1, K), (1, 1), K, 1, 1, NO_PADDING)
-    blocks = matmul._blocks(windows, M, N, 0, chain, K * N, L2, n)
+    blocks = matmul._blocks(windows, M, N, 0, chain, 4 * K * N, L2, n)
     passes = list(passes_of(blocks, min(chain, K)))
     unroll = EMITTERS["float32"].UNROLL
     for now, after in itertools.pairwise([*passes, passes[0]]):
