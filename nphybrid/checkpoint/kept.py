@@ -63,7 +63,7 @@ def write_kept(key: str, params: Any, originals: Mapping[str, Stored], about: di
     """Writes the packed weights of a model.  -> the path of the file
 
     `params` and `originals` are the results of `fill_parameters`. `about` has the path and the dtype of the model, and
-    `files` has the paths of its files. A person who cannot read these files cannot read the new file. Raises OSError if
+    `files` has the paths of its files. The new file gets no permission that one of these files lacks. Raises OSError if
     no file can be written.
     """
     from ..ops import cache, mapped

@@ -40,7 +40,8 @@ def add(verb):
     verb.add_argument("--prune", action="store_true",
                       help="delete all other compiled kernels: those of other versions of nphybrid, Numba and Python, "
                            "and those for other CPUs and instruction sets. Other computers that share this folder "
-                           "then compile their kernels again. Also delete all packed weights except those of --model.")
+                           "then compile their kernels again. Also delete the packed weights of all other models, "
+                           "dtypes and precisions.")
 
 
 def run(args):

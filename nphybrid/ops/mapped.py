@@ -79,6 +79,7 @@ def read(path):
     data, checksums = memory[_aligned(header_end):], []
 
     def value_of(value):
+        """The array that a description stands for.  Another value is returned unchanged."""
         if not isinstance(value, dict):
             return value
         dtype, begin = np.dtype(value["dtype"]), value["begin"]
@@ -92,6 +93,7 @@ def read(path):
     good = [False] * len(checksums)
 
     def check(i):
+        """Compare the checksum of array i."""
         part, expected = checksums[i]
         good[i] = _checksum(part) == expected
     threads.run(len(checksums), check)
