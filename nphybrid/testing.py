@@ -65,6 +65,8 @@ def assert_states_close(trace, states, rtol=1e-9, common=False, atol=0.0):
     for label, mapping in zip(LABELS, (trace, states)):
         if not isinstance(mapping, Mapping):
             raise TypeError(f"{label}: expected a mapping {{name: array}}, found a {type(mapping).__name__}")
+        if missing := [name for name, state in mapping.items() if state is None]:
+            raise TypeError(f"{label}: expected an array for {missing[0]}, found None")
     for name, bound in ("rtol", rtol), ("atol", atol):
         if not isinstance(bound, (int, float, np.number)):
             raise TypeError(f"{name}: expected a number of at least 0, found a {type(bound).__name__}")

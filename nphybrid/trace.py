@@ -105,6 +105,10 @@ class Trace(dict[str, Any]):
             self.seconds[name] = now - self._previous
         self._previous = now
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For pickle.  Without it, pickle would call `__setitem__` before the trace has its attributes."""
+        return _restored, (type(self), dict(self), self.__dict__)
+
     def __missing__(self, name: str) -> Any:
         """Raise KeyError for a state that the trace does not contain.  The message suggests a similar name."""
         raise KeyError(f"the trace has no state {name!r}{did_you_mean(str(name), self)}")
@@ -125,6 +129,14 @@ class Trace(dict[str, Any]):
     def at(self, scope: str) -> "Scope":
         """A view of the trace that puts `scope` and a dot before every name."""
         return Scope(self, scope)
+
+
+def _restored(kind, states, attributes):
+    """Make a Trace again from the parts in a pickle."""
+    trace = kind.__new__(kind)
+    trace.__dict__.update(attributes)
+    dict.update(trace, states)
+    return trace
 
 
 class Scope:

@@ -113,7 +113,7 @@ class Model:
 
     @property
     def ops(self) -> ModuleType:
-        """The module of operations: ops.reference or ops.kernels."""
+        """The module of operations of the engine and the dtype, for example ops.reference (`ops.implementation`)."""
         return ops.implementation(self.engine, self.dtype)
 
     @property

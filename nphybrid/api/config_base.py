@@ -125,7 +125,8 @@ class HuggingFaceConfig:
         """Make a configuration from the keys of a `config.json`.
 
         `overrides`: keys that replace keys of `fields`. Raises TypeError for an override that is neither a known key
-        nor in `fields`. Raises ValueError for a value that no network can have.
+        nor in `fields`. Raises ValueError for a value that no network can have, and for an `id2label` and a `label2id`
+        that contradict each other.
 
         >>> from nphybrid import BitConfig
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
@@ -139,6 +140,11 @@ class HuggingFaceConfig:
         for key, other in FOLLOWS:
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
+        if isinstance(numbers := overrides.get("label2id"), dict):
+            labels = checked_labels(overrides.setdefault("id2label", {k: name for name, k in numbers.items()}), None)
+            if wrong := [name for name, k in numbers.items() if labels.get(k) != name]:
+                raise ValueError(f"label2id: found {shortened(numbers[wrong[0]])} for {shortened(wrong[0])}; expected "
+                                 f"the inverse of id2label, which is {shortened(labels)}")
         # Other labels replace all keys of the file that describe the labels.
         if "id2label" in overrides or overrides.get("num_labels") not in (None, _label_count(fields)):
             fields = {name: value for name, value in fields.items()

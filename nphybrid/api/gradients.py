@@ -29,11 +29,16 @@ def gradients(model: Any, pixel_values: npt.ArrayLike, labels: npt.ArrayLike, re
               trace: "BackwardTrace | None" = None, **inputs: Any) -> Gradients:
     """The method `Model.gradients`.  `trace` gets the states of the forward pass."""
     check_classes(model)
+    ops.gradient_rules(model.engine, model.dtype)         # raises ValueError for a dtype without gradients
 
     def loss(logits):
         return loss_and_gradient(logits, checks.as_array(labels), model.config.problem_type)
 
     checked = model.check_inputs(pixel_values, **inputs)
+    if checked.params is not model.params:
+        height, width = model.network_config.image
+        raise ValueError(f"pixel_values are {checked.x.shape[1]} x {checked.x.shape[2]} pixels; gradients expect "
+                         f"{height} x {width} pixels, because the positions are not resized for gradients")
     found = loss_and_gradients(model, raw_parameters(model), checked, loss, recompute=recompute, trace=trace)
     state = checkpoint.to_state_dict(found.parameters, model.table, model.network_config)
     return Gradients(found.loss, {name: np.ascontiguousarray(array) for name, array in state.items()},

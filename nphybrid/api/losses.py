@@ -41,6 +41,8 @@ def loss_and_gradient(logits: np.ndarray, labels: np.ndarray, problem_type: str 
 
 def _losses(logits, labels, problem_type):
     """The function that computes the loss, and the function that computes its gradient."""
+    if labels.dtype.kind not in "biuf":
+        raise ValueError(f"labels have dtype {labels.dtype}; expected integers (B,), or numbers (B, K)")
     problem_type = problem_type or _problem_type(logits, labels)
     if problem_type not in PROBLEM_TYPES:
         raise ValueError(f"problem_type is {problem_type!r}; expected one of {', '.join(PROBLEM_TYPES)}")
@@ -161,4 +163,5 @@ def binary_cross_entropy_gradient(logits: np.ndarray, labels: np.ndarray) -> np.
 
 def _check_shape(what, labels, expected):
     if labels.shape != tuple(expected):
-        raise ValueError(f"{what}: labels have shape {labels.shape}; expected shape {tuple(expected)}")
+        raise ValueError(f"{what}: labels have shape {labels.shape} and dtype {labels.dtype}; expected shape "
+                         f"{tuple(expected)}")

@@ -61,7 +61,7 @@ def with_config(source: checkpoint.Checkpoint, kind: Any, config: Any, overrides
     """
     if not hasattr(config, "to_dict"):
         raise TypeError(f"config is a {type(config).__name__}; expected a {kind.config_class.__name__}")
-    with warnings.catch_warnings():       # of misspelt keys, which are told when the model is made
+    with warnings.catch_warnings():       # The warnings of misspelt keys come later, when the model is made.
         warnings.simplefilter("ignore")
         given, stated = (kind.config_class.from_dict(fields) for fields in (config.to_dict(), source.config))
     if given.dialect != stated.dialect:

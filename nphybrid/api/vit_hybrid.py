@@ -85,8 +85,7 @@ class ViTHybrid(Model):
 
         If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
         for each state and computes the attention weights. The first pass of a process also compiles or loads the Numba
-        functions. In R50+ViT-B/16, for example, a recorded pass took 0.84 s, of which attention took 16 %. A measured
-        pass took 0.74 s, of which attention took 10 %.
+        functions.
 
         >>> import numpy as np
         >>> from nphybrid import ViTHybridModel, default_model

@@ -34,6 +34,7 @@ from PIL import Image
 
 from ..api import extractor
 from ..api.base import Model
+from ..api.checks import as_array
 from ..api.processor import ViTHybridImageProcessor
 from ..ops import threads
 from ..shortage import memory_error, out_of_memory
@@ -167,11 +168,12 @@ def preparer(processor: ViTHybridImageProcessor | dict, largest: int | None = No
     `largest` is the argument max_pixels of `open_picture`.
     `options` are given to each call of the image processor.
     A source is an item of the list that `inputs.find_pictures` returns, or any other argument that `open_picture`
-    accepts. A source can also be an array, which is given to the image processor unchanged.
+    accepts. A source can also be an array or a PyTorch tensor, which is given to the image processor unchanged.
     """
     processor = ViTHybridImageProcessor.from_dict(processor) if isinstance(processor, dict) else processor
 
     def prepare(source: Any) -> np.ndarray:
+        source = as_array(source) if hasattr(source, "cpu") else source         # a PyTorch tensor
         is_array = isinstance(source, np.ndarray)
         if is_array and source.ndim > 3:
             raise ValueError(f"found an array of shape {source.shape}; expected a picture with 2 or 3 axes. Several "

@@ -182,12 +182,15 @@ def in_order(names: Iterable[str]) -> list[str]:
     """Sort the names of classes, and remove repeated names.
 
     Names that are whole numbers come first, in the order of the numbers. Names that are not numbers follow in
-    alphabetical order.
+    alphabetical order. Raises TypeError for a name that is not a str.
 
     >>> in_order(["10", "9", "cat", "9"])
     ['9', '10', 'cat']
     """
-    return sorted({*names}, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    names = {*names}
+    if wrong := [name for name in names if not isinstance(name, str)]:
+        raise TypeError(f"names of classes: found {wrong[0]!r}; expected strings")
+    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
 def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:

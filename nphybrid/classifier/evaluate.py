@@ -27,13 +27,20 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
     `model` is a classifier. `processor` is the image processor of the model, or the options of an image processor.
     `sources` are pictures, as `find_pictures` returns them. `classes` holds the true class of each picture, as an index
     into the labels of the model. `watched` is a function that takes the rows of results and returns the rows unchanged.
-    The function may show progress. If two logits are equal, the class with the smaller index comes first.
+    The function may show progress. If two logits are equal, the class with the smaller index comes first. Raises
+    ValueError if a picture has no class, or a class that the model does not have.
 
     >>> from nphybrid import ViTHybridForImageClassification, default_model
     >>> model = ViTHybridForImageClassification.from_pretrained(default_model(), engine="reference")
     >>> evaluate_model(model, model.processor, ["examples/images/cat.png"], [3]).answers
     array([[3, 6, 5, 4, 2]])
     """
+    sources, labels = list(sources), list(model.config.id2label.values())
+    if len(sources) != len(classes):
+        raise ValueError(f"found {len(sources):,} pictures and {len(classes):,} classes; expected one class for each "
+                         "picture")
+    if wrong := [k for k in classes if k not in range(len(labels))]:
+        raise ValueError(f"classes: found {wrong[0]!r}; expected indices from 0 to {len(labels) - 1}")
     prepare = run.preparer(processor)
     rows = run.compute_rows(sources, prepare, lambda x: model(x).logits, batch, workers=model.num_threads)
     known, answers, errors = [], [], []
@@ -43,7 +50,6 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
             answers.append(np.argsort(-row.result, kind="stable")[:TOP])
         else:
             errors.append(row)
-    labels = list(model.config.id2label.values())
     shape = len(known), min(TOP, len(labels))
     return Evaluation(labels, np.array(known, int), np.array(answers, int).reshape(shape), errors)
 

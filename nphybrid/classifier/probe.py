@@ -36,7 +36,8 @@ def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logisti
     smallest C is taken. If `standardize` is False, the features are not rescaled.
 
     Raises ValueError for an unknown method, and for strengths that are not finite numbers above 0. Raises ValueError
-    also for features that are not finite, and for a class with fewer than two pictures.
+    also for features that are not finite, for a class with fewer than two pictures, and for classes or folds that are
+    not as described.
 
     >>> features = np.array([[0., 1], [1, 1], [2, 0], [8, 1], [9, 0], [7, 0]])
     >>> found = fit_probe(features, np.array([0, 0, 0, 1, 1, 1]), 2, "ridge", folds=3)
@@ -44,8 +45,15 @@ def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logisti
     (array([0, 0, 0, 1, 1, 1]), array([0, 0, 0, 1, 1, 1]))
     """
     fit, strengths = _method(method, strengths)
+    classes = np.asarray(classes)
+    if classes.dtype.kind not in "iu" or not (classes >= 0).all() or not (classes < K).all():
+        raise ValueError(f"classes have the dtype {classes.dtype} and begin with {classes.ravel()[:3].tolist()}; "
+                         f"expected integers from 0 to {K - 1}")
     features = checked_features(features, classes, K)
     fold = stratified_folds(classes, folds, seed) if isinstance(folds, (int, np.integer)) else np.asarray(folds)
+    if fold.shape != classes.shape or len(np.unique(fold)) < 2:
+        raise ValueError(f"folds have the shape {fold.shape} and {len(np.unique(fold))} different numbers; expected "
+                         f"the shape {classes.shape} and two folds or more")
     answers = np.empty((len(strengths), len(classes)), int)
     for f in np.unique(fold):
         heads = fit(features[fold != f], classes[fold != f], K, strengths, standardize)
@@ -192,12 +200,14 @@ def neighbours(features: np.ndarray, classes: np.ndarray, K: int, fold: np.ndarr
 
     The prediction is a baseline that needs no fit. The nearest neighbours are the pictures with the largest cosine
     similarity. The predicted class is the most frequent class among the k neighbours. If several classes are equally
-    frequent, the class with the nearest neighbour is taken.
+    frequent, the class with the nearest neighbour is taken. Raises ValueError if k is less than 1.
 
     >>> features = np.array([[1., 0], [2, 0.1], [0, 1], [0.1, 3]])
     >>> neighbours(features, np.array([0, 0, 1, 1]), 2, fold=np.arange(4), k=1)
     array([0, 0, 1, 1])
     """
+    if k < 1:
+        raise ValueError(f"found {k} neighbours; expected 1 or more")
     lengths = np.linalg.norm(features, axis=1, keepdims=True)
     unit = features / np.where(lengths == 0, 1, lengths)
     answers = np.empty(len(classes), int)

@@ -114,11 +114,10 @@ def _finetune(args):
     from ..training import finetune
     sources, names = _pictures(args)
     held_out = args.validation if isinstance(args.validation, float) else _held_out(args)
-    others, other_names = ([], []) if isinstance(held_out, float) else held_out
+    others = [] if isinstance(held_out, float) else held_out[0]
     model = load_model(args)
-    identity = run_identity([*sources, *others], classes=_digest([*names, *other_names]), held_out=len(others),
-                            validation=args.validation, model=loaded_sha256(args), engine=args.engine,
-                            dtype=model.dtype, processor=model.processor)
+    identity = run_identity([*sources, *others], validation=args.validation, model=loaded_sha256(args),
+                            engine=args.engine, dtype=model.dtype, processor=model.processor)
 
     def watched(rows):
         return progress.with_progress(rows, len(sources) + len(others), quiet=args.quiet)
@@ -164,13 +163,6 @@ def _held_out(args):
     found = classes.of_folders([args.validation], left_out)
     tell_left_out(args, left_out)
     return found
-
-
-def _digest(names):
-    """The SHA-256 of a list of class names."""
-    import hashlib
-    import json
-    return hashlib.sha256(json.dumps(names).encode()).hexdigest()
 
 
 def _pictures(args):

@@ -1,6 +1,6 @@
 """Shows what happens inside a network for one picture, as an interactive page and as figures.
 
-`measures` computes rollout, attention distance, position similarity, the logit lens and occlusion.
+`measures` computes rollout, attention distance, position similarity, the logit lens, occlusion and saliency.
 `colours` has colour scales that readers with a colour-vision deficiency can read.
 
 `page` writes the interactive page of `nphybrid explain`.
@@ -15,7 +15,7 @@ unit.
 `worker` writes a small network into its page, and `network` has the forward pass in JavaScript. So the page can
 compute the network for another picture, and `page` can put several pictures into it.
 
-`figures` draws the seven figures of `nphybrid figures` at print quality.
+`figures` draws the figures of `nphybrid figures` at print quality.
 `drawing` draws sheets, text, maps, colour bars and axes for print.
 `reading` prepares the picture, the intermediate states and the token that a figure shows.
 """

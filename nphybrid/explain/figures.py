@@ -257,7 +257,7 @@ def _chosen(what, chosen, count):
     if chosen is None:
         return range(count)
     if chosen not in range(count):
-        raise ValueError(f"there is no {what} {chosen}; this network has {what}s 0 to {count - 1}")
+        raise ValueError(f"there is no {what} {chosen!r}; this network has {what}s 0 to {count - 1}")
     return range(chosen, chosen + 1)
 
 

@@ -42,6 +42,9 @@ def checked_contents(found: Contents, path: str | os.PathLike) -> Contents:
     if values.dtype != np.float32 or values.ndim < 2 or len(values) != len(positions):
         raise FormatError(f"{path}: found features of dtype {values.dtype} and shape {values.shape} for "
                           f"{len(positions):,} pictures; expected float32 and one row for each picture")
+    if positions.ndim != 1 or positions.dtype.kind not in "iu":
+        raise FormatError(f"{path}: found positions of dtype {positions.dtype} and shape {positions.shape}; expected "
+                          "one axis of integers")
     if sorted([*positions.tolist(), *errors]) != list(range(len(names))):
         raise FormatError(f"{path}: found {len(positions):,} features and {len(errors):,} errors; expected either "
                           f"features or an error for each of the {len(names):,} pictures")
@@ -60,7 +63,7 @@ def names_and_errors(path: str | os.PathLike) -> tuple[list, dict]:
                 if row["position"] != len(names):
                     raise FormatError(f"{path}: found a row of picture {row['position']}; expected a row of picture "
                                       f"{len(names)}")
-                names.append(row["path"])
+                names.append(os.fspath(row["path"]))
                 if "error" in row:
                     errors[row["position"]] = row["error"]
     except FormatError:

@@ -28,6 +28,7 @@ from types import ModuleType
 
 import numpy as np
 
+from ..tensorfile import FormatError
 from . import h5, npy, parquet
 from .contents import FORMAT, VERSION, Contents, Features, checked_contents
 
@@ -60,7 +61,14 @@ def features_of(found: Contents) -> Features:
 
 def contents(path: str | os.PathLike) -> Contents:
     """Read the complete Contents of a feature file.  Raises the same errors as `read`."""
-    return checked_contents(_format(path).contents(path), path)
+    read_contents = _format(path).contents
+    try:
+        return checked_contents(read_contents(path), path)
+    except (FormatError, OSError, ImportError):
+        raise
+    except (ValueError, LookupError, TypeError, AttributeError, EOFError) as error:
+        raise FormatError(f"{path}: expected a feature file that nphybrid wrote, found other contents "
+                          f"({type(error).__name__}: {error})") from None
 
 
 def write(path: str | os.PathLike, found: Contents) -> None:

@@ -178,10 +178,10 @@ def emitter_of(kind):
     return EMITTERS[{types.float32: "float32", types.uint16: "bfloat16", types.int8: "int8"}[kind]]
 
 
-# ---------------------------------------------------------------- the plain definitions Each function has two forms.
-# Python runs the first with NUMBA_DISABLE_JIT=1. When Numba compiles a call of it, Numba calls the second form with the
-# types of the arguments, and compiles the function that it returns. An `if` would not do, because both of its branches
-# would need results of one type.
+# ---------------------------------------------------------------- the plain definitions
+# Each function has two forms. Python runs the first with NUMBA_DISABLE_JIT=1. When Numba compiles a call of it, Numba
+# calls the second form with the types of the arguments, and compiles the function that it returns. An `if` would not
+# do, because both of its branches would need results of one type.
 
 def number(x):
     """The number that an element of a panel stands for.  float32, uint16 (bfloat16) or int8 -> float32 or int32"""

@@ -1,5 +1,7 @@
 """Fine-tune a model for your own classes: from pictures and class names to a new model."""
 import contextlib
+import hashlib
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,12 +42,14 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
     `model`: any model with an image processor, in float32 or float64. `pictures`: paths, or anything else that
     `open_picture` accepts. `labels`: the class name of each picture. `validation`: the share of the pictures that is
     held out, or other pictures with their class names. `folder`: the folder of the run, which a later call can continue
-    with resume=True, or None. `identity`: a JSON object that a continued run must have, too. `watch`: a function that
-    gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
+    with resume=True, or None. A run is continued only if its settings and class names are the same. `identity`: a JSON
+    object that must be the same, too, for example with a digest of the model and of the pictures. `watch`: a function
+    that gets the results of each step and of each epoch. `watched`: as in `classifier.teach.features_of`.
 
-    Raises ValueError for settings that are not possible, for a bfloat16 or int8 model, for fewer than two classes, and
-    for a class with fewer than two pictures for training. Raises BlockingIOError if another run writes to the folder,
-    and FileExistsError if the folder holds a run and `resume` is False.
+    Raises ValueError for settings that are not possible, for a bfloat16 or int8 model, for fewer than two classes, for
+    a class with fewer than two pictures for training, and if the numbers of pictures and of class names differ. Raises
+    BlockingIOError if another run writes to the folder, and FileExistsError if the folder holds a run and `resume` is
+    False.
 
     If the loss, a gradient or a weight is not finite, the run ends early with a warning, and the result is the best
     epoch before. Raises NonFiniteError if this happens before the first step.
@@ -67,6 +71,10 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
                          f"reference{original}")
     teach.readable_names(labels)          # errors in the classes are raised before anything is computed
     others, other_labels = ([], []) if isinstance(validation, (int, float)) else validation
+    for what, sources, names in ("pictures", pictures, labels), ("validation", others, other_labels):
+        if len(sources) != len(names):
+            raise ValueError(f"{what}: found {len(sources):,} pictures and {len(names):,} class names; expected one "
+                             "class name for each picture")
     sources, names = [*pictures, *others], [*labels, *other_labels]
     classes = in_order(labels)
     if unknown := sorted({*other_labels} - {*classes}):
@@ -78,12 +86,13 @@ def finetune(model: Model, pictures: Sequence[Any], labels: Sequence[str], setti
         raise ValueError(f"validation: the share {validation} of {len(names)} pictures is no picture; expected more "
                          "pictures, a larger share, or 0 for no validation")
     run = None if folder is None else RunFolder(folder)
-    identity = {**settings._asdict(), **(identity or {})}
+    digest = hashlib.sha256(json.dumps(names).encode()).hexdigest()
+    identity = {**settings._asdict(), "classes": digest, "held_out": len(others), **(identity or {})}
     with run.begun(identity, resume) if run else contextlib.nullcontext() as start:
         features, errors = _features(model, sources, settings, run, start, watched)
         readable = np.array([i for i in range(len(sources)) if i not in errors], int)
         own, other = readable[readable < len(pictures)], readable[readable >= len(pictures)]
-        teach.readable_names([names[i] for i in own])
+        teach.readable_names(labels, errors)
         known, held_out = own, other
         if isinstance(validation, (int, float)):
             known, held_out = (own[part] for part in split(numbers[own], validation, settings.seed))

@@ -1,6 +1,6 @@
 """The folder of a training run: what is needed to continue the run after it was interrupted at any moment.
 
-    MODEL.h5.run/settings.json      the settings of the run, the pictures and the model
+    MODEL.h5.run/settings.json      the settings, the classes and the `identity` of the run
     MODEL.h5.run/unreadable.json    {position: error} of the pictures that cannot be read
     MODEL.h5.run/log.jsonl          a row for each step, and a row for each epoch
     MODEL.h5.run/epoch-N.h5         the state after epoch N; epoch-0.h5 is the state before the first step

@@ -1,9 +1,12 @@
 """The settings of a training run, and their check."""
+from numbers import Integral, Real
 from typing import NamedTuple
 
 from .optimizers import OPTIMIZERS
 from .schedules import SCHEDULES
 
+# {type of a default value: (the accepted type, its name)}
+KINDS = {int: (Integral, "an integer"), float: (Real, "a number"), str: (str, "a string")}
 AUGMENTATIONS = ("crop-flip", "crop", "none")
 
 
@@ -35,6 +38,9 @@ class Settings(NamedTuple):
         >>> Settings(schedule="cosine").checked().schedule
         'cosine'
         """
+        for name, default in self._field_defaults.items():
+            value, (kind, expected) = getattr(self, name), KINDS[type(default)]
+            _require(name, repr(value), isinstance(value, kind) and not isinstance(value, bool), expected)
         for name in ("epochs", "batch", "accumulate"):
             _require(name, getattr(self, name), getattr(self, name) >= 1, "1 or more")
         _require("learning_rate", self.learning_rate, self.learning_rate > 0, "a number above 0")

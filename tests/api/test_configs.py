@@ -351,6 +351,18 @@ def test_a_stated_label2id_is_kept():
     assert BitConfig(id2label={0: "crane", 1: "crane"}, label2id={"crane": 0}).label2id == {"crane": 0}
 
 
+def test_label2id_and_id2label_follow_from_each_other():
+    """In `from_dict`, each of them replaces both keys of a file.  Two that contradict each other are refused."""
+    fields = BitConfig(id2label={0: "a", 1: "b"}).to_dict()
+    for given in (dict(label2id={"d": 1, "c": 0}), dict(id2label={0: "c", 1: "d"}),
+                  dict(id2label={"0": "c", "1": "d"}, label2id={"c": 0, "d": 1})):
+        config = BitConfig.from_dict(fields, **given)
+        assert (config.id2label, config.label2id) == ({0: "c", 1: "d"}, {"c": 0, "d": 1})
+    for numbers in ({"c": 0, "d": 0}, {"c": 99}):
+        with pytest.raises(ValueError, match="label2id: found .*; expected the inverse of id2label, which is"):
+            BitConfig.from_dict(fields, id2label={0: "c", 1: "d"}, label2id=numbers)
+
+
 def test_setting_num_labels_renames_them():
     config = BitConfig(id2label={0: "a"})
     config.num_labels = 3

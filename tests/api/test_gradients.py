@@ -100,6 +100,15 @@ def test_what_is_refused(model, x):
         model.gradients(x, LABELS + 1)
     with pytest.raises(NonFiniteError, match="pixel_values holds nan"):
         model.gradients(x * np.nan, LABELS)
+    with pytest.raises(ValueError, match="are 64 x 64 pixels; gradients expect 33 x 47 pixels, because"):
+        model.gradients(np.zeros((4, 3, 64, 64)), LABELS, interpolate_pos_encoding=True)
+
+
+def test_a_model_from_a_narrow_file_has_no_gradients(x, tmp_path):
+    hybrid_model().save(tmp_path / "int8.h5", dtype="int8")
+    model = ViTHybridForImageClassification.from_pretrained(tmp_path / "int8.h5")
+    with pytest.raises(ValueError, match="gradients: expected a model with dtype float32 or float64, found int8"):
+        model.gradients(x, LABELS)
 
 
 def test_arrays_that_the_loss_does_not_depend_on_have_gradient_0():

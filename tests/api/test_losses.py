@@ -137,12 +137,14 @@ def test_a_stated_problem_overrules_the_choice(rng, kind, chosen):
     (None, np.array([0, 1, 2]), ["(3,)", "(2,)"]),
     (None, np.array([[0, 1, 2], [0, 1, 2]]), ["(6,)", "(2,)"]),
     (None, np.array(0), ["(1,)", "(2,)"]),
-    (None, np.array([0.0, 1.0]), ["multi-label", "(2,)", "(2, 3)"]),
+    (None, np.array([0.0, 1.0]), ["multi-label", "(2,) and dtype float64", "(2, 3)"]),
     (None, np.zeros((3, 2)), ["multi-label", "(3, 2)", "(2, 3)"]),
     ("single_label_classification", np.array([0.0, 1.0]), ["labels are float64; expected one integer"]),
     ("multi_label_classification", np.array([0, 1]), ["(2,)", "(2, 3)"]),
     ("regression", np.array([0.0, 1.0]), ["regression", "(2,)", "(2, 3)"]),
     ("ranking", np.array([0, 1]), ["ranking", *PROBLEM_TYPES]),
+    (None, np.array(["cat", "dog"]), ["labels have dtype <U3; expected integers (B,), or numbers (B, K)"]),
+    (None, np.array(None), ["labels have dtype object; expected integers (B,), or numbers (B, K)"]),
 ])
 def test_labels_that_do_not_fit_are_refused(problem_type, labels, said):
     with pytest.raises(ValueError) as refused:

@@ -32,6 +32,13 @@ def test_one_picture_of_every_kind(pipe, paths):
         assert [pipe(kind) == expected for kind in kinds] == [True] * 5
 
 
+def test_a_tensor_of_pytorch_is_an_array(pipe, paths):
+    torch = pytest.importorskip("torch")
+    picture = np.asarray(open_picture(paths[0]))
+    assert pipe(torch.from_numpy(picture.copy())) == pipe(picture)
+    assert pipe([torch.from_numpy(picture.copy())] * 2) == [pipe(picture)] * 2
+
+
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
 def test_lists_and_generators(pipe, paths, batch_size):
     expected = [pipe(path) for path in paths]

@@ -472,6 +472,18 @@ def test_equal_logits_are_answered_by_the_smaller_number(root):
     assert found.answers.tolist() == [[10, 11, 12, 13, 14]]
 
 
+@pytest.mark.parametrize("classes, told", [
+    ([], "found 1 pictures and 0 classes; expected one class for each picture"),
+    ([3, 4], "found 1 pictures and 2 classes"),
+    ([10], "classes: found 10; expected indices from 0 to 9"),
+    (["cat"], "classes: found 'cat'; expected indices from 0 to 9")])
+def test_classes_that_do_not_fit(classes, told):
+    """They are refused before a picture is read."""
+    model = ViTHybridForImageClassification.from_pretrained(default_model())
+    with pytest.raises(ValueError, match=told):
+        evaluate.evaluate_model(model, model.processor, ["missing.png"], classes)
+
+
 def test_right_counts_those_among_the_best():
     found = evaluate.Evaluation(["a", "b", "c"], np.array([1, 2]), np.array([[1, 0, 2], [0, 1, 2]]), [])
     assert evaluate.count_right(found, 1) == (1, 2) and evaluate.count_right(found, 1, 2) == (0, 1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from nphybrid.classifier import logistic as newton, probe, scores, teach
+from nphybrid.classifier import classes as class_names, logistic as newton, probe, scores, teach
 from nphybrid.classifier.logistic import logistic_regression, loss
 from nphybrid.explain import drawing
 from nphybrid.explain.colours import SEQUENTIAL, rgb
@@ -217,9 +217,24 @@ def test_what_cannot_be_fitted_is_refused():
     for strengths in ([], [1.0, 0.0], [-1.0], [np.inf], [np.nan]):
         with pytest.raises(ValueError, match="strengths are .*; expected one or more finite numbers above 0"):
             probe.fit_probe(X, y, 2, "ridge", strengths=strengths)
+    for classes, found in ((y + 1, "int64 and begin"), (y - 1, "int64"), (y.astype(str), "<U"), (y / 2, "float64")):
+        with pytest.raises(ValueError, match=f"classes have the dtype {found}.*; expected integers from 0 to 1"):
+            probe.fit_probe(X, classes, 2)
+    for folds in (np.zeros(20, int), np.arange(19)):
+        with pytest.raises(ValueError, match=r"folds have the shape .*; expected the shape \(20,\) and two folds"):
+            probe.fit_probe(X, y, 2, folds=folds)
+    for k in (0, -1):
+        with pytest.raises(ValueError, match=f"found {k} neighbours; expected 1 or more"):
+            probe.neighbours(X, y, 2, np.arange(20), k)
+    assert probe.fit_probe(X, y.tolist(), 2, "ridge").strength == probe.fit_probe(X, y, 2, "ridge").strength
     X[13, 1] = np.inf
     with pytest.raises(ValueError, match="not finite in 1 rows, the first is row 13; expected finite numbers"):
         probe.fit_probe(X, y, 2)
+
+
+def test_names_of_classes_are_strings():
+    with pytest.raises(TypeError, match="names of classes: found 1; expected strings"):
+        class_names.in_order(["0", 1])
 
 
 def test_classes_called_by_numbers_come_in_their_order():

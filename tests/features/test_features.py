@@ -22,7 +22,7 @@ from nphybrid.batch.run import Row
 from nphybrid.config import Config
 from nphybrid.features import files, writer
 from nphybrid.features.contents import Contents
-from nphybrid.tensorfile import write_json
+from nphybrid.tensorfile import read_h5, write_h5, write_json
 
 pytestmark = pytest.mark.slow
 
@@ -185,6 +185,47 @@ def test_other_files_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", np.zeros((2, 3)))
     with pytest.raises(FileNotFoundError, match="run.json"):
         files.read(tmp_path / "x.npy")
+
+
+@pytest.mark.parametrize("suffix, damage, told", [
+    (".h5", lambda arrays, documents: documents.update(manifest=[1]), "AttributeError"),
+    (".h5", lambda arrays, documents: documents.update(errors={"0": "x"}), "TypeError|ValueError"),
+    (".h5", lambda arrays, documents: documents.update(errors=7), "TypeError"),
+    (".h5", lambda arrays, documents: arrays.update(positions=np.float64([0, 2, 3])), "positions of dtype float64"),
+    (".h5", lambda arrays, documents: arrays.update(features=np.float32(1)), "shape|TypeError")])
+def test_contents_of_another_kind_are_refused(tmp_path, suffix, damage, told):
+    files.write(tmp_path / "x.h5", contents())
+    arrays, documents = read_h5(tmp_path / "x.h5")
+    damage(arrays, documents)
+    write_h5(tmp_path / "x.h5", arrays, documents)
+    with pytest.raises(FormatError, match=f"x.h5.*({told})"):
+        files.read(tmp_path / "x.h5")
+
+
+def test_an_npy_file_of_another_kind_is_refused(tmp_path):
+    files.write(tmp_path / "x.npy", contents())
+    good = (tmp_path / "x.npy").read_bytes()
+    for bad in (b"", b"junk", good[:-1]):
+        (tmp_path / "x.npy").write_bytes(bad)
+        with pytest.raises(FormatError, match="x.npy: expected a feature file that nphybrid wrote, found other"):
+            files.read(tmp_path / "x.npy")
+    (tmp_path / "x.npy").write_bytes(good)
+    (tmp_path / "x.npy.jsonl").write_text(json.dumps({"position": 0, "path": 7}) + "\n")
+    with pytest.raises(FormatError, match="x.npy.jsonl: line 1 is not a row that nphybrid writes"):
+        files.read(tmp_path / "x.npy")
+
+
+def test_a_parquet_file_without_the_shape_is_refused(tmp_path):
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    files.write(tmp_path / "x.parquet", contents())
+    table = parquet.read_table(tmp_path / "x.parquet")
+    manifest = json.loads(table.schema.metadata[b"nphybrid"])
+    del manifest["shape"]
+    parquet.write_table(table.replace_schema_metadata({"nphybrid": json.dumps(manifest)}), tmp_path / "x.parquet")
+    assert arrow.__version__
+    with pytest.raises(FormatError, match="x.parquet: expected .*KeyError: 'shape'"):
+        files.read(tmp_path / "x.parquet")
 
 
 def test_damage_is_refused(tmp_path):

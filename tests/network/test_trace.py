@@ -1,4 +1,6 @@
 """The trace: what it keeps, what it wants, and the first number that is not finite."""
+import copy
+import pickle
 import re
 import time
 
@@ -158,6 +160,18 @@ def test_first_bad_keeps_nothing_and_lets_large_numbers_pass():
 
 def test_a_number_that_is_not_finite_is_a_bad_value():
     assert issubclass(NonFiniteError, ValueError)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy, lambda out: pickle.loads(pickle.dumps(out))])
+@pytest.mark.parametrize("kind", [Trace, Discard, FirstNonFinite])
+def test_a_trace_can_be_copied_and_pickled(kind, copied):
+    out = kind()
+    forward(out)
+    again = copied(out)
+    assert type(again) is kind and list(again) == list(out) and again.seconds == out.seconds
+    assert str(again) == str(out)
+    again["more"] = np.zeros(2)
+    assert "more" not in out
 
 
 def test_a_missing_state_gets_a_suggestion():

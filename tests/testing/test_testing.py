@@ -290,6 +290,7 @@ def test_infinity_equals_itself_only():
     (({}, {}), {"rtol": math.nan}, ValueError, "rtol: expected a number of at least 0, found nan"),
     (({"norm": np.ones(2)}, {"norm": np.ones(2) * 1j}), {}, TypeError,
      "norm: expected an array of real numbers, found dtype complex128"),
+    (({"a": None}, {"a": None}), {}, TypeError, "trace: expected an array for a, found None"),
     (({"norm": np.ones(2)}, {"norm": ["a", "b"]}), {}, TypeError, "norm: expected an array of real numbers, found"),
 ], ids=str)
 def test_wrong_arguments(args, options, error, text):
