@@ -214,7 +214,11 @@ class Model:
             source = with_head(source, head, cls)
         elif cls.has_head:
             source = with_fresh_head(source, cls, overrides or {}, ignore_mismatched_sizes)
-        config = cls.config_class.from_dict(source.config, **(overrides or {}))
+        try:
+            config = cls.config_class.from_dict(source.config, **(overrides or {}))
+            config.network_config()       # raises ValueError for a value that no network can have
+        except ValueError as error:
+            raise error if overrides else FormatError(f"{source.path}: {error}") from None
         stored = checkpoint.stored_dtype(source.manifest, source.path)
         files = frozenset(os.path.abspath(array.path) for array in source.arrays.values() if isinstance(array, Stored))
         if stored is not None:

@@ -26,12 +26,13 @@ from ..dialects.processors import CLASS_KEYS, OPTIONS, spelled_out
 from ..dialects.translate import processor_of, refuse_several_networks, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
 from ..tensorfile.documents import parse_json
-from ..text import name_list
+from ..text import name_list, shortened
 from . import hub
 
 FORMAT, VERSION = "nphybrid", 1
 PROCESSORS = hub.PROCESSORS
 DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"
+LONGEST_JSON = 100_000_000                # bytes of a JSON file
 
 
 class Checkpoint(NamedTuple):
@@ -135,7 +136,10 @@ def read_json(path: FilePath) -> dict[str, Any]:
     try:
         with file.opened() as reader:
             tensorfile.refuse_unreadable(file, "json")
-            document = parse_json(reader.read(reader.size()), file, "the file")
+            if reader.size() > LONGEST_JSON:
+                raise FormatError(f"{file}: the file has {reader.size():,} bytes; expected a JSON document of at most "
+                                  f"{LONGEST_JSON:,} bytes")
+            document = parse_json(reader.read(LONGEST_JSON), file, "the file")
     except FileNotFoundError:
         raise FileNotFoundError(f"{file}: no such file; a model folder holds config.json and model.safetensors"
                                 ) from None
@@ -197,8 +201,8 @@ def sha256(path: FilePath) -> str:
         if files[0].suffix == ".json":
             files = [path / name for name in tensorfile.shard_names(files[0])]
     for file in files:
-        with open(file, "rb") as stream:
-            while block := stream.read(1 << 20):
+        with SharedFile(file).opened() as reader:
+            while block := reader.read(1 << 20):
                 digest.update(block)
     return digest.hexdigest()
 
@@ -282,7 +286,10 @@ def _h5_checkpoint(path: Path, file: SharedFile) -> Checkpoint:
     found = documents["manifest"].get("format"), documents["manifest"].get("version")
     if found != (FORMAT, VERSION):
         raise FormatError(f"{path}: format and version are {found}, expected {(FORMAT, VERSION)}")
-    return Checkpoint(arrays, documents["config"], documents.get("processor"), documents["manifest"], path)
+    processor = documents.get("processor")
+    if processor is not None and not isinstance(processor, dict):
+        raise FormatError(f"{path}: the document processor is {shortened(processor)}; expected a JSON object")
+    return Checkpoint(arrays, documents["config"], processor, documents["manifest"], path)
 
 
 def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -> Checkpoint:
@@ -318,6 +325,8 @@ def _translatable(path: Path, arrays: dict[str, Stored], card: dict[str, Any]) -
             config["problem_type"] = card["problem_type"]
     except (KeyError, IndexError, ValueError, TypeError, AttributeError, ZeroDivisionError) as error:
         reason = f"{error} is missing" if isinstance(error, KeyError) else error
+        if isinstance(error, IndexError):
+            reason = "one of its arrays has too few axes"
         raise FormatError(f"{path} looks like {kind}, because it holds the array {anchor}, but {reason}") from None
     return Checkpoint(arrays, config, processor, {}, path, config["dialect"]["name"])
 

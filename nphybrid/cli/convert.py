@@ -27,7 +27,8 @@ def add(verb):
                       help="a file, a folder, or owner/name or owner/name@revision on the Hugging Face hub")
     verb.add_argument("target", metavar="TARGET",
                       help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
-                           "folder. Other suffixes are refused. Only an .h5 file can store every property of a model.")
+                           "folder. Other suffixes are refused. Only an .h5 file can store every property of a model. "
+                           "The folder of a file must exist. Missing parents of a new folder are created.")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
                       help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
     verb.add_argument("--lossy", action="store_true",
@@ -45,10 +46,13 @@ def run(args):
     from ..api.load import load
     from ..batch.identity import ModelFile
     from ..modelfile import convert
-    convert.check_dtype(args.target, convert.target_format(args.target, args.to), args.dtype)
+    form = convert.target_format(args.target, args.to)
+    convert.check_dtype(args.target, form, args.dtype)
+    convert.check_place(args.target, form)
     refuse_preset(args.source)
     file = ModelFile(args.source)
-    model = load(file.path, engine="reference")
+    wide = args.dtype is None and any(array.dtype == "float64" for array in checkpoint.read(file.path).arrays.values())
+    model = load(file.path, engine="reference", **({"dtype": "float64"} if wide else {}))
     if args.class_names is not None:
         relabel(model, args.class_names)
     source = {"name": _source_name(args.source, file.path), "sha256": file.sha256()}
@@ -60,7 +64,7 @@ def run(args):
     if losses:
         print(f"lost properties:\n{convert.format_losses(losses)}", file=sys.stderr)
     if losses or change:
-        print(f"the logits of the golden input change by {change:.2g} of their standard deviation", file=sys.stderr)
+        print(f"the logits of a built-in picture change by {change:.2g} of their standard deviation", file=sys.stderr)
     return 0
 
 

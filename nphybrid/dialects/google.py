@@ -139,7 +139,7 @@ def _layer(stack: Stored, i: int, whole: Callable[[], np.ndarray]) -> Stored:
 
     `whole` is a function that reads the array of all blocks.
     """
-    return derived(stack, stack.name, stack.shape[1:], lambda: whole()[i])
+    return derived(stack, stack.name, stack.shape[1:], lambda: whole()[i].copy())
 
 
 def _read_once(read: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:

@@ -89,8 +89,8 @@ def block_count(shapes: Mapping[str, Shape], pattern: str) -> int:
 
 def _square_image(patches: int, stride: int) -> list[int]:
     """Returns [height, width] of a square picture that has this number of patches."""
-    grid = math.isqrt(patches)
-    if grid * grid != patches:
+    grid = math.isqrt(max(patches, 0))
+    if patches < 1 or grid * grid != patches:
         raise FormatError(f"the position table has {patches} patches, which do not form a square grid; expected a "
                           "square grid, or a config.json with input_size beside the file. If the network has a class "
                           "token, the position table must have a row for this token")

@@ -2,8 +2,8 @@
 
 timm has changed this file several times:
 
-    before 0.8              one flat object; the names of the classes are in `labels`
-    since 0.8               the preparation of pictures is in the object `pretrained_cfg`; `labels` is `label_names`
+    before 0.8                  one flat object; the names of the classes are in `labels`
+    since 0.8                   the preparation of pictures is in the object `pretrained_cfg`; `labels` is `label_names`
     transformers, since 4.48    the keys of timm, and model_type "timm_wrapper"
 
 The names of the classes are a list, or an object {"0": name}.  If the names are identifiers, such as those of WordNet,
@@ -45,7 +45,7 @@ KEYS = {"architecture", "num_classes", "num_features", "global_pool", "label_nam
         "problem_type"}
 WRAPPER_KEYS = {"model_type", "architectures", "dtype", "torch_dtype", "transformers_version", "initializer_range",
                 "do_pooling", "label2id", "num_labels", "_name_or_path", "return_dict", "output_hidden_states",
-               "output_attentions", "_attn_implementation_autoset"}
+                "output_attentions", "_attn_implementation_autoset"}
 
 # The options of the preparation of pictures that a card does not state, as in timm's PretrainedCfg.
 UNSTATED = {"interpolation": "bicubic", "crop_pct": 0.875, "crop_mode": "center", "mean": [0.485, 0.456, 0.406],

@@ -313,7 +313,7 @@ def format_shapes(shapes):
 def _conclusion(rows):
     first = first_difference(rows)
     tolerances = sorted({row.tolerance for row in rows if row.tolerance is not None})
-    bound = f"; tolerance {' or '.join(f'{tolerance:.0e}' for tolerance in tolerances)}" if tolerances else ""
+    bound = f"; tolerance {' or '.join(f'{tolerance:g}' for tolerance in tolerances)}" if tolerances else ""
     if first is None:
         coarse = any(row.tolerance == ROUNDED and row.error for row in rows)
         return f"0 of {len(rows)} states differ{bound}{f' ({COARSE})' if coarse else ''}"

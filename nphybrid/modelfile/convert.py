@@ -80,6 +80,14 @@ def check_dtype(target, form, dtype):
                          "target whose name ends with .h5")
 
 
+def check_place(target, form):
+    """Raises an exception if a target of the format `form` could not be written to its place."""
+    if form in ("huggingface", "timm"):
+        tensorfile.refuse_folder(target)
+    elif not (folder := Path(target).resolve().parent).is_dir():
+        raise FileNotFoundError(f"{target} cannot be written, because the folder {folder} does not exist")
+
+
 def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tuple[list[Loss], float]:
     """Writes a model in another format.  -> list of Loss, change of the golden logits
 
@@ -134,7 +142,7 @@ def format_losses(losses: list[Loss]) -> str:
 def _learned_arrays(model):
     """Returns the tree of the learned arrays.  The convolution kernels in the tree are not standardized."""
     tree, _ = checkpoint.fill_parameters(model.shapes, model.state_dict(), model.table, model.network_config,
-                                         lambda name, array, array_of: array)
+                                         lambda name, array, array_of: array, dtype=model.float_dtype)
     return tree
 
 
@@ -227,10 +235,14 @@ def _with_labels(config, names):
     return {**config, "id2label": dict(enumerate(names))} if names else config
 
 
-# {(units of each stage, token width): timm's name of the published hybrid}
-_TIMM_HYBRIDS = {((), 192): "vit_tiny_r_s16_p8", ((2, 2, 2, 2), 384): "vit_small_r26_s32",
-                 ((2, 2, 2, 2), 768): "vit_base_r26_s32", ((3, 4, 9), 768): "vit_base_r50_s16",
-                 ((3, 4, 6, 3), 1024): "vit_large_r50_s32"}
+# {(units of each stage, channels of the stem): timm's name of the published BiT}
+_TIMM_BITS = {((3, 4, 6, 3), 64): "resnetv2_50x1_bit", ((3, 4, 6, 3), 192): "resnetv2_50x3_bit",
+              ((3, 4, 23, 3), 64): "resnetv2_101x1_bit", ((3, 4, 23, 3), 192): "resnetv2_101x3_bit",
+              ((3, 8, 36, 3), 128): "resnetv2_152x2_bit", ((3, 8, 36, 3), 256): "resnetv2_152x4_bit"}
+# {(units of each stage, token width, number of blocks): timm's name of the published hybrid}
+_TIMM_HYBRIDS = {((), 192, 12): "vit_tiny_r_s16_p8", ((2, 2, 2, 2), 384, 12): "vit_small_r26_s32",
+                 ((2, 2, 2, 2), 768, 12): "vit_base_r26_s32", ((3, 4, 9), 768, 12): "vit_base_r50_s16",
+                 ((3, 4, 6, 3), 1024, 24): "vit_large_r50_s32"}
 # {(token width, number of blocks): size in timm's name of the published plain ViT}
 _TIMM_PLAIN = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 24): "large"}
 
@@ -238,10 +250,12 @@ _TIMM_PLAIN = {(192, 12): "tiny", (384, 12): "small", (768, 12): "base", (1024, 
 def _architecture(network_config):
     """Returns {"architecture": timm's name of the network}; {} if timm has no name for the network."""
     if not network_config.blocks:
-        units, factor = 3 * sum(network_config.depths) + 2, network_config.stem // 64
-        return {"architecture": f"resnetv2_{units}x{factor}_bit"}
+        name = _TIMM_BITS.get((network_config.depths, network_config.stem))
+        return {"architecture": name} if name else {}
+    if network_config.hidden != 4 * network_config.width:
+        return {}
     if network_config.stem:
-        name = _TIMM_HYBRIDS.get((network_config.depths, network_config.width))
+        name = _TIMM_HYBRIDS.get((network_config.depths, network_config.width, network_config.blocks))
     else:
         size = _TIMM_PLAIN.get((network_config.width, network_config.blocks))
         name = size and f"vit_{size}_patch{network_config.patch}"

@@ -7,8 +7,8 @@
 Kernels are searched in two FOLDERs. The first FOLDER is NUMBA_CACHE_DIR. If this variable is not set, the first FOLDER
 is the user's cache. The second FOLDER is a private temporary folder, for example /tmp/nphybrid-1000 for the user 1000.
 A new kernel is written into the first FOLDER that can be written. A warning says if this is the second FOLDER. If all
-kernels are found, nothing is written. New folders and files can be written by this user only, whatever the umask is,
-because anybody who can write a kernel can run code with the rights of this user.
+kernels are found, nothing is written. New folders and files can be written by this user only, from the moment in which
+they are created, whatever the umask is. Anybody who can write a kernel can run code with the rights of this user.
 
 ISA-HASH depends on everything that changes the machine code: the sources of the kernels, the versions, the CPU, and the
 settings of Numba. So the kernels of several versions can lie in one FOLDER.
@@ -202,9 +202,8 @@ def store(name, data):
 def written(path, mode=0o755):
     """As `write_atomically`, for a file that has at most the permissions `mode`.  Missing folders are created."""
     _create(path.parent)
-    with write_atomically(path) as file:
+    with write_atomically(path, mode) as file:
         yield file
-        file.chmod(file.stat().st_mode & mode)
 
 
 def files(suffix=SUFFIX):

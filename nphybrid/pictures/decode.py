@@ -49,10 +49,10 @@ DECODER_BYTES = 24
 
 # Pillow reads a file of these formats into memory before the number of pixels is known, and so does pillow-heif.
 READ_AS_A_WHOLE = ("WEBP", "AVIF")
-# How the limit of a picture that is too large can be changed.
 # The brands of videos in files of the MP4 family.
 VIDEO_BRANDS = (b"qt  ", b"isom", b"iso2", b"iso4", b"iso5", b"iso6", b"mp41", b"mp42", b"avc1", b"M4V ", b"3gp4",
                 b"3gp5")
+# The end of a message about a picture that is too large.
 LIMIT = "--max-pixels N or, in Python, nphybrid.pixel_limit(N) sets the limit"
 # The major brands of HEIF files (ISO/IEC 23008-12, annex B). Pillow opens the pictures of these files that are AVIF.
 HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs", b"mif1", b"msf1")

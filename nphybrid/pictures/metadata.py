@@ -105,9 +105,13 @@ def jpeg_without_metadata(file: IO[bytes]) -> IO[bytes]:
     file.seek(0)
     while len(head := file.read(4)) == 4:
         mark, code, size = struct.unpack(">BBH", head)
+        if mark == 0xFF and code == JPEG_FILL:
+            at = _last_fill_byte(file, at)
+            file.seek(at)
+            continue
         length = size + 2
-        if mark == 0xFF and code in (JPEG_FILL, JPEG_START):
-            length = 1 if code == JPEG_FILL else 2
+        if mark == 0xFF and code == JPEG_START:
+            length = 2
         elif mark != 0xFF or code not in JPEG_SEGMENTS or size < 2:
             break                         # the scan with the pixels
         if (code == 0xE1 and file.read(6) == b"Exif\0\0"
@@ -117,6 +121,16 @@ def jpeg_without_metadata(file: IO[bytes]) -> IO[bytes]:
         file.seek(at)
     _add(parts, at, max(end - at, 0))
     return io.BufferedReader(Parts(file, parts))
+
+
+def _last_fill_byte(file: IO[bytes], at: int) -> int:
+    """Return the position of the last byte 0xFF of a run that begins at `at`.  The last one belongs to a marker."""
+    file.seek(at)
+    while block := file.read(1 << 16):
+        if rest := block.lstrip(b"\xff"):
+            return at + len(block) - len(rest) - 1
+        at += len(block)
+    return at
 
 
 def exif_orientation(exif: bytes) -> int:

@@ -1,7 +1,10 @@
 """Writes a file or a folder completely or not at all.
 
-    .NAME.HOST-PID-RANDOM.tmp     is written beside the target, and then flushed to the disk
-    NAME                          is the target, which a rename replaces in one step
+    .NAME.HOST-NAMESPACE-PID-RANDOM.tmp   is written beside the target, and then flushed to the disk
+    NAME                                  is the target, which a rename replaces in one step
+
+HOST, NAMESPACE and PID name the process that writes. Two containers with the same host name have different namespaces
+of process ids.
 """
 
 import os
@@ -17,16 +20,19 @@ from pathlib import Path
 from ..shortage import path_in_errors
 from .errors import FilePath, refuse_empty
 
+LONGEST = 150                             # bytes of NAME in the name of a temporary file; file systems allow 255 in all
+
 
 @contextmanager
-def write_atomically(path: FilePath) -> Iterator[Path]:
+def write_atomically(path: FilePath, most: int = 0o7777) -> Iterator[Path]:
     """Gives the path of a new, empty file.  When the `with` block ends, this file replaces the file at `path`.
 
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
-    new file is removed and the old file does not change. If `path` is a symbolic link, the file to which the link
-    points is replaced. If the process is killed, the next write to `path` removes the new file. Raises OSError
-    if the folder does not exist, if there is no permission, or if the disk is full. If an OSError names no file, `path`
-    is added to the error. Raises ValueError if `path` is empty, or exists and is not a regular file.
+    new file is removed and the old file does not change. The new file gets the permissions of the old file, and never a
+    permission that is not in `most`. If `path` is a symbolic link, the file to which the link points is replaced. If
+    the process is killed, the next write to `path` removes the new file. Raises OSError if the folder does not exist,
+    if there is no permission, or if the disk is full. If an OSError names no file, `path` is added to the error. Raises
+    ValueError if `path` is empty, or exists and is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -39,15 +45,16 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         raise ValueError(f"{os.fspath(path)} cannot be replaced, because it is not a regular file")
+    mode = _permissions(target)
     temporary = _beside(target)
     # With os.open a new file gets the user's usual permissions. With tempfile a new file would get 0600.
-    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666 & most if mode is None else 0o600))
     try:
         with path_in_errors(path):
             yield temporary
             _flush(temporary, os.O_RDWR)
-        if target.exists():
-            os.chmod(temporary, stat.S_IMODE(target.stat().st_mode))
+        if mode is not None:
+            os.chmod(temporary, mode & most)
         os.replace(temporary, target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -60,9 +67,10 @@ def write_atomically(path: FilePath) -> Iterator[Path]:
 def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     """Gives the path of a new, empty folder.  When the `with` block ends, this folder is renamed to `path`.
 
-    A reader sees no folder or the complete folder. If the block raises an exception, the new folder is removed. Raises
-    FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix. If an
-    OSError names no file, `path` is added to the error.
+    A reader sees no folder or the complete folder. If the block raises an exception, the new folder is removed. The new
+    folder gets the permissions of an empty folder at `path`. If `path` is a symbolic link, the folder to which the link
+    points is written. Missing parent folders are created. Raises the exceptions of `refuse_folder`. If an OSError names
+    no file, `path` is added to the error.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -71,17 +79,17 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
     ...     os.listdir(folder + "/model")
     ['config.json']
     """
-    refuse_empty(path)
-    target = Path(path)
-    if os.path.lexists(target) and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(f"{os.fspath(path)} already exists; expected the name of a new folder, or an empty "
-                              "folder")
+    refuse_folder(path)
+    target = Path(os.path.realpath(path))
     target.parent.mkdir(parents=True, exist_ok=True)
+    mode = _permissions(target)
     temporary = _beside(target)
-    temporary.mkdir()
+    temporary.mkdir(0o777 if mode is None else 0o700)
     try:
         with path_in_errors(path):
             yield temporary
+        if mode is not None:
+            os.chmod(temporary, mode)
         if os.name == "nt" and target.exists():           # Windows cannot replace a folder, even if it is empty
             target.rmdir()
         os.replace(temporary, target)
@@ -92,10 +100,50 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
         _flush(target.parent, os.O_RDONLY)
 
 
+def refuse_folder(path: FilePath) -> None:
+    """Raises an exception if `write_folder_atomically` could not write the folder.
+
+    Raises FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix.
+    Raises ValueError if `path` is empty, or is the working folder, which must not be replaced.
+    """
+    refuse_empty(path)
+    if os.path.isdir(path) and os.path.samefile(path, os.curdir):
+        raise ValueError(f"{os.fspath(path)} is the working folder, which cannot be replaced; expected the name of a "
+                         "new folder, or another empty folder")
+    if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
+        raise FileExistsError(f"{os.fspath(path)} already exists; expected the name of a new folder, or an empty "
+                              "folder")
+
+
+def _permissions(target: Path) -> int | None:
+    """Returns the permissions of a file or folder; None if it does not exist."""
+    return stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+
+
 def _beside(target: Path) -> Path:
     """Returns a new name for a temporary file beside the target.  Removes the temporary files of dead processes."""
     sweep(target.parent, target.name)
-    return target.parent / f".{target.name}.{platform.node()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    return target.parent / f".{_cut(target.name)}.{_place()}-{os.getpid()}-{secrets.token_hex(4)}.tmp"
+
+
+def _cut(name: str) -> str:
+    """Returns the beginning of a name, at most LONGEST bytes."""
+    while len(os.fsencode(name)) > LONGEST:
+        name = name[:-1]
+    return name
+
+
+def process_namespace() -> str | None:
+    """Returns the namespace of process ids, for example "pid:[4026531836]"; None if it is unknown (not Linux)."""
+    try:
+        return os.readlink("/proc/self/ns/pid")
+    except OSError:
+        return None
+
+
+def _place() -> str:
+    """Returns the host name and the number of the namespace of process ids, or 0."""
+    return f"{platform.node()}-{re.sub('[^0-9]', '', process_namespace() or '0')}"
 
 
 def _flush(path: Path, flags: int) -> None:
@@ -108,14 +156,17 @@ def _flush(path: Path, flags: int) -> None:
 
 
 def sweep(folder: Path, name: str | None = None) -> None:
-    """Removes temporary files and folders of dead processes on this computer: those of the target `name`, or all."""
+    """Removes temporary files and folders of dead processes on this computer: those of the target `name`, or all.
+
+    A process in another container is not known to be dead, so its files stay.
+    """
     # On Windows os.kill(pid, 0) can end the process.
     if os.name != "posix":
         return
-    temporary = re.compile(rf"\.(.+)\.{re.escape(platform.node())}-([0-9]+)-[0-9a-f]+\.tmp")
+    temporary = re.compile(rf"\.(.+)\.{re.escape(_place())}-([0-9]+)-[0-9a-f]+\.tmp")
     for entry in os.listdir(folder):
         found = temporary.fullmatch(entry)
-        if found and name in (None, found[1]):
+        if found and (name is None or _cut(name) == found[1]):
             try:
                 os.kill(int(found[2]), 0)
             except ProcessLookupError:

@@ -34,6 +34,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from .atomic import process_namespace
 from .errors import FilePath
 
 fcntl: Any
@@ -224,11 +225,10 @@ def _new(lock: Path) -> Path:
 
 def _this_process() -> _Owner:
     """Returns an _Owner that describes this process, which has no lock yet."""
-    boot = namespace = None
-    with contextlib.suppress(OSError):    # only Linux has these files
+    boot = None
+    with contextlib.suppress(OSError):    # only Linux has this file
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        namespace = os.readlink("/proc/self/ns/pid")
-    return _Owner(platform.node(), os.getpid(), boot, namespace, _start(os.getpid()),
+    return _Owner(platform.node(), os.getpid(), boot, process_namespace(), _start(os.getpid()),
                   time.strftime("%Y-%m-%d %H:%M:%S %z"), False)
 
 

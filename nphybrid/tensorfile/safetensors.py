@@ -142,7 +142,7 @@ def _header(reader: Reader, path: FilePath) -> tuple[dict[str, Entry], dict[str,
         raise refusal(path, "the file is too short for a safetensors file", f"{size} bytes", "at least 8")
     (length,) = struct.unpack("<Q", reader.read(8))
     if length > MAX_HEADER:
-        rule = "the header length is over the format's limit: is it a safetensors file?"
+        rule = "the header length is over the format's limit, so this is no safetensors, npz or HDF5 file"
         raise refusal(path, rule, length, f"at most {MAX_HEADER} bytes")
     if 8 + length > size:
         rule = "the file ends inside its header: is the file truncated?"

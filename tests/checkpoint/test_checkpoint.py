@@ -108,6 +108,37 @@ def test_any_spelling_of_a_dtype():
         ViTHybridForImageClassification(CONFIG, dtype="double precision")
 
 
+@pytest.mark.parametrize("processor", [3, [1], "x"])
+def test_a_processor_of_another_type_is_refused(processor, model, tmp_path):
+    model.save(tmp_path / "m.h5")
+    arrays, documents = read_h5(tmp_path / "m.h5")
+    write_h5(tmp_path / "m.h5", arrays, {**documents, "processor": processor})
+    with pytest.raises(FormatError, match="m.h5: the document processor is .*; expected a JSON object"):
+        checkpoint.read(tmp_path / "m.h5")
+
+
+def test_a_configuration_that_no_network_has_names_its_file(model, tmp_path):
+    model.save(tmp_path / "m.h5")
+    arrays, documents = read_h5(tmp_path / "m.h5")
+    write_h5(tmp_path / "m.h5", arrays, {**documents, "config": {**documents["config"], "num_attention_heads": "3"}})
+    with pytest.raises(FormatError, match="m.h5: num_attention_heads is '3'"):
+        ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_pipe_is_not_hashed(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(FormatError, match="not a regular file"):
+        checkpoint.sha256(tmp_path)
+
+
+def test_a_json_file_of_any_length_is_not_read(tmp_path):
+    with open(tmp_path / "config.json", "wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(FormatError, match="config.json: the file has 1,099,511,627,776 bytes; expected .* at most 100"):
+        checkpoint.read_json(tmp_path / "config.json")
+
+
 def test_the_processor_travels_with_the_model(model, tmp_path):
     model.processor = ViTHybridImageProcessor(size=33)
     model.save(tmp_path / "m.h5")

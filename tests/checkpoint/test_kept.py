@@ -4,7 +4,6 @@ import json
 import mmap
 import os
 import pickle
-import platform
 import shutil
 import warnings
 from dataclasses import replace
@@ -20,7 +19,7 @@ from nphybrid.checkpoint import Narrow, fill
 from nphybrid.machine import warmup
 from nphybrid.ops import cache, mapped
 from nphybrid.params import named_leaves
-from nphybrid.tensorfile import SharedFile, Stored, read_h5, read_safetensors, write_h5, write_safetensors
+from nphybrid.tensorfile import SharedFile, Stored, atomic, read_h5, read_safetensors, write_h5, write_safetensors
 
 from checkpoint.test_checkpoint import BIT, CONFIG, logits
 from ops.test_mapped import pieces
@@ -311,7 +310,7 @@ def test_warmup_doctor_and_prune(model, tmp_path, folder, capsys, monkeypatch):
         assert main(["warmup", "--model", str(tmp_path / name), *options]) == 0
         assert capsys.readouterr().out.splitlines()[1].startswith("the packed weights are already stored: 0.")
     assert len(cache.files(cache.WEIGHTS)) == 3
-    leftover = folder / f".some.weights.{platform.node()}-999999999-0123abcd.tmp"
+    leftover = folder / f".some.weights.{atomic._place()}-999999999-0123abcd.tmp"
     leftover.write_bytes(b"")
     main(["doctor"])
     out = capsys.readouterr().out

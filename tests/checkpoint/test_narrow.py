@@ -248,7 +248,7 @@ def test_the_change_by_rounding_is_printed(bundled, tmp_path, capsys):
     exact, narrow = (np.array(read_h5(file).documents["manifest"]["golden"]["values"])
                      for file in (default_model(), path))
     change = np.abs(narrow - exact).max() / exact.std()
-    assert f"the logits of the golden input change by {change:.2g} of their standard deviation" in text
+    assert f"the logits of a built-in picture change by {change:.2g} of their standard deviation" in text
 
 
 def test_a_head_of_the_original_model_fits(bundled, tmp_path):

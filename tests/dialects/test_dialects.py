@@ -10,7 +10,8 @@ import struct
 import numpy as np
 import pytest
 
-from nphybrid import ViTConfig, ViTForImageClassification, ViTHybridConfig, ViTHybridForImageClassification, params
+from nphybrid import (ViTConfig, ViTForImageClassification, ViTHybridConfig, ViTHybridForImageClassification,
+                      checkpoint, params)
 from nphybrid.api.load import load
 
 from oracles.originals import (GOOGLE_BIT, JAX, TIMM, TIMM_BIT, google_bit_logits, jax_logits, opened, pixels,
@@ -253,6 +254,14 @@ SPELLINGS = {
 def test_jax_spellings(tmp_path, tolerance, options, spelling):
     arrays, x = telling(jax_vit(**options)), pixels()
     same(npz_file(tmp_path, SPELLINGS[spelling](arrays)), x, jax_answer(arrays, x), tolerance)
+
+
+def test_every_read_of_a_stacked_array_has_memory_of_its_own(tmp_path):
+    path = npz_file(tmp_path, stacked(big_vision(telling(jax_vit(**PLAIN)))))
+    with checkpoint.opened(path) as source:
+        for array in source.arrays.values():
+            first, second = array.read(), array.read()
+            assert not np.shares_memory(first, second) and np.array_equal(first, second), array.name
 
 
 def test_jax_bfloat16(tmp_path, tolerance):

@@ -124,7 +124,7 @@ def test_a_model_equals_its_copy_in_another_format(saved, model, tmp_path, capsy
     model.save_pretrained(tmp_path / "folder")
     assert main(["compare", saved("a.h5"), str(tmp_path / "folder"), "--tolerance", "0"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == "0 of 50 states differ; tolerance 0e+00" and len(lines) == 1 + 50 + 2
+    assert lines[-1] == "0 of 50 states differ; tolerance 0" and len(lines) == 1 + 50 + 2
     assert lines[1].split() == ["pixel_values", "1x33x47x3", "0", "equal"]
     assert lines[-3].split() == ["logits", "1x5", "0", "equal"]
 
@@ -219,7 +219,7 @@ def test_text_of_two_traces(states, trace, capsys):
     b = trace("b.safetensors", **{**kept, "blocks.0.key": changed, "blocks.0.out": None, "norm": np.ones((2, 1))})
     assert main(["compare", a, b]) == 1
     was = states["blocks.0.key"][1, 4, 7]
-    error, tolerances = f"{(100 - float(was)) / 100:.1e}", "tolerance 1e-09 or 3e-04"
+    error, tolerances = f"{(100 - float(was)) / 100:.1e}", "tolerance 1e-09 or 0.0003"
     assert capsys.readouterr().out == f"""\
 state             shape      max|a - b| / max|b|
 blocks.0.key      2x31x12                {error}  DIFFERS
@@ -251,6 +251,11 @@ def test_float64_is_held_closer(dtype, ok, trace):
     near = [trace(f"{i}.safetensors", norm=np.array([1, 1 + i * 1e-6], dtype)) for i in range(2)]
     row = next(row for row in compare_files(*near) if row.name == "norm")
     assert row.ok == ok and row.verdict == ("within" if ok else "DIFFERS")
+
+
+def test_a_tolerance_is_printed_as_it_was_given(saved, capsys):
+    assert main(["compare", saved("a.h5"), saved("a.h5"), "--tolerance", "0.00025"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 of 50 states differ; tolerance 0.00025"
 
 
 @pytest.mark.parametrize("tolerance, verdict", [(0.25, "within"), (np.nextafter(0.25, 0), "DIFFERS")])
@@ -288,7 +293,7 @@ def test_the_last_line_says_what_float32_does_not_show(model, tmp_path, capsys):
             np.savez(tmp_path / f"{name}.npz", **exact.trace(x.astype(dtype)))
         assert main(["compare", str(tmp_path / "a.npz"), str(tmp_path / "b.npz")]) == code
         last = capsys.readouterr().out.splitlines()[-1]
-        assert last.endswith("; tolerance 3e-04 (a wrong eps or another form of GELU can change a state by less; two "
+        assert last.endswith("; tolerance 0.0003 (a wrong eps or another form of GELU can change a state by less; two "
                              "float64 traces show it)" if code == 0 else "; tolerance 1e-09")
 
 
@@ -327,7 +332,7 @@ def test_common_compares_what_both_have(states, trace, capsys):
     assert main(["compare", a, b]) == 1
     assert "3 of 51 states differ, the first is blocks.0.fc1: only in B" in capsys.readouterr().out
     assert main(["compare", a, b, "--common"]) == 0
-    assert capsys.readouterr().out.splitlines()[-1] == f"0 of {len(states) - 2} states differ; tolerance 3e-04"
+    assert capsys.readouterr().out.splitlines()[-1] == f"0 of {len(states) - 2} states differ; tolerance 0.0003"
     changed = trace("c.safetensors", norm=None, logits=states["logits"] + np.float32(1))
     assert main(["compare", a, changed, "--common"]) == 1
 
@@ -378,7 +383,7 @@ def test_a_hint_follows_the_first_difference(trace, capsys):
     assert main(["compare", a, b]) == 1
     assert capsys.readouterr().out.splitlines()[-1] == (
         "1 of 50 states differ, the first is norm: shapes 2x5x7x3 / 2x3x5x7; "
-        "equal within the tolerance after transpose (0, 2, 3, 1) of B; tolerance 1e-09 or 3e-04")
+        "equal within the tolerance after transpose (0, 2, 3, 1) of B; tolerance 1e-09 or 0.0003")
     assert main(["compare", a, b, "--format", "json"]) == 1
     row = next(row for row in json.loads(capsys.readouterr().out)["states"] if row["name"] == "norm")
     assert list(row) == ["name", "shapes", "error", "where", "values", "verdict", "tolerance"]

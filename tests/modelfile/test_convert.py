@@ -1,6 +1,7 @@
 """Between any two formats arrays are exact, and what a format cannot hold is refused, or listed."""
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from nphybrid.__main__ import main
 from nphybrid.api.load import load
 from nphybrid.api.processor import ViTHybridImageProcessor
 from nphybrid.dialects.timm import for_timm
-from nphybrid.modelfile.convert import convert, target_format
+from nphybrid.modelfile.convert import _architecture, convert, target_format
 
 pytestmark = pytest.mark.slow
 
@@ -63,6 +64,22 @@ def test_arrays_are_exact_through_any_two_formats(name, first, second, tmp_path)
     once = load(tmp_path / TARGETS[first], engine="reference")
     convert(once, tmp_path / TARGETS[second], second, lossy=True)
     same_arrays(load(tmp_path / TARGETS[second], engine="reference"), MODELS[name])
+
+
+@pytest.mark.parametrize("target", ["h5", "huggingface", "timm", "google"])
+def test_float64_weights_stay_float64(target, tmp_path):
+    """The command reads them as float64, and every format stores them so."""
+    small = MODELS["jax" if target == "google" else "timm"]
+    rng = np.random.default_rng(0)
+    state = {name: array * (1 + 1e-10 * rng.standard_normal(array.shape)) for name, array in small.state_dict().items()}
+    exact = type(small)(small.config, state_dict=state, engine="reference", dtype="float64")
+    exact.save(tmp_path / "exact.h5")
+    place = tmp_path / TARGETS[target]
+    assert main(["convert", str(tmp_path / "exact.h5"), str(place), "--to", target, "--lossy"]) == 0
+    again = load(place, engine="reference", dtype="float64")
+    for name, array in exact.state_dict().items():
+        assert np.array_equal(again.state_dict()[name], array), name
+    assert any(np.any(array != np.float32(array)) for array in state.values())
 
 
 @pytest.mark.parametrize("name, target", [("hybrid", "huggingface"), ("plain", "huggingface"), ("bit", "huggingface"),
@@ -156,6 +173,21 @@ def test_a_timm_card_says_what_timm_would_build_otherwise(tmp_path):
     assert load(tmp_path / "card", engine="reference").network_config == model.network_config
 
 
+def published(blocks=12, hidden=768, depths=(), stem=0, width=192, patch=16):
+    return replace(MODELS["plain"].network_config, blocks=blocks, hidden=hidden, depths=depths, stem=stem, width=width,
+                   patch=patch, image=(224, 224))
+
+
+@pytest.mark.parametrize("config, name", [
+    (published(), "vit_tiny_patch16_224"), (published(hidden=100), None), (published(blocks=11), None),
+    (published(depths=(3, 4, 9), stem=64, width=768, hidden=3072), "vit_base_r50_s16_224"),
+    (published(depths=(3, 4, 9), stem=64, width=768, hidden=3072, blocks=2), None),
+    (published(blocks=0, depths=(3, 4, 6, 3), stem=192), "resnetv2_50x3_bit"),
+    (published(blocks=0, depths=(3, 8, 36, 3), stem=64), None), (published(blocks=0, depths=(1, 2), stem=32), None)])
+def test_a_timm_card_names_published_networks_only(config, name):
+    assert _architecture(config) == ({"architecture": name} if name else {})
+
+
 def test_labels_are_kept_or_told(tmp_path):
     model = hybrid(TIMM, layer_norm_eps=1e-6, id2label={i: f"kind {i}" for i in range(7)}, num_labels=None)
     convert(model, tmp_path / "card", "timm")
@@ -233,7 +265,12 @@ def test_the_command(tmp_path, capsys):
     assert "the network's gn_eps: 1e-05 becomes 1e-06" in capsys.readouterr().err
     assert main(["convert", str(source), str(target), "--lossy"]) == 0
     shown = capsys.readouterr()
-    assert "parameters" in shown.out and "\nthe logits of the golden input change by " in shown.err
+    assert "parameters" in shown.out and "\nthe logits of a built-in picture change by " in shown.err
     assert shown.err.startswith("lost properties:\n") and shown.err.endswith(" of their standard deviation\n")
     assert main(["convert", str(source), str(tmp_path / "folder")]) == 0
+    capsys.readouterr()
+    assert main(["convert", "missing.h5", str(tmp_path / "folder")]) == 3       # before the source is read
+    assert "folder already exists; expected the name of a new folder" in capsys.readouterr().err
+    assert main(["convert", "missing.h5", str(tmp_path / "no" / "x.h5")]) == 3
+    assert "x.h5 cannot be written, because the folder" in capsys.readouterr().err
     assert json.loads((tmp_path / "folder" / "config.json").read_text())["model_type"] == "vit-hybrid"

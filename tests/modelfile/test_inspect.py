@@ -201,7 +201,8 @@ def test_a_damaged_array_is_told_all_the_same(tmp_path):
     (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"\x80\x02}q\x00.", "never opened here"),
     (zipped("archive/data.pkl"), "is a pickle"), (zipped("notes.txt"), "is of another kind"),
     (b"[1, 2]", "a JSON list; expected a JSON object"),
-    (b"\x89HDF\r\n\x1a\n" + bytes(100), "broken or truncated"), (b"nothing of the kind", "is it a safetensors file?"),
+    (b"\x89HDF\r\n\x1a\n" + bytes(100), "broken or truncated"),
+    (b"nothing of the kind", "this is no safetensors, npz or HDF5 file"),
     (struct.pack("<Q", 50) + b'{"w": ', "ends inside its header"),
 ], ids=["empty", "page", "git-lfs", "pickle", "torch", "zip", "list", "hdf5", "text", "truncated"])
 def test_refusals(data, told, tmp_path, capsys):

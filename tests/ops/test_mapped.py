@@ -164,3 +164,20 @@ def test_only_this_user_can_write(tmp_path):
         os.umask(old)
     modes = [(tmp_path / name).stat().st_mode & 0o777 for name in ("a", "a/b", "a/b/some.weights")]
     assert modes == [0o755, 0o755, 0o644]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+@pytest.mark.parametrize("before", [None, 0o600, 0o644, 0o666])
+def test_nobody_else_reads_private_weights(before, tmp_path, monkeypatch):
+    """Also while they are written, and if they replace a file with more permissions."""
+    found, bytes_of = [], mapped._bytes
+
+    def spy(array):
+        found.extend(path.stat().st_mode & 0o777 for path in tmp_path.iterdir() if path.suffix == ".tmp")
+        return bytes_of(array)
+    monkeypatch.setattr(mapped, "_bytes", spy)
+    if before is not None:
+        (tmp_path / "some.weights").touch()
+        (tmp_path / "some.weights").chmod(before)
+    mapped.write(tmp_path / "some.weights", leaves_of(), {}, 0o600)
+    assert found and {*found} == {0o600} and (tmp_path / "some.weights").stat().st_mode & 0o777 == 0o600

@@ -15,6 +15,7 @@ import nphybrid.pictures
 import nphybrid.pictures.metadata
 from nphybrid.cli import main
 from nphybrid.pictures.decode import PictureError, open_picture
+from nphybrid.pictures.metadata import jpeg_without_metadata
 
 from oracles.pictures import VIEW, chunk, corners, encode, oriented
 
@@ -171,13 +172,15 @@ def test_metadata_of_a_jpeg(body):
 
 
 def test_fill_bytes_of_a_jpeg():
-    """Any number of bytes 0xFF may stand before a marker. What follows is not taken for a segment."""
+    """Any number of bytes 0xFF may stand before a marker. They are removed, and the segment after them is found."""
     whole = encode(Image.fromarray(corners()), "JPEG")
     at = whole.index(b"\xff\xdb")
     filled = whole[:at] + b"\xff" * 7 + segment(0xED, photoshop(4)) + b"\xff" + whole[at:]
     assert np.array_equal(np.asarray(open_picture(filled)), np.asarray(Image.open(io.BytesIO(whole))))
-    assert nphybrid.pictures.metadata.jpeg_without_metadata(io.BytesIO(filled)).read() == (
-        whole[:at] + b"\xff" * 8 + whole[at:])
+    for count in 0, 1, (1 << 16) - 1, 1 << 16, 200_000:
+        file = io.BytesIO(filled[:at] + b"\xff" * count + filled[at:])
+        assert jpeg_without_metadata(file).read() == whole
+    assert jpeg_without_metadata(io.BytesIO(whole[:at] + b"\xff" * 70_000)).read() == whole[:at]
 
 
 @pytest.mark.parametrize("mode", ["L", "CMYK", "YCbCr"])

@@ -74,7 +74,6 @@ PLANTED = {  # what is taken away -> (format, mutants, the line that does it, wh
     "BF16 is an upper half": ("safetensors", 500, "safetensors._native = lambda entry: None; "
                               "safetensors._TYPES['BF16'] = safetensors._TYPES['F16']", "AssertionError"),
     "checksums": ("h5", 800, "hdf5.digest = lambda array: Any()", "AssertionError"),
-    "hard links": ("h5", 300, "import h5py; h5py.HardLink = (h5py.HardLink, h5py.ExternalLink)", "AssertionError"),
     "the library's errors": ("h5", 100, "hdf5._BROKEN = ()", "Error"),
     "the documents' JSON": ("h5", 200, "hdf5.parse_json = lambda data, *_: fuzz.json.loads(data)", "Error"),
     "counts": ("config", 500, "configs.check_positive = lambda *_: None", "Error"),

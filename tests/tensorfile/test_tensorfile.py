@@ -22,10 +22,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from nphybrid import tensorfile
-from nphybrid.tensorfile import (FormatError, h5_documents, read, read_h5, read_safetensors, read_sharded,
+from nphybrid.tensorfile import (FormatError, atomic, h5_documents, read, read_h5, read_safetensors, read_sharded,
                                  refuse_unreadable, safetensors_header, sniff, stored, stored_h5, stored_npz,
-                                 stored_safetensors, stored_sharded, write_atomically, write_h5, write_json, write_npz,
-                                 write_safetensors)
+                                 stored_safetensors, stored_sharded, write_atomically,
+                                 write_folder_atomically, write_h5, write_json, write_npz, write_safetensors)
 
 from oracles.specimens import F4, GOOD, blob, entry
 
@@ -663,6 +663,61 @@ def test_links_and_permissions_stay(tmp_path):
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o640
     with pytest.raises(ValueError, match="not a regular file"):
         write_json(tmp_path, 1)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions")
+def test_nobody_else_reads_what_replaces_a_private_target(tmp_path):
+    """Also while it is written.  A folder keeps its permissions, too."""
+    target, folder = tmp_path / "m", tmp_path / "folder"
+    target.write_text("old")
+    target.chmod(0o600)
+    with write_atomically(target) as temporary:
+        assert temporary.stat().st_mode & 0o777 == 0o600
+    with write_atomically(target, 0o400) as temporary:
+        pass
+    assert target.stat().st_mode & 0o777 == 0o400
+    for mode in 0o700, 0o750, 0o500:
+        folder.mkdir(exist_ok=True)
+        folder.chmod(mode)
+        with write_folder_atomically(folder) as temporary:
+            assert temporary.stat().st_mode & 0o777 == 0o700
+        assert folder.stat().st_mode & 0o777 == mode
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links")
+def test_a_link_to_an_empty_folder_is_followed_and_the_working_folder_is_refused(tmp_path, monkeypatch):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path / "real")
+    for name in ".", tmp_path / "link", tmp_path / "real", "../real":
+        with pytest.raises(ValueError, match="is the working folder, which cannot be replaced; expected the name of"):
+            with write_folder_atomically(name):
+                pass
+    monkeypatch.chdir(tmp_path)
+    with write_folder_atomically("link") as temporary:
+        (temporary / "a").write_text("1")
+    assert os.listdir("real") == ["a"] and os.path.islink("link") and sorted(os.listdir(".")) == ["link", "real"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="255 bytes are the limit of Linux")
+@pytest.mark.parametrize("name", ["a" * 255, "ä" * 127])
+def test_the_longest_names(name, tmp_path):
+    (tmp_path / f".{atomic._cut(name)}.{atomic._place()}-999999999-0123abcd.tmp").write_text("of a dead process")
+    write_json(tmp_path / name, 1)
+    assert os.listdir(tmp_path) == [name]
+
+
+def test_files_of_a_process_in_another_container_stay(tmp_path, monkeypatch):
+    """Its process id means nothing here."""
+    monkeypatch.setattr(atomic, "process_namespace", lambda: "pid:[1]")
+    name = f".m.{atomic._place()}-999999999-0123abcd.tmp"
+    (tmp_path / name).write_text("1")
+    monkeypatch.setattr(atomic, "process_namespace", lambda: "pid:[2]")
+    write_json(tmp_path / "m", 1)
+    assert sorted(os.listdir(tmp_path)) == [name, "m"]
+    monkeypatch.setattr(atomic, "process_namespace", lambda: "pid:[1]")
+    write_json(tmp_path / "m", 1)
+    assert os.listdir(tmp_path) == ["m"]
 
 
 def test_a_file_can_be_rewritten_from_itself(tmp_path):
