@@ -56,7 +56,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None):
     # A network without a pooler and without a classifier records the pooled vector as "pooler".
     # A pooled vector that is the unchanged class token is not recorded.
     if p.pooler is not None:
-        out["pooler"] = ops.activate(ops.linear(x[:, 0], p.pooler), "tanh")             # (B, 768)
+        out["pooler"] = ops.linear_activate(x[:, 0], p.pooler, "tanh")                  # (B, 768)
     elif p.head is None and not reads_token:
         out["pooler"] = pooled(x, p, config, ops, out)                                  # (B, 768)
     if p.head is not None:
@@ -79,7 +79,7 @@ def pooled(x, p, config, ops, out):
     if p.pool_norm is not None:
         x = out["pool_norm"] = ops.layer_norm(x, p.pool_norm, config.ln_eps)
     if p.pre_logits is not None:
-        x = out["pre_logits"] = ops.activate(ops.linear(x, p.pre_logits), "tanh")       # (B, 768)
+        x = out["pre_logits"] = ops.linear_activate(x, p.pre_logits, "tanh")            # (B, 768)
     return x
 
 

@@ -253,7 +253,7 @@ class RowBlock(NamedTuple):
 
 @jit_allocating
 def multiply_into(out, x, weights, parts, bias, residual, blocks, code, number):
-    """out[block] = activation(x @ kernel + bias) + residual, for the block with the given number
+    """out[block] = activation(x @ kernel + bias), or x @ kernel + bias + residual, for the block with the given number.
 
     `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat. A tile row of the
     block has SIDE rows, and a panel has SIDE columns. The loops are numbered as in matmul.py.

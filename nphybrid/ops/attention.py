@@ -44,7 +44,7 @@ LIKE_BFLOAT16 = np.zeros(0, np.uint16)
 
 
 class Head(NamedTuple):
-    """One head of one image.  Token t has K neighbours in a flat query, key or value, which begin at at + t * D."""
+    """One head of one image.  In a flat query, key or value, its numbers of token t begin at index `at` + t * D."""
     at: int
     T: int
     D: int

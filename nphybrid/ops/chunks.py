@@ -8,7 +8,7 @@ import functools
 from .integers import ceil_div
 
 CHUNK = 65536                             # a task reads or writes at most CHUNK elements: 256 KB, 1/5 of L2 on Ice Lake
-EVEN = 4                                  # the number of tasks is a multiple of EVEN, so that threads get equal shares
+EVEN = 4                                  # about a multiple of EVEN tasks, so that threads get equal shares
 LEAST = 2048                              # an array of more than EVEN * LEAST elements is divided
 LONG = 256                                # an inner loop covers LONG // C neighbouring cells, but at least one cell
 

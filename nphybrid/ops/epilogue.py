@@ -30,9 +30,9 @@ def place_of(out, N, row, column, block):
 
 @jit
 def add_earlier_in(block, place, out, bias, first):
-    """In the first pass, add the bias to the block.  In later passes, add the bias and the earlier sums from `out`.
+    """In the first pass, add the bias to the block.  In later passes, add `out`.
 
-    `bias` may be empty.
+    After the first pass, `out` holds the bias and the sums of the earlier passes. `bias` may be empty.
     """
     wide()
     for i in range(place.height):

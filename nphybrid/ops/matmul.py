@@ -25,12 +25,12 @@ element do not depend on the number of rows, the position of its row, the number
 The rows of the residual and of the result that a tile will need come into the cache while earlier tiles are computed.
 So do the rows of x, if they follow each other in memory. Without this, one thread is slower: 132 instead of 185 GFLOP/s
 for (8192, 32) @ (32, 128) in float32, and 457 instead of 500 GFLOP/s for (577, 768) @ (768, 3072) in bfloat16 (Zen 5).
+With AVX2, no cache line is asked for in advance, neither here nor for the panels (`PREFETCH` of target.py).
 
 The panels of the next pass come into L2 while the tiles of a pass are computed (`Ahead` of tile.py): a few cache lines
 in each tile, at equal distances. The weights of a network do not fit into the cache, so they come from memory in each
 forward pass. R50+ViT-B/16 takes 2 to 3 % less time in float32, 1 to 3 % in bfloat16, and up to 1 % in int8 (Zen 5, 2
-threads). If all lines of a tile are asked for at once, before the tile, nothing is gained. With AVX2, nothing is asked
-for (`PREFETCH` of target.py).
+threads). If all lines of a tile are asked for at once, before the tile, nothing is gained.
 
 The table lists what was tried, on Ice Lake with 2 virtual cores and AVX-512. Its first two lines are for a kernel
 (1, 1, 64, 256) and a map (96, 96, 64). Where the table gives no number of threads, one thread was used.
@@ -205,7 +205,7 @@ class TileBuffers(NamedTuple):
 
 @jit_allocating
 def _multiply_into(out, x, weights, bias, residual, blocks, code, number):
-    """out[block] = activation(x @ kernel + bias), or x @ kernel + bias + residual, for the block with the given number
+    """out[block] = activation(x @ kernel + bias), or x @ kernel + bias + residual, for the block with the given number.
 
     `out` has the shape (M, N). `x` is a Words, and `weights` is a Weights. The other arrays are flat.
     """

@@ -48,7 +48,7 @@ class Work(NamedTuple):
     moments: np.ndarray                   # (B, chunks, 2, width): the sums of x and of x^2
     z_lines: np.ndarray                   # (B, 3, width): centre, slope and offset of z
     sums: np.ndarray                      # (B, chunks, 2, width): the sums of d and of d * z
-    lines: np.ndarray                     # (B, 4, width): factor, centre, slope and offset of dx
+    lines: np.ndarray                     # (B, 3, width): factor, slope and offset of dx
     chunk: int                            # number of elements in a chunk
     channels: int
     groups: int
@@ -86,7 +86,7 @@ def _group_norm(dy, y, x, norm, groups, eps, shortcut, activation):
     dx = empty(B, size) if d is dy or added.size else d
     work = Work(dy=dy, y=y, x=x, shortcut=added, affine=np.tile(affine, width // C), d=d, dx=dx,
                 moments=np.empty((B, chunks, 2, width)), z_lines=np.empty((B, 3, width), np.float32),
-                sums=np.empty((B, chunks, 2, width)), lines=np.empty((B, 4, width), np.float32),
+                sums=np.empty((B, chunks, 2, width)), lines=np.empty((B, 3, width), np.float32),
                 chunk=chunk, channels=C, groups=groups, eps=eps, code=code)
     if chunks == 1:
         images = max(1, CHUNK // max(size, 1))
@@ -212,9 +212,8 @@ def _combine(work, b):
                 inverse = np.float64(work.z_lines[b, 1, c])               # 1 / root
                 shift = np.float64(work.z_lines[b, 2, c])
                 work.lines[b, 0, c] = scale[c] * inverse
-                work.lines[b, 1, c] = work.z_lines[b, 0, c]
-                work.lines[b, 2, c] = -inverse * inverse * through_root
-                work.lines[b, 3, c] = -inverse * (through_mean + shift * through_root)
+                work.lines[b, 1, c] = -inverse * inverse * through_root
+                work.lines[b, 2, c] = -inverse * (through_mean + shift * through_root)
 
 
 @jit_allocating
@@ -225,10 +224,10 @@ def _write(work, b, i):
     may be the same array.
     """
     wide()
+    centre = work.z_lines[b, 0]
     factor = work.lines[b, 0]
-    centre = work.lines[b, 1]
-    slope = work.lines[b, 2]
-    offset = work.lines[b, 3]
+    slope = work.lines[b, 1]
+    offset = work.lines[b, 2]
     width = factor.size
     line = aligned(width)
     chunk_end = min((i + 1) * work.chunk, work.x.shape[1])

@@ -191,6 +191,7 @@ def packed_once(kernel):
 
 def packed_transposed(kernel, taps):
     """Pack the transposed matrices of some taps, one below the other.  kernel (KH, KW, C, O) -> Panels or Packed
+
     `taps` lists pairs (u, v) of numbers. The packed matrix is concatenate([kernel[u, v].T for (u, v) in taps]), of
     shape (len(taps) * O, C). The shape of the result is (len(taps), 1, O, C). On AMX, it is Packed.
     """

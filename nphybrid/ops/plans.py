@@ -33,6 +33,10 @@ PART = 1 << 17                            # number of pixels: a batch of more pi
 MOST_KEYS = 64                            # number of shapes whose passes are counted
 
 
+class Recording:
+    """Exists while a caller records a plan.  It is gone if an interrupt stopped the caller."""
+
+
 class ShapePlans:
     """The plans for one shape of pixel_values, one set of states and one number of threads."""
 
@@ -41,7 +45,7 @@ class ShapePlans:
         self.wanted = PASSES              # the number of passes after which a plan is recorded
         self.free = []                    # the plans that no caller uses
         self.plans = weakref.WeakSet()    # all plans; a plan is gone if an interrupt stopped its caller
-        self.recordings = 0               # the number of callers that record a plan now
+        self.recordings = weakref.WeakSet()         # a Recording of each caller that records a plan now
 
     def drop(self):
         """Drop the plans, and wait longer before the next recording."""
@@ -55,6 +59,7 @@ class Plans:
 
     def __init__(self):
         self.clear()
+        _instances.add(self)
 
     def clear(self):
         """Drop all plans."""
@@ -74,6 +79,8 @@ class Plans:
         if threads.recorder.get():        # a signal handler of a caller who records a plan
             return contextvars.copy_context().run(self._run_unrecorded, learned, x, ops, out, network)
         B, H, W, _ = x.shape
+        if not B:
+            return network(x, ops, out)   # there are no tasks to record
         count = min(ceil_div(B * H * W, PART), B)
         if count <= 1:
             return self._run_part(learned, x, ops, out, network)
@@ -100,10 +107,11 @@ class Plans:
             plan = shape.free.pop() if shape.free else None
             if plan is None:
                 shape.passes += 1
-                if shape.passes <= shape.wanted or len(shape.plans) + shape.recordings >= MOST_CALLERS:
+                if shape.passes <= shape.wanted or len(shape.plans) + len(shape.recordings) >= MOST_CALLERS:
                     shape = None
                 else:
-                    shape.recordings += 1
+                    recording = Recording()
+                    shape.recordings.add(recording)
                     self._drop_oldest(shape)
         if shape is None:
             return network(x, ops, out)
@@ -113,8 +121,7 @@ class Plans:
                     plan = record(x, ops, _cleared(out), network)
                     shape.plans.add(plan)
                 finally:
-                    with _lock:
-                        shape.recordings -= 1
+                    shape.recordings.discard(recording)
                 result = plan.copied(out)
             else:
                 result = plan.run(x, out)
@@ -155,15 +162,20 @@ def _cleared(trace):
     return trace
 
 
-def _fresh():
-    """Make the lock.  A forked process calls `_fresh`, because another thread may hold the lock during a fork.
+# A signal handler may compute a forward pass while its thread holds the lock, so the lock is an RLock.
+_lock = threading.RLock()
+_instances = weakref.WeakSet()            # each Plans
 
-    A signal handler may compute a forward pass while its thread holds the lock, so the lock is an RLock.
-    """
+
+def _after_fork():
+    """Make a new lock, because another thread may hold it during a fork.  Forget the callers in other threads."""
     global _lock
     _lock = threading.RLock()
+    for plans in list(_instances):
+        for shape in list(plans.shapes.values()):
+            shape.plans = weakref.WeakSet(shape.free)
+            shape.recordings = weakref.WeakSet()
 
 
-_fresh()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_fresh)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -54,11 +54,11 @@ from ..params import named_leaves, tree_map
 from . import reference
 from .checks import dtype_name
 from .reference import (activate, group_norm, group_norm_activate, group_norm_add_activate, layer_norm, max_pool,
-                        mean_pool, standardize)
+                        mean_pool)
 
 __all__ = ["activate", "attention", "attention_with_weights", "conv2d", "group_norm", "group_norm_activate",
            "group_norm_add_activate", "layer_norm", "linear", "linear_activate", "linear_add", "max_pool", "mean_pool",
-           "prepare", "ready", "standardize"]
+           "prepare", "ready"]
 
 AFTER_POOLING = "head", "pooler", "pre_logits"
 BFLOAT16_IN_INT8 = "stages.0.", "stages.1.0."

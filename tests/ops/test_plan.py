@@ -313,6 +313,29 @@ def test_a_plan_whose_caller_was_interrupted_leaves_room_for_another(monkeypatch
     assert same(network.planned(pixels(1)), expected) and len(network.made()) == 1
 
 
+def test_a_recording_whose_caller_was_interrupted_leaves_room_for_another(monkeypatch):
+    """Before the recording begins, and in the middle of it."""
+    network = Network(HYBRID)
+    expected = network.plain(pixels(1))
+
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+    for of, name in (Plans, "_drop_oldest"), (plans, "record"):
+        for _ in range(plans.MOST_CALLERS):
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(of, name, interrupted)
+                network.planned(pixels(1))
+            gc.collect()
+    assert same(network.planned(pixels(1)), expected) and len(network.made()) == 1
+
+
+def test_a_batch_without_images_has_no_plan():
+    network = Network(HYBRID)
+    for _ in range(3):
+        assert same(network.planned(pixels(0)), network.plain(pixels(0)))
+    assert network.planned(pixels(0))[0].shape == (0, 7) and not network.made()
+
+
 def test_other_operations_need_another_plan():
     network = Network(HYBRID)
     network.planned(pixels(1))
@@ -352,10 +375,10 @@ def test_an_operation_that_uses_numpy_inside():
 
         def linear(self, x, p):
             return kernels.linear(np.abs(x), p)
-    network = Network(HYBRID)
-    for seed in range(3):
-        x = pixels(1, seed=seed)
-        assert same(network.planned(x, Ops()), (out := Trace(keep=STATES), network(x, Ops(), out), dict(out))[1:])
+    network, ops = Network(HYBRID), Ops()           # a plan belongs to one object `ops`
+    for seed in range(5):
+        x, out = pixels(1, seed=seed), Trace(keep=STATES)
+        assert same(network.planned(x, ops), (network(x, ops, out), dict(out)))
     assert len(network.made()[0].functions) > 2
 
 
@@ -644,6 +667,35 @@ for thread in threads:
     thread.join()
 print("ended")
 """
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a system without fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_forgets_the_callers_of_its_parent(monkeypatch):
+    """While MOST_CALLERS threads record or use plans, a child is forked. It can record a plan of its own."""
+    network, main = Network(HYBRID), threading.current_thread()
+    waiting, go = threading.Semaphore(0), threading.Event()
+    norm = kernels.layer_norm
+
+    def slow(*arguments):
+        if threading.current_thread() is not main:
+            waiting.release()
+            go.wait(60)
+        return norm(*arguments)
+    monkeypatch.setattr(kernels, "layer_norm", slow)
+    callers = [threading.Thread(target=network.planned, args=(pixels(1),)) for _ in range(plans.MOST_CALLERS)]
+    for caller in callers:
+        caller.start()
+    for _ in callers:
+        assert waiting.acquire(timeout=60)
+    child = os.fork()
+    if not child:
+        network.planned(pixels(1))
+        os._exit(0 if len(network.made()) == 1 else 1)
+    go.set()
+    for caller in callers:
+        caller.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 @pytest.mark.slow

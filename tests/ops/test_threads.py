@@ -383,6 +383,27 @@ def test_apart(monkeypatch):
 
 
 @pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
+def test_a_worker_can_be_the_caller(monkeypatch):
+    """A task that enters the block stays on its core, and the other workers leave this core."""
+    cores = os.sched_getaffinity(0)
+    core = min(cores)
+    monkeypatch.setattr(threads, "_core", lambda: core)
+    both, found = threading.Barrier(2), []
+
+    def task(i):
+        both.wait(30)                     # so that a worker has one of the two tasks
+        if threading.current_thread() is not threading.main_thread():
+            with threads.apart():
+                me = threading.get_native_id()
+                others = [worker.native_id for worker in threads._workers if worker.native_id != me]
+                found.append((os.sched_getaffinity(0), [os.sched_getaffinity(other) for other in others]))
+    with threads.using(2):
+        threads.run(2, task, float("inf"))
+    (own, others), = found
+    assert own == {core} and all(other == cores - {core} for other in others)
+
+
+@pytest.mark.skipif(threads._core is None or len(os.sched_getaffinity(0)) < 2, reason="needs two cores, and Linux")
 def test_the_first_worker_is_apart(monkeypatch):
     """A worker that starts with the block stays on another core, too.  Any thread can call release() for all."""
     for name in "_idle", "_workers", "_lock":
