@@ -43,6 +43,7 @@ from pathlib import Path
 import numpy as np
 from benchmark_engines import ENGINES, architecture, peak
 
+from nphybrid.cli.options import positive
 from nphybrid.machine.computer import QUIET, cpu_name, load_average
 from nphybrid.ops.target import TARGET
 
@@ -304,7 +305,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="R50+ViT-B/16", help="a path, or a preset that gets random weights")
     for name, default in ("batch", 1), ("threads", 2), ("runs", 11):
-        parser.add_argument(f"--{name}", default=default, type=lambda text: max(1, int(text)))
+        parser.add_argument(f"--{name}", default=default, type=positive)
     parser.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
     parser.add_argument("--ours", default="float32",
                         help="the rows of nphybrid: dtype[:precision], separated by commas")

@@ -121,13 +121,15 @@ def folder_names(labels: Iterable[str]) -> list[str]:
     >>> folder_names(["tabby, tabby cat", "../up", "a/b", "a:b", "", "nul"])
     ['tabby, tabby cat', '_up', 'a_b', 'a_b (3)', '_', '_nul']
     """
-    names, labels_of = [], {}
+    labels, names, taken = list(labels), {}, set()
     for i, label in enumerate(labels):
-        name = _without_special_characters(label)
-        if labels_of.setdefault(name.casefold(), label) != label:
-            name = f"{name} ({i})"
-        names.append(name)
-    return names
+        if label not in names:
+            name = plain = _without_special_characters(label)
+            while name.casefold() in taken:
+                name, i = f"{plain} ({i})", i + 1
+            taken.add(name.casefold())
+            names[label] = name
+    return [names[label] for label in labels]
 
 
 def _without_special_characters(label):

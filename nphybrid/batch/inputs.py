@@ -85,6 +85,7 @@ def open_source(source: Any, max_pixels: int | None = None) -> Any:
         return open_picture(source, max_pixels=max_pixels)
     except PictureError:
         if isinstance(source, str) and os.path.isdir(source):
+            os.listdir(source)            # raises PermissionError for a folder that cannot be read
             raise PictureError(f"the folder {source} contains no picture; expected files whose names end in "
                                f"{SUFFIXES[0]}, {SUFFIXES[4]}, … The option -r also searches the folders inside a "
                                "folder.") from None

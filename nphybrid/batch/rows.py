@@ -214,11 +214,12 @@ def _open_at(path, start):
 
 def _to_stdout(data):
     # In a Jupyter notebook, stdout accepts only text.
-    if hasattr(sys.stdout, "buffer"):
-        sys.stdout.flush()
-        write_flushed(sys.stdout.buffer, data)
-    else:
-        print(data.decode("utf-8", "backslashreplace"), end="", flush=True)
+    with path_in_errors("stdout"):
+        if hasattr(sys.stdout, "buffer"):
+            sys.stdout.flush()
+            write_flushed(sys.stdout.buffer, data)
+        else:
+            print(data.decode("utf-8", "backslashreplace"), end="", flush=True)
 
 
 def write_flushed(file: IO[bytes], data: bytes) -> None:

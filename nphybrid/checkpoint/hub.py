@@ -1,6 +1,7 @@
 """Downloads models from the Hugging Face hub by their names, such as `google/vit-hybrid-base-bit-384`.
 
-This is the only file of the package that uses the internet.  The library huggingface_hub downloads the files, and is
+This is the only file of the package that uses the internet, apart from the connections to a Dask cluster that
+`batch/cluster.py` opens.  The library huggingface_hub downloads the files, and is
 imported only if a name is not a path on this computer.  The settings of huggingface_hub apply: HF_HOME and HF_HUB_CACHE
 (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  A pickle is never downloaded.  The following files
 of a model are downloaded:
@@ -113,8 +114,8 @@ def fetched(name: str, revision: str | None = None, weights: bool = True, access
         return _files(repository, wanted, weights, access._replace(local_files_only=True))
     except FileNotFoundError:
         endpoint = _client(repository).constants.ENDPOINT
-        raise OSError(f"{repository}: {wanted} is not in the cache, and cannot be downloaded from {endpoint}: "
-                      f"{_first_line(_origin(unreachable))}") from None
+        raise OSError(f"{repository}: the revision {wanted} is not in the cache, and cannot be downloaded from "
+                      f"{endpoint}: {_first_line(_origin(unreachable))}") from None
 
 
 def _connection_error(repository: str, revision: str, access: Access) -> Exception | None:
@@ -180,7 +181,7 @@ def _download(repository: str, file: str, revision: str, access: Access) -> Path
                                         library_version=__version__, **access._asdict()))
     except hub.errors.EntryNotFoundError as error:
         if isinstance(error, hub.errors.LocalEntryNotFoundError) and not _offline(hub, access):
-            raise OSError(f"{repository}: {file} is not in the cache, and cannot be downloaded from "
+            raise OSError(f"{repository}: the file {file} is not in the cache, and cannot be downloaded from "
                           f"{hub.constants.ENDPOINT}: {_first_line(_origin(error))}") from None
         return None
     except Exception as error:

@@ -41,7 +41,7 @@ VERBS = {
     "compare": "print which states differ between two models or two traces",
     "bench": "measure the speed and the memory of a model",
     "doctor": "print the installed packages, the chosen settings and every problem on this computer",
-    "warmup": "compile every kernel before its first use",
+    "warmup": "compile every kernel before its first use, and store the packed weights of a model",
     "completion": "print a script that completes command lines in bash, zsh or fish",
 }
 
@@ -49,12 +49,14 @@ VERBS = {
 def main(argv: list[str] | None = None) -> int:
     """Run one verb, and return the exit code."""
     with streams.reopen_closed_streams(), streams.escape_characters(), streams.warnings_as_lines():
-        args = make_parser().parse_args(argv)
-        if getattr(args, "quiet", False):
-            warnings.simplefilter("ignore")                 # until the end of `warnings_as_lines`
         # Without `gc.freeze`, Python deletes every object of Numba at exit, which takes 0.25 s.
         atexit.register(gc.freeze)
+        args = argparse.Namespace(debug=False)
         try:
+            with path_in_errors("stdout"):                  # of a page of help
+                args = make_parser().parse_args(argv)
+            if getattr(args, "quiet", False):
+                warnings.simplefilter("ignore")             # until the end of `warnings_as_lines`
             with streams.repeat_lost_interrupts(), pixel_limit(getattr(args, "max_pixels", None)):
                 code = args.run(args)
                 with path_in_errors("stdout"):
@@ -78,6 +80,10 @@ def main(argv: list[str] | None = None) -> int:
                 told = f"{error.filename}: no such file or folder"
             with contextlib.suppress(OSError):
                 print(f"nphybrid: {'stdout is closed' if closed else told}", file=sys.stderr)
+            try:
+                sys.stdout.flush()
+            except OSError:
+                streams.drop_stdout()
             return 3
 
 

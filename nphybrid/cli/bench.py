@@ -1,6 +1,5 @@
 """The verb `bench` measures the speed and the memory of a model on this computer."""
 import argparse
-import sys
 
 from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, positive
 
@@ -23,7 +22,8 @@ def add(verb):
     """Add the options of `bench` to the parser."""
     verb.description, verb.epilog = DESCRIPTION, EXAMPLES
     verb.add_argument("model", nargs="?", metavar="MODEL",
-                      help=f"a file, a folder, or a preset such as R50+ViT-B/16 (default: {BUNDLED})")
+                      help="a file, a folder, owner/name on the Hugging Face hub, or a preset such as R50+ViT-B/16 "
+                           f"(default: {BUNDLED})")
     verb.add_argument("--threads", type=_several(positive), metavar="N,M",
                       help="one or more numbers of threads (default: 1 and the number of cores)")
     verb.add_argument("--batch", type=_several(positive), default=[1], metavar="N,M",
@@ -31,7 +31,7 @@ def add(verb):
     verb.add_argument("--dtype", type=_several(_one_of(DTYPES)), metavar="A,B",
                       help=f"one or more of the dtypes {', '.join(DTYPES)} (default: the dtype of a file that "
                            "`nphybrid convert --dtype` wrote, else float32)")
-    verb.add_argument("--precision", type=_several(str), default=["highest"], metavar="A,B",
+    verb.add_argument("--precision", type=_several(_one_of(PRECISIONS)), default=["highest"], metavar="A,B",
                       help=f"one or more of the precisions {', '.join(PRECISIONS)} (default highest)")
     verb.add_argument("--engine", choices=ENGINES, default="numba",
                       help="the implementation of the operations (default numba)")
@@ -49,6 +49,7 @@ def run(args):
     If the process of a combination is killed, the row of this combination contains an error. All other combinations
     are still measured.
     """
+    from ..batch import progress
     from ..machine import bench
     from ..ops import threads
     numbers = args.threads or sorted({1, threads.number()})
@@ -56,9 +57,8 @@ def run(args):
                                 args.runs, args.profile, plan=not args.no_plan)
     machine, rows = bench.describe_machine(), []
     for i, combination in enumerate(wanted):
-        if sys.stderr.isatty():
-            print(f"measuring combination {i + 1} of {len(wanted)} …", end="\r", file=sys.stderr, flush=True)
-        rows.append(bench.measure_in_process(combination))
+        with progress.status(f"measuring combination {i + 1} of {len(wanted)} …"):
+            rows.append(bench.measure_in_process(combination))
     print(bench.format_report(machine, rows, args.format))
     return int(any("error" in row for row in rows))
 

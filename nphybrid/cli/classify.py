@@ -69,6 +69,8 @@ def run(args):
 def _choose_format(args):
     """Set args.format, and refuse options that do not fit the format."""
     from ..batch import resume, rows
+    if args.output == "-":
+        args.refuse("argument -o/--output: found -; expected the name of a file. Without -o, the labels are printed.")
     try:
         args.format = args.format or rows.format_of(args.output)
     except ValueError as error:

@@ -46,13 +46,16 @@ def add(verb):
 
 def run(args):
     """Print the script."""
+    from ..shortage import path_in_errors
     from . import VERBS
     from .parsers import VerbParser
     arguments = {verb: VerbParser(verb, prog=f"nphybrid {verb}").arguments() for verb in VERBS}
     if args.shell == "fish":
-        print(_fish(VERBS, arguments), end="")
+        script = _fish(VERBS, arguments)
     else:
-        print((ZSH if args.shell == "zsh" else "") + _bash(arguments), end="")
+        script = (ZSH if args.shell == "zsh" else "") + _bash(arguments)
+    with path_in_errors("stdout"):
+        print(script, end="")
     return 0
 
 

@@ -4,6 +4,7 @@ import sys
 
 from .loading import refuse_preset, relabel
 from .options import add_class_names
+from .targets import refuse_what_is_read
 
 DESCRIPTION = """\
 Write a model in another format, and print a summary of the written file. Some formats cannot store every property of a
@@ -50,6 +51,7 @@ def run(args):
     convert.check_dtype(args.target, form, args.dtype)
     convert.check_place(args.target, form)
     refuse_preset(args.source)
+    refuse_what_is_read(args.target, [args.source, args.class_names])
     file = ModelFile(args.source)
     wide = args.dtype is None and any(array.dtype == "float64" for array in checkpoint.read(file.path).arrays.values())
     model = load(file.path, engine="reference", **({"dtype": "float64"} if wide else {}))

@@ -37,6 +37,7 @@ def add(verb):
                            "mean over the patches or over the feature map. --pool none keeps the whole state.")
     add_model(verb)
     add_engine(verb)
+    verb.set_defaults(refuse=verb.error)
 
 
 def run(args):
@@ -44,10 +45,8 @@ def run(args):
     from ..features import files
     from ..tensorfile import owned
     if args.append and args.resume:
-        print("usage: --append and --resume cannot be combined. To continue an interrupted --append, repeat its "
-              "command.",
-              file=sys.stderr)
-        return 2
+        args.refuse("--append and --resume cannot be combined. To continue an interrupted --append, repeat its "
+                    "command.")
     check_target(args, args.output, files.suffix(args.output))
     files.check(args.output)
     with owned(args.output):

@@ -5,7 +5,7 @@ import sys
 
 from .evaluate import find_known
 from .loading import load_model, loaded_sha256
-from .options import add_engine, add_format, add_max_pixels, add_model, add_truth, positive, show, tell_left_out
+from .options import add_engine, add_format, add_max_pixels, add_model, add_truth, positive, show, tell_left_out, whole
 from .targets import check_target
 
 # The choices and defaults of training.settings. They are repeated here, so that --help does not import NumPy.
@@ -69,7 +69,7 @@ def _add_settings(verb):
                       help="AdamW (default), or SGD with momentum 0.9")
     verb.add_argument("--schedule", choices=SCHEDULES, default="linear",
                       help="how the learning rate changes after the warm-up (default linear, down to 0)")
-    verb.add_argument("--warmup", type=_whole, default=0, metavar="N",
+    verb.add_argument("--warmup", type=whole, default=0, metavar="N",
                       help="the number of steps in which the learning rate rises from 0 (default 0)")
     verb.add_argument("--weight-decay", type=_number, default=0.0, metavar="X",
                       help="the weight decay of the kernels of linear layers and convolutions (default 0)")
@@ -83,7 +83,7 @@ def _add_settings(verb):
                       help="how the training pictures are changed: random crops and mirroring (crop-flip, the "
                            "default), only random crops, or no change. Mirrored letters and digits are wrong, so use "
                            "crop or none for them.")
-    verb.add_argument("--seed", type=_whole, default=42, metavar="N",
+    verb.add_argument("--seed", type=whole, default=42, metavar="N",
                       help="the seed of all random choices (default 42)")
 
 
@@ -237,10 +237,3 @@ def _number(text):
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"found {text}; expected a number that is 0 or larger")
     return value
-
-
-def _whole(text):
-    """Convert a text to a whole number that is 0 or larger."""
-    if not text.isdecimal() or int(text) >= 2**31:
-        raise argparse.ArgumentTypeError(f"found {text}; expected a whole number from 0 to 2**31 - 1")
-    return int(text)

@@ -40,8 +40,9 @@ def _use_processor(model, path):
     """Give a model the image processor at a path.  Raises ValueError if its options are not valid."""
     from ..checkpoint import read_processor
     from ..dialects.processors import spelled_out
+    processor = read_processor(path)      # its errors already name the path
     try:
-        model.processor = spelled_out(read_processor(path), model.config.model_type)
+        model.processor = spelled_out(processor, model.config.model_type)
         model.image_processor()
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -4,6 +4,7 @@ import math
 import sys
 
 from ..pictures import MAX_PIXELS
+from ..shortage import path_in_errors
 from ..text import is_url, url_refusal
 
 # The values that the package nphybrid.ops accepts. The values are repeated here, so that --help does not import NumPy.
@@ -23,6 +24,13 @@ def positive(text: str) -> int:
         raise argparse.ArgumentTypeError(f"found {text}; expected a whole number that is 1 or larger")
     if int(text) >= 2**31:
         raise argparse.ArgumentTypeError(f"found {text}; expected a whole number below 2**31")
+    return int(text)
+
+
+def whole(text: str) -> int:
+    """Convert a text to a whole number from 0 to 2**31 - 1.  argparse uses `whole` as a type."""
+    if not text.isdecimal() or int(text) >= 2**31:
+        raise argparse.ArgumentTypeError(f"found {text}; expected a whole number from 0 to 2**31 - 1")
     return int(text)
 
 
@@ -179,4 +187,5 @@ def tell_left_out(args, left_out):
 def show(args, document, text: str):
     """Print `document` as JSON if --format is json, otherwise print `text`."""
     import json
-    print(json.dumps(document, indent=2) if args.format == "json" else text)
+    with path_in_errors("stdout"):
+        print(json.dumps(document, indent=2) if args.format == "json" else text)

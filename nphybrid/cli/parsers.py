@@ -1,5 +1,4 @@
-"""Parses the command line with argparse.  Misspelt names get a suggestion, and arguments that cannot be meant are
-refused."""
+"""Parses the command line with argparse.  Misspelt names get a suggestion.  Empty texts and URLs are refused."""
 import argparse
 import importlib
 import os
@@ -16,7 +15,7 @@ exit codes:
   0    everything succeeded
   1    some inputs failed, a check failed, compare found a difference, or doctor found a problem
   2    the command line is wrong
-  3    a model or a file was refused
+  3    a model, a file or a value was refused, or memory or disk space is missing
   130  the program was interrupted by Ctrl-C
   143  the program was ended by the signal SIGTERM
 """
@@ -26,18 +25,24 @@ EPILOG = "`nphybrid VERB --help` lists the options of a verb, their defaults and
 
 def make_parser(verbs: dict[str, str]) -> argparse.ArgumentParser:
     """Return the parser of the complete command line.  `verbs` is {verb: description}."""
-    raw = argparse.RawDescriptionHelpFormatter
     parser = _Parser(prog="nphybrid", description="The Hybrid Vision Transformer in NumPy and Numba.", epilog=EPILOG,
-                     formatter_class=raw)
+                     formatter_class=_Formatter)
     parser.add_argument("-V", "--version", action="version", version=f"nphybrid {__version__}")
     subparsers = parser.add_subparsers(dest="verb", required=True, metavar="VERB", parser_class=VerbParser)
     for name, line in verbs.items():
-        subparsers.add_parser(name, help=line, verb=name, formatter_class=raw)
+        subparsers.add_parser(name, help=line, verb=name, formatter_class=_Formatter)
     return parser
 
 
 # The verbs that other programs have, and the verb of this program that does the work.
 OTHER_VERBS = {"predict": "classify", "infer": "classify", "train": "finetune", "extract": "embed", "test": "evaluate"}
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Breaks the lines of help texts only at spaces, so that names such as --save-drawn can be copied."""
+
+    def _split_lines(self, text, width):
+        return textwrap.wrap(" ".join(text.split()), width, break_on_hyphens=False)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -61,6 +66,13 @@ class _Parser(argparse.ArgumentParser):
     def _is_own(self, arg):
         """Return True if an argument belongs to this parser.  In the main parser, the verb is the first other one."""
         return self._subparsers is None or arg.startswith("-")
+
+    def _print_message(self, message, file=None):
+        """Print a text.  Raises OSError if a page of --help cannot be written, which argparse would ignore."""
+        if file is sys.stdout:
+            print(message, end="", flush=True)
+        else:
+            super()._print_message(message, file)
 
     def error(self, message):
         """Print an error without the usage, which would need many lines, and exit."""
@@ -130,7 +142,8 @@ class VerbParser(_Parser):
         self.set_defaults(run=module.run)
         # The formatter wraps neither the description nor the text at the end.
         width = max(shutil.get_terminal_size().columns - 2, 11)
-        self.description = textwrap.fill(self.description or "", width)
+        self.description = "\n\n".join(textwrap.fill(part, width, break_on_hyphens=False)
+                                       for part in (self.description or "").split("\n\n"))
         self.epilog = f"{self.epilog}\n{EXIT_CODES}"
 
     def arguments(self) -> list[Argument]:

@@ -4,7 +4,7 @@ import sys
 
 from .evaluate import add_known, find_known
 from .loading import load_model, loaded_sha256, model_file
-from .options import add_engine, add_format, add_model, positive, show
+from .options import add_engine, add_format, add_model, positive, show, whole
 from .targets import check_target
 
 DESCRIPTION = """\
@@ -36,11 +36,12 @@ def add(verb):
     verb.add_argument("--folds", type=positive, default=5, metavar="N",
                       help="the number of folds of the cross-validation (default 5). If there are fewer than N "
                            "pictures, each picture is one fold.")
-    verb.add_argument("--seed", type=int, default=0, metavar="N",
+    verb.add_argument("--seed", type=whole, default=0, metavar="N",
                       help="the seed of the random division into folds (default 0)")
     add_model(verb)
     add_engine(verb)
     add_format(verb)
+    verb.set_defaults(refuse=verb.error)
 
 
 def run(args):
@@ -48,6 +49,8 @@ def run(args):
     from ..batch import progress
     from ..checkpoint import write_head
     from ..classifier import scores, teach
+    if args.folds < 2:
+        args.refuse(f"argument --folds: found {args.folds}; expected two folds or more")
     check_target(args, args.output, ".h5")
     if args.confusion is not None:
         check_target(args, args.confusion, ".png")

@@ -4,6 +4,7 @@ import os
 import re
 import sys
 
+from ..shortage import path_in_errors
 from .loading import load_model
 from .options import BUNDLED, add_class_names, add_engine, add_head, add_max_pixels, add_model, positive
 from .streams import Terminated, raise_at_sigterm
@@ -32,9 +33,9 @@ requests to a server:
 answers:
 The body of a request is one picture file, or a form (multipart/form-data) with several. /classify answers one picture
 with a row, and a form with a list of rows: {"position", "path", "labels": [{"index", "label", "score"}]}, or for a
-refused picture {"position", "path", "error"}. The status is 200, or 422 if every picture was refused. Each other
-refusal has a status from 400 to 503 and the body {"error"}. At most 16 connections are open. /health is one of them,
-so slow clients can make /health answer 503.
+refused picture {"position", "path", "error"}. The status is 200 if at least one picture has labels. Otherwise it
+is 422, or 503 if there was not enough memory. Each other refusal has a status from 400 to 503 and the body {"error"}.
+At most 16 connections are open. /health is one of them, so slow clients can make /health answer 503.
 """
 
 
@@ -70,7 +71,8 @@ def port(text: str) -> int:
 
 def host(text: str) -> str:
     """Check that a text can be the host in a URL.  argparse uses `host` as a type."""
-    if not re.fullmatch(r"([\w.-]+|\[[0-9a-fA-F:.]+\])(:\d{1,5})?", text):
+    found = re.fullmatch(r"(?:[\w.-]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?", text)
+    if found is None or int(found[1] or 0) >= 2**16:
         raise argparse.ArgumentTypeError(f"found {text}; expected a host as in a URL, such as example.org or "
                                          "localhost:9000")
     return text
@@ -94,7 +96,8 @@ def _serve(args):
         if not is_loopback(server.server_address[0]):
             print("nphybrid: every computer that reaches an IP address of this computer can use the server. There is "
                   "neither a password nor encryption.", file=sys.stderr)
-        print(f"{server.address}  (Ctrl-C ends the server)", flush=True)
+        with path_in_errors("stdout"):
+            print(f"{server.address}  (Ctrl-C ends the server)", flush=True)
         try:
             server.serve_forever(poll_interval=0.1)
         except Terminated:

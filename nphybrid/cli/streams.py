@@ -25,9 +25,18 @@ def stdout_reader_left():
         poll.register(stdout, select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return False
-    # Without the null device, Python would report the broken pipe a second time when it closes stdout.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stdout)
+    drop_stdout()
     return True
+
+
+def drop_stdout():
+    """Redirect stdout to the null device.
+
+    Text that could not be written is still in the buffer. Without the null device, Python would report the error a
+    second time when it closes stdout, and end with the exit code 120.
+    """
+    with contextlib.suppress(OSError, ValueError):          # in a Jupyter notebook, stdout is not a file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextlib.contextmanager

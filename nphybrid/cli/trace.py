@@ -80,6 +80,9 @@ def _run_backward(args):
     model = load_model(args)
     check_classes(model)
     x = model.prepared(args.image)
+    classes = model.network_config.classes
+    if args.label is not None and not 0 <= args.label < classes:
+        args.refuse(f"argument --label: found {args.label}; expected the index of a class, 0 to {classes - 1}")
     label = int(model(x).logits[0].argmax()) if args.label is None else args.label
     rows = backward_states(model, x, np.array([label]), args.recompute)
     document = [row._asdict() for row in undivided(rows, ["bytes"], args.depth)]

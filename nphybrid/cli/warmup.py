@@ -46,6 +46,7 @@ def add(verb):
 
 def run(args):
     """Compile every kernel, and store the packed weights of a model.  With --prune, delete the rest of the cache."""
+    from .. import checkpoint
     from ..machine import warmup
     from ..ops import cache
     if cache.config.DISABLE_JIT:
@@ -54,6 +55,8 @@ def run(args):
     if args.model is None and (args.dtype or args.precision != "highest"):
         args.refuse("--dtype and --precision need --model")
     refuse_preset(args.model)
+    if args.model is not None:
+        checkpoint.read(args.model)       # a wrong model is refused before the compilation
     if args.into is not None:
         cache.use(args.into)
     elif cache.config.CACHE_DIR:

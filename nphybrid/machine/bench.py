@@ -49,12 +49,15 @@ def combinations(model, engine, dtypes, precisions, threads, batches, runs, prof
     If `dtypes` is None, the dtype is that of a file with narrow weights, or float32 for any other model. Raises
     FileNotFoundError if the model does not exist. Raises ValueError if an engine, a dtype or a precision is not valid.
     """
-    from ..checkpoint import default_model, read, stored_dtype
+    from ..checkpoint import default_model, hub, read, stored_dtype
     from ..config import PRESETS
     from ..ops import implementation
+    from ..ops.threads import MOST_THREADS
     model = str(default_model() if model is None else model)
-    if model not in PRESETS and not os.path.exists(model):
+    if model not in PRESETS and not (os.path.exists(model) or hub.is_name(model)):
         raise FileNotFoundError(f"{model} is not a file, a folder or a preset; the presets are {', '.join(PRESETS)}")
+    if max(threads) > MOST_THREADS:
+        raise ValueError(f"threads: found {max(threads)}; expected at most {MOST_THREADS}")
     if dtypes is None:
         stored = None if model in PRESETS else stored_dtype(read(model).manifest, model)
         dtypes = [stored or "float32"]

@@ -32,7 +32,8 @@ def examine() -> dict:
             report[name] = check(problems)
         except Exception as error:
             report[name] = None
-            _add(problems, f"{name}: {type(error).__name__}: {error}", "pip install --force-reinstall nphybrid")
+            remedy = "correct the permissions" if isinstance(error, PermissionError) else "install nphybrid again"
+            _add(problems, f"{name}: {type(error).__name__}: {error}", remedy)
     return {**report, "problems": problems}
 
 

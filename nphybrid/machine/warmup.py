@@ -183,7 +183,9 @@ def prune(but: Path | None = None) -> dict[Path, int]:
     """
     deleted = {}
     for folder in stale_folders():
-        shutil.rmtree(str(folder.path))
+        shutil.rmtree(folder.path, ignore_errors=True)      # another process may delete the same folder
+        if folder.path.exists():
+            raise OSError(f"{folder.path} could not be deleted completely")
         deleted[folder.path] = folder.bytes
     for path in cache.files(cache.WEIGHTS):
         if path != but:

@@ -152,9 +152,6 @@ class ShapeOperations:
         B, T, _ = query.shape
         return self.attention(query, key, value, heads), _blank((B, heads, T, T))
 
-    def activate(self, x, activation):
-        return x
-
 
 def _blank(shape):
     """Returns an array of this shape that needs no memory for its elements."""

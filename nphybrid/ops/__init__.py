@@ -24,7 +24,7 @@ OPERATIONS = (
     "group_norm", "group_norm_activate", "group_norm_add_activate",
     "layer_norm", "linear", "linear_activate", "linear_add",              # on tokens (B, T, D)
     "attention", "attention_with_weights",
-    "activate",
+    "activate",                                                           # only in a Record (record.py)
 )
 
 # Precision "high" lets the float32 kernels on AMX compute products with 16 significant bits: from three products of

@@ -7,8 +7,8 @@
 
 The body of a POST request is one picture file, or a form (multipart/form-data) with one or several picture files. For
 one picture as the body, the answer of /classify is one row. For a form, the answer is a list of rows. The rows are
-those of `nphybrid classify --format json`. The status of /classify is 200 if at least one picture has labels. If every
-picture was refused, the status is 422.
+those of `nphybrid classify --format json`. The status of /classify is 200 if at least one picture has labels. Otherwise
+it is 422, or 503 if there was not enough memory.
 
 Each refused request gets a status from 400 to 503 and a JSON object {"error": "…"}. The clients are not trusted. The
 file `limits` lists the limits on size, count and time. A request is refused if its Host or Origin is not an address of

@@ -52,4 +52,4 @@ def _upload(piece, number):
     if name is None:
         raise Refusal(400, f"part {number} of the form is not a file; expected picture files alone, each with the "
                            "parameter filename in its Content-Disposition")
-    return Upload(name, data)
+    return Upload(name or f"part {number}", data)           # a browser sends an empty name if no file was chosen

@@ -7,7 +7,7 @@ class Limits(NamedTuple):
     bytes: int = 32 << 20                 # of the body of a request; one picture has at most 64 million pixels as well
     pictures: int = 64                    # in one form
     connections: int = 16                 # at the same time; every request has its own connection
-    receive_seconds: float = 20           # from the begin of a connection to the last byte of its request
+    receive_seconds: float = 20           # from the beginning of a connection to the last byte of its request
     compute_seconds: float = 30           # from the last byte of a request to the result of one picture
     send_seconds: float = 20              # for the bytes of an answer
 

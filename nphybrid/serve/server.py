@@ -1,5 +1,6 @@
 """Accepts connections.  Each connection gets a thread, and at most `Limits.connections` connections are open."""
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -10,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from ..text import printable
+from ..text import ellipsis
 from .addresses import host_in_url, is_every_address
 from .files import page_files
 from .handler import Handler
@@ -54,10 +55,12 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         try:
             self.address_family, _, _, _, where = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)[0]
             super().__init__(where, Handler)                 # type: ignore[arg-type]
-        except OSError as error:
+        except (OSError, UnicodeError) as error:             # UnicodeError: a part of the name is too long
             self.worker.stop(0)
-            raise OSError(f"the address {host_in_url(name)}:{port} cannot be served ({error.strerror}); another port "
-                          "can be given, and port 0 is any free port") from error
+            reason = error.strerror if isinstance(error, OSError) else "not the name of a computer"
+            port_is_bad = isinstance(error, OSError) and error.errno in (errno.EADDRINUSE, errno.EACCES)
+            way_out = "; another port can be given, and port 0 is any free port" if port_is_bad else ""
+            raise OSError(f"the address {host_in_url(name)}:{port} cannot be served ({reason}){way_out}") from error
 
     @property
     def address(self) -> str:
@@ -108,7 +111,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
         if line <= MOST_LINES and sys.stderr is not None:                # a full pipe must not keep the lock
             more = f" (no more lines for up to {LINE_SECONDS:g} seconds)" if line == MOST_LINES else ""
             with contextlib.suppress(OSError):
-                print(f"nphybrid: {client}: {status} {printable(message[:300])}{more}", file=sys.stderr, flush=True)
+                print(f"nphybrid: {client}: {status} {ellipsis(message, 300)}{more}", file=sys.stderr, flush=True)
 
     def _refuse(self, request):
         """Answer with the status 503, without waiting for the request."""

@@ -92,7 +92,7 @@ def owned(path: FilePath) -> Iterator[None]:
         raise
     except OSError as error:
         if error.errno is not None and error.filename is None:
-            error.filename = str(lock)
+            error.filename = os.fspath(path)
         raise
     try:
         yield
@@ -113,8 +113,12 @@ def _take_with_lock(path: FilePath, lock: Path, me: _Owner) -> int | None:
             owner = _read(file)
             if owner and not owner.locked and not _has_ended(owner):
                 _refuse(path, owner, lock)
-            os.ftruncate(file, 0)
-            os.pwrite(file, _record(me._replace(locked=True)), 0)
+            try:
+                os.ftruncate(file, 0)
+                os.pwrite(file, _record(me._replace(locked=True)), 0)
+            except OSError:               # for example, the disk is full
+                lock.unlink(missing_ok=True)
+                raise
             if os.path.lexists(_new(lock)):
                 _refuse(path, _read_at(_new(lock)) or _Owner(), _new(lock))
             # The previous owner may have removed .NAME.lock after this process opened it.

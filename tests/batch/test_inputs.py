@@ -62,6 +62,14 @@ def test_what_gives_no_picture_stands_in_the_list(tree):
             open_source(name)
 
 
+def test_a_folder_that_may_not_be_read_is_not_called_empty(tree, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", path)
+    monkeypatch.setattr(os, "listdir", refused)
+    with pytest.raises(PermissionError, match="empty"):
+        open_source("empty")
+
+
 def test_a_folder_that_may_not_be_read_stands_in_the_list(tree, monkeypatch):
     scandir = os.scandir
 

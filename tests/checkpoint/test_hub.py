@@ -355,7 +355,7 @@ print([main(["convert", name, "m.h5"]) for name in {list(SENTENCES)}])""")
 @pytest.mark.parametrize("environment, told", [
     ({"HF_HUB_OFFLINE": "1"}, "at main: no config.json in the cache .*home.hub, and HF_HUB_OFFLINE is set$"),
     ({"HF_ENDPOINT": "http://127.0.0.1:9"},
-     "main is not in the cache, and cannot be downloaded from http://127.0.0.1:9: .*refused"),
+     "the revision main is not in the cache, and cannot be downloaded from http://127.0.0.1:9: .*refused"),
 ])
 def test_without_a_network(environment, told, served, python, logits_of):
     """One line on stderr, and no long wait.  huggingface_hub itself waits 1 + 2 + 4 + 8 + 8 seconds."""

@@ -322,6 +322,7 @@ def test_warmup_doctor_and_prune(model, tmp_path, folder, capsys, monkeypatch):
     assert uses_kept(load(tmp_path / "a.h5")) and not uses_kept(load(tmp_path / "b.h5"))
     assert main(["warmup", "--prune"]) == 0 and cache.files(cache.WEIGHTS) == []
     assert main(["warmup", "--model", "R50+ViT-B/16"]) == 3 and "is a preset" in capsys.readouterr().err
+    monkeypatch.setattr(warmup, "compile_kernels", lambda training: pytest.fail("it compiled"))
     assert main(["warmup", "--model", str(tmp_path / "none.h5")]) == 3
     assert "none.h5: no such file" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):

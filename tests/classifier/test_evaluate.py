@@ -423,6 +423,13 @@ def test_a_file_of_features_must_be_there_and_of_the_model(cifar, tmp_path, caps
     assert main([*line, "--model", str(default_model())]) == 0
 
 
+@pytest.mark.parametrize("options", ["--folds 1", "--folds 0", "--seed -1"])
+def test_probe_fit_refuses_numbers_before_it_computes(options, cifar, tmp_path, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["probe", "fit", str(cifar[0]), "-o", str(tmp_path / "head.h5"), *options.split()])
+    assert f"argument {options.split()[0]}: found" in capsys.readouterr().err
+
+
 def test_probe_fit_refuses(cifar, tmp_path, capsys):
     os.makedirs(tmp_path / "mine" / "one")
     shutil.copytree(cifar[0] / "dog", tmp_path / "mine" / "dog")

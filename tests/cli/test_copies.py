@@ -273,6 +273,8 @@ def test_a_label_never_leads_out_of_the_folder(label, tmp_path):
 def test_different_labels_have_different_folders_and_equal_labels_one():
     names = copies.folder_names(["no label", "crane", "Crane", "crane", "No label", "a/b", "a:b"])
     assert names[1] == names[3] and len({name.casefold() for name in names}) == 6
+    names = copies.folder_names(["no label", "a/b", "a:b", "a_b (2)", "a:b", "A_B (3)"])
+    assert names[2] == names[4] and len({name.casefold() for name in names}) == 5
 
 
 def test_names_of_copies_are_unique_where_letter_case_does_not_count():

@@ -283,13 +283,14 @@ def test_a_refusal_is_told_once_and_exits_with_3(tmp_path, capsys):
 @pytest.mark.parametrize("line, told", [
     ("bench nowhere.h5", "is not a file, a folder or a preset"),
     ("bench --engine numba --dtype float64", "float64': expected one of the dtypes float32, bfloat16"),
-    ("bench --precision lowest", "expected one of 'highest', 'high'")])
+    ("bench --threads 1,1025", "threads: found 1025; expected at most 1024")])
 def test_refusals_come_before_any_measurement(line, told, monkeypatch, capsys):
     monkeypatch.setattr(bench, "describe_machine", lambda: pytest.fail("it measured"))
     assert main(line.split()) == 3 and told in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("options", ["--threads 0", "--threads 1,,2", "--batch x", "--dtype float16", "--engine cuda",
+                                     "--precision lowest",
                                      "--runs 0", "--format xml", "a.h5 b.h5"])
 def test_wrong_usage_exits_with_2(options, capsys):
     with pytest.raises(SystemExit) as stopped:

@@ -258,6 +258,18 @@ def test_folders_with_points_in_their_names(target, to):
     assert target_format(target, to) == (to or "huggingface")
 
 
+def test_the_source_is_not_overwritten(tmp_path, capsys):
+    source, link, names = (tmp_path / name for name in ("model.h5", "link.h5", "names.txt"))
+    MODELS["hybrid"].save(source)
+    link.symlink_to(source)
+    names.write_text("".join(f"{i}\n" for i in range(7)))
+    before = source.read_bytes()
+    for target in source, link:
+        assert main(["convert", str(source), str(target), "--class-names", str(names)]) == 3
+        assert "cannot be written, because it is also an input file" in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
 def test_the_command(tmp_path, capsys):
     source, target = tmp_path / "model.h5", tmp_path / "model.npz"
     MODELS["hybrid"].save(source)

@@ -157,8 +157,9 @@ def test_a_full_disk_is_named(path, lock, monkeypatch):
     def full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
     monkeypatch.setattr(os, "pwrite", full)
-    with pytest.raises(OSError, match=f"No space left on device: '{lock}'"), owned(path):
+    with pytest.raises(OSError, match=f"No space left on device: '{path}'"), owned(path):
         pass
+    assert not lock.exists()
 
 
 # ---------------------------------------------------------------- what is in the file
@@ -204,7 +205,7 @@ def test_another_error_of_a_lock_is_an_error(path, lock, monkeypatch):
     def flock(*args):
         raise OSError(errno.EIO, "Input/output error")
     monkeypatch.setattr(owner.fcntl, "flock", flock)
-    with pytest.raises(OSError, match=f"Input/output error: '{lock}'"), owned(path):
+    with pytest.raises(OSError, match=f"Input/output error: '{path}'"), owned(path):
         pass
 
 
