@@ -1,7 +1,6 @@
 """Downloads models from the Hugging Face hub by their names, such as `google/vit-hybrid-base-bit-384`.
 
-This is the only file of the package that uses the internet, apart from the connections to a Dask cluster that
-`batch/cluster.py` opens.  The library huggingface_hub downloads the files, and is
+This is the only file of the package that downloads anything.  The library huggingface_hub downloads the files, and is
 imported only if a name is not a path on this computer.  The settings of huggingface_hub apply: HF_HOME and HF_HUB_CACHE
 (the folder of the cache), HF_HUB_OFFLINE, HF_ENDPOINT and HF_TOKEN.  A pickle is never downloaded.  The following files
 of a model are downloaded:

@@ -39,7 +39,7 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
     if len(sources) != len(classes):
         raise ValueError(f"found {len(sources):,} pictures and {len(classes):,} classes; expected one class for each "
                          "picture")
-    if wrong := [k for k in classes if k not in range(len(labels))]:
+    if wrong := [k for k in classes if not isinstance(k, (int, np.integer)) or not 0 <= k < len(labels)]:
         raise ValueError(f"classes: found {wrong[0]!r}; expected indices from 0 to {len(labels) - 1}")
     prepare = run.preparer(processor)
     rows = run.compute_rows(sources, prepare, lambda x: model(x).logits, batch, workers=model.num_threads)
