@@ -26,7 +26,7 @@ from .hints import check_cpu, missing_attribute
 from .gradients import Gradients, gradients
 from .losses import loss
 from .outputs import ModelOutput
-from .source import in_hugging_face_names, with_config, with_fresh_head, with_head, with_prefix
+from .source import config_of, in_hugging_face_names, with_config, with_fresh_head, with_head, with_prefix
 
 if TYPE_CHECKING:
     from .processor import BatchFeature, ViTHybridImageProcessor
@@ -214,11 +214,7 @@ class Model:
             source = with_head(source, head, cls)
         elif cls.has_head:
             source = with_fresh_head(source, cls, overrides or {}, ignore_mismatched_sizes)
-        try:
-            config = cls.config_class.from_dict(source.config, **(overrides or {}))
-            config.network_config()       # raises ValueError for a value that no network can have
-        except ValueError as error:
-            raise error if overrides else FormatError(f"{source.path}: {error}") from None
+        config = config_of(source, cls, overrides)
         stored = checkpoint.stored_dtype(source.manifest, source.path)
         files = frozenset(os.path.abspath(array.path) for array in source.arrays.values() if isinstance(array, Stored))
         if stored is not None:

@@ -124,9 +124,9 @@ class HuggingFaceConfig:
     def from_dict(cls: type[C], fields: Mapping[str, Any], **overrides: Any) -> C:
         """Make a configuration from the keys of a `config.json`.
 
-        `overrides`: keys that replace keys of `fields`. Raises TypeError for an override that is neither a known key
-        nor in `fields`. Raises ValueError for a value that no network can have, and for an `id2label` and a `label2id`
-        that contradict each other.
+        `overrides`: keys that replace keys of `fields`. A `label2id` without an `id2label` also replaces the labels of
+        `fields`, if they contradict it. Raises TypeError for an override that is neither a known key nor in `fields`.
+        Raises ValueError for a value that no network can have, and for a `label2id` that contradicts `id2label`.
 
         >>> from nphybrid import BitConfig
         >>> BitConfig.from_dict({"depths": [1, 1]}, num_labels=7).num_labels
@@ -140,11 +140,8 @@ class HuggingFaceConfig:
         for key, other in FOLLOWS:
             if key in overrides:
                 fields = {name: value for name, value in fields.items() if name != other}
-        if isinstance(numbers := overrides.get("label2id"), dict):
-            labels = checked_labels(overrides.setdefault("id2label", {k: name for name, k in numbers.items()}), None)
-            if wrong := [name for name, k in numbers.items() if labels.get(k) != name]:
-                raise ValueError(f"label2id: found {shortened(numbers[wrong[0]])} for {shortened(wrong[0])}; expected "
-                                 f"the inverse of id2label, which is {shortened(labels)}")
+        if isinstance(overrides.get("label2id"), dict):
+            overrides |= _consistent_labels(overrides["label2id"], overrides.get("id2label"), fields.get("id2label"))
         # Other labels replace all keys of the file that describe the labels.
         if "id2label" in overrides or overrides.get("num_labels") not in (None, _label_count(fields)):
             fields = {name: value for name, value in fields.items()
@@ -184,6 +181,26 @@ class HuggingFaceConfig:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__} {self.to_json_string()}"
+
+
+def _consistent_labels(numbers: dict[Any, Any], given: Any, stated: Any) -> dict[str, Any]:
+    """Returns the keys label2id and id2label that follow from a label2id.
+
+    `numbers`: the label2id. The values may be texts of numbers, as in examples of transformers. `given`: the id2label
+    beside it, or None. `stated`: the id2label of the file, which is kept if it does not contradict the label2id.
+    """
+    try:
+        numbers = {name: int(k) for name, k in numbers.items()}
+    except (TypeError, ValueError):
+        raise ValueError(f"label2id is {shortened(numbers)}; expected {{name: index}}") from None
+    labels = checked_labels(stated if given is None and isinstance(stated, dict) else given, None)
+    wrong = [name for name, k in numbers.items() if labels.get(k) != name]
+    if given is None and (wrong or {*labels.values()} != {*numbers}):
+        labels = {k: name for name, k in numbers.items()}
+    elif wrong:
+        raise ValueError(f"label2id: found {numbers[wrong[0]]} for {shortened(wrong[0])}; expected an index that has "
+                         f"this name in id2label, which is {shortened(labels)}")
+    return {"label2id": numbers, "id2label": labels}
 
 
 def _label_count(fields: Mapping[str, Any]) -> Any:

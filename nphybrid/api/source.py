@@ -16,6 +16,21 @@ from ..tensorfile import FormatError
 from . import checks
 
 
+def config_of(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[str, Any] | None = None) -> Any:
+    """Make the configuration of a Checkpoint, with some other keys.
+
+    `kind`: the class of the model. `overrides`: as in `from_dict`. Raises FormatError, which names the file, if the
+    keys of the file are not valid. Raises ValueError if `overrides` are not valid.
+    """
+    try:
+        return kind.config_class.from_dict(source.config, **(overrides or {}))
+    except ValueError as error:
+        if overrides:
+            config_of(source, kind)       # raises an error that names the file, if the fault is in the file
+            raise
+        raise FormatError(f"{source.path}: {error}") from None
+
+
 def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoint.Checkpoint:
     """Convert a Checkpoint of any dialect to the names and layouts of a Hugging Face classifier.
 
@@ -23,7 +38,7 @@ def in_hugging_face_names(source: checkpoint.Checkpoint, kind: Any) -> checkpoin
     """
     if source.dialect is None:
         return source
-    network_config = kind.config_class.from_dict(source.config).network_config()
+    network_config = config_of(source, kind).network_config()
     theirs = DIALECTS[source.dialect].names(network_config)
     ours = kind.table_of(kind.family)
     try:
@@ -46,7 +61,7 @@ def with_head(source: checkpoint.Checkpoint, head: str | os.PathLike[str] | chec
                          "classifier")
     if not isinstance(head, checkpoint.Head):
         head = checkpoint.read_head(head)
-    network_config = kind.config_class.from_dict(source.config).network_config()
+    network_config = config_of(source, kind).network_config()
     name = kind.table_of(kind.prefix)["head.kernel"][0].removesuffix(".weight")
     return checkpoint.with_head(source, head, network_config, name)
 
@@ -84,7 +99,7 @@ def with_fresh_head(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping
     """
     if not allowed and not {"num_labels", "id2label"} & overrides.keys():
         return source
-    config = kind.config_class.from_dict(source.config, **overrides)
+    config = config_of(source, kind, overrides)
     network_config = config.network_config()
     tree: Any = params.shapes(network_config).head
     name = kind.table_of(kind.prefix)["head.kernel"][0].removesuffix(".weight")
@@ -129,8 +144,8 @@ def for_image_size(source: checkpoint.Checkpoint, kind: Any, overrides: Mapping[
     """
     if overrides.get("image_size") is None:
         return source
-    old = kind.config_class.from_dict(source.config).network_config()
-    new = kind.config_class.from_dict(source.config, **overrides).network_config()
+    old = config_of(source, kind).network_config()
+    new = config_of(source, kind, overrides).network_config()
     if old.image != new.image:
         checks.check_patches_fill(new)
         source = source._replace(processor=for_image(source.processor, old.image, new.image))

@@ -25,14 +25,13 @@ from ..dialects.guess import dialect_of, guess
 from ..dialects.processors import CLASS_KEYS, OPTIONS, spelled_out
 from ..dialects.translate import processor_of, refuse_several_networks, without_wrappers
 from ..tensorfile import FilePath, FormatError, SharedFile, Stored
-from ..tensorfile.documents import parse_json
+from ..tensorfile.documents import LONGEST_JSON, parse_json
 from ..text import name_list, shortened
 from . import hub
 
 FORMAT, VERSION = "nphybrid", 1
 PROCESSORS = hub.PROCESSORS
 DEFAULT_MODEL = "vit-hybrid-tiny-cifar10.h5"
-LONGEST_JSON = 100_000_000                # bytes of a JSON file
 
 
 class Checkpoint(NamedTuple):

@@ -187,10 +187,10 @@ def in_order(names: Iterable[str]) -> list[str]:
     >>> in_order(["10", "9", "cat", "9"])
     ['9', '10', 'cat']
     """
-    names = {*names}
+    names = list(names)
     if wrong := [name for name in names if not isinstance(name, str)]:
         raise TypeError(f"names of classes: found {wrong[0]!r}; expected strings")
-    return sorted(names, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
+    return sorted({*names}, key=lambda name: (not name.isdecimal(), int(name) if name.isdecimal() else 0, name))
 
 
 def class_numbers(names: Sequence[str], labels: Sequence[str]) -> list[int]:

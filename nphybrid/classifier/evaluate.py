@@ -20,7 +20,7 @@ class Evaluation(NamedTuple):
     errors: list                          # a run.Row for each picture that could not be read
 
 
-def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Sequence[int], batch: int = 8,
+def evaluate_model(model: Any, processor: Any, sources: Sequence, classes: Sequence[int], batch: int = 8,
                    watched: Callable[[Iterable[run.Row]], Iterable[run.Row]] = lambda rows: rows) -> Evaluation:
     """Predict the classes of pictures.
 
@@ -35,7 +35,7 @@ def evaluate_model(model: Any, processor: Any, sources: Iterable, classes: Seque
     >>> evaluate_model(model, model.processor, ["examples/images/cat.png"], [3]).answers
     array([[3, 6, 5, 4, 2]])
     """
-    sources, labels = list(sources), list(model.config.id2label.values())
+    labels = list(model.config.id2label.values())
     if len(sources) != len(classes):
         raise ValueError(f"found {len(sources):,} pictures and {len(classes):,} classes; expected one class for each "
                          "picture")

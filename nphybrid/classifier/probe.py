@@ -46,9 +46,10 @@ def fit_probe(features: Any, classes: np.ndarray, K: int, method: str = "logisti
     """
     fit, strengths = _method(method, strengths)
     classes = np.asarray(classes)
-    if classes.dtype.kind not in "iu" or not (classes >= 0).all() or not (classes < K).all():
-        raise ValueError(f"classes have the dtype {classes.dtype} and begin with {classes.ravel()[:3].tolist()}; "
-                         f"expected integers from 0 to {K - 1}")
+    if classes.dtype.kind not in "iu":
+        raise ValueError(f"classes have the dtype {classes.dtype}; expected integers from 0 to {K - 1}")
+    if (wrong := classes[(classes < 0) | (classes >= K)]).size:
+        raise ValueError(f"classes: found {wrong[0]}; expected integers from 0 to {K - 1}")
     features = checked_features(features, classes, K)
     fold = stratified_folds(classes, folds, seed) if isinstance(folds, (int, np.integer)) else np.asarray(folds)
     if fold.shape != classes.shape or len(np.unique(fold)) < 2:

@@ -73,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
             if isinstance(error, BrokenPipeError) and streams.stdout_reader_left():
                 return 0
             if args.debug:
+                streams.drop_unwritten()
                 raise
             closed = isinstance(error, io.UnsupportedOperation) and not sys.stdout.writable()
             told = memory_error(error) if out_of_memory(error) else error
@@ -80,10 +81,7 @@ def main(argv: list[str] | None = None) -> int:
                 told = f"{error.filename}: no such file or folder"
             with contextlib.suppress(OSError):
                 print(f"nphybrid: {'stdout is closed' if closed else told}", file=sys.stderr)
-            try:
-                sys.stdout.flush()
-            except OSError:
-                streams.drop_stdout()
+            streams.drop_unwritten()
             return 3
 
 

@@ -1,7 +1,7 @@
 """The verb `bench` measures the speed and the memory of a model on this computer."""
 import argparse
 
-from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, positive
+from .options import BUNDLED, DTYPES, ENGINES, PRECISIONS, add_format, positive, say
 
 DESCRIPTION = """\
 Measure the speed and the memory of a model. The report contains the time to start Python, the time to load the model,
@@ -59,7 +59,7 @@ def run(args):
     for i, combination in enumerate(wanted):
         with progress.status(f"measuring combination {i + 1} of {len(wanted)} …"):
             rows.append(bench.measure_in_process(combination))
-    print(bench.format_report(machine, rows, args.format))
+    say(bench.format_report(machine, rows, args.format))
     return int(any("error" in row for row in rows))
 
 

@@ -46,16 +46,14 @@ def add(verb):
 
 def run(args):
     """Print the script."""
-    from ..shortage import path_in_errors
     from . import VERBS
+    from .options import say
     from .parsers import VerbParser
     arguments = {verb: VerbParser(verb, prog=f"nphybrid {verb}").arguments() for verb in VERBS}
     if args.shell == "fish":
-        script = _fish(VERBS, arguments)
+        say(_fish(VERBS, arguments), end="")
     else:
-        script = (ZSH if args.shell == "zsh" else "") + _bash(arguments)
-    with path_in_errors("stdout"):
-        print(script, end="")
+        say((ZSH if args.shell == "zsh" else "") + _bash(arguments), end="")
     return 0
 
 

@@ -3,7 +3,7 @@ import os
 import sys
 
 from .loading import refuse_preset, relabel
-from .options import add_class_names
+from .options import add_class_names, say
 from .targets import refuse_what_is_read
 
 DESCRIPTION = """\
@@ -29,7 +29,8 @@ def add(verb):
     verb.add_argument("target", metavar="TARGET",
                       help="the path to write: an .h5 file, an .npz file with Google's parameter names, or a new "
                            "folder. Other suffixes are refused. Only an .h5 file can store every property of a model. "
-                           "The folder of a file must exist. Missing parents of a new folder are created.")
+                           "The folder of a file must exist. Missing parents of a new folder are created. If "
+                           "an array of SOURCE is float64, all arrays of TARGET are float64.")
     verb.add_argument("--to", choices=("h5", "huggingface", "timm", "google"),
                       help="the format of TARGET (default: huggingface for a folder, h5 for .h5, google for .npz)")
     verb.add_argument("--lossy", action="store_true",
@@ -61,8 +62,8 @@ def run(args):
     # A file with narrow weights names the model from which it was converted, also after a second conversion.
     origin = source if model.stored_dtype is None else checkpoint.read(file.path).manifest.get("source")
     losses, change = convert.convert(model, args.target, args.to, args.lossy, origin, args.dtype)
-    print(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
-          f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
+    say(f"{args.target}: {type(model).__name__}, {model.num_parameters():,} parameters, "
+        f"{_size(args.target):,} bytes, source sha256 {source['sha256']}")
     if losses:
         print(f"lost properties:\n{convert.format_losses(losses)}", file=sys.stderr)
     if losses or change:

@@ -2,7 +2,7 @@
 import sys
 
 from .loading import check_scheduler, compute_rows, load_model, run_options
-from .options import add_engine, add_model, add_pictures, find_pictures
+from .options import add_engine, add_model, add_pictures, find_pictures, say
 from .targets import check_target, refuse_what_is_read
 
 DESCRIPTION = """\
@@ -84,8 +84,8 @@ def _embed(args):
                 pass
         found = writer.finish(args.output, begun.run, manifest)
     shape = "x".join(map(str, found.values.shape))
-    print(f"{args.output}: {shape} float32, {extractor.state}, pool {extractor.pool}; {len(found.errors):,} of "
-          f"{len(found.names):,} pictures failed")
+    say(f"{args.output}: {shape} float32, {extractor.state}, pool {extractor.pool}; {len(found.errors):,} of "
+        f"{len(found.names):,} pictures failed")
     return min(len(found.errors), 1)
 
 

@@ -2,7 +2,7 @@
 import os
 
 from .loading import load_model
-from .options import add_class_names, add_engine, add_max_pixels, add_model
+from .options import add_class_names, add_engine, add_max_pixels, add_model, say
 from .targets import check_target
 
 DESCRIPTION = """\
@@ -51,7 +51,7 @@ def run(args):
     else:
         with write_folder_atomically(args.site) as folder:
             size = _write_page(args, folder / "index.html")
-    print(f"{args.output or os.path.join(args.site, 'index.html')}: {size:,} bytes")
+    say(f"{args.output or os.path.join(args.site, 'index.html')}: {size:,} bytes")
     return 0
 
 

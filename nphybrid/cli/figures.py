@@ -4,7 +4,7 @@ import os
 import sys
 
 from .loading import load_model
-from .options import add_class_names, add_engine, add_max_pixels, add_model
+from .options import add_class_names, add_engine, add_max_pixels, add_model, say
 from .targets import check_target
 
 # The names of the figures in explain.figures. The names are repeated here, so that --help does not import NumPy.
@@ -90,4 +90,4 @@ def _draw_all(args, options):
 def _write(drawn, path):
     from ..explain.figures import save
     save(drawn, path)
-    print(f"{path}: {drawn.title}, {drawn.image.width} pixels wide, {drawn.image.height} high")
+    say(f"{path}: {drawn.title}, {drawn.image.width} pixels wide, {drawn.image.height} high")

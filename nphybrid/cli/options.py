@@ -184,8 +184,13 @@ def tell_left_out(args, left_out):
         print(f"nphybrid: {inputs.left_out_text(left_out)}", file=sys.stderr)
 
 
+def say(text: str, end: str = "\n", flush: bool = False):
+    """Print a text on stdout.  An OSError names stdout."""
+    with path_in_errors("stdout"):
+        print(text, end=end, flush=flush)
+
+
 def show(args, document, text: str):
     """Print `document` as JSON if --format is json, otherwise print `text`."""
     import json
-    with path_in_errors("stdout"):
-        print(json.dumps(document, indent=2) if args.format == "json" else text)
+    say(json.dumps(document, indent=2) if args.format == "json" else text)

@@ -4,9 +4,8 @@ import os
 import re
 import sys
 
-from ..shortage import path_in_errors
 from .loading import load_model
-from .options import BUNDLED, add_class_names, add_engine, add_head, add_max_pixels, add_model, positive
+from .options import BUNDLED, add_class_names, add_engine, add_head, add_max_pixels, add_model, positive, say
 from .streams import Terminated, raise_at_sigterm
 
 TERM_SECONDS = 8.0                        # docker stop kills the process 10 seconds after SIGTERM
@@ -96,8 +95,7 @@ def _serve(args):
         if not is_loopback(server.server_address[0]):
             print("nphybrid: every computer that reaches an IP address of this computer can use the server. There is "
                   "neither a password nor encryption.", file=sys.stderr)
-        with path_in_errors("stdout"):
-            print(f"{server.address}  (Ctrl-C ends the server)", flush=True)
+        say(f"{server.address}  (Ctrl-C ends the server)", flush=True)
         try:
             server.serve_forever(poll_interval=0.1)
         except Terminated:

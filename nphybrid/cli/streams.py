@@ -25,16 +25,23 @@ def stdout_reader_left():
         poll.register(stdout, select.POLLOUT)
         if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
             return False
-    drop_stdout()
+    _drop_stdout()
     return True
 
 
-def drop_stdout():
-    """Redirect stdout to the null device.
+def drop_unwritten():
+    """If the text in the buffer of stdout cannot be written, write it to the null device.
 
-    Text that could not be written is still in the buffer. Without the null device, Python would report the error a
-    second time when it closes stdout, and end with the exit code 120.
+    Otherwise, Python would report the error a second time when it closes stdout, and end with the exit code 120.
     """
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _drop_stdout()
+
+
+def _drop_stdout():
+    """Redirect stdout to the null device."""
     with contextlib.suppress(OSError, ValueError):          # in a Jupyter notebook, stdout is not a file
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

@@ -9,15 +9,10 @@ def check_target(args, path: str, suffix: str):
     The name of the file must end in `suffix`. The folder of the file must exist and be writable. The output file must
     not be an input file.
     """
-    folder = os.path.dirname(os.path.realpath(path))
+    from ..tensorfile import refuse_file
     if not path.endswith(suffix):
         raise ValueError(f"the output file {path!r} cannot be written; expected a name that ends in {suffix}")
-    if not os.path.isdir(folder):
-        raise FileNotFoundError(f"the output file {path} cannot be written, because the folder {folder} does not exist")
-    if os.path.exists(path) and not os.path.isfile(path):
-        raise ValueError(f"the output file {path} cannot be written, because it exists and is not a regular file")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise PermissionError(f"the output file {path} cannot be written, because the folder {folder} is not writable")
+    refuse_file(path)
     images = getattr(args, "images", [getattr(args, "image", None)])
     stdin = "/dev/stdin" if "-" in images else None
     others = [getattr(args, name, None) for name in ("head", "processor", "class_names", "truth")]

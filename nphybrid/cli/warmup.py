@@ -2,7 +2,7 @@
 import sys
 
 from .loading import announce_compilation, refuse_preset
-from .options import DTYPES, PRECISIONS
+from .options import DTYPES, PRECISIONS, say
 
 DESCRIPTION = """\
 Compile every kernel now, so that no later run has to compile. The compiled kernels are stored in the folder that
@@ -70,12 +70,12 @@ def run(args):
         return 1
     kept = warmup.kept_kernels()
     done = f"compiled {compiled}" if compiled else "already compiled"
-    print(f"{done}, {seconds:.1f} s: {kept.kernels} kernels, {kept.bytes / 1e6:.1f} MB, in {kept.path}")
+    say(f"{done}, {seconds:.1f} s: {kept.kernels} kernels, {kept.bytes / 1e6:.1f} MB, in {kept.path}")
     weights = None
     if args.model is not None:
         weights, new = warmup.keep_weights(args.model, args.dtype, args.precision)
         done = "stored the packed weights" if new else "the packed weights are already stored"
-        print(f"{done}: {weights.stat().st_size / 1e6:.1f} MB, in {weights}")
+        say(f"{done}: {weights.stat().st_size / 1e6:.1f} MB, in {weights}")
     for path, size in warmup.prune(but=weights).items() if args.prune else ():
-        print(f"deleted {path}, {size / 1e6:.1f} MB")
+        say(f"deleted {path}, {size / 1e6:.1f} MB")
     return 0

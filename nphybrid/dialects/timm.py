@@ -100,8 +100,8 @@ def timm_config(shapes: Mapping[str, Shape], card: Mapping[str, Any]) -> dict[st
         patch = patch[0], C, math.isqrt(patch[1] // C), 0
     size = arguments.get("img_size") or ((card.get("pretrained_cfg") or {}).get("input_size") or (None,))[1:]
     size = tuple(size) if isinstance(size, (list, tuple)) else (size, size)
-    check_option(all(n is None or type(n) is int and n > 0 for n in size), "img_size or input_size", size,
-                 "numbers of pixels")
+    check_option(size in ((), (None, None)) or len(size) == 2 and all(type(n) is int and n > 0 for n in size),
+                 "img_size or input_size", size, "a height and a width in pixels")
     return hf_vit_config(fields, patches=shapes["pos_embed"][-2] - class_token, patch_size=patch[2], stages=stages,
                          stem=stem[0] if stem else None, channels=(stem or patch)[1], image_size=size)
 

@@ -76,6 +76,7 @@ def measure_in_process(combination: Combination) -> dict:
     is killed, the item "error" (str) replaces the items of `measure`. Raises ValueError if the model or the combination
     is not valid.
     """
+    from ..batch.progress import CLEAR
     command = [sys.executable, "-m", "nphybrid.machine.bench", json.dumps(combination._asdict()), repr(time.time())]
     paths = [str(Path(__file__).resolve().parents[2]), os.environ.get("PYTHONPATH")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
@@ -84,7 +85,8 @@ def measure_in_process(combination: Combination) -> dict:
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     if done.returncode in (130, -signal.SIGINT):          # -SIGINT: the process was interrupted before `main` ran
         raise KeyboardInterrupt
-    sys.stderr.write(done.stderr)
+    if done.stderr:
+        sys.stderr.write(f"{CLEAR if sys.stderr.isatty() else ''}{done.stderr}")
     try:
         answer = json.loads(done.stdout)
     except ValueError:

@@ -185,7 +185,7 @@ def prune(but: Path | None = None) -> dict[Path, int]:
     for folder in stale_folders():
         shutil.rmtree(folder.path, ignore_errors=True)      # another process may delete the same folder
         if folder.path.exists():
-            raise OSError(f"{folder.path} could not be deleted completely")
+            shutil.rmtree(folder.path)    # raises the error that was ignored
         deleted[folder.path] = folder.bytes
     for path in cache.files(cache.WEIGHTS):
         if path != but:

@@ -82,10 +82,8 @@ def check_dtype(target, form, dtype):
 
 def check_place(target, form):
     """Raises an exception if a target of the format `form` could not be written to its place."""
-    if form in ("huggingface", "timm"):
-        tensorfile.refuse_folder(target)
-    elif not (folder := Path(target).resolve().parent).is_dir():
-        raise FileNotFoundError(f"{target} cannot be written, because the folder {folder} does not exist")
+    refuse = tensorfile.refuse_folder if form in ("huggingface", "timm") else tensorfile.refuse_file
+    refuse(target)
 
 
 def convert(model, target, to=None, lossy=False, source=None, dtype=None) -> tuple[list[Loss], float]:

@@ -25,7 +25,7 @@ values and names.
 import numpy as np
 
 from .arrays import digest
-from .atomic import refuse_folder, sweep, write_atomically, write_folder_atomically
+from .atomic import refuse_file, refuse_folder, sweep, write_atomically, write_folder_atomically
 from .documents import write_json
 from .errors import FilePath, FormatError
 from .hdf5 import H5File, h5_documents, read_h5, stored_h5, write_h5
@@ -38,9 +38,10 @@ from .stored import SharedFile, Stored, file_state, kept_open, read_all, shared
 
 __all__ = ["Entry", "FilePath", "FormatError", "H5File", "Member", "SharedFile", "Stored", "digest", "file_state",
            "h5_documents", "kept_open", "npz_header", "owned", "read", "read_h5", "read_npz", "read_safetensors",
-           "read_sharded", "refuse_folder", "refuse_unreadable", "safetensors_header", "shard_names", "shared", "sniff",
-           "stored", "stored_h5", "stored_npz", "stored_safetensors", "stored_sharded", "sweep", "way_out_of_pickles",
-           "write_atomically", "write_folder_atomically", "write_h5", "write_json", "write_npz", "write_safetensors"]
+           "read_sharded", "refuse_file", "refuse_folder", "refuse_unreadable", "safetensors_header", "shard_names",
+           "shared", "sniff", "stored", "stored_h5", "stored_npz", "stored_safetensors", "stored_sharded", "sweep",
+           "way_out_of_pickles", "write_atomically", "write_folder_atomically", "write_h5", "write_json", "write_npz",
+           "write_safetensors"]
 
 
 def read(path: FilePath) -> dict[str, np.ndarray]:

@@ -30,9 +30,9 @@ def write_atomically(path: FilePath, most: int = 0o7777) -> Iterator[Path]:
     A reader sees the old file or the complete new file, never a part of a file. If the block raises an exception, the
     new file is removed and the old file does not change. The new file gets the permissions of the old file, and never a
     permission that is not in `most`. If `path` is a symbolic link, the file to which the link points is replaced. If
-    the process is killed, the next write to `path` removes the new file. Raises OSError if the folder does not exist,
-    if there is no permission, or if the disk is full. If an OSError names no file, `path` is added to the error. Raises
-    ValueError if `path` is empty, or exists and is not a regular file.
+    the process is killed, the next write to `path` removes the new file, but not from another container. Raises OSError
+    if the folder does not exist, if there is no permission, or if the disk is full. If an OSError names no file, `path`
+    is added to the error. Raises ValueError if `path` is empty, or exists and is not a regular file.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -100,11 +100,29 @@ def write_folder_atomically(path: FilePath) -> Iterator[Path]:
         _flush(target.parent, os.O_RDONLY)
 
 
+def refuse_file(path: FilePath) -> None:
+    """Raises an exception if `write_atomically` could not write the file.
+
+    Raises ValueError if `path` is empty, or exists and is not a regular file. Raises FileNotFoundError if the folder of
+    the file does not exist, and PermissionError if nothing can be written in it.
+    """
+    refuse_empty(path)
+    folder = Path(os.path.realpath(path)).parent
+    failed = f"the output file {os.fspath(path)} cannot be written, because"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{failed} the folder {folder} does not exist")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise ValueError(f"{failed} it exists and is not a regular file")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise PermissionError(f"{failed} the folder {folder} is not writable")
+
+
 def refuse_folder(path: FilePath) -> None:
     """Raises an exception if `write_folder_atomically` could not write the folder.
 
     Raises FileExistsError if `path` exists and is not an empty folder, so that the files of two models do not mix.
-    Raises ValueError if `path` is empty, or is the working folder, which must not be replaced.
+    Raises ValueError if `path` is empty, or is the working folder, which must not be replaced. Raises
+    NotADirectoryError if a parent of `path` is not a folder, and PermissionError if nothing can be written in it.
     """
     refuse_empty(path)
     if os.path.isdir(path) and os.path.samefile(path, os.curdir):
@@ -113,6 +131,14 @@ def refuse_folder(path: FilePath) -> None:
     if os.path.lexists(path) and not (os.path.isdir(path) and not os.listdir(path)):
         raise FileExistsError(f"{os.fspath(path)} already exists; expected the name of a new folder, or an empty "
                               "folder")
+    parent = Path(os.path.realpath(path)).parent
+    while not parent.exists():
+        parent = parent.parent
+    failed = f"the output folder {os.fspath(path)} cannot be written, because"
+    if not parent.is_dir():
+        raise NotADirectoryError(f"{failed} {parent} is not a folder")
+    if not os.access(parent, os.W_OK | os.X_OK):
+        raise PermissionError(f"{failed} the folder {parent} is not writable")
 
 
 def _permissions(target: Path) -> int | None:

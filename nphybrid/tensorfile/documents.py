@@ -11,6 +11,7 @@ from .errors import FilePath, FormatError, refusal
 # The largest number of nested levels of a document. Model files have at most 5 levels.
 # Python's own limit depends on the number of function calls that are active.
 MAX_LEVELS = 64
+LONGEST_JSON = 100_000_000                # bytes of a JSON file, as of the header of a safetensors file
 
 
 def parse_json(data: bytes, path: FilePath, what: str) -> Any:

@@ -17,10 +17,10 @@ from pathlib import Path
 import numpy as np
 
 from ..text import name_list
-from .documents import parse_json
+from .documents import LONGEST_JSON, parse_json
 from .errors import FilePath, refusal
 from .kinds import refuse_unreadable
-from .safetensors import MAX_HEADER, stored_safetensors
+from .safetensors import stored_safetensors
 from .stored import Stored, read_all, shared
 
 
@@ -68,9 +68,10 @@ def _weight_map(path: FilePath) -> dict[str, str]:
     file = shared(path)
     with file.opened() as reader:
         refuse_unreadable(file, "json")
-        if reader.size() > MAX_HEADER:
-            raise refusal(path, "the file is too long for an index", f"{reader.size()} bytes", f"at most {MAX_HEADER}")
-        document = parse_json(reader.read(MAX_HEADER), path, "index")
+        if reader.size() > LONGEST_JSON:
+            expected = f"at most {LONGEST_JSON}"
+            raise refusal(path, "the file is too long for an index", f"{reader.size()} bytes", expected)
+        document = parse_json(reader.read(LONGEST_JSON), path, "index")
     weight_map = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(weight_map, dict) or not weight_map:
         raise refusal(path, "the file is JSON, but not an index of shards", document, "an object with a weight_map")

@@ -33,7 +33,7 @@ class Settings(NamedTuple):
     seed: int = 42
 
     def checked(self) -> "Settings":
-        """Return the settings.  Raises ValueError for a setting that is not possible.
+        """Return the settings as int, float and str.  Raises ValueError for a setting that is not possible.
 
         >>> Settings(schedule="cosine").checked().schedule
         'cosine'
@@ -53,7 +53,7 @@ class Settings(NamedTuple):
         count = self.train.removeprefix("last:")
         _require("train", self.train, self.train in ("all", "head") or (count != self.train and count.isdecimal()
                                                                         and int(count) >= 1), "all, head or last:N")
-        return self
+        return self._make(type(default)(getattr(self, name)) for name, default in self._field_defaults.items())
 
 
 def _require(name, value, holds, expected):

@@ -355,12 +355,23 @@ def test_label2id_and_id2label_follow_from_each_other():
     """In `from_dict`, each of them replaces both keys of a file.  Two that contradict each other are refused."""
     fields = BitConfig(id2label={0: "a", 1: "b"}).to_dict()
     for given in (dict(label2id={"d": 1, "c": 0}), dict(id2label={0: "c", 1: "d"}),
-                  dict(id2label={"0": "c", "1": "d"}, label2id={"c": 0, "d": 1})):
+                  dict(label2id={"c": "0", "d": np.int64(1)}), dict(label2id={"c": 0, "d": 1}, id2label=None),
+                  dict(id2label={"0": "c", "1": "d"}, label2id={"c": "0", "d": "1"}, num_labels=2)):
         config = BitConfig.from_dict(fields, **given)
         assert (config.id2label, config.label2id) == ({0: "c", 1: "d"}, {"c": 0, "d": 1})
     for numbers in ({"c": 0, "d": 0}, {"c": 99}):
-        with pytest.raises(ValueError, match="label2id: found .*; expected the inverse of id2label, which is"):
+        with pytest.raises(ValueError, match="label2id: found .*; expected an index that has this name in id2label"):
             BitConfig.from_dict(fields, id2label={0: "c", 1: "d"}, label2id=numbers)
+    for numbers in ({"c": None}, {"c": [0]}, {"c": "first"}):
+        with pytest.raises(ValueError, match=r"label2id is .*; expected \{name: index\}"):
+            BitConfig.from_dict(fields, label2id=numbers)
+
+
+def test_a_label2id_that_fits_the_labels_of_the_file_changes_no_label():
+    """Two classes have one name."""
+    fields = BitConfig(id2label={0: "crane", 1: "crane"}).to_dict()
+    config = BitConfig.from_dict(fields, label2id={"crane": 0})
+    assert config.id2label == {0: "crane", 1: "crane"} and config.label2id == {"crane": 0}
 
 
 def test_setting_num_labels_renames_them():

@@ -121,8 +121,15 @@ def test_a_configuration_that_no_network_has_names_its_file(model, tmp_path):
     model.save(tmp_path / "m.h5")
     arrays, documents = read_h5(tmp_path / "m.h5")
     write_h5(tmp_path / "m.h5", arrays, {**documents, "config": {**documents["config"], "num_attention_heads": "3"}})
-    with pytest.raises(FormatError, match="m.h5: num_attention_heads is '3'"):
-        ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5")
+    for overrides in {}, {"num_labels": 3, "ignore_mismatched_sizes": True}:
+        with pytest.raises(FormatError, match="m.h5: num_attention_heads is '3'"):
+            ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5", **overrides)
+    heads = model.config.num_attention_heads
+    assert ViTHybridForImageClassification.from_pretrained(tmp_path / "m.h5", num_attention_heads=heads)
+    with pytest.raises(ValueError, match="^num_attention_heads is 'x'") as error:
+        model.save(tmp_path / "good.h5")
+        ViTHybridForImageClassification.from_pretrained(tmp_path / "good.h5", num_attention_heads="x")
+    assert not isinstance(error.value, FormatError)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

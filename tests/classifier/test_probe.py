@@ -217,8 +217,9 @@ def test_what_cannot_be_fitted_is_refused():
     for strengths in ([], [1.0, 0.0], [-1.0], [np.inf], [np.nan]):
         with pytest.raises(ValueError, match="strengths are .*; expected one or more finite numbers above 0"):
             probe.fit_probe(X, y, 2, "ridge", strengths=strengths)
-    for classes, found in ((y + 1, "int64 and begin"), (y - 1, "int64"), (y.astype(str), "<U"), (y / 2, "float64")):
-        with pytest.raises(ValueError, match=f"classes have the dtype {found}.*; expected integers from 0 to 1"):
+    for classes, found in ((y + 1, ": found 2"), (y - 1, ": found -1"), (y.astype(str), " have the dtype <U"),
+                           (y / 2, " have the dtype float64")):
+        with pytest.raises(ValueError, match=f"classes{found}.*; expected integers from 0 to 1"):
             probe.fit_probe(X, classes, 2)
     for folds in (np.zeros(20, int), np.arange(19)):
         with pytest.raises(ValueError, match=r"folds have the shape .*; expected the shape \(20,\) and two folds"):

@@ -67,6 +67,16 @@ def test_every_page_explains_every_option(verb, capsys, monkeypatch):
     assert bare == []
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100])
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_names_are_not_broken(verb, columns, capsys, monkeypatch):
+    """A name such as --save-drawn can be copied.  No paragraph of a description is joined to the next one."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    text = page(capsys, verb)
+    assert [line for line in text.splitlines() if line.endswith("-") and not line.endswith(" -")] == []
+    assert not re.search(r"[.]  [A-Z]", text)
+
+
 @pytest.mark.parametrize("verb", cli.VERBS)
 def test_examples_can_be_parsed(verb, capsys):
     lines = re.findall(r"^  nphybrid (.*)$", page(capsys, verb), re.MULTILINE)

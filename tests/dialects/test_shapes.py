@@ -157,6 +157,8 @@ def test_a_card_that_cannot_be_right(folder, card, told):
 
 @pytest.mark.parametrize("changes, told", [
     ({"pos_embed": (1, 4, 64)}, "3 patches, which do not form a square grid"),        # a table without the class token
+    ({"pos_embed": (1, 1, 64)}, "0 patches, which do not form a square grid"),
+    ({"pos_embed": (1, 0, 64)}, "-1 patches, which do not form a square grid"),
     ({"blocks.0.ls1.gamma": (64,)}, "unexpected: blocks.0.ls1.gamma"),           # layer scale
     ({"dist_token": (1, 1, 64)}, "unexpected: dist_token"), ({"norm_pre.weight": (64,)}, "unexpected: norm_pre.weight"),
     ({"blocks.0.mlp.fc2.bias": None}, r"missing: blocks.0.mlp.fc2.bias \[64\]"),

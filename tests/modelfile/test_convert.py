@@ -283,6 +283,9 @@ def test_the_command(tmp_path, capsys):
     capsys.readouterr()
     assert main(["convert", "missing.h5", str(tmp_path / "folder")]) == 3       # before the source is read
     assert "folder already exists; expected the name of a new folder" in capsys.readouterr().err
-    assert main(["convert", "missing.h5", str(tmp_path / "no" / "x.h5")]) == 3
-    assert "x.h5 cannot be written, because the folder" in capsys.readouterr().err
+    for name, told in (("no/x.h5", "no does not exist"), ("folder.h5", "it exists and is not a regular file"),
+                       ("model.h5/sub", "model.h5 is not a folder"), ("model.h5/a/b", "model.h5 is not a folder")):
+        (tmp_path / "folder.h5").mkdir(exist_ok=True)
+        assert main(["convert", "missing.h5", str(tmp_path / name)]) == 3
+        assert f"{tmp_path / name} cannot be written, because" in (err := capsys.readouterr().err) and told in err, err
     assert json.loads((tmp_path / "folder" / "config.json").read_text())["model_type"] == "vit-hybrid"

@@ -430,6 +430,13 @@ def test_a_class_that_cannot_be_read_is_refused(photos, k, validation):
         training.finetune(tiny(), bad, photos[1], Settings(epochs=1), validation=validation)
 
 
+def test_settings_are_numbers_of_python():
+    """So a run folder can store them as JSON."""
+    found = Settings(epochs=np.int64(1), learning_rate=np.float32(0.5), average=0).checked()
+    assert found == Settings(epochs=1, learning_rate=0.5)
+    assert [type(value) for value in found] == [type(value) for value in Settings()]
+
+
 def test_a_run_of_other_classes_is_not_continued(photos, tmp_path, small_curves):
     settings = Settings(epochs=1, train="head", augment="none")
     training.finetune(tiny(), *photos, settings, folder=tmp_path / "run")
