@@ -521,9 +521,10 @@ def test_parquet_without_its_package_is_refused_before_anything_is_computed(cat,
 
 
 def test_append_and_resume_are_two_things(cat, tmp_path, capsys):
-    assert embed(cat, "-o", tmp_path / "x.h5", "--append", "--resume") == 2
-    assert capsys.readouterr().err == ("usage: --append and --resume cannot be combined. To continue an interrupted "
-                                       "--append, repeat its command.\n") and not os.listdir(tmp_path)
+    with pytest.raises(SystemExit, match="2"):
+        embed(cat, "-o", tmp_path / "x.h5", "--append", "--resume")
+    assert ("nphybrid embed: error: --append and --resume cannot be combined. To continue an interrupted --append, "
+            "repeat its command.\n") in capsys.readouterr().err and not os.listdir(tmp_path)
 
 
 @pytest.mark.parametrize("args, told", [
