@@ -34,7 +34,7 @@ function pooled(x, p, config, out) {
   if (config.pool === "token") x = array([D], x.data.subarray(0, D));                              // (192)
   else x = mean_pool(array([x.shape[0], D], x.data.subarray(config.class_token ? D : 0)));         // (192)
   if (p.pool_norm) x = out.record("pool_norm", layer_norm(x, p.pool_norm, config.ln_eps));
-  if (p.pre_logits) x = out.record("pre_logits", activate(linear(x, p.pre_logits), "tanh"));       // (192)
+  if (p.pre_logits) x = out.record("pre_logits", linear_activate(x, p.pre_logits, "tanh"));        // (192)
   return x;
 }
 
