@@ -53,8 +53,7 @@ def main(argv: list[str] | None = None) -> int:
         atexit.register(gc.freeze)
         args = argparse.Namespace(debug=False)
         try:
-            with path_in_errors("stdout"):                  # of a page of help
-                args = make_parser().parse_args(argv)
+            args = make_parser().parse_args(argv)
             if getattr(args, "quiet", False):
                 warnings.simplefilter("ignore")             # until the end of `warnings_as_lines`
             with streams.repeat_lost_interrupts(), pixel_limit(getattr(args, "max_pixels", None)):

@@ -69,8 +69,9 @@ class _Parser(argparse.ArgumentParser):
 
     def _print_message(self, message, file=None):
         """Print a text.  Raises OSError if a page of --help cannot be written, which argparse would ignore."""
+        from .options import say
         if file is sys.stdout:
-            print(message, end="", flush=True)
+            say(message, end="", flush=True)
         else:
             super()._print_message(message, file)
 

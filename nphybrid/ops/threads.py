@@ -36,7 +36,7 @@ SMALL = 8_000_000
 # A job of a plan is started without Python, so smaller work is divided (plan.py).
 SMALL_IN_PLAN = 100_000
 # The largest number of threads. More threads than cores make a computation slower: with 64 threads on 2 cores, the
-# bundled model takes 4 times as long.
+# bundled model takes 3 to 4 times as long (Zen 3).
 MOST_THREADS = 1024
 ELEMENT = 64                              # an elementwise operation counts as ELEMENT multiply-adds per element
 MOST_LATER = 8                            # the most jobs that wait in a Later: each keeps its arrays in memory
