@@ -39,6 +39,11 @@ FINAL = {"norm", "features_norm", "pooler", "logits"}
 AnyPath = str | os.PathLike[str]
 
 
+def keeps_only(trace: Trace, names: set[str]) -> bool:
+    """Whether a trace keeps only states with these names.  Any other subclass of Trace can use every state."""
+    return type(trace) in (Trace, Discard) and trace.keep is not None and names.issuperset(trace.keep)
+
+
 class Inputs(NamedTuple):
     """The checked inputs of the network for one forward pass."""
     x: np.ndarray                         # pixel_values (B, H, W, C)
@@ -493,9 +498,9 @@ class Model:
         """The result of the network.  If only final states are recorded, a plan (ops/plan.py) may compute the pass."""
         def network(x, ops, out):
             return self.network(x, tree, config, ops, out, **masks)
+        masked = any(isinstance(mask, np.ndarray) for mask in masks.values())
         # The interpolated positions of another picture size are new arrays in each call.
-        final = type(trace) in (Trace, Discard) and trace.keep is not None and FINAL.issuperset(trace.keep)
-        if self.plans and final and tree is self.params and not any(mask is not None for mask in masks.values()):
+        if self.plans and keeps_only(trace, FINAL) and tree is self.params and not masked:
             return self.plans.run((tree, config), x, self.ops, trace, network)
         return network(x, self.ops, trace)
 

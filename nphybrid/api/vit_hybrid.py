@@ -14,17 +14,20 @@ from ..dialects.huggingface import hybrid_names
 from ..dialects.positions import resize_positions
 from ..trace import Trace
 from . import checks
-from .base import Inputs, Model, argument_or_default, as_requested, loss_of, record_trace, select_states
+from .base import (Inputs, Model, argument_or_default, as_requested, keeps_only, loss_of, record_trace,
+                   select_states)
 from .configs import ViTConfig, ViTHybridConfig
 from .outputs import Arrays, BaseModelOutputWithPooling, ImageClassifierOutput
 from .source import for_image_size, in_hugging_face_names, with_prefix
 
 M = TypeVar("M", bound="ViTHybrid")
 
+AFTER_ENCODER = {"pooler", "logits"}      # states
+
 
 class ViTHybridStates(NamedTuple):
     """The states that the hybrid and ViT classes need for their outputs."""
-    trace: Trace                          # the states norm, pooler and logits, if the network computes them
+    trace: Trace                          # the states pooler and logits, or norm and pooler without a classifier
     hidden_states: Arrays | None          # None if hidden states were not requested
     attentions: Arrays | None             # None if attentions were not requested
 
@@ -116,9 +119,30 @@ class ViTHybrid(Model):
             hidden_states = ["tokens", *blocks]
         if argument_or_default(output_attentions, self.config.output_attentions):
             weights = [f"{block}.weights" for block in blocks]
-        out = Trace(keep={"norm", "pooler", "logits", *(hidden_states or ()), *(weights or ())})
+        final = AFTER_ENCODER if self.params.head is not None else {"norm", *AFTER_ENCODER}
+        out = Trace(keep={*final, *(hidden_states or ()), *(weights or ())})
         self.run_into(out, pixel_values, **inputs)
         return ViTHybridStates(out, select_states(out, hidden_states), select_states(out, weights))
+
+    def tokens_read(self) -> int | None:
+        """The number of tokens that the last block computes if only logits are requested, or None for all tokens.
+
+        A classifier of the class token reads one token. No bit of the logits depends on the other tokens of the last
+        block. The reference engine computes them: NumPy's matrix product adds in an order that depends on the number of
+        rows.
+
+        >>> from nphybrid import ViTHybridForImageClassification, ViTHybridModel, default_model
+        >>> [kind.from_pretrained(default_model()).tokens_read() for kind in (ViTHybridForImageClassification,
+        ...                                                                   ViTHybridModel)]
+        [1, None]
+        """
+        only_token = self.network_config.pool == "token" and self.params.head is not None
+        return 1 if only_token and self.engine == "numba" else None
+
+    def _forward(self, x, tree, config, trace, masks):
+        if keeps_only(trace, AFTER_ENCODER):
+            masks = {**masks, "read": self.tokens_read()}
+        return super()._forward(x, tree, config, trace, masks)
 
 
 class ViTHybridModel(ViTHybrid):

@@ -122,15 +122,16 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     """Measure a combination in this process.  -> dict, with all times in seconds
 
     `start_time` is a result of `time.time()`; None means the current time. In the dict, `start` is the time from
-    `start_time` until all modules are imported. `load` is the time to read the weights (or to draw random weights) and
-    to prepare them. `first` is the time of the first call. `median`, `fastest` and `slowest` are the median, the
-    shortest and the longest time of the calls after the first UNCOUNTED calls. `compiled` is the number of kernels that
-    this process compiled while the model was loaded and called. `images_per_second` is the number of images in a batch
-    divided by `median`. `gflop` is the number of operations for one image, in units of 1e9. `gflops` is the speed of
-    the model in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads` threads that only multiply and add.
-    `share` is gflops / limit. For other dtypes than float32 and on AMX, `limit` and `share` are None. `change` is the
-    result of `_change_by_rounding`. `peak_memory` is the result of `computer.peak_memory` before the profile, the
-    change and the limit are measured. `profile` is the result of `profile_calls`, or None.
+    `start_time` until all modules are imported. `load` is the time to read the weights (or to draw random weights)
+    and to prepare them. `first` is the time of the first call. `median`, `fastest` and `slowest` are the median,
+    the shortest and the longest time of the calls after the first UNCOUNTED calls. `compiled` is the number of
+    kernels that this process compiled while the model was loaded and called. `images_per_second` is the number of
+    images in a batch divided by `median`. `gflop` is the number of operations of a call for one image, in units of
+    1e9. `gflops` is the speed of the model in GFLOP/s. `limit` is the speed in GFLOP/s of `combination.threads`
+    threads that only multiply and add. `share` is gflops / limit. For other dtypes than float32 and on AMX, `limit`
+    and `share` are None. `change` is the result of `_change_by_rounding`. `peak_memory` is the result of
+    `computer.peak_memory` before the profile, the change and the limit are measured. `profile` is the result of
+    `profile_calls`, or None.
     """
     start_time = time.time() if start_time is None else start_time
     make_model = _model_maker(combination)
@@ -152,7 +153,8 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     peak_memory = computer.peak_memory()
     costs = summarize(model.network_config)
     profile = profile_calls(model, x, costs, combination.runs) if combination.profile else None
-    gflop = 2e-9 * sum(state.multiply_adds for state in costs)
+    read = model.tokens_read() if model.network_config.blocks else None
+    gflop = 2e-9 * sum(state.multiply_adds for state in summarize(model.network_config, read))
     middle = median(calls)
     gflops = gflop * combination.batch / middle
     limit = _limit(combination)
@@ -224,7 +226,8 @@ def _limit(combination):
 def profile_calls(model, x, costs, runs) -> dict:
     """Measure the times of all states.  -> {"seconds": median time of a call, "stages": [Lap], "states": [Lap]}
 
-    Each Lap is returned as a dict. `costs` are the rows that `summarize` returns. `runs` is the number of calls.
+    These calls compute all tokens of the last block, also if other calls do not (`ViTHybrid.tokens_read`). Each Lap
+    is returned as a dict. `costs` are the rows that `summarize` returns. `runs` is the number of calls.
     """
     from ..trace import time_states
     from .profile import laps

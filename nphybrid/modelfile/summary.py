@@ -27,8 +27,10 @@ class Row(NamedTuple):
     bytes: int                            # the size of the state in float32
 
 
-def summarize(config: Config) -> list[Row]:
+def summarize(config: Config, read: int | None = None) -> list[Row]:
     """Returns one row for each state of a network, computed for one image.
+
+    `read`: the argument of `hybrid`, the number of tokens that the last block computes.
 
     Each parameter and each multiply-add is counted in one row only. A row counts only the operations between the state
     of the previous row and the state of this row. So the row of an encoder block counts only the last linear layer of
@@ -41,8 +43,11 @@ def summarize(config: Config) -> list[Row]:
     """
     tree, ops = shapes(config), ShapeOperations()
     trace = CostTrace(ops)
-    network = hybrid if config.blocks else bit
-    network(_blank((1, *config.image, config.channels)), ops.prepare(tree, config), config, ops, trace)
+    x, p = _blank((1, *config.image, config.channels)), ops.prepare(tree, config)
+    if config.blocks:
+        hybrid(x, p, config, ops, trace, read=read)
+    else:
+        bit(x, p, config, ops, trace)
     parameters = dict.fromkeys(trace, 0)
     for name, shape in named_leaves(tree).items():
         parameters[_state_of(name, trace)] += math.prod(shape)
@@ -144,8 +149,8 @@ class ShapeOperations:
         return self.linear(x, p)
 
     def attention(self, query, key, value, heads):
-        B, T, D = query.shape
-        self.multiply_adds += 2 * B * T * T * D
+        B, Q, D = query.shape
+        self.multiply_adds += 2 * B * Q * key.shape[1] * D
         return query
 
     def attention_with_weights(self, query, key, value, heads):

@@ -82,23 +82,24 @@ def narrow_attention_with_weights(query, key, value, heads):
 
 def _attention(query, key, value, heads, keep, kind):
     """Compute the context, and the weights if `keep` is True.  `kind` is an array with the dtype of the panels."""
-    B, T, D = np.shape(query)
-    query = floats(query, "query", (B, T, D))
+    B, Q, D = np.shape(query)
+    _, T, _ = np.shape(key)
+    query = floats(query, "query", (B, Q, D))
     key = floats(key, "key", (B, T, D))
     value = floats(value, "value", (B, T, D))
     if D % heads:
         raise ValueError(f"expected a number of heads that divides the width {D}, found {heads} heads")
-    context = empty(B, T, D)
-    weights = np.empty((B * heads, T, T), np.float32) if keep else NO_WEIGHTS
-    work = 2 * B * T * T * D
+    context = empty(B, Q, D)
+    weights = np.empty((B * heads, Q, T), np.float32) if keep else NO_WEIGHTS
+    work = 2 * B * Q * T * D
     n = threads.threads_for(work)
     arguments = context.reshape(-1), weights, query, key, value, heads, kind
-    if reads_ahead(query.shape, 3, n):
+    if reads_ahead(key.shape, 3, n):
         threads.run(B, _attend_image_into, work, arguments)
     else:
-        parts = _parts(B * heads, ceil_div(T, MR), n)
+        parts = _parts(B * heads, ceil_div(Q, MR), n)
         threads.run(B * heads * parts, _attend_into, work, (*arguments, parts))
-    return context, weights.reshape(B, heads, T, T) if keep else weights
+    return context, weights.reshape(B, heads, Q, T) if keep else weights
 
 
 def reads_ahead(shape, states, n):
@@ -110,12 +111,12 @@ def reads_ahead(shape, states, n):
 @jit
 def _attend_image_into(context, weights, query, key, value, heads, kind, image):
     """Compute the context of all heads of one image.  The arguments are those of `_attend_into`."""
-    size = query.shape[1] * query.shape[2]
-    at = image * size
     lines = np.float32(0)
     for x in (query, key, value):
-        lines += read_ahead(x.reshape(x.size), at, at + size)
-    context[at] = lines                   # without this line, LLVM would drop the loop. `_attend_into` overwrites it
+        size = x.shape[1] * x.shape[2]
+        lines += read_ahead(x.reshape(x.size), image * size, (image + 1) * size)
+    # Without this line, LLVM would drop the loop. `_attend_into` overwrites the number.
+    context[image * query.shape[1] * query.shape[2]] = lines
     for head in range(heads):
         _attend_into(context, weights, query, key, value, heads, kind, parts=1, task=image * heads + head)
 
@@ -149,10 +150,11 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     is part * images * heads + image * heads + head.
     """
     part, number = divmod(task, query.shape[0] * heads)
-    head = head_of(query.shape, heads, number)
+    head = head_of(key.shape, heads, number)
+    queries = head_of(query.shape, heads, number)
     T = head.T
     K = head.K
-    tiles = ceil_div(T, MR)
+    tiles = ceil_div(queries.T, MR)
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
     first_tile = tiles * part // parts
@@ -166,32 +168,32 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     key_panels = panels_like(kind, keys, K)
     value_panels = panels_like(kind, values, T)
     starts = np.empty((end_tile - first_tile) * MR, np.int64)
-    token_starts_into(starts, head, first_tile * MR)
+    token_starts_into(starts, queries, first_tile * MR)
     x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
     # With float32, these rows are the scores themselves, and `round_exponentials_again` does nothing.
     exponentials, exponential_starts, words = rows_like(kind, buffers.scores, buffers.starts, T)
-    _queries_into(context, weights, kind, head, number, first_tile, buffers=buffers,
-                  queries=Rows(x, starts, zeros, 1, run), keys=key_panels,
+    _queries_into(context, weights, kind, queries, T, number, first_tile, buffers=buffers,
+                  rows=Rows(x, starts, zeros, 1, run), keys=key_panels,
                   exponentials=Rows(exponentials, exponential_starts, zeros, 1, words), values=value_panels)
 
 
 @jit
-def _queries_into(context, weights, kind, head, number, first_tile, buffers, queries, keys, exponentials, values):
-    """Compute the context for all `queries`, the first of which is query first_tile * MR of the head.
+def _queries_into(context, weights, kind, head, T, number, first_tile, buffers, rows, keys, exponentials, values):
+    """Compute the context for the queries in `rows`, the first of which is query first_tile * MR of the head.
 
-    `queries` and `exponentials` are Rows, and `keys` and `values` are panels.
+    `head` is the Head of the queries, and T is the number of keys. `rows` and `exponentials` are Rows, and `keys` and
+    `values` are panels.
     """
-    T = head.T
     K = head.K
     scale = np.float32(1 / math.sqrt(K))
     scores, starts, mixed, sums = buffers
     T_padded = scores.size // MR
-    for first in range(0, queries.starts.size, MR):
+    for first in range(0, rows.starts.size, MR):
         first_query = first_tile * MR + first
-        count = min(MR, T - first_query)
-        rows = Rows(queries.x, queries.starts[first:], queries.zeros, 1, queries.run)
+        count = min(MR, head.T - first_query)
+        queries = Rows(rows.x, rows.starts[first:], rows.zeros, 1, rows.run)
         for first_key in range(0, T_padded, NR):
-            tile(rows, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded, count, T - first_key))
+            tile(queries, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded, count, T - first_key))
         # With one loop for each step, the processor can compute several rows at once. 12 heads of 577 tokens take 4.8
         # instead of 5.0 ms (float32, Zen 5, one thread).
         for i in range(count):

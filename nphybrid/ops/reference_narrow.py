@@ -312,9 +312,9 @@ def attention_with_weights(query, key, value, heads):
     The exponentials of the scores are rounded before they are multiplied by the values. The sums of the exponentials
     are sums of float32 numbers, and the products are divided by these sums.
     """
-    B, T, D = query.shape
-    q, k, v = (rounded(x).reshape(B, T, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
+    B, _, D = query.shape
+    q, k, v = (rounded(x).reshape(B, -1, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
     scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads)
     exponentials = np.exp(scores - scores.max(-1, keepdims=True))
     sums = exponentials.sum(-1, keepdims=True)
-    return (rounded(exponentials) @ v / sums).transpose(0, 2, 1, 3).reshape(B, T, D), exponentials / sums
+    return (rounded(exponentials) @ v / sums).transpose(0, 2, 1, 3).reshape(query.shape), exponentials / sums

@@ -48,7 +48,7 @@ def figures():
 
 def test_the_arithmetic_of_a_row(figures):
     config = load(BUNDLED, engine="reference").network_config
-    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(config))
+    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(config, read=1))
     assert figures["gflop"] == gflop and figures["parameters"] == 1_469_834
     assert figures["images_per_second"] == 2 / figures["median"]
     assert figures["gflops"] == pytest.approx(gflop * figures["images_per_second"])
@@ -92,7 +92,8 @@ def test_every_pair_is_measured(engine, dtype):
 def test_a_preset_has_random_weights():
     found = measure(Combination("R+ViT-Ti/16", runs=1))
     assert found["parameters"] == count(shapes(PRESETS["R+ViT-Ti/16"]))
-    assert found["gflop"] == 2e-9 * sum(state.multiply_adds for state in summary.summarize(PRESETS["R+ViT-Ti/16"]))
+    states = summary.summarize(PRESETS["R+ViT-Ti/16"], read=1)
+    assert found["gflop"] == 2e-9 * sum(state.multiply_adds for state in states)
 
 
 @pytest.mark.parametrize("name", PRESETS)
@@ -114,14 +115,16 @@ def test_a_profile_has_every_state_and_all_its_work(figures):
     profile = figures["profile"]
     work = {kind: sum(lap["gflops"] * lap["seconds"] for lap in profile[kind] if lap["gflops"])
             for kind in ("stages", "states")}
-    assert work == {kind: pytest.approx(2 * figures["gflop"]) for kind in work}, "2 images"
+    states = summary.summarize(load(BUNDLED, engine="reference").network_config)
+    gflop = 2e-9 * sum(state.multiply_adds for state in states)
+    assert figures["gflop"] < gflop       # a profile computes all tokens of the last block
+    assert work == {kind: pytest.approx(2 * gflop) for kind in work}, "2 images"
     for kind in work:
         assert sum(lap["share"] for lap in profile[kind]) == pytest.approx(1)
     names = [lap["name"] for lap in profile["stages"]]
     assert names == ["input", "stem", "stages.0", "stages.1", "tokens", "norms", "query, key, value", "attention",
                      "out", "fc1", "fc2", "head", "output"]
-    summed = [state.name for state in summary.summarize(load(BUNDLED, engine="reference").network_config)]
-    assert [lap["name"] for lap in profile["states"]] == [*summed, "output"]
+    assert [lap["name"] for lap in profile["states"]] == [*(state.name for state in states), "output"]
 
 
 def test_the_states_add_up_to_the_call():

@@ -81,6 +81,17 @@ def test_rows_are_the_states_of_a_real_walk(config):
     assert [row.name for row in summarize(config)] == list(states)
 
 
+def test_the_last_block_can_compute_one_token():
+    """All other rows stay the same, and so do the keys and values of the last block."""
+    T, D, F = TOY.tokens, TOY.width, TOY.hidden
+    work = {name: (all_tokens, one) for name, all_tokens, one in (
+        ("query", T * D * D, D * D), ("context", 2 * T * T * D, 2 * T * D), ("out", T * D * D, D * D),
+        ("fc1", T * D * F, D * F), ("", T * D * F, D * F))}
+    changed = {f"blocks.{TOY.blocks - 1}.{name}".rstrip("."): counts for name, counts in work.items()}
+    for full, short in zip(summarize(TOY), summarize(TOY, read=1), strict=True):
+        assert (full.multiply_adds, short.multiply_adds) == changed.get(full.name, (full.multiply_adds,) * 2)
+
+
 def test_parameters_add_up(config):
     assert sum(row.parameters for row in summarize(config)) == count(shapes(config))
 
