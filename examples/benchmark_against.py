@@ -18,8 +18,9 @@ round. The first four rounds do not count: in the second, nphybrid records a pla
 (the engine's time / nphybrid's time) over the rounds. The first row is nphybrid. A ratio above 1 means that nphybrid is
 faster. The two times of a ratio are from one round, so a slow drift of the machine's speed does not change the ratio.
 
-All engines compute logits. Only nphybrid omits what the logits do not depend on: in the last block, it computes the
-class token, and the keys and values of all tokens. It omits 6 % of the operations of R50+ViT-B/16.
+All engines compute logits. In the last block, nphybrid computes only the class token, and the keys and values of all
+tokens, because the logits do not depend on the other tokens. This omits 6 % of the operations of R50+ViT-B/16. The
+models of the other engines contain all tokens.
 
 PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read the same ONNX file. The file is
 exported from the model of transformers, with convolution kernels that are already standardized. benchmark_int8.py

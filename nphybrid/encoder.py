@@ -6,29 +6,30 @@ normalized copy of the new x, and the result is added to x (ViT, section 3.1).
 import numpy as np
 
 
-def encoder(x, p, config, ops, out, head_mask=None, read=None):
+def encoder(x, p, config, ops, out, head_mask=None, needed=None):
     """Compute L blocks, then the last layer norm.  (B, T, D) -> (B, T, D)   ViT eq. 2-4
 
-    `head_mask`: an array (L, A) with a factor for each head, or None. `read`: the number of tokens that the last block
-    computes, or None for all. If the last layer norm follows the pooling, p.norm is None.
+    `head_mask`: an array (L, A) with a factor for each head, or None. `needed`: None, or a number N of tokens. Then the
+    last block computes only the first N tokens, and the result is (B, N, D). If the last layer norm follows the
+    pooling, p.norm is None.
     """
     for l, learned in enumerate(p.blocks):
         name = f"blocks.{l}"
         mask = None if head_mask is None else head_mask[l]                              # (12,)
         last = l + 1 == len(p.blocks)
         x = out[name] = block(x, learned, config, ops, out.at(name), mask,
-                              read if last else None)                                   # (B, 577, 768)
+                              needed if last else None)                                 # (B, 577, 768)
     return x if p.norm is None else ops.layer_norm(x, p.norm, config.ln_eps)
 
 
-def block(x, p, config, ops, out, head_mask=None, read=None):
+def block(x, p, config, ops, out, head_mask=None, needed=None):
     """Attention with a shortcut, then an MLP with a shortcut.  (B, T, D) -> (B, T, D)   ViT eq. 2, 3
 
-    If `read` is not None, only the first `read` tokens are computed, from the keys and values of all tokens.
+    If `needed` is a number N, only the first N tokens are computed, from the keys and values of all tokens.
     """
     y = out["norm1"] = ops.layer_norm(x, p.norm1, config.ln_eps)
-    y = attention(y, p, config, ops, out, head_mask, read)
-    x = x if read is None else x[:, :read]
+    y = attention(y, p, config, ops, out, head_mask, needed)
+    x = x if needed is None else x[:, :needed]
     # The state "out" is the sum of the shortcut and the projected attention.
     x = out["out"] = ops.linear_add(y, p.out, x)                                        # (B, 577, 768)
     y = out["norm2"] = ops.layer_norm(x, p.norm2, config.ln_eps)
@@ -36,7 +37,7 @@ def block(x, p, config, ops, out, head_mask=None, read=None):
     return ops.linear_add(y, p.fc2, x)                                                  # (B, 577, 768)
 
 
-def attention(x, p, config, ops, out, head_mask=None, read=None):
+def attention(x, p, config, ops, out, head_mask=None, needed=None):
     """Multi-head self-attention without the output projection.  (B, T, D) -> (B, T, D)   ViT eq. 5-8
 
     Equation 5 defines q, k and v. Equation 6 defines the weights, and equation 7 defines the context. Equation 8 joins
@@ -45,10 +46,10 @@ def attention(x, p, config, ops, out, head_mask=None, read=None):
     Each head has the width K = D / A. Head a, counted from 0, has the columns a * K to (a + 1) * K - 1 of q, k and v.
     In each head, weights = softmax(q @ k.T / sqrt(K)) and context = weights @ v. For each query, the sum of the
     weights over all keys is 1. The (B, A, T, T) weights of all heads are stored only if `out.wants("weights")` is
-    True. `head_mask` (A,) has a factor for the weights and the context of each head, or is None. If `read` is not
-    None, only the first `read` tokens are queries.
+    True. `head_mask` (A,) has a factor for the weights and the context of each head, or is None. If `needed` is a
+    number N, only the first N tokens are queries.
     """
-    queries = x if read is None else x[:, :read]
+    queries = x if needed is None else x[:, :needed]
     q = out["query"] = ops.linear(queries, p.query)                                     # (B, 577, 768)
     k = out["key"] = ops.linear(x, p.key)                                               # (B, 577, 768)
     v = out["value"] = ops.linear(x, p.value)                                           # (B, 577, 768)

@@ -28,12 +28,12 @@ from .encoder import encoder
 from .tokens import tokens
 
 
-def hybrid(x, p, config, ops, out, head_mask=None, masked=None, read=None):
+def hybrid(x, p, config, ops, out, head_mask=None, masked=None, needed=None):
     """The Hybrid Vision Transformer.  pixel_values (B, H, W, 3) -> logits (B, classes)
 
     Without a classifier, the result is the encoded tokens (B, T, D). If p.stem is None, the network is a plain Vision
-    Transformer, whose patches are cut from the picture. `encoder` explains head_mask and read, and `tokens` explains
-    masked.
+    Transformer, whose patches are cut from the picture. `encoder` explains head_mask and needed, and `tokens` explains
+    masked. If `needed` is 1, the pooling must be "token", and the state "norm" is (B, 1, D).
 
     >>> import numpy as np
     >>> from nphybrid.config import Config
@@ -50,7 +50,7 @@ def hybrid(x, p, config, ops, out, head_mask=None, masked=None, read=None):
         x = backbone(x, p, config, ops, out)                                            # (B, 24, 24, 1024)
     x = out["tokens"] = tokens(x, p.tokens, config, ops, out.at("tokens"), masked)      # (B, 577, 768)
     # The result of the encoder is always recorded as "norm", even if p.norm is None.
-    x = out["norm"] = encoder(x, p, config, ops, out, head_mask, read)                  # (B, 577, 768)
+    x = out["norm"] = encoder(x, p, config, ops, out, head_mask, needed)                # (B, 577, 768)
     reads_token = config.pool == "token" and p.pool_norm is None and p.pre_logits is None
     # In the hybrids of PRESETS (config.py), only p.head exists. The other parts below are for other models.
     # The state "pooler" is only recorded, and not used by the classifier.

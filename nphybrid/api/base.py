@@ -36,11 +36,13 @@ Output = TypeVar("Output", bound=ModelOutput)
 T = TypeVar("T")
 # The states at the end of a network, which a forward pass with a plan can record.
 FINAL = {"norm", "features_norm", "pooler", "logits"}
+# The states that are computed from the class token alone, if the pooling is "token" and the network has a classifier.
+AFTER_ENCODER = {"pooler", "logits"}
 AnyPath = str | os.PathLike[str]
 
 
 def keeps_only(trace: Trace, names: set[str]) -> bool:
-    """Whether a trace keeps only states with these names.  Any other subclass of Trace can use every state."""
+    """Whether a trace uses only states with these names.  A subclass other than Discard may use every state."""
     return type(trace) in (Trace, Discard) and trace.keep is not None and names.issuperset(trace.keep)
 
 
@@ -494,11 +496,18 @@ class Model:
                 self.network(x, tree, config, self.ops, FirstNonFinite(), **masks)
                 checks.finite(last, "the output")
 
+    def tokens_needed(self) -> int | None:
+        """The number of tokens that the last block computes in a call for logits, or None for all tokens."""
+        return None
+
     def _forward(self, x, tree, config, trace, masks):
         """The result of the network.  If only final states are recorded, a plan (ops/plan.py) may compute the pass."""
+        needed = self.tokens_needed() if keeps_only(trace, AFTER_ENCODER) else None
+        fewer = {} if needed is None else {"needed": needed}
+
         def network(x, ops, out):
-            return self.network(x, tree, config, ops, out, **masks)
-        masked = any(isinstance(mask, np.ndarray) for mask in masks.values())
+            return self.network(x, tree, config, ops, out, **masks, **fewer)
+        masked = any(mask is not None for mask in masks.values())
         # The interpolated positions of another picture size are new arrays in each call.
         if self.plans and keeps_only(trace, FINAL) and tree is self.params and not masked:
             return self.plans.run((tree, config), x, self.ops, trace, network)

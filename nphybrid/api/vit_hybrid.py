@@ -14,15 +14,13 @@ from ..dialects.huggingface import hybrid_names
 from ..dialects.positions import resize_positions
 from ..trace import Trace
 from . import checks
-from .base import (Inputs, Model, argument_or_default, as_requested, keeps_only, loss_of, record_trace,
+from .base import (AFTER_ENCODER, Inputs, Model, argument_or_default, as_requested, loss_of, record_trace,
                    select_states)
 from .configs import ViTConfig, ViTHybridConfig
 from .outputs import Arrays, BaseModelOutputWithPooling, ImageClassifierOutput
 from .source import for_image_size, in_hugging_face_names, with_prefix
 
 M = TypeVar("M", bound="ViTHybrid")
-
-AFTER_ENCODER = {"pooler", "logits"}      # states
 
 
 class ViTHybridStates(NamedTuple):
@@ -82,9 +80,9 @@ class ViTHybrid(Model):
 
         The feature maps in the Trace have channels last. The arguments pixel_values, head_mask, bool_masked_pos and
         interpolate_pos_encoding are those of ViTHybridModel.forward. `runs`: the number of additional forward passes
-        that are measured. The measured passes keep no states. Each time in `trace.seconds` is the median of the
-        measured passes. The measured passes do not compute the attention weights, so `trace.seconds` has no times for
-        the attention weights.
+        that are measured. The measured passes keep no states, and compute all tokens. Each time in `trace.seconds` is
+        the median of the measured passes. The measured passes do not compute the attention weights, so `trace.seconds`
+        has no times for the attention weights.
 
         If runs is 0, the times are those of the recorded pass. The recorded pass is slower, because it allocates memory
         for each state and computes the attention weights. The first pass of a process also compiles or loads the Numba
@@ -124,25 +122,19 @@ class ViTHybrid(Model):
         self.run_into(out, pixel_values, **inputs)
         return ViTHybridStates(out, select_states(out, hidden_states), select_states(out, weights))
 
-    def tokens_read(self) -> int | None:
-        """The number of tokens that the last block computes if only logits are requested, or None for all tokens.
+    def tokens_needed(self) -> int | None:
+        """As in Model.  A classifier of the class token needs one token.
 
-        A classifier of the class token reads one token. No bit of the logits depends on the other tokens of the last
-        block. The reference engine computes them: NumPy's matrix product adds in an order that depends on the number of
-        rows.
+        No bit of the logits depends on the other tokens of the last block. The reference engine computes all tokens,
+        because the bits of NumPy's matrix product depend on the number of rows.
 
         >>> from nphybrid import ViTHybridForImageClassification, ViTHybridModel, default_model
-        >>> [kind.from_pretrained(default_model()).tokens_read() for kind in (ViTHybridForImageClassification,
-        ...                                                                   ViTHybridModel)]
+        >>> [kind.from_pretrained(default_model()).tokens_needed() for kind in (ViTHybridForImageClassification,
+        ...                                                                     ViTHybridModel)]
         [1, None]
         """
         only_token = self.network_config.pool == "token" and self.params.head is not None
         return 1 if only_token and self.engine == "numba" else None
-
-    def _forward(self, x, tree, config, trace, masks):
-        if keeps_only(trace, AFTER_ENCODER):
-            masks = {**masks, "read": self.tokens_read()}
-        return super()._forward(x, tree, config, trace, masks)
 
 
 class ViTHybridModel(ViTHybrid):

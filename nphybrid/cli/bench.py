@@ -37,7 +37,8 @@ def add(verb):
                       help="the implementation of the operations (default numba)")
     verb.add_argument("--runs", type=positive, default=11, metavar="N",
                       help="the number of measured calls (default 11)")
-    verb.add_argument("--profile", action="store_true", help="also print the time of each stage of the forward pass")
+    verb.add_argument("--profile", action="store_true",
+                      help="also print the time of each stage of a forward pass that computes all states")
     verb.add_argument("--no-plan", action="store_true",
                       help="do not repeat a recorded plan of the forward pass, but call each operation from Python")
     add_format(verb, "markdown")

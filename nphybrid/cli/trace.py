@@ -13,8 +13,8 @@ intermediate array. The row contains the shape, the mean, the root mean square a
 part, for example blocks.0, contains the time of all indented rows below it, and the other columns of its last state.
 All engines use the names that `nphybrid summary` prints. The module nphybrid.trace (`pydoc nphybrid.trace`) has the
 formula of each state. The states are recorded in one forward pass. The times are the medians of {RUNS} other forward
-passes without recording, because recording would change the times. The attention weights have no time, because a
-forward pass without recording does not store them.
+passes without recording, because recording would change the times. They compute all tokens. The attention weights have
+no time, because a forward pass without recording does not store them.
 
 With --backward, the loss is the cross-entropy of the predicted class or of --label. The rows then contain the root mean
 square of the gradient of each state, and the memory that the backward pass needs for the state.

@@ -153,8 +153,9 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     peak_memory = computer.peak_memory()
     costs = summarize(model.network_config)
     profile = profile_calls(model, x, costs, combination.runs) if combination.profile else None
-    read = model.tokens_read() if model.network_config.blocks else None
-    gflop = 2e-9 * sum(state.multiply_adds for state in summarize(model.network_config, read))
+    with_states = any(getattr(model.config, name, False) for name in ("output_hidden_states", "output_attentions"))
+    needed = None if with_states else model.tokens_needed()
+    gflop = 2e-9 * sum(state.multiply_adds for state in summarize(model.network_config, needed))
     middle = median(calls)
     gflops = gflop * combination.batch / middle
     limit = _limit(combination)
@@ -226,7 +227,7 @@ def _limit(combination):
 def profile_calls(model, x, costs, runs) -> dict:
     """Measure the times of all states.  -> {"seconds": median time of a call, "stages": [Lap], "states": [Lap]}
 
-    These calls compute all tokens of the last block, also if other calls do not (`ViTHybrid.tokens_read`). Each Lap
+    These calls compute all tokens of the last block, also if other calls do not (`Model.tokens_needed`). Each Lap
     is returned as a dict. `costs` are the rows that `summarize` returns. `runs` is the number of calls.
     """
     from ..trace import time_states

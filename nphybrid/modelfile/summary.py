@@ -27,10 +27,10 @@ class Row(NamedTuple):
     bytes: int                            # the size of the state in float32
 
 
-def summarize(config: Config, read: int | None = None) -> list[Row]:
+def summarize(config: Config, needed: int | None = None) -> list[Row]:
     """Returns one row for each state of a network, computed for one image.
 
-    `read`: the argument of `hybrid`, the number of tokens that the last block computes.
+    `needed`: the number of tokens that are needed after the last block, or None for all.
 
     Each parameter and each multiply-add is counted in one row only. A row counts only the operations between the state
     of the previous row and the state of this row. So the row of an encoder block counts only the last linear layer of
@@ -45,7 +45,7 @@ def summarize(config: Config, read: int | None = None) -> list[Row]:
     trace = CostTrace(ops)
     x, p = _blank((1, *config.image, config.channels)), ops.prepare(tree, config)
     if config.blocks:
-        hybrid(x, p, config, ops, trace, read=read)
+        hybrid(x, p, config, ops, trace, needed=needed)
     else:
         bit(x, p, config, ops, trace)
     parameters = dict.fromkeys(trace, 0)
@@ -154,8 +154,8 @@ class ShapeOperations:
         return query
 
     def attention_with_weights(self, query, key, value, heads):
-        B, T, _ = query.shape
-        return self.attention(query, key, value, heads), _blank((B, heads, T, T))
+        B, Q, _ = query.shape
+        return self.attention(query, key, value, heads), _blank((B, heads, Q, key.shape[1]))
 
 
 def _blank(shape):

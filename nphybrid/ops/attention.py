@@ -83,7 +83,7 @@ def narrow_attention_with_weights(query, key, value, heads):
 def _attention(query, key, value, heads, keep, kind):
     """Compute the context, and the weights if `keep` is True.  `kind` is an array with the dtype of the panels."""
     B, Q, D = np.shape(query)
-    _, T, _ = np.shape(key)
+    T = np.shape(key)[1] if np.ndim(key) == 3 else Q
     query = floats(query, "query", (B, Q, D))
     key = floats(key, "key", (B, T, D))
     value = floats(value, "value", (B, T, D))
@@ -94,7 +94,7 @@ def _attention(query, key, value, heads, keep, kind):
     work = 2 * B * Q * T * D
     n = threads.threads_for(work)
     arguments = context.reshape(-1), weights, query, key, value, heads, kind
-    if reads_ahead(key.shape, 3, n):
+    if Q and reads_ahead(key.shape, 3, n):
         threads.run(B, _attend_image_into, work, arguments)
     else:
         parts = _parts(B * heads, ceil_div(Q, MR), n)
@@ -150,11 +150,11 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     is part * images * heads + image * heads + head.
     """
     part, number = divmod(task, query.shape[0] * heads)
-    head = head_of(key.shape, heads, number)
-    queries = head_of(query.shape, heads, number)
-    T = head.T
-    K = head.K
-    tiles = ceil_div(queries.T, MR)
+    key_head = head_of(key.shape, heads, number)
+    query_head = head_of(query.shape, heads, number)
+    T = key_head.T
+    K = key_head.K
+    tiles = ceil_div(query_head.T, MR)
     T_padded = ceil_div(T, NR) * NR
     K_padded = ceil_div(K, NR) * NR
     first_tile = tiles * part // parts
@@ -163,37 +163,37 @@ def _attend_into(context, weights, query, key, value, heads, kind, parts, task):
     values = aligned(T * K_padded)
     zeros = np.zeros(max(K, T), np.float32)
     buffers = QueryBuffers(aligned(MR * T_padded), np.arange(MR) * T_padded, aligned(MR * NR), np.empty(MR, np.float32))
-    pack_transposed_into(keys, key.reshape(key.size), head, zeros)
-    pack_tokens_into(values, value.reshape(value.size), head, 0, T)
+    pack_transposed_into(keys, key.reshape(key.size), key_head, zeros)
+    pack_tokens_into(values, value.reshape(value.size), key_head, 0, T)
     key_panels = panels_like(kind, keys, K)
     value_panels = panels_like(kind, values, T)
     starts = np.empty((end_tile - first_tile) * MR, np.int64)
-    token_starts_into(starts, queries, first_tile * MR)
+    token_starts_into(starts, query_head, first_tile * MR)
     x, starts, run = rows_like(kind, query.reshape(query.size), starts, K)
     # With float32, these rows are the scores themselves, and `round_exponentials_again` does nothing.
     exponentials, exponential_starts, words = rows_like(kind, buffers.scores, buffers.starts, T)
-    _queries_into(context, weights, kind, queries, T, number, first_tile, buffers=buffers,
-                  rows=Rows(x, starts, zeros, 1, run), keys=key_panels,
+    _queries_into(context, weights, kind, query_head, T, number, first_tile, buffers=buffers,
+                  queries=Rows(x, starts, zeros, 1, run), keys=key_panels,
                   exponentials=Rows(exponentials, exponential_starts, zeros, 1, words), values=value_panels)
 
 
 @jit
-def _queries_into(context, weights, kind, head, T, number, first_tile, buffers, rows, keys, exponentials, values):
-    """Compute the context for the queries in `rows`, the first of which is query first_tile * MR of the head.
+def _queries_into(context, weights, kind, query_head, T, number, first_tile, buffers, queries, keys, exponentials,
+                  values):
+    """Compute the context for all `queries`, the first of which is query first_tile * MR of the head.
 
-    `head` is the Head of the queries, and T is the number of keys. `rows` and `exponentials` are Rows, and `keys` and
-    `values` are panels.
+    T is the number of keys. `queries` and `exponentials` are Rows, and `keys` and `values` are panels.
     """
-    K = head.K
+    K = query_head.K
     scale = np.float32(1 / math.sqrt(K))
     scores, starts, mixed, sums = buffers
     T_padded = scores.size // MR
-    for first in range(0, rows.starts.size, MR):
+    for first in range(0, queries.starts.size, MR):
         first_query = first_tile * MR + first
-        count = min(MR, head.T - first_query)
-        queries = Rows(rows.x, rows.starts[first:], rows.zeros, 1, rows.run)
+        count = min(MR, query_head.T - first_query)
+        rows = Rows(queries.x, queries.starts[first:], queries.zeros, 1, queries.run)
         for first_key in range(0, T_padded, NR):
-            tile(queries, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded, count, T - first_key))
+            tile(rows, Panel(keys, first_key * rows.run), Target(scores, first_key, T_padded, count, T - first_key))
         # With one loop for each step, the processor can compute several rows at once. 12 heads of 577 tokens take 4.8
         # instead of 5.0 ms (float32, Zen 5, one thread).
         for i in range(count):
@@ -206,7 +206,7 @@ def _queries_into(context, weights, kind, head, T, number, first_tile, buffers, 
         for column in range(0, K, NR):
             tile(exponentials, Panel(values, column * exponentials.run), Target(mixed, 0, NR, count, K - column))
             for i in range(count):
-                token_at = head.at + (first_query + i) * head.D
+                token_at = query_head.at + (first_query + i) * query_head.D
                 to = context[token_at + column:token_at + min(column + NR, K)]
                 _scale_into(to, mixed[i * NR:(i + 1) * NR], np.float32(1) / sums[i])
         if weights.size:

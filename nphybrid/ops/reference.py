@@ -127,8 +127,8 @@ def attention(query, key, value, heads):
     """Compute softmax(query @ key.T / sqrt(K)) @ value in each head.  three (B, T, D) -> (B, T, D)   ViT eq. 6-8
 
     K = D / heads is the width of a head. The results of all heads are joined, as in equation 8. The projection in
-    equation 8 is not computed. There can be fewer queries than keys: then query and the result have the shape
-    (B, Q, D), and the weights have the shape (B, A, Q, T).
+    equation 8 is not computed. The number Q of queries can differ from the number T of keys and values: `query` and the
+    result are (B, Q, D), and the weights are (B, A, Q, T). Gradients need as many queries as keys.
     """
     return attention_with_weights(query, key, value, heads)[0]
 
@@ -136,7 +136,7 @@ def attention(query, key, value, heads):
 def attention_with_weights(query, key, value, heads):
     """Compute `attention` and the attention weights.  three (B, T, D) -> context (B, T, D), weights (B, A, T, T)"""
     B, _, D = query.shape
-    q, k, v = (x.reshape(B, -1, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
+    q, k, v = (x.reshape(B, x.shape[1], heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
     weights = softmax(q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads))
     return (weights @ v).transpose(0, 2, 1, 3).reshape(query.shape), weights
 

@@ -313,7 +313,7 @@ def attention_with_weights(query, key, value, heads):
     are sums of float32 numbers, and the products are divided by these sums.
     """
     B, _, D = query.shape
-    q, k, v = (rounded(x).reshape(B, -1, heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
+    q, k, v = (rounded(x).reshape(B, x.shape[1], heads, D // heads).transpose(0, 2, 1, 3) for x in (query, key, value))
     scores = q @ k.transpose(0, 1, 3, 2) / math.sqrt(D // heads)
     exponentials = np.exp(scores - scores.max(-1, keepdims=True))
     sums = exponentials.sum(-1, keepdims=True)

@@ -16,10 +16,10 @@ from tools.twins import ONLY_PYTHON, functions
 
 # Arguments that differ. The operations are functions of the script, so no twin has the argument `ops`. `acts` are the
 # acts of the reader. They replace `head_mask` and `masked`, and have the temperature. The page shows all tokens, so no
-# twin has `read`.
-OTHER_ARGUMENTS = {"encoder": (["head_mask", "read"], ["acts"]), "tokens": (["masked"], ["acts"]),
-                   "bit": ([], ["acts"]), "block": (["read"], ["temperature"]),
-                   "attention": (["read"], ["temperature"]), "attention_with_weights": ([], ["temperature"])}
+# twin has `needed`.
+OTHER_ARGUMENTS = {"encoder": (["head_mask", "needed"], ["acts"]), "tokens": (["masked"], ["acts"]),
+                   "bit": ([], ["acts"]), "block": (["needed"], ["temperature"]),
+                   "attention": (["needed"], ["temperature"]), "attention_with_weights": ([], ["temperature"])}
 # Calls that only Python has.
 OTHER_CALLS = {"attention": ["attention"]}           # ops.attention, which does not compute the weights of the heads
 PLACEHOLDERS = {"{unit}": list(UNITS), "{network}": ["pooled", "bit"], "{activation}": worker.ACTIVATIONS}

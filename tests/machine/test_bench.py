@@ -48,7 +48,7 @@ def figures():
 
 def test_the_arithmetic_of_a_row(figures):
     config = load(BUNDLED, engine="reference").network_config
-    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(config, read=1))
+    gflop = 2e-9 * sum(state.multiply_adds for state in summary.summarize(config, needed=1))
     assert figures["gflop"] == gflop and figures["parameters"] == 1_469_834
     assert figures["images_per_second"] == 2 / figures["median"]
     assert figures["gflops"] == pytest.approx(gflop * figures["images_per_second"])
@@ -86,13 +86,26 @@ def test_the_recording_of_a_plan_does_not_count(monkeypatch):
 
 @pytest.mark.parametrize("engine, dtype", ops.PAIRS)
 def test_every_pair_is_measured(engine, dtype):
-    assert measure(Combination(BUNDLED, engine, dtype, runs=1))["median"] > 0
+    found = measure(Combination(BUNDLED, engine, dtype, runs=1))
+    assert found["median"] > 0
+    config = load(BUNDLED, engine="reference").network_config
+    states = summary.summarize(config, needed=None if engine == "reference" else 1)
+    assert found["gflop"] == 2e-9 * sum(state.multiply_adds for state in states)
+
+
+@pytest.mark.parametrize("option", ["output_hidden_states", "output_attentions"])
+def test_a_model_that_always_returns_states_computes_all_tokens(option, tmp_path):
+    model = load(BUNDLED)
+    setattr(model.config, option, True)
+    model.save_pretrained(tmp_path)
+    states = summary.summarize(model.network_config)
+    assert measure(Combination(str(tmp_path), runs=1))["gflop"] == 2e-9 * sum(state.multiply_adds for state in states)
 
 
 def test_a_preset_has_random_weights():
     found = measure(Combination("R+ViT-Ti/16", runs=1))
     assert found["parameters"] == count(shapes(PRESETS["R+ViT-Ti/16"]))
-    states = summary.summarize(PRESETS["R+ViT-Ti/16"], read=1)
+    states = summary.summarize(PRESETS["R+ViT-Ti/16"], needed=1)
     assert found["gflop"] == 2e-9 * sum(state.multiply_adds for state in states)
 
 

@@ -88,7 +88,7 @@ def test_the_last_block_can_compute_one_token():
         ("query", T * D * D, D * D), ("context", 2 * T * T * D, 2 * T * D), ("out", T * D * D, D * D),
         ("fc1", T * D * F, D * F), ("", T * D * F, D * F))}
     changed = {f"blocks.{TOY.blocks - 1}.{name}".rstrip("."): counts for name, counts in work.items()}
-    for full, short in zip(summarize(TOY), summarize(TOY, read=1), strict=True):
+    for full, short in zip(summarize(TOY), summarize(TOY, needed=1), strict=True):
         assert (full.multiply_adds, short.multiply_adds) == changed.get(full.name, (full.multiply_adds,) * 2)
 
 

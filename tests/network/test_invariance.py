@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from nphybrid import (BitConfig, BitForImageClassification, ViTHybridConfig, ViTHybridForImageClassification,
-                      ViTHybridModel, default_model, encoder)
+                      Trace, ViTHybridModel, default_model, encoder)
+from nphybrid.trace import Stopwatch
 
 pytestmark = pytest.mark.slow
 
@@ -64,10 +65,14 @@ def test_logits_do_not_depend_on_the_other_tokens_of_the_last_block(name, dtype,
     """A call for logits computes only the class token of the last block, and other calls compute all tokens."""
     model, (x, expected) = model_of(name, dtype, 2, planned), alone(name, dtype)
     T, D = model.network_config.tokens, model.network_config.width
-    assert model.tokens_read() == 1
+    assert model.tokens_needed() == 1
     for count in 1, 3:
         for _ in range(4):
             assert model(x[:count]).logits.tobytes() == expected[:count].tobytes()
+        for keep in {"norm"}, {"norm", "logits"}, {"logits", "blocks.1.fc1"}:
+            states = Trace(keep=keep)
+            model.run_into(states, x[:count])
+            assert states["blocks.1.fc1" if "norm" not in keep else "norm"].shape[:2] == (count, T)
         everything = model(x[:count], output_hidden_states=True, output_attentions=True)
         assert everything.logits.tobytes() == expected[:count].tobytes()
         assert everything.hidden_states[-1].shape == (count, T, D)
@@ -84,8 +89,8 @@ def test_the_last_block_computes_what_is_read(monkeypatch):
     found = []
     real = encoder.block
 
-    def block(x, p, config, ops, out, head_mask=None, read=None):
-        found.append(real(x, p, config, ops, out, head_mask, read))
+    def block(x, p, config, ops, out, head_mask=None, needed=None):
+        found.append(real(x, p, config, ops, out, head_mask, needed))
         return found[-1]
     monkeypatch.setattr(encoder, "block", block)
     x = np.zeros((2, 3, 64, 64), np.float32)
@@ -93,15 +98,17 @@ def test_the_last_block_computes_what_is_read(monkeypatch):
         model = ViTHybridForImageClassification.from_pretrained(default_model(), **options)
         model(x)
         assert [state.shape for state in found[-2:]] == [(2, 65, 192), (2, rows, 192)]
+    model.run_into(Stopwatch(), x)        # the passes of a profile
+    assert found[-1].shape == (2, 65, 192)
     base = ViTHybridModel.from_pretrained(default_model())
     assert base(x).last_hidden_state.shape == found[-1].shape == (2, 65, 192)
     no_classes = ViTHybridForImageClassification(ViTHybridConfig(**ODD, num_labels=0))
-    assert no_classes.tokens_read() is None
+    assert no_classes.tokens_needed() is None
     odd = no_classes(np.zeros((2, 3, *SIZES["odd sizes"]), np.float32))
     assert odd.logits.shape == (2, 104) and found[-1].shape == (2, no_classes.network_config.tokens, 104)
     model = ViTHybridForImageClassification.from_pretrained(default_model())
     model.network_config = replace(model.network_config, pool="mean")
-    assert model.tokens_read() is None
+    assert model.tokens_needed() is None
 
 
 def test_layout_of_the_input_does_not_matter():

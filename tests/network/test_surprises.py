@@ -301,7 +301,7 @@ def test_scores_are_divided_by_the_root_of_the_head_width():
 
 
 def test_norm_comes_before_attention():
-    def post(x, p, c, ops, out, head_mask=None, read=None):
+    def post(x, p, c, ops, out, head_mask=None, needed=None):
         x = ops.layer_norm(ops.linear_add(encoder.attention(x, p, c, ops, out), p.out, x), p.norm1, c.ln_eps)
         return ops.layer_norm(ops.linear_add(ops.linear_activate(x, p.fc1, c.activation), p.fc2, x), p.norm2, c.ln_eps)
     with swapped(encoder, block=post):

@@ -175,6 +175,8 @@ def test_wrong_shapes_are_refused():
         kernels.attention(cases.normal(0, 1, 3, 4), *[cases.normal(0, 1, 3, 6)] * 2, 2)
     with pytest.raises(ValueError, match="value"):
         kernels.attention(*[cases.normal(0, 1, 3, 4)] * 2, cases.normal(0, 1, 2, 4), 2)
+    with pytest.raises(ValueError, match="key: expected shape"):
+        kernels.attention(cases.normal(0, 1, 3, 4), *[cases.normal(0, 3, 4)] * 2, 2)
     with pytest.raises(ValueError, match="at least 5 x 5 cells, the size of the dilated kernel, found 2 x 9 cells"):
         kernel = kernels.prepare(cases.normal(0, 3, 3, 4, 5), cases.CONFIG)
         kernels.conv2d(cases.normal(0, 1, 2, 7, 4), kernel, 1, 2, ((0, 0), (1, 1)))
@@ -322,11 +324,11 @@ def test_attention_reads_only_what_it_computed():
 @pytest.mark.parametrize("module", [kernels, kernels_narrow])
 @pytest.mark.parametrize("B, T, D, heads", [(1, 1, 6, 2), (1, 65, 30, 2), (2, 7, 24, 3), (5, 66, 48, 1), (9, 9, 8, 2)])
 def test_each_query_is_computed_by_itself(module, B, T, D, heads, monkeypatch):
-    """Bit for bit, for 1 to T queries, on 1 and 2 threads.  A batch of 9 has a kernel of its own."""
+    """Bit for bit, for 0 to T queries, on 1 and 2 threads.  A batch of 9 has a kernel of its own."""
     monkeypatch.setattr(threads, "SMALL", 0)
     q, k, v = cases.normal(0, 3, B, T, D)
     context, weights = module.attention_with_weights(q, k, v, heads)
-    for first, end in {(0, 1), (0, min(6, T)), (T // 2, T), (0, T)}:
+    for first, end in {(0, 0), (0, 1), (0, min(6, T)), (T // 2, T), (0, T)}:
         for n in 1, 2:
             with threads.using(n):
                 some, their_weights = module.attention_with_weights(q[:, first:end], k, v, heads)

@@ -252,6 +252,9 @@ def test_each_query_is_computed_by_itself(rng, module):
         # Observed 2e-16, and 2e-7 with the float32 states of reference_narrow.
         assert np.abs(some - context[:, queries]).max() < 1e-6
         assert np.abs(their_weights - weights[:, :, queries]).max() < 1e-6
+    for wrong in k[:1], k[..., :6], k.reshape(1, 10, 12):
+        with pytest.raises(ValueError):
+            module.attention(q, wrong, wrong, 3)
 
 
 # -- standardized kernels --------------------------------------------------------------------------
