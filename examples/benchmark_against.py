@@ -20,7 +20,7 @@ faster. The two times of a ratio are from one round, so a slow drift of the mach
 
 All engines compute logits. In the last block, nphybrid computes only the class token, and the keys and values of all
 tokens, because the logits do not depend on the other tokens. This omits 6 % of the operations of R50+ViT-B/16. The
-models of the other engines contain all tokens.
+other engines compute all tokens.
 
 PyTorch runs the model of transformers without changes. ONNX Runtime and OpenVINO read the same ONNX file. The file is
 exported from the model of transformers, with convolution kernels that are already standardized. benchmark_int8.py

@@ -6,15 +6,15 @@ from .options import BUNDLED, add_depth, add_format, show
 
 DESCRIPTION = """\
 Print a row for each part of the network and for each state of the forward pass of one picture. A state is a named
-intermediate array. The row of a part, for example blocks.0, is the sum of the indented rows below it. The row "rest of
-blocks.0" counts what no other row of blocks.0 counts. The columns contain the shape of the last state, the number of
-parameters, the number of multiply-adds, and the size of all states in float32. A forward pass needs less memory than
-the total, because it does not keep the states. All tokens of the last block are counted, although `nphybrid classify`
-computes only the tokens that the classifier needs. No state is computed, and no weight is read. The format json has
-only the rows that have no rows below them. They add up to the total. The rest of a bottleneck unit is norm3, the sum
-with the shortcut, and the activation. The states norm1 and norm2 of a unit are the results of the activations after
-these norms. The rest of an encoder block is fc2 and the sum with the shortcut. The state fc1 is the result of the
-activation after fc1, and the state out includes the sum with the shortcut.
+intermediate array. The row of a part, for example blocks.0, is the sum of the indented rows below it. The row
+"rest of blocks.0" counts what no other row of blocks.0 counts. The columns contain the shape of the last state, the
+number of parameters, the number of multiply-adds, and the size of all states in float32. A forward pass needs less
+memory than the total, because it does not keep the states. All tokens of the last block are counted, although
+`nphybrid classify` computes only the tokens that the classifier needs. No state is computed, and no weight is read. The
+format json has only the rows that have no rows below them. They add up to the total. The rest of a bottleneck unit is
+norm3, the sum with the shortcut, and the activation. The states norm1 and norm2 of a unit are the results of the
+activations after these norms. The rest of an encoder block is fc2 and the sum with the shortcut. The state fc1 is the
+result of the activation after fc1, and the state out includes the sum with the shortcut.
 """
 
 EXAMPLES = """\
