@@ -84,7 +84,7 @@ def test_logits_do_not_depend_on_the_other_tokens_of_the_last_block(name, dtype,
         assert masked[0] == masked[1] != everything.logits.tobytes()
 
 
-def test_the_last_block_computes_what_is_read(monkeypatch):
+def test_the_last_block_computes_what_is_needed(monkeypatch):
     """The shapes of the result of the last block, in a call for logits."""
     found = []
     real = encoder.block
@@ -98,8 +98,8 @@ def test_the_last_block_computes_what_is_read(monkeypatch):
         model = ViTHybridForImageClassification.from_pretrained(default_model(), **options)
         model(x)
         assert [state.shape for state in found[-2:]] == [(2, 65, 192), (2, rows, 192)]
-    model.run_into(Stopwatch(), x)        # the passes of a profile
-    assert found[-1].shape == (2, 65, 192)
+        model.run_into(Stopwatch(), x)    # the passes of a profile
+        assert found[-1].shape == (2, 65, 192)
     base = ViTHybridModel.from_pretrained(default_model())
     assert base(x).last_hidden_state.shape == found[-1].shape == (2, 65, 192)
     no_classes = ViTHybridForImageClassification(ViTHybridConfig(**ODD, num_labels=0))
