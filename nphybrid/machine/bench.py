@@ -151,8 +151,9 @@ def measure(combination: Combination, start_time: float | None = None) -> dict:
     first, calls = seconds[0], seconds[UNCOUNTED:]
     compiled = count_kernels() - kernels_before
     peak_memory = computer.peak_memory()
-    costs = summarize(model.network_config)
-    profile = profile_calls(model, x, costs, combination.runs) if combination.profile else None
+    profile = None
+    if combination.profile:
+        profile = profile_calls(model, x, summarize(model.network_config), combination.runs)
     with_states = any(getattr(model.config, name, False) for name in ("output_hidden_states", "output_attentions"))
     needed = None if with_states else model.tokens_needed()
     gflop = 2e-9 * sum(state.multiply_adds for state in summarize(model.network_config, needed))

@@ -242,16 +242,16 @@ def test_a_head_reads_its_own_columns_only(rng):
     assert changed.tolist() == [False] * 4 + [True] * 4 + [False] * 4
 
 
-@pytest.mark.parametrize("module", [reference, reference_narrow])
-def test_each_query_is_computed_by_itself(rng, module):
+@pytest.mark.parametrize("module, bound", [(reference, 1e-14), (reference_narrow, 1e-6)])
+def test_each_query_is_computed_by_itself(rng, module, bound):
+    """Observed: at most 7e-16 in float64, and 0 in the float32 of reference_narrow, with four other seeds."""
     q, k, v = draw(rng, 3, 2, 5, 12, std=1.2)
     context, weights = module.attention_with_weights(q, k, v, 3)
     for queries in slice(0, 1), slice(1, 4):
         some, their_weights = module.attention_with_weights(q[:, queries], k, v, 3)
         assert some.shape == context[:, queries].shape and their_weights.shape == weights[:, :, queries].shape
-        # Observed 2e-16, and 2e-7 with the float32 states of reference_narrow.
-        assert np.abs(some - context[:, queries]).max() < 1e-6
-        assert np.abs(their_weights - weights[:, :, queries]).max() < 1e-6
+        assert np.abs(some - context[:, queries]).max() < bound
+        assert np.abs(their_weights - weights[:, :, queries]).max() < bound
     for wrong in k[:1], k[..., :6], k.reshape(1, 10, 12):
         with pytest.raises(ValueError):
             module.attention(q, wrong, wrong, 3)
