@@ -4,6 +4,7 @@
     python examples/benchmark_against.py                       # R50+ViT-B/16 at 384 pixels, float32, 2 threads
     python examples/benchmark_against.py --ours bfloat16 --peers torch-bfloat16,openvino-bfloat16
     python examples/benchmark_against.py --ours int8 --peers onnxruntime-int8:dynamic,openvino-int8
+    python examples/benchmark_against.py --model R26+ViT-S/32 --size 224 --batch 8
     python examples/benchmark_against.py --start               # whole processes that print the label of a picture
     python examples/benchmark_against.py --log examples/benchmarks.jsonl
 
@@ -108,7 +109,7 @@ def first_answer(*job):
 def prepare(args, folder):
     """Start a child process that writes the network into a folder.  Exits if the child process fails."""
     say(f"preparing {args.model} …")
-    if problem := first_answer("prepare", folder, args.model, args.seed, args.batch).get("problem"):
+    if problem := first_answer("prepare", folder, args.model, args.seed, args.batch, args.size or "").get("problem"):
         sys.exit(f"{args.model}: {problem}")
 
 
@@ -310,6 +311,8 @@ def main():
     parser.add_argument("--model", default="R50+ViT-B/16", help="a path, or a preset that gets random weights")
     for name, default in ("batch", 1), ("threads", 2), ("runs", 11):
         parser.add_argument(f"--{name}", default=default, type=positive)
+    parser.add_argument("--size", type=positive, help="the height and width of the pictures in pixels (default: the "
+                        "size of the model)")
     parser.add_argument("--seed", type=int, default=0, help="the seed of the random weights")
     parser.add_argument("--ours", default="float32",
                         help="the rows of nphybrid: dtype[:precision], separated by commas")

@@ -14,12 +14,18 @@ import numpy as np
 from benchmark_int8 import quantize, quantized_file
 
 
-def prepare(folder, name, seed, batch):
-    """Write the network as a Hugging Face folder, and write the pictures and their float64 logits."""
+def prepare(folder, name, seed, batch, size):
+    """Write the network as a Hugging Face folder, and write the pictures and their float64 logits.
+
+    `size`: "", or the height and width of the pictures. The positions are resized to this size.
+    """
     from parity_with_torch import network, picture
 
     from nphybrid import ViTHybridImageProcessor
     model = network(name, int(seed), engine="reference")
+    if size:
+        model.save_pretrained(folder / "model")
+        model = type(model).from_pretrained(folder / "model", image_size=int(size), engine="reference")
     height, width = model.network_config.image
     if model.processor is None:
         model.processor = ViTHybridImageProcessor(size={"height": height, "width": width}, do_center_crop=False,

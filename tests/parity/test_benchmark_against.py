@@ -63,6 +63,16 @@ def test_against_torch(run, tmp_path, monkeypatch):
     assert Image.open(picture).height > 300
 
 
+
+def test_other_size(run):
+    """With --size, all engines get pictures of this size and a network with resized positions."""
+    code, out, err = run("--peers", "torch", "--size", "96")
+    assert code == 0, err
+    report = json.loads(out)
+    assert (report["height"], report["width"]) == (96, 96)
+    assert all(0 < row["error"] < 1e-5 for row in report["rows"])                  # observed 8e-7
+
+
 def test_a_report_has_the_last_run(tmp_path):
     line = {"date": "2026-01-02", "revision": "r", "cpu": "c", "network": "n", "height": 8, "width": 9, "batch": 1,
             "engine": "nphybrid", "dtype": "int8", "threads": 2, "median": 2.0, "ratio": 1.0, "peak": 5e7,
